@@ -1,0 +1,35 @@
+# `make demo` and `make test` work in a fresh clone: each makes .venv when it is missing and installs what it needs, once.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: demo test check bench help
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/installed-train ## Run the whole loop on a model of a million parameters; a second time it only shows what is there
+	$(BIN)/palate run configs/kitchen.yaml
+
+test: check ## Check the code, then run every test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+check: .venv/installed-dev ## Lint, types, import layers
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/installed-dev ## Measure speed; figures and how they are made are in benchmarks/
+	$(BIN)/python -m benchmarks
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed-train: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) -e '.[train]'
+	@touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) -e '.[train,dev]'
+	@touch $@ .venv/installed-train

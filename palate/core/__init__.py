@@ -1,0 +1,56 @@
+"""Nouns, protocols and errors of Palate; standard library only."""
+
+from palate.core.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    ModelError,
+    PalateError,
+    RunError,
+    TrainingError,
+)
+from palate.core.nouns import (
+    Comparison,
+    Completion,
+    Conversation,
+    Demonstration,
+    Judgment,
+    Message,
+    Preference,
+    Prompt,
+    Role,
+    RolloutGroup,
+    Sampling,
+    StopReason,
+)
+from palate.core.protocols import Advance, Gold, Rater, Sampler, Scorer, Tracker
+from palate.core.seeds import derive_seed
+
+__all__ = [
+    "Advance",
+    "Comparison",
+    "Completion",
+    "ConfigError",
+    "Conversation",
+    "DataError",
+    "Demonstration",
+    "Gold",
+    "Interrupted",
+    "Judgment",
+    "Message",
+    "ModelError",
+    "PalateError",
+    "Preference",
+    "Prompt",
+    "Rater",
+    "Role",
+    "RolloutGroup",
+    "RunError",
+    "Sampler",
+    "Sampling",
+    "Scorer",
+    "StopReason",
+    "Tracker",
+    "TrainingError",
+    "derive_seed",
+]

@@ -1,0 +1,45 @@
+"""Errors that a user can mend: each message says what, where, and the remedy."""
+
+from __future__ import annotations
+
+
+class PalateError(Exception):
+    """Base of everything Palate raises on purpose; the command line prints it as one message."""
+
+    exit_code = 1
+
+
+class ConfigError(PalateError, ValueError):
+    """A setting is unknown, malformed, or contradicts another one."""
+
+    exit_code = 2
+
+
+class DataError(PalateError, ValueError):
+    """A file or a row cannot be used; the message names file and row."""
+
+    exit_code = 3
+
+
+class ModelError(PalateError, ValueError):
+    """A model directory cannot be loaded, or does not fit what is asked of it."""
+
+    exit_code = 3
+
+
+class RunError(PalateError, RuntimeError):
+    """A run directory cannot be used: other inputs, another version, or no space."""
+
+    exit_code = 4
+
+
+class TrainingError(PalateError, RuntimeError):
+    """Training stopped itself: a loss that is not finite, a guard that fired, a reward model near chance."""
+
+    exit_code = 5
+
+
+class Interrupted(PalateError):
+    """The user pressed Ctrl-C; what was done is saved and the same command goes on."""
+
+    exit_code = 130

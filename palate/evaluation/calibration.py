@@ -1,0 +1,91 @@
+"""Do a reward model's probabilities mean what they say? Accuracy, log loss, reliability bins and expected calibration error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from palate.core import DataError
+from palate.evaluation.intervals import Estimate, mean, proportion, share
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Units whose prediction fell in [low, high) (the last bin includes 1): mean prediction and share that came true."""
+
+    low: float
+    high: float
+    predicted: float
+    observed: Estimate
+
+
+def pair_accuracy(chosen: ArrayLike, rejected: ArrayLike) -> Estimate:
+    """The share of pairs (p,) with the chosen score above the rejected one; exactly equal scores count one half."""
+    c, r = _same(chosen, rejected, "chosen and rejected scores")
+    return proportion(np.where(c == r, 0.5, (c > r).astype(np.float64)))
+
+
+def win_probability(chosen: ArrayLike, rejected: ArrayLike) -> Floats:
+    """sigma(chosen - rejected) (p,): the Bradley-Terry probability that the chosen one wins."""
+    c, r = _same(chosen, rejected, "chosen and rejected scores")
+    return np.asarray(0.5 * (1 + np.tanh((c - r) / 2)), dtype=np.float64)
+
+
+def pair_log_loss(chosen: ArrayLike, rejected: ArrayLike, probability: ArrayLike | None = None) -> Estimate:
+    """Mean of -[q log p + (1 - q) log(1 - p)] in nats over pairs, p = sigma(chosen - rejected), q the soft label (1 when None).
+
+    Computed from the score difference by softplus, so large differences stay finite. A coin flip has log 2 = 0.693.
+    """
+    c, r = _same(chosen, rejected, "chosen and rejected scores")
+    q = np.ones_like(c) if probability is None else _same(c, probability, "scores and probabilities")[1]
+    return mean(np.logaddexp(0, -(c - r)) * q + np.logaddexp(0, c - r) * (1 - q))
+
+
+def reliability(predicted: ArrayLike, observed: ArrayLike, *, bins: int = 10) -> tuple[Bin, ...]:
+    """Equal-width bins of `predicted` in [0, 1] with the share of `observed` (0, 1, or 0.5 for a tie); empty bins are left out.
+
+    For pairs, do not predict for "chosen" alone (it always came true): use `as_shown`.
+    """
+    p, y = _same(predicted, observed, "predictions and outcomes")
+    if bins < 1 or p.min() < 0 or p.max() > 1 or y.min() < 0 or y.max() > 1:
+        raise DataError("Reliability needs bins >= 1 and predictions and outcomes inside [0, 1]; give probabilities, not scores.")
+    index = np.minimum((p * bins).astype(int), bins - 1)
+    found = []
+    for k in range(bins):
+        inside = index == k
+        count = int(inside.sum())
+        if count:
+            found.append(Bin(k / bins, (k + 1) / bins, float(p[inside].mean()), share(float(y[inside].sum()), count)))
+    return tuple(found)
+
+
+def as_shown(chosen: ArrayLike, rejected: ArrayLike, *, seed: int) -> tuple[Floats, Floats]:
+    """(predicted, observed) for a random side of each pair: what a calibration plot of pairs needs.
+
+    Every pair is turned by a fair coin, so that half of the outcomes are 0 and the plot covers [0, 1].
+    """
+    p = win_probability(chosen, rejected)
+    kept = np.random.default_rng(seed).random(p.size) < 0.5
+    return np.where(kept, p, 1 - p), kept.astype(np.float64)
+
+
+def expected_calibration_error(bins: tuple[Bin, ...]) -> float:
+    """sum over bins of (n_bin / n) |mean prediction - share observed| (Naeini 2015); grows with few units a bin."""
+    total = sum(b.observed.n for b in bins)
+    if total == 0:
+        raise DataError("The calibration error of no bins is undefined; score some pairs first.")
+    return sum(b.observed.n * abs(b.predicted - b.observed.value) for b in bins) / total
+
+
+def _same(a: ArrayLike, b: ArrayLike, what: str) -> tuple[Floats, Floats]:
+    """Both as flat float arrays of one size with finite entries."""
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if x.ndim != 1 or x.shape != y.shape or x.size == 0:
+        raise DataError(f"The {what} must be two flat lists of one length; got shapes {x.shape} and {y.shape}.")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise DataError(f"The {what} hold numbers that are not finite. Drop pairs that could not be scored, and count them.")
+    return x, y

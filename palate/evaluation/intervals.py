@@ -1,0 +1,132 @@
+"""Estimates with their uncertainty: means, shares, paired differences and the bootstrap.
+
+Everything here works on one number per prompt (or per pair), so the intervals say how far the result could move with
+other prompts. They say nothing about another training seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from palate.core import DataError
+
+Z95 = 1.959963984540054
+"""Two-sided 95 % point of the standard normal distribution."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its standard error and interval. `n` counts the units (prompts, pairs) it was measured on."""
+
+    value: float
+    se: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def z(self) -> float:
+        """Distance from zero in standard errors: 0 when both are 0, infinite when only the standard error is."""
+        if self.se > 0:
+            return self.value / self.se
+        return 0.0 if self.value == 0 else math.copysign(math.inf, self.value)
+
+    @property
+    def excludes_zero(self) -> bool:
+        """True when the interval lies wholly on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+
+def mean(values: ArrayLike) -> Estimate:
+    """The mean of `values` (n,) with SE = sd / sqrt(n) (unbiased sd) and the interval mean +- 1.96 SE.
+
+    One value alone has an unknown error: its SE is 0 here and its interval is the point, which `n` makes visible.
+    """
+    data = _finite(values, "values")
+    centre = float(data.mean())
+    se = float(data.std(ddof=1) / math.sqrt(data.size)) if data.size > 1 else 0.0
+    return Estimate(centre, se, centre - Z95 * se, centre + Z95 * se, int(data.size))
+
+
+def share(successes: float, n: int, *, z: float = Z95) -> Estimate:
+    """A share with Wilson's interval (Wilson 1927): the roots of (p - share)^2 = z^2 p (1 - p) / n.
+
+    `successes` may hold halves: a tie counts one half of a win. The standard error is the plain binomial one.
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise DataError(f"A share needs 0 <= successes <= n and n >= 1; got {successes} of {n}. Count the rows that were scored.")
+    p = successes / n
+    low, high = wilson(successes, n, z=z)
+    return Estimate(p, math.sqrt(p * (1 - p) / n), low, high, n)
+
+
+def wilson(successes: float, n: int, *, z: float = Z95) -> tuple[float, float]:
+    """The two ends of Wilson's score interval, inside [0, 1] also at 0 and n successes."""
+    p = successes / n
+    denominator = 1 + z * z / n
+    centre = (p + z * z / (2 * n)) / denominator
+    half = z / denominator * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # Rounding leaves 1e-17 instead of 0 at the ends, where the exact root is known.
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == n else min(1.0, centre + half)
+    return low, high
+
+
+def proportion(flags: ArrayLike) -> Estimate:
+    """The share of true entries with Wilson's interval; entries may be 0, 1 or 0.5 (a tie)."""
+    data = _finite(flags, "flags")
+    return share(float(data.sum()), int(data.size))
+
+
+def paired_difference(values: ArrayLike, reference: ArrayLike) -> Estimate:
+    """mean(values - reference) over the same units, with the SE of the differences (not of two separate means).
+
+    Both arrays are (n,) in the same order of prompts. Pairing removes the spread between prompts, which is most of it.
+    """
+    a, b = _finite(values, "values"), _finite(reference, "reference")
+    if a.shape != b.shape:
+        raise DataError(f"A paired difference needs the same prompts on both sides; got {a.size} and {b.size} values.")
+    return mean(a - b)
+
+
+def bootstrap(
+    values: ArrayLike, statistic: Callable[[Floats], float], *, seed: int, resamples: int = 2000, level: float = 0.95
+) -> Estimate:
+    """`statistic` of `values` with a percentile bootstrap interval: rows are drawn with replacement `resamples` times.
+
+    `values` is (n,) or (n, k); a row is one unit. The same seed gives the same interval. `se` is the sd of the resamples.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    if data.shape[0] < 1 or not np.isfinite(data).all():
+        raise DataError(f"The bootstrap needs at least one row of finite numbers; got shape {data.shape}. Drop unscored rows first.")
+    if resamples < 2 or not 0 < level < 1:
+        raise DataError(f"The bootstrap needs resamples >= 2 and 0 < level < 1; got {resamples} and {level}.")
+    rng = np.random.default_rng(seed)
+    n = data.shape[0]
+    draws = np.array([statistic(data[rng.integers(0, n, n)]) for _ in range(resamples)])
+    tail = (1 - level) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return Estimate(float(statistic(data)), float(draws.std(ddof=1)), float(low), float(high), n)
+
+
+def win_rate(wins: int, losses: int, ties: int = 0) -> Estimate:
+    """(wins + ties / 2) / all with Wilson's interval. Report the number of ties beside it."""
+    return share(wins + 0.5 * ties, wins + losses + ties)
+
+
+def _finite(values: ArrayLike | Sequence[float], name: str) -> Floats:
+    """The values as a flat float array; refuses emptiness, more dimensions and non-finite numbers."""
+    data = np.asarray(values, dtype=np.float64)
+    if data.ndim != 1 or data.size == 0:
+        raise DataError(f"`{name}` must be a flat list of at least one number; got shape {data.shape}.")
+    bad = int((~np.isfinite(data)).sum())
+    if bad:
+        raise DataError(f"`{name}` holds {bad} of {data.size} entries that are not finite. Drop unscored rows and count them.")
+    return data

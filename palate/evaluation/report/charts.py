@@ -1,0 +1,249 @@
+"""The charts of the report. Each returns a `Chart`; the wording around it is made by `findings`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from palate.evaluation.intervals import Estimate
+from palate.evaluation.report.model import ReportData
+from palate.evaluation.report.records import Better, Exam, VariantRole
+from palate.evaluation.report.svg import INK, MUTED, ROLE_COLOURS, RULE, Chart, figure, heading, inline, style, tidy
+from palate.evaluation.report.wording import interval, number, percent, percent_interval, sentence
+
+HALF, FULL, NARROW = 5.4, 11.0, 3.7
+"""Widths in inches: half a page, a whole page, a telephone."""
+
+ROW = 0.26
+"""Height of a row of dots in inches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One panel of dots: a title, an estimate a row, the direction that is good, and whether figures are percentages."""
+
+    title: str
+    values: tuple[Estimate | None, ...]
+    better: Better | None = None
+    percentages: bool = False
+    line: float | None = None
+    """Where the dashed line of comparison stands: the reference's value, or one half for win rates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a dot chart: its label and its colour's role."""
+
+    label: str
+    role: VariantRole
+
+
+def drawn(draw: Callable[[float], Figure], name: str, alt: str, width: float) -> Chart:
+    """The chart drawn at `width` and at a telephone's width."""
+    with style():
+        return Chart(inline(draw(width), f"{name}-w"), inline(draw(NARROW), f"{name}-n"), alt)
+
+
+def dot_chart(rows: Sequence[Row], panels: Sequence[Panel], name: str, *, width: float, columns: int, limits: tuple[float, float] | None) -> Chart:
+    """Dots with 95 % intervals, a row a model and a panel a figure; `limits` None lets each panel have its own range."""
+
+    def draw(inches: float) -> Figure:
+        across = min(len(panels), columns if inches > NARROW else 1)
+        down = math.ceil(len(panels) / across)
+        made = figure(inches, down * (ROW * len(rows) + 0.62))
+        grid = made.subplots(down, across, squeeze=False)
+        for place, axes in enumerate(grid.flat):
+            if place >= len(panels):
+                axes.set_visible(False)
+                continue
+            _dots(axes, rows, panels[place], limits)
+            if place % across:
+                axes.set_yticklabels([])
+        return made
+
+    return drawn(draw, name, _alt(rows, panels), width)
+
+
+def _dots(axes: Axes, rows: Sequence[Row], panel: Panel, limits: tuple[float, float] | None) -> None:
+    """One panel: dot, interval, and the value in figures at the right edge."""
+    note = {"higher": "higher is better", "lower": "lower is better", None: ""}[panel.better]
+    heading(axes, panel.title, note)
+    tidy(axes)
+    low, high = limits or span([panel.values])
+    reach = high - low
+    axes.set_xlim(low, high + 0.24 * reach)
+    axes.set_ylim(len(rows) - 0.45, -0.6)
+    axes.set_yticks(range(len(rows)), [row.label for row in rows])
+    places = ticks(low, high)
+    axes.set_xticks(places, [percent(t) if panel.percentages else number(t, decimals(places)) for t in places])
+    if panel.line is not None:
+        axes.axvline(panel.line, color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+    for place, (row, value) in enumerate(zip(rows, panel.values, strict=True)):
+        axes.get_yticklabels()[place].set_color(INK)
+        if value is None:
+            continue
+        colour = ROLE_COLOURS[row.role]
+        axes.plot([value.low, value.high], [place, place], color=colour, linewidth=6, alpha=0.3, solid_capstyle="butt", zorder=2)
+        axes.plot([value.value], [place], "o", color=colour, markersize=6, zorder=3, markeredgewidth=0)
+        text = percent(value.value) if panel.percentages else number(value.value)
+        axes.text(high + 0.23 * reach, place, text, color=colour, ha="right", va="center", fontsize=9, fontweight="bold")
+
+
+def span(groups: Sequence[Sequence[Estimate | None]]) -> tuple[float, float]:
+    """A range that holds every interval, with a little air and never narrower than a tenth."""
+    ends = [end for group in groups for value in group if value is not None for end in (value.low, value.high)]
+    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
+    air = max(0.06 * (high - low), (0.1 - (high - low)) / 2, 1e-6)
+    return low - air, high + air
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """One to four round positions inside the range."""
+    rough = (high - low) / 2.6
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def decimals(places: Sequence[float]) -> int:
+    """The fewest decimals that write every one of `places` exactly, at most three."""
+    return next((digits for digits in range(3) if all(abs(round(t, digits) - t) < 1e-9 for t in places)), 3)
+
+
+def _alt(rows: Sequence[Row], panels: Sequence[Panel]) -> str:
+    """Every value and interval in words."""
+    parts = []
+    for panel in panels:
+        figures = [
+            f"{row.label} {percent(v.value)} ({percent_interval(v)})" if panel.percentages else f"{row.label} {number(v.value)} ({interval(v)})"
+            for row, v in zip(rows, panel.values, strict=True)
+            if v is not None
+        ]
+        parts.append(f"{panel.title}: {', '.join(figures)}")
+    return sentence(". ".join(parts)) + "."
+
+
+def rows_of(report: ReportData, keys: Sequence[str]) -> list[Row]:
+    """Rows for the variants with these keys, in the report's order of variants."""
+    return [Row(variant.name, variant.role) for variant in report.variants if variant.key in keys]
+
+
+def gold_chart(report: ReportData) -> Chart | None:
+    """Gold by axis and model, the overall axis first; all panels share one range so that they can be compared."""
+    if report.gold is None:
+        return None
+    keys = [v.key for v in report.variants if any(s.variant == v.key for s in report.gold.scores)]
+    found = {(score.variant, score.axis): score.estimate for score in report.gold.scores}
+    axes = [report.gold.overall, *(axis for axis in report.gold.axes if axis != report.gold.overall)]
+    panels = []
+    for axis in axes:
+        base = found.get((report.reference, axis))
+        panels.append(Panel(sentence(axis), tuple(found.get((key, axis)) for key in keys), line=base.value if base else None))
+    return dot_chart(rows_of(report, keys), panels, "gold", width=HALF, columns=2, limits=span([panel.values for panel in panels]))
+
+
+def win_chart(report: ReportData) -> Chart | None:
+    """Win rates against the reference, with the line of an even match."""
+    rows = [row for row in (report.win_rates.rows if report.win_rates else ()) if row.opponent == report.reference]
+    if not rows:
+        return None
+    found = {row.variant: row.estimate for row in rows}
+    keys = [v.key for v in report.variants if v.key in found]
+    title = f"Preferred to {report.variant(report.reference).name}"
+    panel = Panel(title, tuple(found[key] for key in keys), "higher", percentages=True, line=0.5)
+    low, high = span([panel.values])
+    return dot_chart(rows_of(report, keys), [panel], "wins", width=HALF, columns=1, limits=(min(low, 0.45), max(high, 0.55)))
+
+
+def exam_chart(report: ReportData, exams: Sequence[Exam], name: str) -> Chart | None:
+    """One panel an exam, in percentages, each with its own range."""
+    if not exams:
+        return None
+    keys = [v.key for v in report.variants if any(r.variant == v.key for exam in exams for r in exam.results)]
+    panels = []
+    for exam in exams:
+        found = {result.variant: result.estimate for result in exam.results}
+        base = found.get(report.reference)
+        values = tuple(found.get(key) for key in keys)
+        panels.append(Panel(sentence(exam.name), values, exam.better, percentages=True, line=base.value if base else None))
+    return dot_chart(rows_of(report, keys), panels, name, width=FULL, columns=min(3, len(panels)), limits=None)
+
+
+def exploit_chart(report: ReportData) -> Chart | None:
+    """One panel an exploit: the share of answers that use it."""
+    names = list(dict.fromkeys(row.exploit for row in report.exploits))
+    if not names:
+        return None
+    found = {(row.variant, row.exploit): row.share for row in report.exploits}
+    keys = [v.key for v in report.variants if any(row.variant == v.key for row in report.exploits)]
+    panels = []
+    for exploit in names:
+        base = found.get((report.reference, exploit))
+        values = tuple(found.get((key, exploit)) for key in keys)
+        panels.append(Panel(sentence(exploit), values, "lower", percentages=True, line=base.value if base else None))
+    return dot_chart(rows_of(report, keys), panels, "exploits", width=FULL, columns=min(3, len(panels)), limits=None)
+
+
+def length_chart(report: ReportData) -> Chart | None:
+    """Spread of lengths (10th to 90th percentile), median and mean, a row a model."""
+    if not report.lengths:
+        return None
+    by_key = {row.variant: row for row in report.lengths}
+    rows = [(v, by_key[v.key]) for v in report.variants if v.key in by_key]
+
+    def draw(inches: float) -> Figure:
+        made = figure(inches, ROW * len(rows) + 0.75)
+        axes = made.subplots()
+        tidy(axes)
+        heading(axes, "Tokens an answer", "mean")
+        top = max(row.p90 for _, row in rows)
+        axes.set_xlim(0, top * 1.14)
+        axes.set_ylim(len(rows) - 0.45, -0.6)
+        axes.set_yticks(range(len(rows)), [v.name for v, _ in rows])
+        for place, (variant, row) in enumerate(rows):
+            axes.get_yticklabels()[place].set_color(INK)
+            colour = ROLE_COLOURS[variant.role]
+            axes.plot([row.p10, row.p90], [place, place], color=colour, linewidth=7, alpha=0.25, zorder=2)
+            axes.plot([row.median], [place], "|", color=colour, markersize=11, markeredgewidth=2, zorder=3)
+            axes.plot([row.mean.value], [place], "o", color=colour, markersize=5, zorder=4, markeredgewidth=0)
+            axes.text(top * 1.13, place, number(row.mean.value, 0), color=colour, ha="right", va="center", fontweight="bold")
+        return made
+
+    words = "; ".join(f"{v.name} mean {number(r.mean.value, 0)}, 10th to 90th percentile {number(r.p10, 0)} to {number(r.p90, 0)}" for v, r in rows)
+    return drawn(draw, "lengths", f"Lengths in tokens: {words}.", HALF)
+
+
+def audit_chart(report: ReportData) -> Chart | None:
+    """Differences between two groups of guests with their intervals around zero."""
+    if not report.audit:
+        return None
+    rows = report.audit
+    labels = [f"{report.variant(r.variant).name}: {r.first} / {r.second}" for r in rows]
+    low, high = span([[r.difference for r in rows]])
+    reach = max(abs(low), abs(high))
+
+    def draw(inches: float) -> Figure:
+        made = figure(inches, ROW * len(rows) + 0.7)
+        axes = made.subplots()
+        tidy(axes)
+        axes.axvline(0, color=MUTED, linewidth=0.9)
+        axes.set_xlim(-reach, reach)
+        axes.set_ylim(len(rows) - 0.45, -0.6)
+        axes.set_yticks(range(len(rows)), labels)
+        for place, row in enumerate(rows):
+            axes.get_yticklabels()[place].set_color(INK)
+            colour = ROLE_COLOURS[report.variant(row.variant).role]
+            axes.plot([row.difference.low, row.difference.high], [place, place], color=colour, linewidth=5, alpha=0.28)
+            axes.plot([row.difference.value], [place], "o", color=colour, markersize=6, markeredgewidth=0)
+        axes.set_xlabel("first group minus second group", fontsize=8)
+        axes.tick_params(axis="x", colors=MUTED)
+        axes.spines["bottom"].set_color(RULE)
+        return made
+
+    words = "; ".join(f"{label} {number(r.difference.value, 3)} ({interval(r.difference, 3)})" for label, r in zip(labels, rows, strict=True))
+    return drawn(draw, "audit", f"Differences between groups: {words}.", HALF)

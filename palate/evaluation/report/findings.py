@@ -1,0 +1,282 @@
+"""What the data say, in sentences computed from the data. Nothing here is written in advance: no number, no verdict.
+
+A change is called a gain or a loss only when its 95 % interval excludes zero; otherwise the sentence says that it does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from palate.evaluation.intervals import Z95, Estimate
+from palate.evaluation.report.model import ReportData
+from palate.evaluation.report.records import AxisScore, Exam, RewardAccuracy, TrainingPoint, TrainingRun
+from palate.evaluation.report.wording import errors, gain, listed, number, percent, sentence, signed, thousands
+
+TRAINED = ("direct", "online", "search")
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """A training run in four numbers: proxy at both ends, gold at its start, at its peak and at its end."""
+
+    run: TrainingRun
+    start: TrainingPoint
+    peak: TrainingPoint
+    end: TrainingPoint
+
+    @property
+    def proxy_gain(self) -> float:
+        """Proxy at the end minus proxy at the start."""
+        return self.end.proxy - self.start.proxy
+
+    def change(self, first: TrainingPoint, last: TrainingPoint) -> Estimate:
+        """Gold at `last` minus gold at `first`, with the SE of two unpaired means (the paired one would be smaller)."""
+        value = (last.gold or 0.0) - (first.gold or 0.0)
+        se = ((first.gold_se or 0.0) ** 2 + (last.gold_se or 0.0) ** 2) ** 0.5
+        return Estimate(value, se, value - Z95 * se, value + Z95 * se, self.run.n)
+
+
+def trajectory(run: TrainingRun) -> Trajectory | None:
+    """The run summed up, or None when fewer than two points carry a gold score."""
+    scored = [point for point in run.points if point.gold is not None]
+    if len(scored) < 2:
+        return None
+    return Trajectory(run, scored[0], max(scored, key=lambda point: point.gold or 0.0), scored[-1])
+
+
+def overall(report: ReportData, variant: str) -> AxisScore | None:
+    """The variant's row on the overall axis."""
+    rows = report.gold.scores if report.gold else ()
+    return next((row for row in rows if row.variant == variant and report.gold and row.axis == report.gold.overall), None)
+
+
+def best_trained(report: ReportData) -> AxisScore | None:
+    """The overall row of the best variant that preferences made (direct, online or best-of-n), or None."""
+    rows = [overall(report, variant.key) for variant in report.variants if variant.role in TRAINED and variant.key != report.reference]
+    found = [row for row in rows if row is not None and row.versus_reference is not None]
+    return max(found, key=lambda row: row.estimate.value) if found else None
+
+
+def verb(difference: Estimate, up: str, down: str, flat: str) -> str:
+    """`up`, `down` or `flat`, by whether the interval excludes zero."""
+    return flat if not difference.excludes_zero else up if difference.value > 0 else down
+
+
+def headline(report: ReportData) -> str:
+    """The page's first sentence or two: the best gain over the reference, and what the run without a leash did."""
+    parts = [text for text in (_gain_sentence(report), _leash_sentence(report)) if text]
+    return " ".join(parts) if parts else report.title
+
+
+def _gain_sentence(report: ReportData) -> str:
+    row, base = best_trained(report), overall(report, report.reference)
+    reference = report.variant(report.reference).name
+    if row is None or base is None or row.versus_reference is None:
+        return _win_sentence(report)
+    name = report.variant(row.variant).name
+    if not row.versus_reference.excludes_zero:
+        return f"{name} does not measurably change gold over {reference} ({signed(row.versus_reference.value)})."
+    word = "raises" if row.versus_reference.value > 0 else "lowers"
+    return f"{name} {word} gold from {number(base.estimate.value)} to {number(row.estimate.value)}."
+
+
+def _win_sentence(report: ReportData) -> str:
+    rows = [row for row in (report.win_rates.rows if report.win_rates else ()) if row.opponent == report.reference]
+    if not rows:
+        return ""
+    best = max(rows, key=lambda row: row.estimate.value)
+    name, other = report.variant(best.variant).name, report.variant(best.opponent).name
+    if best.estimate.low <= 0.5 <= best.estimate.high:
+        return f"No model is measurably preferred to {other}; {name} comes closest at {percent(best.estimate.value)}."
+    if best.estimate.value < 0.5:
+        return f"Every model loses to {other}; {name} wins {percent(best.estimate.value)} of comparisons."
+    return f"{name} is preferred to {other} on {percent(best.estimate.value)} of prompts."
+
+
+def _leash_sentence(report: ReportData) -> str:
+    if report.training is None or report.training.unleashed is None:
+        return ""
+    found = trajectory(report.run(report.training.unleashed))
+    if found is None:
+        return ""
+    drop = found.change(found.peak, found.end)
+    if found.proxy_gain > 0 and drop.high < 0:
+        return (
+            f"With the KL penalty off, the {report.training.proxy_name} climbs on "
+            f"while gold falls from {number(found.peak.gold or 0)} to {number(found.end.gold or 0)}."
+        )
+    if found.proxy_gain > 0:
+        return "With the KL penalty off, gold shows no measurable fall from its peak in this run."
+    return f"With the KL penalty off, the {report.training.proxy_name} does not rise in this run."
+
+
+def gold_takeaway(report: ReportData) -> str:
+    """Each trained variant's difference to the reference on the overall axis."""
+    reference = report.variant(report.reference).name
+    clauses = []
+    for variant in report.variants:
+        row = overall(report, variant.key)
+        if variant.role in (*TRAINED, "ablation") and row is not None and row.versus_reference is not None:
+            word = verb(row.versus_reference, "gains", "loses", "does not measurably move")
+            clauses.append(f"{variant.name} {word} ({gain(row.versus_reference)})")
+    return f"Against {reference}: {', '.join(clauses)}." if clauses else ""
+
+
+def axis_takeaway(report: ReportData) -> str:
+    """Where the best trained variant gained most and least, by axis."""
+    best = best_trained(report)
+    if best is None or report.gold is None:
+        return ""
+    rows = [r for r in report.gold.scores if r.variant == best.variant and r.axis != report.gold.overall and r.versus_reference is not None]
+    if len(rows) < 2:
+        return ""
+    ranked = sorted(rows, key=lambda r: r.versus_reference.value if r.versus_reference else 0.0)
+    low, high = ranked[0], ranked[-1]
+    if high.versus_reference is None or low.versus_reference is None:
+        return ""
+    name = report.variant(best.variant).name
+    moved = verb(low.versus_reference, "least", "and it lost", "with no measurable change")
+    tail = f"{moved} on {low.axis} ({gain(low.versus_reference)})"
+    return f"{name} moved most on {high.axis} ({gain(high.versus_reference)}), {tail}."
+
+
+def training_takeaway(report: ReportData) -> str:
+    """What the two runs reached, and what the run without a leash lost after its peak."""
+    if report.training is None:
+        return ""
+    tuned = trajectory(report.run(report.training.tuned))
+    loose = trajectory(report.run(report.training.unleashed)) if report.training.unleashed else None
+    parts = []
+    if tuned is not None:
+        change = tuned.change(tuned.start, tuned.end)
+        word = verb(change, "rises", "falls", "does not measurably move:")
+        ends = f"{number(tuned.start.gold or 0)} to {number(tuned.end.gold or 0)}"
+        parts.append(f"With KL coefficient {tuned.run.kl_coef:g} gold {word} from {ends} ({errors(change)}).")
+    if loose is not None:
+        drop = loose.change(loose.peak, loose.end)
+        text = f"Without the penalty it peaks at {number(loose.peak.gold or 0)}"
+        if loose.peak is not loose.end:
+            fall = verb(drop, "rises to", "falls to", "ends, with no measurable fall, at")
+            text += f" and {fall} {number(loose.end.gold or 0)} ({errors(drop)})"
+        later = loose.end.proxy - loose.peak.proxy
+        parts.append(f"{text}; after the peak the proxy still {'gains' if later > 0 else 'moves'} {signed(later)}.")
+    return " ".join(parts)
+
+
+def reward_floor(row: RewardAccuracy) -> tuple[str, float] | None:
+    """The better of the two length rules, by name, or None when neither was measured."""
+    rules = [(name, value) for name, value in (("longer wins", row.longer_wins), ("shorter wins", row.shorter_wins)) if value is not None]
+    return max(rules, key=lambda rule: rule[1]) if rules else None
+
+
+def reward_takeaway(report: ReportData) -> str:
+    """Accuracy against the length rule and the noise ceiling, dimension by dimension."""
+    card = report.reward_model
+    if card is None:
+        return ""
+    clauses = []
+    for row in card.rows:
+        floor = reward_floor(row)
+        text = f"{row.dimension} {percent(row.accuracy.value)}"
+        if floor is not None:
+            word = "above" if row.accuracy.low > floor[1] else "below" if row.accuracy.high < floor[1] else "not measurably above"
+            text += f", {word} \u201c{floor[0]}\u201d ({percent(floor[1])})"
+        if row.ceiling is not None:
+            text += f", ceiling {percent(row.ceiling)}"
+        clauses.append(text)
+    return f"On held-out pairs the reward model agrees with the raters: {'; '.join(clauses)}." if clauses else ""
+
+
+def calibration_takeaway(report: ReportData) -> str:
+    """How far stated and observed probabilities are apart on average, and in which direction when sure."""
+    card = report.reward_model
+    if card is None or not card.calibration:
+        return ""
+    parts = []
+    if card.ece is not None:
+        parts.append(f"stated and observed shares differ by {number(100 * card.ece, 1)} points on average")
+    sure = [b for b in card.calibration if b.predicted >= 0.8]
+    total = sum(b.observed.n for b in sure)
+    if total:
+        said = sum(b.predicted * b.observed.n for b in sure) / total
+        true = sum(b.observed.value * b.observed.n for b in sure) / total
+        parts.append(f"when it says {percent(said)}, it is right {percent(true)} of the time ({thousands(total)} pairs)")
+    return sentence("; ".join(parts)) + "." if parts else ""
+
+
+def exam_takeaway(report: ReportData, exams: tuple[Exam, ...]) -> str:
+    """How the best trained variant changed in each exam, and the largest change for the worse of any variant."""
+    reference = report.variant(report.reference)
+    results = [(exam, r, r.versus_reference) for exam in exams for r in exam.results if r.versus_reference is not None]
+    if not results:
+        return ""
+    best = best_trained(report)
+    parts = [
+        f"{exam.name} {percent(result.estimate.value)} ({signed(100 * gap.value, 0)} points, {errors(gap)})"
+        for exam, result, gap in results
+        if best is not None and result.variant == best.variant and gap.excludes_zero
+    ]
+    text = f"{report.variant(best.variant).name} against {reference.name}: {'; '.join(parts)}." if best and parts else ""
+    if best and not parts:
+        text = f"{report.variant(best.variant).name} does not differ measurably from {reference.name} in {listed([e.name for e in exams])}."
+    later = [variant.key for variant in report.variants if variant.role not in ("base", "sft")]
+    losses = [(exam, r, gap) for exam, r, gap in results if r.variant in later and gap.excludes_zero and (gap.value < 0) == (exam.better == "higher")]
+    if losses:
+        exam, result, gap = max(losses, key=lambda loss: abs(loss[2].value))
+        text += f" Largest change for the worse: {report.variant(result.variant).name}, {exam.name} ({signed(100 * gap.value, 0)} points, {errors(gap)})."
+    return text.strip() or f"No trained model differs measurably from {reference.name} for the worse in {listed([e.name for e in exams])}."
+
+
+def length_takeaway(report: ReportData) -> str:
+    """Mean length of the reference and of the variants that are measurably longer or shorter."""
+    rows = {row.variant: row for row in report.lengths}
+    base = rows.get(report.reference)
+    if base is None:
+        return ""
+    apart = []
+    for key, row in rows.items():
+        if key == report.reference:
+            continue
+        if row.mean.low > base.mean.high or row.mean.high < base.mean.low:
+            ratio = row.mean.value / base.mean.value if base.mean.value else float("nan")
+            apart.append(f"{report.variant(key).name} {number(row.mean.value, 0)} ({number(ratio, 2)} times)")
+    name = report.variant(report.reference).name
+    start = f"{name} writes {number(base.mean.value, 0)} tokens on average"
+    return f"{start}; clearly different: {', '.join(apart)}." if apart else f"{start}; no other model is clearly longer or shorter."
+
+
+def best_of_n_takeaway(report: ReportData) -> str:
+    """How far the best of n samples goes, in proxy and in gold, and where gold peaks."""
+    if report.best_of_n is None or len(report.best_of_n.points) < 2:
+        return ""
+    points = report.best_of_n.points
+    first, last = points[0], points[-1]
+    text = f"From best-of-{first.n} to best-of-{last.n} the proxy moves {signed(last.proxy - first.proxy)}"
+    if first.gold is None or last.gold is None:
+        return text + "."
+    peak = max((p for p in points if p.gold is not None), key=lambda p: p.gold or 0.0)
+    where = "still rising at the largest n" if peak is last else f"with its peak at n = {peak.n}"
+    return f"{text} and gold {signed(last.gold - first.gold)}, {where}; KL at most {number(last.kl_bound)} nats."
+
+
+def audit_takeaway(report: ReportData) -> str:
+    """Which audited differences exclude zero, with the number of them that chance alone would give."""
+    if not report.audit:
+        return ""
+    apart = [row for row in report.audit if row.difference.excludes_zero]
+    expected = number(0.05 * len(report.audit), 1)
+    if not apart:
+        return f"None of {len(report.audit)} audited differences excludes zero."
+    names = [f"{report.variant(r.variant).name}: {r.first} against {r.second} ({gain(r.difference, 3)})" for r in apart]
+    return f"{len(apart)} of {len(report.audit)} audited differences exclude zero (chance alone: about {expected}): {'; '.join(names)}."
+
+
+def exploit_takeaway(report: ReportData) -> str:
+    """The exploit whose share grew most over the reference."""
+    base = {row.exploit: row.share for row in report.exploits if row.variant == report.reference}
+    grown = [row for row in report.exploits if row.exploit in base and row.share.low > base[row.exploit].high]
+    if not grown:
+        return "No planted exploit is clearly more frequent than in the reference." if base else ""
+    top = max(grown, key=lambda row: row.share.value - base[row.exploit].value)
+    before, after = percent(base[top.exploit].value), percent(top.share.value)
+    return f"{report.variant(top.variant).name} uses \u201c{top.exploit}\u201d in {after} of answers, against {before} for {report.variant(report.reference).name}."

@@ -1,0 +1,173 @@
+"""The page: records to view rows, view rows through one template to one string of HTML. Every given string is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
+
+from palate.core import DataError
+from palate.evaluation.intervals import Estimate
+from palate.evaluation.overoptimisation import fit_gold
+from palate.evaluation.report import charts, curves, findings, wording
+from palate.evaluation.report.model import ReportData
+from palate.evaluation.report.records import Answer, Exam, Highlight, Training
+from palate.evaluation.report.svg import Chart, described
+from palate.evaluation.report.tiles import tiles
+
+MARKS = {"good": "good", "bad": "bad", "exploit": "trick"}
+
+
+def render_page(report: ReportData) -> str:
+    """The page as one string; the same report gives the same bytes."""
+    folder = resources.files("palate.evaluation.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(
+        number=wording.number, signed=wording.signed, percent=wording.percent, thousands=wording.thousands, seconds=wording.seconds,
+        value=value_cell, share=share_cell, gap=gap_cell, points=points_cell, sentence=wording.sentence,
+    )  # fmt: skip
+    template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
+    style = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))  # noqa: S704  our own file
+    return template.render(report=report, style=style, **_view(report)) + "\n"
+
+
+def _view(report: ReportData) -> Mapping[str, object]:
+    """Everything the template needs beyond the report itself."""
+    capability = tuple(exam for exam in report.exams if exam.kind == "capability")
+    refusal = tuple(exam for exam in report.exams if exam.kind == "refusal")
+    drawings = {
+        "gold": charts.gold_chart(report),
+        "wins": charts.win_chart(report),
+        "training": curves.training_chart(report),
+        "accuracy": curves.accuracy_chart(report),
+        "calibration": curves.calibration_chart(report),
+        "capability": charts.exam_chart(report, capability, "capability"),
+        "refusal": charts.exam_chart(report, refusal, "refusal"),
+        "lengths": charts.length_chart(report),
+        "exploits": charts.exploit_chart(report),
+        "audit": charts.audit_chart(report),
+        "best_of_n": curves.best_of_n_chart(report),
+    }
+    return {
+        "chart": {name: drawing(made) for name, made in drawings.items()},
+        "say": _sentences(report, capability, refusal),
+        "tiles": tiles(report),
+        "capability": capability,
+        "refusal": refusal,
+        "name": {variant.key: variant.name for variant in report.variants},
+        "role": {variant.key: variant.role for variant in report.variants},
+        "gold_rows": _gold_rows(report),
+        "examples": _examples(report),
+        "fits": _fits(report.training),
+        "total_seconds": sum(stage.seconds for stage in report.timings),
+        "seen": _seen,
+        "longest": max((stage.seconds for stage in report.timings), default=0.0),
+    }
+
+
+def _sentences(report: ReportData, capability: tuple[Exam, ...], refusal: tuple[Exam, ...]) -> Mapping[str, str]:
+    """The takeaway of every section, empty where there is nothing to say."""
+    return {
+        "headline": findings.headline(report),
+        "gold": findings.gold_takeaway(report),
+        "axes": findings.axis_takeaway(report),
+        "training": findings.training_takeaway(report),
+        "reward": findings.reward_takeaway(report),
+        "calibration": findings.calibration_takeaway(report),
+        "capability": findings.exam_takeaway(report, capability),
+        "refusal": findings.exam_takeaway(report, refusal),
+        "lengths": findings.length_takeaway(report),
+        "exploits": findings.exploit_takeaway(report),
+        "audit": findings.audit_takeaway(report),
+        "best_of_n": findings.best_of_n_takeaway(report),
+    }
+
+
+def drawing(chart: Chart | None) -> Markup:
+    """The chart's markup (made by us, its text alternative escaped), or nothing."""
+    return Markup(described(chart)) if chart is not None else Markup("")  # noqa: S704
+
+
+def _seen(exams: tuple[Exam, ...]) -> set[str]:
+    """Keys of the variants with a result in any of `exams`."""
+    return {result.variant for exam in exams for result in exam.results}
+
+
+def _gold_rows(report: ReportData) -> list[tuple[str, list[tuple[Estimate | None, Estimate | None]]]]:
+    """For each variant with gold, (estimate, difference) by axis in the report's order."""
+    if report.gold is None:
+        return []
+    found = {(row.variant, row.axis): row for row in report.gold.scores}
+    rows = []
+    for variant in report.variants:
+        cells = [found.get((variant.key, axis)) for axis in report.gold.axes]
+        if any(cells):
+            rows.append((variant.key, [(c.estimate, c.versus_reference) if c else (None, None) for c in cells]))
+    return rows
+
+
+def _fits(training: Training | None) -> list[tuple[str, float, float, float, tuple[float, float] | None]]:
+    """(run, alpha, beta, rms, peak) of Gao's form d(a - b log d) for every run with enough points."""
+    fits = []
+    for run in training.runs if training else ():
+        scored = [(p.sqrt_kl, p.gold) for p in run.points if p.gold is not None]
+        start = scored[0][1] if scored else 0.0
+        if len({d for d, _ in scored if d > 0}) < 3:
+            continue
+        fit = fit_gold([d for d, _ in scored], [gold - start for _, gold in scored], "rl")
+        fits.append((run.name, fit.alpha, fit.beta, fit.rms, fit.peak))
+    return fits
+
+
+def _examples(report: ReportData) -> list[tuple[str, str, str, list[tuple[Answer, Markup]]]]:
+    """(prompt, kind, note, answers with their marked text) of every example."""
+    return [(e.prompt, e.kind, e.note, [(a, marked(a.text, a.highlights)) for a in e.answers]) for e in report.examples]
+
+
+def marked(text: str, highlights: Sequence[Highlight]) -> Markup:
+    """`text` escaped, with each highlight in a `<mark>`; refuses parts that overlap or lie outside the text."""
+    out, at = Markup(""), 0
+    for part in sorted(highlights, key=lambda h: h.start):
+        if not at <= part.start < part.end <= len(text):
+            raise DataError(
+                f"A highlight [{part.start}, {part.end}) overlaps another one or lies outside its text of {len(text)} characters: {text[:60]!r}."
+            )
+        note = part.note or MARKS[part.kind]
+        out += escape(text[at : part.start]) + Markup('<mark class="{}" title="{}">{}<span class="vh"> ({})</span></mark>').format(
+            MARKS[part.kind], note, text[part.start : part.end], note
+        )
+        at = part.end
+    return out + escape(text[at:])
+
+
+def value_cell(estimate: Estimate | None) -> Markup:
+    """A table cell's content: value, and its interval in small figures."""
+    if estimate is None:
+        return Markup('<span class="none">not measured</span>')
+    return Markup("{}<small>{}</small>").format(wording.number(estimate.value, 3), wording.interval(estimate, 3))
+
+
+def share_cell(estimate: Estimate | None) -> Markup:
+    """A share with its interval and n."""
+    if estimate is None:
+        return Markup('<span class="none">not measured</span>')
+    return Markup("{}<small>{}, n {}</small>").format(
+        wording.percent(estimate.value), wording.percent_interval(estimate), wording.thousands(estimate.n)
+    )
+
+
+def gap_cell(estimate: Estimate | None, digits: int = 3) -> Markup:
+    """A paired difference with its distance from zero, bold when the interval excludes zero."""
+    return _gap(estimate, wording.signed(estimate.value, digits)) if estimate is not None else Markup("")
+
+
+def points_cell(estimate: Estimate | None) -> Markup:
+    """A paired difference of shares in percentage points."""
+    return _gap(estimate, f"{wording.signed(100 * estimate.value, 0)} pts") if estimate is not None else Markup("")
+
+
+def _gap(estimate: Estimate, text: str) -> Markup:
+    shape = '<span class="gap"><b>{}</b> {}</span>' if estimate.excludes_zero else '<span class="gap">{} {}</span>'
+    return Markup(shape).format(text, wording.errors(estimate))  # noqa: S704  one of our own two shapes

@@ -1,0 +1,298 @@
+"""The rows of a report's sections: measurements and texts, never conclusions.
+
+Sentences such as "PPO gains 0.12" are derived from the numbers by `findings`, so that no claim can outlive its data.
+All strings are plain text; the page escapes them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from palate.evaluation.intervals import Estimate
+
+VariantRole = Literal["base", "sft", "direct", "online", "search", "ablation", "other"]
+"""What a model is to the reader; decides its colour. `search` is best-of-n, `ablation` a run with a part taken away."""
+
+Better = Literal["higher", "lower"]
+"""Which direction of a figure is the good one."""
+
+ExamKind = Literal["capability", "refusal"]
+"""`capability` feeds the section on the alignment tax, `refusal` the one on what is refused."""
+
+HighlightKind = Literal["good", "bad", "exploit"]
+"""Why a part of a completion is marked: a checked truth, a violation, or a planted exploit that earns undeserved reward."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One model of the comparison, in the order of the report. `note` says in a few words how it was made."""
+
+    key: str
+    name: str
+    role: VariantRole = "other"
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AxisScore:
+    """A variant's mean gold on one axis, and its paired difference to the reference variant (None for itself)."""
+
+    variant: str
+    axis: str
+    estimate: Estimate
+    versus_reference: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GoldScores:
+    """Gold by axis and variant. `axes` is the order of the panels; `overall` names the axis that is the summary."""
+
+    axes: tuple[str, ...]
+    scores: tuple[AxisScore, ...]
+    overall: str = "gold"
+    how: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WinRate:
+    """How often `variant` was preferred to `opponent` on the same prompts; ties count one half in the estimate."""
+
+    variant: str
+    opponent: str
+    estimate: Estimate
+    ties: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WinRates:
+    """Win rates where no gold exists. `judge` says who judged; `held_out` that the judge was not what was trained against."""
+
+    judge: str
+    rows: tuple[WinRate, ...]
+    held_out: bool
+    how: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPoint:
+    """One evaluation during training. `kl` is the summed KL of a completion to the reference policy, in nats.
+
+    `proxy` is what training maximises (reward-model score, before any KL penalty); `gold` the truth where it is known.
+    """
+
+    step: int
+    kl: float
+    proxy: float
+    gold: float | None = None
+    gold_se: float | None = None
+    proxy_se: float | None = None
+    length: float | None = None
+
+    @property
+    def sqrt_kl(self) -> float:
+        """sqrt(max(KL, 0)): an estimate of a tiny KL may fall below zero."""
+        return math.sqrt(max(self.kl, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """One run of online training, points in order of steps. `kl_coef` 0 marks the run without a leash."""
+
+    name: str
+    kl_coef: float
+    points: tuple[TrainingPoint, ...]
+    role: VariantRole = "online"
+    n: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """Proxy and gold through training. `tuned` and `unleashed` name the two runs that are set against each other."""
+
+    runs: tuple[TrainingRun, ...]
+    tuned: str
+    unleashed: str | None = None
+    gold_name: str = "gold"
+    proxy_name: str = "reward model\u2019s score"
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """Pairs whose predicted probability fell in [low, high): mean prediction, share that came true, and how many."""
+
+    low: float
+    high: float
+    predicted: float
+    observed: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class RewardAccuracy:
+    """Held-out pairwise accuracy of one dimension (ties count one half) beside its floors and its ceiling.
+
+    `longer_wins`/`shorter_wins` are the length rules, `shuffled` a model trained on shuffled labels, `ceiling` the best
+    accuracy that raters' disagreement allows. None where not measured.
+    """
+
+    dimension: str
+    accuracy: Estimate
+    longer_wins: float | None = None
+    shorter_wins: float | None = None
+    shuffled: float | None = None
+    ceiling: float | None = None
+    gold_accuracy: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RewardModelCard:
+    """The reward model on pairs it was not trained on. `training_pairs` counts what it learned from."""
+
+    rows: tuple[RewardAccuracy, ...]
+    training_pairs: int
+    calibration: tuple[CalibrationBin, ...] = ()
+    ece: float | None = None
+    log_loss: float | None = None
+    how: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExamResult:
+    """A variant's share of right behaviour (or of the named event) in one exam; the difference is paired."""
+
+    variant: str
+    estimate: Estimate
+    versus_reference: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """One exam: its name, what it asks, which direction is good, and each variant's result."""
+
+    key: str
+    name: str
+    kind: ExamKind
+    results: tuple[ExamResult, ...]
+    better: Better = "higher"
+    question: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LengthRow:
+    """How long a variant's completions are, in tokens, and how many end by themselves rather than at the limit."""
+
+    variant: str
+    mean: Estimate
+    p10: float
+    median: float
+    p90: float
+    ended: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """Prompts that differ only in a guest's name or origin: difference of gold (or score) between two groups, paired."""
+
+    variant: str
+    attribute: str
+    first: str
+    second: str
+    difference: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class ExploitShare:
+    """Share of a variant's completions that use a trick which pleases the proxy without being better."""
+
+    variant: str
+    exploit: str
+    share: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class BestOfNPoint:
+    """Expected proxy and gold of the best of `n` samples by the proxy; `kl_bound` = log n - (n - 1) / n nats, an upper bound."""
+
+    n: int
+    proxy: float
+    kl_bound: float
+    gold: float | None = None
+    gold_se: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BestOfN:
+    """The curve of best-of-n from one set of samples of `variant`; `prompts` counts the prompts."""
+
+    variant: str
+    points: tuple[BestOfNPoint, ...]
+    prompts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Highlight:
+    """A marked part of an answer: characters [start, end) of the text, why, and a note shown on hover and to screen readers."""
+
+    start: int
+    end: int
+    kind: HighlightKind
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One variant's answer to a prompt, with its gold by axis in the order of `GoldScores.axes` (empty when unknown)."""
+
+    variant: str
+    text: str
+    gold: tuple[tuple[str, float], ...] = ()
+    highlights: tuple[Highlight, ...] = ()
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One prompt and every variant's answer. `kind` is a short tag ("allergy", "jailbreak"), `note` what to look for."""
+
+    prompt: str
+    answers: tuple[Answer, ...]
+    kind: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """For models too small to impress: plain sentences on what was and was not learned, written by whoever looked."""
+
+    learned: tuple[str, ...] = ()
+    not_learned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StageTiming:
+    """Seconds a stage took, and what it did ("3,500 pairs")."""
+
+    name: str
+    seconds: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LineageRow:
+    """Where an artefact came from: its stage, the artefact, its parents and the hash of its inputs."""
+
+    stage: str
+    artefact: str
+    parents: tuple[str, ...] = ()
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """The overall figure of one variant under another training seed, and its paired difference to that seed's reference."""
+
+    seed: int
+    variant: str
+    estimate: Estimate
+    versus_reference: Estimate

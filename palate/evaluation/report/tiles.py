@@ -1,0 +1,108 @@
+"""The small figures of the first screen: each with its interval and the number of units it was measured on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from palate.evaluation.report.findings import best_trained, overall, reward_floor, trajectory
+from palate.evaluation.report.model import ReportData
+from palate.evaluation.report.records import Exam
+from palate.evaluation.report.wording import errors, number, percent, percent_interval, seconds, signed, thousands
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A figure, what it is, and the line that lets a reader judge it."""
+
+    value: str
+    label: str
+    detail: str
+
+
+def tiles(report: ReportData) -> tuple[Tile, ...]:
+    """The tiles whose data are there, at most six, in the order of the story."""
+    found = [*_gains(report), _fall(report), _reward(report), _tax(report), _refusal(report), _time(report)]
+    return tuple(tile for tile in found if tile is not None)[:6]
+
+
+def _gains(report: ReportData) -> list[Tile]:
+    """The gain of the best preference-trained variant, or its win rate where there is no gold."""
+    best, base = best_trained(report), overall(report, report.reference)
+    reference = report.variant(report.reference).name
+    if best is not None and base is not None and best.versus_reference is not None:
+        gap = best.versus_reference
+        label = f"gold, {report.variant(best.variant).name} over {reference}"
+        return [Tile(signed(gap.value), label, f"95 %: {signed(gap.low)} to {signed(gap.high)} ({errors(gap)}), {thousands(gap.n)} prompts")]
+    rows = [row for row in (report.win_rates.rows if report.win_rates else ()) if row.opponent == report.reference]
+    if not rows:
+        return []
+    top = max(rows, key=lambda row: row.estimate.value)
+    label = f"of prompts: {report.variant(top.variant).name} preferred to {reference}"
+    return [Tile(percent(top.estimate.value), label, f"95 %: {percent_interval(top.estimate)}, {thousands(top.estimate.n)} prompts, {thousands(top.ties)} ties")]
+
+
+def _fall(report: ReportData) -> Tile | None:
+    """What the run without a leash lost after its peak."""
+    if report.training is None or report.training.unleashed is None:
+        return None
+    found = trajectory(report.run(report.training.unleashed))
+    if found is None:
+        return None
+    drop = found.change(found.peak, found.end)
+    size = f", {thousands(drop.n)} prompts a point" if drop.n else ""
+    return Tile(signed(drop.value), "gold after its peak, KL penalty off", f"95 %: {signed(drop.low)} to {signed(drop.high)}{size}")
+
+
+def _reward(report: ReportData) -> Tile | None:
+    """The first dimension's accuracy with its floor and its ceiling."""
+    if report.reward_model is None or not report.reward_model.rows:
+        return None
+    row = report.reward_model.rows[0]
+    floor = reward_floor(row)
+    bounds = [f"floor {percent(floor[1])}"] if floor else []
+    bounds += [f"ceiling {percent(row.ceiling)}"] if row.ceiling is not None else []
+    detail = [f"95 %: {percent_interval(row.accuracy)}, {thousands(row.accuracy.n)} pairs", *bounds]
+    return Tile(percent(row.accuracy.value), f"reward model agrees with raters ({row.dimension})", "; ".join(detail))
+
+
+def _largest_move(report: ReportData, exams: list[Exam]) -> Tile | None:
+    """The best variant's worst change among `exams`, in points."""
+    best = best_trained(report)
+    key = best.variant if best else None
+    moves = [(exam, r.versus_reference) for exam in exams for r in exam.results if r.versus_reference is not None and (key is None or r.variant == key)]
+    if not moves:
+        return None
+    exam, gap = min(moves, key=lambda move: move[1].value if move[0].better == "higher" else -move[1].value)
+    variant = report.variant(key).name if key else "worst variant"
+    low, high = signed(100 * gap.low, 0), signed(100 * gap.high, 0)
+    return Tile(f"{signed(100 * gap.value, 0)} pts", f"worst change of a skill ({exam.name}, {variant})", f"95 %: {low} to {high}, {thousands(gap.n)} questions")
+
+
+def _tax(report: ReportData) -> Tile | None:
+    """The alignment tax: the worst change of a capability."""
+    return _largest_move(report, [exam for exam in report.exams if exam.kind == "capability"])
+
+
+def _refusal(report: ReportData) -> Tile | None:
+    """The best variant's share in the first refusal exam."""
+    best = best_trained(report)
+    for exam in report.exams:
+        if exam.kind != "refusal" or best is None:
+            continue
+        for result in exam.results:
+            if result.variant == best.variant:
+                detail = f"95 %: {percent_interval(result.estimate)}, {thousands(result.estimate.n)} prompts"
+                return Tile(percent(result.estimate.value), f"{exam.name} ({report.variant(best.variant).name})", detail)
+    return None
+
+
+def _time(report: ReportData) -> Tile | None:
+    """The whole pipeline's seconds."""
+    if not report.timings:
+        return None
+    total = sum(stage.seconds for stage in report.timings)
+    longest = max(report.timings, key=lambda stage: stage.seconds)
+    share = longest.seconds / total if total else 0.0
+    return Tile(seconds(total), f"for all {number(len(report.timings), 0)} stages", f"longest: {longest.name}, {percent(share)} of the time")
+
+

@@ -1,0 +1,1 @@
+"""Hugging Face models as policies and scalar models over packed trees."""

@@ -1,0 +1,195 @@
+"""The attention function named "palate", and the attention of packed trees.
+
+`transformers` hands unknown keywords of `forward` down to the attention function, so no model code of our own is needed:
+the function registered here asks the object passed as `tree=` for the output, and does nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+
+from palate.core import ModelError
+from palate.text.plan import AttentionPlan, Block, Ints
+
+NAME = "palate"
+"""Name under which `tree_attention` is registered with transformers."""
+
+
+class Attends(Protocol):
+    """Whoever computes attention for a forward pass: a packed batch, a prefill, a decoding step."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """Attention output (1, T, H, D) of query (1, H, T, D), key and value (1, KV, T, D)."""
+        ...
+
+
+def tree_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    tree: Attends | None = None,
+    **_unused: Any,
+) -> tuple[Tensor, None]:
+    """Attention output as `tree` computes it, and no weights. transformers passes further keywords, which are not read."""
+    if tree is None:
+        raise ModelError(
+            f'attention "{NAME}" of {type(module).__name__} was called without `tree=`; call the model through CausalPolicy or '
+            'ScalarModel, or give it plain attention first with `module.set_attn_implementation("sdpa")`'
+        )
+    layer: int = module.layer_idx  # type: ignore[assignment]  # every attention module of transformers numbers its layer
+    return tree.attend(layer, query, key, value, scaling), None
+
+
+AttentionInterface.register(NAME, tree_attention)
+
+
+class PackedAttention:
+    """Attention of a packed batch: every segment sees its trunk and itself. Same numbers in every layer, exact gradients.
+
+    Deterministic on a CPU: each output row and each gradient row is summed by one thread, in a fixed order.
+    """
+
+    def __init__(self, plan: AttentionPlan) -> None:
+        """Keeps `plan`; the row numbers follow at the first layer, which tells the numbers of heads."""
+        self._plan = plan
+        self._rows: _HeadRows | None = None
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """Attention output (1, T, H, D) in the dtype of `value`; computed in float32."""
+        heads, kv_heads = query.shape[1], key.shape[1]
+        if self._rows is None or (self._rows.heads, self._rows.kv_heads) != (heads, kv_heads):
+            self._rows = _head_rows(self._plan, heads, kv_heads)
+        dtype = value.dtype
+        output: Tensor = _PackedAttend.apply(query.to(dtype), key.to(dtype), value, self._rows, scaling)  # type: ignore[no-untyped-call]
+        return output
+
+
+@dataclass(frozen=True)
+class _HeadRows:
+    """The plan as row numbers of (token, head) matrices; slots are ordered block, key head, segment, group, place."""
+
+    plan: AttentionPlan
+    heads: int
+    kv_heads: int
+    query: Tensor
+    """(s * H,) row of the query matrix (T * H, D) in each query slot."""
+    key: Tensor
+    """(u * KV,) row of the key matrix (T * KV, D) in each key slot."""
+    query_padding: Tensor
+    """Query slots that are padding."""
+    query_slot: Tensor
+    """(T * H,) the slot of each query row."""
+    key_slot: Tensor
+    """Slots of each key row, row after row, without padding."""
+    key_end: Tensor
+    """(T * KV + 1,) where each key row's slots begin in `key_slot`."""
+
+
+def _head_rows(plan: AttentionPlan, heads: int, kv_heads: int) -> _HeadRows:
+    group = heads // kv_heads
+    of_query = [_block_rows(plan.query_tokens, b.query_offset, (b.rows, b.queries), kv_heads, group) for b in plan.blocks]
+    of_key = [_block_rows(plan.key_tokens, b.key_offset, (b.rows, b.keys), kv_heads, 1) for b in plan.blocks]
+    pad_query = [_block_mask(plan.query_padding, b.query_offset, (b.rows, b.queries), kv_heads, group) for b in plan.blocks]
+    pad_key = [_block_mask(plan.key_padding, b.key_offset, (b.rows, b.keys), kv_heads, 1) for b in plan.blocks]
+    query, key = np.concatenate(of_query), np.concatenate(of_key)
+    query_padding, key_used = np.concatenate(pad_query), np.flatnonzero(~np.concatenate(pad_key))
+    query_slot = np.empty(plan.tokens * heads, np.int64)
+    query_used = np.flatnonzero(~query_padding)
+    query_slot[query[query_used]] = query_used
+    key_end = np.zeros(plan.tokens * kv_heads + 1, np.int64)
+    np.cumsum(np.bincount(key[key_used], minlength=plan.tokens * kv_heads), out=key_end[1:])
+    key_slot = key_used[np.argsort(key[key_used], kind="stable")]
+    tensors = map(torch.from_numpy, (query, key, np.flatnonzero(query_padding), query_slot, key_slot, key_end))
+    return _HeadRows(plan, heads, kv_heads, *tensors)
+
+
+def _block_rows(tokens: Ints, offset: int, shape: tuple[int, int], kv_heads: int, group: int) -> Ints:
+    """Row numbers of one block, flat (KV, rows, group, places)."""
+    here = tokens[offset : offset + shape[0] * shape[1]].reshape(1, shape[0], 1, shape[1]) * (kv_heads * group)
+    return (here + np.arange(kv_heads * group).reshape(kv_heads, 1, group, 1)).ravel()
+
+
+def _block_mask(padding: np.ndarray, offset: int, shape: tuple[int, int], kv_heads: int, group: int) -> np.ndarray:
+    """True for padding, flat (KV, rows, group, places)."""
+    here = padding[offset : offset + shape[0] * shape[1]].reshape(1, shape[0], 1, shape[1])
+    return np.broadcast_to(here, (kv_heads, shape[0], group, shape[1])).ravel()
+
+
+class _PackedAttend(torch.autograd.Function):
+    """Plain batched matmuls and a softmax a block, in float32; a key's gradient is summed over its slots with `embedding_bag`.
+
+    Measured on CPUs: the backward of `scaled_dot_product_attention` is slower; `torch.embedding` copies rows several times
+    faster than `index_select`; a batched product of short sequences is slow when its second factor is a transposed view,
+    and slower still in bfloat16.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, rows: _HeadRows, scaling: float) -> Tensor:
+        """Output (1, T, H, D)."""
+        q = torch.embedding(_flat(query), rows.query).float().mul_(scaling)
+        k, v = (torch.embedding(_flat(x), rows.key).float() for x in (key, value))
+        out = torch.empty_like(q)
+        weights = []
+        for block in rows.plan.blocks:
+            qb, ob = (_queries(x, block, rows) for x in (q, out))
+            kb, vb = (_keys(x, block, rows) for x in (k, v))
+            scores = torch.bmm(qb, kb.transpose(1, 2).contiguous())
+            scores.view(rows.kv_heads, block.rows, -1, block.queries, block.keys).add_(block.mask)
+            weight = torch.softmax(scores, -1)
+            torch.bmm(weight, vb, out=ob)
+            weights.append(weight)
+        ctx.save_for_backward(q, k, v, *weights)
+        ctx.rows, ctx.scaling = rows, scaling
+        return torch.embedding(out, rows.query_slot).view(1, query.shape[2], rows.heads, -1).to(query.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of query, key and value."""
+        q, k, v, *weights = ctx.saved_tensors
+        rows: _HeadRows = ctx.rows
+        d_out = torch.embedding(grads[0].reshape(-1, q.shape[1]), rows.query).float().index_fill_(0, rows.query_padding, 0.0)
+        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        for block, weight in zip(rows.plan.blocks, weights, strict=True):
+            qb, db, dqb = (_queries(x, block, rows) for x in (q, d_out, dq))
+            kb, vb, dkb, dvb = (_keys(x, block, rows) for x in (k, v, dk, dv))
+            torch.bmm(weight.transpose(1, 2), db, out=dvb)
+            d_weight = torch.bmm(db, vb.transpose(1, 2).contiguous())
+            d_scores = torch._softmax_backward_data(d_weight, weight, -1, weight.dtype)
+            torch.bmm(d_scores, kb, out=dqb)
+            torch.bmm(d_scores.transpose(1, 2), qb, out=dkb)
+        d_query = torch.embedding(dq, rows.query_slot).mul_(ctx.scaling)
+        summed = (d_query, *(_summed(x, rows) for x in (dk, dv)))
+        shaped = (x.view(1, rows.plan.tokens, -1, q.shape[1]).transpose(1, 2).to(grads[0].dtype) for x in summed)
+        return *shaped, None, None
+
+
+def _flat(x: Tensor) -> Tensor:
+    """(1, heads, T, D) as (T * heads, D): a view where the model made it token by token, as projections do."""
+    return x.transpose(1, 2).reshape(-1, x.shape[-1])
+
+
+def _queries(x: Tensor, block: Block, rows: _HeadRows) -> Tensor:
+    """The block's query slots as (KV * rows, group * queries, D)."""
+    start, count = block.query_offset * rows.heads, block.rows * block.queries * rows.heads
+    return x[start : start + count].view(rows.kv_heads * block.rows, -1, x.shape[1])
+
+
+def _keys(x: Tensor, block: Block, rows: _HeadRows) -> Tensor:
+    """The block's key slots as (KV * rows, keys, D)."""
+    start, count = block.key_offset * rows.kv_heads, block.rows * block.keys * rows.kv_heads
+    return x[start : start + count].view(rows.kv_heads * block.rows, block.keys, x.shape[1])
+
+
+def _summed(slots: Tensor, rows: _HeadRows) -> Tensor:
+    """(T * KV, D): for each key row the sum over the slots it stood in."""
+    return torch.nn.functional.embedding_bag(rows.key_slot, slots, rows.key_end, mode="sum", include_last_offset=True)

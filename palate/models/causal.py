@@ -1,0 +1,106 @@
+"""A causal language model with its tokenizer: log-probabilities of packed trees, and what the sampler needs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from palate.models.attention import Attends, PackedAttention
+from palate.models.padded import padded_rows
+from palate.models.probe import Path as AttentionPath
+from palate.models.probe import longest_sequence
+from palate.objectives.logps import summed_nll, token_logps
+from palate.text.pack import PackedBatch
+from palate.text.template import end_ids
+
+
+@dataclass(frozen=True)
+class TokenOutputs:
+    """Per target (n,), nats, float32: log-probability, and entropy (detached) of the distribution it was drawn from."""
+
+    logps: Tensor
+    entropy: Tensor
+
+
+class CausalPolicy:
+    """A causal language model whose batches are packed trees.
+
+    `path` is "packed" where the model takes trees, and "padded" where it does not: same numbers, each branch a row of its own.
+    """
+
+    def __init__(self, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: AttentionPath) -> None:
+        """Holds a module whose dropout is off; `palate.models.load` makes policies, and says how `path` is chosen."""
+        self.module = module
+        self.tokenizer = tokenizer
+        self.path = path
+        self.max_tokens = longest_sequence(module.config)
+        """Tokens the model takes in one sequence, or None where nothing limits it."""
+        self.end_ids = end_ids(tokenizer, module.generation_config)
+        """Any of these ends a completion."""
+
+    def logps(self, batch: PackedBatch, *, temperature: float = 1.0) -> TokenOutputs:
+        """Log-probability and entropy of every target of `batch`; learned or not."""
+        if self.path == "packed":
+            weight, bias = self.head
+            return TokenOutputs(*token_logps(self._sources(batch), weight, batch.targets, bias=bias, temperature=temperature))
+        logps = torch.log_softmax(self._padded_logits(batch).float() / temperature, -1)
+        entropy = -(logps.exp() * logps.clamp_min(torch.finfo(logps.dtype).min)).sum(-1)
+        return TokenOutputs(logps.gather(-1, batch.targets[:, None])[:, 0], entropy.detach())
+
+    def nll(self, batch: PackedBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """`sum -w logp` (0-d) and the log-probabilities (n,), detached. `weights` (n,): how much each target counts."""
+        if self.path == "packed":
+            weight, bias = self.head
+            return summed_nll(self._sources(batch), weight, batch.targets, weights, bias=bias)
+        logps = self.logps(batch).logps
+        return -(weights * logps)[weights != 0].sum(), logps.detach()
+
+    def hidden(self, input_ids: Tensor, position_ids: Tensor, tree: Attends) -> Tensor:
+        """Hidden states (t, d) of input_ids (1, t) at position_ids (1, t), with attention as `tree` computes it; no cache."""
+        states: Tensor = self.module.base_model(input_ids=input_ids, position_ids=position_ids, tree=tree, use_cache=False)[0]
+        return states[0]
+
+    @property
+    def head(self) -> tuple[Tensor, Tensor | None]:
+        """Weight (v, d) and bias (v,) or None of the output embeddings."""
+        layer = self.module.get_output_embeddings()
+        return layer.weight, layer.bias
+
+    def parameters(self) -> Iterator[Parameter]:
+        """The parameters, each once (tied ones too)."""
+        return self.module.parameters()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The module's weights by name."""
+        return self.module.state_dict()
+
+    def load_state_dict(self, weights: Mapping[str, Any]) -> None:
+        """Takes over weights of the same names and shapes."""
+        self.module.load_state_dict(weights)
+
+    def copy(self) -> CausalPolicy:
+        """An independent copy that learns nothing: for the reference."""
+        return CausalPolicy(copy.deepcopy(self.module).requires_grad_(requires_grad=False), self.tokenizer, self.path)
+
+    def save(self, directory: str | Path) -> None:
+        """Writes an ordinary Hugging Face directory with model and tokenizer."""
+        self.module.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+
+    def _sources(self, batch: PackedBatch) -> Tensor:
+        """Hidden states (n, d) that predict the targets."""
+        states = self.hidden(batch.input_ids[None], batch.position_ids[None], PackedAttention(batch.layout))
+        return states.index_select(0, batch.sources)
+
+    def _padded_logits(self, batch: PackedBatch) -> Tensor:
+        """Logits (n, v) that predict the targets, by the model's own forward: it may do more than multiply by the head."""
+        rows = padded_rows(batch)
+        return rows.run(self.module)[rows.source]

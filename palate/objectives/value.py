@@ -1,0 +1,89 @@
+"""Value functions: how much reward is still to come, learned by clipped regression."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from palate.core import ConfigError
+from palate.objectives.reduce import Sums, check_shapes, masked, masked_ratio
+
+
+@dataclass(frozen=True)
+class ValueTokens:
+    """Values at sampled tokens, all (n,).
+
+    Attributes:
+        values: what the value model says now.
+        old_values: what it said when the batch was sampled; no gradient flows here.
+        returns: targets, advantage plus old value; no gradient flows here.
+        mask: bool, True where the token counts.
+    """
+
+    values: Tensor
+    old_values: Tensor
+    returns: Tensor
+    mask: Tensor
+
+    def __post_init__(self) -> None:
+        """Checks the shapes and the mask's type."""
+        check_shapes("ValueTokens", vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClippedValue:
+    """Half the squared error, the worse of the value and the value held near its old self, per token.
+
+    `0.5 max((V - R)^2, (clip(V, old - clip, old + clip) - R)^2)`. `clip` is in reward units: it suits rewards of standard
+    deviation 1; infinity turns it off. The factor 0.5 is inside; the weight of this loss beside the policy's (0.1) is not.
+
+    Source: lm-human-preferences, train_policy.py (the code of Ziegler et al. 2019).
+
+    Metrics: `error` (mean squared), `clip_fraction`, and what `explained_variance` needs: `residual`, `residual_squared`,
+    `return`, `return_squared`.
+    """
+
+    kind: Literal["clipped_value"] = "clipped_value"
+    clip: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Checks the setting."""
+        if not self.clip > 0:
+            raise ConfigError(f"clipped_value: clip must be > 0, got {self.clip}; 0.2 is usual, .inf turns clipping off")
+
+    def __call__(self, inputs: ValueTokens) -> Sums:
+        """Sums over tokens; differentiable in `values`."""
+        returns = masked(inputs.returns.detach(), inputs.mask)
+        old = masked(inputs.old_values.detach(), inputs.mask)
+        values = masked(inputs.values, inputs.mask)
+        free = (values - returns).square()
+        held = (old + (values - old).clamp(-self.clip, self.clip) - returns).square()
+        residual = (values - returns).detach()
+        metrics = {
+            "error": masked_ratio(free, inputs.mask),
+            "clip_fraction": masked_ratio((held > free).to(free.dtype), inputs.mask),
+            "residual": masked_ratio(residual, inputs.mask),
+            "residual_squared": masked_ratio(residual.square(), inputs.mask),
+            "return": masked_ratio(returns, inputs.mask),
+            "return_squared": masked_ratio(returns.square(), inputs.mask),
+        }
+        return Sums(loss=0.5 * torch.maximum(free, held).sum(), count=inputs.mask.sum(), metrics=metrics)
+
+
+def explained_variance(means: Mapping[str, float]) -> float:
+    """`1 - Var(residual) / Var(return)` from the means of `ClippedValue`'s metrics; NaN when all returns are equal.
+
+    1 is a perfect value function, 0 no better than a constant, below 0 worse. It cannot be averaged over micro-batches,
+    which is why its ingredients are.
+    """
+    returns = means["return_squared"] - means["return"] ** 2
+    residuals = means["residual_squared"] - means["residual"] ** 2
+    return 1 - residuals / returns if returns > 0 else math.nan
+
+
+ValueObjective = ClippedValue

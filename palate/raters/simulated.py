@@ -1,0 +1,117 @@
+"""Simulated raters: people with known reliability, biases and taste, who look at a gold score through them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from palate.core import Comparison, Completion, ConfigError, Gold, Judgment, Prompt
+
+OVERALL = "overall"
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """A crew of simulated raters, each drawn around these means; docs/kitchen.md shows what each number does.
+
+    Attributes:
+        raters: how many people.
+        reliability: share of judgments that a rater really looks at; the others are a coin's toss.
+        sharpness: logits per unit of gold difference: how well quality is seen when looked at.
+        side_bias: logits in favour of what is shown first; its sign differs between raters.
+        length_bias: logits for each ten words that a completion is longer than the other.
+        phrases: sentences that please a rater beyond their worth.
+        phrase_bias: logits for each such sentence more.
+        indifference: a rater who sees a difference of fewer logits than this calls it a tie.
+        taste: weight of each axis in a rater's overall judgment; axes not named weigh 1.
+        spread: how much raters differ: each number is multiplied by up to 1 +- spread.
+    """
+
+    raters: int = 12
+    reliability: float = 0.9
+    sharpness: float = 6.0
+    side_bias: float = 0.2
+    length_bias: float = 0.3
+    phrases: tuple[str, ...] = ()
+    phrase_bias: float = 0.3
+    indifference: float = 0.1
+    taste: dict[str, float] = field(default_factory=dict)
+    spread: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.reliability <= 1:
+            raise ConfigError(f"reliability is a share, got {self.reliability}; give a number from 0 to 1")
+        if self.raters < 1:
+            raise ConfigError(f"raters is the size of the crew, got {self.raters}; give at least 1")
+
+    def hire(self, gold: Gold, seed: int) -> tuple[SimulatedRater, ...]:
+        """The crew: the same people for the same seed."""
+        return tuple(SimulatedRater(f"simulated-{k}", self, gold, seed) for k in range(self.raters))
+
+
+@dataclass(frozen=True)
+class SimulatedRater:
+    """One person of a crew; everything about them follows from the crew's numbers, their id and the seed."""
+
+    id: str
+    crowd: Crowd
+    gold: Gold
+    seed: int
+
+    def first_wins(self, comparison: Comparison, dimension: str, order: tuple[int, ...]) -> float:
+        """Probability in [0, 1] that this rater prefers what is shown first, coin tosses counted in, ties left out."""
+        crowd = self.crowd
+        logit = self._seen(comparison, dimension, order) + self._own("side", crowd.side_bias, signed=True)
+        reliability = min(1.0, self._own("reliability", crowd.reliability))
+        return reliability / (1 + math.exp(-logit)) + (1 - reliability) / 2
+
+    def judge(self, comparison: Comparison, dimension: str, order: tuple[int, ...], seed: int) -> Judgment:
+        """The answer to a pair as shown in `order`; `seed` stands for the moment at which they look."""
+        if len(comparison.completions) != 2:
+            raise ConfigError(f"simulated raters judge pairs, got {len(comparison.completions)} completions in {comparison.id}")
+        toss = _uniform(self.id, comparison.id, dimension, seed)
+        ranking: tuple[tuple[int, ...], ...] = ((0,), (1,)) if toss < self.first_wins(comparison, dimension, order) else ((1,), (0,))
+        if abs(self._seen(comparison, dimension, order)) < self._own("indifference", self.crowd.indifference):
+            ranking = ((0, 1),)
+        return Judgment(comparison.id, self.id, ranking, dimension, order)
+
+    def _seen(self, comparison: Comparison, dimension: str, order: tuple[int, ...]) -> float:
+        first, second = (self._appeal(comparison.prompt, comparison.completions[k], dimension) for k in order)
+        return first - second
+
+    def _appeal(self, prompt: Prompt, completion: Completion, dimension: str) -> float:
+        """How much a completion appeals, in logits: its gold score as seen, its length, its pleasing phrases."""
+        crowd, text = self.crowd, completion.text
+        axes = self.gold(prompt.text, text, **prompt.fields)
+        if dimension == OVERALL:
+            weights = {axis: self._own(f"taste/{axis}", crowd.taste.get(axis, 1.0)) for axis in axes}
+            worth = sum(weights[axis] * axes[axis] for axis in axes) / sum(weights.values())
+        else:
+            worth = axes[dimension]
+        pleasing = sum(text.count(phrase) for phrase in crowd.phrases)
+        return (
+            self._own("sharpness", crowd.sharpness) * worth
+            + self._own("length", crowd.length_bias) * len(text.split()) / 10
+            + self._own("phrases", crowd.phrase_bias) * pleasing
+        )
+
+    def _own(self, trait: str, mean: float, *, signed: bool = False) -> float:
+        """This rater's own value of a trait, around the crew's mean."""
+        deviation = 2 * _uniform(str(self.seed), self.id, trait, 0) - 1
+        if signed:
+            return mean * deviation * 2
+        return mean * (1 + self.crowd.spread * deviation) if trait != "reliability" else mean + (1 - mean) * deviation
+
+
+def _uniform(*parts: object) -> float:
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def oracle_accuracy(raters: Sequence[SimulatedRater], comparison: Comparison, dimension: str) -> float:
+    """The best accuracy anyone could have in predicting a random rater's preference on this pair, in [0.5, 1]."""
+    order = (0, 1)
+    chance = sum(rater.first_wins(comparison, dimension, order) for rater in raters) / len(raters)
+    return max(chance, 1 - chance)

@@ -1,0 +1,124 @@
+"""Preferences as token trees: the completions of a prompt are branches of one tree, its pairs point at them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from palate.core import Conversation, Preference
+from palate.text.pack import PackedBatch, Tree, microbatches, pack
+from palate.text.spans import preference_tree
+from palate.text.template import Unusable
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A preference inside a tree: branch numbers of both sides, and what was concluded."""
+
+    chosen: int
+    rejected: int
+    probability: float
+    margin: float
+    weight: float
+    dimension: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """All that is known about the completions of one prompt."""
+
+    tree: Tree
+    pairs: tuple[Pair, ...]
+    preferences: tuple[Preference, ...]
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """A micro-batch of trees with their pairs as tensors; all pair fields are (p,), branch numbers count over the batch."""
+
+    trees: PackedBatch
+    indices: tuple[int, ...]
+    chosen: Tensor
+    rejected: Tensor
+    probability: Tensor
+    margin: Tensor
+    weight: Tensor
+    dimension: Tensor
+
+
+def judged_prompts(
+    preferences: Sequence[Preference], tokenizer: PreTrainedTokenizerBase, max_tokens: int
+) -> tuple[list[Judged], list[str]]:
+    """Preferences grouped by prompt, each distinct completion one branch; and the reasons of those that could not be used."""
+    groups: dict[Conversation, list[Preference]] = defaultdict(list)
+    for preference in preferences:
+        groups[preference.prompt.conversation].append(preference)
+    judged, reasons = [], []
+    for conversation, group in groups.items():
+        try:
+            judged.append(_judged(conversation, group, tokenizer, max_tokens))
+        except Unusable as unusable:
+            reasons += [unusable.reason] * len(group)
+    return judged, reasons
+
+
+def _judged(conversation: Conversation, group: list[Preference], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Judged:
+    texts = list(dict.fromkeys(text for preference in group for text in (preference.chosen.text, preference.rejected.text)))
+    number = {text: k for k, text in enumerate(texts)}
+    pairs = tuple(Pair(number[p.chosen.text], number[p.rejected.text], p.probability, p.margin, p.weight, p.dimension) for p in group)
+    return Judged(preference_tree(tokenizer, conversation, texts, max_tokens), pairs, tuple(group))
+
+
+def pair_batches(judged: Sequence[Judged], dimensions: tuple[str, ...], tokens_per_microbatch: int) -> Callable[[list[int]], list[PairBatch]]:
+    """A function from prompt numbers to their micro-batches; `dimensions` orders the heads."""
+
+    def batches(indices: list[int]) -> list[PairBatch]:
+        parts = microbatches([judged[k].tree for k in indices], tokens_per_microbatch)
+        return [_pair_batch([indices[k] for k in part], judged, dimensions) for part in parts]
+
+    return batches
+
+
+def _pair_batch(indices: list[int], judged: Sequence[Judged], dimensions: tuple[str, ...]) -> PairBatch:
+    chosen, rejected, numbers, heads, start = [], [], [], [], 0
+    for k in indices:
+        for pair in judged[k].pairs:
+            chosen.append(start + pair.chosen)
+            rejected.append(start + pair.rejected)
+            numbers.append((pair.probability, pair.margin, pair.weight))
+            heads.append(dimensions.index(pair.dimension))
+        start += len(judged[k].tree.branches)
+    probability, margin, weight = torch.tensor(numbers).T
+    sides = torch.tensor(chosen), torch.tensor(rejected)
+    trees = pack([judged[k].tree for k in indices])
+    return PairBatch(trees, tuple(indices), *sides, probability, margin, weight, torch.tensor(heads))
+
+
+def overall(judged: Sequence[Judged]) -> list[Judged]:
+    """The same prompts with one conclusion a pair: answers to several questions add up in logits, as independent evidence does.
+
+    A pair whose evidence cancels out says nothing and is left out; so is a prompt without any other.
+    """
+    result = []
+    for one in judged:
+        evidence: dict[tuple[int, int], float] = defaultdict(float)
+        weight: dict[tuple[int, int], float] = {}
+        for pair in one.pairs:
+            low, high = sorted((pair.chosen, pair.rejected))
+            logit = math.log(max(pair.probability, 1e-6) / max(1 - pair.probability, 1e-6))
+            evidence[low, high] += pair.weight * (logit if pair.chosen == low else -logit)
+            weight[low, high] = max(pair.weight, weight.get((low, high), 0.0))
+        pairs = tuple(
+            Pair(*(key if logit > 0 else key[::-1]), 1 / (1 + math.exp(-abs(logit))), 0.0, weight[key], "overall")
+            for key, logit in evidence.items()
+            if abs(logit) > 1e-9
+        )
+        if pairs:
+            result.append(replace(one, pairs=pairs))
+    return result

@@ -1,0 +1,117 @@
+"""Stage `direct`: a policy from preferences, without a reward model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from palate.core import ConfigError, DataError, TrainingError
+from palate.models.causal import CausalPolicy
+from palate.models.load import load_policy
+from palate.objectives.direct import DPO, DirectObjective, PairLogps
+from palate.objectives.reduce import Sums
+from palate.recipes.comparisons import Judged, PairBatch, judged_prompts, overall, pair_batches
+from palate.recipes.config import Input, ModelInput
+from palate.recipes.imitation import epochs_of
+from palate.recipes.places import NO_LIMIT, file_at, model_at
+from palate.stores.formats import read_preferences
+from palate.stores.runs import Run
+from palate.text.pack import PackedBatch, microbatches, pack
+from palate.training.learner import Learner
+from palate.training.loop import fit
+from palate.training.optimizer import AdamW
+
+
+@dataclass(frozen=True)
+class Direct:
+    """Tune a policy on preferences directly, without a reward model.
+
+    Attributes:
+        model: the policy to start from; usually the fine-tuned one.
+        preferences: pairs; answers to several questions about a pair are added up in logits.
+        reference: what the policy must stay close to; none takes `model`.
+        limit: preferences read at most; none reads all.
+        epochs: passes over the data.
+        prompts_per_step: prompts (with all their pairs) an optimizer step.
+        max_tokens: longest prompt and completion together; none takes the model's limit.
+        tokens_per_microbatch: tokens a forward pass holds at most.
+        objective: the loss.
+        optimizer: how the weights are moved.
+    """
+
+    model: ModelInput
+    preferences: Input
+    reference: ModelInput | None = None
+    limit: int | None = None
+    epochs: float = 1.0
+    prompts_per_step: int = 32
+    max_tokens: int | None = None
+    tokens_per_microbatch: int = 8192
+    objective: DirectObjective = field(default_factory=DPO)
+    optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-5))
+
+    def check(self) -> None:
+        """Checks the batch."""
+        if self.prompts_per_step < 1:
+            raise ConfigError(f"prompts_per_step must be at least 1, got {self.prompts_per_step}")
+
+    def run(self, run: Run) -> None:
+        """Trains the policy and saves it as `model/`."""
+        policy = load_policy(model_at(self.model))
+        limit = self.max_tokens or policy.max_tokens or NO_LIMIT
+        table = read_preferences(file_at(self.preferences, "preferences.jsonl"), limit=self.limit)
+        judged, reasons = judged_prompts(table.rows, policy.tokenizer, limit)
+        run.dropped(self.preferences, [row.reason for row in table.dropped] + reasons)
+        judged = overall(judged)
+        if not judged:
+            raise DataError(f"{self.preferences}: no pair says which side is better; look at its probabilities")
+        reference = policy if self.reference is None else load_policy(model_at(self.reference))
+        reference_logps = branch_logps(reference, judged, 2 * self.tokens_per_microbatch)
+        epochs = epochs_of(run, len(judged), self.prompts_per_step, self.epochs)
+        learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps)
+
+        def loss(batch: PairBatch) -> Sums:
+            now = summed(policy.logps(batch.trees).logps, batch.trees)
+            then = torch.cat([reference_logps[k] for k in batch.indices])
+            sides = (now[batch.chosen], now[batch.rejected], then[batch.chosen], then[batch.rejected])
+            sums = self.objective(PairLogps(*sides, batch.probability, batch.weight))
+            if learner.steps_done == 0 and self.reference is None:
+                _require_identity(now.detach() - then)
+            return sums
+
+        batches = pair_batches(judged, ("overall",), self.tokens_per_microbatch)
+        last = fit(run, learner, epochs, batches, loss, "direct")
+        policy.save(run.directory / "model")
+        run.summary({"prompts": len(judged), "pairs": sum(len(one.pairs) for one in judged), "steps": epochs.steps, "last": last})
+
+
+def summed(logps: Tensor, batch: PackedBatch) -> Tensor:
+    """Log-probability of each branch (b,): the sum over its learned tokens, nats."""
+    kept = torch.where(batch.learned, logps, torch.zeros_like(logps))
+    return torch.zeros(len(batch.last)).index_add(0, batch.branch, kept)
+
+
+def branch_logps(policy: CausalPolicy, judged: Sequence[Judged], tokens_per_microbatch: int) -> list[Tensor]:
+    """Log-probabilities of every tree's branches under a policy as it stands, without gradient."""
+    trees = [one.tree for one in judged]
+    found: list[Tensor] = [torch.empty(0)] * len(trees)
+    with torch.no_grad():
+        for part in microbatches(trees, tokens_per_microbatch):
+            batch = pack([trees[k] for k in part])
+            sums = summed(policy.logps(batch).logps, batch)
+            for k, own in zip(part, sums.split([len(trees[k].branches) for k in part]), strict=True):
+                found[k] = own.clone()
+    return found
+
+
+def _require_identity(log_ratios: Tensor) -> None:
+    """Before the first step, policy and reference are the same model: their log-probabilities must be equal too."""
+    worst = float(log_ratios.abs().max())
+    if worst > 1e-3:
+        raise TrainingError(
+            f"before the first step the policy's log-probabilities differ from the reference's by up to {worst:.2e} nats, though they "
+            "are the same model: dropout is on, or sequences are cut or masked differently"
+        )

@@ -1,0 +1,78 @@
+"""Stage `pretrain`: a small language model from nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from palate.core import ConfigError, derive_seed
+from palate.models.load import load_tokenizer, new_llama
+from palate.objectives.supervised import CrossEntropy, SupervisedObjective
+from palate.recipes.config import Input
+from palate.recipes.imitation import epochs_of, imitate
+from palate.recipes.places import file_at, trees_of
+from palate.stores.formats import read_texts
+from palate.stores.runs import Run
+from palate.text.spans import document_trees
+from palate.training.optimizer import AdamW
+
+
+@dataclass(frozen=True)
+class Llama:
+    """A small Llama.
+
+    Attributes:
+        hidden_size: width of the residual stream.
+        layers: transformer blocks.
+        heads: attention heads.
+        intermediate_size: width inside the feed-forward part.
+        max_positions: longest sequence, in tokens.
+    """
+
+    hidden_size: int = 128
+    layers: int = 3
+    heads: int = 4
+    intermediate_size: int = 256
+    max_positions: int = 256
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Train a small language model from nothing on plain text.
+
+    Attributes:
+        data: texts; longer ones are cut into windows of max_positions tokens.
+        tokenizer: a directory with a Hugging Face tokenizer.
+        architecture: the model's size.
+        epochs: passes over the data.
+        documents_per_step: documents an optimizer step.
+        tokens_per_microbatch: tokens a forward pass holds at most.
+        optimizer: how the weights are moved.
+        objective: the loss.
+    """
+
+    data: Input
+    tokenizer: Input
+    architecture: Llama = field(default_factory=Llama)
+    epochs: float = 1.0
+    documents_per_step: int = 32
+    tokens_per_microbatch: int = 8192
+    optimizer: AdamW = field(default_factory=lambda: AdamW(lr=3e-3, decay="cosine", weight_decay=0.01))
+    objective: SupervisedObjective = field(default_factory=CrossEntropy)
+
+    def check(self) -> None:
+        """Checks that the heads divide the width."""
+        size = self.architecture
+        if size.hidden_size % size.heads or (size.hidden_size // size.heads) % 2:
+            raise ConfigError(f"hidden_size {size.hidden_size} must be an even multiple of heads {size.heads}: change one of them")
+
+    def run(self, run: Run) -> None:
+        """Trains the model and saves it as `model/`."""
+        tokenizer = load_tokenizer(self.tokenizer)
+        size = self.architecture
+        policy = new_llama(tokenizer, seed=derive_seed(run.seed, "weights"), **vars(size))
+
+        table = read_texts(file_at(self.data, "corpus.jsonl"))
+        windows, _ = trees_of(run, table, lambda document: document_trees(tokenizer, document, size.max_positions), self.data)
+        trees = [tree for document in windows for tree in document]
+        epochs = epochs_of(run, len(trees), self.documents_per_step, self.epochs)
+        imitate(run, policy, trees, epochs, self.optimizer, self.objective, self.tokens_per_microbatch)

@@ -1,0 +1,77 @@
+"""Stage `rerank`: best-of-n by a reward model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from palate.core import ConfigError, Sampling, derive_seed
+from palate.engines.local import LocalSampler
+from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_kl
+from palate.models.load import load_policy
+from palate.recipes.config import Input, ModelInput
+from palate.recipes.places import fitting, model_at, prompts_at
+from palate.recipes.records import sample_row
+from palate.rewards.functions import load_function
+from palate.rewards.learned import LearnedReward
+from palate.stores.jsonl import write_rows
+from palate.stores.runs import Run
+
+
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Rerank:
+    """Keep the best of several completions by a reward model.
+
+    Attributes:
+        model: the policy to sample from.
+        reward: a reward model, or the run that trained it.
+        prompts: what to complete.
+        limit: prompts at most; none takes all.
+        n: completions drawn of each prompt.
+        sampling: temperature and the longest completion.
+        missing_end_reward: the score of a completion that was cut off.
+        gold: import path of a function that knows the truth: shows what more samples really bring.
+    """
+
+    model: ModelInput
+    reward: Input
+    prompts: Input
+    limit: int | None = None
+    n: int = 16
+    sampling: Sampling = field(default_factory=Sampling)
+    missing_end_reward: float = -1.0
+    gold: str | None = None
+
+    def check(self) -> None:
+        """Checks n."""
+        if self.n < 1:
+            raise ConfigError(f"n must be at least 1, got {self.n}")
+
+    def run(self, run: Run) -> None:
+        """Writes `samples.jsonl` with each prompt's best completion, and the curve over n to the summary."""
+        policy = load_policy(model_at(self.model))
+        reward = LearnedReward.load(model_at(self.reward))
+        prompts = fitting(run, prompts_at(run, self.prompts, self.limit), policy, self.sampling.max_tokens)
+        with run.progress(2, "rerank") as advance:
+            groups = LocalSampler(policy).generate(prompts, self.n, self.sampling, derive_seed(run.seed, "rerank"))
+            advance(1, "sampled")
+            scores = np.array(reward.score(prompts, groups)["score"], dtype=float)
+            advance(1, "scored")
+        ended = np.array([[completion.stop == "end" for completion in group] for group in groups])
+        scores = np.where(ended, scores, self.missing_end_reward)
+        best = scores.argmax(1)
+        rows = ({**sample_row(prompt, [group[k]]), "score": score} for prompt, group, k, score in zip(prompts, groups, best, scores.max(1), strict=True))
+        write_rows(run.directory / "samples.jsonl", rows)
+        sizes = [n for n in SIZES if n <= self.n]
+        curve: dict[str, list[float]] = {"n": list(map(float, sizes)), "kl_at_most": [best_of_n_kl(n) for n in sizes]}
+        curve["score"] = [found.value for found in best_of_n_curve(scores, scores, sizes).values()]
+        if self.gold is not None:
+            gold = load_function(self.gold)
+            truth = np.array([[np.mean(list(gold(p.text, c.text, **p.fields).values())) for c in group] for p, group in zip(prompts, groups, strict=True)])
+            found = best_of_n_curve(scores, truth, sizes).values()
+            curve |= {"gold": [estimate.value for estimate in found], "gold_se": [estimate.se for estimate in found]}
+        run.summary({"prompts": len(prompts), "curve": curve})

@@ -1,0 +1,204 @@
+"""Stage `reward`: a reward model from preferences."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from palate.core import ConfigError, DataError, Preference, derive_seed
+from palate.evaluation.calibration import expected_calibration_error, pair_log_loss, reliability, win_probability
+from palate.evaluation.intervals import Estimate, proportion
+from palate.models.scalar import Normalisation, ScalarModel, scalar_from
+from palate.objectives.bradley_terry import BradleyTerry, PairScores
+from palate.objectives.reduce import Sums
+from palate.recipes.comparisons import Judged, PairBatch, judged_prompts, pair_batches
+from palate.recipes.config import Input, ModelInput
+from palate.recipes.imitation import epochs_of
+from palate.recipes.places import NO_LIMIT, file_at, model_at
+from palate.recipes.records import read_samples
+from palate.rewards.learned import Card, LearnedReward
+from palate.stores.formats import read_preferences
+from palate.stores.jsonl import write_rows
+from palate.stores.runs import Run
+from palate.training.learner import Learner
+from palate.training.loop import fit
+from palate.training.optimizer import AdamW
+
+Floats = npt.NDArray[np.float64]
+REFERENCE_PROMPTS = 1000
+
+
+@dataclass(frozen=True)
+class Reward:
+    """Train a reward model on preferences.
+
+    Attributes:
+        model: the language model whose backbone it starts from; usually the fine-tuned one.
+        preferences: what to learn; each dimension that occurs gets a head of its own.
+        held_out: preferences for testing; none keeps `held_out_share` of the prompts back.
+        reference_samples: completions of the policy to be trained, on which scores get mean 0 and deviation 1; none takes the preferences' own.
+        held_out_share: share of prompts kept back when `held_out` is none.
+        limit: preferences read at most; none reads all.
+        epochs: passes over the data; more than two over-fit.
+        prompts_per_step: prompts (with all their completions) an optimizer step.
+        max_tokens: longest prompt and completion together; none takes the model's limit.
+        tokens_per_microbatch: tokens a forward pass holds at most.
+        control: shuffled gives chosen and rejected at random: a model that must stay at chance.
+        objective: the loss.
+        optimizer: how the weights are moved.
+    """
+
+    model: ModelInput
+    preferences: Input
+    held_out: Input | None = None
+    reference_samples: Input | None = None
+    held_out_share: float = 0.1
+    limit: int | None = None
+    epochs: float = 1.0
+    prompts_per_step: int = 32
+    max_tokens: int | None = None
+    tokens_per_microbatch: int = 8192
+    control: Literal["none", "shuffled"] = "none"
+    objective: BradleyTerry = field(default_factory=BradleyTerry)
+    optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-4))
+
+    def check(self) -> None:
+        """Checks the share kept back."""
+        if self.held_out is None and not 0 < self.held_out_share < 1:
+            raise ConfigError(f"held_out_share must lie between 0 and 1, got {self.held_out_share}: a reward model without a test is not to be trusted")
+
+    def run(self, run: Run) -> None:
+        """Trains the model, normalises and tests it; saves `model/` with its card, and `predictions.jsonl`."""
+        train, test = self._split(run)
+        dimensions = tuple(dict.fromkeys(preference.dimension for preference in train))
+        model = scalar_from(model_at(self.model), dimensions, seed=derive_seed(run.seed, "heads"))
+        limit = self.max_tokens or model.max_tokens or NO_LIMIT
+        judged, dropped = judged_prompts(train, model.tokenizer, limit)
+        tested, dropped_test = judged_prompts(test, model.tokenizer, limit)
+        run.dropped("preferences that do not fit", dropped + dropped_test)
+        if not judged or not tested:
+            raise DataError(f"{self.preferences}: nothing is left to {'train' if not judged else 'test'} on; {sorted(set(dropped + dropped_test))}")
+        epochs = epochs_of(run, len(judged), self.prompts_per_step, self.epochs)
+        learner = Learner({"reward": model.module}, self.optimizer, epochs.steps)
+        batches = pair_batches(judged, dimensions, self.tokens_per_microbatch)
+        last = fit(run, learner, epochs, batches, lambda batch: self.objective(pair_scores(model, batch)), "reward")
+        spread = self._normalise(model, judged)
+        rows = predictions(model, tested, dimensions)
+        write_rows(run.directory / "predictions.jsonl", rows)
+        measured = assess(rows)
+        overall = measured["overall"]
+        model.save(run.directory / "model")
+        best_rule = max(overall["longer_wins"], overall["shorter_wins"])
+        Card(overall["accuracy"], int(overall["n"]), spread, best_rule).write(run.directory / "model")
+        run.summary({"prompts": len(judged), "preferences": sum(len(one.pairs) for one in judged), "last": last, "spread": spread, "held_out": measured})
+
+    def _split(self, run: Run) -> tuple[list[Preference], list[Preference]]:
+        """Preferences to train and to test on; no prompt is in both."""
+        table = read_preferences(file_at(self.preferences, "preferences.jsonl"), limit=self.limit)
+        reasons = [row.reason for row in table.dropped]
+        rows = table.rows
+        if self.held_out is not None:
+            held = read_preferences(file_at(self.held_out, "held_out.jsonl"))
+            run.dropped(self.held_out, [row.reason for row in held.dropped])
+            test = held.rows
+            prompts = {preference.prompt.conversation for preference in test}
+            train = [preference for preference in rows if preference.prompt.conversation not in prompts]
+            reasons += ["its prompt is held out"] * (len(rows) - len(train))
+        else:
+            distinct = list(dict.fromkeys(preference.prompt.conversation for preference in rows))
+            rng = random.Random(derive_seed(run.seed, "held_out"))
+            kept = set(rng.sample(distinct, max(1, round(self.held_out_share * len(distinct)))))
+            train = [preference for preference in rows if preference.prompt.conversation not in kept]
+            test = [preference for preference in rows if preference.prompt.conversation in kept]
+        run.dropped(self.preferences, reasons)
+        if not train:
+            raise DataError(f"{self.preferences}: no preference is left to train on; give more prompts than are held out")
+        return (shuffled(train, derive_seed(run.seed, "shuffle")) if self.control == "shuffled" else train), test
+
+    def _normalise(self, model: ScalarModel, judged: Sequence[Judged]) -> float:
+        """Sets gain and bias so that the heads' sum has mean 0 and deviation 1 on reference samples; returns its raw deviation."""
+        reward = LearnedReward(model, 2 * self.tokens_per_microbatch)
+        if self.reference_samples is not None:
+            samples = read_samples(self.reference_samples)[:REFERENCE_PROMPTS]
+            trees = [reward.tree(prompt, completions) for prompt, completions in samples]
+        else:
+            trees = [one.tree for one in judged[:REFERENCE_PROMPTS]]
+        raw = reward.score_trees(trees)
+        spread = float(raw.sum(1).std(unbiased=False))
+        gain = 1 / spread if spread > 0 else 1.0
+        model.normalisation = Normalisation((gain,) * raw.shape[1], tuple((-gain * raw.mean(0)).tolist()))
+        return spread
+
+
+def shuffled(preferences: Sequence[Preference], seed: int) -> list[Preference]:
+    """The same pairs with a coin tossed for which side is called chosen: a control without any signal."""
+    rng = random.Random(seed)
+    return [replace(p, chosen=p.rejected, rejected=p.chosen) if rng.random() < 0.5 else p for p in preferences]
+
+
+def pair_scores(model: ScalarModel, batch: PairBatch) -> PairScores:
+    """Scores of both sides of each pair by the head of its dimension."""
+    scores = model.scores(batch.trees).float()
+    sides = (scores[side, batch.dimension] for side in (batch.chosen, batch.rejected))
+    return PairScores(*sides, batch.probability, batch.margin, batch.weight)
+
+
+def predictions(model: ScalarModel, judged: Sequence[Judged], dimensions: tuple[str, ...]) -> list[dict[str, float | str]]:
+    """A row for each held-out preference: the model's raw scores, the share of votes, the lengths in tokens."""
+    raw = LearnedReward(model).score_trees([one.tree for one in judged])
+    norm = model.normalisation
+    rows: list[dict[str, float | str]] = []
+    start = 0
+    for one in judged:
+        for pair, preference in zip(one.pairs, one.preferences, strict=True):
+            head = dimensions.index(pair.dimension) if pair.dimension in dimensions else None
+            if head is None:
+                continue
+            scores = [(float(raw[start + side, head]) - norm.bias[head]) / norm.gain[head] for side in (pair.chosen, pair.rejected)]
+            votes = preference.prompt.fields.get("votes")
+            observed = sum(votes) / len(votes) if isinstance(votes, list) and votes else pair.probability
+            lengths = [len(one.tree.branches[side].ids) for side in (pair.chosen, pair.rejected)]
+            rows.append(
+                {"dimension": pair.dimension, "chosen": scores[0], "rejected": scores[1], "observed": float(observed),
+                 "chosen_tokens": lengths[0], "rejected_tokens": lengths[1]}
+            )  # fmt: skip
+        start += len(one.tree.branches)
+    return rows
+
+
+def assess(rows: Sequence[dict[str, float | str]]) -> dict[str, dict[str, float]]:
+    """Accuracy against single votes, its floors and calibration, for each dimension and over all (`overall`)."""
+    names = list(dict.fromkeys(str(row["dimension"]) for row in rows))
+    parts = {name: [row for row in rows if row["dimension"] == name] for name in names}
+    measured = {name: _assess(part) for name, part in parts.items() if name != "overall"}
+    return {**measured, "overall": _assess(rows)}
+
+
+def _assess(rows: Sequence[dict[str, float | str]]) -> dict[str, float]:
+    columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0] if name != "dimension"}
+    observed = columns["observed"]
+
+    def agreement(difference: Floats) -> Estimate:
+        """How often the sign of a difference agrees with a vote; equal scores and tied votes count one half."""
+        right = (1 + np.sign(difference)) / 2
+        return proportion(right * observed + (1 - right) * (1 - observed))
+
+    difference, longer = columns["chosen"] - columns["rejected"], columns["chosen_tokens"] - columns["rejected_tokens"]
+    accuracy, longer_wins = agreement(difference), agreement(longer)
+    # "Chosen" won by construction, so calibration is judged from the longer side (or as it stands, where they are equal).
+    turn = np.where(longer < 0, -1.0, 1.0)
+    shown, came = win_probability(turn * difference, np.zeros(len(rows))), np.where(turn < 0, 1 - observed, observed)
+    return {
+        "accuracy": accuracy.value,
+        "se": accuracy.se,
+        "n": accuracy.n,
+        "log_loss": pair_log_loss(columns["chosen"], columns["rejected"], observed).value,
+        "calibration_error": expected_calibration_error(reliability(shown, came)),
+        "longer_wins": longer_wins.value,
+        "shorter_wins": 1 - longer_wins.value,
+    }

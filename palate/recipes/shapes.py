@@ -1,0 +1,132 @@
+"""A field's type taken apart: inputs, unions of dataclasses, tuples, mappings, and everything pydantic reads."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, is_dataclass, replace
+from functools import cache
+from typing import Annotated, Any, Literal, cast
+
+
+@dataclass(frozen=True)
+class InputMark:
+    """Marks a field as a path that the run reads.
+
+    Attributes:
+        hub: whether a name of a model hub (`organisation/name`) may stand there too.
+    """
+
+    hub: bool = False
+
+
+Input = Annotated[str, InputMark()]
+"""A path; in a pipeline also `$stage/path/inside` or `$input`."""
+
+ModelInput = Annotated[str, InputMark(hub=True)]
+"""A model directory, as `Input`, or the name of a model on a hub."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A field's type taken apart.
+
+    Attributes:
+        members: dataclasses that may stand there.
+        item: type of the items of a `tuple[item, ...]`, or of the values of a `dict[str, item]`; None for others.
+        container: `tuple`, `dict`, or None.
+        leaf: the whole type when it is neither, for pydantic.
+        is_optional: whether None may stand there.
+        mark: the input mark, if any.
+    """
+
+    members: tuple[type, ...] = ()
+    item: Any = None
+    container: type | None = None
+    leaf: Any = None
+    is_optional: bool = False
+    mark: InputMark | None = None
+
+
+@cache
+def shape_of(annotation: Any) -> Shape:
+    """The parts of a type: `X | None`, unions of dataclasses, `tuple[X, ...]`, `dict[str, X]`, or anything pydantic reads."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        rest = tuple(arg for arg in args if arg is not types.NoneType)
+        if len(rest) == 1:
+            return replace(shape_of(rest[0]), is_optional=True)
+        members = tuple(arg for arg in rest if is_dataclass(arg))
+        leaves = tuple(arg for arg in rest if not is_dataclass(arg))
+        leaf = typing.Union[leaves] if leaves else None  # noqa: UP007 (built from a tuple)
+        return Shape(members=cast("tuple[type, ...]", members), leaf=leaf, is_optional=len(rest) < len(args))
+    if origin is Annotated:
+        mark = next((extra for extra in args[1:] if isinstance(extra, InputMark)), None)
+        inner = shape_of(args[0])
+        return replace(inner, mark=mark, leaf=annotation) if inner.container is None and not inner.members else inner
+    if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
+        return Shape(item=args[0], container=tuple)
+    if origin is dict and args[0] is str:
+        return Shape(item=args[1], container=dict)
+    if is_dataclass(annotation):
+        return Shape(members=(cast("type", annotation),))
+    return Shape(leaf=annotation)
+
+
+@cache
+def hints_of(cls: type) -> Mapping[str, Any]:
+    """Field name -> type, with strings resolved and annotations kept."""
+    return typing.get_type_hints(cls, include_extras=True)
+
+
+def kind_of(cls: type) -> str | None:
+    """The tag in `kind: Literal["dpo"] = "dpo"`; None for a dataclass without one."""
+    hint = hints_of(cls).get("kind")
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is Literal else None
+
+
+def default_of(item: Field[Any]) -> Any:
+    """The field's default; MISSING when a value must be given."""
+    if item.default_factory is not MISSING:
+        return item.default_factory()
+    return item.default
+
+
+def accepts(annotation: Any, wanted: type) -> bool:
+    """Whether values of the type `wanted` may stand there: it is the annotation or a part of it."""
+    return annotation is wanted or any(accepts(arg, wanted) for arg in typing.get_args(annotation) if arg is not Ellipsis)
+
+
+def choices_of(annotation: Any) -> list[str]:
+    """The words of a `Literal`; empty for other types."""
+    return [str(word) for word in typing.get_args(annotation)] if typing.get_origin(annotation) is Literal else []
+
+
+def type_text(annotation: Any) -> str:
+    """A type in words for messages, help and the reference."""
+    shape = shape_of(annotation)
+    tail = " or none" if shape.is_optional else ""
+    if shape.container is not None:
+        inner = type_text(shape.item)
+        return (f"{inner}, several" if shape.container is tuple else f"{inner}, by name") + tail
+    words = [kind_of(cls) or cls.__name__ for cls in shape.members]
+    if shape.mark is not None:
+        words.append("model" if shape.mark.hub else "path")
+    elif shape.leaf is not None:
+        words += _leaf_words(shape.leaf)
+    return " or ".join(words) + tail
+
+
+def _leaf_words(annotation: Any) -> list[str]:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return [str(word) for word in args]
+    if origin is Annotated:
+        limits = ", ".join(str(extra) for extra in args[1:])
+        return [f"{' or '.join(_leaf_words(args[0]))} ({limits})"]
+    if origin in (typing.Union, types.UnionType):
+        return [word for arg in args for word in _leaf_words(arg)]
+    if origin is not None:
+        return [str(annotation).replace("typing.", "")]
+    return [{str: "text", float: "number", int: "whole number", bool: "true or false"}.get(annotation, str(annotation))]

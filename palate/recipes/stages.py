@@ -1,0 +1,66 @@
+"""The table of stages: name, class, one line of help. Classes are imported only when a stage is named."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass
+from typing import TYPE_CHECKING, cast
+
+from palate.core import ConfigError
+from palate.recipes.settings import nearest
+
+if TYPE_CHECKING:
+    from palate.recipes.config import Stage
+
+RESERVED = frozenset({"stage", "seed", "expect", "out", "runs", "fresh", "name", "help"})
+"""Words that stand beside a stage's own settings in YAML or on the command line; no field may be called so."""
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """Where a stage is written.
+
+    Attributes:
+        target: `module:Class`.
+        help: one line for `palate --help`; the first line of the class's docstring says the same.
+    """
+
+    target: str
+    help: str
+
+    def load(self) -> type[Stage]:
+        """The stage's class. Imports its module, which may load torch."""
+        module, name = self.target.split(":")
+        cls = vars(importlib.import_module(module))[name]
+        if not (isinstance(cls, type) and is_dataclass(cls)):
+            raise TypeError(f"{self.target} is not a dataclass")
+        return cast("type[Stage]", cls)
+
+
+Stages = Mapping[str, StageEntry]
+
+STAGES: Stages = {
+    "world": StageEntry("palate.recipes.world:World", "Write the kitchen's data: corpus, demonstrations, prompts and tests."),
+    "pretrain": StageEntry("palate.recipes.pretrain:Pretrain", "Train a small language model from nothing on plain text."),
+    "sft": StageEntry("palate.recipes.sft:SFT", "Fine-tune a model on demonstrations."),
+    "sample": StageEntry("palate.recipes.sample:Sample", "Draw completions of prompts from a model."),
+    "collect": StageEntry("palate.recipes.collect:Collect", "Have completions compared by raters, and conclude preferences."),
+    "reward": StageEntry("palate.recipes.reward:Reward", "Train a reward model on preferences."),
+    "direct": StageEntry("palate.recipes.direct:Direct", "Tune a policy on preferences directly, without a reward model."),
+    "online": StageEntry("palate.recipes.online:Online", "Tune a policy on rewards of its own completions, under a KL budget."),
+    "rerank": StageEntry("palate.recipes.rerank:Rerank", "Keep the best of several completions by a reward model."),
+    "evaluate": StageEntry("palate.recipes.evaluate:Evaluate", "Measure what models gained and lost."),
+    "report": StageEntry("palate.recipes.report:Report", "Write a report of the runs with tables and plots."),
+}
+
+
+def find_stage(stages: Stages, name: str, place: str) -> type[Stage]:
+    """The class of the stage `name`.
+
+    Raises:
+        ConfigError: no such stage; `place` says where it was asked for.
+    """
+    if name not in stages:
+        raise ConfigError(f"{place}: there is no stage {name!r}. {nearest(name, stages)}")
+    return stages[name].load()

@@ -1,0 +1,1 @@
+"""Rewards: what gives a completion a score."""

@@ -1,0 +1,111 @@
+"""Scores from a learned reward model: several heads, normalised, added up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from palate.core import Completion, Prompt, TrainingError
+from palate.models.scalar import ScalarModel, load_scalar
+from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
+from palate.text.spans import preference_tree, prompt_ids
+
+CARD = "card.json"
+NO_LIMIT = 1 << 30
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a reward model's quality; written beside its weights, read before anything trusts it.
+
+    Attributes:
+        accuracy: on held-out judgments, ties half.
+        judgments: how many held-out judgments that was measured on.
+        spread: standard deviation of raw scores on the reference policy's samples, in logits.
+        length_rule: accuracy of the better of "longer wins" and "shorter wins" on the same judgments.
+    """
+
+    accuracy: float
+    judgments: int
+    spread: float
+    length_rule: float
+
+    def write(self, directory: Path) -> None:
+        """Writes the card to a model directory."""
+        (directory / CARD).write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @staticmethod
+    def read_from(directory: str) -> Card | None:
+        """The card in a model directory, or None where there is none."""
+        path = Path(directory) / CARD
+        return Card(**json.loads(path.read_text())) if path.exists() else None
+
+    def require_trust(self, accuracy: float, spread: float) -> None:
+        """Refuses a reward model that is near chance or nearly constant: standardising its scores would amplify noise.
+
+        Raises:
+            TrainingError: names the figure that is too low, and what to do.
+        """
+        margin = 1.96 * (self.accuracy * (1 - self.accuracy) / max(self.judgments, 1)) ** 0.5
+        if self.accuracy - margin < 0.5 or self.accuracy < accuracy:
+            raise TrainingError(
+                f"the reward model is near chance: accuracy {self.accuracy:.3f} +- {margin:.3f} on {self.judgments} held-out judgments "
+                f"(needed: {accuracy}, and 0.5 outside the interval). A policy trained on it would learn noise. Collect more or better "
+                "judgments, or look whether the preferences were shuffled or swapped"
+            )
+        if self.spread < spread:
+            raise TrainingError(
+                f"the reward model hardly tells completions apart: the spread of its scores is {self.spread:.4f} logits (needed: {spread}). "
+                "Standardising such scores amplifies noise. Train it longer or with a higher learning rate"
+            )
+
+
+class LearnedReward:
+    """A reward model as a scorer: the sum of its normalised heads has mean 0 and standard deviation 1 on reference samples."""
+
+    def __init__(self, model: ScalarModel, tokens_per_microbatch: int = 16_384) -> None:
+        self.model = model
+        self._tokens = tokens_per_microbatch
+
+    @staticmethod
+    def load(path: str) -> LearnedReward:
+        """The reward model in a directory."""
+        return LearnedReward(load_scalar(path))
+
+    def score_trees(self, trees: Sequence[Tree]) -> Tensor:
+        """Normalised scores (b, h) of all branches, trees in order, branches in order."""
+        sizes = [len(tree.branches) for tree in trees]
+        starts = [sum(sizes[:k]) for k in range(len(sizes))]
+        scores = torch.empty(sum(sizes), len(self.model.heads))
+        with torch.inference_mode():
+            for part in microbatches(trees, self._tokens):
+                batch: PackedBatch = pack([trees[k] for k in part])
+                rows = torch.cat([torch.arange(starts[k], starts[k] + sizes[k]) for k in part])
+                scores[rows] = self.model.normalised(self.model.scores(batch)).float()
+        return scores
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[Completion]]) -> Mapping[str, list[list[float | None]]]:
+        """Scores by head name and under `score` their sum: a list per prompt of one number per completion."""
+        trees = [self.tree(prompt, group) for prompt, group in zip(prompts, completions, strict=True)]
+        table = self.score_trees(trees)
+        columns = {"score": table.sum(1), **{name: table[:, k] for k, name in enumerate(self.model.heads)}}
+        result: dict[str, list[list[float | None]]] = {}
+        for name, column in columns.items():
+            values, at = column.tolist(), 0
+            result[name] = []
+            for tree in trees:
+                result[name].append(values[at : at + len(tree.branches)])
+                at += len(tree.branches)
+        return result
+
+    def tree(self, prompt: Prompt, completions: Sequence[Completion]) -> Tree:
+        """The tokens to score: the completions' own ids where they have them (same tokenizer: the caller's duty), else their texts."""
+        if all(completion.ids for completion in completions):
+            trunk = prompt_ids(self.model.tokenizer, prompt.conversation)
+            return Tree(trunk, tuple(Branch(c.ids, (True,) * len(c.ids)) for c in completions))
+        return preference_tree(self.model.tokenizer, prompt.conversation, [c.text for c in completions], self.model.max_tokens or NO_LIMIT)

@@ -1,0 +1,47 @@
+"""Writing and reading small files so that a crash leaves either the old content or the new one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from palate.core import RunError
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Nothing; `path` holds `text` afterwards, or its former content when writing fails (a full disk, a kill).
+
+    The text goes to a neighbour first, is synced, and takes the name in one step.
+    """
+    neighbour = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with neighbour.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        neighbour.replace(path)
+    except BaseException:
+        neighbour.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: object) -> None:
+    """Nothing; `path` holds `value` as indented JSON, written atomically. Numbers that are not finite are refused."""
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{path}: cannot be written as JSON: {error}. Give finite numbers, strings, lists and mappings.") from error
+    write_atomic(path, text + "\n")
+
+
+def read_json(path: Path) -> object:
+    """The JSON value in `path`.
+
+    Raises:
+        RunError: the file is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"{path} is not readable as JSON ({error}). Restore it, or delete its directory and run again.") from error

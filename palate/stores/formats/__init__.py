@@ -1,0 +1,21 @@
+"""Outside dataset shapes, one a file, and the readers that tell them apart. See docs/data.md."""
+
+from palate.stores.formats.read import SHAPES, read_demonstrations, read_preferences, read_prompts, read_texts
+from palate.stores.formats.table import DropCount, Dropped, Table, count_dropped, dropped_summary
+from palate.stores.formats.write import demonstration_row, preference_row, prompt_row
+
+__all__ = [
+    "SHAPES",
+    "DropCount",
+    "Dropped",
+    "Table",
+    "count_dropped",
+    "demonstration_row",
+    "dropped_summary",
+    "preference_row",
+    "prompt_row",
+    "read_demonstrations",
+    "read_preferences",
+    "read_prompts",
+    "read_texts",
+]

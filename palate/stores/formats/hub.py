@@ -1,0 +1,86 @@
+"""Datasets in Hugging Face's own forms: directories of `save_to_disk`, and names on the hub; needs the package `datasets`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from palate.core import DataError
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:\w+)?")
+_FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".gz", ".txt")
+
+
+def is_saved_dataset(directory: Path) -> bool:
+    """Whether `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote the directory."""
+    return (directory / "dataset_dict.json").is_file() or (directory / "state.json").is_file()
+
+
+def looks_like_hub(name: str) -> bool:
+    """Whether the name reads as owner/name or owner/name:split, not as a mistyped path to a file."""
+    return _NAME.fullmatch(name) is not None and not name.endswith(_FILE_SUFFIXES) and not Path(name.partition("/")[0]).is_dir()
+
+
+def load_saved(directory: Path) -> Iterable[object]:
+    """Rows of a saved dataset; of its training split when there are several.
+
+    Raises:
+        DataError: `datasets` is not installed, the directory is damaged, or the split is not clear.
+    """
+    datasets = _library(str(directory))
+    import pyarrow as pa
+
+    try:
+        loaded = datasets.load_from_disk(str(directory))
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise DataError(f"{directory}: not a readable Hugging Face dataset ({error}). Save it again with save_to_disk.") from error
+    return _of_split(loaded, str(directory), "give the split's own directory")
+
+
+def load_hub(name: str) -> Iterable[object]:
+    """Rows of owner/name (its training split when there are several) or owner/name:split.
+
+    Raises:
+        DataError: `datasets` is not installed, the dataset cannot be loaded, or the split is not clear.
+    """
+    datasets = _library(name)
+    import httpx
+
+    dataset, _, split = name.partition(":")
+    try:
+        loaded = datasets.load_dataset(dataset, split=split or None)
+    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
+        raise DataError(
+            f"{name}: no such local file or directory, and the Hugging Face hub does not give it ({error}). "
+            "Check the path, the name and the connection."
+        ) from error
+    return _of_split(loaded, name, "write owner/name:split")
+
+
+def find_split(splits: Sequence[str], where: str, remedy: str) -> str:
+    """The split to read: the only one, or `train`.
+
+    Raises:
+        DataError: several, and none is called train.
+    """
+    if len(splits) == 1:
+        return splits[0]
+    if "train" in splits:
+        return "train"
+    raise DataError(f"{where}: holds the splits {', '.join(name or '(no name)' for name in splits)} and none is `train`; {remedy}.")
+
+
+def _of_split(loaded: object, where: str, remedy: str) -> Iterable[object]:
+    if isinstance(loaded, dict):
+        return loaded[find_split(list(loaded), where, remedy)]  # type: ignore[no-any-return]
+    return loaded  # type: ignore[return-value]
+
+
+def _library(where: str) -> ModuleType:
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(f"{where}: Hugging Face datasets need the package `datasets`, which is not installed. Run: pip install datasets") from error
+    return datasets

@@ -1,0 +1,81 @@
+"""Rows for files: the readers' inverse, in TRL's shapes. Use with `palate.stores.jsonl`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from palate.core import Conversation, DataError, Demonstration, Message, Preference, Prompt
+from palate.stores.formats.chats import answering_turns
+
+Row = dict[str, object]
+
+
+def demonstration_row(demonstration: Demonstration) -> Row:
+    """`text`, `prompt` and `completion`, or `messages` (with `learned` when not every answer is); the source is not kept.
+
+    Raises:
+        DataError: plain text of which something else than the last message is learned, or turns that are not answers.
+    """
+    turns, learned = demonstration.conversation, demonstration.learned
+    answers = answering_turns(turns)
+    if turns[0].role != "text" and set(learned) <= set(answers) and learned:
+        every = {} if tuple(sorted(learned)) == answers else {"learned": sorted(learned)}
+        return {"messages": _messages(turns), **every}
+    if turns[0].role != "text" or learned != (len(turns) - 1,):
+        raise DataError(f"a demonstration that no shape can hold: roles {[turn.role for turn in turns]}, learned {learned}. Learn answers only.")
+    if len(turns) == 1:
+        return {"text": turns[0].text}
+    return {"prompt": _joined(turns[:-1]), "completion": turns[-1].text}
+
+
+def prompt_row(prompt: Prompt) -> Row:
+    """`id`, `prompt`, and the fields as columns; the source is not kept."""
+    return {"id": prompt.id, "prompt": _prompt(prompt.conversation), **_fields(prompt.fields)}
+
+
+def preference_row(preference: Preference) -> Row:
+    """`id`, `prompt`, `chosen`, `rejected`, what else the preference says, and the prompt's fields as columns.
+
+    Of the completions only the texts are kept.
+    """
+    is_plain = preference.prompt.conversation[0].role == "text"
+
+    def side(text: str) -> object:
+        return text if is_plain else _messages((Message("assistant", text),))
+
+    judgments: Row = {"judgments": list(preference.judgments)} if preference.judgments else {}
+    return {
+        "id": preference.prompt.id,
+        "prompt": _prompt(preference.prompt.conversation),
+        "chosen": side(preference.chosen.text),
+        "rejected": side(preference.rejected.text),
+        "probability": preference.probability,
+        "margin": preference.margin,
+        "weight": preference.weight,
+        "dimension": preference.dimension,
+        **judgments,
+        **_fields(preference.prompt.fields),
+    }
+
+
+_TAKEN = frozenset({"id", "prompt", "completion", "chosen", "rejected", "messages", "conversations", "text", "learned"}) | frozenset(
+    {"probability", "margin", "weight", "dimension", "judgments"}
+)
+
+
+def _fields(fields: Mapping[str, object]) -> Row:
+    if taken := sorted(_TAKEN & fields.keys()):
+        raise DataError(f"the prompt's fields {', '.join(taken)} are names of columns with a meaning of their own. Rename them.")
+    return dict(fields)
+
+
+def _prompt(conversation: Conversation) -> object:
+    return _joined(conversation) if conversation[0].role == "text" else _messages(conversation)
+
+
+def _joined(conversation: Conversation) -> str:
+    return "".join(turn.text for turn in conversation)
+
+
+def _messages(conversation: Conversation) -> list[dict[str, str]]:
+    return [{"role": turn.role, "content": turn.text} for turn in conversation]

@@ -1,0 +1,61 @@
+"""Guards around a run at work: one process a directory, and a Ctrl-C that first asks and then insists."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from palate.core import RunError
+
+
+class Stop:
+    """Whether somebody asked to stop."""
+
+    def __init__(self) -> None:
+        self.is_requested = False
+
+    def request(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 (the form Python asks of a handler)
+        """Nothing; the first signal asks, the second raises KeyboardInterrupt."""
+        if self.is_requested:
+            raise KeyboardInterrupt
+        self.is_requested = True
+        sys.stderr.write("\nStopping after this step; what is done will be saved. Press Ctrl-C again to stop at once.\n")
+
+
+@contextmanager
+def stoppable(stop: Stop) -> Iterator[None]:
+    """A context in which SIGINT and SIGTERM set `stop`. Off the main thread, where Python forbids handlers, it does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.signal(signum, stop.request) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """A context in which no other process can enter `locked` for the same directory; freed even by a kill.
+
+    Raises:
+        RunError: another process is inside.
+    """
+    if sys.platform == "win32":  # no flock there; two processes in one directory go unnoticed
+        yield
+        return
+    import fcntl
+
+    with (directory / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(f"another process is working in {directory}. Wait for it, or stop it, and give the command again.") from error
+        yield

@@ -1,0 +1,80 @@
+"""Progress of a long loop: a bar in a terminal, a plain line every ten seconds anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+LINE_SECONDS = 10.0
+
+
+class Advance(Protocol):
+    """Reports that work was done."""
+
+    def __call__(self, n: int = 1, note: str = "") -> None:
+        """Nothing; `n` more units are done, `note` is shown beside the count."""
+        ...
+
+
+@contextmanager
+def progress(
+    total: int, label: str, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Advance]:
+    """A callable `advance(n=1, note="")`; what it reports is drawn on `stream` (standard error).
+
+    A loop shorter than ten seconds writes nothing outside a terminal, so logs of small runs stay small.
+    """
+    out = sys.stderr if stream is None else stream
+    if out.isatty():
+        with _bar(total, label, out) as advance:
+            yield advance
+    else:
+        yield _Lines(total, label, out, clock)
+
+
+@contextmanager
+def _bar(total: int, label: str, out: TextIO) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(file=out), transient=True) as bar:
+        task = bar.add_task(label, total=total, note="")
+
+        def advance(n: int = 1, note: str = "") -> None:
+            if note:
+                bar.update(task, advance=n, note=note)
+            else:
+                bar.update(task, advance=n)
+
+        yield advance
+
+
+class _Lines:
+    """`advance` outside a terminal."""
+
+    def __init__(self, total: int, label: str, out: TextIO, clock: Callable[[], float]) -> None:
+        self._total, self._label, self._out, self._clock = total, label, out, clock
+        self._count, self._note = 0, ""
+        self._started = self._said = clock()
+
+    def __call__(self, n: int = 1, note: str = "") -> None:
+        self._count += n
+        self._note = note or self._note
+        now = self._clock()
+        if now - self._said < LINE_SECONDS:
+            return
+        self._said = now
+        left = (now - self._started) * (self._total - self._count) / max(self._count, 1)
+        tail = f"  {self._note}" if self._note else ""
+        self._out.write(f"  {self._label} {self._count}/{self._total}, about {max(left, 0):.0f} s left{tail}\n")
+        self._out.flush()

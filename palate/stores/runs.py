@@ -1,0 +1,265 @@
+"""Run directories: one a stage, keyed by content, resumable, with a record of what it came from."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import platform
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import cast
+
+from palate import __version__
+from palate.core import Interrupted, PalateError, RunError
+from palate.stores.digests import source_digest
+from palate.stores.files import write_json
+from palate.stores.guards import Stop, locked, stoppable
+from palate.stores.jsonl import RowWriter, read_rows, write_rows
+from palate.stores.progress import Advance, progress
+from palate.stores.records import RECORD, RunPlan, RunRecord, Status, read_record
+
+METRICS = "metrics.jsonl"
+METRIC_NAME = re.compile(r"[\w.-]+/[\w.-]+/[\w.-]+")
+SPARE_BYTES = 1 << 20
+"""With less free space than this, whatever failed is taken to have failed for want of space."""
+
+
+class Run:
+    """A run directory in use; what a stage is handed.
+
+    Attributes:
+        directory: where everything the stage writes goes.
+        name: the stage's name in its pipeline.
+        stage: the kind of stage.
+        seed: seed of everything random in the run.
+        config: the resolved configuration as JSON values (the stage itself is the typed one).
+        key: the run's key.
+        is_done: an earlier process finished this run.
+        is_resumed: an earlier process began this run and did not finish it.
+    """
+
+    def __init__(self, directory: Path, record: RunRecord, *, is_resumed: bool) -> None:
+        self.directory = directory
+        self.name, self.stage, self.seed = record.name, record.stage, record.seed
+        self.config, self.key = record.config, record.key
+        self.is_done = record.status == "done"
+        self.is_resumed = is_resumed
+        self._record = record
+        self._stop = Stop()
+        self._metrics: RowWriter | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in this run so far, over all processes that worked on it; known once it is left."""
+        return self._record.seconds
+
+    @property
+    def state(self) -> Path:
+        """The folder for checkpoints (made when asked for). It is deleted when the run is done."""
+        path = self.directory / "state"
+        path.mkdir(exist_ok=True)
+        return path
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Nothing; one row of `metrics.jsonl` with the step and the metrics, in the order given.
+
+        No clock is written: the same run gives the same bytes.
+
+        Args:
+            step: count of steps so far.
+            metrics: `stage/thing/statistic` to a finite number (anything `float()` takes, a 0-d tensor too).
+
+        Raises:
+            RunError: a name of another shape, or a number that is not finite.
+        """
+        row: dict[str, float] = {"step": step}
+        for name, value in metrics.items():
+            number = float(value)
+            if not METRIC_NAME.fullmatch(name):
+                raise RunError(f"metric {name!r} of step {step} is not named stage/thing/statistic. Rename it.")
+            if not math.isfinite(number):
+                raise RunError(f"metric {name!r} of step {step} is {number}. Leave out what has no value at this step.")
+            row[name] = number
+        if self._metrics is None:
+            self._metrics = self.rows(METRICS)
+        self._metrics.append(row)
+
+    def rewind(self, step: int) -> None:
+        """Nothing; rows of `metrics.jsonl` from `step` on are gone. For a resume: those steps will be done again."""
+        self._close()
+        path = self.directory / METRICS
+        if path.is_file():
+            self.rows(METRICS).close()  # cuts off a last line that a crash left half-written
+            write_rows(path, [row for _, row in read_rows(path) if cast("int", row["step"]) < step])
+
+    def rows(self, filename: str) -> RowWriter:
+        """An append-only writer of JSON rows to `filename` in the directory; rows already there are kept."""
+        return RowWriter(self.directory / filename)
+
+    def summary(self, values: Mapping[str, object]) -> None:
+        """Nothing; `summary.json` holds `values`: the figures of the run that others read."""
+        write_json(self.directory / "summary.json", dict(values))
+
+    def dropped(self, source: str, reasons: Iterable[str]) -> None:
+        """Nothing; the record counts, by reason, the rows of `source` that could not be used. Replaces an earlier count."""
+        counts: dict[str, int] = {}
+        for reason in reasons:
+            counts[reason] = counts.get(reason, 0) + 1
+        self._save(replace(self._record, dropped={**self._record.dropped, source: dict(sorted(counts.items()))}))
+
+    def progress(self, total: int, label: str) -> AbstractContextManager[Advance]:
+        """A context that gives `advance(n=1, note="")`: a bar in a terminal, a line now and then elsewhere."""
+        return progress(total, label)
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether Ctrl-C (or a polite kill) asked the run to finish its step, save and stop."""
+        return self._stop.is_requested
+
+    def check_stop(self) -> None:
+        """Nothing, as long as nobody asked to stop. Call it between steps, after saving.
+
+        Raises:
+            Interrupted: somebody did.
+        """
+        if self.stop_requested:
+            raise Interrupted(f"{self.name} was interrupted; what was done is saved in {self.directory}. The same command goes on.")
+
+    @contextmanager
+    def active(self) -> Iterator[Run]:
+        """The run itself, while its stage works: locked, stoppable by Ctrl-C, and its status recorded however it ends.
+
+        Raises:
+            RunError: another process works in the directory, or the disk is full.
+            Interrupted: Ctrl-C.
+        """
+        with locked(self.directory), stoppable(self._stop):
+            began, before = time.monotonic(), self._record.seconds
+            self._save(replace(self._record, status="running", finished=None, error=None))
+
+            def leave(status: Status, error: str | None) -> None:
+                seconds = round(before + time.monotonic() - began, 3)
+                self._save(replace(self._record, status=status, finished=_now(), seconds=seconds, error=error))
+
+            try:
+                yield self
+            except BaseException as error:
+                self._close()
+                told = self._told(error)
+                # A full disk keeps the older record, "running", from which the same command goes on too.
+                with suppress(OSError):
+                    leave("interrupted" if isinstance(told, Interrupted) else "failed", f"{type(told).__name__}: {told}")
+                if told is error:
+                    raise
+                raise told from error
+            self._close()
+            shutil.rmtree(self.directory / "state", ignore_errors=True)
+            leave("done", None)
+            self.is_done = True
+
+    def _told(self, error: BaseException) -> BaseException:
+        """The error to raise for `error`: full disks and Ctrl-C get words of their own."""
+        if isinstance(error, KeyboardInterrupt):
+            return Interrupted(f"{self.name} was stopped at once; the same command goes on from what is saved in {self.directory}.")
+        if isinstance(error, PalateError) or not isinstance(error, Exception):
+            return error
+        is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+        if is_full or shutil.disk_usage(self.directory).free < SPARE_BYTES:
+            return RunError(f"no space left for {self.directory} ({error}). Make room; the same command goes on from what is saved.")
+        return error
+
+    def _close(self) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+
+    def _save(self, record: RunRecord) -> None:
+        record.write(self.directory)
+        self._record = record
+
+
+def open_run(root: Path, plan: RunPlan) -> Run:
+    """The run of `plan` in `root/<name>-<key>`: new, resumed in place, or done (`is_done`)."""
+    return open_run_at(plan.directory(root), plan)
+
+
+def open_run_at(directory: Path, plan: RunPlan) -> Run:
+    """The run of `plan` in `directory`: new, resumed in place, or done (`is_done`).
+
+    Raises:
+        RunError: the directory holds another run, or files that are no run's.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{directory} cannot be made a directory ({error}). Choose another place for runs.") from error
+    record = read_record(directory)
+    if record is not None:
+        if record.key != plan.key:
+            raise RunError(
+                f"{directory} holds the run {record.name}-{record.key}, not {plan.name}-{plan.key}. They differ in "
+                f"{'; '.join(differences(record.identity, plan.identity))}. Choose another --out, or repeat those settings."
+            )
+        return Run(directory, record, is_resumed=record.status != "done")
+    foreign = sorted(path.name for path in directory.iterdir() if path.name != ".lock" and not path.name.startswith(f".{RECORD}."))
+    if foreign:
+        raise RunError(f"{directory} holds files that are no run's ({', '.join(foreign[:3])}). Choose an empty directory.")
+    record = RunRecord(
+        name=plan.name,
+        stage=plan.stage,
+        key=plan.key,
+        status="running",
+        seed=plan.seed,
+        identity=plan.identity,
+        config=plan.config,
+        parents=plan.parents,
+        code={"version": __version__, "source": source_digest(), "commit": _commit()},
+        versions={"python": platform.python_version(), "torch": _version("torch"), "transformers": _version("transformers")},
+        started=_now(),
+    )
+    record.write(directory)
+    return Run(directory, record, is_resumed=False)
+
+
+def differences(old: object, new: object, at: str = "") -> list[str]:
+    """Sentences naming where two identities differ, as `field: old there, new here`."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        found = []
+        for name in dict.fromkeys((*old, *new)):
+            place = f"{at}.{name}" if at and at != "config" else str(name)
+            found += differences(old.get(name), new.get(name), place)
+        return found
+    return [] if old == new else [f"{at}: {json.dumps(old)} there, {json.dumps(new)} here"]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that the package runs from; None for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    words = ["git", "rev-parse", "--verify", "-q", "HEAD"]
+    try:
+        done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

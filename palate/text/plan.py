@@ -1,0 +1,123 @@
+"""Which token attends to which, as a few batched calls: segments of like shape share one call, planned once a batch.
+
+Pure index arithmetic. `palate.models.attention` does the floating-point part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Ints = npt.NDArray[np.int64]
+
+CALL_AREA = 20_000
+"""What one more batched call costs, in query-key cells per head; a block is split only where that saves more."""
+BLOCK_AREA = 400_000
+"""Cells per head of one batched call at most (unless one segment is larger), so that its weights stay in the cache."""
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Per segment (n,): its queries, and the one or two ranges of tokens its keys come from.
+
+    The keys are the `trunk` tokens from `trunk_start`, then the segment's own `length` tokens from `start`. A query sees
+    every key up to its own token: key `j` of query `i` counts when `j <= trunk + i`.
+    """
+
+    start: Ints
+    length: Ints
+    trunk_start: Ints
+    trunk: Ints
+
+
+@dataclass(frozen=True)
+class Block:
+    """One batched call: `rows` segments, padded to `queries` and `keys`; its slots begin at the two offsets."""
+
+    rows: int
+    queries: int
+    keys: int
+    query_offset: int
+    key_offset: int
+    mask: Tensor
+    """(rows, 1, queries, keys) float32: 0 where the query sees the key, -inf elsewhere."""
+
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """Slots of all blocks, flat: block after block, segment after segment. Shapes: t tokens, s and u slots.
+
+    A padded slot repeats a real token of its segment. Its output is never read, and no gradient enters it.
+    """
+
+    tokens: int
+    blocks: tuple[Block, ...]
+    query_tokens: Ints
+    """(s,) token of each query slot."""
+    key_tokens: Ints
+    """(u,) token of each key slot."""
+    query_padding: npt.NDArray[np.bool_]
+    """(s,) True where the query slot is padding."""
+    key_padding: npt.NDArray[np.bool_]
+    """(u,) True where the key slot is padding."""
+
+    @property
+    def area(self) -> int:
+        """Query-key cells per head that the blocks compute, padding included."""
+        return sum(block.rows * block.queries * block.keys for block in self.blocks)
+
+
+def plan_attention(spans: Spans, tokens: int) -> AttentionPlan:
+    """The plan for `spans`, which together hold each of `tokens` tokens exactly once as a query."""
+    blocks: list[Block] = []
+    query_tokens, key_tokens, query_padding, key_padding = [], [], [], []
+    query_offset = key_offset = 0
+    for rows in _groups(spans.length, spans.length + spans.trunk):
+        start, length, trunk_start, trunk = (a[rows, None] for a in (spans.start, spans.length, spans.trunk_start, spans.trunk))
+        i, j = np.arange(int(length.max())), np.arange(int((length + trunk).max()))
+        own = np.minimum(j - trunk, length - 1)  # a padded slot repeats the segment's last token
+        query_tokens.append((start + np.minimum(i, length - 1)).ravel())
+        key_tokens.append(np.where(j < trunk, trunk_start + j, start + own).ravel())
+        query_padding.append((i >= length).ravel())
+        key_padding.append((j >= length + trunk).ravel())
+        seen = torch.from_numpy(j[None, None] <= (trunk + i)[:, :, None])
+        mask = torch.zeros(seen.shape).masked_fill_(~seen, float("-inf"))[:, None]
+        blocks.append(Block(len(rows), len(i), len(j), query_offset, key_offset, mask))
+        query_offset += len(rows) * len(i)
+        key_offset += len(rows) * len(j)
+    flat = np.concatenate
+    return AttentionPlan(tokens, tuple(blocks), flat(query_tokens), flat(key_tokens), flat(query_padding), flat(key_padding))
+
+
+def _groups(queries: Ints, keys: Ints) -> list[Ints]:
+    """Segment numbers (n,) in groups of like shape: a group is split as long as that saves more than a call costs."""
+    done: list[Ints] = []
+    open_groups = [np.lexsort((queries, keys))]
+    while open_groups:
+        group = open_groups.pop()
+        area = len(group) * int(queries[group].max()) * int(keys[group].max())
+        best, cut = min((_best_cut(group, queries, keys), _best_cut(group, keys, queries)), key=lambda option: option[0])
+        if area - best > CALL_AREA:
+            open_groups += [cut[1], cut[0]]
+        else:
+            parts = min(len(group), -(-area // BLOCK_AREA))
+            done += np.array_split(group, parts)
+    return done
+
+
+def _best_cut(group: Ints, by: Ints, other: Ints) -> tuple[int, tuple[Ints, Ints]]:
+    """Least area of two groups cut from `group` ordered by `by`, and the two groups."""
+    order = group[np.argsort(by[group], kind="stable")]
+    if len(order) < 2:
+        return int(by[order].max() * other[order].max()), (order, order[:0])
+    width, height = by[order], other[order]
+    below = np.maximum.accumulate(height)[:-1]
+    above = np.maximum.accumulate(height[::-1])[::-1][1:]
+    count = np.arange(1, len(order))
+    areas = count * width[:-1] * below + (len(order) - count) * width[-1] * above
+    at = int(areas.argmin())
+    return int(areas[at]), (order[: at + 1], order[at + 1 :])

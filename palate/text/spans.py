@@ -1,0 +1,238 @@
+"""Conversations to token trees: which tokens are prompt, which are completion, which are learned.
+
+The only masking code. Prompt and prompt with completion are both tokenised as a whole, and the completion begins where
+their tokens part (so a merge across the boundary or a `<think>` in the generation prompt falls on one side). For
+several completions the earliest such place holds for all. A turn ends with its first end token, which is learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from palate.core import Conversation, Demonstration, Message, Prompt
+from palate.text.pack import Branch, Tree
+from palate.text.template import Ids, Unusable, end_ids, eos_id, is_plain_text, marker_ids, render
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = [
+    "Truncate",
+    "Unusable",
+    "completion_ids",
+    "demonstration_tree",
+    "document_trees",
+    "preference_tree",
+    "prompt_ids",
+    "split_ids",
+]
+
+Truncate = Literal["drop", "prompt", "completion"]
+"""What to give up when a path through a tree is longer than allowed: the row, the prompt's left side, or the completions' ends."""
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt | Conversation) -> Ids:
+    """Ids a sampler continues: the conversation with the generation prompt, or plain text; never empty.
+
+    Raises:
+        Unusable: no token, or the template refuses the conversation.
+    """
+    conversation = prompt.conversation if isinstance(prompt, Prompt) else prompt
+    ids = render(tokenizer, conversation, generation_prompt=True)
+    if not ids:
+        raise Unusable("the prompt has no token")
+    return ids
+
+
+def completion_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, completion_text: str) -> Ids:
+    """Ids of the completion of `conversation`, exactly one terminator at the end: the second half of `split_ids`."""
+    return split_ids(tokenizer, conversation, (completion_text,))[1][0]
+
+
+def split_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, completions: Sequence[str]) -> tuple[Ids, tuple[Ids, ...]]:
+    """(ids all share, ids of each completion): their sum is the tokenised whole, cut where the prompt's tokens end in all of them.
+
+    The shared ids are `prompt_ids`, shorter where a completion changes the prompt's last tokens. At least one id is shared.
+
+    Raises:
+        Unusable: the wholes share no token, or the template rewrites earlier turns when a completion follows.
+    """
+    prompt = prompt_ids(tokenizer, conversation)
+    role: Literal["text", "assistant"] = "text" if is_plain_text(conversation) else "assistant"
+    wholes = []
+    cuts = []
+    for text in completions:
+        full = render(tokenizer, (*conversation, Message(role, text)), generation_prompt=False)
+        start = _turn_start(tokenizer, prompt, full) if role == "assistant" else _shared(prompt, full)
+        whole = (*full, eos_id(tokenizer)) if role == "text" else _closed(tokenizer, full, start)
+        wholes.append(whole)
+        cuts.append(start)
+    # A text tokeniser without BOS may merge the whole prompt away; then the first token is the trunk, if it is the same for all.
+    cut = max(min(cuts), 1)
+    if len({whole[:cut] for whole in wholes}) > 1:
+        raise Unusable("no shared prompt token: the prompt merges with the completions, and the tokenizer adds no BOS")
+    return wholes[0][:cut], tuple(whole[cut:] for whole in wholes)
+
+
+def demonstration_tree(
+    tokenizer: PreTrainedTokenizerBase, demonstration: Demonstration, max_tokens: int, *, truncate: Truncate = "drop"
+) -> Tree:
+    """A trunk up to the first learned token and one branch from there to the end of the last learned turn.
+
+    Learned are the tokens of the turns named in `learned`, each with its terminator; turns after the last of them are left out.
+
+    Args:
+        tokenizer: gives template and terminators.
+        demonstration: `learned` turns must be assistant turns with a turn before them, or plain text.
+        max_tokens: most tokens of trunk and branch together.
+        truncate: what to give up when there are more.
+
+    Raises:
+        Unusable: too long, no learned token, or a turn that cannot be found in the tokens.
+    """
+    conversation = demonstration.conversation[: max(demonstration.learned, default=-1) + 1]
+    _check_learned(conversation, demonstration.learned)
+    if is_plain_text(conversation):
+        ids, spans = _text_spans(tokenizer, conversation, demonstration.learned)
+    else:
+        ids, spans = _turn_spans(tokenizer, conversation, demonstration.learned)
+    learned = [False] * len(ids)
+    for turn, (start, end) in zip(sorted(demonstration.learned), spans, strict=True):
+        if end <= start:
+            raise Unusable(f"a turn to learn from has no token: turn {turn}")
+        learned[start:end] = [True] * (end - start)
+    cut = max(spans[0][0], 1)
+    return _fit(tokenizer, ids[:cut], [Branch(ids[cut:], tuple(learned[cut:]))] if ids[cut:] else [], max_tokens, truncate)
+
+
+def preference_tree(
+    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, completions: Sequence[str], max_tokens: int, *, truncate: Truncate = "drop"
+) -> Tree:
+    """A trunk with the prompt and one branch for each completion, in order; every branch token is learned.
+
+    Args:
+        tokenizer: gives template and terminators.
+        conversation: the prompt.
+        completions: two or more for a comparison; one is allowed.
+        max_tokens: most tokens of trunk and longest branch together.
+        truncate: what to give up when there are more.
+
+    Raises:
+        Unusable: too long, no shared prompt token, or completions that are all the same tokens.
+    """
+    trunk, branches = split_ids(tokenizer, conversation, completions)
+    tree = _fit(tokenizer, trunk, [Branch(ids, (True,) * len(ids)) for ids in branches], max_tokens, truncate)
+    if len(completions) > 1 and len(set(tree.branches)) == 1:
+        raise Unusable("the completions are the same tokens")
+    return tree
+
+
+def document_trees(tokenizer: PreTrainedTokenizerBase, document: Demonstration, max_tokens: int) -> tuple[Tree, ...]:
+    """Trees of a pretraining text of any length: windows of at most `max_tokens` tokens, each token but the first learned once.
+
+    A window's trunk is the last token of the window before it.
+
+    Raises:
+        Unusable: the text has no token to learn.
+    """
+    whole = demonstration_tree(tokenizer, document, max_tokens=_NO_LIMIT)
+    (branch,) = whole.branches
+    ids, learned = whole.trunk[-1:] + branch.ids, (False, *branch.learned)
+    step = max(max_tokens - 1, 1)
+    windows = [(at, slice(at + 1, at + 1 + step)) for at in range(0, len(ids) - 1, step)]
+    return tuple(Tree(ids[at : at + 1], (Branch(ids[rest], learned[rest]),)) for at, rest in windows if any(learned[rest]))
+
+
+_NO_LIMIT = 1 << 62
+
+
+def _check_learned(conversation: Conversation, learned: Sequence[int]) -> None:
+    if not learned:
+        raise Unusable("no turn to learn from")
+    for turn in learned:
+        if not 0 <= turn < len(conversation):
+            raise Unusable(f"no such turn to learn from: {turn}")
+        if conversation[turn].role not in ("assistant", "text"):
+            raise Unusable(f"only assistant turns are learned: turn {turn} is a {conversation[turn].role} turn")
+        if turn == 0 and conversation[turn].role == "assistant":
+            raise Unusable("no turn before the assistant turn to learn from")
+
+
+def _text_spans(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, learned: Sequence[int]) -> tuple[Ids, list[tuple[int, int]]]:
+    """Ids of joined plain texts with EOS at the end, and the [start, end) of each learned text; the last one includes EOS."""
+    bare = render(tokenizer, conversation, generation_prompt=False)
+    ids = (*bare, eos_id(tokenizer))
+    # Before the first text stands only what the tokenizer puts there (BOS); an empty text renders as exactly that.
+    starts = {i: _shared(render(tokenizer, (*conversation[:i], Message("text", "")), generation_prompt=False), bare) for i in range(len(conversation))}
+    return ids, [(starts[i], starts.get(i + 1, len(ids))) for i in sorted(learned)]
+
+
+def _turn_spans(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, learned: Sequence[int]) -> tuple[Ids, list[tuple[int, int]]]:
+    """Ids of a chat that ends with a learned turn, and the [start, end) of each learned turn, terminator included."""
+    full = render(tokenizer, conversation, generation_prompt=False)
+    turns = sorted(learned)
+    starts = [_turn_start(tokenizer, render(tokenizer, conversation[:i], generation_prompt=True), full) for i in turns]
+    whole = _closed(tokenizer, full, starts[-1])
+    middle = [(start, _turn_end(tokenizer, conversation, turn, full, start)) for turn, start in zip(turns[:-1], starts[:-1], strict=True)]
+    return whole, [*middle, (starts[-1], len(whole))]
+
+
+def _turn_start(tokenizer: PreTrainedTokenizerBase, prompt: Ids, full: Ids) -> int:
+    """Where in `full` the turn begins that `prompt` (with its generation prompt) waits for."""
+    start = _shared(prompt, full)
+    # Only the generation prompt may differ; an end token in what is not shared means that an earlier turn differs already.
+    if not end_ids(tokenizer).isdisjoint(prompt[start:]):
+        raise Unusable("the chat template rewrites earlier turns when a completion follows")
+    return start
+
+
+def _turn_end(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, turn: int, full: Ids, start: int) -> int:
+    """Where in `full` a turn ends that others follow: after its first end token, or after the marker that opens the next turn."""
+    bound = _shared(render(tokenizer, conversation[: turn + 1], generation_prompt=False), full)
+    if bound <= start:  # the template writes a last turn in another way; the next turn's beginning is the bound then
+        later = next(i for i in range(turn + 1, len(conversation)) if conversation[i].role == "assistant")
+        bound = _shared(render(tokenizer, conversation[:later], generation_prompt=True), full)
+    ends = end_ids(tokenizer)
+    found = next((at for at in range(start, bound) if full[at] in ends), None)
+    if found is not None:
+        return found + 1
+    # Some templates close a turn with the next role's marker (GLM), or with another token than at the very end (gpt-oss).
+    return bound + 1 if bound < len(full) and full[bound] in marker_ids(tokenizer) else bound
+
+
+def _closed(tokenizer: PreTrainedTokenizerBase, full: Ids, start: int) -> Ids:
+    """`full` up to and with the first end token at or after `start`; with EOS appended when the template closes with none."""
+    ends = end_ids(tokenizer)
+    found = next((at for at in range(start, len(full)) if full[at] in ends), None)
+    return (*full, eos_id(tokenizer)) if found is None else full[: found + 1]
+
+
+def _shared(one: Ids, other: Ids) -> int:
+    """Length of the common prefix."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _fit(tokenizer: PreTrainedTokenizerBase, trunk: Ids, branches: Sequence[Branch], max_tokens: int, truncate: Truncate) -> Tree:
+    """The tree within `max_tokens`, or Unusable."""
+    longest = max((len(branch.ids) for branch in branches), default=0)
+    if len(trunk) + longest > max_tokens:
+        if truncate == "drop":
+            raise Unusable(f"too long: {len(trunk) + longest} tokens, {max_tokens} allowed")
+        if truncate == "prompt":
+            trunk = _left_cut(tokenizer, trunk, max_tokens - longest)
+        else:
+            room = max(max_tokens - len(trunk), 0)
+            branches = [Branch(branch.ids[:room], branch.learned[:room]) for branch in branches] if room else []
+    if not branches or not all(any(branch.learned) for branch in branches):
+        raise Unusable("no token to learn from")
+    return Tree(trunk, tuple(branches))
+
+
+def _left_cut(tokenizer: PreTrainedTokenizerBase, trunk: Ids, room: int) -> Ids:
+    """The trunk's last `room` tokens, of which the first is its BOS when it had one."""
+    head = trunk[:1] if trunk[0] == tokenizer.bos_token_id else ()
+    keep = room - len(head)
+    if keep < 1:
+        raise Unusable("too long: the completion leaves no room for the prompt")
+    return head + trunk[len(trunk) - keep :]

@@ -1,0 +1,1 @@
+"""Training: the learner (accumulate, clip, step), its checkpoints, and the loop over an epoch's batches."""

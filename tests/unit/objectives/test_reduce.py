@@ -1,0 +1,173 @@
+"""Sums divide once: any cut of a batch into micro-batches gives the same totals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from palate.objectives import (
+    DPO,
+    AllPairs,
+    BradleyTerry,
+    ClippedValue,
+    CrossEntropy,
+    PairLogps,
+    PairScores,
+    PickBest,
+    PlackettLuce,
+    PolicyTokens,
+    PPOClip,
+    RankedScores,
+    Reinforce,
+    Sums,
+    TokenLogps,
+    Totals,
+    ValueTokens,
+)
+from palate.objectives.reduce import masked
+
+N = 12
+ROWS = torch.arange(N)
+
+
+def _draw(seed: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(N, generator=generator, dtype=torch.float64) for _ in range(6)]
+
+
+def _pairs(rows):
+    chosen, rejected, probability, margin, weight, _ = (x[rows] for x in _draw(0))
+    return BradleyTerry(centering=0.1)(PairScores(chosen, rejected, probability.sigmoid(), margin, weight.abs()))
+
+
+def _direct(rows):
+    a, b, c, d, probability, weight = (x[rows] for x in _draw(1))
+    return DPO()(PairLogps(a * 10, b * 10, c * 10, d * 10, probability.sigmoid(), weight.abs()))
+
+
+def _tokens(rows):
+    logps, weights, *_ = (x[rows] for x in _draw(2))
+    return CrossEntropy()(TokenLogps(logps, weights.abs()))
+
+
+def _policy(objective):
+    def sums(rows):
+        logps, old, advantages, mask, *_ = (x[rows] for x in _draw(3))
+        return objective(PolicyTokens(logps, old, advantages, mask > -0.5))
+
+    return sums
+
+
+def _value(rows):
+    values, old, returns, mask, *_ = (x[rows] for x in _draw(4))
+    return ClippedValue()(ValueTokens(values, old, returns, mask > -0.5))
+
+
+OBJECTIVES = {
+    "bradley_terry": _pairs,
+    "dpo": _direct,
+    "cross_entropy": _tokens,
+    "ppo_clip": _policy(PPOClip()),
+    "reinforce": _policy(Reinforce()),
+    "clipped_value": _value,
+}
+
+
+def _totals(parts):
+    totals = Totals()
+    for part in parts:
+        totals.add(part)
+    return totals.means()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("cut", [[12], [1] * 12, [4, 4, 4], [1, 6, 5]])
+def test_any_cut_gives_the_same_totals(name, cut):
+    whole = OBJECTIVES[name](ROWS)
+    parts = [OBJECTIVES[name](rows) for rows in ROWS.split(cut)]
+
+    torch.testing.assert_close(sum(part.loss for part in parts), whole.loss)
+    torch.testing.assert_close(sum(part.count for part in parts), whole.count)
+    assert _totals(parts) == pytest.approx(_totals([whole]), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_order_of_a_batch_plays_no_part(name):
+    shuffled = torch.randperm(N, generator=torch.Generator().manual_seed(5))
+
+    assert _totals([OBJECTIVES[name](shuffled)]) == pytest.approx(_totals([OBJECTIVES[name](ROWS)]), rel=1e-12)
+
+
+@pytest.mark.parametrize("objective", [PlackettLuce(), AllPairs(), PickBest()])
+def test_rankings_may_be_cut_between_groups_interleaved_and_renumbered(objective):
+    scores, *_ = _draw(6)
+    group = torch.tensor([7, 7, 7, 3, 3, 9, 9, 9, 9, 1, 1, 1])
+    whole = objective(RankedScores(scores, group))
+    parts = [objective(RankedScores(scores[rows], group[rows])) for rows in ROWS.split([3, 2, 7])]
+    interleaved = torch.tensor([9, 0, 5, 3, 10, 1, 6, 4, 2, 7, 8, 11])  # order inside each group is kept
+    mixed = objective(RankedScores(scores[interleaved], group[interleaved]))
+
+    assert _totals(parts) == pytest.approx(_totals([whole]), rel=1e-12)
+    assert _totals([mixed]) == pytest.approx(_totals([whole]), rel=1e-12)
+    assert int(whole.count) == 4
+
+
+def test_mean_of_micro_batch_means_would_be_another_number():
+    parts = [_policy(PPOClip())(rows) for rows in ROWS.split([1, 6, 5])]
+    of_means = sum(float(part.mean()) for part in parts) / 3
+
+    assert _totals(parts)["loss"] != pytest.approx(of_means, rel=1e-2)
+
+
+def test_max_metrics_keep_the_largest():
+    parts = [Sums(torch.tensor(0.0), torch.tensor(1), {"drift_max": (torch.tensor(x), torch.tensor(3))}) for x in (0.2, 0.7, 0.1)]
+
+    assert _totals(parts)["drift_max"] == 0.7
+
+
+def test_what_counted_nothing_is_left_out_and_moves_nothing():
+    zeros = torch.zeros(2, requires_grad=True)
+    empty = PPOClip()(PolicyTokens(zeros, zeros.detach(), torch.ones(2), torch.zeros(2, dtype=torch.bool)))
+    empty.mean().backward()
+
+    assert float(empty.mean()) == 0.0
+    assert zeros.grad.tolist() == [0.0, 0.0]
+    assert _totals([empty]) == {}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_batch_of_nothing_is_allowed(name):
+    sums = OBJECTIVES[name](ROWS[:0])
+
+    assert float(sums.loss) == 0.0
+    assert float(sums.count) == 0.0
+
+
+def test_metrics_carry_no_gradient():
+    logps = torch.zeros(3, requires_grad=True)
+    sums = PPOClip()(PolicyTokens(logps, torch.ones(3), torch.ones(3), torch.ones(3, dtype=torch.bool)))
+
+    assert sums.loss.requires_grad
+    assert not sums.count.requires_grad
+    assert not any(value.requires_grad or count.requires_grad for value, count in sums.metrics.values())
+
+
+def test_masked_nan_has_neither_value_nor_gradient():
+    x = torch.tensor([1.0, float("nan")], requires_grad=True)
+    total = masked(x * x, torch.tensor([True, False])).sum()
+    total.backward()
+
+    assert float(total) == 1.0
+    assert float(x.grad[0]) == 2.0
+
+
+def test_shapes_that_would_broadcast_are_refused():
+    column, row = torch.zeros(3, 1), torch.zeros(3)
+    with pytest.raises(ValueError, match=r"PairScores needs tensors of one shape.*\(3, 1\)"):
+        PairScores(column, row, row, row, row)
+
+
+def test_masks_must_be_boolean():
+    x = torch.zeros(3)
+    with pytest.raises(ValueError, match="boolean mask"):
+        PolicyTokens(x, x, x, torch.ones(3, dtype=torch.long))
