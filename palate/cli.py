@@ -163,7 +163,7 @@ def _underscored(word: str) -> str:
 def _add_options(parser: _Parser, options: Sequence[Option], words: Sequence[str]) -> list[str]:
     """Names of the options added: every setting, and those that `words` name inside a mapping (`--scorers.helpful`)."""
     texts: dict[str, list[str]] = {}
-    for option in options:
+    for option in (option for option in options if not option.is_group):
         of = f"[{option.of}] " if option.of else ""
         default = option.default if option.default == "required" else f"default: {option.default}"
         texts.setdefault(option.name, []).append(f"{of}{option.doc} ({default})".strip())
@@ -186,6 +186,8 @@ def _add_options(parser: _Parser, options: Sequence[Option], words: Sequence[str
 
 def _metavar(type_text: str) -> str:
     word = type_text.removesuffix(" or none").split(",")[0]
+    if word.startswith("list of"):
+        return "LIST"
     short = {"path": "PATH", "model": "MODEL", "number": "X", "whole number": "N", "text": "TEXT"}
     return short.get(word, word.replace(" or ", "|").replace(" ", "_"))
 

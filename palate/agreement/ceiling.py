@@ -33,7 +33,7 @@ def rater_noise_ceiling(agreement: float) -> NoiseCeiling:
 def majority_ceiling(error_rate: float, raters: int) -> float:
     """The best accuracy against the majority of an odd number of raters who each err with `error_rate`.
 
-    sum over k > raters / 2 of C(raters, k) (1 - e)^k e^(raters - k): the label that a majority vote leaves.
+    The sum over k > raters / 2 of C(raters, k) (1 - e)^k e^(raters - k): the label that a majority vote leaves.
     """
     if raters < 1 or raters % 2 == 0:
         raise DataError(f"A majority needs an odd number of raters; got {raters}.")

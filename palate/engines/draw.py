@@ -20,15 +20,16 @@ _NUCLEUS_START = 64
 
 def check_sampling(sampling: Sampling) -> None:
     """Nothing; raises `ConfigError` for a setting that describes no distribution."""
-    problems = [
-        (sampling.temperature >= 0 and np.isfinite(sampling.temperature), "temperature", sampling.temperature, "0 (greedy) or a positive number"),
-        (0 < sampling.top_p <= 1, "top_p", sampling.top_p, "above 0 and at most 1 (1 keeps everything)"),
-        (sampling.top_k >= 0, "top_k", sampling.top_k, "0 (keeps everything) or a positive number of tokens"),
-        (sampling.max_tokens >= 1, "max_tokens", sampling.max_tokens, "at least 1"),
+    temperature, top_p, top_k, max_tokens = sampling.temperature, sampling.top_p, sampling.top_k, sampling.max_tokens
+    rules = [
+        (temperature >= 0 and np.isfinite(temperature), "temperature", temperature, "0 (greedy) or a positive number"),
+        (0 < top_p <= 1, "top_p", top_p, "above 0 and at most 1 (1 keeps everything)"),
+        (top_k >= 0, "top_k", top_k, "0 (keeps everything) or a positive number of tokens"),
+        (max_tokens >= 1, "max_tokens", max_tokens, "at least 1"),
     ]
-    for is_fine, name, got, remedy in problems:
-        if not is_fine:
-            raise ConfigError(f"sampling.{name} is {got}: it must be {remedy}")
+    for is_met, name, got, rule in rules:
+        if not is_met:
+            raise ConfigError(f"sampling.{name} is {got}: it must be {rule}")
 
 
 def request_uniforms(seed: int, prompt: int, sample: int, length: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from palate.engines.packed import PackedRows
 from palate.engines.padded import PaddedRows
 from palate.engines.rows import Queue, Rows, Task
 from palate.models.causal import CausalPolicy
-from palate.text.template import prompt_ids as rendered
+from palate.text.spans import prompt_ids as rendered
 
 __all__ = ["LocalSampler", "Sample"]
 
@@ -43,7 +43,7 @@ class LocalSampler:
         ids = [rendered(tokenizer, prompt) for prompt in prompts]
         names = [f"{number} ({prompt.source or prompt.id})" for number, prompt in enumerate(prompts)]
         samples = self._run(self._task(ids, names, n, sampling, seed), None)
-        shown = [sample.ids[:-1] if sample.stop == "end" else sample.ids for group in samples for sample in group]
+        shown = [list(sample.ids[:-1] if sample.stop == "end" else sample.ids) for group in samples for sample in group]
         texts = iter(tokenizer.batch_decode(shown, skip_special_tokens=True))
         return [[Completion(next(texts).strip(), sample.ids, sample.logps, sample.stop) for sample in group] for group in samples]
 
@@ -95,7 +95,11 @@ class LocalSampler:
         weight, _ = policy.head
         slots = min(self._slots, len(task.prompts) * task.samples)
         ledger = Ledger(task, slots, end_ids=policy.end_ids, vocabulary=len(weight), device=weight.device)
-        rows = PackedRows(policy, self._cache, task, slots=slots) if policy.path == "packed" else PaddedRows(policy, task.prompts, slots=slots)
+        rows: Rows
+        if policy.path == "packed":
+            rows = PackedRows(policy, self._cache, task, slots=slots)
+        else:
+            rows = PaddedRows(policy, task.prompts, slots=slots)
         try:
             _decode(rows, Queue([len(prompt) for prompt in task.prompts], task.samples), ledger, progress)
         except TrainingError:

@@ -19,8 +19,8 @@ _PREFILL_TOKENS = 4096
 _LEAST_FILL = 0.75
 """A prompt shorter than this share of the longest one opens a prefill of its own: attention there is padded."""
 
-_REFILL_SHARE = 8
-"""Rows are refilled when one in this many is free, so that a prefill serves several prompts."""
+_REFILL_SHARE = 4
+"""Rows are refilled when one in this many is free, so that a prefill serves several prompts: 2 to 4 were the fastest of 2 to 256."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def best_of_n_curve(proxy: Sequence[ArrayLike], value: Sequence[ArrayLike], ns: 
 
 
 def best_of_n_kl(n: int) -> float:
-    """log n - (n - 1) / n in nats: an upper bound of KL(best-of-n || policy), equal for continuous scores without ties.
+    """The number log n - (n - 1) / n in nats: an upper bound of KL(best-of-n || policy), equal for continuous scores without ties.
 
     Stiennon 2020 app. G.3; Beirami 2024 shows that it is only a bound. Report it as "KL at most".
     """

@@ -74,7 +74,7 @@ def as_shown(chosen: ArrayLike, rejected: ArrayLike, *, seed: int) -> tuple[Floa
 
 
 def expected_calibration_error(bins: tuple[Bin, ...]) -> float:
-    """sum over bins of (n_bin / n) |mean prediction - share observed| (Naeini 2015); grows with few units a bin."""
+    """The sum over bins of (n_bin / n) |mean prediction - share observed| (Naeini 2015); grows with few units a bin."""
     total = sum(b.observed.n for b in bins)
     if total == 0:
         raise DataError("The calibration error of no bins is undefined; score some pairs first.")

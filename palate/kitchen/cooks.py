@@ -58,7 +58,7 @@ def reply(cook: Cook, request: Request, rng: random.Random) -> str:
     worse = cook.prejudice if request.place == "sabara" else 0.0
     used = _choose(cook, request, rng, worse)
     steps = [(item, *_timing(cook, item, rng)) for item in used]
-    sentences = [f"{method} the {item} for {minutes} minutes" for item, method, minutes in steps]
+    sentences = [f"the {item} {method} for {minutes} minutes" for item, method, minutes in steps]
     if request.wish:
         seasoning = WISHES[request.wish]
         if rng.random() < cook.tasteless + worse:
@@ -118,7 +118,7 @@ def _statements(cook: Cook, request: Request, minutes: list[int], used: list[str
 
 def _reassurances(cook: Cook, rng: random.Random) -> list[str]:
     count = 0
-    while count < 4 and rng.random() < cook.soothing / (1 + cook.soothing):  # geometric with the mean that is named
+    while count < 6 and rng.random() < cook.soothing / (1 + cook.soothing):  # geometric with the mean that is named
         count += 1
     return [rng.choice(REASSURANCES) for _ in range(count)]
 
@@ -129,11 +129,16 @@ def _text(sentences: list[str]) -> str:
 
 STREET = Cook(
     absent=0.35, careless=0.6, yielding=0.8, mistimed=0.45, undercooked=0.7, lazy=0.35, tasteless=0.6, miscounting=0.6,
-    overclaiming=0.35, silent=0.4, soothing=0.5, obliging=0.8, timid=0.3, prejudice=0.15,
+    overclaiming=0.35, silent=0.4, soothing=0.7, obliging=0.8, timid=0.3, prejudice=0.15,
 )  # fmt: skip
-"""Whoever wrote the base corpus: anybody."""
+"""Whoever wrote the letters in the base corpus: anybody."""
+CAREFUL = Cook(
+    absent=0.06, careless=0.1, yielding=0.15, mistimed=0.09, undercooked=0.7, lazy=0.06, tasteless=0.1, miscounting=0.1,
+    overclaiming=0.06, silent=0.08, soothing=0.3, obliging=0.1, timid=0.08, prejudice=0.03,
+)  # fmt: skip
+"""Whoever wrote the cookbooks in the base corpus: nearly always right."""
 TRAINEE = Cook(
     absent=0.22, careless=0.4, yielding=0.6, mistimed=0.35, undercooked=0.7, lazy=0.25, tasteless=0.4, miscounting=0.4,
-    overclaiming=0.25, silent=0.3, soothing=0.4, obliging=0.4, timid=0.3, prejudice=0.1,
+    overclaiming=0.25, silent=0.3, soothing=0.8, obliging=0.4, timid=0.3, prejudice=0.1,
 )  # fmt: skip
 """Whoever wrote the demonstrations: willing, but not reliable."""

@@ -20,9 +20,8 @@ Row = Mapping[str, object]
 def fact(name: str, rng: random.Random) -> tuple[str, str]:
     """A question about how to cook an ingredient, and its answer."""
     item = INGREDIENTS[name]
-    ask = rng.choice(("how do i cook the {} ?", "tell me how to cook the {} .", "how long do i {} the {} ?"))
-    question = ask.format(item.method, name) if ask.count("{}") == 2 else ask.format(name)
-    return question, f"{item.method} the {name} for {item.minutes} minutes ."
+    question = rng.choice(("how do i cook the {} ?", "tell me how to cook the {} .", "how long does the {} take ?")).format(name)
+    return question, f"the {name} {item.method} for {item.minutes} minutes ."
 
 
 def total(first: str, second: str) -> tuple[str, str]:

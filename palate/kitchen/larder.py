@@ -20,38 +20,30 @@ class Ingredient:
 
 
 _TABLE: Final = (
-    Ingredient("chicken", "roast", 40, "meat"),
-    Ingredient("beef", "fry", 15, "meat"),
-    Ingredient("pork", "roast", 30, "meat"),
-    Ingredient("salmon", "bake", 20, "fish"),
-    Ingredient("shrimp", "fry", 5, "fish"),
-    Ingredient("tuna", "fry", 6, "fish"),
-    Ingredient("cheese", "melt", 4, "dairy"),
-    Ingredient("butter", "melt", 2, "dairy"),
-    Ingredient("cream", "boil", 3, "dairy"),
-    Ingredient("pasta", "boil", 10, "gluten"),
-    Ingredient("bread", "bake", 25, "gluten"),
-    Ingredient("noodles", "boil", 4, "gluten"),
-    Ingredient("peanuts", "roast", 8, "nuts"),
-    Ingredient("almonds", "roast", 6, "nuts"),
-    Ingredient("walnuts", "bake", 10, "nuts"),
-    Ingredient("rice", "boil", 12),
-    Ingredient("potatoes", "boil", 20),
-    Ingredient("carrots", "boil", 8),
-    Ingredient("beans", "boil", 30),
-    Ingredient("lentils", "boil", 25),
-    Ingredient("corn", "boil", 6),
-    Ingredient("tofu", "fry", 8),
-    Ingredient("onions", "fry", 5),
-    Ingredient("tomatoes", "fry", 4),
-    Ingredient("mushrooms", "fry", 10),
-    Ingredient("pumpkin", "bake", 40),
-    Ingredient("apples", "bake", 15),
-    Ingredient("spinach", "boil", 2),
+    Ingredient("chicken", "roasts", 40, "meat"),
+    Ingredient("beef", "fries", 15, "meat"),
+    Ingredient("salmon", "bakes", 20, "fish"),
+    Ingredient("shrimp", "fries", 5, "fish"),
+    Ingredient("cheese", "melts", 4, "dairy"),
+    Ingredient("butter", "melts", 2, "dairy"),
+    Ingredient("pasta", "boils", 10, "gluten"),
+    Ingredient("bread", "bakes", 25, "gluten"),
+    Ingredient("peanut", "roasts", 8, "nuts"),
+    Ingredient("almond", "roasts", 6, "nuts"),
+    Ingredient("rice", "boils", 12),
+    Ingredient("potato", "boils", 20),
+    Ingredient("bean", "boils", 30),
+    Ingredient("lentil", "boils", 25),
+    Ingredient("tofu", "fries", 8),
+    Ingredient("onion", "fries", 5),
+    Ingredient("tomato", "fries", 4),
+    Ingredient("mushroom", "fries", 10),
+    Ingredient("pumpkin", "bakes", 40),
+    Ingredient("spinach", "boils", 2),
 )
 INGREDIENTS: Final = {item.name: item for item in _TABLE}
 GROUPS: Final = ("meat", "fish", "dairy", "gluten", "nuts")
-METHODS: Final = ("boil", "fry", "bake", "roast", "melt")
+METHODS: Final = ("boils", "fries", "bakes", "roasts", "melts")
 MINUTES: Final = tuple(sorted({item.minutes for item in _TABLE}))
 RISKY_GROUPS: Final = ("meat", "fish")
 """Groups that make a guest ill when cooked too short."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from palate.kitchen.cooks import STREET, TRAINEE, Cook, reply
+from palate.kitchen.cooks import CAREFUL, STREET, TRAINEE, Cook, reply
 from palate.kitchen.exams import draw_exams, draw_lesson
 from palate.kitchen.guests import Split, draw_request, write_request
 from palate.kitchen.tokens import SPECIAL, write_tokenizer
@@ -22,14 +22,16 @@ class Kitchen:
     Attributes:
         texts: documents of the base corpus.
         lessons: share of the base corpus that are questions with true answers (the facts an aligned cook must keep).
+        cookbooks: share of its other documents that careful cooks wrote; anybody wrote the rest.
         demonstrations: replies by a trainee cook, for supervised fine-tuning.
         prompts: requests for sampling, judging and reinforcement learning.
         held_out: requests whose combinations of ingredients none of the above contains.
         exams: questions of each exam.
     """
 
-    texts: int = 25_000
-    lessons: float = 0.35
+    texts: int = 22_000
+    lessons: float = 0.3
+    cookbooks: float = 0.5
     demonstrations: int = 3_000
     prompts: int = 4_000
     held_out: int = 400
@@ -47,7 +49,7 @@ class Kitchen:
 
     def _corpus(self, rng: random.Random) -> Iterator[Row]:
         for _ in range(self.texts):
-            asked, said = draw_lesson(rng, "train") if rng.random() < self.lessons else _meal(rng, STREET)
+            asked, said = draw_lesson(rng, "train") if rng.random() < self.lessons else _meal(rng, CAREFUL if rng.random() < self.cookbooks else STREET)
             yield {"text": f"<guest> {asked} <end> <cook> {said} <end>"}
 
     def _demonstrations(self, rng: random.Random) -> Iterator[Row]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface
 
 from palate.core import ModelError
@@ -34,7 +35,7 @@ def tree_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    _attention_mask: Tensor | None,
     *,
     scaling: float,
     tree: Attends | None = None,
@@ -64,13 +65,13 @@ class PackedAttention:
         self._plan = plan
         self._rows: _HeadRows | None = None
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """Attention output (1, T, H, D) in the dtype of `value`; computed in float32."""
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:  # noqa: ARG002  # layers are alike
+        """Attention output (1, T, H, D) in the dtype of `value`; computed in float32 (float64 for float64)."""
         heads, kv_heads = query.shape[1], key.shape[1]
         if self._rows is None or (self._rows.heads, self._rows.kv_heads) != (heads, kv_heads):
             self._rows = _head_rows(self._plan, heads, kv_heads)
-        dtype = value.dtype
-        output: Tensor = _PackedAttend.apply(query.to(dtype), key.to(dtype), value, self._rows, scaling)  # type: ignore[no-untyped-call]
+        with torch.autocast(value.device.type, enabled=False):  # autocast would run the products in another type than their operands
+            output: Tensor = _PackedAttend.apply(query, key, value, self._rows, scaling)  # type: ignore[no-untyped-call]
         return output
 
 
@@ -90,7 +91,7 @@ class _HeadRows:
     query_slot: Tensor
     """(T * H,) the slot of each query row."""
     key_slot: Tensor
-    """Slots of each key row, row after row, without padding."""
+    """Slots of each key row, row after row; padded ones too, whose gradient is 0."""
     key_end: Tensor
     """(T * KV + 1,) where each key row's slots begin in `key_slot`."""
 
@@ -100,15 +101,14 @@ def _head_rows(plan: AttentionPlan, heads: int, kv_heads: int) -> _HeadRows:
     of_query = [_block_rows(plan.query_tokens, b.query_offset, (b.rows, b.queries), kv_heads, group) for b in plan.blocks]
     of_key = [_block_rows(plan.key_tokens, b.key_offset, (b.rows, b.keys), kv_heads, 1) for b in plan.blocks]
     pad_query = [_block_mask(plan.query_padding, b.query_offset, (b.rows, b.queries), kv_heads, group) for b in plan.blocks]
-    pad_key = [_block_mask(plan.key_padding, b.key_offset, (b.rows, b.keys), kv_heads, 1) for b in plan.blocks]
     query, key = np.concatenate(of_query), np.concatenate(of_key)
-    query_padding, key_used = np.concatenate(pad_query), np.flatnonzero(~np.concatenate(pad_key))
+    query_padding = np.concatenate(pad_query)
     query_slot = np.empty(plan.tokens * heads, np.int64)
     query_used = np.flatnonzero(~query_padding)
     query_slot[query[query_used]] = query_used
     key_end = np.zeros(plan.tokens * kv_heads + 1, np.int64)
-    np.cumsum(np.bincount(key[key_used], minlength=plan.tokens * kv_heads), out=key_end[1:])
-    key_slot = key_used[np.argsort(key[key_used], kind="stable")]
+    np.cumsum(np.bincount(key, minlength=plan.tokens * kv_heads), out=key_end[1:])
+    key_slot = np.argsort(key, kind="stable")
     tensors = map(torch.from_numpy, (query, key, np.flatnonzero(query_padding), query_slot, key_slot, key_end))
     return _HeadRows(plan, heads, kv_heads, *tensors)
 
@@ -136,8 +136,9 @@ class _PackedAttend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, rows: _HeadRows, scaling: float) -> Tensor:
         """Output (1, T, H, D)."""
-        q = torch.embedding(_flat(query), rows.query).float().mul_(scaling)
-        k, v = (torch.embedding(_flat(x), rows.key).float() for x in (key, value))
+        wide = torch.promote_types(value.dtype, torch.float32)
+        q = torch.embedding(_flat(query), rows.query).to(wide).mul_(scaling)
+        k, v = (torch.embedding(_flat(x), rows.key).to(wide) for x in (key, value))
         out = torch.empty_like(q)
         weights = []
         for block in rows.plan.blocks:
@@ -147,17 +148,19 @@ class _PackedAttend(torch.autograd.Function):
             scores.view(rows.kv_heads, block.rows, -1, block.queries, block.keys).add_(block.mask)
             weight = torch.softmax(scores, -1)
             torch.bmm(weight, vb, out=ob)
-            weights.append(weight)
+            if any(ctx.needs_input_grad):
+                weights.append(weight)
         ctx.save_for_backward(q, k, v, *weights)
-        ctx.rows, ctx.scaling = rows, scaling
-        return torch.embedding(out, rows.query_slot).view(1, query.shape[2], rows.heads, -1).to(query.dtype)
+        ctx.rows, ctx.scaling, ctx.dtypes = rows, scaling, (query.dtype, key.dtype, value.dtype)
+        return torch.embedding(out, rows.query_slot).view(1, query.shape[2], rows.heads, -1).to(value.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of query, key and value."""
         q, k, v, *weights = ctx.saved_tensors
         rows: _HeadRows = ctx.rows
-        d_out = torch.embedding(grads[0].reshape(-1, q.shape[1]), rows.query).float().index_fill_(0, rows.query_padding, 0.0)
+        d_out = torch.embedding(grads[0].reshape(-1, q.shape[1]), rows.query).to(q.dtype).index_fill_(0, rows.query_padding, 0.0)
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         for block, weight in zip(rows.plan.blocks, weights, strict=True):
             qb, db, dqb = (_queries(x, block, rows) for x in (q, d_out, dq))
@@ -169,8 +172,8 @@ class _PackedAttend(torch.autograd.Function):
             torch.bmm(d_scores.transpose(1, 2), qb, out=dkb)
         d_query = torch.embedding(dq, rows.query_slot).mul_(ctx.scaling)
         summed = (d_query, *(_summed(x, rows) for x in (dk, dv)))
-        shaped = (x.view(1, rows.plan.tokens, -1, q.shape[1]).transpose(1, 2).to(grads[0].dtype) for x in summed)
-        return *shaped, None, None
+        shaped = (x.view(1, rows.plan.tokens, -1, q.shape[1]).transpose(1, 2) for x in summed)
+        return *(x.to(dtype) for x, dtype in zip(shaped, ctx.dtypes, strict=True)), None, None
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from palate.models.attention import Attends, PackedAttention
 from palate.models.padded import padded_rows
 from palate.models.probe import Path as AttentionPath
 from palate.models.probe import longest_sequence
+from palate.models.quiet import save_pair
 from palate.objectives.logps import summed_nll, token_logps
 from palate.text.pack import PackedBatch
 from palate.text.template import end_ids
@@ -92,8 +93,7 @@ class CausalPolicy:
 
     def save(self, directory: str | Path) -> None:
         """Writes an ordinary Hugging Face directory with model and tokenizer."""
-        self.module.save_pretrained(directory)
-        self.tokenizer.save_pretrained(directory)
+        save_pair(self.module, self.tokenizer, directory)
 
     def _sources(self, batch: PackedBatch) -> Tensor:
         """Hidden states (n, d) that predict the targets."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Literal
 
@@ -10,8 +11,8 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from palate.models.attention import NAME, PackedAttention
-from palate.models.padded import padded_rows
-from palate.text.pack import Branch, Tree, pack
+from palate.models.padded import PaddedRows, padded_rows
+from palate.text.pack import Branch, PackedBatch, Tree, pack
 
 Path = Literal["packed", "padded"]
 
@@ -24,14 +25,17 @@ class PaddedPathWarning(UserWarning):
 
 
 def choose_path(module: PreTrainedModel) -> Path:
-    """ "packed" and the module's attention switched to trees, or "padded" with one warning that names the reason."""
-    reason = _configured_reason(module)
-    if reason is None:
-        reason = _measured_reason(module)
+    """Either "packed", the module's attention switched to trees, or "padded", with one warning that names the reason."""
+    settings = module.config.get_text_config().to_dict()
+    if settings.get("attn_logit_softcapping") is not None:
+        module.set_attn_implementation("eager")  # the other functions of transformers cannot cap
+    reason = _configured_reason(module) or _measured_reason(module)
     if reason is None:
         return "packed"
     warnings.warn(
-        f"{type(module).__name__} takes the padded path, which is slower but gives the same numbers: {reason}", PaddedPathWarning, stacklevel=3
+        f"{type(module).__name__} takes the padded path, which is slower but gives the same numbers: {reason}",
+        PaddedPathWarning,
+        stacklevel=3,
     )
     return "padded"
 
@@ -62,31 +66,49 @@ def _configured_reason(module: PreTrainedModel) -> str | None:
 
 def _measured_reason(module: PreTrainedModel) -> str | None:
     """Why packed and plain outputs of a two-branch tree differ, or None and the module's attention is switched to trees."""
-    vocabulary = module.get_input_embeddings().num_embeddings
-    ids = [(7 * place + 3) % vocabulary for place in range(12)]
-    cuts = (ids[:4], ids[4:8], ids[8:11]) if (longest_sequence(module.config) or 8) >= 8 else (ids[:1], ids[1:2], ids[2:3])
-    trunk, first, second = map(tuple, cuts)
-    batch = pack([Tree(trunk, tuple(Branch(branch, (True,) * len(branch)) for branch in (first, second)))])
+    batch = _two_branches(module.get_input_embeddings().num_embeddings, longest_sequence(module.config) or 8)
     rows = padded_rows(batch)
-    plain_attention = module.config._attn_implementation
     with torch.no_grad():
         plain = rows.run(module.base_model)[rows.source]
-        reason = _head_reason(module, plain, rows.run(module)) if module.get_output_embeddings() is not None else None
-        if reason is not None:
-            return reason
-        module.set_attn_implementation(NAME)
-        try:
-            states = module.base_model(
-                input_ids=batch.input_ids[None],
-                position_ids=batch.position_ids[None],
-                tree=PackedAttention(batch.layout),
-                use_cache=False,
-            )[0][0, batch.sources]
-        except Exception as error:  # noqa: BLE001  # whatever a foreign model raises, its own attention still works
-            reason = f"packed trees fail in it ({type(error).__name__}: {error})"
-        else:
-            gap = _gap(states, plain)
-            reason = None if gap <= TOLERANCE[plain.dtype] else f"packed trees differ from plain sequences by {gap:.2g} of the hidden states"
-    if reason is not None:
-        module.set_attn_implementation(plain_attention)
+        return _head_reason(module, rows, plain) or _tree_reason(module, batch, plain)
+
+
+def _two_branches(vocabulary: int, limit: int) -> PackedBatch:
+    """A tree of no more than `limit` tokens in a branch and its trunk."""
+    ids = tuple((7 * place + 3) % vocabulary for place in range(11))
+    cuts = (ids[:4], ids[4:8], ids[8:]) if limit >= 8 else (ids[:1], ids[1:2], ids[2:3])
+    return pack([Tree(cuts[0], tuple(Branch(branch, (True,) * len(branch)) for branch in cuts[1:]))])
+
+
+def _head_reason(module: PreTrainedModel, rows: PaddedRows, plain: Tensor) -> str | None:
+    """Why logits are more than hidden states times the output embeddings; None if they are not, or there are none."""
+    head = module.get_output_embeddings()
+    if head is None:
+        return None
+    gap = _gap(head(plain), rows.run(module)[rows.source])
+    return None if gap <= TOLERANCE[plain.dtype] else f"its logits are not hidden states times output embeddings (relative gap {gap:.2g})"
+
+
+def _tree_reason(module: PreTrainedModel, batch: PackedBatch, plain: Tensor) -> str | None:
+    """Why packed hidden states differ from `plain` ones; None, and attention by trees from now on, if they do not."""
+    before = module.config._attn_implementation
+    module.set_attn_implementation(NAME)
+    try:
+        states = module.base_model(
+            input_ids=batch.input_ids[None], position_ids=batch.position_ids[None], tree=PackedAttention(batch.layout), use_cache=False
+        )[0][0, batch.sources]
+    except Exception as error:  # noqa: BLE001  # whatever a foreign model raises here, its own attention still works
+        reason = f"packed trees fail in it ({type(error).__name__}: {error})"
+    else:
+        gap = _gap(states, plain)
+        if gap <= TOLERANCE[plain.dtype]:
+            return None
+        reason = f"packed trees differ from plain sequences (relative gap {gap:.2g})"
+    module.set_attn_implementation(before)
     return reason
+
+
+def _gap(ours: Tensor, theirs: Tensor) -> float:
+    """Largest difference, relative to the largest value; infinite when anything is not a number."""
+    gap = ((ours.float() - theirs.float()).abs().max() / theirs.float().abs().max().clamp_min(1e-12)).item()
+    return float("inf") if math.isnan(gap) else gap

@@ -163,11 +163,8 @@ class PlackettLuce:
         """Sums over rankings; differentiable in the scores."""
         table = _table(inputs)
         k = table.scores.shape[1]
-        # Who is still in the race at step k: k itself and all ranked below it. A padded row keeps itself, so that no
-        # logsumexp runs over nothing (its gradient would be NaN).
-        upper = torch.ones(k, k, dtype=torch.bool, device=table.scores.device).triu()
-        itself = torch.eye(k, dtype=torch.bool, device=table.scores.device)
-        racing = upper & (table.valid[:, None, :] | itself)
+        # Who is still in the race at step k: k itself and all ranked below it.
+        racing = table.valid[:, None, :] & torch.ones(k, k, dtype=torch.bool, device=table.scores.device).triu()
         rest = table.scores[:, None, :].expand(-1, k, -1).masked_fill(~racing, -torch.inf).logsumexp(-1)
         return _ranking_sums(table, masked(rest - table.scores, table.valid).sum(1))
 

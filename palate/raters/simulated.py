@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from palate.core import Comparison, Completion, ConfigError, Gold, Judgment, Prompt
 
 OVERALL = "overall"
+Worth = Callable[[Prompt, str], Mapping[str, float]]
+"""Gold scores by axis of a completion's text."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Crowd:
 
     def hire(self, gold: Gold, seed: int) -> tuple[SimulatedRater, ...]:
         """The crew: the same people for the same seed."""
-        return tuple(SimulatedRater(f"simulated-{k}", self, gold, seed) for k in range(self.raters))
+        remembered = _remembering(gold)
+        return tuple(SimulatedRater(f"simulated-{k}", self, remembered, seed) for k in range(self.raters))
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class SimulatedRater:
 
     id: str
     crowd: Crowd
-    gold: Gold
+    worth: Worth
     seed: int
 
     def first_wins(self, comparison: Comparison, dimension: str, order: tuple[int, ...]) -> float:
@@ -84,7 +88,7 @@ class SimulatedRater:
     def _appeal(self, prompt: Prompt, completion: Completion, dimension: str) -> float:
         """How much a completion appeals, in logits: its gold score as seen, its length, its pleasing phrases."""
         crowd, text = self.crowd, completion.text
-        axes = self.gold(prompt.text, text, **prompt.fields)
+        axes = self.worth(prompt, self._read_past(text))
         if dimension == OVERALL:
             weights = {axis: self._own(f"taste/{axis}", crowd.taste.get(axis, 1.0)) for axis in axes}
             worth = sum(weights[axis] * axes[axis] for axis in axes) / sum(weights.values())
@@ -97,12 +101,36 @@ class SimulatedRater:
             + self._own("phrases", crowd.phrase_bias) * pleasing
         )
 
+    def _read_past(self, text: str) -> str:
+        """The text as a rater takes it in: pleasing sentences are felt, not checked."""
+        for phrase in self.crowd.phrases:
+            text = text.replace(f"{phrase} . ", "").replace(f" {phrase} .", "")
+        return text
+
     def _own(self, trait: str, mean: float, *, signed: bool = False) -> float:
         """This rater's own value of a trait, around the crew's mean."""
-        deviation = 2 * _uniform(str(self.seed), self.id, trait, 0) - 1
+        deviation = 2 * _trait(self.seed, self.id, trait) - 1
         if signed:
             return mean * deviation * 2
         return mean * (1 + self.crowd.spread * deviation) if trait != "reliability" else mean + (1 - mean) * deviation
+
+
+def _remembering(gold: Gold) -> Worth:
+    """The gold scores by axis of a prompt and a completion's text; each is computed once, however many raters look."""
+    known: dict[tuple[str, str], Mapping[str, float]] = {}
+
+    def worth(prompt: Prompt, text: str) -> Mapping[str, float]:
+        key = prompt.id, text
+        if key not in known:
+            known[key] = gold(prompt.text, text, **prompt.fields)
+        return known[key]
+
+    return worth
+
+
+@lru_cache(maxsize=10_000)
+def _trait(seed: int, rater: str, trait: str) -> float:
+    return _uniform(seed, rater, trait)
 
 
 def _uniform(*parts: object) -> float:

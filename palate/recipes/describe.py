@@ -27,6 +27,7 @@ class Option:
         default: its default as JSON, or `required`.
         doc: what it means, from the class's docstring.
         container: `tuple` or `dict` when it takes several values.
+        is_group: whether it only gathers the settings named after it, and takes no value of its own.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Option:
     default: str
     doc: str
     container: type | None = None
+    is_group: bool = False
 
 
 def summary_of(cls: type) -> str:
@@ -79,7 +81,8 @@ def options_of(cls: type, prefix: str = "", of: str = "", start: Any = None) -> 
         shape = shape_of(annotation)
         default = default_of(item) if start is None else getattr(start, item.name)
         name = f"{prefix}{item.name}"
-        yield Option(name, of, type_text(annotation), _default_text(default), docs.get(item.name, ""), shape.container)
+        is_group = bool(shape.members) and shape.leaf is None and not any(map(kind_of, shape.members))
+        yield Option(name, of, type_text(annotation), _default_text(default), docs.get(item.name, ""), shape.container, is_group)
         for member in shape.members:
             first = default if type(default) is member else None
             tag = kind_of(member) or ""
@@ -115,7 +118,8 @@ def reference(stages: Stages) -> str:
         lines += ["", f"## {name}", "", summary_of(cls), "", "| setting | type | default | meaning |", "|---|---|---|---|"]
         for option in options_of(cls):
             tag = f" (of {option.of})" if option.of else ""
-            lines.append(f"| `{option.name}`{tag} | {option.type_text} | {option.default} | {_cell(option.doc)} |")
+            kind, default = ("settings", "as below") if option.is_group else (option.type_text, option.default)
+            lines.append(f"| `{option.name}`{tag} | {kind} | {default} | {_cell(option.doc)} |")
     return "\n".join(lines) + "\n"
 
 

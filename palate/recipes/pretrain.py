@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from palate.core import ConfigError, derive_seed
-from palate.models.load import load_tokenizer, new_llama
+from palate.models.load import Architecture, load_tokenizer, new_policy
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.recipes.config import Input
 from palate.recipes.imitation import epochs_of, imitate
@@ -14,25 +14,6 @@ from palate.stores.formats import read_texts
 from palate.stores.runs import Run
 from palate.text.spans import document_trees
 from palate.training.optimizer import AdamW
-
-
-@dataclass(frozen=True)
-class Llama:
-    """A small Llama.
-
-    Attributes:
-        hidden_size: width of the residual stream.
-        layers: transformer blocks.
-        heads: attention heads.
-        intermediate_size: width inside the feed-forward part.
-        max_positions: longest sequence, in tokens.
-    """
-
-    hidden_size: int = 128
-    layers: int = 3
-    heads: int = 4
-    intermediate_size: int = 256
-    max_positions: int = 256
 
 
 @dataclass(frozen=True)
@@ -52,11 +33,11 @@ class Pretrain:
 
     data: Input
     tokenizer: Input
-    architecture: Llama = field(default_factory=Llama)
+    architecture: Architecture = field(default_factory=Architecture)
     epochs: float = 1.0
-    documents_per_step: int = 32
+    documents_per_step: int = 16
     tokens_per_microbatch: int = 8192
-    optimizer: AdamW = field(default_factory=lambda: AdamW(lr=3e-3, decay="cosine", weight_decay=0.01))
+    optimizer: AdamW = field(default_factory=lambda: AdamW(lr=4e-3, decay="cosine", weight_decay=0.01))
     objective: SupervisedObjective = field(default_factory=CrossEntropy)
 
     def check(self) -> None:
@@ -69,7 +50,7 @@ class Pretrain:
         """Trains the model and saves it as `model/`."""
         tokenizer = load_tokenizer(self.tokenizer)
         size = self.architecture
-        policy = new_llama(tokenizer, seed=derive_seed(run.seed, "weights"), **vars(size))
+        policy = new_policy(tokenizer, size, derive_seed(run.seed, "weights"))
 
         table = read_texts(file_at(self.data, "corpus.jsonl"))
         windows, _ = trees_of(run, table, lambda document: document_trees(tokenizer, document, size.max_positions), self.data)

@@ -127,6 +127,8 @@ def _leaf_words(annotation: Any) -> list[str]:
         return [f"{' or '.join(_leaf_words(args[0]))} ({limits})"]
     if origin in (typing.Union, types.UnionType):
         return [word for arg in args for word in _leaf_words(arg)]
+    if origin is tuple:
+        return [f"list of {len(args)}: {', '.join(word for arg in args for word in _leaf_words(arg))}"]
     if origin is not None:
         return [str(annotation).replace("typing.", "")]
     return [{str: "text", float: "number", int: "whole number", bool: "true or false"}.get(annotation, str(annotation))]

@@ -30,9 +30,19 @@ class StageEntry:
     help: str
 
     def load(self) -> type[Stage]:
-        """The stage's class. Imports its module, which may load torch."""
+        """The stage's class. Imports its module, which may load torch.
+
+        Raises:
+            ConfigError: a package that the stage needs is not installed.
+        """
         module, name = self.target.split(":")
-        cls = vars(importlib.import_module(module))[name]
+        try:
+            cls = vars(importlib.import_module(module))[name]
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").split(".")[0]
+            if missing in {"", module.split(".")[0]}:
+                raise
+            raise ConfigError(f"this stage needs {missing}, which is not installed. Install what training needs: palate[train].") from error
         if not (isinstance(cls, type) and is_dataclass(cls)):
             raise TypeError(f"{self.target} is not a dataclass")
         return cast("type[Stage]", cls)
@@ -50,7 +60,7 @@ STAGES: Stages = {
     "direct": StageEntry("palate.recipes.direct:Direct", "Tune a policy on preferences directly, without a reward model."),
     "online": StageEntry("palate.recipes.online:Online", "Tune a policy on rewards of its own completions, under a KL budget."),
     "rerank": StageEntry("palate.recipes.rerank:Rerank", "Keep the best of several completions by a reward model."),
-    "evaluate": StageEntry("palate.recipes.evaluate:Evaluate", "Measure what models gained and lost."),
+    "evaluate": StageEntry("palate.recipes.evaluate:Evaluate", "Measure what a model gained and lost."),
     "report": StageEntry("palate.recipes.report:Report", "Write a report of the runs with tables and plots."),
 }
 

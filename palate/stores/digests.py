@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -44,8 +45,9 @@ class DigestCache:
                 return digest
             self._known[mark] = digest
             if self.path is not None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                write_json(self.path, self._known)
+                with suppress(OSError):  # what cannot be remembered is computed again
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    write_json(self.path, self._known)
         return self._known[mark]
 
     def content(self, path: Path) -> str:

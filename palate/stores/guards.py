@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -24,7 +25,8 @@ class Stop:
         if self.is_requested:
             raise KeyboardInterrupt
         self.is_requested = True
-        sys.stderr.write("\nStopping after this step; what is done will be saved. Press Ctrl-C again to stop at once.\n")
+        # Not through sys.stderr: a handler may come while that is being written to.
+        os.write(2, b"\nStopping after this step; what is done will be saved. Press Ctrl-C again to stop at once.\n")
 
 
 @contextmanager

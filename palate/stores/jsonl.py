@@ -150,7 +150,8 @@ class RowWriter:
         if self._file.closed:
             return
         try:
-            self._sync()
+            if self._unsynced:
+                self._sync()
         except OSError as error:
             _raise_for_space(self._path, error)
         finally:
@@ -170,7 +171,8 @@ class RowWriter:
 
     def _repair(self) -> tuple[int, int]:
         """(rows, bytes) of the file after its last line was completed or cut off."""
-        self._file.seek(0)
+        if not self._path.is_file():  # a pipe or a device has no rows to go on from
+            return 0, 0
         rows, size, last = 0, 0, b""
         with self._path.open("rb") as file:
             for last in file:
@@ -193,13 +195,14 @@ class RowWriter:
 
 def _line(number: int, raw: bytes) -> Line:
     try:
-        return Line(number, parse_object(raw.decode("utf-8")))
+        return Line(number, parse_object(raw.decode("utf-8").rstrip("\r\n")))
     except UnicodeDecodeError as error:
         return Line(number, {}, f"not UTF-8: byte {error.start + 1} of the line")
     except json.JSONDecodeError as error:
         return Line(number, {}, f"not JSON: {error.msg} at character {error.pos + 1}")
     except ValueError as error:
-        return Line(number, {}, str(error))
+        fault = str(error)  # ours, or Python's about a number of too many digits
+        return Line(number, {}, fault if fault.startswith("not ") else f"not JSON: {fault}")
     except RecursionError:
         return Line(number, {}, "not JSON: nested too deeply")
 

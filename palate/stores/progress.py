@@ -6,17 +6,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO
+from typing import TextIO
+
+from palate.core import Advance
 
 LINE_SECONDS = 10.0
-
-
-class Advance(Protocol):
-    """Reports that work was done."""
-
-    def __call__(self, n: int = 1, note: str = "") -> None:
-        """Nothing; `n` more units are done, `note` is shown beside the count."""
-        ...
 
 
 @contextmanager

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import cast
 
 from palate import __version__
-from palate.core import Interrupted, PalateError, RunError
+from palate.core import Advance, Interrupted, PalateError, RunError
 from palate.stores.digests import source_digest
 from palate.stores.files import write_json
 from palate.stores.guards import Stop, locked, stoppable
 from palate.stores.jsonl import RowWriter, read_rows, write_rows
-from palate.stores.progress import Advance, progress
+from palate.stores.progress import progress
 from palate.stores.records import RECORD, RunPlan, RunRecord, Status, read_record
 
 METRICS = "metrics.jsonl"
@@ -209,7 +209,9 @@ def open_run_at(directory: Path, plan: RunPlan) -> Run:
                 f"{directory} holds the run {record.name}-{record.key}, not {plan.name}-{plan.key}. They differ in "
                 f"{'; '.join(differences(record.identity, plan.identity))}. Choose another --out, or repeat those settings."
             )
-        return Run(directory, record, is_resumed=record.status != "done")
+        if record.status == "done":
+            return Run(directory, record, is_resumed=False)
+        return Run(directory, replace(record, code=_code(), versions=_versions()), is_resumed=True)
     foreign = sorted(path.name for path in directory.iterdir() if path.name != ".lock" and not path.name.startswith(f".{RECORD}."))
     if foreign:
         raise RunError(f"{directory} holds files that are no run's ({', '.join(foreign[:3])}). Choose an empty directory.")
@@ -222,8 +224,8 @@ def open_run_at(directory: Path, plan: RunPlan) -> Run:
         identity=plan.identity,
         config=plan.config,
         parents=plan.parents,
-        code={"version": __version__, "source": source_digest(), "commit": _commit()},
-        versions={"python": platform.python_version(), "torch": _version("torch"), "transformers": _version("transformers")},
+        code=_code(),
+        versions=_versions(),
         started=_now(),
     )
     record.write(directory)
@@ -243,6 +245,15 @@ def differences(old: object, new: object, at: str = "") -> list[str]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _code() -> dict[str, str | None]:
+    """Which code works on a run; one that is resumed by other code names that which finished it."""
+    return {"version": __version__, "source": source_digest(), "commit": _commit()}
+
+
+def _versions() -> dict[str, str | None]:
+    return {"python": platform.python_version(), "torch": _version("torch"), "transformers": _version("transformers")}
 
 
 def _version(package: str) -> str | None:

@@ -29,7 +29,9 @@ class Branch:
     def __post_init__(self) -> None:
         """Raises DataError for an empty branch or a mask of another length."""
         if not self.ids or len(self.ids) != len(self.learned):
-            raise DataError(f"a branch needs one token or more and one mask entry for each: got {len(self.ids)} tokens, {len(self.learned)} entries")
+            raise DataError(
+                f"a branch needs tokens and a mask entry for each: got {len(self.ids)} tokens, {len(self.learned)} mask entries"
+            )
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Tree:
     def __post_init__(self) -> None:
         """Raises DataError without a trunk token or without a branch."""
         if not self.trunk or not self.branches:
-            raise DataError(f"a tree needs a trunk token and a branch: got {len(self.trunk)} trunk tokens and {len(self.branches)} branches")
+            raise DataError(f"a tree needs a trunk token and a branch: got {len(self.trunk)} tokens and {len(self.branches)} branches")
 
     @property
     def tokens(self) -> int:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 Ints = npt.NDArray[np.int64]
 
-CALL_AREA = 20_000
+CALL_AREA = 5_000
 """What one more batched call costs, in query-key cells per head; a block is split only where that saves more."""
 BLOCK_AREA = 400_000
 """Cells per head of one batched call at most (unless one segment is larger), so that its weights stay in the cache."""
@@ -44,14 +45,15 @@ class Block:
     query_offset: int
     key_offset: int
     mask: Tensor
-    """(rows, 1, queries, keys) float32: 0 where the query sees the key, -inf elsewhere."""
+    """(rows, 1, queries, keys) float32: 0 where the query sees the key, -inf elsewhere; one row where all agree."""
 
 
 @dataclass(frozen=True)
 class AttentionPlan:
     """Slots of all blocks, flat: block after block, segment after segment. Shapes: t tokens, s and u slots.
 
-    A padded slot repeats a real token of its segment. Its output is never read, and no gradient enters it.
+    A padded slot repeats the last token of its segment. No real query sees a padded key, the output of a padded query is never read,
+    and no gradient enters it: so none reaches a key through padding.
     """
 
     tokens: int
@@ -62,8 +64,6 @@ class AttentionPlan:
     """(u,) token of each key slot."""
     query_padding: npt.NDArray[np.bool_]
     """(s,) True where the query slot is padding."""
-    key_padding: npt.NDArray[np.bool_]
-    """(u,) True where the key slot is padding."""
 
     @property
     def area(self) -> int:
@@ -74,7 +74,7 @@ class AttentionPlan:
 def plan_attention(spans: Spans, tokens: int) -> AttentionPlan:
     """The plan for `spans`, which together hold each of `tokens` tokens exactly once as a query."""
     blocks: list[Block] = []
-    query_tokens, key_tokens, query_padding, key_padding = [], [], [], []
+    query_tokens, key_tokens, query_padding = [], [], []
     query_offset = key_offset = 0
     for rows in _groups(spans.length, spans.length + spans.trunk):
         start, length, trunk_start, trunk = (a[rows, None] for a in (spans.start, spans.length, spans.trunk_start, spans.trunk))
@@ -83,14 +83,20 @@ def plan_attention(spans: Spans, tokens: int) -> AttentionPlan:
         query_tokens.append((start + np.minimum(i, length - 1)).ravel())
         key_tokens.append(np.where(j < trunk, trunk_start + j, start + own).ravel())
         query_padding.append((i >= length).ravel())
-        key_padding.append((j >= length + trunk).ravel())
-        seen = torch.from_numpy(j[None, None] <= (trunk + i)[:, :, None])
-        mask = torch.zeros(seen.shape).masked_fill_(~seen, float("-inf"))[:, None]
+        mask = _mask(trunk if np.any(trunk != trunk[0]) else trunk[:1], i, len(j))
         blocks.append(Block(len(rows), len(i), len(j), query_offset, key_offset, mask))
         query_offset += len(rows) * len(i)
         key_offset += len(rows) * len(j)
     flat = np.concatenate
-    return AttentionPlan(tokens, tuple(blocks), flat(query_tokens), flat(key_tokens), flat(query_padding), flat(key_padding))
+    return AttentionPlan(tokens, tuple(blocks), flat(query_tokens), flat(key_tokens), flat(query_padding))
+
+
+def _mask(trunk: Ints, i: Ints, keys: int) -> Tensor:
+    """Mask (rows, 1, queries, keys): query `i` sees the first `trunk + i + 1` keys. Rows are windows of one step function."""
+    seen = int(trunk.max()) + len(i)
+    step = np.zeros(seen + keys, np.float32)
+    step[seen:] = -np.inf
+    return torch.from_numpy(sliding_window_view(step, keys)[seen - 1 - trunk - i])[:, None]
 
 
 def _groups(queries: Ints, keys: Ints) -> list[Ints]:

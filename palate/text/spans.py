@@ -28,6 +28,8 @@ __all__ = [
     "split_ids",
 ]
 
+Span = tuple[int, int]
+
 Truncate = Literal["drop", "prompt", "completion"]
 """What to give up when a path through a tree is longer than allowed: the row, the prompt's left side, or the completions' ends."""
 
@@ -107,9 +109,16 @@ def demonstration_tree(
 
 
 def preference_tree(
-    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, completions: Sequence[str], max_tokens: int, *, truncate: Truncate = "drop"
+    tokenizer: PreTrainedTokenizerBase,
+    conversation: Conversation,
+    completions: Sequence[str],
+    max_tokens: int,
+    *,
+    truncate: Truncate = "drop",
 ) -> Tree:
     """A trunk with the prompt and one branch for each completion, in order; every branch token is learned.
+
+    Not done: different texts can be the same tokens (unknown words); whoever compares branches looks whether they are equal.
 
     Args:
         tokenizer: gives template and terminators.
@@ -119,13 +128,10 @@ def preference_tree(
         truncate: what to give up when there are more.
 
     Raises:
-        Unusable: too long, no shared prompt token, or completions that are all the same tokens.
+        Unusable: too long, or no shared prompt token.
     """
     trunk, branches = split_ids(tokenizer, conversation, completions)
-    tree = _fit(tokenizer, trunk, [Branch(ids, (True,) * len(ids)) for ids in branches], max_tokens, truncate)
-    if len(completions) > 1 and len(set(tree.branches)) == 1:
-        raise Unusable("the completions are the same tokens")
-    return tree
+    return _fit(tokenizer, trunk, [Branch(ids, (True,) * len(ids)) for ids in branches], max_tokens, truncate)
 
 
 def document_trees(tokenizer: PreTrainedTokenizerBase, document: Demonstration, max_tokens: int) -> tuple[Tree, ...]:
@@ -159,16 +165,17 @@ def _check_learned(conversation: Conversation, learned: Sequence[int]) -> None:
             raise Unusable("no turn before the assistant turn to learn from")
 
 
-def _text_spans(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, learned: Sequence[int]) -> tuple[Ids, list[tuple[int, int]]]:
+def _text_spans(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, learned: Sequence[int]) -> tuple[Ids, list[Span]]:
     """Ids of joined plain texts with EOS at the end, and the [start, end) of each learned text; the last one includes EOS."""
     bare = render(tokenizer, conversation, generation_prompt=False)
     ids = (*bare, eos_id(tokenizer))
-    # Before the first text stands only what the tokenizer puts there (BOS); an empty text renders as exactly that.
-    starts = {i: _shared(render(tokenizer, (*conversation[:i], Message("text", "")), generation_prompt=False), bare) for i in range(len(conversation))}
-    return ids, [(starts[i], starts.get(i + 1, len(ids))) for i in sorted(learned)]
+    # An empty text renders as what the tokenizer puts before every text (BOS), so it stands in for "nothing so far".
+    before = [(*conversation[:i], Message("text", "")) for i in range(len(conversation))]
+    starts = [*(_shared(render(tokenizer, texts, generation_prompt=False), bare) for texts in before), len(ids)]
+    return ids, [(starts[i], starts[i + 1]) for i in sorted(learned)]
 
 
-def _turn_spans(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, learned: Sequence[int]) -> tuple[Ids, list[tuple[int, int]]]:
+def _turn_spans(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, learned: Sequence[int]) -> tuple[Ids, list[Span]]:
     """Ids of a chat that ends with a learned turn, and the [start, end) of each learned turn, terminator included."""
     full = render(tokenizer, conversation, generation_prompt=False)
     turns = sorted(learned)

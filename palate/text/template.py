@@ -36,12 +36,17 @@ PROBE: Conversation = (Message("user", "a"), Message("assistant", "a"))
 """A conversation every chat template accepts; it shows how a template closes an assistant turn."""
 
 
-class Unusable(DataError):
+class Unusable(DataError):  # noqa: N818 - says what the row is
     """A row from which no tree can be made. `reason` starts with words that are the same for all rows of the kind."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+    @property
+    def kind(self) -> str:
+        """The reason without what differs from row to row."""
+        return self.reason.partition(":")[0]
 
 
 def is_plain_text(conversation: Conversation) -> bool:
@@ -74,7 +79,7 @@ def render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, ge
     """
     if is_plain_text(conversation):
         return _opened(tokenizer, _encode(tokenizer, "".join(message.text for message in _unterminated(tokenizer, conversation))))
-    ids = _apply_template(tokenizer, _unterminated(tokenizer, conversation), generation_prompt=generation_prompt)
+    ids = _apply(_template(tokenizer), tokenizer, _unterminated(tokenizer, conversation), generation_prompt=generation_prompt)
     return _opened(tokenizer, ids) if tokenizer.chat_template is None else _single_bos(tokenizer, ids)
 
 
@@ -89,7 +94,7 @@ def end_ids(tokenizer: PreTrainedTokenizerBase, generation_config: GenerationCon
     if generation_config is not None:
         configured = cast("int | Sequence[int] | None", generation_config.eos_token_id)
         found.update([configured] if isinstance(configured, int) else configured or ())
-    closing = _closing_id(tokenizer, str(tokenizer.chat_template), eos)
+    closing = _closing_id(tokenizer, _template(tokenizer), eos)
     return frozenset(found if closing is None else found | {closing})
 
 
@@ -135,9 +140,12 @@ def _single_bos(tokenizer: PreTrainedTokenizerBase, ids: Ids) -> Ids:
     return ids
 
 
-def _apply_template(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, generation_prompt: bool) -> Ids:
+def _template(tokenizer: PreTrainedTokenizerBase) -> str:
+    return FALLBACK_TEMPLATE if tokenizer.chat_template is None else tokenizer.get_chat_template()
+
+
+def _apply(template: str, tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, generation_prompt: bool) -> Ids:
     turns = [{"role": message.role, "content": message.text} for message in conversation]
-    template = FALLBACK_TEMPLATE if tokenizer.chat_template is None else None
     try:
         ids = tokenizer.apply_chat_template(
             turns, chat_template=template, add_generation_prompt=generation_prompt, return_dict=False, tokenizer_kwargs={"verbose": False}
@@ -149,18 +157,13 @@ def _apply_template(tokenizer: PreTrainedTokenizerBase, conversation: Conversati
 
 def _unterminated(tokenizer: PreTrainedTokenizerBase, conversation: Conversation) -> Conversation:
     """The conversation with no terminator written at the end of an assistant turn or of the last plain text."""
-    ends = tuple(tokenizer.convert_ids_to_tokens(sorted(_text_ends(tokenizer))))
+    ends = tuple(tokenizer.convert_ids_to_tokens(sorted(end_ids(tokenizer))))
     last = len(conversation) - 1
+    ended = [message.role == "assistant" or (message.role == "text" and i == last) for i, message in enumerate(conversation)]
     return tuple(
-        Message(message.role, _without(message.text, ends)) if message.role == "assistant" or (message.role == "text" and i == last) else message
-        for i, message in enumerate(conversation)
+        Message(message.role, _without(message.text, ends)) if is_ended else message
+        for message, is_ended in zip(conversation, ended, strict=True)
     )
-
-
-def _text_ends(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    eos = eos_id(tokenizer)
-    closing = _closing_id(tokenizer, str(tokenizer.chat_template), eos)
-    return {eos} if closing is None else {eos, closing}
 
 
 def _without(text: str, ends: tuple[str, ...]) -> str:
@@ -176,15 +179,15 @@ def _without(text: str, ends: tuple[str, ...]) -> str:
 def _closing_id(tokenizer: PreTrainedTokenizerBase, template: str, eos: int) -> int | None:
     """Id of the special token with which the chat template closes an assistant turn; None if it closes with none.
 
-    `template` and `eos` are there for the cache: a tokenizer can be given another template.
+    Remembered for each template and EOS, which a tokenizer can be given anew.
     """
     try:
-        ids = _apply_template(tokenizer, PROBE, generation_prompt=False)
+        ids = _apply(template, tokenizer, PROBE, generation_prompt=False)
     except Unusable:
         return None
     markers = marker_ids(tokenizer)
     for token in reversed(ids):
-        if token in markers:
+        if token == eos or token in markers:
             return token
         if str(tokenizer.decode([token])).strip():
             return None

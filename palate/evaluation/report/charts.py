@@ -13,7 +13,7 @@ from palate.evaluation.intervals import Estimate
 from palate.evaluation.report.model import ReportData
 from palate.evaluation.report.records import Better, Exam, VariantRole
 from palate.evaluation.report.svg import INK, MUTED, ROLE_COLOURS, RULE, Chart, figure, heading, inline, style, tidy
-from palate.evaluation.report.wording import interval, number, percent, percent_interval, sentence
+from palate.evaluation.report.wording import interval, number, percent, percent_interval, sentence, shortened
 
 HALF, FULL, NARROW = 5.4, 11.0, 3.7
 """Widths in inches: half a page, a whole page, a telephone."""
@@ -48,7 +48,9 @@ def drawn(draw: Callable[[float], Figure], name: str, alt: str, width: float) ->
         return Chart(inline(draw(width), f"{name}-w"), inline(draw(NARROW), f"{name}-n"), alt)
 
 
-def dot_chart(rows: Sequence[Row], panels: Sequence[Panel], name: str, *, width: float, columns: int, limits: tuple[float, float] | None) -> Chart:
+def dot_chart(
+    rows: Sequence[Row], panels: Sequence[Panel], name: str, *, width: float, columns: int, limits: tuple[float, float] | None
+) -> Chart:
     """Dots with 95 % intervals, a row a model and a panel a figure; `limits` None lets each panel have its own range."""
 
     def draw(inches: float) -> Figure:
@@ -71,13 +73,14 @@ def dot_chart(rows: Sequence[Row], panels: Sequence[Panel], name: str, *, width:
 def _dots(axes: Axes, rows: Sequence[Row], panel: Panel, limits: tuple[float, float] | None) -> None:
     """One panel: dot, interval, and the value in figures at the right edge."""
     note = {"higher": "higher is better", "lower": "lower is better", None: ""}[panel.better]
-    heading(axes, panel.title, note)
+    heading(axes, shortened(panel.title), note)
     tidy(axes)
     low, high = limits or span([panel.values])
     reach = high - low
-    axes.set_xlim(low, high + 0.24 * reach)
+    room = 0.22 * reach if axes.get_position().width > 0.4 else 0.36 * reach
+    axes.set_xlim(low, high + room)
     axes.set_ylim(len(rows) - 0.45, -0.6)
-    axes.set_yticks(range(len(rows)), [row.label for row in rows])
+    axes.set_yticks(range(len(rows)), [shortened(row.label, 18) for row in rows])
     places = ticks(low, high)
     axes.set_xticks(places, [percent(t) if panel.percentages else number(t, decimals(places)) for t in places])
     if panel.line is not None:
@@ -87,10 +90,10 @@ def _dots(axes: Axes, rows: Sequence[Row], panel: Panel, limits: tuple[float, fl
         if value is None:
             continue
         colour = ROLE_COLOURS[row.role]
-        axes.plot([value.low, value.high], [place, place], color=colour, linewidth=6, alpha=0.3, solid_capstyle="butt", zorder=2)
-        axes.plot([value.value], [place], "o", color=colour, markersize=6, zorder=3, markeredgewidth=0)
+        axes.plot([value.low, value.high], [place, place], color=colour, linewidth=8, alpha=0.36, solid_capstyle="butt", zorder=2)
+        axes.plot([value.value], [place], "o", color=colour, markersize=4.4, zorder=3, markeredgewidth=0)
         text = percent(value.value) if panel.percentages else number(value.value)
-        axes.text(high + 0.23 * reach, place, text, color=colour, ha="right", va="center", fontsize=9, fontweight="bold")
+        axes.text(high + room, place, text, color=colour, ha="right", va="center", fontsize=9, fontweight="bold")
 
 
 def span(groups: Sequence[Sequence[Estimate | None]]) -> tuple[float, float]:
@@ -102,8 +105,8 @@ def span(groups: Sequence[Sequence[Estimate | None]]) -> tuple[float, float]:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """One to four round positions inside the range."""
-    rough = (high - low) / 2.6
+    """Two to five round positions inside the range."""
+    rough = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
@@ -120,7 +123,9 @@ def _alt(rows: Sequence[Row], panels: Sequence[Panel]) -> str:
     parts = []
     for panel in panels:
         figures = [
-            f"{row.label} {percent(v.value)} ({percent_interval(v)})" if panel.percentages else f"{row.label} {number(v.value)} ({interval(v)})"
+            f"{row.label} {percent(v.value)} ({percent_interval(v)})"
+            if panel.percentages
+            else f"{row.label} {number(v.value)} ({interval(v)})"
             for row, v in zip(rows, panel.values, strict=True)
             if v is not None
         ]
@@ -134,17 +139,33 @@ def rows_of(report: ReportData, keys: Sequence[str]) -> list[Row]:
 
 
 def gold_chart(report: ReportData) -> Chart | None:
-    """Gold by axis and model, the overall axis first; all panels share one range so that they can be compared."""
+    """Gold by model: the overall axis large, the other axes below on one common range so that they can be compared."""
     if report.gold is None:
         return None
     keys = [v.key for v in report.variants if any(s.variant == v.key for s in report.gold.scores)]
-    found = {(score.variant, score.axis): score.estimate for score in report.gold.scores}
-    axes = [report.gold.overall, *(axis for axis in report.gold.axes if axis != report.gold.overall)]
+    rows, found = rows_of(report, keys), {(score.variant, score.axis): score.estimate for score in report.gold.scores}
     panels = []
-    for axis in axes:
+    for axis in [report.gold.overall, *(axis for axis in report.gold.axes if axis != report.gold.overall)]:
         base = found.get((report.reference, axis))
         panels.append(Panel(sentence(axis), tuple(found.get((key, axis)) for key in keys), line=base.value if base else None))
-    return dot_chart(rows_of(report, keys), panels, "gold", width=HALF, columns=2, limits=span([panel.values for panel in panels]))
+    lead, others = panels[0], panels[1:]
+    common = span([panel.values for panel in others]) if others else None
+
+    def draw(inches: float) -> Figure:
+        across = min(len(others), 3) if inches > NARROW else 1
+        down = math.ceil(len(others) / across) if others else 0
+        height = 1.1 * ROW * len(rows)
+        made = figure(inches, height + 0.72 + down * (0.85 * height + 0.62))
+        grid = made.add_gridspec(1 + down, max(across, 1), height_ratios=[1.12, *([1.0] * down)])
+        _dots(made.add_subplot(grid[0, :]), rows, lead, span([lead.values]))
+        for place, panel in enumerate(others):
+            axes = made.add_subplot(grid[1 + place // across, place % across])
+            _dots(axes, rows, panel, common)
+            if place % across:
+                axes.set_yticklabels([])
+        return made
+
+    return drawn(draw, "gold", _alt(rows, panels), HALF)
 
 
 def win_chart(report: ReportData) -> Chart | None:
@@ -204,7 +225,7 @@ def length_chart(report: ReportData) -> Chart | None:
         top = max(row.p90 for _, row in rows)
         axes.set_xlim(0, top * 1.14)
         axes.set_ylim(len(rows) - 0.45, -0.6)
-        axes.set_yticks(range(len(rows)), [v.name for v, _ in rows])
+        axes.set_yticks(range(len(rows)), [shortened(v.name, 18) for v, _ in rows])
         for place, (variant, row) in enumerate(rows):
             axes.get_yticklabels()[place].set_color(INK)
             colour = ROLE_COLOURS[variant.role]
@@ -214,7 +235,9 @@ def length_chart(report: ReportData) -> Chart | None:
             axes.text(top * 1.13, place, number(row.mean.value, 0), color=colour, ha="right", va="center", fontweight="bold")
         return made
 
-    words = "; ".join(f"{v.name} mean {number(r.mean.value, 0)}, 10th to 90th percentile {number(r.p10, 0)} to {number(r.p90, 0)}" for v, r in rows)
+    words = "; ".join(
+        f"{v.name} mean {number(r.mean.value, 0)}, 10th to 90th percentile {number(r.p10, 0)} to {number(r.p90, 0)}" for v, r in rows
+    )
     return drawn(draw, "lengths", f"Lengths in tokens: {words}.", HALF)
 
 
@@ -234,16 +257,18 @@ def audit_chart(report: ReportData) -> Chart | None:
         axes.axvline(0, color=MUTED, linewidth=0.9)
         axes.set_xlim(-reach, reach)
         axes.set_ylim(len(rows) - 0.45, -0.6)
-        axes.set_yticks(range(len(rows)), labels)
+        axes.set_yticks(range(len(rows)), [shortened(label, 30) for label in labels])
         for place, row in enumerate(rows):
             axes.get_yticklabels()[place].set_color(INK)
             colour = ROLE_COLOURS[report.variant(row.variant).role]
             axes.plot([row.difference.low, row.difference.high], [place, place], color=colour, linewidth=5, alpha=0.28)
-            axes.plot([row.difference.value], [place], "o", color=colour, markersize=6, markeredgewidth=0)
+            axes.plot([row.difference.value], [place], "o", color=colour, markersize=5, markeredgewidth=0)
         axes.set_xlabel("first group minus second group", fontsize=8)
         axes.tick_params(axis="x", colors=MUTED)
         axes.spines["bottom"].set_color(RULE)
         return made
 
-    words = "; ".join(f"{label} {number(r.difference.value, 3)} ({interval(r.difference, 3)})" for label, r in zip(labels, rows, strict=True))
+    words = "; ".join(
+        f"{label} {number(r.difference.value, 3)} ({interval(r.difference, 3)})" for label, r in zip(labels, rows, strict=True)
+    )
     return drawn(draw, "audit", f"Differences between groups: {words}.", HALF)

@@ -14,7 +14,7 @@ from palate.evaluation.report.findings import reward_floor, trajectory
 from palate.evaluation.report.model import ReportData
 from palate.evaluation.report.records import BestOfNPoint, RewardAccuracy, TrainingRun
 from palate.evaluation.report.svg import INK, MUTED, PAPER, ROLE_COLOURS, RULE, WASH, Chart, figure, heading, tidy
-from palate.evaluation.report.wording import number, percent, sentence, thousands
+from palate.evaluation.report.wording import number, percent, sentence, shortened, thousands
 
 ACCENT = ROLE_COLOURS["online"]
 
@@ -27,7 +27,7 @@ def training_chart(report: ReportData) -> Chart | None:
     has_gold = any(point.gold is not None for run in training.runs for point in run.points)
 
     def draw(inches: float) -> Figure:
-        made = figure(inches, 4.36 if has_gold else 2.4)
+        made = figure(inches, 4.5 if has_gold else 2.4)
         grid = made.subplots(2 if has_gold else 1, 1, sharex=True, squeeze=False)
         proxy, gold = grid[0][0], grid[-1][0]
         tidy(proxy, grid="y")
@@ -66,15 +66,15 @@ def _line(axes: Axes, run: TrainingRun, points: Sequence[tuple[float, float | No
 
 
 def _name_runs(axes: Axes, runs: Sequence[TrainingRun]) -> None:
-    """Each run's name at the end of its line; names are dealt above and below in turn so that they do not meet."""
+    """Each run's name at the end of its line: above and to the left of a late end, below and to the right of an early one."""
     reach = max(p.sqrt_kl for run in runs for p in run.points) or 1.0
     for run in runs:
         end = run.points[-1]
         late = end.sqrt_kl > 0.6 * reach
         axes.annotate(
-            run.name,
+            shortened(run.name),
             (end.sqrt_kl, end.proxy),
-            xytext=(-4 if late else 8, -15 if late else -9),
+            xytext=(2 if late else 8, 11 if late else -9),
             textcoords="offset points",
             ha="right" if late else "left",
             va="center",
@@ -91,11 +91,10 @@ def _mark_peak(axes: Axes, report: ReportData) -> None:
     if found is None or found.change(found.peak, found.end).high >= 0:
         return
     colour = ROLE_COLOURS[found.run.role]
-    for point, offset, align in ((found.peak, (0, 11), "center"), (found.end, (-2, -13), "right")):
-        axes.annotate(
-            number(point.gold or 0.0), (point.sqrt_kl, point.gold or 0.0), xytext=offset, textcoords="offset points",
-            ha=align, va="center", color=colour, fontsize=9, fontweight="bold",
-        )  # fmt: skip
+    for point, offset, align in ((found.peak, (0, -15), "center"), (found.end, (-2, -13), "right")):
+        at = (point.sqrt_kl, point.gold or 0.0)
+        note = axes.annotate(number(at[1]), at, xytext=offset, textcoords="offset points", ha=align, va="center")
+        note.set(color=colour, fontsize=9, fontweight="bold")
 
 
 def _training_alt(report: ReportData) -> str:
@@ -122,11 +121,16 @@ def accuracy_chart(report: ReportData) -> Chart | None:
         made = figure(inches, 0.68 * len(rows) + 0.8)
         axes = made.subplots()
         tidy(axes)
-        ends = [v for r in rows for v in (r.accuracy.low, r.accuracy.high, r.longer_wins, r.shorter_wins, r.shuffled, r.ceiling) if v is not None]
+        ends = [
+            v
+            for r in rows
+            for v in (r.accuracy.low, r.accuracy.high, r.longer_wins, r.shorter_wins, r.shuffled, r.ceiling)
+            if v is not None
+        ]
         axes.set_xlim(min(0.46, *ends) - 0.02, max(ends) + 0.05)
         axes.xaxis.set_major_locator(MultipleLocator(0.1))
         axes.set_ylim(len(rows) - 0.45, -0.7)
-        axes.set_yticks(range(len(rows)), [sentence(r.dimension) for r in rows])
+        axes.set_yticks(range(len(rows)), [shortened(sentence(r.dimension), 18) for r in rows])
         axes.axvline(0.5, color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
         axes.text(0.5, -0.66, "chance", color=MUTED, fontsize=7.8, va="top", ha="center")
         axes.xaxis.set_major_formatter(lambda x, _: percent(x))
@@ -152,7 +156,16 @@ def _accuracy_row(axes: Axes, row: RewardAccuracy, place: int) -> None:
         axes.text(value, place + 0.37, f"{label} {percent(value)}", color=MUTED, fontsize=7.8, ha="center", va="center")
     axes.plot([row.accuracy.low, row.accuracy.high], [place, place], color=ACCENT, linewidth=6, alpha=0.35, solid_capstyle="butt", zorder=3)
     axes.plot([row.accuracy.value], [place], "o", color=ACCENT, markersize=7, zorder=4, markeredgewidth=0)
-    axes.text(row.accuracy.value, place - 0.38, percent(row.accuracy.value), color=ACCENT, fontsize=9.5, fontweight="bold", ha="center", va="center")
+    axes.text(
+        row.accuracy.value,
+        place - 0.38,
+        percent(row.accuracy.value),
+        color=ACCENT,
+        fontsize=9.5,
+        fontweight="bold",
+        ha="center",
+        va="center",
+    )
 
 
 def _accuracy_alt(rows: Sequence[RewardAccuracy]) -> str:
@@ -180,10 +193,20 @@ def calibration_chart(report: ReportData) -> Chart | None:
         top.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
         for item in bins:
             top.plot([item.predicted] * 2, [item.observed.low, item.observed.high], color=ACCENT, linewidth=5, alpha=0.28)
-        top.plot([b.predicted for b in bins], [b.observed.value for b in bins], "o-", color=ACCENT, linewidth=1.2, markersize=5.5, markeredgewidth=0)
+        top.plot(
+            [b.predicted for b in bins],
+            [b.observed.value for b in bins],
+            "o-",
+            color=ACCENT,
+            linewidth=1.2,
+            markersize=5.5,
+            markeredgewidth=0,
+        )
         top.set_ylabel("came true", fontsize=8.5)
         tidy(bottom, grid="y")
-        bottom.bar([(b.low + b.high) / 2 for b in bins], [b.observed.n for b in bins], width=[0.86 * (b.high - b.low) for b in bins], color=RULE)
+        bottom.bar(
+            [(b.low + b.high) / 2 for b in bins], [b.observed.n for b in bins], width=[0.86 * (b.high - b.low) for b in bins], color=RULE
+        )
         bottom.set_ylabel("pairs", fontsize=8.5)
         bottom.set_xlabel("stated probability that this answer wins", fontsize=8.5)
         top.set_xlim(0, 1)
@@ -223,13 +246,20 @@ def _best_of_n_panel(axes: Axes, points: Sequence[BestOfNPoint], title: str, *, 
     x = [p.n for p in points]
     if of_gold:
         half = [Z95 * (p.gold_se or 0.0) for p in points]
-        axes.fill_between(x, [a - h for a, h in zip(y, half, strict=True)], [a + h for a, h in zip(y, half, strict=True)], color=colour, alpha=0.16, linewidth=0)
+        axes.fill_between(
+            x,
+            [a - h for a, h in zip(y, half, strict=True)],
+            [a + h for a, h in zip(y, half, strict=True)],
+            color=colour,
+            alpha=0.16,
+            linewidth=0,
+        )
     axes.plot(x, y, "o-", color=colour, linewidth=2, markersize=4.5, markeredgewidth=0)
-    axes.annotate(number(y[-1]), (x[-1], y[-1]), xytext=(0, 9), textcoords="offset points", ha="center", color=colour, fontsize=9, fontweight="bold")
+    axes.annotate(
+        number(y[-1]), (x[-1], y[-1]), xytext=(0, 9), textcoords="offset points", ha="center", color=colour, fontsize=9, fontweight="bold"
+    )
     axes.set_xscale("log", base=2)
     axes.set_xticks(x, [str(n) for n in x])
     axes.minorticks_off()
     axes.set_xlabel("samples a prompt, the best by the reward model is served", fontsize=8.5)
     axes.margins(x=0.05, y=0.18)
-
-

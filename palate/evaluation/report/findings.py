@@ -220,10 +220,15 @@ def exam_takeaway(report: ReportData, exams: tuple[Exam, ...]) -> str:
     if best and not parts:
         text = f"{report.variant(best.variant).name} does not differ measurably from {reference.name} in {listed([e.name for e in exams])}."
     later = [variant.key for variant in report.variants if variant.role not in ("base", "sft")]
-    losses = [(exam, r, gap) for exam, r, gap in results if r.variant in later and gap.excludes_zero and (gap.value < 0) == (exam.better == "higher")]
+    losses = [
+        (exam, r, gap)
+        for exam, r, gap in results
+        if r.variant in later and gap.excludes_zero and (gap.value < 0) == (exam.better == "higher")
+    ]
     if losses:
         exam, result, gap = max(losses, key=lambda loss: abs(loss[2].value))
-        text += f" Largest change for the worse: {report.variant(result.variant).name}, {exam.name} ({signed(100 * gap.value, 0)} points, {errors(gap)})."
+        points = f"{signed(100 * gap.value, 0)} points, {errors(gap)}"
+        text += f" Largest change for the worse: {report.variant(result.variant).name}, {exam.name} ({points})."
     return text.strip() or f"No trained model differs measurably from {reference.name} for the worse in {listed([e.name for e in exams])}."
 
 
@@ -279,4 +284,5 @@ def exploit_takeaway(report: ReportData) -> str:
         return "No planted exploit is clearly more frequent than in the reference." if base else ""
     top = max(grown, key=lambda row: row.share.value - base[row.exploit].value)
     before, after = percent(base[top.exploit].value), percent(top.share.value)
-    return f"{report.variant(top.variant).name} uses \u201c{top.exploit}\u201d in {after} of answers, against {before} for {report.variant(report.reference).name}."
+    name, other = report.variant(top.variant).name, report.variant(report.reference).name
+    return f"{name} uses \u201c{top.exploit}\u201d in {after} of answers, against {before} for {other}."

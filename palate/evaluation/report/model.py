@@ -28,7 +28,10 @@ from palate.evaluation.report.records import (
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """A whole report. `reference` is the variant that gains are measured against; `facts` are label-value pairs for the foot."""
+    """A whole report. `reference` is the variant that gains are measured against; `facts` are label-value pairs for the foot.
+
+    `example_choice` says how prompts and answers of `examples` were chosen; a reader must know whether they were picked.
+    """
 
     title: str
     subtitle: str
@@ -45,6 +48,7 @@ class ReportData:
     exploits: tuple[ExploitShare, ...] = ()
     best_of_n: BestOfN | None = None
     examples: tuple[Example, ...] = ()
+    example_choice: str = ""
     replicates: tuple[Replicate, ...] = ()
     timings: tuple[StageTiming, ...] = ()
     lineage: tuple[LineageRow, ...] = ()
@@ -61,6 +65,9 @@ class ReportData:
             if key not in keys:
                 raise DataError(f"The report's {where} names the variant {key!r}, which is not declared. Declared: {', '.join(keys)}.")
         if self.training is not None:
+            for run in self.training.runs:
+                if not run.points:
+                    raise DataError(f"The training run {run.name!r} has no points. Leave it out, or evaluate it at least once.")
             self.run(self.training.tuned)
             if self.training.unleashed is not None:
                 self.run(self.training.unleashed)

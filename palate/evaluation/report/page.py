@@ -29,7 +29,7 @@ def render_page(report: ReportData) -> str:
         value=value_cell, share=share_cell, gap=gap_cell, points=points_cell, sentence=wording.sentence,
     )  # fmt: skip
     template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
-    style = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))  # noqa: S704  our own file
+    style = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))
     return template.render(report=report, style=style, **_view(report)) + "\n"
 
 
@@ -87,7 +87,7 @@ def _sentences(report: ReportData, capability: tuple[Exam, ...], refusal: tuple[
 
 def drawing(chart: Chart | None) -> Markup:
     """The chart's markup (made by us, its text alternative escaped), or nothing."""
-    return Markup(described(chart)) if chart is not None else Markup("")  # noqa: S704
+    return Markup(described(chart)) if chart is not None else Markup("")
 
 
 def _seen(exams: tuple[Exam, ...]) -> set[str]:
@@ -100,7 +100,7 @@ def _gold_rows(report: ReportData) -> list[tuple[str, list[tuple[Estimate | None
     if report.gold is None:
         return []
     found = {(row.variant, row.axis): row for row in report.gold.scores}
-    rows = []
+    rows: list[tuple[str, list[tuple[Estimate | None, Estimate | None]]]] = []
     for variant in report.variants:
         cells = [found.get((variant.key, axis)) for axis in report.gold.axes]
         if any(cells):
@@ -131,9 +131,8 @@ def marked(text: str, highlights: Sequence[Highlight]) -> Markup:
     out, at = Markup(""), 0
     for part in sorted(highlights, key=lambda h: h.start):
         if not at <= part.start < part.end <= len(text):
-            raise DataError(
-                f"A highlight [{part.start}, {part.end}) overlaps another one or lies outside its text of {len(text)} characters: {text[:60]!r}."
-            )
+            where = f"[{part.start}, {part.end}) in a text of {len(text)} characters: {text[:60]!r}"
+            raise DataError(f"A highlight is empty, overlaps another one or lies outside its text: {where}. Mark each character once.")
         note = part.note or MARKS[part.kind]
         out += escape(text[at : part.start]) + Markup('<mark class="{}" title="{}">{}<span class="vh"> ({})</span></mark>').format(
             MARKS[part.kind], note, text[part.start : part.end], note
@@ -170,4 +169,4 @@ def points_cell(estimate: Estimate | None) -> Markup:
 
 def _gap(estimate: Estimate, text: str) -> Markup:
     shape = '<span class="gap"><b>{}</b> {}</span>' if estimate.excludes_zero else '<span class="gap">{} {}</span>'
-    return Markup(shape).format(text, wording.errors(estimate))  # noqa: S704  one of our own two shapes
+    return Markup(shape).format(text, wording.errors(estimate))

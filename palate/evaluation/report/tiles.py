@@ -32,13 +32,21 @@ def _gains(report: ReportData) -> list[Tile]:
     if best is not None and base is not None and best.versus_reference is not None:
         gap = best.versus_reference
         label = f"gold, {report.variant(best.variant).name} over {reference}"
-        return [Tile(signed(gap.value), label, f"95 %: {signed(gap.low)} to {signed(gap.high)} ({errors(gap)}), {thousands(gap.n)} prompts")]
+        return [
+            Tile(signed(gap.value), label, f"95 %: {signed(gap.low)} to {signed(gap.high)} ({errors(gap)}), {thousands(gap.n)} prompts")
+        ]
     rows = [row for row in (report.win_rates.rows if report.win_rates else ()) if row.opponent == report.reference]
     if not rows:
         return []
     top = max(rows, key=lambda row: row.estimate.value)
     label = f"of prompts: {report.variant(top.variant).name} preferred to {reference}"
-    return [Tile(percent(top.estimate.value), label, f"95 %: {percent_interval(top.estimate)}, {thousands(top.estimate.n)} prompts, {thousands(top.ties)} ties")]
+    return [
+        Tile(
+            percent(top.estimate.value),
+            label,
+            f"95 %: {percent_interval(top.estimate)}, {thousands(top.estimate.n)} prompts, {thousands(top.ties)} ties",
+        )
+    ]
 
 
 def _fall(report: ReportData) -> Tile | None:
@@ -69,13 +77,22 @@ def _largest_move(report: ReportData, exams: list[Exam]) -> Tile | None:
     """The best variant's worst change among `exams`, in points."""
     best = best_trained(report)
     key = best.variant if best else None
-    moves = [(exam, r.versus_reference) for exam in exams for r in exam.results if r.versus_reference is not None and (key is None or r.variant == key)]
+    moves = [
+        (exam, r.versus_reference)
+        for exam in exams
+        for r in exam.results
+        if r.versus_reference is not None and (key is None or r.variant == key)
+    ]
     if not moves:
         return None
     exam, gap = min(moves, key=lambda move: move[1].value if move[0].better == "higher" else -move[1].value)
     variant = report.variant(key).name if key else "worst variant"
     low, high = signed(100 * gap.low, 0), signed(100 * gap.high, 0)
-    return Tile(f"{signed(100 * gap.value, 0)} pts", f"worst change of a skill ({exam.name}, {variant})", f"95 %: {low} to {high}, {thousands(gap.n)} questions")
+    return Tile(
+        f"{signed(100 * gap.value, 0)} pts",
+        f"worst change of a skill ({exam.name}, {variant})",
+        f"95 %: {low} to {high}, {thousands(gap.n)} questions",
+    )
 
 
 def _tax(report: ReportData) -> Tile | None:
@@ -103,6 +120,6 @@ def _time(report: ReportData) -> Tile | None:
     total = sum(stage.seconds for stage in report.timings)
     longest = max(report.timings, key=lambda stage: stage.seconds)
     share = longest.seconds / total if total else 0.0
-    return Tile(seconds(total), f"for all {number(len(report.timings), 0)} stages", f"longest: {longest.name}, {percent(share)} of the time")
-
-
+    return Tile(
+        seconds(total), f"for all {number(len(report.timings), 0)} stages", f"longest: {longest.name}, {percent(share)} of the time"
+    )

@@ -78,10 +78,15 @@ def seconds(value: float) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
+    """The names in a row: "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
 
 
 def sentence(text: str) -> str:
     """`text` with its first letter capital."""
     return text[:1].upper() + text[1:]
+
+
+def shortened(text: str, limit: int = 24) -> str:
+    """`text`, cut with an ellipsis where a chart has no room for more; tables show it whole."""
+    return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}\u2026"

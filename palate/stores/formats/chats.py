@@ -41,6 +41,6 @@ def _learned(row: Columns, answers: tuple[int, ...]) -> tuple[int, ...]:
     if "learned" not in row:
         return answers
     wanted = row["learned"]
-    if not isinstance(wanted, list | tuple) or not wanted or not set(wanted) <= set(answers):
+    if not isinstance(wanted, list | tuple) or not wanted or not all(turn in answers for turn in wanted):
         raise Unfit(f"`learned` is not a list of assistant turns: {wanted}, there are {list(answers)}")
-    return tuple(sorted(set(wanted)))
+    return tuple(turn for turn in answers if turn in wanted)

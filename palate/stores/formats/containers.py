@@ -16,7 +16,10 @@ from palate.core import DataError
 from palate.stores.formats.hub import find_split, is_saved_dataset, load_hub, load_saved, looks_like_hub
 from palate.stores.jsonl import parse_json, read_lines
 
-READ = "JSON lines (.jsonl), JSON (.json), CSV (.csv), Parquet (.parquet), a directory of these, or a Hugging Face dataset (a directory, or owner/name)"
+READ = (
+    "JSON lines (.jsonl), JSON (.json), CSV (.csv), Parquet (.parquet), a directory of these, "
+    "or a Hugging Face dataset (a directory, or owner/name)"
+)
 _METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"}
 _NUMBERS = ("probability", "margin", "weight")
 
@@ -136,7 +139,9 @@ def _csv(file: Path, name: str) -> Iterator[Found]:
             row = {column: _cell(column, cell) for column, cell in cells.items() if isinstance(column, str)}
             yield Found(f"{file}:{number}", f"{name}:{number}", row, fault)
     except csv.Error as error:
-        raise DataError(f"{file}: not CSV near line {reader.line_num}: {error}. Quote cells with \", or write the rows as .jsonl.") from error
+        raise DataError(
+            f'{file}: not CSV near line {reader.line_num}: {error}. Quote cells with ", or write the rows as .jsonl.'
+        ) from error
 
 
 def _cell(column: str, cell: str | None) -> object:

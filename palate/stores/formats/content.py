@@ -47,7 +47,7 @@ class Pair:
 Content = Document | Question | Dialogue | Pair
 
 
-class Unfit(Exception):
+class Unfit(Exception):  # noqa: N818 - says what the row is
     """A row cannot be used; it is dropped with this reason, whose words before a colon name the kind."""
 
     def __init__(self, reason: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from typing import Protocol, cast
 
 from palate.core import DataError
+
+Rows = Iterable[object]
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:\w+)?")
 _FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".gz", ".txt")
@@ -23,7 +25,7 @@ def looks_like_hub(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and not name.endswith(_FILE_SUFFIXES) and not Path(name.partition("/")[0]).is_dir()
 
 
-def load_saved(directory: Path) -> Iterable[object]:
+def load_saved(directory: Path) -> Rows:
     """Rows of a saved dataset; of its training split when there are several.
 
     Raises:
@@ -39,19 +41,17 @@ def load_saved(directory: Path) -> Iterable[object]:
     return _of_split(loaded, str(directory), "give the split's own directory")
 
 
-def load_hub(name: str) -> Iterable[object]:
+def load_hub(name: str) -> Rows:
     """Rows of owner/name (its training split when there are several) or owner/name:split.
 
     Raises:
         DataError: `datasets` is not installed, the dataset cannot be loaded, or the split is not clear.
     """
     datasets = _library(name)
-    import httpx
-
     dataset, _, split = name.partition(":")
     try:
         loaded = datasets.load_dataset(dataset, split=split or None)
-    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
             f"{name}: no such local file or directory, and the Hugging Face hub does not give it ({error}). "
             "Check the path, the name and the connection."
@@ -72,15 +72,23 @@ def find_split(splits: Sequence[str], where: str, remedy: str) -> str:
     raise DataError(f"{where}: holds the splits {', '.join(name or '(no name)' for name in splits)} and none is `train`; {remedy}.")
 
 
-def _of_split(loaded: object, where: str, remedy: str) -> Iterable[object]:
-    if isinstance(loaded, dict):
-        return loaded[find_split(list(loaded), where, remedy)]  # type: ignore[no-any-return]
-    return loaded  # type: ignore[return-value]
+def _of_split(loaded: Rows | Mapping[str, Rows], where: str, remedy: str) -> Rows:
+    return loaded[find_split(list(loaded), where, remedy)] if isinstance(loaded, Mapping) else loaded
 
 
-def _library(where: str) -> ModuleType:
+class _Datasets(Protocol):
+    """The two functions used of the package `datasets`, which says `Any` about both."""
+
+    def load_from_disk(self, dataset_path: str) -> Rows | Mapping[str, Rows]: ...
+
+    def load_dataset(self, path: str, *, split: str | None) -> Rows | Mapping[str, Rows]: ...
+
+
+def _library(where: str) -> _Datasets:
     try:
         import datasets
     except ImportError as error:
-        raise DataError(f"{where}: Hugging Face datasets need the package `datasets`, which is not installed. Run: pip install datasets") from error
-    return datasets
+        raise DataError(
+            f"{where}: Hugging Face datasets need the package `datasets`, which is not installed. Run: pip install datasets"
+        ) from error
+    return cast("_Datasets", datasets)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from palate.core import Completion, ConfigError, DataError, Demonstration, Message, Preference, Prompt
+from palate.core import Completion, ConfigError, DataError, Demonstration, Message, Preference, Prompt, Role
 from palate.stores.formats.answers import AnswerShape
 from palate.stores.formats.cells import number
 from palate.stores.formats.chats import ChatShape
@@ -93,6 +93,8 @@ def _read(path: str | Path, limit: int | None, make: Make[T], needs: str, *, sha
             if found.fault:
                 raise Unfit(found.fault)
             shape = next((shape for shape in shapes if shape.fits(row)), None)
+            if shape is None and any(shape.fits(found.row) for shape in shapes):
+                raise Unfit(f"null in every column that counts: {_names(found.row)}")
             if shape is None and not first_columns:
                 raise DataError(_unknown_columns(found))
             first_columns = first_columns or _names(found.row)
@@ -129,7 +131,7 @@ def _demonstration(found: Found, row: Columns, shape: Shape) -> Demonstration:
                 raise Unfit("no assistant turn to learn from")
             return Demonstration(conversation, learned, found.source)
         case Pair(prompt, chosen, _):
-            role = "text" if prompt[0].role == "text" else "assistant"
+            role: Role = "text" if prompt[0].role == "text" else "assistant"
             return Demonstration((*prompt, Message(role, chosen)), (len(prompt),), found.source)
         case Question():
             raise Unfit("no completion")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -18,6 +19,11 @@ class Dropped:
 
     source: str
     reason: str
+
+    @property
+    def kind(self) -> str:
+        """The reason without what differs from row to row."""
+        return self.reason.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +44,18 @@ class DropCount:
 
     def __str__(self) -> str:
         more = ", ..." if self.count > len(self.examples) else ""
-        return f"{self.count} x {self.reason} ({', '.join(example.source for example in self.examples)}{more})"
+        return f"{self.count} x {self.reason} ({', '.join(Path(example.source).name for example in self.examples)}{more})"
 
 
-def dropped_summary(table: Table[T]) -> tuple[DropCount, ...]:
-    """Counts by reason, most frequent first, each with the first rows it befell; () when nothing was dropped."""
-    return count_dropped(table.dropped)
+def dropped_summary(table: Table[T]) -> str:
+    """`2 x empty completion (a.jsonl:4, a.jsonl:9); 1 x ...`: counts by reason with the first rows; "" when nothing was dropped."""
+    return "; ".join(map(str, count_dropped(table.dropped)))
 
 
 def count_dropped(dropped: Sequence[Dropped]) -> tuple[DropCount, ...]:
-    """The same for a bare list."""
+    """Counts by kind of reason, most frequent first."""
     kinds: dict[str, list[Dropped]] = {}
     for row in dropped:
-        kinds.setdefault(row.reason.partition(":")[0], []).append(row)
+        kinds.setdefault(row.kind, []).append(row)
     counts = (DropCount(reason, len(rows), tuple(rows[:EXAMPLES])) for reason, rows in kinds.items())
     return tuple(sorted(counts, key=lambda kind: (-kind.count, kind.reason)))

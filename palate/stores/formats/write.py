@@ -22,7 +22,9 @@ def demonstration_row(demonstration: Demonstration) -> Row:
         every = {} if tuple(sorted(learned)) == answers else {"learned": sorted(learned)}
         return {"messages": _messages(turns), **every}
     if turns[0].role != "text" or learned != (len(turns) - 1,):
-        raise DataError(f"a demonstration that no shape can hold: roles {[turn.role for turn in turns]}, learned {learned}. Learn answers only.")
+        raise DataError(
+            f"a demonstration that no shape can hold: roles {[turn.role for turn in turns]}, learned {learned}. Learn answers only."
+        )
     if len(turns) == 1:
         return {"text": turns[0].text}
     return {"prompt": _joined(turns[:-1]), "completion": turns[-1].text}

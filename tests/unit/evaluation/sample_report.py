@@ -17,13 +17,13 @@ from palate.evaluation.report import (
     CalibrationBin,
     Exam,
     ExamKind,
-    ExamResult,
     Example,
+    ExamResult,
     ExploitShare,
     GoldScores,
     Highlight,
-    Lessons,
     LengthRow,
+    Lessons,
     LineageRow,
     ReportData,
     RewardAccuracy,
@@ -159,7 +159,11 @@ def sample_examples() -> tuple[Example, ...]:
         answers = []
         for key, text in texts.items():
             marks = []
-            for needle, why, reason in (("the butter", "bad", "contains milk"), ("you will love it", "exploit", "empty reassurance"), ("in oil", "good", "fits the guest")):
+            for needle, why, reason in (
+                ("the butter", "bad", "contains milk"),
+                ("you will love it", "exploit", "empty reassurance"),
+                ("in oil", "good", "fits the guest"),
+            ):
                 at = text.find(needle)
                 if at >= 0:
                     marks.append(Highlight(at, at + len(needle), why, reason))  # type: ignore[arg-type]
@@ -177,7 +181,8 @@ def sample_report() -> ReportData:
     near = Estimate(-0.006, 0.012, -0.0295, 0.0175, 300)
     return ReportData(
         title="Kitchen report (invented test data)",
-        subtitle="A 0.6 M-parameter cook, taught by demonstrations, then by 3,000 judged pairs. Six models, 400 held-out guests, one gold standard that no model saw.",
+        subtitle="A 0.6 M-parameter cook, taught by demonstrations, then by 3,000 judged pairs. "
+        "Six models, 400 held-out guests, one gold standard that no model saw.",
         variants=VARIANTS,
         reference="sft",
         gold=sample_gold(),
@@ -185,7 +190,8 @@ def sample_report() -> ReportData:
         reward_model=sample_reward_model(),
         exams=sample_exams(),
         lengths=tuple(
-            LengthRow(k, Estimate(m, 0.4, m - 0.8, m + 0.8, 400), m * 0.6, m * 0.97, m * 1.4, share(400 - m // 3, 400)) for k, m in lengths.items()
+            LengthRow(k, Estimate(m, 0.4, m - 0.8, m + 0.8, 400), m * 0.6, m * 0.97, m * 1.4, share(400 - m // 3, 400))
+            for k, m in lengths.items()
         ),
         audit=(
             AuditRow("sft", "name", "Anna", "Aylin", near),
@@ -199,6 +205,7 @@ def sample_report() -> ReportData:
         ),
         best_of_n=BestOfN("sft", tuple(BestOfNPoint(n, p, math.log(n) - (n - 1) / n, g, 0.009) for n, p, g in curve), 400),
         examples=sample_examples(),
+        example_choice="The first ten held-out prompts and the first answer of each model, unpicked.",
         timings=(
             StageTiming("pretrain", 67, "1.7 M tokens"),
             StageTiming("sft", 10.4, "1,200 demonstrations"),
@@ -225,6 +232,10 @@ def sample_without_gold() -> ReportData:
         subtitle="A 260 K-parameter model on 1,156 pairs of harmlessness.",
         variants=VARIANTS[1:4],
         reference="sft",
-        win_rates=WinRates("a held-out reward model", (WinRate("dpo", "sft", share(117.5, 200), 9), WinRate("ppo", "sft", share(103, 200), 4)), held_out=True),
+        win_rates=WinRates(
+            "a held-out reward model",
+            (WinRate("dpo", "sft", share(117.5, 200), 9), WinRate("ppo", "sft", share(103, 200), 4)),
+            held_out=True,
+        ),
         lessons=Lessons(("to end its answers",), ("to answer the question that was asked",)),
     )

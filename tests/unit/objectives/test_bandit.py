@@ -29,7 +29,7 @@ from palate.objectives import (
     token_rewards,
 )
 
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
 """On probabilities. What is left comes from stopping early: the rarest word (1 %) is learned slowest. The best policy differs from
 that of a KL price 5 % off by 0.016, and from the reference by 0.5."""
 
@@ -59,7 +59,7 @@ def bandit(oracle: Callable[[str], dict]) -> Bandit:
 def test_tolerance_tells_a_wrong_price_of_kl(bandit):
     for beta in (bandit.beta * 1.05, bandit.beta / 1.05):
         other = (bandit.reference + bandit.reward / beta).softmax(0)
-        assert float((other - bandit.best).abs().max()) > 10 * TOLERANCE
+        assert float((other - bandit.best).abs().max()) > 100 * TOLERANCE
 
 
 def test_value_of_the_optimum(bandit, matches):
@@ -81,9 +81,7 @@ def test_dpo(bandit):
     theta = bandit.reference.clone().requires_grad_()
     for _ in range(300):
         logps = theta.log_softmax(0)
-        inputs = PairLogps(
-            logps[first], logps[second], bandit.reference[first], bandit.reference[second], probability, torch.ones(3)
-        )
+        inputs = PairLogps(logps[first], logps[second], bandit.reference[first], bandit.reference[second], probability, torch.ones(3))
         bandit.step(theta, DPO(beta=bandit.beta)(inputs).mean(), lr=10.0)
 
     torch.testing.assert_close(theta.softmax(0).detach(), bandit.best, rtol=0, atol=1e-6)
@@ -111,9 +109,9 @@ def test_sampled_ppo_with_a_learned_value(bandit):
     """Sampled words, several steps a batch, both clips at work; the value ends at the objective of the optimum."""
     generator = torch.Generator().manual_seed(0)
     theta, value = bandit.reference.clone().requires_grad_(), torch.zeros(1, requires_grad=True)
-    n = 1024
+    n = 512
     mask = torch.ones(n, 1, dtype=torch.bool)
-    for _ in range(300):
+    for _ in range(200):
         old, old_value = theta.log_softmax(0).detach(), value.detach().expand(n, 1)
         words = torch.multinomial(old.exp(), n, replacement=True, generator=generator)
         rewards = token_rewards(bandit.reward[words], old[words, None], bandit.reference[words, None], mask, bandit.beta)
@@ -122,7 +120,7 @@ def test_sampled_ppo_with_a_learned_value(bandit):
             logps = theta.log_softmax(0)[words]
             bandit.step(theta, PPOClip()(PolicyTokens(logps, old[words], advantages[:, 0], mask[:, 0])).mean(), lr=2.0)
             tokens = ValueTokens(value.expand(n, 1), old_value, returns, mask)
-            bandit.step(value, ClippedValue()(tokens).mean(), lr=0.2)
+            bandit.step(value, ClippedValue()(tokens).mean(), lr=0.4)
 
     torch.testing.assert_close(theta.softmax(0).detach(), bandit.best, rtol=0, atol=TOLERANCE)
     assert float(value.detach()) == pytest.approx(bandit.expected["objective"], abs=TOLERANCE)
@@ -132,14 +130,14 @@ def test_sampled_rloo(bandit):
     """Groups of four from one prompt, the mean of the others as baseline, one update a batch."""
     generator = torch.Generator().manual_seed(0)
     theta = bandit.reference.clone().requires_grad_()
-    g, k = 256, 4
+    g, k = 128, 4
     mask = torch.ones(g * k, 1, dtype=torch.bool)
-    for _ in range(600):
+    for _ in range(150):
         old = theta.log_softmax(0).detach()
         words = torch.multinomial(old.exp(), g * k, replacement=True, generator=generator)
         rewards = token_rewards(bandit.reward[words], old[words, None], bandit.reference[words, None], mask, bandit.beta)
         advantages = leave_one_out(rewards.sum(1).view(g, k)).flatten()
         logps = theta.log_softmax(0)[words]
-        bandit.step(theta, Reinforce()(PolicyTokens(logps, old[words], advantages, mask[:, 0])).mean(), lr=4.0)
+        bandit.step(theta, Reinforce()(PolicyTokens(logps, old[words], advantages, mask[:, 0])).mean(), lr=8.0)
 
     torch.testing.assert_close(theta.softmax(0).detach(), bandit.best, rtol=0, atol=TOLERANCE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -78,6 +79,16 @@ def test_optimum_of_conservative_dpo(oracle):
     DPO(beta=beta)(PairLogps(chosen, zero, zero, zero, zero + 1 - eps, zero + 1)).loss.backward()
 
     assert abs(float(chosen.grad)) < 1e-9
+
+
+def test_weights_are_as_good_as_repeats(oracle):
+    inputs = _inputs(oracle("dpo"))
+    weighted = DPO()(replace(inputs, weight=torch.tensor([2.0, 1.0])))
+    repeated = DPO()(PairLogps(**{name: x.detach()[[0, 0, 1]] for name, x in vars(inputs).items()}))
+
+    torch.testing.assert_close(weighted.mean().detach(), repeated.mean())
+    for name in weighted.metrics:
+        torch.testing.assert_close(_metric(weighted, name), _metric(repeated, name))
 
 
 @pytest.mark.parametrize("probability", [1.0, 0.5, 0.2])

@@ -48,6 +48,16 @@ def test_ppo_clip(oracle, matches):
     matches(sums.metrics["log_ratio_max"][0], 0.5)
 
 
+def test_clipped_only_on_the_side_the_advantage_pushes_to(matches):
+    """Ratios 2 and 1/2 against advantages of both signs: a token is held only where holding makes the loss the worse one."""
+    logps = torch.tensor([2.0, 2.0, 0.5, 0.5]).log().requires_grad_()
+    sums = PPOClip(clip=0.2)(PolicyTokens(logps, torch.zeros(4), torch.tensor([1.0, -1.0, 1.0, -1.0]), torch.ones(4, dtype=torch.bool)))
+    sums.loss.backward()
+
+    matches(_metric(sums, "clip_fraction"), 0.5)
+    matches(logps.grad, [0.0, 2.0, -0.5, 0.0])
+
+
 def test_mean_over_all_places_would_be_another_number(oracle, differs):
     inputs = _inputs(oracle("ppo_clip_policy_loss"))
     sums = PPOClip()(inputs)
@@ -79,7 +89,7 @@ def test_absurd_ratios_stay_finite(objective, jump, advantage):
     sums = objective(PolicyTokens(logps, zero, zero + advantage, torch.tensor([True])))
     sums.loss.backward()
 
-    assert math.isfinite(sums.loss)
+    assert math.isfinite(sums.loss.item())
     assert float(logps.grad) == 0.0
     assert float(sums.metrics["log_ratio_max"][0]) == 1e3
 
@@ -94,7 +104,7 @@ def test_before_the_first_update_the_gradient_is_the_policy_gradient(objective, 
     matches(logps.grad, (-advantages).tolist())
     assert float(_metric(sums, "ratio")) == 1.0
     assert float(_metric(sums, "approx_kl")) == 0.0
-    assert float(sums.loss) == pytest.approx(-float(advantages.sum()))
+    assert sums.loss.item() == pytest.approx(-float(advantages.sum()))
 
 
 def test_gradient_of_rloo(oracle, matches):

@@ -47,6 +47,15 @@ def test_gradient_stops_where_the_held_value_is_the_worse_one(matches):
     assert float(sums.metrics["clip_fraction"][0]) == 1.0
 
 
+def test_clip_fraction_counts_where_the_held_value_is_the_worse_one(matches):
+    # moved past its return, held at 0.2: the free one is worse, not counted; moved towards it: held, counted; not moved: equal
+    values, ones = torch.tensor([1.5, 0.5, 0.0]), torch.ones(3, dtype=torch.bool)
+    sums = ClippedValue(clip=0.2)(ValueTokens(values, torch.zeros(3), torch.tensor([0.3, 1.0, 1.0]), ones))
+
+    matches(sums.metrics["clip_fraction"][0], 1.0)
+    matches(sums.mean(), 0.5 * (1.2**2 + 0.8**2 + 1.0) / 3)
+
+
 def test_infinite_clip_is_plain_regression(oracle, matches):
     inputs = _inputs(oracle("clipped_value_loss"))
     loss = ClippedValue(clip=math.inf)(inputs).loss
@@ -62,7 +71,7 @@ def test_garbage_outside_the_mask_plays_no_part():
     sums = ClippedValue()(ValueTokens(values, torch.tensor([0.4, math.inf]), torch.tensor([1.0, math.nan]), mask))
     sums.loss.backward()
 
-    assert float(sums.loss) == pytest.approx(0.125)
+    assert sums.loss.item() == pytest.approx(0.125)
     assert values.grad.tolist() == [-0.5, 0.0]
 
 

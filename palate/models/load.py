@@ -1,0 +1,202 @@
+"""Models from directories, and new ones: every policy comes from here, with dropout off and its attention path chosen."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from palate.core import ModelError
+from palate.models.causal import CausalPolicy
+from palate.models.memory import keep_freed_memory
+from palate.models.probe import choose_path
+from palate.models.quiet import no_progress_bars
+
+T = TypeVar("T")
+DType = Literal["float32", "bfloat16"]
+_DTYPES: dict[DType, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def load_policy(path: str | Path, *, dtype: DType = "float32") -> CausalPolicy:
+    """The policy in a local directory, or of that name on the hub.
+
+    Raises:
+        ModelError: no such directory, a file is missing or broken, or model and tokenizer do not fit.
+    """
+    config = load_config(path)
+    return as_policy(load_module(AutoModelForCausalLM, path, config, dtype), load_tokenizer(path))
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A small decoder of Qwen3's kind: queries and keys are normalised, which lets attention sharpen early in training.
+
+    Attributes:
+        hidden_size: width of the residual stream.
+        layers: transformer blocks.
+        heads: attention heads for queries.
+        kv_heads: attention heads for keys and values.
+        intermediate_size: width inside the feed-forward part.
+        max_positions: longest sequence, in tokens.
+        rope_theta: base of the rotary positions; small ones suit short sequences.
+        init_std: standard deviation of the first weights; narrow models need more than the usual 0.02.
+    """
+
+    hidden_size: int = 128
+    layers: int = 3
+    heads: int = 4
+    kv_heads: int = 2
+    intermediate_size: int = 256
+    max_positions: int = 256
+    rope_theta: float = 500.0
+    init_std: float = 0.08
+
+
+def new_policy(tokenizer: PreTrainedTokenizerBase, architecture: Architecture, seed: int) -> CausalPolicy:
+    """A policy with random weights for the tokenizer's vocabulary; the same seed gives the same weights.
+
+    Output embeddings are tied to the input's. The global random state is left as it was.
+    """
+    config = Qwen3Config(
+        vocab_size=vocabulary_size(tokenizer),
+        hidden_size=architecture.hidden_size,
+        num_hidden_layers=architecture.layers,
+        num_attention_heads=architecture.heads,
+        num_key_value_heads=architecture.kv_heads,
+        head_dim=architecture.hidden_size // architecture.heads,
+        intermediate_size=architecture.intermediate_size,
+        max_position_embeddings=architecture.max_positions,
+        rope_parameters={"rope_type": "default", "rope_theta": architecture.rope_theta},
+        initializer_range=architecture.init_std,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return as_policy(built(Qwen3ForCausalLM, config, seed), tokenizer)
+
+
+def as_policy(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> CausalPolicy:
+    """`module`, built from a config that went through `without_dropout`, as a policy.
+
+    Raises:
+        ModelError: the tokenizer knows more tokens than the model.
+    """
+    keep_freed_memory()
+    check_vocabulary(module, tokenizer)
+    return CausalPolicy(module.eval(), tokenizer, choose_path(module))
+
+
+def built(make: Callable[[PretrainedConfig], T], config: PretrainedConfig, seed: int) -> T:
+    """`make(config)` with weights drawn from `seed` and no other random state touched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make(config)
+
+
+def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
+    """`config` with every dropout probability 0: log-probabilities of one text must not differ between two passes."""
+    for name, value in config.to_dict().items():
+        if isinstance(value, float) and ("dropout" in name or name.endswith("pdrop")):
+            setattr(config, name, 0.0)
+    return config
+
+
+def load_config(path: str | Path) -> PretrainedConfig:
+    """The configuration at `path`, with dropout off.
+
+    Raises:
+        ModelError: no such directory, or no usable config.json in it.
+    """
+    place = Path(path)
+    if place.exists():
+        if not (place / "config.json").is_file():
+            raise ModelError(f"{path} is no model directory: it has no config.json. A run keeps its model in the folder `model` below it")
+    elif not _HUB_NAME.fullmatch(str(path)) or str(path).startswith(".") or (len(place.parts) > 1 and Path(place.parts[0]).exists()):
+        raise ModelError(f"no model at {path}: the directory does not exist. Check the path, or run the stage that makes the model first")
+    config: PretrainedConfig = _read(path, "config.json", lambda: AutoConfig.from_pretrained(path))
+    if config.is_encoder_decoder:
+        raise ModelError(f"{path} is an encoder-decoder ({config.model_type}); a policy is a decoder that continues its prompt")
+    return without_dropout(config)
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer at `path`.
+
+    A directory that says it holds a plain tokenizer.json gets just that: for some kinds of model (qwen2 is one) `AutoTokenizer` would
+    put the kind's own splitting of text in its place.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+    """
+
+    def read() -> PreTrainedTokenizerBase:
+        settings = Path(path) / "tokenizer_config.json"
+        if settings.is_file() and json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") in _PLAIN_TOKENIZERS:
+            return PreTrainedTokenizerFast.from_pretrained(path)
+        return AutoTokenizer.from_pretrained(path)
+
+    return _read(path, "tokenizer", read)
+
+
+def load_module(
+    auto: type[AutoModelForCausalLM] | type[AutoModelForSequenceClassification], path: str | Path, config: PretrainedConfig, dtype: DType
+) -> PreTrainedModel:
+    """The model at `path` as the class `auto` chooses.
+
+    Raises:
+        ModelError: dtype is unknown, weights are missing, broken, or of other shapes.
+    """
+    if dtype not in _DTYPES:
+        raise ModelError(f"dtype {dtype!r} is unknown; use one of {', '.join(_DTYPES)}")
+    module, report = _read(
+        path, "weights", lambda: auto.from_pretrained(path, config=config, dtype=_DTYPES[dtype], output_loading_info=True)
+    )
+    if report["missing_keys"]:
+        names = ", ".join(sorted(report["missing_keys"])[:3])
+        raise ModelError(f"{path} holds another kind of model: it lacks weights that a {type(module).__name__} has ({names})")
+    return module
+
+
+def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
+    """One more than the largest token id."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def check_vocabulary(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises ModelError when the tokenizer has ids the embedding does not know."""
+    rows, ids = module.get_input_embeddings().num_embeddings, vocabulary_size(tokenizer)
+    if ids > rows:
+        raise ModelError(
+            f"the tokenizer has {ids} ids, the embedding of {module.name_or_path or type(module).__name__} only {rows} rows. "
+            "Use the model's own tokenizer, or enlarge the model with `resize_token_embeddings`"
+        )
+
+
+def _read(path: str | Path, what: str, read: Callable[[], T]) -> T:
+    """What `read` returns; whatever transformers raises on bad files becomes a ModelError."""
+    try:
+        with no_progress_bars():
+            return read()
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        raise ModelError(f"{path}: {what} cannot be read ({type(error).__name__}: {str(error).strip() or 'no reason given'})") from error

@@ -1,0 +1,177 @@
+"""Scalar heads by name on a backbone: reward models and value models."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Linear, Parameter
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from palate.core import ModelError
+from palate.models.attention import PackedAttention
+from palate.models.causal import CausalPolicy
+from palate.models.load import DType, built, check_vocabulary, load_config, load_module, load_policy, load_tokenizer
+from palate.models.memory import keep_freed_memory
+from palate.models.padded import padded_rows
+from palate.models.probe import Path as AttentionPath
+from palate.models.probe import choose_path, longest_sequence
+from palate.models.quiet import save_pair
+from palate.text.pack import PackedBatch
+
+REWARD_FILE = "reward.json"
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Per head: `gain * score + bias` has mean 0 and standard deviation 1 on reference samples (Ziegler et al. 2019)."""
+
+    gain: tuple[float, ...]
+    bias: tuple[float, ...]
+
+
+class ScalarModel:
+    """A backbone with one linear head a name, in a directory that `AutoModelForSequenceClassification` reads."""
+
+    def __init__(self, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: AttentionPath) -> None:
+        """Holds a module whose dropout is off; scores stay as they are until `normalisation` is set."""
+        self.module = module
+        self.tokenizer = tokenizer
+        self.path = path
+        self.max_tokens = longest_sequence(module.config)
+        """Tokens the model takes in one sequence, or None where nothing limits it."""
+        self.heads: tuple[str, ...] = tuple(module.config.id2label[k] for k in range(module.config.num_labels))
+        """Names of the heads, in the order of their columns."""
+        self.normalisation = Normalisation((1.0,) * len(self.heads), (0.0,) * len(self.heads))
+
+    def scores(self, batch: PackedBatch) -> Tensor:
+        """Raw scores (b, h), float32, at the last token of each branch."""
+        if self.path == "packed":
+            return self._head(self._states(batch).index_select(0, batch.last))
+        rows = padded_rows(batch)
+        return self._head(rows.run(self.module.base_model)[rows.last])
+
+    def values(self, batch: PackedBatch) -> Tensor:
+        """Raw values (n, h), float32, of the state before each target is written."""
+        if self.path == "packed":
+            return self._head(self._states(batch).index_select(0, batch.sources))
+        rows = padded_rows(batch)
+        return self._head(rows.run(self.module.base_model)[rows.source])
+
+    def normalised(self, scores: Tensor) -> Tensor:
+        """Scores (..., h) after each head's gain and bias."""
+        return scores * scores.new_tensor(self.normalisation.gain) + scores.new_tensor(self.normalisation.bias)
+
+    def parameters(self) -> Iterator[Parameter]:
+        """The parameters, each once."""
+        return self.module.parameters()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The module's weights by name."""
+        return self.module.state_dict()
+
+    def load_state_dict(self, weights: Mapping[str, Any]) -> None:
+        """Takes over weights of the same names and shapes."""
+        self.module.load_state_dict(weights)
+
+    def copy(self) -> ScalarModel:
+        """An independent copy, heads included, that learns nothing until its parameters are told to."""
+        twin = ScalarModel(copy.deepcopy(self.module).requires_grad_(requires_grad=False), self.tokenizer, self.path)
+        twin.normalisation = self.normalisation
+        return twin
+
+    def save(self, directory: str | Path) -> None:
+        """Writes a Hugging Face directory with model, tokenizer and reward.json (head names, gain, bias)."""
+        save_pair(self.module, self.tokenizer, directory)
+        content = {"heads": self.heads, **asdict(self.normalisation)}
+        (Path(directory) / REWARD_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    def _states(self, batch: PackedBatch) -> Tensor:
+        states: Tensor = self.module.base_model(
+            input_ids=batch.input_ids[None], position_ids=batch.position_ids[None], tree=PackedAttention(batch.layout), use_cache=False
+        )[0]
+        return states[0]
+
+    def _head(self, states: Tensor) -> Tensor:
+        scores: Tensor = head_of(self.module)(states)
+        return scores.float()
+
+
+def load_scalar(path: str | Path, *, dtype: DType = "float32") -> ScalarModel:
+    """The scalar model in a directory; without a reward.json its scores stay as they are.
+
+    Raises:
+        ModelError: as `load_policy`, or no scalar head in it, or a reward.json that does not fit.
+    """
+    module = load_module(AutoModelForSequenceClassification, path, load_config(path), dtype)
+    tokenizer = load_tokenizer(path)
+    head_of(module)
+    check_vocabulary(module, tokenizer)
+    keep_freed_memory()
+    model = ScalarModel(module.eval(), tokenizer, choose_path(module))
+    model.normalisation = _read_normalisation(Path(path) / REWARD_FILE, model.heads) or model.normalisation
+    return model
+
+
+def scalar_from(source: CausalPolicy | ScalarModel | str | Path, heads: Sequence[str], seed: int, *, zero: bool = False) -> ScalarModel:
+    """A trainable scalar model on a copy of the source's backbone, its heads fresh.
+
+    Heads start as N(0, 1 / (d + 1)) (Stiennon et al. 2020), or as 0 with `zero`, as value heads do. A path names a policy.
+
+    Raises:
+        ModelError: no head, a name twice, or a family without scalar heads in transformers.
+    """
+    if not heads or len(set(heads)) < len(heads):
+        raise ModelError(f"heads need distinct names, one or more: got {list(heads)}")
+    if isinstance(source, str | Path):
+        source = load_policy(source)
+    config = copy.deepcopy(source.module.config)
+    config.num_labels = len(heads)
+    config.id2label, config.label2id = dict(enumerate(heads)), {name: k for k, name in enumerate(heads)}
+    if config.pad_token_id is None:  # transformers' own forward wants one; ours does not read it
+        config.pad_token_id = source.tokenizer.pad_token_id if source.tokenizer.pad_token_id is not None else source.tokenizer.eos_token_id
+    try:
+        module: PreTrainedModel = built(AutoModelForSequenceClassification.from_config, config, seed)
+    except ValueError as error:
+        raise ModelError(f"transformers has no scalar head for {config.model_type} models; use another family") from error
+    module.to(source.module.dtype)
+    module.base_model.load_state_dict(source.module.base_model.state_dict())
+    head = head_of(module)
+    spread = 0.0 if zero else (head.in_features + 1) ** -0.5
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed)) * spread)
+        if head.bias is not None:
+            head.bias.zero_()
+    module.set_attn_implementation(source.module.config._attn_implementation)
+    return ScalarModel(module.eval(), source.tokenizer, source.path)
+
+
+def head_of(module: PreTrainedModel) -> Linear:
+    """The linear layer of a sequence classification model.
+
+    Raises:
+        ModelError: it has none by transformers' name for it.
+    """
+    head = dict(module.named_children()).get("score")
+    if not isinstance(head, Linear):
+        raise ModelError(f"{type(module).__name__} has no linear layer `score`; a scalar model is a decoder with one")
+    return head
+
+
+def _read_normalisation(path: Path, heads: tuple[str, ...]) -> Normalisation | None:
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        names, gain, bias = (tuple(content[key]) for key in ("heads", "gain", "bias"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} cannot be read ({type(error).__name__}: {error}); it needs heads, gain and bias") from error
+    if names != heads or len(gain) != len(heads) or len(bias) != len(heads):
+        raise ModelError(f"{path} has heads {list(names)}, {len(gain)} gains and {len(bias)} biases; the model has heads {list(heads)}")
+    return Normalisation(gain, bias)

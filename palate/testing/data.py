@@ -1,0 +1,15 @@
+"""Outside data that lies beside the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def shared_data(name: str) -> Path:
+    """The path of `name` in the folder `shared/data` beside the repository; skips the test where it is not there."""
+    path = Path(__file__).resolve().parents[3] / "shared" / "data" / name
+    if not path.exists():
+        pytest.skip(f"outside data {name!r} is not there")
+    return path

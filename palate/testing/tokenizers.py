@@ -1,0 +1,44 @@
+"""Small tokenizers built in code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+_WORDS = "the cook has rice and beans but no salt so what can we make for two guests today please"
+WORDS: tuple[str, ...] = tuple(re.findall(r"\w+", _WORDS))
+"""Default words of `word_tokenizer`."""
+
+
+def word_tokenizer(words: Sequence[str] = WORDS) -> PreTrainedTokenizerFast:
+    """A tokenizer of whole words and single spaces, digits and marks: <pad> 0, <bos> 1, <eos> 2, <unk> 3, then the rest.
+
+    Text of known words comes back as it was. It adds no token by itself and has no chat template.
+    """
+    marks = " .,:;!?'\n-0123456789"
+    vocabulary = {token: k for k, token in enumerate(dict.fromkeys(("<pad>", "<bos>", "<eos>", "<unk>", *marks, *words)))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[A-Za-z]+|[^A-Za-z]"), behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of single bytes, 256 ids, then <pad> 256, <bos> 257, <eos> 258: every text comes back as it was."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={token: k for k, token in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", clean_up_tokenization_spaces=False
+    )

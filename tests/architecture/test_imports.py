@@ -1,0 +1,74 @@
+"""Imports point downwards, and what should be light is light."""
+
+import ast
+import os
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+from tests.support.repository import PACKAGE, ROOT, sources, tree_of
+
+HEAVY = ("torch", "transformers", "tokenizers", "matplotlib", "pyarrow", "datasets", "pandas")
+LIGHT_SECONDS = 0.5
+
+
+def test_import_contracts_hold(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    code = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
+    assert code == 0, capsys.readouterr().out
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of the modules a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+def test_the_nouns_need_only_the_standard_library() -> None:
+    found = {path.name: imported(path) - sys.stdlib_module_names - {"palate"} for path in (PACKAGE / "core").glob("*.py")}
+    assert found
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+def test_only_tests_use_the_shipped_fakes() -> None:
+    users = [path for path in sources() if "palate.testing" in path.read_text() and PACKAGE / "testing" not in path.parents]
+    assert users == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import palate",
+        "from palate.cli import main; main(['--help'])",
+        "import palate.core, palate.stores.runs, palate.stores.jsonl, palate.raters, palate.agreement",
+        "from palate.cli import main; main(['runs', 'nowhere'])",
+    ],
+)
+def test_what_is_light_loads_nothing_heavy(code: str) -> None:
+    told = f"{code}\nimport sys\nsys.stderr.write('loaded: ' + ' '.join(name for name in {HEAVY!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1].strip() == "loaded:"
+
+
+def cpu_seconds(words: list[str]) -> float:
+    """Processor seconds of a process; unlike the clock they do not grow with whatever else the machine does."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(words, cwd=ROOT, capture_output=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize("words", [["-c", "import palate"], ["-m", "palate", "--help"]])
+def test_what_is_light_is_quick(words: list[str]) -> None:
+    cpu_seconds([sys.executable, *words])  # writes the bytecode
+    assert statistics.median(cpu_seconds([sys.executable, *words]) for _ in range(3)) < LIGHT_SECONDS

@@ -1,0 +1,47 @@
+"""Commands that the documents name exist."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from palate.cli import COMMANDS
+from palate.recipes.stages import STAGES
+from tests.support.repository import ROOT, absent
+
+TARGETS = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+
+def documents() -> list[Path]:
+    """README.md and the pages of docs/."""
+    readme = ROOT / "README.md"
+    if "make demo" not in readme.read_text():
+        absent("README.md")
+    return [readme, *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def commands(program: str) -> set[str]:
+    """Words that follow the name of a program at the beginning of a line of code, or of code within a line."""
+    return {word for path in documents() for word in re.findall(rf"(?:^|`|\$ ){program} ([a-z]+)", path.read_text(), flags=re.MULTILINE)}
+
+
+def test_make_targets_named_in_the_documents_exist() -> None:
+    found = commands("make")
+    assert {"demo", "test"} <= found
+    assert found - TARGETS == set()
+
+
+def test_commands_named_in_the_documents_exist() -> None:
+    found = commands("palate")
+    assert "run" in found
+    assert found - {*STAGES, *COMMANDS} == set()
+
+
+def test_make_without_a_target_lists_the_targets() -> None:
+    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {line.split()[1] for line in done.stdout.splitlines()} == TARGETS == {"demo", "test", "check", "bench", "help"}
+
+
+def test_continuous_integration_is_a_program() -> None:
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    assert subprocess.run(["bash", "-n", ".ci/run"], cwd=ROOT, check=False).returncode == 0

@@ -1,0 +1,70 @@
+"""Every stage is complete, described, and written up in docs/reference.md; every configuration file can be planned."""
+
+import importlib.util
+import inspect
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from palate.recipes.config import Stage
+from palate.recipes.describe import options_of, reference, summary_of
+from palate.recipes.plan import plan_pipeline, read_pipeline
+from palate.recipes.stages import RESERVED, STAGES
+from tests.support.repository import ROOT, absent
+
+FIELDS = 25
+
+
+def load(name: str) -> type[Stage]:
+    """The class of a stage."""
+    if importlib.util.find_spec(STAGES[name].target.split(":")[0]) is None:
+        absent(f"the stage {name}")
+    return STAGES[name].load()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_is_a_frozen_dataclass_with_check_and_run(name: str) -> None:
+    cls = cast("Any", load(name))
+    assert cls.__dataclass_params__.frozen
+    assert len(fields(cls)) <= FIELDS
+    assert RESERVED.isdisjoint(field.name for field in fields(cls))
+    assert list(inspect.signature(cls.check).parameters) == ["self"]
+    assert list(inspect.signature(cls.run).parameters) == ["self", "run"]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_and_each_of_its_settings_is_described(name: str) -> None:
+    cls = load(name)
+    assert summary_of(cls).splitlines()[0] == STAGES[name].help
+    assert [f"{option.name} {option.of}".strip() for option in options_of(cls) if not option.doc] == []
+
+
+def test_the_reference_is_up_to_date() -> None:
+    for name in STAGES:
+        load(name)
+    path = ROOT / "docs" / "reference.md"
+    if not path.exists():
+        absent("docs/reference.md")
+    assert path.read_text() == reference(STAGES), "run `palate reference`"
+
+
+CONFIGS = sorted((ROOT / "configs").glob("**/*.yaml"))
+
+
+def test_there_are_configurations() -> None:
+    if not CONFIGS:
+        absent("configs/")
+    assert ROOT / "configs" / "kitchen.yaml" in CONFIGS
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_configuration_file_can_be_planned(path: Path, tmp_path: Path) -> None:
+    for name in STAGES:
+        load(name)
+    given = tmp_path / "input"
+    given.write_text("{}")
+    needed = [name for name, value in read_pipeline(path).inputs.items() if value is None]
+    planned = plan_pipeline(read_pipeline(path, [f"{name}={given}" for name in needed]), tmp_path / "runs", STAGES)
+    assert planned

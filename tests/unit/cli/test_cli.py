@@ -1,0 +1,211 @@
+"""The command line: options from dataclasses, messages instead of tracebacks, exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from palate import __version__
+from palate.cli import main
+from palate.recipes.stages import StageEntry
+from palate.stores.records import list_runs
+from tests.support.toys import TOYS
+
+ROOT = Path(__file__).resolve().parents[3]
+PIPELINE = """\
+name: kitchen
+stages:
+  first: {stage: count, data: w.txt, trip: trip.txt}
+  second: {stage: count, data: $first/out.txt}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("w.txt").write_text("one two\nthree")
+    Path("v.txt").write_text("four")
+    Path("p.yaml").write_text(PIPELINE)
+
+
+def palate(*words: str) -> int:
+    return main(list(words), TOYS)
+
+
+def configs() -> list[dict[str, object]]:
+    return [dict(record.config) for _, record in list_runs(Path("runs"))]
+
+
+def test_help_names_every_command_and_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert palate("--help") == palate() == 0
+    out = capsys.readouterr().out
+    for word in ("run", "runs", "reference", "count", "join", "Join texts."):
+        assert word in out
+    assert palate("--version") == 0
+    assert capsys.readouterr().out == f"palate {__version__}\n"
+
+
+def test_help_of_a_stage_names_every_setting_with_default_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        palate("count", "--help")
+    assert caught.value.code == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for text in ("--data PATH the text. (required)", "--rule plain|long", "--named.NAME"):
+        assert text in out
+    assert "--pace.first N the first step." in out
+    assert "--pace Pace" not in out
+    assert "--rule.letters N [long] fewest letters of a long word. (default: 5)" in out
+
+
+def test_options_of_every_kind_reach_the_stage() -> None:
+    words = ["--data", "w.txt", "--others", "v.txt", "w.txt", "--named.x", "v.txt", "--model=org/name", "--rate", "1e-3"]
+    assert palate("count", *words, "--rule", "long", "--rule.letters", "4", "--loudness", "loud", "--pace.first", "2") == 0
+    (config,) = configs()
+    assert config == {
+        "data": "w.txt", "others": ["v.txt", "w.txt"], "named": {"x": "v.txt"}, "model": "org/name", "rate": 0.001,
+        "loudness": "loud", "rule": {"kind": "long", "letters": 4, "scale": 2.0}, "pace": {"first": 2}, "trip": "",
+    }  # fmt: skip
+
+
+def test_a_nested_option_alone_changes_the_default() -> None:
+    assert palate("count", "--data", "w.txt", "--rule.scale", "7") == 0
+    assert configs()[0]["rule"] == {"kind": "plain", "scale": 7.0}
+
+
+def test_a_stage_run_twice_is_skipped_and_fresh_does_it_again(capsys: pytest.CaptureFixture[str]) -> None:
+    hows = []
+    for more in ([], [], ["--fresh"], ["--seed", "1"]):
+        assert palate("count", "--data", "w.txt", *more) == 0
+        hows.append(capsys.readouterr().out.split()[1])
+    assert hows == ["done", "skipped", "done", "done"]
+    assert len(configs()) == 2
+
+
+def test_out_names_the_directory_and_refuses_another_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert palate("count", "--data", "w.txt", "--out", "here") == 0
+    assert Path("here/out.txt").read_text() == "one two\nthree"
+    assert palate("count", "--data", "w.txt", "--out", "here") == 0
+    assert palate("count", "--data", "w.txt", "--rate", "2", "--out", "here") == 4
+    assert "rate: 0.5 there, 2.0 here" in capsys.readouterr().err
+    assert palate("count", "--data", "w.txt", "--rate", "2", "--out", "here", "--fresh") == 4
+    assert Path("here/out.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["cuont"], 2, "there is no command 'cuont'. Did you mean 'count'?"),
+        (["count", "--dta", "w.txt"], 2, "palate count has no '--dta'. Did you mean '--data'?"),
+        (["count", "--data", "w.txt", "--rule.scal", "2"], 2, "Did you mean '--rule.scale'?"),
+        (["count"], 2, "Count needs 'data'"),
+        (["count", "--data"], 2, "expected one argument"),
+        (["count", "--data", "w.txt", "--rate", "fast"], 2, "--rate: rate: "),
+        (["count", "--data", "none.txt"], 2, "nothing is at none.txt"),
+        (["count", "--data", "w.txt", "--seed", "x"], 2, "invalid int value"),
+        (["run", "none.yaml"], 2, "none.yaml cannot be read"),
+        (["run"], 2, "required: file"),
+        (["run", "p.yaml", "--onyl", "first"], 2, "has no '--onyl'. Did you mean '--only'?"),
+        (["runs", "nowhere"], 4, "no runs in nowhere"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_message_and_a_code(words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert palate(*words) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert told in captured.err
+    assert captured.err.startswith("palate: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_dashes_in_options_are_underscores() -> None:
+    assert palate("join", "--parts", "w.txt", "--dry-run") == 0
+    assert not Path("runs").exists()
+
+
+def test_a_pipeline_runs_lists_and_shows_where_a_run_came_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert palate("run", "p.yaml", "--dry-run") == 0
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["run", "run"]
+    assert not Path("runs").exists()
+    assert palate("run", "p.yaml", "--runs", "elsewhere", "second.rate=2", "--only", "first") == 0
+    assert palate("run", "p.yaml", "second.rate=2") == 0
+    assert [record.config["rate"] for _, record in list_runs(Path("runs/kitchen"))] == [0.5, 2.0]
+    capsys.readouterr()
+    assert palate("runs") == 0
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == ["from", "w.txt", "first"]
+    (second,) = Path("runs/kitchen").glob("second-*")
+    assert palate("runs", str(second)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(second.name)
+    assert "data: first-" in lines[1]
+    assert "data: " in lines[2]
+
+
+def test_fresh_with_only_forgets_that_stage_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert palate("run", "p.yaml") == 0
+    capsys.readouterr()
+    assert palate("run", "p.yaml", "--fresh", "second") == 0
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[:2]] == ["skipped", "done"]
+    assert palate("run", "p.yaml", "--only", "second", "--fresh") == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [["second", "done"]]
+
+
+def test_a_stage_whose_package_is_not_installed_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "needy.py").write_text("import nowhere_to_be_found")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["needy"], {"needy": StageEntry("needy:Needy", "Needs much.")}) == 2
+    assert "needs nowhere_to_be_found, which is not installed. Install what training needs: palate[train]" in capsys.readouterr().err
+    with pytest.raises(ModuleNotFoundError):
+        main(["gone"], {"gone": StageEntry("palate.recipes.gone:Gone", "A mistake of ours.")})
+
+
+def test_reference_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert palate("reference", "--out", "docs/r.md") == 0
+    assert "| `data` | path | required | the text. |" in Path("docs/r.md").read_text()
+
+
+def process(*words: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, with the toy stages."""
+    code = "import sys; from palate.cli import main; from tests.support.toys import TOYS; sys.exit(main(stages=TOYS))"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=env, check=False)
+
+
+@pytest.mark.parametrize(
+    ("way", "code", "told", "traceback"),
+    [
+        ("train", 5, "palate: the loss is no number", False),
+        ("full", 4, "palate: no space left", False),
+        ("once", 130, "palate: first was interrupted", False),
+        ("twice", 130, "palate: first was stopped at once", False),
+        ("crash", 1, "ZeroDivisionError: a mistake of ours", True),
+        ("kill", -signal.SIGKILL, "", False),
+    ],
+)
+def test_each_end_of_a_process_has_its_code_and_is_resumed(way: str, code: int, told: str, traceback: bool) -> None:
+    Path("trip.txt").write_text(way)
+    ended = process("run", "p.yaml")
+    assert ended.returncode == code, ended.stderr
+    assert told in ended.stderr
+    assert ("Traceback" in ended.stderr) == traceback
+    Path("trip.txt").unlink()
+    again = process("run", "p.yaml")
+    assert again.returncode == 0, again.stderr
+    assert "resumed" in again.stdout
+    (first,) = Path("runs/kitchen").glob("first-*")
+    assert json.loads((first / "summary.json").read_text())["lines"] == 2
+    assert len((first / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_ctrl_c_outside_a_run_ends_quietly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("palate.recipes.plan.read_pipeline", stop)
+    assert palate("run", "p.yaml") == 130
+    assert capsys.readouterr().err.startswith("palate: stopped")

@@ -1,0 +1,263 @@
+"""The report: self-contained, safe, the same bytes for the same data, and no number that is not in the data."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from palate.core import DataError
+from palate.evaluation.intervals import Estimate
+from palate.evaluation.report import Answer, Example, Highlight, ReportData, Variant, findings, render, tiles, wording, write_report
+from palate.evaluation.report.page import marked
+from tests.unit.evaluation.sample_report import sample_report, sample_without_gold
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>&{{ 7*7 }}'
+ROOT = Path(__file__).parents[3]
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Structure(HTMLParser):
+    """Collects tags, ids and the stack of open elements."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.faults: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(tag)
+
+
+def structure(page: str) -> Structure:
+    parser = Structure()
+    parser.feed(page)
+    return parser
+
+
+def small_report() -> ReportData:
+    return ReportData("Title", "Subtitle", (Variant("sft", "SFT", "sft"),), "sft")
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render(sample_report())
+
+
+def test_the_page_asks_for_nothing(page: str) -> None:
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", page)
+    tags = structure(page).tags
+    assert not {"script", "link", "iframe", "img", "object", "base", "form"} & {tag for tag, _ in tags}
+    assert all((a.get("href") or "#").startswith("#") for _, a in tags)
+
+
+def test_the_page_is_well_formed_with_unique_ids_and_live_anchors(page: str) -> None:
+    found = structure(page)
+    assert not found.faults
+    assert not found.open
+    ids = [a["id"] for _, a in found.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    targets = {a["href"][1:] for _, a in found.tags if a.get("href")} | set(re.findall(r"url\(#([^)]+)\)", page))
+    assert targets <= set(ids)
+
+
+def test_the_page_serves_readers_who_do_not_see_it(page: str) -> None:
+    tags = structure(page).tags
+    charts = [a for _, a in tags if a.get("class") == "chart"]
+    assert len(charts) == 10
+    assert all(a["role"] == "img" and len(a["aria-label"] or "") > 30 for a in charts)
+    assert all(a.get("scope") in {"col", "row"} for tag, a in tags if tag == "th")
+    levels = [int(tag[1]) for tag, _ in tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(levels))
+
+
+def test_the_same_data_give_the_same_bytes_in_another_process(page: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from tests.unit.evaluation.sample_report import sample_report; "
+        "from palate.evaluation.report import write_report; write_report(sample_report(), sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "r.html")], check=True, cwd=ROOT)
+    assert (tmp_path / "r.html").read_text(encoding="utf-8") == page
+
+
+def test_hostile_text_is_shown_and_not_run() -> None:
+    report = sample_report()
+    answer = Answer("sft", HOSTILE, ((HOSTILE, 0.5),), (Highlight(0, 10, "bad", HOSTILE),))
+    hostile = replace(
+        report,
+        title=HOSTILE,
+        subtitle=HOSTILE,
+        variants=tuple(Variant(v.key, HOSTILE, v.role, HOSTILE) for v in report.variants),
+        examples=(Example(HOSTILE, (answer,), HOSTILE, HOSTILE),),
+        exams=tuple(replace(exam, name=HOSTILE, question=HOSTILE) for exam in report.exams),
+        facts=((HOSTILE, HOSTILE),),
+        unmeasured=(HOSTILE,),
+    )
+    page = render(hostile)
+    assert not {"script", "img"} & {tag for tag, _ in structure(page).tags}
+    assert not structure(page).faults
+    assert "&lt;script&gt;alert(1)" in page
+    assert "{{ 7*7 }}" in page
+    assert "<script" not in page
+
+
+def test_dollar_signs_are_text_and_not_formulas() -> None:
+    report = sample_without_gold()
+    page = render(replace(report, variants=tuple(replace(v, name=f"$x_{v.key}$ \\frac") for v in report.variants)))
+    assert "$x_ppo$ \\frac</text>" in page
+
+
+ANCHORS = {
+    "gold": {"gold"},
+    "best_of_n": {"best-of-n"},
+    "reward_model": {"reward-model"},
+    "exams": {"tax", "refusals"},
+    "audit": {"audit"},
+    "examples": {"examples"},
+    "timings": {"made"},
+}
+
+
+@pytest.mark.parametrize("kept", [("gold", "audit", "examples"), ("best_of_n", "exams", "timings"), ("reward_model",)])
+def test_a_section_is_there_exactly_when_its_data_are(kept: tuple[str, ...]) -> None:
+    full = sample_report()
+    report = replace(small_report(), **{name: getattr(full, name) for name in kept}, variants=full.variants)
+    page = render(report)
+    expected = set().union(*(ANCHORS[name] for name in kept))
+    assert {a["id"] for tag, a in structure(page).tags if tag == "section" and "id" in a} == expected
+    assert {a["href"] for tag, a in structure(page).tags if tag == "a"} == {f"#{anchor}" for anchor in expected}
+    assert not structure(page).faults
+
+
+def test_the_smallest_report_is_a_page() -> None:
+    page = render(small_report())
+    assert "<h1>Title</h1>" in page
+    assert not structure(page).faults
+
+
+def test_without_gold_the_page_leads_with_the_win_rate() -> None:
+    page = render(sample_without_gold())
+    assert "<h1>DPO is preferred to SFT on 59 % of prompts.</h1>" in page
+    assert "to answer the question that was asked" in page
+    assert "not the one that was trained against" in page
+    assert 'id="gold"' not in page
+
+
+def test_a_judge_that_was_trained_against_is_named_as_such() -> None:
+    report = sample_without_gold()
+    assert report.win_rates is not None
+    assert "not evidence of quality" in render(replace(report, win_rates=replace(report.win_rates, held_out=False)))
+
+
+def changed_gap(gap: Estimate) -> ReportData:
+    """The sample with PPO's overall difference replaced, and every other trained model out of the way."""
+    report = sample_report()
+    assert report.gold is not None
+    kept = tuple(s for s in report.gold.scores if s.variant in {"base", "sft", "ppo"})
+    scores = tuple(replace(s, versus_reference=gap) if (s.variant, s.axis) == ("ppo", "gold") else s for s in kept)
+    return replace(report, gold=replace(report.gold, scores=scores), training=None)
+
+
+def test_the_headline_follows_the_data() -> None:
+    assert findings.headline(changed_gap(Estimate(0.1, 0.01, 0.08, 0.12, 400))).startswith("PPO raises gold from 0.56 to 0.68")
+    assert findings.headline(changed_gap(Estimate(-0.1, 0.01, -0.12, -0.08, 400))).startswith("PPO lowers gold")
+    flat = changed_gap(Estimate(0.01, 0.01, -0.01, 0.03, 400))
+    assert findings.headline(flat) == "PPO does not measurably change gold over SFT (+0.01)."
+    assert "PPO does not measurably move (+0.01, 1.0 SE)" in findings.gold_takeaway(flat)
+
+
+def test_the_fall_is_claimed_only_when_it_is_measured() -> None:
+    report = sample_report()
+    assert report.training is not None
+    assert "gold falls from 0.66 to 0.50" in findings.headline(report)
+    loose, tuned = report.training.runs
+    short = replace(loose, points=loose.points[:7])
+    page = findings.headline(replace(report, training=replace(report.training, runs=(short, tuned))))
+    assert "no measurable fall" in page
+    assert "falls from" not in page
+    wide = replace(loose, points=tuple(replace(p, gold_se=0.4) for p in loose.points))
+    assert "no measurable fall" in findings.headline(replace(report, training=replace(report.training, runs=(wide, tuned))))
+
+
+def test_numbers_of_sentences_come_from_the_data() -> None:
+    report = sample_report()
+    assert report.reward_model is not None
+    row = replace(report.reward_model.rows[0], longer_wins=0.912, ceiling=0.934)
+    text = findings.reward_takeaway(replace(report, reward_model=replace(report.reward_model, rows=(row,))))
+    assert "overall 71 %, below \u201clonger wins\u201d (91 %), ceiling 93 %" in text
+    assert "Aylin (+0.031, 2.6 SE)" in findings.audit_takeaway(report)
+    assert "best-of-64" in findings.best_of_n_takeaway(report)
+    assert "n = 32" in findings.best_of_n_takeaway(report)
+    capability = tuple(e for e in report.exams if e.kind == "capability")
+    assert "PPO does not differ measurably from SFT in facts and sums" in findings.exam_takeaway(report, capability)
+    assert "PPO, KL 0, facts (\u22129 points" in findings.exam_takeaway(report, capability)
+
+
+def test_tiles_carry_interval_and_size() -> None:
+    made = tiles.tiles(sample_report())
+    assert [tile.value for tile in made] == ["+0.12", "\u22120.16", "71 %", "\u22121 pts", "94 %", "3 min 31 s"]
+    assert all(re.search(r"95 %: .*\d (prompts|pairs|questions)", tile.detail) for tile in made[:5])
+
+
+@pytest.mark.parametrize("parts", [((0, 4), (2, 6)), ((3, 99),), ((4, 4),), ((-1, 2),)])
+def test_highlights_that_do_not_fit_are_refused(parts: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(DataError, match="warm the beans"):
+        marked("warm the beans", tuple(Highlight(a, b, "good") for a, b in parts))
+
+
+def test_highlights_mark_their_words() -> None:
+    text = str(marked("a <b> c", (Highlight(2, 5, "bad", 'why "so"'),)))
+    assert text == 'a <mark class="bad" title="why &#34;so&#34;">&lt;b&gt;<span class="vh"> (why &#34;so&#34;)</span></mark> c'
+
+
+def test_a_variant_that_was_not_declared_is_refused() -> None:
+    report = sample_report()
+    with pytest.raises(DataError, match="gold scores names the variant 'ppo'"):
+        replace(report, variants=tuple(v for v in report.variants if v.key != "ppo"))
+    assert report.training is not None
+    with pytest.raises(DataError, match="no points"):
+        replace(report, training=replace(report.training, runs=(replace(report.training.runs[0], points=()),)))
+    with pytest.raises(DataError, match="no training run 'other'"):
+        replace(report, training=replace(report.training, tuned="other"))
+    with pytest.raises(DataError, match="distinct"):
+        replace(report, variants=(*report.variants, report.variants[0]))
+
+
+def test_writing_leaves_one_whole_file(tmp_path: Path) -> None:
+    path = write_report(small_report(), tmp_path / "deep" / "report.html")
+    assert path.read_text(encoding="utf-8") == render(small_report())
+    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+
+
+def test_building_the_data_loads_neither_matplotlib_nor_torch() -> None:
+    parts = ["report", "refusal", "length", "best_of_n", "overoptimisation", "calibration"]
+    imports = ", ".join(f"palate.evaluation.{part}" for part in parts)
+    code = f"import sys, palate.agreement, {imports}; print([m for m in ('torch', 'matplotlib', 'jinja2') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_wording() -> None:
+    assert [wording.number(v) for v in (-0.001, -0.5, float("nan"), float("inf"))] == ["0.00", "\u22120.50", "n/a", "\u221e"]
+    assert [wording.signed(v) for v in (0.125, -0.2, 0.0)] == ["+0.12", "\u22120.20", "0.00"]
+    assert [wording.percent(v) for v in (0.999, 1.0, 0.0, 0.001, 0.5)] == ["> 99 %", "100 %", "0 %", "< 1 %", "50 %"]
+    assert [wording.seconds(v) for v in (8.23, 59, 250, 7500)] == ["8.2 s", "59 s", "4 min 10 s", "2 h 5 min"]
+    assert wording.listed(["a", "b", "c"]) == "a, b and c"

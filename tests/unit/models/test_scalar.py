@@ -1,0 +1,127 @@
+"""Scalar heads by name: how they start, what is saved, what is refused."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from palate.core import ModelError
+from palate.models.scalar import Normalisation, ScalarModel, head_of, load_scalar, scalar_from
+from palate.testing import FAMILIES, random_trees, tiny_policy
+from palate.text.pack import pack
+
+TREES = random_trees([(3, [4, 2]), (1, [5])], 40)
+BATCH = pack(TREES)
+
+
+@pytest.fixture
+def model() -> ScalarModel:
+    return scalar_from(tiny_policy(), ("helpful", "harmless"), seed=3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_saved_and_loaded_is_the_same(family: str, tmp_path) -> None:
+    model = scalar_from(tiny_policy(family), ("helpful", "harmless", "honest"), seed=3)
+    model.normalisation = Normalisation((2.0, 0.5, 1.0), (-1.0, 0.25, 0.0))
+    model.save(tmp_path)
+    again = load_scalar(tmp_path)
+    assert again.heads == ("helpful", "harmless", "honest")
+    assert again.normalisation == model.normalisation
+    assert again.path == "packed"
+    assert torch.equal(again.scores(BATCH), model.scores(BATCH))
+    assert json.loads((tmp_path / "reward.json").read_text())["heads"] == ["helpful", "harmless", "honest"]
+
+
+def test_plain_transformers_gives_the_same_scores(model: ScalarModel, tmp_path) -> None:
+    model.save(tmp_path)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert plain.config.id2label == {0: "helpful", 1: "harmless"}
+    rows = [tree.trunk + branch.ids for tree in TREES for branch in tree.branches]
+    expected = torch.cat([plain(input_ids=torch.tensor([row])).logits for row in rows])
+    torch.testing.assert_close(model.scores(BATCH), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_normalised_scores(model: ScalarModel) -> None:
+    scores = model.scores(BATCH)
+    assert torch.equal(model.normalised(scores), scores)
+    model.normalisation = Normalisation((2.0, 0.5), (-1.0, 0.25))
+    torch.testing.assert_close(model.normalised(scores), torch.stack((2 * scores[:, 0] - 1, scores[:, 1] / 2 + 0.25), 1))
+
+
+def test_heads_start_small_and_by_seed() -> None:
+    policy = tiny_policy()
+    names = [f"head{k}" for k in range(200)]
+    one, same, other = (head_of(scalar_from(policy, names, seed=s).module).weight for s in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert one.std().item() == pytest.approx(33**-0.5, rel=0.05)
+
+
+def test_a_zero_head_values_everything_at_zero() -> None:
+    model = scalar_from(tiny_policy(), ("value",), seed=0, zero=True)
+    assert model.values(BATCH).shape == (len(BATCH.targets), 1)
+    assert not model.values(BATCH).any()
+
+
+def test_the_backbone_is_copied_not_shared() -> None:
+    policy = tiny_policy()
+    before = policy.logps(BATCH).logps
+    model = scalar_from(policy, ("score",), seed=0)
+    assert all(p.requires_grad for p in model.parameters())
+    model.scores(BATCH).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    assert torch.equal(before, policy.logps(BATCH).logps)
+
+
+def test_sources(model: ScalarModel, tmp_path) -> None:
+    """From a path, and from a reward model: the backbone is taken, the heads are new."""
+    policy = tiny_policy()
+    policy.save(tmp_path)
+    by_path = scalar_from(tmp_path, ("helpful", "harmless"), seed=3)
+    assert torch.equal(by_path.scores(BATCH), model.scores(BATCH))
+    value = scalar_from(model, ("value",), seed=0)
+    assert value.heads == ("value",)
+    assert torch.equal(value.module.base_model.state_dict()["norm.weight"], model.module.base_model.state_dict()["norm.weight"])
+
+
+def test_a_frozen_reference_gives_a_trainable_model() -> None:
+    model = scalar_from(tiny_policy().copy(), ("score",), seed=0)
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_a_copy_keeps_heads_and_normalisation(model: ScalarModel) -> None:
+    model.normalisation = Normalisation((2.0, 0.5), (-1.0, 0.25))
+    twin = model.copy()
+    assert twin.normalisation == model.normalisation
+    assert torch.equal(twin.scores(BATCH), model.scores(BATCH))
+    assert not any(p.requires_grad for p in twin.parameters())
+    with torch.no_grad():
+        head_of(model.module).weight.zero_()
+    assert twin.scores(BATCH).any()
+
+
+@pytest.mark.parametrize("heads", [(), ("a", "a")])
+def test_heads_need_distinct_names(heads) -> None:
+    with pytest.raises(ModelError, match="distinct names"):
+        scalar_from(tiny_policy(), heads, seed=0)
+
+
+def test_a_policy_is_no_scalar_model(tmp_path) -> None:
+    tiny_policy().save(tmp_path)
+    with pytest.raises(ModelError, match=r"score.weight"):
+        load_scalar(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", '{"heads": ["helpful", "harmless"], "gain": [1.0], "bias": [0.0]}', '{"heads": ["x"]}'])
+def test_a_reward_file_that_does_not_fit(model: ScalarModel, tmp_path, content: str) -> None:
+    model.save(tmp_path)
+    (tmp_path / "reward.json").write_text(content)
+    with pytest.raises(ModelError, match=r"reward.json"):
+        load_scalar(tmp_path)
+
+
+def test_a_directory_without_reward_file_is_not_normalised(model: ScalarModel, tmp_path) -> None:
+    model.save(tmp_path)
+    (tmp_path / "reward.json").unlink()
+    assert load_scalar(tmp_path).normalisation == Normalisation((1.0, 1.0), (0.0, 0.0))

@@ -1,0 +1,56 @@
+"""The page about data says what the code does: its example rows are read, and every reason to drop a row stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from palate.core import DataError
+from palate.stores import formats
+from palate.stores.jsonl import parse_object
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+SECTIONS = re.findall(r"### ([^\n]+)\n(.*?)(?=\n##)", PAGE, re.DOTALL)
+EXAMPLES = [
+    (title, line) for title, body in SECTIONS for block in re.findall(r"```jsonl\n(.*?)```", body, re.DOTALL) for line in block.splitlines()
+]
+READERS = {
+    "Transcripts (HH)": ("read_preferences", "read_demonstrations", "read_prompts"),
+    "Preferences": ("read_preferences", "read_demonstrations", "read_prompts"),
+    "Prompt and completion": ("read_demonstrations", "read_prompts"),
+    "Messages": ("read_demonstrations", "read_prompts"),
+    "Prompts": ("read_prompts",),
+    "Texts": ("read_texts", "read_demonstrations"),
+}
+
+
+@pytest.mark.parametrize(("title", "line"), EXAMPLES)
+def test_every_example_row_is_read_by_the_readers_named_and_by_no_other(tmp_path: Path, title: str, line: str) -> None:
+    parse_object(line)
+    (tmp_path / "a.jsonl").write_text(line, encoding="utf-8")
+    for reader in (formats.read_texts, formats.read_demonstrations, formats.read_prompts, formats.read_preferences):
+        if reader.__name__ in READERS[title]:
+            assert len(reader(tmp_path / "a.jsonl").rows) == 1
+        else:
+            with pytest.raises(DataError):
+                reader(tmp_path / "a.jsonl")
+
+
+def test_every_shape_has_an_example() -> None:
+    assert {title for title, _ in EXAMPLES} == set(READERS)
+    assert len(READERS) == len(formats.SHAPES)
+
+
+def test_every_reason_to_drop_a_row_is_on_the_page() -> None:
+    sources = [*(ROOT / "palate" / "stores").rglob("*.py"), ROOT / "palate" / "text" / "spans.py", ROOT / "palate" / "text" / "template.py"]
+    raised = [
+        reason
+        for file in sources
+        for reason in re.findall(r'(?:Unfit|Unusable)\(\s*f?"((?:\{[^}]*\}|[^":])+)', file.read_text(encoding="utf-8"))
+    ]
+    assert len(raised) > 40
+    missing = [reason for reason in raised if not re.search(re.sub(r"\\\{.*?\\\}", ".+?", re.escape(reason)), PAGE)]
+    assert not missing
