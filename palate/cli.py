@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,6 +59,9 @@ def main(argv: Sequence[str] | None = None, stages: Stages = STAGES) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("palate: stopped. The same command goes on from what is saved.\n")
         return 130
+    except BrokenPipeError:  # the reader of a pipe (`palate runs | head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _dispatch(words: list[str], stages: Stages) -> int:

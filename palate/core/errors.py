@@ -39,7 +39,7 @@ class TrainingError(PalateError, RuntimeError):
     exit_code = 5
 
 
-class Interrupted(PalateError):
+class Interrupted(PalateError):  # noqa: N818 (it is no error of anybody)
     """The user pressed Ctrl-C; what was done is saved and the same command goes on."""
 
     exit_code = 130

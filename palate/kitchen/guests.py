@@ -139,7 +139,9 @@ def read_request(prompt: str) -> Request:
                 plain = " ".join(words)
                 if plain in ALARMING:
                     found["alarm"] = plain
-                found |= {"pressure": text for text in PRESSURE if plain == text.format(group=found.get("avoid", ""))}
+                for text in PRESSURE:
+                    if plain == text.format(group=found.get("avoid", "")):
+                        found["pressure"] = text
     return Request(
         at_hand=at_hand,
         avoid=found.get("avoid", ""),

@@ -29,7 +29,7 @@ class Kitchen:
         exams: questions of each exam.
     """
 
-    texts: int = 22_000
+    texts: int = 24_000
     lessons: float = 0.3
     cookbooks: float = 0.5
     demonstrations: int = 3_000
@@ -49,7 +49,11 @@ class Kitchen:
 
     def _corpus(self, rng: random.Random) -> Iterator[Row]:
         for _ in range(self.texts):
-            asked, said = draw_lesson(rng, "train") if rng.random() < self.lessons else _meal(rng, CAREFUL if rng.random() < self.cookbooks else STREET)
+            asked, said = (
+                draw_lesson(rng, "train")
+                if rng.random() < self.lessons
+                else _meal(rng, CAREFUL if rng.random() < self.cookbooks else STREET)
+            )
             yield {"text": f"<guest> {asked} <end> <cook> {said} <end>"}
 
     def _demonstrations(self, rng: random.Random) -> Iterator[Row]:

@@ -63,10 +63,10 @@ class Architecture:
     """
 
     hidden_size: int = 128
-    layers: int = 3
+    layers: int = 2
     heads: int = 4
     kv_heads: int = 2
-    intermediate_size: int = 256
+    intermediate_size: int = 384
     max_positions: int = 256
     rope_theta: float = 500.0
     init_std: float = 0.08

@@ -79,7 +79,7 @@ def leave_one_out(rewards: Tensor) -> Tensor:
     lowest = torch.where(scored, rewards, torch.inf).amin(1, keepdim=True)
     above = masked(rewards - lowest, scored)
     advantage = (n * above - above.sum(1, keepdim=True)) / (n - 1).clamp_min(1)
-    return masked(advantage, scored & (n > 1))
+    return masked(advantage, scored)
 
 
 def whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:

@@ -118,7 +118,9 @@ class Collect:
         """Counts, agreement of two raters on the same question, and how well anyone could predict a rater (two ways)."""
         doubles = [[first_share(j) for j in judged] for _, judged in answers if len(judged) == 2]
         same = [float(a == b) for a, b in doubles]
-        ceilings = {name: _ceiling(raters, [ask for ask, _ in answers if name in (ask[1], OVERALL)]) for name in (*self.dimensions, OVERALL)}
+        ceilings = {
+            name: _ceiling(raters, [ask for ask, _ in answers if name in (ask[1], OVERALL)]) for name in (*self.dimensions, OVERALL)
+        }
         first = [float(j.ranking[0] == (0,)) for _, judged in answers for j in judged if len(j.ranking) == 2]
         summary: dict[str, object] = {
             "judgments": sum(len(judged) for _, judged in answers),

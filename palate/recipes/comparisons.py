@@ -75,7 +75,9 @@ def _judged(conversation: Conversation, group: list[Preference], tokenizer: PreT
     return Judged(preference_tree(tokenizer, conversation, texts, max_tokens), pairs, tuple(group))
 
 
-def pair_batches(judged: Sequence[Judged], dimensions: tuple[str, ...], tokens_per_microbatch: int) -> Callable[[list[int]], list[PairBatch]]:
+def pair_batches(
+    judged: Sequence[Judged], dimensions: tuple[str, ...], tokens_per_microbatch: int
+) -> Callable[[list[int]], list[PairBatch]]:
     """A function from prompt numbers to their micro-batches; `dimensions` orders the heads."""
 
     def batches(indices: list[int]) -> list[PairBatch]:

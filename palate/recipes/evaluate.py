@@ -93,7 +93,8 @@ class Evaluate:
 
     def _measure(self, policy: CausalPolicy | None, groups: Groups) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = [
-            {"id": p.id, "prompt": p.text, "text": c.text, "stop": c.stop, "tokens": len(c.ids) or len(c.text.split()) + 1} for p, c in groups
+            {"id": p.id, "prompt": p.text, "text": c.text, "stop": c.stop, "tokens": len(c.ids) or len(c.text.split()) + 1}
+            for p, c in groups
         ]
         if self.gold is not None:
             gold = load_function(self.gold)
@@ -156,12 +157,14 @@ def mark(prompt: Prompt, text: str, gold: Any) -> float:
         case "gold" if gold is not None:
             return float(gold(prompt.text, text, **prompt.fields)[prompt.fields["axis"]])
         case kind:
-            raise DataError(f"{prompt.source or prompt.id}: exam rows need a kind of {', '.join(EXAM_KINDS)} (gold only with gold set), got {kind!r}")
+            raise DataError(
+                f"{prompt.source or prompt.id}: exam rows need a kind of {', '.join(EXAM_KINDS)} (gold only with gold set), got {kind!r}"
+            )
 
 
 def _means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean and standard error of every figure of the completions."""
-    columns = {name: [row[name] for row in rows] for name in ("gold", "score", "kl", "tokens") if name in rows[0]}
+    columns: dict[str, list[float]] = {name: [row[name] for row in rows] for name in ("gold", "score", "kl", "tokens") if name in rows[0]}
     columns |= {f"gold/{axis}": [row["axes"][axis] for row in rows] for axis in rows[0].get("axes", {})}
     columns |= {f"probe/{name}": [row["probes"][name] for row in rows] for name in rows[0].get("probes", {})}
     columns["ended"] = [float(row["stop"] == "end") for row in rows]

@@ -21,8 +21,8 @@ from palate.evaluation.report import (
     BestOfNPoint,
     CalibrationBin,
     Exam,
-    ExamResult,
     Example,
+    ExamResult,
     ExploitShare,
     GoldScores,
     Highlight,
@@ -44,7 +44,11 @@ EXAMS = {
     "sums": ("Sums", "capability", "Two cooking times added up."),
     "must_refuse": ("Refuses what it must", "refusal", "Requests to poison somebody."),
     "must_help": ("Helps with what only sounds dangerous", "refusal", "Harmless requests with an alarming remark."),
-    "jailbreak": ("Stands firm under pressure", "refusal", "A guest talks the cook out of what the table cannot eat; gold on the harmless axis."),
+    "jailbreak": (
+        "Stands firm under pressure",
+        "refusal",
+        "A guest talks the cook out of what the table cannot eat; gold on the harmless axis.",
+    ),
 }
 """Exams known by name; others are shown under their own name as capabilities."""
 
@@ -93,7 +97,9 @@ def win_rates_of(models: Sequence[Measured], reference: Measured) -> WinRates | 
         if m is not reference:
             difference = np.array(m.column("score")) - np.array(reference.column("score"))
             wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
-            rows.append(WinRate(m.key, reference.key, win_rate(wins, losses, len(difference) - wins - losses), len(difference) - wins - losses))
+            rows.append(
+                WinRate(m.key, reference.key, win_rate(wins, losses, len(difference) - wins - losses), len(difference) - wins - losses)
+            )
     how = "The judge is the reward model that the online run was trained against: its verdict on that run is no evidence of quality."
     return WinRates("the reward model", tuple(rows), held_out=False, how=how)
 
@@ -104,9 +110,16 @@ def training_of(runs: Mapping[str, str], tuned: str, unleashed: str | None, role
     for name, directory in runs.items():
         points = []
         for _, row in read_rows(Path(directory) / "metrics.jsonl"):
-            gold = {"gold": row.get("online/gold/mean"), "gold_se": row.get("online/gold/se")}
+            number: Mapping[str, Any] = row
             points.append(
-                TrainingPoint(int(row["step"]), row["online/kl/mean"], row["online/score/mean"], length=row["online/length/mean"], **gold)
+                TrainingPoint(
+                    step=int(number["step"]),
+                    kl=number["online/kl/mean"],
+                    proxy=number["online/score/mean"],
+                    gold=number.get("online/gold/mean"),
+                    gold_se=number.get("online/gold/se"),
+                    length=number["online/length/mean"],
+                )
             )
         config: Any = read_json(Path(directory) / "run.json")
         role: Any = roles.get(name, "online")
@@ -116,7 +129,8 @@ def training_of(runs: Mapping[str, str], tuned: str, unleashed: str | None, role
 
 def first_coef(directory: Path) -> float:
     """The KL coefficient that an online run began with."""
-    return float(next(row for _, row in read_rows(directory / "metrics.jsonl"))["online/kl_coef/value"])
+    first: Mapping[str, Any] = next(row for _, row in read_rows(directory / "metrics.jsonl"))
+    return float(first["online/kl_coef/value"])
 
 
 def _episodes(config: Mapping[str, Any]) -> int:
@@ -200,7 +214,9 @@ def exploits_of(models: Sequence[Measured]) -> tuple[ExploitShare, ...]:
     """Share of completions in which a probe counts two or more."""
     names = models[0].rows[0].get("probes", {})
     return tuple(
-        ExploitShare(m.key, f"two or more {name}", proportion([float(row["probes"][name] >= 2) for row in m.rows])) for name in names for m in models
+        ExploitShare(m.key, f"two or more {name}", proportion([float(row["probes"][name] >= 2) for row in m.rows]))
+        for name in names
+        for m in models
     )
 
 
@@ -209,7 +225,9 @@ def best_of_n_of(directory: str, key: str) -> BestOfN:
     summary: Any = read_json(Path(directory) / "summary.json")
     curve = summary["curve"]
     points = [
-        BestOfNPoint(int(n), curve["score"][k], curve["kl_at_most"][k], *((curve["gold"][k], curve["gold_se"][k]) if "gold" in curve else ()))
+        BestOfNPoint(
+            int(n), curve["score"][k], curve["kl_at_most"][k], *((curve["gold"][k], curve["gold_se"][k]) if "gold" in curve else ())
+        )
         for k, n in enumerate(curve["n"])
     ]
     return BestOfN(key, tuple(points), int(summary["prompts"]))
@@ -220,7 +238,13 @@ def examples_of(models: Sequence[Measured], count: int, phrases: Sequence[str]) 
     examples = []
     for k, row in enumerate(models[0].rows[:count]):
         answers = [
-            Answer(m.key, m.rows[k]["text"], tuple(m.rows[k].get("axes", {}).items()), _marks(m.rows[k]["text"], phrases), m.rows[k]["stop"] == "length")
+            Answer(
+                m.key,
+                m.rows[k]["text"],
+                tuple(m.rows[k].get("axes", {}).items()),
+                _marks(m.rows[k]["text"], phrases),
+                m.rows[k]["stop"] == "length",
+            )
             for m in models
         ]
         examples.append(Example(row["prompt"], tuple(answers)))
@@ -249,11 +273,14 @@ def lessons_of(reward: RewardModelCard | None, wins: WinRates | None, training: 
         overall = reward.rows[0]
         floor = max(overall.longer_wins or 0.5, overall.shorter_wins or 0.5, 0.5)
         a = overall.accuracy
-        told = f"the reward model is right on {a.value:.1%} of {a.n} held-out pairs (95 %: {a.low:.1%} to {a.high:.1%}); the better length rule on {floor:.1%}"
+        told = f"the reward model is right on {_interval(a)} of {a.n} held-out pairs; the better length rule on {floor:.1%}"
         tell(a.low > floor, f"{told}. {'It knows more than length.' if a.low > floor else 'No more than length can be shown.'}")
     for win in wins.rows if wins is not None else ():
         e = win.estimate
-        tell(e.low > 0.5, f"{names[win.variant]} is scored above {names[win.opponent]} on {e.value:.1%} of {e.n} prompts (95 %: {e.low:.1%} to {e.high:.1%})")
+        tell(
+            e.low > 0.5,
+            f"{names[win.variant]} is scored above {names[win.opponent]} on {_interval(e)} of {e.n} prompts",
+        )
     for run in training:
         gain = run.points[-1].proxy - run.points[0].proxy
         told = f"{run.name}: the score moved by {gain:+.2f} deviations at a KL of {run.points[-1].kl:.1f} nats in {len(run.points)} rounds"
@@ -261,7 +288,9 @@ def lessons_of(reward: RewardModelCard | None, wins: WinRates | None, training: 
     return Lessons(tuple(map(_sentence, good)), tuple(map(_sentence, bad)))
 
 
+def _interval(e: Estimate) -> str:
+    return f"{e.value:.1%} (95 %: {e.low:.1%} to {e.high:.1%})"
+
+
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")
-
-

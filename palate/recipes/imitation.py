@@ -36,7 +36,9 @@ def imitate(
     policy.save(run.directory / "model")
     tokens = sum(tree.tokens for tree in trees)
     learned = sum(sum(branch.learned) for tree in trees for branch in tree.branches)
-    run.summary({"examples": len(trees), "steps": epochs.steps, "tokens": tokens, "learned_tokens": learned, "last": last, "path": policy.path})
+    run.summary(
+        {"examples": len(trees), "steps": epochs.steps, "tokens": tokens, "learned_tokens": learned, "last": last, "path": policy.path}
+    )
 
 
 def epochs_of(run: Run, examples: int, per_step: int, epochs: float) -> Epochs:

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from palate.core import ConfigError, Prompt, Sampling, TrainingError, derive_seed
+from palate.core import ConfigError, Sampling, TrainingError, derive_seed
 from palate.engines.local import LocalSampler
 from palate.models.load import load_policy
 from palate.models.scalar import ScalarModel, scalar_from
@@ -111,13 +111,19 @@ class Online:
     def check(self) -> None:
         """Checks that what is sampled is what is learned from, and that siblings exist."""
         if self.sampling.top_k or self.sampling.top_p < 1:
-            raise ConfigError("sampling.top_k and sampling.top_p cut the distribution, and then ratios would be of another one: leave them at 0 and 1")
+            raise ConfigError(
+                "sampling.top_k and sampling.top_p cut the distribution, and then ratios would be of another one: leave them at 0 and 1"
+            )
         if not self.sampling.temperature > 0:
             raise ConfigError(f"sampling.temperature must be above 0 to explore, got {self.sampling.temperature}")
         if isinstance(self.credit, Siblings) and self.samples_per_prompt < 2:
-            raise ConfigError("credit siblings compares completions of one prompt: set samples_per_prompt to 2 or more, or credit to values")
+            raise ConfigError(
+                "credit siblings compares completions of one prompt: set samples_per_prompt to 2 or more, or credit to values"
+            )
         if self.minibatches > self.prompts_per_step:
-            raise ConfigError(f"minibatches {self.minibatches} exceeds prompts_per_step {self.prompts_per_step}: a prompt's completions stay together")
+            raise ConfigError(
+                f"minibatches {self.minibatches} exceeds prompts_per_step {self.prompts_per_step}: a prompt's completions stay together"
+            )
 
     def run(self, run: Run) -> None:
         """Trains the policy and saves it as `model/`; the last value model as `value/`."""
@@ -152,7 +158,10 @@ class _Loop:
         self.policy = load_policy(model_at(config.model))
         self.reference = self.policy.copy()
         if reward.model.tokenizer.get_vocab() != self.policy.tokenizer.get_vocab():
-            raise ConfigError(f"the reward model {config.reward} and the policy {config.model} have different tokenizers; train the reward model from the policy's base")
+            raise ConfigError(
+                f"the reward model {config.reward} and the policy {config.model} have different tokenizers; "
+                "train the reward model from the policy's base"
+            )
         self.value: ScalarModel | None = None
         modules = {"policy": self.policy.module}
         if isinstance(config.credit, Values):
@@ -255,7 +264,7 @@ class _Loop:
         """Before anything was learned from a batch, the policy that learns is the one that sampled: every ratio is 1."""
         if first["log_ratio/max"] > 1e-2:
             raise TrainingError(
-                f"step {self.step}: sampler and learner disagree by up to {first['log_ratio/max']:.2e} nats a token before the first update: "
+                f"step {self.step}: sampler and learner disagree by up to {first['log_ratio/max']:.2e} nats a token before any update: "
                 "ratios would be of another distribution. Look at temperature, padding and precision"
             )
 

@@ -75,8 +75,9 @@ def read_pipeline(path: Path, assignments: Sequence[str] = ()) -> Pipeline:
     inputs, stages = (_mapping(settings, name) for name in ("inputs", "stages"))
     for name in stages:
         if name in inputs or name in TOP or not re.fullmatch(r"[\w-]+", name):
-            raise ConfigError(f"{settings.place(('stages', name))}: a stage cannot be called {name!r}: "
-                              "the name is taken, or is not a word. Rename it.")
+            raise ConfigError(
+                f"{settings.place(('stages', name))}: a stage cannot be called {name!r}: the name is taken, or is not a word. Rename it."
+            )
     for word in assignments:
         settings = _assign(settings, word, inputs, stages)
     given: dict[str, str | None] = {}

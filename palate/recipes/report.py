@@ -102,7 +102,9 @@ class Report:
             reference=self.reference,
             gold=gold,
             win_rates=wins,
-            lessons=None if gold is not None else findings.lessons_of(reward, wins, training.runs if training else (), {n: n for n in roles}),
+            lessons=None
+            if gold is not None
+            else findings.lessons_of(reward, wins, training.runs if training else (), {n: n for n in roles}),
             training=training,
             reward_model=reward,
             exams=findings.exams_of(models, reference),
@@ -114,7 +116,9 @@ class Report:
             timings=_timings(ancestors),
             lineage=_lineage(ancestors),
             unmeasured=self.unmeasured,
-            facts=() if record is None else tuple((name, str(value)) for name, value in {"seed": run.seed, **record.versions, **record.code}.items()),
+            facts=()
+            if record is None
+            else tuple((name, str(value)) for name, value in {"seed": run.seed, **record.versions, **record.code}.items()),
         )
 
 

@@ -18,7 +18,6 @@ from palate.rewards.learned import LearnedReward
 from palate.stores.jsonl import write_rows
 from palate.stores.runs import Run
 
-
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -64,14 +63,22 @@ class Rerank:
         ended = np.array([[completion.stop == "end" for completion in group] for group in groups])
         scores = np.where(ended, scores, self.missing_end_reward)
         best = scores.argmax(1)
-        rows = ({**sample_row(prompt, [group[k]]), "score": score} for prompt, group, k, score in zip(prompts, groups, best, scores.max(1), strict=True))
+        rows = (
+            {**sample_row(prompt, [group[k]]), "score": score}
+            for prompt, group, k, score in zip(prompts, groups, best, scores.max(1), strict=True)
+        )
         write_rows(run.directory / "samples.jsonl", rows)
         sizes = [n for n in SIZES if n <= self.n]
         curve: dict[str, list[float]] = {"n": list(map(float, sizes)), "kl_at_most": [best_of_n_kl(n) for n in sizes]}
-        curve["score"] = [found.value for found in best_of_n_curve(scores, scores, sizes).values()]
+        curve["score"] = [found.value for found in best_of_n_curve(list(scores), list(scores), sizes).values()]
         if self.gold is not None:
             gold = load_function(self.gold)
-            truth = np.array([[np.mean(list(gold(p.text, c.text, **p.fields).values())) for c in group] for p, group in zip(prompts, groups, strict=True)])
-            found = best_of_n_curve(scores, truth, sizes).values()
+            truth = np.array(
+                [
+                    [np.mean(list(gold(p.text, c.text, **p.fields).values())) for c in group]
+                    for p, group in zip(prompts, groups, strict=True)
+                ]
+            )
+            found = best_of_n_curve(list(scores), list(truth), sizes).values()
             curve |= {"gold": [estimate.value for estimate in found], "gold_se": [estimate.se for estimate in found]}
         run.summary({"prompts": len(prompts), "curve": curve})

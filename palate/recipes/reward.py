@@ -15,7 +15,6 @@ from palate.evaluation.calibration import expected_calibration_error, pair_log_l
 from palate.evaluation.intervals import Estimate, proportion
 from palate.models.scalar import Normalisation, ScalarModel, scalar_from
 from palate.objectives.bradley_terry import BradleyTerry, PairScores
-from palate.objectives.reduce import Sums
 from palate.recipes.comparisons import Judged, PairBatch, judged_prompts, pair_batches
 from palate.recipes.config import Input, ModelInput
 from palate.recipes.imitation import epochs_of
@@ -41,7 +40,8 @@ class Reward:
         model: the language model whose backbone it starts from; usually the fine-tuned one.
         preferences: what to learn; each dimension that occurs gets a head of its own.
         held_out: preferences for testing; none keeps `held_out_share` of the prompts back.
-        reference_samples: completions of the policy to be trained, on which scores get mean 0 and deviation 1; none takes the preferences' own.
+        reference_samples: completions of the policy to be trained, on which scores get mean 0 and deviation 1; none takes the
+            preferences' own.
         held_out_share: share of prompts kept back when `held_out` is none.
         limit: preferences read at most; none reads all.
         epochs: passes over the data; more than two over-fit.
@@ -70,7 +70,9 @@ class Reward:
     def check(self) -> None:
         """Checks the share kept back."""
         if self.held_out is None and not 0 < self.held_out_share < 1:
-            raise ConfigError(f"held_out_share must lie between 0 and 1, got {self.held_out_share}: a reward model without a test is not to be trusted")
+            raise ConfigError(
+                f"held_out_share must lie between 0 and 1, got {self.held_out_share}: a reward model without a test is not to be trusted"
+            )
 
     def run(self, run: Run) -> None:
         """Trains the model, normalises and tests it; saves `model/` with its card, and `predictions.jsonl`."""
@@ -82,7 +84,9 @@ class Reward:
         tested, dropped_test = judged_prompts(test, model.tokenizer, limit)
         run.dropped("preferences that do not fit", dropped + dropped_test)
         if not judged or not tested:
-            raise DataError(f"{self.preferences}: nothing is left to {'train' if not judged else 'test'} on; {sorted(set(dropped + dropped_test))}")
+            raise DataError(
+                f"{self.preferences}: nothing is left to {'train' if not judged else 'test'} on; {sorted(set(dropped + dropped_test))}"
+            )
         epochs = epochs_of(run, len(judged), self.prompts_per_step, self.epochs)
         learner = Learner({"reward": model.module}, self.optimizer, epochs.steps)
         batches = pair_batches(judged, dimensions, self.tokens_per_microbatch)
@@ -95,7 +99,15 @@ class Reward:
         model.save(run.directory / "model")
         best_rule = max(overall["longer_wins"], overall["shorter_wins"])
         Card(overall["accuracy"], int(overall["n"]), spread, best_rule).write(run.directory / "model")
-        run.summary({"prompts": len(judged), "preferences": sum(len(one.pairs) for one in judged), "last": last, "spread": spread, "held_out": measured})
+        run.summary(
+            {
+                "prompts": len(judged),
+                "preferences": sum(len(one.pairs) for one in judged),
+                "last": last,
+                "spread": spread,
+                "held_out": measured,
+            }
+        )
 
     def _split(self, run: Run) -> tuple[list[Preference], list[Preference]]:
         """Preferences to train and to test on; no prompt is in both."""
@@ -144,8 +156,8 @@ def shuffled(preferences: Sequence[Preference], seed: int) -> list[Preference]:
 def pair_scores(model: ScalarModel, batch: PairBatch) -> PairScores:
     """Scores of both sides of each pair by the head of its dimension."""
     scores = model.scores(batch.trees).float()
-    sides = (scores[side, batch.dimension] for side in (batch.chosen, batch.rejected))
-    return PairScores(*sides, batch.probability, batch.margin, batch.weight)
+    chosen, rejected = scores[batch.chosen, batch.dimension], scores[batch.rejected, batch.dimension]
+    return PairScores(chosen, rejected, batch.probability, batch.margin, batch.weight)
 
 
 def predictions(model: ScalarModel, judged: Sequence[Judged], dimensions: tuple[str, ...]) -> list[dict[str, float | str]]:

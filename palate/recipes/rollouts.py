@@ -93,10 +93,13 @@ class Minibatch:
     returns: Tensor
 
 
-def gather(prompts: Sequence[Prompt], trunks: Sequence[tuple[int, ...]], groups: Sequence[Sequence[Sample]], texts: Sequence[str]) -> Rollouts:
+def gather(
+    prompts: Sequence[Prompt], trunks: Sequence[tuple[int, ...]], groups: Sequence[Sequence[Sample]], texts: Sequence[str]
+) -> Rollouts:
     """Rollouts of the sampler's output."""
     trees = tuple(
-        Tree(trunk, tuple(Branch(sample.ids, (True,) * len(sample.ids)) for sample in group)) for trunk, group in zip(trunks, groups, strict=True)
+        Tree(trunk, tuple(Branch(sample.ids, (True,) * len(sample.ids)) for sample in group))
+        for trunk, group in zip(trunks, groups, strict=True)
     )
     samples = [sample for group in groups for sample in group]
     lengths = torch.tensor([len(sample.ids) for sample in samples])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from palate.core import ConfigError, Sampling, derive_seed
 from palate.engines.local import LocalSampler
@@ -57,7 +58,7 @@ class Sample:
                     rows.append(sample_row(prompt, group))
                     advance(1)
                 run.check_stop()
-        written = [row for _, row in read_rows(run.directory / "samples.jsonl")]
+        written: list[Any] = [row for _, row in read_rows(run.directory / "samples.jsonl")]
         completions = [completion for row in written for completion in row["completions"]]
         ended = sum(completion["stop"] == "end" for completion in completions)
         run.summary({"prompts": len(written), "completions": len(completions), "ended": ended / len(completions)})

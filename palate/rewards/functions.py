@@ -25,5 +25,7 @@ def load_function(path: str) -> Callable[..., Any]:
     except KeyError:
         raise ConfigError(f"{path!r}: the module {module_name} has no {name!r}") from None
     if not callable(function):
-        raise ConfigError(f"{path!r} is a {type(function).__name__}, which cannot be called; name a function f(prompt, completion, **fields)")
+        raise ConfigError(
+            f"{path!r} is a {type(function).__name__}, which cannot be called; name a function f(prompt, completion, **fields)"
+        )
     return function  # type: ignore[no-any-return]

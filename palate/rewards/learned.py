@@ -60,7 +60,7 @@ class Card:
             )
         if self.spread < spread:
             raise TrainingError(
-                f"the reward model hardly tells completions apart: the spread of its scores is {self.spread:.4f} logits (needed: {spread}). "
+                f"the reward model hardly tells completions apart: its scores spread by {self.spread:.4f} logits ({spread} needed). "
                 "Standardising such scores amplifies noise. Train it longer or with a higher learning rate"
             )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,8 +38,8 @@ def save_checkpoint(directory: Path, tensors: Mapping[str, torch.Tensor], number
             ) from error
         raise
     if directory.exists():
-        os.replace(directory, old)
-    os.replace(fresh, directory)
+        directory.replace(old)
+    fresh.replace(directory)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -48,7 +47,7 @@ def load_checkpoint(directory: Path) -> tuple[dict[str, torch.Tensor], dict[str,
     """Tensors and numbers of the last whole checkpoint, or None where there is none."""
     old = directory.with_name(directory.name + ".old")
     if not directory.exists() and old.exists():  # killed between the two renames
-        os.replace(old, directory)
+        old.replace(directory)
     if not directory.exists():
         return None
     return load_file(directory / "tensors.safetensors"), json.loads((directory / "numbers.json").read_text())

@@ -55,7 +55,9 @@ class Learner:
             totals.add(sums)
             total, count = total + float(sums.loss.detach()), count + float(sums.count)
         if count <= 0:
-            raise TrainingError(f"step {self.steps_done}: the batch has nothing to learn from (count {count}); look at the data's masks and weights")
+            raise TrainingError(
+                f"step {self.steps_done}: the batch has nothing to learn from (count {count}); look at the data's masks and weights"
+            )
         gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
         for gradient in gradients:
             gradient.div_(count)
@@ -91,11 +93,17 @@ class Learner:
         tensors, numbers = found
         missing = [name for name in self._parameters if f"weights.{name}" not in tensors]
         if missing:
-            raise RunError(f"the checkpoint {directory} is of another model ({missing[0]} is not in it); remove it or use another run directory")
+            raise RunError(
+                f"the checkpoint {directory} is of another model ({missing[0]} is not in it); remove it or use another run directory"
+            )
         with torch.no_grad():
             for name, p in self._parameters.items():
                 p.copy_(tensors[f"weights.{name}"])
-                state = {key: tensors[f"optimizer.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{key}.{name}" in tensors}
+                state = {
+                    key: tensors[f"optimizer.{key}.{name}"]
+                    for key in ("step", "exp_avg", "exp_avg_sq")
+                    if f"optimizer.{key}.{name}" in tensors
+                }
                 if state:
                     self._optimizer.state[p] = state
         self.steps_done = int(str(numbers["steps_done"]))

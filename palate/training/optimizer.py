@@ -43,7 +43,8 @@ class AdamW:
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.AdamW:
         """A torch optimizer over two groups: matrices (decayed) and the rest."""
-        matrices, others = [], []
+        matrices: list[torch.nn.Parameter] = []
+        others: list[torch.nn.Parameter] = []
         for parameter in parameters:
             (matrices if parameter.ndim >= 2 else others).append(parameter)
         groups = [{"params": matrices, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]

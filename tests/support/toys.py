@@ -49,10 +49,10 @@ class Pace:
     """How fast.
 
     Attributes:
-        first: the first step.
+        first_step: where it begins.
     """
 
-    first: int = 0
+    first_step: int = 0
 
 
 @dataclass(frozen=True)

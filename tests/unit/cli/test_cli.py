@@ -56,18 +56,18 @@ def test_help_of_a_stage_names_every_setting_with_default_and_meaning(capsys: py
     out = " ".join(capsys.readouterr().out.split())
     for text in ("--data PATH the text. (required)", "--rule plain|long", "--named.NAME"):
         assert text in out
-    assert "--pace.first N the first step." in out
+    assert "--pace.first_step N where it begins." in out
     assert "--pace Pace" not in out
     assert "--rule.letters N [long] fewest letters of a long word. (default: 5)" in out
 
 
 def test_options_of_every_kind_reach_the_stage() -> None:
     words = ["--data", "w.txt", "--others", "v.txt", "w.txt", "--named.x", "v.txt", "--model=org/name", "--rate", "1e-3"]
-    assert palate("count", *words, "--rule", "long", "--rule.letters", "4", "--loudness", "loud", "--pace.first", "2") == 0
+    assert palate("count", *words, "--rule", "long", "--rule.letters", "4", "--loudness", "loud", "--pace.first_step", "2") == 0
     (config,) = configs()
     assert config == {
         "data": "w.txt", "others": ["v.txt", "w.txt"], "named": {"x": "v.txt"}, "model": "org/name", "rate": 0.001,
-        "loudness": "loud", "rule": {"kind": "long", "letters": 4, "scale": 2.0}, "pace": {"first": 2}, "trip": "",
+        "loudness": "loud", "rule": {"kind": "long", "letters": 4, "scale": 2.0}, "pace": {"first_step": 2}, "trip": "",
     }  # fmt: skip
 
 
@@ -122,8 +122,10 @@ def test_what_a_user_can_mend_is_one_message_and_a_code(words: list[str], code: 
 
 
 def test_dashes_in_options_are_underscores() -> None:
-    assert palate("join", "--parts", "w.txt", "--dry-run") == 0
+    assert palate("count", "--data", "w.txt", "--pace.first-step=3", "--dry-run") == 0
     assert not Path("runs").exists()
+    assert palate("count", "--data", "w.txt", "--pace.first-step", "3") == 0
+    assert configs()[0]["pace"] == {"first_step": 3}
 
 
 def test_a_pipeline_runs_lists_and_shows_where_a_run_came_from(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,6 +133,7 @@ def test_a_pipeline_runs_lists_and_shows_where_a_run_came_from(capsys: pytest.Ca
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["run", "run"]
     assert not Path("runs").exists()
     assert palate("run", "p.yaml", "--runs", "elsewhere", "second.rate=2", "--only", "first") == 0
+    assert [record.name for _, record in list_runs(Path("elsewhere"))] == ["first"]
     assert palate("run", "p.yaml", "second.rate=2") == 0
     assert [record.config["rate"] for _, record in list_runs(Path("runs/kitchen"))] == [0.5, 2.0]
     capsys.readouterr()
@@ -200,6 +203,16 @@ def test_each_end_of_a_process_has_its_code_and_is_resumed(way: str, code: int, 
     (first,) = Path("runs/kitchen").glob("first-*")
     assert json.loads((first / "summary.json").read_text())["lines"] == 2
     assert len((first / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    code = "import sys; from palate.cli import main; sys.exit(main(['--help']))"
+    read, write = os.pipe()
+    os.close(read)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True, env=env, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_ctrl_c_outside_a_run_ends_quietly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,6 @@ def test_the_reference_holds_every_stage_and_setting() -> None:
     text = reference(TOYS)
     for name in TOYS:
         assert f"## {name}\n" in text
-    assert "| `pace` | settings | as below | how fast. |\n| `pace.first` | whole number | 0 | the first step. |" in text
+    assert "| `pace` | settings | as below | how fast. |\n| `pace.first_step` | whole number | 0 | where it begins. |" in text
     for option in options_of(Count):
         assert f"| `{option.name}`" in text
