@@ -58,7 +58,14 @@ class Demonstration:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How completions are drawn. `top_k` 0 and `top_p` 1 keep the whole distribution."""
+    """How completions are drawn.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the likeliest token.
+        top_p: smallest set of tokens with this much probability is kept; 1 keeps all.
+        top_k: this many likeliest tokens are kept; 0 keeps all.
+        max_tokens: longest completion.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0

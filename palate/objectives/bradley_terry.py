@@ -81,6 +81,9 @@ class BradleyTerry:
     Eisenstein et al. 2023 eq. 2) holds the scores around 0. It is the square of the pair's sum, not a sum of squares.
     The margin is subtracted (Touvron et al. 2023 eq. 2).
 
+    Attributes:
+        centering: weight of the squared sum of a pair's scores; 0 turns it off.
+
     Metrics: `nll` (without centering), `accuracy` (equal scores count one half, margins play no part), `margin` (c - r),
     `chosen_score`, `rejected_score`.
     """

@@ -44,6 +44,9 @@ class DPO:
     `w BCE(beta h, p)` with `h = [log pi - log ref](chosen) - [log pi - log ref](rejected)`. With p = 1 this is Rafailov
     et al. 2023 eq. 7; p = 1 - e is conservative DPO (Mitchell 2023 eq. 3). Policy equal to reference gives log 2.
 
+    Attributes:
+        beta: how strongly the policy is held to the reference: higher moves it less.
+
     Metrics: `loss`, `accuracy` of the implicit rewards (equal ones count one half), `chosen_reward`, `rejected_reward`
     and their difference `margin` (beta times log-ratio), `chosen_logp`, `rejected_logp` (both fall when probability leaks away from
     the data: watch them).

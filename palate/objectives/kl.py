@@ -37,7 +37,11 @@ def k3(logps: Tensor, reference_logps: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class FixedKL:
-    """A price of KL that stays: reward units a nat (0.05 in Huang et al. 2024)."""
+    """A price of KL that stays (0.05 in Huang et al. 2024).
+
+    Attributes:
+        coef: reward units a nat; 0 gives the reward model free rein.
+    """
 
     kind: Literal["fixed_kl"] = "fixed_kl"
     coef: float = 0.05
@@ -62,6 +66,11 @@ class AdaptiveKL:
 
     `coef *= 1 + clip(kl / target - 1, -0.2, 0.2) * episodes / horizon`. Source: Ziegler et al. 2019 sec. 2.2; init_coef 0.15,
     target 6 and horizon 10000 from lm-human-preferences.
+
+    Attributes:
+        init_coef: the first price, reward units a nat.
+        target: KL steered to, nats a completion.
+        horizon: episodes over which the price can change by a fifth of itself, roughly.
     """
 
     kind: Literal["adaptive_kl"] = "adaptive_kl"

@@ -58,6 +58,9 @@ class PPOClip:
     Source: Schulman et al. 2017 eq. 7. Deviation: log-ratios are held within +-20 nats. The unit is the token of the whole
     batch; a token whose ratio has left the range on the side its advantage pushes to has no gradient.
 
+    Attributes:
+        clip: a ratio further than this from 1 earns nothing more.
+
     Metrics: `ratio` (1 before the first update), `clip_fraction`, `approx_kl` (mean of half the squared log-ratio, nats a
     token), `log_ratio_max` (largest absolute log-ratio).
     """

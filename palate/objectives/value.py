@@ -44,6 +44,9 @@ class ClippedValue:
 
     Source: lm-human-preferences, train_policy.py (the code of Ziegler et al. 2019).
 
+    Attributes:
+        clip: how far a value may move from its old self before the clipped error counts, in reward units.
+
     Metrics: `error` (mean squared), `clip_fraction`, and what `explained_variance` needs: `residual`, `residual_squared`,
     `return`, `return_squared`.
     """

