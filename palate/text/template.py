@@ -116,6 +116,7 @@ def marker_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     return frozenset(special - ({tokenizer.unk_token_id, tokenizer.bos_token_id} - {tokenizer.eos_token_id}))
 
 
+@lru_cache(maxsize=16)
 def opening_ids(tokenizer: PreTrainedTokenizerBase) -> Ids:
     """Ids the tokenizer puts before a text (BOS, mostly); () when it adds none."""
     bare, full = _encode(tokenizer, "a"), tuple(cast("list[int]", tokenizer("a").input_ids))
