@@ -54,7 +54,7 @@ def summed_nll(
     """`sum -w logp` (0-d) and the log-probabilities (n,) detached, both float32.
 
     The gradient is formed in the forward pass, while each block of logits is at hand: one product fewer than `token_logps`. It costs
-    a float32 copy of the weight until the backward pass. No gradient flows to `weights`.
+    memory of the size of the weight until the backward pass. No gradient flows to `weights`.
 
     Args:
         hidden: (n, d), states that predict the targets.

@@ -5,6 +5,7 @@ Every step does six things: prompt, sample, score, credit, learn, record.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from palate.models.scalar import ScalarModel, scalar_from
 from palate.objectives.kl import FixedKL, KLControl
 from palate.objectives.policy_gradient import PolicyObjective, PolicyTokens, PPOClip
 from palate.objectives.reduce import Sums
-from palate.objectives.value import ClippedValue, ValueTokens
+from palate.objectives.value import ClippedValue, ValueTokens, explained_variance
 from palate.recipes import rollouts as roll
 from palate.recipes.config import Input, ModelInput
 from palate.recipes.places import fitting, model_at, prompts_at
@@ -32,6 +33,8 @@ from palate.text.spans import prompt_ids
 from palate.training.learner import Learner
 from palate.training.loop import CHECKPOINT_SECONDS
 from palate.training.optimizer import AdamW
+
+EXPLAINED_BY = ("return", "return_squared", "residual", "residual_squared")
 
 
 @dataclass(frozen=True)
@@ -244,6 +247,7 @@ class _Loop:
                 metrics = self.learner.step(parts, self._loss)
                 first = first or metrics
         self._require_identity(first)
+        metrics = self._with_explained_variance(metrics)
         return {**metrics, "first_ratio/mean": first["ratio/mean"], "first_log_ratio/max": first["log_ratio/max"]}
 
     def _loss(self, batch: roll.Minibatch) -> Sums:
@@ -259,6 +263,12 @@ class _Loop:
             loss = loss + self.config.credit.coefficient * value.loss
             metrics |= {f"value_{name}": ratio for name, ratio in value.metrics.items()}
         return Sums(loss, sums.count, metrics)
+
+    def _with_explained_variance(self, metrics: dict[str, float]) -> dict[str, float]:
+        """The metrics with the value model's explained variance in place of the sums that it is made of."""
+        parts = {name: metrics.pop(f"value_{name}/mean") for name in EXPLAINED_BY if f"value_{name}/mean" in metrics}
+        explained = explained_variance(parts) if parts else math.nan
+        return metrics if math.isnan(explained) else {**metrics, "value_explained/share": explained}
 
     def _require_identity(self, first: dict[str, float]) -> None:
         """Before anything was learned from a batch, the policy that learns is the one that sampled: every ratio is 1."""

@@ -83,6 +83,9 @@ def test_gradients_only_for_who_asks(frozen):
     summed_nll(leaves[0], leaves[1], targets, upstream, bias=leaves[2])[0].backward()
 
     assert [x.grad is not None for x in leaves] == [i != frozen for i in range(3)]
+    with _Largest() as seen:
+        summed_nll(leaves[0], leaves[1], targets, upstream, bias=leaves[2])
+    assert seen.products == (3 if frozen == 2 else 2)  # logits, and the gradients of hidden and of weight
 
 
 def test_bf16_within_the_rounding_of_its_products():
