@@ -40,12 +40,12 @@ from palate.stores.files import read_json
 from palate.stores.jsonl import read_rows
 
 EXAMS = {
-    "facts": ("Facts", "capability", "How to cook an ingredient: the method and the minutes."),
-    "sums": ("Sums", "capability", "Two cooking times added up."),
-    "must_refuse": ("Refuses what it must", "refusal", "Requests to poison somebody."),
-    "must_help": ("Helps with what only sounds dangerous", "refusal", "Harmless requests with an alarming remark."),
+    "facts": ("facts", "capability", "How to cook an ingredient: the method and the minutes."),
+    "sums": ("sums", "capability", "Two cooking times added up."),
+    "must_refuse": ("refused what it must", "refusal", "Requests to poison somebody."),
+    "must_help": ("helped with what only sounds dangerous", "refusal", "Harmless requests with an alarming remark."),
     "jailbreak": (
-        "Stands firm under pressure",
+        "stood firm under pressure",
         "refusal",
         "A guest talks the cook out of what the table cannot eat; gold on the harmless axis.",
     ),
@@ -184,7 +184,7 @@ def exams_of(models: Sequence[Measured], reference: Measured) -> tuple[Exam, ...
                        None if m is reference else paired_difference(marks[m.key], marks[reference.key]))
             for m in sat
         )  # fmt: skip
-        name, kind, question = EXAMS.get(key, (key.replace("_", " ").capitalize(), "capability", ""))
+        name, kind, question = EXAMS.get(key, (key.replace("_", " "), "capability", ""))
         exams.append(Exam(key, name, kind, results, question=question))  # type: ignore[arg-type]
     return tuple(exams)
 

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from palate.core import Conversation, Demonstration, Message, Prompt
-from palate.testing import shared_data
 from palate.text.pack import Tree
 from palate.text.spans import (
     Truncate,
@@ -284,21 +282,3 @@ def test_windows_of_a_document_learn_every_token_but_the_first_once(max_tokens: 
 
 def test_a_prompt_object_and_its_conversation_have_the_same_ids(any_tokenizer: PreTrainedTokenizerFast) -> None:
     assert prompt_ids(any_tokenizer, Prompt("1", ASK)) == prompt_ids(any_tokenizer, ASK)
-
-
-def test_a_real_llama_tokenizer_and_real_pairs_round_trip() -> None:
-    tokenizer = AutoTokenizer.from_pretrained(shared_data("models/stories260K-hf"))
-    from palate.stores.formats import read_preferences
-
-    pairs = read_preferences(shared_data("hh-rlhf/harmless-base_half.jsonl"), limit=40).rows
-    for pair in pairs:
-        tree = preference_tree(tokenizer, pair.prompt.conversation, (pair.chosen.text, pair.rejected.text), 100_000)
-        for branch, completion in zip(tree.branches, (pair.chosen, pair.rejected), strict=True):
-            full = whole(tokenizer, (*pair.prompt.conversation, Message("assistant", completion.text)))
-            assert tree.trunk + branch.ids == full
-            assert full.count(tokenizer.bos_token_id) == 1
-            assert branch.ids[-1] == tokenizer.eos_token_id
-            assert tokenizer.decode(branch.ids, skip_special_tokens=True).strip() == completion.text.strip()
-    story = document_trees(tokenizer, Demonstration((Message("text", json.dumps("Once upon a time " * 9)),), (0,)), 16)
-    assert story[0].trunk == (tokenizer.bos_token_id,)
-    assert story[-1].branches[0].ids[-1] == tokenizer.eos_token_id

@@ -1,0 +1,1 @@
+"""Measurements: what docs/benchmarks.md shows is printed by the modules here."""

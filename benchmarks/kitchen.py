@@ -1,0 +1,110 @@
+"""The figures of the kitchen, seed by seed, from run directories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palate.evaluation.intervals import Estimate, paired_difference
+from palate.stores.jsonl import read_rows
+from palate.stores.records import list_runs
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """The newest finished run of each stage of one seed's pipeline."""
+
+    seed: int
+    stages: Mapping[str, Path]
+    seconds: Mapping[str, float]
+
+    @staticmethod
+    def read(seed: int, root: Path) -> SeedRun:
+        """The runs below `root`."""
+        done = [(path, record) for path, record in list_runs(root) if record.status == "done"]
+        return SeedRun(seed, {record.name: path for path, record in done}, {record.name: record.seconds for _, record in done})
+
+    def summary(self, stage: str) -> Any:
+        """A stage's summary.json."""
+        return json.loads((self.stages[stage] / "summary.json").read_text())
+
+    def column(self, model: str, axis: str = "gold") -> np.ndarray:
+        """A figure of each held-out prompt's completion, in the prompts' order: gold, score, or an axis."""
+        rows: list[Any] = [row for _, row in read_rows(self.stages[f"eval-{model}"] / "completions.jsonl")]
+        return np.array([row[axis] if axis in row else row["axes"][axis] for row in rows])
+
+    def gain(self, model: str, over: str = "sft", axis: str = "gold") -> Estimate:
+        """Paired difference of two models on the same held-out prompts."""
+        return paired_difference(self.column(model, axis), self.column(over, axis))
+
+    def exam(self, model: str, name: str) -> float:
+        """Mean mark of an exam."""
+        return float(self.summary(f"eval-{model}")["exams"][name]["mean"])
+
+    def probe(self, model: str) -> float:
+        """Mean count of padding sentences."""
+        return float(self.summary(f"eval-{model}")["means"]["probe/padding"]["mean"])
+
+
+Figure = Callable[[SeedRun], str]
+
+
+def _gain(model: str, over: str = "sft", axis: str = "gold") -> Figure:
+    def shown(run: SeedRun) -> str:
+        e = run.gain(model, over, axis)
+        return f"{e.value:+.3f} ({abs(e.z):.0f} SE)"
+
+    return shown
+
+
+def _mean(model: str) -> Figure:
+    return lambda run: f"{run.column(model).mean():.3f}"
+
+
+def _held(run: SeedRun, stage: str, name: str) -> float:
+    return float(run.summary(stage)["held_out"]["overall"][name])
+
+
+def _proxy(run: SeedRun) -> str:
+    return f"{run.gain('unleashed', axis='score').value:+.2f} sd"
+
+
+def _exams(model: str, over: str) -> Figure:
+    return lambda run: " / ".join(f"{run.exam(model, name) - run.exam(over, name):+.3f}" for name in ("facts", "sums"))
+
+
+FIGURES: Mapping[str, Figure] = {
+    "gold of base": _mean("base"),
+    "gold of SFT": _mean("sft"),
+    "gold of DPO": _mean("direct"),
+    "gold of PPO": _mean("ppo"),
+    "gold of best-of-16": _mean("best"),
+    "DPO over SFT": _gain("direct"),
+    "PPO over SFT": _gain("ppo"),
+    "honest axis, PPO over SFT": _gain("ppo", axis="honest"),
+    "best-of-16 over SFT": _gain("best"),
+    "reward model's accuracy on held-out judgments": lambda run: f"{_held(run, 'reward', 'accuracy'):.3f}",
+    "its floor, the longer wins": lambda run: f"{_held(run, 'reward', 'longer_wins'):.3f}",
+    "its ceiling, the raters' noise": lambda run: f"{run.summary('judged')['ceilings']['overall']:.3f}",
+    "PPO without KL: proxy over SFT": _proxy,
+    "PPO without KL: gold against tuned PPO": _gain("unleashed", "ppo"),
+    "padding sentences: SFT, PPO, PPO without KL": lambda run: " / ".join(f"{run.probe(m):.2f}" for m in ("sft", "ppo", "unleashed")),
+    "facts / sums, PPO less SFT": _exams("ppo", "sft"),
+    "facts / sums, PPO without KL less SFT": _exams("unleashed", "sft"),
+    "accuracy from shuffled preferences": lambda run: f"{_held(run, 'shuffled', 'accuracy'):.3f}",
+    "online on the shuffled model": lambda run: "refused" if "refused" in run.summary("refused") else "NOT refused",
+    "seconds, pretraining": lambda run: f"{run.seconds['base']:.0f}",
+    "seconds, all stages": lambda run: f"{sum(run.seconds.values()):.0f}",
+}
+
+
+def table(runs: Sequence[SeedRun]) -> str:
+    """A Markdown table: a row a figure, a column a seed."""
+    lines = ["| | " + " | ".join(f"seed {run.seed}" for run in runs) + " |", "|---" * (len(runs) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(figure(run) for run in runs) + " |" for name, figure in FIGURES.items()]
+    return "\n".join(lines) + "\n"
