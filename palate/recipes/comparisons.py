@@ -63,16 +63,26 @@ def judged_prompts(
     for conversation, group in groups.items():
         try:
             judged.append(_judged(conversation, group, tokenizer, max_tokens))
-        except Unusable as unusable:
-            reasons += [unusable.reason] * len(group)
-    return judged, reasons
+        except Unusable:  # one completion is enough to spoil a tree: the other pairs get trees of their own
+            for preference in group:
+                try:
+                    judged.append(_judged(conversation, [preference], tokenizer, max_tokens))
+                except Unusable as unusable:
+                    reasons.append(unusable.kind)
+    kept = [one for one in judged if one.pairs]
+    return kept, reasons + ["both sides are the same tokens"] * (
+        sum(map(len, groups.values())) - len(reasons) - sum(len(one.pairs) for one in kept)
+    )
 
 
 def _judged(conversation: Conversation, group: list[Preference], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Judged:
     texts = list(dict.fromkeys(text for preference in group for text in (preference.chosen.text, preference.rejected.text)))
     number = {text: k for k, text in enumerate(texts)}
-    pairs = tuple(Pair(number[p.chosen.text], number[p.rejected.text], p.probability, p.margin, p.weight, p.dimension) for p in group)
-    return Judged(preference_tree(tokenizer, conversation, texts, max_tokens), pairs, tuple(group))
+    tree = preference_tree(tokenizer, conversation, texts, max_tokens)
+    ids = [branch.ids for branch in tree.branches]
+    different = [p for p in group if ids[number[p.chosen.text]] != ids[number[p.rejected.text]]]
+    pairs = (Pair(number[p.chosen.text], number[p.rejected.text], p.probability, p.margin, p.weight, p.dimension) for p in different)
+    return Judged(tree, tuple(pairs), tuple(different))
 
 
 def pair_batches(

@@ -64,7 +64,7 @@ class Direct:
         limit = self.max_tokens or policy.max_tokens or NO_LIMIT
         table = read_preferences(file_at(self.preferences, "preferences.jsonl"), limit=self.limit)
         judged, reasons = judged_prompts(table.rows, policy.tokenizer, limit)
-        run.dropped(self.preferences, [row.reason for row in table.dropped] + reasons)
+        run.dropped(self.preferences, [row.kind for row in table.dropped] + reasons)
         judged = overall(judged)
         if not judged:
             raise DataError(f"{self.preferences}: no pair says which side is better; look at its probabilities")

@@ -35,7 +35,7 @@ def file_at(path: str, name: str) -> Path:
 def prompts_at(run: Run, path: str, limit: int | None) -> list[Prompt]:
     """Distinct prompts in file order, the dropped rows recorded in the run."""
     table = read_prompts(file_at(path, "prompts.jsonl"), limit=limit)
-    run.dropped(path, [row.reason for row in table.dropped])
+    run.dropped(path, [row.kind for row in table.dropped])
     distinct = {prompt.conversation: prompt for prompt in reversed(table.rows)}
     return list(distinct.values())[::-1]
 
@@ -46,13 +46,13 @@ def trees_of(run: Run, table: Table[T], make: Callable[[T], U], path: str) -> tu
     Raises:
         DataError: no row is left.
     """
-    trees, kept, reasons = [], [], [row.reason for row in table.dropped]
+    trees, kept, reasons = [], [], [row.kind for row in table.dropped]
     for row in table.rows:
         try:
             trees.append(make(row))
             kept.append(row)
         except Unusable as unusable:
-            reasons.append(unusable.reason)
+            reasons.append(unusable.kind)
     run.dropped(path, reasons)
     if not trees:
         raise DataError(f"{path}: no row can be learned from ({dropped_summary(table)}; then: {sorted(set(reasons))[:3]})")

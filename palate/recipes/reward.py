@@ -112,11 +112,11 @@ class Reward:
     def _split(self, run: Run) -> tuple[list[Preference], list[Preference]]:
         """Preferences to train and to test on; no prompt is in both."""
         table = read_preferences(file_at(self.preferences, "preferences.jsonl"), limit=self.limit)
-        reasons = [row.reason for row in table.dropped]
+        reasons = [row.kind for row in table.dropped]
         rows = table.rows
         if self.held_out is not None:
             held = read_preferences(file_at(self.held_out, "held_out.jsonl"))
-            run.dropped(self.held_out, [row.reason for row in held.dropped])
+            run.dropped(self.held_out, [row.kind for row in held.dropped])
             test = held.rows
             prompts = {preference.prompt.conversation for preference in test}
             train = [preference for preference in rows if preference.prompt.conversation not in prompts]

@@ -110,4 +110,10 @@ class LearnedReward:
         if all(completion.ids for completion in completions):
             trunk = prompt_ids(self.model.tokenizer, prompt.conversation)
             return Tree(trunk, tuple(Branch(c.ids, (True,) * len(c.ids)) for c in completions))
-        return preference_tree(self.model.tokenizer, prompt.conversation, [c.text for c in completions], self.model.max_tokens or NO_LIMIT)
+        tree = preference_tree(self.model.tokenizer, prompt.conversation, [c.text for c in completions], self.model.max_tokens or NO_LIMIT)
+        return Tree(tree.trunk, tuple(_cut(b) if c.stop == "length" else b for b, c in zip(tree.branches, completions, strict=True)))
+
+
+def _cut(branch: Branch) -> Branch:
+    """A branch without its terminator: a completion that was cut off must not look finished."""
+    return Branch(branch.ids[:-1], branch.learned[:-1]) if len(branch.ids) > 1 else branch
