@@ -68,8 +68,8 @@ class SimulatedRater:
         """Probability in [0, 1] that this rater prefers what is shown first, coin tosses counted in, ties left out."""
         crowd = self.crowd
         logit = self._seen(comparison, dimension, order) + self._own("side", crowd.side_bias, signed=True)
-        reliability = min(1.0, self._own("reliability", crowd.reliability))
-        return reliability / (1 + math.exp(-logit)) + (1 - reliability) / 2
+        reliability = self._own("reliability", crowd.reliability)
+        return reliability / (1 + math.exp(min(-logit, 700.0))) + (1 - reliability) / 2  # e^710 has no float
 
     def judge(self, comparison: Comparison, dimension: str, order: tuple[int, ...], seed: int) -> Judgment:
         """The answer to a pair as shown in `order`; `seed` stands for the moment at which they look."""
@@ -112,7 +112,9 @@ class SimulatedRater:
         deviation = 2 * _trait(self.seed, self.id, trait) - 1
         if signed:
             return mean * deviation * 2
-        return mean * (1 + self.crowd.spread * deviation) if trait != "reliability" else mean + (1 - mean) * deviation
+        if trait == "reliability":
+            return mean + min(mean, 1 - mean) * deviation  # a share stays one
+        return mean * (1 + self.crowd.spread * deviation)
 
 
 def _remembering(gold: Gold) -> Worth:

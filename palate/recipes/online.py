@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -168,7 +168,7 @@ class _Loop:
         self.value: ScalarModel | None = None
         modules = {"policy": self.policy.module}
         if isinstance(config.credit, Values):
-            self.value = scalar_from(model_at(config.reward), ("value",), seed=0, zero=True)
+            self.value = scalar_from(reward.model, ("value",), seed=0, zero=True)
             modules["value"] = self.value.module
         self.sampler = LocalSampler(self.policy)
         self.prompts = fitting(run, prompts_at(run, config.prompts, config.limit), self.policy, config.sampling.max_tokens)
@@ -184,11 +184,12 @@ class _Loop:
         numbers = self.learner.load(self.run.state / "learner")
         if numbers is not None:
             self.step, self.kl_coef = int(str(numbers["step"])), float(str(numbers["kl_coef"]))
+            self.last = cast("dict[str, float]", numbers["last"])
         self.run.rewind(self.step)
 
     def save(self) -> None:
         """Writes a checkpoint."""
-        self.learner.save(self.run.state / "learner", {"step": self.step, "kl_coef": self.kl_coef})
+        self.learner.save(self.run.state / "learner", {"step": self.step, "kl_coef": self.kl_coef, "last": self.last})
 
     def turn(self) -> dict[str, float]:
         """One round; returns its metrics."""

@@ -38,6 +38,7 @@ def save_checkpoint(directory: Path, tensors: Mapping[str, torch.Tensor], number
             ) from error
         raise
     if directory.exists():
+        shutil.rmtree(old, ignore_errors=True)  # of a kill after the second rename; a rename onto it would fail
         directory.replace(old)
     fresh.replace(directory)
     shutil.rmtree(old, ignore_errors=True)

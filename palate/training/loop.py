@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -64,9 +64,9 @@ def fit(
 
     `batches` turns a step's example numbers into micro-batches; metrics are logged as `prefix/...`.
     """
-    learner.load(run.state / "learner")
+    numbers = learner.load(run.state / "learner")
     run.rewind(learner.steps_done)
-    metrics: dict[str, float] = {}
+    metrics = {} if numbers is None else cast("dict[str, float]", numbers["last"])
     saved = time.monotonic()
     with run.progress(epochs.steps, prefix) as advance:
         advance(learner.steps_done)
@@ -75,7 +75,7 @@ def fit(
             run.log(step, {f"{prefix}/{name}": value for name, value in metrics.items()})
             advance(1, f"loss {metrics['loss/mean']:.4f}")
             if time.monotonic() - saved > CHECKPOINT_SECONDS or run.stop_requested:
-                learner.save(run.state / "learner", {})
+                learner.save(run.state / "learner", {"last": metrics})
                 saved = time.monotonic()
             run.check_stop()
     return metrics

@@ -1,0 +1,119 @@
+"""Checkpoints: whole or absent, whenever the process is killed; a full disk leaves the one before."""
+
+import errno
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from palate.core import RunError
+from palate.training import checkpoint
+from palate.training.checkpoint import load_checkpoint, save_checkpoint
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing that catches errors sees it."""
+
+
+def save(directory: Path, number: int) -> None:
+    save_checkpoint(directory, {"a": torch.full((3,), float(number)), "b.step": torch.tensor(number)}, {"number": number, "x": 0.1})
+
+
+def saved(directory: Path) -> int | None:
+    """The number of the checkpoint there; every part of it must be of the same one."""
+    found = load_checkpoint(directory)
+    if found is None:
+        return None
+    tensors, numbers = found
+    assert numbers == {"number": numbers["number"], "x": 0.1}
+    assert tensors["a"].tolist() == [numbers["number"]] * 3
+    assert int(tensors["b.step"]) == numbers["number"]
+    return int(str(numbers["number"]))
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    assert saved(tmp_path / "c") is None
+    for number in (1, 2, 3):
+        save(tmp_path / "c", number)
+        assert saved(tmp_path / "c") == number
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+# Where the kill comes, and which checkpoint must be found then: before, or the new one.
+MOMENTS = {"while writing": 1, "before the first rename": 1, "between the renames": 1, "before cleaning up": 2, "while cleaning up": 2}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, replace, rmtree = tmp_path / "c", Path.replace, shutil.rmtree
+    save(directory, 1)
+
+    def write(tensors: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise Killed
+
+    def rename(path: Path, target: Path) -> Path:
+        if moment == ("before the first rename" if target.suffix == ".old" else "between the renames"):
+            raise Killed
+        return replace(path, target)
+
+    def remove(path: Path, *, ignore_errors: bool) -> None:
+        if path.suffix == ".old" and path.exists() and moment.endswith("cleaning up"):
+            if moment.startswith("while"):
+                (path / "numbers.json").unlink()
+            raise Killed
+        rmtree(path, ignore_errors=ignore_errors)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        if moment == "while writing":
+            patch.setattr(checkpoint, "save_file", write)
+        patch.setattr(Path, "replace", rename)
+        patch.setattr(shutil, "rmtree", remove)
+        save(directory, 2)
+    assert saved(directory) == MOMENTS[moment]
+    for number in (3, 4):  # and what the kill left lying about is in nobody's way
+        save(directory, number)
+        assert saved(directory) == number
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_the_first_checkpoint_is_absent_until_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rename(path: Path, target: Path) -> Path:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "replace", rename)
+        save(tmp_path / "c", 1)
+    assert saved(tmp_path / "c") is None
+    save(tmp_path / "c", 2)
+    assert saved(tmp_path / "c") == 2
+
+
+class OtherLibrarysError(Exception):
+    """As safetensors tells of a full disk."""
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), OtherLibrarysError("I/O error: No space left (os error 28)")], ids=repr)
+def test_a_full_disk_leaves_the_checkpoint_before(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "c", 1)
+
+    def full(tensors: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(RunError, match="no space left on the disk for the checkpoint"):
+        patch.setattr(checkpoint, "save_file", full)
+        save(tmp_path / "c", 2)
+    assert saved(tmp_path / "c") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_other_errors_keep_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(tensors: object, path: Path) -> None:
+        raise OtherLibrarysError("a mistake")
+
+    monkeypatch.setattr(checkpoint, "save_file", broken)
+    with pytest.raises(OtherLibrarysError):
+        save(tmp_path / "c", 1)
+    assert list(tmp_path.iterdir()) == []

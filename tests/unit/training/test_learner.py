@@ -1,0 +1,189 @@
+"""The learner: any split of a batch gives the same step; what is not finite moves nothing; schedules."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from palate.core import ConfigError, RunError, TrainingError
+from palate.objectives.reduce import Sums
+from palate.training.learner import Learner
+from palate.training.optimizer import AdamW
+
+STEPS = 6
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+def learner(seed: int = 0, **optimizer: object) -> Learner:
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+    return Learner({"net": net}, AdamW(**{"lr": 0.01, "weight_decay": 0.1, **optimizer}), STEPS)  # type: ignore[arg-type]
+
+
+def batch(step: int = 0) -> Batch:
+    """Eight rows with ragged weights, one of them 0."""
+    generator = torch.Generator().manual_seed(step)
+    x, y = torch.randn(8, 4, generator=generator), torch.randn(8, generator=generator)
+    return x, y, torch.tensor([0.0, 0.5, 1.0, 3.0, 1.0, 7.5, 0.25, 1.0])
+
+
+def cut(whole: Batch, sizes: list[int]) -> list[Batch]:
+    return list(zip(*(column.split(sizes) for column in whole), strict=True))
+
+
+def loss_of(one: Learner) -> object:
+    def loss(part: Batch) -> Sums:
+        x, y, weight = part
+        error = (one.modules["net"](x)[:, 0] - y).square()
+        seen = error.detach()
+        metrics = {"error": ((weight * seen).sum(), weight.sum()), "worst_max": (seen.max(), weight.sum())}
+        return Sums((weight * error).sum(), weight.sum(), metrics)
+
+    return loss
+
+
+def steps(one: Learner, count: int, sizes: list[int], start: int = 0) -> list[dict[str, float]]:
+    return [one.step(cut(batch(start + k), sizes), loss_of(one)) for k in range(count)]  # type: ignore[arg-type]
+
+
+def weights(one: Learner) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in one.modules["net"].state_dict().items()}
+
+
+@pytest.mark.parametrize("sizes", [[4, 4], [2, 2, 2, 2], [1] * 8, [1, 5, 2]], ids=str)
+def test_any_split_into_micro_batches_gives_the_same_steps(sizes: list[int]) -> None:
+    whole, parts = learner(), learner()
+    # Clipped and not clipped: the norm is that of the whole batch's mean gradient.
+    for one, two in zip(steps(whole, 3, [8]), steps(parts, 3, sizes), strict=True):
+        assert two == pytest.approx(one, rel=1e-5, abs=1e-7)
+    for name, value in weights(whole).items():
+        torch.testing.assert_close(weights(parts)[name], value, rtol=0, atol=1e-6)
+
+
+def test_the_gradient_is_that_of_the_weighted_mean() -> None:
+    one, (x, y, weight) = learner(max_grad_norm=1e6), batch()
+    error = (one.modules["net"](x)[:, 0] - y).square()
+    gradients = torch.autograd.grad((weight * error).sum() / weight.sum(), list(one.modules["net"].parameters()))
+    (metrics,) = steps(one, 1, [3, 5])
+    assert metrics["gradient/norm"] == pytest.approx(float(torch.cat([g.flatten() for g in gradients]).norm()), rel=1e-5)
+    assert metrics["loss/mean"] == metrics["error/mean"] == pytest.approx(float((weight * error).sum() / weight.sum()), rel=1e-5)
+    assert metrics["worst/max"] == pytest.approx(float(error.max()), rel=1e-5)
+    for parameter, gradient in zip(one.modules["net"].parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_long_gradients_are_scaled_down() -> None:
+    one = learner(max_grad_norm=0.01)
+    (metrics,) = steps(one, 1, [8])
+    assert metrics["gradient/norm"] > 0.1  # as it was before
+    left = torch.cat([parameter.grad.flatten() for parameter in one.modules["net"].parameters()])  # type: ignore[union-attr]
+    assert float(left.norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("broken", ["loss", "gradient", "infinite"])
+def test_what_is_not_finite_stops_training_and_leaves_the_weights(broken: str) -> None:
+    one, twin = learner(), learner()
+    steps(one, 1, [8])
+    steps(twin, 1, [8])
+    before = weights(one)
+
+    def loss(part: Batch) -> Sums:
+        sums = loss_of(one)(part)  # type: ignore[operator]
+        net_output = one.modules["net"](part[0])
+        match broken:
+            case "loss":
+                extra = net_output.sum() * math.nan
+            case "infinite":
+                extra = net_output.sum() * math.inf
+            case _:  # the root of 0 is finite, its slope is not
+                extra = (net_output - net_output.detach()).square().sum().sqrt()
+        return Sums(sums.loss + extra, sums.count, {})
+
+    with pytest.raises(TrainingError, match=r"step 1: the loss is .* weights were left as they were"):
+        one.step(cut(batch(1), [4, 4]), loss)
+    assert one.steps_done == 1
+    for name, value in before.items():
+        assert torch.equal(weights(one)[name], value)
+    assert steps(one, 2, [8], start=1) == steps(twin, 2, [8], start=1)  # nothing of it is left in the optimizer either
+
+
+def test_a_batch_without_anything_to_learn_is_an_error() -> None:
+    one = learner()
+    before = weights(one)
+    x, y, weight = batch()
+    with pytest.raises(TrainingError, match="nothing to learn from \\(count 0"):
+        one.step([(x, y, weight * 0)], loss_of(one))  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match="nothing to learn from"):
+        one.step([], loss_of(one))  # type: ignore[arg-type]
+    assert all(torch.equal(weights(one)[name], value) for name, value in before.items())
+
+
+@pytest.mark.parametrize("decay", ["constant", "linear", "cosine"])
+def test_six_steps_are_three_a_checkpoint_and_three_to_the_bit(decay: str, tmp_path: Path) -> None:
+    straight, first = learner(decay=decay, warmup=0.5), learner(decay=decay, warmup=0.5)
+    expected = steps(straight, 6, [3, 5])
+    found = steps(first, 3, [3, 5])
+    first.save(tmp_path / "learner", {"kl": 0.1})
+    second = learner(seed=99, decay=decay, warmup=0.5)
+    assert second.load(tmp_path / "learner") == {"steps_done": 3, "kl": 0.1}
+    assert found + steps(second, 3, [3, 5], start=3) == expected
+    assert second.steps_done == 6
+    for name, value in weights(straight).items():
+        assert torch.equal(weights(second)[name], value)
+
+
+def test_without_a_checkpoint_nothing_is_loaded(tmp_path: Path) -> None:
+    one = learner()
+    assert one.load(tmp_path / "learner") is None
+    assert one.steps_done == 0
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    learner().save(tmp_path / "learner", {})
+    other = Learner({"value": nn.Linear(4, 1)}, AdamW(), STEPS)
+    with pytest.raises(RunError, match=r"of another model \(value\.weight is not in it\)"):
+        other.load(tmp_path / "learner")
+
+
+# lr 1, 100 steps, the first 5 of them a rise: the rate at some steps, by hand.
+SCHEDULES = {
+    "constant": {0: 0.2, 3: 0.8, 4: 1.0, 5: 1.0, 99: 1.0},
+    "linear": {0: 0.2, 3: 0.8, 4: 1.0, 5: 1.0, 24: 76 / 95, 99: 1 / 95},
+    "cosine": {0: 0.2, 4: 1.0, 5: 1.0, 24: (1 - math.cos(math.pi * 76 / 95)) / 2, 99: (1 - math.cos(math.pi / 95)) / 2},
+}
+
+
+@pytest.mark.parametrize("decay", SCHEDULES)
+def test_schedules(decay: str) -> None:
+    optimizer = AdamW(lr=1.0, warmup=0.05, decay=decay)  # type: ignore[arg-type]
+    for step, rate in SCHEDULES[decay].items():
+        assert optimizer.lr_at(step, 100) == pytest.approx(rate, rel=1e-12)
+    rates = [optimizer.lr_at(step, 100) for step in range(100)]
+    assert rates[:5] == sorted(rates[:5])
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert all(0 < rate <= 1 for rate in rates)
+
+
+def test_without_a_rise_the_first_step_has_the_full_rate() -> None:
+    assert [AdamW(lr=1.0, warmup=0.0).lr_at(step, 4) for step in range(4)] == [1.0, 0.75, 0.5, 0.25]
+    assert AdamW(lr=1.0).lr_at(0, 1) == 1.0
+
+
+def test_the_rate_that_is_logged_is_the_rate_that_was_used() -> None:
+    one = learner(warmup=0.5, weight_decay=0.0)
+    logged = [found["learning_rate/value"] for found in steps(one, STEPS, [8])]
+    assert logged == pytest.approx([0.01 * rate for rate in (1 / 3, 2 / 3, 1, 1, 2 / 3, 1 / 3)])
+
+
+def test_only_matrices_decay() -> None:
+    net = nn.Linear(2, 2)
+    groups = AdamW(weight_decay=0.3).build(net.parameters()).param_groups
+    assert {tuple(p.shape): group["weight_decay"] for group in groups for p in group["params"]} == {(2, 2): 0.3, (2,): 0.0}
+
+
+@pytest.mark.parametrize("setting", [{"lr": 0.0}, {"max_grad_norm": -1.0}, {"warmup": 1.0}, {"warmup": -0.1}])
+def test_optimizers_that_learn_nothing_are_refused(setting: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        AdamW(**setting)  # type: ignore[arg-type]
