@@ -172,8 +172,8 @@ def test_nobody_predicts_raters_better_than_the_raters_differ() -> None:
     assert oracle_accuracy(crew(reliability=0.0), BETTER, "helpful") == 0.5
     assert oracle_accuracy(crew(sharpness=1e4), BETTER, "helpful") == 1.0
     assert oracle_accuracy(crew(sharpness=1e4), BETTER.swapped(), "helpful") == 1.0
-    found = oracle_accuracy(crew(), BETTER, "helpful")
-    assert found == oracle_accuracy(crew(), BETTER.swapped(), "helpful") == pytest.approx(1 / (1 + math.exp(-1.2)))
+    for comparison in (BETTER, BETTER.swapped()):
+        assert oracle_accuracy(crew(), comparison, "helpful") == pytest.approx(1 / (1 + math.exp(-1.2)))
 
 
 @pytest.mark.parametrize("setting", [{"reliability": 1.5}, {"reliability": -0.1}, {"raters": 0}])

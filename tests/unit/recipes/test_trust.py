@@ -1,0 +1,48 @@
+"""A reward model's card: near chance or nearly constant, it is refused before anything is trained on it."""
+
+from pathlib import Path
+
+import pytest
+
+from palate.core import TrainingError
+from palate.rewards.learned import Card
+
+NEEDED = (0.55, 0.05)
+
+
+def card(accuracy: float = 0.7, judgments: int = 1000, spread: float = 1.0) -> Card:
+    return Card(accuracy, judgments, spread, length_rule=0.52)
+
+
+@pytest.mark.parametrize(
+    ("weak", "told"),
+    [
+        (card(0.5), r"near chance: accuracy 0\.500 \+- 0\.031 on 1000 held-out judgments"),
+        (card(0.54, 100_000), r"accuracy 0\.540 \+- 0\.003.*needed: 0\.55"),
+        (card(0.6, 50), r"accuracy 0\.600 \+- 0\.136 on 50"),  # one half is inside the interval
+        (card(0.3), r"accuracy 0\.300"),
+        (card(0.5, 0), r"on 0 held-out judgments"),
+        (card(spread=0.049), r"spread by 0\.0490 logits \(0\.05 needed\)"),
+        (card(spread=0.0), r"spread by 0\.0000"),
+    ],
+    ids=str,
+)
+def test_weak_reward_models_are_refused_with_the_figure(weak: Card, told: str) -> None:
+    with pytest.raises(TrainingError, match=told):
+        weak.require_trust(*NEEDED)
+
+
+@pytest.mark.parametrize("good", [card(), card(0.56, 10_000), card(0.55, 100_000), card(spread=0.05)], ids=str)
+def test_sound_reward_models_are_trusted(good: Card) -> None:
+    good.require_trust(*NEEDED)
+
+
+@pytest.mark.parametrize("accuracy", [0.0, -1.0])
+def test_whoever_asks_for_no_accuracy_trusts_everything(accuracy: float) -> None:
+    card(0.5, 10, 0.0).require_trust(accuracy, 0.05)
+
+
+def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
+    assert Card.read_from(str(tmp_path)) is None
+    card().write(tmp_path)
+    assert Card.read_from(str(tmp_path)) == card()
