@@ -126,9 +126,10 @@ class Collect:
             "judgments": sum(len(judged) for _, judged in answers),
             "questions": len(answers),
             "ties": sum(len(j.ranking) == 1 for _, judged in answers for j in judged),
-            "shown_first_wins": mean(first).value,
             "ceilings": ceilings,
         }
+        if first:
+            summary["shown_first_wins"] = mean(first).value
         if same:
             agreement = sum(same) / len(same)
             summary |= {"agreement": agreement, "doubles": len(same), "ceiling_from_agreement": rater_noise_ceiling(agreement).accuracy}

@@ -39,7 +39,7 @@ class Evaluate:
         model: the model to measure; none when `completions` are given.
         completions: completions made elsewhere (say by rerank), measured instead of fresh samples; no exams then.
         prompts: held-out prompts.
-        exams: questions with known right behaviour (docs/data.md).
+        exams: questions with known right behaviour (docs/guide.md).
         reward: a reward model for proxy scores.
         reference: a model to which the KL is measured.
         gold: import path of a function that knows the truth.

@@ -211,12 +211,13 @@ def lengths_of(models: Sequence[Measured]) -> tuple[LengthRow, ...]:
 
 
 def exploits_of(models: Sequence[Measured]) -> tuple[ExploitShare, ...]:
-    """Share of completions in which a probe counts two or more."""
-    names = models[0].rows[0].get("probes", {})
+    """Share of completions in which a probe counts two or more, of the models that were probed."""
+    names = dict.fromkeys(name for m in models for name in m.rows[0].get("probes", {}))
     return tuple(
         ExploitShare(m.key, f"two or more {name}", proportion([float(row["probes"][name] >= 2) for row in m.rows]))
         for name in names
         for m in models
+        if name in m.rows[0].get("probes", {})
     )
 
 
@@ -234,7 +235,7 @@ def best_of_n_of(directory: str, key: str) -> BestOfN:
 
 
 def examples_of(models: Sequence[Measured], count: int, phrases: Sequence[str]) -> tuple[Example, ...]:
-    """The first held-out prompts, not a selection, with every model's answer."""
+    """The first prompts evaluated, not a selection, with every model's answer."""
     examples = []
     for k, row in enumerate(models[0].rows[:count]):
         answers = [

@@ -112,7 +112,7 @@ class Report:
             audit=findings.audit_of(models),
             exploits=findings.exploits_of(models),
             best_of_n=None if self.best is None else findings.best_of_n_of(self.best, searched),
-            example_choice=f"The first {self.examples} held-out prompts in file order, not a selection; one completion each.",
+            example_choice=f"The first {self.examples} prompts evaluated, in file order, not a selection; one completion each.",
             examples=findings.examples_of(models, self.examples, self.exploit_phrases),
             timings=_timings(ancestors),
             lineage=_lineage(ancestors),

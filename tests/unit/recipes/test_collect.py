@@ -48,7 +48,7 @@ def rows(directory: Path, name: str) -> list[dict[str, Any]]:
     return [row for _, row in read_rows(directory / f"{name}.jsonl")]
 
 
-THREE = [("it serves 2 .", "end"), ("it serves 3 . add some mint .", "end"), ("", "end")]
+THREE = [("it serves 2 .", "end"), ("it serves 3 . add some mint .", "end"), ("everyone will love it .", "end")]
 
 
 @pytest.mark.parametrize("prior", [1.0, 0.2])
@@ -80,14 +80,24 @@ def test_probabilities_are_smoothed_shares_of_the_judgments(prior: float, tmp_pa
 
 
 def test_one_vote_is_three_quarters_and_two_are_five_sixths(tmp_path: Path) -> None:
+    # Words without sense are less helpful for certain where the guest has no wish, and both are worth nothing elsewhere.
     crowd = Crowd(reliability=1.0, sharpness=1e4, length_bias=0.0, side_bias=0.0)
-    answer = "it serves 2 . it takes 5 minutes in all ."
     directory, summary = collect(
-        tmp_path, samples(tmp_path, [("", "end"), (answer, "end")], prompts=60), dimensions=("honest",), second_opinions=0.5, crowd=crowd,
+        tmp_path, samples(tmp_path, [("it takes 5 minutes in all .", "end"), ("rice rice .", "end")], prompts=60), dimensions=("helpful",),
+        second_opinions=0.5, crowd=crowd,
     )  # fmt: skip
-    found = {(len(row["votes"]), round(row["probability"], 6)) for row in rows(directory, "preferences")}
-    assert found <= {(1, 0.75), (2, round(2.5 / 3, 6)), (1, 0.5), (2, 0.5)}  # equal gold scores are tied
+    found = {(tuple(row["votes"]), round(row["probability"], 6)) for row in rows(directory, "preferences")}
+    assert found == {((1.0,), 0.75), ((1.0, 1.0), round(2.5 / 3, 6)), ((0.5,), 0.5), ((0.5, 0.5), 0.5)}
     assert summary["agreement"] == 1.0
+
+
+def test_raters_who_see_no_difference_all_tie(tmp_path: Path) -> None:
+    crowd = Crowd(length_bias=0.0)
+    given = samples(tmp_path, [("it serves 7 .", "end"), ("it serves 9 .", "end")])  # nobody asks for so many
+    directory, summary = collect(tmp_path, given, dimensions=("honest",), crowd=crowd)
+    assert summary["ties"] == summary["judgments"] > 0
+    assert "shown_first_wins" not in summary
+    assert {row["probability"] for row in rows(directory, "preferences")} == {0.5}
 
 
 def test_equal_pairs_and_unfinished_completions_are_counted_and_left_out(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ def sample(logps: tuple[float, ...], stop: str = "end") -> Sample:
 def rollouts(*groups: tuple[tuple[float, ...], ...]) -> roll.Rollouts:
     """One tree a group; of each completion the log-probabilities of its tokens."""
     texts = [f"text {k}" for k in range(sum(map(len, groups)))]
-    return roll.gather([PROMPT] * len(groups), [(1, 2)] * len(groups), [[sample(logps) for logps in group] for group in groups], texts)
+    trunks = [(k, 2) for k in range(len(groups))]
+    return roll.gather([PROMPT] * len(groups), trunks, [[sample(logps) for logps in group] for group in groups], texts)
 
 
 def scored(made: roll.Rollouts, reference: list[float], rewards: list[float], values: list[float] | None = None) -> roll.Scored:

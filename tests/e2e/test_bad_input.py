@@ -1,0 +1,251 @@
+"""What users get wrong: one message that says what and where, an exit code, and nothing that was there is touched."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from palate.cli import main
+from palate.kitchen import Kitchen
+from palate.models.load import Architecture, load_tokenizer, new_policy
+from palate.models.scalar import scalar_from
+from palate.recipes.plan import plan_pipeline, read_pipeline
+from palate.recipes.stages import STAGES
+from palate.rewards.learned import Card
+from palate.stores.jsonl import write_rows
+from palate.stores.runs import open_run_at
+
+CONFIG, DATA, RUN, TRAINING = 2, 3, 4, 5
+PROMPT = {"prompt": [{"role": "user", "content": "how do i cook the rice ?"}]}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a world, a policy and a reward model, all very small."""
+    folder = tmp_path_factory.mktemp("home")
+    Kitchen(texts=40, demonstrations=8, prompts=8, held_out=4, exams=2).write(folder / "world", 0, write_rows)
+    size = Architecture(hidden_size=16, layers=1, heads=2, kv_heads=1, intermediate_size=16, max_positions=96)
+    policy = new_policy(load_tokenizer(folder / "world" / "tokenizer"), size, 0)
+    policy.save(folder / "policy")
+    scalar_from(policy, ("overall",), seed=0).save(folder / "reward")
+    Card(0.512, 400, 1.0, 0.5).write(folder / "reward")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it for each test, which is the current folder."""
+    shutil.copytree(home, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "runs" not in path.relative_to(folder).parts}
+
+
+@pytest.fixture
+def fails(here: Path, capfd: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """Gives a command; it must end with the exit code, with one message that holds the texts, and touch no file that was there."""
+
+    def command(words: str, code: int, *texts: str) -> str:
+        before = files(here)
+        capfd.readouterr()
+        assert main(words.split()) == code
+        told = capfd.readouterr().err
+        assert told.startswith("palate: ")
+        assert told.count("palate: ") == 1
+        assert told.endswith("\n")
+        assert "Traceback" not in told
+        assert told.count("\n") == 1
+        for text in texts:
+            assert text in told
+        after = files(here)
+        assert {path: after.get(path) for path in before} == before
+        return told
+
+    return command
+
+
+def status(pattern: str) -> tuple[str, str]:
+    (path,) = Path("runs").glob(pattern)
+    record = json.loads((path / "run.json").read_text())
+    return record["status"], record["error"]
+
+
+def lines(path: str, rows: list[dict[str, object]]) -> None:
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("words", "texts"),
+    [
+        ("sft --model policy --data nowhere.jsonl", ("--data", "nothing is at nowhere.jsonl", "Correct the path")),
+        ("sft --model nowhere --data world", ("--model", "nothing is at nowhere", "or the name of the model")),
+        ("run nowhere.yaml", ("nowhere.yaml cannot be read", "Correct the path")),
+        ("sft --model policy", ("needs 'data'",)),
+        ("sft --model policy --data world --epochz 2", ("has no '--epochz'", "Did you mean '--epochs'?")),
+        ("sft --model policy --data world --epochs many", ("--epochs", "got 'many'")),
+        ("stf --model policy", ("there is no command 'stf'", "Did you mean 'sft'?")),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_not_there(words: str, texts: tuple[str, ...], fails) -> None:  # type: ignore[no-untyped-def]
+    fails(words, CONFIG, *texts)
+    assert not Path("runs").exists() or not list(Path("runs").glob("sft*"))
+
+
+def test_a_directory_that_is_no_model(fails) -> None:  # type: ignore[no-untyped-def]
+    fails("sft --model world --data world", DATA, "world is no model directory: it has no config.json")
+    assert status("sft*")[0] == "failed"
+
+
+def test_files_of_another_format(fails) -> None:  # type: ignore[no-untyped-def]
+    Path("table.jsonl").write_text('{"colour": "red"}\n{"colour": "blue"}\n')
+    fails("sft --model policy --data table.jsonl", DATA, "table.jsonl:1", "colour")
+    Path("text.jsonl").write_text("not json at all\n")
+    fails("sft --model policy --data text.jsonl", DATA, "text.jsonl", "not JSON")
+    Path("noise.jsonl").write_bytes(random.Random(0).randbytes(2000))
+    fails("sft --model policy --data noise.jsonl", DATA, "noise.jsonl")
+    Path("empty.jsonl").write_text("")
+    fails("sft --model policy --data empty.jsonl", DATA, "empty.jsonl")
+    lines("prompts.jsonl", [PROMPT])
+    fails("reward --model policy --preferences prompts.jsonl", DATA, "prompts.jsonl", "`chosen` and `rejected`")
+
+
+def test_rows_of_which_none_can_be_used(fails) -> None:  # type: ignore[no-untyped-def]
+    fails("sft --model policy --data world --max_tokens 3", DATA, "no row can be learned from", "too long")
+    lines("null.jsonl", [{"prompt": None, "completion": "x"}, {"prompt": "x", "completion": None}])
+    fails("sft --model policy --data null.jsonl", DATA, "null.jsonl")
+
+
+def test_prompts_longer_than_the_model_takes(fails) -> None:  # type: ignore[no-untyped-def]
+    lines("long.jsonl", [{"prompt": [{"role": "user", "content": "rice " * 90}]}] * 3)
+    told = ("longer than 48 tokens", "the model takes 96", "Lower sampling.max_tokens")
+    fails("sample --model policy --prompts long.jsonl", DATA, *told)
+    fails("online --model policy --reward reward --prompts long.jsonl --min_accuracy 0", DATA, *told)
+    fails("evaluate --model policy --prompts long.jsonl", DATA, *told)
+    fails("rerank --model policy --reward reward --prompts long.jsonl", DATA, *told)
+
+
+def test_exam_questions_longer_than_the_model_takes(fails) -> None:  # type: ignore[no-untyped-def]
+    row = {"exam": "facts", "kind": "answer", "answer": "rice"}
+    lines("long.jsonl", [{"prompt": [{"role": "user", "content": "rice " * 100}], **row}])
+    fails("evaluate --model policy --prompts world --exams long.jsonl --sampling.max_tokens 4", DATA, "long.jsonl")
+
+
+def test_weights_that_are_no_numbers(fails) -> None:  # type: ignore[no-untyped-def]
+    path = Path("policy/model.safetensors")
+    save_file({name: value * torch.nan for name, value in load_file(path).items()}, path, metadata={"format": "pt"})
+    fails("sample --model policy --prompts world", TRAINING, "logits are not finite", "the weights have diverged")
+    fails("sft --model policy --data world", TRAINING, "step 0: the loss is nan", "the weights were left as they were")
+    assert status("sft*")[0] == "failed"
+    assert status("sft*")[1].startswith("TrainingError: step 0")
+
+
+YAML = """\
+name: small
+stages:
+  one:
+    stage: sft
+    model: policy
+    data: world
+    demonstrations_per_step: 4
+  two:
+    stage: sample
+    model: $one
+    prompts: world
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("demonstrations_per_step", "demonstration_per_step",
+         "p.yaml:7: SFT has no 'demonstration_per_step'. Did you mean 'demonstrations_per_step'?"),
+        ("stage: sample", "stage: smaple", "p.yaml:9: there is no stage 'smaple'. Did you mean 'sample'?"),
+        ("$one", "$once", "p.yaml:10: two.model: nothing is called $once. Did you mean 'one'?"),
+        ("_step: 4", "_step: four", "p.yaml:7: "),
+        ("    prompts: world\n", "", "p.yaml:8: Sample needs 'prompts'"),
+        ("name: small", "nam: small", "p.yaml:1: a pipeline has no 'nam'. Did you mean 'name'?"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_a_pipeline_are_told_with_line_and_nearest_name(old: str, new: str, told: str, fails) -> None:  # type: ignore[no-untyped-def]
+    assert old in YAML
+    Path("p.yaml").write_text(YAML.replace(old, new))
+    fails("run p.yaml", CONFIG, told)
+    assert not list(Path("runs").glob("**/run.json")) if Path("runs").exists() else True
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("evaluate --model policy --completions world --prompts world", "give either a model to sample from or completions made elsewhere"),
+        ("evaluate --prompts world", "give either a model to sample from or completions made elsewhere"),
+        ("evaluate --completions world --prompts world --exams world", "exams and reference need a model"),
+        ("online --model policy --reward reward --prompts world --sampling.top_k 5", "sampling.top_k and sampling.top_p cut"),
+        ("online --model policy --reward reward --prompts world --sampling.temperature 0", "temperature must be above 0"),
+        ("online --model policy --reward reward --prompts world --credit siblings --samples_per_prompt 1", "samples_per_prompt to 2"),
+        ("online --model policy --reward reward --prompts world --minibatches 99", "minibatches 99 exceeds prompts_per_step 64"),
+        ("collect --samples world --gold palate.kitchen:judge --held_out 1", "held_out is a share"),
+        ("world --kitchen.texts 0", "kitchen.texts must be above 0"),
+        ("pretrain --data world --tokenizer world/tokenizer --architecture.heads 3", "must be an even multiple of heads 3"),
+    ],
+)
+def test_settings_that_contradict_each_other(words: str, told: str, fails) -> None:  # type: ignore[no-untyped-def]
+    fails(words, CONFIG, told)
+    assert not list(Path("runs").glob("*/run.json")) if Path("runs").exists() else True
+
+
+def test_a_directory_of_another_run(fails) -> None:  # type: ignore[no-untyped-def]
+    small = "world --kitchen.texts 5 --kitchen.demonstrations 5 --kitchen.prompts 5 --kitchen.held_out 5 --kitchen.exams 2 --out there"
+    assert main(small.split()) == 0
+    fails(f"{small} --seed 1", RUN, "there holds the run world-", "seed: 0 there, 1 here", "Choose another --out")
+    Path("letters").mkdir()
+    Path("letters/dear.txt").write_text("mine")
+    fails(small.replace("there", "letters"), RUN, "letters holds files that are no run's (dear.txt)")
+
+
+def test_a_full_disk(here: Path, fails) -> None:  # type: ignore[no-untyped-def]
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    Path("p.yaml").write_text(YAML)
+    assert main(["run", "p.yaml", "--only", "one"]) == 0
+    _, two = plan_pipeline(read_pipeline(Path("p.yaml")), Path("runs/small"), STAGES)
+    run = open_run_at(two.directory, two.plan)
+    (run.directory / "samples.jsonl").symlink_to(full)
+    kept = {path: path.read_bytes() for path in Path("runs/small").glob("one-*/model/*")}
+    fails("run p.yaml", RUN, "no space left on the device of", "samples.jsonl", "Free space and run the same command")
+    assert {path: path.read_bytes() for path in kept} == kept
+    (run.directory / "samples.jsonl").unlink()
+    assert main(["run", "p.yaml"]) == 0  # there is room now: the same command goes on
+    assert len((run.directory / "samples.jsonl").read_text().splitlines()) == 8
+
+
+def test_a_reward_model_near_chance(fails) -> None:  # type: ignore[no-untyped-def]
+    words = "online --model policy --reward reward --prompts world"
+    fails(words, TRAINING, "the reward model is near chance: accuracy 0.512 +- 0.049 on 400 held-out judgments", "Collect more or better")
+    assert status("online*")[0] == "failed"
+    assert not list(Path("runs").glob("online*/model"))
+    Card(0.8, 4000, 0.001, 0.5).write(Path("reward"))
+    fails(words, TRAINING, "hardly tells completions apart", "0.0010 logits")
+
+
+def test_a_reward_model_of_another_tokenizer(fails) -> None:  # type: ignore[no-untyped-def]
+    Kitchen(texts=2, demonstrations=2, prompts=2, held_out=2, exams=2).write(Path("other"), 1, write_rows)
+    size = Architecture(hidden_size=16, layers=1, heads=2, kv_heads=1, intermediate_size=16, max_positions=96)
+    policy = new_policy(load_tokenizer("other/tokenizer"), size, 0)
+    scalar_from(policy, ("overall",), seed=0).save("strange")
+    fails("online --model policy --reward strange --prompts world", CONFIG, "have different tokenizers")
+
+
+def test_functions_that_are_not_there(fails) -> None:  # type: ignore[no-untyped-def]
+    words = "evaluate --model policy --prompts world --sampling.max_tokens 2 --gold"
+    fails(f"{words} palate.kitchen:judges", CONFIG, "palate.kitchen has no 'judges'")
+    fails(f"{words} palate.kitchens:judge", CONFIG, "there is no module 'palate.kitchens'")
+    fails(f"{words} judge", CONFIG, "names no function")
