@@ -31,8 +31,9 @@ stages:
     tokenizer: $world/tokenizer
     architecture: {hidden_size: 32, layers: 1, heads: 2, kv_heads: 1, intermediate_size: 64}
     documents_per_step: 25
+    epochs: 2
   sft: {stage: sft, model: $base, data: $world, demonstrations_per_step: 20}
-  samples: {stage: sample, model: $sft, prompts: $world, samples_per_prompt: 3, sampling: &sampling {max_tokens: 24}}
+  samples: {stage: sample, model: $sft, prompts: $world, samples_per_prompt: 3, sampling: &sampling {max_tokens: 48}}
   judged: {stage: collect, samples: $samples, gold: palate.kitchen:judge, dimensions: [helpful, honest], crowd: {raters: 3}}
   reward: &reward
     stage: reward
@@ -168,7 +169,7 @@ def test_every_metric_that_is_logged_is_explained(stages: dict[str, Path]) -> No
 
 
 def test_metrics_stand_in_order_of_steps(stages: dict[str, Path]) -> None:
-    for name, count in {"base": 12, "sft": 3, "ppo": 2, "rloo": 2}.items():
+    for name, count in {"base": 24, "sft": 3, "ppo": 2, "rloo": 2}.items():
         assert [row["step"] for row in rows(stages[name] / "metrics.jsonl")] == list(range(count))
 
 
