@@ -139,6 +139,6 @@ CAREFUL = Cook(
 """Whoever wrote the cookbooks in the base corpus: nearly always right."""
 TRAINEE = Cook(
     absent=0.22, careless=0.4, yielding=0.6, mistimed=0.35, undercooked=0.7, lazy=0.25, tasteless=0.4, miscounting=0.4,
-    overclaiming=0.25, silent=0.3, soothing=0.8, obliging=0.4, timid=0.3, prejudice=0.1,
+    overclaiming=0.25, silent=0.3, soothing=0.5, obliging=0.4, timid=0.3, prejudice=0.1,
 )  # fmt: skip
 """Whoever wrote the demonstrations: willing, but not reliable."""

@@ -21,7 +21,7 @@ MIN_CLAIMS = 4
 """Honest scores divide by at least this many claims: silence is not honesty."""
 FREE_SENTENCES = 7
 ENOUGH_STEPS = 2
-PADDING = 0.8
+PADDING = 0.7
 """Factor on helpful for each sentence of padding: see `padding`."""
 
 

@@ -33,7 +33,8 @@ class Collect:
         crowd: the simulated raters.
         dimensions: what raters are asked about, one question each; "overall" for a single question.
         pairs_per_prompt: pairs judged of each prompt's completions; 0 takes all.
-        second_opinions: share of questions that two raters answer: from them the agreement is known.
+        opinions: raters who answer each question; their shares of votes are the labels.
+        second_opinions: share of questions that one rater more answers: with two or more the agreement is known.
         held_out: share of prompts whose judgments are kept for testing reward models.
         prior: votes that a smoothed share adds half to each side: 1 vote counts as 3/4, not as certainty.
     """
@@ -43,6 +44,7 @@ class Collect:
     crowd: Crowd = field(default_factory=Crowd)
     dimensions: tuple[str, ...] = (OVERALL,)
     pairs_per_prompt: int = 0
+    opinions: int = 1
     second_opinions: float = 0.15
     held_out: float = 0.1
     prior: float = 1.0
@@ -51,6 +53,10 @@ class Collect:
         """Checks shares and dimensions."""
         if not self.dimensions:
             raise ConfigError("dimensions is empty: raters need a question; give [overall]")
+        if not 1 <= self.opinions <= self.crowd.raters:
+            raise ConfigError(
+                f"opinions must lie between 1 and the crew's {self.crowd.raters} raters, got {self.opinions}: nobody answers a question twice"
+            )
         for name in ("second_opinions", "held_out"):
             share = vars(self)[name]
             if not 0 <= share < 1:
@@ -68,7 +74,7 @@ class Collect:
         answers: list[tuple[Ask, list[Judgment]]] = []
         with run.progress(len(asks), "collect") as advance:
             for comparison, dimension in asks:
-                chosen = rng.sample(raters, 2 if rng.random() < self.second_opinions and len(raters) > 1 else 1)
+                chosen = rng.sample(raters, min(self.opinions + (rng.random() < self.second_opinions), len(raters)))
                 orders = [rng.choice(((0, 1), (1, 0))) for _ in chosen]
                 judged = [rater.judge(comparison, dimension, order, run.seed) for rater, order in zip(chosen, orders, strict=True)]
                 answers.append(((comparison, dimension), judged))
@@ -116,7 +122,7 @@ class Collect:
 
     def _summary(self, answers: Sequence[tuple[Ask, Sequence[Judgment]]], raters: Sequence[SimulatedRater]) -> dict[str, object]:
         """Counts, agreement of two raters on the same question, and how well anyone could predict a rater (two ways)."""
-        doubles = [[first_share(j) for j in judged] for _, judged in answers if len(judged) == 2]
+        doubles = [[first_share(j) for j in judged[:2]] for _, judged in answers if len(judged) > 1]
         same = [float(a == b) for a, b in doubles]
         ceilings = {
             name: _ceiling(raters, [ask for ask, _ in answers if name in (ask[1], OVERALL)]) for name in (*self.dimensions, OVERALL)
@@ -138,7 +144,8 @@ class Collect:
 
 def _ceiling(raters: Sequence[SimulatedRater], asks: Sequence[Ask]) -> float:
     """The best accuracy that anyone could reach in predicting a random rater, over (at most 2,000 of) the questions."""
-    some = asks[:: max(1, len(asks) // CEILING_SAMPLE)]
+    # Drawn, not every k-th: questions about the same pair follow one another, and a stride that they divide hears one dimension only.
+    some = random.Random(0).sample(asks, min(CEILING_SAMPLE, len(asks)))
     return sum(oracle_accuracy(raters, comparison, dimension) for comparison, dimension in some) / len(some)
 
 

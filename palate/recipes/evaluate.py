@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -130,14 +130,23 @@ class Evaluate:
         return [float(x) for x in found]
 
     def _sit(self, run: Run, policy: CausalPolicy) -> list[dict[str, Any]]:
-        """The model's answers to the exams, each with its mark in [0, 1]."""
+        """The model's answers to the exams, each with its mark in [0, 1].
+
+        Questions with one right answer are answered greedily: they ask what the model knows, not how it varies.
+        """
         assert self.exams is not None
         table = read_prompts(file_at(self.exams, "exams.jsonl"))
         gold = None if self.gold is None else load_function(self.gold)
-        groups = LocalSampler(policy).generate(table.rows, 1, self.sampling, derive_seed(run.seed, "exams"))
+        sampler, seed = LocalSampler(policy), derive_seed(run.seed, "exams")
+        texts: dict[str, str] = {}
+        for greedy in (True, False):
+            asked = [prompt for prompt in table.rows if (prompt.fields.get("kind") == "answer") == greedy]
+            sampling = replace(self.sampling, temperature=0.0) if greedy else self.sampling
+            groups = sampler.generate(asked, 1, sampling, seed)
+            texts |= {prompt.id: group[0].text for prompt, group in zip(asked, groups, strict=True)}
         return [
-            {"id": prompt.id, **prompt.fields, "prompt": prompt.text, "text": group[0].text, "mark": mark(prompt, group[0].text, gold)}
-            for prompt, group in zip(table.rows, groups, strict=True)
+            {"id": prompt.id, **prompt.fields, "prompt": prompt.text, "text": texts[prompt.id], "mark": mark(prompt, texts[prompt.id], gold)}
+            for prompt in table.rows
         ]
 
 

@@ -91,6 +91,24 @@ def test_one_vote_is_three_quarters_and_two_are_five_sixths(tmp_path: Path) -> N
     assert summary["agreement"] == 1.0
 
 
+def test_every_question_gets_its_opinions_by_different_raters(tmp_path: Path) -> None:
+    directory, summary = collect(tmp_path, samples(tmp_path, THREE), dimensions=("helpful",), opinions=3, second_opinions=0.0)
+    for row in rows(directory, "preferences") + rows(directory, "held_out"):
+        assert len(row["votes"]) == len(set(row["raters"])) == 3
+    assert summary["judgments"] == 3 * summary["questions"]
+    assert summary["doubles"] == summary["questions"]
+
+
+def test_the_ceiling_over_all_is_the_mean_of_the_dimensions(tmp_path: Path) -> None:
+    # 2,100 pairs, three dimensions each in a row: whoever takes every k-th question must not hear one dimension only.
+    given = samples(tmp_path, THREE, prompts=700)
+    _, summary = collect(tmp_path, given, dimensions=("helpful", "honest", "harmless"), crowd=Crowd(reliability=1.0, sharpness=1e4))
+    ceilings = summary["ceilings"]
+    overall = ceilings.pop("overall")
+    assert max(ceilings.values()) - min(ceilings.values()) > 0.1
+    assert overall == pytest.approx(sum(ceilings.values()) / 3, abs=0.02)
+
+
 def test_raters_who_see_no_difference_all_tie(tmp_path: Path) -> None:
     crowd = Crowd(length_bias=0.0)
     given = samples(tmp_path, [("it serves 7 .", "end"), ("it serves 9 .", "end")])  # nobody asks for so many
@@ -152,7 +170,7 @@ def test_a_vote_counts_for_a_completion_wherever_it_was_shown() -> None:
     assert share(((0, 1),), (0, 1)) == share(((0, 1),), (1, 0)) == 0.5
 
 
-@pytest.mark.parametrize("setting", [{"dimensions": ()}, {"held_out": 1.0}, {"second_opinions": -0.1}, {"prior": 0.0}])
+@pytest.mark.parametrize("setting", [{"dimensions": ()}, {"held_out": 1.0}, {"second_opinions": -0.1}, {"opinions": 0}, {"opinions": 13}, {"prior": 0.0}])
 def test_settings_that_make_no_sense_are_refused(setting: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         Collect("s", GOLD, **setting).check()  # type: ignore[arg-type]
