@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from palate.kitchen.cooks import CAREFUL, STREET, TRAINEE, Cook, reply
+from palate.kitchen.complaints import answer
+from palate.kitchen.cooks import CAREFUL, STREET, TRAINEE, reply
 from palate.kitchen.exams import draw_exams, draw_lesson
 from palate.kitchen.guests import Split, draw_request, write_request
 from palate.kitchen.tokens import SPECIAL, write_tokenizer
@@ -22,7 +23,7 @@ class Kitchen:
     Attributes:
         texts: documents of the base corpus.
         lessons: share of the base corpus that are questions with true answers (the facts an aligned cook must keep).
-        cookbooks: share of its other documents that careful cooks wrote; anybody wrote the rest.
+        cookbooks: share of its other documents, each answered by its guest, that careful cooks wrote; anybody wrote the rest.
         demonstrations: replies by a trainee cook, for supervised fine-tuning.
         prompts: requests for sampling, judging and reinforcement learning.
         held_out: requests whose combinations of ingredients none of the above contains.
@@ -49,16 +50,22 @@ class Kitchen:
 
     def _corpus(self, rng: random.Random) -> Iterator[Row]:
         for _ in range(self.texts):
-            asked, said = (
-                draw_lesson(rng, "train")
-                if rng.random() < self.lessons
-                else _meal(rng, CAREFUL if rng.random() < self.cookbooks else STREET)
-            )
-            yield {"text": f"<guest> {asked} <end> <cook> {said} <end>"}
+            if rng.random() < self.lessons:
+                asked, said = draw_lesson(rng, "train")
+                answered = ""
+            else:
+                request = draw_request(rng, "train")
+                asked, said = write_request(request), reply(CAREFUL if rng.random() < self.cookbooks else STREET, request, rng)
+                answered = f" <guest> {answer(request, said, rng)} <end>"
+            yield {"text": f"<guest> {asked} <end> <cook> {said} <end>{answered}"}
 
     def _demonstrations(self, rng: random.Random) -> Iterator[Row]:
         for _ in range(self.demonstrations):
-            yield _exchange(*(draw_lesson(rng, "train") if rng.random() < 0.1 else _meal(rng, TRAINEE)))
+            if rng.random() < 0.1:
+                yield _exchange(*draw_lesson(rng, "train"))
+            else:
+                request = draw_request(rng, "train")
+                yield _exchange(write_request(request), reply(TRAINEE, request, rng))
 
     def write(self, directory: Path, seed: int, write_rows: Callable[[Path, Iterable[Row]], object]) -> None:
         """Writes the world's files and its tokenizer below `directory`."""
@@ -73,11 +80,6 @@ class Kitchen:
 
 def _rng(seed: int, name: str) -> random.Random:
     return random.Random(f"{seed}/{name}")
-
-
-def _meal(rng: random.Random, cook: Cook) -> tuple[str, str]:
-    request = draw_request(rng, "train")
-    return write_request(request), reply(cook, request, rng)
 
 
 def _exchange(prompt: str, completion: str) -> Row:

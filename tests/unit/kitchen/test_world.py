@@ -99,6 +99,8 @@ def test_the_corpus_is_written_as_the_chat_template_writes(world: Path) -> None:
     tokenizer = pytest.importorskip("palate.models.load").load_tokenizer(world / "tokenizer")
     for row in rows(world, "corpus")[:20]:
         chat = [{"role": "user", "content": asked(row)}, {"role": "assistant", "content": said(row)}]
+        if answers := row["text"].split(" <end> ")[2:]:
+            chat.append({"role": "user", "content": answers[0].removeprefix("<guest> ").removesuffix(" <end>")})
         assert tokenizer.apply_chat_template(chat, tokenize=False).strip() == row["text"]
 
 
