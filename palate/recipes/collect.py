@@ -55,7 +55,7 @@ class Collect:
             raise ConfigError("dimensions is empty: raters need a question; give [overall]")
         if not 1 <= self.opinions <= self.crowd.raters:
             raise ConfigError(
-                f"opinions must lie between 1 and the crew's {self.crowd.raters} raters, got {self.opinions}: nobody answers a question twice"
+                f"opinions must lie between 1 and the crew's {self.crowd.raters} raters, got {self.opinions}: nobody answers twice"
             )
         for name in ("second_opinions", "held_out"):
             share = vars(self)[name]

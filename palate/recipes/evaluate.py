@@ -138,14 +138,14 @@ class Evaluate:
         table = read_prompts(file_at(self.exams, "exams.jsonl"))
         gold = None if self.gold is None else load_function(self.gold)
         sampler, seed = LocalSampler(policy), derive_seed(run.seed, "exams")
-        texts: dict[str, str] = {}
+        said: dict[str, str] = {}
         for greedy in (True, False):
             asked = [prompt for prompt in table.rows if (prompt.fields.get("kind") == "answer") == greedy]
             sampling = replace(self.sampling, temperature=0.0) if greedy else self.sampling
             groups = sampler.generate(asked, 1, sampling, seed)
-            texts |= {prompt.id: group[0].text for prompt, group in zip(asked, groups, strict=True)}
+            said |= {prompt.id: group[0].text for prompt, group in zip(asked, groups, strict=True)}
         return [
-            {"id": prompt.id, **prompt.fields, "prompt": prompt.text, "text": texts[prompt.id], "mark": mark(prompt, texts[prompt.id], gold)}
+            {"id": prompt.id, **prompt.fields, "prompt": prompt.text, "text": said[prompt.id], "mark": mark(prompt, said[prompt.id], gold)}
             for prompt in table.rows
         ]
 

@@ -170,7 +170,9 @@ def test_a_vote_counts_for_a_completion_wherever_it_was_shown() -> None:
     assert share(((0, 1),), (0, 1)) == share(((0, 1),), (1, 0)) == 0.5
 
 
-@pytest.mark.parametrize("setting", [{"dimensions": ()}, {"held_out": 1.0}, {"second_opinions": -0.1}, {"opinions": 0}, {"opinions": 13}, {"prior": 0.0}])
+@pytest.mark.parametrize(
+    "setting", [{"dimensions": ()}, {"held_out": 1.0}, {"second_opinions": -0.1}, {"opinions": 0}, {"opinions": 13}, {"prior": 0.0}]
+)
 def test_settings_that_make_no_sense_are_refused(setting: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         Collect("s", GOLD, **setting).check()  # type: ignore[arg-type]
