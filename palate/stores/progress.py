@@ -14,9 +14,7 @@ LINE_SECONDS = 10.0
 
 
 @contextmanager
-def progress(
-    total: int, label: str, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
-) -> Iterator[Advance]:
+def progress(total: int, label: str, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> Iterator[Advance]:
     """A callable `advance(n=1, note="")`; what it reports is drawn on `stream` (standard error).
 
     A loop shorter than ten seconds writes nothing outside a terminal, so logs of small runs stay small.
