@@ -35,11 +35,16 @@ def test_weak_reward_models_are_refused_with_the_figure(weak: Card, told: str) -
 @pytest.mark.parametrize("good", [card(), card(0.56, 10_000), card(0.55, 100_000), card(spread=0.05)], ids=str)
 def test_sound_reward_models_are_trusted(good: Card) -> None:
     good.require_trust(*NEEDED)
+    with pytest.raises(TrainingError):  # the same card fails a higher bar: it was looked at
+        good.require_trust(good.accuracy + 0.1, NEEDED[1])
 
 
 @pytest.mark.parametrize("accuracy", [0.0, -1.0])
 def test_whoever_asks_for_no_accuracy_trusts_everything(accuracy: float) -> None:
-    card(0.5, 10, 0.0).require_trust(accuracy, 0.05)
+    weak = card(0.5, 10, 0.0)
+    weak.require_trust(accuracy, 0.05)
+    with pytest.raises(TrainingError):
+        weak.require_trust(*NEEDED)
 
 
 def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
