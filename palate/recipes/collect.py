@@ -12,7 +12,7 @@ from palate.agreement.ceiling import rater_noise_ceiling
 from palate.core import Comparison, Completion, ConfigError, DataError, Judgment, Prompt, derive_seed
 from palate.evaluation.intervals import mean
 from palate.raters.simulated import OVERALL, Crowd, SimulatedRater, oracle_accuracy
-from palate.recipes.config import Input
+from palate.recipes.config import Amount, Count, Input, Share
 from palate.recipes.records import answer, messages, read_samples
 from palate.rewards.functions import load_function
 from palate.stores.jsonl import write_rows
@@ -32,7 +32,7 @@ class Collect:
         gold: import path of the function whose scores simulated raters look at, say package.module:function.
         crowd: the simulated raters.
         dimensions: what raters are asked about, one question each; "overall" for a single question.
-        pairs_per_prompt: pairs judged of each prompt's completions; 0 takes all.
+        pairs_per_prompt: pairs judged of each prompt's completions; none takes all.
         opinions: raters who answer each question; their shares of votes are the labels.
         second_opinions: share of questions that one rater more answers: with two or more the agreement is known.
         held_out: share of prompts whose judgments are kept for testing reward models.
@@ -43,26 +43,18 @@ class Collect:
     gold: str
     crowd: Crowd = field(default_factory=Crowd)
     dimensions: tuple[str, ...] = (OVERALL,)
-    pairs_per_prompt: int = 0
-    opinions: int = 1
-    second_opinions: float = 0.15
-    held_out: float = 0.1
-    prior: float = 1.0
+    pairs_per_prompt: Count | None = None
+    opinions: Count = 1
+    second_opinions: Share = 0.15
+    held_out: Share = 0.1
+    prior: Amount = 1.0
 
     def check(self) -> None:
-        """Checks shares and dimensions."""
+        """Checks dimensions and opinions."""
         if not self.dimensions:
             raise ConfigError("dimensions is empty: raters need a question; give [overall]")
-        if not 1 <= self.opinions <= self.crowd.raters:
-            raise ConfigError(
-                f"opinions must lie between 1 and the crew's {self.crowd.raters} raters, got {self.opinions}: nobody answers twice"
-            )
-        for name in ("second_opinions", "held_out"):
-            share = vars(self)[name]
-            if not 0 <= share < 1:
-                raise ConfigError(f"{name} is a share in [0, 1), got {share}")
-        if self.prior <= 0:
-            raise ConfigError(f"prior must be above 0, got {self.prior}: a share of 0 or 1 would claim certainty after a single vote")
+        if self.opinions > self.crowd.raters:
+            raise ConfigError(f"opinions must not exceed the crew's {self.crowd.raters} raters, got {self.opinions}: nobody answers twice")
 
     def run(self, run: Run) -> None:
         """Writes `judgments.jsonl`, `preferences.jsonl` and `held_out.jsonl`."""

@@ -11,12 +11,26 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from palate.core import ConfigError
 from palate.recipes.settings import Settings, Way, nearest, parse_word
-from palate.recipes.shapes import Input, InputMark, ModelInput, accepts, choices_of, default_of, hints_of, kind_of, shape_of, type_text
+from palate.recipes.shapes import (
+    Amount,
+    Count,
+    Input,
+    InputMark,
+    ModelInput,
+    Share,
+    accepts,
+    choices_of,
+    default_of,
+    hints_of,
+    kind_of,
+    shape_of,
+    type_text,
+)
 
 if TYPE_CHECKING:
     from palate.stores.runs import Run
 
-__all__ = ["Input", "InputMark", "ModelInput", "Stage", "dump_config", "map_inputs", "read_config"]
+__all__ = ["Amount", "Count", "Input", "InputMark", "ModelInput", "Share", "Stage", "dump_config", "map_inputs", "read_config"]
 
 T = TypeVar("T")
 

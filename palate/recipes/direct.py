@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from palate.core import ConfigError, DataError, TrainingError
+from palate.core import DataError, TrainingError
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
 from palate.objectives.direct import DPO, DirectObjective, PairLogps
 from palate.objectives.reduce import Sums
 from palate.recipes.comparisons import Judged, PairBatch, judged_prompts, overall, pair_batches
-from palate.recipes.config import Input, ModelInput
+from palate.recipes.config import Amount, Count, Input, ModelInput
 from palate.recipes.imitation import epochs_of
 from palate.recipes.places import NO_LIMIT, file_at, model_at
 from palate.stores.formats import read_preferences
@@ -45,18 +45,16 @@ class Direct:
     model: ModelInput
     preferences: Input
     reference: ModelInput | None = None
-    limit: int | None = None
-    epochs: float = 1.0
-    prompts_per_step: int = 32
-    max_tokens: int | None = None
-    tokens_per_microbatch: int = 8192
+    limit: Count | None = None
+    epochs: Amount = 1.0
+    prompts_per_step: Count = 32
+    max_tokens: Count | None = None
+    tokens_per_microbatch: Count = 8192
     objective: DirectObjective = field(default_factory=DPO)
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-5))
 
     def check(self) -> None:
-        """Checks the batch."""
-        if self.prompts_per_step < 1:
-            raise ConfigError(f"prompts_per_step must be at least 1, got {self.prompts_per_step}")
+        """Nothing contradicts anything here."""
 
     def run(self, run: Run) -> None:
         """Trains the policy and saves it as `model/`."""

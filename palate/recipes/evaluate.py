@@ -16,7 +16,7 @@ from palate.evaluation.refusal import is_refusal
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
 from palate.objectives.kl import k1
-from palate.recipes.config import Input, ModelInput
+from palate.recipes.config import Count, Input, ModelInput
 from palate.recipes.places import file_at, fitting, model_at, prompts_at
 from palate.recipes.records import read_samples
 from palate.rewards.functions import load_function
@@ -57,9 +57,9 @@ class Evaluate:
     reference: ModelInput | None = None
     gold: str | None = None
     probes: dict[str, str] = field(default_factory=dict)
-    limit: int | None = None
+    limit: Count | None = None
     sampling: Sampling = field(default_factory=Sampling)
-    tokens_per_microbatch: int = 16_384
+    tokens_per_microbatch: Count = 16_384
 
     def check(self) -> None:
         """Checks that there is one thing to measure."""

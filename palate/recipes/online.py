@@ -23,7 +23,7 @@ from palate.objectives.policy_gradient import PolicyObjective, PolicyTokens, PPO
 from palate.objectives.reduce import Sums
 from palate.objectives.value import ClippedValue, ValueTokens, explained_variance
 from palate.recipes import rollouts as roll
-from palate.recipes.config import Input, ModelInput
+from palate.recipes.config import Count, Input, ModelInput
 from palate.recipes.places import fitting, model_at, prompts_at
 from palate.rewards.functions import load_function
 from palate.rewards.learned import Card, LearnedReward
@@ -94,12 +94,12 @@ class Online:
     model: ModelInput
     reward: Input
     prompts: Input
-    limit: int | None = None
-    steps: int = 12
-    prompts_per_step: int = 64
-    samples_per_prompt: int = 4
-    passes: int = 2
-    minibatches: int = 4
+    limit: Count | None = None
+    steps: Count = 12
+    prompts_per_step: Count = 64
+    samples_per_prompt: Count = 4
+    passes: Count = 2
+    minibatches: Count = 4
     sampling: Sampling = field(default_factory=Sampling)
     credit: Credit = field(default_factory=Values)
     objective: PolicyObjective = field(default_factory=PPOClip)
@@ -108,7 +108,7 @@ class Online:
     min_accuracy: float = 0.55
     min_spread: float = 0.05
     gold: str | None = None
-    tokens_per_microbatch: int = 8192
+    tokens_per_microbatch: Count = 8192
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-5, eps=1e-5, warmup=0.0))
 
     def check(self) -> None:

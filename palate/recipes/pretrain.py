@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from palate.core import ConfigError, derive_seed
 from palate.models.load import Architecture, load_tokenizer, new_policy
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
-from palate.recipes.config import Input
+from palate.recipes.config import Amount, Count, Input
 from palate.recipes.imitation import epochs_of, imitate
 from palate.recipes.places import file_at, trees_of
 from palate.stores.formats import read_texts
@@ -34,9 +34,9 @@ class Pretrain:
     data: Input
     tokenizer: Input
     architecture: Architecture = field(default_factory=Architecture)
-    epochs: float = 1.0
-    documents_per_step: int = 16
-    tokens_per_microbatch: int = 8192
+    epochs: Amount = 1.0
+    documents_per_step: Count = 16
+    tokens_per_microbatch: Count = 8192
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=4e-3, decay="cosine", weight_decay=0.01))
     objective: SupervisedObjective = field(default_factory=CrossEntropy)
 

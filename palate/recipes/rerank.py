@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from palate.core import ConfigError, Sampling, derive_seed
+from palate.core import Sampling, derive_seed
 from palate.engines.local import LocalSampler
 from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_kl
 from palate.models.load import load_policy
-from palate.recipes.config import Input, ModelInput
+from palate.recipes.config import Count, Input, ModelInput
 from palate.recipes.places import fitting, model_at, prompts_at
 from palate.recipes.records import sample_row
 from palate.rewards.functions import load_function
@@ -39,16 +39,14 @@ class Rerank:
     model: ModelInput
     reward: Input
     prompts: Input
-    limit: int | None = None
-    n: int = 16
+    limit: Count | None = None
+    n: Count = 16
     sampling: Sampling = field(default_factory=Sampling)
     missing_end_reward: float = -1.0
     gold: str | None = None
 
     def check(self) -> None:
-        """Checks n."""
-        if self.n < 1:
-            raise ConfigError(f"n must be at least 1, got {self.n}")
+        """Nothing contradicts anything here."""
 
     def run(self, run: Run) -> None:
         """Writes `samples.jsonl` with each prompt's best completion, and the curve over n to the summary."""

@@ -16,7 +16,7 @@ from palate.evaluation.intervals import Estimate, proportion
 from palate.models.scalar import Normalisation, ScalarModel, scalar_from
 from palate.objectives.bradley_terry import BradleyTerry, PairScores
 from palate.recipes.comparisons import Judged, PairBatch, judged_prompts, pair_batches
-from palate.recipes.config import Input, ModelInput
+from palate.recipes.config import Amount, Count, Input, ModelInput
 from palate.recipes.imitation import epochs_of
 from palate.recipes.places import NO_LIMIT, file_at, model_at
 from palate.recipes.records import read_samples
@@ -58,11 +58,11 @@ class Reward:
     held_out: Input | None = None
     reference_samples: Input | None = None
     held_out_share: float = 0.1
-    limit: int | None = None
-    epochs: float = 1.0
-    prompts_per_step: int = 32
-    max_tokens: int | None = None
-    tokens_per_microbatch: int = 8192
+    limit: Count | None = None
+    epochs: Amount = 1.0
+    prompts_per_step: Count = 32
+    max_tokens: Count | None = None
+    tokens_per_microbatch: Count = 8192
     control: Literal["none", "shuffled"] = "none"
     objective: BradleyTerry = field(default_factory=BradleyTerry)
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-4))

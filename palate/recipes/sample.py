@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from palate.core import ConfigError, Sampling, derive_seed
+from palate.core import Sampling, derive_seed
 from palate.engines.local import LocalSampler
 from palate.models.load import load_policy
-from palate.recipes.config import Input, ModelInput
+from palate.recipes.config import Count, Input, ModelInput
 from palate.recipes.places import fitting, model_at, prompts_at
 from palate.recipes.records import sample_row
 from palate.stores.jsonl import read_rows
@@ -32,14 +32,12 @@ class Sample:
 
     model: ModelInput
     prompts: Input
-    limit: int | None = None
-    samples_per_prompt: int = 4
+    limit: Count | None = None
+    samples_per_prompt: Count = 4
     sampling: Sampling = field(default_factory=Sampling)
 
     def check(self) -> None:
-        """Checks the number of samples."""
-        if self.samples_per_prompt < 1:
-            raise ConfigError(f"samples_per_prompt must be at least 1, got {self.samples_per_prompt}")
+        """Nothing contradicts anything here."""
 
     def run(self, run: Run) -> None:
         """Writes `samples.jsonl`, a row a prompt, chunk by chunk."""

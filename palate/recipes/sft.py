@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from palate.models.load import load_policy
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
-from palate.recipes.config import Input, ModelInput
+from palate.recipes.config import Amount, Count, Input, ModelInput
 from palate.recipes.imitation import epochs_of, imitate
 from palate.recipes.places import NO_LIMIT, file_at, model_at, trees_of
 from palate.stores.formats import read_demonstrations
@@ -33,11 +33,11 @@ class SFT:
 
     model: ModelInput
     data: Input
-    limit: int | None = None
-    epochs: float = 1.0
-    demonstrations_per_step: int = 32
-    max_tokens: int | None = None
-    tokens_per_microbatch: int = 8192
+    limit: Count | None = None
+    epochs: Amount = 1.0
+    demonstrations_per_step: Count = 32
+    max_tokens: Count | None = None
+    tokens_per_microbatch: Count = 8192
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-4))
     objective: SupervisedObjective = field(default_factory=CrossEntropy)
 

@@ -9,6 +9,8 @@ from dataclasses import MISSING, Field, dataclass, is_dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal, cast
 
+from annotated_types import Ge, Gt, Lt
+
 
 @dataclass(frozen=True)
 class InputMark:
@@ -26,6 +28,17 @@ Input = Annotated[str, InputMark()]
 
 ModelInput = Annotated[str, InputMark(hub=True)]
 """A model directory, as `Input`, or the name of a model on a hub."""
+
+Count = Annotated[int, Ge(1)]
+"""How many of something: 1 or more."""
+
+Amount = Annotated[float, Gt(0)]
+"""How much of something: above 0."""
+
+Share = Annotated[float, Ge(0), Lt(1)]
+"""A part of a whole that leaves some of it: from 0 up to, but not including, 1."""
+
+LIMIT_WORDS = {Ge: "at least {0.ge:g}", Gt: "above {0.gt:g}", Lt: "below {0.lt:g}"}
 
 
 @dataclass(frozen=True)
@@ -123,8 +136,8 @@ def _leaf_words(annotation: Any) -> list[str]:
     if origin is Literal:
         return [str(word) for word in args]
     if origin is Annotated:
-        limits = ", ".join(str(extra) for extra in args[1:])
-        return [f"{' or '.join(_leaf_words(args[0]))} ({limits})"]
+        limits = " and ".join(LIMIT_WORDS[type(extra)].format(extra) for extra in args[1:] if type(extra) in LIMIT_WORDS)
+        return [f"{' or '.join(_leaf_words(args[0]))} {limits}".strip()]
     if origin in (typing.Union, types.UnionType):
         return [word for arg in args for word in _leaf_words(arg)]
     if origin is tuple:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +12,7 @@ import pytest
 from palate.recipes.config import Stage
 from palate.recipes.describe import options_of, reference, summary_of
 from palate.recipes.plan import plan_pipeline, read_pipeline
+from palate.recipes.shapes import Amount, Count, Share, accepts, hints_of
 from palate.recipes.stages import RESERVED, STAGES
 from tests.support.repository import ROOT, absent
 
@@ -39,6 +41,17 @@ def test_a_stage_and_each_of_its_settings_is_described(name: str) -> None:
     cls = load(name)
     assert summary_of(cls).splitlines()[0] == STAGES[name].help
     assert [f"{option.name} {option.of}".strip() for option in options_of(cls) if not option.doc] == []
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_number_of_something_cannot_be_zero(name: str) -> None:
+    bare = [
+        field.name
+        for field in fields(cast("Any", load(name)))
+        if re.search(r"(^n|steps?|passes|minibatches|epochs|limit|opinions|_per_\w+|max_tokens)$", field.name)
+        and not any(accepts(hints_of(load(name))[field.name], kind) for kind in (Count, Amount, Share))
+    ]
+    assert bare == []
 
 
 def test_the_reference_is_up_to_date() -> None:

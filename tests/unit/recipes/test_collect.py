@@ -11,7 +11,9 @@ from palate.core import ConfigError, DataError, Judgment
 from palate.kitchen.guests import draw_request, write_request
 from palate.raters.simulated import Crowd
 from palate.recipes.collect import Collect, first_share
+from palate.recipes.config import read_config
 from palate.recipes.reward import Reward
+from palate.recipes.settings import Settings
 from palate.stores.formats import read_preferences
 from palate.stores.jsonl import read_rows, write_rows
 from palate.stores.records import RunPlan
@@ -175,7 +177,7 @@ def test_a_vote_counts_for_a_completion_wherever_it_was_shown() -> None:
 )
 def test_settings_that_make_no_sense_are_refused(setting: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
-        Collect("s", GOLD, **setting).check()  # type: ignore[arg-type]
+        read_config(Collect, Settings({"samples": "s", "gold": GOLD, **setting})).check()
 
 
 def test_a_reward_model_without_a_test_is_refused() -> None:
