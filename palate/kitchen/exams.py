@@ -46,7 +46,7 @@ def present(at_hand: tuple[str, ...], name: str) -> tuple[str, str]:
 def draw_lesson(rng: random.Random, split: Split) -> tuple[str, str]:
     """A random question with its answer, of one of the four sorts above, from a split."""
     names = tuple(INGREDIENTS)
-    match rng.choice(("fact", "total", "total", "belongs", "present")):
+    match rng.choice(("fact", "fact", "total", "total", "total", "belongs", "present")):
         case "fact":
             return fact(rng.choice(names), rng)
         case "total":

@@ -14,6 +14,8 @@ from palate.kitchen.guests import Split, draw_request, write_request
 from palate.kitchen.tokens import SPECIAL, write_tokenizer
 
 Row = Mapping[str, object]
+DEMONSTRATED_LESSONS = 0.2
+"""Share of the demonstrations that are questions with true answers."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,14 @@ class Kitchen:
         texts: documents of the base corpus.
         lessons: share of the base corpus that are questions with true answers (the facts an aligned cook must keep).
         cookbooks: share of its other documents, each answered by its guest, that careful cooks wrote; anybody wrote the rest.
-        demonstrations: replies by a trainee cook, for supervised fine-tuning.
+        demonstrations: replies by a trainee cook, a fifth of them answers to questions, for supervised fine-tuning.
         prompts: requests for sampling, judging and reinforcement learning.
         held_out: requests whose combinations of ingredients none of the above contains.
         exams: questions of each exam.
     """
 
     texts: int = 24_000
-    lessons: float = 0.3
+    lessons: float = 0.4
     cookbooks: float = 0.5
     demonstrations: int = 3_000
     prompts: int = 4_000
@@ -61,7 +63,7 @@ class Kitchen:
 
     def _demonstrations(self, rng: random.Random) -> Iterator[Row]:
         for _ in range(self.demonstrations):
-            if rng.random() < 0.1:
+            if rng.random() < DEMONSTRATED_LESSONS:
                 yield _exchange(*draw_lesson(rng, "train"))
             else:
                 request = draw_request(rng, "train")

@@ -58,6 +58,7 @@ stages:
     gold: palate.kitchen:judge
   rloo: {<<: *online, credit: siblings, passes: 1}
   refused: {<<: *online, reward: $shuffled, min_accuracy: 0.55, expect: refused}
+  mean: {stage: average, models: [$sft, $ppo], weights: [0.2, 0.8]}
   best: {stage: rerank, model: $sft, reward: $reward, prompts: $world/held_out.jsonl, n: 2, sampling: *sampling}
   eval-sft: &eval
     stage: evaluate
@@ -69,7 +70,7 @@ stages:
     gold: palate.kitchen:judge
     probes: {padding: "palate.kitchen:padding"}
     sampling: *sampling
-  eval-ppo: {<<: *eval, model: $ppo}
+  eval-ppo: {<<: *eval, model: $mean}
   eval-best: {stage: evaluate, completions: $best, prompts: $world/held_out.jsonl, reward: $reward, gold: palate.kitchen:judge}
   report:
     stage: report
