@@ -140,7 +140,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def test_every_stage_is_done_and_keeps_no_checkpoint(first: Path) -> None:
     found = records(first)
-    assert len(found) == 16
+    assert len(found) == 17
     for path, record in found.values():
         assert (record.status, record.error) == ("done", None)
         assert not (path / "state").exists()
