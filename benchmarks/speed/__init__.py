@@ -1,0 +1,1 @@
+"""Palate and TRL at the same work: `python -m benchmarks.speed --help`."""

@@ -1,0 +1,90 @@
+"""Palate's own stages at the work: `python -m benchmarks.speed.ours WORK`. Prints one line of JSON last."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed.workload import WARMUP, StepEnds, Work
+from palate.objectives.supervised import CrossEntropy
+from palate.recipes import direct
+from palate.recipes.config import Stage
+from palate.recipes.direct import Direct
+from palate.recipes.reward import Reward
+from palate.recipes.sft import SFT
+from palate.stores.records import RunPlan
+from palate.stores.runs import open_run
+from palate.training import loop
+from palate.training.learner import Learner
+from palate.training.loop import Epochs
+from palate.training.optimizer import AdamW
+
+OPTIMIZER = AdamW(lr=1e-4, warmup=0.0, decay="constant", betas=(0.9, 0.999))
+"""The peer's default optimizer."""
+
+
+def main() -> None:
+    """Trains and reports."""
+    work = Work.told()
+    ends, losses, ahead = StepEnds(), [], 0.0
+    step, branch_logps = Learner.step, direct.branch_logps
+
+    def timed(self: Learner, *args: Any, **kwargs: Any) -> dict[str, float]:
+        metrics = step(self, *args, **kwargs)
+        ends.note()
+        losses.append(metrics["loss/mean"])
+        return metrics
+
+    def timed_reference(*args: Any, **kwargs: Any) -> Any:
+        nonlocal ahead
+        begun = time.perf_counter()
+        found = branch_logps(*args, **kwargs)
+        ahead += time.perf_counter() - begun
+        return found
+
+    Learner.step, direct.branch_logps = timed, timed_reference  # type: ignore[method-assign]
+    Epochs.indices = in_order  # type: ignore[method-assign]
+    loop.CHECKPOINT_SECONDS = 1e9
+    with tempfile.TemporaryDirectory() as folder:
+        stage = made(work, Path(folder))
+        stage.check()
+        run = open_run(Path(folder) / "runs", RunPlan(work.stage, work.stage))
+        with run.active():
+            stage.run(run)
+    if work.stage == "dpo":  # the reference's share of every step
+        every = ahead / len(ends.at)
+        ends.at = [at + every * k for k, at in enumerate(ends.at)]
+    ends.report(losses)
+
+
+def in_order(epochs: Epochs, step: int) -> Sequence[int]:
+    """The rows in the file's order, as the peer reads them here."""
+    return range(step * epochs.per_step, min((step + 1) * epochs.per_step, epochs.examples))
+
+
+def made(work: Work, folder: Path) -> Stage:
+    """The stage, over files in `folder`."""
+    more = {} if work.dtype == "float32" else {"dtype": work.dtype}
+    rows = work.pairs
+    if work.stage == "sft":
+        data = written(folder / "texts.jsonl", [{"text": row["prompt"] + row["chosen"]} for row in rows])
+        return SFT(work.model, data, demonstrations_per_step=work.batch, objective=CrossEntropy(), optimizer=OPTIMIZER, **more)
+    data = written(folder / "pairs.jsonl", rows)
+    if work.stage == "reward":
+        held = written(folder / "held.jsonl", rows[:WARMUP])
+        return Reward(work.model, data, held_out=held, prompts_per_step=work.batch, optimizer=OPTIMIZER, **more)
+    return Direct(work.model, data, prompts_per_step=work.batch, optimizer=OPTIMIZER, **more)
+
+
+def written(path: Path, rows: Sequence[Mapping[str, str]]) -> str:
+    """The path of a JSONL file with these rows."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+if __name__ == "__main__":
+    main()

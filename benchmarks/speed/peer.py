@@ -1,0 +1,79 @@
+"""TRL's trainers at the work: run by an interpreter that has TRL, `PYTHON benchmarks/speed/peer.py WORK`. Prints one line of JSON last."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+from workload import MAX_TOKENS, WARMUP, StepEnds, Work
+
+
+def main() -> None:
+    """Trains and reports."""
+    work = Work.told()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    ends = StepEnds()
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_args: Any, **_kwargs: Any) -> None:
+            ends.note()
+
+    tokenizer = AutoTokenizer.from_pretrained(work.model)
+    trainer = make(work, tokenizer, [Clock()])
+    trainer._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(trainer.train_dataset)  # the rows' order, as on our side
+    trainer.train()
+    ends.report([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+
+
+def make(work: Work, tokenizer: Any, callbacks: list[Any]) -> Any:
+    """The trainer of a stage, with the defaults of its library but for what both sides share."""
+    import trl
+
+    shared = {
+        "output_dir": str(Path(work.rows).parent / "trl"),
+        "use_cpu": True,
+        "bf16": work.dtype == "bfloat16",
+        "gradient_checkpointing": False,
+        "save_strategy": "no",
+        "report_to": "none",
+        "logging_steps": 1,
+        "max_steps": WARMUP + work.steps,
+        "per_device_train_batch_size": work.batch,
+        "learning_rate": 1e-4,
+        "lr_scheduler_type": "constant",
+        "seed": 0,
+        "disable_tqdm": True,
+        "max_length": MAX_TOKENS,
+    }
+    rows = work.pairs
+    if work.stage == "sft":
+        data = Dataset.from_list([{"text": row["prompt"] + row["chosen"]} for row in rows])
+        return trl.SFTTrainer(causal(work), trl.SFTConfig(**shared), train_dataset=data, processing_class=tokenizer, callbacks=callbacks)
+    data = Dataset.from_list(rows)
+    if work.stage == "reward":
+        torch.manual_seed(1)
+        model = AutoModelForSequenceClassification.from_pretrained(work.model, num_labels=1, dtype=torch.float32)
+        return trl.RewardTrainer(model, trl.RewardConfig(**shared), train_dataset=data, processing_class=tokenizer, callbacks=callbacks)
+    ahead = work.stage == "dpo-precomputed"
+    return trl.DPOTrainer(
+        causal(work), ref_model=None if ahead else causal(work), args=trl.DPOConfig(**shared, precompute_ref_log_probs=ahead),
+        train_dataset=data, processing_class=tokenizer, callbacks=callbacks,
+    )  # fmt: skip
+
+
+def causal(work: Work) -> Any:
+    """The policy, float32."""
+    return AutoModelForCausalLM.from_pretrained(work.model, dtype=torch.float32)
+
+
+if __name__ == "__main__":
+    main()

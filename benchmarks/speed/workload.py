@@ -1,0 +1,150 @@
+"""What both sides work on: real pairs, a tokenizer trained on them, two random Llamas. Imports nothing of Palate: the peer reads it too."""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+SEPARATOR = "\n\nAssistant:"
+VOCABULARY = 8192
+MAX_TOKENS = 512
+SIZES: dict[str, dict[str, int]] = {
+    "S": {
+        "vocab_size": 8192, "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "intermediate_size": 688,
+    },
+    "M": {
+        "vocab_size": 32000, "hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8,
+        "num_key_value_heads": 8, "intermediate_size": 1408,
+    },
+}  # fmt: skip
+"""Configurations of the models: 5 and 42 million parameters."""
+WARMUP = 3
+"""Steps before the clock counts."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One measurement, as a process is told of it on its command line.
+
+    Attributes:
+        stage: sft, reward, dpo (live reference) or dpo-precomputed.
+        model: directory of the model.
+        rows: JSONL of prompt, chosen, rejected.
+        dtype: float32 or bfloat16.
+        steps: steps that count.
+        batch: rows a step.
+    """
+
+    stage: str
+    model: str
+    rows: str
+    dtype: str
+    steps: int
+    batch: int
+
+    @staticmethod
+    def told() -> Work:
+        """From the command line."""
+        return Work(**json.loads(sys.argv[1]))
+
+    def words(self) -> str:
+        """For a command line."""
+        return json.dumps(asdict(self))
+
+    @property
+    def pairs(self) -> list[dict[str, str]]:
+        """The rows this measurement uses, in order."""
+        lines = Path(self.rows).read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines[: (WARMUP + self.steps) * self.batch]]
+
+
+class StepEnds:
+    """When each optimizer step ended."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+
+    def note(self) -> None:
+        """Notes now."""
+        self.at.append(time.perf_counter())
+
+    def report(self, losses: Sequence[float]) -> None:
+        """Prints one line of JSON: seconds of each step that counts, peak memory, losses."""
+        seconds = [after - before for before, after in zip(self.at[WARMUP - 1 :], self.at[WARMUP:], strict=False)]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(
+            "\n" + json.dumps({"seconds": seconds, "median": statistics.median(seconds), "peak_mb": peak, "losses": list(losses)}),
+            flush=True,
+        )
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Pairs of Anthropic's HH files whose sides share their prompt."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        at, other = row["chosen"].rfind(SEPARATOR), row["rejected"].rfind(SEPARATOR)
+        end = at + len(SEPARATOR)
+        if at > 0 and at == other and row["chosen"][:at] == row["rejected"][:at] and row["chosen"][end:] != row["rejected"][end:]:
+            rows.append({"prompt": row["chosen"][:end], "chosen": row["chosen"][end:], "rejected": row["rejected"][end:]})
+    return [row for row in rows if row["chosen"].strip() and row["rejected"].strip()]
+
+
+def prepare(pairs: Path, folder: Path) -> tuple[Path, dict[str, list[int]]]:
+    """Writes tokenizer, models and shuffled rows that fit into `folder`, and returns the rows' file and, by side, their tokens.
+
+    The counts are of the prompt, of chosen and of rejected, end tokens included.
+    """
+    import random
+
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    rows = read_rows(pairs)
+    bare = Tokenizer(models.BPE())
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bare.decoder = decoders.ByteLevel()
+    bare.train_from_iterator(
+        (text for row in rows for text in row.values()),
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY,
+            special_tokens=["<pad>", "<eos>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, pad_token="<pad>", eos_token="<eos>", padding_side="right")
+    counts: dict[str, list[int]] = {name: [] for name in ("prompt", "chosen", "rejected")}
+    kept = []
+    random.Random(0).shuffle(rows)
+    for row in rows:
+        own = {name: len(tokenizer(text).input_ids) + (name != "prompt") for name, text in row.items()}
+        if own["prompt"] + max(own["chosen"], own["rejected"]) <= MAX_TOKENS:
+            kept.append(row)
+            for name, count in own.items():
+                counts[name].append(count)
+    path = folder / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    for name, size in SIZES.items():
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            **size, max_position_embeddings=2048, tie_word_embeddings=True, pad_token_id=0, eos_token_id=1, bos_token_id=None
+        )
+        LlamaForCausalLM(config).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    return path, counts
+
+
+def shape(model: Path) -> dict[str, Any]:
+    """The model's configuration."""
+    found: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    return found
