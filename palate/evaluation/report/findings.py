@@ -5,6 +5,7 @@ A change is called a gain or a loss only when its 95 % interval excludes zero; o
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from palate.evaluation.intervals import Z95, Estimate
@@ -50,9 +51,10 @@ def overall(report: ReportData, variant: str) -> AxisScore | None:
     return next((row for row in rows if row.variant == variant and report.gold and row.axis == report.gold.overall), None)
 
 
-def best_trained(report: ReportData) -> AxisScore | None:
-    """The overall row of the best variant that preferences made (direct, online or best-of-n), or None."""
-    rows = [overall(report, variant.key) for variant in report.variants if variant.role in TRAINED and variant.key != report.reference]
+def best_trained(report: ReportData, among: Collection[str] | None = None) -> AxisScore | None:
+    """The overall row of the best variant that preferences made (direct, online or best-of-n), or None; `among`: only of these."""
+    able = [v.key for v in report.variants if v.role in TRAINED and v.key != report.reference and (among is None or v.key in among)]
+    rows = [overall(report, key) for key in able]
     found = [row for row in rows if row is not None and row.versus_reference is not None]
     return max(found, key=lambda row: row.estimate.value) if found else None
 
@@ -65,7 +67,7 @@ def verb(difference: Estimate, up: str, down: str, flat: str) -> str:
 def headline(report: ReportData) -> str:
     """The page's first sentence or two: the best gain over the reference, and what the run without a leash did."""
     parts = [text for text in (_gain_sentence(report), _leash_sentence(report)) if text]
-    return " ".join(parts) if parts else report.title
+    return sentence(" ".join(parts)) if parts else report.title
 
 
 def _gain_sentence(report: ReportData) -> str:
@@ -205,12 +207,12 @@ def calibration_takeaway(report: ReportData) -> str:
 
 
 def exam_takeaway(report: ReportData, exams: tuple[Exam, ...]) -> str:
-    """How the best trained variant changed in each exam, and the largest change for the worse of any variant."""
+    """How the best trained variant that took them changed in each exam, and the largest change for the worse of any variant."""
     reference = report.variant(report.reference)
     results = [(exam, r, r.versus_reference) for exam in exams for r in exam.results if r.versus_reference is not None]
     if not results:
         return ""
-    best = best_trained(report)
+    best = best_trained(report, {result.variant for _, result, _ in results})
     parts = [
         f"{exam.name} {percent(result.estimate.value)} ({signed(100 * gap.value, 0)} points, {errors(gap)})"
         for exam, result, gap in results

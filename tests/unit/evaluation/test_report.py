@@ -197,6 +197,17 @@ def test_the_fall_is_claimed_only_when_it_is_measured() -> None:
     assert "no measurable fall" in findings.headline(replace(report, training=replace(report.training, runs=(wide, tuned))))
 
 
+def test_a_model_that_took_no_exam_is_not_said_to_have_passed_it() -> None:
+    report = sample_report()
+    exams = tuple(e for e in report.exams if e.kind == "capability")
+    best = findings.best_trained(report)
+    assert best is not None
+    without = tuple(replace(exam, results=tuple(r for r in exam.results if r.variant != best.variant)) for exam in exams)
+    told = findings.exam_takeaway(replace(report, exams=without), without)
+    assert f"{report.variant(best.variant).name} does not differ" not in told
+    assert "does not differ measurably" in told
+
+
 def test_numbers_of_sentences_come_from_the_data() -> None:
     report = sample_report()
     assert report.reward_model is not None
