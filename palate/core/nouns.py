@@ -133,6 +133,17 @@ class Preference:
 
 
 @dataclass(frozen=True, slots=True)
+class Thumb:
+    """One completion judged on its own: `desirable` or not. `weight` is how much it counts."""
+
+    id: str
+    prompt: Prompt
+    completion: Completion
+    desirable: bool
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutGroup:
     """The completions of one prompt with what they earned; every step of the loop returns a new one.
 
