@@ -134,13 +134,13 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Thumb:
-    """One completion judged on its own: `desirable` or not. `weight` is how much it counts."""
+    """A conclusion about one completion alone: wanted (`desirable`) or not. `weight` is how much it counts."""
 
-    id: str
     prompt: Prompt
     completion: Completion
     desirable: bool
     weight: float = 1.0
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

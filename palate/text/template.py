@@ -186,8 +186,8 @@ def _require_generation_prompt(tokenizer: PreTrainedTokenizerBase, template: str
     if header.strip():
         remedy = f"{{% if add_generation_prompt %}}{header.encode('unicode_escape').decode()}{{% endif %}}"
         raise ModelError(
-            f"the chat template of {tokenizer.name_or_path} has no generation prompt: it opens answers with {header!r}, which would be left "
-            f"to every completion to write. End the template with {remedy}, or use the chat model's own tokenizer"
+            f"the chat template of {tokenizer.name_or_path} has no generation prompt: it opens answers with {header!r}, which would be "
+            f"left to every completion to write. End the template with {remedy}, or use the chat model's own tokenizer"
         )
 
 

@@ -153,6 +153,13 @@ def test_the_first_row_that_cannot_be_used_and_its_reason_are_named(command: str
     fails(words, DATA, "none of its 2 rows can be used", "rows.jsonl:1, says: empty `text`")
 
 
+@pytest.mark.parametrize("stage", ["direct", "reward --held_out_share 0.5"])
+def test_pairs_that_are_all_too_long(stage: str, fails) -> None:  # type: ignore[no-untyped-def]
+    lines("long.jsonl", [{"prompt": ask, "chosen": YES, "rejected": NO} for ask in (ASK, OTHER)])
+    told = ("x too long; the first of them, long.jsonl:", "says: too long: ", "tokens, 5 allowed", "a higher max_tokens")
+    fails(f"{stage} --model policy --preferences long.jsonl --max_tokens 5", DATA, *told)
+
+
 def test_rows_that_are_all_cut_away(fails) -> None:  # type: ignore[no-untyped-def]
     lines("long.jsonl", [{"prompt": ASK, "completion": YES}] * 3)
     told = ("3 x too long", "long.jsonl:1, says: too long: ", "tokens, 5 allowed", "max_tokens")

@@ -99,7 +99,7 @@ def read_preferences(path: str | Path, *, limit: int | None = None, axis: str = 
 
 
 def read_thumbs(path: str | Path, *, limit: int | None = None) -> Table[Thumb]:
-    """Completions judged one by one: rows with a `label`, or both sides of preferences, the chosen one desirable.
+    """Completions judged one by one: rows with a `label` of true or false.
 
     Args and errors as in `read_texts`.
     """
@@ -107,18 +107,13 @@ def read_thumbs(path: str | Path, *, limit: int | None = None) -> Table[Thumb]:
 
     def make(found: Found, row: Columns, shape: Shape) -> Iterator[Thumb]:
         content = shape.parse(row)
-        if isinstance(content, Verdict):
-            sides: tuple[tuple[str, bool], ...] = ((content.completion, content.desirable),)
-        elif isinstance(content, Pair):
-            sides = (content.chosen, True), (content.rejected, False)
-        else:
+        if not isinstance(content, Verdict):
             raise Unfit(f"no `label` of true or false: it is a {shape.name} row")
+        prompt = _prompt(found, row, shape, content.prompt, ids)
         weight = number(row, "weight", 1.0, least=0.0)
-        for text, desirable in sides:
-            prompt = _prompt(found, row, shape, content.prompt, ids)
-            yield Thumb(prompt.id, prompt, Completion(text), desirable, weight)
+        yield Thumb(prompt=prompt, completion=Completion(content.completion), desirable=content.desirable, weight=weight, id=prompt.id)
 
-    return table_of(stream(path, limit, make, "Thumbs need `prompt`, `completion` and `label`, or pairs."))
+    return table_of(stream(path, limit, make, "Thumbs need `prompt`, `completion` and `label`."))
 
 
 def shape_at(path: str | Path) -> Shape:

@@ -24,8 +24,8 @@ EXAMPLES = [
 ]
 RATED = ("read_preferences", "read_demonstrations", "read_prompts")
 READERS = {
-    "Transcripts (HH)": (*RATED, "read_thumbs"),
-    "Preferences": (*RATED, "read_thumbs"),
+    "Transcripts (HH)": RATED,
+    "Preferences": RATED,
     "Thumbs": ("read_thumbs", "read_demonstrations", "read_prompts"),
     "Ratings (HelpSteer)": RATED,
     "Feedback (UltraFeedback)": RATED,

@@ -147,20 +147,31 @@ PLAIN, CHAT = {"prompt": "2+2=", "completion": " 4"}, {"prompt": [{"role": "user
 YES = [{"role": "assistant", "content": "leeks"}]
 
 
-def test_thumbs_plain_and_conversational_and_of_pairs(file: Path) -> None:
-    pair = {"prompt": "2+2=", "chosen": " 4", "rejected": " 5", "weight": 0.5, "id": "p"}
-    write(file, {**PLAIN, "label": True}, {**CHAT, "completion": YES, "label": False, "weight": 2}, pair, {**PLAIN, "label": 1})
-    table = read_thumbs(file)
+def test_thumbs_are_plain_or_conversational(file: Path) -> None:
+    rows: list[Row] = [
+        {**PLAIN, "label": True, "id": "p", "source": "us"},
+        {**CHAT, "completion": YES, "label": False, "weight": 2},
+        {**PLAIN, "label": 1},
+        {"prompt": "2+2=", "chosen": " 4", "rejected": " 5"},
+        {"prompt": "\n\nHuman: soup?\n\nAssistant:", "completion": " leeks\n", "label": True},
+    ]
+    table = read_thumbs(write(file, *rows))
     assert [(row.completion.text, row.desirable, row.weight) for row in table.rows] == [
         (" 4", True, 1.0),
         ("leeks", False, 2.0),
-        (" 4", True, 0.5),
-        (" 5", False, 0.5),
+        ("leeks", True, 1.0),
     ]
-    assert [row.prompt.conversation for row in table.rows[:2]] == [(Message("text", "2+2="),), USER]
-    assert [row.id for row in table.rows] == ["a.jsonl:1", "a.jsonl:2", "p", "p#2"]
-    assert dropped_summary(table) == "1 x no `label` of true or false (a.jsonl:4)"
-    assert read_thumbs(write(file.with_name("b.jsonl"), *map(thumb_row, table.rows))).rows[1].prompt.conversation == USER
+    assert [row.prompt.conversation for row in table.rows] == [(Message("text", "2+2="),), USER, USER]
+    assert [row.id for row in table.rows] == ["p", "a.jsonl:2", "a.jsonl:5"]
+    assert table.rows[0].prompt.fields == {"source": "us"}
+    assert dropped_summary(table) == "2 x no `label` of true or false (a.jsonl:3, a.jsonl:4)"
+
+
+def test_thumbs_written_are_read(file: Path) -> None:
+    rows = read_thumbs(write(file, {**PLAIN, "label": True, "source": "us"}, {**CHAT, "completion": YES, "label": False, "weight": 2})).rows
+    again = read_thumbs(write(file.with_name("b.jsonl"), *map(thumb_row, rows))).rows
+    assert [thumb_row(row) for row in again] == [thumb_row(row) for row in rows]
+    assert [row.prompt.conversation for row in again] == [row.prompt.conversation for row in rows]
 
 
 def test_only_desirable_thumbs_are_demonstrations(file: Path) -> None:
