@@ -44,7 +44,7 @@ def _show_row(example: Example, tokenizer: PreTrainedTokenizerBase, console: Con
     console.print(Text(f"{Path(example.source).name}  {sizes} tokens{said}", style="bold"), soft_wrap=True)
     console.print(_marked(pieces(tokenizer, example.trunk, ["prompt"] * len(example.trunk))), soft_wrap=True)
     for name, branch in zip(SIDES[len(example.branches)], example.branches, strict=True):
-        line = Text(f"{name}: ", style="dim")
+        line = Text().append(f"{name}: ", style="dim")  # of the name alone, not of what follows
         console.print(line.append_text(_marked(pieces(tokenizer, branch.ids, branch_parts(branch)))), soft_wrap=True)
     console.print()
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from palate.cli import main
+from palate.recipes.inspection import Viewer, inspect
+from palate.recipes.inspection_page import show
 from palate.stores.jsonl import write_rows
 from palate.testing import byte_tokenizer, shared_data, tiny_policy, word_tokenizer
 
@@ -40,6 +44,15 @@ def test_rows_are_marked_without_colour_and_long_lines_stay_whole(capsys: pytest
     assert out[2:4] == ["chosen: « has rice<eos>»", "rejected: « no<eos>»"]
     assert any(line.startswith("legend: prompt  «learned»  ⟦masked") for line in out)
     assert "\x1b" not in "".join(out)
+
+
+def test_in_a_terminal_the_parts_have_colours() -> None:
+    write_rows(Path("a.jsonl"), [PAIR])
+    page = io.StringIO()
+    show(*inspect(Path("a.jsonl"), Viewer("words"), 1, None), Console(file=page, force_terminal=True, color_system="standard", width=200))
+    cyan, green = "\x1b[36m", "\x1b[32m"
+    assert f"{cyan}the cook" in page.getvalue()
+    assert f"{green} has rice" in page.getvalue()
 
 
 def test_turns_between_learned_ones_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
