@@ -1,4 +1,4 @@
-"""The command line: `palate run FILE`, `palate STAGE ...`, `palate runs`, `palate reference`. Imports heavy parts only when asked."""
+"""The command line: `palate run FILE`, `palate STAGE ...`, `palate runs`, `palate inspect`, ... Imports heavy parts only when asked."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "Run a pipeline file: skip what is done, resume what was cut off.",
     "runs": "List runs, or show what a run came from.",
+    "inspect": "Show a data file as a model sees it: tokens by role, lengths, duplicates, dropped rows.",
     "reference": "Write docs/reference.md: every stage and each of its settings.",
 }
 
@@ -72,7 +73,7 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         sys.stdout.write(f"palate {__version__}\n")
         return 0
     command, rest = words[0], words[1:]
-    own: dict[str, Callable[[list[str], Stages], int]] = {"run": _run, "runs": _runs, "reference": _reference}
+    own: dict[str, Callable[[list[str], Stages], int]] = {"run": _run, "runs": _runs, "inspect": _inspect, "reference": _reference}
     if command in own:
         return own[command](rest, stages)
     if command not in stages:
@@ -207,6 +208,36 @@ def _runs(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comma
         show_lineage(place)
     else:
         show_runs(place)
+    return 0
+
+
+def _inspect(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
+    parser = _Parser("inspect", COMMANDS["inspect"])
+    parser.add_argument("data", type=Path, help="a file or directory of rows in any shape that is read (docs/data.md)")
+    parser.add_argument("--model", required=True, metavar="PATH", help="whose tokenizer and chat template; a run or a tokenizer will do")
+    kinds = ("demonstrations", "preferences", "thumbs", "prompts", "texts")
+    parser.add_argument("--kind", choices=kinds, help="as what rows are read (default: what the first row's shape is for)")
+    parser.add_argument("--rows", type=int, default=3, metavar="N", help="rows to show (default: 3)")
+    parser.add_argument("--also", type=Path, metavar="PATH", help="another split: says which prompts stand in both")
+    parser.add_argument("--max_tokens", type=int, metavar="N", help="longest prompt and completion together (default: the model's limit)")
+    parser.add_argument("--axis", default="mean", help="which rating decides, where rows hold ratings (default: mean)")
+    parser.add_argument("--limit", type=int, metavar="N", help="rows read at most (default: all)")
+    parser.add_argument("--json", action="store_true", help="write the statistics as JSON, and no rows")
+    found = parser.parse([_underscored(word) for word in words])
+    for name in ("max_tokens", "limit"):
+        if vars(found)[name] is not None and vars(found)[name] < 1:
+            raise ConfigError(f"--{name} is {vars(found)[name]}; give 1 or more, or leave it out.")
+    from rich.console import Console
+
+    from palate.recipes.inspection import Viewer, inspect
+    from palate.recipes.inspection_page import show
+
+    viewer = Viewer(found.model, found.kind, found.max_tokens, found.axis, found.limit)
+    inspection, tokenizer = inspect(found.data, viewer, found.rows, found.also)
+    if found.json:
+        _say(inspection.to_json())
+    else:
+        show(inspection, tokenizer, Console(highlight=False))
     return 0
 
 

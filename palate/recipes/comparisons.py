@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from palate.core import Conversation, Preference
+from palate.core import Conversation, DataError, Preference
 from palate.text.pack import PackedBatch, Tree, microbatches, pack
 from palate.text.spans import preference_tree
 from palate.text.template import Unusable
@@ -55,11 +55,15 @@ class PairBatch:
 def judged_prompts(
     preferences: Sequence[Preference], tokenizer: PreTrainedTokenizerBase, max_tokens: int
 ) -> tuple[list[Judged], list[str]]:
-    """Preferences grouped by prompt, each distinct completion one branch; and the reasons of those that could not be used."""
+    """Preferences grouped by prompt, each distinct completion one branch; and the reasons of those that could not be used.
+
+    Raises:
+        DataError: none of them can be used.
+    """
     groups: dict[Conversation, list[Preference]] = defaultdict(list)
     for preference in preferences:
         groups[preference.prompt.conversation].append(preference)
-    judged, reasons = [], []
+    judged, reasons, first = [], [], ""
     for conversation, group in groups.items():
         try:
             judged.append(_judged(conversation, group, tokenizer, max_tokens))
@@ -69,10 +73,16 @@ def judged_prompts(
                     judged.append(_judged(conversation, [preference], tokenizer, max_tokens))
                 except Unusable as unusable:
                     reasons.append(unusable.kind)
+                    first = first or f"; the first of them, {preference.prompt.source}, says: {unusable.reason}"
     kept = [one for one in judged if one.pairs]
-    return kept, reasons + ["both sides are the same tokens"] * (
-        sum(map(len, groups.values())) - len(reasons) - sum(len(one.pairs) for one in kept)
-    )
+    reasons += ["both sides are the same tokens"] * (len(preferences) - len(reasons) - sum(len(one.pairs) for one in kept))
+    if preferences and not kept:
+        told = "; ".join(f"{count} x {reason}" for reason, count in Counter(reasons).most_common())
+        raise DataError(
+            f"none of the {len(preferences)} preferences can be used: {told}{first}. Pairs too long need a higher max_tokens (up to "
+            "the model's own limit), or to be shorter; docs/data.md explains the other reasons"
+        )
+    return kept, reasons
 
 
 def _judged(conversation: Conversation, group: list[Preference], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Judged:

@@ -1,8 +1,6 @@
-"""What pretraining and supervised fine-tuning share: cross-entropy over packed trees."""
+"""What pretraining and supervised fine-tuning share: cross-entropy over packed trees that lie on disk."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from palate.core import derive_seed
 from palate.models.causal import CausalPolicy
@@ -10,7 +8,8 @@ from palate.objectives.reduce import Sums
 from palate.objectives.supervised import SupervisedObjective
 from palate.recipes.places import packed
 from palate.stores.runs import Run
-from palate.text.pack import PackedBatch, Tree
+from palate.text.pack import PackedBatch
+from palate.text.treefile import TreeFile
 from palate.training.learner import Learner
 from palate.training.loop import Epochs, fit
 from palate.training.optimizer import AdamW
@@ -19,7 +18,7 @@ from palate.training.optimizer import AdamW
 def imitate(
     run: Run,
     policy: CausalPolicy,
-    trees: Sequence[Tree],
+    trees: TreeFile,
     epochs: Epochs,
     optimizer: AdamW,
     objective: SupervisedObjective,
@@ -34,11 +33,8 @@ def imitate(
 
     last = fit(run, learner, epochs, packed(trees, tokens_per_microbatch), loss, run.stage)
     policy.save(run.directory / "model")
-    tokens = sum(tree.tokens for tree in trees)
-    learned = sum(sum(branch.learned) for tree in trees for branch in tree.branches)
-    run.summary(
-        {"examples": len(trees), "steps": epochs.steps, "tokens": tokens, "learned_tokens": learned, "last": last, "path": policy.path}
-    )
+    size = {"examples": len(trees), "tokens": trees.tokens, "learned_tokens": trees.learned}
+    run.summary({**size, "steps": epochs.steps, "last": last, "path": policy.path})
 
 
 def epochs_of(run: Run, examples: int, per_step: int, epochs: float) -> Epochs:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from palate.core import DataError, Prompt
+from palate.core import DataError, Demonstration, Prompt
 from palate.models.causal import CausalPolicy
-from palate.stores.formats import Table, dropped_summary, read_prompts
+from palate.stores.formats import Dropped, read_prompts
 from palate.stores.runs import Run
 from palate.text.pack import PackedBatch, Tree, microbatches, pack
 from palate.text.spans import prompt_ids
 from palate.text.template import Unusable
+from palate.text.treefile import TreeFile, write_trees
 
-T = TypeVar("T")
-U = TypeVar("U")
 NO_LIMIT = 1 << 30
 """Tokens of a model that names no limit."""
 
@@ -40,23 +39,42 @@ def prompts_at(run: Run, path: str, limit: int | None) -> list[Prompt]:
     return list(distinct.values())[::-1]
 
 
-def trees_of(run: Run, table: Table[T], make: Callable[[T], U], path: str) -> tuple[list[U], list[T]]:
-    """What `make` makes of the rows that can be learned from, and those rows; the others are counted in the run, by reason.
+def trees_of(run: Run, rows: Iterable[Demonstration | Dropped], make: Callable[[Demonstration], Iterable[Tree]], path: str) -> TreeFile:
+    """What `make` makes of the rows, tokenised once into the run's folder; rows that cannot be used are counted in the run, by reason.
+
+    A resumed run reads what was written before.
 
     Raises:
         DataError: no row is left.
     """
-    trees, kept, reasons = [], [], [row.kind for row in table.dropped]
-    for row in table.rows:
-        try:
-            trees.append(make(row))
-            kept.append(row)
-        except Unusable as unusable:
-            reasons.append(unusable.kind)
-    run.dropped(path, reasons)
-    if not trees:
-        raise DataError(f"{path}: no row can be learned from ({dropped_summary(table)}; then: {sorted(set(reasons))[:3]})")
-    return trees, kept
+    directory = run.state / "trees"
+    if directory.is_dir():
+        return TreeFile(directory)
+    reasons: Counter[str] = Counter()
+    first: list[Dropped] = []
+
+    def trees() -> Iterator[Tree]:
+        for row in rows:
+            run.check_stop()
+            try:
+                if not isinstance(row, Dropped):
+                    yield from make(row)
+                    continue
+                dropped = row
+            except Unusable as unusable:
+                dropped = Dropped(row.source, unusable.reason)
+            reasons[dropped.kind] += 1
+            first[:] = first or [dropped]
+
+    found = write_trees(directory, trees())
+    run.dropped(path, reasons.elements())
+    if not found:
+        told = "; ".join(f"{count} x {kind}" for kind, count in reasons.most_common())
+        raise DataError(
+            f"{path}: no row can be learned from: {told}; the first, {first[0].source}, says: {first[0].reason}. "
+            "Rows too long need a higher max_tokens (as far as the model goes), or to be shorter; docs/data.md explains the other reasons"
+        )
+    return found
 
 
 def packed(trees: Sequence[Tree], tokens_per_microbatch: int) -> Callable[[list[int]], list[PackedBatch]]:

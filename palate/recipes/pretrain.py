@@ -10,7 +10,7 @@ from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.recipes.config import Amount, Count, Input
 from palate.recipes.imitation import epochs_of, imitate
 from palate.recipes.places import file_at, trees_of
-from palate.stores.formats import read_texts
+from palate.stores.formats import stream_texts
 from palate.stores.runs import Run
 from palate.text.spans import document_trees
 from palate.training.optimizer import AdamW
@@ -52,8 +52,7 @@ class Pretrain:
         size = self.architecture
         policy = new_policy(tokenizer, size, derive_seed(run.seed, "weights"))
 
-        table = read_texts(file_at(self.data, "corpus.jsonl"))
-        windows, _ = trees_of(run, table, lambda document: document_trees(tokenizer, document, size.max_positions), self.data)
-        trees = [tree for document in windows for tree in document]
+        rows = stream_texts(file_at(self.data, "corpus.jsonl"))
+        trees = trees_of(run, rows, lambda document: document_trees(tokenizer, document, size.max_positions), self.data)
         epochs = epochs_of(run, len(trees), self.documents_per_step, self.epochs)
         imitate(run, policy, trees, epochs, self.optimizer, self.objective, self.tokens_per_microbatch)

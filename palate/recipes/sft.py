@@ -9,7 +9,7 @@ from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.recipes.config import Amount, Count, Input, ModelInput
 from palate.recipes.imitation import epochs_of, imitate
 from palate.recipes.places import NO_LIMIT, file_at, model_at, trees_of
-from palate.stores.formats import read_demonstrations
+from palate.stores.formats import stream_demonstrations
 from palate.stores.runs import Run
 from palate.text.spans import demonstration_tree
 from palate.training.optimizer import AdamW
@@ -48,7 +48,7 @@ class SFT:
         """Trains the model and saves it as `model/`."""
         policy = load_policy(model_at(self.model))
         limit = self.max_tokens or policy.max_tokens or NO_LIMIT
-        table = read_demonstrations(file_at(self.data, "demonstrations.jsonl"), limit=self.limit)
-        trees, _ = trees_of(run, table, lambda row: demonstration_tree(policy.tokenizer, row, limit), self.data)
+        rows = stream_demonstrations(file_at(self.data, "demonstrations.jsonl"), limit=self.limit)
+        trees = trees_of(run, rows, lambda row: (demonstration_tree(policy.tokenizer, row, limit),), self.data)
         epochs = epochs_of(run, len(trees), self.demonstrations_per_step, self.epochs)
         imitate(run, policy, trees, epochs, self.optimizer, self.objective, self.tokens_per_microbatch)

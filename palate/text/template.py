@@ -76,9 +76,12 @@ def render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, ge
 
     Raises:
         Unusable: the template refuses the conversation.
+        ModelError: an assistant turn is to be opened and the template cannot.
     """
     if is_plain_text(conversation):
         return _opened(tokenizer, _encode(tokenizer, "".join(message.text for message in _unterminated(tokenizer, conversation))))
+    if generation_prompt:
+        _require_generation_prompt(tokenizer, _template(tokenizer))
     ids = _apply(_template(tokenizer), tokenizer, _unterminated(tokenizer, conversation), generation_prompt=generation_prompt)
     return _opened(tokenizer, ids) if tokenizer.chat_template is None else _single_bos(tokenizer, ids)
 
@@ -105,7 +108,10 @@ def eos_id(tokenizer: PreTrainedTokenizerBase) -> int:
         ModelError: it has none, so no completion could end.
     """
     if tokenizer.eos_token_id is None:
-        raise ModelError("the tokenizer has no EOS token, so no completion could end. Set `eos_token` in its tokenizer_config.json.")
+        raise ModelError(
+            f"the tokenizer {tokenizer.name_or_path} has no EOS token, so no completion could end. "
+            "Set `eos_token` in its tokenizer_config.json"
+        )
     return cast("int", tokenizer.eos_token_id)
 
 
@@ -154,6 +160,35 @@ def _apply(template: str, tokenizer: PreTrainedTokenizerBase, conversation: Conv
     except TemplateError as error:
         raise Unusable(f"the chat template refuses the conversation: {error}") from error
     return tuple(cast("list[int]", ids))
+
+
+@lru_cache(maxsize=16)
+def _require_generation_prompt(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
+    """Nothing, when the template can open an assistant turn, or writes nothing before one (Llama 2: `[/INST]` closes the user's).
+
+    Raises:
+        ModelError: it opens assistant turns with a header and has no generation prompt that writes it.
+    """
+    said = "What is said."
+    asked = [{"role": "user", "content": "a"}]
+
+    def written(turns: list[dict[str, str]], *, opened: bool) -> str:
+        return cast("str", tokenizer.apply_chat_template(turns, chat_template=template, add_generation_prompt=opened, tokenize=False))
+
+    try:
+        bare, opened = written(asked, opened=False), written(asked, opened=True)
+        answered = written([*asked, {"role": "assistant", "content": said}], opened=False)
+    except TemplateError:
+        return  # rows say what the template refuses
+    if bare != opened or not answered.startswith(bare):
+        return
+    header = answered[len(bare) :].partition(said)[0]
+    if header.strip():
+        remedy = f"{{% if add_generation_prompt %}}{header.encode('unicode_escape').decode()}{{% endif %}}"
+        raise ModelError(
+            f"the chat template of {tokenizer.name_or_path} has no generation prompt: it opens answers with {header!r}, which would be "
+            f"left to every completion to write. End the template with {remedy}, or use the chat model's own tokenizer"
+        )
 
 
 def _unterminated(tokenizer: PreTrainedTokenizerBase, conversation: Conversation) -> Conversation:

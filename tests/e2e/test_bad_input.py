@@ -123,6 +123,92 @@ def test_rows_of_which_none_can_be_used(fails) -> None:  # type: ignore[no-untyp
     fails("sft --model policy --data null.jsonl", DATA, "null.jsonl")
 
 
+ASK = [{"role": "user", "content": "how do i cook the rice ?"}]
+OTHER = [{"role": "user", "content": "how do i cook the beans ?"}]
+YES, NO = [{"role": "assistant", "content": "boil the rice ."}], [{"role": "assistant", "content": "no ."}]
+
+
+@pytest.mark.parametrize("stage", ["direct", "reward"])
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"prompt": ASK, "chosen": YES, "rejected": YES}, "the two sides are equal"),
+        ({"prompt": ASK, "chosen": YES, "rejected": []}, "empty `rejected`"),
+        ({"chosen": ASK + YES, "rejected": OTHER + NO}, "the sides differ in more than the last assistant turn"),
+        ({"prompt": ASK, "chosen": ASK + YES, "rejected": OTHER + NO}, "a side is not one assistant turn"),
+        ({"prompt": ASK, "response": "boil the rice .", "helpfulness": 4}, "no other rated completion of this prompt"),
+    ],
+    ids=str,
+)
+def test_pairs_that_are_none(stage: str, row: dict[str, object], told: str, fails) -> None:  # type: ignore[no-untyped-def]
+    row = {name: value[0]["content"] if name == "prompt" and "response" in row else value for name, value in row.items()}  # type: ignore[index]
+    lines("pairs.jsonl", [row])
+    fails(f"{stage} --model policy --preferences pairs.jsonl", DATA, "pairs.jsonl:1, says: ", told)
+
+
+@pytest.mark.parametrize("command", ["sft --data", "pretrain --tokenizer policy --data", "inspect --model policy"])
+def test_the_first_row_that_cannot_be_used_and_its_reason_are_named(command: str, fails) -> None:  # type: ignore[no-untyped-def]
+    lines("rows.jsonl", [{"text": " "}, {"text": ""}])
+    words = f"{command} rows.jsonl" + (" --model policy" if command.startswith("sft") else "")
+    fails(words, DATA, "none of its 2 rows can be used", "rows.jsonl:1, says: empty `text`")
+
+
+@pytest.mark.parametrize("stage", ["direct", "reward --held_out_share 0.5"])
+def test_pairs_that_are_all_too_long(stage: str, fails) -> None:  # type: ignore[no-untyped-def]
+    lines("long.jsonl", [{"prompt": ask, "chosen": YES, "rejected": NO} for ask in (ASK, OTHER)])
+    told = ("x too long; the first of them, long.jsonl:", "says: too long: ", "tokens, 5 allowed", "a higher max_tokens")
+    fails(f"{stage} --model policy --preferences long.jsonl --max_tokens 5", DATA, *told)
+
+
+def test_rows_that_are_all_cut_away(fails) -> None:  # type: ignore[no-untyped-def]
+    lines("long.jsonl", [{"prompt": ASK, "completion": YES}] * 3)
+    told = ("3 x too long", "long.jsonl:1, says: too long: ", "tokens, 5 allowed", "max_tokens")
+    fails("sft --model policy --data long.jsonl --max_tokens 5", DATA, *told)
+    fails("inspect long.jsonl --model policy --max_tokens 5", DATA, *told[:3])
+
+
+READING = ["sft --model policy --data world", "sample --model policy --prompts world", "inspect data.jsonl --model policy"]
+
+
+def settings_of_tokenizer(**changes: object) -> None:
+    path = Path("policy/tokenizer_config.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    "words", ["sft --model policy --data world", "sample --model policy --prompts world", "inspect data.jsonl --model policy"]
+)
+def test_a_tokenizer_without_an_end(words: str, fails) -> None:  # type: ignore[no-untyped-def]
+    lines("data.jsonl", [{"prompt": ASK, "completion": YES}])
+    settings_of_tokenizer(eos_token=None)
+    fails(words, DATA, "the tokenizer policy has no EOS token", "Set `eos_token`")
+
+
+@pytest.mark.parametrize(
+    "words", ["sft --model policy --data world", "sample --model policy --prompts world", "inspect data.jsonl --model policy"]
+)
+def test_a_chat_template_that_cannot_open_an_answer(words: str, fails) -> None:  # type: ignore[no-untyped-def]
+    lines("data.jsonl", [{"prompt": ASK, "completion": YES}])
+    Path("policy/chat_template.jinja").write_text("{% for m in messages %}{{ '<' + m.role + '> ' + m.content + eos_token }}{% endfor %}")
+    fails(
+        words,
+        DATA,
+        "the chat template of policy has no generation prompt",
+        "'<assistant> '",
+        "{% if add_generation_prompt %}<assistant> {% endif %}",
+    )
+
+
+def test_a_vocabulary_smaller_than_the_ids(fails) -> None:  # type: ignore[no-untyped-def]
+    path = Path("policy/tokenizer.json")
+    tokenizer = json.loads(path.read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["quince"] = max(vocabulary.values()) + 1
+    path.write_text(json.dumps(tokenizer))
+    for words in ("sft --model policy --data world", "sample --model policy --prompts world"):
+        fails(words, DATA, f"the tokenizer has {len(vocabulary)} ids", f"only {len(vocabulary) - 1} rows", "Use the model's own tokenizer")
+
+
 def test_prompts_longer_than_the_model_takes(fails) -> None:  # type: ignore[no-untyped-def]
     lines("long.jsonl", [{"prompt": [{"role": "user", "content": "rice " * 90}]}] * 3)
     told = ("longer than 48 tokens", "the model takes 96", "Lower sampling.max_tokens")

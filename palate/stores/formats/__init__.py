@@ -1,10 +1,22 @@
 """Outside dataset shapes, one a file, and the readers that tell them apart. See docs/data.md."""
 
-from palate.stores.formats.read import SHAPES, read_demonstrations, read_preferences, read_prompts, read_texts
+from palate.stores.formats.content import MEAN
+from palate.stores.formats.read import (
+    read_demonstrations,
+    read_preferences,
+    read_prompts,
+    read_texts,
+    read_thumbs,
+    shape_at,
+    stream_demonstrations,
+    stream_texts,
+)
+from palate.stores.formats.stream import SHAPES
 from palate.stores.formats.table import DropCount, Dropped, Table, count_dropped, dropped_summary
-from palate.stores.formats.write import demonstration_row, preference_row, prompt_row
+from palate.stores.formats.write import demonstration_row, preference_row, prompt_row, thumb_row
 
 __all__ = [
+    "MEAN",
     "SHAPES",
     "DropCount",
     "Dropped",
@@ -18,4 +30,9 @@ __all__ = [
     "read_preferences",
     "read_prompts",
     "read_texts",
+    "read_thumbs",
+    "shape_at",
+    "stream_demonstrations",
+    "stream_texts",
+    "thumb_row",
 ]

@@ -85,6 +85,8 @@ def _message(entry: object, where: str) -> Message:
     fields = cast("dict[object, object]", entry)
     role = fields.get("role", fields.get("from"))
     content = fields.get("content", fields.get("value"))
+    if fields.get("tool_calls"):
+        raise Unfit(f"a turn that calls tools: {where}")  # a turn is text here; to leave the calls out would change what is learned
     if not isinstance(role, str) or role.lower() not in ROLES:
         raise Unfit(f"unknown role: {where} has {role!r}, read are {', '.join(ROLES)}")
     content = "".join(_part(part, where) for part in content) if isinstance(content, list | tuple) else content

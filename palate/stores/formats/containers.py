@@ -21,7 +21,8 @@ READ = (
     "or a Hugging Face dataset (a directory, or owner/name)"
 )
 _METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"}
-_NUMBERS = ("probability", "margin", "weight")
+_NUMBERS = ("probability", "margin", "weight", "helpfulness", "correctness", "coherence", "complexity", "verbosity")
+_TRUTHS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +146,14 @@ def _csv(file: Path, name: str) -> Iterator[Found]:
 
 
 def _cell(column: str, cell: str | None) -> object:
-    """A cell's value: CSV knows only text, so numbers and lists of messages (as JSON) are told by column and first characters."""
+    """A cell's value: CSV knows only text, so numbers, labels and lists of messages (as JSON) are told by column and first characters."""
     if not cell:
         return None
     try:
         if column in _NUMBERS:
             return float(cell)
+        if column == "label" and cell.lower() in _TRUTHS:
+            return _TRUTHS[cell.lower()]
         return parse_json(cell) if cell.startswith("[{") else cell
     except ValueError:
         return cell

@@ -44,7 +44,43 @@ class Pair:
     rejected: str
 
 
-Content = Document | Question | Dialogue | Pair
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A prompt with one completion that is wanted, or not."""
+
+    prompt: Conversation
+    completion: str
+    desirable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A completion and its ratings by axis, higher is better; `MEAN` is the axis taken when none is named."""
+
+    text: str
+    ratings: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A prompt with rated completions; `is_scaled`: a difference of ratings says how much better (of ranks it does not)."""
+
+    prompt: Conversation
+    answers: tuple[Answer, ...]
+    is_scaled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """Rated completions, of one prompt or (a tree of messages) of several."""
+
+    groups: tuple[Answers, ...]
+
+
+MEAN = "mean"
+"""The axis that stands for all that say how good a completion is; each shape says which those are."""
+
+Content = Document | Question | Dialogue | Pair | Verdict | Rated
 
 
 class Unfit(Exception):  # noqa: N818 - says what the row is

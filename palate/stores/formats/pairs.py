@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from palate.core import Conversation, Message
-from palate.stores.formats.cells import column, conversation, filled, shared_length, text
+from palate.stores.formats.cells import column, conversation, filled, number, shared_length, text
 from palate.stores.formats.content import Columns, Pair, Unfit
 from palate.stores.formats.prompts import prompt_of
 
-PAIR_COLUMNS = frozenset({"prompt", "chosen", "rejected", "probability", "margin", "weight", "dimension", "judgments"})
+SCORE_COLUMNS = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen-rating", "rejected-rating"))
+"""How binarized UltraFeedback and its kin call the ratings of both sides."""
+
+PAIR_COLUMNS = frozenset({"prompt", "chosen", "rejected", "probability", "margin", "weight", "dimension", "judgments"}) | frozenset(
+    name for names in SCORE_COLUMNS for name in names
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,23 @@ class PairShape:
         if isinstance(chosen, str):
             return _of_strings(row, text(chosen, "chosen"), text(rejected, "rejected"))
         return _of_messages(row, conversation(chosen, "chosen"), conversation(rejected, "rejected"))
+
+
+def margin_of(row: Columns) -> float:
+    """How much better the chosen side is: `margin`, else the difference of both ratings, else 0 (unknown).
+
+    Raises:
+        Unfit: a number is none, or the ratings do not say that the chosen side is the better one.
+    """
+    rated = next((names for names in SCORE_COLUMNS if set(names) <= row.keys()), None)
+    if rated is None or "margin" in row:
+        return number(row, "margin", 0.0)
+    chosen, rejected = (number(row, name, 0.0) for name in rated)
+    if chosen == rejected:
+        raise Unfit(f"both sides are rated alike: {chosen:g}")
+    if chosen < rejected:
+        raise Unfit(f"the chosen side is rated lower: {chosen:g}, the rejected one {rejected:g}")
+    return chosen - rejected
 
 
 def checked_pair(prompt: Conversation, chosen: str, rejected: str) -> Pair:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -32,6 +32,17 @@ class Table(Generic[T]):
 
     rows: list[T]
     dropped: list[Dropped]
+
+
+def table_of(stream: Iterable[T | Dropped]) -> Table[T]:
+    """All that a stream gives."""
+    table: Table[T] = Table([], [])
+    for one in stream:
+        if isinstance(one, Dropped):
+            table.dropped.append(one)
+        else:
+            table.rows.append(one)
+    return table
 
 
 @dataclass(frozen=True, slots=True)

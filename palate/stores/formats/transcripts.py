@@ -1,4 +1,4 @@
-r"""Transcripts as in Anthropic's HH data, `"\n\nHuman: ...\n\nAssistant: ..."`, as conversations."""
+r"""Transcripts as conversations: `"\n\nHuman: ...\n\nAssistant: ..."` (Anthropic's HH), `"Human: ...\nAssistant: ...\n"` (OASST pairs)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from palate.core import Conversation, Message, Role
 from palate.stores.formats.content import Unfit
 
 _TURN = re.compile(r"\n\n(Human|Assistant|System):")
+_CLOSE_TURN = re.compile(r"(?:^|\n)(Human|Assistant|System): ?")
 _ROLES: Mapping[str, Role] = {"Human": "user", "Assistant": "assistant", "System": "system"}
 
 
 def is_transcript(value: object) -> bool:
-    """Whether the value is a string that begins as HH transcripts do."""
-    return isinstance(value, str) and value.startswith("\n\nHuman:")
+    """Whether the value is a string that begins as transcripts do."""
+    return isinstance(value, str) and value.startswith(("\n\nHuman:", "Human: "))
 
 
 def prompt_of_transcript(transcript: str) -> Conversation:
@@ -35,7 +36,7 @@ def transcript_turns(transcript: str) -> Conversation:
     Raises:
         Unfit: the text does not begin as a transcript does.
     """
-    pieces = _TURN.split(transcript)
+    pieces = (_TURN if transcript.startswith("\n\n") else _CLOSE_TURN).split(transcript)
     turns: list[Message] = []
     for name, said in zip(pieces[1::2], pieces[2::2], strict=True):
         role = _ROLES[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from palate.core import Conversation, DataError, Demonstration, Message, Preference, Prompt
+from palate.core import Conversation, DataError, Demonstration, Message, Preference, Prompt, Thumb
 from palate.stores.formats.chats import answering_turns
 
 Row = dict[str, object]
@@ -60,8 +60,22 @@ def preference_row(preference: Preference) -> Row:
     }
 
 
+def thumb_row(thumb: Thumb) -> Row:
+    """`id`, `prompt`, `completion`, `label`, `weight`, and the prompt's fields as columns. Of the completion only the text is kept."""
+    is_plain = thumb.prompt.conversation[0].role == "text"
+    text = thumb.completion.text
+    return {
+        "id": thumb.id,
+        "prompt": _prompt(thumb.prompt.conversation),
+        "completion": text if is_plain else _messages((Message("assistant", text),)),
+        "label": thumb.desirable,
+        "weight": thumb.weight,
+        **_fields(thumb.prompt.fields),
+    }
+
+
 _TAKEN = frozenset({"id", "prompt", "completion", "chosen", "rejected", "messages", "conversations", "text", "learned"}) | frozenset(
-    {"probability", "margin", "weight", "dimension", "judgments"}
+    {"probability", "margin", "weight", "dimension", "judgments", "label"}
 )
 
 

@@ -141,7 +141,7 @@ def test_a_directory_with_nothing_to_read_or_with_two_kinds_is_refused(tmp_path:
         ("a.csv", b"", "holds no row"),
         ("a.jsonl", b'[{"prompt": "a"}]', "A list of rows belongs in a file that ends in .json"),
         ("a.jsonl", b"\xff\xfe{\x00", "1 x not UTF-8"),
-        ("a.jsonl", b'{"prompt": "a"', r"1 x not JSON \(a\.jsonl:1\); the first says: not JSON: Expecting ',' delimiter"),
+        ("a.jsonl", b'{"prompt": "a"', r"1 x not JSON \(a\.jsonl:1\); the first, .*a\.jsonl:1, says: not JSON: Expecting ',' delimiter"),
         ("a.jsonl.gz", b"hello", "cannot be read"),
         ("a.json.gz", b"hello", "cannot be read"),
         ("a.parquet", b"hello", "not a readable Parquet file"),

@@ -14,12 +14,22 @@ from palate.stores.jsonl import parse_object
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 SECTIONS = re.findall(r"### ([^\n]+)\n(.*?)(?=\n##)", PAGE, re.DOTALL)
+TOGETHER = ("Ratings (HelpSteer)", "Thumbs")
+"""Sections whose example rows say something only together."""
 EXAMPLES = [
-    (title, line) for title, body in SECTIONS for block in re.findall(r"```jsonl\n(.*?)```", body, re.DOTALL) for line in block.splitlines()
+    (title, rows)
+    for title, body in SECTIONS
+    for block in re.findall(r"```jsonl\n(.*?)```", body, re.DOTALL)
+    for rows in ([tuple(block.splitlines())] if title in TOGETHER else [(line,) for line in block.splitlines()])
 ]
+RATED = ("read_preferences", "read_demonstrations", "read_prompts")
 READERS = {
-    "Transcripts (HH)": ("read_preferences", "read_demonstrations", "read_prompts"),
-    "Preferences": ("read_preferences", "read_demonstrations", "read_prompts"),
+    "Transcripts (HH)": RATED,
+    "Preferences": RATED,
+    "Thumbs": ("read_thumbs", "read_demonstrations", "read_prompts"),
+    "Ratings (HelpSteer)": RATED,
+    "Feedback (UltraFeedback)": RATED,
+    "Message trees (OASST)": RATED,
     "Prompt and completion": ("read_demonstrations", "read_prompts"),
     "Messages": ("read_demonstrations", "read_prompts"),
     "Prompts": ("read_prompts",),
@@ -27,13 +37,14 @@ READERS = {
 }
 
 
-@pytest.mark.parametrize(("title", "line"), EXAMPLES)
-def test_every_example_row_is_read_by_the_readers_named_and_by_no_other(tmp_path: Path, title: str, line: str) -> None:
-    parse_object(line)
-    (tmp_path / "a.jsonl").write_text(line, encoding="utf-8")
-    for reader in (formats.read_texts, formats.read_demonstrations, formats.read_prompts, formats.read_preferences):
+@pytest.mark.parametrize(("title", "block"), EXAMPLES)
+def test_every_example_is_read_by_the_readers_named_and_by_no_other(tmp_path: Path, title: str, block: tuple[str, ...]) -> None:
+    for line in block:
+        parse_object(line)
+    (tmp_path / "a.jsonl").write_text("\n".join(block), encoding="utf-8")
+    for reader in (formats.read_texts, formats.read_demonstrations, formats.read_prompts, formats.read_preferences, formats.read_thumbs):
         if reader.__name__ in READERS[title]:
-            assert len(reader(tmp_path / "a.jsonl").rows) == 1
+            assert reader(tmp_path / "a.jsonl").rows
         else:
             with pytest.raises(DataError):
                 reader(tmp_path / "a.jsonl")
@@ -46,11 +57,8 @@ def test_every_shape_has_an_example() -> None:
 
 def test_every_reason_to_drop_a_row_is_on_the_page() -> None:
     sources = [*(ROOT / "palate" / "stores").rglob("*.py"), ROOT / "palate" / "text" / "spans.py", ROOT / "palate" / "text" / "template.py"]
-    raised = [
-        reason
-        for file in sources
-        for reason in re.findall(r'(?:Unfit|Unusable)\(\s*f?"((?:\{[^}]*\}|[^":])+)', file.read_text(encoding="utf-8"))
-    ]
+    pattern = re.compile(r'(?:Unfit|Unusable|Dropped)\(\s*(?:[\w\[\].]+, )?f?"((?:\{[^}]*\}|[^":])+)')
+    raised = [reason for file in sources for reason in pattern.findall(file.read_text(encoding="utf-8"))]
     assert len(raised) > 40
     missing = [reason for reason in raised if not re.search(re.sub(r"\\\{.*?\\\}", ".+?", re.escape(reason)), PAGE)]
     assert not missing

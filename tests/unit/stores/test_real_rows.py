@@ -25,3 +25,11 @@ def test_real_transcripts_are_pairs_that_differ_in_the_last_turn() -> None:
 def test_real_pairs_of_a_json_list() -> None:
     table = read_preferences(shared_data("oasst1-val-pairs/oasst_en_val_pairs.json"))
     assert (len(table.rows), dropped_summary(table)) == (1021, "1 x the two sides are equal (oasst_en_val_pairs.json:49)")
+
+
+def test_the_prompts_of_those_pairs_are_turns_that_end_with_the_persons() -> None:
+    table = read_preferences(shared_data("oasst1-val-pairs/oasst_en_val_pairs.json"))
+    assert {turn.role for row in table.rows for turn in row.prompt.conversation} == {"user", "assistant"}
+    for row in table.rows:
+        roles = [turn.role for turn in row.prompt.conversation]
+        assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]

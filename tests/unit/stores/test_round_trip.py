@@ -14,7 +14,7 @@ USER, ANSWER = Message("user", "soup?"), Message("assistant", "leeks")
 
 few = settings(max_examples=40, deadline=None)  # each example waits for the disk
 plain = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(
-    lambda text: bool(text.strip()) and not text.startswith("\n\nHuman:")
+    lambda text: bool(text.strip()) and not text.startswith(("\n\nHuman:", "Human: "))
 )
 context = st.lists(st.builds(Message, st.sampled_from(["user", "tool"]), plain), min_size=1, max_size=2).map(tuple)
 chat = st.tuples(

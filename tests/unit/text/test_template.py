@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-from palate.core import Message, ModelError
-from palate.text.spans import Unusable, completion_ids, prompt_ids
+from palate.core import Demonstration, Message, ModelError
+from palate.text.spans import Unusable, completion_ids, demonstration_tree, prompt_ids
 from palate.text.template import end_ids, is_plain_text, opening_ids, render
 from tests.unit.text.conftest import CHATML, GLM, LLAMA, bpe, words
 
@@ -86,6 +86,20 @@ def test_a_tokenizer_without_eos_is_refused_with_the_remedy() -> None:
     tokenizer.eos_token = None
     with pytest.raises(ModelError, match="tokenizer_config.json"):
         completion_ids(tokenizer, ASK, "yes")
+
+
+@pytest.mark.parametrize("template", [CHATML.partition("{% if add")[0], GLM.partition("{% if add")[0]])
+def test_a_template_that_cannot_open_an_answer_is_refused_with_the_remedy(template: str) -> None:
+    tokenizer = bpe(chat_template=template)
+    with pytest.raises(ModelError, match=r"no generation prompt: it opens answers with '<\|(im_start\|>)?assistant.*add_generation_prompt"):
+        prompt_ids(tokenizer, ASK)
+    with pytest.raises(ModelError, match="no generation prompt"):
+        demonstration_tree(tokenizer, Demonstration((*ASK, Message("assistant", "yes")), (1,)), 100)
+    assert prompt_ids(tokenizer, (Message("text", "is it hot"),))
+
+
+def test_a_template_that_writes_nothing_before_an_answer_needs_no_generation_prompt() -> None:
+    assert prompt_ids(bpe(chat_template=LLAMA), ASK)
 
 
 def test_without_a_template_chat_roles_are_written_as_hh_transcripts() -> None:

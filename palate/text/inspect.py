@@ -1,0 +1,245 @@
+"""What a model would see of a data set: tokens by what they are for, and statistics of rows and pairs.
+
+Pure: rows come in as `Example`s, statistics come out. Nothing is read or printed here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from palate.core import Conversation
+from palate.text.pack import Branch
+from palate.text.template import Ids, marker_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Part = Literal["prompt", "learned", "masked"]
+"""What a token is for: to be read, to be learned, or (between learned turns) read though it follows learned ones."""
+
+SHOWN = 3
+"""How many repeated rows are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Neighbouring tokens of one part, as text; a special token is a piece of its own."""
+
+    text: str
+    part: Part
+    is_special: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A row as text and as tokens: a prompt (the trunk) and its completions (the branches; a prompt alone has none).
+
+    `probability` and `desirable` are what the row says about its completions, None where it says nothing.
+    """
+
+    source: str
+    prompt: Conversation
+    completions: tuple[str, ...]
+    trunk: Ids
+    branches: tuple[Branch, ...]
+    probability: float | None = None
+    desirable: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Lengths in tokens; quantiles are lengths that occur (the lower neighbour)."""
+
+    least: int
+    quarter: int
+    median: int
+    three_quarters: int
+    p95: int
+    most: int
+    mean: float
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Rows that say what an earlier row said: how many, and the first few as (row, the earlier one)."""
+
+    count: int
+    examples: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PairStatistics:
+    """Of pairs: shares are of the pairs in which one side is longer; None where there is none.
+
+    `even`: probability 0.5; `same_length_*`: neither side is longer; `same_tokens`: the sides are one to the model.
+    """
+
+    count: int
+    longer_wins_tokens: float | None
+    longer_wins_characters: float | None
+    same_length_tokens: int
+    same_length_characters: int
+    even: int
+    same_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a data set is made of. `rows` are those a stage would use; `dropped` counts the others by reason."""
+
+    rows: int
+    dropped: Mapping[str, int]
+    prompt_tokens: Lengths | None
+    completion_tokens: Lengths | None
+    tokens: int
+    learned_tokens: int
+    repeated_rows: Repeats
+    repeated_prompts: Repeats
+    pairs: PairStatistics | None
+    desirable_share: float | None
+    unusable_sides_share: float
+    """Share of all rows that were dropped for a side that is empty, or two that are equal."""
+
+
+@dataclass
+class _Seen:
+    """Who said something first; contents are kept as digests."""
+
+    first: dict[bytes, str] = field(default_factory=dict)
+    count: int = 0
+    examples: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, content: object, source: str) -> None:
+        key = hashlib.blake2b(repr(content).encode("utf-8", "surrogatepass"), digest_size=12).digest()
+        if self.first.setdefault(key, source) != source:
+            self.count += 1
+            if len(self.examples) < SHOWN:
+                self.examples.append((source, self.first[key]))
+
+    def repeats(self) -> Repeats:
+        return Repeats(self.count, tuple(self.examples))
+
+
+SIDES = ("empty completion", "the two sides are equal", "both sides are the same tokens")
+"""Reasons that speak of a pair's sides."""
+
+
+@dataclass
+class Survey:
+    """Gathers statistics row by row; of a row it keeps lengths and digests."""
+
+    dropped: Counter[str] = field(default_factory=Counter)
+    rows: int = 0
+    learned: int = 0
+    desirable: int = 0
+    judged: int = 0
+    even: int = 0
+    same_tokens: int = 0
+    _prompts: _Seen = field(default_factory=_Seen)
+    _rows: _Seen = field(default_factory=_Seen)
+    _trunks: array[int] = field(default_factory=lambda: array("q"))
+    _branches: array[int] = field(default_factory=lambda: array("q"))
+    _token_gaps: array[int] = field(default_factory=lambda: array("q"))
+    _character_gaps: array[int] = field(default_factory=lambda: array("q"))
+
+    def drop(self, kind: str) -> None:
+        """A row that cannot be used, for this kind of reason."""
+        self.dropped[kind] += 1
+
+    def add(self, example: Example) -> None:
+        """A row that can."""
+        self.rows += 1
+        self._prompts.add(example.prompt, example.source)
+        self._rows.add((example.prompt, example.completions, example.desirable), example.source)
+        self._trunks.append(len(example.trunk))
+        self._branches.extend(len(branch.ids) for branch in example.branches)
+        self.learned += sum(sum(branch.learned) for branch in example.branches)
+        if example.desirable is not None:
+            self.judged += 1
+            self.desirable += example.desirable
+        if len(example.branches) == 2:
+            (chosen, rejected), texts = example.branches, example.completions
+            self._token_gaps.append(len(chosen.ids) - len(rejected.ids))
+            self._character_gaps.append(len(texts[0]) - len(texts[1]))
+            self.even += example.probability == 0.5
+            self.same_tokens += chosen.ids == rejected.ids
+
+    def statistics(self) -> Statistics:
+        """Of all rows so far."""
+        everything = self.rows + sum(self.dropped.values())
+        sides = sum(self.dropped[reason] for reason in SIDES)
+        return Statistics(
+            rows=self.rows,
+            dropped=dict(self.dropped.most_common()),
+            prompt_tokens=lengths_of(self._trunks),
+            completion_tokens=lengths_of(self._branches),
+            tokens=sum(self._trunks) + sum(self._branches),
+            learned_tokens=self.learned,
+            repeated_rows=self._rows.repeats(),
+            repeated_prompts=self._prompts.repeats(),
+            pairs=self._pairs() if self._token_gaps else None,
+            desirable_share=self.desirable / self.judged if self.judged else None,
+            unusable_sides_share=sides / everything if everything else 0.0,
+        )
+
+    def shared_prompts(self, other: Survey) -> Repeats:
+        """Prompts that stand in both, as (row here, row there)."""
+        return _shared(self._prompts.first, other._prompts.first)
+
+    def shared_rows(self, other: Survey) -> Repeats:
+        """Whole rows that stand in both, as (row here, row there)."""
+        return _shared(self._rows.first, other._rows.first)
+
+    def _pairs(self) -> PairStatistics:
+        tokens, characters = np.asarray(self._token_gaps), np.asarray(self._character_gaps)
+        return PairStatistics(
+            count=len(tokens),
+            longer_wins_tokens=_longer_wins(tokens),
+            longer_wins_characters=_longer_wins(characters),
+            same_length_tokens=int((tokens == 0).sum()),
+            same_length_characters=int((characters == 0).sum()),
+            even=self.even,
+            same_tokens=self.same_tokens,
+        )
+
+
+def lengths_of(lengths: Sequence[int]) -> Lengths | None:
+    """Quantiles and mean; None without any length."""
+    if not lengths:
+        return None
+    values = np.asarray(lengths)
+    least, quarter, median, three_quarters, p95, most = np.quantile(values, (0, 0.25, 0.5, 0.75, 0.95, 1), method="lower").tolist()
+    return Lengths(least, quarter, median, three_quarters, p95, most, float(values.mean()))
+
+
+def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], parts: Iterable[Part]) -> tuple[Piece, ...]:
+    """The tokens as text, neighbours of one part together; each special token alone."""
+    markers = marker_ids(tokenizer) | {tokenizer.unk_token_id, tokenizer.bos_token_id}
+    # A special token's key is its place, which no neighbour shares.
+    keyed = [((part, k if token in markers else -1), token) for k, (token, part) in enumerate(zip(ids, parts, strict=True))]
+    grouped = groupby(keyed, key=lambda item: item[0])
+    return tuple(
+        Piece(str(tokenizer.decode([token for _, token in group])), part, is_special=place >= 0) for (part, place), group in grouped
+    )
+
+
+def branch_parts(branch: Branch) -> list[Part]:
+    """What each token of a branch is for."""
+    return ["learned" if is_learned else "masked" for is_learned in branch.learned]
+
+
+def _shared(here: Mapping[bytes, str], there: Mapping[bytes, str]) -> Repeats:
+    both = [(source, there[key]) for key, source in here.items() if key in there]
+    return Repeats(len(both), tuple(both[:SHOWN]))
+
+
+def _longer_wins(gaps: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float | None:
+    return float((gaps > 0).sum() / (gaps != 0).sum()) if (gaps != 0).any() else None

@@ -1,0 +1,93 @@
+"""Token trees on disk: written once, one after another, and read back one at a time, so that no data set has to fit in memory.
+
+`trees.bin` holds a record of int32 for each tree: how many branches, tokens of the trunk, tokens of each branch, then all ids
+in that order; a learned token is stored as its complement `~id`, which is negative. `offsets.npy` says where each record
+begins (8 bytes a tree, the only part that is kept in memory).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from palate.text.pack import Branch, Tree
+
+_BYTES = 4
+
+
+class TreeFile(Sequence[Tree]):
+    """The trees in a directory that `write_trees` wrote, in the order written.
+
+    Attributes:
+        tokens: of all trees together, trunks included.
+        learned: tokens learned from.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        numbers = json.loads((directory / "numbers.json").read_text(encoding="utf-8"))
+        self.tokens, self.learned = int(numbers["tokens"]), int(numbers["learned"])
+        self._offsets = np.load(directory / "offsets.npy")
+        # Read, not mapped: pages of a map count as the process's memory until somebody else needs it.
+        self._file = (directory / "trees.bin").open("rb", buffering=0)
+
+    def __len__(self) -> int:
+        """How many trees."""
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Tree: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Tree]: ...
+
+    def __getitem__(self, index: int | slice) -> Tree | list[Tree]:
+        """One tree, or a list of them."""
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        start, end = map(int, self._offsets[range(len(self))[index] :][:2])
+        self._file.seek(start * _BYTES)
+        values = np.frombuffer(self._file.read((end - start) * _BYTES), np.int32)
+        branches = int(values[0])
+        trunk, *lengths = values[1 : 2 + branches].tolist()
+        tokens = values[2 + branches :]
+        learned = tokens < 0
+        ids, masks = np.where(learned, ~tokens, tokens).tolist(), learned.tolist()
+        cuts = pairwise(np.cumsum([trunk, *lengths]).tolist())
+        return Tree(tuple(ids[:trunk]), tuple(Branch(tuple(ids[a:b]), tuple(masks[a:b])) for a, b in cuts))
+
+
+def write_trees(directory: Path, trees: Iterable[Tree]) -> TreeFile:
+    """The trees, read back from `directory`, which is there only when all of them are written."""
+    fresh = directory.with_name(f"{directory.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    offsets, tokens, learned = array("q", [0]), 0, 0
+    try:
+        with (fresh / "trees.bin").open("wb") as file:
+            for tree in trees:
+                record = _record(tree)
+                file.write(record.tobytes())
+                offsets.append(offsets[-1] + len(record))
+                tokens += tree.tokens
+                learned += sum(sum(branch.learned) for branch in tree.branches)
+        np.save(fresh / "offsets.npy", np.frombuffer(offsets, np.int64))
+        (fresh / "numbers.json").write_text(json.dumps({"tokens": tokens, "learned": learned}), encoding="utf-8")
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    shutil.rmtree(directory, ignore_errors=True)
+    fresh.replace(directory)
+    return TreeFile(directory)
+
+
+def _record(tree: Tree) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    head = (len(tree.branches), len(tree.trunk), *(len(branch.ids) for branch in tree.branches))
+    told = ((~i if is_learned else i) for branch in tree.branches for i, is_learned in zip(branch.ids, branch.learned, strict=True))
+    return np.fromiter(chain(head, tree.trunk, told), np.int32)

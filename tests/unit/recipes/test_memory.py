@@ -1,0 +1,17 @@
+"""A data set does not have to fit in memory: twenty times the rows, the same peak."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.memory import measure
+
+FEW, MANY = 500, 10_000
+SPARE_MB = 8.0
+"""What two runs of one size can differ by; the rows as objects take some 30 MB."""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_rows() -> None:
+    few, many = measure(FEW, steps=5), measure(MANY, steps=5)
+    assert many.peak_mb - few.peak_mb < SPARE_MB + 16 * (MANY - FEW) / 1e6
