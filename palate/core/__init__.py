@@ -22,6 +22,7 @@ from palate.core.nouns import (
     RolloutGroup,
     Sampling,
     StopReason,
+    Thumb,
 )
 from palate.core.protocols import Advance, Gold, Rater, Sampler, Scorer, Tracker
 from palate.core.seeds import derive_seed
@@ -50,6 +51,7 @@ __all__ = [
     "Sampling",
     "Scorer",
     "StopReason",
+    "Thumb",
     "Tracker",
     "TrainingError",
     "derive_seed",

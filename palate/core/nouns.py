@@ -133,6 +133,17 @@ class Preference:
 
 
 @dataclass(frozen=True, slots=True)
+class Thumb:
+    """A conclusion about one completion alone: wanted (`desirable`) or not. `weight` is how much it counts."""
+
+    prompt: Prompt
+    completion: Completion
+    desirable: bool
+    weight: float = 1.0
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutGroup:
     """The completions of one prompt with what they earned; every step of the loop returns a new one.
 
