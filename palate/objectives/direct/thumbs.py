@@ -81,8 +81,7 @@ class KTO:
 
     def baseline(self, mismatched: Tensor) -> Tensor:
         """Z (0-d, nats), from log-ratios (m,) of completions that belong to other prompts. With none it is 0."""
-        log_ratios = mismatched.detach()
-        return per_unit(log_ratios.sum(), torch.tensor(float(len(log_ratios)))).clamp(min=0.0)
+        return per_unit(mismatched.sum(), torch.tensor(float(len(mismatched)))).clamp(min=0.0)
 
     def __call__(self, thumbs: ThumbLogps) -> Sums:
         """Sums over completions; differentiable in the policy's log-probabilities."""
