@@ -311,3 +311,24 @@ def test_packed_lengths_count_the_terminator(judged: list[Judged]) -> None:
     (batch,) = course.batches([4])
     assert [len(branch.ids) for branch in judged[4].tree.branches] == [2, 4]  # "can", end; "has", " ", "so", end
     assert pack([judged[4].tree]).last.numel() == len(batch.trees.last) == 2
+
+
+def test_reference_values_stand_beside_their_judgments_when_prompts_have_several(policy: CausalPolicy, reference: CausalPolicy) -> None:
+    """Three completions in three pairs, two in one: rows of a prompt stay together however the step is cut and ordered."""
+    given = [
+        preference("the cook ", a, b, 0.9) for a, b in (("rice", "beans today"), ("beans today", "no salt so"), ("rice", "no salt so"))
+    ]
+    given += [preference("the guests ", "make rice", "make salt today"), preference("please ", "can we", "what", 0.8)]
+    tokenizer = word_tokenizer()
+    pairs = overall(judged_prompts(given, tokenizer, LIMIT)[0])
+    thumbs = rated_prompts(thumbs_of(given), tokenizer, LIMIT)[0]
+    assert [len(one.pairs) for one in pairs] == [3, 1, 1]
+    assert [len(one.branch) for one in thumbs] == [6, 2, 2]
+    for objective in (LengthDesensitisedDPO(), BCO()):
+        for tokens in (1, 30, 1000):
+            course = course_of(objective, pairs, thumbs, tokens, Fixed(reference))
+            parts = course.parts(policy, [2, 0, 1])
+            with torch.no_grad():
+                for part in parts:
+                    torch.testing.assert_close(part.then, course.now(reference, part), rtol=1e-5, atol=1e-4)
+            assert sum(len(part.then) for part in parts) == sum(course.rows)
