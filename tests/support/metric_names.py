@@ -55,7 +55,7 @@ def tails_in_code() -> dict[str, str]:
 def things_of_objectives() -> dict[str, str]:
     """Name -> place of every key of a `metrics` mapping in palate/objectives."""
     found = {}
-    for path in sorted((PACKAGE / "objectives").glob("*.py")):
+    for path in sorted((PACKAGE / "objectives").rglob("*.py")):
         for node in ast.walk(tree_of(path)):
             is_assigned = isinstance(node, ast.Assign | ast.AnnAssign) and "metrics" in ast.unparse(node).split("=")[0]
             is_passed = isinstance(node, ast.keyword) and node.arg == "metrics"

@@ -13,6 +13,7 @@ from palate.stores.formats.read import (
 )
 from palate.stores.formats.stream import SHAPES
 from palate.stores.formats.table import DropCount, Dropped, Table, count_dropped, dropped_summary
+from palate.stores.formats.thumbs import ThumbShape
 from palate.stores.formats.write import demonstration_row, preference_row, prompt_row, thumb_row
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "DropCount",
     "Dropped",
     "Table",
+    "ThumbShape",
     "count_dropped",
     "demonstration_row",
     "dropped_summary",

@@ -8,7 +8,9 @@ of the gradient.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,11 +18,12 @@ from torch import Tensor
 
 from palate.objectives import (
     DPO,
+    IPO,
     ClippedValue,
-    PairLogps,
     PolicyTokens,
     PPOClip,
     Reinforce,
+    RobustDPO,
     ValueTokens,
     gae,
     k1,
@@ -28,6 +31,8 @@ from palate.objectives import (
     leave_one_out,
     token_rewards,
 )
+from palate.objectives.direct import AlphaDivergence, ForwardKL, JensenShannon
+from tests.support.logps import pair_logps
 
 TOLERANCE = 1e-4
 """On probabilities. What is left comes from stopping early: the rarest word (1 %) is learned slowest. The best policy differs from
@@ -74,17 +79,78 @@ def test_value_of_the_optimum(bandit, matches):
     assert (implicit - implicit.mean()).tolist() == pytest.approx(bandit.expected["dpo_implicit_reward_minus_mean"], abs=1e-7)
 
 
-def test_dpo(bandit):
-    """All pairs in one order, labelled with their Bradley-Terry probability: the same as endlessly many judgments."""
-    first, second = torch.combinations(torch.arange(3)).T
-    probability = (bandit.reward[first] - bandit.reward[second]).sigmoid()
-    theta = bandit.reference.clone().requires_grad_()
-    for _ in range(300):
-        logps = theta.log_softmax(0)
-        inputs = PairLogps(logps[first], logps[second], bandit.reference[first], bandit.reference[second], probability, torch.ones(3))
-        bandit.step(theta, DPO(beta=bandit.beta)(inputs).mean(), lr=10.0)
+FIRST, SECOND = torch.combinations(torch.arange(3)).T
 
-    torch.testing.assert_close(theta.softmax(0).detach(), bandit.best, rtol=0, atol=1e-6)
+
+def trained(bandit: Bandit, objective: object, probability: Tensor, steps: int = 300, lr: float = 10.0, **further: Tensor) -> Tensor:
+    """Probabilities after training on all pairs in one order, labelled `probability`: the same as endlessly many judgments."""
+    theta = bandit.reference.clone().requires_grad_()
+    for _ in range(steps):
+        logps = theta.log_softmax(0)
+        pairs = pair_logps(logps[FIRST], logps[SECOND], bandit.reference[FIRST], bandit.reference[SECOND], probability)
+        bandit.step(theta, objective(replace(pairs, **further)).mean(), lr)  # type: ignore[operator]
+    return theta.softmax(0).detach()
+
+
+def bradley_terry(bandit: Bandit) -> Tensor:
+    return (bandit.reward[FIRST] - bandit.reward[SECOND]).sigmoid()
+
+
+def test_dpo(bandit):
+    torch.testing.assert_close(trained(bandit, DPO(beta=bandit.beta), bradley_terry(bandit)), bandit.best, rtol=0, atol=1e-6)
+
+
+def test_dpo_with_weighted_pairs_ends_at_the_same_place(bandit):
+    """Every pair has its optimum there, so weights (those of WPO too) change the way and not the end."""
+    found = trained(bandit, DPO(beta=bandit.beta), bradley_terry(bandit), steps=600, importance=torch.tensor([0.5, 1.0, 0.7]))
+    torch.testing.assert_close(found, bandit.best, rtol=0, atol=1e-6)
+
+
+def test_robust_dpo_finds_what_clean_labels_say(bandit):
+    flips, clean = 0.2, bradley_terry(bandit)
+    noisy = clean * (1 - flips) + (1 - clean) * flips
+    best = bandit.best
+    torch.testing.assert_close(trained(bandit, RobustDPO(beta=bandit.beta, flip_probability=flips), noisy), best, rtol=0, atol=1e-6)
+    assert float((trained(bandit, DPO(beta=bandit.beta), noisy) - best).abs().max()) > 0.1
+
+
+def inverse_slopes(divergence: object, total: Tensor) -> Tensor:
+    """u with f'(u) = total, up to a constant of `total`; f' without its constant."""
+    match divergence:
+        case ForwardKL():
+            return -1 / total
+        case AlphaDivergence(alpha=alpha):
+            return (-alpha * total) ** (-1 / alpha)
+        case JensenShannon():
+            return 1 / (2 * (-total).exp() - 1)
+    raise AssertionError(divergence)
+
+
+@pytest.mark.parametrize("divergence", [ForwardKL(), AlphaDivergence(alpha=0.5), JensenShannon()])
+def test_dpo_with_other_divergences(bandit, divergence):
+    """`policy = reference u` with `beta f'(u) = reward + c`, where c makes it sum to one: found by bisection."""
+    beta = 2.0
+    limit = {"forward_kl": 0.0, "alpha": 0.0, "jensen_shannon": math.log(2)}[divergence.kind]
+    low, high = -100.0, limit - float(bandit.reward.max()) / beta
+    for _ in range(200):
+        middle = (low + high) / 2
+        total = float((bandit.reference.exp() * inverse_slopes(divergence, bandit.reward / beta + middle)).sum())
+        low, high = (low, middle) if total > 1 else (middle, high)
+    best = bandit.reference.exp() * inverse_slopes(divergence, bandit.reward / beta + low)
+    found = trained(bandit, DPO(beta=beta, divergence=divergence), bradley_terry(bandit), steps=1500, lr=1.0)
+
+    assert float(best.sum()) == pytest.approx(1)
+    torch.testing.assert_close(found, best, rtol=0, atol=1e-5)
+
+
+def test_ipo(bandit):
+    """Targets `(2p - 1) / (2 tau)` of all pairs cannot all be met; least squares gives each word the mean of its own."""
+    tau, probability = 0.4, bradley_terry(bandit)
+    target = torch.zeros(3, 3)
+    target[FIRST, SECOND] = (2 * probability - 1) / (2 * tau)
+    best = (bandit.reference + (target - target.T).mean(1)).softmax(0)
+
+    torch.testing.assert_close(trained(bandit, IPO(tau=tau), probability, lr=0.5), best, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("objective", [PPOClip(), Reinforce()])

@@ -11,7 +11,6 @@ from palate.objectives import (
     BradleyTerry,
     ClippedValue,
     CrossEntropy,
-    PairLogps,
     PairScores,
     PickBest,
     PlackettLuce,
@@ -25,6 +24,7 @@ from palate.objectives import (
     ValueTokens,
 )
 from palate.objectives.reduce import masked
+from tests.support.logps import pair_logps
 
 N = 12
 ROWS = torch.arange(N)
@@ -42,7 +42,7 @@ def _pairs(rows):
 
 def _direct(rows):
     a, b, c, d, probability, weight = (x[rows] for x in _draw(1))
-    return DPO()(PairLogps(a * 10, b * 10, c * 10, d * 10, probability.sigmoid(), weight.abs()))
+    return DPO()(pair_logps(a * 10, b * 10, c * 10, d * 10, probability.sigmoid(), weight.abs()))
 
 
 def _tokens(rows):

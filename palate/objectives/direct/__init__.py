@@ -1,0 +1,52 @@
+"""Direct alignment: learning from judgments without a reward model. One family a file, chosen by `kind`."""
+
+from palate.objectives.direct.anchored import NCA, SPPO, APODown, APOZero, BCOPair
+from palate.objectives.direct.dpo import DPO, AlphaDivergence, ForwardKL, JensenShannon, LengthDesensitisedDPO, ReverseKL, RobustDPO
+from palate.objectives.direct.margins import AOT, EXO, IPO, Hinge
+from palate.objectives.direct.mixture import Mixture, PairPart
+from palate.objectives.direct.pairs import Need, PairLogps, Side, wpo_importance
+from palate.objectives.direct.reference_free import CPO, ORPO, ChosenNLL, SimPO
+from palate.objectives.direct.thumbs import BCO, KTO, ThumbLogps
+
+PairObjective = PairPart | Mixture
+"""Objectives on pairs."""
+
+ThumbObjective = KTO | BCO
+"""Objectives on single completions with a thumb up or down."""
+
+DirectObjective = PairObjective | ThumbObjective
+
+__all__ = [
+    "AOT",
+    "BCO",
+    "CPO",
+    "DPO",
+    "EXO",
+    "IPO",
+    "KTO",
+    "NCA",
+    "ORPO",
+    "SPPO",
+    "APODown",
+    "APOZero",
+    "AlphaDivergence",
+    "BCOPair",
+    "ChosenNLL",
+    "DirectObjective",
+    "ForwardKL",
+    "Hinge",
+    "JensenShannon",
+    "LengthDesensitisedDPO",
+    "Mixture",
+    "Need",
+    "PairLogps",
+    "PairObjective",
+    "PairPart",
+    "ReverseKL",
+    "RobustDPO",
+    "Side",
+    "SimPO",
+    "ThumbLogps",
+    "ThumbObjective",
+    "wpo_importance",
+]

@@ -1,0 +1,163 @@
+"""Objectives of the margin alone: other shapes than the logistic one, and margins compared as distributions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+from torch.nn import functional
+
+from palate.core import ConfigError
+from palate.objectives.direct.dpo import check_beta
+from palate.objectives.direct.pairs import REFERENCE, Need, PairLogps, Side, pair_sums
+from palate.objectives.reduce import Sums
+
+
+@dataclass(frozen=True, kw_only=True)
+class IPO:
+    """Identity preference optimisation, per `sum weight`.
+
+    `(h - 1 / (2 tau))^2`: the margin is led to a finite target instead of pushed for ever. Azar et al. 2023 eq. 17. The paper sums
+    log-probabilities over tokens; TRL takes each side's mean a token, as its authors confirmed. The two differ in what a given tau means.
+
+    Attributes:
+        tau: how strongly the policy is held to the reference; the target is `1 / (2 tau)` nats (or nats a token).
+        reduction: sum or average of a completion's token log-ratios.
+    """
+
+    kind: Literal["ipo"] = "ipo"
+    tau: float = 0.1
+    reduction: Literal["sum", "average"] = "sum"
+    needs: ClassVar[frozenset[Need]] = REFERENCE
+
+    def __post_init__(self) -> None:
+        """Checks the setting."""
+        if not self.tau > 0:
+            raise ConfigError(f"ipo: tau must be > 0, got {self.tau}; 0.1 is usual, 0.01 to 1 the range in use")
+
+    def losses(self, pairs: PairLogps) -> Tensor:
+        """Of each pair (p,), squared nats."""
+        return ((self.reward(pairs.chosen) - self.reward(pairs.rejected)) / self.tau - 1 / (2 * self.tau)).square()
+
+    def reward(self, side: Side) -> Tensor:
+        """`tau log(pi / ref)`, (p,); the target of a margin is 1/2."""
+        return self.tau * (side.log_ratio if self.reduction == "sum" else side.mean_log_ratio)
+
+    def __call__(self, pairs: PairLogps) -> Sums:
+        """Sums over pairs; differentiable in the policy's log-probabilities."""
+        return pair_sums(self, pairs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hinge:
+    """Hinge loss on the margin, per `sum weight`.
+
+    `max(0, 1 - beta h)`: a pair that is apart by `1 / beta` nats is left alone. Liu et al. 2023 (RSO), the normalised form of
+    SLiC-HF (Zhao et al. 2023), which takes log-probabilities without a reference and adds likelihood of a target text.
+
+    Attributes:
+        beta: one over the margin that is enough, in nats.
+    """
+
+    kind: Literal["hinge"] = "hinge"
+    beta: float = 0.1
+    needs: ClassVar[frozenset[Need]] = REFERENCE
+
+    def __post_init__(self) -> None:
+        """Checks the setting."""
+        check_beta(self.kind, self.beta)
+
+    def losses(self, pairs: PairLogps) -> Tensor:
+        """Of each pair (p,)."""
+        return functional.relu(1 - self.beta * pairs.difference)
+
+    def reward(self, side: Side) -> Tensor:
+        """`beta log(pi / ref)`, (p,)."""
+        return self.beta * side.log_ratio
+
+    def __call__(self, pairs: PairLogps) -> Sums:
+        """Sums over pairs; differentiable in the policy's log-probabilities."""
+        return pair_sums(self, pairs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EXO:
+    """Reverse KL from the policy's preference to the smoothed label, per `sum weight`.
+
+    `q log(q / (1 - e)) + (1 - q) log((1 - q) / e)` with `q = sigma(beta h)`. DPO is the forward KL of the same two distributions.
+    Ji et al. 2024 eq. 16, two completions a prompt.
+
+    Attributes:
+        beta: as in dpo.
+        label_smoothing: e above, what the label leaves to the rejected side; above 0, as the loss grows with log(1 / e).
+    """
+
+    kind: Literal["exo"] = "exo"
+    beta: float = 0.1
+    label_smoothing: float = 1e-3
+    needs: ClassVar[frozenset[Need]] = REFERENCE
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        check_beta(self.kind, self.beta)
+        if not 0 < self.label_smoothing < 0.5:
+            raise ConfigError(f"exo: label_smoothing must lie between 0 and 0.5, got {self.label_smoothing}; 0.001 is usual")
+
+    def losses(self, pairs: PairLogps) -> Tensor:
+        """Of each pair (p,), nats."""
+        margin = self.beta * pairs.difference
+        won = margin.sigmoid() * (functional.logsigmoid(margin) - math.log1p(-self.label_smoothing))
+        lost = (-margin).sigmoid() * (functional.logsigmoid(-margin) - math.log(self.label_smoothing))
+        return won + lost
+
+    def reward(self, side: Side) -> Tensor:
+        """`beta log(pi / ref)`, (p,)."""
+        return self.beta * side.log_ratio
+
+    def __call__(self, pairs: PairLogps) -> Sums:
+        """Sums over pairs; differentiable in the policy's log-probabilities."""
+        return pair_sums(self, pairs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AOT:
+    """Alignment by optimal transport, paired form, per `sum weight`.
+
+    The policy's margins `log pi(chosen) - log pi(rejected)` of a step are to dominate the reference's as a distribution: the k-th smallest
+    of the one is compared with the k-th smallest of the other, `-log sigma(beta (m_(k) - m_ref_(k)))`. Melnyk et al. 2024 sec. 3, logistic
+    cost. Sorted over the whole optimizer step, which costs a second forward pass; with one pair a step it is DPO.
+
+    Attributes:
+        beta: as in dpo.
+    """
+
+    kind: Literal["aot"] = "aot"
+    beta: float = 0.1
+    needs: ClassVar[frozenset[Need]] = frozenset({"reference", "baselines"})
+
+    def __post_init__(self) -> None:
+        """Checks the setting."""
+        check_beta(self.kind, self.beta)
+
+    def baselines(self, pairs: PairLogps) -> tuple[Tensor, Tensor]:
+        """For both sides (p,), what turns a pair's own reference margin into the one of its rank; pairs of weight 0 have no rank."""
+        margin = (pairs.chosen.logp - pairs.rejected.logp).detach()
+        reference = (pairs.chosen.reference - pairs.rejected.reference).detach()
+        counts = (pairs.weight > 0).nonzero()[:, 0]
+        ranked = counts[margin[counts].argsort(stable=True)]
+        partner = reference.index_put((ranked,), reference[counts].sort().values)
+        return partner - reference, reference.new_zeros(len(reference))
+
+    def losses(self, pairs: PairLogps) -> Tensor:
+        """Of each pair (p,)."""
+        return functional.softplus(-self.beta * (pairs.chosen.above_baseline - pairs.rejected.above_baseline))
+
+    def reward(self, side: Side) -> Tensor:
+        """`beta log(pi / ref)`, (p,)."""
+        return self.beta * side.log_ratio
+
+    def __call__(self, pairs: PairLogps) -> Sums:
+        """Sums over pairs; differentiable in the policy's log-probabilities."""
+        return pair_sums(self, pairs)

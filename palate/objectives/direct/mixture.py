@@ -1,0 +1,92 @@
+"""Several objectives on the same pairs, added up."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from palate.core import ConfigError
+from palate.objectives.direct.anchored import NCA, SPPO, APODown, APOZero, BCOPair
+from palate.objectives.direct.dpo import DPO, LengthDesensitisedDPO, RobustDPO
+from palate.objectives.direct.margins import AOT, EXO, IPO, Hinge
+from palate.objectives.direct.pairs import Need, PairLogps, Side, pair_sums
+from palate.objectives.direct.reference_free import CPO, ORPO, ChosenNLL, SimPO
+from palate.objectives.reduce import Sums
+
+PairPart = (
+    DPO
+    | RobustDPO
+    | LengthDesensitisedDPO
+    | IPO
+    | Hinge
+    | EXO
+    | AOT
+    | APOZero
+    | APODown
+    | NCA
+    | SPPO
+    | BCOPair
+    | SimPO
+    | ORPO
+    | CPO
+    | ChosenNLL
+)
+"""Every objective on pairs that stands for itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """Several losses on the same pairs with a weight each, per `sum weight`.
+
+    `sum_i weights_i loss_i`. `{kind: mixture, parts: [dpo, nll], weights: [1, 0.1]}`; rewards and accuracy are those of the first part.
+
+    Attributes:
+        parts: the objectives, each a kind or `kind` with its settings; at most one of aot and bco_pair.
+        weights: one for each part, above 0.
+
+    Metrics: besides the usual ones `loss_<kind>` of each part, before its weight and taken at the label's word.
+    """
+
+    kind: Literal["mixture"] = "mixture"
+    parts: tuple[PairPart, ...]
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Checks parts and weights."""
+        kinds = [part.kind for part in self.parts]
+        if len(kinds) < 2 or len(set(kinds)) < len(kinds):
+            raise ConfigError(f"mixture: needs two or more parts of different kinds, got {', '.join(kinds) or 'none'}")
+        if len(self.weights) != len(kinds) or not all(0 < weight < math.inf for weight in self.weights):
+            raise ConfigError(f"mixture: needs one weight above 0 for each of the {len(kinds)} parts, got {list(self.weights)}")
+        if len(self._with_baselines) > 1:
+            raise ConfigError(
+                "mixture: aot and bco_pair each compare with a figure of the whole step, and a step has one; take one of them"
+            )
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What any part wants measured."""
+        return frozenset(need for part in self.parts for need in part.needs)
+
+    @property
+    def _with_baselines(self) -> list[AOT | BCOPair]:
+        return [part for part in self.parts if isinstance(part, AOT | BCOPair)]
+
+    def baselines(self, pairs: PairLogps) -> tuple[Tensor, Tensor]:
+        """Those of the part that wants them."""
+        return self._with_baselines[0].baselines(pairs)
+
+    def losses(self, pairs: PairLogps) -> Tensor:
+        """Of each pair (p,)."""
+        return sum((w * part.losses(pairs) for part, w in zip(self.parts, self.weights, strict=True)), pairs.chosen.logp.new_zeros(()))
+
+    def reward(self, side: Side) -> Tensor:
+        """That of the first part, (p,)."""
+        return self.parts[0].reward(side)
+
+    def __call__(self, pairs: PairLogps) -> Sums:
+        """Sums over pairs; differentiable in the policy's log-probabilities."""
+        return pair_sums(self, pairs, {f"loss_{part.kind}": part.losses(pairs) for part in self.parts})
