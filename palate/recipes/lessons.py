@@ -118,7 +118,7 @@ class Lessons:
         def judged_batch(batch: PairBatch) -> JudgedBatch:
             of = [(k, pair) for k in batch.indices for pair in self.judged[k].pairs]
             question = [k * len(dimensions) + dimensions.index(pair.dimension) for k, pair in of]
-            return JudgedBatch(batch, torch.tensor(question), torch.tensor([numbers.get(pair.rater, 0) for _, pair in of]))
+            return JudgedBatch(batch, torch.tensor(question), torch.tensor([numbers[pair.rater] if numbers else 0 for _, pair in of]))
 
         return lambda indices: [judged_batch(batch) for batch in pairs(indices)]
 

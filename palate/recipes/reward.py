@@ -98,7 +98,8 @@ class Reward:
                 f"{self.preferences}: nothing is left to {'train' if not judged else 'test'} on; {sorted(set(dropped + dropped_test))}"
             )
         lessons = Lessons.of(self.objective, judged, self.rater_weights)
-        run.dropped("rankings that are not known", list(lessons.unused))
+        if lessons.unused:
+            run.dropped("rankings", list(lessons.unused))
         if not lessons.judged:
             raise DataError(f"{self.preferences}: {self.objective.kind} finds nothing to learn from; {sorted(set(lessons.unused))}")
         epochs = epochs_of(run, len(lessons.judged), self.prompts_per_step, self.epochs)

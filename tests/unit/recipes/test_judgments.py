@@ -207,7 +207,9 @@ def test_a_tied_ranking_is_the_mean_over_its_orders() -> None:
     for objective in (PlackettLuce(), PickBest(), BradleyTerry()):
         lessons = Lessons.of(objective, [one], {})
         (batch,) = lessons.batches(("overall",), 1000)([0])
-        values.append(lessons.loss(model, None, lambda: 0.0)(batch).mean().item())
+        sums = lessons.loss(model, None, lambda: 0.0)(batch)
+        assert float(sums.count) == 1.0  # however many orders it has
+        values.append(sums.mean().item())
     assert values == pytest.approx([values[2]] * 3, rel=1e-5)
     assert values[0] > math.log(2)
 
@@ -222,6 +224,28 @@ def test_reliabilities_stand_still_while_they_are_held() -> None:
         learned.raw.grad = None
         lessons.loss(model, learned, lambda done=done: done)(batch).loss.backward()  # type: ignore[misc]
         assert (learned.raw.grad is not None) == moves
+
+
+def test_every_completion_is_pulled_once_a_dimension_and_every_rater_moves() -> None:
+    model = scalar_from(tiny_policy(), ("overall", "honest"), seed=0)
+    found = []
+    for regularisation in (0.0, 1.0):
+        lessons = Lessons.of(CrowdBT(held=0.0, regularisation=regularisation), judged(*GIVEN), {})
+        learned = lessons.learned(0.01)
+        assert learned is not None
+        (batch,) = lessons.batches(("overall", "honest"), 1000)([0, 1, 2])
+        assert not isinstance(batch, RankingBatch)
+        loss = lessons.loss(model, learned, lambda: 1.0)(batch).loss
+        found.append(loss.item())
+        assert torch.autograd.grad(loss, learned.raw)[0].ne(0).all()
+        scores = model.scores(batch.pairs.trees)
+    # The first prompt's three overall and two honest ones; two of each other prompt.
+    cells = {(k, head) for side in (batch.pairs.chosen, batch.pairs.rejected)
+             for k, head in zip(side.tolist(), batch.pairs.dimension.tolist(), strict=True)}  # fmt: skip
+    assert len(cells) == 5 + 2 + 2
+    pull = torch.stack([scores[k, head] for k, head in cells])
+    expected = (torch.nn.functional.softplus(pull) + torch.nn.functional.softplus(-pull)).sum().item()
+    assert found[1] - found[0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_raters_that_are_not_there_are_errors() -> None:
