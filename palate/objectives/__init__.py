@@ -1,17 +1,8 @@
 """The mathematics: tensors in, sums and counts out. Imports nothing but torch and the core."""
 
 from palate.objectives.advantages import gae, leave_one_out, token_rewards, whiten
-from palate.objectives.bradley_terry import (
-    AllPairs,
-    BradleyTerry,
-    PairScores,
-    PickBest,
-    PlackettLuce,
-    RankedScores,
-    RankingObjective,
-    RewardObjective,
-    preference_nll,
-)
+from palate.objectives.bradley_terry import AllPairs, BradleyTerry, PairScores, PromptPairs, preference_nll
+from palate.objectives.crowd import CrowdBT, CrowdPairs
 from palate.objectives.direct import (
     AOT,
     BCO,
@@ -41,10 +32,14 @@ from palate.objectives.direct import (
     wpo_importance,
 )
 from palate.objectives.kl import AdaptiveKL, FixedKL, KLControl, k1, k2, k3
+from palate.objectives.learned import LearnedNumbers
 from palate.objectives.logps import summed_nll, token_logps
 from palate.objectives.policy_gradient import PolicyObjective, PolicyTokens, PPOClip, Reinforce
+from palate.objectives.rankings import PickBest, PlackettLuce, RankedScores
 from palate.objectives.reduce import Sums, Totals
+from palate.objectives.reward import JudgmentObjective, RankingObjective, RewardObjective
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective, TokenLogps
+from palate.objectives.ties import Davidson, RaoKupper, TiePairs
 from palate.objectives.value import ClippedValue, ValueObjective, ValueTokens, explained_variance
 
 __all__ = [
@@ -67,10 +62,15 @@ __all__ = [
     "ChosenNLL",
     "ClippedValue",
     "CrossEntropy",
+    "CrowdBT",
+    "CrowdPairs",
+    "Davidson",
     "DirectObjective",
     "FixedKL",
     "Hinge",
+    "JudgmentObjective",
     "KLControl",
+    "LearnedNumbers",
     "LengthDesensitisedDPO",
     "Mixture",
     "PPOClip",
@@ -81,8 +81,10 @@ __all__ = [
     "PlackettLuce",
     "PolicyObjective",
     "PolicyTokens",
+    "PromptPairs",
     "RankedScores",
     "RankingObjective",
+    "RaoKupper",
     "Reinforce",
     "RewardObjective",
     "RobustDPO",
@@ -92,6 +94,7 @@ __all__ = [
     "SupervisedObjective",
     "ThumbLogps",
     "ThumbObjective",
+    "TiePairs",
     "TokenLogps",
     "Totals",
     "ValueObjective",

@@ -19,7 +19,7 @@ from palate.text.template import Unusable
 
 @dataclass(frozen=True)
 class Pair:
-    """A preference inside a tree: branch numbers of both sides, and what was concluded."""
+    """A preference inside a tree: branch numbers of both sides, and what was concluded; `rater` for a single judgment."""
 
     chosen: int
     rejected: int
@@ -27,6 +27,7 @@ class Pair:
     margin: float
     weight: float
     dimension: str
+    rater: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,18 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor, nn
 
 from palate.core import ConfigError, DataError, Preference, derive_seed
 from palate.evaluation.calibration import expected_calibration_error, pair_log_loss, reliability, win_probability
 from palate.evaluation.intervals import Estimate, proportion
 from palate.models.scalar import Normalisation, ScalarModel, scalar_from
-from palate.objectives.bradley_terry import BradleyTerry, PairScores
-from palate.recipes.comparisons import Judged, PairBatch, judged_prompts, pair_batches
+from palate.objectives.bradley_terry import BradleyTerry
+from palate.objectives.reward import RewardObjective
+from palate.recipes.comparisons import Judged, judged_prompts
 from palate.recipes.config import Amount, Count, Input, ModelInput
 from palate.recipes.imitation import epochs_of
+from palate.recipes.lessons import Lessons
 from palate.recipes.places import NO_LIMIT, file_at, model_at
 from palate.recipes.records import read_samples
 from palate.rewards.learned import Card, LearnedReward
@@ -49,6 +52,7 @@ class Reward:
         max_tokens: longest prompt and completion together; none takes the model's limit.
         tokens_per_microbatch: tokens a forward pass holds at most.
         control: shuffled gives chosen and rejected at random: a model that must stay at chance.
+        rater_weights: how much a rater's judgments count, by name; others count 1, and 0 leaves one out. Then single votes are the labels.
         objective: the loss.
         optimizer: how the weights are moved.
     """
@@ -64,15 +68,21 @@ class Reward:
     max_tokens: Count | None = None
     tokens_per_microbatch: Count = 8192
     control: Literal["none", "shuffled"] = "none"
-    objective: BradleyTerry = field(default_factory=BradleyTerry)
+    rater_weights: dict[str, float] = field(default_factory=dict)
+    objective: RewardObjective = field(default_factory=BradleyTerry)
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-4))
 
     def check(self) -> None:
-        """Checks the share kept back."""
+        """Checks the share kept back and the weights of raters."""
         if self.held_out is None and not 0 < self.held_out_share < 1:
             raise ConfigError(
                 f"held_out_share must lie between 0 and 1, got {self.held_out_share}: a reward model without a test is not to be trusted"
             )
+        for name, weight in self.rater_weights.items():
+            if weight < 0:
+                raise ConfigError(
+                    f"rater_weights: {name} must count 0 or more, got {weight}; a rater who errs on purpose is found by crowd_bt"
+                )
 
     def run(self, run: Run) -> None:
         """Trains the model, normalises and tests it; saves `model/` with its card, and `predictions.jsonl`."""
@@ -87,10 +97,20 @@ class Reward:
             raise DataError(
                 f"{self.preferences}: nothing is left to {'train' if not judged else 'test'} on; {sorted(set(dropped + dropped_test))}"
             )
-        epochs = epochs_of(run, len(judged), self.prompts_per_step, self.epochs)
-        learner = Learner({"reward": model.module}, self.optimizer, epochs.steps)
-        batches = pair_batches(judged, dimensions, self.tokens_per_microbatch)
-        last = fit(run, learner, epochs, batches, lambda batch: self.objective(pair_scores(model, batch)), "reward")
+        lessons = Lessons.of(self.objective, judged, self.rater_weights)
+        if lessons.unused:
+            run.dropped("rankings", list(lessons.unused))
+        if not lessons.judged:
+            raise DataError(f"{self.preferences}: {self.objective.kind} finds nothing to learn from; {sorted(set(lessons.unused))}")
+        epochs = epochs_of(run, len(lessons.judged), self.prompts_per_step, self.epochs)
+        learned = lessons.learned(self.optimizer.lr)
+        modules: dict[str, nn.Module] = {"reward": model.module}
+        if learned is not None:
+            modules["objective"] = learned
+        learner = Learner(modules, self.optimizer, epochs.steps)
+        batches = lessons.batches(dimensions, self.tokens_per_microbatch)
+        loss = lessons.loss(model, learned, lambda: learner.steps_done / epochs.steps)
+        last = fit(run, learner, epochs, batches, loss, "reward")
         spread = self._normalise(model, judged)
         rows = predictions(model, tested, dimensions)
         write_rows(run.directory / "predictions.jsonl", rows)
@@ -101,9 +121,10 @@ class Reward:
         Card(overall["accuracy"], int(overall["n"]), spread, best_rule).write(run.directory / "model")
         run.summary(
             {
-                "prompts": len(judged),
+                "prompts": len(lessons.judged),
                 "preferences": sum(len(one.pairs) for one in judged),
                 "last": last,
+                "learned": lessons.told(learned),
                 "spread": spread,
                 "held_out": measured,
             }
@@ -140,24 +161,24 @@ class Reward:
             trees = [reward.tree(prompt, completions) for prompt, completions in samples]
         else:
             trees = [one.tree for one in judged[:REFERENCE_PROMPTS]]
-        raw = reward.score_trees(trees)
-        spread = float(raw.sum(1).std(unbiased=False))
-        gain = 1 / spread if spread > 0 else 1.0
-        model.normalisation = Normalisation((gain,) * raw.shape[1], tuple((-gain * raw.mean(0)).tolist()))
+        model.normalisation, spread = normalisation_of(reward.score_trees(trees))
         return spread
+
+
+def normalisation_of(raw: Tensor) -> tuple[Normalisation, float]:
+    """Gain and bias of each head for raw scores (n, h), so that their sum has mean 0 and deviation 1; and its raw deviation.
+
+    The deviation is the biased one (Ziegler et al. 2019 sec. 2.2); scores that are all alike keep their scale.
+    """
+    spread = float(raw.sum(1).std(unbiased=False))
+    gain = 1 / spread if spread > 0 else 1.0
+    return Normalisation((gain,) * raw.shape[1], tuple((-gain * raw.mean(0)).tolist())), spread
 
 
 def shuffled(preferences: Sequence[Preference], seed: int) -> list[Preference]:
     """The same pairs with a coin tossed for which side is called chosen: a control without any signal."""
     rng = random.Random(seed)
     return [replace(p, chosen=p.rejected, rejected=p.chosen) if rng.random() < 0.5 else p for p in preferences]
-
-
-def pair_scores(model: ScalarModel, batch: PairBatch) -> PairScores:
-    """Scores of both sides of each pair by the head of its dimension."""
-    scores = model.scores(batch.trees).float()
-    chosen, rejected = scores[batch.chosen, batch.dimension], scores[batch.rejected, batch.dimension]
-    return PairScores(chosen, rejected, batch.probability, batch.margin, batch.weight)
 
 
 def predictions(model: ScalarModel, judged: Sequence[Judged], dimensions: tuple[str, ...]) -> list[dict[str, float | str]]:

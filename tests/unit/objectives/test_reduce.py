@@ -11,14 +11,20 @@ from palate.objectives import (
     BradleyTerry,
     ClippedValue,
     CrossEntropy,
+    CrowdBT,
+    CrowdPairs,
+    Davidson,
     PairScores,
     PickBest,
     PlackettLuce,
     PolicyTokens,
     PPOClip,
+    PromptPairs,
     RankedScores,
+    RaoKupper,
     Reinforce,
     Sums,
+    TiePairs,
     TokenLogps,
     Totals,
     ValueTokens,
@@ -38,6 +44,24 @@ def _draw(seed: int) -> list[torch.Tensor]:
 def _pairs(rows):
     chosen, rejected, probability, margin, weight, _ = (x[rows] for x in _draw(0))
     return BradleyTerry(centering=0.1)(PairScores(chosen, rejected, probability.sigmoid(), margin, weight.abs()))
+
+
+def _scores(rows):
+    chosen, rejected, probability, margin, weight, _ = (x[rows] for x in _draw(0))
+    # every third is a tie
+    return PairScores(chosen, rejected, torch.where(rows % 3 == 0, 0.5, probability.sigmoid()), margin, weight.abs())
+
+
+def _ties(objective):
+    return lambda rows: objective(TiePairs(_scores(rows), torch.tensor([0.3], dtype=torch.float64)))
+
+
+def _crowd(rows):
+    return CrowdBT()(CrowdPairs(_scores(rows), _draw(7)[0][rows % 4], _draw(7)[1][rows]))
+
+
+def _prompts(rows):
+    return AllPairs()(PromptPairs(_scores(rows), rows // 2))
 
 
 def _direct(rows):
@@ -65,6 +89,10 @@ def _value(rows):
 
 OBJECTIVES = {
     "bradley_terry": _pairs,
+    "bradley_terry_noise": lambda rows: BradleyTerry(random=0.1, label_smoothing=0.1)(_scores(rows)),
+    "rao_kupper": _ties(RaoKupper()),
+    "davidson": _ties(Davidson()),
+    "crowd_bt": _crowd,
     "dpo": _direct,
     "cross_entropy": _tokens,
     "ppo_clip": _policy(PPOClip()),
@@ -98,18 +126,28 @@ def test_order_of_a_batch_plays_no_part(name):
     assert _totals([OBJECTIVES[name](shuffled)]) == pytest.approx(_totals([OBJECTIVES[name](ROWS)]), rel=1e-12)
 
 
-@pytest.mark.parametrize("objective", [PlackettLuce(), AllPairs(), PickBest()])
-def test_rankings_may_be_cut_between_groups_interleaved_and_renumbered(objective):
-    scores, *_ = _draw(6)
-    group = torch.tensor([7, 7, 7, 3, 3, 9, 9, 9, 9, 1, 1, 1])
-    whole = objective(RankedScores(scores, group))
-    parts = [objective(RankedScores(scores[rows], group[rows])) for rows in ROWS.split([3, 2, 7])]
-    interleaved = torch.tensor([9, 0, 5, 3, 10, 1, 6, 4, 2, 7, 8, 11])  # order inside each group is kept
-    mixed = objective(RankedScores(scores[interleaved], group[interleaved]))
+def test_prompts_with_all_their_pairs_may_be_cut_between_prompts_and_interleaved():
+    whole, mixed = _prompts(ROWS), _prompts(torch.randperm(N, generator=torch.Generator().manual_seed(5)))
+    parts = [_prompts(rows) for rows in ROWS.split([4, 2, 6])]
 
     assert _totals(parts) == pytest.approx(_totals([whole]), rel=1e-12)
     assert _totals([mixed]) == pytest.approx(_totals([whole]), rel=1e-12)
-    assert int(whole.count) == 4
+    assert int(whole.count) == 6
+
+
+@pytest.mark.parametrize("objective", [PlackettLuce(), PickBest()])
+def test_rankings_may_be_cut_between_groups_interleaved_and_renumbered(objective):
+    scores, weights, *_ = _draw(6)
+    group = torch.tensor([7, 7, 7, 3, 3, 9, 9, 9, 9, 1, 1, 1])
+    weight = weights.abs()[group]
+    whole = objective(RankedScores(scores, group, weight))
+    parts = [objective(RankedScores(scores[rows], group[rows], weight[rows])) for rows in ROWS.split([3, 2, 7])]
+    interleaved = torch.tensor([9, 0, 5, 3, 10, 1, 6, 4, 2, 7, 8, 11])  # order inside each group is kept
+    mixed = objective(RankedScores(scores[interleaved], group[interleaved], weight[interleaved]))
+
+    assert _totals(parts) == pytest.approx(_totals([whole]), rel=1e-12)
+    assert _totals([mixed]) == pytest.approx(_totals([whole]), rel=1e-12)
+    assert float(whole.count) == pytest.approx(sum(float(weights.abs()[number]) for number in (7, 3, 9, 1)))
 
 
 def test_mean_of_micro_batch_means_would_be_another_number():

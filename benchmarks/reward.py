@@ -1,0 +1,89 @@
+"""A reward model on real judgments, tested on pairs it never saw: `python -m benchmarks.reward --pairs PATH --model PATH`.
+
+The prompts of a file of preferences (JSON lines) are cut into folds. For each fold a policy is fine-tuned on the chosen sides of the
+others (settings of configs/hh.yaml) and reward models are trained from it on the same rows; together the folds test every pair once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from palate.evaluation.intervals import Estimate, proportion
+from palate.stores.formats import read_preferences
+from palate.stores.formats.write import preference_row
+from palate.stores.jsonl import read_rows, write_rows
+
+VARIANTS: Mapping[str, Sequence[str]] = {
+    "Bradley-Terry": (),
+    "10 % taken to be random": ("--objective.random", "0.1"),
+    "control: shuffled": ("--control", "shuffled"),
+}
+
+
+def main() -> int:
+    """Exit status 0; runs whatever is not done yet below `--runs`."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reward", description=__doc__)
+    parser.add_argument("--pairs", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=Path("runs/bench-reward"))
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--lr", default="5e-4")
+    options = parser.parse_args()
+    options.runs.mkdir(parents=True, exist_ok=True)
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
+    for k, (train, test) in enumerate(folds(options.pairs, options.folds, options.runs)):
+        steps = ["--optimizer.lr", options.lr]
+        policy = options.runs / f"sft{k}"
+        palate("sft", "--model", options.model, "--data", train, "--demonstrations_per_step", "16", *steps, "--out", policy)
+        for number, (name, words) in enumerate(VARIANTS.items()):
+            out = options.runs / f"reward{k}-{number}"
+            files = ["--model", policy, "--preferences", train, "--held_out", test, "--out", out]
+            palate("reward", *files, "--prompts_per_step", "16", *steps, *words)
+            found[name] += [row for _, row in read_rows(out / "predictions.jsonl")]  # type: ignore[misc]
+    print(table(found))
+    return 0
+
+
+def palate(*words: object) -> None:
+    """Runs a stage, or skips it when it is done."""
+    subprocess.run([sys.executable, "-m", "palate", *map(str, words)], check=True)
+
+
+def folds(pairs: Path, count: int, into: Path) -> list[tuple[Path, Path]]:
+    """Files to train and to test on, a prompt always on one side; the same for the same file."""
+    rows = read_preferences(pairs).rows
+    prompts = list(dict.fromkeys(row.prompt.conversation for row in rows))
+    random.Random(0).shuffle(prompts)
+    fold = {prompt: k % count for k, prompt in enumerate(prompts)}
+    files = []
+    for k in range(count):
+        train, test = into / f"train{k}.jsonl", into / f"test{k}.jsonl"
+        write_rows(train, [preference_row(row) for row in rows if fold[row.prompt.conversation] != k])
+        write_rows(test, [preference_row(row) for row in rows if fold[row.prompt.conversation] == k])
+        files.append((train, test))
+    return files
+
+
+def table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """A Markdown table: accuracy on all pairs with its Wilson interval, and that of the rules of length."""
+    first = next(iter(found.values()))
+    rows = {name: agreement([row["chosen"] - row["rejected"] for row in part]) for name, part in found.items()}
+    rows["rule: the longer wins"] = agreement([row["chosen_tokens"] - row["rejected_tokens"] for row in first])
+    rows["rule: the shorter wins"] = agreement([row["rejected_tokens"] - row["chosen_tokens"] for row in first])
+    lines = ["| | accuracy | 95 % | pairs |", "|---|---|---|---|"]
+    lines += [f"| {name} | {e.value:.3f} | {e.low:.3f} to {e.high:.3f} | {e.n} |" for name, e in rows.items()]
+    return "\n".join(lines)
+
+
+def agreement(differences: Sequence[float]) -> Estimate:
+    """The share above zero, equals one half."""
+    return proportion([(d > 0) + 0.5 * (d == 0) for d in differences])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
