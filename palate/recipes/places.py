@@ -21,9 +21,8 @@ NO_LIMIT = 1 << 30
 
 
 def model_at(path: str) -> str:
-    """The model directory that a path means: `model/` of a run directory, else the path itself (or a hub's name)."""
-    inside = Path(path) / "model"
-    return str(inside) if inside.is_dir() else path
+    """The model directory that a path means: `model/` of a run directory, or its `adapter/`, else the path itself (or a hub's name)."""
+    return next((str(inside) for inside in (Path(path) / "model", Path(path) / "adapter") if inside.is_dir()), path)
 
 
 def file_at(path: str, name: str) -> Path:

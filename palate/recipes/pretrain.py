@@ -8,11 +8,12 @@ from palate.core import ConfigError, derive_seed
 from palate.models.load import Architecture, load_tokenizer, new_policy
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.recipes.config import Amount, Count, Input
-from palate.recipes.imitation import epochs_of, imitate
+from palate.recipes.imitation import Imitation, epochs_of
 from palate.recipes.places import file_at, trees_of
 from palate.stores.formats import read_texts
 from palate.stores.runs import Run
 from palate.text.spans import document_trees
+from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
 
 
@@ -56,4 +57,6 @@ class Pretrain:
         windows, _ = trees_of(run, table, lambda document: document_trees(tokenizer, document, size.max_positions), self.data)
         trees = [tree for document in windows for tree in document]
         epochs = epochs_of(run, len(trees), self.documents_per_step, self.epochs)
-        imitate(run, policy, trees, epochs, self.optimizer, self.objective, self.tokens_per_microbatch)
+        learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps)
+        Imitation(policy, self.objective, self.tokens_per_microbatch).learn(run, trees, epochs, learner)
+        policy.save(run.directory / "model")

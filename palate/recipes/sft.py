@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from palate.models.load import load_policy
+from palate.core import Demonstration
+from palate.models.adapters import LoRA
+from palate.models.causal import CausalPolicy
+from palate.models.load import DTYPES, DType, load_policy
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.recipes.config import Amount, Count, Input, ModelInput
-from palate.recipes.imitation import epochs_of, imitate
+from palate.recipes.imitation import Imitation, epochs_of
 from palate.recipes.places import NO_LIMIT, file_at, model_at, trees_of
+from palate.recipes.trainable import check_keep, keep_model, search, trainable, trained
 from palate.stores.formats import read_demonstrations
 from palate.stores.runs import Run
+from palate.text.pack import Tree
 from palate.text.spans import demonstration_tree
+from palate.training.keep import Keep, Last
+from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
 
 
@@ -29,6 +36,11 @@ class SFT:
         tokens_per_microbatch: tokens a forward pass holds at most.
         optimizer: how the weights are moved.
         objective: the loss.
+        adapters: train a LoRA adapter on the frozen model; none trains the whole model.
+        dtype: what the forward and backward pass compute in; weights, gradients over a step and optimizer state stay float32.
+        checkpoint_activations: compute activations anew in the backward pass instead of holding them: less memory, a third more time.
+        held_out: demonstrations that are not trained on, for keep: best.
+        keep: the last weights, or the best on `held_out`.
     """
 
     model: ModelInput
@@ -40,15 +52,30 @@ class SFT:
     tokens_per_microbatch: Count = 8192
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-4))
     objective: SupervisedObjective = field(default_factory=CrossEntropy)
+    adapters: LoRA | None = None
+    dtype: DType = "float32"
+    checkpoint_activations: bool = False
+    held_out: Input | None = None
+    keep: Keep = field(default_factory=Last)
 
     def check(self) -> None:
-        """Nothing contradicts anything here."""
+        """Checks that best weights have something to be measured on."""
+        check_keep(self.keep, self.held_out)
 
     def run(self, run: Run) -> None:
         """Trains the model and saves it as `model/`."""
-        policy = load_policy(model_at(self.model))
-        limit = self.max_tokens or policy.max_tokens or NO_LIMIT
-        table = read_demonstrations(file_at(self.data, "demonstrations.jsonl"), limit=self.limit)
-        trees, _ = trees_of(run, table, lambda row: demonstration_tree(policy.tokenizer, row, limit), self.data)
-        epochs = epochs_of(run, len(trees), self.demonstrations_per_step, self.epochs)
-        imitate(run, policy, trees, epochs, self.optimizer, self.objective, self.tokens_per_microbatch)
+        base = model_at(self.model)
+        policy = trainable(run, load_policy(base), base, self.adapters, checkpoint_activations=self.checkpoint_activations)
+        trees, rows = self._trees(run, policy, self.data, self.limit)
+        held, _ = ([], []) if self.held_out is None else self._trees(run, policy, self.held_out, None)
+        epochs = epochs_of(run, len(trees), self.demonstrations_per_step, self.epochs, [row.source for row in rows])
+        learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps, dtype=DTYPES[self.dtype])
+        task = Imitation(policy, self.objective, self.tokens_per_microbatch)
+        task.learn(run, trees, epochs, learner, search(self.keep, lambda: task.mean_loss(held)))
+        keep_model(run, trained(run, policy, self.adapters, learner), self.adapters)
+
+    def _trees(self, run: Run, policy: CausalPolicy, path: str, limit: int | None) -> tuple[list[Tree], list[Demonstration]]:
+        """The demonstrations at `path` as trees, and their rows."""
+        longest = self.max_tokens or policy.max_tokens or NO_LIMIT
+        table = read_demonstrations(file_at(path, "demonstrations.jsonl"), limit=limit)
+        return trees_of(run, table, lambda row: demonstration_tree(policy.tokenizer, row, longest), path)

@@ -88,7 +88,7 @@ def test_sources(model: ScalarModel, tmp_path) -> None:
 
 
 def test_a_frozen_reference_gives_a_trainable_model() -> None:
-    model = scalar_from(tiny_policy().copy(), ("score",), seed=0)
+    model = scalar_from(tiny_policy().reference(), ("score",), seed=0)
     assert all(p.requires_grad for p in model.parameters())
 
 
