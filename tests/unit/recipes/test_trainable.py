@@ -179,6 +179,9 @@ def test_every_later_stage_takes_a_run_with_adapters(merge: str, data: Path, tmp
     do(*words(data, "direct", place["sft"]), *lora, "--out", str(place["direct"]))
     assert rows(place["direct"])[0]["direct/loss/mean"] == pytest.approx(0.6931472, abs=1e-4)
     do(*words(data, "reward", place["sft"]), *lora, "--out", str(place["reward"]))
+    kept = place["reward"] / ("model" if merge == "true" else "adapter")
+    assert (kept / "card.json").is_file()
+    assert json.loads((place["reward"] / "adapter" / "reward.json").read_text())["gain"] != [1.0]  # normalised after training
     asked = ["--prompts", str(data / "pairs.jsonl"), "--sampling.max_tokens", "6"]
     few = ["--steps", "2", "--prompts_per_step", "4", "--samples_per_prompt", "2", "--minibatches", "2", "--min_accuracy", "0"]
     start = ["--model", str(place["direct"]), "--reward", str(place["reward"])]
