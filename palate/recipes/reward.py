@@ -58,7 +58,7 @@ class Reward:
         optimizer: how the weights are moved.
         adapters: train a LoRA adapter on the frozen backbone, and the heads; none trains the whole model.
         dtype: what the forward and backward pass compute in; weights, gradients over a step and optimizer state stay float32.
-        checkpoint_activations: compute activations anew in the backward pass instead of holding them: less memory, a third more time.
+        checkpoint_activations: compute activations anew in the backward pass instead of holding them: less memory, one more forward pass.
         keep: the last weights, or the best on a further `held_out_share` of the prompts: the held-out data judge the model, so they cannot
             choose it too.
     """

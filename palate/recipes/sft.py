@@ -38,7 +38,7 @@ class SFT:
         objective: the loss.
         adapters: train a LoRA adapter on the frozen model; none trains the whole model.
         dtype: what the forward and backward pass compute in; weights, gradients over a step and optimizer state stay float32.
-        checkpoint_activations: compute activations anew in the backward pass instead of holding them: less memory, a third more time.
+        checkpoint_activations: compute activations anew in the backward pass instead of holding them: less memory, one more forward pass.
         held_out: demonstrations that are not trained on, for keep: best.
         keep: the last weights, or the best on `held_out`.
     """
