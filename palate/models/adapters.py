@@ -42,16 +42,16 @@ class LoRA:
     Attributes:
         rank: inner width of the matrices.
         alpha: the adapter's output is scaled by alpha / rank.
-        targets: endings of the names of the layers that get them; none gives them to every linear layer but the head.
-        also: endings of the names of modules that are trained and saved as a whole beside them.
+        target_modules: endings of the names of the layers that get them; none gives them to every linear layer but the head.
+        modules_to_save: endings of the names of modules that are trained and saved as a whole beside them.
         merge: write `model/`, an ordinary model with the adapter worked in; false leaves `adapter/` alone, which is small.
     """
 
     kind: Literal["lora"] = "lora"
     rank: int = 16
     alpha: float = 32.0
-    targets: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
+    target_modules: tuple[str, ...] = ()
+    modules_to_save: tuple[str, ...] = ()
     merge: bool = True
 
     def __post_init__(self) -> None:
@@ -87,18 +87,17 @@ class Adapters:
             r=lora.rank,
             lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft divides it, whatever number it is
             fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in self._module.modules()),
-            target_modules=list(lora.targets) or "all-linear",
-            modules_to_save=list(dict.fromkeys((*lora.also, *(("score",) if is_scalar else ())))) or None,
+            target_modules=list(lora.target_modules) or "all-linear",
+            modules_to_save=list(dict.fromkeys((*lora.modules_to_save, *(("score",) if is_scalar else ())))) or None,
         )
         with torch.random.fork_rng(devices=[]), _told(f"no adapter fits {self._base}"):
             torch.manual_seed(seed)
             if self._wrapped is None:
-                self._check_tied(lora)
                 self._wrapped = get_peft_model(self._module, config, adapter_name=name)  # type: ignore[assignment]
             else:
                 self._wrapped.add_adapter(name, config)
         self.activate(name)
-        self._check_head(lora)
+        self._check_embeddings()
 
     def load(self, directory: str | Path, name: str = DEFAULT) -> None:
         """The adapter in a directory, made for this very base; it is the active one.
@@ -138,7 +137,7 @@ class Adapters:
     def save(self, directory: str | Path) -> None:
         """Writes every adapter in peft's format, and which base it belongs to."""
         with _told(f"the adapter cannot be written to {directory}"):
-            self._peft.save_pretrained(str(directory), save_embedding_layers=False)  # those in `also` are saved all the same
+            self._peft.save_pretrained(str(directory), save_embedding_layers=False)  # modules_to_save are saved all the same
         for name in self._peft.peft_config:
             folder = Path(directory) / ("" if name == DEFAULT else name)
             settings = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))
@@ -162,23 +161,24 @@ class Adapters:
         """The base as seen from `folder`, so that both can move together; a hub's name as it is."""
         return os.path.relpath(Path(self._base).resolve(), folder.resolve()) if Path(self._base).exists() else self._base
 
-    def _check_tied(self, lora: LoRA) -> None:
-        """Output embeddings tied to the input's cannot be trained apart from them."""
-        if self._module.config.get_text_config().tie_word_embeddings and any(
-            name.endswith(("lm_head", "embed_tokens", "wte")) for name in lora.also
-        ):
-            raise ModelError(
-                f"{self._base} ties its input and output embeddings, so neither can be trained as a whole beside an adapter: leave them out"
-            )
+    def _check_embeddings(self) -> None:
+        """Refuses adapters that the packed path or a merge would get wrong.
 
-    def _check_head(self, lora: LoRA) -> None:
-        """Log-probabilities are formed from the head's own weight: an adapter there would be passed over without a word."""
+        Log-probabilities are formed from the head's own weight, so an adapter there would be passed over without a word. Tied embeddings
+        are one weight in two places: trained in one of them, they would be another in the merged model.
+        """
         from peft.tuners.tuners_utils import BaseTunerLayer
+        from peft.utils import AuxiliaryTrainingWrapper
 
-        if isinstance(self._module.get_output_embeddings(), BaseTunerLayer):
+        head, embeddings = self._module.get_output_embeddings(), self._module.get_input_embeddings()
+        is_tied = self._module.config.get_text_config().tie_word_embeddings
+        if is_tied and any(isinstance(layer, BaseTunerLayer | AuxiliaryTrainingWrapper) for layer in (head, embeddings)):
             raise ModelError(
-                f"adapters.targets {list(lora.targets)} name the output embeddings, which cannot carry an adapter: name them in `also`"
+                f"{self._base} ties its input and output embeddings, so neither can be trained beside an adapter: "
+                "leave them out of target_modules and modules_to_save"
             )
+        if isinstance(head, BaseTunerLayer):
+            raise ModelError("target_modules names the output embeddings, which cannot carry an adapter: name them in modules_to_save")
 
 
 def is_adapter(path: str | Path) -> bool:

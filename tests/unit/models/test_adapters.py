@@ -77,7 +77,7 @@ def test_every_linear_layer_but_the_head_gets_one_and_only_it_learns() -> None:
     learned = [name for name, p in policy.module.named_parameters() if p.requires_grad]
     assert all("lora_" in name for name in learned)
     assert len(learned) == 2 * 2 * 7  # layers, matrices, projections
-    policy = tiny_policy("qwen3").with_adapter(LoRA(targets=("q_proj", "v_proj"), also=("norm",)), "base", seed=1)
+    policy = tiny_policy("qwen3").with_adapter(LoRA(target_modules=("q_proj", "v_proj"), modules_to_save=("norm",)), "base", seed=1)
     learned = [name for name, p in policy.module.named_parameters() if p.requires_grad]
     assert {name.split(".")[-1] if "norm" in name else name.split(".")[-4] for name in learned} == {"weight", "q_proj", "v_proj"}
 
@@ -224,18 +224,19 @@ def test_a_reward_model_trains_its_heads_beside_the_adapter(tmp_path: Path, base
 
 
 def test_what_cannot_carry_an_adapter_is_refused() -> None:
-    with pytest.raises(ModelError, match="name the output embeddings"):
-        tiny_policy().with_adapter(LoRA(targets=("q_proj", "lm_head")), "base", seed=0)
+    with pytest.raises(ModelError, match="target_modules names the output embeddings"):
+        tiny_policy().with_adapter(LoRA(target_modules=("q_proj", "lm_head")), "base", seed=0)
     with pytest.raises(ModelError, match="no adapter fits base .*nothing"):
-        tiny_policy().with_adapter(LoRA(targets=("nothing",)), "base", seed=0)
-    with pytest.raises(ModelError, match="ties its input and output embeddings"):
-        tiny_policy("gpt2").with_adapter(LoRA(also=("lm_head",)), "base", seed=0)
+        tiny_policy().with_adapter(LoRA(target_modules=("nothing",)), "base", seed=0)
+    for tied in (LoRA(modules_to_save=("lm_head",)), LoRA(target_modules=("wte", "c_attn")), LoRA(modules_to_save=("wte",))):
+        with pytest.raises(ModelError, match="ties its input and output embeddings"):
+            tiny_policy("gpt2").with_adapter(tied, "base", seed=0)
     with pytest.raises(ConfigError, match="rank of 1 or more"):
         LoRA(rank=0)
 
 
 def test_a_head_trained_as_a_whole_is_used(tmp_path: Path, base: str) -> None:
-    policy = load_policy(base).with_adapter(LoRA(rank=2, also=("lm_head",)), base, seed=1)
+    policy = load_policy(base).with_adapter(LoRA(rank=2, modules_to_save=("lm_head",)), base, seed=1)
     plain = logps(policy)
     perturbed(policy)
     assert (logps(policy) - plain).abs().max() > 0.01
