@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from palate.models.adapters import Adapters, LoRA
 from palate.models.attention import Attends, PackedAttention
 from palate.models.padded import padded_rows
 from palate.models.probe import Path as AttentionPath
@@ -37,11 +39,23 @@ class CausalPolicy:
     `path` is "packed" where the model takes trees, and "padded" where it does not: same numbers, each branch a row of its own.
     """
 
-    def __init__(self, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: AttentionPath) -> None:
-        """Holds a module whose dropout is off; `palate.models.load` makes policies, and says how `path` is chosen."""
+    def __init__(
+        self,
+        module: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        path: AttentionPath,
+        adapters: Adapters | None = None,
+        under: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """Holds a module whose dropout is off; `palate.models.load` makes policies, and says how `path` is chosen.
+
+        `adapters` are those on the module. Log-probabilities are computed inside of `under()`, say with the adapters off.
+        """
         self.module = module
         self.tokenizer = tokenizer
         self.path = path
+        self.adapters = adapters
+        self._under = under
         self.max_tokens = longest_sequence(module.config)
         """Tokens the model takes in one sequence, or None where nothing limits it."""
         self.end_ids = end_ids(tokenizer, module.generation_config)
@@ -49,18 +63,20 @@ class CausalPolicy:
 
     def logps(self, batch: PackedBatch, *, temperature: float = 1.0) -> TokenOutputs:
         """Log-probability and entropy of every target of `batch`; learned or not."""
-        if self.path == "packed":
-            weight, bias = self.head
-            return TokenOutputs(*token_logps(self._sources(batch), weight, batch.targets, bias=bias, temperature=temperature))
-        logps = torch.log_softmax(self._padded_logits(batch).float() / temperature, -1)
+        with self._under():
+            if self.path == "packed":
+                weight, bias = self.head
+                return TokenOutputs(*token_logps(self._sources(batch), weight, batch.targets, bias=bias, temperature=temperature))
+            logps = torch.log_softmax(self._padded_logits(batch).float() / temperature, -1)
         entropy = -(logps.exp() * logps.clamp_min(torch.finfo(logps.dtype).min)).sum(-1)
         return TokenOutputs(logps.gather(-1, batch.targets[:, None])[:, 0], entropy.detach())
 
     def nll(self, batch: PackedBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
         """`sum -w logp` (0-d) and the log-probabilities (n,), detached. `weights` (n,): how much each target counts."""
         if self.path == "packed":
-            weight, bias = self.head
-            return summed_nll(self._sources(batch), weight, batch.targets, weights, bias=bias)
+            with self._under():
+                weight, bias = self.head
+                return summed_nll(self._sources(batch), weight, batch.targets, weights, bias=bias)
         logps = self.logps(batch).logps
         return -(weights * logps)[weights != 0].sum(), logps.detach()
 
@@ -87,13 +103,31 @@ class CausalPolicy:
         """Takes over weights of the same names and shapes."""
         self.module.load_state_dict(weights)
 
-    def copy(self) -> CausalPolicy:
-        """An independent copy that learns nothing: for the reference."""
+    def with_adapter(self, lora: LoRA, base: str, seed: int) -> CausalPolicy:
+        """The same module, its weights frozen, with a new adapter that changes nothing yet. `base`: where the module came from."""
+        adapters = Adapters(self.module, base)
+        adapters.add(lora, seed)
+        return CausalPolicy(self.module, self.tokenizer, self.path, adapters)
+
+    def merged(self) -> CausalPolicy:
+        """The same module with its active adapter worked into its weights, and no adapters any more."""
+        if self.adapters is not None:
+            self.adapters.merge()
+        return CausalPolicy(self.module, self.tokenizer, self.path)
+
+    def reference(self) -> CausalPolicy:
+        """This policy as it stands, for good: the module without its adapters (shared, no second copy), or else an independent copy."""
+        if self.adapters is not None:
+            return CausalPolicy(self.module, self.tokenizer, self.path, under=self.adapters.off)
         return CausalPolicy(copy.deepcopy(self.module).requires_grad_(requires_grad=False), self.tokenizer, self.path)
 
     def save(self, directory: str | Path) -> None:
-        """Writes an ordinary Hugging Face directory with model and tokenizer."""
-        save_pair(self.module, self.tokenizer, directory)
+        """Writes model and tokenizer as an ordinary Hugging Face directory; of a policy with adapters, these in peft's format."""
+        if self.adapters is None:
+            save_pair(self.module, self.tokenizer, directory)
+        else:
+            self.adapters.save(directory)
+            self.tokenizer.save_pretrained(directory)
 
     def _sources(self, batch: PackedBatch) -> Tensor:
         """Hidden states (n, d) that predict the targets."""

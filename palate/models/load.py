@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from palate.core import ModelError
+from palate.models.adapters import Adapters, base_of, is_adapter
 from palate.models.causal import CausalPolicy
 from palate.models.memory import keep_freed_memory
 from palate.models.probe import choose_path
@@ -32,17 +33,24 @@ from palate.models.quiet import no_progress_bars
 
 T = TypeVar("T")
 DType = Literal["float32", "bfloat16"]
-_DTYPES: dict[DType, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES: dict[DType, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def load_policy(path: str | Path, *, dtype: DType = "float32") -> CausalPolicy:
-    """The policy in a local directory, or of that name on the hub.
+    """The policy in a local directory, or of that name on the hub; of an adapter's directory its base with the adapter worked in.
 
     Raises:
         ModelError: no such directory, a file is missing or broken, or model and tokenizer do not fit.
     """
+    if is_adapter(path):
+        base, _ = base_of(path)
+        policy = load_policy(base, dtype=dtype)
+        adapters = Adapters(policy.module, base)
+        adapters.load(path)
+        adapters.merge()
+        return policy
     config = load_config(path)
     return as_policy(load_module(AutoModelForCausalLM, path, config, dtype), load_tokenizer(path))
 
@@ -167,10 +175,10 @@ def load_module(
     Raises:
         ModelError: dtype is unknown, weights are missing, broken, or of other shapes.
     """
-    if dtype not in _DTYPES:
-        raise ModelError(f"dtype {dtype!r} is unknown; use one of {', '.join(_DTYPES)}")
+    if dtype not in DTYPES:
+        raise ModelError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}")
     module, report = _read(
-        path, "weights", lambda: auto.from_pretrained(path, config=config, dtype=_DTYPES[dtype], output_loading_info=True)
+        path, "weights", lambda: auto.from_pretrained(path, config=config, dtype=DTYPES[dtype], output_loading_info=True)
     )
     if report["missing_keys"]:
         names = ", ".join(sorted(report["missing_keys"])[:3])

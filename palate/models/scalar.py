@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Linear, Parameter
+from torch.nn import Linear, Parameter, functional
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from palate.core import ModelError
+from palate.models.adapters import Adapters, LoRA, base_of, is_adapter
 from palate.models.attention import PackedAttention
 from palate.models.causal import CausalPolicy
 from palate.models.load import DType, built, check_vocabulary, load_config, load_module, load_policy, load_tokenizer
@@ -39,11 +40,14 @@ class Normalisation:
 class ScalarModel:
     """A backbone with one linear head a name, in a directory that `AutoModelForSequenceClassification` reads."""
 
-    def __init__(self, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: AttentionPath) -> None:
+    def __init__(
+        self, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: AttentionPath, adapters: Adapters | None = None
+    ) -> None:
         """Holds a module whose dropout is off; scores stay as they are until `normalisation` is set."""
         self.module = module
         self.tokenizer = tokenizer
         self.path = path
+        self.adapters = adapters
         self.max_tokens = longest_sequence(module.config)
         """Tokens the model takes in one sequence, or None where nothing limits it."""
         self.heads: tuple[str, ...] = tuple(module.config.id2label[k] for k in range(module.config.num_labels))
@@ -86,9 +90,35 @@ class ScalarModel:
         twin.normalisation = self.normalisation
         return twin
 
+    def with_adapter(self, lora: LoRA, base: str, seed: int) -> ScalarModel:
+        """The same module, its backbone frozen, with a new adapter that changes nothing yet; the heads learn as a whole.
+
+        `base`: where the backbone came from.
+        """
+        adapters = Adapters(self.module, base)
+        adapters.add(lora, seed)
+        return self._twin(adapters)
+
+    def merged(self) -> ScalarModel:
+        """The same module with its active adapter worked into its weights, and no adapters any more."""
+        if self.adapters is not None:
+            self.adapters.merge()
+        return self._twin(None)
+
     def save(self, directory: str | Path) -> None:
-        """Writes a Hugging Face directory with model, tokenizer and reward.json (head names, gain, bias)."""
-        save_pair(self.module, self.tokenizer, directory)
+        """Writes a Hugging Face directory with model, tokenizer and reward.json (head names, gain, bias).
+
+        Of a model with adapters these are written in peft's format in place of the model.
+        """
+        if self.adapters is None:
+            save_pair(self.module, self.tokenizer, directory)
+        else:
+            self.adapters.save(directory)
+            self.tokenizer.save_pretrained(directory)
+        self.save_heads(directory)
+
+    def save_heads(self, directory: str | Path) -> None:
+        """Writes reward.json to a directory that has the model already."""
         content = {"heads": self.heads, **asdict(self.normalisation)}
         (Path(directory) / REWARD_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -99,8 +129,14 @@ class ScalarModel:
         return states[0]
 
     def _head(self, states: Tensor) -> Tensor:
-        scores: Tensor = head_of(self.module)(states)
-        return scores.float()
+        """Scores in float32 whatever the backbone computes in: what a pair differs by is small beside its scores."""
+        head = self.module.get_submodule("score")
+        return functional.linear(states.float(), head.weight.float(), None if head.bias is None else head.bias.float())
+
+    def _twin(self, adapters: Adapters | None) -> ScalarModel:
+        twin = ScalarModel(self.module, self.tokenizer, self.path, adapters)
+        twin.normalisation = self.normalisation
+        return twin
 
 
 def load_scalar(path: str | Path, *, dtype: DType = "float32") -> ScalarModel:
@@ -109,6 +145,8 @@ def load_scalar(path: str | Path, *, dtype: DType = "float32") -> ScalarModel:
     Raises:
         ModelError: as `load_policy`, or no scalar head in it, or a reward.json that does not fit.
     """
+    if is_adapter(path):
+        return _with_adapter_at(Path(path))
     module = load_module(AutoModelForSequenceClassification, path, load_config(path), dtype)
     tokenizer = load_tokenizer(path)
     head_of(module)
@@ -116,6 +154,19 @@ def load_scalar(path: str | Path, *, dtype: DType = "float32") -> ScalarModel:
     keep_freed_memory()
     model = ScalarModel(module.eval(), tokenizer, choose_path(module))
     model.normalisation = _read_normalisation(Path(path) / REWARD_FILE, model.heads) or model.normalisation
+    return model
+
+
+def _with_adapter_at(path: Path) -> ScalarModel:
+    """The model that an adapter directory describes, the adapter worked in."""
+    if not (path / REWARD_FILE).is_file():
+        raise ModelError(f"{path} is an adapter without {REWARD_FILE}, so its heads have no names: it is no reward model of Palate's")
+    base, _ = base_of(path)
+    model = scalar_from(base, _read_heads(path / REWARD_FILE)[0], seed=0)
+    adapters = Adapters(model.module, base)
+    adapters.load(path)
+    adapters.merge()
+    model.normalisation = _read_normalisation(path / REWARD_FILE, model.heads) or model.normalisation
     return model
 
 
@@ -167,11 +218,16 @@ def head_of(module: PreTrainedModel) -> Linear:
 def _read_normalisation(path: Path, heads: tuple[str, ...]) -> Normalisation | None:
     if not path.exists():
         return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        names, gain, bias = (tuple(content[key]) for key in ("heads", "gain", "bias"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} cannot be read ({type(error).__name__}: {error}); it needs heads, gain and bias") from error
+    names, gain, bias = _read_heads(path)
     if names != heads or len(gain) != len(heads) or len(bias) != len(heads):
         raise ModelError(f"{path} has heads {list(names)}, {len(gain)} gains and {len(bias)} biases; the model has heads {list(heads)}")
     return Normalisation(gain, bias)
+
+
+def _read_heads(path: Path) -> tuple[tuple[str, ...], tuple[float, ...], tuple[float, ...]]:
+    """Names, gains and biases in a reward.json."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(content["heads"]), tuple(content["gain"]), tuple(content["bias"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} cannot be read ({type(error).__name__}: {error}); it needs heads, gain and bias") from error

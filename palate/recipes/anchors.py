@@ -123,7 +123,7 @@ class Moving:
     def __init__(self, reference: CausalPolicy, follow: Follow) -> None:
         # A copy, so that the policy can move away from it. Its weights get no gradient and so no step, but count as the learner's:
         # they are saved and restored with the rest.
-        self._reference = reference.copy()
+        self._reference = reference.reference()
         self._reference.module.requires_grad_(requires_grad=True)
         self._follow = follow
         self.modules: Mapping[str, nn.Module] = {"reference": self._reference.module}

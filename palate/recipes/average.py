@@ -50,7 +50,7 @@ class Average:
         apart = [math.sqrt(sum(float((state[name].double() - mean[name]).square().sum()) for name in mean)) for state in states]
         policies[0].load_state_dict(mean)
         policies[0].save(run.directory / "model")
-        run.summary({"models": list(self.models), "weights": [w / sum(weights) for w in weights], "distance": apart})
+        run.summary({"weights": [w / sum(weights) for w in weights], "distance": apart})
 
 
 def _mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from palate.core import Conversation, DataError, Preference
+from palate.core import Conversation, DataError, Preference, Prompt
 from palate.text.pack import PackedBatch, Tree, microbatches, pack
 from palate.text.spans import preference_tree
 from palate.text.template import Unusable
@@ -38,6 +38,11 @@ class Judged:
     pairs: tuple[Pair, ...]
     preferences: tuple[Preference, ...]
 
+    @property
+    def source(self) -> str:
+        """Where the prompt was found."""
+        return source_of(self.preferences[0].prompt)
+
 
 @dataclass(frozen=True)
 class PairBatch:
@@ -51,6 +56,11 @@ class PairBatch:
     margin: Tensor
     weight: Tensor
     dimension: Tensor
+
+
+def source_of(prompt: Prompt) -> str:
+    """Where a prompt was found, or else its id."""
+    return prompt.source or prompt.id
 
 
 def judged_prompts(

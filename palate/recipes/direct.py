@@ -8,22 +8,28 @@ from typing import Any, Literal, Protocol, TypeVar
 from torch import Tensor
 
 from palate.core import ConfigError, DataError, TrainingError, derive_seed
+from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy
-from palate.models.load import load_policy
+from palate.models.load import DTYPES, DType, load_policy
 from palate.objectives.direct import BCO, DPO, KTO, DirectObjective
 from palate.objectives.reduce import Sums
 from palate.recipes.anchors import Anchor, Fixed, Follow, Moving, Uniform
-from palate.recipes.comparisons import judged_prompts, overall
+from palate.recipes.comparisons import Judged, judged_prompts, overall
 from palate.recipes.config import Amount, Count, Input, ModelInput
 from palate.recipes.imitation import epochs_of
 from palate.recipes.pairwise import PairCourse, Weighting
 from palate.recipes.places import NO_LIMIT, file_at, model_at
-from palate.recipes.thumbs import ThumbCourse, Thumbs, mismatched, rated_prompts, thumbs_at
+from palate.recipes.thumbs import Rated, ThumbCourse, Thumbs, mismatched, rated_prompts, thumbs_at
+from palate.recipes.trainable import check_keep, keep_model, search, trainable, trained
 from palate.stores.formats import read_preferences
 from palate.stores.runs import Run
+from palate.training.keep import Keep, Last
 from palate.training.learner import Learner
-from palate.training.loop import fit
+from palate.training.loop import fit, mean_loss
 from palate.training.optimizer import AdamW
+
+IDENTITY_NATS: dict[DType, float] = {"float32": 1e-3, "bfloat16": 1.0}
+"""How far one model's log-probabilities of a completion may differ between two ways of batching it."""
 
 
 class Part(Protocol):
@@ -76,6 +82,11 @@ class Direct:
         tokens_per_microbatch: tokens a forward pass holds at most.
         objective: the loss.
         optimizer: how the weights are moved.
+        adapters: train a LoRA adapter on the frozen model; none trains the whole model.
+        dtype: what the forward and backward pass compute in; weights, gradients over a step and optimizer state stay float32.
+        checkpoint_activations: compute activations anew in the backward pass instead of holding them: less memory, one more forward pass.
+        held_out: preferences that are not trained on, for keep: best.
+        keep: the last weights, or the best on `held_out`.
     """
 
     model: ModelInput
@@ -91,16 +102,25 @@ class Direct:
     tokens_per_microbatch: Count = 8192
     objective: DirectObjective = field(default_factory=DPO)
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-5))
+    adapters: LoRA | None = None
+    dtype: DType = "float32"
+    checkpoint_activations: bool = False
+    held_out: Input | None = None
+    keep: Keep = field(default_factory=Last)
 
     def check(self) -> None:
-        """Checks that settings of the reference are about one, and that the objective can do with the steps."""
+        """Checks that settings fit each other: those of the reference, of the objective, and of the weights kept."""
+        check_keep(self.keep, self.held_out)
+        if self.follow is not None and (self.adapters is not None or self.dtype != "float32"):
+            what = "adapters" if self.adapters is not None else f"dtype {self.dtype}"
+            raise ConfigError(f"follow mixes the policy's weights into a second, float32 model, and cannot with {what}; leave one out")
         kind = self.objective.kind
         named = [name for name, given in (("reference", self.reference), ("follow", self.follow)) if given is not None]
         if not self._needs_reference and (named or self.anchor == "uniform"):
             raise ConfigError(f"{kind} knows no reference, so {(named or ['anchor'])[0]} would do nothing; leave it out")
         if self.anchor == "uniform" and named:
             raise ConfigError(f"anchor is uniform, so {named[0]} would do nothing; leave one of the two out")
-        if not isinstance(self.objective, KTO | BCO):
+        if not self._takes_thumbs:
             return
         if self.weighting == "wpo":
             raise ConfigError(f"weighting wpo is for pairs, and {kind} learns from single completions; leave it out")
@@ -113,16 +133,24 @@ class Direct:
             )
 
     @property
+    def _takes_thumbs(self) -> bool:
+        return isinstance(self.objective, KTO | BCO)
+
+    @property
     def _needs_reference(self) -> bool:
         return isinstance(self.objective, KTO | BCO) or "reference" in self.objective.needs
 
     def run(self, run: Run) -> None:
         """Trains the policy and saves it as `model/`."""
-        policy = load_policy(model_at(self.model))
+        base = model_at(self.model)
+        policy = trainable(run, load_policy(base), base, self.adapters, checkpoint_activations=self.checkpoint_activations)
+        examples = self._examples(run, policy, self.preferences, "preferences.jsonl", self.limit)
+        held = [] if self.held_out is None else self._examples(run, policy, self.held_out, "held_out.jsonl", None)
+        epochs = epochs_of(run, len(examples), self.prompts_per_step, self.epochs, lambda k: examples[k].source)
         anchor = self._anchor(policy)
-        course = self._course(run, policy, anchor)
-        epochs = epochs_of(run, len(course.rows), self.prompts_per_step, self.epochs)
-        learner = Learner({"policy": policy.module, **anchor.modules}, self.optimizer, epochs.steps)
+        learner = Learner({"policy": policy.module, **anchor.modules}, self.optimizer, epochs.steps, dtype=DTYPES[self.dtype])
+        # Only now: the policy is its own reference, and computes in the type it will learn in.
+        course = self._course(run, policy, [*examples, *held], anchor)
         starts_at_reference = self.reference is None and not isinstance(anchor, Uniform)
 
         def parts(indices: list[int]) -> list[Any]:
@@ -132,48 +160,53 @@ class Direct:
         def loss(part: Any) -> Sums:
             now = course.now(policy, part)
             if learner.steps_done == 0 and starts_at_reference:
-                _require_identity(now.detach() - part.then)
+                _require_identity(now.detach() - part.then, IDENTITY_NATS[self.dtype])
             return course.sums(part, now)
 
-        last = fit(run, learner, epochs, parts, loss, "direct")
-        policy.save(run.directory / "model")
-        unit = "thumbs" if isinstance(self.objective, KTO | BCO) else "pairs"
-        run.summary({"prompts": len(course.rows), unit: sum(course.rows), "steps": epochs.steps, "last": last})
+        held_out = list(range(len(examples), len(examples) + len(held)))
+        last = fit(run, learner, epochs, parts, loss, "direct", search(self.keep, lambda: mean_loss(course.parts(policy, held_out), loss)))
+        keep_model(run, trained(run, policy, self.adapters, learner), self.adapters)
+        unit, rows = ("thumbs" if self._takes_thumbs else "pairs"), course.rows[: len(examples)]
+        run.summary({"prompts": len(examples), unit: sum(rows), "steps": epochs.steps, "last": last})
 
     def _anchor(self, policy: CausalPolicy) -> Anchor:
         """What log-ratios are taken against; the policy itself, before its first step, where no reference is named."""
         if self.anchor == "uniform" or not self._needs_reference:
             return Uniform()
-        reference = policy if self.reference is None else load_policy(model_at(self.reference))
+        reference = policy if self.reference is None else load_policy(model_at(self.reference), dtype=self.dtype)
         return Fixed(reference) if self.follow is None else Moving(reference, self.follow)
 
-    def _course(self, run: Run, policy: CausalPolicy, anchor: Anchor) -> Course[Any]:
-        limit = self.max_tokens or policy.max_tokens or NO_LIMIT
-        path = file_at(self.preferences, "preferences.jsonl")
-        if not isinstance(self.objective, KTO | BCO):
-            table = read_preferences(path, limit=self.limit)
+    def _examples(self, run: Run, policy: CausalPolicy, path: str, name: str, limit: int | None) -> list[Any]:
+        """What there is at `path` (or in its file `name`) by prompt: conclusions about pairs, or single judgments."""
+        longest = self.max_tokens or policy.max_tokens or NO_LIMIT
+        found: list[Judged] | list[Rated]
+        if self._takes_thumbs:
+            thumbs, dropped = thumbs_at(file_at(path, name), limit)
+            found, reasons = rated_prompts(thumbs, policy.tokenizer, longest)
+        else:
+            table = read_preferences(file_at(path, name), limit=limit)
             dropped = [row.kind for row in table.dropped]
-            judged, reasons = judged_prompts(table.rows, policy.tokenizer, limit)
-            run.dropped(self.preferences, dropped + reasons)
-            judged = overall(judged)
-            if not judged:
-                raise DataError(f"{self.preferences}: no pair says which side is better; look at its probabilities")
-            return PairCourse(judged, self.objective, self.weighting, self.tokens_per_microbatch, anchor)
-        thumbs, dropped = thumbs_at(path, self.limit)
-        rated, reasons = rated_prompts(thumbs, policy.tokenizer, limit)
-        run.dropped(self.preferences, dropped + reasons)
-        if not rated:
-            raise DataError(f"{self.preferences}: no judgment is left to learn from; look at probabilities, weights and lengths")
+            judged, reasons = judged_prompts(table.rows, policy.tokenizer, longest)
+            found = overall(judged)
+        run.dropped(path, dropped + reasons)
+        if not found:
+            raise DataError(f"{path}: no judgment is left that says which is better; look at probabilities, weights and lengths")
+        return list(found)
+
+    def _course(self, run: Run, policy: CausalPolicy, examples: list[Any], anchor: Anchor) -> Course[Any]:
+        if not isinstance(self.objective, KTO | BCO):
+            return PairCourse(examples, self.objective, self.weighting, self.tokens_per_microbatch, anchor)
         others = None
         if isinstance(self.objective, KTO):
-            others = Thumbs(mismatched(rated, limit, derive_seed(run.seed, "mismatched")), self.tokens_per_microbatch)
-        return ThumbCourse(Thumbs(rated, self.tokens_per_microbatch), others, self.objective, anchor)
+            longest = self.max_tokens or policy.max_tokens or NO_LIMIT
+            others = Thumbs(mismatched(examples, longest, derive_seed(run.seed, "mismatched")), self.tokens_per_microbatch)
+        return ThumbCourse(Thumbs(examples, self.tokens_per_microbatch), others, self.objective, anchor)
 
 
-def _require_identity(log_ratios: Tensor) -> None:
+def _require_identity(log_ratios: Tensor, allowed: float) -> None:
     """Before the first step, policy and reference are the same model: their log-probabilities must be equal too."""
     worst = float(log_ratios.abs().max())
-    if worst > 1e-3:
+    if worst > allowed:
         raise TrainingError(
             f"before the first step the policy's log-probabilities differ from the reference's by up to {worst:.2e} nats, though they "
             "are the same model: dropout is on, or sequences are cut or masked differently"

@@ -16,6 +16,7 @@ import torch
 
 from palate.core import ConfigError, Sampling, TrainingError, derive_seed
 from palate.engines.local import LocalSampler
+from palate.models.adapters import LoRA
 from palate.models.load import load_policy
 from palate.models.scalar import ScalarModel, scalar_from
 from palate.objectives.kl import FixedKL, KLControl
@@ -25,6 +26,7 @@ from palate.objectives.value import ClippedValue, ValueTokens, explained_varianc
 from palate.recipes import rollouts as roll
 from palate.recipes.config import Count, Input, ModelInput
 from palate.recipes.places import fitting, model_at, prompts_at
+from palate.recipes.trainable import keep_model, trainable, trained
 from palate.rewards.functions import load_function
 from palate.rewards.learned import Card, LearnedReward
 from palate.stores.runs import Run
@@ -89,6 +91,8 @@ class Online:
         gold: import path of a function that knows the truth, for the record only; nothing is learned from it.
         tokens_per_microbatch: tokens a forward pass holds at most.
         optimizer: how policy and value model are moved.
+        adapters: train LoRA adapters on the frozen policy and value model; none trains them whole. The reference is then the policy with
+            its adapter off, not a second copy.
     """
 
     model: ModelInput
@@ -110,6 +114,7 @@ class Online:
     gold: str | None = None
     tokens_per_microbatch: Count = 8192
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-5, eps=1e-5, warmup=0.0))
+    adapters: LoRA | None = None
 
     def check(self) -> None:
         """Checks that what is sampled is what is learned from, and that siblings exist."""
@@ -147,9 +152,9 @@ class Online:
                     loop.save()
                     saved = time.monotonic()
                 run.check_stop()
-        loop.policy.save(run.directory / "model")
+        keep_model(run, trained(run, loop.policy, self.adapters, loop.learner), self.adapters)
         if loop.value is not None:
-            loop.value.save(run.directory / "value")
+            loop.value.merged().save(run.directory / "value")
         run.summary({"card": None if card is None else vars(card), "kl_coef": loop.kl_coef, "last": loop.last})
 
 
@@ -158,8 +163,9 @@ class _Loop:
 
     def __init__(self, config: Online, run: Run, reward: LearnedReward) -> None:
         self.config, self.run, self.reward = config, run, reward
-        self.policy = load_policy(model_at(config.model))
-        self.reference = self.policy.copy()
+        base = model_at(config.model)
+        self.policy = trainable(run, load_policy(base), base, config.adapters)
+        self.reference = self.policy.reference()
         if reward.model.tokenizer.get_vocab() != self.policy.tokenizer.get_vocab():
             raise ConfigError(
                 f"the reward model {config.reward} and the policy {config.model} have different tokenizers; "
@@ -168,7 +174,8 @@ class _Loop:
         self.value: ScalarModel | None = None
         modules = {"policy": self.policy.module}
         if isinstance(config.credit, Values):
-            self.value = scalar_from(reward.model, ("value",), seed=0, zero=True)
+            value = scalar_from(reward.model, ("value",), seed=0, zero=True)
+            self.value = trainable(run, value, model_at(config.reward), config.adapters)
             modules["value"] = self.value.module
         self.sampler = LocalSampler(self.policy)
         self.prompts = fitting(run, prompts_at(run, config.prompts, config.limit), self.policy, config.sampling.max_tokens)

@@ -20,9 +20,8 @@ NO_LIMIT = 1 << 30
 
 
 def model_at(path: str) -> str:
-    """The model directory that a path means: `model/` of a run directory, else the path itself (or a hub's name)."""
-    inside = Path(path) / "model"
-    return str(inside) if inside.is_dir() else path
+    """The model directory that a path means: `model/` of a run directory, or its `adapter/`, else the path itself (or a hub's name)."""
+    return next((str(inside) for inside in (Path(path) / "model", Path(path) / "adapter") if inside.is_dir()), path)
 
 
 def file_at(path: str, name: str) -> Path:
@@ -39,26 +38,28 @@ def prompts_at(run: Run, path: str, limit: int | None) -> list[Prompt]:
     return list(distinct.values())[::-1]
 
 
-def trees_of(run: Run, rows: Iterable[Demonstration | Dropped], make: Callable[[Demonstration], Iterable[Tree]], path: str) -> TreeFile:
-    """What `make` makes of the rows, tokenised once into the run's folder; rows that cannot be used are counted in the run, by reason.
+def trees_of(
+    run: Run, rows: Iterable[Demonstration | Dropped], make: Callable[[Demonstration], Iterable[Tree]], path: str, folder: str = "trees"
+) -> TreeFile:
+    """What `make` makes of the rows, tokenised once into the run's state; rows that cannot be used are counted in the run, by reason.
 
     A resumed run reads what was written before.
 
     Raises:
         DataError: no row is left.
     """
-    directory = run.state / "trees"
+    directory = run.state / folder
     if directory.is_dir():
         return TreeFile(directory)
     reasons: Counter[str] = Counter()
     first: list[Dropped] = []
 
-    def trees() -> Iterator[Tree]:
+    def trees() -> Iterator[tuple[str, Tree]]:
         for row in rows:
             run.check_stop()
             try:
                 if not isinstance(row, Dropped):
-                    yield from make(row)
+                    yield from ((row.source, tree) for tree in make(row))
                     continue
                 dropped = row
             except Unusable as unusable:

@@ -8,11 +8,12 @@ from palate.core import ConfigError, derive_seed
 from palate.models.load import Architecture, load_tokenizer, new_policy
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.recipes.config import Amount, Count, Input
-from palate.recipes.imitation import epochs_of, imitate
+from palate.recipes.imitation import Imitation, epochs_of
 from palate.recipes.places import file_at, trees_of
 from palate.stores.formats import stream_texts
 from palate.stores.runs import Run
 from palate.text.spans import document_trees
+from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
 
 
@@ -54,5 +55,7 @@ class Pretrain:
 
         rows = stream_texts(file_at(self.data, "corpus.jsonl"))
         trees = trees_of(run, rows, lambda document: document_trees(tokenizer, document, size.max_positions), self.data)
-        epochs = epochs_of(run, len(trees), self.documents_per_step, self.epochs)
-        imitate(run, policy, trees, epochs, self.optimizer, self.objective, self.tokens_per_microbatch)
+        epochs = epochs_of(run, len(trees), self.documents_per_step, self.epochs, trees.name)
+        learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps)
+        Imitation(policy, self.objective, self.tokens_per_microbatch).learn(run, trees, epochs, learner)
+        policy.save(run.directory / "model")

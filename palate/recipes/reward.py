@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from palate.core import ConfigError, DataError, Preference, derive_seed
 from palate.evaluation.calibration import expected_calibration_error, pair_log_loss, reliability, win_probability
 from palate.evaluation.intervals import Estimate, proportion
+from palate.models.adapters import LoRA
+from palate.models.load import DTYPES, DType
 from palate.models.scalar import Normalisation, ScalarModel, scalar_from
 from palate.objectives.bradley_terry import BradleyTerry
 from palate.objectives.reward import RewardObjective
@@ -23,12 +25,14 @@ from palate.recipes.imitation import epochs_of
 from palate.recipes.lessons import Lessons
 from palate.recipes.places import NO_LIMIT, file_at, model_at
 from palate.recipes.records import read_samples
+from palate.recipes.trainable import keep_model, search, trainable, trained
 from palate.rewards.learned import Card, LearnedReward
 from palate.stores.formats import read_preferences
 from palate.stores.jsonl import write_rows
 from palate.stores.runs import Run
+from palate.training.keep import Best, Keep, Last
 from palate.training.learner import Learner
-from palate.training.loop import fit
+from palate.training.loop import fit, mean_loss
 from palate.training.optimizer import AdamW
 
 Floats = npt.NDArray[np.float64]
@@ -55,6 +59,11 @@ class Reward:
         rater_weights: how much a rater's judgments count, by name; others count 1, and 0 leaves one out. Then single votes are the labels.
         objective: the loss.
         optimizer: how the weights are moved.
+        adapters: train a LoRA adapter on the frozen backbone, and the heads; none trains the whole model.
+        dtype: what the forward and backward pass compute in; weights, gradients over a step and optimizer state stay float32.
+        checkpoint_activations: compute activations anew in the backward pass instead of holding them: less memory, one more forward pass.
+        keep: the last weights, or the best on a further `held_out_share` of the prompts: the held-out data judge the model, so they cannot
+            choose it too.
     """
 
     model: ModelInput
@@ -71,10 +80,14 @@ class Reward:
     rater_weights: dict[str, float] = field(default_factory=dict)
     objective: RewardObjective = field(default_factory=BradleyTerry)
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-4))
+    adapters: LoRA | None = None
+    dtype: DType = "float32"
+    checkpoint_activations: bool = False
+    keep: Keep = field(default_factory=Last)
 
     def check(self) -> None:
         """Checks the share kept back and the weights of raters."""
-        if self.held_out is None and not 0 < self.held_out_share < 1:
+        if (self.held_out is None or isinstance(self.keep, Best)) and not 0 < self.held_out_share < 1:
             raise ConfigError(
                 f"held_out_share must lie between 0 and 1, got {self.held_out_share}: a reward model without a test is not to be trusted"
             )
@@ -88,40 +101,50 @@ class Reward:
         """Trains the model, normalises and tests it; saves `model/` with its card, and `predictions.jsonl`."""
         train, test = self._split(run)
         dimensions = tuple(dict.fromkeys(preference.dimension for preference in train))
-        model = scalar_from(model_at(self.model), dimensions, seed=derive_seed(run.seed, "heads"))
+        base = model_at(self.model)
+        fresh = scalar_from(base, dimensions, seed=derive_seed(run.seed, "heads"))
+        model = trainable(run, fresh, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
         limit = self.max_tokens or model.max_tokens or NO_LIMIT
+        train, chooser = (
+            (train, []) if isinstance(self.keep, Last) else keep_back(train, self.held_out_share, derive_seed(run.seed, "keep"))
+        )
         judged, dropped = judged_prompts(train, model.tokenizer, limit)
+        choosing, _ = judged_prompts(chooser, model.tokenizer, limit)
         tested, dropped_test = judged_prompts(test, model.tokenizer, limit)
         run.dropped("preferences that do not fit", dropped + dropped_test)
         if not judged or not tested:
             raise DataError(
                 f"{self.preferences}: nothing is left to {'train' if not judged else 'test'} on; {sorted(set(dropped + dropped_test))}"
             )
-        lessons = Lessons.of(self.objective, judged, self.rater_weights)
+        lessons = Lessons.of(self.objective, judged + choosing, self.rater_weights)
         if lessons.unused:
             run.dropped("rankings", list(lessons.unused))
-        if not lessons.judged:
+        kept_back = {preference.prompt.conversation for preference in chooser}
+        chooses = [one.preferences[0].prompt.conversation in kept_back for one in lessons.judged]
+        # Prompts that choose come after those that teach, so the latter's numbers count from 0.
+        learning, measured_on = ([k for k, held in enumerate(chooses) if held == which] for which in (False, True))
+        if not learning:
             raise DataError(f"{self.preferences}: {self.objective.kind} finds nothing to learn from; {sorted(set(lessons.unused))}")
-        epochs = epochs_of(run, len(lessons.judged), self.prompts_per_step, self.epochs)
+        epochs = epochs_of(run, len(learning), self.prompts_per_step, self.epochs, lambda k: lessons.judged[k].source)
         learned = lessons.learned(self.optimizer.lr)
         modules: dict[str, nn.Module] = {"reward": model.module}
         if learned is not None:
             modules["objective"] = learned
-        learner = Learner(modules, self.optimizer, epochs.steps)
+        learner = Learner(modules, self.optimizer, epochs.steps, dtype=DTYPES[self.dtype])
         batches = lessons.batches(dimensions, self.tokens_per_microbatch)
         loss = lessons.loss(model, learned, lambda: learner.steps_done / epochs.steps)
-        last = fit(run, learner, epochs, batches, loss, "reward")
+        last = fit(run, learner, epochs, batches, loss, "reward", search(self.keep, lambda: mean_loss(batches(measured_on), loss)))
+        model = trained(run, model, self.adapters, learner)
         spread = self._normalise(model, judged)
         rows = predictions(model, tested, dimensions)
         write_rows(run.directory / "predictions.jsonl", rows)
         measured = assess(rows)
         overall = measured["overall"]
-        model.save(run.directory / "model")
         best_rule = max(overall["longer_wins"], overall["shorter_wins"])
-        Card(overall["accuracy"], int(overall["n"]), spread, best_rule).write(run.directory / "model")
+        Card(overall["accuracy"], int(overall["n"]), spread, best_rule).write(keep_model(run, model, self.adapters))
         run.summary(
             {
-                "prompts": len(lessons.judged),
+                "prompts": len(learning),
                 "preferences": sum(len(one.pairs) for one in judged),
                 "last": last,
                 "learned": lessons.told(learned),
@@ -143,11 +166,7 @@ class Reward:
             train = [preference for preference in rows if preference.prompt.conversation not in prompts]
             reasons += ["its prompt is held out"] * (len(rows) - len(train))
         else:
-            distinct = list(dict.fromkeys(preference.prompt.conversation for preference in rows))
-            rng = random.Random(derive_seed(run.seed, "held_out"))
-            kept = set(rng.sample(distinct, max(1, round(self.held_out_share * len(distinct)))))
-            train = [preference for preference in rows if preference.prompt.conversation not in kept]
-            test = [preference for preference in rows if preference.prompt.conversation in kept]
+            train, test = keep_back(rows, self.held_out_share, derive_seed(run.seed, "held_out"))
         run.dropped(self.preferences, reasons)
         if not train:
             raise DataError(f"{self.preferences}: no preference is left to train on; give more prompts than are held out")
@@ -173,6 +192,14 @@ def normalisation_of(raw: Tensor) -> tuple[Normalisation, float]:
     spread = float(raw.sum(1).std(unbiased=False))
     gain = 1 / spread if spread > 0 else 1.0
     return Normalisation((gain,) * raw.shape[1], tuple((-gain * raw.mean(0)).tolist())), spread
+
+
+def keep_back(preferences: Sequence[Preference], share: float, seed: int) -> tuple[list[Preference], list[Preference]]:
+    """The preferences without a share of their prompts, and those of that share."""
+    distinct = list(dict.fromkeys(preference.prompt.conversation for preference in preferences))
+    kept = set(random.Random(seed).sample(distinct, max(1, round(share * len(distinct)))))
+    rest = [preference for preference in preferences if preference.prompt.conversation not in kept]
+    return rest, [preference for preference in preferences if preference.prompt.conversation in kept]
 
 
 def shuffled(preferences: Sequence[Preference], seed: int) -> list[Preference]:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from palate.models.load import load_policy
+from palate.models.adapters import LoRA
+from palate.models.causal import CausalPolicy
+from palate.models.load import DTYPES, DType, load_policy
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.recipes.config import Amount, Count, Input, ModelInput
-from palate.recipes.imitation import epochs_of, imitate
+from palate.recipes.imitation import Imitation, epochs_of
 from palate.recipes.places import NO_LIMIT, file_at, model_at, trees_of
+from palate.recipes.trainable import check_keep, keep_model, search, trainable, trained
 from palate.stores.formats import stream_demonstrations
 from palate.stores.runs import Run
+from palate.text.pack import Tree
 from palate.text.spans import demonstration_tree
+from palate.text.treefile import TreeFile
+from palate.training.keep import Keep, Last
+from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
 
 
@@ -29,6 +37,11 @@ class SFT:
         tokens_per_microbatch: tokens a forward pass holds at most.
         optimizer: how the weights are moved.
         objective: the loss.
+        adapters: train a LoRA adapter on the frozen model; none trains the whole model.
+        dtype: what the forward and backward pass compute in; weights, gradients over a step and optimizer state stay float32.
+        checkpoint_activations: compute activations anew in the backward pass instead of holding them: less memory, one more forward pass.
+        held_out: demonstrations that are not trained on, for keep: best.
+        keep: the last weights, or the best on `held_out`.
     """
 
     model: ModelInput
@@ -40,15 +53,30 @@ class SFT:
     tokens_per_microbatch: Count = 8192
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-4))
     objective: SupervisedObjective = field(default_factory=CrossEntropy)
+    adapters: LoRA | None = None
+    dtype: DType = "float32"
+    checkpoint_activations: bool = False
+    held_out: Input | None = None
+    keep: Keep = field(default_factory=Last)
 
     def check(self) -> None:
-        """Nothing contradicts anything here."""
+        """Checks that best weights have something to be measured on."""
+        check_keep(self.keep, self.held_out)
 
     def run(self, run: Run) -> None:
         """Trains the model and saves it as `model/`."""
-        policy = load_policy(model_at(self.model))
-        limit = self.max_tokens or policy.max_tokens or NO_LIMIT
-        rows = stream_demonstrations(file_at(self.data, "demonstrations.jsonl"), limit=self.limit)
-        trees = trees_of(run, rows, lambda row: (demonstration_tree(policy.tokenizer, row, limit),), self.data)
-        epochs = epochs_of(run, len(trees), self.demonstrations_per_step, self.epochs)
-        imitate(run, policy, trees, epochs, self.optimizer, self.objective, self.tokens_per_microbatch)
+        base = model_at(self.model)
+        policy = trainable(run, load_policy(base), base, self.adapters, checkpoint_activations=self.checkpoint_activations)
+        trees = self._trees(run, policy, self.data, "trees", self.limit)
+        held: Sequence[Tree] = () if self.held_out is None else self._trees(run, policy, self.held_out, "held_out", None)
+        epochs = epochs_of(run, len(trees), self.demonstrations_per_step, self.epochs, trees.name)
+        learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps, dtype=DTYPES[self.dtype])
+        task = Imitation(policy, self.objective, self.tokens_per_microbatch)
+        task.learn(run, trees, epochs, learner, search(self.keep, lambda: task.mean_loss(held)))
+        keep_model(run, trained(run, policy, self.adapters, learner), self.adapters)
+
+    def _trees(self, run: Run, policy: CausalPolicy, path: str, folder: str, limit: int | None) -> TreeFile:
+        """The demonstrations at `path` as trees, in a folder of the run's state."""
+        longest = self.max_tokens or policy.max_tokens or NO_LIMIT
+        rows = stream_demonstrations(file_at(path, "demonstrations.jsonl"), limit=limit)
+        return trees_of(run, rows, lambda row: (demonstration_tree(policy.tokenizer, row, longest),), path, folder)

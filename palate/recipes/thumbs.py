@@ -17,6 +17,7 @@ from palate.models.causal import CausalPolicy
 from palate.objectives.direct import KTO, ThumbLogps, ThumbObjective
 from palate.objectives.reduce import Sums
 from palate.recipes.anchors import Anchor
+from palate.recipes.comparisons import source_of
 from palate.recipes.pairwise import summed
 from palate.stores.formats import ThumbShape, read_preferences, read_thumbs, shape_at
 from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
@@ -32,6 +33,8 @@ class Rated:
     branch: tuple[int, ...]
     desirable: tuple[bool, ...]
     weight: tuple[float, ...]
+    source: str = ""
+    """Where its prompt was found."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,9 @@ def _rated(group: Sequence[Thumb], tokenizer: PreTrainedTokenizerBase, max_token
     texts = list(dict.fromkeys(thumb.completion.text for thumb in group))
     tree = preference_tree(tokenizer, group[0].prompt.conversation, texts, max_tokens)
     branch = tuple(texts.index(thumb.completion.text) for thumb in group)
-    return Rated(tree, branch, tuple(thumb.desirable for thumb in group), tuple(thumb.weight for thumb in group))
+    return Rated(
+        tree, branch, tuple(thumb.desirable for thumb in group), tuple(thumb.weight for thumb in group), source_of(group[0].prompt)
+    )
 
 
 def mismatched(rated: Sequence[Rated], max_tokens: int, seed: int) -> list[Rated]:

@@ -1,8 +1,8 @@
 """Token trees on disk: written once, one after another, and read back one at a time, so that no data set has to fit in memory.
 
 `trees.bin` holds a record of int32 for each tree: how many branches, tokens of the trunk, tokens of each branch, then all ids
-in that order; a learned token is stored as its complement `~id`, which is negative. `offsets.npy` says where each record
-begins (8 bytes a tree, the only part that is kept in memory).
+in that order, then the name of the row it was made of, as UTF-8 filled up with zeros; a learned token is stored as its complement `~id`,
+which is negative. `offsets.npy` says where each record begins (8 bytes a tree, the only part that is kept in memory).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -51,28 +51,36 @@ class TreeFile(Sequence[Tree]):
         """One tree, or a list of them."""
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
-        start, end = map(int, self._offsets[range(len(self))[index] :][:2])
-        self._file.seek(start * _BYTES)
-        values = np.frombuffer(self._file.read((end - start) * _BYTES), np.int32)
-        branches = int(values[0])
-        trunk, *lengths = values[1 : 2 + branches].tolist()
-        tokens = values[2 + branches :]
+        (trunk, *lengths), tokens, _ = self._record(index)
         learned = tokens < 0
         ids, masks = np.where(learned, ~tokens, tokens).tolist(), learned.tolist()
         cuts = pairwise(np.cumsum([trunk, *lengths]).tolist())
         return Tree(tuple(ids[:trunk]), tuple(Branch(tuple(ids[a:b]), tuple(masks[a:b])) for a, b in cuts))
 
+    def name(self, index: int) -> str:
+        """The row that a tree was made of."""
+        return self._record(index)[2].tobytes().rstrip(b"\0").decode("utf-8")
 
-def write_trees(directory: Path, trees: Iterable[Tree]) -> TreeFile:
-    """The trees, read back from `directory`, which is there only when all of them are written."""
+    def _record(self, index: int) -> tuple[list[int], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Lengths of trunk and branches, their tokens, and the bytes of the name."""
+        start, end = map(int, self._offsets[range(len(self))[index] :][:2])
+        self._file.seek(start * _BYTES)
+        values = np.frombuffer(self._file.read((end - start) * _BYTES), np.int32)
+        head = 2 + int(values[0])
+        lengths = values[1:head].tolist()
+        return lengths, values[head : head + sum(lengths)], values[head + sum(lengths) :]
+
+
+def write_trees(directory: Path, trees: Iterable[tuple[str, Tree]]) -> TreeFile:
+    """Trees, each with the name of its row, read back from `directory`, which is there only when all of them are written."""
     fresh = directory.with_name(f"{directory.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     offsets, tokens, learned = array("q", [0]), 0, 0
     try:
         with (fresh / "trees.bin").open("wb") as file:
-            for tree in trees:
-                record = _record(tree)
+            for name, tree in trees:
+                record = _record(name, tree)
                 file.write(record.tobytes())
                 offsets.append(offsets[-1] + len(record))
                 tokens += tree.tokens
@@ -87,7 +95,9 @@ def write_trees(directory: Path, trees: Iterable[Tree]) -> TreeFile:
     return TreeFile(directory)
 
 
-def _record(tree: Tree) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+def _record(name: str, tree: Tree) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
     head = (len(tree.branches), len(tree.trunk), *(len(branch.ids) for branch in tree.branches))
     told = ((~i if is_learned else i) for branch in tree.branches for i, is_learned in zip(branch.ids, branch.learned, strict=True))
-    return np.fromiter(chain(head, tree.trunk, told), np.int32)
+    letters = name.encode("utf-8")
+    letters += bytes(-len(letters) % _BYTES)
+    return np.fromiter(chain(head, tree.trunk, told, np.frombuffer(letters, np.int32).tolist()), np.int32)

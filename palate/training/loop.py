@@ -1,20 +1,38 @@
-"""The loop of every offline stage: shuffled epochs over trees, micro-batches by tokens, metrics, checkpoints, resume."""
+"""The loop of every offline stage: shuffled epochs over trees, micro-batches by tokens, metrics, checkpoints, resume, the best weights."""
 
 from __future__ import annotations
 
+import functools
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
-from palate.core import ConfigError, Tracker
-from palate.objectives.reduce import Sums
-from palate.training.learner import Learner
+from palate.core import ConfigError, Tracker, TrainingError
+from palate.objectives.reduce import Sums, Totals
+from palate.training.keep import HeldOut, Search
+from palate.training.learner import Learner, NotFiniteError
 
 E = TypeVar("E")
 CHECKPOINT_SECONDS = 20.0
+NAMES_SHOWN = 40
+"""Examples named in a message; a step that large is not read to its end."""
+
+
+def numbered(k: int) -> str:
+    """An example by its place among the examples, counted from 1."""
+    return f"example {k + 1}"
+
+
+@functools.lru_cache(maxsize=1)
+def _order(seed: int, epoch: int, examples: int) -> npt.NDArray[np.int64]:
+    """The epoch's permutation; remembered, as drawing it takes as long as there are examples."""
+    return np.random.default_rng([seed, epoch]).permutation(examples)
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,8 @@ class Epochs:
     per_step: int
     epochs: float
     seed: int
+    name: Callable[[int], str] = numbered
+    """What an example is called in messages."""
 
     def __post_init__(self) -> None:
         if self.examples < 1:
@@ -48,8 +68,23 @@ class Epochs:
     def indices(self, step: int) -> list[int]:
         """Examples of step `step`."""
         epoch, k = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.examples)
+        order = _order(self.seed, epoch, self.examples)
         return [int(i) for i in order[k * self.per_step : (k + 1) * self.per_step]]
+
+    def told(self, step: int) -> str:
+        """The examples of step `step`, in words."""
+        chosen = sorted(self.indices(step))
+        more = f" and {len(chosen) - NAMES_SHOWN} more" if len(chosen) > NAMES_SHOWN else ""
+        return ", ".join(self.name(k) for k in chosen[:NAMES_SHOWN]) + more
+
+
+def mean_loss(batches: Sequence[E], loss: Callable[[E], Sums]) -> float:
+    """The loss per unit over all of `batches`, without gradient."""
+    totals = Totals()
+    with torch.no_grad():
+        for batch in batches:
+            totals.add(loss(batch))
+    return totals.means().get("loss", math.nan)
 
 
 def fit(
@@ -59,28 +94,39 @@ def fit(
     batches: Callable[[list[int]], Sequence[E]],
     loss: Callable[[E], Sums],
     prefix: str,
+    held_out: HeldOut | None = None,
 ) -> dict[str, float]:
     """Trains to the end of the epochs (or goes on where it was cut off) and returns the last step's metrics.
 
-    `batches` turns a step's example numbers into micro-batches; metrics are logged as `prefix/...`.
+    `batches` turns a step's example numbers into micro-batches; metrics are logged as `prefix/...`. With `held_out` the modules end with
+    the weights that did best on it, and training may stop early; the metrics returned then tell which step that was.
+
+    Raises:
+        TrainingError: a loss or gradient was not finite. The message names the step's examples; the weights before it are kept.
     """
     numbers = learner.load(run.state / "learner")
     run.rewind(learner.steps_done)
     metrics = {} if numbers is None else cast("dict[str, float]", numbers["last"])
+    search = Search(held_out, learner, run.state / "best", epochs.steps_per_epoch, epochs.steps)
+    search.restore(numbers)
+
+    def save() -> None:
+        learner.save(run.state / "learner", {"last": metrics, "search": search.state})
+
     saved = time.monotonic()
     with run.progress(epochs.steps, prefix) as advance:
         advance(learner.steps_done)
-        for step in _remaining(learner, epochs):
-            metrics = learner.step(batches(epochs.indices(step)), loss)
+        while learner.steps_done < epochs.steps and not search.is_over:
+            step = learner.steps_done
+            try:
+                metrics = {**learner.step(batches(epochs.indices(step)), loss), **search.look()}
+            except NotFiniteError as error:
+                save()
+                raise TrainingError(f"{error}: {epochs.told(step)}. The weights before this step are in {run.state / 'learner'}") from error
             run.log(step, {f"{prefix}/{name}": value for name, value in metrics.items()})
             advance(1, f"loss {metrics['loss/mean']:.4f}")
             if time.monotonic() - saved > CHECKPOINT_SECONDS or run.stop_requested:
-                learner.save(run.state / "learner", {"last": metrics})
+                save()
                 saved = time.monotonic()
             run.check_stop()
-    return metrics
-
-
-def _remaining(learner: Learner, epochs: Epochs) -> Iterator[int]:
-    while learner.steps_done < epochs.steps:
-        yield learner.steps_done
+    return {**metrics, **search.finish()}

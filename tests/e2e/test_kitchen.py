@@ -158,7 +158,7 @@ def test_a_second_time_everything_is_skipped(first: Path, capsys: pytest.Capture
     before = {path: path.stat().st_mtime_ns for path in (first / "runs").rglob("*") if path.is_file() and path.name != ".digests.json"}
     assert main(words(first)) == 0
     found = hows(capsys.readouterr().out)
-    assert len(found) == 16
+    assert len(found) == 17
     assert set(found.values()) == {"skipped"}
     assert {path: path.stat().st_mtime_ns for path in before} == before
 

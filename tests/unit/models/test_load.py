@@ -65,7 +65,7 @@ def test_new_policy_depends_on_its_seed_alone() -> None:
 
 def test_a_copy_is_independent_and_learns_nothing() -> None:
     policy = tiny_policy()
-    reference = policy.copy()
+    reference = policy.reference()
     before = reference.logps(BATCH).logps
     assert not before.requires_grad
     assert torch.equal(before, policy.logps(BATCH).logps)

@@ -88,7 +88,7 @@ def test_sources(model: ScalarModel, tmp_path) -> None:
 
 
 def test_a_frozen_reference_gives_a_trainable_model() -> None:
-    model = scalar_from(tiny_policy().copy(), ("score",), seed=0)
+    model = scalar_from(tiny_policy().reference(), ("score",), seed=0)
     assert all(p.requires_grad for p in model.parameters())
 
 
@@ -127,3 +127,11 @@ def test_a_directory_without_reward_file_is_not_normalised(model: ScalarModel, t
     model.save(tmp_path)
     (tmp_path / "reward.json").unlink()
     assert load_scalar(tmp_path).normalisation == Normalisation((1.0, 1.0), (0.0, 0.0))
+
+
+def test_scores_of_a_backbone_in_bfloat16_are_finer_than_bfloat16() -> None:
+    model = scalar_from(tiny_policy(), ("score",), seed=0)
+    model.module.bfloat16()
+    scores = model.scores(pack(random_trees([(4, [3, 5, 7, 9])], 43)))
+    assert scores.dtype == torch.float32
+    assert not torch.equal(scores.bfloat16().float(), scores)

@@ -19,10 +19,15 @@ branches = st.lists(st.tuples(ids, st.booleans()), min_size=1, max_size=4).map(
 trees = st.builds(Tree, st.lists(ids, min_size=1, max_size=4).map(tuple), st.lists(branches, min_size=1, max_size=3).map(tuple))
 
 
-@given(st.lists(trees, max_size=5))
-def test_trees_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, written: list[Tree]) -> None:
+names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=9)
+
+
+@given(st.lists(st.tuples(names, trees), max_size=5))
+def test_trees_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, Tree]]) -> None:
     folder = tmp_path_factory.mktemp("trees") / "trees"
-    for read in (write_trees(folder, written), TreeFile(folder)):
+    written = [tree for _, tree in rows]
+    for read in (write_trees(folder, rows), TreeFile(folder)):
+        assert [read.name(k) for k in range(len(rows))] == [name for name, _ in rows]
         assert list(read) == written
         assert [read[k] for k in reversed(range(len(written)))] == written[::-1]
         assert read[-2:] == written[-2:]
@@ -31,7 +36,7 @@ def test_trees_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, 
 
 
 def test_outside_its_length_there_is_no_tree(tmp_path: Path) -> None:
-    read = write_trees(tmp_path / "trees", [Tree((1,), (Branch((2,), (True,)),))])
+    read = write_trees(tmp_path / "trees", [("a:1", Tree((1,), (Branch((2,), (True,)),)))])
     assert read[-1] == read[0]
     for index in (1, -2):
         with pytest.raises(IndexError):
@@ -39,8 +44,8 @@ def test_outside_its_length_there_is_no_tree(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
-    def broken() -> Iterator[Tree]:
-        yield Tree((1,), (Branch((2,), (True,)),))
+    def broken() -> Iterator[tuple[str, Tree]]:
+        yield "a:1", Tree((1,), (Branch((2,), (True,)),))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -1,7 +1,10 @@
 """Checkpoints: whole or absent, whenever the process is killed; a full disk leaves the one before."""
 
 import errno
+import os
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -76,6 +79,26 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(moment: str, tmp_path: P
         save(directory, number)
         assert saved(directory) == number
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_process_that_is_killed_while_it_saves_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+    directory, seen = tmp_path / "c", 0
+    for kill in range(12):
+        child = os.fork()
+        if child == 0:  # saves one checkpoint after the other until it is killed
+            for number in range(seen + 1, 1 << 30):
+                save(directory, number)
+            os._exit(0)
+        while not directory.exists():
+            time.sleep(0.001)
+        time.sleep(0.003 * kill + 0.0007)
+        os.kill(child, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        found = saved(directory)
+        assert found is not None
+        assert found >= seen
+        seen = found
+    assert seen > 12
 
 
 def test_the_first_checkpoint_is_absent_until_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

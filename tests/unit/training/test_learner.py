@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from palate.core import ConfigError, RunError, TrainingError
@@ -16,10 +17,10 @@ STEPS = 6
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
-def learner(seed: int = 0, **optimizer: object) -> Learner:
+def learner(seed: int = 0, dtype: torch.dtype = torch.float32, **optimizer: object) -> Learner:
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
-    return Learner({"net": net}, AdamW(**{"lr": 0.01, "weight_decay": 0.1, **optimizer}), STEPS)  # type: ignore[arg-type]
+    return Learner({"net": net}, AdamW(**{"lr": 0.01, "weight_decay": 0.1, **optimizer}), STEPS, dtype=dtype)  # type: ignore[arg-type]
 
 
 def batch(step: int = 0) -> Batch:
@@ -36,7 +37,8 @@ def cut(whole: Batch, sizes: list[int]) -> list[Batch]:
 def loss_of(one: Learner) -> object:
     def loss(part: Batch) -> Sums:
         x, y, weight = part
-        error = (one.modules["net"](x)[:, 0] - y).square()
+        net = one.modules["net"]
+        error = (net(x.to(net[0].weight.dtype))[:, 0].float() - y).square()  # type: ignore[index, union-attr]
         seen = error.detach()
         metrics = {"error": ((weight * seen).sum(), weight.sum()), "worst_max": (seen.max(), weight.sum())}
         return Sums((weight * error).sum(), weight.sum(), metrics)
@@ -135,6 +137,64 @@ def test_six_steps_are_three_a_checkpoint_and_three_to_the_bit(decay: str, tmp_p
         assert torch.equal(weights(second)[name], value)
 
 
+def test_in_bfloat16_steps_too_small_for_it_still_add_up() -> None:
+    """Sixteen bits hold 8 of a weight: a hundred steps of a ten-thousandth of it would each be rounded away."""
+    net = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(net.weight)
+    narrow = Learner({"net": net}, AdamW(lr=1e-4, decay="constant", warmup=0.0), 100, dtype=torch.bfloat16)
+    assert net.weight.dtype == torch.bfloat16
+    for _ in range(100):
+        narrow.step([torch.ones(1, 1, dtype=torch.bfloat16)], lambda x: Sums(net(x).sum().float(), torch.tensor(1.0), {}))
+    narrow.release()
+    assert net.weight.dtype == torch.float32
+    assert float(net.weight.detach()) == pytest.approx(0.99, abs=1e-5)
+
+
+def test_in_bfloat16_gradients_of_micro_batches_add_up_in_float32() -> None:
+    """1 and 512 times 1/512: in bfloat16 the sum stays 1 from the first addition on."""
+    narrow = Learner({"net": nn.Linear(1, 1, bias=False)}, AdamW(max_grad_norm=1e9), 1, dtype=torch.bfloat16)
+
+    def loss(x: Tensor) -> Sums:
+        return Sums(narrow.modules["net"](x).sum().float(), torch.tensor(1.0), {})
+
+    parts = [torch.full((1, 1), value, dtype=torch.bfloat16) for value in (1.0, *[1 / 512] * 512)]
+    assert narrow.step(parts, loss)["gradient/norm"] == pytest.approx(2 / 513, rel=1e-6)
+
+
+def test_in_bfloat16_losses_stay_near_those_of_float32() -> None:
+    wide, narrow = learner(), learner(dtype=torch.bfloat16)
+    for one, two in zip(steps(wide, STEPS, [3, 5]), steps(narrow, STEPS, [3, 5]), strict=True):
+        assert 0 < abs(two["loss/mean"] - one["loss/mean"]) < 0.01 * one["loss/mean"]
+
+
+def test_in_bfloat16_six_steps_are_three_a_checkpoint_and_three_to_the_bit(tmp_path: Path) -> None:
+    straight, first = learner(dtype=torch.bfloat16), learner(dtype=torch.bfloat16)
+    expected = steps(straight, 6, [3, 5])
+    found = steps(first, 3, [3, 5])
+    first.save(tmp_path / "learner", {})
+    second = learner(seed=99, dtype=torch.bfloat16)
+    second.load(tmp_path / "learner")
+    assert found + steps(second, 3, [3, 5], start=3) == expected
+    straight.release()
+    second.release()
+    for name, value in weights(straight).items():
+        assert value.dtype == torch.float32
+        assert torch.equal(weights(second)[name], value)
+
+
+def test_what_is_frozen_is_neither_moved_nor_saved(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 1))
+    net[0].requires_grad_(requires_grad=False)
+    one = Learner({"net": net}, AdamW(), STEPS)
+    before = weights(one)
+    steps(one, 1, [8])
+    moved = {name for name, value in weights(one).items() if not torch.equal(value, before[name])}
+    assert moved == {"1.weight", "1.bias"}
+    one.save(tmp_path / "learner", {})
+    names = load_file(tmp_path / "learner" / "tensors.safetensors")
+    assert {name.rpartition("net.")[2] for name in names} == moved
+
+
 def test_without_a_checkpoint_nothing_is_loaded(tmp_path: Path) -> None:
     one = learner()
     assert one.load(tmp_path / "learner") is None
@@ -144,8 +204,18 @@ def test_without_a_checkpoint_nothing_is_loaded(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     learner().save(tmp_path / "learner", {})
     other = Learner({"value": nn.Linear(4, 1)}, AdamW(), STEPS)
-    with pytest.raises(RunError, match=r"of another model \(value\.weight is not in it\)"):
+    with pytest.raises(RunError, match=r"of another model: value\.weight is missing in it and \(1, 4\) in the model"):
         other.load(tmp_path / "learner")
+
+
+def test_so_is_one_of_another_size(tmp_path: Path) -> None:
+    learner().save(tmp_path / "learner", {})
+    wide = Learner({"net": nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 1))}, AdamW(), STEPS)
+    with pytest.raises(RunError, match=r"of another model: net\.0\.weight is \(8, 4\) in it and \(9, 4\) in the model"):
+        wide.load(tmp_path / "learner")
+    shallow = Learner({"net": nn.Sequential(nn.Linear(4, 8))}, AdamW(), STEPS)
+    with pytest.raises(RunError, match=r"of another model: net\.2\.bias is \(1,\) in it and missing in the model"):
+        shallow.load(tmp_path / "learner")
 
 
 # lr 1, 100 steps, the first 5 of them a rise: the rate at some steps, by hand.
