@@ -26,11 +26,13 @@ HEADER = (
     "model",
     "rows/s",
     "TRL float32",
-    "the same, malloc thresholds raised",
-    "TRL bfloat16",
-    "ratio to TRL float32",
+    "TRL float32, malloc thresholds raised",
+    "TRL bfloat16, malloc thresholds raised",
+    "ratio to the first",
+    "to the second",
+    "to the third",
     "share of the machine's limit",
-    "peak MB, ratio",
+    "peak MB",
 )
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1), "MALLOC_TOP_PAD_": str(64 << 20)}
 """glibc's thresholds as Palate raises them for itself: the peer is measured with and without."""
@@ -57,36 +59,45 @@ def main() -> int:
         print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}", flush=True)
         for model in options.models:
             for stage in options.stages:
-                for dtype in options.dtypes:
-                    work = Work(stage, str(folder / model), str(rows), dtype, options.steps, options.batch)
-                    print(measured(work, options.rounds, options.peer, counts, machine[dtype]), flush=True)
+                work = Work(stage, str(folder / model), str(rows), "float32", options.steps, options.batch)
+                print(*measured(work, options.rounds, options.peer, counts, machine), sep="\n", flush=True)
     return 0
 
 
-def measured(work: Work, rounds: int, peer: str, counts: dict[str, list[int]], rate: float) -> str:
-    """One row of the table: sides alternate; a ratio is taken within a round, and the middle one shown with the extremes."""
-    base = {**vars(work), "dtype": "float32"}
-    sides = {
-        "ours": ([sys.executable, "-m", "benchmarks.speed.ours"], work, {}),
-        "float32": ([peer, str(Path(__file__).with_name("peer.py"))], Work(**base), {}),
-        "malloc": ([peer, str(Path(__file__).with_name("peer.py"))], Work(**base), MALLOC),
-        "bfloat16": ([peer, str(Path(__file__).with_name("peer.py"))], Work(**{**base, "dtype": "bfloat16"}), MALLOC),
+def measured(work: Work, rounds: int, peer: str, counts: dict[str, list[int]], machine: dict[str, float]) -> list[str]:
+    """A row of the table for each dtype of ours: sides alternate; a ratio is taken within a round, and the middle one shown with the extremes."""
+    told = {dtype: Work(**{**vars(work), "dtype": dtype}) for dtype in DTYPES}
+    ours, theirs = [sys.executable, "-m", "benchmarks.speed.ours"], [peer, str(Path(__file__).with_name("peer.py"))]
+    sides: dict[str, tuple[list[str], Work, dict[str, str]]] = {
+        "float32": (ours, told["float32"], {}),
+        "bfloat16": (ours, told["bfloat16"], {}),
+        "TRL float32": (theirs, told["float32"], {}),
+        "TRL float32, malloc": (theirs, told["float32"], MALLOC),
+        "TRL bfloat16, malloc": (theirs, told["bfloat16"], MALLOC),
     }
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for _ in range(rounds):
-        for name, (command, told, more) in sides.items():
-            found[name].append(ran(command, told, more))
-    units = {name: median(one["median"] for one in ones) for name, ones in found.items()}
-    fastest = min(("float32", "malloc", "bfloat16"), key=lambda name: units[name])
-    default = [theirs["median"] / own["median"] for own, theirs in zip(found["ours"], found["float32"], strict=True)]
-    best = [theirs["median"] / own["median"] for own, theirs in zip(found["ours"], found[fastest], strict=True)]
-    share = needed_flops(work, counts) / rate / units["ours"]
-    memory = [median(one["peak_mb"] for one in found[name]) for name in ("ours", "float32")]
-    speeds = [f"{work.batch / seconds:.1f}" for seconds in units.values()]
-    ratios = f"{spread(default)}; to its fastest ({fastest}) {spread(best)}"
-    peak = f"{memory[0]:.0f}, {memory[0] / memory[1]:.2f}"
-    cells = [work.stage, f"{Path(work.model).name} {work.dtype}", *speeds, ratios, f"{share:.0%}", peak]
-    return "| " + " | ".join(cells) + " |"
+        for name, side in sides.items():
+            found[name].append(ran(*side))
+    rate = {name: f"{work.batch / median(one['median'] for one in ones):.1f}" for name, ones in found.items()}
+    peak = {name: median(one["peak_mb"] for one in ones) for name, ones in found.items()}
+    peers = [name for name in sides if name.startswith("TRL")]
+    rows = []
+    for dtype in DTYPES:
+        share = needed_flops(work, counts) / machine[dtype] / median(one["median"] for one in found[dtype])
+        ratios = [spread([other["median"] / own["median"] for own, other in zip(found[dtype], found[name], strict=True)]) for name in peers]
+        memory = f"{peak[dtype]:.0f} against {peak['TRL float32']:.0f}: {peak[dtype] / peak['TRL float32']:.2f}"
+        cells = [
+            work.stage,
+            f"{Path(work.model).name} {dtype}",
+            rate[dtype],
+            *(rate[name] for name in peers),
+            *ratios,
+            f"{share:.0%}",
+            memory,
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
 
 
 def spread(ratios: list[float]) -> str:

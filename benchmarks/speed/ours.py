@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.speed.workload import WARMUP, StepEnds, Work
 from palate.objectives.supervised import CrossEntropy
-from palate.recipes import direct
+from palate.recipes.anchors import Fixed
 from palate.recipes.config import Stage
 from palate.recipes.direct import Direct
 from palate.recipes.reward import Reward
@@ -31,7 +31,7 @@ def main() -> None:
     """Trains and reports."""
     work = Work.told()
     ends, losses, ahead = StepEnds(), [], 0.0
-    step, branch_logps = Learner.step, direct.branch_logps
+    step, values = Learner.step, Fixed.values
 
     def timed(self: Learner, *args: Any, **kwargs: Any) -> dict[str, float]:
         metrics = step(self, *args, **kwargs)
@@ -42,11 +42,11 @@ def main() -> None:
     def timed_reference(*args: Any, **kwargs: Any) -> Any:
         nonlocal ahead
         begun = time.perf_counter()
-        found = branch_logps(*args, **kwargs)
+        found = values(*args, **kwargs)
         ahead += time.perf_counter() - begun
         return found
 
-    Learner.step, direct.branch_logps = timed, timed_reference  # type: ignore[method-assign]
+    Learner.step, Fixed.values = timed, timed_reference  # type: ignore[method-assign]
     Epochs.indices = in_order  # type: ignore[method-assign]
     loop.CHECKPOINT_SECONDS = 1e9
     with tempfile.TemporaryDirectory() as folder:

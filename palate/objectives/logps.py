@@ -23,7 +23,7 @@ _FLOOR = -1e4
 
 
 def token_logps(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, bias: Tensor | None = None, temperature: float = 1.0, chunk: int = 1024
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, bias: Tensor | None = None, temperature: float = 1.0, chunk: int = 512
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each target and entropy of its distribution, both (n,), nats, float32; the entropy is detached.
 
@@ -49,7 +49,7 @@ def token_logps(
 
 
 def summed_nll(
-    hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, *, bias: Tensor | None = None, chunk: int = 1024
+    hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, *, bias: Tensor | None = None, chunk: int = 512
 ) -> tuple[Tensor, Tensor]:
     """`sum -w logp` (0-d) and the log-probabilities (n,) detached, both float32.
 
@@ -75,7 +75,7 @@ def summed_nll(
 def _leaves(hidden: Tensor, weight: Tensor, bias: Tensor | None, chunk: int) -> tuple[Tensor, Tensor, Tensor | None]:
     """The tensors as the functions below need them: detached when no gradient is recorded, so that none is formed."""
     if chunk < 1:
-        raise ConfigError(f"log-probabilities: chunk must be at least 1 row, got {chunk}; 1024 suits most machines")
+        raise ConfigError(f"log-probabilities: chunk must be at least 1 row, got {chunk}; 512 suits most machines")
     if torch.is_grad_enabled():
         return hidden, weight, bias
     return hidden.detach(), weight.detach(), None if bias is None else bias.detach()
