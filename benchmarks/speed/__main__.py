@@ -65,7 +65,7 @@ def main() -> int:
 
 
 def measured(work: Work, rounds: int, peer: str, counts: dict[str, list[int]], machine: dict[str, float]) -> list[str]:
-    """A row of the table for each dtype of ours: sides alternate; a ratio is taken within a round, and the middle one shown with the extremes."""
+    """A row of the table for each dtype of ours. Sides alternate; ratios are of one round, the middle one shown with the extremes."""
     told = {dtype: Work(**{**vars(work), "dtype": dtype}) for dtype in DTYPES}
     ours, theirs = [sys.executable, "-m", "benchmarks.speed.ours"], [peer, str(Path(__file__).with_name("peer.py"))]
     sides: dict[str, tuple[list[str], Work, dict[str, str]]] = {

@@ -18,12 +18,14 @@ from torch.autograd.function import once_differentiable
 
 from palate.core import ConfigError
 
+BLOCK_CELLS = 1 << 22
+"""Logits of a block: 16 MiB of float32."""
 _FLOOR = -1e4
 """Stands in for -inf where it is multiplied by a probability of 0; `exp` of it is 0 in any type."""
 
 
 def token_logps(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, bias: Tensor | None = None, temperature: float = 1.0, chunk: int = 512
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, bias: Tensor | None = None, temperature: float = 1.0, chunk: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each target and entropy of its distribution, both (n,), nats, float32; the entropy is detached.
 
@@ -36,20 +38,21 @@ def token_logps(
         targets: (n,) long, token ids.
         bias: (v,) or None.
         temperature: the logits are divided by it; use the one that was sampled with.
-        chunk: rows worked on at once.
+        chunk: rows worked on at once; none takes as many as keep a block in the processor's cache.
 
     Raises:
         ConfigError: temperature or chunk is not positive.
     """
     if not temperature > 0:
         raise ConfigError(f"token_logps: temperature must be > 0, got {temperature}; greedy sampling leaves nothing to learn from")
-    hidden, weight, bias = _leaves(hidden, weight, bias, chunk)
+    chunk = _rows_at_once(len(weight), chunk)
+    hidden, weight, bias = _leaves(hidden, weight, bias)
     logps, entropy = _TokenLogps.apply(hidden, weight, bias, targets, temperature, chunk)  # type: ignore[no-untyped-call]
     return logps, entropy
 
 
 def summed_nll(
-    hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, *, bias: Tensor | None = None, chunk: int = 512
+    hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, *, bias: Tensor | None = None, chunk: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """`sum -w logp` (0-d) and the log-probabilities (n,) detached, both float32.
 
@@ -62,20 +65,28 @@ def summed_nll(
         targets: (n,) long, token ids.
         weights: (n,), how much each token counts; 0 leaves it out.
         bias: (v,) or None.
-        chunk: rows worked on at once.
+        chunk: rows worked on at once; none takes as many as keep a block in the processor's cache.
 
     Raises:
         ConfigError: chunk is not positive.
     """
-    hidden, weight, bias = _leaves(hidden, weight, bias, chunk)
+    chunk = _rows_at_once(len(weight), chunk)
+    hidden, weight, bias = _leaves(hidden, weight, bias)
     total, logps = _SummedNll.apply(hidden, weight, bias, targets, weights, chunk)  # type: ignore[no-untyped-call]
     return total, logps
 
 
-def _leaves(hidden: Tensor, weight: Tensor, bias: Tensor | None, chunk: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The tensors as the functions below need them: detached when no gradient is recorded, so that none is formed."""
+def _rows_at_once(vocabulary: int, chunk: int | None) -> int:
+    """Rows of a block: between 128, below which products are slow, and 1,024."""
+    if chunk is None:
+        return min(1024, max(128, BLOCK_CELLS // vocabulary))
     if chunk < 1:
-        raise ConfigError(f"log-probabilities: chunk must be at least 1 row, got {chunk}; 512 suits most machines")
+        raise ConfigError(f"log-probabilities: chunk must be at least 1 row, got {chunk}; leave it out")
+    return chunk
+
+
+def _leaves(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The tensors as the functions below need them: detached when no gradient is recorded, so that none is formed."""
     if torch.is_grad_enabled():
         return hidden, weight, bias
     return hidden.detach(), weight.detach(), None if bias is None else bias.detach()

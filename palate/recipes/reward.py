@@ -174,7 +174,7 @@ class Reward:
 
     def _normalise(self, model: ScalarModel, judged: Sequence[Judged]) -> float:
         """Sets gain and bias so that the heads' sum has mean 0 and deviation 1 on reference samples; returns its raw deviation."""
-        reward = LearnedReward(model, 2 * self.tokens_per_microbatch)
+        reward = LearnedReward(model)
         if self.reference_samples is not None:
             samples = read_samples(self.reference_samples)[:REFERENCE_PROMPTS]
             trees = [reward.tree(prompt, completions) for prompt, completions in samples]

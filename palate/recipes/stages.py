@@ -59,6 +59,7 @@ STAGES: Stages = {
     "reward": StageEntry("palate.recipes.reward:Reward", "Train a reward model on preferences."),
     "direct": StageEntry("palate.recipes.direct:Direct", "Tune a policy on preferences directly, without a reward model."),
     "online": StageEntry("palate.recipes.online:Online", "Tune a policy on rewards of its own completions, under a KL budget."),
+    "pair": StageEntry("palate.recipes.pair:Pair", "Pair the best with the worst of sampled completions by a reward model."),
     "average": StageEntry("palate.recipes.average:Average", "Average the weights of models that were tuned from one another."),
     "rerank": StageEntry("palate.recipes.rerank:Rerank", "Keep the best of several completions by a reward model."),
     "evaluate": StageEntry("palate.recipes.evaluate:Evaluate", "Measure what a model gained and lost."),

@@ -67,12 +67,17 @@ class Card:
             )
 
 
+PRODUCT = 1 << 28
+"""Tokens times squared width of a batch that is scored."""
+
+
 class LearnedReward:
     """A reward model as a scorer: the sum of its normalised heads has mean 0 and standard deviation 1 on reference samples."""
 
-    def __init__(self, model: ScalarModel, tokens_per_microbatch: int = 16_384) -> None:
+    def __init__(self, model: ScalarModel) -> None:
         self.model = model
-        self._tokens = tokens_per_microbatch
+        # The wider the model, the fewer tokens fill its products; more would only cost memory.
+        self._tokens = min(16_384, max(1024, PRODUCT // model.module.config.hidden_size**2))
 
     @staticmethod
     def load(path: str) -> LearnedReward:

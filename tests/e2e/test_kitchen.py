@@ -44,6 +44,8 @@ stages:
     prompts_per_step: 8
   shuffled: {<<: *reward, control: shuffled}
   direct: {stage: direct, model: $sft, preferences: $judged, prompts_per_step: 8}
+  pairs: {stage: pair, samples: $samples, reward: $reward, min_accuracy: 0, replay: $judged, replay_share: 0.25}
+  round: {stage: direct, model: $direct, reference: $sft, preferences: $pairs, prompts_per_step: 8}
   ppo: &online
     stage: online
     model: $sft
@@ -140,7 +142,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def test_every_stage_is_done_and_keeps_no_checkpoint(first: Path) -> None:
     found = records(first)
-    assert len(found) == 17
+    assert len(found) == 19
     for path, record in found.values():
         assert (record.status, record.error) == ("done", None)
         assert not (path / "state").exists()
@@ -158,7 +160,7 @@ def test_a_second_time_everything_is_skipped(first: Path, capsys: pytest.Capture
     before = {path: path.stat().st_mtime_ns for path in (first / "runs").rglob("*") if path.is_file() and path.name != ".digests.json"}
     assert main(words(first)) == 0
     found = hows(capsys.readouterr().out)
-    assert len(found) == 17
+    assert len(found) == 19
     assert set(found.values()) == {"skipped"}
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -224,7 +226,7 @@ def test_held_out_prompts_are_judged_nowhere(stages: dict[str, Path]) -> None:
 def test_the_report_names_every_model(stages: dict[str, Path]) -> None:
     page = (stages["report"] / "report.html").read_text()
     for name in (*MODELS, "What alignment changed", *(path.name for path in stages.values() if "report" not in path.name)):
-        if name.split("-")[0] not in ("rloo", "refused", "direct"):  # the report shows nothing made from these
+        if name.split("-")[0] not in ("rloo", "refused", "direct", "pairs", "round"):  # the report shows nothing made from these
             assert name in page
     assert "<script src" not in page
     assert "http://" not in page.replace("http://www.w3.org", "")
