@@ -21,7 +21,7 @@ from palate.recipes.pairwise import PairCourse, Weighting
 from palate.recipes.places import NO_LIMIT, file_at, model_at
 from palate.recipes.thumbs import Rated, ThumbCourse, Thumbs, mismatched, rated_prompts, thumbs_at
 from palate.recipes.trainable import check_keep, keep_model, search, trainable, trained
-from palate.stores.formats import read_preferences
+from palate.stores.formats import MEAN, read_preferences
 from palate.stores.runs import Run
 from palate.training.keep import Keep, Last
 from palate.training.learner import Learner
@@ -71,6 +71,7 @@ class Direct:
         model: the policy to start from; usually the fine-tuned one.
         preferences: pairs; answers to several questions about a pair are added up in logits. kto and bco take both sides of each
             as single completions, one wanted and one not, and read labelled rows too.
+        axis: where the rows are ratings on several axes, the one that pairs are made by; `mean` takes their mean.
         reference: what the policy must stay close to; none takes `model`.
         anchor: uniform takes log-ratios against nothing instead of a reference; nothing then holds the policy in place.
         follow: lets the reference follow the policy (TR-DPO); none, the default, leaves it where it is.
@@ -91,6 +92,7 @@ class Direct:
 
     model: ModelInput
     preferences: Input
+    axis: str = MEAN
     reference: ModelInput | None = None
     anchor: Literal["reference", "uniform"] = "reference"
     follow: Follow | None = None
@@ -184,7 +186,7 @@ class Direct:
             thumbs, dropped = thumbs_at(file_at(path, name), limit)
             found, reasons = rated_prompts(thumbs, policy.tokenizer, longest)
         else:
-            table = read_preferences(file_at(path, name), limit=limit)
+            table = read_preferences(file_at(path, name), limit=limit, axis=self.axis)
             dropped = [row.kind for row in table.dropped]
             judged, reasons = judged_prompts(table.rows, policy.tokenizer, longest)
             found = overall(judged)

@@ -27,7 +27,7 @@ from palate.recipes.places import NO_LIMIT, file_at, model_at
 from palate.recipes.records import read_samples
 from palate.recipes.trainable import keep_model, search, trainable, trained
 from palate.rewards.learned import Card, LearnedReward
-from palate.stores.formats import read_preferences
+from palate.stores.formats import MEAN, read_preferences
 from palate.stores.jsonl import write_rows
 from palate.stores.runs import Run
 from palate.training.keep import Best, Keep, Last
@@ -46,6 +46,7 @@ class Reward:
     Attributes:
         model: the language model whose backbone it starts from; usually the fine-tuned one.
         preferences: what to learn; each dimension that occurs gets a head of its own.
+        axis: where the rows are ratings on several axes, the one that pairs are made by; `mean` takes their mean.
         held_out: preferences for testing; none keeps `held_out_share` of the prompts back.
         reference_samples: completions of the policy to be trained, on which scores get mean 0 and deviation 1; none takes the
             preferences' own.
@@ -68,6 +69,7 @@ class Reward:
 
     model: ModelInput
     preferences: Input
+    axis: str = MEAN
     held_out: Input | None = None
     reference_samples: Input | None = None
     held_out_share: float = 0.1
@@ -155,11 +157,11 @@ class Reward:
 
     def _split(self, run: Run) -> tuple[list[Preference], list[Preference]]:
         """Preferences to train and to test on; no prompt is in both."""
-        table = read_preferences(file_at(self.preferences, "preferences.jsonl"), limit=self.limit)
+        table = read_preferences(file_at(self.preferences, "preferences.jsonl"), limit=self.limit, axis=self.axis)
         reasons = [row.kind for row in table.dropped]
         rows = table.rows
         if self.held_out is not None:
-            held = read_preferences(file_at(self.held_out, "held_out.jsonl"))
+            held = read_preferences(file_at(self.held_out, "held_out.jsonl"), axis=self.axis)
             run.dropped(self.held_out, [row.kind for row in held.dropped])
             test = held.rows
             prompts = {preference.prompt.conversation for preference in test}

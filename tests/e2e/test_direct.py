@@ -147,3 +147,18 @@ def test_labelled_rows_teach_what_the_sides_of_pairs_teach(train: Callable[..., 
     from_pairs = load_file(out / "model" / "model.safetensors")
     assert [row["direct/loss/mean"] for row in rows] == [row["direct/loss/mean"] for row in pairs]
     assert all(torch.equal(from_labels[name], from_pairs[name]) for name in from_pairs)
+
+
+def test_ratings_are_paired_by_the_axis_that_is_asked_for(train: Callable[..., tuple[list[dict[str, float]], Path]], home: Path) -> None:
+    ratings = home / "ratings.jsonl"
+    axes = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+    sides = [(prompt, side, k) for prompt, *both in PAIRS for k, side in enumerate(both)]
+    rows = [{"prompt": p, "response": side, **dict.fromkeys(axes, 4 - 2 * k), "verbosity": 1 + 2 * k} for p, side, k in sides]
+    write_rows(ratings, rows)
+    found = {}
+    for axis in ("mean", "verbosity"):
+        logged_rows, out = train("--preferences", str(ratings), "--axis", axis)
+        found[axis] = logged_rows[0]["direct/chosen_logp/mean"], logged_rows[0]["direct/rejected_logp/mean"]
+        shutil.rmtree(out)
+    assert found["mean"] == pytest.approx(found["verbosity"][::-1])
+    assert found["mean"][0] != found["mean"][1]
