@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -39,8 +39,8 @@ class Source(Protocol[B]):
         """Columns of `measure`."""
         ...
 
-    def batches(self, indices: list[int]) -> list[B]:
-        """Micro-batches of these examples."""
+    def batches(self, indices: list[int]) -> Iterator[B]:
+        """Micro-batches of these examples, packed one after another: of a whole data set they would not fit in memory together."""
         ...
 
     def measure(self, policy: CausalPolicy, batch: B) -> Tensor:

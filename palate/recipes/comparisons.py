@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -108,12 +108,12 @@ def _judged(conversation: Conversation, group: list[Preference], tokenizer: PreT
 
 def pair_batches(
     judged: Sequence[Judged], dimensions: tuple[str, ...], tokens_per_microbatch: int
-) -> Callable[[list[int]], list[PairBatch]]:
-    """A function from prompt numbers to their micro-batches; `dimensions` orders the heads."""
+) -> Callable[[list[int]], Iterator[PairBatch]]:
+    """A function from prompt numbers to their micro-batches, packed one after another; `dimensions` orders the heads."""
 
-    def batches(indices: list[int]) -> list[PairBatch]:
+    def batches(indices: list[int]) -> Iterator[PairBatch]:
         parts = microbatches([judged[k].tree for k in indices], tokens_per_microbatch)
-        return [_pair_batch([indices[k] for k in part], judged, dimensions) for part in parts]
+        return (_pair_batch([indices[k] for k in part], judged, dimensions) for part in parts)
 
     return batches
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -108,7 +108,7 @@ class Lessons:
         rows = zip(self.raters.items(), values, strict=True)
         return {self.objective.learns: {name: {"value": value, "judgments": count} for (name, count), value in rows}}
 
-    def batches(self, dimensions: tuple[str, ...], tokens_per_microbatch: int) -> Callable[[list[int]], Sequence[RewardBatch]]:
+    def batches(self, dimensions: tuple[str, ...], tokens_per_microbatch: int) -> Callable[[list[int]], Iterator[RewardBatch]]:
         """A function from prompt numbers to their micro-batches; `dimensions` orders the heads."""
         if isinstance(self.objective, RankingObjective):
             return self._ranking_batches(dimensions, tokens_per_microbatch)
@@ -120,15 +120,15 @@ class Lessons:
             question = [k * len(dimensions) + dimensions.index(pair.dimension) for k, pair in of]
             return JudgedBatch(batch, torch.tensor(question), torch.tensor([numbers[pair.rater] if numbers else 0 for _, pair in of]))
 
-        return lambda indices: [judged_batch(batch) for batch in pairs(indices)]
+        return lambda indices: map(judged_batch, pairs(indices))
 
-    def _ranking_batches(self, dimensions: tuple[str, ...], tokens_per_microbatch: int) -> Callable[[list[int]], list[RankingBatch]]:
+    def _ranking_batches(self, dimensions: tuple[str, ...], tokens_per_microbatch: int) -> Callable[[list[int]], Iterator[RankingBatch]]:
         rankings = [rankings_of(one) for one in self.judged]
 
-        def batches(indices: list[int]) -> list[RankingBatch]:
+        def batches(indices: list[int]) -> Iterator[RankingBatch]:
             parts = microbatches([self.judged[k].tree for k in indices], tokens_per_microbatch)
             chosen = [[indices[k] for k in part] for part in parts]
-            return [_ranking_batch([self.judged[k] for k in part], [rankings[k] for k in part], dimensions) for part in chosen]
+            return (_ranking_batch([self.judged[k] for k in part], [rankings[k] for k in part], dimensions) for part in chosen)
 
         return batches
 

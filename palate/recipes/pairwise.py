@@ -68,7 +68,7 @@ class PairCourse:
 
     def parts(self, policy: CausalPolicy, indices: list[int]) -> list[PairPart]:
         """The micro-batches of a step. Baselines cost a pass over all of them: they are figures of the whole step."""
-        batches = self.batches(indices)
+        batches = list(self.batches(indices))
         then = [self._reference(batch) for batch in batches]
         if not isinstance(self._objective, AOT | BCOPair | Mixture) or "baselines" not in self._objective.needs:
             return [PairPart(batch, values, None) for batch, values in zip(batches, then, strict=True)]

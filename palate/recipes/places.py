@@ -78,12 +78,12 @@ def trees_of(
     return found
 
 
-def packed(trees: Sequence[Tree], tokens_per_microbatch: int) -> Callable[[list[int]], list[PackedBatch]]:
-    """A function from tree numbers to their micro-batches."""
+def packed(trees: Sequence[Tree], tokens_per_microbatch: int) -> Callable[[list[int]], Iterator[PackedBatch]]:
+    """A function from tree numbers to their micro-batches, packed one after another."""
 
-    def batches(indices: list[int]) -> list[PackedBatch]:
+    def batches(indices: list[int]) -> Iterator[PackedBatch]:
         chosen = [trees[k] for k in indices]
-        return [pack([chosen[k] for k in part]) for part in microbatches(chosen, tokens_per_microbatch)]
+        return (pack([chosen[k] for k in part]) for part in microbatches(chosen, tokens_per_microbatch))
 
     return batches
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,10 +145,10 @@ class Thumbs:
         self._tokens = tokens_per_microbatch
         self.rows = [len(one.branch) for one in rated]
 
-    def batches(self, indices: list[int]) -> list[ThumbBatch]:
-        """Micro-batches of these prompts."""
+    def batches(self, indices: list[int]) -> Iterator[ThumbBatch]:
+        """Micro-batches of these prompts, packed one after another."""
         parts = microbatches([self._rated[k].tree for k in indices], self._tokens)
-        return [self._batch([indices[k] for k in part]) for part in parts]
+        return (self._batch([indices[k] for k in part]) for part in parts)
 
     def _batch(self, indices: list[int]) -> ThumbBatch:
         own = [self._rated[k] for k in indices]
@@ -176,7 +176,7 @@ class ThumbCourse:
 
     def parts(self, policy: CausalPolicy, indices: list[int]) -> list[ThumbPart]:
         """The micro-batches of a step, with its baseline: that costs a pass over the others' completions (KTO) or its own (BCO)."""
-        batches = self._own.batches(indices)
+        batches = list(self._own.batches(indices))
         then = [self._reference(batch) for batch in batches]
         baseline = self._baseline(policy, indices, batches, then)
         return [ThumbPart(batch, values, baseline) for batch, values in zip(batches, then, strict=True)]

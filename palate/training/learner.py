@@ -8,7 +8,7 @@ and steps move the float32 weights behind them. A copy follows from its weight, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,7 +58,7 @@ class Learner:
                     p.data = p.data.to(dtype)
         self._optimizer = optimizer.build(self._parameters.values())
 
-    def step(self, batches: Sequence[B], loss: Callable[[B], Sums]) -> dict[str, float]:
+    def step(self, batches: Iterable[B], loss: Callable[[B], Sums]) -> dict[str, float]:
         """One optimizer step over `batches`; returns means of the losses' metrics, the gradient's norm and the rate.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -78,7 +78,7 @@ class Epochs:
         return ", ".join(self.name(k) for k in chosen[:NAMES_SHOWN]) + more
 
 
-def mean_loss(batches: Sequence[E], loss: Callable[[E], Sums]) -> float:
+def mean_loss(batches: Iterable[E], loss: Callable[[E], Sums]) -> float:
     """The loss per unit over all of `batches`, without gradient."""
     totals = Totals()
     with torch.no_grad():
@@ -91,7 +91,7 @@ def fit(
     run: Tracker,
     learner: Learner,
     epochs: Epochs,
-    batches: Callable[[list[int]], Sequence[E]],
+    batches: Callable[[list[int]], Iterable[E]],
     loss: Callable[[E], Sums],
     prefix: str,
     held_out: HeldOut | None = None,

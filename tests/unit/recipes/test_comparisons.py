@@ -99,7 +99,7 @@ def test_micro_batches_point_at_the_right_branches(tokens: int) -> None:
     ]
     tokenizer = word_tokenizer()
     found, _ = judged_prompts(given, tokenizer, 100)
-    parts = pair_batches(found, ("overall", "honest"), tokens)([0, 2, 1])
+    parts = list(pair_batches(found, ("overall", "honest"), tokens)([0, 2, 1]))
     assert len(parts) == {1: 3, 12: 3, 1000: 1}[tokens] or tokens == 12
     assert sorted(index for part in parts for index in part.indices) == [0, 1, 2]
     seen = set()

@@ -165,7 +165,7 @@ def test_any_micro_batches_give_the_same_sums(objective: RewardObjective) -> Non
     for tokens in (1, 14, 1000):
         learned = lessons.learned(0.01)
         loss, totals, total = lessons.loss(model, learned, lambda: 1.0), Totals(), torch.zeros(())
-        parts = lessons.batches(heads, tokens)([2, 0, 1])
+        parts = list(lessons.batches(heads, tokens)([2, 0, 1]))
         for part in parts:
             sums = loss(part)
             totals.add(sums)
