@@ -1,7 +1,8 @@
-"""A reward model on real judgments, tested on pairs it never saw: `python -m benchmarks.reward --pairs PATH --model PATH`.
+"""A reward model on real judgments, tested on pairs it never saw: `python -m benchmarks.reward --pairs PATH [--model PATH]`.
 
 The prompts of a file of preferences (JSON lines) are cut into folds. For each fold a policy is fine-tuned on the chosen sides of the
 others (settings of configs/hh.yaml) and reward models are trained from it on the same rows; together the folds test every pair once.
+Without `--model` each fold has its own: a tokenizer and a language model made from nothing of the texts of the rows it trains on.
 """
 
 from __future__ import annotations
@@ -13,10 +14,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.speed.workload import MAX_TOKENS, bpe_tokenizer
+from palate.core import Message
 from palate.evaluation.intervals import Estimate, proportion
 from palate.stores.formats import read_preferences
 from palate.stores.formats.write import preference_row
 from palate.stores.jsonl import read_rows, write_rows
+from palate.text.template import render
+
+VOCABULARY = 2048
+"""Of the tokenizer that comes with a model made from nothing."""
 
 VARIANTS: Mapping[str, Sequence[str]] = {
     "Bradley-Terry": (),
@@ -29,8 +36,9 @@ def main() -> int:
     """Exit status 0; runs whatever is not done yet below `--runs`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reward", description=__doc__)
     parser.add_argument("--pairs", type=Path, required=True)
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model", type=Path, help="a pretrained model; none pretrains one a fold")
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-reward"))
+    parser.add_argument("--epochs", type=int, default=10, help="of pretraining")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--lr", default="5e-4")
     options = parser.parse_args()
@@ -39,7 +47,8 @@ def main() -> int:
     for k, (train, test) in enumerate(folds(options.pairs, options.folds, options.runs)):
         steps = ["--optimizer.lr", options.lr]
         policy = options.runs / f"sft{k}"
-        palate("sft", "--model", options.model, "--data", train, "--demonstrations_per_step", "16", *steps, "--out", policy)
+        model = options.model or pretrained(train, options.runs / f"base{k}", options.epochs)
+        palate("sft", "--model", model, "--data", train, "--demonstrations_per_step", "16", *steps, "--out", policy)
         for number, (name, words) in enumerate(VARIANTS.items()):
             out = options.runs / f"reward{k}-{number}"
             files = ["--model", policy, "--preferences", train, "--held_out", test, "--out", out]
@@ -52,6 +61,20 @@ def main() -> int:
 def palate(*words: object) -> None:
     """Runs a stage, or skips it when it is done."""
     subprocess.run([sys.executable, "-m", "palate", *map(str, words)], check=True)
+
+
+def pretrained(pairs: Path, out: Path, epochs: int) -> Path:
+    """A language model of both sides' transcripts, with a tokenizer of its own; the architecture is that of the kitchen's model."""
+    rows = read_preferences(pairs).rows
+    turns = [(*row.prompt.conversation, Message("assistant", side.text)) for row in rows for side in (row.chosen, row.rejected)]
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = bpe_tokenizer([f"\n\n{turn.role.title()}: {turn.text}" for conversation in turns for turn in conversation], VOCABULARY)
+    tokenizer.save_pretrained(out / "tokenizer")
+    texts = [tokenizer.decode(render(tokenizer, conversation, generation_prompt=False)) for conversation in turns]
+    write_rows(out / "texts.jsonl", [{"text": text} for text in texts])
+    words = ["--epochs", epochs, "--architecture.max_positions", MAX_TOKENS, "--out", out / "run"]
+    palate("pretrain", "--data", out / "texts.jsonl", "--tokenizer", out / "tokenizer", *words)
+    return out / "run"
 
 
 def folds(pairs: Path, count: int, into: Path) -> list[tuple[Path, Path]]:

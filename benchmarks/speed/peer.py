@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
-from workload import MAX_TOKENS, WARMUP, StepEnds, Work
+from workload import LAYOUTS, MAX_TOKENS, WARMUP, StepEnds, Work
 
 
 def main() -> None:
@@ -30,8 +30,27 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(work.model)
     trainer = make(work, tokenizer, [Clock()])
     trainer._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(trainer.train_dataset)  # the rows' order, as on our side
+    counted = trainer.data_collator = Counted(trainer.data_collator)
     trainer.train()
-    ends.report([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    ends.report([entry["loss"] for entry in trainer.state.log_history if "loss" in entry], counted.tokens)
+
+
+class Counted:
+    """A collator that notes how many tokens of each batch are no padding."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.tokens: list[int] = []
+
+    def __call__(self, rows: Any) -> Any:
+        """The inner collator's batch."""
+        batch = self.inner(rows)
+        mask = batch.get("attention_mask")
+        self.tokens.append(int(mask.sum()) if mask is not None else batch["input_ids"].numel())
+        return batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
 
 
 def make(work: Work, tokenizer: Any, callbacks: list[Any]) -> Any:
@@ -57,6 +76,7 @@ def make(work: Work, tokenizer: Any, callbacks: list[Any]) -> Any:
     rows = work.pairs
     if work.stage == "sft":
         data = Dataset.from_list([{"text": row["prompt"] + row["chosen"]} for row in rows])
+        shared |= LAYOUTS[work.layout]
         return trl.SFTTrainer(causal(work), trl.SFTConfig(**shared), train_dataset=data, processing_class=tokenizer, callbacks=callbacks)
     data = Dataset.from_list(rows)
     if work.stage == "reward":

@@ -10,7 +10,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 SEPARATOR = "\n\nAssistant:"
 VOCABULARY = 8192
@@ -26,6 +29,13 @@ SIZES: dict[str, dict[str, int]] = {
     },
 }  # fmt: skip
 """Configurations of the models: 5 and 42 million parameters."""
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "padded": {},
+    "padding_free": {"padding_free": True, "max_length": None},
+    "packing": {"packing": True},
+    "packing_wrapped": {"packing": True, "packing_strategy": "wrapped"},
+}
+"""Ways of the peer to lay out a batch of SFT. The rows fit into max_length as they are, so that padding_free may do without it."""
 WARMUP = 3
 """Steps before the clock counts."""
 
@@ -41,6 +51,7 @@ class Work:
         dtype: float32 or bfloat16.
         steps: steps that count.
         batch: rows a step.
+        layout: how the peer's SFT lays out a batch.
     """
 
     stage: str
@@ -49,6 +60,7 @@ class Work:
     dtype: str
     steps: int
     batch: int
+    layout: str = "padded"
 
     @staticmethod
     def told() -> Work:
@@ -76,14 +88,18 @@ class StepEnds:
         """Notes now."""
         self.at.append(time.perf_counter())
 
-    def report(self, losses: Sequence[float]) -> None:
-        """Prints one line of JSON: seconds of each step that counts, peak memory, losses."""
+    def report(self, losses: Sequence[float], tokens: Sequence[int] = ()) -> None:
+        """Prints one line of JSON: seconds of each step that counts, real tokens a second where they were counted, peak memory, losses."""
         seconds = [after - before for before, after in zip(self.at[WARMUP - 1 :], self.at[WARMUP:], strict=False)]
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(
-            "\n" + json.dumps({"seconds": seconds, "median": statistics.median(seconds), "peak_mb": peak, "losses": list(losses)}),
-            flush=True,
-        )
+        rates = [count / took for count, took in zip(tokens[WARMUP:], seconds, strict=False)]
+        found = {
+            "seconds": seconds,
+            "median": statistics.median(seconds),
+            "tokens_per_s": statistics.median(rates) if rates else None,
+            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "losses": list(losses),
+        }
+        print("\n" + json.dumps(found), flush=True)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -98,6 +114,21 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     return [row for row in rows if row["chosen"].strip() and row["rejected"].strip()]
 
 
+def bpe_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
+    """A tokenizer of bytes and their merges, trained on the texts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bare = Tokenizer(models.BPE())
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bare.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bare.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=size, special_tokens=["<pad>", "<eos>"], initial_alphabet=alphabet, show_progress=False)
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=bare, pad_token="<pad>", eos_token="<eos>", padding_side="right")
+
+
 def prepare(pairs: Path, folder: Path) -> tuple[Path, dict[str, list[int]]]:
     """Writes tokenizer, models and shuffled rows that fit into `folder`, and returns the rows' file and, by side, their tokens.
 
@@ -106,23 +137,10 @@ def prepare(pairs: Path, folder: Path) -> tuple[Path, dict[str, list[int]]]:
     import random
 
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     rows = read_rows(pairs)
-    bare = Tokenizer(models.BPE())
-    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bare.decoder = decoders.ByteLevel()
-    bare.train_from_iterator(
-        (text for row in rows for text in row.values()),
-        trainers.BpeTrainer(
-            vocab_size=VOCABULARY,
-            special_tokens=["<pad>", "<eos>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, pad_token="<pad>", eos_token="<eos>", padding_side="right")
+    tokenizer = bpe_tokenizer([text for row in rows for text in row.values()], VOCABULARY)
     counts: dict[str, list[int]] = {name: [] for name in ("prompt", "chosen", "rejected")}
     kept = []
     random.Random(0).shuffle(rows)
