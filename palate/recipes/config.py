@@ -55,7 +55,8 @@ def read_config(cls: type[T], settings: Settings, way: Way = (), ignored: tuple[
     """`cls` filled from the settings below `way`; what they leave out takes its default.
 
     A mapping for a union names its member by `kind`; without one it changes fields of the default. A word
-    instead of a mapping is a `kind`.
+    instead of a mapping is a `kind`. Where `cls` has `PRESETS` (name -> values by field), the one that `preset` names
+    stands below what is given.
 
     Args:
         cls: a frozen dataclass.
@@ -71,7 +72,8 @@ def read_config(cls: type[T], settings: Settings, way: Way = (), ignored: tuple[
     if not isinstance(values, Mapping):
         raise ConfigError(f"{settings.place(way)}: {_dotted(way)} must hold `key: value` lines, got {raw!r}.")
     kept = {name: value for name, value in values.items() if name not in ignored}
-    return _Reader(settings).build(cls, kept, None, way)
+    reader = _Reader(settings)
+    return reader.build(cls, reader.preset(cls, kept, way), None, way)
 
 
 class _Reader:
@@ -82,6 +84,16 @@ class _Reader:
 
     def fail(self, way: Way, message: str) -> ConfigError:
         return ConfigError(f"{self._settings.place(way)}: {message}")
+
+    def preset(self, cls: type, raw: Mapping[str, object], way: Way) -> Mapping[str, object]:
+        """`raw` with what the preset it names says of everything else."""
+        presets: Mapping[str, Mapping[str, object]] = getattr(cls, "PRESETS", {})
+        name = raw.get("preset")
+        if not presets or name is None:
+            return raw
+        if name not in presets:
+            raise self.fail((*way, "preset"), f"there is no preset {name!r}. {nearest(str(name), presets)}")
+        return _over(presets[str(name)], raw)
 
     def build(self, cls: type[T], raw: Mapping[str, object], start: T | None, way: Way) -> T:
         """`cls` with the fields in `raw`; the others are those of `start`, or their defaults."""
@@ -166,6 +178,18 @@ class _Reader:
         told = first.errors()[0]["msg"]
         offer = f" {nearest(str(raw), choices)}" if (choices := choices_of(annotation)) else ""
         raise self.fail(way, f"{_dotted(way)}: {told}, got {raw!r}. Expected: {type_text(annotation)}.{offer}")
+
+
+def _over(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
+    """Values of `below` under those of `above`; a member of a union under one of another kind is gone with all its fields."""
+    merged = {**below, **above}
+    for name in below.keys() & above.keys():
+        old, new = below[name], above[name]
+        if isinstance(old, Mapping) and isinstance(new, Mapping) and new.get("kind", old.get("kind")) == old.get("kind"):
+            merged[name] = _over(old, new)
+        elif isinstance(old, Mapping) and new == old.get("kind"):
+            merged[name] = old
+    return merged
 
 
 @cache

@@ -1,7 +1,8 @@
 """Configurations: dataclasses filled from raw settings, and every way in which that fails."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 from hypothesis import given
@@ -154,3 +155,27 @@ def test_a_dumped_configuration_reads_back_as_itself(value: Every) -> None:
 )  # fmt: skip
 def test_types_are_said_in_words(annotation: object, text: str) -> None:
     assert type_text(annotation) == text
+
+
+@dataclass(frozen=True)
+class Preset:
+    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "long": {"count": 3, "rule": {"kind": "long", "letters": 7}, "sampling": {"temperature": 0.7}},
+    }
+    preset: str | None = None
+    count: int = 1
+    rule: Plain | Long = Long(letters=9)
+    sampling: Sampling = Sampling()
+
+
+def test_a_preset_stands_below_what_is_given_and_above_the_defaults() -> None:
+    found = read(Preset, preset="long", sampling={"max_tokens": 5})
+    assert found == Preset("long", 3, Long(letters=7), Sampling(0.7, 5))
+    assert read(Preset, preset="long", rule="long", count=4) == Preset("long", 4, Long(letters=7), Sampling(0.7))
+    assert read(Preset, preset="long", rule={"kind": "plain"}) == Preset("long", 3, Plain(), Sampling(0.7))
+    assert read(Preset, **dump_config(found)) == found
+
+
+def test_an_unknown_preset_is_named_with_the_nearest_one() -> None:
+    with pytest.raises(ConfigError, match=r"here: there is no preset 'lang'. Did you mean 'long'"):
+        read(Preset, preset="lang")
