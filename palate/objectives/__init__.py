@@ -1,6 +1,20 @@
 """The mathematics: tensors in, sums and counts out. Imports nothing but torch and the core."""
 
-from palate.objectives.advantages import gae, leave_one_out, token_rewards, whiten
+from palate.objectives.advantages import (
+    GAE,
+    Advantage,
+    BatchMean,
+    Episodes,
+    GroupRelative,
+    LeaveOneOut,
+    ReinforcePlusPlus,
+    TokenCredit,
+    from_group_mean,
+    gae,
+    leave_one_out,
+    token_rewards,
+    whiten,
+)
 from palate.objectives.bradley_terry import AllPairs, BradleyTerry, PairScores, PromptPairs, preference_nll
 from palate.objectives.crowd import CrowdBT, CrowdPairs
 from palate.objectives.direct import (
@@ -31,23 +45,43 @@ from palate.objectives.direct import (
     ThumbObjective,
     wpo_importance,
 )
-from palate.objectives.kl import AdaptiveKL, FixedKL, KLControl, k1, k2, k3
+from palate.objectives.importance import TruncatedImportance
+from palate.objectives.kl import (
+    AdaptiveKL,
+    BudgetKL,
+    FixedKL,
+    KLControl,
+    KLPenalty,
+    KLState,
+    KLTokens,
+    TargetKL,
+    k1,
+    k2,
+    k3,
+    kl_ratios,
+)
 from palate.objectives.learned import LearnedNumbers
 from palate.objectives.logps import summed_nll, token_logps
-from palate.objectives.policy_gradient import PolicyObjective, PolicyTokens, PPOClip, Reinforce
+from palate.objectives.policy_gradient import CISPO, GSPO, PolicyObjective, PolicyTokens, PPOClip, Reinforce, SequenceClip
+from palate.objectives.pretraining import PretrainingMix
 from palate.objectives.rankings import PickBest, PlackettLuce, RankedScores
 from palate.objectives.reduce import Sums, Totals
+from palate.objectives.reductions import ConstantLength, Reduction, SequenceMean, SequenceSum, TokenMean, TokenWeights
 from palate.objectives.reward import JudgmentObjective, RankingObjective, RewardObjective
+from palate.objectives.shaping import KeepReward, MaskCompletion, MissingEnd, ReplaceReward, Shaping, SoftOverlong, SubtractReward
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective, TokenLogps
 from palate.objectives.ties import Davidson, RaoKupper, TiePairs
-from palate.objectives.value import ClippedValue, ValueObjective, ValueTokens, explained_variance
+from palate.objectives.value import ClippedValue, PlainValue, ValueObjective, ValueTokens, explained_variance
 
 __all__ = [
     "AOT",
     "BCO",
+    "CISPO",
     "CPO",
     "DPO",
     "EXO",
+    "GAE",
+    "GSPO",
     "IPO",
     "KTO",
     "NCA",
@@ -56,22 +90,35 @@ __all__ = [
     "APODown",
     "APOZero",
     "AdaptiveKL",
+    "Advantage",
     "AllPairs",
     "BCOPair",
+    "BatchMean",
     "BradleyTerry",
+    "BudgetKL",
     "ChosenNLL",
     "ClippedValue",
+    "ConstantLength",
     "CrossEntropy",
     "CrowdBT",
     "CrowdPairs",
     "Davidson",
     "DirectObjective",
+    "Episodes",
     "FixedKL",
+    "GroupRelative",
     "Hinge",
     "JudgmentObjective",
     "KLControl",
+    "KLPenalty",
+    "KLState",
+    "KLTokens",
+    "KeepReward",
     "LearnedNumbers",
+    "LeaveOneOut",
     "LengthDesensitisedDPO",
+    "MaskCompletion",
+    "MissingEnd",
     "Mixture",
     "PPOClip",
     "PairLogps",
@@ -79,31 +126,49 @@ __all__ = [
     "PairScores",
     "PickBest",
     "PlackettLuce",
+    "PlainValue",
     "PolicyObjective",
     "PolicyTokens",
+    "PretrainingMix",
     "PromptPairs",
     "RankedScores",
     "RankingObjective",
     "RaoKupper",
+    "Reduction",
     "Reinforce",
+    "ReinforcePlusPlus",
+    "ReplaceReward",
     "RewardObjective",
     "RobustDPO",
+    "SequenceClip",
+    "SequenceMean",
+    "SequenceSum",
+    "Shaping",
     "Side",
     "SimPO",
+    "SoftOverlong",
+    "SubtractReward",
     "Sums",
     "SupervisedObjective",
+    "TargetKL",
     "ThumbLogps",
     "ThumbObjective",
     "TiePairs",
+    "TokenCredit",
     "TokenLogps",
+    "TokenMean",
+    "TokenWeights",
     "Totals",
+    "TruncatedImportance",
     "ValueObjective",
     "ValueTokens",
     "explained_variance",
+    "from_group_mean",
     "gae",
     "k1",
     "k2",
     "k3",
+    "kl_ratios",
     "leave_one_out",
     "preference_nll",
     "summed_nll",

@@ -1,4 +1,4 @@
-"""Value functions: how much reward is still to come, learned by clipped regression."""
+"""Value functions: how much reward is still to come, learned by regression, clipped or plain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from palate.core import ConfigError
-from palate.objectives.reduce import Sums, check_shapes, masked, masked_ratio
+from palate.objectives.reduce import Ratio, Sums, check_shapes, masked, masked_ratio
+from palate.objectives.reductions import TokenWeights
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,21 @@ class ValueTokens:
     def __post_init__(self) -> None:
         """Checks the shapes and the mask's type."""
         check_shapes("ValueTokens", vars(self))
+
+    @property
+    def now(self) -> Tensor:
+        """(n,) values, differentiable, 0 outside the mask."""
+        return masked(self.values, self.mask)
+
+    @property
+    def old(self) -> Tensor:
+        """(n,) old values, 0 outside the mask."""
+        return masked(self.old_values.detach(), self.mask)
+
+    @property
+    def targets(self) -> Tensor:
+        """(n,) returns, 0 outside the mask."""
+        return masked(self.returns.detach(), self.mask)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,25 +73,49 @@ class ClippedValue:
     def __post_init__(self) -> None:
         """Checks the setting."""
         if not self.clip > 0:
-            raise ConfigError(f"clipped_value: clip must be > 0, got {self.clip}; 0.2 is usual, .inf turns clipping off")
+            raise ConfigError(f"clipped_value: clip must be > 0, got {self.clip}; 0.2 is usual, plain_value has none")
 
-    def __call__(self, inputs: ValueTokens) -> Sums:
-        """Sums over tokens; differentiable in `values`."""
-        returns = masked(inputs.returns.detach(), inputs.mask)
-        old = masked(inputs.old_values.detach(), inputs.mask)
-        values = masked(inputs.values, inputs.mask)
+    def __call__(self, inputs: ValueTokens, weights: TokenWeights | None = None) -> Sums:
+        """Sums over tokens, weighted by a reduction (none: mean over tokens); differentiable in `values`."""
+        old, values, returns = inputs.old, inputs.now, inputs.targets
         free = (values - returns).square()
         held = (old + (values - old).clamp(-self.clip, self.clip) - returns).square()
-        residual = (values - returns).detach()
-        metrics = {
-            "error": masked_ratio(free, inputs.mask),
-            "clip_fraction": masked_ratio((held > free).to(free.dtype), inputs.mask),
-            "residual": masked_ratio(residual, inputs.mask),
-            "residual_squared": masked_ratio(residual.square(), inputs.mask),
-            "return": masked_ratio(returns, inputs.mask),
-            "return_squared": masked_ratio(returns.square(), inputs.mask),
-        }
-        return Sums(loss=0.5 * torch.maximum(free, held).sum(), count=inputs.mask.sum(), metrics=metrics)
+        clip_fraction = masked_ratio((held > free).to(free.dtype), inputs.mask)
+        weights = weights or TokenWeights.equal(inputs.mask)
+        loss = 0.5 * weights.total(torch.maximum(free, held))
+        return Sums(loss=loss, count=weights.count, metrics={**_errors(inputs), "clip_fraction": clip_fraction})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainValue:
+    """Half the squared error, per token: `0.5 (V - R)^2`. For rewards of any scale, where no clip would fit.
+
+    Source: Schulman et al. 2017 eq. 9, without a clip.
+
+    Metrics: as `ClippedValue` without `clip_fraction`.
+    """
+
+    kind: Literal["plain_value"] = "plain_value"
+
+    def __call__(self, inputs: ValueTokens, weights: TokenWeights | None = None) -> Sums:
+        """Sums over tokens, weighted by a reduction (none: mean over tokens); differentiable in `values`."""
+        weights = weights or TokenWeights.equal(inputs.mask)
+        loss = 0.5 * weights.total((inputs.now - inputs.targets).square())
+        return Sums(loss=loss, count=weights.count, metrics=_errors(inputs))
+
+
+def _errors(inputs: ValueTokens) -> dict[str, Ratio]:
+    """The squared error, and what explained variance is formed from."""
+    returns = inputs.targets
+    residual = (inputs.now - returns).detach()
+    metrics: dict[str, Ratio] = {
+        "error": masked_ratio(residual.square(), inputs.mask),
+        "residual": masked_ratio(residual, inputs.mask),
+        "residual_squared": masked_ratio(residual.square(), inputs.mask),
+        "return": masked_ratio(returns, inputs.mask),
+        "return_squared": masked_ratio(returns.square(), inputs.mask),
+    }
+    return metrics
 
 
 def explained_variance(means: Mapping[str, float]) -> float:
@@ -89,4 +129,4 @@ def explained_variance(means: Mapping[str, float]) -> float:
     return 1 - residuals / returns if returns > 0 else math.nan
 
 
-ValueObjective = ClippedValue
+ValueObjective = ClippedValue | PlainValue

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from palate.engines.local import LocalSampler
 from palate.models.adapters import LoRA
 from palate.models.load import load_policy
 from palate.models.scalar import ScalarModel, scalar_from
-from palate.objectives.kl import FixedKL, KLControl
+from palate.objectives.kl import FixedKL, KLPrice, KLState
 from palate.objectives.policy_gradient import PolicyObjective, PolicyTokens, PPOClip
 from palate.objectives.reduce import Sums
 from palate.objectives.value import ClippedValue, ValueTokens, explained_variance
@@ -107,7 +107,7 @@ class Online:
     sampling: Sampling = field(default_factory=Sampling)
     credit: Credit = field(default_factory=Values)
     objective: PolicyObjective = field(default_factory=PPOClip)
-    kl: KLControl = field(default_factory=FixedKL)
+    kl: KLPrice = field(default_factory=FixedKL)
     missing_end_reward: float = -1.0
     min_accuracy: float = 0.55
     min_spread: float = 0.05
@@ -155,7 +155,7 @@ class Online:
         keep_model(run, trained(run, loop.policy, self.adapters, loop.learner), self.adapters)
         if loop.value is not None:
             loop.value.merged().save(run.directory / "value")
-        run.summary({"card": None if card is None else vars(card), "kl_coef": loop.kl_coef, "last": loop.last})
+        run.summary({"card": None if card is None else vars(card), "kl_coef": loop.kl.coef, "last": loop.last})
 
 
 class _Loop:
@@ -182,7 +182,7 @@ class _Loop:
         self.trunks = [prompt_ids(self.policy.tokenizer, prompt) for prompt in self.prompts]
         self.learner = Learner(modules, config.optimizer, config.steps * config.passes * min(config.minibatches, config.prompts_per_step))
         self.gold = None if config.gold is None else load_function(config.gold)
-        self.kl_coef = config.kl.start()
+        self.kl = config.kl.start()
         self.step = 0
         self.last: dict[str, float] = {}
 
@@ -190,13 +190,13 @@ class _Loop:
         """Goes on from the last checkpoint, where there is one."""
         numbers = self.learner.load(self.run.state / "learner")
         if numbers is not None:
-            self.step, self.kl_coef = int(str(numbers["step"])), float(str(numbers["kl_coef"]))
+            self.step, self.kl = int(str(numbers["step"])), KLState(**cast("dict[str, Any]", numbers["kl"]))
             self.last = cast("dict[str, float]", numbers["last"])
         self.run.rewind(self.step)
 
     def save(self) -> None:
         """Writes a checkpoint."""
-        self.learner.save(self.run.state / "learner", {"step": self.step, "kl_coef": self.kl_coef, "last": self.last})
+        self.learner.save(self.run.state / "learner", {"step": self.step, "kl": vars(self.kl), "last": self.last})
 
     def turn(self) -> dict[str, float]:
         """One round; returns its metrics."""
@@ -239,9 +239,9 @@ class _Loop:
         """Advantages and returns of every token, with the KL penalty in the reward."""
         match self.config.credit:
             case Values(gamma=gamma, lam=lam):
-                return roll.credit_by_values(scored, self.kl_coef, gamma, lam)
+                return roll.credit_by_values(scored, self.kl.coef, gamma, lam)
             case Siblings():
-                return roll.credit_by_siblings(scored, self.kl_coef)
+                return roll.credit_by_siblings(scored, self.kl.coef)
 
     def learn(self, credited: roll.Credited) -> dict[str, float]:
         """Passes over the batch; returns the first step's metrics as `first` and the last one's."""
@@ -262,7 +262,7 @@ class _Loop:
         packed = pack(batch.trees)
         now = self.policy.logps(packed, temperature=self.config.sampling.temperature)
         every = torch.ones_like(batch.logps, dtype=torch.bool)
-        sums = self.config.objective(PolicyTokens(now.logps, batch.logps, batch.advantages, every))
+        sums = self.config.objective(PolicyTokens(now.logps, batch.logps, batch.advantages, every, batch.completion))
         metrics = {**sums.metrics, "entropy": (now.entropy.sum(), sums.count)}
         loss = sums.loss
         if isinstance(self.config.credit, Values) and self.value is not None:
@@ -296,7 +296,7 @@ class _Loop:
             "reward/mean": float(scored.rewards.mean()),
             "kl/mean": kl,
             "kl_k3/mean": float(scored.kl_k3.mean()),
-            "kl_coef/value": self.kl_coef,
+            "kl_coef/value": self.kl.coef,
             "length/mean": float(rollouts.lengths.float().mean()),
             "ended/share": float(rollouts.ended.float().mean()),
             **{f"score_{name}/mean": float(scored.scores[:, k].mean()) for k, name in enumerate(self.reward.model.heads)},
@@ -307,7 +307,7 @@ class _Loop:
             axes = [self.gold(prompt.text, text, **prompt.fields) for prompt, text in zip(each, rollouts.texts, strict=True)]
             means = [sum(found.values()) / len(found) for found in axes]
             metrics |= {"gold/mean": float(np.mean(means)), "gold/se": float(np.std(means) / len(means) ** 0.5)}
-        self.kl_coef = config.kl.next_coef(self.kl_coef, kl, len(rollouts.ended))
+        self.kl = config.kl.after(self.kl, kl, len(rollouts.ended))
         self.step += 1
         self.last = metrics
         return {f"online/{name}": value for name, value in metrics.items()}

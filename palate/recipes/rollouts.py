@@ -10,8 +10,8 @@ from torch import Tensor
 
 from palate.core import Prompt
 from palate.engines.local import Sample
-from palate.objectives.advantages import gae, leave_one_out, token_rewards, whiten
-from palate.objectives.kl import k1, k3
+from palate.objectives.advantages import GAE, Episodes, LeaveOneOut
+from palate.objectives.kl import KLPenalty, k1, k3
 from palate.text.pack import Branch, Tree
 
 
@@ -39,6 +39,11 @@ class Rollouts:
     def lengths(self) -> Tensor:
         """(b,) tokens of each completion."""
         return torch.bincount(self.completion, minlength=len(self.ended))
+
+    @property
+    def group(self) -> Tensor:
+        """(b,) number of each completion's tree."""
+        return torch.repeat_interleave(torch.arange(len(self.trees)), torch.tensor([len(tree.branches) for tree in self.trees]))
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,11 @@ class Scored:
         """(b,) the same by k3, which is never negative."""
         return self._summed(k3(self.rollouts.logps, self.reference_logps))
 
+    def episodes(self, kl_coef: float) -> Episodes:
+        """What the rules of advantage take: with `kl_coef` reward units a nat of KL (k1) in the reward."""
+        penalties = KLPenalty().in_reward(self.rollouts.logps, self.reference_logps, kl_coef)
+        return Episodes(self.rewards, penalties, self.rollouts.completion, self.rollouts.group, self.values)
+
     def _summed(self, tokens: Tensor) -> Tensor:
         return torch.zeros(len(self.rewards)).index_add(0, self.rollouts.completion, tokens)
 
@@ -91,6 +101,12 @@ class Minibatch:
     values: Tensor
     advantages: Tensor
     returns: Tensor
+
+    @property
+    def completion(self) -> Tensor:
+        """(n,) number of each token's completion in this minibatch."""
+        lengths = torch.tensor([len(branch.ids) for tree in self.trees for branch in tree.branches])
+        return torch.repeat_interleave(torch.arange(len(lengths)), lengths)
 
 
 def gather(
@@ -115,19 +131,15 @@ def gather(
 
 def credit_by_values(scored: Scored, kl_coef: float, gamma: float, lam: float) -> Credited:
     """PPO's credit: KL in the reward of every token, generalised advantages against the values, whitened over the batch."""
-    flat, mask = _padded_places(scored.rollouts)
-    logps, reference, values = (_padded(x, flat, mask) for x in (scored.rollouts.logps, scored.reference_logps, scored.values))
-    rewards = token_rewards(scored.rewards, logps, reference, mask, kl_coef)
-    advantages, returns = gae(rewards, values, mask, gamma, lam)
-    return Credited(scored, whiten(advantages, mask)[mask], returns[mask])
+    credit = GAE(gamma=gamma, lam=lam)(scored.episodes(kl_coef))
+    assert credit.returns is not None
+    return Credited(scored, credit.advantages, credit.returns)
 
 
 def credit_by_siblings(scored: Scored, kl_coef: float) -> Credited:
     """RLOO's credit: a completion's reward less its KL, minus the mean of the prompt's other completions; the same for all its tokens."""
-    samples = len(scored.rollouts.trees[0].branches)
-    rewards = (scored.rewards - kl_coef * scored.kl).view(-1, samples)
-    advantages = leave_one_out(rewards).flatten()[scored.rollouts.completion]
-    return Credited(scored, advantages, torch.zeros_like(advantages))
+    credit = LeaveOneOut()(scored.episodes(kl_coef))
+    return Credited(scored, credit.advantages, torch.zeros_like(credit.advantages))
 
 
 def minibatches(credited: Credited, order: Sequence[int], count: int) -> list[Minibatch]:
@@ -147,14 +159,3 @@ def _parts(trees: Sequence[Tree], columns: Sequence[Tensor], parts: Sequence[Seq
     sizes = [sum(len(branch.ids) for branch in tree.branches) for tree in trees]
     pieces = [column.split(sizes) for column in columns]
     return [Minibatch(tuple(trees[k] for k in part), *(torch.cat([piece[k] for k in part]) for piece in pieces)) for part in parts if part]
-
-
-def _padded_places(rollouts: Rollouts) -> tuple[Tensor, Tensor]:
-    """Mask (b, t) of real tokens, and the places of the flat tokens inside it."""
-    lengths = rollouts.lengths
-    mask = torch.arange(int(lengths.max()))[None] < lengths[:, None]
-    return mask.flatten().nonzero()[:, 0], mask
-
-
-def _padded(flat: Tensor, places: Tensor, mask: Tensor) -> Tensor:
-    return torch.zeros(mask.numel(), dtype=flat.dtype).index_copy(0, places, flat).view(mask.shape)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from palate.objectives import gae, leave_one_out, token_rewards, whiten
+from palate.objectives import gae, k1, leave_one_out, token_rewards, whiten
 
 JUNK = [math.nan, math.inf, -1e30]
 
@@ -25,7 +25,7 @@ def test_kl_shaped_reward(oracle, matches):
     case = oracle("kl_shaped_reward")
     given = case["inputs"]
     logps, reference = torch.tensor([given["logp"]]), torch.tensor([given["ref_logp"]])
-    rewards = token_rewards(torch.tensor([given["score"]]), logps, reference, torch.ones(1, 3, dtype=torch.bool), given["beta"])
+    rewards = token_rewards(torch.tensor([given["score"]]), given["beta"] * k1(logps, reference), torch.ones(1, 3, dtype=torch.bool))
 
     matches(rewards[0], case["expected"]["rewards"])
     matches(rewards.sum(), case["expected"]["sum"])
@@ -37,9 +37,9 @@ def test_the_score_stands_on_the_last_token_wherever_the_padding_is(left, right,
     zeros = torch.zeros(4, 3)
     scores = torch.tensor([1.0, 2.0, 3.0, math.nan])
     expected = [[0.0, 0.0, 1.0], [2.0, 0.0, 0.0], [0.0, 0.0, 3.0], [0.0, 0.0, 0.0]]
-    padded = token_rewards(scores, _padded(zeros, left, right), _padded(zeros, left, right), _padded(mask, left, right), 0.1)
+    padded = token_rewards(scores, _padded(zeros, left, right), _padded(mask, left, right))
 
-    matches(token_rewards(scores, zeros, zeros, mask, 0.1), expected)
+    matches(token_rewards(scores, zeros, mask), expected)
     matches(padded[:, left : left + 3], expected)
     assert float(padded.abs().sum()) == 6.0
 
@@ -83,7 +83,7 @@ def test_one_padding_column_does_not_move_the_reward():
     for width in (3, 4, 9):
         mask = (torch.arange(width) < 3)[None]
         zeros = torch.zeros(1, width)
-        advantages, _ = gae(token_rewards(torch.ones(1), zeros, zeros, mask, 0.0), zeros, mask, 1.0, 0.95)
+        advantages, _ = gae(token_rewards(torch.ones(1), zeros, mask), zeros, mask, 1.0, 0.95)
         assert advantages[0, :3].tolist() == pytest.approx([0.95**2, 0.95, 1.0])
 
 
@@ -101,33 +101,35 @@ def test_gae_steps_over_holes():
 
 def test_leave_one_out(oracle, matches):
     case = oracle("rloo")
-    rewards = torch.tensor([case["inputs"]["rewards"]])
-    advantages = leave_one_out(rewards)
+    rewards = torch.tensor(case["inputs"]["rewards"])
+    advantages = leave_one_out(rewards, torch.zeros(4, dtype=torch.long))
 
-    matches(advantages[0], case["expected"]["advantage"])
-    matches((rewards - advantages)[0], case["expected"]["baseline"])
-    matches(advantages[0], (4 / 3 * (rewards[0] - rewards.mean())).tolist())
+    matches(advantages, case["expected"]["advantage"])
+    matches(rewards - advantages, case["expected"]["baseline"])
+    matches(advantages, (4 / 3 * (rewards - rewards.mean())).tolist())
 
 
 def test_the_unscorable_are_in_nobodys_baseline(matches):
     nan = math.nan
-    rewards = torch.tensor([[1.0, nan, 3.0], [nan, 5.0, nan], [nan, nan, nan], [1.0, 2.0, 6.0]])
+    rewards = torch.tensor([1.0, nan, 3.0, nan, 5.0, nan, nan, 1.0, 2.0, 6.0])
+    group = torch.tensor([0, 0, 0, 1, 1, 1, 2, 3, 3, 3])
 
-    matches(leave_one_out(rewards), [[-2.0, 0.0, 2.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [-3.0, -1.5, 4.5]])
+    matches(leave_one_out(rewards, group), [-2.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, -3.0, -1.5, 4.5])
 
 
 def test_equal_rewards_give_exactly_nothing():
     for dtype in (torch.float32, torch.float64):
-        assert torch.equal(leave_one_out(torch.full((1, 7), 0.1, dtype=dtype)), torch.zeros(1, 7, dtype=dtype))
-    assert leave_one_out(torch.tensor([[3.0]])).tolist() == [[0.0]]
+        rewards, group = torch.full((7,), 0.1, dtype=dtype), torch.zeros(7, dtype=torch.long)
+        assert torch.equal(leave_one_out(rewards, group), torch.zeros(7, dtype=dtype))
+    assert leave_one_out(torch.tensor([3.0]), torch.tensor([0])).tolist() == [0.0]
 
 
 def test_leave_one_out_follows_a_permutation_and_ignores_a_shift():
-    rewards = torch.randn(2, 5, generator=torch.Generator().manual_seed(2))
-    order = torch.tensor([3, 1, 4, 0, 2])
+    rewards, group = torch.randn(10, generator=torch.Generator().manual_seed(2)), torch.arange(10) // 5
+    order = torch.tensor([3, 1, 9, 4, 0, 7, 2, 8, 5, 6])
 
-    torch.testing.assert_close(leave_one_out(rewards[:, order]), leave_one_out(rewards)[:, order])
-    torch.testing.assert_close(leave_one_out(rewards + 100), leave_one_out(rewards))
+    torch.testing.assert_close(leave_one_out(rewards[order], group[order]), leave_one_out(rewards, group)[order])
+    torch.testing.assert_close(leave_one_out(rewards + 100, group), leave_one_out(rewards, group))
 
 
 @pytest.mark.parametrize(("left", "right"), [(0, 0), *PADDINGS])
@@ -167,7 +169,7 @@ def test_whitening_nothing_or_one_thing_gives_zeros():
 def test_nothing_differentiable_comes_out():
     x, mask = torch.ones(2, 3, requires_grad=True), torch.ones(2, 3, dtype=torch.bool)
 
-    outputs = [token_rewards(x[:, 0], x, x, mask, 0.1), *gae(x, x, mask), leave_one_out(x), whiten(x, mask)]
+    outputs = [token_rewards(x[:, 0], x, mask), *gae(x, x, mask), leave_one_out(x[0], torch.zeros(3, dtype=torch.long)), whiten(x, mask)]
     assert not any(output.requires_grad for output in outputs)
 
 

@@ -20,7 +20,6 @@ from palate.objectives import (
     DPO,
     IPO,
     ClippedValue,
-    PolicyTokens,
     PPOClip,
     Reinforce,
     RobustDPO,
@@ -33,6 +32,7 @@ from palate.objectives import (
 )
 from palate.objectives.direct import AlphaDivergence, ForwardKL, JensenShannon
 from tests.support.logps import pair_logps
+from tests.support.policy import tokens
 
 TOLERANCE = 1e-4
 """On probabilities. What is left comes from stopping early: the rarest word (1 %) is learned slowest. The best policy differs from
@@ -160,12 +160,12 @@ def test_policy_gradient_in_expectation(bandit, objective):
     everyone, mask = torch.arange(3)[:, None], torch.ones(3, 1, dtype=torch.bool)
     for _ in range(200):
         old = theta.log_softmax(0).detach()
-        rewards = token_rewards(bandit.reward, old[everyone], bandit.reference[everyone], mask, bandit.beta)
+        rewards = token_rewards(bandit.reward, bandit.beta * k1(old, bandit.reference)[everyone], mask)
         value = (old.exp()[:, None] * rewards).sum().expand(3, 1)
         advantages, _ = gae(rewards, value, mask)
         for _ in range(4):
             logps = theta.log_softmax(0)
-            inputs = PolicyTokens(logps, old, 3 * old.exp() * advantages[:, 0], mask[:, 0])
+            inputs = tokens(logps, old, 3 * old.exp() * advantages[:, 0], mask[:, 0])
             bandit.step(theta, objective(inputs).mean(), lr=3.0)
 
     torch.testing.assert_close(theta.softmax(0).detach(), bandit.best, rtol=0, atol=1e-6)
@@ -180,13 +180,13 @@ def test_sampled_ppo_with_a_learned_value(bandit):
     for _ in range(200):
         old, old_value = theta.log_softmax(0).detach(), value.detach().expand(n, 1)
         words = torch.multinomial(old.exp(), n, replacement=True, generator=generator)
-        rewards = token_rewards(bandit.reward[words], old[words, None], bandit.reference[words, None], mask, bandit.beta)
+        rewards = token_rewards(bandit.reward[words], bandit.beta * k1(old, bandit.reference)[words, None], mask)
         advantages, returns = gae(rewards, old_value, mask)
         for _ in range(4):
             logps = theta.log_softmax(0)[words]
-            bandit.step(theta, PPOClip()(PolicyTokens(logps, old[words], advantages[:, 0], mask[:, 0])).mean(), lr=2.0)
-            tokens = ValueTokens(value.expand(n, 1), old_value, returns, mask)
-            bandit.step(value, ClippedValue()(tokens).mean(), lr=0.4)
+            bandit.step(theta, PPOClip()(tokens(logps, old[words], advantages[:, 0], mask[:, 0])).mean(), lr=2.0)
+            told = ValueTokens(value.expand(n, 1), old_value, returns, mask)
+            bandit.step(value, ClippedValue()(told).mean(), lr=0.4)
 
     torch.testing.assert_close(theta.softmax(0).detach(), bandit.best, rtol=0, atol=TOLERANCE)
     assert float(value.detach()) == pytest.approx(bandit.expected["objective"], abs=TOLERANCE)
@@ -201,9 +201,9 @@ def test_sampled_rloo(bandit):
     for _ in range(150):
         old = theta.log_softmax(0).detach()
         words = torch.multinomial(old.exp(), g * k, replacement=True, generator=generator)
-        rewards = token_rewards(bandit.reward[words], old[words, None], bandit.reference[words, None], mask, bandit.beta)
-        advantages = leave_one_out(rewards.sum(1).view(g, k)).flatten()
+        rewards = token_rewards(bandit.reward[words], bandit.beta * k1(old, bandit.reference)[words, None], mask)
+        advantages = leave_one_out(rewards.sum(1), torch.arange(g).repeat_interleave(k))
         logps = theta.log_softmax(0)[words]
-        bandit.step(theta, Reinforce()(PolicyTokens(logps, old[words], advantages, mask[:, 0])).mean(), lr=8.0)
+        bandit.step(theta, Reinforce()(tokens(logps, old[words], advantages, mask[:, 0])).mean(), lr=8.0)
 
     torch.testing.assert_close(theta.softmax(0).detach(), bandit.best, rtol=0, atol=TOLERANCE)

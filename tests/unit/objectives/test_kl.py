@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from palate.core import ConfigError, TrainingError
-from palate.objectives import AdaptiveKL, FixedKL, k1, k2, k3
+from palate.objectives import AdaptiveKL, FixedKL, KLState, k1, k2, k3
 
 
 def test_kl_estimators(oracle, matches, differs):
@@ -64,10 +64,10 @@ def test_adaptive_controller(oracle):
     case = oracle("adaptive_kl_controller")
     given = case["inputs"]
     control = AdaptiveKL(init_coef=given["beta0"], target=given["target"], horizon=given["horizon"])
-    coef, seen = control.start(), []
+    state, seen = control.start(), []
     for observed in given["observed_kl"]:
-        coef = control.next_coef(coef, observed, given["n_steps"])
-        seen.append(coef)
+        state = control.after(state, observed, given["n_steps"])
+        seen.append(state.coef)
 
     assert seen == pytest.approx(case["expected"]["beta_after"], rel=1e-6)
     assert AdaptiveKL() == control
@@ -76,21 +76,21 @@ def test_adaptive_controller(oracle):
 def test_fixed_controller():
     control = FixedKL(coef=0.05)
 
-    assert control.next_coef(control.start(), 1e9, 512) == 0.05 == FixedKL().coef
+    assert control.after(control.start(), 1e9, 512).coef == 0.05 == FixedKL().coef
 
 
 @pytest.mark.parametrize("observed", [math.nan, math.inf])
 def test_a_kl_that_is_no_number_stops_the_run(observed):
     with pytest.raises(TrainingError, match="observed KL"):
-        AdaptiveKL().next_coef(0.1, observed, 512)
+        AdaptiveKL().after(KLState(0.1), observed, 512)
 
 
 def test_a_batch_too_large_for_the_horizon_is_refused():
     control = AdaptiveKL(horizon=1000)
 
-    assert control.next_coef(0.1, 0.0, 4999) > 0
+    assert control.after(KLState(0.1), 0.0, 4999).coef > 0
     with pytest.raises(ConfigError, match="raise horizon above 1000"):
-        control.next_coef(0.1, 0.0, 5000)
+        control.after(KLState(0.1), 0.0, 5000)
 
 
 @pytest.mark.parametrize("setting", [{"init_coef": 0.0}, {"target": -1.0}, {"horizon": 0}, {"target": math.nan}])

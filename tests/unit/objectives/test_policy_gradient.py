@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.objectives import PolicyTokens, PPOClip, Reinforce, leave_one_out
+from palate.objectives import PPOClip, Reinforce, leave_one_out
+from tests.support.policy import tokens
 
 
 def _metric(sums, name):
@@ -18,7 +19,7 @@ def _metric(sums, name):
 
 def _inputs(case):
     given = case["inputs"]
-    return PolicyTokens(
+    return tokens(
         logps=torch.tensor(given["logp_new"], requires_grad=True),
         old_logps=torch.tensor(given["logp_old"]),
         advantages=torch.tensor(given["advantage"]),
@@ -34,7 +35,7 @@ def test_ppo_clip(oracle, matches):
     sums.mean().backward()
     one = torch.ones(1, dtype=torch.bool)
     alone = [
-        objective(PolicyTokens(inputs.logps.detach()[i : i + 1], inputs.old_logps[i : i + 1], inputs.advantages[i : i + 1], one))
+        objective(tokens(inputs.logps.detach()[i : i + 1], inputs.old_logps[i : i + 1], inputs.advantages[i : i + 1], one))
         for i in range(5)
     ]
 
@@ -51,7 +52,7 @@ def test_ppo_clip(oracle, matches):
 def test_clipped_only_on_the_side_the_advantage_pushes_to(matches):
     """Ratios 2 and 1/2 against advantages of both signs: a token is held only where holding makes the loss the worse one."""
     logps = torch.tensor([2.0, 2.0, 0.5, 0.5]).log().requires_grad_()
-    sums = PPOClip(clip=0.2)(PolicyTokens(logps, torch.zeros(4), torch.tensor([1.0, -1.0, 1.0, -1.0]), torch.ones(4, dtype=torch.bool)))
+    sums = PPOClip(clip=0.2)(tokens(logps, torch.zeros(4), torch.tensor([1.0, -1.0, 1.0, -1.0]), torch.ones(4, dtype=torch.bool)))
     sums.loss.backward()
 
     matches(_metric(sums, "clip_fraction"), 0.5)
@@ -71,8 +72,8 @@ def test_garbage_outside_the_mask_plays_no_part(objective):
     mask = torch.tensor([True, True, False, False, False])
     clean = torch.tensor([0.3, -0.2, 0.0, 0.0, 0.0])
     dirty = torch.tensor([0.3, -0.2, math.nan, math.inf, -1e30], requires_grad=True)
-    a = objective(PolicyTokens(clean, torch.zeros(5), clean, mask))
-    b = objective(PolicyTokens(dirty, torch.zeros(5), dirty.detach(), mask))
+    a = objective(tokens(clean, torch.zeros(5), clean, mask))
+    b = objective(tokens(dirty, torch.zeros(5), dirty.detach(), mask))
     b.loss.backward()
 
     torch.testing.assert_close(a.loss, b.loss.detach())
@@ -86,7 +87,7 @@ def test_garbage_outside_the_mask_plays_no_part(objective):
 def test_absurd_ratios_stay_finite(objective, jump, advantage):
     logps = torch.tensor([jump], requires_grad=True, dtype=torch.float32)
     zero = torch.zeros(1, dtype=torch.float32)
-    sums = objective(PolicyTokens(logps, zero, zero + advantage, torch.tensor([True])))
+    sums = objective(tokens(logps, zero, zero + advantage, torch.tensor([True])))
     sums.loss.backward()
 
     assert math.isfinite(sums.loss.item())
@@ -98,7 +99,7 @@ def test_absurd_ratios_stay_finite(objective, jump, advantage):
 def test_before_the_first_update_the_gradient_is_the_policy_gradient(objective, matches):
     logps = torch.tensor([-0.3, -1.7, -2.0], requires_grad=True)
     advantages = torch.tensor([1.0, -2.0, 0.5])
-    sums = objective(PolicyTokens(logps, logps.detach(), advantages, torch.ones(3, dtype=torch.bool)))
+    sums = objective(tokens(logps, logps.detach(), advantages, torch.ones(3, dtype=torch.bool)))
     sums.loss.backward()
 
     matches(logps.grad, (-advantages).tolist())
@@ -109,9 +110,9 @@ def test_before_the_first_update_the_gradient_is_the_policy_gradient(objective, 
 
 def test_gradient_of_rloo(oracle, matches):
     case = oracle("rloo")
-    advantages = leave_one_out(torch.tensor([case["inputs"]["rewards"]]))[0]
+    advantages = leave_one_out(torch.tensor(case["inputs"]["rewards"]), torch.zeros(4, dtype=torch.long))
     logps = torch.zeros(4, requires_grad=True)
-    sums = Reinforce()(PolicyTokens(logps, torch.zeros(4), advantages, torch.ones(4, dtype=torch.bool)))
+    sums = Reinforce()(tokens(logps, torch.zeros(4), advantages, torch.ones(4, dtype=torch.bool)))
     sums.mean().backward()
 
     matches(logps.grad, [-a / 4 for a in case["expected"]["advantage"]])
@@ -119,7 +120,7 @@ def test_gradient_of_rloo(oracle, matches):
 
 def test_no_gradient_reaches_old_logps_or_advantages():
     logps, old, advantages = (torch.zeros(2, requires_grad=True) for _ in range(3))
-    PPOClip()(PolicyTokens(logps, old, advantages, torch.ones(2, dtype=torch.bool))).loss.backward()
+    PPOClip()(tokens(logps, old, advantages, torch.ones(2, dtype=torch.bool))).loss.backward()
 
     assert old.grad is None
     assert advantages.grad is None

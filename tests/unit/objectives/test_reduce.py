@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from palate.objectives import (
+    CISPO,
     DPO,
+    GSPO,
     AllPairs,
     BradleyTerry,
     ClippedValue,
@@ -17,12 +19,13 @@ from palate.objectives import (
     PairScores,
     PickBest,
     PlackettLuce,
-    PolicyTokens,
+    PlainValue,
     PPOClip,
     PromptPairs,
     RankedScores,
     RaoKupper,
     Reinforce,
+    SequenceClip,
     Sums,
     TiePairs,
     TokenLogps,
@@ -31,6 +34,7 @@ from palate.objectives import (
 )
 from palate.objectives.reduce import masked
 from tests.support.logps import pair_logps
+from tests.support.policy import tokens
 
 N = 12
 ROWS = torch.arange(N)
@@ -77,14 +81,17 @@ def _tokens(rows):
 def _policy(objective):
     def sums(rows):
         logps, old, advantages, mask, *_ = (x[rows] for x in _draw(3))
-        return objective(PolicyTokens(logps, old, advantages, mask > -0.5))
+        return objective(tokens(logps, old, advantages, mask > -0.5, rows))
 
     return sums
 
 
-def _value(rows):
-    values, old, returns, mask, *_ = (x[rows] for x in _draw(4))
-    return ClippedValue()(ValueTokens(values, old, returns, mask > -0.5))
+def _value(objective):
+    def sums(rows):
+        values, old, returns, mask, *_ = (x[rows] for x in _draw(4))
+        return objective(ValueTokens(values, old, returns, mask > -0.5))
+
+    return sums
 
 
 OBJECTIVES = {
@@ -97,7 +104,11 @@ OBJECTIVES = {
     "cross_entropy": _tokens,
     "ppo_clip": _policy(PPOClip()),
     "reinforce": _policy(Reinforce()),
-    "clipped_value": _value,
+    "cispo": _policy(CISPO()),
+    "gspo": _policy(GSPO()),
+    "sequence_clip": _policy(SequenceClip()),
+    "clipped_value": _value(ClippedValue()),
+    "plain_value": _value(PlainValue()),
 }
 
 
@@ -165,7 +176,7 @@ def test_max_metrics_keep_the_largest():
 
 def test_what_counted_nothing_is_left_out_and_moves_nothing():
     zeros = torch.zeros(2, requires_grad=True)
-    empty = PPOClip()(PolicyTokens(zeros, zeros.detach(), torch.ones(2), torch.zeros(2, dtype=torch.bool)))
+    empty = PPOClip()(tokens(zeros, zeros.detach(), torch.ones(2), torch.zeros(2, dtype=torch.bool)))
     empty.mean().backward()
 
     assert empty.mean().item() == 0.0
@@ -183,7 +194,7 @@ def test_a_batch_of_nothing_is_allowed(name):
 
 def test_metrics_carry_no_gradient():
     logps = torch.zeros(3, requires_grad=True)
-    sums = PPOClip()(PolicyTokens(logps, torch.ones(3), torch.ones(3), torch.ones(3, dtype=torch.bool)))
+    sums = PPOClip()(tokens(logps, torch.ones(3), torch.ones(3)))
 
     assert sums.loss.requires_grad
     assert not sums.count.requires_grad
@@ -208,4 +219,4 @@ def test_shapes_that_would_broadcast_are_refused():
 def test_masks_must_be_boolean():
     x = torch.zeros(3)
     with pytest.raises(ValueError, match="boolean mask"):
-        PolicyTokens(x, x, x, torch.ones(3, dtype=torch.long))
+        tokens(x, x, x, torch.ones(3, dtype=torch.long))

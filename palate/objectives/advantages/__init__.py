@@ -1,0 +1,13 @@
+"""From rewards to advantages: the rules, chosen by `kind`, and the functions they are made of."""
+
+from palate.objectives.advantages.episodes import Episodes, TokenCredit
+from palate.objectives.advantages.functions import from_group_mean, gae, leave_one_out, token_rewards, whiten
+from palate.objectives.advantages.groups import BatchMean, GroupRelative, LeaveOneOut
+from palate.objectives.advantages.tokens import GAE, ReinforcePlusPlus
+
+Advantage = GAE | LeaveOneOut | GroupRelative | ReinforcePlusPlus | BatchMean
+
+__all__ = [
+    "GAE", "Advantage", "BatchMean", "Episodes", "GroupRelative", "LeaveOneOut", "ReinforcePlusPlus", "TokenCredit",
+    "from_group_mean", "gae", "leave_one_out", "token_rewards", "whiten",
+]  # fmt: skip
