@@ -9,6 +9,7 @@ from palate.core.errors import (
     RunError,
     TrainingError,
 )
+from palate.core.inputs import Input, InputMark, ModelInput
 from palate.core.nouns import (
     Comparison,
     Completion,
@@ -36,10 +37,13 @@ __all__ = [
     "DataError",
     "Demonstration",
     "Gold",
+    "Input",
+    "InputMark",
     "Interrupted",
     "Judgment",
     "Message",
     "ModelError",
+    "ModelInput",
     "PalateError",
     "Preference",
     "Prompt",

@@ -110,12 +110,18 @@ class LearnedReward:
                 at += len(tree.branches)
         return result
 
-    def tree(self, prompt: Prompt, completions: Sequence[Completion]) -> Tree:
-        """The tokens to score: the completions' own ids where they have them (same tokenizer: the caller's duty), else their texts."""
+    def tree(self, prompt: Prompt, completions: Sequence[Completion], limit: int | None = None) -> Tree:
+        """The tokens to score: the completions' own ids where they have them (same tokenizer: the caller's duty), else their texts.
+
+        Raises:
+            Unusable: of texts, when prompt and longest completion exceed `limit` tokens, by default what the model takes.
+        """
         if all(completion.ids for completion in completions):
             trunk = prompt_ids(self.model.tokenizer, prompt.conversation)
             return Tree(trunk, tuple(Branch(c.ids, (True,) * len(c.ids)) for c in completions))
-        tree = preference_tree(self.model.tokenizer, prompt.conversation, [c.text for c in completions], self.model.max_tokens or NO_LIMIT)
+        tree = preference_tree(
+            self.model.tokenizer, prompt.conversation, [c.text for c in completions], limit or self.model.max_tokens or NO_LIMIT
+        )
         return Tree(tree.trunk, tuple(_cut(b) if c.stop == "length" else b for b, c in zip(tree.branches, completions, strict=True)))
 
 
