@@ -76,6 +76,10 @@ class Tracker(Protocol):
         """Records the metrics of a step, named `stage/thing/statistic`."""
         ...
 
+    def warn(self, step: int, new: Mapping[str, str], active: Mapping[str, str]) -> None:
+        """Records and shows what guards say for the first time, by guard; `active` is all they still hold to."""
+        ...
+
     def rewind(self, step: int) -> None:
         """Drops what was logged from `step` on: those steps will be done again."""
         ...

@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -28,6 +29,7 @@ from palate.stores.progress import progress
 from palate.stores.records import RECORD, RunPlan, RunRecord, Status, read_record
 
 METRICS = "metrics.jsonl"
+WARNINGS = "warnings.jsonl"
 METRIC_NAME = re.compile(r"[\w.-]+/[\w.-]+/[\w.-]+")
 SPARE_BYTES = 1 << 20
 """With less free space than this, whatever failed is taken to have failed for want of space."""
@@ -45,6 +47,7 @@ class Run:
         key: the run's key.
         is_done: an earlier process finished this run.
         is_resumed: an earlier process began this run and did not finish it.
+        active_warnings: what guards hold to, by guard.
     """
 
     def __init__(self, directory: Path, record: RunRecord, *, is_resumed: bool) -> None:
@@ -56,6 +59,7 @@ class Run:
         self._record = record
         self._stop = Stop()
         self._metrics: RowWriter | None = None
+        self.active_warnings: dict[str, str] = {}
 
     @property
     def seconds(self) -> float:
@@ -93,13 +97,32 @@ class Run:
             self._metrics = self.rows(METRICS)
         self._metrics.append(row)
 
-    def rewind(self, step: int) -> None:
-        """Nothing; rows of `metrics.jsonl` from `step` on are gone. For a resume: those steps will be done again."""
-        self._close()
+    def logged(self) -> list[dict[str, float]]:
+        """The rows of `metrics.jsonl` so far; after `rewind`, those of the steps that stand."""
         path = self.directory / METRICS
-        if path.is_file():
-            self.rows(METRICS).close()  # cuts off a last line that a crash left half-written
-            write_rows(path, [row for _, row in read_rows(path) if cast("int", row["step"]) < step])
+        return [cast("dict[str, float]", row) for _, row in read_rows(path)] if path.is_file() else []
+
+    def warn(self, step: int, new: Mapping[str, str], active: Mapping[str, str]) -> None:
+        """Nothing; what guards say for the first time is a row of `warnings.jsonl` each, and a line on standard error.
+
+        Args:
+            step: as in `log`.
+            new: text by guard.
+            active: what all guards still hold to, for a live view.
+        """
+        self.active_warnings = dict(active)
+        for guard, text in new.items():
+            with self.rows(WARNINGS) as rows:
+                rows.append({"step": step, "guard": guard, "text": text})
+            sys.stderr.write(f"  {self.name}, step {step}: {guard}: {text}\n")
+
+    def rewind(self, step: int) -> None:
+        """Nothing; rows of `metrics.jsonl` and `warnings.jsonl` from `step` on are gone. For a resume: those steps will be done again."""
+        self._close()
+        for path in (self.directory / METRICS, self.directory / WARNINGS):
+            if path.is_file():
+                self.rows(path.name).close()  # cuts off a last line that a crash left half-written
+                write_rows(path, [row for _, row in read_rows(path) if cast("int", row["step"]) < step])
 
     def rows(self, filename: str) -> RowWriter:
         """An append-only writer of JSON rows to `filename` in the directory; rows already there are kept."""
