@@ -84,8 +84,8 @@ class Tracker(Protocol):
         """Drops what was logged from `step` on: those steps will be done again."""
         ...
 
-    def progress(self, total: int, label: str) -> AbstractContextManager[Advance]:
-        """A progress bar over `total` units."""
+    def progress(self, total: int, label: str, limits: Mapping[str, float] | None = None) -> AbstractContextManager[Advance]:
+        """A progress bar over `total` units; `limits` are shown beside the metrics of these names."""
         ...
 
     def check_stop(self) -> None:
