@@ -76,12 +76,16 @@ class Tracker(Protocol):
         """Records the metrics of a step, named `stage/thing/statistic`."""
         ...
 
+    def warn(self, step: int, new: Mapping[str, str], active: Mapping[str, str]) -> None:
+        """Records and shows what guards say for the first time, by guard; `active` is all they still hold to."""
+        ...
+
     def rewind(self, step: int) -> None:
         """Drops what was logged from `step` on: those steps will be done again."""
         ...
 
-    def progress(self, total: int, label: str) -> AbstractContextManager[Advance]:
-        """A progress bar over `total` units."""
+    def progress(self, total: int, label: str, limits: Mapping[str, float] | None = None) -> AbstractContextManager[Advance]:
+        """A progress bar over `total` units; `limits` are shown beside the metrics of these names."""
         ...
 
     def check_stop(self) -> None:

@@ -164,6 +164,8 @@ class _Reader:
 
     def leaf(self, annotation: Any, raw: object, way: Way) -> object:
         """`raw` as pydantic reads it; words of the command line are tried as text and as YAML."""
+        if raw is False and "off" in choices_of(annotation):
+            raw = "off"  # YAML reads the word so
         if isinstance(raw, bool) and not accepts(annotation, bool):
             hint = " (YAML reads on, off, yes and no as true and false: quote them)" if accepts(annotation, str) else ""
             raise self.fail(way, f"{_dotted(way)} must not be {str(raw).lower()}{hint}. Expected: {type_text(annotation)}.")

@@ -6,49 +6,70 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from palate.core import Advance
+from palate.stores.view import Drawn, View
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 LINE_SECONDS = 10.0
 
 
 @contextmanager
-def progress(total: int, label: str, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> Iterator[Advance]:
-    """A callable `advance(n=1, note="")`; what it reports is drawn on `stream` (standard error).
+def progress(
+    total: int,
+    label: str,
+    view: View | None = None,
+    *,
+    stream: TextIO | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Advance]:
+    """A callable `advance(n=1, note="")`; what it reports is drawn on `stream` (standard error), with `view` below it in a terminal.
 
     A loop shorter than ten seconds writes nothing outside a terminal, so logs of small runs stay small.
     """
     out = sys.stderr if stream is None else stream
     if out.isatty():
-        with _bar(total, label, out) as advance:
+        with _bar(total, label, view, out) as advance:
             yield advance
     else:
         yield _Lines(total, label, out, clock)
 
 
 @contextmanager
-def _bar(total: int, label: str, out: TextIO) -> Iterator[Advance]:
+def _bar(total: int, label: str, view: View | None, out: TextIO) -> Iterator[Advance]:
     from rich.console import Console
+    from rich.live import Live
+
+    console = Console(file=out)
+    bar = _columns(console)
+    task = bar.add_task(label, total=total, note="")
+
+    def advance(n: int = 1, note: str = "") -> None:
+        if note and view is None:  # a view tells more
+            bar.update(task, advance=n, note=note)
+        else:
+            bar.update(task, advance=n)
+
+    drawn = bar if view is None else Drawn(bar, view)
+    with Live(drawn, console=console, refresh_per_second=4, transient=True):
+        yield advance
+
+
+def _columns(console: Console) -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
+    return Progress(
         TextColumn("  {task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
+        console=console,
     )
-    with Progress(*columns, console=Console(file=out), transient=True) as bar:
-        task = bar.add_task(label, total=total, note="")
-
-        def advance(n: int = 1, note: str = "") -> None:
-            if note:
-                bar.update(task, advance=n, note=note)
-            else:
-                bar.update(task, advance=n)
-
-        yield advance
 
 
 class _Lines:

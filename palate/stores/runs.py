@@ -5,29 +5,28 @@ from __future__ import annotations
 import errno
 import json
 import math
-import platform
 import re
 import shutil
-import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import cast
 
-from palate import __version__
 from palate.core import Advance, Interrupted, PalateError, RunError
-from palate.stores.digests import source_digest
 from palate.stores.files import write_json
 from palate.stores.guards import Stop, locked, stoppable
 from palate.stores.jsonl import RowWriter, read_rows, write_rows
+from palate.stores.origin import code, versions
 from palate.stores.progress import progress
 from palate.stores.records import RECORD, RunPlan, RunRecord, Status, read_record
+from palate.stores.view import View, has_view
 
 METRICS = "metrics.jsonl"
+WARNINGS = "warnings.jsonl"
 METRIC_NAME = re.compile(r"[\w.-]+/[\w.-]+/[\w.-]+")
 SPARE_BYTES = 1 << 20
 """With less free space than this, whatever failed is taken to have failed for want of space."""
@@ -56,6 +55,7 @@ class Run:
         self._record = record
         self._stop = Stop()
         self._metrics: RowWriter | None = None
+        self._view: View | None = None
 
     @property
     def seconds(self) -> float:
@@ -92,14 +92,36 @@ class Run:
         if self._metrics is None:
             self._metrics = self.rows(METRICS)
         self._metrics.append(row)
+        if self._view is not None:
+            self._view.feed(row)
+
+    def logged(self) -> list[dict[str, float]]:
+        """The rows of `metrics.jsonl` so far; after `rewind`, those of the steps that stand."""
+        path = self.directory / METRICS
+        return [cast("dict[str, float]", row) for _, row in read_rows(path)] if path.is_file() else []
+
+    def warn(self, step: int, new: Mapping[str, str], active: Mapping[str, str]) -> None:
+        """Nothing; what guards say for the first time is a row of `warnings.jsonl` each, and a line on standard error.
+
+        Args:
+            step: as in `log`.
+            new: text by guard.
+            active: what all guards still hold to, for a live view.
+        """
+        if self._view is not None:
+            self._view.warn(active)
+        for guard, text in new.items():
+            with self.rows(WARNINGS) as rows:
+                rows.append({"step": step, "guard": guard, "text": text})
+            sys.stderr.write(f"  {self.name}, step {step}: {guard}: {text}\n")
 
     def rewind(self, step: int) -> None:
-        """Nothing; rows of `metrics.jsonl` from `step` on are gone. For a resume: those steps will be done again."""
+        """Nothing; rows of `metrics.jsonl` and `warnings.jsonl` from `step` on are gone. For a resume: those steps will be done again."""
         self._close()
-        path = self.directory / METRICS
-        if path.is_file():
-            self.rows(METRICS).close()  # cuts off a last line that a crash left half-written
-            write_rows(path, [row for _, row in read_rows(path) if cast("int", row["step"]) < step])
+        for path in (self.directory / METRICS, self.directory / WARNINGS):
+            if path.is_file():
+                self.rows(path.name).close()  # cuts off a last line that a crash left half-written
+                write_rows(path, [row for _, row in read_rows(path) if cast("int", row["step"]) < step])
 
     def rows(self, filename: str) -> RowWriter:
         """An append-only writer of JSON rows to `filename` in the directory; rows already there are kept."""
@@ -116,9 +138,26 @@ class Run:
             counts[reason] = counts.get(reason, 0) + 1
         self._save(replace(self._record, dropped={**self._record.dropped, source: dict(sorted(counts.items()))}))
 
-    def progress(self, total: int, label: str) -> AbstractContextManager[Advance]:
-        """A context that gives `advance(n=1, note="")`: a bar in a terminal, a line now and then elsewhere."""
-        return progress(total, label)
+    @contextmanager
+    def progress(self, total: int, label: str, limits: Mapping[str, float] | None = None) -> Iterator[Advance]:
+        """A context that gives `advance(n=1, note="")`: a bar in a terminal, a line now and then elsewhere.
+
+        In a terminal the bar of online training has a view of its metrics below it, which `log` and `warn` keep up to date.
+
+        Args:
+            total: units in all.
+            label: what they are; the stage's kind for a loop that trains.
+            limits: what is shown beside metrics of these names: a KL target or budget.
+        """
+        self._view = View(label, limits or {}) if has_view(label, sys.stderr) else None
+        if self._view is not None:
+            for row in self.logged():
+                self._view.feed(row)
+        try:
+            with progress(total, label, self._view) as advance:
+                yield advance
+        finally:
+            self._view = None
 
     @property
     def stop_requested(self) -> bool:
@@ -211,7 +250,7 @@ def open_run_at(directory: Path, plan: RunPlan) -> Run:
             )
         if record.status == "done":
             return Run(directory, record, is_resumed=False)
-        return Run(directory, replace(record, code=_code(), versions=_versions()), is_resumed=True)
+        return Run(directory, replace(record, code=code(), versions=versions()), is_resumed=True)
     foreign = sorted(path.name for path in directory.iterdir() if path.name != ".lock" and not path.name.startswith(f".{RECORD}."))
     if foreign:
         raise RunError(f"{directory} holds files that are no run's ({', '.join(foreign[:3])}). Choose an empty directory.")
@@ -224,8 +263,8 @@ def open_run_at(directory: Path, plan: RunPlan) -> Run:
         identity=plan.identity,
         config=plan.config,
         parents=plan.parents,
-        code=_code(),
-        versions=_versions(),
+        code=code(),
+        versions=versions(),
         started=_now(),
     )
     record.write(directory)
@@ -245,32 +284,3 @@ def differences(old: object, new: object, at: str = "") -> list[str]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _code() -> dict[str, str | None]:
-    """Which code works on a run; one that is resumed by other code names that which finished it."""
-    return {"version": __version__, "source": source_digest(), "commit": _commit()}
-
-
-def _versions() -> dict[str, str | None]:
-    return {"python": platform.python_version(), "torch": _version("torch"), "transformers": _version("transformers")}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that the package runs from; None for an installed package."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    words = ["git", "rev-parse", "--verify", "-q", "HEAD"]
-    try:
-        done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None

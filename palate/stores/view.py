@@ -1,0 +1,107 @@
+"""The live view of online training in a terminal: a bar, a line with a sparkline for each figure, and the warnings that hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.progress import Progress
+
+TICKS = "▁▂▃▄▅▆▇█"
+WIDTH = 32
+
+
+@dataclass(frozen=True)
+class Line:
+    """A figure of the view.
+
+    Attributes:
+        title: what it is called.
+        metric: its name in `metrics.jsonl`.
+        form: how its number is written.
+    """
+
+    title: str
+    metric: str
+    form: str
+
+
+LINES: Mapping[str, tuple[Line, ...]] = {
+    "online": (
+        Line("score", "online/score/mean", "+.2f"),
+        Line("gold", "online/gold/mean", ".3f"),
+        Line("held-out score", "online/held_out_score/mean", "+.2f"),
+        Line("KL, nats", "online/kl/mean", ".2f"),
+        Line("entropy, nats", "online/entropy/mean", ".3f"),
+        Line("length, tokens", "online/length/mean", ".1f"),
+        Line("ended", "online/ended/share", ".0%"),
+    )
+}
+"""What is shown, by the stage's label; other stages have a bar alone."""
+
+
+def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
+    """The series as a row of at most `width` blocks between its least and its greatest value; a longer one is averaged down."""
+    count = min(width, len(values))
+    edges = [round(k * len(values) / count) for k in range(count + 1)] if count else []
+    means = [sum(values[start:end]) / (end - start) for start, end in pairwise(edges)]
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    top = len(TICKS) - 1
+    return "".join(TICKS[round((value - low) / (high - low) * top) if high > low else top // 2] for value in means)
+
+
+class View:
+    """What the run has told so far, drawn anew a few times a second."""
+
+    def __init__(self, label: str, limits: Mapping[str, float]) -> None:
+        self._lines, self._limits = LINES[label], limits
+        self._series: dict[str, list[float]] = {line.metric: [] for line in self._lines}
+        self._warnings: dict[str, str] = {}
+
+    def feed(self, metrics: Mapping[str, float]) -> None:
+        """Nothing; a round's metrics are shown from now on."""
+        for name, series in self._series.items():
+            if name in metrics:
+                series.append(float(metrics[name]))
+
+    def warn(self, active: Mapping[str, str]) -> None:
+        """Nothing; these warnings are shown, and no others."""
+        self._warnings = dict(active)
+
+    def __rich__(self) -> Group:
+        """The figures and the warnings as they stand, a line each; what helps was said when the warning came."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 2))
+        for line in self._lines:
+            series = self._series[line.metric]
+            if series:
+                limit = self._limits.get(line.metric)
+                of = "" if limit is None else f"of {limit:{line.form.lstrip('+')}}"
+                table.add_row(f"  {line.title}", Text(f"{series[-1]:{line.form}}", justify="right"), of, sparkline(series))
+        held = [f"  warning: {guard}: {text.partition(';')[0]}" for guard, text in self._warnings.items()]
+        return Group(table, *(Text(line, style="yellow", no_wrap=True, overflow="ellipsis") for line in held))
+
+
+class Drawn:
+    """A bar with a view below it, for rich to draw."""
+
+    def __init__(self, bar: Progress, view: View) -> None:
+        self._bar, self._view = bar, view
+
+    def __rich__(self) -> Group:
+        """Both, as they stand."""
+        from rich.console import Group
+
+        return Group(self._bar, self._view)
+
+
+def has_view(label: str, out: TextIO) -> bool:
+    """Whether the label's stage has a view and `out` is a terminal to draw it in."""
+    return label in LINES and out.isatty()

@@ -1,0 +1,105 @@
+"""A stage under watch: every row of metrics is read by every guard, before it is logged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from palate.core import Tracker, TrainingError
+from palate.training.guards.settings import Guards
+from palate.training.guards.table import TABLE, Guard
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """What a guard says about a round.
+
+    Attributes:
+        step: the round.
+        guard: its name, or `finite`.
+        action: whether it warns or stops the run.
+        value: the reading.
+        text: what it is, and what helps.
+    """
+
+    step: int
+    guard: str
+    action: Literal["warn", "stop"]
+    value: float
+    text: str
+
+
+class Watch:
+    """Guards at work.
+
+    A guard speaks when its reading has been beyond a limit for as long as its patience, and then no more until it was back within it.
+    """
+
+    def __init__(self, guards: Guards, stage: str = "online") -> None:
+        self._prefix = f"{stage}/"
+        self._rows: list[Mapping[str, float]] = []
+        self._guards = [(guard, limit) for guard in TABLE if (limit := guard.limits(guards)) is not None]
+        self._beyond: dict[tuple[str, str], int] = {}
+        self._active: dict[str, Alarm] = {}
+
+    @property
+    def active(self) -> tuple[Alarm, ...]:
+        """Warnings whose readings are still beyond their limits."""
+        return tuple(self._active.values())
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether no reading is beyond a limit that stops the run. While one is, write no checkpoint: the last one is from before it."""
+        return not any(count for (_, action), count in self._beyond.items() if action == "stop")
+
+    def recall(self, rows: Iterable[Mapping[str, float]]) -> None:
+        """Nothing; rows logged before a resume are read again, in silence."""
+        for row in rows:
+            self.look(int(row["step"]), {name: value for name, value in row.items() if name != "step"})
+
+    def log(self, run: Tracker, step: int, metrics: Mapping[str, float]) -> None:
+        """Nothing; the metrics are logged, and what the guards say of them is logged and shown.
+
+        Raises:
+            TrainingError: a guard stops the run, or a metric is not finite. Nothing is saved: the last checkpoint stands.
+        """
+        alarms = self.look(step, metrics)
+        run.log(step, {name: value for name, value in metrics.items() if math.isfinite(value)})
+        run.warn(step, {alarm.guard: alarm.text for alarm in alarms}, {alarm.guard: alarm.text for alarm in self.active})
+        for alarm in alarms:
+            if alarm.action == "stop":
+                raise TrainingError(f"round {step}: the guard {alarm.guard!r} stopped the run: {alarm.text}. {self._way_on(alarm)}")
+
+    def look(self, step: int, metrics: Mapping[str, float]) -> tuple[Alarm, ...]:
+        """What the guards say of a round's metrics (named with the stage), those that speak for the first time."""
+        row = {name.removeprefix(self._prefix): float(value) for name, value in metrics.items()}
+        broken = [name for name, value in row.items() if not math.isfinite(value)]
+        self._rows.append({name: value for name, value in row.items() if name not in broken})
+        alarms = [Alarm(step, "finite", "stop", row[name], f"{name} is {row[name]}") for name in broken[:1]]
+        for guard, limit in self._guards:
+            value = guard.reading(self._rows)
+            if value is None:
+                continue
+            warned = self._is_due(guard, "warn", value, limit.warn, limit.patience)
+            stopped = self._is_due(guard, "stop", value, limit.stop, limit.patience)
+            if not (warned or stopped):
+                self._active.pop(guard.name, None)
+                continue
+            alarm = Alarm(step, guard.name, "stop" if stopped else "warn", value, f"{guard.message.format(value=value)}; {guard.remedy}")
+            if stopped or guard.name not in self._active:
+                alarms.append(alarm)
+            self._active[guard.name] = alarm
+        return tuple(alarms)
+
+    def _is_due(self, guard: Guard, action: str, value: float, limit: float | None, patience: int) -> bool:
+        """Whether the reading has been beyond the limit for `patience` rounds; counts this one."""
+        key = (guard.name, action)
+        self._beyond[key] = self._beyond.get(key, 0) + 1 if guard.is_beyond(value, limit) else 0
+        return self._beyond[key] >= patience
+
+    def _way_on(self, alarm: Alarm) -> str:
+        if alarm.guard == "finite":
+            return "The weights before it are in the last checkpoint; lower optimizer.lr and look for broken rewards"
+        return f"The last checkpoint is from before it. To go on regardless, set guards.{alarm.guard}.stop=none or guards.{alarm.guard}=off"
