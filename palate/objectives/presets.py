@@ -104,7 +104,7 @@ PRESETS: Mapping[str, Preset] = {
         loop={"passes": 1, "samples_per_prompt": 1},
     ),
     "deepseek-grpo": Preset(
-        source="Shao et al. 2024 (DeepSeekMath) eq. 3 and 4, sec. 4.1: k3 in the loss at 0.04, mean of sequence means, 64 completions a prompt",
+        source="Shao et al. 2024 (DeepSeekMath) eq. 3, 4: k3 in the loss at 0.04, mean of sequence means, 64 completions a prompt",
         advantage=GroupRelative(scale="group"),
         objective=PPOClip(),
         reduction=SequenceMean(),

@@ -36,8 +36,16 @@ class PairCourse:
     """
 
     def __init__(
-        self, judged: Sequence[Judged], objective: PairObjective, weighting: Weighting, tokens_per_microbatch: int, anchor: Anchor
+        self,
+        judged: Sequence[Judged],
+        objective: PairObjective,
+        weighting: Weighting,
+        tokens_per_microbatch: int,
+        anchor: Anchor,
+        temperature: float = 1.0,
     ) -> None:
+        """`temperature`: of the distribution that is learned; that of sampling, where the policy's own samples are."""
+        self._temperature = temperature
         self.rows = [len(one.pairs) for one in judged]
         self.batches = pair_batches(judged, ("overall",), tokens_per_microbatch)
         self._objective = objective
@@ -49,7 +57,7 @@ class PairCourse:
     def measure(self, policy: CausalPolicy, batch: PairBatch) -> Tensor:
         """The columns of each pair (p, columns), nats."""
         trees, sides = batch.trees, (batch.chosen, batch.rejected)
-        logps = policy.logps(trees).logps
+        logps = policy.logps(trees, temperature=self._temperature).logps
         totals = summed(logps, trees)
         found = [totals[side] for side in sides]
         if self._heads:

@@ -63,7 +63,7 @@ def read_pipeline(path: Path, assignments: Sequence[str] = ()) -> Pipeline:
 
     Args:
         path: the file.
-        assignments: `input=PATH`, `seed=1`, or `stage.field=value` (fields may go deeper: `online.kl.coef=0`).
+        assignments: `input=PATH`, `seed=1`, or `stage.field=value` (fields may go deeper: `online.kl.control.coef=0`).
 
     Raises:
         ConfigError: an unknown or malformed key, with file and line.

@@ -213,7 +213,7 @@ def test_prompts_longer_than_the_model_takes(fails) -> None:  # type: ignore[no-
     lines("long.jsonl", [{"prompt": [{"role": "user", "content": "rice " * 90}]}] * 3)
     told = ("longer than 48 tokens", "the model takes 96", "Lower sampling.max_tokens")
     fails("sample --model policy --prompts long.jsonl", DATA, *told)
-    fails("online --model policy --reward reward --prompts long.jsonl --min_accuracy 0", DATA, *told)
+    fails("online --model policy --reward reward --prompts long.jsonl --trust.accuracy 0", DATA, *told)
     fails("evaluate --model policy --prompts long.jsonl", DATA, *told)
     fails("rerank --model policy --reward reward --prompts long.jsonl", DATA, *told)
 

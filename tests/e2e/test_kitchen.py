@@ -56,10 +56,10 @@ stages:
     samples_per_prompt: 2
     minibatches: 2
     sampling: *sampling
-    min_accuracy: 0  # so small a reward model deserves no trust
+    trust: {accuracy: 0}  # so small a reward model deserves no trust
     gold: palate.kitchen:judge
-  rloo: {<<: *online, credit: siblings, passes: 1}
-  refused: {<<: *online, reward: $shuffled, min_accuracy: 0.55, expect: refused}
+  rloo: {<<: *online, method: {advantage: leave_one_out}, passes: 1}
+  refused: {<<: *online, reward: $shuffled, trust: {accuracy: 0.55}, expect: refused}
   mean: {stage: average, models: [$sft, $ppo], weights: [0.2, 0.8]}
   best: {stage: rerank, model: $sft, reward: $reward, prompts: $world/held_out.jsonl, n: 2, sampling: *sampling}
   eval-sft: &eval

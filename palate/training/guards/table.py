@@ -49,7 +49,7 @@ TABLE = (
         "above",
         "below 10 for completions of some dozen tokens; longer ones have more",
         "the policy is {value:.1f} nats a completion from the reference",
-        "raise kl.coef, use kl: adaptive_kl, lower optimizer.lr, or stop at an earlier step",
+        "raise kl.control.coef, use kl.control: adaptive_kl, lower optimizer.lr, or stop at an earlier step",
     ),
     Guard(
         "entropy",
@@ -57,7 +57,7 @@ TABLE = (
         "below",
         "0.5 to 1.2 times the first rounds'",
         "the policy's entropy has fallen to {value:.2f} of what it was: completions become alike",
-        "raise kl.coef, lower optimizer.lr, or make fewer passes",
+        "raise kl.control.coef, lower optimizer.lr, or make fewer passes",
     ),
     Guard(
         "entropy_rise",
@@ -73,7 +73,7 @@ TABLE = (
         "above",
         "0.8 to 1.4 times the first rounds'",
         "completions are {value:.2f} times as long as in the first rounds",
-        "see longer_wins in the reward run's summary: the reward model may like length; raise kl.coef, or price length in the reward",
+        "see longer_wins in the reward run's summary: the reward model may like length; raise kl.control.coef, or price length",
     ),
     Guard(
         "length_fall",
@@ -81,7 +81,7 @@ TABLE = (
         "below",
         "0.8 to 1.4 times the first rounds'",
         "completions are only {value:.2f} times as long as in the first rounds",
-        "read some: the policy may give up; raise kl.coef, and look at missing_end_reward",
+        "read some: the policy may give up; raise kl.control.coef, and look at shaping.missing_end",
     ),
     Guard(
         "ended",
@@ -89,7 +89,7 @@ TABLE = (
         "below",
         "above 0.9",
         "only {value:.0%} of the completions end by themselves",
-        "raise sampling.max_tokens, lower missing_end_reward, and see that demonstrations end with the end token",
+        "raise sampling.max_tokens, lower the reward of shaping.missing_end, and see that demonstrations end with the end token",
     ),
     Guard(
         "repetition",
@@ -97,7 +97,7 @@ TABLE = (
         "above",
         "below 0.2 in prose; what the starting model has in formal text",
         "{value:.0%} of a completion's 4-grams are repeats: completions run in circles",
-        "raise kl.coef, lower optimizer.lr; read some completions",
+        "raise kl.control.coef, lower optimizer.lr; read some completions",
     ),
     Guard(
         "clip",
@@ -129,7 +129,7 @@ TABLE = (
         "below",
         "climbs from about 0",
         "the value model explains {value:.0%} of the returns' variance: worse than a constant",
-        "raise optimizer.lr or credit.coefficient, or use credit: siblings, which needs no value model",
+        "raise optimizer.lr or method.value_coef, or use method.advantage: leave_one_out, which needs no value model",
     ),
     Guard(
         "value_error",
@@ -161,7 +161,7 @@ TABLE = (
         "above",
         "below 3",
         "gold has fallen {value:.1f} standard errors below its best while the score rose: over-optimisation",
-        "stop at an earlier step, raise kl.coef, or use an ensemble of reward models",
+        "stop at an earlier step, raise kl.control.coef, or use an ensemble of reward models",
     ),
     Guard(
         "held_out",
@@ -169,7 +169,7 @@ TABLE = (
         "above",
         "below 3",
         "a held-out reward model's score has fallen {value:.1f} standard errors below its best while the score rose: over-optimisation",
-        "stop at an earlier step, raise kl.coef, or use an ensemble of reward models",
+        "stop at an earlier step, raise kl.control.coef, or use an ensemble of reward models",
     ),
 )
 

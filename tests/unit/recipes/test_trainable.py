@@ -12,7 +12,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3MLP
 
 from palate.cli import main
 from palate.models.load import load_policy
-from palate.recipes import online
+from palate.recipes.online import stage as online
 from palate.stores.runs import Run
 from palate.testing import tiny_policy, word_tokenizer
 from palate.testing.tokenizers import WORDS
@@ -183,10 +183,10 @@ def test_every_later_stage_takes_a_run_with_adapters(merge: str, data: Path, tmp
     assert (kept / "card.json").is_file()
     assert json.loads((place["reward"] / "adapter" / "reward.json").read_text())["gain"] != [1.0]  # normalised after training
     asked = ["--prompts", str(data / "pairs.jsonl"), "--sampling.max_tokens", "6"]
-    few = ["--steps", "2", "--prompts_per_step", "4", "--samples_per_prompt", "2", "--minibatches", "2", "--min_accuracy", "0"]
+    few = ["--steps", "2", "--prompts_per_step", "4", "--samples_per_prompt", "2", "--minibatches", "2", "--trust.accuracy", "0"]
     start = ["--model", str(place["direct"]), "--reward", str(place["reward"])]
     do("online", *start, *asked, *few, *lora, "--out", str(place["ppo"]))
-    do("online", *start, *asked, *few, *lora, "--credit", "siblings", "--out", str(place["rloo"]))
+    do("online", *start, *asked, *few, *lora, "--method.advantage", "leave_one_out", "--out", str(place["rloo"]))
     for run in ("ppo", "rloo"):
         first = rows(place[run])[0]
         assert first["online/kl/mean"] == pytest.approx(0, abs=1e-4)  # the reference is the policy with its adapter off
@@ -201,7 +201,7 @@ def test_online_runs_with_adapters_resume_exactly(data: Path, tmp_path: Path, mo
     do(*words(data, "reward"), "--out", str(tmp_path / "reward"))
     command = ["online", "--model", str(data / "base"), "--reward", str(tmp_path / "reward"), "--prompts", str(data / "pairs.jsonl"), *LORA]
     command += ["--sampling.max_tokens", "6", "--steps", "3", "--prompts_per_step", "4", "--samples_per_prompt", "2"]
-    command += ["--minibatches", "2", "--min_accuracy", "0"]
+    command += ["--minibatches", "2", "--trust.accuracy", "0"]
     do(*command, "--out", str(tmp_path / "straight"))
     monkeypatch.setattr(online, "CHECKPOINT_SECONDS", 0)
     log = Run.log

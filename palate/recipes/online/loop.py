@@ -1,0 +1,231 @@
+"""The loop of online training. Every round does six things: prompt, sample, score, credit, learn, record."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+
+from palate.core import TrainingError, derive_seed
+from palate.engines.local import LocalSampler
+from palate.models.load import load_policy
+from palate.objectives.kl import BudgetKL, KLState
+from palate.objectives.reduce import Sums
+from palate.recipes.online.lesson import Lesson, Seat, Student
+from palate.recipes.online.pretraining import Texts
+from palate.recipes.online.rollouts import Rollouts, Scored, gather
+from palate.recipes.places import fitting, model_at, prompts_at
+from palate.recipes.trainable import trainable
+from palate.rewards.batch import completions_of
+from palate.rewards.composition import Composition, RewardPart
+from palate.rewards.functions import load_function
+from palate.rewards.scores import Scores
+from palate.stores.runs import Run
+from palate.text.pack import pack
+from palate.text.spans import prompt_ids
+from palate.training.guards import repetition
+from palate.training.learner import Learner
+
+if TYPE_CHECKING:
+    from palate.recipes.online.stage import Online
+
+
+class Loop:
+    """The state of online training: policy, reference, rewards, what learns beside the policy, learner, price of KL, place."""
+
+    def __init__(self, config: Online, run: Run, parts: Mapping[str, RewardPart]) -> None:
+        self.config, self.run = config, run
+        base = model_at(config.model)
+        self.policy = trainable(run, load_policy(base), base, config.adapters)
+        self.reference = self.policy.reference()
+        self.rewards = Composition.load(parts, self.policy.tokenizer, locate=model_at, max_failed=config.trust.max_failed)
+        self.student: Student[Any] = config.method.student(
+            Seat(
+                run,
+                self.policy,
+                self._backbone(base),
+                config.kl,
+                config.sampling.temperature,
+                config.tokens_per_microbatch,
+                config.adapters,
+            )
+        )
+        self.sampler = LocalSampler(self.policy)
+        self.prompts = fitting(run, prompts_at(run, config.prompts, config.limit), self.policy, config.sampling.max_tokens)
+        self.trunks = [prompt_ids(self.policy.tokenizer, prompt) for prompt in self.prompts]
+        steps = config.steps * config.passes * min(config.minibatches, config.prompts_per_step)
+        self.learner = Learner({"policy": self.policy.module, **self.student.modules}, config.optimizer, steps)
+        self.texts = None if config.pretraining is None else Texts(config.pretraining, run, self.policy, config.tokens_per_microbatch)
+        self.gold = None if config.gold is None else load_function(config.gold)
+        self.kl = config.kl.control.start()
+        self.step = 0
+        self.drawn = 0
+        """Prompts taken so far."""
+        self.last: dict[str, float] = {}
+
+    def restore(self) -> None:
+        """Goes on from the last checkpoint, where there is one."""
+        numbers = self.learner.load(self.run.state / "learner")
+        if numbers is not None:
+            self.step, self.drawn = int(str(numbers["step"])), int(str(numbers["drawn"]))
+            self.kl = KLState(**cast("dict[str, Any]", numbers["kl"]))
+            self.rewards.restore(cast("dict[str, float]", numbers["rewards"]))
+            self.last = cast("dict[str, float]", numbers["last"])
+        self.run.rewind(self.step)
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        place = {"step": self.step, "drawn": self.drawn, "kl": vars(self.kl), "rewards": self.rewards.state(), "last": self.last}
+        self.learner.save(self.run.state / "learner", place)
+
+    def turn(self) -> dict[str, float]:
+        """One round; returns its metrics."""
+        scored, told = self.groups()
+        kl = self.kl
+        self.kl = self.config.kl.control.after(kl, float(scored.kl.mean()), len(scored.rewards))
+        learned = {} if self._is_spent() else self.learn(self.credit(scored, kl.coef))
+        return self.record(scored, told, kl.coef, learned)
+
+    def groups(self) -> tuple[Scored, dict[str, float]]:
+        """A round's prompts, sampled and scored; further ones in place of those that teach nothing, where that is asked for."""
+        wanted = self.config.prompts_per_step
+        found, told = self._sampled(wanted)
+        if not self.config.resample:
+            return found, told
+        kept = found.of((~found.flat).nonzero()[:, 0].tolist())
+        rounds = 1
+        while len(kept.rollouts.trees) < wanted and rounds <= self.config.resample:
+            more, _ = self._sampled(wanted)
+            kept = Scored.joined([kept, more.of((~more.flat).nonzero()[:, 0].tolist())])
+            rounds += 1
+        if not kept.rollouts.trees:
+            raise TrainingError(
+                f"step {self.step}: the completions of every prompt got the same reward, {rounds} times: there is nothing to tell apart. "
+                "Look at the rewards, or raise samples_per_prompt"
+            )
+        return kept.of(range(min(wanted, len(kept.rollouts.trees)))), {**told, "resampled/count": float(rounds - 1)}
+
+    def _sampled(self, count: int) -> tuple[Scored, dict[str, float]]:
+        return self.score(self.sample(self.prompt(count)))
+
+    def prompt(self, count: int) -> list[int]:
+        """Numbers of the next prompts: a new permutation each time the list is used up."""
+        size, chosen = len(self.prompts), []
+        for place in range(self.drawn, self.drawn + count):
+            epoch, k = divmod(place, size)
+            chosen.append(int(np.random.default_rng([derive_seed(self.run.seed, "prompts"), epoch]).permutation(size)[k]))
+        self.drawn += count
+        return chosen
+
+    def sample(self, chosen: Sequence[int]) -> Rollouts:
+        """Completions of the policy as it stands."""
+        trunks = [self.trunks[k] for k in chosen]
+        batch = self.drawn // len(chosen) - 1
+        groups = self.sampler.sample(
+            trunks, self.config.samples_per_prompt, self.config.sampling, derive_seed(self.run.seed, "rollouts", batch)
+        )
+        ids = [sample.ids for group in groups for sample in group]
+        texts = [text.strip() for text in self.policy.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        return gather([self.prompts[k] for k in chosen], trunks, groups, texts)
+
+    def score(self, rollouts: Rollouts) -> tuple[Scored, dict[str, float]]:
+        """What rewards, reference and value model say; and the rewards' metrics."""
+        groups = completions_of(rollouts.trees, rollouts.texts, rollouts.ended)
+        scores = self.rewards.score(rollouts.prompts, groups, rollouts.trees)
+        rewards = self.config.shaping(scores.rewards, rollouts.ended, rollouts.lengths)
+        batch = pack(rollouts.trees)
+        with torch.no_grad():
+            reference = self.reference.logps(batch, temperature=self.config.sampling.temperature).logps
+            values = self.student.values(batch)
+        return Scored(rollouts, reference, scores.rewards, rewards, values), self._told(scores)
+
+    def credit(self, scored: Scored, kl_coef: float) -> Lesson[Any]:
+        """What is to be learned of it."""
+        return self.student.lesson(scored, kl_coef)
+
+    def learn(self, lesson: Lesson[Any]) -> dict[str, float]:
+        """Passes over the round; returns the last step's metrics, and of the first what tells whether the sampler was the learner."""
+        first: dict[str, float] = {}
+        metrics: dict[str, float] = {}
+        for number in range(self.config.passes):
+            order = np.random.default_rng([derive_seed(self.run.seed, "passes", self.step), number]).permutation(lesson.units).tolist()
+            for k in range(self.config.minibatches):
+                metrics = self._step(lesson, order[k :: self.config.minibatches]) or metrics
+                if metrics and not first:
+                    first = metrics
+                    self.student.check(self.step, first)
+        told = {f"first_{name}": first[name] for name in ("ratio/mean", "log_ratio/max") if name in first}
+        return {**self.student.summarised(metrics), **told, **lesson.metrics}
+
+    def _step(self, lesson: Lesson[Any], chosen: Sequence[int]) -> dict[str, float]:
+        """One optimizer step on some units; nothing where they hold nothing to learn."""
+        parts = lesson.parts(chosen) if chosen else []
+        total = sum(lesson.count(part) for part in parts)
+        if not total:
+            return {}
+        jobs: list[Callable[[], Sums]] = [partial(lesson.loss, part) for part in parts]
+        beside = [] if self.texts is None else self.texts.jobs(self.learner.steps_done, total)
+        return self.learner.step([*jobs, *beside], operator.call)
+
+    def record(self, scored: Scored, told: Mapping[str, float], kl_coef: float, learned: Mapping[str, float]) -> dict[str, float]:
+        """The round's metrics; moves the step on."""
+        rollouts, scores, rewards = scored.rollouts, scored.scores[~scored.scores.isnan()], scored.rewards[~scored.rewards.isnan()]
+        metrics = {
+            **({"score/mean": float(scores.mean())} if len(scores) else {}),
+            **({"score/sd": float(scores.std())} if len(scores) > 1 else {}),
+            **({"reward/mean": float(rewards.mean())} if len(rewards) else {}),
+            "flat_groups/share": float(scored.flat.float().mean()),
+            "kl/mean": float(scored.kl.mean()),
+            "kl_k3/mean": float(scored.kl_k3.mean()),
+            "kl_token/mean": float(scored.kl.sum() / len(scored.reference_logps)),
+            "kl_k3_token/mean": float(scored.kl_k3.sum() / len(scored.reference_logps)),
+            "kl_coef/value": kl_coef,
+            "length/mean": float(rollouts.lengths.float().mean()),
+            "ended/share": float(rollouts.ended.float().mean()),
+            "repetition/mean": repetition([branch.ids for tree in rollouts.trees for branch in tree.branches]),
+            **told,
+            **learned,
+        }
+        if self.gold is not None:
+            each = [prompt for prompt, tree in zip(rollouts.prompts, rollouts.trees, strict=True) for _ in tree.branches]
+            axes = [self.gold(prompt.text, text, **prompt.fields) for prompt, text in zip(each, rollouts.texts, strict=True)]
+            means = [sum(found.values()) / len(found) for found in axes]
+            metrics |= {"gold/mean": float(np.mean(means)), "gold/se": float(np.std(means) / len(means) ** 0.5)}
+        self.step += 1
+        self.last = metrics
+        return {f"online/{name}": value for name, value in metrics.items()}
+
+    def _told(self, scores: Scores) -> dict[str, float]:
+        """The rewards' metrics; of a single part by the names of its axes."""
+        metrics = scores.metrics()
+        if len(scores.parts) > 1:
+            return metrics
+        (name,) = scores.parts
+        return {key.replace(f"score_{name}_", "score_"): value for key, value in metrics.items() if not key.startswith("part_")}
+
+    def _is_spent(self) -> bool:
+        """Whether the policy that sampled is beyond the budget of KL; the weights of the round before are then put back.
+
+        Until then the weights that sampled are kept, before anything is learned with them.
+        """
+        if not isinstance(self.config.kl.control, BudgetKL):
+            return False
+        within = self.run.state / "within"
+        if not self.kl.is_spent:
+            self.learner.save(within, {})
+        elif self.learner.load(within) is None:
+            raise TrainingError(
+                f"step {self.step}: the policy is beyond the budget of KL before it learned anything: raise kl.control.nats"
+            )
+        return self.kl.is_spent
+
+    def _backbone(self, base: str) -> tuple[Any, str]:
+        """What a value model starts from: the first reward model of the policy's tokenizer, else the policy."""
+        for path, reward in self.rewards.models.items():
+            if reward.model.tokenizer.get_vocab() == self.policy.tokenizer.get_vocab():
+                return reward.model, model_at(path)
+        return self.policy, base

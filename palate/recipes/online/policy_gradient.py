@@ -1,0 +1,177 @@
+"""Learning by policy gradients: PPO, RLOO, GRPO, REINFORCE and their kin, each a choice of advantage, loss and reduction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from palate.core import ConfigError, TrainingError
+from palate.models.scalar import ScalarModel, scalar_from
+from palate.objectives.advantages import GAE, Advantage
+from palate.objectives.kl import KLTokens
+from palate.objectives.policy_gradient import PolicyObjective, PolicyTokens, PPOClip
+from palate.objectives.reduce import Sums, masked_ratio
+from palate.objectives.reductions import Reduction, TokenMean
+from palate.objectives.value import ClippedValue, ValueObjective, ValueTokens, explained_variance
+from palate.recipes.online.lesson import Seat
+from palate.recipes.online.rollouts import Scored, token_columns
+from palate.recipes.trainable import trainable
+from palate.stores.runs import Run
+from palate.text.pack import PackedBatch, Tree, microbatches, pack
+from palate.training.learner import Learner
+
+EXPLAINED_BY = ("return", "return_squared", "residual", "residual_squared")
+DRIFT_LIMIT = 1e-2
+"""Nats a token by which sampler and learner may disagree before anything was learned."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyGradient:
+    """Each token is made likelier or less likely by its advantage.
+
+    Attributes:
+        advantage: how tokens are credited: gae (PPO), leave_one_out (RLOO), group_relative (GRPO), reinforce_plus_plus, batch_mean.
+        objective: the policy's loss.
+        reduction: how losses of tokens add up to that of a batch.
+        value: the value model's loss; read by advantages that need one.
+        value_coef: its weight beside the policy's.
+    """
+
+    kind: Literal["policy_gradient"] = "policy_gradient"
+    advantage: Advantage = field(default_factory=GAE)
+    objective: PolicyObjective = field(default_factory=PPOClip)
+    reduction: Reduction = field(default_factory=TokenMean)
+    value: ValueObjective = field(default_factory=ClippedValue)
+    value_coef: float = 0.1
+
+    def check(self, samples_per_prompt: int) -> None:
+        """Raises ConfigError when completions are to be compared with siblings that they do not have."""
+        if self.advantage.needs_siblings and samples_per_prompt < 2:
+            raise ConfigError(
+                f"the advantage {self.advantage.kind} compares completions of one prompt: set samples_per_prompt to 2 or more, or "
+                "method.advantage to gae"
+            )
+
+    def student(self, seat: Seat) -> PolicyGradientStudent:
+        """The policy, with a value model where advantages need one."""
+        return PolicyGradientStudent(self, seat)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A micro-batch of trees; columns of its tokens are all (n,)."""
+
+    trees: tuple[Tree, ...]
+    logps: Tensor
+    reference_logps: Tensor
+    advantages: Tensor
+    returns: Tensor
+    values: Tensor
+    mask: Tensor
+
+    @property
+    def completion(self) -> Tensor:
+        """(n,) number of each token's completion in this part."""
+        lengths = torch.tensor([len(branch.ids) for tree in self.trees for branch in tree.branches])
+        return torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+
+
+class PolicyGradientStudent:
+    """A policy that learns from advantages, and its value model."""
+
+    def __init__(self, config: PolicyGradient, seat: Seat) -> None:
+        self.config, self.seat = config, seat
+        self.value: ScalarModel | None = None
+        self.modules: dict[str, nn.Module] = {}
+        if config.advantage.needs_values:
+            source, base = seat.backbone
+            self.value = trainable(seat.run, scalar_from(source, ("value",), seed=0, zero=True), base, seat.adapters)
+            self.modules["value"] = self.value.module
+
+    def values(self, batch: PackedBatch) -> Tensor | None:
+        """(n,) what the value model expects before each token."""
+        return None if self.value is None else self.value.values(batch)[:, 0].float()
+
+    def lesson(self, scored: Scored, kl_coef: float) -> PolicyGradientLesson:
+        """The round with the advantages of its tokens."""
+        return PolicyGradientLesson(self, scored, kl_coef)
+
+    def check(self, step: int, first: Mapping[str, float]) -> None:
+        """Before anything was learned from a round, the policy that learns is the one that sampled: every ratio is 1."""
+        if first["log_ratio/max"] > DRIFT_LIMIT:
+            raise TrainingError(
+                f"step {step}: sampler and learner disagree by up to {first['log_ratio/max']:.2e} nats a token before any update: "
+                "ratios would be of another distribution. Look at temperature, padding and precision"
+            )
+
+    def summarised(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """The metrics with the value model's explained variance in place of the sums that it is made of."""
+        rest = dict(metrics)
+        parts = {name: rest.pop(f"value_{name}/mean") for name in EXPLAINED_BY if f"value_{name}/mean" in rest}
+        explained = explained_variance(parts) if parts else math.nan
+        return rest if math.isnan(explained) else {**rest, "value_explained/share": explained}
+
+    def keep(self, run: Run, learner: Learner) -> None:
+        """Writes the value model as `value/`."""
+        if self.value is not None:
+            learner.release()
+            self.value.merged().save(run.directory / "value")
+
+
+class PolicyGradientLesson:
+    """A round with its advantages, in units of prompts."""
+
+    def __init__(self, student: PolicyGradientStudent, scored: Scored, kl_coef: float) -> None:
+        self._student, self._config, self._seat = student, student.config, student.seat
+        self._kl_coef = kl_coef
+        self._trees = scored.rollouts.trees
+        self.units = len(self._trees)
+        episodes = scored.episodes(self._seat.kl.in_reward(scored.rollouts.logps, scored.reference_logps, kl_coef))
+        credit = self._config.advantage(episodes)
+        nothing = torch.zeros_like(credit.advantages)
+        self._columns = {
+            "logps": scored.rollouts.logps,
+            "reference_logps": scored.reference_logps,
+            "advantages": credit.advantages,
+            "returns": nothing if credit.returns is None else credit.returns,
+            "values": nothing if scored.values is None else scored.values,
+            "mask": credit.mask,
+        }
+        taught = credit.advantages[credit.mask]
+        self.metrics = {"advantage/sd": float(taught.std(correction=0)) if len(taught) else 0.0}
+
+    def parts(self, chosen: Sequence[int]) -> list[Part]:
+        """Micro-batches of some prompts' trees."""
+        trees = [self._trees[k] for k in chosen]
+        found = []
+        for part in microbatches(trees, self._seat.tokens_per_microbatch):
+            numbers = [chosen[k] for k in part]
+            found.append(Part(tuple(trees[k] for k in part), **token_columns(self._trees, self._columns, numbers)))
+        return found
+
+    def count(self, part: Part) -> float:
+        """Tokens or completions, as the reduction counts."""
+        return float(self._config.reduction(part.completion, part.mask).count)
+
+    def loss(self, part: Part) -> Sums:
+        """The policy's loss, KL where it is paid in the loss, and the value model's loss."""
+        config, kl = self._config, self._seat.kl
+        packed, completion = pack(part.trees), part.completion
+        weights = config.reduction(completion, part.mask)
+        now = self._seat.policy.logps(packed, temperature=self._seat.temperature)
+        sums = config.objective(PolicyTokens(now.logps, part.logps, part.advantages, part.mask, completion), weights)
+        loss, metrics = sums.loss, {**sums.metrics, "entropy": masked_ratio(now.entropy, part.mask)}
+        if kl.place == "loss":
+            paid = kl.in_loss(KLTokens(now.logps, part.reference_logps, part.mask), self._kl_coef, weights)
+            loss, metrics = loss + paid.loss, {**metrics, **paid.metrics}
+        told = self._student.values(packed)
+        if told is not None:
+            value = config.value(ValueTokens(told, part.values, part.returns, part.mask), weights)
+            loss = loss + config.value_coef * value.loss
+            metrics |= {f"value_{name}": ratio for name, ratio in value.metrics.items()}
+        return Sums(loss, sums.count, metrics)
