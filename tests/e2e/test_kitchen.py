@@ -94,7 +94,7 @@ REFUSED = {"refused"}
 DEADLY = """\
 import os, signal, sys
 from palate.cli import main
-from palate.recipes import online
+from palate.recipes.online import stage as online
 from palate.stores.runs import Run
 from palate.training import loop
 loop.CHECKPOINT_SECONDS = online.CHECKPOINT_SECONDS = 0.0

@@ -91,7 +91,7 @@ class Scored:
         """(trees,) True where the rewards of a prompt's completions are all the same, or missing: nothing can be told apart."""
         each = self.rewards.split([len(tree.branches) for tree in self.rollouts.trees])
         known = [rewards[~rewards.isnan()] for rewards in each]
-        return torch.tensor([bool((rewards == rewards[:1]).all()) for rewards in known])
+        return torch.tensor([bool((rewards == rewards[:1]).all()) for rewards in known], dtype=torch.bool)
 
     def of(self, chosen: Sequence[int]) -> Scored:
         """The same of some trees, by number, in that order."""
@@ -154,7 +154,7 @@ class _Cut:
 
     def __call__(self, column: Tensor, chosen: Sequence[int]) -> Tensor:
         pieces = column.split(list(self.sizes))
-        return torch.cat([pieces[k] for k in chosen])
+        return torch.cat([column[:0], *(pieces[k] for k in chosen)])
 
     def listed(self, items: Sequence[T], k: int) -> Sequence[T]:
         start = sum(self.sizes[:k])

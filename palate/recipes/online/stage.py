@@ -152,12 +152,12 @@ class Online:
         return self.rewards if self.reward is None else {"reward": ModelReward(model=(self.reward,))}
 
     def _trusted(self) -> dict[str, dict[str, float]]:
-        """The cards of all reward models, by the path that names them; those that have none are taken as they are."""
+        """The cards of all reward models, by part; those that have none are taken as they are."""
         found = {}
-        for part in self._parts().values():
-            for path in part.model if isinstance(part, ModelReward) else ():
+        for name, part in self._parts().items():
+            for k, path in enumerate(part.model if isinstance(part, ModelReward) else ()):
                 card = Card.read_from(model_at(path))
                 if card is not None:
                     card.require_trust(self.trust.accuracy, self.trust.spread)
-                    found[path] = vars(card)
+                    found[f"{name}.{k}" if k else name] = vars(card)
         return found

@@ -1,0 +1,16 @@
+"""Reward functions that the tests of online training name by import path."""
+
+
+def letters(prompt: str, completion: str, **_: object) -> float:
+    """Letters written, in tens."""
+    return sum(map(str.isalpha, completion)) / 10
+
+
+def nothing(prompt: str, completion: str, **_: object) -> float:
+    """The same for everything."""
+    return 1.0
+
+
+def wordy(prompt: str, completion: str, **_: object) -> float:
+    """Whether more than ten letters were written: often the same for all completions of a prompt."""
+    return float(sum(map(str.isalpha, completion)) > 10)

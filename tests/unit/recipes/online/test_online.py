@@ -1,0 +1,224 @@
+"""Stage `online` on a toy: every method learns what is rewarded, and what surrounds the loop does what it says."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from palate.cli import main
+from palate.core import ConfigError, Interrupted, TrainingError
+from palate.models.load import load_policy
+from palate.models.scalar import load_scalar, scalar_from
+from palate.recipes.config import dump_config, read_config
+from palate.recipes.online import Online
+from palate.recipes.online import stage as online
+from palate.recipes.online.imitate import foremost
+from palate.recipes.online.pairs import extremes
+from palate.recipes.settings import Settings
+from palate.stores.records import RunPlan
+from palate.stores.runs import Run, open_run
+from palate.testing import byte_tokenizer, tiny_policy, word_tokenizer
+
+ROUNDS = 8
+SLOW: Mapping[str, Any] = {"lr": 0.002, "warmup": 0.0, "decay": "constant"}
+LETTERS: Mapping[str, Any] = {"kind": "function", "function": "tests.unit.recipes.online.rewarding:letters"}
+NOTHING: Mapping[str, Any] = {"kind": "function", "function": "tests.unit.recipes.online.rewarding:nothing"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model that knows nothing, and prompts."""
+    folder = tmp_path_factory.mktemp("data")
+    tiny_policy("qwen3", word_tokenizer()).save(folder / "base")
+    prompts = [{"prompt": f"the cook has {what} and {other}"} for what in ("rice", "beans", "salt") for other in ("rice", "beans", "salt")]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
+    (folder / "texts.jsonl").write_text("".join(json.dumps({"text": "for two guests today please"}) + "\n" for _ in range(8)))
+    return folder
+
+
+def configured(data: Path, **changed: Any) -> Online:
+    """A stage of short rounds."""
+    values = {
+        "model": str(data / "base"), "prompts": str(data / "prompts.jsonl"), "rewards": {"letters": LETTERS}, "steps": ROUNDS,
+        "prompts_per_step": 8, "samples_per_prompt": 4, "passes": 1, "minibatches": 1, "sampling": {"max_tokens": 6},
+        "shaping": {"missing_end": "keep"}, "kl": {"control": {"coef": 0.01}},
+        "optimizer": {"lr": 0.01, "warmup": 0.0, "decay": "constant"},
+    }  # fmt: skip
+    return read_config(Online, Settings({**values, **changed}, {(): "here"}))
+
+
+def trained(stage: Online, folder: Path) -> tuple[Run, list[dict[str, float]]]:
+    """The run, and its metrics without the prefix."""
+    stage.check()
+    run = open_run(folder, RunPlan("online", "online", seed=1))
+    with run.active():
+        stage.run(run)
+    return run, [{name.removeprefix("online/"): value for name, value in row.items()} for row in run.logged()]
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_policy(run.directory / "model").state_dict()
+
+
+def alike(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+METHODS: Mapping[str, Mapping[str, Any]] = {
+    "ppo": {},
+    "ppo, two passes": {"passes": 2, "minibatches": 2},
+    "rloo": {"preset": "rloo"},
+    "deepseek-grpo": {"preset": "deepseek-grpo"},
+    "dr-grpo": {"preset": "dr-grpo", "method": {"reduction": {"tokens": 6}}},
+    "dapo": {"preset": "dapo", "resample": 2, "shaping": {"missing_end": "keep", "overlong": "none"}, "minibatches": 2},
+    "gspo": {"preset": "gspo", "minibatches": 1},
+    "reinforce-pp": {"preset": "reinforce-pp"},
+    "cispo": {"method": {"advantage": "group_relative", "objective": "cispo"}},
+    "reinforce": {"method": {"advantage": "batch_mean", "objective": "reinforce", "reduction": "sequence_sum"}},
+    "online dpo": {"method": "best_against_worst", "kl": {}},
+    "online ipo": {"method": {"kind": "best_against_worst", "objective": "ipo"}, "kl": {}},
+    "raft": {"method": "imitate_best", "kl": {}},
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_learns_what_is_rewarded(name: str, data: Path, tmp_path: Path) -> None:
+    sizes = {"samples_per_prompt": 4, "prompts_per_step": 8, "optimizer": {"lr": 0.01, "warmup": 0.0, "decay": "constant"}}
+    _, rows = trained(configured(data, **{**sizes, **METHODS[name]}), tmp_path)
+    assert len(rows) == ROUNDS
+    assert rows[0]["kl/mean"] == pytest.approx(0, abs=1e-4)
+    if "first_log_ratio/max" in rows[0]:
+        assert max(row["first_log_ratio/max"] for row in rows) < 1e-4
+        assert rows[0]["first_ratio/mean"] == pytest.approx(1, abs=1e-4)
+    before, after = rows[0]["score/mean"], sum(row["score/mean"] for row in rows[-3:]) / 3
+    assert after > 1.6 * before
+    assert rows[-1]["kl_k3/mean"] > 1
+
+
+def test_a_preset_is_the_method_it_names(data: Path) -> None:
+    found = configured(data, preset="deepseek-grpo", kl={}, samples_per_prompt=4)
+    told = dump_config(found)
+    assert told["method"]["advantage"] == {"kind": "group_relative", "scale": "group"}
+    assert told["method"]["reduction"] == {"kind": "sequence_mean"}
+    assert (told["kl"]["estimator"], told["kl"]["place"], told["kl"]["control"]["coef"]) == ("k3", "loss", 0.04)
+    assert told["samples_per_prompt"] == 4
+    assert read_config(Online, Settings(told, {(): "here"})) == found
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"rewards": {"letters": {**LETTERS, "normalise": True}, "none": {**NOTHING, "weight": 0.5}}, "passes": 2, "minibatches": 2},
+        {"preset": "dapo", "resample": 1, "minibatches": 2, "shaping": {"missing_end": "keep", "overlong": "none"}},
+        {"pretraining": {"data": "texts.jsonl", "mix": {"coef": 0.1}}, "kl": {"control": {"kind": "target_kl", "target": 1.0}}},
+        {"method": "best_against_worst", "kl": {"control": {"kind": "budget_kl", "nats": 3.0}}, "steps": 12, "optimizer": SLOW},
+    ],
+)
+def test_killed_and_resumed_it_ends_as_a_straight_run(
+    changed: Mapping[str, Any], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data)
+    stage = configured(data, **{"steps": 4, "prompts_per_step": 4, "samples_per_prompt": 4, **changed})
+    straight, rows = trained(stage, tmp_path / "straight")
+    monkeypatch.setattr(online, "CHECKPOINT_SECONDS", 0)
+    log = Run.log
+
+    def deadly(run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        log(run, step, metrics)
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "log", deadly)
+        with pytest.raises(Interrupted):
+            trained(stage, tmp_path / "killed")
+    resumed, again = trained(stage, tmp_path / "killed")
+    assert resumed.is_resumed
+    assert again == rows
+    assert alike(weights(resumed), weights(straight))
+
+
+def test_a_budget_of_kl_stops_the_run_and_keeps_the_weights_within_it(data: Path, tmp_path: Path) -> None:
+    free = {"optimizer": SLOW, "steps": 12}
+    run, rows = trained(
+        configured(data, **free, kl={"control": {"kind": "budget_kl", "nats": 1.0, "price": {"coef": 0.0}}}), tmp_path / "budget"
+    )
+    assert 2 < len(rows) < 12
+    assert rows[-1]["kl/mean"] > 1.0 > max(row["kl/mean"] for row in rows[:-1])
+    assert "loss/mean" not in rows[-1]
+    summary = json.loads((run.directory / "summary.json").read_text())
+    assert summary["is_spent"]
+    # The weights of the last round within the budget are those that all rounds before it had made.
+    shorter, _ = trained(configured(data, optimizer=SLOW, kl={"control": {"coef": 0.0}}, steps=len(rows) - 2), tmp_path / "shorter")
+    assert alike(weights(run), weights(shorter))
+
+
+def test_completions_without_an_end_that_are_masked_teach_nothing(data: Path, tmp_path: Path) -> None:
+    run, rows = trained(configured(data, shaping={"missing_end": "mask"}, sampling={"max_tokens": 1}, steps=1), tmp_path)
+    assert rows[0]["ended/share"] < 0.5
+    run, rows = trained(configured(data, shaping={"missing_end": "mask"}, sampling={"max_tokens": 1}, steps=1, limit=1, prompts_per_step=1,
+                                   samples_per_prompt=2), tmp_path / "none")  # fmt: skip
+    assert rows[0]["ended/share"] == 0
+    assert "loss/mean" not in rows[0]
+    assert alike(weights(run), load_policy(data / "base").state_dict())
+
+
+def test_flat_prompts_are_sampled_anew_until_none_is_left_to_try(data: Path, tmp_path: Path) -> None:
+    wordy = {**LETTERS, "function": "tests.unit.recipes.online.rewarding:wordy"}
+    _, rows = trained(configured(data, resample=3, steps=2, samples_per_prompt=2, rewards={"wordy": wordy}), tmp_path / "some")
+    assert all(row["flat_groups/share"] == 0 for row in rows)
+    assert all(row["resampled/count"] >= 1 for row in rows)
+    with pytest.raises(TrainingError, match="got the same reward, 3 times"):
+        trained(configured(data, resample=2, steps=1, rewards={"nothing": NOTHING}), tmp_path / "none")
+
+
+def test_texts_mixed_in_are_learned_while_rewards_say_nothing(data: Path, tmp_path: Path) -> None:
+    mix = {"data": str(data / "texts.jsonl"), "documents_per_step": 4, "mix": {"coef": 1.0}}
+    _, rows = trained(configured(data, rewards={"nothing": NOTHING}, pretraining=mix, method={"advantage": "batch_mean"}), tmp_path)
+    assert rows[-1]["pretraining_nll/mean"] < 0.5 * rows[0]["pretraining_nll/mean"]
+
+
+def test_a_reward_model_of_another_tokenizer_scores_texts(data: Path, tmp_path: Path) -> None:
+    scalar_from(tiny_policy("qwen3", byte_tokenizer()), ("overall",), seed=0).save(tmp_path / "strange")
+    run, rows = trained(configured(data, rewards={}, reward=str(tmp_path / "strange"), steps=2), tmp_path / "runs")
+    assert rows[0]["score_overall/mean"] == rows[0]["score/mean"]
+    value = load_scalar(run.directory / "value")
+    assert value.tokenizer.get_vocab() == word_tokenizer().get_vocab()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"rewards": {}}, "needs a reward"),
+        ({"reward": "somewhere"}, "and not both"),
+        ({"sampling": {"top_p": 0.9}}, "top_p cut the distribution"),
+        ({"method": "imitate_best", "samples_per_prompt": 1, "kl": {}}, "nothing is chosen"),
+        ({"method": "best_against_worst", "samples_per_prompt": 1, "kl": {}}, "samples_per_prompt to 2"),
+        ({"method": "best_against_worst"}, "pays no price of KL"),
+        ({"preset": "rloo", "samples_per_prompt": 1}, "samples_per_prompt to 2"),
+        ({"preset": "rlo"}, "Did you mean 'rloo'"),
+    ],
+)
+def test_settings_that_contradict_each_other(changed: Mapping[str, Any], told: str, data: Path) -> None:
+    with pytest.raises(ConfigError, match=told):
+        configured(data, **changed).check()
+
+
+def test_the_best_and_the_worst_are_found_where_they_differ() -> None:
+    nan = float("nan")
+    assert extremes(torch.tensor([1.0, 3.0, nan, 0.5]), 0.0) == (1, 3)
+    assert extremes(torch.tensor([1.0, 1.0]), 0.0) is None
+    assert extremes(torch.tensor([1.0, 1.4]), 0.5) is None
+    assert extremes(torch.tensor([nan, 1.4]), 0.0) is None
+    assert foremost(torch.tensor([1.0, 3.0, nan, 3.0]), 2, None) == [1, 3]
+    assert foremost(torch.tensor([1.0, 3.0, nan, 0.5]), 3, 1.0) == [1, 0]
+    assert foremost(torch.tensor([nan, 0.0]), 3, 1.0) == []
+
+
+def test_the_command_line_takes_presets(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"online --model {data / 'base'} --prompts {data / 'prompts.jsonl'} --preset rlo"
+    assert main(words.split()) == 2
+    assert "Did you mean 'rloo'" in capsys.readouterr().err
