@@ -104,7 +104,7 @@ PRESETS: Mapping[str, Preset] = {
         loop={"passes": 1, "samples_per_prompt": 1},
     ),
     "deepseek-grpo": Preset(
-        source="Shao et al. 2024 (DeepSeekMath) eq. 3, 4: k3 in the loss at 0.04, mean of sequence means, 64 completions a prompt",
+        source="Shao et al. 2024 (DeepSeekMath) eq. 3 and 4, sec. 4.1: k3 in the loss at 0.04, mean of sequence means, groups of 64",
         advantage=GroupRelative(scale="group"),
         objective=PPOClip(),
         reduction=SequenceMean(),
@@ -122,8 +122,8 @@ PRESETS: Mapping[str, Preset] = {
         loop={"passes": 1, "samples_per_prompt": 8, "lr": 1e-6},
     ),
     "dapo": Preset(
-        source="Yu et al. 2025 (DAPO): clip-higher, token mean, overlong completions masked or softly charged, no KL; groups of equal "
-        "rewards are sampled anew by the authors",
+        source="Yu et al. 2025 (DAPO): clip-higher, token mean, long completions charged softly and cut ones masked, no KL; the authors "
+        "sample groups of equal rewards anew",
         advantage=GroupRelative(scale="group"),
         objective=PPOClip(clip=0.2, clip_high=0.28),
         reduction=TokenMean(),

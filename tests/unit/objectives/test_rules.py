@@ -1,0 +1,264 @@
+"""The rules of advantage on completions laid flat: golden values, what could not be scored, batch order."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from palate.core import ConfigError
+from palate.objectives import GAE, BatchMean, Episodes, GroupRelative, LeaveOneOut, ReinforcePlusPlus, whiten
+
+RULES = [
+    GAE(),
+    GAE(gamma=0.9, lam=0.8, whiten=False),
+    LeaveOneOut(),
+    GroupRelative(),
+    GroupRelative(scale="batch"),
+    GroupRelative(scale="none"),
+    ReinforcePlusPlus(),
+    ReinforcePlusPlus(baseline="prompt", gamma=0.9),
+    BatchMean(),
+    BatchMean(baseline="none"),
+]
+
+
+def name(rule) -> str:
+    return "-".join(str(value) for value in vars(rule).values())
+
+
+every_rule = pytest.mark.parametrize("rule", RULES, ids=name)
+
+
+def episodes(lengths, rewards, group, *, penalties=None, values=None) -> Episodes:
+    completion = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    n = len(completion)
+    taken = torch.zeros(n) if penalties is None else torch.as_tensor(penalties)
+    told = torch.zeros(n) if values is None else torch.as_tensor(values)
+    return Episodes(torch.as_tensor(rewards), taken, completion, torch.as_tensor(group), told)
+
+
+def drawn(seed: int = 0) -> Episodes:
+    generator = torch.Generator().manual_seed(seed)
+    lengths = [3, 1, 5, 2, 4, 1, 6, 2]
+    rewards, (penalties, values) = torch.randn(8, generator=generator), torch.randn(2, sum(lengths), generator=generator)
+    return episodes(lengths, rewards, [0, 0, 0, 1, 1, 2, 2, 2], penalties=0.1 * penalties, values=values)
+
+
+def of_completions(credit, e: Episodes) -> list[float]:
+    """The one advantage of each completion; all its tokens must have it."""
+    first = torch.zeros(len(e.rewards)).index_copy(0, e.completion, credit.advantages)
+    assert torch.equal(first[e.completion], credit.advantages)
+    return first.tolist()
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (GAE(whiten=False), "gamma1_lam095"),
+        (GAE(whiten=False, gamma=0.99), "gamma099_lam095"),
+        (GAE(whiten=False, lam=1.0), "gamma1_lam1"),
+    ],
+)
+def test_gae(oracle, matches, rule, expected):
+    """Token rewards of the case are penalties here, all but the last one's part of the completion's reward."""
+    case = oracle("gae")
+    given = torch.tensor(case["inputs"]["rewards"])
+    e = episodes([4, 4], [0.7, -0.3], [0, 1], values=torch.tensor(case["inputs"]["values"]).flatten())
+    penalties = -given
+    penalties[:, -1] += e.rewards
+    credit = rule(replace(e, penalties=penalties.flatten()))
+
+    matches(credit.advantages.view(2, 4), case["expected"][expected]["adv"])
+    matches(credit.returns.view(2, 4), case["expected"][expected]["returns"])
+
+
+def test_gae_whitens_tokens_of_the_whole_batch_and_leaves_returns_alone():
+    e = drawn()
+    plain, white = GAE(whiten=False)(e), GAE()(e)
+
+    torch.testing.assert_close(white.advantages, whiten(plain.advantages, torch.ones_like(e.completion, dtype=torch.bool)))
+    assert torch.equal(white.returns, plain.returns)
+
+
+def test_gae_needs_values():
+    with pytest.raises(ValueError, match="gae needs values"):
+        GAE()(replace(drawn(), values=None))
+
+
+def test_leave_one_out(oracle, matches):
+    case = oracle("rloo")
+    e = episodes([1, 2, 3, 1], case["inputs"]["rewards"], [0] * 4)
+
+    matches(of_completions(LeaveOneOut()(e), e), case["expected"]["advantage"])
+
+
+def test_grpo(oracle, matches, differs):
+    case = oracle("grpo_advantage")
+    expected = case["expected"]
+    e = episodes([2, 1, 3, 1], case["inputs"]["rewards"], [0] * 4)
+    scaled = of_completions(GroupRelative()(e), e)
+
+    matches(scaled, expected["adv_unbiased_eps1e4"])
+    differs(scaled[0], expected["adv_biased_eps0"][0])
+    matches(of_completions(GroupRelative(scale="none")(e), e), expected["dr_grpo_adv"])
+    matches(of_completions(GroupRelative(scale="batch")(e), e), expected["adv_unbiased_eps1e4"])
+
+
+def test_batch_scale_divides_every_group_by_one_number(matches):
+    e = episodes([1] * 6, [1.0, 2.0, 3.0, 10.0, 10.0, 40.0], [0, 0, 0, 1, 1, 1])
+    deviation = float(e.rewards.std()) + 1e-4
+
+    matches(of_completions(GroupRelative(scale="batch")(e), e), [x / deviation for x in (-1.0, 0.0, 1.0, -10.0, -10.0, 20.0)])
+
+
+def test_reinforce_plus_plus(oracle, matches):
+    """Rewards of the case stand on last tokens; its second completion's reward is 0.5."""
+    case = oracle("reinforce_pp")
+    given = case["inputs"]
+    kl = torch.tensor([*given["token_kl"][0], *given["token_kl"][1]])
+    e = episodes([3, 2], [given["token_rewards"][0][-1], given["token_rewards"][1][-1]], [0, 1], penalties=given["beta"] * kl)
+
+    matches(ReinforcePlusPlus()(e).advantages, [*case["expected"]["advantage"][0], *case["expected"]["advantage"][1]])
+
+
+def test_reinforce_plus_plus_with_a_baseline_loses_the_prompts_mean_first(matches):
+    e = episodes([1, 1, 1, 1], [1.0, 3.0, 11.0, 17.0], [0, 0, 1, 1])
+
+    matches(ReinforcePlusPlus(baseline="prompt")(e).advantages, [-1.0 / 5**0.5, 1.0 / 5**0.5, -3.0 / 5**0.5, 3.0 / 5**0.5])
+    assert ReinforcePlusPlus(baseline="prompt").needs_siblings
+    assert not ReinforcePlusPlus().needs_siblings
+
+
+def test_plain_reinforce(matches):
+    e = episodes([2, 1, 1], [1.0, 2.0, 6.0], [0, 0, 1], penalties=[0.5, 0.5, 0.0, 0.0])
+
+    matches(of_completions(BatchMean()(e), e), [-8 / 3, -2 / 3, 10 / 3])
+    matches(of_completions(BatchMean(baseline="none")(e), e), [0.0, 2.0, 6.0])
+
+
+@pytest.mark.parametrize("rule", [LeaveOneOut(), GroupRelative(scale="none"), BatchMean()], ids=name)
+def test_the_price_of_kl_is_paid_from_the_completions_reward(rule):
+    e = drawn()
+    paid = e.rewards - torch.zeros(8).index_add(0, e.completion, e.penalties)
+
+    torch.testing.assert_close(rule(e).advantages, rule(replace(e, rewards=paid, penalties=torch.zeros_like(e.penalties))).advantages)
+
+
+@every_rule
+def test_order_of_the_batch_and_names_of_prompts_play_no_part(rule):
+    e = drawn()
+    order = torch.tensor([5, 2, 7, 0, 3, 6, 1, 4])
+    at = torch.cat([(e.completion == number).nonzero()[:, 0] for number in order])
+    moved = Episodes(
+        e.rewards[order], e.penalties[at], torch.argsort(order)[e.completion[at]], torch.tensor([4, 0, 2])[e.group[order]], e.values[at]
+    )
+    here, there = rule(e), rule(moved)
+
+    torch.testing.assert_close(there.advantages, here.advantages[at])
+    if here.returns is not None:
+        torch.testing.assert_close(there.returns, here.returns[at])
+
+
+@every_rule
+def test_completions_may_be_interleaved(rule):
+    """Tokens of a completion stand in order, but not next to one another."""
+    e = drawn()
+    within = torch.cat([torch.arange(int((e.completion == k).sum())) for k in range(8)])
+    at = (within * 8 + e.completion).argsort()
+    mixed = Episodes(e.rewards, e.penalties[at], e.completion[at], e.group, e.values[at])
+
+    torch.testing.assert_close(rule(mixed).advantages, rule(e).advantages[at])
+
+
+@every_rule
+def test_a_completion_that_could_not_be_scored_is_as_if_it_were_not_there(rule):
+    """Baselines, whitening, deviations: none has heard of it; its own advantages are 0 and its tokens do not count."""
+    e = drawn()
+    lost = torch.tensor([1, 6])
+    kept = ~torch.isin(torch.arange(8), lost)
+    at = kept[e.completion]
+    without = Episodes(
+        e.rewards[kept], e.penalties[at], (kept.cumsum(0) - 1)[e.completion[at]], e.group[kept], None if e.values is None else e.values[at]
+    )
+    credit = rule(replace(e, rewards=torch.where(kept, e.rewards, math.nan)))
+
+    torch.testing.assert_close(credit.advantages[at], rule(without).advantages)
+    assert not credit.advantages[~at].any()
+    assert torch.equal(credit.mask, at)
+    if credit.returns is not None:
+        torch.testing.assert_close(credit.returns[at], rule(without).returns)
+        assert not credit.returns[~at].any()
+
+
+def test_the_unscorable_are_in_nobodys_baseline(matches):
+    nan = math.nan
+    e = episodes([1] * 7, [1.0, nan, 3.0, nan, 5.0, nan, nan], [0, 0, 0, 1, 1, 1, 2])
+
+    matches(of_completions(LeaveOneOut()(e), e), [-2.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0])
+    matches(of_completions(GroupRelative(scale="none")(e), e), [-1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+    deviation = 2.0**0.5 + 1e-4  # divided by n - 1 of the two that were scored
+    matches(of_completions(GroupRelative()(e), e), [-1.0 / deviation, 0.0, 1.0 / deviation, 0.0, 0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "rule", [LeaveOneOut(), GroupRelative(), GroupRelative(scale="batch"), GroupRelative(scale="none"), BatchMean()], ids=name
+)
+def test_equal_rewards_give_exactly_nothing(rule, dtype):
+    """0.1 seven times over has a mean that is not 0.1 in floating point; divided by 1e-4 that would teach something."""
+    e = episodes([1] * 7, torch.full((7,), 0.1, dtype=dtype), [0] * 7, penalties=torch.zeros(7, dtype=dtype))
+
+    assert torch.equal(rule(e).advantages, torch.zeros(7, dtype=dtype))
+
+
+@pytest.mark.parametrize("rule", [LeaveOneOut(), GroupRelative(), GroupRelative(scale="none")], ids=name)
+def test_a_completion_alone_teaches_nothing(rule):
+    e = episodes([2, 1, 1], [3.0, 1.0, 2.0], [0, 1, 1])
+
+    assert rule(e).advantages[:2].tolist() == [0.0, 0.0]
+    assert rule(e).mask.all()
+
+
+@every_rule
+def test_nothing_differentiable_comes_out(rule):
+    e = drawn()
+    tensors = {name: getattr(e, name).requires_grad_() for name in ("rewards", "penalties", "values")}
+    credit = rule(replace(e, **tensors))
+
+    assert not credit.advantages.requires_grad
+    assert credit.returns is None or not credit.returns.requires_grad
+
+
+@every_rule
+def test_a_batch_in_which_nothing_could_be_scored_teaches_nothing(rule):
+    credit = rule(replace(drawn(), rewards=torch.full((8,), math.nan)))
+
+    assert not credit.advantages.any()
+    assert not credit.mask.any()
+
+
+@every_rule
+def test_only_gae_needs_a_value_model(rule):
+    assert rule.needs_values == isinstance(rule, GAE)
+    if not rule.needs_values:
+        assert rule(replace(drawn(), values=None)).returns is None
+
+
+def test_shapes_are_checked():
+    e = drawn()
+    with pytest.raises(ValueError, match="Episodes of tokens needs tensors of one shape"):
+        replace(e, penalties=e.penalties[:3])
+    with pytest.raises(ValueError, match="Episodes of completions"):
+        replace(e, group=e.group[:3])
+
+
+@pytest.mark.parametrize("setting", [{"gamma": 1.1}, {"lam": -0.1}, {"gamma": math.nan}])
+def test_settings_are_checked(setting):
+    with pytest.raises(ConfigError, match=f"{next(iter(setting))} must lie between 0 and 1"):
+        GAE(**setting)
+    if "gamma" in setting:
+        with pytest.raises(ConfigError, match="gamma"):
+            ReinforcePlusPlus(**setting)

@@ -1,0 +1,101 @@
+"""From scores to rewards: missing ends, soft limits of length, clipping, whitening."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from palate.core import ConfigError
+from palate.objectives import (
+    KeepReward,
+    MaskCompletion,
+    ReplaceReward,
+    Shaping,
+    SoftOverlong,
+    SubtractReward,
+    whiten,
+)
+
+NAN = math.nan
+SCORES = torch.tensor([0.5, 2.0, NAN, -3.0])
+ENDED = torch.tensor([True, False, True, True])
+LENGTHS = torch.tensor([3, 9, 2, 5])
+
+
+def shaped(shaping: Shaping, scores=SCORES, ended=ENDED, lengths=LENGTHS) -> list[float]:
+    return shaping(scores, ended, lengths).tolist()
+
+
+@pytest.mark.parametrize(
+    ("missing_end", "expected"),
+    [
+        (ReplaceReward(), [0.5, -1.0, NAN, -3.0]),
+        (ReplaceReward(reward=-4.0), [0.5, -4.0, NAN, -3.0]),
+        (SubtractReward(cost=0.5), [0.5, 1.5, NAN, -3.0]),
+        (MaskCompletion(), [0.5, NAN, NAN, -3.0]),
+        (KeepReward(), [0.5, 2.0, NAN, -3.0]),
+    ],
+    ids=lambda x: getattr(x, "kind", ""),
+)
+def test_what_a_missing_end_costs(missing_end, expected):
+    assert shaped(Shaping(missing_end=missing_end)) == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_replaced_reward_needs_no_score():
+    assert shaped(Shaping(), torch.full((4,), NAN)) == pytest.approx([NAN, -1.0, NAN, NAN], nan_ok=True)
+
+
+def test_a_soft_limit_of_length_grows_over_its_buffer_and_is_full_at_the_limit():
+    """Yu et al. 2025 eq. 13: ((limit - buffer) - length) / buffer inside the buffer, -1 beyond the limit."""
+    lengths = torch.tensor([1, 12, 13, 15, 16, 20])
+
+    assert SoftOverlong(max_tokens=16, buffer=4)(lengths).tolist() == pytest.approx([0.0, 0.0, -0.25, -0.75, -1.0, -1.0])
+    assert SoftOverlong(max_tokens=16, buffer=4, penalty=3.0)(lengths)[3] == pytest.approx(-2.25)
+    whole = Shaping(missing_end=KeepReward(), overlong=SoftOverlong(max_tokens=10, buffer=6))
+    assert shaped(whole) == pytest.approx([0.5, 2.0 - 5 / 6, NAN, -3.0 - 1 / 6], nan_ok=True)
+
+
+def test_rewards_are_clipped_after_all_that_is_taken_off_them():
+    assert shaped(Shaping(missing_end=SubtractReward(cost=0.5), clip=1.4)) == pytest.approx([0.5, 1.4, NAN, -1.4], nan_ok=True)
+
+
+def test_whitened_rewards_keep_their_mean_and_the_unscorable_stay_out(oracle, matches):
+    case = oracle("masked_whitening")
+    values = torch.tensor(case["inputs"]["values"]).flatten()
+    every = torch.ones(9, dtype=torch.bool)
+    shaping = Shaping(missing_end=KeepReward(), whiten=True)
+
+    matches(shaping(values, every, torch.ones(9)), case["expected"]["unmasked_biased_keepmean"])
+    more = torch.cat([values, torch.tensor([NAN, NAN])])
+    white = shaping(more, torch.ones(11, dtype=torch.bool), torch.ones(11))
+    matches(white[:9], case["expected"]["unmasked_biased_keepmean"])
+    assert white[9:].isnan().all()
+    assert float(white[:9].mean()) == pytest.approx(float(values.mean()))
+    assert float(whiten(values, every).mean()) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_no_gradient_enters():
+    scores = torch.ones(4, requires_grad=True)
+    assert not Shaping(overlong=SoftOverlong(), clip=1.0, whiten=True)(scores, ENDED, LENGTHS).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("part", "setting", "message"),
+    [
+        (SubtractReward, {"cost": -1.0}, "cost must be >= 0"),
+        (SoftOverlong, {"buffer": 0}, "buffer 0 must be above 0"),
+        (SoftOverlong, {"buffer": 65}, "within max_tokens 64"),
+        (SoftOverlong, {"penalty": math.inf}, "penalty must be >= 0"),
+        (Shaping, {"clip": 0.0}, "clip must be > 0"),
+    ],
+)
+def test_settings_are_checked(part, setting, message):
+    with pytest.raises(ConfigError, match=message):
+        part(**setting)
+
+
+def test_shapes_are_checked():
+    with pytest.raises(ValueError, match="Shaping needs tensors of one shape"):
+        Shaping()(SCORES[:, None], ENDED, LENGTHS)
