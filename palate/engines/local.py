@@ -9,6 +9,7 @@ import torch
 from palate.core import Completion, ConfigError, DataError, Prompt, Sampling, TrainingError
 from palate.engines.cache import Cache
 from palate.engines.draw import check_sampling
+from palate.engines.forward import forward_of
 from palate.engines.ledger import Ledger, Sample
 from palate.engines.packed import PackedRows
 from palate.engines.padded import PaddedRows
@@ -97,7 +98,7 @@ class LocalSampler:
         ledger = Ledger(task, slots, end_ids=policy.end_ids, vocabulary=len(weight), device=weight.device)
         rows: Rows
         if policy.path == "packed":
-            rows = PackedRows(policy, self._cache, task, slots=slots)
+            rows = PackedRows(forward_of(policy, task.longest), self._cache, task, slots=slots, device=weight.device)
         else:
             rows = PaddedRows(policy, task.prompts, slots=slots)
         try:

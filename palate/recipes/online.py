@@ -118,9 +118,10 @@ class Online:
 
     def check(self) -> None:
         """Checks that what is sampled is what is learned from, and that siblings exist."""
-        if self.sampling.top_k or self.sampling.top_p < 1:
+        if self.sampling.top_k or self.sampling.top_p < 1 or self.sampling.min_p:
             raise ConfigError(
-                "sampling.top_k and sampling.top_p cut the distribution, and then ratios would be of another one: leave them at 0 and 1"
+                "sampling.top_k, sampling.top_p and sampling.min_p cut the distribution, and then ratios would be of another one: "
+                "leave them at 0, 1 and 0"
             )
         if not self.sampling.temperature > 0:
             raise ConfigError(f"sampling.temperature must be above 0 to explore, got {self.sampling.temperature}")
