@@ -15,12 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 from transformers import LlamaForCausalLM, MistralForCausalLM, PreTrainedModel, Qwen2ForCausalLM, Qwen3ForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.mistral.modeling_mistral import MistralRMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from palate.engines.products import Product, fill, filled
 from palate.models.adapters import low_rank
 from palate.models.attention import Attends
 from palate.models.causal import CausalPolicy
 
+_NORMS = (LlamaRMSNorm, MistralRMSNorm, Qwen2RMSNorm, Qwen3RMSNorm)
 _KNOWN = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
 _MOST_BYTES = 2 << 30
 """Larger models use their own code: the packed copy of the weights would cost too much memory, and small operations cost them little."""
@@ -93,7 +98,7 @@ class LlamaForward:
         """For sequences of up to `longest` tokens; None where this is not the model's own arithmetic, or the model is large."""
         module = policy.module
         size = sum(p.numel() * p.element_size() for p in module.parameters())
-        if type(module) not in _KNOWN or policy.path != "packed" or size > _MOST_BYTES or _has_moving_angles(module):
+        if type(module) not in _KNOWN or not _has_plain_norms(module) or policy.path != "packed" or size > _MOST_BYTES or _has_moving_angles(module):
             return None
         layers = [_layer(block) for block in module.base_model.layers]  # type: ignore[union-attr]
         known = [layer for layer in layers if layer is not None]
@@ -120,6 +125,14 @@ def _has_moving_angles(module: PreTrainedModel) -> bool:
     """Whether a position's angles depend on the sequence it stands in, or turn only a part of a head."""
     settings = module.config.rope_parameters
     return settings["rope_type"] in ("dynamic", "longrope") or settings.get("partial_rotary_factor", 1.0) != 1.0
+
+
+def _has_plain_norms(module: PreTrainedModel) -> bool:
+    """Whether no norm is wrapped, as one trained as a whole beside an adapter is."""
+    base: Any = module.base_model
+    norms = [base.norm, *(norm for block in base.layers for norm in (block.input_layernorm, block.post_attention_layernorm))]
+    norms += [norm for name, norm in base.named_modules() if name.endswith(("q_norm", "k_norm"))]
+    return all(type(norm) in _NORMS for norm in norms)
 
 
 def _layer(block: Any) -> _Layer | None:

@@ -88,10 +88,13 @@ class LocalSampler:
             budgets.append(sampling.max_tokens if limit is None else min(sampling.max_tokens, limit - len(prompt)))
         return Task(tuple(tuple(prompt) for prompt in prompts), tuple(budgets), n, sampling, seed)
 
-    @torch.inference_mode()
     def _run(self, task: Task, progress: Progress | None) -> list[list[Sample]]:
         if not task.prompts:
             return []
+        with torch.inference_mode(), self._policy.under():
+            return self._drawn(task, progress)
+
+    def _drawn(self, task: Task, progress: Progress | None) -> list[list[Sample]]:
         policy = self._policy
         weight, _ = policy.head
         slots = min(self._slots, len(task.prompts) * task.samples)
