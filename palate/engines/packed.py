@@ -63,10 +63,10 @@ class PackedRows:
 
     def advance(self, tokens: Tensor) -> Tensor:
         """Logits (b, v) of each row's next token."""
-        self._longest += 1
-        step = Step(self._cache, self._lengths, self._longest)
+        step = Step(self._cache, self._lengths)
         logits = self._forward.logits(tokens[None], self._lengths[None], step)
         self._lengths = self._lengths + 1
+        self._longest += 1
         return logits
 
     def keep(self, alive: Tensor) -> Tensor:
