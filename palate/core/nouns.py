@@ -65,12 +65,14 @@ class Sampling:
         top_p: smallest set of tokens with this much probability is kept; 1 keeps all.
         top_k: this many likeliest tokens are kept; 0 keeps all.
         max_tokens: longest completion.
+        min_p: tokens with at least this share of the likeliest one's probability are kept; 0 keeps all.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     max_tokens: int = 64
+    min_p: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+_BLOCK_ROWS = 64
+"""Rows that a step's attention takes at once."""
+
+_SHORT = 512
+"""Tokens of a prompt up to which its attention may be held as one matrix."""
+
 
 @dataclass(frozen=True)
 class LayerRows:
@@ -106,25 +112,46 @@ class Prefill:
         """Attention output (1, T, H, D) of query (1, H, T, D), key and value (1, KV, T, D)."""
         q, k, v = (tensor[0][:, self._source].transpose(0, 1) for tensor in (query, key, value))  # (p, heads, width, D)
         rows = self._cache.prepare(layer, key, value)
-        rows.write(self._rows, LayerRows(k[self._prompt].transpose(2, 3), v[self._prompt]))
-        grouped = query.shape[1] != key.shape[1]
-        out = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped)
-        return out.transpose(1, 2)[self._real][None]
+        is_once = len(self._prompt) == len(k)
+        repeated = LayerRows(k.transpose(2, 3), v) if is_once else LayerRows(k[self._prompt].transpose(2, 3), v[self._prompt])
+        rows.write(self._rows, repeated)
+        return _causal(q, k, v, scaling).transpose(1, 2)[self._real][None]
+
+
+def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    """Causal attention (p, H, t, D) of query (p, H, t, D) to key and value (p, KV, t, D).
+
+    In bfloat16 on a CPU plain products are two to four times as fast as torch's own function; for long prompts they would hold too much.
+    """
+    prompts, heads, width, dim = query.shape
+    groups = key.shape[1]
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16 or width > _SHORT:
+        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=heads != groups)
+    bias = torch.full((width, width), -torch.inf, dtype=query.dtype).triu_(1).repeat(heads // groups, 1)
+    queries = query.reshape(prompts * groups, -1, dim)
+    scores = torch.baddbmm(bias, queries, key.flatten(0, 1).transpose(1, 2), alpha=scaling)
+    weights = torch.softmax(scores, -1, dtype=torch.float32).to(value.dtype)
+    return torch.bmm(weights, value.flatten(0, 1)).view(prompts, heads, width, -1)
 
 
 class Step:
     """Attention of one new token a row to the row's earlier tokens and itself; appends its key and value to the cache.
 
-    `lengths` (b,) are the tokens that rows 0 to b - 1 hold already; `columns` is the longest of them, plus one.
+    `lengths` (b,) are the tokens that rows 0 to b - 1 hold already. Rows are taken in blocks, each read as far as its longest row: reading
+    keys and values is what attention costs here, and neighbours are of like length.
     """
 
-    def __init__(self, cache: Cache, lengths: Tensor, columns: int) -> None:
+    def __init__(self, cache: Cache, lengths: Tensor) -> None:
         self._cache = cache
         self._lengths = lengths
-        self._columns = columns
         self._rows = torch.arange(len(lengths), device=lengths.device)
-        self._is_seen = torch.arange(columns, device=lengths.device) <= lengths[:, None]  # (b, columns)
-        self._bias: Tensor | None = None  # (b * KV, 1, columns): 0 where seen, -inf elsewhere
+        longest = [int(block.max()) for block in lengths.split(_BLOCK_ROWS)]
+        column = torch.arange(max(longest) + 1, device=lengths.device)
+        self._blocks = [
+            (slice(start, start + _BLOCK_ROWS), most + 1, column[: most + 1] > lengths[start : start + _BLOCK_ROWS, None])
+            for start, most in zip(range(0, len(lengths), _BLOCK_ROWS), longest, strict=True)
+        ]  # rows, columns, and where (rows, columns) is hidden
+        self._bias: list[Tensor] = []
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Attention output (1, b, H, D) of query (1, H, b, D), key and value (1, KV, b, D)."""
@@ -133,15 +160,21 @@ class Step:
         stored = self._cache.layer(layer)
         stored.keys[self._rows, :, :, self._lengths] = key[0].transpose(0, 1)
         stored.values[self._rows, :, self._lengths] = value[0].transpose(0, 1)
-        keys = stored.keys[:batch, :, :, : self._columns].flatten(0, 1)  # (b * KV, D, columns), a view
-        values = stored.values[:batch, :, : self._columns].flatten(0, 1)  # (b * KV, columns, D), a view
-        queries = query[0].transpose(0, 1).reshape(batch * groups, heads // groups, dim)
-        scores = torch.baddbmm(self._mask(groups, query.dtype), queries, keys, alpha=scaling)
-        weights = torch.softmax(scores, -1, dtype=torch.float32).to(values.dtype)
-        return torch.bmm(weights, values).view(1, batch, heads, -1)
+        queries = query[0].transpose(0, 1).reshape(batch, groups, heads // groups, dim)
+        parts = []
+        for (rows, columns, _), bias in zip(self._blocks, self._mask(groups, query.dtype), strict=True):
+            keys = stored.keys[:batch][rows, :, :, :columns].flatten(0, 1)  # (rows * KV, D, columns), a view
+            values = stored.values[:batch][rows, :, :columns].flatten(0, 1)  # (rows * KV, columns, D), a view
+            scores = torch.baddbmm(bias, queries[rows].flatten(0, 1), keys, alpha=scaling)
+            weights = torch.softmax(scores, -1, dtype=torch.float32).to(values.dtype)
+            parts.append(torch.bmm(weights, values))
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(1, batch, heads, -1)
 
-    def _mask(self, groups: int, dtype: torch.dtype) -> Tensor:
-        if self._bias is None or self._bias.shape[0] != len(self._rows) * groups:
-            bias = torch.zeros_like(self._is_seen, dtype=dtype).masked_fill_(~self._is_seen, -torch.inf)
-            self._bias = bias[:, None].expand(-1, groups, -1).reshape(-1, 1, self._columns)
+    def _mask(self, groups: int, dtype: torch.dtype) -> list[Tensor]:
+        """For each block (rows * KV, 1, columns): 0 where seen, -inf elsewhere; the same in every layer."""
+        if not self._bias or self._bias[0].shape[0] != self._blocks[0][2].shape[0] * groups:
+            self._bias = []
+            for _, columns, is_hidden in self._blocks:
+                bias = torch.zeros_like(is_hidden, dtype=dtype).masked_fill_(is_hidden, -torch.inf)
+                self._bias.append(bias[:, None].expand(-1, groups, -1).reshape(-1, 1, columns))
         return self._bias

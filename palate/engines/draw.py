@@ -1,4 +1,4 @@
-"""From logits to tokens: temperature, top-k, top-p, and the log-probability under the distribution truly sampled.
+"""From logits to tokens: temperature, top-k, top-p, min-p, and the log-probability under the distribution truly sampled.
 
 Inverse-CDF sampling: one uniform number per token drawn, not one per entry of the vocabulary.
 """
@@ -24,6 +24,7 @@ def check_sampling(sampling: Sampling) -> None:
     rules = [
         (temperature >= 0 and np.isfinite(temperature), "temperature", temperature, "0 (greedy) or a positive number"),
         (0 < top_p <= 1, "top_p", top_p, "above 0 and at most 1 (1 keeps everything)"),
+        (0 <= sampling.min_p <= 1, "min_p", sampling.min_p, "0 (keeps everything) to 1 (keeps the likeliest)"),
         (top_k >= 0, "top_k", top_k, "0 (keeps everything) or a positive number of tokens"),
         (max_tokens >= 1, "max_tokens", max_tokens, "at least 1"),
     ]
@@ -45,8 +46,8 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, 
     """Drawn tokens (b,) and their log-probabilities (b,) in nats, from logits (b, v) and uniforms (b,).
 
     The distribution is softmax(logits / temperature), cut to the `top_k` largest entries (ties at the edge: exactly
-    `top_k` stay), renormalised, cut to the smallest set whose mass reaches `top_p`, renormalised; the log-probabilities
-    are those of this last distribution. Temperature 0 is greedy decoding: the whole mass lies on the largest logit, so
+    `top_k` stay), renormalised, cut to the smallest set whose mass reaches `top_p`, cut to what has at least `min_p` times
+    the largest probability (Nguyen et al. 2024), renormalised; the log-probabilities are those of this last distribution. Temperature 0 is greedy decoding: the whole mass lies on the largest logit, so
     every log-probability is 0. A token of probability zero is never drawn.
 
     Raises:
@@ -66,6 +67,8 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, 
     if sampling.top_p < 1:
         probabilities, nucleus = _nucleus(probabilities, sampling.top_p)
         kept = nucleus if kept is None else kept.gather(-1, nucleus)
+    if sampling.min_p > 0:
+        probabilities = probabilities * (probabilities >= sampling.min_p * probabilities.amax(-1, keepdim=True))
     place, mass = _inverse_cdf(probabilities, uniforms)
     logps = (probabilities.gather(-1, place) / mass).log()[:, 0].float()
     _require_finite(logps)
@@ -93,7 +96,8 @@ def _inverse_cdf(probabilities: Tensor, uniforms: Tensor) -> tuple[Tensor, Tenso
     """
     rows, size = probabilities.shape
     width = min(_BLOCK, size)
-    blocks = torch.nn.functional.pad(probabilities, (0, -size % width)).view(rows, -1, width)
+    padding = -size % width
+    blocks = (torch.nn.functional.pad(probabilities, (0, padding)) if padding else probabilities).view(rows, -1, width)
     running = blocks.sum(-1).cumsum(-1, dtype=torch.float64)
     mass = running[:, -1:]
     threshold = _below(uniforms[:, None].double() * mass, mass)

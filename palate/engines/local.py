@@ -9,6 +9,7 @@ import torch
 from palate.core import Completion, ConfigError, DataError, Prompt, Sampling, TrainingError
 from palate.engines.cache import Cache
 from palate.engines.draw import check_sampling
+from palate.engines.forward import forward_of
 from palate.engines.ledger import Ledger, Sample
 from palate.engines.packed import PackedRows
 from palate.engines.padded import PaddedRows
@@ -87,17 +88,20 @@ class LocalSampler:
             budgets.append(sampling.max_tokens if limit is None else min(sampling.max_tokens, limit - len(prompt)))
         return Task(tuple(tuple(prompt) for prompt in prompts), tuple(budgets), n, sampling, seed)
 
-    @torch.inference_mode()
     def _run(self, task: Task, progress: Progress | None) -> list[list[Sample]]:
         if not task.prompts:
             return []
+        with torch.inference_mode(), self._policy.under():
+            return self._drawn(task, progress)
+
+    def _drawn(self, task: Task, progress: Progress | None) -> list[list[Sample]]:
         policy = self._policy
         weight, _ = policy.head
         slots = min(self._slots, len(task.prompts) * task.samples)
         ledger = Ledger(task, slots, end_ids=policy.end_ids, vocabulary=len(weight), device=weight.device)
         rows: Rows
         if policy.path == "packed":
-            rows = PackedRows(policy, self._cache, task, slots=slots)
+            rows = PackedRows(forward_of(policy, task.longest), self._cache, task, slots=slots, device=weight.device)
         else:
             rows = PaddedRows(policy, task.prompts, slots=slots)
         try:

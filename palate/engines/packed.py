@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from palate.engines.cache import Cache, LayerRows, Prefill, Step
+from palate.engines.forward import Forward
 from palate.engines.rows import Share, Task
-from palate.models.causal import CausalPolicy
 
 _PREFILL_TOKENS = 4096
 """Prompt tokens in one prefill at most, which bounds the memory of its activations."""
@@ -33,19 +32,18 @@ class _Held:
 
 
 class PackedRows:
-    """Rows over `policy.hidden`; a prompt is prefilled once, whatever the number of its samples."""
+    """Rows over a `Forward`; a prompt is prefilled once, whatever the number of its samples."""
 
-    def __init__(self, policy: CausalPolicy, cache: Cache, task: Task, *, slots: int) -> None:
-        self._policy = policy
-        self._weight, self._bias = policy.head
+    def __init__(self, forward: Forward, cache: Cache, task: Task, *, slots: int, device: torch.device) -> None:
+        self._forward = forward
         self._cache = cache
         self._prompts = task.prompts
         self._samples = task.samples
         self._slots = slots
         self._held: _Held | None = None
-        self._lengths = torch.empty(0, dtype=torch.long, device=self._weight.device)  # (b,) tokens in the cache
+        self._lengths = torch.empty(0, dtype=torch.long, device=device)  # (b,) tokens in the cache
         self._longest = 0
-        cache.reshape(slots, max(len(prompt) + budget for prompt, budget in zip(task.prompts, task.budgets, strict=True)))
+        cache.reshape(slots, task.longest)
 
     def places(self) -> int:
         """Free rows; 0 while few are free and others can go on."""
@@ -65,11 +63,11 @@ class PackedRows:
 
     def advance(self, tokens: Tensor) -> Tensor:
         """Logits (b, v) of each row's next token."""
-        self._longest += 1
-        step = Step(self._cache, self._lengths, self._longest)
-        hidden = self._policy.hidden(tokens[None], self._lengths[None], step)
+        step = Step(self._cache, self._lengths)
+        logits = self._forward.logits(tokens[None], self._lengths[None], step)
         self._lengths = self._lengths + 1
-        return linear(hidden, self._weight, self._bias)
+        self._longest += 1
+        return logits
 
     def keep(self, alive: Tensor) -> Tensor:
         """Drop rows: the last ones move into the holes, so that few keys and values are copied."""
@@ -105,9 +103,9 @@ class PackedRows:
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
         repeats = torch.tensor([share.count for share in shares], device=device)
         prefill = Prefill(self._cache, lengths, repeats, first_row=len(self._lengths))
-        hidden = self._policy.hidden(ids[None], prefill.positions[None], prefill)
+        logits = self._forward.logits(ids[None], prefill.positions[None], prefill, prefill.last)
         self._add(lengths.repeat_interleave(repeats))
-        return linear(hidden[prefill.last], self._weight, self._bias).repeat_interleave(repeats, 0)
+        return logits.repeat_interleave(repeats, 0)
 
     def _add(self, lengths: Tensor) -> None:
         self._lengths = torch.cat((self._lengths, lengths))

@@ -21,6 +21,11 @@ class Task:
     sampling: Sampling
     seed: int
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt and sample together."""
+        return max(len(prompt) + budget for prompt, budget in zip(self.prompts, self.budgets, strict=True))
+
 
 @dataclass(frozen=True, slots=True)
 class Share:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -179,6 +179,30 @@ class Adapters:
             )
         if isinstance(head, BaseTunerLayer):
             raise ModelError("target_modules names the output embeddings, which cannot carry an adapter: name them in modules_to_save")
+
+
+def low_rank(layer: nn.Module) -> tuple[nn.Linear, list[tuple[Tensor, Tensor, float]]] | None:
+    """A linear layer's own weight and bias, and of each active adapter on it inner matrix (r, d), outer matrix (n, r) and scale.
+
+    None where the layer computes anything but x W^T + b + sum(scale x A^T B^T), as with DoRA.
+    """
+    if type(layer) is nn.Linear:
+        return layer, []
+    from peft.tuners.lora import Linear
+
+    if type(layer) is not Linear or type(layer.base_layer) is not nn.Linear:
+        return None
+    if layer.merged:  # no adapter of ours is merged and still there
+        return None
+    if layer.disable_adapters:
+        return layer.base_layer, []
+    found = []
+    for name in layer.active_adapters:
+        if name in layer.lora_variant or (name in layer.lora_B and layer.lora_B[name].bias is not None):
+            return None
+        if name in layer.lora_A:
+            found.append((layer.lora_A[name].weight, layer.lora_B[name].weight, float(layer.scaling[name])))
+    return layer.base_layer, found
 
 
 def is_adapter(path: str | Path) -> bool:

@@ -49,13 +49,13 @@ class CausalPolicy:
     ) -> None:
         """Holds a module whose dropout is off; `palate.models.load` makes policies, and says how `path` is chosen.
 
-        `adapters` are those on the module. Log-probabilities are computed inside of `under()`, say with the adapters off.
+        `adapters` are those on the module. Log-probabilities and samples are computed inside of `under()`, say with the adapters off.
         """
         self.module = module
         self.tokenizer = tokenizer
         self.path = path
         self.adapters = adapters
-        self._under = under
+        self.under = under
         self.max_tokens = longest_sequence(module.config)
         """Tokens the model takes in one sequence, or None where nothing limits it."""
         self.end_ids = end_ids(tokenizer, module.generation_config)
@@ -63,7 +63,7 @@ class CausalPolicy:
 
     def logps(self, batch: PackedBatch, *, temperature: float = 1.0) -> TokenOutputs:
         """Log-probability and entropy of every target of `batch`; learned or not."""
-        with self._under():
+        with self.under():
             if self.path == "packed":
                 weight, bias = self.head
                 return TokenOutputs(*token_logps(self._sources(batch), weight, batch.targets, bias=bias, temperature=temperature))
@@ -74,7 +74,7 @@ class CausalPolicy:
     def nll(self, batch: PackedBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
         """`sum -w logp` (0-d) and the log-probabilities (n,), detached. `weights` (n,): how much each target counts."""
         if self.path == "packed":
-            with self._under():
+            with self.under():
                 weight, bias = self.head
                 return summed_nll(self._sources(batch), weight, batch.targets, weights, bias=bias)
         logps = self.logps(batch).logps

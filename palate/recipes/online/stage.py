@@ -107,9 +107,10 @@ class Online:
     def check(self) -> None:
         """Checks that what is sampled is what is learned from, and that something is rewarded."""
         sampling = self.sampling
-        if sampling.top_k or sampling.top_p < 1:
+        if sampling.top_k or sampling.top_p < 1 or sampling.min_p:
             raise ConfigError(
-                "sampling.top_k and sampling.top_p cut the distribution, and then ratios would be of another one: leave them at 0 and 1"
+                "sampling.top_k, sampling.top_p and sampling.min_p cut the distribution, and then ratios would be of another one: "
+                "leave them at 0, 1 and 0"
             )
         if not sampling.temperature > 0:
             raise ConfigError(f"sampling.temperature must be above 0 to explore, got {sampling.temperature}")

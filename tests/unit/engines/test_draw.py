@@ -23,6 +23,9 @@ SETTINGS = [
     Sampling(temperature=0.6, top_k=7),
     Sampling(temperature=1.3, top_p=0.8),
     Sampling(temperature=0.6, top_k=9, top_p=0.7),
+    Sampling(min_p=0.1),
+    Sampling(min_p=1.0),
+    Sampling(temperature=1.3, top_k=9, top_p=0.9, min_p=0.05),
 ]
 
 
@@ -43,8 +46,9 @@ def expected(logits: Tensor, sampling: Sampling) -> np.ndarray:
             break
         kept.append(token)
         mass += weights[token]
+    kept = [token for token in kept if weights[token] >= sampling.min_p * weights[order[0]]]
     result = np.zeros(len(weights))
-    result[kept] = weights[kept] / mass
+    result[kept] = weights[kept] / weights[kept].sum()
     return result
 
 
@@ -59,6 +63,22 @@ def test_every_token_gets_its_share_and_its_logp(size: int, sampling: Sampling) 
     assert np.abs(shares - probabilities).max() <= 1.001 / NUM_DRAWS
     ratios = probabilities[tokens.numpy()] / logps.double().exp().numpy()
     np.testing.assert_allclose(ratios, 1, rtol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "kept"),
+    [(Sampling(), 1.0), (Sampling(temperature=0.6), 1.0), (Sampling(top_k=5), None), (Sampling(top_p=0.9), None), (Sampling(min_p=0.1), None)],
+)
+def test_the_mean_ratio_to_the_learner_s_probability_is_the_mass_kept(sampling: Sampling, kept: float | None) -> None:
+    """So it is 1 where nothing is cut, and biased by what was cut where something is: why online learning refuses cuts."""
+    logits = fixed_logits(11)
+    uniforms = (torch.arange(NUM_DRAWS, dtype=torch.float64) + 0.5) / NUM_DRAWS
+    tokens, logps = draw(logits.expand(NUM_DRAWS, -1), uniforms, sampling)
+    learner = (logits.double() / sampling.temperature).log_softmax(-1)
+    mass = float(learner.exp()[torch.from_numpy(expected(logits, sampling)) > 0].sum())
+    assert kept is None or abs(mass - kept) < 1e-12
+    assert kept is not None or mass < 0.97
+    assert (learner[tokens] - logps.double()).exp().mean().item() == pytest.approx(mass, abs=1e-3 if kept is None else 1e-6)
 
 
 @pytest.mark.parametrize("top_p", [0.3, 0.9, 0.999])
@@ -138,6 +158,8 @@ def test_uniforms_depend_on_seed_prompt_sample_and_position_only() -> None:
         (Sampling(top_p=0), "top_p"),
         (Sampling(top_p=1.1), "top_p"),
         (Sampling(top_k=-1), "top_k"),
+        (Sampling(min_p=-0.1), "min_p"),
+        (Sampling(min_p=1.5), "min_p"),
         (Sampling(max_tokens=0), "max_tokens"),
     ],
 )

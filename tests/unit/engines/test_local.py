@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from palate.core import ConfigError, DataError, Message, Prompt, Sampler, Sampling, TrainingError
-from palate.engines import LocalSampler, Sample
+from palate.engines import LocalSampler, Sample, local
+from palate.engines.forward import Forward, forward_of
 from palate.models.attention import Attends
 from palate.models.causal import CausalPolicy
 from palate.testing import PADDED_FAMILIES, tiny_policy
@@ -166,26 +167,26 @@ def test_a_prompt_without_room_is_named(llama: CausalPolicy) -> None:
 
 
 class Counting:
-    """A policy's `hidden` that notes how many prompts each prefill has, and how many rows each step."""
+    """A forward pass that notes how many prompts each prefill has, and how many rows each step."""
 
-    def __init__(self, policy: CausalPolicy) -> None:
-        self._hidden = policy.hidden
+    def __init__(self, forward: Forward) -> None:
+        self._forward = forward
         self.prefills: list[int] = []
         self.steps: list[int] = []
 
-    def __call__(self, input_ids: Tensor, position_ids: Tensor, tree: Attends) -> Tensor:
-        starts = int((position_ids == 0).sum())
+    def logits(self, ids: Tensor, positions: Tensor, tree: Attends, wanted: Tensor | None = None) -> Tensor:
+        starts = int((positions == 0).sum())
         self.prefills += [starts] if starts else []
-        self.steps += [] if starts else [input_ids.shape[1]]
-        return self._hidden(input_ids, position_ids, tree)
+        self.steps += [] if starts else [ids.shape[1]]
+        return self._forward.logits(ids, positions, tree, wanted)
 
 
 @pytest.mark.parametrize(("slots", "n"), [(4, 3), (4, 6), (2, 1), (64, 2)])
 def test_every_prompt_is_prefilled_once_and_rows_refilled(llama: CausalPolicy, monkeypatch: pytest.MonkeyPatch, slots: int, n: int) -> None:
     llama.end_ids = frozenset({3, 17, 25})
-    counting = Counting(llama)
-    monkeypatch.setattr(llama, "hidden", counting)
     prompts = PROMPTS * 2
+    counting = Counting(forward_of(llama, 60 + 15))
+    monkeypatch.setattr(local, "forward_of", lambda *_: counting)
     samples = LocalSampler(llama, slots=slots).sample(prompts, n, Sampling(max_tokens=15), seed=4)
     assert sum(counting.prefills) == len(prompts)
     assert max(counting.steps) <= slots

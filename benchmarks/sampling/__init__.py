@@ -1,0 +1,1 @@
+"""Palate's sampler and transformers at the same prompts: `python -m benchmarks.sampling --help`."""

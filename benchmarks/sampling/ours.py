@@ -1,0 +1,28 @@
+"""Palate's sampler as a worker: `python -m benchmarks.sampling.ours MODEL`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from benchmarks.sampling.workload import Work, serve
+from palate.core import Sampling
+from palate.engines import LocalSampler
+from palate.models.load import DTYPES, load_policy
+
+
+def main() -> None:
+    """Serves both dtypes."""
+    policies = {dtype: load_policy(sys.argv[1], dtype=dtype) for dtype in DTYPES}
+    samplers = {dtype: LocalSampler(policy) for dtype, policy in policies.items()}
+
+    def draw(work: Work) -> Sequence[int]:
+        policies[work.dtype].end_ids = frozenset(work.end_ids)  # type: ignore[index]
+        groups = samplers[work.dtype].sample(work.prompts, 1, Sampling(max_tokens=work.max_tokens), work.seed)  # type: ignore[index]
+        return [len(sample.ids) for group in groups for sample in group]
+
+    serve(draw)
+
+
+if __name__ == "__main__":
+    main()
