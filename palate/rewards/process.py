@@ -25,8 +25,8 @@ from palate.rewards.worker import Job, Setup
 STARTUP_SECONDS = 120.0
 """A module may load a model while it is imported."""
 
-
 GOODBYE_SECONDS = 2.0
+"""A process that hung up is about to end; its own exit code says more than that of a kill."""
 
 
 class FunctionProcess:

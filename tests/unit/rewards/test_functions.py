@@ -59,7 +59,7 @@ def test_a_batched_function(module) -> None:
         ("'3'", "gave '3' (str), not a number"),
         ("{'helpful': 1}", "not a number"),
         ("10 ** 400", "not one finite number"),
-        ("__import__('torch').zeros(2)", "not one finite number"),
+        ("__import__('numpy').zeros(2)", "not one finite number"),
         ("1 / 0", "raised ZeroDivisionError: division by zero"),
         ("missing", "raised NameError"),
     ],
@@ -108,12 +108,12 @@ def test_a_column_that_is_missing_is_a_reason(module) -> None:
 )
 def test_a_hang_ends_at_the_deadline_and_the_next_batch_is_scored(module, hang) -> None:
     name = module(f"import os\ndef f(prompt, completion):\n    return ({hang}) if completion == 'hang' else os.getpid()\n")
-    scorer = FunctionReward(function=f"{name}:f", deadline=1.0).open(CONTEXT)
+    scorer = FunctionReward(function=f"{name}:f", deadline=2.0).open(CONTEXT)
     start = time.monotonic()
     found = scorer.score(batch("a", "hang", "b"))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 8
     pid = int(found.axes[""][0])
-    assert found.reasons == {row: "gave no score within 1 s (deadline)" for row in (1, 2)}
+    assert found.reasons == dict.fromkeys((1, 2), "gave no score within 2 s (deadline)")
     assert not Path(f"/proc/{pid}").exists()
     again = scorer.score(batch("a", "b"))
     assert not again.reasons
@@ -130,7 +130,7 @@ def test_what_a_hanging_function_started_is_killed_with_it(module) -> None:
                 return child.pid
             child.wait()
     """)
-    found = outcome(f"{name}:f", batch("pid", "wait"), deadline=1.0)
+    found = outcome(f"{name}:f", batch("pid", "wait"), deadline=2.0)
     child = Path(f"/proc/{int(found.axes[''][0])}/stat")
     for _ in range(100):
         if not child.exists() or child.read_text().split()[2] == "Z":
@@ -145,7 +145,7 @@ def test_a_process_that_ends_is_a_reason_and_is_started_again(module, end, code)
     scorer = FunctionReward(function=f"{name}:f").open(CONTEXT)
     found = scorer.score(batch("a", "end", "b"))
     assert found.axes[""][0] == 1
-    assert found.reasons == {row: f"its process ended with code {code}" for row in (1, 2)}
+    assert found.reasons == dict.fromkeys((1, 2), f"its process ended with code {code}")
     assert not scorer.score(batch("a")).reasons
     scorer.close()
 
@@ -184,7 +184,11 @@ def test_a_path_that_names_no_function(path, message) -> None:
 
 
 def test_a_module_that_cannot_be_imported(module) -> None:
-    for text, message in (("1 / 0", "raised ZeroDivisionError"), ("import os\nos._exit(7)", "with code 7"), ("def f(:", "raised SyntaxError")):
+    for text, message in (
+        ("1 / 0", "raised ZeroDivisionError"),
+        ("import os\nos._exit(7)", "with code 7"),
+        ("def f(:", "raised SyntaxError"),
+    ):
         with pytest.raises(ConfigError, match=message):
             FunctionReward(function=f"{module(text)}:f").open(CONTEXT)
 

@@ -117,7 +117,10 @@ def test_requests_run_at_once_and_end_at_the_deadline(serve) -> None:
     assert time.monotonic() - start < 2.5
     assert most[0] == 3
     assert 3 <= 40 - len(found.reasons) <= 9
-    assert {reason.partition(": ")[2] for reason in found.reasons.values()} <= {"no answer within the deadline", "no whole answer within the deadline"}
+    assert {reason.partition(": ")[2] for reason in found.reasons.values()} <= {
+        "no answer within the deadline",
+        "no whole answer within the deadline",
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Ensembles, the multiplier of a constraint, running moments: against independent values."""
 
+import itertools
 import math
 
 import pytest
@@ -12,7 +13,9 @@ from palate.rewards.moments import Moments
 
 
 def close(actual: torch.Tensor | float, expected: object) -> None:
-    torch.testing.assert_close(torch.as_tensor(actual, dtype=torch.float64), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        torch.as_tensor(actual, dtype=torch.float64), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize(
@@ -30,7 +33,7 @@ def test_ensembles(oracle, ensemble, name) -> None:
 def test_the_soft_minimum_lies_between_minimum_and_mean() -> None:
     scores = torch.randn(4, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = [SoftMin(beta=beta)(scores) for beta in (1e-4, 0.1, 1.0, 1e5)]
-    assert all((lower <= higher + 1e-9).all() for lower, higher in zip(found[:-1], found[1:], strict=True))
+    assert all((lower <= higher + 1e-9).all() for lower, higher in itertools.pairwise(found))
     torch.testing.assert_close(found[0], scores.amin(0), atol=2e-4, rtol=0)
     torch.testing.assert_close(found[-1], scores.mean(0), atol=1e-4, rtol=0)
 

@@ -23,7 +23,10 @@ def test_what_is_sent_and_what_comes_back(serve, monkeypatch) -> None:
     server = serve(lambda handler, body: reply(handler, {"scores": [len(text) for text in body["completions"]]}))
     monkeypatch.setenv("FAR_KEY", "secret")
     scored = Batch(
-        (Prompt("a", (Message("system", "brief"), Message("user", "one")), {"level": 3, "odd": math.nan}), Prompt("b", (Message("user", "two"),))),
+        (
+            Prompt("a", (Message("system", "brief"), Message("user", "one")), {"level": 3, "odd": math.nan}),
+            Prompt("b", (Message("user", "two"),)),
+        ),
         ((Completion("yes"), Completion("no", stop="length")), (Completion("é"),)),
     )
     found = outcome(f"{server.url}/score?v=1", scored, key_variable="FAR_KEY")
@@ -82,7 +85,9 @@ def test_retries_end_at_the_deadline(serve) -> None:
     start = time.monotonic()
     found = outcome(server.url, batch("a", "b"), deadline=1.0)
     assert 0.3 < time.monotonic() - start < 1.5
-    assert found.reasons == {row: f"127.0.0.1: answered 500: 'broken' (tried {len(server.asked)} times until the deadline)" for row in (0, 1)}
+    assert found.reasons == {
+        row: f"127.0.0.1: answered 500: 'broken' (tried {len(server.asked)} times until the deadline)" for row in (0, 1)
+    }
     assert len(server.asked) >= 3
 
 

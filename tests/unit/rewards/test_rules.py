@@ -27,7 +27,9 @@ def test_what_breaks_a_rule(rule, broken, kept) -> None:
 
 
 def test_points_of_broken_rules_are_added_up() -> None:
-    part = RulesReward(rules=(Rule(points=-1, pattern="salt", forbidden=True), Rule(points=-0.5, longest=2), Rule(points=0.25, pattern="rice")))
+    part = RulesReward(
+        rules=(Rule(points=-1, pattern="salt", forbidden=True), Rule(points=-0.5, longest=2), Rule(points=0.25, pattern="rice"))
+    )
     scorer = part.open(CONTEXT)
     assert scorer.score(batch("rice", "no salt at all", "a lot of rice", "rice, salt")).axes[""].tolist() == [0, -1.25, -0.5, -1]
     scorer.close()
