@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from palate.core import Completion, ConfigError, TrainingError
+from palate.core import Completion, ConfigError, DataError, TrainingError
 from palate.recipes.config import dump_config, map_inputs, read_config
 from palate.recipes.settings import Settings
 from palate.rewards.common import Constraint
@@ -196,6 +196,13 @@ def test_a_checkpoint_of_other_parts_is_refused(number) -> None:
 def test_settings_that_make_no_sense(settings, message) -> None:
     with pytest.raises(ConfigError, match=message):
         FunctionReward(function="a:b", **settings)
+
+
+def test_nothing_cannot_be_scored(number) -> None:
+    composition = Composition.load({"n": FunctionReward(function=number)})
+    for groups in ([], [[]]):
+        with pytest.raises(DataError, match="nothing to score"):
+            composition.score([prompt()] * len(groups), groups)
 
 
 def test_a_composition_needs_a_part_and_a_share() -> None:
