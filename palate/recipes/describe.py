@@ -83,10 +83,12 @@ def options_of(cls: type, prefix: str = "", of: str = "", start: Any = None) -> 
         name = f"{prefix}{item.name}"
         is_group = bool(shape.members) and shape.leaf is None and not any(map(kind_of, shape.members))
         yield Option(name, of, type_text(annotation), _default_text(default), docs.get(item.name, ""), shape.container, is_group)
-        for member in shape.members:
+        # Of a mapping to dataclasses, what each of its values takes.
+        members, inside = (shape_of(shape.item).members, f"{name}.NAME.") if shape.container is dict else (shape.members, f"{name}.")
+        for member in members:
             first = default if type(default) is member else None
             tag = kind_of(member) or ""
-            yield from options_of(member, f"{name}.", tag if len(shape.members) > 1 else of, first)
+            yield from options_of(member, inside, tag if len(members) > 1 else of, first)
 
 
 def _default_text(default: object) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from palate.core import Completion, ConfigError, Prompt, TrainingError
+from palate.core import Completion, ConfigError, DataError, Prompt, TrainingError
 from palate.rewards.batch import Batch, Context, PartScorer
 from palate.rewards.function import FunctionReward
 from palate.rewards.judge import JudgeReward
@@ -90,9 +90,12 @@ class Composition:
             update: whether statistics and multipliers learn from this batch.
 
         Raises:
+            DataError: there is no completion.
             TrainingError: a part failed on more than the share `max_failed`.
         """
         batch = Batch(tuple(prompts), tuple(map(tuple, groups)), None if trees is None else tuple(trees))
+        if not len(batch):
+            raise DataError("nothing to score: there is no completion")
         table: dict[str, Tensor] = {}
         raw: dict[str, Tensor] = {}
         failures: list[Failure] = []

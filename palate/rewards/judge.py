@@ -29,7 +29,7 @@ Give a mark from {low} to {high}. Write one line `Score: N` and nothing after it
 CUT = " [the answer was cut off here]"
 """Put after a completion that did not end by itself: it must not look finished."""
 
-MARK = re.compile(r"^\W*(?:score\W+)?(-?\d+(?:\.\d+)?)(?:\s*/\s*\d+)?\W*$", re.IGNORECASE | re.MULTILINE)
+MARK = re.compile(r"^[\s*_#>]*(?:score[\s*_]*[:=][\s*_]*)?(-?\d+(?:\.\d+)?)(?:\s*/\s*\d+)?[\s*_.]*$", re.IGNORECASE | re.MULTILINE)
 """A line that is a mark and nothing else: `7`, `Score: 7`, `**Score: 7/10**`."""
 
 

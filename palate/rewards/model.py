@@ -50,9 +50,8 @@ class ModelReward:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        for name, given in (("model", self.model), ("axes", self.axes)):
-            if len(set(given)) < len(given):
-                raise ConfigError(f"model: {name} names something twice: {', '.join(given)}")
+        if len(set(self.axes)) < len(self.axes):
+            raise ConfigError(f"model: axes names something twice: {', '.join(self.axes)}")
         if not self.model:
             raise ConfigError("model: needs a reward model or more")
         if len(self.model) == 1 and self.ensemble != Mean():

@@ -25,6 +25,9 @@ from palate.rewards.worker import Job, Setup
 STARTUP_SECONDS = 120.0
 """A module may load a model while it is imported."""
 
+GOODBYE_SECONDS = 2.0
+"""A process that hung up is about to end; its own exit code says more than that of a kill."""
+
 
 class FunctionProcess:
     """A function that scores batches in a process of its own; the process is started again after it had to be killed."""
@@ -62,7 +65,7 @@ class FunctionProcess:
             self._child.stop()
             missing = f"gave no score within {self._deadline:g} s (deadline)"
         except (EOFError, OSError):
-            missing = f"its process ended with code {self._child.stop()}"
+            missing = f"its process ended with code {self._child.ended()}"
         return Outcome.of([missing if score is None else score for score in scores])
 
     def close(self) -> None:
@@ -76,7 +79,7 @@ class FunctionProcess:
         except TimeoutError:
             refusal = f"{self._setup.function!r} is not imported after {STARTUP_SECONDS:g} s"
         except (EOFError, OSError):
-            refusal = f"{self._setup.function!r} ended its process while it was imported, with code {self._child.stop()}"
+            refusal = f"{self._setup.function!r} ended its process while it was imported, with code {self._child.ended()}"
         if refusal:
             self._child.stop()
             raise ConfigError(f"rewards.{self._name}: {refusal}")
@@ -108,8 +111,14 @@ class _Child:
             raise TimeoutError
         return self.connection.recv()
 
+    def ended(self) -> int | None:
+        """The exit code of a process that has hung up; killed if it does not end by itself."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(GOODBYE_SECONDS)
+        return self.stop()
+
     def stop(self) -> int | None:
-        """The exit code; ends the process and all it started."""
+        """The exit code; kills the process and all it started, if it still runs."""
         self._end()
         return self.process.returncode
 
@@ -118,8 +127,6 @@ def _kill(process: subprocess.Popen[bytes], connection: Connection) -> None:
     connection.close()
     if process.poll() is not None:
         return
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(0.05)  # it may be about to end: its own exit code says more than ours
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,0 +1,208 @@
+"""The user's functions, in real processes."""
+
+import math
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from palate.core import Completion, ConfigError, Message, Prompt
+from palate.rewards.batch import Batch, Context, Outcome
+from palate.rewards.function import FunctionReward
+from tests.unit.rewards.conftest import batch
+
+CONTEXT = Context("mine", None, None)  # type: ignore[arg-type]
+
+
+def outcome(function: str, scored: Batch, **settings: object) -> Outcome:
+    scorer = FunctionReward(function=function, **settings).open(CONTEXT)  # type: ignore[arg-type]
+    try:
+        return scorer.score(scored)
+    finally:
+        scorer.close()
+
+
+def test_a_function_gets_prompt_completion_and_the_fields_it_names(module) -> None:
+    name = module("""
+        def plain(prompt, completion):
+            return len(completion)
+        def by_name(prompt, completion, answer, ended, conversation):
+            return (completion == answer) + 10 * ended + 100 * len(conversation) + 1000 * (conversation[0]["content"] == prompt)
+        def every(prompt, completion, **fields):
+            return sorted(fields) == ["answer", "conversation", "ended"]
+    """)
+    scored = Batch(
+        (Prompt("a", (Message("user", "one"),), {"answer": "yes"}), Prompt("b", (Message("user", "two"),))),
+        ((Completion("yes"), Completion("no", stop="length")), (Completion("so"),)),
+    )
+    assert outcome(f"{name}:plain", scored).axes[""].tolist() == [3, 2, 2]
+    assert outcome(f"{name}:by_name", scored).axes[""].tolist() == [1111, 1100, 1110]
+    assert outcome(f"{name}:every", scored).axes[""].tolist() == [1, 1, 1]
+
+
+def test_a_batched_function(module) -> None:
+    name = module("""
+        import numpy as np
+        def many(prompts, completions, answer):
+            return np.array([len(prompts) + 10 * (text == right) for text, right in zip(completions, answer)])
+    """)
+    assert outcome(f"{name}:many", batch("yes", "no", answer="yes"), batched=True).axes[""].tolist() == [12, 2]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("float('nan')", "gave nan"),
+        ("float('inf')", "gave inf"),
+        ("None", "gave 'None' (NoneType), not a number"),
+        ("'3'", "gave '3' (str), not a number"),
+        ("{'helpful': 1}", "not a number"),
+        ("10 ** 400", "not one finite number"),
+        ("__import__('numpy').zeros(2)", "not one finite number"),
+        ("1 / 0", "raised ZeroDivisionError: division by zero"),
+        ("missing", "raised NameError"),
+    ],
+)
+def test_a_bad_value_is_a_reason_of_that_completion_alone(module, body, reason) -> None:
+    name = module(f"def f(prompt, completion):\n    return {body} if completion == 'bad' else 1\n")
+    found = outcome(f"{name}:f", batch("good", "bad", "good"))
+    assert found.axes[""].tolist()[::2] == [1, 1]
+    assert math.isnan(found.axes[""][1])
+    assert list(found.reasons) == [1]
+    assert reason in found.reasons[1]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("[1.0]", "gave 1 scores for 2 completions"),
+        ("[1.0] * 3", "gave 3 scores for 2 completions"),
+        ("None", "not a list of 2 scores"),
+        ("'12'", "not a list of 2 scores"),
+        ("{'a': 1, 'b': 2}", "not a list of 2 scores"),
+        ("5", "not a list of 2 scores"),
+        ("[1.0, None]", "gave 'None' (NoneType), not a number"),
+        ("1 / 0", "raised ZeroDivisionError"),
+    ],
+)
+def test_bad_answers_of_a_batched_function(module, body, reason) -> None:
+    name = module(f"def f(prompts, completions):\n    return {body}\n")
+    found = outcome(f"{name}:f", batch("a", "b"), batched=True)
+    assert reason in found.reasons[1]
+    assert (0 in found.reasons) == (body != "[1.0, None]")
+
+
+def test_a_column_that_is_missing_is_a_reason(module) -> None:
+    name = module("def f(prompt, completion, answer):\n    return 1\n")
+    assert "missing 1 required positional argument: 'answer'" in outcome(f"{name}:f", batch("a")).reasons[0]
+
+
+@pytest.mark.parametrize(
+    "hang",
+    [
+        "__import__('time').sleep(60)",
+        "__import__('re').match('(a+)+$', 'a' * 40 + 'b')",  # holds the interpreter's lock: no thread could stop it
+        "[__import__('signal').signal(15, 1), __import__('time').sleep(60)]",
+    ],
+)
+def test_a_hang_ends_at_the_deadline_and_the_next_batch_is_scored(module, hang) -> None:
+    name = module(f"import os\ndef f(prompt, completion):\n    return ({hang}) if completion == 'hang' else os.getpid()\n")
+    scorer = FunctionReward(function=f"{name}:f", deadline=2.0).open(CONTEXT)
+    start = time.monotonic()
+    found = scorer.score(batch("a", "hang", "b"))
+    assert time.monotonic() - start < 8
+    pid = int(found.axes[""][0])
+    assert found.reasons == dict.fromkeys((1, 2), "gave no score within 2 s (deadline)")
+    assert not Path(f"/proc/{pid}").exists()
+    again = scorer.score(batch("a", "b"))
+    assert not again.reasons
+    assert int(again.axes[""][0]) != pid
+    scorer.close()
+
+
+def test_what_a_hanging_function_started_is_killed_with_it(module) -> None:
+    name = module("""
+        import subprocess
+        def f(prompt, completion):
+            child = subprocess.Popen(["sleep", "60"])
+            if completion == "pid":
+                return child.pid
+            child.wait()
+    """)
+    found = outcome(f"{name}:f", batch("pid", "wait"), deadline=2.0)
+    child = Path(f"/proc/{int(found.axes[''][0])}/stat")
+    for _ in range(100):
+        if not child.exists() or child.read_text().split()[2] == "Z":
+            break
+        time.sleep(0.02)
+    assert not child.exists() or child.read_text().split()[2] == "Z"
+
+
+@pytest.mark.parametrize(("end", "code"), [("os._exit(3)", 3), ("sys.exit(4)", 4), ("os.kill(os.getpid(), 11)", -11)])
+def test_a_process_that_ends_is_a_reason_and_is_started_again(module, end, code) -> None:
+    name = module(f"import os, sys\ndef f(prompt, completion):\n    return ({end}) if completion == 'end' else 1\n")
+    scorer = FunctionReward(function=f"{name}:f").open(CONTEXT)
+    found = scorer.score(batch("a", "end", "b"))
+    assert found.axes[""][0] == 1
+    assert found.reasons == dict.fromkeys((1, 2), f"its process ended with code {code}")
+    assert not scorer.score(batch("a")).reasons
+    scorer.close()
+
+
+def test_what_a_function_prints_and_changes_stays_its_own(module) -> None:
+    name = module("""
+        import os
+        print("noise", flush=True)
+        def f(prompt, completion):
+            print("more noise", flush=True)
+            os.environ["CHANGED"] = "1"
+            os.chdir("/")
+            return 1
+    """)
+    here = Path.cwd()
+    assert outcome(f"{name}:f", batch("a")).axes[""].tolist() == [1]
+    assert "CHANGED" not in os.environ
+    assert Path.cwd() == here
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("no_such_module:f", "there is no module 'no_such_module'"),
+        ("os", "names no function"),
+        ("os:nothing", "has no 'nothing'"),
+        ("os:sep", "cannot be called"),
+        ("__import__('os').system('true'):f", "there is no module"),
+        ("", "names no function"),
+    ],
+)
+def test_a_path_that_names_no_function(path, message) -> None:
+    with pytest.raises(ConfigError, match=r"rewards\.mine: ") as caught:
+        FunctionReward(function=path).open(CONTEXT)
+    assert message in str(caught.value)
+
+
+def test_a_module_that_cannot_be_imported(module) -> None:
+    for text, message in (
+        ("1 / 0", "raised ZeroDivisionError"),
+        ("import os\nos._exit(7)", "with code 7"),
+        ("def f(:", "raised SyntaxError"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            FunctionReward(function=f"{module(text)}:f").open(CONTEXT)
+
+
+def test_the_process_of_a_scorer_that_is_dropped_ends(module) -> None:
+    name = module("import os\ndef f(prompt, completion):\n    return os.getpid()\n")
+    scorer = FunctionReward(function=f"{name}:f").open(CONTEXT)
+    pid = int(scorer.score(batch("a")).axes[""][0])
+    assert Path(f"/proc/{pid}").exists()
+    del scorer
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("deadline", [0, -1, math.inf, math.nan])
+def test_a_deadline_is_a_time(deadline) -> None:
+    with pytest.raises(ConfigError, match="deadline"):
+        FunctionReward(function="a:b", deadline=deadline)

@@ -1,0 +1,92 @@
+"""Ensembles, the multiplier of a constraint, running moments: against independent values."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from palate.core import ConfigError
+from palate.rewards.common import Constraint
+from palate.rewards.ensemble import Mean, SoftMin, UncertaintyWeighted, Worst
+from palate.rewards.moments import Moments
+
+
+def close(actual: torch.Tensor | float, expected: object) -> None:
+    torch.testing.assert_close(
+        torch.as_tensor(actual, dtype=torch.float64), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "name"),
+    [(Mean(), "mean"), (Worst(), "wco_min"), (UncertaintyWeighted(coefficient=0.5), "uwo_lambda_05"), (SoftMin(beta=1.0), "kl_dro_beta1")],
+)
+def test_ensembles(oracle, ensemble, name) -> None:
+    case = oracle("reward_ensemble_aggregation")
+    scores = torch.tensor(case["inputs"]["member_scores"], dtype=torch.float64)
+    assert case["inputs"]["uwo_lambda"] == 0.5
+    close(ensemble(scores), case["expected"][name])
+    close(ensemble(scores[:, None].expand(-1, 2, -1)), [case["expected"][name]] * 2)
+
+
+def test_the_soft_minimum_lies_between_minimum_and_mean() -> None:
+    scores = torch.randn(4, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = [SoftMin(beta=beta)(scores) for beta in (1e-4, 0.1, 1.0, 1e5)]
+    assert all((lower <= higher + 1e-9).all() for lower, higher in itertools.pairwise(found))
+    torch.testing.assert_close(found[0], scores.amin(0), atol=2e-4, rtol=0)
+    torch.testing.assert_close(found[-1], scores.mean(0), atol=1e-4, rtol=0)
+
+
+def test_the_multiplier_of_a_constraint(oracle) -> None:
+    case = oracle("safe_rlhf_lagrange_multiplier")
+    constraint = Constraint(at_least=0.25, rate=case["inputs"]["alpha"], start=case["inputs"]["lambda0"])
+    found = [constraint.start]
+    for shortfall in case["inputs"]["J_C"]:
+        found.append(constraint.next_multiplier(found[-1], 0.25 - shortfall))
+    close(torch.tensor(found[1:], dtype=torch.float64), case["expected"]["lam"])
+
+
+def test_a_multiplier_stays_within_bounds_and_comes_back() -> None:
+    constraint = Constraint(at_least=0.0, rate=5.0, most=10.0)
+    multiplier = constraint.start
+    for _ in range(50):
+        multiplier = constraint.next_multiplier(multiplier, -1e6)
+    assert multiplier == pytest.approx(10.0)
+    for _ in range(500):
+        multiplier = constraint.next_multiplier(multiplier, 1e6)
+    assert 0 < multiplier < 1e-5
+    assert constraint.next_multiplier(multiplier, -1e6) > multiplier
+
+
+def test_moments_of_batches_are_those_of_the_whole() -> None:
+    scores = torch.randn(100, generator=torch.Generator().manual_seed(1)).double() * 3 + 1000
+    moments = Moments()
+    for part in scores.split([1, 7, 52, 40]):
+        moments = moments.joined(torch.cat((part, torch.tensor([math.nan]))))
+    assert moments.count == 100
+    close(moments.mean, float(scores.mean()))
+    close(moments.squares, float((scores - scores.mean()).square().sum()))
+    close(moments.standardised(scores).std(correction=0), 1.0)
+
+
+def test_equal_scores_are_centred_only() -> None:
+    scores = torch.full((5,), 0.1)
+    assert Moments().joined(scores).standardised(scores).abs().max() < 1e-6
+    assert Moments().joined(torch.tensor([math.nan])) == Moments()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Constraint(at_least=math.inf),
+        lambda: Constraint(at_least=0, rate=0),
+        lambda: Constraint(at_least=0, start=0),
+        lambda: Constraint(at_least=0, start=11),
+        lambda: SoftMin(beta=0),
+        lambda: UncertaintyWeighted(coefficient=-1),
+    ],
+)
+def test_settings_that_make_no_sense(make) -> None:
+    with pytest.raises(ConfigError):
+        make()

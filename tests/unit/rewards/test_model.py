@@ -1,0 +1,191 @@
+"""Reward models as a part: tokens and texts, axes, ensembles, completions that cannot be scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from palate.core import Completion, ConfigError, Message, Prompt, TrainingError
+from palate.models.scalar import Normalisation, scalar_from
+from palate.rewards.batch import completions_of
+from palate.rewards.composition import Composition
+from palate.rewards.ensemble import Mean, Worst
+from palate.rewards.learned import LearnedReward
+from palate.rewards.model import ModelReward
+from palate.testing import byte_tokenizer, tiny_policy, word_tokenizer
+from palate.text.pack import Branch, Tree
+from palate.text.spans import prompt_ids, split_ids
+
+HEADS = ("helpful", "honest")
+PROMPTS = (Prompt("a", (Message("user", "what can we make"),)), Prompt("b", (Message("user", "no salt"),)))
+TEXTS = (("rice and beans", "the cook has salt"), ("so what", "rice"))
+
+
+def saved(path: Path, seed: int = 0, heads: Sequence[str] = HEADS, policy=None) -> str:
+    """A tiny reward model in a directory, its heads of different scale."""
+    model = scalar_from(policy or tiny_policy(), heads, seed=seed)
+    model.normalisation = Normalisation(tuple(2.0 + k for k in range(len(heads))), tuple(0.5 - k for k in range(len(heads))))
+    model.save(path)
+    return str(path)
+
+
+def sampled(tokenizer, texts=TEXTS, ended=True):
+    """Trees as a sampler leaves them: a completion that was cut off has no end token."""
+    trees = []
+    for prompt, group in zip(PROMPTS, texts, strict=True):
+        _, branches = split_ids(tokenizer, prompt.conversation, group)
+        kept = [ids if ended else ids[:-1] for ids in branches]
+        trees.append(Tree(prompt_ids(tokenizer, prompt), tuple(Branch(ids, (True,) * len(ids)) for ids in kept)))
+    return trees
+
+
+def scores_of(part: ModelReward, tokenizer, trees, groups):
+    composition = Composition.load({"taste": part}, tokenizer)
+    return composition.score(PROMPTS, groups, trees)
+
+
+def groups_of(texts=TEXTS, stop="end"):
+    return [[Completion(text, stop=stop) for text in group] for group in texts]
+
+
+def alone(path: str, trees) -> torch.Tensor:
+    """Normalised scores (b, h) by transformers' own forward pass, a row at a time."""
+    rows = [tree.trunk + branch.ids for tree in trees for branch in tree.branches]
+    plain = AutoModelForSequenceClassification.from_pretrained(path)
+    with torch.inference_mode():
+        scores = torch.cat([plain(input_ids=torch.tensor([row])).logits for row in rows])
+    return scores * torch.tensor([2.0, 3.0]) + torch.tensor([0.5, -0.5])
+
+
+def close(actual, expected) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_sampled_tokens_are_scored_as_they_are(tmp_path) -> None:
+    path = saved(tmp_path)
+    trees = sampled(word_tokenizer())
+    # Texts that say something else: with the same tokenizer they are not looked at.
+    found = scores_of(ModelReward(model=(path,)), word_tokenizer(), trees, groups_of((("x", "x"), ("x", "x"))))
+    expected = alone(path, trees)
+    close(found.table["taste/helpful"], expected[:, 0])
+    close(found.table["taste/honest"], expected[:, 1])
+    close(found.rewards, expected.sum(1))
+    assert found.failures == ()
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_texts_give_the_scores_of_tokens(tmp_path, ended) -> None:
+    """A completion that was cut off is not closed on its way through text."""
+    part = ModelReward(model=(saved(tmp_path),))
+    trees = sampled(word_tokenizer(), ended=ended)
+    groups = groups_of(stop="end" if ended else "length")
+    by_tokens = scores_of(part, word_tokenizer(), trees, groups)
+    by_texts = scores_of(part, None, None, groups)
+    close(by_texts.rewards, by_tokens.rewards)
+    other = scores_of(part, None, None, groups_of(stop="length" if ended else "end"))
+    assert ((other.rewards - by_texts.rewards).abs() > 1e-3).all()
+
+
+def test_a_model_with_another_tokenizer_scores_texts(tmp_path) -> None:
+    path = saved(tmp_path, policy=tiny_policy(tokenizer=byte_tokenizer()))
+    found = scores_of(ModelReward(model=(path,)), word_tokenizer(), sampled(word_tokenizer()), groups_of())
+    close(found.rewards, alone(path, sampled(byte_tokenizer())).sum(1))
+
+
+@pytest.mark.parametrize("change", ["chat_template", "eos_token"])
+def test_a_model_with_another_template_or_end_scores_texts(tmp_path, change) -> None:
+    tokenizer = word_tokenizer()
+    if change == "chat_template":
+        tokenizer.chat_template = "{% for m in messages %}{{ m.content }}.{% endfor %}{% if add_generation_prompt %} {% endif %}"
+    else:
+        tokenizer.eos_token = "<pad>"
+    path = saved(tmp_path, policy=tiny_policy(tokenizer=tokenizer))
+    part = ModelReward(model=(path,))
+    found = scores_of(part, word_tokenizer(), sampled(word_tokenizer()), groups_of())
+    close(found.rewards, scores_of(part, None, None, groups_of()).rewards)
+    wrong = alone(path, sampled(word_tokenizer())).sum(1)
+    assert ((found.rewards - wrong).abs() > 1e-3).all()
+
+
+def test_axes(tmp_path) -> None:
+    path = saved(tmp_path)
+    both = scores_of(ModelReward(model=(path,)), None, None, groups_of())
+    one = scores_of(ModelReward(model=(path,), axes=("honest",)), None, None, groups_of())
+    assert list(one.table) == ["taste/honest"]
+    close(one.rewards, both.table["taste/honest"])
+    with pytest.raises(ConfigError, match=r"rewards\.taste: .* has the heads helpful, honest, wanted are kind"):
+        scores_of(ModelReward(model=(path,), axes=("kind",)), None, None, groups_of())
+
+
+def test_an_ensemble_is_formed_head_by_head(tmp_path) -> None:
+    paths = tuple(saved(tmp_path / str(seed), seed) for seed in (0, 1, 2))
+    single = [scores_of(ModelReward(model=(path,)), None, None, groups_of()).table for path in paths]
+    for ensemble in (Mean(), Worst()):
+        found = scores_of(ModelReward(model=paths, ensemble=ensemble), None, None, groups_of())
+        expected = {axis: ensemble(torch.stack([table[axis] for table in single])) for axis in found.table}
+        for axis, column in expected.items():
+            close(found.table[axis], column)
+        close(found.rewards, sum(expected.values()))
+
+
+def test_an_ensemble_needs_the_same_heads(tmp_path) -> None:
+    paths = (saved(tmp_path / "a"), saved(tmp_path / "b", heads=("honest", "kind")))
+    with pytest.raises(ConfigError, match="name axes that all models have"):
+        Composition.load({"taste": ModelReward(model=paths)})
+    assert Composition.load({"taste": ModelReward(model=paths, axes=("honest",))}).score(PROMPTS, groups_of()).failures == ()
+
+
+def test_a_model_that_two_parts_name_is_loaded_and_asked_once(tmp_path, monkeypatch) -> None:
+    path = saved(tmp_path)
+    asked = []
+    score_trees = LearnedReward.score_trees
+    monkeypatch.setattr(LearnedReward, "score_trees", lambda self, trees: asked.append(1) or score_trees(self, trees))
+    parts = {axis: ModelReward(model=(path,), axes=(axis,), weight=k + 1) for k, axis in enumerate(HEADS)}
+    composition = Composition.load(parts)
+    found = composition.score(PROMPTS, groups_of())
+    close(found.rewards, found.table["helpful/helpful"] + 2 * found.table["honest/honest"])
+    assert len(asked) == 1
+    composition.score(PROMPTS, groups_of())
+    assert len(asked) == 2
+    assert list(composition.models) == [path]
+
+
+@pytest.mark.parametrize("by_tokens", [True, False])
+def test_a_completion_too_long_for_the_model_fails_alone(tmp_path, by_tokens) -> None:
+    path = saved(tmp_path, policy=tiny_policy("gpt2"))  # 128 positions
+    texts = (("rice", "rice " * 80), ("so what", "rice"))
+    trees = sampled(word_tokenizer(), texts) if by_tokens else None
+    composition = Composition.load({"taste": ModelReward(model=(path,))}, word_tokenizer(), max_failed=0.5)
+    found = composition.score(PROMPTS, groups_of(texts), trees)
+    assert found.rewards.isnan().tolist() == [False, True, False, False]
+    ((failure),) = found.failures
+    assert (failure.part, failure.completion) == ("taste", 1)
+    assert "too long for the reward model" in failure.reason
+    short = composition.score(PROMPTS, groups_of((("rice", "rice"), ("so what", "rice"))))
+    close(found.rewards[[0, 2, 3]], short.rewards[[0, 2, 3]])
+
+
+def test_a_model_whose_weights_are_lost_gives_reasons(tmp_path) -> None:
+    composition = Composition.load({"taste": ModelReward(model=(saved(tmp_path),))}, max_failed=0.99)
+    (reward,) = composition.models.values()
+    with torch.no_grad():
+        reward.model.module.get_submodule("score").weight[1] = float("nan")
+    with pytest.raises(TrainingError, match="the model gave no finite number"):
+        composition.score(PROMPTS, groups_of())
+
+
+def test_completions_of_what_was_sampled() -> None:
+    trees = sampled(word_tokenizer())
+    groups = completions_of(trees, ["a", "b", "c", "d"], torch.tensor([True, False, True, True]))
+    assert [[(c.text, c.stop) for c in group] for group in groups] == [[("a", "end"), ("b", "length")], [("c", "end"), ("d", "end")]]
+    assert groups[1][0].ids == trees[1].branches[0].ids
+
+
+@pytest.mark.parametrize("settings", [{"model": ()}, {"axes": ("x", "x")}, {"ensemble": Worst()}])
+def test_settings_that_make_no_sense(settings) -> None:
+    with pytest.raises(ConfigError, match="model: "):
+        ModelReward(**{"model": ("a",), **settings})
