@@ -1,4 +1,4 @@
-"""Metrics sent to MLflow; `MLFLOW_TRACKING_URI` says where, by default a store in the working directory."""
+"""Metrics sent to MLflow; `MLFLOW_TRACKING_URI` says where. Without it MLflow keeps a database, for which it wants the whole `mlflow`."""
 
 from __future__ import annotations
 
