@@ -148,12 +148,12 @@ class Search:
             self._learner.save(self._directory, {})
         else:
             self.state = {**self.state, "misses": self.state["misses"] + 1}
-        return {f"held_out_{name}/mean": value for name, value in self._told(found).items()}
+        return self._told(found)
 
     def _told(self, found: Measured) -> dict[str, float]:
         """The measurement by the names that it is logged under."""
         is_reward = self._held_out is not None and isinstance(self._held_out.keep, BestReward)
-        return {"reward": -found.loss, "kl": found.kl} if is_reward else {"loss": found.loss}
+        return {"held_out_reward/mean": -found.loss, "held_out_kl/mean": found.kl} if is_reward else {"held_out_loss/mean": found.loss}
 
     def finish(self) -> dict[str, float]:
         """Puts the best weights back; tells their step (counted from 1) and what was measured. Nothing without held-out data."""
@@ -162,4 +162,4 @@ class Search:
         if self._learner.load(self._directory) is None:
             raise RunError(f"the best weights are gone from {self._directory}: run the stage again with --fresh")
         told = self._told(Measured(self.state["loss"], self.state["kl"]))
-        return {"best_step": self.state["step"], **{f"best_held_out_{name}": value for name, value in told.items()}}
+        return {"best_step": self.state["step"], **{f"best_{name.removesuffix('/mean')}": value for name, value in told.items()}}
