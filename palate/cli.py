@@ -97,7 +97,7 @@ def _say(line: str) -> None:
 def _run(words: list[str], stages: Stages) -> int:
     parser = _Parser("run", COMMANDS["run"])
     parser.add_argument("file", type=Path, help="the pipeline's YAML file")
-    parser.add_argument("assignments", nargs="*", metavar="name=value", help="input=PATH, seed=1, or stage.field=value")
+    parser.add_argument("assignments", nargs="*", metavar="name=value", help="input=PATH, seed=1, track=tensorboard, or stage.field=value")
     parser.add_argument("--only", metavar="STAGE", help="run just this stage; what it needs must be done")
     fresh = "forget earlier runs: of this stage and those built on it; of all when none is named"
     parser.add_argument("--fresh", nargs="?", const="", metavar="STAGE", help=fresh)
@@ -116,7 +116,7 @@ def _run(words: list[str], stages: Stages) -> int:
     if found.fresh is not None:
         named = found.fresh or found.only
         forget(planned, [named] if named else [item.plan.name for item in planned])
-    run_pipeline(planned, _say, found.only)
+    run_pipeline(planned, _say, found.only, pipeline.track)
     return 0
 
 
@@ -128,6 +128,7 @@ def _stage(command: str, words: list[str], stages: Stages) -> int:
     from palate.recipes.settings import Settings
     from palate.stores.digests import DigestCache
     from palate.stores.records import RunPlan
+    from palate.tracking import tracker_names
 
     cls = stages[command].load()
     options = list(options_of(cls))
@@ -136,6 +137,7 @@ def _stage(command: str, words: list[str], stages: Stages) -> int:
     names = _add_options(parser, options, words)
     own = parser.add_argument_group("run")
     own.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
+    own.add_argument("--track", metavar="NAMES", help="also send metrics to these: tensorboard,wandb,mlflow,trackio")
     own.add_argument("--out", type=Path, metavar="DIR", help="directory of the run (default: RUNS/STAGE-KEY)")
     own.add_argument("--runs", type=Path, metavar="DIR", default=Path("runs"), help="folder of runs (default: runs)")
     own.add_argument("--fresh", action="store_true", help="forget an earlier run with these settings")
@@ -153,7 +155,7 @@ def _stage(command: str, words: list[str], stages: Stages) -> int:
         return 0
     if found["fresh"]:
         forget([planned], [command])
-    run_pipeline([planned], _say)
+    run_pipeline([planned], _say, track=tracker_names(found["track"]))
     return 0
 
 

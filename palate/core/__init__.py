@@ -25,7 +25,7 @@ from palate.core.nouns import (
     StopReason,
     Thumb,
 )
-from palate.core.protocols import Advance, Gold, Rater, Sampler, Scorer, Tracker
+from palate.core.protocols import Advance, Follower, Gold, Rater, Sampler, Scorer, Tracker
 from palate.core.seeds import derive_seed
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Conversation",
     "DataError",
     "Demonstration",
+    "Follower",
     "Gold",
     "Input",
     "InputMark",

@@ -59,6 +59,14 @@ class Advance(Protocol):
         ...
 
 
+class Follower(Protocol):
+    """What is sent every row of metrics that a run logs."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Takes a row; raises nothing."""
+        ...
+
+
 class Tracker(Protocol):
     """Where a stage records what it does: metrics, progress, checkpoints, and whether somebody asked it to stop."""
 

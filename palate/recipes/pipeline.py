@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,8 @@ from palate.stores.digests import source_digest
 from palate.stores.guards import locked
 from palate.stores.records import read_record
 from palate.stores.runs import Run, open_run_at
+from palate.tracking import Followers, require_trackers
+from palate.tracking.about import About
 
 Echo = Callable[[str], None]
 State = Literal["new", "resumed", "done"]
@@ -47,8 +50,12 @@ def state_of(planned: Planned) -> State:
     return "done" if record.status == "done" else "resumed"
 
 
-def run_stage(planned: Planned) -> Outcome:
+def run_stage(planned: Planned, track: Sequence[str] = ()) -> Outcome:
     """How the stage ended; it is skipped when its run is done.
+
+    Args:
+        planned: the stage.
+        track: trackers that its metrics are sent to.
 
     Raises:
         PalateError: what the stage raised; its run is marked failed or interrupted.
@@ -62,10 +69,27 @@ def run_stage(planned: Planned) -> Outcome:
     run = open_run_at(planned.directory, planned.plan)
     if run.is_done:
         return Outcome(run.name, "skipped", run.seconds, run.directory)
-    with run.active():
+    with run.active(), _followed(run, track):
         is_refused = _work(planned, run)
     how: Literal["done", "resumed", "refused"] = "refused" if is_refused else "resumed" if run.is_resumed else "done"
     return Outcome(run.name, how, run.seconds, run.directory, run.stop_requested)
+
+
+@contextmanager
+def _followed(run: Run, track: Sequence[str]) -> Iterator[None]:
+    """A context in which the run's metrics are sent to these trackers."""
+    if not track:
+        yield
+        return
+    about = About(run.id, run.directory.parent.name, run.directory.name, run.directory, run.config)
+    followers = Followers(track, about, run.logged, run.state / "sent.json")
+    run.follow(followers)
+    is_done = False
+    try:
+        yield
+        is_done = True
+    finally:
+        followers.close(is_done=is_done)
 
 
 def _work(planned: Planned, run: Run) -> bool:
@@ -81,22 +105,24 @@ def _work(planned: Planned, run: Run) -> bool:
     raise TrainingError(f"{run.name} was expected to be refused (expect: refused), but it finished. See {run.directory}.")
 
 
-def run_pipeline(planned: Sequence[Planned], echo: Echo, only: str | None = None) -> tuple[Outcome, ...]:
+def run_pipeline(planned: Sequence[Planned], echo: Echo, only: str | None = None, track: Sequence[str] = ()) -> tuple[Outcome, ...]:
     """How each stage ended, in order; one line for each and a table of times go to `echo`.
 
     Args:
         planned: the stages.
         echo: takes a line of text.
         only: run just this stage; the stages it needs must be done.
+        track: trackers that metrics are sent to, beside `metrics.jsonl`.
 
     Raises:
         PalateError: the first stage that fails stops the pipeline.
     """
+    require_trackers(track)
     todo = list(planned) if only is None else [_only(planned, only)]
     width = max((len(item.plan.name) for item in todo), default=0)
     outcomes = []
     for item in todo:
-        outcome = run_stage(item)
+        outcome = run_stage(item, track)
         echo(f"{outcome.name:<{width}}  {outcome.how:<8} {outcome.seconds:8.1f} s  {outcome.directory}{_other_code(outcome)}")
         outcomes.append(outcome)
         if outcome.is_stopping and item is not todo[-1]:

@@ -15,8 +15,9 @@ from palate.recipes.settings import Settings, Way, nearest, parse_word, read_yam
 from palate.recipes.stages import Stages, find_stage
 from palate.stores.digests import DigestCache
 from palate.stores.records import Parent, RunPlan, input_key
+from palate.tracking import tracker_names
 
-TOP = ("name", "seed", "inputs", "stages")
+TOP = ("name", "seed", "track", "inputs", "stages")
 BESIDE = ("stage", "seed", "expect")
 REFERENCE = re.compile(r"\$([\w-]+)(?:/(.*))?")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -32,6 +33,7 @@ class Pipeline:
         inputs: outside paths by name; None where the command line must give one.
         settings: everything, with places.
         stages: stage names in order.
+        track: trackers that metrics are sent to, beside `metrics.jsonl`.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Pipeline:
     inputs: Mapping[str, str | None]
     settings: Settings
     stages: tuple[str, ...]
+    track: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def read_pipeline(path: Path, assignments: Sequence[str] = ()) -> Pipeline:
 
     Args:
         path: the file.
-        assignments: `input=PATH`, `seed=1`, or `stage.field=value` (fields may go deeper: `online.kl.control.coef=0`).
+        assignments: `input=PATH`, `seed=1`, `track=tensorboard`, or `stage.field=value` (fields may go deeper: `online.kl.control.coef=0`).
 
     Raises:
         ConfigError: an unknown or malformed key, with file and line.
@@ -89,7 +92,16 @@ def read_pipeline(path: Path, assignments: Sequence[str] = ()) -> Pipeline:
             raise ConfigError(f"{settings.place(('inputs', name))}: the input {name} must be a path, got {value!r}.")
     seed = settings.get(("seed",))
     title = str(settings.get(("name",)) or path.stem)
-    return Pipeline(title, _seed(settings, ("seed",), 0 if seed is None else seed), given, settings, tuple(stages))
+    return Pipeline(title, _seed(settings, ("seed",), 0 if seed is None else seed), given, settings, tuple(stages), _track(settings))
+
+
+def _track(settings: Settings) -> tuple[str, ...]:
+    """The trackers named: `track: [tensorboard, wandb]`, or the words between commas."""
+    value = settings.get(("track",))
+    try:
+        return tracker_names(value)
+    except ConfigError as error:
+        raise ConfigError(f"{settings.place(('track',))}: {error}") from error
 
 
 def _mapping(settings: Settings, name: str) -> Mapping[str, object]:
@@ -116,13 +128,13 @@ def _assign(settings: Settings, word: str, inputs: Mapping[str, object], stages:
     first, *rest = way.split(".")
     if not rest and first in inputs:
         return settings.put(("inputs", first), value, place)
-    if not rest and first in ("seed", "name"):
+    if not rest and first in ("seed", "name", "track"):
         return settings.put((first,), parse_word(value) if first == "seed" else value, place)
     if rest and first in stages:
         return settings.put(("stages", first, *rest), parse_word(value), place)
     if first in stages:
         raise ConfigError(f"{place}: {first} is a stage; set one of its fields: {first}.field=value.")
-    raise ConfigError(f"{place}: nothing is called {first!r}. {nearest(first, (*inputs, *stages, 'seed'))}")
+    raise ConfigError(f"{place}: nothing is called {first!r}. {nearest(first, (*inputs, *stages, 'seed', 'track'))}")
 
 
 @dataclass

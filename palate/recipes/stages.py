@@ -13,7 +13,7 @@ from palate.recipes.settings import nearest
 if TYPE_CHECKING:
     from palate.recipes.config import Stage
 
-RESERVED = frozenset({"stage", "seed", "expect", "out", "runs", "fresh", "name", "help"})
+RESERVED = frozenset({"stage", "seed", "expect", "out", "runs", "fresh", "name", "help", "track"})
 """Words that stand beside a stage's own settings in YAML or on the command line; no field may be called so."""
 
 

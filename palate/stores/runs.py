@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from palate.core import Advance, Interrupted, PalateError, RunError
+from palate.core import Advance, Follower, Interrupted, PalateError, RunError
 from palate.stores.files import write_json
 from palate.stores.guards import Stop, locked, stoppable
 from palate.stores.jsonl import RowWriter, read_rows, write_rows
@@ -56,6 +56,12 @@ class Run:
         self._stop = Stop()
         self._metrics: RowWriter | None = None
         self._view: View | None = None
+        self._follower: Follower | None = None
+
+    @property
+    def id(self) -> str:
+        """A name for the outside: it stays when the run is resumed, and is another one when it is made afresh."""
+        return f"{self.name}-{self.key}-{re.sub('[^0-9]', '', self._record.started)[:14]}"
 
     @property
     def seconds(self) -> float:
@@ -94,6 +100,12 @@ class Run:
         self._metrics.append(row)
         if self._view is not None:
             self._view.feed(row)
+        if self._follower is not None:
+            self._follower.log(step, {name: value for name, value in row.items() if name != "step"})
+
+    def follow(self, follower: Follower) -> None:
+        """Nothing; `follower` is sent every row from now on, after it was written."""
+        self._follower = follower
 
     def logged(self) -> list[dict[str, float]]:
         """The rows of `metrics.jsonl` so far; after `rewind`, those of the steps that stand."""

@@ -86,7 +86,7 @@ class View:
                 of = "" if limit is None else f"of {limit:{line.form.lstrip('+')}}"
                 table.add_row(f"  {line.title}", Text(f"{series[-1]:{line.form}}", justify="right"), of, sparkline(series))
         held = [f"  warning: {guard}: {text.partition(';')[0]}" for guard, text in self._warnings.items()]
-        return Group(table, *(Text(line, style="yellow", no_wrap=True, overflow="ellipsis") for line in held))
+        return Group(*[table] * bool(table.row_count), *(Text(line, style="yellow", no_wrap=True, overflow="ellipsis") for line in held))
 
 
 class Drawn:

@@ -33,21 +33,75 @@ class Best:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("every", self.every), ("patience", self.patience)):
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
+        _require_counts(every=self.every, patience=self.patience)
+
+    def rank(self, found: Measured) -> tuple[float, float]:
+        """Sorts measurements, the best first: by the loss."""
+        return 0.0, found.loss
+
+
+@dataclass(frozen=True)
+class BestReward:
+    """Keep the weights with the highest reward on held-out prompts among those within a KL budget.
+
+    As long as none is within it, those that exceed it least are kept.
+
+    Attributes:
+        kl_budget: nats a completion that the policy may lie from the reference; none takes the highest reward at any distance.
+        every: rounds between two measurements; none measures after the last one alone.
+        patience: stop after this many measurements in a row that found nothing better; none goes on to the end.
+    """
+
+    kind: Literal["best_reward"] = "best_reward"
+    kl_budget: float | None = None
+    every: int | None = 1
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        _require_counts(every=self.every, patience=self.patience)
+        if self.kl_budget is not None and not self.kl_budget > 0:
+            raise ConfigError(f"kl_budget must be above 0, got {self.kl_budget}")
+
+    def rank(self, found: Measured) -> tuple[float, float]:
+        """Sorts measurements, the best first: by what exceeds the budget, then by the reward."""
+        excess = 0.0 if self.kl_budget is None else max(0.0, found.kl - self.kl_budget)
+        return excess, found.loss
+
+
+def _require_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} must be at least 1, got {value}")
 
 
 Keep = Last | Best
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What held-out data say of the weights as they are.
+
+    Attributes:
+        loss: the less, the better; for a reward, the reward with its sign turned.
+        kl: nats a completion from the reference; 0 where there is none.
+    """
+
+    loss: float
+    kl: float = 0.0
+
+    @classmethod
+    def of_reward(cls, reward: float, kl: float) -> Measured:
+        """What a policy's own completions of held-out prompts say of it."""
+        return cls(-reward, kl)
+
+
+@dataclass(frozen=True)
 class HeldOut:
     """How a run looks for its best weights."""
 
-    keep: Best
-    measure: Callable[[], float]
-    """The loss on held-out data with the weights as they are: the less, the better."""
+    keep: Best | BestReward
+    measure: Callable[[], float | Measured]
+    """What held-out data say of the weights as they are; a bare number is a loss."""
 
 
 class Search:
@@ -60,7 +114,7 @@ class Search:
         self._held_out, self._learner, self._directory = held_out, learner, directory
         self._every = steps if held_out is None else held_out.keep.every or steps_per_epoch
         self._steps = steps
-        self.state: dict[str, float] = {"step": 0, "loss": math.inf, "misses": 0}
+        self.state: dict[str, float] = {"step": 0, "loss": math.inf, "kl": math.inf, "misses": 0}
 
     @property
     def is_over(self) -> bool:
@@ -73,29 +127,39 @@ class Search:
         if numbers is not None:
             self.state = dict(cast("dict[str, float]", numbers["search"]))
 
-    def look(self) -> dict[str, float]:
-        """After a step: the held-out loss where one is due, the weights kept where it is the least so far.
+    def look(self, done: int | None = None) -> dict[str, float]:
+        """After a step: what held-out data say where a measurement is due, the weights kept where they are the best so far.
+
+        Args:
+            done: steps done, where they are not the learner's own (rounds of online training).
 
         Raises:
-            TrainingError: the held-out loss is not finite.
+            TrainingError: what was measured is not finite.
         """
-        step = self._learner.steps_done
+        step = self._learner.steps_done if done is None else done
         if self._held_out is None or (step % self._every and step < self._steps):
             return {}
-        loss = self._held_out.measure()
-        if not math.isfinite(loss):
-            raise TrainingError(f"after step {step} the loss on held-out data is {loss}: look for broken rows in it")
-        if loss < self.state["loss"]:
-            self.state = {"step": step, "loss": loss, "misses": 0}
+        value, rank = self._held_out.measure(), self._held_out.keep.rank
+        found = value if isinstance(value, Measured) else Measured(value)
+        if not (math.isfinite(found.loss) and math.isfinite(found.kl)):
+            raise TrainingError(f"after step {step} the loss on held-out data is {found.loss}: look for broken rows in it")
+        if rank(found) < rank(Measured(self.state["loss"], self.state["kl"])):
+            self.state = {"step": step, "loss": found.loss, "kl": found.kl, "misses": 0}
             self._learner.save(self._directory, {})
         else:
             self.state = {**self.state, "misses": self.state["misses"] + 1}
-        return {"held_out_loss/mean": loss}
+        return self._told(found)
+
+    def _told(self, found: Measured) -> dict[str, float]:
+        """The measurement by the names that it is logged under."""
+        is_reward = self._held_out is not None and isinstance(self._held_out.keep, BestReward)
+        return {"held_out_reward/mean": -found.loss, "held_out_kl/mean": found.kl} if is_reward else {"held_out_loss/mean": found.loss}
 
     def finish(self) -> dict[str, float]:
-        """Puts the best weights back; tells their step (counted from 1) and their held-out loss. Nothing without held-out data."""
+        """Puts the best weights back; tells their step (counted from 1) and what was measured. Nothing without held-out data."""
         if self._held_out is None:
             return {}
         if self._learner.load(self._directory) is None:
             raise RunError(f"the best weights are gone from {self._directory}: run the stage again with --fresh")
-        return {"best_step": self.state["step"], "best_held_out_loss": self.state["loss"]}
+        told = self._told(Measured(self.state["loss"], self.state["kl"]))
+        return {"best_step": self.state["step"], **{f"best_{name.removesuffix('/mean')}": value for name, value in told.items()}}
