@@ -214,10 +214,10 @@ def test_turns_of_system_and_tools_are_kept_and_calls_are_not_lost_in_silence(fi
         {"role": "tool", "content": "leeks: 2"},
         {"role": "assistant", "content": "leeks"},
     ]
-    calling = [*turns[:2], {**turns[2], "tool_calls": [{"function": {"name": "look"}}]}, *turns[3:]]
-    table = read_demonstrations(write(file, {"messages": turns}, {"messages": calling}))
+    old = [*turns[:2], {**turns[2], "function_call": {"name": "look", "arguments": "{}"}}, *turns[3:]]
+    table = read_demonstrations(write(file, {"messages": turns}, {"messages": old}))
     assert [[turn.role for turn in row.conversation] for row in table.rows] == [["system", "user", "assistant", "tool", "assistant"]]
-    assert dropped_summary(table) == "1 x a turn that calls tools (a.jsonl:2)"
+    assert dropped_summary(table) == "1 x `function_call` is not read (a.jsonl:2)"
 
 
 def test_a_stream_gives_rows_and_dropped_ones_in_the_order_of_the_file(file: Path) -> None:
