@@ -74,9 +74,10 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """Rated completions, of one prompt or (a tree of messages) of several."""
+    """Rated completions, of one prompt or (a tree of messages) of several; `alone` are those with nothing to be compared with."""
 
     groups: tuple[Answers, ...]
+    alone: tuple[Answers, ...] = ()
 
 
 MEAN = "mean"

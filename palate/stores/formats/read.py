@@ -79,6 +79,8 @@ def read_preferences(path: str | Path, *, limit: int | None = None, axis: str = 
     def make(found: Found, row: Columns, shape: Shape) -> Iterator[Preference | Dropped]:
         content = _content(row, shape)
         if isinstance(content, Rated):
+            if not content.groups:
+                raise Unfit("no ranked replies")
             dimension = "overall" if axis == MEAN else axis
             for group in content.groups:
                 for rated in ratings.pairs(group, found.source):
@@ -164,8 +166,8 @@ def _demonstration(found: Found, row: Columns, shape: Shape) -> Iterator[Demonst
             if not desirable:
                 raise Unfit("an undesirable completion is not imitated")
             yield _answered(prompt, completion, found, calls)
-        case Rated(groups):
-            for group in groups:
+        case Rated(groups, alone):
+            for group in groups + alone:
                 best = max(group.answers, key=lambda answer: answer.ratings.get(MEAN, -math.inf))
                 yield _answered(group.prompt, best.text, found)
         case Question():
@@ -188,8 +190,8 @@ def _prompt_in(content: Content) -> Conversation:
             raise Unfit("no prompt: it is a text row")
         case Dialogue(conversation, _, turns):
             return conversation[:turns]
-        case Rated(groups):
-            return groups[0].prompt
+        case Rated(groups, alone):
+            return min((group.prompt for group in groups + alone), key=len)
         case Pair(prompt) | Question(prompt) | Verdict(prompt):
             return prompt
 

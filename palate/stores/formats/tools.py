@@ -47,8 +47,8 @@ def _with(content: Content, tools: list[object]) -> Content:
             return replace(content, prompt=_opened(turns, tools))
         case Dialogue(turns):
             return replace(content, conversation=_opened(turns, tools))
-        case Rated(groups):
-            return Rated(tuple(replace(group, prompt=_opened(group.prompt, tools)) for group in groups))
+        case Rated(groups, alone):
+            return Rated(*(tuple(replace(one, prompt=_opened(one.prompt, tools)) for one in each) for each in (groups, alone)))
         case Document():
             return content
 
