@@ -62,7 +62,7 @@ def grown(rows: Iterable[Found]) -> Iterator[Found]:
     reached: set[object] = set()
     for found, message in roots:
         reached |= _ids(message)
-        row = {name: message[name] for name in ("message_tree_id", "tree_state", "lang") if name in message}
+        row: dict[str, object] = {name: message[name] for name in ("message_tree_id", "tree_state", "lang") if name in message}
         yield Found(found.source, found.place, {"prompt": message, **row})
     for name, (found, _) in messages.items():
         if name not in reached:
