@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from palate.core import Demonstration, Message
+from palate.core import Comparison, Completion, Demonstration, Judgment, Message
+from palate.recipes.collect import Collect
 from palate.recipes.comparisons import judged_prompts
+from palate.recipes.records import read_samples, sample_row
 from palate.recipes.thumbs import rated_prompts
 from palate.stores.formats import (
     demonstration_row,
@@ -241,3 +243,17 @@ def test_rows_with_tools_written_are_read(tmp_path: Path) -> None:
             demonstration_row(first) if isinstance(first, Demonstration) else first.prompt.conversation
         )
         assert "tools" in row
+
+
+def test_what_stages_hand_to_each_other_keeps_tools(tmp_path: Path) -> None:
+    write_rows(tmp_path / "q.jsonl", [{"prompt": TURNS[:4], "tools": [SCHEMA]}])
+    (prompt,) = read_prompts(tmp_path / "q.jsonl").rows
+    write_rows(tmp_path / "samples.jsonl", [sample_row(prompt, [Completion("yes"), Completion("no")])])
+    ((again, _),) = read_samples(str(tmp_path))
+    assert again.conversation == prompt.conversation
+    judged = Judgment("c", "r", ((0,), (1,)))
+    (row,) = Collect("samples", "gold")._preference_rows(
+        (Comparison("c", again, (Completion("yes"), Completion("no"))), "overall"), [judged]
+    )
+    write_rows(tmp_path / "preferences.jsonl", [row])
+    assert read_preferences(tmp_path / "preferences.jsonl").rows[0].prompt.conversation == prompt.conversation
