@@ -19,10 +19,15 @@ StopReason = Literal["end", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    `tool_fields` is the JSON text of an object with what the turn says about tools besides its text: `tool_calls` of an assistant turn,
+    `name` and `tool_call_id` of a tool's; in the first turn also `tools`, the functions that the conversation may call. "" for nothing.
+    """
 
     role: Role
     text: str
+    tool_fields: str = ""
 
 
 Conversation = tuple[Message, ...]
@@ -77,13 +82,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One sampled continuation. `logps` are nats under the distribution truly sampled, one per id."""
+    """One continuation. `logps` are nats under the distribution truly sampled, one per id; `tool_fields` is as in `Message`."""
 
     text: str
     ids: tuple[int, ...] = ()
     logps: tuple[float, ...] = ()
     stop: StopReason = "end"
     policy: str = ""
+    tool_fields: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -29,7 +30,7 @@ from palate.models.adapters import Adapters, base_of, is_adapter
 from palate.models.causal import CausalPolicy
 from palate.models.memory import keep_freed_memory
 from palate.models.probe import choose_path
-from palate.models.quiet import no_progress_bars
+from palate.models.quiet import no_progress_bars, without_reports
 
 T = TypeVar("T")
 DType = Literal["float32", "bfloat16"]
@@ -145,6 +146,12 @@ def load_config(path: str | Path) -> PretrainedConfig:
     config: PretrainedConfig = _read(path, "config.json", lambda: AutoConfig.from_pretrained(path))
     if config.is_encoder_decoder:
         raise ModelError(f"{path} is an encoder-decoder ({config.model_type}); a policy is a decoder that continues its prompt")
+    packed = config.to_dict().get("quantization_config") or {}
+    if packed.get("quant_method") == "bitsandbytes":  # steps, merges and fingerprints here are of weights that are numbers one by one
+        raise ModelError(
+            f"the weights of {path} are packed in {4 if packed.get('load_in_4bit') else 8} bits by bitsandbytes, which is not read: give "
+            "the model they were made from, with dtype bfloat16 and adapters where memory is short"
+        )
     return without_dropout(config)
 
 
@@ -177,12 +184,18 @@ def load_module(
     """
     if dtype not in DTYPES:
         raise ModelError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}")
-    module, report = _read(
-        path, "weights", lambda: auto.from_pretrained(path, config=config, dtype=DTYPES[dtype], output_loading_info=True)
-    )
+    with without_reports():  # of weights: what they say is told below
+        module, report = _read(
+            path, "weights", lambda: auto.from_pretrained(path, config=config, dtype=DTYPES[dtype], output_loading_info=True)
+        )
     if report["missing_keys"]:
-        names = ", ".join(sorted(report["missing_keys"])[:3])
-        raise ModelError(f"{path} holds another kind of model: it lacks weights that a {type(module).__name__} has ({names})")
+        raise ModelError(
+            f"{path} holds another kind of model: it lacks weights that a {type(module).__name__} has ({_some(report['missing_keys'])}). "
+            "Give weights and config.json of the same model"
+        )
+    if report["unexpected_keys"]:
+        unused = _some(report["unexpected_keys"])
+        warnings.warn(f"{path} holds weights that a {type(module).__name__} has no use for ({unused}): they are left out", stacklevel=2)
     return module
 
 
@@ -201,10 +214,14 @@ def check_vocabulary(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         )
 
 
+def _some(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)[:3])
+
+
 def _read(path: str | Path, what: str, read: Callable[[], T]) -> T:
     """What `read` returns; whatever transformers raises on bad files becomes a ModelError."""
     try:
         with no_progress_bars():
             return read()
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
         raise ModelError(f"{path}: {what} cannot be read ({type(error).__name__}: {str(error).strip() or 'no reason given'})") from error

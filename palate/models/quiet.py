@@ -1,4 +1,4 @@
-"""Reading and writing with transformers without its progress bars, one for every tiny file."""
+"""Reading and writing with transformers without its progress bars, one for every tiny file, and without its reports."""
 
 from __future__ import annotations
 
@@ -20,6 +20,17 @@ def no_progress_bars() -> Iterator[None]:
     finally:
         if was_on:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def without_reports() -> Iterator[None]:
+    """Errors only; leaves the setting as it was."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def save_pair(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | Path) -> None:

@@ -15,6 +15,7 @@ from palate.raters.simulated import OVERALL, Crowd, SimulatedRater, oracle_accur
 from palate.recipes.config import Amount, Count, Input, Share
 from palate.recipes.records import answer, messages, read_samples
 from palate.rewards.functions import load_function
+from palate.stores.formats import tools_of
 from palate.stores.jsonl import write_rows
 from palate.stores.runs import Run
 
@@ -104,6 +105,7 @@ class Collect:
         yield {
             "id": f"{comparison.id}/{dimension}",
             "prompt": messages(comparison.prompt),
+            **tools_of(comparison.prompt.conversation),
             "chosen": answer(comparison.prompt, sides[0]),
             "rejected": answer(comparison.prompt, sides[1]),
             "probability": max(share, 1 - share),

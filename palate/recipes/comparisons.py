@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from palate.core import Conversation, DataError, Preference, Prompt
 from palate.text.pack import PackedBatch, Tree, microbatches, pack
-from palate.text.spans import preference_tree
+from palate.text.spans import answer_of, preference_tree
 from palate.text.template import Unusable
 
 
@@ -97,13 +97,15 @@ def judged_prompts(
 
 
 def _judged(conversation: Conversation, group: list[Preference], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Judged:
-    texts = list(dict.fromkeys(text for preference in group for text in (preference.chosen.text, preference.rejected.text)))
-    number = {text: k for k, text in enumerate(texts)}
-    tree = preference_tree(tokenizer, conversation, texts, max_tokens)
+    sides = [(answer_of(preference.chosen), answer_of(preference.rejected)) for preference in group]
+    answers = list(dict.fromkeys(side for both in sides for side in both))
+    number = {answer: k for k, answer in enumerate(answers)}
+    tree = preference_tree(tokenizer, conversation, answers, max_tokens)
     ids = [branch.ids for branch in tree.branches]
-    different = [p for p in group if ids[number[p.chosen.text]] != ids[number[p.rejected.text]]]
-    pairs = (Pair(number[p.chosen.text], number[p.rejected.text], p.probability, p.margin, p.weight, p.dimension) for p in different)
-    return Judged(tree, tuple(pairs), tuple(different))
+    numbered = ((p, number[chosen], number[rejected]) for p, (chosen, rejected) in zip(group, sides, strict=True))
+    different = [one for one in numbered if ids[one[1]] != ids[one[2]]]
+    pairs = (Pair(chosen, rejected, p.probability, p.margin, p.weight, p.dimension) for p, chosen, rejected in different)
+    return Judged(tree, tuple(pairs), tuple(p for p, _, _ in different))
 
 
 def pair_batches(

@@ -26,7 +26,7 @@ from palate.stores.formats import (
     stream_texts,
 )
 from palate.text.inspect import Example, Repeats, Statistics, Survey
-from palate.text.spans import demonstration_tree, preference_tree, prompt_ids
+from palate.text.spans import answer_of, demonstration_tree, preference_tree, prompt_ids
 from palate.text.template import Unusable
 
 Kind = Literal["demonstrations", "preferences", "thumbs", "prompts", "texts"]
@@ -197,12 +197,13 @@ def _example(row: Demonstration | Preference | Thumb | Prompt, tokenizer: PreTra
             tree = demonstration_tree(tokenizer, row, limit)
             first = min(row.learned)
             rest: Conversation = row.conversation[first:]
-            return Example(row.source, row.conversation[:first], tuple(turn.text for turn in rest), tree.trunk, tree.branches)
+            said = tuple(turn.text + turn.tool_fields for turn in rest)
+            return Example(row.source, row.conversation[:first], said, tree.trunk, tree.branches)
         case Thumb():
-            tree = preference_tree(tokenizer, row.prompt.conversation, (row.completion.text,), limit)
-            texts: tuple[str, ...] = (row.completion.text,)
+            tree = preference_tree(tokenizer, row.prompt.conversation, (answer_of(row.completion),), limit)
+            texts: tuple[str, ...] = (row.completion.text + row.completion.tool_fields,)
             return Example(row.prompt.source, row.prompt.conversation, texts, tree.trunk, tree.branches, desirable=row.desirable)
         case Preference():
-            texts = row.chosen.text, row.rejected.text
-            tree = preference_tree(tokenizer, row.prompt.conversation, texts, limit)
+            texts = row.chosen.text + row.chosen.tool_fields, row.rejected.text + row.rejected.tool_fields
+            tree = preference_tree(tokenizer, row.prompt.conversation, (answer_of(row.chosen), answer_of(row.rejected)), limit)
             return Example(row.prompt.source, row.prompt.conversation, texts, tree.trunk, tree.branches, probability=row.probability)

@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from palate.core import Completion, Prompt
+from palate.core import Completion, Message, Prompt
 from palate.recipes.places import file_at
-from palate.stores.formats import read_prompts
+from palate.stores.formats import read_prompts, turns_of
 
 
-def messages(prompt: Prompt) -> list[dict[str, str]] | str:
+def messages(prompt: Prompt) -> list[dict[str, Any]] | str:
     """A prompt as it stands in files: chat messages, or a string for plain text."""
     if all(message.role == "text" for message in prompt.conversation):
         return "".join(message.text for message in prompt.conversation)
-    return [{"role": message.role, "content": message.text} for message in prompt.conversation]
+    return turns_of(prompt.conversation)
 
 
-def answer(prompt: Prompt, completion: Completion) -> list[dict[str, str]] | str:
+def answer(prompt: Prompt, completion: Completion) -> list[dict[str, Any]] | str:
     """A completion as it stands in files: an assistant turn, or a string for plain text."""
     if all(message.role == "text" for message in prompt.conversation):
         return completion.text
-    return [{"role": "assistant", "content": completion.text}]
+    return turns_of((Message("assistant", completion.text, completion.tool_fields),))
 
 
 def sample_row(prompt: Prompt, completions: Sequence[Completion]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from palate.recipes.comparisons import source_of
 from palate.recipes.pairwise import summed
 from palate.stores.formats import ThumbShape, read_preferences, read_thumbs, shape_at
 from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
-from palate.text.spans import preference_tree
+from palate.text.spans import answer_of, preference_tree
 from palate.text.template import Unusable
 
 
@@ -101,9 +101,10 @@ def rated_prompts(thumbs: Sequence[Thumb], tokenizer: PreTrainedTokenizerBase, m
 
 
 def _rated(group: Sequence[Thumb], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Rated:
-    texts = list(dict.fromkeys(thumb.completion.text for thumb in group))
-    tree = preference_tree(tokenizer, group[0].prompt.conversation, texts, max_tokens)
-    branch = tuple(texts.index(thumb.completion.text) for thumb in group)
+    said = [answer_of(thumb.completion) for thumb in group]
+    answers = list(dict.fromkeys(said))
+    tree = preference_tree(tokenizer, group[0].prompt.conversation, answers, max_tokens)
+    branch = tuple(answers.index(answer) for answer in said)
     return Rated(
         tree, branch, tuple(thumb.desirable for thumb in group), tuple(thumb.weight for thumb in group), source_of(group[0].prompt)
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from palate.core import Conversation, Demonstration, Message, Prompt
+from palate.core import Completion, Conversation, Demonstration, Message, Prompt
 from palate.text.pack import Branch, Tree
 from palate.text.template import Ids, Unusable, end_ids, eos_id, is_plain_text, marker_ids, render
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
+    "Answer",
     "Truncate",
     "Unusable",
+    "answer_of",
     "completion_ids",
     "demonstration_tree",
     "document_trees",
@@ -29,6 +31,9 @@ __all__ = [
 ]
 
 Span = tuple[int, int]
+
+Answer = str | Message
+"""A completion: its text, or an assistant turn that calls tools."""
 
 Truncate = Literal["drop", "prompt", "completion"]
 """What to give up when a path through a tree is longer than allowed: the row, the prompt's left side, or the completions' ends."""
@@ -52,7 +57,12 @@ def completion_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversatio
     return split_ids(tokenizer, conversation, (completion_text,))[1][0]
 
 
-def split_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, completions: Sequence[str]) -> tuple[Ids, tuple[Ids, ...]]:
+def answer_of(completion: Completion) -> Answer:
+    """What of a completion goes through the template."""
+    return Message("assistant", completion.text, completion.tool_fields) if completion.tool_fields else completion.text
+
+
+def split_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, completions: Sequence[Answer]) -> tuple[Ids, tuple[Ids, ...]]:
     """(ids all share, ids of each completion): their sum is the tokenised whole, cut where the prompt's tokens end in all of them.
 
     The shared ids are `prompt_ids`, shorter where a completion changes the prompt's last tokens. At least one id is shared.
@@ -64,8 +74,9 @@ def split_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, co
     role: Literal["text", "assistant"] = "text" if is_plain_text(conversation) else "assistant"
     wholes = []
     cuts = []
-    for text in completions:
-        full = render(tokenizer, (*conversation, Message(role, text)), generation_prompt=False)
+    for said in completions:
+        turn = said if isinstance(said, Message) else Message(role, said)
+        full = render(tokenizer, (*conversation, turn), generation_prompt=False)
         start = _turn_start(tokenizer, prompt, full) if role == "assistant" else _shared(prompt, full)
         whole = (*full, eos_id(tokenizer)) if role == "text" else _closed(tokenizer, full, start)
         wholes.append(whole)
@@ -111,7 +122,7 @@ def demonstration_tree(
 def preference_tree(
     tokenizer: PreTrainedTokenizerBase,
     conversation: Conversation,
-    completions: Sequence[str],
+    completions: Sequence[Answer],
     max_tokens: int,
     *,
     truncate: Truncate = "drop",
@@ -204,6 +215,8 @@ def _turn_end(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, tu
     found = next((at for at in range(start, bound) if full[at] in ends), None)
     if found is not None:
         return found + 1
+    if (marked := _marked_end(tokenizer, full, start, bound)) is not None:
+        return marked
     # Some templates close a turn with the next role's marker (GLM), or with another token than at the very end (gpt-oss).
     return bound + 1 if bound < len(full) and full[bound] in marker_ids(tokenizer) else bound
 
@@ -211,8 +224,22 @@ def _turn_end(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, tu
 def _closed(tokenizer: PreTrainedTokenizerBase, full: Ids, start: int) -> Ids:
     """`full` up to and with the first end token at or after `start`; with EOS appended when the template closes with none."""
     ends = end_ids(tokenizer)
-    found = next((at for at in range(start, len(full)) if full[at] in ends), None)
-    return (*full, eos_id(tokenizer)) if found is None else full[: found + 1]
+    found = next((at + 1 for at in range(start, len(full)) if full[at] in ends), _marked_end(tokenizer, full, start, len(full)))
+    return (*full, eos_id(tokenizer)) if found is None else full[:found]
+
+
+def _marked_end(tokenizer: PreTrainedTokenizerBase, full: Ids, start: int, bound: int) -> int | None:
+    """Where the special token ends that closes [start, bound), white space behind it aside; None when it closes with a word.
+
+    A turn that calls tools may end with a marker of its own (gpt-oss: `<|call|>`, Llama 3.1: `<|eom_id|>`).
+    """
+    markers = marker_ids(tokenizer)
+    for at in range(bound - 1, start - 1, -1):
+        if full[at] in markers:
+            return at + 1
+        if str(tokenizer.decode([full[at]])).strip():
+            return None
+    return None
 
 
 def _shared(one: Ids, other: Ids) -> int:

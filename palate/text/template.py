@@ -5,13 +5,17 @@ Three kinds of conversation:
 - chat roles and a tokenizer with a chat template: the template decides about every token, BOS included;
 - chat roles and a tokenizer without one: `FALLBACK_TEMPLATE`, the transcripts of Anthropic's HH data, BOS as the tokenizer adds it;
 - the role `text` throughout: the texts joined as they stand, BOS as the tokenizer adds it.
+
+Tools and the calls of them (`tool_fields` of a message) are handed to the chat template, which writes them or is refused.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from jinja2.exceptions import TemplateError
 
@@ -75,14 +79,15 @@ def render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, ge
         generation_prompt: whether to open an assistant turn at the end (no effect on plain text).
 
     Raises:
-        Unusable: the template refuses the conversation.
+        Unusable: the template refuses the conversation, or would leave out its tools.
         ModelError: an assistant turn is to be opened and the template cannot.
     """
     if is_plain_text(conversation):
         return _opened(tokenizer, _encode(tokenizer, "".join(message.text for message in _unterminated(tokenizer, conversation))))
+    template = _template(tokenizer, has_tools="tools" in _tool_fields(conversation[0]))
     if generation_prompt:
-        _require_generation_prompt(tokenizer, _template(tokenizer))
-    ids = _apply(_template(tokenizer), tokenizer, _unterminated(tokenizer, conversation), generation_prompt=generation_prompt)
+        _require_generation_prompt(tokenizer, template)
+    ids = _apply(template, tokenizer, _unterminated(tokenizer, conversation), generation_prompt=generation_prompt)
     return _opened(tokenizer, ids) if tokenizer.chat_template is None else _single_bos(tokenizer, ids)
 
 
@@ -147,17 +152,32 @@ def _single_bos(tokenizer: PreTrainedTokenizerBase, ids: Ids) -> Ids:
     return ids
 
 
-def _template(tokenizer: PreTrainedTokenizerBase) -> str:
-    return FALLBACK_TEMPLATE if tokenizer.chat_template is None else tokenizer.get_chat_template()
+def _template(tokenizer: PreTrainedTokenizerBase, *, has_tools: bool = False) -> str:
+    """The tokenizer's template, or its one for tools where it keeps two."""
+    return FALLBACK_TEMPLATE if tokenizer.chat_template is None else tokenizer.get_chat_template(tools=[{}] if has_tools else None)
+
+
+def _tool_fields(message: Message) -> dict[str, Any]:
+    return cast("dict[str, Any]", json.loads(message.tool_fields)) if message.tool_fields else {}
 
 
 def _apply(template: str, tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, generation_prompt: bool) -> Ids:
-    turns = [{"role": message.role, "content": message.text} for message in conversation]
+    turns = [{"role": message.role, "content": message.text, **_tool_fields(message)} for message in conversation]
+    tools = turns[0].pop("tools", None)
+    # A template that does not name them leaves them out in silence, and the model would learn calls of what it was never shown.
+    for name, is_there in (("tools", tools), ("tool_calls", any("tool_calls" in turn for turn in turns))):
+        if is_there and name not in template:
+            raise Unusable(f"the chat template does not write `{name}`: take a tokenizer whose template does")
     try:
         ids = tokenizer.apply_chat_template(
-            turns, chat_template=template, add_generation_prompt=generation_prompt, return_dict=False, tokenizer_kwargs={"verbose": False}
+            turns,
+            tools=tools,
+            chat_template=template,
+            add_generation_prompt=generation_prompt,
+            return_dict=False,
+            tokenizer_kwargs={"verbose": False},
         )
-    except TemplateError as error:
+    except (TemplateError, TypeError) as error:  # TypeError: a template that joins texts meets something else, such as arguments
         raise Unusable(f"the chat template refuses the conversation: {error}") from error
     return tuple(cast("list[int]", ids))
 
@@ -197,7 +217,7 @@ def _unterminated(tokenizer: PreTrainedTokenizerBase, conversation: Conversation
     last = len(conversation) - 1
     ended = [message.role == "assistant" or (message.role == "text" and i == last) for i, message in enumerate(conversation)]
     return tuple(
-        Message(message.role, _without(message.text, ends)) if is_ended else message
+        replace(message, text=_without(message.text, ends)) if is_ended else message
         for message, is_ended in zip(conversation, ended, strict=True)
     )
 

@@ -234,6 +234,34 @@ def test_weights_that_are_no_numbers(fails) -> None:  # type: ignore[no-untyped-
     assert status("sft*")[1].startswith("TrainingError: step 0")
 
 
+def test_weights_of_another_architecture(fails) -> None:  # type: ignore[no-untyped-def]
+    path = Path("policy/model.safetensors")
+    save_file({f"transformer.{name}": value for name, value in load_file(path).items()}, path, metadata={"format": "pt"})
+    for words in ("sft --model policy --data world", "direct --model policy --preferences world", "sample --model policy --prompts world"):
+        fails(words, DATA, "policy holds another kind of model", "Give weights and config.json of the same model")
+
+
+def test_weights_packed_in_four_bits(fails) -> None:  # type: ignore[no-untyped-def]
+    path = Path("policy/config.json")
+    packed = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "quantization_config": packed}))
+    fails("sft --model policy --data world --adapters lora", DATA, "policy are packed in 4 bits", "give the model they were made from")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "quantization_config": {"quant_method": "awq", "bits": 4}}))
+    fails("sft --model policy --data world", DATA, "policy: weights cannot be read (ImportError: ")
+
+
+def test_an_adapter_of_another_base(fails) -> None:  # type: ignore[no-untyped-def]
+    lines("data.jsonl", [{"prompt": ASK, "completion": YES}])
+    lines("pairs.jsonl", [{"prompt": ASK, "chosen": YES, "rejected": NO}])
+    assert main(["sft", "--model", "policy", "--data", "data.jsonl", "--adapters", "lora", "--adapters.merge", "false"]) == 0
+    (run,) = Path("runs").glob("sft*")
+    path = Path("policy/model.safetensors")
+    save_file({name: value + 1 for name, value in load_file(path).items()}, path, metadata={"format": "pt"})
+    fails(
+        f"direct --model {run} --preferences pairs.jsonl", DATA, "was made for", "policy is another model", "give the model it was made for"
+    )
+
+
 YAML = """\
 name: small
 stages:

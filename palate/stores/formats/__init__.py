@@ -14,7 +14,7 @@ from palate.stores.formats.read import (
 from palate.stores.formats.stream import SHAPES
 from palate.stores.formats.table import DropCount, Dropped, Table, count_dropped, dropped_summary
 from palate.stores.formats.thumbs import ThumbShape
-from palate.stores.formats.write import demonstration_row, preference_row, prompt_row, thumb_row
+from palate.stores.formats.write import demonstration_row, preference_row, prompt_row, thumb_row, tools_of, turns_of
 
 __all__ = [
     "MEAN",
@@ -37,4 +37,6 @@ __all__ = [
     "stream_demonstrations",
     "stream_texts",
     "thumb_row",
+    "tools_of",
+    "turns_of",
 ]

@@ -8,6 +8,7 @@ from typing import cast
 
 from palate.core import Conversation, Message, Role
 from palate.stores.formats.content import Columns, Unfit
+from palate.stores.formats.tools import tool_fields
 
 ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -85,17 +86,18 @@ def _message(entry: object, where: str) -> Message:
     fields = cast("dict[object, object]", entry)
     role = fields.get("role", fields.get("from"))
     content = fields.get("content", fields.get("value"))
-    if fields.get("tool_calls"):
-        raise Unfit(f"a turn that calls tools: {where}")  # a turn is text here; to leave the calls out would change what is learned
     if not isinstance(role, str) or role.lower() not in ROLES:
         raise Unfit(f"unknown role: {where} has {role!r}, read are {', '.join(ROLES)}")
     content = "".join(_part(part, where) for part in content) if isinstance(content, list | tuple) else content
+    known = ROLES[role.lower()]
+    about_tools = tool_fields(fields, known, where)
+    if content is None and known == "assistant" and about_tools:
+        content = ""
     if not isinstance(content, str):
         raise Unfit(f"a message without text: {where} has {_kind(content)}")
-    known = ROLES[role.lower()]
-    if known != "system" and not content.strip():
+    if known != "system" and not content.strip() and not (known == "assistant" and about_tools):
         raise Unfit("empty completion" if known == "assistant" else f"empty turn: {where} ({role})")
-    return Message(known, text(content, "content"))
+    return Message(known, text(content, "content"), about_tools)
 
 
 def _part(part: object, where: str) -> str:

@@ -37,11 +37,12 @@ class Dialogue:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A prompt with a better and a worse completion."""
+    """A prompt with a better and a worse completion; `calls` are the `tool_fields` of both."""
 
     prompt: Conversation
     chosen: str
     rejected: str
+    calls: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Verdict:
     prompt: Conversation
     completion: str
     desirable: bool
+    calls: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,10 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """Rated completions, of one prompt or (a tree of messages) of several."""
+    """Rated completions, of one prompt or (a tree of messages) of several; `alone` are those with nothing to be compared with."""
 
     groups: tuple[Answers, ...]
+    alone: tuple[Answers, ...] = ()
 
 
 MEAN = "mean"

@@ -56,13 +56,14 @@ def margin_of(row: Columns) -> float:
     return chosen - rejected
 
 
-def checked_pair(prompt: Conversation, chosen: str, rejected: str) -> Pair:
-    """The pair. Raises Unfit when a side is empty or both say the same (white space around them aside)."""
-    if not chosen.strip() or not rejected.strip():
+def checked_pair(prompt: Conversation, chosen: str, rejected: str, calls: tuple[str, str] = ("", "")) -> Pair:
+    """The pair. Raises Unfit when a side is empty or both say and call the same (white space around them aside)."""
+    sides = (chosen.strip(), calls[0]), (rejected.strip(), calls[1])
+    if not all(any(side) for side in sides):
         raise Unfit("empty completion")
-    if chosen.strip() == rejected.strip():
+    if sides[0] == sides[1]:
         raise Unfit("the two sides are equal")
-    return Pair(prompt, chosen, rejected)
+    return Pair(prompt, chosen, rejected, calls)
 
 
 def pair_of_wholes(chosen: Conversation, rejected: Conversation) -> Pair:
@@ -75,17 +76,21 @@ def pair_of_wholes(chosen: Conversation, rejected: Conversation) -> Pair:
         raise Unfit("the sides differ in more than the last assistant turn")
     if not shared:
         raise Unfit("the sides share no prompt")
-    if any(not turn.text.strip() for turn in chosen[:shared] if turn.role != "system"):
+    if any(not turn.text.strip() and not turn.tool_fields for turn in chosen[:shared] if turn.role != "system"):
         raise Unfit("empty turn: before the last one")
-    return checked_pair(chosen[:shared], sides[0][0].text, sides[1][0].text)
+    return _pair_of_turns(chosen[:shared], sides[0][0], sides[1][0])
 
 
-def one_answer(prompt: Conversation, side: Conversation) -> str:
-    """The text of the one assistant turn that `side` adds to `prompt` (which it may repeat). Raises Unfit otherwise."""
+def _pair_of_turns(prompt: Conversation, chosen: Message, rejected: Message) -> Pair:
+    return checked_pair(prompt, chosen.text, rejected.text, (chosen.tool_fields, rejected.tool_fields))
+
+
+def one_answer(prompt: Conversation, side: Conversation) -> Message:
+    """The one assistant turn that `side` adds to `prompt` (which it may repeat). Raises Unfit otherwise."""
     added = side[len(prompt) :] if side[: len(prompt)] == prompt else side
     if len(added) != 1 or added[0].role != "assistant":
         raise Unfit("a side is not one assistant turn: several turns, or another role")
-    return added[0].text
+    return added[0]
 
 
 def _of_strings(row: Columns, chosen: str, rejected: str) -> Pair:
@@ -118,4 +123,4 @@ def _of_messages(row: Columns, chosen: Conversation, rejected: Conversation) -> 
         prompt: Conversation = (Message("user", filled(row["prompt"], "prompt")),)
     else:
         prompt = prompt_of(row["prompt"])
-    return checked_pair(prompt, one_answer(prompt, chosen), one_answer(prompt, rejected))
+    return _pair_of_turns(prompt, one_answer(prompt, chosen), one_answer(prompt, rejected))

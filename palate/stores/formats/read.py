@@ -14,6 +14,7 @@ from palate.stores.formats.pairs import margin_of
 from palate.stores.formats.ratings import Ratings
 from palate.stores.formats.stream import SHAPES, stream
 from palate.stores.formats.table import Dropped, Table, table_of
+from palate.stores.formats.tools import with_tools
 
 
 def read_texts(path: str | Path, *, limit: int | None = None) -> Table[Demonstration]:
@@ -55,7 +56,7 @@ def read_prompts(path: str | Path, *, limit: int | None = None) -> Table[Prompt]
     ids = _Ids()
 
     def make(found: Found, row: Columns, shape: Shape) -> Iterator[Prompt]:
-        yield _prompt(found, row, shape, _prompt_in(shape.parse(row)), ids)
+        yield _prompt(found, row, shape, _prompt_in(_content(row, shape)), ids)
 
     return table_of(stream(path, limit, make, "Prompts are rows with `prompt` or `messages`."))
 
@@ -76,8 +77,10 @@ def read_preferences(path: str | Path, *, limit: int | None = None, axis: str = 
     ids, ratings = _Ids(), Ratings(axis)
 
     def make(found: Found, row: Columns, shape: Shape) -> Iterator[Preference | Dropped]:
-        content = shape.parse(row)
+        content = _content(row, shape)
         if isinstance(content, Rated):
+            if not content.groups:
+                raise Unfit("no ranked replies")
             dimension = "overall" if axis == MEAN else axis
             for group in content.groups:
                 for rated in ratings.pairs(group, found.source):
@@ -106,12 +109,13 @@ def read_thumbs(path: str | Path, *, limit: int | None = None) -> Table[Thumb]:
     ids = _Ids()
 
     def make(found: Found, row: Columns, shape: Shape) -> Iterator[Thumb]:
-        content = shape.parse(row)
+        content = _content(row, shape)
         if not isinstance(content, Verdict):
             raise Unfit(f"no `label` of true or false: it is a {shape.name} row")
         prompt = _prompt(found, row, shape, content.prompt, ids)
         weight = number(row, "weight", 1.0, least=0.0)
-        yield Thumb(prompt=prompt, completion=Completion(content.completion), desirable=content.desirable, weight=weight, id=prompt.id)
+        said = Completion(content.completion, tool_fields=content.calls)
+        yield Thumb(prompt=prompt, completion=said, desirable=content.desirable, weight=weight, id=prompt.id)
 
     return table_of(stream(path, limit, make, "Thumbs need `prompt`, `completion` and `label`."))
 
@@ -149,30 +153,34 @@ def _document(found: Found, row: Columns, shape: Shape) -> Iterator[Demonstratio
 
 
 def _demonstration(found: Found, row: Columns, shape: Shape) -> Iterator[Demonstration]:
-    match shape.parse(row):
+    match _content(row, shape):
         case Document(text):
             yield Demonstration((Message("text", text),), (0,), found.source)
         case Dialogue(conversation, learned, _):
             if not learned:
                 raise Unfit("no assistant turn to learn from")
             yield Demonstration(conversation, learned, found.source)
-        case Pair(prompt, chosen, _):
-            yield _answered(prompt, chosen, found)
-        case Verdict(prompt, completion, desirable):
+        case Pair(prompt, chosen, _, (calls, _)):
+            yield _answered(prompt, chosen, found, calls)
+        case Verdict(prompt, completion, desirable, calls):
             if not desirable:
                 raise Unfit("an undesirable completion is not imitated")
-            yield _answered(prompt, completion, found)
-        case Rated(groups):
-            for group in groups:
+            yield _answered(prompt, completion, found, calls)
+        case Rated(groups, alone):
+            for group in groups + alone:
                 best = max(group.answers, key=lambda answer: answer.ratings.get(MEAN, -math.inf))
                 yield _answered(group.prompt, best.text, found)
         case Question():
             raise Unfit("no completion")
 
 
-def _answered(prompt: Conversation, completion: str, found: Found) -> Demonstration:
+def _content(row: Columns, shape: Shape) -> Content:
+    return with_tools(shape.parse(row), row)
+
+
+def _answered(prompt: Conversation, completion: str, found: Found, calls: str = "") -> Demonstration:
     role: Role = "text" if prompt[0].role == "text" else "assistant"
-    return Demonstration((*prompt, Message(role, completion)), (len(prompt),), found.source)
+    return Demonstration((*prompt, Message(role, completion, calls)), (len(prompt),), found.source)
 
 
 def _prompt_in(content: Content) -> Conversation:
@@ -182,9 +190,9 @@ def _prompt_in(content: Content) -> Conversation:
             raise Unfit("no prompt: it is a text row")
         case Dialogue(conversation, _, turns):
             return conversation[:turns]
-        case Rated(groups):
-            return groups[0].prompt
-        case Pair(prompt, _, _) | Question(prompt) | Verdict(prompt, _, _):
+        case Rated(groups, alone):
+            return min((group.prompt for group in groups + alone), key=len)
+        case Pair(prompt) | Question(prompt) | Verdict(prompt):
             return prompt
 
 
@@ -205,8 +213,8 @@ def _preference(found: Found, row: Columns, shape: Shape, content: Content, ids:
         raise Unfit("`judgments` is not a list of strings")
     return Preference(
         _prompt(found, row, shape, content.prompt, ids),
-        Completion(content.chosen),
-        Completion(content.rejected),
+        Completion(content.chosen, tool_fields=content.calls[0]),
+        Completion(content.rejected, tool_fields=content.calls[1]),
         probability=probability,
         margin=margin,
         weight=weight,

@@ -14,7 +14,7 @@ from palate.stores.formats.content import Columns, Shape, Unfit
 from palate.stores.formats.documents import DocumentShape
 from palate.stores.formats.helpsteer import RatingShape
 from palate.stores.formats.hh import TranscriptShape
-from palate.stores.formats.oasst import TreeShape
+from palate.stores.formats.oasst import TreeShape, grown
 from palate.stores.formats.pairs import PairShape
 from palate.stores.formats.prompts import PromptShape
 from palate.stores.formats.table import Dropped, count_dropped
@@ -90,7 +90,7 @@ def _shape(found: Found, row: Columns, shapes: tuple[Shape, ...]) -> Shape | Non
 
 
 def _rows(path: str | Path) -> Iterator[tuple[Found, Columns]]:
-    for found in read_container(path):
+    for found in grown(read_container(path)):
         yield found, {name: value for name, value in found.row.items() if value is not None}
 
 

@@ -34,4 +34,5 @@ class ThumbShape:
             return Verdict(prompt, said.strip() if is_transcript else said, row["label"] is True)
         if prompt[0].role == "text":
             prompt = (Message("user", prompt[0].text),)
-        return Verdict(prompt, one_answer(prompt, conversation(answer, "completion")), row["label"] is True)
+        turn = one_answer(prompt, conversation(answer, "completion"))
+        return Verdict(prompt, turn.text, row["label"] is True, turn.tool_fields)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from typing import Any
 
-from palate.core import Conversation, DataError, Demonstration, Message, Preference, Prompt, Thumb
+from palate.core import Completion, Conversation, DataError, Demonstration, Message, Preference, Prompt, Thumb
 from palate.stores.formats.chats import answering_turns
 
 Row = dict[str, object]
@@ -20,7 +22,7 @@ def demonstration_row(demonstration: Demonstration) -> Row:
     answers = answering_turns(turns)
     if turns[0].role != "text" and set(learned) <= set(answers) and learned:
         every = {} if tuple(sorted(learned)) == answers else {"learned": sorted(learned)}
-        return {"messages": _messages(turns), **every}
+        return {"messages": turns_of(turns), **every, **tools_of(turns)}
     if turns[0].role != "text" or learned != (len(turns) - 1,):
         raise DataError(
             f"a demonstration that no shape can hold: roles {[turn.role for turn in turns]}, learned {learned}. Learn answers only."
@@ -32,44 +34,46 @@ def demonstration_row(demonstration: Demonstration) -> Row:
 
 def prompt_row(prompt: Prompt) -> Row:
     """`id`, `prompt`, and the fields as columns; the source is not kept."""
-    return {"id": prompt.id, "prompt": _prompt(prompt.conversation), **_fields(prompt.fields)}
+    return {"id": prompt.id, "prompt": _prompt(prompt.conversation), **tools_of(prompt.conversation), **_fields(prompt.fields)}
 
 
 def preference_row(preference: Preference) -> Row:
     """`id`, `prompt`, `chosen`, `rejected`, what else the preference says, and the prompt's fields as columns.
 
-    Of the completions only the texts are kept.
+    Of the completions only texts and calls are kept.
     """
     is_plain = preference.prompt.conversation[0].role == "text"
 
-    def side(text: str) -> object:
-        return text if is_plain else _messages((Message("assistant", text),))
+    def side(said: Completion) -> object:
+        return said.text if is_plain else turns_of((Message("assistant", said.text, said.tool_fields),))
 
     judgments: Row = {"judgments": list(preference.judgments)} if preference.judgments else {}
     return {
         "id": preference.prompt.id,
         "prompt": _prompt(preference.prompt.conversation),
-        "chosen": side(preference.chosen.text),
-        "rejected": side(preference.rejected.text),
+        "chosen": side(preference.chosen),
+        "rejected": side(preference.rejected),
         "probability": preference.probability,
         "margin": preference.margin,
         "weight": preference.weight,
         "dimension": preference.dimension,
         **judgments,
+        **tools_of(preference.prompt.conversation),
         **_fields(preference.prompt.fields),
     }
 
 
 def thumb_row(thumb: Thumb) -> Row:
-    """`id`, `prompt`, `completion`, `label`, `weight`, and the prompt's fields as columns. Of the completion only the text is kept."""
+    """`id`, `prompt`, `completion`, `label`, `weight`, and the prompt's fields as columns; of the completion text and calls."""
     is_plain = thumb.prompt.conversation[0].role == "text"
-    text = thumb.completion.text
+    said = thumb.completion
     return {
         "id": thumb.id,
         "prompt": _prompt(thumb.prompt.conversation),
-        "completion": text if is_plain else _messages((Message("assistant", text),)),
+        "completion": said.text if is_plain else turns_of((Message("assistant", said.text, said.tool_fields),)),
         "label": thumb.desirable,
         "weight": thumb.weight,
+        **tools_of(thumb.prompt.conversation),
         **_fields(thumb.prompt.fields),
     }
 
@@ -86,12 +90,23 @@ def _fields(fields: Mapping[str, object]) -> Row:
 
 
 def _prompt(conversation: Conversation) -> object:
-    return _joined(conversation) if conversation[0].role == "text" else _messages(conversation)
+    return _joined(conversation) if conversation[0].role == "text" else turns_of(conversation)
 
 
 def _joined(conversation: Conversation) -> str:
     return "".join(turn.text for turn in conversation)
 
 
-def _messages(conversation: Conversation) -> list[dict[str, str]]:
-    return [{"role": turn.role, "content": turn.text} for turn in conversation]
+def turns_of(conversation: Conversation) -> list[dict[str, Any]]:
+    """Turns as {role, content}, with calls and whose results they are; the conversation's tools are a column of their own."""
+    return [{"role": turn.role, "content": turn.text, **_fields_of(turn, tools=False)} for turn in conversation]
+
+
+def tools_of(conversation: Conversation) -> Row:
+    """The column `tools`, where the conversation has any."""
+    return _fields_of(conversation[0], tools=True)
+
+
+def _fields_of(turn: Message, *, tools: bool) -> Row:
+    said: Row = json.loads(turn.tool_fields) if turn.tool_fields else {}
+    return {name: value for name, value in said.items() if (name == "tools") == tools}

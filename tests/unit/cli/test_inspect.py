@@ -55,6 +55,21 @@ def test_in_a_terminal_the_parts_have_colours() -> None:
     assert f"{green} has rice" in page.getvalue()
 
 
+def test_tools_are_prompt_calls_are_learned_and_results_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
+    chat = word_tokenizer()
+    chat.chat_template = (
+        "{% for t in tools or [] %}{{ t.name }}{% endfor %}{% for m in messages %}{{ m.content }}"
+        "{% for c in m.tool_calls or [] %}{{ ' ' + c.name }}{% endfor %}{{ eos_token }}{% endfor %}"
+    )
+    chat.save_pretrained("tools")
+    call = {"role": "assistant", "content": "", "tool_calls": [{"name": "salt", "arguments": {}}]}
+    turns = [{"role": "user", "content": " the"}, call, {"role": "tool", "content": " rice"}, {"role": "assistant", "content": " no"}]
+    write_rows(Path("a.jsonl"), [{"messages": turns, "tools": [{"name": "cook"}]}])
+    out = told(capsys, "a.jsonl --model tools")
+    assert "cook the<eos>" in out
+    assert "« salt<eos>»⟦ rice<eos>⟧« no<eos>»" in out
+
+
 def test_turns_between_learned_ones_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
     turns = [{"role": role, "content": text} for role, text in zip(["user", "assistant"] * 2, ("the", "rice", "no", "salt"), strict=True)]
     write_rows(Path("a.jsonl"), [{"messages": turns}])

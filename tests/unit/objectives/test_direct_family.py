@@ -35,7 +35,7 @@ from palate.objectives import (
     ThumbLogps,
     wpo_importance,
 )
-from palate.objectives.direct import PairPart
+from palate.objectives.direct import AlphaDivergence, ForwardKL, JensenShannon, PairPart, ReverseKL
 from tests.support.logps import pair_logps
 
 
@@ -184,6 +184,44 @@ def test_losses_are_those_of_the_plain_formula(objective):
 
     assert objective.losses(pairs).tolist() == pytest.approx(expected, rel=1e-9)
     assert objective(pairs).mean().item() == pytest.approx(sum(expected) / 2, rel=1e-9)
+
+
+def _slope(x):
+    """f'(u) - f'(1) of four divergences at u = e^x."""
+    return {
+        ReverseKL(): x,
+        ForwardKL(): 1 - math.exp(-x),
+        JensenShannon(): math.log(2 * math.exp(x) / (1 + math.exp(x))),
+        AlphaDivergence(alpha=0.3): (1 - math.exp(x) ** -0.3) / 0.3,
+    }
+
+
+SMOOTH = {
+    **{objective: plain for objective, plain in PLAIN.items() if not isinstance(objective, AOT | CPO | ChosenNLL | Mixture)},
+    **{
+        DPO(beta=B, divergence=divergence): lambda x, y, k, d=divergence: nls(B * (_slope(x)[d] - _slope(y)[d]))
+        for divergence in (ReverseKL(), ForwardKL(), JensenShannon(), AlphaDivergence(alpha=0.3))
+    },
+    RobustDPO(beta=B, flip_probability=0.2): lambda x, y, k: (0.8 * nls(B * (x - y)) - 0.2 * nls(B * (y - x))) / 0.6,
+    # The head's log-ratio is 0.6 of the whole one (see _pairs), so head and weighted tail are 0.6 + 0.4 alpha of it.
+    LengthDesensitisedDPO(beta=B, alpha=0.25): lambda x, y, k: nls(B * 0.7 * (x - y)),
+    IPO(tau=B): lambda x, y, k: (x - y - 1 / (2 * B)) ** 2,
+    IPO(tau=B, reduction="average"): lambda x, y, k: (x / LENGTHS[0][k] - y / LENGTHS[1][k] - 1 / (2 * B)) ** 2,
+}
+"""Losses that are functions of a pair's own two log-ratios."""
+
+
+@pytest.mark.parametrize("objective", SMOOTH, ids=lambda objective: objective.kind)
+def test_gradients_are_those_of_the_plain_formula(objective):
+    pairs, plain, step = _with_baselines(objective, _pairs(grad=True)), SMOOTH[objective], 1e-5
+    sums = objective(pairs)
+    sums.loss.backward()
+    for side, place in ((pairs.chosen, 0), (pairs.rejected, 1)):
+        moved = [[(X[k], Y[k])[j] + (step * sign if j == place else 0) for j in (0, 1)] for k in range(2) for sign in (1, -1)]
+        values = [plain(*at, k // 2) for k, at in enumerate(moved)]
+        slopes = [(values[0] - values[1]) / (2 * step), (values[2] - values[3]) / (2 * step)]
+        assert side.logp.grad.tolist() == pytest.approx(slopes, rel=1e-6, abs=1e-9)
+    assert sums.mean().item() == pytest.approx(sum(plain(X[k], Y[k], k) for k in range(2)) / 2, rel=1e-9)
 
 
 EVERY = [

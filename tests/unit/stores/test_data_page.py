@@ -14,7 +14,7 @@ from palate.stores.jsonl import parse_object
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 SECTIONS = re.findall(r"### ([^\n]+)\n(.*?)(?=\n##)", PAGE, re.DOTALL)
-TOGETHER = ("Ratings (HelpSteer)", "Thumbs")
+TOGETHER = ("Ratings (HelpSteer)", "Thumbs", "Messages one by one (OASST)")
 """Sections whose example rows say something only together."""
 EXAMPLES = [
     (title, rows)
@@ -30,6 +30,7 @@ READERS = {
     "Ratings (HelpSteer)": RATED,
     "Feedback (UltraFeedback)": RATED,
     "Message trees (OASST)": RATED,
+    "Messages one by one (OASST)": RATED,
     "Prompt and completion": ("read_demonstrations", "read_prompts"),
     "Messages": ("read_demonstrations", "read_prompts"),
     "Prompts": ("read_prompts",),
@@ -52,7 +53,7 @@ def test_every_example_is_read_by_the_readers_named_and_by_no_other(tmp_path: Pa
 
 def test_every_shape_has_an_example() -> None:
     assert {title for title, _ in EXAMPLES} == set(READERS)
-    assert len(READERS) == len(formats.SHAPES)
+    assert len(READERS) == len(formats.SHAPES) + 1  # messages one by one become trees before a shape is looked for
 
 
 def test_every_reason_to_drop_a_row_is_on_the_page() -> None:

@@ -143,6 +143,50 @@ def test_a_tree_gives_pairs_wherever_replies_are_ranked(file: Path) -> None:
     assert [prompt.conversation for prompt in read_prompts(file).rows] == [USER]
 
 
+def flat(name: str, parent: str | None, text: str, **more: object) -> Row:
+    role = "prompter" if text.endswith("?") else "assistant"
+    return {"message_id": name, "parent_id": parent, "message_tree_id": "1", "text": text, "role": role, "lang": "en", **more}
+
+
+FLAT = [
+    flat("1", None, "soup?", rank=None),
+    flat("2", "1", "mud", rank=1),
+    flat("3", "1", "leeks", rank=0, review_result=True, deleted=False),
+    flat("4", "1", "spam", rank=2, review_result=False),
+    flat("5", "4", "more spam?"),
+    flat("6", "5", "yes"),
+    flat("7", "3", "and now?"),
+    flat("8", "7", "salt", rank=None),
+    flat("9", "3", "why?"),
+    flat("a", "9", "gone", rank=0, deleted=True),
+    flat("b", "9", "taste", rank=1),
+]
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_messages_one_by_one_make_the_trees_they_were_in_any_order(file: Path, step: int) -> None:
+    table = read_preferences(write(file, *FLAT[::step]))
+    assert told(table.rows) == [("leeks", "mud", 0.0)]
+    assert table.rows[0].prompt.conversation == USER
+    assert table.rows[0].prompt.fields == {"lang": "en"}
+    assert table.rows[0].prompt.source == f"{file}:{1 if step == 1 else len(FLAT)}"
+    answers = [row.conversation[-1].text for row in read_demonstrations(file).rows]
+    assert (answers if step == 1 else sorted(answers)) == (["leeks", "salt", "taste"])
+    threads = {row.conversation[-1].text: len(row.conversation) for row in read_demonstrations(file).rows}
+    assert threads == {"leeks": 2, "salt": 4, "taste": 4}
+
+
+def test_messages_without_their_thread_are_told(file: Path) -> None:
+    rows = [*FLAT, flat("1", None, "soup?"), flat("x", "nowhere", "hm"), flat("y", "x", "well?"), flat("z", None, "gone?", deleted=True)]
+    table = read_preferences(write(file, *rows))
+    assert [(row.source.rpartition(":")[2], row.kind) for row in table.dropped] == [
+        ("12", "a message that stands in the file twice"),
+        ("15", "the first message is deleted or was rejected"),
+        ("13", "a message whose thread does not begin in the file"),
+        ("14", "a message whose thread does not begin in the file"),
+    ]
+
+
 PLAIN, CHAT = {"prompt": "2+2=", "completion": " 4"}, {"prompt": [{"role": "user", "content": "soup?"}]}
 YES = [{"role": "assistant", "content": "leeks"}]
 
@@ -214,10 +258,10 @@ def test_turns_of_system_and_tools_are_kept_and_calls_are_not_lost_in_silence(fi
         {"role": "tool", "content": "leeks: 2"},
         {"role": "assistant", "content": "leeks"},
     ]
-    calling = [*turns[:2], {**turns[2], "tool_calls": [{"function": {"name": "look"}}]}, *turns[3:]]
-    table = read_demonstrations(write(file, {"messages": turns}, {"messages": calling}))
+    old = [*turns[:2], {**turns[2], "function_call": {"name": "look", "arguments": "{}"}}, *turns[3:]]
+    table = read_demonstrations(write(file, {"messages": turns}, {"messages": old}))
     assert [[turn.role for turn in row.conversation] for row in table.rows] == [["system", "user", "assistant", "tool", "assistant"]]
-    assert dropped_summary(table) == "1 x a turn that calls tools (a.jsonl:2)"
+    assert dropped_summary(table) == "1 x `function_call` is not read (a.jsonl:2)"
 
 
 def test_a_stream_gives_rows_and_dropped_ones_in_the_order_of_the_file(file: Path) -> None:
