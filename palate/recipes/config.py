@@ -34,6 +34,9 @@ __all__ = ["Amount", "Count", "Input", "InputMark", "ModelInput", "Share", "Stag
 
 T = TypeVar("T")
 
+PRESET = "preset"
+"""Word that stands beside the fields of a class with presets and names one of them; what is read holds its values, not its name."""
+
 
 class Stage(Protocol):
     """A stage: a frozen dataclass whose fields are its configuration."""
@@ -88,12 +91,12 @@ class _Reader:
     def preset(self, cls: type, raw: Mapping[str, object], way: Way) -> Mapping[str, object]:
         """`raw` with what the preset it names says of everything else."""
         presets: Mapping[str, Mapping[str, object]] = getattr(cls, "PRESETS", {})
-        name = raw.get("preset")
-        if not presets or name is None:
+        if not presets or PRESET not in raw:
             return raw
-        if name not in presets:
-            raise self.fail((*way, "preset"), f"there is no preset {name!r}. {nearest(str(name), presets)}")
-        return _over(presets[str(name)], raw)
+        given = {name: value for name, value in raw.items() if name != PRESET}
+        if raw[PRESET] not in presets:
+            raise self.fail((*way, PRESET), f"there is no preset {raw[PRESET]!r}. {nearest(str(raw[PRESET]), presets)}")
+        return _over(presets[str(raw[PRESET])], given)
 
     def build(self, cls: type[T], raw: Mapping[str, object], start: T | None, way: Way) -> T:
         """`cls` with the fields in `raw`; the others are those of `start`, or their defaults."""

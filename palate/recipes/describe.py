@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, cast
 
-from palate.recipes.config import dump_config
+from palate.recipes.config import PRESET, dump_config
 from palate.recipes.shapes import default_of, hints_of, kind_of, shape_of, type_text
 from palate.recipes.stages import Stages
 
@@ -74,6 +74,8 @@ def options_of(cls: type, prefix: str = "", of: str = "", start: Any = None) -> 
         start: an instance whose values are the defaults.
     """
     docs = attributes_of(cls)
+    if presets := getattr(cls, "PRESETS", None):
+        yield Option(f"{prefix}{PRESET}", of, f"one of {', '.join(presets)}", "none", "published settings that stand for what is not set")
     for item in fields(cast("Any", cls)):
         if not item.init or item.name == "kind":
             continue

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy
+from palate.models.load import DType
 from palate.models.scalar import ScalarModel
 from palate.objectives.kl import KLPenalty
 from palate.objectives.reduce import Sums
@@ -105,6 +106,7 @@ class Seat:
         backbone: a model that a value model may start from, and where it was loaded from; None without one of the policy's tokenizer.
         kl: where the price of KL is paid.
         temperature: that of sampling.
+        dtype: what the policy computes in.
         tokens_per_microbatch: tokens a forward pass holds at most.
         adapters: how models learn; None trains them whole.
     """
@@ -114,5 +116,6 @@ class Seat:
     backbone: tuple[ScalarModel | CausalPolicy, str]
     kl: KLPenalty
     temperature: float
+    dtype: DType
     tokens_per_microbatch: int
     adapters: LoRA | None

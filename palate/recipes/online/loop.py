@@ -10,24 +10,25 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from palate.core import TrainingError, derive_seed
-from palate.engines.local import LocalSampler
-from palate.models.load import load_policy
+from palate.core import Prompt, TrainingError, derive_seed
+from palate.models.load import DTYPES, load_policy
 from palate.objectives.kl import BudgetKL, KLState
 from palate.objectives.reduce import Sums
+from palate.recipes.online.drawer import Drawer
 from palate.recipes.online.lesson import Lesson, Seat, Student
 from palate.recipes.online.pretraining import Texts
-from palate.recipes.online.rollouts import Rollouts, Scored, gather
+from palate.recipes.online.rollouts import Rollouts, Scored
 from palate.recipes.places import fitting, model_at, prompts_at
 from palate.recipes.trainable import trainable
 from palate.rewards.batch import completions_of
 from palate.rewards.composition import Composition, RewardPart
 from palate.rewards.functions import load_function
+from palate.rewards.learned import LearnedReward
 from palate.rewards.scores import Scores
 from palate.stores.runs import Run
 from palate.text.pack import pack
-from palate.text.spans import prompt_ids
 from palate.training.guards import repetition
+from palate.training.keep import BestReward, HeldOut, Measured, Search
 from palate.training.learner import Learner
 
 if TYPE_CHECKING:
@@ -43,23 +44,28 @@ class Loop:
         self.policy = trainable(run, load_policy(base), base, config.adapters)
         self.reference = self.policy.reference()
         self.rewards = Composition.load(parts, self.policy.tokenizer, locate=model_at, max_failed=config.trust.max_failed)
-        self.student: Student[Any] = config.method.student(
-            Seat(
-                run,
-                self.policy,
-                self._backbone(base),
-                config.kl,
-                config.sampling.temperature,
-                config.tokens_per_microbatch,
-                config.adapters,
-            )
+        seat = Seat(
+            run=run,
+            policy=self.policy,
+            backbone=self._backbone(base),
+            kl=config.kl,
+            temperature=config.sampling.temperature,
+            dtype=config.dtype,
+            tokens_per_microbatch=config.tokens_per_microbatch,
+            adapters=config.adapters,
         )
-        self.sampler = LocalSampler(self.policy)
-        self.prompts = fitting(run, prompts_at(run, config.prompts, config.limit), self.policy, config.sampling.max_tokens)
-        self.trunks = [prompt_ids(self.policy.tokenizer, prompt) for prompt in self.prompts]
+        self.student: Student[Any] = config.method.student(seat)
+        self.prompts = self._prompts(config.prompts, config.limit)
         steps = config.steps * config.passes * min(config.minibatches, config.prompts_per_step)
-        self.learner = Learner({"policy": self.policy.module, **self.student.modules}, config.optimizer, steps)
+        modules = {"policy": self.policy.module, **self.student.modules}
+        self.learner = Learner(modules, config.optimizer, steps, dtype=DTYPES[config.dtype])
+        self.reference.module.to(DTYPES[config.dtype])
+        self.drawer = Drawer(self.policy, config.samples_per_prompt, config.sampling, run.seed, is_ahead=bool(config.sampler.ahead))
         self.texts = None if config.pretraining is None else Texts(config.pretraining, run, self.policy, config.tokens_per_microbatch)
+        self.held_out = None if config.held_out.reward is None else LearnedReward.load(model_at(config.held_out.reward))
+        self.examined = [] if config.held_out.prompts is None else self._prompts(config.held_out.prompts, config.held_out.limit)
+        held = HeldOut(config.keep, self.examine) if isinstance(config.keep, BestReward) else None
+        self.search = Search(held, self.learner, run.state / "best", 1, config.steps)
         self.gold = None if config.gold is None else load_function(config.gold)
         self.kl = config.kl.control.start()
         self.step = 0
@@ -74,13 +80,22 @@ class Loop:
             self.step, self.drawn = int(str(numbers["step"])), int(str(numbers["drawn"]))
             self.kl = KLState(**cast("dict[str, Any]", numbers["kl"]))
             self.rewards.restore(cast("dict[str, float]", numbers["rewards"]))
+            self.drawer.restore(numbers["ahead"])
+            self.search.restore(numbers)
             self.last = cast("dict[str, float]", numbers["last"])
         self.run.rewind(self.step)
 
     def save(self) -> None:
         """Writes a checkpoint."""
-        place = {"step": self.step, "drawn": self.drawn, "kl": vars(self.kl), "rewards": self.rewards.state(), "last": self.last}
-        self.learner.save(self.run.state / "learner", place)
+        place = {"step": self.step, "drawn": self.drawn, "kl": vars(self.kl), "last": self.last}
+        parts = {"rewards": self.rewards.state(), "ahead": self.drawer.state(), "search": self.search.state}
+        self.learner.save(self.run.state / "learner", {**place, **parts})
+
+    def finish(self) -> dict[str, float]:
+        """Puts the best weights back, where they were looked for, and lets go of what runs beside; figures for the summary."""
+        self.rewards.close()
+        self.drawer.close()
+        return self.search.finish()
 
     def turn(self) -> dict[str, float]:
         """One round; returns its metrics."""
@@ -88,17 +103,18 @@ class Loop:
         kl = self.kl
         self.kl = self.config.kl.control.after(kl, float(scored.kl.mean()), len(scored.rewards))
         learned = {} if self._is_spent() else self.learn(self.credit(scored, kl.coef))
-        return self.record(scored, told, kl.coef, learned)
+        found = {} if self.kl.is_spent else self.search.look(self.step + 1)
+        return self.record(scored, told, kl.coef, {**learned, **found})
 
     def groups(self) -> tuple[Scored, dict[str, float]]:
         """A round's prompts, sampled and scored; further ones in place of those that teach nothing, where that is asked for."""
         wanted = self.config.prompts_per_step
         found, told = self._sampled(wanted)
-        if not self.config.resample:
+        if not self.config.sampler.resample:
             return found, told
         kept = found.of((~found.flat).nonzero()[:, 0].tolist())
         rounds = 1
-        while len(kept.rollouts.trees) < wanted and rounds <= self.config.resample:
+        while len(kept.rollouts.trees) < wanted and rounds <= self.config.sampler.resample:
             more, _ = self._sampled(wanted)
             kept = Scored.joined([kept, more.of((~more.flat).nonzero()[:, 0].tolist())])
             rounds += 1
@@ -114,23 +130,22 @@ class Loop:
 
     def prompt(self, count: int) -> list[int]:
         """Numbers of the next prompts: a new permutation each time the list is used up."""
+        self.drawn += count
+        return self.places(self.drawn - count, count)
+
+    def places(self, start: int, count: int) -> list[int]:
+        """Numbers of the prompts from place `start` on."""
         size, chosen = len(self.prompts), []
-        for place in range(self.drawn, self.drawn + count):
+        for place in range(start, start + count):
             epoch, k = divmod(place, size)
             chosen.append(int(np.random.default_rng([derive_seed(self.run.seed, "prompts"), epoch]).permutation(size)[k]))
-        self.drawn += count
         return chosen
 
     def sample(self, chosen: Sequence[int]) -> Rollouts:
-        """Completions of the policy as it stands."""
-        trunks = [self.trunks[k] for k in chosen]
-        batch = self.drawn // len(chosen) - 1
-        groups = self.sampler.sample(
-            trunks, self.config.samples_per_prompt, self.config.sampling, derive_seed(self.run.seed, "rollouts", batch)
-        )
-        ids = [sample.ids for group in groups for sample in group]
-        texts = [text.strip() for text in self.policy.tokenizer.batch_decode(ids, skip_special_tokens=True)]
-        return gather([self.prompts[k] for k in chosen], trunks, groups, texts)
+        """Completions of the policy as it stands; of the round before, where sampling runs ahead."""
+        prompts = [self.prompts[k] for k in chosen]
+        following = [self.prompts[k] for k in self.places(self.drawn, len(chosen))]
+        return self.drawer.draw(prompts, following, self.drawn // len(chosen) - 1)
 
     def score(self, rollouts: Rollouts) -> tuple[Scored, dict[str, float]]:
         """What rewards, reference and value model say; and the rewards' metrics."""
@@ -141,7 +156,24 @@ class Loop:
         with torch.no_grad():
             reference = self.reference.logps(batch, temperature=self.config.sampling.temperature).logps
             values = self.student.values(batch)
-        return Scored(rollouts, reference, scores.rewards, rewards, values), self._told(scores)
+        told = self._told(scores)
+        if self.held_out is not None:
+            other = self.held_out.score_trees(rollouts.trees).sum(1)
+            told |= {"held_out_score/mean": float(other.mean()), "held_out_score/se": float(other.std() / len(other) ** 0.5)}
+        return Scored(rollouts, reference, scores.rewards, rewards, values), told
+
+    def examine(self) -> Measured:
+        """Reward and KL of the policy's completions of held-out prompts, one each, drawn with the same numbers every time."""
+        rollouts = self.drawer.now(self.examined, 1, derive_seed(self.run.seed, "held_out"))
+        with torch.no_grad():
+            reference = self.reference.logps(pack(rollouts.trees), temperature=self.config.sampling.temperature).logps
+        if self.held_out is not None:
+            scores = self.held_out.score_trees(rollouts.trees).sum(1)
+        else:
+            groups = completions_of(rollouts.trees, rollouts.texts, rollouts.ended)
+            scores = self.rewards.score(rollouts.prompts, groups, rollouts.trees, update=False).rewards
+        rewards = self.config.shaping(scores, rollouts.ended, rollouts.lengths)
+        return Measured.of_reward(float(rewards.nanmean()), float((rollouts.logps - reference).sum() / len(rewards)))
 
     def credit(self, scored: Scored, kl_coef: float) -> Lesson[Any]:
         """What is to be learned of it."""
@@ -157,7 +189,8 @@ class Loop:
                 metrics = self._step(lesson, order[k :: self.config.minibatches]) or metrics
                 if metrics and not first:
                     first = metrics
-                    self.student.check(self.step, first)
+                    if not self.drawer.age:
+                        self.student.check(self.step, first)
         told = {f"first_{name}": first[name] for name in ("ratio/mean", "log_ratio/max") if name in first}
         return {**self.student.summarised(metrics), **told, **lesson.metrics}
 
@@ -185,6 +218,7 @@ class Loop:
             "kl_k3_token/mean": float(scored.kl_k3.sum() / len(scored.reference_logps)),
             "kl_coef/value": kl_coef,
             "length/mean": float(rollouts.lengths.float().mean()),
+            "staleness/mean": float(rollouts.age),
             "ended/share": float(rollouts.ended.float().mean()),
             "repetition/mean": repetition([branch.ids for tree in rollouts.trees for branch in tree.branches]),
             **told,
@@ -223,9 +257,13 @@ class Loop:
             )
         return self.kl.is_spent
 
+    def _prompts(self, path: str, limit: int | None) -> list[Prompt]:
+        """Prompts that leave room for a completion."""
+        return fitting(self.run, prompts_at(self.run, path, limit), self.policy, self.config.sampling.max_tokens)
+
     def _backbone(self, base: str) -> tuple[Any, str]:
         """What a value model starts from: the first reward model of the policy's tokenizer, else the policy."""
         for path, reward in self.rewards.models.items():
             if reward.model.tokenizer.get_vocab() == self.policy.tokenizer.get_vocab():
                 return reward.model, model_at(path)
-        return self.policy, base
+        return load_policy(base), base

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from palate.core import ConfigError, TrainingError
+from palate.models.load import DType
 from palate.models.scalar import ScalarModel, scalar_from
 from palate.objectives.advantages import GAE, Advantage
 from palate.objectives.kl import KLTokens
@@ -26,8 +27,8 @@ from palate.text.pack import PackedBatch, Tree, microbatches, pack
 from palate.training.learner import Learner
 
 EXPLAINED_BY = ("return", "return_squared", "residual", "residual_squared")
-DRIFT_LIMIT = 1e-2
-"""Nats a token by which sampler and learner may disagree before anything was learned."""
+DRIFT_LIMIT: dict[DType, float] = {"float32": 1e-2, "bfloat16": 0.5}
+"""Nats a token by which sampler and learner may disagree before anything was learned: they round differently."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +104,7 @@ class PolicyGradientStudent:
 
     def check(self, step: int, first: Mapping[str, float]) -> None:
         """Before anything was learned from a round, the policy that learns is the one that sampled: every ratio is 1."""
-        if first["log_ratio/max"] > DRIFT_LIMIT:
+        if first["log_ratio/max"] > DRIFT_LIMIT[self.seat.dtype]:
             raise TrainingError(
                 f"step {step}: sampler and learner disagree by up to {first['log_ratio/max']:.2e} nats a token before any update: "
                 "ratios would be of another distribution. Look at temperature, padding and precision"

@@ -162,7 +162,7 @@ class _Cut:
 
 
 def gather(
-    prompts: Sequence[Prompt], trunks: Sequence[tuple[int, ...]], groups: Sequence[Sequence[Sample]], texts: Sequence[str]
+    prompts: Sequence[Prompt], trunks: Sequence[tuple[int, ...]], groups: Sequence[Sequence[Sample]], texts: Sequence[str], age: int = 0
 ) -> Rollouts:
     """Rollouts of the sampler's output."""
     trees = tuple(
@@ -176,6 +176,7 @@ def gather(
         trees=trees,
         logps=torch.tensor([logp for sample in samples for logp in sample.logps]),
         ended=torch.tensor([sample.stop == "end" for sample in samples]),
+        age=age,
     )
 
 

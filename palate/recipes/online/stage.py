@@ -6,10 +6,11 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from palate.core import ConfigError, Sampling
 from palate.models.adapters import LoRA
+from palate.models.load import DType
 from palate.objectives.kl import BudgetKL, KLPenalty
 from palate.objectives.shaping import Shaping
 from palate.recipes.config import Count, Input, ModelInput
@@ -26,6 +27,7 @@ from palate.rewards.learned import Card
 from palate.rewards.model import ModelReward
 from palate.stores.runs import Run
 from palate.training.guards import Guards, Watch
+from palate.training.keep import BestReward, Last
 from palate.training.loop import CHECKPOINT_SECONDS
 from palate.training.optimizer import AdamW
 
@@ -48,6 +50,41 @@ class Trust:
 
 
 @dataclass(frozen=True)
+class Sampler:
+    """How a round's completions are come by.
+
+    Attributes:
+        resample: further rounds of sampling, at most, in place of prompts whose completions all got the same reward (DAPO).
+        ahead: 1 samples the next round while this one is learned from: its policy is then one round behind (see `staleness`).
+    """
+
+    resample: int = 0
+    ahead: Literal[0, 1] = 0
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        if self.resample < 0:
+            raise ConfigError(f"sampler: resample must be 0 or more, got {self.resample}")
+        if self.resample and self.ahead:
+            raise ConfigError("sampler: resample waits for rewards before it samples on, so nothing can be ahead: leave one of them at 0")
+
+
+@dataclass(frozen=True)
+class HeldOutData:
+    """What is measured and never learned from.
+
+    Attributes:
+        reward: another reward model, which scores every round's completions.
+        prompts: prompts on which `keep` measures the policy; by `reward`, or else by the rewards that are learned from.
+        limit: prompts at most.
+    """
+
+    reward: Input | None = None
+    prompts: Input | None = None
+    limit: Count | None = 256
+
+
+@dataclass(frozen=True)
 class Online:
     """Tune a policy on rewards of its own completions, under a KL budget.
 
@@ -56,12 +93,11 @@ class Online:
         reward: a reward model, or the run that trained it; short for `rewards` with this model alone.
         rewards: what gives the reward, by name: reward models, functions, rules, servers, judges.
         prompts: what to complete.
-        preset: a published method (instructgpt, n-plus, ziegler, rloo, deepseek-grpo, dapo ...) whose values stand for what is not set.
         limit: prompts at most; none takes all.
         steps: rounds of sampling and learning.
         prompts_per_step: prompts a round.
         samples_per_prompt: completions of each.
-        resample: further rounds of sampling, at most, in place of prompts whose completions all got the same reward (DAPO).
+        sampler: whether flat prompts are replaced, and whether sampling runs ahead.
         passes: times a round's completions are learned from.
         minibatches: optimizer steps a pass.
         sampling: temperature and the longest completion; the whole distribution must be kept.
@@ -71,8 +107,11 @@ class Online:
         pretraining: texts that are learned from beside the rewards (PPO-ptx); none mixes nothing in.
         trust: what a reward model must have shown.
         guards: what is watched, and what stops the run.
+        held_out: what is measured beside the rewards; none measures nothing more.
+        keep: the last weights, or those with the highest reward on held-out prompts within a budget of KL.
         gold: import path of a function that knows the truth, for the record only; nothing is learned from it.
         tokens_per_microbatch: tokens a forward pass holds at most.
+        dtype: what the policy and the value model compute in; weights, gradients over a step and optimizer state stay float32.
         optimizer: how policy and value model are moved.
         adapters: train LoRA adapters on the frozen policy and value model; none trains them whole. The reference is then the policy with
             its adapter off, not a second copy.
@@ -84,12 +123,11 @@ class Online:
     prompts: Input
     reward: Input | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
-    preset: str | None = None
     limit: Count | None = None
     steps: Count = 12
     prompts_per_step: Count = 64
     samples_per_prompt: Count = 4
-    resample: int = 0
+    sampler: Sampler = field(default_factory=Sampler)
     passes: Count = 2
     minibatches: Count = 4
     sampling: Sampling = field(default_factory=Sampling)
@@ -99,8 +137,11 @@ class Online:
     pretraining: Pretraining | None = None
     trust: Trust = field(default_factory=Trust)
     guards: Guards = field(default_factory=Guards)
+    held_out: HeldOutData = field(default_factory=HeldOutData)
+    keep: Last | BestReward = field(default_factory=Last)
     gold: str | None = None
     tokens_per_microbatch: Count = 8192
+    dtype: DType = "float32"
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-5, eps=1e-5, warmup=0.0))
     adapters: LoRA | None = None
 
@@ -116,11 +157,13 @@ class Online:
             raise ConfigError(f"sampling.temperature must be above 0 to explore, got {sampling.temperature}")
         if (self.reward is None) == (not self.rewards):
             raise ConfigError("needs a reward: name a reward model in reward, or parts in rewards, and not both")
-        if self.resample < 0:
-            raise ConfigError(f"resample must be 0 or more, got {self.resample}")
         if self.minibatches > self.prompts_per_step:
             raise ConfigError(
                 f"minibatches {self.minibatches} exceeds prompts_per_step {self.prompts_per_step}: a prompt's completions stay together"
+            )
+        if isinstance(self.keep, BestReward) != (self.held_out.prompts is not None):
+            raise ConfigError(
+                "keep: best_reward and held_out.prompts need each other: name prompts that are not trained on, or keep the last"
             )
         self.method.check(self.samples_per_prompt)
         if not isinstance(self.method, PolicyGradient) and self.kl != KLPenalty() and not isinstance(self.kl.control, BudgetKL):
@@ -134,9 +177,9 @@ class Online:
         loop.restore()
         watch.recall(run.logged())
         saved = time.monotonic()
-        with run.progress(self.steps, "online") as advance:
+        with run.progress(self.steps, "online", self._limits()) as advance:
             advance(loop.step)
-            while loop.step < self.steps and not loop.kl.is_spent:
+            while loop.step < self.steps and not loop.kl.is_spent and not loop.search.is_over:
                 metrics = loop.turn()
                 watch.log(run, loop.step - 1, metrics)
                 advance(1, f"score {metrics.get('online/score/mean', math.nan):+.2f}  kl {metrics['online/kl/mean']:.1f}")
@@ -144,10 +187,16 @@ class Online:
                     loop.save()
                     saved = time.monotonic()
                 run.check_stop()
+        best = loop.finish()
         keep_model(run, trained(run, loop.policy, self.adapters, loop.learner), self.adapters)
         loop.student.keep(run, loop.learner)
-        loop.rewards.close()
-        run.summary({"cards": cards, "kl_coef": loop.kl.coef, "is_spent": loop.kl.is_spent, "rounds": loop.step, "last": loop.last})
+        run.summary({"cards": cards, "kl_coef": loop.kl.coef, "is_spent": loop.kl.is_spent, "rounds": loop.step, "last": loop.last, **best})
+
+    def _limits(self) -> dict[str, float]:
+        """What the live view shows beside KL."""
+        control = self.kl.control
+        nats = control.nats if isinstance(control, BudgetKL) else getattr(control, "target", None)
+        return {} if nats is None else {"online/kl/mean": nats}
 
     def _parts(self) -> Mapping[str, RewardPart]:
         return self.rewards if self.reward is None else {"reward": ModelReward(model=(self.reward,))}

@@ -162,7 +162,6 @@ class Preset:
     PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "long": {"count": 3, "rule": {"kind": "long", "letters": 7}, "sampling": {"temperature": 0.7}},
     }
-    preset: str | None = None
     count: int = 1
     rule: Plain | Long = Long(letters=9)
     sampling: Sampling = Sampling()
@@ -170,9 +169,9 @@ class Preset:
 
 def test_a_preset_stands_below_what_is_given_and_above_the_defaults() -> None:
     found = read(Preset, preset="long", sampling={"max_tokens": 5})
-    assert found == Preset("long", 3, Long(letters=7), Sampling(0.7, 5))
-    assert read(Preset, preset="long", rule="long", count=4) == Preset("long", 4, Long(letters=7), Sampling(0.7))
-    assert read(Preset, preset="long", rule={"kind": "plain"}) == Preset("long", 3, Plain(), Sampling(0.7))
+    assert found == Preset(3, Long(letters=7), Sampling(0.7, 5))
+    assert read(Preset, preset="long", rule="long", count=4) == Preset(4, Long(letters=7), Sampling(0.7))
+    assert read(Preset, preset="long", rule={"kind": "plain"}) == Preset(3, Plain(), Sampling(0.7))
     assert read(Preset, **dump_config(found)) == found
 
 

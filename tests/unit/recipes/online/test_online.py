@@ -73,7 +73,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "rloo": {"preset": "rloo"},
     "deepseek-grpo": {"preset": "deepseek-grpo"},
     "dr-grpo": {"preset": "dr-grpo", "method": {"reduction": {"tokens": 6}}},
-    "dapo": {"preset": "dapo", "resample": 2, "shaping": {"missing_end": "keep", "overlong": "none"}, "minibatches": 2},
+    "dapo": {"preset": "dapo", "sampler": {"resample": 2}, "shaping": {"missing_end": "keep", "overlong": "none"}, "minibatches": 2},
     "gspo": {"preset": "gspo", "minibatches": 1},
     "reinforce-pp": {"preset": "reinforce-pp"},
     "cispo": {"method": {"advantage": "group_relative", "objective": "cispo"}},
@@ -112,7 +112,7 @@ def test_a_preset_is_the_method_it_names(data: Path) -> None:
     "changed",
     [
         {"rewards": {"letters": {**LETTERS, "normalise": True}, "none": {**NOTHING, "weight": 0.5}}, "passes": 2, "minibatches": 2},
-        {"preset": "dapo", "resample": 1, "minibatches": 2, "shaping": {"missing_end": "keep", "overlong": "none"}},
+        {"preset": "dapo", "sampler": {"resample": 1}, "minibatches": 2, "shaping": {"missing_end": "keep", "overlong": "none"}},
         {"pretraining": {"data": "texts.jsonl", "mix": {"coef": 0.1}}, "kl": {"control": {"kind": "target_kl", "target": 1.0}}},
         {"method": "best_against_worst", "kl": {"control": {"kind": "budget_kl", "nats": 3.0}}, "steps": 12, "optimizer": SLOW},
     ],
@@ -168,11 +168,11 @@ def test_completions_without_an_end_that_are_masked_teach_nothing(data: Path, tm
 
 def test_flat_prompts_are_sampled_anew_until_none_is_left_to_try(data: Path, tmp_path: Path) -> None:
     wordy = {**LETTERS, "function": "tests.unit.recipes.online.rewarding:wordy"}
-    _, rows = trained(configured(data, resample=3, steps=2, samples_per_prompt=2, rewards={"wordy": wordy}), tmp_path / "some")
+    _, rows = trained(configured(data, sampler={"resample": 3}, steps=2, samples_per_prompt=2, rewards={"wordy": wordy}), tmp_path / "some")
     assert all(row["flat_groups/share"] == 0 for row in rows)
     assert all(row["resampled/count"] >= 1 for row in rows)
     with pytest.raises(TrainingError, match="got the same reward, 3 times"):
-        trained(configured(data, resample=2, steps=1, rewards={"nothing": NOTHING}), tmp_path / "none")
+        trained(configured(data, sampler={"resample": 2}, steps=1, rewards={"nothing": NOTHING}), tmp_path / "none")
 
 
 def test_texts_mixed_in_are_learned_while_rewards_say_nothing(data: Path, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_reward_model_of_another_tokenizer_scores_texts(data: Path, tmp_path: 
     [
         ({"rewards": {}}, "needs a reward"),
         ({"reward": "somewhere"}, "and not both"),
-        ({"sampling": {"top_p": 0.9}}, "top_p cut the distribution"),
+        ({"sampling": {"top_p": 0.9}}, "top_p and sampling.min_p cut the distribution"),
         ({"method": "imitate_best", "samples_per_prompt": 1, "kl": {}}, "nothing is chosen"),
         ({"method": "best_against_worst", "samples_per_prompt": 1, "kl": {}}, "samples_per_prompt to 2"),
         ({"method": "best_against_worst"}, "pays no price of KL"),
@@ -222,3 +222,55 @@ def test_the_command_line_takes_presets(data: Path, tmp_path: Path, capsys: pyte
     words = f"online --model {data / 'base'} --prompts {data / 'prompts.jsonl'} --preset rlo"
     assert main(words.split()) == 2
     assert "Did you mean 'rloo'" in capsys.readouterr().err
+
+
+def test_sampling_ahead_is_one_round_behind_and_resumes_exactly(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = configured(data, sampler={"ahead": 1})
+    straight, rows = trained(stage, tmp_path / "straight")
+    assert [row["staleness/mean"] for row in rows] == [0, *[1] * (ROUNDS - 1)]
+    assert rows[1]["kl/mean"] == pytest.approx(0, abs=1e-4)  # drawn before anything was learned
+    assert rows[2]["kl/mean"] > 0.1
+    assert sum(row["score/mean"] for row in rows[-3:]) / 3 > 1.6 * rows[0]["score/mean"]
+    monkeypatch.setattr(online, "CHECKPOINT_SECONDS", 0)
+    log = Run.log
+
+    def deadly(run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        log(run, step, metrics)
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "log", deadly)
+        with pytest.raises(Interrupted):
+            trained(stage, tmp_path / "killed")
+    resumed, again = trained(stage, tmp_path / "killed")
+    assert again == rows
+    assert alike(weights(resumed), weights(straight))
+
+
+@pytest.mark.parametrize("adapters", [None, {"rank": 4}])
+def test_in_bfloat16_it_learns_and_leaves_float32_weights(adapters: object, data: Path, tmp_path: Path) -> None:
+    run, rows = trained(configured(data, dtype="bfloat16", adapters=adapters, optimizer={**SLOW, "lr": 0.02}), tmp_path)
+    assert max(row["first_log_ratio/max"] for row in rows) > 1e-6  # another rounding than the sampler's
+    assert sum(row["score/mean"] for row in rows[-3:]) / 3 > 1.3 * rows[0]["score/mean"]
+    assert {value.dtype for value in weights(run).values()} == {torch.float32}
+
+
+def test_the_weights_with_the_best_held_out_reward_within_a_budget_are_kept(data: Path, tmp_path: Path) -> None:
+    held = {"held_out": {"prompts": str(data / "prompts.jsonl"), "limit": 6}, "keep": {"kind": "best_reward", "kl_budget": 8.0}}
+    run, rows = trained(configured(data, **held), tmp_path / "best")
+    within = [(row["held_out_reward/mean"], k) for k, row in enumerate(rows) if row["held_out_kl/mean"] <= 8]
+    best = max(within)[1]
+    assert 0 < len(within) < ROUNDS
+    summary = json.loads((run.directory / "summary.json").read_text())
+    assert summary["best_step"] == best + 1
+    shorter, _ = trained(configured(data, steps=best + 1), tmp_path / "shorter")
+    assert alike(weights(run), weights(shorter))
+
+
+def test_a_held_out_reward_model_is_recorded_and_not_learned_from(data: Path, tmp_path: Path) -> None:
+    scalar_from(tiny_policy("qwen3", word_tokenizer()), ("overall",), seed=0).save(tmp_path / "other")
+    watched, rows = trained(configured(data, steps=3, held_out={"reward": str(tmp_path / "other")}), tmp_path / "watched")
+    assert all({"held_out_score/mean", "held_out_score/se"} <= row.keys() for row in rows)
+    alone, _ = trained(configured(data, steps=3), tmp_path / "alone")
+    assert alike(weights(watched), weights(alone))
