@@ -66,8 +66,9 @@ class GAE:
 class ReinforcePlusPlus:
     """Reward to go of each token, whitened over all tokens of the batch (REINFORCE++); no value model.
 
-    `A_t = sum_{k >= t} gamma^(k - t) (r_k - penalty_k)`, then `(A - mean) / sqrt(var + 1e-8)` with the biased variance. With baseline
-    `prompt` a completion's reward first loses the mean of its group: the scale is then still the batch's, not the group's.
+    `A_t = sum_{k >= t} gamma^(k - t) (r_k - penalty_k)`, then `(A - mean) / sqrt(var + 1e-8)` with the biased variance. With
+    baseline `prompt` a completion's reward first loses the mean of its group: the scale is then still the batch's, not the group's.
+    That mean contains the completion itself and KL is in no mean, so KL is dearer by k / (k - 1) than it is set.
 
     Source: Hu 2025 (REINFORCE++) eq. 7 and 8, and its variant with a baseline.
 

@@ -1,8 +1,8 @@
 """Three estimators of KL(policy || reference), and their sums for the record.
 
-The estimators take log-probabilities of tokens *sampled from the policy*. As a penalty in the reward any of them prices the same
-thing; as a loss their gradients differ: k1's is zero on average, k2's is that of KL(policy || reference), k3's that of
-KL(reference || policy).
+The estimators take log-probabilities of tokens *sampled from the policy*. As a figure k1 and k3 say the same on average. In the
+reward, where no gradient flows through them, k1 alone prices KL(policy || reference). As a loss k1's gradient is zero on average, k2's is
+that of KL(policy || reference), k3's that of KL(reference || policy).
 """
 
 from __future__ import annotations

@@ -41,12 +41,12 @@ class KLTokens:
 class KLPenalty:
     """What keeps the policy near the reference.
 
-    `reward`: each token's reward loses `coef * estimate`, a constant for the gradient, and the best policy is
-    `reference * exp(reward / coef)`, normalised. `loss`: `coef * estimate` is added to the loss of each token and differentiated, with
-    the reduction's weights. With k2 its mean gradient is that of KL(policy || reference) of the *next token*: later tokens are not
-    charged to earlier ones. With k3 (GRPO) it is that of KL(reference || policy), whose optimum is another policy. k1 has no
-    gradient on average, so it is refused there. Both hold for tokens sampled from the policy as it stands; later updates on a batch
-    drift from that.
+    `reward`: each token's reward loses `coef * estimate`, a constant for the gradient; with k1 the best policy is `reference *
+    exp(reward / coef)`, normalised, with k2 and k3 another. `loss`: `coef * estimate` is added to the loss of each token and
+    differentiated, with the reduction's weights. With k2 its mean gradient is that of KL(policy || reference) of the *next token*:
+    later tokens are not charged to earlier ones. With k3 (GRPO) it is that of KL(reference || policy), whose optimum is another
+    policy. k1 has no gradient on average, so it is refused there. Both hold for tokens sampled from the policy as it stands; later
+    updates on a batch drift from that.
 
     Source: reward, k1: Ziegler et al. 2019 eq. 2. Loss, k3: Shao et al. 2024 eq. 4. Estimators: Schulman 2020.
 
