@@ -1,4 +1,4 @@
-"""Palate's sampler and transformers at the same prompts, call by call in turn: tokens a second, ratios with their spread, shares of the limits.
+"""Palate's sampler and transformers at the same prompts, call by call in turn: tokens a second, ratios, shares of the limits.
 
 `python -m benchmarks.sampling --pairs PATH/TO/hh.jsonl --peer PATH/TO/python` where that python has transformers 5 and accelerate. Two
 workloads: `even`, 32 prompts of 48 to 80 tokens and 64 new tokens each; `uneven`, prompts of up to 256 tokens whose completions end
@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from benchmarks.sampling.limits import Rates, needs, rates
 from benchmarks.sampling.workload import NEVER, Done, Work
@@ -71,7 +70,9 @@ def told(machine: Rates) -> str:
     """The machine's limits."""
     both = ", ".join(f"{dtype} {machine.plain[dtype] / 1e9:.0f} ({machine.packed[dtype] / 1e9:.0f})" for dtype in DTYPES)
     cores = len(os.sched_getaffinity(0))
-    return f"{platform.machine()}, {cores} cores; GFLOP/s of torch.mm (of packed weights): {both}; memory read {machine.read / 1e9:.0f} GB/s"
+    return (
+        f"{platform.machine()}, {cores} cores; GFLOP/s of torch.mm (of packed weights): {both}; memory read {machine.read / 1e9:.0f} GB/s"
+    )
 
 
 def tokenized(rows: Path, model: Path) -> list[tuple[int, ...]]:
@@ -91,9 +92,7 @@ def made(workload: str, prompts: list[tuple[int, ...]], requests: int, batch: in
     return Work(tuple(ids for ids in prompts if len(ids) <= 256)[:requests], tuple(ends), 128, "", "", batch, 0)
 
 
-def measured(
-    work: Work, dtypes: list[str], rounds: int, ours: Ask, theirs: Ask, *, with_batch: bool
-) -> dict[tuple[str, str], list[Done]]:
+def measured(work: Work, dtypes: list[str], rounds: int, ours: Ask, theirs: Ask, *, with_batch: bool) -> dict[tuple[str, str], list[Done]]:
     """Calls by method and dtype, one of each in every round; the first round does not count."""
     methods = ("ours", "generate", *(("generate_batch",) if with_batch else ()))
     found: dict[tuple[str, str], list[Done]] = {(method, dtype): [] for method in methods for dtype in dtypes}
@@ -105,9 +104,7 @@ def measured(
     return found
 
 
-def row(
-    workload: str, model: Path, dtype: str, work: Work, found: dict[tuple[str, str], list[Done]], machine: Rates
-) -> str:
+def row(workload: str, model: Path, dtype: str, work: Work, found: dict[tuple[str, str], list[Done]], machine: Rates) -> str:
     """A row of the table; ratios are of one round, the middle one shown with the extremes."""
     own = found["ours", dtype]
 

@@ -29,7 +29,8 @@ def main() -> None:
     def draw(work: Work) -> Sequence[int]:
         torch.manual_seed(work.seed)
         settings = GenerationConfig(
-            do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=work.max_tokens, pad_token_id=PAD, eos_token_id=list(work.end_ids)
+            do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=work.max_tokens,
+            pad_token_id=PAD, eos_token_id=list(work.end_ids),
         )  # fmt: skip
         if work.method == "generate_batch":
             found = models[work.dtype].generate_batch([list(ids) for ids in work.prompts], generation_config=settings)

@@ -47,8 +47,9 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, 
 
     The distribution is softmax(logits / temperature), cut to the `top_k` largest entries (ties at the edge: exactly
     `top_k` stay), renormalised, cut to the smallest set whose mass reaches `top_p`, cut to what has at least `min_p` times
-    the largest probability (Nguyen et al. 2024), renormalised; the log-probabilities are those of this last distribution. Temperature 0 is greedy decoding: the whole mass lies on the largest logit, so
-    every log-probability is 0. A token of probability zero is never drawn.
+    the largest probability (Nguyen et al. 2024), renormalised; the log-probabilities are those of this last distribution.
+    Temperature 0 is greedy decoding: the whole mass lies on the largest logit, so every log-probability is 0. A token of
+    probability zero is never drawn.
 
     Raises:
         TrainingError: a drawn token's probability is not a number, as with logits that are NaN or infinite.

@@ -34,5 +34,5 @@ class ModuleForward:
 
 
 def forward_of(policy: CausalPolicy, longest: int) -> Forward:
-    """The faster of the two for this policy as it is now, for sequences of up to `longest` tokens; not to outlive a change of its weights."""
+    """The faster of the two for this policy, for sequences of up to `longest` tokens. Made anew when its weights have changed."""
     return LlamaForward.of(policy, longest) or ModuleForward(policy)

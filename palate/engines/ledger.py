@@ -58,7 +58,7 @@ class Ledger:
         requests = [(share.prompt, share.first + number) for share in shares for number in range(share.count)]
         lines = [self._free_lines.pop() for _ in requests]
         length = self._uniforms.shape[1]
-        uniforms = np.stack([request_uniforms(self._task.seed, prompt, sample, length) for prompt, sample in requests])
+        uniforms = np.stack([request_uniforms(*self._task.streams[prompt], sample, length) for prompt, sample in requests])
         for line, request in zip(lines, requests, strict=True):
             self._requests[line] = request
         new = torch.tensor(lines, device=self._line.device)

@@ -98,7 +98,13 @@ class LlamaForward:
         """For sequences of up to `longest` tokens; None where this is not the model's own arithmetic, or the model is large."""
         module = policy.module
         size = sum(p.numel() * p.element_size() for p in module.parameters())
-        if type(module) not in _KNOWN or not _has_plain_norms(module) or policy.path != "packed" or size > _MOST_BYTES or _has_moving_angles(module):
+        if (
+            type(module) not in _KNOWN
+            or not _has_plain_norms(module)
+            or policy.path != "packed"
+            or size > _MOST_BYTES
+            or _has_moving_angles(module)
+        ):
             return None
         layers = [_layer(block) for block in module.base_model.layers]  # type: ignore[union-attr]
         known = [layer for layer in layers if layer is not None]

@@ -53,13 +53,14 @@ class LocalSampler:
         prompt_ids: Sequence[Sequence[int]],
         n: int,
         sampling: Sampling,
-        seed: int,
+        seed: int | Sequence[int],
         progress: Progress | None = None,
     ) -> list[list[Sample]]:
         """`n` samples for each prompt of token ids, in the prompts' order.
 
         A sample stops with an end token of the policy ("end"), or after `sampling.max_tokens` tokens or at the model's
-        limit ("length"). `progress` hears the number of samples done whenever it has grown.
+        limit ("length"). With a seed for each prompt a sample depends on its prompt's seed and its own number alone, whatever else the
+        call asks for; with one seed for all, on its prompt's number too. `progress` hears the number of samples done whenever it has grown.
 
         Raises:
             ConfigError: `n`, the seed or a sampling parameter is out of range.
@@ -69,12 +70,15 @@ class LocalSampler:
         names = [str(number) for number in range(len(prompt_ids))]
         return self._run(self._task(prompt_ids, names, n, sampling, seed), progress)
 
-    def _task(self, prompts: Sequence[Sequence[int]], names: Sequence[str], n: int, sampling: Sampling, seed: int) -> Task:
+    def _task(self, prompts: Sequence[Sequence[int]], names: Sequence[str], n: int, sampling: Sampling, seed: int | Sequence[int]) -> Task:
         check_sampling(sampling)
         if n < 1:
             raise ConfigError(f"n is {n}: ask for at least 1 sample a prompt")
-        if seed < 0:
-            raise ConfigError(f"seed is {seed}: it must be 0 or more")
+        streams = [(seed, number) for number in range(len(prompts))] if isinstance(seed, int) else [(one, 0) for one in seed]
+        if len(streams) != len(prompts):
+            raise ConfigError(f"there are {len(streams)} seeds for {len(prompts)} prompts: give one to each, or one number for all")
+        if any(one < 0 for one, _ in streams):
+            raise ConfigError(f"seed is {min(streams)[0]}: it must be 0 or more")
         limit = self._policy.max_tokens
         budgets = []
         for prompt, name in zip(prompts, names, strict=True):
@@ -86,7 +90,7 @@ class LocalSampler:
                     "shorten the prompt or take a model with a longer context"
                 )
             budgets.append(sampling.max_tokens if limit is None else min(sampling.max_tokens, limit - len(prompt)))
-        return Task(tuple(tuple(prompt) for prompt in prompts), tuple(budgets), n, sampling, seed)
+        return Task(tuple(tuple(prompt) for prompt in prompts), tuple(budgets), n, sampling, tuple(streams))
 
     def _run(self, task: Task, progress: Progress | None) -> list[list[Sample]]:
         if not task.prompts:

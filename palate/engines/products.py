@@ -88,7 +88,7 @@ def filled(rows: int, like: Tensor) -> int:
 
 
 def fill(x: Tensor, rows: int) -> Tensor:
-    """x (b, d) with zeros after it, (rows, d)."""
+    """The rows of x (b, d) and zeros after them, (rows, d)."""
     return x if len(x) == rows else pad(x, (0, 0, 0, rows - len(x)))
 
 
@@ -104,4 +104,6 @@ def packs(device: torch.device, dtype: torch.dtype) -> bool:
         product = torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
     except Exception:  # noqa: BLE001  # whatever a build or a processor without them raises, the plain product works
         return False
-    return bool(torch.allclose(product.float(), linear(x.float(), matrix.float()), rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-2))
+    return bool(
+        torch.allclose(product.float(), linear(x.float(), matrix.float()), rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-2)
+    )

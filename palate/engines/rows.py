@@ -13,13 +13,13 @@ from palate.core import Sampling
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One call of the sampler: `budgets` are the most tokens a sample of each prompt may have."""
+    """One call of the sampler: `budgets` are the most tokens a sample of each prompt may have, `streams` what its numbers come from."""
 
     prompts: tuple[tuple[int, ...], ...]
     budgets: tuple[int, ...]
     samples: int
     sampling: Sampling
-    seed: int
+    streams: tuple[tuple[int, int], ...]
 
     @property
     def longest(self) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -190,19 +190,14 @@ def low_rank(layer: nn.Module) -> tuple[nn.Linear, list[tuple[Tensor, Tensor, fl
         return layer, []
     from peft.tuners.lora import Linear
 
-    if type(layer) is not Linear or type(layer.base_layer) is not nn.Linear:
+    if type(layer) is not Linear or type(layer.base_layer) is not nn.Linear or layer.merged:  # no adapter of ours is merged and stays
         return None
-    if layer.merged:  # no adapter of ours is merged and still there
+    base: nn.Linear = layer.base_layer
+    lora: Any = layer
+    names = [] if lora.disable_adapters else [name for name in lora.active_adapters if name in lora.lora_A]
+    if any(name in lora.lora_variant or lora.lora_B[name].bias is not None for name in names):
         return None
-    if layer.disable_adapters:
-        return layer.base_layer, []
-    found = []
-    for name in layer.active_adapters:
-        if name in layer.lora_variant or (name in layer.lora_B and layer.lora_B[name].bias is not None):
-            return None
-        if name in layer.lora_A:
-            found.append((layer.lora_A[name].weight, layer.lora_B[name].weight, float(layer.scaling[name])))
-    return layer.base_layer, found
+    return base, [(lora.lora_A[name].weight, lora.lora_B[name].weight, float(lora.scaling[name])) for name in names]
 
 
 def is_adapter(path: str | Path) -> bool:

@@ -302,7 +302,10 @@ def test_mistakes_in_a_pipeline_are_told_with_line_and_nearest_name(old: str, ne
         ("evaluate --model policy --completions world --prompts world", "give either a model to sample from or completions made elsewhere"),
         ("evaluate --prompts world", "give either a model to sample from or completions made elsewhere"),
         ("evaluate --completions world --prompts world --exams world", "exams and reference need a model"),
-        ("online --model policy --reward reward --prompts world --sampling.top_k 5", "sampling.top_k, sampling.top_p and sampling.min_p cut"),
+        (
+            "online --model policy --reward reward --prompts world --sampling.top_k 5",
+            "sampling.top_k, sampling.top_p and sampling.min_p cut",
+        ),
         ("online --model policy --reward reward --prompts world --sampling.temperature 0", "temperature must be above 0"),
         ("online --model policy --reward reward --prompts world --preset rloo --samples_per_prompt 1", "samples_per_prompt to 2"),
         ("online --model policy --reward reward --prompts world --minibatches 99", "minibatches 99 exceeds prompts_per_step 64"),

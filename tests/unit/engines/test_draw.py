@@ -67,7 +67,13 @@ def test_every_token_gets_its_share_and_its_logp(size: int, sampling: Sampling) 
 
 @pytest.mark.parametrize(
     ("sampling", "kept"),
-    [(Sampling(), 1.0), (Sampling(temperature=0.6), 1.0), (Sampling(top_k=5), None), (Sampling(top_p=0.9), None), (Sampling(min_p=0.1), None)],
+    [
+        (Sampling(), 1.0),
+        (Sampling(temperature=0.6), 1.0),
+        (Sampling(top_k=5), None),
+        (Sampling(top_p=0.9), None),
+        (Sampling(min_p=0.1), None),
+    ],
 )
 def test_the_mean_ratio_to_the_learner_s_probability_is_the_mass_kept(sampling: Sampling, kept: float | None) -> None:
     """So it is 1 where nothing is cut, and biased by what was cut where something is: why online learning refuses cuts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from palate.engines import LocalSampler, Sample, local
 from palate.engines.forward import Forward, forward_of
 from palate.models.attention import Attends
 from palate.models.causal import CausalPolicy
+from palate.models.load import load_policy
 from palate.testing import PADDED_FAMILIES, tiny_policy
 from palate.text.pack import Branch, Tree, pack
 
@@ -121,6 +123,41 @@ def test_the_same_call_gives_the_same_bits_and_another_seed_others(family: str) 
     assert sampler.sample(PROMPTS, 3, Sampling(max_tokens=12), seed=1) == first
     assert LocalSampler(policy, slots=6).sample(PROMPTS, 3, Sampling(max_tokens=12), seed=1) == first
     assert tokens_of(sampler.sample(PROMPTS, 3, Sampling(max_tokens=12), seed=2)) != tokens_of(first)
+
+
+@pytest.mark.parametrize("family", ["llama", "sliding_mistral"])
+def test_with_a_seed_for_each_prompt_the_company_does_not_matter(family: str) -> None:
+    policy = tiny_policy(family)
+    policy.end_ids = frozenset({3, 17, 25})
+    seeds = [11 * number for number in range(len(PROMPTS))]
+    whole = LocalSampler(policy).sample(PROMPTS, 3, Sampling(max_tokens=15), seeds)
+    backwards = LocalSampler(policy, slots=4).sample(PROMPTS[::-1], 3, Sampling(max_tokens=15), seeds[::-1])
+    alone = [
+        LocalSampler(policy).sample([prompt], 3, Sampling(max_tokens=15), [seed])[0] for prompt, seed in zip(PROMPTS, seeds, strict=True)
+    ]
+    assert tokens_of(backwards[::-1]) == tokens_of(whole) == tokens_of(alone)
+    same = LocalSampler(policy).sample([(4, 9), (4, 9)], 1, Sampling(max_tokens=15), [5, 6])
+    assert same[0] != same[1]
+
+
+def test_a_later_turn_continues_the_very_ids_of_the_earlier_one(llama: CausalPolicy) -> None:
+    """Greedy text drawn in two calls is that of one: ids go in as they came out, though another split of the text may exist."""
+    sampler, sampling = LocalSampler(llama), Sampling(temperature=0, max_tokens=12)
+    whole = sampler.sample(PROMPTS, 1, sampling, seed=0)
+    first = sampler.sample(PROMPTS, 1, Sampling(temperature=0, max_tokens=5), seed=0)
+    turns = [(*prompt, *sample.ids) for prompt, (sample,) in zip(PROMPTS, first, strict=True)]
+    second = sampler.sample(turns, 1, Sampling(temperature=0, max_tokens=7), seed=0)
+    assert [(*a.ids, *b.ids) for (a,), (b,) in zip(first, second, strict=True)] == [sample.ids for (sample,) in whole]
+
+
+def test_an_end_id_of_the_generation_config_alone_ends_a_sample(tmp_path: Path) -> None:
+    policy = tiny_policy("llama")
+    own = policy.tokenizer.eos_token_id
+    policy.module.generation_config.eos_token_id = [own, 17, 25]  # type: ignore[union-attr]
+    policy.save(tmp_path / "model")
+    loaded = load_policy(tmp_path / "model")
+    groups = LocalSampler(loaded).sample(PROMPTS, 12, Sampling(temperature=3, max_tokens=20), seed=0)
+    assert {sample.ids[-1] for group in groups for sample in group if sample.stop == "end"} == {own, 17, 25}
 
 
 def test_a_smaller_token_budget_gives_the_same_beginning(llama: CausalPolicy) -> None:
@@ -252,6 +289,10 @@ def test_no_prompts_give_no_samples_and_bad_numbers_are_refused(llama: CausalPol
         LocalSampler(llama).sample(PROMPTS, 0, Sampling(), seed=0)
     with pytest.raises(ConfigError, match="seed is -1"):
         LocalSampler(llama).sample(PROMPTS, 1, Sampling(), seed=-1)
+    with pytest.raises(ConfigError, match="seed is -3"):
+        LocalSampler(llama).sample(PROMPTS[:2], 1, Sampling(), seed=[4, -3])
+    with pytest.raises(ConfigError, match="1 seeds for 7 prompts"):
+        LocalSampler(llama).sample(PROMPTS, 1, Sampling(), seed=[4])
     with pytest.raises(ConfigError, match="slots is 0"):
         LocalSampler(llama, slots=0)
     with pytest.raises(ConfigError, match="top_p"):
