@@ -57,10 +57,12 @@ class Composition:
             max_failed: share of a batch's completions that a part may fail to score.
 
         Raises:
-            ConfigError: no part, a function that cannot be imported, a model without the axes asked for.
+            ConfigError: no part, a name that is no word, a function that cannot be imported, a model without the axes asked for.
         """
         if not parts:
             raise ConfigError("rewards: needs a part or more, such as `taste: {kind: model, model: $reward}`")
+        if bad := [name for name in parts if not name or "/" in name]:
+            raise ConfigError(f"rewards: a part's name must be a word without slashes, got {bad[0]!r}: axes are written part/axis")
         if not 0 <= max_failed < 1:
             raise ConfigError(f"max_failed must be a share from 0 to below 1, got {max_failed}")
         models: dict[str, LearnedReward] = {}

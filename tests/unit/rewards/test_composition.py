@@ -208,6 +208,8 @@ def test_nothing_cannot_be_scored(number) -> None:
 def test_a_composition_needs_a_part_and_a_share() -> None:
     with pytest.raises(ConfigError, match="needs a part"):
         Composition.load({})
+    with pytest.raises(ConfigError, match="without slashes, got 'a/b'"):
+        Composition.load({"a/b": FunctionReward(function="os:getpid")})
     with pytest.raises(ConfigError, match="max_failed"):
         Composition.load({"a": FunctionReward(function="os:getpid")}, max_failed=1.0)
 

@@ -113,10 +113,10 @@ def test_requests_run_at_once_and_end_at_the_deadline(serve) -> None:
 
     server = serve(answer)
     start = time.monotonic()
-    found = outcome(judge(server.url, at_once=3, deadline=1.0), *map(str, range(40)))
-    assert time.monotonic() - start < 2.5
+    found = outcome(judge(server.url, at_once=3, deadline=2.0), *map(str, range(40)))
+    assert time.monotonic() - start < 6
     assert most[0] == 3
-    assert 3 <= 40 - len(found.reasons) <= 9
+    assert 3 <= 40 - len(found.reasons) <= 21
     assert {reason.partition(": ")[2] for reason in found.reasons.values()} <= {
         "no answer within the deadline",
         "no whole answer within the deadline",

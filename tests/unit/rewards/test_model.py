@@ -11,11 +11,11 @@ from transformers import AutoModelForSequenceClassification
 
 from palate.core import Completion, ConfigError, Message, Prompt, TrainingError
 from palate.models.scalar import Normalisation, scalar_from
-from palate.rewards.batch import completions_of
+from palate.rewards.batch import Batch, completions_of
 from palate.rewards.composition import Composition
 from palate.rewards.ensemble import Mean, Worst
 from palate.rewards.learned import LearnedReward
-from palate.rewards.model import ModelReward
+from palate.rewards.model import Member, ModelReward, ModelScorer
 from palate.testing import byte_tokenizer, tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree
 from palate.text.spans import prompt_ids, split_ids
@@ -170,12 +170,16 @@ def test_a_completion_too_long_for_the_model_fails_alone(tmp_path, by_tokens) ->
 
 
 def test_a_model_whose_weights_are_lost_gives_reasons(tmp_path) -> None:
+    """A head that is lost spoils the other one's scores too: a part has all of its axes or none."""
     composition = Composition.load({"taste": ModelReward(model=(saved(tmp_path),))}, max_failed=0.99)
     (reward,) = composition.models.values()
     with torch.no_grad():
         reward.model.module.get_submodule("score").weight[1] = float("nan")
     with pytest.raises(TrainingError, match="the model gave no finite number"):
         composition.score(PROMPTS, groups_of())
+    outcome = ModelScorer([Member(reward, None)], HEADS, Mean()).score(Batch(PROMPTS, tuple(map(tuple, groups_of()))))
+    assert all(column.isnan().all() for column in outcome.axes.values())
+    assert list(outcome.reasons) == [0, 1, 2, 3]
 
 
 def test_completions_of_what_was_sampled() -> None:
