@@ -106,4 +106,5 @@ class Watch:
     def _way_on(self, alarm: Alarm) -> str:
         if alarm.guard == "finite":
             return "Weights from before it are in the last checkpoint. Lower optimizer.lr and look for broken rewards"
-        return f"No checkpoint was written beyond that limit. To go on regardless, set guards.{alarm.guard}.stop=none or guards.{alarm.guard}=off"
+        setting = f"guards.{alarm.guard}"
+        return f"No checkpoint was written beyond that limit. To go on regardless, set {setting}.stop=none or {setting}=off"
