@@ -13,7 +13,8 @@ from importlinter.cli import lint_imports
 
 from tests.support.repository import PACKAGE, ROOT, sources, tree_of
 
-HEAVY = ("torch", "transformers", "tokenizers", "matplotlib", "pyarrow", "datasets", "pandas")
+TRACKED = ("tensorboard", "wandb", "mlflow", "trackio")
+HEAVY = ("torch", "transformers", "tokenizers", "matplotlib", "pyarrow", "datasets", "pandas", *TRACKED)
 LIGHT_SECONDS = 0.5
 
 
@@ -52,6 +53,7 @@ def test_only_tests_use_the_shipped_fakes() -> None:
         "from palate.cli import main; main(['--help'])",
         "import palate.core, palate.stores.runs, palate.stores.jsonl, palate.raters, palate.agreement",
         "from palate.cli import main; main(['runs', 'nowhere'])",
+        "import palate.recipes.pipeline, palate.tracking",
     ],
 )
 def test_what_is_light_loads_nothing_heavy(code: str) -> None:

@@ -51,7 +51,11 @@ class Watch:
 
     @property
     def is_safe(self) -> bool:
-        """Whether no reading is beyond a limit that stops the run. While one is, write no checkpoint: the last one is from before it."""
+        """Whether no reading is beyond a limit that stops the run. While one is, write no checkpoint.
+
+        What was sampled in a round tells of the weights before its updates; so the last checkpoint holds, at the latest, the policy of the
+        first reading beyond the limit.
+        """
         return not any(count for (_, action), count in self._beyond.items() if action == "stop")
 
     def recall(self, rows: Iterable[Mapping[str, float]]) -> None:
@@ -63,7 +67,7 @@ class Watch:
         """Nothing; the metrics are logged, and what the guards say of them is logged and shown.
 
         Raises:
-            TrainingError: a guard stops the run, or a metric is not finite. Nothing is saved: the last checkpoint stands.
+            TrainingError: a guard stops the run, or a metric is not finite. Nothing is saved here.
         """
         alarms = self.look(step, metrics)
         run.log(step, {name: value for name, value in metrics.items() if math.isfinite(value)})
@@ -101,5 +105,6 @@ class Watch:
 
     def _way_on(self, alarm: Alarm) -> str:
         if alarm.guard == "finite":
-            return "The weights before it are in the last checkpoint; lower optimizer.lr and look for broken rewards"
-        return f"The last checkpoint is from before it. To go on regardless, set guards.{alarm.guard}.stop=none or guards.{alarm.guard}=off"
+            return "Weights from before it are in the last checkpoint. Lower optimizer.lr and look for broken rewards"
+        setting = f"guards.{alarm.guard}"
+        return f"No checkpoint was written beyond that limit. To go on regardless, set {setting}.stop=none or {setting}=off"

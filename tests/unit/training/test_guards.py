@@ -195,7 +195,10 @@ def test_a_stop_leaves_the_last_checkpoint_before_the_trouble(tmp_path: Path) ->
     assert len(run.logged()) == 12  # the round that stopped it is on record
 
 
-def test_warnings_are_rows_and_lines_and_a_resumed_run_has_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("kill_at", range(12, 24))
+def test_warnings_are_rows_and_lines_and_a_resumed_run_has_the_same(
+    kill_at: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     told = rows(UNLEASHED)
     straight, cut = (open_run(tmp_path, RunPlan(name, "online")) for name in ("straight", "cut"))
     with straight.active():
@@ -203,7 +206,7 @@ def test_warnings_are_rows_and_lines_and_a_resumed_run_has_the_same(tmp_path: Pa
     lines = capsys.readouterr().err.splitlines()
     assert sorted(line.split(": ")[1] for line in lines) == ["gold", "kl", "length"]
     with pytest.raises(Interrupted), cut.active():
-        train(cut, Guards(), told, kill_at=22)
+        train(cut, Guards(), told, kill_at=kill_at)
     again = open_run(tmp_path, RunPlan("cut", "online"))
     with again.active():
         train(again, Guards(), told)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from palate.core import Advance, ConfigError, Interrupted, TrainingError
 from palate.objectives.reduce import Sums
 from palate.training import loop
-from palate.training.keep import Best, HeldOut
+from palate.training.keep import Best, BestReward, HeldOut, Measured
 from palate.training.learner import Learner
 from palate.training.loop import Epochs, fit, mean_loss
 from palate.training.optimizer import AdamW
@@ -81,7 +81,7 @@ class Notes:
 EPOCHS = Epochs(10, 4, 2.0, 0)
 
 
-def work(run: Notes, keep: Best | None = None, measured: Sequence[float] = ()) -> tuple[dict[str, float], Tensor]:
+def work(run: Notes, keep: Best | BestReward | None = None, measured: Sequence[float | Measured] = ()) -> tuple[dict[str, float], Tensor]:
     """Trains; with `keep`, what is measured after step k is `measured[k - 1]`."""
     torch.manual_seed(0)
     net = nn.Linear(3, 1)
@@ -159,6 +159,36 @@ def test_the_weights_that_did_best_are_kept(keep: Best, measured: list[float], a
     assert max(run.rows) + 1 == at[-1]
     assert (last["best_step"], last["best_held_out_loss"]) == (best, measured[best - 1])
     assert torch.equal(weight, weight_after(best, tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("budget", "rewards", "kls", "best"),
+    [
+        (None, [1, 2, 9, 3, 4, 5], [1, 2, 50, 4, 5, 6], 3),  # at any distance
+        (5, [1, 2, 9, 3, 4, 8], [1, 2, 50, 4, 5, 6], 5),  # the highest within the budget, its bound included
+        (5, [1, 1, 1, 1, 1, 1], [5, 4, 3, 2, 1, 0], 1),  # equal ones: the first
+        (5, [9, 8, 1, 7, 7, 7], [60, 50, 4, 30, 20, 10], 3),  # one within the budget beats all beyond it
+        (5, [1, 9, 2, 3, 4, 5], [9, 60, 8, 7, 8, 9], 4),  # none within it: the nearest to it
+        (5, [-3, -1, -2, -4, -5, -6], [1, 1, 1, 1, 1, 1], 2),
+    ],
+)
+def test_the_highest_reward_within_the_budget_is_kept(
+    budget: float | None, rewards: list[float], kls: list[float], best: int, tmp_path: Path
+) -> None:
+    run = Notes(tmp_path / "run")
+    found = [Measured.of_reward(*pair) for pair in zip(rewards, kls, strict=True)]
+    last, weight = work(run, BestReward(kl_budget=budget), found)
+    assert [row["toy/held_out_reward/mean"] for row in run.rows.values()] == rewards
+    assert [row["toy/held_out_kl/mean"] for row in run.rows.values()] == kls
+    assert (last["best_step"], last["best_held_out_reward"], last["best_held_out_kl"]) == (best, rewards[best - 1], kls[best - 1])
+    assert torch.equal(weight, weight_after(best, tmp_path / "other"))
+
+
+def test_a_budget_is_above_0() -> None:
+    with pytest.raises(ConfigError, match="kl_budget must be above 0, got 0"):
+        BestReward(kl_budget=0)
+    with pytest.raises(ConfigError, match="patience must be at least 1, got 0"):
+        BestReward(patience=0)
 
 
 @pytest.mark.parametrize("killed_at", [0, 2, 3, 4])
