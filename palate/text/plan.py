@@ -29,7 +29,7 @@ def round_up(n: int, parts: int) -> int:
     On CPUs a bfloat16 product of a shape that was not seen before costs half a millisecond and half a megabyte, which lengths
     as they come would pay again every step.
     """
-    grain = max(16, (1 << max(n - 1, 1).bit_length() - 1) // parts)
+    grain = max(16, (1 << max(n, 1).bit_length() - 1) // parts)
     return -(-n // grain) * grain
 
 
