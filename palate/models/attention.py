@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 
 from palate.core import ModelError
-from palate.text.plan import AttentionPlan, Block, Ints
+from palate.text.pack import PackedBatch
+from palate.text.plan import AttentionPlan, Block, Ints, round_up
 
 NAME = "palate"
 """Name under which `tree_attention` is registered with transformers."""
@@ -66,10 +67,11 @@ class PackedAttention:
         self._rows: _HeadRows | None = None
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:  # noqa: ARG002  # layers are alike
-        """Attention output (1, T, H, D) in the dtype of `value`; computed in float32 (float64 for float64)."""
+        """Attention output (1, T, H, D) in the dtype of `value`; T may be more than the plan's tokens, and is 0 behind them."""
         heads, kv_heads = query.shape[1], key.shape[1]
         if self._rows is None or (self._rows.heads, self._rows.kv_heads) != (heads, kv_heads):
-            self._rows = _head_rows(self._plan, heads, kv_heads)
+            is_narrow = all(x.dtype.itemsize < 4 for x in (query, key, value))
+            self._rows = _head_rows(self._plan.coarse() if is_narrow else self._plan, heads, kv_heads, query.shape[2])
         with torch.autocast(value.device.type, enabled=False):  # autocast would run the products in another type than their operands
             output: Tensor = _PackedAttend.apply(query, key, value, self._rows, scaling)  # type: ignore[no-untyped-call]
         return output
@@ -96,7 +98,8 @@ class _HeadRows:
     """(T * KV + 1,) where each key row's slots begin in `key_slot`."""
 
 
-def _head_rows(plan: AttentionPlan, heads: int, kv_heads: int) -> _HeadRows:
+def _head_rows(plan: AttentionPlan, heads: int, kv_heads: int, places: int) -> _HeadRows:
+    """The rows of matrices that hold `places` tokens; those behind the plan's attend to nothing and nothing attends to them."""
     group = heads // kv_heads
     of_query = [_block_rows(plan.query_tokens, b.query_offset, (b.rows, b.queries), kv_heads, group) for b in plan.blocks]
     of_key = [_block_rows(plan.key_tokens, b.key_offset, (b.rows, b.keys), kv_heads, 1) for b in plan.blocks]
@@ -106,8 +109,8 @@ def _head_rows(plan: AttentionPlan, heads: int, kv_heads: int) -> _HeadRows:
     query_slot = np.empty(plan.tokens * heads, np.int64)
     query_used = np.flatnonzero(~query_padding)
     query_slot[query[query_used]] = query_used
-    key_end = np.zeros(plan.tokens * kv_heads + 1, np.int64)
-    np.cumsum(np.bincount(key, minlength=plan.tokens * kv_heads), out=key_end[1:])
+    key_end = np.zeros(places * kv_heads + 1, np.int64)
+    np.cumsum(np.bincount(key, minlength=places * kv_heads), out=key_end[1:])
     key_slot = np.argsort(key, kind="stable")
     tensors = map(torch.from_numpy, (query, key, np.flatnonzero(query_padding), query_slot, key_slot, key_end))
     return _HeadRows(plan, heads, kv_heads, *tensors)
@@ -125,34 +128,49 @@ def _block_mask(padding: np.ndarray, offset: int, shape: tuple[int, int], kv_hea
     return np.broadcast_to(here, (kv_heads, shape[0], group, shape[1])).ravel()
 
 
+def packed_states(module: PreTrainedModel, batch: PackedBatch) -> Tensor:
+    """Hidden states (T, d) of the flat tokens, and in narrow types of some more behind them that round their number up."""
+    ids, positions = batch.input_ids, batch.position_ids
+    if module.dtype.itemsize < 4:
+        more = round_up(len(ids), 16) - len(ids)
+        ids, positions = (torch.nn.functional.pad(x, (0, more)) for x in (ids, positions))
+    tree = PackedAttention(batch.layout)
+    states: Tensor = module.base_model(input_ids=ids[None], position_ids=positions[None], tree=tree, use_cache=False)[0]
+    return states[0]
+
+
 class _PackedAttend(torch.autograd.Function):
-    """Plain batched matmuls and a softmax a block, in float32; a key's gradient is summed over its slots with `embedding_bag`.
+    """Plain batched matmuls and a softmax a block; a key's gradient is summed over its slots with `embedding_bag`.
+
+    Products run in the type of their operands: bfloat16 is three to four times as fast as float32 from some forty keys on, and as fast
+    below. The softmax is float32 (float64 for float64), and what it gives goes into the next product in the operands' type again.
 
     Measured on CPUs: the backward of `scaled_dot_product_attention` is slower; `torch.embedding` copies rows several times
-    faster than `index_select`; a batched product of short sequences is slow when its second factor is a transposed view,
-    and slower still in bfloat16.
+    faster than `index_select`; a batched product of short sequences is slow when its second factor is a transposed view; the softmax is
+    slower on bfloat16 than on float32, both conversions counted in, and its backward is faster.
     """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, rows: _HeadRows, scaling: float) -> Tensor:
         """Output (1, T, H, D)."""
-        wide = torch.promote_types(value.dtype, torch.float32)
-        q = torch.embedding(_flat(query), rows.query).to(wide).mul_(scaling)
-        k, v = (torch.embedding(_flat(x), rows.key).to(wide) for x in (key, value))
+        dtype = torch.promote_types(torch.promote_types(query.dtype, key.dtype), value.dtype)
+        wide = torch.promote_types(dtype, torch.float32)
+        q = torch.embedding(_flat(query), rows.query).to(dtype).mul_(scaling)
+        k, v = (torch.embedding(_flat(x), rows.key).to(dtype) for x in (key, value))
         out = torch.empty_like(q)
         weights = []
         for block in rows.plan.blocks:
             qb, ob = (_queries(x, block, rows) for x in (q, out))
             kb, vb = (_keys(x, block, rows) for x in (k, v))
-            scores = torch.bmm(qb, kb.transpose(1, 2).contiguous())
+            scores = torch.bmm(qb, kb.transpose(1, 2).contiguous()).to(wide)
             scores.view(rows.kv_heads, block.rows, -1, block.queries, block.keys).add_(block.mask)
-            weight = torch.softmax(scores, -1)
+            weight = torch.softmax(scores, -1).to(dtype)
             torch.bmm(weight, vb, out=ob)
             if any(ctx.needs_input_grad):
                 weights.append(weight)
         ctx.save_for_backward(q, k, v, *weights)
         ctx.rows, ctx.scaling, ctx.dtypes = rows, scaling, (query.dtype, key.dtype, value.dtype)
-        return torch.embedding(out, rows.query_slot).view(1, query.shape[2], rows.heads, -1).to(value.dtype)
+        return _of_tokens(out, rows, query.shape[2]).view(1, query.shape[2], rows.heads, -1).to(value.dtype)
 
     @staticmethod
     @once_differentiable
@@ -170,9 +188,10 @@ class _PackedAttend(torch.autograd.Function):
             d_scores = torch._softmax_backward_data(d_weight, weight, -1, weight.dtype)
             torch.bmm(d_scores, kb, out=dqb)
             torch.bmm(d_scores.transpose(1, 2), qb, out=dkb)
-        d_query = torch.embedding(dq, rows.query_slot).mul_(ctx.scaling)
+        tokens = grads[0].shape[1]
+        d_query = _of_tokens(dq, rows, tokens).mul_(ctx.scaling)
         summed = (d_query, *(_summed(x, rows) for x in (dk, dv)))
-        shaped = (x.view(1, rows.plan.tokens, -1, q.shape[1]).transpose(1, 2) for x in summed)
+        shaped = (x.view(1, tokens, -1, q.shape[1]).transpose(1, 2) for x in summed)
         return *(x.to(dtype) for x, dtype in zip(shaped, ctx.dtypes, strict=True)), None, None
 
 
@@ -191,6 +210,12 @@ def _keys(x: Tensor, block: Block, rows: _HeadRows) -> Tensor:
     """The block's key slots as (KV * rows, keys, D)."""
     start, count = block.key_offset * rows.kv_heads, block.rows * block.keys * rows.kv_heads
     return x[start : start + count].view(rows.kv_heads * block.rows, block.keys, x.shape[1])
+
+
+def _of_tokens(slots: Tensor, rows: _HeadRows, tokens: int) -> Tensor:
+    """(tokens * H, D): what stands in each query row's slot, and 0 for tokens behind the plan's."""
+    found = torch.embedding(slots, rows.query_slot)
+    return torch.nn.functional.pad(found, (0, 0, 0, tokens * rows.heads - len(found))) if tokens > rows.plan.tokens else found
 
 
 def _summed(slots: Tensor, rows: _HeadRows) -> Tensor:

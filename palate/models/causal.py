@@ -11,17 +11,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
+from torch.nn import Parameter, functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from palate.models.adapters import Adapters, LoRA
-from palate.models.attention import Attends, PackedAttention
+from palate.models.attention import Attends, packed_states
 from palate.models.padded import padded_rows
 from palate.models.probe import Path as AttentionPath
 from palate.models.probe import longest_sequence
 from palate.models.quiet import save_pair
 from palate.objectives.logps import summed_nll, token_logps
 from palate.text.pack import PackedBatch
+from palate.text.plan import round_up
 from palate.text.template import end_ids
 
 
@@ -66,7 +67,10 @@ class CausalPolicy:
         with self.under():
             if self.path == "packed":
                 weight, bias = self.head
-                return TokenOutputs(*token_logps(self._sources(batch), weight, batch.targets, bias=bias, temperature=temperature))
+                sources, targets = self._padded(batch.sources, batch.targets)
+                states = packed_states(self.module, batch).index_select(0, sources)
+                found = token_logps(states, weight, targets, bias=bias, temperature=temperature)
+                return TokenOutputs(*(x[: len(batch.targets)] for x in found))
             logps = torch.log_softmax(self._padded_logits(batch).float() / temperature, -1)
         entropy = -(logps.exp() * logps.clamp_min(torch.finfo(logps.dtype).min)).sum(-1)
         return TokenOutputs(logps.gather(-1, batch.targets[:, None])[:, 0], entropy.detach())
@@ -76,7 +80,10 @@ class CausalPolicy:
         if self.path == "packed":
             with self.under():
                 weight, bias = self.head
-                return summed_nll(self._sources(batch), weight, batch.targets, weights, bias=bias)
+                sources, targets, weights = self._padded(batch.sources, batch.targets, weights)
+                states = packed_states(self.module, batch).index_select(0, sources)
+                total, logps = summed_nll(states, weight, targets, weights, bias=bias)
+                return total, logps[: len(batch.targets)]
         logps = self.logps(batch).logps
         return -(weights * logps)[weights != 0].sum(), logps.detach()
 
@@ -129,10 +136,11 @@ class CausalPolicy:
             self.adapters.save(directory)
             self.tokenizer.save_pretrained(directory)
 
-    def _sources(self, batch: PackedBatch) -> Tensor:
-        """Hidden states (n, d) that predict the targets."""
-        states = self.hidden(batch.input_ids[None], batch.position_ids[None], PackedAttention(batch.layout))
-        return states.index_select(0, batch.sources)
+    def _padded(self, *columns: Tensor) -> Iterator[Tensor]:
+        """Columns (n,) one entry a target; in narrow types with some zeros behind, so that the shapes of products come again."""
+        n = len(columns[0])
+        more = round_up(n, 16) - n if self.module.dtype.itemsize < 4 else 0
+        return (functional.pad(column, (0, more)) for column in columns)
 
     def _padded_logits(self, batch: PackedBatch) -> Tensor:
         """Logits (n, v) that predict the targets, by the model's own forward: it may do more than multiply by the head."""

@@ -28,7 +28,7 @@ from transformers import (
 from palate.core import ModelError
 from palate.models.adapters import Adapters, base_of, is_adapter
 from palate.models.causal import CausalPolicy
-from palate.models.memory import keep_freed_memory
+from palate.models.memory import keep_few_products, keep_freed_memory
 from palate.models.probe import choose_path
 from palate.models.quiet import no_progress_bars, without_reports
 
@@ -112,6 +112,7 @@ def as_policy(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Ca
         ModelError: the tokenizer knows more tokens than the model.
     """
     keep_freed_memory()
+    keep_few_products()
     check_vocabulary(module, tokenizer)
     return CausalPolicy(module.eval(), tokenizer, choose_path(module))
 

@@ -16,10 +16,10 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from palate.core import ModelError
 from palate.models.adapters import Adapters, LoRA, base_of, is_adapter
-from palate.models.attention import PackedAttention
+from palate.models.attention import packed_states
 from palate.models.causal import CausalPolicy
 from palate.models.load import DType, built, check_vocabulary, load_config, load_module, load_policy, load_tokenizer
-from palate.models.memory import keep_freed_memory
+from palate.models.memory import keep_few_products, keep_freed_memory
 from palate.models.padded import padded_rows
 from palate.models.probe import Path as AttentionPath
 from palate.models.probe import choose_path, longest_sequence
@@ -57,14 +57,14 @@ class ScalarModel:
     def scores(self, batch: PackedBatch) -> Tensor:
         """Raw scores (b, h), float32, at the last token of each branch."""
         if self.path == "packed":
-            return self._head(self._states(batch).index_select(0, batch.last))
+            return self._head(packed_states(self.module, batch).index_select(0, batch.last))
         rows = padded_rows(batch)
         return self._head(rows.run(self.module.base_model)[rows.last])
 
     def values(self, batch: PackedBatch) -> Tensor:
         """Raw values (n, h), float32, of the state before each target is written."""
         if self.path == "packed":
-            return self._head(self._states(batch).index_select(0, batch.sources))
+            return self._head(packed_states(self.module, batch).index_select(0, batch.sources))
         rows = padded_rows(batch)
         return self._head(rows.run(self.module.base_model)[rows.source])
 
@@ -122,12 +122,6 @@ class ScalarModel:
         content = {"heads": self.heads, **asdict(self.normalisation)}
         (Path(directory) / REWARD_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
-    def _states(self, batch: PackedBatch) -> Tensor:
-        states: Tensor = self.module.base_model(
-            input_ids=batch.input_ids[None], position_ids=batch.position_ids[None], tree=PackedAttention(batch.layout), use_cache=False
-        )[0]
-        return states[0]
-
     def _head(self, states: Tensor) -> Tensor:
         """Scores in float32 whatever the backbone computes in: what a pair differs by is small beside its scores."""
         head = self.module.get_submodule("score")
@@ -152,6 +146,7 @@ def load_scalar(path: str | Path, *, dtype: DType = "float32") -> ScalarModel:
     head_of(module)
     check_vocabulary(module, tokenizer)
     keep_freed_memory()
+    keep_few_products()
     model = ScalarModel(module.eval(), tokenizer, choose_path(module))
     model.normalisation = _read_normalisation(Path(path) / REWARD_FILE, model.heads) or model.normalisation
     return model

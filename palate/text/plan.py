@@ -19,6 +19,18 @@ CALL_AREA = 5_000
 """What one more batched call costs, in query-key cells per head; a block is split only where that saves more."""
 BLOCK_AREA = 400_000
 """Cells per head of one batched call at most (unless one segment is larger), so that its weights stay in the cache."""
+COARSE_CALL_AREA = 40_000
+"""What a call costs where products of a new shape must be made ready first; see `AttentionPlan.coarse`."""
+
+
+def round_up(n: int, parts: int) -> int:
+    """`n`, or the next number of those that cut the way to twice a power of two into `parts`; multiples of 16 at least.
+
+    On CPUs a bfloat16 product of a shape that was not seen before costs half a millisecond and half a megabyte, which lengths
+    as they come would pay again every step.
+    """
+    grain = max(16, (1 << max(n, 1).bit_length() - 1) // parts)
+    return -(-n // grain) * grain
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,7 @@ class AttentionPlan:
     """
 
     tokens: int
+    spans: Spans
     blocks: tuple[Block, ...]
     query_tokens: Ints
     """(s,) token of each query slot."""
@@ -70,15 +83,20 @@ class AttentionPlan:
         """Query-key cells per head that the blocks compute, padding included."""
         return sum(block.rows * block.queries * block.keys for block in self.blocks)
 
+    def coarse(self) -> AttentionPlan:
+        """The same attention in fewer blocks of rounder sizes: more padding, and shapes that come again."""
+        return plan_attention(self.spans, self.tokens, is_coarse=True)
 
-def plan_attention(spans: Spans, tokens: int) -> AttentionPlan:
+
+def plan_attention(spans: Spans, tokens: int, *, is_coarse: bool = False) -> AttentionPlan:
     """The plan for `spans`, which together hold each of `tokens` tokens exactly once as a query."""
     blocks: list[Block] = []
     query_tokens, key_tokens, query_padding = [], [], []
     query_offset = key_offset = 0
-    for rows in _groups(spans.length, spans.length + spans.trunk):
+    for rows in _groups(spans.length, spans.length + spans.trunk, COARSE_CALL_AREA if is_coarse else CALL_AREA):
         start, length, trunk_start, trunk = (a[rows, None] for a in (spans.start, spans.length, spans.trunk_start, spans.trunk))
-        i, j = np.arange(int(length.max())), np.arange(int((length + trunk).max()))
+        sizes = int(length.max()), int((length + trunk).max())
+        i, j = (np.arange(round_up(size, 4) if is_coarse else size) for size in sizes)
         own = np.minimum(j - trunk, length - 1)  # a padded slot repeats the segment's last token
         query_tokens.append((start + np.minimum(i, length - 1)).ravel())
         key_tokens.append(np.where(j < trunk, trunk_start + j, start + own).ravel())
@@ -88,7 +106,7 @@ def plan_attention(spans: Spans, tokens: int) -> AttentionPlan:
         query_offset += len(rows) * len(i)
         key_offset += len(rows) * len(j)
     flat = np.concatenate
-    return AttentionPlan(tokens, tuple(blocks), flat(query_tokens), flat(key_tokens), flat(query_padding))
+    return AttentionPlan(tokens, spans, tuple(blocks), flat(query_tokens), flat(key_tokens), flat(query_padding))
 
 
 def _mask(trunk: Ints, i: Ints, keys: int) -> Tensor:
@@ -99,7 +117,7 @@ def _mask(trunk: Ints, i: Ints, keys: int) -> Tensor:
     return torch.from_numpy(sliding_window_view(step, keys)[seen - 1 - trunk - i])[:, None]
 
 
-def _groups(queries: Ints, keys: Ints) -> list[Ints]:
+def _groups(queries: Ints, keys: Ints, call_area: int) -> list[Ints]:
     """Segment numbers (n,) in groups of like shape: a group is split as long as that saves more than a call costs."""
     done: list[Ints] = []
     open_groups = [np.lexsort((queries, keys))]
@@ -107,7 +125,7 @@ def _groups(queries: Ints, keys: Ints) -> list[Ints]:
         group = open_groups.pop()
         area = len(group) * int(queries[group].max()) * int(keys[group].max())
         best, cut = min((_best_cut(group, queries, keys), _best_cut(group, keys, queries)), key=lambda option: option[0])
-        if area - best > CALL_AREA:
+        if area - best > call_area:
             open_groups += [cut[1], cut[0]]
         else:
             parts = min(len(group), -(-area // BLOCK_AREA))

@@ -1,6 +1,7 @@
 """Models from directories and new ones: what is saved, what is refused, what is independent."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -9,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from palate.core import ModelError
 from palate.models.load import Architecture, as_policy, built, load_policy, load_tokenizer, new_policy, vocabulary_size
-from palate.models.memory import keep_freed_memory
+from palate.models.memory import keep_few_products, keep_freed_memory
 from palate.models.probe import PaddedPathWarning
 from palate.testing import FAMILIES, PADDED_FAMILIES, byte_tokenizer, random_trees, tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree, pack
@@ -178,6 +179,15 @@ def test_what_no_configuration_tells_is_measured(model_type: str, more, reason: 
 
 def test_freed_memory_is_kept_once_and_for_all() -> None:
     assert keep_freed_memory() is keep_freed_memory()
+
+
+def test_few_products_are_kept_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    keep_few_products.cache_clear()
+    keep_few_products()
+    assert int(os.environ["LRU_CACHE_CAPACITY"]) < 100
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"
 
 
 @pytest.mark.parametrize("text", ["the cook has 12 beans, no salt!", "so what can we make?\n"])

@@ -135,3 +135,19 @@ def test_scores_of_a_backbone_in_bfloat16_are_finer_than_bfloat16() -> None:
     scores = model.scores(pack(random_trees([(4, [3, 5, 7, 9])], 43)))
     assert scores.dtype == torch.float32
     assert not torch.equal(scores.bfloat16().float(), scores)
+
+
+def test_tokens_that_round_a_narrow_batch_up_take_no_part() -> None:
+    """Their id is 0, which the trees do not have: its embedding gets no gradient, and the others' is near that of float32."""
+    wide = scalar_from(tiny_policy(), ("score",), seed=0)
+    narrow = wide.copy()
+    narrow.module.bfloat16().requires_grad_(requires_grad=True)
+    trees = random_trees([(5, [3, 8]), (2, [20])], 42, seed=2)
+    assert all(0 not in (*tree.trunk, *branch.ids) for tree in trees for branch in tree.branches)
+    batch = pack(trees)
+    assert len(batch.input_ids) % 16
+    for model in (wide, narrow):
+        model.scores(batch).sum().backward()
+    plain, rough = (model.module.get_input_embeddings().weight.grad.float() for model in (wide, narrow))
+    assert not rough[0].any()
+    assert (rough - plain).abs().max() < 0.05 * plain.abs().max()

@@ -10,7 +10,7 @@ import torch
 from palate.core import DataError
 from palate.testing import random_trees
 from palate.text.pack import Branch, PackedBatch, Segment, Tree, microbatches, pack
-from palate.text.plan import AttentionPlan
+from palate.text.plan import AttentionPlan, round_up
 
 A = Tree((10, 11), (Branch((12, 13, 14), (True, False, True)), Branch((15,), (True,))))
 B = Tree((20,), (Branch((21, 22), (True, True)),))
@@ -59,10 +59,12 @@ def test_plan_lets_through_exactly_trunk_and_past(seed: int) -> None:
     rng = random.Random(seed)
     shapes = [(rng.randint(1, 30), [rng.randint(1, 40) for _ in range(rng.randint(1, 5))]) for _ in range(rng.randint(1, 12))]
     batch = pack(random_trees(shapes, 50, seed))
-    planned, expected = _planned_sight(batch.layout), _expected_sight(batch)
-    # A tree with one branch is planned as one sequence: then a branch token sees the same, by another row.
-    assert len(planned) == len(set(planned))
-    assert set(planned) == expected
+    expected = _expected_sight(batch)
+    for plan in (batch.layout, batch.layout.coarse()):
+        planned = _planned_sight(plan)
+        # A tree with one branch is planned as one sequence: then a branch token sees the same, by another row.
+        assert len(planned) == len(set(planned))
+        assert set(planned) == expected
 
 
 def test_little_is_padding() -> None:
@@ -72,6 +74,24 @@ def test_little_is_padding() -> None:
     needed = sum((end - start) * (end - start + trunk_end - trunk_start) for start, end, trunk_start, trunk_end in batch.segments)
     lonely = sum(len(t.trunk) * len(t.branches[0].ids) for t in batch.trees if len(t.branches) == 1)  # one sequence instead of two segments
     assert batch.layout.area <= 1.25 * (needed + lonely)
+
+
+def test_coarse_plans_have_few_shapes() -> None:
+    """Over fifty batches of other lengths: what a bfloat16 step would pay anew for each."""
+    plain, coarse = set(), set()
+    for seed in range(50):
+        rng = random.Random(seed)
+        layout = pack(random_trees([(rng.randint(1, 250), [rng.randint(1, 250)] * 2) for _ in range(8)], 50, seed)).layout
+        for shapes, plan in ((plain, layout), (coarse, layout.coarse())):
+            shapes |= {(block.rows, block.queries, block.keys) for block in plan.blocks}
+    assert len(coarse) < len(plain) / 3
+
+
+def test_rounding_up_costs_little_and_leaves_few_lengths() -> None:
+    for parts in (4, 16):
+        lengths = {n: round_up(n, parts) for n in range(1, 5000)}
+        assert all(n <= up < n + max(16, n / parts) for n, up in lengths.items())
+        assert len({up for n, up in lengths.items() if 1024 < n <= 2048}) == parts
 
 
 def test_packing_is_fast() -> None:
