@@ -27,6 +27,7 @@ from benchmarks.speed.workload import prepare, shape
 
 DTYPES = ("float32", "bfloat16")
 WORKLOADS = ("even", "uneven")
+METHODS = ("generate", "generate_batch")
 SLOTS = 256
 HEADER = (
     "workload", "model", "tokens/s", "generate, same dtype", "generate_batch, same dtype", "ratio to generate", "to generate in float32",
@@ -47,6 +48,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="calls of each side that count, after one that does not")
     parser.add_argument("--requests", type=int, default=256, help="of the uneven workload")
     parser.add_argument("--batch", type=int, default=64, help="rows that generate is given at once in the uneven workload")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="of the peer; the second for uneven alone")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -60,7 +62,8 @@ def main() -> int:
             with worker(own) as ours, worker(other) as theirs:
                 for workload in options.workloads:
                     work = made(workload, prompts, options.requests, options.batch)
-                    found = measured(work, options.dtypes, options.rounds, ours, theirs, with_batch=workload == "uneven")
+                    methods = [method for method in options.methods if method == "generate" or workload == "uneven"]
+                    found = measured(work, options.dtypes, options.rounds, ours, theirs, methods)
                     for dtype in options.dtypes:
                         print(row(workload, folder / model, dtype, work, found, machine), flush=True)
     return 0
@@ -92,10 +95,9 @@ def made(workload: str, prompts: list[tuple[int, ...]], requests: int, batch: in
     return Work(tuple(ids for ids in prompts if len(ids) <= 256)[:requests], tuple(ends), 128, "", "", batch, 0)
 
 
-def measured(work: Work, dtypes: list[str], rounds: int, ours: Ask, theirs: Ask, *, with_batch: bool) -> dict[tuple[str, str], list[Done]]:
+def measured(work: Work, dtypes: list[str], rounds: int, ours: Ask, theirs: Ask, methods: list[str]) -> dict[tuple[str, str], list[Done]]:
     """Calls by method and dtype, one of each in every round; the first round does not count."""
-    methods = ("ours", "generate", *(("generate_batch",) if with_batch else ()))
-    found: dict[tuple[str, str], list[Done]] = {(method, dtype): [] for method in methods for dtype in dtypes}
+    found: dict[tuple[str, str], list[Done]] = {(method, dtype): [] for method in ("ours", *methods) for dtype in dtypes}
     for seed in range(rounds + 1):
         for (method, dtype), calls in found.items():
             done = (ours if method == "ours" else theirs)(Work(**{**vars(work), "dtype": dtype, "method": method, "seed": seed}))

@@ -12,7 +12,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 from workload import Work, serve
 
 PAD = 0
@@ -33,7 +33,11 @@ def main() -> None:
             pad_token_id=PAD, eos_token_id=list(work.end_ids),
         )  # fmt: skip
         if work.method == "generate_batch":
-            found = models[work.dtype].generate_batch([list(ids) for ids in work.prompts], generation_config=settings)
+            pool = ContinuousBatchingConfig(
+                num_blocks=512, max_batch_tokens=512
+            )  # by default it takes most of memory, and its masks with it
+            prompts = [list(ids) for ids in work.prompts]
+            found = models[work.dtype].generate_batch(prompts, generation_config=settings, continuous_batching_config=pool)
             return [len(one.generated_tokens) for one in found.values()]
         return [length for rows in batches(work) for length in generated(models[work.dtype], rows, settings)]
 
