@@ -20,6 +20,9 @@ from benchmarks.speed.limits import needed_flops, rates
 from benchmarks.speed.workload import Work, prepare
 
 STAGES = ("sft", "reward", "dpo", "dpo-precomputed")
+ONLINE = ("grpo", "rloo", "ppo")
+COMPLETIONS = 32
+"""Of a round online."""
 DTYPES = ("float32", "bfloat16")
 HEADER = (
     "stage",
@@ -43,13 +46,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--pairs", type=Path, required=True, help="HH pairs, JSONL")
     parser.add_argument("--peer", required=True, help="an interpreter that has TRL")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--stages", nargs="+", choices=(*STAGES, *ONLINE), default=list(STAGES))
     parser.add_argument("--models", nargs="+", choices=("S", "M"), default=["S"])
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--peer-ppo", type=Path, help="a folder with TRL 1.10, the last that had PPO; for that stage")
     parser.add_argument("--batch", type=int, default=8)
     options = parser.parse_args()
+    if options.peer_ppo is not None:
+        os.environ["TRL_PPO"] = str(options.peer_ppo)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows, counts = prepare(options.pairs, folder)
@@ -59,7 +65,8 @@ def main() -> int:
         print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}", flush=True)
         for model in options.models:
             for stage in options.stages:
-                work = Work(stage, str(folder / model), str(rows), "float32", options.steps, options.batch)
+                batch = COMPLETIONS if stage in ONLINE else options.batch
+                work = Work(stage, str(folder / model), str(rows), "float32", options.steps, batch)
                 print(*measured(work, options.rounds, options.peer, counts, machine), sep="\n", flush=True)
     return 0
 
@@ -67,7 +74,9 @@ def main() -> int:
 def measured(work: Work, rounds: int, peer: str, counts: dict[str, list[int]], machine: dict[str, float]) -> list[str]:
     """A row of the table for each dtype of ours. Sides alternate; ratios are of one round, the middle one shown with the extremes."""
     told = {dtype: Work(**{**vars(work), "dtype": dtype}) for dtype in DTYPES}
-    ours, theirs = [sys.executable, "-m", "benchmarks.speed.ours"], [peer, str(Path(__file__).with_name("peer.py"))]
+    kind = "online" if work.stage in ONLINE else "ours"
+    script = "peer_online.py" if work.stage in ONLINE else "peer.py"
+    ours, theirs = [sys.executable, "-m", f"benchmarks.speed.{kind}"], [peer, str(Path(__file__).with_name(script))]
     sides: dict[str, tuple[list[str], Work, dict[str, str]]] = {
         "float32": (ours, told["float32"], {}),
         "bfloat16": (ours, told["bfloat16"], {}),
@@ -84,7 +93,8 @@ def measured(work: Work, rounds: int, peer: str, counts: dict[str, list[int]], m
     peers = [name for name in sides if name.startswith("TRL")]
     rows = []
     for dtype in DTYPES:
-        share = needed_flops(work, counts) / machine[dtype] / median(one["median"] for one in found[dtype])
+        needed = None if work.stage in ONLINE else needed_flops(work, counts)
+        share = "-" if needed is None else f"{needed / machine[dtype] / median(one['median'] for one in found[dtype]):.0%}"
         ratios = [spread([other["median"] / own["median"] for own, other in zip(found[dtype], found[name], strict=True)]) for name in peers]
         memory = f"{peak[dtype]:.0f} against {peak['TRL float32']:.0f}: {peak[dtype] / peak['TRL float32']:.2f}"
         cells = [
@@ -93,7 +103,7 @@ def measured(work: Work, rounds: int, peer: str, counts: dict[str, list[int]], m
             rate[dtype],
             *(rate[name] for name in peers),
             *ratios,
-            f"{share:.0%}",
+            share,
             memory,
         ]
         rows.append(f"| {' | '.join(cells)} |")

@@ -67,6 +67,11 @@ class Work:
         """From the command line."""
         return Work(**json.loads(sys.argv[1]))
 
+    @property
+    def rounds(self) -> int:
+        """Steps in all."""
+        return WARMUP + self.steps
+
     def words(self) -> str:
         """For a command line."""
         return json.dumps(asdict(self))
@@ -76,6 +81,19 @@ class Work:
         """The rows this measurement uses, in order."""
         lines = Path(self.rows).read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines[: (WARMUP + self.steps) * self.batch]]
+
+
+PROMPT_TOKENS = 128
+NEW_TOKENS = 64
+
+
+def online_prompts(work: Work) -> list[str]:
+    """Prompts of online training: those of at most 128 tokens, as many as the work needs or all."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(work.model)
+    texts = [json.loads(line)["prompt"] for line in Path(work.rows).read_text(encoding="utf-8").splitlines()]
+    return [text for text in texts if len(tokenizer(text).input_ids) <= PROMPT_TOKENS][: work.rounds * work.batch]
 
 
 class StepEnds:

@@ -1,0 +1,78 @@
+"""Online methods at one distance from SFT, in the kitchen: `python -m benchmarks.methods --seeds 20 21 22`.
+
+World, reward model and DPO are those of configs/kitchen.yaml, so runs of `python -m benchmarks` below the same `--runs` are used again.
+Each method stops when its policy has moved by `--nats` a completion, and keeps the weights from before. One row a method and seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.kitchen import SeedRun
+
+KITCHEN = Path(__file__).resolve().parents[1] / "configs" / "kitchen.yaml"
+SHARED = ("world", "base", "sft", "samples", "judged", "reward", "direct", "eval-sft", "eval-direct")
+METHODS: Mapping[str, Mapping[str, Any]] = {
+    "ppo": {},
+    "rloo": {"method": {"advantage": "leave_one_out", "objective": "reinforce", "reduction": "sequence_sum"}, "passes": 1},
+    "grpo": {"method": {"advantage": "group_relative", "reduction": "sequence_mean"}},
+    "online-dpo": {"method": {"kind": "best_against_worst", "objective": {"beta": 0.05}}},
+}
+PRICES: Mapping[str, float] = {"ppo": 0.05, "rloo": 0.05, "grpo": 0.05}
+"""What KL costs in the reward on the way to the budget; pairs have a price of their own, beta."""
+
+
+def main() -> int:
+    """Exit status 0; runs whatever is not done yet below `--runs`, one folder a seed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.methods", description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[20, 21, 22])
+    parser.add_argument("--nats", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=60, help="rounds at most")
+    parser.add_argument("--runs", type=Path, default=Path("runs/bench"))
+    options = parser.parse_args()
+    print("| seed | method | rounds | KL, nats a completion | gold | over SFT | over DPO |\n|---|---|---|---|---|---|---|", flush=True)
+    for seed in options.seeds:
+        root = options.runs / f"seed{seed}"
+        root.mkdir(parents=True, exist_ok=True)
+        file = root / "methods.yaml"
+        file.write_text(yaml.safe_dump(pipeline(options.nats, options.rounds), sort_keys=False), encoding="utf-8")
+        done = subprocess.run([sys.executable, "-m", "palate", "run", str(file), f"seed={seed}", "--runs", str(root)], check=False)
+        if done.returncode:
+            return done.returncode
+        run = SeedRun.read(seed, root)
+        for name in ("direct", *METHODS):
+            print(row(run, name), flush=True)
+    return 0
+
+
+def pipeline(nats: float, rounds: int) -> dict[str, Any]:
+    """The kitchen's stages up to DPO, and each method with its evaluation."""
+    kitchen: dict[str, Any] = yaml.safe_load(KITCHEN.read_text(encoding="utf-8"))
+    stages = {name: kitchen["stages"][name] for name in SHARED}
+    for name, changed in METHODS.items():
+        control = {"kind": "budget_kl", "nats": nats, "price": {"coef": PRICES.get(name, 0.05)}}
+        slower = {**kitchen["stages"]["ppo"]["optimizer"], "lr": 2e-4}
+        stages[name] = {**kitchen["stages"]["ppo"], "steps": rounds, "kl": {"control": control}, "optimizer": slower, **changed}
+        stages[f"eval-{name}"] = {**kitchen["stages"]["eval-ppo"], "model": f"${name}"}
+    return {"name": "methods", "seed": 0, "stages": stages}
+
+
+def row(run: SeedRun, name: str) -> str:
+    """A method's line."""
+    rounds = run.summary(name).get("rounds", "-")
+    kl = run.summary(f"eval-{name}")["means"]["kl"]["mean"]
+    sft, direct = run.gain(name), run.gain(name, over="direct")
+    beyond = "-" if name == "direct" else f"{direct.value:+.3f} ({abs(direct.z):.0f} SE)"
+    cells = [run.seed, name, rounds, f"{kl:.2f}", f"{run.column(name).mean():.3f}", f"{sft.value:+.3f} ({abs(sft.z):.0f} SE)", beyond]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Palate's stage `online` at the work: `python -m benchmarks.speed.online WORK`. Prints one line of JSON last.
+
+A round is 32 completions of up to 64 tokens: 8 prompts of 4 for grpo and rloo, 32 prompts and 4 passes for ppo.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed.ours import OPTIMIZER, written
+from benchmarks.speed.workload import NEW_TOKENS, StepEnds, Work, online_prompts
+from palate.models.load import load_policy
+from palate.models.scalar import scalar_from
+from palate.recipes.config import read_config
+from palate.recipes.online import Online
+from palate.recipes.online import stage as online
+from palate.recipes.online.loop import Loop
+from palate.recipes.settings import Settings
+from palate.stores.records import RunPlan
+from palate.stores.runs import open_run
+from palate.training.optimizer import AdamW
+
+SIZES: dict[str, dict[str, Any]] = {
+    "ppo": {"preset": "n-plus", "prompts_per_step": 32, "passes": 4},
+    "grpo": {"preset": "dr-grpo", "method": {"advantage": {"scale": "group"}, "reduction": "token_mean"}, "prompts_per_step": 8},
+    "rloo": {"preset": "rloo", "prompts_per_step": 8},
+}
+"""What both sides do; grpo is TRL's default: token mean, no KL in the loss."""
+
+
+def nearness(prompt: str, completion: str, **_: object) -> float:  # noqa: ARG001 (what a reward is given)
+    """A reward that costs nothing to compute: how near the completion is to 100 characters."""
+    return -abs(len(completion) - 100) / 100
+
+
+def main() -> None:
+    """Trains and reports."""
+    work = Work.told()
+    ends = StepEnds()
+    turn = Loop.turn
+
+    def timed(self: Loop) -> dict[str, float]:
+        metrics = turn(self)
+        ends.note()
+        return metrics
+
+    Loop.turn = timed  # type: ignore[method-assign]
+    online.CHECKPOINT_SECONDS = 1e9
+    with tempfile.TemporaryDirectory() as folder:
+        stage = made(work, Path(folder))
+        stage.check()
+        run = open_run(Path(folder) / "runs", RunPlan("online", "online"))
+        with run.active():
+            stage.run(run)
+    ends.report([])
+
+
+def made(work: Work, folder: Path) -> Online:
+    """The stage, over files in `folder`."""
+    values: dict[str, Any] = {**SIZES[work.stage], "model": work.model, "steps": work.rounds, "samples_per_prompt": 4, "minibatches": 1}
+    values["prompts"] = written(folder / "prompts.jsonl", [{"prompt": text} for text in online_prompts(work)])
+    values |= {"sampling": {"max_tokens": NEW_TOKENS, "temperature": 1.0}, "dtype": work.dtype, "shaping": {"missing_end": "keep"}}
+    if work.stage == "ppo":
+        scalar_from(load_policy(work.model), ("overall",), seed=1).save(folder / "reward")
+        values |= {"reward": str(folder / "reward"), "samples_per_prompt": 1}
+    else:
+        values["rewards"] = {"near": {"kind": "function", "function": "benchmarks.speed.online:nearness"}}
+    found = read_config(Online, Settings(json.loads(json.dumps(values)), {(): "benchmark"}))
+    assert isinstance(found.optimizer, AdamW)
+    object.__setattr__(found, "optimizer", OPTIMIZER)
+    return found
+
+
+if __name__ == "__main__":
+    main()
