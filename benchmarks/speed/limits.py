@@ -8,18 +8,20 @@ from pathlib import Path
 import torch
 
 from benchmarks.speed.workload import WARMUP, Work, shape
+from palate.objectives.products import linear
 
 
 def rates(size: int = 2048) -> dict[str, float]:
-    """Floating-point operations a second of a square matrix product, the best of seven, by dtype."""
+    """Floating-point operations a second of a square matrix product, the best of seven and of two ways to compute it, by dtype."""
     found = {}
     for dtype in (torch.float32, torch.bfloat16):
         a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
         seconds = []
-        for _ in range(8):
-            begun = time.perf_counter()
-            torch.mm(a, b)
-            seconds.append(time.perf_counter() - begun)
+        for product in (torch.mm, linear):
+            for _ in range(8):
+                begun = time.perf_counter()
+                product(a, b)
+                seconds.append(time.perf_counter() - begun)
         found[str(dtype).removeprefix("torch.")] = 2 * size**3 / min(seconds)
     return found
 

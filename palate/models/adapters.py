@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from palate.core import ConfigError, ModelError
+from palate.models.linear import PLAIN
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -186,13 +187,13 @@ def low_rank(layer: nn.Module) -> tuple[nn.Linear, list[tuple[Tensor, Tensor, fl
 
     None where the layer computes anything but x W^T + b + sum(scale x A^T B^T), as with DoRA.
     """
-    if type(layer) is nn.Linear:
+    if isinstance(layer, nn.Linear) and type(layer) in PLAIN:
         return layer, []
     from peft.tuners.lora import Linear
 
-    if type(layer) is not Linear or type(layer.base_layer) is not nn.Linear or layer.merged:  # no adapter of ours is merged and stays
+    if type(layer) is not Linear or type(layer.base_layer) not in PLAIN or layer.merged:  # no adapter of ours is merged and stays
         return None
-    base: nn.Linear = layer.base_layer
+    base = cast("nn.Linear", layer.base_layer)
     lora: Any = layer
     names = [] if lora.disable_adapters else [name for name in lora.active_adapters if name in lora.lora_A]
     if any(name in lora.lora_variant or lora.lora_B[name].bias is not None for name in names):

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, PreTrainedModel
 
 from palate.core import ModelError
+from palate.objectives.products import keeps_kernels
 from palate.text.pack import PackedBatch
 from palate.text.plan import AttentionPlan, Block, Ints, round_up
 
@@ -129,9 +130,9 @@ def _block_mask(padding: np.ndarray, offset: int, shape: tuple[int, int], kv_hea
 
 
 def packed_states(module: PreTrainedModel, batch: PackedBatch) -> Tensor:
-    """Hidden states (T, d) of the flat tokens, and in narrow types of some more behind them that round their number up."""
+    """Hidden states (T, d) of the flat tokens; where shapes had better come again, some more behind them round their number up."""
     ids, positions = batch.input_ids, batch.position_ids
-    if module.dtype.itemsize < 4:
+    if keeps_kernels(module.dtype):
         more = round_up(len(ids), 16) - len(ids)
         ids, positions = (torch.nn.functional.pad(x, (0, more)) for x in (ids, positions))
     tree = PackedAttention(batch.layout)

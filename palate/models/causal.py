@@ -21,6 +21,7 @@ from palate.models.probe import Path as AttentionPath
 from palate.models.probe import longest_sequence
 from palate.models.quiet import save_pair
 from palate.objectives.logps import summed_nll, token_logps
+from palate.objectives.products import keeps_kernels
 from palate.text.pack import PackedBatch
 from palate.text.plan import round_up
 from palate.text.template import end_ids
@@ -137,9 +138,9 @@ class CausalPolicy:
             self.tokenizer.save_pretrained(directory)
 
     def _padded(self, *columns: Tensor) -> Iterator[Tensor]:
-        """Columns (n,) one entry a target; in narrow types with some zeros behind, so that the shapes of products come again."""
+        """Columns (n,) one entry a target; with some zeros behind where the shapes of products had better come again."""
         n = len(columns[0])
-        more = round_up(n, 16) - n if self.module.dtype.itemsize < 4 else 0
+        more = round_up(n, 16) - n if keeps_kernels(self.module.dtype) else 0
         return (functional.pad(column, (0, more)) for column in columns)
 
     def _padded_logits(self, batch: PackedBatch) -> Tensor:

@@ -28,6 +28,7 @@ from transformers import (
 from palate.core import ModelError
 from palate.models.adapters import Adapters, base_of, is_adapter
 from palate.models.causal import CausalPolicy
+from palate.models.linear import use_fast_products
 from palate.models.memory import keep_few_products, keep_freed_memory
 from palate.models.probe import choose_path
 from palate.models.quiet import no_progress_bars, without_reports
@@ -113,6 +114,7 @@ def as_policy(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Ca
     """
     keep_freed_memory()
     keep_few_products()
+    use_fast_products(module)
     check_vocabulary(module, tokenizer)
     return CausalPolicy(module.eval(), tokenizer, choose_path(module))
 

@@ -18,6 +18,7 @@ from palate.core import ModelError
 from palate.models.adapters import Adapters, LoRA, base_of, is_adapter
 from palate.models.attention import packed_states
 from palate.models.causal import CausalPolicy
+from palate.models.linear import use_fast_products
 from palate.models.load import DType, built, check_vocabulary, load_config, load_module, load_policy, load_tokenizer
 from palate.models.memory import keep_few_products, keep_freed_memory
 from palate.models.padded import padded_rows
@@ -44,6 +45,7 @@ class ScalarModel:
         self, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: AttentionPath, adapters: Adapters | None = None
     ) -> None:
         """Holds a module whose dropout is off; scores stay as they are until `normalisation` is set."""
+        use_fast_products(module)
         self.module = module
         self.tokenizer = tokenizer
         self.path = path

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from palate.core import ConfigError
+from palate.objectives.products import linear
 
 BLOCK_CELLS = 1 << 22
 """Logits of a block: 16 MiB of float32."""
@@ -106,7 +107,7 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: fl
     """Logits (rows, v) in the wide type, a tensor of their own that may be written to."""
     # Under autocast the forward pass would run in another type than the backward pass, which is outside of it.
     with torch.autocast(hidden.device.type, enabled=False):
-        logits = (hidden @ weight.T).to(_wide(hidden))
+        logits = linear(hidden, weight).to(_wide(hidden))
     if bias is not None:
         logits += bias
     return logits if temperature == 1.0 else logits.div_(temperature)
@@ -127,7 +128,8 @@ class _Gradients:
             self.bias += logits.sum(0)
         narrow = logits.to(hidden.dtype)
         if self.hidden is not None:
-            torch.mm(narrow, weight, out=self.hidden[rows])
+            with torch.autocast(hidden.device.type, enabled=False):
+                self.hidden[rows] = linear(narrow, weight.T)
         if self.weight is not None and narrow.dtype == self.weight.dtype:
             self.weight.addmm_(narrow.T, hidden)
         elif self.weight is not None:

@@ -133,7 +133,7 @@ def test_a_small_adapter_survives_bfloat16() -> None:
                 p.fill_(2e-3)
     ours, theirs = both(policy)
     scale = theirs.float().abs().max()
-    assert (ours.float() - theirs.float()).abs().max() / scale < 0.03
+    assert (ours.float() - theirs.float()).abs().mean() / scale < 0.01  # two ways to round
     assert (ours.float() - before.float()).abs().max() > 0
 
 
