@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from palate.core import Completion, ConfigError, DataError, Preference, Prompt, derive_seed
 from palate.recipes.config import Input, Share
-from palate.recipes.places import file_at, model_at
+from palate.recipes.places import file_at, model_at, trusted
 from palate.recipes.records import read_samples
-from palate.rewards.learned import Card, LearnedReward
+from palate.rewards.learned import LearnedReward
 from palate.stores.formats import preference_row, read_preferences
 from palate.stores.jsonl import write_rows
 from palate.stores.runs import Run
@@ -47,11 +47,8 @@ class Pair:
 
     def run(self, run: Run) -> None:
         """Writes `preferences.jsonl`."""
-        path = model_at(self.reward)
-        card = Card.read_from(path)
-        if card is not None:
-            card.require_trust(self.min_accuracy, self.min_spread)
-        reward = LearnedReward.load(path)
+        trusted(run, self.reward, self.min_accuracy, self.min_spread)
+        reward = LearnedReward.load(model_at(self.reward))
         samples = read_samples(self.samples)
         with run.progress(1, "pair") as advance:
             scores = reward.score([prompt for prompt, _ in samples], [completions for _, completions in samples])["score"]

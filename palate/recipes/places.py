@@ -8,6 +8,7 @@ from pathlib import Path
 
 from palate.core import DataError, Demonstration, Prompt
 from palate.models.causal import CausalPolicy
+from palate.rewards.learned import Card
 from palate.stores.formats import Dropped, read_prompts
 from palate.stores.runs import Run
 from palate.text.pack import PackedBatch, Tree, microbatches, pack
@@ -22,6 +23,20 @@ NO_LIMIT = 1 << 30
 def model_at(path: str) -> str:
     """The model directory that a path means: `model/` of a run directory, or its `adapter/`, else the path itself (or a hub's name)."""
     return next((str(inside) for inside in (Path(path) / "model", Path(path) / "adapter") if inside.is_dir()), path)
+
+
+def trusted(run: Run, path: str, accuracy: float, spread: float) -> Card | None:
+    """The card of the reward model at `path`; None, and a warning, where it has none and so cannot be checked.
+
+    Raises:
+        TrainingError: its accuracy or its spread is too low to be trusted.
+    """
+    card = Card.read_from(model_at(path))
+    if card is not None:
+        card.require_trust(accuracy, spread)
+    elif not run.is_resumed:
+        run.warn(0, {"card": f"{path} has no card.json, so nobody knows how good it is: it is taken as it is"}, {})
+    return card
 
 
 def file_at(path: str, name: str) -> Path:

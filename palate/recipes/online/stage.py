@@ -20,10 +20,9 @@ from palate.recipes.online.pairs import BestAgainstWorst
 from palate.recipes.online.policy_gradient import PolicyGradient
 from palate.recipes.online.presets import SETTINGS
 from palate.recipes.online.pretraining import Pretraining
-from palate.recipes.places import model_at
+from palate.recipes.places import trusted
 from palate.recipes.trainable import keep_model, trained
 from palate.rewards.composition import RewardPart
-from palate.rewards.learned import Card
 from palate.rewards.model import ModelReward
 from palate.stores.runs import Run
 from palate.training.guards import Guards, Watch
@@ -171,7 +170,7 @@ class Online:
 
     def run(self, run: Run) -> None:
         """Trains the policy and saves it as `model/`; the last value model as `value/`."""
-        cards = self._trusted()
+        cards = self._trusted(run)
         loop = Loop(self, run, self._parts())
         watch = Watch(self.guards)
         loop.restore()
@@ -201,13 +200,12 @@ class Online:
     def _parts(self) -> Mapping[str, RewardPart]:
         return self.rewards if self.reward is None else {"reward": ModelReward(model=(self.reward,))}
 
-    def _trusted(self) -> dict[str, dict[str, float]]:
+    def _trusted(self, run: Run) -> dict[str, dict[str, float]]:
         """The cards of all reward models, by part; those that have none are taken as they are."""
         found = {}
         for name, part in self._parts().items():
             for k, path in enumerate(part.model if isinstance(part, ModelReward) else ()):
-                card = Card.read_from(model_at(path))
+                card = trusted(run, path, self.trust.accuracy, self.trust.spread)
                 if card is not None:
-                    card.require_trust(self.trust.accuracy, self.trust.spread)
                     found[f"{name}.{k}" if k else name] = vars(card)
         return found
