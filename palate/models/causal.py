@@ -29,10 +29,14 @@ from palate.text.template import end_ids
 
 @dataclass(frozen=True)
 class TokenOutputs:
-    """Per target (n,), nats, float32: log-probability, and entropy (detached) of the distribution it was drawn from."""
+    """Per target (n,), nats, float32: log-probability, and entropy (detached) of the distribution it was drawn from.
+
+    `states` (n, d) are the hidden states that predicted them, in the model's type; None on the padded path.
+    """
 
     logps: Tensor
     entropy: Tensor
+    states: Tensor | None = None
 
 
 class CausalPolicy:
@@ -71,7 +75,7 @@ class CausalPolicy:
                 sources, targets = self._padded(batch.sources, batch.targets)
                 states = packed_states(self.module, batch).index_select(0, sources)
                 found = token_logps(states, weight, targets, bias=bias, temperature=temperature)
-                return TokenOutputs(*(x[: len(batch.targets)] for x in found))
+                return TokenOutputs(*(x[: len(batch.targets)] for x in (*found, states)))
             logps = torch.log_softmax(self._padded_logits(batch).float() / temperature, -1)
         entropy = -(logps.exp() * logps.clamp_min(torch.finfo(logps.dtype).min)).sum(-1)
         return TokenOutputs(logps.gather(-1, batch.targets[:, None])[:, 0], entropy.detach())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -103,7 +103,7 @@ class Seat:
     Attributes:
         run: where it is trained.
         policy: what samples and learns.
-        backbone: a model that a value model may start from, and where it was loaded from; None without one of the policy's tokenizer.
+        backbone: gives a model that a value model may start from, and where that was loaded from.
         kl: where the price of KL is paid.
         temperature: that of sampling.
         dtype: what the policy computes in.
@@ -113,7 +113,7 @@ class Seat:
 
     run: Run
     policy: CausalPolicy
-    backbone: tuple[ScalarModel | CausalPolicy, str]
+    backbone: Callable[[], tuple[ScalarModel | CausalPolicy, str]]
     kl: KLPenalty
     temperature: float
     dtype: DType

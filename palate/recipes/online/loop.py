@@ -47,7 +47,7 @@ class Loop:
         seat = Seat(
             run=run,
             policy=self.policy,
-            backbone=self._backbone(base),
+            backbone=partial(self._backbone, base),
             kl=config.kl,
             temperature=config.sampling.temperature,
             dtype=config.dtype,

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from palate.core import ConfigError, TrainingError
+from palate.models.causal import TokenOutputs
 from palate.models.load import DType
-from palate.models.scalar import ScalarModel, scalar_from
+from palate.models.scalar import scalar_from
 from palate.objectives.advantages import GAE, Advantage
 from palate.objectives.kl import KLTokens
 from palate.objectives.policy_gradient import PolicyObjective, PolicyTokens, PPOClip
@@ -41,6 +44,8 @@ class PolicyGradient:
         reduction: how losses of tokens add up to that of a batch.
         value: the value model's loss; read by advantages that need one.
         value_coef: its weight beside the policy's.
+        value_trunk: separate is a model of its own, started from the reward model (or the policy); shared is a head on the policy's
+            hidden states: next to no memory or time, and both losses pull at one trunk.
     """
 
     kind: Literal["policy_gradient"] = "policy_gradient"
@@ -49,6 +54,7 @@ class PolicyGradient:
     reduction: Reduction = field(default_factory=TokenMean)
     value: ValueObjective = field(default_factory=ClippedValue)
     value_coef: float = 0.1
+    value_trunk: Literal["separate", "shared"] = "separate"
 
     def check(self, samples_per_prompt: int) -> None:
         """Raises ConfigError when completions are to be compared with siblings that they do not have."""
@@ -82,21 +88,87 @@ class Part:
         return torch.repeat_interleave(torch.arange(len(lengths)), lengths)
 
 
+class Values(Protocol):
+    """What expects rewards."""
+
+    @property
+    def module(self) -> nn.Module:
+        """What learns."""
+        ...
+
+    def before(self, batch: PackedBatch) -> Tensor:
+        """(n,) the reward expected before each token; no gradient is wanted."""
+        ...
+
+    def along(self, batch: PackedBatch, outputs: TokenOutputs) -> Tensor:
+        """The same with gradient, beside what the policy just gave for the batch."""
+        ...
+
+    def save(self, directory: Path) -> None:
+        """Nothing; writes what a later stage could use."""
+        ...
+
+
+class SeparateValues:
+    """A value model of its own, from the reward model where that has the policy's tokenizer."""
+
+    def __init__(self, seat: Seat) -> None:
+        source, base = seat.backbone()
+        self._model = trainable(seat.run, scalar_from(source, ("value",), seed=0, zero=True), base, seat.adapters)
+        self.module: nn.Module = self._model.module
+
+    def before(self, batch: PackedBatch) -> Tensor:
+        """See `Values`."""
+        return self._model.values(batch)[:, 0].float()
+
+    def along(self, batch: PackedBatch, outputs: TokenOutputs) -> Tensor:  # noqa: ARG002 (it reads for itself)
+        """See `Values`."""
+        return self.before(batch)
+
+    def save(self, directory: Path) -> None:
+        """Writes an ordinary scalar model."""
+        self._model.merged().save(directory)
+
+
+class SharedValues:
+    """A linear head on the policy's hidden states, started at 0 (Ziegler et al. 2019)."""
+
+    def __init__(self, seat: Seat) -> None:
+        if seat.policy.path != "packed":
+            raise ConfigError("method.value_trunk shared needs a model that takes packed trees, which this one does not: set separate")
+        self._policy = seat.policy
+        self._head = nn.Linear(seat.policy.head[0].shape[1], 1)
+        nn.init.zeros_(self._head.weight)
+        nn.init.zeros_(self._head.bias)
+        self.module: nn.Module = self._head
+
+    def before(self, batch: PackedBatch) -> Tensor:
+        """See `Values`."""
+        return self.along(batch, self._policy.logps(batch))
+
+    def along(self, batch: PackedBatch, outputs: TokenOutputs) -> Tensor:  # noqa: ARG002 (the policy has read it)
+        """See `Values`."""
+        assert outputs.states is not None
+        return functional.linear(outputs.states.float(), self._head.weight.float(), self._head.bias.float())[:, 0]
+
+    def save(self, directory: Path) -> None:
+        """Nothing: the head says nothing without this very policy."""
+
+
 class PolicyGradientStudent:
-    """A policy that learns from advantages, and its value model."""
+    """A policy that learns from advantages, and what expects its rewards."""
 
     def __init__(self, config: PolicyGradient, seat: Seat) -> None:
         self.config, self.seat = config, seat
-        self.value: ScalarModel | None = None
+        self.expects: Values | None = None
         self.modules: dict[str, nn.Module] = {}
         if config.advantage.needs_values:
-            source, base = seat.backbone
-            self.value = trainable(seat.run, scalar_from(source, ("value",), seed=0, zero=True), base, seat.adapters)
-            self.modules["value"] = self.value.module
+            self.expects = SharedValues(seat) if config.value_trunk == "shared" else SeparateValues(seat)
+            self.modules["value"] = self.expects.module
 
     def values(self, batch: PackedBatch) -> Tensor | None:
-        """(n,) what the value model expects before each token."""
-        return None if self.value is None else self.value.values(batch)[:, 0].float()
+        """(n,) what is expected before each token."""
+        return None if self.expects is None else self.expects.before(batch)
 
     def lesson(self, scored: Scored, kl_coef: float) -> PolicyGradientLesson:
         """The round with the advantages of its tokens."""
@@ -118,10 +190,10 @@ class PolicyGradientStudent:
         return rest if math.isnan(explained) else {**rest, "value_explained/share": explained}
 
     def keep(self, run: Run, learner: Learner) -> None:
-        """Writes the value model as `value/`."""
-        if self.value is not None:
+        """Writes a value model of its own as `value/`."""
+        if self.expects is not None:
             learner.release()
-            self.value.merged().save(run.directory / "value")
+            self.expects.save(run.directory / "value")
 
 
 class PolicyGradientLesson:
@@ -170,8 +242,8 @@ class PolicyGradientLesson:
         if kl.place == "loss":
             paid = kl.in_loss(KLTokens(now.logps, part.reference_logps, part.mask), self._kl_coef, weights)
             loss, metrics = loss + paid.loss, {**metrics, **paid.metrics}
-        told = self._student.values(packed)
-        if told is not None:
+        if self._student.expects is not None:
+            told = self._student.expects.along(packed, now)
             value = config.value(ValueTokens(told, part.values, part.returns, part.mask), weights)
             loss = loss + config.value_coef * value.loss
             metrics |= {f"value_{name}": ratio for name, ratio in value.metrics.items()}

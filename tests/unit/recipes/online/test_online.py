@@ -70,6 +70,7 @@ def alike(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) ->
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "ppo": {},
     "ppo, two passes": {"passes": 2, "minibatches": 2},
+    "ppo, shared trunk": {"method": {"value_trunk": "shared"}},
     "rloo": {"preset": "rloo"},
     "deepseek-grpo": {"preset": "deepseek-grpo"},
     "dr-grpo": {"preset": "dr-grpo", "method": {"reduction": {"tokens": 6}}},
