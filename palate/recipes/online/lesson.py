@@ -12,6 +12,7 @@ from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy
 from palate.models.load import DType
 from palate.models.scalar import ScalarModel
+from palate.objectives.importance import TruncatedImportance
 from palate.objectives.kl import KLPenalty
 from palate.objectives.reduce import Sums
 from palate.recipes.online.rollouts import Scored
@@ -109,6 +110,7 @@ class Seat:
         dtype: what the policy computes in.
         tokens_per_microbatch: tokens a forward pass holds at most.
         adapters: how models learn; None trains them whole.
+        correction: of log-probabilities that are not the learner's; None takes them as they are.
     """
 
     run: Run
@@ -119,3 +121,4 @@ class Seat:
     dtype: DType
     tokens_per_microbatch: int
     adapters: LoRA | None
+    correction: TruncatedImportance | None

@@ -53,6 +53,7 @@ class Loop:
             dtype=config.dtype,
             tokens_per_microbatch=config.tokens_per_microbatch,
             adapters=config.adapters,
+            correction=config.sampler.correction,
         )
         self.student: Student[Any] = config.method.student(seat)
         self.prompts = self._prompts(config.prompts, config.limit)
@@ -156,11 +157,14 @@ class Loop:
         with torch.no_grad():
             reference = self.reference.logps(batch, temperature=self.config.sampling.temperature).logps
             values = self.student.values(batch)
+            again = None
+            if self.config.sampler.correction is not None:
+                again = self.policy.logps(batch, temperature=self.config.sampling.temperature).logps
         told = self._told(scores)
         if self.held_out is not None:
             other = self.held_out.score_trees(rollouts.trees).sum(1)
             told |= {"held_out_score/mean": float(other.mean()), "held_out_score/se": float(other.std() / len(other) ** 0.5)}
-        return Scored(rollouts, reference, scores.rewards, rewards, values), told
+        return Scored(rollouts, reference, scores.rewards, rewards, values, again), told
 
     def examine(self) -> Measured:
         """Reward and KL of the policy's completions of held-out prompts, one each, drawn with the same numbers every time."""

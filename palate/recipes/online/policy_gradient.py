@@ -19,7 +19,7 @@ from palate.models.scalar import scalar_from
 from palate.objectives.advantages import GAE, Advantage
 from palate.objectives.kl import KLTokens
 from palate.objectives.policy_gradient import PolicyObjective, PolicyTokens, PPOClip
-from palate.objectives.reduce import Sums, masked_ratio
+from palate.objectives.reduce import Sums, Totals, masked_ratio
 from palate.objectives.reductions import Reduction, TokenMean
 from palate.objectives.value import ClippedValue, ValueObjective, ValueTokens, explained_variance
 from palate.recipes.online.lesson import Seat
@@ -27,7 +27,7 @@ from palate.recipes.online.rollouts import Scored, token_columns
 from palate.recipes.trainable import trainable
 from palate.stores.runs import Run
 from palate.text.pack import PackedBatch, Tree, microbatches, pack
-from palate.training.learner import Learner
+from palate.training.learner import Learner, statistics
 
 EXPLAINED_BY = ("return", "return_squared", "residual", "residual_squared")
 DRIFT_LIMIT: dict[DType, float] = {"float32": 1e-2, "bfloat16": 0.5}
@@ -200,23 +200,29 @@ class PolicyGradientLesson:
     """A round with its advantages, in units of prompts."""
 
     def __init__(self, student: PolicyGradientStudent, scored: Scored, kl_coef: float) -> None:
-        self._student, self._config, self._seat = student, student.config, student.seat
+        seat = student.seat
+        self._student, self._config, self._seat = student, student.config, seat
         self._kl_coef = kl_coef
         self._trees = scored.rollouts.trees
         self.units = len(self._trees)
         episodes = scored.episodes(self._seat.kl.in_reward(scored.rollouts.logps, scored.reference_logps, kl_coef))
         credit = self._config.advantage(episodes)
         nothing = torch.zeros_like(credit.advantages)
+        logps, advantages, told = scored.rollouts.logps, credit.advantages, {}
+        if scored.learner_logps is not None and seat.correction is not None:
+            weights, ratios = seat.correction(scored.learner_logps, logps, credit.mask)
+            logps, advantages = scored.learner_logps, weights * advantages
+            told = statistics(Totals(dict(ratios)))
         self._columns = {
-            "logps": scored.rollouts.logps,
+            "logps": logps,
             "reference_logps": scored.reference_logps,
-            "advantages": credit.advantages,
+            "advantages": advantages,
             "returns": nothing if credit.returns is None else credit.returns,
             "values": nothing if scored.values is None else scored.values,
             "mask": credit.mask,
         }
         taught = credit.advantages[credit.mask]
-        self.metrics = {"advantage/sd": float(taught.std(correction=0)) if len(taught) else 0.0}
+        self.metrics = {"advantage/sd": float(taught.std(correction=0)) if len(taught) else 0.0, **told}
 
     def parts(self, chosen: Sequence[int]) -> list[Part]:
         """Micro-batches of some prompts' trees."""

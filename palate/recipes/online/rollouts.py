@@ -64,6 +64,7 @@ class Scored:
         scores: (b,) all parts of the reward together; NaN where scoring failed.
         rewards: (b,) what is learned from: the scores after shaping; NaN where nothing is to be learned.
         values: (n,) expected reward before each token; None without a value model.
+        learner_logps: (n,) nats under the learner, where they are to take the place of the sampler's; else None.
     """
 
     rollouts: Rollouts
@@ -71,6 +72,7 @@ class Scored:
     scores: Tensor
     rewards: Tensor
     values: Tensor | None
+    learner_logps: Tensor | None = None
 
     @property
     def kl(self) -> Tensor:
@@ -110,7 +112,7 @@ class Scored:
             tokens(self.reference_logps, chosen),
             completions(self.scores, chosen),
             completions(self.rewards, chosen),
-            None if self.values is None else tokens(self.values, chosen),
+            *(None if column is None else tokens(column, chosen) for column in (self.values, self.learner_logps)),
         )
 
     @staticmethod
@@ -125,17 +127,22 @@ class Scored:
             ended=torch.cat([one.ended for one in every]),
             age=max(one.age for one in every),
         )
-        values = [part.values for part in parts if part.values is not None]
         return Scored(
             rollouts,
             torch.cat([part.reference_logps for part in parts]),
             torch.cat([part.scores for part in parts]),
             torch.cat([part.rewards for part in parts]),
-            torch.cat(values) if values else None,
+            *(_joined([getattr(part, name) for part in parts]) for name in ("values", "learner_logps")),
         )
 
     def _summed(self, tokens: Tensor) -> Tensor:
         return torch.zeros(len(self.rewards)).index_add(0, self.rollouts.completion, tokens)
+
+
+def _joined(columns: Sequence[Tensor | None]) -> Tensor | None:
+    """All columns as one; None where there are none."""
+    known = [column for column in columns if column is not None]
+    return torch.cat(known) if known else None
 
 
 @dataclass(frozen=True)

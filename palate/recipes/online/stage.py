@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from palate.core import ConfigError, Sampling
 from palate.models.adapters import LoRA
 from palate.models.load import DType
+from palate.objectives.importance import TruncatedImportance
 from palate.objectives.kl import BudgetKL, KLPenalty
 from palate.objectives.shaping import Shaping
 from palate.recipes.config import Count, Input, ModelInput
@@ -54,11 +55,14 @@ class Sampler:
 
     Attributes:
         resample: further rounds of sampling, at most, in place of prompts whose completions all got the same reward (DAPO).
+        correction: recompute log-probabilities by the learner before it learns, and weigh tokens by how far the sampler's were off: for
+            sampling in bfloat16, or by another engine. None takes the sampler's as they are, after a check that they agree.
         ahead: 1 samples the next round while this one is learned from: its policy is then one round behind (see `staleness`).
     """
 
     resample: int = 0
     ahead: Literal[0, 1] = 0
+    correction: TruncatedImportance | None = None
 
     def __post_init__(self) -> None:
         """Checks the settings."""

@@ -275,3 +275,20 @@ def test_a_held_out_reward_model_is_recorded_and_not_learned_from(data: Path, tm
     assert all({"held_out_score/mean", "held_out_score/se"} <= row.keys() for row in rows)
     alone, _ = trained(configured(data, steps=3), tmp_path / "alone")
     assert alike(weights(watched), weights(alone))
+
+
+@pytest.mark.parametrize("sampler", [{"correction": {}}, {"correction": {"limit": 1.5}, "ahead": 1}])
+def test_what_the_sampler_says_is_corrected_to_the_learner_s_numbers(sampler: object, data: Path, tmp_path: Path) -> None:
+    _, rows = trained(configured(data, dtype="bfloat16", sampler=sampler, optimizer={**SLOW, "lr": 0.02}), tmp_path)
+    assert max(row["first_log_ratio/max"] for row in rows) < 1e-2  # ratios are against the learner's own
+    assert all(row["engine_gap/max"] > 0 for row in rows)
+    assert all(abs(row["engine_ratio/mean"] - 1) < 0.5 for row in rows)
+    assert sum(row["score/mean"] for row in rows[-3:]) / 3 > 1.3 * rows[0]["score/mean"]
+
+
+def test_resampling_keeps_the_columns_of_a_correction_in_place(data: Path, tmp_path: Path) -> None:
+    wordy = {**LETTERS, "function": "tests.unit.recipes.online.rewarding:wordy"}
+    sampler = {"resample": 3, "correction": {}}
+    _, rows = trained(configured(data, sampler=sampler, steps=2, samples_per_prompt=2, rewards={"wordy": wordy}), tmp_path)
+    assert max(row["first_log_ratio/max"] for row in rows) < 1e-4
+    assert max(row["engine_gap/max"] for row in rows) < 1e-4
