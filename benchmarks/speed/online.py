@@ -27,6 +27,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "ppo": {"preset": "n-plus", "prompts_per_step": 32, "passes": 4},
     "grpo": {"preset": "dr-grpo", "method": {"advantage": {"scale": "group"}, "reduction": "token_mean"}, "prompts_per_step": 8},
     "rloo": {"preset": "rloo", "prompts_per_step": 8},
+    "ppo-shared": {"preset": "n-plus", "prompts_per_step": 32, "passes": 4, "method": {"value_trunk": "shared"}},
 }
 """What both sides do; grpo is TRL's default: token mean, no KL in the loss."""
 
@@ -63,7 +64,9 @@ def made(work: Work, folder: Path) -> Online:
     values: dict[str, Any] = {**SIZES[work.stage], "model": work.model, "steps": work.rounds, "samples_per_prompt": 4, "minibatches": 1}
     values["prompts"] = written(folder / "prompts.jsonl", [{"prompt": text} for text in online_prompts(work)])
     values |= {"sampling": {"max_tokens": NEW_TOKENS, "temperature": 1.0}, "dtype": work.dtype, "shaping": {"missing_end": "keep"}}
-    if work.stage == "ppo":
+    if work.adapters:
+        values["adapters"] = {}
+    if work.stage.startswith("ppo"):
         scalar_from(load_policy(work.model), ("overall",), seed=1).save(folder / "reward")
         values |= {"reward": str(folder / "reward"), "samples_per_prompt": 1}
     else:

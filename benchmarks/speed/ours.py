@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.workload import WARMUP, StepEnds, Work
+from palate.models.adapters import LoRA
 from palate.objectives.supervised import CrossEntropy
 from palate.recipes.anchors import Fixed
 from palate.recipes.config import Stage
@@ -68,7 +69,9 @@ def in_order(epochs: Epochs, step: int) -> Sequence[int]:
 
 def made(work: Work, folder: Path) -> Stage:
     """The stage, over files in `folder`."""
-    more = {} if work.dtype == "float32" else {"dtype": work.dtype}
+    more: dict[str, Any] = {} if work.dtype == "float32" else {"dtype": work.dtype}
+    if work.adapters:
+        more["adapters"] = LoRA()
     rows = work.pairs
     if work.stage == "sft":
         data = written(folder / "texts.jsonl", [{"text": row["prompt"] + row["chosen"]} for row in rows])

@@ -52,6 +52,7 @@ class Work:
         steps: steps that count.
         batch: rows a step.
         layout: how the peer's SFT lays out a batch.
+        adapters: whether our side trains LoRA instead of the whole model.
     """
 
     stage: str
@@ -61,6 +62,7 @@ class Work:
     steps: int
     batch: int
     layout: str = "padded"
+    adapters: bool = False
 
     @staticmethod
     def told() -> Work:
