@@ -57,8 +57,13 @@ class Student(Protocol[P]):
         """What is trained beside the policy, by name."""
         ...
 
-    def values(self, batch: PackedBatch) -> Tensor | None:
-        """(n,) expected reward before each token; None without a value model."""
+    @property
+    def has_values(self) -> bool:
+        """Whether it expects rewards."""
+        ...
+
+    def values(self, batch: PackedBatch) -> Tensor:
+        """(n,) expected reward before each token."""
         ...
 
     def lesson(self, scored: Scored, kl_coef: float) -> Lesson[P]:
@@ -82,9 +87,11 @@ class Alone:
     """A student with nothing beside the policy; what its losses measure is logged as it is."""
 
     modules: Mapping[str, nn.Module] = {}
+    has_values = False
 
-    def values(self, batch: PackedBatch) -> Tensor | None:
-        """None."""
+    def values(self, batch: PackedBatch) -> Tensor:
+        """Nothing expects rewards here."""
+        raise NotImplementedError
 
     def check(self, step: int, first: Mapping[str, float]) -> None:
         """Nothing to look at."""

@@ -8,16 +8,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from palate.core import Prompt, TrainingError, derive_seed
+from palate.models.causal import CausalPolicy
 from palate.models.load import DTYPES, load_policy
 from palate.objectives.kl import BudgetKL, KLState
 from palate.objectives.reduce import Sums
 from palate.recipes.online.drawer import Drawer
 from palate.recipes.online.lesson import Lesson, Seat, Student
 from palate.recipes.online.pretraining import Texts
-from palate.recipes.online.rollouts import Rollouts, Scored
+from palate.recipes.online.rollouts import Rollouts, Scored, over_trees
 from palate.recipes.places import fitting, model_at, prompts_at
 from palate.recipes.trainable import trainable
 from palate.rewards.batch import completions_of
@@ -26,7 +27,6 @@ from palate.rewards.functions import load_function
 from palate.rewards.learned import LearnedReward
 from palate.rewards.scores import Scores
 from palate.stores.runs import Run
-from palate.text.pack import pack
 from palate.training.guards import repetition
 from palate.training.keep import BestReward, HeldOut, Measured, Search
 from palate.training.learner import Learner
@@ -153,13 +153,11 @@ class Loop:
         groups = completions_of(rollouts.trees, rollouts.texts, rollouts.ended)
         scores = self.rewards.score(rollouts.prompts, groups, rollouts.trees)
         rewards = self.config.shaping(scores.rewards, rollouts.ended, rollouts.lengths)
-        batch = pack(rollouts.trees)
-        with torch.no_grad():
-            reference = self.reference.logps(batch, temperature=self.config.sampling.temperature).logps
-            values = self.student.values(batch)
-            again = None
-            if self.config.sampler.correction is not None:
-                again = self.policy.logps(batch, temperature=self.config.sampling.temperature).logps
+        reference, values, again = self._logps(self.reference, rollouts), None, None
+        if self.student.has_values:
+            values = over_trees(rollouts.trees, self.config.tokens_per_microbatch, self.student.values)
+        if self.config.sampler.correction is not None:
+            again = self._logps(self.policy, rollouts)
         told = self._told(scores)
         if self.held_out is not None:
             other = self.held_out.score_trees(rollouts.trees).sum(1)
@@ -169,8 +167,7 @@ class Loop:
     def examine(self) -> Measured:
         """Reward and KL of the policy's completions of held-out prompts, one each, drawn with the same numbers every time."""
         rollouts = self.drawer.now(self.examined, 1, derive_seed(self.run.seed, "held_out"))
-        with torch.no_grad():
-            reference = self.reference.logps(pack(rollouts.trees), temperature=self.config.sampling.temperature).logps
+        reference = self._logps(self.reference, rollouts)
         if self.held_out is not None:
             scores = self.held_out.score_trees(rollouts.trees).sum(1)
         else:
@@ -236,6 +233,13 @@ class Loop:
         self.step += 1
         self.last = metrics
         return {f"online/{name}": value for name, value in metrics.items()}
+
+    def _logps(self, policy: CausalPolicy, rollouts: Rollouts) -> Tensor:
+        """(n,) log-probabilities of what was sampled, nats, of the distribution at the sampling temperature."""
+        temperature = self.config.sampling.temperature
+        return over_trees(
+            rollouts.trees, self.config.tokens_per_microbatch, lambda batch: policy.logps(batch, temperature=temperature).logps
+        )
 
     def _told(self, scores: Scores) -> dict[str, float]:
         """The rewards' metrics; of a single part by the names of its axes."""

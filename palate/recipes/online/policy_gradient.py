@@ -166,9 +166,15 @@ class PolicyGradientStudent:
             self.expects = SharedValues(seat) if config.value_trunk == "shared" else SeparateValues(seat)
             self.modules["value"] = self.expects.module
 
-    def values(self, batch: PackedBatch) -> Tensor | None:
+    @property
+    def has_values(self) -> bool:
+        """Whether the advantage needs them."""
+        return self.expects is not None
+
+    def values(self, batch: PackedBatch) -> Tensor:
         """(n,) what is expected before each token."""
-        return None if self.expects is None else self.expects.before(batch)
+        assert self.expects is not None
+        return self.expects.before(batch)
 
     def lesson(self, scored: Scored, kl_coef: float) -> PolicyGradientLesson:
         """The round with the advantages of its tokens."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from palate.core import Prompt
 from palate.engines.local import Sample
 from palate.objectives.advantages import Episodes
 from palate.objectives.kl import k1, k3
-from palate.text.pack import Branch, Tree
+from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
 
 T = TypeVar("T")
 
@@ -185,6 +185,17 @@ def gather(
         ended=torch.tensor([sample.stop == "end" for sample in samples]),
         age=age,
     )
+
+
+def over_trees(trees: Sequence[Tree], tokens: int, measure: Callable[[PackedBatch], Tensor]) -> Tensor:
+    """(n,) what `measure` says of the tokens of all trees, in their order, without gradient; at most `tokens` tokens at once."""
+    found: dict[int, Tensor] = {}
+    cut = _Cut.tokens(trees)
+    with torch.no_grad():
+        for part in microbatches(trees, tokens):
+            pieces = measure(pack([trees[k] for k in part])).split([cut.sizes[k] for k in part])
+            found |= dict(zip(part, pieces, strict=True))
+    return torch.cat([found[k] for k in range(len(trees))])
 
 
 def token_columns(trees: Sequence[Tree], columns: Mapping[str, Tensor], chosen: Sequence[int]) -> dict[str, Tensor]:
