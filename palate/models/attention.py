@@ -132,7 +132,7 @@ def _block_mask(padding: np.ndarray, offset: int, shape: tuple[int, int], kv_hea
 def packed_states(module: PreTrainedModel, batch: PackedBatch) -> Tensor:
     """Hidden states (T, d) of the flat tokens; where shapes had better come again, some more behind them round their number up."""
     ids, positions = batch.input_ids, batch.position_ids
-    if keeps_kernels(module.dtype):
+    if keeps_kernels(module.dtype, len(ids), module.config.get_text_config().hidden_size):
         more = round_up(len(ids), 16) - len(ids)
         ids, positions = (torch.nn.functional.pad(x, (0, more)) for x in (ids, positions))
     tree = PackedAttention(batch.layout)

@@ -144,7 +144,7 @@ class CausalPolicy:
     def _padded(self, *columns: Tensor) -> Iterator[Tensor]:
         """Columns (n,) one entry a target; with some zeros behind where the shapes of products had better come again."""
         n = len(columns[0])
-        more = round_up(n, 16) - n if keeps_kernels(self.module.dtype) else 0
+        more = round_up(n, 16) - n if keeps_kernels(self.module.dtype, n, self.head[0].shape[1]) else 0
         return (functional.pad(column, (0, more)) for column in columns)
 
     def _padded_logits(self, batch: PackedBatch) -> Tensor:

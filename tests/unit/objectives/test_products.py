@@ -12,6 +12,8 @@ from palate.objectives import products
 def convolving(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a processor where convolutions are faster."""
     monkeypatch.setattr(products, "convolves", lambda: True)
+    monkeypatch.setattr(products, "WORTH", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
 
 
 @pytest.mark.usefixtures("convolving")
@@ -32,13 +34,21 @@ def test_a_convolution_of_width_one_is_a_linear_layer(shape: tuple[int, ...], wi
         torch.testing.assert_close(ours.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_few_rows_and_other_types_take_torchs_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_products_other_types_and_one_thread_take_torchs_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "convolves", lambda: True)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     calls = []
-    monkeypatch.setattr(products, "conv2d", lambda *_: calls.append(1))
-    products.linear(torch.randn(products.FEW_ROWS - 1, 4), torch.randn(3, 4))
-    products.linear(torch.randn(64, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64))
+    monkeypatch.setattr(products, "conv2d", lambda *given: (calls.append(1), torch.conv2d(*given))[1])
+    small, large = (torch.randn(products.WORTH // (64 * 64) - less, 64, dtype=torch.float32) for less in (1, 0))
+    weight = torch.randn(64, 64, dtype=torch.float32)
+    products.linear(small, weight)
+    products.linear(large.double(), weight.double())
     assert not calls
+    products.linear(large, weight)
+    assert len(calls) == 1
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    products.linear(large, weight)
+    assert len(calls) == 1
 
 
 def test_layers_keep_their_names_and_weights(monkeypatch: pytest.MonkeyPatch) -> None:
