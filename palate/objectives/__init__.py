@@ -58,7 +58,6 @@ from palate.objectives.kl import (
     k1,
     k2,
     k3,
-    kl_ratios,
 )
 from palate.objectives.learned import LearnedNumbers
 from palate.objectives.logps import summed_nll, token_logps
@@ -168,7 +167,6 @@ __all__ = [
     "k1",
     "k2",
     "k3",
-    "kl_ratios",
     "leave_one_out",
     "preference_nll",
     "summed_nll",

@@ -59,6 +59,25 @@ def trained(stage: Online, folder: Path) -> tuple[Run, list[dict[str, float]]]:
     return run, [{name.removeprefix("online/"): value for name, value in row.items()} for row in run.logged()]
 
 
+def killed_and_resumed(stage: Online, folder: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[dict[str, float]]]:
+    """As `trained`, interrupted right after round `at` was logged, and begun again."""
+    log = Run.log
+
+    def deadly(run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        log(run, step, metrics)
+        if step == at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(online, "CHECKPOINT_SECONDS", 0)
+        patch.setattr(Run, "log", deadly)
+        with pytest.raises(Interrupted):
+            trained(stage, folder)
+    resumed, rows = trained(stage, folder)
+    assert resumed.is_resumed
+    return resumed, rows
+
+
 def weights(run: Run) -> dict[str, torch.Tensor]:
     return load_policy(run.directory / "model").state_dict()
 
@@ -124,20 +143,7 @@ def test_killed_and_resumed_it_ends_as_a_straight_run(
     monkeypatch.chdir(data)
     stage = configured(data, **{"steps": 4, "prompts_per_step": 4, "samples_per_prompt": 4, **changed})
     straight, rows = trained(stage, tmp_path / "straight")
-    monkeypatch.setattr(online, "CHECKPOINT_SECONDS", 0)
-    log = Run.log
-
-    def deadly(run: Run, step: int, metrics: Mapping[str, float]) -> None:
-        log(run, step, metrics)
-        if step == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "log", deadly)
-        with pytest.raises(Interrupted):
-            trained(stage, tmp_path / "killed")
-    resumed, again = trained(stage, tmp_path / "killed")
-    assert resumed.is_resumed
+    resumed, again = killed_and_resumed(stage, tmp_path / "killed", 2, monkeypatch)
     assert again == rows
     assert alike(weights(resumed), weights(straight))
 
@@ -232,19 +238,7 @@ def test_sampling_ahead_is_one_round_behind_and_resumes_exactly(data: Path, tmp_
     assert rows[1]["kl/mean"] == pytest.approx(0, abs=1e-4)  # drawn before anything was learned
     assert rows[2]["kl/mean"] > 0.1
     assert sum(row["score/mean"] for row in rows[-3:]) / 3 > 1.6 * rows[0]["score/mean"]
-    monkeypatch.setattr(online, "CHECKPOINT_SECONDS", 0)
-    log = Run.log
-
-    def deadly(run: Run, step: int, metrics: Mapping[str, float]) -> None:
-        log(run, step, metrics)
-        if step == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "log", deadly)
-        with pytest.raises(Interrupted):
-            trained(stage, tmp_path / "killed")
-    resumed, again = trained(stage, tmp_path / "killed")
+    resumed, again = killed_and_resumed(stage, tmp_path / "killed", 3, monkeypatch)
     assert again == rows
     assert alike(weights(resumed), weights(straight))
 
