@@ -58,12 +58,8 @@ class Student(Protocol[P]):
         ...
 
     @property
-    def has_values(self) -> bool:
-        """Whether it expects rewards."""
-        ...
-
-    def values(self, batch: PackedBatch) -> Tensor:
-        """(n,) expected reward before each token."""
+    def values(self) -> Callable[[PackedBatch], Tensor] | None:
+        """Gives (n,) the reward expected before each token; None where nothing expects any."""
         ...
 
     def lesson(self, scored: Scored, kl_coef: float) -> Lesson[P]:
@@ -87,11 +83,7 @@ class Alone:
     """A student with nothing beside the policy; what its losses measure is logged as it is."""
 
     modules: Mapping[str, nn.Module] = {}
-    has_values = False
-
-    def values(self, batch: PackedBatch) -> Tensor:
-        """Nothing expects rewards here."""
-        raise NotImplementedError
+    values = None
 
     def check(self, step: int, first: Mapping[str, float]) -> None:
         """Nothing to look at."""

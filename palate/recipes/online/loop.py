@@ -154,7 +154,7 @@ class Loop:
         scores = self.rewards.score(rollouts.prompts, groups, rollouts.trees)
         rewards = self.config.shaping(scores.rewards, rollouts.ended, rollouts.lengths)
         reference, values, again = self._logps(self.reference, rollouts), None, None
-        if self.student.has_values:
+        if self.student.values is not None:
             values = over_trees(rollouts.trees, self.config.tokens_per_microbatch, self.student.values)
         if self.config.sampler.correction is not None:
             again = self._logps(self.policy, rollouts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -167,14 +167,9 @@ class PolicyGradientStudent:
             self.modules["value"] = self.expects.module
 
     @property
-    def has_values(self) -> bool:
-        """Whether the advantage needs them."""
-        return self.expects is not None
-
-    def values(self, batch: PackedBatch) -> Tensor:
-        """(n,) what is expected before each token."""
-        assert self.expects is not None
-        return self.expects.before(batch)
+    def values(self) -> Callable[[PackedBatch], Tensor] | None:
+        """Gives (n,) what is expected before each token, where the advantage needs it."""
+        return None if self.expects is None else self.expects.before
 
     def lesson(self, scored: Scored, kl_coef: float) -> PolicyGradientLesson:
         """The round with the advantages of its tokens."""
