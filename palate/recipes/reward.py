@@ -77,7 +77,7 @@ class Reward:
     epochs: Amount = 1.0
     prompts_per_step: Count = 32
     max_tokens: Count | None = None
-    tokens_per_microbatch: Count = 8192
+    tokens_per_microbatch: Count = 1024
     control: Literal["none", "shuffled"] = "none"
     rater_weights: dict[str, float] = field(default_factory=dict)
     objective: RewardObjective = field(default_factory=BradleyTerry)
