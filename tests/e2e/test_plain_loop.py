@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from palate.cli import main
 from palate.core import derive_seed
 from palate.models.scalar import scalar_from
+from palate.objectives import products
 from palate.testing import tiny_policy, word_tokenizer
 from palate.testing.tokenizers import WORDS
 from palate.training.loop import Epochs
@@ -127,8 +128,16 @@ def plain(stage: str, base: Path) -> list[float]:
     return plain_losses(model, lambda chosen: dpo_loss(model, reference, chosen), stage)
 
 
+@pytest.mark.parametrize("by_convolution", [False, True])
 @pytest.mark.parametrize("stage", ["sft", "reward", "direct"])
-def test_losses_follow_a_plain_padded_loop(stage: str, base: Path, tmp_path: Path) -> None:
+def test_losses_follow_a_plain_padded_loop(
+    stage: str, by_convolution: bool, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by_convolution:  # whatever the processor and the number of threads: every product, with tokens rounded up
+        monkeypatch.setattr(products, "convolves", lambda: True)
+        monkeypatch.setattr("palate.models.linear.convolves", lambda: True)
+        monkeypatch.setattr(products, "WORTH", 0)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     ours, theirs = palates_losses(stage, base, tmp_path), plain(stage, base)
     assert len(ours) == STEPS
     assert theirs[-1] < 0.8 * theirs[0]  # there was something to learn
