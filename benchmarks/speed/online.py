@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.speed.ours import OPTIMIZER, written
 from benchmarks.speed.workload import NEW_TOKENS, StepEnds, Work, online_prompts
+from palate.models.adapters import LoRA
 from palate.models.load import load_policy
 from palate.models.scalar import scalar_from
 from palate.recipes.config import read_config
@@ -67,7 +68,8 @@ def made(work: Work, folder: Path) -> Online:
     if work.adapters:
         values["adapters"] = {}
     if work.stage.startswith("ppo"):
-        scalar_from(load_policy(work.model), ("overall",), seed=1).save(folder / "reward")
+        reward = scalar_from(load_policy(work.model), ("overall",), seed=1)
+        (reward.with_adapter(LoRA(), work.model, seed=2) if work.adapters else reward).save(folder / "reward")
         values |= {"reward": str(folder / "reward"), "samples_per_prompt": 1}
     else:
         values["rewards"] = {"near": {"kind": "function", "function": "benchmarks.speed.online:nearness"}}

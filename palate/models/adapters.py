@@ -125,6 +125,20 @@ class Adapters:
                 raise ValueError(f"only one of them has {min(taken.keys() ^ given.keys())}")
         self.activate(name)
 
+    def start_as(self, other: Adapters) -> bool:
+        """Takes over the values of another module's active adapter; False, and nothing is done, where its matrices are of other shapes."""
+        mine, theirs = self._matrices(), other._matrices()
+        if {name: p.shape for name, p in mine.items()} != {name: p.shape for name, p in theirs.items()}:
+            return False
+        with torch.no_grad():
+            for name, p in mine.items():
+                p.copy_(theirs[name])
+        return True
+
+    def _matrices(self) -> dict[str, Tensor]:
+        """The backbone's adapter matrices by name."""
+        return {name: p for name, p in self._module.base_model.named_parameters() if ".lora_" in name}
+
     def activate(self, name: str) -> None:
         """From now on the module computes with this adapter, and its matrices are what learns."""
         self._peft.set_adapter(name)
@@ -147,7 +161,13 @@ class Adapters:
             (folder / BASE_FILE).write_text(json.dumps({"base": self._name_from(folder), "fingerprint": self._fingerprint}) + "\n")
 
     def merge(self) -> None:
-        """Adds the active adapter to the module's weights and takes all adapters off: the module is an ordinary one again."""
+        """Adds the active adapter to the module's weights and takes all adapters off: the module is an ordinary one again.
+
+        The weights are replaced: another model may hold the former ones (see `share_frozen`).
+        """
+        for p in self._module.parameters():
+            if not p.requires_grad:
+                p.data = p.data.clone()
         with _told(f"the adapter cannot be worked into {self._base}"):
             self._peft.merge_and_unload()
         self._module.requires_grad_(requires_grad=True)

@@ -135,14 +135,16 @@ class ScalarModel:
         return twin
 
 
-def load_scalar(path: str | Path, *, dtype: DType = "float32") -> ScalarModel:
+def load_scalar(path: str | Path, *, dtype: DType = "float32", merge_adapter: bool = True) -> ScalarModel:
     """The scalar model in a directory; without a reward.json its scores stay as they are.
+
+    An adapter is worked into its base, or left beside it.
 
     Raises:
         ModelError: as `load_policy`, or no scalar head in it, or a reward.json that does not fit.
     """
     if is_adapter(path):
-        return _with_adapter_at(Path(path))
+        return _with_adapter_at(Path(path), merge=merge_adapter)
     module = load_module(AutoModelForSequenceClassification, path, load_config(path), dtype)
     tokenizer = load_tokenizer(path)
     head_of(module)
@@ -154,15 +156,18 @@ def load_scalar(path: str | Path, *, dtype: DType = "float32") -> ScalarModel:
     return model
 
 
-def _with_adapter_at(path: Path) -> ScalarModel:
-    """The model that an adapter directory describes, the adapter worked in."""
+def _with_adapter_at(path: Path, *, merge: bool) -> ScalarModel:
+    """The model that an adapter directory describes, the adapter worked in or not."""
     if not (path / REWARD_FILE).is_file():
         raise ModelError(f"{path} is an adapter without {REWARD_FILE}, so its heads have no names: it is no reward model of Palate's")
     base, _ = base_of(path)
     model = scalar_from(base, _read_heads(path / REWARD_FILE)[0], seed=0)
     adapters = Adapters(model.module, base)
     adapters.load(path)
-    adapters.merge()
+    if merge:
+        adapters.merge()
+    else:
+        model = ScalarModel(model.module, model.tokenizer, model.path, adapters)
     model.normalisation = _read_normalisation(path / REWARD_FILE, model.heads) or model.normalisation
     return model
 

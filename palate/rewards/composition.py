@@ -47,6 +47,7 @@ class Composition:
         *,
         locate: Callable[[str], str] = str,
         max_failed: float = 0.05,
+        merge_adapters: bool = True,
     ) -> Composition:
         """The parts, their models loaded and their processes started.
 
@@ -55,6 +56,7 @@ class Composition:
             tokenizer: the policy's; None where completions come from elsewhere, and then texts are scored.
             locate: where a model's path leads.
             max_failed: share of a batch's completions that a part may fail to score.
+            merge_adapters: whether a reward model that was kept as an adapter is worked into its base, or left beside it.
 
         Raises:
             ConfigError: no part, a name that is no word, a function that cannot be imported, a model without the axes asked for.
@@ -69,7 +71,7 @@ class Composition:
 
         @cache
         def member(path: str) -> Member:
-            models[path] = LearnedReward.load(locate(path))
+            models[path] = LearnedReward.load(locate(path), merge_adapter=merge_adapters)
             return Member(models[path], tokenizer)
 
         scorers = {name: part.open(Context(name, tokenizer, member)) for name, part in parts.items()}

@@ -80,9 +80,11 @@ class LearnedReward:
         self._tokens = min(16_384, max(1024, PRODUCT // model.module.config.hidden_size**2))
 
     @staticmethod
-    def load(path: str) -> LearnedReward:
-        """The reward model in a directory."""
-        return LearnedReward(load_scalar(path))
+    def load(path: str, *, merge_adapter: bool = True) -> LearnedReward:
+        """The reward model in a directory; it learns nothing. An adapter is worked into its base, or left beside it."""
+        model = load_scalar(path, merge_adapter=merge_adapter)
+        model.module.requires_grad_(requires_grad=False)
+        return LearnedReward(model)
 
     def score_trees(self, trees: Sequence[Tree]) -> Tensor:
         """Normalised scores (b, h) of all branches, trees in order, branches in order."""

@@ -8,7 +8,6 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy
 from palate.models.load import DType
 from palate.models.scalar import ScalarModel
@@ -103,21 +102,19 @@ class Seat:
     Attributes:
         run: where it is trained.
         policy: what samples and learns.
-        backbone: gives a model that a value model may start from, and where that was loaded from.
+        value_model: gives a value model that is ready to learn.
         kl: where the price of KL is paid.
         temperature: that of sampling.
         dtype: what the policy computes in.
         tokens_per_microbatch: tokens a forward pass holds at most.
-        adapters: how models learn; None trains them whole.
         correction: of log-probabilities that are not the learner's; None takes them as they are.
     """
 
     run: Run
     policy: CausalPolicy
-    backbone: Callable[[], tuple[ScalarModel | CausalPolicy, str]]
+    value_model: Callable[[], ScalarModel]
     kl: KLPenalty
     temperature: float
     dtype: DType
     tokens_per_microbatch: int
-    adapters: LoRA | None
     correction: TruncatedImportance | None

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from palate.core import Prompt, TrainingError, derive_seed
+from palate.models.adapters import base_of
 from palate.models.causal import CausalPolicy
 from palate.models.load import DTYPES, load_policy
+from palate.models.scalar import ScalarModel, load_scalar, scalar_from
+from palate.models.shared import share_frozen
 from palate.objectives.kl import BudgetKL, KLState
 from palate.objectives.reduce import Sums
 from palate.recipes.online.drawer import Drawer
@@ -43,16 +47,15 @@ class Loop:
         base = model_at(config.model)
         self.policy = trainable(run, load_policy(base), base, config.adapters)
         self.reference = self.policy.reference()
-        self.rewards = Composition.load(parts, self.policy.tokenizer, locate=model_at, max_failed=config.trust.max_failed)
+        self.rewards = Composition.load(parts, self.policy.tokenizer, locate=model_at, max_failed=config.trust.max_failed, merge_adapters=config.adapters is None)
         seat = Seat(
             run=run,
             policy=self.policy,
-            backbone=partial(self._backbone, base),
+            value_model=partial(self._value_model, base),
             kl=config.kl,
             temperature=config.sampling.temperature,
             dtype=config.dtype,
             tokens_per_microbatch=config.tokens_per_microbatch,
-            adapters=config.adapters,
             correction=config.sampler.correction,
         )
         self.student: Student[Any] = config.method.student(seat)
@@ -61,6 +64,7 @@ class Loop:
         modules = {"policy": self.policy.module, **self.student.modules}
         self.learner = Learner(modules, config.optimizer, steps, dtype=DTYPES[config.dtype])
         self.reference.module.to(DTYPES[config.dtype])
+        self._share()
         self.drawer = Drawer(self.policy, config.samples_per_prompt, config.sampling, run.seed, is_ahead=bool(config.sampler.ahead))
         self.texts = None if config.pretraining is None else Texts(config.pretraining, run, self.policy, config.tokens_per_microbatch)
         self.held_out = None if config.held_out.reward is None else LearnedReward.load(model_at(config.held_out.reward))
@@ -269,9 +273,30 @@ class Loop:
         """Prompts that leave room for a completion."""
         return fitting(self.run, prompts_at(self.run, path, limit), self.policy, self.config.sampling.max_tokens)
 
-    def _backbone(self, base: str) -> tuple[Any, str]:
-        """What a value model starts from: the first reward model of the policy's tokenizer, else the policy."""
-        for path, reward in self.rewards.models.items():
-            if reward.model.tokenizer.get_vocab() == self.policy.tokenizer.get_vocab():
-                return reward.model, model_at(path)
-        return load_policy(base), base
+    def _value_model(self, base: str) -> ScalarModel:
+        """A value model ready to learn, from the first reward model of the policy's tokenizer, else from the policy.
+
+        Where that reward model is an adapter, so is the value model, on the same base; it starts with the reward model's matrices.
+        """
+        vocabulary, adapters = self.policy.tokenizer.get_vocab(), self.config.adapters
+        found = [(path, reward.model) for path, reward in self.rewards.models.items() if reward.model.tokenizer.get_vocab() == vocabulary]
+        place, source = (model_at(found[0][0]), found[0][1]) if found else (base, None)
+        if source is not None and source.adapters is not None:
+            below, _ = base_of(place)
+            value = trainable(self.run, scalar_from(below, ("value",), seed=0, zero=True), below, adapters)
+            if value.adapters is not None and value.adapters.start_as(source.adapters):
+                return value
+            source = None  # of another rank, or on other layers: it cannot go on from there, but the two together can be its base
+        start = (load_scalar(place) if found else load_policy(place)) if source is None else source
+        return trainable(self.run, scalar_from(start, ("value",), seed=0, zero=True), place, adapters)
+
+    def _share(self) -> None:
+        """Under adapters, models on the policy's base hold it once. Reward models beside their base compute in the policy's type."""
+        if self.config.adapters is None:
+            return
+        rewards = [reward.model for reward in self.rewards.models.values()]
+        for model in rewards:
+            if model.adapters is not None:
+                model.module.to(DTYPES[self.config.dtype])
+        learning = [module for module in self.learner.modules.values() if isinstance(module, PreTrainedModel)]
+        share_frozen(*learning, *(model.module for model in rewards))

@@ -15,7 +15,6 @@ from torch.nn import functional
 from palate.core import ConfigError, TrainingError
 from palate.models.causal import TokenOutputs
 from palate.models.load import DType
-from palate.models.scalar import scalar_from
 from palate.objectives.advantages import GAE, Advantage
 from palate.objectives.kl import KLTokens
 from palate.objectives.policy_gradient import PolicyObjective, PolicyTokens, PPOClip
@@ -24,7 +23,6 @@ from palate.objectives.reductions import Reduction, TokenMean
 from palate.objectives.value import ClippedValue, ValueObjective, ValueTokens, explained_variance
 from palate.recipes.online.lesson import Seat
 from palate.recipes.online.rollouts import Scored, token_columns
-from palate.recipes.trainable import trainable
 from palate.stores.runs import Run
 from palate.text.pack import PackedBatch, Tree, microbatches, pack
 from palate.training.learner import Learner, statistics
@@ -113,8 +111,7 @@ class SeparateValues:
     """A value model of its own, from the reward model where that has the policy's tokenizer."""
 
     def __init__(self, seat: Seat) -> None:
-        source, base = seat.backbone()
-        self._model = trainable(seat.run, scalar_from(source, ("value",), seed=0, zero=True), base, seat.adapters)
+        self._model = seat.value_model()
         self.module: nn.Module = self._model.module
 
     def before(self, batch: PackedBatch) -> Tensor:

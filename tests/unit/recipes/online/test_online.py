@@ -10,17 +10,20 @@ import torch
 
 from palate.cli import main
 from palate.core import ConfigError, Interrupted, TrainingError
+from palate.models.adapters import LoRA
 from palate.models.load import load_policy
 from palate.models.scalar import load_scalar, scalar_from
 from palate.recipes.config import dump_config, read_config
 from palate.recipes.online import Online
 from palate.recipes.online import stage as online
 from palate.recipes.online.imitate import foremost
+from palate.recipes.online.loop import Loop
 from palate.recipes.online.pairs import extremes
 from palate.recipes.settings import Settings
 from palate.stores.records import RunPlan
 from palate.stores.runs import Run, open_run
-from palate.testing import byte_tokenizer, tiny_policy, word_tokenizer
+from palate.testing import byte_tokenizer, random_trees, tiny_policy, word_tokenizer
+from palate.text.pack import pack
 
 ROUNDS = 8
 SLOW: Mapping[str, Any] = {"lr": 0.002, "warmup": 0.0, "decay": "constant"}
@@ -194,6 +197,35 @@ def test_a_reward_model_of_another_tokenizer_scores_texts(data: Path, tmp_path: 
     assert rows[0]["score_overall/mean"] == rows[0]["score/mean"]
     value = load_scalar(run.directory / "value")
     assert value.tokenizer.get_vocab() == word_tokenizer().get_vocab()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("rank", [4, 2])
+def test_under_adapters_four_roles_hold_one_base(dtype: str, rank: int, data: Path, tmp_path: Path) -> None:
+    reward = scalar_from(str(data / "base"), ("overall",), seed=0).with_adapter(LoRA(rank=4), str(data / "base"), seed=3)
+    with torch.no_grad():
+        for p in reward.parameters():
+            if p.requires_grad:
+                p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+    reward.save(tmp_path / "reward")
+    stage = configured(data, rewards={}, reward=str(tmp_path / "reward"), steps=2, adapters={"rank": rank}, dtype=dtype)
+    run = open_run(tmp_path / "run", RunPlan("online", "online", seed=1))
+    loop = Loop(stage, run, stage._parts())
+    value, (scorer,) = loop.learner.modules["value"], loop.rewards.models.values()
+    modules = (loop.policy.module, loop.reference.module, scorer.model.module, value)
+    places = [{p.data_ptr() for p in module.base_model.parameters() if not p.requires_grad} for module in modules]
+    if rank == 4:  # the value model goes on from the reward model's adapter
+        assert places[0] == places[1] == places[3]
+        assert places[0] < places[2]
+    else:  # it starts from the reward model as a whole
+        assert places[0] < places[2]
+        assert places[0] != places[3]
+    batch = pack(random_trees([(5, [3, 1])], 20, seed=5))
+    expected = load_scalar(tmp_path / "reward")
+    torch.testing.assert_close(scorer.model.scores(batch), expected.scores(batch), rtol=0, atol=1e-5 if dtype == "float32" else 0.1)
+    run, rows = trained(stage, tmp_path / "runs")
+    assert len(rows) == stage.steps
+    assert load_scalar(run.directory / "value").heads == ("value",)
 
 
 @pytest.mark.parametrize(
