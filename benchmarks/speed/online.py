@@ -67,6 +67,8 @@ def made(work: Work, folder: Path) -> Online:
     values |= {"sampling": {"max_tokens": NEW_TOKENS, "temperature": 1.0}, "dtype": work.dtype, "shaping": {"missing_end": "keep"}}
     if work.adapters:
         values["adapters"] = {}
+    if work.tokens:
+        values["tokens_per_microbatch"] = work.tokens
     if work.stage.startswith("ppo"):
         reward = scalar_from(load_policy(work.model), ("overall",), seed=1)
         (reward.with_adapter(LoRA(), work.model, seed=2) if work.adapters else reward).save(folder / "reward")

@@ -72,6 +72,8 @@ def made(work: Work, folder: Path) -> Stage:
     more: dict[str, Any] = {} if work.dtype == "float32" else {"dtype": work.dtype}
     if work.adapters:
         more["adapters"] = LoRA()
+    if work.tokens:
+        more["tokens_per_microbatch"] = work.tokens
     rows = work.pairs
     if work.stage == "sft":
         data = written(folder / "texts.jsonl", [{"text": row["prompt"] + row["chosen"]} for row in rows])

@@ -53,6 +53,7 @@ class Work:
         batch: rows a step.
         layout: how the peer's SFT lays out a batch.
         adapters: whether our side trains LoRA instead of the whole model.
+        tokens: tokens that a forward pass of our side holds at most; 0 leaves its default.
     """
 
     stage: str
@@ -63,6 +64,7 @@ class Work:
     batch: int
     layout: str = "padded"
     adapters: bool = False
+    tokens: int = 0
 
     @staticmethod
     def told() -> Work:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from torch import Tensor
@@ -83,9 +84,9 @@ class ImitationLesson:
         """Tokens."""
         return float(part.learned.sum())
 
-    def loss(self, part: PackedBatch) -> Sums:
+    def losses(self, part: PackedBatch) -> Sequence[Callable[[], Sums]]:
         """Cross-entropy."""
-        return self._imitation.loss(part)
+        return [partial(self._imitation.loss, part)]
 
 
 def foremost(rewards: Tensor, count: int, least: float | None) -> list[int]:

@@ -43,8 +43,11 @@ class Lesson(Protocol[P]):
         """What the loss of a micro-batch will be divided by, its share."""
         ...
 
-    def loss(self, part: P) -> Sums:
-        """The loss of a micro-batch."""
+    def losses(self, part: P) -> Sequence[Callable[[], Sums]]:
+        """The losses of a micro-batch, a backward pass each: models that share nothing need not keep their activations together.
+
+        Their counts add up to `count`.
+        """
         ...
 
 

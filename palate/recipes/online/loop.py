@@ -47,7 +47,9 @@ class Loop:
         base = model_at(config.model)
         self.policy = trainable(run, load_policy(base), base, config.adapters)
         self.reference = self.policy.reference()
-        self.rewards = Composition.load(parts, self.policy.tokenizer, locate=model_at, max_failed=config.trust.max_failed, merge_adapters=config.adapters is None)
+        self.rewards = Composition.load(
+            parts, self.policy.tokenizer, locate=model_at, max_failed=config.trust.max_failed, merge_adapters=config.adapters is None
+        )
         seat = Seat(
             run=run,
             policy=self.policy,
@@ -205,7 +207,7 @@ class Loop:
         total = sum(lesson.count(part) for part in parts)
         if not total:
             return {}
-        jobs: list[Callable[[], Sums]] = [partial(lesson.loss, part) for part in parts]
+        jobs: list[Callable[[], Sums]] = [loss for part in parts for loss in lesson.losses(part)]
         beside = [] if self.texts is None else self.texts.jobs(self.learner.steps_done, total)
         return self.learner.step([*jobs, *beside], operator.call)
 

@@ -109,9 +109,9 @@ class PairLesson:
         """Pairs."""
         return float(part.batch.weight.sum())
 
-    def loss(self, part: PairPart) -> Sums:
+    def losses(self, part: PairPart) -> Sequence[Callable[[], Sums]]:
         """The objective."""
-        return self._course.sums(part, self._course.now(self._seat.policy, part))
+        return [lambda: self._course.sums(part, self._course.now(self._seat.policy, part))]
 
 
 def extremes(rewards: Tensor, least_gap: float) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -19,7 +20,7 @@ from palate.objectives.advantages import GAE, Advantage
 from palate.objectives.kl import KLTokens
 from palate.objectives.policy_gradient import PolicyObjective, PolicyTokens, PPOClip
 from palate.objectives.reduce import Sums, Totals, masked_ratio
-from palate.objectives.reductions import Reduction, TokenMean
+from palate.objectives.reductions import Reduction, TokenMean, TokenWeights
 from palate.objectives.value import ClippedValue, ValueObjective, ValueTokens, explained_variance
 from palate.recipes.online.lesson import Seat
 from palate.recipes.online.rollouts import Scored, token_columns
@@ -95,11 +96,7 @@ class Values(Protocol):
         ...
 
     def before(self, batch: PackedBatch) -> Tensor:
-        """(n,) the reward expected before each token; no gradient is wanted."""
-        ...
-
-    def along(self, batch: PackedBatch, outputs: TokenOutputs) -> Tensor:
-        """The same with gradient, beside what the policy just gave for the batch."""
+        """(n,) the reward expected before each token."""
         ...
 
     def save(self, directory: Path) -> None:
@@ -117,10 +114,6 @@ class SeparateValues:
     def before(self, batch: PackedBatch) -> Tensor:
         """See `Values`."""
         return self._model.values(batch)[:, 0].float()
-
-    def along(self, batch: PackedBatch, outputs: TokenOutputs) -> Tensor:  # noqa: ARG002 (it reads for itself)
-        """See `Values`."""
-        return self.before(batch)
 
     def save(self, directory: Path) -> None:
         """Writes an ordinary scalar model."""
@@ -141,10 +134,10 @@ class SharedValues:
 
     def before(self, batch: PackedBatch) -> Tensor:
         """See `Values`."""
-        return self.along(batch, self._policy.logps(batch))
+        return self.along(self._policy.logps(batch))
 
-    def along(self, batch: PackedBatch, outputs: TokenOutputs) -> Tensor:  # noqa: ARG002 (the policy has read it)
-        """See `Values`."""
+    def along(self, outputs: TokenOutputs) -> Tensor:
+        """The same, with gradient, read off what the policy just gave for a batch."""
         assert outputs.states is not None
         return functional.linear(outputs.states.float(), self._head.weight.float(), self._head.bias.float())[:, 0]
 
@@ -235,8 +228,14 @@ class PolicyGradientLesson:
         """Tokens or completions, as the reduction counts."""
         return float(self._config.reduction(part.completion, part.mask).count)
 
-    def loss(self, part: Part) -> Sums:
+    def losses(self, part: Part) -> Sequence[Callable[[], Sums]]:
         """The policy's loss, KL where it is paid in the loss, and the value model's loss."""
+        expects = self._student.expects
+        if isinstance(expects, SeparateValues):
+            return [partial(self._policy_loss, part), partial(self._separate_value_loss, expects, part)]
+        return [partial(self._policy_loss, part)]
+
+    def _policy_loss(self, part: Part) -> Sums:
         config, kl = self._config, self._seat.kl
         packed, completion = pack(part.trees), part.completion
         weights = config.reduction(completion, part.mask)
@@ -246,9 +245,16 @@ class PolicyGradientLesson:
         if kl.place == "loss":
             paid = kl.in_loss(KLTokens(now.logps, part.reference_logps, part.mask), self._kl_coef, weights)
             loss, metrics = loss + paid.loss, {**metrics, **paid.metrics}
-        if self._student.expects is not None:
-            told = self._student.expects.along(packed, now)
-            value = config.value(ValueTokens(told, part.values, part.returns, part.mask), weights)
-            loss = loss + config.value_coef * value.loss
-            metrics |= {f"value_{name}": ratio for name, ratio in value.metrics.items()}
+        if isinstance(self._student.expects, SharedValues):
+            value = self._value_loss(self._student.expects.along(now), part, weights)
+            loss, metrics = loss + value.loss, {**metrics, **value.metrics}
         return Sums(loss, sums.count, metrics)
+
+    def _separate_value_loss(self, expects: SeparateValues, part: Part) -> Sums:
+        """Counts nothing: the policy's loss has counted what both are divided by."""
+        value = self._value_loss(expects.before(pack(part.trees)), part, self._config.reduction(part.completion, part.mask))
+        return Sums(value.loss, torch.zeros_like(value.count), value.metrics)
+
+    def _value_loss(self, told: Tensor, part: Part, weights: TokenWeights) -> Sums:
+        value = self._config.value(ValueTokens(told, part.values, part.returns, part.mask), weights)
+        return Sums(self._config.value_coef * value.loss, value.count, {f"value_{name}": ratio for name, ratio in value.metrics.items()})
