@@ -27,9 +27,9 @@ bench: .venv/installed-dev ## Run the demo for three seeds and print the table o
 	$(PYTHON) -m venv .venv
 
 .venv/installed-train: pyproject.toml constraints.txt | .venv/bin/python
-	$(INSTALL) -e '.[train]'
+	$(INSTALL) -e '.[train,label]'
 	@touch $@
 
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
-	$(INSTALL) -e '.[train,dev]'
+	$(INSTALL) -e '.[train,label,dev]'
 	@touch $@ .venv/installed-train
