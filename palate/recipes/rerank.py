@@ -12,7 +12,7 @@ from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_kl
 from palate.models.load import load_policy
 from palate.recipes.config import Count, Input, ModelInput
 from palate.recipes.places import fitting, model_at, prompts_at
-from palate.recipes.records import sample_row
+from palate.recipes.records import answer, messages, sample_row
 from palate.rewards.functions import load_function
 from palate.rewards.learned import LearnedReward
 from palate.stores.jsonl import write_rows
@@ -49,7 +49,10 @@ class Rerank:
         """Nothing contradicts anything here."""
 
     def run(self, run: Run) -> None:
-        """Writes `samples.jsonl` with each prompt's best completion, and the curve over n to the summary."""
+        """Writes each prompt's best completion, and the curve over n to the summary.
+
+        `samples.jsonl` has them all; `demonstrations.jsonl` those that ended, for `sft` to learn from (best-of-n distillation).
+        """
         policy = load_policy(model_at(self.model))
         reward = LearnedReward.load(model_at(self.reward))
         prompts = fitting(run, prompts_at(run, self.prompts, self.limit), policy, self.sampling.max_tokens)
@@ -60,12 +63,11 @@ class Rerank:
             advance(1, "scored")
         ended = np.array([[completion.stop == "end" for completion in group] for group in groups])
         scores = np.where(ended, scores, self.missing_end_reward)
-        best = scores.argmax(1)
-        rows = (
-            {**sample_row(prompt, [group[k]]), "score": score}
-            for prompt, group, k, score in zip(prompts, groups, best, scores.max(1), strict=True)
-        )
+        best = [(prompt, group[k]) for prompt, group, k in zip(prompts, groups, scores.argmax(1), strict=True)]
+        rows = ({**sample_row(prompt, [one]), "score": score} for (prompt, one), score in zip(best, scores.max(1), strict=True))
         write_rows(run.directory / "samples.jsonl", rows)
+        finished = ({"id": p.id, "prompt": messages(p), "completion": answer(p, c)} for p, c in best if c.stop == "end")
+        write_rows(run.directory / "demonstrations.jsonl", finished)
         sizes = [n for n in SIZES if n <= self.n]
         curve: dict[str, list[float]] = {"n": list(map(float, sizes)), "kl_at_most": [best_of_n_kl(n) for n in sizes]}
         curve["score"] = [found.value for found in best_of_n_curve(list(scores), list(scores), sizes).values()]
