@@ -17,8 +17,8 @@ _BLOCK_ROWS = 64
 """Rows that a step's attention takes at once."""
 
 _ROWS, _COLUMNS = 8, 16
-"""In narrow types a step's rows and columns are rounded up to these: oneDNN compiles a kernel for each new shape, which takes longer than the
-product (361 against 89 microseconds for 32 rows whose columns grow by one a step). MKL's float32 products need no such thing."""
+"""In narrow types a step's rows and columns are multiples of these: oneDNN compiles a kernel for each new shape, which takes longer than
+the product (361 against 89 microseconds for 32 rows whose columns grow by one a step). MKL's float32 products need no such thing."""
 
 _SHORT = 512
 """Tokens of a prompt up to which its attention may be held as one matrix."""
