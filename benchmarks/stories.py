@@ -28,6 +28,8 @@ from palate.text.pack import Branch, Tree, microbatches, pack
 from palate.text.spans import prompt_ids
 
 HEROES = ("girl named Lily", "boy named Tim", "dog named Max", "cat named Tom", "bird named Sue", "bear named Ben", "fish named Bob")
+LONGEST = 440
+"""Tokens of a story; nine in ten end before."""
 EVENTS = ("wanted to play", "lost a toy", "went to the park", "saw a big tree", "found a box", "was sad", "had a red ball", "met a friend")
 
 
@@ -44,11 +46,12 @@ def main() -> int:
     each = itertools.product(HEROES, EVENTS)
     openings = [f"Once upon a time, there was a little {hero}. One day, {hero.split()[-1]} {event}" for hero, event in each]
     options.runs.mkdir(parents=True, exist_ok=True)
+    options.model = told_to_end(options.model, options.runs / "base")
     write_rows(options.runs / "prompts.jsonl", [{"prompt": text} for k, text in enumerate(openings) if k % 4])
     out = options.runs / f"ppo-{options.seed}-{options.steps}-{options.lr:g}-{options.coef:g}"
     settings = {
         "rewards.happy.kind": "function", "rewards.happy.function": "benchmarks.endings:ending", "steps": options.steps,
-        "prompts_per_step": 32, "samples_per_prompt": 4, "passes": 2, "minibatches": 2, "sampling.max_tokens": 220,
+        "prompts_per_step": 32, "samples_per_prompt": 4, "passes": 2, "minibatches": 2, "sampling.max_tokens": LONGEST,
         "shaping.missing_end": "keep", "kl.control.coef": options.coef, "optimizer.lr": options.lr, "optimizer.decay": "constant",
     }  # fmt: skip
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
@@ -67,13 +70,21 @@ def main() -> int:
     return 0
 
 
+def told_to_end(model: str, copy: Path) -> str:
+    """A copy of the model that stops where a story ends: in its training a beginning-of-text token stood between one and the next."""
+    policy = load_policy(model)
+    policy.module.generation_config.eos_token_id = [policy.tokenizer.bos_token_id, policy.tokenizer.eos_token_id]
+    policy.save(copy)
+    return str(copy)
+
+
 Story = tuple[tuple[int, ...], tuple[int, ...], float]
 
 
 def stories(policy: CausalPolicy, openings: Sequence[str], seed: int, each: int = 16) -> list[Story]:
     """Prompt ids, completion ids and whether it ends happily; `each` a prompt."""
     prompts = [Prompt(str(k), (Message("text", text),)) for k, text in enumerate(openings)]
-    groups = LocalSampler(policy).generate(prompts, each, Sampling(max_tokens=220), seed)
+    groups = LocalSampler(policy).generate(prompts, each, Sampling(max_tokens=LONGEST), seed)
     return [
         (prompt_ids(policy.tokenizer, prompt), one.ids, ending("", one.text, ended=one.stop == "end"))
         for prompt, group in zip(prompts, groups, strict=True)
