@@ -39,8 +39,9 @@ def main() -> int:
     parser.add_argument("--model", required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-stories"))
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--lr", type=float, default=2e-4)
-    parser.add_argument("--coef", type=float, default=0.02)
+    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--coef", type=float, default=0.05)
+    parser.add_argument("--nats", type=float, default=6.0, help="KL a story at which training stops")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     each = itertools.product(HEROES, EVENTS)
@@ -48,11 +49,12 @@ def main() -> int:
     options.runs.mkdir(parents=True, exist_ok=True)
     options.model = told_to_end(options.model, options.runs / "base")
     write_rows(options.runs / "prompts.jsonl", [{"prompt": text} for k, text in enumerate(openings) if k % 4])
-    out = options.runs / f"ppo-{options.seed}-{options.steps}-{options.lr:g}-{options.coef:g}"
+    out = options.runs / f"ppo-{options.seed}-{options.steps}-{options.lr:g}-{options.coef:g}-{options.nats:g}"
     settings = {
         "rewards.happy.kind": "function", "rewards.happy.function": "benchmarks.endings:ending", "steps": options.steps,
         "prompts_per_step": 32, "samples_per_prompt": 4, "passes": 2, "minibatches": 2, "sampling.max_tokens": LONGEST,
-        "shaping.missing_end": "keep", "kl.control.coef": options.coef, "optimizer.lr": options.lr, "optimizer.decay": "constant",
+        "shaping.missing_end": "keep", "kl.control.kind": "budget_kl", "kl.control.nats": options.nats, "kl.control.price.coef": options.coef,
+        "optimizer.lr": options.lr, "optimizer.decay": "constant",
     }  # fmt: skip
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     files = ["--model", options.model, "--prompts", str(options.runs / "prompts.jsonl"), "--out", str(out)]

@@ -13,6 +13,7 @@ from palate.core import Comparison, Completion, ConfigError, DataError, Judgment
 from palate.evaluation.intervals import mean
 from palate.raters.simulated import OVERALL, Crowd, SimulatedRater, oracle_accuracy
 from palate.recipes.config import Amount, Count, Input, Share
+from palate.recipes.people import People
 from palate.recipes.records import answer, messages, read_samples
 from palate.rewards.functions import load_function
 from palate.stores.formats import tools_of
@@ -22,6 +23,7 @@ from palate.stores.runs import Run
 CEILING_SAMPLE = 2000
 Ask = tuple[Comparison, str]
 """A comparison and the dimension asked about."""
+Answered = tuple[Ask, list[Judgment]]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Collect:
 
     Attributes:
         samples: completions to compare.
+        people: people who answer at `palate label`; none asks simulated raters.
         gold: import path of the function whose scores simulated raters look at, say package.module:function.
         crowd: the simulated raters.
         dimensions: what raters are asked about, one question each; "overall" for a single question.
@@ -41,7 +44,8 @@ class Collect:
     """
 
     samples: Input
-    gold: str
+    people: People | None = None
+    gold: str | None = None
     crowd: Crowd = field(default_factory=Crowd)
     dimensions: tuple[str, ...] = (OVERALL,)
     pairs_per_prompt: Count | None = None
@@ -51,27 +55,29 @@ class Collect:
     prior: Amount = 1.0
 
     def check(self) -> None:
-        """Checks dimensions and opinions."""
+        """Checks who is asked, and about what."""
         if not self.dimensions:
             raise ConfigError("dimensions is empty: raters need a question; give [overall]")
-        if self.opinions > self.crowd.raters:
+        if (self.people is None) == (self.gold is None):
+            raise ConfigError("needs raters: name people.database, or gold, which simulated raters look at, and not both")
+        if self.people is None and self.opinions > self.crowd.raters:
             raise ConfigError(f"opinions must not exceed the crew's {self.crowd.raters} raters, got {self.opinions}: nobody answers twice")
 
     def run(self, run: Run) -> None:
         """Writes `judgments.jsonl`, `preferences.jsonl` and `held_out.jsonl`."""
-        raters = self.crowd.hire(load_function(self.gold), derive_seed(run.seed, "crowd"))
         rng = random.Random(derive_seed(run.seed, "collect"))
         asks, equal, cut_off = self._asks(read_samples(self.samples), rng)
         if not asks:
             raise DataError(f"{self.samples}: no prompt has two different finished completions to compare; sample more of them")
-        answers: list[tuple[Ask, list[Judgment]]] = []
-        with run.progress(len(asks), "collect") as advance:
-            for comparison, dimension in asks:
-                chosen = rng.sample(raters, min(self.opinions + (rng.random() < self.second_opinions), len(raters)))
-                orders = [rng.choice(((0, 1), (1, 0))) for _ in chosen]
-                judged = [rater.judge(comparison, dimension, order, run.seed) for rater, order in zip(chosen, orders, strict=True)]
-                answers.append(((comparison, dimension), judged))
-                advance(1)
+        raters: Sequence[SimulatedRater] = ()
+        if self.people is None:
+            assert self.gold is not None
+            raters = self.crowd.hire(load_function(self.gold), derive_seed(run.seed, "crowd"))
+            answers = self._simulated(run, asks, raters, rng)
+        else:
+            said = self.people.judgments(run, list({one.id: one for one, _ in asks}.values()), self.dimensions, self.opinions)
+            answers = [(ask, said[ask[0].id, ask[1]]) for ask in asks if (ask[0].id, ask[1]) in said]
+            asks = [ask for ask, _ in answers]
         write_rows(run.directory / "judgments.jsonl", (_judgment_row(j) for _, judged in answers for j in judged))
         ids = sorted({comparison.prompt.id for comparison, _ in asks})
         tested = set(rng.sample(ids, round(self.held_out * len(ids))))
@@ -79,6 +85,18 @@ class Collect:
             part = [(ask, judged) for ask, judged in answers if (ask[0].prompt.id in tested) == inside]
             write_rows(run.directory / name, (row for ask, judged in part for row in self._preference_rows(ask, judged)))
         run.summary({"equal_pairs": equal, "unfinished_completions": cut_off, **self._summary(answers, raters)})
+
+    def _simulated(self, run: Run, asks: Sequence[Ask], raters: Sequence[SimulatedRater], rng: random.Random) -> list[Answered]:
+        """What simulated raters say."""
+        answers: list[Answered] = []
+        with run.progress(len(asks), "collect") as advance:
+            for comparison, dimension in asks:
+                chosen = rng.sample(raters, min(self.opinions + (rng.random() < self.second_opinions), len(raters)))
+                orders = [rng.choice(((0, 1), (1, 0))) for _ in chosen]
+                judged = [rater.judge(comparison, dimension, order, run.seed) for rater, order in zip(chosen, orders, strict=True)]
+                answers.append(((comparison, dimension), judged))
+                advance(1)
+        return answers
 
     def _asks(self, samples: Sequence[tuple[Prompt, tuple[Completion, ...]]], rng: random.Random) -> tuple[list[Ask], int, int]:
         """The questions, the pairs left out because both sides are equal, and the completions left out because unfinished."""
@@ -118,16 +136,15 @@ class Collect:
         """Counts, agreement of two raters on the same question, and how well anyone could predict a rater (two ways)."""
         doubles = [[first_share(j) for j in judged[:2]] for _, judged in answers if len(judged) > 1]
         same = [float(a == b) for a, b in doubles]
-        ceilings = {
-            name: _ceiling(raters, [ask for ask, _ in answers if name in (ask[1], OVERALL)]) for name in (*self.dimensions, OVERALL)
-        }
         first = [float(j.ranking[0] == (0,)) for _, judged in answers for j in judged if len(j.ranking) == 2]
         summary: dict[str, object] = {
             "judgments": sum(len(judged) for _, judged in answers),
             "questions": len(answers),
             "ties": sum(len(j.ranking) == 1 for _, judged in answers for j in judged),
-            "ceilings": ceilings,
         }
+        if raters:
+            asked = {name: [ask for ask, _ in answers if name in (ask[1], OVERALL)] for name in (*self.dimensions, OVERALL)}
+            summary["ceilings"] = {name: _ceiling(raters, asks) for name, asks in asked.items()}
         if first:
             summary["shown_first_wins"] = mean(first).value
         if same:
@@ -157,4 +174,5 @@ def _judgment_row(judgment: Judgment) -> dict[str, Any]:
         "ranking": [list(tier) for tier in judgment.ranking],
         "dimension": judgment.dimension,
         "order": list(judgment.order),
+        **{name: value for name in ("strength", "reason", "seconds", "guideline") if (value := getattr(judgment, name)) not in (None, "")},
     }

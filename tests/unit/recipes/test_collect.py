@@ -39,7 +39,7 @@ def samples(path: Path, completions: list[tuple[str, str]], prompts: int = 30) -
 def collect(root: Path, given: str, seed: int = 0, **settings: object) -> tuple[Path, dict[str, Any]]:
     """The run's directory and summary."""
     run = open_run(root, RunPlan("judged", "collect", {"given": given, "settings": repr(settings)}, seed))
-    stage = Collect(given, GOLD, **settings)  # type: ignore[arg-type]
+    stage = Collect(given, gold=GOLD, **settings)  # type: ignore[arg-type]
     stage.check()
     with run.active():
         stage.run(run)

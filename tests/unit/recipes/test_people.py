@@ -1,0 +1,136 @@
+"""Stage collect asks people: questions go to a database, it waits for answers or takes what there is, and loses none."""
+
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palate.core import ConfigError, DataError, Interrupted
+from palate.recipes.collect import Collect
+from palate.recipes.people import People
+from palate.stores.ratings import Answer, Progress, Project, Ratings, Task, open_ratings
+from palate.stores.records import RunPlan
+from palate.stores.runs import Run, open_run
+from tests.unit.recipes.test_collect import GOLD, THREE, rows, samples
+
+
+def asked(given: str, database: Path, **people: Any) -> Collect:
+    settings: dict[str, Any] = {"wait": False, **people}
+    return Collect(given, People(str(database), poll_seconds=0.05, **settings), dimensions=("helpful", "honest"), opinions=2, held_out=0.5)
+
+
+def collected(root: Path, stage: Collect, name: str = "judged") -> Path:
+    stage.check()
+    run = open_run(root, RunPlan(name, "collect", {"settings": repr(stage)}))
+    with run.active():
+        stage.run(run)
+    return run.directory
+
+
+def judges(database: Path, names: list[str], count: int) -> None:
+    """People who like the shorter text better, and mark both axes so; `count` answers each at most."""
+    ratings = open_ratings(str(database))
+    for number, name in enumerate(names):
+        account = ratings.account_by_name(name) or ratings.add_account(name, "rater", time.time())
+        project = ratings.projects()[0]
+        ratings.join(project.id, account.id, time.time())
+        for k in range(count):
+            held = ratings.claim(project.id, account.id, time.time(), random.Random(k))
+            if held is None:
+                break
+            shown = [ratings.item(held.item).candidates[place] for place in held.order]
+            tiers = ((0,), (1,)) if len(shown[0].text) < len(shown[1].text) else ((1,), (0,))
+            ratings.submit(held.id, account.id, Answer(tiers, axes={"honest": tiers}, seconds=2.0), f"{number}-{k}", time.time())
+    ratings.close()
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> str:
+    return samples(tmp_path, THREE, prompts=4)
+
+
+def test_it_waits_until_every_question_has_its_answers(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, database = asked(given, tmp_path / "ratings.db", wait=True), tmp_path / "ratings.db"
+    others = threading.Thread(target=lambda: (wait_for(database), judges(database, ["ann", "bob"], 100)), daemon=True)
+
+    def check(run: Run) -> None:
+        assert others.is_alive() or ready(database), "those who judge are gone, and questions are open"
+
+    monkeypatch.setattr(Run, "check_stop", check)
+    others.start()
+    directory = collected(tmp_path / "runs", stage)
+    kept = rows(directory, "preferences") + rows(directory, "held_out")
+    assert len(kept) == 4 * 3 * 2  # prompts, pairs, axes
+    for row in kept:
+        assert len(row["chosen"][0]["content"]) < len(row["rejected"][0]["content"])
+        assert row["votes"] == [1.0, 1.0]
+        assert len(set(row["raters"])) == 2
+        assert not {"ann", "bob"} & set(row["raters"])  # pseudonyms
+    said = rows(directory, "judgments")
+    assert {row["seconds"] for row in said} == {2.0}
+    assert {tuple(row["order"]) for row in said} == {(0, 1), (1, 0)}
+
+
+def wait_for(database: Path) -> None:
+    while not database.exists() or not any(progress.items for progress in states(database)):
+        time.sleep(0.05)
+
+
+def ready(database: Path) -> bool:
+    return all(progress.complete == progress.items for progress in states(database))
+
+
+def states(database: Path) -> list[Progress]:
+    try:
+        ratings = open_ratings(str(database))
+    except ConfigError:  # it is being made
+        return []
+    try:
+        return [ratings.progress(project.id, time.time()) for project in ratings.projects()]
+    finally:
+        ratings.close()
+
+
+def test_it_takes_what_there_is_and_more_the_next_time(given: str, tmp_path: Path) -> None:
+    database = tmp_path / "ratings.db"
+    stage = asked(given, database)
+    with pytest.raises(DataError, match="has 0 judgments of these questions, 1 are needed"):
+        collected(tmp_path / "runs", stage)
+    judges(database, ["ann"], 3)
+    first = collected(tmp_path / "runs", stage)
+    assert len(rows(first, "judgments")) == 3 * 2
+    judges(database, ["bob"], 100)
+    second = collected(tmp_path / "again", stage)
+    assert len(rows(second, "judgments")) == (3 + 12) * 2
+    with pytest.raises(DataError, match="has 30 judgments of these questions, 31 are needed"):
+        collected(tmp_path / "more", asked(given, database, least=31))
+
+
+def test_waiting_can_be_stopped_and_answers_stay(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = tmp_path / "ratings.db"
+    stage = asked(given, database, wait=True)
+
+    def stop(run: Run) -> None:
+        raise Interrupted("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "check_stop", stop)
+        with pytest.raises(Interrupted):
+            collected(tmp_path / "runs", stage)
+    judges(database, ["ann", "bob"], 100)
+    assert len(rows(collected(tmp_path / "runs", stage), "judgments")) == 4 * 3 * 2 * 2
+
+
+def test_settings_and_projects_that_do_not_fit(given: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs raters"):
+        Collect(given).check()
+    with pytest.raises(ConfigError, match="not both"):
+        Collect(given, People("x.db"), GOLD).check()
+    ratings: Ratings = open_ratings(str(tmp_path / "ratings.db"), create=True)
+    ratings.add_project(Project("comparisons", Task(axes=("funny",))), 0.0)
+    ratings.close()
+    with pytest.raises(ConfigError, match="asks about funny"):
+        collected(tmp_path / "runs", asked(given, tmp_path / "ratings.db"))
