@@ -53,8 +53,8 @@ def main() -> int:
     settings = {
         "rewards.happy.kind": "function", "rewards.happy.function": "benchmarks.endings:ending", "steps": options.steps,
         "prompts_per_step": 32, "samples_per_prompt": 4, "passes": 2, "minibatches": 2, "sampling.max_tokens": LONGEST,
-        "shaping.missing_end": "keep", "kl.control.kind": "budget_kl", "kl.control.nats": options.nats, "kl.control.price.coef": options.coef,
-        "optimizer.lr": options.lr, "optimizer.decay": "constant",
+        "shaping.missing_end": "keep", "kl.control": "budget_kl", "kl.control.nats": options.nats,
+        "kl.control.price.coef": options.coef, "optimizer.lr": options.lr, "optimizer.decay": "constant",
     }  # fmt: skip
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     files = ["--model", options.model, "--prompts", str(options.runs / "prompts.jsonl"), "--out", str(out)]

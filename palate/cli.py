@@ -21,6 +21,7 @@ COMMANDS = {
     "run": "Run a pipeline file: skip what is done, resume what was cut off.",
     "runs": "List runs, or show what a run came from.",
     "inspect": "Show a data file as a model sees it: tokens by role, lengths, duplicates, dropped rows.",
+    "swap": "Let a link name another run, a refreshed reward model say; or the one before.",
     "reference": "Write docs/reference.md: every stage and each of its settings.",
 }
 
@@ -73,7 +74,13 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         sys.stdout.write(f"palate {__version__}\n")
         return 0
     command, rest = words[0], words[1:]
-    own: dict[str, Callable[[list[str], Stages], int]] = {"run": _run, "runs": _runs, "inspect": _inspect, "reference": _reference}
+    own: dict[str, Callable[[list[str], Stages], int]] = {
+        "run": _run,
+        "runs": _runs,
+        "inspect": _inspect,
+        "swap": _swap,
+        "reference": _reference,
+    }
     if command in own:
         return own[command](rest, stages)
     if command not in stages:
@@ -210,6 +217,24 @@ def _runs(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comma
         show_lineage(place)
     else:
         show_runs(place)
+    return 0
+
+
+def _swap(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
+    parser = _Parser("swap", COMMANDS["swap"])
+    parser.add_argument("link", type=Path, help="the link, say runs/reward; settings name it like a run")
+    parser.add_argument("run", type=Path, nargs="?", help="what it is to name from now on")
+    parser.add_argument("--back", action="store_true", help="let it name what it named before")
+    found = parser.parse(words)
+    if found.back == (found.run is not None):
+        raise ConfigError("palate swap: give a run, or --back, and not both")
+    from palate.stores.pointer import swap, swap_back
+
+    if found.back:
+        _say(f"{found.link} names {swap_back(found.link)} again")
+    else:
+        before = swap(found.link, found.run)
+        _say(f"{found.link} names {found.run}" + ("" if before is None else f"; before: {before}"))
     return 0
 
 

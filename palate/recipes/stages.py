@@ -57,6 +57,9 @@ STAGES: Stages = {
     "sample": StageEntry("palate.recipes.sample:Sample", "Draw completions of prompts from a model."),
     "collect": StageEntry("palate.recipes.collect:Collect", "Have completions compared by raters, and conclude preferences."),
     "reward": StageEntry("palate.recipes.reward:Reward", "Train a reward model on preferences."),
+    "refresh": StageEntry(
+        "palate.recipes.refresh:Refresh", "Go on training a reward model with new judgments, and show what that changed."
+    ),
     "direct": StageEntry("palate.recipes.direct:Direct", "Tune a policy on preferences directly, without a reward model."),
     "online": StageEntry("palate.recipes.online:Online", "Tune a policy on rewards of its own completions, under a KL budget."),
     "pair": StageEntry("palate.recipes.pair:Pair", "Pair the best with the worst of sampled completions by a reward model."),
