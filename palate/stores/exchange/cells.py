@@ -33,6 +33,12 @@ def shown(value: object) -> str:
     return said if len(said) <= 60 else said[:57] + "..."
 
 
+def brief(reason: str) -> str:
+    """The reason on one line of some 500 characters at most, though the row's own words in it may be many."""
+    line = " ".join(reason.split()).encode("utf-8", "backslashreplace").decode("utf-8")
+    return line if len(line) <= 500 else f"{line[:400]} ... {line[-80:]}"
+
+
 def text(value: object, field: str) -> str:
     """The value as a text, which may be empty. Raises Fault for another type or half a surrogate pair."""
     if not isinstance(value, str):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from palate.core import DataError, Judgment
-from palate.stores.exchange.cells import Fault
+from palate.stores.exchange.cells import Fault, brief
 from palate.stores.exchange.content import (
     LEAST_CANDIDATES,
     Exchange,
@@ -59,7 +59,9 @@ class Gathering:
 
     def error(self, source: str, reason: str) -> DataError:
         """The error about a row."""
-        return DataError(f"{source}: {reason}. Correct the row or take it out; docs/exchange.md shows rows of the shape {self.shape}.")
+        return DataError(
+            f"{source}: {brief(reason)}. Correct the row or take it out; docs/exchange.md shows rows of the shape {self.shape}."
+        )
 
     def item(self, item: Item, source: str) -> None:
         """Nothing; the item is kept. The same item again is no fault. Raises Fault for another one of its id, or too few candidates."""

@@ -57,7 +57,7 @@ def _take(row: Columns, source: str, into: Gathering) -> None:
     said = dict.fromkeys((first, second), "")
     prompt: Conversation = ()
     if None not in conversations:
-        both = [cells.turns(one, name)[: 2 * turn] for one, name in zip(conversations, ("conversation_a", "conversation_b"), strict=True)]
+        both = [_said(row, name)[: 2 * turn] for name in ("conversation_a", "conversation_b")]
         shared = min(shared_length(*both), *(len(one) - 1 for one in both))
         prompt, said = both[0][:shared], dict(zip((first, second), (_rest(one[shared:]) for one in both), strict=True))
     models = tuple(sorted((first, second)))
@@ -68,6 +68,13 @@ def _take(row: Columns, source: str, into: Gathering) -> None:
     shown: Tiers = ((0,), (1,)) if winner == "model_a" else ((1,), (0,)) if winner == "model_b" else ((0, 1),)
     judge, kind = _judge(row)
     into.vote(Vote(Judgment(item_id, into.rater(judge, kind), shown, order=order)), source)
+
+
+def _said(row: Columns, name: str) -> Conversation:
+    turns = cells.turns(row[name], name)
+    if not turns:
+        raise cells.Fault(name, "is empty")
+    return turns
 
 
 def _judge(row: Columns) -> tuple[str, RaterKind]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from palate.core import ConfigError, DataError
 from palate.stores.exchange.argilla import ArgillaShape
+from palate.stores.exchange.cells import brief
 from palate.stores.exchange.content import Exchange, Item
 from palate.stores.exchange.gather import Gathering
 from palate.stores.exchange.hh import HHShape
@@ -106,11 +107,11 @@ def _shown(item: Item, number: int) -> str:
 
 def _sniffed(first: Found) -> Readable:
     if first.fault:
-        raise DataError(f"{first.source}: {first.fault}. Correct the row; docs/exchange.md shows the shapes.")
+        raise DataError(f"{first.source}: {brief(first.fault)}. Correct the row; docs/exchange.md shows the shapes.")
     shape = next((shape for shape in READABLE if shape.fits(first.row)), None)
     if shape is None:
         known = "; ".join(f"{one.name}: {one.needs}" for one in READABLE)
-        columns = ", ".join(map(str, first.row))[:300] or "none"
+        columns = brief(", ".join(map(str, first.row))) or "none"
         raise DataError(f"{first.source}: the row has the columns {columns}, which make no shape of judgments. Read are {known}.")
     return shape
 

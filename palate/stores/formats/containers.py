@@ -129,7 +129,8 @@ def _json(file: Path, name: str, parse: Parse) -> Iterator[Found]:
             return
         raise DataError(f"{file}:{error.lineno}: not JSON: {error.msg} at column {error.colno}. Correct the line.") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: {error}. Correct it, or write one row a line as .jsonl.") from error
+        said = "not JSON: nested too deeply" if isinstance(error, RecursionError) else error
+        raise DataError(f"{file}: {said}. Correct it, or write one row a line as .jsonl.") from error
     rows = value.get("data") if isinstance(value, dict) else value
     if not isinstance(rows, list):
         found = f"an object with {', '.join(map(repr, value)) or 'nothing in it'}" if isinstance(value, dict) else type(value).__name__
