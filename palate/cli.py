@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -23,6 +24,7 @@ COMMANDS = {
     "inspect": "Show a data file as a model sees it: tokens by role, lengths, duplicates, dropped rows.",
     "swap": "Let a link name another run, a refreshed reward model say; or the one before.",
     "agreement": "Say how far raters can be trusted: agreement, bias, who is guessing, the ceiling, how many more labels.",
+    "exchange": "Convert judgments from and to the files of other tools (docs/exchange.md).",
     "reference": "Write docs/reference.md: every stage and each of its settings.",
 }
 
@@ -83,6 +85,8 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         "agreement": _agreement,
         "reference": _reference,
     }
+        "run": _run, "runs": _runs, "inspect": _inspect, "exchange": _exchange, "reference": _reference,
+    }  # fmt: skip
     if command in own:
         return own[command](rest, stages)
     if command not in stages:
@@ -292,6 +296,31 @@ def _agreement(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every 
     from palate.recipes.opinions_page import show_agreement
 
     show_agreement(report, Console(highlight=False))
+def _exchange(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
+    from palate.stores.exchange import READABLE, WRITABLE, join_items, read_exchange, write_exchange
+
+    parser = _Parser("exchange", COMMANDS["exchange"])
+    parser.add_argument("source", help="a file of judgments: JSON lines, JSON, CSV, Parquet")
+    parser.add_argument("target", type=Path, help="the file to write; what stood there is replaced when all of it is written")
+    read, written = ([shape.name for shape in shapes] for shapes in (READABLE, WRITABLE))
+    parser.add_argument("--from", dest="kind", choices=read, help="how SOURCE is written (default: as its first row is)")
+    parser.add_argument("--to", choices=written, default="palate", help="how TARGET is written (default: palate, which loses nothing)")
+    parser.add_argument(
+        "--items", metavar="FILE", help="the file that was judged elsewhere: its items, joined by id, with what the tool never saw"
+    )
+    found = parser.parse(words)
+    if Path(found.source).resolve() == found.target.resolve():
+        raise ConfigError(f"{found.target} would be read and replaced; give another file to write.")
+    exchange = read_exchange(found.source, found.kind)
+    if found.items:
+        exchange = join_items(exchange, read_exchange(found.items))
+    done = write_exchange(exchange, found.target, found.to)
+    counts = f"{len(exchange.items)} items, {len(exchange.votes)} judgments, {len(exchange.raters)} raters"
+    _say(f"{found.target}: {done.rows} rows ({counts})" + "".join(f"; {path}" for path in done.beside))
+    for what, rows in (("dropped", exchange.dropped), ("left out", done.left_out)):
+        for reason, count in Counter(row.kind for row in rows).most_common():
+            first = next(row for row in rows if row.kind == reason)
+            _say(f"{what}: {count} x {reason}; the first is {first.source}")
     return 0
 
 

@@ -7,7 +7,7 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,12 @@ Row = dict[str, object]
 
 FSYNC_EVERY = 64
 """Rows between two syncs of a RowWriter; a crash of the machine loses at most so many."""
+
+LONGEST_LINE = 64 * 2**20
+"""Bytes of a line that is read; one that is longer (a damaged file, a bomb of gzip) would fill the memory."""
+
+Parse = Callable[[str], object]
+"""The JSON value in a text; raises ValueError where it holds none."""
 
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -32,18 +38,26 @@ class Line:
     fault: str = ""
 
 
-def read_lines(path: Path) -> Iterator[Line]:
+def read_lines(path: Path, parse: Parse | None = None) -> Iterator[Line]:
     """Each line that is not blank, faulty ones included. A name that ends in `.gz` is read as gzip.
 
+    Args:
+        path: the file.
+        parse: JSON value of a text; by default `parse_json`, which refuses NaN and Infinity.
+
     Raises:
-        DataError: the file cannot be opened or unpacked.
+        DataError: the file cannot be opened or unpacked, or a line is longer than `LONGEST_LINE`.
     """
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
+            for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
+                if len(raw) > LONGEST_LINE:
+                    raise DataError(
+                        f"{path}:{number}: the line is longer than {LONGEST_LINE} bytes. Is it JSON lines? Write one row a line."
+                    )
                 content = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
                 if not content.isspace() and content:
-                    yield _line(number, content)
+                    yield _line(number, content, parse or parse_json)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}). Check that it exists, is a file, and may be read.") from error
 
@@ -66,10 +80,7 @@ def parse_object(text: str) -> Row:
     Raises:
         ValueError: it is not one; the message says why (a json.JSONDecodeError where the syntax is wrong).
     """
-    value = parse_json(text)
-    if not isinstance(value, dict):
-        raise ValueError(f"not a JSON object: {type(value).__name__}")
-    return value
+    return _object(parse_json(text))
 
 
 def parse_json(text: str) -> object:
@@ -180,7 +191,7 @@ class RowWriter:
                 rows += not last.isspace()
         if not last or last.endswith(b"\n"):
             return rows, size
-        if _line(rows, last).fault:  # an object is whole when its last brace is there; anything else was cut off
+        if _line(rows, last, parse_json).fault:  # an object is whole when its last brace is there; anything else was cut off
             self._cut(size - len(last))
             return rows - (not last.isspace()), size - len(last)
         self._file.write(b"\n")
@@ -193,9 +204,15 @@ class RowWriter:
             return
 
 
-def _line(number: int, raw: bytes) -> Line:
+def _object(value: object) -> Row:
+    if not isinstance(value, dict):
+        raise ValueError(f"not a JSON object: {type(value).__name__}")
+    return value
+
+
+def _line(number: int, raw: bytes, parse: Parse) -> Line:
     try:
-        return Line(number, parse_object(raw.decode("utf-8").rstrip("\r\n")))
+        return Line(number, _object(parse(raw.decode("utf-8").rstrip("\r\n"))))
     except UnicodeDecodeError as error:
         return Line(number, {}, f"not UTF-8: byte {error.start + 1} of the line")
     except json.JSONDecodeError as error:

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import cast
 
 from palate.core import DataError
 from palate.stores.formats.hub import find_split, is_saved_dataset, load_hub, load_saved, looks_like_hub
-from palate.stores.jsonl import parse_json, read_lines
+from palate.stores.jsonl import Parse, parse_json, read_lines
 
 READ = (
     "JSON lines (.jsonl), JSON (.json), CSV (.csv), Parquet (.parquet), a directory of these, "
@@ -35,24 +36,28 @@ class Found:
     fault: str = ""
 
 
-def read_container(path: str | Path) -> Iterator[Found]:
+def read_container(path: str | Path, parse: Parse = parse_json) -> Iterator[Found]:
     """Every row of a file, a directory, or a dataset of the Hugging Face hub.
+
+    Args:
+        path: where it lies.
+        parse: JSON value of a text (of a line, of a .json file); by default one that refuses NaN and Infinity.
 
     Raises:
         DataError: nothing is there, or what is there is not one of the formats read.
     """
     place = Path(path)
     if place.is_dir():
-        yield from _directory(place)
+        yield from _directory(place, parse)
     elif place.exists():
-        yield from _file(place, place.name)
+        yield from _file(place, place.name, parse)
     elif looks_like_hub(str(path)):
         yield from _numbered(load_hub(str(path)), str(path), str(path))
     else:
         raise DataError(f"{path}: no such file or directory (looked from {Path.cwd()}). Give the path of {READ}.")
 
 
-def _directory(directory: Path) -> Iterator[Found]:
+def _directory(directory: Path, parse: Parse) -> Iterator[Found]:
     if is_saved_dataset(directory):
         yield from _numbered(load_saved(directory), str(directory), directory.name)
         return
@@ -69,7 +74,7 @@ def _directory(directory: Path) -> Iterator[Found]:
     for file in files:
         by_split.setdefault(_split_of(file.relative_to(directory)), []).append(file)
     for file in by_split[find_split(list(by_split), str(directory), "name the file")]:
-        yield from _file(file, file.relative_to(directory).as_posix())
+        yield from _file(file, file.relative_to(directory).as_posix(), parse)
 
 
 def _split_of(file: Path) -> str:
@@ -85,12 +90,12 @@ def _kind(file: Path) -> str:
     return suffix if suffix in known else ""
 
 
-def _file(file: Path, name: str) -> Iterator[Found]:
+def _file(file: Path, name: str, parse: Parse) -> Iterator[Found]:
     kind = _kind(file)
     if kind == ".jsonl":
-        yield from _json_lines(file, name)
+        yield from _json_lines(file, name, parse)
     elif kind == ".json":
-        yield from _json(file, name)
+        yield from _json(file, name, parse)
     elif kind == ".csv":
         yield from _csv(file, name)
     elif kind == ".parquet":
@@ -107,24 +112,25 @@ def _numbered(rows: Iterable[object], path: str, name: str) -> Iterator[Found]:
             yield Found(f"{path}:{number}", f"{name}:{number}", {}, f"not a JSON object: {type(row).__name__}")
 
 
-def _json_lines(file: Path, name: str) -> Iterator[Found]:
-    for number, line in enumerate(read_lines(file)):
+def _json_lines(file: Path, name: str, parse: Parse) -> Iterator[Found]:
+    for number, line in enumerate(read_lines(file, parse)):
         if number == 0 and line.fault.startswith("not a JSON object: list"):
             raise DataError(f"{file}:{line.number}: holds a JSON list, not an object. A list of rows belongs in a file that ends in .json.")
         yield Found(f"{file}:{line.number}", f"{name}:{line.number}", line.row, line.fault)
 
 
-def _json(file: Path, name: str) -> Iterator[Found]:
+def _json(file: Path, name: str, parse: Parse) -> Iterator[Found]:
     content = _text(file)
     try:
-        value = parse_json(content)
+        value = parse(content)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":  # one object a line under the name .json, as some exporters write
-            yield from _json_lines(file, name)
+            yield from _json_lines(file, name, parse)
             return
         raise DataError(f"{file}:{error.lineno}: not JSON: {error.msg} at column {error.colno}. Correct the line.") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: {error}. Correct it, or write one row a line as .jsonl.") from error
+        said = "not JSON: nested too deeply" if isinstance(error, RecursionError) else error
+        raise DataError(f"{file}: {said}. Correct it, or write one row a line as .jsonl.") from error
     rows = value.get("data") if isinstance(value, dict) else value
     if not isinstance(rows, list):
         found = f"an object with {', '.join(map(repr, value)) or 'nothing in it'}" if isinstance(value, dict) else type(value).__name__
@@ -167,7 +173,7 @@ def _text(file: Path) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise DataError(f"{file}:{line}: not UTF-8 (byte {error.start + 1}). Save the file as UTF-8.") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file}: cannot be read ({error}). Check that it may be read and is whole.") from error
 
 

@@ -222,3 +222,38 @@ def test_ctrl_c_outside_a_run_ends_quietly(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr("palate.recipes.plan.read_pipeline", stop)
     assert palate("run", "p.yaml") == 130
     assert capsys.readouterr().err.startswith("palate: stopped")
+
+
+def test_exchange_converts_and_says_what_is_dropped_or_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    same = {"prompt": "soup?", "chosen": "yes", "rejected": "yes"}
+    rows = [{"id": "q", "prompt": "soup?", "chosen": "yes", "rejected": "no", "votes_chosen": 1, "votes_tie": 1}, same]
+    Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert palate("exchange", "a.jsonl", "b.jsonl") == 0
+    told = "dropped: 1 x the two sides are equal; the first is a.jsonl:2"
+    assert capsys.readouterr().out.splitlines() == ["b.jsonl: 6 rows (1 items, 2 judgments, 2 raters)", told]
+    assert palate("exchange", "b.jsonl", "tasks.json", "--to", "label-studio") == 0
+    assert capsys.readouterr().out == "tasks.json: 1 rows (1 items, 2 judgments, 2 raters); tasks.xml\n"
+    assert palate("exchange", "tasks.json", "c.jsonl", "--from", "label-studio", "--items", "b.jsonl") == 0
+    assert Path("c.jsonl").read_text() == Path("b.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["none.jsonl", "b.jsonl"], 3, "none.jsonl: no such file"),
+        (["v.txt", "b.jsonl"], 3, "files that end in '.txt' are not read"),
+        (["bad.jsonl", "b.jsonl"], 3, "bad.jsonl:1: the row has the columns x, which make no shape of judgments"),
+        (["bad.jsonl", "b.jsonl", "--from", "trl"], 3, "bad.jsonl:1: no `chosen`. Correct the row or take it out"),
+        (["bad.jsonl", "./bad.jsonl"], 2, "would be read and replaced"),
+        (["bad.jsonl", "b.jsonl", "--to", "word"], 2, "invalid choice: 'word'"),
+    ],
+)
+def test_exchange_that_cannot_be_is_one_message_and_writes_nothing(
+    words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("bad.jsonl").write_text('{"x": 1}\n')
+    assert palate("exchange", *words) == code
+    captured = capsys.readouterr()
+    assert told in captured.err
+    assert captured.err.count("\n") == 1
+    assert not Path("b.jsonl").exists()

@@ -1,0 +1,162 @@
+"""What a file of judgments says, whatever the shape it was written in: items, judgments, raters, guidelines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from palate.core import Comparison, Completion, Conversation, Judgment, Prompt
+from palate.stores.formats.table import Dropped
+
+Tiers = tuple[tuple[int, ...], ...]
+"""Numbers by tiers, best first; a tier of two or more is a tie."""
+
+TaskKind = Literal["compare", "rank", "rule", "probe", "write"]
+TASKS: tuple[TaskKind, ...] = get_args(TaskKind)
+LEAST_CANDIDATES: Mapping[TaskKind, int] = {"compare": 2, "rank": 2, "rule": 1, "probe": 0, "write": 0}
+"""Fewest candidates of an item: two to compare, one to hold against a rule."""
+
+RaterKind = Literal["person", "model", "rule", "simulated", "unknown"]
+RATER_KINDS: tuple[RaterKind, ...] = get_args(RaterKind)
+
+Status = Literal["kept", "surplus", "superseded"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+UNKNOWN_RATER = "unknown"
+"""Who judged where a data set names nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One of the things compared: a text, or the path or address of an image or clip; `policy` wrote it ("" where not known)."""
+
+    text: str = ""
+    media: str = ""
+    policy: str = ""
+    tool_fields: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A question as raters get it.
+
+    Attributes:
+        id: what judgments call it.
+        conversation: what the candidates answer; empty where the file holds labels alone.
+        candidates: in the item's own order, which is not the order shown.
+        task: what is asked of raters.
+        stratum: the part of the data it was drawn from.
+        gold: the right ranking, as tiers of candidate numbers; None where there is none.
+        is_qualification: whether it belongs to the test that new raters take.
+        selection_probability: with which probability it was drawn, 0 to 1.
+        fields: further columns, as JSON values.
+    """
+
+    id: str
+    conversation: Conversation
+    candidates: tuple[Candidate, ...]
+    task: TaskKind = "compare"
+    stratum: str = ""
+    gold: Tiers | None = None
+    is_qualification: bool = False
+    selection_probability: float | None = None
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+    def comparison(self) -> Comparison:
+        """The question as a noun of `palate.core`; media are not kept."""
+        said = (Completion(one.text, policy=one.policy, tool_fields=one.tool_fields) for one in self.candidates)
+        return Comparison(self.id, Prompt(self.id, self.conversation, self.fields), tuple(said))
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """A judgment and what a rating page knows besides.
+
+    Attributes:
+        judgment: the answer; its `comparison` is the item's id. An empty ranking is one that was not given.
+        id: of the judgment; "" where the file has none.
+        time: when it was given, in seconds since 1970 (UTC).
+        status: `surplus` for one more than was asked for, `superseded` for one that its rater took back.
+        is_all_bad: none of the candidates is good enough.
+        is_skipped: the rater passed.
+        flag: what the rater reported about the item.
+        text: the answer that the rater wrote or edited.
+        is_broken: whether the rule asked about is broken.
+    """
+
+    judgment: Judgment
+    id: str = ""
+    time: float | None = None
+    status: Status = "kept"
+    is_all_bad: bool = False
+    is_skipped: bool = False
+    flag: str = ""
+    text: str = ""
+    is_broken: bool | None = None
+
+    @property
+    def tiers(self) -> Tiers:
+        """The ranking in numbers of candidates, whatever the order shown; numbers within a tier ascend."""
+        order = self.judgment.order
+        return tuple(tuple(sorted(order[place] for place in tier)) for tier in self.judgment.ranking)
+
+
+@dataclass(frozen=True, slots=True)
+class RaterCard:
+    """Whoever judged, under a pseudonym."""
+
+    id: str
+    kind: RaterKind = "person"
+
+
+@dataclass(frozen=True, slots=True)
+class Guideline:
+    """What raters were told; `warning` stands before content that may disturb."""
+
+    version: str
+    text: str
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Everything about a set of judgments that can be carried from one place to another.
+
+    Whoever made one has checked it: ids are unique, every judgment's item and rater are there, rankings fit the candidates.
+
+    Attributes:
+        name: of the project; "" where it has none.
+        dropped: rows of the file that hold nothing to judge, with the reason.
+    """
+
+    items: tuple[Item, ...] = ()
+    votes: tuple[Vote, ...] = ()
+    raters: tuple[RaterCard, ...] = ()
+    guidelines: tuple[Guideline, ...] = ()
+    name: str = ""
+    dropped: tuple[Dropped, ...] = field(default=(), compare=False)
+
+    def kinds(self) -> dict[str, RaterKind]:
+        """What each rater is, by pseudonym."""
+        return {rater.id: rater.kind for rater in self.raters}
+
+    def votes_of(self) -> dict[str, list[Vote]]:
+        """The votes on each item, by its id and in the order of the file; an empty list where there is none."""
+        found: dict[str, list[Vote]] = {item.id: [] for item in self.items}
+        for vote in self.votes:
+            found[vote.judgment.comparison].append(vote)
+        return found
+
+    def answers(self) -> Iterator[tuple[Comparison, Judgment]]:
+        """Question and answer of each vote that counts: it has a ranking, was not skipped, and was neither surplus nor taken back."""
+        questions = {item.id: item.comparison() for item in self.items}
+        for vote in self.votes:
+            if vote.judgment.ranking and vote.status == "kept" and not vote.is_skipped:
+                yield questions[vote.judgment.comparison], vote.judgment
+
+
+def places(tiers: Tiers, order: tuple[int, ...]) -> Tiers:
+    """Tiers of candidate numbers as tiers of places shown. Every number must stand in `order`."""
+    at = {candidate: place for place, candidate in enumerate(order)}
+    return tuple(tuple(sorted(at[candidate] for candidate in tier)) for tier in tiers)
