@@ -7,8 +7,7 @@ from random import Random
 from sqlalchemy import select
 
 from palate.core import Message
-from palate.stores.ratings import Account, Answer, Assignment, Candidate, Item, Project, Ratings, Receipt
-from palate.stores.ratings import schema
+from palate.stores.ratings import Account, Answer, Assignment, Candidate, Item, Project, Ratings, Receipt, schema
 
 FIRST = Answer(ranking=((0,), (1,)), seconds=3.0)
 """The place shown first is better."""
