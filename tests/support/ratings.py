@@ -1,13 +1,10 @@
-"""Small projects for tests of the rating store, and a look at what the database says about places."""
+"""Small projects for tests of the rating store."""
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from random import Random
 
-from sqlalchemy import select
-
 from palate.core import Message
-from palate.stores.ratings import Account, Answer, Assignment, Candidate, Item, Project, Ratings, Receipt, schema
+from palate.stores.ratings import Account, Answer, Assignment, Candidate, Item, Project, Ratings, Receipt
 
 FIRST = Answer(ranking=((0,), (1,)), seconds=3.0)
 """The place shown first is better."""
@@ -61,24 +58,3 @@ def team(ratings: Ratings, *, items: int = 4, raters: int = 2, extra: tuple[Item
     if items or extra:
         ratings.add_items(project.id, [*(pair(str(n)) for n in range(items)), *extra], 3.0)
     return Team(ratings, project, people, Random(7))
-
-
-def faults(ratings: Ratings, now: float) -> list[str]:
-    """What is wrong with the places of items: nothing, ever. `taken` must be the kept votes and the leases, and at most `wanted`."""
-    found = []
-    said, asked = schema.judgments, schema.assignments
-    with ratings.database.read() as connection:
-        gone = set(connection.execute(select(said.c.supersedes).where(said.c.supersedes.is_not(None))).scalars())
-        votes: Counter[str] = Counter()
-        voters: Counter[tuple[str, str]] = Counter()
-        for row in connection.execute(select(said)):
-            if row.id not in gone and row.kind == "answer" and row.status == "kept" and not row.is_skip:
-                votes[row.item] += 1
-                voters[row.item, row.rater] += 1
-        leases = Counter(connection.execute(select(asked.c.item).where(asked.c.state == "open")).scalars())
-        for row in connection.execute(select(schema.items).where(schema.items.c.pool == "items")):
-            if row.taken != votes[row.id] + leases[row.id]:
-                found.append(f"{row.id}: taken {row.taken}, votes {votes[row.id]}, leases {leases[row.id]}")
-            if votes[row.id] + leases[row.id] > row.wanted:
-                found.append(f"{row.id}: over-assigned, {votes[row.id]} + {leases[row.id]} of {row.wanted}")
-    return found + [f"{pair} voted twice" for pair, times in voters.items() if times > 1]

@@ -7,7 +7,7 @@ import pytest
 
 from palate.core import ConfigError, DataError
 from palate.stores.ratings import Failures, Ratings
-from tests.support.ratings import faults, team
+from tests.support.ratings import team
 
 
 def test_names_are_unique_whatever_their_capitals(ratings: Ratings) -> None:
@@ -138,7 +138,7 @@ def test_an_erased_person_is_gone_and_the_answers_stay(ratings: Ratings) -> None
     assert ratings.failures(person.name, "x", 0.0).name == 0
     assert [entry.pseudonym for entry in ratings.judgments(crew.project.id)] == [person.pseudonym]
     assert crew.submit(held).status == "surplus"
-    assert faults(ratings, crew.now) == []
+    assert ratings.check() == ()
     ratings.add_account(person.name, "rater", 60.0)
     with ratings.database.read() as connection:
         names = connection.exec_driver_sql("SELECT count(*) FROM accounts WHERE name = 'rater 0'").scalar_one()

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from palate.core import DataError
 from palate.stores.ratings import Answer, Ratings, schema
-from tests.support.ratings import FIRST, faults, pair, team
+from tests.support.ratings import FIRST, pair, team
 
 SECOND = Answer(ranking=((1,), (0,)))
 
@@ -32,7 +32,7 @@ def test_every_item_is_given_as_often_as_wanted_and_once_to_each_rater(ratings: 
     assert [crew.claim(rater) for rater in range(3)] == [None, None, None]
     assert Counter(Counter(item for item, _ in given).values()) == {2: 6}
     assert len(set(given)) == 12
-    assert faults(ratings, crew.now) == []
+    assert ratings.check() == ()
 
 
 def test_items_that_others_began_come_first(ratings: Ratings) -> None:
@@ -61,7 +61,7 @@ def test_a_lease_that_ran_out_goes_to_another_rater_or_back_to_the_same(ratings:
     crew.now += 60.0
     assert crew.sure(1).item == first.item
     assert crew.claim(0) is None
-    assert faults(ratings, crew.now) == []
+    assert ratings.check() == ()
 
 
 def test_what_is_given_back_is_free_at_once(ratings: Ratings) -> None:
@@ -71,7 +71,7 @@ def test_what_is_given_back_is_free_at_once(ratings: Ratings) -> None:
     assert ratings.release(held.id, crew.raters[0].id)
     assert not ratings.release(held.id, crew.raters[0].id)
     assert crew.sure(1).item == held.item
-    assert faults(ratings, crew.now) == []
+    assert ratings.check() == ()
 
 
 def test_a_removed_item_is_held_by_nobody(ratings: Ratings) -> None:
@@ -81,7 +81,7 @@ def test_a_removed_item_is_held_by_nobody(ratings: Ratings) -> None:
     assert crew.sure().item != held.item
     assert [item.id for item in ratings.items(crew.project.id)] != []
     assert held.item not in [item.id for item in ratings.items(crew.project.id)]
-    assert faults(ratings, crew.now) == []
+    assert ratings.check() == ()
 
 
 def test_raters_who_race_never_over_assign(ratings: Ratings) -> None:
@@ -108,7 +108,7 @@ def test_raters_who_race_never_over_assign(ratings: Ratings) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    assert faults(ratings, crew.now) == []
+    assert ratings.check() == ()
     progress = ratings.progress(crew.project.id, crew.now)
     assert (progress.judgments, progress.complete, progress.surplus) == (120, 40, 0)
 
@@ -286,7 +286,7 @@ def test_a_third_rater_is_asked_where_two_disagree(ratings: Ratings) -> None:
     last = crew.sure(1)
     crew.submit(last, FIRST if last.order == agreed.order else SECOND, 1)
     assert [crew.claim(rater) for rater in range(4)] == [None] * 4
-    assert faults(ratings, crew.now) == []
+    assert ratings.check() == ()
 
 
 def test_raters_without_a_majority_leave_the_item_to_a_reviewer(ratings: Ratings) -> None:
@@ -301,4 +301,4 @@ def test_raters_without_a_majority_leave_the_item_to_a_reviewer(ratings: Ratings
     assert ratings.adjudicate(first.item, crew.raters[0].id, FIRST, "decision", crew.now) == replace(receipt, status="repeat")
     assert ratings.undecided(crew.project.id) == ()
     assert ratings.progress(crew.project.id, crew.now).judgments == 2
-    assert faults(ratings, crew.now) == []
+    assert ratings.check() == ()

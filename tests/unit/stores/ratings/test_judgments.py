@@ -5,7 +5,7 @@ from sqlalchemy import delete, update
 
 from palate.core import DataError, Message
 from palate.stores.ratings import Answer, Item, Ratings, Task, schema
-from tests.support.ratings import FIRST, faults, pair, team
+from tests.support.ratings import FIRST, pair, team
 
 SECOND = Answer(ranking=((1,), (0,)))
 
@@ -39,7 +39,7 @@ def test_late_second_and_removed_answers_are_kept_as_surplus(ratings: Ratings) -
     assert ratings.progress(crew.project.id, crew.now).surplus == 3
     assert len(ratings.as_comparisons(crew.project.id)[1]) == 1
     assert len(ratings.as_comparisons(crew.project.id, surplus=True)[1]) == 3  # the removed item is no comparison any more
-    assert faults(ratings, crew.now) == []
+    assert ratings.check() == ()
 
 
 def test_an_answer_to_what_somebody_else_holds_is_refused(ratings: Ratings) -> None:
@@ -59,7 +59,7 @@ def test_a_skip_gives_the_place_to_someone_else_for_good(ratings: Ratings) -> No
     assert crew.judge(1).item == held.item
     progress = ratings.progress(crew.project.id, crew.now)
     assert (progress.skipped, progress.flagged, progress.judgments, progress.complete) == (1, 1, 1, 1)
-    assert faults(ratings, crew.now) == []
+    assert ratings.check() == ()
 
 
 def test_undo_is_a_new_row_and_the_item_comes_back_in_the_same_order(ratings: Ratings) -> None:
@@ -70,7 +70,7 @@ def test_undo_is_a_new_row_and_the_item_comes_back_in_the_same_order(ratings: Ra
     assert back is not None
     assert (back.id, back.order, back.state) == (held.id, held.order, "open")
     assert crew.sure().id == held.id
-    assert faults(ratings, crew.now) == []
+    assert ratings.check() == ()
     crew.submit(back, SECOND)
     first, undo, second = ratings.judgments_of(held.item)
     assert [entry.kind for entry in (first, undo, second)] == ["answer", "undo", "answer"]
@@ -86,7 +86,7 @@ def test_undo_reaches_back_one_answer_at_a_time(ratings: Ratings) -> None:
     items = [crew.judge().item for _ in range(3)]
     assert [found.item for found in (crew.undo(), crew.undo(), crew.undo()) if found] == items[::-1]
     assert crew.undo() is None
-    assert faults(ratings, crew.now) == []
+    assert ratings.check() == ()
 
 
 def test_a_skip_taken_back_has_its_place_only_if_nobody_took_it(ratings: Ratings) -> None:
@@ -102,7 +102,7 @@ def test_a_skip_taken_back_has_its_place_only_if_nobody_took_it(ratings: Ratings
     assert gone is not None
     assert gone.state == "expired"
     assert crew.submit(gone, FIRST, 0).status == "surplus"
-    assert faults(ratings, crew.now) == []
+    assert ratings.check() == ()
 
 
 def test_a_second_answer_taken_back_leaves_the_first(ratings: Ratings) -> None:
@@ -111,7 +111,7 @@ def test_a_second_answer_taken_back_leaves_the_first(ratings: Ratings) -> None:
     crew.submit(held, SECOND)
     assert crew.undo() is not None
     assert [entry.answer for entry in ratings.judgments_of(held.item) if entry.is_standing] == [FIRST]
-    assert faults(ratings, crew.now) == []
+    assert ratings.check() == ()
 
 
 @pytest.mark.parametrize("table", [schema.judgments, schema.audit_log], ids=lambda table: table.name)
