@@ -78,18 +78,21 @@ def _of_rank(connection: Connection, project: Project, account: str, random: Ran
     row = _begun(connection, project.id, account, random, rank)
     if row is not None:
         return row
-    share = project.random_share if project.queue == "uncertain" else 1.0
+    is_uncertain = project.queue == "uncertain" and _has_scored(connection, project.id, rank)
+    share = project.random_share if is_uncertain else 1.0
     if random.random() >= share:
-        row = _most_uncertain(connection, project.id, account, rank)
+        row = _most_uncertain(connection, project.id, account, rank, 1 - share)
         if row is not None:
-            return _with_probability(connection, row, 1 - share)
+            return row
     for stratum in strata:
         cell = [_ITEMS.c.project == project.id, _ITEMS.c.pool == "items", _ITEMS.c.rank == rank, _ITEMS.c.stratum == stratum]
         fresh = [*cell, _FREE, _ITEMS.c.is_begun == false()]
         size = connection.execute(select(func.count()).select_from(_ITEMS).where(*fresh)).scalar_one()
-        row = _anywhere(connection, select(_ITEMS.c.id).where(*fresh, _not_mine(account)), random) if size else None
-        if row is not None:
-            return _with_probability(connection, row, share / (len(strata) * size))
+        if size:
+            probability = share / (len(strata) * size)
+            row = _anywhere(connection, select(_ITEMS.c.id).where(*fresh, _not_mine(account)), random, probability)
+            if row is not None:
+                return row
     return None
 
 
@@ -105,9 +108,17 @@ def _begun(connection: Connection, project: str, account: str, random: Random, r
     return None
 
 
-def _most_uncertain(connection: Connection, project: str, account: str, rank: int) -> Row[Any] | None:
-    fresh = [_ITEMS.c.project == project, _ITEMS.c.rank == rank, _ITEMS.c.priority.is_not(None), _ITEMS.c.is_begun == false(), _FREE]
-    return _take(connection, select(_ITEMS.c.id).where(*fresh, _not_mine(account)).order_by(_ITEMS.c.priority.desc()))
+def _has_scored(connection: Connection, project: str, rank: int) -> bool:
+    return connection.execute(select(_ITEMS.c.id).where(*_scored(project, rank)).limit(1)).first() is not None
+
+
+def _most_uncertain(connection: Connection, project: str, account: str, rank: int, probability: float) -> Row[Any] | None:
+    found = select(_ITEMS.c.id).where(*_scored(project, rank), _not_mine(account)).order_by(_ITEMS.c.priority.desc())
+    return _take(connection, found, probability=probability)
+
+
+def _scored(project: str, rank: int) -> list[ColumnElement[bool]]:
+    return [_ITEMS.c.project == project, _ITEMS.c.rank == rank, _ITEMS.c.is_begun == false(), _ITEMS.c.priority.is_not(None), _FREE]
 
 
 def _unseen(connection: Connection, project: str, account: str, pool: str, random: Random) -> Row[Any] | None:
@@ -121,28 +132,25 @@ def _unseen(connection: Connection, project: str, account: str, pool: str, rando
     return None
 
 
-def _anywhere(connection: Connection, found: Select[Any], random: Random) -> Row[Any] | None:
+def _anywhere(connection: Connection, found: Select[Any], random: Random, probability: float) -> Row[Any] | None:
     """A place on one of the items found, from a random point of their order on, then from its beginning."""
     start = random.random()
     for side in (_ITEMS.c.draw >= start, _ITEMS.c.draw < start):
-        row = _take(connection, found.where(side).order_by(_ITEMS.c.draw))
+        row = _take(connection, found.where(side).order_by(_ITEMS.c.draw), probability=probability)
         if row is not None:
             return row
     return None
 
 
-def _take(connection: Connection, found: Select[Any], *, is_patient: bool = False) -> Row[Any] | None:
-    """The first item found, with one more place taken, in one statement; None when there is none (or, unless patient, others are at it)."""
+def _take(connection: Connection, found: Select[Any], *, is_patient: bool = False, probability: float | None = None) -> Row[Any] | None:
+    """The first item found, with one more place taken, in one statement; None when there is none (or, unless patient, others are at it).
+
+    The probability of the draw is written down at an item's first.
+    """
     first = found.limit(1).with_for_update(of=_ITEMS, skip_locked=not is_patient, key_share=True).scalar_subquery()
-    taking = update(_ITEMS).where(_ITEMS.c.id == first, _FREE).values(taken=_ITEMS.c.taken + 1, is_begun=True)
+    drawn = func.coalesce(_ITEMS.c.selection_probability, probability)
+    taking = update(_ITEMS).where(_ITEMS.c.id == first, _FREE).values(taken=_ITEMS.c.taken + 1, is_begun=True, selection_probability=drawn)
     return connection.execute(taking.returning(_ITEMS)).one_or_none()
-
-
-def _with_probability(connection: Connection, row: Row[Any], probability: float) -> Row[Any]:
-    """The row; how it was drawn is written down at the first time."""
-    first = (_ITEMS.c.id == row.id) & _ITEMS.c.selection_probability.is_(None)
-    connection.execute(update(_ITEMS).where(first).values(selection_probability=probability))
-    return row
 
 
 def _not_mine(account: str) -> ColumnElement[bool]:

@@ -11,7 +11,7 @@ from palate.core import ConfigError, DataError
 from palate.stores.ratings import schema
 from palate.stores.ratings.database import Store
 from palate.stores.ratings.nouns import Guideline, Project
-from palate.stores.ratings.rows import project_of
+from palate.stores.ratings.rows import is_text, project_of
 
 LEAST_RANDOM = 0.3
 """Smallest share of an uncertain queue that is drawn at random; below it what is learned speaks for the chosen items only."""
@@ -64,6 +64,8 @@ def set_guideline(store: Store, project: str, text: str, now: float, *, warning:
     Raises:
         DataError: there is no such project.
     """
+    if not (is_text(text) and is_text(warning)):
+        raise DataError("The guideline holds a NUL character or half a character. Take it out.")
 
     def work(connection: Connection) -> Guideline:
         find_project(connection, project)
@@ -100,7 +102,7 @@ def latest_guideline(connection: Connection, project: str) -> int:
 def _check(project: Project) -> None:
     task = project.task
     faults = {
-        "name: is empty": not project.name.strip(),
+        "name: is empty, or holds a character that a database cannot": not project.name.strip() or not is_text(project.name),
         "overlap: must be at least 1": project.overlap < 1,
         "max_overlap: must be 0 or at least overlap": project.max_overlap != 0 and project.max_overlap < project.overlap,
         "lease_seconds: must be above 0": not project.lease_seconds > 0,
