@@ -1,0 +1,67 @@
+"""Whether an answer fits its task."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from palate.core import DataError
+from palate.stores.ratings.items import is_ranking
+from palate.stores.ratings.nouns import Answer, Task, Tiers
+from palate.stores.ratings.rows import answer_json
+
+MAX_BYTES = 2**20
+"""Longest answer, as JSON."""
+
+
+def check_answer(answer: Answer, task: Task, count: int) -> None:
+    """Nothing when the answer fits the task and an item of `count` candidates. What is skipped needs no more.
+
+    Raises:
+        DataError: it does not; the message says why.
+    """
+    numbers = [number for number in (answer.strength, answer.seconds) if number is not None]
+    if not all(math.isfinite(number) for number in numbers) or (answer.seconds is not None and answer.seconds < 0):
+        raise DataError("An answer's strength and seconds must be finite, and the seconds at least 0.")
+    try:
+        size = len(json.dumps(answer_json(answer)))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"The answer cannot be written as JSON ({error}).") from error
+    if size > MAX_BYTES:
+        raise DataError(f"The answer has {size} bytes, more than {MAX_BYTES}. Shorten it.")
+    fault = "" if answer.skipped else _fault(answer, task, count)
+    if fault:
+        raise DataError(f"The answer does not fit its task: {fault}.")
+
+
+def _fault(answer: Answer, task: Task, count: int) -> str:
+    if task.reason == "required" and not answer.reason.strip():
+        return "a reason is required"
+    if task.kind in {"compare", "rank"}:
+        return _ranking_fault(answer, task, count)
+    if task.kind == "write":
+        return "" if answer.text.strip() else "nothing is written"
+    if answer.broken is None:
+        return "it does not say whether the rule is broken"
+    return "" if answer.rule in {"", *task.rules} else f"{answer.rule!r} is none of the project's rules"
+
+
+def _ranking_fault(answer: Answer, task: Task, count: int) -> str:
+    if answer.all_bad:
+        if not task.all_bad:
+            return "this project does not ask whether all are bad"
+        return "" if not answer.ranking or is_ranking(answer.ranking, count) else f"the ranking must name each of {count} places once"
+    asked = {task.axes[0]: answer.ranking, **answer.axes}
+    if set(asked) != set(task.axes):
+        return f"it must rank on {', '.join(task.axes)}"
+    for axis, ranking in asked.items():
+        fault = _axis_fault(ranking, task, count)
+        if fault:
+            return f"{axis}: {fault}"
+    return ""
+
+
+def _axis_fault(ranking: Tiers, task: Task, count: int) -> str:
+    if not is_ranking(ranking, count):
+        return f"the ranking must name each of {count} places once"
+    return "" if task.ties or all(len(tier) == 1 for tier in ranking) else "ties are not allowed"

@@ -1,0 +1,175 @@
+"""Items: adding them all or not at all, reading and removing them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from palate.core import DataError
+from palate.stores.ratings import schema
+from palate.stores.ratings.database import Store
+from palate.stores.ratings.nouns import Added, Item, Project, Task, Tiers
+from palate.stores.ratings.projects import find_project
+from palate.stores.ratings.rows import candidates_json, digest, item_of, turns_json
+
+PAGE = 500
+"""Rows read or written at a time."""
+
+_NUM_CANDIDATES = {"compare": (2, 2), "rank": (2, 26), "rule": (1, 1), "probe": (0, 1), "write": (0, 1)}
+
+
+def add_items(store: Store, project: str, items: Sequence[Item], now: float) -> Added:
+    """What was added: every item that is not there already, or, where one is at fault, none.
+
+    Raises:
+        DataError: there is no such project, or an item does not fit its task; the message names its row, counted from 1.
+    """
+
+    def work(connection: Connection) -> Added:
+        found = find_project(connection, project)
+        # Numbers count up without a gap, so additions to one project take turns.
+        connection.execute(select(schema.projects.c.id).where(schema.projects.c.id == project).with_for_update())
+        for number, item in enumerate(items, start=1):
+            _check(item, found.task, number)
+        fresh = _fresh(connection, project, items)
+        ranks = _ranks(connection, project, [item for _, item in fresh])
+        known = set(connection.execute(select(schema.cells.c.rank, schema.cells.c.stratum).where(schema.cells.c.project == project)))
+        first = connection.execute(select(func.count()).select_from(schema.items).where(schema.items.c.project == project)).scalar_one()
+        rows = [
+            _row(item, found, store.database.identify(), now) | {"digest": mark, "rank": ranks[item.policy], "number": first + place}
+            for place, (mark, item) in enumerate(fresh, start=1)
+        ]
+        cells = {(row["rank"], row["stratum"]) for row in rows} - {(rank, stratum) for rank, stratum in known}
+        if rows:
+            connection.execute(insert(schema.items), rows)
+        if cells:
+            connection.execute(insert(schema.cells), [{"project": project, "rank": rank, "stratum": name} for rank, name in sorted(cells)])
+        return Added(tuple(row["id"] for row in rows), len(items) - len(rows))
+
+    return store.database.run(work)
+
+
+def all_items(store: Store, project: str) -> Iterator[Item]:
+    """The project's items in the order added, without those removed."""
+    table = schema.items
+    last = 0
+    while True:
+        page = select(table).where(table.c.project == project, table.c.removed.is_(None), table.c.number > last)
+        with store.database.read() as connection:
+            rows = connection.execute(page.order_by(table.c.number).limit(PAGE)).all()
+        yield from map(item_of, rows)
+        if len(rows) < PAGE:
+            return
+        last = rows[-1].number
+
+
+def item(store: Store, item: str) -> Item:
+    """The item of this id, removed or not.
+
+    Raises:
+        DataError: there is none.
+    """
+    with store.database.read() as connection:
+        row = connection.execute(select(schema.items).where(schema.items.c.id == item)).one_or_none()
+    if row is None:
+        raise DataError(f"There is no item {item!r}. Choose one of those listed.")
+    return item_of(row)
+
+
+def remove_item(store: Store, item: str, now: float) -> None:
+    """Nothing; the item is handed out no more. Its judgments stay, and answers still under way are kept as surplus.
+
+    Raises:
+        DataError: there is no such item.
+    """
+    table = schema.items
+    with store.database.write() as connection:
+        if connection.execute(select(table.c.id).where(table.c.id == item)).one_or_none() is None:
+            raise DataError(f"There is no item {item!r}. Choose one of those listed.")
+        connection.execute(update(table).where(table.c.id == item, table.c.removed.is_(None)).values(removed=now))
+
+
+def _check(item: Item, task: Task, number: int) -> None:
+    least, most = _NUM_CANDIDATES[task.kind]
+    count = len(item.candidates)
+    faults = {
+        "conversation: is empty": not item.conversation,
+        f"candidates: {count} given, a task of kind {task.kind} takes {least if least == most else f'{least} to {most}'}": not (
+            least <= count <= most
+        ),
+        "candidates: one has neither text nor media": any(not (candidate.text or candidate.media) for candidate in item.candidates),
+        "candidates: two are the same": len(set(map(json.dumps, candidates_json(item.candidates)))) < count,
+        "gold: must name each candidate once, best first": item.gold is not None and not is_ranking(item.gold, count),
+        "is_qualification: needs a gold answer": item.is_qualification and item.gold is None,
+        "fields: hold what JSON does not have": not _is_json(item.fields),
+    }
+    for fault, holds in faults.items():
+        if holds:
+            raise DataError(f"Item {number}, {fault}. Nothing was added; correct the item or leave it out.")
+
+
+def is_ranking(tiers: Tiers, count: int) -> bool:
+    """Whether the tiers name each of `count` things once."""
+    return all(tiers) and sorted(place for tier in tiers for place in tier) == list(range(count))
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False).encode("utf-8")
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _fresh(connection: Connection, project: str, items: Sequence[Item]) -> list[tuple[str, Item]]:
+    """(digest, item) of those neither in the project nor earlier in the list."""
+    marked: dict[str, Item] = {}
+    for item in items:
+        marked.setdefault(digest(item), item)
+    marks, table = list(marked), schema.items
+    for start in range(0, len(marks), PAGE):
+        known = select(table.c.digest).where(table.c.project == project, table.c.digest.in_(marks[start : start + PAGE]))
+        for mark in connection.execute(known).scalars():
+            del marked[mark]
+    return list(marked.items())
+
+
+def _ranks(connection: Connection, project: str, items: Sequence[Item]) -> dict[str, int]:
+    """Rank of each policy, those new to the project after the others in the order of the list."""
+    table = schema.policies
+    ranks = {row.name: row.rank for row in connection.execute(select(table).where(table.c.project == project))}
+    new = [name for name in dict.fromkeys(item.policy for item in items) if name not in ranks]
+    fresh = {name: len(ranks) + place for place, name in enumerate(new)}
+    if fresh:
+        connection.execute(insert(table), [{"project": project, "name": name, "rank": rank} for name, rank in fresh.items()])
+    return ranks | fresh
+
+
+def _row(item: Item, project: Project, identity: str, now: float) -> dict[str, Any]:
+    return {
+        "id": identity,
+        "project": project.id,
+        "conversation": turns_json(item.conversation),
+        "candidates": candidates_json(item.candidates),
+        "fields": dict(item.fields),
+        "stratum": item.stratum,
+        "policy": item.policy,
+        "pool": "qualification" if item.is_qualification else "items" if item.gold is None else "gold",
+        "gold": item.gold,
+        # The id is random, so a number made of it is as well; items lie in the order of these numbers, and a draw begins anywhere.
+        "draw": int(identity[:12], 16) / 16 ** len(identity[:12]),
+        "wanted": project.overlap if item.gold is None else 0,
+        "taken": 0,
+        "is_begun": False,
+        "sides": 0,
+        "created": now,
+    }
+
+
+def finite(value: float | None) -> bool:
+    """Whether a number may be stored: not there at all, or neither NaN nor infinite."""
+    return value is None or math.isfinite(value)

@@ -1,0 +1,1 @@
+"""One file a version; each says which one it follows."""

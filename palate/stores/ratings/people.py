@@ -1,0 +1,67 @@
+"""What a person may ask of the store: a copy of what it knows about them, and to be forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, select, update
+
+from palate.stores.ratings import schema
+from palate.stores.ratings.accounts import find_account
+from palate.stores.ratings.claims import give_back
+from palate.stores.ratings.database import Store
+from palate.stores.ratings.reports import time_log
+
+
+def export_person(store: Store, account: str) -> dict[str, Any]:
+    """All rows about the account as JSON values, without the password hash and tokens: they open doors.
+
+    Raises:
+        DataError: there is no such account.
+    """
+    with store.database.read() as connection:
+        found = find_account(connection, account)
+        said, asked, told = schema.judgments, schema.assignments, schema.audit_log
+        rows: dict[str, Any] = {
+            "account": {
+                "id": found.id, "name": found.name, "kind": found.kind, "role": found.role, "pseudonym": found.pseudonym,
+                "qualified": list(found.qualified), "created": found.created,
+            },
+            "memberships": _rows(connection, schema.members, schema.members.c.account == account),
+            "assignments": _rows(connection, asked, asked.c.rater == account),
+            "judgments": _rows(connection, said, said.c.rater == account),
+            "sessions": _rows(connection, schema.sessions, schema.sessions.c.account == account, secret=("token_hash", "csrf")),
+            "audit_log": _rows(connection, told, (told.c.actor == account) | (told.c.subject == account)),
+        }  # fmt: skip
+    return rows | {"time": [{"project": spent.project, "day": spent.day, "seconds": spent.seconds} for spent in time_log(store, account)]}
+
+
+def erase(store: Store, account: str, now: float) -> None:
+    """Nothing; name, password and logins are gone, and nobody can log in as this account. Its answers stay under the pseudonym.
+
+    Leases are given back. Names stand nowhere else: answers and the audit log hold the account's random id.
+
+    Raises:
+        DataError: there is no such account.
+    """
+    table, asked, failed = schema.accounts, schema.assignments, schema.failed_logins
+
+    def work(connection: Connection) -> None:
+        find_account(connection, account)
+        key = connection.execute(select(table.c.name_key).where(table.c.id == account)).scalar_one()
+        connection.execute(delete(schema.sessions).where(schema.sessions.c.account == account))
+        connection.execute(delete(failed).where(failed.c.name_key == key))
+        connection.execute(delete(schema.members).where(schema.members.c.account == account))
+        held = select(asked.c.id, asked.c.item).where(asked.c.rater == account, asked.c.state == "open").order_by(asked.c.item)
+        for row in connection.execute(held.with_for_update()).all():
+            connection.execute(update(asked).where(asked.c.id == row.id).values(state="released"))
+            give_back(connection, row.item)
+        gone = {"name": None, "name_key": None, "password_hash": None, "erased": now}
+        connection.execute(update(table).where(table.c.id == account).values(gone))
+
+    store.database.run(work)
+
+
+def _rows(connection: Connection, table: Table, condition: Any, *, secret: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    columns = [column for column in table.columns if column.name not in secret]
+    return [dict(row) for row in connection.execute(select(*columns).where(condition)).mappings()]

@@ -1,0 +1,248 @@
+"""The tables. What they are for stands in docs/ratings.md; `migrations/` makes them, and a test compares the two."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+NUMBER = BigInteger().with_variant(Integer, "sqlite")
+"""Type of a key that counts up; SQLite counts only what is called INTEGER."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("task", JSON, nullable=False),
+    Column("overlap", Integer, nullable=False),
+    Column("max_overlap", Integer, nullable=False),
+    Column("lease_seconds", Double, nullable=False),
+    Column("gold_share", Double, nullable=False),
+    Column("queue", String(16), nullable=False),
+    Column("random_share", Double, nullable=False),
+    Column("created", Double, nullable=False),
+)
+
+guidelines = Table(
+    "guidelines",
+    metadata,
+    Column("project", String(32), ForeignKey("projects.id"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("text", Text, nullable=False),
+    Column("warning", Text, nullable=False),
+    Column("created", Double, nullable=False),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("project", String(32), ForeignKey("projects.id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("rank", Integer, nullable=False),
+)
+"""Policies by the order in which they were first seen; a higher rank is newer."""
+
+cells = Table(
+    "cells",
+    metadata,
+    Column("project", String(32), ForeignKey("projects.id"), primary_key=True),
+    Column("rank", Integer, primary_key=True, autoincrement=False),
+    Column("stratum", Text, primary_key=True),
+)
+"""Which strata each policy has: what a draw chooses from before it chooses an item."""
+
+items = Table(
+    "items",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("number", NUMBER, nullable=False),
+    Column("project", String(32), ForeignKey("projects.id"), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("conversation", JSON, nullable=False),
+    Column("candidates", JSON, nullable=False),
+    Column("fields", JSON, nullable=False),
+    Column("stratum", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("rank", Integer, nullable=False),
+    Column("pool", String(16), nullable=False),
+    Column("gold", JSON(none_as_null=True)),
+    Column("draw", Double, nullable=False),
+    Column("wanted", Integer, nullable=False),
+    Column("taken", Integer, nullable=False),
+    Column("is_begun", Boolean, nullable=False),
+    Column("sides", Integer, nullable=False),
+    Column("priority", Double),
+    Column("score", JSON(none_as_null=True)),
+    Column("selection_probability", Double),
+    Column("removed", Double),
+    Column("created", Double, nullable=False),
+    UniqueConstraint("project", "digest"),
+    UniqueConstraint("project", "number"),
+    # The one guard that holds whatever the code above it does: nobody can be given a place that is not there.
+    CheckConstraint("taken >= 0 AND taken <= wanted", name="places"),
+    Index(None, "project", "pool", "draw"),
+)
+"""`pool`: items, gold or qualification (these two are asked of everyone and take no places). `taken`: standing judgments and leases.
+`sides`: how often candidate 0 stood before 1, less the reverse."""
+
+_FREE = (items.c.taken < items.c.wanted) & items.c.removed.is_(None)
+Index(
+    "ix_items_free",
+    items.c.project,
+    items.c.pool,
+    items.c.rank,
+    items.c.stratum,
+    items.c.is_begun,
+    items.c.draw,
+    sqlite_where=_FREE,
+    postgresql_where=_FREE,
+)
+Index(
+    "ix_items_priority",
+    items.c.project,
+    items.c.rank,
+    items.c.is_begun,
+    items.c.priority,
+    sqlite_where=_FREE & items.c.priority.is_not(None),
+    postgresql_where=_FREE & items.c.priority.is_not(None),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text),
+    Column("name_key", Text, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("pseudonym", String(32), nullable=False, unique=True),
+    Column("password_hash", Text),
+    Column("created", Double, nullable=False),
+    Column("erased", Double),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("project", String(32), ForeignKey("projects.id"), primary_key=True),
+    Column("account", String(32), ForeignKey("accounts.id"), primary_key=True),
+    Column("joined", Double, nullable=False),
+    Column("qualified", Double),
+    Column("sides", Integer, nullable=False),
+    Index(None, "account"),
+)
+
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("project", String(32), ForeignKey("projects.id"), nullable=False),
+    Column("item", String(32), ForeignKey("items.id"), nullable=False),
+    Column("rater", String(32), ForeignKey("accounts.id"), nullable=False),
+    Column("shown", JSON, nullable=False),
+    Column("claimed", Double, nullable=False),
+    Column("expires", Double, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("guideline", Integer, nullable=False),
+    UniqueConstraint("item", "rater"),
+)
+_OPEN = assignments.c.state == "open"
+Index("ix_assignments_open", assignments.c.project, assignments.c.expires, sqlite_where=_OPEN, postgresql_where=_OPEN)
+Index("ix_assignments_held", assignments.c.rater, assignments.c.project, sqlite_where=_OPEN, postgresql_where=_OPEN)
+
+judgments = Table(
+    "judgments",
+    metadata,
+    Column("number", NUMBER, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("project", String(32), ForeignKey("projects.id"), nullable=False),
+    Column("item", String(32), ForeignKey("items.id"), nullable=False),
+    Column("assignment", String(32), ForeignKey("assignments.id")),
+    Column("rater", String(32), ForeignKey("accounts.id"), nullable=False),
+    Column("key", String(128), nullable=False),
+    Column("shown", JSON, nullable=False),
+    Column("answer", JSON, nullable=False),
+    Column("is_skip", Boolean, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("supersedes", String(32), ForeignKey("judgments.id"), unique=True),
+    Column("guideline", Integer, nullable=False),
+    Column("created", Double, nullable=False),
+    UniqueConstraint("rater", "key"),
+    Index(None, "item"),
+    Index(None, "project", "number"),
+    Index(None, "rater", "number"),
+    sqlite_autoincrement=True,
+)
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("token_hash", String(128), primary_key=True),
+    Column("project", String(32), ForeignKey("projects.id"), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("expires", Double, nullable=False),
+    Column("uses", Integer, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("token_hash", String(128), primary_key=True),
+    Column("account", String(32), ForeignKey("accounts.id"), nullable=False),
+    Column("csrf", String(128), nullable=False),
+    Column("created", Double, nullable=False),
+    Column("expires", Double, nullable=False),
+    Index(None, "account"),
+)
+
+failed_logins = Table(
+    "failed_logins",
+    metadata,
+    Column("number", NUMBER, primary_key=True, autoincrement=True),
+    Column("name_key", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Index(None, "name_key", "created"),
+    Index(None, "address", "created"),
+    sqlite_autoincrement=True,
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("number", NUMBER, primary_key=True, autoincrement=True),
+    Column("actor", String(32), nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("detail", JSON, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+APPEND_ONLY = ("judgments", "audit_log")
+"""Tables whose rows triggers keep from being changed or deleted."""

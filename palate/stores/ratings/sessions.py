@@ -1,0 +1,101 @@
+"""Invitations, logins and failed logins. Tokens come in hashed: who reads the database cannot log in with what stands there."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, func, insert, select, update
+
+from palate.core import ConfigError
+from palate.stores.ratings import schema
+from palate.stores.ratings.accounts import account_of
+from palate.stores.ratings.database import Store
+from palate.stores.ratings.nouns import AccountRole, Failures, Invitation, Session
+from palate.stores.ratings.projects import find_project
+from palate.stores.ratings.rows import name_key
+
+KEPT_FAILURES_SECONDS = 7 * 24 * 3600.0
+"""Failed logins older than this are forgotten."""
+
+_INVITED, _SESSIONS, _FAILED = schema.invitations, schema.sessions, schema.failed_logins
+
+
+def invite(store: Store, project: str, role: AccountRole, token_hash: str, expires: float, uses: int) -> None:
+    """Nothing; whoever has the token may join the project with this role, so many times until then.
+
+    Raises:
+        ConfigError: there is nothing to use, or the token is taken.
+        DataError: there is no such project.
+    """
+    if uses < 1:
+        raise ConfigError(f"An invitation must be good for 1 use or more, not {uses}.")
+    with store.database.write() as connection:
+        find_project(connection, project)
+        if connection.execute(select(_INVITED.c.uses).where(_INVITED.c.token_hash == token_hash)).one_or_none() is not None:
+            raise ConfigError("This invitation's token is taken. Draw another one.")
+        connection.execute(insert(_INVITED).values(token_hash=token_hash, project=project, role=role, expires=expires, uses=uses))
+
+
+def redeem(store: Store, token_hash: str, now: float) -> Invitation | None:
+    """What the invitation gives, with one use less, in one statement; None when it is unknown, expired or used up."""
+    good = (_INVITED.c.token_hash == token_hash) & (_INVITED.c.expires > now) & (_INVITED.c.uses > 0)
+    with store.database.write() as connection:
+        row = connection.execute(update(_INVITED).where(good).values(uses=_INVITED.c.uses - 1).returning(_INVITED)).one_or_none()
+    return None if row is None else Invitation(row.project, row.role)
+
+
+def start_session(store: Store, account: str, token_hash: str, csrf: str, now: float, expires: float) -> Session:
+    """The new session; expired ones are cleared away."""
+    with store.database.write() as connection:
+        connection.execute(delete(_SESSIONS).where(_SESSIONS.c.expires <= now))
+        connection.execute(insert(_SESSIONS).values(token_hash=token_hash, account=account, csrf=csrf, created=now, expires=expires))
+        row = connection.execute(select(schema.accounts).where(schema.accounts.c.id == account)).one()
+        return Session(account_of(connection, row), csrf, now, expires)
+
+
+def session(store: Store, token_hash: str, now: float) -> Session | None:
+    """The live session of this token; None when there is none."""
+    live = (_SESSIONS.c.token_hash == token_hash) & (_SESSIONS.c.expires > now)
+    with store.database.read() as connection:
+        row = connection.execute(select(_SESSIONS).where(live)).one_or_none()
+        if row is None:
+            return None
+        owner = connection.execute(select(schema.accounts).where(schema.accounts.c.id == row.account)).one()
+        return Session(account_of(connection, owner), row.csrf, row.created, row.expires)
+
+
+def end_session(store: Store, token_hash: str) -> None:
+    """Nothing; the session is over."""
+    with store.database.write() as connection:
+        connection.execute(delete(_SESSIONS).where(_SESSIONS.c.token_hash == token_hash))
+
+
+def end_sessions(store: Store, account: str) -> int:
+    """How many sessions of the account there were; all are over."""
+    with store.database.write() as connection:
+        return connection.execute(delete(_SESSIONS).where(_SESSIONS.c.account == account)).rowcount
+
+
+def note_failure(store: Store, name: str, address: str, now: float) -> None:
+    """Nothing; a login with this name from this address has failed."""
+    with store.database.write() as connection:
+        connection.execute(delete(_FAILED).where(_FAILED.c.created < now - KEPT_FAILURES_SECONDS))
+        connection.execute(insert(_FAILED).values(name_key=_short(name), address=address, created=now))
+
+
+def failures(store: Store, name: str, address: str, since: float) -> Failures:
+    """How many logins failed since then, with this name and from this address."""
+    counted = select(func.count()).select_from(_FAILED).where(_FAILED.c.created >= since)
+    with store.database.read() as connection:
+        named = connection.execute(counted.where(_FAILED.c.name_key == _short(name))).scalar_one()
+        from_there = connection.execute(counted.where(_FAILED.c.address == address)).scalar_one()
+    return Failures(int(named), int(from_there))
+
+
+def forget_failures(store: Store, name: str) -> None:
+    """Nothing; failed logins with this name count no more. For after a good one."""
+    with store.database.write() as connection:
+        connection.execute(delete(_FAILED).where(_FAILED.c.name_key == _short(name)))
+
+
+def _short(name: str) -> str:
+    """A name as typed by anybody: cut, and without what a database cannot hold."""
+    return name_key(name.replace("\0", "").encode("utf-8", errors="replace").decode("utf-8"))[:200]

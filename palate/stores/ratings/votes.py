@@ -1,0 +1,180 @@
+"""Answers read back: rows, core nouns for export and training, and what raters do not agree about."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select, update
+
+from palate.core import Comparison, Completion, Judgment, Prompt
+from palate.stores.ratings import schema
+from palate.stores.ratings.database import Store
+from palate.stores.ratings.items import PAGE, all_items
+from palate.stores.ratings.nouns import Answer, Entry, Item, Project, Tiers
+from palate.stores.ratings.rows import answer_of
+
+_SAID = schema.judgments
+
+Vote = tuple[object, ...]
+"""What an answer says, in candidate numbers, so that answers can be compared whatever the order shown."""
+
+
+def judgments(store: Store, project: str) -> Iterator[Entry]:
+    """Every row of the project, in the order they came: answers kept and surplus, skips, undos, adjudications."""
+    last = 0
+    while True:
+        page = _rows().where(_SAID.c.project == project, _SAID.c.number > last).order_by(_SAID.c.number).limit(PAGE)
+        with store.database.read() as connection:
+            rows = connection.execute(page).all()
+        yield from map(_entry, rows)
+        if len(rows) < PAGE:
+            return
+        last = rows[-1].number
+
+
+def judgments_of(store: Store, item: str) -> tuple[Entry, ...]:
+    """Every row about one item, in the order they came. Not for the eyes of raters who have yet to answer."""
+    with store.database.read() as connection:
+        return tuple(map(_entry, connection.execute(_rows().where(_SAID.c.item == item).order_by(_SAID.c.number))))
+
+
+def as_comparisons(store: Store, project: str, *, surplus: bool = False) -> tuple[list[Comparison], list[Judgment]]:
+    """The project's items as comparisons, and the rankings that stand as judgments, raters by pseudonym; one judgment an axis.
+
+    Skips and answers that rank nothing are left out; "all bad" is a tie of all. A comparison's completions stand in the item's own
+    order, `Judgment.order` says which stood where.
+
+    Args:
+        store: the ratings.
+        project: its id.
+        surplus: surplus answers, too.
+    """
+    task = _task_axes(store, project)
+    compared = [_comparison(item) for item in all_items(store, project) if len(item.candidates) > 1]
+    known = {comparison.id for comparison in compared}
+    said = []
+    for entry in judgments(store, project):
+        if entry.is_standing and not entry.answer.skipped and entry.item in known and (surplus or entry.status == "kept"):
+            said.extend(_judgments(entry, task))
+    return compared, said
+
+
+def undecided(store: Store, project: str) -> tuple[str, ...]:
+    """Ids of the items with all their votes, no majority among them and no adjudication."""
+    table = schema.items
+    with store.database.read() as connection:
+        full = select(table.c.id, table.c.wanted).where(table.c.project == project, table.c.pool == "items", table.c.removed.is_(None))
+        wanted: dict[str, int] = {row.id: row.wanted for row in connection.execute(full.order_by(table.c.number))}
+        said: dict[str, list[Row[Any]]] = defaultdict(list)
+        for row in connection.execute(_standing().where(_SAID.c.project == project)):
+            said[row.item].append(row)
+    return tuple(item for item, places in wanted.items() if len(_cast(said[item])) >= places and not is_decided(said[item]))
+
+
+def ask_more(connection: Connection, project: Project, item: str) -> None:
+    """Nothing; the item has as many places as its votes call for: one more while they are all in and none has more than half.
+
+    Gold items have no places, so nothing changes.
+    """
+    if project.max_overlap <= project.overlap:
+        return
+    table = schema.items
+    # No place may be taken between counting the votes and writing the number of places.
+    row = connection.execute(select(table).where(table.c.id == item).with_for_update(key_share=True)).one()
+    if row.pool != "items":
+        return
+    votes = _cast(connection.execute(_standing().where(_SAID.c.item == item)).all())
+    wanted = project.overlap if has_majority(votes) or len(votes) < project.overlap else min(len(votes) + 1, project.max_overlap)
+    connection.execute(update(table).where(table.c.id == item).values(wanted=max(wanted, row.taken)))
+
+
+def has_majority(votes: list[Vote]) -> bool:
+    """Whether more than half of the votes say the same; of a single vote, whether it is there."""
+    return bool(votes) and max(Counter(votes).values()) * 2 > len(votes)
+
+
+def is_decided(rows: list[Row[Any]]) -> bool:
+    """Whether the rows of an item have an adjudication or a majority."""
+    return any(row.kind == "adjudication" for row in rows) or has_majority(_cast(rows))
+
+
+def vote_of(answer: Answer, order: tuple[int, ...]) -> Vote:
+    """What the answer says on the first axis, in candidate numbers."""
+    if answer.all_bad:
+        return ("all bad",)
+    if answer.broken is not None:
+        return ("rule", answer.rule, answer.broken)
+    return tuple(tuple(sorted(order[place] for place in tier)) for tier in answer.ranking)
+
+
+def _cast(rows: Any) -> list[Vote]:
+    """Votes of the raters asked, without surplus, skips and adjudications."""
+    counted = (row for row in rows if row.kind == "answer" and row.status == "kept" and not row.is_skip)
+    return [vote_of(answer_of(row.answer), tuple(row.shown)) for row in counted]
+
+
+def _rows() -> Select[Any]:
+    later = _SAID.alias()
+    return (
+        select(_SAID, schema.accounts.c.pseudonym, later.c.id.label("later"))
+        .join(schema.accounts, schema.accounts.c.id == _SAID.c.rater)
+        .outerjoin(later, later.c.supersedes == _SAID.c.id)
+    )
+
+
+def _standing() -> Select[Any]:
+    later = _SAID.alias()
+    return select(_SAID).outerjoin(later, later.c.supersedes == _SAID.c.id).where(later.c.id.is_(None), _SAID.c.kind != "undo")
+
+
+def _entry(row: Row[Any]) -> Entry:
+    return Entry(
+        id=row.id,
+        number=row.number,
+        project=row.project,
+        item=row.item,
+        assignment=row.assignment or "",
+        rater=row.rater,
+        pseudonym=row.pseudonym,
+        order=tuple(row.shown),
+        answer=answer_of(row.answer),
+        status=row.status,
+        kind=row.kind,
+        supersedes=row.supersedes or "",
+        guideline=row.guideline,
+        created=row.created,
+        is_standing=row.kind != "undo" and row.later is None,
+    )
+
+
+def _task_axes(store: Store, project: str) -> str:
+    with store.database.read() as connection:
+        task: Mapping[str, Any] = connection.execute(select(schema.projects.c.task).where(schema.projects.c.id == project)).scalar_one()
+    return str(task["axes"][0])
+
+
+def _comparison(item: Item) -> Comparison:
+    completions = tuple(Completion(candidate.text or candidate.media, policy=candidate.policy) for candidate in item.candidates)
+    return Comparison(item.id, Prompt(item.id, item.conversation, item.fields), completions)
+
+
+def _judgments(entry: Entry, axis: str) -> list[Judgment]:
+    places = tuple(range(len(entry.order)))
+    rankings: dict[str, Tiers] = {axis: entry.answer.ranking or ((places,) if entry.answer.all_bad else ()), **entry.answer.axes}
+    return [
+        Judgment(
+            comparison=entry.item,
+            rater=entry.pseudonym,
+            ranking=ranking,
+            dimension=name,
+            order=entry.order,
+            strength=entry.answer.strength,
+            reason=entry.answer.reason,
+            seconds=entry.answer.seconds,
+            guideline=str(entry.guideline),
+        )
+        for name, ranking in rankings.items()
+        if ranking
+    ]
