@@ -1,12 +1,12 @@
 """Who may do what: every route names its rule, and objects in its path are looked up and checked in one place.
 
-A route's dependency is `Access(least)`. It finds the account (by cookie, or by a key sent as `Authorization: Bearer`), checks the CSRF token of
-a request that changes something, and for `project`, `assignment`, `item` and `account` in the path whether this account may touch that very
-object. What somebody may not see does not exist for him: 404. A test walks all routes and fails for one without a rule.
+A route's dependency is `Access(least)`. It finds the account (by cookie, or by a key sent as `Authorization: Bearer`), checks the CSRF
+token of a request that changes something, and for `project`, `assignment`, `item` and `account` in the path whether this account may touch
+that very object. What somebody may not see does not exist for him: 404. A test walks all routes and fails for one without a rule.
 """
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -44,7 +44,7 @@ class Visit:
     service: Service
     session: Session | None = None
     token_hash: str = ""
-    form: FormData = FormData()
+    form: FormData = field(default_factory=FormData)
     project_found: Project | None = None
     assignment_found: Assignment | None = None
     item_found: Item | None = None

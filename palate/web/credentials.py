@@ -17,8 +17,8 @@ SHORTEST_PASSWORD = 10
 LONGEST_PASSWORD = 256
 LONGEST_NAME = 64
 COMMON = frozenset(
-    "1234567890 12345678910 0123456789 1q2w3e4r5t 1qaz2wsx3edc qwertyuiop qwerty12345 qwerty123456 password12 password123 password1234 "
-    "passw0rd123 iloveyou123 letmein123 welcome123 welcome1234 administrator changeme123 palatepalate".split()
+    """1234567890 12345678910 0123456789 1q2w3e4r5t 1qaz2wsx3edc qwertyuiop qwerty12345 qwerty123456 password12 password123 password1234
+    passw0rd123 iloveyou123 letmein123 welcome123 welcome1234 administrator changeme123 palatepalate""".split()  # noqa: SIM905
 )
 
 Tokens = Callable[[], str]

@@ -11,7 +11,22 @@ from dataclasses import asdict
 from palate.stores.ratings import Entry, Ratings
 from palate.web.wording import words_of
 
-COLUMNS = ("judgment", "item", "rater", "kind", "status", "standing", "answer", "strength", "reason", "text", "flag", "seconds", "guideline", "created")
+COLUMNS = (
+    "judgment",
+    "item",
+    "rater",
+    "kind",
+    "status",
+    "standing",
+    "answer",
+    "strength",
+    "reason",
+    "text",
+    "flag",
+    "seconds",
+    "guideline",
+    "created",
+)
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 

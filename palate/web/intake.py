@@ -36,7 +36,9 @@ def read_item(row: object, place: str) -> Item:
         raise DataError(f"{place}: is no JSON object.")
     unknown = sorted(set(row) - KEYS)
     if unknown:
-        raise DataError(f"{place}, field {unknown[0]!r}: is not known; there are {', '.join(sorted(KEYS))}. Put further columns into `fields`.")
+        raise DataError(
+            f"{place}, field {unknown[0]!r}: is not known; there are {', '.join(sorted(KEYS))}. Put further columns into `fields`."
+        )
     candidates = tuple(_candidate(one, place) for one in _list(row, "completions", place))
     fields, qualification = row.get("fields", {}), row.get("qualification", False)
     if not isinstance(fields, dict) or not isinstance(qualification, bool):
@@ -79,7 +81,9 @@ def _candidate(value: object, place: str) -> Candidate:
         raise DataError(f"{place}, field 'completions': each is a text, or an object of texts: text, media, policy.")
     media = value.get("media", "")
     if media and (not media_kind(media) or PurePosixPath(media).is_absolute() or ".." in PurePosixPath(media).parts or "\\" in media):
-        raise DataError(f"{place}, field 'completions': media {media!r} must be a path inside the media folder that ends in {', '.join(TYPES)}.")
+        raise DataError(
+            f"{place}, field 'completions': media {media!r} must be a path inside the media folder that ends in {', '.join(TYPES)}."
+        )
     return Candidate(value.get("text", ""), media, value.get("policy", ""))
 
 

@@ -22,7 +22,7 @@ class Shown:
 
 
 def rule_of(task: Task, item: Item) -> str:
-    """The rule that an item is about: the one it names in its field `rule`, else one of the task's by the item's id, the same for every rater."""
+    """The rule that an item is about: the one it names in its field `rule`, else one by the item's id, the same for all raters."""
     if not task.rules:
         return ""
     named = item.fields.get("rule")
@@ -67,4 +67,4 @@ def task_json(task: Task) -> str:
 
 def first_fragment(shown: list[Shown]) -> Markup:
     """The item that stands on the page when it opens; empty when there is none."""
-    return Markup(shown[0].html) if shown else Markup("")  # noqa: S704 (rendered by `show`)
+    return Markup(shown[0].html) if shown else Markup("")

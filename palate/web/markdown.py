@@ -1,7 +1,7 @@
 """Markdown of prompts, completions and guidelines as HTML that can do nothing.
 
-No HTML passes through, no image is fetched (a remote one would tell its server who reads what, and when), and a link goes only to http, https or
-mail, in a new page that knows nothing of this one.
+No HTML passes through, no image is fetched (a remote one would tell its server who reads what, and when), and a link goes only to http,
+https or mail, in a new page that knows nothing of this one.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ LONGEST = 100_000
 LINKS = ("https://", "http://", "mailto:")
 
 
-def _image(self: RendererHTML, tokens: Sequence[Token], idx: int, options: Any, env: MutableMapping[str, Any]) -> str:  # noqa: ANN401, ARG001
+def _image(self: RendererHTML, tokens: Sequence[Token], idx: int, options: Any, env: MutableMapping[str, Any]) -> str:  # noqa: ARG001
     token = tokens[idx]
     words = html.escape(token.content or "no description")
     return f'<span class="noimage">[image: {words}]</span>'
 
 
-def _link(self: RendererHTML, tokens: Sequence[Token], idx: int, options: Any, env: MutableMapping[str, Any]) -> str:  # noqa: ANN401
+def _link(self: RendererHTML, tokens: Sequence[Token], idx: int, options: Any, env: MutableMapping[str, Any]) -> str:
     tokens[idx].attrSet("rel", "noopener noreferrer nofollow")
     tokens[idx].attrSet("target", "_blank")
     return self.renderToken(tokens, idx, options, env)
@@ -53,4 +53,4 @@ def rendered(text: str) -> Markup:
     text = text.replace("\x00", "\ufffd")
     if len(text) > LONGEST:
         return Markup('<pre class="plain">{}</pre>').format(text)
-    return Markup(_MAKER.render(text))  # noqa: S704 (made by the renderer above, which lets no HTML through)
+    return Markup(_MAKER.render(text))

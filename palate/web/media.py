@@ -13,7 +13,11 @@ TYPES = {
     ".mp4": "video/mp4",
     ".webm": "video/webm",
 }
-HEADERS = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Control": "private, max-age=3600", "Content-Disposition": "inline"}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cache-Control": "private, max-age=3600",
+    "Content-Disposition": "inline",
+}
 
 
 def media_kind(name: str) -> str:

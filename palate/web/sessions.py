@@ -55,7 +55,9 @@ def authenticate(visit: Visit, name: str, password: str) -> Account:
     failed = ratings.failures(name, address, now - service.settings.window_seconds)
     if failed.name > service.settings.attempts or failed.address > service.settings.address_attempts:
         minutes = int(service.settings.window_seconds // 60)
-        raise AccessError(429, "throttled", f"Too many sign-ins have failed. Wait {minutes} minutes, or ask an owner for a new password link.")
+        raise AccessError(
+            429, "throttled", f"Too many sign-ins have failed. Wait {minutes} minutes, or ask an owner for a new password link."
+        )
     account = ratings.account_by_name(name)
     kept = ratings.password_hash(account.id) if account is not None else None
     if not service.passwords.verify(kept, password) or account is None or kept is None:
@@ -91,6 +93,8 @@ def new_account(visit: Visit, role: str) -> Account:
     if service.ratings.account_by_name(name) is not None:
         raise ConfigError("The name is taken. Choose another.")
     kept = service.passwords.hash(password)
-    account = service.ratings.add_account(name, "owner" if role == "owner" else "reviewer" if role == "reviewer" else "rater", service.clock(), password_hash=kept)
+    account = service.ratings.add_account(
+        name, "owner" if role == "owner" else "reviewer" if role == "reviewer" else "rater", service.clock(), password_hash=kept
+    )
     service.audit(account.id, "account made", account.id, {"role": role})
     return account

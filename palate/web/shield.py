@@ -49,6 +49,7 @@ class Shield:
     secure: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, counted."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -17,7 +17,11 @@ Anyone = Annotated[Visit, Depends(Access("public"))]
 SignedIn = Annotated[Visit, Depends(Access("rater"))]
 
 GONE = AccessError(404, "gone", "This link has been used, has run out, or never was. Ask whoever sent it for a new one.")
-OWNER = {"heading": "The first owner", "lead": "Whoever opened this link owns the server: makes projects, invites people.", "button": "Begin"}
+OWNER = {
+    "heading": "The first owner",
+    "lead": "Whoever opened this link owns the server: makes projects, invites people.",
+    "button": "Begin",
+}
 JOIN = {"heading": "You are invited", "lead": "To compare what language models write, and say which is better.", "button": "Join"}
 RENEW = {"heading": "A new password", "lead": "Sessions that are open elsewhere will end.", "button": "Set the password"}
 

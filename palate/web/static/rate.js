@@ -21,7 +21,7 @@ let current = null; // {id, item (element), key, expiresAt, undone}
 let ahead = []; // {id, html, remaining, at}
 let last = null; // {state}: how the answer before was filled in, to be shown again after an undo
 let fetching = null;
-let today = Number(desk.dataset.today);
+let mine = Number(desk.dataset.mine);
 const begun = performance.now();
 let sentHere = 0;
 
@@ -37,7 +37,7 @@ const probe = find("talkbox") && new Probe(find("talkbox"), { api, project, answ
 const outbox = new Outbox(account, api, {
   sent(entry, receipt) {
     remove(draftName(entry.body.assignment));
-    if (receipt.status === "kept" && !entry.body.answer.skipped) { today += 1; sentHere += 1; }
+    if (receipt.status === "kept" && !entry.body.answer.skipped) { mine += 1; sentHere += 1; }
     pace();
     if (receipt.status === "surplus") tell("That item had been given to someone else or removed meanwhile; your answer is kept as an extra.");
     else if (!outbox.entries.length) tell("");
@@ -137,7 +137,7 @@ async function undo() {
   if (outbox.entries.length) { tell("The answers on this device have to be sent before one can be taken back."); return; }
   const { status, data } = await api.post(`/api/projects/${project}/undo`, {});
   if (status !== 200) { tell(data?.detail ?? "No connection; nothing was taken back."); return; }
-  today = Math.max(0, today - 1);
+  mine = Math.max(0, mine - 1);
   pace();
   if (current && current.id !== data.id) { keepDraft(); ahead.unshift({ id: current.id, html: current.item.outerHTML, remaining: (current.expiresAt - performance.now()) / 1000, at: performance.now() }); }
   const state = last?.id === data.id ? { ...last.state, key: secret() } : { key: secret(), fields: {} };
@@ -188,7 +188,7 @@ function breakHint() {
 
 function pace() {
   const minutes = (performance.now() - begun) / 60000;
-  find("pace").textContent = `${today} today` + (sentHere > 2 ? ` \u00b7 ${(sentHere / minutes).toFixed(1)} a minute` : "");
+  find("pace").textContent = `${mine} judged` + (sentHere > 2 ? ` \u00b7 ${(sentHere / minutes).toFixed(1)} a minute` : "");
   const bar = find("progress");
   bar.value = Number(bar.dataset.start) + sentHere;
 }
