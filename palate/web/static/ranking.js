@@ -53,7 +53,7 @@ export class Ranking {
 
   #take(place) {
     this.tray = this.tray.filter((other) => other !== place);
-    this.tiers = this.tiers.map((tier) => tier.filter((other) => other !== place));
+    for (const tier of this.tiers) if (tier.includes(place)) tier.splice(tier.indexOf(place), 1); // in place: `#put` holds its target
     const emptied = this.tiers.findIndex((tier) => !tier.length);
     this.tiers = this.tiers.filter((tier) => tier.length);
     return emptied;
