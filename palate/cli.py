@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "Run a pipeline file: skip what is done, resume what was cut off.",
     "runs": "List runs, or show what a run came from.",
+    "label": "Open the pages on which people judge, at an address of this machine.",
     "inspect": "Show a data file as a model sees it: tokens by role, lengths, duplicates, dropped rows.",
     "swap": "Let a link name another run, a refreshed reward model say; or the one before.",
     "agreement": "Say how far raters can be trusted: agreement, bias, who is guessing, the ceiling, how many more labels.",
@@ -87,6 +88,10 @@ def _dispatch(words: list[str], stages: Stages) -> int:
     }
         "run": _run, "runs": _runs, "inspect": _inspect, "exchange": _exchange, "reference": _reference,
     }  # fmt: skip
+        "label": _label,
+        "inspect": _inspect,
+        "reference": _reference,
+    }
     if command in own:
         return own[command](rest, stages)
     if command not in stages:
@@ -321,6 +326,30 @@ def _exchange(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every c
         for reason, count in Counter(row.kind for row in rows).most_common():
             first = next(row for row in rows if row.kind == reason)
             _say(f"{what}: {count} x {reason}; the first is {first.source}")
+def _label(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
+    parser = _Parser("label", COMMANDS["label"])
+    parser.add_argument("--ratings", default="ratings.db", metavar="URL", help="a file, or postgresql+psycopg://... (default: ratings.db)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine alone)")
+    parser.add_argument("--port", type=int, default=8080, metavar="N", help="0 takes a free one (default: 8080)")
+    parser.add_argument("--items", type=Path, metavar="FILE", help="JSON lines with prompt and completions to add first")
+    parser.add_argument("--project", default="First project", metavar="NAME", help="project that --items go to (default: First project)")
+    parser.add_argument("--media", type=Path, metavar="DIR", help="folder with the images and clips that items name")
+    parser.add_argument("--https", action="store_true", help="people come by https, through a proxy on this machine")
+    parser.add_argument("--webhook", action="append", default=[], metavar="URL", help="told of each judgment; may be given again")
+    parser.add_argument("--webhook_allow", action="append", default=[], metavar="HOST", help="a host that webhooks may call")
+    parser.add_argument("--model_url", default="", metavar="URL", help="an OpenAI-compatible API, for tasks that probe a live model")
+    parser.add_argument("--model", default="", metavar="NAME", help="the model's name there")
+    parser.add_argument("--upgrade", action="store_true", help="bring a database of an older version up to date, and stop")
+    found = parser.parse([_underscored(word) for word in words])
+    try:
+        from palate.web.command import Label, serve, upgrade
+    except ImportError as error:
+        raise ConfigError(f"palate label needs {error.name}: pip install 'palate[label]'.") from error
+    label = Label(
+        found.ratings, found.host, found.port, found.items, found.project, found.media, found.https,
+        tuple(found.webhook), tuple(found.webhook_allow), found.model_url, found.model,
+    )  # fmt: skip
+    (upgrade if found.upgrade else serve)(label, _say)
     return 0
 
 

@@ -1,0 +1,172 @@
+"""Pictures of the rating pages for the documents: `python -m benchmarks.screens [--out docs/images]`. Needs Chromium."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+from argon2 import PasswordHasher
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from benchmarks.screens_data import ITEMS, PEOPLE, RULE, TEXT, WRITE_ITEMS
+from palate.core import Message
+from palate.stores.ratings import Account, Answer, Candidate, Item, Project, Ratings, Task, open_ratings
+from palate.web.app import create_app
+from palate.web.command import Label, listen
+from palate.web.credentials import Passwords, hashed
+from palate.web.service import Service, WebSettings
+from palate.web.webhooks import Courier, Webhooks
+
+WIDE, PHONE = {"width": 1360, "height": 860}, {"width": 390, "height": 844}
+
+
+def fill(ratings: Ratings, now: float) -> tuple[Project, Project, Account]:
+    """Two projects with people who have answered, and an owner."""
+    random = Random(3)
+    task = Task(axes=("overall",), all_bad=True, strength=True, reason="optional")
+    pairs = ratings.add_project(Project("Helpful answers", task, overlap=3, lease_seconds=3600), now)
+    ratings.set_guideline(pairs.id, TEXT, now)
+    items = [Item((Message("user", prompt),), tuple(Candidate(text) for text in texts)) for prompt, *texts in ITEMS]
+    ratings.add_items(pairs.id, items, now)
+    ranks = ratings.add_project(
+        Project("Rank four answers", Task(kind="rank", all_bad=True, reason="off"), overlap=2, lease_seconds=3600), now
+    )
+    ratings.set_guideline(ranks.id, TEXT, now, warning="Some answers in this project are rude. Take breaks.")
+    more = [Item((Message("user", prompt),), tuple(Candidate(text) for text in texts)) for prompt, *texts in WRITE_ITEMS]
+    ratings.add_items(ranks.id, more, now)
+    owner = ratings.add_account("Ines", "owner", now)
+    for project in (pairs, ranks):
+        ratings.join(project.id, owner.id, now)
+    for index, name in enumerate(PEOPLE):
+        account = ratings.add_account(name, "reviewer" if index == 0 else "rater", now)
+        ratings.join(pairs.id, account.id, now)
+        for _ in range(6 - index // 2):
+            held = ratings.claim(pairs.id, account.id, now, random)
+            if held is None:
+                break
+            better = held.order.index(0) if random.random() < 0.82 else held.order.index(1)
+            level = random.random() < 0.1
+            if "rivers" in ratings.item(held.item).conversation[0].text:  # something for the reviewer
+                level, better = index == 2, held.order.index(index % 2)
+            ranking = ((0, 1),) if level else ((better,), (1 - better,))
+            answer = Answer(ranking=ranking, seconds=random.uniform(9, 50), reason=random.choice(["", "Does what was asked.", ""]))
+            ratings.submit(held.id, account.id, answer, secrets.token_hex(8), now - random.uniform(0, 3) * 86400)
+    return pairs, ranks, owner
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[tuple[str, Service]]:
+    """The address of a running server."""
+    import threading
+
+    import uvicorn
+
+    ratings = open_ratings(str(folder / "ratings.db"), create=True)
+    quick = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    service = Service(ratings, WebSettings(), time.time, lambda: secrets.token_urlsafe(32), Random(5), quick, Courier(Webhooks(), print))
+    listener = listen(Label(port=0))
+    running = uvicorn.Server(uvicorn.Config(create_app(service), log_level="error"))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not running.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}", service
+    running.should_exit = True
+    thread.join(5)
+
+
+def keep(page: Page, path: Path, *, whole: bool = False) -> None:
+    """The page as a small PNG."""
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(250)
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=whole))).convert("RGB")
+    shot.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(f"{path} {shot.width} x {shot.height}, {path.stat().st_size // 1024} KB")
+
+
+def open_page(browser: Browser, url: str, service: Service, account: Account, **options: object) -> Page:
+    """A page with this account signed in."""
+    token, now = secrets.token_urlsafe(32), time.time()
+    service.ratings.start_session(account.id, hashed(token, "cookie"), secrets.token_urlsafe(16), now, now + 3600)
+    context = browser.new_context(**options)  # type: ignore[arg-type]
+    context.add_cookies([{"name": "palate", "value": token, "url": url}])
+    page = context.new_page()
+    page.on("console", lambda message: print(f"console: {message.text}"))
+    page.on("pageerror", lambda error: print(f"error: {error}"))
+    page.set_default_timeout(10_000)
+    return page
+
+
+def shoot(browser: Browser, url: str, service: Service, out: Path) -> None:
+    """Every picture."""
+    pairs, ranks, owner = fill(service.ratings, time.time())
+    rule = service.ratings.add_project(Project("Safety rules", Task(kind="rule", rules=(RULE,), reason="off")), time.time())
+    service.ratings.add_items(rule.id, [Item((Message("user", ITEMS[1][0]),), (Candidate(ITEMS[1][1]),))], time.time())
+    write = service.ratings.add_project(Project("Write an answer", Task(kind="write", reason="off")), time.time())
+    service.ratings.add_items(write.id, [Item((Message("user", ITEMS[2][0]),))], time.time())
+    for name, scheme, size in (("light", "light", WIDE), ("dark", "dark", WIDE), ("phone", "light", PHONE)):
+        page = open_page(browser, url, service, owner, viewport=size, color_scheme=scheme, has_touch=name == "phone")
+        page.goto(f"{url}/projects/{pairs.id}/rate")
+        page.wait_for_selector("#verdict:not([hidden])")
+        page.keyboard.press("1")
+        page.keyboard.press("w")
+        keep(page, out / f"rate-{name}.png")
+        page.goto(f"{url}/projects/{ranks.id}/rate")
+        if name != "light":
+            page.evaluate("localStorage.clear()")
+        else:
+            keep(page, out / "warning.png")
+        page.locator(".goon").click()
+        for key in "3=1":
+            page.keyboard.press(key)
+        keep(page, out / f"rank-{name}.png")
+        page.goto(f"{url}/projects/{pairs.id}")
+        keep(page, out / f"dashboard-{name}.png", whole=True)
+        page.context.close()
+    page = open_page(browser, url, service, owner, viewport=WIDE, color_scheme="light")
+    places = {
+        "projects": "/",
+        "new-project": "/projects/new",
+        "people": f"/projects/{pairs.id}/people",
+        "review": f"/projects/{pairs.id}/review",
+    }
+    places |= {"accounts": "/accounts", "audit": "/audit", "my-data": "/me", "api": "/api/docs"}
+    places |= {"rule": f"/projects/{rule.id}/rate", "write": f"/projects/{write.id}/rate"}
+    for name, place in places.items():
+        page.goto(url + place)
+        keep(page, out / f"{name}.png")
+    page.goto(f"{url}/projects/{pairs.id}/review")
+    if page.locator("a:text('Decide')").count():
+        page.locator("a:text('Decide')").first.click()
+        keep(page, out / "decide.png")
+    page.context.close()
+    page = browser.new_page(viewport=WIDE, color_scheme="light")
+    page.goto(f"{url}/signin")
+    keep(page, out / "sign-in.png")
+    page.goto(f"{url}/invitations/anything")
+    keep(page, out / "join.png")
+
+
+def main() -> None:
+    """Takes the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("docs/images"))
+    parser.add_argument("--chromium", default="/usr/bin/chromium")
+    found = parser.parse_args()
+    found.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as (url, service), sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found.chromium, args=["--no-sandbox"])
+        shoot(browser, url, service, found.out)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""`palate label`: opens the ratings, and serves the pages until Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import SystemRandom
+from urllib.error import URLError
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+import uvicorn
+
+from palate.core import ConfigError
+from palate.stores.ratings import Project, Ratings, Task, open_ratings, upgrade_ratings
+from palate.web.app import create_app
+from palate.web.credentials import Passwords
+from palate.web.intake import read_items
+from palate.web.service import DAY, Complete, Grant, Service, WebSettings
+from palate.web.webhooks import Courier, Webhooks
+
+SECRET = "PALATE_WEBHOOK_SECRET"
+MODEL_SECONDS = 60.0
+LONGEST_REPLY = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Label:
+    """The settings of `palate label`.
+
+    Attributes:
+        ratings: where the ratings are: a path, or an address of PostgreSQL.
+        host: address to listen at; 127.0.0.1 is this machine alone.
+        port: its port; 0 takes a free one.
+        items: a file of JSON lines to be imported into `project` first.
+        project: name of the project for `items`; it is made if it is not there.
+        media: folder with images and clips.
+        https: people come by https, through a proxy: cookies go by https alone, and the proxy's word on addresses is taken.
+        webhooks: addresses that are told of each judgment, and the hosts that may be called.
+        model_url: address of an OpenAI-compatible API for probe tasks, and the model's name there.
+    """
+
+    ratings: str = "ratings.db"
+    host: str = "127.0.0.1"
+    port: int = 8080
+    items: Path | None = None
+    project: str = "First project"
+    media: Path | None = None
+    https: bool = False
+    webhooks: tuple[str, ...] = ()
+    webhook_hosts: tuple[str, ...] = ()
+    model_url: str = ""
+    model: str = ""
+
+
+def upgrade(label: Label, say: Callable[[str], None]) -> None:
+    """Brings an older database to this version's schema."""
+    before, after = upgrade_ratings(label.ratings)
+    say(f"the schema was {before} and is {after}" if before != after else f"the schema is {after} already; nothing was changed")
+
+
+def serve(label: Label, say: Callable[[str], None]) -> None:
+    """Serves until Ctrl-C.
+
+    Raises:
+        ConfigError: the database, the media folder, the port, or a webhook cannot be used.
+        DataError: a row of `items` is at fault.
+    """
+    if label.media is not None and not label.media.is_dir():
+        raise ConfigError(f"--media {label.media} is no folder.")
+    ratings = open_ratings(label.ratings, create=True)
+    try:
+        service = make_service(label, ratings)
+        if label.items is not None:
+            say(import_items(ratings, label.items, label.project, service.clock()))
+        with listen(label) as listener:
+            address = f"http://{label.host}:{listener.getsockname()[1]}"
+            say(f"Palate listens at {address}")
+            token = owner_link(service)
+            if token:
+                say(f"There is no owner yet. This link makes the first; it works once, for a day:\n\n    {address}/setup/{token}\n")
+            say("Ctrl-C stops it.")
+            forwarded = "127.0.0.1" if label.https else None
+            config = uvicorn.Config(
+                create_app(service),
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                proxy_headers=label.https,
+                forwarded_allow_ips=forwarded,
+            )
+            uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        ratings.close()
+
+
+def listen(label: Label) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        ConfigError: host or port cannot be had.
+    """
+    try:
+        listener = socket.create_server(
+            (label.host, label.port), family=socket.AF_INET6 if ":" in label.host else socket.AF_INET, backlog=512
+        )
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"cannot listen at {label.host}:{label.port} ({error}). Choose another --port, or end what holds it.") from error
+    # asyncio does not see that a socket made elsewhere is TCP; without this every small answer waits 40 ms for an acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def make_service(label: Label, ratings: Ratings) -> Service:
+    """What the pages need, with real clocks and secrets."""
+    webhooks = Webhooks(label.webhooks, frozenset(label.webhook_hosts), os.environ.get(SECRET, ""))
+    if webhooks.urls and not webhooks.secret:
+        raise ConfigError(f"webhooks are signed: put a secret into the environment variable {SECRET}.")
+
+    def lost(url: str, reason: str) -> None:
+        ratings.audit("", "webhook lost", url, time.time(), {"reason": reason})
+
+    settings = WebSettings(
+        media=label.media, secure=label.https, probe=live_model(label.model_url, label.model) if label.model_url else None
+    )
+    return Service(ratings, settings, time.time, lambda: secrets.token_urlsafe(32), SystemRandom(), Passwords(), Courier(webhooks, lost))
+
+
+def owner_link(service: Service) -> str:
+    """The token of the set-up link while there is no owner; "" afterwards."""
+    if any(one.role == "owner" for one in service.ratings.accounts()):
+        return ""
+    token = service.token()
+    service.links.issue(token, Grant("setup", "", service.clock() + DAY))
+    return token
+
+
+def import_items(ratings: Ratings, path: Path, name: str, now: float) -> str:
+    """What was imported, in words.
+
+    Raises:
+        ConfigError: there is no such file.
+        DataError: a row is at fault; nothing was added.
+    """
+    try:
+        with path.open("rb") as lines:
+            items = read_items(lines, str(path))
+    except OSError as error:
+        raise ConfigError(f"--items {path} cannot be read ({error.strerror}).") from error
+    found = [one for one in ratings.projects() if one.name == name]
+    kind = "compare" if all(len(one.candidates) == 2 for one in items) else "rank"
+    project = found[0] if found else ratings.add_project(Project(name, Task(kind=kind, all_bad=True)), now)
+    added = ratings.add_items(project.id, items, now)
+    return f"{len(added.kept)} items added to {name!r}, {added.duplicates} were there already"
+
+
+def live_model(url: str, model: str) -> Complete:
+    """The model behind an OpenAI-compatible API; its address is the operator's, and redirects are not followed."""
+    address = url.rstrip("/") + "/chat/completions"
+    if not address.startswith(("http://", "https://")):
+        raise ConfigError(f"--model_url {url!r} must begin with http:// or https://.")
+    opener = build_opener(_NoRedirect())
+
+    def complete(turns: list[dict[str, str]]) -> str:
+        messages = [{"role": turn["role"], "content": turn["text"]} for turn in turns]
+        body = json.dumps({"model": model, "messages": messages}).encode()
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get("PALATE_MODEL_KEY"):
+            headers["Authorization"] = f"Bearer {key}"
+        with opener.open(Request(address, body, headers), timeout=MODEL_SECONDS) as response:
+            raw = response.read(LONGEST_REPLY)
+        try:
+            return str(json.loads(raw)["choices"][0]["message"]["content"])
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise OSError("the model's reply is malformed") from error
+
+    return complete
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        raise URLError("the model redirects, which is not followed")

@@ -1,0 +1,96 @@
+"""Passwords and tokens: argon2id for what people choose, SHA-256 for what chance chose."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from palate.core import ConfigError
+
+SHORTEST_PASSWORD = 10
+LONGEST_PASSWORD = 256
+LONGEST_NAME = 64
+COMMON = frozenset(
+    """1234567890 12345678910 0123456789 1q2w3e4r5t 1qaz2wsx3edc qwertyuiop qwerty12345 qwerty123456 password12 password123 password1234
+    passw0rd123 iloveyou123 letmein123 welcome123 welcome1234 administrator changeme123 palatepalate""".split()  # noqa: SIM905
+)
+
+Tokens = Callable[[], str]
+"""A source of secrets: each call gives a new one that cannot be guessed."""
+
+
+def hashed(token: str, use: str) -> str:
+    """The hex SHA-256 under which a token is kept. `use` keeps a cookie's token from serving as an API key, and the reverse."""
+    return hashlib.sha256(f"{use}:{token}".encode()).hexdigest()
+
+
+def check_name(name: str) -> str:
+    """The name as it is kept: spaces at the ends removed.
+
+    Raises:
+        ConfigError: it is empty, too long, or has characters that cannot be seen.
+    """
+    kept = " ".join(name.split())
+    if not kept or len(kept) > LONGEST_NAME:
+        raise ConfigError(f"A name has 1 to {LONGEST_NAME} characters.")
+    if not kept.isprintable() or re.search("[\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]", kept):
+        raise ConfigError("The name has characters that cannot be seen; leave them out.")
+    return kept
+
+
+def check_password(password: str, name: str) -> None:
+    """Refuses a password that would be guessed early.
+
+    Raises:
+        ConfigError: it is short, too long, common, one repeated character, or holds the name.
+    """
+    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
+        raise ConfigError(f"A password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters; a sentence of four words is good.")
+    plain = password.casefold()
+    if plain in COMMON or len(set(plain)) < 4:
+        raise ConfigError("This password is among the first that would be tried. Take a sentence of four words.")
+    if len(name) > 3 and name.casefold() in plain:
+        raise ConfigError("The password holds the name. Take a sentence of four words.")
+
+
+@dataclass(frozen=True)
+class Passwords:
+    """Argon2id with RFC 9106's second choice of parameters (64 MiB, 3 passes).
+
+    At most `at_once` are computed at a time, so that a flood of sign-ins cannot take all memory.
+    """
+
+    hasher: PasswordHasher = field(default_factory=PasswordHasher)
+    at_once: int = 2
+    _gate: threading.Semaphore = field(init=False, repr=False)
+    _nobody: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_gate", threading.Semaphore(self.at_once))
+        object.__setattr__(self, "_nobody", self.hasher.hash("the password of nobody"))
+
+    def hash(self, password: str) -> str:
+        """The text to keep: algorithm, parameters, salt and hash."""
+        with self._gate:
+            return self.hasher.hash(password)
+
+    def verify(self, kept: str | None, password: str) -> bool:
+        """Whether the password is the one kept. With nothing kept it takes as long, so that names cannot be found out by the clock."""
+        if len(password) > LONGEST_PASSWORD:
+            return False
+        with self._gate:
+            try:
+                right = self.hasher.verify(kept or self._nobody, password)
+            except (VerificationError, InvalidHashError):
+                return False
+        return right and bool(kept)
+
+    def is_outdated(self, kept: str) -> bool:
+        """Whether it was hashed with weaker parameters than those of today."""
+        return self.hasher.check_needs_rehash(kept)

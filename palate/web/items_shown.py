@@ -1,0 +1,70 @@
+"""An item as its rater sees it: candidates in the order drawn for this assignment, and nothing that tells who wrote them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from palate.stores.ratings import Account, Assignment, Item, Project, Task
+from palate.web.service import Service
+from palate.web.view import fragment
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One assignment, ready for the page: `remaining` is the seconds of its lease that are left, `html` the item."""
+
+    id: str
+    remaining: float
+    html: str
+
+
+def rule_of(task: Task, item: Item) -> str:
+    """The rule that an item is about: the one it names in its field `rule`, else one by the item's id, the same for all raters."""
+    if not task.rules:
+        return ""
+    named = item.fields.get("rule")
+    return str(named) if named in task.rules else task.rules[int(item.id[:8], 16) % len(task.rules)]
+
+
+def show(service: Service, project: Project, assignment: Assignment) -> Shown:
+    """The assignment's item."""
+    item = service.ratings.item(assignment.item)
+    remaining = max(0.0, round(assignment.expires - service.clock(), 1))
+
+    def media_url(place: int) -> str:
+        return f"/projects/{project.id}/assignments/{assignment.id}/media/{place}"
+
+    values = {
+        "item": item,
+        "task": project.task,
+        "assignment": assignment,
+        "remaining": remaining,
+        "rule": rule_of(project.task, item) if project.task.kind in {"rule", "probe"} else "",
+        "places": [item.candidates[number] for number in assignment.order],
+        "media_url": media_url,
+    }
+    return Shown(assignment.id, remaining, fragment("item.html", values))
+
+
+def waiting(service: Service, project: Project, account: Account) -> list[Shown]:
+    """The item under way and the one after it, claimed for this rater; fewer when there are no more."""
+    now = service.clock()
+    found = [service.ratings.claim(project.id, account.id, now, service.random)]
+    if found[0] is not None:
+        found.append(service.ratings.peek(project.id, account.id, now, service.random))
+    return [show(service, project, one) for one in found if one is not None]
+
+
+def task_json(task: Task) -> str:
+    """What the page's script has to know of the task."""
+    return json.dumps(
+        {"kind": task.kind, "axes": task.axes, "ties": task.ties, "all_bad": task.all_bad, "strength": task.strength, "reason": task.reason}
+    )
+
+
+def first_fragment(shown: list[Shown]) -> Markup:
+    """The item that stands on the page when it opens; empty when there is none."""
+    return Markup(shown[0].html) if shown else Markup("")

@@ -1,0 +1,73 @@
+"""Taking an answer: into the store, then whatever follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from palate.core import DataError
+from palate.stores.ratings import Account, Answer, Assignment, Item, Project, Receipt
+from palate.web.service import Service
+
+
+def seat(service: Service, project: Project, account: Account) -> None:
+    """Makes an owner a member of a project where he wants to judge; others are members by invitation."""
+    if account.role == "owner" and project.id not in service.ratings.memberships(account.id):
+        service.ratings.join(project.id, account.id, service.clock())
+
+
+def submit(service: Service, assignment: Assignment, account: Account, answer: Answer, key: str) -> Receipt:
+    """The store's receipt. A passed qualification opens the project; webhooks are told of a kept judgment.
+
+    Raises:
+        DataError: the answer does not fit the task, or the assignment is another account's.
+    """
+    receipt = service.ratings.submit(assignment.id, account.id, answer, key, service.clock())
+    if receipt.status != "repeat":
+        item = service.ratings.item(assignment.item)
+        if item.is_qualification:
+            _qualify(service, assignment.project, account)
+        service.courier.tell(_event(receipt, assignment, account, answer))
+    return receipt
+
+
+def adjudicate(service: Service, item: Item, account: Account, answer: Answer, key: str) -> Receipt:
+    """The store's receipt of a reviewer's decision.
+
+    Raises:
+        DataError: the decision does not fit the task.
+    """
+    receipt = service.ratings.adjudicate(item.id, account.id, answer, key, service.clock())
+    service.audit(account.id, "adjudicated", item.id, {"project": item.project})
+    return receipt
+
+
+def media_of(item: Item, number: int) -> str:
+    """The media path of a candidate.
+
+    Raises:
+        DataError: there is no such candidate, or it has none.
+    """
+    if not 0 <= number < len(item.candidates) or not item.candidates[number].media:
+        raise DataError("There is no such picture or clip.")
+    return item.candidates[number].media
+
+
+def _qualify(service: Service, project: str, account: Account) -> None:
+    record = service.ratings.gold_record(project, account.id)
+    enough = record.qualification_asked >= record.qualification_items > 0
+    if enough and record.qualification_right >= service.settings.pass_mark * record.qualification_items:
+        service.ratings.qualify(project, account.id, service.clock())
+        service.audit("", "qualified", account.id, {"project": project})
+
+
+def _event(receipt: Receipt, assignment: Assignment, account: Account, answer: Answer) -> Mapping[str, object]:
+    return {
+        "event": "judgment",
+        "judgment": receipt.judgment,
+        "status": receipt.status,
+        "project": assignment.project,
+        "item": assignment.item,
+        "rater": account.pseudonym,
+        "skipped": answer.skipped,
+        "flagged": bool(answer.flag),
+    }

@@ -1,0 +1,1 @@
+"""The pages, one file a concern; each has a `router`."""

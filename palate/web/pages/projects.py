@@ -1,0 +1,162 @@
+"""Projects: the list, a new one, the dashboard, guidelines, items, exports."""
+
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Depends
+from starlette.responses import Response, StreamingResponse
+
+from palate.core import ConfigError, DataError
+from palate.stores.ratings import Project, Task
+from palate.web.access import Access, Visit
+from palate.web.exports import as_csv, as_jsonl
+from palate.web.figures import agreement_of, rater_rows
+from palate.web.intake import read_items
+from palate.web.view import KINDS, go, page
+
+router = APIRouter()
+Rater = Annotated[Visit, Depends(Access("rater"))]
+Owner = Annotated[Visit, Depends(Access("owner"))]
+
+BLANK: dict[str, Any] = {
+    "name": "", "kind": "compare", "reason": "optional", "axes": "overall", "rules": "", "ties": True, "all_bad": True, "strength": False,
+    "overlap": 1, "max_overlap": 0, "minutes": 15, "gold_percent": 0, "queue": "random", "text": "", "warning": "",
+}  # fmt: skip
+
+
+@router.get("/")
+def home(visit: Rater) -> Response:
+    """The projects of whoever is signed in."""
+    ratings, mine = visit.service.ratings, visit.service.ratings.memberships(visit.me.id)
+    seen = [one for one in ratings.projects() if visit.me.role == "owner" or one.id in mine]
+    listed = [{"project": one, "progress": visit.service.progress(one.id)} for one in seen]
+    return page(visit, "home.html", {"projects": listed, "here": "home"})
+
+
+@router.get("/projects/new")
+def new_page(visit: Owner) -> Response:
+    """The form of a new project."""
+    return page(visit, "project_new.html", {"kinds": KINDS, "form": BLANK})
+
+
+@router.post("/projects")
+def new(visit: Owner) -> Response:
+    """The new project, with its guidelines."""
+    ratings, now = visit.service.ratings, visit.service.clock()
+    try:
+        made = ratings.add_project(_project(visit), now)
+    except ConfigError as error:
+        given = {name: visit.text(name) for name in BLANK}
+        return page(visit, "project_new.html", {"kinds": KINDS, "form": given, "error": str(error)}, 422)
+    if visit.text("text").strip() or visit.text("warning").strip():
+        ratings.set_guideline(made.id, visit.text("text"), now, warning=visit.text("warning").strip())
+    ratings.join(made.id, visit.me.id, now)
+    visit.service.audit(visit.me.id, "project made", made.id)
+    return go(f"/projects/{made.id}")
+
+
+@router.get("/projects/{project}")
+def project_page(visit: Rater) -> Response:
+    """Guidelines for raters; for reviewers and owners the dashboard, too."""
+    return _dashboard(visit)
+
+
+@router.post("/projects/{project}/guideline")
+def write_guideline(visit: Owner) -> Response:
+    """A new version of the guidelines."""
+    made = visit.service.ratings.set_guideline(
+        visit.project.id, visit.text("text"), visit.service.clock(), warning=visit.text("warning").strip()
+    )
+    visit.service.audit(visit.me.id, "guidelines written", visit.project.id, {"version": made.version})
+    return go(f"/projects/{visit.project.id}")
+
+
+@router.post("/projects/{project}/items")
+def upload(visit: Owner) -> Response:
+    """The items of a file, all or none."""
+    file = visit.file("file")
+    try:
+        if file is None:
+            raise DataError("Choose a file of JSON lines first.")
+        items = read_items(file.file, file.filename or "the file")
+        added = visit.service.ratings.add_items(visit.project.id, items, visit.service.clock())
+    except DataError as error:
+        return _dashboard(visit, error=str(error))
+    visit.service.audit(visit.me.id, "items added", visit.project.id, {"added": len(added.kept)})
+    known = f" {added.duplicates} were there already." if added.duplicates else ""
+    return _dashboard(visit, told=f"{len(added.kept)} items added.{known}")
+
+
+@router.get("/projects/{project}/export.jsonl")
+def export_jsonl(visit: Owner) -> Response:
+    """Every judgment, raters by pseudonym."""
+    visit.service.audit(visit.me.id, "exported", visit.project.id, {"form": "jsonl"})
+    lines = as_jsonl(visit.service.ratings, visit.project.id)
+    return StreamingResponse(lines, media_type="application/x-ndjson", headers=_attached("judgments.jsonl"))
+
+
+@router.get("/projects/{project}/export.csv")
+def export_csv(visit: Owner) -> Response:
+    """A table of judgments."""
+    visit.service.audit(visit.me.id, "exported", visit.project.id, {"form": "csv"})
+    lines = as_csv(visit.service.ratings, visit.project.id)
+    return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=_attached("judgments.csv"))
+
+
+def _attached(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"'}
+
+
+def _dashboard(visit: Visit, told: str = "", error: str = "") -> Response:
+    service, project = visit.service, visit.project
+    values: dict[str, object] = {"project": project, "guideline": service.ratings.guideline(project.id), "staff": visit.is_staff}
+    if visit.is_staff:
+        accounts = {one.id: one for one in service.ratings.accounts()}
+        rows = rater_rows(service.ratings, project, accounts)
+        logs = {one.id: service.ratings.time_log(one.id) for one in service.ratings.accounts(project.id)}
+        worked = [
+            {"day": day.day, "name": accounts[who].name, "judgments": day.judgments, "hours": day.seconds / 3600}
+            for who, days in logs.items()
+            for day in days
+            if day.project == project.id
+        ]
+        values |= {
+            "progress": service.progress(project.id, fresh=True),
+            "agreement": agreement_of(service.ratings, project),
+            "raters": rows,
+            "worked": sorted(worked, key=lambda one: str(one["day"]), reverse=True)[:60],
+        }
+    return page(visit, "project.html", {**values, "told": told, "error": error}, 422 if error else 200)
+
+
+def _project(visit: Visit) -> Project:
+    def number(name: str) -> float:
+        try:
+            return float(visit.text(name) or BLANK[name])
+        except ValueError as error:
+            raise ConfigError(f"{name.replace('_', ' ')}: {visit.text(name)[:20]!r} is no number.") from error
+
+    axes = tuple(word.strip() for word in visit.text("axes").split(",") if word.strip()) or ("overall",)
+    rules = tuple(line.strip() for line in visit.text("rules").splitlines() if line.strip())
+    kind = visit.text("kind")
+    if kind not in dict(KINDS) or visit.text("reason") not in {"off", "optional", "required"} or len(axes) > 12:
+        raise ConfigError("Choose a question and whether a reason is asked for from the lists; there can be 12 axes.")
+    if kind == "rank" and len(axes) > 1:
+        raise ConfigError("Ranking several completions is on one axis. Make a project for each axis, or compare two at a time.")
+    task = Task(
+        kind=cast(Any, kind),
+        axes=axes,
+        ties=visit.text("ties") == "yes",
+        all_bad=visit.text("all_bad") == "yes",
+        strength=visit.text("strength") == "yes",
+        reason=cast(Any, visit.text("reason")),
+        rules=rules,
+    )
+    return Project(
+        name=visit.text("name").strip(),
+        task=task,
+        overlap=int(number("overlap")),
+        max_overlap=int(number("max_overlap")),
+        lease_seconds=60 * number("minutes"),
+        gold_share=number("gold_percent") / 100,
+        queue=cast(Any, visit.text("queue")),
+    )

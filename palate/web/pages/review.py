@@ -1,0 +1,120 @@
+"""Review: items that raters disagree about or flagged, and a reviewer's decision."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from starlette.responses import Response
+
+from palate.core import DataError
+from palate.stores.ratings import Answer, Entry
+from palate.web.access import Access, Visit
+from palate.web.judging import adjudicate
+from palate.web.view import go, page
+from palate.web.wording import ranking_of, words_of
+
+router = APIRouter()
+Reviewer = Annotated[Visit, Depends(Access("reviewer"))]
+
+LONGEST_TITLE = 110
+
+
+@dataclass(frozen=True)
+class Case:
+    """An item to be looked at."""
+
+    item: str
+    title: str
+    undecided: bool
+    flags: tuple[str, ...]
+    judgments: int
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one rater said, in words."""
+
+    name: str
+    words: str
+    reason: str
+    text: str
+    flag: str
+
+
+@router.get("/projects/{project}/review")
+def review(visit: Reviewer) -> Response:
+    """The queue."""
+    ratings, project = visit.service.ratings, visit.project
+    undecided = set(ratings.undecided(project.id))
+    flags: dict[str, set[str]] = defaultdict(set)
+    counts: dict[str, int] = defaultdict(int)
+    settled = set()
+    for entry in ratings.judgments(project.id):
+        if entry.is_standing and entry.kind == "adjudication":
+            settled.add(entry.item)
+        if entry.is_standing and entry.kind == "answer":
+            counts[entry.item] += not entry.answer.skipped
+            if entry.answer.flag:
+                flags[entry.item].add(entry.answer.flag)
+    wanted = (undecided | set(flags)) - settled
+    cases = [
+        Case(one, _title(visit, one), one in undecided, tuple(sorted(flags[one])), counts[one])
+        for one in sorted(wanted, key=lambda one: (one not in undecided, one))
+    ]
+    return page(visit, "review.html", {"project": project, "cases": cases})
+
+
+@router.get("/projects/{project}/review/{item}")
+def case(visit: Reviewer) -> Response:
+    """An item with what was said of it."""
+    return _case(visit)
+
+
+@router.post("/projects/{project}/review/{item}")
+def decide(visit: Reviewer) -> Response:
+    """The decision, beside the judgments."""
+    try:
+        adjudicate(visit.service, visit.item, visit.me, _decision(visit), visit.service.token())
+    except DataError as error:
+        return _case(visit, str(error), 422)
+    return go(f"/projects/{visit.project.id}/review")
+
+
+def _decision(visit: Visit) -> Answer:
+    reason, kind = visit.text("reason")[:4000], visit.project.task.kind
+    if kind == "write":
+        return Answer(text=visit.text("text")[:60_000], reason=reason)
+    if kind in {"rule", "probe"}:
+        return Answer(broken=visit.text("broken") == "yes", reason=reason)
+    words = visit.text("ranking").strip()
+    if words == "0":
+        return Answer(all_bad=True, reason=reason)
+    ranking = ranking_of(words, len(visit.item.candidates))
+    return Answer(ranking=ranking, axes=dict.fromkeys(visit.project.task.axes[1:], ranking), reason=reason)
+
+
+def _case(visit: Visit, error: str = "", status: int = 200) -> Response:
+    ratings, item = visit.service.ratings, visit.item
+    entries = [one for one in ratings.judgments_of(item.id) if one.is_standing]
+    names = {one.id: one.name for one in ratings.accounts()}
+    votes = [_said(one, names.get(one.rater, "") or one.pseudonym) for one in entries] if _may_look(visit, entries) else []
+    return page(visit, "review_item.html", {"project": visit.project, "item": item, "votes": votes, "error": error}, status)
+
+
+def _may_look(visit: Visit, entries: list[Entry]) -> bool:
+    """Others' answers are shown to whoever has answered already, or will not be asked: the item has all its judgments."""
+    answers = [one for one in entries if one.kind == "answer" and one.status == "kept" and not one.answer.skipped]
+    return visit.me.id in {one.rater for one in entries} or len(answers) >= visit.project.overlap
+
+
+def _said(entry: Entry, name: str) -> Said:
+    answer = entry.answer
+    talk = "\n\n".join(f"{turn.role}: {turn.text}" for turn in answer.dialogue)
+    who = f"{name} (reviewer)" if entry.kind == "adjudication" else name
+    return Said(who, words_of(answer, entry.order), answer.reason, answer.text or talk, answer.flag)
+
+
+def _title(visit: Visit, item: str) -> str:
+    text = " ".join(visit.service.ratings.item(item).conversation[-1].text.split())
+    return text if len(text) <= LONGEST_TITLE else text[: LONGEST_TITLE - 1] + "\u2026"

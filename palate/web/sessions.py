@@ -1,0 +1,100 @@
+"""Signing in and out: sessions on the server, their tokens hashed, a new token at every sign-in."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from palate.core import ConfigError
+from palate.stores.ratings import Account
+from palate.web.access import AccessError, Visit, cookie_name
+from palate.web.credentials import check_name, check_password, hashed
+from palate.web.service import Service
+
+
+def sign_in(visit: Visit, account: Account, response: Response) -> Response:
+    """The response with the cookie of a new session; the session that the browser had before ends."""
+    service = visit.service
+    if visit.session is not None:
+        service.ratings.end_session(visit.token_hash)
+    token, now = service.token(), service.clock()
+    expires = now + service.settings.session_seconds
+    service.ratings.start_session(account.id, hashed(token, "cookie"), service.token(), now, expires)
+    response.set_cookie(
+        cookie_name(service), token, max_age=int(service.settings.session_seconds), path="/", secure=service.settings.secure, httponly=True,
+        samesite="lax",
+    )  # fmt: skip
+    return response
+
+
+def sign_out(visit: Visit, response: Response) -> Response:
+    """The response that ends the session, on the server and in the browser."""
+    visit.service.ratings.end_session(visit.token_hash)
+    response.delete_cookie(cookie_name(visit.service), path="/", secure=visit.service.settings.secure, httponly=True, samesite="lax")
+    return response
+
+
+def new_key(service: Service, account: Account) -> str:
+    """A key for programs: a session of its own, which a browser's cookie cannot be and which cannot be a cookie."""
+    token, now = service.token(), service.clock()
+    service.ratings.start_session(account.id, hashed(token, "key"), service.token(), now, now + service.settings.key_seconds)
+    return token
+
+
+def authenticate(visit: Visit, name: str, password: str) -> Account:
+    """The account of this name and password.
+
+    A try is written down before the password is looked at, so that many at once count as many.
+
+    Raises:
+        AccessError: 401 name or password is wrong, 429 too many have failed.
+    """
+    service, ratings = visit.service, visit.service.ratings
+    address = visit.request.client.host if visit.request.client else ""
+    now = service.clock()
+    ratings.note_failure(name, address, now)
+    failed = ratings.failures(name, address, now - service.settings.window_seconds)
+    if failed.name > service.settings.attempts or failed.address > service.settings.address_attempts:
+        minutes = int(service.settings.window_seconds // 60)
+        raise AccessError(
+            429, "throttled", f"Too many sign-ins have failed. Wait {minutes} minutes, or ask an owner for a new password link."
+        )
+    account = ratings.account_by_name(name)
+    kept = ratings.password_hash(account.id) if account is not None else None
+    if not service.passwords.verify(kept, password) or account is None or kept is None:
+        raise AccessError(401, "wrong", "The name or the password is wrong.")
+    ratings.forget_failures(name)
+    if service.passwords.is_outdated(kept):
+        ratings.set_password(account.id, service.passwords.hash(password))
+    return account
+
+
+def check_own_password(visit: Visit, password: str) -> None:
+    """Refuses when it is not the password of whoever is signed in; failures count as failed sign-ins.
+
+    Raises:
+        AccessError: 401 or 429.
+    """
+    try:
+        authenticate(visit, visit.me.name, password)
+    except AccessError as error:
+        words = "The password is wrong." if error.status == 401 else error.words
+        raise AccessError(error.status, error.code, words) from error
+
+
+def new_account(visit: Visit, role: str) -> Account:
+    """An account with the name and password of the form.
+
+    Raises:
+        ConfigError: name or password cannot be used, or the name is taken.
+    """
+    service = visit.service
+    name, password = check_name(visit.text("name")), visit.text("password")
+    check_password(password, name)
+    if service.ratings.account_by_name(name) is not None:
+        raise ConfigError("The name is taken. Choose another.")
+    kept = service.passwords.hash(password)
+    account = service.ratings.add_account(
+        name, "owner" if role == "owner" else "reviewer" if role == "reviewer" else "rater", service.clock(), password_hash=kept
+    )
+    service.audit(account.id, "account made", account.id, {"role": role})
+    return account

@@ -1,0 +1,28 @@
+// Requests to the server: {status, data}; status 0 when nobody answered. A CSRF token that has grown old is fetched anew, once.
+const TIMEOUT_MS = 15000;
+
+export class Api {
+  constructor(account, csrf) { this.account = account; this.csrf = csrf; }
+
+  async post(path, body) {
+    const first = await this.#once("POST", path, body);
+    if (first.status !== 403 || first.data?.code !== "csrf") return first;
+    const session = await this.#once("GET", "/api/session");
+    if (session.status !== 200 || session.data.account !== this.account) return { status: 401, data: null };
+    this.csrf = session.data.csrf;
+    return this.#once("POST", path, body);
+  }
+
+  async #once(method, path, body) {
+    try {
+      const response = await fetch(path, {
+        method,
+        headers: { "Content-Type": "application/json", "X-CSRF-Token": this.csrf },
+        body: body === undefined ? undefined : JSON.stringify(body),
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+        redirect: "error",
+      });
+      return { status: response.status, data: await response.json().catch(() => null) };
+    } catch { return { status: 0, data: null }; }
+  }
+}

@@ -1,0 +1,51 @@
+// What every page does: the theme button, copying, questions before what cannot be undone, and forgetting drafts at sign-out.
+const root = document.documentElement;
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
+
+for (const button of document.querySelectorAll("[data-theme-toggle]")) {
+  const tell = () => button.setAttribute("aria-pressed", String(isDark()));
+  tell();
+  dark.addEventListener("change", tell);
+  button.addEventListener("click", () => {
+    const next = isDark() ? "light" : "dark";
+    const asSystem = (next === "dark") === dark.matches;
+    if (asSystem) delete root.dataset.theme;
+    else root.dataset.theme = next;
+    try {
+      if (asSystem) localStorage.removeItem("palate:theme");
+      else localStorage.setItem("palate:theme", next);
+    } catch { /* private mode: the choice lasts for this page */ }
+    tell();
+  });
+}
+
+for (const form of document.querySelectorAll("form[data-ask]")) {
+  form.addEventListener("submit", (event) => { if (!confirm(form.dataset.ask)) event.preventDefault(); });
+}
+
+for (const form of document.querySelectorAll("form[data-forget]")) {
+  form.addEventListener("submit", () => {
+    try {
+      for (const name of Object.keys(localStorage)) if (name.startsWith("palate:draft:")) localStorage.removeItem(name);
+    } catch { /* nothing was kept */ }
+  });
+}
+
+for (const form of document.querySelectorAll("form")) {
+  form.addEventListener("submit", (event) => {
+    if (event.defaultPrevented || form.method === "dialog") return;
+    if (form.dataset.sent) { event.preventDefault(); return; }
+    if (!form.hasAttribute("data-again")) form.dataset.sent = "yes";
+  });
+}
+addEventListener("pageshow", () => { for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent; });
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  button.addEventListener("click", async () => {
+    const text = document.getElementById(button.dataset.copy).textContent.trim();
+    try { await navigator.clipboard.writeText(text); button.textContent = "Copied"; }
+    catch { getSelection().selectAllChildren(document.getElementById(button.dataset.copy)); }
+  });
+}

@@ -1,0 +1,236 @@
+// The desk: shows an item, takes the answer, shows the next one at once while the answer travels, and fetches the one after it.
+import { AnswerForm } from "./answer.js";
+import { Api } from "./api.js";
+import { meaning } from "./keys.js";
+import { Outbox } from "./outbox.js";
+import { Probe } from "./probe.js";
+import { Stopwatch } from "./stopwatch.js";
+import { read, remove, secret, write } from "./storage.js";
+
+const BREAK_AFTER_SECONDS = 45 * 60;
+const desk = document.getElementById("desk");
+const { account, csrf, project } = desk.dataset;
+const task = JSON.parse(desk.dataset.task);
+const find = (id) => document.getElementById(id);
+const [sheet, form, strip, live, hint, curtain, aside] = ["sheet", "verdict", "strip", "live", "hint", "curtain", "guidelines"].map(find);
+const clock = new Stopwatch();
+const api = new Api(account, csrf);
+const draftName = (assignment) => `palate:draft:${account}:${assignment}`;
+
+let current = null; // {id, item (element), key, expiresAt, undone}
+let ahead = []; // {id, html, remaining, at}
+let last = null; // {state}: how the answer before was filled in, to be shown again after an undo
+let fetching = null;
+let mine = Number(desk.dataset.mine);
+const begun = performance.now();
+let sentHere = 0;
+
+const say = (text) => { live.textContent = text; };
+function tell(text, kind = "") {
+  strip.hidden = !text;
+  strip.className = `strip ${kind}`;
+  strip.textContent = text;
+}
+
+const answers = new AnswerForm(form, task, { changed: keepDraft, say });
+const probe = find("talkbox") && new Probe(find("talkbox"), { api, project, answers, changed: keepDraft });
+const outbox = new Outbox(account, api, {
+  sent(entry, receipt) {
+    remove(draftName(entry.body.assignment));
+    if (receipt.status === "kept" && !entry.body.answer.skipped) { mine += 1; sentHere += 1; }
+    pace();
+    if (receipt.status === "surplus") tell("That item had been given to someone else or removed meanwhile; your answer is kept as an extra.");
+    else if (!outbox.entries.length) tell("");
+  },
+  waiting(count, reason) { tell(`${reason}. ${count === 1 ? "1 answer is" : `${count} answers are`} kept on this device and will be sent as soon as it works again.`); },
+  refused(entry, message) { tell(`An answer was not taken: ${typeof message === "string" ? message : "it is malformed"}`); },
+  signedOut(count) {
+    tell(`You are signed out. ${count} answer${count === 1 ? " is" : "s are"} kept on this device; `);
+    const link = document.createElement("a");
+    link.href = "/signin";
+    link.target = "_blank";
+    link.textContent = "sign in again in a new tab";
+    strip.append(link, " and go on here.");
+  },
+});
+
+function keepDraft() {
+  hint.textContent = "";
+  hint.classList.remove("bad");
+  if (current) write(draftName(current.id), { key: current.key, seconds: clock.seconds, ...answers.state });
+}
+
+function show(id, item, remaining, state = null) {
+  const draft = state ?? read(draftName(id));
+  current = { id, item, key: draft?.key ?? secret(), expiresAt: performance.now() + remaining * 1000 };
+  if (item.parentElement !== sheet) { item.classList.add("entering"); sheet.replaceChildren(item); }
+  form.hidden = false;
+  clock.restart(draft?.seconds ?? 0);
+  answers.reset(item, draft);
+  probe?.show(id);
+  flagShown();
+  sheet.scrollTop = 0;
+  if (!curtain.open) sheet.focus({ preventScroll: true });
+  hint.textContent = "";
+  say(`${item.querySelector(".asked")?.textContent ?? "New item"}`);
+  breakHint();
+  more();
+}
+
+function parsed(html) {
+  return document.importNode(new DOMParser().parseFromString(html, "text/html").querySelector("article.item"), true);
+}
+
+async function next() {
+  current = null;
+  form.hidden = true;
+  while (ahead.length) {
+    const one = ahead.shift();
+    const remaining = one.remaining - (performance.now() - one.at) / 1000;
+    if (remaining > 5 && !outbox.has(one.id)) { show(one.id, parsed(one.html), remaining); return; }
+  }
+  sheet.replaceChildren(find("loading").content.cloneNode(true));
+  await more();
+  if (current) return;
+  if (ahead.length) { await next(); return; }
+  if (!outbox.entries.length) sheet.replaceChildren(find("nothing").content.cloneNode(true));
+  else setTimeout(() => { if (!current) next(); }, 1000);
+}
+
+function more() {
+  fetching ??= fetchMore().finally(() => { fetching = null; });
+  return fetching;
+}
+
+async function fetchMore() {
+  await outbox.drain();
+  if (outbox.entries.length || ahead.length) return;
+  const { status, data } = await api.post(`/api/projects/${project}/assignments`, { held: current ? [current.id] : [] });
+  if (status !== 200) {
+    if (status === 401) outbox.told?.signedOut(0);
+    else if (!current) { tell(data?.detail ?? "No connection. Trying again."); await new Promise((resolve) => setTimeout(resolve, 2000)); return fetchMore(); }
+    return;
+  }
+  const at = performance.now();
+  ahead = data.assignments.filter((one) => one.id !== current?.id && !outbox.has(one.id)).map((one) => ({ ...one, at }));
+}
+
+function send(answer) {
+  last = { id: current.id, state: answers.state };
+  outbox.put(project, { assignment: current.id, key: current.key, answer });
+  write(draftName(current.id), null);
+  remove(draftName(current.id));
+  next();
+}
+
+function submit() {
+  if (!current) return;
+  const missing = answers.missing;
+  if (missing) { hint.textContent = missing; hint.classList.add("bad"); say(missing); return; }
+  send(answers.answer(clock.seconds));
+}
+
+function skip() { if (current) send({ skipped: true, flag: answers.flag, reason: answers.value("reason").trim(), seconds: clock.seconds }); }
+
+async function undo() {
+  await outbox.drain();
+  if (outbox.entries.length) { tell("The answers on this device have to be sent before one can be taken back."); return; }
+  const { status, data } = await api.post(`/api/projects/${project}/undo`, {});
+  if (status !== 200) { tell(data?.detail ?? "No connection; nothing was taken back."); return; }
+  mine = Math.max(0, mine - 1);
+  pace();
+  if (current && current.id !== data.id) { keepDraft(); ahead.unshift({ id: current.id, html: current.item.outerHTML, remaining: (current.expiresAt - performance.now()) / 1000, at: performance.now() }); }
+  const state = last?.id === data.id ? { ...last.state, key: secret() } : { key: secret(), fields: {} };
+  last = null;
+  show(data.id, parsed(data.html), data.remaining, state);
+  tell("Taken back. Answer again.", "good");
+}
+
+function flagShown() {
+  const button = find("flag");
+  button.setAttribute("aria-pressed", String(Boolean(answers.flag)));
+  button.querySelector(".word").textContent = answers.flag ? "Flagged" : "Flag";
+}
+
+const flagDialog = find("flagdialog");
+function flag() { if (current) { flagDialog.returnValue = ""; flagDialog.showModal(); } }
+flagDialog.addEventListener("close", () => {
+  if (!["skip", "stay"].includes(flagDialog.returnValue)) return;
+  const told = new FormData(flagDialog.querySelector("form"));
+  answers.flag = [told.get("why"), told.get("note").trim()].filter(Boolean).join(": ");
+  flagDialog.querySelector("form").reset();
+  flagShown();
+  keepDraft();
+  if (flagDialog.returnValue === "skip") skip();
+});
+
+function guide() {
+  const shown = !desk.classList.toggle("guided");
+  aside.hidden = shown;
+  write("palate:guided", !shown);
+  find("guide").setAttribute("aria-expanded", String(!shown));
+}
+
+function pause() {
+  clock.stop();
+  clock.rested();
+  curtain.querySelector("h2").textContent = "A break";
+  curtain.querySelector(".words").textContent = "The item is covered and the clock stands still. Your draft is kept; the item is held for you until its time runs out.";
+  curtain.querySelector(".goon").textContent = "Go on";
+  curtain.showModal();
+}
+curtain.addEventListener("close", () => { clock.go(); sheet.focus({ preventScroll: true }); write(`palate:warned:${account}:${project}`, desk.dataset.guideline); });
+curtain.addEventListener("cancel", (event) => { if (curtain.dataset.first) event.preventDefault(); });
+
+function breakHint() {
+  if (clock.worked > BREAK_AFTER_SECONDS) tell("You have judged for 45 minutes. A short break keeps judgments good: press p.");
+}
+
+function pace() {
+  const minutes = (performance.now() - begun) / 60000;
+  find("pace").textContent = `${mine} judged` + (sentHere > 2 ? ` \u00b7 ${(sentHere / minutes).toFixed(1)} a minute` : "");
+  const bar = find("progress");
+  bar.value = Number(bar.dataset.start) + sentHere;
+}
+
+setInterval(() => {
+  if (current && performance.now() > current.expiresAt && !current.told) {
+    current.told = true;
+    tell("The time for this item has run out. You can still answer: it is kept as an extra.");
+  }
+}, 1000);
+
+const acts = { s: skip, f: flag, u: undo, g: guide, p: pause, r: () => form.elements.reason?.focus(), Enter: submit };
+document.addEventListener("keydown", (event) => {
+  if (document.querySelector("dialog[open]")) return;
+  if (event.key === "Escape" && isField(event.target)) { event.target.blur(); sheet.focus({ preventScroll: true }); return; }
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); submit(); return; }
+  const word = meaning(event);
+  if (!word) return;
+  if (word === "Enter" && event.target.closest("button, a, summary, video")) return;
+  if (!current && !["u", "g", "p"].includes(word)) return;
+  if (acts[word] ? (acts[word](), true) : answers.key(word)) event.preventDefault();
+});
+function isField(target) { return target instanceof HTMLTextAreaElement; }
+
+form.addEventListener("submit", (event) => { event.preventDefault(); submit(); });
+form.addEventListener("focusin", (event) => { const axis = event.target.closest(".axis[data-axis]"); if (axis) answers.moveTo(axis.dataset.axis); });
+for (const name of ["skip", "flag", "undo", "guide", "pause"]) for (const button of document.querySelectorAll(`[data-act="${name}"]`)) {
+  button.addEventListener("click", () => { ({ skip, flag, undo, guide, pause })[name](); });
+}
+sheet.addEventListener("click", (event) => {
+  const card = event.target.closest(".answer.choosable");
+  if (!card || event.target.closest("a, video, summary") || String(getSelection())) return;
+  answers.key(String(Number(card.dataset.place) + 1));
+});
+addEventListener("pagehide", keepDraft);
+
+if (read("palate:guided") === false || matchMedia("(max-width: 1100px)").matches) guideHidden();
+function guideHidden() { desk.classList.remove("guided"); aside.hidden = true; find("guide").setAttribute("aria-expanded", "false"); }
+
+const firstWarning = curtain.dataset.first && read(`palate:warned:${account}:${project}`) !== desk.dataset.guideline;
+if (firstWarning) { clock.stop(); curtain.showModal(); } else delete curtain.dataset.first;
+pace();
+const drawn = sheet.querySelector("article.item");
+if (drawn && !outbox.has(drawn.dataset.assignment)) show(drawn.dataset.assignment, drawn, Number(drawn.dataset.remaining));
+else next();
