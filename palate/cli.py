@@ -81,15 +81,11 @@ def _dispatch(words: list[str], stages: Stages) -> int:
     own: dict[str, Callable[[list[str], Stages], int]] = {
         "run": _run,
         "runs": _runs,
+        "label": _label,
         "inspect": _inspect,
         "swap": _swap,
         "agreement": _agreement,
-        "reference": _reference,
-    }
-        "run": _run, "runs": _runs, "inspect": _inspect, "exchange": _exchange, "reference": _reference,
-    }  # fmt: skip
-        "label": _label,
-        "inspect": _inspect,
+        "exchange": _exchange,
         "reference": _reference,
     }
     if command in own:
@@ -301,6 +297,9 @@ def _agreement(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every 
     from palate.recipes.opinions_page import show_agreement
 
     show_agreement(report, Console(highlight=False))
+    return 0
+
+
 def _exchange(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
     from palate.stores.exchange import READABLE, WRITABLE, join_items, read_exchange, write_exchange
 
@@ -326,6 +325,9 @@ def _exchange(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every c
         for reason, count in Counter(row.kind for row in rows).most_common():
             first = next(row for row in rows if row.kind == reason)
             _say(f"{what}: {count} x {reason}; the first is {first.source}")
+    return 0
+
+
 def _label(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
     parser = _Parser("label", COMMANDS["label"])
     parser.add_argument("--ratings", default="ratings.db", metavar="URL", help="a file, or postgresql+psycopg://... (default: ratings.db)")

@@ -17,7 +17,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 import uvicorn
 
 from palate.core import ConfigError
-from palate.stores.ratings import Project, Ratings, Task, open_ratings, upgrade_ratings
+from palate.stores.ratings import Project, Ratings, Task, TaskKind, open_ratings, upgrade_ratings
 from palate.web.app import create_app
 from palate.web.credentials import Passwords
 from palate.web.intake import read_items
@@ -153,7 +153,7 @@ def import_items(ratings: Ratings, path: Path, name: str, now: float) -> str:
     except OSError as error:
         raise ConfigError(f"--items {path} cannot be read ({error.strerror}).") from error
     found = [one for one in ratings.projects() if one.name == name]
-    kind = "compare" if all(len(one.candidates) == 2 for one in items) else "rank"
+    kind: TaskKind = "compare" if all(len(one.candidates) == 2 for one in items) else "rank"
     project = found[0] if found else ratings.add_project(Project(name, Task(kind=kind, all_bad=True)), now)
     added = ratings.add_items(project.id, items, now)
     return f"{len(added.kept)} items added to {name!r}, {added.duplicates} were there already"

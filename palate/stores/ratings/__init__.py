@@ -20,6 +20,7 @@ from palate.stores.ratings.nouns import (
     Receipt,
     Session,
     Task,
+    TaskKind,
     Tiers,
     Worked,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "Receipt",
     "Session",
     "Task",
+    "TaskKind",
     "Tiers",
     "Worked",
     "open_ratings",
