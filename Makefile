@@ -9,8 +9,11 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/installed-train ## Run the whole loop on a model of a million parameters; a second time it only shows what is there
+demo: .venv/installed-train ## Run the whole loop on a model of a million parameters; a second time it only shows what is there. JUDGE=20: then judge 20 pairs
 	$(BIN)/palate run configs/kitchen.yaml
+ifdef JUDGE
+	$(BIN)/palate judge runs/kitchen --pairs $(JUDGE)
+endif
 
 test: check ## Check the code, then run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile

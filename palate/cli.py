@@ -22,6 +22,7 @@ COMMANDS = {
     "run": "Run a pipeline file: skip what is done, resume what was cut off.",
     "runs": "List runs, or show what a run came from.",
     "label": "Open the pages on which people judge, at an address of this machine.",
+    "judge": "Judge some pairs of a finished pipeline in the browser, and see its reward model move.",
     "inspect": "Show a data file as a model sees it: tokens by role, lengths, duplicates, dropped rows.",
     "swap": "Let a link name another run, a refreshed reward model say; or the one before.",
     "agreement": "Say how far raters can be trusted: agreement, bias, who is guessing, the ceiling, how many more labels.",
@@ -82,6 +83,7 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         "run": _run,
         "runs": _runs,
         "label": _label,
+        "judge": _judge,
         "inspect": _inspect,
         "swap": _swap,
         "agreement": _agreement,
@@ -353,6 +355,19 @@ def _label(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comm
     )  # fmt: skip
     (upgrade if found.upgrade else serve)(label, _say)
     return 0
+
+
+def _judge(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
+    parser = _Parser("judge", COMMANDS["judge"])
+    parser.add_argument(
+        "runs", type=Path, nargs="?", default=Path("runs/kitchen"), help="a pipeline's folder of runs (default: runs/kitchen)"
+    )
+    parser.add_argument("--pairs", type=int, default=20, metavar="N", help="pairs to judge (default: 20)")
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="port of the pages; 0 takes a free one (default: 0)")
+    found = parser.parse(words)
+    from palate.web.judge import judge
+
+    return judge(found.runs, found.pairs, found.port, _say)
 
 
 def _reference(words: list[str], stages: Stages) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class Collect:
         crowd: the simulated raters.
         dimensions: what raters are asked about, one question each; "overall" for a single question.
         pairs_per_prompt: pairs judged of each prompt's completions; none takes all.
+        limit: pairs at most; none takes all.
         opinions: raters who answer each question; their shares of votes are the labels.
         second_opinions: share of questions that one rater more answers: with two or more the agreement is known.
         held_out: share of prompts whose judgments are kept for testing reward models.
@@ -49,6 +51,7 @@ class Collect:
     crowd: Crowd = field(default_factory=Crowd)
     dimensions: tuple[str, ...] = (OVERALL,)
     pairs_per_prompt: Count | None = None
+    limit: Count | None = None
     opinions: Count = 1
     second_opinions: Share = 0.15
     held_out: Share = 0.1
@@ -110,6 +113,8 @@ class Collect:
                 if completions[i].text == completions[j].text:
                     equal += 1
                     continue
+                if len(asks) == (self.limit or math.inf) * len(self.dimensions):
+                    return asks, equal, cut_off
                 comparison = Comparison(f"{prompt.id}/{i}-{j}", prompt, (completions[i], completions[j]))
                 asks += [(comparison, dimension) for dimension in self.dimensions]
         return asks, equal, cut_off

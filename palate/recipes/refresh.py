@@ -161,9 +161,9 @@ def agreement(row: Mapping[str, float | str]) -> float:
 
 def table(measured: Mapping[str, Told], scale: Mapping[str, float]) -> Table:
     """What changed, as a person would want to read it."""
-    found = Table(title="The reward model before and after", title_justify="left", caption_justify="left")
-    for name in ("judgments", "votes", "accuracy before", "after", "change", "log loss", "calibration error"):
-        found.add_column(name, justify="left" if name == "judgments" else "right")
+    found = Table(title="The reward model before and after", box=None, title_justify="left", caption_justify="left")
+    for name in ("judgments", "votes", "accuracy", "now", "change", "log loss", "calibration"):
+        found.add_column(name, justify="left" if name == "judgments" else "right", no_wrap=True)
     for name, one in measured.items():
         then, now, change = one["before"], one["after"], one["change"]
         found.add_row(
@@ -172,7 +172,7 @@ def table(measured: Mapping[str, Told], scale: Mapping[str, float]) -> Table:
             f"{then['accuracy']:.3f}",
             f"{now['accuracy']:.3f}",
             f"{change['accuracy']:+.3f} +- {1.96 * change['se']:.3f}",
-            *(f"{then[figure]:.3f} -> {now[figure]:.3f}" for figure in ("log_loss", "calibration_error")),
+            *(f"{then[figure]:.2f} to {now[figure]:.2f}" for figure in ("log_loss", "calibration_error")),
         )
     found.caption = (
         f"On samples: another best completion for {scale['best_changed']:.0%} of the prompts; scores correlate by "

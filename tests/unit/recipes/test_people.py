@@ -43,7 +43,8 @@ def judges(database: Path, names: list[str], count: int) -> None:
                 break
             shown = [ratings.item(held.item).candidates[place] for place in held.order]
             tiers = ((0,), (1,)) if len(shown[0].text) < len(shown[1].text) else ((1,), (0,))
-            ratings.submit(held.id, account.id, Answer(tiers, axes={"honest": tiers}, seconds=2.0), f"{number}-{k}", time.time())
+            answer = Answer(tiers, axes=dict.fromkeys(project.task.axes[1:], tiers), seconds=2.0)
+            ratings.submit(held.id, account.id, answer, f"{number}-{k}", time.time())
     ratings.close()
 
 

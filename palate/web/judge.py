@@ -1,0 +1,85 @@
+"""`palate judge`: a newcomer judges some pairs of a finished pipeline, and sees the reward model move."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from palate.core import ConfigError
+from palate.stores.records import RunRecord, list_runs
+
+PROJECT = "Which answer is better?"
+
+
+def judge(runs: Path, pairs: int, port: int, say: Callable[[str], None]) -> int:
+    """Exit status of the first command that failed, or 0: the pages are opened, and once all pairs are judged the reward model learns.
+
+    Raises:
+        ConfigError: the folder does not hold what is needed, or fewer than five pairs are asked for.
+    """
+    if pairs < 5:
+        raise ConfigError(f"--pairs is {pairs}: give 5 or more, for some are kept for testing")
+    (samples, _), (judged, record), (reward, _) = (first_done(runs, stage) for stage in ("sample", "collect", "reward"))
+    ratings, mine, refreshed = (runs / name for name in ("ratings.db", "judged-by-you", "reward-refreshed"))
+    dimensions = record.config["dimensions"]
+    assert isinstance(dimensions, list)
+    asked = [
+        "--people.project",
+        PROJECT,
+        "--dimensions",
+        dimensions[0],
+        "--pairs_per_prompt",
+        "1",
+        "--limit",
+        str(pairs),
+        "--held_out",
+        "0",
+    ]
+    collect = ["collect", "--samples", str(samples), "--people.database", str(ratings), *asked, "--out", str(mine)]
+    learn = [
+        "--reward",
+        str(reward),
+        "--preferences",
+        str(mine),
+        "--old",
+        str(judged),
+        "--held_out",
+        str(judged),
+        "--samples",
+        str(samples),
+    ]
+    refresh = ["refresh", *learn, "--epochs", "3", "--out", str(refreshed)]
+    server = started(["label", "--ratings", str(ratings), "--port", str(port)], say)
+    try:
+        say(f"Open the link, choose a name, and judge the {pairs} pairs of {PROJECT!r}. Ctrl-C stops; the same command goes on.")
+        for words in (collect, refresh):
+            done = started(words, say).wait()
+            if done:
+                return done
+    finally:
+        server.terminate()
+        server.wait()
+    link = runs / "reward"
+    say(f"To use it: palate swap {link} {refreshed}    and back: palate swap {link} --back")
+    return 0
+
+
+def first_done(runs: Path, stage: str) -> tuple[Path, RunRecord]:
+    """The first run of a stage that is done, and its record; a pipeline's controls come later.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for directory, record in list_runs(runs):
+        if record.stage == stage and record.status == "done":
+            return directory, record
+    raise ConfigError(f"{runs} holds no finished run of stage {stage}: run the pipeline first (make demo)")
+
+
+def started(words: list[str], say: Callable[[str], None]) -> subprocess.Popen[bytes]:
+    """A command of Palate's, shown as one would type it."""
+    say(f"$ palate {shlex.join(words)}")
+    return subprocess.Popen([sys.executable, "-m", "palate", *words])

@@ -1,0 +1,81 @@
+"""`palate judge`: pages open, somebody judges, and the reward model learns from it."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from palate.cli import main
+from palate.models.scalar import load_scalar, scalar_from
+from palate.stores.jsonl import write_rows
+from palate.stores.records import RunPlan, read_record
+from palate.stores.runs import Run, open_run
+from palate.testing import tiny_policy, word_tokenizer
+from tests.unit.recipes.test_people import judges, states
+
+TEXTS = ("make salt", "make rice and beans", "for two guests today please")
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """What `palate judge` needs of a pipeline: samples, judgments, a reward model."""
+    prompts = [f"the {one} and the {other}" for one in ("rice", "beans", "salt", "cook") for other in ("rice", "beans", "salt")]
+    pairs = [{"prompt": f"{text} please", "chosen": " for two", "rejected": " for today"} for text in prompts]
+    shown = [{"text": text, "stop": "end", "tokens": 2} for text in TEXTS]
+    written = {
+        "sample": lambda run: write_rows(
+            run.directory / "samples.jsonl", [{"id": str(k), "prompt": text, "completions": shown} for k, text in enumerate(prompts)]
+        ),
+        "collect": lambda run: [write_rows(run.directory / f"{name}.jsonl", pairs) for name in ("preferences", "held_out")],
+        "reward": lambda run: scalar_from(tiny_policy("qwen3", word_tokenizer()), ("overall",), seed=0).save(run.directory / "model"),
+    }
+    for stage, write in written.items():
+        run: Run = open_run(tmp_path, RunPlan(stage, stage, {"dimensions": ["overall"]}))
+        with run.active():
+            write(run)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_somebody_judges_and_the_reward_model_learns(runs: Path) -> None:
+    command = [sys.executable, "-m", "palate", "judge", str(runs), "--pairs", "6"]
+    told = (runs / "told.txt").open("w+")
+    process = subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT)
+    try:
+        database = runs / "ratings.db"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (database.exists() and any(one.items for one in states(database))):
+            assert process.poll() is None, (runs / "told.txt").read_text()
+            time.sleep(0.2)
+        link = re.search(r"http://\S+/setup/\S+", waited(runs / "told.txt", "/setup/", deadline))
+        assert link is not None
+        with urlopen(link.group(), timeout=10) as page:
+            assert "The first owner" in page.read().decode()
+        judges(database, ["ann"], 100)
+        assert process.wait(timeout=90) == 0
+    finally:
+        process.kill()
+    shown = (runs / "told.txt").read_text()
+    assert "The reward model before and after" in shown
+    assert "palate swap" in shown
+    record = read_record(runs / "judged-by-you")
+    assert record is not None
+    assert record.status == "done"
+    assert load_scalar(runs / "reward-refreshed" / "model").heads == ("overall",)
+
+
+def waited(path: Path, word: str, deadline: float) -> str:
+    while word not in path.read_text() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return path.read_text()
+
+
+def test_what_cannot_be_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["judge", str(tmp_path)]) == 2
+    assert "holds no finished run of stage sample" in capsys.readouterr().err
+    assert main(["judge", str(tmp_path), "--pairs", "4"]) == 2
+    assert "give 5 or more" in capsys.readouterr().err
