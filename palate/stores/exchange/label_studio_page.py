@@ -141,7 +141,7 @@ def page_of(exchange: Exchange) -> str:
     for dimension in dimensions_of(exchange):
         lines += _controls(exchange, dimension, ranked=ranked)
     target = "items" if ranked else "left"
-    lines += [f'  <TextArea name="reason" toName="{target}" placeholder="Why?" maxSubmissions="1"/>', "</View>"]
+    lines += [f'  <TextArea name="reason" toName="{target}" maxSubmissions="1"/>', "</View>"]
     return "\n".join(lines) + "\n"
 
 

@@ -90,6 +90,7 @@ def test_a_planted_width_is_found_by_the_learner(objective, planted):
     chances = torch.tensor([probabilities(made, d, made.raw_start) for d in (features @ true).tolist()])
     labels = torch.tensor([1.0, 0.5, 0.0])[torch.multinomial(chances, 1, generator=generator)[:, 0]]
     net, width = torch.nn.Linear(3, 1, bias=False), LearnedNumbers(objective.raw_start, 1, objective.lr / 0.02)
+    torch.nn.init.zeros_(net.weight)
     learner = Learner({"net": net, "objective": width}, AdamW(lr=0.02), 150)
 
     def loss(rows):

@@ -28,7 +28,7 @@ def test_a_missing_file_is_made_only_when_asked(tmp_path: Path) -> None:
     [
         ("sqlite://", "in memory"),
         ("sqlite:///:memory:", "in memory"),
-        ("mysql://root@localhost/x", "not in mysql"),
+        ("mysql://localhost/x", "not in mysql"),
         ("http://localhost", "no address|not in http"),
         ("sqlite:////no/such/folder/r.db", "not a folder"),
         ("/", "folder"),
