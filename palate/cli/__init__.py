@@ -1,0 +1,71 @@
+"""The command line: `palate run FILE`, `palate STAGE ...`, `palate runs`, `palate inspect`, ... Imports heavy parts only when asked."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from palate import __version__
+from palate.cli import pipelines, raters
+from palate.cli.parser import COMMANDS
+from palate.core import ConfigError, PalateError
+from palate.recipes.settings import nearest
+from palate.recipes.stages import STAGES, Stages
+
+__all__ = ["COMMANDS", "main"]
+
+
+def main(argv: Sequence[str] | None = None, stages: Stages = STAGES) -> int:
+    """The exit code of one command. What a user can mend is one message on standard error, without a traceback.
+
+    Args:
+        argv: words after `palate`; by default those of the process.
+        stages: the table of stages.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words, stages)
+    except PalateError as error:
+        sys.stderr.write(f"palate: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("palate: stopped. The same command goes on from what is saved.\n")
+        return 130
+    except BrokenPipeError:  # the reader of a pipe (`palate runs | head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _dispatch(words: list[str], stages: Stages) -> int:
+    if not words or words[0] in {"-h", "--help", "help"}:
+        sys.stdout.write(_overview(stages))
+        return 0
+    if words[0] == "--version":
+        sys.stdout.write(f"palate {__version__}\n")
+        return 0
+    command, rest = words[0], words[1:]
+    own: dict[str, Callable[[list[str], Stages], int]] = {
+        "run": pipelines.run,
+        "runs": pipelines.runs,
+        "label": raters.label,
+        "judge": raters.judge,
+        "inspect": pipelines.inspect,
+        "swap": pipelines.swap,
+        "agreement": raters.agreement,
+        "exchange": raters.exchange,
+        "reference": pipelines.reference,
+    }
+    if command in own:
+        return own[command](rest, stages)
+    if command not in stages:
+        raise ConfigError(f"there is no command {command!r}. {nearest(command, (*own, *stages))}")
+    return pipelines.stage(command, rest, stages)
+
+
+def _overview(stages: Stages) -> str:
+    width = max(map(len, (*COMMANDS, *stages)))
+    lines = ["Palate aligns a language model with human taste.", "", "usage: palate COMMAND ...    (palate COMMAND --help tells more)", ""]
+    lines += ["commands:", *(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()), ""]
+    lines += ["stages:", *(f"  {name:<{width}}  {entry.help}" for name, entry in stages.items())]
+    return "\n".join(lines) + "\n"
