@@ -1,0 +1,224 @@
+"""The rating server under load, over real HTTP: `python -m benchmarks.rating_server --raters 100 --judgments 20000 --pause 2`.
+
+Each rater asks for the item under way, waits as long as a person would (`--pause` seconds on average, exponential), answers, and asks for
+the next. `--processes` servers run on one database; `--kills` kills one of them (SIGKILL) that many times, and it is started again while raters go on
+asking. At the end every acknowledged judgment must be there once, and no item may have more than it should. `--url` is an empty
+PostgreSQL database; without it a new SQLite file in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+from palate.core import Message
+from palate.stores.ratings import Candidate, Item, Project, Ratings, open_ratings
+from palate.web.credentials import hashed
+
+
+@dataclass
+class Seen:
+    """What the raters saw."""
+
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {"item": [], "answer": []})
+    receipts: list[tuple[str, str]] = field(default_factory=list)
+    again: int = 0
+
+
+class Server:
+    """A `palate label` on the database, started again when it was killed."""
+
+    def __init__(self, url: str) -> None:
+        self._command = [sys.executable, "-m", "palate", "label", "--ratings", url, "--port"]
+        self.port = 0
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Returns when it listens; the port stays the same."""
+        self._process = subprocess.Popen([*self._command, str(self.port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if found := re.search(r"listens at http://[^:]+:(\d+)", line):
+                self.port = int(found.group(1))
+                return
+        raise RuntimeError("palate label did not start")
+
+    def kill(self) -> None:
+        """SIGKILL, and a new one."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        self.start()
+
+    def stop(self) -> None:
+        """Ends it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+class Client:
+    """One kept connection; a lost one is made anew, and the same request sent again."""
+
+    def __init__(self, port: int, key: str, seen: Seen) -> None:
+        self._port, self._key, self._seen = port, key, seen
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def post(self, path: str, given: object, what: str) -> Any:
+        """The reply's JSON; asks until it gets one."""
+        body = json.dumps(given).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nAuthorization: Bearer {self._key}\r\n"
+        request = f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        while True:
+            begun = time.perf_counter()
+            try:
+                status, reply = await asyncio.wait_for(self._sent(request), 60)
+            except (OSError, asyncio.IncompleteReadError, TimeoutError):
+                self._close()
+                self._seen.again += 1
+                await asyncio.sleep(0.2 + random.random() * 0.3)
+                continue
+            if status >= 500:
+                self._seen.again += 1
+                await asyncio.sleep(0.5)
+                continue
+            if status >= 400:
+                raise RuntimeError(f"{status}: {reply[:300]!r}")
+            self._seen.seconds[what].append(time.perf_counter() - begun)
+            return json.loads(reply)
+
+    async def _sent(self, request: bytes) -> tuple[int, bytes]:
+        if self._writer is None or self._reader is None:
+            self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writer.write(request)
+        await self._writer.drain()
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        assert length is not None
+        return int(head[9:12]), await self._reader.readexactly(int(length.group(1)))
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._reader = self._writer = None
+
+
+async def rater(client: Client, project: str, pause: float, seen: Seen) -> None:
+    """Judges until nothing is left."""
+    while True:
+        held = (await client.post(f"/api/projects/{project}/assignments", {}, "item"))["assignments"]
+        if not held:
+            return
+        if pause:
+            await asyncio.sleep(random.expovariate(1 / pause))
+        key = f"{random.getrandbits(96):024x}"
+        answer = {"ranking": [[0], [1]] if random.random() < 0.5 else [[1], [0]], "seconds": pause}
+        receipt = await client.post(
+            f"/api/projects/{project}/judgments", {"assignment": held[0]["id"], "key": key, "answer": answer}, "answer"
+        )
+        seen.receipts.append((receipt["judgment"], receipt["status"]))
+
+
+def prepared(ratings: Ratings, judgments: int, overlap: int, raters: int) -> tuple[str, list[str]]:
+    """A project with items enough, and a key for each rater."""
+    now = time.time()
+    project = ratings.add_project(Project("load", overlap=overlap, lease_seconds=120), now)
+    items = [
+        Item((Message("user", f"question {k}"),), (Candidate(f"answer {k} a"), Candidate(f"answer {k} b")))
+        for k in range(judgments // overlap)
+    ]
+    ratings.add_items(project.id, items, now)
+    keys = []
+    for number in range(raters):
+        account = ratings.add_account(f"rater {number}", "rater", now)
+        ratings.join(project.id, account.id, now)
+        keys.append(f"{random.getrandbits(256):064x}")
+        ratings.start_session(account.id, hashed(keys[-1], "key"), "", now, now + 86_400)
+    return project.id, keys
+
+
+async def run(servers: list[Server], project: str, keys: list[str], options: argparse.Namespace) -> Seen:
+    """All raters at once, with kills in between."""
+    seen = Seen()
+    clients = [Client(servers[k % len(servers)].port, key, seen) for k, key in enumerate(keys)]
+    work = asyncio.gather(*(rater(client, project, options.pause, seen) for client in clients))
+
+    async def disturb() -> None:
+        for number in range(options.kills):
+            await asyncio.sleep(random.uniform(0.5, 2.0))
+            if work.done():
+                print(f"only {number} kills: the work was done", flush=True)
+                return
+            await asyncio.to_thread(servers[number % len(servers)].kill)
+
+    await asyncio.gather(work, disturb())
+    return seen
+
+
+def main() -> int:
+    """Prints what was seen; exit status 1 when something was lost, double or too much."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rating_server", description=__doc__)
+    parser.add_argument("--raters", type=int, default=100)
+    parser.add_argument("--judgments", type=int, default=20_000)
+    parser.add_argument("--overlap", type=int, default=2)
+    parser.add_argument("--pause", type=float, default=2.0, help="seconds a rater thinks, on average")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--url", help="an empty database; by default a new SQLite file")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        url = options.url or str(Path(folder) / "ratings.db")
+        ratings = open_ratings(url, create=True)
+        project, keys = prepared(ratings, options.judgments, options.overlap, options.raters)
+        servers = [Server(url) for _ in range(options.processes)]
+        begun = time.perf_counter()
+        try:
+            for server in servers:
+                server.start()
+            seen = asyncio.run(run(servers, project, keys, options))
+        finally:
+            for server in servers:
+                server.stop()
+        took = time.perf_counter() - begun
+        return told(ratings, project, seen, took, options)
+
+
+def told(ratings: Ratings, project: str, seen: Seen, took: float, options: argparse.Namespace) -> int:
+    """Prints the table."""
+    entries = [entry for entry in ratings.judgments(project) if entry.kind == "answer"]
+    stored = Counter(entry.id for entry in entries)
+    per_item = Counter(entry.item for entry in entries if entry.status == "kept")
+    twice = sum(count > 1 for count in Counter((entry.item, entry.rater) for entry in entries if entry.status == "kept").values())
+    lost = sum(stored[judgment] != 1 for judgment, _ in seen.receipts)
+    over = sum(count > options.overlap for count in per_item.values())
+    print(
+        f"{len(seen.receipts)} judgments acknowledged by {options.raters} raters at {options.processes} server(s) in {took:.0f} s; "
+        f"{options.kills} kills, {seen.again} requests sent again"
+    )
+    print("| | p50 ms | p99 ms | slowest ms |\n|---|---|---|---|")
+    for what, seconds in seen.seconds.items():
+        cuts = quantiles(seconds, n=100)
+        print(f"| {what} | {1e3 * cuts[49]:.0f} | {1e3 * cuts[98]:.0f} | {1e3 * max(seconds):.0f} |")
+    kept = sum(status == "kept" for _, status in seen.receipts)
+    print(
+        f"kept {kept} of {options.judgments}, lost {lost}, twice by one rater {twice}, items with too many {over}; checks: {ratings.check() or 'sound'}"
+    )
+    return int(bool(lost or twice or over or ratings.check()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
