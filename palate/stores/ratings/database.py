@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from palate.core import ConfigError, RunError
+from palate.stores.ratings.batches import Batches
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for others before it gives up."""
@@ -48,6 +49,10 @@ class Database:
     file: Path | None
     identify: Callable[[], str] = new_id
     _turn: threading.Lock = field(default_factory=threading.Lock)
+    _batches: Batches = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_batches", Batches(self.write, _plain_errors))
 
     @property
     def is_sqlite(self) -> bool:
@@ -93,7 +98,13 @@ class Database:
                 yield
 
     def run(self, work: Callable[[Connection], Result]) -> Result:
-        """What `work` returns in a write transaction; done again when PostgreSQL broke it off (a deadlock)."""
+        """What `work` returns in a write transaction, which on SQLite may be one with that of others (`Batches`).
+
+        On PostgreSQL it is done again when the server broke it off for the sake of others (a deadlock).
+        """
+        if self.is_sqlite:
+            result: Result = self._batches.run(work)
+            return result
         for _ in range(RETRIES):
             try:
                 with self.write() as connection:
