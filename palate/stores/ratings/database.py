@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from palate.core import ConfigError, RunError
@@ -166,6 +167,10 @@ def _plain_errors() -> Iterator[None]:
         yield
     except OperationalError as error:
         raise _plain(error) from error
+    except PoolTimeout as error:
+        raise RunError(
+            f"No connection to the ratings was free for {BUSY_SECONDS:.0f} seconds. Start more processes, or try again."
+        ) from error
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", "") in _BROKEN_OFF or error.connection_invalidated:
             raise _plain(error) from error
