@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from palate.core import ConfigError, DataError
@@ -15,6 +15,8 @@ from palate.stores.ratings.rows import is_text, project_of
 
 LEAST_RANDOM = 0.3
 """Smallest share of an uncertain queue that is drawn at random; below it what is learned speaks for the chosen items only."""
+
+_FIND = select(schema.projects).where(schema.projects.c.id == bindparam("which"))
 
 
 def add_project(store: Store, project: Project, now: float) -> Project:
@@ -52,7 +54,7 @@ def project(store: Store, project: str) -> Project:
 
 def find_project(connection: Connection, project: str) -> Project:
     """As `project`, within a transaction."""
-    row = connection.execute(select(schema.projects).where(schema.projects.c.id == project)).one_or_none()
+    row = connection.execute(_FIND, {"which": project}).one_or_none()
     if row is None:
         raise DataError(f"There is no project {project!r}. Choose one of those listed.")
     return project_of(row)
