@@ -18,14 +18,29 @@ def bradley_terry(wins: Floats, pull: float = 0.0) -> Floats:
     won, or lost, all have a strength too. Source: Bradley & Terry 1952.
 
     Raises:
-        DataError: without a pull, where someone won or lost all, or groups of players never met.
+        DataError: without a pull, where no maximum exists: not everyone can be reached from everyone by a chain of wins.
     """
+    if not pull:
+        _check_connected(wins)
     first, second = np.nonzero(wins)
     matches = Matches(
         first, second, np.ones(first.size), np.asarray(wins[first, second], dtype=np.float64), np.empty((first.size, 0)), len(wins), pull
     )
     found = fit(matches)
     return np.asarray(found - found.mean())
+
+
+def _check_connected(wins: Floats) -> None:
+    """Raises DataError where the likelihood has no maximum. Source: Ford 1957."""
+    reach = (wins > 0) | np.eye(len(wins), dtype=bool)
+    for _ in range(len(wins).bit_length()):
+        reach = (reach.astype(np.float64) @ reach.astype(np.float64)) > 0
+    if not reach.all():
+        k, j = (int(n) for n in np.argwhere(~reach)[0])
+        raise DataError(
+            f"player {k} never beat player {j}, nor anyone who leads to them by wins: the strengths are not determined, or infinite. "
+            "Give a pull above 0, say 0.1."
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

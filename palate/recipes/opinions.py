@@ -99,7 +99,9 @@ def _of_preferences(file: Path, rows: list[tuple[int, Row]]) -> Survey:
         votes, raters = row.get("votes"), row.get("raters")
         if not isinstance(votes, list) or not isinstance(raters, list) or len(votes) != len(raters):
             raise DataError(f"{file}:{number}: `votes` and `raters` must be lists of one length, got {votes} and {raters}")
-        if not all(vote in codes for vote in votes) or not all(isinstance(rater, str) for rater in raters):
+        if not all(isinstance(vote, int | float) and vote in codes for vote in votes) or not all(
+            isinstance(rater, str) for rater in raters
+        ):
             raise DataError(f"{file}:{number}: votes are 1 for chosen, 0 for rejected, 0.5 for a tie, raters names; got {votes}, {raters}")
         name = str(row.get("id", number))
         words[name] = _words(row.get("chosen")), _words(row.get("rejected"))
