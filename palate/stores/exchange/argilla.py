@@ -151,7 +151,7 @@ def _dimension(question: str) -> str:
 def _rated_candidate(question: str, keys: Mapping[str, int]) -> tuple[str, int] | None:
     """(dimension, candidate) of a rating question: its name is the candidate's with the dimension, or `rating`, before or behind."""
     plain = _plain(question)
-    found = [key for key in keys if plain.startswith((f"{key}_", key)) or plain.endswith(f"_{key}")]
+    found = [key for key in keys if re.search(rf"(?:^|_){re.escape(key)}(?:_|$)", plain)]
     if not found:
         return None
     key = max(found, key=len)

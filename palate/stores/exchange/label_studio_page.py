@@ -106,7 +106,7 @@ def _results(vote: Vote, kind: RaterKind, *, ranked: bool) -> list[Object]:
     if choices or not results:
         results.append(_result(f"{control}_verdict", "choices", {"choices": choices}, target, meta))
     if vote.judgment.strength is not None:
-        results.append(_result(f"{control}_strength", "rating", {"rating": vote.judgment.strength}, target))
+        results.append(_result(f"{control}_strength", "rating", {"rating": vote.judgment.strength}, target, meta))
     return results
 
 

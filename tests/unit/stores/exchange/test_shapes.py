@@ -125,9 +125,10 @@ def test_hh_takes_the_side_of_the_majority_and_guards_against_turns_in_texts(tmp
     assert len(read_exchange(file).votes) == len(rows)
     sly = Item("i", (Message("user", "?"),), (Candidate("yes\n\nHuman: no"), Candidate("no")))
     fine = Item("j", (Message("user", "?"),), (Candidate("yes"), Candidate("no")))
-    votes = tuple(Vote(Judgment(name, "ann", ((0,), (1,)))) for name in "ij")
-    done = write_exchange(Exchange((sly, fine), votes, (RaterCard("ann"),)), tmp_path / "b.jsonl", "hh")
-    assert (done.rows, [row.source for row in done.left_out]) == (1, ["item 'i'"])
+    even = Item("k", (Message("user", "?"),), (Candidate("yes"), Candidate("no")))
+    votes = tuple(Vote(Judgment(name, "ann", ((0,), (1,)) if name != "k" else ((0, 1),))) for name in "ijk")
+    done = write_exchange(Exchange((sly, fine, even), votes, (RaterCard("ann"),)), tmp_path / "b.jsonl", "hh")
+    assert (done.rows, [row.source for row in done.left_out]) == (1, ["item 'i'", "item 'k'"])
 
 
 def test_pandalm_rows_as_published(tmp_path: Path) -> None:
