@@ -244,6 +244,7 @@ def test_argilla_rankings_ratings_suggestions_and_drafts(tmp_path: Path) -> None
         "honest_response_1": [{"value": 2, "user_id": "u1"}],
         "honest_response_2": [{"value": 5, "user_id": "u1"}],
         "comment": [{"value": "nice", "user_id": "u1"}],
+        "response_10_fluency": [{"value": 3, "user_id": "u1"}],
     }
     suggestions = {"ranking": {"value": ["response-1", "response-2"], "agent": "gpt", "score": None}}
     found = read_exchange(save(tmp_path / "a.json", {**RECORD, "responses": responses, "suggestions": suggestions}))
