@@ -100,6 +100,8 @@ def exchange(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every co
     done = write_exchange(exchange, found.target, found.to)
     counts = f"{len(exchange.items)} items, {len(exchange.votes)} judgments, {len(exchange.raters)} raters"
     say(f"{found.target}: {done.rows} rows ({counts})" + "".join(f"; {path}" for path in done.beside))
+    if lost := next(shape.loses for shape in WRITABLE if shape.name == found.to):
+        say(f"not kept by {found.to}: {lost}")
     for what, rows in (("dropped", exchange.dropped), ("left out", done.left_out)):
         for reason, count in Counter(row.kind for row in rows).most_common():
             first = next(row for row in rows if row.kind == reason)

@@ -17,7 +17,7 @@ from palate.stores.exchange.content import Candidate, Exchange, Item, RaterKind,
 from palate.stores.exchange.gather import Gathering
 from palate.stores.exchange.label_studio_page import dimensions_of
 from palate.stores.exchange.media import media_or_text
-from palate.stores.exchange.shape import Written
+from palate.stores.exchange.shape import Written, unheld
 from palate.stores.files import write_json
 from palate.stores.formats.containers import Found
 from palate.stores.formats.table import Dropped
@@ -151,7 +151,7 @@ def _dimension(question: str) -> str:
 def _rated_candidate(question: str, keys: Mapping[str, int]) -> tuple[str, int] | None:
     """(dimension, candidate) of a rating question: its name is the candidate's with the dimension, or `rating`, before or behind."""
     plain = _plain(question)
-    found = [key for key in keys if plain.startswith((f"{key}_", key)) or plain.endswith(f"_{key}")]
+    found = [key for key in keys if re.search(rf"(?:^|_){re.escape(key)}(?:_|$)", plain)]
     if not found:
         return None
     key = max(found, key=len)
@@ -189,7 +189,7 @@ def _records(exchange: Exchange) -> tuple[list[dict[str, Any]], list[Dropped]]:
         for vote in votes[item.id]:
             judgment, tiers = vote.judgment, vote.tiers
             if not tiers or vote.status != "kept" or vote.is_skipped or len(tiers) > HIGHEST:
-                left_out.append(Dropped(f"item {item.id!r}", f"not a ranking of {HIGHEST} tiers at most, or not kept"))
+                left_out.append(unheld(item.id, f"not a ranking of {HIGHEST} tiers at most, or not kept"))
             elif judgment.dimension in with_ties:
                 for place, tier in enumerate(tiers):
                     for number in tier:

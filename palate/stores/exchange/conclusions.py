@@ -13,6 +13,7 @@ from palate.stores.exchange import cells
 from palate.stores.exchange.cells import Columns, Fault
 from palate.stores.exchange.content import UNKNOWN_RATER, Candidate, Exchange, Item, RaterKind, Vote
 from palate.stores.exchange.gather import Gathering
+from palate.stores.exchange.shape import unheld
 from palate.stores.formats.cells import number
 from palate.stores.formats.containers import Found
 from palate.stores.formats.content import Pair, Shape, Unfit
@@ -143,16 +144,16 @@ def conclusions(exchange: Exchange) -> Iterator[Conclusion | Dropped]:
     for item in exchange.items:
         kept = [vote for vote in votes[item.id] if vote.tiers and vote.status == "kept" and not vote.is_skipped]
         for _ in range(len(votes[item.id]) - len(kept)):
-            yield Dropped(f"item {item.id!r}", "not a ranking, or not kept")
+            yield unheld(item.id, "not a ranking, or not kept")
         if not votes[item.id]:
-            yield Dropped(f"item {item.id!r}", "nobody judged it")
+            yield unheld(item.id, "nobody judged it")
         asked = dict.fromkeys(vote.judgment.dimension for vote in kept)
         for dimension in asked:
             said = [vote for vote in kept if vote.judgment.dimension == dimension]
             for first, second in itertools.combinations(range(len(item.candidates)), 2):
                 parts = [item.id, *([f"{first}-{second}"] if len(item.candidates) > 2 else []), *([dimension] if len(asked) > 1 else [])]
                 found = _concluded("/".join(parts), item, (first, second), dimension, said)
-                yield Dropped(f"item {item.id!r}", found.fault) if found.fault else found
+                yield unheld(item.id, found.fault) if found.fault else found
 
 
 def _concluded(row_id: str, item: Item, pair: tuple[int, int], dimension: str, votes: Sequence[Vote]) -> Conclusion:

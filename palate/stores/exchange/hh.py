@@ -11,7 +11,7 @@ from palate.stores.exchange.cells import Columns
 from palate.stores.exchange.conclusions import Conclusion, conclusions, nothing_to_write, take_pair
 from palate.stores.exchange.content import Exchange
 from palate.stores.exchange.gather import Gathering
-from palate.stores.exchange.shape import Written
+from palate.stores.exchange.shape import Written, unheld
 from palate.stores.formats.containers import Found
 from palate.stores.formats.hh import TranscriptShape
 from palate.stores.formats.table import Dropped
@@ -45,11 +45,11 @@ class HHShape:
             if isinstance(one, Dropped):
                 left_out.append(one)
             elif one.probability == 0.5:
-                left_out.append(Dropped(f"item {one.item.id!r}", "as many votes for one side as for the other"))
+                left_out.append(unheld(one.item.id, "as many votes for one side as for the other"))
             else:
                 sides = _transcripts(one)
                 if sides is None:
-                    left_out.append(Dropped(f"item {one.item.id!r}", "a text would be read as another turn, or tools are called"))
+                    left_out.append(unheld(one.item.id, "a text would be read as another turn, or tools are called"))
                 else:
                     rows.append({"chosen": sides[0], "rejected": sides[1]})
         if not rows:

@@ -162,18 +162,18 @@ def _answers(results: Sequence[Columns], keys: Mapping[str, int], count: int, wh
     reason = ""
     for number, result in enumerate(results):
         at = f"{where}.result[{number}]"
-        control, value = cells.text(result.get("from_name"), f"{at}.from_name"), cells.mapping(result.get("value"), f"{at}.value")
-        dimension = _dimension(control, deciding)
         kind = result.get("type")
+        if kind not in ("pairwise", "ranker", "choices", "rating", "textarea"):
+            continue  # marks of another tag say nothing about which candidate is better
+        control, value = cells.text(result.get("from_name"), f"{at}.from_name"), cells.mapping(result.get("value"), f"{at}.value")
         if kind == "textarea":
             lines = value.get("text")
             written = [lines] if isinstance(lines, str) else cells.sequence(lines, f"{at}.value.text")
             reason = "\n".join([*([reason] if reason else []), *(cells.text(line, f"{at}.value.text") for line in written)])
             continue
-        if kind not in ("pairwise", "ranker", "choices", "rating"):
-            continue  # marks of another tag say nothing about which candidate is better
-        answer = answers.setdefault(dimension, _Answer())
-        answer.said = answer.said or _about(result, at)
+        about = _about(result, at)
+        answer = answers.setdefault(cells.name(about.get("dimension", _dimension(control, deciding)), f"{at}.from_name"), _Answer())
+        answer.said = answer.said or about
         if kind == "pairwise":
             answer.tiers = _pair(value, count, f"{at}.value.selected")
         elif kind == "ranker":

@@ -11,6 +11,7 @@ from xml.sax.saxutils import quoteattr
 from palate.core import DataError
 from palate.stores.exchange.content import Candidate, Exchange, Item, RaterKind, Vote
 from palate.stores.exchange.media import is_clip
+from palate.stores.exchange.shape import unheld
 from palate.stores.formats.table import Dropped
 
 Object = dict[str, Any]
@@ -43,7 +44,7 @@ def tasks_of(exchange: Exchange) -> tuple[list[Object], list[Dropped]]:
             if vote.status == "kept" and (vote.judgment.ranking or vote.is_all_bad or vote.is_skipped):
                 held.append(vote)
             else:
-                left_out.append(Dropped(f"item {item.id!r}", "not a ranking, or not kept"))
+                left_out.append(unheld(item.id, "not a ranking, or not kept"))
         for group in _sittings(held):
             kind = kinds[group[0].judgment.rater]
             annotation = _annotation(group, kind, ranked=ranked)
@@ -106,7 +107,7 @@ def _results(vote: Vote, kind: RaterKind, *, ranked: bool) -> list[Object]:
     if choices or not results:
         results.append(_result(f"{control}_verdict", "choices", {"choices": choices}, target, meta))
     if vote.judgment.strength is not None:
-        results.append(_result(f"{control}_strength", "rating", {"rating": vote.judgment.strength}, target))
+        results.append(_result(f"{control}_strength", "rating", {"rating": vote.judgment.strength}, target, meta))
     return results
 
 
@@ -141,7 +142,7 @@ def page_of(exchange: Exchange) -> str:
     for dimension in dimensions_of(exchange):
         lines += _controls(exchange, dimension, ranked=ranked)
     target = "items" if ranked else "left"
-    lines += [f'  <TextArea name="reason" toName="{target}" maxSubmissions="1"/>', "</View>"]
+    lines += [f'  <Header value="Why?"/>\n  <TextArea name="reason" toName="{target}" rows="2" maxSubmissions="1"/>', "</View>"]
     return "\n".join(lines) + "\n"
 
 

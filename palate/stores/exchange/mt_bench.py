@@ -11,7 +11,7 @@ from palate.stores.exchange import cells
 from palate.stores.exchange.cells import Columns
 from palate.stores.exchange.content import Candidate, Exchange, Item, RaterKind, Tiers, Vote, places
 from palate.stores.exchange.gather import Gathering
-from palate.stores.exchange.shape import Written
+from palate.stores.exchange.shape import Written, unheld
 from palate.stores.formats.cells import shared_length
 from palate.stores.formats.containers import Found
 from palate.stores.formats.table import Dropped
@@ -106,7 +106,7 @@ def _votes(exchange: Exchange) -> Iterator[Row | Dropped]:
         for vote in votes[item.id]:
             judgment, tiers = vote.judgment, vote.tiers
             if not tiers or judgment.dimension != "overall" or vote.status != "kept" or vote.is_skipped:
-                yield Dropped(f"item {item.id!r}", "not a ranking on `overall`, or not kept")
+                yield unheld(item.id, "not a ranking on `overall`, or not kept")
                 continue
             shown = places(tiers, judgment.order)
             winner = "tie" if len(shown) == 1 else ("model_a", "model_b")[shown[0][0]]

@@ -14,10 +14,9 @@ from palate.stores.exchange import cells
 from palate.stores.exchange.cells import Columns, Fault
 from palate.stores.exchange.content import Candidate, Exchange, Item, Tiers, Vote
 from palate.stores.exchange.gather import Gathering
-from palate.stores.exchange.shape import Written
+from palate.stores.exchange.shape import Written, unheld
 from palate.stores.files import write_json
 from palate.stores.formats.containers import Found
-from palate.stores.formats.table import Dropped
 
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,16}")
 _ANNOTATOR = re.compile(r"annotator\d{1,6}")
@@ -50,10 +49,10 @@ class PandaLMShape:
             row = _row(item)
             for vote in votes[item.id]:
                 if not vote.tiers or vote.judgment.dimension != "overall" or vote.status != "kept" or vote.is_skipped:
-                    left_out.append(Dropped(f"item {item.id!r}", "not a ranking on `overall`, or not kept"))
+                    left_out.append(unheld(item.id, "not a ranking on `overall`, or not kept"))
                     continue
                 if columns[vote.judgment.rater] in row:
-                    left_out.append(Dropped(f"item {item.id!r}", "an earlier vote of the same rater"))
+                    left_out.append(unheld(item.id, "an earlier vote of the same rater"))
                 row[columns[vote.judgment.rater]] = _RANKINGS.index(vote.tiers)
             rows.append(row)
         write_json(path, rows)

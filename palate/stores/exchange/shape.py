@@ -23,6 +23,12 @@ class Written:
     beside: tuple[Path, ...] = ()
 
 
+def unheld(item: str, reason: str) -> Dropped:
+    """An item, or a vote on it, that a shape cannot hold."""
+    source = f"item {item!r}"
+    return Dropped(source, reason)
+
+
 class Readable(Protocol):
     """A shape that is read."""
 

@@ -125,9 +125,10 @@ def test_hh_takes_the_side_of_the_majority_and_guards_against_turns_in_texts(tmp
     assert len(read_exchange(file).votes) == len(rows)
     sly = Item("i", (Message("user", "?"),), (Candidate("yes\n\nHuman: no"), Candidate("no")))
     fine = Item("j", (Message("user", "?"),), (Candidate("yes"), Candidate("no")))
-    votes = tuple(Vote(Judgment(name, "ann", ((0,), (1,)))) for name in "ij")
-    done = write_exchange(Exchange((sly, fine), votes, (RaterCard("ann"),)), tmp_path / "b.jsonl", "hh")
-    assert (done.rows, [row.source for row in done.left_out]) == (1, ["item 'i'"])
+    even = Item("k", (Message("user", "?"),), (Candidate("yes"), Candidate("no")))
+    votes = tuple(Vote(Judgment(name, "ann", ((0,), (1,)) if name != "k" else ((0, 1),))) for name in "ijk")
+    done = write_exchange(Exchange((sly, fine, even), votes, (RaterCard("ann"),)), tmp_path / "b.jsonl", "hh")
+    assert (done.rows, [row.source for row in done.left_out]) == (1, ["item 'i'", "item 'k'"])
 
 
 def test_pandalm_rows_as_published(tmp_path: Path) -> None:
@@ -243,6 +244,7 @@ def test_argilla_rankings_ratings_suggestions_and_drafts(tmp_path: Path) -> None
         "honest_response_1": [{"value": 2, "user_id": "u1"}],
         "honest_response_2": [{"value": 5, "user_id": "u1"}],
         "comment": [{"value": "nice", "user_id": "u1"}],
+        "response_10_fluency": [{"value": 3, "user_id": "u1"}],
     }
     suggestions = {"ranking": {"value": ["response-1", "response-2"], "agent": "gpt", "score": None}}
     found = read_exchange(save(tmp_path / "a.json", {**RECORD, "responses": responses, "suggestions": suggestions}))
