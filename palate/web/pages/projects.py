@@ -13,7 +13,7 @@ from palate.web.figures import agreement_of, rater_rows
 from palate.web.intake import read_items
 from palate.web.view import KINDS, go, page
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 Rater = Annotated[Visit, Depends(Access("rater"))]
 Owner = Annotated[Visit, Depends(Access("owner"))]
 
