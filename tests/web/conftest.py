@@ -44,7 +44,9 @@ def sit(house: House, browser: Browser) -> Iterator[Sit]:
         page.set_default_timeout(8000)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text) if "Content Security Policy" in message.text else None)
-        page.on("request", lambda request: faults.append(request.url) if not request.url.startswith((house.url, "data:", "blob:")) else None)
+        page.on(
+            "request", lambda request: faults.append(request.url) if not request.url.startswith((house.url, "data:", "blob:")) else None
+        )
         page.goto(house.url + path)
         return page
 

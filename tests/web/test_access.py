@@ -45,7 +45,9 @@ def test_a_route_without_a_rule_is_found(house: House) -> None:
 
 
 def test_what_is_open_to_everybody_is_listed_here(house: House) -> None:
-    public = {(method, route.path) for route in routes(house) if (rule := rule_of(route)) and rule.least == "public" for method in route.methods}
+    public = {
+        (method, route.path) for route in routes(house) if (rule := rule_of(route)) and rule.least == "public" for method in route.methods
+    }
     assert public == {
         ("GET", "/signin"), ("POST", "/signin"), ("GET", "/setup/{token}"), ("POST", "/setup/{token}"), ("GET", "/invitations/{token}"),
         ("POST", "/invitations/{token}"), ("GET", "/passwords/{token}"), ("POST", "/passwords/{token}"), ("GET", "/api/openapi.json"),
@@ -72,7 +74,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, Pr
 
 
 def test_access_by_route_and_role(shared: tuple[House, Project, dict[str, Client], dict[str, str]]) -> None:
-    """Below its rule no route does anything: 401 or the way to the sign-in page, 403, or 404. At its rule none refuses for want of rights."""
+    """Below its rule no route does anything: 401 or the way to the sign-in page, 403, or 404. At its rule none refuses."""
     house, _, clients, values = shared
     wrong = []
     skipped = {"/me/signout", "/signout", "/me/erase", "/me/password"}  # they end the test's session, or ask for a password: see test_entry

@@ -167,7 +167,9 @@ def test_joining_while_signed_in_needs_the_token(house: House) -> None:
     project = house.project()
     house.account("ann", "owner")
     house.account("bob")
-    link = link_in(house.client("ann").post(f"/projects/{project.id}/invitations", {"role": "rater", "uses": "9", "days": "1"}).text, "invitations")
+    link = link_in(
+        house.client("ann").post(f"/projects/{project.id}/invitations", {"role": "rater", "uses": "9", "days": "1"}).text, "invitations"
+    )
     bob = house.client("bob")
     assert bob.http.post(link, data={}).status_code == 403
     assert bob.post(link).status_code == 303

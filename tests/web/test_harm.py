@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Route
 
 from palate.core import Message
 from palate.stores.ratings import Answer, Candidate, Item, Project, Task
@@ -57,12 +57,21 @@ def spread(house: House) -> tuple[Project, Project, str]:
     """The corpus in prompts, completions, guidelines, warnings, reasons, names, axes, rules and flags; (pairs, rules, an item)."""
     everything = "\n\n".join(PAYLOADS).replace("\x00", "")
     project = house.project("<script>alert(1)</script>", Task(axes=('"><img src=x onerror=alert(1)>', "b"), all_bad=True), items=0)
-    rules = house.project("'\"><svg onload=alert(1)>", Task(kind="rule", rules=("<img src=x onerror=alert(1)>\" onclick=\"alert(1)",)), items=1)
+    rules = house.project(
+        "'\"><svg onload=alert(1)>", Task(kind="rule", rules=('<img src=x onerror=alert(1)>" onclick="alert(1)',)), items=1
+    )
     house.ratings.set_guideline(project.id, everything, house.clock(), warning="<img src=x onerror=alert(1)>")
     half = len(PAYLOADS) // 2
     rows = [
-        Item((Message("system", everything), Message("user", everything)), (Candidate(everything), Candidate(everything + "!")), {"x": everything}),
-        *(Item((Message("user", one),), (Candidate(one), Candidate(one + "!"))) for one in (p.replace("\x00", "") for p in PAYLOADS[half:])),
+        Item(
+            (Message("system", everything), Message("user", everything)),
+            (Candidate(everything), Candidate(everything + "!")),
+            {"x": everything},
+        ),
+        *(
+            Item((Message("user", one),), (Candidate(one), Candidate(one + "!")))
+            for one in (p.replace("\x00", "") for p in PAYLOADS[half:])
+        ),
     ]
     (first, *_) = house.ratings.add_items(project.id, rows, house.clock()).kept
     house.account("<b>rev</b>", "reviewer", project, rules)
@@ -81,16 +90,29 @@ def test_nothing_runs_and_nothing_is_fetched_on_any_page(house: House, sit: Sit)
     owner = "<img src=x onerror=alert(1)>"
     page = sit(owner)
     page.on("dialog", lambda dialog: pytest.fail(f"{dialog.message} ran"))
-    places = ["/", f"/projects/{project.id}", f"/projects/{project.id}/people", f"/projects/{project.id}/review", "/accounts", "/audit", "/me"]
+    places = [
+        "/",
+        f"/projects/{project.id}",
+        f"/projects/{project.id}/people",
+        f"/projects/{project.id}/review",
+        "/accounts",
+        "/audit",
+        "/me",
+    ]
     places += [f"/projects/{rules.id}/rate", "/api/docs", "/invitations/x"]
     places += [f"/projects/{project.id}/review/{one.id}" for one in list(house.ratings.items(project.id))[:3]]
     for place in places:
         page.goto(house.url + place)
         page.wait_for_load_state("networkidle")
-        harmful = page.evaluate(f"[...document.querySelectorAll('main')].flatMap(m => [...m.querySelectorAll({DANGEROUS!r})]).map(e => e.outerHTML)")
-        ours = ('<form', '<input', '<svg class="interval"', "<template")
+        harmful = page.evaluate(
+            f"[...document.querySelectorAll('main')].flatMap(m => [...m.querySelectorAll({DANGEROUS!r})]).map(e => e.outerHTML)"
+        )
+        ours = ("<form", "<input", '<svg class="interval"', "<template")
         assert [one for one in harmful if not one.startswith(ours)] == [], place
-        assert page.evaluate("[...document.querySelectorAll('*')].flatMap(e => [...e.attributes]).filter(a => a.name.startsWith('on')).length") == 0
+        assert (
+            page.evaluate("[...document.querySelectorAll('*')].flatMap(e => [...e.attributes]).filter(a => a.name.startsWith('on')).length")
+            == 0
+        )
     page.goto(f"{house.url}/projects/{project.id}/rate")
     page.get_by_role("button", name="Begin").click()
     for _ in range(len(PAYLOADS) // 2 - 4):  # what is fetched ahead is put in by script: another way in
@@ -103,34 +125,41 @@ def test_nothing_runs_and_nothing_is_fetched_on_any_page(house: House, sit: Sit)
         assert page.locator(f"#sheet :is({DANGEROUS})").count() == 0
 
 
-def test_the_policy_would_stop_what_came_through(house: House, browser: Browser) -> None:
-    house.account("bob")
+INJECT = """async () => {
+  window.ran = false;
+  for (const html of ["<img src=x onerror='window.ran = true'>", "<img src='https://evil.example/a.png'>",
+                      "<div style='background:url(https://evil.example/b.png)'>x</div>",
+                      "<iframe src='https://evil.example/d'></iframe>"]) {
+    const one = document.createElement('div');
+    one.innerHTML = html;
+    document.body.append(one);
+  }
+  const script = document.createElement('script');
+  script.textContent = 'window.ran = true';
+  document.body.append(script);
+  await fetch('https://evil.example/c').catch(() => {});
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  return window.ran;
+}"""
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_the_policy_would_stop_what_came_through(house: House, browser: Browser, is_ours: bool) -> None:
+    """Were HTML to come through, nothing of it would run or be fetched; on a page without our headers, all of it."""
     context = browser.new_context()
+    reached: list[str] = []
+
+    def answered(route: Route) -> None:
+        reached.append(route.request.url[-1])
+        route.fulfill(body="")
+
+    context.route("https://evil.example/**", answered)
+    context.route("https://plain.example/**", lambda route: route.fulfill(body="<p>a page</p>", content_type="text/html"))
     page = context.new_page()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(house.url + "/signin")
-    ran = page.evaluate(
-        """async () => {
-          window.ran = false;
-          for (const html of ["<img src=x onerror='window.ran = true'>", "<img src='https://evil.example/a.png'>",
-                              "<div style='background:url(https://evil.example/b.png)'>x</div>", "<iframe src='https://evil.example'></iframe>",
-                              "<svg onload='window.ran = true'></svg>"]) {
-            const one = document.createElement('div');
-            one.innerHTML = html;
-            document.body.append(one);
-          }
-          const script = document.createElement('script');
-          script.textContent = 'window.ran = true';
-          document.body.append(script);
-          await fetch('https://evil.example/c').catch(() => {});
-          await new Promise((resolve) => setTimeout(resolve, 300));
-          return window.ran;
-        }"""
-    )
+    page.goto(house.url + "/signin" if is_ours else "https://plain.example/")
+    ran = page.evaluate(INJECT)
     context.close()
-    assert ran is False
-    assert [url for url in asked if "evil" in url] == []
+    assert (ran, sorted(reached)) == ((False, []) if is_ours else (True, ["c", "d", "g", "g"]))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -153,7 +182,10 @@ CONTRAST = r"""() => {
   const read = (text) => (text.match(/[\d.]+/g) ?? []).map(Number);
   const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const paper = (one) => { for (; one; one = one.parentElement) { const c = read(getComputedStyle(one).backgroundColor); if (c.length === 3 || c[3] === 1) return c; } return [255, 255, 255]; };
+  const paper = (one) => { for (; one; one = one.parentElement) { 
+    const c = read(getComputedStyle(one).backgroundColor);
+    if (c.length === 3 || c[3] === 1) return c; }
+    return [255, 255, 255]; };
   const low = [];
   for (const one of document.querySelectorAll("body *")) {
     const own = [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
@@ -170,11 +202,20 @@ def test_every_field_and_button_has_a_name(house: House, sit: Sit) -> None:
     project = house.project(task=Task(all_bad=True, strength=True))
     house.account("ann", "owner", project)
     page = sit("ann")
-    for place in ("/", "/projects/new", f"/projects/{project.id}", f"/projects/{project.id}/rate", f"/projects/{project.id}/people", "/accounts", "/me"):
+    for place in (
+        "/",
+        "/projects/new",
+        f"/projects/{project.id}",
+        f"/projects/{project.id}/rate",
+        f"/projects/{project.id}/people",
+        "/accounts",
+        "/me",
+    ):
         page.goto(house.url + place)
         nameless = page.evaluate(
             """() => [...document.querySelectorAll('input:not([type=hidden]), select, textarea:not([hidden]), button, a')]
-              .filter((one) => !(one.labels?.length || one.getAttribute('aria-label') || one.textContent.trim())).map((one) => one.outerHTML)"""
+              .filter((one) => !(one.labels?.length || one.getAttribute('aria-label') || one.textContent.trim()))
+              .map((one) => one.outerHTML)"""
         )
         assert nameless == [], place
 

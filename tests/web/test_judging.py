@@ -25,7 +25,9 @@ def said(house: House, project: Project) -> list[Entry]:
 
 def settled(page: Page) -> None:
     """Waits until every answer has arrived."""
-    outbox = "Object.keys(localStorage).filter(k => k.startsWith('palate:outbox')).reduce((n, k) => n + JSON.parse(localStorage[k]).length, 0)"
+    outbox = (
+        "Object.keys(localStorage).filter(k => k.startsWith('palate:outbox')).reduce((n, k) => n + JSON.parse(localStorage[k]).length, 0)"
+    )
     for _ in range(160):
         if page.evaluate(outbox) == 0:
             return
@@ -81,7 +83,15 @@ def test_what_is_missing_is_said_and_nothing_is_sent(house: House, sit: Sit) -> 
     project = house.project(task=Task(axes=("helpful", "honest"), reason="required", strength=True))
     house.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
-    for key, words in (("Enter", "helpful"), ("1", ""), ("Enter", "honest"), ("2", ""), ("Enter", "q, w or e"), ("q", ""), ("Enter", "press r")):
+    for key, words in (
+        ("Enter", "helpful"),
+        ("1", ""),
+        ("Enter", "honest"),
+        ("2", ""),
+        ("Enter", "q, w or e"),
+        ("q", ""),
+        ("Enter", "press r"),
+    ):
         page.keyboard.press(key)
         if words:
             expect(page.locator("#hint")).to_contain_text(words)
@@ -138,7 +148,9 @@ def test_two_people_race_on_one_item(house: House, sit: Sit) -> None:
     bob.keyboard.press("2")
     bob.keyboard.press("Enter")
     expect(bob.locator("#strip")).to_contain_text("kept as an extra")
-    assert {house.accounts["eve"].id: "kept", house.accounts["bob"].id: "surplus"} == {one.rater: one.status for one in said(house, project)}
+    assert {house.accounts["eve"].id: "kept", house.accounts["bob"].id: "surplus"} == {
+        one.rater: one.status for one in said(house, project)
+    }
 
 
 def test_a_double_press_gives_one_judgment(house: House, sit: Sit) -> None:
