@@ -25,8 +25,8 @@ def add_account(
     Raises:
         ConfigError: the name is empty, too long or taken (capitals and blanks around it do not make another name).
     """
-    if not 0 < len(name.strip()) <= 200 or any(ord(letter) < 32 for letter in name):
-        raise ConfigError("An account's name must have 1 to 200 characters, none of them a control character.")
+    if not 0 < len(name.strip()) <= 200 or not name.isprintable():
+        raise ConfigError("An account's name must have 1 to 200 characters, all of them printable.")
     identity = store.database.identify()
     kept = Account(identity, name.strip(), kind, role, f"rater-{store.database.identify()[:10]}", (), now)
     row = {"id": identity, "name": kept.name, "name_key": name_key(name), "kind": kind, "role": role, "pseudonym": kept.pseudonym}

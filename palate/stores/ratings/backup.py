@@ -111,8 +111,6 @@ def _prepare(copy: Path, path: Path, erased: dict[str, float]) -> None:
             for account, moment in erased.items():
                 gone = {"name": None, "name_key": None, "password_hash": None, "erased": moment}
                 connection.execute(update(schema.accounts).where(schema.accounts.c.id == account).values(gone))
-        with closing(sqlite3.connect(copy)) as plain:
-            plain.execute("PRAGMA journal_mode=DELETE")
     finally:
         database.close()
 

@@ -7,18 +7,33 @@ item with a free one and counts it up, so two raters cannot take the same. Postg
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from palate.core import DataError
 from palate.stores.ratings import draws, schema
 from palate.stores.ratings.database import Store
 from palate.stores.ratings.nouns import Assignment, Project
-from palate.stores.ratings.projects import find_project, latest_guideline
+from palate.stores.ratings.projects import find_project
 from palate.stores.ratings.rows import assignment_of
 
 SWEEP = 200
 """Expired leases given back in one go."""
+
+_ASKED, _ITEMS, _MEMBERS = schema.assignments, schema.items, schema.members
+_OPEN = (_ASKED.c.project == bindparam("in_project")) & (_ASKED.c.state == "open")
+_HELD = select(_ASKED).where(_OPEN, _ASKED.c.rater == bindparam("for_rater"), _ASKED.c.expires > bindparam("now"))
+_HELD_IN_ORDER = _HELD.order_by(_ASKED.c.claimed, _ASKED.c.id)
+_STALE = select(_ASKED.c.id, _ASKED.c.item).where(_OPEN, _ASKED.c.expires <= bindparam("now"))
+_IS_STALE = _STALE.limit(1)
+_SWEEP = _STALE.order_by(_ASKED.c.item).limit(SWEEP).with_for_update(skip_locked=True)
+_MINE = (_MEMBERS.c.project == bindparam("in_project")) & (_MEMBERS.c.account == bindparam("for_rater"))
+_MEMBER = select(_MEMBERS).where(_MINE).with_for_update()
+_GUIDELINE = select(func.max(schema.guidelines.c.version)).where(schema.guidelines.c.project == bindparam("project")).scalar_subquery()
+_ITEM_SIDES = update(_ITEMS).where(_ITEMS.c.id == bindparam("which")).values(sides=_ITEMS.c.sides + bindparam("sign"))
+_MEMBER_SIDES = update(_MEMBERS).where(_MINE).values(sides=_MEMBERS.c.sides + bindparam("sign"))
 
 
 def claim(store: Store, project: str, account: str, now: float, random: Random) -> Assignment | None:
@@ -76,58 +91,57 @@ def _hold(store: Store, project: str, account: str, now: float, random: Random, 
     with store.database.read() as connection:
         found = find_project(connection, project)
         held = _held(connection, project, account, now)
-        stale = _has_stale(connection, project, now)
+        is_stale = len(held) <= place and connection.execute(_IS_STALE, {"in_project": project, "now": now}).first() is not None
     if len(held) > place:
         return held[place]
-    if stale:
+    if is_stale:
         store.database.run(lambda connection: _sweep(connection, project, now))
     return store.database.run(lambda connection: _take(connection, found, (account, store.database.identify()), now, random, place))
 
 
 def _take(connection: Connection, project: Project, who: tuple[str, str], now: float, random: Random, place: int) -> Assignment | None:
     account, identity = who
-    members = schema.members
+    mine = {"in_project": project.id, "for_rater": account}
     # Locking this row keeps two pages of one rater from claiming at once.
-    mine = select(members).where(members.c.project == project.id, members.c.account == account).with_for_update()
-    member = connection.execute(mine).one_or_none()
+    member = connection.execute(_MEMBER, mine).one_or_none()
     if member is None:
         raise DataError(f"The account {account!r} does not rate in project {project.name!r}. Let it join first.")
     held = _held(connection, project.id, account, now)
     if len(held) > place:
         return held[place]
-    row = draws.draw(connection, project, account, random, is_qualified=member.qualified is not None)
-    if row is None:
+    item = draws.draw(connection, project, account, random, is_qualified=member.qualified is not None)
+    if item is None:
         return None
-    order, sign = draws.sides(len(row.candidates), row.sides, member.sides, random)
-    lease = (now, now + project.lease_seconds)
-    kept, is_new = draws.assign(connection, row, account, identity, order, lease, latest_guideline(connection, project.id))
-    if is_new and sign:
-        connection.execute(update(schema.items).where(schema.items.c.id == row.id).values(sides=schema.items.c.sides + sign))
-        connection.execute(
-            update(members).where(members.c.project == project.id, members.c.account == account).values(sides=member.sides + sign)
-        )
-    return kept
+    order, sign = draws.sides(len(item.candidates), item.sides, member.sides, random)
+    lease = {"claimed": now, "expires": now + project.lease_seconds}
+    first = {"id": identity, "project": project.id, "item": item.id, "rater": account, "shown": list(order), "state": "open"}
+    row = connection.execute(_ASSIGN[connection.dialect.name], first | lease).one()
+    if sign and row.id == identity:
+        connection.execute(_ITEM_SIDES, {"which": item.id, "sign": sign})
+        connection.execute(_MEMBER_SIDES, mine | {"sign": sign})
+    return assignment_of(row)
+
+
+def _assigning(dialect: Any) -> Any:
+    """The statement that makes an assignment, or takes up again, in its old order, one that the rater let go of before."""
+    names = ("id", "project", "item", "rater", "shown", "claimed", "expires", "state")
+    fresh = dialect.insert(_ASKED).values({name: bindparam(name, type_=_ASKED.c[name].type) for name in names} | {"guideline": _GUIDELINE})
+    again = {name: fresh.excluded[name] for name in ("claimed", "expires", "state", "guideline")}
+    return fresh.on_conflict_do_update(index_elements=["item", "rater"], set_=again).returning(_ASKED)
+
+
+_ASSIGN = {"sqlite": _assigning(sqlite), "postgresql": _assigning(postgresql)}
 
 
 def _held(connection: Connection, project: str, account: str, now: float) -> list[Assignment]:
     """The rater's live assignments, the oldest first."""
-    table = schema.assignments
-    live = select(table).where(table.c.rater == account, table.c.project == project, table.c.state == "open", table.c.expires > now)
-    return [assignment_of(row) for row in connection.execute(live.order_by(table.c.claimed, table.c.id))]
-
-
-def _has_stale(connection: Connection, project: str, now: float) -> bool:
-    table = schema.assignments
-    stale = select(table.c.id).where(table.c.project == project, table.c.state == "open", table.c.expires <= now).limit(1)
-    return connection.execute(stale).first() is not None
+    return [assignment_of(row) for row in connection.execute(_HELD_IN_ORDER, {"in_project": project, "for_rater": account, "now": now})]
 
 
 def _sweep(connection: Connection, project: str, now: float) -> None:
     """Nothing; places of expired leases are free again. In the order of items, so that two sweeps do not block each other."""
-    table = schema.assignments
-    stale = select(table.c.id, table.c.item).where(table.c.project == project, table.c.state == "open", table.c.expires <= now)
-    rows = connection.execute(stale.order_by(table.c.item).limit(SWEEP).with_for_update(skip_locked=True)).all()
+    rows = connection.execute(_SWEEP, {"in_project": project, "now": now}).all()
     if rows:
-        connection.execute(update(table).where(table.c.id.in_([row.id for row in rows])).values(state="expired"))
+        connection.execute(update(_ASKED).where(_ASKED.c.id.in_([row.id for row in rows])).values(state="expired"))
     for row in rows:
         give_back(connection, row.item)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from palate.stores.ratings import schema
 from palate.stores.ratings.database import Store
 from palate.stores.ratings.nouns import Added, Item, Project, Task, Tiers
 from palate.stores.ratings.projects import find_project
-from palate.stores.ratings.rows import candidates_json, digest, item_of, turns_json
+from palate.stores.ratings.rows import candidates_json, digest, is_text, item_of, turns_json
 
 PAGE = 500
 """Rows read or written at a time."""
@@ -86,11 +85,19 @@ def remove_item(store: Store, item: str, now: float) -> None:
     Raises:
         DataError: there is no such item.
     """
-    table = schema.items
-    with store.database.write() as connection:
-        if connection.execute(select(table.c.id).where(table.c.id == item)).one_or_none() is None:
+    table, asked = schema.items, schema.assignments
+
+    def work(connection: Connection) -> None:
+        row = connection.execute(select(table).where(table.c.id == item).with_for_update()).one_or_none()
+        if row is None:
             raise DataError(f"There is no item {item!r}. Choose one of those listed.")
-        connection.execute(update(table).where(table.c.id == item, table.c.removed.is_(None)).values(removed=now))
+        if row.removed is not None:
+            return
+        let_go = update(asked).where(asked.c.item == item, asked.c.state == "open").values(state="released")
+        num_open = connection.execute(let_go).rowcount if row.pool == "items" else 0
+        connection.execute(update(table).where(table.c.id == item).values(removed=now, taken=row.taken - num_open))
+
+    store.database.run(work)
 
 
 def _check(item: Item, task: Task, number: int) -> None:
@@ -106,6 +113,7 @@ def _check(item: Item, task: Task, number: int) -> None:
         "gold: must name each candidate once, best first": item.gold is not None and not is_ranking(item.gold, count),
         "is_qualification: needs a gold answer": item.is_qualification and item.gold is None,
         "fields: hold what JSON does not have": not _is_json(item.fields),
+        "stratum or policy: holds a character that a database cannot": not (is_text(item.stratum) and is_text(item.policy)),
     }
     for fault, holds in faults.items():
         if holds:
@@ -168,8 +176,3 @@ def _row(item: Item, project: Project, identity: str, now: float) -> dict[str, A
         "sides": 0,
         "created": now,
     }
-
-
-def finite(value: float | None) -> bool:
-    """Whether a number may be stored: not there at all, or neither NaN nor infinite."""
-    return value is None or math.isfinite(value)

@@ -70,8 +70,10 @@ def undo(store: Store, project: str, account: str, now: float) -> Assignment | N
                 answer={}, is_skip=False, status="kept", kind="undo", supersedes=last.id, guideline=row.guideline, created=now,
             )
         )  # fmt: skip
-        state, expires = ("open", now + found.lease_seconds) if _has_place(connection, row, last) else ("expired", row.expires)
-        connection.execute(update(_ASKED).where(_ASKED.c.id == row.id).values(state=state, expires=expires))
+        if row.state != "done" or last.status == "kept":  # else a second answer is taken back, and the first one stands
+            has_place = row.state == "done" or _take_place(connection, row.item)
+            again = {"state": "open", "expires": now + found.lease_seconds} if has_place else {"state": "expired"}
+            connection.execute(update(_ASKED).where(_ASKED.c.id == row.id).values(again))
         votes.ask_more(connection, found, row.item)
         return assignment_of(connection.execute(select(_ASKED).where(_ASKED.c.id == row.id)).one())
 
@@ -100,11 +102,13 @@ def adjudicate(store: Store, item: str, account: str, answer: Answer, key: str, 
         if before is not None:
             return before
         check_answer(answer, find_project(connection, row.project).task, len(row.candidates))
+        if answer.skipped:
+            raise DataError("An adjudication decides; it cannot be a skip. Leave the item to another reviewer.")
         identity = store.database.identify()
         connection.execute(
             insert(_SAID).values(
                 id=identity, project=row.project, item=item, assignment=None, rater=account, key=key,
-                shown=list(range(len(row.candidates))), answer=answer_json(answer), is_skip=answer.skipped, status="kept",
+                shown=list(range(len(row.candidates))), answer=answer_json(answer), is_skip=False, status="kept",
                 kind="adjudication", supersedes=None, guideline=latest_guideline(connection, row.project), created=now,
             )
         )  # fmt: skip
@@ -149,13 +153,10 @@ def _standing(project: str, account: str) -> Any:
     return select(_SAID).where(_SAID.c.rater == account, _SAID.c.project == project, _SAID.c.kind == "answer", ~taken_back)
 
 
-def _has_place(connection: Connection, row: Row[Any], last: Row[Any]) -> bool:
-    """Whether the rater has a place on the item again: the one the answer held, or a free one."""
+def _take_place(connection: Connection, item: str) -> bool:
+    """Whether the rater may hold the item again; a free place of it is taken. Gold items have no places, and are always free."""
     table = schema.items
-    if row.state == "open" or (row.state == "done" and last.status == "kept"):
+    there = (table.c.id == item) & table.c.removed.is_(None)
+    if connection.execute(select(table.c.pool).where(there)).scalar_one_or_none() in {"gold", "qualification"}:
         return True
-    item = connection.execute(select(table).where(table.c.id == row.item)).one()
-    if item.pool != "items":
-        return item.removed is None
-    free = (table.c.id == row.item) & (table.c.taken < table.c.wanted) & table.c.removed.is_(None)
-    return connection.execute(update(table).where(free).values(taken=table.c.taken + 1)).rowcount == 1
+    return connection.execute(update(table).where(there, table.c.taken < table.c.wanted).values(taken=table.c.taken + 1)).rowcount == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -37,10 +36,13 @@ def check_place(file: Path, *, mounts: Path = MOUNTS) -> None:
         raise ConfigError(f"{file.parent} is not a folder, so {file.name} cannot be there. Make the folder, or correct the path.")
     if file.is_dir():
         raise ConfigError(f"{file} is a folder. Name a file in it, such as {file / 'ratings.db'}.")
-    if file.exists() and not os.access(file, os.R_OK | os.W_OK):
-        raise ConfigError(f"{file} may not be read and written by this user. Give the right to, or choose another file.")
+    # Trying is the only sure test. SQLite keeps its log beside the database, so the folder must be writable as well.
     try:
-        # SQLite keeps its log beside the database, so the folder must be writable as well. Trying is the only sure test.
+        if file.exists():
+            file.open("r+b").close()
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read and written ({error.strerror}). Give this user the right to, or name another.") from error
+    try:
         with tempfile.TemporaryFile(dir=file.parent):
             pass
     except OSError as error:

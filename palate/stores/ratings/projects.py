@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from palate.core import ConfigError, DataError
 from palate.stores.ratings import schema
 from palate.stores.ratings.database import Store
 from palate.stores.ratings.nouns import Guideline, Project
-from palate.stores.ratings.rows import project_of
+from palate.stores.ratings.rows import is_text, project_of
 
 LEAST_RANDOM = 0.3
 """Smallest share of an uncertain queue that is drawn at random; below it what is learned speaks for the chosen items only."""
+
+_FIND = select(schema.projects).where(schema.projects.c.id == bindparam("which"))
 
 
 def add_project(store: Store, project: Project, now: float) -> Project:
@@ -52,7 +54,7 @@ def project(store: Store, project: str) -> Project:
 
 def find_project(connection: Connection, project: str) -> Project:
     """As `project`, within a transaction."""
-    row = connection.execute(select(schema.projects).where(schema.projects.c.id == project)).one_or_none()
+    row = connection.execute(_FIND, {"which": project}).one_or_none()
     if row is None:
         raise DataError(f"There is no project {project!r}. Choose one of those listed.")
     return project_of(row)
@@ -64,6 +66,8 @@ def set_guideline(store: Store, project: str, text: str, now: float, *, warning:
     Raises:
         DataError: there is no such project.
     """
+    if not (is_text(text) and is_text(warning)):
+        raise DataError("The guideline holds a NUL character or half a character. Take it out.")
 
     def work(connection: Connection) -> Guideline:
         find_project(connection, project)
@@ -100,7 +104,7 @@ def latest_guideline(connection: Connection, project: str) -> int:
 def _check(project: Project) -> None:
     task = project.task
     faults = {
-        "name: is empty": not project.name.strip(),
+        "name: is empty, or holds a character that a database cannot": not project.name.strip() or not is_text(project.name),
         "overlap: must be at least 1": project.overlap < 1,
         "max_overlap: must be 0 or at least overlap": project.max_overlap != 0 and project.max_overlap < project.overlap,
         "lease_seconds: must be above 0": not project.lease_seconds > 0,

@@ -113,3 +113,12 @@ def digest(item: Item) -> str:
 def name_key(name: str) -> str:
     """What two names share that look alike: composed, without case and outer blanks."""
     return unicodedata.normalize("NFKC", name).strip().casefold()
+
+
+def is_text(value: str) -> bool:
+    """Whether a text column takes the value: PostgreSQL has no NUL, and half a surrogate pair is no character."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value

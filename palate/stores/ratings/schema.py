@@ -122,6 +122,16 @@ Index(
     postgresql_where=_FREE,
 )
 Index(
+    "ix_items_begun",
+    items.c.project,
+    items.c.pool,
+    items.c.rank,
+    items.c.is_begun,
+    items.c.draw,
+    sqlite_where=_FREE,
+    postgresql_where=_FREE,
+)
+Index(
     "ix_items_priority",
     items.c.project,
     items.c.rank,

@@ -9,40 +9,19 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from palate.core import ConfigError
 from palate.stores.ratings import (
-    accounts as _accounts,
-)
-from palate.stores.ratings import (
-    audit as _audit,
-)
-from palate.stores.ratings import (
-    backup as _backup,
-)
-from palate.stores.ratings import (
-    claims as _claims,
-)
-from palate.stores.ratings import (
-    items as _items,
-)
-from palate.stores.ratings import (
-    judgments as _judgments,
-)
-from palate.stores.ratings import (
-    people as _people,
-)
-from palate.stores.ratings import (
-    projects as _projects,
-)
-from palate.stores.ratings import (
-    reports as _reports,
-)
-from palate.stores.ratings import (
-    scores as _scores,
-)
-from palate.stores.ratings import (
-    sessions as _sessions,
-)
-from palate.stores.ratings import (
-    votes as _votes,
+    accounts,
+    audit,
+    backup,
+    checks,
+    claims,
+    items,
+    judgments,
+    people,
+    projects,
+    reports,
+    scores,
+    sessions,
+    votes,
 )
 from palate.stores.ratings.database import Database, make_engine
 from palate.stores.ratings.places import check_place
@@ -58,63 +37,67 @@ class Ratings:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    add_project = _projects.add_project
-    projects = _projects.all_projects
-    project = _projects.project
-    set_guideline = _projects.set_guideline
-    guideline = _projects.guideline
+    add_project = projects.add_project
+    project = projects.project
+    set_guideline = projects.set_guideline
+    guideline = projects.guideline
 
-    add_items = _items.add_items
-    items = _items.all_items
-    item = _items.item
-    remove_item = _items.remove_item
-    set_scores = _scores.set_scores
+    add_items = items.add_items
+    item = items.item
+    remove_item = items.remove_item
+    set_scores = scores.set_scores
 
-    claim = _claims.claim
-    peek = _claims.peek
-    release = _claims.release
-    assignment = _claims.assignment
+    claim = claims.claim
+    peek = claims.peek
+    release = claims.release
+    assignment = claims.assignment
 
-    submit = _judgments.submit
-    undo = _judgments.undo
-    adjudicate = _judgments.adjudicate
-    judgments = _votes.judgments
-    judgments_of = _votes.judgments_of
-    as_comparisons = _votes.as_comparisons
-    undecided = _votes.undecided
-    progress = _reports.progress
-    tally = _reports.tally
-    gold_record = _reports.gold_record
-    time_log = _reports.time_log
+    submit = judgments.submit
+    undo = judgments.undo
+    adjudicate = judgments.adjudicate
+    judgments_of = votes.judgments_of
+    as_comparisons = votes.as_comparisons
+    undecided = votes.undecided
 
-    add_account = _accounts.add_account
-    account = _accounts.account
-    account_by_name = _accounts.account_by_name
-    accounts = _accounts.all_accounts
-    password_hash = _accounts.password_hash
-    set_role = _accounts.set_role
-    set_password = _accounts.set_password
-    join = _accounts.join
-    leave = _accounts.leave
-    memberships = _accounts.memberships
-    qualify = _accounts.qualify
+    progress = reports.progress
+    tally = reports.tally
+    gold_record = reports.gold_record
+    time_log = reports.time_log
+    check = checks.check
 
-    invite = _sessions.invite
-    redeem = _sessions.redeem
-    start_session = _sessions.start_session
-    session = _sessions.session
-    end_session = _sessions.end_session
-    end_sessions = _sessions.end_sessions
-    note_failure = _sessions.note_failure
-    failures = _sessions.failures
-    forget_failures = _sessions.forget_failures
+    add_account = accounts.add_account
+    account = accounts.account
+    account_by_name = accounts.account_by_name
+    password_hash = accounts.password_hash
+    set_role = accounts.set_role
+    set_password = accounts.set_password
+    join = accounts.join
+    leave = accounts.leave
+    memberships = accounts.memberships
+    qualify = accounts.qualify
+    erase = people.erase
+    export_person = people.export_person
 
-    erase = _people.erase
-    export_person = _people.export_person
-    audit = _audit.audit
-    audit_log = _audit.audit_log
-    backup = _backup.backup
-    restore = _backup.restore
+    invite = sessions.invite
+    redeem = sessions.redeem
+    start_session = sessions.start_session
+    session = sessions.session
+    end_session = sessions.end_session
+    end_sessions = sessions.end_sessions
+    note_failure = sessions.note_failure
+    failures = sessions.failures
+    forget_failures = sessions.forget_failures
+
+    restore = backup.restore
+    audit_log = audit.audit_log
+
+    # Last: from here on these names mean the methods, not the modules they come from.
+    accounts = accounts.all_accounts
+    audit = audit.audit
+    backup = backup.backup
+    items = items.all_items
+    judgments = votes.judgments
+    projects = projects.all_projects
 
     def close(self) -> None:
         """Nothing; connections are closed."""

@@ -10,11 +10,12 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+_FREE = "taken < wanted AND removed IS NULL"
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
-def _where(condition: str) -> dict[str, sa.TextClause]:
-    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+def _index_where(name: str, table: str, columns: list[str], condition: str) -> None:
+    op.create_index(name, table, columns, sqlite_where=sa.text(condition), postgresql_where=sa.text(condition))
 
 
 def upgrade() -> None:
@@ -169,19 +170,13 @@ def _items() -> None:
         sa.UniqueConstraint("project", "digest", name="uq_items_project_digest"),
         sa.UniqueConstraint("project", "number", name="uq_items_project_number"),
     )
-    op.create_index(
-        "ix_items_free",
-        "items",
-        ["project", "pool", "rank", "stratum", "is_begun", "draw"],
-        sqlite_where=sa.text("taken < wanted AND removed IS NULL"),
-        postgresql_where=sa.text("taken < wanted AND removed IS NULL"),
-    )
-    op.create_index(
+    _index_where("ix_items_free", "items", ["project", "pool", "rank", "stratum", "is_begun", "draw"], _FREE)
+    _index_where("ix_items_begun", "items", ["project", "pool", "rank", "is_begun", "draw"], _FREE)
+    _index_where(
         "ix_items_priority",
         "items",
         ["project", "rank", "is_begun", "priority"],
-        sqlite_where=sa.text("taken < wanted AND removed IS NULL AND priority IS NOT NULL"),
-        postgresql_where=sa.text("taken < wanted AND removed IS NULL AND priority IS NOT NULL"),
+        f"{_FREE} AND priority IS NOT NULL",
     )
     op.create_index("ix_items_project_pool_draw", "items", ["project", "pool", "draw"])
 
@@ -244,20 +239,8 @@ def _assignments() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_assignments"),
         sa.UniqueConstraint("item", "rater", name="uq_assignments_item_rater"),
     )
-    op.create_index(
-        "ix_assignments_held",
-        "assignments",
-        ["rater", "project"],
-        sqlite_where=sa.text("state = 'open'"),
-        postgresql_where=sa.text("state = 'open'"),
-    )
-    op.create_index(
-        "ix_assignments_open",
-        "assignments",
-        ["project", "expires"],
-        sqlite_where=sa.text("state = 'open'"),
-        postgresql_where=sa.text("state = 'open'"),
-    )
+    _index_where("ix_assignments_held", "assignments", ["rater", "project"], "state = 'open'")
+    _index_where("ix_assignments_open", "assignments", ["project", "expires"], "state = 'open'")
 
 
 def _judgments() -> None:
