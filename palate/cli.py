@@ -22,6 +22,7 @@ COMMANDS = {
     "runs": "List runs, or show what a run came from.",
     "label": "Open the pages on which people judge, at an address of this machine.",
     "inspect": "Show a data file as a model sees it: tokens by role, lengths, duplicates, dropped rows.",
+    "agreement": "Say how far raters can be trusted: agreement, bias, who is guessing, the ceiling, how many more labels.",
     "reference": "Write docs/reference.md: every stage and each of its settings.",
 }
 
@@ -79,6 +80,7 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         "runs": _runs,
         "label": _label,
         "inspect": _inspect,
+        "agreement": _agreement,
         "reference": _reference,
     }
     if command in own:
@@ -274,6 +276,31 @@ def _label(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comm
         tuple(found.webhook), tuple(found.webhook_allow), found.model_url, found.model,
     )  # fmt: skip
     (upgrade if found.upgrade else serve)(label, _say)
+    return 0
+
+
+def _agreement(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
+    parser = _Parser("agreement", COMMANDS["agreement"])
+    parser.add_argument("votes", type=Path, help="a file of judgments, one of preferences with votes and raters, or a run of collect")
+    parser.add_argument("--dimension", metavar="NAME", help="only judgments on this one (default: all)")
+    parser.add_argument("--curve", type=Path, metavar="FILE", help="rows labels, accuracy, pairs: reward models of more and more labels")
+    parser.add_argument("--rewards", type=Path, nargs="+", default=[], metavar="RUN", help="runs of stage reward: a curve's points")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    parser.add_argument("--json", action="store_true", help="write everything as JSON")
+    found = parser.parse(words)
+    from palate.recipes.opinions import report_on
+
+    report = report_on(found.votes, dimension=found.dimension, curve=found.curve, rewards=tuple(found.rewards), seed=found.seed)
+    if found.json:
+        import json
+
+        _say(json.dumps(report.plain(), indent=2, ensure_ascii=False, allow_nan=False))
+        return 0
+    from rich.console import Console
+
+    from palate.recipes.opinions_page import show_agreement
+
+    show_agreement(report, Console(highlight=False))
     return 0
 
 

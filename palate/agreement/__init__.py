@@ -1,5 +1,75 @@
-"""Statistics of raters: numpy and the standard library only."""
+"""Statistics of raters: numpy and the standard library only.
 
+`Votes` is the table; `Survey` adds what is known beside it; `analyse` computes the whole report. docs/methods/agreement.md explains each.
+"""
+
+from palate.agreement.alpha import krippendorff_alpha, raw_agreement
+from palate.agreement.bias import Bias, length_bias, side_bias
 from palate.agreement.ceiling import NoiseCeiling, majority_ceiling, rater_noise_ceiling
+from palate.agreement.curve import Forecast, LearningCurve, Measured, learning_curve
+from palate.agreement.dawid_skene import DawidSkene, dawid_skene
+from palate.agreement.estimates import Estimate
+from palate.agreement.kappa import PairKappas, cohen_kappa, fleiss_kappa, pair_kappas
+from palate.agreement.raters import Pace, RaterReport, rater_reports
+from palate.agreement.report import AgreementReport, analyse
+from palate.agreement.selection import Selection, ask_further, ensemble_disagreement, select
+from palate.agreement.shares import (
+    concluded,
+    first_probability,
+    heard_by_raters,
+    hold_out,
+    majority,
+    smoothed_share,
+    smoothed_shares,
+    vote_log_loss,
+)
+from palate.agreement.strengths import CrowdStrengths, CrowdVotes, bradley_terry, crowd_bradley_terry
+from palate.agreement.survey import Survey
+from palate.agreement.votes import PAIR_ANSWERS, Votes, pair_answer
 
-__all__ = ["NoiseCeiling", "majority_ceiling", "rater_noise_ceiling"]
+__all__ = [
+    "PAIR_ANSWERS",
+    "AgreementReport",
+    "Bias",
+    "CrowdStrengths",
+    "CrowdVotes",
+    "DawidSkene",
+    "Estimate",
+    "Forecast",
+    "LearningCurve",
+    "Measured",
+    "NoiseCeiling",
+    "Pace",
+    "PairKappas",
+    "RaterReport",
+    "Selection",
+    "Survey",
+    "Votes",
+    "analyse",
+    "ask_further",
+    "bradley_terry",
+    "cohen_kappa",
+    "concluded",
+    "crowd_bradley_terry",
+    "dawid_skene",
+    "ensemble_disagreement",
+    "first_probability",
+    "fleiss_kappa",
+    "heard_by_raters",
+    "hold_out",
+    "krippendorff_alpha",
+    "learning_curve",
+    "length_bias",
+    "majority",
+    "majority_ceiling",
+    "pair_answer",
+    "pair_kappas",
+    "rater_noise_ceiling",
+    "rater_reports",
+    "raw_agreement",
+    "select",
+    "side_bias",
+    "smoothed_share",
+    "smoothed_shares",
+    "vote_log_loss",
+]

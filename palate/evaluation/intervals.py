@@ -8,40 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from palate.agreement.estimates import Z95, Estimate, share, wilson
 from palate.core import DataError
 
-Z95 = 1.959963984540054
-"""Two-sided 95 % point of the standard normal distribution."""
+__all__ = ["Z95", "Estimate", "bootstrap", "mean", "paired_difference", "proportion", "share", "wilson", "win_rate"]
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A number with its standard error and interval. `n` counts the units (prompts, pairs) it was measured on."""
-
-    value: float
-    se: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def z(self) -> float:
-        """Distance from zero in standard errors: 0 when both are 0, infinite when only the standard error is."""
-        if self.se > 0:
-            return self.value / self.se
-        return 0.0 if self.value == 0 else math.copysign(math.inf, self.value)
-
-    @property
-    def excludes_zero(self) -> bool:
-        """True when the interval lies wholly on one side of zero."""
-        return self.low > 0 or self.high < 0
 
 
 def mean(values: ArrayLike) -> Estimate:
@@ -53,30 +29,6 @@ def mean(values: ArrayLike) -> Estimate:
     centre = float(data.mean())
     se = float(data.std(ddof=1) / math.sqrt(data.size)) if data.size > 1 else 0.0
     return Estimate(centre, se, centre - Z95 * se, centre + Z95 * se, int(data.size))
-
-
-def share(successes: float, n: int, *, z: float = Z95) -> Estimate:
-    """A share with Wilson's interval (Wilson 1927): the roots of (p - share)^2 = z^2 p (1 - p) / n.
-
-    `successes` may hold halves: a tie counts one half of a win. The standard error is the plain binomial one.
-    """
-    if n < 1 or not 0 <= successes <= n:
-        raise DataError(f"A share needs 0 <= successes <= n and n >= 1; got {successes} of {n}. Count the rows that were scored.")
-    p = successes / n
-    low, high = wilson(successes, n, z=z)
-    return Estimate(p, math.sqrt(p * (1 - p) / n), low, high, n)
-
-
-def wilson(successes: float, n: int, *, z: float = Z95) -> tuple[float, float]:
-    """The two ends of Wilson's score interval, inside [0, 1] also at 0 and n successes."""
-    p = successes / n
-    denominator = 1 + z * z / n
-    centre = (p + z * z / (2 * n)) / denominator
-    half = z / denominator * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # Rounding leaves 1e-17 instead of 0 at the ends, where the exact root is known.
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == n else min(1.0, centre + half)
-    return low, high
 
 
 def proportion(flags: ArrayLike) -> Estimate:

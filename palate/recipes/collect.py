@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from palate.agreement.ceiling import rater_noise_ceiling
+from palate.agreement import concluded, pair_answer, rater_noise_ceiling, smoothed_share
 from palate.core import Comparison, Completion, ConfigError, DataError, Judgment, Prompt, derive_seed
 from palate.evaluation.intervals import mean
 from palate.raters.simulated import OVERALL, Crowd, SimulatedRater, oracle_accuracy
@@ -100,15 +100,15 @@ class Collect:
         """One preference: the smoothed share of votes, (votes + prior / 2) / (n + prior); chosen is whom it favours."""
         comparison, dimension = ask
         votes = [first_share(judgment) for judgment in judged]
-        share = (sum(votes) + self.prior / 2) / (len(votes) + self.prior)
-        sides = comparison.completions if share >= 0.5 else comparison.swapped().completions
+        share = smoothed_share(votes, self.prior)
+        preference = concluded(comparison, share, dimension)
         yield {
             "id": f"{comparison.id}/{dimension}",
             "prompt": messages(comparison.prompt),
             **tools_of(comparison.prompt.conversation),
-            "chosen": answer(comparison.prompt, sides[0]),
-            "rejected": answer(comparison.prompt, sides[1]),
-            "probability": max(share, 1 - share),
+            "chosen": answer(comparison.prompt, preference.chosen),
+            "rejected": answer(comparison.prompt, preference.rejected),
+            "probability": preference.probability,
             "dimension": dimension,
             "votes": [vote if share >= 0.5 else 1 - vote for vote in votes],
             "raters": [judgment.rater for judgment in judged],
@@ -145,9 +145,7 @@ def _ceiling(raters: Sequence[SimulatedRater], asks: Sequence[Ask]) -> float:
 
 def first_share(judgment: Judgment) -> float:
     """1 when the comparison's first completion won, 0 when its second, one half for a tie; whatever order it was shown in."""
-    if len(judgment.ranking) == 1:
-        return 0.5
-    return float(judgment.order[judgment.ranking[0][0]] == 0)
+    return 1 - pair_answer(judgment) / 2
 
 
 def _judgment_row(judgment: Judgment) -> dict[str, Any]:

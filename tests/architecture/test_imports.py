@@ -53,6 +53,7 @@ def test_only_tests_use_the_shipped_fakes() -> None:
         "from palate.cli import main; main(['--help'])",
         "import palate.core, palate.stores.runs, palate.stores.jsonl, palate.raters, palate.agreement",
         "from palate.cli import main; main(['runs', 'nowhere'])",
+        "from palate.cli import main; main(['agreement', 'nowhere'])",
         "import palate.recipes.pipeline, palate.tracking",
     ],
 )

@@ -182,7 +182,7 @@ CONTRAST = r"""() => {
   const read = (text) => (text.match(/[\d.]+/g) ?? []).map(Number);
   const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const paper = (one) => { for (; one; one = one.parentElement) { 
+  const paper = (one) => { for (; one; one = one.parentElement) {
     const c = read(getComputedStyle(one).backgroundColor);
     if (c.length === 3 || c[3] === 1) return c; }
     return [255, 255, 255]; };

@@ -1,0 +1,85 @@
+"""How fast, and how right, the statistics of raters are: `python -m benchmarks.agreement --data ../shared/data`."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from palate.agreement import (
+    AgreementReport,
+    Survey,
+    analyse,
+    dawid_skene,
+    heard_by_raters,
+    hold_out,
+    smoothed_shares,
+    vote_log_loss,
+)
+from palate.testing.votes import llmfao, made_up, mt_bench
+
+REPEATS = 5
+HELD_OUT_SEEDS = 5
+
+
+def main() -> int:
+    """Exit status 0; prints seconds, and figures on real votes where `--data` has them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.agreement", description=__doc__)
+    parser.add_argument("--judgments", type=int, default=100_000)
+    parser.add_argument("--data", type=Path, help="the folder with llmfao and mt_bench_human")
+    options = parser.parse_args()
+    survey = made_up(options.judgments, np.random.default_rng(0))
+    clock, cpu = seconds(lambda: analyse(survey, np.random.default_rng(0)))
+    print(f"{len(survey.votes)} judgments of {len(survey.votes.raters)} raters analysed whole: {clock:.2f} s (processor {cpu:.2f} s)")
+    if options.data is not None:
+        print("\n| | " + " | ".join(ROWS) + " |")
+        print("|---" * (len(ROWS) + 1) + "|")
+        for name, read in (("LLMFAO", llmfao), ("MT-bench", mt_bench)):
+            print(f"| {name} | " + " | ".join(row(read(options.data))) + " |")
+    return 0
+
+
+def seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """Least wall and processor seconds of five runs: the least disturbed."""
+    work()
+    walls, cpus = [], []
+    for _ in range(REPEATS):
+        wall, cpu = time.perf_counter(), time.process_time()
+        work()
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    return min(walls), min(cpus)
+
+
+ROWS = (
+    "votes", "raters", "agreement", "without ties", "alpha", "Cohen", "Fleiss", "ceiling", "side (log-odds)", "guessing",
+    "loss: raw shares", "smoothed", "raw posterior", "as heard",
+)  # fmt: skip
+
+
+def row(survey: Survey) -> list[str]:
+    """The figures of one data set, and the log-loss of a held-out vote (one of each pair with three or more), a mean over seeds."""
+    report: AgreementReport = analyse(survey, np.random.default_rng(0))
+    side = report.side.logit
+    told = [
+        str(report.votes), str(report.raters), f"{report.agreement.value:.3f}", f"{report.agreement_without_ties.value:.3f}",
+        f"{report.alpha.value:.3f} [{report.alpha.low:.3f}, {report.alpha.high:.3f}]", f"{report.cohen:.3f}", f"{report.fleiss:.3f}",
+        "-" if report.ceiling is None else f"{report.ceiling.accuracy:.3f}",
+        f"{side.value:.3f} +- {side.se:.3f}" if side.n else "not recorded", str(len(report.guessing)),
+    ]  # fmt: skip
+    losses: list[list[float]] = []
+    for seed in range(HELD_OUT_SEEDS):
+        rest, held = hold_out(survey.votes, np.random.default_rng(seed))
+        counts = rest.counts()
+        shares = [smoothed_shares(counts, prior=0.0), smoothed_shares(counts), dawid_skene(rest).posterior, heard_by_raters(rest)]
+        losses.append([vote_log_loss(one, held) for one in shares])
+    return told + [f"{statistics.mean(column):.3f}" for column in zip(*losses, strict=True)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

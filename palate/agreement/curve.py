@@ -1,0 +1,126 @@
+"""How many more labels? The learning curve of a reward model's accuracy, as a power law with its interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from palate.agreement.estimates import Estimate, Floats, from_draws
+from palate.core import DataError
+
+RESAMPLES = 1000
+FACTORS = (2.0, 4.0, 8.0)
+
+_EXPONENTS = np.geomspace(0.05, 2.0, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A reward model's accuracy on `pairs` held-out pairs after learning from `labels` judgments."""
+
+    labels: int
+    accuracy: float
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What accuracy `labels` judgments would give."""
+
+    labels: int
+    accuracy: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class LearningCurve:
+    """accuracy(n) = limit - gap n^-exponent, fitted, and what follows.
+
+    Attributes:
+        measured: what it was fitted to.
+        limit: accuracy with labels without end.
+        gap: accuracy still missing at one label.
+        exponent: how fast it closes.
+        forecasts: at 2, 4 and 8 times the most labels so far.
+        target: the accuracy asked about, by default half of the way from the last measurement's fitted value to the limit.
+        needed: labels in all to reach it; infinite where the curve (or, of the interval, the bootstrap's) never does.
+    """
+
+    measured: tuple[Measured, ...]
+    limit: Estimate
+    gap: float
+    exponent: float
+    forecasts: tuple[Forecast, ...]
+    target: float
+    needed: Estimate
+
+
+def learning_curve(
+    measured: tuple[Measured, ...], rng: np.random.Generator, ceiling: float = 1.0, target: float | None = None, resamples: int = RESAMPLES
+) -> LearningCurve:
+    """The power law of least weighted squares, and percentile intervals from accuracies drawn again.
+
+    Exponents are tried on a grid of 60 from 0.05 to 2; gap and limit follow for each, held to gap >= 0 and limit <= `ceiling`. Draws
+    are binomial with the measured accuracy and number of held-out pairs, independent of one another: where all models were tested on
+    the same pairs the interval is wider than it need be. It says nothing about other seeds, and nothing that was measured can show
+    where a curve bends later: eight times the labels is a guess.
+
+    Args:
+        measured: at least three numbers of labels.
+        rng: draws.
+        ceiling: the best accuracy there can be, say that of `rater_noise_ceiling`.
+        target: the accuracy asked about.
+        resamples: bootstrap samples.
+    """
+    labels = np.array([one.labels for one in measured], dtype=np.float64)
+    accuracy = np.array([one.accuracy for one in measured])
+    pairs = np.array([one.pairs for one in measured], dtype=np.float64)
+    if np.unique(labels).size < 3 or labels.min() < 1 or pairs.min() < 1:
+        raise DataError("a learning curve needs accuracies at three or more numbers of labels, each on at least one held-out pair")
+    if not ((accuracy >= 0) & (accuracy <= 1)).all():
+        raise DataError(f"accuracies are shares in [0, 1], got {accuracy.tolist()}")
+    weights = pairs / np.maximum(accuracy * (1 - accuracy), 0.25 / np.maximum(pairs, 1))
+    draws = rng.binomial(pairs.astype(np.int64), accuracy, size=(resamples, labels.size)) / pairs
+    limit, gap, exponent = _fitted(labels, np.concatenate([accuracy[None], draws]), weights, ceiling)
+    most = float(labels.max())
+    forecasts = []
+    for factor in FACTORS:
+        reached = limit - gap * (factor * most) ** -exponent
+        forecasts.append(Forecast(round(factor * most), from_draws(float(reached[0]), reached[1:], labels.size)))
+    now = float(limit[0] - gap[0] * most ** -exponent[0])
+    goal = (now + float(limit[0])) / 2 if target is None else target
+    needed = _labels_for(goal, limit, gap, exponent)
+    low, high = np.quantile(needed[1:], [0.025, 0.975], method="nearest")
+    known = Estimate(float(needed[0]), math.nan, float(low), float(high), labels.size)
+    whole = from_draws(float(limit[0]), limit[1:], labels.size)
+    return LearningCurve(measured, whole, float(gap[0]), float(exponent[0]), tuple(forecasts), goal, known)
+
+
+def _fitted(labels: Floats, accuracy: Floats, weights: Floats, ceiling: float) -> tuple[Floats, Floats, Floats]:
+    """(b,) limits, gaps and exponents of the best curve through each row of accuracies (b, points)."""
+    best = np.full(len(accuracy), np.inf)
+    found = np.zeros((3, len(accuracy)))
+    total = weights.sum()
+    means = accuracy @ weights / total
+    for exponent in _EXPONENTS:
+        x = labels**-exponent
+        centre = float(x @ weights / total)
+        slope = (accuracy - means[:, None]) @ (weights * (x - centre)) / float(weights @ (x - centre) ** 2)
+        gap = np.maximum(-slope, 0.0)
+        limit = means + gap * centre
+        over = limit > ceiling
+        held = np.maximum((ceiling - accuracy) @ (weights * x) / float(weights @ x**2), 0.0)
+        limit, gap = np.where(over, ceiling, limit), np.where(over, held, gap)
+        misses = ((accuracy - limit[:, None] + gap[:, None] * x) ** 2) @ weights
+        better = misses < best
+        best = np.where(better, misses, best)
+        found = np.where(better, np.stack([limit, gap, np.full_like(gap, exponent)]), found)
+    return found[0], found[1], found[2]
+
+
+def _labels_for(goal: float, limit: Floats, gap: Floats, exponent: Floats) -> Floats:
+    """(b,) labels at which each curve reaches the goal; infinite where it never does."""
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        found = (gap / (limit - goal)) ** (1 / exponent)
+    return np.where(limit - goal > 0, found, np.inf)

@@ -1,0 +1,82 @@
+"""An estimate with its uncertainty, Wilson's interval for shares, and intervals from resampled values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palate.core import DataError
+
+Z95 = 1.959963984540054
+"""Two-sided 95 % point of the standard normal distribution."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its standard error and interval. `n` counts the units (prompts, pairs) it was measured on."""
+
+    value: float
+    se: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def z(self) -> float:
+        """Distance from zero in standard errors: 0 when both are 0, infinite when only the standard error is."""
+        if self.se > 0:
+            return self.value / self.se
+        return 0.0 if self.value == 0 else math.copysign(math.inf, self.value)
+
+    @property
+    def excludes_zero(self) -> bool:
+        """True when the interval lies wholly on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+
+def share(successes: float, n: int, *, z: float = Z95) -> Estimate:
+    """A share with Wilson's interval (Wilson 1927): the roots of (p - share)^2 = z^2 p (1 - p) / n.
+
+    `successes` may hold halves: a tie counts one half of a win. The standard error is the plain binomial one.
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise DataError(f"A share needs 0 <= successes <= n and n >= 1; got {successes} of {n}. Count the rows that were scored.")
+    p = successes / n
+    low, high = wilson(successes, n, z=z)
+    return Estimate(p, math.sqrt(p * (1 - p) / n), low, high, n)
+
+
+def wilson(successes: float, n: int, *, z: float = Z95) -> tuple[float, float]:
+    """The two ends of Wilson's score interval, inside [0, 1] also at 0 and n successes."""
+    p = successes / n
+    denominator = 1 + z * z / n
+    centre = (p + z * z / (2 * n)) / denominator
+    half = z / denominator * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # Rounding leaves 1e-17 instead of 0 at the ends, where the exact root is known.
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == n else min(1.0, centre + half)
+    return low, high
+
+
+def from_normal(value: float, se: float, n: int) -> Estimate:
+    """The estimate with the interval value +- 1.96 SE."""
+    return Estimate(value, se, value - Z95 * se, value + Z95 * se, n)
+
+
+def from_draws(value: float, draws: Floats, n: int) -> Estimate:
+    """The estimate with the percentile interval of bootstrap `draws`; those that are undefined (NaN) are left out.
+
+    The standard error is the draws' standard deviation. With fewer than two defined draws it and the interval are NaN.
+    """
+    defined = draws[~np.isnan(draws)]
+    if defined.size < 2:
+        return Estimate(value, math.nan, math.nan, math.nan, n)
+    low, high = np.quantile(defined, [0.025, 0.975])
+    return Estimate(value, float(defined.std(ddof=1)), float(low), float(high), n)

@@ -1,0 +1,150 @@
+"""What to ask next, and whether to ask once more: disagreement of a reward ensemble, spread over prompts, with a random part."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from palate.agreement.estimates import Flags, Floats, Ints
+from palate.agreement.paired_logistic import sigmoid
+from palate.core import DataError
+
+Disagreement = Literal["logit", "probability", "label"]
+
+LEAST_RANDOM = 0.3
+NEIGHBOURS = 10
+_BLOCK = 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """What was chosen of the candidates.
+
+    Attributes:
+        indices: (k,) candidates chosen, the random ones last.
+        probability: (k,) probability with which each would be chosen, over all draws; 1 / it is the weight that makes sums unbiased.
+        is_random: (k,) true for the random part.
+    """
+
+    indices: Ints
+    probability: Floats
+    is_random: Flags
+
+
+def ensemble_disagreement(first: Floats, second: Floats, of: Disagreement = "probability") -> Floats:
+    """(p,) variance over the members of an ensemble of scores (p, m) of both completions.
+
+    Of the score difference (unbiased), of P(first wins) (biased), or of the predicted label (biased; an equal score counts as first).
+    Source: Christiano et al. 2017 section 2.2.4, who found that it sometimes hurts: keep a random part.
+    """
+    if first.shape != second.shape or first.ndim != 2:
+        raise DataError(f"ensemble_disagreement: scores must be (pairs, members) for both sides, got {first.shape} and {second.shape}")
+    difference = first - second
+    match of:
+        case "logit":
+            return np.asarray(difference.var(axis=1, ddof=1) if first.shape[1] > 1 else np.zeros(len(first)))
+        case "probability":
+            return np.asarray(sigmoid(difference).var(axis=1))
+        case "label":
+            return np.asarray((difference >= 0).astype(np.float64).var(axis=1))
+
+
+def select(
+    uncertainty: Floats, count: int, rng: np.random.Generator, features: Floats | None = None, random_share: float = LEAST_RANDOM
+) -> Selection:
+    """`count` of the candidates: most with probability proportional to uncertainty and novelty, at least 30 % at random from all others.
+
+    Uncertainty alone asks the same thing many times over. Here a candidate's weight is its uncertainty times the distance to its tenth
+    neighbour among the `features` of its prompt (crowded places count less), and the draw is systematic along an order in which
+    neighbours stand together, so that it is spread. Both draws have known probabilities, and the one returned is exact:
+    p + (1 - p) random / (rest), p that of the first draw.
+
+    Args:
+        uncertainty: (n,) numbers >= 0, say `ensemble_disagreement`.
+        count: how many; all of them where there are fewer.
+        rng: draws.
+        features: (n, d) of each candidate's prompt, such as mean hidden states; none: uncertainty alone.
+        random_share: share of the count that is random, 0.3 or more.
+    """
+    n = len(uncertainty)
+    if not LEAST_RANDOM <= random_share <= 1:
+        raise DataError(f"select: random_share must lie in [{LEAST_RANDOM}, 1], got {random_share}: without a random part nobody can check")
+    if n and (not np.isfinite(uncertainty).all() or uncertainty.min() < 0):
+        raise DataError("select: uncertainty must be finite and >= 0")
+    if count >= n:
+        return Selection(np.arange(n), np.ones(n), np.ones(n, dtype=bool))
+    at_random = math.ceil(round(random_share * count, 9))
+    weights = uncertainty if features is None else uncertainty * novelty(features)
+    order = rng.permutation(n) if features is None else neighbourly(features)
+    chances = inclusion(weights, count - at_random)
+    chosen = order[systematic(chances[order], float(rng.random()))]
+    rest = np.setdiff1d(np.arange(n), chosen)
+    drawn = rng.choice(rest, at_random, replace=False)
+    indices = np.concatenate([chosen, drawn])
+    probability = chances + (1 - chances) * at_random / (n - (count - at_random))
+    return Selection(indices, probability[indices], np.repeat([False, True], [chosen.size, drawn.size]))
+
+
+def inclusion(weights: Floats, count: int) -> Floats:
+    """(n,) probabilities proportional to the weights, none above 1, that sum to `count`; equal weights where too few are above 0."""
+    if np.count_nonzero(weights) < count:
+        weights = np.ones_like(weights)
+    found = np.zeros(weights.size)
+    certain = np.zeros(weights.size, dtype=bool)
+    while True:
+        left = count - int(certain.sum())
+        free = weights * ~certain
+        found = np.where(certain, 1.0, free * left / max(float(free.sum()), 1e-300))
+        if not (found > 1 + 1e-12).any():
+            return np.minimum(found, 1.0)
+        certain |= found > 1
+
+
+def systematic(chances: Floats, start: float) -> Ints:
+    """Indices drawn with the given probabilities, evenly spread along the order: where the running sum passes start, start + 1, ..."""
+    edges = np.cumsum(chances)
+    count = round(float(edges[-1])) if edges.size else 0
+    return np.minimum(np.searchsorted(edges, np.arange(count) + start, side="right"), chances.size - 1)
+
+
+def novelty(features: Floats) -> Floats:
+    """(n,) distance to the tenth nearest of the other rows, over their mean: rows in crowded places have little of it."""
+    k = min(NEIGHBOURS, len(features) - 1)
+    if k < 1:
+        return np.ones(len(features))
+    squares = (features**2).sum(1)
+    found = np.empty(len(features))
+    for start in range(0, len(features), _BLOCK):
+        part = features[start : start + _BLOCK]
+        distances = squares[None, :] + squares[start : start + _BLOCK, None] - 2 * part @ features.T
+        found[start : start + _BLOCK] = np.partition(distances, k, axis=1)[:, k]
+    distance = np.sqrt(np.maximum(found, 0))
+    mean = float(distance.mean())
+    return distance / mean if mean > 0 else np.ones(len(features))
+
+
+def neighbourly(features: Floats) -> Ints:
+    """An order of the rows (n, d) in which neighbours stand together: halves along the widest axis, again and again."""
+
+    def ordered(rows: Ints) -> list[Ints]:
+        spread = np.ptp(features[rows], axis=0)
+        if rows.size <= 2 or not spread.max() > 0:
+            return [rows]
+        by = rows[np.argsort(features[rows, spread.argmax()], kind="stable")]
+        return ordered(by[: by.size // 2]) + ordered(by[by.size // 2 :])
+
+    return np.concatenate(ordered(np.arange(len(features)))) if len(features) else np.empty(0, dtype=np.int64)
+
+
+def ask_further(counts: Floats, overlap: int, most: int, enough: float = 0.5) -> Flags:
+    """Whether an item with these votes (answers,), or each of several (items, answers), gets a further rater.
+
+    Yes below `overlap`; no from `most` on; in between while fewer than `enough` of the pairs of its raters agree. With the defaults two
+    who contradict each other call a third, and a majority of three to one is enough.
+    """
+    totals = counts.sum(-1)
+    agreeing = (counts * (counts - 1)).sum(-1) / np.maximum(totals * (totals - 1), 1)
+    return np.asarray((totals < overlap) | ((totals < most) & (totals > 1) & (agreeing < enough)))

@@ -1,0 +1,85 @@
+"""From votes to probabilities: majority, smoothed shares (the default), Dawid-Skene as the next rater would be heard; and preferences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from palate.agreement.dawid_skene import dawid_skene
+from palate.agreement.estimates import Floats
+from palate.agreement.votes import Votes
+from palate.core import Comparison, DataError, Preference
+
+PRIOR = 1.0
+
+
+def majority(counts: Floats) -> Floats:
+    """(items, answers) 1 at the answer with most votes, shared evenly where several have as many; without votes all alike."""
+    most = counts == counts.max(1, keepdims=True)
+    return np.asarray(most / most.sum(1, keepdims=True))
+
+
+def smoothed_shares(counts: Floats, prior: float = PRIOR, base: Floats | None = None) -> Floats:
+    """(items, answers) shares (votes + prior base) / (n + prior): what the next vote will be, as far as these votes tell.
+
+    One vote is not certainty: a raw share says 1 for an answer that the next rater denies a third of the time. `prior` is how many
+    votes the base is worth, `base` (answers,) what is expected before any vote: by default the shares of all votes here.
+    """
+    if prior < 0:
+        raise DataError(f"smoothed_shares: prior is a number of votes >= 0, got {prior}; 1 is usual")
+    total = counts.sum()
+    common = np.full(counts.shape[1], 1 / counts.shape[1]) if not total else counts.sum(0) / total
+    expected = common if base is None else base
+    totals = counts.sum(1, keepdims=True)
+    return np.where(totals + prior > 0, (counts + prior * expected) / np.maximum(totals + prior, 1e-300), expected)
+
+
+def smoothed_share(votes: Sequence[float], prior: float = PRIOR) -> float:
+    """(votes + prior / 2) / (n + prior) of the votes on one pair, each 1 for its first side, 0 for its second, one half for a tie.
+
+    That is `smoothed_shares` with nothing expected of either side, as `first_probability` reads it.
+    """
+    return (sum(votes) + prior / 2) / (len(votes) + prior)
+
+
+def heard_by_raters(votes: Votes, pseudo: float = 3.0) -> Floats:
+    """(items, answers) Dawid-Skene's posterior seen through the mean confusion matrix: what an average rater would say next.
+
+    The posterior itself is about a truth that nobody sees, and wrongly sure of it; trained on, it teaches confidence that no rater has.
+    """
+    return dawid_skene(votes, pseudo=pseudo).seen()
+
+
+def first_probability(shares: Floats) -> Floats:
+    """(items,) probability that a pair's first completion is preferred, of shares (items, 3) of first, tie, second: a tie is half each."""
+    return np.asarray(shares[:, 0] + shares[:, 1] / 2)
+
+
+def vote_log_loss(shares: Floats, held_out: Votes, floor: float = 1e-3) -> float:
+    """Mean -log of the probability given to votes that were held out, in nats; probabilities below `floor` count as it.
+
+    The floor only matters to raw shares and posteriors, which call the impossible what happens all the time.
+    """
+    return float(-np.log(np.maximum(shares[held_out.item, held_out.answer], floor)).mean())
+
+
+def hold_out(votes: Votes, rng: np.random.Generator, least: int = 3) -> tuple[Votes, Votes]:
+    """(rest, held out): one vote, drawn at random, of each item with `least` votes or more."""
+    order = rng.permutation(len(votes))
+    _, first = np.unique(votes.item[order], return_index=True)
+    drawn = order[first]
+    drawn = drawn[np.bincount(votes.item, minlength=len(votes.items))[votes.item[drawn]] >= least]
+    flags = np.zeros(len(votes), dtype=bool)
+    flags[drawn] = True
+    return votes.kept(~flags), votes.kept(flags)
+
+
+def concluded(comparison: Comparison, first: float, dimension: str = "overall", judgments: tuple[str, ...] = ()) -> Preference:
+    """The preference of a pair whose first completion is preferred with probability `first`; the likelier side is chosen."""
+    if len(comparison.completions) != 2 or not 0 <= first <= 1:
+        raise DataError(
+            f"{comparison.id}: a preference needs two completions and a probability, got {len(comparison.completions)}, {first}"
+        )
+    chosen, rejected = comparison.completions if first >= 0.5 else comparison.swapped().completions
+    return Preference(comparison.prompt, chosen, rejected, max(first, 1 - first), dimension=dimension, judgments=judgments)

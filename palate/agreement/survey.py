@@ -1,0 +1,113 @@
+"""All that is known about pairs and the votes on them: what the analysis of raters reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from palate.agreement.estimates import Floats, Ints
+from palate.agreement.votes import PAIR_ANSWERS, Votes, pairs_of
+from palate.core import Comparison, DataError, Judgment
+
+Ranking = tuple[tuple[int, ...], ...]
+"""Completions of a comparison by number, in tiers, best first."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Survey:
+    """Votes on pairs with what is known beside them. What is not known is -1, or NaN for numbers.
+
+    Attributes:
+        votes: the votes; answers are first, tie, second.
+        shown: (n,) 0 when the item's first completion was shown first, 1 when its second was.
+        seconds: (n,) time spent.
+        words: (items, 2) lengths of both completions in words.
+        policy: (items, 2) who wrote both completions, by number.
+        gold: (items,) the right answer, of hidden tests.
+        dimension: (items,) what was asked about, by number.
+        policies: names of the policies.
+        dimensions: names of the dimensions.
+    """
+
+    votes: Votes
+    shown: Ints
+    seconds: Floats
+    words: Floats
+    policy: Ints
+    gold: Ints
+    dimension: Ints
+    policies: tuple[str, ...] = ()
+    dimensions: tuple[str, ...] = ("overall",)
+
+    def __post_init__(self) -> None:
+        """Checks the shapes."""
+        n, items = len(self.votes), len(self.votes.items)
+        if self.votes.answers != PAIR_ANSWERS:
+            raise DataError(f"a survey is of pairs: answers must be {', '.join(PAIR_ANSWERS)}, got {', '.join(self.votes.answers)}")
+        wanted = {"shown": (n,), "seconds": (n,), "words": (items, 2), "policy": (items, 2), "gold": (items,), "dimension": (items,)}
+        columns = (self.shown, self.seconds, self.words, self.policy, self.gold, self.dimension)
+        for (name, shape), column in zip(wanted.items(), columns, strict=True):
+            if column.shape != shape:
+                raise DataError(f"survey: {name} must have shape {shape}, got {column.shape}")
+
+    @classmethod
+    def of(
+        cls, votes: Votes, shown: Ints | None = None, seconds: Floats | None = None, words: Floats | None = None,
+        policy: Ints | None = None, policies: tuple[str, ...] = (),
+    ) -> Survey:  # fmt: skip
+        """A survey of one dimension with what is given; the rest is not known."""
+        n, items = len(votes), len(votes.items)
+        return cls(
+            votes,
+            np.full(n, -1) if shown is None else shown,
+            np.full(n, np.nan) if seconds is None else seconds,
+            np.full((items, 2), np.nan) if words is None else words,
+            np.full((items, 2), -1) if policy is None else policy,
+            np.full(items, -1),
+            np.zeros(items, dtype=np.int64),
+            policies,
+        )
+
+    @classmethod
+    def of_judgments(
+        cls, judgments: Iterable[Judgment], comparisons: Iterable[Comparison] = (), gold: Mapping[str, Ranking] | None = None
+    ) -> Survey:
+        """The survey of judgments; a rater's last judgment of a pair counts.
+
+        Args:
+            judgments: who said what.
+            comparisons: what they were shown, as far as it is known: gives lengths and policies.
+            gold: the right rankings of hidden tests, by comparison.
+        """
+        last = {(pair.item, pair.judgment.rater): pair for pair in pairs_of(judgments)}
+        votes = Votes.of((item, rater, pair.answer) for (item, rater), pair in last.items())
+        seconds = [math.nan if one.judgment.seconds is None else one.judgment.seconds for one in last.values()]
+        pairs = {pair.item: pair for pair in last.values()}
+        dimensions = tuple(sorted({pair.judgment.dimension for pair in pairs.values()})) or ("overall",)
+        shown = {one.id: one for one in comparisons}
+        policies = tuple(sorted({side.policy for one in shown.values() for side in one.completions if side.policy}))
+        number = {name: k for k, name in enumerate(policies)}
+        words, policy, right = np.full((len(pairs), 2), math.nan), np.full((len(pairs), 2), -1), np.full(len(pairs), -1)
+        for k, pair in enumerate(pairs.values()):
+            comparison, answer = shown.get(pair.judgment.comparison), (gold or {}).get(pair.judgment.comparison)
+            if comparison is not None:
+                sides = comparison.completions[pair.first], comparison.completions[pair.second]
+                words[k] = [len(side.text.split()) for side in sides]
+                policy[k] = [number.get(side.policy, -1) for side in sides]
+            if answer is not None:
+                tiers = {completion: tier for tier, together in enumerate(answer) for completion in together}
+                right[k] = 1 + (tiers[pair.first] > tiers[pair.second]) - (tiers[pair.first] < tiers[pair.second])
+        told = cls.of(votes, np.array([one.shown for one in last.values()], dtype=np.int64), np.array(seconds), words, policy, policies)
+        asked = np.array([dimensions.index(pair.judgment.dimension) for pair in pairs.values()], dtype=np.int64)
+        return replace(told, gold=right, dimension=asked, dimensions=dimensions)
+
+    def with_words(self, words: Floats) -> Survey:
+        """The survey with these lengths (items, 2)."""
+        return replace(self, words=words)
+
+    def with_dimensions(self, dimension: Ints, dimensions: tuple[str, ...]) -> Survey:
+        """The survey with what was asked about each item (items,), by number, and the names."""
+        return replace(self, dimension=dimension, dimensions=dimensions)

@@ -1,0 +1,124 @@
+"""Who answered what: the table that every statistic of raters is computed from."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from palate.agreement.estimates import Flags, Floats, Ints
+from palate.core import DataError, Judgment
+
+PAIR_ANSWERS = ("first", "tie", "second")
+"""Answers to a pair, in order of preference for its first completion (not for what was shown first)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Votes:
+    """Answers of raters to items as codes; no rater answers an item twice.
+
+    Attributes:
+        item: (n,) numbers of items.
+        rater: (n,) numbers of raters.
+        answer: (n,) numbers of answers.
+        items: names of the items, by number.
+        raters: names of the raters, by number.
+        answers: the answers there are, by number; in their order where they have one.
+    """
+
+    item: Ints
+    rater: Ints
+    answer: Ints
+    items: tuple[str, ...]
+    raters: tuple[str, ...]
+    answers: tuple[str, ...] = PAIR_ANSWERS
+
+    def __post_init__(self) -> None:
+        """Checks shapes and ranges."""
+        names = {"item": self.items, "rater": self.raters, "answer": self.answers}
+        for name, codes in (("item", self.item), ("rater", self.rater), ("answer", self.answer)):
+            if codes.shape != self.item.shape or codes.ndim != 1:
+                raise DataError(f"votes: item, rater and answer need one length, got {name} of shape {codes.shape}")
+            if codes.size and not (codes.min() >= 0 and codes.max() < len(names[name])):
+                raise DataError(f"votes: {name} codes must lie in 0..{len(names[name]) - 1}, got {codes.min()}..{codes.max()}")
+
+    def __len__(self) -> int:
+        """Number of votes."""
+        return int(self.item.size)
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[str, str, int]], answers: tuple[str, ...] = PAIR_ANSWERS) -> Votes:
+        """The table of (item, rater, answer code); of a rater's several answers to an item the last one counts."""
+        last = {(item, rater): answer for item, rater, answer in rows}
+        items = {name: k for k, name in enumerate(dict.fromkeys(item for item, _ in last))}
+        raters = {name: k for k, name in enumerate(dict.fromkeys(rater for _, rater in last))}
+        codes = np.array([(items[i], raters[r], a) for (i, r), a in last.items()], dtype=np.int64).reshape(-1, 3)
+        item, rater, answer = np.ascontiguousarray(codes.T)
+        return cls(item, rater, answer, tuple(items), tuple(raters), answers)
+
+    @classmethod
+    def of_judgments(cls, judgments: Iterable[Judgment]) -> Votes:
+        """The votes on pairs: items are `comparison/dimension`, of a ranking of three or more `comparison/dimension/i-j` each."""
+        return cls.of((one.item, one.judgment.rater, one.answer) for one in pairs_of(judgments))
+
+    def counts(self) -> Floats:
+        """(items, answers) number of votes."""
+        return count_pairs(self.item, self.answer, (len(self.items), len(self.answers)))
+
+    def kept(self, flags: Flags) -> Votes:
+        """The votes where `flags` (n,) is true; names and numbers stay."""
+        return Votes(self.item[flags], self.rater[flags], self.answer[flags], self.items, self.raters, self.answers)
+
+
+def count_pairs(rows: Ints, columns: Ints, shape: tuple[int, int], weights: Floats | None = None) -> Floats:
+    """(rows, columns) how often, or with what summed weight, each pair of codes stands together."""
+    counted = np.bincount(rows * shape[1] + columns, weights=weights, minlength=shape[0] * shape[1])
+    return counted.reshape(shape).astype(np.float64, copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPair:
+    """What a judgment says of completions `first` and `second` of its comparison, by number."""
+
+    judgment: Judgment
+    item: str
+    first: int
+    second: int
+
+    @property
+    def answer(self) -> int:
+        """0, 1 or 2: the first is better, both alike, the second is better; whatever order they were shown in."""
+        return pair_answer(self.judgment, self.first, self.second)
+
+    @property
+    def shown(self) -> int:
+        """0 when the first of the two stood before the second, else 1."""
+        order = self.judgment.order
+        return int(order.index(self.first) > order.index(self.second))
+
+
+def pairs_of(judgments: Iterable[Judgment]) -> Iterator[JudgedPair]:
+    """The pairs that each judgment ranks.
+
+    Raises:
+        DataError: a ranking that does not hold each place once, or an order that is none.
+    """
+    for judgment in judgments:
+        k = len(judgment.order)
+        places = sorted(place for tier in judgment.ranking for place in tier)
+        if k < 2 or places != list(range(k)) or sorted(judgment.order) != places:
+            raise DataError(
+                f"judgment of {judgment.comparison} by {judgment.rater}: the ranking {judgment.ranking} must hold each of the {k} places "
+                f"shown once, and the order {judgment.order} each completion, two or more"
+            )
+        item = f"{judgment.comparison}/{judgment.dimension}"
+        for i, j in itertools.combinations(range(k), 2):
+            yield JudgedPair(judgment, item if k == 2 else f"{item}/{i}-{j}", i, j)
+
+
+def pair_answer(judgment: Judgment, first: int = 0, second: int = 1) -> int:
+    """0 when the completion numbered `first` was placed above `second`, 2 below, 1 in one tier; whatever order they were shown in."""
+    tiers = {judgment.order[place]: tier for tier, places in enumerate(judgment.ranking) for place in places}
+    return 1 + (tiers[first] > tiers[second]) - (tiers[first] < tiers[second])

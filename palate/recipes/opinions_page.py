@@ -1,0 +1,164 @@
+"""A report on raters in a terminal: what was found, and after each figure what it means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from palate.agreement import AgreementReport, Bias, Estimate, LearningCurve, RaterReport
+
+ROWS = 15
+"""Raters, and pairs of them, that are shown."""
+
+
+def show_agreement(report: AgreementReport, console: Console) -> None:
+    """Nothing; the report is printed: agreement, sides and lengths, raters, pairs of them, the ceiling, how many more labels."""
+    answers = ", ".join(f"{count} {name}" for name, count in zip(("first", "tie", "second"), report.answers, strict=True))
+    console.print(Text(f"{report.votes} votes ({answers}) of {report.raters} raters on {report.items} pairs", style="bold"), soft_wrap=True)
+    for line in (*_agreement(report), *_ceiling(report), *_sway(report), *_pace(report), *_guessing(report)):
+        console.print(Text(line), soft_wrap=True)
+    if len(report.dimensions) > 1:
+        console.print(_dimensions(report))
+    console.print(_raters(report))
+    if report.pairs:
+        console.print(_pairs(report))
+    for line in _curve(report.curve):
+        console.print(Text(line), soft_wrap=True)
+
+
+def _agreement(report: AgreementReport) -> Iterator[str]:
+    if not report.doubles:
+        yield "no pair has two votes: nothing can be said about agreement. Have some pairs judged twice."
+        return
+    yield f"two votes or more: {report.doubles} pairs"
+    yield f"raters agree: {_share(report.agreement)} with ties, {_share(report.agreement_without_ties)} without"
+    yield f"Krippendorff's alpha: {_number(report.alpha)} nominal, {_number(report.alpha_ordinal)} ordinal: {_word(report.alpha.value)}"
+    yield f"kappa: {report.cohen:.3f} Cohen's (mean over pairs of raters), {report.fleiss:.3f} Fleiss'"
+
+
+def _word(alpha: float) -> str:
+    """What an alpha means for labels of preferences."""
+    if math.isnan(alpha):
+        return "only one answer was ever given"
+    if alpha < 0.1:
+        return "hardly better than chance; look at the question and the guidelines before asking more"
+    if alpha < 0.4:
+        return "weak, as crowds often are; votes need smoothing, and pairs more than one"
+    return "good for preferences" if alpha < 0.67 else "strong"
+
+
+def _ceiling(report: AgreementReport) -> Iterator[str]:
+    if report.ceiling is not None:
+        yield f"ceiling: no reward model can be right about one such rater more often than {report.ceiling.accuracy:.1%} (ties left out)"
+
+
+def _sway(report: AgreementReport) -> Iterator[str]:
+    for name, unit, bias in (("shown first", "", report.side), ("longer", " for ten words more", report.length)):
+        if bias.share.n:
+            odds = f"log-odds {bias.logit.value:+.3f} +- {bias.logit.se:.3f}{unit}{_read(bias)}"
+            yield f"{name} wins: {_share(bias.share)} of decided votes; {odds}"
+        else:
+            yield f"{name} wins: not known"
+
+
+def _read(bias: Bias) -> str:
+    of = f", strengths of {bias.policies} policies taken out" if bias.policies else ""
+    spread = "" if math.isnan(bias.rater_se) else f" (+- {bias.rater_se:.3f} if the raters were others)"
+    return f"{spread}{of}"
+
+
+def _pace(report: AgreementReport) -> Iterator[str]:
+    if report.pace is not None:
+        p = report.pace
+        yield f"seconds a vote: {p.median:.1f} median, {p.quarter:.1f} to {p.three_quarters:.1f} in the middle half, {p.p95:.1f} at 95 %"
+
+
+def _guessing(report: AgreementReport) -> Iterator[str]:
+    names = report.guessing
+    if names:
+        votes = sum(rater.votes for rater in report.by_rater if rater.is_guessing)
+        yield f"cannot be told from guessing: {', '.join(names)} ({votes} votes). Look at their answers before you pay or drop them."
+    elif report.doubles:
+        yield "nobody with ten shared votes or more answers as if guessing"
+
+
+def _dimensions(report: AgreementReport) -> Table:
+    table = _table("dimension", "votes", "alpha", "interval")
+    for one in report.dimensions:
+        table.add_row(Text(one.dimension), str(one.votes), *_cells(one.alpha))
+    return table
+
+
+def _raters(report: AgreementReport) -> Table:
+    table = _table("rater", "votes", "agrees", "interval", "by chance", "reliability", "tests right", "first shown", "ties", "seconds", "")
+    for rater in report.by_rater[:ROWS]:
+        table.add_row(*_rater(rater))
+    if len(report.by_rater) > ROWS:
+        table.caption = f"the {ROWS} with most votes of {len(report.by_rater)}; --json has all"
+    return table
+
+
+def _rater(rater: RaterReport) -> list[Text]:
+    agrees, interval = ("-", "-") if rater.agreement is None else _cells(rater.agreement)
+    cells = [
+        rater.rater,
+        str(rater.votes),
+        agrees,
+        interval,
+        "-" if rater.expected is None else f"{rater.expected:.2f}",
+        f"{rater.reliability:.2f}",
+        "-" if rater.gold is None else f"{rater.gold.value:.0%} of {rater.gold.n}",
+        "-" if rater.first_shown is None else f"{rater.first_shown.value:.0%}",
+        f"{rater.ties:.0%}",
+        "-" if rater.seconds is None else f"{rater.seconds:.1f}",
+        "guessing?" if rater.is_guessing else "",
+    ]
+    return [Text(cell, style="yellow" if rater.is_guessing else "") for cell in cells]
+
+
+def _pairs(report: AgreementReport) -> Table:
+    table = _table("rater", "and", "common", "agree", "kappa")
+    for pair in report.pairs[:ROWS]:
+        kappa = "-" if math.isnan(pair.kappa) else f"{pair.kappa:.2f}"
+        table.add_row(Text(pair.one), Text(pair.other), str(pair.items), f"{pair.agreement:.0%}", kappa)
+    return table
+
+
+def _curve(curve: LearningCurve | None) -> Iterator[str]:
+    if curve is None:
+        yield "how many more: not known; give --rewards with three or more runs of stage reward on more and more labels, or --curve"
+        return
+    for one in curve.measured:
+        yield f"accuracy with {one.labels} labels: {one.accuracy:.1%} (of {one.pairs} held-out pairs)"
+    yield f"fitted: {curve.limit.value:.3f} - {curve.gap:.3f} labels^-{curve.exponent:.2f}"
+    for forecast in curve.forecasts:
+        yield f"expected with {forecast.labels}: {_share(forecast.accuracy)}"
+    needed = curve.needed
+    yield f"labels for {curve.target:.1%}: {_labels(needed.value)} ({_labels(needed.low)} to {_labels(needed.high)})"
+
+
+def _labels(number: float) -> str:
+    return f"{number:.0f}" if number < 1e9 else "more than can be had"
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
+    for title in titles:
+        table.add_column(title, justify="left" if title in {"rater", "and", "dimension", ""} else "right")
+    return table
+
+
+def _cells(estimate: Estimate) -> tuple[str, str]:
+    return f"{estimate.value:.2f}", f"{estimate.low:.2f}-{estimate.high:.2f}"
+
+
+def _share(estimate: Estimate) -> str:
+    return f"{estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
+
+
+def _number(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"

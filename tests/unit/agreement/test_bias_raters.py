@@ -1,0 +1,120 @@
+"""Sides, lengths and single raters: what was put into a made-up crowd is found again, real votes give the known figures."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from palate.agreement import Survey, Votes, length_bias, rater_reports, side_bias
+from palate.agreement.raters import pace
+from palate.testing import shared_data
+from palate.testing.votes import llmfao, made_up
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def balanced(side: float, seed: int) -> Survey:
+    """Votes on completions all alike, by raters who all lean to what is shown first."""
+    return quality_free(made_up(4000, rng(seed)), side, seed)
+
+
+def quality_free(survey: Survey, side: float, seed: int) -> Survey:
+    won = rng(seed).random(len(survey.votes)) < 1 / (1 + np.exp(-side))
+    left = np.where(won, 0, 2)
+    answer = np.where(survey.shown == 0, left, 2 - left)
+    return replace(survey, votes=replace(survey.votes, answer=answer))
+
+
+def test_the_side_bias_is_that_of_the_votes_whoever_stands_where() -> None:
+    found = side_bias(balanced(0.4, 1), rng())
+    assert found.policies == 12
+    assert abs(found.logit.value - 0.4) < 3 * found.logit.se
+    assert found.logit.se == pytest.approx(2 / 4000**0.5 * 1.02, rel=0.2)  # independent votes: 1 / sqrt(n p (1 - p))
+    assert found.logit.low < 0.4 < found.logit.high
+    assert found.share.value == pytest.approx(1 / (1 + np.exp(-0.4)), abs=0.025)
+
+
+def test_intervals_of_the_side_bias_hold_the_truth_as_often_as_they_say() -> None:
+    found = [side_bias(balanced(0.3, seed), rng(seed), resamples=60).logit for seed in range(60)]
+    assert 50 <= sum(one.low < 0.3 < one.high for one in found) <= 60
+
+
+def test_strength_is_not_mistaken_for_a_side() -> None:
+    survey = made_up(20_000, rng(2), side=0.0)
+    better = survey.policy[:, 0] > survey.policy[:, 1]
+    turned = replace(survey, shown=np.where(better[survey.votes.item], 0, 1))  # the stronger policy is always shown first
+    with_policies = side_bias(turned, rng(), resamples=20)
+    without = side_bias(replace(turned, policy=np.full_like(turned.policy, -1)), rng(), resamples=20)
+    assert without.logit.value > 0.5
+    assert abs(with_policies.logit.value) < 0.1
+
+
+def test_the_error_grows_where_votes_of_an_item_go_together() -> None:
+    survey = balanced(0.0, 4)
+    same = survey.votes.answer[np.searchsorted(survey.votes.item, survey.votes.item)]
+    side = survey.shown[np.searchsorted(survey.votes.item, survey.votes.item)]
+    together = replace(survey, shown=side, votes=replace(survey.votes, answer=same))
+    assert side_bias(together, rng()).logit.se > 1.8 * side_bias(survey, rng()).logit.se  # five votes as one: sqrt(5)
+
+
+def test_the_length_bias_is_found_with_the_policies_taken_out() -> None:
+    survey = made_up(40_000, rng(5), length=0.08, side=0.3)
+    true = np.ones(len(survey.votes), dtype=bool)
+    true[survey.votes.rater % 10 == 0] = False
+    votes = survey.votes.kept(true)
+    looked = replace(survey, votes=votes, shown=survey.shown[true], seconds=survey.seconds[true])
+    found = length_bias(looked)
+    assert found.policies == 12
+    # Unseen differences of quality between pairs (deviation 1) flatten the curve by about sqrt(1 + pi / 8).
+    assert found.logit.value == pytest.approx(0.08 / (1 + np.pi / 8) ** 0.5, rel=0.1)
+    assert found.logit.low > 0
+    assert found.share.value > 0.55
+    none = length_bias(made_up(20_000, rng(6), length=0.0))
+    assert abs(none.logit.value) < 3 * none.logit.se
+
+
+def test_what_is_not_known_is_said_to_be_not_known() -> None:
+    survey = Survey.of(Votes.of([("a", "anna", 0), ("a", "ben", 1)]))
+    for bias in (side_bias(survey, rng()), length_bias(survey)):
+        assert (bias.share.n, bias.policies) == (0, 0)
+        assert np.isnan(bias.logit.value)
+    (anna, ben) = rater_reports(survey)
+    assert (anna.gold, anna.first_shown, anna.seconds, anna.is_guessing) == (None, None, None, False)
+    assert (ben.ties, ben.agreement.value) == (1.0, 0.0)
+    assert pace(survey.seconds) is None
+
+
+def test_side_bias_of_real_votes() -> None:
+    found = side_bias(llmfao(shared_data("llmfao").parent), rng())
+    assert found.policies == 59
+    assert found.logit.value == pytest.approx(0.188, abs=1e-3)
+    assert found.logit.se == pytest.approx(0.041, abs=0.005)
+    assert found.share.value == pytest.approx(0.533, abs=1e-3)
+    assert found.rater_se > found.logit.se  # raters differ in their habits
+
+
+def test_who_guesses_is_found_and_nobody_else(crowd) -> None:
+    found = {one.rater for one in rater_reports(crowd) if one.is_guessing}
+    assert found == {f"rater-{k}" for k in range(0, 100, 10)}
+
+
+def test_a_rater_is_compared_with_the_others_of_each_item() -> None:
+    votes = Votes.of([("a", "anna", 0), ("a", "ben", 0), ("a", "cleo", 2), ("b", "anna", 1), ("b", "ben", 1), ("c", "anna", 0)])
+    anna = next(one for one in rater_reports(Survey.of(votes)) if one.rater == "anna")
+    assert anna.votes == 3
+    assert (anna.agreement.value, anna.agreement.n) == (pytest.approx((0.5 + 1) / 2), 2)
+    assert anna.expected == pytest.approx(0.5 * 0.25 + 0.5 * 0.5)  # half first where others say it a quarter of the time, half tie
+
+
+def test_hidden_tests_and_times_by_rater() -> None:
+    votes = Votes.of([("a", "anna", 0), ("b", "anna", 2), ("c", "anna", 0), ("a", "ben", 2)])
+    survey = replace(Survey.of(votes, seconds=np.array([1.0, 9.0, 4.0, np.nan])), gold=np.array([0, 1, -1]))
+    anna, ben = rater_reports(survey)
+    assert (anna.gold.value, anna.gold.n, ben.gold.value) == (0.5, 2, 0.0)
+    assert anna.gold.high < 1 < anna.gold.high + 0.2
+    assert (anna.seconds, ben.seconds) == (4.0, None)
+    assert pace(survey.seconds).median == 4.0
+    even = replace(survey, seconds=np.array([1.0, 9.0, np.nan, 2.0]))
+    assert rater_reports(even)[0].seconds == 5.0

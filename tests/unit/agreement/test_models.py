@@ -1,0 +1,184 @@
+"""Models of raters: Dawid-Skene beside crowd-kit's, Bradley-Terry beside evalica's, Crowd-BT beside the oracle; what they find."""
+
+import evalica
+import numpy as np
+import pandas as pd
+import pytest
+from crowdkit.aggregation.classification.dawid_skene import DawidSkene as Reference
+from crowdkit.aggregation.classification.dawid_skene import OneCoinDawidSkene as OneCoinReference
+
+from palate.agreement import CrowdVotes, Votes, bradley_terry, crowd_bradley_terry, dawid_skene
+from palate.agreement.paired_logistic import DENSE, Matches, fit
+from palate.agreement.strengths import crowd_honest, crowd_log_likelihood, crowd_probability
+from palate.core import DataError
+
+CONFUSIONS = np.array([[[0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.05, 0.05, 0.9]], [[0.6, 0.3, 0.1]] * 3])
+
+
+def votes_of(seed: int, items: int = 400, raters: int = 20, opinions: int = 6) -> tuple[Votes, np.ndarray]:
+    """Votes of good raters and, every fourth, one who answers at random; and the truth."""
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(3, items, p=[0.5, 0.2, 0.3])
+    rows = []
+    for i in range(items):
+        chosen = rng.choice(raters, opinions, replace=False)
+        rows += [(f"i{i}", f"r{r}", int(rng.choice(3, p=CONFUSIONS[int(r % 4 == 0), truth[i]]))) for r in chosen]
+    votes = Votes.of(rows)
+    return votes, truth[[int(name[1:]) for name in votes.items]]
+
+
+def frame(votes: Votes) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"task": [votes.items[k] for k in votes.item], "worker": [votes.raters[k] for k in votes.rater], "label": votes.answer}
+    )
+
+
+NEVER = -1e9
+"""A tolerance that stops no EM: crowd-kit's own stops early, its bound falls by a rounding."""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("steps", [1, 2, 20])
+def test_dawid_skene_equals_crowd_kits_step_for_step(steps) -> None:
+    votes, _ = votes_of(0)
+    ours = dawid_skene(votes, pseudo=0.0, steps=steps, tolerance=NEVER)
+    theirs = Reference(n_iter=steps, tol=NEVER).fit(frame(votes))
+    assert ours.posterior == pytest.approx(theirs.probas_.loc[list(votes.items), [0, 1, 2]].to_numpy(), abs=1e-8)
+    # They estimate the matrices once more after the last posterior.
+    once_more = dawid_skene(votes, pseudo=0.0, steps=steps + 1, tolerance=NEVER).confusion
+    for k, rater in enumerate(votes.raters):
+        expected = theirs.errors_.loc[rater].reindex(index=[0, 1, 2], columns=[0, 1, 2]).fillna(0).to_numpy().T  # theirs: answer by class
+        assert once_more[k] == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("steps", [1, 20])
+def test_one_coin_equals_crowd_kits_step_for_step(steps) -> None:
+    votes, _ = votes_of(1)
+    ours = dawid_skene(votes, "one_coin", pseudo=0.0, steps=steps, tolerance=NEVER)
+    theirs = OneCoinReference(n_iter=steps, tol=NEVER).fit(frame(votes))
+    assert ours.posterior == pytest.approx(theirs.probas_.loc[list(votes.items), [0, 1, 2]].to_numpy(), abs=1e-8)
+    once_more = dawid_skene(votes, "one_coin", pseudo=0.0, steps=steps + 1, tolerance=NEVER).accuracy()
+    assert once_more == pytest.approx(theirs.skills_.loc[list(votes.raters)].to_numpy(), abs=1e-8)
+
+
+@pytest.mark.parametrize("model", ["full", "one_coin"])
+@pytest.mark.parametrize("pseudo", [0.0, 0.5, 3.0])
+def test_no_step_lowers_the_objective(model, pseudo) -> None:
+    votes, _ = votes_of(2, items=80)
+    found = dawid_skene(votes, model, pseudo, steps=60, tolerance=-1.0)
+    assert len(found.objective) == 60
+    assert np.diff(found.objective).min() > -1e-9
+
+
+def test_dawid_skene_finds_the_truth_and_who_tosses_coins() -> None:
+    votes, truth = votes_of(3)
+    found = dawid_skene(votes)
+    assert (found.posterior.argmax(1) == truth).mean() > (votes.counts().argmax(1) == truth).mean() + 0.01
+    worst = {votes.raters[k] for k in np.argsort(found.accuracy())[:5]}
+    assert worst == {"r0", "r4", "r8", "r12", "r16"}
+    assert found.seen().sum(1) == pytest.approx(np.ones(len(truth)))
+    assert found.seen().max() < found.posterior.max()
+
+
+def test_raters_with_few_votes_stay_near_the_crowd() -> None:
+    votes, _ = votes_of(4)
+    extra = Votes.of([*zip(*(np.array(n)[c] for n, c in ((votes.items, votes.item), (votes.raters, votes.rater))), votes.answer, strict=True),
+                      (votes.items[0], "new", 1)])  # fmt: skip
+    accuracy = dict(zip(extra.raters, dawid_skene(extra).accuracy(), strict=True))
+    assert 0.5 < accuracy["new"] < 0.9
+
+
+def test_bradley_terry_of_the_oracle_and_of_evalica(oracle) -> None:
+    case = oracle("bradley_terry_mle")
+    strengths = bradley_terry(np.array(case["inputs"]["wins_row_beats_col"], dtype=float))
+    assert strengths == pytest.approx(case["expected"]["log_strength"], rel=1e-6)
+    rng = np.random.default_rng(0)
+    true = rng.normal(0, 1, 8)
+    xs, ys = (rng.integers(0, 8, 900) for _ in range(2))
+    keep = xs != ys
+    xs, ys = xs[keep], ys[keep]
+    won = rng.random(xs.size) < 1 / (1 + np.exp(true[ys] - true[xs]))
+    wins = np.zeros((8, 8))
+    np.add.at(wins, (np.where(won, xs, ys), np.where(won, ys, xs)), 1)
+    names, others = ([str(player) for player in side] for side in (xs, ys))
+    winners = [evalica.Winner.X if one else evalica.Winner.Y for one in won]
+    scores = evalica.bradley_terry(names, others, winners, tolerance=1e-12, limit=10_000).scores.sort_index()
+    theirs = np.log(scores.to_numpy())
+    assert bradley_terry(wins) == pytest.approx(theirs - theirs.mean(), abs=1e-5)
+
+
+def test_strengths_that_do_not_exist_are_refused_and_a_pull_makes_them() -> None:
+    always = np.array([[0.0, 3.0], [0.0, 0.0]])
+    with pytest.raises(DataError, match="player 1 never beat player 0"):
+        bradley_terry(always)
+    assert bradley_terry(always, pull=0.5) == pytest.approx(-bradley_terry(always.T, pull=0.5))
+    apart = np.zeros((4, 4))
+    apart[0, 1] = apart[1, 0] = apart[2, 3] = apart[3, 2] = 1
+    with pytest.raises(DataError, match="player 0 never beat player 2"):
+        bradley_terry(apart)
+
+
+def test_many_players_are_solved_without_a_matrix_and_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    first, second = rng.integers(0, 50, 600), rng.integers(50, 90, 600)
+    won, ones = rng.random(600), np.ones((600, 1))
+    matches = Matches(first, second, won, rng.random(600), ones, 90, pull=0.1)
+    dense = fit(matches)
+    assert DENSE > 91
+    monkeypatch.setattr("palate.agreement.paired_logistic.DENSE", 0)
+    assert fit(matches) == pytest.approx(dense, abs=1e-6)
+    assert np.abs(matches.gradient(dense)).max() < 1e-4
+
+
+def crowd_of(case: dict) -> tuple[CrowdVotes, np.ndarray, np.ndarray]:
+    inputs = case["inputs"]
+    players, raters = list(inputs["scores"]), list(inputs["eta"])
+    rows = [(players.index(c["winner"]), players.index(c["loser"]), raters.index(c["worker"])) for c in inputs["comparisons"]]
+    first, second, rater = np.array(rows).T
+    votes = CrowdVotes(first, second, np.ones(len(rows)), rater, len(players), len(raters))
+    return votes, np.array(list(inputs["scores"].values())), np.array(list(inputs["eta"].values()))
+
+
+def test_crowd_bt_of_the_oracle(oracle) -> None:
+    case = oracle("crowd_bt")
+    votes, strength, reliability = crowd_of(case)
+    expected = case["expected"]
+    assert crowd_probability(votes, strength, reliability) == pytest.approx(expected["p"], rel=1e-6)
+    assert crowd_log_likelihood(votes, strength, reliability) == pytest.approx(expected["log_likelihood"], rel=1e-6)
+    assert crowd_honest(votes, strength, reliability)[0] == pytest.approx(expected["posterior_honest"], rel=1e-6)
+    pull = Matches(votes.first[:0], votes.second[:0], strength[:0], strength[:0], np.empty((0, 0)), 3, case["inputs"]["lam"])
+    total = crowd_log_likelihood(votes, strength, reliability) + pull.objective(strength)
+    assert total == pytest.approx(expected["objective_max"], rel=1e-6)
+
+
+def test_crowd_bt_climbs_and_turns_round_who_says_the_opposite() -> None:
+    rng = np.random.default_rng(1)
+    true, honest = np.linspace(-2, 2, 10), np.array([0.95] * 6 + [0.5] * 2 + [0.1] * 2)
+    first, rater = rng.integers(0, 10, 3000), rng.integers(0, 10, 3000)
+    second = (first + rng.integers(1, 10, 3000)) % 10
+    said = rng.random(3000) < 1 / (1 + np.exp(true[second] - true[first]))
+    won = np.where(rng.random(3000) < honest[rater], said, ~said).astype(float)
+    found = crowd_bradley_terry(CrowdVotes(first, second, won, rater, 10, 10))
+    assert np.diff(found.objective).min() > -1e-6
+    assert found.reliability == pytest.approx(honest, abs=0.07)
+    wins = np.zeros((10, 10))
+    np.add.at(wins, (first, second), won)
+    np.add.at(wins, (second, first), 1 - won)
+    plain = bradley_terry(wins)
+    assert np.abs(found.strength - true).mean() < 0.5 * np.abs(plain - true).mean()
+
+
+def test_crowd_bt_stands_where_the_gradient_is_zero() -> None:
+    rng = np.random.default_rng(2)
+    first, second, rater = rng.integers(0, 5, 400), rng.integers(5, 9, 400), rng.integers(0, 4, 400)
+    votes = CrowdVotes(first, second, (rng.random(400) < 0.7).astype(float), rater, 9, 4)
+    found = crowd_bradley_terry(votes, pseudo=0.0, steps=3000, tolerance=1e-13)
+    step = 1e-5
+    for k in range(4):
+        moved = found.reliability + step * (np.arange(4) == k), found.reliability - step * (np.arange(4) == k)
+        up, down = (crowd_log_likelihood(votes, found.strength, np.clip(e, 1e-9, 1 - 1e-9)) for e in moved)
+        if 0.01 < found.reliability[k] < 0.99:
+            assert abs(up - down) / (2 * step) < 0.05
+    with pytest.raises(DataError, match="start must lie in"):
+        crowd_bradley_terry(votes, start=0.5)

@@ -1,0 +1,148 @@
+"""`palate agreement` from the command line: judgments, preferences with votes, a run of collect; JSON; and input that is none."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from palate.cli import main
+from palate.stores.jsonl import write_rows
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def told(capsys: pytest.CaptureFixture[str], words: str, code: int = 0) -> str:
+    assert main(["agreement", *words.split()]) == code
+    out, err = capsys.readouterr()
+    return " ".join((out if code == 0 else err).split())
+
+
+def report(capsys: pytest.CaptureFixture[str], words: str) -> dict:
+    assert main(["agreement", *words.split(), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def judgments(raters: int = 4, items: int = 120) -> list[dict]:
+    """Raters who agree on most pairs, and `dice`, who answers at random; each shown in a random order, taking three seconds."""
+    draw = random.Random(0)
+    rows = []
+    for k in range(items):
+        for rater in [f"rater-{r}" for r in range(raters)] + ["dice"]:
+            order = draw.choice(([0, 1], [1, 0]))
+            first_wins = draw.random() < (0.5 if rater == "dice" else 0.9)
+            better = order.index(0 if first_wins else 1)
+            rows.append({"comparison": f"p{k}/0-1", "rater": rater, "ranking": [[better], [1 - better]], "order": order, "seconds": 3.0})
+    for row in rows[: len(rows) // 2]:  # so that neither completion is always the first
+        row["order"] = row["order"][::-1]
+        row["dimension"] = "honest"
+    return rows
+
+
+def test_judgments_are_reported_in_words_and_names(capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(Path("judgments.jsonl"), judgments())
+    out = told(capsys, "judgments.jsonl")
+    assert "600 votes" in out
+    assert "of 5 raters on 120 pairs" in out
+    assert "cannot be told from guessing: dice (120 votes)" in out
+    assert "Krippendorff's alpha:" in out
+    assert "ceiling: no reward model can be right about one such rater more often than" in out
+    assert "shown first wins:" in out
+    assert "longer wins: not known" in out
+    assert "seconds a vote: 3.0 median" in out
+    assert "how many more: not known; give --rewards" in out
+    assert "honest" in out
+
+
+def test_json_holds_everything_and_one_dimension_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(Path("judgments.jsonl"), judgments())
+    found = report(capsys, "judgments.jsonl")
+    assert (found["votes"], found["guessing"]) == (600, ["dice"])
+    assert {one["dimension"] for one in found["dimensions"]} == {"honest", "overall"}
+    half = report(capsys, "judgments.jsonl --dimension honest")
+    assert (half["votes"], [one["dimension"] for one in half["dimensions"]]) == (300, ["honest"])
+    assert "no judgment on dimension 'kind'" in told(capsys, "judgments.jsonl --dimension kind", code=3)
+
+
+def test_preferences_with_votes_have_no_sides_but_lengths(capsys: pytest.CaptureFixture[str]) -> None:
+    draw = random.Random(1)
+    rows = [
+        {"prompt": "p", "chosen": "a longer one " * draw.randint(2, 9), "rejected": "short", "votes": [1, 1, draw.choice([0, 0.5, 1])],
+         "raters": ["anna", "ben", "cleo"]}
+        for _ in range(40)
+    ]  # fmt: skip
+    write_rows(Path("preferences.jsonl"), rows)
+    found = report(capsys, "preferences.jsonl")
+    assert (found["votes"], found["items"], found["raters"]) == (120, 40, 3)
+    assert found["side"]["share"]["n"] == 0
+    assert found["length"]["share"]["value"] > 0.7
+
+
+def test_a_run_of_collect_knows_the_lengths_of_what_it_showed(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run").mkdir()
+    rows = [
+        {"comparison": f"p{k}", "rater": rater, "ranking": [[0], [1]], "dimension": "overall", "order": [1, 0]}
+        for k in range(20)
+        for rater in "ab"
+    ]
+    write_rows(Path("run/judgments.jsonl"), rows)  # the second completion wins; it is the longer one, and was shown first
+    chosen, rejected = "one two three", "one"
+    kept = [{"id": f"p{k}/overall", "chosen": chosen, "rejected": [{"role": "assistant", "content": rejected}]} for k in range(20)]
+    write_rows(Path("run/preferences.jsonl"), kept[:15])
+    write_rows(Path("run/held_out.jsonl"), kept[15:])
+    found = report(capsys, "run")
+    assert found["answers"] == [0, 0, 40]
+    assert (found["length"]["share"]["value"], found["length"]["share"]["n"]) == (1.0, 20)
+    assert found["by_rater"][0]["first_shown"]["value"] == 1.0
+
+
+def test_how_many_more_is_read_from_measurements_and_from_reward_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(Path("judgments.jsonl"), judgments())
+    points = [(500, 0.62), (1000, 0.66), (2000, 0.69), (4000, 0.71)]
+    write_rows(Path("curve.jsonl"), [{"labels": n, "accuracy": a, "pairs": 900} for n, a in points])
+    for n, a in points:
+        Path(f"reward-{n}").mkdir()
+        summary = {"preferences": n, "held_out": {"overall": {"accuracy": a, "n": 900}}}
+        Path(f"reward-{n}/summary.json").write_text(json.dumps(summary))
+    curve = report(capsys, "judgments.jsonl --curve curve.jsonl")["curve"]
+    assert curve == report(capsys, "judgments.jsonl --rewards reward-500 reward-1000 reward-2000 reward-4000")["curve"]
+    assert [one["labels"] for one in curve["forecasts"]] == [8000, 16000, 32000]
+    assert 0.71 < curve["forecasts"][0]["accuracy"]["value"] < 0.75
+    out = told(capsys, "judgments.jsonl --curve curve.jsonl")
+    assert "accuracy with 4000 labels: 71.0% (of 900 held-out pairs)" in out
+    assert "expected with 8000:" in out
+    assert "labels for" in out
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"prompt": "p", "chosen": "a", "rejected": "b"}, "a.jsonl:1: no judgments: columns are prompt, chosen, rejected"),
+        ({"rater": "anna", "ranking": [[0], [1]]}, "a.jsonl:1: no judgment: no `comparison`"),
+        ({"comparison": "c", "rater": 3, "ranking": [[0], [1]]}, "a.jsonl:1: no judgment: `rater` must be a name"),
+        ({"comparison": "c", "rater": "anna", "ranking": [[0], [0]]}, "a.jsonl:1: no judgment: judgment of c by anna: the ranking"),
+        ({"comparison": "c", "rater": "anna", "ranking": "first"}, "a.jsonl:1: no judgment"),
+        ({"votes": [1], "raters": []}, "a.jsonl:1: `votes` and `raters` must be lists of one length"),
+        ({"votes": [0.7], "raters": ["anna"]}, "a.jsonl:1: votes are 1 for chosen, 0 for rejected, 0.5 for a tie"),
+        ({"votes": [[1]], "raters": ["anna"]}, "a.jsonl:1: votes are 1 for chosen"),
+        ({"votes": [], "raters": []}, "the lists of votes are all empty"),
+    ],
+)
+def test_what_are_no_votes_is_said_with_file_and_row(capsys: pytest.CaptureFixture[str], row: dict, problem: str) -> None:
+    write_rows(Path("a.jsonl"), [row])
+    assert problem in told(capsys, "a.jsonl", code=3)
+
+
+def test_places_without_votes_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty").mkdir()
+    assert "empty holds no judgments.jsonl" in told(capsys, "empty", code=2)
+    assert "cannot be read" in told(capsys, "nowhere.jsonl", code=3)
+    write_rows(Path("judgments.jsonl"), judgments())
+    write_rows(Path("curve.jsonl"), [{"labels": 3, "accuracy": 0.7}])
+    assert "curve.jsonl:1: a measurement needs" in told(capsys, "judgments.jsonl --curve curve.jsonl", code=3)
+    assert "tells no accuracy on held-out pairs" in told(capsys, "judgments.jsonl --rewards empty", code=3)
