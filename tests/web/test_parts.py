@@ -34,8 +34,9 @@ from tests.support.house import House, open_house
 
 @pytest.mark.parametrize(
     "name",
-    ["../secret.png", "/etc/passwd", "a/../../secret.png", "..%2fsecret.png", "..\\secret.png", "link.png", "inside/link.png", "a.svg",
-     "a.html",      "a.png\x00.html", "", ".", "a.png/", "x" * 5000 + ".png", "secret.PNG/../../secret.png", "C:\\a.png", "//etc/a.png", "folder.png"],
+    ["../secret.png", "/etc/passwd", "a/../../secret.png", "..%2fsecret.png", "..\\secret.png", "link.png",
+     "inside/link.png", "a.svg", "a.html", "a.png\x00.html", "", ".", "a.png/", "x" * 5000 + ".png",
+     "secret.PNG/../../secret.png", "C:\\a.png", "//etc/a.png", "folder.png"],
 )  # fmt: skip
 def test_no_path_leads_out_of_the_media_folder(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "media"
@@ -93,7 +94,8 @@ def test_media_are_served_by_place_shown_with_a_fixed_type(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1", "255.255.255.255",
-     "::1", "::",      "fe80::1", "fc00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "198.18.0.1", "192.0.2.1", "ff02::1"],
+     "::1", "::",
+     "fe80::1", "fc00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "198.18.0.1", "192.0.2.1", "ff02::1"],
 )  # fmt: skip
 def test_private_addresses_are_no_targets(address: str) -> None:
     assert not is_public(address)
