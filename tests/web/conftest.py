@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.house import House, open_house
 
+expect.set_options(timeout=20_000)  # a machine that runs other tests is slow
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 Sit = Callable[..., Page]
 
@@ -41,7 +42,7 @@ def sit(house: House, browser: Browser) -> Iterator[Sit]:
         contexts.append(context)
         context.add_cookies([{"name": "palate", "value": house.cookie(name), "url": house.url}])
         page = context.new_page()
-        page.set_default_timeout(8000)
+        page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text) if "Content Security Policy" in message.text else None)
         page.on(

@@ -28,7 +28,7 @@ def settled(page: Page) -> None:
     outbox = (
         "Object.keys(localStorage).filter(k => k.startsWith('palate:outbox')).reduce((n, k) => n + JSON.parse(localStorage[k]).length, 0)"
     )
-    for _ in range(160):
+    for _ in range(400):
         if page.evaluate(outbox) == 0:
             return
         page.wait_for_timeout(50)
