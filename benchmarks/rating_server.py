@@ -1,8 +1,8 @@
 """The rating server under load, over real HTTP: `python -m benchmarks.rating_server --raters 100 --judgments 20000 --pause 2`.
 
 Each rater asks for the item under way, waits as long as a person would (`--pause` seconds on average, exponential), answers, and asks for
-the next. `--processes` servers run on one database; `--kills` kills one of them (SIGKILL) that many times, and it is started again while raters go on
-asking. At the end every acknowledged judgment must be there once, and no item may have more than it should. `--url` is an empty
+the next. `--processes` servers run on one database; `--kills` kills one of them (SIGKILL) that many times, and it is started again while
+raters go on asking. At the end every acknowledged judgment must be there once, and no item may have more than it should. `--url` is an empty
 PostgreSQL database; without it a new SQLite file in a temporary folder.
 """
 

@@ -20,8 +20,9 @@ from benchmarks.screens_data import ITEMS, PEOPLE, RULE, TEXT, WRITE_ITEMS
 from palate.core import Message
 from palate.stores.ratings import Account, Answer, Candidate, Item, Project, Ratings, Task, open_ratings
 from palate.web.app import create_app
-from palate.web.command import Label, listen
+from palate.web.command import listen
 from palate.web.credentials import Passwords, hashed
+from palate.web.options import Label
 from palate.web.service import Service, WebSettings
 from palate.web.webhooks import Courier, Webhooks
 

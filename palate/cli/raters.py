@@ -12,29 +12,16 @@ from palate.recipes.stages import Stages
 
 def label(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
     """`palate label`; returns the exit status."""
+    from palate.web.options import add_options, label_of
+
     parser = Parser("label", COMMANDS["label"])
-    parser.add_argument("--ratings", default="ratings.db", metavar="URL", help="a file, or postgresql+psycopg://... (default: ratings.db)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine alone)")
-    parser.add_argument("--port", type=int, default=8080, metavar="N", help="0 takes a free one (default: 8080)")
-    parser.add_argument("--items", type=Path, metavar="FILE", help="JSON lines with prompt and completions to add first")
-    parser.add_argument("--project", default="First project", metavar="NAME", help="project that --items go to (default: First project)")
-    parser.add_argument("--media", type=Path, metavar="DIR", help="folder with the images and clips that items name")
-    parser.add_argument("--https", action="store_true", help="people come by https, through a proxy on this machine")
-    parser.add_argument("--webhook", action="append", default=[], metavar="URL", help="told of each judgment; may be given again")
-    parser.add_argument("--webhook_allow", action="append", default=[], metavar="HOST", help="a host that webhooks may call")
-    parser.add_argument("--model_url", default="", metavar="URL", help="an OpenAI-compatible API, for tasks that probe a live model")
-    parser.add_argument("--model", default="", metavar="NAME", help="the model's name there")
-    parser.add_argument("--upgrade", action="store_true", help="bring a database of an older version up to date, and stop")
+    add_options(parser)
     found = parser.parse([underscored(word) for word in words])
     try:
-        from palate.web.command import Label, serve, upgrade
+        from palate.web.command import serve, upgrade
     except ImportError as error:
         raise ConfigError(f"palate label needs {error.name}: pip install 'palate[label]'.") from error
-    label = Label(
-        found.ratings, found.host, found.port, found.items, found.project, found.media, found.https,
-        tuple(found.webhook), tuple(found.webhook_allow), found.model_url, found.model,
-    )  # fmt: skip
-    (upgrade if found.upgrade else serve)(label, say)
+    (upgrade if found.upgrade else serve)(label_of(found), say)
     return 0
 
 

@@ -8,7 +8,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 from urllib.error import URLError
@@ -17,45 +16,17 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 import uvicorn
 
 from palate.core import ConfigError
-from palate.stores.ratings import Project, Ratings, Task, TaskKind, open_ratings, upgrade_ratings
+from palate.stores.ratings import Project, Ratings, Task, open_ratings, upgrade_ratings
 from palate.web.app import create_app
 from palate.web.credentials import Passwords
 from palate.web.intake import read_items
+from palate.web.options import Label
 from palate.web.service import DAY, Complete, Grant, Service, WebSettings
 from palate.web.webhooks import Courier, Webhooks
 
 SECRET = "PALATE_WEBHOOK_SECRET"
 MODEL_SECONDS = 60.0
 LONGEST_REPLY = 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Label:
-    """The settings of `palate label`.
-
-    Attributes:
-        ratings: where the ratings are: a path, or an address of PostgreSQL.
-        host: address to listen at; 127.0.0.1 is this machine alone.
-        port: its port; 0 takes a free one.
-        items: a file of JSON lines to be imported into `project` first.
-        project: name of the project for `items`; it is made if it is not there.
-        media: folder with images and clips.
-        https: people come by https, through a proxy: cookies go by https alone, and the proxy's word on addresses is taken.
-        webhooks: addresses that are told of each judgment, and the hosts that may be called.
-        model_url: address of an OpenAI-compatible API for probe tasks, and the model's name there.
-    """
-
-    ratings: str = "ratings.db"
-    host: str = "127.0.0.1"
-    port: int = 8080
-    items: Path | None = None
-    project: str = "First project"
-    media: Path | None = None
-    https: bool = False
-    webhooks: tuple[str, ...] = ()
-    webhook_hosts: tuple[str, ...] = ()
-    model_url: str = ""
-    model: str = ""
 
 
 def upgrade(label: Label, say: Callable[[str], None]) -> None:
@@ -153,8 +124,8 @@ def import_items(ratings: Ratings, path: Path, name: str, now: float) -> str:
     except OSError as error:
         raise ConfigError(f"--items {path} cannot be read ({error.strerror}).") from error
     found = [one for one in ratings.projects() if one.name == name]
-    kind: TaskKind = "compare" if all(len(one.candidates) == 2 for one in items) else "rank"
-    project = found[0] if found else ratings.add_project(Project(name, Task(kind=kind, all_bad=True)), now)
+    task = Task(all_bad=True) if all(len(one.candidates) == 2 for one in items) else Task(kind="rank", all_bad=True)
+    project = found[0] if found else ratings.add_project(Project(name, task), now)
     added = ratings.add_items(project.id, items, now)
     return f"{len(added.kept)} items added to {name!r}, {added.duplicates} were there already"
 

@@ -1,19 +1,26 @@
-"""Figures of the dashboard: how far raters agree, and what each of them did."""
+"""Figures of the dashboard: how far raters agree, and what each of them did; the statistics are those of `palate.agreement`."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import math
+from collections import defaultdict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
+
+from palate.agreement import AgreementReport, Estimate, RaterReport, Survey, analyse
 from palate.stores.ratings import Account, Entry, Project, Ratings
 from palate.web.wording import words_of
+
+SEED = 0
+"""Of the bootstrap: the same votes give the same intervals each time the page is loaded."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One number with its 95 % interval where it has one; `least` to `most` is the range that it can take."""
+    """One number with its 95 % interval where it has one; `least` to `most` is the range in which it is drawn."""
 
     name: str
     value: float
@@ -23,38 +30,44 @@ class Figure:
     least: float = 0.0
     most: float = 1.0
 
-    @property
-    def unit_range(self) -> bool:
-        """Whether it can be drawn between its ends."""
-        return self.most > self.least
-
     def at(self, value: float) -> float:
         """Where a value stands between the ends, 0 to 1."""
         return min(1.0, max(0.0, (value - self.least) / (self.most - self.least)))
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """What is known, and a remark."""
-
-    figures: tuple[Figure, ...]
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class RaterRow:
-    """What one rater did in a project. Shares are None where there is nothing to share."""
+    """What one rater did in a project; shares are None where there is nothing to share."""
 
     name: str
     pseudonym: str
     kind: str
     judgments: int
     seconds: float | None
-    majority: float | None
+    agreement: float | None
+    expected: float | None
+    gold: float | None
     gold_asked: int
-    gold_right: int
     first: float | None
     hours: float
+    is_guessing: bool
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the answers say of their raters: figures of all, a row for each."""
+
+    figures: tuple[Figure, ...]
+    raters: tuple[RaterRow, ...]
+
+
+def findings(ratings: Ratings, project: Project, accounts: Mapping[str, Account]) -> Findings:
+    """The figures of a project."""
+    entries = standing(ratings, project.id)
+    if project.task.kind in {"compare", "rank"} and entries:
+        report = analyse(_survey(ratings, project), np.random.default_rng(SEED))
+        return Findings(_figures(report), _rows(entries, accounts, {one.rater: one for one in report.by_rater}))
+    return Findings(_shares(entries), _rows(entries, accounts, {}))
 
 
 def standing(ratings: Ratings, project: str) -> list[Entry]:
@@ -63,55 +76,65 @@ def standing(ratings: Ratings, project: str) -> list[Entry]:
     return [one for one in found if one.is_standing and one.kind == "answer" and one.status == "kept" and not one.answer.skipped]
 
 
-def agreement_of(ratings: Ratings, project: Project) -> Agreement:
-    """Agreement on the first axis."""
+def _survey(ratings: Ratings, project: Project) -> Survey:
+    comparisons, judgments = ratings.as_comparisons(project.id)
+    gold = {one.id: one.gold for one in ratings.items(project.id) if one.gold is not None}
+    return Survey.of_judgments(judgments, comparisons, gold)
+
+
+def _figures(report: AgreementReport) -> tuple[Figure, ...]:
+    raw = f"mean share of two raters of one pair who say the same; {report.doubles} pairs have two answers or more"
+    found = [
+        _estimate("Raw agreement", report.agreement, raw),
+        _estimate("Without ties", report.agreement_without_ties, "the same, of the answers that are no tie"),
+        _estimate("Krippendorff's alpha", report.alpha, "0 is chance, 1 is full agreement; a tie is an answer like others", least=-0.2),
+        _estimate("Alpha, ordinal", report.alpha_ordinal, "a tie lies between the sides, so it is half a disagreement", least=-0.2),
+        _estimate("First side chosen", report.side.share, "0.5 is fair: sides are drawn at random"),
+        _estimate("Longer one chosen", report.length.share, "0.5 is indifferent to length; more is not wrong in itself"),
+    ]
+    if report.ceiling is not None:
+        meaning = "best accuracy that a reward model can show against one such rater"
+        found.append(Figure("Ceiling of a reward model", report.ceiling.accuracy, meaning))
+    return tuple(one for one in found if one is not None and not math.isnan(one.value))
+
+
+def _estimate(name: str, found: Estimate, meaning: str, *, least: float = 0.0) -> Figure | None:
+    if not found.n:
+        return None
+    known = not (math.isnan(found.low) or math.isnan(found.high))
+    return Figure(name, found.value, meaning, found.low if known else None, found.high if known else None, least)
+
+
+def _shares(entries: list[Entry]) -> tuple[Figure, ...]:
+    """Raw agreement where answers are no rankings."""
     votes: dict[str, list[Hashable]] = defaultdict(list)
-    for entry in standing(ratings, project.id):
+    for entry in entries:
         votes[entry.item].append(words_of(entry.answer, entry.order))
     pairs = [one == other for said in votes.values() for one, other in combinations(said, 2)]
-    if not pairs:
-        return Agreement(())
-    share = sum(pairs) / len(pairs)
-    return Agreement((Figure("Raw agreement", share, f"share of {len(pairs)} pairs of raters on one item who say the same"),))
+    return (Figure("Raw agreement", sum(pairs) / len(pairs), f"share of {len(pairs)} pairs of raters who say the same"),) if pairs else ()
 
 
-def rater_rows(ratings: Ratings, project: Project, accounts: Mapping[str, Account]) -> list[RaterRow]:
-    """A row for each rater with an answer, the busiest first."""
-    entries = standing(ratings, project.id)
-    votes: dict[str, Counter[str]] = defaultdict(Counter)
+def _rows(entries: list[Entry], accounts: Mapping[str, Account], reports: Mapping[str, RaterReport]) -> tuple[RaterRow, ...]:
     mine: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
-        votes[entry.item][words_of(entry.answer, entry.order)] += 1
         mine[entry.rater].append(entry)
-    return [_row(ratings, project, accounts.get(rater), said, votes) for rater, said in sorted(mine.items(), key=lambda one: -len(one[1]))]
+    busiest = sorted(mine.items(), key=lambda one: -len(one[1]))
+    return tuple(_row(said, accounts.get(rater), reports.get(said[0].pseudonym)) for rater, said in busiest)
 
 
-def _row(ratings: Ratings, project: Project, account: Account | None, said: list[Entry], votes: Mapping[str, Counter[str]]) -> RaterRow:
-    seconds = sorted(entry.answer.seconds for entry in said if entry.answer.seconds is not None)
-    with_others = [_is_with_others(entry, votes[entry.item]) for entry in said]
-    known = [one for one in with_others if one is not None]
-    sides = [entry.answer.ranking[0] == (0,) for entry in said if len(entry.order) == 2 and len(entry.answer.ranking) == 2]
-    record = ratings.gold_record(project.id, said[0].rater)
+def _row(said: list[Entry], account: Account | None, report: RaterReport | None) -> RaterRow:
+    seconds = [entry.answer.seconds for entry in said if entry.answer.seconds is not None]
     return RaterRow(
         name=account.name if account else "",
         pseudonym=said[0].pseudonym,
         kind=account.kind if account else "person",
         judgments=len(said),
-        seconds=seconds[len(seconds) // 2] if seconds else None,
-        majority=sum(known) / len(known) if known else None,
-        gold_asked=record.asked,
-        gold_right=record.right,
-        first=sum(sides) / len(sides) if sides else None,
+        seconds=float(np.median(seconds)) if seconds else None,
+        agreement=report.agreement.value if report and report.agreement else None,
+        expected=report.expected if report else None,
+        gold=report.gold.value if report and report.gold else None,
+        gold_asked=report.gold.n if report and report.gold else 0,
+        first=report.first_shown.value if report and report.first_shown else None,
         hours=sum(seconds) / 3600,
+        is_guessing=report is not None and report.is_guessing,
     )
-
-
-def _is_with_others(entry: Entry, votes: Counter[str]) -> bool | None:
-    """Whether most of the other raters of the item say the same; None where they are nobody or divided."""
-    own = words_of(entry.answer, entry.order)
-    others = votes - Counter([own])
-    total = sum(others.values())
-    if not total:
-        return None
-    word, most = others.most_common(1)[0]
-    return word == own if most * 2 > total else None

@@ -18,8 +18,9 @@ from argon2 import PasswordHasher
 from palate.core import Message
 from palate.stores.ratings import Account, Candidate, Item, Project, Ratings, Task, open_ratings
 from palate.web.app import create_app
-from palate.web.command import Label, listen
+from palate.web.command import listen
 from palate.web.credentials import Passwords, hashed
+from palate.web.options import Label
 from palate.web.service import Service, WebSettings
 from palate.web.webhooks import Courier, Webhooks
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from palate.web.access import Access, Visit
 from palate.web.view import page
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from palate.web.credentials import check_password, hashed
 from palate.web.sessions import authenticate, new_account, sign_in, sign_out
 from palate.web.view import go, local_path, page
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 Anyone = Annotated[Visit, Depends(Access("public"))]
 SignedIn = Annotated[Visit, Depends(Access("rater"))]
 

@@ -12,7 +12,7 @@ from palate.web.credentials import check_password
 from palate.web.sessions import check_own_password, new_key, sign_in, sign_out
 from palate.web.view import go, page
 
-router = APIRouter(prefix="/me")
+router = APIRouter(prefix="/me", include_in_schema=False)
 SignedIn = Annotated[Visit, Depends(Access("rater"))]
 
 

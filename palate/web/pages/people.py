@@ -11,7 +11,7 @@ from palate.web.credentials import hashed
 from palate.web.service import DAY, Grant
 from palate.web.view import go, page
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 Reviewer = Annotated[Visit, Depends(Access("reviewer"))]
 Owner = Annotated[Visit, Depends(Access("owner"))]
 

@@ -9,11 +9,11 @@ from palate.core import ConfigError, DataError
 from palate.stores.ratings import Project, Task
 from palate.web.access import Access, Visit
 from palate.web.exports import as_csv, as_jsonl
-from palate.web.figures import agreement_of, rater_rows
+from palate.web.figures import findings
 from palate.web.intake import read_items
 from palate.web.view import KINDS, go, page
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 Rater = Annotated[Visit, Depends(Access("rater"))]
 Owner = Annotated[Visit, Depends(Access("owner"))]
 
@@ -111,7 +111,7 @@ def _dashboard(visit: Visit, told: str = "", error: str = "") -> Response:
     values: dict[str, object] = {"project": project, "guideline": service.ratings.guideline(project.id), "staff": visit.is_staff}
     if visit.is_staff:
         accounts = {one.id: one for one in service.ratings.accounts()}
-        rows = rater_rows(service.ratings, project, accounts)
+        found = findings(service.ratings, project, accounts)
         logs = {one.id: service.ratings.time_log(one.id) for one in service.ratings.accounts(project.id)}
         worked = [
             {"day": day.day, "name": accounts[who].name, "judgments": day.judgments, "hours": day.seconds / 3600}
@@ -121,8 +121,8 @@ def _dashboard(visit: Visit, told: str = "", error: str = "") -> Response:
         ]
         values |= {
             "progress": service.progress(project.id, fresh=True),
-            "agreement": agreement_of(service.ratings, project),
-            "raters": rows,
+            "figures": found.figures,
+            "raters": found.raters,
             "worked": sorted(worked, key=lambda one: str(one["day"]), reverse=True)[:60],
         }
     return page(visit, "project.html", {**values, "told": told, "error": error}, 422 if error else 200)

@@ -12,7 +12,7 @@ from palate.web.judging import media_of, seat
 from palate.web.media import HEADERS, media_file
 from palate.web.view import page
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 Rater = Annotated[Visit, Depends(Access("rater"))]
 Reviewer = Annotated[Visit, Depends(Access("reviewer"))]
 

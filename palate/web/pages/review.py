@@ -14,7 +14,7 @@ from palate.web.judging import adjudicate
 from palate.web.view import go, page
 from palate.web.wording import ranking_of, words_of
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 Reviewer = Annotated[Visit, Depends(Access("reviewer"))]
 
 LONGEST_TITLE = 110

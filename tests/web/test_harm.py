@@ -1,0 +1,230 @@
+"""What others wrote can do nothing: no script runs, nothing is fetched, on any page that shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Route
+
+from palate.core import Message
+from palate.stores.ratings import Answer, Candidate, Item, Project, Task
+from palate.web.markdown import LONGEST, rendered
+from tests.support.house import House, open_house
+from tests.web.conftest import Sit
+from tests.web.xss import PAYLOADS
+
+DANGEROUS = "script, iframe, object, embed, link, meta, base, style, img, svg, video, audio, form, input, math, template, [style]"
+
+
+def test_the_corpus_is_large() -> None:
+    assert len(set(PAYLOADS)) >= 60
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_markdown_makes_only_harmless_elements(payload: str) -> None:
+    from html.parser import HTMLParser
+
+    found: list[tuple[str, list[tuple[str, str | None]]]] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found.append((tag, attrs))
+
+    Reader().feed(rendered(payload))
+    allowed = {"p", "a", "code", "pre", "table", "thead", "tbody", "tr", "th", "td", "span", "em", "strong", "br", "ul", "li"}
+    assert {tag for tag, _ in found} <= allowed
+    for tag, attrs in found:
+        for name, value in attrs:
+            assert name in {"a": {"href", "rel", "target", "title"}, "code": {"class"}, "span": {"class"}}.get(tag, set())
+            assert name != "href" or (value or "").startswith(("https://", "http://", "mailto:"))
+        if tag == "a":
+            assert dict(attrs)["rel"] == "noopener noreferrer nofollow"
+
+
+def test_markdown_is_markdown() -> None:
+    html = rendered("# T\n\n- **a** `b`\n\n| x |\n|---|\n| y |\n\n```py\nz < 1\n```\n[l](https://example.org)")
+    for part in ("<h1>T</h1>", "<strong>a</strong>", "<code>b</code>", "<td>y</td>", "z &lt; 1", 'href="https://example.org"'):
+        assert part in html
+    assert rendered("[image]: x\n![a cat](https://example.org/cat.png)").count("[image: a cat]") == 1
+
+
+def test_a_text_that_would_take_long_is_shown_as_it_stands() -> None:
+    assert rendered("[" * (LONGEST + 1)).startswith('<pre class="plain">[[[')
+
+
+def spread(house: House) -> tuple[Project, Project, str]:
+    """The corpus in prompts, completions, guidelines, warnings, reasons, names, axes, rules and flags; (pairs, rules, an item)."""
+    everything = "\n\n".join(PAYLOADS).replace("\x00", "")
+    project = house.project("<script>alert(1)</script>", Task(axes=('"><img src=x onerror=alert(1)>', "b"), all_bad=True), items=0)
+    rules = house.project(
+        "'\"><svg onload=alert(1)>", Task(kind="rule", rules=('<img src=x onerror=alert(1)>" onclick="alert(1)',)), items=1
+    )
+    house.ratings.set_guideline(project.id, everything, house.clock(), warning="<img src=x onerror=alert(1)>")
+    half = len(PAYLOADS) // 2
+    rows = [
+        Item(
+            (Message("system", everything), Message("user", everything)),
+            (Candidate(everything), Candidate(everything + "!")),
+            {"x": everything},
+        ),
+        *(
+            Item((Message("user", one),), (Candidate(one), Candidate(one + "!")))
+            for one in (p.replace("\x00", "") for p in PAYLOADS[half:])
+        ),
+    ]
+    (first, *_) = house.ratings.add_items(project.id, rows, house.clock()).kept
+    house.account("<b>rev</b>", "reviewer", project, rules)
+    house.account("<img src=x onerror=alert(1)>", "owner", project, rules)
+    for index in range(6):
+        bob = house.account(f"{index}\"'><script>alert(1)</script>", "rater", project)
+        held = house.ratings.claim(project.id, bob.id, house.clock(), house.service.random)
+        assert held is not None
+        answer = Answer(ranking=((0,), (1,)), axes={"b": ((1,), (0,))}, reason=everything, flag=PAYLOADS[index])
+        house.ratings.submit(held.id, bob.id, answer, "12345678", house.clock())
+    return project, rules, first
+
+
+def test_nothing_runs_and_nothing_is_fetched_on_any_page(house: House, sit: Sit) -> None:
+    project, rules, _ = spread(house)
+    owner = "<img src=x onerror=alert(1)>"
+    page = sit(owner)
+    page.on("dialog", lambda dialog: pytest.fail(f"{dialog.message} ran"))
+    places = [
+        "/",
+        f"/projects/{project.id}",
+        f"/projects/{project.id}/people",
+        f"/projects/{project.id}/review",
+        "/accounts",
+        "/audit",
+        "/me",
+    ]
+    places += [f"/projects/{rules.id}/rate", "/api/docs", "/invitations/x"]
+    places += [f"/projects/{project.id}/review/{one.id}" for one in list(house.ratings.items(project.id))[:3]]
+    for place in places:
+        page.goto(house.url + place)
+        page.wait_for_load_state("networkidle")
+        harmful = page.evaluate(
+            f"[...document.querySelectorAll('main')].flatMap(m => [...m.querySelectorAll({DANGEROUS!r})]).map(e => e.outerHTML)"
+        )
+        ours = ("<form", "<input", '<svg class="interval"', "<template")
+        assert [one for one in harmful if not one.startswith(ours)] == [], place
+        assert (
+            page.evaluate("[...document.querySelectorAll('*')].flatMap(e => [...e.attributes]).filter(a => a.name.startsWith('on')).length")
+            == 0
+        )
+    page.goto(f"{house.url}/projects/{project.id}/rate")
+    page.get_by_role("button", name="Begin").click()
+    for _ in range(len(PAYLOADS) // 2 - 4):  # what is fetched ahead is put in by script: another way in
+        before = page.locator("article.item").get_attribute("data-assignment")
+        page.keyboard.press("s")
+        for _ in range(100):
+            if page.locator("article.item").count() and page.locator("article.item").get_attribute("data-assignment") != before:
+                break
+            page.wait_for_timeout(20)
+        assert page.locator(f"#sheet :is({DANGEROUS})").count() == 0
+
+
+INJECT = """async () => {
+  window.ran = false;
+  for (const html of ["<img src=x onerror='window.ran = true'>", "<img src='https://evil.example/a.png'>",
+                      "<div style='background:url(https://evil.example/b.png)'>x</div>",
+                      "<iframe src='https://evil.example/d'></iframe>"]) {
+    const one = document.createElement('div');
+    one.innerHTML = html;
+    document.body.append(one);
+  }
+  const script = document.createElement('script');
+  script.textContent = 'window.ran = true';
+  document.body.append(script);
+  await fetch('https://evil.example/c').catch(() => {});
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  return window.ran;
+}"""
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_the_policy_would_stop_what_came_through(house: House, browser: Browser, is_ours: bool) -> None:
+    """Were HTML to come through, nothing of it would run or be fetched; on a page without our headers, all of it."""
+    context = browser.new_context()
+    reached: list[str] = []
+
+    def answered(route: Route) -> None:
+        reached.append(route.request.url[-1])
+        route.fulfill(body="")
+
+    context.route("https://evil.example/**", answered)
+    context.route("https://plain.example/**", lambda route: route.fulfill(body="<p>a page</p>", content_type="text/html"))
+    page = context.new_page()
+    page.goto(house.url + "/signin" if is_ours else "https://plain.example/")
+    ran = page.evaluate(INJECT)
+    context.close()
+    assert (ran, sorted(reached)) == ((False, []) if is_ours else (True, ["c", "d", "g", "g"]))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast(house: House, sit: Sit, scheme: str) -> None:
+    """Every colour of text against its paper: at least 4.5 to 1 (WCAG AA)."""
+    project = house.project(task=Task(all_bad=True, strength=True))
+    house.account("ann", "owner", project)
+    page = sit("ann", f"/projects/{project.id}/rate", color_scheme=scheme)
+    page.wait_for_selector("#verdict:not([hidden])")
+    page.keyboard.press("1")
+    for place in ("", f"/projects/{project.id}", "/projects/new"):
+        if place:
+            page.goto(house.url + place)
+        page.wait_for_timeout(300)
+        low = page.evaluate(CONTRAST)
+        assert low == [], place
+
+
+CONTRAST = r"""() => {
+  const read = (text) => (text.match(/[\d.]+/g) ?? []).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const paper = (one) => { for (; one; one = one.parentElement) {
+    const c = read(getComputedStyle(one).backgroundColor);
+    if (c.length === 3 || c[3] === 1) return c; }
+    return [255, 255, 255]; };
+  const low = [];
+  for (const one of document.querySelectorAll("body *")) {
+    const own = [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!own || !one.checkVisibility() || one.closest(":disabled, .option:has(:disabled), .vh")) continue;
+    const [a, b] = [light(read(getComputedStyle(one).color)), light(paper(one))].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < 4.5) low.push(`${one.tagName}.${one.className} ${one.textContent.trim().slice(0, 20)} ${ratio.toFixed(2)}`);
+  }
+  return low;
+}"""
+
+
+def test_every_field_and_button_has_a_name(house: House, sit: Sit) -> None:
+    project = house.project(task=Task(all_bad=True, strength=True))
+    house.account("ann", "owner", project)
+    page = sit("ann")
+    for place in (
+        "/",
+        "/projects/new",
+        f"/projects/{project.id}",
+        f"/projects/{project.id}/rate",
+        f"/projects/{project.id}/people",
+        "/accounts",
+        "/me",
+    ):
+        page.goto(house.url + place)
+        nameless = page.evaluate(
+            """() => [...document.querySelectorAll('input:not([type=hidden]), select, textarea:not([hidden]), button, a')]
+              .filter((one) => !(one.labels?.length || one.getAttribute('aria-label') || one.textContent.trim()))
+              .map((one) => one.outerHTML)"""
+        )
+        assert nameless == [], place
+
+
+def test_a_rating_server_of_another_folder_shows_nothing_of_this_one(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with open_house(tmp_path) as one, open_house(tmp_path / "other") as two:
+        one.account("bob")
+        two.account("bob")
+        client = one.client("bob")
+        client.http.base_url = two.url
+        assert client.get("/api/session").status_code == 401

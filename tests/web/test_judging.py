@@ -1,0 +1,416 @@
+"""People at the desk: a real server, a real Chromium."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from palate.stores.ratings import Answer, Entry, Project, Task
+from tests.support.house import House
+from tests.web.conftest import Sit
+
+
+def at_desk(sit: Sit, name: str, project: Project, **options: object) -> Page:
+    page = sit(name, f"/projects/{project.id}/rate", **options)
+    expect(page.locator("#verdict")).to_be_visible()
+    return page
+
+
+def said(house: House, project: Project) -> list[Entry]:
+    """Answers that stand, as (item, answer) of the store."""
+    return [one for one in house.ratings.judgments(project.id) if one.is_standing]
+
+
+def settled(page: Page) -> None:
+    """Waits until every answer has arrived."""
+    outbox = (
+        "Object.keys(localStorage).filter(k => k.startsWith('palate:outbox')).reduce((n, k) => n + JSON.parse(localStorage[k]).length, 0)"
+    )
+    for _ in range(400):
+        if page.evaluate(outbox) == 0:
+            return
+        page.wait_for_timeout(50)
+    pytest.fail("answers are still waiting")
+
+
+def chosen(entry: Entry) -> int:
+    """The candidate that an answer put first."""
+    return entry.order[entry.answer.ranking[0][0]]
+
+
+def question(page: Page) -> str:
+    return page.locator(".asked").inner_text()
+
+
+def place_of(page: Page, word: str) -> str:
+    """The number key of the completion that begins with a word."""
+    return str(1 + int(page.locator(f".answer:has-text('{word} ')").get_attribute("data-place") or -1))
+
+
+def test_five_items_by_keyboard_alone(house: House, sit: Sit) -> None:
+    project = house.project(items=5, task=Task(all_bad=True, strength=True))
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    for _ in range(3):
+        page.keyboard.press(place_of(page, "good"))
+        page.keyboard.press("w")
+        before = question(page)
+        page.keyboard.press("Enter")
+        expect(page.locator(".asked")).not_to_have_text(before)
+    before = question(page)
+    page.keyboard.press("=")
+    page.keyboard.press("r")
+    page.keyboard.type("Both say the same: 1 2 0 s u")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".asked")).not_to_have_text(before)
+    expect(page.locator("#reason")).to_have_value("")
+    page.keyboard.press("0")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Nothing left for you here")).to_be_visible()
+    entries = said(house, project)
+    assert [chosen(one) for one in entries[:3]] == [0, 0, 0]
+    assert [one.answer.strength for one in entries] == [2, 2, 2, None, None]
+    assert entries[3].answer.ranking == ((0, 1),)
+    assert entries[3].answer.reason == "Both say the same: 1 2 0 s u"
+    assert entries[4].answer.all_bad
+    assert len({one.item for one in entries}) == 5
+    assert all(one.answer.seconds is not None and 0 < one.answer.seconds < 60 for one in entries)
+
+
+def test_what_is_missing_is_said_and_nothing_is_sent(house: House, sit: Sit) -> None:
+    project = house.project(task=Task(axes=("helpful", "honest"), reason="required", strength=True))
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    for key, words in (
+        ("Enter", "helpful"),
+        ("1", ""),
+        ("Enter", "honest"),
+        ("2", ""),
+        ("Enter", "q, w or e"),
+        ("q", ""),
+        ("Enter", "press r"),
+    ):
+        page.keyboard.press(key)
+        if words:
+            expect(page.locator("#hint")).to_contain_text(words)
+    page.keyboard.press("r")
+    page.keyboard.type("shorter")
+    page.keyboard.press("Control+Enter")
+    settled(page)
+    (entry,) = said(house, project)
+    assert (entry.answer.ranking, dict(entry.answer.axes), entry.answer.strength) == (((0,), (1,)), {"honest": ((1,), (0,))}, 1)
+
+
+def test_skip_flag_and_undo(house: House, sit: Sit) -> None:
+    project = house.project(items=4)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    page.keyboard.press("s")
+    settled(page)
+    page.keyboard.press("f")
+    page.locator("#flagdialog label:has-text('Personal data')").click()
+    page.locator("#note").fill("an address")
+    page.get_by_role("button", name="Flag and skip").click()
+    settled(page)
+    first = question(page)
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    expect(page.locator(".asked")).not_to_have_text(first)
+    page.keyboard.press("u")
+    expect(page.locator(".asked")).to_have_text(first)
+    expect(page.locator("input[name='axis-0'][value='1']")).to_be_checked()
+    page.keyboard.press("2")
+    page.keyboard.press("Enter")
+    settled(page)
+    skipped, flagged, judged = said(house, project)
+    assert skipped.answer.skipped
+    assert (flagged.answer.skipped, flagged.answer.flag) == (True, "Personal data: an address")
+    assert judged.answer.ranking == ((1,), (0,))
+    kinds = [one.kind for one in house.ratings.judgments(project.id)]
+    assert kinds == ["answer", "answer", "answer", "undo", "answer"]
+
+
+def test_two_people_race_on_one_item(house: House, sit: Sit) -> None:
+    project = house.project(items=1)
+    house.account("bob", "rater", project)
+    house.account("eve", "rater", project)
+    bob = at_desk(sit, "bob", project)
+    eve = sit("eve", f"/projects/{project.id}/rate")
+    expect(eve.get_by_text("Nothing left for you here")).to_be_visible()
+    house.clock.ahead += project.lease_seconds + 1  # bob went for a walk
+    eve.reload()
+    expect(eve.locator("#verdict")).to_be_visible()
+    eve.keyboard.press("1")
+    eve.keyboard.press("Enter")
+    settled(eve)
+    bob.keyboard.press("2")
+    bob.keyboard.press("Enter")
+    expect(bob.locator("#strip")).to_contain_text("kept as an extra")
+    assert {house.accounts["eve"].id: "kept", house.accounts["bob"].id: "surplus"} == {
+        one.rater: one.status for one in said(house, project)
+    }
+
+
+def test_a_double_press_gives_one_judgment(house: House, sit: Sit) -> None:
+    project = house.project(items=1)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    page.keyboard.press("1")
+    page.evaluate("for (let i = 0; i < 5; i++) document.getElementById('verdict').requestSubmit()")
+    settled(page)
+    assert len(list(house.ratings.judgments(project.id))) == 1
+
+
+@pytest.mark.parametrize("is_lost_on", ["the way there", "the way back"])
+def test_a_lost_network_loses_and_doubles_nothing(house: House, sit: Sit, is_lost_on: str) -> None:
+    project = house.project(items=3)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    page.wait_for_timeout(300)  # the second item has come
+    tries = []
+
+    def broken(route: object) -> None:
+        tries.append(route.request.post_data_json["key"])  # type: ignore[attr-defined]
+        if is_lost_on == "the way back":
+            route.fetch()  # type: ignore[attr-defined]
+        route.abort()  # type: ignore[attr-defined]
+
+    page.route("**/judgments", broken)
+    first = question(page)
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#strip")).to_contain_text("kept on this device")
+    expect(page.locator(".asked")).not_to_have_text(first)  # work goes on
+    page.keyboard.press("2")
+    page.keyboard.press("Enter")
+    page.unroute_all(behavior="wait")
+    page.evaluate("dispatchEvent(new Event('online'))")
+    settled(page)
+    expect(page.locator("#strip")).to_be_hidden()
+    page.wait_for_timeout(300)
+    entries = list(house.ratings.judgments(project.id))
+    assert [one.answer.ranking for one in entries] == [((0,), (1,)), ((1,), (0,))]
+    assert len(set(tries)) == 1
+
+
+def test_answers_survive_a_closed_page(house: House, sit: Sit) -> None:
+    project = house.project(items=2)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    page.route("**/judgments", lambda route: route.abort())
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#strip")).to_contain_text("kept on this device")
+    page.unroute("**/judgments")
+    page.reload()
+    settled(page)
+    assert len(said(house, project)) == 1
+    expect(page.locator("#verdict")).to_be_visible()
+
+
+def test_a_revoked_session_keeps_the_answer_until_the_next(house: House, sit: Sit) -> None:
+    project = house.project(items=2)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    house.ratings.end_sessions(house.accounts["bob"].id)
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#strip")).to_contain_text("You are signed out. 1 answer is kept")
+    page.context.add_cookies([{"name": "palate", "value": house.cookie("bob"), "url": house.url}])
+    page.evaluate("dispatchEvent(new Event('online'))")  # the page's CSRF token is the old session's: it fetches the new one
+    settled(page)
+    assert [one.status for one in said(house, project)] == ["kept"]
+
+
+def test_the_draft_is_there_after_a_reload_and_the_back_button(house: House, sit: Sit) -> None:
+    project = house.project(items=3)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    page.keyboard.press("2")
+    page.keyboard.press("r")
+    page.keyboard.type("because it is")
+    first = question(page)
+    page.goto(f"{house.url}/projects/{project.id}")
+    page.go_back()
+    expect(page.locator(".asked")).to_have_text(first)
+    expect(page.locator("#reason")).to_have_value("because it is")
+    expect(page.locator("input[name='axis-0'][value='2']")).to_be_checked()
+    page.locator("#reason").press("Control+Enter")
+    settled(page)
+    page.go_back()
+    page.go_forward()
+    expect(page.locator(".asked")).not_to_have_text(first)
+    assert len(said(house, project)) == 1
+
+
+def test_an_expired_lease_is_told_and_the_answer_kept(house: House, sit: Sit) -> None:
+    project = house.project(items=1, lease_seconds=2.0)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    expect(page.locator("#strip")).to_contain_text("has run out")
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    settled(page)
+    assert [one.status for one in said(house, project)] == ["surplus"]
+
+
+def test_ranking_by_keyboard(house: House, sit: Sit) -> None:
+    project = house.project(items=1, task=Task(kind="rank"))
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    page.keyboard.press("Enter")
+    expect(page.locator("#hint")).to_contain_text("Rank every completion")
+    for key in "3=142":  # 3 and 1 level, then 4, then 2
+        page.keyboard.press(key)
+    page.keyboard.press("Backspace")
+    page.keyboard.press("2")
+    page.keyboard.press("Enter")
+    settled(page)
+    assert said(house, project)[0].answer.ranking == ((0, 2), (3,), (1,))
+
+
+def test_ranking_by_arrows_on_a_chip(house: House, sit: Sit) -> None:
+    project = house.project(items=1, task=Task(kind="rank"))
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    for key in "1234":
+        page.keyboard.press(key)
+    page.locator(".chipbutton[data-place='3']").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("=")  # level with 2
+    expect(page.locator("#live")).to_have_text("Best first: 1, then 2 level with 4, then 3")
+    page.locator("#verdict button[type=submit]").click()
+    settled(page)
+    assert said(house, project)[0].answer.ranking == ((0,), (1, 3), (2,))
+
+
+def drag(page: Page, place: int, target: str) -> None:
+    source, end = page.locator(f".board .chipbutton[data-place='{place}']").bounding_box(), page.locator(target).bounding_box()
+    assert source is not None
+    assert end is not None
+    page.mouse.move(source["x"] + 20, source["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(source["x"] + 40, source["y"] + 25, steps=3)
+    page.mouse.move(end["x"] + end["width"] / 2, end["y"] + end["height"] / 2, steps=4)
+    page.mouse.up()
+
+
+def test_ranking_by_drag(house: House, sit: Sit) -> None:
+    project = house.project(items=1, task=Task(kind="rank"))
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    drag(page, 2, ".tiers")
+    drag(page, 0, "[data-gap='0']")  # before it
+    drag(page, 3, "[data-tier='1']")  # level with it
+    drag(page, 1, "[data-gap='2']")
+    expect(page.locator(".tray .chipbutton")).to_have_count(0)
+    drag(page, 1, ".tray")
+    expect(page.locator(".tray .chipbutton")).to_have_count(1)
+    drag(page, 1, "[data-gap='1']")
+    page.keyboard.press("Enter")
+    settled(page)
+    assert said(house, project)[0].answer.ranking == ((0,), (1,), (2, 3))
+
+
+def test_a_rule_and_a_written_answer(house: House, sit: Sit) -> None:
+    rule = house.project("Rules", items=1, task=Task(kind="rule", rules=("Name no dose.",), reason="off"))
+    house.account("bob", "rater", rule)
+    page = at_desk(sit, "bob", rule)
+    expect(page.get_by_text("Name no dose.")).to_be_visible()
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    settled(page)
+    entry = said(house, rule)[0]
+    assert (entry.answer.broken, entry.answer.rule) == (True, "Name no dose.")
+    write = house.project("Write", items=1, task=Task(kind="write", reason="off"))
+    house.ratings.join(write.id, house.accounts["bob"].id, house.clock())
+    page.goto(f"{house.url}/projects/{write.id}/rate")
+    page.locator("#text").fill("# A title\nand text")
+    page.keyboard.press("Control+Enter")
+    settled(page)
+    assert said(house, write)[0].answer.text == "# A title\nand text"
+
+
+def test_raters_see_neither_policies_nor_each_other(house: House, sit: Sit) -> None:
+    project = house.project(items=1, overlap=2)
+    for name in ("bob", "eve"):
+        house.account(name, "rater", project)
+    house.ratings.submit(
+        (held := house.ratings.claim(project.id, house.accounts["bob"].id, house.clock(), house.service.random)).id,  # type: ignore[union-attr]
+        house.accounts["bob"].id, Answer(ranking=((0,), (1,)), reason="SECRET REASON"), "some key", house.clock(),
+    )  # fmt: skip
+    page = at_desk(sit, "eve", project)
+    html = page.content()
+    assert "SECRET REASON" not in html
+    assert not re.search(r'"p0"|>p0<|policy', html)
+    assert held.item not in html
+
+
+@pytest.mark.parametrize("task", [Task(all_bad=True, strength=True), Task(kind="rank", all_bad=True), Task(axes=("a" * 40, "b"))])
+def test_a_phone_never_scrolls_sideways(house: House, sit: Sit, task: Task) -> None:
+    project = house.project(items=2, task=task)
+    house.account("ann", "owner", project)
+    page = at_desk(sit, "ann", project, viewport={"width": 390, "height": 844}, has_touch=True)
+    for path in (f"/projects/{project.id}/rate", f"/projects/{project.id}", "/", "/me", "/accounts", "/projects/new", "/api/docs"):
+        page.goto(house.url + path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+    page.goto(f"{house.url}/projects/{project.id}/rate")
+    box = page.locator("#verdict button[type=submit]").bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= 844
+    assert box["height"] >= 40
+
+
+def test_dark_mode_follows_the_system_and_the_toggle_is_kept(house: House, sit: Sit) -> None:
+    house.account("bob")
+    page = sit("bob", "/", color_scheme="dark")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(paper) == "rgb(22, 20, 17)"
+    page.get_by_role("button", name="Dark mode").click()
+    assert page.evaluate(paper) == "rgb(250, 247, 241)"
+    page.reload()
+    assert page.evaluate(paper) == "rgb(250, 247, 241)"
+
+
+def test_a_warning_covers_the_item_until_it_is_accepted(house: House, sit: Sit) -> None:
+    project = house.project()
+    house.ratings.set_guideline(project.id, "Be kind.", house.clock(), warning="Rude words.")
+    house.account("bob", "rater", project)
+    page = sit("bob", f"/projects/{project.id}/rate")
+    expect(page.locator("#curtain")).to_contain_text("Rude words.")
+    box = page.locator("#curtain").bounding_box()
+    assert box == {"x": 0, "y": 0, "width": 1200, "height": 900}
+    page.keyboard.press("1")  # nothing is judged behind the curtain
+    page.get_by_role("button", name="Begin").click()
+    assert page.locator("input[name='axis-0']:checked").count() == 0
+    page.keyboard.press("p")
+    expect(page.locator("#curtain")).to_contain_text("A break")
+    page.keyboard.press("Escape")
+    page.reload()
+    expect(page.locator("#verdict")).to_be_visible()
+    expect(page.locator("#curtain")).to_be_hidden()
+
+
+def test_a_judgment_feels_instant(house: House, sit: Sit) -> None:
+    project = house.project(items=30)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    page.wait_for_timeout(400)
+    waited = page.evaluate(
+        """async () => {
+          const times = [];
+          for (let i = 0; i < 10; i++) {
+            const before = document.querySelector('.asked').textContent;
+            document.dispatchEvent(new KeyboardEvent('keydown', {key: '1', bubbles: true}));
+            const start = performance.now();
+            document.getElementById('verdict').requestSubmit();
+            while ((document.querySelector('.asked')?.textContent ?? before) === before) await new Promise(requestAnimationFrame);
+            times.push(performance.now() - start);
+            await new Promise((resolve) => setTimeout(resolve, 500));
+          }
+          return times.sort((a, b) => a - b)[5];
+        }"""
+    )
+    assert waited < 100, f"{waited:.0f} ms from Enter to the next item"

@@ -1,0 +1,296 @@
+"""Media, webhooks, files in and out."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import hmac
+import io
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from palate.cli import main
+from palate.core import ConfigError, DataError, Message
+from palate.stores.ratings import Answer, Candidate, Item
+from palate.web.exports import harmless
+from palate.web.intake import read_items
+from palate.web.media import media_file
+from palate.web.service import WebSettings
+from palate.web.webhooks import Webhooks, is_public
+from palate.web.wording import ranking_of, words_of
+from tests.support.house import House, open_house
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../secret.png", "/etc/passwd", "a/../../secret.png", "..%2fsecret.png", "..\\secret.png", "link.png",
+     "inside/link.png", "a.svg", "a.html", "a.png\x00.html", "", ".", "a.png/", "x" * 5000 + ".png",
+     "secret.PNG/../../secret.png", "C:\\a.png", "//etc/a.png", "folder.png"],
+)  # fmt: skip
+def test_no_path_leads_out_of_the_media_folder(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "media"
+    (folder / "inside").mkdir(parents=True)
+    (folder / "folder.png").mkdir()
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    for place in ("link.png", "inside/link.png"):
+        (folder / place).symlink_to(tmp_path / "secret.png")
+    (folder / "a.svg").write_text("<svg onload='alert(1)'/>")
+    (folder / "a.html").write_text("<script>alert(1)</script>")
+    assert media_file(folder, name) is None
+    (folder / "inside" / "A.PNG").write_bytes(b"x")
+    assert media_file(folder, "inside/A.PNG") == ((folder / "inside" / "A.PNG").resolve(), "image/png")
+
+
+def test_media_are_served_by_place_shown_with_a_fixed_type(tmp_path: Path) -> None:
+    folder = tmp_path / "media"
+    folder.mkdir()
+    Image.new("RGB", (8, 8), "red").save(folder / "one.png")
+    (folder / "two.gif").write_bytes(b"<html><script>alert(1)</script>")
+    (folder / "clip.mp4").write_bytes(b"0" * 100)
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    with open_house(tmp_path, WebSettings(media=folder)) as house:
+        project = house.project(items=0)
+        pairs = [("one.png", "two.gif"), ("clip.mp4", "../secret.png")]
+        rows = [Item((Message("user", "Which?"),), (Candidate(media=a), Candidate(media=b))) for a, b in pairs]
+        house.ratings.add_items(project.id, rows, house.clock())
+        house.account("bob", "rater", project)
+        house.account("eve", "rater", project)
+        house.account("rev", "reviewer", project)
+        bob, eve, rev = house.client("bob"), house.client("eve"), house.client("rev")
+        for shown in bob.api(f"/projects/{project.id}/assignments").json()["assignments"]:
+            assert not any(name in shown["html"] for pair in pairs for name in pair)  # names would tell which model
+            for place in (0, 1):
+                path = f"/projects/{project.id}/assignments/{shown['id']}/media/{place}"
+                held = house.ratings.assignment(shown["id"])
+                name = house.ratings.item(held.item).candidates[held.order[place]].media
+                answer = bob.get(path)
+                kinds = {"one.png": "image/png", "two.gif": "image/gif", "clip.mp4": "video/mp4"}
+                assert (answer.status_code, answer.headers["content-type"]) == (
+                    (200, kinds[name]) if name in kinds else (404, answer.headers["content-type"])
+                )
+                if name in kinds:
+                    assert answer.headers["x-content-type-options"] == "nosniff"
+                    assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
+                assert eve.get(path).status_code == 404
+            assert bob.get(path[:-1] + "7").status_code == 404
+        item = next(iter(house.ratings.items(project.id))).id
+        assert rev.get(f"/projects/{project.id}/items/{item}/media/0").status_code == 200
+        assert bob.get(f"/projects/{project.id}/items/{item}/media/0").status_code == 403
+        for attack in ("../palate/web/app.py", "..%2f..%2fapp.py", quote("../app.py", safe=""), "%2e%2e/app.py"):
+            assert bob.http.get(f"/static/{attack}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1", "255.255.255.255",
+     "::1", "::",
+     "fe80::1", "fc00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "198.18.0.1", "192.0.2.1", "ff02::1"],
+)  # fmt: skip
+def test_private_addresses_are_no_targets(address: str) -> None:
+    assert not is_public(address)
+    hooks = Webhooks(("https://hooks.example.org/x",), frozenset({"hooks.example.org"}), resolve=lambda *_: ["93.184.216.34", address])
+    with pytest.raises(ConfigError, match="no public address"):
+        hooks.address("hooks.example.org", 443)
+
+
+def test_public_addresses_and_listed_ones_are() -> None:
+    assert is_public("93.184.216.34")
+    assert is_public("2606:4700::1111")
+    hooks = Webhooks((), frozenset({"10.0.0.5"}), resolve=lambda *_: ["10.0.0.5"])
+    assert hooks.address("inside", 80) == "10.0.0.5"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1/", "http://evil.example/", "file:///etc/passwd", "gopher://ok.example/", "http://ok.example@evil.example/", "http:///x",
+     "https://user:pw@ok.example/", "http://ok.example:99999/", "http://ok.example.evil.example/", "//ok.example/", "http://[::1]/"],
+)  # fmt: skip
+def test_only_listed_hosts_are_called(url: str) -> None:
+    with pytest.raises(ConfigError):
+        Webhooks((url,), frozenset({"ok.example"}))
+
+
+class _Hook(BaseHTTPRequestHandler):
+    got: ClassVar[list[tuple[dict[str, str], bytes]]] = []
+    status = 200
+
+    def do_POST(self) -> None:
+        type(self).got.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(type(self).status)
+        self.send_header("Location", "http://127.0.0.1:1/stolen")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@contextmanager
+def hook(status: int) -> Iterator[tuple[str, type[_Hook]]]:
+    handler = type("Handler", (_Hook,), {"got": [], "status": status})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/in?a=1", handler
+    server.shutdown()
+
+
+def judge_once(house: House) -> None:
+    project = house.project()
+    house.account("bob", "rater", project)
+    client = house.client("bob")
+    held = client.api(f"/projects/{project.id}/assignments").json()["assignments"][0]["id"]
+    body = {"assignment": held, "key": "12345678", "answer": {"ranking": [[0], [1]], "reason": "private"}}
+    for _ in range(2):  # the second is a repeat, and no event
+        assert client.api(f"/projects/{project.id}/judgments", body).status_code == 200
+
+
+def test_a_webhook_is_told_once_and_can_check_who_told(tmp_path: Path) -> None:
+    with hook(200) as (url, handler), open_house(tmp_path, webhooks=Webhooks((url,), frozenset({"127.0.0.1"}), "secret")) as house:
+        judge_once(house)
+        house.service.courier.close()
+        ((headers, body),) = handler.got
+        assert headers["X-Palate-Signature"] == "sha256=" + hmac.new(b"secret", body, hashlib.sha256).hexdigest()
+        event = json.loads(body)
+        assert event["event"] == "judgment"
+        assert event["rater"] == house.accounts["bob"].pseudonym
+        assert b"bob" not in body
+        assert b"private" not in body
+
+
+def test_redirects_are_not_followed_and_lost_events_are_written_down(tmp_path: Path) -> None:
+    with hook(302) as (url, handler), open_house(tmp_path, webhooks=Webhooks((url,), frozenset({"127.0.0.1"}), "secret")) as house:
+        judge_once(house)
+        house.service.courier.close()
+        assert len(handler.got) == 3
+        (lost,) = [one for one in house.ratings.audit_log() if one.action == "webhook lost"]
+        assert lost.detail["reason"] == "status 302"
+
+
+@pytest.mark.parametrize(
+    "cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "\uff1d1+1", '=HYPERLINK("https://evil.example")']
+)
+def test_a_cell_is_never_a_formula(cell: str) -> None:
+    assert harmless(cell) == "'" + cell
+
+
+def test_exports_hold_pseudonyms_and_no_formulas(house: House) -> None:
+    project = house.project(items=1)
+    house.account("Robert", "rater", project)
+    house.account("ann", "owner", project)
+    held = house.ratings.claim(project.id, house.accounts["Robert"].id, house.clock(), house.service.random)
+    assert held is not None
+    house.ratings.submit(
+        held.id, held.rater, Answer(ranking=((1,), (0,)), reason='=cmd|"/c calc"!A0\n,x', seconds=3.5), "12345678", house.clock()
+    )
+    ann = house.client("ann")
+    answer = ann.get(f"/projects/{project.id}/export.csv")
+    assert answer.headers["content-disposition"].startswith("attachment")
+    (row,) = csv.DictReader(io.StringIO(answer.text, newline=""))
+    assert row["reason"] == '\'=cmd|"/c calc"!A0\n,x'
+    assert row["rater"] == house.accounts["Robert"].pseudonym
+    assert row["answer"] == " > ".join(str(held.order[place] + 1) for place in (1, 0))
+    lines = ann.get(f"/projects/{project.id}/export.jsonl").text
+    assert json.loads(lines)["answer"]["ranking"] == [[1], [0]]
+    assert "Robert" not in answer.text + lines
+
+
+GOOD = {"prompt": "p", "completions": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", "line 2: is not JSON"),
+        ("[]", "line 2: is no JSON object"),
+        ('{"prompt": "p", "completions": ["a", "b"], "promt": 1}', "field 'promt'"),
+        ('{"completions": ["a", "b"]}', "`prompt`"),
+        ('{"prompt": 1, "completions": ["a", "b"]}', "field 'prompt'"),
+        ('{"prompt": "p", "completions": "ab"}', "field 'completions'"),
+        ('{"prompt": "p", "completions": ["a", 1]}', "field 'completions'"),
+        ('{"prompt": "p", "completions": [{"media": "../a.png"}, "b"]}', "media"),
+        ('{"prompt": "p", "completions": [{"media": "a.svg"}, "b"]}', "media"),
+        ('{"prompt": "p", "completions": ["a", "b"], "gold": "a"}', "field 'gold'"),
+        ('{"conversation": [{"role": "god", "text": "x"}], "completions": ["a", "b"]}', "field 'conversation'"),
+        ("[" * 100_000, "line 2: is not JSON"),
+    ],
+)
+def test_a_bad_row_is_named(line: str, words: str) -> None:
+    with pytest.raises(DataError, match="^f.jsonl, line 2") as caught:
+        read_items([json.dumps(GOOD), line], "f.jsonl")
+    assert words in str(caught.value)
+
+
+def test_rows_become_items() -> None:
+    row = {
+        "conversation": [{"role": "user", "text": "q"}],
+        "completions": [{"text": "a", "policy": "p"}, "b"],
+        "gold": 1,
+        "qualification": True,
+    }
+    (item,) = read_items([json.dumps(row).encode(), b"  \n"], "f")
+    assert (item.conversation, item.candidates) == ((Message("user", "q"),), (Candidate("a", policy="p"), Candidate("b")))
+    assert (item.gold, item.is_qualification) == (((1,), (0,)), True)
+
+
+def test_an_upload_with_a_bad_row_adds_nothing(house: House) -> None:
+    project = house.project(items=0)
+    house.account("ann", "owner", project)
+    ann = house.client("ann")
+    sent = ann.post(f"/projects/{project.id}/items", files={"file": ("f.jsonl", json.dumps(GOOD) + "\n{")})
+    assert sent.status_code == 422
+    assert "line 2" in sent.text
+    one = ann.api(f"/projects/{project.id}/items", {"items": [GOOD, {"prompt": "p", "completions": ["a"]}]})
+    assert one.status_code == 422
+    assert list(house.ratings.items(project.id)) == []
+
+
+@given(st.permutations(range(4)), st.lists(st.booleans(), min_size=3, max_size=3))
+def test_rankings_in_words_come_back(numbers: list[int], ties: list[bool]) -> None:
+    tiers = [[numbers[0]]]
+    for number, tie in zip(numbers[1:], ties, strict=True):
+        if tie:
+            tiers[-1].append(number)
+        else:
+            tiers.append([number])
+    ranking = tuple(tuple(sorted(tier)) for tier in tiers)
+    assert ranking_of(words_of(Answer(ranking=ranking), (0, 1, 2, 3)), 4) == ranking
+
+
+@pytest.mark.parametrize("words", ["", "1", "1 > 1", "1 > 3", "a > b", "1 2", "\u0661 > \u0662", "1 >", "0", "1 > 2; drop"])
+def test_bad_rankings_are_refused(words: str) -> None:
+    with pytest.raises(DataError):
+        ranking_of(words, 2)
+
+
+def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.jsonl").write_text("{")
+    for words, told in (
+        (["--port", "99999"], "--port"),
+        (["--media", str(tmp_path / "none")], "--media"),
+        (["--items", str(tmp_path / "none")], "--items"),
+        (["--items", str(tmp_path / "bad.jsonl")], "line 1"),
+        (["--webhook", "http://evil.example/"], "--webhook_allow"),
+        (["--prot", "1"], "--port"),
+    ):
+        assert main(["label", "--ratings", str(tmp_path / "r.db"), *words]) in {2, 3}
+        assert told in capsys.readouterr().err
+
+
+def test_the_api_is_described(house: House) -> None:
+    described = house.client().get("/api/openapi.json").json()
+    assert len(described["paths"]) > 12
+    for path, methods in described["paths"].items():
+        for method, one in methods.items():
+            assert one["summary"], path
+            assert one["description"], path
+            assert one["x-least-role"] in {"rater", "reviewer", "owner"}, (method, path)
