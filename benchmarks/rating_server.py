@@ -214,9 +214,8 @@ def told(ratings: Ratings, project: str, seen: Seen, took: float, options: argpa
         cuts = quantiles(seconds, n=100)
         print(f"| {what} | {1e3 * cuts[49]:.0f} | {1e3 * cuts[98]:.0f} | {1e3 * max(seconds):.0f} |")
     kept = sum(status == "kept" for _, status in seen.receipts)
-    print(
-        f"kept {kept} of {options.judgments}, lost {lost}, twice by one rater {twice}, items with too many {over}; checks: {ratings.check() or 'sound'}"
-    )
+    print(f"kept {kept} of {options.judgments}, lost {lost}, twice by one rater {twice}, items with too many {over}")
+    print(f"checks: {ratings.check() or 'sound'}")
     return int(bool(lost or twice or over or ratings.check()))
 
 
