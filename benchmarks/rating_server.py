@@ -1,9 +1,9 @@
 """The rating server under load, over real HTTP: `python -m benchmarks.rating_server --raters 100 --judgments 20000 --pause 2`.
 
-Each rater asks for the item under way, waits as long as a person would (`--pause` seconds on average, exponential), answers, and asks for
-the next. `--processes` servers run on one database; `--kills` kills one of them (SIGKILL) that many times, and it is started again while
-raters go on asking. At the end every acknowledged judgment must be there once, and no item may have more than it should. `--url` is an empty
-PostgreSQL database; without it a new SQLite file in a temporary folder.
+Each rater asks for the item under way, waits as long as a person would (`--pause` seconds on average, exponential), answers, and asks
+for the next. `--processes` servers run on one database. `--kills` kills one of them (SIGKILL) that many times, and it is started again
+while raters go on asking. At the end every acknowledged judgment must be there once, and no item may have more than it should. `--url` is
+an empty PostgreSQL database; without it a new SQLite file in a temporary folder.
 """
 
 from __future__ import annotations
@@ -213,8 +213,7 @@ def told(ratings: Ratings, project: str, seen: Seen, took: float, options: argpa
     for what, seconds in seen.seconds.items():
         cuts = quantiles(seconds, n=100)
         print(f"| {what} | {1e3 * cuts[49]:.0f} | {1e3 * cuts[98]:.0f} | {1e3 * max(seconds):.0f} |")
-    kept = sum(status == "kept" for _, status in seen.receipts)
-    print(f"kept {kept} of {options.judgments}, lost {lost}, twice by one rater {twice}, items with too many {over}")
+    print(f"kept {sum(per_item.values())} of {options.judgments}, lost {lost}, twice by one rater {twice}, items with too many {over}")
     print(f"checks: {ratings.check() or 'sound'}")
     return int(bool(lost or twice or over or ratings.check()))
 
