@@ -74,16 +74,23 @@ class Batches:
             self._hand_on(batch)
 
     def _do(self, ticket: _Ticket, connection: Connection) -> None:
+        """Nothing; the ticket has its result or error, and the changes of a work that failed are undone.
+
+        Raises:
+            RunError: the whole transaction is gone. On a full disk SQLite takes it back, and what came after would be in another one.
+        """
+        savepoint = connection.begin_nested()
         try:
-            with self._plain(), connection.begin_nested():
+            with self._plain():
                 ticket.result = ticket.work(connection)
         except Exception as error:  # noqa: BLE001 (raised again in the thread it belongs to)
             ticket.error = error
-        # On a full disk SQLite takes back the whole transaction, and what came after would be in another one.
         if not _is_open(connection):
-            raise RunError(
-                "The ratings could not be written: the transaction was broken off. Free some space, or try again."
-            ) from ticket.error
+            raise RunError(str(ticket.error or "The ratings could not be written: the transaction was broken off. Try again."))
+        if ticket.error is None:
+            savepoint.commit()
+        else:
+            savepoint.rollback()
 
     def _hand_on(self, batch: list[_Ticket]) -> None:
         """Nothing; the next one leads, and those of the batch know how it went."""
