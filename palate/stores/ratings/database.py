@@ -14,9 +14,11 @@ from typing import Protocol, TypeVar
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from palate.core import ConfigError, RunError
+from palate.stores.ratings.batches import Batches
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for others before it gives up."""
@@ -48,6 +50,10 @@ class Database:
     file: Path | None
     identify: Callable[[], str] = new_id
     _turn: threading.Lock = field(default_factory=threading.Lock)
+    _batches: Batches = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_batches", Batches(self.write, _plain_errors))
 
     @property
     def is_sqlite(self) -> bool:
@@ -93,7 +99,13 @@ class Database:
                 yield
 
     def run(self, work: Callable[[Connection], Result]) -> Result:
-        """What `work` returns in a write transaction; done again when PostgreSQL broke it off (a deadlock)."""
+        """What `work` returns in a write transaction, which on SQLite may be one with that of others (`Batches`).
+
+        On PostgreSQL it is done again when the server broke it off for the sake of others (a deadlock).
+        """
+        if self.is_sqlite:
+            result: Result = self._batches.run(work)
+            return result
         for _ in range(RETRIES):
             try:
                 with self.write() as connection:
@@ -121,7 +133,7 @@ class Store(Protocol):
 def make_engine(url: URL) -> Engine:
     """An engine for a SQLite file or a PostgreSQL server, with the settings that keep what was acknowledged."""
     if url.get_backend_name() == "postgresql":
-        return create_engine(url, pool_size=16, max_overflow=16, pool_timeout=BUSY_SECONDS, pool_pre_ping=True)
+        return create_engine(url, pool_size=20, max_overflow=20, pool_timeout=BUSY_SECONDS, pool_pre_ping=True)
     engine = create_engine(url, pool_size=8, max_overflow=120, pool_timeout=BUSY_SECONDS)
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "begin", _begin)
@@ -155,6 +167,10 @@ def _plain_errors() -> Iterator[None]:
         yield
     except OperationalError as error:
         raise _plain(error) from error
+    except PoolTimeout as error:
+        raise RunError(
+            f"No connection to the ratings was free for {BUSY_SECONDS:.0f} seconds. Start more processes, or try again."
+        ) from error
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", "") in _BROKEN_OFF or error.connection_invalidated:
             raise _plain(error) from error

@@ -42,12 +42,17 @@ _FROM_A_POINT = (_ITEMS.c.draw >= bindparam("start"), _ITEMS.c.draw < bindparam(
 """Items lie in a random order; a draw searches from a random point of it to the end, then from the beginning."""
 
 
-def _taking(found: Select[Any], *, is_patient: bool = False) -> Executable:
+class BusyError(Exception):
+    """Items are left for the rater, but others are just now changing them: try again in a moment, in a new transaction."""
+
+
+def _taking(found: Select[Any]) -> Executable:
     """The statement that takes a place on the first item found, and gives its row; no row when there is none.
 
-    Unless it is patient, it passes over items that others are just now changing. The probability of an item's first draw is kept.
+    It passes over items that others are just now changing: who waited for one while holding another could block everybody. The
+    probability of an item's first draw is kept.
     """
-    first = found.limit(1).with_for_update(of=_ITEMS, skip_locked=not is_patient, key_share=True).scalar_subquery()
+    first = found.limit(1).with_for_update(of=_ITEMS, skip_locked=True, key_share=True).scalar_subquery()
     drawn = func.coalesce(_ITEMS.c.selection_probability, bindparam("probability", type_=Double))
     values = {"taken": _ITEMS.c.taken + 1, "is_begun": True, "selection_probability": drawn}
     return update(_ITEMS).where(_ITEMS.c.id == first, _FREE).values(values).returning(_ITEMS)
@@ -67,7 +72,8 @@ _FRESH = [_taking(select(_ITEMS.c.id).where(_CELL, _FREE, side, _NOT_MINE).order
 _SIZE = select(func.count()).select_from(_ITEMS).where(_CELL, _FREE)
 _UNCERTAIN = _taking(select(_ITEMS.c.id).where(_SCORED, _FREE, _NOT_MINE).order_by(_ITEMS.c.priority.desc()))
 _HAS_SCORED = select(_ITEMS.c.id).where(_SCORED, _FREE).limit(1)
-_ANY = _taking(select(_ITEMS.c.id).where(_HERE, _FREE, _NOT_MINE).order_by(_ITEMS.c.rank.desc(), _ITEMS.c.draw), is_patient=True)
+_ANY = _taking(select(_ITEMS.c.id).where(_HERE, _FREE, _NOT_MINE).order_by(_ITEMS.c.rank.desc(), _ITEMS.c.draw))
+_IS_LEFT = select(_ITEMS.c.id).where(_HERE, _FREE, _NOT_MINE).limit(1)
 _UNSEEN = [
     select(_ITEMS).where(_HERE, _ITEMS.c.removed.is_(None), _NOT_MINE, side).order_by(_ITEMS.c.draw).limit(1) for side in _FROM_A_POINT
 ]
@@ -79,7 +85,11 @@ _FREE_CELLS = select(_CELLS.c.rank, _CELLS.c.stratum).where(
 
 
 def draw(connection: Connection, project: Project, account: str, random: Random, *, is_qualified: bool) -> Row[Any] | None:
-    """The item that the rater gets, with one of its places taken; None when nothing is left."""
+    """The item that the rater gets, with one of its places taken; None when nothing is left.
+
+    Raises:
+        BusyError: what is left is held by transactions under way.
+    """
     who = {"in_project": project.id, "for_rater": account}
     if not is_qualified and connection.execute(_HAS_POOL, who | {"in_pool": "qualification"}).first() is not None:
         return _unseen(connection, who | {"in_pool": "qualification"}, random)
@@ -95,8 +105,11 @@ def draw(connection: Connection, project: Project, account: str, random: Random,
         row = _of_rank(connection, project, here | {"of_rank": rank}, strata, random)
         if row is not None:
             return row
-    # Nothing fresh: search every begun item, and wait for those that others are just now changing.
-    return connection.execute(_ANY, here | {"probability": None}).one_or_none() if cells else None
+    # Nothing fresh: search every begun item.
+    row = connection.execute(_ANY, here | {"probability": None}).one_or_none() if cells else None
+    if row is None and cells and connection.execute(_IS_LEFT, here).first() is not None:
+        raise BusyError
+    return row
 
 
 def sides(count: int, item_sides: int, rater_sides: int, random: Random) -> tuple[tuple[int, ...], int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, insert, select, update
 
 from palate.core import DataError
 from palate.stores.ratings import schema, votes
@@ -16,6 +16,12 @@ from palate.stores.ratings.projects import find_project, latest_guideline
 from palate.stores.ratings.rows import answer_json, assignment_of
 
 _ASKED, _SAID = schema.assignments, schema.judgments
+# Made once: making them anew for every answer costs more than the database does.
+_HELD = select(_ASKED).where(_ASKED.c.id == bindparam("which")).with_for_update()
+_ITEM = select(schema.items).where(schema.items.c.id == bindparam("which"))
+_SAME = select(_SAID.c.id, _SAID.c.assignment).where(_SAID.c.rater == bindparam("of_rater"), _SAID.c.key == bindparam("with_key"))
+_ADD = insert(_SAID)
+_END = update(_ASKED).where(_ASKED.c.id == bindparam("which")).values(state=bindparam("to"))
 
 
 def submit(store: Store, assignment: str, account: str, answer: Answer, key: str, now: float) -> Receipt:
@@ -29,14 +35,14 @@ def submit(store: Store, assignment: str, account: str, answer: Answer, key: str
     """
 
     def work(connection: Connection) -> Receipt:
-        row = connection.execute(select(_ASKED).where(_ASKED.c.id == assignment).with_for_update()).one_or_none()
+        row = connection.execute(_HELD, {"which": assignment}).one_or_none()
         if row is None or row.rater != account:
             raise DataError(f"The account {account!r} has no assignment {assignment!r}. Ask for a new one.")
         before = _same_key(connection, account, key, assignment)
         if before is not None:
             return before
         project = find_project(connection, row.project)
-        item = connection.execute(select(schema.items).where(schema.items.c.id == row.item)).one()
+        item = connection.execute(_ITEM, {"which": row.item}).one()
         check_answer(answer, project.task, len(item.candidates))
         is_live = row.state == "open" and row.expires > now and item.removed is None
         identity = store.database.identify()
@@ -120,7 +126,7 @@ def adjudicate(store: Store, item: str, account: str, answer: Answer, key: str, 
 def _same_key(connection: Connection, account: str, key: str, assignment: str | None) -> Receipt | None:
     if not 0 < len(key) <= 128:
         raise DataError("The key of an answer must have 1 to 128 characters. Give a random one for each answer.")
-    row = connection.execute(select(_SAID.c.id, _SAID.c.assignment).where(_SAID.c.rater == account, _SAID.c.key == key)).one_or_none()
+    row = connection.execute(_SAME, {"of_rater": account, "with_key": key}).one_or_none()
     if row is None:
         return None
     if row.assignment != assignment:
@@ -129,13 +135,12 @@ def _same_key(connection: Connection, account: str, key: str, assignment: str | 
 
 
 def _append(connection: Connection, row: Row[Any], answer: Answer, *, identity: str, key: str, now: float, status: Status) -> None:
-    connection.execute(
-        insert(_SAID).values(
-            id=identity, project=row.project, item=row.item, assignment=row.id, rater=row.rater, key=key, shown=row.shown,
-            answer=answer_json(answer), is_skip=answer.skipped, status=status, kind="answer", supersedes=None,
-            guideline=row.guideline, created=now,
-        )
-    )  # fmt: skip
+    said = {
+        "id": identity, "project": row.project, "item": row.item, "assignment": row.id, "rater": row.rater, "key": key,
+        "shown": row.shown, "answer": answer_json(answer), "is_skip": answer.skipped, "status": status, "kind": "answer",
+        "supersedes": None, "guideline": row.guideline, "created": now,
+    }  # fmt: skip
+    connection.execute(_ADD, said)
 
 
 def _settle(connection: Connection, row: Row[Any], answer: Answer, *, is_live: bool) -> None:
@@ -144,7 +149,7 @@ def _settle(connection: Connection, row: Row[Any], answer: Answer, *, is_live: b
         give_back(connection, row.item)
     if row.state != "done":
         state = "surplus" if not is_live else "skipped" if answer.skipped else "done"
-        connection.execute(update(_ASKED).where(_ASKED.c.id == row.id).values(state=state))
+        connection.execute(_END, {"which": row.id, "to": state})
 
 
 def _standing(project: str, account: str) -> Any:

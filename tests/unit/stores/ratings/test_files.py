@@ -28,8 +28,8 @@ def test_a_missing_file_is_made_only_when_asked(tmp_path: Path) -> None:
     [
         ("sqlite://", "in memory"),
         ("sqlite:///:memory:", "in memory"),
-        ("mysql://root@localhost/x", "not in mysql"),
-        ("http://localhost", "no address|not in http"),
+        ("mysql://me@server/x", "not in mysql"),
+        ("http://server", "no address|not in http"),
         ("sqlite:////no/such/folder/r.db", "not a folder"),
         ("/", "folder"),
     ],

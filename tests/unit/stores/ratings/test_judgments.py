@@ -65,6 +65,7 @@ def test_a_skip_gives_the_place_to_someone_else_for_good(ratings: Ratings) -> No
 def test_undo_is_a_new_row_and_the_item_comes_back_in_the_same_order(ratings: Ratings) -> None:
     crew = team(ratings, items=2)
     held = crew.judge()
+    crew.now += 1.0
     ahead = crew.sure()
     back = crew.undo()
     assert back is not None
