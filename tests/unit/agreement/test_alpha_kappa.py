@@ -60,6 +60,11 @@ def test_agreement_is_the_mean_over_items_of_agreeing_pairs() -> None:
     counts = np.array([[2, 0, 0], [1, 1, 0], [3, 1, 0], [1, 0, 0]], dtype=float)
     assert raw_agreement(counts, rng()).value == pytest.approx((1 + 0 + 0.5) / 3)
     assert raw_agreement(counts, rng()).n == 3
+    many = rng(8).multinomial(3, [0.6, 0.1, 0.3], size=400).astype(float)
+    shares = (many * (many - 1)).sum(1) / 6
+    found = raw_agreement(many, rng(), resamples=4000)
+    assert found.se == pytest.approx(shares.std() / 20, rel=0.05)
+    assert found.low == pytest.approx(found.value - 1.96 * found.se, abs=0.004)
 
 
 def test_the_interval_is_that_of_resampled_items() -> None:

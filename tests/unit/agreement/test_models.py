@@ -83,8 +83,8 @@ def test_dawid_skene_finds_the_truth_and_who_tosses_coins() -> None:
 
 def test_raters_with_few_votes_stay_near_the_crowd() -> None:
     votes, _ = votes_of(4)
-    extra = Votes.of([*zip(*(np.array(n)[c] for n, c in ((votes.items, votes.item), (votes.raters, votes.rater))), votes.answer, strict=True),
-                      (votes.items[0], "new", 1)])  # fmt: skip
+    rows = zip(votes.item, votes.rater, votes.answer, strict=True)
+    extra = Votes.of([*((votes.items[i], votes.raters[r], int(a)) for i, r, a in rows), (votes.items[0], "new", 1)])
     accuracy = dict(zip(extra.raters, dawid_skene(extra).accuracy(), strict=True))
     assert 0.5 < accuracy["new"] < 0.9
 
