@@ -414,3 +414,22 @@ def test_a_judgment_feels_instant(house: House, sit: Sit) -> None:
         }"""
     )
     assert waited < 100, f"{waited:.0f} ms from Enter to the next item"
+
+
+def test_two_pages_of_one_rater_keep_both_answers(house: House, sit: Sit) -> None:
+    project, other = house.project(items=2), house.project("Other", items=2)
+    house.account("bob", "rater", project, other)
+    page = at_desk(sit, "bob", project)
+    second = page.context.new_page()
+    second.goto(f"{house.url}/projects/{other.id}/rate")
+    expect(second.locator("#verdict")).to_be_visible()
+    page.context.route("**/judgments", lambda route: route.abort())
+    for one in (page, second):
+        one.keyboard.press("1")
+        one.keyboard.press("Enter")
+        expect(one.locator("#strip")).to_contain_text("kept on this device")
+    page.context.unroute_all(behavior="wait")
+    page.close()
+    second.reload()
+    settled(second)
+    assert (len(said(house, project)), len(said(house, other))) == (1, 1)

@@ -10,7 +10,9 @@ export class Outbox {
     this.name = `palate:outbox:${account}`;
     this.api = api;
     this.told = told;
-    this.memory = read(this.name) ?? [];
+    this.memory = [];
+    this.isKept = true;
+    this.#change((entries) => entries);
     this.running = null;
     this.pause = 0.5;
     addEventListener("online", () => this.drain());
@@ -22,9 +24,14 @@ export class Outbox {
 
   put(project, body) {
     if (this.has(body.assignment)) return;
-    this.memory.push({ project, body });
-    write(this.name, this.memory);
+    this.#change((entries) => [...entries, { project, body }]);
     this.drain();
+  }
+
+  // Other pages of this person keep theirs under the same name: what is there is read before it is written.
+  #change(edit) {
+    this.memory = edit((this.isKept && read(this.name)) || this.memory);
+    this.isKept = write(this.name, this.memory);
   }
 
   drain() {
@@ -43,8 +50,7 @@ export class Outbox {
         this.#later();
         return;
       }
-      this.memory.shift();
-      write(this.name, this.memory);
+      this.#change((entries) => entries.filter((other) => other.body.key !== entry.body.key));
       this.pause = 0.5;
       if (status < 300) this.told.sent(entry, data);
       else this.told.refused(entry, data?.detail ?? `status ${status}`);
