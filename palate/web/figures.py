@@ -102,7 +102,9 @@ def _estimate(name: str, found: Estimate, meaning: str, *, least: float = 0.0) -
     if not found.n:
         return None
     known = not (math.isnan(found.low) or math.isnan(found.high))
-    return Figure(name, found.value, meaning, found.low if known else None, found.high if known else None, least)
+    # Normal intervals of few votes reach beyond what the figure can be.
+    ends = (max(found.low, least), min(found.high, 1.0)) if known else (None, None)
+    return Figure(name, found.value, meaning, *ends, least)
 
 
 def _shares(entries: list[Entry]) -> tuple[Figure, ...]:
