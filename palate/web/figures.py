@@ -103,8 +103,8 @@ def _estimate(name: str, found: Estimate, meaning: str, *, least: float = 0.0) -
         return None
     known = not (math.isnan(found.low) or math.isnan(found.high))
     # Normal intervals of few votes reach beyond what the figure can be.
-    ends = (max(found.low, least), min(found.high, 1.0)) if known else (None, None)
-    return Figure(name, found.value, meaning, *ends, least)
+    low, high = (max(found.low, least), min(found.high, 1.0)) if known else (None, None)
+    return Figure(name, found.value, meaning, low, high, least)
 
 
 def _shares(entries: list[Entry]) -> tuple[Figure, ...]:
