@@ -128,7 +128,7 @@ def test_what_is_no_backup_is_refused_and_changes_nothing(ratings: Ratings, tmp_
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     elif damage == "spoilt":
         with path.open("rb+") as file:
-            file.seek(4096 * (path.stat().st_size // 4096 // 2))
+            file.seek(path.stat().st_size - 4096)
             file.write(b"\xff" * 4096)
     elif damage == "other":
         path.unlink()
