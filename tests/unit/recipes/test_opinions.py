@@ -27,7 +27,8 @@ def run(tmp_path: Path) -> Path:
     write_rows(tmp_path / "samples.jsonl", rows)
     found = open_run(tmp_path, RunPlan("judged", "collect", {}, 0))
     crowd = Crowd(raters=6, reliability=1.0, sharpness=4.0, indifference=0.2)
-    stage = Collect(str(tmp_path), gold="palate.kitchen:judge", crowd=crowd, dimensions=("helpful", "honest"), opinions=4, second_opinions=0.0)
+    asked = ("helpful", "honest")
+    stage = Collect(str(tmp_path), gold="palate.kitchen:judge", crowd=crowd, dimensions=asked, opinions=4, second_opinions=0.0)
     with found.active():
         stage.run(found)
     return found.directory
