@@ -114,7 +114,7 @@ def test_who_was_erased_since_stays_erased(ratings: Ratings, tmp_path: Path) -> 
     assert ratings.account_by_name(crew.raters[1].name) is None
 
 
-@pytest.mark.parametrize("damage", ["missing", "text", "cut", "other", "newer"])
+@pytest.mark.parametrize("damage", ["missing", "text", "cut", "spoilt", "other", "newer"])
 def test_what_is_no_backup_is_refused_and_changes_nothing(ratings: Ratings, tmp_path: Path, damage: str) -> None:
     crew = team(ratings, items=200)
     crew.judge()
@@ -126,6 +126,10 @@ def test_what_is_no_backup_is_refused_and_changes_nothing(ratings: Ratings, tmp_
         path.write_text("no database " * 100)
     elif damage == "cut":
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif damage == "spoilt":
+        with path.open("rb+") as file:
+            file.seek(path.stat().st_size - 4096)
+            file.write(b"\xff" * 4096)
     elif damage == "other":
         path.unlink()
         with sqlite3.connect(path) as other:

@@ -143,6 +143,18 @@ def test_the_database_itself_refuses_a_place_too_many(ratings: Ratings) -> None:
         connection.execute(schema.items.update().values(taken=schema.items.c.taken + 1))
 
 
+def test_check_names_what_does_not_agree(ratings: Ratings) -> None:
+    crew = team(ratings, items=1)
+    held = crew.sure()
+    assert ratings.check() == ()
+    row = {"project": held.project, "item": held.item, "rater": crew.raters[1].id, "shown": [0, 1], "claimed": 0.0, "expires": 9e9}
+    with ratings.database.write() as connection:
+        connection.execute(schema.assignments.insert().values(row | {"id": "extra", "state": "open", "guideline": 1}))
+    wrong, many = ratings.check()
+    assert "1 places taken, but 0 votes and 2 leases" in wrong
+    assert "2 leases, where 1 are wanted" in many
+
+
 def test_gold_items_are_mixed_in_at_their_share_and_once_to_each_rater(ratings: Ratings) -> None:
     gold = tuple(pair(f"gold {n}", gold=((1,), (0,))) for n in range(30))
     crew = team(ratings, items=40, raters=2, gold_share=0.3, extra=gold)
