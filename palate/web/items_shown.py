@@ -51,10 +51,9 @@ def show(service: Service, project: Project, assignment: Assignment) -> Shown:
 
 def waiting(service: Service, project: Project, account: Account) -> list[Shown]:
     """The item under way and the one after it, claimed for this rater; fewer when there are no more."""
-    now = service.clock()
-    found = [service.ratings.claim(project.id, account.id, now, service.random)]
-    if found[0] is not None:
-        found.append(service.ratings.peek(project.id, account.id, now, service.random))
+    found = [service.ratings.claim(project.id, account.id, service.clock(), service.random)]
+    if found[0] is not None:  # the clock is read again: of two held since the same moment nobody could tell which is under way
+        found.append(service.ratings.peek(project.id, account.id, service.clock(), service.random))
     return [show(service, project, one) for one in found if one is not None]
 
 

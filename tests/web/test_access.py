@@ -173,3 +173,14 @@ def test_paths_and_names_are_never_a_query(house: House, word: str) -> None:
     answer = house.client().http.post("/signin", data={"name": word, "password": "x" * 12})
     assert answer.status_code == 401
     assert len(house.ratings.projects()) == 1
+
+
+def test_the_item_under_way_stays_the_first(house: House) -> None:
+    """Whoever loads the page again finds the item on which he was, not the one fetched ahead."""
+    project = house.project(items=40)
+    for name in "abcdefgh":
+        house.account(name, "rater", project)
+        client = house.client(name)
+        first = client.api(f"/projects/{project.id}/assignments").json()["assignments"]
+        again = client.api(f"/projects/{project.id}/assignments").json()["assignments"]
+        assert [one["id"] for one in first] == [one["id"] for one in again]

@@ -433,3 +433,20 @@ def test_two_pages_of_one_rater_keep_both_answers(house: House, sit: Sit) -> Non
     second.reload()
     settled(second)
     assert (len(said(house, project)), len(said(house, other))) == (1, 1)
+
+
+def test_signed_out_is_not_taken_for_nothing_left(house: House, sit: Sit) -> None:
+    project = house.project(items=3)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    page.wait_for_timeout(300)
+    page.route("**/assignments", lambda route: route.fulfill(status=401, json={"detail": "Sign in first."}))
+    for _ in range(2):
+        page.keyboard.press("s")
+        settled(page)
+        page.wait_for_timeout(300)
+    expect(page.locator("#strip")).to_contain_text("You are signed out; sign in again")
+    expect(page.get_by_text("Nothing left for you here")).to_have_count(0)
+    page.unroute_all(behavior="wait")
+    expect(page.locator("#verdict")).to_be_visible()
+    expect(page.locator(".asked")).to_be_visible()

@@ -21,6 +21,7 @@ let current = null; // {id, item (element), key, expiresAt, undone}
 let ahead = []; // {id, html, remaining, at}
 let last = null; // {state}: how the answer before was filled in, to be shown again after an undo
 let fetching = null;
+let isEmpty = false; // the server said that nothing is left
 let mine = Number(desk.dataset.mine);
 const begun = performance.now();
 let sentHere = 0;
@@ -45,7 +46,7 @@ const outbox = new Outbox(account, api, {
   waiting(count, reason) { tell(`${reason}. ${count === 1 ? "1 answer is" : `${count} answers are`} kept on this device and will be sent as soon as it works again.`); },
   refused(entry, message) { tell(`An answer was not taken: ${typeof message === "string" ? message : "it is malformed"}`); },
   signedOut(count) {
-    tell(`You are signed out. ${count} answer${count === 1 ? " is" : "s are"} kept on this device; `);
+    tell(count ? `You are signed out. ${count} answer${count === 1 ? " is" : "s are"} kept on this device; ` : "You are signed out; ");
     const link = document.createElement("a");
     link.href = "/signin";
     link.target = "_blank";
@@ -93,8 +94,8 @@ async function next() {
   await more();
   if (current) return;
   if (ahead.length) { await next(); return; }
-  if (!outbox.entries.length) sheet.replaceChildren(find("nothing").content.cloneNode(true));
-  else setTimeout(() => { if (!current) next(); }, 1000);
+  if (isEmpty && !outbox.entries.length) sheet.replaceChildren(find("nothing").content.cloneNode(true));
+  else setTimeout(() => { if (!current) next(); }, 2000);
 }
 
 function more() {
@@ -103,15 +104,17 @@ function more() {
 }
 
 async function fetchMore() {
+  isEmpty = false;
   await outbox.drain();
   if (outbox.entries.length || ahead.length) return;
   const { status, data } = await api.post(`/api/projects/${project}/assignments`, { held: current ? [current.id] : [] });
   if (status !== 200) {
-    if (status === 401) outbox.told?.signedOut(0);
-    else if (!current) { tell(data?.detail ?? "No connection. Trying again."); await new Promise((resolve) => setTimeout(resolve, 2000)); return fetchMore(); }
+    if (status === 401) outbox.told.signedOut(0);
+    else if (!current) tell(data?.detail ?? "No connection. Trying again.");
     return;
   }
   const at = performance.now();
+  isEmpty = data.assignments.length === 0;
   ahead = data.assignments.filter((one) => one.id !== current?.id && !outbox.has(one.id)).map((one) => ({ ...one, at }));
 }
 
