@@ -1,6 +1,9 @@
 """`palate judge`: pages open, somebody judges, and the reward model learns from it."""
 
+import contextlib
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -44,7 +47,7 @@ def runs(tmp_path: Path) -> Path:
 def test_somebody_judges_and_the_reward_model_learns(runs: Path) -> None:
     command = [sys.executable, "-m", "palate", "judge", str(runs), "--pairs", "6"]
     told = (runs / "told.txt").open("w+")
-    process = subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         database = runs / "ratings.db"
         deadline = time.monotonic() + 60
@@ -58,7 +61,9 @@ def test_somebody_judges_and_the_reward_model_learns(runs: Path) -> None:
         judges(database, ["ann"], 100)
         assert process.wait(timeout=90) == 0
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):  # it is over, with the server that it started
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     shown = (runs / "told.txt").read_text()
     assert "The reward model before and after" in shown
     assert "palate swap" in shown
