@@ -165,8 +165,8 @@ class Adapters:
 
         The weights are replaced: another model may hold the former ones (see `share_frozen`).
         """
-        for p in self._module.parameters():
-            if not p.requires_grad:
+        for name, p in self._module.named_parameters():
+            if ".base_layer." in name:
                 p.data = p.data.clone()
         with _told(f"the adapter cannot be worked into {self._base}"):
             self._peft.merge_and_unload()

@@ -35,7 +35,7 @@ class People:
     project: str = "comparisons"
     wait: bool = True
     least: Count = 1
-    poll_seconds: float = 2.0
+    poll_seconds: float = 10.0
 
     def __post_init__(self) -> None:
         """Checks the settings."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from palate.stores.exchange import csv_table
 from palate.stores.ratings import Entry, Ratings
 from palate.web.wording import words_of
 
@@ -27,7 +26,6 @@ COLUMNS = (
     "guideline",
     "created",
 )
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def as_jsonl(ratings: Ratings, project: str) -> Iterator[str]:
@@ -40,16 +38,9 @@ def as_jsonl(ratings: Ratings, project: str) -> Iterator[str]:
 
 def as_csv(ratings: Ratings, project: str) -> Iterator[str]:
     """A table for reading. A cell that a spreadsheet would compute begins with an apostrophe instead."""
-    yield _line(COLUMNS)
+    yield csv_table([COLUMNS])
     for entry in ratings.judgments(project):
-        yield _line(_cells(entry))
-
-
-def harmless(value: object) -> object:
-    """The cell as it may stand in a table: numbers as they are, texts never as formulas."""
-    if isinstance(value, str) and value.lstrip(" ").startswith(FORMULA):
-        return "'" + value
-    return value
+        yield csv_table([_cells(entry)])
 
 
 def _cells(entry: Entry) -> tuple[object, ...]:
@@ -58,9 +49,3 @@ def _cells(entry: Entry) -> tuple[object, ...]:
         entry.id, entry.item, entry.pseudonym, entry.kind, entry.status, entry.is_standing, words_of(answer, entry.order), answer.strength,
         answer.reason, answer.text, answer.flag, answer.seconds, entry.guideline, entry.created,
     )  # fmt: skip
-
-
-def _line(cells: tuple[object, ...]) -> str:
-    out = io.StringIO()
-    csv.writer(out).writerow([harmless(cell) for cell in cells])
-    return out.getvalue()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from palate.core import ConfigError
@@ -26,33 +26,12 @@ def judge(runs: Path, pairs: int, port: int, say: Callable[[str], None]) -> int:
     ratings, mine, refreshed = (runs / name for name in ("ratings.db", "judged-by-you", "reward-refreshed"))
     dimensions = record.config["dimensions"]
     assert isinstance(dimensions, list)
-    asked = [
-        "--people.project",
-        PROJECT,
-        "--dimensions",
-        dimensions[0],
-        "--pairs_per_prompt",
-        "1",
-        "--limit",
-        str(pairs),
-        "--held_out",
-        "0",
-    ]
-    collect = ["collect", "--samples", str(samples), "--people.database", str(ratings), *asked, "--out", str(mine)]
-    learn = [
-        "--reward",
-        str(reward),
-        "--preferences",
-        str(mine),
-        "--old",
-        str(judged),
-        "--held_out",
-        str(judged),
-        "--samples",
-        str(samples),
-    ]
-    refresh = ["refresh", *learn, "--epochs", "3", "--out", str(refreshed)]
-    server = started(["label", "--ratings", str(ratings), "--port", str(port)], say)
+    people = {"people.database": ratings, "people.project": PROJECT, "people.poll_seconds": 1, "dimensions": dimensions[0]}
+    pairs_of = {"samples": samples, "pairs_per_prompt": 1, "limit": pairs, "held_out": 0}
+    learning = {"reward": reward, "preferences": mine, "old": judged, "held_out": judged, "samples": samples, "epochs": 3}
+    collect = ["collect", *options({**pairs_of, **people, "out": mine})]
+    refresh = ["refresh", *options({**learning, "out": refreshed})]
+    server = started(["label", *options({"ratings": ratings, "port": port})], say)
     try:
         say(f"Open the link, choose a name, and judge the {pairs} pairs of {PROJECT!r}. Ctrl-C stops; the same command goes on.")
         for words in (collect, refresh):
@@ -65,6 +44,11 @@ def judge(runs: Path, pairs: int, port: int, say: Callable[[str], None]) -> int:
     link = runs / "reward"
     say(f"To use it: palate swap {link} {refreshed}    and back: palate swap {link} --back")
     return 0
+
+
+def options(settings: Mapping[str, object]) -> list[str]:
+    """Settings as words of a command line."""
+    return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
 def first_done(runs: Path, stage: str) -> tuple[Path, RunRecord]:

@@ -12,8 +12,8 @@ from palate.stores.exchange.content import Exchange, Tiers
 from palate.stores.exchange.shape import Written
 from palate.stores.files import write_atomic
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""With these a spreadsheet's formula begins."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""With these, full-width forms among them, a spreadsheet's formula begins; blanks before them do not help."""
 
 COLUMNS = (
     *("judgment", "item", "dimension", "rater", "kind", "ranking", "first_shown", "policies", "strength", "seconds", "time"),
@@ -58,7 +58,7 @@ def table(rows: Iterable[Sequence[object]]) -> str:
 def guarded(cell: object) -> object:
     """The cell; with an apostrophe before it where a spreadsheet would take it for a formula. Numbers are as they are."""
     if isinstance(cell, str):
-        return f"'{cell}" if cell.startswith(FORMULA) else cell
+        return f"'{cell}" if cell.lstrip(" ").startswith(FORMULA) else cell
     if isinstance(cell, bool):
         return "yes" if cell else ""
     return "" if cell is None else cell

@@ -13,7 +13,7 @@ from palate.stores.exchange import csv_table, guarded, write_exchange
 from tests.support.fuzz import sample
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")'])
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "\n=1", "\uff1d1+1", '=HYPERLINK("http://x")'])
 def test_cells_that_begin_as_formulas_do_are_quoted(cell: str) -> None:
     assert guarded(cell) == f"'{cell}"
 
