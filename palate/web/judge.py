@@ -26,7 +26,7 @@ def judge(runs: Path, pairs: int, port: int, say: Callable[[str], None]) -> int:
     ratings, mine, refreshed = (runs / name for name in ("ratings.db", "judged-by-you", "reward-refreshed"))
     dimensions = record.config["dimensions"]
     assert isinstance(dimensions, list)
-    people = {"people.database": ratings, "people.project": PROJECT, "people.poll_seconds": 1, "dimensions": dimensions[0]}
+    people = {"from": "people", "from.database": ratings, "from.project": PROJECT, "from.poll_seconds": 1, "dimensions": dimensions[0]}
     pairs_of = {"samples": samples, "pairs_per_prompt": 1, "limit": pairs, "held_out": 0}
     learning = {"reward": reward, "preferences": mine, "old": judged, "held_out": judged, "samples": samples, "epochs": 3}
     collect = ["collect", *options({**pairs_of, **people, "out": mine})]
