@@ -21,6 +21,7 @@ from palate.objectives.bradley_terry import BradleyTerry
 from palate.objectives.reward import RewardObjective
 from palate.recipes.comparisons import Judged, judged_prompts
 from palate.recipes.config import Amount, Count, Input, ModelInput
+from palate.recipes.disagreement import ask_next
 from palate.recipes.imitation import epochs_of
 from palate.recipes.lessons import Lessons
 from palate.recipes.places import NO_LIMIT, file_at, model_at
@@ -152,6 +153,7 @@ class Reward:
                 "learned": lessons.told(learned),
                 "spread": spread,
                 "held_out": measured,
+                **ask_next(run, self.preferences, model, judged),
             }
         )
 

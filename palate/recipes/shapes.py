@@ -81,7 +81,7 @@ def hints_of(cls: type) -> Mapping[str, Any]:
 
 
 def setting_of(item: Field[Any]) -> str:
-    """What a field is called in settings: its name without the underscore at the end that keeps it apart from a word of Python (`from_`)."""
+    """What a field is called in settings: its name, without the last underscore of one that is a word of Python (`from_`)."""
     return item.name.removesuffix("_")
 
 

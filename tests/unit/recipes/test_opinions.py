@@ -9,8 +9,8 @@ import pytest
 from palate.kitchen.guests import draw_request, write_request
 from palate.raters.simulated import Crowd
 from palate.recipes.collect import Collect
-from palate.recipes.simulated import Simulated
 from palate.recipes.opinions import read_survey, report_on
+from palate.recipes.simulated import Simulated
 from palate.stores.jsonl import read_rows, write_rows
 from palate.stores.records import RunPlan
 from palate.stores.runs import open_run

@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from palate.core import Comparison, Completion, Demonstration, Judgment, Message
 from palate.recipes.collect import Collect
-from palate.recipes.people import People
 from palate.recipes.comparisons import judged_prompts
+from palate.recipes.people import People
 from palate.recipes.records import read_samples, sample_row
 from palate.recipes.thumbs import rated_prompts
 from palate.stores.formats import (
