@@ -88,7 +88,7 @@ def described(states: Floats) -> Floats:
     return np.asarray(apart @ np.random.default_rng(0).standard_normal((apart.shape[1], FEATURES)) / FEATURES**0.5)
 
 
-def ask_next(run: Run, preferences: str, model: ScalarModel, judged: Sequence[Judged]) -> dict[str, object]:
+def ask_next(run: Run, preferences: str, model: ScalarModel, judged: Sequence[Judged]) -> dict[str, dict[str, Any]]:
     """For the summary, what was scored: where the preferences came from people, the items that nobody has judged yet.
 
     `scores.jsonl` is written and the project's queue takes its order. Training is not lost to a database that cannot be reached: then
@@ -111,7 +111,7 @@ def ask_next(run: Run, preferences: str, model: ScalarModel, judged: Sequence[Ju
         return {}
 
 
-def _asked(run: Run, ratings: Ratings, name: str, model: ScalarModel, judged: Sequence[Judged]) -> dict[str, object]:
+def _asked(run: Run, ratings: Ratings, name: str, model: ScalarModel, judged: Sequence[Judged]) -> dict[str, dict[str, Any]]:
     project = next((project for project in ratings.projects() if project.name == name), None)
     dimensions = [] if project is None else [axis for axis in project.task.axes if axis in model.heads]
     if project is None or not dimensions:

@@ -82,9 +82,9 @@ _UNSEEN = [
 ]
 _HAS_POOL = select(_ITEMS.c.id).where(_HERE, _ITEMS.c.removed.is_(None)).limit(1)
 _IN_CELL = _HERE & (_ITEMS.c.rank == _CELLS.c.rank) & (_ITEMS.c.stratum == _CELLS.c.stratum) & _FREE
-_FREE_CELLS = select(
-    _CELLS.c.rank, _CELLS.c.stratum, exists().where(_IN_CELL, _ITEMS.c.is_begun == false()).label("has_fresh")
-).where(_CELLS.c.project == bindparam("in_project"), exists().where(_IN_CELL))
+_FREE_CELLS = select(_CELLS.c.rank, _CELLS.c.stratum, exists().where(_IN_CELL, _ITEMS.c.is_begun == false()).label("has_fresh")).where(
+    _CELLS.c.project == bindparam("in_project"), exists().where(_IN_CELL)
+)
 
 
 def draw(connection: Connection, project: Project, account: str, random: Random, *, is_qualified: bool) -> Row[Any] | None:
