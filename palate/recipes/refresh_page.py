@@ -62,7 +62,7 @@ def commands(reward: str, directory: Path) -> tuple[tuple[str, str], ...]:
     place = Path(reward)
     link = place if place.is_symlink() else directory.parent / "reward"
     named = _near(str(link))
-    first = () if place.is_symlink() else (("once, a name for the model in use", f"palate swap {named} {_near(reward)}"),)
+    first = () if link.is_symlink() else (("once, a name for the model in use", f"palate swap {named} {_near(reward)}"),)
     return (*first, ("swap it in", f"palate swap {named} {_near(str(directory))}"), ("and back", f"palate swap {named} --back"))
 
 

@@ -91,7 +91,7 @@ def headline(change: Change) -> str:
 
 def moved(test: TestChange) -> str:
     """Both accuracies: "62 % to 71 %"."""
-    return f"{percent(test.before.value)} to {percent(test.after.value)}"
+    return f"{percent(test.before.value)} to {percent(test.after.value)}".replace(" %", "\u00a0%")
 
 
 def _direction(change: Estimate, better: str, worse: str, same: str) -> str:

@@ -17,7 +17,7 @@ from palate.evaluation.intervals import share
 from palate.evaluation.report import change as words
 from palate.evaluation.report import wording
 from palate.evaluation.report.change import Change, TestChange
-from palate.evaluation.report.charts import HALF, NARROW, drawn
+from palate.evaluation.report.charts import FULL, HALF, NARROW, drawn
 from palate.evaluation.report.page import drawing
 from palate.evaluation.report.svg import INK, MUTED, ROLE_COLOURS, Chart, figure, heading, tidy
 from palate.evaluation.report.tiles import Tile
@@ -108,6 +108,7 @@ def calibration_chart(tests: Sequence[TestChange]) -> Chart:
             axes.set_xlim(0, 1)
             axes.set_ylim(0, 1)
             for axis in (axes.xaxis, axes.yaxis):
+                axis.set_ticks([0, 0.25, 0.5, 0.75, 1] if across == 1 else [0, 0.5, 1])
                 axis.set_major_formatter(lambda x, _: percent(x))
             axes.set_xlabel("stated", fontsize=8.5)
             axes.set_ylabel("came true", fontsize=8.5)
@@ -135,10 +136,10 @@ def curve_chart(curve: LearningCurve, new: TestChange) -> Chart:
     ahead = [most, *(one.labels for one in curve.forecasts)]
 
     def fitted(n: float) -> float:
-        return curve.limit.value - curve.gap * n**-curve.exponent
+        return float(curve.limit.value - curve.gap * n**-curve.exponent)
 
     def draw(inches: float) -> Figure:
-        made = figure(inches, 2.9)
+        made = figure(inches, 2.7)
         axes = made.subplots()
         tidy(axes, grid="y")
         heading(axes, "Accuracy on new judgments", "dashed: expected")
@@ -171,4 +172,4 @@ def curve_chart(curve: LearningCurve, new: TestChange) -> Chart:
     told += "; expected: " + "; ".join(
         f"{thousands(f.labels)} {percent(f.accuracy.value, 1)} ({interval(f.accuracy)})" for f in curve.forecasts
     )
-    return drawn(draw, "curve", f"Learning curve: {told}.", HALF)
+    return drawn(draw, "curve", f"Learning curve: {told}.", FULL)

@@ -21,8 +21,9 @@ from tests.unit.recipes.test_collect import THREE, rows, samples
 
 def asked(given: str, database: Path, **people: Any) -> Collect:
     settings: dict[str, Any] = {"wait": False, **people}
-    people = People(database=str(database), poll_seconds=0.05, **settings)
-    return Collect(given, people, dimensions=("helpful", "honest"), opinions=2, held_out=0.5)
+    return Collect(
+        given, People(database=str(database), poll_seconds=0.05, **settings), dimensions=("helpful", "honest"), opinions=2, held_out=0.5
+    )
 
 
 def collected(root: Path, stage: Collect, name: str = "judged") -> Path:
