@@ -12,8 +12,6 @@ from palate.core import DataError
 
 RESAMPLES = 1000
 FACTORS = (2.0, 4.0, 8.0)
-WIDE = 0.1
-"""Width of an interval of accuracies from which on it tells little."""
 
 _EXPONENTS = np.geomspace(0.05, 2.0, 60)
 
@@ -63,8 +61,8 @@ class LearningCurve:
         next_, most = self.forecasts[0], max(one.labels for one in self.measured)
         value, low, high = (f"{100 * x:+.1f}" for x in (next_.gain.value, next_.gain.low, next_.gain.high))
         told = f"Doubling the labels from {most} to {next_.labels} is expected to give {value} points of accuracy ({low} to {high})."
-        if next_.gain.high - next_.gain.low > WIDE:
-            told += " That interval is wide: judge more pairs, of which some are kept for testing, before you rely on it."
+        if round(next_.gain.low, 3) <= 0:
+            told += f" They may give nothing, too: {self.measured[-1].pairs} held-out pairs tell no more than that."
         return told
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from palate.agreement import LearningCurve
 from palate.core import Completion, Prompt
 from palate.evaluation.intervals import proportion
-from palate.evaluation.report.change import Change, Moved, Side, TestChange, lines
+from palate.evaluation.report.change import Change, ChangeOn, Moved, Side, lines
 from palate.recipes.refresh_comparison import Compared, Ranked
 from palate.recipes.reward import stated
 from palate.stores.files import write_atomic
@@ -79,10 +79,10 @@ def write_change(change: Change, path: Path) -> None:
     write_atomic(path, render_change(change))
 
 
-def _test(name: str, one: Compared) -> TestChange:
+def _test(name: str, one: Compared) -> ChangeOn:
     figures = one.told()
     then, now = one.right
-    return TestChange(
+    return ChangeOn(
         name,
         proportion(then),
         proportion(now),

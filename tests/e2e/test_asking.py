@@ -21,7 +21,7 @@ ANSWERS = ("it serves 2 .", "it serves 4 . add some mint .", "everyone will love
 @pytest.mark.slow
 def test_what_the_reward_model_is_unsure_about_is_asked_first(tmp_path: Path) -> None:
     rng, runs = random.Random(0), tmp_path / "runs"
-    prompts = [write_request(draw_request(rng, "train")) for _ in range(60)]
+    prompts = [write_request(draw_request(rng, "train")) for _ in range(120)]
     shown = [[{"text": text, "stop": "end", "tokens": 9} for text in rng.sample(ANSWERS, 2)] for _ in prompts]
     asked = [{"id": str(k), "prompt": text, "completions": own} for k, (text, own) in enumerate(zip(prompts, shown, strict=True))]
     (tmp_path / "given").mkdir()
@@ -37,15 +37,14 @@ def test_what_the_reward_model_is_unsure_about_is_asked_first(tmp_path: Path) ->
     reward = ["reward", "--model", str(tmp_path / "policy"), "--preferences", str(runs / "judged"), "--out", str(runs / "reward")]
     assert main([*reward, "--held_out_share", "0.25", "--runs", str(runs)]) == 0
     spreads = {str(row["item"]): float(row["spread"]) for _, row in read_rows(runs / "reward" / "scores.jsonl")}  # type: ignore[arg-type]
-    assert len(spreads) == 60 - 12
-    assert json.loads((runs / "reward" / "summary.json").read_text())["asked_next"]["items"] == 48
-    items = judged_by(ratings, "bob", 20)
-    high = np.quantile(list(spreads.values()), 0.75)
+    assert len(spreads) == 120 - 12
+    assert json.loads((runs / "reward" / "summary.json").read_text())["asked_next"]["items"] == 108
+    items = judged_by(ratings, "bob", 40)
+    high = np.median(list(spreads.values()))
     chances = [ratings.item(item).selection_probability or 0.0 for item in items]
     ratings.close()
-    assert sum(spreads[item] >= high for item in items) > 20 * 0.25 + 2, "of the quarter with the largest spread"
-    by_chance = sum(chance < 0.3 for chance in chances)
-    assert 1 <= by_chance <= 14, "a third or so comes at random"
+    assert sum(spreads[item] >= high for item in items) > 40 * 0.5 + 3, "of the half with the larger spreads"
+    assert 3 <= sum(chance < 0.3 for chance in chances) <= 22, "a third or so comes at random"
 
 
 def judged_by(ratings: Ratings, name: str, count: int) -> list[str]:

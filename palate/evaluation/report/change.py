@@ -11,7 +11,7 @@ from palate.evaluation.report.wording import MINUS, number, percent, signed, tho
 
 
 @dataclass(frozen=True, slots=True)
-class TestChange:
+class ChangeOn:
     """One set of judgments, `new` or `old`: each model's accuracy, their paired difference, and for (before, after) the calibration."""
 
     name: str
@@ -58,7 +58,7 @@ class Change:
     """
 
     subtitle: str
-    tests: tuple[TestChange, ...]
+    tests: tuple[ChangeOn, ...]
     spread: tuple[float, float]
     correlation: float
     prompts: int
@@ -70,12 +70,12 @@ class Change:
     facts: tuple[tuple[str, str], ...] = ()
 
     @property
-    def new(self) -> TestChange:
+    def new(self) -> ChangeOn:
         """On new judgments."""
         return self.tests[0]
 
     @property
-    def old(self) -> TestChange | None:
+    def old(self) -> ChangeOn | None:
         """On old judgments."""
         return self.tests[1] if len(self.tests) > 1 else None
 
@@ -89,7 +89,7 @@ def headline(change: Change) -> str:
     return f"{told}; {_direction(old.change, 'better on', 'worse on', 'no measurable change on')} the old ones: {moved(old)}"
 
 
-def moved(test: TestChange) -> str:
+def moved(test: ChangeOn) -> str:
     """Both accuracies: "62 % to 71 %"."""
     return f"{percent(test.before.value)} to {percent(test.after.value)}".replace(" %", "\u00a0%")
 

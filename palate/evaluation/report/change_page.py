@@ -16,7 +16,7 @@ from palate.evaluation.calibration import Bin
 from palate.evaluation.intervals import share
 from palate.evaluation.report import change as words
 from palate.evaluation.report import wording
-from palate.evaluation.report.change import Change, TestChange
+from palate.evaluation.report.change import Change, ChangeOn
 from palate.evaluation.report.charts import FULL, HALF, NARROW, drawn
 from palate.evaluation.report.page import drawing
 from palate.evaluation.report.svg import INK, MUTED, ROLE_COLOURS, Chart, figure, heading, tidy
@@ -62,7 +62,7 @@ def tiles(change: Change) -> list[Tile]:
     return found
 
 
-def accuracy_chart(tests: Sequence[TestChange]) -> Chart:
+def accuracy_chart(tests: Sequence[ChangeOn]) -> Chart:
     """Both models' accuracy with intervals, a row a set of judgments."""
     ends = [end for test in tests for one in (test.before, test.after) for end in (one.low, one.high)]
 
@@ -93,7 +93,7 @@ def accuracy_chart(tests: Sequence[TestChange]) -> Chart:
     return drawn(draw, "accuracy", f"Accuracy on judgments. {sentence(told)}.", HALF)
 
 
-def calibration_chart(tests: Sequence[TestChange]) -> Chart:
+def calibration_chart(tests: Sequence[ChangeOn]) -> Chart:
     """Observed share against stated probability of both models, a panel a set of judgments."""
 
     def draw(inches: float) -> Figure:
@@ -129,7 +129,7 @@ def _bins(axes: Axes, bins: Sequence[Bin], colour: str) -> None:
     axes.plot(x, y, "o-", color=colour, linewidth=1.3, markersize=4.5, markeredgewidth=0)
 
 
-def curve_chart(curve: LearningCurve, new: TestChange) -> Chart:
+def curve_chart(curve: LearningCurve, new: ChangeOn) -> Chart:
     """Measured accuracies, the fitted curve, and what more labels would give with the interval."""
     labels = [one.labels for one in curve.measured]
     most = max(labels)
