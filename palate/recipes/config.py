@@ -128,7 +128,8 @@ class _Reader:
         if shape.members and (shape.leaf is None or isinstance(raw, Mapping) or raw in [kind_of(cls) for cls in shape.members]):
             return self.member(shape.members, raw, default, way)
         if shape.container is tuple:
-            listed = parse_word(raw) if isinstance(raw, str) and raw.startswith("[") else raw
+            word = raw[0] if isinstance(raw, list) and len(raw) == 1 else raw  # the command line makes a list of every word: `--curve []`
+            listed = parse_word(word) if isinstance(word, str) and word.startswith("[") else raw
             items = listed if isinstance(listed, list | tuple) else [listed]
             return tuple(self.read(shape.item, value, MISSING, (*way, str(index))) for index, value in enumerate(items))
         if shape.container is dict:

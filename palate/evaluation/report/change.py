@@ -140,4 +140,5 @@ def calibration_told(change: Change) -> str:
 
 def lines(change: Change) -> tuple[str, ...]:
     """What a terminal says below the table."""
-    return (advice(change), *(() if change.curve is None else (change.curve.told().replace(MINUS, "-"),)))
+    told = (advice(change), *(() if change.curve is None else (change.curve.told(),)))
+    return tuple(line.replace(MINUS, "-") for line in told)
