@@ -96,9 +96,10 @@ class Refresh:
         run.dropped("preferences that do not fit", dropped)
         samples = read_samples(self.samples)[:REFERENCE_PROMPTS]
         trees = [LearnedReward(model).tree(prompt, completions) for prompt, completions in samples]
-        model.normalisation, spread = normalisation_of(raw_scores(model, trees))
+        then, now = (raw_scores(one, trees) for one in (before, model))
+        model.normalisation, spread = normalisation_of(now)
         compared = {name: Compared.of(before, model, rows) for name, rows in tests.items()}
-        ranked = Ranked.of(before, model, trees)
+        ranked = Ranked.of(then, now, trees)
         write_rows(run.directory / "predictions.jsonl", compared["new"].after)
         model.save(run.directory / "model")
         measured = {name: one.told() for name, one in compared.items()}

@@ -79,10 +79,10 @@ class Ranked:
     after: tuple[Floats, ...]
 
     @staticmethod
-    def of(before: ScalarModel, after: ScalarModel, trees: Sequence[Tree]) -> Ranked:
-        """The sum of the heads for every branch."""
+    def of(before: Tensor, after: Tensor, trees: Sequence[Tree]) -> Ranked:
+        """From the raw scores (b, h) of all branches: the sum of the heads."""
         ends = np.cumsum([len(tree.branches) for tree in trees])[:-1]
-        then, now = (raw_scores(model, trees).sum(1).double().numpy() for model in (before, after))
+        then, now = (raw.sum(1).double().numpy() for raw in (before, after))
         return Ranked(tuple(np.split(then, ends)), tuple(np.split(now, ends)))
 
     @property
