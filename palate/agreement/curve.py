@@ -62,7 +62,7 @@ class LearningCurve:
         value, low, high = (f"{100 * x:+.1f}" for x in (next_.gain.value, next_.gain.low, next_.gain.high))
         told = f"Doubling the labels from {most} to {next_.labels} is expected to give {value} points of accuracy ({low} to {high})."
         if round(next_.gain.low, 3) <= 0:
-            told += f" They may give nothing, too: {self.measured[-1].pairs} held-out pairs tell no more than that."
+            told += f" They may also give nothing: {self.measured[-1].pairs} held-out pairs cannot tell."
         return told
 
 

@@ -105,8 +105,8 @@ def advice(change: Change) -> str:
     new, old = change.new.change, change.old.change if change.old else None
     points = f"{signed(100 * new.low, 0)} to {signed(100 * new.high, 0)} points"
     if old is not None and old.excludes_zero and old.value < 0:
-        lost = number(-100 * old.value, 0)
-        return f"Think twice: it lost {lost} points on judgments that it knew. Raise old_share, or lower epochs and optimizer.lr."
+        lost, won = number(-100 * old.value, 1), signed(100 * new.value, 1)
+        return f"Think twice: it lost {lost} points on judgments that it knew ({won} on new ones). Raise old_share, or lower epochs."
     if new.excludes_zero and new.value > 0:
         kept = "" if old is None else ", and what it knew is kept as far as the old judgments can tell"
         return f"Swap it in: the gain on new judgments is real ({points}){kept}."

@@ -26,7 +26,12 @@ def change(new: tuple[float, float], old: tuple[float, float] | None = None, **m
     ("new", "old", "says", "advises"),
     [
         ((0.1, 0.02), (0.0, 0.01), "Better on the new judgments: 60 % to 70 %; no measurable change on the old ones", "Swap it in"),
-        ((0.1, 0.02), (-0.05, 0.01), "worse on the old ones: 60 % to 55 %", "Think twice: it lost 5 points"),
+        (
+            (0.1, 0.02),
+            (-0.05, 0.01),
+            "worse on the old ones: 60 % to 55 %",
+            "Think twice: it lost 5.0 points on judgments that it knew (+10.0 on new ones)",
+        ),
         ((0.1, 0.2), (0.0, 0.01), "No measurable change on the new", "Nothing tells the two apart yet"),
         ((-0.1, 0.02), None, "Worse on the new judgments: 60 % to 50 %", "Keep the former model"),
         ((0.1, 0.02), None, "Better on the new judgments: 60 % to 70 %", "Swap it in"),
