@@ -11,6 +11,7 @@ from palate.stores.ratings import Answer, Tiers
 
 Places = list[Annotated[list[Annotated[int, Field(ge=0, le=99)]], Field(max_length=100)]]
 Ranking = Annotated[Places, Field(max_length=100)]
+Held = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=10)]
 
 
 class _Body(BaseModel):
@@ -59,17 +60,21 @@ class AnswerBody(_Body):
 
 
 class JudgmentBody(_Body):
-    """An answer to an assignment. The same `key` is the same answer, however often it is sent."""
+    """An answer to an assignment. The same `key` is the same answer, however often it is sent.
+
+    With `held`, the assignments that the page has already, the reply brings those that follow.
+    """
 
     assignment: str = Field(max_length=64)
     key: str = Field(min_length=8, max_length=128)
     answer: AnswerBody
+    held: Held | None = None
 
 
 class HeldBody(_Body):
     """Assignments that the page has already."""
 
-    held: list[str] = Field(default=[], max_length=10)
+    held: Held = []
 
 
 class ProbeBody(_Body):
@@ -136,10 +141,11 @@ class AssignmentsReply(BaseModel):
 
 
 class ReceiptReply(BaseModel):
-    """The judgment is on the disk: `kept`, `repeat` (sent before), or `surplus` (late; kept as an extra)."""
+    """The judgment is on the disk: `kept`, `repeat` (sent before), or `surplus` (late; an extra). And what follows, if asked for."""
 
     judgment: str
     status: Literal["kept", "repeat", "surplus"]
+    assignments: list[ShownReply] = []
 
 
 class SessionReply(BaseModel):

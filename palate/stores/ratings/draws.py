@@ -61,7 +61,9 @@ def _taking(found: Select[Any]) -> Executable:
 def _near(side: ColumnElement[bool]) -> Select[Any]:
     begun = (_ITEMS.c.rank == bindparam("of_rank")) & (_ITEMS.c.is_begun == true())
     some = select(_ITEMS.c.id).where(_HERE, _FREE, begun, side).order_by(_ITEMS.c.draw).limit(LOOK)
-    return select(_ITEMS.c.id).where(_ITEMS.c.id.in_(some), _FREE, _NOT_MINE)
+    # Looked up once: a planner that knows too little would look it up again for every item.
+    near = some.cte("near").prefix_with("MATERIALIZED")
+    return select(_ITEMS.c.id).join(near, near.c.id == _ITEMS.c.id).where(_FREE, _NOT_MINE)
 
 
 _CELL = _HERE & (_ITEMS.c.rank == bindparam("of_rank")) & (_ITEMS.c.stratum == bindparam("of_stratum")) & (_ITEMS.c.is_begun == false())
@@ -77,21 +79,20 @@ _IS_LEFT = select(_ITEMS.c.id).where(_HERE, _FREE, _NOT_MINE).limit(1)
 _UNSEEN = [
     select(_ITEMS).where(_HERE, _ITEMS.c.removed.is_(None), _NOT_MINE, side).order_by(_ITEMS.c.draw).limit(1) for side in _FROM_A_POINT
 ]
-_HAS_POOL = select(_ITEMS.c.id).where(_HERE, _ITEMS.c.removed.is_(None)).limit(1)
 _FREE_CELLS = select(_CELLS.c.rank, _CELLS.c.stratum).where(
     _CELLS.c.project == bindparam("in_project"),
     exists().where(_HERE, _ITEMS.c.rank == _CELLS.c.rank, _ITEMS.c.stratum == _CELLS.c.stratum, _FREE),
 )
 
 
-def draw(connection: Connection, project: Project, account: str, random: Random, *, is_qualified: bool) -> Row[Any] | None:
-    """The item that the rater gets, with one of its places taken; None when nothing is left.
+def draw(connection: Connection, project: Project, account: str, random: Random, *, is_tested: bool) -> Row[Any] | None:
+    """The item that the rater gets, with one of its places taken; None when nothing is left. Who is still tested gets qualification items.
 
     Raises:
         BusyError: what is left is held by transactions under way.
     """
     who = {"in_project": project.id, "for_rater": account}
-    if not is_qualified and connection.execute(_HAS_POOL, who | {"in_pool": "qualification"}).first() is not None:
+    if is_tested:
         return _unseen(connection, who | {"in_pool": "qualification"}, random)
     if project.gold_share and random.random() < project.gold_share:
         row = _unseen(connection, who | {"in_pool": "gold"}, random)

@@ -49,7 +49,7 @@ def submit(store: Store, assignment: str, account: str, answer: Answer, key: str
         _append(connection, row, answer, identity=identity, key=key, now=now, status="kept" if is_live else "surplus")
         _settle(connection, row, answer, is_live=is_live)
         votes.ask_more(connection, project, item.id)
-        return Receipt(identity, "kept" if is_live else "surplus")
+        return Receipt(identity, "kept" if is_live else "surplus", item.pool == "qualification")
 
     return store.database.run(work)
 

@@ -174,10 +174,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The store has it: `kept`, `repeat` (the same key came before), or `surplus` (late, or a second answer: not lost, not counted)."""
+    """The store has it: `kept`, `repeat` (the same key came before), or `surplus` (late, or a second answer: not lost, not counted).
+
+    `is_qualification` when it answers an item of the qualification, and came for the first time.
+    """
 
     judgment: str
     status: Literal["kept", "repeat", "surplus"]
+    is_qualification: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +240,13 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A login that has neither ended nor expired."""
+    """A login that has neither ended nor expired; `projects` are those the account was a member of when it was looked up."""
 
     account: Account
     csrf: str
     created: float
     expires: float
+    projects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,11 +38,13 @@ const probe = find("talkbox") && new Probe(find("talkbox"), { api, project, answ
 const outbox = new Outbox(account, api, {
   sent(entry, receipt) {
     remove(draftName(entry.body.assignment));
+    if (entry.project === project && !ahead.length) ahead = fresh(receipt.assignments);
     if (receipt.status === "kept" && !entry.body.answer.skipped) { mine += 1; sentHere += 1; }
     pace();
     if (receipt.status === "surplus") tell("That item had been given to someone else or removed meanwhile; your answer is kept as an extra.");
     else if (!outbox.entries.length) tell("");
   },
+  held: (entry) => (entry.project === project ? [current, ...ahead].filter((one) => one && !outbox.has(one.id)).map((one) => one.id) : undefined),
   waiting(count, reason) { tell(`${reason}. ${count === 1 ? "1 answer is" : `${count} answers are`} kept on this device and will be sent as soon as it works again.`); },
   refused(entry, message) { tell(`An answer was not taken: ${typeof message === "string" ? message : "it is malformed"}`); },
   signedOut(count) {
@@ -113,9 +115,13 @@ async function fetchMore() {
     else if (!current) tell(data?.detail ?? "No connection. Trying again.");
     return;
   }
-  const at = performance.now();
   isEmpty = data.assignments.length === 0;
-  ahead = data.assignments.filter((one) => one.id !== current?.id && !outbox.has(one.id)).map((one) => ({ ...one, at }));
+  ahead = fresh(data.assignments);
+}
+
+function fresh(assignments) {
+  const at = performance.now();
+  return assignments.filter((one) => one.id !== current?.id && !outbox.has(one.id)).map((one) => ({ ...one, at }));
 }
 
 function send(answer) {

@@ -19,11 +19,26 @@ def test_a_rater_keeps_an_assignment_until_it_is_answered(ratings: Ratings) -> N
     crew = team(ratings)
     first = crew.sure()
     assert crew.claim() == first
-    ahead = ratings.peek(crew.project.id, crew.raters[0].id, crew.now, crew.random)
-    assert ahead is not None
+    (_, shown), (ahead, coming) = ratings.hold(crew.project.id, crew.raters[0].id, crew.now, crew.random, 2)
     assert ahead.item != first.item
+    assert [shown.id, coming.id] == [first.item, ahead.item]
     crew.submit(first)
     assert crew.claim() == ahead
+
+
+def test_assignments_of_one_moment_keep_the_order_they_were_made_in(ratings: Ratings) -> None:
+    crew = team(ratings, items=12)
+    for count in range(1, 9):
+        held = [one.id for one, _ in ratings.hold(crew.project.id, crew.raters[0].id, crew.now, crew.random, count)]
+        again = [one.id for one, _ in ratings.hold(crew.project.id, crew.raters[0].id, crew.now, crew.random, 9 - count)]
+        assert held[: 9 - count] == again[:count]
+        assert len(set(held)) == count
+
+
+def test_fewer_are_held_where_fewer_are_left(ratings: Ratings) -> None:
+    crew = team(ratings, items=1)
+    assert len(ratings.hold(crew.project.id, crew.raters[0].id, crew.now, crew.random, 2)) == 1
+    assert ratings.hold(crew.project.id, crew.raters[1].id, crew.now, crew.random, 2) == []
 
 
 def test_every_item_is_given_as_often_as_wanted_and_once_to_each_rater(ratings: Ratings) -> None:
@@ -103,7 +118,7 @@ def test_raters_who_race_never_over_assign(ratings: Ratings) -> None:
                 held = ratings.claim(crew.project.id, account, crew.now, random)
                 if held is None:
                     return
-                ratings.peek(crew.project.id, account, crew.now, random)
+                ratings.hold(crew.project.id, account, crew.now, random, 2)
                 ratings.submit(held.id, account, FIRST, f"{number} {turn}", crew.now)
                 turn += 1
         except BaseException as error:  # noqa: BLE001 (shown by the test's own thread)
