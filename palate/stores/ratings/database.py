@@ -143,7 +143,7 @@ class Store(Protocol):
 def make_engine(url: URL) -> Engine:
     """An engine for a SQLite file or a PostgreSQL server, with the settings that keep what was acknowledged."""
     if url.get_backend_name() == "postgresql":
-        return create_engine(url, pool_size=20, max_overflow=20, pool_timeout=BUSY_SECONDS)
+        return create_engine(url, pool_size=20, max_overflow=20, pool_timeout=BUSY_SECONDS, pool_pre_ping=True)
     engine = create_engine(url, pool_size=8, max_overflow=120, pool_timeout=BUSY_SECONDS)
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "begin", _begin)
