@@ -135,7 +135,7 @@ def judge(visit: Rater, given: body.JudgmentBody) -> dict[str, Any]:
         raise AccessError(404, "missing", "There is no such assignment.") from error
     if (assignment.project, assignment.rater) != (visit.project.id, visit.me.id):
         raise AccessError(404, "missing", "There is no such assignment.")
-    receipt = submit(visit.service, assignment, visit.me, given.answer.noun(), given.key)
+    receipt = submit(visit.service, assignment, visit.me, given.answer.noun(), given.key, given.guideline)
     following: list[Shown] = []
     if given.held is not None:
         with suppress(PalateError):  # the answer is taken whatever becomes of this; who needs more asks again, and hears why
@@ -143,13 +143,15 @@ def judge(visit: Rater, given: body.JudgmentBody) -> dict[str, Any]:
     return {"judgment": receipt.judgment, "status": receipt.status, "assignments": [asdict(one) for one in following]}
 
 
-@router.post("/projects/{project}/undo", response_model=body.ShownReply)
-def undo(visit: Rater) -> dict[str, Any]:
+@router.post("/projects/{project}/undo", response_model=body.UndoneReply)
+def undo(visit: Rater, given: body.UndoBody) -> dict[str, Any]:
     """Takes this account's last answer in the project back, and gives its assignment again."""
-    assignment = visit.service.ratings.undo(visit.project.id, visit.me.id, visit.service.clock())
+    ratings = visit.service.ratings
+    assignment = ratings.undo(visit.project.id, visit.me.id, given.key, visit.service.clock())
     if assignment is None:
         raise AccessError(409, "nothing", "There is nothing to take back.")
-    return asdict(show(visit.service, visit.project, assignment, visit.service.ratings.item(assignment.item)))
+    shown = show(visit.service, visit.project, assignment, ratings.item(assignment.item))
+    return {**asdict(shown), "judged": ratings.tally(visit.project.id, visit.me.id)}
 
 
 @router.get("/projects/{project}/judgments")

@@ -68,7 +68,16 @@ class JudgmentBody(_Body):
     assignment: str = Field(max_length=64)
     key: str = Field(min_length=8, max_length=128)
     answer: AnswerBody
+    guideline: int | None = Field(
+        default=None, ge=1, description="the version of the guidelines that was shown; default: the one of the claim"
+    )
     held: Held | None = None
+
+
+class UndoBody(_Body):
+    """The same `key` takes back the same answer, however often it is sent."""
+
+    key: str = Field(min_length=8, max_length=128)
 
 
 class HeldBody(_Body):
@@ -127,11 +136,18 @@ class GuidelineBody(_Body):
 
 
 class ShownReply(BaseModel):
-    """An assignment, ready to be shown: seconds left of its lease, and the item as HTML."""
+    """An assignment, ready to be shown: seconds left of its lease, the version of the guidelines to be shown with it, the item as HTML."""
 
     id: str
     remaining: float
+    guideline: int
     html: str
+
+
+class UndoneReply(ShownReply):
+    """The assignment to be answered anew, and how many of this account's answers in the project stand."""
+
+    judged: int
 
 
 class AssignmentsReply(BaseModel):

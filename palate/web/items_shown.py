@@ -19,6 +19,7 @@ class Shown:
 
     id: str
     remaining: float
+    guideline: int
     html: str
 
 
@@ -46,7 +47,7 @@ def show(service: Service, project: Project, assignment: Assignment, item: Item)
         "places": [item.candidates[number] for number in assignment.order],
         "media_url": media_url,
     }
-    return Shown(assignment.id, remaining, fragment("item.html", values))
+    return Shown(assignment.id, remaining, assignment.guideline, fragment("item.html", values))
 
 
 def waiting(service: Service, project: Project, account: Account, held: Sequence[str] = ()) -> list[Shown]:

@@ -16,13 +16,13 @@ def seat(visit: Visit) -> None:
         visit.service.ratings.join(visit.project.id, visit.me.id, visit.service.clock())
 
 
-def submit(service: Service, assignment: Assignment, account: Account, answer: Answer, key: str) -> Receipt:
+def submit(service: Service, assignment: Assignment, account: Account, answer: Answer, key: str, guideline: int | None = None) -> Receipt:
     """The store's receipt. A passed qualification opens the project; webhooks are told of a kept judgment.
 
     Raises:
         DataError: the answer does not fit the task, or the assignment is another account's.
     """
-    receipt = service.ratings.submit(assignment.id, account.id, answer, key, service.clock())
+    receipt = service.ratings.submit(assignment.id, account.id, answer, key, service.clock(), guideline=guideline)
     if receipt.status != "repeat":
         if receipt.is_qualification:
             _qualify(service, assignment.project, account)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.support.house import House
 from tests.web.conftest import Sit
@@ -54,3 +54,72 @@ def test_the_page_sends_one_request_a_judgment(house: House, sit: Sit) -> None:
         settled(page)
     assert sent == ["judgments"] * 8
     assert len({entry.item for entry in said(house, project)}) == 8
+
+
+def test_new_guidelines_are_shown_before_anybody_judges_by_them(house: House, sit: Sit) -> None:
+    project = house.project(items=6)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    page.wait_for_timeout(300)
+    house.ratings.set_guideline(project.id, "Look at the **facts** only.", house.clock())
+    for _ in range(4):
+        before = question(page)
+        page.keyboard.press("1")
+        page.keyboard.press("Enter")
+        expect(page.locator(".asked")).not_to_have_text(before)
+        settled(page)
+    expect(page.locator("#guidelines")).to_contain_text("facts")
+    assert [entry.guideline for entry in said(house, project)] == [1, 1, 2, 2]
+
+
+def test_an_undo_whose_reply_was_lost_takes_back_one_answer(house: House, sit: Sit) -> None:
+    project = house.project(items=6)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    for _ in range(3):
+        before = question(page)
+        page.keyboard.press("1")
+        page.keyboard.press("Enter")
+        expect(page.locator(".asked")).not_to_have_text(before)
+        settled(page)
+
+    def arrive_and_be_lost(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/undo", arrive_and_be_lost)
+    page.keyboard.press("u")
+    expect(page.locator("#strip")).to_contain_text("did not answer")
+    page.unroute("**/undo")
+    page.keyboard.press("u")
+    expect(page.locator("#strip")).to_contain_text("Taken back")
+    expect(page.locator("#pace")).to_contain_text("2 judged")
+    assert len(said(house, project)) == 2
+
+
+def test_a_skip_taken_back_leaves_the_count(house: House, sit: Sit) -> None:
+    project = house.project(items=3)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    for key in ("1", None):
+        before = question(page)
+        if key:
+            page.keyboard.press(key)
+        page.keyboard.press("Enter" if key else "s")
+        expect(page.locator(".asked")).not_to_have_text(before)
+        settled(page)
+    page.keyboard.press("u")
+    expect(page.locator("#strip")).to_contain_text("Taken back")
+    expect(page.locator("#pace")).to_contain_text("1 judged")
+
+
+def test_the_last_item_skipped_comes_again_and_says_so(house: House, sit: Sit) -> None:
+    project = house.project(items=1)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    page.keyboard.press("s")
+    expect(page.locator("#strip")).to_contain_text("one that you skipped")
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    settled(page)
+    assert [entry.answer.skipped for entry in said(house, project)] == [True, False]

@@ -12,7 +12,7 @@ TaskKind = Literal["compare", "rank", "rule", "probe", "write"]
 Queue = Literal["random", "uncertain"]
 RaterKind = Literal["person", "model", "rule", "simulated"]
 AccountRole = Literal["owner", "reviewer", "rater"]
-AssignmentState = Literal["open", "done", "skipped", "expired", "released", "surplus"]
+AssignmentState = Literal["open", "done", "skipped", "declined", "expired", "released", "surplus"]
 EntryKind = Literal["answer", "undo", "adjudication"]
 Status = Literal["kept", "surplus"]
 
@@ -126,7 +126,10 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """An item held for a rater until `expires`; `order` says which candidate stands at each place shown."""
+    """An item held for a rater until `expires`; `order` says which candidate stands at each place shown.
+
+    What was `skipped` comes again when nothing else is left; `declined` (skipped with a flag) does not.
+    """
 
     id: str
     project: str

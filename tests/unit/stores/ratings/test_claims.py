@@ -221,12 +221,26 @@ def test_sides_are_even_on_each_item_and_for_each_rater(ratings: Ratings) -> Non
     assert {(0, 1), (1, 0)} == set(orders)
 
 
-def test_with_one_rater_an_item_sides_are_random_but_even(ratings: Ratings) -> None:
-    crew = team(ratings, items=30)
-    orders = [crew.judge().order for _ in range(30)]
-    assert orders.count((0, 1)) == 15
-    assert all(set(orders[at : at + 2]) == {(0, 1), (1, 0)} for at in range(0, 30, 2))
-    assert len({tuple(orders[at : at + 2]) for at in range(0, 30, 2)}) == 2
+def test_with_one_rater_an_item_sides_are_nearly_even_and_hard_to_guess(ratings: Ratings) -> None:
+    crew = team(ratings, items=240)
+    signs = [1 if crew.judge().order == (0, 1) else -1 for _ in range(240)]
+    ahead = [sum(signs[:at]) for at in range(241)]
+    assert max(map(abs, ahead)) <= 9  # plain coins: 15 and more
+    forced = [sign * before < 0 for sign, before in zip(signs, ahead, strict=False) if before]
+    assert 0.55 < sum(forced) / len(forced) < 0.78  # 2/3
+
+
+def test_gold_comes_only_while_ordinary_items_do(ratings: Ratings) -> None:
+    gold = tuple(pair(f"gold {n}", gold=((0,), (1,))) for n in range(30))
+    crew = team(ratings, items=10, extra=gold, gold_share=0.5)
+    plain = {item.id for item in ratings.items(crew.project.id) if item.gold is None}
+    given = []
+    while held := crew.claim():
+        given.append(held.item)
+        crew.submit(held)
+    assert given[-1] in plain
+    assert len(given) > len(plain)
+    assert [crew.claim() for _ in range(40)] == [None] * 40
 
 
 def test_the_newest_policy_comes_first(ratings: Ratings) -> None:
