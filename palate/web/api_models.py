@@ -11,6 +11,7 @@ from palate.stores.ratings import Answer, Tiers
 
 Places = list[Annotated[list[Annotated[int, Field(ge=0, le=99)]], Field(max_length=100)]]
 Ranking = Annotated[Places, Field(max_length=100)]
+Held = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=10)]
 
 
 class _Body(BaseModel):
@@ -59,17 +60,30 @@ class AnswerBody(_Body):
 
 
 class JudgmentBody(_Body):
-    """An answer to an assignment. The same `key` is the same answer, however often it is sent."""
+    """An answer to an assignment. The same `key` is the same answer, however often it is sent.
+
+    With `held`, the assignments that the page has already, the reply brings those that follow.
+    """
 
     assignment: str = Field(max_length=64)
     key: str = Field(min_length=8, max_length=128)
     answer: AnswerBody
+    guideline: int | None = Field(
+        default=None, ge=1, description="the version of the guidelines that was shown; default: the one of the claim"
+    )
+    held: Held | None = None
+
+
+class UndoBody(_Body):
+    """The same `key` takes back the same answer, however often it is sent."""
+
+    key: str = Field(min_length=8, max_length=128)
 
 
 class HeldBody(_Body):
     """Assignments that the page has already."""
 
-    held: list[str] = Field(default=[], max_length=10)
+    held: Held = []
 
 
 class ProbeBody(_Body):
@@ -122,11 +136,18 @@ class GuidelineBody(_Body):
 
 
 class ShownReply(BaseModel):
-    """An assignment, ready to be shown: seconds left of its lease, and the item as HTML."""
+    """An assignment, ready to be shown: seconds left of its lease, the version of the guidelines to be shown with it, the item as HTML."""
 
     id: str
     remaining: float
+    guideline: int
     html: str
+
+
+class UndoneReply(ShownReply):
+    """The assignment to be answered anew, and how many of this account's answers in the project stand."""
+
+    judged: int
 
 
 class AssignmentsReply(BaseModel):
@@ -136,10 +157,11 @@ class AssignmentsReply(BaseModel):
 
 
 class ReceiptReply(BaseModel):
-    """The judgment is on the disk: `kept`, `repeat` (sent before), or `surplus` (late; kept as an extra)."""
+    """The judgment is on the disk: `kept`, `repeat` (sent before), or `surplus` (late; an extra). And what follows, if asked for."""
 
     judgment: str
     status: Literal["kept", "repeat", "surplus"]
+    assignments: list[ShownReply] = []
 
 
 class SessionReply(BaseModel):

@@ -27,6 +27,8 @@ from palate.web.webhooks import Courier, Webhooks
 SECRET = "PALATE_WEBHOOK_SECRET"
 MODEL_SECONDS = 60.0
 LONGEST_REPLY = 1024 * 1024
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection is kept between two answers: longer than most people read."""
 
 
 def upgrade(label: Label, say: Callable[[str], None]) -> None:
@@ -62,6 +64,7 @@ def serve(label: Label, say: Callable[[str], None]) -> None:
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 proxy_headers=label.https,
                 forwarded_allow_ips=forwarded,
             )

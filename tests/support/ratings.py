@@ -45,7 +45,8 @@ class Team:
         return assignment
 
     def undo(self, rater: int = 0) -> Assignment | None:
-        return self.ratings.undo(self.project.id, self.raters[rater].id, self.now)
+        self.keys += 1
+        return self.ratings.undo(self.project.id, self.raters[rater].id, f"undo {self.keys}", self.now)
 
 
 def team(ratings: Ratings, *, items: int = 4, raters: int = 2, extra: tuple[Item, ...] = (), **settings: object) -> Team:

@@ -10,6 +10,15 @@ from palate.stores.ratings.items import is_ranking
 from palate.stores.ratings.nouns import Answer, Task, Tiers
 from palate.stores.ratings.rows import answer_json
 
+_COMPARED, _RULED = frozenset({"compare", "rank"}), frozenset({"rule", "probe"})
+_ONLY = {
+    "ranking": _COMPARED, "all_bad": _COMPARED, "axes": _COMPARED, "strength": _COMPARED, "broken": _RULED, "rule": _RULED,
+    "text": frozenset({"write"}), "dialogue": frozenset({"probe"}),
+}  # fmt: skip
+"""Parts of an answer that only some tasks ask for."""
+
+_EMPTY = Answer()
+
 MAX_BYTES = 2**20
 """Longest answer, as JSON."""
 
@@ -35,6 +44,8 @@ def check_answer(answer: Answer, task: Task, count: int) -> None:
 
 
 def _fault(answer: Answer, task: Task, count: int) -> str:
+    if foreign := [name for name, kinds in _ONLY.items() if getattr(answer, name) != getattr(_EMPTY, name) and task.kind not in kinds]:
+        return f"a {task.kind} task does not ask for {', '.join(foreign)}"
     if task.reason == "required" and not answer.reason.strip():
         return "a reason is required"
     if task.kind in {"compare", "rank"}:

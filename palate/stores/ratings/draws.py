@@ -30,11 +30,14 @@ from sqlalchemy import (
 from palate.stores.ratings import schema
 from palate.stores.ratings.nouns import Project
 
+EVENED = 1 / 3
+"""How often a rater's sides are evened out by force: the side that came less often then comes with probability 2/3."""
+
 LOOK = 40
 """Begun items looked at in one draw before a fresh one is taken: a rater who did most of them does not search through all."""
 
 _ITEMS, _ASKED, _CELLS = schema.items, schema.assignments, schema.cells
-_SPENT = ("open", "done", "skipped", "surplus")
+_SPENT = ("open", "done", "skipped", "declined", "surplus")
 """States of an assignment after which its rater is not asked again. A lease that ran out or was given back may be taken up again."""
 
 _FREE = (_ITEMS.c.taken < _ITEMS.c.wanted) & _ITEMS.c.removed.is_(None)
@@ -64,7 +67,9 @@ def _taking(found: Select[Any]) -> Executable:
 def _near(side: ColumnElement[bool]) -> Select[Any]:
     begun = (_ITEMS.c.rank == bindparam("of_rank")) & (_ITEMS.c.is_begun == true())
     some = select(_ITEMS.c.id).where(_HERE, _FREE, begun, side).order_by(_ITEMS.c.draw).limit(LOOK)
-    return select(_ITEMS.c.id).where(_ITEMS.c.id.in_(some), _FREE, _NOT_MINE)
+    # Looked up once: a planner that knows too little would look it up again for every item.
+    near = some.cte("near").prefix_with("MATERIALIZED")
+    return select(_ITEMS.c.id).join(near, near.c.id == _ITEMS.c.id).where(_FREE, _NOT_MINE)
 
 
 _CELL = _HERE & (_ITEMS.c.rank == bindparam("of_rank")) & (_ITEMS.c.stratum == bindparam("of_stratum")) & (_ITEMS.c.is_begun == false())
@@ -77,30 +82,36 @@ _UNCERTAIN = _taking(select(_ITEMS.c.id).where(_SCORED, _FREE, _NOT_MINE).order_
 _TOP = select(_ITEMS.c.id, _ITEMS.c.stratum).where(_SCORED, _FREE, _NOT_MINE).order_by(_ITEMS.c.priority.desc()).limit(1)
 _ANY = _taking(select(_ITEMS.c.id).where(_HERE, _FREE, _NOT_MINE).order_by(_ITEMS.c.rank.desc(), _ITEMS.c.draw))
 _IS_LEFT = select(_ITEMS.c.id).where(_HERE, _FREE, _NOT_MINE).limit(1)
+_SKIPPED = exists().where(_ASKED.c.item == _ITEMS.c.id, _ASKED.c.rater == bindparam("for_rater"), _ASKED.c.state == "skipped")
+_AGAIN = _taking(select(_ITEMS.c.id).where(_HERE, _FREE, _SKIPPED).order_by(_ITEMS.c.draw))
+_TESTED_AGAIN = select(_ITEMS).where(_HERE, _ITEMS.c.removed.is_(None), _SKIPPED).order_by(_ITEMS.c.draw).limit(1)
 _UNSEEN = [
     select(_ITEMS).where(_HERE, _ITEMS.c.removed.is_(None), _NOT_MINE, side).order_by(_ITEMS.c.draw).limit(1) for side in _FROM_A_POINT
 ]
-_HAS_POOL = select(_ITEMS.c.id).where(_HERE, _ITEMS.c.removed.is_(None)).limit(1)
 _IN_CELL = _HERE & (_ITEMS.c.rank == _CELLS.c.rank) & (_ITEMS.c.stratum == _CELLS.c.stratum) & _FREE
 _FREE_CELLS = select(_CELLS.c.rank, _CELLS.c.stratum, exists().where(_IN_CELL, _ITEMS.c.is_begun == false()).label("has_fresh")).where(
     _CELLS.c.project == bindparam("in_project"), exists().where(_IN_CELL)
 )
 
 
-def draw(connection: Connection, project: Project, account: str, random: Random, *, is_qualified: bool) -> Row[Any] | None:
+def draw(connection: Connection, project: Project, account: str, random: Random, *, is_tested: bool) -> Row[Any] | None:
     """The item that the rater gets, with one of its places taken; None when nothing is left.
+
+    Who is still tested gets qualification items and nothing else. What the rater skipped comes again when nothing else is left.
 
     Raises:
         BusyError: what is left is held by transactions under way.
     """
     who = {"in_project": project.id, "for_rater": account, "top": "", "more": 0.0}
-    if not is_qualified and connection.execute(_HAS_POOL, who | {"in_pool": "qualification"}).first() is not None:
-        return _unseen(connection, who | {"in_pool": "qualification"}, random)
-    if project.gold_share and random.random() < project.gold_share:
+    if is_tested:
+        test = who | {"in_pool": "qualification"}
+        return _unseen(connection, test, random) or connection.execute(_TESTED_AGAIN, test).one_or_none()
+    here = who | {"in_pool": "items"}
+    # Gold stands in for an item that the rater would have had; when those are out, gold that still came would be known by that.
+    if project.gold_share and random.random() < project.gold_share and connection.execute(_IS_LEFT, here).first() is not None:
         row = _unseen(connection, who | {"in_pool": "gold"}, random)
         if row is not None:
             return row
-    here = who | {"in_pool": "items"}
     cells = [(row.rank, row.stratum, row.has_fresh) for row in connection.execute(_FREE_CELLS, here)]
     for rank in sorted({rank for rank, _, _ in cells}, reverse=True):
         strata = [stratum for at, stratum, has_fresh in cells if at == rank and has_fresh]
@@ -112,21 +123,22 @@ def draw(connection: Connection, project: Project, account: str, random: Random,
     row = connection.execute(_ANY, here | {"probability": None}).one_or_none() if cells else None
     if row is None and cells and connection.execute(_IS_LEFT, here).first() is not None:
         raise BusyError
-    return row
+    return row if row is not None or not cells else connection.execute(_AGAIN, here | {"probability": None}).one_or_none()
 
 
 def sides(count: int, item_sides: int, rater_sides: int, random: Random) -> tuple[tuple[int, ...], int]:
     """(order, sign) for an item of `count` candidates: sign 1 when candidate 0 stands before candidate 1, -1 when after, 0 when alone.
 
-    The order is a random permutation, or its reverse where that evens out how often each side came first: on this item, else with
-    this rater.
+    The order is a random permutation, or its reverse where that evens out how often each side came first: on this item, else, in
+    `EVENED` of the cases, with this rater. (B. Efron 1971, "Forcing a sequential experiment to be balanced", Biometrika 58: a rater who
+    knows the last order must not know the next.)
     """
     order = list(range(count))
     random.shuffle(order)
     if count < 2:
         return tuple(order), 0
     sign = 1 if order.index(0) < order.index(1) else -1
-    if sign * (item_sides or rater_sides) > 0:
+    if sign * (item_sides or (rater_sides if random.random() < EVENED else 0)) > 0:
         order.reverse()
         sign = -sign
     return tuple(order), sign

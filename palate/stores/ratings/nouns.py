@@ -12,7 +12,7 @@ TaskKind = Literal["compare", "rank", "rule", "probe", "write"]
 Queue = Literal["random", "uncertain"]
 RaterKind = Literal["person", "model", "rule", "simulated"]
 AccountRole = Literal["owner", "reviewer", "rater"]
-AssignmentState = Literal["open", "done", "skipped", "expired", "released", "surplus"]
+AssignmentState = Literal["open", "done", "skipped", "declined", "expired", "released", "surplus"]
 EntryKind = Literal["answer", "undo", "adjudication"]
 Status = Literal["kept", "surplus"]
 
@@ -126,7 +126,10 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """An item held for a rater until `expires`; `order` says which candidate stands at each place shown."""
+    """An item held for a rater until `expires`; `order` says which candidate stands at each place shown.
+
+    What was `skipped` comes again when nothing else is left; `declined` (skipped with a flag) does not.
+    """
 
     id: str
     project: str
@@ -174,10 +177,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The store has it: `kept`, `repeat` (the same key came before), or `surplus` (late, or a second answer: not lost, not counted)."""
+    """The store has it: `kept`, `repeat` (the same key came before), or `surplus` (late, or a second answer: not lost, not counted).
+
+    `is_qualification` when it answers an item of the qualification, and came for the first time.
+    """
 
     judgment: str
     status: Literal["kept", "repeat", "surplus"]
+    is_qualification: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +243,13 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A login that has neither ended nor expired."""
+    """A login that has neither ended nor expired; `projects` are those the account was a member of when it was looked up."""
 
     account: Account
     csrf: str
     created: float
     expires: float
+    projects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def project(store: Store, project: str) -> Project:
     Raises:
         DataError: there is none.
     """
-    with store.database.read() as connection:
+    with store.database.look() as connection:
         return find_project(connection, project)
 
 

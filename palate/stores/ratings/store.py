@@ -48,7 +48,7 @@ class Ratings:
     set_scores = scores.set_scores
 
     claim = claims.claim
-    peek = claims.peek
+    hold = claims.hold
     release = claims.release
     assignment = claims.assignment
 

@@ -26,8 +26,7 @@ BLANK: dict[str, Any] = {
 @router.get("/")
 def home(visit: Rater) -> Response:
     """The projects of whoever is signed in."""
-    ratings, mine = visit.service.ratings, visit.service.ratings.memberships(visit.me.id)
-    seen = [one for one in ratings.projects() if visit.me.role == "owner" or one.id in mine]
+    seen = [one for one in visit.service.ratings.projects() if visit.me.role == "owner" or visit.is_member(one)]
     listed = [{"project": one, "progress": visit.service.progress(one.id)} for one in seen]
     return page(visit, "home.html", {"projects": listed, "here": "home"})
 
