@@ -20,6 +20,7 @@ def test_it_says_what_to_type_waits_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "given").mkdir()
     given, database, told = samples(tmp_path / "given", THREE, prompts=2), tmp_path / "runs" / "ratings.db", tmp_path / "told.txt"
     words = ["collect", "--samples", given, "--from", "people", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "runs" / "mine")]
+    words += ["--from.poll_seconds", "300"]
     with told.open("w") as out:
         process = subprocess.Popen([sys.executable, "-m", "palate", *words], stdout=out, stderr=subprocess.STDOUT)
         try:
@@ -29,9 +30,7 @@ def test_it_says_what_to_type_waits_and_goes_on(tmp_path: Path) -> None:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
             os.kill(process.pid, signal.SIGINT)
-            began = time.monotonic()
-            assert process.wait(timeout=30) == 130
-            assert time.monotonic() - began < 8, "it slept on, though somebody wanted it to stop"
+            assert process.wait(timeout=60) == 130  # long before it looks again
         finally:
             process.kill()
             process.wait()
