@@ -15,7 +15,7 @@ from palate.web.exports import as_jsonl
 from palate.web.figures import findings
 from palate.web.intake import read_item
 from palate.web.items_shown import waiting
-from palate.web.judging import seat, submit
+from palate.web.judging import remove_member, seat, submit
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": body.ErrorReply, "description": "Not signed in"},
@@ -91,6 +91,19 @@ def remove_item(visit: Owner) -> None:
     """Hands an item out no more. Its judgments stay; an answer under way is kept as surplus."""
     visit.service.ratings.remove_item(visit.item.id, visit.service.clock())
     visit.service.audit(visit.me.id, "item removed", visit.item.id, {"project": visit.project.id})
+
+
+@router.get("/projects/{project}/members")
+def members(visit: Reviewer) -> list[dict[str, Any]]:
+    """Who is in the project."""
+    found = visit.service.ratings.accounts(visit.project.id)
+    return [{"id": one.id, "name": one.name, "role": one.role, "kind": one.kind, "pseudonym": one.pseudonym} for one in found]
+
+
+@router.delete("/projects/{project}/members/{account}", response_model=body.ReleasedReply)
+def remove_from_project(visit: Owner) -> dict[str, int]:
+    """Takes somebody out of the project: what he held goes to others, what he answered stays."""
+    return {"released": remove_member(visit)}
 
 
 @router.post("/projects/{project}/scores")

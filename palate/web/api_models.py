@@ -151,6 +151,12 @@ class SessionReply(BaseModel):
     csrf: str
 
 
+class ReleasedReply(BaseModel):
+    """How many items the account held, which go to others."""
+
+    released: int
+
+
 class TextReply(BaseModel):
     """The model's answer."""
 

@@ -16,12 +16,12 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 import uvicorn
 
 from palate.core import ConfigError
-from palate.stores.ratings import Project, Ratings, Task, open_ratings, upgrade_ratings
+from palate.stores.ratings import Link, Project, Ratings, Task, open_ratings, upgrade_ratings
 from palate.web.app import create_app
-from palate.web.credentials import Passwords
+from palate.web.credentials import Passwords, hashed
 from palate.web.intake import read_items
 from palate.web.options import Label
-from palate.web.service import DAY, Complete, Grant, Service, WebSettings
+from palate.web.service import DAY, Complete, Service, WebSettings
 from palate.web.webhooks import Courier, Webhooks
 
 SECRET = "PALATE_WEBHOOK_SECRET"
@@ -107,7 +107,8 @@ def owner_link(service: Service) -> str:
     if any(one.role == "owner" for one in service.ratings.accounts()):
         return ""
     token = service.token()
-    service.links.issue(token, Grant("setup", "", service.clock() + DAY))
+    now = service.clock()
+    service.ratings.issue_link(hashed(token, "setup"), Link("setup", None, now + DAY), now)
     return token
 
 

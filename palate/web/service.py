@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
 from palate.stores.ratings import Progress, Ratings
-from palate.web.credentials import Passwords, Tokens, hashed
+from palate.web.credentials import Passwords, Tokens
 from palate.web.shield import Limits
 from palate.web.webhooks import Courier
 
@@ -50,41 +49,6 @@ class WebSettings:
 
 
 @dataclass(frozen=True)
-class Grant:
-    """What a one-time link is for: `setup` (the first owner) or `password` (a new one for `account`)."""
-
-    use: str
-    account: str
-    expires: float
-
-
-class OneTimeLinks:
-    """Links that work once. They live in memory: a restart ends them, and nothing about them is on the disk."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._grants: dict[str, Grant] = {}
-
-    def issue(self, token: str, grant: Grant) -> None:
-        """The link with this token works until `grant.expires`; an earlier one for the same use and account ends."""
-        with self._lock:
-            self._grants = {key: one for key, one in self._grants.items() if (one.use, one.account) != (grant.use, grant.account)}
-            self._grants[hashed(token, grant.use)] = grant
-
-    def look(self, token: str, use: str, now: float) -> Grant | None:
-        """What the link is for, if it still works."""
-        with self._lock:
-            grant = self._grants.get(hashed(token, use))
-        return grant if grant is not None and grant.expires > now else None
-
-    def take(self, token: str, use: str, now: float) -> Grant | None:
-        """As `look`, and it works no more. Of two that take it at once, one gets it."""
-        with self._lock:
-            grant = self._grants.pop(hashed(token, use), None)
-        return grant if grant is not None and grant.expires > now else None
-
-
-@dataclass(frozen=True)
 class Service:
     """The store, the settings, and the sources of time, chance and secrets."""
 
@@ -95,7 +59,6 @@ class Service:
     random: Random
     passwords: Passwords
     courier: Courier
-    links: OneTimeLinks = field(default_factory=OneTimeLinks)
     _progress: dict[str, tuple[float, Progress]] = field(default_factory=dict, repr=False)
 
     def audit(self, actor: str, action: str, subject: str, detail: dict[str, object] | None = None) -> None:
