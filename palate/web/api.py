@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from starlette.responses import JSONResponse, StreamingResponse
 
-from palate.core import DataError
+from palate.core import DataError, Message
 from palate.stores.ratings import Project, Task
 from palate.web import api_models as body
 from palate.web.access import Access, AccessError, Visit
@@ -16,6 +16,7 @@ from palate.web.figures import findings
 from palate.web.intake import read_item
 from palate.web.items_shown import waiting
 from palate.web.judging import remove_member, seat, submit
+from palate.web.live import ModelError
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": body.ErrorReply, "description": "Not signed in"},
@@ -131,13 +132,12 @@ def probe(visit: Rater, given: body.ProbeBody) -> dict[str, str]:
     """The live model's next turn in a probe."""
     model = visit.service.settings.probe
     if visit.project.task.kind != "probe" or model is None:
-        raise AccessError(409, "nomodel", "No model is connected: start the server with --model_url.")
+        raise AccessError(409, "nomodel", "No model is connected: an owner must start the server with --model_url.")
     item = visit.service.ratings.item(visit.assignment.item)
-    turns = [{"role": turn.role, "text": turn.text} for turn in item.conversation]
     try:
-        return {"text": model([*turns, *(turn.model_dump() for turn in given.dialogue)])}
-    except OSError as error:
-        raise AccessError(502, "model", "The model does not answer. Try again in a moment.") from error
+        return {"text": model.reply([*item.conversation, *(Message(turn.role, turn.text) for turn in given.dialogue)])}
+    except ModelError as error:
+        raise AccessError(502, "model", str(error)) from error
 
 
 @router.post("/projects/{project}/judgments", response_model=body.ReceiptReply)

@@ -9,14 +9,12 @@ from random import Random
 
 from palate.stores.ratings import Progress, Ratings
 from palate.web.credentials import Passwords, Tokens
+from palate.web.live import LiveModel
 from palate.web.shield import Limits
 from palate.web.webhooks import Courier
 
 Clock = Callable[[], float]
 """Seconds since 1970, UTC."""
-
-Complete = Callable[[list[dict[str, str]]], str]
-"""A live model: the assistant's next turn after `[{"role", "text"}, ...]`. Raises OSError when it does not answer."""
 
 DAY = 86400.0
 PROGRESS_SECONDS = 5.0
@@ -45,7 +43,7 @@ class WebSettings:
     window_seconds: float = 900.0
     pass_mark: float = 0.8
     limits: Limits = Limits()
-    probe: Complete | None = field(default=None, repr=False)
+    probe: LiveModel | None = None
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ function tell(text, kind = "") {
 }
 
 const answers = new AnswerForm(form, task, { changed: keepDraft, say });
-const probe = find("talkbox") && new Probe(find("talkbox"), { api, project, answers, changed: keepDraft });
+const probe = find("talkbox") && new Probe(find("talkbox"), { api, project, answers, changed: keepDraft, say });
 const outbox = new Outbox(account, api, {
   sent(entry, receipt) {
     remove(draftName(entry.body.assignment));
