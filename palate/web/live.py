@@ -98,7 +98,10 @@ class LiveModel:
 
 
 def _read(response: HTTPResponse, until: float) -> bytes:
-    """The body, at most a little more than `LONGEST_REPLY` of it. A server that sends a byte now and then is cut off, too: a socket's own time limit begins anew with each."""
+    """The body, at most a little more than `LONGEST_REPLY` of it.
+
+    A server that sends a byte now and then is cut off, too: a socket's own time limit begins anew with each.
+    """
     body = bytearray()
     while len(body) <= LONGEST_REPLY and (part := response.read1(65536)):
         body += part

@@ -66,6 +66,8 @@ function show(id, item, remaining, state = null) {
   current = { id, item, key: draft?.key ?? secret(), expiresAt: performance.now() + remaining * 1000 };
   if (item.parentElement !== sheet) { item.classList.add("entering"); sheet.replaceChildren(item); }
   form.hidden = false;
+  for (const shown of item.querySelectorAll("img, video")) if (shown.error || (shown.complete && !shown.naturalWidth)) replaceBroken(shown); // before this script ran
+  find("play").hidden = !item.querySelector("video");
   clock.restart(draft?.seconds ?? 0);
   answers.reset(item, draft);
   probe?.show(id);
@@ -174,7 +176,27 @@ function guide() {
   find("guide").setAttribute("aria-expanded", String(!shown));
 }
 
+// Clips of an item start together, so that they can be compared; on the second press they stop.
+function play() {
+  const clips = [...sheet.querySelectorAll("video")];
+  const isOn = clips.some((clip) => !clip.paused);
+  for (const clip of clips) {
+    if (isOn) clip.pause();
+    else clip.play().catch(() => {}); // one that cannot be shown says so itself
+  }
+}
+
+// A picture or clip that does not come is no reason to guess.
+function replaceBroken(shown) {
+  const words = document.createElement("p");
+  words.className = "notice warn";
+  words.textContent = `This ${shown.tagName === "IMG" ? "picture" : "clip"} cannot be shown. Flag the item (f), or skip it (s).`;
+  shown.replaceWith(words);
+}
+sheet.addEventListener("error", (event) => { if (event.target.matches("img, video")) replaceBroken(event.target); }, true);
+
 function pause() {
+  for (const clip of sheet.querySelectorAll("video")) clip.pause();
   clock.stop();
   clock.rested();
   curtain.querySelector("h2").textContent = "A break";
@@ -203,7 +225,7 @@ setInterval(() => {
   }
 }, 1000);
 
-const acts = { s: skip, f: flag, u: undo, g: guide, p: pause, r: () => form.elements.reason?.focus(), Enter: submit };
+const acts = { s: skip, f: flag, u: undo, g: guide, p: pause, v: play, r: () => form.elements.reason?.focus(), Enter: submit };
 document.addEventListener("keydown", (event) => {
   if (document.querySelector("dialog[open]")) return;
   if (event.key === "Escape" && isField(event.target)) { event.target.blur(); sheet.focus({ preventScroll: true }); return; }
@@ -218,14 +240,16 @@ function isField(target) { return target instanceof HTMLTextAreaElement; }
 
 form.addEventListener("submit", (event) => { event.preventDefault(); submit(); });
 form.addEventListener("focusin", (event) => { const axis = event.target.closest(".axis[data-axis]"); if (axis) answers.moveTo(axis.dataset.axis); });
-for (const name of ["skip", "flag", "undo", "guide", "pause"]) for (const button of document.querySelectorAll(`[data-act="${name}"]`)) {
-  button.addEventListener("click", () => { ({ skip, flag, undo, guide, pause })[name](); });
+for (const name of ["skip", "flag", "undo", "guide", "pause", "play"]) for (const button of document.querySelectorAll(`[data-act="${name}"]`)) {
+  button.addEventListener("click", () => { ({ skip, flag, undo, guide, pause, play })[name](); });
 }
 sheet.addEventListener("click", (event) => {
   const card = event.target.closest(".answer.choosable");
   if (!card || event.target.closest("a, video, summary") || String(getSelection())) return;
   answers.key(String(Number(card.dataset.place) + 1));
 });
+// Whoever clicked on a clip goes on by keys: Enter sends. Whoever came to it by Tab uses its own controls.
+sheet.addEventListener("pointerup", (event) => { if (event.target.closest("video")) setTimeout(() => sheet.focus({ preventScroll: true })); });
 addEventListener("pagehide", keepDraft);
 
 if (read("palate:guided") === false || matchMedia("(max-width: 1100px)").matches) guideHidden();
