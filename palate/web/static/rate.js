@@ -226,13 +226,17 @@ setInterval(() => {
 }, 1000);
 
 const acts = { s: skip, f: flag, u: undo, g: guide, p: pause, v: play, r: () => form.elements.reason?.focus(), Enter: submit };
+// Whoever came to a clip by Tab uses its own controls, where Enter presses a button; whoever clicked on it goes on by keys.
+let hasTabbed = false;
+document.addEventListener("pointerdown", () => { hasTabbed = false; }, true);
 document.addEventListener("keydown", (event) => {
+  if (event.key === "Tab") hasTabbed = true;
   if (document.querySelector("dialog[open]")) return;
   if (event.key === "Escape" && isField(event.target)) { event.target.blur(); sheet.focus({ preventScroll: true }); return; }
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); submit(); return; }
   const word = meaning(event);
   if (!word) return;
-  if (word === "Enter" && event.target.closest("button, a, summary, video")) return;
+  if (word === "Enter" && event.target.closest(hasTabbed ? "button, a, summary, video" : "button, a, summary")) return;
   if (!current && !["u", "g", "p"].includes(word)) return;
   if (acts[word] ? (acts[word](), true) : answers.key(word)) event.preventDefault();
 });
@@ -248,8 +252,6 @@ sheet.addEventListener("click", (event) => {
   if (!card || event.target.closest("a, video, summary") || String(getSelection())) return;
   answers.key(String(Number(card.dataset.place) + 1));
 });
-// Whoever clicked on a clip goes on by keys: Enter sends. Whoever came to it by Tab uses its own controls.
-sheet.addEventListener("pointerup", (event) => { if (event.target.closest("video")) setTimeout(() => sheet.focus({ preventScroll: true })); });
 addEventListener("pagehide", keepDraft);
 
 if (read("palate:guided") === false || matchMedia("(max-width: 1100px)").matches) guideHidden();
