@@ -286,8 +286,8 @@ def test_ranking_by_arrows_on_a_chip(house: House, sit: Sit) -> None:
     assert said(house, project)[0].answer.ranking == ((0,), (1, 3), (2,))
 
 
-def drag(page: Page, place: int, target: str) -> None:
-    source, end = page.locator(f".board .chipbutton[data-place='{place}']").bounding_box(), page.locator(target).bounding_box()
+def drag(page: Page, place: int, target: str, board: str = ".board ") -> None:
+    source, end = page.locator(f"{board}.chipbutton[data-place='{place}']").bounding_box(), page.locator(target).bounding_box()
     assert source is not None
     assert end is not None
     page.mouse.move(source["x"] + 20, source["y"] + 20)

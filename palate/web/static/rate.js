@@ -243,7 +243,7 @@ document.addEventListener("keydown", (event) => {
 function isField(target) { return target instanceof HTMLTextAreaElement; }
 
 form.addEventListener("submit", (event) => { event.preventDefault(); submit(); });
-form.addEventListener("focusin", (event) => { const axis = event.target.closest(".axis[data-axis]"); if (axis) answers.moveTo(axis.dataset.axis); });
+for (const kind of ["focusin", "pointerdown"]) form.addEventListener(kind, (event) => answers.moveTo(event.target), true);
 for (const name of ["skip", "flag", "undo", "guide", "pause", "play"]) for (const button of document.querySelectorAll(`[data-act="${name}"]`)) {
   button.addEventListener("click", () => { ({ skip, flag, undo, guide, pause, play })[name](); });
 }
