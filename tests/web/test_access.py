@@ -21,6 +21,7 @@ from palate.web.app import create_app, is_static, rule_of
 from palate.web.credentials import hashed
 from palate.web.service import DAY, WebSettings
 from tests.support.house import House, open_house
+from tests.web.conftest import both
 
 
 def routes(house: House) -> list[APIRoute]:
@@ -148,7 +149,11 @@ class Street:
             assert session is not None
             sent = {"Cookie": f"palate={cookie}", "X-CSRF-Token": session.csrf}
         self.http.cookies.clear()
-        return self.http.request(method, path.format(**self.values), headers={**sent, **(headers or {})})
+        answer = self.http.request(method, path.format(**self.values), headers={**sent, **(headers or {})})
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        return answer
 
     def content(self) -> str:
         """All that the database holds, but for sessions and what tries to sign in leave behind."""
@@ -261,6 +266,7 @@ def test_looking_changes_nothing(street: Street, name: str) -> None:
     assert street.content() == before or path.endswith("/rate") or "/export" in path
 
 
+@both
 def test_nobody_answers_for_another(house: House) -> None:
     project = house.project()
     for name in ("bob", "eve"):
@@ -276,6 +282,7 @@ def test_nobody_answers_for_another(house: House) -> None:
     assert bob.api(f"/projects/{other.id}/judgments", {**body, "key": "87654321"}).status_code == 404  # by way of another project
 
 
+@both
 def test_reviewers_see_answers_only_after_their_own_or_when_all_are_in(house: House) -> None:
     project = house.project(items=1, overlap=2)
     for name, role in (("bob", "rater"), ("eve", "rater"), ("rev", "reviewer")):

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from palate.stores.ratings import Answer, Project, Task
 from tests.support.house import House
-from tests.web.conftest import Sit
+from tests.web.conftest import Sit, both
 from tests.web.test_judging import at_desk, drag, said, settled
 
 AXES = ("helpful", "honest", "harmless")
@@ -160,6 +160,7 @@ def test_pairs_on_three_axes(house: House, sit: Sit, is_phone: bool) -> None:
     assert (answer.ranking, dict(answer.axes), answer.strength) == (((0,), (1,)), {"honest": ((1,), (0,)), "harmless": ((0, 1),)}, 2)
 
 
+@both
 def test_a_reviewer_decides_on_each_axis(house: House, sit: Sit) -> None:
     project = ranking(house, AXES[:2], items=1)
     house.account("rev", "reviewer", project)

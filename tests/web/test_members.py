@@ -16,7 +16,7 @@ import httpx
 from playwright.sync_api import expect
 
 from tests.support.house import PASSWORD, House
-from tests.web.conftest import Sit
+from tests.web.conftest import Sit, both
 
 
 @contextmanager
@@ -62,6 +62,28 @@ def test_a_setup_link_works_at_every_process_and_after_a_crash(tmp_path: Path) -
         assert none == ""
 
 
+@both
+def test_a_password_link_works_once_and_ends_what_was_before(house: House) -> None:
+    house.account("ann", "owner")
+    bob = house.account("bob")
+    ann, old = house.client("ann"), house.client("bob")
+    links = []
+    for _ in range(2):
+        made = re.search(r"/passwords/[\w-]{20,}", ann.post(f"/accounts/{bob.id}/newpassword").text)
+        assert made is not None
+        links.append(made[0])
+    assert house.client().get(links[0]).status_code == 404  # the second link ended the first
+    new = house.client()
+    assert "A new password" in new.get(links[1]).text
+    assert new.post(links[1], {"password": "short"}).status_code == 422  # which does not use it up
+    assert new.post(links[1], {"password": "another four words"}).status_code == 303
+    assert new.get("/api/session").json()["name"] == "bob"
+    assert old.get("/api/session").status_code == 401
+    assert house.client().post(links[1], {"password": "yet another four words"}).status_code == 404
+    assert house.client().sign_in("bob").status_code == 401
+    assert house.client().sign_in("bob", "another four words").status_code == 303
+
+
 def removal(house: House) -> tuple[str, str]:
     project = house.project(items=3)
     house.account("ann", "owner", project)
@@ -70,6 +92,7 @@ def removal(house: House) -> tuple[str, str]:
     return project.id, house.accounts["bob"].id
 
 
+@both
 def test_an_owner_takes_somebody_out_of_a_project(house: House, sit: Sit) -> None:
     project, bob_id = removal(house)
     bob, eve = house.client("bob"), house.client("eve")
@@ -105,6 +128,7 @@ def test_removal_by_the_api(house: House) -> None:
     assert [one["name"] for one in ann.api(f"/projects/{project}/members", method="GET").json()] == ["ann", "eve"]
 
 
+@both
 def test_whoever_was_removed_comes_back_by_no_link_that_was_ended(house: House) -> None:
     project, bob_id = removal(house)
     ann, bob = house.client("ann"), house.client("bob")
