@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from starlette.responses import JSONResponse, StreamingResponse
 
-from palate.core import DataError, PalateError
+from palate.core import DataError, Message, PalateError
 from palate.stores.ratings import Project, Task
 from palate.web import api_models as body
 from palate.web.access import Access, AccessError, Visit
@@ -16,7 +16,8 @@ from palate.web.exports import as_jsonl
 from palate.web.figures import findings
 from palate.web.intake import read_item
 from palate.web.items_shown import Shown, show, waiting
-from palate.web.judging import seat, submit
+from palate.web.judging import remove_member, seat, submit
+from palate.web.live import ModelError
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": body.ErrorReply, "description": "Not signed in"},
@@ -93,6 +94,19 @@ def remove_item(visit: Owner) -> None:
     visit.service.audit(visit.me.id, "item removed", visit.item.id, {"project": visit.project.id})
 
 
+@router.get("/projects/{project}/members")
+def members(visit: Reviewer) -> list[dict[str, Any]]:
+    """Who is in the project."""
+    found = visit.service.ratings.accounts(visit.project.id)
+    return [{"id": one.id, "name": one.name, "role": one.role, "kind": one.kind, "pseudonym": one.pseudonym} for one in found]
+
+
+@router.delete("/projects/{project}/members/{account}", response_model=body.ReleasedReply)
+def remove_from_project(visit: Owner) -> dict[str, int]:
+    """Takes somebody out of the project: what he held goes to others, what he answered stays."""
+    return {"released": remove_member(visit)}
+
+
 @router.post("/projects/{project}/scores")
 def set_scores(visit: Owner, given: body.ScoresBody) -> dict[str, int]:
     """What a training run says of the items (rows of scores.jsonl): the queue `uncertain` goes by it."""
@@ -117,13 +131,12 @@ def probe(visit: Rater, given: body.ProbeBody) -> dict[str, str]:
     """The live model's next turn in a probe."""
     model = visit.service.settings.probe
     if visit.project.task.kind != "probe" or model is None:
-        raise AccessError(409, "nomodel", "No model is connected: start the server with --model_url.")
+        raise AccessError(409, "nomodel", "No model is connected: an owner must start the server with --model_url.")
     item = visit.service.ratings.item(visit.assignment.item)
-    turns = [{"role": turn.role, "text": turn.text} for turn in item.conversation]
     try:
-        return {"text": model([*turns, *(turn.model_dump() for turn in given.dialogue)])}
-    except OSError as error:
-        raise AccessError(502, "model", "The model does not answer. Try again in a moment.") from error
+        return {"text": model.reply([*item.conversation, *(Message(turn.role, turn.text) for turn in given.dialogue)])}
+    except ModelError as error:
+        raise AccessError(502, "model", str(error)) from error
 
 
 @router.post("/projects/{project}/judgments", response_model=body.ReceiptReply)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from palate.core import Message
 from palate.stores.ratings import Answer, Tiers
+from palate.web.live import LONGEST_TURN
 
 Places = list[Annotated[list[Annotated[int, Field(ge=0, le=99)]], Field(max_length=100)]]
 Ranking = Annotated[Places, Field(max_length=100)]
@@ -22,7 +23,7 @@ class Turn(_Body):
     """A turn of a talk with a model."""
 
     role: Literal["user", "assistant"]
-    text: str = Field(max_length=16_000)
+    text: str = Field(max_length=LONGEST_TURN)
 
 
 class AnswerBody(_Body):
@@ -171,6 +172,12 @@ class SessionReply(BaseModel):
     name: str
     role: str
     csrf: str
+
+
+class ReleasedReply(BaseModel):
+    """How many items the account held, which go to others."""
+
+    released: int
 
 
 class TextReply(BaseModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import socket
@@ -10,23 +9,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from random import SystemRandom
-from urllib.error import URLError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import uvicorn
 
 from palate.core import ConfigError
-from palate.stores.ratings import Project, Ratings, Task, open_ratings, upgrade_ratings
+from palate.stores.ratings import Link, Project, Ratings, Task, open_ratings, upgrade_ratings
 from palate.web.app import create_app
-from palate.web.credentials import Passwords
+from palate.web.credentials import Passwords, hashed
 from palate.web.intake import read_items
+from palate.web.live import LiveModel
 from palate.web.options import Label
-from palate.web.service import DAY, Complete, Grant, Service, WebSettings
+from palate.web.service import DAY, Service, WebSettings
 from palate.web.webhooks import Courier, Webhooks
 
 SECRET = "PALATE_WEBHOOK_SECRET"
-MODEL_SECONDS = 60.0
-LONGEST_REPLY = 1024 * 1024
 KEEP_ALIVE_SECONDS = 75
 """How long a connection is kept between two answers: longer than most people read."""
 
@@ -100,7 +96,7 @@ def make_service(label: Label, ratings: Ratings) -> Service:
         ratings.audit("", "webhook lost", url, time.time(), {"reason": reason})
 
     settings = WebSettings(
-        media=label.media, secure=label.https, probe=live_model(label.model_url, label.model) if label.model_url else None
+        media=label.media, secure=label.https, probe=LiveModel.of_environment(label.model_url, label.model) if label.model_url else None
     )
     return Service(ratings, settings, time.time, lambda: secrets.token_urlsafe(32), SystemRandom(), Passwords(), Courier(webhooks, lost))
 
@@ -110,7 +106,8 @@ def owner_link(service: Service) -> str:
     if any(one.role == "owner" for one in service.ratings.accounts()):
         return ""
     token = service.token()
-    service.links.issue(token, Grant("setup", "", service.clock() + DAY))
+    now = service.clock()
+    service.ratings.issue_link(hashed(token, "setup"), Link("setup", None, now + DAY), now)
     return token
 
 
@@ -131,31 +128,3 @@ def import_items(ratings: Ratings, path: Path, name: str, now: float) -> str:
     project = found[0] if found else ratings.add_project(Project(name, task), now)
     added = ratings.add_items(project.id, items, now)
     return f"{len(added.kept)} items added to {name!r}, {added.duplicates} were there already"
-
-
-def live_model(url: str, model: str) -> Complete:
-    """The model behind an OpenAI-compatible API; its address is the operator's, and redirects are not followed."""
-    address = url.rstrip("/") + "/chat/completions"
-    if not address.startswith(("http://", "https://")):
-        raise ConfigError(f"--model_url {url!r} must begin with http:// or https://.")
-    opener = build_opener(_NoRedirect())
-
-    def complete(turns: list[dict[str, str]]) -> str:
-        messages = [{"role": turn["role"], "content": turn["text"]} for turn in turns]
-        body = json.dumps({"model": model, "messages": messages}).encode()
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get("PALATE_MODEL_KEY"):
-            headers["Authorization"] = f"Bearer {key}"
-        with opener.open(Request(address, body, headers), timeout=MODEL_SECONDS) as response:
-            raw = response.read(LONGEST_REPLY)
-        try:
-            return str(json.loads(raw)["choices"][0]["message"]["content"])
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise OSError("the model's reply is malformed") from error
-
-    return complete
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        raise URLError("the model redirects, which is not followed")

@@ -120,6 +120,19 @@ def test_only_listed_hosts_are_called(url: str) -> None:
         Webhooks((url,), frozenset({"ok.example"}))
 
 
+@pytest.mark.parametrize(
+    "host", ["2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1", "localhost", "::1", "::ffff:127.0.0.1", "::ffff:7f00:1", "0"]
+)
+def test_no_spelling_of_this_machine_is_called(host: str) -> None:
+    """Even on the list, a name is called only where the system's resolver finds a public address; an address must be listed as it is."""
+    hooks = Webhooks((), frozenset({host}))
+    if host in {"::1", "::ffff:127.0.0.1"}:  # listed as they are
+        assert hooks.address(host, 80) == host
+        hooks = Webhooks((), frozenset({"hooks.example.org"}), resolve=lambda *_: [host])
+    with pytest.raises(ConfigError, match="no public address|is not known"):
+        hooks.address(host, 80)
+
+
 class _Hook(BaseHTTPRequestHandler):
     got: ClassVar[list[tuple[dict[str, str], bytes]]] = []
     status = 200
@@ -164,6 +177,26 @@ def test_a_webhook_is_told_once_and_can_check_who_told(tmp_path: Path) -> None:
         assert event["rater"] == house.accounts["bob"].pseudonym
         assert b"bob" not in body
         assert b"private" not in body
+
+
+def test_a_name_that_moves_gains_nothing() -> None:
+    """It is looked up once for each delivery, what was found is what is called, and each delivery looks anew."""
+    with hook(200) as (url, handler):
+        answers = [["127.0.0.1"], ["10.0.0.5"]]
+        asked = []
+
+        def resolve(host: str, _: int) -> list[str]:
+            asked.append(host)
+            return answers[len(asked) - 1]
+
+        there = url.replace("127.0.0.1", "hooks.example.org")
+        hooks = Webhooks((there,), frozenset({"hooks.example.org", "127.0.0.1"}), "secret", resolve)
+        assert hooks.send(there, {"event": "x"}) == 200
+        assert asked == ["hooks.example.org"]
+        assert handler.got[0][0]["Host"].startswith("hooks.example.org")
+        with pytest.raises(ConfigError, match=r"10\.0\.0\.5"):
+            hooks.send(there, {"event": "x"})
+        assert len(handler.got) == 1
 
 
 def test_redirects_are_not_followed_and_lost_events_are_written_down(tmp_path: Path) -> None:

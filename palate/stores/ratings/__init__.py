@@ -1,5 +1,6 @@
 """What people were asked and what they answered, in a database (SQLite or PostgreSQL). Needs the extra `label`."""
 
+from palate.stores.ratings.links import Link, LinkUse
 from palate.stores.ratings.nouns import (
     Account,
     AccountRole,
@@ -40,6 +41,8 @@ __all__ = [
     "Guideline",
     "Invitation",
     "Item",
+    "Link",
+    "LinkUse",
     "Progress",
     "Project",
     "RaterKind",

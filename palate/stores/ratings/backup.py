@@ -51,7 +51,7 @@ def restore(store: Store, path: Path) -> None:
     """Nothing; the ratings are what they were when the backup was made. Everything that came later is gone: make a backup first.
 
     It is one transaction: whoever reads meanwhile sees the former content or the new one. A backup of an older schema is brought to this
-    one. Two things do not come back: sessions, and the names of people who were erased since.
+    one. Two things do not come back: sessions with one-time links, and the names of people who were erased since.
 
     Raises:
         DataError: `path` is no backup, is damaged, or was made by a newer version.
@@ -108,6 +108,7 @@ def _prepare(copy: Path, path: Path, erased: dict[str, float]) -> None:
             except ConfigError as error:
                 raise DataError(str(error)) from error
             connection.execute(delete(schema.sessions))
+            connection.execute(delete(schema.links))
             for account, moment in erased.items():
                 gone = {"name": None, "name_key": None, "password_hash": None, "erased": moment}
                 connection.execute(update(schema.accounts).where(schema.accounts.c.id == account).values(gone))

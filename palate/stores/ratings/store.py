@@ -16,6 +16,7 @@ from palate.stores.ratings import (
     claims,
     items,
     judgments,
+    links,
     people,
     projects,
     reports,
@@ -72,9 +73,9 @@ class Ratings:
     set_role = accounts.set_role
     set_password = accounts.set_password
     join = accounts.join
-    leave = accounts.leave
     memberships = accounts.memberships
     qualify = accounts.qualify
+    leave = people.leave
     erase = people.erase
     export_person = people.export_person
 
@@ -87,6 +88,12 @@ class Ratings:
     note_failure = sessions.note_failure
     failures = sessions.failures
     forget_failures = sessions.forget_failures
+
+    issue_link = links.issue_link
+    look_link = links.look_link
+    take_link = links.take_link
+    open_invitations = links.open_invitations
+    end_invitations = links.end_invitations
 
     restore = backup.restore
     audit_log = audit.audit_log

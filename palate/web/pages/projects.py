@@ -139,8 +139,6 @@ def _project(visit: Visit) -> Project:
     kind = visit.text("kind")
     if kind not in dict(KINDS) or visit.text("reason") not in {"off", "optional", "required"} or len(axes) > 12:
         raise ConfigError("Choose a question and whether a reason is asked for from the lists; there can be 12 axes.")
-    if kind == "rank" and len(axes) > 1:
-        raise ConfigError("Ranking several completions is on one axis. Make a project for each axis, or compare two at a time.")
     task = Task(
         kind=cast(Any, kind),
         axes=axes,
