@@ -79,7 +79,8 @@ def good_files(folder: Path) -> list[Path]:
     ]  # fmt: skip
     counted = {"prompt": [{"role": "user", "content": "soup?"}], "chosen": [{"role": "assistant", "content": "a"}]}
     counted |= {"rejected": [{"role": "assistant", "content": "b"}], "votes_chosen": 2, "votes_rejected": 1, "votes_tie": 1}
-    others: dict[str, Any] = {"flat.jsonl": [flat | answers] * 1, "ranked.json": [ranked], "counted.jsonl": [counted]}
+    items = [{"prompt": f"soup {k}?", "completions": ["a", {"text": "b", "policy": "p"}], "gold": k, "fields": {"x": k}} for k in range(2)]
+    others: dict[str, Any] = {"flat.jsonl": [flat | answers] * 1, "ranked.json": [ranked], "counted.jsonl": [counted], "items.jsonl": items}
     for name, rows in others.items():
         files.append(folder / name)
         text = json.dumps(rows) if name.endswith(".json") else "".join(json.dumps(row) + "\n" for row in rows)

@@ -1,5 +1,6 @@
 """What people were asked and what they answered, in a database (SQLite or PostgreSQL). Needs the extra `label`."""
 
+from palate.stores.ratings.imports import Imported
 from palate.stores.ratings.nouns import (
     Account,
     AccountRole,
@@ -38,6 +39,7 @@ __all__ = [
     "Failures",
     "GoldRecord",
     "Guideline",
+    "Imported",
     "Invitation",
     "Item",
     "Progress",

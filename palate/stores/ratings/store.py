@@ -14,6 +14,8 @@ from palate.stores.ratings import (
     backup,
     checks,
     claims,
+    exports,
+    imports,
     items,
     judgments,
     people,
@@ -58,6 +60,9 @@ class Ratings:
     judgments_of = votes.judgments_of
     as_comparisons = votes.as_comparisons
     undecided = votes.undecided
+
+    import_exchange = imports.import_exchange
+    as_exchange = exports.as_exchange
 
     progress = reports.progress
     tally = reports.tally
