@@ -25,7 +25,7 @@ from palate.stores.ratings.nouns import (
     Tiers,
     Worked,
 )
-from palate.stores.ratings.store import Ratings, open_ratings, upgrade_ratings
+from palate.stores.ratings.store import Ratings, open_ratings, upgrade_ratings, use_ratings
 
 __all__ = [
     "Account",
@@ -54,4 +54,5 @@ __all__ = [
     "Worked",
     "open_ratings",
     "upgrade_ratings",
+    "use_ratings",
 ]

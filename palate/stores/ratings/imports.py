@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from palate.core import ConfigError, DataError
 from palate.stores import exchange as outside
 from palate.stores.exchange import Exchange
+from palate.stores.exchange.media import SHOWN, is_shown
 from palate.stores.ratings import schema
 from palate.stores.ratings.database import Store
 from palate.stores.ratings.items import PAGE, Fresh, check_item, insert_items
@@ -191,6 +192,8 @@ def _item(exchange: Exchange, number: int, task: Task) -> Item:
         selection_probability=said.selection_probability,
     )
     check_item(item, task, place)
+    if odd := [one.media for one in said.candidates if one.media and not is_shown(one.media)]:
+        raise DataError(f"{place}, candidates: {odd[0]!r} is no path inside the media folder that ends in {', '.join(SHOWN)}.")
     for field, time in (("created", said.created), ("removed", said.removed)):
         check_time(time, field, place)
     return item

@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from palate.core import DataError
-from palate.stores.exchange.media import SHOWN, is_shown
 from palate.stores.ratings import schema
 from palate.stores.ratings.database import Store
 from palate.stores.ratings.nouns import Added, Item, Project, Task, Tiers
@@ -134,9 +133,6 @@ def check_item(item: Item, task: Task, place: str) -> None:
             least <= count <= most
         ),
         "candidates: one has neither text nor media": any(not (candidate.text or candidate.media) for candidate in item.candidates),
-        f"candidates: a medium must be a path inside the media folder that ends in {', '.join(SHOWN)}": not all(
-            is_shown(candidate.media) for candidate in item.candidates if candidate.media
-        ),
         "candidates: two are the same": len(set(map(json.dumps, candidates_json(item.candidates)))) < count,
         "gold: must name each candidate once, best first": item.gold is not None and not is_ranking(item.gold, count),
         "is_qualification: needs a gold answer": item.is_qualification and item.gold is None,
