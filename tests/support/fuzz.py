@@ -94,7 +94,7 @@ def good_files(folder: Path) -> list[Path]:
 
 def damaged(content: bytes, rng: random.Random, *, is_json: bool) -> bytes:
     """The content with one to four changes of its bytes or of its structure."""
-    changes: list[Callable[[bytes, random.Random], bytes]] = [_bytes, _structure] if is_json else [_bytes]
+    changes: list[Callable[[bytes, random.Random], bytes]] = [_bytes, restructured] if is_json else [_bytes]
     change = rng.choice(changes)
     for _ in range(rng.randint(1, 4)):
         content = change(content, rng)
@@ -121,7 +121,7 @@ def _bytes(content: bytes, rng: random.Random) -> bytes:
     return content[:at] + replacement + content[at + len(piece) :]
 
 
-def _structure(content: bytes, rng: random.Random) -> bytes:
+def restructured(content: bytes, rng: random.Random) -> bytes:
     """The rows with one value replaced, removed, doubled or renamed; the bytes when they are no JSON any more."""
     try:
         text = content.decode("utf-8")

@@ -23,6 +23,7 @@ from palate.stores.ratings.rows import answer_json, is_text
 
 LONGEST_PSEUDONYM = 32
 _OWN = re.compile(r"[0-9a-f]{24}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LATEST = 253402300800.0
 """The year 10000, which no calendar of ours has."""
 _FIELDS = {"compare": "ranking", "rank": "ranking", "rule": "is_broken", "probe": "is_broken", "write": "text"}
@@ -188,9 +189,11 @@ def _account(store: Store, pseudonym: str, kind: RaterKind, now: float) -> dict[
 
 
 def _pseudonym(rater: str) -> str:
-    """The rater's name, made short and printable where a database needs it so; the same for the same name."""
+    """The rater's name, made short where a database needs it so; the same for the same name. A UUID loses its dashes alone."""
     if len(rater) <= LONGEST_PSEUDONYM and is_text(rater):
         return rater
+    if _UUID.fullmatch(rater):
+        return rater.replace("-", "")
     digest = hashlib.sha256(rater.encode("utf-8", "backslashreplace")).hexdigest()[:12]
     return f"{rater[: LONGEST_PSEUDONYM - 13]}~{digest}".replace("\0", "?")
 
