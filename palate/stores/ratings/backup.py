@@ -40,8 +40,11 @@ def backup(store: Store, path: Path) -> None:
         with neighbour.open("rb+") as file:
             os.fsync(file.fileno())
         neighbour.replace(path)
-    except (sqlite3.Error, OSError) as error:
-        raise RunError(f"The backup {path} could not be written: {error}. Free some space, or choose another folder.") from error
+    except (sqlite3.Error, OSError, RunError) as error:
+        cause = getattr(error.__cause__, "orig", None) if isinstance(error, RunError) else error
+        if not isinstance(cause, sqlite3.Error | OSError):  # the server that is read, not the copy
+            raise
+        raise RunError(f"The backup {path} could not be written: {cause}. Free some space, or choose another folder.") from error
     finally:
         for rest in ("", "-wal", "-shm", "-journal", ".lock"):
             Path(f"{neighbour}{rest}").unlink(missing_ok=True)
