@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from palate.core import ConfigError, DataError
 from palate.stores import exchange as outside
 from palate.stores.exchange import Exchange
+from palate.stores.exchange.cells import brief
 from palate.stores.exchange.media import SHOWN, is_shown
 from palate.stores.ratings import schema
 from palate.stores.ratings.database import Store
@@ -85,6 +86,8 @@ def import_exchange(store: Store, exchange: Exchange, name: str, now: float) -> 
 
     try:
         return store.database.run(work)
+    except DataError as error:
+        raise DataError(brief(str(error))) from error
     except IntegrityError as error:
         raise ConfigError(f"Project {name!r}: somebody else wrote the same at the same moment ({error.orig}). Try again.") from error
 

@@ -13,17 +13,16 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, insert, select, update
 
 from palate.core import DataError
-from palate.stores.exchange import Exchange, RaterKind, Tiers, Vote, vote_row
+from palate.stores.exchange import Exchange, Tiers, Vote, vote_row
 from palate.stores.ratings import schema, votes
 from palate.stores.ratings.answers import check_answer
 from palate.stores.ratings.database import Store
 from palate.stores.ratings.items import PAGE
 from palate.stores.ratings.nouns import Answer, Project
-from palate.stores.ratings.rows import answer_json, is_text
+from palate.stores.ratings.outsiders import accounts_of
+from palate.stores.ratings.rows import answer_json
 
-LONGEST_PSEUDONYM = 32
 _OWN = re.compile(r"[0-9a-f]{24}")
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LATEST = 253402300800.0
 """The year 10000, which no calendar of ours has."""
 _FIELDS = {"compare": "ranking", "rank": "ranking", "rule": "is_broken", "probe": "is_broken", "write": "text"}
@@ -102,7 +101,7 @@ def insert_said(connection: Connection, store: Store, said: Said) -> Done:
         DataError: a judgment does not fit; the message names row and field.
     """
     sittings = _sittings(said)
-    accounts, made = _accounts(connection, store, said)
+    accounts, made = accounts_of(connection, store, said.exchange, said.project.id, said.now)
     taken_back = {vote.supersedes for vote in said.exchange.votes}
     into = _Writing(connection, store, said, accounts, _old_assignments(connection, said, set(accounts.values())), taken_back)
     into.done.raters = made
@@ -152,50 +151,6 @@ def _sittings(said: Said) -> list[_Sitting]:
     for sitting in found:
         sitting.votes.sort(key=lambda vote: vote.judgment.dimension != first)
     return found
-
-
-def _accounts(connection: Connection, store: Store, said: Said) -> tuple[dict[str, str], int]:
-    """Account of each rater who said something, and how many were made: without a name or a password, nobody can sign in as one."""
-    table, members = schema.accounts, schema.members
-    kinds = said.exchange.kinds()
-    first = {vote.judgment.rater: number for number, vote in reversed(list(enumerate(said.exchange.votes)))}
-    short = {rater: _pseudonym(rater) for rater in first}
-    known: dict[str, Any] = {}
-    names = list(short.values())
-    for start in range(0, len(names), PAGE):
-        rows = connection.execute(select(table).where(table.c.pseudonym.in_(names[start : start + PAGE])))
-        known |= {row.pseudonym: row for row in rows}
-    made = []
-    for rater, pseudonym in short.items():
-        row, kind = known.get(pseudonym), kinds[rater]
-        if row is None:
-            made.append(_account(store, pseudonym, kind, said.now))
-        elif kind not in {row.kind, "person", "unknown"}:  # these two are what a file says that does not know better
-            place = said.exchange.vote_place(first[rater])
-            raise DataError(f"{place}: `rater` {rater!r} is a {kind} in the file and a {row.kind} in the database. Give it another name.")
-    if made:
-        connection.execute(insert(table), made)
-    ids = {row.pseudonym: row.id for row in known.values()} | {row["pseudonym"]: row["id"] for row in made}
-    accounts = {rater: ids[pseudonym] for rater, pseudonym in short.items()}
-    there = set(connection.execute(select(members.c.account).where(members.c.project == said.project.id)).scalars())
-    if new := [one["id"] for one in made if one["id"] not in there]:
-        connection.execute(insert(members), [{"project": said.project.id, "account": one, "joined": said.now, "sides": 0} for one in new])
-    return accounts, len(made)
-
-
-def _account(store: Store, pseudonym: str, kind: RaterKind, now: float) -> dict[str, Any]:
-    row = {"id": store.database.identify(), "kind": kind, "role": "rater", "pseudonym": pseudonym, "created": now}
-    return row | {"name": None, "name_key": None, "password_hash": None}
-
-
-def _pseudonym(rater: str) -> str:
-    """The rater's name, made short where a database needs it so; the same for the same name. A UUID loses its dashes alone."""
-    if len(rater) <= LONGEST_PSEUDONYM and is_text(rater):
-        return rater
-    if _UUID.fullmatch(rater):
-        return rater.replace("-", "")
-    digest = hashlib.sha256(rater.encode("utf-8", "backslashreplace")).hexdigest()[:12]
-    return f"{rater[: LONGEST_PSEUDONYM - 13]}~{digest}".replace("\0", "?")
 
 
 def _old_assignments(connection: Connection, said: Said, raters: set[str]) -> dict[tuple[str, str], _Asked]:

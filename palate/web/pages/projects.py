@@ -109,7 +109,7 @@ def _dashboard(visit: Visit, told: str = "", error: str = "") -> Response:
         found = findings(service.ratings, project, accounts)
         logs = {one.id: service.ratings.time_log(one.id) for one in service.ratings.accounts(project.id)}
         worked = [
-            {"day": day.day, "name": accounts[who].name, "judgments": day.judgments, "hours": day.seconds / 3600}
+            {"day": day.day, "name": accounts[who].name or accounts[who].pseudonym, "judgments": day.judgments, "hours": day.seconds / 3600}
             for who, days in logs.items()
             for day in days
             if day.project == project.id

@@ -76,7 +76,8 @@ def test_what_is_no_backup_leaves_nothing_behind(
 
 def test_a_full_disk_ends_a_backup_and_leaves_no_half_of_one(ratings: Ratings, url: str, tmp_path: Path) -> None:
     team(ratings, items=300)
-    code = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nfrom palate.cli import main\nimport sys; sys.exit(main(sys.argv[1:]))"
+    ignore = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
+    code = f"{ignore}; import sys; from palate.cli import main; sys.exit(main(sys.argv[1:]))"
     words = [sys.executable, "-c", code, "label", "--ratings", url, "--backup", str(tmp_path / "copy.db")]
     # No file may grow above 100 kB: what the system says then is what it says without space.
     limited = ["sh", "-c", 'ulimit -f 200; exec "$@"', "sh", *words]

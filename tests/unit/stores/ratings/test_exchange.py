@@ -95,6 +95,7 @@ def test_a_project_comes_out_of_another_database_as_it_went_in(ratings: Ratings,
     assert {row.get("status") for row in rows} == {None, "surplus", "superseded"}
     assert {row.get("entry") for row in rows} == {None, "undo", "adjudication"}
     assert {row.get("was_surplus") for row in rows} == {None, True}
+    assert {row.get("seconds") for row in rows} == {None, 0.0, 3.0}
     assert not any(person.name in before.decode() for person in crew.raters)
     assert all(one.name == "" and other.password_hash(one.id) is None for one in other.accounts())
     again = other.import_exchange(read_exchange(tmp_path / "a.jsonl"), "pairs", 1.0)
