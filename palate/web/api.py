@@ -1,23 +1,21 @@
 """The HTTP API: JSON under /api, described at /api/openapi.json. The pages use it too."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse
 
 from palate.core import DataError, Message, PalateError
 from palate.stores.ratings import Project, Task
 from palate.web import api_models as body
 from palate.web.access import Access, AccessError, Visit
-from palate.web.exports import as_jsonl
 from palate.web.figures import findings
-from palate.web.intake import read_item
 from palate.web.items_shown import Shown, show, waiting
 from palate.web.judging import remove_member, seat, submit
 from palate.web.live import ModelError
+from palate.web.transfer import export_file, take_rows
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": body.ErrorReply, "description": "Not signed in"},
@@ -80,11 +78,18 @@ def set_guideline(visit: Owner, given: body.GuidelineBody) -> dict[str, Any]:
 
 @router.post("/projects/{project}/items", status_code=201, response_model=body.AddedReply)
 def add_items(visit: Owner, given: body.ItemsBody) -> dict[str, Any]:
-    """Adds items, all or none. What is there already is not added twice."""
-    items = [read_item(row, f"item {number}") for number, row in enumerate(given.items, start=1)]
-    added = visit.service.ratings.add_items(visit.project.id, items, visit.service.clock())
-    visit.service.audit(visit.me.id, "items added", visit.project.id, {"added": len(added.kept)})
-    return {"added": list(added.kept), "duplicates": added.duplicates}
+    """Adds items and, where the rows have some, judgments: all or none. What is there already is not added twice."""
+    done, said = take_rows(visit.service, visit.project, given.items)
+    visit.service.audit(visit.me.id, "items added", visit.project.id, {"added": len(done.items), "judgments": done.judgments})
+    return {
+        "added": list(done.items),
+        "duplicates": done.known_items,
+        "judgments": done.judgments,
+        "surplus": done.surplus,
+        "known_judgments": done.known_judgments,
+        "raters": done.raters,
+        "dropped": [f"{one.source}: {one.reason}" for one in said.dropped],
+    }
 
 
 @router.delete("/projects/{project}/items/{item}", status_code=204)
@@ -167,11 +172,11 @@ def undo(visit: Rater, given: body.UndoBody) -> dict[str, Any]:
     return {**asdict(shown), "judged": ratings.tally(visit.project.id, visit.me.id)}
 
 
-@router.get("/projects/{project}/judgments")
-def judgments(visit: Owner) -> StreamingResponse:
-    """Every row of the table of judgments as JSON lines, raters by pseudonym."""
-    lines: Iterator[str] = as_jsonl(visit.service.ratings, visit.project.id)
-    return StreamingResponse(lines, media_type="application/x-ndjson")
+@router.get("/projects/{project}/judgments", response_class=FileResponse)
+def judgments(visit: Owner, kind: str = "palate") -> FileResponse:
+    """The whole project as a file, raters by pseudonym: `palate` loses nothing; the other kinds are those that `palate exchange` writes."""
+    visit.service.audit(visit.me.id, "exported", visit.project.id, {"form": kind[:40]})
+    return export_file(visit.service, visit.project, kind)
 
 
 @router.get("/projects/{project}/progress")

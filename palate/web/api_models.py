@@ -94,7 +94,7 @@ class ProbeBody(_Body):
 
 
 class ItemsBody(_Body):
-    """Items as in a file: `{"prompt": "...", "completions": [...]}`; all are added or none."""
+    """Rows as in a file: `{"prompt": "...", "completions": [...]}`, or of any other kind that `palate exchange` reads; all or none."""
 
     items: list[dict[str, JsonValue]] = Field(max_length=100_000)
 
@@ -187,10 +187,18 @@ class TextReply(BaseModel):
 
 
 class AddedReply(BaseModel):
-    """Ids of the items added, and how many were there already."""
+    """Ids of the items added and how many were there already; the same of judgments, of which `surplus` are second answers.
+
+    `raters` are accounts made, `dropped` rows that hold nothing to judge, with the reason.
+    """
 
     added: list[str]
     duplicates: int
+    judgments: int
+    known_judgments: int
+    surplus: int
+    raters: int
+    dropped: list[str]
 
 
 class ErrorReply(BaseModel):

@@ -141,7 +141,7 @@ def skeleton(html: str) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def in_every_field(house: House, text: str) -> list[str]:
-    """Every page on which a text stands that is no Markdown: (names, reasons, flags, warnings, rules, axes, talks, what a form gives back)."""
+    """Every page on which a text stands that is no Markdown (names, reasons, flags, warnings, rules, axes, talks, what a form gives back)."""
     number = len(house.accounts)
     axis = text[:60].strip() or "x"
     project = house.project(f"{text} {number}", Task(axes=("a", axis), all_bad=True), items=1)

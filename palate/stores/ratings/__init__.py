@@ -1,5 +1,6 @@
 """What people were asked and what they answered, in a database (SQLite or PostgreSQL). Needs the extra `label`."""
 
+from palate.stores.ratings.imports import Imported
 from palate.stores.ratings.links import Link, LinkUse
 from palate.stores.ratings.nouns import (
     Account,
@@ -25,7 +26,7 @@ from palate.stores.ratings.nouns import (
     Tiers,
     Worked,
 )
-from palate.stores.ratings.store import Ratings, open_ratings, upgrade_ratings
+from palate.stores.ratings.store import Ratings, open_ratings, upgrade_ratings, use_ratings
 
 __all__ = [
     "Account",
@@ -39,6 +40,7 @@ __all__ = [
     "Failures",
     "GoldRecord",
     "Guideline",
+    "Imported",
     "Invitation",
     "Item",
     "Link",
@@ -55,4 +57,5 @@ __all__ = [
     "Worked",
     "open_ratings",
     "upgrade_ratings",
+    "use_ratings",
 ]

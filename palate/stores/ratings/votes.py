@@ -156,7 +156,10 @@ def _task_axes(store: Store, project: str) -> str:
 
 
 def _comparison(item: Item) -> Comparison:
-    completions = tuple(Completion(candidate.text or candidate.media, policy=candidate.policy) for candidate in item.candidates)
+    completions = tuple(
+        Completion(candidate.text or candidate.media, policy=candidate.policy, tool_fields=candidate.tool_fields)
+        for candidate in item.candidates
+    )
     return Comparison(item.id, Prompt(item.id, item.conversation, item.fields), completions)
 
 
