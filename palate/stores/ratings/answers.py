@@ -33,7 +33,7 @@ def check_answer(answer: Answer, task: Task, count: int) -> None:
     if not all(math.isfinite(number) for number in numbers) or (answer.seconds is not None and answer.seconds < 0):
         raise DataError("An answer's strength and seconds must be finite, and the seconds at least 0.")
     try:
-        size = len(json.dumps(answer_json(answer), ensure_ascii=False).encode("utf-8"))
+        size = len(json.dumps(answer_json(answer)))
     except (TypeError, ValueError) as error:
         raise DataError(f"The answer cannot be written as JSON ({error}).") from error
     if size > MAX_BYTES:

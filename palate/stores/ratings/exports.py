@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Row, select
@@ -22,7 +24,8 @@ def as_exchange(store: Store, project: str) -> Exchange:
     """The project as it was at one moment: settings, every version of the guidelines, items (removed ones, too), every row of judgments.
 
     Left behind are names, passwords and whatever else says who a rater is; members who said nothing; open leases; and what
-    `set_scores` wrote, which a training run writes again. An answer on several axes is a vote on each.
+    `set_scores` wrote, which a training run writes again. An answer on several axes is a vote on each. Half a surrogate pair, which no
+    UTF-8 file can hold, becomes a question mark.
 
     Raises:
         DataError: there is no such project.
@@ -41,11 +44,11 @@ def as_exchange(store: Store, project: str) -> Exchange:
         found = find_project(connection, project)
         raters: dict[str, RaterCard] = {}
         votes: list[Vote] = []
-        for row in connection.execute(answers):
+        for row in map(_writable, connection.execute(answers)):
             raters.setdefault(row.pseudonym, RaterCard(row.pseudonym, row.who))
             votes.extend(_votes(row, found.task))
         return Exchange(
-            items=tuple(_item(row, found.task) for row in connection.execute(asked)),
+            items=tuple(_item(row, found.task) for row in map(_writable, connection.execute(asked))),
             votes=tuple(votes),
             raters=tuple(raters.values()),
             guidelines=tuple(Guideline(str(row.version), row.text, row.warning, float(row.created)) for row in connection.execute(guides)),
@@ -54,7 +57,18 @@ def as_exchange(store: Store, project: str) -> Exchange:
         )
 
 
-def _item(row: Row[Any], task: Task) -> Item:
+def _writable(row: Row[Any]) -> Any:
+    """The row, with its JSON as UTF-8 can hold it."""
+    values = {name: value for name, value in row._mapping.items() if isinstance(value, dict | list)}
+    said = json.dumps(values, ensure_ascii=False)
+    try:
+        said.encode("utf-8")
+    except UnicodeEncodeError:
+        return SimpleNamespace(**{**row._mapping, **json.loads(said.encode("utf-8", "replace"))})
+    return row
+
+
+def _item(row: Any, task: Task) -> Item:
     item = item_of(row)
     return Item(
         id=item.id,
@@ -72,7 +86,7 @@ def _item(row: Row[Any], task: Task) -> Item:
     )
 
 
-def _votes(row: Row[Any], task: Task) -> Iterator[Vote]:
+def _votes(row: Any, task: Task) -> Iterator[Vote]:
     """The row's votes: what it says as a whole stands in the first, on the task's first axis."""
     answer, order = answer_of(row.answer), tuple(row.shown)
     judgment = Judgment(

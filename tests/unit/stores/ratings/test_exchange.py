@@ -184,6 +184,14 @@ def test_later_rows_of_a_project_follow_the_earlier_ones(ratings: Ratings, other
     assert other.check() == ()
 
 
+def test_half_a_character_does_not_keep_the_rest_from_being_written(ratings: Ratings, tmp_path: Path) -> None:
+    crew = team(ratings, items=0, extra=(Item((Message("user", "odd \ud800"),), (Candidate("\udfff a"), Candidate("b"))),))
+    crew.judge(0, Answer(ranking=((0,), (1,)), reason="\ud800!"))
+    lines(ratings, crew.project.id, tmp_path / "a.jsonl")
+    back = read_exchange(tmp_path / "a.jsonl")
+    assert (back.items[0].conversation[0].text, back.items[0].candidates[0].text, back.votes[0].judgment.reason) == ("odd ?", "? a", "?!")
+
+
 def test_what_a_file_leaves_open_is_decided(ratings: Ratings) -> None:
     exchange = sample()
     first = exchange.votes[0]
