@@ -59,6 +59,7 @@ def busy(ratings: Ratings) -> Team:
     ratings.set_guideline(crew.project.id, "Be fairer.", 7.0)
     late = crew.sure(2)
     crew.now += 100
+    crew.submit(late, LEVEL, 2)
     assert crew.submit(late, LEVEL, 2).status == "surplus"
     gone = crew.judge(1, LEVEL)
     ratings.remove_item(gone.item, crew.now)
