@@ -51,7 +51,7 @@ def agreement(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every c
     parser = Parser("agreement", COMMANDS["agreement"])
     parser.add_argument("votes", type=Path, help="a file of judgments, one of preferences with votes and raters, or a run of collect")
     parser.add_argument("--dimension", metavar="NAME", help="only judgments on this one (default: all)")
-    parser.add_argument("--curve", type=Path, metavar="FILE", help="rows labels, accuracy, pairs: reward models of more and more labels")
+    parser.add_argument("--curve", type=Path, metavar="RUN", help="a run of refresh (or its curve.jsonl): how many more labels")
     parser.add_argument("--rewards", type=Path, nargs="+", default=[], metavar="RUN", help="runs of stage reward: a curve's points")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     parser.add_argument("--json", action="store_true", help="write everything as JSON")

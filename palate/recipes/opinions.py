@@ -18,6 +18,7 @@ from palate.stores.jsonl import Row, read_rows
 from palate.stores.records import read_record
 
 JUDGMENTS = "judgments.jsonl"
+CURVE = "curve.jsonl"
 _CONCLUSIONS = ("preferences.jsonl", "held_out.jsonl")
 
 
@@ -29,7 +30,7 @@ def report_on(
     Args:
         place: the file or run.
         dimension: only judgments on this one.
-        curve: a file of rows labels, accuracy, pairs: reward models that learned from more and more judgments.
+        curve: a file of rows labels, accuracy, pairs, of reward models that learned from more and more judgments; or a run of refresh.
         rewards: runs of stage reward, from which the same is read.
         seed: of the bootstrap.
 
@@ -145,12 +146,16 @@ def _words(side: object) -> int:
     return len(str(side).split())
 
 
-def read_curve(path: Path) -> tuple[Measured, ...]:
-    """The measurements in a file of rows `labels`, `accuracy`, `pairs`.
+def read_curve(place: Path) -> tuple[Measured, ...]:
+    """The measurements in a file of rows `labels`, `accuracy`, `pairs`, or in the run of stage refresh that holds one.
 
     Raises:
+        ConfigError: a run without such a file.
         DataError: a row lacks one of them, or it is no number.
     """
+    path = place / CURVE if place.is_dir() else place
+    if place.is_dir() and not path.is_file():
+        raise ConfigError(f"{place} holds no {CURVE}. Give a run of stage refresh whose `curve` names shares, or a file.")
     found = []
     for number, row in read_rows(path):
         values: Any = row

@@ -130,7 +130,7 @@ def _pairs(report: AgreementReport) -> Table:
 
 def _curve(curve: LearningCurve | None) -> Iterator[str]:
     if curve is None:
-        yield "how many more: not known; give --rewards with three or more runs of stage reward on more and more labels, or --curve"
+        yield "how many more: not known; give --curve RUN of stage refresh, which measures it"
         return
     for one in curve.measured:
         yield f"accuracy with {one.labels} labels: {one.accuracy:.1%} (of {one.pairs} held-out pairs)"
@@ -138,6 +138,7 @@ def _curve(curve: LearningCurve | None) -> Iterator[str]:
     for forecast in curve.forecasts:
         yield f"expected with {forecast.labels}: {_share(forecast.accuracy)}"
     needed = curve.needed
+    yield curve.told()
     yield f"labels for {curve.target:.1%}: {_labels(needed.value)} ({_labels(needed.low)} to {_labels(needed.high)})"
 
 

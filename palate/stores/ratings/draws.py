@@ -16,7 +16,9 @@ from sqlalchemy import (
     Executable,
     Row,
     Select,
+    String,
     bindparam,
+    case,
     exists,
     false,
     func,
@@ -53,10 +55,11 @@ def _taking(found: Select[Any]) -> Executable:
     """The statement that takes a place on the first item found, and gives its row; no row when there is none.
 
     It passes over items that others are just now changing: who waited for one while holding another could block everybody. The
-    probability of an item's first draw is kept.
+    probability of an item's first draw is kept: `probability`, and `more` where it is the item `top`, which comes both by chance and not.
     """
     first = found.limit(1).with_for_update(of=_ITEMS, skip_locked=True, key_share=True).scalar_subquery()
-    drawn = func.coalesce(_ITEMS.c.selection_probability, bindparam("probability", type_=Double))
+    more = case((_ITEMS.c.id == bindparam("top", type_=String), bindparam("more", type_=Double)), else_=0.0)
+    drawn = func.coalesce(_ITEMS.c.selection_probability, bindparam("probability", type_=Double) + more)
     values = {"taken": _ITEMS.c.taken + 1, "is_begun": True, "selection_probability": drawn}
     return update(_ITEMS).where(_ITEMS.c.id == first, _FREE).values(values).returning(_ITEMS)
 
@@ -76,7 +79,7 @@ _BEGUN = [_taking(_near(side)) for side in _FROM_A_POINT]
 _FRESH = [_taking(select(_ITEMS.c.id).where(_CELL, _FREE, side, _NOT_MINE).order_by(_ITEMS.c.draw)) for side in _FROM_A_POINT]
 _SIZE = select(func.count()).select_from(_ITEMS).where(_CELL, _FREE)
 _UNCERTAIN = _taking(select(_ITEMS.c.id).where(_SCORED, _FREE, _NOT_MINE).order_by(_ITEMS.c.priority.desc()))
-_HAS_SCORED = select(_ITEMS.c.id).where(_SCORED, _FREE).limit(1)
+_TOP = select(_ITEMS.c.id, _ITEMS.c.stratum).where(_SCORED, _FREE, _NOT_MINE).order_by(_ITEMS.c.priority.desc()).limit(1)
 _ANY = _taking(select(_ITEMS.c.id).where(_HERE, _FREE, _NOT_MINE).order_by(_ITEMS.c.rank.desc(), _ITEMS.c.draw))
 _IS_LEFT = select(_ITEMS.c.id).where(_HERE, _FREE, _NOT_MINE).limit(1)
 _SKIPPED = exists().where(_ASKED.c.item == _ITEMS.c.id, _ASKED.c.rater == bindparam("for_rater"), _ASKED.c.state == "skipped")
@@ -85,9 +88,9 @@ _TESTED_AGAIN = select(_ITEMS).where(_HERE, _ITEMS.c.removed.is_(None), _SKIPPED
 _UNSEEN = [
     select(_ITEMS).where(_HERE, _ITEMS.c.removed.is_(None), _NOT_MINE, side).order_by(_ITEMS.c.draw).limit(1) for side in _FROM_A_POINT
 ]
-_FREE_CELLS = select(_CELLS.c.rank, _CELLS.c.stratum).where(
-    _CELLS.c.project == bindparam("in_project"),
-    exists().where(_HERE, _ITEMS.c.rank == _CELLS.c.rank, _ITEMS.c.stratum == _CELLS.c.stratum, _FREE),
+_IN_CELL = _HERE & (_ITEMS.c.rank == _CELLS.c.rank) & (_ITEMS.c.stratum == _CELLS.c.stratum) & _FREE
+_FREE_CELLS = select(_CELLS.c.rank, _CELLS.c.stratum, exists().where(_IN_CELL, _ITEMS.c.is_begun == false()).label("has_fresh")).where(
+    _CELLS.c.project == bindparam("in_project"), exists().where(_IN_CELL)
 )
 
 
@@ -99,7 +102,7 @@ def draw(connection: Connection, project: Project, account: str, random: Random,
     Raises:
         BusyError: what is left is held by transactions under way.
     """
-    who = {"in_project": project.id, "for_rater": account}
+    who = {"in_project": project.id, "for_rater": account, "top": "", "more": 0.0}
     if is_tested:
         test = who | {"in_pool": "qualification"}
         return _unseen(connection, test, random) or connection.execute(_TESTED_AGAIN, test).one_or_none()
@@ -109,9 +112,9 @@ def draw(connection: Connection, project: Project, account: str, random: Random,
         row = _unseen(connection, who | {"in_pool": "gold"}, random)
         if row is not None:
             return row
-    cells = [(row.rank, row.stratum) for row in connection.execute(_FREE_CELLS, here)]
-    for rank in sorted({rank for rank, _ in cells}, reverse=True):
-        strata = [stratum for at, stratum in cells if at == rank]
+    cells = [(row.rank, row.stratum, row.has_fresh) for row in connection.execute(_FREE_CELLS, here)]
+    for rank in sorted({rank for rank, _, _ in cells}, reverse=True):
+        strata = [stratum for at, stratum, has_fresh in cells if at == rank and has_fresh]
         random.shuffle(strata)
         row = _of_rank(connection, project, here | {"of_rank": rank}, strata, random)
         if row is not None:
@@ -146,12 +149,17 @@ def _of_rank(connection: Connection, project: Project, here: dict[str, Any], str
     row = _first(connection, _BEGUN, here | {"probability": None}, random)
     if row is not None:
         return row
-    is_uncertain = project.queue == "uncertain" and connection.execute(_HAS_SCORED, here).first() is not None
-    share = project.random_share if is_uncertain else 1.0
-    if random.random() >= share:
-        row = connection.execute(_UNCERTAIN, here | {"probability": 1 - share}).one_or_none()
-        if row is not None:
-            return row
+    top = connection.execute(_TOP, here).first() if project.queue == "uncertain" else None
+    share = 1.0
+    if top is not None:
+        share = project.random_share
+        here |= {"top": top.id, "more": 1 - share}
+        if random.random() >= share:
+            size = connection.execute(_SIZE, here | {"of_stratum": top.stratum}).scalar_one()
+            by_chance = share / (len(strata) * size) if size else 0.0
+            row = connection.execute(_UNCERTAIN, here | {"probability": by_chance}).one_or_none()
+            if row is not None:
+                return row
     for stratum in strata:
         cell = here | {"of_stratum": stratum}
         size = connection.execute(_SIZE, cell).scalar_one()

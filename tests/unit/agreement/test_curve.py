@@ -50,6 +50,19 @@ def test_intervals_hold_what_comes_true() -> None:
     assert held >= 52
 
 
+def test_what_twice_the_labels_would_give_is_said_in_a_sentence() -> None:
+    found = learning_curve(measured(100_000), rng())
+    assert found.forecasts[0].gain.value == pytest.approx(true(8000) - true(4000), abs=1e-3)
+    assert found.told().startswith("Doubling the labels from 4000 to 8000 is expected to give +0.9 points of accuracy (+")
+    assert "nothing" not in found.told()
+    assert "They may also give nothing: 20 held-out pairs" in learning_curve(measured(20, 3), rng()).told()
+    held = 0
+    for seed in range(60):
+        gain = learning_curve(measured(2000, seed), rng(seed), resamples=200).forecasts[0].gain
+        held += gain.low <= true(8000) - true(4000) <= gain.high
+    assert held >= 52
+
+
 def test_no_accuracy_above_the_ceiling_is_promised() -> None:
     steep = tuple(Measured(n, share, 500) for n, share in ((100, 0.55), (200, 0.62), (400, 0.70)))
     free, held = (learning_curve(steep, rng(), ceiling) for ceiling in (1.0, 0.75))

@@ -55,7 +55,7 @@ def test_judgments_are_reported_in_words_and_names(capsys: pytest.CaptureFixture
     assert "shown first wins:" in out
     assert "longer wins: not known" in out
     assert "seconds a vote: 3.0 median" in out
-    assert "how many more: not known; give --rewards" in out
+    assert "how many more: not known; give --curve RUN of stage refresh" in out
     assert "honest" in out
 
 
@@ -117,6 +117,12 @@ def test_how_many_more_is_read_from_measurements_and_from_reward_runs(capsys: py
     assert "accuracy with 4000 labels: 71.0% (of 900 held-out pairs)" in out
     assert "expected with 8000:" in out
     assert "labels for" in out
+    assert "Doubling the labels from 4000 to 8000 is expected to give +" in out
+    Path("refresh").mkdir()
+    assert main(["agreement", "judgments.jsonl", "--curve", "refresh"]) == 2
+    assert "refresh holds no curve.jsonl" in capsys.readouterr().err
+    Path("curve.jsonl").rename("refresh/curve.jsonl")
+    assert report(capsys, "judgments.jsonl --curve refresh")["curve"] == curve
 
 
 @pytest.mark.parametrize(
