@@ -82,27 +82,35 @@ class Survey:
             comparisons: what they were shown, as far as it is known: gives lengths and policies.
             gold: the right rankings of hidden tests, by comparison.
         """
-        last = {(pair.item, pair.judgment.rater): pair for pair in pairs_of(judgments)}
-        votes = Votes.of((item, rater, pair.answer) for (item, rater), pair in last.items())
-        seconds = [math.nan if one.judgment.seconds is None else one.judgment.seconds for one in last.values()]
-        pairs = {pair.item: pair for pair in last.values()}
-        dimensions = tuple(sorted({pair.judgment.dimension for pair in pairs.values()})) or ("overall",)
+        # Plain values alone are kept of each judgment: a hundred thousand objects would keep the garbage collector busy.
+        last: dict[tuple[str, str], tuple[int, int, float]] = {}
+        pairs: dict[str, tuple[str, str, int, int]] = {}
+        for pair in pairs_of(judgments):
+            told = pair.judgment
+            last[pair.item, told.rater] = pair.answer, pair.shown, math.nan if told.seconds is None else told.seconds
+            pairs.setdefault(pair.item, (told.comparison, told.dimension, pair.first, pair.second))
+        votes = Votes.of((item, rater, answer) for (item, rater), (answer, _, _) in last.items())
+        dimensions = tuple(sorted({dimension for _, dimension, _, _ in pairs.values()})) or ("overall",)
         shown = {one.id: one for one in comparisons}
         policies = tuple(sorted({side.policy for one in shown.values() for side in one.completions if side.policy}))
         number = {name: k for k, name in enumerate(policies)}
         words, policy, right = np.full((len(pairs), 2), math.nan), np.full((len(pairs), 2), -1), np.full(len(pairs), -1)
-        for k, pair in enumerate(pairs.values()):
-            comparison, answer = shown.get(pair.judgment.comparison), (gold or {}).get(pair.judgment.comparison)
+        for k, (name, _, first, second) in enumerate(pairs.values()):
+            comparison, answer = shown.get(name), (gold or {}).get(name)
             if comparison is not None:
-                sides = comparison.completions[pair.first], comparison.completions[pair.second]
+                sides = comparison.completions[first], comparison.completions[second]
                 words[k] = [len(side.text.split()) for side in sides]
                 policy[k] = [number.get(side.policy, -1) for side in sides]
             if answer is not None:
                 tiers = {completion: tier for tier, together in enumerate(answer) for completion in together}
-                right[k] = 1 + (tiers[pair.first] > tiers[pair.second]) - (tiers[pair.first] < tiers[pair.second])
-        told = cls.of(votes, np.array([one.shown for one in last.values()], dtype=np.int64), np.array(seconds), words, policy, policies)
-        asked = np.array([dimensions.index(pair.judgment.dimension) for pair in pairs.values()], dtype=np.int64)
-        return replace(told, gold=right, dimension=asked, dimensions=dimensions)
+                right[k] = 1 + (tiers[first] > tiers[second]) - (tiers[first] < tiers[second])
+        sides_shown, seconds = (
+            np.array([side for _, side, _ in last.values()], dtype=np.int64),
+            np.array([time for _, _, time in last.values()]),
+        )
+        asked = np.array([dimensions.index(dimension) for _, dimension, _, _ in pairs.values()], dtype=np.int64)
+        found = cls.of(votes, sides_shown, seconds, words, policy, policies)
+        return replace(found, gold=right, dimension=asked, dimensions=dimensions)
 
     def with_words(self, words: Floats) -> Survey:
         """The survey with these lengths (items, 2)."""

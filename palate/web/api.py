@@ -12,7 +12,6 @@ from palate.stores.ratings import Project, Task
 from palate.web import api_models as body
 from palate.web.access import Access, AccessError, Visit
 from palate.web.exports import as_jsonl
-from palate.web.figures import findings
 from palate.web.intake import read_item
 from palate.web.items_shown import waiting
 from palate.web.judging import seat, submit
@@ -168,7 +167,7 @@ def progress(visit: Rater) -> dict[str, int]:
 @router.get("/projects/{project}/agreement")
 def agreement(visit: Reviewer) -> list[dict[str, Any]]:
     """Figures of how far to trust the answers."""
-    return [asdict(one) for one in findings(visit.service.ratings, visit.project, {}).figures]
+    return [asdict(one) for one in visit.service.findings_of(visit.project)[0].value.figures]
 
 
 @router.get("/openapi.json", include_in_schema=False)

@@ -1,5 +1,6 @@
 """What people were asked and what they answered, in a database (SQLite or PostgreSQL). Needs the extra `label`."""
 
+from palate.stores.ratings.heard import Heard, Mark
 from palate.stores.ratings.nouns import (
     Account,
     AccountRole,
@@ -38,8 +39,10 @@ __all__ = [
     "Failures",
     "GoldRecord",
     "Guideline",
+    "Heard",
     "Invitation",
     "Item",
+    "Mark",
     "Progress",
     "Project",
     "RaterKind",

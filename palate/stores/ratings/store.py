@@ -14,6 +14,7 @@ from palate.stores.ratings import (
     backup,
     checks,
     claims,
+    heard,
     items,
     judgments,
     people,
@@ -58,6 +59,9 @@ class Ratings:
     judgments_of = votes.judgments_of
     as_comparisons = votes.as_comparisons
     undecided = votes.undecided
+    shown = heard.shown
+    mark = heard.mark
+    rows_since = heard.rows_since
 
     progress = reports.progress
     tally = reports.tally
@@ -95,6 +99,7 @@ class Ratings:
     accounts = accounts.all_accounts
     audit = audit.audit
     backup = backup.backup
+    heard = heard.heard
     items = items.all_items
     judgments = votes.judgments
     projects = projects.all_projects

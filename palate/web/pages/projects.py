@@ -9,7 +9,6 @@ from palate.core import ConfigError, DataError
 from palate.stores.ratings import Project, Task
 from palate.web.access import Access, Visit
 from palate.web.exports import as_csv, as_jsonl
-from palate.web.figures import findings
 from palate.web.intake import read_items
 from palate.web.view import KINDS, go, page
 
@@ -110,20 +109,19 @@ def _dashboard(visit: Visit, told: str = "", error: str = "") -> Response:
     service, project = visit.service, visit.project
     values: dict[str, object] = {"project": project, "guideline": service.ratings.guideline(project.id), "staff": visit.is_staff}
     if visit.is_staff:
+        counted, since = service.findings_of(project)
         accounts = {one.id: one for one in service.ratings.accounts()}
-        found = findings(service.ratings, project, accounts)
-        logs = {one.id: service.ratings.time_log(one.id) for one in service.ratings.accounts(project.id)}
         worked = [
             {"day": day.day, "name": accounts[who].name, "judgments": day.judgments, "hours": day.seconds / 3600}
-            for who, days in logs.items()
-            for day in days
-            if day.project == project.id
+            for who, day in counted.value.worked
+            if who in accounts
         ]
         values |= {
-            "progress": service.progress(project.id, fresh=True),
-            "figures": found.figures,
-            "raters": found.raters,
-            "worked": sorted(worked, key=lambda one: str(one["day"]), reverse=True)[:60],
+            "progress": service.progress(project.id, fresh=bool(told)),
+            "figures": counted.value.figures,
+            "raters": [(one, accounts.get(one.account)) for one in counted.value.raters],
+            "counted": {"answers": counted.value.answers, "seconds": max(0.0, service.clock() - counted.at), "since": since},
+            "worked": worked,
         }
     return page(visit, "project.html", {**values, "told": told, "error": error}, 422 if error else 200)
 
