@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 
 from palate.agreement import Survey, Votes, length_bias, rater_reports, side_bias
 from palate.agreement.raters import pace
@@ -73,6 +74,49 @@ def test_the_length_bias_is_found_with_the_policies_taken_out() -> None:
     assert found.share.value > 0.55
     none = length_bias(made_up(20_000, rng(6), length=0.0))
     assert abs(none.logit.value) < 3 * none.logit.se
+
+
+def test_errors_equal_those_of_statsmodels_by_item_and_by_rater() -> None:
+    generator = rng(11)
+    n = 1500
+    rows = [(f"i{i}", f"r{r}") for i, r in dict.fromkeys(zip(generator.integers(0, 200, n), generator.integers(0, 12, n), strict=True))]
+    votes = Votes.of(
+        (item, rater, int(a)) for (item, rater), a in zip(rows, generator.choice(3, len(rows), p=[0.5, 0.1, 0.4]), strict=True)
+    )
+    words = generator.integers(5, 60, (len(votes.items), 2)).astype(float)
+    words[:30, 1] = words[:30, 0]  # of equal length: no share, but odds
+    words[30:40, 1] = np.nan
+    survey = Survey.of(votes, shown=generator.integers(0, 2, len(votes)), words=words)
+    decided = votes.answer != 1
+    first_won = (votes.answer == 2 * survey.shown).astype(float)
+    side = side_bias(survey, rng())
+    fitted = sm.OLS(first_won[decided], np.ones(decided.sum())).fit(cov_type="cluster", cov_kwds={"groups": votes.item[decided]})
+    assert (side.share.value, side.share.se) == pytest.approx((fitted.params[0], fitted.bse[0]), rel=1e-9)
+    used = decided & ~np.isnan(words[votes.item]).any(axis=1)
+    more = (words[votes.item, survey.shown] - words[votes.item, 1 - survey.shown])[used] / 10
+    design = np.stack([np.ones(more.size), more], axis=1)
+    found = length_bias(survey)
+    for cluster, error in ((votes.item, found.logit.se), (votes.rater, found.rater_se)):
+        theirs = sm.Logit(first_won[used], design).fit(disp=0, cov_type="cluster", cov_kwds={"groups": cluster[used]})
+        small = np.sqrt((more.size - 2) / (more.size - 1))  # they correct for two coefficients, too
+        assert (found.logit.value, error) == pytest.approx((theirs.params[1], theirs.bse[1] * small), rel=1e-6)
+    assert found.logit.n == np.unique(votes.item[used]).size
+    side_alone = sm.Logit(first_won[decided], np.ones(decided.sum())).fit(
+        disp=0, cov_type="cluster", cov_kwds={"groups": votes.rater[decided]}
+    )
+    assert (side.logit.value, side.rater_se) == pytest.approx((side_alone.params[0], side_alone.bse[0]), rel=1e-6)
+    unlike = more != 0
+    longer = np.where(more > 0, first_won[used], 1 - first_won[used])[unlike]
+    fitted = sm.OLS(longer, np.ones(longer.size)).fit(cov_type="cluster", cov_kwds={"groups": votes.item[used][unlike]})
+    assert (found.share.value, found.share.se) == pytest.approx((fitted.params[0], fitted.bse[0]), rel=1e-9)
+    assert found.share.n == np.unique(votes.item[used][unlike]).size
+
+
+def test_with_one_policy_unknown_no_strength_is_taken_out(crowd) -> None:
+    assert length_bias(crowd).policies == 12
+    policy = crowd.policy.copy()
+    policy[crowd.votes.item[crowd.votes.answer != 1][0], 0] = -1
+    assert length_bias(replace(crowd, policy=policy)).policies == 0
 
 
 def test_what_is_not_known_is_said_to_be_not_known() -> None:
