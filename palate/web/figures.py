@@ -10,7 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
-from palate.agreement import AgreementReport, Estimate, RaterReport, Survey, analyse
+from palate.agreement import AgreementReport, Bias, DimensionReport, Estimate, RaterReport, Survey, advice, analyse
 from palate.stores.ratings import Heard, Project, Ratings, Worked
 from palate.stores.ratings.votes import judgments_of_answer
 from palate.web.wording import words_of
@@ -47,11 +47,11 @@ class RaterRow:
     pseudonym: str
     judgments: int
     seconds: float | None
-    agreement: float | None
+    agreement: Estimate | None
     expected: float | None
-    gold: float | None
-    gold_asked: int
-    first: float | None
+    reliability: float | None
+    gold: Estimate | None
+    first: Estimate | None
     hours: float
     is_guessing: bool
 
@@ -63,6 +63,7 @@ class Findings:
     Attributes:
         figures: of all raters.
         raters: a row for each, the busiest first.
+        advice: what to do about them, by pseudonym.
         worked: (account's id, what it did in the project on a day), the last days first.
         answers: how many answers the figures are of.
         number: of the newest row of judgments when they were counted.
@@ -70,6 +71,7 @@ class Findings:
 
     figures: tuple[Figure, ...]
     raters: tuple[RaterRow, ...]
+    advice: tuple[str, ...]
     worked: tuple[tuple[str, Worked], ...]
     answers: int
     number: int
@@ -102,10 +104,13 @@ def findings(ratings: Ratings, project: Project, number: int) -> Findings:
                 rater.seconds.append(one.answer.seconds)
             yield one
 
-    figures, reports = _of_rankings(_survey(ratings, project, listened())) if _ranks(project) else (_shares(listened()), {})
+    report = _report(_survey(ratings, project, listened())) if _ranks(project) else None
+    figures = _shares(listened()) if not _ranks(project) else () if report is None else _figures(report)
+    reports = {} if report is None else {one.rater: one for one in report.by_rater}
     busiest = sorted(said.items(), key=lambda one: -one[1].answers)
     rows = tuple(_row(rater, one, reports.get(one.pseudonym)) for rater, one in busiest)
-    return Findings(figures, rows, _worked(ratings, project.id), sum(one.answers for one in said.values()), number)
+    told = () if report is None else advice(report)
+    return Findings(figures, rows, told, _worked(ratings, project.id), sum(one.answers for one in said.values()), number)
 
 
 def _ranks(project: Project) -> bool:
@@ -129,11 +134,8 @@ def _survey(ratings: Ratings, project: Project, answers: Iterator[Heard]) -> Sur
     return Survey.of_judgments(told, comparisons, gold)
 
 
-def _of_rankings(survey: Survey) -> tuple[tuple[Figure, ...], dict[str, RaterReport]]:
-    if not len(survey.votes):
-        return (), {}
-    report = analyse(survey, np.random.default_rng(SEED))
-    return _figures(report), {one.rater: one for one in report.by_rater}
+def _report(survey: Survey) -> AgreementReport | None:
+    return analyse(survey, np.random.default_rng(SEED)) if len(survey.votes) else None
 
 
 def _figures(report: AgreementReport) -> tuple[Figure, ...]:
@@ -143,8 +145,14 @@ def _figures(report: AgreementReport) -> tuple[Figure, ...]:
         _estimate("Without ties", report.agreement_without_ties, "the same, of the answers that are no tie"),
         _estimate("Krippendorff's alpha", report.alpha, "0 is chance, 1 is full agreement; a tie is an answer like others", least=-0.2),
         _estimate("Alpha, ordinal", report.alpha_ordinal, "a tie lies between the sides, so it is half a disagreement", least=-0.2),
+        _estimate("Alpha, interval", report.alpha_interval, "the same with answers as numbers, a tie halfway", least=-0.2),
+        *(_estimate(f"Alpha on {one.dimension}", one.alpha, "on this axis alone", least=-0.2) for one in _axes(report)),
+        _estimate("Alpha of strengths", report.alpha_strength, "how far raters give the same strength, ties 0", least=-0.2),
+        *_kappas(report),
         _estimate("First side chosen", report.side.share, "0.5 is fair: sides are drawn at random"),
+        _odds("Log-odds for the first side", report.side, "0 is fair; what policies account for is taken out"),
         _estimate("Longer one chosen", report.length.share, "0.5 is indifferent to length; more is not wrong in itself"),
+        _odds("Log-odds for ten words more", report.length, "0 is indifferent; side and policies are taken out"),
     ]
     if report.ceiling is not None:
         meaning = "best accuracy that a reward model can show against one such rater"
@@ -152,8 +160,27 @@ def _figures(report: AgreementReport) -> tuple[Figure, ...]:
     return tuple(one for one in found if one is not None and not math.isnan(one.value))
 
 
-def _estimate(name: str, found: Estimate, meaning: str, *, least: float = 0.0) -> Figure | None:
-    if not found.n:
+def _axes(report: AgreementReport) -> tuple[DimensionReport, ...]:
+    return report.dimensions if len(report.dimensions) > 1 else ()
+
+
+def _kappas(report: AgreementReport) -> tuple[Figure, ...]:
+    return (
+        Figure("Cohen's kappa", report.cohen, "of two raters beyond chance, mean over pairs of them", least=-0.2),
+        Figure("Fleiss' kappa", report.fleiss, "of all raters beyond chance; alpha corrects it for few answers", least=-0.2),
+    )
+
+
+def _odds(name: str, bias: Bias, meaning: str) -> Figure | None:
+    if not bias.logit.n or math.isnan(bias.logit.low):
+        return None
+    beside = f"{meaning}; +- {bias.logit.se:.3f}, +- {bias.rater_se:.3f} if the raters were others"
+    widest = max(1.0, abs(bias.logit.low), abs(bias.logit.high))
+    return Figure(name, bias.logit.value, beside, bias.logit.low, bias.logit.high, -widest, widest)
+
+
+def _estimate(name: str, found: Estimate | None, meaning: str, *, least: float = 0.0) -> Figure | None:
+    if found is None or not found.n:
         return None
     known = not (math.isnan(found.low) or math.isnan(found.high))
     # Normal intervals of few votes reach beyond what the figure can be.
@@ -176,11 +203,11 @@ def _row(rater: str, said: _Said, report: RaterReport | None) -> RaterRow:
         pseudonym=said.pseudonym,
         judgments=said.answers,
         seconds=float(np.median(said.seconds)) if said.seconds else None,
-        agreement=report.agreement.value if report and report.agreement else None,
+        agreement=report.agreement if report else None,
         expected=report.expected if report else None,
-        gold=report.gold.value if report and report.gold else None,
-        gold_asked=report.gold.n if report and report.gold else 0,
-        first=report.first_shown.value if report and report.first_shown else None,
+        reliability=report.reliability if report else None,
+        gold=report.gold if report else None,
+        first=report.first_shown if report else None,
         hours=sum(said.seconds) / 3600,
         is_guessing=report is not None and report.is_guessing,
     )

@@ -33,7 +33,7 @@ def test_figures_are_of_the_answers_that_count(house: House, crew: Team) -> None
     assert (found.answers, found.number) == (12, 7)
     rows = {row.account: row for row in found.raters}
     first, third = rows[crew.raters[0].id], rows[crew.raters[2].id]
-    assert (first.judgments, first.seconds, first.agreement, third.agreement) == (4, 2.0, 0.5, 0.0)
+    assert (first.judgments, first.seconds, first.agreement.value, third.agreement.value) == (4, 2.0, 0.5, 0.0)
     assert first.hours == pytest.approx(8 / 3600)
     crew.undo(2)
     ratings.submit(crew.sure(2).id, crew.raters[2].id, Answer(skipped=True), "skip", crew.now)
@@ -50,7 +50,7 @@ def test_gold_and_removed_items(house: House) -> None:
             place = assignment.order.index(1)
             crew.submit(assignment, Answer(ranking=((place,), (1 - place,))), rater)
     row = findings(house.ratings, crew.project, 0).raters[0]
-    assert (row.gold, row.gold_asked) == (1.0, 1)
+    assert (row.gold.value, row.gold.n) == (1.0, 1)
     item = next(iter(house.ratings.items(crew.project.id)))
     before = house.ratings.mark(crew.project.id)
     house.ratings.remove_item(item.id, crew.now)
@@ -77,7 +77,11 @@ def test_the_page_says_of_what_and_how_old_its_figures_are(house: House, crew: T
     house.account("olga", "owner", crew.project)
     client = house.client("olga")
     path = f"/projects/{crew.project.id}"
-    assert "Of all 12 answers so far." in client.get(path).text
+    told = client.get(path).text
+    assert "Of all 12 answers so far." in told
+    assert "Only 4 pairs have two votes or more" in told
+    for name in ("Krippendorff", "Alpha, ordinal", "Alpha, interval", "Cohen", "Fleiss", "Log-odds for the first side"):
+        assert name in told, name
     house.clock.ahead += 10_000
     assert "Of all 12 answers so far." in client.get(path).text
     house.ratings.add_items(crew.project.id, [pair("new")], house.clock())

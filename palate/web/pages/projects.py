@@ -6,9 +6,10 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response, StreamingResponse
 
 from palate.core import ConfigError, DataError
-from palate.stores.ratings import Project, Task
+from palate.stores.ratings import Account, Project, Task
 from palate.web.access import Access, Visit
 from palate.web.exports import as_csv, as_jsonl
+from palate.web.figures import RaterRow
 from palate.web.intake import read_items
 from palate.web.view import KINDS, go, page
 
@@ -119,11 +120,21 @@ def _dashboard(visit: Visit, told: str = "", error: str = "") -> Response:
         values |= {
             "progress": service.progress(project.id, fresh=bool(told)),
             "figures": counted.value.figures,
+            "advice": [_named(line, counted.value.raters, accounts) for line in counted.value.advice],
             "raters": [(one, accounts.get(one.account)) for one in counted.value.raters],
             "counted": {"answers": counted.value.answers, "seconds": max(0.0, service.clock() - counted.at), "since": since},
             "worked": worked,
         }
     return page(visit, "project.html", {**values, "told": told, "error": error}, 422 if error else 200)
+
+
+def _named(line: str, raters: tuple[RaterRow, ...], accounts: dict[str, Account]) -> str:
+    """The sentence with names for pseudonyms, which are random: no other word is one."""
+    for one in raters:
+        account = accounts.get(one.account)
+        if account is not None and account.name:
+            line = line.replace(one.pseudonym, account.name)
+    return line
 
 
 def _project(visit: Visit) -> Project:
