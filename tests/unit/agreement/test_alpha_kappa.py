@@ -75,13 +75,12 @@ def test_the_interval_is_that_of_resampled_items() -> None:
     assert fast.low < fast.value < fast.high
 
 
-@pytest.mark.parametrize("level", ["ordinal", "interval"])
-def test_the_interval_of_ordered_answers_is_that_of_resampled_items(level) -> None:
-    counts = rng(1).multinomial(2, [0.85, 0.1, 0.03, 0.02], size=24).astype(float)
-    slow = [krippendorff_alpha(counts[rng(k).integers(0, 24, 24)], rng(), level, resamples=2).value for k in range(1500)]
-    fast = krippendorff_alpha(counts, rng(), level, resamples=20_000)
-    assert fast.se == pytest.approx(np.nanstd(slow), rel=0.08)
-    assert [fast.low, fast.high] == pytest.approx(np.nanquantile(slow, [0.025, 0.975]), abs=0.06)
+def test_resampled_items_bring_their_own_ordinal_differences() -> None:
+    counts = rng(1).multinomial(2, [0.2] * 5, size=8).astype(float)
+    draws = rng(2).integers(0, 8, (5000, 8))
+    slow = [krippendorff_alpha(counts[drawn], rng(), "ordinal", resamples=2).value for drawn in draws]
+    fast = krippendorff_alpha(counts, rng(), "ordinal", resamples=20_000)
+    assert fast.se == pytest.approx(np.nanstd(slow), rel=0.03)  # with the differences of all items it would be 7 % less
 
 
 def test_many_answers_are_not_mixed_up() -> None:

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from statsmodels.stats.proportion import proportion_confint
 
 from palate.agreement import Estimate, Survey, Votes, analyse, dawid_skene, length_bias, rater_reports, side_bias
+from palate.agreement.estimates import share
 from palate.agreement.raters import guessing, pace
 from palate.testing import shared_data
 from palate.testing.votes import llmfao, made_up
@@ -161,8 +163,8 @@ def test_guessing_is_agreement_by_chance_below_the_crowds(agreement, expected, v
 
 
 def test_the_side_of_a_rater_is_what_was_shown_not_the_items_own() -> None:
-    votes = Votes.of([("a", "anna", 0), ("b", "anna", 2), ("c", "anna", 0), ("d", "anna", 1), ("e", "anna", 0)])
-    survey = Survey.of(votes, shown=np.array([0, 1, 1, 0, -1]))
+    votes = Votes.of([("a", "anna", 0), ("b", "anna", 2), ("c", "anna", 2), ("d", "anna", 1), ("e", "anna", 0)])
+    survey = Survey.of(votes, shown=np.array([0, 1, 0, 0, -1]))
     (anna,) = rater_reports(survey)
     assert anna.first_shown is not None
     assert (anna.first_shown.value, anna.first_shown.n) == (pytest.approx(2 / 3), 3)
@@ -191,6 +193,15 @@ def test_the_crowds_agreement_weighs_raters_by_their_votes() -> None:
     dice = reports["dice"]
     assert np.mean([one.agreement.value for one in reports.values()]) < dice.agreement.high
     assert dice.is_guessing
+
+
+def test_a_share_has_wilsons_interval() -> None:
+    found = share(8, 10)
+    assert (found.se, found.low, found.high) == pytest.approx((0.4 / 10**0.5, 0.4901625, 0.9433178), abs=1e-6)
+    assert (share(0, 5).low, share(0, 5).high) == pytest.approx((0, 0.4344825), abs=1e-6)
+    for successes, n in ((3, 7), (20, 21), (2.5, 4)):
+        low, high = proportion_confint(successes, n, method="wilson")
+        assert (share(successes, n).low, share(successes, n).high) == pytest.approx((low, high))
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 5])

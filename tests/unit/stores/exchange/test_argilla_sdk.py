@@ -21,7 +21,7 @@ JsonIO.to_json(JsonIO._records_from_json(sys.argv[1]), sys.argv[2])
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ties", [False, True])
-def test_records_go_through_its_classes_and_come_back(tmp_path: Path, ties: bool) -> None:  # noqa: FBT001 (pytest's way)
+def test_records_go_through_its_classes_and_come_back(tmp_path: Path, ties: bool) -> None:
     if PYTHON is None:
         pytest.skip("Argilla is not installed: set PALATE_ARGILLA_PYTHON to the Python of an environment that has `argilla`")
     ours, theirs = tmp_path / "ours.json", tmp_path / "theirs.json"

@@ -64,3 +64,50 @@ def test_the_mark_of_a_project_moves_with_its_rows_and_items(ratings: Ratings) -
     assert [ratings.rows_since(crew.project.id, one.number) for one in marks] == [2, 1, 0, 0]
     other = ratings.add_project(Project("other"), crew.now)
     assert ratings.mark(other.id) == Mark(0, "", 0)
+
+
+def test_ties_are_one_vote_whatever_order_they_were_shown_in(ratings: Ratings) -> None:
+    crew = team(ratings, items=1, raters=2, overlap=2, max_overlap=3)
+    orders = [crew.judge(rater, Answer(ranking=((0, 1),))).order for rater in range(2)]
+    assert orders[0] == orders[1][::-1]
+    assert ratings.progress(crew.project.id, crew.now).wanted == 2
+    assert ratings.undecided(crew.project.id) == ()
+
+
+def test_one_more_at_a_time_and_none_before_all_are_in(ratings: Ratings) -> None:
+    crew = team(ratings, items=1, raters=5, overlap=2, max_overlap=5)
+    said(crew, 0, 0)
+    assert ratings.progress(crew.project.id, crew.now).wanted == 2
+    said(crew, 1, 1)
+    assert ratings.progress(crew.project.id, crew.now).wanted == 3
+    crew.judge(2, Answer(ranking=((0, 1),)))
+    assert ratings.progress(crew.project.id, crew.now).wanted == 4
+    said(crew, 3, 0)
+    assert ratings.progress(crew.project.id, crew.now).wanted == 5
+    said(crew, 4, 1)
+    assert ratings.progress(crew.project.id, crew.now).wanted == 5
+    assert len(ratings.undecided(crew.project.id)) == 1
+
+
+def test_places_that_were_wanted_stay_while_not_all_are_in(ratings: Ratings) -> None:
+    crew = team(ratings, items=1, raters=2, overlap=4, max_overlap=5)
+    said(crew, 0, 0)
+    said(crew, 1, 1)
+    assert ratings.progress(crew.project.id, crew.now).wanted == 4
+
+
+def test_skips_and_surplus_call_for_nobody(ratings: Ratings) -> None:
+    crew = team(ratings, items=1, raters=3, overlap=1, max_overlap=3)
+    late = crew.sure(0)
+    crew.now += 3600
+    crew.submit(crew.sure(1), Answer(skipped=True), 1)
+    assert ratings.progress(crew.project.id, crew.now).wanted == 1
+    said(crew, 2, 0)
+    place = late.order.index(1)
+    assert crew.submit(late, Answer(ranking=((place,), (1 - place,)))).status == "surplus"
+    now = ratings.progress(crew.project.id, crew.now)
+    assert (now.wanted, now.surplus, now.judgments, now.undecided) == (1, 1, 1, 0)
+    crew.undo(2)
+    said(crew, 2, 0)
+    now = ratings.progress(crew.project.id, crew.now)
+    assert (now.wanted, now.undecided, ratings.undecided(crew.project.id)) == (1, 0, ())
