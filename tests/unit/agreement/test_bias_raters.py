@@ -103,6 +103,7 @@ def test_errors_equal_those_of_statsmodels_by_item_and_by_rater() -> None:
         small = np.sqrt((more.size - 2) / (more.size - 1))  # they correct for two coefficients, too
         assert (found.logit.value, error) == pytest.approx((theirs.params[1], theirs.bse[1] * small), rel=1e-6)
     assert found.logit.n == np.unique(votes.item[used]).size
+    assert [found.logit.low, found.logit.high] == pytest.approx([found.logit.value + sign * 1.959964 * found.logit.se for sign in (-1, 1)])
     side_alone = sm.Logit(first_won[decided], np.ones(decided.sum())).fit(
         disp=0, cov_type="cluster", cov_kwds={"groups": votes.rater[decided]}
     )
