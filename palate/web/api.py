@@ -11,7 +11,6 @@ from palate.core import DataError, Message, PalateError
 from palate.stores.ratings import Project, Task
 from palate.web import api_models as body
 from palate.web.access import Access, AccessError, Visit
-from palate.web.figures import findings
 from palate.web.items_shown import Shown, show, waiting
 from palate.web.judging import remove_member, seat, submit
 from palate.web.live import ModelError
@@ -189,7 +188,7 @@ def progress(visit: Rater) -> dict[str, int]:
 @router.get("/projects/{project}/agreement")
 def agreement(visit: Reviewer) -> list[dict[str, Any]]:
     """Figures of how far to trust the answers."""
-    return [asdict(one) for one in findings(visit.service.ratings, visit.project, {}).figures]
+    return [asdict(one) for one in visit.service.findings_of(visit.project)[0].value.figures]
 
 
 @router.get("/openapi.json", include_in_schema=False)

@@ -1,5 +1,6 @@
 """What people were asked and what they answered, in a database (SQLite or PostgreSQL). Needs the extra `label`."""
 
+from palate.stores.ratings.heard import Heard, Mark
 from palate.stores.ratings.imports import Imported
 from palate.stores.ratings.links import Link, LinkUse
 from palate.stores.ratings.nouns import (
@@ -40,11 +41,13 @@ __all__ = [
     "Failures",
     "GoldRecord",
     "Guideline",
+    "Heard",
     "Imported",
     "Invitation",
     "Item",
     "Link",
     "LinkUse",
+    "Mark",
     "Progress",
     "Project",
     "RaterKind",

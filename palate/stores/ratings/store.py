@@ -17,6 +17,7 @@ from palate.stores.ratings import (
     checks,
     claims,
     exports,
+    heard,
     imports,
     items,
     judgments,
@@ -63,6 +64,9 @@ class Ratings:
     judgments_of = votes.judgments_of
     as_comparisons = votes.as_comparisons
     undecided = votes.undecided
+    shown = heard.shown
+    mark = heard.mark
+    rows_since = heard.rows_since
 
     import_exchange = imports.import_exchange
     as_exchange = exports.as_exchange
@@ -109,6 +113,7 @@ class Ratings:
     accounts = accounts.all_accounts
     audit = audit.audit
     backup = backup.backup
+    heard = heard.heard
     items = items.all_items
     judgments = votes.judgments
     projects = projects.all_projects

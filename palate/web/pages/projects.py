@@ -6,9 +6,9 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from palate.core import ConfigError, DataError
-from palate.stores.ratings import Project, Task
+from palate.stores.ratings import Account, Project, Task
 from palate.web.access import Access, Visit
-from palate.web.figures import findings
+from palate.web.figures import RaterRow
 from palate.web.transfer import KINDS as FILES
 from palate.web.transfer import export_file, take_file
 from palate.web.view import KINDS, go, page
@@ -104,22 +104,31 @@ def _dashboard(visit: Visit, told: str = "", error: str = "") -> Response:
         "files": FILES,
     }
     if visit.is_staff:
+        counted, since = service.findings_of(project)
         accounts = {one.id: one for one in service.ratings.accounts()}
-        found = findings(service.ratings, project, accounts)
-        logs = {one.id: service.ratings.time_log(one.id) for one in service.ratings.accounts(project.id)}
         worked = [
             {"day": day.day, "name": accounts[who].name or accounts[who].pseudonym, "judgments": day.judgments, "hours": day.seconds / 3600}
-            for who, days in logs.items()
-            for day in days
-            if day.project == project.id
+            for who, day in counted.value.worked
+            if who in accounts
         ]
         values |= {
-            "progress": service.progress(project.id, fresh=True),
-            "figures": found.figures,
-            "raters": found.raters,
-            "worked": sorted(worked, key=lambda one: str(one["day"]), reverse=True)[:60],
+            "progress": service.progress(project.id, fresh=bool(told)),
+            "figures": counted.value.figures,
+            "advice": [_named(line, counted.value.raters, accounts) for line in counted.value.advice],
+            "raters": [(one, accounts.get(one.account)) for one in counted.value.raters],
+            "counted": {"answers": counted.value.answers, "seconds": max(0.0, service.clock() - counted.at), "since": since},
+            "worked": worked,
         }
     return page(visit, "project.html", {**values, "told": told, "error": error}, 422 if error else 200)
+
+
+def _named(line: str, raters: tuple[RaterRow, ...], accounts: dict[str, Account]) -> str:
+    """The sentence with names for pseudonyms, which are random: no other word is one."""
+    for one in raters:
+        account = accounts.get(one.account)
+        if account is not None and account.name:
+            line = line.replace(one.pseudonym, account.name)
+    return line
 
 
 def _project(visit: Visit) -> Project:
