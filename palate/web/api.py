@@ -1,22 +1,20 @@
 """The HTTP API: JSON under /api, described at /api/openapi.json. The pages use it too."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse
 
-from palate.core import DataError, PalateError
+from palate.core import DataError, Message, PalateError
 from palate.stores.ratings import Project, Task
 from palate.web import api_models as body
 from palate.web.access import Access, AccessError, Visit
-from palate.web.exports import as_jsonl
-from palate.web.figures import findings
-from palate.web.intake import read_item
 from palate.web.items_shown import Shown, show, waiting
-from palate.web.judging import seat, submit
+from palate.web.judging import remove_member, seat, submit
+from palate.web.live import ModelError
+from palate.web.transfer import export_file, take_rows
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": body.ErrorReply, "description": "Not signed in"},
@@ -79,11 +77,18 @@ def set_guideline(visit: Owner, given: body.GuidelineBody) -> dict[str, Any]:
 
 @router.post("/projects/{project}/items", status_code=201, response_model=body.AddedReply)
 def add_items(visit: Owner, given: body.ItemsBody) -> dict[str, Any]:
-    """Adds items, all or none. What is there already is not added twice."""
-    items = [read_item(row, f"item {number}") for number, row in enumerate(given.items, start=1)]
-    added = visit.service.ratings.add_items(visit.project.id, items, visit.service.clock())
-    visit.service.audit(visit.me.id, "items added", visit.project.id, {"added": len(added.kept)})
-    return {"added": list(added.kept), "duplicates": added.duplicates}
+    """Adds items and, where the rows have some, judgments: all or none. What is there already is not added twice."""
+    done, said = take_rows(visit.service, visit.project, given.items)
+    visit.service.audit(visit.me.id, "items added", visit.project.id, {"added": len(done.items), "judgments": done.judgments})
+    return {
+        "added": list(done.items),
+        "duplicates": done.known_items,
+        "judgments": done.judgments,
+        "surplus": done.surplus,
+        "known_judgments": done.known_judgments,
+        "raters": done.raters,
+        "dropped": [f"{one.source}: {one.reason}" for one in said.dropped],
+    }
 
 
 @router.delete("/projects/{project}/items/{item}", status_code=204)
@@ -91,6 +96,19 @@ def remove_item(visit: Owner) -> None:
     """Hands an item out no more. Its judgments stay; an answer under way is kept as surplus."""
     visit.service.ratings.remove_item(visit.item.id, visit.service.clock())
     visit.service.audit(visit.me.id, "item removed", visit.item.id, {"project": visit.project.id})
+
+
+@router.get("/projects/{project}/members")
+def members(visit: Reviewer) -> list[dict[str, Any]]:
+    """Who is in the project."""
+    found = visit.service.ratings.accounts(visit.project.id)
+    return [{"id": one.id, "name": one.name, "role": one.role, "kind": one.kind, "pseudonym": one.pseudonym} for one in found]
+
+
+@router.delete("/projects/{project}/members/{account}", response_model=body.ReleasedReply)
+def remove_from_project(visit: Owner) -> dict[str, int]:
+    """Takes somebody out of the project: what he held goes to others, what he answered stays."""
+    return {"released": remove_member(visit)}
 
 
 @router.post("/projects/{project}/scores")
@@ -117,13 +135,12 @@ def probe(visit: Rater, given: body.ProbeBody) -> dict[str, str]:
     """The live model's next turn in a probe."""
     model = visit.service.settings.probe
     if visit.project.task.kind != "probe" or model is None:
-        raise AccessError(409, "nomodel", "No model is connected: start the server with --model_url.")
+        raise AccessError(409, "nomodel", "No model is connected: an owner must start the server with --model_url.")
     item = visit.service.ratings.item(visit.assignment.item)
-    turns = [{"role": turn.role, "text": turn.text} for turn in item.conversation]
     try:
-        return {"text": model([*turns, *(turn.model_dump() for turn in given.dialogue)])}
-    except OSError as error:
-        raise AccessError(502, "model", "The model does not answer. Try again in a moment.") from error
+        return {"text": model.reply([*item.conversation, *(Message(turn.role, turn.text) for turn in given.dialogue)])}
+    except ModelError as error:
+        raise AccessError(502, "model", str(error)) from error
 
 
 @router.post("/projects/{project}/judgments", response_model=body.ReceiptReply)
@@ -154,11 +171,11 @@ def undo(visit: Rater, given: body.UndoBody) -> dict[str, Any]:
     return {**asdict(shown), "judged": ratings.tally(visit.project.id, visit.me.id)}
 
 
-@router.get("/projects/{project}/judgments")
-def judgments(visit: Owner) -> StreamingResponse:
-    """Every row of the table of judgments as JSON lines, raters by pseudonym."""
-    lines: Iterator[str] = as_jsonl(visit.service.ratings, visit.project.id)
-    return StreamingResponse(lines, media_type="application/x-ndjson")
+@router.get("/projects/{project}/judgments", response_class=FileResponse)
+def judgments(visit: Owner, kind: str = "palate") -> FileResponse:
+    """The whole project as a file, raters by pseudonym: `palate` loses nothing; the other kinds are those that `palate exchange` writes."""
+    visit.service.audit(visit.me.id, "exported", visit.project.id, {"form": kind[:40]})
+    return export_file(visit.service, visit.project, kind)
 
 
 @router.get("/projects/{project}/progress")
@@ -171,7 +188,7 @@ def progress(visit: Rater) -> dict[str, int]:
 @router.get("/projects/{project}/agreement")
 def agreement(visit: Reviewer) -> list[dict[str, Any]]:
     """Figures of how far to trust the answers."""
-    return [asdict(one) for one in findings(visit.service.ratings, visit.project, {}).figures]
+    return [asdict(one) for one in visit.service.findings_of(visit.project)[0].value.figures]
 
 
 @router.get("/openapi.json", include_in_schema=False)

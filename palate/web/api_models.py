@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from palate.core import Message
 from palate.stores.ratings import Answer, Tiers
+from palate.web.live import LONGEST_TURN
 
 Places = list[Annotated[list[Annotated[int, Field(ge=0, le=99)]], Field(max_length=100)]]
 Ranking = Annotated[Places, Field(max_length=100)]
@@ -22,7 +23,7 @@ class Turn(_Body):
     """A turn of a talk with a model."""
 
     role: Literal["user", "assistant"]
-    text: str = Field(max_length=16_000)
+    text: str = Field(max_length=LONGEST_TURN)
 
 
 class AnswerBody(_Body):
@@ -93,7 +94,7 @@ class ProbeBody(_Body):
 
 
 class ItemsBody(_Body):
-    """Items as in a file: `{"prompt": "...", "completions": [...]}`; all are added or none."""
+    """Rows as in a file: `{"prompt": "...", "completions": [...]}`, or of any other kind that `palate exchange` reads; all or none."""
 
     items: list[dict[str, JsonValue]] = Field(max_length=100_000)
 
@@ -173,6 +174,12 @@ class SessionReply(BaseModel):
     csrf: str
 
 
+class ReleasedReply(BaseModel):
+    """How many items the account held, which go to others."""
+
+    released: int
+
+
 class TextReply(BaseModel):
     """The model's answer."""
 
@@ -180,10 +187,18 @@ class TextReply(BaseModel):
 
 
 class AddedReply(BaseModel):
-    """Ids of the items added, and how many were there already."""
+    """Ids of the items added and how many were there already; the same of judgments, of which `surplus` are second answers.
+
+    `raters` are accounts made, `dropped` rows that hold nothing to judge, with the reason.
+    """
 
     added: list[str]
     duplicates: int
+    judgments: int
+    known_judgments: int
+    surplus: int
+    raters: int
+    dropped: list[str]
 
 
 class ErrorReply(BaseModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import socket
@@ -10,23 +9,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from random import SystemRandom
-from urllib.error import URLError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import uvicorn
 
 from palate.core import ConfigError
-from palate.stores.ratings import Project, Ratings, Task, open_ratings, upgrade_ratings
+from palate.stores.exchange import read_exchange
+from palate.stores.ratings import Link, Ratings, open_ratings, upgrade_ratings, use_ratings
 from palate.web.app import create_app
-from palate.web.credentials import Passwords
-from palate.web.intake import read_items
+from palate.web.credentials import Passwords, hashed
+from palate.web.live import LiveModel
 from palate.web.options import Label
-from palate.web.service import DAY, Complete, Grant, Service, WebSettings
+from palate.web.service import DAY, Service, WebSettings
 from palate.web.webhooks import Courier, Webhooks
 
 SECRET = "PALATE_WEBHOOK_SECRET"
-MODEL_SECONDS = 60.0
-LONGEST_REPLY = 1024 * 1024
 KEEP_ALIVE_SECONDS = 75
 """How long a connection is kept between two answers: longer than most people read."""
 
@@ -100,7 +96,7 @@ def make_service(label: Label, ratings: Ratings) -> Service:
         ratings.audit("", "webhook lost", url, time.time(), {"reason": reason})
 
     settings = WebSettings(
-        media=label.media, secure=label.https, probe=live_model(label.model_url, label.model) if label.model_url else None
+        media=label.media, secure=label.https, probe=LiveModel.of_environment(label.model_url, label.model) if label.model_url else None
     )
     return Service(ratings, settings, time.time, lambda: secrets.token_urlsafe(32), SystemRandom(), Passwords(), Courier(webhooks, lost))
 
@@ -110,7 +106,8 @@ def owner_link(service: Service) -> str:
     if any(one.role == "owner" for one in service.ratings.accounts()):
         return ""
     token = service.token()
-    service.links.issue(token, Grant("setup", "", service.clock() + DAY))
+    now = service.clock()
+    service.ratings.issue_link(hashed(token, "setup"), Link("setup", None, now + DAY), now)
     return token
 
 
@@ -121,41 +118,38 @@ def import_items(ratings: Ratings, path: Path, name: str, now: float) -> str:
         ConfigError: there is no such file.
         DataError: a row is at fault; nothing was added.
     """
-    try:
-        with path.open("rb") as lines:
-            items = read_items(lines, str(path))
-    except OSError as error:
-        raise ConfigError(f"--items {path} cannot be read ({error.strerror}).") from error
-    found = [one for one in ratings.projects() if one.name == name]
-    task = Task(all_bad=True) if all(len(one.candidates) == 2 for one in items) else Task(kind="rank", all_bad=True)
-    project = found[0] if found else ratings.add_project(Project(name, task), now)
-    added = ratings.add_items(project.id, items, now)
-    return f"{len(added.kept)} items added to {name!r}, {added.duplicates} were there already"
+    if not path.exists():
+        raise ConfigError(f"--items {path} does not exist. Give the path of a file; docs/exchange.md shows the kinds.")
+    said = read_exchange(path)
+    done = ratings.import_exchange(said, name, now)
+    return f"{done}; {len(said.dropped)} rows with nothing to judge left out, the first: {said.dropped[0]}" if said.dropped else str(done)
 
 
-def live_model(url: str, model: str) -> Complete:
-    """The model behind an OpenAI-compatible API; its address is the operator's, and redirects are not followed."""
-    address = url.rstrip("/") + "/chat/completions"
-    if not address.startswith(("http://", "https://")):
-        raise ConfigError(f"--model_url {url!r} must begin with http:// or https://.")
-    opener = build_opener(_NoRedirect())
+def backup(label: Label, say: Callable[[str], None]) -> None:
+    """Writes a copy of the ratings, of one moment, while others go on.
 
-    def complete(turns: list[dict[str, str]]) -> str:
-        messages = [{"role": turn["role"], "content": turn["text"]} for turn in turns]
-        body = json.dumps({"model": model, "messages": messages}).encode()
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get("PALATE_MODEL_KEY"):
-            headers["Authorization"] = f"Bearer {key}"
-        with opener.open(Request(address, body, headers), timeout=MODEL_SECONDS) as response:
-            raw = response.read(LONGEST_REPLY)
-        try:
-            return str(json.loads(raw)["choices"][0]["message"]["content"])
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise OSError("the model's reply is malformed") from error
-
-    return complete
+    Raises:
+        ConfigError: the copy's file is there already, or its folder is not; or the ratings cannot be opened.
+        RunError: no space is left.
+    """
+    assert label.backup is not None
+    if label.backup.exists():
+        raise ConfigError(f"--backup {label.backup} is there already. Name a new file, or take the old one away first.")
+    with use_ratings(label.ratings) as ratings:
+        ratings.backup(label.backup)
+    say(f"{label.backup}: {label.backup.stat().st_size} bytes. It holds names and password hashes: keep it as you keep the ratings.")
 
 
-class _NoRedirect(HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        raise URLError("the model redirects, which is not followed")
+def restore(label: Label, say: Callable[[str], None]) -> None:
+    """Puts a copy into a new or empty database.
+
+    Raises:
+        ConfigError: the database is not empty, or cannot be opened.
+        DataError: the copy is none, is damaged, or was made by a newer version.
+        RunError: no space is left.
+    """
+    assert label.restore is not None
+    with use_ratings(label.ratings, create=True) as ratings:
+        ratings.restore(label.restore)
+        counts = f"{len(ratings.projects())} projects, {len(ratings.accounts())} accounts"
+    say(f"{label.restore} is restored: {counts}. Everybody has to sign in again.")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from palate.core import DataError
 from palate.stores.ratings import Account, Answer, Assignment, Item, Receipt
-from palate.web.access import Visit
+from palate.web.access import NOT_HERE, AccessError, Visit
 from palate.web.service import Service
 
 
@@ -39,6 +39,19 @@ def adjudicate(service: Service, item: Item, account: Account, answer: Answer, k
     receipt = service.ratings.adjudicate(item.id, account.id, answer, key, service.clock())
     service.audit(account.id, "adjudicated", item.id, {"project": item.project})
     return receipt
+
+
+def remove_member(visit: Visit) -> int:
+    """How many items the account in the path held; they go to others, for it is no more in the project in the path.
+
+    Raises:
+        AccessError: 404, it was not.
+    """
+    released = visit.service.ratings.leave(visit.project.id, visit.account.id)
+    if released is None:
+        raise AccessError(404, "missing", NOT_HERE)
+    visit.service.audit(visit.me.id, "removed from project", visit.account.id, {"project": visit.project.id, "released": released})
+    return released
 
 
 def media_of(item: Item, number: int) -> str:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from palate.stores.ratings import Progress, Ratings
-from palate.web.credentials import Passwords, Tokens, hashed
+from palate.stores.ratings import Progress, Project, Ratings
+from palate.web.credentials import Passwords, Tokens
+from palate.web.figures import Findings, findings
+from palate.web.kept import Counted, Kept
+from palate.web.live import LiveModel
 from palate.web.shield import Limits
 from palate.web.webhooks import Courier
 
 Clock = Callable[[], float]
 """Seconds since 1970, UTC."""
 
-Complete = Callable[[list[dict[str, str]]], str]
-"""A live model: the assistant's next turn after `[{"role", "text"}, ...]`. Raises OSError when it does not answer."""
-
 DAY = 86400.0
-PROGRESS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -46,42 +44,7 @@ class WebSettings:
     window_seconds: float = 900.0
     pass_mark: float = 0.8
     limits: Limits = Limits()
-    probe: Complete | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class Grant:
-    """What a one-time link is for: `setup` (the first owner) or `password` (a new one for `account`)."""
-
-    use: str
-    account: str
-    expires: float
-
-
-class OneTimeLinks:
-    """Links that work once. They live in memory: a restart ends them, and nothing about them is on the disk."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._grants: dict[str, Grant] = {}
-
-    def issue(self, token: str, grant: Grant) -> None:
-        """The link with this token works until `grant.expires`; an earlier one for the same use and account ends."""
-        with self._lock:
-            self._grants = {key: one for key, one in self._grants.items() if (one.use, one.account) != (grant.use, grant.account)}
-            self._grants[hashed(token, grant.use)] = grant
-
-    def look(self, token: str, use: str, now: float) -> Grant | None:
-        """What the link is for, if it still works."""
-        with self._lock:
-            grant = self._grants.get(hashed(token, use))
-        return grant if grant is not None and grant.expires > now else None
-
-    def take(self, token: str, use: str, now: float) -> Grant | None:
-        """As `look`, and it works no more. Of two that take it at once, one gets it."""
-        with self._lock:
-            grant = self._grants.pop(hashed(token, use), None)
-        return grant if grant is not None and grant.expires > now else None
+    probe: LiveModel | None = None
 
 
 @dataclass(frozen=True)
@@ -95,19 +58,24 @@ class Service:
     random: Random
     passwords: Passwords
     courier: Courier
-    links: OneTimeLinks = field(default_factory=OneTimeLinks)
-    _progress: dict[str, tuple[float, Progress]] = field(default_factory=dict, repr=False)
+    _findings: Kept[Findings] = field(default_factory=Kept, repr=False)
+    _progress: Kept[Progress] = field(default_factory=Kept, repr=False)
 
     def audit(self, actor: str, action: str, subject: str, detail: dict[str, object] | None = None) -> None:
         """Writes a row of the audit log."""
         self.ratings.audit(actor, action, subject, self.clock(), detail)
 
     def progress(self, project: str, *, fresh: bool = False) -> Progress:
-        """Where a project stands, counted at most every 5 seconds unless it must be fresh."""
+        """Where a project stands, as it was some seconds ago (`palate.web.kept`) unless it must be fresh."""
         now = self.clock()
-        kept = self._progress.get(project)
-        if kept is not None and not fresh and 0 <= now - kept[0] < PROGRESS_SECONDS:
-            return kept[1]
-        found = self.ratings.progress(project, now)
-        self._progress[project] = (now, found)
-        return found
+        ask = self._progress.renew if fresh else self._progress.get
+        return ask(project, None, now, lambda: self.ratings.progress(project, now)).value
+
+    def findings_of(self, project: Project) -> tuple[Counted[Findings], int | None]:
+        """What the answers say of their raters; None when that is of the present state, else how many rows of judgments came since.
+
+        What is not of the present state is some seconds old (`palate.web.kept`).
+        """
+        mark = self.ratings.mark(project.id)
+        counted = self._findings.get(project.id, mark, self.clock(), lambda: findings(self.ratings, project, mark.number))
+        return counted, None if counted.mark == mark else self.ratings.rows_since(project.id, counted.value.number)

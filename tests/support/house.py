@@ -110,9 +110,9 @@ class Client:
 
 
 @contextmanager
-def open_house(folder: Path, settings: WebSettings | None = None, webhooks: Webhooks | None = None) -> Iterator[House]:
-    """A server on a free port, until the end of the block."""
-    ratings, clock = open_ratings(str(folder / "ratings.db"), create=True), HouseClock()
+def open_house(folder: Path, settings: WebSettings | None = None, webhooks: Webhooks | None = None, database: str = "") -> Iterator[House]:
+    """A server on a free port, until the end of the block; its ratings lie in the folder, or in the database at an address."""
+    ratings, clock = open_ratings(database or str(folder / "ratings.db"), create=True), HouseClock()
 
     def lost(url: str, reason: str) -> None:
         ratings.audit("", "webhook lost", url, clock(), {"reason": reason})

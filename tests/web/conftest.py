@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.support import postgres
 from tests.support.house import House, open_house
 
 expect.set_options(timeout=20_000)  # a machine that runs other tests is slow
@@ -16,9 +17,29 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 Sit = Callable[..., Page]
 
 
+both = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+"""For tests of the main ways: they run on SQLite, and on a real PostgreSQL server."""
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    reason = postgres.why_not()
+    if reason:
+        pytest.skip(reason)
+    with postgres.server() as address:
+        yield address
+
+
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with open_house(tmp_path) as opened:
+def database(request: pytest.FixtureRequest) -> str:
+    """The address of an empty database; "" for SQLite in the test's folder, which is the rule."""
+    kind = getattr(request, "param", "sqlite")
+    return "" if kind == "sqlite" else postgres.new_database(request.getfixturevalue("server"))
+
+
+@pytest.fixture
+def house(tmp_path: Path, database: str) -> Iterator[House]:
+    with open_house(tmp_path, database=database) as opened:
         yield opened
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
+import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi.routing import APIRoute
+from PIL import Image
 from starlette.routing import Route
 
-from palate.stores.ratings import Answer, Project
-from palate.web.access import RANKS
+from palate.core import Message
+from palate.stores.ratings import Answer, Candidate, Item, Link, Project
 from palate.web.app import create_app, is_static, rule_of
-from tests.support.house import Client, House, open_house
-
-WHO = ("nobody", "stranger", "rater", "reviewer", "owner")
-"""`stranger` is a rater of another project."""
+from palate.web.credentials import hashed
+from palate.web.service import DAY, WebSettings
+from tests.support.house import House, open_house
+from tests.web.conftest import both
 
 
 def routes(house: House) -> list[APIRoute]:
@@ -44,63 +49,224 @@ def test_a_route_without_a_rule_is_found(house: House) -> None:
     assert [route.path for route in app.routes if not is_static(route) and rule_of(route) is None] == ["/secret"]
 
 
-def test_what_is_open_to_everybody_is_listed_here(house: House) -> None:
-    public = {
-        (method, route.path) for route in routes(house) if (rule := rule_of(route)) and rule.least == "public" for method in route.methods
-    }
-    assert public == {
-        ("GET", "/signin"), ("POST", "/signin"), ("GET", "/setup/{token}"), ("POST", "/setup/{token}"), ("GET", "/invitations/{token}"),
-        ("POST", "/invitations/{token}"), ("GET", "/passwords/{token}"), ("POST", "/passwords/{token}"), ("GET", "/api/openapi.json"),
-    }  # fmt: skip
+ROLES = ("nobody", "rater", "rater elsewhere", "reviewer", "reviewer elsewhere", "owner")
+"""`elsewhere`: of another project. The assignment in a path is the rater's."""
+
+S, Y, N, H, G = "signin", "yes", "role", "hidden", "gone"
+OPEN, SIGNED, CLOSED = (Y, Y, Y, Y, Y, Y), (S, Y, Y, Y, Y, Y), (G, G, G, G, G, G)
+MEMBER, STAFF, MINE = (S, Y, H, Y, H, Y), (S, N, H, Y, H, Y), (S, Y, H, H, H, H)
+OWNER, OWNER_HERE = (S, N, N, N, N, Y), (S, N, H, N, H, Y)
+TABLE: dict[str, tuple[str, ...]] = {
+    "GET /": SIGNED,
+    "GET /signin": OPEN,
+    "POST /signin": OPEN,
+    "POST /signout": SIGNED,
+    "GET /setup/{token}": CLOSED,  # there is an owner
+    "POST /setup/{token}": CLOSED,
+    "GET /invitations/{token}": OPEN,
+    "POST /invitations/{token}": OPEN,
+    "GET /passwords/{token}": OPEN,
+    "POST /passwords/{token}": OPEN,
+    "GET /projects/new": OWNER,
+    "POST /projects": OWNER,
+    "GET /projects/{project}": MEMBER,
+    "POST /projects/{project}/guideline": OWNER_HERE,
+    "POST /projects/{project}/items": OWNER_HERE,
+    "GET /projects/{project}/export.jsonl": OWNER_HERE,
+    "GET /projects/{project}/export.csv": OWNER_HERE,
+    "GET /projects/{project}/rate": MEMBER,
+    "GET /projects/{project}/assignments/{assignment}/media/{place}": MINE,
+    "GET /projects/{project}/items/{item}/media/{number}": STAFF,
+    "GET /projects/{project}/people": STAFF,
+    "POST /projects/{project}/invitations": OWNER_HERE,
+    "POST /projects/{project}/invitations/end": OWNER_HERE,
+    "POST /projects/{project}/people/{account}/remove": OWNER_HERE,
+    "GET /projects/{project}/review": STAFF,
+    "GET /projects/{project}/review/{item}": STAFF,
+    "POST /projects/{project}/review/{item}": STAFF,
+    "GET /accounts": OWNER,
+    "POST /accounts/{account}/role": OWNER,
+    "POST /accounts/{account}/signout": OWNER,
+    "POST /accounts/{account}/newpassword": OWNER,
+    "GET /audit": OWNER,
+    "GET /me": SIGNED,
+    "POST /me/password": SIGNED,
+    "POST /me/signout": SIGNED,
+    "POST /me/token": SIGNED,
+    "POST /me/export": SIGNED,
+    "POST /me/erase": SIGNED,
+    "GET /api/docs": SIGNED,
+    "GET /api/openapi.json": OPEN,
+    "GET /api/session": SIGNED,
+    "GET /api/projects": SIGNED,
+    "POST /api/projects": OWNER,
+    "GET /api/projects/{project}": MEMBER,
+    "POST /api/projects/{project}/guideline": OWNER_HERE,
+    "POST /api/projects/{project}/items": OWNER_HERE,
+    "DELETE /api/projects/{project}/items/{item}": OWNER_HERE,
+    "GET /api/projects/{project}/members": STAFF,
+    "DELETE /api/projects/{project}/members/{account}": OWNER_HERE,
+    "POST /api/projects/{project}/scores": OWNER_HERE,
+    "POST /api/projects/{project}/assignments": MEMBER,
+    "POST /api/projects/{project}/assignments/{assignment}/release": MINE,
+    "POST /api/projects/{project}/assignments/{assignment}/probe": MINE,
+    "POST /api/projects/{project}/judgments": MEMBER,
+    "POST /api/projects/{project}/undo": MEMBER,
+    "GET /api/projects/{project}/judgments": OWNER_HERE,
+    "GET /api/projects/{project}/progress": MEMBER,
+    "GET /api/projects/{project}/agreement": STAFF,
+}
+
+
+@dataclass
+class Street:
+    """A house with somebody in every role, and what stands for the names in a path."""
+
+    house: House
+    folder: Path
+    project: Project
+    other: Project
+    values: dict[str, str]
+    http: httpx.Client
+
+    def again(self) -> None:
+        """What an earlier request took away is there again, and the links are new."""
+        ratings, now = self.house.ratings, self.house.clock()
+        for name in ("rater elsewhere", "reviewer elsewhere"):  # who came by an invitation
+            ratings.leave(self.project.id, self.house.accounts[name].id)
+        ratings.join(self.project.id, self.values["account"], now)
+        token = self.house.service.token()
+        ratings.invite(self.project.id, "rater", hashed(token, "invitation"), now + DAY, 1)
+        ratings.issue_link(hashed(token, "password"), Link("password", self.values["account"], now + DAY), now)
+        self.values["token"] = token
+
+    def ask(self, method: str, path: str, who: str, headers: dict[str, str] | None = None) -> httpx.Response:
+        """The answer to a request with a session of its own, so that none ends another's."""
+        sent = {}
+        if who != "nobody":
+            cookie = self.house.cookie(who)
+            session = self.house.ratings.session(hashed(cookie, "cookie"), self.house.clock())
+            assert session is not None
+            sent = {"Cookie": f"palate={cookie}", "X-CSRF-Token": session.csrf}
+        self.http.cookies.clear()
+        answer = self.http.request(method, path.format(**self.values), headers={**sent, **(headers or {})})
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        return answer
+
+    def content(self) -> str:
+        """All that the database holds, but for sessions and what tries to sign in leave behind."""
+        with closing(sqlite3.connect(self.folder / "ratings.db")) as plain:
+            kept = [line for line in plain.iterdump() if not re.match(r'INSERT INTO "?(sessions|failed_logins|sqlite_sequence)"?', line)]
+        return "\n".join(kept)
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, Project, dict[str, Client], dict[str, str]]]:
-    """One house, a client of each kind of person, and what stands for each name in a path."""
-    folder: Path = tmp_path_factory.mktemp("house")
-    with open_house(folder) as house:
-        project, other = house.project("Ours"), house.project("Theirs")
-        house.account("stranger", "rater", other)
-        for role in ("rater", "reviewer", "owner"):
-            house.account(role, role, project)
-        house.account("victim", "rater", project)
-        clients = {who: house.client(None if who == "nobody" else who) for who in WHO}
-        held = house.ratings.claim(project.id, house.accounts["victim"].id, house.clock(), house.service.random)
+def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
+    folder = tmp_path_factory.mktemp("house")
+    (folder / "media").mkdir()
+    Image.new("RGB", (4, 4)).save(folder / "media" / "a.png")
+    with open_house(folder, WebSettings(media=folder / "media")) as house, httpx.Client(base_url=house.url, timeout=20) as http:
+        project, other = house.project("Ours", items=0), house.project("Theirs")
+        picture = Candidate("text", "a.png")
+        asked = [Item((Message("user", f"question {n}"),), (picture, Candidate("other", "a.png"))) for n in range(60)]
+        house.ratings.add_items(project.id, asked, house.clock())
+        for name in ROLES[1:]:
+            house.account(name, name.split()[0], other if "elsewhere" in name else project)
+        house.ratings.join(other.id, house.accounts["rater"].id, house.clock())  # so that only the path is wrong where projects are crossed
+        victim = house.account("victim", "rater", project)
+        held = house.ratings.claim(project.id, house.accounts["rater"].id, house.clock(), house.service.random)
         assert held is not None
-        item = next(iter(house.ratings.items(project.id)))
-        values = {"project": project.id, "assignment": held.id, "item": item.id, "account": house.accounts["victim"].id}
-        values |= {"token": "none", "place": "0", "number": "0"}
-        yield house, project, clients, values
+        values = {"project": project.id, "assignment": held.id, "item": held.item, "account": victim.id}
+        yield Street(house, folder, project, other, {**values, "token": "", "place": "0", "number": "0"}, http)
 
 
-def test_access_by_route_and_role(shared: tuple[House, Project, dict[str, Client], dict[str, str]]) -> None:
-    """Below its rule no route does anything: 401 or the way to the sign-in page, 403, or 404. At its rule none refuses."""
-    house, _, clients, values = shared
-    wrong = []
-    skipped = {"/me/signout", "/signout", "/me/erase", "/me/password"}  # they end the test's session, or ask for a password: see test_entry
-    for route, who in itertools.product(routes(house), WHO):
-        rule = rule_of(route)
-        assert rule is not None
-        if rule.least == "public" or (route.path in skipped and who != "nobody"):
-            continue
-        (method,) = route.methods or {"GET"}
-        path = route.path.format(**values)
-        client = clients[who]
-        answer = client.http.request(method, path, headers={"X-CSRF-Token": client.csrf})
-        rank = 0 if who == "nobody" else RANKS["rater" if who == "stranger" else who]
-        hidden = (who == "stranger" and "{project}" in route.path) or "{assignment}" in route.path
-        hidden = hidden or ("{account}" in route.path and who != "owner")
-        refused = answer.status_code in {401, 403, 404} or (answer.status_code == 303 and answer.headers["location"].startswith("/signin"))
-        allowed = rank >= RANKS[rule.least] and not hidden
-        if allowed is refused and not (allowed and answer.status_code == 404 and "media" in path):
-            wrong.append((who, method, route.path, answer.status_code))
-        if who == "nobody" and not (answer.status_code == 401 or answer.headers.get("location", "").startswith("/signin")):
-            wrong.append((who, method, route.path, answer.status_code))
-        if answer.status_code >= 500:
-            wrong.append((who, method, route.path, answer.status_code))
-    assert wrong == []
+def named(house: House) -> dict[str, APIRoute]:
+    return {f"{method} {route.path}": route for route in routes(house) for method in route.methods}
 
 
+def outcome(answer: httpx.Response) -> str:
+    """What became of a request, in the words of the table. A form that is not filled in rightly (422) was let in."""
+    if answer.status_code == 404:
+        return G if "This link has been used" in answer.text else H
+    if answer.status_code == 403:
+        return N
+    is_sent = answer.status_code == 303 and answer.headers["location"].startswith("/signin")
+    is_asked = answer.status_code == 401 and '"signin"' in answer.text
+    return S if (is_sent and answer.request.url.path not in {"/signout", "/me/signout"}) or is_asked else Y
+
+
+def test_the_table_names_every_route_and_no_other(street: Street) -> None:
+    assert set(TABLE) == set(named(street.house))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_access_by_route_and_role(street: Street, name: str) -> None:
+    """Who may do what is what stands in the table; nothing breaks, whoever asks."""
+    method, path = name.split(" ")
+    found, broken = [], []
+    for who in ROLES:
+        street.again()
+        answer = street.ask(method, path, who)
+        found.append(outcome(answer) if who != "nobody" or path not in {"/signout", "/me/signout"} else S)
+        broken += [(who, answer.status_code)] if answer.status_code >= 500 else []
+    assert tuple(found) == TABLE[name]
+    assert broken == []
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if "{project}" in name and ("{item}" in name or "{assignment}" in name)])
+def test_objects_are_reached_by_way_of_their_own_project_only(street: Street, name: str) -> None:
+    method, path = name.split(" ")
+    crossed = path.replace("{project}", street.other.id)
+    found = [outcome(street.ask(method, crossed, who)) for who in ("rater", "reviewer elsewhere", "owner")]
+    assert set(found[:2]) <= {H, N}
+    assert found[2] == H
+
+
+SECRET_IN_THE_REQUEST = {"POST /signin", "POST /setup/{token}", "POST /passwords/{token}"}
+"""Routes that need no token of a session: whoever has the password, or the link, may."""
+
+FORGED = [
+    (name, forged)
+    for name in TABLE
+    for forged in ("no token", "a wrong token", "another session's token", "another site", "a site of the same domain")
+    if not name.startswith("GET ") and ("token" not in forged or name not in SECRET_IN_THE_REQUEST)
+]
+
+
+@pytest.mark.parametrize(("name", "forged"), FORGED)
+def test_a_forged_request_changes_nothing(street: Street, name: str, forged: str) -> None:
+    """Every changing route, as somebody who may use it."""
+    method, path = name.split(" ")
+    who = next((one for one, may in zip(reversed(ROLES), reversed(TABLE[name]), strict=True) if may == Y), "nobody")
+    headers = {
+        "no token": {"X-CSRF-Token": ""},
+        "a wrong token": {"X-CSRF-Token": "wrong"},
+        "another session's token": {"X-CSRF-Token": street.house.service.token()},
+        "another site": {"Origin": "https://evil.example"},
+        "a site of the same domain": {"Sec-Fetch-Site": "same-site"},
+    }[forged]
+    street.again()
+    before = street.content()
+    answer = street.ask(method, path, who, headers)
+    assert answer.status_code == 403
+    assert ("grown old" if "token" in forged else "another site") in answer.text
+    assert street.content() == before
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if name.startswith("GET ")])
+def test_looking_changes_nothing(street: Street, name: str) -> None:
+    """But for the desk, which takes an item for whoever sits down, and exports, which are written down."""
+    path = name.split(" ")[1]
+    street.again()
+    before = street.content()
+    for who in ("reviewer", "owner"):
+        street.ask("GET", path, who)
+    assert street.content() == before or path.endswith("/rate") or "/export" in path
+
+
+@both
 def test_nobody_answers_for_another(house: House) -> None:
     project = house.project()
     for name in ("bob", "eve"):
@@ -116,15 +282,7 @@ def test_nobody_answers_for_another(house: House) -> None:
     assert bob.api(f"/projects/{other.id}/judgments", {**body, "key": "87654321"}).status_code == 404  # by way of another project
 
 
-def test_items_are_reached_by_their_own_project_only(house: House) -> None:
-    ours, theirs = house.project("Ours"), house.project("Theirs")
-    house.account("rev", "reviewer", ours)
-    item = next(iter(house.ratings.items(theirs.id))).id
-    client = house.client("rev")
-    assert client.get(f"/projects/{theirs.id}/review/{item}").status_code == 404
-    assert client.get(f"/projects/{ours.id}/review/{item}").status_code == 404
-
-
+@both
 def test_reviewers_see_answers_only_after_their_own_or_when_all_are_in(house: House) -> None:
     project = house.project(items=1, overlap=2)
     for name, role in (("bob", "rater"), ("eve", "rater"), ("rev", "reviewer")):

@@ -16,6 +16,7 @@ from palate.web.credentials import Passwords, check_name, check_password, hashed
 from palate.web.service import DAY, WebSettings
 from palate.web.shield import HEADERS, Limits
 from tests.support.house import PASSWORD, House, open_house
+from tests.web.conftest import both
 
 
 def link_in(text: str, kind: str) -> str:
@@ -31,6 +32,7 @@ def test_there_is_no_default_account(house: House) -> None:
             assert house.client().sign_in(name, password).status_code in {401, 429}
 
 
+@both
 def test_the_setup_link_makes_one_owner_once(house: House) -> None:
     token = owner_link(house.service)
     path, form = f"/setup/{token}", {"name": "Ann", "password": PASSWORD}
@@ -49,6 +51,7 @@ def test_a_setup_link_ends_after_a_day(house: House) -> None:
     assert house.client().get(f"/setup/{token}").status_code == 404
 
 
+@both
 def test_an_invitation_makes_a_member_with_its_role_only(house: House) -> None:
     project, other = house.project(), house.project("Other")
     house.account("ann", "owner")
@@ -86,6 +89,7 @@ def test_a_session_cannot_be_fixed(house: House) -> None:
     assert house.ratings.session(hashed(token, "cookie"), house.clock()) is None
 
 
+@both
 def test_signing_out_ends_the_session_on_the_server(house: House) -> None:
     house.account("bob")
     client = house.client("bob")
@@ -246,6 +250,7 @@ def test_weak_passwords_are_refused(password: str) -> None:
         check_password(password, "bobby")
 
 
+@both
 def test_erasing_takes_the_person_and_leaves_the_judgments(house: House) -> None:
     project = house.project()
     bob = house.account("Robert Unusual", "rater", project)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Route
@@ -23,8 +25,6 @@ def test_the_corpus_is_large() -> None:
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_markdown_makes_only_harmless_elements(payload: str) -> None:
-    from html.parser import HTMLParser
-
     found: list[tuple[str, list[tuple[str, str | None]]]] = []
 
     class Reader(HTMLParser):
@@ -123,6 +123,65 @@ def test_nothing_runs_and_nothing_is_fetched_on_any_page(house: House, sit: Sit)
                 break
             page.wait_for_timeout(20)
         assert page.locator(f"#sheet :is({DANGEROUS})").count() == 0
+
+
+def skeleton(html: str) -> list[tuple[str, tuple[str, ...]]]:
+    """Tags with the names of their attributes, and what leads elsewhere."""
+    found: list[tuple[str, tuple[str, ...]]] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            away = tuple(
+                f"{name}={value}" for name, value in attrs if name in {"href", "src", "action"} and not (value or "").startswith("/")
+            )
+            found.append((tag, (*(name for name, _ in attrs), *away)))
+
+    Reader().feed(html)
+    return found
+
+
+def in_every_field(house: House, text: str) -> list[str]:
+    """Every page on which a text stands that is no Markdown (names, reasons, flags, warnings, rules, axes, talks, what a form gives back)."""
+    number = len(house.accounts)
+    axis = text[:60].strip() or "x"
+    project = house.project(f"{text} {number}", Task(axes=("a", axis), all_bad=True), items=1)
+    rules = house.project(f"{text} {number} rules", Task(kind="probe", rules=(text,)), items=1)
+    write = house.project(f"{text} {number} write", Task(kind="write"), items=1)
+    house.ratings.set_guideline(project.id, "plain", house.clock(), warning=text)
+    house.ratings.set_guideline(rules.id, "plain", house.clock())
+    name = f"{' '.join(text.split())[:50]} {number}"
+    name = name if name.isprintable() else f"x {number}"
+    house.account(name, "owner", project, rules, write)
+    talk = (Message("user", text), Message("assistant", text))
+    answers = {
+        project: Answer(ranking=((0,), (1,)), axes={axis: ((0,), (1,))}, reason=text, flag=text),
+        rules: Answer(broken=True, rule=text, dialogue=talk, reason=text),
+        write: Answer(text=text),
+    }
+    client = house.client(name)
+    pages = [client.get(f"/projects/{one.id}/rate").text for one in (project, rules)]
+    for one, answer in answers.items():
+        held = house.ratings.claim(one.id, house.accounts[name].id, house.clock(), house.service.random)
+        assert held is not None
+        house.ratings.submit(held.id, held.rater, answer, f"key {one.id}", house.clock())
+        pages.append(client.get(f"/projects/{one.id}/review/{held.item}").text)
+    places = [f"/projects/{project.id}", f"/projects/{project.id}/people", f"/projects/{project.id}/review", "/me"]
+    pages += [client.get(place).text for place in places]
+    pages.append(client.post("/projects", {"name": text, "axes": text, "rules": text, "text": text, "warning": text, "overlap": text}).text)
+    pages.append(client.post(f"/projects/{project.id}/items", files={"file": (text.replace('"', "'"), b"{")}).text)
+    pages.append(house.client().post("/signin", {"name": text, "password": "x"}).text)
+    pages.append(client.get(f"/signin?next={quote(text)}").text)
+    return pages
+
+
+def test_every_payload_in_every_field_makes_no_element(house: House) -> None:
+    """With a payload a page has the same elements and attributes as with a harmless word."""
+    plain = [skeleton(page) for page in in_every_field(house, "harmless")]
+    differ = []
+    for payload in PAYLOADS:
+        pages = in_every_field(house, payload.replace("\x00", ""))
+        differ += [(payload, number) for number, page in enumerate(pages) if skeleton(page) != plain[number]]
+    assert differ == []
 
 
 INJECT = """async () => {

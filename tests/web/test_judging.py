@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from palate.stores.ratings import Answer, Entry, Project, Task
 from tests.support.house import House
-from tests.web.conftest import Sit
+from tests.web.conftest import Sit, both
 
 
 def at_desk(sit: Sit, name: str, project: Project, **options: object) -> Page:
@@ -49,6 +49,7 @@ def place_of(page: Page, word: str) -> str:
     return str(1 + int(page.locator(f".answer:has-text('{word} ')").get_attribute("data-place") or -1))
 
 
+@both
 def test_five_items_by_keyboard_alone(house: House, sit: Sit) -> None:
     project = house.project(items=5, task=Task(all_bad=True, strength=True))
     house.account("bob", "rater", project)
@@ -103,6 +104,7 @@ def test_what_is_missing_is_said_and_nothing_is_sent(house: House, sit: Sit) -> 
     assert (entry.answer.ranking, dict(entry.answer.axes), entry.answer.strength) == (((0,), (1,)), {"honest": ((1,), (0,))}, 1)
 
 
+@both
 def test_skip_flag_and_undo(house: House, sit: Sit) -> None:
     project = house.project(items=4)
     house.account("bob", "rater", project)
@@ -132,6 +134,7 @@ def test_skip_flag_and_undo(house: House, sit: Sit) -> None:
     assert kinds == ["answer", "answer", "answer", "undo", "answer"]
 
 
+@both
 def test_two_people_race_on_one_item(house: House, sit: Sit) -> None:
     project = house.project(items=1)
     house.account("bob", "rater", project)
@@ -153,6 +156,7 @@ def test_two_people_race_on_one_item(house: House, sit: Sit) -> None:
     }
 
 
+@both
 def test_a_double_press_gives_one_judgment(house: House, sit: Sit) -> None:
     project = house.project(items=1)
     house.account("bob", "rater", project)
@@ -245,6 +249,7 @@ def test_the_draft_is_there_after_a_reload_and_the_back_button(house: House, sit
     assert len(said(house, project)) == 1
 
 
+@both
 def test_an_expired_lease_is_told_and_the_answer_kept(house: House, sit: Sit) -> None:
     project = house.project(items=1, lease_seconds=2.0)
     house.account("bob", "rater", project)
@@ -269,6 +274,7 @@ def test_an_answer_to_what_somebody_else_has_got_is_kept_as_an_extra(house: Hous
     assert [one.status for one in said(house, project)] == ["surplus"]
 
 
+@both
 def test_ranking_by_keyboard(house: House, sit: Sit) -> None:
     project = house.project(items=1, task=Task(kind="rank"))
     house.account("bob", "rater", project)
@@ -299,8 +305,8 @@ def test_ranking_by_arrows_on_a_chip(house: House, sit: Sit) -> None:
     assert said(house, project)[0].answer.ranking == ((0,), (1, 3), (2,))
 
 
-def drag(page: Page, place: int, target: str) -> None:
-    source, end = page.locator(f".board .chipbutton[data-place='{place}']").bounding_box(), page.locator(target).bounding_box()
+def drag(page: Page, place: int, target: str, board: str = ".board ") -> None:
+    source, end = page.locator(f"{board}.chipbutton[data-place='{place}']").bounding_box(), page.locator(target).bounding_box()
     assert source is not None
     assert end is not None
     page.mouse.move(source["x"] + 20, source["y"] + 20)

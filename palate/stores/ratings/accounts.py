@@ -84,7 +84,7 @@ def set_role(store: Store, account: str, role: AccountRole) -> None:
 
 
 def set_password(store: Store, account: str, password_hash: str) -> None:
-    """Nothing; the account has this password hash, and its sessions have ended. Raises DataError as `account`."""
+    """Nothing; the account has this password hash; its sessions and password links have ended. Raises DataError as `account`."""
     _change(store, account, {"password_hash": password_hash}, ends_sessions=True)
 
 
@@ -101,12 +101,6 @@ def join(store: Store, project: str, account: str, now: float) -> None:
         connection.execute(select(_TABLE.c.id).where(_TABLE.c.id == account).with_for_update())  # two who join at once
         if connection.execute(member).one_or_none() is None:
             connection.execute(insert(_MEMBERS).values(project=project, account=account, joined=now, sides=0))
-
-
-def leave(store: Store, project: str, account: str) -> None:
-    """Nothing; the account is a member no more. What it answered stays, and its leases run out."""
-    with store.database.write() as connection:
-        connection.execute(delete(_MEMBERS).where(_MEMBERS.c.project == project, _MEMBERS.c.account == account))
 
 
 def memberships(store: Store, account: str) -> tuple[str, ...]:
@@ -145,4 +139,5 @@ def _change(store: Store, account: str, values: dict[str, str], *, ends_sessions
         if connection.execute(changed).rowcount != 1:
             raise DataError(f"There is no account {account!r}. Choose one of those listed.")
         if ends_sessions:
-            connection.execute(delete(schema.sessions).where(schema.sessions.c.account == account))
+            for table in (schema.sessions, schema.links):
+                connection.execute(delete(table).where(table.c.account == account))

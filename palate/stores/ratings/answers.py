@@ -38,7 +38,10 @@ def check_answer(answer: Answer, task: Task, count: int) -> None:
         raise DataError(f"The answer cannot be written as JSON ({error}).") from error
     if size > MAX_BYTES:
         raise DataError(f"The answer has {size} bytes, more than {MAX_BYTES}. Shorten it.")
-    fault = "" if answer.skipped else _fault(answer, task, count)
+    rankings = {task.axes[0]: answer.ranking, **answer.axes}
+    odd = [axis for axis, ranking in rankings.items() if axis not in task.axes or (ranking and not is_ranking(ranking, count))]
+    fault = f"{odd[0]}: the ranking must name each of {count} places once, on {', '.join(task.axes)}" if odd else ""
+    fault = fault or ("" if answer.skipped else _fault(answer, task, count))
     if fault:
         raise DataError(f"The answer does not fit its task: {fault}.")
 
@@ -59,9 +62,7 @@ def _fault(answer: Answer, task: Task, count: int) -> str:
 
 def _ranking_fault(answer: Answer, task: Task, count: int) -> str:
     if answer.all_bad:
-        if not task.all_bad:
-            return "this project does not ask whether all are bad"
-        return "" if not answer.ranking or is_ranking(answer.ranking, count) else f"the ranking must name each of {count} places once"
+        return "" if task.all_bad else "this project does not ask whether all are bad"
     asked = {task.axes[0]: answer.ranking, **answer.axes}
     if set(asked) != set(task.axes):
         return f"it must rank on {', '.join(task.axes)}"

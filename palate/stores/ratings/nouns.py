@@ -7,65 +7,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from palate.core import Message
+from palate.stores.exchange import Candidate, Project, RaterKind, Task, TaskKind, Tiers
 
-TaskKind = Literal["compare", "rank", "rule", "probe", "write"]
-Queue = Literal["random", "uncertain"]
-RaterKind = Literal["person", "model", "rule", "simulated"]
+__all__ = ["Candidate", "Project", "RaterKind", "Task", "TaskKind", "Tiers"]
+
 AccountRole = Literal["owner", "reviewer", "rater"]
 AssignmentState = Literal["open", "done", "skipped", "declined", "expired", "released", "surplus"]
 EntryKind = Literal["answer", "undo", "adjudication"]
 Status = Literal["kept", "surplus"]
-
-Tiers = tuple[tuple[int, ...], ...]
-"""A ranking, best tier first; a tier of two or more is a tie."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is asked about each item of a project.
-
-    Attributes:
-        kind: compare two completions, rank several, say whether one breaks a rule, probe a model, write an answer.
-        axes: what is compared; the first is `Answer.ranking`, the others are in `Answer.axes`.
-        ties: equal completions may share a tier.
-        all_bad: "none of them is good" is an answer.
-        strength: how much better is asked, too.
-        reason: whether a written reason is asked for.
-        rules: the rules that kind `rule` and `probe` are about.
-    """
-
-    kind: TaskKind = "compare"
-    axes: tuple[str, ...] = ("overall",)
-    ties: bool = True
-    all_bad: bool = False
-    strength: bool = False
-    reason: Literal["off", "optional", "required"] = "optional"
-    rules: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """Items, their task, and how they are handed out. `id` and `created` are given by the store.
-
-    Attributes:
-        overlap: raters asked about each item.
-        max_overlap: raters asked at most; above `overlap` a further one is asked while no answer has more than half of the votes.
-        lease_seconds: how long an assignment is held for its rater.
-        gold_share: share of assignments that are hidden gold items, 0 to 1.
-        queue: which item comes next: at random within strata, or the most uncertain (`set_scores`).
-        random_share: share of fresh items drawn at random in an uncertain queue, at least 0.3.
-    """
-
-    name: str
-    task: Task = field(default_factory=Task)
-    overlap: int = 1
-    max_overlap: int = 0
-    lease_seconds: float = 900.0
-    gold_share: float = 0.0
-    queue: Queue = "random"
-    random_share: float = 0.3
-    id: str = ""
-    created: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +26,6 @@ class Guideline:
     text: str
     warning: str = ""
     created: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """What is judged: a text, or a file (picture or clip, a path within the project's media folder). `policy` is never shown."""
-
-    text: str = ""
-    media: str = ""
-    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
-"""What a person may ask of the store: a copy of what it knows about them, and to be forgotten."""
+"""What a person may ask of the store: a copy of what it knows about them, and to be forgotten; and leaving a project."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, select, true, update
 
 from palate.stores.ratings import schema
 from palate.stores.ratings.accounts import find_account
@@ -36,6 +36,22 @@ def export_person(store: Store, account: str) -> dict[str, Any]:
     return rows | {"time": [{"project": spent.project, "day": spent.day, "seconds": spent.seconds} for spent in time_log(store, account)]}
 
 
+def leave(store: Store, project: str, account: str) -> int | None:
+    """How many leases were given back; None when the account was no member. What it answered stays, and it gets no more items there."""
+
+    def work(connection: Connection) -> int | None:
+        members = schema.members
+        mine = (members.c.project == project) & (members.c.account == account)
+        # A claim locks this row first, so that none slips in between.
+        if connection.execute(select(members.c.joined).where(mine).with_for_update()).one_or_none() is None:
+            return None
+        returned = _let_go(connection, account, schema.assignments.c.project == project)
+        connection.execute(delete(members).where(mine))
+        return returned
+
+    return store.database.run(work)
+
+
 def erase(store: Store, account: str, now: float) -> None:
     """Nothing; name, password and logins are gone, and nobody can log in as this account. Its answers stay under the pseudonym.
 
@@ -44,22 +60,31 @@ def erase(store: Store, account: str, now: float) -> None:
     Raises:
         DataError: there is no such account.
     """
-    table, asked, failed = schema.accounts, schema.assignments, schema.failed_logins
+    table, failed = schema.accounts, schema.failed_logins
 
     def work(connection: Connection) -> None:
         find_account(connection, account)
         key = connection.execute(select(table.c.name_key).where(table.c.id == account)).scalar_one()
-        connection.execute(delete(schema.sessions).where(schema.sessions.c.account == account))
+        for keys in (schema.sessions, schema.links):
+            connection.execute(delete(keys).where(keys.c.account == account))
         connection.execute(delete(failed).where(failed.c.name_key == key))
         connection.execute(delete(schema.members).where(schema.members.c.account == account))
-        held = select(asked.c.id, asked.c.item).where(asked.c.rater == account, asked.c.state == "open").order_by(asked.c.item)
-        for row in connection.execute(held.with_for_update()).all():
-            connection.execute(update(asked).where(asked.c.id == row.id).values(state="released"))
-            give_back(connection, row.item)
+        _let_go(connection, account, true())
         gone = {"name": None, "name_key": None, "password_hash": None, "erased": now}
         connection.execute(update(table).where(table.c.id == account).values(gone))
 
     store.database.run(work)
+
+
+def _let_go(connection: Connection, account: str, where: ColumnElement[bool]) -> int:
+    """How many open leases of the account were given back."""
+    asked = schema.assignments
+    held = select(asked.c.id, asked.c.item).where(asked.c.rater == account, asked.c.state == "open", where).order_by(asked.c.item)
+    rows = connection.execute(held.with_for_update()).all()
+    for row in rows:
+        connection.execute(update(asked).where(asked.c.id == row.id).values(state="released"))
+        give_back(connection, row.item)
+    return len(rows)
 
 
 def _rows(connection: Connection, table: Table, condition: Any, *, secret: tuple[str, ...] = ()) -> list[dict[str, Any]]:

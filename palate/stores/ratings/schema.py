@@ -230,6 +230,16 @@ sessions = Table(
     Index(None, "account"),
 )
 
+links = Table(
+    "links",
+    metadata,
+    Column("token_hash", String(128), primary_key=True),
+    Column("use", String(16), nullable=False),
+    Column("account", String(32), ForeignKey("accounts.id")),
+    Column("expires", Double, nullable=False),
+    Index(None, "account"),
+)
+
 failed_logins = Table(
     "failed_logins",
     metadata,

@@ -58,8 +58,7 @@ def signout(visit: SignedIn) -> Response:
 @router.get("/setup/{token}")
 def setup_page(visit: Anyone, token: str) -> Response:
     """The form for the first owner."""
-    if visit.service.links.look(token, "setup", visit.service.clock()) is None:
-        raise GONE
+    _check_setup(visit, token)
     return page(visit, "join.html", {**OWNER, "name": "", "joinable": False})
 
 
@@ -67,12 +66,10 @@ def setup_page(visit: Anyone, token: str) -> Response:
 def setup(visit: Anyone, token: str) -> Response:
     """The first owner; the link works no more."""
     service = visit.service
-    grant = service.links.look(token, "setup", service.clock())
-    if grant is None:
-        raise GONE
+    _check_setup(visit, token)
     try:
         _check_form(visit)
-        if service.links.take(token, "setup", service.clock()) is None:
+        if service.ratings.take_link(hashed(token, "setup"), "setup", service.clock()) is None:
             raise GONE
         account = new_account(visit, "owner")
     except ConfigError as error:
@@ -124,7 +121,7 @@ def renew(visit: Anyone, token: str) -> Response:
         check_password(visit.text("password"), account.name)
     except ConfigError as error:
         return page(visit, "join.html", {**RENEW, "name": account.name, "joinable": False, "error": str(error)}, 422)
-    if service.links.take(token, "password", service.clock()) is None:
+    if service.ratings.take_link(hashed(token, "password"), "password", service.clock()) is None:
         raise GONE
     service.ratings.set_password(account.id, service.passwords.hash(visit.text("password")))
     service.ratings.forget_failures(account.name)
@@ -133,10 +130,18 @@ def renew(visit: Anyone, token: str) -> Response:
 
 
 def _whose(visit: Visit, token: str) -> Account:
-    grant = visit.service.links.look(token, "password", visit.service.clock())
-    if grant is None:
+    link = visit.service.ratings.look_link(hashed(token, "password"), "password", visit.service.clock())
+    if link is None or link.account is None:
         raise GONE
-    return visit.service.ratings.account(grant.account)
+    return visit.service.ratings.account(link.account)
+
+
+def _check_setup(visit: Visit, token: str) -> None:
+    """Refuses a link that does not work, and any once there is an owner."""
+    ratings = visit.service.ratings
+    link = ratings.look_link(hashed(token, "setup"), "setup", visit.service.clock())
+    if link is None or any(one.role == "owner" for one in ratings.accounts()):
+        raise GONE
 
 
 def _check_form(visit: Visit) -> None:

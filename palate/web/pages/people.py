@@ -6,9 +6,11 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from palate.core import ConfigError
+from palate.stores.ratings import Link
 from palate.web.access import Access, Visit
 from palate.web.credentials import hashed
-from palate.web.service import DAY, Grant
+from palate.web.judging import remove_member
+from palate.web.service import DAY
 from palate.web.view import go, page
 
 router = APIRouter(include_in_schema=False)
@@ -38,6 +40,21 @@ def invite(visit: Owner) -> Response:
     service.ratings.invite(visit.project.id, cast(Any, role), hashed(token, "invitation"), until, uses)
     service.audit(visit.me.id, "invited", visit.project.id, {"role": role, "uses": uses})
     return _people(visit, {"link": f"{_address(visit)}/invitations/{token}", "uses": uses, "until": until})
+
+
+@router.post("/projects/{project}/invitations/end")
+def end_invitations(visit: Owner) -> Response:
+    """No invitation to the project works any more."""
+    count = visit.service.ratings.end_invitations(visit.project.id, visit.service.clock())
+    visit.service.audit(visit.me.id, "invitations ended", visit.project.id, {"count": count})
+    return go(f"/projects/{visit.project.id}/people")
+
+
+@router.post("/projects/{project}/people/{account}/remove")
+def remove(visit: Owner) -> Response:
+    """Somebody gets no more items here; what he held goes to others, and what he answered stays."""
+    remove_member(visit)
+    return _people(visit, {"told": f"{visit.account.name} is no longer in this project. The answers stay; items held were given back."})
 
 
 @router.get("/accounts")
@@ -72,8 +89,9 @@ def sign_out_everywhere(visit: Owner) -> Response:
 def new_password(visit: Owner) -> Response:
     """A link with which the account sets a new password, once."""
     service, token = visit.service, visit.service.token()
-    until = service.clock() + PASSWORD_LINK_SECONDS
-    service.links.issue(token, Grant("password", visit.account.id, until))
+    now = service.clock()
+    until = now + PASSWORD_LINK_SECONDS
+    service.ratings.issue_link(hashed(token, "password"), Link("password", visit.account.id, until), now)
     service.audit(visit.me.id, "password link made", visit.account.id)
     return _accounts(visit, {"link": f"{_address(visit)}/passwords/{token}", "whose": visit.account.name, "until": until})
 
@@ -87,8 +105,10 @@ def audit(visit: Owner) -> Response:
 
 
 def _people(visit: Visit, values: dict[str, Any], status: int = 200) -> Response:
-    found = visit.service.ratings.accounts(visit.project.id)
-    return page(visit, "people.html", {"project": visit.project, "people": found, "link": "", "uses": 0, "until": 0.0, **values}, status)
+    ratings, project = visit.service.ratings, visit.project
+    given = {"project": project, "people": ratings.accounts(project.id), "link": "", "uses": 0, "until": 0.0}
+    given["open_invitations"] = ratings.open_invitations(project.id, visit.service.clock())
+    return page(visit, "people.html", {**given, **values}, status)
 
 
 def _accounts(visit: Visit, values: dict[str, Any], status: int = 200) -> Response:

@@ -90,8 +90,9 @@ def _decision(visit: Visit) -> Answer:
     words = visit.text("ranking").strip()
     if words == "0":
         return Answer(all_bad=True, reason=reason)
-    ranking = ranking_of(words, len(visit.item.candidates))
-    return Answer(ranking=ranking, axes=dict.fromkeys(visit.project.task.axes[1:], ranking), reason=reason)
+    count = len(visit.item.candidates)
+    axes = {axis: ranking_of(visit.text(f"ranking-{number}").strip(), count) for number, axis in enumerate(visit.project.task.axes[1:], 1)}
+    return Answer(ranking=ranking_of(words, count), axes=axes, reason=reason)
 
 
 def _case(visit: Visit, error: str = "", status: int = 200) -> Response:
@@ -99,7 +100,9 @@ def _case(visit: Visit, error: str = "", status: int = 200) -> Response:
     entries = [one for one in ratings.judgments_of(item.id) if one.is_standing]
     names = {one.id: one.name for one in ratings.accounts()}
     votes = [_said(one, names.get(one.rater, "") or one.pseudonym) for one in entries] if _may_look(visit, entries) else []
-    return page(visit, "review_item.html", {"project": visit.project, "item": item, "votes": votes, "error": error}, status)
+    return page(
+        visit, "review_item.html", {"project": visit.project, "item": item, "votes": votes, "error": error, "given": visit.text}, status
+    )
 
 
 def _may_look(visit: Visit, entries: list[Entry]) -> bool:

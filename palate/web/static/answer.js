@@ -9,8 +9,10 @@ export class AnswerForm {
     this.task = task;
     this.axes = [...form.querySelectorAll(".axis[data-axis]")];
     this.changed = () => { this.#mark(); changed(); };
-    const board = form.querySelector(".board");
-    this.ranking = board && new Ranking(board, { ties: task.ties, changed: () => { if (this.ranking.tiers.length) this.#clearAllBad(); this.changed(); }, say });
+    const boards = [...form.querySelectorAll(".board")];
+    this.rankings = boards.map((board, index) => new Ranking(board, {
+      ties: task.ties, name: boards.length > 1 ? board.dataset.name : "", changed: () => this.#ranked(index), say,
+    }));
     form.addEventListener("input", this.changed);
   }
 
@@ -26,14 +28,15 @@ export class AnswerForm {
     }
     this.flag = state?.flag ?? "";
     this.dialogue = state?.dialogue ?? [];
-    this.ranking?.reset(Number(item.dataset.places), state?.ranking);
+    this.rankings.forEach((one, index) => one.reset(Number(item.dataset.places), state?.rankings?.[index]));
     this.axisNow = 0;
+    this.boardNow = Math.max(0, this.rankings.findIndex((one) => !one.isComplete));
     this.#mark();
   }
 
   get state() {
     const fields = Object.fromEntries([...new FormData(this.form)].filter(([, value]) => value !== ""));
-    return { fields, flag: this.flag, dialogue: this.dialogue, ranking: this.ranking?.state };
+    return { fields, flag: this.flag, dialogue: this.dialogue, rankings: this.rankings.map((one) => one.state) };
   }
 
   value(name) { return new FormData(this.form).get(name) ?? ""; }
@@ -43,7 +46,8 @@ export class AnswerForm {
   // Keys 1 to 9, 0, =, Backspace, q, w, e. True when something was done with it.
   key(word) {
     if ("qwe".includes(word)) return this.#pick("strength", { q: "1", w: "2", e: "3" }[word]);
-    if (this.ranking && word !== "0") return this.ranking.key(word);
+    if (this.rankings.length && word !== "0") return this.#rankKey(word);
+    if (word === "Backspace") return this.#back();
     const now = this.axes[this.axisNow];
     if (!now || !this.#pick(now.dataset.axis, word)) return false;
     if (this.axisNow < this.axes.length - 1) this.axisNow += 1;
@@ -51,8 +55,39 @@ export class AnswerForm {
     return true;
   }
 
-  // The axis that the next number key answers.
-  moveTo(axis) { this.axisNow = Math.max(0, this.axes.findIndex((one) => one.dataset.axis === axis)); this.#mark(); }
+  // The axis that the next number key answers is the one in which somebody clicks or which has the focus.
+  moveTo(target) {
+    const axis = target.closest(".axis[data-axis]");
+    const board = this.rankings.findIndex((one) => one.board.contains(target));
+    if (axis) this.axisNow = Math.max(0, this.axes.indexOf(axis));
+    if (board >= 0) this.boardNow = board;
+    this.#mark();
+  }
+
+  // On a board with nothing on it Backspace goes back to the axis before.
+  #rankKey(word) {
+    if (word === "Backspace" && !this.rankings[this.boardNow].tiers.length && this.boardNow) { this.boardNow -= 1; this.#mark(); return true; }
+    return this.rankings[this.boardNow].key(word);
+  }
+
+  // Takes the choice on the axis now away, or goes back to the one before.
+  #back() {
+    if (this.axes.length < 2) return false;
+    const chosen = (axis) => [...axis.querySelectorAll("input")].find((radio) => radio.checked);
+    if (!chosen(this.axes[this.axisNow]) && this.axisNow) this.axisNow -= 1;
+    const radio = chosen(this.axes[this.axisNow]);
+    if (radio) radio.checked = false;
+    this.changed();
+    return true;
+  }
+
+  // With one axis ranked, the keys go on to the next that is not.
+  #ranked(index) {
+    if (this.rankings[index].tiers.length) this.#clearAllBad();
+    const open = [...this.rankings.keys()].filter((one) => !this.rankings[one].isComplete);
+    this.boardNow = this.rankings[index].isComplete && open.length ? open.find((one) => one > index) ?? open[0] : index;
+    this.changed();
+  }
 
   #pick(name, value) {
     const radio = [...this.form.querySelectorAll(`input[type="radio"]`)].find((one) => one.name === name && one.value === value && !one.disabled);
@@ -69,17 +104,19 @@ export class AnswerForm {
     const level = first === "=" || first === "0" || first === "";
     for (const radio of this.form.querySelectorAll('input[name="strength"]')) { radio.disabled = level; if (level) radio.checked = false; }
     this.axes.forEach((axis, index) => axis.classList.toggle("now", this.axes.length > 1 && index === this.axisNow));
-    if (this.ranking && first === "0" && this.ranking.tiers.length) { this.ranking.reset(this.ranking.places); }
+    if (first === "0") for (const one of this.rankings) if (one.tiers.length) one.reset(one.places);
+    const ranking = this.rankings[this.boardNow ?? 0];
+    this.rankings.forEach((one) => one.board.closest(".ranked")?.classList.toggle("now", one === ranking && first !== "0"));
     for (const card of this.item?.querySelectorAll(".answer") ?? []) {
       const place = Number(card.dataset.place);
-      const tier = this.ranking ? this.ranking.tiers.findIndex((one) => one.includes(place)) : -1;
+      const tier = ranking ? ranking.tiers.findIndex((one) => one.includes(place)) : -1;
       const isPair = this.task.kind === "compare";
       card.classList.toggle("chosen", isPair ? first === String(place + 1) : tier === 0);
       card.classList.toggle("level", isPair ? first === "=" : tier > 0);
       card.classList.toggle("rejected", first === "0");
       const badge = card.querySelector(".badge");
       if (isPair) badge.textContent = first === String(place + 1) ? "Better" : first === "=" ? "Level" : first === "0" ? "Bad" : "";
-      else if (this.ranking) badge.textContent = first === "0" ? "Bad" : tier >= 0 ? `Rank ${tier + 1}` : "";
+      else if (ranking) badge.textContent = first === "0" ? "Bad" : tier >= 0 ? `Rank ${tier + 1}` : "";
     }
   }
 
@@ -87,7 +124,8 @@ export class AnswerForm {
   get missing() {
     const { kind, reason } = this.task;
     if (kind === "compare" || kind === "rank") {
-      if (kind === "rank" && !this.isAllBad && !this.ranking.isComplete) return "Rank every completion first: press their numbers, best first.";
+      const unranked = this.isAllBad ? undefined : this.rankings.find((one) => !one.isComplete);
+      if (unranked) return `Rank every completion${unranked.name ? ` for \u201c${unranked.name}\u201d` : ""} first: press their numbers, best first.`;
       const open = this.axes.filter((axis) => axis.dataset.needed === "yes" && !this.isAllBad).find((axis) => !this.value(axis.dataset.axis));
       if (open) return this.axes.length > 1 ? `Choose for \u201c${open.dataset.name}\u201d first.` : "Choose first: 1, 2, = or 0.";
       if (this.task.strength && kind === "compare" && "12".includes(this.value("axis-0")) && !this.value("strength")) return "How much better? Press q, w or e.";
@@ -105,8 +143,8 @@ export class AnswerForm {
     if (kind === "compare" || kind === "rank") {
       answer.all_bad = this.isAllBad;
       if (!answer.all_bad) {
-        answer.ranking = kind === "rank" ? this.ranking.tiers : PAIR[this.value("axis-0")];
-        answer.axes = Object.fromEntries(this.axes.slice(1).filter((axis) => axis.dataset.name).map((axis) => [axis.dataset.name, PAIR[this.value(axis.dataset.axis)]]));
+        answer.ranking = kind === "rank" ? this.rankings[0].tiers : PAIR[this.value("axis-0")];
+        answer.axes = kind === "rank" ? Object.fromEntries(this.rankings.slice(1).map((one) => [one.name, one.tiers])) : Object.fromEntries(this.axes.slice(1).filter((axis) => axis.dataset.name).map((axis) => [axis.dataset.name, PAIR[this.value(axis.dataset.axis)]]));
         if (this.value("strength")) answer.strength = Number(this.value("strength"));
       }
     }

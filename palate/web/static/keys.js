@@ -1,5 +1,5 @@
 // What a key means here, or "" when it means nothing: while somebody types, or with Ctrl, Alt or Meta held.
-const WORDS = new Set(["s", "f", "u", "g", "p", "r", "q", "w", "e", "="]);
+const WORDS = new Set(["s", "f", "u", "g", "p", "r", "v", "q", "w", "e", "="]);
 
 export function isTyping(target) {
   return target instanceof HTMLTextAreaElement || (target instanceof HTMLInputElement && !["radio", "checkbox", "submit", "button"].includes(target.type))

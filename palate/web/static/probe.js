@@ -1,35 +1,65 @@
 // A talk with the model under test: the rater tries to make it break the rule.
+const MODEL_MS = 75000; // longer than the server waits for the model, so that its words arrive
+const SLOW_SECONDS = 5;
+
 export class Probe {
-  constructor(box, { api, project, answers, changed }) {
-    Object.assign(this, { box, api, project, answers, changed });
+  constructor(box, { api, project, answers, changed, say }) {
+    Object.assign(this, { box, api, project, answers, changed, say });
     this.field = box.querySelector("textarea");
     this.button = box.querySelector("button");
-    this.button.addEventListener("click", () => this.say());
+    this.words = box.querySelector(".hintline");
+    this.button.addEventListener("click", () => this.send());
     this.field.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && !event.shiftKey && !event.ctrlKey) { event.preventDefault(); this.say(); }
+      if (event.key === "Enter" && !event.shiftKey && !event.ctrlKey && !event.metaKey && !event.isComposing) { event.preventDefault(); this.send(); }
     });
   }
 
-  show(assignment) { this.assignment = assignment; this.#draw(); }
-
-  async say() {
-    const text = this.field.value.trim();
-    if (!text || this.button.disabled) return;
-    const dialogue = [...this.answers.dialogue, { role: "user", text }];
-    this.button.disabled = true;
-    this.button.textContent = "Waiting for the model";
-    const asked = this.assignment;
-    const { status, data } = await this.api.post(`/api/projects/${this.project}/assignments/${asked}/probe`, { dialogue });
-    this.button.disabled = false;
-    this.button.textContent = "Send";
-    if (asked !== this.assignment) return;
-    const words = this.box.querySelector(".hintline");
-    words.textContent = status === 200 ? "" : data?.detail ?? "No connection; try again.";
-    if (status !== 200) return;
-    this.answers.dialogue = [...dialogue, { role: "assistant", text: data.text }];
-    this.field.value = "";
-    this.changed();
+  show(assignment) {
+    this.assignment = assignment;
+    this.#wait(false);
+    this.words.textContent = "";
     this.#draw();
+  }
+
+  async send() {
+    const text = this.field.value.trim();
+    if (!text || this.asked) return;
+    const dialogue = [...this.answers.dialogue, { role: "user", text }];
+    const asked = { assignment: this.assignment };
+    this.#wait(asked);
+    const { status, data } = await this.api.post(`/api/projects/${this.project}/assignments/${this.assignment}/probe`, { dialogue }, MODEL_MS);
+    if (this.asked !== asked) return; // another item is on the desk by now
+    this.#wait(false);
+    if (status === 200) {
+      this.answers.dialogue = [...dialogue, { role: "assistant", text: data.text }];
+      this.field.value = "";
+      this.words.textContent = "";
+      this.#draw();
+      this.say(`The model says: ${data.text}`);
+    } else this.words.textContent = this.#trouble(status, data);
+    this.changed();
+    this.field.focus({ preventScroll: true });
+  }
+
+  #trouble(status, data) {
+    if (status === 401) return "You are signed out. Sign in again in another tab; your text is kept.";
+    return status && data?.detail ? data.detail : "No connection. Your text is kept; try again.";
+  }
+
+  // While the model thinks the text stands still; what is sent is what is shown.
+  #wait(asked) {
+    clearInterval(this.ticking);
+    this.asked = asked || null;
+    this.field.readOnly = Boolean(asked);
+    this.button.disabled = Boolean(asked);
+    this.button.textContent = asked ? "Waiting for the model" : "Send";
+    if (!asked) return;
+    this.words.textContent = "";
+    const begun = performance.now();
+    this.ticking = setInterval(() => {
+      const seconds = Math.round((performance.now() - begun) / 1000);
+      if (seconds >= SLOW_SECONDS) this.words.textContent = `The model is slow (${seconds} s). You can wait, skip, or come back: your text is kept.`;
+    }, 1000);
   }
 
   #draw() {

@@ -1,9 +1,10 @@
 // The board on which several completions are ranked: by number keys, by arrows on a chip, or by dragging.
 // State: `tiers`, best first, each a list of places (from 0), and `tray`, those not ranked yet.
 export class Ranking {
-  constructor(board, { ties, changed, say }) {
+  constructor(board, { ties, name, changed, say }) {
     this.board = board;
     this.ties = ties;
+    this.name = name; // of the axis; "" where there is one alone
     this.changed = changed;
     this.say = say;
     this.reset(0);
@@ -90,7 +91,10 @@ export class Ranking {
     const place = Number(chip.dataset.place);
     const from = { x: event.clientX, y: event.clientY };
     let ghost = null;
-    const under = (x, y) => document.elementFromPoint(x, y)?.closest(".tier, .gap, .tray, .tiers");
+    const under = (x, y) => {
+      const found = document.elementFromPoint(x, y)?.closest(".tier, .gap, .tray, .tiers");
+      return found && this.board.contains(found) ? found : null; // another axis has chips of its own
+    };
     const clear = () => this.board.querySelectorAll(".over").forEach((one) => one.classList.remove("over"));
     const move = (now) => {
       if (!ghost && Math.hypot(now.clientX - from.x, now.clientY - from.y) < 5) return;
@@ -110,7 +114,7 @@ export class Ranking {
       if (now.type === "pointercancel") return;
       if (!wasDragged) { this.key(String(place + 1)); return; }
       const target = under(now.clientX, now.clientY);
-      if (!target || !this.board.contains(target)) return;
+      if (!target) return;
       if (target.classList.contains("tray")) this.#put(place, { tray: true });
       else if (target.dataset.tier !== undefined && this.ties) this.#put(place, { tier: Number(target.dataset.tier) });
       else this.#put(place, { gap: target.dataset.gap !== undefined ? Number(target.dataset.gap) : this.tiers.length });
@@ -124,7 +128,8 @@ export class Ranking {
   #done() {
     this.draw();
     const words = this.tiers.map((tier) => tier.map((place) => place + 1).join(" level with "));
-    this.say(words.length ? `Best first: ${words.join(", then ")}${this.tray.length ? `; ${this.tray.length} to go` : ""}` : "Nothing ranked");
+    const on = this.name ? `${this.name}: ` : "";
+    this.say(words.length ? `${on}Best first: ${words.join(", then ")}${this.tray.length ? `; ${this.tray.length} to go` : ""}` : `${on}Nothing ranked`);
     this.changed();
   }
 
@@ -135,15 +140,15 @@ export class Ranking {
       one.className = "chipbutton";
       one.dataset.place = place;
       one.textContent = place + 1;
-      one.setAttribute("aria-label", `Completion ${place + 1}: press its number, or move it with the arrow keys`);
+      one.setAttribute("aria-label", `Completion ${place + 1}${this.name ? ` for ${this.name}` : ""}: press its number, or move it with the arrow keys`);
       return one;
     };
     const box = (name, children = []) => { const one = document.createElement("div"); one.className = name; one.append(...children); return one; };
     const tray = box("tray", this.tray.map(chip));
-    tray.setAttribute("aria-label", "Not ranked yet");
+    tray.setAttribute("aria-label", `Not ranked yet${this.name ? ` for ${this.name}` : ""}`);
     tray.setAttribute("role", "group");
     const tiers = box("tiers");
-    tiers.setAttribute("aria-label", "Ranking, best first");
+    tiers.setAttribute("aria-label", `Ranking${this.name ? ` for ${this.name}` : ""}, best first`);
     tiers.setAttribute("role", "group");
     const word = (text) => { const one = document.createElement("span"); one.className = "end"; one.textContent = text; return one; };
     tiers.append(word(this.tiers.length ? "Best" : "Best first: press the numbers in order, or drag"));

@@ -38,7 +38,7 @@ function tell(text, kind = "") {
 }
 
 const answers = new AnswerForm(form, task, { changed: keepDraft, say });
-const probe = find("talkbox") && new Probe(find("talkbox"), { api, project, answers, changed: keepDraft });
+const probe = find("talkbox") && new Probe(find("talkbox"), { api, project, answers, changed: keepDraft, say });
 const outbox = new Outbox(account, api, {
   sent(entry, receipt) {
     remove(draftName(entry.body.assignment));
@@ -72,6 +72,8 @@ function show(id, item, remaining, state = null) {
   current = { id, item, key: draft?.key ?? secret(), expiresAt: performance.now() + remaining * 1000 };
   if (item.parentElement !== sheet) { item.classList.add("entering"); sheet.replaceChildren(item); }
   form.hidden = false;
+  for (const shown of item.querySelectorAll("img, video")) if (shown.error || (shown.complete && !shown.naturalWidth)) replaceBroken(shown); // before this script ran
+  find("play").hidden = !item.querySelector("video");
   clock.restart(draft?.seconds ?? 0);
   answers.reset(item, draft);
   probe?.show(id);
@@ -207,7 +209,27 @@ function guide() {
   find("guide").setAttribute("aria-expanded", String(!shown));
 }
 
+// Clips of an item start together, so that they can be compared; on the second press they stop.
+function play() {
+  const clips = [...sheet.querySelectorAll("video")];
+  const isOn = clips.some((clip) => !clip.paused);
+  for (const clip of clips) {
+    if (isOn) clip.pause();
+    else clip.play().catch(() => {}); // one that cannot be shown says so itself
+  }
+}
+
+// A picture or clip that does not come is no reason to guess.
+function replaceBroken(shown) {
+  const words = document.createElement("p");
+  words.className = "notice warn";
+  words.textContent = `This ${shown.tagName === "IMG" ? "picture" : "clip"} cannot be shown. Flag the item (f), or skip it (s).`;
+  shown.replaceWith(words);
+}
+sheet.addEventListener("error", (event) => { if (event.target.matches("img, video")) replaceBroken(event.target); }, true);
+
 function pause() {
+  for (const clip of sheet.querySelectorAll("video")) clip.pause();
   clock.stop();
   clock.rested();
   curtain.querySelector("h2").textContent = "A break";
@@ -236,23 +258,27 @@ setInterval(() => {
   }
 }, 1000);
 
-const acts = { s: skip, f: flag, u: undo, g: guide, p: pause, r: () => form.elements.reason?.focus(), Enter: submit };
+const acts = { s: skip, f: flag, u: undo, g: guide, p: pause, v: play, r: () => form.elements.reason?.focus(), Enter: submit };
+// Whoever came to a clip by Tab uses its own controls, where Enter presses a button; whoever clicked on it goes on by keys.
+let hasTabbed = false;
+document.addEventListener("pointerdown", () => { hasTabbed = false; }, true);
 document.addEventListener("keydown", (event) => {
+  if (event.key === "Tab") hasTabbed = true;
   if (document.querySelector("dialog[open]")) return;
   if (event.key === "Escape" && isField(event.target)) { event.target.blur(); sheet.focus({ preventScroll: true }); return; }
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); submit(); return; }
   const word = meaning(event);
   if (!word) return;
-  if (word === "Enter" && event.target.closest("button, a, summary, video")) return;
+  if (word === "Enter" && event.target.closest(hasTabbed ? "button, a, summary, video" : "button, a, summary")) return;
   if (!current && !["u", "g", "p"].includes(word)) return;
   if (acts[word] ? (acts[word](), true) : answers.key(word)) event.preventDefault();
 });
 function isField(target) { return target instanceof HTMLTextAreaElement; }
 
 form.addEventListener("submit", (event) => { event.preventDefault(); submit(); });
-form.addEventListener("focusin", (event) => { const axis = event.target.closest(".axis[data-axis]"); if (axis) answers.moveTo(axis.dataset.axis); });
-for (const name of ["skip", "flag", "undo", "guide", "pause"]) for (const button of document.querySelectorAll(`[data-act="${name}"]`)) {
-  button.addEventListener("click", () => { ({ skip, flag, undo, guide, pause })[name](); });
+for (const kind of ["focusin", "pointerdown"]) form.addEventListener(kind, (event) => answers.moveTo(event.target), true);
+for (const name of ["skip", "flag", "undo", "guide", "pause", "play"]) for (const button of document.querySelectorAll(`[data-act="${name}"]`)) {
+  button.addEventListener("click", () => { ({ skip, flag, undo, guide, pause, play })[name](); });
 }
 sheet.addEventListener("click", (event) => {
   const card = event.target.closest(".answer.choosable");

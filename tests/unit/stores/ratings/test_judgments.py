@@ -274,7 +274,7 @@ def test_answers_of_every_kind_come_back_as_they_were_given(ratings: Ratings) ->
         Answer(
             ranking=((2, 0), (1,)), axes={"honest": ((0,), (1, 2))}, strength=2.5, reason='"quotes" \\ \U0001f600', flag="odd", seconds=1.25
         ),
-        Answer(all_bad=True, reason="\x00 and \ud800"),
+        Answer(all_bad=True, reason="\x00 and \u2028"),
         Answer(skipped=True),
     ]
     for rater, answer in enumerate(given):

@@ -1,0 +1,181 @@
+"""Several axes: pairs and rankings, by keys, by pointer, on a phone, and in review."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from palate.stores.ratings import Answer, Project, Task
+from tests.support.house import House
+from tests.web.conftest import Sit, both
+from tests.web.test_judging import at_desk, drag, said, settled
+
+AXES = ("helpful", "honest", "harmless")
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
+
+
+def ranking(house: House, axes: tuple[str, ...] = AXES, items: int = 2) -> Project:
+    project = house.project(items=items, task=Task(kind="rank", axes=axes, all_bad=True, reason="off"))
+    house.account("bob", "rater", project)
+    return project
+
+
+def test_the_form_makes_a_ranking_on_several_axes(house: House) -> None:
+    house.account("ann", "owner")
+    form = {"name": "R", "kind": "rank", "reason": "off", "axes": "helpful, honest", "ties": "yes", "minutes": "15", "overlap": "1"}
+    assert house.client("ann").post("/projects", {**form, "queue": "random"}).status_code == 303
+    assert house.ratings.projects()[0].task.axes == ("helpful", "honest")
+
+
+def test_three_rankings_by_keyboard(house: House, sit: Sit) -> None:
+    """The keys go on to the next axis when one is ranked; Backspace goes back."""
+    project = ranking(house)
+    page = at_desk(sit, "bob", project)
+    now = page.locator(".ranked.now .axisname")
+    expect(now).to_have_text("Helpful")
+    for key in "1234":
+        page.keyboard.press(key)
+    expect(now).to_have_text("Honest")
+    page.keyboard.press("Enter")
+    expect(page.locator("#hint")).to_contain_text("honest")
+    page.keyboard.press("Backspace")  # nothing is on this board: back to the one before
+    expect(now).to_have_text("Helpful")
+    page.keyboard.press("Backspace")  # takes 4 off
+    page.keyboard.press("=")
+    page.keyboard.press("4")  # level with 3
+    expect(page.locator("#live")).to_have_text("helpful: Best first: 1, then 2, then 3 level with 4")
+    for key in "4321":
+        page.keyboard.press(key)
+    expect(now).to_have_text("Harmless")
+    page.keyboard.press("2")
+    page.reload()  # the draft has all boards, and the keys go on where they were
+    expect(now).to_have_text("Harmless")
+    for key in "134":
+        page.keyboard.press(key)
+    page.keyboard.press("Enter")
+    settled(page)
+    answer = said(house, project)[0].answer
+    assert answer.ranking == ((0,), (1,), (2, 3))
+    assert dict(answer.axes) == {"honest": ((3,), (2,), (1,), (0,)), "harmless": ((1,), (0,), (2,), (3,))}
+    expect(page.locator(".tray .chipbutton")).to_have_count(12)  # the next item begins with nothing ranked
+
+
+def test_all_bad_clears_every_board_and_a_board_clears_all_bad(house: House, sit: Sit) -> None:
+    project = ranking(house)
+    page = at_desk(sit, "bob", project)
+    for key in "12340":
+        page.keyboard.press(key)
+    expect(page.locator(".tray .chipbutton")).to_have_count(12)
+    page.keyboard.press("1")
+    expect(page.locator("input[name='axis-0']:checked")).to_have_count(0)
+    page.keyboard.press("0")
+    page.keyboard.press("Enter")
+    settled(page)
+    assert said(house, project)[0].answer == Answer(all_bad=True, seconds=said(house, project)[0].answer.seconds)
+
+
+def test_a_chip_is_dragged_on_its_own_board_only(house: House, sit: Sit) -> None:
+    project = ranking(house, AXES[:2])
+    page = at_desk(sit, "bob", project)
+    first, second = "[data-name='helpful'] ", "[data-name='honest'] "
+
+    def onto(board: str, place: int, target: str) -> None:
+        drag(page, place, target, board)
+
+    onto(second, 2, second + ".tiers")
+    expect(page.locator(".ranked.now .axisname")).to_have_text("Honest")
+    onto(second, 0, first + ".tiers")  # not its board
+    expect(page.locator(first + ".tier")).to_have_count(0)
+    expect(page.locator(second + ".tier")).to_have_count(1)
+    expect(page.locator(".over")).to_have_count(0)
+    onto(second, 0, second + "[data-gap='0']")
+    onto(second, 1, second + "[data-gap='2']")
+    onto(second, 3, second + "[data-tier='1']")
+    expect(page.locator(".ranked.now .axisname")).to_have_text("Helpful")
+    for key in "1234":
+        page.keyboard.press(key)
+    page.keyboard.press("Enter")
+    settled(page)
+    answer = said(house, project)[0].answer
+    assert (answer.ranking, dict(answer.axes)) == (((0,), (1,), (2,), (3,)), {"honest": ((0,), (2, 3), (1,))})
+
+
+def test_a_chip_is_moved_by_arrows_on_the_second_axis(house: House, sit: Sit) -> None:
+    project = ranking(house, AXES[:2], items=1)
+    page = at_desk(sit, "bob", project)
+    for key in "12341234":
+        page.keyboard.press(key)
+    page.get_by_label("Completion 4 for honest").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    page.locator("#verdict button[type=submit]").click()
+    settled(page)
+    answer = said(house, project)[0].answer
+    assert (answer.ranking, answer.axes["honest"]) == (((0,), (1,), (2,), (3,)), ((0,), (3,), (1,), (2,)))
+
+
+def test_three_rankings_fit_a_phone(house: House, sit: Sit) -> None:
+    project = ranking(house)
+    page = at_desk(sit, "bob", project, **PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for axis in AXES:
+        for place in (1, 0, 3, 2):
+            page.locator(f"[data-name='{axis}'] .tray [data-place='{place}']").tap()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    sheet, button = page.locator("#sheet").bounding_box(), page.locator("#verdict button[type=submit]")
+    assert sheet is not None
+    assert sheet["height"] >= 200  # there is something left to read
+    button.tap()
+    settled(page)
+    answer = said(house, project)[0].answer
+    assert [answer.ranking, *answer.axes.values()] == [((1,), (0,), (3,), (2,))] * 3
+
+
+@pytest.mark.parametrize("is_phone", [False, True])
+def test_pairs_on_three_axes(house: House, sit: Sit, is_phone: bool) -> None:
+    project = house.project(items=2, task=Task(axes=AXES, all_bad=True, strength=True, reason="off"))
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project, **(PHONE if is_phone else {}))
+    now = page.locator(".axis.now .axisname")
+    if is_phone:
+        for number, value in enumerate("12="):
+            page.locator(f".option:has(input[name='axis-{number}'][value='{value}'])").tap()
+        page.locator(".option:has(input[name='strength'][value='2'])").tap()
+        page.locator("#verdict button[type=submit]").tap()
+    else:
+        expect(now).to_have_text("Helpful")
+        page.keyboard.press("1")
+        page.keyboard.press("1")
+        expect(now).to_have_text("Harmless")
+        page.keyboard.press("Backspace")
+        expect(now).to_have_text("Honest")
+        page.keyboard.press("2")
+        page.keyboard.press("Enter")
+        expect(page.locator("#hint")).to_contain_text("harmless")
+        page.keyboard.press("=")
+        page.keyboard.press("w")
+        page.keyboard.press("Enter")
+    settled(page)
+    answer = said(house, project)[0].answer
+    assert (answer.ranking, dict(answer.axes), answer.strength) == (((0,), (1,)), {"honest": ((1,), (0,)), "harmless": ((0, 1),)}, 2)
+
+
+@both
+def test_a_reviewer_decides_on_each_axis(house: House, sit: Sit) -> None:
+    project = ranking(house, AXES[:2], items=1)
+    house.account("rev", "reviewer", project)
+    held = house.ratings.claim(project.id, house.accounts["bob"].id, house.clock(), house.service.random)
+    assert held is not None
+    order = ((0,), (1,), (2,), (3,))
+    house.ratings.submit(held.id, held.rater, Answer(ranking=order, axes={"honest": order}, flag="look"), "12345678", house.clock())
+    page = sit("rev", f"/projects/{project.id}/review/{held.item}")
+    page.get_by_label("Ranking on helpful").fill("2 > 1 > 3 = 4")
+    page.get_by_label("Ranking on honest").fill("4 > 3 > 2")
+    page.get_by_role("button", name="Decide").click()
+    expect(page.get_by_role("alert")).to_contain_text("each of 1 to 4 once")
+    expect(page.get_by_label("Ranking on helpful")).to_have_value("2 > 1 > 3 = 4")  # what was filled in stays
+    page.get_by_label("Ranking on honest").fill("4 > 3 > 2 > 1")
+    page.get_by_role("button", name="Decide").click()
+    expect(page.get_by_text("Nothing to decide")).to_be_visible()
+    (decided,) = [one for one in said(house, project) if one.kind == "adjudication"]
+    assert (decided.answer.ranking, dict(decided.answer.axes)) == (((1,), (0,), (2, 3)), {"honest": ((3,), (2,), (1,), (0,))})
