@@ -63,8 +63,14 @@ def test_three_rankings_by_keyboard(house: House, sit: Sit) -> None:
 def test_all_bad_clears_every_board_and_a_board_clears_all_bad(house: House, sit: Sit) -> None:
     project = ranking(house)
     page = at_desk(sit, "bob", project)
-    for key in "12340":
+    for key in "123412":
         page.keyboard.press(key)
+    page.locator("[data-name='harmless'] .tiers").click()  # the keys go where one points
+    expect(page.locator(".ranked.now .axisname")).to_have_text("Harmless")
+    page.keyboard.press("3")
+    expect(page.locator("[data-name='harmless'] .tier")).to_have_count(1)
+    expect(page.locator(".tray .chipbutton")).to_have_count(5)
+    page.keyboard.press("0")
     expect(page.locator(".tray .chipbutton")).to_have_count(12)
     page.keyboard.press("1")
     expect(page.locator("input[name='axis-0']:checked")).to_have_count(0)

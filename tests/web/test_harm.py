@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Route
 from palate.core import Message
 from palate.stores.ratings import Answer, Candidate, Item, Project, Task
 from palate.web.markdown import LONGEST, rendered
-from tests.support.house import House, open_house
+from tests.support.house import Client, House, open_house
 from tests.web.conftest import Sit
 from tests.web.xss import PAYLOADS
 
@@ -131,57 +131,76 @@ def skeleton(html: str) -> list[tuple[str, tuple[str, ...]]]:
 
     class Reader(HTMLParser):
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            away = tuple(
-                f"{name}={value}" for name, value in attrs if name in {"href", "src", "action"} and not (value or "").startswith("/")
-            )
+            leads = [(name, value or "") for name, value in attrs if name in {"href", "src", "action"}]
+            away = [f"{name}={value}" for name, value in leads if not value.startswith("/")]
             found.append((tag, (*(name for name, _ in attrs), *away)))
 
     Reader().feed(html)
     return found
 
 
-def in_every_field(house: House, text: str) -> list[str]:
-    """Every page on which a text stands that is no Markdown: (names, reasons, flags, warnings, rules, axes, talks, what a form gives back)."""
-    number = len(house.accounts)
-    axis = text[:60].strip() or "x"
-    project = house.project(f"{text} {number}", Task(axes=("a", axis), all_bad=True), items=1)
-    rules = house.project(f"{text} {number} rules", Task(kind="probe", rules=(text,)), items=1)
-    write = house.project(f"{text} {number} write", Task(kind="write"), items=1)
+def in_every_field(house: House, texts: list[str]) -> dict[str, str]:
+    """Pages on which the texts stand, each in every field that is no Markdown and is kept: a row, a vote or a project for each text."""
+    now, owner = house.clock(), f"owner {len(house.accounts)}"
+    axes = tuple(dict.fromkeys((text[:60].strip() or "x") + f" {number}" for number, text in enumerate(texts)))
+    many = len(texts)
+    named = [house.project(f"{text} {owner} {number}", items=0) for number, text in enumerate(texts)]
+    main = house.project(f"main {owner}", Task(all_bad=True), items=1, overlap=min(many, 100))
+    asked = house.project(f"axes {owner}", Task(axes=axes), items=1)
+    probe = house.project(f"probe {owner}", Task(kind="probe", rules=tuple(texts)), items=1, overlap=min(many, 100))
+    write = house.project(f"write {owner}", Task(kind="write"), items=1, overlap=min(many, 100))
+    house.account(owner, "owner", *named, main, asked, probe, write)
+    for number, text in enumerate(texts):
+        name = f"{' '.join(text.split())[:50]} {owner} {number}"
+        who = house.account(name if name.isprintable() else f"x {owner} {number}", "rater", main, probe, write)
+        talk = (Message("user", text), Message("assistant", text))
+        answers = {
+            main: Answer(ranking=((0,), (1,)), reason=text, flag=f"{text} {number}"),
+            probe: Answer(broken=True, rule=text, dialogue=talk),
+            write: Answer(text=text),
+        }
+        for one, answer in answers.items():
+            held = house.ratings.claim(one.id, who.id, now, house.service.random)
+            assert held is not None
+            house.ratings.submit(held.id, held.rater, answer, f"key {one.id}", now)
+    client = house.client(owner)
+    places = {name: f"/projects/{one.id}{end}" for name, one, end in (
+        ("axes", asked, "/rate"), ("dashboard", main, ""), ("people", main, "/people"), ("queue", main, "/review"),
+    )}  # fmt: skip
+    for one in (main, probe, write, asked):
+        places[f"case {one.name.split()[0]}"] = f"/projects/{one.id}/review/{next(iter(house.ratings.items(one.id))).id}"
+    return {name: client.get(place).text for name, place in {"home": "/", **places, "me": "/me"}.items()}
+
+
+def echoed(house: House, client: Client, project: Project, text: str) -> list[str]:
+    """Pages that give back what was just sent, and one with the text as a warning."""
     house.ratings.set_guideline(project.id, "plain", house.clock(), warning=text)
-    house.ratings.set_guideline(rules.id, "plain", house.clock())
-    name = f"{' '.join(text.split())[:50]} {number}"
-    name = name if name.isprintable() else f"x {number}"
-    house.account(name, "owner", project, rules, write)
-    talk = (Message("user", text), Message("assistant", text))
-    answers = {
-        project: Answer(ranking=((0,), (1,)), axes={axis: ((0,), (1,))}, reason=text, flag=text),
-        rules: Answer(broken=True, rule=text, dialogue=talk, reason=text),
-        write: Answer(text=text),
-    }
-    client = house.client(name)
-    pages = [client.get(f"/projects/{one.id}/rate").text for one in (project, rules)]
-    for one, answer in answers.items():
-        held = house.ratings.claim(one.id, house.accounts[name].id, house.clock(), house.service.random)
-        assert held is not None
-        house.ratings.submit(held.id, held.rater, answer, f"key {one.id}", house.clock())
-        pages.append(client.get(f"/projects/{one.id}/review/{held.item}").text)
-    places = [f"/projects/{project.id}", f"/projects/{project.id}/people", f"/projects/{project.id}/review", "/me"]
-    pages += [client.get(place).text for place in places]
-    pages.append(client.post("/projects", {"name": text, "axes": text, "rules": text, "text": text, "warning": text, "overlap": text}).text)
-    pages.append(client.post(f"/projects/{project.id}/items", files={"file": (text.replace('"', "'"), b"{")}).text)
-    pages.append(house.client().post("/signin", {"name": text, "password": "x"}).text)
-    pages.append(client.get(f"/signin?next={quote(text)}").text)
-    return pages
+    form = {"name": text, "axes": text, "rules": text, "text": text, "warning": text, "overlap": text}
+    sent = [
+        client.post("/projects", form),
+        client.post(f"/projects/{project.id}/items", files={"file": (text.replace('"', "'"), b"{")}),
+        client.post("/signin", {"name": text, "password": "x"}),
+        client.get(f"/projects/{project.id}/{quote(text, safe='')}"),
+        client.get(f"/projects/{project.id}/rate"),
+    ]
+    return [one.text for one in sent]
 
 
-def test_every_payload_in_every_field_makes_no_element(house: House) -> None:
+def test_every_payload_in_every_field_makes_no_element(tmp_path: Path) -> None:
     """With a payload a page has the same elements and attributes as with a harmless word."""
-    plain = [skeleton(page) for page in in_every_field(house, "harmless")]
-    differ = []
-    for payload in PAYLOADS:
-        pages = in_every_field(house, payload.replace("\x00", ""))
-        differ += [(payload, number) for number, page in enumerate(pages) if skeleton(page) != plain[number]]
-    assert differ == []
+    payloads = [payload.replace("\x00", "") for payload in PAYLOADS]
+    kept, echoes = [], []
+    for name, texts in (("plain", ["harmless"] * len(payloads)), ("payloads", payloads)):
+        (tmp_path / name).mkdir()
+        with open_house(tmp_path / name) as house:
+            kept.append({place: skeleton(page) for place, page in in_every_field(house, texts).items()})
+            project, client = house.project("Echo"), house.client(next(name for name in house.accounts if name.startswith("owner")))
+            said = texts if name == "payloads" else texts[:1]
+            echoes.append([[skeleton(page) for page in echoed(house, client, project, text)] for text in said])
+    assert {place: kept[1][place] for place in kept[0] if kept[1][place] != kept[0][place]} == {}
+    assert [payload for payload, pages in zip(payloads, echoes[1], strict=True) if pages != echoes[0][0]] == []
+    assert len(kept[0]) == 10
+    assert len(echoes[0][0]) == 5
 
 
 INJECT = """async () => {
