@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
@@ -240,20 +241,74 @@ def test_the_policy_would_stop_what_came_through(house: House, browser: Browser,
     assert (ran, sorted(reached)) == ((False, []) if is_ours else (True, ["c", "d", "g", "g"]))
 
 
+def every_page(house: House) -> list[str]:
+    """The path of each page, with something on it, for `ann`, who owns all."""
+    asked = {
+        "pairs": Task(all_bad=True, strength=True),
+        "axes": Task(kind="rank", axes=("helpful", "honest"), all_bad=True),
+        "probe": Task(kind="probe", rules=("Never say no.",)),
+        "rule": Task(kind="rule", rules=("Never say no.",)),
+        "write": Task(kind="write"),
+    }
+    projects = [house.project(name, task) for name, task in asked.items()]
+    first = projects[0]
+    house.account("ann", "owner", *projects)
+    house.account("bob", "rater", first)
+    house.ratings.invite(first.id, "rater", "hash", house.clock() + 1000, 3)
+    held = house.ratings.claim(first.id, house.accounts["bob"].id, house.clock(), house.service.random)
+    assert held is not None
+    answer = Answer(ranking=((0,), (1,)), reason="so", flag="look", seconds=20)
+    house.ratings.submit(held.id, held.rater, answer, "12345678", house.clock())
+    own = [f"/projects/{first.id}{end}" for end in ("", "/people", "/review", f"/review/{held.item}")]
+    return [*(f"/projects/{one.id}/rate" for one in projects), *own, "/", "/projects/new", "/accounts", "/audit", "/me", "/api/docs", "/x"]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast(house: House, sit: Sit, scheme: str) -> None:
-    """Every colour of text against its paper: at least 4.5 to 1 (WCAG AA)."""
-    project = house.project(task=Task(all_bad=True, strength=True))
-    house.account("ann", "owner", project)
-    page = sit("ann", f"/projects/{project.id}/rate", color_scheme=scheme)
+    """Every colour of text against its paper, on every page: at least 4.5 to 1 (WCAG AA)."""
+    places = every_page(house)
+    page = sit("ann", places[0], color_scheme=scheme)
     page.wait_for_selector("#verdict:not([hidden])")
     page.keyboard.press("1")
-    for place in ("", f"/projects/{project.id}", "/projects/new"):
-        if place:
-            page.goto(house.url + place)
-        page.wait_for_timeout(300)
-        low = page.evaluate(CONTRAST)
-        assert low == [], place
+    low = {places[0]: page.evaluate(CONTRAST)}
+    for place in places[1:]:
+        page.goto(house.url + place)
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        page.wait_for_timeout(200)
+        low[place] = page.evaluate(CONTRAST)
+    assert {place: found for place, found in low.items() if found} == {}
+
+
+def test_tab_goes_through_the_desk_in_the_order_of_reading(house: House, sit: Sit) -> None:
+    """From the top down and from the left; nothing is left out, and one gets out of it again."""
+    project = house.project(task=Task(all_bad=True, strength=True))
+    house.account("bob", "rater", project)
+    page = sit("bob", f"/projects/{project.id}/rate")
+    page.wait_for_selector("#verdict:not([hidden])")
+    page.keyboard.press("1")
+    page.evaluate("document.activeElement.blur()")
+    page.evaluate("document.querySelector('.skip').focus()")
+    seen = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        found = page.evaluate(FOCUSED)
+        if found is None or found in seen:
+            break
+        seen.append(found)
+    names = [name for name, _, _ in seen]
+    wanted = ["Palate", "p Pause", "Dark mode", "Sign out", "1First", "r Reason (optional)", "u Undo", "s Skip", "f Flag", "Next Enter"]
+    assert [name for name in names if name in wanted] == wanted
+    desk = seen[names.index("1First") : names.index("Next Enter") + 1]
+    assert all(below[1] > above[1] - 30 or below[2] > above[2] for above, below in pairwise(desk)), desk
+
+
+FOCUSED = """() => {
+  const one = document.activeElement;
+  if (one === document.body) return null;
+  const box = one.getBoundingClientRect();
+  return [one.getAttribute('aria-label') ?? one.labels?.[0]?.textContent.trim() ?? one.textContent.trim(), box.top, box.left];
+}"""
+"""Name and place of what has the focus."""
 
 
 CONTRAST = r"""() => {
@@ -277,18 +332,9 @@ CONTRAST = r"""() => {
 
 
 def test_every_field_and_button_has_a_name(house: House, sit: Sit) -> None:
-    project = house.project(task=Task(all_bad=True, strength=True))
-    house.account("ann", "owner", project)
+    places = every_page(house)
     page = sit("ann")
-    for place in (
-        "/",
-        "/projects/new",
-        f"/projects/{project.id}",
-        f"/projects/{project.id}/rate",
-        f"/projects/{project.id}/people",
-        "/accounts",
-        "/me",
-    ):
+    for place in places:
         page.goto(house.url + place)
         nameless = page.evaluate(
             """() => [...document.querySelectorAll('input:not([type=hidden]), select, textarea:not([hidden]), button, a')]
