@@ -1,7 +1,8 @@
 """The rating server under load, over real HTTP: `python -m benchmarks.rating_server --raters 100 --judgments 20000 --pause 2`.
 
-Each rater asks for the item under way, waits as long as a person would (`--pause` seconds on average, exponential), answers, and asks
-for the next. `--processes` servers run on one database. `--kills` kills one of them (SIGKILL) that many times, and it is started again
+Each rater does what the page does: asks for the first items, waits as long as a person would (`--pause` seconds on average, exponential),
+answers, and gets the item after the next one with the receipt. They begin within one pause; with `--storm` all in the same moment.
+`--processes` servers run on one database. `--kills` kills one of them (SIGKILL) that many times, and it is started again
 while raters go on asking. At the end every acknowledged judgment must be there once, and no item may have more than it should. `--url` is
 an empty PostgreSQL database; without it a new SQLite file in a temporary folder.
 """
@@ -33,7 +34,7 @@ from palate.web.credentials import hashed
 class Seen:
     """What the raters saw."""
 
-    seconds: dict[str, list[float]] = field(default_factory=lambda: {"item": [], "answer": []})
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {"first items": [], "answer, and the next item": []})
     receipts: list[tuple[str, str]] = field(default_factory=list)
     again: int = 0
 
@@ -117,20 +118,24 @@ class Client:
         self._reader = self._writer = None
 
 
-async def rater(client: Client, project: str, pause: float, seen: Seen) -> None:
+async def rater(client: Client, project: str, options: argparse.Namespace, seen: Seen) -> None:
     """Judges until nothing is left."""
-    while True:
-        held = (await client.post(f"/api/projects/{project}/assignments", {}, "item"))["assignments"]
-        if not held:
-            return
-        if pause:
-            await asyncio.sleep(random.expovariate(1 / pause))
-        key = f"{random.getrandbits(96):024x}"
-        answer = {"ranking": [[0], [1]] if random.random() < 0.5 else [[1], [0]], "seconds": pause}
-        receipt = await client.post(
-            f"/api/projects/{project}/judgments", {"assignment": held[0]["id"], "key": key, "answer": answer}, "answer"
-        )
-        seen.receipts.append((receipt["judgment"], receipt["status"]))
+    first, after = seen.seconds
+    if not options.storm:
+        await asyncio.sleep(random.random() * options.pause)
+    while held := (await client.post(f"/api/projects/{project}/assignments", {}, first))["assignments"]:
+        while held:
+            under_way, *ahead = (one["id"] for one in held)
+            await asyncio.sleep(random.expovariate(1 / options.pause) if options.pause else 0)
+            ranking = random.choice([[[0], [1]], [[1], [0]]])
+            said = {
+                "assignment": under_way,
+                "key": f"{random.getrandbits(96):024x}",
+                "answer": {"ranking": ranking, "seconds": options.pause},
+            }
+            receipt = await client.post(f"/api/projects/{project}/judgments", said | {"held": ahead}, after)
+            seen.receipts.append((receipt["judgment"], receipt["status"]))
+            held = held[1:] + receipt["assignments"]
 
 
 def prepared(ratings: Ratings, judgments: int, overlap: int, raters: int) -> tuple[str, list[str]]:
@@ -155,7 +160,7 @@ async def run(servers: list[Server], project: str, keys: list[str], options: arg
     """All raters at once, with kills in between."""
     seen = Seen()
     clients = [Client(servers[k % len(servers)].port, key, seen) for k, key in enumerate(keys)]
-    work = asyncio.gather(*(rater(client, project, options.pause, seen) for client in clients))
+    work = asyncio.gather(*(rater(client, project, options, seen) for client in clients))
 
     async def disturb() -> None:
         for number in range(options.kills):
@@ -176,6 +181,7 @@ def main() -> int:
     parser.add_argument("--judgments", type=int, default=20_000)
     parser.add_argument("--overlap", type=int, default=2)
     parser.add_argument("--pause", type=float, default=2.0, help="seconds a rater thinks, on average")
+    parser.add_argument("--storm", action="store_true", help="all raters begin in the same moment")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--url", help="an empty database; by default a new SQLite file")

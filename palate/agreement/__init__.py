@@ -3,6 +3,7 @@
 `Votes` is the table; `Survey` adds what is known beside it; `analyse` computes the whole report. docs/methods/agreement.md explains each.
 """
 
+from palate.agreement.advice import advice, favoured
 from palate.agreement.alpha import krippendorff_alpha, raw_agreement
 from palate.agreement.bias import Bias, length_bias, side_bias
 from palate.agreement.ceiling import NoiseCeiling, majority_ceiling, rater_noise_ceiling
@@ -11,7 +12,7 @@ from palate.agreement.dawid_skene import DawidSkene, dawid_skene
 from palate.agreement.estimates import Estimate
 from palate.agreement.kappa import PairKappas, cohen_kappa, fleiss_kappa, pair_kappas
 from palate.agreement.raters import Pace, RaterReport, rater_reports
-from palate.agreement.report import AgreementReport, analyse
+from palate.agreement.report import AgreementReport, DimensionReport, analyse
 from palate.agreement.selection import Selection, ask_further, ensemble_disagreement, select
 from palate.agreement.shares import (
     concluded,
@@ -34,6 +35,7 @@ __all__ = [
     "CrowdStrengths",
     "CrowdVotes",
     "DawidSkene",
+    "DimensionReport",
     "Estimate",
     "Forecast",
     "LearningCurve",
@@ -45,6 +47,7 @@ __all__ = [
     "Selection",
     "Survey",
     "Votes",
+    "advice",
     "analyse",
     "ask_further",
     "bradley_terry",
@@ -53,6 +56,7 @@ __all__ = [
     "crowd_bradley_terry",
     "dawid_skene",
     "ensemble_disagreement",
+    "favoured",
     "first_probability",
     "fleiss_kappa",
     "heard_by_raters",

@@ -10,12 +10,16 @@ import numpy as np
 from palate.agreement.estimates import Estimate, Flags, Floats, Ints, from_draws, from_normal
 from palate.agreement.paired_logistic import Matches, clustered_error, fit
 from palate.agreement.survey import Survey
+from palate.core import DataError
 
 UNKNOWN = Estimate(math.nan, math.nan, math.nan, math.nan, 0)
 RESAMPLES = 200
 
 _PULL = 1e-3
 """Keeps a policy that always won at a finite strength; changes no bias in the third digit."""
+
+_SURE = 12.0
+"""Log-odds of a pair beyond which a fit has no maximum: a few votes that all say the same."""
 
 _POLICIES = 300
 """Strengths are taken into account for at most so many policies."""
@@ -27,7 +31,8 @@ class Bias:
 
     Attributes:
         share: how often the favoured thing (the first shown, the longer) won, ties left out; the error is clustered by item.
-        logit: its log-odds between completions of equal quality, as far as quality is known.
+        logit: its log-odds between completions of equal quality, as far as quality is known; NaN where the votes determine none, as few
+            that all say the same do.
         policies: number of policies whose strengths were taken out; 0 when the completions' origin is not known.
         rater_se: standard error of the log-odds clustered by rater: larger where raters differ in their habits, and the one to
             believe when the next raters will be others.
@@ -63,15 +68,18 @@ def side_bias(survey: Survey, rng: np.random.Generator, resamples: int = RESAMPL
     voted, won = np.bincount(row).astype(np.float64), np.bincount(row, first_won).astype(np.float64)
     of_item, of_cell = both // cell.size, both % cell.size
 
-    def fitted(times: Floats, start: Floats | None, steps: int) -> Floats:
+    def fitted(times: Floats, start: Floats | None, steps: int) -> Floats | None:
         drawn = times[of_item]
         weight = np.bincount(of_cell, drawn * voted, cell.size).astype(np.float64)
         share = np.bincount(of_cell, drawn * won, cell.size) / np.maximum(weight, 1e-300)
-        return fit(replace(cells, won=share, weight=weight), start, steps)
+        return _determined(replace(cells, won=share, weight=weight), start, steps)
 
     theta = fitted(np.ones(n), None, 60)
+    if theta is None:
+        return Bias(_clustered_share(first_won, item), replace(UNKNOWN, n=n), players, math.nan)
     times = (np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float64) for _ in range(resamples))
-    draws = np.array([fitted(drawn, theta, 3)[-1] for drawn in times])
+    refitted = (fitted(drawn, theta, 3) for drawn in times)
+    draws = np.array([math.nan if one is None else one[-1] for one in refitted])
     single = replace(cells, first=first, second=second, won=first_won, weight=np.ones(rows.size), covariates=np.ones((rows.size, 1)))
     by_rater = clustered_error(single, theta, theta.size - 1, survey.votes.rater[rows])
     return Bias(_clustered_share(first_won, item), from_draws(float(theta[-1]), draws, n), players, by_rater)
@@ -98,11 +106,23 @@ def length_bias(survey: Survey) -> Bias:
     if not different.any():
         return UNKNOWN_BIAS
     matches = Matches(first, second, first_won, np.ones(rows.size), columns, players, _PULL)
-    theta = fit(matches)
+    theta = _determined(matches)
+    if theta is None:
+        undetermined = replace(UNKNOWN, n=int(np.unique(item).size))
+        return Bias(_clustered_share(longer_won[different], item[different]), undetermined, players, math.nan)
     error = clustered_error(matches, theta, theta.size - 1, item)
     logit = from_normal(float(theta[-1]), error, int(np.unique(item).size))
     by_rater = clustered_error(matches, theta, theta.size - 1, survey.votes.rater[rows])
     return Bias(_clustered_share(longer_won[different], item[different]), logit, players, by_rater)
+
+
+def _determined(matches: Matches, start: Floats | None = None, steps: int = 60) -> Floats | None:
+    """The fit; None where votes are too few, or too much alike, to determine it."""
+    try:
+        theta = fit(matches, start, steps)
+    except DataError:
+        return None
+    return theta if np.abs(matches.covariates @ theta[matches.players :]).max() < _SURE else None
 
 
 def _oriented(survey: Survey, rows: Ints, as_is: Flags) -> tuple[Ints, Ints, Floats]:

@@ -27,10 +27,11 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What accuracy `labels` judgments would give."""
+    """What accuracy `labels` judgments would give, and how much that is above the fitted curve at the most labels so far."""
 
     labels: int
     accuracy: Estimate
+    gain: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,15 @@ class LearningCurve:
     forecasts: tuple[Forecast, ...]
     target: float
     needed: Estimate
+
+    def told(self) -> str:
+        """What twice the labels would give, in a sentence."""
+        next_, most = self.forecasts[0], max(one.labels for one in self.measured)
+        value, low, high = (f"{100 * x:+.1f}" for x in (next_.gain.value, next_.gain.low, next_.gain.high))
+        told = f"Doubling the labels from {most} to {next_.labels} is expected to give {value} points of accuracy ({low} to {high})."
+        if round(next_.gain.low, 3) <= 0:
+            told += f" They may also give nothing: {self.measured[-1].pairs} held-out pairs cannot tell."
+        return told
 
 
 def learning_curve(
@@ -84,12 +94,13 @@ def learning_curve(
     draws = rng.binomial(pairs.astype(np.int64), accuracy, size=(resamples, labels.size)) / pairs
     limit, gap, exponent = _fitted(labels, np.concatenate([accuracy[None], draws]), weights, ceiling)
     most = float(labels.max())
+    now = limit - gap * most**-exponent
     forecasts = []
     for factor in FACTORS:
         reached = limit - gap * (factor * most) ** -exponent
-        forecasts.append(Forecast(round(factor * most), from_draws(float(reached[0]), reached[1:], labels.size)))
-    now = float(limit[0] - gap[0] * most ** -exponent[0])
-    goal = (now + float(limit[0])) / 2 if target is None else target
+        both = (from_draws(float(found[0]), found[1:], labels.size) for found in (reached, reached - now))
+        forecasts.append(Forecast(round(factor * most), *both))
+    goal = float(now[0] + limit[0]) / 2 if target is None else target
     needed = _labels_for(goal, limit, gap, exponent)
     low, high = np.quantile(needed[1:], [0.025, 0.975], method="nearest")
     known = Estimate(float(needed[0]), math.nan, float(low), float(high), labels.size)

@@ -16,9 +16,13 @@ from palate.agreement.estimates import Estimate
 from palate.agreement.kappa import PairKappas, fleiss_kappa, pair_kappas
 from palate.agreement.raters import Pace, RaterReport, pace, rater_reports
 from palate.agreement.survey import Survey
+from palate.agreement.votes import count_pairs
 
 _SPELLED = 40
 """Pairs of raters that are reported one by one."""
+
+_GRADES = 21
+"""Different strengths, signed, that are an answer each: ten and their opposites, and ties."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class AgreementReport:
         agreement_without_ties: the same of the votes that are none.
         alpha: Krippendorff's, nominal (ties an answer like others).
         alpha_ordinal: Krippendorff's, a tie lying between the sides.
+        alpha_interval: Krippendorff's, answers as numbers: a tie halfway between the sides.
+        alpha_strength: the same of votes with a strength, as signed numbers; None without any, or with more than 21 different ones.
         cohen: Cohen's kappa, mean over pairs of raters weighted by common items.
         fleiss: Fleiss' kappa.
         ceiling: best accuracy of a reward model against one rater, from the agreement without ties.
@@ -76,6 +82,8 @@ class AgreementReport:
     agreement_without_ties: Estimate
     alpha: Estimate
     alpha_ordinal: Estimate
+    alpha_interval: Estimate
+    alpha_strength: Estimate | None
     cohen: float
     fleiss: float
     ceiling: NoiseCeiling | None
@@ -113,6 +121,8 @@ def analyse(survey: Survey, rng: np.random.Generator, curve: LearningCurve | Non
         agreement_without_ties=without,
         alpha=krippendorff_alpha(counts, rng),
         alpha_ordinal=krippendorff_alpha(counts, rng, "ordinal"),
+        alpha_interval=krippendorff_alpha(counts, rng, "interval"),
+        alpha_strength=_of_strengths(survey, rng),
         cohen=pairs.mean(),
         fleiss=fleiss_kappa(counts),
         ceiling=None if math.isnan(without.value) else rater_noise_ceiling(without.value),
@@ -124,6 +134,18 @@ def analyse(survey: Survey, rng: np.random.Generator, curve: LearningCurve | Non
         pairs=_named(pairs, votes.raters),
         curve=curve,
     )
+
+
+def _of_strengths(survey: Survey, rng: np.random.Generator) -> Estimate | None:
+    """Alpha of signed strengths: positive for the first completion, negative for the second, a tie 0."""
+    votes, known = survey.votes, ~np.isnan(survey.strength)
+    if not (survey.strength[known] > 0).any():
+        return None
+    signed = np.where(votes.answer == 2, -survey.strength, survey.strength)[known]
+    values, code = np.unique(signed, return_inverse=True)
+    if values.size > _GRADES:
+        return None
+    return krippendorff_alpha(count_pairs(votes.item[known], code, (len(votes.items), values.size)), rng, "interval", values)
 
 
 def _by_dimension(survey: Survey, counts: Any, rng: np.random.Generator) -> tuple[DimensionReport, ...]:

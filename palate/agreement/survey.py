@@ -28,6 +28,7 @@ class Survey:
         policy: (items, 2) who wrote both completions, by number.
         gold: (items,) the right answer, of hidden tests.
         dimension: (items,) what was asked about, by number.
+        strength: (n,) how much better the preferred one was said to be, on the scale of the question; ties are 0.
         policies: names of the policies.
         dimensions: names of the dimensions.
     """
@@ -39,6 +40,7 @@ class Survey:
     policy: Ints
     gold: Ints
     dimension: Ints
+    strength: Floats
     policies: tuple[str, ...] = ()
     dimensions: tuple[str, ...] = ("overall",)
 
@@ -47,8 +49,9 @@ class Survey:
         n, items = len(self.votes), len(self.votes.items)
         if self.votes.answers != PAIR_ANSWERS:
             raise DataError(f"a survey is of pairs: answers must be {', '.join(PAIR_ANSWERS)}, got {', '.join(self.votes.answers)}")
-        wanted = {"shown": (n,), "seconds": (n,), "words": (items, 2), "policy": (items, 2), "gold": (items,), "dimension": (items,)}
-        columns = (self.shown, self.seconds, self.words, self.policy, self.gold, self.dimension)
+        wanted = {"shown": (n,), "seconds": (n,), "strength": (n,), "words": (items, 2), "policy": (items, 2)}
+        wanted |= {"gold": (items,), "dimension": (items,)}
+        columns = (self.shown, self.seconds, self.strength, self.words, self.policy, self.gold, self.dimension)
         for (name, shape), column in zip(wanted.items(), columns, strict=True):
             if column.shape != shape:
                 raise DataError(f"survey: {name} must have shape {shape}, got {column.shape}")
@@ -68,6 +71,7 @@ class Survey:
             np.full((items, 2), -1) if policy is None else policy,
             np.full(items, -1),
             np.zeros(items, dtype=np.int64),
+            np.full(n, np.nan),
             policies,
         )
 
@@ -82,27 +86,33 @@ class Survey:
             comparisons: what they were shown, as far as it is known: gives lengths and policies.
             gold: the right rankings of hidden tests, by comparison.
         """
-        last = {(pair.item, pair.judgment.rater): pair for pair in pairs_of(judgments)}
-        votes = Votes.of((item, rater, pair.answer) for (item, rater), pair in last.items())
-        seconds = [math.nan if one.judgment.seconds is None else one.judgment.seconds for one in last.values()]
-        pairs = {pair.item: pair for pair in last.values()}
-        dimensions = tuple(sorted({pair.judgment.dimension for pair in pairs.values()})) or ("overall",)
+        # Plain values alone are kept of each judgment: a hundred thousand objects would keep the garbage collector busy.
+        last: dict[tuple[str, str], tuple[int, int, float, float]] = {}
+        pairs: dict[str, tuple[str, str, int, int]] = {}
+        for pair in pairs_of(judgments):
+            told = pair.judgment
+            last[pair.item, told.rater] = pair.answer, pair.shown, _known(told.seconds), _known(told.strength)
+            pairs.setdefault(pair.item, (told.comparison, told.dimension, pair.first, pair.second))
+        votes = Votes.of((item, rater, answer) for (item, rater), (answer, *_) in last.items())
+        dimensions = tuple(sorted({dimension for _, dimension, _, _ in pairs.values()})) or ("overall",)
         shown = {one.id: one for one in comparisons}
         policies = tuple(sorted({side.policy for one in shown.values() for side in one.completions if side.policy}))
         number = {name: k for k, name in enumerate(policies)}
         words, policy, right = np.full((len(pairs), 2), math.nan), np.full((len(pairs), 2), -1), np.full(len(pairs), -1)
-        for k, pair in enumerate(pairs.values()):
-            comparison, answer = shown.get(pair.judgment.comparison), (gold or {}).get(pair.judgment.comparison)
+        for k, (name, _, first, second) in enumerate(pairs.values()):
+            comparison, answer = shown.get(name), (gold or {}).get(name)
             if comparison is not None:
-                sides = comparison.completions[pair.first], comparison.completions[pair.second]
+                sides = comparison.completions[first], comparison.completions[second]
                 words[k] = [len(side.text.split()) for side in sides]
                 policy[k] = [number.get(side.policy, -1) for side in sides]
             if answer is not None:
                 tiers = {completion: tier for tier, together in enumerate(answer) for completion in together}
-                right[k] = 1 + (tiers[pair.first] > tiers[pair.second]) - (tiers[pair.first] < tiers[pair.second])
-        told = cls.of(votes, np.array([one.shown for one in last.values()], dtype=np.int64), np.array(seconds), words, policy, policies)
-        asked = np.array([dimensions.index(pair.judgment.dimension) for pair in pairs.values()], dtype=np.int64)
-        return replace(told, gold=right, dimension=asked, dimensions=dimensions)
+                right[k] = 1 + (tiers[first] > tiers[second]) - (tiers[first] < tiers[second])
+        _, side, seconds, strength = zip(*last.values(), strict=True) if last else ((), (), (), ())
+        asked = np.array([dimensions.index(dimension) for _, dimension, _, _ in pairs.values()], dtype=np.int64)
+        found = cls.of(votes, np.array(side, dtype=np.int64), np.array(seconds, dtype=np.float64), words, policy, policies)
+        graded = np.where(votes.answer == 1, 0.0, np.array(strength, dtype=np.float64))
+        return replace(found, gold=right, dimension=asked, dimensions=dimensions, strength=graded)
 
     def with_words(self, words: Floats) -> Survey:
         """The survey with these lengths (items, 2)."""
@@ -111,3 +121,7 @@ class Survey:
     def with_dimensions(self, dimension: Ints, dimensions: tuple[str, ...]) -> Survey:
         """The survey with what was asked about each item (items,), by number, and the names."""
         return replace(self, dimension=dimension, dimensions=dimensions)
+
+
+def _known(number: float | None) -> float:
+    return math.nan if number is None else number

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from palate import __version__
-from palate.cli import pipelines, raters
+from palate.cli import exchange, pipelines, raters
 from palate.cli.parser import COMMANDS
 from palate.core import ConfigError, PalateError
 from palate.recipes.settings import nearest
@@ -53,7 +53,7 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         "inspect": pipelines.inspect,
         "swap": pipelines.swap,
         "agreement": raters.agreement,
-        "exchange": raters.exchange,
+        "exchange": exchange.exchange,
         "reference": pipelines.reference,
     }
     if command in own:

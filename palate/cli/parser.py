@@ -18,7 +18,7 @@ COMMANDS = {
     "inspect": "Show a data file as a model sees it: tokens by role, lengths, duplicates, dropped rows.",
     "swap": "Let a link name another run, a refreshed reward model say; or the one before.",
     "agreement": "Say how far raters can be trusted: agreement, bias, who is guessing, the ceiling, how many more labels.",
-    "exchange": "Convert judgments from and to the files of other tools (docs/exchange.md).",
+    "exchange": "Carry judgments between files of other tools and the database of ratings (docs/exchange.md).",
     "reference": "Write docs/reference.md: every stage and each of its settings.",
 }
 

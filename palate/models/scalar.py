@@ -58,10 +58,14 @@ class ScalarModel:
 
     def scores(self, batch: PackedBatch) -> Tensor:
         """Raw scores (b, h), float32, at the last token of each branch."""
+        return self._head(self.states(batch))
+
+    def states(self, batch: PackedBatch) -> Tensor:
+        """What the heads read (b, d): the final hidden state at the last token of each branch."""
         if self.path == "packed":
-            return self._head(packed_states(self.module, batch).index_select(0, batch.last))
+            return packed_states(self.module, batch).index_select(0, batch.last)
         rows = padded_rows(batch)
-        return self._head(rows.run(self.module.base_model)[rows.last])
+        return rows.run(self.module.base_model)[rows.last]
 
     def values(self, batch: PackedBatch) -> Tensor:
         """Raw values (n, h), float32, of the state before each target is written."""

@@ -6,25 +6,20 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from palate.agreement import concluded, pair_answer, rater_noise_ceiling, smoothed_share
 from palate.core import Comparison, Completion, ConfigError, DataError, Judgment, Prompt, derive_seed
 from palate.evaluation.intervals import mean
-from palate.raters.simulated import OVERALL, Crowd, SimulatedRater, oracle_accuracy
+from palate.raters.simulated import OVERALL
 from palate.recipes.config import Amount, Count, Input, Share
 from palate.recipes.people import People
 from palate.recipes.records import answer, messages, read_samples
-from palate.rewards.functions import load_function
+from palate.recipes.simulated import Answered, Ask, Simulated
 from palate.stores.formats import tools_of
 from palate.stores.jsonl import write_rows
 from palate.stores.runs import Run
-
-CEILING_SAMPLE = 2000
-Ask = tuple[Comparison, str]
-"""A comparison and the dimension asked about."""
-Answered = tuple[Ask, list[Judgment]]
 
 
 @dataclass(frozen=True)
@@ -33,27 +28,21 @@ class Collect:
 
     Attributes:
         samples: completions to compare.
-        people: people who answer at `palate label`; none asks simulated raters.
-        gold: import path of the function whose scores simulated raters look at, say package.module:function.
-        crowd: the simulated raters.
+        from_: who answers: people at `palate label`, or simulated raters.
         dimensions: what raters are asked about, one question each; "overall" for a single question.
         pairs_per_prompt: pairs judged of each prompt's completions; none takes all.
         limit: pairs at most; none takes all.
         opinions: raters who answer each question; their shares of votes are the labels.
-        second_opinions: share of questions that one rater more answers: with two or more the agreement is known.
         held_out: share of prompts whose judgments are kept for testing reward models.
         prior: votes that a smoothed share adds half to each side: 1 vote counts as 3/4, not as certainty.
     """
 
     samples: Input
-    people: People | None = None
-    gold: str | None = None
-    crowd: Crowd = field(default_factory=Crowd)
+    from_: People | Simulated
     dimensions: tuple[str, ...] = (OVERALL,)
     pairs_per_prompt: Count | None = None
     limit: Count | None = None
     opinions: Count = 1
-    second_opinions: Share = 0.15
     held_out: Share = 0.1
     prior: Amount = 1.0
 
@@ -61,10 +50,8 @@ class Collect:
         """Checks who is asked, and about what."""
         if not self.dimensions:
             raise ConfigError("dimensions is empty: raters need a question; give [overall]")
-        if (self.people is None) == (self.gold is None):
-            raise ConfigError("needs raters: name people.database, or gold, which simulated raters look at, and not both")
-        if self.people is None and self.opinions > self.crowd.raters:
-            raise ConfigError(f"opinions must not exceed the crew's {self.crowd.raters} raters, got {self.opinions}: nobody answers twice")
+        if isinstance(self.from_, Simulated) and self.opinions > (most := self.from_.crowd.raters):
+            raise ConfigError(f"opinions must not exceed the crew's {most} raters, got {self.opinions}: nobody answers twice")
 
     def run(self, run: Run) -> None:
         """Writes `judgments.jsonl`, `preferences.jsonl` and `held_out.jsonl`."""
@@ -72,34 +59,14 @@ class Collect:
         asks, equal, cut_off = self._asks(read_samples(self.samples), rng)
         if not asks:
             raise DataError(f"{self.samples}: no prompt has two different finished completions to compare; sample more of them")
-        raters: Sequence[SimulatedRater] = ()
-        if self.people is None:
-            assert self.gold is not None
-            raters = self.crowd.hire(load_function(self.gold), derive_seed(run.seed, "crowd"))
-            answers = self._simulated(run, asks, raters, rng)
-        else:
-            said = self.people.judgments(run, list({one.id: one for one, _ in asks}.values()), self.dimensions, self.opinions)
-            answers = [(ask, said[ask[0].id, ask[1]]) for ask in asks if (ask[0].id, ask[1]) in said]
-            asks = [ask for ask, _ in answers]
+        answers, told = self.from_.answers(run, asks, self.opinions, rng)
         write_rows(run.directory / "judgments.jsonl", (_judgment_row(j) for _, judged in answers for j in judged))
-        ids = sorted({comparison.prompt.id for comparison, _ in asks})
+        ids = sorted({comparison.prompt.id for (comparison, _), _ in answers})
         tested = set(rng.sample(ids, round(self.held_out * len(ids))))
         for name, inside in (("preferences.jsonl", False), ("held_out.jsonl", True)):
             part = [(ask, judged) for ask, judged in answers if (ask[0].prompt.id in tested) == inside]
             write_rows(run.directory / name, (row for ask, judged in part for row in self._preference_rows(ask, judged)))
-        run.summary({"equal_pairs": equal, "unfinished_completions": cut_off, **self._summary(answers, raters)})
-
-    def _simulated(self, run: Run, asks: Sequence[Ask], raters: Sequence[SimulatedRater], rng: random.Random) -> list[Answered]:
-        """What simulated raters say."""
-        answers: list[Answered] = []
-        with run.progress(len(asks), "collect") as advance:
-            for comparison, dimension in asks:
-                chosen = rng.sample(raters, min(self.opinions + (rng.random() < self.second_opinions), len(raters)))
-                orders = [rng.choice(((0, 1), (1, 0))) for _ in chosen]
-                judged = [rater.judge(comparison, dimension, order, run.seed) for rater, order in zip(chosen, orders, strict=True)]
-                answers.append(((comparison, dimension), judged))
-                advance(1)
-        return answers
+        run.summary({"equal_pairs": equal, "unfinished_completions": cut_off, **_summary(answers), **told})
 
     def _asks(self, samples: Sequence[tuple[Prompt, tuple[Completion, ...]]], rng: random.Random) -> tuple[list[Ask], int, int]:
         """The questions, the pairs left out because both sides are equal, and the completions left out because unfinished."""
@@ -137,32 +104,23 @@ class Collect:
             "raters": [judgment.rater for judgment in judged],
         }
 
-    def _summary(self, answers: Sequence[tuple[Ask, Sequence[Judgment]]], raters: Sequence[SimulatedRater]) -> dict[str, object]:
-        """Counts, agreement of two raters on the same question, and how well anyone could predict a rater (two ways)."""
-        doubles = [[first_share(j) for j in judged[:2]] for _, judged in answers if len(judged) > 1]
-        same = [float(a == b) for a, b in doubles]
-        first = [float(j.ranking[0] == (0,)) for _, judged in answers for j in judged if len(j.ranking) == 2]
-        summary: dict[str, object] = {
-            "judgments": sum(len(judged) for _, judged in answers),
-            "questions": len(answers),
-            "ties": sum(len(j.ranking) == 1 for _, judged in answers for j in judged),
-        }
-        if raters:
-            asked = {name: [ask for ask, _ in answers if name in (ask[1], OVERALL)] for name in (*self.dimensions, OVERALL)}
-            summary["ceilings"] = {name: _ceiling(raters, asks) for name, asks in asked.items()}
-        if first:
-            summary["shown_first_wins"] = mean(first).value
-        if same:
-            agreement = sum(same) / len(same)
-            summary |= {"agreement": agreement, "doubles": len(same), "ceiling_from_agreement": rater_noise_ceiling(agreement).accuracy}
-        return summary
 
-
-def _ceiling(raters: Sequence[SimulatedRater], asks: Sequence[Ask]) -> float:
-    """The best accuracy that anyone could reach in predicting a random rater, over (at most 2,000 of) the questions."""
-    # Drawn, not every k-th: questions about the same pair follow one another, and a stride that they divide hears one dimension only.
-    some = random.Random(0).sample(asks, min(CEILING_SAMPLE, len(asks)))
-    return sum(oracle_accuracy(raters, comparison, dimension) for comparison, dimension in some) / len(some)
+def _summary(answers: Sequence[Answered]) -> dict[str, object]:
+    """Counts, and the agreement of two raters on the same question, from which follows how well anyone could predict one."""
+    doubles = [[first_share(j) for j in judged[:2]] for _, judged in answers if len(judged) > 1]
+    same = [float(a == b) for a, b in doubles]
+    first = [float(j.ranking[0] == (0,)) for _, judged in answers for j in judged if len(j.ranking) == 2]
+    summary: dict[str, object] = {
+        "judgments": sum(len(judged) for _, judged in answers),
+        "questions": len(answers),
+        "ties": sum(len(j.ranking) == 1 for _, judged in answers for j in judged),
+    }
+    if first:
+        summary["shown_first_wins"] = mean(first).value
+    if same:
+        agreement = sum(same) / len(same)
+        summary |= {"agreement": agreement, "doubles": len(same), "ceiling_from_agreement": rater_noise_ceiling(agreement).accuracy}
+    return summary
 
 
 def first_share(judgment: Judgment) -> float:

@@ -23,6 +23,7 @@ from palate.recipes.shapes import (
     default_of,
     hints_of,
     kind_of,
+    setting_of,
     shape_of,
     type_text,
 )
@@ -100,20 +101,20 @@ class _Reader:
 
     def build(self, cls: type[T], raw: Mapping[str, object], start: T | None, way: Way) -> T:
         """`cls` with the fields in `raw`; the others are those of `start`, or their defaults."""
-        known = {item.name: item for item in fields(cast("Any", cls)) if item.init}
+        known = {setting_of(item): item for item in fields(cast("Any", cls)) if item.init}
         hints = hints_of(cast("type", cls))
         for name in raw:
             if name not in known:
                 raise self.fail((*way, str(name)), f"{cls.__name__} has no {str(name)!r}. {nearest(str(name), known)}")
         values: dict[str, object] = {}
         for name, item in known.items():
-            default = default_of(item) if start is None else getattr(start, name)
+            default = default_of(item) if start is None else getattr(start, item.name)
             if name in raw:
-                values[name] = self.read(hints[name], raw[name], default, (*way, name))
+                values[item.name] = self.read(hints[item.name], raw[name], default, (*way, name))
             elif default is MISSING:
                 raise self.fail(way, f"{cls.__name__} needs {name!r}. Give it a value.")
             else:
-                values[name] = default
+                values[item.name] = default
         try:
             return cls(**values)
         except ConfigError as error:
@@ -127,7 +128,8 @@ class _Reader:
         if shape.members and (shape.leaf is None or isinstance(raw, Mapping) or raw in [kind_of(cls) for cls in shape.members]):
             return self.member(shape.members, raw, default, way)
         if shape.container is tuple:
-            listed = parse_word(raw) if isinstance(raw, str) and raw.startswith("[") else raw
+            word = raw[0] if isinstance(raw, list) and len(raw) == 1 else raw  # the command line makes a list of every word: `--curve []`
+            listed = parse_word(word) if isinstance(word, str) and word.startswith("[") else raw
             items = listed if isinstance(listed, list | tuple) else [listed]
             return tuple(self.read(shape.item, value, MISSING, (*way, str(index))) for index, value in enumerate(items))
         if shape.container is dict:
@@ -211,8 +213,8 @@ def _map(annotation: Any, value: Any, way: Way, change: Callable[[str, str, Inpu
     shape = shape_of(annotation)
     if is_dataclass(value) and not isinstance(value, type):
         hints = hints_of(type(value))
-        names = [item.name for item in fields(value) if item.init]
-        return replace(value, **{name: _map(hints[name], getattr(value, name), (*way, name), change) for name in names})
+        own = [item for item in fields(value) if item.init]
+        return replace(value, **{i.name: _map(hints[i.name], getattr(value, i.name), (*way, setting_of(i)), change) for i in own})
     if shape.mark is not None and isinstance(value, str):
         return change(_dotted(way), value, shape.mark)
     if shape.container is tuple and isinstance(value, tuple):
@@ -225,7 +227,7 @@ def _map(annotation: Any, value: Any, way: Way, change: Callable[[str, str, Inpu
 def dump_config(value: object) -> Any:
     """`value` as JSON values: dataclasses and mappings as mappings, tuples as lists. `read_config` reads it back."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: dump_config(getattr(value, item.name)) for item in fields(value) if item.init}
+        return {setting_of(item): dump_config(getattr(value, item.name)) for item in fields(value) if item.init}
     if isinstance(value, Mapping):
         return {str(name): dump_config(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

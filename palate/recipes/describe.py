@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, cast
 
 from palate.recipes.config import PRESET, dump_config
-from palate.recipes.shapes import default_of, hints_of, kind_of, shape_of, type_text
+from palate.recipes.shapes import default_of, hints_of, kind_of, setting_of, shape_of, type_text
 from palate.recipes.stages import Stages
 
 REQUIRED = "required"
@@ -82,7 +82,7 @@ def options_of(cls: type, prefix: str = "", of: str = "", start: Any = None) -> 
         annotation = hints_of(cls)[item.name]
         shape = shape_of(annotation)
         default = default_of(item) if start is None else getattr(start, item.name)
-        name = f"{prefix}{item.name}"
+        name = f"{prefix}{setting_of(item)}"
         is_group = bool(shape.members) and shape.leaf is None and not any(map(kind_of, shape.members))
         yield Option(name, of, type_text(annotation), _default_text(default), docs.get(item.name, ""), shape.container, is_group)
         # Of a mapping to dataclasses, what each of its values takes.

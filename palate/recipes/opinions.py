@@ -13,11 +13,13 @@ import numpy as np
 from palate.agreement import AgreementReport, Measured, Survey, Votes, analyse, learning_curve
 from palate.agreement.votes import pairs_of
 from palate.core import ConfigError, DataError, Judgment, derive_seed
+from palate.stores.exchange import read_exchange
 from palate.stores.files import read_json
-from palate.stores.jsonl import Row, read_rows
+from palate.stores.jsonl import Row, read_lines, read_rows
 from palate.stores.records import read_record
 
 JUDGMENTS = "judgments.jsonl"
+CURVE = "curve.jsonl"
 _CONCLUSIONS = ("preferences.jsonl", "held_out.jsonl")
 
 
@@ -29,7 +31,7 @@ def report_on(
     Args:
         place: the file or run.
         dimension: only judgments on this one.
-        curve: a file of rows labels, accuracy, pairs: reward models that learned from more and more judgments.
+        curve: a file of rows labels, accuracy, pairs, of reward models that learned from more and more judgments; or a run of refresh.
         rewards: runs of stage reward, from which the same is read.
         seed: of the bootstrap.
 
@@ -51,10 +53,11 @@ def read_survey(place: Path, dimension: str | None = None) -> Survey:
     if place.is_dir() and not file.is_file():
         told = "" if read_record(place) is None else " It is a run, but not of stage collect."
         raise ConfigError(f"{place} holds no {JUDGMENTS}.{told} Give a run of collect, a file of judgments, or of preferences with votes.")
+    if not place.is_dir() and _is_exchange(file):
+        return _of_exchange(file, dimension)
     rows = [(number, row) for number, row in read_rows(file) if dimension in (None, row.get("dimension", "overall"))]
     if not rows:
-        of = "" if dimension is None else f" on dimension {dimension!r}"
-        raise DataError(f"{file}: there is no judgment{of}. Give a file with at least one row, or another --dimension.")
+        raise _none(file, dimension)
     if "ranking" in rows[0][1]:
         survey = Survey.of_judgments(_judgment(file, number, row) for number, row in rows)
         return survey if not place.is_dir() else _with_words(survey, place)
@@ -65,6 +68,31 @@ def read_survey(place: Path, dimension: str | None = None) -> Survey:
         f"{file}:{rows[0][0]}: no judgments: columns are {columns}. Rows need `comparison`, `rater` and `ranking`, or, of preferences, "
         "`votes` and `raters`."
     )
+
+
+def _none(file: Path, dimension: str | None) -> DataError:
+    of = "" if dimension is None else f" on dimension {dimension!r}"
+    return DataError(f"{file}: there is no judgment{of}. Give a file with at least one row, or another --dimension.")
+
+
+def _is_exchange(file: Path) -> bool:
+    """Whether the file is for `palate.stores.exchange`: neither a run's rows of judgments nor preferences."""
+    if ".jsonl" not in file.suffixes or not file.is_file():
+        return file.exists()
+    first = next((line.row for line in read_lines(file)), {})
+    return (
+        bool(first) and not first.keys() & {"ranking", "chosen"} and bool({"palate", "data", "winner", "idx", "responses"} & first.keys())
+    )
+
+
+def _of_exchange(file: Path, dimension: str | None) -> Survey:
+    """The votes that count in a file of Palate's or another tool's, with the lengths, policies and hidden tests of its items."""
+    exchange = read_exchange(file)
+    said = [judgment for _, judgment in exchange.answers() if dimension in (None, judgment.dimension)]
+    if not said:
+        raise _none(file, dimension)
+    gold = {item.id: item.gold for item in exchange.items if item.gold is not None}
+    return Survey.of_judgments(said, (item.comparison() for item in exchange.items), gold)
 
 
 def _judgment(file: Path, number: int, row: Row) -> Judgment:
@@ -145,12 +173,16 @@ def _words(side: object) -> int:
     return len(str(side).split())
 
 
-def read_curve(path: Path) -> tuple[Measured, ...]:
-    """The measurements in a file of rows `labels`, `accuracy`, `pairs`.
+def read_curve(place: Path) -> tuple[Measured, ...]:
+    """The measurements in a file of rows `labels`, `accuracy`, `pairs`, or in the run of stage refresh that holds one.
 
     Raises:
+        ConfigError: a run without such a file.
         DataError: a row lacks one of them, or it is no number.
     """
+    path = place / CURVE if place.is_dir() else place
+    if place.is_dir() and not path.is_file():
+        raise ConfigError(f"{place} holds no {CURVE}. Give a run of stage refresh whose `curve` names shares, or a file.")
     found = []
     for number, row in read_rows(path):
         values: Any = row

@@ -9,25 +9,35 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from palate.agreement import AgreementReport, Bias, Estimate, LearningCurve, RaterReport
+from palate.agreement import AgreementReport, Bias, Estimate, LearningCurve, RaterReport, advice, favoured
 
 ROWS = 15
 """Raters, and pairs of them, that are shown."""
 
+_COLUMNS = (
+    "agrees: how often the other raters of a pair say the same; by chance: what answers at random, in this rater's shares, would give; "
+    "reliability: probability of the true answer (one-coin model); tests right: of hidden tests; first shown: share of decided votes."
+)
+
 
 def show_agreement(report: AgreementReport, console: Console) -> None:
-    """Nothing; the report is printed: agreement, sides and lengths, raters, pairs of them, the ceiling, how many more labels."""
+    """Nothing; the report is printed: agreement, sides and lengths, raters, pairs of them, how many more labels, what to do."""
     answers = ", ".join(f"{count} {name}" for name, count in zip(("first", "tie", "second"), report.answers, strict=True))
-    console.print(Text(f"{report.votes} votes ({answers}) of {report.raters} raters on {report.items} pairs", style="bold"), soft_wrap=True)
-    for line in (*_agreement(report), *_ceiling(report), *_sway(report), *_pace(report), *_guessing(report)):
+    of = "pairs" if len(report.dimensions) == 1 else "questions, a pair on a dimension each"
+    console.print(Text(f"{report.votes} votes ({answers}) of {report.raters} raters on {report.items} {of}", style="bold"), soft_wrap=True)
+    for line in (*_agreement(report), *_ceiling(report), *_sway(report), *_pace(report)):
         console.print(Text(line), soft_wrap=True)
     if len(report.dimensions) > 1:
         console.print(_dimensions(report))
     console.print(_raters(report))
+    console.print(Text(_COLUMNS, style="dim"))
     if report.pairs:
         console.print(_pairs(report))
     for line in _curve(report.curve):
         console.print(Text(line), soft_wrap=True)
+    console.print(Text("what to do", style="bold"))
+    for line in advice(report):
+        console.print(Text(f"- {line}"), soft_wrap=True)
 
 
 def _agreement(report: AgreementReport) -> Iterator[str]:
@@ -36,8 +46,14 @@ def _agreement(report: AgreementReport) -> Iterator[str]:
         return
     yield f"two votes or more: {report.doubles} pairs"
     yield f"raters agree: {_share(report.agreement)} with ties, {_share(report.agreement_without_ties)} without"
-    yield f"Krippendorff's alpha: {_number(report.alpha)} nominal, {_number(report.alpha_ordinal)} ordinal: {_word(report.alpha.value)}"
+    yield f"Krippendorff's alpha (0 is chance, 1 full agreement): {_number(report.alpha)}: {_word(report.alpha.value)}"
+    by_level = f"{_number(report.alpha_ordinal)} ordinal, {_number(report.alpha_interval)} interval"
+    yield f"  with a tie between the sides: {by_level}" + _strengths(report.alpha_strength)
     yield f"kappa: {report.cohen:.3f} Cohen's (mean over pairs of raters), {report.fleiss:.3f} Fleiss'"
+
+
+def _strengths(alpha: Estimate | None) -> str:
+    return "" if alpha is None else f"; of strengths {_number(alpha)}"
 
 
 def _word(alpha: float) -> str:
@@ -57,33 +73,29 @@ def _ceiling(report: AgreementReport) -> Iterator[str]:
 
 
 def _sway(report: AgreementReport) -> Iterator[str]:
-    for name, unit, bias in (("shown first", "", report.side), ("longer", " for ten words more", report.length)):
+    unseen, unread = "the file does not say who stood where", "the file does not hold the texts"
+    told = (("shown first", "", report.side, unseen), ("longer", " for ten words more", report.length, unread))
+    for name, unit, bias, why in told:
         if bias.share.n:
-            odds = f"log-odds {bias.logit.value:+.3f} +- {bias.logit.se:.3f}{unit}{_read(bias)}"
-            yield f"{name} wins: {_share(bias.share)} of decided votes; {odds}"
+            if math.isnan(bias.logit.value):
+                yield f"{name} wins: {_share(bias.share)} of decided votes; too few to tell a habit from quality"
+                continue
+            even = favoured(bias) if bias.logit.value > 0 else 1 - favoured(bias)
+            yield f"{name} wins: {_share(bias.share)} of decided votes, {even:.1%} of even pairs{unit} ({_odds(bias)})"
         else:
-            yield f"{name} wins: not known"
+            yield f"{name} wins: not known, {why}"
 
 
-def _read(bias: Bias) -> str:
-    of = f", strengths of {bias.policies} policies taken out" if bias.policies else ""
-    spread = "" if math.isnan(bias.rater_se) else f" (+- {bias.rater_se:.3f} if the raters were others)"
-    return f"{spread}{of}"
+def _odds(bias: Bias) -> str:
+    spread = "" if math.isnan(bias.rater_se) else f", or +- {bias.rater_se:.3f} for other raters"
+    of = f"; strengths of {bias.policies} policies taken out" if bias.policies else ""
+    return f"log-odds {bias.logit.value:+.3f} +- {bias.logit.se:.3f}{spread}{of}"
 
 
 def _pace(report: AgreementReport) -> Iterator[str]:
     if report.pace is not None:
         p = report.pace
         yield f"seconds a vote: {p.median:.1f} median, {p.quarter:.1f} to {p.three_quarters:.1f} in the middle half, {p.p95:.1f} at 95 %"
-
-
-def _guessing(report: AgreementReport) -> Iterator[str]:
-    names = report.guessing
-    if names:
-        votes = sum(rater.votes for rater in report.by_rater if rater.is_guessing)
-        yield f"cannot be told from guessing: {', '.join(names)} ({votes} votes). Look at their answers before you pay or drop them."
-    elif report.doubles:
-        yield "nobody with ten shared votes or more answers as if guessing"
 
 
 def _dimensions(report: AgreementReport) -> Table:
@@ -130,7 +142,7 @@ def _pairs(report: AgreementReport) -> Table:
 
 def _curve(curve: LearningCurve | None) -> Iterator[str]:
     if curve is None:
-        yield "how many more: not known; give --rewards with three or more runs of stage reward on more and more labels, or --curve"
+        yield "how many more: not known; give --curve RUN of stage refresh, which measures it"
         return
     for one in curve.measured:
         yield f"accuracy with {one.labels} labels: {one.accuracy:.1%} (of {one.pairs} held-out pairs)"
@@ -138,6 +150,7 @@ def _curve(curve: LearningCurve | None) -> Iterator[str]:
     for forecast in curve.forecasts:
         yield f"expected with {forecast.labels}: {_share(forecast.accuracy)}"
     needed = curve.needed
+    yield curve.told()
     yield f"labels for {curve.target:.1%}: {_labels(needed.value)} ({_labels(needed.low)} to {_labels(needed.high)})"
 
 

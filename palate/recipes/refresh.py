@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from palate.core import ConfigError, DataError, Preference, derive_seed
-from palate.evaluation.intervals import paired_difference
+from palate.core import ConfigError, DataError, Preference, Tracker, derive_seed
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.objectives.bradley_terry import BradleyTerry
-from palate.recipes.comparisons import judged_prompts
+from palate.recipes.comparisons import Judged, judged_prompts
 from palate.recipes.config import Amount, Count, Input, Share
+from palate.recipes.disagreement import ask_next
 from palate.recipes.imitation import epochs_of
 from palate.recipes.lessons import Lessons
 from palate.recipes.places import NO_LIMIT, file_at, model_at
 from palate.recipes.records import read_samples
-from palate.recipes.reward import REFERENCE_PROMPTS, assess, keep_back, normalisation_of, predictions
+from palate.recipes.refresh_comparison import Compared, Ranked, raw_scores
+from palate.recipes.refresh_curve import measured_curve
+from palate.recipes.refresh_page import PAGE, Refreshed, change_of, told_of, write_change
+from palate.recipes.reward import REFERENCE_PROMPTS, keep_back, normalisation_of
 from palate.rewards.learned import Card, LearnedReward
 from palate.stores.formats import read_preferences
 from palate.stores.jsonl import write_rows
 from palate.stores.runs import Run
-from palate.text.pack import Tree
 from palate.training.learner import Learner
 from palate.training.loop import fit
 from palate.training.optimizer import AdamW
@@ -52,6 +52,8 @@ class Refresh:
         tokens_per_microbatch: tokens a forward pass holds at most.
         objective: the loss.
         optimizer: how the weights are moved.
+        curve: shares of the new prompts that further models learn from, to tell what more labels would give; two or more, or none for no
+            curve. They take their sum of the training's time.
     """
 
     reward: Input
@@ -66,6 +68,7 @@ class Refresh:
     tokens_per_microbatch: Count = 1024
     objective: BradleyTerry = field(default_factory=BradleyTerry)
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=3e-4))
+    curve: tuple[Share, ...] = (0.0625, 0.25)
 
     def check(self) -> None:
         """Checks shares."""
@@ -77,7 +80,7 @@ class Refresh:
             raise ConfigError(f"old_share must be below 1, got {self.old_share}: something new must be learned")
 
     def run(self, run: Run) -> None:
-        """Trains and compares; saves `model/` with its card, and the comparison in `summary.json`."""
+        """Trains and compares; saves `model/` with its card, and the comparison in `summary.json` and `refresh.html`."""
         place = model_at(self.reward)
         before, model = load_scalar(place), load_scalar(place)
         before.module.requires_grad_(requires_grad=False)
@@ -88,28 +91,48 @@ class Refresh:
         tests = {"new": test}
         if self.held_out is not None:
             tests["old"] = self._read(run, self.held_out, "held_out.jsonl", model)
-        limit = model.max_tokens or NO_LIMIT
-        judged, dropped = judged_prompts([*train, *self._replayed(run, train, tests, model)], model.tokenizer, limit)
+        old = self._old(run, tests, model)
+        judged, dropped, last = self._taught(run, run, model, [*train, *self._replayed(run, old, train)])
         run.dropped("preferences that do not fit", dropped)
+        samples = read_samples(self.samples)[:REFERENCE_PROMPTS]
+        trees = [LearnedReward(model).tree(prompt, completions) for prompt, completions in samples]
+        then, now = (raw_scores(one, trees) for one in (before, model))
+        model.normalisation, spread = normalisation_of(now)
+        compared = {name: Compared.of(before, model, rows) for name, rows in tests.items()}
+        ranked = Ranked.of(then, now, trees)
+        write_rows(run.directory / "predictions.jsonl", compared["new"].after)
+        model.save(run.directory / "model")
+        measured = {name: one.told() for name, one in compared.items()}
+        overall = measured.get("old", measured["new"])["after"]
+        rule = max(overall["longer_wins"], 1 - overall["longer_wins"])
+        Card(overall["accuracy"], int(overall["n"]), spread, rule).write(run.directory / "model")
+
+        def accuracy(tracker: Tracker, part: Sequence[Preference]) -> tuple[float, int]:
+            pupil = load_scalar(place)
+            self._taught(run, tracker, pupil, [*part, *self._replayed(run, old, part)])
+            return accuracy_of(Compared.of(before, pupil, test).told())
+
+        curve = measured_curve(run, train, self.curve, accuracy, accuracy_of(measured["new"]))
+        asked = ask_next(run, self.preferences, model, judged)
+        more = {} if curve is None else {"curve": {"told": curve.told(), "gain": asdict(curve.forecasts[0].gain)}}
+        run.summary({"prompts": len(judged), "tests": measured, "scale": ranked.told(), "last": last, **more, **asked})
+        Console().print(table(measured, ranked.told()))
+        page = change_of(run, Refreshed(self.reward, samples, compared, ranked, curve, asked.get("asked_next", {}).get("items", 0)))
+        Console(soft_wrap=True, highlight=False).print(*told_of(page, run.directory), sep="\n", markup=False)
+        write_change(page, run.directory / PAGE)
+
+    def _taught(
+        self, run: Run, tracker: Tracker, model: ScalarModel, preferences: Sequence[Preference]
+    ) -> tuple[Sequence[Judged], list[str], dict[str, float]]:
+        """What the model has learned from, the reasons of what did not fit, and the last step's metrics."""
+        judged, dropped = judged_prompts(preferences, model.tokenizer, model.max_tokens or NO_LIMIT)
         lessons = Lessons.of(self.objective, judged, {})
         epochs = epochs_of(run, len(lessons.judged), self.prompts_per_step, self.epochs, lambda k: lessons.judged[k].source)
         learner = Learner({"reward": model.module}, self.optimizer, epochs.steps)
         batches = lessons.batches(model.heads, self.tokens_per_microbatch)
-        last = fit(run, learner, epochs, batches, lessons.loss(model, None, lambda: learner.steps_done / epochs.steps), "refresh")
+        last = fit(tracker, learner, epochs, batches, lessons.loss(model, None, lambda: learner.steps_done / epochs.steps), "refresh")
         model.module.eval()
-        samples = read_samples(self.samples)[:REFERENCE_PROMPTS]
-        trees = [LearnedReward(model).tree(prompt, completions) for prompt, completions in samples]
-        model.normalisation, spread = normalisation_of(raw_scores(model, trees))
-        measured = {name: compared(before, model, rows) for name, rows in tests.items()}
-        scale = scales(before, model, trees)
-        rows = predictions(model, judged_prompts(test, model.tokenizer, limit)[0], model.heads)
-        write_rows(run.directory / "predictions.jsonl", rows)
-        model.save(run.directory / "model")
-        overall = measured.get("old", measured["new"])["after"]
-        rule = max(overall["longer_wins"], 1 - overall["longer_wins"])
-        Card(overall["accuracy"], int(overall["n"]), spread, rule).write(run.directory / "model")
-        run.summary({"prompts": len(lessons.judged), "tests": measured, "scale": scale, "last": last})
-        Console().print(table(measured, scale))
+        return lessons.judged, dropped, last
 
     def _read(self, run: Run, path: str, name: str, model: ScalarModel) -> list[Preference]:
         """Preferences about what the model has heads for.
@@ -127,36 +150,24 @@ class Refresh:
             )
         return known
 
-    def _replayed(
-        self, run: Run, train: Sequence[Preference], tests: Mapping[str, Sequence[Preference]], model: ScalarModel
-    ) -> list[Preference]:
-        """Old preferences of as many prompts as the share wants, none of which is tested on."""
+    def _old(self, run: Run, tests: Mapping[str, Sequence[Preference]], model: ScalarModel) -> list[Preference]:
+        """Old preferences about prompts that are not tested on."""
         if self.old is None or not self.old_share:
             return []
         kept = {preference.prompt.conversation for rows in tests.values() for preference in rows}
-        old = [p for p in self._read(run, self.old, "preferences.jsonl", model) if p.prompt.conversation not in kept]
+        return [p for p in self._read(run, self.old, "preferences.jsonl", model) if p.prompt.conversation not in kept]
+
+    def _replayed(self, run: Run, old: Sequence[Preference], train: Sequence[Preference]) -> list[Preference]:
+        """Old preferences of as many prompts as the share wants beside those in `train`."""
         prompts = list(dict.fromkeys(p.prompt.conversation for p in old))
         wanted = round(len({p.prompt.conversation for p in train}) * self.old_share / (1 - self.old_share))
         chosen = set(random.Random(derive_seed(run.seed, "old")).sample(prompts, min(wanted, len(prompts))))
         return [p for p in old if p.prompt.conversation in chosen]
 
 
-def compared(before: ScalarModel, after: ScalarModel, preferences: Sequence[Preference]) -> dict[str, Told]:
-    """How both models do on the same judgments: accuracy, log loss and calibration of each, and the paired difference in accuracy."""
-    judged, _ = judged_prompts(preferences, after.tokenizer, after.max_tokens or NO_LIMIT)
-    rows = [predictions(model, judged, model.heads) for model in (before, after)]
-    right = [np.array([agreement(row) for row in own]) for own in rows]
-    change = paired_difference(right[1], right[0])
-    names = ("accuracy", "se", "n", "log_loss", "calibration_error", "longer_wins")
-    found = {name: {key: assess(own)["overall"][key] for key in names} for name, own in zip(("before", "after"), rows, strict=True)}
-    return {**found, "change": {"accuracy": change.value, "se": change.se}}
-
-
-def agreement(row: Mapping[str, float | str]) -> float:
-    """The share of votes that a model's scores of a pair agree with; one half where they are equal."""
-    difference, observed = float(row["chosen"]) - float(row["rejected"]), float(row["observed"])
-    right = (1 + np.sign(difference)) / 2
-    return float(right * observed + (1 - right) * (1 - observed))
+def accuracy_of(told: Told) -> tuple[float, int]:
+    """Accuracy after, and the number of pairs."""
+    return float(told["after"]["accuracy"]), int(told["after"]["n"])
 
 
 def table(measured: Mapping[str, Told], scale: Mapping[str, float]) -> Table:
@@ -179,22 +190,3 @@ def table(measured: Mapping[str, Told], scale: Mapping[str, float]) -> Table:
         f"{scale['correlation']:.3f}; their spread went from {scale['spread_before']:.2f} to {scale['spread_after']:.2f} logits."
     )
     return found
-
-
-def raw_scores(model: ScalarModel, trees: Sequence[Tree]) -> Tensor:
-    """Scores (b, h) before gain and bias."""
-    scores = LearnedReward(model).score_trees(trees)
-    return (scores - scores.new_tensor(model.normalisation.bias)) / scores.new_tensor(model.normalisation.gain)
-
-
-def scales(before: ScalarModel, after: ScalarModel, trees: Sequence[Tree]) -> dict[str, float]:
-    """On samples: spread of raw scores, their correlation, and the share of prompts whose best completion is another."""
-    then, now = (raw_scores(model, trees).sum(1).double().numpy() for model in (before, after))
-    ends = np.cumsum([len(tree.branches) for tree in trees])[:-1]
-    several = [(a, b) for a, b in zip(np.split(then, ends), np.split(now, ends), strict=True) if len(a) > 1]
-    return {
-        "spread_before": float(then.std()),
-        "spread_after": float(now.std()),
-        "correlation": float(np.corrcoef(then, now)[0, 1]) if then.std() and now.std() else float("nan"),
-        "best_changed": float(np.mean([a.argmax() != b.argmax() for a, b in several])) if several else float("nan"),
-    }

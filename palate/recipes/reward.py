@@ -12,7 +12,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from palate.core import ConfigError, DataError, Preference, derive_seed
-from palate.evaluation.calibration import expected_calibration_error, pair_log_loss, reliability, win_probability
+from palate.evaluation.calibration import Bin, expected_calibration_error, pair_log_loss, reliability, win_probability
 from palate.evaluation.intervals import Estimate, proportion
 from palate.models.adapters import LoRA
 from palate.models.load import DTYPES, DType
@@ -21,6 +21,7 @@ from palate.objectives.bradley_terry import BradleyTerry
 from palate.objectives.reward import RewardObjective
 from palate.recipes.comparisons import Judged, judged_prompts
 from palate.recipes.config import Amount, Count, Input, ModelInput
+from palate.recipes.disagreement import ask_next
 from palate.recipes.imitation import epochs_of
 from palate.recipes.lessons import Lessons
 from palate.recipes.places import NO_LIMIT, file_at, model_at
@@ -152,6 +153,7 @@ class Reward:
                 "learned": lessons.told(learned),
                 "spread": spread,
                 "held_out": measured,
+                **ask_next(run, self.preferences, model, judged),
             }
         )
 
@@ -241,6 +243,18 @@ def assess(rows: Sequence[dict[str, float | str]]) -> dict[str, dict[str, float]
     return {**measured, "overall": _assess(rows)}
 
 
+def stated(rows: Sequence[dict[str, float | str]], bins: int = 10) -> tuple[Bin, ...]:
+    """What the model states of pairs against the votes.
+
+    "Chosen" won by construction, so pairs are seen from their longer side (or as they stand, where they are equal).
+    """
+    names = ("chosen", "rejected", "observed", "chosen_tokens", "rejected_tokens")
+    chosen, rejected, observed, *lengths = (np.array([float(row[name]) for row in rows]) for name in names)
+    turn = np.where(lengths[0] < lengths[1], -1.0, 1.0)
+    shown, came = win_probability(turn * (chosen - rejected), np.zeros(len(rows))), np.where(turn < 0, 1 - observed, observed)
+    return reliability(shown, came, bins=bins)
+
+
 def _assess(rows: Sequence[dict[str, float | str]]) -> dict[str, float]:
     columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0] if name != "dimension"}
     observed = columns["observed"]
@@ -252,15 +266,12 @@ def _assess(rows: Sequence[dict[str, float | str]]) -> dict[str, float]:
 
     difference, longer = columns["chosen"] - columns["rejected"], columns["chosen_tokens"] - columns["rejected_tokens"]
     accuracy, longer_wins = agreement(difference), agreement(longer)
-    # "Chosen" won by construction, so calibration is judged from the longer side (or as it stands, where they are equal).
-    turn = np.where(longer < 0, -1.0, 1.0)
-    shown, came = win_probability(turn * difference, np.zeros(len(rows))), np.where(turn < 0, 1 - observed, observed)
     return {
         "accuracy": accuracy.value,
         "se": accuracy.se,
         "n": accuracy.n,
         "log_loss": pair_log_loss(columns["chosen"], columns["rejected"], observed).value,
-        "calibration_error": expected_calibration_error(reliability(shown, came)),
+        "calibration_error": expected_calibration_error(stated(rows)),
         "longer_wins": longer_wins.value,
         "shorter_wins": 1 - longer_wins.value,
     }

@@ -80,6 +80,11 @@ def hints_of(cls: type) -> Mapping[str, Any]:
     return typing.get_type_hints(cls, include_extras=True)
 
 
+def setting_of(item: Field[Any]) -> str:
+    """What a field is called in settings: its name, without the last underscore of one that is a word of Python (`from_`)."""
+    return item.name.removesuffix("_")
+
+
 def kind_of(cls: type) -> str | None:
     """The tag in `kind: Literal["dpo"] = "dpo"`; None for a dataclass without one."""
     hint = hints_of(cls).get("kind")

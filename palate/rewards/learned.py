@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -88,15 +88,22 @@ class LearnedReward:
 
     def score_trees(self, trees: Sequence[Tree]) -> Tensor:
         """Normalised scores (b, h) of all branches, trees in order, branches in order."""
+        return self._of_branches(trees, len(self.model.heads), lambda batch: self.model.normalised(self.model.scores(batch)))
+
+    def states(self, trees: Sequence[Tree]) -> Tensor:
+        """What the heads read (b, d) at the end of all branches, in the same order."""
+        return self._of_branches(trees, self.model.module.config.hidden_size, self.model.states)
+
+    def _of_branches(self, trees: Sequence[Tree], width: int, of: Callable[[PackedBatch], Tensor]) -> Tensor:
+        """(b, width) what `of` says of all branches, trees in order, branches in order."""
         sizes = [len(tree.branches) for tree in trees]
         starts = [sum(sizes[:k]) for k in range(len(sizes))]
-        scores = torch.empty(sum(sizes), len(self.model.heads))
+        found = torch.empty(sum(sizes), width)
         with torch.inference_mode():
             for part in microbatches(trees, self._tokens):
-                batch: PackedBatch = pack([trees[k] for k in part])
                 rows = torch.cat([torch.arange(starts[k], starts[k] + sizes[k]) for k in part])
-                scores[rows] = self.model.normalised(self.model.scores(batch)).float()
-        return scores
+                found[rows] = of(pack([trees[k] for k in part])).float()
+        return found
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[Completion]]) -> Mapping[str, list[list[float | None]]]:
         """Scores by head name and under `score` their sum: a list per prompt of one number per completion."""

@@ -85,6 +85,10 @@ class Visit:
         """Whether it is a reviewer or an owner."""
         return RANKS[self.me.role] >= RANKS["reviewer"]
 
+    def is_member(self, project: Project) -> bool:
+        """Whether whoever asks belongs to the project."""
+        return self.session is not None and project.id in self.session.projects
+
     def text(self, name: str) -> str:
         """A field of the form; "" when it is missing or a file."""
         value = self.form.get(name, "")
@@ -146,19 +150,26 @@ class Access:
         Raises:
             AccessError: 401 nobody is signed in, 403 wrong CSRF token, site or role, 404 an object that is not this account's to see.
         """
-        changes = request.method not in SAFE
-        session, digest, by_key = await run_in_threadpool(find_session, request)
-        if changes and not by_key:
+        if request.method in SAFE or not request.headers.get("content-type", "").startswith(FORMS):
+            return await run_in_threadpool(self._entered, request, FormData())
+        await run_in_threadpool(self._known, request)  # nobody's form is read before he is known
+        form = await request.form(max_files=1, max_fields=100)
+        return await run_in_threadpool(self._entered, request, form)
+
+    def _known(self, request: Request) -> tuple[Session | None, str, bool]:
+        session, digest, by_key = find_session(request)
+        if request.method not in SAFE and not by_key:
             check_origin(request)
         if self.least != "public" and session is None:
             raise AccessError(401, "signin", "Sign in first.")
-        form = FormData()
-        if changes and request.headers.get("content-type", "").startswith(FORMS):
-            form = await request.form(max_files=1, max_fields=100)
-        if changes and self.least != "public" and session is not None and not by_key:
+        return session, digest, by_key
+
+    def _entered(self, request: Request, form: FormData) -> Visit:
+        session, digest, by_key = self._known(request)
+        if self.least != "public" and session is not None and not by_key and request.method not in SAFE:
             check_csrf(request, form, session)
         visit = Visit(request, service_of(request), session, digest, form)
-        return visit if session is None else await run_in_threadpool(self._placed, visit)
+        return visit if session is None else self._placed(visit)
 
     def _placed(self, visit: Visit) -> Visit:
         if self.least == "public":
@@ -168,7 +179,7 @@ class Access:
         try:
             if "project" in path:
                 project = ratings.project(path["project"])
-                _hidden(unless=visit.me.role == "owner" or project.id in ratings.memberships(visit.me.id))
+                _hidden(unless=visit.me.role == "owner" or visit.is_member(project))
             if rank < RANKS[self.least]:
                 raise AccessError(403, "role", f"This is for {self.least}s.")
             if "assignment" in path:

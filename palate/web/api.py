@@ -1,22 +1,20 @@
 """The HTTP API: JSON under /api, described at /api/openapi.json. The pages use it too."""
 
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse
 
-from palate.core import DataError, Message
+from palate.core import DataError, Message, PalateError
 from palate.stores.ratings import Project, Task
 from palate.web import api_models as body
 from palate.web.access import Access, AccessError, Visit
-from palate.web.exports import as_jsonl
-from palate.web.figures import findings
-from palate.web.intake import read_item
-from palate.web.items_shown import waiting
+from palate.web.items_shown import Shown, show, waiting
 from palate.web.judging import remove_member, seat, submit
 from palate.web.live import ModelError
+from palate.web.transfer import export_file, take_rows
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": body.ErrorReply, "description": "Not signed in"},
@@ -40,8 +38,7 @@ def session(visit: Rater) -> dict[str, str]:
 @router.get("/projects")
 def projects(visit: Rater) -> list[dict[str, Any]]:
     """The projects that this account may see."""
-    mine = visit.service.ratings.memberships(visit.me.id)
-    return [asdict(one) for one in visit.service.ratings.projects() if visit.me.role == "owner" or one.id in mine]
+    return [asdict(one) for one in visit.service.ratings.projects() if visit.me.role == "owner" or visit.is_member(one)]
 
 
 @router.post("/projects", status_code=201)
@@ -80,11 +77,18 @@ def set_guideline(visit: Owner, given: body.GuidelineBody) -> dict[str, Any]:
 
 @router.post("/projects/{project}/items", status_code=201, response_model=body.AddedReply)
 def add_items(visit: Owner, given: body.ItemsBody) -> dict[str, Any]:
-    """Adds items, all or none. What is there already is not added twice."""
-    items = [read_item(row, f"item {number}") for number, row in enumerate(given.items, start=1)]
-    added = visit.service.ratings.add_items(visit.project.id, items, visit.service.clock())
-    visit.service.audit(visit.me.id, "items added", visit.project.id, {"added": len(added.kept)})
-    return {"added": list(added.kept), "duplicates": added.duplicates}
+    """Adds items and, where the rows have some, judgments: all or none. What is there already is not added twice."""
+    done, said = take_rows(visit.service, visit.project, given.items)
+    visit.service.audit(visit.me.id, "items added", visit.project.id, {"added": len(done.items), "judgments": done.judgments})
+    return {
+        "added": list(done.items),
+        "duplicates": done.known_items,
+        "judgments": done.judgments,
+        "surplus": done.surplus,
+        "known_judgments": done.known_judgments,
+        "raters": done.raters,
+        "dropped": [f"{one.source}: {one.reason}" for one in said.dropped],
+    }
 
 
 @router.delete("/projects/{project}/items/{item}", status_code=204)
@@ -116,9 +120,8 @@ def set_scores(visit: Owner, given: body.ScoresBody) -> dict[str, int]:
 @router.post("/projects/{project}/assignments", response_model=body.AssignmentsReply)
 def assignments(visit: Rater, given: body.HeldBody) -> dict[str, Any]:
     """The item under way and the one after it, held for this rater. Asked again, they are the same; `held` are left out."""
-    seat(visit.service, visit.project, visit.me)
-    shown = waiting(visit.service, visit.project, visit.me)
-    return {"assignments": [asdict(one) for one in shown if one.id not in given.held]}
+    seat(visit)
+    return {"assignments": [asdict(one) for one in waiting(visit.service, visit.project, visit.me, given.held)]}
 
 
 @router.post("/projects/{project}/assignments/{assignment}/release")
@@ -141,34 +144,38 @@ def probe(visit: Rater, given: body.ProbeBody) -> dict[str, str]:
 
 
 @router.post("/projects/{project}/judgments", response_model=body.ReceiptReply)
-def judge(visit: Rater, given: body.JudgmentBody) -> dict[str, str]:
-    """Takes an answer. When this returns, the judgment is on the disk."""
+def judge(visit: Rater, given: body.JudgmentBody) -> dict[str, Any]:
+    """Takes an answer, and gives what follows. When this returns, the judgment is on the disk."""
     try:
         assignment = visit.service.ratings.assignment(given.assignment)
     except DataError as error:
         raise AccessError(404, "missing", "There is no such assignment.") from error
     if (assignment.project, assignment.rater) != (visit.project.id, visit.me.id):
         raise AccessError(404, "missing", "There is no such assignment.")
-    receipt = submit(visit.service, assignment, visit.me, given.answer.noun(), given.key)
-    return {"judgment": receipt.judgment, "status": receipt.status}
+    receipt = submit(visit.service, assignment, visit.me, given.answer.noun(), given.key, given.guideline)
+    following: list[Shown] = []
+    if given.held is not None:
+        with suppress(PalateError):  # the answer is taken whatever becomes of this; who needs more asks again, and hears why
+            following = waiting(visit.service, visit.project, visit.me, given.held)
+    return {"judgment": receipt.judgment, "status": receipt.status, "assignments": [asdict(one) for one in following]}
 
 
-@router.post("/projects/{project}/undo", response_model=body.ShownReply)
-def undo(visit: Rater) -> dict[str, Any]:
+@router.post("/projects/{project}/undo", response_model=body.UndoneReply)
+def undo(visit: Rater, given: body.UndoBody) -> dict[str, Any]:
     """Takes this account's last answer in the project back, and gives its assignment again."""
-    from palate.web.items_shown import show
-
-    assignment = visit.service.ratings.undo(visit.project.id, visit.me.id, visit.service.clock())
+    ratings = visit.service.ratings
+    assignment = ratings.undo(visit.project.id, visit.me.id, given.key, visit.service.clock())
     if assignment is None:
         raise AccessError(409, "nothing", "There is nothing to take back.")
-    return asdict(show(visit.service, visit.project, assignment))
+    shown = show(visit.service, visit.project, assignment, ratings.item(assignment.item))
+    return {**asdict(shown), "judged": ratings.tally(visit.project.id, visit.me.id)}
 
 
-@router.get("/projects/{project}/judgments")
-def judgments(visit: Owner) -> StreamingResponse:
-    """Every row of the table of judgments as JSON lines, raters by pseudonym."""
-    lines: Iterator[str] = as_jsonl(visit.service.ratings, visit.project.id)
-    return StreamingResponse(lines, media_type="application/x-ndjson")
+@router.get("/projects/{project}/judgments", response_class=FileResponse)
+def judgments(visit: Owner, kind: str = "palate") -> FileResponse:
+    """The whole project as a file, raters by pseudonym: `palate` loses nothing; the other kinds are those that `palate exchange` writes."""
+    visit.service.audit(visit.me.id, "exported", visit.project.id, {"form": kind[:40]})
+    return export_file(visit.service, visit.project, kind)
 
 
 @router.get("/projects/{project}/progress")
@@ -181,7 +188,7 @@ def progress(visit: Rater) -> dict[str, int]:
 @router.get("/projects/{project}/agreement")
 def agreement(visit: Reviewer) -> list[dict[str, Any]]:
     """Figures of how far to trust the answers."""
-    return [asdict(one) for one in findings(visit.service.ratings, visit.project, {}).figures]
+    return [asdict(one) for one in visit.service.findings_of(visit.project)[0].value.figures]
 
 
 @router.get("/openapi.json", include_in_schema=False)

@@ -12,6 +12,7 @@ from palate.web.live import LONGEST_TURN
 
 Places = list[Annotated[list[Annotated[int, Field(ge=0, le=99)]], Field(max_length=100)]]
 Ranking = Annotated[Places, Field(max_length=100)]
+Held = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=10)]
 
 
 class _Body(BaseModel):
@@ -60,17 +61,30 @@ class AnswerBody(_Body):
 
 
 class JudgmentBody(_Body):
-    """An answer to an assignment. The same `key` is the same answer, however often it is sent."""
+    """An answer to an assignment. The same `key` is the same answer, however often it is sent.
+
+    With `held`, the assignments that the page has already, the reply brings those that follow.
+    """
 
     assignment: str = Field(max_length=64)
     key: str = Field(min_length=8, max_length=128)
     answer: AnswerBody
+    guideline: int | None = Field(
+        default=None, ge=1, description="the version of the guidelines that was shown; default: the one of the claim"
+    )
+    held: Held | None = None
+
+
+class UndoBody(_Body):
+    """The same `key` takes back the same answer, however often it is sent."""
+
+    key: str = Field(min_length=8, max_length=128)
 
 
 class HeldBody(_Body):
     """Assignments that the page has already."""
 
-    held: list[str] = Field(default=[], max_length=10)
+    held: Held = []
 
 
 class ProbeBody(_Body):
@@ -80,7 +94,7 @@ class ProbeBody(_Body):
 
 
 class ItemsBody(_Body):
-    """Items as in a file: `{"prompt": "...", "completions": [...]}`; all are added or none."""
+    """Rows as in a file: `{"prompt": "...", "completions": [...]}`, or of any other kind that `palate exchange` reads; all or none."""
 
     items: list[dict[str, JsonValue]] = Field(max_length=100_000)
 
@@ -123,11 +137,18 @@ class GuidelineBody(_Body):
 
 
 class ShownReply(BaseModel):
-    """An assignment, ready to be shown: seconds left of its lease, and the item as HTML."""
+    """An assignment, ready to be shown: seconds left of its lease, the version of the guidelines to be shown with it, the item as HTML."""
 
     id: str
     remaining: float
+    guideline: int
     html: str
+
+
+class UndoneReply(ShownReply):
+    """The assignment to be answered anew, and how many of this account's answers in the project stand."""
+
+    judged: int
 
 
 class AssignmentsReply(BaseModel):
@@ -137,10 +158,11 @@ class AssignmentsReply(BaseModel):
 
 
 class ReceiptReply(BaseModel):
-    """The judgment is on the disk: `kept`, `repeat` (sent before), or `surplus` (late; kept as an extra)."""
+    """The judgment is on the disk: `kept`, `repeat` (sent before), or `surplus` (late; an extra). And what follows, if asked for."""
 
     judgment: str
     status: Literal["kept", "repeat", "surplus"]
+    assignments: list[ShownReply] = []
 
 
 class SessionReply(BaseModel):
@@ -165,10 +187,18 @@ class TextReply(BaseModel):
 
 
 class AddedReply(BaseModel):
-    """Ids of the items added, and how many were there already."""
+    """Ids of the items added and how many were there already; the same of judgments, of which `surplus` are second answers.
+
+    `raters` are accounts made, `dropped` rows that hold nothing to judge, with the reason.
+    """
 
     added: list[str]
     duplicates: int
+    judgments: int
+    known_judgments: int
+    surplus: int
+    raters: int
+    dropped: list[str]
 
 
 class ErrorReply(BaseModel):

@@ -13,16 +13,18 @@ from random import SystemRandom
 import uvicorn
 
 from palate.core import ConfigError
-from palate.stores.ratings import Link, Project, Ratings, Task, open_ratings, upgrade_ratings
+from palate.stores.exchange import read_exchange
+from palate.stores.ratings import Link, Ratings, open_ratings, upgrade_ratings, use_ratings
 from palate.web.app import create_app
 from palate.web.credentials import Passwords, hashed
-from palate.web.intake import read_items
 from palate.web.live import LiveModel
 from palate.web.options import Label
 from palate.web.service import DAY, Service, WebSettings
 from palate.web.webhooks import Courier, Webhooks
 
 SECRET = "PALATE_WEBHOOK_SECRET"
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection is kept between two answers: longer than most people read."""
 
 
 def upgrade(label: Label, say: Callable[[str], None]) -> None:
@@ -58,6 +60,7 @@ def serve(label: Label, say: Callable[[str], None]) -> None:
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 proxy_headers=label.https,
                 forwarded_allow_ips=forwarded,
             )
@@ -115,13 +118,38 @@ def import_items(ratings: Ratings, path: Path, name: str, now: float) -> str:
         ConfigError: there is no such file.
         DataError: a row is at fault; nothing was added.
     """
-    try:
-        with path.open("rb") as lines:
-            items = read_items(lines, str(path))
-    except OSError as error:
-        raise ConfigError(f"--items {path} cannot be read ({error.strerror}).") from error
-    found = [one for one in ratings.projects() if one.name == name]
-    task = Task(all_bad=True) if all(len(one.candidates) == 2 for one in items) else Task(kind="rank", all_bad=True)
-    project = found[0] if found else ratings.add_project(Project(name, task), now)
-    added = ratings.add_items(project.id, items, now)
-    return f"{len(added.kept)} items added to {name!r}, {added.duplicates} were there already"
+    if not path.exists():
+        raise ConfigError(f"--items {path} does not exist. Give the path of a file; docs/exchange.md shows the kinds.")
+    said = read_exchange(path)
+    done = ratings.import_exchange(said, name, now)
+    return f"{done}; {len(said.dropped)} rows with nothing to judge left out, the first: {said.dropped[0]}" if said.dropped else str(done)
+
+
+def backup(label: Label, say: Callable[[str], None]) -> None:
+    """Writes a copy of the ratings, of one moment, while others go on.
+
+    Raises:
+        ConfigError: the copy's file is there already, or its folder is not; or the ratings cannot be opened.
+        RunError: no space is left.
+    """
+    assert label.backup is not None
+    if label.backup.exists():
+        raise ConfigError(f"--backup {label.backup} is there already. Name a new file, or take the old one away first.")
+    with use_ratings(label.ratings) as ratings:
+        ratings.backup(label.backup)
+    say(f"{label.backup}: {label.backup.stat().st_size} bytes. It holds names and password hashes: keep it as you keep the ratings.")
+
+
+def restore(label: Label, say: Callable[[str], None]) -> None:
+    """Puts a copy into a new or empty database.
+
+    Raises:
+        ConfigError: the database is not empty, or cannot be opened.
+        DataError: the copy is none, is damaged, or was made by a newer version.
+        RunError: no space is left.
+    """
+    assert label.restore is not None
+    with use_ratings(label.ratings, create=True) as ratings:
+        ratings.restore(label.restore)
+        counts = f"{len(ratings.projects())} projects, {len(ratings.accounts())} accounts"
+    say(f"{label.restore} is restored: {counts}. Everybody has to sign in again.")

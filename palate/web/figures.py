@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
 
-from palate.agreement import AgreementReport, Estimate, RaterReport, Survey, analyse
-from palate.stores.ratings import Account, Entry, Project, Ratings
+from palate.agreement import AgreementReport, Bias, DimensionReport, Estimate, RaterReport, Survey, advice, analyse
+from palate.stores.ratings import Heard, Project, Ratings, Worked
+from palate.stores.ratings.votes import judgments_of_answer
 from palate.web.wording import words_of
 
 SEED = 0
 """Of the bootstrap: the same votes give the same intervals each time the page is loaded."""
+
+DAYS = 60
+"""Rows of the time log that are shown."""
 
 
 @dataclass(frozen=True)
@@ -37,49 +41,101 @@ class Figure:
 
 @dataclass(frozen=True)
 class RaterRow:
-    """What one rater did in a project; shares are None where there is nothing to share."""
+    """What one rater did in a project; shares are None where there is nothing to share. `account` is its id."""
 
-    name: str
+    account: str
     pseudonym: str
-    kind: str
     judgments: int
     seconds: float | None
-    agreement: float | None
+    agreement: Estimate | None
     expected: float | None
-    gold: float | None
-    gold_asked: int
-    first: float | None
+    reliability: float | None
+    gold: Estimate | None
+    first: Estimate | None
     hours: float
     is_guessing: bool
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What the answers say of their raters: figures of all, a row for each."""
+    """What the answers say of their raters.
+
+    Attributes:
+        figures: of all raters.
+        raters: a row for each, the busiest first.
+        advice: what to do about them, by pseudonym.
+        worked: (account's id, what it did in the project on a day), the last days first.
+        answers: how many answers the figures are of.
+        number: of the newest row of judgments when they were counted.
+    """
 
     figures: tuple[Figure, ...]
     raters: tuple[RaterRow, ...]
+    advice: tuple[str, ...]
+    worked: tuple[tuple[str, Worked], ...]
+    answers: int
+    number: int
 
 
-def findings(ratings: Ratings, project: Project, accounts: Mapping[str, Account]) -> Findings:
-    """The figures of a project."""
-    entries = standing(ratings, project.id)
-    if project.task.kind in {"compare", "rank"} and entries:
-        report = analyse(_survey(ratings, project), np.random.default_rng(SEED))
-        return Findings(_figures(report), _rows(entries, accounts, {one.rater: one for one in report.by_rater}))
-    return Findings(_shares(entries), _rows(entries, accounts, {}))
+@dataclass
+class _Said:
+    """What one rater said: answers that count, and the seconds of those that tell them."""
+
+    pseudonym: str
+    answers: int = 0
+    seconds: list[float] = field(default_factory=list)
 
 
-def standing(ratings: Ratings, project: str) -> list[Entry]:
-    """Answers that count: kept, not taken back, not skipped, by raters."""
-    found = ratings.judgments(project)
-    return [one for one in found if one.is_standing and one.kind == "answer" and one.status == "kept" and not one.answer.skipped]
+def findings(ratings: Ratings, project: Project, number: int) -> Findings:
+    """The figures of a project, of all its answers; reads every one of them.
+
+    Args:
+        ratings: the store.
+        project: whose.
+        number: of the newest row of judgments, read before; answers that came since may be in the figures.
+    """
+    said: dict[str, _Said] = {}
+
+    def listened() -> Iterator[Heard]:
+        for one in ratings.heard(project.id):
+            rater = said.setdefault(one.rater, _Said(one.pseudonym))
+            rater.answers += 1
+            if one.answer.seconds is not None:
+                rater.seconds.append(one.answer.seconds)
+            yield one
+
+    report = _report(_survey(ratings, project, listened())) if _ranks(project) else None
+    figures = _shares(listened()) if not _ranks(project) else () if report is None else _figures(report)
+    reports = {} if report is None else {one.rater: one for one in report.by_rater}
+    busiest = sorted(said.items(), key=lambda one: -one[1].answers)
+    rows = tuple(_row(rater, one, reports.get(one.pseudonym)) for rater, one in busiest)
+    told = () if report is None else advice(report)
+    return Findings(figures, rows, told, _worked(ratings, project.id), sum(one.answers for one in said.values()), number)
 
 
-def _survey(ratings: Ratings, project: Project) -> Survey:
-    comparisons, judgments = ratings.as_comparisons(project.id)
-    gold = {one.id: one.gold for one in ratings.items(project.id) if one.gold is not None}
-    return Survey.of_judgments(judgments, comparisons, gold)
+def _ranks(project: Project) -> bool:
+    return project.task.kind in {"compare", "rank"}
+
+
+def _worked(ratings: Ratings, project: str) -> tuple[tuple[str, Worked], ...]:
+    logs = ((one.id, day) for one in ratings.accounts(project) for day in ratings.time_log(one.id) if day.project == project)
+    return tuple(sorted(logs, key=lambda one: one[1].day, reverse=True)[:DAYS])
+
+
+def _survey(ratings: Ratings, project: Project, answers: Iterator[Heard]) -> Survey:
+    comparisons, gold = ratings.shown(project.id)
+    known, axis = {one.id for one in comparisons}, project.task.axes[0]
+    told = (
+        judgment
+        for one in answers
+        if one.item in known
+        for judgment in judgments_of_answer(one.item, one.pseudonym, one.order, one.answer, axis)
+    )
+    return Survey.of_judgments(told, comparisons, gold)
+
+
+def _report(survey: Survey) -> AgreementReport | None:
+    return analyse(survey, np.random.default_rng(SEED)) if len(survey.votes) else None
 
 
 def _figures(report: AgreementReport) -> tuple[Figure, ...]:
@@ -89,8 +145,14 @@ def _figures(report: AgreementReport) -> tuple[Figure, ...]:
         _estimate("Without ties", report.agreement_without_ties, "the same, of the answers that are no tie"),
         _estimate("Krippendorff's alpha", report.alpha, "0 is chance, 1 is full agreement; a tie is an answer like others", least=-0.2),
         _estimate("Alpha, ordinal", report.alpha_ordinal, "a tie lies between the sides, so it is half a disagreement", least=-0.2),
+        _estimate("Alpha, interval", report.alpha_interval, "the same with answers as numbers, a tie halfway", least=-0.2),
+        *(_estimate(f"Alpha on {one.dimension}", one.alpha, "on this axis alone", least=-0.2) for one in _axes(report)),
+        _estimate("Alpha of strengths", report.alpha_strength, "how far raters give the same strength, ties 0", least=-0.2),
+        *_kappas(report),
         _estimate("First side chosen", report.side.share, "0.5 is fair: sides are drawn at random"),
+        _odds("Log-odds for the first side", report.side, "0 is fair; what policies account for is taken out"),
         _estimate("Longer one chosen", report.length.share, "0.5 is indifferent to length; more is not wrong in itself"),
+        _odds("Log-odds for ten words more", report.length, "0 is indifferent; side and policies are taken out"),
     ]
     if report.ceiling is not None:
         meaning = "best accuracy that a reward model can show against one such rater"
@@ -98,8 +160,27 @@ def _figures(report: AgreementReport) -> tuple[Figure, ...]:
     return tuple(one for one in found if one is not None and not math.isnan(one.value))
 
 
-def _estimate(name: str, found: Estimate, meaning: str, *, least: float = 0.0) -> Figure | None:
-    if not found.n:
+def _axes(report: AgreementReport) -> tuple[DimensionReport, ...]:
+    return report.dimensions if len(report.dimensions) > 1 else ()
+
+
+def _kappas(report: AgreementReport) -> tuple[Figure, ...]:
+    return (
+        Figure("Cohen's kappa", report.cohen, "of two raters beyond chance, mean over pairs of them", least=-0.2),
+        Figure("Fleiss' kappa", report.fleiss, "of all raters beyond chance; alpha corrects it for few answers", least=-0.2),
+    )
+
+
+def _odds(name: str, bias: Bias, meaning: str) -> Figure | None:
+    if not bias.logit.n or math.isnan(bias.logit.low):
+        return None
+    beside = f"{meaning}; +- {bias.logit.se:.3f}, +- {bias.rater_se:.3f} if the raters were others"
+    widest = max(1.0, abs(bias.logit.low), abs(bias.logit.high))
+    return Figure(name, bias.logit.value, beside, bias.logit.low, bias.logit.high, -widest, widest)
+
+
+def _estimate(name: str, found: Estimate | None, meaning: str, *, least: float = 0.0) -> Figure | None:
+    if found is None or not found.n:
         return None
     known = not (math.isnan(found.low) or math.isnan(found.high))
     # Normal intervals of few votes reach beyond what the figure can be.
@@ -107,36 +188,26 @@ def _estimate(name: str, found: Estimate, meaning: str, *, least: float = 0.0) -
     return Figure(name, found.value, meaning, low, high, least)
 
 
-def _shares(entries: list[Entry]) -> tuple[Figure, ...]:
+def _shares(answers: Iterator[Heard]) -> tuple[Figure, ...]:
     """Raw agreement where answers are no rankings."""
     votes: dict[str, list[Hashable]] = defaultdict(list)
-    for entry in entries:
-        votes[entry.item].append(words_of(entry.answer, entry.order))
+    for one in answers:
+        votes[one.item].append(words_of(one.answer, one.order))
     pairs = [one == other for said in votes.values() for one, other in combinations(said, 2)]
     return (Figure("Raw agreement", sum(pairs) / len(pairs), f"share of {len(pairs)} pairs of raters who say the same"),) if pairs else ()
 
 
-def _rows(entries: list[Entry], accounts: Mapping[str, Account], reports: Mapping[str, RaterReport]) -> tuple[RaterRow, ...]:
-    mine: dict[str, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        mine[entry.rater].append(entry)
-    busiest = sorted(mine.items(), key=lambda one: -len(one[1]))
-    return tuple(_row(said, accounts.get(rater), reports.get(said[0].pseudonym)) for rater, said in busiest)
-
-
-def _row(said: list[Entry], account: Account | None, report: RaterReport | None) -> RaterRow:
-    seconds = [entry.answer.seconds for entry in said if entry.answer.seconds is not None]
+def _row(rater: str, said: _Said, report: RaterReport | None) -> RaterRow:
     return RaterRow(
-        name=account.name if account else "",
-        pseudonym=said[0].pseudonym,
-        kind=account.kind if account else "person",
-        judgments=len(said),
-        seconds=float(np.median(seconds)) if seconds else None,
-        agreement=report.agreement.value if report and report.agreement else None,
+        account=rater,
+        pseudonym=said.pseudonym,
+        judgments=said.answers,
+        seconds=float(np.median(said.seconds)) if said.seconds else None,
+        agreement=report.agreement if report else None,
         expected=report.expected if report else None,
-        gold=report.gold.value if report and report.gold else None,
-        gold_asked=report.gold.n if report and report.gold else 0,
-        first=report.first_shown.value if report and report.first_shown else None,
-        hours=sum(seconds) / 3600,
+        reliability=report.reliability if report else None,
+        gold=report.gold if report else None,
+        first=report.first_shown if report else None,
+        hours=sum(said.seconds) / 3600,
         is_guessing=report is not None and report.is_guessing,
     )

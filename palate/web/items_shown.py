@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -18,6 +19,7 @@ class Shown:
 
     id: str
     remaining: float
+    guideline: int
     html: str
 
 
@@ -29,9 +31,8 @@ def rule_of(task: Task, item: Item) -> str:
     return str(named) if named in task.rules else task.rules[int(item.id[:8], 16) % len(task.rules)]
 
 
-def show(service: Service, project: Project, assignment: Assignment) -> Shown:
+def show(service: Service, project: Project, assignment: Assignment, item: Item) -> Shown:
     """The assignment's item."""
-    item = service.ratings.item(assignment.item)
     remaining = max(0.0, round(assignment.expires - service.clock(), 1))
 
     def media_url(place: int) -> str:
@@ -46,15 +47,13 @@ def show(service: Service, project: Project, assignment: Assignment) -> Shown:
         "places": [item.candidates[number] for number in assignment.order],
         "media_url": media_url,
     }
-    return Shown(assignment.id, remaining, fragment("item.html", values))
+    return Shown(assignment.id, remaining, assignment.guideline, fragment("item.html", values))
 
 
-def waiting(service: Service, project: Project, account: Account) -> list[Shown]:
-    """The item under way and the one after it, claimed for this rater; fewer when there are no more."""
-    found = [service.ratings.claim(project.id, account.id, service.clock(), service.random)]
-    if found[0] is not None:  # the clock is read again: of two held since the same moment nobody could tell which is under way
-        found.append(service.ratings.peek(project.id, account.id, service.clock(), service.random))
-    return [show(service, project, one) for one in found if one is not None]
+def waiting(service: Service, project: Project, account: Account, held: Sequence[str] = ()) -> list[Shown]:
+    """The item under way and the one after it, claimed for this rater, without those `held` already; fewer when there are no more."""
+    found = service.ratings.hold(project.id, account.id, service.clock(), service.random, 2)
+    return [show(service, project, assignment, item) for assignment, item in found if assignment.id not in held]
 
 
 def task_json(task: Task) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from palate.core import ConfigError
+from palate.stores.pointer import swap
 from palate.stores.records import RunRecord, list_runs
 
 PROJECT = "Which answer is better?"
@@ -23,10 +24,12 @@ def judge(runs: Path, pairs: int, port: int, say: Callable[[str], None]) -> int:
     if pairs < 5:
         raise ConfigError(f"--pairs is {pairs}: give 5 or more, for some are kept for testing")
     (samples, _), (judged, record), (reward, _) = (first_done(runs, stage) for stage in ("sample", "collect", "reward"))
-    ratings, mine, refreshed = (runs / name for name in ("ratings.db", "judged-by-you", "reward-refreshed"))
+    ratings, mine, refreshed, link = (runs / name for name in ("ratings.db", "judged-by-you", "reward-refreshed", "reward"))
+    if not link.exists():
+        swap(link, reward)  # so that there is something to go back to
     dimensions = record.config["dimensions"]
     assert isinstance(dimensions, list)
-    people = {"people.database": ratings, "people.project": PROJECT, "people.poll_seconds": 1, "dimensions": dimensions[0]}
+    people = {"from": "people", "from.database": ratings, "from.project": PROJECT, "from.poll_seconds": 1, "dimensions": dimensions[0]}
     pairs_of = {"samples": samples, "pairs_per_prompt": 1, "limit": pairs, "held_out": 0}
     learning = {"reward": reward, "preferences": mine, "old": judged, "held_out": judged, "samples": samples, "epochs": 3}
     collect = ["collect", *options({**pairs_of, **people, "out": mine})]
@@ -41,8 +44,6 @@ def judge(runs: Path, pairs: int, port: int, say: Callable[[str], None]) -> int:
     finally:
         server.terminate()
         server.wait()
-    link = runs / "reward"
-    say(f"To use it: palate swap {link} {refreshed}    and back: palate swap {link} --back")
     return 0
 
 

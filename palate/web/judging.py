@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from palate.core import DataError
-from palate.stores.ratings import Account, Answer, Assignment, Item, Project, Receipt
+from palate.stores.ratings import Account, Answer, Assignment, Item, Receipt
 from palate.web.access import NOT_HERE, AccessError, Visit
 from palate.web.service import Service
 
 
-def seat(service: Service, project: Project, account: Account) -> None:
+def seat(visit: Visit) -> None:
     """Makes an owner a member of a project where he wants to judge; others are members by invitation."""
-    if account.role == "owner" and project.id not in service.ratings.memberships(account.id):
-        service.ratings.join(project.id, account.id, service.clock())
+    if visit.me.role == "owner" and not visit.is_member(visit.project):
+        visit.service.ratings.join(visit.project.id, visit.me.id, visit.service.clock())
 
 
-def submit(service: Service, assignment: Assignment, account: Account, answer: Answer, key: str) -> Receipt:
+def submit(service: Service, assignment: Assignment, account: Account, answer: Answer, key: str, guideline: int | None = None) -> Receipt:
     """The store's receipt. A passed qualification opens the project; webhooks are told of a kept judgment.
 
     Raises:
         DataError: the answer does not fit the task, or the assignment is another account's.
     """
-    receipt = service.ratings.submit(assignment.id, account.id, answer, key, service.clock())
+    receipt = service.ratings.submit(assignment.id, account.id, answer, key, service.clock(), guideline=guideline)
     if receipt.status != "repeat":
-        item = service.ratings.item(assignment.item)
-        if item.is_qualification:
+        if receipt.is_qualification:
             _qualify(service, assignment.project, account)
         service.courier.tell(_event(receipt, assignment, account, answer))
     return receipt

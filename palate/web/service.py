@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from palate.stores.ratings import Progress, Ratings
+from palate.stores.ratings import Progress, Project, Ratings
 from palate.web.credentials import Passwords, Tokens
+from palate.web.figures import Findings, findings
+from palate.web.kept import Counted, Kept
 from palate.web.live import LiveModel
 from palate.web.shield import Limits
 from palate.web.webhooks import Courier
@@ -17,7 +19,6 @@ Clock = Callable[[], float]
 """Seconds since 1970, UTC."""
 
 DAY = 86400.0
-PROGRESS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,24 @@ class Service:
     random: Random
     passwords: Passwords
     courier: Courier
-    _progress: dict[str, tuple[float, Progress]] = field(default_factory=dict, repr=False)
+    _findings: Kept[Findings] = field(default_factory=Kept, repr=False)
+    _progress: Kept[Progress] = field(default_factory=Kept, repr=False)
 
     def audit(self, actor: str, action: str, subject: str, detail: dict[str, object] | None = None) -> None:
         """Writes a row of the audit log."""
         self.ratings.audit(actor, action, subject, self.clock(), detail)
 
     def progress(self, project: str, *, fresh: bool = False) -> Progress:
-        """Where a project stands, counted at most every 5 seconds unless it must be fresh."""
+        """Where a project stands, as it was some seconds ago (`palate.web.kept`) unless it must be fresh."""
         now = self.clock()
-        kept = self._progress.get(project)
-        if kept is not None and not fresh and 0 <= now - kept[0] < PROGRESS_SECONDS:
-            return kept[1]
-        found = self.ratings.progress(project, now)
-        self._progress[project] = (now, found)
-        return found
+        ask = self._progress.renew if fresh else self._progress.get
+        return ask(project, None, now, lambda: self.ratings.progress(project, now)).value
+
+    def findings_of(self, project: Project) -> tuple[Counted[Findings], int | None]:
+        """What the answers say of their raters; None when that is of the present state, else how many rows of judgments came since.
+
+        What is not of the present state is some seconds old (`palate.web.kept`).
+        """
+        mark = self.ratings.mark(project.id)
+        counted = self._findings.get(project.id, mark, self.clock(), lambda: findings(self.ratings, project, mark.number))
+        return counted, None if counted.mark == mark else self.ratings.rows_since(project.id, counted.value.number)

@@ -34,7 +34,8 @@ stages:
     epochs: 2
   sft: {stage: sft, model: $base, data: $world, demonstrations_per_step: 20}
   samples: {stage: sample, model: $sft, prompts: $world, samples_per_prompt: 3, sampling: &sampling {max_tokens: 48}}
-  judged: {stage: collect, samples: $samples, gold: palate.kitchen:judge, dimensions: [helpful, honest], crowd: {raters: 3}}
+  judged: {stage: collect, samples: $samples, from: {kind: simulated, gold: "palate.kitchen:judge", crowd: {raters: 3}},
+    dimensions: [helpful, honest]}
   reward: &reward
     stage: reward
     model: $sft

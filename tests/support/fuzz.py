@@ -79,7 +79,8 @@ def good_files(folder: Path) -> list[Path]:
     ]  # fmt: skip
     counted = {"prompt": [{"role": "user", "content": "soup?"}], "chosen": [{"role": "assistant", "content": "a"}]}
     counted |= {"rejected": [{"role": "assistant", "content": "b"}], "votes_chosen": 2, "votes_rejected": 1, "votes_tie": 1}
-    others: dict[str, Any] = {"flat.jsonl": [flat | answers] * 1, "ranked.json": [ranked], "counted.jsonl": [counted]}
+    items = [{"prompt": f"soup {k}?", "completions": ["a", {"text": "b", "policy": "p"}], "gold": k, "fields": {"x": k}} for k in range(2)]
+    others: dict[str, Any] = {"flat.jsonl": [flat | answers] * 1, "ranked.json": [ranked], "counted.jsonl": [counted], "items.jsonl": items}
     for name, rows in others.items():
         files.append(folder / name)
         text = json.dumps(rows) if name.endswith(".json") else "".join(json.dumps(row) + "\n" for row in rows)
@@ -93,7 +94,7 @@ def good_files(folder: Path) -> list[Path]:
 
 def damaged(content: bytes, rng: random.Random, *, is_json: bool) -> bytes:
     """The content with one to four changes of its bytes or of its structure."""
-    changes: list[Callable[[bytes, random.Random], bytes]] = [_bytes, _structure] if is_json else [_bytes]
+    changes: list[Callable[[bytes, random.Random], bytes]] = [_bytes, restructured] if is_json else [_bytes]
     change = rng.choice(changes)
     for _ in range(rng.randint(1, 4)):
         content = change(content, rng)
@@ -120,7 +121,7 @@ def _bytes(content: bytes, rng: random.Random) -> bytes:
     return content[:at] + replacement + content[at + len(piece) :]
 
 
-def _structure(content: bytes, rng: random.Random) -> bytes:
+def restructured(content: bytes, rng: random.Random) -> bytes:
     """The rows with one value replaced, removed, doubled or renamed; the bytes when they are no JSON any more."""
     try:
         text = content.decode("utf-8")

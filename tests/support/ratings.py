@@ -45,7 +45,8 @@ class Team:
         return assignment
 
     def undo(self, rater: int = 0) -> Assignment | None:
-        return self.ratings.undo(self.project.id, self.raters[rater].id, self.now)
+        self.keys += 1
+        return self.ratings.undo(self.project.id, self.raters[rater].id, f"undo {self.keys}", self.now)
 
 
 def team(ratings: Ratings, *, items: int = 4, raters: int = 2, extra: tuple[Item, ...] = (), **settings: object) -> Team:
@@ -58,3 +59,10 @@ def team(ratings: Ratings, *, items: int = 4, raters: int = 2, extra: tuple[Item
     if items or extra:
         ratings.add_items(project.id, [*(pair(str(n)) for n in range(items)), *extra], 3.0)
     return Team(ratings, project, people, Random(7))
+
+
+def said(crew: Team, rater: int, candidate: int, seconds: float = 4.0) -> None:
+    """The rater's next answer: this candidate is better, wherever it stands."""
+    assignment = crew.sure(rater)
+    place = assignment.order.index(candidate)
+    crew.submit(assignment, Answer(ranking=((place,), (1 - place,)), seconds=seconds), rater)

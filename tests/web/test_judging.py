@@ -258,6 +258,19 @@ def test_an_expired_lease_is_told_and_the_answer_kept(house: House, sit: Sit) ->
     page.keyboard.press("1")
     page.keyboard.press("Enter")
     settled(page)
+    assert [one.status for one in said(house, project)] == ["kept"]
+
+
+def test_an_answer_to_what_somebody_else_has_got_is_kept_as_an_extra(house: House, sit: Sit) -> None:
+    project = house.project(items=1, lease_seconds=2.0)
+    house.account("bob", "rater", project)
+    ann = house.account("ann", "rater", project)
+    page = at_desk(sit, "bob", project)
+    expect(page.locator("#strip")).to_contain_text("has run out")
+    assert house.ratings.claim(project.id, ann.id, house.clock(), house.service.random) is not None
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#strip")).to_contain_text("kept as an extra")
     assert [one.status for one in said(house, project)] == ["surplus"]
 
 
@@ -447,8 +460,10 @@ def test_signed_out_is_not_taken_for_nothing_left(house: House, sit: Sit) -> Non
     page = at_desk(sit, "bob", project)
     page.wait_for_timeout(300)
     page.route("**/assignments", lambda route: route.fulfill(status=401, json={"detail": "Sign in first."}))
+    page.route("**/judgments", lambda route: route.fulfill(json={**route.fetch().json(), "assignments": []}))
     for _ in range(2):
-        page.keyboard.press("s")
+        page.keyboard.press("1")
+        page.keyboard.press("Enter")
         settled(page)
         page.wait_for_timeout(300)
     expect(page.locator("#strip")).to_contain_text("You are signed out; sign in again")

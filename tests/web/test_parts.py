@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import hmac
+import html
 import io
 import json
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,12 +24,14 @@ from PIL import Image
 
 from palate.cli import main
 from palate.core import ConfigError, DataError, Message
-from palate.stores.ratings import Answer, Candidate, Item
-from palate.web.intake import read_items
+from palate.stores.exchange import read_exchange
+from palate.stores.ratings import Answer, Candidate, Item, Task
 from palate.web.media import media_file
 from palate.web.service import WebSettings
+from palate.web.transfer import KINDS
 from palate.web.webhooks import Webhooks, is_public
 from palate.web.wording import ranking_of, words_of
+from tests.support.fuzz import good_files
 from tests.support.house import House, open_house
 
 
@@ -218,53 +222,95 @@ def test_exports_hold_pseudonyms_and_no_formulas(house: House) -> None:
         held.id, held.rater, Answer(ranking=((1,), (0,)), reason='=cmd|"/c calc"!A0\n,x', seconds=3.5), "12345678", house.clock()
     )
     ann = house.client("ann")
-    answer = ann.get(f"/projects/{project.id}/export.csv")
+    answer = ann.get(f"/projects/{project.id}/export?kind=csv")
     assert answer.headers["content-disposition"].startswith("attachment")
     (row,) = csv.DictReader(io.StringIO(answer.text, newline=""))
     assert row["reason"] == '\'=cmd|"/c calc"!A0\n,x'
     assert row["rater"] == house.accounts["Robert"].pseudonym
-    assert row["answer"] == " > ".join(str(held.order[place] + 1) for place in (1, 0))
-    lines = ann.get(f"/projects/{project.id}/export.jsonl").text
-    assert json.loads(lines)["answer"]["ranking"] == [[1], [0]]
+    assert row["ranking"] == ">".join(str(held.order[place] + 1) for place in (1, 0))
+    lines = ann.get(f"/projects/{project.id}/export").text
+    assert json.loads(lines.splitlines()[-1])["judgment"]["ranking"] == [[1], [0]]
+    assert lines == ann.http.get(f"/api/projects/{project.id}/judgments").text
     assert "Robert" not in answer.text + lines
 
 
 GOOD = {"prompt": "p", "completions": ["a", "b"]}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_project_is_downloaded_in_every_kind(house: House, kind: str) -> None:
+    project = house.project(items=1)
+    house.account("bob", "rater", project)
+    house.account("ann", "owner", project)
+    held = house.ratings.claim(project.id, house.accounts["bob"].id, house.clock(), house.service.random)
+    assert held is not None
+    house.ratings.submit(held.id, held.rater, Answer(ranking=((1,), (0,))), "12345678", house.clock())
+    ann = house.client("ann")
+    for path in (f"/projects/{project.id}/export?kind={kind}", f"/api/projects/{project.id}/judgments?kind={kind}"):
+        answer = ann.get(path)
+        assert answer.status_code == 200
+        assert answer.headers["content-disposition"].startswith('attachment; filename="judgments.')
+        assert answer.content
+        if kind == "label-studio":
+            assert zipfile.ZipFile(io.BytesIO(answer.content)).namelist() == ["judgments.json", "judgments.xml"]
+
+
+def test_a_kind_that_is_not_there_or_cannot_hold_the_project_is_refused(house: House) -> None:
+    empty = house.project(items=0)
+    house.account("ann", "owner", empty)
+    ann = house.client("ann")
+    for path in (f"/projects/{empty.id}/export?kind=", f"/api/projects/{empty.id}/judgments?kind="):
+        for kind, words in (("word", "no kind"), ("trl", "judgments.jsonl: nothing to write")):
+            answer = ann.get(path + kind)
+            assert answer.status_code == 422
+            assert words in answer.text
+
+
+def test_an_uploaded_file_brings_its_judgments(house: House, tmp_path: Path) -> None:
+    project = house.project(items=0)
+    house.account("ann", "owner", project)
+    ann = house.client("ann")
+    files = good_files(tmp_path)
+    for file in files:
+        if file.name == "votes.csv":  # systems without texts
+            continue
+        made = house.project(file.name, Task("rank", all_bad=True) if file.name == "ranked.json" else None, items=0)
+        sent = ann.post(f"/projects/{made.id}/items", files={"file": (file.name, file.read_bytes())})
+        assert sent.status_code == 200, sent.text
+        exchange = read_exchange(file)
+        assert len(list(house.ratings.items(made.id))) == len(exchange.items)
+        assert len(list(house.ratings.judgments(made.id))) == len(exchange.votes)
+    rows = [json.loads(line) for line in (tmp_path / "trl.jsonl").read_text().splitlines()]
+    told = ann.api(f"/projects/{project.id}/items", {"items": rows}).json()
+    assert (len(told["added"]), told["judgments"], told["raters"]) == (3, 9, 0)
+    again = ann.api(f"/projects/{project.id}/items", {"items": rows}).json()
+    assert (again["added"], again["duplicates"], again["judgments"], again["known_judgments"]) == ([], 3, 0, 9)
+    names = {one.name for one in house.ratings.accounts()}
+    assert names == {"ann", ""}
+    assert ann.get(f"/projects/{project.id}/people").status_code == 200
+    assert ann.get(f"/projects/{project.id}").status_code == 200
+
+
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("name", "content", "words"),
     [
-        ("{", "line 2: is not JSON"),
-        ("[]", "line 2: is no JSON object"),
-        ('{"prompt": "p", "completions": ["a", "b"], "promt": 1}', "field 'promt'"),
-        ('{"completions": ["a", "b"]}', "`prompt`"),
-        ('{"prompt": 1, "completions": ["a", "b"]}', "field 'prompt'"),
-        ('{"prompt": "p", "completions": "ab"}', "field 'completions'"),
-        ('{"prompt": "p", "completions": ["a", 1]}', "field 'completions'"),
-        ('{"prompt": "p", "completions": [{"media": "../a.png"}, "b"]}', "media"),
-        ('{"prompt": "p", "completions": [{"media": "a.svg"}, "b"]}', "media"),
-        ('{"prompt": "p", "completions": ["a", "b"], "gold": "a"}', "field 'gold'"),
-        ('{"conversation": [{"role": "god", "text": "x"}], "completions": ["a", "b"]}', "field 'conversation'"),
-        ("[" * 100_000, "line 2: is not JSON"),
+        ("a.jsonl", b"", "a.jsonl: holds no row"),
+        ("a.jsonl.gz", b"x", "a.jsonl.gz: is packed"),
+        ("a.exe", b"x", "are not read"),
+        ("../../a", b"{", "../../a:1: not JSON"),
+        ("a.csv", b"id,left,right,worker,winner\n0,a,b,7,tie\n", "a.csv:1, conversation: is empty"),
+        ("votes.json", b"[1]", "votes.json:1: not a JSON object"),
+        ("a.parquet", b"PAR1", "a.parquet: not a readable Parquet file"),
     ],
 )
-def test_a_bad_row_is_named(line: str, words: str) -> None:
-    with pytest.raises(DataError, match="^f.jsonl, line 2") as caught:
-        read_items([json.dumps(GOOD), line], "f.jsonl")
-    assert words in str(caught.value)
-
-
-def test_rows_become_items() -> None:
-    row = {
-        "conversation": [{"role": "user", "text": "q"}],
-        "completions": [{"text": "a", "policy": "p"}, "b"],
-        "gold": 1,
-        "qualification": True,
-    }
-    (item,) = read_items([json.dumps(row).encode(), b"  \n"], "f")
-    assert (item.conversation, item.candidates) == ((Message("user", "q"),), (Candidate("a", policy="p"), Candidate("b")))
-    assert (item.gold, item.is_qualification) == (((1,), (0,)), True)
+def test_a_bad_upload_is_named_as_it_was_sent(house: House, name: str, content: bytes, words: str) -> None:
+    project = house.project(items=0)
+    house.account("ann", "owner", project)
+    sent = house.client("ann").post(f"/projects/{project.id}/items", files={"file": (name, content)})
+    assert sent.status_code == 422
+    assert words in html.unescape(sent.text)
+    assert "palate-import" not in sent.text
+    assert list(house.ratings.items(project.id)) == []
 
 
 def test_an_upload_with_a_bad_row_adds_nothing(house: House) -> None:
@@ -273,9 +319,10 @@ def test_an_upload_with_a_bad_row_adds_nothing(house: House) -> None:
     ann = house.client("ann")
     sent = ann.post(f"/projects/{project.id}/items", files={"file": ("f.jsonl", json.dumps(GOOD) + "\n{")})
     assert sent.status_code == 422
-    assert "line 2" in sent.text
+    assert "f.jsonl:2: not JSON" in sent.text
     one = ann.api(f"/projects/{project.id}/items", {"items": [GOOD, {"prompt": "p", "completions": ["a"]}]})
     assert one.status_code == 422
+    assert one.json()["detail"].startswith("items:2, candidates: 1 given, a task of kind compare takes 2.")
     assert list(house.ratings.items(project.id)) == []
 
 
@@ -303,7 +350,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
         (["--port", "99999"], "--port"),
         (["--media", str(tmp_path / "none")], "--media"),
         (["--items", str(tmp_path / "none")], "--items"),
-        (["--items", str(tmp_path / "bad.jsonl")], "line 1"),
+        (["--items", str(tmp_path / "bad.jsonl")], "bad.jsonl:1: not JSON"),
         (["--webhook", "http://evil.example/"], "--webhook_allow"),
         (["--prot", "1"], "--port"),
     ):

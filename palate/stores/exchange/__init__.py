@@ -7,12 +7,13 @@ from palate.stores.exchange.content import (
     Item,
     RaterCard,
     RaterKind,
-    TaskKind,
     Tiers,
     Vote,
 )
 from palate.stores.exchange.label_studio_page import page_of as label_studio_page
+from palate.stores.exchange.lossless import vote_row
 from palate.stores.exchange.read import READABLE, WRITABLE, join_items, read_exchange, write_exchange
+from palate.stores.exchange.settings import Project, Task, TaskKind
 from palate.stores.exchange.shape import Readable, Writable, Written
 from palate.stores.exchange.table import guarded
 from palate.stores.exchange.table import table as csv_table
@@ -24,9 +25,11 @@ __all__ = [
     "Exchange",
     "Guideline",
     "Item",
+    "Project",
     "RaterCard",
     "RaterKind",
     "Readable",
+    "Task",
     "TaskKind",
     "Tiers",
     "Vote",
@@ -37,5 +40,6 @@ __all__ = [
     "join_items",
     "label_studio_page",
     "read_exchange",
+    "vote_row",
     "write_exchange",
 ]

@@ -44,7 +44,8 @@ class ArgillaShape:
 
     def fits(self, row: Columns) -> bool:
         """Whether it is a record."""
-        return isinstance(row.get("fields"), dict) or any(name.endswith(".responses") for name in row)
+        is_record = isinstance(row.get("fields"), dict) and not {"prompt", "conversation"} & row.keys()
+        return is_record or any(name.endswith(".responses") for name in row)
 
     def read(self, rows: Iterable[Found], into: Gathering) -> None:
         """Nothing; records become items, responses votes of people, suggestions votes of models. Drafts are dropped."""

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from palate.core import Comparison, Completion, Conversation, Judgment, Prompt
+from palate.stores.exchange.settings import Project, TaskKind
 from palate.stores.formats.table import Dropped
 
 Tiers = tuple[tuple[int, ...], ...]
 """Numbers by tiers, best first; a tier of two or more is a tie."""
 
-TaskKind = Literal["compare", "rank", "rule", "probe", "write"]
-TASKS: tuple[TaskKind, ...] = get_args(TaskKind)
 LEAST_CANDIDATES: Mapping[TaskKind, int] = {"compare": 2, "rank": 2, "rule": 1, "probe": 0, "write": 0}
 """Fewest candidates of an item: two to compare, one to hold against a rule."""
 
@@ -22,6 +21,9 @@ RATER_KINDS: tuple[RaterKind, ...] = get_args(RaterKind)
 
 Status = Literal["kept", "surplus", "superseded"]
 STATUSES: tuple[Status, ...] = get_args(Status)
+
+EntryKind = Literal["answer", "undo", "adjudication"]
+ENTRIES: tuple[EntryKind, ...] = get_args(EntryKind)
 
 UNKNOWN_RATER = "unknown"
 """Who judged where a data set names nobody."""
@@ -51,6 +53,9 @@ class Item:
         is_qualification: whether it belongs to the test that new raters take.
         selection_probability: with which probability it was drawn, 0 to 1.
         fields: further columns, as JSON values.
+        policy: the newest policy among the candidates; None where the file does not say.
+        created: when a database got it, in seconds since 1970 (UTC).
+        removed: since when it is handed out no more.
     """
 
     id: str
@@ -62,6 +67,9 @@ class Item:
     is_qualification: bool = False
     selection_probability: float | None = None
     fields: Mapping[str, object] = field(default_factory=dict)
+    policy: str | None = None
+    created: float | None = None
+    removed: float | None = None
 
     def comparison(self) -> Comparison:
         """The question as a noun of `palate.core`; media are not kept."""
@@ -83,6 +91,12 @@ class Vote:
         flag: what the rater reported about the item.
         text: the answer that the rater wrote or edited.
         is_broken: whether the rule asked about is broken.
+        entry: what a rater answered, a reviewer's decision, or that an answer was taken back (an undo answers nothing).
+        supersedes: id of the judgment that an undo takes back.
+        answer: id of the judgment given together with this one, on the first dimension of several.
+        was_surplus: of a superseded one: it had been surplus before.
+        rule: which rule was asked about.
+        dialogue: the turns of a probe.
     """
 
     judgment: Judgment
@@ -94,6 +108,12 @@ class Vote:
     flag: str = ""
     text: str = ""
     is_broken: bool | None = None
+    entry: EntryKind = "answer"
+    supersedes: str = ""
+    answer: str = ""
+    was_surplus: bool = False
+    rule: str = ""
+    dialogue: Conversation = ()
 
     @property
     def tiers(self) -> Tiers:
@@ -117,6 +137,16 @@ class Guideline:
     version: str
     text: str
     warning: str = ""
+    created: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where in the file the project's settings, each item and each vote stand; empty where it was made otherwise."""
+
+    project: str = ""
+    items: tuple[str, ...] = ()
+    votes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +157,9 @@ class Exchange:
 
     Attributes:
         name: of the project; "" where it has none.
+        project: what is asked and how items are handed out; None where the file does not say.
         dropped: rows of the file that hold nothing to judge, with the reason.
+        places: the rows that items and votes were read from.
     """
 
     items: tuple[Item, ...] = ()
@@ -135,7 +167,18 @@ class Exchange:
     raters: tuple[RaterCard, ...] = ()
     guidelines: tuple[Guideline, ...] = ()
     name: str = ""
+    project: Project | None = None
     dropped: tuple[Dropped, ...] = field(default=(), compare=False)
+    places: Places = field(default=Places(), compare=False)
+
+    def item_place(self, number: int) -> str:
+        """Where the item of this number was read: file and row, or its id."""
+        return self.places.items[number] if self.places.items else f"item {self.items[number].id!r}"
+
+    def vote_place(self, number: int) -> str:
+        """Where the vote of this number was read: file and row, or its item and rater."""
+        judgment = self.votes[number].judgment
+        return self.places.votes[number] if self.places.votes else f"judgment of {judgment.rater!r} on item {judgment.comparison!r}"
 
     def kinds(self) -> dict[str, RaterKind]:
         """What each rater is, by pseudonym."""

@@ -13,11 +13,13 @@ from palate.stores.exchange.content import (
     Exchange,
     Guideline,
     Item,
+    Places,
     RaterCard,
     RaterKind,
     Tiers,
     Vote,
 )
+from palate.stores.exchange.settings import Project
 from palate.stores.formats.containers import Found
 from palate.stores.formats.content import Unfit
 from palate.stores.formats.table import Dropped
@@ -42,6 +44,8 @@ class Gathering:
     _raters: dict[str, RaterCard] = field(default_factory=dict)
     _guidelines: dict[str, Guideline] = field(default_factory=dict)
     _dropped: list[Dropped] = field(default_factory=list)
+    _project: tuple[Project, str] | None = None
+    _taken_back: set[str] = field(default_factory=set)
 
     def each(self, rows: Iterable[Found], take: Callable[[Found], None]) -> None:
         """Nothing; `take` has seen every row.
@@ -88,6 +92,10 @@ class Gathering:
         if vote.id:
             self._vote_ids[vote.id] = vote, source
         self._votes.append((vote, source))
+        if vote.supersedes:
+            if vote.supersedes in self._taken_back:
+                raise Fault("supersedes", f"names {vote.supersedes!r}, which was taken back before")
+            self._taken_back.add(vote.supersedes)
 
     def rater(self, rater: str, kind: RaterKind) -> str:
         """The pseudonym; whose it is is noted. Raises Fault when it was something else before."""
@@ -95,6 +103,12 @@ class Gathering:
         if known.kind != kind:
             raise Fault("rater", f"{rater!r} is a {known.kind} and a {kind}")
         return rater
+
+    def project(self, project: Project, source: str) -> None:
+        """Nothing; the settings are kept. Raises Fault when there are others already."""
+        if self._project is not None:
+            raise Fault("project", f"is there already, at {self._project[1]}")
+        self._project = project, source
 
     def guideline(self, guideline: Guideline) -> None:
         """Nothing; the guideline is kept. Raises Fault when its version has another text already."""
@@ -122,7 +136,13 @@ class Gathering:
             raters=tuple(self._raters.values()),
             guidelines=tuple(self._guidelines.values()),
             name=self.name,
+            project=None if self._project is None else self._project[0],
             dropped=tuple(self._dropped),
+            places=Places(
+                "" if self._project is None else self._project[1],
+                tuple(source for _, source in self._items.values()),
+                tuple(source for _, source in self._votes),
+            ),
         )
 
     def _check(self, vote: Vote) -> None:
@@ -132,9 +152,26 @@ class Gathering:
         if judgment.rater not in self._raters:
             raise Fault("rater", f"{judgment.rater!r} is not among the file's raters")
         check_judgment(judgment, len(self._items[judgment.comparison][0].candidates))
+        self._check_link(vote)
         given = judgment.ranking or vote.is_all_bad or vote.is_skipped or vote.flag or vote.text or vote.is_broken is not None
-        if not given:
+        if not given and vote.entry != "undo":
             raise Fault("ranking", "is empty, and nothing else is answered")
+
+    def _check_link(self, vote: Vote) -> None:
+        """Nothing. Raises Fault when an undo, or a further dimension, does not refer to a judgment of the same rater on the same item."""
+        if (vote.entry == "undo") != bool(vote.supersedes):
+            raise Fault("supersedes", "is what an undo takes back: an undo has it, and nothing else")
+        for field_name, known in (("supersedes", vote.supersedes), ("answer", vote.answer)):
+            head = self._vote_ids.get(known, (None, ""))[0]
+            if known and head is None:
+                raise Fault(field_name, f"names {known!r}, which is not among the file's judgments")
+            if head is not None and (head is vote or head.entry == "undo" or head.answer):
+                raise Fault(field_name, f"names {known!r}, which is not an answer's first judgment")
+            mine = (vote.judgment.comparison, vote.judgment.rater)
+            if head is not None and (head.judgment.comparison, head.judgment.rater) != mine:
+                raise Fault(field_name, f"names {known!r}, which another rater gave, or on another item")
+            if head is not None and field_name == "supersedes" and head.status != "superseded":
+                raise Fault(field_name, f"names {known!r}, whose status is {head.status}; one that was taken back is superseded")
 
 
 def check_judgment(judgment: Judgment, candidates: int) -> None:

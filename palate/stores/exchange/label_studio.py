@@ -77,6 +77,9 @@ def _take(found: Found, into: Gathering) -> None:
     for field_name, kind in kinds:
         for number, entry in enumerate(cells.sequence(row.get(field_name) or [], field_name)):
             where = f"{field_name}[{number}]"
+            if isinstance(entry, int) and not isinstance(entry, bool):  # as Label Studio exports predictions unless it is told otherwise
+                into.drop(found.source, f"a number in place of its content: {where}")
+                continue
             votes = list(_votes(cells.mapping(entry, where), item, keys, where, kind))
             if not votes:
                 into.drop(found.source, f"nothing said about which candidate is better: {where}")

@@ -7,35 +7,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from palate.core import Judgment, Message, Role
+from palate.core import Conversation, Judgment, Message, Role
 from palate.stores.exchange import cells
 from palate.stores.exchange.cells import Columns, Fault
-from palate.stores.exchange.content import RATER_KINDS, STATUSES, TASKS, Candidate, Exchange, Guideline, Item, Vote
+from palate.stores.exchange.content import ENTRIES, RATER_KINDS, STATUSES, Candidate, Exchange, Guideline, Item, Vote
 from palate.stores.exchange.gather import Gathering
+from palate.stores.exchange.project import project_of, project_row
+from palate.stores.exchange.settings import TASKS
 from palate.stores.exchange.shape import Written
 from palate.stores.formats.containers import Found
 from palate.stores.jsonl import Row, write_rows
 
-VERSION = 1
+VERSION = 2
 _ROLES: tuple[Role, ...] = get_args(Role)
 _MESSAGE = ("role", "text", "tool_fields")
 _CANDIDATE = ("text", "media", "policy", "tool_fields")
 _ITEM = (
     *("id", "conversation", "candidates", "task", "stratum", "gold"),
-    *("is_qualification", "selection_probability", "fields"),
+    *("is_qualification", "selection_probability", "fields", "policy", "created", "removed"),
 )
 _VOTE = (
     *("item", "rater", "ranking", "order", "dimension", "strength", "reason", "seconds", "guideline"),
     *("id", "time", "status", "is_all_bad", "is_skipped", "flag", "text", "is_broken"),
+    *("entry", "supersedes", "answer", "was_surplus", "rule", "dialogue"),
 )
 
 
 @dataclass(frozen=True)
 class LosslessShape:
-    """Rows of one key each: `palate` (the first), `guideline`, `rater`, `item`, `judgment`."""
+    """Rows of one key each: `palate` (the first), `project`, `guideline`, `rater`, `item`, `judgment`."""
 
     name: str = "palate"
-    needs: str = '{"palate": "exchange", ...} as the first row, then rows of guideline, rater, item, judgment'
+    needs: str = '{"palate": "exchange", ...} as the first row, then rows of project, guideline, rater, item, judgment'
     loses: str = ""
 
     def fits(self, row: Columns) -> bool:
@@ -72,13 +75,15 @@ def _open(row: Columns, into: Gathering) -> None:
 
 def _take(found: Found, into: Gathering) -> None:
     if len(found.row) != 1:
-        raise Fault("row", f"has {len(found.row)} keys ({', '.join(found.row)}); each has one: guideline, rater, item or judgment")
+        raise Fault("row", f"has {len(found.row)} keys ({', '.join(found.row)}); each has one: project, guideline, rater, item or judgment")
     (what,) = found.row
     said = cells.mapping(found.row[what], what)
-    if what == "guideline":
-        cells.only(said, ("version", "text", "warning"), what)
+    if what == "project":
+        into.project(project_of(said, into.name), found.source)
+    elif what == "guideline":
+        cells.only(said, ("version", "text", "warning", "created"), what)
         version, told, warning = (cells.text(said.get(name, ""), name) for name in ("version", "text", "warning"))
-        into.guideline(Guideline(version, told, warning))
+        into.guideline(Guideline(version, told, warning, _maybe_number(said, "created")))
     elif what == "rater":
         cells.only(said, ("id", "kind"), what)
         into.rater(cells.name(said.get("id"), "rater.id"), cells.choice(said.get("kind"), "rater.kind", RATER_KINDS))
@@ -87,18 +92,17 @@ def _take(found: Found, into: Gathering) -> None:
     elif what == "judgment":
         into.vote(_vote(said), found.source)
     else:
-        raise Fault(what, "is not known; a row is a guideline, rater, item or judgment")
+        raise Fault(what, "is not known; a row is a project, guideline, rater, item or judgment")
 
 
 def _item(said: Columns) -> Item:
     cells.only(said, _ITEM, "item")
-    turns = cells.sequence(cells.present(said, "conversation"), "conversation")
     offered = cells.sequence(cells.present(said, "candidates"), "candidates")
     share, gold = said.get("selection_probability"), said.get("gold")
     fields = cells.mapping(said.get("fields", {}), "fields")
     return Item(
         id=cells.name(said.get("id"), "item.id"),
-        conversation=tuple(_message(turn) for turn in turns),
+        conversation=_turns(cells.present(said, "conversation"), "conversation"),
         candidates=tuple(_candidate(one) for one in offered),
         task=cells.choice(said.get("task", "compare"), "task", TASKS),
         stratum=cells.text(said.get("stratum", ""), "stratum"),
@@ -106,15 +110,26 @@ def _item(said: Columns) -> Item:
         is_qualification=cells.truth(said.get("is_qualification", False), "is_qualification"),
         selection_probability=None if share is None else cells.number(share, "selection_probability", least=0, most=1),
         fields={cells.text(key, "fields"): cells.plain(value, f"fields.{key}") for key, value in fields.items()},
+        policy=None if said.get("policy") is None else cells.text(said["policy"], "policy"),
+        created=_maybe_number(said, "created"),
+        removed=_maybe_number(said, "removed"),
     )
 
 
-def _message(value: object) -> Message:
-    said = cells.mapping(value, "conversation")
-    cells.only(said, _MESSAGE, "conversation")
-    role = cells.choice(said.get("role"), "conversation.role", _ROLES)
-    words, about = (cells.text(said.get(name, ""), f"conversation.{name}") for name in ("text", "tool_fields"))
+def _turns(value: object, field: str) -> Conversation:
+    return tuple(_message(turn, field) for turn in cells.sequence(value, field))
+
+
+def _message(value: object, field: str) -> Message:
+    said = cells.mapping(value, field)
+    cells.only(said, _MESSAGE, field)
+    role = cells.choice(said.get("role"), f"{field}.role", _ROLES)
+    words, about = (cells.text(said.get(name, ""), f"{field}.{name}") for name in ("text", "tool_fields"))
     return Message(role, words, about)
+
+
+def _maybe_number(said: Columns, field: str) -> float | None:
+    return None if said.get(field) is None else cells.number(said[field], field)
 
 
 def _candidate(value: object) -> Candidate:
@@ -125,14 +140,14 @@ def _candidate(value: object) -> Candidate:
 
 def _vote(said: Columns) -> Vote:
     cells.only(said, _VOTE, "judgment")
-    strength, seconds, time, broken = (said.get(name) for name in ("strength", "seconds", "time", "is_broken"))
+    seconds, broken = said.get("seconds"), said.get("is_broken")
     judgment = Judgment(
         comparison=cells.name(said.get("item"), "judgment.item"),
         rater=cells.name(said.get("rater"), "judgment.rater"),
         ranking=cells.tiers(said.get("ranking", []), "ranking"),
         dimension=cells.name(said.get("dimension", "overall"), "dimension"),
         order=cells.numbers(cells.present(said, "order"), "order"),
-        strength=None if strength is None else cells.number(strength, "strength"),
+        strength=_maybe_number(said, "strength"),
         reason=cells.text(said.get("reason", ""), "reason"),
         seconds=None if seconds is None else cells.number(seconds, "seconds", least=0),
         guideline=cells.text(said.get("guideline", ""), "guideline"),
@@ -140,20 +155,29 @@ def _vote(said: Columns) -> Vote:
     return Vote(
         judgment,
         id=cells.text(said.get("id", ""), "judgment.id"),
-        time=None if time is None else cells.number(time, "time"),
+        time=_maybe_number(said, "time"),
         status=cells.choice(said.get("status", "kept"), "status", STATUSES),
         is_all_bad=cells.truth(said.get("is_all_bad", False), "is_all_bad"),
         is_skipped=cells.truth(said.get("is_skipped", False), "is_skipped"),
         flag=cells.text(said.get("flag", ""), "flag"),
         text=cells.text(said.get("text", ""), "text"),
         is_broken=None if broken is None else cells.truth(broken, "is_broken"),
+        entry=cells.choice(said.get("entry", "answer"), "entry", ENTRIES),
+        supersedes=cells.text(said.get("supersedes", ""), "supersedes"),
+        answer=cells.text(said.get("answer", ""), "answer"),
+        was_surplus=cells.truth(said.get("was_surplus", False), "was_surplus"),
+        rule=cells.text(said.get("rule", ""), "rule"),
+        dialogue=_turns(said.get("dialogue", []), "dialogue"),
     )
 
 
 def _rows(exchange: Exchange) -> Iterator[Row]:
     yield {"palate": "exchange", "version": VERSION, "name": exchange.name}
+    if exchange.project is not None:
+        yield {"project": project_row(exchange.project)}
     for guideline in exchange.guidelines:
-        yield {"guideline": {"version": guideline.version, "text": guideline.text, **_said(warning=guideline.warning)}}
+        about = _said(warning=guideline.warning, created=guideline.created)
+        yield {"guideline": {"version": guideline.version, "text": guideline.text, **about}}
     for rater in exchange.raters:
         yield {"rater": {"id": rater.id, "kind": rater.kind}}
     for item in exchange.items:
@@ -166,12 +190,17 @@ def item_row(item: Item) -> Row:
     """The item as a JSON object."""
     return {
         "id": item.id,
-        "conversation": [{"role": turn.role, "text": turn.text, **_said(tool_fields=turn.tool_fields)} for turn in item.conversation],
+        "conversation": _turn_rows(item.conversation),
         "candidates": [_candidate_row(one) for one in item.candidates],
         "task": item.task,
         **_said(stratum=item.stratum, is_qualification=item.is_qualification or None, fields=dict(item.fields) or None),
-        **_said(gold=item.gold, selection_probability=item.selection_probability),
+        **_said(gold=item.gold, selection_probability=item.selection_probability, created=item.created, removed=item.removed),
+        **({} if item.policy is None else {"policy": item.policy}),
     }
+
+
+def _turn_rows(conversation: Conversation) -> list[Row]:
+    return [{"role": turn.role, "text": turn.text, **_said(tool_fields=turn.tool_fields)} for turn in conversation]
 
 
 def _candidate_row(one: Candidate) -> Row:
@@ -191,6 +220,9 @@ def vote_row(vote: Vote) -> Row:
         **_said(id=vote.id, time=vote.time, flag=vote.flag, text=vote.text, is_broken=vote.is_broken),
         **_said(is_all_bad=vote.is_all_bad or None, is_skipped=vote.is_skipped or None),
         **({} if vote.status == "kept" else {"status": vote.status}),
+        **({} if vote.entry == "answer" else {"entry": vote.entry}),
+        **_said(supersedes=vote.supersedes, answer=vote.answer, was_surplus=vote.was_surplus or None, rule=vote.rule),
+        **({"dialogue": _turn_rows(vote.dialogue)} if vote.dialogue else {}),
     }
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 
 from palate.stores.exchange.content import Candidate
 
 IMAGES = ("png", "jpg", "jpeg", "gif", "webp", "bmp")
 CLIPS = ("mp4", "webm", "mov")
+SHOWN = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".mp4", ".webm")
+"""Endings of what the rating pages show."""
 _MEDIA = re.compile(rf"(?:[a-z]+://|/|\./)?[^\s<>\"'|*]+\.(?:{'|'.join((*IMAGES, *CLIPS))})(?:\?[^\s<>\"']*)?", re.IGNORECASE)
 
 
@@ -19,3 +22,10 @@ def media_or_text(said: str) -> Candidate:
 def is_clip(media: str) -> bool:
     """Whether a medium moves and is played, by its ending."""
     return media.partition("?")[0].lower().endswith(CLIPS)
+
+
+def is_shown(media: str) -> bool:
+    """Whether the rating pages can show it: a path inside the media folder with an ending of `SHOWN`."""
+    path = PurePosixPath(media)
+    is_inside = not path.is_absolute() and ".." not in path.parts and "\\" not in media and "://" not in media and media.isprintable()
+    return is_inside and path.suffix.lower() in SHOWN

@@ -13,6 +13,7 @@ from palate.stores.exchange.cells import brief
 from palate.stores.exchange.content import Exchange, Item
 from palate.stores.exchange.gather import Gathering
 from palate.stores.exchange.hh import HHShape
+from palate.stores.exchange.items import ItemsShape
 from palate.stores.exchange.label_studio import LabelStudioShape
 from palate.stores.exchange.llmfao import LLMFAOShape
 from palate.stores.exchange.lossless import LosslessShape
@@ -32,6 +33,7 @@ READABLE: tuple[Readable, ...] = (
     LLMFAOShape(),
     HHShape(),
     TRLShape(),
+    ItemsShape(),
 )
 """Every shape that is read. A file is read in the first that its first row fits."""
 
@@ -98,7 +100,14 @@ def join_items(judged: Exchange, known: Exchange) -> Exchange:
             what = "is not among the items" if mine is None else "has other candidates there"
             raise DataError(f"item {item.id!r}: {what} to be joined with. Give the file that the judged one was written from.")
     guidelines = {guideline.version: guideline for guideline in (*known.guidelines, *judged.guidelines)}
-    return replace(judged, items=known.items, name=known.name or judged.name, guidelines=tuple(guidelines.values()))
+    return replace(
+        judged,
+        items=known.items,
+        name=known.name or judged.name,
+        guidelines=tuple(guidelines.values()),
+        project=known.project,
+        places=replace(judged.places, project=known.places.project, items=known.places.items),
+    )
 
 
 def _shown(item: Item, number: int) -> str:

@@ -17,7 +17,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "
 
 COLUMNS = (
     *("judgment", "item", "dimension", "rater", "kind", "ranking", "first_shown", "policies", "strength", "seconds", "time"),
-    *("status", "all_bad", "skipped", "flag", "reason", "text", "guideline", "stratum"),
+    *("status", "all_bad", "skipped", "flag", "reason", "text", "guideline", "stratum", "entry", "rule", "broken"),
 )
 
 
@@ -38,7 +38,8 @@ class CSVShape:
             policies = " ".join(one.policy for one in item.candidates)
             row: list[object] = [vote.id, item.id, judgment.dimension, judgment.rater, kinds[judgment.rater], ranking(vote.tiers), shown]
             row += [policies, judgment.strength, judgment.seconds, vote.time, vote.status, vote.is_all_bad, vote.is_skipped]
-            rows.append([*row, vote.flag, judgment.reason, vote.text, judgment.guideline, item.stratum])
+            row += [vote.flag, judgment.reason, vote.text, judgment.guideline, item.stratum, vote.entry, vote.rule]
+            rows.append([*row, {None: "", True: "yes", False: "no"}[vote.is_broken]])
         write_atomic(path, table([COLUMNS, *rows]))
         return Written(len(rows))
 

@@ -1,5 +1,7 @@
 """What people were asked and what they answered, in a database (SQLite or PostgreSQL). Needs the extra `label`."""
 
+from palate.stores.ratings.heard import Heard, Mark
+from palate.stores.ratings.imports import Imported
 from palate.stores.ratings.links import Link, LinkUse
 from palate.stores.ratings.nouns import (
     Account,
@@ -25,7 +27,7 @@ from palate.stores.ratings.nouns import (
     Tiers,
     Worked,
 )
-from palate.stores.ratings.store import Ratings, open_ratings, upgrade_ratings
+from palate.stores.ratings.store import Ratings, open_ratings, upgrade_ratings, use_ratings
 
 __all__ = [
     "Account",
@@ -39,10 +41,13 @@ __all__ = [
     "Failures",
     "GoldRecord",
     "Guideline",
+    "Heard",
+    "Imported",
     "Invitation",
     "Item",
     "Link",
     "LinkUse",
+    "Mark",
     "Progress",
     "Project",
     "RaterKind",
@@ -55,4 +60,5 @@ __all__ = [
     "Worked",
     "open_ratings",
     "upgrade_ratings",
+    "use_ratings",
 ]

@@ -125,7 +125,12 @@ def qualify(store: Store, project: str, account: str, now: float) -> None:
 def account_of(connection: Connection, row: Any) -> Account:
     """The account in a row of `accounts`, with the projects it is qualified for."""
     passed = select(_MEMBERS.c.project).where(_MEMBERS.c.account == row.id, _MEMBERS.c.qualified.is_not(None)).order_by(_MEMBERS.c.project)
-    return Account(row.id, row.name or "", row.kind, row.role, row.pseudonym, tuple(connection.execute(passed).scalars()), row.created)
+    return account_in(row, tuple(connection.execute(passed).scalars()))
+
+
+def account_in(row: Any, qualified: tuple[str, ...]) -> Account:
+    """The account in a row of `accounts`."""
+    return Account(row.id, row.name or "", row.kind, row.role, row.pseudonym, qualified, row.created)
 
 
 def _change(store: Store, account: str, values: dict[str, str], *, ends_sessions: bool = False) -> None:

@@ -10,6 +10,15 @@ from palate.stores.ratings.items import is_ranking
 from palate.stores.ratings.nouns import Answer, Task, Tiers
 from palate.stores.ratings.rows import answer_json
 
+_COMPARED, _RULED = frozenset({"compare", "rank"}), frozenset({"rule", "probe"})
+_ONLY = {
+    "ranking": _COMPARED, "all_bad": _COMPARED, "axes": _COMPARED, "strength": _COMPARED, "broken": _RULED, "rule": _RULED,
+    "text": frozenset({"write"}), "dialogue": frozenset({"probe"}),
+}  # fmt: skip
+"""Parts of an answer that only some tasks ask for."""
+
+_EMPTY = Answer()
+
 MAX_BYTES = 2**20
 """Longest answer, as JSON."""
 
@@ -29,12 +38,17 @@ def check_answer(answer: Answer, task: Task, count: int) -> None:
         raise DataError(f"The answer cannot be written as JSON ({error}).") from error
     if size > MAX_BYTES:
         raise DataError(f"The answer has {size} bytes, more than {MAX_BYTES}. Shorten it.")
-    fault = "" if answer.skipped else _fault(answer, task, count)
+    rankings = {task.axes[0]: answer.ranking, **answer.axes}
+    odd = [axis for axis, ranking in rankings.items() if axis not in task.axes or (ranking and not is_ranking(ranking, count))]
+    fault = f"{odd[0]}: the ranking must name each of {count} places once, on {', '.join(task.axes)}" if odd else ""
+    fault = fault or ("" if answer.skipped else _fault(answer, task, count))
     if fault:
         raise DataError(f"The answer does not fit its task: {fault}.")
 
 
 def _fault(answer: Answer, task: Task, count: int) -> str:
+    if foreign := [name for name, kinds in _ONLY.items() if getattr(answer, name) != getattr(_EMPTY, name) and task.kind not in kinds]:
+        return f"a {task.kind} task does not ask for {', '.join(foreign)}"
     if task.reason == "required" and not answer.reason.strip():
         return "a reason is required"
     if task.kind in {"compare", "rank"}:
@@ -48,9 +62,7 @@ def _fault(answer: Answer, task: Task, count: int) -> str:
 
 def _ranking_fault(answer: Answer, task: Task, count: int) -> str:
     if answer.all_bad:
-        if not task.all_bad:
-            return "this project does not ask whether all are bad"
-        return "" if not answer.ranking or is_ranking(answer.ranking, count) else f"the ranking must name each of {count} places once"
+        return "" if task.all_bad else "this project does not ask whether all are bad"
     asked = {task.axes[0]: answer.ranking, **answer.axes}
     if set(asked) != set(task.axes):
         return f"it must rank on {', '.join(task.axes)}"

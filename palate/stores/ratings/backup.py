@@ -40,20 +40,29 @@ def backup(store: Store, path: Path) -> None:
         with neighbour.open("rb+") as file:
             os.fsync(file.fileno())
         neighbour.replace(path)
-    except (sqlite3.Error, OSError) as error:
-        raise RunError(f"The backup {path} could not be written: {error}. Free some space, or choose another folder.") from error
+    except (sqlite3.Error, OSError, RunError) as error:
+        cause = getattr(error.__cause__, "orig", None) if isinstance(error, RunError) else error
+        if not isinstance(cause, sqlite3.Error | OSError):  # the server that is read, not the copy
+            raise
+        raise RunError(f"The backup {path} could not be written: {cause}. Free some space, or choose another folder.") from error
     finally:
         for rest in ("", "-wal", "-shm", "-journal", ".lock"):
             Path(f"{neighbour}{rest}").unlink(missing_ok=True)
 
 
-def restore(store: Store, path: Path) -> None:
-    """Nothing; the ratings are what they were when the backup was made. Everything that came later is gone: make a backup first.
+def restore(store: Store, path: Path, *, replace: bool = False) -> None:
+    """Nothing; the ratings are what they were when the backup was made.
 
     It is one transaction: whoever reads meanwhile sees the former content or the new one. A backup of an older schema is brought to this
-    one. Two things do not come back: sessions with one-time links, and the names of people who were erased since.
+    one. Two things do not come back: sessions with one-time links, and the names of people whom this database knows as erased.
+
+    Args:
+        store: the ratings.
+        path: the backup.
+        replace: what is there may go; without it, only an empty database is written.
 
     Raises:
+        ConfigError: something is there, and `replace` does not say that it may go.
         DataError: `path` is no backup, is damaged, or was made by a newer version.
         RunError: no space is left; the ratings are what they were.
     """
@@ -67,12 +76,27 @@ def restore(store: Store, path: Path) -> None:
             _copy_file(path, copy)
             _prepare(copy, path, erased)
         except (sqlite3.Error, DatabaseError) as error:
+            if "full" in str(error):
+                raise RunError(
+                    f"The backup could not be looked through: no space is left in {folder}. Free some, or set TMPDIR."
+                ) from error
             raise DataError(f"{path} is not a backup of ratings, or is damaged ({error}). Choose another file.") from error
         if store.database.file is not None:
             with store.database.exclusive():
+                with store.database.read() as connection:
+                    _check_room(connection, replace=replace)
                 _overwrite(copy, store.database.file)
         else:
-            _import(copy, store.database)
+            _import(copy, store.database, replace=replace)
+
+
+def _check_room(connection: Connection, *, replace: bool) -> None:
+    """Nothing when the ratings may be replaced: they are empty, or `replace` says so. Raises ConfigError otherwise."""
+    tables = (schema.projects, schema.accounts)
+    counts = {table.name: connection.execute(select(func.count()).select_from(table)).scalar_one() for table in tables}
+    if any(counts.values()) and not replace:
+        told = ", ".join(f"{count} {name}" for name, count in counts.items())
+        raise ConfigError(f"The database is not empty ({told}); nothing was restored. Restore into a new one: --ratings with another name.")
 
 
 def _copy_file(source: Path, target: Path) -> None:
@@ -130,12 +154,14 @@ def _export(database: Database, target: Path) -> None:
         plain.execute("PRAGMA journal_mode=DELETE")
 
 
-def _import(source: Path, database: Database) -> None:
-    """Nothing; a server's rows are those of the SQLite database, in one transaction."""
+def _import(source: Path, database: Database, *, replace: bool) -> None:
+    """Nothing; a server's rows are those of the SQLite database, in one transaction. Raises ConfigError as `restore`."""
     copy = Database(make_engine(URL.create("sqlite+pysqlite", database=str(source))), source)
     tables = schema.metadata.sorted_tables
     try:
         with copy.read() as rows, database.write() as connection:
+            connection.execute(text("LOCK TABLE projects, accounts"))  # nobody begins between the look and the writing
+            _check_room(connection, replace=replace)
             for name in schema.APPEND_ONLY:
                 connection.execute(text(f"ALTER TABLE {name} DISABLE TRIGGER USER"))
             connection.execute(text(f"TRUNCATE {', '.join(table.name for table in tables)}"))

@@ -7,18 +7,20 @@ item with a free one and counts it up, so two raters cannot take the same. Postg
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from math import inf, nextafter
 from random import Random
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, exists, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from palate.core import DataError
 from palate.stores.ratings import draws, schema
 from palate.stores.ratings.database import Store
-from palate.stores.ratings.nouns import Assignment, Project
+from palate.stores.ratings.nouns import Assignment, Item
 from palate.stores.ratings.projects import find_project
-from palate.stores.ratings.rows import assignment_of
+from palate.stores.ratings.rows import assignment_of, item_of
 
 TURNS = 20
 """How often a claim is tried whose last items are in the hands of others (on PostgreSQL), about half a second in all."""
@@ -29,12 +31,13 @@ SWEEP = 200
 _ASKED, _ITEMS, _MEMBERS = schema.assignments, schema.items, schema.members
 _OPEN = (_ASKED.c.project == bindparam("in_project")) & (_ASKED.c.state == "open")
 _HELD = select(_ASKED).where(_OPEN, _ASKED.c.rater == bindparam("for_rater"), _ASKED.c.expires > bindparam("now"))
-_HELD_IN_ORDER = _HELD.order_by(_ASKED.c.claimed, _ASKED.c.id)
+_HELD_IN_ORDER = _HELD.order_by(_ASKED.c.claimed, _ASKED.c.id).limit(bindparam("count"))
+_THEIR_ITEMS = select(_ITEMS).where(_ITEMS.c.id.in_(bindparam("those", expanding=True)))
 _STALE = select(_ASKED.c.id, _ASKED.c.item).where(_OPEN, _ASKED.c.expires <= bindparam("now"))
-_IS_STALE = _STALE.limit(1)
 _SWEEP = _STALE.order_by(_ASKED.c.item).limit(SWEEP).with_for_update(skip_locked=True)
 _MINE = (_MEMBERS.c.project == bindparam("in_project")) & (_MEMBERS.c.account == bindparam("for_rater"))
-_MEMBER = select(_MEMBERS).where(_MINE).with_for_update()
+_TEST = (_ITEMS.c.project == bindparam("in_project")) & (_ITEMS.c.pool == "qualification") & _ITEMS.c.removed.is_(None)
+_MEMBER = select(_MEMBERS, exists().where(_TEST).label("is_tested")).where(_MINE).with_for_update(of=_MEMBERS)
 _GUIDELINE = select(func.max(schema.guidelines.c.version)).where(schema.guidelines.c.project == bindparam("project")).scalar_subquery()
 _ITEM_SIDES = update(_ITEMS).where(_ITEMS.c.id == bindparam("which")).values(sides=_ITEMS.c.sides + bindparam("sign"))
 _MEMBER_SIDES = update(_MEMBERS).where(_MINE).values(sides=_MEMBERS.c.sides + bindparam("sign"))
@@ -49,12 +52,21 @@ def claim(store: Store, project: str, account: str, now: float, random: Random) 
     Raises:
         DataError: there is no such project, or the account is not one of its members.
     """
-    return _hold(store, project, account, now, random, 0)
+    held = hold(store, project, account, now, random, 1)
+    return held[0][0] if held else None
 
 
-def peek(store: Store, project: str, account: str, now: float, random: Random) -> Assignment | None:
-    """The assignment that `claim` will give after the one under way, to be fetched ahead; None when there is none. Errors as `claim`."""
-    return _hold(store, project, account, now, random, 1)
+def hold(store: Store, project: str, account: str, now: float, random: Random, count: int) -> list[tuple[Assignment, Item]]:
+    """The first `count` assignments of the rater with their items; fewer where no more are left.
+
+    The first is the one that `claim` gives; those after it are to be fetched ahead. Errors as `claim`.
+    """
+    for turn in range(TURNS):
+        try:
+            return store.database.run(lambda connection: _take(connection, project, (account, store.database.identify), now, random, count))
+        except draws.BusyError:
+            time.sleep(random.random() * 0.002 * (turn + 1))
+    return []
 
 
 def release(store: Store, assignment: str, account: str) -> bool:
@@ -78,7 +90,7 @@ def assignment(store: Store, assignment: str) -> Assignment:
     Raises:
         DataError: there is none.
     """
-    with store.database.read() as connection:
+    with store.database.look() as connection:
         row = connection.execute(select(schema.assignments).where(schema.assignments.c.id == assignment)).one_or_none()
     if row is None:
         raise DataError(f"There is no assignment {assignment!r}. Ask for a new one.")
@@ -91,44 +103,41 @@ def give_back(connection: Connection, item: str) -> None:
     connection.execute(update(table).where(table.c.id == item, table.c.pool == "items").values(taken=table.c.taken - 1))
 
 
-def _hold(store: Store, project: str, account: str, now: float, random: Random, place: int) -> Assignment | None:
-    with store.database.read() as connection:
-        found = find_project(connection, project)
-        held = _held(connection, project, account, now)
-        is_stale = len(held) <= place and connection.execute(_IS_STALE, {"in_project": project, "now": now}).first() is not None
-    if len(held) > place:
-        return held[place]
-    if is_stale:
-        store.database.run(lambda connection: _sweep(connection, project, now))
-    for turn in range(TURNS):
-        try:
-            return store.database.run(lambda connection: _take(connection, found, (account, store.database.identify()), now, random, place))
-        except draws.BusyError:
-            time.sleep(random.random() * 0.002 * (turn + 1))
-    return None
-
-
-def _take(connection: Connection, project: Project, who: tuple[str, str], now: float, random: Random, place: int) -> Assignment | None:
-    account, identity = who
-    mine = {"in_project": project.id, "for_rater": account}
+def _take(
+    connection: Connection, project: str, who: tuple[str, Callable[[], str]], now: float, random: Random, count: int
+) -> list[tuple[Assignment, Item]]:
+    """What the rater holds, filled up to `count` as far as there are items."""
+    account, identify = who
+    mine = {"in_project": project, "for_rater": account}
+    found = find_project(connection, project)
     # Locking this row keeps two pages of one rater from claiming at once.
     member = connection.execute(_MEMBER, mine).one_or_none()
     if member is None:
-        raise DataError(f"The account {account!r} does not rate in project {project.name!r}. Let it join first.")
-    held = _held(connection, project.id, account, now)
-    if len(held) > place:
-        return held[place]
-    item = draws.draw(connection, project, account, random, is_qualified=member.qualified is not None)
-    if item is None:
-        return None
-    order, sign = draws.sides(len(item.candidates), item.sides, member.sides, random)
-    lease = {"claimed": now, "expires": now + project.lease_seconds}
-    first = {"id": identity, "project": project.id, "item": item.id, "rater": account, "shown": list(order), "state": "open"}
-    row = connection.execute(_ASSIGN[connection.dialect.name], first | lease).one()
-    if sign and row.id == identity:
-        connection.execute(_ITEM_SIDES, {"which": item.id, "sign": sign})
-        connection.execute(_MEMBER_SIDES, mine | {"sign": sign})
-    return assignment_of(row)
+        raise DataError(f"The account {account!r} does not rate in project {found.name!r}. Let it join first.")
+    held, sides = _held(connection, project, account, now, count), member.sides
+    if len(held) < count:
+        _sweep(connection, project, now)
+    while len(held) < count:
+        try:
+            item = draws.draw(connection, found, account, random, is_tested=member.is_tested and member.qualified is None)
+        except draws.BusyError:
+            if held:
+                break
+            raise
+        if item is None:
+            break
+        order, sign = draws.sides(len(item.candidates), item.sides, sides, random)
+        # The order of two claims of one moment is the order in which they were made.
+        claimed = max(now, nextafter(held[-1][0].claimed, inf)) if held else now
+        first = {"id": identify(), "project": project, "item": item.id, "rater": account, "shown": list(order), "state": "open"}
+        lease = {"claimed": claimed, "expires": now + found.lease_seconds}
+        row = connection.execute(_ASSIGN[connection.dialect.name], first | lease).one()
+        if sign and row.id == first["id"]:
+            connection.execute(_ITEM_SIDES, {"which": item.id, "sign": sign})
+            connection.execute(_MEMBER_SIDES, mine | {"sign": sign})
+            sides += sign
+        held.append((assignment_of(row), item_of(item)))
+    return held
 
 
 def _assigning(dialect: Any) -> Any:
@@ -142,9 +151,12 @@ def _assigning(dialect: Any) -> Any:
 _ASSIGN = {"sqlite": _assigning(sqlite), "postgresql": _assigning(postgresql)}
 
 
-def _held(connection: Connection, project: str, account: str, now: float) -> list[Assignment]:
-    """The rater's live assignments, the oldest first."""
-    return [assignment_of(row) for row in connection.execute(_HELD_IN_ORDER, {"in_project": project, "for_rater": account, "now": now})]
+def _held(connection: Connection, project: str, account: str, now: float, count: int) -> list[tuple[Assignment, Item]]:
+    """The first `count` of the rater's live assignments, the oldest first."""
+    mine = {"in_project": project, "for_rater": account, "now": now, "count": count}
+    held = connection.execute(_HELD_IN_ORDER, mine).all()
+    found = {row.id: item_of(row) for row in connection.execute(_THEIR_ITEMS, {"those": [one.item for one in held]})} if held else {}
+    return [(assignment_of(row), found[row.item]) for row in held]
 
 
 def _sweep(connection: Connection, project: str, now: float) -> None:

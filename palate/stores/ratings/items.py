@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -21,6 +22,24 @@ PAGE = 500
 _NUM_CANDIDATES = {"compare": (2, 2), "rank": (2, 26), "rule": (1, 1), "probe": (0, 1), "write": (0, 1)}
 
 
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """An item that a project does not have yet.
+
+    Attributes:
+        id: its id.
+        digest: of what is asked.
+        created: when it came, in seconds since 1970.
+        removed: since when it is handed out no more.
+    """
+
+    item: Item
+    id: str
+    digest: str
+    created: float
+    removed: float | None = None
+
+
 def add_items(store: Store, project: str, items: Sequence[Item], now: float) -> Added:
     """What was added: every item that is not there already, or, where one is at fault, none.
 
@@ -33,23 +52,28 @@ def add_items(store: Store, project: str, items: Sequence[Item], now: float) -> 
         # Numbers count up without a gap, so additions to one project take turns.
         connection.execute(select(schema.projects.c.id).where(schema.projects.c.id == project).with_for_update())
         for number, item in enumerate(items, start=1):
-            _check(item, found.task, number)
-        fresh = _fresh(connection, project, items)
-        ranks = _ranks(connection, project, [item for _, item in fresh])
-        known = set(connection.execute(select(schema.cells.c.rank, schema.cells.c.stratum).where(schema.cells.c.project == project)))
-        first = connection.execute(select(func.count()).select_from(schema.items).where(schema.items.c.project == project)).scalar_one()
-        rows = [
-            _row(item, found, store.database.identify(), now) | {"digest": mark, "rank": ranks[item.policy], "number": first + place}
-            for place, (mark, item) in enumerate(fresh, start=1)
-        ]
-        cells = {(row["rank"], row["stratum"]) for row in rows} - {(rank, stratum) for rank, stratum in known}
-        if rows:
-            connection.execute(insert(schema.items), rows)
-        if cells:
-            connection.execute(insert(schema.cells), [{"project": project, "rank": rank, "stratum": name} for rank, name in sorted(cells)])
-        return Added(tuple(row["id"] for row in rows), len(items) - len(rows))
+            check_item(item, found.task, f"Item {number}")
+        fresh = [Fresh(item, store.database.identify(), mark, now) for mark, item in _fresh(connection, project, items)]
+        insert_items(connection, found, fresh)
+        return Added(tuple(one.id for one in fresh), len(items) - len(fresh))
 
     return store.database.run(work)
+
+
+def insert_items(connection: Connection, project: Project, fresh: Sequence[Fresh]) -> None:
+    """Nothing; the items stand at the end of the project, in this order. The caller has checked them and holds the project's row."""
+    if not fresh:
+        return
+    table, cells = schema.items, schema.cells
+    ranks = _ranks(connection, project.id, [one.item for one in fresh])
+    first = connection.execute(select(func.count()).select_from(table).where(table.c.project == project.id)).scalar_one()
+    rows = [_row(one, project) | {"rank": ranks[one.item.policy], "number": first + place} for place, one in enumerate(fresh, start=1)]
+    connection.execute(insert(table), rows)
+    _measure(connection)
+    known = set(map(tuple, connection.execute(select(cells.c.rank, cells.c.stratum).where(cells.c.project == project.id))))
+    new = sorted({(row["rank"], row["stratum"]) for row in rows} - known)
+    if new:
+        connection.execute(insert(cells), [{"project": project.id, "rank": rank, "stratum": name} for rank, name in new])
 
 
 def all_items(store: Store, project: str) -> Iterator[Item]:
@@ -100,7 +124,8 @@ def remove_item(store: Store, item: str, now: float) -> None:
     store.database.run(work)
 
 
-def _check(item: Item, task: Task, number: int) -> None:
+def check_item(item: Item, task: Task, place: str) -> None:
+    """Nothing when the item fits the task. Raises DataError that names `place` and the field otherwise."""
     least, most = _NUM_CANDIDATES[task.kind]
     count = len(item.candidates)
     faults = {
@@ -117,7 +142,7 @@ def _check(item: Item, task: Task, number: int) -> None:
     }
     for fault, holds in faults.items():
         if holds:
-            raise DataError(f"Item {number}, {fault}. Nothing was added; correct the item or leave it out.")
+            raise DataError(f"{place}, {fault}. Nothing was added; correct the item or leave it out.")
 
 
 def is_ranking(tiers: Tiers, count: int) -> bool:
@@ -146,6 +171,12 @@ def _fresh(connection: Connection, project: str, items: Sequence[Item]) -> list[
     return list(marked.items())
 
 
+def _measure(connection: Connection) -> None:
+    """Nothing; PostgreSQL knows how the items lie. Until its own upkeep comes round, it would search all of them at each draw."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("ANALYZE items")
+
+
 def _ranks(connection: Connection, project: str, items: Sequence[Item]) -> dict[str, int]:
     """Rank of each policy, those new to the project after the others in the order of the list."""
     table = schema.policies
@@ -157,9 +188,11 @@ def _ranks(connection: Connection, project: str, items: Sequence[Item]) -> dict[
     return ranks | fresh
 
 
-def _row(item: Item, project: Project, identity: str, now: float) -> dict[str, Any]:
+def _row(one: Fresh, project: Project) -> dict[str, Any]:
+    item = one.item
     return {
-        "id": identity,
+        "id": one.id,
+        "digest": one.digest,
         "project": project.id,
         "conversation": turns_json(item.conversation),
         "candidates": candidates_json(item.candidates),
@@ -169,10 +202,12 @@ def _row(item: Item, project: Project, identity: str, now: float) -> dict[str, A
         "pool": "qualification" if item.is_qualification else "items" if item.gold is None else "gold",
         "gold": item.gold,
         # The id is random, so a number made of it is as well; items lie in the order of these numbers, and a draw begins anywhere.
-        "draw": int(identity[:12], 16) / 16 ** len(identity[:12]),
+        "draw": int(one.id[:12], 16) / 16 ** len(one.id[:12]),
         "wanted": project.overlap if item.gold is None else 0,
         "taken": 0,
         "is_begun": False,
         "sides": 0,
-        "created": now,
+        "selection_probability": item.selection_probability,
+        "removed": one.removed,
+        "created": one.created,
     }

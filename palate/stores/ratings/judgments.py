@@ -11,7 +11,7 @@ from palate.stores.ratings import schema, votes
 from palate.stores.ratings.answers import check_answer
 from palate.stores.ratings.claims import give_back
 from palate.stores.ratings.database import Store
-from palate.stores.ratings.nouns import Answer, Assignment, Receipt, Status
+from palate.stores.ratings.nouns import Answer, Assignment, Receipt
 from palate.stores.ratings.projects import find_project, latest_guideline
 from palate.stores.ratings.rows import answer_json, assignment_of
 
@@ -19,69 +19,100 @@ _ASKED, _SAID = schema.assignments, schema.judgments
 # Made once: making them anew for every answer costs more than the database does.
 _HELD = select(_ASKED).where(_ASKED.c.id == bindparam("which")).with_for_update()
 _ITEM = select(schema.items).where(schema.items.c.id == bindparam("which"))
-_SAME = select(_SAID.c.id, _SAID.c.assignment).where(_SAID.c.rater == bindparam("of_rater"), _SAID.c.key == bindparam("with_key"))
+_WITH_KEY = select(_SAID).where(_SAID.c.rater == bindparam("of_rater"), _SAID.c.key == bindparam("with_key"))
+_MEMBER = select(schema.members.c.joined).where(
+    schema.members.c.project == bindparam("in_project"), schema.members.c.account == bindparam("who")
+)
 _ADD = insert(_SAID)
+LATE = ("expired", "released", "skipped", "declined")
+"""States of an assignment that was let go of: its answer counts if the item still has a place."""
 _END = update(_ASKED).where(_ASKED.c.id == bindparam("which")).values(state=bindparam("to"))
 
 
-def submit(store: Store, assignment: str, account: str, answer: Answer, key: str, now: float) -> Receipt:
+def submit(store: Store, assignment: str, account: str, answer: Answer, key: str, now: float, *, guideline: int | None = None) -> Receipt:
     """A receipt for the answer, which is on the disk.
 
-    The same `key` from the same account is the same answer, however often it comes. An answer to an expired, released or removed
-    assignment, or a second one to the same, is kept as surplus.
+    The same `key` from the same account is the same answer, however often it comes. An answer that comes late, after its lease ran out or
+    was given back, counts while its place is free; where someone else has got it, where the item was removed, or where it is a second
+    answer to the same assignment, it is kept as surplus.
+
+    Args:
+        store: the ratings.
+        assignment: its id.
+        account: who answers.
+        answer: what he says.
+        key: a random one for this answer.
+        now: seconds since 1970.
+        guideline: the version that he saw; by default the one that was newest when he got the item.
 
     Raises:
-        DataError: the account does not hold the assignment, the answer does not fit the task, or the key was used for another assignment.
+        DataError: the account does not hold the assignment, the answer does not fit the task, there is no such guideline, or the key was
+            used for another assignment.
     """
 
     def work(connection: Connection) -> Receipt:
         row = connection.execute(_HELD, {"which": assignment}).one_or_none()
         if row is None or row.rater != account:
             raise DataError(f"The account {account!r} has no assignment {assignment!r}. Ask for a new one.")
-        before = _same_key(connection, account, key, assignment)
+        before = _before(connection, account, key, kind="answer", assignment=assignment)
         if before is not None:
-            return before
+            return Receipt(before.id, "repeat")
         project = find_project(connection, row.project)
         item = connection.execute(_ITEM, {"which": row.item}).one()
         check_answer(answer, project.task, len(item.candidates))
-        is_live = row.state == "open" and row.expires > now and item.removed is None
+        seen = row.guideline if guideline is None else _version(connection, row.project, guideline)
+        is_late = row.state in LATE and connection.execute(_MEMBER, {"in_project": row.project, "who": account}).first() is not None
+        has_place = row.state == "open" or (is_late and not answer.skipped and _take_place(connection, row.item))
+        is_live = item.removed is None and (has_place or (is_late and answer.skipped))
         identity = store.database.identify()
-        _append(connection, row, answer, identity=identity, key=key, now=now, status="kept" if is_live else "surplus")
-        _settle(connection, row, answer, is_live=is_live)
+        said = {"id": identity, "key": key, "guideline": seen, "created": now, "status": "kept" if is_live else "surplus"}
+        _append(connection, row, answer, said)
+        if has_place and (answer.skipped or not is_live):
+            give_back(connection, row.item)
+        if row.state != "done":
+            state = "surplus" if not is_live else "declined" if answer.skipped and answer.flag else "skipped" if answer.skipped else "done"
+            connection.execute(_END, {"which": row.id, "to": state})
         votes.ask_more(connection, project, item.id)
-        return Receipt(identity, "kept" if is_live else "surplus")
+        return Receipt(identity, "kept" if is_live else "surplus", item.pool == "qualification")
 
     return store.database.run(work)
 
 
-def undo(store: Store, project: str, account: str, now: float) -> Assignment | None:
+def undo(store: Store, project: str, account: str, key: str, now: float) -> Assignment | None:
     """The assignment of the account's last standing answer, to be answered anew; None when there is nothing to take back.
 
     The answer stays in the table, and a new row says that it counts no more. The rater holds the item again, in the same order; when
-    its place was given to someone else meanwhile (after a skip), the new answer will be surplus.
+    its place was given to someone else meanwhile (after a skip), the new answer will be surplus. The same `key` takes back the same
+    answer, however often it comes. What was answered in the qualification stands.
+
+    Raises:
+        DataError: there is no such project, or the key was used for an answer.
     """
 
     def work(connection: Connection) -> Assignment | None:
         found = find_project(connection, project)
+        connection.execute(select(schema.accounts.c.id).where(schema.accounts.c.id == account).with_for_update())
+        before = _before(connection, account, key, kind="undo", project=project)
+        if before is not None:
+            return assignment_of(connection.execute(_HELD, {"which": before.assignment}).one())
         last = connection.execute(_standing(project, account).order_by(_SAID.c.number.desc()).limit(1)).one_or_none()
-        if last is None:
+        if last is None or connection.execute(_ITEM, {"which": last.item}).one().pool == "qualification":
             return None
-        row = connection.execute(select(_ASKED).where(_ASKED.c.id == last.assignment).with_for_update()).one()
-        if connection.execute(select(_SAID.c.id).where(_SAID.c.supersedes == last.id)).first() is not None:
-            return assignment_of(row)  # another page of the same rater was faster
-        identity = store.database.identify()
+        row = connection.execute(_HELD, {"which": last.assignment}).one()
         connection.execute(
-            insert(_SAID).values(
-                id=identity, project=project, item=row.item, assignment=row.id, rater=account, key=f"undo:{identity}", shown=row.shown,
-                answer={}, is_skip=False, status="kept", kind="undo", supersedes=last.id, guideline=row.guideline, created=now,
-            )
+            _ADD,
+            {
+                "id": store.database.identify(), "project": project, "item": row.item, "assignment": row.id, "rater": account, "key": key,
+                "shown": row.shown, "answer": {}, "is_skip": False, "status": "kept", "kind": "undo", "supersedes": last.id,
+                "guideline": row.guideline, "created": now,
+            },
         )  # fmt: skip
         if row.state != "done" or last.status == "kept":  # else a second answer is taken back, and the first one stands
-            has_place = row.state == "done" or _take_place(connection, row.item)
+            has_place = row.state in {"done", "open"} or _take_place(connection, row.item)
             again = {"state": "open", "expires": now + found.lease_seconds} if has_place else {"state": "expired"}
             connection.execute(update(_ASKED).where(_ASKED.c.id == row.id).values(again))
         votes.ask_more(connection, found, row.item)
-        return assignment_of(connection.execute(select(_ASKED).where(_ASKED.c.id == row.id)).one())
+        return assignment_of(connection.execute(_HELD, {"which": row.id}).one())
 
     return store.database.run(work)
 
@@ -104,9 +135,9 @@ def adjudicate(store: Store, item: str, account: str, answer: Answer, key: str, 
         ).scalar_one_or_none()
         if role not in {"owner", "reviewer"}:
             raise DataError(f"The account {account!r} may not adjudicate. Make it a reviewer first.")
-        before = _same_key(connection, account, key, None)
+        before = _before(connection, account, key, kind="adjudication", item=item)
         if before is not None:
-            return before
+            return Receipt(before.id, "repeat")
         check_answer(answer, find_project(connection, row.project).task, len(row.candidates))
         if answer.skipped:
             raise DataError("An adjudication decides; it cannot be a skip. Leave the item to another reviewer.")
@@ -123,33 +154,28 @@ def adjudicate(store: Store, item: str, account: str, answer: Answer, key: str, 
     return store.database.run(work)
 
 
-def _same_key(connection: Connection, account: str, key: str, assignment: str | None) -> Receipt | None:
+def _before(connection: Connection, account: str, key: str, **same: str) -> Row[Any] | None:
+    """The account's row with this key, when it came before; in it, these columns must be the same."""
     if not 0 < len(key) <= 128:
         raise DataError("The key of an answer must have 1 to 128 characters. Give a random one for each answer.")
-    row = connection.execute(_SAME, {"of_rater": account, "with_key": key}).one_or_none()
-    if row is None:
-        return None
-    if row.assignment != assignment:
+    row = connection.execute(_WITH_KEY, {"of_rater": account, "with_key": key}).one_or_none()
+    if row is not None and any(getattr(row, name) != value for name, value in same.items()):
         raise DataError(f"The key {key!r} was used for another answer. Give each answer a random key of its own.")
-    return Receipt(row.id, "repeat")
+    return row
 
 
-def _append(connection: Connection, row: Row[Any], answer: Answer, *, identity: str, key: str, now: float, status: Status) -> None:
-    said = {
-        "id": identity, "project": row.project, "item": row.item, "assignment": row.id, "rater": row.rater, "key": key,
-        "shown": row.shown, "answer": answer_json(answer), "is_skip": answer.skipped, "status": status, "kind": "answer",
-        "supersedes": None, "guideline": row.guideline, "created": now,
+def _append(connection: Connection, row: Row[Any], answer: Answer, said: dict[str, Any]) -> None:
+    values = {
+        "project": row.project, "item": row.item, "assignment": row.id, "rater": row.rater, "shown": row.shown,
+        "answer": answer_json(answer), "is_skip": answer.skipped, "kind": "answer", "supersedes": None,
     }  # fmt: skip
-    connection.execute(_ADD, said)
+    connection.execute(_ADD, values | said)
 
 
-def _settle(connection: Connection, row: Row[Any], answer: Answer, *, is_live: bool) -> None:
-    """Nothing; the assignment is over. A live answer keeps its place, a skip or a late answer gives it back."""
-    if row.state == "open" and (answer.skipped or not is_live):
-        give_back(connection, row.item)
-    if row.state != "done":
-        state = "surplus" if not is_live else "skipped" if answer.skipped else "done"
-        connection.execute(_END, {"which": row.id, "to": state})
+def _version(connection: Connection, project: str, guideline: int) -> int:
+    if not 1 <= guideline <= latest_guideline(connection, project):
+        raise DataError(f"The project has no guideline of version {guideline}. Load the page again.")
+    return guideline
 
 
 def _standing(project: str, account: str) -> Any:

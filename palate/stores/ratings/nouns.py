@@ -7,65 +7,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from palate.core import Message
+from palate.stores.exchange import Candidate, Project, RaterKind, Task, TaskKind, Tiers
 
-TaskKind = Literal["compare", "rank", "rule", "probe", "write"]
-Queue = Literal["random", "uncertain"]
-RaterKind = Literal["person", "model", "rule", "simulated"]
+__all__ = ["Candidate", "Project", "RaterKind", "Task", "TaskKind", "Tiers"]
+
 AccountRole = Literal["owner", "reviewer", "rater"]
-AssignmentState = Literal["open", "done", "skipped", "expired", "released", "surplus"]
+AssignmentState = Literal["open", "done", "skipped", "declined", "expired", "released", "surplus"]
 EntryKind = Literal["answer", "undo", "adjudication"]
 Status = Literal["kept", "surplus"]
-
-Tiers = tuple[tuple[int, ...], ...]
-"""A ranking, best tier first; a tier of two or more is a tie."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is asked about each item of a project.
-
-    Attributes:
-        kind: compare two completions, rank several, say whether one breaks a rule, probe a model, write an answer.
-        axes: what is compared; the first is `Answer.ranking`, the others are in `Answer.axes`.
-        ties: equal completions may share a tier.
-        all_bad: "none of them is good" is an answer.
-        strength: how much better is asked, too.
-        reason: whether a written reason is asked for.
-        rules: the rules that kind `rule` and `probe` are about.
-    """
-
-    kind: TaskKind = "compare"
-    axes: tuple[str, ...] = ("overall",)
-    ties: bool = True
-    all_bad: bool = False
-    strength: bool = False
-    reason: Literal["off", "optional", "required"] = "optional"
-    rules: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """Items, their task, and how they are handed out. `id` and `created` are given by the store.
-
-    Attributes:
-        overlap: raters asked about each item.
-        max_overlap: raters asked at most; above `overlap` a further one is asked while no answer has more than half of the votes.
-        lease_seconds: how long an assignment is held for its rater.
-        gold_share: share of assignments that are hidden gold items, 0 to 1.
-        queue: which item comes next: at random within strata, or the most uncertain (`set_scores`).
-        random_share: share of fresh items drawn at random in an uncertain queue, at least 0.3.
-    """
-
-    name: str
-    task: Task = field(default_factory=Task)
-    overlap: int = 1
-    max_overlap: int = 0
-    lease_seconds: float = 900.0
-    gold_share: float = 0.0
-    queue: Queue = "random"
-    random_share: float = 0.3
-    id: str = ""
-    created: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +26,6 @@ class Guideline:
     text: str
     warning: str = ""
     created: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """What is judged: a text, or a file (picture or clip, a path within the project's media folder). `policy` is never shown."""
-
-    text: str = ""
-    media: str = ""
-    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +66,10 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """An item held for a rater until `expires`; `order` says which candidate stands at each place shown."""
+    """An item held for a rater until `expires`; `order` says which candidate stands at each place shown.
+
+    What was `skipped` comes again when nothing else is left; `declined` (skipped with a flag) does not.
+    """
 
     id: str
     project: str
@@ -174,10 +117,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The store has it: `kept`, `repeat` (the same key came before), or `surplus` (late, or a second answer: not lost, not counted)."""
+    """The store has it: `kept`, `repeat` (the same key came before), or `surplus` (late, or a second answer: not lost, not counted).
+
+    `is_qualification` when it answers an item of the qualification, and came for the first time.
+    """
 
     judgment: str
     status: Literal["kept", "repeat", "surplus"]
+    is_qualification: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +183,13 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A login that has neither ended nor expired."""
+    """A login that has neither ended nor expired; `projects` are those the account was a member of when it was looked up."""
 
     account: Account
     csrf: str
     created: float
     expires: float
+    projects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

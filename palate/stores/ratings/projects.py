@@ -25,7 +25,7 @@ def add_project(store: Store, project: Project, now: float) -> Project:
     Raises:
         ConfigError: its settings contradict each other, or the name is taken.
     """
-    _check(project)
+    check_project(project)
     kept = replace(project, id=store.database.identify(), created=now, max_overlap=max(project.max_overlap, project.overlap))
     try:
         with store.database.write() as connection:
@@ -48,7 +48,7 @@ def project(store: Store, project: str) -> Project:
     Raises:
         DataError: there is none.
     """
-    with store.database.read() as connection:
+    with store.database.look() as connection:
         return find_project(connection, project)
 
 
@@ -101,7 +101,8 @@ def latest_guideline(connection: Connection, project: str) -> int:
     return int(connection.execute(select(func.max(table.c.version)).where(table.c.project == project)).scalar_one())
 
 
-def _check(project: Project) -> None:
+def check_project(project: Project) -> None:
+    """Nothing when the settings fit together. Raises ConfigError that names each fault otherwise."""
     task = project.task
     faults = {
         "name: is empty, or holds a character that a database cannot": not project.name.strip() or not is_text(project.name),
@@ -111,7 +112,9 @@ def _check(project: Project) -> None:
         "gold_share: must be between 0 and 0.5": not 0 <= project.gold_share <= 0.5,
         f"random_share: must be between {LEAST_RANDOM} and 1": not LEAST_RANDOM <= project.random_share <= 1,
         "queue: must be random or uncertain": project.queue not in {"random", "uncertain"},
-        "task.axes: name at least one, each once": not task.axes or len(set(task.axes)) != len(task.axes) or not all(task.axes),
+        "task.axes: name at least one, each once": not task.axes
+        or len(set(task.axes)) != len(task.axes)
+        or not all(axis.strip() for axis in task.axes),
         "task.rules: name at least one": task.kind in {"rule", "probe"} and not task.rules,
     }
     found = [fault for fault, holds in faults.items() if holds]

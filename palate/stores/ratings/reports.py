@@ -6,7 +6,7 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Text, case, cast, func, select
 
 from palate.stores.ratings import schema, votes
 from palate.stores.ratings.database import Store
@@ -17,40 +17,46 @@ _ITEMS, _SAID, _ASKED = schema.items, schema.judgments, schema.assignments
 
 
 def progress(store: Store, project: str, now: float) -> Progress:
-    """Where the project stands."""
+    """Where the project stands. The database counts; only answers to complete items with several votes are read one by one."""
     later = _SAID.alias()
+    stands = _SAID.outerjoin(later, later.c.supersedes == _SAID.c.id)
+    here = (_SAID.c.project == project) & (_SAID.c.kind != "undo") & later.c.id.is_(None)
+    is_answer = _SAID.c.kind == "answer"
+    counts = is_answer & (_SAID.c.status == "kept") & ~_SAID.c.is_skip
     with store.database.read() as connection:
         rows = connection.execute(
             select(_ITEMS.c.id, _ITEMS.c.pool, _ITEMS.c.wanted, _ITEMS.c.removed).where(_ITEMS.c.project == project)
         ).all()
-        said = connection.execute(
-            select(_SAID)
-            .outerjoin(later, later.c.supersedes == _SAID.c.id)
-            .where(_SAID.c.project == project, _SAID.c.kind != "undo", later.c.id.is_(None))
-        ).all()
+        by_item = select(_SAID.c.item, func.count().label("votes")).select_from(stands).where(here, counts).group_by(_SAID.c.item)
+        said: dict[str, int] = {row.item: row.votes for row in connection.execute(by_item)}
+        kinds = select(
+            func.count(func.distinct(_SAID.c.rater)),
+            func.coalesce(func.sum(case((_SAID.c.status == "surplus", 1), else_=0)), 0),
+            func.coalesce(func.sum(case((_SAID.c.is_skip, 1), else_=0)), 0),
+        )
+        raters, surplus, skipped = connection.execute(kinds.select_from(stands).where(here, is_answer)).one()
+        # A cheap look at the text first: few answers have a flag.
+        hints = select(_SAID.c.item, _SAID.c.answer).select_from(stands).where(here, is_answer, cast(_SAID.c.answer, Text).like('%"flag"%'))
+        flagged = {row.item for row in connection.execute(hints) if row.answer.get("flag")}
         live = select(func.count()).select_from(_ASKED).where(_ASKED.c.project == project, _ASKED.c.state == "open", _ASKED.c.expires > now)
         num_open = int(connection.execute(live).scalar_one())
-    wanted = {row.id: row.wanted for row in rows if row.pool == "items" and row.removed is None}
-    cast: dict[str, list[Row[Any]]] = defaultdict(list)
-    for row in said:
-        cast[row.item].append(row)
-    counts = {item: sum(_counts(row) for row in cast[item]) for item in wanted}
-    complete = [item for item, places in wanted.items() if counts[item] >= places]
-    answers = [row for row in said if row.kind == "answer"]
+        wanted = {row.id: row.wanted for row in rows if row.pool == "items" and row.removed is None}
+        complete = [item for item, places in wanted.items() if said.get(item, 0) >= places]
+        undecided = votes.undecided_of(connection, project, {item for item in complete if said.get(item, 0) != 1})
     return Progress(
         items=len(wanted),
         complete=len(complete),
-        begun=sum(0 < counts[item] < places for item, places in wanted.items()),
+        begun=sum(0 < said.get(item, 0) < places for item, places in wanted.items()),
         wanted=sum(wanted.values()),
-        judgments=sum(counts.values()),
+        judgments=sum(said.get(item, 0) for item in wanted),
         open=num_open,
-        surplus=sum(row.status == "surplus" for row in answers),
-        skipped=sum(row.is_skip for row in answers),
-        flagged=len({row.item for row in answers if row.answer.get("flag")}),
+        surplus=surplus,
+        skipped=skipped,
+        flagged=len(flagged),
         removed=sum(row.removed is not None for row in rows),
         gold=sum(row.pool != "items" and row.removed is None for row in rows),
-        raters=len({row.rater for row in answers}),
-        undecided=sum(not votes.is_decided(cast[item]) for item in complete),
+        raters=raters,
+        undecided=len(undecided),
     )
 
 
@@ -90,10 +96,6 @@ def time_log(store: Store, account: str) -> tuple[Worked, ...]:
     for row in rows:
         days[row.project, datetime.fromtimestamp(row.created, UTC).date().isoformat()].append(row.answer.get("seconds") or 0.0)
     return tuple(Worked(project, day, len(seconds), sum(seconds)) for (project, day), seconds in sorted(days.items()))
-
-
-def _counts(row: Row[Any]) -> bool:
-    return row.kind == "answer" and row.status == "kept" and not row.is_skip
 
 
 def _is_right(row: Any) -> bool:

@@ -98,9 +98,9 @@ def answer_of(value: Json) -> Answer:
 def answer_json(answer: Answer) -> dict[str, Any]:
     """An answer as a JSON object without what was not said."""
     value = asdict(answer) | {"dialogue": turns_json(answer.dialogue)}
-    return {name: said for name, said in value.items() if said not in (None, "", False, (), [], {})} | (
-        {} if answer.broken is None else {"broken": answer.broken}
-    )
+    # Not `in (False, ...)`: 0.0 seconds are equal to False, and were said.
+    said = {name: one for name, one in value.items() if one is not None and one is not False and one not in ("", (), [], {})}
+    return said | ({} if answer.broken is None else {"broken": answer.broken})
 
 
 def digest(item: Item) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from palate.core import ConfigError
 from palate.stores.ratings import schema
-from palate.stores.ratings.accounts import account_of
+from palate.stores.ratings.accounts import account_in, account_of
 from palate.stores.ratings.database import Store
 from palate.stores.ratings.nouns import AccountRole, Failures, Invitation, Session
 from palate.stores.ratings.projects import find_project
@@ -16,6 +16,14 @@ KEPT_FAILURES_SECONDS = 7 * 24 * 3600.0
 """Failed logins older than this are forgotten."""
 
 _INVITED, _SESSIONS, _FAILED = schema.invitations, schema.sessions, schema.failed_logins
+_LIVE = (
+    select(_SESSIONS.c.csrf, _SESSIONS.c.created.label("begun"), _SESSIONS.c.expires, schema.accounts)
+    .add_columns(schema.members.c.project, schema.members.c.qualified)
+    .join(schema.accounts, schema.accounts.c.id == _SESSIONS.c.account)
+    .outerjoin(schema.members, schema.members.c.account == _SESSIONS.c.account)
+    .where(_SESSIONS.c.token_hash == bindparam("token"), _SESSIONS.c.expires > bindparam("now"))
+    .order_by(schema.members.c.joined, schema.members.c.project)
+)
 
 
 def invite(store: Store, project: str, role: AccountRole, token_hash: str, expires: float, uses: int) -> None:
@@ -52,14 +60,15 @@ def start_session(store: Store, account: str, token_hash: str, csrf: str, now: f
 
 
 def session(store: Store, token_hash: str, now: float) -> Session | None:
-    """The live session of this token; None when there is none."""
-    live = (_SESSIONS.c.token_hash == token_hash) & (_SESSIONS.c.expires > now)
-    with store.database.read() as connection:
-        row = connection.execute(select(_SESSIONS).where(live)).one_or_none()
-        if row is None:
-            return None
-        owner = connection.execute(select(schema.accounts).where(schema.accounts.c.id == row.account)).one()
-        return Session(account_of(connection, owner), row.csrf, row.created, row.expires)
+    """The live session of this token; None when there is none. Every request asks for it: one statement."""
+    with store.database.look() as connection:
+        rows = connection.execute(_LIVE, {"token": token_hash, "now": now}).all()
+    if not rows:
+        return None
+    first = rows[0]
+    qualified = tuple(sorted(row.project for row in rows if row.qualified is not None))
+    projects = tuple(row.project for row in rows if row.project is not None)
+    return Session(account_in(first, qualified), first.csrf, first.begun, first.expires, projects)
 
 
 def end_session(store: Store, token_hash: str) -> None:

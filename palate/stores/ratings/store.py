@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import URL, make_url
@@ -14,6 +16,9 @@ from palate.stores.ratings import (
     backup,
     checks,
     claims,
+    exports,
+    heard,
+    imports,
     items,
     judgments,
     links,
@@ -49,7 +54,7 @@ class Ratings:
     set_scores = scores.set_scores
 
     claim = claims.claim
-    peek = claims.peek
+    hold = claims.hold
     release = claims.release
     assignment = claims.assignment
 
@@ -59,6 +64,12 @@ class Ratings:
     judgments_of = votes.judgments_of
     as_comparisons = votes.as_comparisons
     undecided = votes.undecided
+    shown = heard.shown
+    mark = heard.mark
+    rows_since = heard.rows_since
+
+    import_exchange = imports.import_exchange
+    as_exchange = exports.as_exchange
 
     progress = reports.progress
     tally = reports.tally
@@ -102,6 +113,7 @@ class Ratings:
     accounts = accounts.all_accounts
     audit = audit.audit
     backup = backup.backup
+    heard = heard.heard
     items = items.all_items
     judgments = votes.judgments
     projects = projects.all_projects
@@ -131,6 +143,28 @@ def open_ratings(url: str, *, create: bool = False) -> Ratings:
     except DatabaseError as error:
         raise ConfigError(f"{_shown(url)} is not a SQLite database ({error.orig}). Correct the path, or restore a backup.") from error
     return Ratings(database)
+
+
+@contextmanager
+def use_ratings(url: str, *, create: bool = False) -> Iterator[Ratings]:
+    """The ratings at `url`, closed when the block ends. A file that was made for the block goes again when the block raises.
+
+    Raises:
+        ConfigError, RunError: as `open_ratings`.
+    """
+    address = _address(url)
+    file = Path(address.database or "").absolute() if address.get_backend_name() == "sqlite" else None
+    is_new = file is not None and not file.exists()
+    opened = open_ratings(url, create=create)
+    try:
+        yield opened
+    except BaseException:
+        opened.close()
+        if is_new:
+            for rest in ("", "-wal", "-shm", ".lock"):
+                Path(f"{file}{rest}").unlink(missing_ok=True)
+        raise
+    opened.close()
 
 
 def upgrade_ratings(url: str) -> tuple[str, str]:

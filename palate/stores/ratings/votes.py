@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, select, update
@@ -57,7 +57,7 @@ def as_comparisons(store: Store, project: str, *, surplus: bool = False) -> tupl
     said = []
     for entry in judgments(store, project):
         if entry.is_standing and not entry.answer.skipped and entry.item in known and (surplus or entry.status == "kept"):
-            said.extend(_judgments(entry, task))
+            said.extend(judgments_of_answer(entry.item, entry.pseudonym, entry.order, entry.answer, task, str(entry.guideline)))
     return compared, said
 
 
@@ -67,10 +67,22 @@ def undecided(store: Store, project: str) -> tuple[str, ...]:
     with store.database.read() as connection:
         full = select(table.c.id, table.c.wanted).where(table.c.project == project, table.c.pool == "items", table.c.removed.is_(None))
         wanted: dict[str, int] = {row.id: row.wanted for row in connection.execute(full.order_by(table.c.number))}
-        said: dict[str, list[Row[Any]]] = defaultdict(list)
-        for row in connection.execute(_standing().where(_SAID.c.project == project)):
-            said[row.item].append(row)
-    return tuple(item for item, places in wanted.items() if len(_cast(said[item])) >= places and not is_decided(said[item]))
+        open_ones = undecided_of(connection, project, set(wanted))
+    return tuple(item for item, places in wanted.items() if open_ones.get(item, 0) >= places)
+
+
+def undecided_of(connection: Connection, project: str, items: Collection[str]) -> dict[str, int]:
+    """Of these items those with neither a majority nor an adjudication, and how many votes each has."""
+    said: dict[str, list[Vote]] = {item: [] for item in items}
+    columns = _SAID.c.item, _SAID.c.shown, _SAID.c.answer, _SAID.c.kind
+    counted = (_SAID.c.status == "kept") & ~_SAID.c.is_skip | (_SAID.c.kind == "adjudication")
+    rows = _standing().with_only_columns(*columns, maintain_column_froms=True).where(_SAID.c.project == project, counted)
+    for item, order, answer, kind in connection.execute(rows.execution_options(yield_per=PAGE)) if said else ():
+        if kind == "adjudication":
+            said.pop(item, None)
+        elif item in said:
+            said[item].append(vote_of(answer_of(answer), tuple(order)))
+    return {item: len(cast) for item, cast in said.items() if not has_majority(cast)}
 
 
 def ask_more(connection: Connection, project: Project, item: str) -> None:
@@ -93,11 +105,6 @@ def ask_more(connection: Connection, project: Project, item: str) -> None:
 def has_majority(votes: list[Vote]) -> bool:
     """Whether more than half of the votes say the same; of a single vote, whether it is there."""
     return bool(votes) and max(Counter(votes).values()) * 2 > len(votes)
-
-
-def is_decided(rows: list[Row[Any]]) -> bool:
-    """Whether the rows of an item have an adjudication or a majority."""
-    return any(row.kind == "adjudication" for row in rows) or has_majority(_cast(rows))
 
 
 def vote_of(answer: Answer, order: tuple[int, ...]) -> Vote:
@@ -156,25 +163,19 @@ def _task_axes(store: Store, project: str) -> str:
 
 
 def _comparison(item: Item) -> Comparison:
-    completions = tuple(Completion(candidate.text or candidate.media, policy=candidate.policy) for candidate in item.candidates)
+    completions = tuple(
+        Completion(candidate.text or candidate.media, policy=candidate.policy, tool_fields=candidate.tool_fields)
+        for candidate in item.candidates
+    )
     return Comparison(item.id, Prompt(item.id, item.conversation, item.fields), completions)
 
 
-def _judgments(entry: Entry, axis: str) -> list[Judgment]:
-    places = tuple(range(len(entry.order)))
-    rankings: dict[str, Tiers] = {axis: entry.answer.ranking or ((places,) if entry.answer.all_bad else ()), **entry.answer.axes}
+def judgments_of_answer(item: str, rater: str, order: tuple[int, ...], answer: Answer, axis: str, guideline: str = "") -> list[Judgment]:
+    """A judgment for each axis on which the answer ranks; its main ranking is on `axis`, and "all bad" there is a tie of all."""
+    places = tuple(range(len(order)))
+    rankings: dict[str, Tiers] = {axis: answer.ranking or ((places,) if answer.all_bad else ()), **answer.axes}
     return [
-        Judgment(
-            comparison=entry.item,
-            rater=entry.pseudonym,
-            ranking=ranking,
-            dimension=name,
-            order=entry.order,
-            strength=entry.answer.strength,
-            reason=entry.answer.reason,
-            seconds=entry.answer.seconds,
-            guideline=str(entry.guideline),
-        )
+        Judgment(item, rater, ranking, name, order, answer.strength, answer.reason, answer.seconds, guideline)
         for name, ranking in rankings.items()
         if ranking
     ]

@@ -3,14 +3,14 @@
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from palate.core import ConfigError, DataError
-from palate.stores.ratings import Project, Task
+from palate.stores.ratings import Account, Project, Task
 from palate.web.access import Access, Visit
-from palate.web.exports import as_csv, as_jsonl
-from palate.web.figures import findings
-from palate.web.intake import read_items
+from palate.web.figures import RaterRow
+from palate.web.transfer import KINDS as FILES
+from palate.web.transfer import export_file, take_file
 from palate.web.view import KINDS, go, page
 
 router = APIRouter(include_in_schema=False)
@@ -26,8 +26,7 @@ BLANK: dict[str, Any] = {
 @router.get("/")
 def home(visit: Rater) -> Response:
     """The projects of whoever is signed in."""
-    ratings, mine = visit.service.ratings, visit.service.ratings.memberships(visit.me.id)
-    seen = [one for one in ratings.projects() if visit.me.role == "owner" or one.id in mine]
+    seen = [one for one in visit.service.ratings.projects() if visit.me.role == "owner" or visit.is_member(one)]
     listed = [{"project": one, "progress": visit.service.progress(one.id)} for one in seen]
     return page(visit, "home.html", {"projects": listed, "here": "home"})
 
@@ -76,56 +75,60 @@ def upload(visit: Owner) -> Response:
     file = visit.file("file")
     try:
         if file is None:
-            raise DataError("Choose a file of JSON lines first.")
-        items = read_items(file.file, file.filename or "the file")
-        added = visit.service.ratings.add_items(visit.project.id, items, visit.service.clock())
+            raise DataError("Choose a file first.")
+        done, said = take_file(visit.service, visit.project, file.file, file.filename or "the file")
     except DataError as error:
         return _dashboard(visit, error=str(error))
-    visit.service.audit(visit.me.id, "items added", visit.project.id, {"added": len(added.kept)})
-    known = f" {added.duplicates} were there already." if added.duplicates else ""
-    return _dashboard(visit, told=f"{len(added.kept)} items added.{known}")
+    visit.service.audit(visit.me.id, "items added", visit.project.id, {"added": len(done.items), "judgments": done.judgments})
+    dropped = f"; {len(said.dropped)} rows with nothing to judge were left out, the first: {said.dropped[0].reason}" if said.dropped else ""
+    return _dashboard(visit, told=f"{done}{dropped}.")
 
 
-@router.get("/projects/{project}/export.jsonl")
-def export_jsonl(visit: Owner) -> Response:
-    """Every judgment, raters by pseudonym."""
-    visit.service.audit(visit.me.id, "exported", visit.project.id, {"form": "jsonl"})
-    lines = as_jsonl(visit.service.ratings, visit.project.id)
-    return StreamingResponse(lines, media_type="application/x-ndjson", headers=_attached("judgments.jsonl"))
-
-
-@router.get("/projects/{project}/export.csv")
-def export_csv(visit: Owner) -> Response:
-    """A table of judgments."""
-    visit.service.audit(visit.me.id, "exported", visit.project.id, {"form": "csv"})
-    lines = as_csv(visit.service.ratings, visit.project.id)
-    return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=_attached("judgments.csv"))
-
-
-def _attached(name: str) -> dict[str, str]:
-    return {"Content-Disposition": f'attachment; filename="{name}"'}
+@router.get("/projects/{project}/export")
+def export(visit: Owner) -> Response:
+    """The project as a file of the kind asked for, raters by pseudonym."""
+    kind = visit.request.query_params.get("kind", "palate")
+    visit.service.audit(visit.me.id, "exported", visit.project.id, {"form": kind[:40]})
+    try:
+        return export_file(visit.service, visit.project, kind)
+    except DataError as error:
+        return _dashboard(visit, error=str(error))
 
 
 def _dashboard(visit: Visit, told: str = "", error: str = "") -> Response:
     service, project = visit.service, visit.project
-    values: dict[str, object] = {"project": project, "guideline": service.ratings.guideline(project.id), "staff": visit.is_staff}
+    values: dict[str, object] = {
+        "project": project,
+        "guideline": service.ratings.guideline(project.id),
+        "staff": visit.is_staff,
+        "files": FILES,
+    }
     if visit.is_staff:
+        counted, since = service.findings_of(project)
         accounts = {one.id: one for one in service.ratings.accounts()}
-        found = findings(service.ratings, project, accounts)
-        logs = {one.id: service.ratings.time_log(one.id) for one in service.ratings.accounts(project.id)}
         worked = [
-            {"day": day.day, "name": accounts[who].name, "judgments": day.judgments, "hours": day.seconds / 3600}
-            for who, days in logs.items()
-            for day in days
-            if day.project == project.id
+            {"day": day.day, "name": accounts[who].name or accounts[who].pseudonym, "judgments": day.judgments, "hours": day.seconds / 3600}
+            for who, day in counted.value.worked
+            if who in accounts
         ]
         values |= {
-            "progress": service.progress(project.id, fresh=True),
-            "figures": found.figures,
-            "raters": found.raters,
-            "worked": sorted(worked, key=lambda one: str(one["day"]), reverse=True)[:60],
+            "progress": service.progress(project.id, fresh=bool(told)),
+            "figures": counted.value.figures,
+            "advice": [_named(line, counted.value.raters, accounts) for line in counted.value.advice],
+            "raters": [(one, accounts.get(one.account)) for one in counted.value.raters],
+            "counted": {"answers": counted.value.answers, "seconds": max(0.0, service.clock() - counted.at), "since": since},
+            "worked": worked,
         }
     return page(visit, "project.html", {**values, "told": told, "error": error}, 422 if error else 200)
+
+
+def _named(line: str, raters: tuple[RaterRow, ...], accounts: dict[str, Account]) -> str:
+    """The sentence with names for pseudonyms, which are random: no other word is one."""
+    for one in raters:
+        account = accounts.get(one.account)
+        if account is not None and account.name:
+            line = line.replace(one.pseudonym, account.name)
+    return line
 
 
 def _project(visit: Visit) -> Project:

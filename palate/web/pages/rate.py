@@ -21,7 +21,7 @@ Reviewer = Annotated[Visit, Depends(Access("reviewer"))]
 def rate(visit: Rater) -> Response:
     """The page where people judge; the first item stands on it."""
     service, project = visit.service, visit.project
-    seat(service, project, visit.me)
+    seat(visit)
     values = {
         "project": project,
         "task": project.task,

@@ -5,7 +5,8 @@ import { read, write } from "./storage.js";
 const LONGEST_PAUSE_SECONDS = 20;
 
 export class Outbox {
-  // told: {sent(entry, receipt), waiting(count, reason), refused(entry, message), signedOut(count)}
+  // told: {sent(entry, receipt), held(entry), waiting(count, reason), refused(entry, message), signedOut(count)}
+  // held: the assignments that the page has already, so that the receipt brings those that follow; undefined when it wants none.
   constructor(account, api, told) {
     this.name = `palate:outbox:${account}`;
     this.api = api;
@@ -43,7 +44,7 @@ export class Outbox {
   async #run() {
     while (this.memory.length) {
       const entry = this.memory[0];
-      const { status, data } = await this.api.post(`/api/projects/${entry.project}/judgments`, entry.body);
+      const { status, data } = await this.api.post(`/api/projects/${entry.project}/judgments`, { ...entry.body, held: this.told.held(entry) });
       if (status === 401) { this.told.signedOut(this.memory.length); this.#later(); return; }
       if (status === 0 || status === 429 || status >= 500) {
         this.told.waiting(this.memory.length, status ? "The server is busy" : "No connection");

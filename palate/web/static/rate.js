@@ -10,6 +10,7 @@ import { read, remove, secret, write } from "./storage.js";
 const BREAK_AFTER_SECONDS = 45 * 60;
 const desk = document.getElementById("desk");
 const { account, csrf, project } = desk.dataset;
+const guideline = Number(desk.dataset.guideline);
 const task = JSON.parse(desk.dataset.task);
 const find = (id) => document.getElementById(id);
 const [sheet, form, strip, live, hint, curtain, aside] = ["sheet", "verdict", "strip", "live", "hint", "curtain", "guidelines"].map(find);
@@ -19,7 +20,10 @@ const draftName = (assignment) => `palate:draft:${account}:${assignment}`;
 
 let current = null; // {id, item (element), key, expiresAt, undone}
 let ahead = []; // {id, html, remaining, at}
-let last = null; // {state}: how the answer before was filled in, to be shown again after an undo
+let last = null; // {id, state}: how the answer before was filled in, to be shown again after an undo
+let undoKey = null; // of an undo under way; the same until the server has answered
+const skipped = new Set(); // assignments skipped on this page
+let undoing = false;
 let fetching = null;
 let isEmpty = false; // the server said that nothing is left
 let mine = Number(desk.dataset.mine);
@@ -38,11 +42,13 @@ const probe = find("talkbox") && new Probe(find("talkbox"), { api, project, answ
 const outbox = new Outbox(account, api, {
   sent(entry, receipt) {
     remove(draftName(entry.body.assignment));
+    if (entry.project === project && !ahead.length) ahead = fresh(receipt.assignments);
     if (receipt.status === "kept" && !entry.body.answer.skipped) { mine += 1; sentHere += 1; }
     pace();
     if (receipt.status === "surplus") tell("That item had been given to someone else or removed meanwhile; your answer is kept as an extra.");
     else if (!outbox.entries.length) tell("");
   },
+  held: (entry) => (entry.project === project ? [current, ...ahead].filter((one) => one && !outbox.has(one.id)).map((one) => one.id) : undefined),
   waiting(count, reason) { tell(`${reason}. ${count === 1 ? "1 answer is" : `${count} answers are`} kept on this device and will be sent as soon as it works again.`); },
   refused(entry, message) { tell(`An answer was not taken: ${typeof message === "string" ? message : "it is malformed"}`); },
   signedOut(count) {
@@ -77,6 +83,7 @@ function show(id, item, remaining, state = null) {
   hint.textContent = "";
   say(`${item.querySelector(".asked")?.textContent ?? "New item"}`);
   breakHint();
+  if (skipped.has(id)) tell("Nothing else is left: this is one that you skipped.");
   more();
 }
 
@@ -90,7 +97,8 @@ async function next() {
   while (ahead.length) {
     const one = ahead.shift();
     const remaining = one.remaining - (performance.now() - one.at) / 1000;
-    if (remaining > 5 && !outbox.has(one.id)) { show(one.id, parsed(one.html), remaining); return; }
+    if (one.guideline > guideline) { renew(); return; }
+    if (remaining > 0 && !outbox.has(one.id)) { show(one.id, parsed(one.html), remaining); return; }
   }
   sheet.replaceChildren(find("loading").content.cloneNode(true));
   await more();
@@ -98,6 +106,13 @@ async function next() {
   if (ahead.length) { await next(); return; }
   if (isEmpty && !outbox.entries.length) sheet.replaceChildren(find("nothing").content.cloneNode(true));
   else setTimeout(() => { if (!current) next(); }, 2000);
+}
+
+// The guidelines have changed: nobody should judge by old ones without knowing. The page comes back with the new ones and this item.
+async function renew() {
+  sheet.replaceChildren(find("loading").content.cloneNode(true));
+  await outbox.drain();
+  if (outbox.entries.length) setTimeout(renew, 2000); else location.reload();
 }
 
 function more() {
@@ -115,14 +130,18 @@ async function fetchMore() {
     else if (!current) tell(data?.detail ?? "No connection. Trying again.");
     return;
   }
-  const at = performance.now();
   isEmpty = data.assignments.length === 0;
-  ahead = data.assignments.filter((one) => one.id !== current?.id && !outbox.has(one.id)).map((one) => ({ ...one, at }));
+  ahead = fresh(data.assignments);
+}
+
+function fresh(assignments) {
+  const at = performance.now();
+  return assignments.filter((one) => one.id !== current?.id && !outbox.has(one.id)).map((one) => ({ ...one, at }));
 }
 
 function send(answer) {
   last = { id: current.id, state: answers.state };
-  outbox.put(project, { assignment: current.id, key: current.key, answer });
+  outbox.put(project, { assignment: current.id, key: current.key, answer, guideline });
   write(draftName(current.id), null);
   remove(draftName(current.id));
   next();
@@ -135,14 +154,28 @@ function submit() {
   send(answers.answer(clock.seconds));
 }
 
-function skip() { if (current) send({ skipped: true, flag: answers.flag, reason: answers.value("reason").trim(), seconds: clock.seconds }); }
+function skip() {
+  if (!current) return;
+  skipped.add(current.id);
+  send({ skipped: true, flag: answers.flag, reason: answers.value("reason").trim(), seconds: clock.seconds });
+}
 
 async function undo() {
+  if (undoing) return;
+  undoing = true;
+  await takeBack().finally(() => { undoing = false; });
+}
+
+async function takeBack() {
   await outbox.drain();
   if (outbox.entries.length) { tell("The answers on this device have to be sent before one can be taken back."); return; }
-  const { status, data } = await api.post(`/api/projects/${project}/undo`, {});
-  if (status !== 200) { tell(data?.detail ?? "No connection; nothing was taken back."); return; }
-  mine = Math.max(0, mine - 1);
+  undoKey ??= secret();
+  const { status, data } = await api.post(`/api/projects/${project}/undo`, { key: undoKey });
+  if (status === 0 || status >= 500) { tell("The server did not answer. Press u again: no more than one answer is taken back."); return; }
+  undoKey = null;
+  if (status !== 200) { tell(data?.detail ?? "Nothing was taken back."); return; }
+  sentHere = Math.max(0, sentHere - Math.max(0, mine - data.judged));
+  mine = data.judged;
   pace();
   if (current && current.id !== data.id) { keepDraft(); ahead.unshift({ id: current.id, html: current.item.outerHTML, remaining: (current.expiresAt - performance.now()) / 1000, at: performance.now() }); }
   const state = last?.id === data.id ? { ...last.state, key: secret() } : { key: secret(), fields: {} };
@@ -221,7 +254,7 @@ function pace() {
 setInterval(() => {
   if (current && performance.now() > current.expiresAt && !current.told) {
     current.told = true;
-    tell("The time for this item has run out. You can still answer: it is kept as an extra.");
+    tell("The time for this item has run out. You can still answer: it counts unless somebody else has got the item.");
   }
 }, 1000);
 

@@ -57,8 +57,8 @@ def test_alpha_of_numbers_equals_the_definition() -> None:
 
 
 def test_agreement_is_the_mean_over_items_of_agreeing_pairs() -> None:
-    counts = np.array([[2, 0, 0], [1, 1, 0], [3, 1, 0], [1, 0, 0]], dtype=float)
-    assert raw_agreement(counts, rng()).value == pytest.approx((1 + 0 + 0.5) / 3)
+    counts = np.array([[2, 0, 0], [1, 1, 0], [4, 1, 0], [1, 0, 0]], dtype=float)
+    assert raw_agreement(counts, rng()).value == pytest.approx((1 + 0 + 0.6) / 3)
     assert raw_agreement(counts, rng()).n == 3
     many = rng(8).multinomial(3, [0.6, 0.1, 0.3], size=400).astype(float)
     shares = (many * (many - 1)).sum(1) / 6
@@ -73,6 +73,21 @@ def test_the_interval_is_that_of_resampled_items() -> None:
     fast = krippendorff_alpha(counts, rng(), resamples=3000)
     assert fast.se == pytest.approx(np.std(slow), rel=0.15)
     assert fast.low < fast.value < fast.high
+
+
+def test_resampled_items_bring_their_own_ordinal_differences() -> None:
+    counts = rng(1).multinomial(2, [0.2] * 5, size=8).astype(float)
+    draws = rng(2).integers(0, 8, (5000, 8))
+    slow = [krippendorff_alpha(counts[drawn], rng(), "ordinal", resamples=2).value for drawn in draws]
+    fast = krippendorff_alpha(counts, rng(), "ordinal", resamples=20_000)
+    assert fast.se == pytest.approx(np.nanstd(slow), rel=0.03)  # with the differences of all items it would be 7 % less
+
+
+def test_many_answers_are_not_mixed_up() -> None:
+    counts = rng(5).multinomial(3, np.full(60, 1 / 60), size=40).astype(float)
+    counts[:10] = 0
+    counts[np.arange(10), np.arange(45, 55)] = 3
+    assert krippendorff_alpha(counts, rng()).value == pytest.approx(by_hand(counts, 1 - np.eye(60)), rel=1e-12)
 
 
 def test_one_answer_alone_leaves_chance_undefined_and_nothing_crashes() -> None:

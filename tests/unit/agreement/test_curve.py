@@ -43,10 +43,53 @@ def test_a_target_may_be_named_and_may_be_out_of_reach() -> None:
 
 
 def test_intervals_hold_what_comes_true() -> None:
+    held, reached = 0, 0
+    for seed in range(60):
+        curve = learning_curve(measured(2000, seed), rng(seed), target=true(6000), resamples=200)
+        found = curve.forecasts[0].accuracy
+        held += found.low <= true(8000) <= found.high
+        reached += curve.needed.low <= 6000 <= curve.needed.high
+    assert held >= 52
+    assert reached >= 50
+
+
+def test_a_point_weighs_as_much_as_pairs_measured_it() -> None:
+    sound = measured(100_000)
+    wild = Measured(1000, 0.3, 4)
+    assert learning_curve((*sound, wild), rng()).limit.value == pytest.approx(0.8, abs=5e-3)
+
+
+def test_a_curve_held_at_its_ceiling_is_the_best_one_that_ends_there() -> None:
+    points = measured(100_000)
+    found = learning_curve(points, rng(), ceiling=0.78)
+    assert found.limit.value == 0.78
+    labels, accuracy = np.array(LABELS, dtype=float), np.array([one.accuracy for one in points])
+    weights = 100_000 / (accuracy * (1 - accuracy))
+
+    def misses(gap: float) -> float:
+        return float(weights @ (accuracy - 0.78 + gap * labels**-found.exponent) ** 2)
+
+    assert misses(found.gap) < min(misses(found.gap * 1.001), misses(found.gap * 0.999))
+
+
+def test_accuracy_that_falls_promises_no_rise_and_no_fall() -> None:
+    falling = tuple(Measured(n, share, 500) for n, share in ((100, 0.75), (200, 0.72), (400, 0.70)))
+    found = learning_curve(falling, rng())
+    assert found.gap == 0
+    assert found.forecasts[-1].accuracy.value == pytest.approx(found.limit.value)
+    assert math.isinf(found.needed.value)
+
+
+def test_what_twice_the_labels_would_give_is_said_in_a_sentence() -> None:
+    found = learning_curve(measured(100_000), rng())
+    assert found.forecasts[0].gain.value == pytest.approx(true(8000) - true(4000), abs=1e-3)
+    assert found.told().startswith("Doubling the labels from 4000 to 8000 is expected to give +0.9 points of accuracy (+")
+    assert "nothing" not in found.told()
+    assert "They may also give nothing: 20 held-out pairs" in learning_curve(measured(20, 3), rng()).told()
     held = 0
     for seed in range(60):
-        found = learning_curve(measured(2000, seed), rng(seed), resamples=200).forecasts[0].accuracy
-        held += found.low <= true(8000) <= found.high
+        gain = learning_curve(measured(2000, seed), rng(seed), resamples=200).forecasts[0].gain
+        held += gain.low <= true(8000) - true(4000) <= gain.high
     assert held >= 52
 
 

@@ -81,6 +81,30 @@ def test_dawid_skene_finds_the_truth_and_who_tosses_coins() -> None:
     assert found.seen().max() < found.posterior.max()
 
 
+def test_an_item_without_votes_changes_nothing_and_has_the_prior() -> None:
+    votes, _ = votes_of(5, items=60)
+    more = Votes(votes.item, votes.rater, votes.answer, (*votes.items, *(f"new{k}" for k in range(40))), votes.raters)
+    for model in ("full", "one_coin"):
+        before, after = dawid_skene(votes, model, steps=20), dawid_skene(more, model, steps=20)
+        assert after.posterior[:60] == pytest.approx(before.posterior)
+        assert after.posterior[60:] == pytest.approx(np.tile(before.prior, (40, 1)))
+        assert after.objective == pytest.approx(before.objective)
+
+
+def test_accuracy_and_the_mean_confusion_are_what_they_are_said_to_be() -> None:
+    votes, _ = votes_of(6, items=80)
+    rows = [(votes.items[i], votes.raters[r], int(a)) for i, r, a in zip(votes.item, votes.rater, votes.answer, strict=True)]
+    rows = [row for row in rows if row[1] != "r1" or row[0] == rows[0][0]]  # r1 has few votes, or one: the mean is by votes
+    votes = Votes.of([*rows, (rows[0][0], "r1", 1)])
+    found = dawid_skene(votes)
+    tables = np.zeros((3, 3))
+    for item, answer in zip(votes.item, votes.answer, strict=True):
+        tables[:, answer] += found.posterior[item]
+    assert found.pooled == pytest.approx(tables / tables.sum(1, keepdims=True))
+    expected = [sum(found.prior[c] * table[c, c] for c in range(3)) for table in found.confusion]
+    assert found.accuracy() == pytest.approx(expected)
+
+
 def test_raters_with_few_votes_stay_near_the_crowd() -> None:
     votes, _ = votes_of(4)
     rows = zip(votes.item, votes.rater, votes.answer, strict=True)

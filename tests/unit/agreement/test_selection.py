@@ -28,6 +28,12 @@ def test_the_ceiling_of_the_oracle(oracle) -> None:
     again = (1 - found.error_rate) ** 2 + found.error_rate**2
     assert again == pytest.approx(case["expected"]["agreement_back"])
     assert majority_ceiling(found.error_rate, 1) == found.accuracy < majority_ceiling(found.error_rate, 3)
+    assert majority_ceiling(0.2, 3) == pytest.approx(0.8**3 + 3 * 0.8**2 * 0.2)
+    with pytest.raises(DataError, match="odd number of raters; got 2"):
+        majority_ceiling(0.2, 2)
+    for worse_than_coins in (0.0, 0.49):
+        assert rater_noise_ceiling(worse_than_coins).accuracy == 0.5
+    assert rater_noise_ceiling(1.0).accuracy == 1.0
 
 
 def test_each_candidate_is_chosen_as_often_as_is_said() -> None:

@@ -48,14 +48,16 @@ def test_judgments_are_reported_in_words_and_names(capsys: pytest.CaptureFixture
     write_rows(Path("judgments.jsonl"), judgments())
     out = told(capsys, "judgments.jsonl")
     assert "600 votes" in out
-    assert "of 5 raters on 120 pairs" in out
-    assert "cannot be told from guessing: dice (120 votes)" in out
-    assert "Krippendorff's alpha:" in out
+    assert "of 5 raters on 120 questions, a pair on a dimension each" in out
+    assert "dice cannot be told from guessing (120 of 600 votes)" in out
+    assert "Krippendorff's alpha (0 is chance, 1 full agreement):" in out
+    assert "with a tie between the sides:" in out
+    assert "reliability: probability of the true answer" in out
     assert "ceiling: no reward model can be right about one such rater more often than" in out
     assert "shown first wins:" in out
     assert "longer wins: not known" in out
     assert "seconds a vote: 3.0 median" in out
-    assert "how many more: not known; give --rewards" in out
+    assert "how many more: not known; give --curve RUN of stage refresh" in out
     assert "honest" in out
 
 
@@ -117,6 +119,31 @@ def test_how_many_more_is_read_from_measurements_and_from_reward_runs(capsys: py
     assert "accuracy with 4000 labels: 71.0% (of 900 held-out pairs)" in out
     assert "expected with 8000:" in out
     assert "labels for" in out
+    assert "Doubling the labels from 4000 to 8000 is expected to give +" in out
+    Path("refresh").mkdir()
+    assert main(["agreement", "judgments.jsonl", "--curve", "refresh"]) == 2
+    assert "refresh holds no curve.jsonl" in capsys.readouterr().err
+    Path("curve.jsonl").rename("refresh/curve.jsonl")
+    assert report(capsys, "judgments.jsonl --curve refresh")["curve"] == curve
+
+
+def test_files_of_other_tools_are_read_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"question_id": k, "model_a": "a", "model_b": "b", "winner": "model_a", "judge": who, "turn": 1} for k in range(8) for who in "xy"
+    ]
+    write_rows(Path("votes.jsonl"), rows)
+    found = report(capsys, "votes.jsonl")
+    assert (found["votes"], found["items"], found["side"]["policies"]) == (16, 8, 2)
+    Path("votes.csv").write_text("id,left,right,worker,winner\n0,small,large,7,tie\n0,small,large,8,left\n1,large,small,7,right\n")
+    assert report(capsys, "votes.csv")["answers"] == [1, 1, 1]
+    item = {"id": "q", "conversation": [], "candidates": [{"text": "one two"}, {"text": "one"}], "task": "compare", "gold": [[0], [1]]}
+    said = [{"item": "q", "rater": who, "ranking": [[0], [1]], "order": [0, 1], "id": who, "strength": 1 + (who == "x")} for who in "xy"]
+    head = [{"palate": "exchange", "version": 1, "name": "soups"}, *({"rater": {"id": who, "kind": "person"}} for who in "xy")]
+    write_rows(Path("own.jsonl"), [*head, {"item": item}, *({"judgment": one} for one in said)])
+    own = report(capsys, "own.jsonl")
+    assert (own["votes"], own["by_rater"][0]["gold"]["value"], own["length"]["share"]["value"]) == (2, 1.0, 1.0)
+    assert own["alpha_strength"]["n"] == 1
+    assert "no judgment on dimension 'kind'" in told(capsys, "own.jsonl --dimension kind", code=3)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from palate.core import ConfigError
 from palate.recipes.config import Input, InputMark, dump_config, map_inputs, read_config
+from palate.recipes.describe import options_of
 from palate.recipes.settings import Settings
 from palate.recipes.shapes import type_text
 from tests.support.toys import Count, Long, Plain
@@ -44,6 +45,19 @@ class Every:
     choice: Literal["one", "other"] = "one"
 
 
+@dataclass(frozen=True)
+class Sender:
+    """Somebody.
+
+    Attributes:
+        from_: who.
+        to: where.
+    """
+
+    from_: str
+    to: Input = "there"
+
+
 def read(cls: type, **values: object) -> object:
     return read_config(cls, Settings(values, {(): "here"}))
 
@@ -73,6 +87,18 @@ def test_words_of_the_command_line_stand_for_any_type() -> None:
     value = read(Every, name="12", count="3", on="true", limit="none", words="a", pair="[1, 2]", rule="plain")
     assert value == Every("12", 3, on=True, limit=None, words=("a",), pair=(1, 2.0), rule=Plain())
     assert read(Every, name="x", words="[a, b]") == Every("x", words=("a", "b"))
+    assert read(Every, name="x", words=["[]"]) == Every("x"), "`--words []` is a list of one word to the parser"
+
+
+def test_a_field_called_like_a_word_of_python_has_no_underscore_in_settings() -> None:
+    assert read(Sender, **{"from": "a"}) == Sender("a")
+    assert dump_config(Sender("a", "/x")) == {"from": "a", "to": "/x"}
+    assert [option.name for option in options_of(Sender)] == ["from", "to"]
+    assert map_inputs(Sender("a", "x"), lambda name, value, _: f"{name}={value}") == Sender("a", "to=x")
+    with pytest.raises(ConfigError, match="Sender has no 'from_'. Did you mean 'from'"):
+        read(Sender, from_="a")
+    with pytest.raises(ConfigError, match="Sender needs 'from'"):
+        read(Sender)
 
 
 @pytest.mark.parametrize(

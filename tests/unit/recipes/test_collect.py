@@ -14,12 +14,14 @@ from palate.recipes.collect import Collect, first_share
 from palate.recipes.config import read_config
 from palate.recipes.reward import Reward
 from palate.recipes.settings import Settings
+from palate.recipes.simulated import Simulated
 from palate.stores.formats import read_preferences
 from palate.stores.jsonl import read_rows, write_rows
 from palate.stores.records import RunPlan
 from palate.stores.runs import open_run
 
 GOLD = "palate.kitchen:judge"
+SIMULATED = Simulated(GOLD)
 
 
 def samples(path: Path, completions: list[tuple[str, str]], prompts: int = 30) -> str:
@@ -36,10 +38,10 @@ def samples(path: Path, completions: list[tuple[str, str]], prompts: int = 30) -
     return str(path)
 
 
-def collect(root: Path, given: str, seed: int = 0, **settings: object) -> tuple[Path, dict[str, Any]]:
+def collect(root: Path, given: str, seed: int = 0, of: Simulated = SIMULATED, **settings: object) -> tuple[Path, dict[str, Any]]:
     """The run's directory and summary."""
-    run = open_run(root, RunPlan("judged", "collect", {"given": given, "settings": repr(settings)}, seed))
-    stage = Collect(given, gold=GOLD, **settings)  # type: ignore[arg-type]
+    run = open_run(root, RunPlan("judged", "collect", {"given": given, "settings": repr((of, settings))}, seed))
+    stage = Collect(given, of, **settings)  # type: ignore[arg-type]
     stage.check()
     with run.active():
         stage.run(run)
@@ -56,8 +58,8 @@ THREE = [("it serves 2 .", "end"), ("it serves 3 . add some mint .", "end"), ("e
 @pytest.mark.parametrize("prior", [1.0, 0.2])
 def test_probabilities_are_smoothed_shares_of_the_judgments(prior: float, tmp_path: Path) -> None:
     directory, summary = collect(
-        tmp_path, samples(tmp_path, THREE), dimensions=("helpful", "honest"), second_opinions=0.5, prior=prior, held_out=0.2,
-        crowd=Crowd(reliability=0.5, indifference=0.3),
+        tmp_path, samples(tmp_path, THREE), dimensions=("helpful", "honest"), prior=prior, held_out=0.2,
+        of=Simulated(GOLD, crowd=Crowd(reliability=0.5, indifference=0.3), second_opinions=0.5),
     )  # fmt: skip
     votes: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows(directory, "judgments"):
@@ -86,7 +88,7 @@ def test_one_vote_is_three_quarters_and_two_are_five_sixths(tmp_path: Path) -> N
     crowd = Crowd(reliability=1.0, sharpness=1e4, length_bias=0.0, side_bias=0.0)
     directory, summary = collect(
         tmp_path, samples(tmp_path, [("it takes 5 minutes in all .", "end"), ("rice rice .", "end")], prompts=60), dimensions=("helpful",),
-        second_opinions=0.5, crowd=crowd,
+        of=Simulated(GOLD, crowd=crowd, second_opinions=0.5),
     )  # fmt: skip
     found = {(tuple(row["votes"]), round(row["probability"], 6)) for row in rows(directory, "preferences")}
     assert found == {((1.0,), 0.75), ((1.0, 1.0), round(2.5 / 3, 6)), ((0.5,), 0.5), ((0.5, 0.5), 0.5)}
@@ -94,7 +96,9 @@ def test_one_vote_is_three_quarters_and_two_are_five_sixths(tmp_path: Path) -> N
 
 
 def test_every_question_gets_its_opinions_by_different_raters(tmp_path: Path) -> None:
-    directory, summary = collect(tmp_path, samples(tmp_path, THREE), dimensions=("helpful",), opinions=3, second_opinions=0.0)
+    directory, summary = collect(
+        tmp_path, samples(tmp_path, THREE), dimensions=("helpful",), opinions=3, of=Simulated(GOLD, second_opinions=0.0)
+    )
     for row in rows(directory, "preferences") + rows(directory, "held_out"):
         assert len(row["votes"]) == len(set(row["raters"])) == 3
     assert summary["judgments"] == 3 * summary["questions"]
@@ -104,7 +108,8 @@ def test_every_question_gets_its_opinions_by_different_raters(tmp_path: Path) ->
 def test_the_ceiling_over_all_is_the_mean_of_the_dimensions(tmp_path: Path) -> None:
     # 2,100 pairs, three dimensions each in a row: whoever takes every k-th question must not hear one dimension only.
     given = samples(tmp_path, THREE, prompts=700)
-    _, summary = collect(tmp_path, given, dimensions=("helpful", "honest", "harmless"), crowd=Crowd(reliability=1.0, sharpness=1e4))
+    crew = Simulated(GOLD, crowd=Crowd(reliability=1.0, sharpness=1e4))
+    _, summary = collect(tmp_path, given, dimensions=("helpful", "honest", "harmless"), of=crew)
     ceilings = summary["ceilings"]
     overall = ceilings.pop("overall")
     assert max(ceilings.values()) - min(ceilings.values()) > 0.1
@@ -112,9 +117,9 @@ def test_the_ceiling_over_all_is_the_mean_of_the_dimensions(tmp_path: Path) -> N
 
 
 def test_raters_who_see_no_difference_all_tie(tmp_path: Path) -> None:
-    crowd = Crowd(length_bias=0.0)
+    crew = Simulated(GOLD, crowd=Crowd(length_bias=0.0))
     given = samples(tmp_path, [("it serves 7 .", "end"), ("it serves 9 .", "end")])  # nobody asks for so many
-    directory, summary = collect(tmp_path, given, dimensions=("honest",), crowd=crowd)
+    directory, summary = collect(tmp_path, given, dimensions=("honest",), of=crew)
     assert summary["ties"] == summary["judgments"] > 0
     assert "shown_first_wins" not in summary
     assert {row["probability"] for row in rows(directory, "preferences")} == {0.5}
@@ -173,11 +178,16 @@ def test_a_vote_counts_for_a_completion_wherever_it_was_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [{"dimensions": ()}, {"held_out": 1.0}, {"second_opinions": -0.1}, {"opinions": 0}, {"opinions": 13}, {"prior": 0.0}]
+    "setting",
+    [{"dimensions": ()}, {"held_out": 1.0}, {"from": {"second_opinions": -0.1}}, {"opinions": 0}, {"opinions": 13}, {"prior": 0.0}],
 )
 def test_settings_that_make_no_sense_are_refused(setting: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
-        read_config(Collect, Settings({"samples": "s", "gold": GOLD, **setting})).check()
+        settings = Settings({"samples": "s", "from": {"kind": "simulated", "gold": GOLD}})
+        for name, value in setting.items():
+            for inner, given in value.items() if isinstance(value, dict) else [("", value)]:
+                settings = settings.put((name, inner) if inner else (name,), given, "test")
+        read_config(Collect, settings).check()
 
 
 def test_a_reward_model_without_a_test_is_refused() -> None:

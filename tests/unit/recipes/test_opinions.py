@@ -10,6 +10,7 @@ from palate.kitchen.guests import draw_request, write_request
 from palate.raters.simulated import Crowd
 from palate.recipes.collect import Collect
 from palate.recipes.opinions import read_survey, report_on
+from palate.recipes.simulated import Simulated
 from palate.stores.jsonl import read_rows, write_rows
 from palate.stores.records import RunPlan
 from palate.stores.runs import open_run
@@ -28,7 +29,7 @@ def run(tmp_path: Path) -> Path:
     found = open_run(tmp_path, RunPlan("judged", "collect", {}, 0))
     crowd = Crowd(raters=6, reliability=1.0, sharpness=4.0, indifference=0.2)
     asked = ("helpful", "honest")
-    stage = Collect(str(tmp_path), gold="palate.kitchen:judge", crowd=crowd, dimensions=asked, opinions=4, second_opinions=0.0)
+    stage = Collect(str(tmp_path), Simulated("palate.kitchen:judge", crowd=crowd, second_opinions=0.0), asked, opinions=4)
     with found.active():
         stage.run(found)
     return found.directory

@@ -10,16 +10,20 @@ import pytest
 
 from palate.core import ConfigError, DataError, Interrupted
 from palate.recipes.collect import Collect
-from palate.recipes.people import People
+from palate.recipes.config import dump_config, read_config
+from palate.recipes.people import People, asked_at, guideline
+from palate.recipes.settings import Settings
 from palate.stores.ratings import Answer, Progress, Project, Ratings, Task, open_ratings
 from palate.stores.records import RunPlan
 from palate.stores.runs import Run, open_run
-from tests.unit.recipes.test_collect import GOLD, THREE, rows, samples
+from tests.unit.recipes.test_collect import THREE, rows, samples
 
 
 def asked(given: str, database: Path, **people: Any) -> Collect:
     settings: dict[str, Any] = {"wait": False, **people}
-    return Collect(given, People(str(database), poll_seconds=0.05, **settings), dimensions=("helpful", "honest"), opinions=2, held_out=0.5)
+    return Collect(
+        given, People(database=str(database), poll_seconds=0.05, **settings), dimensions=("helpful", "honest"), opinions=2, held_out=0.5
+    )
 
 
 def collected(root: Path, stage: Collect, name: str = "judged") -> Path:
@@ -125,11 +129,39 @@ def test_waiting_can_be_stopped_and_answers_stay(given: str, tmp_path: Path, mon
     assert len(rows(collected(tmp_path / "runs", stage), "judgments")) == 4 * 3 * 2 * 2
 
 
+def test_the_database_lies_among_the_runs_and_its_project_explains_itself(given: str, tmp_path: Path) -> None:
+    stage = Collect(given, People(wait=False, queue="uncertain"), dimensions=("honest", "funny"))
+    with pytest.raises(DataError, match=r"palate label --ratings .*runs/ratings\.db"):
+        collected(tmp_path / "runs", stage)
+    ratings = open_ratings(str(tmp_path / "runs" / "ratings.db"))
+    (project,) = ratings.projects()
+    text = ratings.guideline(project.id).text
+    ratings.close()
+    assert project.queue == "uncertain"
+    for told in ("**honest**: says what is true", "**funny**: which of the two is the more funny", "## Ties", "Judge each by itself"):
+        assert told in text
+    assert "helpful" not in text
+    assert "Judge each by itself" not in guideline(("overall",))
+
+
+def test_a_run_tells_whom_it_asked(given: str, tmp_path: Path) -> None:
+    settings = Settings({"samples": given, "from": "people"})
+    plan = RunPlan("judged", "collect", dump_config(read_config(Collect, settings)))
+    directory = open_run(tmp_path / "runs", plan).directory
+    assert asked_at(str(directory)) == (str(tmp_path / "runs" / "ratings.db"), "comparisons")
+    assert asked_at(str(directory / "preferences.jsonl")) == asked_at(str(directory))
+    assert asked_at(given) is None
+    other = RunPlan(
+        "judged", "collect", dump_config(read_config(Collect, settings.put(("from",), {"kind": "simulated", "gold": "a:b"}, "here")))
+    )
+    assert asked_at(str(open_run(tmp_path / "runs", other).directory)) is None
+
+
 def test_settings_and_projects_that_do_not_fit(given: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="needs raters"):
-        Collect(given).check()
-    with pytest.raises(ConfigError, match="not both"):
-        Collect(given, People("x.db"), GOLD).check()
+    with pytest.raises(ConfigError, match="Collect needs 'from'"):
+        read_config(Collect, Settings({"samples": given}))
+    with pytest.raises(ConfigError, match="from has no kind 'peeple'. Did you mean 'people'"):
+        read_config(Collect, Settings({"samples": given, "from": "peeple"}))
     ratings: Ratings = open_ratings(str(tmp_path / "ratings.db"), create=True)
     ratings.add_project(Project("comparisons", Task(axes=("funny",))), 0.0)
     ratings.close()

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from palate.core import ConfigError, DataError
+from palate.core import Completion, ConfigError, DataError, Message, Preference, Prompt
 from palate.models.scalar import load_scalar, scalar_from
+from palate.recipes.opinions import read_curve
 from palate.recipes.records import read_samples
 from palate.recipes.refresh import Refresh
+from palate.recipes.refresh_curve import nested
 from palate.rewards.learned import Card, LearnedReward
-from palate.stores.jsonl import write_rows
+from palate.stores.jsonl import read_rows, write_rows
 from palate.stores.records import RunPlan
 from palate.stores.runs import open_run
 from palate.testing import tiny_policy, word_tokenizer
@@ -72,6 +74,44 @@ def test_it_learns_the_new_keeps_the_old_and_leaves_the_former_model_alone(home:
     flat = [score for group in scores for score in group if score is not None]
     assert sum(flat) / len(flat) == pytest.approx(0, abs=1e-4)
     assert Card.read_from(str(directory / "model")) is not None
+
+
+def test_the_curve_is_measured_on_nested_shares_and_the_page_says_what_it_found(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory, summary = refreshed(home, old=str(home / "old.jsonl"), curve=(0.25, 0.0625))
+    curve = read_curve(directory)
+    assert [(one.labels, one.pairs) for one in curve] == [(3, 12), (12, 12), (48, 12)]
+    assert curve[-1].accuracy == summary["tests"]["new"]["after"]["accuracy"]
+    metrics = [row for _, row in read_rows(directory / "metrics.jsonl")]
+    assert len(metrics) == 96, "the metrics are those of the whole model: 4 epochs of 96 prompts in steps of 4"
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Doubling the labels from 48 to 96 is expected to give" in said
+    assert "Swap it in: the gain on new judgments is real" in said
+    assert f"palate swap {directory.parent}/reward {directory}" in said
+    page = (directory / "refresh.html").read_text()
+    for told in ("Better on the new judgments", "How many more labels", summary["curve"]["told"], "Best before", "palate swap"):
+        assert told in page
+    assert "<script" not in page
+
+
+def test_a_curve_can_be_left_out_and_is_where_labels_are_few(home: Path) -> None:
+    directory, summary = refreshed(home, curve=(), epochs=1)
+    assert "curve" not in summary
+    assert not (directory / "curve.jsonl").exists()
+    assert "How many more labels" not in (directory / "refresh.html").read_text()
+    assert [len({p.prompt.conversation for p in part}) for part in nested(preferences(10), (0.01, 0.5, 0.99), 0)] == [5]
+
+
+def test_shares_are_nested() -> None:
+    parts = nested(preferences(40), (0.5, 0.1, 0.25), 7)
+    chosen = [{p.prompt.conversation for p in part} for part in parts]
+    assert list(map(len, chosen)) == [4, 10, 20]
+    assert chosen[0] < chosen[1] < chosen[2]
+    assert [p.prompt.id for p in parts[2]] == sorted((p.prompt.id for p in parts[2]), key=int), "in the order given"
+
+
+def preferences(count: int) -> list[Preference]:
+    sides = Completion("a"), Completion("b")
+    return [Preference(Prompt(str(k), (Message("user", f"question {k}"),)), *sides) for k in range(count)]
 
 
 def test_what_cannot_be_learned_from(home: Path) -> None:

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from palate.core import Comparison, Completion, Demonstration, Judgment, Message
 from palate.recipes.collect import Collect
 from palate.recipes.comparisons import judged_prompts
+from palate.recipes.people import People
 from palate.recipes.records import read_samples, sample_row
 from palate.recipes.thumbs import rated_prompts
 from palate.stores.formats import (
@@ -252,7 +253,7 @@ def test_what_stages_hand_to_each_other_keeps_tools(tmp_path: Path) -> None:
     ((again, _),) = read_samples(str(tmp_path))
     assert again.conversation == prompt.conversation
     judged = Judgment("c", "r", ((0,), (1,)))
-    (row,) = Collect("samples", "gold")._preference_rows(
+    (row,) = Collect("samples", People())._preference_rows(
         (Comparison("c", again, (Completion("yes"), Completion("no"))), "overall"), [judged]
     )
     write_rows(tmp_path / "preferences.jsonl", [row])

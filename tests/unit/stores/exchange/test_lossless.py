@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from palate.core import DataError, Judgment, Message
 from palate.stores.exchange import Candidate, Exchange, Guideline, Item, RaterCard, Vote, read_exchange, write_exchange
-from palate.stores.exchange.content import LEAST_CANDIDATES, RATER_KINDS, STATUSES, TASKS, Tiers
+from palate.stores.exchange.content import LEAST_CANDIDATES, RATER_KINDS, STATUSES, Tiers
+from palate.stores.exchange.settings import TASKS
 from tests.support.fuzz import sample
 
 few = settings(max_examples=60, deadline=None)  # each example waits for the disk
@@ -141,8 +142,8 @@ def test_the_same_row_again_is_dropped_and_another_of_its_id_is_refused(tmp_path
 def test_a_newer_version_and_a_file_without_its_first_row_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     rows = lines(sample(), file)
-    file.write_text(json.dumps({**rows[0], "version": 2}) + "\n")
-    with pytest.raises(DataError, match=r"a.jsonl:1: `version` is 2: a newer Palate wrote the file"):
+    file.write_text(json.dumps({**rows[0], "version": 3}) + "\n")
+    with pytest.raises(DataError, match=r"a.jsonl:1: `version` is 3: a newer Palate wrote the file"):
         read_exchange(file)
     file.write_text(json.dumps(rows[1]) + "\n")
     with pytest.raises(DataError, match=r"a.jsonl:1: `palate.guideline` is not known"):

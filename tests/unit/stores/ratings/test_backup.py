@@ -36,7 +36,7 @@ def test_a_backup_put_back_is_the_same_to_the_last_row(ratings: Ratings, tmp_pat
     crew.judge()
     ratings.add_account("later", "rater", 9.0)
     assert content(ratings, without="sessions") != before
-    ratings.restore(tmp_path / "copy.db")
+    ratings.restore(tmp_path / "copy.db", replace=True)
     assert content(ratings, without="sessions") == before
     assert ratings.session("t", 2.0) is None
     crew.judge()
@@ -49,7 +49,7 @@ def test_after_a_restore_rows_still_cannot_be_changed(ratings: Ratings, tmp_path
     crew = team(ratings)
     crew.judge()
     ratings.backup(tmp_path / "copy.db")
-    ratings.restore(tmp_path / "copy.db")
+    ratings.restore(tmp_path / "copy.db", replace=True)
     for statement in ("UPDATE judgments SET created = 0", "DELETE FROM judgments"):
         with pytest.raises(Exception, match="append-only"), ratings.database.write() as connection:
             connection.exec_driver_sql(statement)
@@ -67,7 +67,7 @@ def test_a_backup_moves_a_project_to_a_server_and_home_again(server: str, tmp_pa
     crew.ratings = away
     crew.judge()
     away.backup(tmp_path / "back.db")
-    home.restore(tmp_path / "back.db")
+    home.restore(tmp_path / "back.db", replace=True)
     assert content(home) == content(away)
     away.close()
 
@@ -109,7 +109,7 @@ def test_who_was_erased_since_stays_erased(ratings: Ratings, tmp_path: Path) -> 
     crew = team(ratings)
     ratings.backup(tmp_path / "copy.db")
     ratings.erase(crew.raters[1].id, 77.0)
-    ratings.restore(tmp_path / "copy.db")
+    ratings.restore(tmp_path / "copy.db", replace=True)
     assert ratings.account(crew.raters[1].id).name == ""
     assert ratings.account_by_name(crew.raters[1].name) is None
 
@@ -139,7 +139,7 @@ def test_what_is_no_backup_is_refused_and_changes_nothing(ratings: Ratings, tmp_
             newer.execute("UPDATE alembic_version SET version_num = '9999'")
     before = content(ratings)
     with pytest.raises(DataError, match=r"copy\.db"):
-        ratings.restore(path)
+        ratings.restore(path, replace=True)
     assert content(ratings) == before
 
 

@@ -19,11 +19,26 @@ def test_a_rater_keeps_an_assignment_until_it_is_answered(ratings: Ratings) -> N
     crew = team(ratings)
     first = crew.sure()
     assert crew.claim() == first
-    ahead = ratings.peek(crew.project.id, crew.raters[0].id, crew.now, crew.random)
-    assert ahead is not None
+    (_, shown), (ahead, coming) = ratings.hold(crew.project.id, crew.raters[0].id, crew.now, crew.random, 2)
     assert ahead.item != first.item
+    assert [shown.id, coming.id] == [first.item, ahead.item]
     crew.submit(first)
     assert crew.claim() == ahead
+
+
+def test_assignments_of_one_moment_keep_the_order_they_were_made_in(ratings: Ratings) -> None:
+    crew = team(ratings, items=12)
+    for count in range(1, 9):
+        held = [one.id for one, _ in ratings.hold(crew.project.id, crew.raters[0].id, crew.now, crew.random, count)]
+        again = [one.id for one, _ in ratings.hold(crew.project.id, crew.raters[0].id, crew.now, crew.random, 9 - count)]
+        assert held[: 9 - count] == again[:count]
+        assert len(set(held)) == count
+
+
+def test_fewer_are_held_where_fewer_are_left(ratings: Ratings) -> None:
+    crew = team(ratings, items=1)
+    assert len(ratings.hold(crew.project.id, crew.raters[0].id, crew.now, crew.random, 2)) == 1
+    assert ratings.hold(crew.project.id, crew.raters[1].id, crew.now, crew.random, 2) == []
 
 
 def test_every_item_is_given_as_often_as_wanted_and_once_to_each_rater(ratings: Ratings) -> None:
@@ -103,7 +118,7 @@ def test_raters_who_race_never_over_assign(ratings: Ratings) -> None:
                 held = ratings.claim(crew.project.id, account, crew.now, random)
                 if held is None:
                     return
-                ratings.peek(crew.project.id, account, crew.now, random)
+                ratings.hold(crew.project.id, account, crew.now, random, 2)
                 ratings.submit(held.id, account, FIRST, f"{number} {turn}", crew.now)
                 turn += 1
         except BaseException as error:  # noqa: BLE001 (shown by the test's own thread)
@@ -206,12 +221,26 @@ def test_sides_are_even_on_each_item_and_for_each_rater(ratings: Ratings) -> Non
     assert {(0, 1), (1, 0)} == set(orders)
 
 
-def test_with_one_rater_an_item_sides_are_random_but_even(ratings: Ratings) -> None:
-    crew = team(ratings, items=30)
-    orders = [crew.judge().order for _ in range(30)]
-    assert orders.count((0, 1)) == 15
-    assert all(set(orders[at : at + 2]) == {(0, 1), (1, 0)} for at in range(0, 30, 2))
-    assert len({tuple(orders[at : at + 2]) for at in range(0, 30, 2)}) == 2
+def test_with_one_rater_an_item_sides_are_nearly_even_and_hard_to_guess(ratings: Ratings) -> None:
+    crew = team(ratings, items=240)
+    signs = [1 if crew.judge().order == (0, 1) else -1 for _ in range(240)]
+    ahead = [sum(signs[:at]) for at in range(241)]
+    assert max(map(abs, ahead)) <= 9  # plain coins: 15 and more
+    forced = [sign * before < 0 for sign, before in zip(signs, ahead, strict=False) if before]
+    assert 0.55 < sum(forced) / len(forced) < 0.78  # 2/3
+
+
+def test_gold_comes_only_while_ordinary_items_do(ratings: Ratings) -> None:
+    gold = tuple(pair(f"gold {n}", gold=((0,), (1,))) for n in range(30))
+    crew = team(ratings, items=10, extra=gold, gold_share=0.5)
+    plain = {item.id for item in ratings.items(crew.project.id) if item.gold is None}
+    given = []
+    while held := crew.claim():
+        given.append(held.item)
+        crew.submit(held)
+    assert given[-1] in plain
+    assert len(given) > len(plain)
+    assert [crew.claim() for _ in range(40)] == [None] * 40
 
 
 def test_the_newest_policy_comes_first(ratings: Ratings) -> None:

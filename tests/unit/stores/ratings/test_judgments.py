@@ -5,6 +5,7 @@ from sqlalchemy import delete, update
 
 from palate.core import DataError, Message
 from palate.stores.ratings import Answer, Item, Ratings, Task, schema
+from palate.stores.ratings.answers import check_answer
 from tests.support.ratings import FIRST, pair, team
 
 SECOND = Answer(ranking=((1,), (0,)))
@@ -25,21 +26,101 @@ def test_the_same_key_is_the_same_answer(ratings: Ratings) -> None:
         ratings.submit(other.id, account, FIRST, "k", crew.now)
 
 
-def test_late_second_and_removed_answers_are_kept_as_surplus(ratings: Ratings) -> None:
-    crew = team(ratings, items=3)
-    expired = crew.sure()
+def test_a_late_answer_counts_while_nobody_else_has_the_item(ratings: Ratings) -> None:
+    crew = team(ratings, items=1, overlap=2, raters=3)
+    mine, other = crew.sure(0), crew.sure(1)
     crew.now += 60.0
-    assert crew.submit(expired).status == "surplus"
-    judged = crew.judge()
-    assert crew.submit(judged, SECOND).status == "surplus"
-    removed = crew.sure()
-    ratings.remove_item(removed.item, crew.now)
-    assert crew.submit(removed).status == "surplus"
-    assert [entry.status for entry in ratings.judgments(crew.project.id)] == ["surplus", "kept", "surplus", "surplus"]
-    assert ratings.progress(crew.project.id, crew.now).surplus == 3
-    assert len(ratings.as_comparisons(crew.project.id)[1]) == 1
-    assert len(ratings.as_comparisons(crew.project.id, surplus=True)[1]) == 3  # the removed item is no comparison any more
+    assert crew.submit(mine).status == "kept"
+    assert crew.sure(2).item == other.item
+    assert crew.submit(other, rater=1).status == "surplus"
+    assert ratings.progress(crew.project.id, crew.now).judgments == 1
     assert ratings.check() == ()
+
+
+def test_an_answer_to_what_was_given_back_counts_while_there_is_a_place(ratings: Ratings) -> None:
+    crew = team(ratings, items=1)
+    held = crew.sure(0)
+    ratings.release(held.id, crew.raters[0].id)
+    assert crew.submit(held).status == "kept"
+    assert crew.claim(1) is None
+    assert ratings.check() == ()
+
+
+def test_late_second_removed_and_outside_answers_are_kept_as_surplus(ratings: Ratings) -> None:
+    crew = team(ratings, items=1)
+    late = crew.sure(0)
+    crew.now += 60.0
+    taken = crew.judge(1)
+    assert crew.submit(late).status == "surplus"
+    assert crew.submit(taken, SECOND, 1).status == "surplus"
+    (removed,) = ratings.add_items(crew.project.id, [pair("removed")], crew.now).kept
+    held = crew.sure(1)
+    ratings.remove_item(removed, crew.now)
+    assert crew.submit(held, rater=1).status == "surplus"
+    ratings.add_items(crew.project.id, [pair("last")], crew.now)
+    held = crew.sure(1)
+    ratings.release(held.id, crew.raters[1].id)
+    ratings.leave(crew.project.id, crew.raters[1].id)
+    assert crew.submit(held, rater=1).status == "surplus"
+    assert [entry.status for entry in ratings.judgments(crew.project.id)] == ["kept", *["surplus"] * 4]
+    assert ratings.progress(crew.project.id, crew.now).surplus == 4
+    assert len(ratings.as_comparisons(crew.project.id)[1]) == 1
+    assert len(ratings.as_comparisons(crew.project.id, surplus=True)[1]) == 4  # the removed item is no comparison any more
+    assert ratings.check() == ()
+
+
+def test_a_skip_taken_back_while_the_item_is_held_again_takes_no_second_place(ratings: Ratings) -> None:
+    crew = team(ratings, items=1, overlap=2)
+    held = crew.sure()
+    crew.submit(held, Answer(skipped=True))
+    assert crew.sure().id == held.id
+    assert crew.undo() is not None
+    assert ratings.check() == ()
+    crew.submit(held)
+    assert crew.judge(1).item == held.item
+
+
+def test_the_same_undo_comes_twice_and_takes_back_one_answer(ratings: Ratings) -> None:
+    crew = team(ratings, items=3)
+    crew.judge()
+    last = crew.judge()
+    found = [ratings.undo(crew.project.id, crew.raters[0].id, "again and again", crew.now) for _ in range(3)]
+    assert [one and one.id for one in found] == [last.id] * 3
+    assert ratings.tally(crew.project.id, crew.raters[0].id) == 1
+    held = crew.sure()
+    with pytest.raises(DataError, match="key"):
+        ratings.submit(held.id, crew.raters[0].id, FIRST, "again and again", crew.now)
+    with pytest.raises(DataError, match="key"):
+        ratings.undo(crew.project.id, crew.raters[0].id, "key 1", crew.now)
+
+
+def test_the_guideline_that_was_seen_is_kept(ratings: Ratings) -> None:
+    crew = team(ratings, items=3)
+    held = crew.sure()
+    ratings.set_guideline(crew.project.id, "new", crew.now)
+    ratings.submit(held.id, crew.raters[0].id, FIRST, "a", crew.now)
+    newer, account = crew.sure(), crew.raters[0].id
+    assert newer.guideline == 2
+    ratings.submit(newer.id, account, FIRST, "b", crew.now, guideline=1)
+    assert [entry.guideline for entry in ratings.judgments(crew.project.id)] == [1, 1]
+    with pytest.raises(DataError, match="no guideline of version 3"):
+        ratings.submit(crew.sure().id, account, FIRST, "c", crew.now, guideline=3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "named"),
+    [
+        ("compare", {"ranking": ((0,), (1,)), "broken": True}, "broken"),
+        ("compare", {"ranking": ((0,), (1,)), "text": "words"}, "text"),
+        ("rule", {"broken": True, "all_bad": True}, "all_bad"),
+        ("rule", {"broken": True, "dialogue": (Message("user", "hello"),)}, "dialogue"),
+        ("write", {"text": "words", "ranking": ((0,),)}, "ranking"),
+    ],
+)
+def test_what_a_task_does_not_ask_for_is_refused(kind: str, answer: dict[str, object], named: str) -> None:
+    task = Task(kind=kind, rules=("be kind",) if kind == "rule" else ())  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=f"does not ask for {named}"):
+        check_answer(Answer(**answer), task, 2 if kind == "compare" else 1)  # type: ignore[arg-type]
 
 
 def test_an_answer_to_what_somebody_else_holds_is_refused(ratings: Ratings) -> None:
@@ -51,7 +132,7 @@ def test_an_answer_to_what_somebody_else_holds_is_refused(ratings: Ratings) -> N
         ratings.submit("nothing", crew.raters[0].id, FIRST, "k", crew.now)
 
 
-def test_a_skip_gives_the_place_to_someone_else_for_good(ratings: Ratings) -> None:
+def test_a_skip_gives_the_place_to_someone_else(ratings: Ratings) -> None:
     crew = team(ratings, items=1)
     held = crew.sure(0)
     crew.submit(held, Answer(skipped=True, flag="broken picture"), 0)
@@ -60,6 +141,35 @@ def test_a_skip_gives_the_place_to_someone_else_for_good(ratings: Ratings) -> No
     progress = ratings.progress(crew.project.id, crew.now)
     assert (progress.skipped, progress.flagged, progress.judgments, progress.complete) == (1, 1, 1, 1)
     assert ratings.check() == ()
+
+
+def test_what_was_skipped_comes_again_when_nothing_else_is_left(ratings: Ratings) -> None:
+    crew = team(ratings, items=3)
+    skipped = crew.sure()
+    crew.submit(skipped, Answer(skipped=True))
+    assert skipped.item not in {crew.judge().item for _ in range(2)}
+    again = crew.sure()
+    assert (again.id, again.order) == (skipped.id, skipped.order)
+    assert crew.submit(again).status == "kept"
+    assert crew.claim() is None
+    assert ratings.progress(crew.project.id, crew.now).complete == 3
+    assert ratings.check() == ()
+
+
+def test_a_skipped_item_of_the_qualification_comes_again(ratings: Ratings) -> None:
+    test = tuple(pair(f"test {n}", gold=((0,), (1,)), is_qualification=True) for n in range(2))
+    crew = team(ratings, items=1, extra=test)
+    skipped = crew.sure()
+    crew.submit(skipped, Answer(skipped=True))
+    assert crew.judge().item != skipped.item
+    assert crew.sure().id == skipped.id
+
+
+def test_answers_of_the_qualification_cannot_be_taken_back(ratings: Ratings) -> None:
+    test = tuple(pair(f"test {n}", gold=((0,), (1,)), is_qualification=True) for n in range(2))
+    crew = team(ratings, items=1, extra=test)
+    crew.judge()
+    assert crew.undo() is None
 
 
 def test_undo_is_a_new_row_and_the_item_comes_back_in_the_same_order(ratings: Ratings) -> None:
@@ -164,7 +274,7 @@ def test_answers_of_every_kind_come_back_as_they_were_given(ratings: Ratings) ->
         Answer(
             ranking=((2, 0), (1,)), axes={"honest": ((0,), (1, 2))}, strength=2.5, reason='"quotes" \\ \U0001f600', flag="odd", seconds=1.25
         ),
-        Answer(all_bad=True, reason="\x00 and \ud800"),
+        Answer(all_bad=True, reason="\x00 and \u2028"),
         Answer(skipped=True),
     ]
     for rater, answer in enumerate(given):

@@ -32,11 +32,10 @@ class Places(RuleBasedStateMachine):
             self.seen.append((rater, found))
 
     @rule(rater=RATERS)
-    def peek(self, rater: int) -> None:
+    def fetch_ahead(self, rater: int) -> None:
         crew = self.crew
-        found = self.ratings.peek(crew.project.id, crew.raters[rater].id, crew.now, crew.random)
-        if found:
-            self.seen.append((rater, found))
+        held = self.ratings.hold(crew.project.id, crew.raters[rater].id, crew.now, crew.random, 2)
+        self.seen.extend((rater, found) for found, _ in held)
 
     @precondition(lambda self: self.seen)
     @rule(at=st.integers(0, 50), answer=st.sampled_from(BOTH_WAYS))

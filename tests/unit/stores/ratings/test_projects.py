@@ -85,7 +85,7 @@ def test_one_bad_item_and_nothing_is_added(ratings: Ratings, item: Item, fault: 
 
 
 def test_odd_text_is_kept_to_the_letter(ratings: Ratings) -> None:
-    words = ["\x00", "\ud800", "'; DROP TABLE items; --", "%s {0}", "\u202e", "\U0001f600", "a\r\nb"]
+    words = ["\x00", "\u2028", "'; DROP TABLE items; --", "%s {0}", "\u202e", "\U0001f600", "a\r\nb"]
     items = [Item((Message("user", word),), (Candidate(f"1{word}"), Candidate(f"2{word}")), fields={"w": word}) for word in words]
     crew = team(ratings, items=0, extra=tuple(items))
     assert [(item.conversation[0].text, item.fields["w"]) for item in ratings.items(crew.project.id)] == [(word, word) for word in words]

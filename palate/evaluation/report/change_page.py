@@ -1,0 +1,175 @@
+"""The page of a refresh: a record to one string of HTML. Every given string is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from palate.agreement.curve import LearningCurve
+from palate.evaluation.calibration import Bin
+from palate.evaluation.intervals import share
+from palate.evaluation.report import change as words
+from palate.evaluation.report import wording
+from palate.evaluation.report.change import Change, ChangeOn
+from palate.evaluation.report.charts import FULL, HALF, NARROW, drawn
+from palate.evaluation.report.page import drawing
+from palate.evaluation.report.svg import INK, MUTED, ROLE_COLOURS, Chart, figure, heading, tidy
+from palate.evaluation.report.tiles import Tile
+from palate.evaluation.report.wording import interval, number, percent, percent_interval, sentence, signed, thousands
+
+BEFORE, AFTER = ROLE_COLOURS["base"], ROLE_COLOURS["online"]
+
+
+def render_change(change: Change) -> str:
+    """The page as one string; the same record gives the same bytes."""
+    folder = resources.files("palate.evaluation.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(number=wording.number, signed=wording.signed, percent=wording.percent, sentence=wording.sentence)
+    charts = {
+        "accuracy": accuracy_chart(change.tests),
+        "calibration": calibration_chart(change.tests),
+        "curve": None if change.curve is None else curve_chart(change.curve, change.new),
+    }
+    say = {
+        "headline": words.headline(change),
+        "advice": words.advice(change),
+        "scale": words.scale_told(change),
+        "calibration": words.calibration_told(change),
+        "curve": "" if change.curve is None else change.curve.told(),
+    }
+    style = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))
+    template = environment.from_string(folder.joinpath("change.html").read_text(encoding="utf-8"))
+    chart = {name: drawing(made) for name, made in charts.items()}
+    return template.render(change=change, style=style, chart=chart, say=say, tiles=tiles(change)) + "\n"
+
+
+def tiles(change: Change) -> list[Tile]:
+    """The first figures."""
+    found = []
+    for test in change.tests:
+        detail = f"95 %: {signed(100 * test.change.low, 1)} to {signed(100 * test.change.high, 1)}, {thousands(test.after.n)} judgments"
+        found.append(Tile(f"{signed(100 * test.change.value, 1)}", f"points of accuracy on {test.name} judgments", detail))
+    then, now = change.new.log_loss
+    found.append(Tile(number(now), "log loss on new judgments", f"{number(then)} before; a coin flip has 0.69"))
+    best = change.best_changed / change.prompts if change.prompts else 0.0
+    found.append(Tile(percent(best), "of prompts have another best completion", f"correlation {number(change.correlation, 3)}"))
+    return found
+
+
+def accuracy_chart(tests: Sequence[ChangeOn]) -> Chart:
+    """Both models' accuracy with intervals, a row a set of judgments."""
+    ends = [end for test in tests for one in (test.before, test.after) for end in (one.low, one.high)]
+
+    def draw(inches: float) -> Figure:
+        made = figure(inches, 0.85 * len(tests) + 0.85)
+        axes = made.subplots()
+        tidy(axes)
+        heading(axes, "Agrees with raters", "grey: before, red: after")
+        axes.set_xlim(min(0.45, *ends) - 0.02, min(1.0, max(ends)) + 0.05)
+        axes.set_ylim(len(tests) - 0.4, -0.6)
+        axes.axvline(0.5, color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
+        axes.set_yticks(range(len(tests)), [sentence(test.name) for test in tests])
+        axes.xaxis.set_major_formatter(lambda x, _: percent(x))
+        for place, test in enumerate(tests):
+            axes.get_yticklabels()[place].set_color(INK)
+            for one, colour, shift in ((test.before, BEFORE, -0.17), (test.after, AFTER, 0.17)):
+                axes.plot([one.low, one.high], [place + shift] * 2, color=colour, linewidth=6, alpha=0.35, solid_capstyle="butt")
+                axes.plot([one.value], [place + shift], "o", color=colour, markersize=6, markeredgewidth=0)
+                beside = (one.value, place + shift + (-0.2 if shift < 0 else 0.22))
+                axes.text(*beside, percent(one.value), color=colour, ha="center", va="center", fontsize=9, fontweight="bold")
+        return made
+
+    told = "; ".join(
+        f"{test.name}: {percent(test.before.value)} ({percent_interval(test.before)}) before, {percent(test.after.value)} "
+        f"({percent_interval(test.after)}) after"
+        for test in tests
+    )
+    return drawn(draw, "accuracy", f"Accuracy on judgments. {sentence(told)}.", HALF)
+
+
+def calibration_chart(tests: Sequence[ChangeOn]) -> Chart:
+    """Observed share against stated probability of both models, a panel a set of judgments."""
+
+    def draw(inches: float) -> Figure:
+        across = len(tests) if inches > NARROW else 1
+        made = figure(inches, 2.55 * (len(tests) // across))
+        for axes, test in zip(made.subplots(len(tests) // across, across, squeeze=False).flat, tests, strict=True):
+            tidy(axes, grid="both")
+            heading(axes, f"{sentence(test.name)} judgments", "dashed: perfect" if inches > NARROW and across == 1 else "")
+            axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
+            for bins, colour in zip(test.bins, (BEFORE, AFTER), strict=True):
+                _bins(axes, bins, colour)
+            axes.set_xlim(0, 1)
+            axes.set_ylim(0, 1)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_ticks([0, 0.25, 0.5, 0.75, 1] if across == 1 else [0, 0.5, 1])
+                axis.set_major_formatter(lambda x, _: percent(x))
+            axes.set_xlabel("stated", fontsize=8.5)
+            axes.set_ylabel("came true", fontsize=8.5)
+        return made
+
+    told = "; ".join(
+        f"{test.name} judgments, {when}: " + ", ".join(f"stated {percent(b.predicted)}, observed {percent(b.observed.value)}" for b in bins)
+        for test in tests
+        for when, bins in zip(("before", "after"), test.bins, strict=True)
+    )
+    return drawn(draw, "calibration", f"Calibration. {sentence(told)}.", HALF)
+
+
+def _bins(axes: Axes, bins: Sequence[Bin], colour: str) -> None:
+    for one in bins:
+        axes.plot([one.predicted] * 2, [one.observed.low, one.observed.high], color=colour, linewidth=4, alpha=0.22)
+    x, y = [one.predicted for one in bins], [one.observed.value for one in bins]
+    axes.plot(x, y, "o-", color=colour, linewidth=1.3, markersize=4.5, markeredgewidth=0)
+
+
+def curve_chart(curve: LearningCurve, new: ChangeOn) -> Chart:
+    """Measured accuracies, the fitted curve, and what more labels would give with the interval."""
+    labels = [one.labels for one in curve.measured]
+    most = max(labels)
+    ahead = [most, *(one.labels for one in curve.forecasts)]
+
+    def fitted(n: float) -> float:
+        return float(curve.limit.value - curve.gap * n**-curve.exponent)
+
+    def draw(inches: float) -> Figure:
+        made = figure(inches, 2.7)
+        axes = made.subplots()
+        tidy(axes, grid="y")
+        heading(axes, "Accuracy on new judgments", "dashed: expected")
+        axes.axhline(new.before.value, color=BEFORE, linewidth=1.1)
+        axes.annotate(
+            "before", (ahead[-1], new.before.value), xytext=(0, 4), textcoords="offset points", color=MUTED, fontsize=8, ha="right"
+        )
+        known, unknown = np.geomspace(min(labels), most, 40), np.geomspace(most, ahead[-1], 40)
+        axes.plot(known, [fitted(n) for n in known], color=AFTER, linewidth=1.6)
+        axes.plot(unknown, [fitted(n) for n in unknown], color=AFTER, linewidth=1.6, linestyle=(0, (3, 2)))
+        at = fitted(most)
+        low, high = (
+            [at, *(at + end for end in ends)] for ends in zip(*((one.gain.low, one.gain.high) for one in curve.forecasts), strict=True)
+        )
+        axes.fill_between(ahead, low, high, color=AFTER, alpha=0.14, linewidth=0)
+        for one in curve.measured:
+            found = share(one.accuracy * one.pairs, one.pairs)
+            axes.plot([one.labels] * 2, [found.low, found.high], color=AFTER, linewidth=5, alpha=0.3, solid_capstyle="butt")
+            axes.plot([one.labels], [one.accuracy], "o", color=AFTER, markersize=5.5, markeredgewidth=0)
+        axes.set_xscale("log")
+        places = sorted({*labels, ahead[1], ahead[-1]})
+        axes.set_xticks(places, [thousands(n) for n in places])
+        axes.minorticks_off()
+        axes.set_xlabel("labels learned from", fontsize=8.5)
+        axes.yaxis.set_major_formatter(lambda x, _: percent(x))
+        axes.margins(x=0.04, y=0.12)
+        return made
+
+    told = "; ".join(f"{thousands(one.labels)} labels {percent(one.accuracy, 1)}" for one in curve.measured)
+    told += "; expected: " + "; ".join(
+        f"{thousands(f.labels)} {percent(f.accuracy.value, 1)} ({interval(f.accuracy)})" for f in curve.forecasts
+    )
+    return drawn(draw, "curve", f"Learning curve: {told}.", FULL)

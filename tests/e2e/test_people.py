@@ -1,0 +1,45 @@
+"""`palate collect --from people` on the command line: it says what to type, waits, stops at Ctrl-C, and goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from palate.cli import main
+from palate.stores.records import read_record
+from tests.unit.recipes.test_collect import THREE, rows, samples
+from tests.unit.recipes.test_people import judges
+
+
+@pytest.mark.slow
+def test_it_says_what_to_type_waits_and_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    given, database, told = samples(tmp_path / "given", THREE, prompts=2), tmp_path / "runs" / "ratings.db", tmp_path / "told.txt"
+    words = ["collect", "--samples", given, "--from", "people", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "runs" / "mine")]
+    with told.open("w") as out:
+        process = subprocess.Popen([sys.executable, "-m", "palate", *words], stdout=out, stderr=subprocess.STDOUT)
+        try:
+            deadline = time.monotonic() + 60
+            while "Ctrl-C" not in told.read_text():
+                assert process.poll() is None, told.read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            os.kill(process.pid, signal.SIGINT)
+            began = time.monotonic()
+            assert process.wait(timeout=30) == 130
+            assert time.monotonic() - began < 8, "it slept on, though somebody wanted it to stop"
+        finally:
+            process.kill()
+            process.wait()
+    assert f"palate label --ratings {database}" in told.read_text()
+    assert "6 pairs wait" in told.read_text()
+    record = read_record(tmp_path / "runs" / "mine")
+    assert record is not None
+    assert record.status == "interrupted"
+    judges(database, ["ann"], 100)
+    assert main(words) == 0
+    assert len(rows(tmp_path / "runs" / "mine", "judgments")) == 6

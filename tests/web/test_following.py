@@ -1,0 +1,125 @@
+"""What follows an answer comes with its receipt: one request a judgment."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Route, expect
+
+from tests.support.house import House
+from tests.web.conftest import Sit
+from tests.web.test_judging import at_desk, question, said, settled
+
+CHOICE = {"ranking": [[0], [1]]}
+
+
+def test_a_receipt_brings_the_items_that_the_page_does_not_have(house: House) -> None:
+    project = house.project(items=4)
+    house.account("bob", "rater", project)
+    bob = house.client("bob")
+    first, second = bob.api(f"/projects/{project.id}/assignments").json()["assignments"]
+    path = f"/projects/{project.id}/judgments"
+    said = {"assignment": first["id"], "key": "a" * 16, "answer": CHOICE}
+    third = bob.api(path, said | {"held": [second["id"]]}).json()
+    assert third["status"] == "kept"
+    assert [one["id"] for one in third["assignments"]] == [
+        one["id"] for one in bob.api(f"/projects/{project.id}/assignments", {"held": [second["id"]]}).json()["assignments"]
+    ]
+    again = bob.api(path, said | {"held": []}).json()
+    assert again["status"] == "repeat"
+    assert [one["id"] for one in again["assignments"]] == [second["id"], third["assignments"][0]["id"]]
+    unasked = bob.api(path, {"assignment": second["id"], "key": "b" * 16, "answer": CHOICE}).json()
+    assert (unasked["status"], unasked["assignments"]) == ("kept", [])
+
+
+def test_the_last_receipt_brings_nothing(house: House) -> None:
+    project = house.project(items=1)
+    house.account("bob", "rater", project)
+    bob = house.client("bob")
+    (only,) = bob.api(f"/projects/{project.id}/assignments").json()["assignments"]
+    receipt = bob.api(f"/projects/{project.id}/judgments", {"assignment": only["id"], "key": "a" * 16, "answer": CHOICE, "held": []}).json()
+    assert (receipt["status"], receipt["assignments"]) == ("kept", [])
+
+
+def test_the_page_sends_one_request_a_judgment(house: House, sit: Sit) -> None:
+    project = house.project(items=12)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    sent: list[str] = []
+    page.wait_for_timeout(300)
+    page.on("request", lambda request: sent.append(request.url.rsplit("/", 1)[1]) if request.method == "POST" else None)
+    for _ in range(8):
+        before = question(page)
+        page.keyboard.press("1")
+        page.keyboard.press("Enter")
+        expect(page.locator(".asked")).not_to_have_text(before)
+        settled(page)
+    assert sent == ["judgments"] * 8
+    assert len({entry.item for entry in said(house, project)}) == 8
+
+
+def test_new_guidelines_are_shown_before_anybody_judges_by_them(house: House, sit: Sit) -> None:
+    project = house.project(items=6)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    page.wait_for_timeout(300)
+    house.ratings.set_guideline(project.id, "Look at the **facts** only.", house.clock())
+    for _ in range(4):
+        before = question(page)
+        page.keyboard.press("1")
+        page.keyboard.press("Enter")
+        expect(page.locator(".asked")).not_to_have_text(before)
+        settled(page)
+    expect(page.locator("#guidelines")).to_contain_text("facts")
+    assert [entry.guideline for entry in said(house, project)] == [1, 1, 2, 2]
+
+
+def test_an_undo_whose_reply_was_lost_takes_back_one_answer(house: House, sit: Sit) -> None:
+    project = house.project(items=6)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    for _ in range(3):
+        before = question(page)
+        page.keyboard.press("1")
+        page.keyboard.press("Enter")
+        expect(page.locator(".asked")).not_to_have_text(before)
+        settled(page)
+
+    def arrive_and_be_lost(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/undo", arrive_and_be_lost)
+    page.keyboard.press("u")
+    expect(page.locator("#strip")).to_contain_text("did not answer")
+    page.unroute("**/undo")
+    page.keyboard.press("u")
+    expect(page.locator("#strip")).to_contain_text("Taken back")
+    expect(page.locator("#pace")).to_contain_text("2 judged")
+    assert len(said(house, project)) == 2
+
+
+def test_a_skip_taken_back_leaves_the_count(house: House, sit: Sit) -> None:
+    project = house.project(items=3)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    for key in ("1", None):
+        before = question(page)
+        if key:
+            page.keyboard.press(key)
+        page.keyboard.press("Enter" if key else "s")
+        expect(page.locator(".asked")).not_to_have_text(before)
+        settled(page)
+    page.keyboard.press("u")
+    expect(page.locator("#strip")).to_contain_text("Taken back")
+    expect(page.locator("#pace")).to_contain_text("1 judged")
+
+
+def test_the_last_item_skipped_comes_again_and_says_so(house: House, sit: Sit) -> None:
+    project = house.project(items=1)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    page.keyboard.press("s")
+    expect(page.locator("#strip")).to_contain_text("one that you skipped")
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    settled(page)
+    assert [entry.answer.skipped for entry in said(house, project)] == [True, False]
