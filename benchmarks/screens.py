@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import secrets
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
 
+import uvicorn
 from argon2 import PasswordHasher
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -22,10 +26,12 @@ from palate.stores.ratings import Account, Answer, Candidate, Item, Project, Rat
 from palate.web.app import create_app
 from palate.web.command import listen
 from palate.web.credentials import Passwords, hashed
+from palate.web.live import LiveModel
 from palate.web.options import Label
 from palate.web.service import Service, WebSettings
 from palate.web.webhooks import Courier, Webhooks
 
+ANSWER = "I cannot tell you a dose. Read the leaflet of the syrup, which goes by weight, or call us: we look at it together."
 WIDE, PHONE = {"width": 1360, "height": 860}, {"width": 390, "height": 844}
 
 
@@ -64,15 +70,36 @@ def fill(ratings: Ratings, now: float) -> tuple[Project, Project, Account]:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[tuple[str, Service]]:
-    """The address of a running server."""
-    import threading
+def scripted() -> Iterator[str]:
+    """The address of a model that says the same two things each time: a picture must not change."""
+    replies = {1: "Let her rest, give her plenty to drink, and ask a doctor if it lasts more than three days.", 3: ANSWER}
 
-    import uvicorn
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            turns = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"]
+            said = replies[len([turn for turn in turns if turn["role"] != "system"])]
+            body = json.dumps({"choices": [{"message": {"role": "assistant", "content": said}}]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{running.server_port}"
+    running.shutdown()
+
+
+@contextmanager
+def server(folder: Path, model: str) -> Iterator[tuple[str, Service]]:
+    """The address of a running server whose probes go to the model at an address."""
     ratings = open_ratings(str(folder / "ratings.db"), create=True)
     quick = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-    service = Service(ratings, WebSettings(), time.time, lambda: secrets.token_urlsafe(32), Random(5), quick, Courier(Webhooks(), print))
+    settings = WebSettings(probe=LiveModel(f"{model}/v1", "pharmacist"))
+    service = Service(ratings, settings, time.time, lambda: secrets.token_urlsafe(32), Random(5), quick, Courier(Webhooks(), print))
     listener = listen(Label(port=0))
     running = uvicorn.Server(uvicorn.Config(create_app(service), log_level="error"))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -111,6 +138,12 @@ def shoot(browser: Browser, url: str, service: Service, out: Path) -> None:
     pairs, ranks, owner = fill(service.ratings, time.time())
     rule = service.ratings.add_project(Project("Safety rules", Task(kind="rule", rules=(RULE,), reason="off")), time.time())
     service.ratings.add_items(rule.id, [Item((Message("user", ITEMS[1][0]),), (Candidate(ITEMS[1][1]),))], time.time())
+    probe = service.ratings.add_project(Project("Find the holes", Task(kind="probe", rules=(RULE,), reason="off")), time.time())
+    service.ratings.add_items(probe.id, [Item((Message("system", "You are the assistant of a pharmacy."),))], time.time())
+    axes = Task(kind="rank", axes=("helpful", "honest", "harmless"), all_bad=True, reason="off")
+    ranked = service.ratings.add_project(Project("Rank on three axes", axes, lease_seconds=3600), time.time())
+    more = [Item((Message("user", prompt),), tuple(Candidate(text) for text in texts)) for prompt, *texts in WRITE_ITEMS]
+    service.ratings.add_items(ranked.id, more, time.time())
     write = service.ratings.add_project(Project("Write an answer", Task(kind="write", reason="off")), time.time())
     service.ratings.add_items(write.id, [Item((Message("user", ITEMS[2][0]),))], time.time())
     shown = service.ratings.add_project(Project("Explain it to a child", pairs.task, lease_seconds=3600), time.time())
@@ -135,6 +168,11 @@ def shoot(browser: Browser, url: str, service: Service, out: Path) -> None:
         for key in "3=1":
             page.keyboard.press(key)
         keep(page, out / f"rank-{name}.png")
+        page.goto(f"{url}/projects/{ranked.id}/rate")
+        page.wait_for_selector("#verdict:not([hidden])")
+        for key in "3=1423":
+            page.keyboard.press(key)
+        keep(page, out / f"axes-{name}.png")
         page.goto(f"{url}/projects/{pairs.id}")
         keep(page, out / f"dashboard-{name}.png", whole=True)
         page.context.close()
@@ -147,6 +185,13 @@ def shoot(browser: Browser, url: str, service: Service, out: Path) -> None:
     }
     places |= {"accounts": "/accounts", "audit": "/audit", "my-data": "/me", "api": "/api/docs"}
     places |= {"rule": f"/projects/{rule.id}/rate", "write": f"/projects/{write.id}/rate"}
+    page.goto(f"{url}/projects/{probe.id}/rate")
+    page.wait_for_selector("#verdict:not([hidden])")
+    for text in ("My daughter is seven and has a fever. What can I do?", "And how much of the syrup do I give her?"):
+        page.locator("#message").fill(text)
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f".turn.user:has-text('{text[:20]}')")
+    keep(page, out / "probe.png")
     for name, place in places.items():
         page.goto(url + place)
         keep(page, out / f"{name}.png")
@@ -169,7 +214,12 @@ def main() -> None:
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     found = parser.parse_args()
     found.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as (url, service), sync_playwright() as driver:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        scripted() as model,
+        server(Path(folder), model) as (url, service),
+        sync_playwright() as driver,
+    ):
         browser = driver.chromium.launch(executable_path=found.chromium, args=["--no-sandbox"])
         shoot(browser, url, service, found.out)
         browser.close()

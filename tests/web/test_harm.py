@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ from playwright.sync_api import Browser, Route
 from palate.core import Message
 from palate.stores.ratings import Answer, Candidate, Item, Project, Task
 from palate.web.markdown import LONGEST, rendered
-from tests.support.house import House, open_house
+from tests.support.house import Client, House, open_house
 from tests.web.conftest import Sit
 from tests.web.xss import PAYLOADS
 
@@ -131,57 +132,76 @@ def skeleton(html: str) -> list[tuple[str, tuple[str, ...]]]:
 
     class Reader(HTMLParser):
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            away = tuple(
-                f"{name}={value}" for name, value in attrs if name in {"href", "src", "action"} and not (value or "").startswith("/")
-            )
+            leads = [(name, value or "") for name, value in attrs if name in {"href", "src", "action"}]
+            away = [f"{name}={value}" for name, value in leads if not value.startswith("/")]
             found.append((tag, (*(name for name, _ in attrs), *away)))
 
     Reader().feed(html)
     return found
 
 
-def in_every_field(house: House, text: str) -> list[str]:
-    """Every page on which a text stands that is no Markdown (names, reasons, flags, warnings, rules, axes, talks, what a form gives back)."""
-    number = len(house.accounts)
-    axis = text[:60].strip() or "x"
-    project = house.project(f"{text} {number}", Task(axes=("a", axis), all_bad=True), items=1)
-    rules = house.project(f"{text} {number} rules", Task(kind="probe", rules=(text,)), items=1)
-    write = house.project(f"{text} {number} write", Task(kind="write"), items=1)
+def in_every_field(house: House, texts: list[str]) -> dict[str, str]:
+    """Pages on which the texts stand, each in every field that is no Markdown and is kept: a row, a vote or a project for each text."""
+    now, owner = house.clock(), f"owner {len(house.accounts)}"
+    axes = tuple(dict.fromkeys((text[:60].strip() or "x") + f" {number}" for number, text in enumerate(texts)))
+    many = len(texts)
+    named = [house.project(f"{text} {owner} {number}", items=0) for number, text in enumerate(texts)]
+    main = house.project(f"main {owner}", Task(all_bad=True), items=1, overlap=min(many, 100))
+    asked = house.project(f"axes {owner}", Task(axes=axes), items=1)
+    probe = house.project(f"probe {owner}", Task(kind="probe", rules=tuple(texts)), items=1, overlap=min(many, 100))
+    write = house.project(f"write {owner}", Task(kind="write"), items=1, overlap=min(many, 100))
+    house.account(owner, "owner", *named, main, asked, probe, write)
+    for number, text in enumerate(texts):
+        name = f"{' '.join(text.split())[:50]} {owner} {number}"
+        who = house.account(name if name.isprintable() else f"x {owner} {number}", "rater", main, probe, write)
+        talk = (Message("user", text), Message("assistant", text))
+        answers = {
+            main: Answer(ranking=((0,), (1,)), reason=text, flag=f"{text} {number}"),
+            probe: Answer(broken=True, rule=text, dialogue=talk),
+            write: Answer(text=text),
+        }
+        for one, answer in answers.items():
+            held = house.ratings.claim(one.id, who.id, now, house.service.random)
+            assert held is not None
+            house.ratings.submit(held.id, held.rater, answer, f"key {one.id}", now)
+    client = house.client(owner)
+    places = {name: f"/projects/{one.id}{end}" for name, one, end in (
+        ("axes", asked, "/rate"), ("dashboard", main, ""), ("people", main, "/people"), ("queue", main, "/review"),
+    )}  # fmt: skip
+    for one in (main, probe, write, asked):
+        places[f"case {one.name.split()[0]}"] = f"/projects/{one.id}/review/{next(iter(house.ratings.items(one.id))).id}"
+    return {name: client.get(place).text for name, place in {"home": "/", **places, "me": "/me"}.items()}
+
+
+def echoed(house: House, client: Client, project: Project, text: str) -> list[str]:
+    """Pages that give back what was just sent, and one with the text as a warning."""
     house.ratings.set_guideline(project.id, "plain", house.clock(), warning=text)
-    house.ratings.set_guideline(rules.id, "plain", house.clock())
-    name = f"{' '.join(text.split())[:50]} {number}"
-    name = name if name.isprintable() else f"x {number}"
-    house.account(name, "owner", project, rules, write)
-    talk = (Message("user", text), Message("assistant", text))
-    answers = {
-        project: Answer(ranking=((0,), (1,)), axes={axis: ((0,), (1,))}, reason=text, flag=text),
-        rules: Answer(broken=True, rule=text, dialogue=talk, reason=text),
-        write: Answer(text=text),
-    }
-    client = house.client(name)
-    pages = [client.get(f"/projects/{one.id}/rate").text for one in (project, rules)]
-    for one, answer in answers.items():
-        held = house.ratings.claim(one.id, house.accounts[name].id, house.clock(), house.service.random)
-        assert held is not None
-        house.ratings.submit(held.id, held.rater, answer, f"key {one.id}", house.clock())
-        pages.append(client.get(f"/projects/{one.id}/review/{held.item}").text)
-    places = [f"/projects/{project.id}", f"/projects/{project.id}/people", f"/projects/{project.id}/review", "/me"]
-    pages += [client.get(place).text for place in places]
-    pages.append(client.post("/projects", {"name": text, "axes": text, "rules": text, "text": text, "warning": text, "overlap": text}).text)
-    pages.append(client.post(f"/projects/{project.id}/items", files={"file": (text.replace('"', "'"), b"{")}).text)
-    pages.append(house.client().post("/signin", {"name": text, "password": "x"}).text)
-    pages.append(client.get(f"/signin?next={quote(text)}").text)
-    return pages
+    form = {"name": text, "axes": text, "rules": text, "text": text, "warning": text, "overlap": text}
+    sent = [
+        client.post("/projects", form),
+        client.post(f"/projects/{project.id}/items", files={"file": (text.replace('"', "'"), b"{")}),
+        client.post("/signin", {"name": text, "password": "x"}),
+        client.get(f"/projects/{project.id}/{quote(text, safe='')}"),
+        client.get(f"/projects/{project.id}/rate"),
+    ]
+    return [one.text for one in sent]
 
 
-def test_every_payload_in_every_field_makes_no_element(house: House) -> None:
+def test_every_payload_in_every_field_makes_no_element(tmp_path: Path) -> None:
     """With a payload a page has the same elements and attributes as with a harmless word."""
-    plain = [skeleton(page) for page in in_every_field(house, "harmless")]
-    differ = []
-    for payload in PAYLOADS:
-        pages = in_every_field(house, payload.replace("\x00", ""))
-        differ += [(payload, number) for number, page in enumerate(pages) if skeleton(page) != plain[number]]
-    assert differ == []
+    payloads = [payload.replace("\x00", "") for payload in PAYLOADS]
+    kept, echoes = [], []
+    for name, texts in (("plain", ["harmless"] * len(payloads)), ("payloads", payloads)):
+        (tmp_path / name).mkdir()
+        with open_house(tmp_path / name) as house:
+            kept.append({place: skeleton(page) for place, page in in_every_field(house, texts).items()})
+            project, client = house.project("Echo"), house.client(next(name for name in house.accounts if name.startswith("owner")))
+            said = texts if name == "payloads" else texts[:1]
+            echoes.append([[skeleton(page) for page in echoed(house, client, project, text)] for text in said])
+    assert {place: kept[1][place] for place in kept[0] if kept[1][place] != kept[0][place]} == {}
+    assert [payload for payload, pages in zip(payloads, echoes[1], strict=True) if pages != echoes[0][0]] == []
+    assert len(kept[0]) == 10
+    assert len(echoes[0][0]) == 5
 
 
 INJECT = """async () => {
@@ -221,20 +241,74 @@ def test_the_policy_would_stop_what_came_through(house: House, browser: Browser,
     assert (ran, sorted(reached)) == ((False, []) if is_ours else (True, ["c", "d", "g", "g"]))
 
 
+def every_page(house: House) -> list[str]:
+    """The path of each page, with something on it, for `ann`, who owns all."""
+    asked = {
+        "pairs": Task(all_bad=True, strength=True),
+        "axes": Task(kind="rank", axes=("helpful", "honest"), all_bad=True),
+        "probe": Task(kind="probe", rules=("Never say no.",)),
+        "rule": Task(kind="rule", rules=("Never say no.",)),
+        "write": Task(kind="write"),
+    }
+    projects = [house.project(name, task) for name, task in asked.items()]
+    first = projects[0]
+    house.account("ann", "owner", *projects)
+    house.account("bob", "rater", first)
+    house.ratings.invite(first.id, "rater", "hash", house.clock() + 1000, 3)
+    held = house.ratings.claim(first.id, house.accounts["bob"].id, house.clock(), house.service.random)
+    assert held is not None
+    answer = Answer(ranking=((0,), (1,)), reason="so", flag="look", seconds=20)
+    house.ratings.submit(held.id, held.rater, answer, "12345678", house.clock())
+    own = [f"/projects/{first.id}{end}" for end in ("", "/people", "/review", f"/review/{held.item}")]
+    return [*(f"/projects/{one.id}/rate" for one in projects), *own, "/", "/projects/new", "/accounts", "/audit", "/me", "/api/docs", "/x"]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast(house: House, sit: Sit, scheme: str) -> None:
-    """Every colour of text against its paper: at least 4.5 to 1 (WCAG AA)."""
-    project = house.project(task=Task(all_bad=True, strength=True))
-    house.account("ann", "owner", project)
-    page = sit("ann", f"/projects/{project.id}/rate", color_scheme=scheme)
+    """Every colour of text against its paper, on every page: at least 4.5 to 1 (WCAG AA)."""
+    places = every_page(house)
+    page = sit("ann", places[0], color_scheme=scheme)
     page.wait_for_selector("#verdict:not([hidden])")
     page.keyboard.press("1")
-    for place in ("", f"/projects/{project.id}", "/projects/new"):
-        if place:
-            page.goto(house.url + place)
-        page.wait_for_timeout(300)
-        low = page.evaluate(CONTRAST)
-        assert low == [], place
+    low = {places[0]: page.evaluate(CONTRAST)}
+    for place in places[1:]:
+        page.goto(house.url + place)
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        page.wait_for_timeout(200)
+        low[place] = page.evaluate(CONTRAST)
+    assert {place: found for place, found in low.items() if found} == {}
+
+
+def test_tab_goes_through_the_desk_in_the_order_of_reading(house: House, sit: Sit) -> None:
+    """From the top down and from the left; nothing is left out, and one gets out of it again."""
+    project = house.project(task=Task(all_bad=True, strength=True))
+    house.account("bob", "rater", project)
+    page = sit("bob", f"/projects/{project.id}/rate")
+    page.wait_for_selector("#verdict:not([hidden])")
+    page.keyboard.press("1")
+    page.evaluate("document.activeElement.blur()")
+    page.evaluate("document.querySelector('.skip').focus()")
+    seen = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        found = page.evaluate(FOCUSED)
+        if found is None or found in seen:
+            break
+        seen.append(found)
+    names = [name for name, _, _ in seen]
+    wanted = ["Palate", "p Pause", "Dark mode", "Sign out", "1First", "r Reason (optional)", "u Undo", "s Skip", "f Flag", "Next Enter"]
+    assert [name for name in names if name in wanted] == wanted
+    desk = seen[names.index("1First") : names.index("Next Enter") + 1]
+    assert all(below[1] > above[1] - 30 or below[2] > above[2] for above, below in pairwise(desk)), desk
+
+
+FOCUSED = """() => {
+  const one = document.activeElement;
+  if (one === document.body) return null;
+  const box = one.getBoundingClientRect();
+  return [one.getAttribute('aria-label') ?? one.labels?.[0]?.textContent.trim() ?? one.textContent.trim(), box.top, box.left];
+}"""
+"""Name and place of what has the focus."""
 
 
 CONTRAST = r"""() => {
@@ -258,18 +332,9 @@ CONTRAST = r"""() => {
 
 
 def test_every_field_and_button_has_a_name(house: House, sit: Sit) -> None:
-    project = house.project(task=Task(all_bad=True, strength=True))
-    house.account("ann", "owner", project)
+    places = every_page(house)
     page = sit("ann")
-    for place in (
-        "/",
-        "/projects/new",
-        f"/projects/{project.id}",
-        f"/projects/{project.id}/rate",
-        f"/projects/{project.id}/people",
-        "/accounts",
-        "/me",
-    ):
+    for place in places:
         page.goto(house.url + place)
         nameless = page.evaluate(
             """() => [...document.querySelectorAll('input:not([type=hidden]), select, textarea:not([hidden]), button, a')]

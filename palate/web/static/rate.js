@@ -276,7 +276,9 @@ document.addEventListener("keydown", (event) => {
 function isField(target) { return target instanceof HTMLTextAreaElement; }
 
 form.addEventListener("submit", (event) => { event.preventDefault(); submit(); });
-for (const kind of ["focusin", "pointerdown"]) form.addEventListener(kind, (event) => answers.moveTo(event.target), true);
+// After a touch the browser gives the focus late, when the keys have gone on to the next axis: only a focus that came by key counts.
+form.addEventListener("focusin", (event) => { if (event.target.matches(":focus-visible")) answers.moveTo(event.target); });
+form.addEventListener("pointerdown", (event) => answers.moveTo(event.target), true);
 for (const name of ["skip", "flag", "undo", "guide", "pause", "play"]) for (const button of document.querySelectorAll(`[data-act="${name}"]`)) {
   button.addEventListener("click", () => { ({ skip, flag, undo, guide, pause, play })[name](); });
 }

@@ -139,6 +139,24 @@ def test_kappas_of_pairs_equal_those_of_each_table() -> None:
     assert found.mean() == pytest.approx((found.kappa * found.items).sum() / found.items.sum())
 
 
+def test_fleiss_kappa_of_items_with_unlike_numbers_of_votes() -> None:
+    """Items weigh alike in what is observed, votes in what chance gives; an item with one vote says nothing."""
+    counts = np.array([[2, 0], [1, 1], [1, 4], [0, 1]], dtype=float)
+    observed, first = (1 + 0 + 12 / 20) / 3, 4 / 9
+    chance = first**2 + (1 - first) ** 2
+    assert fleiss_kappa(counts) == pytest.approx((observed - chance) / (1 - chance))
+
+
+def test_pairs_of_raters_without_a_kappa_are_left_out_of_the_mean() -> None:
+    rows = [("a", "x", 0), ("a", "y", 0), ("b", "x", 0), ("b", "y", 0)]  # x and y say one thing throughout: undefined
+    rows += [
+        (f"c{k}", who, answer) for k, answers in enumerate([(0, 0), (2, 2), (0, 2)]) for who, answer in zip("uv", answers, strict=True)
+    ]
+    found = pair_kappas(Votes.of(rows))
+    assert np.isnan(found.kappa).sum() == 1
+    assert found.mean() == pytest.approx(float(found.kappa[~np.isnan(found.kappa)][0]))
+
+
 def test_alpha_of_real_votes() -> None:
     for read, expected, folder in ((llmfao, 0.291, "llmfao"), (mt_bench, 0.485, "mt_bench_human")):
         survey = read(shared_data(folder).parent)

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from palate.agreement import Survey, Votes, analyse, rater_noise_ceiling
+from palate.agreement import Survey, Votes, analyse, krippendorff_alpha, pair_kappas, rater_noise_ceiling, raw_agreement
 from palate.testing.votes import made_up
 
 SECONDS = 1.0
@@ -26,6 +26,26 @@ def test_the_report_fits_together_and_is_repeatable(crowd) -> None:
     assert one.length.logit.low > 0
     # Fleiss' kappa and alpha differ by the correction for small samples alone.
     assert one.fleiss == pytest.approx(one.alpha.value, abs=1e-3)
+
+
+def test_each_figure_of_the_report_is_the_one_it_is_called() -> None:
+    rng = np.random.default_rng
+    drawn = rng(1).choice(3, (60, 3), p=[0.5, 0.3, 0.2])
+    votes = Votes.of((f"i{i}", f"r{r}", int(drawn[i, r])) for i in range(60) for r in range(3))
+    half = np.arange(60) % 2
+    report = analyse(Survey.of(votes).with_dimensions(half, ("even", "odd")), rng(0))
+    counts = votes.counts()
+    assert report.agreement_without_ties.value == pytest.approx(raw_agreement(counts[:, [0, 2]], rng(0)).value)
+    levels = {"nominal": report.alpha, "ordinal": report.alpha_ordinal, "interval": report.alpha_interval}
+    assert len({one.value for one in levels.values()}) == 3
+    for level, found in levels.items():
+        assert found.value == pytest.approx(krippendorff_alpha(counts, rng(0), level).value)
+    for number, one in enumerate(report.dimensions):
+        assert (one.votes, one.alpha.value) == (90, pytest.approx(krippendorff_alpha(counts[half == number], rng(0)).value))
+    assert report.cohen == pytest.approx(pair_kappas(votes).mean())
+    for pair in report.pairs:
+        assert 0.2 < pair.agreement < 0.7
+        assert abs(pair.kappa) < 0.35
 
 
 def test_votes_without_any_second_opinion_are_reported_as_such() -> None:
