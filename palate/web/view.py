@@ -66,8 +66,8 @@ _ENVIRONMENT = _environment()
 
 
 def fragment(name: str, values: Mapping[str, object]) -> Markup:
-    """A piece of a page."""
-    return Markup(_ENVIRONMENT.get_template(name).render(values))
+    """A piece of a page. Half a character, which a model that was cut off leaves behind, is shown as "?"."""
+    return Markup(_ENVIRONMENT.get_template(name).render(values).encode("utf-8", errors="replace").decode("utf-8"))
 
 
 def page(visit: Visit, name: str, values: Mapping[str, object] | None = None, status: int = 200) -> HTMLResponse:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from playwright.sync_api import Route, expect
 
+from palate.core import Message
+from palate.stores.ratings import Candidate, Item
 from tests.support.house import House
 from tests.web.conftest import Sit
 from tests.web.test_judging import at_desk, question, said, settled
@@ -123,3 +125,12 @@ def test_the_last_item_skipped_comes_again_and_says_so(house: House, sit: Sit) -
     page.keyboard.press("Enter")
     settled(page)
     assert [entry.answer.skipped for entry in said(house, project)] == [True, False]
+
+
+def test_half_a_character_keeps_nobody_from_judging(house: House) -> None:
+    project = house.project(items=0)
+    house.ratings.add_items(project.id, [Item((Message("user", "cut \ud83d"),), (Candidate("a \ud83d"), Candidate("b")))], house.clock())
+    house.account("bob", "rater", project)
+    bob = house.client("bob")
+    assert "cut ?" in bob.get(f"/projects/{project.id}/rate").text
+    assert "cut ?" in bob.api(f"/projects/{project.id}/assignments").json()["assignments"][0]["html"]

@@ -141,7 +141,10 @@ def open_ratings(url: str, *, create: bool = False) -> Ratings:
                 upgrade(connection)
             check_version(connection, _shown(url))
     except DatabaseError as error:
-        raise ConfigError(f"{_shown(url)} is not a SQLite database ({error.orig}). Correct the path, or restore a backup.") from error
+        said = str(error.orig).strip().splitlines()[0]
+        if database.is_sqlite:
+            raise ConfigError(f"{_shown(url)} is not a SQLite database ({said}). Correct the path, or restore a backup.") from error
+        raise ConfigError(f"{_shown(url)} cannot be used ({said}). Give its user the right to make and write tables there.") from error
     return Ratings(database)
 
 
@@ -204,7 +207,7 @@ def _address(url: str) -> URL:
         return URL.create("sqlite+pysqlite", database=url)
     try:
         address = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise ConfigError(f"{url!r} is no address of a database. Give a path, or postgresql+psycopg://user@host/name.") from error
     name = address.get_backend_name()
     if name == "sqlite" and address.database in {None, "", ":memory:"}:

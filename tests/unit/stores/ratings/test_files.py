@@ -5,6 +5,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import make_url
 
@@ -14,6 +15,7 @@ from palate.stores.ratings.database import Database, make_engine
 from palate.stores.ratings.places import check_place, file_system
 from palate.stores.ratings.schema import metadata
 from palate.stores.ratings.versions import head, upgrade
+from tests.support import postgres
 from tests.support.ratings import FIRST, Team, pair, team
 
 
@@ -28,6 +30,7 @@ def test_a_missing_file_is_made_only_when_asked(tmp_path: Path) -> None:
     ("url", "fault"),
     [
         ("sqlite://", "in memory"),
+        ("postgresql+psycopg://a@host:port/x", "is no address"),
         ("sqlite:///:memory:", "in memory"),
         ("mysql://me@server/x", "not in mysql"),
         ("http://server", "no address|not in http"),
@@ -202,3 +205,11 @@ def test_a_full_disk_refuses_new_answers_and_keeps_the_old(tmp_path: Path) -> No
     assert len(list(again.judgments(crew.project.id))) == 5
     assert crew.submit(held).status == "kept"
     assert again.check() == ()
+
+
+def test_a_role_without_rights_is_told_so(server: str) -> None:
+    url = postgres.new_database(server)
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("CREATE ROLE stranger LOGIN")
+    with pytest.raises(ConfigError, match="Give its user the right"):
+        open_ratings(url.replace("palate@", "stranger@"), create=True)
