@@ -111,3 +111,27 @@ def test_skips_and_surplus_call_for_nobody(ratings: Ratings) -> None:
     said(crew, 2, 0)
     now = ratings.progress(crew.project.id, crew.now)
     assert (now.wanted, now.undecided, ratings.undecided(crew.project.id)) == (1, 0, ())
+
+
+def test_progress_leaves_out_gold_removed_items_and_leases_that_ran_out(ratings: Ratings) -> None:
+    crew = team(ratings, items=3, raters=2, extra=(pair("g", gold=((0,), (1,))),))
+    gone = crew.sure(0)
+    now = ratings.progress(crew.project.id, crew.now)
+    assert (now.items, now.gold, now.open) == (3, 1, 1)
+    crew.now += 3600
+    assert ratings.progress(crew.project.id, crew.now).open == 0
+    said(crew, 1, 0)
+    assert crew.submit(gone).status in {"kept", "surplus"}
+    kept = ratings.progress(crew.project.id, crew.now)
+    assert len(list(ratings.heard(crew.project.id))) == kept.judgments
+    ratings.remove_item(gone.item, crew.now)
+    assert ratings.progress(crew.project.id, crew.now).items == 2
+
+
+def test_late_answers_are_not_heard(ratings: Ratings) -> None:
+    crew = team(ratings, items=1, raters=2)
+    late = crew.sure(0)
+    crew.now += 3600
+    said(crew, 1, 0)
+    assert crew.submit(late).status == "surplus"
+    assert [one.rater for one in ratings.heard(crew.project.id)] == [crew.raters[1].id]
