@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from palate.core import Message
 from palate.stores.ratings import Candidate, Item
@@ -11,6 +11,15 @@ from tests.web.conftest import Sit
 from tests.web.test_judging import at_desk, question, said, settled
 
 CHOICE = {"ranking": [[0], [1]]}
+
+
+def answered(page: Page, *keys: str) -> None:
+    """The answer by these keys (the first is better, and send) has arrived, and the next item is shown."""
+    before = question(page)
+    for key in keys or ("1", "Enter"):
+        page.keyboard.press(key)
+    expect(page.locator(".asked")).not_to_have_text(before)
+    settled(page)
 
 
 def test_a_receipt_brings_the_items_that_the_page_does_not_have(house: House) -> None:
@@ -49,11 +58,7 @@ def test_the_page_sends_one_request_a_judgment(house: House, sit: Sit) -> None:
     page.wait_for_timeout(300)
     page.on("request", lambda request: sent.append(request.url.rsplit("/", 1)[1]) if request.method == "POST" else None)
     for _ in range(8):
-        before = question(page)
-        page.keyboard.press("1")
-        page.keyboard.press("Enter")
-        expect(page.locator(".asked")).not_to_have_text(before)
-        settled(page)
+        answered(page)
     assert sent == ["judgments"] * 8
     assert len({entry.item for entry in said(house, project)}) == 8
 
@@ -65,11 +70,7 @@ def test_new_guidelines_are_shown_before_anybody_judges_by_them(house: House, si
     page.wait_for_timeout(300)
     house.ratings.set_guideline(project.id, "Look at the **facts** only.", house.clock())
     for _ in range(4):
-        before = question(page)
-        page.keyboard.press("1")
-        page.keyboard.press("Enter")
-        expect(page.locator(".asked")).not_to_have_text(before)
-        settled(page)
+        answered(page)
     expect(page.locator("#guidelines")).to_contain_text("facts")
     assert [entry.guideline for entry in said(house, project)] == [1, 1, 2, 2]
 
@@ -79,11 +80,7 @@ def test_an_undo_whose_reply_was_lost_takes_back_one_answer(house: House, sit: S
     house.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
     for _ in range(3):
-        before = question(page)
-        page.keyboard.press("1")
-        page.keyboard.press("Enter")
-        expect(page.locator(".asked")).not_to_have_text(before)
-        settled(page)
+        answered(page)
 
     def arrive_and_be_lost(route: Route) -> None:
         route.fetch()
@@ -103,13 +100,8 @@ def test_a_skip_taken_back_leaves_the_count(house: House, sit: Sit) -> None:
     project = house.project(items=3)
     house.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
-    for key in ("1", None):
-        before = question(page)
-        if key:
-            page.keyboard.press(key)
-        page.keyboard.press("Enter" if key else "s")
-        expect(page.locator(".asked")).not_to_have_text(before)
-        settled(page)
+    answered(page)
+    answered(page, "s")
     page.keyboard.press("u")
     expect(page.locator("#strip")).to_contain_text("Taken back")
     expect(page.locator("#pace")).to_contain_text("1 judged")
