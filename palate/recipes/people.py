@@ -157,7 +157,8 @@ class People:
         with run.progress(progress.wanted, "judged by people") as advance:
             before = 0
             while True:
-                advance(progress.judgments - before, f"{progress.raters} raters, {progress.open} at work")
+                aside = f", {progress.flagged} flagged (remove them on the page Review, or let others judge)" if progress.flagged else ""
+                advance(progress.judgments - before, f"{progress.raters} raters, {progress.open} at work{aside}")
                 before = progress.judgments
                 if progress.complete >= progress.items:
                     return

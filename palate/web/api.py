@@ -12,7 +12,7 @@ from palate.stores.ratings import Project, Task
 from palate.web import api_models as body
 from palate.web.access import Access, AccessError, Visit
 from palate.web.items_shown import Shown, show, waiting
-from palate.web.judging import remove_member, seat, submit
+from palate.web.judging import remove_member, seat, submit, take_out
 from palate.web.live import ModelError
 from palate.web.transfer import export_file, take_rows
 
@@ -94,8 +94,7 @@ def add_items(visit: Owner, given: body.ItemsBody) -> dict[str, Any]:
 @router.delete("/projects/{project}/items/{item}", status_code=204)
 def remove_item(visit: Owner) -> None:
     """Hands an item out no more. Its judgments stay; an answer under way is kept as surplus."""
-    visit.service.ratings.remove_item(visit.item.id, visit.service.clock())
-    visit.service.audit(visit.me.id, "item removed", visit.item.id, {"project": visit.project.id})
+    take_out(visit)
 
 
 @router.get("/projects/{project}/members")

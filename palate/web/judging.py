@@ -54,6 +54,12 @@ def remove_member(visit: Visit) -> int:
     return released
 
 
+def take_out(visit: Visit) -> None:
+    """Hands the item in the path out no more. Its judgments stay; an answer under way is kept as surplus."""
+    visit.service.ratings.remove_item(visit.item.id, visit.service.clock())
+    visit.service.audit(visit.me.id, "item removed", visit.item.id, {"project": visit.project.id})
+
+
 def media_of(item: Item, number: int) -> str:
     """The media path of a candidate.
 

@@ -80,6 +80,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "POST /projects/{project}/invitations": OWNER_HERE,
     "POST /projects/{project}/invitations/end": OWNER_HERE,
     "POST /projects/{project}/people/{account}/remove": OWNER_HERE,
+    "POST /projects/{project}/items/{item}/remove": OWNER_HERE,
     "GET /projects/{project}/review": STAFF,
     "GET /projects/{project}/review/{item}": STAFF,
     "POST /projects/{project}/review/{item}": STAFF,

@@ -1,4 +1,4 @@
-"""Links that outlive a restart and serve every process; taking somebody out of a project."""
+"""Links that outlive a restart and serve every process; taking somebody, or an item, out of a project."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import expect
 
+from palate.stores.ratings import Answer
 from tests.support.house import PASSWORD, House
 from tests.web.conftest import Sit, both
 
@@ -141,3 +142,19 @@ def test_whoever_was_removed_comes_back_by_no_link_that_was_ended(house: House) 
     assert "invitation is open" not in ann.get(f"/projects/{project}/people").text
     assert bob.post(link[0]).status_code == 404
     assert house.ratings.memberships(bob_id) == ()
+
+
+def test_a_flagged_item_is_taken_out_by_the_owner(house: House, sit: Sit) -> None:
+    project = house.project(items=2)
+    bob = house.account("bob", "rater", project)
+    house.account("ann", "owner", project)
+    held = house.ratings.claim(project.id, bob.id, house.clock(), house.service.random)
+    assert held is not None
+    house.ratings.submit(held.id, bob.id, Answer(skipped=True, flag="private"), "key", house.clock())
+    page = sit("ann", f"/projects/{project.id}/review")
+    page.get_by_role("link", name="Decide").click()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Take the item out").click()
+    expect(page.get_by_text("Nothing to decide")).to_be_visible()
+    assert held.item not in [item.id for item in house.ratings.items(project.id)]
+    assert house.ratings.progress(project.id, house.clock()).items == 1

@@ -10,12 +10,13 @@ from starlette.responses import Response
 from palate.core import DataError
 from palate.stores.ratings import Answer, Entry
 from palate.web.access import Access, Visit
-from palate.web.judging import adjudicate
+from palate.web.judging import adjudicate, take_out
 from palate.web.view import go, page
 from palate.web.wording import ranking_of, words_of
 
 router = APIRouter(include_in_schema=False)
 Reviewer = Annotated[Visit, Depends(Access("reviewer"))]
+Owner = Annotated[Visit, Depends(Access("owner"))]
 
 LONGEST_TITLE = 110
 
@@ -57,7 +58,7 @@ def review(visit: Reviewer) -> Response:
             counts[entry.item] += not entry.answer.skipped
             if entry.answer.flag:
                 flags[entry.item].add(entry.answer.flag)
-    wanted = (undecided | set(flags)) - settled
+    wanted = ((undecided | set(flags)) - settled) & {item.id for item in ratings.items(project.id)}
     cases = [
         Case(one, _title(visit, one), one in undecided, tuple(sorted(flags[one])), counts[one])
         for one in sorted(wanted, key=lambda one: (one not in undecided, one))
@@ -69,6 +70,13 @@ def review(visit: Reviewer) -> Response:
 def case(visit: Reviewer) -> Response:
     """An item with what was said of it."""
     return _case(visit)
+
+
+@router.post("/projects/{project}/items/{item}/remove")
+def remove(visit: Owner) -> Response:
+    """The queue, without the item: nobody is asked about it any more, and it is left out of what is learned."""
+    take_out(visit)
+    return go(f"/projects/{visit.project.id}/review")
 
 
 @router.post("/projects/{project}/review/{item}")
