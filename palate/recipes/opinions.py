@@ -88,11 +88,13 @@ def _is_exchange(file: Path) -> bool:
 def _of_exchange(file: Path, dimension: str | None) -> Survey:
     """The votes that count in a file of Palate's or another tool's, with the lengths, policies and hidden tests of its items."""
     exchange = read_exchange(file)
-    said = [judgment for _, judgment in exchange.answers() if dimension in (None, judgment.dimension)]
+    tests = {item.id for item in exchange.items if item.is_qualification}  # not hidden: raters know that it counts
+    said = [one for _, one in exchange.answers() if dimension in (None, one.dimension) and one.comparison not in tests]
     if not said:
         raise _none(file, dimension)
-    gold = {item.id: item.gold for item in exchange.items if item.gold is not None}
-    return Survey.of_judgments(said, (item.comparison() for item in exchange.items), gold)
+    gold = {item.id: item.gold for item in exchange.items if item.gold is not None and not isinstance(item.gold, bool)}
+    first = None if exchange.project is None else exchange.project.task.axes[0]
+    return Survey.of_judgments(said, (item.comparison() for item in exchange.items), gold, first)
 
 
 def _judgment(file: Path, number: int, row: Row) -> Judgment:
@@ -108,6 +110,8 @@ def _judgment(file: Path, number: int, row: Row) -> Judgment:
             str(values["comparison"]), values["rater"], ranking, str(values.get("dimension", "overall")), order, seconds=seconds
         )
         next(pairs_of([found]))
+        if values.get("is_decision") is True:
+            return replace(found, is_decision=True)
         return found
     except (KeyError, TypeError, ValueError) as error:  # DataError is a ValueError
         problem = f"no `{error.args[0]}`" if isinstance(error, KeyError) else str(error)
