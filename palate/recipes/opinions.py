@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -126,6 +127,8 @@ def _of_preferences(file: Path, rows: list[tuple[int, Row]]) -> Survey:
     codes = {1.0: 0, 0.5: 1, 0.0: 2}
     cast: list[tuple[str, str, int]] = []
     words: dict[str, tuple[int, int]] = {}
+    together: dict[str, int] = {}
+    prompts: dict[str, int] = {}
     asked: dict[str, str] = {}
     for number, row in rows:
         votes, raters = row.get("votes"), row.get("raters")
@@ -138,6 +141,8 @@ def _of_preferences(file: Path, rows: list[tuple[int, Row]]) -> Survey:
         name = str(row.get("id", number))
         words[name] = _words(row.get("chosen")), _words(row.get("rejected"))
         asked[name] = str(row.get("dimension", "overall"))
+        # A ranking was written as its pairs: those of one prompt are taken for one.
+        together[name] = prompts.setdefault(json.dumps(row.get("prompt", name), sort_keys=True), len(prompts))
         cast += [(name, rater, codes[float(vote)]) for vote, rater in zip(votes, raters, strict=True)]
     if not cast:
         raise DataError(f"{file}: the lists of votes are all empty: there is nothing to analyse.")
@@ -145,7 +150,8 @@ def _of_preferences(file: Path, rows: list[tuple[int, Row]]) -> Survey:
     names = tuple(sorted(set(asked.values())))
     lengths = np.array([words[item] for item in table.items], dtype=np.float64)
     dimension = np.array([names.index(asked[item]) for item in table.items])
-    return Survey.of(table, words=lengths).with_dimensions(dimension, names)
+    comparison = np.array([together[item] for item in table.items])
+    return Survey.of(table, words=lengths).with_dimensions(dimension, names).with_comparisons(comparison)
 
 
 def _with_words(survey: Survey, run: Path) -> Survey:

@@ -119,6 +119,11 @@ class Vote:
     dialogue: Conversation = ()
 
     @property
+    def is_ranking(self) -> bool:
+        """Whether it is a rater's ranking that counts: not skipped, surplus or taken back, and no reviewer's decision."""
+        return bool(self.judgment.ranking) and self.status == "kept" and not self.is_skipped and self.entry == "answer"
+
+    @property
     def tiers(self) -> Tiers:
         """The ranking in numbers of candidates, whatever the order shown; numbers within a tier ascend."""
         order = self.judgment.order
@@ -198,7 +203,7 @@ class Exchange:
         """Question and answer of each rater's vote that counts: it has a ranking, was not skipped, and neither surplus nor taken back."""
         questions = {item.id: item.comparison() for item in self.items}
         for vote in self.votes:
-            if vote.judgment.ranking and vote.status == "kept" and not vote.is_skipped and vote.entry == "answer":
+            if vote.is_ranking:
                 yield questions[vote.judgment.comparison], vote.judgment
 
 
