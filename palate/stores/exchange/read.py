@@ -91,7 +91,7 @@ def _unpacked(path: Path, kind: str | None) -> Exchange:
                 return read_exchange(inner, kind)
             except DataError as error:
                 raise DataError(str(error).replace(str(inner), f"{path}/{inner.name}")) from error
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, RuntimeError) as error:
         raise DataError(f"{path}: cannot be unpacked ({error}). Unpack it with another program, and give the file in it.") from error
 
 

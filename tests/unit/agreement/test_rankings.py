@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from palate.agreement import Survey, analyse, krippendorff_alpha, rater_reports, raw_agreement
 from palate.core import Judgment
+from palate.recipes.opinions import report_on
+from palate.stores.jsonl import write_rows
 
 K = 6
 
@@ -88,3 +92,10 @@ def test_decisions_are_no_votes() -> None:
     decision = Judgment("a", "olga", ((1,), (0,)), is_decision=True)
     report = analyse(Survey.of_judgments([*votes, decision]), np.random.default_rng(0))
     assert (report.votes, report.agreement.value, len(report.by_rater)) == (2, 1.0, 2)
+
+
+def test_preferences_made_of_one_ranking_are_one_observation(tmp_path: Path) -> None:
+    pair = {"chosen": "a", "rejected": "b", "votes": [1.0, 0.0], "raters": ["ann", "ben"]}
+    write_rows(tmp_path / "p.jsonl", [pair | {"prompt": f"q{k // 6}", "id": f"i{k // 6}/{k % 6}"} for k in range(60)])
+    report = report_on(tmp_path / "p.jsonl")
+    assert (report.items, report.doubles, report.agreement.n) == (60, 10, 10)
