@@ -11,7 +11,7 @@ from palate.agreement.raters import RaterReport
 from palate.agreement.report import AgreementReport
 
 DOUBLES = 100
-"""Pairs with two votes from which on figures of agreement are worth reading."""
+"""Comparisons with two votes from which on figures of agreement are worth reading."""
 
 WEAK, POOR = 0.4, 0.1
 """Alphas below which votes need smoothing, and below which the question itself is in doubt."""
@@ -31,10 +31,10 @@ def advice(report: AgreementReport) -> tuple[str, ...]:
 
 def _overlap(report: AgreementReport) -> Iterator[str]:
     if not report.doubles:
-        yield f"No pair has two votes, so nothing is known about agreement: have a second rater judge {DOUBLES} of them."
+        yield f"No question has two votes, so nothing is known about agreement: have a second rater judge {DOUBLES} of them."
     elif report.doubles < DOUBLES:
         yield (
-            f"Only {report.doubles} pairs have two votes or more: the figures of agreement are rough. "
+            f"Only {report.doubles} questions have two votes or more: the figures of agreement are rough. "
             f"Have a second rater judge {DOUBLES - report.doubles} more."
         )
 

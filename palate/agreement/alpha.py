@@ -1,35 +1,40 @@
-"""Do raters agree more than chance would have them? Raw agreement and Krippendorff's alpha, with bootstrap intervals over items."""
+"""Do raters agree more than chance would have them? Raw agreement and Krippendorff's alpha, with bootstrap intervals over comparisons."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from palate.agreement.estimates import Estimate, Floats, from_draws
+from palate.agreement.estimates import Estimate, Floats, Ints, from_draws
 from palate.agreement.votes import Votes
 
 Level = Literal["nominal", "ordinal", "interval"]
 RESAMPLES = 1000
 
+_CELLS = 4_000_000
+"""Numbers that are drawn in one go."""
 
-def raw_agreement(counts: Floats, rng: np.random.Generator, resamples: int = RESAMPLES) -> Estimate:
+
+def raw_agreement(counts: Floats, rng: np.random.Generator, resamples: int = RESAMPLES, cluster: Ints | None = None) -> Estimate:
     """Mean over items of the share of pairs of raters who say the same; NaN where no item has two votes.
 
     Args:
         counts: (items, answers) votes; items with fewer than two are left out. Leave the column of ties out to have agreement without ties.
         rng: draws the items again.
         resamples: number of bootstrap samples.
+        cluster: (items,) number of what each is part of, as the pairs of a ranking: drawn and counted as one. None: each by itself.
     """
-    patterns, times = _patterns(counts)
+    patterns, times, drawn = _patterns(counts, cluster)
     if not times.size:
         return Estimate(math.nan, math.nan, math.nan, math.nan, 0)
     totals = patterns.sum(1)
     same = (patterns * (patterns - 1)).sum(1) / (totals * (totals - 1))
-    n = int(times.sum())
-    draws = rng.multinomial(n, times / n, size=resamples) @ same / n
-    return from_draws(float(times @ same / n), draws, n)
+    sums = drawn.weights(np.stack([same, np.ones_like(same)], axis=1), rng, resamples)
+    return from_draws(float(times @ same / times.sum()), sums[:, 0] / sums[:, 1], drawn.n)
 
 
 def krippendorff_alpha(
@@ -38,6 +43,7 @@ def krippendorff_alpha(
     level: Level = "nominal",
     values: Floats | None = None,
     resamples: int = RESAMPLES,
+    cluster: Ints | None = None,
 ) -> Estimate:
     """Krippendorff's alpha, 1 - Do / De, from the coincidence matrix; with a percentile interval from resampled items.
 
@@ -52,19 +58,19 @@ def krippendorff_alpha(
         level: what answers are: mere names, ranks, or numbers.
         values: (answers,) numbers that answers stand for with level interval; by default 0, 1, 2, ...
         resamples: number of bootstrap samples.
+        cluster: (items,) number of what each is part of, as the pairs of a ranking: drawn and counted as one. None: each by itself.
     """
     counts = votes.counts() if isinstance(votes, Votes) else votes
-    patterns, times = _patterns(counts)
+    patterns, times, drawn = _patterns(counts, cluster)
     k = counts.shape[1]
     if not times.size:
         return Estimate(math.nan, math.nan, math.nan, math.nan, 0)
     numbers = np.arange(k, dtype=np.float64) if values is None else values
     pairs = (patterns[:, :, None] * patterns[:, None, :] - patterns[:, :, None] * np.eye(k)) / (patterns.sum(1) - 1)[:, None, None]
-    n = int(times.sum())
-    weights = np.concatenate([times[None], rng.multinomial(n, times / n, size=resamples)]).astype(np.float64)
-    coincidences = (weights @ pairs.reshape(len(times), k * k)).reshape(-1, k, k)
+    flat = pairs.reshape(len(times), k * k)
+    coincidences = np.concatenate([(times @ flat)[None], drawn.weights(flat, rng, resamples)]).reshape(-1, k, k)
     found = _alphas(coincidences, level, numbers)
-    return from_draws(float(found[0]), found[1:], n)
+    return from_draws(float(found[0]), found[1:], drawn.n)
 
 
 def _alphas(coincidences: Floats, level: Level, values: Floats) -> Floats:
@@ -90,15 +96,51 @@ def _differences(marginals: Floats, level: Level, values: Floats) -> Floats:
             return np.asarray((places[:, :, None] - places[:, None, :]) ** 2)
 
 
-def _patterns(counts: Floats) -> tuple[Floats, Floats]:
-    """Distinct rows (m, answers) of the counts with two votes or more, and how many items have each (m,).
+@dataclass(frozen=True, slots=True, eq=False)
+class _Clusters:
+    """What is drawn again: `kinds` of clusters by how often each has every pattern of votes (kinds, patterns), `times` there are (kinds,).
 
-    Resampling items is drawing from a multinomial over these, which are few: that makes the bootstrap fast, and changes nothing.
+    `kinds` is None where every pattern is a cluster of its own.
     """
-    used = counts[counts.sum(1) > 1]
+
+    kinds: Floats | None
+    times: Floats
+
+    @property
+    def n(self) -> int:
+        """Number of clusters."""
+        return int(self.times.sum())
+
+    def weights(self, columns: Floats, rng: np.random.Generator, resamples: int) -> Floats:
+        """(resamples, c) sums of the patterns' columns (patterns, c) over clusters drawn with replacement."""
+        of_kind = columns if self.kinds is None else self.kinds @ columns
+        share, parts = self.times / self.n, []
+        for start in range(0, resamples, step := max(1, _CELLS // self.times.size)):
+            parts.append(rng.multinomial(self.n, share, size=min(step, resamples - start)) @ of_kind)
+        return np.concatenate(parts)
+
+
+def _patterns(counts: Floats, cluster: Ints | None) -> tuple[Floats, Floats, _Clusters]:
+    """Distinct rows (m, answers) of the counts with two votes or more, how many items have each (m,), and what is drawn again.
+
+    Resampling is drawing from a multinomial over kinds of clusters, which are few: that makes the bootstrap fast, and changes nothing.
+    """
+    rows = counts.sum(1) > 1
+    used = counts[rows]
     base = int(used.max(initial=0)) + 1
     if base ** counts.shape[1] >= 2**62:
-        return used, np.ones(len(used))
-    keys = used.astype(np.int64) @ (base ** np.arange(counts.shape[1], dtype=np.int64))
-    _, first, times = np.unique(keys, return_index=True, return_counts=True)
-    return used[first], times.astype(np.float64)
+        patterns, of_item, times = used, np.arange(len(used)), np.ones(len(used))
+    else:
+        keys = used.astype(np.int64) @ (base ** np.arange(counts.shape[1], dtype=np.int64))
+        _, first, of_item, many = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+        patterns, times = used[first], many.astype(np.float64)
+    if cluster is None or not len(used):
+        return patterns, times, _Clusters(None, times)
+    _, number = np.unique(cluster[rows], return_inverse=True)
+    if int(number.max()) + 1 == len(used):
+        return patterns, times, _Clusters(None, times)
+    order = np.lexsort((of_item, number))
+    said = np.split(of_item[order], np.flatnonzero(np.diff(number[order])) + 1)
+    kinds = Counter(one.tobytes() for one in said)
+    tables = np.stack([np.bincount(np.frombuffer(one, dtype=of_item.dtype), minlength=len(patterns)) for one in kinds])
+    return patterns, times, _Clusters(tables.astype(np.float64), np.array(list(kinds.values()), dtype=np.float64))

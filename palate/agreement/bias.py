@@ -30,7 +30,7 @@ class Bias:
     """A bias as seen and as estimated.
 
     Attributes:
-        share: how often the favoured thing (the first shown, the longer) won, ties left out; the error is clustered by item.
+        share: how often the favoured thing (the first shown, the longer) won, ties left out; the error is clustered by comparison.
         logit: its log-odds between completions of equal quality, as far as quality is known; NaN where the votes determine none, as few
             that all say the same do.
         policies: number of policies whose strengths were taken out; 0 when the completions' origin is not known.
@@ -51,7 +51,7 @@ def side_bias(survey: Survey, rng: np.random.Generator, resamples: int = RESAMPL
     """Log-odds in favour of what is shown first: the constant of a Bradley-Terry model of the policies behind the completions.
 
     Without policies it is that of the share, which is right only where sides were drawn at random. Ties are left out. The error is a
-    bootstrap's over items (policies stay), each time all strengths are fitted again; the interval is its percentiles.
+    bootstrap's over comparisons (policies stay), each time all strengths are fitted again; the interval is its percentiles.
     """
     rows = np.flatnonzero((survey.votes.answer != 1) & (survey.shown >= 0))
     if not rows.size:
@@ -62,9 +62,10 @@ def side_bias(survey: Survey, rng: np.random.Generator, resamples: int = RESAMPL
     cell, inside = np.unique(first * many + second, return_inverse=True)
     empty = np.zeros(cell.size)
     cells = Matches(cell // many, cell % many, empty, empty, np.ones((cell.size, 1)), players, _PULL)
-    _, numbers = np.unique(item, return_inverse=True)
+    shown_together = survey.comparison[item]
+    _, numbers = np.unique(shown_together, return_inverse=True)
     n = int(numbers.max()) + 1
-    both, row = np.unique(numbers * cell.size + inside, return_inverse=True)  # an item's votes in one order go together
+    both, row = np.unique(numbers * cell.size + inside, return_inverse=True)  # a comparison's votes on two policies go together
     voted, won = np.bincount(row).astype(np.float64), np.bincount(row, first_won).astype(np.float64)
     of_item, of_cell = both // cell.size, both % cell.size
 
@@ -76,19 +77,19 @@ def side_bias(survey: Survey, rng: np.random.Generator, resamples: int = RESAMPL
 
     theta = fitted(np.ones(n), None, 60)
     if theta is None:
-        return Bias(_clustered_share(first_won, item), replace(UNKNOWN, n=n), players, math.nan)
+        return Bias(_clustered_share(first_won, shown_together), replace(UNKNOWN, n=n), players, math.nan)
     times = (np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float64) for _ in range(resamples))
     refitted = (fitted(drawn, theta, 3) for drawn in times)
     draws = np.array([math.nan if one is None else one[-1] for one in refitted])
     single = replace(cells, first=first, second=second, won=first_won, weight=np.ones(rows.size), covariates=np.ones((rows.size, 1)))
     by_rater = clustered_error(single, theta, theta.size - 1, survey.votes.rater[rows])
-    return Bias(_clustered_share(first_won, item), from_draws(float(theta[-1]), draws, n), players, by_rater)
+    return Bias(_clustered_share(first_won, shown_together), from_draws(float(theta[-1]), draws, n), players, by_rater)
 
 
 def length_bias(survey: Survey) -> Bias:
     """Log-odds in favour of ten words more, the side shown and the policies' strengths taken out where known.
 
-    The error is clustered by item. Length is part of quality: without gold scores no count of votes tells a taste for length from a
+    The error is clustered by comparison. Length is part of quality: without gold scores no count of votes tells a taste for length from a
     taste for what longer answers hold. Equal lengths and ties are left out of the share, ties of the log-odds.
     """
     known = np.asarray(~np.isnan(survey.words).any(axis=1))
@@ -105,15 +106,16 @@ def length_bias(survey: Survey) -> Bias:
     longer_won = np.where(more > 0, first_won, 1 - first_won)
     if not different.any():
         return UNKNOWN_BIAS
+    cluster = survey.comparison[item]
+    share, n = _clustered_share(longer_won[different], cluster[different]), int(np.unique(cluster).size)
     matches = Matches(first, second, first_won, np.ones(rows.size), columns, players, _PULL)
     theta = _determined(matches)
     if theta is None:
-        undetermined = replace(UNKNOWN, n=int(np.unique(item).size))
-        return Bias(_clustered_share(longer_won[different], item[different]), undetermined, players, math.nan)
-    error = clustered_error(matches, theta, theta.size - 1, item)
-    logit = from_normal(float(theta[-1]), error, int(np.unique(item).size))
+        return Bias(share, replace(UNKNOWN, n=n), players, math.nan)
+    error = clustered_error(matches, theta, theta.size - 1, cluster)
+    logit = from_normal(float(theta[-1]), error, n)
     by_rater = clustered_error(matches, theta, theta.size - 1, survey.votes.rater[rows])
-    return Bias(_clustered_share(longer_won[different], item[different]), logit, players, by_rater)
+    return Bias(share, logit, players, by_rater)
 
 
 def _determined(matches: Matches, start: Floats | None = None, steps: int = 60) -> Floats | None:

@@ -53,7 +53,7 @@ def share(successes: float, n: int, *, z: float = Z95) -> Estimate:
     return Estimate(p, math.sqrt(p * (1 - p) / n), low, high, n)
 
 
-def wilson(successes: float, n: int, *, z: float = Z95) -> tuple[float, float]:
+def wilson(successes: float, n: float, *, z: float = Z95) -> tuple[float, float]:
     """The two ends of Wilson's score interval, inside [0, 1] also at 0 and n successes."""
     p = successes / n
     denominator = 1 + z * z / n

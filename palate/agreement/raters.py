@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from palate.agreement.dawid_skene import dawid_skene
-from palate.agreement.estimates import Estimate, Flags, Floats, Ints, share
+from palate.agreement.estimates import Estimate, Flags, Floats, Ints, wilson
 from palate.agreement.survey import Survey
 
 LEAST = 10
-"""Shared votes below which nothing is said about guessing."""
+"""Shared comparisons below which nothing is said about guessing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,10 @@ class RaterReport:
 
     Attributes:
         rater: the name.
-        votes: votes cast.
+        votes: votes cast, those on hidden tests among them, as in `seconds`; nothing else but `gold` is of these.
         gold: share of hidden tests answered right, with Wilson's interval.
-        agreement: mean share of an item's other raters who say the same, over the items shared with others; Wilson's interval.
+        agreement: mean share of an item's other raters who say the same, over the items shared with others; Wilson's interval, its n the
+            comparisons (the pairs of a ranking are one).
         expected: what that agreement would be for answers at random, in the shares in which this rater gives answers.
         reliability: probability of the true answer in the one-coin model of Dawid and Skene.
         first_shown: share of decided votes for what was shown first, Wilson's interval.
@@ -66,12 +67,12 @@ def pace(seconds: Floats) -> Pace | None:
 
 def gold_accuracy(survey: Survey) -> tuple[Estimate | None, ...]:
     """For each rater the share of hidden tests answered right, with Wilson's interval; None for those who saw none."""
-    right, asked = _by_rater(survey, survey.gold[survey.votes.item] >= 0, survey.votes.answer == survey.gold[survey.votes.item])
-    return tuple(share(float(r), int(n)) if n else None for r, n in zip(right, asked, strict=True))
+    gold = survey.gold[survey.votes.item]
+    return _shares(survey, gold >= 0, (survey.votes.answer == gold).astype(np.float64))
 
 
-def agreement_with_others(survey: Survey) -> tuple[Floats, Ints, Floats]:
-    """For each rater: summed shares of the other raters of an item who say the same, the items shared, and what chance would give.
+def agreement_with_others(survey: Survey) -> tuple[Floats, Flags, Floats]:
+    """For each vote the share of the item's other raters who say the same, and whether there is one; for each rater what chance gives.
 
     Chance is the rater's own shares of answers times those of the others on the same items: alpha's and kappa's idea of it.
     """
@@ -88,55 +89,74 @@ def agreement_with_others(survey: Survey) -> tuple[Floats, Ints, Floats]:
     own = np.stack([np.bincount(votes.rater, shared & (votes.answer == a), raters) for a in range(k)], axis=1)
     theirs = np.stack([np.bincount(votes.rater, np.where(shared, others[:, a], 0.0), raters) for a in range(k)], axis=1)
     chance = (own * theirs).sum(1) / np.maximum(n, 1) ** 2
-    return np.bincount(votes.rater, same, raters).astype(np.float64), n.astype(np.int64), np.asarray(chance)
+    return same, shared, np.asarray(chance)
 
 
-def guessing(agreement: Estimate, expected: float, crowd: float, votes: int) -> bool:
+def guessing(agreement: Estimate, expected: float, crowd: float) -> bool:
     """True when the interval holds what chance gives, or lies below it, and lies below the crowd's agreement.
 
-    Never with fewer than ten shared votes.
+    Never with fewer than ten shared comparisons.
     """
-    return votes >= LEAST and agreement.low <= expected and agreement.high < crowd
+    return agreement.n >= LEAST and agreement.low <= expected and agreement.high < crowd
 
 
 def rater_reports(survey: Survey) -> tuple[RaterReport, ...]:
     """A report of each rater, by votes cast."""
-    votes = survey.votes
-    raters = len(votes.raters)
-    cast = np.bincount(votes.rater, minlength=raters)
     gold = gold_accuracy(survey)
-    same, n, chance = agreement_with_others(survey)
-    crowd = float(same.sum() / max(n.sum(), 1))
+    raters = len(survey.votes.raters)
+    cast = np.bincount(survey.votes.rater, minlength=raters)
+    times = _medians(survey.votes.rater, survey.seconds, raters)
+    survey = survey.without_tests()
+    votes = survey.votes
+    same, shared, chance = agreement_with_others(survey)
+    crowd = float(same.sum() / max(shared.sum(), 1))
+    agrees = _shares(survey, shared, same)
     decided = (votes.answer != 1) & (survey.shown >= 0)
-    won, told = _by_rater(survey, decided, votes.answer == 2 * survey.shown)
-    ties = np.bincount(votes.rater, votes.answer == 1, raters) / np.maximum(cast, 1)
-    times = _medians(votes.rater, survey.seconds, raters)
+    first = _shares(survey, decided, (votes.answer == 2 * survey.shown).astype(np.float64))
+    ties = np.bincount(votes.rater, votes.answer == 1, raters) / np.maximum(np.bincount(votes.rater, minlength=raters), 1)
     reliability = dawid_skene(votes, "one_coin").accuracy() if len(votes) else np.zeros(raters)
     found = []
     for k in np.argsort(-cast, kind="stable"):
-        agreement = share(float(same[k]), int(n[k])) if n[k] else None
+        agreement = agrees[k]
         found.append(
             RaterReport(
                 rater=votes.raters[k],
                 votes=int(cast[k]),
                 gold=gold[k],
                 agreement=agreement,
-                expected=float(chance[k]) if n[k] else None,
+                expected=None if agreement is None else float(chance[k]),
                 reliability=float(reliability[k]),
-                first_shown=share(float(won[k]), int(told[k])) if told[k] else None,
+                first_shown=first[k],
                 ties=float(ties[k]),
                 seconds=None if math.isnan(times[k]) else float(times[k]),
-                is_guessing=agreement is not None and guessing(agreement, float(chance[k]), crowd, int(n[k])),
+                is_guessing=agreement is not None and guessing(agreement, float(chance[k]), crowd),
             )
         )
     return tuple(found)
 
 
-def _by_rater(survey: Survey, asked: Flags, right: Flags) -> tuple[Floats, Ints]:
-    """(raters,) how many of the votes flagged `asked` are also `right`, and how many there are."""
-    raters = len(survey.votes.raters)
-    counted = np.bincount(survey.votes.rater, asked, raters).astype(np.int64)
-    return np.bincount(survey.votes.rater, asked & right, raters).astype(np.float64), counted
+def _shares(survey: Survey, asked: Flags, values: Floats) -> tuple[Estimate | None, ...]:
+    """For each rater the mean of the values (n,) of the votes `asked`, which lie in [0, 1]; None without any. `n` counts comparisons.
+
+    The interval is Wilson's with as many votes as would have the same error if each stood by itself: those of a comparison go together.
+    That number lies between the comparisons and the votes; it is the votes themselves where every comparison has one.
+    """
+    raters, comparisons = len(survey.votes.raters), int(survey.comparison.max(initial=0)) + 1
+    rater, values = survey.votes.rater[asked], values[asked]
+    num = np.bincount(rater, minlength=raters)
+    mean = np.bincount(rater, values, raters) / np.maximum(num, 1)
+    both, row = np.unique(rater * comparisons + survey.comparison[survey.votes.item[asked]], return_inverse=True)
+    parts = np.bincount(row, values - mean[rater], both.size)
+    groups = np.bincount(both // comparisons, minlength=raters)
+    spread = np.bincount(both // comparisons, parts**2, raters) * groups / np.maximum(groups - 1, 1)
+    alone = mean * (1 - mean) * np.maximum(num, 1)  # the same sum, were all votes independent
+    with np.errstate(invalid="ignore", divide="ignore"):
+        worth = np.where(groups > 1, num * alone / spread, np.nan)
+    worth = np.clip(np.where(np.isnan(worth), groups, worth), groups, num)
+    found: list[Estimate | None] = []
+    for value, size, n in zip(mean.tolist(), worth.tolist(), groups.tolist(), strict=True):
+        found.append(Estimate(value, math.sqrt(value * (1 - value) / size), *wilson(value * size, size), n) if n else None)
+    return tuple(found)
 
 
 def _medians(group: Ints, values: Floats, groups: int) -> Floats:

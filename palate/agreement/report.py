@@ -47,12 +47,12 @@ class DimensionReport:
 
 @dataclass(frozen=True, slots=True)
 class AgreementReport:
-    """What the votes on pairs say about their raters.
+    """What the votes on pairs say about their raters. Hidden tests count in `gold` of each rater, and nowhere else.
 
     Attributes:
         votes: number of votes.
         items: number of pairs (times dimensions) that have any.
-        doubles: those with two votes or more: what all agreement rests on.
+        doubles: comparisons with two votes or more on a pair: what all agreement rests on. The pairs of a ranking are one.
         raters: number of raters.
         answers: votes by answer: first, tie, second.
         agreement: share of pairs of raters who say the same, mean over items; ties are an answer.
@@ -107,21 +107,22 @@ class AgreementReport:
 
 def analyse(survey: Survey, rng: np.random.Generator, curve: LearningCurve | None = None) -> AgreementReport:
     """The report of a survey; `rng` draws the bootstrap's samples, so equal generators give equal reports."""
-    votes = survey.votes
+    whole, survey = survey, survey.without_tests()
+    votes, cluster = survey.votes, survey.comparison
     counts = votes.counts()
-    without = raw_agreement(counts[:, [0, 2]], rng)
+    without = raw_agreement(counts[:, [0, 2]], rng, cluster=cluster)
     pairs = pair_kappas(votes)
     return AgreementReport(
         votes=len(votes),
         items=int((counts.sum(1) > 0).sum()),
-        doubles=int((counts.sum(1) > 1).sum()),
+        doubles=int(np.unique(cluster[counts.sum(1) > 1]).size),
         raters=int(np.unique(votes.rater).size),
         answers=cast("tuple[int, int, int]", tuple(int(n) for n in counts.sum(0))),
-        agreement=raw_agreement(counts, rng),
+        agreement=raw_agreement(counts, rng, cluster=cluster),
         agreement_without_ties=without,
-        alpha=krippendorff_alpha(counts, rng),
-        alpha_ordinal=krippendorff_alpha(counts, rng, "ordinal"),
-        alpha_interval=krippendorff_alpha(counts, rng, "interval"),
+        alpha=krippendorff_alpha(counts, rng, cluster=cluster),
+        alpha_ordinal=krippendorff_alpha(counts, rng, "ordinal", cluster=cluster),
+        alpha_interval=krippendorff_alpha(counts, rng, "interval", cluster=cluster),
         alpha_strength=_of_strengths(survey, rng),
         cohen=pairs.mean(),
         fleiss=fleiss_kappa(counts),
@@ -130,7 +131,7 @@ def analyse(survey: Survey, rng: np.random.Generator, curve: LearningCurve | Non
         length=length_bias(survey),
         pace=pace(survey.seconds),
         dimensions=_by_dimension(survey, counts, rng),
-        by_rater=rater_reports(survey),
+        by_rater=rater_reports(whole),
         pairs=_named(pairs, votes.raters),
         curve=curve,
     )
@@ -145,14 +146,16 @@ def _of_strengths(survey: Survey, rng: np.random.Generator) -> Estimate | None:
     values, code = np.unique(signed, return_inverse=True)
     if values.size > _GRADES:
         return None
-    return krippendorff_alpha(count_pairs(votes.item[known], code, (len(votes.items), values.size)), rng, "interval", values)
+    strengths = count_pairs(votes.item[known], code, (len(votes.items), values.size))
+    return krippendorff_alpha(strengths, rng, "interval", values, cluster=survey.comparison)
 
 
 def _by_dimension(survey: Survey, counts: Any, rng: np.random.Generator) -> tuple[DimensionReport, ...]:
     found = []
     for number, name in enumerate(survey.dimensions):
-        inside = counts[survey.dimension == number]
-        found.append(DimensionReport(name, int(inside.sum()), krippendorff_alpha(inside, rng)))
+        here = survey.dimension == number
+        inside = counts[here]
+        found.append(DimensionReport(name, int(inside.sum()), krippendorff_alpha(inside, rng, cluster=survey.comparison[here])))
     return tuple(found)
 
 

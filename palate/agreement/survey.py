@@ -26,9 +26,10 @@ class Survey:
         seconds: (n,) time spent.
         words: (items, 2) lengths of both completions in words.
         policy: (items, 2) who wrote both completions, by number.
-        gold: (items,) the right answer, of hidden tests.
+        gold: (items,) the right answer, of hidden tests: these say how right raters are, and count in nothing else.
         dimension: (items,) what was asked about, by number.
         strength: (n,) how much better the preferred one was said to be, on the scale of the question; ties are 0.
+        comparison: (items,) what was shown together, by number: the pairs of one ranking go together in every error and count.
         policies: names of the policies.
         dimensions: names of the dimensions.
     """
@@ -41,6 +42,7 @@ class Survey:
     gold: Ints
     dimension: Ints
     strength: Floats
+    comparison: Ints
     policies: tuple[str, ...] = ()
     dimensions: tuple[str, ...] = ("overall",)
 
@@ -50,8 +52,8 @@ class Survey:
         if self.votes.answers != PAIR_ANSWERS:
             raise DataError(f"a survey is of pairs: answers must be {', '.join(PAIR_ANSWERS)}, got {', '.join(self.votes.answers)}")
         wanted = {"shown": (n,), "seconds": (n,), "strength": (n,), "words": (items, 2), "policy": (items, 2)}
-        wanted |= {"gold": (items,), "dimension": (items,)}
-        columns = (self.shown, self.seconds, self.strength, self.words, self.policy, self.gold, self.dimension)
+        wanted |= {"gold": (items,), "dimension": (items,), "comparison": (items,)}
+        columns = (self.shown, self.seconds, self.strength, self.words, self.policy, self.gold, self.dimension, self.comparison)
         for (name, shape), column in zip(wanted.items(), columns, strict=True):
             if column.shape != shape:
                 raise DataError(f"survey: {name} must have shape {shape}, got {column.shape}")
@@ -72,12 +74,17 @@ class Survey:
             np.full(items, -1),
             np.zeros(items, dtype=np.int64),
             np.full(n, np.nan),
+            np.arange(items),
             policies,
         )
 
     @classmethod
     def of_judgments(
-        cls, judgments: Iterable[Judgment], comparisons: Iterable[Comparison] = (), gold: Mapping[str, Ranking] | None = None
+        cls,
+        judgments: Iterable[Judgment],
+        comparisons: Iterable[Comparison] = (),
+        gold: Mapping[str, Ranking] | None = None,
+        tested: str | None = None,
     ) -> Survey:
         """The survey of judgments; a rater's last judgment of a pair counts.
 
@@ -85,12 +92,15 @@ class Survey:
             judgments: who said what.
             comparisons: what they were shown, as far as it is known: gives lengths and policies.
             gold: the right rankings of hidden tests, by comparison.
+            tested: the dimension that these are about; judgments of tests on others are left out. None: whichever was asked.
         """
         # Plain values alone are kept of each judgment: a hundred thousand objects would keep the garbage collector busy.
         last: dict[tuple[str, str], tuple[int, int, float, float]] = {}
         pairs: dict[str, tuple[str, str, int, int]] = {}
         for pair in pairs_of(judgments):
             told = pair.judgment
+            if tested not in (None, told.dimension) and told.comparison in (gold or {}):
+                continue
             last[pair.item, told.rater] = pair.answer, pair.shown, _known(told.seconds), _known(told.strength)
             pairs.setdefault(pair.item, (told.comparison, told.dimension, pair.first, pair.second))
         votes = Votes.of((item, rater, answer) for (item, rater), (answer, *_) in last.items())
@@ -108,15 +118,29 @@ class Survey:
             if answer is not None:
                 tiers = {completion: tier for tier, together in enumerate(answer) for completion in together}
                 right[k] = 1 + (tiers[first] > tiers[second]) - (tiers[first] < tiers[second])
+        together = {name: k for k, name in enumerate(dict.fromkeys(name for name, *_ in pairs.values()))}
+        comparison_of = np.array([together[name] for name, *_ in pairs.values()], dtype=np.int64)
         _, side, seconds, strength = zip(*last.values(), strict=True) if last else ((), (), (), ())
         asked = np.array([dimensions.index(dimension) for _, dimension, _, _ in pairs.values()], dtype=np.int64)
         found = cls.of(votes, np.array(side, dtype=np.int64), np.array(seconds, dtype=np.float64), words, policy, policies)
         graded = np.where(votes.answer == 1, 0.0, np.array(strength, dtype=np.float64))
-        return replace(found, gold=right, dimension=asked, dimensions=dimensions, strength=graded)
+        return replace(found, gold=right, dimension=asked, dimensions=dimensions, strength=graded, comparison=comparison_of)
+
+    def without_tests(self) -> Survey:
+        """The survey without the votes on hidden tests; items, raters and numbers stay."""
+        asked = self.gold[self.votes.item] < 0
+        if asked.all():
+            return self
+        votes = self.votes.kept(asked)
+        return replace(self, votes=votes, shown=self.shown[asked], seconds=self.seconds[asked], strength=self.strength[asked])
 
     def with_words(self, words: Floats) -> Survey:
         """The survey with these lengths (items, 2)."""
         return replace(self, words=words)
+
+    def with_comparisons(self, comparison: Ints) -> Survey:
+        """The survey with what was shown together (items,), by number."""
+        return replace(self, comparison=comparison)
 
     def with_dimensions(self, dimension: Ints, dimensions: tuple[str, ...]) -> Survey:
         """The survey with what was asked about each item (items,), by number, and the names."""

@@ -100,12 +100,14 @@ class JudgedPair:
 
 
 def pairs_of(judgments: Iterable[Judgment]) -> Iterator[JudgedPair]:
-    """The pairs that each judgment ranks.
+    """The pairs that each judgment ranks; reviewers' decisions, which are no votes, are left out.
 
     Raises:
         DataError: a ranking that does not hold each place once, or an order that is none.
     """
     for judgment in judgments:
+        if judgment.is_decision:
+            continue
         k = len(judgment.order)
         places = sorted(place for tier in judgment.ranking for place in tier)
         if k < 2 or places != list(range(k)) or sorted(judgment.order) != places:

@@ -109,7 +109,8 @@ class Comparison:
 class Judgment:
     """An answer: completions by tiers, best first, as positions in the order shown; a tier of two is a tie.
 
-    `order` says which completion of the prompt stood at each position shown. Many to a comparison; append-only.
+    `order` says which completion of the prompt stood at each position shown. Many to a comparison; append-only. `is_decision`: a
+    reviewer settled with it what raters did not agree about; it is the label, and no vote.
     """
 
     comparison: str
@@ -121,6 +122,7 @@ class Judgment:
     reason: str = ""
     seconds: float | None = None
     guideline: str = ""
+    is_decision: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ class Collect:
     def _preference_rows(self, ask: Ask, judged: Sequence[Judgment]) -> Iterator[dict[str, Any]]:
         """One preference: the smoothed share of votes, (votes + prior / 2) / (n + prior); chosen is whom it favours."""
         comparison, dimension = ask
+        judged = labels(judged)
         votes = [first_share(judgment) for judgment in judged]
         share = smoothed_share(votes, self.prior)
         preference = concluded(comparison, share, dimension)
@@ -105,8 +106,14 @@ class Collect:
         }
 
 
+def labels(judged: Sequence[Judgment]) -> Sequence[Judgment]:
+    """The judgments of a question that make its label: a reviewer's last decision alone, or else all of them."""
+    return [one for one in judged if one.is_decision][-1:] or judged
+
+
 def _summary(answers: Sequence[Answered]) -> dict[str, object]:
     """Counts, and the agreement of two raters on the same question, from which follows how well anyone could predict one."""
+    answers = [(ask, [one for one in judged if not one.is_decision]) for ask, judged in answers]
     doubles = [[first_share(j) for j in judged[:2]] for _, judged in answers if len(judged) > 1]
     same = [float(a == b) for a, b in doubles]
     first = [float(j.ranking[0] == (0,)) for _, judged in answers for j in judged if len(j.ranking) == 2]
@@ -135,5 +142,6 @@ def _judgment_row(judgment: Judgment) -> dict[str, Any]:
         "ranking": [list(tier) for tier in judgment.ranking],
         "dimension": judgment.dimension,
         "order": list(judgment.order),
+        **({"is_decision": True} if judgment.is_decision else {}),
         **{name: value for name in ("strength", "reason", "seconds", "guideline") if (value := getattr(judgment, name)) not in (None, "")},
     }

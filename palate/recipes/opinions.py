@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -88,11 +89,13 @@ def _is_exchange(file: Path) -> bool:
 def _of_exchange(file: Path, dimension: str | None) -> Survey:
     """The votes that count in a file of Palate's or another tool's, with the lengths, policies and hidden tests of its items."""
     exchange = read_exchange(file)
-    said = [judgment for _, judgment in exchange.answers() if dimension in (None, judgment.dimension)]
+    tests = {item.id for item in exchange.items if item.is_qualification}  # not hidden: raters know that it counts
+    said = [one for _, one in exchange.answers() if dimension in (None, one.dimension) and one.comparison not in tests]
     if not said:
         raise _none(file, dimension)
-    gold = {item.id: item.gold for item in exchange.items if item.gold is not None}
-    return Survey.of_judgments(said, (item.comparison() for item in exchange.items), gold)
+    gold = {item.id: item.gold for item in exchange.items if item.gold is not None and not isinstance(item.gold, bool)}
+    first = None if exchange.project is None else exchange.project.task.axes[0]
+    return Survey.of_judgments(said, (item.comparison() for item in exchange.items), gold, first)
 
 
 def _judgment(file: Path, number: int, row: Row) -> Judgment:
@@ -108,6 +111,8 @@ def _judgment(file: Path, number: int, row: Row) -> Judgment:
             str(values["comparison"]), values["rater"], ranking, str(values.get("dimension", "overall")), order, seconds=seconds
         )
         next(pairs_of([found]))
+        if values.get("is_decision") is True:
+            return replace(found, is_decision=True)
         return found
     except (KeyError, TypeError, ValueError) as error:  # DataError is a ValueError
         problem = f"no `{error.args[0]}`" if isinstance(error, KeyError) else str(error)
@@ -122,6 +127,8 @@ def _of_preferences(file: Path, rows: list[tuple[int, Row]]) -> Survey:
     codes = {1.0: 0, 0.5: 1, 0.0: 2}
     cast: list[tuple[str, str, int]] = []
     words: dict[str, tuple[int, int]] = {}
+    together: dict[str, int] = {}
+    prompts: dict[str, int] = {}
     asked: dict[str, str] = {}
     for number, row in rows:
         votes, raters = row.get("votes"), row.get("raters")
@@ -134,6 +141,8 @@ def _of_preferences(file: Path, rows: list[tuple[int, Row]]) -> Survey:
         name = str(row.get("id", number))
         words[name] = _words(row.get("chosen")), _words(row.get("rejected"))
         asked[name] = str(row.get("dimension", "overall"))
+        # A ranking was written as its pairs: those of one prompt are taken for one.
+        together[name] = prompts.setdefault(json.dumps(row.get("prompt", name), sort_keys=True), len(prompts))
         cast += [(name, rater, codes[float(vote)]) for vote, rater in zip(votes, raters, strict=True)]
     if not cast:
         raise DataError(f"{file}: the lists of votes are all empty: there is nothing to analyse.")
@@ -141,7 +150,8 @@ def _of_preferences(file: Path, rows: list[tuple[int, Row]]) -> Survey:
     names = tuple(sorted(set(asked.values())))
     lengths = np.array([words[item] for item in table.items], dtype=np.float64)
     dimension = np.array([names.index(asked[item]) for item in table.items])
-    return Survey.of(table, words=lengths).with_dimensions(dimension, names)
+    comparison = np.array([together[item] for item in table.items])
+    return Survey.of(table, words=lengths).with_dimensions(dimension, names).with_comparisons(comparison)
 
 
 def _with_words(survey: Survey, run: Path) -> Survey:

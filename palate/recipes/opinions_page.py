@@ -42,9 +42,9 @@ def show_agreement(report: AgreementReport, console: Console) -> None:
 
 def _agreement(report: AgreementReport) -> Iterator[str]:
     if not report.doubles:
-        yield "no pair has two votes: nothing can be said about agreement. Have some pairs judged twice."
+        yield "no question has two votes: nothing can be said about agreement. Have some judged twice."
         return
-    yield f"two votes or more: {report.doubles} pairs"
+    yield f"two votes or more: {report.doubles} questions"
     yield f"raters agree: {_share(report.agreement)} with ties, {_share(report.agreement_without_ties)} without"
     yield f"Krippendorff's alpha (0 is chance, 1 full agreement): {_number(report.alpha)}: {_word(report.alpha.value)}"
     by_level = f"{_number(report.alpha_ordinal)} ordinal, {_number(report.alpha_interval)} interval"

@@ -116,7 +116,7 @@ class People:
             ratings.add_items(project.id, items, time.time())
             if self.wait:
                 self._wait(run, url, lambda: ratings.progress(project.id, time.time()))
-            asked, said = ratings.as_comparisons(project.id)
+            asked, said = ratings.as_comparisons(project.id, overruled=True)
         finally:
             ratings.close()
         names = {one.id: str(one.prompt.fields.get(COMPARISON, "")) for one in asked}

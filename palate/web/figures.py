@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
 
 from palate.agreement import AgreementReport, Bias, DimensionReport, Estimate, RaterReport, Survey, advice, analyse
+from palate.agreement.estimates import share
 from palate.stores.ratings import Heard, Project, Ratings, Worked
-from palate.stores.ratings.votes import judgments_of_answer
+from palate.stores.ratings.votes import is_right, judgments_of_answer
 from palate.web.wording import words_of
 
 SEED = 0
 """Of the bootstrap: the same votes give the same intervals each time the page is loaded."""
+
+_APART = {
+    "write": "What raters write is not compared with one another: there is no figure of agreement.",
+    "probe": "Each rater of a probe judges a dialogue of his own: there is no figure of agreement.",
+}
+"""Why some tasks have no figures."""
 
 DAYS = 60
 """Rows of the time log that are shown."""
@@ -79,11 +86,12 @@ class Findings:
 
 @dataclass
 class _Said:
-    """What one rater said: answers that count, and the seconds of those that tell them."""
+    """What one rater said: answers that count, the seconds of those that tell them, and whether each on yes-or-no gold is right."""
 
     pseudonym: str
     answers: int = 0
     seconds: list[float] = field(default_factory=list)
+    tests: list[bool] = field(default_factory=list)
 
 
 def findings(ratings: Ratings, project: Project, number: int) -> Findings:
@@ -105,11 +113,11 @@ def findings(ratings: Ratings, project: Project, number: int) -> Findings:
             yield one
 
     report = _report(_survey(ratings, project, listened())) if _ranks(project) else None
-    figures = _shares(listened()) if not _ranks(project) else () if report is None else _figures(report)
+    figures = _shares(ratings, project, listened(), said) if not _ranks(project) else () if report is None else _figures(report)
     reports = {} if report is None else {one.rater: one for one in report.by_rater}
     busiest = sorted(said.items(), key=lambda one: -one[1].answers)
     rows = tuple(_row(rater, one, reports.get(one.pseudonym)) for rater, one in busiest)
-    told = () if report is None else advice(report)
+    told = (_APART[project.task.kind],) if project.task.kind in _APART else () if report is None else advice(report)
     return Findings(figures, rows, told, _worked(ratings, project.id), sum(one.answers for one in said.values()), number)
 
 
@@ -123,15 +131,16 @@ def _worked(ratings: Ratings, project: str) -> tuple[tuple[str, Worked], ...]:
 
 
 def _survey(ratings: Ratings, project: Project, answers: Iterator[Heard]) -> Survey:
-    comparisons, gold = ratings.shown(project.id)
-    known, axis = {one.id for one in comparisons}, project.task.axes[0]
+    shown, axis = ratings.shown(project.id), project.task.axes[0]
+    known = {one.id for one in shown.comparisons}
+    gold = {item: right for item, right in shown.gold.items() if not isinstance(right, bool)}
     told = (
         judgment
         for one in answers
         if one.item in known
         for judgment in judgments_of_answer(one.item, one.pseudonym, one.order, one.answer, axis)
     )
-    return Survey.of_judgments(told, comparisons, gold)
+    return Survey.of_judgments(told, shown.comparisons, gold, axis)
 
 
 def _report(survey: Survey) -> AgreementReport | None:
@@ -139,7 +148,7 @@ def _report(survey: Survey) -> AgreementReport | None:
 
 
 def _figures(report: AgreementReport) -> tuple[Figure, ...]:
-    raw = f"mean share of two raters of one pair who say the same; {report.doubles} pairs have two answers or more"
+    raw = f"mean share of two raters of one pair who say the same; {report.doubles} questions have two answers or more"
     found = [
         _estimate("Raw agreement", report.agreement, raw),
         _estimate("Without ties", report.agreement_without_ties, "the same, of the answers that are no tie"),
@@ -188,11 +197,16 @@ def _estimate(name: str, found: Estimate | None, meaning: str, *, least: float =
     return Figure(name, found.value, meaning, low, high, least)
 
 
-def _shares(answers: Iterator[Heard]) -> tuple[Figure, ...]:
-    """Raw agreement where answers are no rankings."""
+def _shares(ratings: Ratings, project: Project, answers: Iterator[Heard], said: Mapping[str, _Said]) -> tuple[Figure, ...]:
+    """Raw agreement where answers are yes or no; `said` is told how each rater answered hidden gold."""
+    shown = ratings.shown(project.id)
     votes: dict[str, list[Hashable]] = defaultdict(list)
     for one in answers:
-        votes[one.item].append(words_of(one.answer, one.order))
+        right = shown.gold.get(one.item)
+        if right is not None:
+            said[one.rater].tests.append(is_right(one.answer, one.order, right))
+        elif one.item in shown.items and project.task.kind not in _APART:
+            votes[one.item].append(words_of(one.answer, one.order))
     pairs = [one == other for said in votes.values() for one, other in combinations(said, 2)]
     return (Figure("Raw agreement", sum(pairs) / len(pairs), f"share of {len(pairs)} pairs of raters who say the same"),) if pairs else ()
 
@@ -206,7 +220,7 @@ def _row(rater: str, said: _Said, report: RaterReport | None) -> RaterRow:
         agreement=report.agreement if report else None,
         expected=report.expected if report else None,
         reliability=report.reliability if report else None,
-        gold=report.gold if report else None,
+        gold=report.gold if report else share(sum(said.tests), len(said.tests)) if said.tests else None,
         first=report.first_shown if report else None,
         hours=sum(said.seconds) / 3600,
         is_guessing=report is not None and report.is_guessing,

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from palate.stores.ratings import Account, Assignment, Item, Project, Task
+from palate.stores.ratings.rows import rule_of
+from palate.web.judging import qualify
 from palate.web.service import Service
 from palate.web.view import fragment
 
@@ -23,14 +25,6 @@ class Shown:
     html: str
 
 
-def rule_of(task: Task, item: Item) -> str:
-    """The rule that an item is about: the one it names in its field `rule`, else one by the item's id, the same for all raters."""
-    if not task.rules:
-        return ""
-    named = item.fields.get("rule")
-    return str(named) if named in task.rules else task.rules[int(item.id[:8], 16) % len(task.rules)]
-
-
 def show(service: Service, project: Project, assignment: Assignment, item: Item) -> Shown:
     """The assignment's item."""
     remaining = max(0.0, round(assignment.expires - service.clock(), 1))
@@ -43,7 +37,7 @@ def show(service: Service, project: Project, assignment: Assignment, item: Item)
         "task": project.task,
         "assignment": assignment,
         "remaining": remaining,
-        "rule": rule_of(project.task, item) if project.task.kind in {"rule", "probe"} else "",
+        "rule": rule_of(project.task, item.fields, item.id),
         "places": [item.candidates[number] for number in assignment.order],
         "media_url": media_url,
     }
@@ -52,7 +46,13 @@ def show(service: Service, project: Project, assignment: Assignment, item: Item)
 
 def waiting(service: Service, project: Project, account: Account, held: Sequence[str] = ()) -> list[Shown]:
     """The item under way and the one after it, claimed for this rater, without those `held` already; fewer when there are no more."""
-    found = service.ratings.hold(project.id, account.id, service.clock(), service.random, 2)
+
+    def hold() -> list[tuple[Assignment, Item]]:
+        return service.ratings.hold(project.id, account.id, service.clock(), service.random, 2)
+
+    found = hold()
+    if not found and qualify(service, project.id, account):
+        found = hold()
     return [show(service, project, assignment, item) for assignment, item in found if assignment.id not in held]
 
 

@@ -25,7 +25,7 @@ def submit(service: Service, assignment: Assignment, account: Account, answer: A
     receipt = service.ratings.submit(assignment.id, account.id, answer, key, service.clock(), guideline=guideline)
     if receipt.status != "repeat":
         if receipt.is_qualification:
-            _qualify(service, assignment.project, account)
+            qualify(service, assignment.project, account)
         service.courier.tell(_event(receipt, assignment, account, answer))
     return receipt
 
@@ -71,12 +71,20 @@ def media_of(item: Item, number: int) -> str:
     return item.candidates[number].media
 
 
-def _qualify(service: Service, project: str, account: Account) -> None:
+def qualify(service: Service, project: str, account: Account) -> bool:
+    """Whether the account has just now passed the project's qualification: all of it answered, and enough of that rightly.
+
+    Asked after each of its answers, and when nothing is left for a rater: he may have passed since a test item was removed.
+    """
+    if project in service.ratings.account(account.id).qualified:
+        return False
     record = service.ratings.gold_record(project, account.id)
     enough = record.qualification_asked >= record.qualification_items > 0
-    if enough and record.qualification_right >= service.settings.pass_mark * record.qualification_items:
+    has_passed = enough and record.qualification_right >= service.settings.pass_mark * record.qualification_items
+    if has_passed:
         service.ratings.qualify(project, account.id, service.clock())
         service.audit("", "qualified", account.id, {"project": project})
+    return has_passed
 
 
 def _event(receipt: Receipt, assignment: Assignment, account: Account, answer: Answer) -> Mapping[str, object]:

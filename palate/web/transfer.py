@@ -33,7 +33,7 @@ def take_file(service: Service, project: Project, content: IO[bytes], name: str)
         DataError: it cannot be read, or a row is at fault; the message names row and field. Nothing was added.
     """
     ending = "".join(PurePosixPath(name.replace("\\", "/")).suffixes[-2:]).lower()
-    if ending.endswith(".gz"):  # it can hold a thousand times of what a request may bring
+    if ending.endswith((".gz", ".zip")):  # it can hold a thousand times of what a request may bring
         raise DataError(f"{name}: is packed. Unpack it first.")
     if not re.fullmatch(r"(\.\w{1,12}){0,2}", ending):
         ending = ".jsonl"

@@ -79,7 +79,7 @@ def test_the_page_says_of_what_and_how_old_its_figures_are(house: House, crew: T
     path = f"/projects/{crew.project.id}"
     told = client.get(path).text
     assert "Of all 12 answers so far." in told
-    assert "Only 4 pairs have two votes or more" in told
+    assert "Only 4 questions have two votes or more" in told
     for name in ("Krippendorff", "Alpha, ordinal", "Alpha, interval", "Cohen", "Fleiss", "Log-odds for the first side"):
         assert name in told, name
     house.clock.ahead += 10_000

@@ -3,6 +3,7 @@
 from palate.stores.exchange.content import (
     Candidate,
     Exchange,
+    Gold,
     Guideline,
     Item,
     RaterCard,
@@ -23,6 +24,7 @@ __all__ = [
     "WRITABLE",
     "Candidate",
     "Exchange",
+    "Gold",
     "Guideline",
     "Item",
     "Project",

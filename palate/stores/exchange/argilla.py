@@ -189,7 +189,7 @@ def _records(exchange: Exchange) -> tuple[list[dict[str, Any]], list[Dropped]]:
         suggestions: dict[str, dict[str, Any]] = {}
         for vote in votes[item.id]:
             judgment, tiers = vote.judgment, vote.tiers
-            if not tiers or vote.status != "kept" or vote.is_skipped or len(tiers) > HIGHEST:
+            if not vote.is_ranking or len(tiers) > HIGHEST:
                 left_out.append(unheld(item.id, f"not a ranking of {HIGHEST} tiers at most, or not kept"))
             elif judgment.dimension in with_ties:
                 for place, tier in enumerate(tiers):

@@ -139,11 +139,21 @@ class Conclusion:
 
 
 def conclusions(exchange: Exchange) -> Iterator[Conclusion | Dropped]:
-    """Every two candidates of each item that somebody compared, by dimension; and what says nothing about two texts, with the reason."""
+    """Every two candidates of each item that somebody compared, by dimension; and what says nothing about two texts, with the reason.
+
+    A reviewer's last decision stands in place of the votes on its item. Items with a right answer test raters, and teach no model.
+    """
     votes = exchange.votes_of()
     for item in exchange.items:
-        kept = [vote for vote in votes[item.id] if vote.tiers and vote.status == "kept" and not vote.is_skipped]
-        for _ in range(len(votes[item.id]) - len(kept)):
+        if votes[item.id] and (item.gold is not None or item.is_qualification):
+            yield unheld(item.id, "a test of raters, to which the answer is known")
+            continue
+        standing = [vote for vote in votes[item.id] if vote.status == "kept" and not vote.is_skipped]
+        deciding = _deciding(standing)
+        kept = [vote for vote in deciding if vote.tiers]
+        for _ in range(len(standing) - len(deciding)):
+            yield unheld(item.id, "a reviewer decided otherwise, or alike")
+        for _ in range(len(votes[item.id]) - len(standing) + len(deciding) - len(kept)):
             yield unheld(item.id, "not a ranking, or not kept")
         if not votes[item.id]:
             yield unheld(item.id, "nobody judged it")
@@ -154,6 +164,15 @@ def conclusions(exchange: Exchange) -> Iterator[Conclusion | Dropped]:
                 parts = [item.id, *([f"{first}-{second}"] if len(item.candidates) > 2 else []), *([dimension] if len(asked) > 1 else [])]
                 found = _concluded("/".join(parts), item, (first, second), dimension, said)
                 yield unheld(item.id, found.fault) if found.fault else found
+
+
+def _deciding(votes: Sequence[Vote]) -> list[Vote]:
+    """The votes on an item that make its label: those of a reviewer's last decision, or else all of them."""
+    last = next((vote for vote in reversed(votes) if vote.entry == "adjudication"), None)
+    if last is None:
+        return list(votes)
+    decision = last.answer or last.id
+    return [vote for vote in votes if vote is last or (decision and decision in {vote.id, vote.answer})]
 
 
 def _concluded(row_id: str, item: Item, pair: tuple[int, int], dimension: str, votes: Sequence[Vote]) -> Conclusion:

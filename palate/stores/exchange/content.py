@@ -13,6 +13,9 @@ from palate.stores.formats.table import Dropped
 Tiers = tuple[tuple[int, ...], ...]
 """Numbers by tiers, best first; a tier of two or more is a tie."""
 
+Gold = Tiers | bool
+"""The right answer to an item: its ranking, or whether the rule is broken."""
+
 LEAST_CANDIDATES: Mapping[TaskKind, int] = {"compare": 2, "rank": 2, "rule": 1, "probe": 0, "write": 0}
 """Fewest candidates of an item: two to compare, one to hold against a rule."""
 
@@ -49,7 +52,7 @@ class Item:
         candidates: in the item's own order, which is not the order shown.
         task: what is asked of raters.
         stratum: the part of the data it was drawn from.
-        gold: the right ranking, as tiers of candidate numbers; None where there is none.
+        gold: the right ranking, as tiers of candidate numbers, or of a rule whether it is broken; None where there is none.
         is_qualification: whether it belongs to the test that new raters take.
         selection_probability: with which probability it was drawn, 0 to 1.
         fields: further columns, as JSON values.
@@ -63,7 +66,7 @@ class Item:
     candidates: tuple[Candidate, ...]
     task: TaskKind = "compare"
     stratum: str = ""
-    gold: Tiers | None = None
+    gold: Gold | None = None
     is_qualification: bool = False
     selection_probability: float | None = None
     fields: Mapping[str, object] = field(default_factory=dict)
@@ -114,6 +117,11 @@ class Vote:
     was_surplus: bool = False
     rule: str = ""
     dialogue: Conversation = ()
+
+    @property
+    def is_ranking(self) -> bool:
+        """Whether it is a rater's ranking that counts: not skipped, surplus or taken back, and no reviewer's decision."""
+        return bool(self.judgment.ranking) and self.status == "kept" and not self.is_skipped and self.entry == "answer"
 
     @property
     def tiers(self) -> Tiers:
@@ -192,10 +200,10 @@ class Exchange:
         return found
 
     def answers(self) -> Iterator[tuple[Comparison, Judgment]]:
-        """Question and answer of each vote that counts: it has a ranking, was not skipped, and was neither surplus nor taken back."""
+        """Question and answer of each rater's vote that counts: it has a ranking, was not skipped, and neither surplus nor taken back."""
         questions = {item.id: item.comparison() for item in self.items}
         for vote in self.votes:
-            if vote.judgment.ranking and vote.status == "kept" and not vote.is_skipped:
+            if vote.is_ranking:
                 yield questions[vote.judgment.comparison], vote.judgment
 
 

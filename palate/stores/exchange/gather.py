@@ -77,8 +77,7 @@ class Gathering:
         least = LEAST_CANDIDATES[item.task]
         if len(item.candidates) < least:
             raise Fault("candidates", f"holds {len(item.candidates)}; to {item.task} takes {least} or more")
-        if item.gold is not None:
-            check_tiers(item.gold, len(item.candidates), "gold", "candidate")
+        check_gold(item)
         self._items[item.id] = item, source
 
     def vote(self, vote: Vote, source: str) -> None:
@@ -180,6 +179,18 @@ def check_judgment(judgment: Judgment, candidates: int) -> None:
         raise Fault("order", f"is {list(judgment.order)}; it must name each of the {candidates} candidates once, from 0")
     if judgment.ranking:
         check_tiers(judgment.ranking, candidates, "ranking", "place")
+
+
+def check_gold(item: Item) -> None:
+    """Nothing. Raises Fault unless the right answer is one that raters could give; only rankings and rules have any."""
+    if item.gold is None:
+        return
+    if item.task in {"probe", "write"}:
+        raise Fault("gold", f"is of an item to {item.task}: nobody knows beforehand what is right here; leave it out")
+    if isinstance(item.gold, bool) != (item.task == "rule"):
+        raise Fault("gold", "is true or false of a rule (whether it is broken), and a ranking of candidates where they are compared")
+    if not isinstance(item.gold, bool):
+        check_tiers(item.gold, len(item.candidates), "gold", "candidate")
 
 
 def check_tiers(tiers: Tiers, candidates: int, field: str, what: str) -> None:

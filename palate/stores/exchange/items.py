@@ -9,7 +9,7 @@ from typing import get_args
 from palate.core import Conversation, Message, Role
 from palate.stores.exchange import cells
 from palate.stores.exchange.cells import Columns, Fault
-from palate.stores.exchange.content import Candidate, Item, Tiers
+from palate.stores.exchange.content import Candidate, Gold, Item
 from palate.stores.exchange.gather import Gathering
 from palate.stores.exchange.settings import TASKS, TaskKind
 from palate.stores.formats.containers import Found
@@ -80,8 +80,10 @@ def _candidate(value: object, field: str) -> Candidate:
     return Candidate(*(cells.text(said.get(name, ""), f"{field}.{name}") for name in ("text", "media", "policy")))
 
 
-def _gold(value: object, count: int) -> Tiers:
-    """Tiers of completions numbered from 0: `1` (the better of two), `[1, 0]` or `[[0, 2], [1]]`."""
+def _gold(value: object, count: int) -> Gold:
+    """Tiers of completions numbered from 0: `1` (the better of two), `[1, 0]` or `[[0, 2], [1]]`; true or false of a rule."""
+    if isinstance(value, bool):
+        return value
     if isinstance(value, int):
         better = cells.whole(value, "gold", least=0, most=1)
         if count != 2:

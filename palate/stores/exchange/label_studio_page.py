@@ -41,7 +41,7 @@ def tasks_of(exchange: Exchange) -> tuple[list[Object], list[Dropped]]:
         task: Object = {"data": _data(item, ranked=ranked), "annotations": [], "predictions": []}
         held = []
         for vote in votes[item.id]:
-            if vote.status == "kept" and (vote.judgment.ranking or vote.is_all_bad or vote.is_skipped):
+            if vote.status == "kept" and vote.entry == "answer" and (vote.judgment.ranking or vote.is_all_bad or vote.is_skipped):
                 held.append(vote)
             else:
                 left_out.append(unheld(item.id, "not a ranking, or not kept"))

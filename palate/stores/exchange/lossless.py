@@ -106,7 +106,7 @@ def _item(said: Columns) -> Item:
         candidates=tuple(_candidate(one) for one in offered),
         task=cells.choice(said.get("task", "compare"), "task", TASKS),
         stratum=cells.text(said.get("stratum", ""), "stratum"),
-        gold=None if gold is None else cells.tiers(gold, "gold"),
+        gold=gold if gold is None or isinstance(gold, bool) else cells.tiers(gold, "gold"),
         is_qualification=cells.truth(said.get("is_qualification", False), "is_qualification"),
         selection_probability=None if share is None else cells.number(share, "selection_probability", least=0, most=1),
         fields={cells.text(key, "fields"): cells.plain(value, f"fields.{key}") for key, value in fields.items()},

@@ -105,7 +105,7 @@ def _votes(exchange: Exchange) -> Iterator[Row | Dropped]:
         texts = _conversations(item)
         for vote in votes[item.id]:
             judgment, tiers = vote.judgment, vote.tiers
-            if not tiers or judgment.dimension != "overall" or vote.status != "kept" or vote.is_skipped:
+            if not vote.is_ranking or judgment.dimension != "overall":
                 yield unheld(item.id, "not a ranking on `overall`, or not kept")
                 continue
             shown = places(tiers, judgment.order)

@@ -48,7 +48,7 @@ class PandaLMShape:
         for item in exchange.items:
             row = _row(item)
             for vote in votes[item.id]:
-                if not vote.tiers or vote.judgment.dimension != "overall" or vote.status != "kept" or vote.is_skipped:
+                if not vote.is_ranking or vote.judgment.dimension != "overall":
                     left_out.append(unheld(item.id, "not a ranking on `overall`, or not kept"))
                     continue
                 if columns[vote.judgment.rater] in row:

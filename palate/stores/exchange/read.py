@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
+import tempfile
+import zipfile
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from palate.core import ConfigError, DataError
 from palate.stores.exchange.argilla import ArgillaShape
@@ -20,7 +23,7 @@ from palate.stores.exchange.lossless import LosslessShape
 from palate.stores.exchange.mt_bench import MTBenchShape
 from palate.stores.exchange.pandalm import PandaLMShape
 from palate.stores.exchange.shape import Readable, Writable, Written
-from palate.stores.exchange.table import CSVShape
+from palate.stores.exchange.table import COLUMNS, CSVShape
 from palate.stores.exchange.trl import TRLShape
 from palate.stores.formats.containers import Found, read_container
 
@@ -54,13 +57,15 @@ def read_exchange(path: str | Path, kind: str | None = None) -> Exchange:
     """All that a file of judgments says. It is whole: a file with a fault gives nothing.
 
     Args:
-        path: JSON lines, JSON, CSV or Parquet; a directory of these, or a dataset of the Hugging Face hub.
+        path: JSON lines, JSON, CSV or Parquet; a directory of these, a ZIP with one of them, or a dataset of the Hugging Face hub.
         kind: name of the shape; by default the first row tells it.
 
     Raises:
         DataError: the file cannot be read, is in no shape known, or a row is faulty; the message names file, row, field and remedy.
         ConfigError: there is no such kind.
     """
+    if Path(path).suffix.lower() == ".zip" and Path(path).is_file():
+        return _unpacked(Path(path), kind)
     # NaN and Infinity pass the parser, so that the shapes can name the field that holds them.
     rows = read_container(path, parse=json.loads)
     first = next(rows, None)
@@ -70,6 +75,24 @@ def read_exchange(path: str | Path, kind: str | None = None) -> Exchange:
     into = Gathering(shape.name, Path(path))
     shape.read(itertools.chain([first], rows), into)
     return into.exchange()
+
+
+def _unpacked(path: Path, kind: str | None) -> Exchange:
+    """What the file of judgments says that lies in an archive, as the pages pack it with what the other tool needs beside it."""
+    try:
+        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory(prefix="palate-zip-") as folder:
+            names = [name for name in archive.namelist() if PurePosixPath(name).suffix in {".json", ".jsonl"}]
+            if len(names) != 1:
+                raise DataError(f"{path}: holds {len(names)} files of judgments. Unpack it, and give the one to read.")
+            inner = Path(folder) / PurePosixPath(names[0]).name
+            with archive.open(names[0]) as packed, inner.open("wb") as copy:
+                shutil.copyfileobj(packed, copy)
+            try:
+                return read_exchange(inner, kind)
+            except DataError as error:
+                raise DataError(str(error).replace(str(inner), f"{path}/{inner.name}")) from error
+    except (zipfile.BadZipFile, OSError, RuntimeError) as error:
+        raise DataError(f"{path}: cannot be unpacked ({error}). Unpack it with another program, and give the file in it.") from error
 
 
 def write_exchange(exchange: Exchange, path: str | Path, kind: str = "palate") -> Written:
@@ -118,6 +141,8 @@ def _sniffed(first: Found) -> Readable:
     if first.fault:
         raise DataError(f"{first.source}: {brief(first.fault)}. Correct the row; docs/exchange.md shows the shapes.")
     shape = next((shape for shape in READABLE if shape.fits(first.row)), None)
+    if shape is None and first.row.keys() >= set(COLUMNS):
+        raise DataError(f"{first.source}: is a table for spreadsheets, which holds no texts. Export the kind palate, and give that.")
     if shape is None:
         known = "; ".join(f"{one.name}: {one.needs}" for one in READABLE)
         columns = brief(", ".join(map(str, first.row))) or "none"

@@ -1,6 +1,6 @@
 """What people were asked and what they answered, in a database (SQLite or PostgreSQL). Needs the extra `label`."""
 
-from palate.stores.ratings.heard import Heard, Mark
+from palate.stores.ratings.heard import Heard, Mark, Shown
 from palate.stores.ratings.imports import Imported
 from palate.stores.ratings.links import Link, LinkUse
 from palate.stores.ratings.nouns import (
@@ -13,6 +13,7 @@ from palate.stores.ratings.nouns import (
     Candidate,
     Entry,
     Failures,
+    Gold,
     GoldRecord,
     Guideline,
     Invitation,
@@ -39,6 +40,7 @@ __all__ = [
     "Candidate",
     "Entry",
     "Failures",
+    "Gold",
     "GoldRecord",
     "Guideline",
     "Heard",
@@ -54,6 +56,7 @@ __all__ = [
     "Ratings",
     "Receipt",
     "Session",
+    "Shown",
     "Task",
     "TaskKind",
     "Tiers",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
 from palate.core import DataError
 from palate.stores.ratings.items import is_ranking
 from palate.stores.ratings.nouns import Answer, Task, Tiers
-from palate.stores.ratings.rows import answer_json
+from palate.stores.ratings.rows import RULED, answer_json, rule_of
 
-_COMPARED, _RULED = frozenset({"compare", "rank"}), frozenset({"rule", "probe"})
+_COMPARED = frozenset({"compare", "rank"})
 _ONLY = {
-    "ranking": _COMPARED, "all_bad": _COMPARED, "axes": _COMPARED, "strength": _COMPARED, "broken": _RULED, "rule": _RULED,
+    "ranking": _COMPARED, "all_bad": _COMPARED, "axes": _COMPARED, "strength": _COMPARED, "broken": RULED, "rule": RULED,
     "text": frozenset({"write"}), "dialogue": frozenset({"probe"}),
 }  # fmt: skip
 """Parts of an answer that only some tasks ask for."""
@@ -44,6 +46,18 @@ def check_answer(answer: Answer, task: Task, count: int) -> None:
     fault = fault or ("" if answer.skipped else _fault(answer, task, count))
     if fault:
         raise DataError(f"The answer does not fit its task: {fault}.")
+
+
+def on_rule(answer: Answer, task: Task, fields: Mapping[str, object], identity: str) -> Answer:
+    """The answer with the rule that the item of these fields and this id asks about.
+
+    Raises:
+        DataError: it names another rule.
+    """
+    rule = rule_of(task, fields, identity)
+    if answer.rule and answer.rule != rule and not answer.skipped:
+        raise DataError(f"The answer is about the rule {answer.rule!r}, and the item asks about {rule!r}. Load the page again.")
+    return answer if answer.broken is None else replace(answer, rule=rule)
 
 
 def _fault(answer: Answer, task: Task, count: int) -> str:

@@ -17,7 +17,7 @@ from palate.stores.ratings.database import Store
 from palate.stores.ratings.items import is_ranking
 from palate.stores.ratings.nouns import Answer
 from palate.stores.ratings.projects import find_project
-from palate.stores.ratings.rows import answer_of, item_of
+from palate.stores.ratings.rows import answer_of, item_of, rule_of
 
 
 def as_exchange(store: Store, project: str) -> Exchange:
@@ -70,6 +70,7 @@ def _writable(row: Row[Any]) -> Any:
 
 def _item(row: Any, task: Task) -> Item:
     item = item_of(row)
+    rule = rule_of(task, item.fields, item.id)  # drawn by the id, which may be another one elsewhere
     return Item(
         id=item.id,
         conversation=item.conversation,
@@ -79,7 +80,7 @@ def _item(row: Any, task: Task) -> Item:
         gold=item.gold,
         is_qualification=item.is_qualification,
         selection_probability=item.selection_probability,
-        fields=item.fields,
+        fields={**item.fields, **({"rule": rule} if rule else {})},
         policy=item.policy,
         created=float(row.created),
         removed=row.removed,
@@ -116,7 +117,11 @@ def _votes(row: Any, task: Task) -> Iterator[Vote]:
     for axis in answer.axes:
         if ranking := _sound(answer, axis, order):
             yield replace(
-                head, judgment=replace(judgment, ranking=ranking, dimension=axis), id=f"{row.id}/{axis}", answer=row.id, supersedes=""
+                head,
+                judgment=replace(judgment, ranking=ranking, dimension=axis, strength=None),
+                id=f"{row.id}/{axis}",
+                answer=row.id,
+                supersedes="",
             )
 
 

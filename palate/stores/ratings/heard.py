@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 from palate.core import Comparison, Completion, Prompt
 from palate.stores.ratings import schema
 from palate.stores.ratings.database import Store
-from palate.stores.ratings.nouns import Answer, Tiers
-from palate.stores.ratings.rows import answer_of, tiers
+from palate.stores.ratings.nouns import Answer, Gold
+from palate.stores.ratings.rows import answer_of, gold_of
 
 _ITEMS, _SAID = schema.items, schema.judgments
 _PAGE = 2000
@@ -26,6 +26,21 @@ class Heard:
     pseudonym: str
     order: tuple[int, ...]
     answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What was asked, removed items left out.
+
+    Attributes:
+        comparisons: items and gold of two candidates or more, without their conversations; the qualification is not among them.
+        items: ids of those that nobody knows the answer to: what statistics of agreement are of.
+        gold: right answers of hidden gold, by id of the item.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    items: frozenset[str]
+    gold: Mapping[str, Gold]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +91,21 @@ def heard(store: Store, project: str) -> Iterator[Heard]:
                 yield Heard(row.item, row.rater, names[row.rater], tuple(row.shown), answer_of(row.answer))
 
 
-def shown(store: Store, project: str) -> tuple[list[Comparison], dict[str, Tiers]]:
-    """The project's items of two candidates or more, without their conversations, and the right rankings of its gold items."""
+def shown(store: Store, project: str) -> Shown:
+    """What was asked in the project, and the right answers of its hidden gold."""
     found: list[Comparison] = []
-    gold: dict[str, Tiers] = {}
-    there = select(_ITEMS.c.id, _ITEMS.c.candidates, _ITEMS.c.gold).where(_ITEMS.c.project == project, _ITEMS.c.removed.is_(None))
+    items: set[str] = set()
+    gold: dict[str, Gold] = {}
+    columns = _ITEMS.c.id, _ITEMS.c.candidates, _ITEMS.c.pool, _ITEMS.c.gold
+    there = select(*columns).where(_ITEMS.c.project == project, _ITEMS.c.removed.is_(None), _ITEMS.c.pool != "qualification")
     with store.database.read() as connection:
         for row in connection.execute(there.order_by(_ITEMS.c.number).execution_options(yield_per=_PAGE)):
-            if row.gold is not None:
-                gold[row.id] = tiers(row.gold)
+            right = gold_of(row.gold)
+            if row.pool == "items":
+                items.add(row.id)
+            elif right is not None:
+                gold[row.id] = right
             if len(row.candidates) > 1:
                 sides = (Completion(one.get("text") or one.get("media", ""), policy=one.get("policy", "")) for one in row.candidates)
                 found.append(Comparison(row.id, Prompt(row.id, ()), tuple(sides)))
-    return found, gold
+    return Shown(tuple(found), frozenset(items), gold)

@@ -17,10 +17,10 @@ from palate.stores.exchange.cells import brief
 from palate.stores.exchange.media import SHOWN, is_shown
 from palate.stores.ratings import schema
 from palate.stores.ratings.database import Store
-from palate.stores.ratings.items import PAGE, Fresh, check_item, insert_items
+from palate.stores.ratings.items import PAGE, Fresh, check_item, insert_items, same_questions
 from palate.stores.ratings.nouns import Candidate, Item, Project, Task, TaskKind
 from palate.stores.ratings.projects import check_project
-from palate.stores.ratings.rows import digest, is_text, project_of
+from palate.stores.ratings.rows import digest, is_text, project_of, rule_of
 from palate.stores.ratings.said import Place, Said, check_time, insert_said
 
 SOURCE_ID = "source_id"
@@ -148,13 +148,13 @@ def _task(exchange: Exchange) -> Task:
 def _places(connection: Connection, store: Store, exchange: Exchange, project: Project, now: float) -> tuple[dict[str, Place], list[Fresh]]:
     """What each item of the file is in the project, and those that are new there."""
     items = [_item(exchange, number, project.task) for number in range(len(exchange.items))]
-    marks = [digest(item) for item in items]
+    marks = [digest(item, project.task) for item in items]
     table = schema.items
     named = _found(connection, table.c.id, [item.id for item in items if _OWN.fullmatch(item.id)])
     taken, mine = {row.id for row in named}, {row.id: row for row in named if row.project == project.id}
-    same = [row for row in _found(connection, table.c.digest, marks) if row.project == project.id]
-    known: dict[str, tuple[str, Sequence[Candidate]]] = {
-        row.digest: (row.id, tuple(Candidate(**one) for one in row.candidates)) for row in same
+    known: dict[str, tuple[str, Sequence[Candidate], Mapping[str, object]]] = {
+        mark: (row.id, tuple(Candidate(**one) for one in row.candidates), row.fields)
+        for mark, row in same_questions(connection, project, items).items()
     }
     places: dict[str, Place] = {}
     fresh: list[Fresh] = []
@@ -163,7 +163,7 @@ def _places(connection: Connection, store: Store, exchange: Exchange, project: P
             theirs = [Candidate(**one) for one in mine[item.id].candidates]
             if [one.text + one.media for one in theirs] != [one.text + one.media for one in item.candidates]:
                 raise DataError(f"{exchange.item_place(number)}: `id` {item.id!r} names an item of the project with other candidates.")
-            places[item.id] = Place(item.id, tuple(range(len(theirs))))
+            places[item.id] = Place(item.id, tuple(range(len(theirs))), rule_of(project.task, mine[item.id].fields, item.id))
             continue
         if mark not in known:
             is_own = _OWN.fullmatch(item.id) is not None and item.id not in taken
@@ -173,9 +173,10 @@ def _places(connection: Connection, store: Store, exchange: Exchange, project: P
                 kept = replace(kept, fields={**item.fields, SOURCE_ID: item.fields.get(SOURCE_ID, item.id)})
             created = now if source.created is None else source.created
             fresh.append(Fresh(kept, kept.id, mark, created, source.removed))
-            known[mark] = kept.id, item.candidates
-        identity, theirs_in_order = known[mark]
-        places[item.id] = Place(identity, tuple(list(theirs_in_order).index(one) for one in item.candidates))
+            known[mark] = kept.id, item.candidates, kept.fields
+        identity, theirs_in_order, fields = known[mark]
+        numbers = tuple(list(theirs_in_order).index(one) for one in item.candidates)
+        places[item.id] = Place(identity, numbers, rule_of(project.task, fields, identity))
     return places, fresh
 
 
@@ -207,6 +208,6 @@ def _found(connection: Connection, column: Any, values: Sequence[str]) -> list[A
     table = schema.items
     rows: list[Any] = []
     for start in range(0, len(values), PAGE):
-        found = select(table.c.id, table.c.project, table.c.digest, table.c.candidates).where(column.in_(values[start : start + PAGE]))
+        found = select(table.c.id, table.c.project, table.c.fields, table.c.candidates).where(column.in_(values[start : start + PAGE]))
         rows += connection.execute(found).all()
     return rows

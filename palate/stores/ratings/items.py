@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -12,14 +12,23 @@ from sqlalchemy import Connection, func, insert, select, update
 from palate.core import DataError
 from palate.stores.ratings import schema
 from palate.stores.ratings.database import Store
-from palate.stores.ratings.nouns import Added, Item, Project, Task, Tiers
+from palate.stores.ratings.nouns import Added, Gold, Item, Project, Task, Tiers
 from palate.stores.ratings.projects import find_project
-from palate.stores.ratings.rows import candidates_json, digest, is_text, item_of, turns_json
+from palate.stores.ratings.rows import RULED, candidates_json, digest, is_text, item_of, turns_json
 
 PAGE = 500
 """Rows read or written at a time."""
 
 _NUM_CANDIDATES = {"compare": (2, 2), "rank": (2, 26), "rule": (1, 1), "probe": (0, 1), "write": (0, 1)}
+
+_RANKED, _NOBODY = "must name each candidate once, best first", "nobody knows beforehand what is right here, so there is none"
+_GOLD = {
+    "compare": _RANKED,
+    "rank": _RANKED,
+    "rule": "must be true or false: whether the rule is broken",
+    "probe": _NOBODY,
+    "write": _NOBODY,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +62,7 @@ def add_items(store: Store, project: str, items: Sequence[Item], now: float) -> 
         connection.execute(select(schema.projects.c.id).where(schema.projects.c.id == project).with_for_update())
         for number, item in enumerate(items, start=1):
             check_item(item, found.task, f"Item {number}")
-        fresh = [Fresh(item, store.database.identify(), mark, now) for mark, item in _fresh(connection, project, items)]
+        fresh = [Fresh(item, store.database.identify(), mark, now) for mark, item in _fresh(connection, found, items)]
         insert_items(connection, found, fresh)
         return Added(tuple(one.id for one in fresh), len(items) - len(fresh))
 
@@ -135,14 +144,26 @@ def check_item(item: Item, task: Task, place: str) -> None:
         ),
         "candidates: one has neither text nor media": any(not (candidate.text or candidate.media) for candidate in item.candidates),
         "candidates: two are the same": len(set(map(json.dumps, candidates_json(item.candidates)))) < count,
-        "gold: must name each candidate once, best first": item.gold is not None and not is_ranking(item.gold, count),
+        f"gold: {_GOLD[task.kind]}": item.gold is not None and not _is_right_kind(item.gold, task, count),
         "is_qualification: needs a gold answer": item.is_qualification and item.gold is None,
+        f"fields: the rule {item.fields.get('rule')!r} is none of the project's ({', '.join(task.rules)})": _is_foreign(item, task),
         "fields: hold what JSON does not have": not _is_json(item.fields),
         "stratum or policy: holds a character that a database cannot": not (is_text(item.stratum) and is_text(item.policy)),
     }
     for fault, holds in faults.items():
         if holds:
             raise DataError(f"{place}, {fault}. Nothing was added; correct the item or leave it out.")
+
+
+def _is_right_kind(gold: Gold, task: Task, count: int) -> bool:
+    if isinstance(gold, bool):
+        return task.kind == "rule"
+    return task.kind in {"compare", "rank"} and is_ranking(gold, count)
+
+
+def _is_foreign(item: Item, task: Task) -> bool:
+    """Whether the item names a rule that the project does not have: raters would be asked about another one."""
+    return task.kind in RULED and bool(item.fields.get("rule")) and item.fields["rule"] not in task.rules
 
 
 def is_ranking(tiers: Tiers, count: int) -> bool:
@@ -158,16 +179,28 @@ def _is_json(value: object) -> bool:
     return True
 
 
-def _fresh(connection: Connection, project: str, items: Sequence[Item]) -> list[tuple[str, Item]]:
+def same_questions(connection: Connection, project: Project, items: Sequence[Item]) -> dict[str, Any]:
+    """The project's items that ask the same as one of these, by `digest`: rows with `id`, `fields` and `candidates`."""
+    table, is_ruled = schema.items, project.task.kind in RULED
+    marks = {digest(item, project.task) for item in items}
+    if is_ruled:  # items of older versions are marked without their rule
+        marks |= {digest(replace(item, fields={}), project.task) for item in items}
+    columns = [table] if is_ruled else [table.c.id, table.c.digest, table.c.fields, table.c.candidates]
+    found, wanted = {}, sorted(marks)
+    for start in range(0, len(wanted), PAGE):
+        here = select(*columns).where(table.c.project == project.id, table.c.digest.in_(wanted[start : start + PAGE]))
+        for row in connection.execute(here):
+            found[digest(item_of(row), project.task) if is_ruled else row.digest] = row
+    return found
+
+
+def _fresh(connection: Connection, project: Project, items: Sequence[Item]) -> list[tuple[str, Item]]:
     """(digest, item) of those neither in the project nor earlier in the list."""
     marked: dict[str, Item] = {}
     for item in items:
-        marked.setdefault(digest(item), item)
-    marks, table = list(marked), schema.items
-    for start in range(0, len(marks), PAGE):
-        known = select(table.c.digest).where(table.c.project == project, table.c.digest.in_(marks[start : start + PAGE]))
-        for mark in connection.execute(known).scalars():
-            del marked[mark]
+        marked.setdefault(digest(item, project.task), item)
+    for mark in same_questions(connection, project, items):
+        marked.pop(mark, None)
     return list(marked.items())
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, bindparam, exists, insert, select, updat
 
 from palate.core import DataError
 from palate.stores.ratings import schema, votes
-from palate.stores.ratings.answers import check_answer
+from palate.stores.ratings.answers import check_answer, on_rule
 from palate.stores.ratings.claims import give_back
 from palate.stores.ratings.database import Store
 from palate.stores.ratings.nouns import Answer, Assignment, Receipt
@@ -66,7 +66,7 @@ def submit(store: Store, assignment: str, account: str, answer: Answer, key: str
         is_live = item.removed is None and (has_place or (is_late and answer.skipped))
         identity = store.database.identify()
         said = {"id": identity, "key": key, "guideline": seen, "created": now, "status": "kept" if is_live else "surplus"}
-        _append(connection, row, answer, said)
+        _append(connection, row, on_rule(answer, project.task, item.fields, item.id), said)
         if has_place and (answer.skipped or not is_live):
             give_back(connection, row.item)
         if row.state != "done":
@@ -138,15 +138,16 @@ def adjudicate(store: Store, item: str, account: str, answer: Answer, key: str, 
         before = _before(connection, account, key, kind="adjudication", item=item)
         if before is not None:
             return Receipt(before.id, "repeat")
-        check_answer(answer, find_project(connection, row.project).task, len(row.candidates))
+        task = find_project(connection, row.project).task
+        check_answer(answer, task, len(row.candidates))
         if answer.skipped:
             raise DataError("An adjudication decides; it cannot be a skip. Leave the item to another reviewer.")
         identity = store.database.identify()
         connection.execute(
             insert(_SAID).values(
                 id=identity, project=row.project, item=item, assignment=None, rater=account, key=key,
-                shown=list(range(len(row.candidates))), answer=answer_json(answer), is_skip=False, status="kept",
-                kind="adjudication", supersedes=None, guideline=latest_guideline(connection, row.project), created=now,
+                shown=list(range(len(row.candidates))), answer=answer_json(on_rule(answer, task, row.fields, item)), is_skip=False,
+                status="kept", kind="adjudication", supersedes=None, guideline=latest_guideline(connection, row.project), created=now,
             )
         )  # fmt: skip
         return Receipt(identity, "kept")

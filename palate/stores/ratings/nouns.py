@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from palate.core import Message
-from palate.stores.exchange import Candidate, Project, RaterKind, Task, TaskKind, Tiers
+from palate.stores.exchange import Candidate, Gold, Project, RaterKind, Task, TaskKind, Tiers
 
-__all__ = ["Candidate", "Project", "RaterKind", "Task", "TaskKind", "Tiers"]
+__all__ = ["Candidate", "Gold", "Project", "RaterKind", "Task", "TaskKind", "Tiers"]
 
 AccountRole = Literal["owner", "reviewer", "rater"]
 AssignmentState = Literal["open", "done", "skipped", "declined", "expired", "released", "surplus"]
@@ -38,7 +38,8 @@ class Item:
         fields: further columns of the row it came from.
         stratum: items are drawn at random within strata.
         policy: the newest policy among the candidates; policies first seen later are asked about first.
-        gold: the right ranking, in tiers of candidate numbers; such items are mixed in unseen. None: nobody knows.
+        gold: the right ranking, in tiers of candidate numbers, or of a rule whether it is broken; such items are mixed in unseen. None:
+            nobody knows.
         is_qualification: asked before all others, of every rater.
         id: given by the store.
         selection_probability: chance with which the draw that first handed the item out chose it; None before.
@@ -49,7 +50,7 @@ class Item:
     fields: Mapping[str, object] = field(default_factory=dict)
     stratum: str = ""
     policy: str = ""
-    gold: Tiers | None = None
+    gold: Gold | None = None
     is_qualification: bool = False
     id: str = ""
     project: str = ""
@@ -224,7 +225,10 @@ class Worked:
 
 @dataclass(frozen=True, slots=True)
 class GoldRecord:
-    """Gold items a rater answered in a project, and how many rightly; the same for the qualification, with the number there is."""
+    """Gold items a rater answered in a project, and how many rightly; the same for the qualification, with the number there is.
+
+    The first answer kept to an item counts, and no other; removed items do not.
+    """
 
     asked: int
     right: int

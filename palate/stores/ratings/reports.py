@@ -11,7 +11,7 @@ from sqlalchemy import Text, case, cast, func, select
 from palate.stores.ratings import schema, votes
 from palate.stores.ratings.database import Store
 from palate.stores.ratings.nouns import GoldRecord, Progress, Worked
-from palate.stores.ratings.rows import answer_of, tiers
+from palate.stores.ratings.rows import answer_of, gold_of
 
 _ITEMS, _SAID, _ASKED = schema.items, schema.judgments, schema.assignments
 
@@ -70,20 +70,24 @@ def tally(store: Store, project: str, account: str) -> int:
 
 
 def gold_record(store: Store, project: str, account: str) -> GoldRecord:
-    """How the account answered the gold items, by whether its ranking is the right one."""
+    """How the account answered the gold items: by the first answer to each that was kept, so that more of them win nothing.
+
+    Removed items do not count.
+    """
     later = _SAID.alias()
     with store.database.read() as connection:
         rows = connection.execute(
-            select(_SAID.c.answer, _SAID.c.shown, _ITEMS.c.gold, _ITEMS.c.pool)
+            select(_SAID.c.item, _SAID.c.answer, _SAID.c.shown, _ITEMS.c.gold, _ITEMS.c.pool)
             .join(_ITEMS, _ITEMS.c.id == _SAID.c.item)
             .outerjoin(later, later.c.supersedes == _SAID.c.id)
             .where(_SAID.c.project == project, _SAID.c.rater == account, _SAID.c.kind == "answer", ~_SAID.c.is_skip)
-            .where(later.c.id.is_(None), _ITEMS.c.pool != "items")
+            .where(_SAID.c.status == "kept", later.c.id.is_(None), _ITEMS.c.pool != "items", _ITEMS.c.removed.is_(None))
+            .order_by(_SAID.c.number)
         ).all()
         asked = select(func.count()).select_from(_ITEMS).where(_ITEMS.c.project == project, _ITEMS.c.pool == "qualification")
         size = connection.execute(asked.where(_ITEMS.c.removed.is_(None))).scalar_one()
-    right = {pool: [_is_right(row) for row in rows if row.pool == pool] for pool in ("gold", "qualification")}
-    hidden, test = right["gold"], right["qualification"]
+    first = {row.item: row for row in reversed(rows)}.values()
+    hidden, test = ([_is_right(row) for row in first if row.pool == pool] for pool in ("gold", "qualification"))
     return GoldRecord(len(hidden), sum(hidden), int(size), len(test), sum(test))
 
 
@@ -99,5 +103,4 @@ def time_log(store: Store, account: str) -> tuple[Worked, ...]:
 
 
 def _is_right(row: Any) -> bool:
-    gold = tuple(tuple(sorted(tier)) for tier in tiers(row.gold))
-    return votes.vote_of(answer_of(row.answer), tuple(row.shown)) == gold
+    return votes.is_right(answer_of(row.answer), tuple(row.shown), gold_of(row.gold))

@@ -12,14 +12,22 @@ from typing import Any
 from sqlalchemy import Row
 
 from palate.core import Message
-from palate.stores.ratings.nouns import Answer, Assignment, Candidate, Item, Project, Task, Tiers
+from palate.stores.ratings.nouns import Answer, Assignment, Candidate, Gold, Item, Project, Task, Tiers
 
 Json = Mapping[str, Any]
+
+RULED = frozenset({"rule", "probe"})
+"""Kinds of tasks that ask whether a rule is broken."""
 
 
 def tiers(value: Sequence[Sequence[int]]) -> Tiers:
     """A ranking from JSON lists."""
     return tuple(tuple(int(place) for place in tier) for tier in value)
+
+
+def gold_of(value: Any) -> Gold | None:
+    """A right answer from JSON: true or false, or lists."""
+    return value if value is None or isinstance(value, bool) else tiers(value)
 
 
 def turns(value: Sequence[Json]) -> tuple[Message, ...]:
@@ -64,7 +72,7 @@ def item_of(row: Row[Any]) -> Item:
         fields=row.fields,
         stratum=row.stratum,
         policy=row.policy,
-        gold=None if row.gold is None else tiers(row.gold),
+        gold=gold_of(row.gold),
         is_qualification=row.pool == "qualification",
         id=row.id,
         project=row.project,
@@ -103,10 +111,25 @@ def answer_json(answer: Answer) -> dict[str, Any]:
     return said | ({} if answer.broken is None else {"broken": answer.broken})
 
 
-def digest(item: Item) -> str:
-    """SHA-256 of what is asked: conversation and candidates whatever their order, so that a pair swapped is the same question."""
+def rule_of(task: Task, fields: Json, identity: str) -> str:
+    """The rule that an item is about: the one that its field `rule` names, else one by the item's id, the same for all raters.
+
+    "" where the task asks about none.
+    """
+    if task.kind not in RULED or not task.rules:
+        return ""
+    named = fields.get("rule")
+    return str(named) if named in task.rules else task.rules[int(identity[:8], 16) % len(task.rules)]
+
+
+def digest(item: Item, task: Task) -> str:
+    """SHA-256 of what is asked: conversation and candidates whatever their order, so that a pair swapped is the same question.
+
+    Where the task is about rules, the one that the item names is part of it.
+    """
+    rule = [item.fields["rule"]] if task.kind in RULED and item.fields.get("rule") else []
     shown = sorted(json.dumps(candidate, sort_keys=True) for candidate in candidates_json(item.candidates))
-    asked = json.dumps([turns_json(item.conversation), shown], sort_keys=True)
+    asked = json.dumps([turns_json(item.conversation), shown, *rule], sort_keys=True)
     return hashlib.sha256(asked.encode("utf-8", errors="surrogatepass")).hexdigest()
 
 

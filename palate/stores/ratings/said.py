@@ -30,10 +30,11 @@ _FIELDS = {"compare": "ranking", "rank": "ranking", "rule": "is_broken", "probe"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The item of a project that an item of a file is; `numbers` says which candidate there each candidate of the file is."""
+    """The item of a project that one of a file is, which candidate there each of the file's is, and the rule it asks about."""
 
     id: str
     numbers: tuple[int, ...]
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +213,9 @@ def _answer(sitting: _Sitting, into: _Writing) -> tuple[Answer, tuple[int, ...]]
     )
     if head.entry == "undo":
         return Answer(), order
+    if answer.rule and not answer.skipped and answer.rule != place.rule:
+        other = f"{sitting.place}: `rule` is {answer.rule!r}, and the item asks about {place.rule!r}"
+        raise DataError(f"{other}. Nothing was added; take the row out, or name the rule in the `fields` of its item.")
     # What was asked elsewhere may have left further axes out.
     narrow = replace(task, axes=(task.axes[0], *(axis for axis in task.axes[1:] if axis in answer.axes)))
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, select, update
@@ -12,7 +13,7 @@ from palate.core import Comparison, Completion, Judgment, Prompt
 from palate.stores.ratings import schema
 from palate.stores.ratings.database import Store
 from palate.stores.ratings.items import PAGE, all_items
-from palate.stores.ratings.nouns import Answer, Entry, Item, Project, Tiers
+from palate.stores.ratings.nouns import Answer, Entry, Gold, Item, Project, Tiers
 from palate.stores.ratings.rows import answer_of
 
 _SAID = schema.judgments
@@ -40,25 +41,35 @@ def judgments_of(store: Store, item: str) -> tuple[Entry, ...]:
         return tuple(map(_entry, connection.execute(_rows().where(_SAID.c.item == item).order_by(_SAID.c.number))))
 
 
-def as_comparisons(store: Store, project: str, *, surplus: bool = False) -> tuple[list[Comparison], list[Judgment]]:
+def as_comparisons(
+    store: Store, project: str, *, surplus: bool = False, overruled: bool = False
+) -> tuple[list[Comparison], list[Judgment]]:
     """The project's items as comparisons, and the rankings that stand as judgments, raters by pseudonym; one judgment an axis.
 
-    Skips and answers that rank nothing are left out; "all bad" is a tie of all. A comparison's completions stand in the item's own
-    order, `Judgment.order` says which stood where.
+    A reviewer's decision stands in place of what raters said of its item, and the last one in place of former ones. Gold and the
+    qualification test raters, and are left out, as are skips and answers that rank nothing; "all bad" is a tie of all. A comparison's
+    completions stand in the item's own order, `Judgment.order` says which stood where.
 
     Args:
         store: the ratings.
         project: its id.
         surplus: surplus answers, too.
+        overruled: raters' judgments of items that were decided, too, beside the decision, which `is_decision` tells apart.
     """
     task = _task_axes(store, project)
-    compared = [_comparison(item) for item in all_items(store, project) if len(item.candidates) > 1]
+    compared = [_comparison(item) for item in all_items(store, project) if len(item.candidates) > 1 and item.gold is None]
     known = {comparison.id for comparison in compared}
-    said = []
+    said: list[Judgment] = []
+    decided: dict[str, list[Judgment]] = {}
     for entry in judgments(store, project):
         if entry.is_standing and not entry.answer.skipped and entry.item in known and (surplus or entry.status == "kept"):
-            said.extend(judgments_of_answer(entry.item, entry.pseudonym, entry.order, entry.answer, task, str(entry.guideline)))
-    return compared, said
+            told = judgments_of_answer(entry.item, entry.pseudonym, entry.order, entry.answer, task, str(entry.guideline))
+            if entry.kind == "adjudication":
+                decided[entry.item] = [replace(one, is_decision=True) for one in told]
+            else:
+                said.extend(told)
+    kept = said if overruled else [one for one in said if one.comparison not in decided]
+    return compared, [*kept, *(one for told in decided.values() for one in told)]
 
 
 def undecided(store: Store, project: str) -> tuple[str, ...]:
@@ -112,8 +123,15 @@ def vote_of(answer: Answer, order: tuple[int, ...]) -> Vote:
     if answer.all_bad:
         return ("all bad",)
     if answer.broken is not None:
-        return ("rule", answer.rule, answer.broken)
+        return ("rule", answer.broken)  # which rule that is, the item says
     return tuple(tuple(sorted(order[place] for place in tier)) for tier in answer.ranking)
+
+
+def is_right(answer: Answer, order: tuple[int, ...], gold: Gold | None) -> bool:
+    """Whether the answer is the right one: the same yes or no, or on the first axis the same ranking."""
+    if gold is None or isinstance(gold, bool):
+        return gold is not None and answer.broken is gold
+    return vote_of(answer, order) == tuple(tuple(sorted(tier)) for tier in gold)
 
 
 def _cast(rows: Any) -> list[Vote]:
@@ -171,11 +189,14 @@ def _comparison(item: Item) -> Comparison:
 
 
 def judgments_of_answer(item: str, rater: str, order: tuple[int, ...], answer: Answer, axis: str, guideline: str = "") -> list[Judgment]:
-    """A judgment for each axis on which the answer ranks; its main ranking is on `axis`, and "all bad" there is a tie of all."""
+    """A judgment for each axis on which the answer ranks; its main ranking is on `axis`, and "all bad" there is a tie of all.
+
+    The strength was asked of the main ranking alone.
+    """
     places = tuple(range(len(order)))
     rankings: dict[str, Tiers] = {axis: answer.ranking or ((places,) if answer.all_bad else ()), **answer.axes}
     return [
-        Judgment(item, rater, ranking, name, order, answer.strength, answer.reason, answer.seconds, guideline)
+        Judgment(item, rater, ranking, name, order, answer.strength if name == axis else None, answer.reason, answer.seconds, guideline)
         for name, ranking in rankings.items()
         if ranking
     ]

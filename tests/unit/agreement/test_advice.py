@@ -38,8 +38,11 @@ def test_where_all_is_well_that_is_said(sound: AgreementReport) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"doubles": 0, "alpha": at(math.nan)}, "No pair has two votes"),
-        ({"doubles": 30}, "Only 30 pairs have two votes or more: the figures of agreement are rough. Have a second rater judge 70 more."),
+        ({"doubles": 0, "alpha": at(math.nan)}, "No question has two votes"),
+        (
+            {"doubles": 30},
+            "Only 30 questions have two votes or more: the figures of agreement are rough. Have a second rater judge 70 more.",
+        ),
         ({"alpha": at(0.05)}, "hardly better than chance"),
         ({"alpha": at(0.3)}, "Agreement is weak"),
         ({"answers": (100, 301, 199)}, "More than half of the answers are ties"),

@@ -160,7 +160,7 @@ def test_who_guesses_is_found_and_nobody_else(crowd) -> None:
 )
 def test_guessing_is_agreement_by_chance_below_the_crowds(agreement, expected, votes, guesses) -> None:
     value, low, high = agreement
-    assert guessing(Estimate(value, 0.05, low, high, votes), expected, 0.7, votes) is guesses
+    assert guessing(Estimate(value, 0.05, low, high, votes), expected, 0.7) is guesses
 
 
 def test_the_side_of_a_rater_is_what_was_shown_not_the_items_own() -> None:

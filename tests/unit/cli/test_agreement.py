@@ -137,9 +137,11 @@ def test_files_of_other_tools_are_read_as_they_are(capsys: pytest.CaptureFixture
     Path("votes.csv").write_text("id,left,right,worker,winner\n0,small,large,7,tie\n0,small,large,8,left\n1,large,small,7,right\n")
     assert report(capsys, "votes.csv")["answers"] == [1, 1, 1]
     item = {"id": "q", "conversation": [], "candidates": [{"text": "one two"}, {"text": "one"}], "task": "compare", "gold": [[0], [1]]}
-    said = [{"item": "q", "rater": who, "ranking": [[0], [1]], "order": [0, 1], "id": who, "strength": 1 + (who == "x")} for who in "xy"]
+    same = {"ranking": [[0], [1]], "order": [0, 1]}
+    said = [{"item": one, "rater": who, "id": one + who, "strength": 1 + (who == "x"), **same} for one in "qr" for who in "xy"]
+    hard = {name: value for name, value in item.items() if name != "gold"} | {"id": "r"}
     head = [{"palate": "exchange", "version": 1, "name": "soups"}, *({"rater": {"id": who, "kind": "person"}} for who in "xy")]
-    write_rows(Path("own.jsonl"), [*head, {"item": item}, *({"judgment": one} for one in said)])
+    write_rows(Path("own.jsonl"), [*head, {"item": item}, {"item": hard}, *({"judgment": one} for one in said)])
     own = report(capsys, "own.jsonl")
     assert (own["votes"], own["by_rater"][0]["gold"]["value"], own["length"]["share"]["value"]) == (2, 1.0, 1.0)
     assert own["alpha_strength"]["n"] == 1

@@ -11,6 +11,7 @@ import pytest
 from palate.core import ConfigError, DataError, Interrupted
 from palate.recipes.collect import Collect
 from palate.recipes.config import dump_config, read_config
+from palate.recipes.opinions import report_on
 from palate.recipes.people import People, asked_at, guideline
 from palate.recipes.settings import Settings
 from palate.stores.ratings import Answer, Progress, Project, Ratings, Task, open_ratings
@@ -167,3 +168,28 @@ def test_settings_and_projects_that_do_not_fit(given: str, tmp_path: Path) -> No
     ratings.close()
     with pytest.raises(ConfigError, match="asks about funny"):
         collected(tmp_path / "runs", asked(given, tmp_path / "ratings.db"))
+
+
+def test_a_reviewers_last_decision_is_the_label_and_no_vote(given: str, tmp_path: Path) -> None:
+    stage, database = asked(given, tmp_path / "ratings.db", least=0), tmp_path / "ratings.db"
+    collected(tmp_path / "runs", stage, "before")
+    judges(database, ["ann", "bob"], 100)
+    ratings = open_ratings(str(database))
+    project, olga = ratings.projects()[0], ratings.add_account("olga", "reviewer", time.time())
+    item = next(iter(ratings.items(project.id)))
+    longer = max((0, 1), key=lambda k: len(item.candidates[k].text))
+    for key, best in (("one", 1 - longer), ("two", longer)):
+        tiers = ((best,), (1 - best,))
+        ratings.adjudicate(item.id, olga.id, Answer(tiers, axes={"honest": tiers}), key, time.time())
+    ratings.close()
+    directory = collected(tmp_path / "runs", stage)
+    name = item.fields["comparison"]
+    decided = [row for part in ("preferences", "held_out") for row in rows(directory, part) if row["id"].startswith(f"{name}/")]
+    assert [row["votes"] for row in decided] == [[1.0], [1.0]]
+    for row in decided:
+        assert row["chosen"][0]["content"] == item.candidates[longer].text
+        assert row["raters"] == [olga.pseudonym]
+    told = [row for row in rows(directory, "judgments") if row["comparison"] == name]
+    assert [row.get("is_decision", False) for row in told if row["dimension"] == "honest"] == [False, False, True]
+    report = report_on(directory)
+    assert (report.votes, report.agreement.value, report.raters) == (2 * 4 * 3 * 2, 1.0, 2)

@@ -37,6 +37,7 @@ def exchanges(draw: st.DrawFn) -> Exchange:
     for name in draw(st.lists(ids, max_size=3, unique=True)):
         task = draw(st.sampled_from(TASKS))
         count = draw(st.integers(LEAST_CANDIDATES[task], 4))
+        right = {"compare": rankings(count), "rank": rankings(count), "rule": st.booleans()}
         turns = st.builds(Message, st.sampled_from(["system", "user", "assistant", "tool", "text"]), words, words)
         items.append(
             Item(
@@ -45,7 +46,7 @@ def exchanges(draw: st.DrawFn) -> Exchange:
                 tuple(draw(st.builds(Candidate, words, words, words, words)) for _ in range(count)),
                 task,
                 draw(words),
-                draw(st.none() | rankings(count)) if count else None,
+                draw(st.none() | right[task]) if task in right else None,
                 draw(st.booleans()),
                 draw(st.none() | st.floats(0, 1)),
                 draw(st.dictionaries(words, values, max_size=2)),

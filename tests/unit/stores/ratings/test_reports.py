@@ -42,10 +42,13 @@ def test_heard_are_the_answers_that_count_and_shown_the_items_that_are_there(rat
     assert heard[0].order[heard[0].answer.ranking[0][0]] == 0
     assert heard[0].answer.seconds == 3.0
     ratings.remove_item(late.item, crew.now)
-    shown, gold = ratings.shown(crew.project.id)
+    shown = ratings.shown(crew.project.id)
     compared, judgments = ratings.as_comparisons(crew.project.id)
-    assert [(one.id, one.completions) for one in shown] == [(one.id, one.completions) for one in compared]
-    assert list(gold.values()) == [((1,), (0,))]
+    assert [(one.id, one.completions) for one in shown.comparisons if one.id not in shown.gold] == [
+        (one.id, one.completions) for one in compared
+    ]
+    assert list(shown.gold.values()) == [((1,), (0,))]
+    assert shown.items == {one.id for one in compared}
     assert {one.comparison for one in judgments} <= {one.id for one in compared}
     assert all(isinstance(one, Judgment) and one.guideline == "1" for one in judgments)
 
