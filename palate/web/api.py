@@ -12,7 +12,7 @@ from palate.stores.ratings import Project, Task
 from palate.web import api_models as body
 from palate.web.access import Access, AccessError, Visit
 from palate.web.items_shown import Shown, show, waiting
-from palate.web.judging import remove_member, seat, submit
+from palate.web.judging import remove_member, role_here, seat, submit
 from palate.web.live import ModelError
 from palate.web.transfer import export_file, take_rows
 
@@ -101,8 +101,11 @@ def remove_item(visit: Owner) -> None:
 @router.get("/projects/{project}/members")
 def members(visit: Reviewer) -> list[dict[str, Any]]:
     """Who is in the project."""
-    found = visit.service.ratings.accounts(visit.project.id)
-    return [{"id": one.id, "name": one.name, "role": one.role, "kind": one.kind, "pseudonym": one.pseudonym} for one in found]
+    ratings = visit.service.ratings
+    found, reviewers = ratings.accounts(visit.project.id), ratings.reviewers(visit.project.id)
+    return [
+        {"id": one.id, "name": one.name, "role": role_here(one, reviewers), "kind": one.kind, "pseudonym": one.pseudonym} for one in found
+    ]
 
 
 @router.delete("/projects/{project}/members/{account}", response_model=body.ReleasedReply)
@@ -180,9 +183,12 @@ def judgments(visit: Owner, kind: str = "palate") -> FileResponse:
 
 @router.get("/projects/{project}/progress")
 def progress(visit: Rater) -> dict[str, int]:
-    """How far the project is."""
-    found = visit.service.progress(visit.project.id)
-    return asdict(found) if visit.is_staff else {"judgments": found.judgments, "wanted": found.wanted}
+    """How many answers of this account stand; for reviewers and owners also how far the project is.
+
+    Raters are not told of the project: its figures stand still when gold is answered, which would give the gold away.
+    """
+    mine = {"mine": visit.service.ratings.tally(visit.project.id, visit.me.id)}
+    return mine | asdict(visit.service.progress(visit.project.id)) if visit.is_staff else mine
 
 
 @router.get("/projects/{project}/agreement")

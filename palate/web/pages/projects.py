@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from palate.core import ConfigError, DataError
 from palate.stores.ratings import Account, Project, Task
-from palate.web.access import Access, Visit
+from palate.web.access import RANKS, Access, Visit
 from palate.web.figures import RaterRow
 from palate.web.transfer import KINDS as FILES
 from palate.web.transfer import export_file, take_file
@@ -27,8 +27,15 @@ BLANK: dict[str, Any] = {
 def home(visit: Rater) -> Response:
     """The projects of whoever is signed in."""
     seen = [one for one in visit.service.ratings.projects() if visit.me.role == "owner" or visit.is_member(one)]
-    listed = [{"project": one, "progress": visit.service.progress(one.id)} for one in seen]
+    listed = [_card(visit, one) for one in seen]
     return page(visit, "home.html", {"projects": listed, "here": "home"})
+
+
+def _card(visit: Visit, project: Project) -> dict[str, object]:
+    """What stands on a project's card. How far it is is not for raters: it stands still when gold is answered."""
+    if visit.rank(project) < RANKS["reviewer"]:
+        return {"project": project, "progress": None, "mine": visit.service.ratings.tally(project.id, visit.me.id)}
+    return {"project": project, "progress": visit.service.progress(project.id), "mine": 0}
 
 
 @router.get("/projects/new")

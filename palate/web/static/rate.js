@@ -246,9 +246,8 @@ function breakHint() {
 
 function pace() {
   const minutes = (performance.now() - begun) / 60000;
-  find("pace").textContent = `${mine} judged` + (sentHere > 2 ? ` \u00b7 ${(sentHere / minutes).toFixed(1)} a minute` : "");
-  const bar = find("progress");
-  bar.value = Number(bar.dataset.start) + sentHere;
+  find("pace").textContent = `${mine} judged`;
+  find("speed").textContent = sentHere > 2 ? `${(sentHere / minutes).toFixed(1)} a minute` : "";
 }
 
 setInterval(() => {
