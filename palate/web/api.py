@@ -8,12 +8,12 @@ from fastapi import APIRouter, Depends
 from starlette.responses import FileResponse, JSONResponse
 
 from palate.core import DataError, Message, PalateError
-from palate.stores.ratings import Project, Task
 from palate.web import api_models as body
 from palate.web.access import Access, AccessError, Visit
 from palate.web.items_shown import Shown, show, waiting
 from palate.web.judging import remove_member, role_here, seat, submit
 from palate.web.live import ModelError
+from palate.web.project_form import project_of
 from palate.web.transfer import export_file, take_rows
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -44,19 +44,7 @@ def projects(visit: Rater) -> list[dict[str, Any]]:
 @router.post("/projects", status_code=201)
 def add_project(visit: Owner, given: body.ProjectBody) -> dict[str, Any]:
     """A new project."""
-    task = given.task.model_dump()
-    made = visit.service.ratings.add_project(
-        Project(
-            name=given.name,
-            task=Task(**{**task, "axes": tuple(task["axes"]), "rules": tuple(task["rules"])}),
-            overlap=given.overlap,
-            max_overlap=given.max_overlap,
-            lease_seconds=given.lease_seconds,
-            gold_share=given.gold_share,
-            queue=given.queue,
-        ),
-        visit.service.clock(),
-    )
+    made = visit.service.ratings.add_project(project_of(given), visit.service.clock())
     visit.service.audit(visit.me.id, "project made", made.id)
     return asdict(made)
 
@@ -78,7 +66,7 @@ def set_guideline(visit: Owner, given: body.GuidelineBody) -> dict[str, Any]:
 @router.post("/projects/{project}/items", status_code=201, response_model=body.AddedReply)
 def add_items(visit: Owner, given: body.ItemsBody) -> dict[str, Any]:
     """Adds items and, where the rows have some, judgments: all or none. What is there already is not added twice."""
-    done, said = take_rows(visit.service, visit.project, given.items)
+    done, said, odd = take_rows(visit.service, visit.project, given.items)
     visit.service.audit(visit.me.id, "items added", visit.project.id, {"added": len(done.items), "judgments": done.judgments})
     return {
         "added": list(done.items),
@@ -88,6 +76,7 @@ def add_items(visit: Owner, given: body.ItemsBody) -> dict[str, Any]:
         "known_judgments": done.known_judgments,
         "raters": done.raters,
         "dropped": [f"{one.source}: {one.reason}" for one in said.dropped],
+        "notes": list(odd),
     }
 
 

@@ -189,7 +189,7 @@ class TextReply(BaseModel):
 class AddedReply(BaseModel):
     """Ids of the items added and how many were there already; the same of judgments, of which `surplus` are second answers.
 
-    `raters` are accounts made, `dropped` rows that hold nothing to judge, with the reason.
+    `raters` are accounts made, `dropped` rows that hold nothing to judge, with the reason; `notes` tell of missing media and empty texts.
     """
 
     added: list[str]
@@ -199,6 +199,7 @@ class AddedReply(BaseModel):
     surplus: int
     raters: int
     dropped: list[str]
+    notes: list[str] = []
 
 
 class ErrorReply(BaseModel):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from palate.stores.ratings import Answer, Project, Task
+from palate.core import Message
+from palate.stores.ratings import Answer, Candidate, Item, Project, Task
 from tests.support.house import House
 from tests.web.conftest import Sit, both
 from tests.web.test_judging import at_desk, drag, said, settled
@@ -28,6 +29,30 @@ def test_the_form_makes_a_ranking_on_several_axes(house: House) -> None:
     form = {"name": "R", "kind": "rank", "reason": "off", "axes": "helpful, honest", "ties": "yes", "minutes": "15", "overlap": "1"}
     assert house.client("ann").post("/projects", {**form, "queue": "random"}).status_code == 303
     assert house.ratings.projects()[0].task.axes == ("helpful", "honest")
+
+
+@pytest.mark.parametrize("is_phone", [False, True])
+def test_twelve_completions_have_a_key_each(house: House, sit: Sit, is_phone: bool) -> None:
+    project = house.project(items=0, task=Task(kind="rank", reason="off"))
+    house.ratings.add_items(project.id, [Item((Message("user", "Which?"),), tuple(Candidate(f"number {n}") for n in range(12)))], 1.0)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project, **(PHONE if is_phone else {}))
+    page.keyboard.press("Enter")
+    expect(page.locator("#hint")).to_contain_text("press their keys")
+    expect(page.locator(".board")).to_contain_text("1 to 9 and the letters")
+    assert page.locator(".answer header kbd").all_text_contents() == list("123456789abc")
+    assert page.locator(".chipbutton").all_text_contents() == [*map(str, range(1, 10)), "10a", "11b", "12c"]
+    for key in "cba987654":
+        page.keyboard.press(key)
+    assert page.evaluate(FITS)
+    expect(page.locator("#live")).to_contain_text("Best first: 12, then 11, then 10, then 9")
+    page.locator(".answer[data-place='11'] .prose").click()  # off again
+    for key in "321c":
+        page.keyboard.press(key)
+    page.keyboard.press("Enter")
+    settled(page)
+    entry = said(house, project)[0]
+    assert [tier[0] for tier in entry.answer.ranking] == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 11]
 
 
 def test_three_rankings_by_keyboard(house: House, sit: Sit) -> None:
