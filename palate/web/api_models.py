@@ -125,7 +125,7 @@ class ProjectBody(_Body):
     overlap: int = Field(default=1, ge=1, le=100)
     max_overlap: int = Field(default=0, ge=0, le=100)
     lease_seconds: float = Field(default=900, ge=30, le=86_400)
-    gold_share: float = Field(default=0, ge=0, le=1)
+    gold_share: float = Field(default=0, ge=0, le=0.5)
     queue: Literal["random", "uncertain"] = "random"
 
 

@@ -89,7 +89,19 @@ def read_form(visit: Visit) -> Project:
             faults[name] = _WORDS.get(name) or _range(name)
     if faults:
         raise FormError(faults)
+    _check_together(body)
     return project_of(body)
+
+
+def _check_together(body: ProjectBody) -> None:
+    """Refuses what each field allows and all together do not."""
+    faults = {
+        "max_overlap": ("0, or at least the judgments an item.", 0 < body.max_overlap < body.overlap),
+        "axes": ("Name each axis once.", len(set(body.task.axes)) < len(body.task.axes)),
+        "rules": ("This question needs a rule or more.", body.task.kind in {"rule", "probe"} and not body.task.rules),
+    }
+    if found := {name: words for name, (words, holds) in faults.items() if holds}:
+        raise FormError(found)
 
 
 def _range(name: str) -> str:

@@ -347,14 +347,14 @@ def test_missing_media_are_named_and_refused_when_none_is_there(tmp_path: Path) 
         assert none.status_code == 422
         assert "2 media files such as" in none.text
         assert list(house.ratings.items(project.id)) == []
-        some = ann.post(path, files=rows(shown("there.png", "gone.png"), shown("there.png", "there.png")))
+        some = ann.post(path, files=rows(shown("there.png", "gone.png")))
         assert "1 of 2 media files are missing in the media folder: gone.png." in some.text
-        assert len(list(house.ratings.items(project.id))) == 2
+        assert len(list(house.ratings.items(project.id))) == 1
         told = ann.api(
             path, {"items": [shown("there.png", *(f"{n}.png" for n in range(1))), shown("1.png", "2.png"), shown("3.png", "4.png")]}
         )
         assert told.json()["notes"] == ["5 of 6 media files are missing in the media folder: 0.png, 1.png, 2.png, ..."]
-        assert ann.api(path, {"items": [shown("there.png", "there.png")]}).json()["notes"] == []
+        assert ann.api(path, {"items": [{"prompt": "p", "completions": ["a", "b"]}]}).json()["notes"] == []
 
 
 def test_media_without_a_folder_are_refused(house: House) -> None:
@@ -371,9 +371,7 @@ def test_empty_prompts_and_blank_completions_are_taken_and_counted(house: House)
     house.account("ann", "owner", project)
     sent = house.client("ann").post(
         f"/projects/{project.id}/items",
-        files=rows(
-            {"prompt": "", "completions": ["a", " "]}, {"prompt": "p", "completions": ["", "b"]}, {"prompt": "q", "completions": ["a", "b"]}
-        ),
+        files=rows(*({"prompt": one, "completions": two} for one, two in (("", ["a", " "]), ("p", ["\n", "b"]), ("q", ["a", "b"])))),
     )
     assert "3 items added" in html.unescape(sent.text)
     assert "1 prompt is empty" in sent.text
@@ -389,8 +387,8 @@ def test_a_rule_stands_at_the_top_of_a_row(house: House) -> None:
         assert ann.post(path, files=rows(row)).status_code == 200
     assert [one.fields["rule"] for one in house.ratings.items(project.id)] == ["No names.", "No lies."]
     for row, words in (
-        ({"prompt": "x", "completions": ["a"], "rule": 3}, "f.jsonl:1, rule"),
-        ({"prompt": "x", "completions": ["a"], "rule": "No lies.", "fields": {"rule": "No names."}}, "f.jsonl:1, rule"),
+        ({"prompt": "x", "completions": ["a"], "rule": 3}, "f.jsonl:1: `rule` is not a string"),
+        ({"prompt": "x", "completions": ["a"], "rule": "No lies.", "fields": {"rule": "No names."}}, "f.jsonl:1: `rule` is another one"),
     ):
         sent = ann.post(path, files=rows(row))
         assert sent.status_code == 422

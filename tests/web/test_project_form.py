@@ -11,12 +11,17 @@ from palate.web.project_form import NUMBERS, bounds
 from tests.support.house import House
 
 FORM = {"name": "New", "kind": "compare", "reason": "off", "axes": "overall", "queue": "random"}
+NUMBERS_REFUSED = {
+    "overlap": ("1e30", "inf", "nan", "0", "101", "2.5", "two"),
+    "max_overlap": ("-1", "1e400", "101"),
+    "minutes": ("inf", "0.01", "nan", "1441"),
+    "gold_percent": ("51", "-1", "inf"),
+}
 BAD = [
-    ("overlap", "1e30"), ("overlap", "inf"), ("overlap", "nan"), ("overlap", "0"), ("overlap", "101"), ("overlap", "2.5"), ("overlap", "two"),
-    ("max_overlap", "-1"), ("max_overlap", "1e400"), ("minutes", "inf"), ("minutes", "0.01"), ("minutes", "nan"), ("minutes", "1441"),
-    ("gold_percent", "101"), ("gold_percent", "-1"), ("gold_percent", "inf"), ("kind", "other"), ("reason", "maybe"), ("queue", "first"),
-    ("name", " "), ("name", "x" * 121), ("axes", ",".join("abcdefghijklm")), ("axes", "x" * 61), ("rules", "x" * 2001),
-]  # fmt: skip
+    *((field, value) for field, values in NUMBERS_REFUSED.items() for value in values),
+    *(("kind", "other"), ("kind", "rule"), ("reason", "maybe"), ("queue", "first"), ("name", " "), ("name", "x" * 121)),
+    *(("axes", ",".join("abcdefghijklm")), ("axes", "x" * 61), ("axes", "a, a"), ("rules", "x" * 2001)),
+]
 
 
 @pytest.mark.parametrize(("field", "value"), BAD)
@@ -24,7 +29,7 @@ def test_what_the_api_refuses_is_refused_beside_the_field(house: House, field: s
     house.account("ann", "owner")
     answer = house.client("ann").post("/projects", {**FORM, field: value})
     assert answer.status_code == 422
-    assert f'id="{field}fault"' in answer.text
+    assert f'id="{"rules" if value == "rule" else field}fault"' in answer.text
     assert answer.text.count('class="fault"') == 1
     if field in NUMBERS:
         least, most = bounds()[field]
@@ -49,3 +54,10 @@ def test_the_page_has_the_bounds_of_the_api(house: House) -> None:
     page = house.client("ann").get("/projects/new").text
     assert 'name="minutes" type="number" min="0.5" max="1440"' in page
     assert ProjectBody.model_json_schema()["properties"]["lease_seconds"]["minimum"] == 30
+
+
+def test_fewer_at_most_than_at_least_is_told(house: House) -> None:
+    house.account("ann", "owner")
+    answer = house.client("ann").post("/projects", {**FORM, "overlap": "3", "max_overlap": "2"})
+    assert answer.status_code == 422
+    assert 'id="max_overlapfault"' in answer.text
