@@ -16,7 +16,7 @@ from PIL import Image
 from starlette.routing import Route
 
 from palate.core import DataError, Message
-from palate.stores.ratings import Answer, Candidate, Item, Link, Project
+from palate.stores.ratings import Answer, Candidate, Item, Link, Project, Task
 from palate.web.app import create_app, is_static, rule_of
 from palate.web.credentials import hashed
 from palate.web.service import DAY, WebSettings
@@ -302,6 +302,19 @@ def test_reviewers_see_answers_only_after_their_own_or_when_all_are_in(house: Ho
     assert "so says bob" not in rev.get(path).text
     assert rev.post(path + "/look").status_code == 303
     assert "so says bob" in rev.get(path).text
+
+
+def test_what_somebody_wrote_fills_no_form_before_the_look(house: House) -> None:
+    project = house.project(items=1, task=Task(kind="write", reason="off"))
+    house.account("bob", "rater", project)
+    house.account("rev", "reviewer", project)
+    held = house.ratings.claim(project.id, house.accounts["bob"].id, house.clock(), house.service.random)
+    assert held is not None
+    house.ratings.submit(held.id, held.rater, Answer(text="what bob wrote"), "12345678", house.clock())
+    rev, path = house.client("rev"), f"/projects/{project.id}/review/{held.item}"
+    assert "what bob wrote" not in rev.get(path).text
+    rev.post(path + "/look")
+    assert rev.get(path).text.count("what bob wrote") == 2
 
 
 @both

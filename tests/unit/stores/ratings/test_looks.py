@@ -43,8 +43,12 @@ def test_while_one_more_vote_is_wanted_nobody_looks_who_could_give_it(ratings: R
     assert look(crew, item, 0)
     crew.judge(2)
     assert look(crew, item, 3)
-    crew.undo(2)
-    assert crew.claim(3) is None  # though a place was free for the moment, it is not for him
+    back = crew.undo(2)
+    assert back is not None
+    assert not ratings.may_look(item, crew.raters[2].id)  # what was taken back is no answer, and one is wanted again
+    ratings.release(back.id, crew.raters[2].id)
+    assert crew.claim(3) is None  # there is a place, and it is not for him
+    assert crew.claim(2) is not None
     assert ratings.check() == ()
 
 
