@@ -198,11 +198,14 @@ def shoot(browser: Browser, url: str, service: Service, out: Path) -> None:
     page.goto(f"{url}/projects/{pairs.id}/review")
     if page.locator("a:text('Decide')").count():
         page.locator("a:text('Decide')").first.click()
+        if page.locator("button:text('Show what they said')").count():
+            page.locator("button:text('Show what they said')").click()
         keep(page, out / "decide.png")
     page.context.close()
     page = browser.new_page(viewport=WIDE, color_scheme="light")
     page.goto(f"{url}/signin")
     keep(page, out / "sign-in.png")
+    service.ratings.invite(pairs.id, "rater", hashed("anything", "invitation"), time.time() + 3600, 1)
     page.goto(f"{url}/invitations/anything")
     keep(page, out / "join.png")
 

@@ -82,8 +82,14 @@ class Visit:
 
     @property
     def is_staff(self) -> bool:
-        """Whether it is a reviewer or an owner."""
-        return RANKS[self.me.role] >= RANKS["reviewer"]
+        """Whether it is a reviewer or an owner, in the project in the path where there is one."""
+        return self.rank(self.project_found) >= RANKS["reviewer"]
+
+    def rank(self, project: Project | None) -> int:
+        """What the role of the account amounts to, or the one it has in this project where that is more."""
+        assert self.session is not None
+        mine = RANKS[self.me.role]
+        return max(mine, RANKS["reviewer"]) if project is not None and project.id in self.session.reviews else mine
 
     def is_member(self, project: Project) -> bool:
         """Whether whoever asks belongs to the project."""
@@ -174,13 +180,13 @@ class Access:
     def _placed(self, visit: Visit) -> Visit:
         if self.least == "public":
             return visit
-        rank, path, ratings = RANKS[visit.me.role], visit.request.path_params, visit.service.ratings
+        path, ratings = visit.request.path_params, visit.service.ratings
         project = assignment = item = account = None
         try:
             if "project" in path:
                 project = ratings.project(path["project"])
                 _hidden(unless=visit.me.role == "owner" or visit.is_member(project))
-            if rank < RANKS[self.least]:
+            if visit.rank(project) < RANKS[self.least]:
                 raise AccessError(403, "role", f"This is for {self.least}s.")
             if "assignment" in path:
                 assignment = ratings.assignment(path["assignment"])

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Depends
 from starlette.responses import FileResponse, JSONResponse
 
 from palate.core import DataError, Message, PalateError
-from palate.stores.ratings import Project, Task
 from palate.web import api_models as body
 from palate.web.access import Access, AccessError, Visit
 from palate.web.items_shown import Shown, show, waiting
-from palate.web.judging import remove_member, seat, submit, take_out
+from palate.web.judging import remove_member, role_here, seat, submit, take_out
 from palate.web.live import ModelError
+from palate.web.project_form import project_of
 from palate.web.transfer import export_file, take_rows
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -44,19 +44,7 @@ def projects(visit: Rater) -> list[dict[str, Any]]:
 @router.post("/projects", status_code=201)
 def add_project(visit: Owner, given: body.ProjectBody) -> dict[str, Any]:
     """A new project."""
-    task = given.task.model_dump()
-    made = visit.service.ratings.add_project(
-        Project(
-            name=given.name,
-            task=Task(**{**task, "axes": tuple(task["axes"]), "rules": tuple(task["rules"])}),
-            overlap=given.overlap,
-            max_overlap=given.max_overlap,
-            lease_seconds=given.lease_seconds,
-            gold_share=given.gold_share,
-            queue=given.queue,
-        ),
-        visit.service.clock(),
-    )
+    made = visit.service.ratings.add_project(project_of(given), visit.service.clock())
     visit.service.audit(visit.me.id, "project made", made.id)
     return asdict(made)
 
@@ -78,7 +66,7 @@ def set_guideline(visit: Owner, given: body.GuidelineBody) -> dict[str, Any]:
 @router.post("/projects/{project}/items", status_code=201, response_model=body.AddedReply)
 def add_items(visit: Owner, given: body.ItemsBody) -> dict[str, Any]:
     """Adds items and, where the rows have some, judgments: all or none. What is there already is not added twice."""
-    done, said = take_rows(visit.service, visit.project, given.items)
+    done, said, odd = take_rows(visit.service, visit.project, given.items)
     visit.service.audit(visit.me.id, "items added", visit.project.id, {"added": len(done.items), "judgments": done.judgments})
     return {
         "added": list(done.items),
@@ -88,6 +76,7 @@ def add_items(visit: Owner, given: body.ItemsBody) -> dict[str, Any]:
         "known_judgments": done.known_judgments,
         "raters": done.raters,
         "dropped": [f"{one.source}: {one.reason}" for one in said.dropped],
+        "notes": list(odd),
     }
 
 
@@ -100,8 +89,11 @@ def remove_item(visit: Owner) -> None:
 @router.get("/projects/{project}/members")
 def members(visit: Reviewer) -> list[dict[str, Any]]:
     """Who is in the project."""
-    found = visit.service.ratings.accounts(visit.project.id)
-    return [{"id": one.id, "name": one.name, "role": one.role, "kind": one.kind, "pseudonym": one.pseudonym} for one in found]
+    ratings = visit.service.ratings
+    found, reviewers = ratings.accounts(visit.project.id), ratings.reviewers(visit.project.id)
+    return [
+        {"id": one.id, "name": one.name, "role": role_here(one, reviewers), "kind": one.kind, "pseudonym": one.pseudonym} for one in found
+    ]
 
 
 @router.delete("/projects/{project}/members/{account}", response_model=body.ReleasedReply)
@@ -179,9 +171,12 @@ def judgments(visit: Owner, kind: str = "palate") -> FileResponse:
 
 @router.get("/projects/{project}/progress")
 def progress(visit: Rater) -> dict[str, int]:
-    """How far the project is."""
-    found = visit.service.progress(visit.project.id)
-    return asdict(found) if visit.is_staff else {"judgments": found.judgments, "wanted": found.wanted}
+    """How many answers of this account stand; for reviewers and owners also how far the project is.
+
+    Raters are not told of the project: its figures stand still when gold is answered, which would give the gold away.
+    """
+    mine = {"mine": visit.service.ratings.tally(visit.project.id, visit.me.id)}
+    return mine | asdict(visit.service.progress(visit.project.id)) if visit.is_staff else mine
 
 
 @router.get("/projects/{project}/agreement")

@@ -125,7 +125,7 @@ class ProjectBody(_Body):
     overlap: int = Field(default=1, ge=1, le=100)
     max_overlap: int = Field(default=0, ge=0, le=100)
     lease_seconds: float = Field(default=900, ge=30, le=86_400)
-    gold_share: float = Field(default=0, ge=0, le=1)
+    gold_share: float = Field(default=0, ge=0, le=0.5)
     queue: Literal["random", "uncertain"] = "random"
 
 
@@ -189,7 +189,7 @@ class TextReply(BaseModel):
 class AddedReply(BaseModel):
     """Ids of the items added and how many were there already; the same of judgments, of which `surplus` are second answers.
 
-    `raters` are accounts made, `dropped` rows that hold nothing to judge, with the reason.
+    `raters` are accounts made, `dropped` rows that hold nothing to judge, with the reason; `notes` tell of missing media and empty texts.
     """
 
     added: list[str]
@@ -199,6 +199,7 @@ class AddedReply(BaseModel):
     surplus: int
     raters: int
     dropped: list[str]
+    notes: list[str] = []
 
 
 class ErrorReply(BaseModel):

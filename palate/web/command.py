@@ -16,6 +16,7 @@ from palate.core import ConfigError
 from palate.stores.exchange import read_exchange
 from palate.stores.ratings import Link, Ratings, open_ratings, upgrade_ratings, use_ratings
 from palate.web.app import create_app
+from palate.web.arrivals import remarks
 from palate.web.credentials import Passwords, hashed
 from palate.web.live import LiveModel
 from palate.web.options import Label
@@ -46,7 +47,7 @@ def serve(label: Label, say: Callable[[str], None]) -> None:
     try:
         service = make_service(label, ratings)
         if label.items is not None:
-            say(import_items(ratings, label.items, label.project, service.clock()))
+            say(import_items(service, label.items, label.project))
         with listen(label) as listener:
             address = f"http://{label.host}:{listener.getsockname()[1]}"
             say(f"Palate listens at {address}")
@@ -111,18 +112,21 @@ def owner_link(service: Service) -> str:
     return token
 
 
-def import_items(ratings: Ratings, path: Path, name: str, now: float) -> str:
+def import_items(service: Service, path: Path, name: str) -> str:
     """What was imported, in words.
 
     Raises:
         ConfigError: there is no such file.
-        DataError: a row is at fault; nothing was added.
+        DataError: a row is at fault, or no medium that the rows name is there; nothing was added.
     """
     if not path.exists():
         raise ConfigError(f"--items {path} does not exist. Give the path of a file; docs/exchange.md shows the kinds.")
     said = read_exchange(path)
-    done = ratings.import_exchange(said, name, now)
-    return f"{done}; {len(said.dropped)} rows with nothing to judge left out, the first: {said.dropped[0]}" if said.dropped else str(done)
+    odd = remarks(said, service.settings.media)
+    told = [str(service.ratings.import_exchange(said, name, service.clock()))]
+    if said.dropped:
+        told.append(f"{len(said.dropped)} rows with nothing to judge left out, the first: {said.dropped[0]}")
+    return "\n".join(["; ".join(told), *(f"Note: {one}." for one in odd)])
 
 
 def backup(label: Label, say: Callable[[str], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +17,12 @@ from palate.core import ConfigError
 SHORTEST_PASSWORD = 10
 LONGEST_PASSWORD = 256
 LONGEST_NAME = 64
+UNSEEN = (
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Letters and signs that Unicode calls printable and no font draws: fillers, joiners, selectors, the blank of Braille."""
+
 COMMON = frozenset(
     """1234567890 12345678910 0123456789 1q2w3e4r5t 1qaz2wsx3edc qwertyuiop qwerty12345 qwerty123456 password12 password123 password1234
     passw0rd123 iloveyou123 letmein123 welcome123 welcome1234 administrator changeme123 palatepalate""".split()  # noqa: SIM905
@@ -39,7 +46,7 @@ def check_name(name: str) -> str:
     kept = " ".join(name.split())
     if not kept or len(kept) > LONGEST_NAME:
         raise ConfigError(f"A name has 1 to {LONGEST_NAME} characters.")
-    if not kept.isprintable() or re.search("[\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]", kept):
+    if not kept.isprintable() or re.search(UNSEEN, kept) or not any(unicodedata.category(sign)[0] in "LNSP" for sign in kept):
         raise ConfigError("The name has characters that cannot be seen; leave them out.")
     return kept
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from palate.core import DataError
-from palate.stores.ratings import Account, Answer, Assignment, Item, Receipt
+from palate.stores.ratings import Account, AccountRole, Answer, Assignment, Item, Receipt
 from palate.web.access import NOT_HERE, AccessError, Visit
 from palate.web.service import Service
 
@@ -14,6 +14,11 @@ def seat(visit: Visit) -> None:
     """Makes an owner a member of a project where he wants to judge; others are members by invitation."""
     if visit.me.role == "owner" and not visit.is_member(visit.project):
         visit.service.ratings.join(visit.project.id, visit.me.id, visit.service.clock())
+
+
+def role_here(account: Account, reviewers: Collection[str]) -> AccountRole:
+    """The account's role in a project with these reviewers."""
+    return "reviewer" if account.role == "rater" and account.id in reviewers else account.role
 
 
 def submit(service: Service, assignment: Assignment, account: Account, answer: Answer, key: str, guideline: int | None = None) -> Receipt:

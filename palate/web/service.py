@@ -29,7 +29,8 @@ class WebSettings:
         media: folder with images and clips; None: items have text only.
         secure: people reach it by https (a proxy in front): cookies go by https alone.
         session_seconds: how long a sign-in lasts; `key_seconds`: how long a key for programs.
-        attempts: failed sign-ins with one name in `window_seconds` before it has to wait; `address_attempts` from one address.
+        attempts: failed sign-ins with one name from one address in `window_seconds` before it has to wait; `name_attempts` with one name
+            from anywhere, `address_attempts` from one address with any name.
         pass_mark: share of qualification items to be answered rightly.
         limits: bytes of requests.
         probe: the live model of probe tasks.
@@ -40,6 +41,7 @@ class WebSettings:
     session_seconds: float = 14 * DAY
     key_seconds: float = 90 * DAY
     attempts: int = 5
+    name_attempts: int = 50
     address_attempts: int = 30
     window_seconds: float = 900.0
     pass_mark: float = 0.8

@@ -5,10 +5,18 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from palate.core import ConfigError
-from palate.stores.ratings import Account
+from palate.stores.ratings import Account, AccountRole
 from palate.web.access import AccessError, Visit, cookie_name
 from palate.web.credentials import check_name, check_password, hashed
-from palate.web.service import Service
+from palate.web.service import DAY, Service
+
+DEVICE_SECONDS = 365 * DAY
+"""How long a browser is known in which somebody signed in."""
+
+
+def device_cookie(service: Service) -> str:
+    """Name of the cookie by which a browser is known again."""
+    return f"{cookie_name(service)}-known"
 
 
 def sign_in(visit: Visit, account: Account, response: Response) -> Response:
@@ -23,7 +31,28 @@ def sign_in(visit: Visit, account: Account, response: Response) -> Response:
         cookie_name(service), token, max_age=int(service.settings.session_seconds), path="/", secure=service.settings.secure, httponly=True,
         samesite="lax",
     )  # fmt: skip
+    if not _device(visit, account.name):
+        _remember(visit, account, response)
     return response
+
+
+def _remember(visit: Visit, account: Account, response: Response) -> None:
+    """The browser is known to the account for a year. What it keeps opens nothing: it only has tries at a password of its own."""
+    service, token = visit.service, visit.service.token()
+    now = service.clock()
+    service.ratings.start_session(account.id, hashed(token, "device"), service.token(), now, now + DEVICE_SECONDS)
+    response.set_cookie(
+        device_cookie(service), token, max_age=int(DEVICE_SECONDS), path="/", secure=service.settings.secure, httponly=True, samesite="lax"
+    )
+
+
+def _device(visit: Visit, name: str) -> str:
+    """What stands for the browser's address when the account of this name was signed in there before; "" elsewhere."""
+    token = visit.request.cookies.get(device_cookie(visit.service), "")
+    digest = hashed(token, "device")
+    found = visit.service.ratings.session(digest, visit.service.clock()) if token else None
+    named = visit.service.ratings.account_by_name(name) if found is not None else None
+    return f"device {digest}" if found is not None and named is not None and found.account.id == named.id else ""
 
 
 def sign_out(visit: Visit, response: Response) -> Response:
@@ -43,17 +72,21 @@ def new_key(service: Service, account: Account) -> str:
 def authenticate(visit: Visit, name: str, password: str) -> Account:
     """The account of this name and password.
 
-    A try is written down before the password is looked at, so that many at once count as many.
+    A try is written down before the password is looked at, so that many at once count as many. Tries are counted by name and address
+    together, so that nobody can lock out another who sits elsewhere, and, with more of them allowed, by name and by address alone. A
+    browser that the account was signed in at before counts its own tries apart, whatever others do to the name.
 
     Raises:
         AccessError: 401 name or password is wrong, 429 too many have failed.
     """
-    service, ratings = visit.service, visit.service.ratings
-    address = visit.request.client.host if visit.request.client else ""
+    service, ratings, settings = visit.service, visit.service.ratings, visit.service.settings
+    device = _device(visit, name)
+    address = device or (visit.request.client.host if visit.request.client else "")
     now = service.clock()
     ratings.note_failure(name, address, now)
-    failed = ratings.failures(name, address, now - service.settings.window_seconds)
-    if failed.name > service.settings.attempts or failed.address > service.settings.address_attempts:
+    failed = ratings.failures(name, address, now - settings.window_seconds)
+    is_flooded = failed.name > settings.name_attempts or failed.address > settings.address_attempts
+    if failed.both > settings.attempts or (is_flooded and not device):
         minutes = int(service.settings.window_seconds // 60)
         raise AccessError(
             429, "throttled", f"Too many sign-ins have failed. Wait {minutes} minutes, or ask an owner for a new password link."
@@ -62,7 +95,7 @@ def authenticate(visit: Visit, name: str, password: str) -> Account:
     kept = ratings.password_hash(account.id) if account is not None else None
     if not service.passwords.verify(kept, password) or account is None or kept is None:
         raise AccessError(401, "wrong", "The name or the password is wrong.")
-    ratings.forget_failures(name)
+    ratings.forget_failures(name, address)
     if service.passwords.is_outdated(kept):
         ratings.set_password(account.id, service.passwords.hash(password))
     return account
@@ -81,8 +114,8 @@ def check_own_password(visit: Visit, password: str) -> None:
         raise AccessError(error.status, error.code, words) from error
 
 
-def new_account(visit: Visit, role: str) -> Account:
-    """An account with the name and password of the form.
+def asked_for(visit: Visit, role: AccountRole) -> tuple[Account, str]:
+    """The account that the form asks for, to be made, and the hash of its password.
 
     Raises:
         ConfigError: name or password cannot be used, or the name is taken.
@@ -92,9 +125,13 @@ def new_account(visit: Visit, role: str) -> Account:
     check_password(password, name)
     if service.ratings.account_by_name(name) is not None:
         raise ConfigError("The name is taken. Choose another.")
-    kept = service.passwords.hash(password)
-    account = service.ratings.add_account(
-        name, "owner" if role == "owner" else "reviewer" if role == "reviewer" else "rater", service.clock(), password_hash=kept
-    )
+    return Account("", name, "person", role, "", (), service.clock()), service.passwords.hash(password)
+
+
+def new_account(visit: Visit, role: AccountRole) -> Account:
+    """An account with the name and password of the form. Errors as `asked_for`."""
+    service = visit.service
+    asked, kept = asked_for(visit, role)
+    account = service.ratings.add_account(asked.name, role, asked.created, password_hash=kept)
     service.audit(account.id, "account made", account.id, {"role": role})
     return account

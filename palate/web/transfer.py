@@ -18,7 +18,10 @@ from starlette.responses import FileResponse
 from palate.core import ConfigError, DataError
 from palate.stores.exchange import WRITABLE, Exchange, read_exchange, write_exchange
 from palate.stores.ratings import Imported, Project
+from palate.web.arrivals import remarks
 from palate.web.service import Service
+
+Taken = tuple[Imported, Exchange, tuple[str, ...]]
 
 ENDINGS = {"palate": "jsonl", "trl": "jsonl", "mt-bench": "jsonl", "hh": "jsonl", "csv": "csv"}
 """Endings of the files written; the others are `.json`."""
@@ -26,8 +29,8 @@ TYPES = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8", "jso
 KINDS = tuple(shape.name for shape in WRITABLE)
 
 
-def take_file(service: Service, project: Project, content: IO[bytes], name: str) -> tuple[Imported, Exchange]:
-    """What was added of an uploaded file, and what the file said.
+def take_file(service: Service, project: Project, content: IO[bytes], name: str) -> Taken:
+    """What was added of an uploaded file, what the file said, and what is odd about it.
 
     Raises:
         DataError: it cannot be read, or a row is at fault; the message names row and field. Nothing was added.
@@ -44,7 +47,7 @@ def take_file(service: Service, project: Project, content: IO[bytes], name: str)
         return _take(service, project, file, name)
 
 
-def take_rows(service: Service, project: Project, rows: Iterable[Mapping[str, object]]) -> tuple[Imported, Exchange]:
+def take_rows(service: Service, project: Project, rows: Iterable[Mapping[str, object]]) -> Taken:
     """As `take_file`, of rows sent as JSON; the first tells of which kind they are."""
     with _folder() as folder:
         file = folder / "rows.jsonl"
@@ -82,10 +85,11 @@ def _written(exchange: Exchange, folder: Path, kind: str) -> Path:
     return packed
 
 
-def _take(service: Service, project: Project, file: Path, name: str) -> tuple[Imported, Exchange]:
+def _take(service: Service, project: Project, file: Path, name: str) -> Taken:
     try:
         exchange = read_exchange(file)
-        return service.ratings.import_exchange(exchange, project.name, service.clock()), exchange
+        odd = remarks(exchange, service.settings.media)
+        return service.ratings.import_exchange(exchange, project.name, service.clock()), exchange, odd
     except DataError as error:
         raise DataError(str(error).replace(str(file), name)) from error
 

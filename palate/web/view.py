@@ -20,6 +20,9 @@ from palate.web.media import media_kind
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 
+PLACES = "123456789abcdehijklmnoqtwxyz"
+"""Keys of the places of a ranking; the same stand in `keys.js`."""
+
 KINDS = (
     ("compare", "Which of two is better"),
     ("rank", "Rank several"),
@@ -53,10 +56,16 @@ def _task_words(task: Task) -> str:
     return f"{words}, on {len(task.axes)} axes" if len(task.axes) > 1 else words
 
 
+def _place_key(place: int) -> str:
+    """The key of a place of a ranking, as `keys.js` has them; the number where there are no more keys."""
+    return PLACES[place] if place < len(PLACES) else str(place + 1)
+
+
 def _environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    made.filters["place_key"] = _place_key
     made.filters.update(markdown=rendered, media_kind=media_kind, figure=_figure, share=_share, when=_when, task_words=_task_words)
     made.globals["asset"] = asset
     return made

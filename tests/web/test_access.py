@@ -15,12 +15,12 @@ from fastapi.routing import APIRoute
 from PIL import Image
 from starlette.routing import Route
 
-from palate.core import Message
-from palate.stores.ratings import Answer, Candidate, Item, Link, Project
+from palate.core import DataError, Message
+from palate.stores.ratings import Answer, Candidate, Item, Link, Project, Task
 from palate.web.app import create_app, is_static, rule_of
 from palate.web.credentials import hashed
 from palate.web.service import DAY, WebSettings
-from tests.support.house import House, open_house
+from tests.support.house import PASSWORD, Client, House, open_house
 from tests.web.conftest import both
 
 
@@ -84,6 +84,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "GET /projects/{project}/review": STAFF,
     "GET /projects/{project}/review/{item}": STAFF,
     "POST /projects/{project}/review/{item}": STAFF,
+    "POST /projects/{project}/review/{item}/look": STAFF,
     "GET /accounts": OWNER,
     "POST /accounts/{account}/role": OWNER,
     "POST /accounts/{account}/signout": OWNER,
@@ -296,9 +297,100 @@ def test_reviewers_see_answers_only_after_their_own_or_when_all_are_in(house: Ho
         house.ratings.submit(held.id, held.rater, Answer(ranking=((0,), (1,)), reason=f"so says {name}"), f"key {name}", house.clock())
 
     answer("bob")
+    assert rev.post(path + "/look").status_code == 409
     assert "so says bob" not in rev.get(path).text
     answer("eve")
+    assert "so says bob" not in rev.get(path).text
+    assert rev.post(path + "/look").status_code == 303
     assert "so says bob" in rev.get(path).text
+
+
+def test_what_somebody_wrote_fills_no_form_before_the_look(house: House) -> None:
+    project = house.project(items=1, task=Task(kind="write", reason="off"))
+    house.account("bob", "rater", project)
+    house.account("rev", "reviewer", project)
+    held = house.ratings.claim(project.id, house.accounts["bob"].id, house.clock(), house.service.random)
+    assert held is not None
+    house.ratings.submit(held.id, held.rater, Answer(text="what bob wrote"), "12345678", house.clock())
+    rev, path = house.client("rev"), f"/projects/{project.id}/review/{held.item}"
+    assert "what bob wrote" not in rev.get(path).text
+    rev.post(path + "/look")
+    assert rev.get(path).text.count("what bob wrote") == 2
+
+
+@both
+def test_a_skip_taken_back_after_a_look_is_no_answer(house: House) -> None:
+    project = house.project(items=1, overlap=1)
+    for name, role in (("bob", "rater"), ("rev", "reviewer")):
+        house.account(name, role, project)
+    rev, bob = house.client("rev"), house.client("bob")
+
+    def judge(who: Client, answer: dict[str, object], key: str) -> str:
+        held = who.api(f"/projects/{project.id}/assignments").json()["assignments"][0]["id"]
+        return str(who.api(f"/projects/{project.id}/judgments", {"assignment": held, "key": key, "answer": answer}).json()["status"])
+
+    path = f"/projects/{project.id}/review/{next(iter(house.ratings.items(project.id))).id}"
+    judge(rev, {"skipped": True}, "k" * 8)
+    assert rev.post(path + "/look").status_code == 409
+    judge(bob, {"ranking": [[0], [1]], "reason": "so says bob"}, "l" * 8)
+    assert rev.post(path + "/look").status_code == 303
+    assert "so says bob" in rev.get(path).text
+    told = rev.api(f"/projects/{project.id}/undo", {"key": "m" * 8})
+    assert told.status_code == 422
+    assert "your answer stands" in told.json()["detail"]
+    assert rev.api(f"/projects/{project.id}/assignments").json()["assignments"] == []
+
+
+def test_a_reviewer_of_one_project_is_a_rater_of_the_next(house: House) -> None:
+    house.account("ann", "owner")
+    ann, bob = house.client("ann"), house.client()
+    first, second = house.project("First"), house.project("Second")
+    for project, role in ((first, "reviewer"), (second, "rater")):
+        made = ann.post(f"/projects/{project.id}/invitations", {"role": role, "uses": "1", "days": "1"}).text
+        link = re.search(r"/invitations/[\w-]+", made)
+        assert link is not None
+        assert bob.post(link[0], {"name": "bob", "password": PASSWORD}).status_code == 303
+        bob.csrf = bob.http.get("/api/session").json()["csrf"]
+    item = {one.id: next(iter(house.ratings.items(one.id))).id for one in (first, second)}
+    for page in ("/people", "/review", "/review/{item}"):
+        found = [bob.get(f"/projects/{one.id}{page.format(item=item[one.id])}").status_code for one in (first, second)]
+        assert found == [200, 403], page
+    decision = {"ranking": "1 > 2"}
+    assert bob.post(f"/projects/{first.id}/review/{item[first.id]}", decision).status_code == 303
+    assert bob.post(f"/projects/{second.id}/review/{item[second.id]}", decision).status_code == 403
+    with pytest.raises(DataError, match="may not adjudicate"):
+        house.ratings.adjudicate(item[second.id], house.ratings.accounts()[-1].id, Answer(ranking=((0,), (1,))), "key", 1.0)
+    assert [one["role"] for one in ann.api(f"/projects/{first.id}/members", method="GET").json()] == ["reviewer"]
+    assert [one["role"] for one in ann.api(f"/projects/{second.id}/members", method="GET").json()] == ["rater"]
+    assert bob.get("/").text.count("Dashboard") == 1
+    house.ratings.leave(first.id, house.ratings.accounts()[-1].id)
+    house.ratings.join(first.id, house.ratings.accounts()[-1].id, 1.0)
+    assert bob.get(f"/projects/{first.id}/review").status_code == 403  # what was taken away does not come back by itself
+
+
+def test_what_a_rater_is_told_moves_with_gold_as_with_any_other(house: House) -> None:
+    """What stands still when gold is answered gives it away."""
+    project = house.project(items=6, gold_share=0.5)
+    gold = [Item((Message("user", f"gold {n}"),), (Candidate("good"), Candidate("bad")), gold=((0,), (1,))) for n in range(6)]
+    house.ratings.add_items(project.id, gold, house.clock())
+    house.account("bob", "rater", project)
+    house.account("ann", "owner", project)
+    bob, ann = house.client("bob"), house.client("ann")
+    known = {one.id for one in house.ratings.items(project.id) if one.gold}
+    kinds, told = set(), []
+    for n in range(8):
+        house.clock.ahead += 3600  # no figure is kept so long
+        told.append((bob.api(f"/projects/{project.id}/progress", method="GET").json(), bob.get("/").text, len(told)))
+        held = bob.api(f"/projects/{project.id}/assignments").json()["assignments"][0]
+        kinds.add(house.ratings.assignment(held["id"]).item in known)
+        answer = {"assignment": held["id"], "key": f"number {n}", "answer": {"ranking": [[0], [1]]}}
+        assert bob.api(f"/projects/{project.id}/judgments", answer).json().keys() == {"judgment", "status", "assignments"}
+    assert kinds == {True, False}
+    assert [said for said, _, _ in told] == [{"mine": n} for n in range(8)]
+    assert all(f"{n} judged by you" in text and "<progress" not in text for _, text, n in told)
+    assert "<progress" not in bob.get(f"/projects/{project.id}/rate").text
+    assert "<progress" not in bob.get(f"/projects/{project.id}").text
+    assert set(ann.api(f"/projects/{project.id}/progress", method="GET").json()) > {"mine", "wanted", "gold"}
 
 
 def test_the_role_is_read_at_each_request(house: House) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from palate.stores.ratings import Answer, Project, Task
+from palate.core import Message
+from palate.stores.ratings import Answer, Candidate, Item, Project, Task
 from tests.support.house import House
 from tests.web.conftest import Sit, both
 from tests.web.test_judging import at_desk, drag, said, settled
@@ -28,6 +29,32 @@ def test_the_form_makes_a_ranking_on_several_axes(house: House) -> None:
     form = {"name": "R", "kind": "rank", "reason": "off", "axes": "helpful, honest", "ties": "yes", "minutes": "15", "overlap": "1"}
     assert house.client("ann").post("/projects", {**form, "queue": "random"}).status_code == 303
     assert house.ratings.projects()[0].task.axes == ("helpful", "honest")
+
+
+@pytest.mark.parametrize(("count", "options"), [(12, {}), (12, PHONE), (15, {})])
+def test_a_dozen_completions_have_a_key_each(house: House, sit: Sit, count: int, options: dict[str, object]) -> None:
+    project = house.project(items=0, task=Task(kind="rank", reason="off"))
+    house.ratings.add_items(project.id, [Item((Message("user", "Which?"),), tuple(Candidate(f"number {n}") for n in range(count)))], 1.0)
+    house.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project, **options)
+    page.keyboard.press("Enter")
+    expect(page.locator("#hint")).to_contain_text("press their keys")
+    expect(page.locator(".board")).to_contain_text("1 to 9 and the letters")
+    keys = "123456789abcdeh"[:count]
+    assert page.locator(".answer header kbd").all_text_contents() == list(keys)
+    chips = [str(n + 1) + (key if n > 8 else "") for n, key in enumerate(keys)]
+    assert page.locator(".chipbutton").all_text_contents() == chips
+    for key in reversed(keys[3:]):
+        page.keyboard.press(key)
+    assert page.evaluate(FITS)
+    expect(page.locator("#live")).to_contain_text(f"Best first: {count}, then {count - 1}, then")
+    page.locator(f".answer[data-place='{count - 1}'] .prose").click()  # off again
+    for key in f"321{keys[-1]}":
+        page.keyboard.press(key)
+    page.keyboard.press("Enter")
+    settled(page)
+    entry = said(house, project)[0]
+    assert [tier[0] for tier in entry.answer.ranking] == [*reversed(range(count - 1)), count - 1]
 
 
 def test_three_rankings_by_keyboard(house: House, sit: Sit) -> None:

@@ -186,12 +186,60 @@ def test_guessing_is_throttled_by_name_and_by_address(house: House) -> None:
     answers = [house.client().sign_in("bob", f"wrong password {n}") for n in range(7)]
     assert [one.status_code for one in answers] == [401] * 5 + [429] * 2
     assert answers[-1].headers["retry-after"] == "900"
-    assert house.client().sign_in("bob").status_code == 429  # the right password waits, too
+    assert house.client().sign_in("bob").status_code == 429  # the right password waits, too, at this address
     assert house.client().sign_in("eve").status_code == 303
     house.clock.ahead = 901
     assert house.client().sign_in("bob").status_code == 303
     names = [house.client().sign_in(f"nobody{n}", "wrong password").status_code for n in range(40)]
     assert names[-1] == 429
+
+
+def test_nobody_locks_out_whoever_was_signed_in_before(house: House) -> None:
+    house.account("bob")
+    house.account("eve")
+    bob = house.client("bob")
+    bob.post("/signout")
+    assert [house.client().sign_in("bob", f"wrong password {n}").status_code for n in range(8)][-1] == 429
+    house.client("eve")
+    strange = house.client("eve")
+    assert strange.sign_in("bob").status_code == 429  # known to the browser is another account
+    assert bob.sign_in("bob").status_code == 303
+    assert house.client().sign_in("bob").status_code == 429  # which tells the stranger nothing
+    bob.post("/signout")
+    tries = [bob.sign_in("bob", f"wrong password {n}").status_code for n in range(7)]
+    assert tries == [401] * 5 + [429] * 2  # a stolen browser guesses no more than others
+    known = bob.http.cookies["palate-known"]
+    assert house.client().http.get("/api/session", headers={"Cookie": f"palate={known}"}).status_code == 401
+    assert house.client().http.get("/api/session", headers={"Authorization": f"Bearer {known}"}).status_code == 401
+
+
+def test_nobody_elsewhere_locks_out_a_name_by_a_few_tries(house: House) -> None:
+    bob = house.account("bob")
+    for n in range(40):
+        house.ratings.note_failure("bob", f"10.0.0.{n % 8}", house.clock())
+    assert house.client().sign_in("bob").status_code == 303
+    for n in range(51):
+        house.ratings.note_failure("bob", f"10.0.1.{n}", house.clock())
+    assert house.client().sign_in("bob").status_code == 429
+    assert house.ratings.account(bob.id).name == "bob"
+
+
+def test_an_invitation_that_does_not_work_says_so_before_anything_is_typed(house: House) -> None:
+    project = house.project()
+    house.ratings.invite(project.id, "rater", hashed("token", "invitation"), house.clock() + 100, 1)
+    assert "<form" in house.client().get("/invitations/token").text
+    bad = house.client().post("/invitations/token", {"name": "bob", "password": "short"})
+    assert bad.status_code == 422
+    assert house.client().get("/invitations/token").status_code == 200  # neither cost a use
+    house.clock.ahead = 101
+    for found in (
+        house.client().get("/invitations/token"),
+        house.client().post("/invitations/token", {"name": "bob", "password": "short"}),
+    ):
+        assert found.status_code == 404
+        assert "has run out" in found.text
+        assert "<form" not in found.text
+    assert house.client().get("/invitations/another").status_code == 404
 
 
 def test_a_wrong_name_and_a_wrong_password_look_alike(house: House) -> None:
@@ -238,7 +286,10 @@ def test_bodies_have_limits_announced_or_not(tmp_path: Path) -> None:
         assert len(list(house.ratings.items(project.id))) == 6
 
 
-@pytest.mark.parametrize("name", ["", " ", "a" * 65, "a\u202eb", "a\u200bb", "a\nb\x00", "\ufeff"])
+UNSEEN = ["a\u202eb", "a\u200bb", "\ufeff", "\u3164", "\u2800", "\u115f\u1160", "bob\uffa0", "a\u034f", "\u0301", "bob\U000e0041"]
+
+
+@pytest.mark.parametrize("name", ["", " ", "a" * 65, "a\nb\x00", *UNSEEN])
 def test_names_are_visible(name: str) -> None:
     with pytest.raises(ConfigError):
         check_name(name)

@@ -176,7 +176,15 @@ def in_every_field(house: House, texts: list[str]) -> dict[str, str]:
 def echoed(house: House, client: Client, project: Project, text: str) -> list[str]:
     """Pages that give back what was just sent, and one with the text as a warning."""
     house.ratings.set_guideline(project.id, "plain", house.clock(), warning=text)
-    form = {"name": text, "axes": text, "rules": text, "text": text, "warning": text, "overlap": text}
+    # Every payload has the same fields at fault: what is said beside them is an element, too.
+    form = {
+        "name": text.ljust(140, "x"),
+        "axes": text.ljust(90, "x").replace(",", ";"),
+        "rules": text,
+        "text": text,
+        "warning": text,
+        "overlap": text,
+    }
     sent = [
         client.post("/projects", form),
         client.post(f"/projects/{project.id}/items", files={"file": (text.replace('"', "'"), b"{")}),

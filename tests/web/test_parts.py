@@ -326,6 +326,75 @@ def test_an_upload_with_a_bad_row_adds_nothing(house: House) -> None:
     assert list(house.ratings.items(project.id)) == []
 
 
+def rows(*said: dict[str, object]) -> dict[str, tuple[str, str]]:
+    return {"file": ("f.jsonl", "\n".join(map(json.dumps, said)))}
+
+
+def test_missing_media_are_named_and_refused_when_none_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / "media"
+    folder.mkdir()
+    Image.new("RGB", (4, 4)).save(folder / "there.png")
+
+    def shown(*names: str) -> dict[str, object]:
+        return {"prompt": "Which?", "completions": [{"media": name} for name in names]}
+
+    with open_house(tmp_path, WebSettings(media=folder)) as house:
+        project = house.project(items=0)
+        house.account("ann", "owner", project)
+        ann = house.client("ann")
+        path = f"/projects/{project.id}/items"
+        none = ann.post(path, files=rows(shown("gone.png", "lost.png")))
+        assert none.status_code == 422
+        assert "2 media files such as" in none.text
+        assert list(house.ratings.items(project.id)) == []
+        some = ann.post(path, files=rows(shown("there.png", "gone.png")))
+        assert "1 of 2 media files are missing in the media folder: gone.png." in some.text
+        assert len(list(house.ratings.items(project.id))) == 1
+        told = ann.api(
+            path, {"items": [shown("there.png", *(f"{n}.png" for n in range(1))), shown("1.png", "2.png"), shown("3.png", "4.png")]}
+        )
+        assert told.json()["notes"] == ["5 of 6 media files are missing in the media folder: 0.png, 1.png, 2.png, ..."]
+        assert ann.api(path, {"items": [{"prompt": "p", "completions": ["a", "b"]}]}).json()["notes"] == []
+
+
+def test_media_without_a_folder_are_refused(house: House) -> None:
+    project = house.project(items=0)
+    house.account("ann", "owner", project)
+    row = {"prompt": "Which?", "completions": [{"media": "a.png"}, {"media": "b.png"}]}
+    sent = house.client("ann").post(f"/projects/{project.id}/items", files=rows(row))
+    assert sent.status_code == 422
+    assert "without --media" in sent.text
+
+
+def test_empty_prompts_and_blank_completions_are_taken_and_counted(house: House) -> None:
+    project = house.project(items=0)
+    house.account("ann", "owner", project)
+    sent = house.client("ann").post(
+        f"/projects/{project.id}/items",
+        files=rows(*({"prompt": one, "completions": two} for one, two in (("", ["a", " "]), ("p", ["\n", "b"]), ("q", ["a", "b"])))),
+    )
+    assert "3 items added" in html.unescape(sent.text)
+    assert "1 prompt is empty" in sent.text
+    assert "2 completions are blank" in sent.text
+
+
+def test_a_rule_stands_at_the_top_of_a_row(house: House) -> None:
+    project = house.project(items=0, task=Task(kind="rule", rules=("No names.", "No lies.")))
+    house.account("ann", "owner", project)
+    ann, path = house.client("ann"), f"/projects/{project.id}/items"
+    for rule in ("No names.", "No lies."):
+        row = {"prompt": f"p {rule}", "completions": ["a"], "rule": rule}
+        assert ann.post(path, files=rows(row)).status_code == 200
+    assert [one.fields["rule"] for one in house.ratings.items(project.id)] == ["No names.", "No lies."]
+    for row, words in (
+        ({"prompt": "x", "completions": ["a"], "rule": 3}, "f.jsonl:1: `rule` is not a string"),
+        ({"prompt": "x", "completions": ["a"], "rule": "No lies.", "fields": {"rule": "No names."}}, "f.jsonl:1: `rule` is another one"),
+    ):
+        sent = ann.post(path, files=rows(row))
+        assert sent.status_code == 422
+        assert words in sent.text
+
+
 @given(st.permutations(range(4)), st.lists(st.booleans(), min_size=3, max_size=3))
 def test_rankings_in_words_come_back(numbers: list[int], ties: list[bool]) -> None:
     tiers = [[numbers[0]]]

@@ -14,7 +14,7 @@ from palate.stores.exchange.gather import Gathering
 from palate.stores.exchange.settings import TASKS, TaskKind
 from palate.stores.formats.containers import Found
 
-KEYS = ("id", "prompt", "conversation", "completions", "task", "stratum", "gold", "qualification", "fields")
+KEYS = ("id", "prompt", "conversation", "completions", "task", "stratum", "gold", "qualification", "rule", "fields")
 _ROLES: tuple[Role, ...] = get_args(Role)
 _BY_COUNT: tuple[TaskKind, ...] = ("write", "rule", "compare")
 """What is asked about so many completions where the row does not say; more are ranked."""
@@ -46,6 +46,11 @@ def _item(found: Found) -> Item:
     )
     task = _BY_COUNT[len(candidates)] if len(candidates) < 3 else "rank"
     fields = cells.mapping(row.get("fields", {}), "fields")
+    if "rule" in row:
+        rule = cells.text(row["rule"], "rule")
+        if fields.get("rule", rule) != rule:
+            raise Fault("rule", "is another one in `fields`; give one of them")
+        fields = {**fields, "rule": rule}
     return Item(
         id=cells.name(row.get("id", found.place), "id"),
         conversation=_conversation(row),

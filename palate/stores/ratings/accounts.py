@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, insert, select, update
+from sqlalchemy import Connection, Select, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from palate.core import ConfigError, DataError
@@ -25,14 +26,20 @@ def add_account(
     Raises:
         ConfigError: the name is empty, too long or taken (capitals and blanks around it do not make another name).
     """
+    with store.database.write() as connection:
+        return insert_account(connection, store, Account("", name, kind, role, "", (), now), password_hash)
+
+
+def insert_account(connection: Connection, store: Store, account: Account, password_hash: str | None) -> Account:
+    """As `add_account`, within a transaction, which an error ends; id and pseudonym are drawn."""
+    name = account.name
     if not 0 < len(name.strip()) <= 200 or not name.isprintable():
         raise ConfigError("An account's name must have 1 to 200 characters, all of them printable.")
-    identity = store.database.identify()
-    kept = Account(identity, name.strip(), kind, role, f"rater-{store.database.identify()[:10]}", (), now)
-    row = {"id": identity, "name": kept.name, "name_key": name_key(name), "kind": kind, "role": role, "pseudonym": kept.pseudonym}
+    pseudonym = f"rater-{store.database.identify()[:10]}"
+    kept = replace(account, id=store.database.identify(), name=name.strip(), pseudonym=pseudonym)
+    row = {"id": kept.id, "name": kept.name, "name_key": name_key(name), "kind": kept.kind, "role": kept.role, "pseudonym": pseudonym}
     try:
-        with store.database.write() as connection:
-            connection.execute(insert(_TABLE).values(row | {"password_hash": password_hash, "created": now}))
+        connection.execute(insert(_TABLE).values(row | {"password_hash": password_hash, "created": kept.created}))
     except IntegrityError as error:
         raise ConfigError(f"There is an account {name!r} already. Choose another name.") from error
     return kept
@@ -88,8 +95,8 @@ def set_password(store: Store, account: str, password_hash: str) -> None:
     _change(store, account, {"password_hash": password_hash}, ends_sessions=True)
 
 
-def join(store: Store, project: str, account: str, now: float) -> None:
-    """Nothing; the account is a member of the project and may claim its items.
+def join(store: Store, project: str, account: str, now: float, *, reviews: bool = False) -> None:
+    """Nothing; the account is a member of the project and may claim its items; with `reviews` it may review there, too.
 
     Raises:
         DataError: there is no such project or account.
@@ -97,10 +104,27 @@ def join(store: Store, project: str, account: str, now: float) -> None:
     with store.database.write() as connection:
         find_project(connection, project)
         find_account(connection, account)
-        member = select(_MEMBERS.c.joined).where(_MEMBERS.c.project == project, _MEMBERS.c.account == account)
-        connection.execute(select(_TABLE.c.id).where(_TABLE.c.id == account).with_for_update())  # two who join at once
-        if connection.execute(member).one_or_none() is None:
-            connection.execute(insert(_MEMBERS).values(project=project, account=account, joined=now, sides=0))
+        let_in(connection, project, account, now, reviews=reviews)
+
+
+def let_in(connection: Connection, project: str, account: str, now: float, *, reviews: bool) -> None:
+    """As `join`, within a transaction, of a project and an account that are there."""
+    connection.execute(select(_TABLE.c.id).where(_TABLE.c.id == account).with_for_update())  # two who join at once
+    place = {"project": project, "account": account}
+    rows: list[tuple[Table, dict[str, float]]] = [(_MEMBERS, {"joined": now, "sides": 0})]
+    if reviews:
+        rows.append((schema.reviewers, {"since": now}))
+    for table, values in rows:
+        is_there = select(table.c.project).where(table.c.project == project, table.c.account == account)
+        if connection.execute(is_there).one_or_none() is None:
+            connection.execute(insert(table).values(place | values))
+
+
+def reviewers(store: Store, project: str) -> frozenset[str]:
+    """Ids of the members who may review in this project, whatever the role of their account is."""
+    table = schema.reviewers
+    with store.database.read() as connection:
+        return frozenset(connection.execute(select(table.c.account).where(table.c.project == project)).scalars())
 
 
 def memberships(store: Store, account: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from math import inf, nextafter
 from random import Random
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, func, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, exists, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from palate.core import DataError
@@ -36,7 +36,9 @@ _THEIR_ITEMS = select(_ITEMS).where(_ITEMS.c.id.in_(bindparam("those", expanding
 _STALE = select(_ASKED.c.id, _ASKED.c.item).where(_OPEN, _ASKED.c.expires <= bindparam("now"))
 _SWEEP = _STALE.order_by(_ASKED.c.item).limit(SWEEP).with_for_update(skip_locked=True)
 _MINE = (_MEMBERS.c.project == bindparam("in_project")) & (_MEMBERS.c.account == bindparam("for_rater"))
-_TEST = (_ITEMS.c.project == bindparam("in_project")) & (_ITEMS.c.pool == "qualification") & _ITEMS.c.removed.is_(None)
+# Written into the statement: a plan for any pool would search them all.
+_TESTED: BindParameter[str] = bindparam("tested", "qualification", literal_execute=True)
+_TEST = (_ITEMS.c.project == bindparam("in_project")) & (_ITEMS.c.pool == _TESTED) & _ITEMS.c.removed.is_(None)
 _MEMBER = select(_MEMBERS, exists().where(_TEST).label("is_tested")).where(_MINE).with_for_update(of=_MEMBERS)
 _GUIDELINE = select(func.max(schema.guidelines.c.version)).where(schema.guidelines.c.project == bindparam("project")).scalar_subquery()
 _ITEM_SIDES = update(_ITEMS).where(_ITEMS.c.id == bindparam("which")).values(sides=_ITEMS.c.sides + bindparam("sign"))

@@ -89,9 +89,13 @@ _UNSEEN = [
     select(_ITEMS).where(_HERE, _ITEMS.c.removed.is_(None), _NOT_MINE, side).order_by(_ITEMS.c.draw).limit(1) for side in _FROM_A_POINT
 ]
 _IN_CELL = _HERE & (_ITEMS.c.rank == _CELLS.c.rank) & (_ITEMS.c.stratum == _CELLS.c.stratum) & _FREE
-_FREE_CELLS = select(_CELLS.c.rank, _CELLS.c.stratum, exists().where(_IN_CELL, _ITEMS.c.is_begun == false()).label("has_fresh")).where(
-    _CELLS.c.project == bindparam("in_project"), exists().where(_IN_CELL)
-)
+# What a cell has is asked cell by cell: as a condition, PostgreSQL would gather all free items first.
+_CELLS_NOW = select(
+    _CELLS.c.rank,
+    _CELLS.c.stratum,
+    exists().where(_IN_CELL).label("is_free"),
+    exists().where(_IN_CELL, _ITEMS.c.is_begun == false()).label("has_fresh"),
+).where(_CELLS.c.project == bindparam("in_project"))
 
 
 def draw(connection: Connection, project: Project, account: str, random: Random, *, is_tested: bool) -> Row[Any] | None:
@@ -112,7 +116,7 @@ def draw(connection: Connection, project: Project, account: str, random: Random,
         row = _unseen(connection, who | {"in_pool": "gold"}, random)
         if row is not None:
             return row
-    cells = [(row.rank, row.stratum, row.has_fresh) for row in connection.execute(_FREE_CELLS, here)]
+    cells = [(row.rank, row.stratum, row.has_fresh) for row in connection.execute(_CELLS_NOW, here) if row.is_free]
     for rank in sorted({rank for rank, _, _ in cells}, reverse=True):
         strata = [stratum for at, stratum, has_fresh in cells if at == rank and has_fresh]
         random.shuffle(strata)

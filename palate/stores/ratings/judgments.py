@@ -11,6 +11,7 @@ from palate.stores.ratings import schema, votes
 from palate.stores.ratings.answers import check_answer, on_rule
 from palate.stores.ratings.claims import give_back
 from palate.stores.ratings.database import Store
+from palate.stores.ratings.looks import has_looked
 from palate.stores.ratings.nouns import Answer, Assignment, Receipt
 from palate.stores.ratings.projects import find_project, latest_guideline
 from palate.stores.ratings.rows import answer_json, assignment_of
@@ -62,6 +63,7 @@ def submit(store: Store, assignment: str, account: str, answer: Answer, key: str
         check_answer(answer, project.task, len(item.candidates))
         seen = row.guideline if guideline is None else _version(connection, row.project, guideline)
         is_late = row.state in LATE and connection.execute(_MEMBER, {"in_project": row.project, "who": account}).first() is not None
+        is_late = is_late and not has_looked(connection, row.item, account)
         has_place = row.state == "open" or (is_late and not answer.skipped and _take_place(connection, row.item))
         is_live = item.removed is None and (has_place or (is_late and answer.skipped))
         identity = store.database.identify()
@@ -86,7 +88,7 @@ def undo(store: Store, project: str, account: str, key: str, now: float) -> Assi
     answer, however often it comes. What was answered in the qualification stands.
 
     Raises:
-        DataError: there is no such project, or the key was used for an answer.
+        DataError: there is no such project, the key was used for an answer, or the rater has looked at what others said of the item.
     """
 
     def work(connection: Connection) -> Assignment | None:
@@ -99,6 +101,8 @@ def undo(store: Store, project: str, account: str, key: str, now: float) -> Assi
         if last is None or connection.execute(_ITEM, {"which": last.item}).one().pool == "qualification":
             return None
         row = connection.execute(_HELD, {"which": last.assignment}).one()
+        if has_looked(connection, row.item, account):
+            raise DataError("You have looked at what others said of the item that you answered last, so your answer stands.")
         connection.execute(
             _ADD,
             {
@@ -133,7 +137,8 @@ def adjudicate(store: Store, item: str, account: str, answer: Answer, key: str, 
         role = connection.execute(
             select(schema.accounts.c.role).where(schema.accounts.c.id == account).with_for_update()
         ).scalar_one_or_none()
-        if role not in {"owner", "reviewer"}:
+        here = select(schema.reviewers.c.since).where(schema.reviewers.c.project == row.project, schema.reviewers.c.account == account)
+        if role not in {"owner", "reviewer"} and connection.execute(here).first() is None:
             raise DataError(f"The account {account!r} may not adjudicate. Make it a reviewer first.")
         before = _before(connection, account, key, kind="adjudication", item=item)
         if before is not None:

@@ -69,7 +69,8 @@ class Added:
 class Assignment:
     """An item held for a rater until `expires`; `order` says which candidate stands at each place shown.
 
-    What was `skipped` comes again when nothing else is left; `declined` (skipped with a flag) does not.
+    What was `skipped` comes again when nothing else is left; `declined` (skipped with a flag, or somebody looked at
+    what others said of it) does not.
     """
 
     id: str
@@ -184,21 +185,26 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A login that has neither ended nor expired; `projects` are those the account was a member of when it was looked up."""
+    """A login that has neither ended nor expired; `projects` are those the account was a member of when it was looked up.
+
+    `reviews` are those of them in which it may review though its role does not say so.
+    """
 
     account: Account
     csrf: str
     created: float
     expires: float
     projects: tuple[str, ...] = ()
+    reviews: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """Failed logins since a time: with this name, and from this address."""
+    """Failed logins since a time: with this name, from this address, and with this name from this address."""
 
     name: int
     address: int
+    both: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ def export_person(store: Store, account: str) -> dict[str, Any]:
                 "qualified": list(found.qualified), "created": found.created,
             },
             "memberships": _rows(connection, schema.members, schema.members.c.account == account),
+            "reviews": _rows(connection, schema.reviewers, schema.reviewers.c.account == account),
+            "looks": _rows(connection, schema.looks, schema.looks.c.account == account),
             "assignments": _rows(connection, asked, asked.c.rater == account),
             "judgments": _rows(connection, said, said.c.rater == account),
             "sessions": _rows(connection, schema.sessions, schema.sessions.c.account == account, secret=("token_hash", "csrf")),
@@ -47,6 +49,8 @@ def leave(store: Store, project: str, account: str) -> int | None:
             return None
         returned = _let_go(connection, account, schema.assignments.c.project == project)
         connection.execute(delete(members).where(mine))
+        reviewers = schema.reviewers
+        connection.execute(delete(reviewers).where(reviewers.c.project == project, reviewers.c.account == account))
         return returned
 
     return store.database.run(work)
@@ -68,7 +72,8 @@ def erase(store: Store, account: str, now: float) -> None:
         for keys in (schema.sessions, schema.links):
             connection.execute(delete(keys).where(keys.c.account == account))
         connection.execute(delete(failed).where(failed.c.name_key == key))
-        connection.execute(delete(schema.members).where(schema.members.c.account == account))
+        for places in (schema.members, schema.reviewers):
+            connection.execute(delete(places).where(places.c.account == account))
         _let_go(connection, account, true())
         gone = {"name": None, "name_key": None, "password_hash": None, "erased": now}
         connection.execute(update(table).where(table.c.id == account).values(gone))

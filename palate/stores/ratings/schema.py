@@ -166,6 +166,26 @@ members = Table(
     Index(None, "account"),
 )
 
+reviewers = Table(
+    "reviewers",
+    metadata,
+    Column("project", String(32), ForeignKey("projects.id"), primary_key=True),
+    Column("account", String(32), ForeignKey("accounts.id"), primary_key=True),
+    Column("since", Double, nullable=False),
+    Index(None, "account"),
+)
+"""Members who review in this one project; an account whose role is reviewer does in all that it joined."""
+
+looks = Table(
+    "looks",
+    metadata,
+    Column("item", String(32), ForeignKey("items.id"), primary_key=True),
+    Column("account", String(32), ForeignKey("accounts.id"), primary_key=True),
+    Column("first", Double, nullable=False),
+    Index(None, "account"),
+)
+"""Who has looked at what others said of an item, and since when; see `looks.py`."""
+
 assignments = Table(
     "assignments",
     metadata,

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
 
 from palate.core import ConfigError
 from palate.stores.ratings import schema
-from palate.stores.ratings.accounts import account_in, account_of
+from palate.stores.ratings.accounts import account_in, account_of, insert_account, let_in
 from palate.stores.ratings.database import Store
-from palate.stores.ratings.nouns import AccountRole, Failures, Invitation, Session
+from palate.stores.ratings.nouns import Account, AccountRole, Failures, Invitation, Session
 from palate.stores.ratings.projects import find_project
 from palate.stores.ratings.rows import name_key
 
 KEPT_FAILURES_SECONDS = 7 * 24 * 3600.0
 """Failed logins older than this are forgotten."""
 
-_INVITED, _SESSIONS, _FAILED = schema.invitations, schema.sessions, schema.failed_logins
+_INVITED, _SESSIONS, _FAILED, _REVIEWERS = schema.invitations, schema.sessions, schema.failed_logins, schema.reviewers
 _LIVE = (
     select(_SESSIONS.c.csrf, _SESSIONS.c.created.label("begun"), _SESSIONS.c.expires, schema.accounts)
-    .add_columns(schema.members.c.project, schema.members.c.qualified)
+    .add_columns(schema.members.c.project, schema.members.c.qualified, _REVIEWERS.c.since)
     .join(schema.accounts, schema.accounts.c.id == _SESSIONS.c.account)
     .outerjoin(schema.members, schema.members.c.account == _SESSIONS.c.account)
+    .outerjoin(_REVIEWERS, (_REVIEWERS.c.account == schema.members.c.account) & (_REVIEWERS.c.project == schema.members.c.project))
     .where(_SESSIONS.c.token_hash == bindparam("token"), _SESSIONS.c.expires > bindparam("now"))
     .order_by(schema.members.c.joined, schema.members.c.project)
 )
@@ -42,12 +43,36 @@ def invite(store: Store, project: str, role: AccountRole, token_hash: str, expir
         connection.execute(insert(_INVITED).values(token_hash=token_hash, project=project, role=role, expires=expires, uses=uses))
 
 
-def redeem(store: Store, token_hash: str, now: float) -> Invitation | None:
-    """What the invitation gives, with one use less, in one statement; None when it is unknown, expired or used up."""
-    good = (_INVITED.c.token_hash == token_hash) & (_INVITED.c.expires > now) & (_INVITED.c.uses > 0)
-    with store.database.write() as connection:
-        row = connection.execute(update(_INVITED).where(good).values(uses=_INVITED.c.uses - 1).returning(_INVITED)).one_or_none()
+def invitation(store: Store, token_hash: str, now: float) -> Invitation | None:
+    """What the invitation would give; None when it is unknown, expired or used up. Looking costs no use."""
+    with store.database.look() as connection:
+        row = connection.execute(select(_INVITED).where(_good(token_hash, now))).one_or_none()
     return None if row is None else Invitation(row.project, row.role)
+
+
+def redeem(
+    store: Store, token_hash: str, now: float, account: Account, password_hash: str | None = None
+) -> tuple[Invitation, Account] | None:
+    """What the invitation gave, and to whom; None when it is unknown, expired or used up.
+
+    One transaction: a use is spent only when the account is a member afterwards. Without an id the account is made, with this name and
+    password hash; it is a rater's, for the invitation gives a role in its project alone.
+
+    Raises:
+        ConfigError: the account to be made has a name that cannot be used, or that is taken.
+    """
+    spent = update(_INVITED).where(_good(token_hash, now)).values(uses=_INVITED.c.uses - 1).returning(_INVITED)
+    with store.database.write() as connection:
+        row = connection.execute(spent).one_or_none()
+        if row is None:
+            return None
+        kept = account if account.id else insert_account(connection, store, account, password_hash)
+        let_in(connection, row.project, kept.id, now, reviews=row.role != "rater")
+    return Invitation(row.project, row.role), kept
+
+
+def _good(token_hash: str, now: float) -> ColumnElement[bool]:
+    return (_INVITED.c.token_hash == token_hash) & (_INVITED.c.expires > now) & (_INVITED.c.uses > 0)
 
 
 def start_session(store: Store, account: str, token_hash: str, csrf: str, now: float, expires: float) -> Session:
@@ -68,7 +93,8 @@ def session(store: Store, token_hash: str, now: float) -> Session | None:
     first = rows[0]
     qualified = tuple(sorted(row.project for row in rows if row.qualified is not None))
     projects = tuple(row.project for row in rows if row.project is not None)
-    return Session(account_in(first, qualified), first.csrf, first.begun, first.expires, projects)
+    reviews = tuple(row.project for row in rows if row.since is not None)
+    return Session(account_in(first, qualified), first.csrf, first.begun, first.expires, projects, reviews)
 
 
 def end_session(store: Store, token_hash: str) -> None:
@@ -91,18 +117,19 @@ def note_failure(store: Store, name: str, address: str, now: float) -> None:
 
 
 def failures(store: Store, name: str, address: str, since: float) -> Failures:
-    """How many logins failed since then, with this name and from this address."""
+    """How many logins failed since then, with this name, from this address, and both."""
     counted = select(func.count()).select_from(_FAILED).where(_FAILED.c.created >= since)
+    named, there = _FAILED.c.name_key == _short(name), _FAILED.c.address == address
     with store.database.read() as connection:
-        named = connection.execute(counted.where(_FAILED.c.name_key == _short(name))).scalar_one()
-        from_there = connection.execute(counted.where(_FAILED.c.address == address)).scalar_one()
-    return Failures(int(named), int(from_there))
+        counts = [int(connection.execute(counted.where(one)).scalar_one()) for one in (named, there, named & there)]
+    return Failures(*counts)
 
 
-def forget_failures(store: Store, name: str) -> None:
-    """Nothing; failed logins with this name count no more. For after a good one."""
+def forget_failures(store: Store, name: str, address: str | None = None) -> None:
+    """Nothing; failed logins with this name (from this address, where one is given) count no more. For after a good one."""
+    gone = delete(_FAILED).where(_FAILED.c.name_key == _short(name))
     with store.database.write() as connection:
-        connection.execute(delete(_FAILED).where(_FAILED.c.name_key == _short(name)))
+        connection.execute(gone if address is None else gone.where(_FAILED.c.address == address))
 
 
 def _short(name: str) -> str:

@@ -22,6 +22,7 @@ from palate.stores.ratings import (
     items,
     judgments,
     links,
+    looks,
     people,
     projects,
     reports,
@@ -62,6 +63,9 @@ class Ratings:
     undo = judgments.undo
     adjudicate = judgments.adjudicate
     judgments_of = votes.judgments_of
+    is_seen = looks.is_seen
+    may_look = looks.may_look
+    look = looks.look
     as_comparisons = votes.as_comparisons
     undecided = votes.undecided
     shown = heard.shown
@@ -85,12 +89,14 @@ class Ratings:
     set_password = accounts.set_password
     join = accounts.join
     memberships = accounts.memberships
+    reviewers = accounts.reviewers
     qualify = accounts.qualify
     leave = people.leave
     erase = people.erase
     export_person = people.export_person
 
     invite = sessions.invite
+    invitation = sessions.invitation
     redeem = sessions.redeem
     start_session = sessions.start_session
     session = sessions.session

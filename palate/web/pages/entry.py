@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from palate.core import ConfigError
 from palate.stores.ratings import Account
-from palate.web.access import RANKS, Access, AccessError, Visit, check_csrf
+from palate.web.access import Access, AccessError, Visit, check_csrf
 from palate.web.credentials import check_password, hashed
-from palate.web.sessions import authenticate, new_account, sign_in, sign_out
+from palate.web.sessions import asked_for, authenticate, new_account, sign_in, sign_out
 from palate.web.view import go, local_path, page
 
 router = APIRouter(include_in_schema=False)
@@ -68,7 +68,7 @@ def setup(visit: Anyone, token: str) -> Response:
     service = visit.service
     _check_setup(visit, token)
     try:
-        _check_form(visit)
+        asked_for(visit, "owner")  # refuses what `new_account` would refuse, before anything is used up
         if service.ratings.take_link(hashed(token, "setup"), "setup", service.clock()) is None:
             raise GONE
         account = new_account(visit, "owner")
@@ -78,29 +78,29 @@ def setup(visit: Anyone, token: str) -> Response:
 
 
 @router.get("/invitations/{token}")
-def invitation_page(visit: Anyone, token: str) -> Response:  # noqa: ARG001 (whether it works is told when it is used: looking costs no use)
-    """The form for whoever was invited."""
+def invitation_page(visit: Anyone, token: str) -> Response:
+    """The form for whoever was invited, while the link works; looking costs no use."""
+    _check_invitation(visit, token)
     return page(visit, "join.html", {**JOIN, "name": "", "joinable": True})
 
 
 @router.post("/invitations/{token}")
 def accept(visit: Anyone, token: str) -> Response:
     """A place in the project: for the account signed in, or a new one."""
-    service, ratings = visit.service, visit.service.ratings
+    service = visit.service
     if visit.session is not None:
         check_csrf(visit.request, visit.form, visit.session)
-    else:
-        try:
-            _check_form(visit)
-        except ConfigError as error:
-            return page(visit, "join.html", {**JOIN, "name": visit.text("name"), "joinable": True, "error": str(error)}, 422)
-    invitation = ratings.redeem(hashed(token, "invitation"), service.clock())
-    if invitation is None:
+    _check_invitation(visit, token)
+    try:
+        given, kept = (visit.session.account, None) if visit.session is not None else asked_for(visit, "rater")
+        done = service.ratings.redeem(hashed(token, "invitation"), service.clock(), given, kept)
+    except ConfigError as error:
+        return page(visit, "join.html", {**JOIN, "name": visit.text("name"), "joinable": True, "error": str(error)}, 422)
+    if done is None:
         raise GONE
-    account = visit.session.account if visit.session is not None else new_account(visit, invitation.role)
-    if RANKS[invitation.role] > RANKS[account.role]:
-        ratings.set_role(account.id, invitation.role)
-    ratings.join(invitation.project, account.id, service.clock())
+    invitation, account = done
+    if visit.session is None:
+        service.audit(account.id, "account made", account.id, {"role": account.role})
     service.audit(account.id, "joined", invitation.project, {"role": invitation.role})
     response = go(f"/projects/{invitation.project}")
     return response if visit.session is not None else sign_in(visit, account, response)
@@ -136,19 +136,15 @@ def _whose(visit: Visit, token: str) -> Account:
     return visit.service.ratings.account(link.account)
 
 
+def _check_invitation(visit: Visit, token: str) -> None:
+    """Refuses a link that does not work before anybody chooses a name."""
+    if visit.service.ratings.invitation(hashed(token, "invitation"), visit.service.clock()) is None:
+        raise GONE
+
+
 def _check_setup(visit: Visit, token: str) -> None:
     """Refuses a link that does not work, and any once there is an owner."""
     ratings = visit.service.ratings
     link = ratings.look_link(hashed(token, "setup"), "setup", visit.service.clock())
     if link is None or any(one.role == "owner" for one in ratings.accounts()):
         raise GONE
-
-
-def _check_form(visit: Visit) -> None:
-    """Refuses what `new_account` would refuse, before anything is used up."""
-    from palate.web.credentials import check_name
-
-    name = check_name(visit.text("name"))
-    check_password(visit.text("password"), name)
-    if visit.service.ratings.account_by_name(name) is not None:
-        raise ConfigError("The name is taken. Choose another.")

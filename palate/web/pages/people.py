@@ -9,7 +9,7 @@ from palate.core import ConfigError
 from palate.stores.ratings import Link
 from palate.web.access import Access, Visit
 from palate.web.credentials import hashed
-from palate.web.judging import remove_member
+from palate.web.judging import remove_member, role_here
 from palate.web.service import DAY
 from palate.web.view import go, page
 
@@ -106,7 +106,9 @@ def audit(visit: Owner) -> Response:
 
 def _people(visit: Visit, values: dict[str, Any], status: int = 200) -> Response:
     ratings, project = visit.service.ratings, visit.project
-    given = {"project": project, "people": ratings.accounts(project.id), "link": "", "uses": 0, "until": 0.0}
+    reviewers = ratings.reviewers(project.id)
+    people = [(one, role_here(one, reviewers)) for one in ratings.accounts(project.id)]
+    given: dict[str, Any] = {"project": project, "people": people, "link": "", "uses": 0, "until": 0.0}
     given["open_invitations"] = ratings.open_invitations(project.id, visit.service.clock())
     return page(visit, "people.html", {**given, **values}, status)
 

@@ -1,14 +1,16 @@
 """Projects: the list, a new one, the dashboard, guidelines, items, exports."""
 
-from typing import Annotated, Any, cast
+from collections.abc import Mapping
+from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from palate.core import ConfigError, DataError
-from palate.stores.ratings import Account, Project, Task
-from palate.web.access import Access, Visit
+from palate.stores.ratings import Account, Project
+from palate.web.access import RANKS, Access, Visit
 from palate.web.figures import RaterRow
+from palate.web.project_form import BLANK, FormError, bounds, read_form
 from palate.web.transfer import KINDS as FILES
 from palate.web.transfer import export_file, take_file
 from palate.web.view import KINDS, go, page
@@ -17,24 +19,26 @@ router = APIRouter(include_in_schema=False)
 Rater = Annotated[Visit, Depends(Access("rater"))]
 Owner = Annotated[Visit, Depends(Access("owner"))]
 
-BLANK: dict[str, Any] = {
-    "name": "", "kind": "compare", "reason": "optional", "axes": "overall", "rules": "", "ties": True, "all_bad": True, "strength": False,
-    "overlap": 1, "max_overlap": 0, "minutes": 15, "gold_percent": 0, "queue": "random", "text": "", "warning": "",
-}  # fmt: skip
-
 
 @router.get("/")
 def home(visit: Rater) -> Response:
     """The projects of whoever is signed in."""
     seen = [one for one in visit.service.ratings.projects() if visit.me.role == "owner" or visit.is_member(one)]
-    listed = [{"project": one, "progress": visit.service.progress(one.id)} for one in seen]
+    listed = [_card(visit, one) for one in seen]
     return page(visit, "home.html", {"projects": listed, "here": "home"})
+
+
+def _card(visit: Visit, project: Project) -> dict[str, object]:
+    """What stands on a project's card. How far it is is not for raters: it stands still when gold is answered."""
+    if visit.rank(project) < RANKS["reviewer"]:
+        return {"project": project, "progress": None, "mine": visit.service.ratings.tally(project.id, visit.me.id)}
+    return {"project": project, "progress": visit.service.progress(project.id), "mine": 0}
 
 
 @router.get("/projects/new")
 def new_page(visit: Owner) -> Response:
     """The form of a new project."""
-    return page(visit, "project_new.html", {"kinds": KINDS, "form": BLANK})
+    return _form(visit, BLANK)
 
 
 @router.post("/projects")
@@ -42,15 +46,20 @@ def new(visit: Owner) -> Response:
     """The new project, with its guidelines."""
     ratings, now = visit.service.ratings, visit.service.clock()
     try:
-        made = ratings.add_project(_project(visit), now)
+        made = ratings.add_project(read_form(visit), now)
     except ConfigError as error:
-        given = {name: visit.text(name) for name in BLANK}
-        return page(visit, "project_new.html", {"kinds": KINDS, "form": given, "error": str(error)}, 422)
+        faults = error.fields if isinstance(error, FormError) else {}
+        return _form(visit, {name: visit.text(name) for name in BLANK}, str(error), faults)
     if visit.text("text").strip() or visit.text("warning").strip():
         ratings.set_guideline(made.id, visit.text("text"), now, warning=visit.text("warning").strip())
     ratings.join(made.id, visit.me.id, now)
     visit.service.audit(visit.me.id, "project made", made.id)
     return go(f"/projects/{made.id}")
+
+
+def _form(visit: Visit, given: Mapping[str, object], error: str = "", faults: Mapping[str, str] | None = None) -> Response:
+    values = {"kinds": KINDS, "form": given, "bounds": bounds(), "error": error, "faults": faults or {}}
+    return page(visit, "project_new.html", values, 422 if error else 200)
 
 
 @router.get("/projects/{project}")
@@ -76,12 +85,12 @@ def upload(visit: Owner) -> Response:
     try:
         if file is None:
             raise DataError("Choose a file first.")
-        done, said = take_file(visit.service, visit.project, file.file, file.filename or "the file")
+        done, said, odd = take_file(visit.service, visit.project, file.file, file.filename or "the file")
     except DataError as error:
         return _dashboard(visit, error=str(error))
     visit.service.audit(visit.me.id, "items added", visit.project.id, {"added": len(done.items), "judgments": done.judgments})
     dropped = f"; {len(said.dropped)} rows with nothing to judge were left out, the first: {said.dropped[0].reason}" if said.dropped else ""
-    return _dashboard(visit, told=f"{done}{dropped}.")
+    return _dashboard(visit, told=f"{done}{dropped}.{''.join(f' Note: {one}.' for one in odd)}")
 
 
 @router.get("/projects/{project}/export")
@@ -129,35 +138,3 @@ def _named(line: str, raters: tuple[RaterRow, ...], accounts: dict[str, Account]
         if account is not None and account.name:
             line = line.replace(one.pseudonym, account.name)
     return line
-
-
-def _project(visit: Visit) -> Project:
-    def number(name: str) -> float:
-        try:
-            return float(visit.text(name) or BLANK[name])
-        except ValueError as error:
-            raise ConfigError(f"{name.replace('_', ' ')}: {visit.text(name)[:20]!r} is no number.") from error
-
-    axes = tuple(word.strip() for word in visit.text("axes").split(",") if word.strip()) or ("overall",)
-    rules = tuple(line.strip() for line in visit.text("rules").splitlines() if line.strip())
-    kind = visit.text("kind")
-    if kind not in dict(KINDS) or visit.text("reason") not in {"off", "optional", "required"} or len(axes) > 12:
-        raise ConfigError("Choose a question and whether a reason is asked for from the lists; there can be 12 axes.")
-    task = Task(
-        kind=cast(Any, kind),
-        axes=axes,
-        ties=visit.text("ties") == "yes",
-        all_bad=visit.text("all_bad") == "yes",
-        strength=visit.text("strength") == "yes",
-        reason=cast(Any, visit.text("reason")),
-        rules=rules,
-    )
-    return Project(
-        name=visit.text("name").strip(),
-        task=task,
-        overlap=int(number("overlap")),
-        max_overlap=int(number("max_overlap")),
-        lease_seconds=60 * number("minutes"),
-        gold_share=number("gold_percent") / 100,
-        queue=cast(Any, visit.text("queue")),
-    )

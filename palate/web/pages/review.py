@@ -79,6 +79,15 @@ def remove(visit: Owner) -> Response:
     return go(f"/projects/{visit.project.id}/review")
 
 
+@router.post("/projects/{project}/review/{item}/look")
+def look(visit: Reviewer) -> Response:
+    """What others said of the item. Whoever has seen it cannot answer the item any more, nor take an answer back."""
+    if not visit.service.ratings.look(visit.item.id, visit.me.id, visit.service.clock()):
+        return _case(visit, "Not yet: you may still be asked about this item yourself.", 409)
+    visit.service.audit(visit.me.id, "looked at answers", visit.item.id, {"project": visit.project.id})
+    return go(f"/projects/{visit.project.id}/review/{visit.item.id}")
+
+
 @router.post("/projects/{project}/review/{item}")
 def decide(visit: Reviewer) -> Response:
     """The decision, beside the judgments."""
@@ -105,18 +114,19 @@ def _decision(visit: Visit) -> Answer:
 
 def _case(visit: Visit, error: str = "", status: int = 200) -> Response:
     ratings, item = visit.service.ratings, visit.item
-    entries = [one for one in ratings.judgments_of(item.id) if one.is_standing]
+    is_seen = ratings.is_seen(item.id, visit.me.id)
     names = {one.id: one.name for one in ratings.accounts()}
-    votes = [_said(one, names.get(one.rater, "") or one.pseudonym) for one in entries] if _may_look(visit, entries) else []
-    return page(
-        visit, "review_item.html", {"project": visit.project, "item": item, "votes": votes, "error": error, "given": visit.text}, status
-    )
-
-
-def _may_look(visit: Visit, entries: list[Entry]) -> bool:
-    """Others' answers are shown to whoever has answered already, or will not be asked: the item has all its judgments."""
-    answers = [one for one in entries if one.kind == "answer" and one.status == "kept" and not one.answer.skipped]
-    return visit.me.id in {one.rater for one in entries} or len(answers) >= visit.project.overlap
+    entries = [one for one in ratings.judgments_of(item.id) if one.is_standing] if is_seen else []
+    values = {
+        "project": visit.project,
+        "item": item,
+        "is_seen": is_seen,
+        "may_look": is_seen or ratings.may_look(item.id, visit.me.id),
+        "votes": [_said(one, names.get(one.rater, "") or one.pseudonym) for one in entries],
+        "error": error,
+        "given": visit.text,
+    }
+    return page(visit, "review_item.html", values, status)
 
 
 def _said(entry: Entry, name: str) -> Said:

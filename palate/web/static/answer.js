@@ -43,9 +43,9 @@ export class AnswerForm {
 
   get isAllBad() { return this.value("axis-0") === "0"; }
 
-  // Keys 1 to 9, 0, =, Backspace, q, w, e. True when something was done with it.
+  // Keys 1 to 9, 0, =, Backspace, q, w, e; in a ranking letters of further places. True when something was done with it.
   key(word) {
-    if ("qwe".includes(word)) return this.#pick("strength", { q: "1", w: "2", e: "3" }[word]);
+    if ("qwe".includes(word) && !this.rankings.length) return this.#pick("strength", { q: "1", w: "2", e: "3" }[word]);
     if (this.rankings.length && word !== "0") return this.#rankKey(word);
     if (word === "Backspace") return this.#back();
     const now = this.axes[this.axisNow];
@@ -125,7 +125,7 @@ export class AnswerForm {
     const { kind, reason } = this.task;
     if (kind === "compare" || kind === "rank") {
       const unranked = this.isAllBad ? undefined : this.rankings.find((one) => !one.isComplete);
-      if (unranked) return `Rank every completion${unranked.name ? ` for \u201c${unranked.name}\u201d` : ""} first: press their numbers, best first.`;
+      if (unranked) return `Rank every completion${unranked.name ? ` for \u201c${unranked.name}\u201d` : ""} first: press their ${unranked.places > 9 ? "keys" : "numbers"}, best first.`;
       const open = this.axes.filter((axis) => axis.dataset.needed === "yes" && !this.isAllBad).find((axis) => !this.value(axis.dataset.axis));
       if (open) return this.axes.length > 1 ? `Choose for \u201c${open.dataset.name}\u201d first.` : "Choose first: 1, 2, = or 0.";
       if (this.task.strength && kind === "compare" && "12".includes(this.value("axis-0")) && !this.value("strength")) return "How much better? Press q, w or e.";

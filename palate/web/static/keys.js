@@ -1,5 +1,8 @@
 // What a key means here, or "" when it means nothing: while somebody types, or with Ctrl, Alt or Meta held.
-const WORDS = new Set(["s", "f", "u", "g", "p", "r", "v", "q", "w", "e", "="]);
+const WORDS = new Set(["="]);
+
+// The keys of the places of a ranking: digits, then letters that mean nothing else there.
+export const PLACES = [..."123456789abcdehijklmnoqtwxyz"];
 
 export function isTyping(target) {
   return target instanceof HTMLTextAreaElement || (target instanceof HTMLInputElement && !["radio", "checkbox", "submit", "button"].includes(target.type))
@@ -10,7 +13,7 @@ export function meaning(event) {
   if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || event.repeat || isTyping(event.target)) return "";
   const key = event.key;
   if (/^[0-9]$/.test(key)) return key;
-  if (WORDS.has(key.toLowerCase())) return key.toLowerCase();
+  if (WORDS.has(key) || /^[a-z]$/i.test(key)) return key.toLowerCase();
   const digit = /^Digit([0-9])$/.exec(event.code); // keyboards whose digits need Shift (French) give another sign without it
   if (digit && !event.shiftKey) return digit[1];
   if (key === "Backspace" || key === "Enter" || key === "ArrowLeft" || key === "ArrowRight") return key;

@@ -1,5 +1,8 @@
 // The board on which several completions are ranked: by number keys, by arrows on a chip, or by dragging.
+// The first nine have their numbers as keys, further ones letters (PLACES).
 // State: `tiers`, best first, each a list of places (from 0), and `tray`, those not ranked yet.
+import { PLACES } from "./keys.js";
+
 export class Ranking {
   constructor(board, { ties, name, changed, say }) {
     this.board = board;
@@ -12,7 +15,7 @@ export class Ranking {
     board.addEventListener("keydown", (event) => this.#arrow(event));
     board.addEventListener("click", (event) => { // by the space bar; pointers are dealt with above
       const chip = event.target.closest(".chipbutton");
-      if (chip && event.detail === 0) this.key(String(Number(chip.dataset.place) + 1));
+      if (chip && event.detail === 0) this.#press(Number(chip.dataset.place));
     });
   }
 
@@ -33,13 +36,17 @@ export class Ranking {
   key(word) {
     if (word === "Backspace") return this.#back();
     if (word === "=") { if (this.ties && this.tiers.length) { this.joining = true; this.draw(); } return true; }
-    const place = Number(word) - 1;
+    const place = PLACES.indexOf(word);
     if (!(place >= 0 && place < this.places)) return false;
+    this.#press(place);
+    return true;
+  }
+
+  #press(place) {
     if (!this.tray.includes(place)) { this.#take(place); this.tray.push(place); this.tray.sort((a, b) => a - b); }
     else this.#put(place, this.joining ? { tier: this.tiers.length - 1 } : { gap: this.tiers.length });
     this.joining = false;
     this.#done();
-    return true;
   }
 
   #back() {
@@ -112,7 +119,7 @@ export class Ranking {
       const wasDragged = ghost !== null;
       ghost?.remove();
       if (now.type === "pointercancel") return;
-      if (!wasDragged) { this.key(String(place + 1)); return; }
+      if (!wasDragged) { this.#press(place); return; }
       const target = under(now.clientX, now.clientY);
       if (!target) return;
       if (target.classList.contains("tray")) this.#put(place, { tray: true });
@@ -139,8 +146,10 @@ export class Ranking {
       one.type = "button";
       one.className = "chipbutton";
       one.dataset.place = place;
+      const key = PLACES[place] ?? "";
       one.textContent = place + 1;
-      one.setAttribute("aria-label", `Completion ${place + 1}${this.name ? ` for ${this.name}` : ""}: press its number, or move it with the arrow keys`);
+      if (place > 8 && key) { const sign = document.createElement("kbd"); sign.textContent = key; one.append(sign); }
+      one.setAttribute("aria-label", `Completion ${place + 1}${this.name ? ` for ${this.name}` : ""}: ${key ? `press ${key}` : "press here"}, or move it with the arrow keys`);
       return one;
     };
     const box = (name, children = []) => { const one = document.createElement("div"); one.className = name; one.append(...children); return one; };
@@ -151,7 +160,7 @@ export class Ranking {
     tiers.setAttribute("aria-label", `Ranking${this.name ? ` for ${this.name}` : ""}, best first`);
     tiers.setAttribute("role", "group");
     const word = (text) => { const one = document.createElement("span"); one.className = "end"; one.textContent = text; return one; };
-    tiers.append(word(this.tiers.length ? "Best" : "Best first: press the numbers in order, or drag"));
+    tiers.append(word(this.tiers.length ? "Best" : this.places > 9 ? "Best first: press 1 to 9 and the letters in order, or drag" : "Best first: press the numbers in order, or drag"));
     this.tiers.forEach((tier, index) => {
       const gap = box("gap");
       gap.dataset.gap = index;

@@ -1,7 +1,7 @@
 // The desk: shows an item, takes the answer, shows the next one at once while the answer travels, and fetches the one after it.
 import { AnswerForm } from "./answer.js";
 import { Api } from "./api.js";
-import { meaning } from "./keys.js";
+import { PLACES, meaning } from "./keys.js";
 import { Outbox } from "./outbox.js";
 import { Probe } from "./probe.js";
 import { Stopwatch } from "./stopwatch.js";
@@ -246,9 +246,8 @@ function breakHint() {
 
 function pace() {
   const minutes = (performance.now() - begun) / 60000;
-  find("pace").textContent = `${mine} judged` + (sentHere > 2 ? ` \u00b7 ${(sentHere / minutes).toFixed(1)} a minute` : "");
-  const bar = find("progress");
-  bar.value = Number(bar.dataset.start) + sentHere;
+  find("pace").textContent = `${mine} judged`;
+  find("speed").textContent = sentHere > 2 ? `${(sentHere / minutes).toFixed(1)} a minute` : "";
 }
 
 setInterval(() => {
@@ -285,7 +284,7 @@ for (const name of ["skip", "flag", "undo", "guide", "pause", "play"]) for (cons
 sheet.addEventListener("click", (event) => {
   const card = event.target.closest(".answer.choosable");
   if (!card || event.target.closest("a, video, summary") || String(getSelection())) return;
-  answers.key(String(Number(card.dataset.place) + 1));
+  answers.key(PLACES[Number(card.dataset.place)] ?? "");
 });
 addEventListener("pagehide", keepDraft);
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -55,19 +56,45 @@ def test_an_invitation_is_used_up_by_as_many_as_it_was_made_for(ratings: Ratings
     crew = team(ratings)
     ratings.invite(crew.project.id, "reviewer", "hash", expires=100.0, uses=3)
     found = []
-    threads = [threading.Thread(target=lambda: found.append(ratings.redeem("hash", 99.0))) for _ in range(8)]
+    people = [ratings.add_account(f"person {n}", "rater", 1.0) for n in range(8)]
+    threads = [threading.Thread(target=lambda one=one: found.append(ratings.redeem("hash", 99.0, one))) for one in people]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [(given.project, given.role) for given in found if given] == [(crew.project.id, "reviewer")] * 3
+    assert [(given[0].project, given[0].role) for given in found if given] == [(crew.project.id, "reviewer")] * 3
+    assert ratings.reviewers(crew.project.id) == {given[1].id for given in found if given}
     ratings.invite(crew.project.id, "rater", "late", expires=100.0, uses=1)
-    assert ratings.redeem("late", 100.0) is None
-    assert ratings.redeem("unknown", 1.0) is None
+    assert ratings.invitation("late", 99.0) is not None
+    assert ratings.invitation("late", 100.0) is None
+    assert ratings.redeem("late", 100.0, people[0]) is None
+    assert ratings.redeem("unknown", 1.0, people[0]) is None
     with pytest.raises(ConfigError, match="taken"):
         ratings.invite(crew.project.id, "rater", "late", expires=100.0, uses=1)
     with pytest.raises(ConfigError, match="1 use"):
         ratings.invite(crew.project.id, "rater", "none", expires=100.0, uses=0)
+
+
+def test_of_two_who_take_one_name_at_once_only_one_spends_the_invitation(ratings: Ratings) -> None:
+    crew = team(ratings)
+    ratings.invite(crew.project.id, "rater", "hash", expires=100.0, uses=5)
+    asked = replace(crew.raters[0], id="", name="Bob")
+    found, refused = [], []
+
+    def enter() -> None:
+        try:
+            found.append(ratings.redeem("hash", 9.0, asked, "password"))
+        except ConfigError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=enter) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(found), len(refused)) == (1, 5)
+    others = [ratings.redeem("hash", 9.0, replace(asked, name=f"bob {n}")) for n in range(5)]
+    assert [one is None for one in others] == [False] * 4 + [True]
 
 
 def test_sessions_end_by_time_by_hand_and_with_a_new_password(ratings: Ratings) -> None:
@@ -89,12 +116,12 @@ def test_sessions_end_by_time_by_hand_and_with_a_new_password(ratings: Ratings) 
 def test_failed_logins_are_counted_by_name_and_address(ratings: Ratings) -> None:
     for name, address, now in (("Ann", "1.1.1.1", 10.0), ("ann ", "2.2.2.2", 20.0), ("bob\x00\ud800", "1.1.1.1", 30.0)):
         ratings.note_failure(name, address, now)
-    assert ratings.failures("ANN", "1.1.1.1", 0.0) == Failures(2, 2)
-    assert ratings.failures("ann", "1.1.1.1", 15.0) == Failures(1, 1)
+    assert ratings.failures("ANN", "1.1.1.1", 0.0) == Failures(2, 2, 1)
+    assert ratings.failures("ann", "1.1.1.1", 15.0) == Failures(1, 1, 0)
     ratings.forget_failures("ann")
-    assert ratings.failures("ann", "1.1.1.1", 0.0) == Failures(0, 1)
+    assert ratings.failures("ann", "1.1.1.1", 0.0) == Failures(0, 1, 0)
     ratings.note_failure("cy", "3.3.3.3", 30.0 * 24 * 3600)
-    assert ratings.failures("x", "1.1.1.1", 0.0) == Failures(0, 0)
+    assert ratings.failures("x", "1.1.1.1", 0.0) == Failures(0, 0, 0)
 
 
 def test_the_audit_log_is_read_newest_first_in_pages(ratings: Ratings) -> None:

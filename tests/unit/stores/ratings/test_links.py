@@ -70,7 +70,7 @@ def test_invitations_end_at_once(ratings: Ratings) -> None:
     assert ratings.open_invitations(crew.project.id, 6.0) == 2
     assert ratings.end_invitations(crew.project.id, 6.0) == 2
     assert ratings.open_invitations(crew.project.id, 6.0) == 0
-    assert [ratings.redeem(token, 6.0) for token in "ac"] == [None, None]
+    assert [ratings.redeem(token, 6.0, crew.raters[0]) for token in "ac"] == [None, None]
 
 
 def test_whoever_leaves_gives_back_what_he_held_and_keeps_what_he_said(ratings: Ratings) -> None:
