@@ -148,7 +148,9 @@ def in_every_field(house: House, texts: list[str]) -> dict[str, str]:
     named = [house.project(f"{text} {owner} {number}", items=0) for number, text in enumerate(texts)]
     main = house.project(f"main {owner}", Task(all_bad=True), items=1, overlap=min(many, 100))
     asked = house.project(f"axes {owner}", Task(axes=axes), items=1)
-    probe = house.project(f"probe {owner}", Task(kind="probe", rules=tuple(texts)), items=1, overlap=min(many, 100))
+    probe = house.project(f"probe {owner}", Task(kind="probe", rules=tuple(texts)), items=0)
+    ruled = [Item((Message("user", f"question {number}"),), (), fields={"rule": text}) for number, text in enumerate(texts)]
+    house.ratings.add_items(probe.id, ruled, now)
     write = house.project(f"write {owner}", Task(kind="write"), items=1, overlap=min(many, 100))
     house.account(owner, "owner", *named, main, asked, probe, write)
     for number, text in enumerate(texts):
@@ -157,7 +159,7 @@ def in_every_field(house: House, texts: list[str]) -> dict[str, str]:
         talk = (Message("user", text), Message("assistant", text))
         answers = {
             main: Answer(ranking=((0,), (1,)), reason=text, flag=f"{text} {number}"),
-            probe: Answer(broken=True, rule=text, dialogue=talk),
+            probe: Answer(broken=True, dialogue=talk),
             write: Answer(text=text),
         }
         for one, answer in answers.items():
@@ -169,7 +171,8 @@ def in_every_field(house: House, texts: list[str]) -> dict[str, str]:
         ("axes", asked, "/rate"), ("dashboard", main, ""), ("people", main, "/people"), ("queue", main, "/review"),
     )}  # fmt: skip
     for one in (main, probe, write, asked):
-        places[f"case {one.name.split()[0]}"] = f"/projects/{one.id}/review/{next(iter(house.ratings.items(one.id))).id}"
+        for number, item in enumerate(house.ratings.items(one.id)):
+            places[f"case {one.name.split()[0]} {number}"] = f"/projects/{one.id}/review/{item.id}"
     return {name: client.get(place).text for name, place in {"home": "/", **places, "me": "/me"}.items()}
 
 
