@@ -211,7 +211,7 @@ def test_every_payload_in_every_field_makes_no_element(tmp_path: Path) -> None:
             echoes.append([[skeleton(page) for page in echoed(house, client, project, text)] for text in said])
     assert {place: kept[1][place] for place in kept[0] if kept[1][place] != kept[0][place]} == {}
     assert [payload for payload, pages in zip(payloads, echoes[1], strict=True) if pages != echoes[0][0]] == []
-    assert len(kept[0]) == 10
+    assert len(kept[0]) > len(PAYLOADS)
     assert len(echoes[0][0]) == 5
 
 
