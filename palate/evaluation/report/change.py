@@ -103,7 +103,8 @@ def _direction(change: Estimate, better: str, worse: str, same: str) -> str:
 def advice(change: Change) -> str:
     """Whether to use the new model, and why."""
     new, old = change.new.change, change.old.change if change.old else None
-    points = f"{signed(100 * new.low, 0)} to {signed(100 * new.high, 0)} points"
+    digits = 0 if new.high - new.low > 0.05 else 1
+    points = f"{signed(100 * new.low, digits)} to {signed(100 * new.high, digits)} points"
     if old is not None and old.excludes_zero and old.value < 0:
         lost, won = number(-100 * old.value, 1), signed(100 * new.value, 1)
         return f"Think twice: it lost {lost} points on judgments that it knew ({won} on new ones). Raise old_share, or lower epochs."
@@ -113,6 +114,8 @@ def advice(change: Change) -> str:
     if new.excludes_zero:
         return f"Keep the former model: this one is worse on new judgments ({points}). Are sides swapped, or do raters disagree?"
     few = f"{thousands(change.new.after.n)} held-out judgments"
+    if new.low == new.high:
+        return f"Nothing tells the two apart yet: they are right about the same ones of {few}. Judge more pairs, then refresh again."
     return f"Nothing tells the two apart yet: on {few} the change lies anywhere from {points}. Judge more pairs, then refresh again."
 
 

@@ -33,6 +33,13 @@ def change(new: tuple[float, float], old: tuple[float, float] | None = None, **m
             "Think twice: it lost 5.0 points on judgments that it knew (+10.0 on new ones)",
         ),
         ((0.1, 0.2), (0.0, 0.01), "No measurable change on the new", "Nothing tells the two apart yet"),
+        (
+            (0.0, 0.002),
+            None,
+            "No measurable change on the new",
+            "Nothing tells the two apart yet: on 200 held-out judgments the change lies anywhere from \u22120.4 to +0.4 points",
+        ),
+        ((0.0, 0.0), None, "No measurable change on the new", "Nothing tells the two apart yet: they are right about the same ones of 200"),
         ((-0.1, 0.02), None, "Worse on the new judgments: 60 % to 50 %", "Keep the former model"),
         ((0.1, 0.02), None, "Better on the new judgments: 60 % to 70 %", "Swap it in"),
     ],
