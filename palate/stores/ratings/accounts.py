@@ -127,13 +127,6 @@ def reviewers(store: Store, project: str) -> frozenset[str]:
         return frozenset(connection.execute(select(table.c.account).where(table.c.project == project)).scalars())
 
 
-def memberships(store: Store, account: str) -> tuple[str, ...]:
-    """Ids of the projects that the account is a member of, in the order it joined."""
-    mine = select(_MEMBERS.c.project).where(_MEMBERS.c.account == account).order_by(_MEMBERS.c.joined, _MEMBERS.c.project)
-    with store.database.read() as connection:
-        return tuple(connection.execute(mine).scalars())
-
-
 def qualify(store: Store, project: str, account: str, now: float) -> None:
     """Nothing; the account has passed the project's qualification (see `gold_record`) and gets its items.
 

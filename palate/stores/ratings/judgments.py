@@ -72,7 +72,9 @@ def submit(store: Store, assignment: str, account: str, answer: Answer, key: str
         if has_place and (answer.skipped or not is_live):
             give_back(connection, row.item)
         if row.state != "done":
-            state = "surplus" if not is_live else "declined" if answer.skipped and answer.flag else "skipped" if answer.skipped else "done"
+            # A flagged item comes no more, except in a qualification, which nobody could pass without it.
+            skipped = "declined" if answer.flag and item.pool != "qualification" else "skipped"
+            state = "surplus" if not is_live else skipped if answer.skipped else "done"
             connection.execute(_END, {"which": row.id, "to": state})
         votes.ask_more(connection, project, item.id)
         return Receipt(identity, "kept" if is_live else "surplus", item.pool == "qualification")

@@ -88,7 +88,6 @@ class Ratings:
     set_role = accounts.set_role
     set_password = accounts.set_password
     join = accounts.join
-    memberships = accounts.memberships
     reviewers = accounts.reviewers
     qualify = accounts.qualify
     leave = people.leave

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from palate.core import DataError
-from palate.stores.ratings import Answer, Entry
+from palate.stores.ratings import Answer, Entry, Item
 from palate.web.access import Access, Visit
 from palate.web.judging import adjudicate, take_out
 from palate.web.view import go, page
@@ -58,9 +58,10 @@ def review(visit: Reviewer) -> Response:
             counts[entry.item] += not entry.answer.skipped
             if entry.answer.flag:
                 flags[entry.item].add(entry.answer.flag)
-    wanted = ((undecided | set(flags)) - settled) & {item.id for item in ratings.items(project.id)}
+    items = {item.id: item for item in ratings.items(project.id)}
+    wanted = ((undecided | set(flags)) - settled) & items.keys()
     cases = [
-        Case(one, _title(visit, one), one in undecided, tuple(sorted(flags[one])), counts[one])
+        Case(one, _title(items[one]), one in undecided, tuple(sorted(flags[one])), counts[one])
         for one in sorted(wanted, key=lambda one: (one not in undecided, one))
     ]
     return page(visit, "review.html", {"project": project, "cases": cases})
@@ -136,6 +137,6 @@ def _said(entry: Entry, name: str) -> Said:
     return Said(who, words_of(answer, entry.order), answer.reason, answer.text or talk, answer.flag)
 
 
-def _title(visit: Visit, item: str) -> str:
-    text = " ".join(visit.service.ratings.item(item).conversation[-1].text.split())
+def _title(item: Item) -> str:
+    text = " ".join(item.conversation[-1].text.split())
     return text if len(text) <= LONGEST_TITLE else text[: LONGEST_TITLE - 1] + "\u2026"

@@ -158,11 +158,12 @@ def test_what_was_skipped_comes_again_when_nothing_else_is_left(ratings: Ratings
     assert ratings.check() == ()
 
 
-def test_a_skipped_item_of_the_qualification_comes_again(ratings: Ratings) -> None:
+@pytest.mark.parametrize("flag", ["", "odd"])
+def test_a_skipped_item_of_the_qualification_comes_again(ratings: Ratings, flag: str) -> None:
     test = tuple(pair(f"test {n}", gold=((0,), (1,)), is_qualification=True) for n in range(2))
     crew = team(ratings, items=1, extra=test)
     skipped = crew.sure()
-    crew.submit(skipped, Answer(skipped=True))
+    crew.submit(skipped, Answer(skipped=True, flag=flag))
     assert crew.judge().item != skipped.item
     assert crew.sure().id == skipped.id
 
