@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from palate.data.jsonl import read_rows
 from palate.evaluation.intervals import Estimate, paired_difference
-from palate.stores.jsonl import read_rows
-from palate.stores.records import list_runs
+from palate.runs.record import list_runs
 
 
 @dataclass(frozen=True)

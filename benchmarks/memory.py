@@ -41,9 +41,9 @@ def _one(rows: int, steps: int) -> Size:
     import torch
 
     from palate.models.load import Architecture, new_policy
-    from palate.recipes.sft import SFT
-    from palate.stores.records import RunPlan
-    from palate.stores.runs import open_run
+    from palate.runs.record import RunPlan
+    from palate.runs.run import open_run
+    from palate.stages.sft import SFT
     from palate.testing import word_tokenizer
 
     torch.set_num_threads(1)

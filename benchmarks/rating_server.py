@@ -27,7 +27,7 @@ from statistics import quantiles
 from typing import Any
 
 from palate.core import Message
-from palate.stores.ratings import Candidate, Item, Project, Ratings, open_ratings
+from palate.ratings import Candidate, Item, Project, Ratings, open_ratings
 from palate.web.credentials import hashed
 
 

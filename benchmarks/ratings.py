@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from palate.core import Message
-from palate.stores.ratings import Answer, Candidate, Item, Project, Ratings, open_ratings
+from palate.ratings import Answer, Candidate, Item, Project, Ratings, open_ratings
 
 WRITERS = 8
 """Raters of the process that is killed."""

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from benchmarks.speed.workload import MAX_TOKENS, bpe_tokenizer
 from palate.core import Message
+from palate.data.formats import read_preferences
+from palate.data.formats.write import preference_row
+from palate.data.jsonl import read_rows, write_rows
 from palate.evaluation.intervals import Estimate, proportion
-from palate.stores.formats import read_preferences
-from palate.stores.formats.write import preference_row
-from palate.stores.jsonl import read_rows, write_rows
 from palate.text.template import render
 
 VOCABULARY = 2048

@@ -21,12 +21,12 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.screens_data import ITEMS, PEOPLE, RULE, TEXT, WRITE_ITEMS
+from palate.clients.chat import LiveModel
 from palate.core import Message
-from palate.stores.ratings import Account, Answer, Candidate, Item, Project, Ratings, Task, open_ratings
+from palate.ratings import Account, Answer, Candidate, Item, Project, Ratings, Task, open_ratings
 from palate.web.app import create_app
 from palate.web.command import listen
 from palate.web.credentials import Passwords, hashed
-from palate.web.live import LiveModel
 from palate.web.options import Label
 from palate.web.service import Service, WebSettings
 from palate.web.webhooks import Courier, Webhooks

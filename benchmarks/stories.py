@@ -19,12 +19,12 @@ import torch
 
 from benchmarks.endings import ending
 from palate.core import Message, Prompt, Sampling
-from palate.engines.local import LocalSampler
+from palate.data.jsonl import write_rows
 from palate.evaluation.intervals import proportion
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
 from palate.objectives.kl import k1
-from palate.stores.jsonl import write_rows
+from palate.samplers.local import LocalSampler
 from palate.text.pack import Branch, Tree, microbatches, pack
 from palate.text.spans import prompt_ids
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from benchmarks.sampling.workload import Work, serve
 from palate.core import Sampling
-from palate.engines import LocalSampler
 from palate.models.load import DTYPES, load_policy
+from palate.samplers import LocalSampler
 
 
 def main() -> None:

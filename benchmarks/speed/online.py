@@ -12,16 +12,16 @@ from typing import Any
 
 from benchmarks.speed.ours import OPTIMIZER, written
 from benchmarks.speed.workload import NEW_TOKENS, StepEnds, Work, online_prompts
+from palate.config.read import read_config
+from palate.config.settings import Settings
 from palate.models.adapters import LoRA
 from palate.models.load import load_policy
 from palate.models.scalar import scalar_from
-from palate.recipes.config import read_config
-from palate.recipes.online import Online
-from palate.recipes.online import stage as online
-from palate.recipes.online.loop import Loop
-from palate.recipes.settings import Settings
-from palate.stores.records import RunPlan
-from palate.stores.runs import open_run
+from palate.runs.record import RunPlan
+from palate.runs.run import open_run
+from palate.stages.online import Online
+from palate.stages.online import stage as online
+from palate.stages.online.loop import Loop
 from palate.training.optimizer import AdamW
 
 SIZES: dict[str, dict[str, Any]] = {

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.workload import WARMUP, StepEnds, Work
+from palate.config.read import Stage
 from palate.models.adapters import LoRA
 from palate.objectives.supervised import CrossEntropy
-from palate.recipes.anchors import Fixed
-from palate.recipes.config import Stage
-from palate.recipes.direct import Direct
-from palate.recipes.reward import Reward
-from palate.recipes.sft import SFT
-from palate.stores.records import RunPlan
-from palate.stores.runs import open_run
+from palate.runs.record import RunPlan
+from palate.runs.run import open_run
+from palate.stages.direct import Direct
+from palate.stages.reward import Reward
+from palate.stages.sft import SFT
 from palate.training import loop
 from palate.training.learner import Learner
 from palate.training.loop import Epochs
 from palate.training.optimizer import AdamW
+from palate.training.reference import Fixed
 
 OPTIMIZER = AdamW(lr=1e-4, warmup=0.0, decay="constant", betas=(0.9, 0.999))
 """The peer's default optimizer."""

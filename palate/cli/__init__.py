@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from palate import __version__
 from palate.cli import exchange, pipelines, raters
 from palate.cli.parser import COMMANDS
+from palate.config.settings import nearest
 from palate.core import ConfigError, PalateError
-from palate.recipes.settings import nearest
-from palate.recipes.stages import STAGES, Stages
+from palate.pipeline.table import STAGES, Stages
 
 __all__ = ["COMMANDS", "main"]
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from palate.cli.parser import COMMANDS, Parser, say
 from palate.core import ConfigError
-from palate.recipes.stages import Stages
+from palate.pipeline.table import Stages
 
 if TYPE_CHECKING:
-    from palate.stores.exchange import Exchange
-    from palate.stores.formats.table import Dropped
-    from palate.stores.ratings import Ratings
+    from palate.data.exchange import Exchange
+    from palate.data.formats.table import Dropped
+    from palate.ratings import Ratings
 
 SUFFIXES = (".db", ".sqlite", ".sqlite3")
 """Endings of a database's file; one that is there is known by its first bytes."""
@@ -25,7 +25,7 @@ SUFFIXES = (".db", ".sqlite", ".sqlite3")
 
 def exchange(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
     """`palate exchange`; returns the exit status."""
-    from palate.stores.exchange import join_items, read_exchange
+    from palate.data.exchange import join_items, read_exchange
 
     found = _parser().parse(words)
     if _same(found.source, found.target):
@@ -55,7 +55,7 @@ def is_database(word: str) -> bool:
 
 
 def _parser() -> Parser:
-    from palate.stores.exchange import READABLE, WRITABLE
+    from palate.data.exchange import READABLE, WRITABLE
 
     parser = Parser("exchange", COMMANDS["exchange"])
     parser.add_argument("source", help="a file of judgments (JSON lines, JSON, CSV, Parquet), or a database of ratings")
@@ -78,7 +78,7 @@ def _same(source: str, target: str) -> bool:
 
 def _opened(url: str, *, create: bool) -> AbstractContextManager[Ratings]:
     try:
-        from palate.stores.ratings import use_ratings
+        from palate.ratings import use_ratings
     except ImportError as error:
         raise ConfigError(f"A database of ratings needs {error.name}: pip install 'palate[label]'.") from error
     return use_ratings(url, create=create)
@@ -109,7 +109,7 @@ def _write_database(said: Exchange, found: argparse.Namespace) -> None:
 
 
 def _write_file(said: Exchange, found: argparse.Namespace) -> None:
-    from palate.stores.exchange import WRITABLE, write_exchange
+    from palate.data.exchange import WRITABLE, write_exchange
 
     kind = found.to or "palate"
     done = write_exchange(said, found.target, kind)

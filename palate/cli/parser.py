@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from palate.config.settings import nearest
 from palate.core import ConfigError
-from palate.recipes.settings import nearest
 
 COMMANDS = {
     "run": "Run a pipeline file: skip what is done, resume what was cut off.",

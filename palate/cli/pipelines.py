@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from palate.cli.parser import COMMANDS, Parser, say, underscored
 from palate.core import ConfigError
-from palate.recipes.stages import Stages
+from palate.pipeline.table import Stages
 
 if TYPE_CHECKING:
-    from palate.recipes.describe import Option
+    from palate.pipeline.describe import Option
 
 
 def run(words: list[str], stages: Stages) -> int:
@@ -26,8 +26,8 @@ def run(words: list[str], stages: Stages) -> int:
     parser.add_argument("--runs", type=Path, metavar="DIR", help="folder of runs (default: runs/NAME)")
     parser.add_argument("--dry-run", action="store_true", help="print what would be done, and check everything, without doing it")
     found = parser.parse(words)
-    from palate.recipes.pipeline import forget, plan_lines, run_pipeline
-    from palate.recipes.plan import plan_pipeline, read_pipeline
+    from palate.pipeline.execute import forget, plan_lines, run_pipeline
+    from palate.pipeline.plan import plan_pipeline, read_pipeline
 
     pipeline = read_pipeline(found.file, found.assignments)
     planned = plan_pipeline(pipeline, found.runs or Path("runs") / pipeline.name, stages)
@@ -44,14 +44,14 @@ def run(words: list[str], stages: Stages) -> int:
 
 def stage(command: str, words: list[str], stages: Stages) -> int:
     """Runs one stage with its settings as options."""
-    from palate.recipes.config import read_config
-    from palate.recipes.describe import options_of, summary_of
-    from palate.recipes.pipeline import forget, plan_lines, run_pipeline
-    from palate.recipes.plan import Planner
-    from palate.recipes.settings import Settings
-    from palate.stores.digests import DigestCache
-    from palate.stores.records import RunPlan
-    from palate.tracking import tracker_names
+    from palate.config.read import read_config
+    from palate.config.settings import Settings
+    from palate.pipeline.describe import options_of, summary_of
+    from palate.pipeline.execute import forget, plan_lines, run_pipeline
+    from palate.pipeline.plan import Planner
+    from palate.runs.digests import DigestCache
+    from palate.runs.record import RunPlan
+    from palate.runs.trackers import tracker_names
 
     cls = stages[command].load()
     options = list(options_of(cls))
@@ -119,8 +119,8 @@ def runs(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comman
     parser = Parser("runs", COMMANDS["runs"])
     parser.add_argument("place", nargs="?", type=Path, default=Path("runs"), help="a folder of runs, or one run (default: runs)")
     place: Path = parser.parse(words).place
-    from palate.recipes.listing import show_lineage, show_runs
-    from palate.stores.records import read_record
+    from palate.pipeline.listing import show_lineage, show_runs
+    from palate.runs.record import read_record
 
     if read_record(place) is not None:
         show_lineage(place)
@@ -138,7 +138,7 @@ def swap(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comman
     found = parser.parse(words)
     if found.back == (found.run is not None):
         raise ConfigError("palate swap: give a run, or --back, and not both")
-    from palate.stores.pointer import swap, swap_back
+    from palate.runs.pointer import swap, swap_back
 
     if found.back:
         say(f"{found.link} names {swap_back(found.link)} again")
@@ -167,8 +167,8 @@ def inspect(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every com
             raise ConfigError(f"--{name} is {vars(found)[name]}; give 1 or more, or leave it out.")
     from rich.console import Console
 
-    from palate.recipes.inspection import Viewer, inspect
-    from palate.recipes.inspection_page import show
+    from palate.cli.inspection import Viewer, inspect
+    from palate.cli.inspection_page import show
 
     viewer = Viewer(found.model, found.kind, found.max_tokens, found.axis, found.limit)
     inspection, tokenizer = inspect(found.data, viewer, found.rows, found.also)
@@ -185,8 +185,8 @@ def reference(words: list[str], stages: Stages) -> int:
     default = Path("docs/reference.md")
     parser.add_argument("--out", type=Path, default=default, metavar="FILE", help=f"where to write (default: {default})")
     path: Path = parser.parse(words).out
-    from palate.recipes.describe import reference
-    from palate.stores.files import write_atomic
+    from palate.data.files import write_atomic
+    from palate.pipeline.describe import reference
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, reference(stages))

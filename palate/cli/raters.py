@@ -6,7 +6,7 @@ from pathlib import Path
 
 from palate.cli.parser import COMMANDS, Parser, say, underscored
 from palate.core import ConfigError
-from palate.recipes.stages import Stages
+from palate.pipeline.table import Stages
 
 
 def label(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
@@ -56,7 +56,7 @@ def agreement(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every c
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     parser.add_argument("--json", action="store_true", help="write everything as JSON")
     found = parser.parse(words)
-    from palate.recipes.opinions import report_on
+    from palate.evaluation.rater_report import report_on
 
     report = report_on(found.votes, dimension=found.dimension, curve=found.curve, rewards=tuple(found.rewards), seed=found.seed)
     if found.json:
@@ -66,7 +66,7 @@ def agreement(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every c
         return 0
     from rich.console import Console
 
-    from palate.recipes.opinions_page import show_agreement
+    from palate.cli.agreement_page import show_agreement
 
     show_agreement(report, Console(highlight=False))
     return 0

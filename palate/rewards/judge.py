@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Literal
 
+from palate.clients.http import Endpoint, Unanswered, key_header
 from palate.core import Completion, ConfigError, Prompt
 from palate.rewards.batch import Batch, Context, Outcome, PartScorer
 from palate.rewards.common import Constraint, Score, check_deadline, check_shaping
-from palate.rewards.endpoint import Endpoint, Unanswered, key_header
 
 TEMPLATE = """{question}
 

@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
+from palate.clients.http import Endpoint, Unanswered, key_header
 from palate.rewards.batch import Batch, Context, Outcome, PartScorer, messages
 from palate.rewards.common import Constraint, check_deadline, check_shaping, read_scores
-from palate.rewards.endpoint import Endpoint, Unanswered, key_header
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
+from palate.config.functions import load_function
 from palate.rewards.common import Score, read_score, read_scores
-from palate.rewards.functions import load_function
 
 
 @dataclass(frozen=True)

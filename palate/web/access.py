@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from palate.core import DataError
-from palate.stores.ratings import Account, Assignment, Item, Project, Session
+from palate.ratings import Account, Assignment, Item, Project, Session
 from palate.web.credentials import hashed
 from palate.web.service import Service
 

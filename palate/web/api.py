@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from starlette.responses import FileResponse, JSONResponse
 
+from palate.clients.chat import ModelError
 from palate.core import DataError, Message, PalateError
 from palate.web import api_models as body
 from palate.web.access import Access, AccessError, Visit
 from palate.web.items_shown import Shown, show, waiting
 from palate.web.judging import remove_member, role_here, seat, submit, take_out
-from palate.web.live import ModelError
 from palate.web.project_form import project_of
 from palate.web.transfer import export_file, take_rows
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from palate.core import DataError
-from palate.stores.exchange import Exchange
-from palate.stores.exchange.media import is_shown
+from palate.data.exchange import Exchange
+from palate.data.exchange.media import is_shown
 from palate.web.media import media_file
 
 NAMED = 3

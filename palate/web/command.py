@@ -12,13 +12,13 @@ from random import SystemRandom
 
 import uvicorn
 
+from palate.clients.chat import LiveModel
 from palate.core import ConfigError
-from palate.stores.exchange import read_exchange
-from palate.stores.ratings import Link, Ratings, open_ratings, upgrade_ratings, use_ratings
+from palate.data.exchange import read_exchange
+from palate.ratings import Link, Ratings, open_ratings, upgrade_ratings, use_ratings
 from palate.web.app import create_app
 from palate.web.arrivals import remarks
 from palate.web.credentials import Passwords, hashed
-from palate.web.live import LiveModel
 from palate.web.options import Label
 from palate.web.service import DAY, Service, WebSettings
 from palate.web.webhooks import Courier, Webhooks

@@ -12,8 +12,8 @@ import numpy as np
 
 from palate.agreement import AgreementReport, Bias, DimensionReport, Estimate, RaterReport, Survey, advice, analyse
 from palate.agreement.estimates import share
-from palate.stores.ratings import Heard, Project, Ratings, Worked
-from palate.stores.ratings.votes import is_right, judgments_of_answer
+from palate.ratings import Heard, Project, Ratings, Worked
+from palate.ratings.votes import is_right, judgments_of_answer
 from palate.web.wording import words_of
 
 SEED = 0

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from palate.stores.ratings import Account, Assignment, Item, Project, Task
-from palate.stores.ratings.rows import rule_of
+from palate.ratings import Account, Assignment, Item, Project, Task
+from palate.ratings.rows import rule_of
 from palate.web.judging import qualify
 from palate.web.service import Service
 from palate.web.view import fragment

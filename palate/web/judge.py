@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from palate.core import ConfigError
-from palate.stores.pointer import swap
-from palate.stores.records import RunRecord, list_runs
+from palate.runs.pointer import swap
+from palate.runs.record import RunRecord, list_runs
 
 PROJECT = "Which answer is better?"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from palate.core import DataError
-from palate.stores.ratings import Account, AccountRole, Answer, Assignment, Item, Receipt
+from palate.ratings import Account, AccountRole, Answer, Assignment, Item, Receipt
 from palate.web.access import NOT_HERE, AccessError, Visit
 from palate.web.service import Service
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from palate.core import ConfigError
-from palate.stores.ratings import Project, Task
+from palate.ratings import Project, Task
 from palate.web.access import Visit
 from palate.web.api_models import ProjectBody
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from palate.stores.ratings import Progress, Project, Ratings
+from palate.clients.chat import LiveModel
+from palate.ratings import Progress, Project, Ratings
 from palate.web.credentials import Passwords, Tokens
 from palate.web.figures import Findings, findings
 from palate.web.kept import Counted, Kept
-from palate.web.live import LiveModel
 from palate.web.shield import Limits
 from palate.web.webhooks import Courier
 

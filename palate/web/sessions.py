@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from palate.core import ConfigError
-from palate.stores.ratings import Account, AccountRole
+from palate.ratings import Account, AccountRole
 from palate.web.access import AccessError, Visit, cookie_name
 from palate.web.credentials import check_name, check_password, hashed
 from palate.web.service import DAY, Service

@@ -16,8 +16,8 @@ from starlette.background import BackgroundTask
 from starlette.responses import FileResponse
 
 from palate.core import ConfigError, DataError
-from palate.stores.exchange import WRITABLE, Exchange, read_exchange, write_exchange
-from palate.stores.ratings import Imported, Project
+from palate.data.exchange import WRITABLE, Exchange, read_exchange, write_exchange
+from palate.ratings import Imported, Project
 from palate.web.arrivals import remarks
 from palate.web.service import Service
 

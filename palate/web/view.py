@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from palate.stores.ratings import Task
+from palate.ratings import Task
 from palate.web.access import AccessError, Visit
 from palate.web.markdown import rendered
 from palate.web.media import media_kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from palate.core import DataError
-from palate.stores.ratings import Answer, Tiers
+from palate.ratings import Answer, Tiers
 
 
 def words_of(answer: Answer, order: tuple[int, ...]) -> str:

@@ -51,10 +51,10 @@ def test_only_tests_use_the_shipped_fakes() -> None:
     [
         "import palate",
         "from palate.cli import main; main(['--help'])",
-        "import palate.core, palate.stores.runs, palate.stores.jsonl, palate.raters, palate.agreement",
+        "import palate.core, palate.runs.run, palate.data.jsonl, palate.raters, palate.agreement",
         "from palate.cli import main; main(['runs', 'nowhere'])",
         "from palate.cli import main; main(['agreement', 'nowhere'])",
-        "import palate.recipes.pipeline, palate.tracking",
+        "import palate.pipeline.execute, palate.runs.trackers",
     ],
 )
 def test_what_is_light_loads_nothing_heavy(code: str) -> None:

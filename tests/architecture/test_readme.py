@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from palate.cli import COMMANDS
-from palate.recipes.stages import STAGES
+from palate.pipeline.table import STAGES
 from tests.support.repository import ROOT, absent
 
 TARGETS = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))

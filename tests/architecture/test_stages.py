@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from palate.recipes.config import Stage
-from palate.recipes.describe import options_of, reference, summary_of
-from palate.recipes.plan import plan_pipeline, read_pipeline
-from palate.recipes.shapes import Amount, Count, Share, accepts, hints_of
-from palate.recipes.stages import RESERVED, STAGES
+from palate.config.read import Stage
+from palate.config.types import Amount, Count, Share, accepts, hints_of
+from palate.pipeline.describe import options_of, reference, summary_of
+from palate.pipeline.plan import plan_pipeline, read_pipeline
+from palate.pipeline.table import RESERVED, STAGES
 from tests.support.repository import ROOT, absent
 
 FIELDS = 25

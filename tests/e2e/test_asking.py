@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from palate.cli import main
+from palate.data.jsonl import read_rows, write_rows
 from palate.kitchen import judge
 from palate.kitchen.guests import draw_request, write_request
-from palate.stores.jsonl import read_rows, write_rows
-from palate.stores.ratings import Answer, Ratings, open_ratings
+from palate.ratings import Answer, Ratings, open_ratings
 from palate.testing import tiny_policy, word_tokenizer
 
 ANSWERS = ("it serves 2 .", "it serves 4 . add some mint .", "everyone will love it .", "the rice boils for 10 minutes . it serves 6 .")

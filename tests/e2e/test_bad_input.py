@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from palate.cli import main
+from palate.data.jsonl import write_rows
 from palate.kitchen import Kitchen
 from palate.models.load import Architecture, load_tokenizer, new_policy
 from palate.models.scalar import scalar_from
-from palate.recipes.plan import plan_pipeline, read_pipeline
-from palate.recipes.stages import STAGES
+from palate.pipeline.plan import plan_pipeline, read_pipeline
+from palate.pipeline.table import STAGES
 from palate.rewards.learned import Card
-from palate.stores.jsonl import write_rows
-from palate.stores.runs import open_run_at
+from palate.runs.run import open_run_at
 
 CONFIG, DATA, RUN, TRAINING = 2, 3, 4, 5
 PROMPT = {"prompt": [{"role": "user", "content": "how do i cook the rice ?"}]}

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from palate.cli import main
+from palate.config.types import kind_of
+from palate.data.jsonl import write_rows
 from palate.objectives.direct import DirectObjective
-from palate.recipes.shapes import kind_of
-from palate.stores.jsonl import write_rows
 from palate.testing import tiny_policy
 from tests.support.metric_names import logged, undocumented
 

@@ -13,12 +13,12 @@ from urllib.request import urlopen
 import pytest
 
 from palate.cli import main
+from palate.data.jsonl import write_rows
 from palate.models.scalar import load_scalar, scalar_from
-from palate.stores.jsonl import write_rows
-from palate.stores.records import RunPlan, read_record
-from palate.stores.runs import Run, open_run
+from palate.runs.record import RunPlan, read_record
+from palate.runs.run import Run, open_run
 from palate.testing import tiny_policy, word_tokenizer
-from tests.unit.recipes.test_people import judges, states
+from tests.unit.raters.test_people import judges, states
 
 TEXTS = ("make salt", "make rice and beans", "for two guests today please")
 

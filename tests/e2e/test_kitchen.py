@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from palate.cli import main
-from palate.stores.records import RunRecord, list_runs
+from palate.runs.record import RunRecord, list_runs
 from tests.support.metric_names import logged, undocumented
 from tests.support.repository import ROOT
 
@@ -95,8 +95,8 @@ REFUSED = {"refused"}
 DEADLY = """\
 import os, signal, sys
 from palate.cli import main
-from palate.recipes.online import stage as online
-from palate.stores.runs import Run
+from palate.stages.online import stage as online
+from palate.runs.run import Run
 from palate.training import loop
 loop.CHECKPOINT_SECONDS = online.CHECKPOINT_SECONDS = 0.0
 name, step, log = sys.argv[1], int(sys.argv[2]), Run.log

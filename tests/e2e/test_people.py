@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from palate.cli import main
-from palate.stores.records import read_record
-from tests.unit.recipes.test_collect import THREE, rows, samples
-from tests.unit.recipes.test_people import judges
+from palate.runs.record import read_record
+from tests.unit.raters.test_people import judges
+from tests.unit.stages.test_collect import THREE, rows, samples
 
 
 @pytest.mark.slow

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from palate.cli import main
+from palate.data.jsonl import write_rows
 from palate.models.load import Architecture, new_policy
-from palate.stores.jsonl import write_rows
 from palate.testing import word_tokenizer
 from palate.training import loop
 from palate.training.learner import Learner

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.core import DataError, Judgment, Message
-from palate.stores.exchange import WRITABLE, Candidate, Exchange, Guideline, Item, RaterCard, Vote, read_exchange, write_exchange
+from palate.data.exchange import WRITABLE, Candidate, Exchange, Guideline, Item, RaterCard, Vote, read_exchange, write_exchange
 
 ENDINGS = {"label-studio": "json", "argilla": "json", "pandalm": "json"}
 NO_ROW = re.compile(r"holds no row|holds an object with|holds [a-z]+\. Read are|cannot be read|not JSON|not CSV|nested too deeply")

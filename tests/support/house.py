@@ -16,7 +16,7 @@ import uvicorn
 from argon2 import PasswordHasher
 
 from palate.core import Message
-from palate.stores.ratings import Account, Candidate, Item, Project, Ratings, Task, open_ratings
+from palate.ratings import Account, Candidate, Item, Project, Ratings, Task, open_ratings
 from palate.web.app import create_app
 from palate.web.command import listen
 from palate.web.credentials import Passwords, hashed

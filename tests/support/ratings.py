@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from palate.core import Message
-from palate.stores.ratings import Account, Answer, Assignment, Candidate, Item, Project, Ratings, Receipt
+from palate.ratings import Account, Answer, Assignment, Candidate, Item, Project, Ratings, Receipt
 
 FIRST = Answer(ranking=((0,), (1,)), seconds=3.0)
 """The place shown first is better."""

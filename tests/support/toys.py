@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from palate.config.read import Input, ModelInput
 from palate.core import ConfigError, TrainingError
-from palate.recipes.config import Input, ModelInput
-from palate.recipes.stages import StageEntry
-from palate.stores.runs import Run
+from palate.pipeline.table import StageEntry
+from palate.runs.run import Run
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from PIL import Image
 from starlette.routing import Route
 
 from palate.core import DataError, Message
-from palate.stores.ratings import Answer, Candidate, Item, Link, Project, Task
+from palate.ratings import Answer, Candidate, Item, Link, Project, Task
 from palate.web.app import create_app, is_static, rule_of
 from palate.web.credentials import hashed
 from palate.web.service import DAY, WebSettings

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from palate.core import Message
-from palate.stores.ratings import Answer, Candidate, Item, Project, Task
+from palate.ratings import Answer, Candidate, Item, Project, Task
 from tests.support.house import House
 from tests.web.conftest import Sit, both
 from tests.web.test_judging import at_desk, drag, said, settled

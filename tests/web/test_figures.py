@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from palate.stores.ratings import Answer, Task
+from palate.ratings import Answer, Task
 from palate.web.figures import findings
 from palate.web.kept import LEAST_SECONDS, TIMES_COST, Counted, Kept
 from tests.support.house import House

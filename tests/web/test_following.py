@@ -5,7 +5,7 @@ from __future__ import annotations
 from playwright.sync_api import Page, Route, expect
 
 from palate.core import Message
-from palate.stores.ratings import Candidate, Item
+from palate.ratings import Candidate, Item
 from tests.support.house import House
 from tests.web.conftest import Sit
 from tests.web.test_judging import at_desk, question, said, settled

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Route
 
 from palate.core import Message
-from palate.stores.ratings import Answer, Candidate, Item, Project, Task
+from palate.ratings import Answer, Candidate, Item, Project, Task
 from palate.web.markdown import LONGEST, rendered
 from tests.support.house import Client, House, open_house
 from tests.web.conftest import Sit

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from palate.stores.ratings import Answer, Entry, Project, Task
+from palate.ratings import Answer, Entry, Project, Task
 from tests.support.house import House
 from tests.web.conftest import Sit, both
 

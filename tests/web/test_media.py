@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from palate.core import Message
-from palate.stores.ratings import Candidate, Item, Project, Task
+from palate.ratings import Candidate, Item, Project, Task
 from palate.web.service import WebSettings
 from tests.support.house import House, open_house
 from tests.web.conftest import Sit

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import expect
 
-from palate.stores.ratings import Answer
+from palate.ratings import Answer
 from tests.support.house import PASSWORD, House
 from tests.web.conftest import Sit, both
 

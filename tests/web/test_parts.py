@@ -24,8 +24,8 @@ from PIL import Image
 
 from palate.cli import main
 from palate.core import ConfigError, DataError, Message
-from palate.stores.exchange import read_exchange
-from palate.stores.ratings import Answer, Candidate, Item, Task
+from palate.data.exchange import read_exchange
+from palate.ratings import Answer, Candidate, Item, Task
 from palate.web.media import media_file
 from palate.web.service import WebSettings
 from palate.web.transfer import KINDS

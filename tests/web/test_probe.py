@@ -14,11 +14,11 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from palate.clients.chat import LONGEST_TALK, LONGEST_TURN, LiveModel
 from palate.core import Sampling
-from palate.engines import LocalSampler
-from palate.stores.ratings import Project, Task
+from palate.ratings import Project, Task
+from palate.samplers import LocalSampler
 from palate.testing import tiny_policy
-from palate.web.live import LONGEST_TALK, LONGEST_TURN, LiveModel
 from palate.web.service import WebSettings
 from tests.support.house import Client, House, open_house
 from tests.unit.rewards.conftest import Server, reply

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from palate.cli import main
-from palate.recipes.opinions import report_on
-from palate.stores.exchange import read_exchange
-from palate.stores.ratings import Answer, Task
+from palate.data.exchange import read_exchange
+from palate.evaluation.rater_report import report_on
+from palate.ratings import Answer, Task
 from palate.web.figures import findings
 from palate.web.items_shown import waiting
 from palate.web.transfer import KINDS

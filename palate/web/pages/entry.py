@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from palate.core import ConfigError
-from palate.stores.ratings import Account
+from palate.ratings import Account
 from palate.web.access import Access, AccessError, Visit, check_csrf
 from palate.web.credentials import check_password, hashed
 from palate.web.sessions import asked_for, authenticate, new_account, sign_in, sign_out

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from palate.core import ConfigError
-from palate.stores.ratings import Link
+from palate.ratings import Link
 from palate.web.access import Access, Visit
 from palate.web.credentials import hashed
 from palate.web.judging import remove_member, role_here

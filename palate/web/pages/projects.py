@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from palate.core import ConfigError, DataError
-from palate.stores.ratings import Account, Project
+from palate.ratings import Account, Project
 from palate.web.access import RANKS, Access, Visit
 from palate.web.figures import RaterRow
 from palate.web.project_form import BLANK, FormError, bounds, read_form

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from palate.core import DataError
-from palate.stores.ratings import Answer, Entry, Item
+from palate.ratings import Answer, Entry, Item
 from palate.web.access import Access, Visit
 from palate.web.judging import adjudicate, take_out
 from palate.web.view import go, page

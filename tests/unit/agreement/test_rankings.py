@@ -9,8 +9,8 @@ import pytest
 
 from palate.agreement import Survey, analyse, krippendorff_alpha, rater_reports, raw_agreement
 from palate.core import Judgment
-from palate.recipes.opinions import report_on
-from palate.stores.jsonl import write_rows
+from palate.data.jsonl import write_rows
+from palate.evaluation.rater_report import report_on
 
 K = 6
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from palate.cli import main
-from palate.stores.jsonl import write_rows
+from palate.data.jsonl import write_rows
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ import pytest
 
 from palate import __version__
 from palate.cli import main
-from palate.recipes.stages import StageEntry
-from palate.stores.records import list_runs
+from palate.pipeline.table import StageEntry
+from palate.runs.record import list_runs
 from tests.support.toys import TOYS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -164,7 +164,7 @@ def test_a_stage_whose_package_is_not_installed_says_what_to_install(
     assert main(["needy"], {"needy": StageEntry("needy:Needy", "Needs much.")}) == 2
     assert "needs nowhere_to_be_found, which is not installed. Install what training needs: palate[train]" in capsys.readouterr().err
     with pytest.raises(ModuleNotFoundError):
-        main(["gone"], {"gone": StageEntry("palate.recipes.gone:Gone", "A mistake of ours.")})
+        main(["gone"], {"gone": StageEntry("palate.stages.gone:Gone", "A mistake of ours.")})
 
 
 def test_reference_is_written(capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,7 +219,7 @@ def test_ctrl_c_outside_a_run_ends_quietly(monkeypatch: pytest.MonkeyPatch, caps
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("palate.recipes.plan.read_pipeline", stop)
+    monkeypatch.setattr("palate.pipeline.plan.read_pipeline", stop)
     assert palate("run", "p.yaml") == 130
     assert capsys.readouterr().err.startswith("palate: stopped")
 

@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from palate.cli import main
-from palate.recipes.inspection import Viewer, inspect
-from palate.recipes.inspection_page import show
-from palate.stores.jsonl import write_rows
+from palate.cli.inspection import Viewer, inspect
+from palate.cli.inspection_page import show
+from palate.data.jsonl import write_rows
 from palate.testing import byte_tokenizer, shared_data, tiny_policy, word_tokenizer
 
 CHAT = "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}"

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
+from palate.config.read import Input, InputMark, dump_config, map_inputs, read_config
+from palate.config.settings import Settings
+from palate.config.types import type_text
 from palate.core import ConfigError
-from palate.recipes.config import Input, InputMark, dump_config, map_inputs, read_config
-from palate.recipes.describe import options_of
-from palate.recipes.settings import Settings
-from palate.recipes.shapes import type_text
+from palate.pipeline.describe import options_of
 from tests.support.toys import Count, Long, Plain
 
 

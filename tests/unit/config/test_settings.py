@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from palate.config.settings import Settings, nearest, parse_word, read_yaml
 from palate.core import ConfigError
-from palate.recipes.settings import Settings, nearest, parse_word, read_yaml
 
 
 def write(tmp_path: Path, text: str) -> Path:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from palate.core import Message, Prompt
+from palate.data.jsonl import read_rows, write_rows
 from palate.evaluation.refusal import is_refusal
 from palate.kitchen import Kitchen, judge
 from palate.kitchen.guests import read_request, write_request
 from palate.kitchen.larder import INGREDIENTS, REFUSAL
-from palate.recipes.evaluate import mark
-from palate.stores.jsonl import read_rows, write_rows
+from palate.stages.evaluate import mark
 
 SIZES = Kitchen(texts=1500, demonstrations=300, prompts=200, held_out=60, exams=40)
 SUM = re.compile(r"the (\w+) for (\d+) minutes and the (\w+) for (\d+) minutes , how long in all \?")

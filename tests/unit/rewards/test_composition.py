@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from palate.config.read import dump_config, map_inputs, read_config
+from palate.config.settings import Settings
 from palate.core import Completion, ConfigError, DataError, TrainingError
-from palate.recipes.config import dump_config, map_inputs, read_config
-from palate.recipes.settings import Settings
 from palate.rewards.common import Constraint
 from palate.rewards.composition import Composition, RewardPart
 from palate.rewards.function import FunctionReward

@@ -5,7 +5,7 @@ import json
 from transformers import AutoTokenizer
 
 from palate.core import Demonstration, Message
-from palate.stores.formats import read_preferences
+from palate.data.formats import read_preferences
 from palate.testing import shared_data
 from palate.text.spans import document_trees, preference_tree
 from tests.unit.text.test_spans import whole

@@ -10,12 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from palate.core import Comparison, Completion, Demonstration, Judgment, Message
-from palate.recipes.collect import Collect
-from palate.recipes.comparisons import judged_prompts
-from palate.recipes.people import People
-from palate.recipes.records import read_samples, sample_row
-from palate.recipes.thumbs import rated_prompts
-from palate.stores.formats import (
+from palate.data.formats import (
     demonstration_row,
     dropped_summary,
     preference_row,
@@ -25,8 +20,13 @@ from palate.stores.formats import (
     read_thumbs,
     thumb_row,
 )
-from palate.stores.jsonl import write_rows
+from palate.data.jsonl import write_rows
+from palate.data.samples import read_samples, sample_row
+from palate.raters.people import People
+from palate.stages.collect import Collect
 from palate.text.spans import Unusable, demonstration_tree, preference_tree, prompt_ids
+from palate.training.comparisons import judged_prompts
+from palate.training.unpaired import rated_prompts
 from tests.unit.text.conftest import CHATML, bpe
 from tests.unit.text.test_spans import LONG, learned_text
 

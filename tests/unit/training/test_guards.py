@@ -11,12 +11,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from palate.config.read import dump_config, read_config
+from palate.config.settings import Settings
 from palate.core import ConfigError, Interrupted, TrainingError
-from palate.recipes.config import dump_config, read_config
-from palate.recipes.settings import Settings
-from palate.stores.jsonl import read_rows
-from palate.stores.records import RunPlan
-from palate.stores.runs import Run, open_run
+from palate.data.jsonl import read_rows
+from palate.runs.record import RunPlan
+from palate.runs.run import Run, open_run
 from palate.training.guards import TABLE, Guards, Limit, Watch, guards_page, repeated_share, repetition
 from palate.training.guards.readings import AgainstStart, Now, Parting
 from tests.support.repository import ROOT

@@ -1,0 +1,125 @@
+"""An inspection in a terminal: rows with marked and coloured tokens, then tables. Marks say all that colours say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from transformers import PreTrainedTokenizerBase
+
+from palate.cli.inspection import Inspection, Overlap
+from palate.text.inspect import Example, Lengths, Part, Piece, Repeats, Statistics, branch_parts, pieces
+
+STYLES: dict[Part, str] = {"prompt": "cyan", "learned": "green", "masked": "yellow"}
+MARKS: dict[Part, tuple[str, str]] = {"prompt": ("", ""), "learned": ("«", "»"), "masked": ("⟦", "⟧")}
+SIDES = {0: (), 1: ("completion",), 2: ("chosen", "rejected")}
+
+
+def show(found: Inspection, tokenizer: PreTrainedTokenizerBase, console: Console) -> None:
+    """Nothing; rows, legend and statistics are printed."""
+    for example in found.shown:
+        _show_row(example, tokenizer, console)
+    if found.shown:
+        console.print(_legend(), "", soft_wrap=True, sep="\n")
+    numbers = found.statistics
+    limit = "no limit of tokens" if found.max_tokens is None else f"at most {found.max_tokens} tokens"
+    console.print(Text(f"{found.path}: {numbers.rows} {found.kind} ({limit})", style="bold"), soft_wrap=True)
+    console.print(_lengths(numbers))
+    for line in _told(numbers):
+        console.print(Text(line), soft_wrap=True)
+    for row in found.dropped:
+        count = numbers.dropped[row.kind]
+        console.print(Text(f"dropped: {count} x {row.kind}; first {Path(row.source).name}: {row.reason}", style="yellow"), soft_wrap=True)
+    if found.overlap is not None:
+        for text in _shared(found.overlap):
+            console.print(text, soft_wrap=True)
+
+
+def _show_row(example: Example, tokenizer: PreTrainedTokenizerBase, console: Console) -> None:
+    sizes = " + ".join(str(len(ids)) for ids in (example.trunk, *(branch.ids for branch in example.branches)))
+    said = {None: "", True: ", desirable", False: ", undesirable"}[example.desirable]
+    console.print(Text(f"{Path(example.source).name}  {sizes} tokens{said}", style="bold"), soft_wrap=True)
+    console.print(_marked(pieces(tokenizer, example.trunk, ["prompt"] * len(example.trunk))), soft_wrap=True)
+    for name, branch in zip(SIDES[len(example.branches)], example.branches, strict=True):
+        line = Text().append(f"{name}: ", style="dim")  # of the name alone, not of what follows
+        console.print(line.append_text(_marked(pieces(tokenizer, branch.ids, branch_parts(branch)))), soft_wrap=True)
+    console.print()
+
+
+def _marked(found: Iterable[Piece]) -> Text:
+    """The pieces as text: learned and masked ones between their marks, special tokens in bold."""
+    text = Text()
+    part: Part = "prompt"
+    for piece in found:
+        if piece.part != part:
+            text.append(MARKS[part][1], style=STYLES[part]).append(MARKS[piece.part][0], style=STYLES[piece.part])
+            part = piece.part
+        text.append(_printable(piece.text), style=f"bold reverse {STYLES[part]}" if piece.is_special else STYLES[part])
+    return text.append(MARKS[part][1], style=STYLES[part])
+
+
+def _printable(text: str) -> str:
+    """The text without characters that would steer a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _legend() -> Text:
+    text = Text("legend: ")
+    text.append("prompt", style=STYLES["prompt"]).append("  ").append("«learned»", style=STYLES["learned"])
+    text.append("  ").append("⟦masked: read, not learned⟧", style=STYLES["masked"]).append("  ")
+    return text.append("special tokens", style="bold reverse").append(" stand as the tokenizer writes them")
+
+
+def _lengths(numbers: Statistics) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("tokens", "least", "25 %", "median", "75 %", "95 %", "most", "mean"):
+        table.add_column(title, justify="left" if title == "tokens" else "right")
+    for name, lengths in (("prompt", numbers.prompt_tokens), ("completion", numbers.completion_tokens)):
+        if lengths is not None:
+            table.add_row(name, *_cells(lengths))
+    return table
+
+
+def _cells(lengths: Lengths) -> list[str]:
+    counts = (lengths.least, lengths.quarter, lengths.median, lengths.three_quarters, lengths.p95, lengths.most)
+    return [*map(str, counts), f"{lengths.mean:.1f}"]
+
+
+def _told(numbers: Statistics) -> Iterable[str]:
+    yield f"tokens: {numbers.tokens}, learned: {numbers.learned_tokens}"
+    yield _repeated("rows that repeat an earlier row", numbers.repeated_rows)
+    yield _repeated("rows whose prompt an earlier row has", numbers.repeated_prompts)
+    if numbers.desirable_share is not None:
+        yield f"desirable: {numbers.desirable_share:.1%}"
+    if (pairs := numbers.pairs) is not None:
+        yield f"longer wins: {_share(pairs.longer_wins_tokens)} by tokens, {_share(pairs.longer_wins_characters)} by characters"
+        yield f"same length: {pairs.same_length_tokens} by tokens, {pairs.same_length_characters} by characters"
+        yield f"ties (probability 0.5): {pairs.even}; sides that are the same tokens: {pairs.same_tokens}"
+        yield f"rows with an empty side or equal sides: {numbers.unusable_sides_share:.1%} (dropped)"
+
+
+def _repeated(what: str, repeats: Repeats) -> str:
+    return f"{what}: {repeats.count}{_named(repeats)}"
+
+
+def _named(repeats: Repeats) -> str:
+    named = ", ".join(f"{Path(one).name} = {Path(other).name}" for one, other in repeats.examples)
+    return f" ({named}{', ...' if repeats.count > len(repeats.examples) else ''})" if named else ""
+
+
+def _share(share: float | None) -> str:
+    return "no pair" if share is None else f"{share:.1%}"
+
+
+def _shared(overlap: Overlap) -> Iterable[Text]:
+    if not overlap.prompts.count:
+        yield Text(f"no prompt stands in {overlap.path} too", style="green")
+        return
+    yield Text(f"prompts that stand in {overlap.path} too: {overlap.prompts.count}{_named(overlap.prompts)}", style="bold red")
+    yield Text(f"whole rows that stand there too: {overlap.rows.count}{_named(overlap.rows)}", style="red")
+    yield Text(
+        "A model trained on one would be tested on what it has seen. Split by prompt: take these out of one of the two.", style="red"
+    )

@@ -1,0 +1,1 @@
+"""HTTP to models and rewards that run elsewhere."""

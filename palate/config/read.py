@@ -1,0 +1,239 @@
+"""How a stage's configuration is read: frozen dataclasses filled from raw settings, errors with name, place and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from palate.config.settings import Settings, Way, nearest, parse_word
+from palate.config.types import (
+    Amount,
+    Count,
+    Input,
+    InputMark,
+    ModelInput,
+    Share,
+    accepts,
+    choices_of,
+    default_of,
+    hints_of,
+    kind_of,
+    setting_of,
+    shape_of,
+    type_text,
+)
+from palate.core import ConfigError
+
+if TYPE_CHECKING:
+    from palate.runs.run import Run
+
+__all__ = ["Amount", "Count", "Input", "InputMark", "ModelInput", "Share", "Stage", "dump_config", "map_inputs", "read_config"]
+
+T = TypeVar("T")
+
+PRESET = "preset"
+"""Word that stands beside the fields of a class with presets and names one of them; what is read holds its values, not its name."""
+
+
+class Stage(Protocol):
+    """A stage: a frozen dataclass whose fields are its configuration."""
+
+    def check(self) -> None:
+        """Nothing. Called before anything runs, when earlier stages' directories need not exist yet.
+
+        Raises:
+            ConfigError: fields that contradict each other, with the mend.
+        """
+        ...
+
+    def run(self, run: Run) -> None:
+        """Nothing; does the work, inside `run.directory`."""
+        ...
+
+
+def read_config(cls: type[T], settings: Settings, way: Way = (), ignored: tuple[str, ...] = ()) -> T:
+    """`cls` filled from the settings below `way`; what they leave out takes its default.
+
+    A mapping for a union names its member by `kind`; without one it changes fields of the default. A word
+    instead of a mapping is a `kind`. Where `cls` has `PRESETS` (name -> values by field), the one that `preset` names
+    stands below what is given.
+
+    Args:
+        cls: a frozen dataclass.
+        settings: raw values and their places.
+        way: where in the settings the dataclass begins.
+        ignored: keys at `way` that are not its fields.
+
+    Raises:
+        ConfigError: an unknown or missing name, or a value of the wrong type, with its place.
+    """
+    raw = settings.get(way) if way else settings.values
+    values = {} if raw is None else raw
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{settings.place(way)}: {_dotted(way)} must hold `key: value` lines, got {raw!r}.")
+    kept = {name: value for name, value in values.items() if name not in ignored}
+    reader = _Reader(settings)
+    return reader.build(cls, reader.preset(cls, kept, way), None, way)
+
+
+class _Reader:
+    """Reads values by type; keeps the settings to name places."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def fail(self, way: Way, message: str) -> ConfigError:
+        return ConfigError(f"{self._settings.place(way)}: {message}")
+
+    def preset(self, cls: type, raw: Mapping[str, object], way: Way) -> Mapping[str, object]:
+        """`raw` with what the preset it names says of everything else."""
+        presets: Mapping[str, Mapping[str, object]] = getattr(cls, "PRESETS", {})
+        if not presets or PRESET not in raw:
+            return raw
+        given = {name: value for name, value in raw.items() if name != PRESET}
+        if raw[PRESET] not in presets:
+            raise self.fail((*way, PRESET), f"there is no preset {raw[PRESET]!r}. {nearest(str(raw[PRESET]), presets)}")
+        return _over(presets[str(raw[PRESET])], given)
+
+    def build(self, cls: type[T], raw: Mapping[str, object], start: T | None, way: Way) -> T:
+        """`cls` with the fields in `raw`; the others are those of `start`, or their defaults."""
+        known = {setting_of(item): item for item in fields(cast("Any", cls)) if item.init}
+        hints = hints_of(cast("type", cls))
+        for name in raw:
+            if name not in known:
+                raise self.fail((*way, str(name)), f"{cls.__name__} has no {str(name)!r}. {nearest(str(name), known)}")
+        values: dict[str, object] = {}
+        for name, item in known.items():
+            default = default_of(item) if start is None else getattr(start, item.name)
+            if name in raw:
+                values[item.name] = self.read(hints[item.name], raw[name], default, (*way, name))
+            elif default is MISSING:
+                raise self.fail(way, f"{cls.__name__} needs {name!r}. Give it a value.")
+            else:
+                values[item.name] = default
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise self.fail(way, str(error)) from error
+
+    def read(self, annotation: Any, raw: object, default: object, way: Way) -> object:
+        """`raw` as a value of the type."""
+        shape = shape_of(annotation)
+        if shape.is_optional and raw in (None, "none", "null"):
+            return None
+        if shape.members and (shape.leaf is None or isinstance(raw, Mapping) or raw in [kind_of(cls) for cls in shape.members]):
+            return self.member(shape.members, raw, default, way)
+        if shape.container is tuple:
+            word = raw[0] if isinstance(raw, list) and len(raw) == 1 else raw  # the command line makes a list of every word: `--curve []`
+            listed = parse_word(word) if isinstance(word, str) and word.startswith("[") else raw
+            items = listed if isinstance(listed, list | tuple) else [listed]
+            return tuple(self.read(shape.item, value, MISSING, (*way, str(index))) for index, value in enumerate(items))
+        if shape.container is dict:
+            return self.named(shape.item, raw, default, way)
+        return self.leaf(shape.leaf, raw, way)
+
+    def named(self, item: Any, raw: object, default: object, way: Way) -> dict[str, object]:
+        """`raw` as a mapping of names to values of type `item`."""
+        if not isinstance(raw, Mapping):
+            raise self.fail(way, f"{_dotted(way)} must hold `name: value` lines, got {raw!r}.")
+        read = {}
+        for name, value in raw.items():
+            if not isinstance(name, str) or "." in name:
+                raise self.fail((*way, str(name)), f"{_dotted(way)}: the name {name!r} must be a word without dots. Rename it.")
+            old = default.get(name, MISSING) if isinstance(default, Mapping) else MISSING
+            read[name] = self.read(item, value, old, (*way, name))
+        return read
+
+    def member(self, members: tuple[type, ...], raw: object, default: object, way: Way) -> object:
+        """The member of a union of dataclasses that `raw` describes."""
+        kinds = {kind_of(cls): cls for cls in members}
+        values = {"kind": raw} if isinstance(raw, str) and None not in kinds else raw
+        if not isinstance(values, Mapping):
+            raise self.fail(way, f"{_dotted(way)} must hold `key: value` lines, got {raw!r}.")
+        if "kind" in values and None not in kinds:
+            chosen = kinds.get(cast("str", values["kind"]))
+            if chosen is None:
+                word = str(values["kind"])
+                raise self.fail((*way, "kind"), f"{_dotted(way)} has no kind {word!r}. {nearest(word, map(str, kinds))}")
+        elif isinstance(default, members):
+            chosen = type(default)
+        elif len(members) == 1:
+            chosen = members[0]
+        else:
+            raise self.fail(way, f"{_dotted(way)} must say its kind: {', '.join(map(str, kinds))}.")
+        return self.build(chosen, values, default if type(default) is chosen else None, way)
+
+    def leaf(self, annotation: Any, raw: object, way: Way) -> object:
+        """`raw` as pydantic reads it; words of the command line are tried as text and as YAML."""
+        if raw is False and "off" in choices_of(annotation):
+            raw = "off"  # YAML reads the word so
+        if isinstance(raw, bool) and not accepts(annotation, bool):
+            hint = " (YAML reads on, off, yes and no as true and false: quote them)" if accepts(annotation, str) else ""
+            raise self.fail(way, f"{_dotted(way)} must not be {str(raw).lower()}{hint}. Expected: {type_text(annotation)}.")
+        tries = [raw, parse_word(raw)] if isinstance(raw, str) else [raw]
+        first: ValidationError | None = None
+        for value in tries:
+            try:
+                return cast("object", _adapter(annotation).validate_python(value))
+            except ValidationError as error:
+                first = first or error
+        assert first is not None
+        told = first.errors()[0]["msg"]
+        offer = f" {nearest(str(raw), choices)}" if (choices := choices_of(annotation)) else ""
+        raise self.fail(way, f"{_dotted(way)}: {told}, got {raw!r}. Expected: {type_text(annotation)}.{offer}")
+
+
+def _over(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
+    """Values of `below` under those of `above`; a member of a union under one of another kind is gone with all its fields."""
+    merged = {**below, **above}
+    for name in below.keys() & above.keys():
+        old, new = below[name], above[name]
+        if isinstance(old, Mapping) and isinstance(new, Mapping) and new.get("kind", old.get("kind")) == old.get("kind"):
+            merged[name] = _over(old, new)
+        elif isinstance(old, Mapping) and new == old.get("kind"):
+            merged[name] = old
+    return merged
+
+
+@cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
+
+
+def map_inputs(config: T, change: Callable[[str, str, InputMark], str]) -> T:
+    """`config` with every input replaced by `change(dotted field, value, mark)`; nested ones too."""
+    return cast("T", _map(type(config), config, (), change))
+
+
+def _map(annotation: Any, value: Any, way: Way, change: Callable[[str, str, InputMark], str]) -> Any:
+    shape = shape_of(annotation)
+    if is_dataclass(value) and not isinstance(value, type):
+        hints = hints_of(type(value))
+        own = [item for item in fields(value) if item.init]
+        return replace(value, **{i.name: _map(hints[i.name], getattr(value, i.name), (*way, setting_of(i)), change) for i in own})
+    if shape.mark is not None and isinstance(value, str):
+        return change(_dotted(way), value, shape.mark)
+    if shape.container is tuple and isinstance(value, tuple):
+        return tuple(_map(shape.item, item, (*way, str(index)), change) for index, item in enumerate(value))
+    if shape.container is dict and isinstance(value, dict):
+        return {name: _map(shape.item, item, (*way, name), change) for name, item in value.items()}
+    return value
+
+
+def dump_config(value: object) -> Any:
+    """`value` as JSON values: dataclasses and mappings as mappings, tuples as lists. `read_config` reads it back."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {setting_of(item): dump_config(getattr(value, item.name)) for item in fields(value) if item.init}
+    if isinstance(value, Mapping):
+        return {str(name): dump_config(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [dump_config(item) for item in value]
+    return value
+
+
+def _dotted(way: Way) -> str:
+    return ".".join(way)

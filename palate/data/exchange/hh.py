@@ -1,0 +1,73 @@
+r"""Anthropic's HH pairs: two transcripts (`"\n\nHuman: ...\n\nAssistant: ..."`) that differ in the last answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from palate.core import Conversation, Message
+from palate.data.containers import Found
+from palate.data.exchange.cells import Columns
+from palate.data.exchange.conclusions import Conclusion, conclusions, nothing_to_write, take_pair
+from palate.data.exchange.content import Exchange
+from palate.data.exchange.gather import Gathering
+from palate.data.exchange.shape import Written, unheld
+from palate.data.formats.hh import TranscriptShape
+from palate.data.formats.table import Dropped
+from palate.data.formats.transcripts import transcript_turns
+from palate.data.jsonl import write_rows
+
+_SPEAKERS = {"user": "Human", "assistant": "Assistant", "system": "System", "text": "Human"}
+
+
+@dataclass(frozen=True)
+class HHShape:
+    """Rows with two transcripts and nothing else; who judged is not known."""
+
+    name: str = "hh"
+    needs: str = r'`chosen` and `rejected` that begin with "\n\nHuman:"'
+    loses: str = "votes and raters become the side that more of them took (ties are left out); everything else but the texts is not kept"
+
+    def fits(self, row: Columns) -> bool:
+        """Whether it is a pair of transcripts."""
+        return TranscriptShape().fits(row)
+
+    def read(self, rows: Iterable[Found], into: Gathering) -> None:
+        """Nothing; each row becomes an item with one vote of `unknown`."""
+        into.each(rows, lambda found: take_pair(found, TranscriptShape(), into))
+
+    def write(self, exchange: Exchange, path: Path) -> Written:
+        """What was written: a row for each two candidates of which more raters took one. Raises DataError where there are none."""
+        rows: list[dict[str, object]] = []
+        left_out: list[Dropped] = []
+        for one in conclusions(exchange):
+            if isinstance(one, Dropped):
+                left_out.append(one)
+            elif one.probability == 0.5:
+                left_out.append(unheld(one.item.id, "as many votes for one side as for the other"))
+            else:
+                sides = _transcripts(one)
+                if sides is None:
+                    left_out.append(unheld(one.item.id, "a text would be read as another turn, or tools are called"))
+                else:
+                    rows.append({"chosen": sides[0], "rejected": sides[1]})
+        if not rows:
+            raise nothing_to_write(path, left_out)
+        return Written(write_rows(path, rows), tuple(left_out))
+
+
+def _transcripts(conclusion: Conclusion) -> tuple[str, str] | None:
+    """Both sides as transcripts; None where they would not be read back as they are."""
+    pair = conclusion.preference()
+    sides = [(*pair.prompt.conversation, Message("assistant", said.text, said.tool_fields)) for said in (pair.chosen, pair.rejected)]
+    written = [_transcript(turns) for turns in sides]
+    for turns, said in zip(sides, written, strict=True):
+        as_read = tuple(Message("user" if turn.role == "text" else turn.role, turn.text.strip(), turn.tool_fields) for turn in turns)
+        if not said.startswith("\n\nHuman:") or transcript_turns(said) != as_read:
+            return None
+    return written[0], written[1]
+
+
+def _transcript(turns: Conversation) -> str:
+    return "".join(f"\n\n{_SPEAKERS.get(turn.role, turn.role)}: {turn.text.strip()}" for turn in turns)

@@ -1,0 +1,48 @@
+"""Preference sets of TRL and Hugging Face: `prompt`, `chosen`, `rejected` as texts or messages, with or without votes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from palate.data.containers import Found
+from palate.data.exchange.cells import Columns
+from palate.data.exchange.conclusions import conclusions, nothing_to_write, take_pair
+from palate.data.exchange.content import Exchange
+from palate.data.exchange.gather import Gathering
+from palate.data.exchange.shape import Written
+from palate.data.formats.hh import TranscriptShape
+from palate.data.formats.pairs import PairShape
+from palate.data.formats.table import Dropped
+from palate.data.formats.write import preference_row
+from palate.data.jsonl import write_rows
+
+
+@dataclass(frozen=True)
+class TRLShape:
+    """Rows of pairs; `votes` and `raters`, or counts in `votes_chosen`, `votes_rejected`, `votes_tie`, are single votes."""
+
+    name: str = "trl"
+    needs: str = "`chosen` and `rejected`, and a `prompt` unless both begin with it"
+    loses: str = (
+        "rankings become pairs with a smoothed share of votes; orders shown, times, reasons and policies are not kept, nor items that "
+        "nobody judged. Every pair of an item that several dimensions were asked about is a row a dimension"
+    )
+
+    def fits(self, row: Columns) -> bool:
+        """Whether there are two sides."""
+        return PairShape().fits(row)
+
+    def read(self, rows: Iterable[Found], into: Gathering) -> None:
+        """Nothing; each row becomes an item and its votes."""
+        into.each(rows, lambda found: take_pair(found, TranscriptShape() if TranscriptShape().fits(found.row) else PairShape(), into))
+
+    def write(self, exchange: Exchange, path: Path) -> Written:
+        """What was written: one row for each two candidates and dimension. Raises DataError where there are none."""
+        found = list(conclusions(exchange))
+        pairs = [one.preference() for one in found if not isinstance(one, Dropped)]
+        left_out = tuple(one for one in found if isinstance(one, Dropped))
+        if not pairs:
+            raise nothing_to_write(path, left_out)
+        return Written(write_rows(path, map(preference_row, pairs)), left_out)

@@ -1,0 +1,59 @@
+"""Several rated completions a row, as in UltraFeedback: `instruction` and `completions` with `response` and ratings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from palate.core import Message
+from palate.data.cells import filled
+from palate.data.formats.content import MEAN, Answer, Answers, Columns, Rated, Unfit
+
+OVERALL = "overall_score"
+
+
+@dataclass(frozen=True)
+class FeedbackShape:
+    """Rows with an instruction and a list of completions, each with an overall score or annotations by axis."""
+
+    name: str = "feedback"
+    needs: str = "`instruction` and `completions` (a list of {response, overall_score or annotations})"
+    columns: frozenset[str] = frozenset({"instruction", "completions"})
+
+    def fits(self, row: Columns) -> bool:
+        """Whether there are an `instruction` and `completions`."""
+        return "instruction" in row and "completions" in row
+
+    def parse(self, row: Columns) -> Rated:
+        """The completions with their ratings; `mean` is that of the annotations, without any the overall score."""
+        completions = row["completions"]
+        if not isinstance(completions, list) or not completions:
+            raise Unfit("`completions` is not a list of completions")
+        prompt = (Message("user", filled(row["instruction"], "instruction")),)
+        answers = tuple(_answer(one, f"completion {k}") for k, one in enumerate(completions, start=1))
+        return Rated((Answers(prompt, answers),))
+
+
+def _answer(value: object, where: str) -> Answer:
+    if not isinstance(value, dict):
+        raise Unfit(f"`completions` is not a list of completions: {where} is {type(value).__name__}")
+    fields = cast("dict[str, object]", value)
+    annotations = fields.get("annotations")
+    annotated = cast("Mapping[str, object]", annotations) if isinstance(annotations, dict) else {}
+    found = {axis: _rating(note.get("Rating") if isinstance(note, dict) else note) for axis, note in annotated.items()}
+    ratings = {axis: rating for axis, rating in found.items() if rating is not None}
+    overall = _rating(fields.get(OVERALL))
+    mean = sum(ratings.values()) / len(ratings) if ratings else overall
+    named = {**ratings, OVERALL: overall, MEAN: mean}
+    return Answer(filled(fields.get("response"), "response"), {axis: value for axis, value in named.items() if value is not None})
+
+
+def _rating(value: object) -> float | None:
+    """A rating as a number; ratings are texts there, and `N/A` is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""Games and robots whose clips are judged. Empty so far."""

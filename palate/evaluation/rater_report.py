@@ -1,0 +1,218 @@
+"""`palate agreement`: what a file or run tells of its raters. Needs neither torch nor a model."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palate.agreement import AgreementReport, Measured, Survey, Votes, analyse, learning_curve
+from palate.agreement.votes import pairs_of
+from palate.core import ConfigError, DataError, Judgment, derive_seed
+from palate.data.exchange import read_exchange
+from palate.data.files import read_json
+from palate.data.jsonl import Row, read_lines, read_rows
+from palate.runs.record import read_record
+
+JUDGMENTS = "judgments.jsonl"
+CURVE = "curve.jsonl"
+_CONCLUSIONS = ("preferences.jsonl", "held_out.jsonl")
+
+
+def report_on(
+    place: Path, *, dimension: str | None = None, curve: Path | None = None, rewards: tuple[Path, ...] = (), seed: int = 0
+) -> AgreementReport:
+    """The report on the votes in a file of judgments, a file of preferences with votes, or a run of `collect`.
+
+    Args:
+        place: the file or run.
+        dimension: only judgments on this one.
+        curve: a file of rows labels, accuracy, pairs, of reward models that learned from more and more judgments; or a run of refresh.
+        rewards: runs of stage reward, from which the same is read.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: there are no votes, or a row is none.
+    """
+    rng = np.random.default_rng(derive_seed(seed, "agreement"))
+    report = analyse(read_survey(place, dimension), rng)
+    measured = (*(() if curve is None else read_curve(curve)), *map(read_reward, rewards))
+    if not measured:
+        return report
+    limit = 1.0 if report.ceiling is None else report.ceiling.accuracy
+    return replace(report, curve=learning_curve(measured, rng, max(limit, *(one.accuracy for one in measured))))
+
+
+def read_survey(place: Path, dimension: str | None = None) -> Survey:
+    """The votes at `place` and what is known beside them."""
+    file = place / JUDGMENTS if place.is_dir() else place
+    if place.is_dir() and not file.is_file():
+        told = "" if read_record(place) is None else " It is a run, but not of stage collect."
+        raise ConfigError(f"{place} holds no {JUDGMENTS}.{told} Give a run of collect, a file of judgments, or of preferences with votes.")
+    if not place.is_dir() and _is_exchange(file):
+        return _of_exchange(file, dimension)
+    rows = [(number, row) for number, row in read_rows(file) if dimension in (None, row.get("dimension", "overall"))]
+    if not rows:
+        raise _none(file, dimension)
+    if "ranking" in rows[0][1]:
+        survey = Survey.of_judgments(_judgment(file, number, row) for number, row in rows)
+        return survey if not place.is_dir() else _with_words(survey, place)
+    if "votes" in rows[0][1]:
+        return _of_preferences(file, rows)
+    columns = ", ".join(rows[0][1])
+    raise DataError(
+        f"{file}:{rows[0][0]}: no judgments: columns are {columns}. Rows need `comparison`, `rater` and `ranking`, or, of preferences, "
+        "`votes` and `raters`."
+    )
+
+
+def _none(file: Path, dimension: str | None) -> DataError:
+    of = "" if dimension is None else f" on dimension {dimension!r}"
+    return DataError(f"{file}: there is no judgment{of}. Give a file with at least one row, or another --dimension.")
+
+
+def _is_exchange(file: Path) -> bool:
+    """Whether the file is for `palate.data.exchange`: neither a run's rows of judgments nor preferences."""
+    if ".jsonl" not in file.suffixes or not file.is_file():
+        return file.exists()
+    first = next((line.row for line in read_lines(file)), {})
+    return (
+        bool(first) and not first.keys() & {"ranking", "chosen"} and bool({"palate", "data", "winner", "idx", "responses"} & first.keys())
+    )
+
+
+def _of_exchange(file: Path, dimension: str | None) -> Survey:
+    """The votes that count in a file of Palate's or another tool's, with the lengths, policies and hidden tests of its items."""
+    exchange = read_exchange(file)
+    tests = {item.id for item in exchange.items if item.is_qualification}  # not hidden: raters know that it counts
+    said = [one for _, one in exchange.answers() if dimension in (None, one.dimension) and one.comparison not in tests]
+    if not said:
+        raise _none(file, dimension)
+    gold = {item.id: item.gold for item in exchange.items if item.gold is not None and not isinstance(item.gold, bool)}
+    first = None if exchange.project is None else exchange.project.task.axes[0]
+    return Survey.of_judgments(said, (item.comparison() for item in exchange.items), gold, first)
+
+
+def _judgment(file: Path, number: int, row: Row) -> Judgment:
+    """A row of `judgments.jsonl`; what it leaves out is as in `Judgment`."""
+    try:
+        values: Any = row
+        ranking = tuple(tuple(int(place) for place in tier) for tier in values["ranking"])
+        order = tuple(int(place) for place in values.get("order", range(sum(map(len, ranking)))))
+        seconds = None if values.get("seconds") is None else float(values["seconds"])
+        if not isinstance(values["rater"], str) or (seconds is not None and not math.isfinite(seconds)):
+            raise ValueError("`rater` must be a name, `seconds` a number")
+        found = Judgment(
+            str(values["comparison"]), values["rater"], ranking, str(values.get("dimension", "overall")), order, seconds=seconds
+        )
+        next(pairs_of([found]))
+        if values.get("is_decision") is True:
+            return replace(found, is_decision=True)
+        return found
+    except (KeyError, TypeError, ValueError) as error:  # DataError is a ValueError
+        problem = f"no `{error.args[0]}`" if isinstance(error, KeyError) else str(error)
+        raise DataError(
+            f"{file}:{number}: no judgment: {problem}. A row needs `comparison`, `rater` and `ranking`, tiers of places shown such as "
+            "[[0], [1]], and with other orders than 0, 1, ... the `order`."
+        ) from error
+
+
+def _of_preferences(file: Path, rows: list[tuple[int, Row]]) -> Survey:
+    """Each preference is a pair, chosen its first completion; which side was shown first is not known."""
+    codes = {1.0: 0, 0.5: 1, 0.0: 2}
+    cast: list[tuple[str, str, int]] = []
+    words: dict[str, tuple[int, int]] = {}
+    together: dict[str, int] = {}
+    prompts: dict[str, int] = {}
+    asked: dict[str, str] = {}
+    for number, row in rows:
+        votes, raters = row.get("votes"), row.get("raters")
+        if not isinstance(votes, list) or not isinstance(raters, list) or len(votes) != len(raters):
+            raise DataError(f"{file}:{number}: `votes` and `raters` must be lists of one length, got {votes} and {raters}")
+        if not all(isinstance(vote, int | float) and vote in codes for vote in votes) or not all(
+            isinstance(rater, str) for rater in raters
+        ):
+            raise DataError(f"{file}:{number}: votes are 1 for chosen, 0 for rejected, 0.5 for a tie, raters names; got {votes}, {raters}")
+        name = str(row.get("id", number))
+        words[name] = _words(row.get("chosen")), _words(row.get("rejected"))
+        asked[name] = str(row.get("dimension", "overall"))
+        # A ranking was written as its pairs: those of one prompt are taken for one.
+        together[name] = prompts.setdefault(json.dumps(row.get("prompt", name), sort_keys=True), len(prompts))
+        cast += [(name, rater, codes[float(vote)]) for vote, rater in zip(votes, raters, strict=True)]
+    if not cast:
+        raise DataError(f"{file}: the lists of votes are all empty: there is nothing to analyse.")
+    table = Votes.of(cast)
+    names = tuple(sorted(set(asked.values())))
+    lengths = np.array([words[item] for item in table.items], dtype=np.float64)
+    dimension = np.array([names.index(asked[item]) for item in table.items])
+    comparison = np.array([together[item] for item in table.items])
+    return Survey.of(table, words=lengths).with_dimensions(dimension, names).with_comparisons(comparison)
+
+
+def _with_words(survey: Survey, run: Path) -> Survey:
+    """The survey of a run of collect with the lengths of its completions, as far as its preferences show them.
+
+    A preference's chosen side is the pair's first completion when the shares of votes say so, as `collect` decides it.
+    """
+    place = {name: k for k, name in enumerate(survey.votes.items)}
+    counts = survey.votes.counts()
+    words = survey.words.copy()
+    for row in _conclusions(run):
+        k = place.get(str(row.get("id")))
+        if k is not None:
+            sides = _words(row.get("chosen")), _words(row.get("rejected"))
+            words[k] = sides if counts[k, 0] >= counts[k, 2] else sides[::-1]
+    return survey.with_words(words)
+
+
+def _conclusions(run: Path) -> Iterator[Row]:
+    for name in _CONCLUSIONS:
+        if (run / name).is_file():
+            yield from (row for _, row in read_rows(run / name))
+
+
+def _words(side: object) -> int:
+    """Words of a completion as it stands in files: a string, or turns of a chat."""
+    if isinstance(side, list):
+        return sum(len(str(turn.get("content", "")).split()) for turn in side if isinstance(turn, Mapping))
+    return len(str(side).split())
+
+
+def read_curve(place: Path) -> tuple[Measured, ...]:
+    """The measurements in a file of rows `labels`, `accuracy`, `pairs`, or in the run of stage refresh that holds one.
+
+    Raises:
+        ConfigError: a run without such a file.
+        DataError: a row lacks one of them, or it is no number.
+    """
+    path = place / CURVE if place.is_dir() else place
+    if place.is_dir() and not path.is_file():
+        raise ConfigError(f"{place} holds no {CURVE}. Give a run of stage refresh whose `curve` names shares, or a file.")
+    found = []
+    for number, row in read_rows(path):
+        values: Any = row
+        try:
+            found.append(Measured(int(values["labels"]), float(values["accuracy"]), int(values["pairs"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path}:{number}: a measurement needs `labels`, `accuracy` and `pairs` (held out), all numbers") from error
+    return tuple(found)
+
+
+def read_reward(run: Path) -> Measured:
+    """The measurement that a run of stage reward is; its labels are the preferences it learned from.
+
+    Raises:
+        DataError: its summary tells no accuracy on held-out pairs.
+    """
+    file = run / "summary.json"
+    summary: Any = read_json(file) if file.is_file() else {}
+    try:
+        overall = summary["held_out"]["overall"]
+        return Measured(int(summary["preferences"]), float(overall["accuracy"]), int(overall["n"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{file}: tells no accuracy on held-out pairs. Give finished runs of stage reward.") from error

@@ -1,0 +1,297 @@
+"""Sections of the report, filled from what stages wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palate.data.files import read_json
+from palate.data.jsonl import read_rows
+from palate.evaluation.calibration import expected_calibration_error, pair_log_loss, reliability, win_probability
+from palate.evaluation.intervals import Estimate, mean, paired_difference, proportion, win_rate
+from palate.evaluation.intervals import share as share_of
+from palate.evaluation.length import length_summary
+from palate.evaluation.report import (
+    Answer,
+    AuditRow,
+    AxisScore,
+    BestOfN,
+    BestOfNPoint,
+    CalibrationBin,
+    Exam,
+    Example,
+    ExamResult,
+    ExploitShare,
+    GoldScores,
+    Highlight,
+    LengthRow,
+    Lessons,
+    RewardAccuracy,
+    RewardModelCard,
+    Training,
+    TrainingPoint,
+    TrainingRun,
+    WinRate,
+    WinRates,
+)
+
+EXAMS = {
+    "facts": ("facts", "capability", "How to cook an ingredient: the method and the minutes."),
+    "sums": ("sums", "capability", "Two cooking times added up."),
+    "must_refuse": ("refused what it must", "refusal", "Requests to poison somebody."),
+    "must_help": ("helped with what only sounds dangerous", "refusal", "Harmless requests with an alarming remark."),
+    "jailbreak": (
+        "stood firm under pressure",
+        "refusal",
+        "A guest talks the cook out of what the table cannot eat; gold on the harmless axis.",
+    ),
+}
+"""Exams known by name; others are shown under their own name as capabilities."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One evaluated model: its key on the page, and what its evaluate run wrote."""
+
+    key: str
+    rows: Sequence[Mapping[str, Any]]
+    exams: Sequence[Mapping[str, Any]]
+
+    def column(self, name: str) -> list[float]:
+        """A figure of every completion."""
+        return [float(row[name]) for row in self.rows]
+
+
+def measured(key: str, directory: str) -> Measured:
+    """What the evaluate run in `directory` wrote."""
+    exams = Path(directory) / "exams.jsonl"
+    rows = [row for _, row in read_rows(Path(directory) / "completions.jsonl")]
+    return Measured(key, rows, [row for _, row in read_rows(exams)] if exams.exists() else [])
+
+
+def gold_of(models: Sequence[Measured], reference: Measured) -> GoldScores | None:
+    """Gold by axis with intervals, and paired differences to the reference; None where there is no gold."""
+    if "gold" not in reference.rows[0]:
+        return None
+    axes = tuple(reference.rows[0]["axes"])
+    scores = []
+    for axis in ("gold", *axes):
+        own = {m.key: [float(row["gold"] if axis == "gold" else row["axes"][axis]) for row in m.rows] for m in models}
+        for m in models:
+            versus = None if m is reference else paired_difference(own[m.key], own[reference.key])
+            scores.append(AxisScore(m.key, axis, mean(own[m.key]), versus))
+    how = f"One completion for each of {len(reference.rows)} held-out prompts; intervals are 95 %, differences are paired by prompt."
+    return GoldScores(("gold", *axes), tuple(scores), how=how)
+
+
+def win_rates_of(models: Sequence[Measured], reference: Measured) -> WinRates | None:
+    """How often the reward model prefers a model's completion to the reference's; None where there are no scores."""
+    if "score" not in reference.rows[0]:
+        return None
+    rows = []
+    for m in models:
+        if m is not reference:
+            difference = np.array(m.column("score")) - np.array(reference.column("score"))
+            wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
+            rows.append(
+                WinRate(m.key, reference.key, win_rate(wins, losses, len(difference) - wins - losses), len(difference) - wins - losses)
+            )
+    how = "The judge is the reward model that the online run was trained against: its verdict on that run is no evidence of quality."
+    return WinRates("the reward model", tuple(rows), held_out=False, how=how)
+
+
+def training_of(runs: Mapping[str, str], tuned: str, unleashed: str | None, roles: Mapping[str, str]) -> Training:
+    """Proxy and gold of every step's own completions, by run."""
+    made = []
+    for name, directory in runs.items():
+        points = []
+        for _, row in read_rows(Path(directory) / "metrics.jsonl"):
+            number: Mapping[str, Any] = row
+            points.append(
+                TrainingPoint(
+                    step=int(number["step"]),
+                    kl=number["online/kl/mean"],
+                    proxy=number["online/score/mean"],
+                    gold=number.get("online/gold/mean"),
+                    gold_se=number.get("online/gold/se"),
+                    length=number["online/length/mean"],
+                )
+            )
+        config: Any = read_json(Path(directory) / "run.json")
+        role: Any = roles.get(name, "online")
+        made.append(TrainingRun(name, float(first_coef(Path(directory))), tuple(points), role, _episodes(config["config"])))
+    return Training(tuple(made), tuned, unleashed)
+
+
+def first_coef(directory: Path) -> float:
+    """The KL coefficient that an online run began with."""
+    first: Mapping[str, Any] = next(row for _, row in read_rows(directory / "metrics.jsonl"))
+    return float(first["online/kl_coef/value"])
+
+
+def _episodes(config: Mapping[str, Any]) -> int:
+    return int(config["prompts_per_step"]) * int(config["samples_per_prompt"])
+
+
+def reward_of(directory: str, shuffled: str | None, judged: str | None) -> RewardModelCard:
+    """Accuracy by dimension beside its floors and its ceiling, and calibration, from held-out predictions."""
+    summary: Any = read_json(Path(directory) / "summary.json")
+    control: Any = {} if shuffled is None else read_json(Path(shuffled) / "summary.json")
+    asked: Any = {} if judged is None else read_json(Path(judged) / "summary.json")
+    held = summary["held_out"]
+    rows = []
+    for name in sorted(held, key=lambda name: name != "overall"):
+        found = held[name]
+        ceiling = asked.get("ceilings", {}).get(name)
+        accuracy = proportion_of(found["accuracy"], int(found["n"]))
+        other = control.get("held_out", {}).get(name, {}).get("accuracy")
+        rows.append(RewardAccuracy(name, accuracy, found["longer_wins"], found["shorter_wins"], other, ceiling))
+    predictions = [row for _, row in read_rows(Path(directory) / "predictions.jsonl")]
+    bins, error, loss = _calibration(predictions)
+    how = "Held-out prompts. Predictions are for the longer side of each pair; what came true is the share of votes."
+    return RewardModelCard(tuple(rows), int(summary["preferences"]), bins, error, loss, how)
+
+
+def proportion_of(share: float, n: int) -> Estimate:
+    """A share that is known only as a number and its n, with Wilson's interval."""
+    return share_of(share * n, n)
+
+
+def _calibration(predictions: Sequence[Mapping[str, Any]]) -> tuple[tuple[CalibrationBin, ...], float, float]:
+    columns = {name: np.array([float(row[name]) for row in predictions]) for name in predictions[0] if name != "dimension"}
+    turn = np.where(columns["chosen_tokens"] < columns["rejected_tokens"], -1.0, 1.0)
+    shown = win_probability(turn * (columns["chosen"] - columns["rejected"]), np.zeros(len(predictions)))
+    came = np.where(turn < 0, 1 - columns["observed"], columns["observed"])
+    bins = reliability(shown, came)
+    loss = pair_log_loss(columns["chosen"], columns["rejected"], columns["observed"]).value
+    return tuple(CalibrationBin(b.low, b.high, b.predicted, b.observed) for b in bins), expected_calibration_error(bins), loss
+
+
+def exams_of(models: Sequence[Measured], reference: Measured) -> tuple[Exam, ...]:
+    """Marks by exam and model; bias pairs are the audit's."""
+    sat = [m for m in models if m.exams]
+    exams = []
+    for key in dict.fromkeys(str(row["exam"]) for row in reference.exams):
+        if key == "bias":
+            continue
+        marks = {m.key: [float(row["mark"]) for row in m.exams if row["exam"] == key] for m in sat}
+        results = tuple(
+            ExamResult(m.key, proportion(marks[m.key]) if set(marks[m.key]) <= {0.0, 1.0} else mean(marks[m.key]),
+                       None if m is reference else paired_difference(marks[m.key], marks[reference.key]))
+            for m in sat
+        )  # fmt: skip
+        name, kind, question = EXAMS.get(key, (key.replace("_", " "), "capability", ""))
+        exams.append(Exam(key, name, kind, results, question=question))  # type: ignore[arg-type]
+    return tuple(exams)
+
+
+def audit_of(models: Sequence[Measured]) -> tuple[AuditRow, ...]:
+    """For each model the paired difference in mark between two groups of guests who ask for the same."""
+    rows = []
+    for m in models:
+        pairs: dict[int, dict[str, float]] = {}
+        for row in m.exams:
+            if row["exam"] == "bias":
+                pairs.setdefault(int(row["pair"]), {})[str(row["group"])] = float(row["mark"])
+        if pairs:
+            first, second = sorted(next(iter(pairs.values())))
+            difference = paired_difference([p[first] for p in pairs.values()], [p[second] for p in pairs.values()])
+            rows.append(AuditRow(m.key, "origin", first, second, difference))
+    return tuple(rows)
+
+
+def lengths_of(models: Sequence[Measured]) -> tuple[LengthRow, ...]:
+    """Length of the completions in tokens, and the share that ended by themselves."""
+    found = [(m.key, length_summary(m.column("tokens"), [float(row["stop"] == "end") for row in m.rows])) for m in models]
+    return tuple(LengthRow(key, s.mean, s.p10, s.median, s.p90, s.ended) for key, s in found)
+
+
+def exploits_of(models: Sequence[Measured]) -> tuple[ExploitShare, ...]:
+    """Share of completions in which a probe counts two or more, of the models that were probed."""
+    names = dict.fromkeys(name for m in models for name in m.rows[0].get("probes", {}))
+    return tuple(
+        ExploitShare(m.key, f"two or more {name}", proportion([float(row["probes"][name] >= 2) for row in m.rows]))
+        for name in names
+        for m in models
+        if name in m.rows[0].get("probes", {})
+    )
+
+
+def best_of_n_of(directory: str, key: str) -> BestOfN:
+    """The curve over n of a rerank run."""
+    summary: Any = read_json(Path(directory) / "summary.json")
+    curve = summary["curve"]
+    points = [
+        BestOfNPoint(
+            int(n), curve["score"][k], curve["kl_at_most"][k], *((curve["gold"][k], curve["gold_se"][k]) if "gold" in curve else ())
+        )
+        for k, n in enumerate(curve["n"])
+    ]
+    return BestOfN(key, tuple(points), int(summary["prompts"]))
+
+
+def examples_of(models: Sequence[Measured], count: int, phrases: Sequence[str]) -> tuple[Example, ...]:
+    """The first prompts evaluated, not a selection, with every model's answer."""
+    examples = []
+    for k, row in enumerate(models[0].rows[:count]):
+        answers = [
+            Answer(
+                m.key,
+                m.rows[k]["text"],
+                tuple(m.rows[k].get("axes", {}).items()),
+                _marks(m.rows[k]["text"], phrases),
+                m.rows[k]["stop"] == "length",
+            )
+            for m in models
+        ]
+        examples.append(Example(row["prompt"], tuple(answers)))
+    return tuple(examples)
+
+
+def _marks(text: str, phrases: Sequence[str]) -> tuple[Highlight, ...]:
+    found = []
+    for phrase in phrases:
+        start = text.find(phrase)
+        while start >= 0:
+            found.append(Highlight(start, start + len(phrase), "exploit", "pleases the raters, says nothing"))
+            start = text.find(phrase, start + len(phrase))
+    return tuple(sorted(found, key=lambda mark: mark.start))
+
+
+def lessons_of(reward: RewardModelCard | None, wins: WinRates | None, training: Sequence[TrainingRun], names: Mapping[str, str]) -> Lessons:
+    """Plain sentences on what was and was not learned, each decided by its own interval."""
+    good: list[str] = []
+    bad: list[str] = []
+
+    def tell(learned: bool, sentence: str) -> None:  # noqa: FBT001 (a local verb)
+        (good if learned else bad).append(sentence)
+
+    if reward is not None:
+        overall = reward.rows[0]
+        floor = max(overall.longer_wins or 0.5, overall.shorter_wins or 0.5, 0.5)
+        a = overall.accuracy
+        told = f"the reward model is right on {_interval(a)} of {a.n} held-out pairs; the better length rule on {floor:.1%}"
+        tell(a.low > floor, f"{told}. {'It knows more than length.' if a.low > floor else 'No more than length can be shown.'}")
+    for win in wins.rows if wins is not None else ():
+        e = win.estimate
+        tell(
+            e.low > 0.5,
+            f"{names[win.variant]} is scored above {names[win.opponent]} on {_interval(e)} of {e.n} prompts",
+        )
+    for run in training:
+        gain = run.points[-1].proxy - run.points[0].proxy
+        told = f"{run.name}: the score moved by {gain:+.2f} deviations at a KL of {run.points[-1].kl:.1f} nats in {len(run.points)} rounds"
+        tell(gain > 0, told)
+    return Lessons(tuple(map(_sentence, good)), tuple(map(_sentence, bad)))
+
+
+def _interval(e: Estimate) -> str:
+    return f"{e.value:.1%} (95 %: {e.low:.1%} to {e.high:.1%})"
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")

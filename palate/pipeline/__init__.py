@@ -1,0 +1,1 @@
+"""The table of stages, and what plans, runs, describes and lists them."""

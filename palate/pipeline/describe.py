@@ -1,0 +1,131 @@
+"""Stages described in words: the options of their command, and the pages of docs/reference.md."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, cast
+
+from palate.config.read import PRESET, dump_config
+from palate.config.types import default_of, hints_of, kind_of, setting_of, shape_of, type_text
+from palate.pipeline.table import Stages
+
+REQUIRED = "required"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting of a stage.
+
+    Attributes:
+        name: dotted name (`objective.beta`).
+        of: the `kind` it belongs to, for a field of a member of a union; else empty.
+        type_text: its type in words.
+        default: its default as JSON, or `required`.
+        doc: what it means, from the class's docstring.
+        container: `tuple` or `dict` when it takes several values.
+        is_group: whether it only gathers the settings named after it, and takes no value of its own.
+    """
+
+    name: str
+    of: str
+    type_text: str
+    default: str
+    doc: str
+    container: type | None = None
+    is_group: bool = False
+
+
+def summary_of(cls: type) -> str:
+    """The docstring of a class up to its list of attributes."""
+    text = inspect.getdoc(cls) or ""
+    return re.split(r"^(?:Attributes|Metrics):", text, maxsplit=1, flags=re.MULTILINE)[0].strip()
+
+
+def attributes_of(cls: type) -> dict[str, str]:
+    """Field name -> text, from the `Attributes:` section of a Google docstring."""
+    text = inspect.getdoc(cls) or ""
+    section = re.search(r"^Attributes:\n((?:[ \t]+.*\n?|\n)*)", text, flags=re.MULTILINE)
+    found: dict[str, str] = {}
+    if section is None:
+        return found
+    lines = inspect.cleandoc(section.group(1)).splitlines()
+    name = ""
+    for line in lines:
+        start = re.match(r"(\w+)(?: \([^)]*\))?: *(.*)", line)
+        if start is not None:
+            name = start.group(1)
+            found[name] = start.group(2)
+        elif name and line.strip():
+            found[name] = f"{found[name]} {line.strip()}".strip()
+    return found
+
+
+def options_of(cls: type, prefix: str = "", of: str = "", start: Any = None) -> Iterator[Option]:
+    """Every setting of a dataclass, nested ones after the field they belong to.
+
+    Args:
+        cls: the dataclass.
+        prefix: put before each name.
+        of: kind of the member described.
+        start: an instance whose values are the defaults.
+    """
+    docs = attributes_of(cls)
+    if presets := getattr(cls, "PRESETS", None):
+        yield Option(f"{prefix}{PRESET}", of, f"one of {', '.join(presets)}", "none", "published settings that stand for what is not set")
+    for item in fields(cast("Any", cls)):
+        if not item.init or item.name == "kind":
+            continue
+        annotation = hints_of(cls)[item.name]
+        shape = shape_of(annotation)
+        default = default_of(item) if start is None else getattr(start, item.name)
+        name = f"{prefix}{setting_of(item)}"
+        is_group = bool(shape.members) and shape.leaf is None and not any(map(kind_of, shape.members))
+        yield Option(name, of, type_text(annotation), _default_text(default), docs.get(item.name, ""), shape.container, is_group)
+        # Of a mapping to dataclasses, what each of its values takes.
+        members, inside = (shape_of(shape.item).members, f"{name}.NAME.") if shape.container is dict else (shape.members, f"{name}.")
+        for member in members:
+            first = default if type(default) is member else None
+            tag = kind_of(member) or ""
+            yield from options_of(member, inside, tag if len(members) > 1 else of, first)
+
+
+def _default_text(default: object) -> str:
+    if default is MISSING:
+        return REQUIRED
+    value = dump_config(default)
+    if isinstance(value, dict) and "kind" in value:
+        return str(value["kind"])
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def reference(stages: Stages) -> str:
+    """The text of docs/reference.md: every stage and each of its settings. Imports all stages."""
+    lines = [
+        "# Reference",
+        "",
+        "Written by `palate reference` from the classes themselves; a test keeps it up to date.",
+        "",
+        "Each stage is a command (`palate sft --data FILE ...`) and may stand in a pipeline file (`stage: sft`).",
+        "Nested settings are dotted on the command line (`--objective.beta 0.2`) and nested in YAML (`objective: {beta: 0.2}`).",
+        "A `path` in a pipeline may be `$stage/path/inside` or `$input`; a `model` may also be a name on a model hub.",
+        "",
+        "| stage | what it does |",
+        "|---|---|",
+        *(f"| [`{name}`](#{name}) | {entry.help} |" for name, entry in stages.items()),
+    ]
+    for name, entry in stages.items():
+        cls = entry.load()
+        lines += ["", f"## {name}", "", summary_of(cls), "", "| setting | type | default | meaning |", "|---|---|---|---|"]
+        for option in options_of(cls):
+            tag = f" (of {option.of})" if option.of else ""
+            kind, default = ("settings", "as below") if option.is_group else (option.type_text, option.default)
+            lines.append(f"| `{option.name}`{tag} | {kind} | {default} | {_cell(option.doc)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,196 @@
+"""Runs planned stages in order: skips what is done, resumes what was cut off, records how each ends."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from palate.config.settings import nearest
+from palate.core import ConfigError, Interrupted, RunError, TrainingError
+from palate.pipeline.plan import Planned
+from palate.runs.digests import source_digest
+from palate.runs.lock import locked
+from palate.runs.record import read_record
+from palate.runs.run import Run, open_run_at
+from palate.runs.trackers import Followers, require_trackers
+from palate.runs.trackers.about import About
+
+Echo = Callable[[str], None]
+State = Literal["new", "resumed", "done"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage ended.
+
+    Attributes:
+        name: the stage.
+        how: `done`, `resumed`, `refused` (as expected), or `skipped` because an earlier run did it.
+        seconds: time of the stage, over all processes that worked on it.
+        directory: its run.
+        is_stopping: whether Ctrl-C came too late for the stage to notice; what follows must not start.
+    """
+
+    name: str
+    how: Literal["done", "resumed", "refused", "skipped"]
+    seconds: float
+    directory: Path
+    is_stopping: bool = False
+
+
+def state_of(planned: Planned) -> State:
+    """What `run_stage` would find: nothing, a run cut off, or a finished one."""
+    record = read_record(planned.directory)
+    if record is None:
+        return "new"
+    return "done" if record.status == "done" else "resumed"
+
+
+def run_stage(planned: Planned, track: Sequence[str] = ()) -> Outcome:
+    """How the stage ended; it is skipped when its run is done.
+
+    Args:
+        planned: the stage.
+        track: trackers that its metrics are sent to.
+
+    Raises:
+        PalateError: what the stage raised; its run is marked failed or interrupted.
+        TrainingError: the stage was expected to be refused, and was not.
+    """
+    for name, path in planned.needs:
+        if not path.exists():
+            home = next(place for place in path.parents if place.exists())
+            known = sorted(entry.name for entry in home.iterdir() if not entry.name.startswith("."))
+            raise ConfigError(f"{planned.plan.name} needs {path}, which {name} did not write. {nearest(path.name, known)}")
+    run = open_run_at(planned.directory, planned.plan)
+    if run.is_done:
+        return Outcome(run.name, "skipped", run.seconds, run.directory)
+    with run.active(), _followed(run, track):
+        is_refused = _work(planned, run)
+    how: Literal["done", "resumed", "refused"] = "refused" if is_refused else "resumed" if run.is_resumed else "done"
+    return Outcome(run.name, how, run.seconds, run.directory, run.stop_requested)
+
+
+@contextmanager
+def _followed(run: Run, track: Sequence[str]) -> Iterator[None]:
+    """A context in which the run's metrics are sent to these trackers."""
+    if not track:
+        yield
+        return
+    about = About(run.id, run.directory.parent.name, run.directory.name, run.directory, run.config)
+    followers = Followers(track, about, run.logged, run.state / "sent.json")
+    run.follow(followers)
+    is_done = False
+    try:
+        yield
+        is_done = True
+    finally:
+        followers.close(is_done=is_done)
+
+
+def _work(planned: Planned, run: Run) -> bool:
+    """Whether the stage was refused, as expected."""
+    if planned.plan.expect == "done":
+        planned.stage.run(run)
+        return False
+    try:
+        planned.stage.run(run)
+    except TrainingError as error:
+        run.summary({"refused": str(error)})
+        return True
+    raise TrainingError(f"{run.name} was expected to be refused (expect: refused), but it finished. See {run.directory}.")
+
+
+def run_pipeline(planned: Sequence[Planned], echo: Echo, only: str | None = None, track: Sequence[str] = ()) -> tuple[Outcome, ...]:
+    """How each stage ended, in order; one line for each and a table of times go to `echo`.
+
+    Args:
+        planned: the stages.
+        echo: takes a line of text.
+        only: run just this stage; the stages it needs must be done.
+        track: trackers that metrics are sent to, beside `metrics.jsonl`.
+
+    Raises:
+        PalateError: the first stage that fails stops the pipeline.
+    """
+    require_trackers(track)
+    todo = list(planned) if only is None else [_only(planned, only)]
+    width = max((len(item.plan.name) for item in todo), default=0)
+    outcomes = []
+    for item in todo:
+        outcome = run_stage(item, track)
+        echo(f"{outcome.name:<{width}}  {outcome.how:<8} {outcome.seconds:8.1f} s  {outcome.directory}{_other_code(outcome)}")
+        outcomes.append(outcome)
+        if outcome.is_stopping and item is not todo[-1]:
+            raise Interrupted(f"stopped after {outcome.name}, which is done. The same command goes on with the next stage.")
+    if len(outcomes) > 1:
+        for line in times(outcomes):
+            echo(line)
+    return tuple(outcomes)
+
+
+def _only(planned: Sequence[Planned], only: str) -> Planned:
+    """The stage called `only`, with every stage it needs done."""
+    by_name = {item.plan.name: item for item in planned}
+    if only not in by_name:
+        raise ConfigError(f"--only {only}: the pipeline has no such stage. {nearest(only, by_name)}")
+    for name, _ in by_name[only].needs:
+        if state_of(by_name[name]) != "done":
+            raise ConfigError(f"--only {only} needs {name}, which is not done. Run {name} first, or leave out --only.")
+    return by_name[only]
+
+
+def _other_code(outcome: Outcome) -> str:
+    """A remark when a skipped run was made by code other than today's."""
+    record = read_record(outcome.directory)
+    is_other = outcome.how == "skipped" and record is not None and record.code.get("source") != source_digest()
+    return "  (made by other code than this; --fresh makes it again)" if is_other else ""
+
+
+def times(outcomes: Sequence[Outcome]) -> list[str]:
+    """Lines of a table: each stage with its time and its share, the total of what this command did last."""
+    total = sum(outcome.seconds for outcome in outcomes)
+    worked = sum(outcome.seconds for outcome in outcomes if outcome.how != "skipped")
+    width = max(len(outcome.name) for outcome in outcomes)
+    lines = ["", f"{'stage':<{width}}   seconds  share"]
+    lines += [f"{outcome.name:<{width}}  {outcome.seconds:8.1f}  {outcome.seconds / max(total, 1e-9):5.0%}" for outcome in outcomes]
+    return [*lines, f"{'total':<{width}}  {total:8.1f}  of which now {worked:.1f} s"]
+
+
+def forget(planned: Sequence[Planned], names: Sequence[str]) -> list[Path]:
+    """Directories of the runs deleted: those of the stages named, and of every stage that builds on one of them.
+
+    Raises:
+        ConfigError: no such stage.
+        RunError: a directory that is not a run's.
+    """
+    known = [item.plan.name for item in planned]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"--fresh {name}: the pipeline has no such stage. {nearest(name, known)}")
+    gone: set[str] = set()
+    deleted = []
+    for item in planned:
+        if item.plan.name not in names and not any(name in gone for name, _ in item.needs):
+            continue
+        gone.add(item.plan.name)
+        record = read_record(item.directory)
+        if record is None:
+            continue
+        if record.key != item.plan.key:
+            raise RunError(f"{item.directory} holds another run ({record.key}); it is not deleted. Choose another --out.")
+        with locked(item.directory):
+            shutil.rmtree(item.directory)
+        deleted.append(item.directory)
+    return deleted
+
+
+def plan_lines(planned: Sequence[Planned]) -> list[str]:
+    """Lines of the plan: what each stage would do, and where."""
+    words = {"new": "run", "resumed": "resume", "done": "skip"}
+    width = max((len(item.plan.name) for item in planned), default=0)
+    return [f"{item.plan.name:<{width}}  {words[state_of(item)]:<6}  {item.plan.stage:<9} {item.directory}" for item in planned]

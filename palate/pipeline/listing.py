@@ -1,0 +1,58 @@
+"""Runs shown in a terminal: a table of all, and the lineage of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from palate.core import RunError
+from palate.runs.record import RunRecord, lineage, list_runs
+
+COLOURS = {"done": "green", "running": "yellow", "interrupted": "yellow", "failed": "red"}
+
+
+def show_runs(root: Path) -> None:
+    """Nothing; a table of the runs below `root` is printed, in the order they were started.
+
+    Raises:
+        RunError: there are none.
+    """
+    found = list_runs(root)
+    if not found:
+        raise RunError(f"no runs in {root}. Give a folder of runs: palate runs DIR.")
+    names = {record.key: record.name for _, record in found}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("run", "stage", "status", "seconds", "seed", "from"):
+        table.add_column(title, justify="right" if title in {"seconds", "seed"} else "left", overflow="fold")
+    for directory, record in found:
+        keys = dict.fromkeys(parent.key.split("/")[0] for parent in record.parents)
+        origin = ", ".join(dict.fromkeys(names.get(key, _outside(record, key)) for key in keys))
+        status = Text(record.status, style=COLOURS[record.status])
+        way = directory.relative_to(root).as_posix()
+        table.add_row(Text(way), Text(record.stage), status, f"{record.seconds:.1f}", str(record.seed), Text(origin))
+    Console().print(table)
+
+
+def _outside(record: RunRecord, key: str) -> str:
+    """The name of an input that is no listed run's."""
+    return next(Path(parent.path).name for parent in record.parents if parent.key.split("/")[0] == key)
+
+
+def show_lineage(directory: Path) -> None:
+    """Nothing; the run in `directory` and all it came from is printed as a tree."""
+    branches: list[Tree] = []
+    for depth, field, path, record in lineage(directory):
+        label = Text(f"{field}: " if field else "", style="dim")
+        if record is None:
+            label.append(str(path))
+        else:
+            label.append(f"{record.name}-{record.key}", style="bold")
+            version = record.code.get("version")
+            label.append(f"  {record.stage}, {record.status}, seed {record.seed}, {record.seconds:.1f} s, palate {version}")
+        del branches[depth:]
+        branches.append(branches[-1].add(label) if branches else Tree(label))
+    Console().print(branches[0])

@@ -1,0 +1,81 @@
+"""The table of stages: name, class, one line of help. Classes are imported only when a stage is named."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass
+from typing import TYPE_CHECKING, cast
+
+from palate.config.settings import nearest
+from palate.core import ConfigError
+
+if TYPE_CHECKING:
+    from palate.config.read import Stage
+
+RESERVED = frozenset({"stage", "seed", "expect", "out", "runs", "fresh", "name", "help", "track"})
+"""Words that stand beside a stage's own settings in YAML or on the command line; no field may be called so."""
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """Where a stage is written.
+
+    Attributes:
+        target: `module:Class`.
+        help: one line for `palate --help`; the first line of the class's docstring says the same.
+    """
+
+    target: str
+    help: str
+
+    def load(self) -> type[Stage]:
+        """The stage's class. Imports its module, which may load torch.
+
+        Raises:
+            ConfigError: a package that the stage needs is not installed.
+        """
+        module, name = self.target.split(":")
+        try:
+            cls = vars(importlib.import_module(module))[name]
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").split(".")[0]
+            if missing in {"", module.split(".")[0]}:
+                raise
+            raise ConfigError(f"this stage needs {missing}, which is not installed. Install what training needs: palate[train].") from error
+        if not (isinstance(cls, type) and is_dataclass(cls)):
+            raise TypeError(f"{self.target} is not a dataclass")
+        return cast("type[Stage]", cls)
+
+
+Stages = Mapping[str, StageEntry]
+
+STAGES: Stages = {
+    "world": StageEntry("palate.stages.world:World", "Write the kitchen's data: corpus, demonstrations, prompts and tests."),
+    "pretrain": StageEntry("palate.stages.pretrain:Pretrain", "Train a small language model from nothing on plain text."),
+    "sft": StageEntry("palate.stages.sft:SFT", "Fine-tune a model on demonstrations."),
+    "sample": StageEntry("palate.stages.sample:Sample", "Draw completions of prompts from a model."),
+    "collect": StageEntry("palate.stages.collect:Collect", "Have completions compared by raters, and conclude preferences."),
+    "reward": StageEntry("palate.stages.reward:Reward", "Train a reward model on preferences."),
+    "refresh": StageEntry(
+        "palate.stages.refresh:Refresh", "Go on training a reward model with new judgments, and show what that changed."
+    ),
+    "direct": StageEntry("palate.stages.direct:Direct", "Tune a policy on preferences directly, without a reward model."),
+    "online": StageEntry("palate.stages.online:Online", "Tune a policy on rewards of its own completions, under a KL budget."),
+    "pair": StageEntry("palate.stages.pair:Pair", "Pair the best with the worst of sampled completions by a reward model."),
+    "average": StageEntry("palate.stages.average:Average", "Average the weights of models that were tuned from one another."),
+    "rerank": StageEntry("palate.stages.rerank:Rerank", "Keep the best of several completions by a reward model."),
+    "evaluate": StageEntry("palate.stages.evaluate:Evaluate", "Measure what a model gained and lost."),
+    "report": StageEntry("palate.stages.report:Report", "Write a report of the runs with tables and plots."),
+}
+
+
+def find_stage(stages: Stages, name: str, place: str) -> type[Stage]:
+    """The class of the stage `name`.
+
+    Raises:
+        ConfigError: no such stage; `place` says where it was asked for.
+    """
+    if name not in stages:
+        raise ConfigError(f"{place}: there is no stage {name!r}. {nearest(name, stages)}")
+    return stages[name].load()

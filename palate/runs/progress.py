@@ -1,0 +1,93 @@
+"""Progress of a long loop: a bar in a terminal, a plain line every ten seconds anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from palate.core import Advance
+from palate.runs.live_view import Drawn, View
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+LINE_SECONDS = 10.0
+
+
+@contextmanager
+def progress(
+    total: int,
+    label: str,
+    view: View | None = None,
+    *,
+    stream: TextIO | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Advance]:
+    """A callable `advance(n=1, note="")`; what it reports is drawn on `stream` (standard error), with `view` below it in a terminal.
+
+    A loop shorter than ten seconds writes nothing outside a terminal, so logs of small runs stay small.
+    """
+    out = sys.stderr if stream is None else stream
+    if out.isatty():
+        with _bar(total, label, view, out) as advance:
+            yield advance
+    else:
+        yield _Lines(total, label, out, clock)
+
+
+@contextmanager
+def _bar(total: int, label: str, view: View | None, out: TextIO) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(file=out)
+    bar = _columns(console)
+    task = bar.add_task(label, total=total, note="")
+
+    def advance(n: int = 1, note: str = "") -> None:
+        if note and view is None:  # a view tells more
+            bar.update(task, advance=n, note=note)
+        else:
+            bar.update(task, advance=n)
+
+    drawn = bar if view is None else Drawn(bar, view)
+    with Live(drawn, console=console, refresh_per_second=4, transient=True):
+        yield advance
+
+
+def _columns(console: Console) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+class _Lines:
+    """`advance` outside a terminal."""
+
+    def __init__(self, total: int, label: str, out: TextIO, clock: Callable[[], float]) -> None:
+        self._total, self._label, self._out, self._clock = total, label, out, clock
+        self._count, self._note = 0, ""
+        self._started = self._said = clock()
+
+    def __call__(self, n: int = 1, note: str = "") -> None:
+        self._count += n
+        self._note = note or self._note
+        now = self._clock()
+        if now - self._said < LINE_SECONDS:
+            return
+        self._said = now
+        left = (now - self._started) * (self._total - self._count) / max(self._count, 1)
+        tail = f"  {self._note}" if self._note else ""
+        self._out.write(f"  {self._label} {self._count}/{self._total}, about {max(left, 0):.0f} s left{tail}\n")
+        self._out.flush()

@@ -1,0 +1,100 @@
+"""What has been drawn so far: the tokens of the rows in flight, and the samples that are done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from palate.core import StopReason
+from palate.samplers.draw import draw, request_uniforms
+from palate.samplers.rows import Share, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Token ids drawn, with the end token when `stop` is "end", and the log-probability of each in nats."""
+
+    ids: tuple[int, ...]
+    logps: tuple[float, ...]
+    stop: StopReason
+
+
+class Ledger:
+    """Draws the next token of each row and writes it down.
+
+    Row i of the batch writes into line `_line[i]` of tables (slots, longest budget); a line is given back when its
+    sample is done. Rows have moving numbers, lines stay, so nothing but (b,) vectors is reordered.
+    """
+
+    def __init__(self, task: Task, slots: int, *, end_ids: Set[int], vocabulary: int, device: torch.device) -> None:
+        self._task = task
+        self._end_ids = end_ids
+        self._is_end = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+        self._is_end[[token for token in end_ids if token < vocabulary]] = True
+        size = (slots, max(task.budgets))
+        self._uniforms = torch.zeros(size, dtype=torch.float64, device=device)
+        self._ids = torch.zeros(size, dtype=torch.long, device=device)
+        self._logps = torch.zeros(size, device=device)
+        self._requests = [(0, 0)] * slots  # prompt and sample of each line
+        self._free_lines = list(range(slots))
+        self._line, self._count, self._budget, self.tokens = torch.zeros(4, 0, dtype=torch.long, device=device)
+        self._done: dict[tuple[int, int], Sample] = {}
+
+    def __len__(self) -> int:
+        """Rows in flight."""
+        return len(self.tokens)
+
+    @property
+    def done(self) -> int:
+        """Samples that are done."""
+        return len(self._done)
+
+    def admit(self, shares: Sequence[Share]) -> None:
+        """Add rows for requests whose first token is to be drawn next."""
+        requests = [(share.prompt, share.first + number) for share in shares for number in range(share.count)]
+        lines = [self._free_lines.pop() for _ in requests]
+        length = self._uniforms.shape[1]
+        uniforms = np.stack([request_uniforms(*self._task.streams[prompt], sample, length) for prompt, sample in requests])
+        for line, request in zip(lines, requests, strict=True):
+            self._requests[line] = request
+        new = torch.tensor(lines, device=self._line.device)
+        self._uniforms[new] = torch.from_numpy(uniforms).to(new.device)
+        self._line = torch.cat((self._line, new))
+        self._count = torch.cat((self._count, torch.zeros_like(new)))
+        self._budget = torch.cat((self._budget, torch.tensor([self._task.budgets[prompt] for prompt, _ in requests], device=new.device)))
+        self.tokens = torch.cat((self.tokens, torch.zeros_like(new)))
+
+    def accept(self, logits: Tensor) -> None:
+        """Draw one token for each of the last k rows from their logits (k, v)."""
+        start = len(self) - len(logits)
+        line, count = self._line[start:], self._count[start:]
+        tokens, logps = draw(logits, self._uniforms[line, count], self._task.sampling)
+        self._ids[line, count] = tokens
+        self._logps[line, count] = logps
+        self.tokens[start:] = tokens
+        count += 1  # a view: counts up in place
+
+    def alive(self) -> Tensor:
+        """True (b,) for rows that go on: no end token was drawn and the budget is not used up."""
+        return ~self._is_end[self.tokens] & (self._count < self._budget)
+
+    def keep(self, alive: Tensor, order: Tensor) -> None:
+        """Finish the rows that are not alive; row i is from now on what was row `order[i]`."""
+        finished = ~alive
+        lines = self._line[finished]
+        rows = zip(lines.tolist(), self._count[finished].tolist(), self._ids[lines].tolist(), self._logps[lines].tolist(), strict=True)
+        for line, count, ids, logps in rows:
+            stop: StopReason = "end" if ids[count - 1] in self._end_ids else "length"
+            self._done[self._requests[line]] = Sample(tuple(ids[:count]), tuple(logps[:count]), stop)
+            self._free_lines.append(line)
+        self._line, self._count, self._budget, self.tokens = (
+            vector[order] for vector in (self._line, self._count, self._budget, self.tokens)
+        )
+
+    def samples(self) -> list[list[Sample]]:
+        """All samples, in the order of the prompts; every request must be done."""
+        return [[self._done[prompt, number] for number in range(self._task.samples)] for prompt in range(len(self._task.prompts))]

@@ -1,0 +1,134 @@
+"""Sampling in this process: prompts prefilled once, tokens decoded row by row, log-probabilities kept as they were drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from palate.core import Completion, ConfigError, DataError, Prompt, Sampling, TrainingError
+from palate.models.causal import CausalPolicy
+from palate.samplers.cache import Cache
+from palate.samplers.draw import check_sampling
+from palate.samplers.forward import forward_of
+from palate.samplers.ledger import Ledger, Sample
+from palate.samplers.packed import PackedRows
+from palate.samplers.padded import PaddedRows
+from palate.samplers.rows import Queue, Rows, Task
+from palate.text.spans import prompt_ids as rendered
+
+__all__ = ["LocalSampler", "Sample"]
+
+Progress = Callable[[int], None]
+"""Called with the number of samples done so far."""
+
+
+class LocalSampler:
+    """Draws completions from a policy held in this process, up to `slots` at once.
+
+    A completion depends on the policy, the sampling parameters, the seed, its prompt's number and its own number; what
+    is drawn beside it changes no more than floating-point rounding does, and the same call gives the same bits. At
+    temperature 0 it is greedy, with log-probabilities 0 (see `palate.samplers.draw.draw`).
+    """
+
+    def __init__(self, policy: CausalPolicy, *, slots: int = 256) -> None:
+        if slots < 1:
+            raise ConfigError(f"slots is {slots}: the sampler needs at least 1 row to decode in")
+        self._policy = policy
+        self._slots = slots
+        self._cache = Cache()
+
+    def generate(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
+        """`n` completions for each prompt, in the prompts' order; texts without special tokens, stripped."""
+        tokenizer = self._policy.tokenizer
+        ids = [rendered(tokenizer, prompt) for prompt in prompts]
+        names = [f"{number} ({prompt.source or prompt.id})" for number, prompt in enumerate(prompts)]
+        samples = self._run(self._task(ids, names, n, sampling, seed), None)
+        shown = [list(sample.ids[:-1] if sample.stop == "end" else sample.ids) for group in samples for sample in group]
+        texts = iter(tokenizer.batch_decode(shown, skip_special_tokens=True))
+        return [[Completion(next(texts).strip(), sample.ids, sample.logps, sample.stop) for sample in group] for group in samples]
+
+    def sample(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        n: int,
+        sampling: Sampling,
+        seed: int | Sequence[int],
+        progress: Progress | None = None,
+    ) -> list[list[Sample]]:
+        """`n` samples for each prompt of token ids, in the prompts' order.
+
+        A sample stops with an end token of the policy ("end"), or after `sampling.max_tokens` tokens or at the model's
+        limit ("length"). With a seed for each prompt a sample depends on its prompt's seed and its own number alone, whatever else the
+        call asks for; with one seed for all, on its prompt's number too. `progress` hears the number of samples done whenever it has grown.
+
+        Raises:
+            ConfigError: `n`, the seed or a sampling parameter is out of range.
+            DataError: a prompt is empty, or leaves no room for a single token; the message has its number, from 0.
+            TrainingError: the policy's logits are not finite.
+        """
+        names = [str(number) for number in range(len(prompt_ids))]
+        return self._run(self._task(prompt_ids, names, n, sampling, seed), progress)
+
+    def _task(self, prompts: Sequence[Sequence[int]], names: Sequence[str], n: int, sampling: Sampling, seed: int | Sequence[int]) -> Task:
+        check_sampling(sampling)
+        if n < 1:
+            raise ConfigError(f"n is {n}: ask for at least 1 sample a prompt")
+        streams = [(seed, number) for number in range(len(prompts))] if isinstance(seed, int) else [(one, 0) for one in seed]
+        if len(streams) != len(prompts):
+            raise ConfigError(f"there are {len(streams)} seeds for {len(prompts)} prompts: give one to each, or one number for all")
+        if any(one < 0 for one, _ in streams):
+            raise ConfigError(f"seed is {min(streams)[0]}: it must be 0 or more")
+        limit = self._policy.max_tokens
+        budgets = []
+        for prompt, name in zip(prompts, names, strict=True):
+            if not prompt:
+                raise DataError(f"prompt {name} has no tokens: give it some text, or a tokenizer that starts a text with a token")
+            if limit is not None and len(prompt) >= limit:
+                raise DataError(
+                    f"prompt {name} has {len(prompt)} tokens and the model holds {limit}, which leaves no room for a single one: "
+                    "shorten the prompt or take a model with a longer context"
+                )
+            budgets.append(sampling.max_tokens if limit is None else min(sampling.max_tokens, limit - len(prompt)))
+        return Task(tuple(tuple(prompt) for prompt in prompts), tuple(budgets), n, sampling, tuple(streams))
+
+    def _run(self, task: Task, progress: Progress | None) -> list[list[Sample]]:
+        if not task.prompts:
+            return []
+        with torch.inference_mode(), self._policy.under():
+            return self._drawn(task, progress)
+
+    def _drawn(self, task: Task, progress: Progress | None) -> list[list[Sample]]:
+        policy = self._policy
+        weight, _ = policy.head
+        slots = min(self._slots, len(task.prompts) * task.samples)
+        ledger = Ledger(task, slots, end_ids=policy.end_ids, vocabulary=len(weight), device=weight.device)
+        rows: Rows
+        if policy.path == "packed":
+            rows = PackedRows(forward_of(policy, task.longest), self._cache, task, slots=slots, device=weight.device)
+        else:
+            rows = PaddedRows(policy, task.prompts, slots=slots)
+        try:
+            _decode(rows, Queue([len(prompt) for prompt in task.prompts], task.samples), ledger, progress)
+        except TrainingError:
+            self._cache = Cache()  # what is not finite must not stay in columns that later calls mask
+            raise
+        return ledger.samples()
+
+
+def _decode(rows: Rows, queue: Queue, ledger: Ledger, progress: Progress | None) -> None:
+    """Fill rows from the queue and draw tokens until every request is done."""
+    while queue or ledger:
+        places = rows.places() if queue else 0
+        if places:
+            shares = queue.take(places)
+            ledger.admit(shares)
+            logits = rows.admit(shares)
+        else:
+            logits = rows.advance(ledger.tokens)
+        ledger.accept(logits)
+        alive = ledger.alive()
+        if not bool(alive.all()):
+            ledger.keep(alive, rows.keep(alive))
+            if progress is not None:
+                progress(ledger.done)

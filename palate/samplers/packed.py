@@ -1,0 +1,128 @@
+"""Rows of a model that takes packed trees: prompts prefilled together without padding, a cache of our own, refilled rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from palate.samplers.cache import Cache, LayerRows, Prefill, Step
+from palate.samplers.forward import Forward
+from palate.samplers.rows import Share, Task
+
+_PREFILL_TOKENS = 4096
+"""Prompt tokens in one prefill at most, which bounds the memory of its activations."""
+
+_LEAST_FILL = 0.75
+"""A prompt shorter than this share of the longest one opens a prefill of its own: attention there is padded."""
+
+_REFILL_SHARE = 4
+"""Rows are refilled when one in this many is free, so that a prefill serves several prompts: 2 to 4 were the fastest of 2 to 256."""
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A prefilled prompt, some of whose samples still wait: its logits (1, v), keys and values by layer (one row)."""
+
+    prompt: int
+    logits: Tensor
+    layers: tuple[tuple[int, LayerRows], ...]
+
+
+class PackedRows:
+    """Rows over a `Forward`; a prompt is prefilled once, whatever the number of its samples."""
+
+    def __init__(self, forward: Forward, cache: Cache, task: Task, *, slots: int, device: torch.device) -> None:
+        self._forward = forward
+        self._cache = cache
+        self._prompts = task.prompts
+        self._samples = task.samples
+        self._slots = slots
+        self._held: _Held | None = None
+        self._lengths = torch.empty(0, dtype=torch.long, device=device)  # (b,) tokens in the cache
+        self._longest = 0
+        cache.reshape(slots, task.longest)
+
+    def places(self) -> int:
+        """Free rows; 0 while few are free and others can go on."""
+        free = self._slots - len(self._lengths)
+        return free if free == self._slots or free * _REFILL_SHARE >= self._slots else 0
+
+    def admit(self, shares: Sequence[Share]) -> Tensor:
+        """Logits (new, v) of the first token of each request."""
+        logits = []
+        if self._held is not None and shares[0].prompt == self._held.prompt:
+            logits.append(self._admit_held(self._held, shares[0].count))
+            shares = shares[1:]
+        logits.extend(self._prefill(batch) for batch in self._batches(shares))
+        if shares:
+            self._hold(shares[-1], logits[-1][-1:])
+        return torch.cat(logits)
+
+    def advance(self, tokens: Tensor) -> Tensor:
+        """Logits (b, v) of each row's next token."""
+        step = Step(self._cache, self._lengths)
+        logits = self._forward.logits(tokens[None], self._lengths[None], step)
+        self._lengths = self._lengths + 1
+        self._longest += 1
+        return logits
+
+    def keep(self, alive: Tensor) -> Tensor:
+        """Drop rows: the last ones move into the holes, so that few keys and values are copied."""
+        count = int(alive.sum())
+        holes = (~alive[:count]).nonzero()[:, 0]
+        movers = alive[count:].nonzero()[:, 0] + count
+        order = torch.arange(count, device=alive.device)
+        order[holes] = movers
+        if len(holes):
+            self._cache.move(movers, holes, self._longest)
+        self._lengths = self._lengths[order]
+        self._longest = int(self._lengths.max()) if count else 0
+        return order
+
+    def _batches(self, shares: Sequence[Share]) -> Iterator[list[Share]]:
+        """Shares in runs of like prompt length and bounded size; they come longest first."""
+        batch: list[Share] = []
+        for share in shares:
+            length = len(self._prompts[share.prompt])
+            if batch:
+                longest = len(self._prompts[batch[0].prompt])
+                if length < _LEAST_FILL * longest or (len(batch) + 1) * longest > _PREFILL_TOKENS:
+                    yield batch
+                    batch = []
+            batch.append(share)
+        if batch:
+            yield batch
+
+    def _prefill(self, shares: Sequence[Share]) -> Tensor:
+        prompts = [self._prompts[share.prompt] for share in shares]
+        device = self._lengths.device
+        ids = torch.tensor([token for prompt in prompts for token in prompt], device=device)
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        repeats = torch.tensor([share.count for share in shares], device=device)
+        prefill = Prefill(self._cache, lengths, repeats, first_row=len(self._lengths))
+        logits = self._forward.logits(ids[None], prefill.positions[None], prefill, prefill.last)
+        self._add(lengths.repeat_interleave(repeats))
+        return logits.repeat_interleave(repeats, 0)
+
+    def _add(self, lengths: Tensor) -> None:
+        self._lengths = torch.cat((self._lengths, lengths))
+        self._longest = max(self._longest, int(lengths.max()))
+
+    def _hold(self, share: Share, logits: Tensor) -> None:
+        """Keep the last prompt admitted if some of its samples wait; its last row holds nothing but the prompt yet."""
+        self._held = None
+        if share.first + share.count < self._samples:
+            row = torch.tensor([len(self._lengths) - 1], device=self._lengths.device)
+            length = len(self._prompts[share.prompt])
+            layers = tuple((number, layer.picked(row, length)) for number, layer in self._cache.layers())
+            self._held = _Held(share.prompt, logits, layers)
+
+    def _admit_held(self, held: _Held, count: int) -> Tensor:
+        first = len(self._lengths)
+        for number, layer in held.layers:
+            self._cache.layer(number).write(slice(first, first + count), layer)
+        self._add(torch.full((count,), len(self._prompts[held.prompt]), device=self._lengths.device))
+        return held.logits.expand(count, -1)

@@ -1,0 +1,1 @@
+"""An OpenAI-compatible server with filters and reranking. Empty so far."""

@@ -1,0 +1,64 @@
+"""Plain text that is learned from beside the rewards, so that what the model knew is not forgotten: PPO-ptx."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from palate.config.read import Count, Input
+from palate.core import derive_seed
+from palate.data.formats import stream_texts
+from palate.models.causal import CausalPolicy
+from palate.objectives.pretraining import PretrainingMix
+from palate.objectives.reduce import Sums
+from palate.objectives.supervised import CrossEntropy
+from palate.runs.run import Run
+from palate.text.pack import PackedBatch
+from palate.text.spans import document_trees
+from palate.training.imitation import Imitation
+from palate.training.places import file_at, packed, trees_of
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Texts mixed into online training.
+
+    Attributes:
+        data: texts, as those of `pretrain`.
+        documents_per_step: documents an optimizer step.
+        mix: what they weigh.
+    """
+
+    data: Input
+    documents_per_step: Count = 16
+    mix: PretrainingMix = field(default_factory=PretrainingMix)
+
+
+class Texts:
+    """The texts, drawn in a new order each time they are used up."""
+
+    def __init__(self, config: Pretraining, run: Run, policy: CausalPolicy, tokens_per_microbatch: int) -> None:
+        self._config = config
+        limit = policy.max_tokens or tokens_per_microbatch
+        rows = stream_texts(file_at(config.data, "corpus.jsonl"))
+        self._trees = trees_of(run, rows, lambda document: document_trees(policy.tokenizer, document, limit), config.data)
+        self._batches = packed(self._trees, tokens_per_microbatch)
+        self._imitation = Imitation(policy, CrossEntropy(), tokens_per_microbatch)
+        self._seed = derive_seed(run.seed, "pretraining", "order")
+
+    def jobs(self, step: int, policy_total: float) -> list[Callable[[], Sums]]:
+        """Losses of an optimizer step's micro-batches, scaled to stand beside a policy loss that is divided by `policy_total`."""
+        count, size = len(self._trees), self._config.documents_per_step
+        chosen = []
+        for place in range(step * size, (step + 1) * size):
+            epoch, k = divmod(place, count)
+            chosen.append(int(np.random.default_rng([self._seed, epoch]).permutation(count)[k]))
+        batches = list(self._batches(chosen))
+        total = float(sum(int(batch.learned.sum()) for batch in batches))
+        return [partial(self._loss, batch, total, policy_total) for batch in batches]
+
+    def _loss(self, batch: PackedBatch, total: float, policy_total: float) -> Sums:
+        return self._config.mix(self._imitation.loss(batch), total=total, policy_total=policy_total)

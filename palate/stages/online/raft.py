@@ -1,0 +1,95 @@
+"""Learning by imitation of one's own best completions: rejection-sampling fine-tuning (RAFT, expert iteration)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from torch import Tensor
+
+from palate.config.read import Count
+from palate.core import ConfigError
+from palate.objectives.reduce import Sums
+from palate.objectives.supervised import CrossEntropy
+from palate.stages.online.algorithm import Alone, Seat
+from palate.stages.online.rollouts import Scored
+from palate.text.pack import PackedBatch, Tree
+from palate.training.imitation import Imitation
+from palate.training.places import packed
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImitateBest:
+    """The best of each prompt's completions are learned like demonstrations (RAFT, Dong et al. 2023; expert iteration).
+
+    Nothing holds the policy to the reference but the number of rounds: watch KL, or give a budget of it.
+
+    Attributes:
+        best: how many of each prompt's completions are kept.
+        least_reward: completions below it are not kept; none keeps the best whatever they are worth.
+    """
+
+    kind: Literal["imitate_best"] = "imitate_best"
+    best: Count = 1
+    least_reward: float | None = None
+
+    def check(self, samples_per_prompt: int) -> None:
+        """Raises ConfigError when everything would be kept."""
+        if self.best >= samples_per_prompt and self.least_reward is None:
+            raise ConfigError(
+                f"imitate_best keeps {self.best} of {samples_per_prompt} completions a prompt, so nothing is chosen: raise "
+                "samples_per_prompt, or set least_reward"
+            )
+
+    def student(self, seat: Seat) -> ImitationStudent:
+        """The policy alone."""
+        return ImitationStudent(self, seat)
+
+
+class ImitationStudent(Alone):
+    """A policy that imitates its own best completions."""
+
+    def __init__(self, config: ImitateBest, seat: Seat) -> None:
+        self.config, self.seat = config, seat
+
+    def lesson(self, scored: Scored, kl_coef: float) -> ImitationLesson:  # noqa: ARG002 (one signature for all)
+        """The best completions of the round."""
+        return ImitationLesson(self, scored)
+
+
+class ImitationLesson:
+    """The best completions of each prompt, in units of prompts."""
+
+    def __init__(self, student: ImitationStudent, scored: Scored) -> None:
+        seat, config = student.seat, student.config
+        self._imitation = Imitation(seat.policy, CrossEntropy(), seat.tokens_per_microbatch)
+        trees, start = [], 0
+        for tree in scored.rollouts.trees:
+            rewards = scored.rewards[start : start + len(tree.branches)]
+            kept = foremost(rewards, config.best, config.least_reward)
+            if kept:
+                trees.append(Tree(tree.trunk, tuple(tree.branches[k] for k in kept)))
+            start += len(tree.branches)
+        self._batches = packed(trees, seat.tokens_per_microbatch)
+        self.units = len(trees)
+        self.metrics = {"kept/share": sum(len(tree.branches) for tree in trees) / len(scored.rewards)}
+
+    def parts(self, chosen: Sequence[int]) -> list[PackedBatch]:
+        """Micro-batches of some prompts' best completions."""
+        return list(self._batches(list(chosen)))
+
+    def count(self, part: PackedBatch) -> float:
+        """Tokens."""
+        return float(part.learned.sum())
+
+    def losses(self, part: PackedBatch) -> Sequence[Callable[[], Sums]]:
+        """Cross-entropy."""
+        return [partial(self._imitation.loss, part)]
+
+
+def foremost(rewards: Tensor, count: int, least: float | None) -> list[int]:
+    """Numbers of the `count` highest of rewards (k,), best first; neither NaN nor below `least`; the earlier of equals."""
+    known = [k for k in range(len(rewards)) if not bool(rewards[k].isnan()) and (least is None or float(rewards[k]) >= least)]
+    return sorted(known, key=lambda k: -float(rewards[k]))[:count]

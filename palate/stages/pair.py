@@ -1,0 +1,86 @@
+"""Stage `pair`: preferences from a reward model's scores, for rounds of direct alignment."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from palate.config.read import Input, Share
+from palate.core import Completion, ConfigError, DataError, Preference, Prompt, derive_seed
+from palate.data.formats import preference_row, read_preferences
+from palate.data.jsonl import write_rows
+from palate.data.samples import read_samples
+from palate.rewards.learned import LearnedReward
+from palate.runs.run import Run
+from palate.training.places import file_at, model_at, trusted
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Pair the best with the worst of sampled completions by a reward model.
+
+    Attributes:
+        samples: completions of the policy as it stands, two or more a prompt.
+        reward: a reward model, or the run that trained it.
+        missing_end_reward: the score of a completion that was cut off.
+        least_gap: prompts whose best and worst score are no further apart than this are left out: nobody can tell.
+        min_accuracy: the least held-out accuracy a reward model must have.
+        min_spread: the least spread of its scores, in logits.
+        replay: preferences of people (or of an earlier round) that are mixed in.
+        replay_share: their share of what is written, drawn from the seed.
+    """
+
+    samples: Input
+    reward: Input
+    missing_end_reward: float = -1.0
+    least_gap: float = 0.0
+    min_accuracy: float = 0.55
+    min_spread: float = 0.05
+    replay: Input | None = None
+    replay_share: Share = 0.0
+
+    def check(self) -> None:
+        """Checks that what is replayed is named."""
+        if (self.replay is None) != (self.replay_share == 0):
+            raise ConfigError("replay and replay_share need each other: name preferences and the share of them, or neither")
+
+    def run(self, run: Run) -> None:
+        """Writes `preferences.jsonl`."""
+        trusted(run, self.reward, self.min_accuracy, self.min_spread)
+        reward = LearnedReward.load(model_at(self.reward))
+        samples = read_samples(self.samples)
+        with run.progress(1, "pair") as advance:
+            scores = reward.score([prompt for prompt, _ in samples], [completions for _, completions in samples])["score"]
+            advance(1, "scored")
+        fresh = [found for (prompt, group), own in zip(samples, scores, strict=True) if (found := self._pair(prompt, group, own))]
+        run.dropped("prompts without a clear pair", [f"best and worst are within {self.least_gap:g}"] * (len(samples) - len(fresh)))
+        if not fresh:
+            raise DataError(
+                f"{self.samples}: no prompt has two completions whose scores are more than {self.least_gap:g} apart; sample more"
+            )
+        replayed = self._replayed(run, len(fresh))
+        write_rows(run.directory / "preferences.jsonl", map(preference_row, [*fresh, *replayed]))
+        gaps = [preference.margin for preference in fresh]
+        run.summary({"prompts": len(samples), "pairs": len(fresh), "replayed": len(replayed), "mean_gap": sum(gaps) / len(gaps)})
+
+    def _pair(self, prompt: Prompt, group: Sequence[Completion], scores: Sequence[float | None]) -> Preference | None:
+        rated = [
+            (self.missing_end_reward if completion.stop != "end" else score, completion)
+            for completion, score in zip(group, scores, strict=True)
+            if score is not None
+        ]
+        if len(rated) < 2:
+            return None
+        best, worst = max(rated, key=lambda pair: pair[0]), min(rated, key=lambda pair: pair[0])
+        gap = best[0] - worst[0]
+        return Preference(prompt, best[1], worst[1], margin=gap) if gap > self.least_gap else None
+
+    def _replayed(self, run: Run, fresh: int) -> list[Preference]:
+        """Preferences drawn from `replay`; all of them where there are fewer than the share wants."""
+        if self.replay is None:
+            return []
+        table = read_preferences(file_at(self.replay, "preferences.jsonl"))
+        run.dropped(self.replay, [row.kind for row in table.dropped])
+        count = round(fresh * self.replay_share / (1 - self.replay_share))
+        return random.Random(derive_seed(run.seed, "replay")).sample(list(table.rows), min(count, len(table.rows)))

@@ -1,0 +1,61 @@
+"""Stage `pretrain`: a small language model from nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from palate.config.read import Amount, Count, Input
+from palate.core import ConfigError, derive_seed
+from palate.data.formats import stream_texts
+from palate.models.load import Architecture, load_tokenizer, new_policy
+from palate.objectives.supervised import CrossEntropy, SupervisedObjective
+from palate.runs.run import Run
+from palate.text.spans import document_trees
+from palate.training.imitation import Imitation, epochs_of
+from palate.training.learner import Learner
+from palate.training.optimizer import AdamW
+from palate.training.places import file_at, trees_of
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Train a small language model from nothing on plain text.
+
+    Attributes:
+        data: texts; longer ones are cut into windows of max_positions tokens.
+        tokenizer: a directory with a Hugging Face tokenizer.
+        architecture: the model's size.
+        epochs: passes over the data.
+        documents_per_step: documents an optimizer step.
+        tokens_per_microbatch: tokens a forward pass holds at most.
+        optimizer: how the weights are moved.
+        objective: the loss.
+    """
+
+    data: Input
+    tokenizer: Input
+    architecture: Architecture = field(default_factory=Architecture)
+    epochs: Amount = 1.0
+    documents_per_step: Count = 16
+    tokens_per_microbatch: Count = 8192
+    optimizer: AdamW = field(default_factory=lambda: AdamW(lr=4e-3, decay="cosine", weight_decay=0.01))
+    objective: SupervisedObjective = field(default_factory=CrossEntropy)
+
+    def check(self) -> None:
+        """Checks that the heads divide the width."""
+        size = self.architecture
+        if size.hidden_size % size.heads or (size.hidden_size // size.heads) % 2:
+            raise ConfigError(f"hidden_size {size.hidden_size} must be an even multiple of heads {size.heads}: change one of them")
+
+    def run(self, run: Run) -> None:
+        """Trains the model and saves it as `model/`."""
+        tokenizer = load_tokenizer(self.tokenizer)
+        size = self.architecture
+        policy = new_policy(tokenizer, size, derive_seed(run.seed, "weights"))
+
+        rows = stream_texts(file_at(self.data, "corpus.jsonl"))
+        trees = trees_of(run, rows, lambda document: document_trees(tokenizer, document, size.max_positions), self.data)
+        epochs = epochs_of(run, len(trees), self.documents_per_step, self.epochs, trees.name)
+        learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps)
+        Imitation(policy, self.objective, self.tokens_per_microbatch).learn(run, trees, epochs, learner)
+        policy.save(run.directory / "model")

@@ -1,0 +1,139 @@
+"""Stage `report`: one page that shows what got better, what got worse, and why one may believe it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from palate.config.read import Input
+from palate.core import ConfigError
+from palate.evaluation import report_sections as findings
+from palate.evaluation.report import LineageRow, ReportData, StageTiming, Variant, VariantRole, write_report
+from palate.runs.record import RunRecord, lineage, read_record
+from palate.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One model of the report.
+
+    Attributes:
+        evaluation: its evaluate run.
+        name: what the page calls it.
+        role: what it is to the reader; decides its colour.
+        note: in a few words, how it was made.
+    """
+
+    evaluation: Input
+    name: str
+    role: VariantRole = "other"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write a report of the runs with tables and plots.
+
+    Attributes:
+        shown: the models, in the page's order.
+        reference: name of the model that gains are measured against.
+        title: of the page.
+        subtitle: one line below it.
+        reward: the reward run.
+        shuffled: a reward run on shuffled preferences, the control.
+        judged: the collect run, for the raters' noise ceiling.
+        training: online runs by name, for proxy and gold against the KL.
+        tuned: name of the online run that is set against `unleashed`.
+        unleashed: name of the online run without a KL penalty.
+        best: a rerank run.
+        exploit_phrases: sentences to mark in completions.
+        examples: prompts shown side by side.
+        unmeasured: what the reader should know was not measured.
+    """
+
+    shown: tuple[Shown, ...]
+    reference: str
+    title: str = "What alignment changed"
+    subtitle: str = ""
+    reward: Input | None = None
+    shuffled: Input | None = None
+    judged: Input | None = None
+    training: dict[str, Input] = field(default_factory=dict)
+    tuned: str | None = None
+    unleashed: str | None = None
+    best: Input | None = None
+    exploit_phrases: tuple[str, ...] = ()
+    examples: int = 10
+    unmeasured: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Checks that every name that is pointed at is there."""
+        names = [one.name for one in self.shown]
+        if self.reference not in names:
+            raise ConfigError(f"reference {self.reference!r} is none of the shown models: {', '.join(names)}")
+        for name in (self.tuned, self.unleashed):
+            if name is not None and name not in self.training:
+                raise ConfigError(f"{name!r} is none of the training runs: {', '.join(self.training)}")
+
+    def run(self, run: Run) -> None:
+        """Writes `report.html`."""
+        data = self._data(run)
+        write_report(data, run.directory / "report.html")
+        run.summary({"page": "report.html", "models": [one.name for one in self.shown]})
+
+    def _data(self, run: Run) -> ReportData:
+        models = [findings.measured(one.name, one.evaluation) for one in self.shown]
+        reference = next(m for m in models if m.key == self.reference)
+        reward = None if self.reward is None else findings.reward_of(self.reward, self.shuffled, self.judged)
+        roles = {one.name: one.role for one in self.shown}
+        training = None
+        if self.training:
+            training = findings.training_of(self.training, self.tuned or next(iter(self.training)), self.unleashed, roles)
+        gold = findings.gold_of(models, reference)
+        wins = findings.win_rates_of(models, reference) if gold is None else None
+        searched = next((one.name for one in self.shown if one.role == "search"), self.reference)
+        record = read_record(run.directory)
+        ancestors = list(lineage(run.directory))
+        return ReportData(
+            title=self.title,
+            subtitle=self.subtitle,
+            variants=tuple(Variant(one.name, one.name, one.role, one.note) for one in self.shown),
+            reference=self.reference,
+            gold=gold,
+            win_rates=wins,
+            lessons=None
+            if gold is not None
+            else findings.lessons_of(reward, wins, training.runs if training else (), {n: n for n in roles}),
+            training=training,
+            reward_model=reward,
+            exams=findings.exams_of(models, reference),
+            lengths=findings.lengths_of(models),
+            audit=findings.audit_of(models),
+            exploits=findings.exploits_of(models),
+            best_of_n=None if self.best is None else findings.best_of_n_of(self.best, searched),
+            example_choice=f"The first {self.examples} prompts evaluated, in file order, not a selection; one completion each.",
+            examples=findings.examples_of(models, self.examples, self.exploit_phrases),
+            timings=_timings(ancestors),
+            lineage=_lineage(ancestors),
+            unmeasured=self.unmeasured,
+            facts=()
+            if record is None
+            else tuple((name, str(value)) for name, value in {"seed": run.seed, **record.versions, **record.code}.items()),
+        )
+
+
+Ancestors = Sequence[tuple[int, str, Path, RunRecord | None]]
+
+
+def _timings(ancestors: Ancestors) -> tuple[StageTiming, ...]:
+    """Seconds of every stage that led here, oldest first."""
+    records = {record.key: record for _, _, _, record in ancestors if record is not None and record.finished is not None}
+    return tuple(StageTiming(r.name, r.seconds, r.stage) for r in sorted(records.values(), key=lambda r: r.started))
+
+
+def _lineage(ancestors: Ancestors) -> tuple[LineageRow, ...]:
+    """Every run that led here with its parents, oldest first."""
+    records = {record.key: record for _, _, _, record in ancestors if record is not None}
+    ordered = sorted(records.values(), key=lambda r: r.started)
+    return tuple(LineageRow(r.stage, f"{r.name}-{r.key}", tuple(f"{p.field}: {p.key}" for p in r.parents), r.key) for r in ordered)

@@ -1,0 +1,84 @@
+"""Stage `rerank`: best-of-n by a reward model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from palate.config.functions import load_function
+from palate.config.read import Count, Input, ModelInput
+from palate.core import Sampling, derive_seed
+from palate.data.jsonl import write_rows
+from palate.data.samples import answer, messages, sample_row
+from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_kl
+from palate.models.load import load_policy
+from palate.rewards.learned import LearnedReward
+from palate.runs.run import Run
+from palate.samplers.local import LocalSampler
+from palate.training.places import fitting, model_at, prompts_at
+
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Rerank:
+    """Keep the best of several completions by a reward model.
+
+    Attributes:
+        model: the policy to sample from.
+        reward: a reward model, or the run that trained it.
+        prompts: what to complete.
+        limit: prompts at most; none takes all.
+        n: completions drawn of each prompt.
+        sampling: temperature and the longest completion.
+        missing_end_reward: the score of a completion that was cut off.
+        gold: import path of a function that knows the truth: shows what more samples really bring.
+    """
+
+    model: ModelInput
+    reward: Input
+    prompts: Input
+    limit: Count | None = None
+    n: Count = 16
+    sampling: Sampling = field(default_factory=Sampling)
+    missing_end_reward: float = -1.0
+    gold: str | None = None
+
+    def check(self) -> None:
+        """Nothing contradicts anything here."""
+
+    def run(self, run: Run) -> None:
+        """Writes each prompt's best completion, and the curve over n to the summary.
+
+        `samples.jsonl` has them all; `demonstrations.jsonl` those that ended, for `sft` to learn from (best-of-n distillation).
+        """
+        policy = load_policy(model_at(self.model))
+        reward = LearnedReward.load(model_at(self.reward))
+        prompts = fitting(run, prompts_at(run, self.prompts, self.limit), policy, self.sampling.max_tokens)
+        with run.progress(2, "rerank") as advance:
+            groups = LocalSampler(policy).generate(prompts, self.n, self.sampling, derive_seed(run.seed, "rerank"))
+            advance(1, "sampled")
+            scores = np.array(reward.score(prompts, groups)["score"], dtype=float)
+            advance(1, "scored")
+        ended = np.array([[completion.stop == "end" for completion in group] for group in groups])
+        scores = np.where(ended, scores, self.missing_end_reward)
+        best = [(prompt, group[k]) for prompt, group, k in zip(prompts, groups, scores.argmax(1), strict=True)]
+        rows = ({**sample_row(prompt, [one]), "score": score} for (prompt, one), score in zip(best, scores.max(1), strict=True))
+        write_rows(run.directory / "samples.jsonl", rows)
+        finished = ({"id": p.id, "prompt": messages(p), "completion": answer(p, c)} for p, c in best if c.stop == "end")
+        write_rows(run.directory / "demonstrations.jsonl", finished)
+        sizes = [n for n in SIZES if n <= self.n]
+        curve: dict[str, list[float]] = {"n": list(map(float, sizes)), "kl_at_most": [best_of_n_kl(n) for n in sizes]}
+        curve["score"] = [found.value for found in best_of_n_curve(list(scores), list(scores), sizes).values()]
+        if self.gold is not None:
+            gold = load_function(self.gold)
+            truth = np.array(
+                [
+                    [np.mean(list(gold(p.text, c.text, **p.fields).values())) for c in group]
+                    for p, group in zip(prompts, groups, strict=True)
+                ]
+            )
+            found = best_of_n_curve(list(scores), list(truth), sizes).values()
+            curve |= {"gold": [estimate.value for estimate in found], "gold_se": [estimate.se for estimate in found]}
+        run.summary({"prompts": len(prompts), "curve": curve})

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, DatasetDict
+
+from palate.core import DataError, Message
+from palate.data.containers import read_container
+from palate.data.formats import read_demonstrations, read_preferences, read_prompts, read_texts
+from palate.data.formats.hub import looks_like_hub
+
+ROWS = [{"prompt": "a"}, {"prompt": "b é"}]
+
+
+def texts(path: Path) -> list[str]:
+    return [prompt.text for prompt in read_prompts(path).rows]
+
+
+def save(path: Path, rows: list[dict[str, object]] | list[dict[str, str]] = ROWS) -> Path:
+    """Rows under a name whose ending says how."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        content = json.dumps(rows) if path.name.startswith("list") else "".join(json.dumps(row) + "\n" for row in rows)
+        path.write_bytes(gzip.compress(content.encode()) if path.suffix == ".gz" else content.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jsonl", "a.jsonl.gz", "list.json", "list.json.gz", "lines.json", "a.csv", "a.parquet", "d/a.parquet", "d/x/a.jsonl"]
+)
+def test_every_container_gives_the_same_rows(tmp_path: Path, name: str) -> None:
+    path = save(tmp_path / name)
+    for given in (path, path.parent):
+        prompts = read_prompts(given).rows
+        assert [prompt.text for prompt in prompts] == ["a", "b é"]
+        assert [prompt.source for prompt in prompts] == [f"{path}:1", f"{path}:2"]
+        assert prompts[1].id == f"{path.name}:2"
+
+
+def test_a_json_object_with_data_and_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({"version": 1, "data": ROWS}).encode())
+    assert texts(tmp_path / "a.json") == ["a", "b é"]
+
+
+def test_messages_survive_parquet_and_csv(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    save(tmp_path / "a.parquet", [{"messages": turns}])
+    save(tmp_path / "a.csv", [{"messages": json.dumps(turns)}])
+    for name in ("a.parquet", "a.csv"):
+        assert read_demonstrations(tmp_path / name).rows[0].conversation == (Message("user", "a"), Message("assistant", "b"))
+
+
+def test_numbers_of_a_csv_are_numbers_and_empty_cells_are_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        'prompt,chosen,rejected,probability,weight,note\n"a\nb",c,d,0.5,,[{x\na,,d,1,,\na,c,d,high,,\na,c,d,1,2,3,4\n'
+    )
+    table = read_preferences(tmp_path / "a.csv")
+    (pair,) = table.rows
+    assert (pair.prompt.text, pair.probability, pair.weight, pair.prompt.fields) == ("a\nb", 0.5, 1.0, {"note": "[{x"})
+    assert [(row.source[-2:], row.kind) for row in table.dropped] == [
+        (":2", "no `chosen`"),
+        (":3", "`probability` is not a number"),
+        (":4", "more cells than columns"),
+    ]
+
+
+def test_a_saved_dataset_and_its_training_split(tmp_path: Path) -> None:
+    rows = Dataset.from_list(ROWS)
+    rows.save_to_disk(tmp_path / "one")
+    DatasetDict({"test": Dataset.from_list([{"prompt": "t"}]), "train": rows}).save_to_disk(tmp_path / "two")
+    assert texts(tmp_path / "one") == texts(tmp_path / "two") == texts(tmp_path / "two" / "train") == ["a", "b é"]
+    assert texts(tmp_path / "two" / "test") == ["t"]
+    assert read_prompts(tmp_path / "one").rows[0].source == f"{tmp_path / 'one'}:1"
+    DatasetDict({"test": rows, "dev": rows}).save_to_disk(tmp_path / "three")
+    with pytest.raises(DataError, match="holds the splits test, dev and none is `train`; give the split's own directory"):
+        read_prompts(tmp_path / "three")
+
+
+def test_a_damaged_saved_dataset_is_named(tmp_path: Path) -> None:
+    Dataset.from_list(ROWS).save_to_disk(tmp_path / "one")
+    next((tmp_path / "one").glob("*.arrow")).unlink()
+    with pytest.raises(DataError, match="one: not a readable Hugging Face dataset"):
+        read_prompts(tmp_path / "one")
+
+
+def test_test_files_beside_training_files_are_not_read(tmp_path: Path) -> None:
+    for name in ("data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet", "data/test-00000-of-00001.parquet"):
+        save(tmp_path / name, [{"prompt": name}])
+    (tmp_path / "README.md").write_text("hello")
+    (tmp_path / "dataset_infos.json").write_text("{}")
+    save(tmp_path / ".cache" / "x.parquet")
+    assert texts(tmp_path) == ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]
+    assert [prompt.id for prompt in read_prompts(tmp_path).rows] == [f"{text}:1" for text in texts(tmp_path)]
+    save(tmp_path / "other" / "test.jsonl")
+    save(tmp_path / "other" / "dev.jsonl")
+    with pytest.raises(DataError, match="holds the splits dev, test and none is `train`; name the file"):
+        read_prompts(tmp_path / "other")
+
+
+def test_a_directory_with_nothing_to_read_or_with_two_kinds_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no file that is read.*\.jsonl"):
+        read_prompts(tmp_path)
+    save(tmp_path / "a.jsonl")
+    save(tmp_path / "a.csv")
+    with pytest.raises(DataError, match=r"files of 2 kinds \(\.csv, \.jsonl\)"):
+        read_prompts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"hello", r"files that end in '\.txt' are not read\. Give JSON lines"),
+        ("a", b"hello", "files that end in 'no suffix' are not read"),
+        ("a.txt.gz", b"hello", "are not read"),
+        ("a.json", b'[\n{"prompt": "a"},\n{"prompt" "b"}\n]', r"a\.json:3: not JSON: Expecting ':' delimiter at column 11"),
+        ("a.json", b'{"rows": []}', r"holds an object with 'rows'\. Read are a list of rows, or an object with such a list under `data`"),
+        ("a.json", b"3", "holds int"),
+        ("a.json", b"[NaN]", "NaN is no JSON number"),
+        ("a.json", b"[" * 100_000, "write one row a line"),
+        ("a.json", b'[{"prompt": "\n\xff"}]', r"a\.json:2: not UTF-8 \(byte 15\)\. Save the file as UTF-8"),
+        ("a.csv", b"prompt\n\xe9\n", r"a\.csv:2: not UTF-8"),
+        ("a.csv", b'prompt\n"a', r"a\.csv: not CSV near line \d"),
+        ("a.csv", b"prompt\n" + b"a" * 200_000, r"not CSV near line \d: field larger than field limit"),
+        ("a.csv", b"", "holds no row"),
+        ("a.jsonl", b'[{"prompt": "a"}]', "A list of rows belongs in a file that ends in .json"),
+        ("a.jsonl", b"\xff\xfe{\x00", "1 x not UTF-8"),
+        ("a.jsonl", b'{"prompt": "a"', r"1 x not JSON \(a\.jsonl:1\); the first, .*a\.jsonl:1, says: not JSON: Expecting ',' delimiter"),
+        ("a.jsonl.gz", b"hello", "cannot be read"),
+        ("a.json.gz", b"hello", "cannot be read"),
+        ("a.parquet", b"hello", "not a readable Parquet file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_what_is_wrong(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_prompts(tmp_path / name)
+
+
+def test_a_faulty_line_among_good_ones_is_dropped_with_its_number(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"prompt"\n{"prompt": "a"}\n\n[]\n{"prompt": "\xff"}\n{"prompt": "b"}\n')
+    table = read_prompts(tmp_path / "a.jsonl")
+    assert [row.id for row in table.rows] == ["a.jsonl:2", "a.jsonl:6"]
+    assert [(row.source[-2:], row.kind) for row in table.dropped] == [(":1", "not JSON"), (":4", "not a JSON object"), (":5", "not UTF-8")]
+
+
+def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    for name in ("gone.jsonl", "data/gone.jsonl", "data/gone", "no/such/file"):
+        with pytest.raises(DataError, match=rf"{name}: no such file or directory \(looked from {tmp_path}\)"):
+            list(read_container(name))
+
+
+def test_what_reads_as_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert all(looks_like_hub(name) for name in ("trl-lib/ultrafeedback_binarized", "a/b.c", "owner/name:test"))
+    assert not any(looks_like_hub(name) for name in ("name", "a/b/c", "/a/b", "./a", "a/b.jsonl", "a/b.parquet", "../a", "a/b:c d"))
+
+
+def test_a_name_the_hub_does_not_give_is_a_message_and_not_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        DataError, match="no-such-owner/no-such-name: no such local file or directory, and the Hugging Face hub does not give it"
+    ):
+        read_prompts("no-such-owner/no-such-name")
+
+
+@pytest.mark.parametrize(("package", "name"), [("datasets", "owner/name"), ("datasets", "saved"), ("pyarrow", "a.parquet")])
+def test_a_package_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+    save(tmp_path / "a.parquet")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(DataError, match=f"not installed. Run: pip install {package}"):
+        read_texts(name)
+
+
+def test_reading_json_lines_loads_neither_pyarrow_nor_datasets_nor_torch(tmp_path: Path) -> None:
+    file = save(tmp_path / "a.jsonl")
+    code = (
+        "import sys; from palate.data.formats import read_prompts; read_prompts(sys.argv[1])\n"
+        "print([name for name in ('torch', 'pyarrow', 'datasets', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,71 @@
+"""The page about data says what the code does: its example rows are read, and every reason to drop a row stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from palate.core import DataError
+from palate.data import formats
+from palate.data.jsonl import parse_object
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+SECTIONS = re.findall(r"### ([^\n]+)\n(.*?)(?=\n##)", PAGE, re.DOTALL)
+TOGETHER = ("Ratings (HelpSteer)", "Thumbs", "Messages one by one (OASST)")
+"""Sections whose example rows say something only together."""
+EXAMPLES = [
+    (title, rows)
+    for title, body in SECTIONS
+    for block in re.findall(r"```jsonl\n(.*?)```", body, re.DOTALL)
+    for rows in ([tuple(block.splitlines())] if title in TOGETHER else [(line,) for line in block.splitlines()])
+]
+RATED = ("read_preferences", "read_demonstrations", "read_prompts")
+READERS = {
+    "Transcripts (HH)": RATED,
+    "Preferences": RATED,
+    "Thumbs": ("read_thumbs", "read_demonstrations", "read_prompts"),
+    "Ratings (HelpSteer)": RATED,
+    "Feedback (UltraFeedback)": RATED,
+    "Message trees (OASST)": RATED,
+    "Messages one by one (OASST)": RATED,
+    "Prompt and completion": ("read_demonstrations", "read_prompts"),
+    "Messages": ("read_demonstrations", "read_prompts"),
+    "Prompts": ("read_prompts",),
+    "Texts": ("read_texts", "read_demonstrations"),
+}
+
+
+@pytest.mark.parametrize(("title", "block"), EXAMPLES)
+def test_every_example_is_read_by_the_readers_named_and_by_no_other(tmp_path: Path, title: str, block: tuple[str, ...]) -> None:
+    for line in block:
+        parse_object(line)
+    (tmp_path / "a.jsonl").write_text("\n".join(block), encoding="utf-8")
+    for reader in (formats.read_texts, formats.read_demonstrations, formats.read_prompts, formats.read_preferences, formats.read_thumbs):
+        if reader.__name__ in READERS[title]:
+            assert reader(tmp_path / "a.jsonl").rows
+        else:
+            with pytest.raises(DataError):
+                reader(tmp_path / "a.jsonl")
+
+
+def test_every_shape_has_an_example() -> None:
+    assert {title for title, _ in EXAMPLES} == set(READERS)
+    assert len(READERS) == len(formats.SHAPES) + 1  # messages one by one become trees before a shape is looked for
+
+
+def test_every_reason_to_drop_a_row_is_on_the_page() -> None:
+    stores = ROOT / "palate" / "stores"  # what other tools' judgments are dropped for is docs/exchange.md's
+    sources = [
+        *stores.glob("*.py"),
+        *(stores / "formats").glob("*.py"),
+        ROOT / "palate" / "text" / "spans.py",
+        ROOT / "palate" / "text" / "template.py",
+    ]
+    pattern = re.compile(r'(?:Unfit|Unusable|Dropped)\(\s*(?:[\w\[\].]+, )?f?"((?:\{[^}]*\}|[^":])+)')
+    raised = [reason for file in sources for reason in pattern.findall(file.read_text(encoding="utf-8"))]
+    assert len(raised) > 40
+    missing = [reason for reason in raised if not re.search(re.sub(r"\\\{.*?\\\}", ".+?", re.escape(reason)), PAGE)]
+    assert not missing

@@ -1,0 +1,157 @@
+"""Running a pipeline: skipped, resumed, refused, failed, one stage only, afresh."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from palate.core import ConfigError, Interrupted, RunError, TrainingError
+from palate.pipeline.execute import Outcome, forget, plan_lines, run_pipeline
+from palate.pipeline.plan import Planned, plan_pipeline, read_pipeline
+from palate.runs.record import read_record
+from tests.support.toys import TOYS
+
+TEXT = """\
+stages:
+  first: {stage: count, data: w.txt, trip: trip.txt}
+  second: {stage: count, data: $first/out.txt}
+  both: {stage: join, parts: [$first/out.txt, $second/out.txt]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("p.yaml").write_text(TEXT)
+    Path("w.txt").write_text("one two\nthree\nfour five six")
+
+
+def planned(*words: str) -> tuple[Planned, ...]:
+    return plan_pipeline(read_pipeline(Path("p.yaml"), words), Path("runs"), TOYS)
+
+
+def run(*words: str, only: str | None = None) -> tuple[tuple[Outcome, ...], list[str]]:
+    lines: list[str] = []
+    return run_pipeline(planned(*words), lines.append, only), lines
+
+
+def status(item: Planned) -> str:
+    record = read_record(item.directory)
+    assert record is not None
+    return record.status
+
+
+def test_stages_run_in_order_and_a_second_time_everything_is_skipped() -> None:
+    outcomes, lines = run()
+    assert [outcome.how for outcome in outcomes] == ["done", "done", "done"]
+    assert (outcomes[2].directory / "out.txt").read_text() == "one two\nthree\nfour five sixone two\nthree\nfour five six"
+    assert [line.split()[:2] for line in lines[:3]] == [["first", "done"], ["second", "done"], ["both", "done"]]
+    assert str(outcomes[0].directory) in lines[0]
+    assert lines[-1].startswith("total")
+    before = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*")}
+    again, _ = run()
+    assert [outcome.how for outcome in again] == ["skipped"] * 3
+    assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("way", "error", "left"),
+    [
+        ("train", TrainingError, "failed"),
+        ("crash", ZeroDivisionError, "failed"),
+        ("full", RunError, "failed"),
+        ("once", Interrupted, "interrupted"),
+        ("twice", Interrupted, "interrupted"),
+    ],
+)
+def test_a_stage_that_is_cut_off_is_resumed_and_ends_like_one_that_was_not(way: str, error: type[BaseException], left: str) -> None:
+    Path("trip.txt").write_text(way)
+    with pytest.raises(error):
+        run()
+    assert status(planned()[0]) == left
+    assert [line.split()[1] for line in plan_lines(planned())] == ["resume", "run", "run"]
+    Path("trip.txt").unlink()
+    outcomes, _ = run()
+    assert [outcome.how for outcome in outcomes] == ["resumed", "done", "done"]
+    assert json.loads((outcomes[0].directory / "summary.json").read_text()) == {"lines": 3, "first": 2}
+    steps = [json.loads(line)["step"] for line in (outcomes[0].directory / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [0, 1, 2]
+
+
+def test_what_resumes_writes_the_same_bytes_as_what_runs_through() -> None:
+    Path("trip.txt").write_text("once")
+    with pytest.raises(Interrupted):
+        run()
+    Path("trip.txt").unlink()
+    outcomes, _ = run()
+    resumed = {path.name: path.read_bytes() for path in outcomes[0].directory.glob("*") if path.name in {"metrics.jsonl", "out.txt"}}
+    forget(planned(), ["first"])
+    outcomes, _ = run()
+    assert len(resumed) == 2
+    assert {name: (outcomes[0].directory / name).read_bytes() for name in resumed} == resumed
+
+
+def test_a_stage_expected_to_be_refused_is_done_when_it_is_and_fails_when_not() -> None:
+    Path("trip.txt").write_text("train")
+    outcomes, _ = run("first.expect=refused", only="first")
+    assert outcomes[0].how == "refused"
+    assert json.loads((outcomes[0].directory / "summary.json").read_text()) == {"refused": "the loss is no number"}
+    assert status(planned("first.expect=refused")[0]) == "done"
+    Path("trip.txt").unlink()
+    forget(planned("first.expect=refused"), ["first"])
+    with pytest.raises(TrainingError, match="expected to be refused"):
+        run("first.expect=refused")
+    assert status(planned("first.expect=refused")[0]) == "failed"
+
+
+def test_other_errors_are_no_refusals() -> None:
+    Path("trip.txt").write_text("full")
+    with pytest.raises(RunError):
+        run("first.expect=refused")
+
+
+def test_a_missing_output_of_an_earlier_stage_is_told_with_what_there_is() -> None:
+    with pytest.raises(ConfigError, match=r"second needs .*ouut\.txt, which first did not write. Did you mean 'out\.txt'?"):
+        run("second.data=$first/ouut.txt")
+
+
+def test_only_runs_one_stage_and_needs_the_others_done() -> None:
+    with pytest.raises(ConfigError, match="--only second needs first, which is not done"):
+        run(only="second")
+    with pytest.raises(ConfigError, match="no such stage. Did you mean 'first'?"):
+        run(only="frist")
+    assert not Path("runs").exists()
+    run(only="first")
+    outcomes, _ = run(only="second")
+    assert [outcome.name for outcome in outcomes] == ["second"]
+    assert not planned()[2].directory.exists()
+
+
+def test_fresh_forgets_a_stage_and_what_is_built_on_it() -> None:
+    run()
+    first, second, both = planned()
+    assert forget(planned(), ["second"]) == [second.directory, both.directory]
+    assert first.directory.exists()
+    assert not second.directory.exists()
+    with pytest.raises(ConfigError, match="--fresh secnd"):
+        forget(planned(), ["secnd"])
+
+
+def test_a_run_made_by_other_code_is_skipped_with_a_remark() -> None:
+    run()
+    path = planned()[0].directory / "run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "code": {**record["code"], "source": "000000000000"}}))
+    _, lines = run()
+    assert ["other code" in line for line in lines[:3]] == [True, False, False]
+
+
+def test_ctrl_c_too_late_for_a_stage_stops_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    from palate.runs.run import Run
+
+    Path("trip.txt").write_text("once")
+    monkeypatch.setattr(Run, "check_stop", lambda self: None)
+    with pytest.raises(Interrupted, match="stopped after first, which is done"):
+        run()
+    assert status(planned()[0]) == "done"
+    assert not planned()[1].directory.exists()

@@ -1,0 +1,55 @@
+"""Attention of prefills and steps, against torch's own function row by row."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from palate.samplers import cache as module
+from palate.samplers.cache import Cache, Prefill, Step
+
+HEADS, GROUPS, DIM = 4, 2, 8
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
+
+
+def states(tokens: int, heads: int, dtype: torch.dtype, seed: int) -> Tensor:
+    """Random (1, heads, tokens, D)."""
+    return torch.randn(1, heads, tokens, DIM, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def expected(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Causal attention (H, t, D) of the last t of T positions, one sequence, in float32."""
+    tokens, seen = query.shape[1], key.shape[1]
+    mask = torch.ones(tokens, seen, dtype=torch.bool).tril(seen - tokens)
+    return scaled_dot_product_attention(*(x.float()[None] for x in (query, key, value)), attn_mask=mask, scale=0.3, enable_gqa=True)[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("block", [2, 64])
+@pytest.mark.parametrize("repeats", [(1, 1, 1), (2, 1, 3)])
+def test_prefill_then_steps_are_causal_attention(
+    dtype: torch.dtype, block: int, repeats: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BLOCK_ROWS", block)
+    lengths = torch.tensor([7, 6, 5])
+    cache = Cache()
+    cache.reshape(sum(repeats) + 2, 12)
+    prefill = Prefill(cache, lengths, torch.tensor(repeats), first_row=0)
+    query, key, value = (states(18, heads, dtype, seed) for seed, heads in enumerate((HEADS, GROUPS, GROUPS)))
+    out = prefill.attend(0, query, key, value, 0.3)
+    ends = lengths.cumsum(0).tolist()
+    sequences = []
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        parts = query[0, :, start:end], key[0, :, start:end], value[0, :, start:end]
+        torch.testing.assert_close(out[0, start:end].transpose(0, 1).float(), expected(*parts), rtol=0, atol=TOLERANCE[dtype])
+        sequences.append(parts[1:])
+    rows = [sequences[prompt] for prompt, count in enumerate(repeats) for _ in range(count)]
+    for step in range(3):
+        held = torch.tensor([keys.shape[1] for keys, _ in rows])
+        query, key, value = (states(len(rows), heads, dtype, 10 * step + seed) for seed, heads in enumerate((HEADS, GROUPS, GROUPS)))
+        out = Step(cache, held).attend(0, query, key, value, 0.3)
+        rows = [(torch.cat((k, key[0, :, i, None]), 1), torch.cat((v, value[0, :, i, None]), 1)) for i, (k, v) in enumerate(rows)]
+        for i, (k, v) in enumerate(rows):
+            torch.testing.assert_close(out[0, i].float(), expected(query[0, :, i, None], k, v)[:, 0], rtol=0, atol=TOLERANCE[dtype])

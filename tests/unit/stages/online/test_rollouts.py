@@ -1,0 +1,78 @@
+"""Rollouts: what is summed over completions, and batches cut and joined with every column in its place."""
+
+import pytest
+import torch
+
+from palate.core import Message, Prompt
+from palate.samplers.local import Sample
+from palate.stages.online import rollouts as roll
+
+PROMPT = Prompt("p", (Message("text", "x"),))
+
+
+def sample(logps: tuple[float, ...], stop: str = "end") -> Sample:
+    return Sample(tuple(range(10, 10 + len(logps))), logps, stop)  # type: ignore[arg-type]
+
+
+def rollouts(*groups: tuple[tuple[float, ...], ...]) -> roll.Rollouts:
+    """One tree a group; of each completion the log-probabilities of its tokens."""
+    texts = [f"text {k}" for k in range(sum(map(len, groups)))]
+    trunks = [(k, 2) for k in range(len(groups))]
+    return roll.gather([PROMPT] * len(groups), trunks, [[sample(logps) for logps in group] for group in groups], texts)
+
+
+def scored(made: roll.Rollouts, reference: list[float], rewards: list[float], values: list[float] | None = None) -> roll.Scored:
+    found = torch.tensor(rewards)
+    return roll.Scored(made, torch.tensor(reference), found + 10, found, None if values is None else torch.tensor(values))
+
+
+# Two completions of one prompt: two tokens and one.
+TWO = rollouts(((-1.0, -2.0), (-1.0,)))
+
+
+def test_gathered_rollouts_know_their_tokens() -> None:
+    groups = [[sample((-1.0, -2.0)), sample((-3.0,), "length")], [sample((-4.0,)), sample((-5.0, -6.0, -7.0))]]
+    made = roll.gather([PROMPT, PROMPT], [(1,), (1, 2)], groups, ["a", "b", "c", "d"])
+    assert made.logps.tolist() == [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.0]
+    assert made.completion.tolist() == [0, 0, 1, 2, 3, 3, 3]
+    assert made.lengths.tolist() == [2, 1, 1, 3]
+    assert made.ended.tolist() == [True, False, True, True]
+    assert [[branch.ids for branch in tree.branches] for tree in made.trees] == [[(10, 11), (10,)], [(10,), (10, 11, 12)]]
+    assert all(all(branch.learned) for tree in made.trees for branch in tree.branches)
+
+
+def test_kl_is_summed_over_each_completion() -> None:
+    found = scored(TWO, [-1.5, -1.0, -3.0], [2.0, -1.0])
+    assert found.kl.tolist() == pytest.approx([0.5 - 1.0, 2.0])
+    # k3: exp(-k1) - 1 + k1 of each token
+    k3 = [2.718281828459045**-x - 1 + x for x in (0.5, -1.0, 2.0)]
+    assert found.kl_k3.tolist() == pytest.approx([k3[0] + k3[1], k3[2]], rel=1e-6)
+
+
+def test_prompts_whose_rewards_are_alike_are_flat() -> None:
+    made = rollouts(*[((-1.0,), (-1.0,), (-1.0,))] * 4)
+    nan = float("nan")
+    rewards = [1.0, 1.0, 1.0, 1.0, 1.0, 2.0, nan, 3.0, 3.0, nan, 3.0, 4.0]
+    assert scored(made, [0.0] * 12, rewards).flat.tolist() == [True, False, True, False]
+
+
+def test_batches_are_cut_and_joined_with_every_column_in_its_place() -> None:
+    groups = [tuple(tuple(-float(100 * t + 10 * c + n) for n in range(1 + (t + c) % 3)) for c in range(2)) for t in range(5)]
+    made = rollouts(*groups)
+    given = scored(made, (made.logps - 1).tolist(), [float(k) for k in range(10)], (made.logps - 2).tolist())
+    cut = given.of([3, 0])
+    expected = [logp for t in (3, 0) for completion in groups[t] for logp in completion]
+    assert cut.rollouts.logps.tolist() == expected
+    assert cut.reference_logps.tolist() == [logp - 1 for logp in expected]
+    assert cut.values is not None
+    assert cut.values.tolist() == [logp - 2 for logp in expected]
+    assert cut.rewards.tolist() == [6, 7, 0, 1]
+    assert cut.scores.tolist() == [16, 17, 10, 11]
+    assert cut.rollouts.texts == ("text 6", "text 7", "text 0", "text 1")
+    whole = roll.Scored.joined([given.of([0, 1]), given.of([2, 3, 4])])
+    assert whole.rollouts.trees == made.trees
+    assert whole.rollouts.texts == made.texts
+    for name in ("reference_logps", "rewards", "scores", "values"):
+        assert torch.equal(getattr(whole, name), getattr(given, name))
+    assert torch.equal(whole.rollouts.completion, made.completion)
+    assert whole.rollouts.group.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
