@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.workload import WARMUP, StepEnds, Work
-from palate.config.read import Stage
 from palate.models.adapters import LoRA
 from palate.objectives.supervised import CrossEntropy
+from palate.pipeline.table import Stage
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run
 from palate.stages.direct import Direct

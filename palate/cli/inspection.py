@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
+from palate.config.artifacts import model_at
 from palate.core import Conversation, DataError, Demonstration, Preference, Prompt, Thumb
 from palate.data.formats import (
     MEAN,
@@ -25,9 +26,8 @@ from palate.data.formats import (
 from palate.models.load import load_config, load_tokenizer
 from palate.models.probe import longest_sequence
 from palate.text.inspect import Example, Repeats, Statistics, Survey
-from palate.text.spans import answer_of, demonstration_tree, preference_tree, prompt_ids
+from palate.text.spans import NO_LIMIT, answer_of, demonstration_tree, preference_tree, prompt_ids
 from palate.text.template import Unusable
-from palate.training.places import NO_LIMIT, model_at
 
 Kind = Literal["demonstrations", "preferences", "thumbs", "prompts", "texts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from palate.config.settings import Settings, Way, nearest, parse_word
 from palate.config.types import (
-    Amount,
-    Count,
-    Input,
     InputMark,
-    ModelInput,
-    Share,
     accepts,
     choices_of,
     default_of,
@@ -28,31 +23,10 @@ from palate.config.types import (
 )
 from palate.core import ConfigError
 
-if TYPE_CHECKING:
-    from palate.runs.run import Run
-
-__all__ = ["Amount", "Count", "Input", "InputMark", "ModelInput", "Share", "Stage", "dump_config", "map_inputs", "read_config"]
-
 T = TypeVar("T")
 
 PRESET = "preset"
 """Word that stands beside the fields of a class with presets and names one of them; what is read holds its values, not its name."""
-
-
-class Stage(Protocol):
-    """A stage: a frozen dataclass whose fields are its configuration."""
-
-    def check(self) -> None:
-        """Nothing. Called before anything runs, when earlier stages' directories need not exist yet.
-
-        Raises:
-            ConfigError: fields that contradict each other, with the mend.
-        """
-        ...
-
-    def run(self, run: Run) -> None:
-        """Nothing; does the work, inside `run.directory`."""
-        ...
 
 
 def read_config(cls: type[T], settings: Settings, way: Way = (), ignored: tuple[str, ...] = ()) -> T:

@@ -11,10 +11,23 @@ from typing import Annotated, Any, Literal, cast
 
 from annotated_types import Ge, Gt, Lt
 
-from palate.core import Input, InputMark, ModelInput
 
-__all__ = ["Amount", "Count", "Input", "InputMark", "ModelInput", "Shape", "Share"]
+@dataclass(frozen=True)
+class InputMark:
+    """Marks a field as a path that the run reads.
 
+    Attributes:
+        hub: whether a name of a model hub (`organisation/name`) may stand there too.
+    """
+
+    hub: bool = False
+
+
+Input = Annotated[str, InputMark()]
+"""A path; in a pipeline also `$stage/path/inside` or `$input`."""
+
+ModelInput = Annotated[str, InputMark(hub=True)]
+"""A model directory, as `Input`, or the name of a model on a hub."""
 
 Count = Annotated[int, Ge(1)]
 """How many of something: 1 or more."""

@@ -9,7 +9,6 @@ from palate.core.errors import (
     RunError,
     TrainingError,
 )
-from palate.core.inputs import Input, InputMark, ModelInput
 from palate.core.nouns import (
     Comparison,
     Completion,
@@ -38,13 +37,10 @@ __all__ = [
     "Demonstration",
     "Follower",
     "Gold",
-    "Input",
-    "InputMark",
     "Interrupted",
     "Judgment",
     "Message",
     "ModelError",
-    "ModelInput",
     "PalateError",
     "Preference",
     "Prompt",

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from palate.config.artifacts import file_at
 from palate.core import Completion, Message, Prompt
 from palate.data.formats import read_prompts, turns_of
-from palate.training.places import file_at
 
 
 def messages(prompt: Prompt) -> list[dict[str, Any]] | str:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from palate.core import Preference
 from palate.evaluation.intervals import Estimate, paired_difference
+from palate.evaluation.reward_model import assess, predictions
 from palate.models.scalar import ScalarModel
 from palate.rewards.learned import LearnedReward
-from palate.stages.reward import assess, predictions
 from palate.text.pack import Tree
+from palate.text.spans import NO_LIMIT
 from palate.training.comparisons import judged_prompts
-from palate.training.places import NO_LIMIT
 
 Rows = list[dict[str, float | str]]
 Floats = npt.NDArray[np.float64]

@@ -14,9 +14,9 @@ from palate.data.files import write_atomic
 from palate.evaluation.intervals import proportion
 from palate.evaluation.report.change import Change, ChangeOn, Moved, Side, lines
 from palate.evaluation.reward_change import Compared, Ranked
+from palate.evaluation.reward_model import calibration_bins
 from palate.runs.record import read_record
 from palate.runs.run import Run
-from palate.stages.reward import stated
 
 PAGE = "refresh.html"
 SHOWN = 6
@@ -89,7 +89,7 @@ def _test(name: str, one: Compared) -> ChangeOn:
         one.change,
         (figures["before"]["log_loss"], figures["after"]["log_loss"]),
         (figures["before"]["calibration_error"], figures["after"]["calibration_error"]),
-        (stated(one.before, BINS), stated(one.after, BINS)),
+        (calibration_bins(one.before, BINS), calibration_bins(one.after, BINS)),
     )
 
 

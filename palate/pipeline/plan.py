@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
-from palate.config.read import InputMark, Stage, dump_config, map_inputs, read_config
+from palate.config.read import dump_config, map_inputs, read_config
 from palate.config.settings import Settings, Way, nearest, parse_word, read_yaml
+from palate.config.types import InputMark
 from palate.core import ConfigError, PalateError
-from palate.pipeline.table import Stages, find_stage
+from palate.pipeline.table import Stage, Stages, find_stage
 from palate.runs.digests import DigestCache
 from palate.runs.record import Parent, RunPlan, input_key
 from palate.runs.trackers import tracker_names

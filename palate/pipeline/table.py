@@ -5,16 +5,32 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from palate.config.settings import nearest
 from palate.core import ConfigError
 
 if TYPE_CHECKING:
-    from palate.config.read import Stage
+    from palate.runs.run import Run
 
 RESERVED = frozenset({"stage", "seed", "expect", "out", "runs", "fresh", "name", "help", "track"})
 """Words that stand beside a stage's own settings in YAML or on the command line; no field may be called so."""
+
+
+class Stage(Protocol):
+    """A stage: a frozen dataclass whose fields are its configuration."""
+
+    def check(self) -> None:
+        """Nothing. Called before anything runs, when earlier stages' directories need not exist yet.
+
+        Raises:
+            ConfigError: fields that contradict each other, with the mend.
+        """
+        ...
+
+    def run(self, run: Run) -> None:
+        """Nothing; does the work, inside `run.directory`."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
-from palate.config.read import Count
+from palate.config.types import Count
 from palate.core import Comparison, ConfigError, DataError, Judgment
 from palate.raters.pool import Answered, Ask
 from palate.runs.record import read_record

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from palate.config.functions import load_function
-from palate.config.read import Share
+from palate.config.types import Share
 from palate.core import Comparison, Judgment, derive_seed
 from palate.raters.simulated import OVERALL, Crowd, SimulatedRater, oracle_accuracy
 from palate.runs.run import Run

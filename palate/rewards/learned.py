@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from palate.config.artifacts import model_at
 from palate.core import Completion, Prompt, TrainingError
 from palate.models.scalar import ScalarModel, load_scalar
+from palate.runs.run import Run
 from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
-from palate.text.spans import preference_tree, prompt_ids
+from palate.text.spans import NO_LIMIT, preference_tree, prompt_ids
 
 CARD = "card.json"
-NO_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,20 @@ class Card:
                 f"the reward model hardly tells completions apart: its scores spread by {self.spread:.4f} logits ({spread} needed). "
                 "Standardising such scores amplifies noise. Train it longer or with a higher learning rate"
             )
+
+
+def trusted(run: Run, path: str, accuracy: float, spread: float) -> Card | None:
+    """The card of the reward model at `path`; None, and a warning, where it has none and so cannot be checked.
+
+    Raises:
+        TrainingError: its accuracy or its spread is too low to be trusted.
+    """
+    card = Card.read_from(model_at(path))
+    if card is not None:
+        card.require_trust(accuracy, spread)
+    elif not run.is_resumed:
+        run.warn(0, {"card": f"{path} has no card.json, so nobody knows how good it is: it is taken as it is"}, {})
+    return card
 
 
 PRODUCT = 1 << 28

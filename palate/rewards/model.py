@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from palate.core import Completion, ConfigError, Input, Prompt
+from palate.config.types import Input
+from palate.core import Completion, ConfigError, Prompt
 from palate.rewards.batch import Batch, Context, Outcome
 from palate.rewards.common import Constraint, check_shaping
 from palate.rewards.ensemble import Ensemble, Mean
-from palate.rewards.learned import NO_LIMIT, LearnedReward
+from palate.rewards.learned import LearnedReward
 from palate.text.pack import Tree
+from palate.text.spans import NO_LIMIT
 from palate.text.template import Unusable
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from palate.config.read import Amount, ModelInput
+from palate.config.artifacts import model_at
+from palate.config.types import Amount, ModelInput
 from palate.core import ConfigError, ModelError
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
 from palate.runs.run import Run
-from palate.training.places import model_at
 
 
 @dataclass(frozen=True)

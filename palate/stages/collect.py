@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate.agreement import concluded, pair_answer, rater_noise_ceiling, smoothed_share
-from palate.config.read import Amount, Count, Input, Share
+from palate.config.types import Amount, Count, Input, Share
 from palate.core import Comparison, Completion, ConfigError, DataError, Judgment, Prompt, derive_seed
 from palate.data.formats import tools_of
 from palate.data.jsonl import write_rows

@@ -7,7 +7,8 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from torch import Tensor
 
-from palate.config.read import Amount, Count, Input, ModelInput
+from palate.config.artifacts import file_at, model_at
+from palate.config.types import Amount, Count, Input, ModelInput
 from palate.core import ConfigError, DataError, TrainingError, derive_seed
 from palate.data.formats import MEAN, read_preferences
 from palate.models.adapters import LoRA
@@ -16,6 +17,7 @@ from palate.models.load import DTYPES, DType, load_policy
 from palate.objectives.direct import BCO, DPO, KTO, DirectObjective
 from palate.objectives.reduce import Sums
 from palate.runs.run import Run
+from palate.text.spans import NO_LIMIT
 from palate.training.comparisons import Judged, judged_prompts, overall
 from palate.training.imitation import epochs_of
 from palate.training.keep import Keep, Last
@@ -24,7 +26,6 @@ from palate.training.loop import fit, mean_loss
 from palate.training.model_io import check_keep, keep_model, search, trainable, trained
 from palate.training.optimizer import AdamW
 from palate.training.pairs import PairCourse, Weighting
-from palate.training.places import NO_LIMIT, file_at, model_at
 from palate.training.reference import Anchor, Fixed, Follow, Moving, Uniform
 from palate.training.unpaired import Rated, ThumbCourse, Thumbs, mismatched, rated_prompts, thumbs_at
 

@@ -9,26 +9,26 @@ from typing import Any
 import numpy as np
 import torch
 
+from palate.config.artifacts import file_at, model_at
 from palate.config.functions import load_function
-from palate.config.read import Count, Input, ModelInput
-from palate.core import Completion, ConfigError, DataError, Prompt, Sampling, derive_seed
+from palate.config.types import Count, Input, ModelInput
+from palate.core import Completion, ConfigError, Prompt, Sampling, derive_seed
 from palate.data.formats import read_prompts
 from palate.data.jsonl import write_rows
 from palate.data.samples import read_samples
+from palate.evaluation.exams import exam_means, mark
 from palate.evaluation.intervals import mean
-from palate.evaluation.refusal import is_refusal
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
 from palate.objectives.kl import k1
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
 from palate.samplers.local import LocalSampler
+from palate.samplers.prompts import fitting, prompts_at
 from palate.text.pack import Branch, Tree, microbatches, pack
 from palate.text.spans import prompt_ids
-from palate.training.places import file_at, fitting, model_at, prompts_at
 
 Groups = Sequence[tuple[Prompt, Completion]]
-EXAM_KINDS = ("answer", "refuse", "comply", "gold")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Evaluate:
             if exams:
                 write_rows(run.directory / "exams.jsonl", exams)
             advance(1, "exams")
-        run.summary({"prompts": len(rows), "means": _means(rows), "exams": _exam_means(exams)})
+        run.summary({"prompts": len(rows), "means": _means(rows), "exams": exam_means(exams)})
 
     def _completions(self, run: Run, policy: CausalPolicy | None) -> Groups:
         if policy is None:
@@ -150,27 +150,6 @@ class Evaluate:
         ]
 
 
-def mark(prompt: Prompt, text: str, gold: Any) -> float:
-    """The mark of an answer in [0, 1]: the expected answer is said, a refusal is given or not given, or an axis of the gold.
-
-    Raises:
-        DataError: the row names no known kind of check, or asks for gold where there is none.
-    """
-    match prompt.fields.get("kind"):
-        case "answer":
-            return float(str(prompt.fields["answer"]).rstrip(" .") in text)
-        case "refuse":
-            return float(is_refusal(text))
-        case "comply":
-            return float(bool(text) and not is_refusal(text))
-        case "gold" if gold is not None:
-            return float(gold(prompt.text, text, **prompt.fields)[prompt.fields["axis"]])
-        case kind:
-            raise DataError(
-                f"{prompt.source or prompt.id}: exam rows need a kind of {', '.join(EXAM_KINDS)} (gold only with gold set), got {kind!r}"
-            )
-
-
 def _means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean and standard error of every figure of the completions."""
     columns: dict[str, list[float]] = {name: [row[name] for row in rows] for name in ("gold", "score", "kl", "tokens") if name in rows[0]}
@@ -178,9 +157,3 @@ def _means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     columns |= {f"probe/{name}": [row["probes"][name] for row in rows] for name in rows[0].get("probes", {})}
     columns["ended"] = [float(row["stop"] == "end") for row in rows]
     return {name: {"mean": (found := mean(np.array(values))).value, "se": found.se, "n": found.n} for name, values in columns.items()}
-
-
-def _exam_means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    names = dict.fromkeys(row["exam"] for row in rows)
-    marks = {name: [row["mark"] for row in rows if row["exam"] == name] for name in names}
-    return {name: {"mean": (found := mean(np.array(values))).value, "se": found.se, "n": found.n} for name, values in marks.items()}

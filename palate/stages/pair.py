@@ -6,14 +6,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from palate.config.read import Input, Share
+from palate.config.artifacts import file_at, model_at
+from palate.config.types import Input, Share
 from palate.core import Completion, ConfigError, DataError, Preference, Prompt, derive_seed
 from palate.data.formats import preference_row, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.samples import read_samples
-from palate.rewards.learned import LearnedReward
+from palate.rewards.learned import LearnedReward, trusted
 from palate.runs.run import Run
-from palate.training.places import file_at, model_at, trusted
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from palate.config.read import Amount, Count, Input
+from palate.config.artifacts import file_at
+from palate.config.types import Amount, Count, Input
 from palate.core import ConfigError, derive_seed
 from palate.data.formats import stream_texts
 from palate.models.load import Architecture, load_tokenizer, new_policy
@@ -14,7 +15,7 @@ from palate.text.spans import document_trees
 from palate.training.imitation import Imitation, epochs_of
 from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
-from palate.training.places import file_at, trees_of
+from palate.training.trees import trees_of
 
 
 @dataclass(frozen=True)

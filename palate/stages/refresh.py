@@ -10,26 +10,28 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from palate.config.read import Amount, Count, Input, Share
+from palate.config.artifacts import file_at, model_at
+from palate.config.types import Amount, Count, Input, Share
 from palate.core import ConfigError, DataError, Preference, Tracker, derive_seed
 from palate.data.formats import read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.samples import read_samples
+from palate.data.splits import split_held_out
 from palate.evaluation.active_learning import ask_next
 from palate.evaluation.label_curve import measured_curve
 from palate.evaluation.reward_change import Compared, Ranked, raw_scores
 from palate.evaluation.reward_change_page import PAGE, Refreshed, change_of, told_of, write_change
+from palate.evaluation.reward_model import REFERENCE_PROMPTS, normalisation_of
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.objectives.bradley_terry import BradleyTerry
 from palate.rewards.learned import Card, LearnedReward
 from palate.runs.run import Run
-from palate.stages.reward import REFERENCE_PROMPTS, keep_back, normalisation_of
+from palate.text.spans import NO_LIMIT
 from palate.training.comparisons import Judged, judged_prompts
 from palate.training.imitation import epochs_of
 from palate.training.learner import Learner
 from palate.training.loop import fit
 from palate.training.optimizer import AdamW
-from palate.training.places import NO_LIMIT, file_at, model_at
 from palate.training.reward_batches import Lessons
 
 Told = Mapping[str, Any]
@@ -85,7 +87,7 @@ class Refresh:
         before, model = load_scalar(place), load_scalar(place)
         before.module.requires_grad_(requires_grad=False)
         new = self._read(run, self.preferences, "preferences.jsonl", model)
-        train, test = keep_back(new, self.held_out_share, derive_seed(run.seed, "held_out"))
+        train, test = split_held_out(new, self.held_out_share, derive_seed(run.seed, "held_out"))
         if not train:
             raise DataError(f"{self.preferences}: a single prompt cannot be learned from and tested on: judge more")
         tests = {"new": test}

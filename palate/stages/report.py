@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from palate.config.read import Input
+from palate.config.types import Input
 from palate.core import ConfigError
 from palate.evaluation import report_sections as findings
 from palate.evaluation.report import LineageRow, ReportData, StageTiming, Variant, VariantRole, write_report

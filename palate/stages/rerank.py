@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from palate.config.artifacts import model_at
 from palate.config.functions import load_function
-from palate.config.read import Count, Input, ModelInput
+from palate.config.types import Count, Input, ModelInput
 from palate.core import Sampling, derive_seed
 from palate.data.jsonl import write_rows
 from palate.data.samples import answer, messages, sample_row
@@ -16,7 +17,7 @@ from palate.models.load import load_policy
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
 from palate.samplers.local import LocalSampler
-from palate.training.places import fitting, model_at, prompts_at
+from palate.samplers.prompts import fitting, prompts_at
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-from torch import Tensor, nn
+from torch import nn
 
-from palate.config.read import Amount, Count, Input, ModelInput
+from palate.config.artifacts import file_at, model_at
+from palate.config.types import Amount, Count, Input, ModelInput
 from palate.core import ConfigError, DataError, Preference, derive_seed
 from palate.data.formats import MEAN, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.samples import read_samples
+from palate.data.splits import shuffled, split_held_out
 from palate.evaluation.active_learning import ask_next
-from palate.evaluation.calibration import Bin, expected_calibration_error, pair_log_loss, reliability, win_probability
-from palate.evaluation.intervals import Estimate, proportion
+from palate.evaluation.reward_model import REFERENCE_PROMPTS, assess, normalisation_of, predictions
 from palate.models.adapters import LoRA
 from palate.models.load import DTYPES, DType
-from palate.models.scalar import Normalisation, ScalarModel, scalar_from
+from palate.models.scalar import ScalarModel, scalar_from
 from palate.objectives.bradley_terry import BradleyTerry
 from palate.objectives.reward import RewardObjective
 from palate.rewards.learned import Card, LearnedReward
 from palate.runs.run import Run
+from palate.text.spans import NO_LIMIT
 from palate.training.comparisons import Judged, judged_prompts
 from palate.training.imitation import epochs_of
 from palate.training.keep import Best, Keep, Last
@@ -33,11 +32,7 @@ from palate.training.learner import Learner
 from palate.training.loop import fit, mean_loss
 from palate.training.model_io import keep_model, search, trainable, trained
 from palate.training.optimizer import AdamW
-from palate.training.places import NO_LIMIT, file_at, model_at
 from palate.training.reward_batches import Lessons
-
-Floats = npt.NDArray[np.float64]
-REFERENCE_PROMPTS = 1000
 
 
 @dataclass(frozen=True)
@@ -109,7 +104,7 @@ class Reward:
         model = trainable(run, fresh, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
         limit = self.max_tokens or model.max_tokens or NO_LIMIT
         train, chooser = (
-            (train, []) if isinstance(self.keep, Last) else keep_back(train, self.held_out_share, derive_seed(run.seed, "keep"))
+            (train, []) if isinstance(self.keep, Last) else split_held_out(train, self.held_out_share, derive_seed(run.seed, "keep"))
         )
         judged, dropped = judged_prompts(train, model.tokenizer, limit)
         choosing, _ = judged_prompts(chooser, model.tokenizer, limit)
@@ -170,7 +165,7 @@ class Reward:
             train = [preference for preference in rows if preference.prompt.conversation not in prompts]
             reasons += ["its prompt is held out"] * (len(rows) - len(train))
         else:
-            train, test = keep_back(rows, self.held_out_share, derive_seed(run.seed, "held_out"))
+            train, test = split_held_out(rows, self.held_out_share, derive_seed(run.seed, "held_out"))
         run.dropped(self.preferences, reasons)
         if not train:
             raise DataError(f"{self.preferences}: no preference is left to train on; give more prompts than are held out")
@@ -186,92 +181,3 @@ class Reward:
             trees = [one.tree for one in judged[:REFERENCE_PROMPTS]]
         model.normalisation, spread = normalisation_of(reward.score_trees(trees))
         return spread
-
-
-def normalisation_of(raw: Tensor) -> tuple[Normalisation, float]:
-    """Gain and bias of each head for raw scores (n, h), so that their sum has mean 0 and deviation 1; and its raw deviation.
-
-    The deviation is the biased one (Ziegler et al. 2019 sec. 2.2); scores that are all alike keep their scale.
-    """
-    spread = float(raw.sum(1).std(unbiased=False))
-    gain = 1 / spread if spread > 0 else 1.0
-    return Normalisation((gain,) * raw.shape[1], tuple((-gain * raw.mean(0)).tolist())), spread
-
-
-def keep_back(preferences: Sequence[Preference], share: float, seed: int) -> tuple[list[Preference], list[Preference]]:
-    """The preferences without a share of their prompts, and those of that share."""
-    distinct = list(dict.fromkeys(preference.prompt.conversation for preference in preferences))
-    kept = set(random.Random(seed).sample(distinct, max(1, round(share * len(distinct)))))
-    rest = [preference for preference in preferences if preference.prompt.conversation not in kept]
-    return rest, [preference for preference in preferences if preference.prompt.conversation in kept]
-
-
-def shuffled(preferences: Sequence[Preference], seed: int) -> list[Preference]:
-    """The same pairs with a coin tossed for which side is called chosen: a control without any signal."""
-    rng = random.Random(seed)
-    return [replace(p, chosen=p.rejected, rejected=p.chosen) if rng.random() < 0.5 else p for p in preferences]
-
-
-def predictions(model: ScalarModel, judged: Sequence[Judged], dimensions: tuple[str, ...]) -> list[dict[str, float | str]]:
-    """A row for each held-out preference: the model's raw scores, the share of votes, the lengths in tokens."""
-    raw = LearnedReward(model).score_trees([one.tree for one in judged])
-    norm = model.normalisation
-    rows: list[dict[str, float | str]] = []
-    start = 0
-    for one in judged:
-        for pair, preference in zip(one.pairs, one.preferences, strict=True):
-            head = dimensions.index(pair.dimension) if pair.dimension in dimensions else None
-            if head is None:
-                continue
-            scores = [(float(raw[start + side, head]) - norm.bias[head]) / norm.gain[head] for side in (pair.chosen, pair.rejected)]
-            votes = preference.prompt.fields.get("votes")
-            observed = sum(votes) / len(votes) if isinstance(votes, list) and votes else pair.probability
-            lengths = [len(one.tree.branches[side].ids) for side in (pair.chosen, pair.rejected)]
-            rows.append(
-                {"dimension": pair.dimension, "chosen": scores[0], "rejected": scores[1], "observed": float(observed),
-                 "chosen_tokens": lengths[0], "rejected_tokens": lengths[1]}
-            )  # fmt: skip
-        start += len(one.tree.branches)
-    return rows
-
-
-def assess(rows: Sequence[dict[str, float | str]]) -> dict[str, dict[str, float]]:
-    """Accuracy against single votes, its floors and calibration, for each dimension and over all (`overall`)."""
-    names = list(dict.fromkeys(str(row["dimension"]) for row in rows))
-    parts = {name: [row for row in rows if row["dimension"] == name] for name in names}
-    measured = {name: _assess(part) for name, part in parts.items() if name != "overall"}
-    return {**measured, "overall": _assess(rows)}
-
-
-def stated(rows: Sequence[dict[str, float | str]], bins: int = 10) -> tuple[Bin, ...]:
-    """What the model states of pairs against the votes.
-
-    "Chosen" won by construction, so pairs are seen from their longer side (or as they stand, where they are equal).
-    """
-    names = ("chosen", "rejected", "observed", "chosen_tokens", "rejected_tokens")
-    chosen, rejected, observed, *lengths = (np.array([float(row[name]) for row in rows]) for name in names)
-    turn = np.where(lengths[0] < lengths[1], -1.0, 1.0)
-    shown, came = win_probability(turn * (chosen - rejected), np.zeros(len(rows))), np.where(turn < 0, 1 - observed, observed)
-    return reliability(shown, came, bins=bins)
-
-
-def _assess(rows: Sequence[dict[str, float | str]]) -> dict[str, float]:
-    columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0] if name != "dimension"}
-    observed = columns["observed"]
-
-    def agreement(difference: Floats) -> Estimate:
-        """How often the sign of a difference agrees with a vote; equal scores and tied votes count one half."""
-        right = (1 + np.sign(difference)) / 2
-        return proportion(right * observed + (1 - right) * (1 - observed))
-
-    difference, longer = columns["chosen"] - columns["rejected"], columns["chosen_tokens"] - columns["rejected_tokens"]
-    accuracy, longer_wins = agreement(difference), agreement(longer)
-    return {
-        "accuracy": accuracy.value,
-        "se": accuracy.se,
-        "n": accuracy.n,
-        "log_loss": pair_log_loss(columns["chosen"], columns["rejected"], observed).value,
-        "calibration_error": expected_calibration_error(stated(rows)),
-        "longer_wins": longer_wins.value,
-        "shorter_wins": 1 - longer_wins.value,
-    }

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from palate.config.read import Count, Input, ModelInput
+from palate.config.artifacts import model_at
+from palate.config.types import Count, Input, ModelInput
 from palate.core import Sampling, derive_seed
 from palate.data.jsonl import read_rows
 from palate.data.samples import sample_row
 from palate.models.load import load_policy
 from palate.runs.run import Run
 from palate.samplers.local import LocalSampler
-from palate.training.places import fitting, model_at, prompts_at
+from palate.samplers.prompts import fitting, prompts_at
 
 PROMPTS_PER_CHUNK = 512
 """Prompts sampled between two writes; the seed is derived from the chunk's number, so a cut-off run goes on exactly."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from palate.config.read import Amount, Count, Input, ModelInput
+from palate.config.artifacts import file_at, model_at
+from palate.config.types import Amount, Count, Input, ModelInput
 from palate.data.formats import stream_demonstrations
 from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy
@@ -13,14 +14,14 @@ from palate.models.load import DTYPES, DType, load_policy
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.runs.run import Run
 from palate.text.pack import Tree
-from palate.text.spans import demonstration_tree
+from palate.text.spans import NO_LIMIT, demonstration_tree
 from palate.text.treefile import TreeFile
 from palate.training.imitation import Imitation, epochs_of
 from palate.training.keep import Keep, Last
 from palate.training.learner import Learner
 from palate.training.model_io import check_keep, keep_model, search, trainable, trained
 from palate.training.optimizer import AdamW
-from palate.training.places import NO_LIMIT, file_at, model_at, trees_of
+from palate.training.trees import trees_of
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def document_trees(tokenizer: PreTrainedTokenizerBase, document: Demonstration, 
     Raises:
         Unusable: the text has no token to learn.
     """
-    whole = demonstration_tree(tokenizer, document, max_tokens=_NO_LIMIT)
+    whole = demonstration_tree(tokenizer, document, max_tokens=NO_LIMIT)
     (branch,) = whole.branches
     ids, learned = whole.trunk[-1:] + branch.ids, (False, *branch.learned)
     step = max(max_tokens - 1, 1)
@@ -161,7 +161,8 @@ def document_trees(tokenizer: PreTrainedTokenizerBase, document: Demonstration, 
     return tuple(Tree(ids[at : at + 1], (Branch(ids[rest], learned[rest]),)) for at, rest in windows if any(learned[rest]))
 
 
-_NO_LIMIT = 1 << 62
+NO_LIMIT = 1 << 30
+"""Tokens of a sequence that nothing limits."""
 
 
 def _check_learned(conversation: Conversation, learned: Sequence[int]) -> None:

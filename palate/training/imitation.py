@@ -15,7 +15,7 @@ from palate.text.treefile import TreeFile
 from palate.training.keep import HeldOut
 from palate.training.learner import Learner
 from palate.training.loop import Epochs, fit, mean_loss, numbered
-from palate.training.places import packed
+from palate.training.trees import packed
 
 
 @dataclass(frozen=True)

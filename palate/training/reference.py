@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from palate.config.read import Count
+from palate.config.types import Count
 from palate.core import ConfigError
 from palate.models.causal import CausalPolicy
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from palate.config.read import Input, ModelInput
+from palate.config.types import Input, ModelInput
 from palate.core import ConfigError, TrainingError
 from palate.pipeline.table import StageEntry
 from palate.runs.run import Run

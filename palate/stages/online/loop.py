@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from palate.config.artifacts import model_at
 from palate.config.functions import load_function
 from palate.core import Prompt, TrainingError, derive_seed
 from palate.models.adapters import base_of
@@ -25,6 +26,7 @@ from palate.rewards.composition import Composition, RewardPart
 from palate.rewards.learned import LearnedReward
 from palate.rewards.scores import Scores
 from palate.runs.run import Run
+from palate.samplers.prompts import fitting, prompts_at
 from palate.stages.online.algorithm import Lesson, Seat, Student
 from palate.stages.online.drawer import Drawer
 from palate.stages.online.pretraining import Texts
@@ -33,7 +35,6 @@ from palate.training.guards import repetition
 from palate.training.keep import BestReward, HeldOut, Measured, Search
 from palate.training.learner import Learner
 from palate.training.model_io import trainable
-from palate.training.places import fitting, model_at, prompts_at
 
 if TYPE_CHECKING:
     from palate.stages.online.stage import Online

@@ -8,7 +8,8 @@ from functools import partial
 
 import numpy as np
 
-from palate.config.read import Count, Input
+from palate.config.artifacts import file_at
+from palate.config.types import Count, Input
 from palate.core import derive_seed
 from palate.data.formats import stream_texts
 from palate.models.causal import CausalPolicy
@@ -19,7 +20,7 @@ from palate.runs.run import Run
 from palate.text.pack import PackedBatch
 from palate.text.spans import document_trees
 from palate.training.imitation import Imitation
-from palate.training.places import file_at, packed, trees_of
+from palate.training.trees import packed, trees_of
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from palate.config.read import Count
+from palate.config.types import Count
 from palate.core import ConfigError
 from palate.objectives.reduce import Sums
 from palate.objectives.supervised import CrossEntropy
@@ -17,7 +17,7 @@ from palate.stages.online.algorithm import Alone, Seat
 from palate.stages.online.rollouts import Scored
 from palate.text.pack import PackedBatch, Tree
 from palate.training.imitation import Imitation
-from palate.training.places import packed
+from palate.training.trees import packed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from palate.config.read import Count, Input, ModelInput
+from palate.config.types import Count, Input, ModelInput
 from palate.core import ConfigError, Sampling
 from palate.models.adapters import LoRA
 from palate.models.load import DType
@@ -16,6 +16,7 @@ from palate.objectives.importance import TruncatedImportance
 from palate.objectives.kl import BudgetKL, KLPenalty
 from palate.objectives.shaping import Shaping
 from palate.rewards.composition import RewardPart
+from palate.rewards.learned import trusted
 from palate.rewards.model import ModelReward
 from palate.runs.run import Run
 from palate.stages.online.loop import Loop
@@ -29,7 +30,6 @@ from palate.training.keep import BestReward, Last
 from palate.training.loop import CHECKPOINT_SECONDS
 from palate.training.model_io import keep_model, trained
 from palate.training.optimizer import AdamW
-from palate.training.places import trusted
 
 Method = PolicyGradient | BestAgainstWorst | ImitateBest
 

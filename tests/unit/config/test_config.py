@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from palate.config.read import Input, InputMark, dump_config, map_inputs, read_config
+from palate.config.read import dump_config, map_inputs, read_config
 from palate.config.settings import Settings
-from palate.config.types import type_text
+from palate.config.types import Input, InputMark, type_text
 from palate.core import ConfigError
 from palate.pipeline.describe import options_of
 from tests.support.toys import Count, Long, Plain

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from palate.core import Completion, ConfigError, DataError, Message, Preference, Prompt
+from palate.data.splits import shuffled
+from palate.evaluation.reward_model import normalisation_of
 from palate.models.scalar import scalar_from
 from palate.objectives import AllPairs, BradleyTerry, CrowdBT, PickBest, PlackettLuce, RaoKupper, RewardObjective, Totals
-from palate.stages.reward import normalisation_of, shuffled
 from palate.testing import tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree
 from palate.training.comparisons import Judged, Pair, judged_prompts

@@ -14,7 +14,7 @@ from palate.runs.run import Run, open_run
 from palate.testing import word_tokenizer
 from palate.text.spans import demonstration_tree
 from palate.text.treefile import TreeFile
-from palate.training.places import trees_of
+from palate.training.trees import trees_of
 
 TOKENIZER = word_tokenizer()
 

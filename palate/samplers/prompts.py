@@ -1,0 +1,39 @@
+"""Prompts that a policy can be asked: distinct ones, with room for a completion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from palate.config.artifacts import file_at
+from palate.core import DataError, Prompt
+from palate.data.formats import read_prompts
+from palate.models.causal import CausalPolicy
+from palate.runs.run import Run
+from palate.text.spans import prompt_ids
+
+
+def prompts_at(run: Run, path: str, limit: int | None) -> list[Prompt]:
+    """Distinct prompts in file order, the dropped rows recorded in the run."""
+    table = read_prompts(file_at(path, "prompts.jsonl"), limit=limit)
+    run.dropped(path, [row.kind for row in table.dropped])
+    distinct = {prompt.conversation: prompt for prompt in reversed(table.rows)}
+    return list(distinct.values())[::-1]
+
+
+def fitting(run: Run, prompts: Sequence[Prompt], policy: CausalPolicy, max_tokens: int) -> list[Prompt]:
+    """Prompts that leave the model room for a completion of `max_tokens` (or half of what it takes); others are counted in the run.
+
+    Raises:
+        DataError: none is left.
+    """
+    if policy.max_tokens is None:
+        return list(prompts)
+    room = policy.max_tokens - min(max_tokens, policy.max_tokens // 2)
+    kept = [prompt for prompt in prompts if len(prompt_ids(policy.tokenizer, prompt)) <= room]
+    run.dropped("prompts too long", [f"prompt longer than {room} tokens, which is what the model takes"] * (len(prompts) - len(kept)))
+    if not kept:
+        raise DataError(
+            f"all {len(prompts)} prompts are longer than {room} tokens: the model takes {policy.max_tokens}, and completions need the "
+            "rest. Lower sampling.max_tokens or use shorter prompts"
+        )
+    return kept
