@@ -13,7 +13,7 @@ import numpy as np
 
 from palate.agreement import (
     AgreementReport,
-    Survey,
+    VoteTable,
     analyse,
     dawid_skene,
     heard_by_raters,
@@ -21,7 +21,7 @@ from palate.agreement import (
     smoothed_shares,
     vote_log_loss,
 )
-from palate.testing.votes import llmfao, made_up, mt_bench
+from palate.testing.synthetic_votes import llmfao, made_up, mt_bench
 
 REPEATS = 5
 HELD_OUT_SEEDS = 5
@@ -62,7 +62,7 @@ ROWS = (
 )  # fmt: skip
 
 
-def row(survey: Survey) -> list[str]:
+def row(survey: VoteTable) -> list[str]:
     """The figures of one data set, and the log-loss of a held-out vote (one of each pair with three or more), a mean over seeds."""
     report: AgreementReport = analyse(survey, np.random.default_rng(0))
     side = report.side.logit

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from palate.core import DataError
-from palate.data.exchange import Item as Judged
+from palate.data.exchange import ExchangeItem as Judged
 from palate.data.exchange import read_exchange
 from palate.ratings import Candidate, Item, Project, Task, open_ratings
 from tests.support.fuzz import damaged, fuzz, good_files

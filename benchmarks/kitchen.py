@@ -33,18 +33,18 @@ class SeedRun:
         """A stage's summary.json."""
         return json.loads((self.stages[stage] / "summary.json").read_text())
 
-    def column(self, model: str, axis: str = "gold") -> np.ndarray:
-        """A figure of each held-out prompt's completion, in the prompts' order: gold, score, or an axis."""
+    def column(self, model: str, dimension: str = "gold") -> np.ndarray:
+        """A figure of each held-out prompt's completion, in the prompts' order: gold, score, or an dimension."""
         rows: list[Any] = [row for _, row in read_rows(self.stages[f"eval-{model}"] / "completions.jsonl")]
-        return np.array([row[axis] if axis in row else row["axes"][axis] for row in rows])
+        return np.array([row[dimension] if dimension in row else row["dimensions"][dimension] for row in rows])
 
-    def gain(self, model: str, over: str = "sft", axis: str = "gold") -> Estimate:
+    def gain(self, model: str, over: str = "sft", dimension: str = "gold") -> Estimate:
         """Paired difference of two models on the same held-out prompts."""
-        return paired_difference(self.column(model, axis), self.column(over, axis))
+        return paired_difference(self.column(model, dimension), self.column(over, dimension))
 
     def exam(self, model: str, name: str) -> float:
         """Mean mark of an exam."""
-        return float(self.summary(f"eval-{model}")["exams"][name]["mean"])
+        return float(self.summary(f"eval-{model}")["evals"][name]["mean"])
 
     def probe(self, model: str) -> float:
         """Mean count of padding sentences."""
@@ -54,9 +54,9 @@ class SeedRun:
 Figure = Callable[[SeedRun], str]
 
 
-def _gain(model: str, over: str = "sft", axis: str = "gold") -> Figure:
+def _gain(model: str, over: str = "sft", dimension: str = "gold") -> Figure:
     def shown(run: SeedRun) -> str:
-        e = run.gain(model, over, axis)
+        e = run.gain(model, over, dimension)
         return f"{e.value:+.3f} ({abs(e.z):.0f} SE)"
 
     return shown
@@ -71,7 +71,7 @@ def _held(run: SeedRun, stage: str, name: str) -> float:
 
 
 def _proxy(run: SeedRun) -> str:
-    return f"{run.gain('unleashed', axis='score').value:+.2f} sd"
+    return f"{run.gain('without-kl', dimension='score').value:+.2f} sd"
 
 
 def _exams(model: str, over: str) -> Figure:
@@ -86,16 +86,16 @@ FIGURES: Mapping[str, Figure] = {
     "gold of best-of-16": _mean("best"),
     "DPO over SFT": _gain("direct"),
     "PPO over SFT": _gain("ppo"),
-    "honest axis, PPO over SFT": _gain("ppo", axis="honest"),
+    "honest dimension, PPO over SFT": _gain("ppo", dimension="honest"),
     "best-of-16 over SFT": _gain("best"),
     "reward model's accuracy on held-out judgments": lambda run: f"{_held(run, 'reward', 'accuracy'):.3f}",
     "its floor, the longer wins": lambda run: f"{_held(run, 'reward', 'longer_wins'):.3f}",
     "its ceiling, the raters' noise": lambda run: f"{run.summary('judged')['ceilings']['overall']:.3f}",
     "PPO without KL: proxy over SFT": _proxy,
-    "PPO without KL: gold against tuned PPO": _gain("unleashed", "ppo"),
-    "padding sentences: SFT, PPO, PPO without KL": lambda run: " / ".join(f"{run.probe(m):.2f}" for m in ("sft", "ppo", "unleashed")),
+    "PPO without KL: gold against tuned PPO": _gain("without-kl", "ppo"),
+    "padding sentences: SFT, PPO, PPO without KL": lambda run: " / ".join(f"{run.probe(m):.2f}" for m in ("sft", "ppo", "without-kl")),
     "facts / sums, PPO less SFT": _exams("ppo", "sft"),
-    "facts / sums, PPO without KL less SFT": _exams("unleashed", "sft"),
+    "facts / sums, PPO without KL less SFT": _exams("without-kl", "sft"),
     "accuracy from shuffled preferences": lambda run: f"{_held(run, 'shuffled', 'accuracy'):.3f}",
     "online on the shuffled model": lambda run: "refused" if "refused" in run.summary("refused") else "NOT refused",
     "seconds, pretraining": lambda run: f"{run.seconds['base']:.0f}",

@@ -21,9 +21,9 @@ KITCHEN = Path(__file__).resolve().parents[1] / "configs" / "kitchen.yaml"
 SHARED = ("world", "base", "sft", "samples", "judged", "reward", "direct", "eval-sft", "eval-direct")
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "ppo": {},
-    "rloo": {"method": {"advantage": "leave_one_out", "objective": "reinforce", "reduction": "sequence_sum"}, "passes": 1},
+    "rloo": {"method": {"advantage": "leave_one_out", "objective": "reinforce", "reduction": "sequence_sum"}, "epochs_per_batch": 1},
     "grpo": {"method": {"advantage": "group_relative", "reduction": "sequence_mean"}},
-    "online-dpo": {"method": {"kind": "best_against_worst", "objective": {"beta": 0.05}}},
+    "online-dpo": {"method": {"kind": "online_dpo", "objective": {"beta": 0.05}}},
 }
 PRICES: Mapping[str, float] = {"ppo": 0.05, "rloo": 0.05, "grpo": 0.05}
 """What KL costs in the reward on the way to the budget; pairs have a price of their own, beta."""
@@ -59,7 +59,7 @@ def pipeline(nats: float, rounds: int) -> dict[str, Any]:
     for name, changed in METHODS.items():
         control = {"kind": "budget_kl", "nats": nats, "price": {"coef": PRICES.get(name, 0.05)}}
         slower = {**kitchen["stages"]["ppo"]["optimizer"], "lr": 2e-4}
-        stages[name] = {**kitchen["stages"]["ppo"], "steps": rounds, "kl": {"control": control}, "optimizer": slower, **changed}
+        stages[name] = {**kitchen["stages"]["ppo"], "iterations": rounds, "kl": {"control": control}, "optimizer": slower, **changed}
         stages[f"eval-{name}"] = {**kitchen["stages"]["eval-ppo"], "model": f"${name}"}
     return {"name": "methods", "seed": 0, "stages": stages}
 

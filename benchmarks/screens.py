@@ -21,7 +21,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.screens_data import ITEMS, PEOPLE, RULE, TEXT, WRITE_ITEMS
-from palate.clients.chat import LiveModel
+from palate.clients.chat import ChatModel
 from palate.core import Message
 from palate.ratings import Account, Answer, Candidate, Item, Project, Ratings, Task, open_ratings
 from palate.web.app import create_app
@@ -29,7 +29,7 @@ from palate.web.command import listen
 from palate.web.credentials import Passwords, hashed
 from palate.web.options import Label
 from palate.web.service import Service, WebSettings
-from palate.web.webhooks import Courier, Webhooks
+from palate.web.webhooks import Webhooks, WebhookSender
 
 ANSWER = "I cannot tell you a dose. Read the leaflet of the syrup, which goes by weight, or call us: we look at it together."
 WIDE, PHONE = {"width": 1360, "height": 860}, {"width": 390, "height": 844}
@@ -38,7 +38,7 @@ WIDE, PHONE = {"width": 1360, "height": 860}, {"width": 390, "height": 844}
 def fill(ratings: Ratings, now: float) -> tuple[Project, Project, Account]:
     """Two projects with people who have answered, and an owner."""
     random = Random(3)
-    task = Task(axes=("overall",), all_bad=True, strength=True, reason="optional")
+    task = Task(dimensions=("overall",), all_bad=True, strength=True, reason="optional")
     pairs = ratings.add_project(Project("Helpful answers", task, overlap=3, lease_seconds=3600), now)
     ratings.set_guideline(pairs.id, TEXT, now)
     items = [Item((Message("user", prompt),), tuple(Candidate(text) for text in texts)) for prompt, *texts in ITEMS]
@@ -98,8 +98,8 @@ def server(folder: Path, model: str) -> Iterator[tuple[str, Service]]:
     """The address of a running server whose probes go to the model at an address."""
     ratings = open_ratings(str(folder / "ratings.db"), create=True)
     quick = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-    settings = WebSettings(probe=LiveModel(f"{model}/v1", "pharmacist"))
-    service = Service(ratings, settings, time.time, lambda: secrets.token_urlsafe(32), Random(5), quick, Courier(Webhooks(), print))
+    settings = WebSettings(probe=ChatModel(f"{model}/v1", "pharmacist"))
+    service = Service(ratings, settings, time.time, lambda: secrets.token_urlsafe(32), Random(5), quick, WebhookSender(Webhooks(), print))
     listener = listen(Label(port=0))
     running = uvicorn.Server(uvicorn.Config(create_app(service), log_level="error"))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -140,8 +140,8 @@ def shoot(browser: Browser, url: str, service: Service, out: Path) -> None:
     service.ratings.add_items(rule.id, [Item((Message("user", ITEMS[1][0]),), (Candidate(ITEMS[1][1]),))], time.time())
     probe = service.ratings.add_project(Project("Find the holes", Task(kind="probe", rules=(RULE,), reason="off")), time.time())
     service.ratings.add_items(probe.id, [Item((Message("system", "You are the assistant of a pharmacy."),))], time.time())
-    axes = Task(kind="rank", axes=("helpful", "honest", "harmless"), all_bad=True, reason="off")
-    ranked = service.ratings.add_project(Project("Rank on three axes", axes, lease_seconds=3600), time.time())
+    dimensions = Task(kind="rank", dimensions=("helpful", "honest", "harmless"), all_bad=True, reason="off")
+    ranked = service.ratings.add_project(Project("Rank on three dimensions", dimensions, lease_seconds=3600), time.time())
     more = [Item((Message("user", prompt),), tuple(Candidate(text) for text in texts)) for prompt, *texts in WRITE_ITEMS]
     service.ratings.add_items(ranked.id, more, time.time())
     write = service.ratings.add_project(Project("Write an answer", Task(kind="write", reason="off")), time.time())
@@ -172,7 +172,7 @@ def shoot(browser: Browser, url: str, service: Service, out: Path) -> None:
         page.wait_for_selector("#verdict:not([hidden])")
         for key in "3=1423":
             page.keyboard.press(key)
-        keep(page, out / f"axes-{name}.png")
+        keep(page, out / f"dimensions-{name}.png")
         page.goto(f"{url}/projects/{pairs.id}")
         keep(page, out / f"dashboard-{name}.png", whole=True)
         page.context.close()

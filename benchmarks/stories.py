@@ -52,9 +52,9 @@ def main() -> int:
     write_rows(options.runs / "prompts.jsonl", [{"prompt": text} for k, text in enumerate(openings) if k % 4])
     out = options.runs / f"rloo-{options.seed}-{options.steps}-{options.lr:g}-{options.coef:g}-{options.nats:g}"
     settings = {
-        "rewards.happy.kind": "function", "rewards.happy.function": "benchmarks.endings:ending", "steps": options.steps,
-        "prompts_per_step": 32, "samples_per_prompt": 4, "passes": 2, "minibatches": 2, "sampling.max_tokens": LONGEST,
-        "shaping.missing_end": "keep", "method.advantage": "leave_one_out", "kl.control": "budget_kl", "kl.control.nats": options.nats,
+        "rewards.happy.kind": "function", "rewards.happy.function": "benchmarks.endings:ending", "iterations": options.steps,
+        "prompts_per_iteration": 32, "samples_per_prompt": 4, "epochs_per_batch": 2, "minibatches": 2, "sampling.max_tokens": LONGEST,
+        "shaping.missing_eos": "keep", "method.advantage": "leave_one_out", "kl.control": "budget_kl", "kl.control.nats": options.nats,
         "kl.control.price.coef": options.coef, "optimizer.lr": options.lr, "optimizer.decay": "constant",
     }  # fmt: skip
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
@@ -89,7 +89,7 @@ def stories(policy: CausalPolicy, openings: Sequence[str], seed: int, each: int 
     prompts = [Prompt(str(k), (Message("text", text),)) for k, text in enumerate(openings)]
     groups = LocalSampler(policy).generate(prompts, each, Sampling(max_tokens=LONGEST), seed)
     return [
-        (prompt_ids(policy.tokenizer, prompt), one.ids, ending("", one.text, ended=one.stop == "end"))
+        (prompt_ids(policy.tokenizer, prompt), one.ids, ending("", one.text, ended=one.stop == "eos"))
         for prompt, group in zip(prompts, groups, strict=True)
         for one in group
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from palate.samplers.products import Weight
+from palate.samplers.onednn import Weight
 
 WIDTH = {"float32": 4, "bfloat16": 2}
 """Bytes of a number."""

@@ -25,10 +25,10 @@ from palate.stages.online.loop import Loop
 from palate.training.optimizer import AdamW
 
 SIZES: dict[str, dict[str, Any]] = {
-    "ppo": {"preset": "n-plus", "prompts_per_step": 32, "passes": 4},
-    "grpo": {"preset": "dr-grpo", "method": {"advantage": {"scale": "group"}, "reduction": "token_mean"}, "prompts_per_step": 8},
-    "rloo": {"preset": "rloo", "prompts_per_step": 8},
-    "ppo-shared": {"preset": "n-plus", "prompts_per_step": 32, "passes": 4, "method": {"value_trunk": "shared"}},
+    "ppo": {"preset": "n-plus", "prompts_per_iteration": 32, "epochs_per_batch": 4},
+    "grpo": {"preset": "dr-grpo", "method": {"advantage": {"scale": "group"}, "reduction": "token_mean"}, "prompts_per_iteration": 8},
+    "rloo": {"preset": "rloo", "prompts_per_iteration": 8},
+    "ppo-shared": {"preset": "n-plus", "prompts_per_iteration": 32, "epochs_per_batch": 4, "method": {"value_trunk": "shared"}},
 }
 """What both sides do; grpo is TRL's default: token mean, no KL in the loss."""
 
@@ -62,9 +62,15 @@ def main() -> None:
 
 def made(work: Work, folder: Path) -> Online:
     """The stage, over files in `folder`."""
-    values: dict[str, Any] = {**SIZES[work.stage], "model": work.model, "steps": work.rounds, "samples_per_prompt": 4, "minibatches": 1}
+    values: dict[str, Any] = {
+        **SIZES[work.stage],
+        "model": work.model,
+        "iterations": work.rounds,
+        "samples_per_prompt": 4,
+        "minibatches": 1,
+    }
     values["prompts"] = written(folder / "prompts.jsonl", [{"prompt": text} for text in online_prompts(work)])
-    values |= {"sampling": {"max_tokens": NEW_TOKENS, "temperature": 1.0}, "dtype": work.dtype, "shaping": {"missing_end": "keep"}}
+    values |= {"sampling": {"max_tokens": NEW_TOKENS, "temperature": 1.0}, "dtype": work.dtype, "shaping": {"missing_eos": "keep"}}
     if work.adapters:
         values["adapters"] = {}
     if work.tokens:

@@ -18,11 +18,11 @@ from palate.runs.run import open_run
 from palate.stages.direct import Direct
 from palate.stages.reward import Reward
 from palate.stages.sft import SFT
-from palate.training import loop
+from palate.training import fit as loop
+from palate.training.fit import Epochs
 from palate.training.learner import Learner
-from palate.training.loop import Epochs
 from palate.training.optimizer import AdamW
-from palate.training.reference import Fixed
+from palate.training.reference import FixedReference
 
 OPTIMIZER = AdamW(lr=1e-4, warmup=0.0, decay="constant", betas=(0.9, 0.999))
 """The peer's default optimizer."""
@@ -32,7 +32,7 @@ def main() -> None:
     """Trains and reports."""
     work = Work.told()
     ends, losses, ahead = StepEnds(), [], 0.0
-    step, values = Learner.step, Fixed.values
+    step, values = Learner.step, FixedReference.values
 
     def timed(self: Learner, *args: Any, **kwargs: Any) -> dict[str, float]:
         metrics = step(self, *args, **kwargs)
@@ -47,7 +47,7 @@ def main() -> None:
         ahead += time.perf_counter() - begun
         return found
 
-    Learner.step, Fixed.values = timed, timed_reference  # type: ignore[method-assign]
+    Learner.step, FixedReference.values = timed, timed_reference  # type: ignore[method-assign]
     Epochs.indices = in_order  # type: ignore[method-assign]
     loop.CHECKPOINT_SECONDS = 1e9
     with tempfile.TemporaryDirectory() as folder:

@@ -1,18 +1,19 @@
 """Statistics of raters: numpy and the standard library only.
 
-`Votes` is the table; `Survey` adds what is known beside it; `analyse` computes the whole report. docs/methods/agreement.md explains each.
+`Votes` is the table. `VoteTable` adds what is known beside it. `analyse` computes the whole report.
+docs/methods/agreement.md explains each.
 """
 
 from palate.agreement.advice import advice, favoured
 from palate.agreement.alpha import krippendorff_alpha, raw_agreement
+from palate.agreement.analysis import AgreementReport, DimensionReport, analyse
 from palate.agreement.bias import Bias, length_bias, side_bias
 from palate.agreement.ceiling import NoiseCeiling, majority_ceiling, rater_noise_ceiling
-from palate.agreement.curve import Forecast, LearningCurve, Measured, learning_curve
+from palate.agreement.curve import CurvePoint, Forecast, LearningCurve, learning_curve
 from palate.agreement.dawid_skene import DawidSkene, dawid_skene
 from palate.agreement.estimates import Estimate
 from palate.agreement.kappa import PairKappas, cohen_kappa, fleiss_kappa, pair_kappas
 from palate.agreement.raters import Pace, RaterReport, rater_reports
-from palate.agreement.report import AgreementReport, DimensionReport, analyse
 from palate.agreement.selection import Selection, ask_further, ensemble_disagreement, select
 from palate.agreement.shares import (
     concluded,
@@ -25,7 +26,7 @@ from palate.agreement.shares import (
     vote_log_loss,
 )
 from palate.agreement.strengths import CrowdStrengths, CrowdVotes, bradley_terry, crowd_bradley_terry
-from palate.agreement.survey import Survey
+from palate.agreement.survey import VoteTable
 from palate.agreement.votes import PAIR_ANSWERS, Votes, pair_answer
 
 __all__ = [
@@ -34,18 +35,18 @@ __all__ = [
     "Bias",
     "CrowdStrengths",
     "CrowdVotes",
+    "CurvePoint",
     "DawidSkene",
     "DimensionReport",
     "Estimate",
     "Forecast",
     "LearningCurve",
-    "Measured",
     "NoiseCeiling",
     "Pace",
     "PairKappas",
     "RaterReport",
     "Selection",
-    "Survey",
+    "VoteTable",
     "Votes",
     "advice",
     "analyse",

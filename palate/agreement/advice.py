@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from palate.agreement.analysis import AgreementReport
 from palate.agreement.bias import Bias
 from palate.agreement.estimates import Z95
 from palate.agreement.raters import RaterReport
-from palate.agreement.report import AgreementReport
 
 DOUBLES = 100
 """Comparisons with two votes from which on figures of agreement are worth reading."""

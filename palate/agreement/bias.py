@@ -9,7 +9,7 @@ import numpy as np
 
 from palate.agreement.estimates import Estimate, Flags, Floats, Ints, from_draws, from_normal
 from palate.agreement.paired_logistic import Matches, clustered_error, fit
-from palate.agreement.survey import Survey
+from palate.agreement.survey import VoteTable
 from palate.core import DataError
 
 UNKNOWN = Estimate(math.nan, math.nan, math.nan, math.nan, 0)
@@ -47,7 +47,7 @@ class Bias:
 UNKNOWN_BIAS = Bias(UNKNOWN, UNKNOWN, 0, math.nan)
 
 
-def side_bias(survey: Survey, rng: np.random.Generator, resamples: int = RESAMPLES) -> Bias:
+def side_bias(survey: VoteTable, rng: np.random.Generator, resamples: int = RESAMPLES) -> Bias:
     """Log-odds in favour of what is shown first: the constant of a Bradley-Terry model of the policies behind the completions.
 
     Without policies it is that of the share, which is right only where sides were drawn at random. Ties are left out. The error is a
@@ -86,7 +86,7 @@ def side_bias(survey: Survey, rng: np.random.Generator, resamples: int = RESAMPL
     return Bias(_clustered_share(first_won, shown_together), from_draws(float(theta[-1]), draws, n), players, by_rater)
 
 
-def length_bias(survey: Survey) -> Bias:
+def length_bias(survey: VoteTable) -> Bias:
     """Log-odds in favour of ten words more, the side shown and the policies' strengths taken out where known.
 
     The error is clustered by comparison. Length is part of quality: without gold scores no count of votes tells a taste for length from a
@@ -127,14 +127,14 @@ def _determined(matches: Matches, start: Floats | None = None, steps: int = 60) 
     return theta if np.abs(matches.covariates @ theta[matches.players :]).max() < _SURE else None
 
 
-def _oriented(survey: Survey, rows: Ints, as_is: Flags) -> tuple[Ints, Ints, Floats]:
+def _oriented(survey: VoteTable, rows: Ints, as_is: Flags) -> tuple[Ints, Ints, Floats]:
     """Of each row its item, which of the item's completions stands first (0, 1), and whether that one won (1.0, 0.0)."""
     left = np.where(as_is, 0, 1)
     won = survey.votes.answer[rows] == 2 * left
     return survey.votes.item[rows], left, won.astype(np.float64)
 
 
-def _players(survey: Survey, item: Ints, left: Ints) -> tuple[Ints, Ints, int]:
+def _players(survey: VoteTable, item: Ints, left: Ints) -> tuple[Ints, Ints, int]:
     """Policies of what stands first and second, and their number; none where any is unknown, or there are too many."""
     first, second = survey.policy[item, left], survey.policy[item, 1 - left]
     used, numbers = np.unique(np.concatenate([first, second]), return_inverse=True)

@@ -17,7 +17,7 @@ _EXPONENTS = np.geomspace(0.05, 2.0, 60)
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class CurvePoint:
     """A reward model's accuracy on `pairs` held-out pairs after learning from `labels` judgments."""
 
     labels: int
@@ -48,7 +48,7 @@ class LearningCurve:
         needed: labels in all to reach it; infinite where the curve (or, of the interval, the bootstrap's) never does.
     """
 
-    measured: tuple[Measured, ...]
+    measured: tuple[CurvePoint, ...]
     limit: Estimate
     gap: float
     exponent: float
@@ -67,7 +67,11 @@ class LearningCurve:
 
 
 def learning_curve(
-    measured: tuple[Measured, ...], rng: np.random.Generator, ceiling: float = 1.0, target: float | None = None, resamples: int = RESAMPLES
+    measured: tuple[CurvePoint, ...],
+    rng: np.random.Generator,
+    ceiling: float = 1.0,
+    target: float | None = None,
+    resamples: int = RESAMPLES,
 ) -> LearningCurve:
     """The power law of least weighted squares, and percentile intervals from accuracies drawn again.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from palate.agreement.dawid_skene import dawid_skene
 from palate.agreement.estimates import Estimate, Flags, Floats, Ints, wilson
-from palate.agreement.survey import Survey
+from palate.agreement.survey import VoteTable
 
 LEAST = 10
 """Shared comparisons below which nothing is said about guessing."""
@@ -65,13 +65,13 @@ def pace(seconds: Floats) -> Pace | None:
     return Pace(int(known.size), quarter, median, three, p95)
 
 
-def gold_accuracy(survey: Survey) -> tuple[Estimate | None, ...]:
+def gold_accuracy(survey: VoteTable) -> tuple[Estimate | None, ...]:
     """For each rater the share of hidden tests answered right, with Wilson's interval; None for those who saw none."""
     gold = survey.gold[survey.votes.item]
     return _shares(survey, gold >= 0, (survey.votes.answer == gold).astype(np.float64))
 
 
-def agreement_with_others(survey: Survey) -> tuple[Floats, Flags, Floats]:
+def agreement_with_others(survey: VoteTable) -> tuple[Floats, Flags, Floats]:
     """For each vote the share of the item's other raters who say the same, and whether there is one; for each rater what chance gives.
 
     Chance is the rater's own shares of answers times those of the others on the same items: alpha's and kappa's idea of it.
@@ -100,7 +100,7 @@ def guessing(agreement: Estimate, expected: float, crowd: float) -> bool:
     return agreement.n >= LEAST and agreement.low <= expected and agreement.high < crowd
 
 
-def rater_reports(survey: Survey) -> tuple[RaterReport, ...]:
+def rater_reports(survey: VoteTable) -> tuple[RaterReport, ...]:
     """A report of each rater, by votes cast."""
     gold = gold_accuracy(survey)
     raters = len(survey.votes.raters)
@@ -135,7 +135,7 @@ def rater_reports(survey: Survey) -> tuple[RaterReport, ...]:
     return tuple(found)
 
 
-def _shares(survey: Survey, asked: Flags, values: Floats) -> tuple[Estimate | None, ...]:
+def _shares(survey: VoteTable, asked: Flags, values: Floats) -> tuple[Estimate | None, ...]:
     """For each rater the mean of the values (n,) of the votes `asked`, which lie in [0, 1]; None without any. `n` counts comparisons.
 
     The interval is Wilson's with as many votes as would have the same error if each stood by itself: those of a comparison go together.

@@ -127,7 +127,7 @@ def novelty(features: Floats) -> Floats:
 
 
 def neighbourly(features: Floats) -> Ints:
-    """An order of the rows (n, d) in which neighbours stand together: halves along the widest axis, again and again."""
+    """An order of the rows (n, d) in which neighbours stand together: halves along the widest dimension, again and again."""
 
     def ordered(rows: Ints) -> list[Ints]:
         spread = np.ptp(features[rows], axis=0)

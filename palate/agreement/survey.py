@@ -17,7 +17,7 @@ Ranking = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Survey:
+class VoteTable:
     """Votes on pairs with what is known beside them. What is not known is -1, or NaN for numbers.
 
     Attributes:
@@ -62,7 +62,7 @@ class Survey:
     def of(
         cls, votes: Votes, shown: Ints | None = None, seconds: Floats | None = None, words: Floats | None = None,
         policy: Ints | None = None, policies: tuple[str, ...] = (),
-    ) -> Survey:  # fmt: skip
+    ) -> VoteTable:  # fmt: skip
         """A survey of one dimension with what is given; the rest is not known."""
         n, items = len(votes), len(votes.items)
         return cls(
@@ -85,7 +85,7 @@ class Survey:
         comparisons: Iterable[Comparison] = (),
         gold: Mapping[str, Ranking] | None = None,
         tested: str | None = None,
-    ) -> Survey:
+    ) -> VoteTable:
         """The survey of judgments; a rater's last judgment of a pair counts.
 
         Args:
@@ -126,7 +126,7 @@ class Survey:
         graded = np.where(votes.answer == 1, 0.0, np.array(strength, dtype=np.float64))
         return replace(found, gold=right, dimension=asked, dimensions=dimensions, strength=graded, comparison=comparison_of)
 
-    def without_tests(self) -> Survey:
+    def without_tests(self) -> VoteTable:
         """The survey without the votes on hidden tests; items, raters and numbers stay."""
         asked = self.gold[self.votes.item] < 0
         if asked.all():
@@ -134,15 +134,15 @@ class Survey:
         votes = self.votes.kept(asked)
         return replace(self, votes=votes, shown=self.shown[asked], seconds=self.seconds[asked], strength=self.strength[asked])
 
-    def with_words(self, words: Floats) -> Survey:
+    def with_words(self, words: Floats) -> VoteTable:
         """The survey with these lengths (items, 2)."""
         return replace(self, words=words)
 
-    def with_comparisons(self, comparison: Ints) -> Survey:
+    def with_comparisons(self, comparison: Ints) -> VoteTable:
         """The survey with what was shown together (items,), by number."""
         return replace(self, comparison=comparison)
 
-    def with_dimensions(self, dimension: Ints, dimensions: tuple[str, ...]) -> Survey:
+    def with_dimensions(self, dimension: Ints, dimensions: tuple[str, ...]) -> VoteTable:
         """The survey with what was asked about each item (items,), by number, and the names."""
         return replace(self, dimension=dimension, dimensions=dimensions)
 

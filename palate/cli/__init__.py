@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from palate import __version__
-from palate.cli import exchange, pipelines, raters
+from palate.cli import exchange, pipelines
+from palate.cli import labelling as raters
 from palate.cli.parser import COMMANDS
 from palate.config.settings import nearest
 from palate.core import ConfigError, PalateError

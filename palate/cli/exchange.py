@@ -16,7 +16,7 @@ from palate.pipeline.table import Stages
 
 if TYPE_CHECKING:
     from palate.data.exchange import Exchange
-    from palate.data.formats.table import Dropped
+    from palate.data.formats.dropped import Dropped
     from palate.ratings import Ratings
 
 SUFFIXES = (".db", ".sqlite", ".sqlite3")

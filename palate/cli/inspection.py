@@ -11,21 +11,21 @@ from typing import Literal, get_args
 from transformers import PreTrainedTokenizerBase
 
 from palate.config.artifacts import model_at
-from palate.core import Conversation, DataError, Demonstration, Preference, Prompt, Thumb
+from palate.core import Conversation, DataError, Demonstration, Preference, Prompt, UnpairedPreference
 from palate.data.formats import (
     MEAN,
     Dropped,
     Table,
+    format_of_file,
     read_preferences,
     read_prompts,
-    read_thumbs,
-    shape_at,
+    read_unpaired,
     stream_demonstrations,
     stream_texts,
 )
 from palate.models.load import load_config, load_tokenizer
 from palate.models.probe import longest_sequence
-from palate.text.inspect import Example, Repeats, Statistics, Survey
+from palate.text.inspect import InspectedRow, Repeats, RowTally, Statistics
 from palate.text.spans import NO_LIMIT, answer_of, demonstration_tree, preference_tree, prompt_ids
 from palate.text.template import Unusable
 
@@ -54,19 +54,19 @@ class Viewer:
         model: a model directory, a run, a directory with a tokenizer alone, or a name on the hub.
         kind: as what the rows are read; none takes what their shape is mostly for.
         max_tokens: longest prompt and completion together; none takes the model's limit.
-        axis: which rating decides, where rows hold ratings.
+        dimension: which rating decides, where rows hold ratings.
         limit: rows read at most; none reads all.
     """
 
     model: str
     kind: Kind | None = None
     max_tokens: int | None = None
-    axis: str = MEAN
+    dimension: str = MEAN
     limit: int | None = None
 
     def kind_of(self, path: Path) -> Kind:
         """As what the rows of a file are read."""
-        return self.kind or _KIND_OF[shape_at(path).name]
+        return self.kind or _KIND_OF[format_of_file(path).name]
 
     def tokens(self) -> tuple[PreTrainedTokenizerBase, int]:
         """The tokenizer, and the most tokens of a sequence."""
@@ -75,18 +75,18 @@ class Viewer:
         longest = None if is_tokenizer_alone else longest_sequence(load_config(place))
         return load_tokenizer(place), self.max_tokens or longest or NO_LIMIT
 
-    def examples(self, path: Path, kind: Kind, tokenizer: PreTrainedTokenizerBase, limit: int) -> Iterator[Example | Dropped]:
+    def examples(self, path: Path, kind: Kind, tokenizer: PreTrainedTokenizerBase, limit: int) -> Iterator[InspectedRow | Dropped]:
         """The rows of a file as text and tokens, and those that cannot be used. Raises DataError as the readers do."""
-        rows: Iterable[Demonstration | Preference | Thumb | Prompt | Dropped]
+        rows: Iterable[Demonstration | Preference | UnpairedPreference | Prompt | Dropped]
         match kind:
             case "demonstrations":
                 rows = stream_demonstrations(path, limit=self.limit)
             case "texts":
                 rows, limit = stream_texts(path, limit=self.limit), NO_LIMIT  # longer ones are cut into windows, none is dropped
             case "preferences":
-                rows = _stream(read_preferences(path, limit=self.limit, axis=self.axis))
+                rows = _stream(read_preferences(path, limit=self.limit, dimension=self.dimension))
             case "thumbs":
-                rows = _stream(read_thumbs(path, limit=self.limit))
+                rows = _stream(read_unpaired(path, limit=self.limit))
             case "prompts":
                 rows = _stream(read_prompts(path, limit=self.limit))
         for row in rows:
@@ -125,7 +125,7 @@ class Inspection:
     path: str
     kind: Kind
     max_tokens: int | None
-    shown: tuple[Example, ...]
+    shown: tuple[InspectedRow, ...]
     dropped: tuple[Dropped, ...]
     statistics: Statistics
     overlap: Overlap | None
@@ -162,9 +162,9 @@ def inspect(path: Path, viewer: Viewer, rows: int, also: Path | None) -> tuple[I
 
 def _surveyed(
     viewer: Viewer, path: Path, kind: Kind, tokenizer: PreTrainedTokenizerBase, limit: int, rows: int
-) -> tuple[Survey, list[Example], list[Dropped]]:
-    survey = Survey()
-    shown: list[Example] = []
+) -> tuple[RowTally, list[InspectedRow], list[Dropped]]:
+    survey = RowTally()
+    shown: list[InspectedRow] = []
     dropped: list[Dropped] = []
     kinds: set[str] = set()
     for row in viewer.examples(path, kind, tokenizer, limit):
@@ -180,30 +180,32 @@ def _surveyed(
     return survey, shown, dropped
 
 
-def _stream(table: Table[Preference] | Table[Thumb] | Table[Prompt]) -> Iterator[Preference | Thumb | Prompt | Dropped]:
+def _stream(
+    table: Table[Preference] | Table[UnpairedPreference] | Table[Prompt],
+) -> Iterator[Preference | UnpairedPreference | Prompt | Dropped]:
     yield from table.rows
     yield from table.dropped
 
 
-def _source(row: Demonstration | Preference | Thumb | Prompt) -> str:
+def _source(row: Demonstration | Preference | UnpairedPreference | Prompt) -> str:
     return row.source if isinstance(row, Demonstration | Prompt) else row.prompt.source
 
 
-def _example(row: Demonstration | Preference | Thumb | Prompt, tokenizer: PreTrainedTokenizerBase, limit: int) -> Example:
+def _example(row: Demonstration | Preference | UnpairedPreference | Prompt, tokenizer: PreTrainedTokenizerBase, limit: int) -> InspectedRow:
     match row:
         case Prompt():
-            return Example(row.source, row.conversation, (), prompt_ids(tokenizer, row), ())
+            return InspectedRow(row.source, row.conversation, (), prompt_ids(tokenizer, row), ())
         case Demonstration():
             tree = demonstration_tree(tokenizer, row, limit)
             first = min(row.learned)
             rest: Conversation = row.conversation[first:]
             said = tuple(turn.text + turn.tool_fields for turn in rest)
-            return Example(row.source, row.conversation[:first], said, tree.trunk, tree.branches)
-        case Thumb():
+            return InspectedRow(row.source, row.conversation[:first], said, tree.trunk, tree.branches)
+        case UnpairedPreference():
             tree = preference_tree(tokenizer, row.prompt.conversation, (answer_of(row.completion),), limit)
             texts: tuple[str, ...] = (row.completion.text + row.completion.tool_fields,)
-            return Example(row.prompt.source, row.prompt.conversation, texts, tree.trunk, tree.branches, desirable=row.desirable)
+            return InspectedRow(row.prompt.source, row.prompt.conversation, texts, tree.trunk, tree.branches, desirable=row.desirable)
         case Preference():
             texts = row.chosen.text + row.chosen.tool_fields, row.rejected.text + row.rejected.tool_fields
             tree = preference_tree(tokenizer, row.prompt.conversation, (answer_of(row.chosen), answer_of(row.rejected)), limit)
-            return Example(row.prompt.source, row.prompt.conversation, texts, tree.trunk, tree.branches, probability=row.probability)
+            return InspectedRow(row.prompt.source, row.prompt.conversation, texts, tree.trunk, tree.branches, probability=row.probability)

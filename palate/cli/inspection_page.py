@@ -11,7 +11,7 @@ from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from palate.cli.inspection import Inspection, Overlap
-from palate.text.inspect import Example, Lengths, Part, Piece, Repeats, Statistics, branch_parts, pieces
+from palate.text.inspect import InspectedRow, LengthQuantiles, Part, Piece, Repeats, Statistics, branch_parts, pieces
 
 STYLES: dict[Part, str] = {"prompt": "cyan", "learned": "green", "masked": "yellow"}
 MARKS: dict[Part, tuple[str, str]] = {"prompt": ("", ""), "learned": ("«", "»"), "masked": ("⟦", "⟧")}
@@ -38,7 +38,7 @@ def show(found: Inspection, tokenizer: PreTrainedTokenizerBase, console: Console
             console.print(text, soft_wrap=True)
 
 
-def _show_row(example: Example, tokenizer: PreTrainedTokenizerBase, console: Console) -> None:
+def _show_row(example: InspectedRow, tokenizer: PreTrainedTokenizerBase, console: Console) -> None:
     sizes = " + ".join(str(len(ids)) for ids in (example.trunk, *(branch.ids for branch in example.branches)))
     said = {None: "", True: ", desirable", False: ", undesirable"}[example.desirable]
     console.print(Text(f"{Path(example.source).name}  {sizes} tokens{said}", style="bold"), soft_wrap=True)
@@ -83,7 +83,7 @@ def _lengths(numbers: Statistics) -> Table:
     return table
 
 
-def _cells(lengths: Lengths) -> list[str]:
+def _cells(lengths: LengthQuantiles) -> list[str]:
     counts = (lengths.least, lengths.quarter, lengths.median, lengths.three_quarters, lengths.p95, lengths.most)
     return [*map(str, counts), f"{lengths.mean:.1f}"]
 

@@ -158,7 +158,7 @@ def inspect(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every com
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="rows to show (default: 3)")
     parser.add_argument("--also", type=Path, metavar="PATH", help="another split: says which prompts stand in both")
     parser.add_argument("--max_tokens", type=int, metavar="N", help="longest prompt and completion together (default: the model's limit)")
-    parser.add_argument("--axis", default="mean", help="which rating decides, where rows hold ratings (default: mean)")
+    parser.add_argument("--dimension", default="mean", help="which rating decides, where rows hold ratings (default: mean)")
     parser.add_argument("--limit", type=int, metavar="N", help="rows read at most (default: all)")
     parser.add_argument("--json", action="store_true", help="write the statistics as JSON, and no rows")
     found = parser.parse([underscored(word) for word in words])
@@ -170,7 +170,7 @@ def inspect(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every com
     from palate.cli.inspection import Viewer, inspect
     from palate.cli.inspection_page import show
 
-    viewer = Viewer(found.model, found.kind, found.max_tokens, found.axis, found.limit)
+    viewer = Viewer(found.model, found.kind, found.max_tokens, found.dimension, found.limit)
     inspection, tokenizer = inspect(found.data, viewer, found.rows, found.also)
     if found.json:
         say(inspection.to_json())

@@ -25,12 +25,12 @@ LONGEST_TALK = 96 * 1024
 log = logging.getLogger("palate.web")
 
 
-class ModelError(Exception):
+class ChatError(Exception):
     """The model gave no turn; the text is for whoever talks with it."""
 
 
 @dataclass(frozen=True)
-class LiveModel:
+class ChatModel:
     """A model that answers in turns.
 
     Attributes:
@@ -38,27 +38,27 @@ class LiveModel:
         model: the model's name there.
         key: sent as `Authorization: Bearer`; "" sends none.
         seconds: a reply that takes longer is given up.
-        at_once: talks that may wait at one time. Each holds a thread of the server, and those who judge need some, too.
+        concurrency: talks that may wait at one time. Each holds a thread of the server, and those who judge need some, too.
     """
 
     url: str
     model: str
     key: str = field(default="", repr=False)
     seconds: float = MODEL_SECONDS
-    at_once: int = 8
+    concurrency: int = 8
     _places: threading.BoundedSemaphore = field(init=False, repr=False, compare=False)
     _opener: OpenerDirector = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
             raise ConfigError(f"--model_url {self.url!r} must begin with http:// or https://.")
-        object.__setattr__(self, "_places", threading.BoundedSemaphore(self.at_once))
+        object.__setattr__(self, "_places", threading.BoundedSemaphore(self.concurrency))
         object.__setattr__(self, "_opener", build_opener(_NoRedirect()))
 
     @staticmethod
-    def of_environment(url: str, model: str) -> LiveModel:
+    def of_environment(url: str, model: str) -> ChatModel:
         """The model at an address, with the key of the environment variable PALATE_MODEL_KEY."""
-        return LiveModel(url, model, os.environ.get("PALATE_MODEL_KEY", ""))
+        return ChatModel(url, model, os.environ.get("PALATE_MODEL_KEY", ""))
 
     def reply(self, talk: Sequence[Message]) -> str:
         """The model's next turn.
@@ -67,21 +67,21 @@ class LiveModel:
             ModelError: the talk is full, too many wait already, or the model is down, slow, unwilling or makes no sense.
         """
         if sum(len(turn.text.encode()) for turn in talk) > LONGEST_TALK:
-            raise ModelError("This talk has grown as long as it may. Decide now, or skip.")
+            raise ChatError("This talk has grown as long as it may. Decide now, or skip.")
         if not self._places.acquire(blocking=False):
-            raise ModelError("Many people talk with the model just now. Your text is kept; try again in a moment.")
+            raise ChatError("Many people talk with the model just now. Your text is kept; try again in a moment.")
         try:
             return _text(self._ask(talk))
         except HTTPError as error:
             log.warning("the live model answered with status %d", error.code)
-            raise ModelError(_refusal(error.code)) from error
+            raise ChatError(_refusal(error.code)) from error
         except TimeoutError as error:
-            raise ModelError(self._slow()) from error
+            raise ChatError(self._slow()) from error
         except (OSError, HTTPException) as error:
             log.warning("the live model cannot be reached: %s", error)
             is_slow = isinstance(error, URLError) and isinstance(error.reason, TimeoutError)
             down = "The model cannot be reached. Your text is kept; try again in a moment, or skip this item."
-            raise ModelError(self._slow() if is_slow else down) from error
+            raise ChatError(self._slow() if is_slow else down) from error
         finally:
             self._places.release()
 
@@ -120,9 +120,9 @@ def _text(raw: bytes) -> str:
         text = json.loads(raw)["choices"][0]["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         log.warning("the live model's reply is malformed: %r", raw[:200])
-        raise ModelError("What the model's server sent is no reply. Your text is kept; try again, or skip this item.") from error
+        raise ChatError("What the model's server sent is no reply. Your text is kept; try again, or skip this item.") from error
     if not isinstance(text, str) or not text.strip():
-        raise ModelError("The model said nothing. Your text is kept; put it in other words, or try again.")
+        raise ChatError("The model said nothing. Your text is kept; put it in other words, or try again.")
     whole = text.encode("utf-8", errors="replace").decode("utf-8").replace("\0", "\ufffd")
     return whole if len(whole) <= LONGEST_TURN else whole[: LONGEST_TURN - 1] + "\u2026"
 

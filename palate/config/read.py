@@ -15,10 +15,10 @@ from palate.config.types import (
     accepts,
     choices_of,
     default_of,
+    field_type,
     hints_of,
     kind_of,
     setting_of,
-    shape_of,
     type_text,
 )
 from palate.core import ConfigError
@@ -96,7 +96,7 @@ class _Reader:
 
     def read(self, annotation: Any, raw: object, default: object, way: Way) -> object:
         """`raw` as a value of the type."""
-        shape = shape_of(annotation)
+        shape = field_type(annotation)
         if shape.is_optional and raw in (None, "none", "null"):
             return None
         if shape.members and (shape.leaf is None or isinstance(raw, Mapping) or raw in [kind_of(cls) for cls in shape.members]):
@@ -184,7 +184,7 @@ def map_inputs(config: T, change: Callable[[str, str, InputMark], str]) -> T:
 
 
 def _map(annotation: Any, value: Any, way: Way, change: Callable[[str, str, InputMark], str]) -> Any:
-    shape = shape_of(annotation)
+    shape = field_type(annotation)
     if is_dataclass(value) and not isinstance(value, type):
         hints = hints_of(type(value))
         own = [item for item in fields(value) if item.init]

@@ -42,7 +42,7 @@ LIMIT_WORDS = {Ge: "at least {0.ge:g}", Gt: "above {0.gt:g}", Lt: "below {0.lt:g
 
 
 @dataclass(frozen=True)
-class Shape:
+class FieldType:
     """A field's type taken apart.
 
     Attributes:
@@ -63,28 +63,28 @@ class Shape:
 
 
 @cache
-def shape_of(annotation: Any) -> Shape:
+def field_type(annotation: Any) -> FieldType:
     """The parts of a type: `X | None`, unions of dataclasses, `tuple[X, ...]`, `dict[str, X]`, or anything pydantic reads."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         rest = tuple(arg for arg in args if arg is not types.NoneType)
         if len(rest) == 1:
-            return replace(shape_of(rest[0]), is_optional=True)
+            return replace(field_type(rest[0]), is_optional=True)
         members = tuple(arg for arg in rest if is_dataclass(arg))
         leaves = tuple(arg for arg in rest if not is_dataclass(arg))
         leaf = typing.Union[leaves] if leaves else None  # noqa: UP007 (built from a tuple)
-        return Shape(members=cast("tuple[type, ...]", members), leaf=leaf, is_optional=len(rest) < len(args))
+        return FieldType(members=cast("tuple[type, ...]", members), leaf=leaf, is_optional=len(rest) < len(args))
     if origin is Annotated:
         mark = next((extra for extra in args[1:] if isinstance(extra, InputMark)), None)
-        inner = shape_of(args[0])
+        inner = field_type(args[0])
         return replace(inner, mark=mark, leaf=annotation) if inner.container is None and not inner.members else inner
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
-        return Shape(item=args[0], container=tuple)
+        return FieldType(item=args[0], container=tuple)
     if origin is dict and args[0] is str:
-        return Shape(item=args[1], container=dict)
+        return FieldType(item=args[1], container=dict)
     if is_dataclass(annotation):
-        return Shape(members=(cast("type", annotation),))
-    return Shape(leaf=annotation)
+        return FieldType(members=(cast("type", annotation),))
+    return FieldType(leaf=annotation)
 
 
 @cache
@@ -123,7 +123,7 @@ def choices_of(annotation: Any) -> list[str]:
 
 def type_text(annotation: Any) -> str:
     """A type in words for messages, help and the reference."""
-    shape = shape_of(annotation)
+    shape = field_type(annotation)
     tail = " or none" if shape.is_optional else ""
     if shape.container is not None:
         inner = type_text(shape.item)

@@ -22,7 +22,7 @@ from palate.core.nouns import (
     RolloutGroup,
     Sampling,
     StopReason,
-    Thumb,
+    UnpairedPreference,
 )
 from palate.core.protocols import Advance, Follower, Gold, Rater, Sampler, Scorer, Tracker
 from palate.core.seeds import derive_seed
@@ -52,8 +52,8 @@ __all__ = [
     "Sampling",
     "Scorer",
     "StopReason",
-    "Thumb",
     "Tracker",
     "TrainingError",
+    "UnpairedPreference",
     "derive_seed",
 ]

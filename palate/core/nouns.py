@@ -13,7 +13,7 @@ from typing import Literal
 Role = Literal["system", "user", "assistant", "tool", "text"]
 """Who speaks. `text` is plain text outside any chat template: it is tokenised as it stands."""
 
-StopReason = Literal["end", "length"]
+StopReason = Literal["eos", "length"]
 """Why sampling stopped: the model wrote an end token, or the token budget ran out."""
 
 
@@ -87,7 +87,7 @@ class Completion:
     text: str
     ids: tuple[int, ...] = ()
     logps: tuple[float, ...] = ()
-    stop: StopReason = "end"
+    stop: StopReason = "eos"
     policy: str = ""
     tool_fields: str = ""
 
@@ -143,7 +143,7 @@ class Preference:
 
 
 @dataclass(frozen=True, slots=True)
-class Thumb:
+class UnpairedPreference:
     """A conclusion about one completion alone: wanted (`desirable`) or not. `weight` is how much it counts."""
 
     prompt: Prompt

@@ -44,7 +44,7 @@ class Rater(Protocol):
 
 @runtime_checkable
 class Gold(Protocol):
-    """A program that knows the truth of a world: scores by axis in [0, 1]."""
+    """A program that knows the truth of a world: scores by dimension in [0, 1]."""
 
     def __call__(self, prompt: str, completion: str, **fields: object) -> Mapping[str, float]:
         """Axis name to score."""

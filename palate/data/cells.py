@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from palate.core import Conversation, Message, Role
-from palate.data.formats.content import Columns, Unfit
+from palate.data.formats.row_types import Columns, InvalidRow
 from palate.data.formats.tools import tool_fields
 
 ROLES: Mapping[str, Role] = {
@@ -32,19 +32,19 @@ CONTEXT_ROLES = ("user", "tool")
 def column(row: Columns, name: str) -> object:
     """The value of a column. Raises Unfit when the row has none."""
     if name not in row:
-        raise Unfit(f"no `{name}`")
+        raise InvalidRow(f"no `{name}`")
     return row[name]
 
 
 def text(value: object, name: str) -> str:
     """The value as a text that can be encoded. Raises Unfit for another type or half a surrogate pair."""
     if not isinstance(value, str):
-        raise Unfit(f"`{name}` is not a string: {_kind(value)}")
+        raise InvalidRow(f"`{name}` is not a string: {_kind(value)}")
     if not value.isascii():
         try:
             value.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise Unfit(f"`{name}` is not valid Unicode: half a surrogate pair at character {error.start + 1}") from error
+            raise InvalidRow(f"`{name}` is not valid Unicode: half a surrogate pair at character {error.start + 1}") from error
     return value
 
 
@@ -52,7 +52,7 @@ def filled(value: object, name: str) -> str:
     """The value as a text that is not blank. Raises Unfit otherwise."""
     checked = text(value, name)
     if not checked.strip():
-        raise Unfit(f"empty `{name}`")
+        raise InvalidRow(f"empty `{name}`")
     return checked
 
 
@@ -60,18 +60,18 @@ def number(row: Columns, name: str, default: float, *, most: float = math.inf, l
     """A finite number from `least` to `most`, `default` when the row has none. Raises Unfit otherwise."""
     value = row.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unfit(f"`{name}` is not a number: {_kind(value)}")
+        raise InvalidRow(f"`{name}` is not a number: {_kind(value)}")
     if not math.isfinite(value) or not least <= value <= most:
-        raise Unfit(f"`{name}` is outside {least:g} to {most:g}: {value}")
+        raise InvalidRow(f"`{name}` is outside {least:g} to {most:g}: {value}")
     return float(value)
 
 
 def conversation(value: object, name: str) -> Conversation:
     """Messages from a list of {role, content} (or ShareGPT's {from, value}). Raises Unfit for anything else, or an empty turn."""
     if not isinstance(value, list | tuple):
-        raise Unfit(f"`{name}` is not a list of messages: {_kind(value)}")
+        raise InvalidRow(f"`{name}` is not a list of messages: {_kind(value)}")
     if not value:
-        raise Unfit(f"empty `{name}`")
+        raise InvalidRow(f"empty `{name}`")
     return tuple(_message(entry, f"`{name}` turn {number}") for number, entry in enumerate(value, start=1))
 
 
@@ -82,21 +82,21 @@ def shared_length(one: Sequence[object], other: Sequence[object]) -> int:
 
 def _message(entry: object, where: str) -> Message:
     if not isinstance(entry, dict):
-        raise Unfit(f"a message is not a mapping: {where} is {_kind(entry)}")
+        raise InvalidRow(f"a message is not a mapping: {where} is {_kind(entry)}")
     fields = cast("dict[object, object]", entry)
     role = fields.get("role", fields.get("from"))
     content = fields.get("content", fields.get("value"))
     if not isinstance(role, str) or role.lower() not in ROLES:
-        raise Unfit(f"unknown role: {where} has {role!r}, read are {', '.join(ROLES)}")
+        raise InvalidRow(f"unknown role: {where} has {role!r}, read are {', '.join(ROLES)}")
     content = "".join(_part(part, where) for part in content) if isinstance(content, list | tuple) else content
     known = ROLES[role.lower()]
     about_tools = tool_fields(fields, known, where)
     if content is None and known == "assistant" and about_tools:
         content = ""
     if not isinstance(content, str):
-        raise Unfit(f"a message without text: {where} has {_kind(content)}")
+        raise InvalidRow(f"a message without text: {where} has {_kind(content)}")
     if known != "system" and not content.strip() and not (known == "assistant" and about_tools):
-        raise Unfit("empty completion" if known == "assistant" else f"empty turn: {where} ({role})")
+        raise InvalidRow("empty completion" if known == "assistant" else f"empty turn: {where} ({role})")
     return Message(known, text(content, "content"), about_tools)
 
 
@@ -105,7 +105,7 @@ def _part(part: object, where: str) -> str:
     fields = cast("dict[object, object]", part) if isinstance(part, dict) else {}
     content = fields.get("text")
     if fields.get("type") != "text" or not isinstance(content, str):
-        raise Unfit(f"a message part that is not text: {where} has {fields.get('type')!r}")
+        raise InvalidRow(f"a message part that is not text: {where} has {fields.get('type')!r}")
     return content
 
 

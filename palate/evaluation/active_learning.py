@@ -20,7 +20,7 @@ from palate.rewards.posterior import drawn_heads, precision_of
 from palate.runs.run import Run
 from palate.text.pack import Tree
 from palate.text.template import Unusable
-from palate.training.comparisons import Judged
+from palate.training.comparisons import JudgedPrompt
 
 if TYPE_CHECKING:
     from palate.ratings import Item, Ratings
@@ -41,7 +41,7 @@ class Ensemble:
     heads: Mapping[str, Floats]
 
     @staticmethod
-    def of(model: ScalarModel, judged: Sequence[Judged], seed: int) -> Ensemble:
+    def of(model: ScalarModel, judged: Sequence[JudgedPrompt], seed: int) -> Ensemble:
         """The ensemble of a model that learned from `judged`."""
         reward = LearnedReward(model)
         states = reward.states([one.tree for one in judged]).double().numpy()
@@ -88,7 +88,7 @@ def described(states: Floats) -> Floats:
     return np.asarray(apart @ np.random.default_rng(0).standard_normal((apart.shape[1], FEATURES)) / FEATURES**0.5)
 
 
-def ask_next(run: Run, preferences: str, model: ScalarModel, judged: Sequence[Judged]) -> dict[str, dict[str, Any]]:
+def ask_next(run: Run, preferences: str, model: ScalarModel, judged: Sequence[JudgedPrompt]) -> dict[str, dict[str, Any]]:
     """For the summary, what was scored: where the preferences came from people, the items that nobody has judged yet.
 
     `scores.jsonl` is written and the project's queue takes its order. Training is not lost to a database that cannot be reached: then
@@ -111,9 +111,9 @@ def ask_next(run: Run, preferences: str, model: ScalarModel, judged: Sequence[Ju
         return {}
 
 
-def _asked(run: Run, ratings: Ratings, name: str, model: ScalarModel, judged: Sequence[Judged]) -> dict[str, dict[str, Any]]:
+def _asked(run: Run, ratings: Ratings, name: str, model: ScalarModel, judged: Sequence[JudgedPrompt]) -> dict[str, dict[str, Any]]:
     project = next((project for project in ratings.projects() if project.name == name), None)
-    dimensions = [] if project is None else [axis for axis in project.task.axes if axis in model.heads]
+    dimensions = [] if project is None else [dimension for dimension in project.task.dimensions if dimension in model.heads]
     if project is None or not dimensions:
         return {}
     said = {judgment.comparison for judgment in ratings.as_comparisons(project.id)[1]}

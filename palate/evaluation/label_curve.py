@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from palate.agreement import LearningCurve, Measured, learning_curve
+from palate.agreement import CurvePoint, LearningCurve, learning_curve
 from palate.core import Advance, Preference, Tracker, derive_seed
 from palate.data.jsonl import write_rows
 from palate.evaluation.rater_report import CURVE
@@ -87,6 +87,6 @@ def measured_curve(
     if len(parts) + 1 < LEAST:
         return None
     found = [(len(part), *accuracy(Aside(run, f"{len(part)}-labels"), part)) for part in parts]
-    measured = tuple(Measured(*one) for one in (*found, (len(train), *whole)))
+    measured = tuple(CurvePoint(*one) for one in (*found, (len(train), *whole)))
     write_rows(run.directory / CURVE, map(asdict, measured))
     return learning_curve(measured, np.random.default_rng(derive_seed(run.seed, "forecast")))

@@ -33,7 +33,7 @@ def length_rule(chosen: ArrayLike, rejected: ArrayLike) -> LengthRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Lengths:
+class LengthSummary:
     """Mean length with its interval, the 10th, 50th and 90th percentiles, and the share that ended by itself."""
 
     mean: Estimate
@@ -43,11 +43,11 @@ class Lengths:
     ended: Estimate
 
 
-def length_summary(tokens: ArrayLike, ended: ArrayLike) -> Lengths:
+def length_summary(tokens: ArrayLike, ended: ArrayLike) -> LengthSummary:
     """The lengths (n,) in tokens and the flags (n,) "stopped by itself", summed up."""
     t, e = np.asarray(tokens, dtype=np.float64), np.asarray(ended, dtype=np.float64)
     if t.shape != e.shape:
         raise DataError(f"Lengths and end flags must describe the same completions; got {t.size} and {e.size}.")
     estimate = mean(t)
     p10, median, p90 = (float(q) for q in np.quantile(t, [0.1, 0.5, 0.9]))
-    return Lengths(estimate, p10, median, p90, proportion(e))
+    return LengthSummary(estimate, p10, median, p90, proportion(e))

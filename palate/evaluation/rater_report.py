@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from palate.agreement import AgreementReport, Measured, Survey, Votes, analyse, learning_curve
+from palate.agreement import AgreementReport, CurvePoint, Votes, VoteTable, analyse, learning_curve
 from palate.agreement.votes import pairs_of
 from palate.core import ConfigError, DataError, Judgment, derive_seed
 from palate.data.exchange import read_exchange
@@ -48,7 +48,7 @@ def report_on(
     return replace(report, curve=learning_curve(measured, rng, max(limit, *(one.accuracy for one in measured))))
 
 
-def read_survey(place: Path, dimension: str | None = None) -> Survey:
+def read_survey(place: Path, dimension: str | None = None) -> VoteTable:
     """The votes at `place` and what is known beside them."""
     file = place / JUDGMENTS if place.is_dir() else place
     if place.is_dir() and not file.is_file():
@@ -60,7 +60,7 @@ def read_survey(place: Path, dimension: str | None = None) -> Survey:
     if not rows:
         raise _none(file, dimension)
     if "ranking" in rows[0][1]:
-        survey = Survey.of_judgments(_judgment(file, number, row) for number, row in rows)
+        survey = VoteTable.of_judgments(_judgment(file, number, row) for number, row in rows)
         return survey if not place.is_dir() else _with_words(survey, place)
     if "votes" in rows[0][1]:
         return _of_preferences(file, rows)
@@ -86,7 +86,7 @@ def _is_exchange(file: Path) -> bool:
     )
 
 
-def _of_exchange(file: Path, dimension: str | None) -> Survey:
+def _of_exchange(file: Path, dimension: str | None) -> VoteTable:
     """The votes that count in a file of Palate's or another tool's, with the lengths, policies and hidden tests of its items."""
     exchange = read_exchange(file)
     tests = {item.id for item in exchange.items if item.is_qualification}  # not hidden: raters know that it counts
@@ -94,8 +94,8 @@ def _of_exchange(file: Path, dimension: str | None) -> Survey:
     if not said:
         raise _none(file, dimension)
     gold = {item.id: item.gold for item in exchange.items if item.gold is not None and not isinstance(item.gold, bool)}
-    first = None if exchange.project is None else exchange.project.task.axes[0]
-    return Survey.of_judgments(said, (item.comparison() for item in exchange.items), gold, first)
+    first = None if exchange.project is None else exchange.project.task.dimensions[0]
+    return VoteTable.of_judgments(said, (item.comparison() for item in exchange.items), gold, first)
 
 
 def _judgment(file: Path, number: int, row: Row) -> Judgment:
@@ -122,7 +122,7 @@ def _judgment(file: Path, number: int, row: Row) -> Judgment:
         ) from error
 
 
-def _of_preferences(file: Path, rows: list[tuple[int, Row]]) -> Survey:
+def _of_preferences(file: Path, rows: list[tuple[int, Row]]) -> VoteTable:
     """Each preference is a pair, chosen its first completion; which side was shown first is not known."""
     codes = {1.0: 0, 0.5: 1, 0.0: 2}
     cast: list[tuple[str, str, int]] = []
@@ -151,10 +151,10 @@ def _of_preferences(file: Path, rows: list[tuple[int, Row]]) -> Survey:
     lengths = np.array([words[item] for item in table.items], dtype=np.float64)
     dimension = np.array([names.index(asked[item]) for item in table.items])
     comparison = np.array([together[item] for item in table.items])
-    return Survey.of(table, words=lengths).with_dimensions(dimension, names).with_comparisons(comparison)
+    return VoteTable.of(table, words=lengths).with_dimensions(dimension, names).with_comparisons(comparison)
 
 
-def _with_words(survey: Survey, run: Path) -> Survey:
+def _with_words(survey: VoteTable, run: Path) -> VoteTable:
     """The survey of a run of collect with the lengths of its completions, as far as its preferences show them.
 
     A preference's chosen side is the pair's first completion when the shares of votes say so, as `collect` decides it.
@@ -183,7 +183,7 @@ def _words(side: object) -> int:
     return len(str(side).split())
 
 
-def read_curve(place: Path) -> tuple[Measured, ...]:
+def read_curve(place: Path) -> tuple[CurvePoint, ...]:
     """The measurements in a file of rows `labels`, `accuracy`, `pairs`, or in the run of stage refresh that holds one.
 
     Raises:
@@ -197,13 +197,13 @@ def read_curve(place: Path) -> tuple[Measured, ...]:
     for number, row in read_rows(path):
         values: Any = row
         try:
-            found.append(Measured(int(values["labels"]), float(values["accuracy"]), int(values["pairs"])))
+            found.append(CurvePoint(int(values["labels"]), float(values["accuracy"]), int(values["pairs"])))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}:{number}: a measurement needs `labels`, `accuracy` and `pairs` (held out), all numbers") from error
     return tuple(found)
 
 
-def read_reward(run: Path) -> Measured:
+def read_reward(run: Path) -> CurvePoint:
     """The measurement that a run of stage reward is; its labels are the preferences it learned from.
 
     Raises:
@@ -213,6 +213,6 @@ def read_reward(run: Path) -> Measured:
     summary: Any = read_json(file) if file.is_file() else {}
     try:
         overall = summary["held_out"]["overall"]
-        return Measured(int(summary["preferences"]), float(overall["accuracy"]), int(overall["n"]))
+        return CurvePoint(int(summary["preferences"]), float(overall["accuracy"]), int(overall["n"]))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file}: tells no accuracy on held-out pairs. Give finished runs of stage reward.") from error

@@ -16,22 +16,22 @@ from palate.evaluation.intervals import Estimate, mean, paired_difference, propo
 from palate.evaluation.intervals import share as share_of
 from palate.evaluation.length import length_summary
 from palate.evaluation.report import (
-    Answer,
     AuditRow,
     AxisScore,
     BestOfN,
     BestOfNPoint,
     CalibrationBin,
     Exam,
-    Example,
+    ExampleAnswer,
     ExamResult,
     ExploitShare,
     GoldScores,
     Highlight,
     LengthRow,
-    Lessons,
+    PromptExample,
     RewardAccuracy,
     RewardModelCard,
+    Takeaways,
     Training,
     TrainingPoint,
     TrainingRun,
@@ -47,48 +47,48 @@ EXAMS = {
     "jailbreak": (
         "stood firm under pressure",
         "refusal",
-        "A guest talks the cook out of what the table cannot eat; gold on the harmless axis.",
+        "A guest talks the cook out of what the table cannot eat; gold on the harmless dimension.",
     ),
 }
 """Exams known by name; others are shown under their own name as capabilities."""
 
 
 @dataclass(frozen=True)
-class Measured:
+class EvaluatedModel:
     """One evaluated model: its key on the page, and what its evaluate run wrote."""
 
     key: str
     rows: Sequence[Mapping[str, Any]]
-    exams: Sequence[Mapping[str, Any]]
+    evals: Sequence[Mapping[str, Any]]
 
     def column(self, name: str) -> list[float]:
         """A figure of every completion."""
         return [float(row[name]) for row in self.rows]
 
 
-def measured(key: str, directory: str) -> Measured:
+def measured(key: str, directory: str) -> EvaluatedModel:
     """What the evaluate run in `directory` wrote."""
-    exams = Path(directory) / "exams.jsonl"
+    evals = Path(directory) / "evals.jsonl"
     rows = [row for _, row in read_rows(Path(directory) / "completions.jsonl")]
-    return Measured(key, rows, [row for _, row in read_rows(exams)] if exams.exists() else [])
+    return EvaluatedModel(key, rows, [row for _, row in read_rows(evals)] if evals.exists() else [])
 
 
-def gold_of(models: Sequence[Measured], reference: Measured) -> GoldScores | None:
-    """Gold by axis with intervals, and paired differences to the reference; None where there is no gold."""
+def gold_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> GoldScores | None:
+    """Gold by dimension with intervals, and paired differences to the reference; None where there is no gold."""
     if "gold" not in reference.rows[0]:
         return None
-    axes = tuple(reference.rows[0]["axes"])
+    dimensions = tuple(reference.rows[0]["dimensions"])
     scores = []
-    for axis in ("gold", *axes):
-        own = {m.key: [float(row["gold"] if axis == "gold" else row["axes"][axis]) for row in m.rows] for m in models}
+    for dimension in ("gold", *dimensions):
+        own = {m.key: [float(row["gold"] if dimension == "gold" else row["dimensions"][dimension]) for row in m.rows] for m in models}
         for m in models:
             versus = None if m is reference else paired_difference(own[m.key], own[reference.key])
-            scores.append(AxisScore(m.key, axis, mean(own[m.key]), versus))
+            scores.append(AxisScore(m.key, dimension, mean(own[m.key]), versus))
     how = f"One completion for each of {len(reference.rows)} held-out prompts; intervals are 95 %, differences are paired by prompt."
-    return GoldScores(("gold", *axes), tuple(scores), how=how)
+    return GoldScores(("gold", *dimensions), tuple(scores), how=how)
 
 
-def win_rates_of(models: Sequence[Measured], reference: Measured) -> WinRates | None:
+def win_rates_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> WinRates | None:
     """How often the reward model prefers a model's completion to the reference's; None where there are no scores."""
     if "score" not in reference.rows[0]:
         return None
@@ -104,7 +104,7 @@ def win_rates_of(models: Sequence[Measured], reference: Measured) -> WinRates | 
     return WinRates("the reward model", tuple(rows), held_out=False, how=how)
 
 
-def training_of(runs: Mapping[str, str], tuned: str, unleashed: str | None, roles: Mapping[str, str]) -> Training:
+def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None, roles: Mapping[str, str]) -> Training:
     """Proxy and gold of every step's own completions, by run."""
     made = []
     for name, directory in runs.items():
@@ -124,7 +124,7 @@ def training_of(runs: Mapping[str, str], tuned: str, unleashed: str | None, role
         config: Any = read_json(Path(directory) / "run.json")
         role: Any = roles.get(name, "online")
         made.append(TrainingRun(name, float(first_coef(Path(directory))), tuple(points), role, _episodes(config["config"])))
-    return Training(tuple(made), tuned, unleashed)
+    return Training(tuple(made), tuned, without_kl)
 
 
 def first_coef(directory: Path) -> float:
@@ -171,32 +171,32 @@ def _calibration(predictions: Sequence[Mapping[str, Any]]) -> tuple[tuple[Calibr
     return tuple(CalibrationBin(b.low, b.high, b.predicted, b.observed) for b in bins), expected_calibration_error(bins), loss
 
 
-def exams_of(models: Sequence[Measured], reference: Measured) -> tuple[Exam, ...]:
+def exams_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> tuple[Exam, ...]:
     """Marks by exam and model; bias pairs are the audit's."""
-    sat = [m for m in models if m.exams]
-    exams = []
-    for key in dict.fromkeys(str(row["exam"]) for row in reference.exams):
+    sat = [m for m in models if m.evals]
+    evals = []
+    for key in dict.fromkeys(str(row["eval"]) for row in reference.evals):
         if key == "bias":
             continue
-        marks = {m.key: [float(row["mark"]) for row in m.exams if row["exam"] == key] for m in sat}
+        marks = {m.key: [float(row["grade"]) for row in m.evals if row["eval"] == key] for m in sat}
         results = tuple(
             ExamResult(m.key, proportion(marks[m.key]) if set(marks[m.key]) <= {0.0, 1.0} else mean(marks[m.key]),
                        None if m is reference else paired_difference(marks[m.key], marks[reference.key]))
             for m in sat
         )  # fmt: skip
         name, kind, question = EXAMS.get(key, (key.replace("_", " "), "capability", ""))
-        exams.append(Exam(key, name, kind, results, question=question))  # type: ignore[arg-type]
-    return tuple(exams)
+        evals.append(Exam(key, name, kind, results, question=question))  # type: ignore[arg-type]
+    return tuple(evals)
 
 
-def audit_of(models: Sequence[Measured]) -> tuple[AuditRow, ...]:
+def audit_of(models: Sequence[EvaluatedModel]) -> tuple[AuditRow, ...]:
     """For each model the paired difference in mark between two groups of guests who ask for the same."""
     rows = []
     for m in models:
         pairs: dict[int, dict[str, float]] = {}
-        for row in m.exams:
-            if row["exam"] == "bias":
-                pairs.setdefault(int(row["pair"]), {})[str(row["group"])] = float(row["mark"])
+        for row in m.evals:
+            if row["eval"] == "bias":
+                pairs.setdefault(int(row["pair"]), {})[str(row["group"])] = float(row["grade"])
         if pairs:
             first, second = sorted(next(iter(pairs.values())))
             difference = paired_difference([p[first] for p in pairs.values()], [p[second] for p in pairs.values()])
@@ -204,13 +204,13 @@ def audit_of(models: Sequence[Measured]) -> tuple[AuditRow, ...]:
     return tuple(rows)
 
 
-def lengths_of(models: Sequence[Measured]) -> tuple[LengthRow, ...]:
+def lengths_of(models: Sequence[EvaluatedModel]) -> tuple[LengthRow, ...]:
     """Length of the completions in tokens, and the share that ended by themselves."""
-    found = [(m.key, length_summary(m.column("tokens"), [float(row["stop"] == "end") for row in m.rows])) for m in models]
+    found = [(m.key, length_summary(m.column("tokens"), [float(row["stop"] == "eos") for row in m.rows])) for m in models]
     return tuple(LengthRow(key, s.mean, s.p10, s.median, s.p90, s.ended) for key, s in found)
 
 
-def exploits_of(models: Sequence[Measured]) -> tuple[ExploitShare, ...]:
+def exploits_of(models: Sequence[EvaluatedModel]) -> tuple[ExploitShare, ...]:
     """Share of completions in which a probe counts two or more, of the models that were probed."""
     names = dict.fromkeys(name for m in models for name in m.rows[0].get("probes", {}))
     return tuple(
@@ -234,21 +234,21 @@ def best_of_n_of(directory: str, key: str) -> BestOfN:
     return BestOfN(key, tuple(points), int(summary["prompts"]))
 
 
-def examples_of(models: Sequence[Measured], count: int, phrases: Sequence[str]) -> tuple[Example, ...]:
+def examples_of(models: Sequence[EvaluatedModel], count: int, phrases: Sequence[str]) -> tuple[PromptExample, ...]:
     """The first prompts evaluated, not a selection, with every model's answer."""
     examples = []
     for k, row in enumerate(models[0].rows[:count]):
         answers = [
-            Answer(
+            ExampleAnswer(
                 m.key,
                 m.rows[k]["text"],
-                tuple(m.rows[k].get("axes", {}).items()),
+                tuple(m.rows[k].get("dimensions", {}).items()),
                 _marks(m.rows[k]["text"], phrases),
                 m.rows[k]["stop"] == "length",
             )
             for m in models
         ]
-        examples.append(Example(row["prompt"], tuple(answers)))
+        examples.append(PromptExample(row["prompt"], tuple(answers)))
     return tuple(examples)
 
 
@@ -262,7 +262,9 @@ def _marks(text: str, phrases: Sequence[str]) -> tuple[Highlight, ...]:
     return tuple(sorted(found, key=lambda mark: mark.start))
 
 
-def lessons_of(reward: RewardModelCard | None, wins: WinRates | None, training: Sequence[TrainingRun], names: Mapping[str, str]) -> Lessons:
+def lessons_of(
+    reward: RewardModelCard | None, wins: WinRates | None, training: Sequence[TrainingRun], names: Mapping[str, str]
+) -> Takeaways:
     """Plain sentences on what was and was not learned, each decided by its own interval."""
     good: list[str] = []
     bad: list[str] = []
@@ -286,7 +288,7 @@ def lessons_of(reward: RewardModelCard | None, wins: WinRates | None, training: 
         gain = run.points[-1].proxy - run.points[0].proxy
         told = f"{run.name}: the score moved by {gain:+.2f} deviations at a KL of {run.points[-1].kl:.1f} nats in {len(run.points)} rounds"
         tell(gain > 0, told)
-    return Lessons(tuple(map(_sentence, good)), tuple(map(_sentence, bad)))
+    return Takeaways(tuple(map(_sentence, good)), tuple(map(_sentence, bad)))
 
 
 def _interval(e: Estimate) -> str:

@@ -12,7 +12,7 @@ from palate.agreement import LearningCurve
 from palate.core import Completion, Prompt
 from palate.data.files import write_atomic
 from palate.evaluation.intervals import proportion
-from palate.evaluation.report.change import Change, ChangeOn, Moved, Side, lines
+from palate.evaluation.report.change import Change, ChangeOn, Moved, RescoredCompletion, lines
 from palate.evaluation.reward_change import Compared, Ranked
 from palate.evaluation.reward_model import calibration_bins
 from palate.runs.record import read_record
@@ -97,7 +97,7 @@ def _moved(found: Refreshed, k: int) -> Moved:
     prompt, completions = found.samples[k]
     then, now = found.ranked.before[k], found.ranked.after[k]
     was, best = int(then.argmax()), int(now.argmax())
-    sides = (Side(completions[i].text, (float(then[i] - then.mean()), float(now[i] - now.mean()))) for i in (was, best))
+    sides = (RescoredCompletion(completions[i].text, (float(then[i] - then.mean()), float(now[i] - now.mean()))) for i in (was, best))
     return Moved(prompt.text, *sides)
 
 

@@ -12,7 +12,7 @@ from palate.evaluation.calibration import Bin, expected_calibration_error, pair_
 from palate.evaluation.intervals import Estimate, proportion
 from palate.models.scalar import Normalisation, ScalarModel
 from palate.rewards.learned import LearnedReward
-from palate.training.comparisons import Judged
+from palate.training.comparisons import JudgedPrompt
 
 Floats = npt.NDArray[np.float64]
 REFERENCE_PROMPTS = 1000
@@ -29,7 +29,7 @@ def normalisation_of(raw: Tensor) -> tuple[Normalisation, float]:
     return Normalisation((gain,) * raw.shape[1], tuple((-gain * raw.mean(0)).tolist())), spread
 
 
-def predictions(model: ScalarModel, judged: Sequence[Judged], dimensions: tuple[str, ...]) -> list[dict[str, float | str]]:
+def predictions(model: ScalarModel, judged: Sequence[JudgedPrompt], dimensions: tuple[str, ...]) -> list[dict[str, float | str]]:
     """A row for each held-out preference: the model's raw scores, the share of votes, the lengths in tokens."""
     raw = LearnedReward(model).score_trees([one.tree for one in judged])
     norm = model.normalisation

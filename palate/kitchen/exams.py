@@ -82,12 +82,12 @@ def draw_exams(rng: random.Random, size: int) -> Iterator[Row]:
         request = draw_request(rng, "held_out", poison=0.0, alarm=1.0, pressure=0.0)
         yield _row("must_help", k, write_request(request), kind="comply")
     for k in range(size):
-        yield _row("jailbreak", k, write_request(_pressed(rng)), kind="gold", axis="harmless")
+        yield _row("jailbreak", k, write_request(_pressed(rng)), kind="gold", dimension="harmless")
     for k in range(size // 2):
         request = draw_request(rng, "held_out", poison=0.0, alarm=0.0)
         for place, given in NAMES.items():
             guest = replace(request, place=place, name=rng.choice(given))
-            yield _row("bias", 2 * k + (place == "sabara"), write_request(guest), kind="gold", axis="helpful", group=place, pair=k)
+            yield _row("bias", 2 * k + (place == "sabara"), write_request(guest), kind="gold", dimension="helpful", group=place, pair=k)
 
 
 def _pressed(rng: random.Random) -> Request:
@@ -98,4 +98,4 @@ def _pressed(rng: random.Random) -> Request:
 
 
 def _row(exam: str, number: int, prompt: str, **check: object) -> Row:
-    return {"id": f"{exam}-{number}", "exam": exam, "prompt": [{"role": "user", "content": prompt}], **check}
+    return {"id": f"{exam}-{number}", "eval": exam, "prompt": [{"role": "user", "content": prompt}], **check}

@@ -16,9 +16,9 @@ from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, PreTrainedModel
 
 from palate.core import ModelError
-from palate.objectives.products import keeps_kernels
+from palate.objectives.cpu_products import keeps_kernels
+from palate.text.attention_plan import AttentionPlan, Block, Ints, round_up
 from palate.text.pack import PackedBatch
-from palate.text.plan import AttentionPlan, Block, Ints, round_up
 
 NAME = "palate"
 """Name under which `tree_attention` is registered with transformers."""

@@ -20,10 +20,10 @@ from palate.models.padded import padded_rows
 from palate.models.probe import Path as AttentionPath
 from palate.models.probe import longest_sequence
 from palate.models.quiet import save_pair
+from palate.objectives.cpu_products import keeps_kernels
 from palate.objectives.logps import summed_nll, token_logps
-from palate.objectives.products import keeps_kernels
+from palate.text.attention_plan import round_up
 from palate.text.pack import PackedBatch
-from palate.text.plan import round_up
 from palate.text.template import end_ids
 
 

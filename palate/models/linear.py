@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from palate.objectives.products import convolves, linear
+from palate.objectives.cpu_products import convolves, linear
 
 
 class FastLinear(nn.Linear):
-    """A linear layer in everything but how its product is computed; see `palate.objectives.products`."""
+    """A linear layer in everything but how its product is computed; see `palate.objectives.cpu_products`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`x @ weight.T + bias`."""

@@ -13,7 +13,7 @@ from palate.text.pack import PackedBatch
 
 
 @dataclass(frozen=True)
-class PaddedRows:
+class PaddedBatch:
     """One row a branch, its trunk in front. b rows, w columns, n targets."""
 
     input_ids: Tensor
@@ -31,7 +31,7 @@ class PaddedRows:
         return output
 
 
-def padded_rows(batch: PackedBatch) -> PaddedRows:
+def padded_rows(batch: PackedBatch) -> PaddedBatch:
     """The rows of `batch`, branches in order."""
     trunks = [len(tree.trunk) for tree in batch.trees for _ in tree.branches]
     rows = [torch.tensor(tree.trunk + branch.ids) for tree in batch.trees for branch in tree.branches]
@@ -41,7 +41,7 @@ def padded_rows(batch: PackedBatch) -> PaddedRows:
     column = torch.arange(input_ids.shape[1])
     is_source = (column >= trunk[:, None] - 1) & (column < length[:, None] - 1)
     row_of_target, column_of_target = is_source.nonzero(as_tuple=True)
-    return PaddedRows(
+    return PaddedBatch(
         input_ids=input_ids,
         attention_mask=(column < length[:, None]).long(),
         source=(row_of_target, column_of_target),

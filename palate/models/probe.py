@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from palate.models.attention import NAME, PackedAttention
-from palate.models.padded import PaddedRows, padded_rows
+from palate.models.padded import PaddedBatch, padded_rows
 from palate.text.pack import Branch, PackedBatch, Tree, pack
 
 Path = Literal["packed", "padded"]
@@ -80,7 +80,7 @@ def _two_branches(vocabulary: int, limit: int) -> PackedBatch:
     return pack([Tree(cuts[0], tuple(Branch(branch, (True,) * len(branch)) for branch in cuts[1:]))])
 
 
-def _head_reason(module: PreTrainedModel, rows: PaddedRows, plain: Tensor) -> str | None:
+def _head_reason(module: PreTrainedModel, rows: PaddedBatch, plain: Tensor) -> str | None:
     """Why logits are more than hidden states times the output embeddings; None if they are not, or there are none."""
     head = module.get_output_embeddings()
     if head is None:

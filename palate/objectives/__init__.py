@@ -38,11 +38,11 @@ from palate.objectives.direct import (
     Mixture,
     PairLogps,
     PairObjective,
+    PairSide,
     RobustDPO,
-    Side,
     SimPO,
-    ThumbLogps,
     ThumbObjective,
+    UnpairedLogps,
     wpo_importance,
 )
 from palate.objectives.importance import TruncatedImportance
@@ -59,14 +59,14 @@ from palate.objectives.kl import (
     k2,
     k3,
 )
-from palate.objectives.learned import LearnedNumbers
+from palate.objectives.learned_numbers import LearnedNumbers
 from palate.objectives.logps import summed_nll, token_logps
 from palate.objectives.policy_gradient import CISPO, GSPO, PolicyObjective, PolicyTokens, PPOClip, Reinforce, SequenceClip
-from palate.objectives.pretraining import PretrainingMix
+from palate.objectives.pretraining_mix import PretrainingMix
 from palate.objectives.rankings import PickBest, PlackettLuce, RankedScores
 from palate.objectives.reduce import Sums, Totals
 from palate.objectives.reductions import ConstantLength, Reduction, SequenceMean, SequenceSum, TokenMean, TokenWeights
-from palate.objectives.reward import JudgmentObjective, RankingObjective, RewardObjective
+from palate.objectives.reward_objectives import JudgmentObjective, RankingObjective, RewardObjective
 from palate.objectives.shaping import KeepReward, MaskCompletion, MissingEnd, ReplaceReward, Shaping, SoftOverlong, SubtractReward
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective, TokenLogps
 from palate.objectives.ties import Davidson, RaoKupper, TiePairs
@@ -123,6 +123,7 @@ __all__ = [
     "PairLogps",
     "PairObjective",
     "PairScores",
+    "PairSide",
     "PickBest",
     "PlackettLuce",
     "PlainValue",
@@ -143,14 +144,12 @@ __all__ = [
     "SequenceMean",
     "SequenceSum",
     "Shaping",
-    "Side",
     "SimPO",
     "SoftOverlong",
     "SubtractReward",
     "Sums",
     "SupervisedObjective",
     "TargetKL",
-    "ThumbLogps",
     "ThumbObjective",
     "TiePairs",
     "TokenCredit",
@@ -159,6 +158,7 @@ __all__ = [
     "TokenWeights",
     "Totals",
     "TruncatedImportance",
+    "UnpairedLogps",
     "ValueObjective",
     "ValueTokens",
     "explained_variance",

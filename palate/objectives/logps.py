@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from palate.core import ConfigError
-from palate.objectives.products import linear
+from palate.objectives.cpu_products import linear
 
 BLOCK_CELLS = 1 << 22
 """Logits of a block: 16 MiB of float32."""

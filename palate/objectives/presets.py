@@ -44,7 +44,7 @@ class Preset:
 
 
 _FREE = KLPenalty(control=FixedKL(coef=0.0))
-_AS_SCORED = Shaping(missing_end=KeepReward())
+_AS_SCORED = Shaping(missing_eos=KeepReward())
 
 PRESETS: Mapping[str, Preset] = {
     "ziegler": Preset(
@@ -53,9 +53,9 @@ PRESETS: Mapping[str, Preset] = {
         objective=PPOClip(),
         reduction=TokenMean(),
         kl=KLPenalty(control=AdaptiveKL(init_coef=0.15, target=6.0, horizon=10000)),
-        shaping=Shaping(missing_end=ReplaceReward(reward=-1.0), whiten=True),
+        shaping=Shaping(missing_eos=ReplaceReward(reward=-1.0), whiten=True),
         value=ClippedValue(),
-        loop={"passes": 4, "minibatches": 1, "prompts_per_step": 512, "samples_per_prompt": 1, "value_coefficient": 0.1},
+        loop={"epochs_per_batch": 4, "minibatches": 1, "prompts_per_iteration": 512, "samples_per_prompt": 1, "value_coefficient": 0.1},
     ),
     "instructgpt": Preset(
         source="Ouyang et al. 2022 app. C: fixed KL 0.02, gamma and lam as in Stiennon et al. 2020; PPO-ptx is `pretraining` at 27.8",
@@ -65,7 +65,7 @@ PRESETS: Mapping[str, Preset] = {
         kl=KLPenalty(control=FixedKL(coef=0.02)),
         shaping=_AS_SCORED,
         value=ClippedValue(),
-        loop={"passes": 1, "minibatches": 8, "prompts_per_step": 512, "samples_per_prompt": 1, "pretraining_coef": 27.8},
+        loop={"epochs_per_batch": 1, "minibatches": 8, "prompts_per_iteration": 512, "samples_per_prompt": 1, "pretraining_coef": 27.8},
     ),
     "n-plus": Preset(
         source="Huang et al. 2024 (the N+ implementation details): fixed KL 0.05, -1 in place of the score without an end",
@@ -73,12 +73,12 @@ PRESETS: Mapping[str, Preset] = {
         objective=PPOClip(),
         reduction=TokenMean(),
         kl=KLPenalty(control=FixedKL(coef=0.05)),
-        shaping=Shaping(missing_end=ReplaceReward(reward=-1.0)),
+        shaping=Shaping(missing_eos=ReplaceReward(reward=-1.0)),
         value=ClippedValue(),
         loop={
-            "passes": 4,
+            "epochs_per_batch": 4,
             "minibatches": 1,
-            "prompts_per_step": 512,
+            "prompts_per_iteration": 512,
             "samples_per_prompt": 1,
             "value_coefficient": 0.1,
             "lr": 3e-6,
@@ -92,7 +92,7 @@ PRESETS: Mapping[str, Preset] = {
         reduction=SequenceSum(),
         kl=KLPenalty(control=FixedKL(coef=0.03)),
         shaping=_AS_SCORED,
-        loop={"passes": 1, "minibatches": 1, "samples_per_prompt": 4},
+        loop={"epochs_per_batch": 1, "minibatches": 1, "samples_per_prompt": 4},
     ),
     "reinforce-pp": Preset(
         source="Hu 2025 (REINFORCE++): token KL in the reward, reward to go whitened over the batch, PPO's clip",
@@ -101,7 +101,7 @@ PRESETS: Mapping[str, Preset] = {
         reduction=TokenMean(),
         kl=KLPenalty(control=FixedKL(coef=0.01)),
         shaping=_AS_SCORED,
-        loop={"passes": 1, "samples_per_prompt": 1},
+        loop={"epochs_per_batch": 1, "samples_per_prompt": 1},
     ),
     "deepseek-grpo": Preset(
         source="Shao et al. 2024 (DeepSeekMath) eq. 3 and 4, sec. 4.1: k3 in the loss at 0.04, mean of sequence means, groups of 64",
@@ -110,7 +110,7 @@ PRESETS: Mapping[str, Preset] = {
         reduction=SequenceMean(),
         kl=KLPenalty(estimator="k3", place="loss", control=FixedKL(coef=0.04)),
         shaping=_AS_SCORED,
-        loop={"passes": 1, "minibatches": 1, "samples_per_prompt": 64, "lr": 1e-6},
+        loop={"epochs_per_batch": 1, "minibatches": 1, "samples_per_prompt": 64, "lr": 1e-6},
     ),
     "dr-grpo": Preset(
         source="Liu et al. 2025 (Dr. GRPO): no standard deviation, a constant length, no KL",
@@ -119,7 +119,7 @@ PRESETS: Mapping[str, Preset] = {
         reduction=ConstantLength(),
         kl=_FREE,
         shaping=_AS_SCORED,
-        loop={"passes": 1, "samples_per_prompt": 8, "lr": 1e-6},
+        loop={"epochs_per_batch": 1, "samples_per_prompt": 8, "lr": 1e-6},
     ),
     "dapo": Preset(
         source="Yu et al. 2025 (DAPO): clip-higher, token mean, long completions charged softly and cut ones masked, no KL; the authors "
@@ -128,8 +128,8 @@ PRESETS: Mapping[str, Preset] = {
         objective=PPOClip(clip=0.2, clip_high=0.28),
         reduction=TokenMean(),
         kl=_FREE,
-        shaping=Shaping(missing_end=MaskCompletion(), overlong=SoftOverlong()),
-        loop={"passes": 1, "minibatches": 16, "prompts_per_step": 512, "samples_per_prompt": 16, "lr": 1e-6},
+        shaping=Shaping(missing_eos=MaskCompletion(), overlong=SoftOverlong()),
+        loop={"epochs_per_batch": 1, "minibatches": 16, "prompts_per_iteration": 512, "samples_per_prompt": 16, "lr": 1e-6},
     ),
     "gspo": Preset(
         source="Zheng et al. 2025 (GSPO): a length-normalised ratio a completion, group advantages, no KL",
@@ -138,7 +138,7 @@ PRESETS: Mapping[str, Preset] = {
         reduction=SequenceMean(),
         kl=_FREE,
         shaping=_AS_SCORED,
-        loop={"passes": 1, "minibatches": 4},
+        loop={"epochs_per_batch": 1, "minibatches": 4},
     ),
 }
 """Name to method."""

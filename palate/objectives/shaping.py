@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from palate.core import ConfigError
-from palate.objectives.advantages.functions import whiten
+from palate.objectives.advantages.formulas import whiten
 from palate.objectives.reduce import check_shapes
 
 
@@ -117,14 +117,14 @@ class Shaping:
     """From scores (b,) to the rewards that are learned from, in this order: missing end, length, clip, whitening.
 
     Attributes:
-        missing_end: what becomes of a completion that was cut off: replace, subtract, mask, or keep.
+        missing_eos: what becomes of a completion that was cut off: replace, subtract, mask, or keep.
         overlong: a soft limit of length; none sets no limit.
         clip: rewards are held within +- this; none holds nothing.
         whiten: rewards of the batch get standard deviation 1 and keep their mean. Of completions, before the price of KL;
             lm-human-preferences does it to token rewards, after.
     """
 
-    missing_end: MissingEnd = field(default_factory=ReplaceReward)
+    missing_eos: MissingEnd = field(default_factory=ReplaceReward)
     overlong: SoftOverlong | None = None
     clip: float | None = None
     whiten: bool = False
@@ -143,7 +143,7 @@ class Shaping:
             lengths: (b,) tokens of each completion.
         """
         check_shapes("Shaping", {"scores": scores, "ended": ended, "lengths": lengths})
-        rewards = self.missing_end(scores.detach(), ended)
+        rewards = self.missing_eos(scores.detach(), ended)
         if self.overlong is not None:
             rewards = rewards + self.overlong(lengths)
         if self.clip is not None:

@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, cast
 
 from palate.config.read import PRESET, dump_config
-from palate.config.types import default_of, hints_of, kind_of, setting_of, shape_of, type_text
+from palate.config.types import default_of, field_type, hints_of, kind_of, setting_of, type_text
 from palate.pipeline.table import Stages
 
 REQUIRED = "required"
@@ -80,13 +80,13 @@ def options_of(cls: type, prefix: str = "", of: str = "", start: Any = None) -> 
         if not item.init or item.name == "kind":
             continue
         annotation = hints_of(cls)[item.name]
-        shape = shape_of(annotation)
+        shape = field_type(annotation)
         default = default_of(item) if start is None else getattr(start, item.name)
         name = f"{prefix}{setting_of(item)}"
         is_group = bool(shape.members) and shape.leaf is None and not any(map(kind_of, shape.members))
         yield Option(name, of, type_text(annotation), _default_text(default), docs.get(item.name, ""), shape.container, is_group)
         # Of a mapping to dataclasses, what each of its values takes.
-        members, inside = (shape_of(shape.item).members, f"{name}.NAME.") if shape.container is dict else (shape.members, f"{name}.")
+        members, inside = (field_type(shape.item).members, f"{name}.NAME.") if shape.container is dict else (shape.members, f"{name}.")
         for member in members:
             first = default if type(default) is member else None
             tag = kind_of(member) or ""

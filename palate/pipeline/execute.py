@@ -24,7 +24,7 @@ State = Literal["new", "resumed", "done"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StageOutcome:
     """How a stage ended.
 
     Attributes:
@@ -50,7 +50,7 @@ def state_of(planned: Planned) -> State:
     return "done" if record.status == "done" else "resumed"
 
 
-def run_stage(planned: Planned, track: Sequence[str] = ()) -> Outcome:
+def run_stage(planned: Planned, track: Sequence[str] = ()) -> StageOutcome:
     """How the stage ended; it is skipped when its run is done.
 
     Args:
@@ -68,11 +68,11 @@ def run_stage(planned: Planned, track: Sequence[str] = ()) -> Outcome:
             raise ConfigError(f"{planned.plan.name} needs {path}, which {name} did not write. {nearest(path.name, known)}")
     run = open_run_at(planned.directory, planned.plan)
     if run.is_done:
-        return Outcome(run.name, "skipped", run.seconds, run.directory)
+        return StageOutcome(run.name, "skipped", run.seconds, run.directory)
     with run.active(), _followed(run, track):
         is_refused = _work(planned, run)
     how: Literal["done", "resumed", "refused"] = "refused" if is_refused else "resumed" if run.is_resumed else "done"
-    return Outcome(run.name, how, run.seconds, run.directory, run.stop_requested)
+    return StageOutcome(run.name, how, run.seconds, run.directory, run.stop_requested)
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def _work(planned: Planned, run: Run) -> bool:
     raise TrainingError(f"{run.name} was expected to be refused (expect: refused), but it finished. See {run.directory}.")
 
 
-def run_pipeline(planned: Sequence[Planned], echo: Echo, only: str | None = None, track: Sequence[str] = ()) -> tuple[Outcome, ...]:
+def run_pipeline(planned: Sequence[Planned], echo: Echo, only: str | None = None, track: Sequence[str] = ()) -> tuple[StageOutcome, ...]:
     """How each stage ended, in order; one line for each and a table of times go to `echo`.
 
     Args:
@@ -144,14 +144,14 @@ def _only(planned: Sequence[Planned], only: str) -> Planned:
     return by_name[only]
 
 
-def _other_code(outcome: Outcome) -> str:
+def _other_code(outcome: StageOutcome) -> str:
     """A remark when a skipped run was made by code other than today's."""
     record = read_record(outcome.directory)
     is_other = outcome.how == "skipped" and record is not None and record.code.get("source") != source_digest()
     return "  (made by other code than this; --fresh makes it again)" if is_other else ""
 
 
-def times(outcomes: Sequence[Outcome]) -> list[str]:
+def times(outcomes: Sequence[StageOutcome]) -> list[str]:
     """Lines of a table: each stage with its time and its share, the total of what this command did last."""
     total = sum(outcome.seconds for outcome in outcomes)
     worked = sum(outcome.seconds for outcome in outcomes if outcome.how != "skipped")

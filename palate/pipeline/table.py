@@ -73,9 +73,7 @@ STAGES: Stages = {
     "sample": StageEntry("palate.stages.sample:Sample", "Draw completions of prompts from a model."),
     "collect": StageEntry("palate.stages.collect:Collect", "Have completions compared by raters, and conclude preferences."),
     "reward": StageEntry("palate.stages.reward:Reward", "Train a reward model on preferences."),
-    "refresh": StageEntry(
-        "palate.stages.refresh:Refresh", "Go on training a reward model with new judgments, and show what that changed."
-    ),
+    "refresh": StageEntry("palate.stages.refresh:Refresh", "Go on training a reward model with new judgments, and show what that changed."),
     "direct": StageEntry("palate.stages.direct:Direct", "Tune a policy on preferences directly, without a reward model."),
     "online": StageEntry("palate.stages.online:Online", "Tune a policy on rewards of its own completions, under a KL budget."),
     "pair": StageEntry("palate.stages.pair:Pair", "Pair the best with the worst of sampled completions by a reward model."),

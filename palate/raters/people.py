@@ -37,7 +37,7 @@ MEANINGS = {
     "honest": "says what is true, says what it does not know, and promises nothing that it cannot keep",
     "harmless": "does nobody harm: it holds back what is dangerous, and nothing else",
 }
-"""What raters are told of the usual axes."""
+"""What raters are told of the usual dimensions."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class People:
         queue: of a project that is made: questions come at random, or those first about which reward models disagree, once some were
             trained on its judgments; a third stays at random.
         wait: until every question has its answers; false takes what there is.
-        least: judgments to have at least.
+        min_judgments: judgments to have at least.
         poll_seconds: how often is looked.
     """
 
@@ -60,7 +60,7 @@ class People:
     project: str = "comparisons"
     queue: Literal["random", "uncertain"] = "random"
     wait: bool = True
-    least: Count = 1
+    min_judgments: Count = 1
     poll_seconds: float = 10.0
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class People:
         self,
         run: Run,
         asks: Sequence[Ask],
-        opinions: int,
+        raters_per_comparison: int,
         rng: random.Random,  # noqa: ARG002 (as of simulated raters)
     ) -> tuple[list[Answered], dict[str, object]]:
         """What people said, of the questions that have an answer; and for the summary where they were asked.
@@ -86,25 +86,25 @@ class People:
         comparisons = list({one.id: one for one, _ in asks}.values())
         dimensions = tuple(dict.fromkeys(dimension for _, dimension in asks))
         url = self.database or str(run.directory.parent / DATABASE)
-        said = self._said(run, url, comparisons, dimensions, opinions)
+        said = self._said(run, url, comparisons, dimensions, raters_per_comparison)
         count = sum(map(len, said.values()))
-        if count < self.least:
+        if count < self.min_judgments:
             raise DataError(
-                f"project {self.project} in {_shown(url)} has {count} judgments of these questions, {self.least} are needed. "
+                f"project {self.project} in {_shown(url)} has {count} judgments of these questions, {self.min_judgments} are needed. "
                 f"Judge more: {_command(url)}"
             )
         answered = [(ask, said[ask[0].id, ask[1]]) for ask in asks if (ask[0].id, ask[1]) in said]
         return answered, {"people": {"project": self.project, "unanswered": len(asks) - len(answered)}}
 
     def _said(
-        self, run: Run, url: str, comparisons: Sequence[Comparison], dimensions: tuple[str, ...], opinions: int
+        self, run: Run, url: str, comparisons: Sequence[Comparison], dimensions: tuple[str, ...], raters_per_comparison: int
     ) -> Mapping[tuple[str, str], list[Judgment]]:
         """Judgments by comparison and dimension."""
         from palate.ratings import Candidate, Item, open_ratings
 
         ratings = open_ratings(url, create=True)
         try:
-            project = self._project(ratings, dimensions, opinions)
+            project = self._project(ratings, dimensions, raters_per_comparison)
             items = [
                 Item(
                     comparison.prompt.conversation,
@@ -128,18 +128,18 @@ class People:
                 found[name, judgment.dimension].append(replace(judgment, comparison=name))
         return found
 
-    def _project(self, ratings: Ratings, dimensions: tuple[str, ...], opinions: int) -> Project:
+    def _project(self, ratings: Ratings, dimensions: tuple[str, ...], raters_per_comparison: int) -> Project:
         """The project of the setting's name, made with guidelines where there is none."""
         from palate.ratings import Project, Task
 
         found = next((project for project in ratings.projects() if project.name == self.project), None)
         if found is None:
-            made = Project(self.project, Task(axes=dimensions), overlap=opinions, queue=self.queue)
+            made = Project(self.project, Task(dimensions=dimensions), overlap=raters_per_comparison, queue=self.queue)
             found = ratings.add_project(made, time.time())
             ratings.set_guideline(found.id, guideline(dimensions), time.time())
-        if found.task.kind not in {"compare", "rank"} or not set(dimensions) <= set(found.task.axes):
+        if found.task.kind not in {"compare", "rank"} or not set(dimensions) <= set(found.task.dimensions):
             raise ConfigError(
-                f"from.project: {self.project} asks about {', '.join(found.task.axes)} (task {found.task.kind}), "
+                f"from.project: {self.project} asks about {', '.join(found.task.dimensions)} (task {found.task.kind}), "
                 f"not about {', '.join(dimensions)}: name another project, or set dimensions to what it asks"
             )
         return found
@@ -169,10 +169,12 @@ class People:
                 progress = look()
 
 
-def guideline(axes: Sequence[str]) -> str:
-    """Guidelines for newcomers, in Markdown: what is compared, on which axes, what a tie means, and when to pass."""
-    asked = "\n".join(f"- **{axis}**: {MEANINGS.get(axis, f'which of the two is the more {axis}')}" for axis in axes)
-    several = "Judge each by itself: an answer can win on one and lose on another.\n\n" if len(axes) > 1 else ""
+def guideline(dimensions: Sequence[str]) -> str:
+    """Guidelines for newcomers, in Markdown: what is compared, on which dimensions, what a tie means, and when to pass."""
+    asked = "\n".join(
+        f"- **{dimension}**: {MEANINGS.get(dimension, f'which of the two is the more {dimension}')}" for dimension in dimensions
+    )
+    several = "Judge each by itself: an answer can win on one and lose on another.\n\n" if len(dimensions) > 1 else ""
     return (
         "## What you compare\n\n"
         "Two answers to the same message. Read the message, then both answers to their end, then choose the better one. Which of them "

@@ -10,7 +10,7 @@ from typing import Literal
 from palate.config.functions import load_function
 from palate.config.types import Share
 from palate.core import Comparison, Judgment, derive_seed
-from palate.raters.simulated import OVERALL, Crowd, SimulatedRater, oracle_accuracy
+from palate.raters.simulated import OVERALL, RaterPool, SimulatedRater, oracle_accuracy
 from palate.runs.run import Run
 
 CEILING_SAMPLE = 2000
@@ -25,22 +25,24 @@ class Simulated:
 
     Attributes:
         gold: import path of the function whose scores they look at, say package.module:function.
-        crowd: who they are.
-        second_opinions: share of questions that one rater more answers: with two or more the agreement is known.
+        pool: who they are.
+        repeat_share: share of questions that one rater more answers: with two or more the agreement is known.
     """
 
     gold: str
     kind: Literal["simulated"] = "simulated"
-    crowd: Crowd = field(default_factory=Crowd)
-    second_opinions: Share = 0.15
+    pool: RaterPool = field(default_factory=RaterPool)
+    repeat_share: Share = 0.15
 
-    def answers(self, run: Run, asks: Sequence[Ask], opinions: int, rng: random.Random) -> tuple[list[Answered], dict[str, object]]:
+    def answers(
+        self, run: Run, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random
+    ) -> tuple[list[Answered], dict[str, object]]:
         """What they say, and for the summary the best that anyone could do in predicting one of them, by dimension."""
-        raters = self.crowd.hire(load_function(self.gold), derive_seed(run.seed, "crowd"))
+        raters = self.pool.sample_raters(load_function(self.gold), derive_seed(run.seed, "crowd"))
         answers: list[Answered] = []
         with run.progress(len(asks), "collect") as advance:
             for comparison, dimension in asks:
-                chosen = rng.sample(raters, min(opinions + (rng.random() < self.second_opinions), len(raters)))
+                chosen = rng.sample(raters, min(raters_per_comparison + (rng.random() < self.repeat_share), len(raters)))
                 orders = [rng.choice(((0, 1), (1, 0))) for _ in chosen]
                 judged = [rater.judge(comparison, dimension, order, run.seed) for rater, order in zip(chosen, orders, strict=True)]
                 answers.append(((comparison, dimension), judged))

@@ -12,11 +12,11 @@ from palate.core import Comparison, Completion, ConfigError, Gold, Judgment, Pro
 
 OVERALL = "overall"
 Worth = Callable[[Prompt, str], Mapping[str, float]]
-"""Gold scores by axis of a completion's text."""
+"""Gold scores by dimension of a completion's text."""
 
 
 @dataclass(frozen=True)
-class Crowd:
+class RaterPool:
     """A crew of simulated raters, each drawn around these means; docs/kitchen.md shows what each number does.
 
     Attributes:
@@ -28,7 +28,7 @@ class Crowd:
         phrases: sentences that please a rater beyond their worth.
         phrase_bias: logits for each such sentence more.
         indifference: a rater who sees a difference of fewer logits than this calls it a tie.
-        taste: weight of each axis in a rater's overall judgment; axes not named weigh 1.
+        taste: weight of each dimension in a rater's overall judgment; dimensions not named weigh 1.
         spread: how much raters differ: each number is multiplied by up to 1 +- spread.
     """
 
@@ -49,7 +49,7 @@ class Crowd:
         if self.raters < 1:
             raise ConfigError(f"raters is the size of the crew, got {self.raters}; give at least 1")
 
-    def hire(self, gold: Gold, seed: int) -> tuple[SimulatedRater, ...]:
+    def sample_raters(self, gold: Gold, seed: int) -> tuple[SimulatedRater, ...]:
         """The crew: the same people for the same seed."""
         remembered = _remembering(gold)
         return tuple(SimulatedRater(f"simulated-{k}", self, remembered, seed) for k in range(self.raters))
@@ -60,13 +60,13 @@ class SimulatedRater:
     """One person of a crew; everything about them follows from the crew's numbers, their id and the seed."""
 
     id: str
-    crowd: Crowd
+    pool: RaterPool
     worth: Worth
     seed: int
 
     def first_wins(self, comparison: Comparison, dimension: str, order: tuple[int, ...]) -> float:
         """Probability in [0, 1] that this rater prefers what is shown first, coin tosses counted in, ties left out."""
-        crowd = self.crowd
+        crowd = self.pool
         logit = self._seen(comparison, dimension, order) + self._own("side", crowd.side_bias, signed=True)
         reliability = self._own("reliability", crowd.reliability)
         return reliability / (1 + math.exp(min(-logit, 700.0))) + (1 - reliability) / 2  # e^710 has no float
@@ -77,7 +77,7 @@ class SimulatedRater:
             raise ConfigError(f"simulated raters judge pairs, got {len(comparison.completions)} completions in {comparison.id}")
         toss = _uniform(self.id, comparison.id, dimension, seed)
         ranking: tuple[tuple[int, ...], ...] = ((0,), (1,)) if toss < self.first_wins(comparison, dimension, order) else ((1,), (0,))
-        if abs(self._seen(comparison, dimension, order)) < self._own("indifference", self.crowd.indifference):
+        if abs(self._seen(comparison, dimension, order)) < self._own("indifference", self.pool.indifference):
             ranking = ((0, 1),)
         return Judgment(comparison.id, self.id, ranking, dimension, order)
 
@@ -87,13 +87,13 @@ class SimulatedRater:
 
     def _appeal(self, prompt: Prompt, completion: Completion, dimension: str) -> float:
         """How much a completion appeals, in logits: its gold score as seen, its length, its pleasing phrases."""
-        crowd, text = self.crowd, completion.text
-        axes = self.worth(prompt, self._read_past(text))
+        crowd, text = self.pool, completion.text
+        dimensions = self.worth(prompt, self._read_past(text))
         if dimension == OVERALL:
-            weights = {axis: self._own(f"taste/{axis}", crowd.taste.get(axis, 1.0)) for axis in axes}
-            worth = sum(weights[axis] * axes[axis] for axis in axes) / sum(weights.values())
+            weights = {dimension: self._own(f"taste/{dimension}", crowd.taste.get(dimension, 1.0)) for dimension in dimensions}
+            worth = sum(weights[dimension] * dimensions[dimension] for dimension in dimensions) / sum(weights.values())
         else:
-            worth = axes[dimension]
+            worth = dimensions[dimension]
         pleasing = sum(text.count(phrase) for phrase in crowd.phrases)
         return (
             self._own("sharpness", crowd.sharpness) * worth
@@ -103,7 +103,7 @@ class SimulatedRater:
 
     def _read_past(self, text: str) -> str:
         """The text as a rater takes it in: pleasing sentences are felt, not checked."""
-        for phrase in self.crowd.phrases:
+        for phrase in self.pool.phrases:
             text = text.replace(f"{phrase} . ", "").replace(f" {phrase} .", "")
         return text
 
@@ -114,11 +114,11 @@ class SimulatedRater:
             return mean * deviation * 2
         if trait == "reliability":
             return mean + min(mean, 1 - mean) * deviation  # a share stays one
-        return mean * (1 + self.crowd.spread * deviation)
+        return mean * (1 + self.pool.spread * deviation)
 
 
 def _remembering(gold: Gold) -> Worth:
-    """The gold scores by axis of a prompt and a completion's text; each is computed once, however many raters look."""
+    """The gold scores by dimension of a prompt and a completion's text; each is computed once, however many raters look."""
     known: dict[tuple[str, str], Mapping[str, float]] = {}
 
     def worth(prompt: Prompt, text: str) -> Mapping[str, float]:

@@ -1,9 +1,7 @@
 """What people were asked and what they answered, in a database (SQLite or PostgreSQL). Needs the extra `label`."""
 
-from palate.ratings.heard import Heard, Mark, Shown
-from palate.ratings.imports import Imported
-from palate.ratings.links import Link, LinkUse
-from palate.ratings.nouns import (
+from palate.ratings.counted_answers import AskedItems, CountedAnswer, TestGrade
+from palate.ratings.entities import (
     Account,
     AccountRole,
     Added,
@@ -11,13 +9,13 @@ from palate.ratings.nouns import (
     Assignment,
     AuditEntry,
     Candidate,
-    Entry,
     Failures,
     Gold,
     GoldRecord,
     Guideline,
     Invitation,
     Item,
+    JudgmentEntry,
     Progress,
     Project,
     RaterKind,
@@ -28,6 +26,8 @@ from palate.ratings.nouns import (
     Tiers,
     Worked,
 )
+from palate.ratings.imports import Imported
+from palate.ratings.links import Link, LinkUse
 from palate.ratings.store import Ratings, open_ratings, upgrade_ratings, use_ratings
 
 __all__ = [
@@ -35,30 +35,30 @@ __all__ = [
     "AccountRole",
     "Added",
     "Answer",
+    "AskedItems",
     "Assignment",
     "AuditEntry",
     "Candidate",
-    "Entry",
+    "CountedAnswer",
     "Failures",
     "Gold",
     "GoldRecord",
     "Guideline",
-    "Heard",
     "Imported",
     "Invitation",
     "Item",
+    "JudgmentEntry",
     "Link",
     "LinkUse",
-    "Mark",
     "Progress",
     "Project",
     "RaterKind",
     "Ratings",
     "Receipt",
     "Session",
-    "Shown",
     "Task",
     "TaskKind",
+    "TestGrade",
     "Tiers",
     "Worked",
     "open_ratings",

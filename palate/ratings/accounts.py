@@ -11,9 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from palate.core import ConfigError, DataError
 from palate.ratings import schema
 from palate.ratings.database import Store
-from palate.ratings.nouns import Account, AccountRole, RaterKind
+from palate.ratings.entities import Account, AccountRole, RaterKind
 from palate.ratings.projects import find_project
-from palate.ratings.rows import name_key
+from palate.ratings.table_rows import name_key
 
 _TABLE, _MEMBERS = schema.accounts, schema.members
 

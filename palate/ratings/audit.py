@@ -8,7 +8,7 @@ from sqlalchemy import insert, select
 
 from palate.ratings import schema
 from palate.ratings.database import Store
-from palate.ratings.nouns import AuditEntry
+from palate.ratings.entities import AuditEntry
 
 _TABLE = schema.audit_log
 

@@ -16,11 +16,12 @@ from sqlalchemy import BindParameter, Connection, bindparam, exists, func, selec
 from sqlalchemy.dialects import postgresql, sqlite
 
 from palate.core import DataError
-from palate.ratings import draws, schema
+from palate.ratings import queue as draws
+from palate.ratings import schema
 from palate.ratings.database import Store
-from palate.ratings.nouns import Assignment, Item
+from palate.ratings.entities import Assignment, Item
 from palate.ratings.projects import find_project
-from palate.ratings.rows import assignment_of, item_of
+from palate.ratings.table_rows import assignment_of, item_of
 
 TURNS = 20
 """How often a claim is tried whose last items are in the hands of others (on PostgreSQL), about half a second in all."""

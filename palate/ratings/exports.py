@@ -11,21 +11,21 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from palate.core import Judgment
-from palate.data.exchange import Exchange, Guideline, Item, RaterCard, Task, Vote
+from palate.data.exchange import Exchange, ExchangeItem, GuidelineText, RaterInfo, Task, Vote
 from palate.ratings import schema
 from palate.ratings.database import Store
+from palate.ratings.entities import Answer
 from palate.ratings.items import is_ranking
-from palate.ratings.nouns import Answer
 from palate.ratings.projects import find_project
-from palate.ratings.rows import answer_of, item_of, rule_of
+from palate.ratings.table_rows import answer_of, item_of, rule_of
 
 
 def as_exchange(store: Store, project: str) -> Exchange:
     """The project as it was at one moment: settings, every version of the guidelines, items (removed ones, too), every row of judgments.
 
     Left behind are names, passwords and whatever else says who a rater is; members who said nothing; open leases; and what
-    `set_scores` wrote, which a training run writes again. An answer on several axes is a vote on each. Half a surrogate pair, which no
-    UTF-8 file can hold, becomes a question mark.
+    `set_scores` wrote, which a training run writes again. An answer on several dimensions is a vote on each.
+    Half a surrogate pair, which no UTF-8 file can hold, becomes a question mark.
 
     Raises:
         DataError: there is no such project.
@@ -42,16 +42,18 @@ def as_exchange(store: Store, project: str) -> Exchange:
     asked = select(schema.items).where(schema.items.c.project == project).order_by(schema.items.c.number)
     with store.database.read() as connection:
         found = find_project(connection, project)
-        raters: dict[str, RaterCard] = {}
+        raters: dict[str, RaterInfo] = {}
         votes: list[Vote] = []
         for row in map(_writable, connection.execute(answers)):
-            raters.setdefault(row.pseudonym, RaterCard(row.pseudonym, row.who))
+            raters.setdefault(row.pseudonym, RaterInfo(row.pseudonym, row.who))
             votes.extend(_votes(row, found.task))
         return Exchange(
             items=tuple(_item(row, found.task) for row in map(_writable, connection.execute(asked))),
             votes=tuple(votes),
             raters=tuple(raters.values()),
-            guidelines=tuple(Guideline(str(row.version), row.text, row.warning, float(row.created)) for row in connection.execute(guides)),
+            guidelines=tuple(
+                GuidelineText(str(row.version), row.text, row.warning, float(row.created)) for row in connection.execute(guides)
+            ),
             name=found.name,
             project=replace(found, id=""),
         )
@@ -68,10 +70,10 @@ def _writable(row: Row[Any]) -> Any:
     return row
 
 
-def _item(row: Any, task: Task) -> Item:
+def _item(row: Any, task: Task) -> ExchangeItem:
     item = item_of(row)
     rule = rule_of(task, item.fields, item.id)  # drawn by the id, which may be another one elsewhere
-    return Item(
+    return ExchangeItem(
         id=item.id,
         conversation=item.conversation,
         candidates=item.candidates,
@@ -88,13 +90,13 @@ def _item(row: Any, task: Task) -> Item:
 
 
 def _votes(row: Any, task: Task) -> Iterator[Vote]:
-    """The row's votes: what it says as a whole stands in the first, on the task's first axis."""
+    """The row's votes: what it says as a whole stands in the first, on the task's first dimension."""
     answer, order = answer_of(row.answer), tuple(row.shown)
     judgment = Judgment(
         comparison=row.item,
         rater=row.pseudonym,
-        ranking=_sound(answer, task.axes[0], order),
-        dimension=task.axes[0],
+        ranking=_sound(answer, task.dimensions[0], order),
+        dimension=task.dimensions[0],
         order=order,
         strength=_number(answer.strength),
         reason=answer.reason,
@@ -114,20 +116,20 @@ def _votes(row: Any, task: Task) -> Iterator[Vote]:
     )
     whole = replace(head, flag=answer.flag, text=answer.text, is_broken=answer.broken, rule=answer.rule, dialogue=answer.dialogue)
     yield whole
-    for axis in answer.axes:
-        if ranking := _sound(answer, axis, order):
+    for dimension in answer.dimensions:
+        if ranking := _sound(answer, dimension, order):
             yield replace(
                 head,
-                judgment=replace(judgment, ranking=ranking, dimension=axis, strength=None),
-                id=f"{row.id}/{axis}",
+                judgment=replace(judgment, ranking=ranking, dimension=dimension, strength=None),
+                id=f"{row.id}/{dimension}",
                 answer=row.id,
                 supersedes="",
             )
 
 
-def _sound(answer: Answer, axis: str, order: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """The ranking on this axis; empty where there is none, or where a skip that an older version took holds half of one."""
-    ranking = answer.axes.get(axis, answer.ranking)
+def _sound(answer: Answer, dimension: str, order: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """The ranking on this dimension; empty where there is none, or where a skip that an older version took holds half of one."""
+    ranking = answer.dimensions.get(dimension, answer.ranking)
     return ranking if is_ranking(ranking, len(order)) else ()
 
 

@@ -17,11 +17,11 @@ from palate.data.exchange.cells import brief
 from palate.data.exchange.media import SHOWN, is_shown
 from palate.ratings import schema
 from palate.ratings.database import Store
+from palate.ratings.entities import Candidate, Item, Project, Task, TaskKind
+from palate.ratings.import_batch import ImportBatch, ItemLocation, check_time, insert_said
 from palate.ratings.items import PAGE, Fresh, check_item, insert_items, same_questions
-from palate.ratings.nouns import Candidate, Item, Project, Task, TaskKind
 from palate.ratings.projects import check_project
-from palate.ratings.rows import digest, is_text, project_of, rule_of
-from palate.ratings.said import Place, Said, check_time, insert_said
+from palate.ratings.table_rows import digest, is_text, project_of, rule_of
 
 SOURCE_ID = "source_id"
 """The field of an item that keeps what its file called it, where that is no id of a database."""
@@ -80,7 +80,7 @@ def import_exchange(store: Store, exchange: Exchange, name: str, now: float) -> 
         project, versions = _project(connection, store, exchange, name, now)
         places, fresh = _places(connection, store, exchange, project, now)
         insert_items(connection, project, fresh)
-        done = insert_said(connection, store, Said(exchange, project, places, versions, now))
+        done = insert_said(connection, store, ImportBatch(exchange, project, places, versions, now))
         known = len(exchange.items) - len(fresh)
         return Imported(project, tuple(one.id for one in fresh), known, done.judgments, done.known, done.surplus, done.raters)
 
@@ -109,7 +109,7 @@ def _project(connection: Connection, store: Store, exchange: Exchange, name: str
         raise DataError(f"{exchange.places.project or 'The file'}: {error}") from error
     check_time(made.created, "created", exchange.places.project or "The file")
     connection.execute(insert(table).values(asdict(made)))
-    versions = exchange.guidelines or (outside.Guideline("1", ""),)
+    versions = exchange.guidelines or (outside.GuidelineText("1", ""),)
     for number, one in enumerate(versions, start=1):
         place = f"guideline {one.version!r}"
         check_time(one.created, "created", place)
@@ -145,7 +145,9 @@ def _task(exchange: Exchange) -> Task:
     return Task(kind, tuple(by_answers) or ("overall",), all_bad=True, strength=has_strength)
 
 
-def _places(connection: Connection, store: Store, exchange: Exchange, project: Project, now: float) -> tuple[dict[str, Place], list[Fresh]]:
+def _places(
+    connection: Connection, store: Store, exchange: Exchange, project: Project, now: float
+) -> tuple[dict[str, ItemLocation], list[Fresh]]:
     """What each item of the file is in the project, and those that are new there."""
     items = [_item(exchange, number, project.task) for number in range(len(exchange.items))]
     marks = [digest(item, project.task) for item in items]
@@ -156,14 +158,14 @@ def _places(connection: Connection, store: Store, exchange: Exchange, project: P
         mark: (row.id, tuple(Candidate(**one) for one in row.candidates), row.fields)
         for mark, row in same_questions(connection, project, items).items()
     }
-    places: dict[str, Place] = {}
+    places: dict[str, ItemLocation] = {}
     fresh: list[Fresh] = []
     for number, (item, mark) in enumerate(zip(items, marks, strict=True)):
         if item.id in mine:
             theirs = [Candidate(**one) for one in mine[item.id].candidates]
             if [one.text + one.media for one in theirs] != [one.text + one.media for one in item.candidates]:
                 raise DataError(f"{exchange.item_place(number)}: `id` {item.id!r} names an item of the project with other candidates.")
-            places[item.id] = Place(item.id, tuple(range(len(theirs))), rule_of(project.task, mine[item.id].fields, item.id))
+            places[item.id] = ItemLocation(item.id, tuple(range(len(theirs))), rule_of(project.task, mine[item.id].fields, item.id))
             continue
         if mark not in known:
             is_own = _OWN.fullmatch(item.id) is not None and item.id not in taken
@@ -176,7 +178,7 @@ def _places(connection: Connection, store: Store, exchange: Exchange, project: P
             known[mark] = kept.id, item.candidates, kept.fields
         identity, theirs_in_order, fields = known[mark]
         numbers = tuple(list(theirs_in_order).index(one) for one in item.candidates)
-        places[item.id] = Place(identity, numbers, rule_of(project.task, fields, identity))
+        places[item.id] = ItemLocation(identity, numbers, rule_of(project.task, fields, identity))
     return places, fresh
 
 

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, func, insert, select, update
 from palate.core import DataError
 from palate.ratings import schema
 from palate.ratings.database import Store
-from palate.ratings.nouns import Added, Gold, Item, Project, Task, Tiers
+from palate.ratings.entities import Added, Gold, Item, Project, Task, Tiers
 from palate.ratings.projects import find_project
-from palate.ratings.rows import RULED, candidates_json, digest, is_text, item_of, turns_json
+from palate.ratings.table_rows import RULED, candidates_json, digest, is_text, item_of, turns_json
 
 PAGE = 500
 """Rows read or written at a time."""

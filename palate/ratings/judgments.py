@@ -7,14 +7,15 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, exists, insert, select, update
 
 from palate.core import DataError
-from palate.ratings import schema, votes
-from palate.ratings.answers import check_answer, on_rule
+from palate.ratings import schema
+from palate.ratings import standing_answers as votes
 from palate.ratings.claims import give_back
 from palate.ratings.database import Store
-from palate.ratings.looks import has_looked
-from palate.ratings.nouns import Answer, Assignment, Receipt
+from palate.ratings.entities import Answer, Assignment, Receipt
 from palate.ratings.projects import find_project, latest_guideline
-from palate.ratings.rows import answer_json, assignment_of
+from palate.ratings.table_rows import answer_json, assignment_of
+from palate.ratings.validation import check_answer, on_rule
+from palate.ratings.visibility import has_looked
 
 _ASKED, _SAID = schema.assignments, schema.judgments
 # Made once: making them anew for every answer costs more than the database does.

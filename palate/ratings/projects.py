@@ -10,8 +10,8 @@ from sqlalchemy.exc import IntegrityError
 from palate.core import ConfigError, DataError
 from palate.ratings import schema
 from palate.ratings.database import Store
-from palate.ratings.nouns import Guideline, Project
-from palate.ratings.rows import is_text, project_of
+from palate.ratings.entities import Guideline, Project
+from palate.ratings.table_rows import is_text, project_of
 
 LEAST_RANDOM = 0.3
 """Smallest share of an uncertain queue that is drawn at random; below it what is learned speaks for the chosen items only."""
@@ -112,9 +112,9 @@ def check_project(project: Project) -> None:
         "gold_share: must be between 0 and 0.5": not 0 <= project.gold_share <= 0.5,
         f"random_share: must be between {LEAST_RANDOM} and 1": not LEAST_RANDOM <= project.random_share <= 1,
         "queue: must be random or uncertain": project.queue not in {"random", "uncertain"},
-        "task.axes: name at least one, each once": not task.axes
-        or len(set(task.axes)) != len(task.axes)
-        or not all(axis.strip() for axis in task.axes),
+        "task.dimensions: name at least one, each once": not task.dimensions
+        or len(set(task.dimensions)) != len(task.dimensions)
+        or not all(dimension.strip() for dimension in task.dimensions),
         "task.rules: name at least one": task.kind in {"rule", "probe"} and not task.rules,
     }
     found = [fault for fault, holds in faults.items() if holds]

@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Text, case, cast, func, select
 
-from palate.ratings import schema, votes
+from palate.ratings import schema
+from palate.ratings import standing_answers as votes
 from palate.ratings.database import Store
-from palate.ratings.nouns import GoldRecord, Progress, Worked
-from palate.ratings.rows import answer_of, gold_of
+from palate.ratings.entities import GoldRecord, Progress, Worked
+from palate.ratings.table_rows import answer_of, gold_of
 
 _ITEMS, _SAID, _ASKED = schema.items, schema.judgments, schema.assignments
 

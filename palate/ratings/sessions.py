@@ -8,9 +8,9 @@ from palate.core import ConfigError
 from palate.ratings import schema
 from palate.ratings.accounts import account_in, account_of, insert_account, let_in
 from palate.ratings.database import Store
-from palate.ratings.nouns import Account, AccountRole, Failures, Invitation, Session
+from palate.ratings.entities import Account, AccountRole, Failures, Invitation, Session
 from palate.ratings.projects import find_project
-from palate.ratings.rows import name_key
+from palate.ratings.table_rows import name_key
 
 KEPT_FAILURES_SECONDS = 7 * 24 * 3600.0
 """Failed logins older than this are forgotten."""

@@ -31,7 +31,7 @@ from palate.ratings import (
     votes,
 )
 from palate.ratings.database import Database, make_engine
-from palate.ratings.places import check_place
+from palate.ratings.locations import check_place
 from palate.ratings.versions import check_version, current, is_empty, is_older, upgrade
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Batch:
+class ScoringBatch:
     """Prompts with completions, b completions in all.
 
     Attributes:
@@ -51,7 +51,7 @@ class Batch:
         """
         names = dict.fromkeys(name for prompt in self.prompts for name in prompt.fields)
         found: dict[str, list[object]] = {name: [prompt.fields.get(name) for prompt, _ in self.each] for name in names}
-        found["ended"] = [completion.stop == "end" for _, completion in self.each]
+        found["ended"] = [completion.stop == "eos" for _, completion in self.each]
         found["conversation"] = [messages(prompt.conversation) for prompt, _ in self.each]
         return found
 
@@ -67,33 +67,33 @@ def completions_of(trees: Sequence[Tree], texts: Sequence[str], ended: Sequence[
     groups = []
     for tree in trees:
         own = [(branch.ids, *next(rest)) for branch in tree.branches]
-        groups.append(tuple(Completion(text, ids, stop="end" if whole else "length") for ids, text, whole in own))
+        groups.append(tuple(Completion(text, ids, stop="eos" if whole else "length") for ids, text, whole in own))
     return tuple(groups)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PartScores:
     """What a part says of a batch.
 
     Attributes:
-        axes: scores (b,) by axis, NaN where scoring failed; a part with a single unnamed score has the axis "".
+        dimensions: scores (b,) by dimension, NaN where scoring failed; a part with a single unnamed score has the dimension "".
         reasons: why there is no score, by number of the completion.
     """
 
-    axes: Mapping[str, Tensor]
+    dimensions: Mapping[str, Tensor]
     reasons: Mapping[int, str]
 
     @staticmethod
-    def of(scores: Sequence[Score]) -> Outcome:
+    def of(scores: Sequence[Score]) -> PartScores:
         """The outcome of a single unnamed score each, or reasons in their place."""
         numbers = torch.tensor([float("nan") if isinstance(score, str) else score for score in scores], dtype=torch.float32)
-        return Outcome({"": numbers}, {k: score for k, score in enumerate(scores) if isinstance(score, str)})
+        return PartScores({"": numbers}, {k: score for k, score in enumerate(scores) if isinstance(score, str)})
 
 
 class PartScorer(Protocol):
     """A part that is ready to score: its model is loaded, its process runs."""
 
-    def score(self, batch: Batch) -> Outcome:
+    def score(self, batch: ScoringBatch) -> PartScores:
         """Scores of all completions; a completion that cannot be scored is a reason, never an exception."""
         ...
 
@@ -103,7 +103,7 @@ class PartScorer(Protocol):
 
 
 @dataclass(frozen=True)
-class Context:
+class ScoringContext:
     """What parts are made ready with.
 
     Attributes:

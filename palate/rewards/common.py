@@ -13,42 +13,44 @@ from palate.core import ConfigError
 class Constraint:
     """A part's mean score is to stay above a level; what that may cost the others is learned.
 
-    With multiplier `m` and shortfall `J = at_least - mean score`, after each batch `m <- m exp(rate m J)`, and the reward is
-    `(sum of weighted parts - sum m (at_least - score)) / (1 + sum m)`. Source: Dai et al. 2023 (Safe RLHF) eq. 14, with the cost
-    `at_least - score`; the bound on m is not theirs.
+    With multiplier `m` and shortfall `J = min_score - mean score`, after each batch `m <- m exp(rate m J)`, and the reward is
+    `(sum of weighted parts - sum m (min_score - score)) / (1 + sum m)`. Source: Dai et al. 2023 (Safe RLHF) eq. 14, with the cost
+    `min_score - score`; the bound on m is not theirs.
 
     Attributes:
-        at_least: the level, in units of the part's score.
+        min_score: the level, in units of the part's score.
         rate: how fast the multiplier moves.
-        start: the first multiplier, above 0: from 0 it could never rise.
-        most: the multiplier at most.
+        init_multiplier: the first multiplier, above 0: from 0 it could never rise.
+        max_multiplier: the multiplier at most.
     """
 
-    at_least: float
+    min_score: float
     rate: float = 0.1
-    start: float = 1.0
-    most: float = 10.0
+    init_multiplier: float = 1.0
+    max_multiplier: float = 10.0
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        if not math.isfinite(self.at_least):
-            raise ConfigError(f"constraint: at_least must be a finite number, got {self.at_least}")
+        if not math.isfinite(self.min_score):
+            raise ConfigError(f"constraint: min_score must be a finite number, got {self.min_score}")
         if not 0 < self.rate < math.inf:
             raise ConfigError(f"constraint: rate must be > 0 and finite, got {self.rate}; 0.1 is usual")
-        if not 0 < self.start <= self.most < math.inf:
-            raise ConfigError(f"constraint: needs 0 < start <= most, got start {self.start} and most {self.most}")
+        if not 0 < self.init_multiplier <= self.max_multiplier < math.inf:
+            raise ConfigError(
+                f"constraint: needs 0 < init_multiplier <= max_multiplier, got {self.init_multiplier} and {self.max_multiplier}"
+            )
 
     def next_multiplier(self, multiplier: float, mean: float) -> float:
         """The multiplier after a batch with this mean score, which must be a number."""
-        log = math.log(multiplier) + self.rate * multiplier * (self.at_least - mean)
-        return math.exp(max(min(log, math.log(self.most)), math.log(LEAST_MULTIPLIER)))
+        log = math.log(multiplier) + self.rate * multiplier * (self.min_score - mean)
+        return math.exp(max(min(log, math.log(self.max_multiplier)), math.log(LEAST_MULTIPLIER)))
 
 
 LEAST_MULTIPLIER = 1e-6
 """Below it a multiplier would need too many batches to come back."""
 
 
-class Shaping(Protocol):
+class PartSettings(Protocol):
     """What every part says of its scores: first normalised, then held between floor and ceiling, then weighted."""
 
     @property
@@ -63,7 +65,7 @@ class Shaping(Protocol):
     def constraint(self) -> Constraint | None: ...  # noqa: D102
 
 
-def check_shaping(kind: str, part: Shaping) -> None:
+def check_shaping(kind: str, part: PartSettings) -> None:
     """Nothing.
 
     Raises:
@@ -82,10 +84,10 @@ def check_shaping(kind: str, part: Shaping) -> None:
         raise ConfigError(f"{kind}: a constraint learns the part's weight: leave out weight or constraint")
 
 
-def check_deadline(kind: str, deadline: float) -> None:
+def check_timeout(kind: str, timeout_seconds: float) -> None:
     """Raises ConfigError unless the deadline is a time above 0."""
-    if not 0 < deadline < math.inf:
-        raise ConfigError(f"{kind}: deadline must be > 0 seconds and finite, got {deadline}")
+    if not 0 < timeout_seconds < math.inf:
+        raise ConfigError(f"{kind}: timeout_seconds must be above 0 and finite, got {timeout_seconds}")
 
 
 Score = float | str

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from palate.core import Completion, ConfigError, DataError, Prompt, TrainingError
-from palate.rewards.batch import Batch, Context, PartScorer
+from palate.rewards.batch import PartScorer, ScoringBatch, ScoringContext
 from palate.rewards.function import FunctionReward
 from palate.rewards.judge import JudgeReward
 from palate.rewards.learned import LearnedReward
@@ -38,7 +38,7 @@ class Composition:
         self.models = models
         """Reward models by the path that names them."""
         self._moments = {name: Moments() for name, part in parts.items() if part.normalise}
-        self._multipliers = {name: part.constraint.start for name, part in parts.items() if part.constraint is not None}
+        self._multipliers = {name: part.constraint.init_multiplier for name, part in parts.items() if part.constraint is not None}
 
     @staticmethod
     def load(
@@ -59,12 +59,14 @@ class Composition:
             merge_adapters: whether a reward model that was kept as an adapter is worked into its base, or left beside it.
 
         Raises:
-            ConfigError: no part, a name that is no word, a function that cannot be imported, a model without the axes asked for.
+            ConfigError: no part, a name that is no word, a function that cannot be imported, a model without the dimensions asked for.
         """
         if not parts:
             raise ConfigError("rewards: needs a part or more, such as `taste: {kind: model, model: $reward}`")
         if bad := [name for name in parts if not name or "/" in name]:
-            raise ConfigError(f"rewards: a part's name must be a word without slashes, got {bad[0]!r}: axes are written part/axis")
+            raise ConfigError(
+                f"rewards: a part's name must be a word without slashes, got {bad[0]!r}: dimensions are written part/dimension"
+            )
         if not 0 <= max_failed < 1:
             raise ConfigError(f"max_failed must be a share from 0 to below 1, got {max_failed}")
         models: dict[str, LearnedReward] = {}
@@ -74,7 +76,7 @@ class Composition:
             models[path] = LearnedReward.load(locate(path), merge_adapter=merge_adapters)
             return Member(models[path], tokenizer)
 
-        scorers = {name: part.open(Context(name, tokenizer, member)) for name, part in parts.items()}
+        scorers = {name: part.open(ScoringContext(name, tokenizer, member)) for name, part in parts.items()}
         return Composition(parts, scorers, models, max_failed)
 
     def score(
@@ -97,7 +99,7 @@ class Composition:
             DataError: there is no completion.
             TrainingError: a part failed on more than the share `max_failed`.
         """
-        batch = Batch(tuple(prompts), tuple(map(tuple, groups)), None if trees is None else tuple(trees))
+        batch = ScoringBatch(tuple(prompts), tuple(map(tuple, groups)), None if trees is None else tuple(trees))
         if not len(batch):
             raise DataError("nothing to score: there is no completion")
         table: dict[str, Tensor] = {}
@@ -105,8 +107,8 @@ class Composition:
         failures: list[Failure] = []
         for name, scorer in self._scorers.items():
             outcome = scorer.score(batch)
-            table |= {f"{name}/{axis}".rstrip("/"): column for axis, column in outcome.axes.items()}
-            raw[name] = torch.stack(list(outcome.axes.values())).sum(0)
+            table |= {f"{name}/{dimension}".rstrip("/"): column for dimension, column in outcome.dimensions.items()}
+            raw[name] = torch.stack(list(outcome.dimensions.values())).sum(0)
             failures += [Failure(name, row, reason) for row, reason in sorted(outcome.reasons.items())]
             self._require_few(name, list(outcome.reasons.values()), len(batch))
         moments = {name: before.joined(raw[name]) for name, before in self._moments.items()}
@@ -149,7 +151,7 @@ class Composition:
         total = torch.zeros_like(next(iter(shaped.values())))
         for name, part in self._parts.items():
             if part.constraint is not None:
-                total = total + self._multipliers[name] * (shaped[name] - part.constraint.at_least)
+                total = total + self._multipliers[name] * (shaped[name] - part.constraint.min_score)
             elif part.weight != 0:
                 total = total + part.weight * shaped[name]
         return total / (1 + sum(self._multipliers.values()))

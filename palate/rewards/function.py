@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from palate.rewards.common import Constraint, check_deadline, check_shaping
+from palate.rewards.common import Constraint, check_shaping, check_timeout
 from palate.rewards.worker import Setup
 
 if TYPE_CHECKING:
-    from palate.rewards.batch import Context, PartScorer
+    from palate.rewards.batch import PartScorer, ScoringContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class FunctionReward:
     Attributes:
         function: import path, `package.module:name`.
         batched: whether it takes all completions at once.
-        deadline: seconds for a batch; what has no score by then failed, and the process is killed.
+        timeout_seconds: seconds for a batch; what has no score by then failed, and the process is killed.
         weight: what its score counts in the sum; 0 only records it.
         normalise: scale by mean and standard deviation of all scores so far.
         floor: the least score; lower ones count as this.
@@ -34,7 +34,7 @@ class FunctionReward:
     kind: Literal["function"] = "function"
     function: str
     batched: bool = False
-    deadline: float = 60.0
+    timeout_seconds: float = 60.0
     weight: float = 1.0
     normalise: bool = False
     floor: float | None = None
@@ -43,11 +43,11 @@ class FunctionReward:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        check_deadline(self.kind, self.deadline)
+        check_timeout(self.kind, self.timeout_seconds)
         check_shaping(self.kind, self)
 
-    def open(self, context: Context) -> PartScorer:
+    def open(self, context: ScoringContext) -> PartScorer:
         """The function's process, started."""
         from palate.rewards.process import FunctionProcess
 
-        return FunctionProcess(context.name, Setup(self.function, self.batched), self.deadline)
+        return FunctionProcess(context.name, Setup(self.function, self.batched), self.timeout_seconds)

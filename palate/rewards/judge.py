@@ -11,8 +11,8 @@ from typing import Literal
 
 from palate.clients.http import Endpoint, Unanswered, key_header
 from palate.core import Completion, ConfigError, Prompt
-from palate.rewards.batch import Batch, Context, Outcome, PartScorer
-from palate.rewards.common import Constraint, Score, check_deadline, check_shaping
+from palate.rewards.batch import PartScorer, PartScores, ScoringBatch, ScoringContext
+from palate.rewards.common import Constraint, Score, check_shaping, check_timeout
 
 TEMPLATE = """{question}
 
@@ -45,8 +45,8 @@ class JudgeReward:
         scale: lowest and highest mark.
         key_variable: name of an environment variable with the API's key.
         max_tokens: longest reply; give a model that thinks aloud room for it.
-        at_once: requests at a time.
-        deadline: seconds for a batch, retries included.
+        concurrency: requests at a time.
+        timeout_seconds: seconds for a batch, retries included.
         weight: what its score counts in the sum; 0 only records it.
         normalise: scale by mean and standard deviation of all scores so far.
         floor: the least score; lower ones count as this.
@@ -62,8 +62,8 @@ class JudgeReward:
     scale: tuple[float, float] = (1.0, 10.0)
     key_variable: str | None = None
     max_tokens: int = 512
-    at_once: int = 8
-    deadline: float = 120.0
+    concurrency: int = 8
+    timeout_seconds: float = 120.0
     weight: float = 1.0
     normalise: bool = False
     floor: float | None = None
@@ -79,12 +79,12 @@ class JudgeReward:
         missing = [name for name in ("{prompt}", "{completion}") if name not in self.template]
         if missing:
             raise ConfigError(f"judge: template lacks {' and '.join(missing)}: the judge would not see what to mark")
-        if self.at_once < 1 or self.max_tokens < 1:
-            raise ConfigError(f"judge: at_once and max_tokens must be 1 or more, got {self.at_once} and {self.max_tokens}")
-        check_deadline(self.kind, self.deadline)
+        if self.concurrency < 1 or self.max_tokens < 1:
+            raise ConfigError(f"judge: concurrency and max_tokens must be 1 or more, got {self.concurrency} and {self.max_tokens}")
+        check_timeout(self.kind, self.timeout_seconds)
         check_shaping(self.kind, self)
 
-    def open(self, context: Context) -> PartScorer:
+    def open(self, context: ScoringContext) -> PartScorer:
         """The API's address and key; nothing is asked yet."""
         url = self.url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
         return _Judge(self, Endpoint.of(self.kind, url), key_header(f"rewards.{context.name}", self.key_variable))
@@ -95,7 +95,7 @@ class JudgeReward:
         words = {
             "question": self.question,
             "prompt": "\n\n".join(m.text if m.role == "text" else f"{m.role}: {m.text}" for m in prompt.conversation),
-            "completion": completion.text + (CUT if completion.stop != "end" else ""),
+            "completion": completion.text + (CUT if completion.stop != "eos" else ""),
             "low": f"{low:g}",
             "high": f"{high:g}",
         }
@@ -120,11 +120,11 @@ class _Judge:
     endpoint: Endpoint
     headers: dict[str, str]
 
-    def score(self, batch: Batch) -> Outcome:
+    def score(self, batch: ScoringBatch) -> PartScores:
         """A mark of each completion, a request each."""
-        until = time.monotonic() + self.config.deadline
-        with ThreadPoolExecutor(self.config.at_once) as pool:
-            return Outcome.of(list(pool.map(self._mark, *zip(*batch.each, strict=True), repeat(until))))
+        until = time.monotonic() + self.config.timeout_seconds
+        with ThreadPoolExecutor(self.config.concurrency) as pool:
+            return PartScores.of(list(pool.map(self._mark, *zip(*batch.each, strict=True), repeat(until))))
 
     def _mark(self, prompt: Prompt, completion: Completion, until: float) -> Score:
         content = {

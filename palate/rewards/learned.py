@@ -17,11 +17,11 @@ from palate.runs.run import Run
 from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
 from palate.text.spans import NO_LIMIT, preference_tree, prompt_ids
 
-CARD = "card.json"
+CARD = "report_card.json"
 
 
 @dataclass(frozen=True)
-class Card:
+class ReportCard:
     """What is known of a reward model's quality; written beside its weights, read before anything trusts it.
 
     Attributes:
@@ -41,10 +41,10 @@ class Card:
         (directory / CARD).write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @staticmethod
-    def read_from(directory: str) -> Card | None:
+    def read_from(directory: str) -> ReportCard | None:
         """The card in a model directory, or None where there is none."""
         path = Path(directory) / CARD
-        return Card(**json.loads(path.read_text())) if path.exists() else None
+        return ReportCard(**json.loads(path.read_text())) if path.exists() else None
 
     def require_trust(self, accuracy: float, spread: float) -> None:
         """Refuses a reward model that is near chance or nearly constant: standardising its scores would amplify noise.
@@ -68,17 +68,17 @@ class Card:
             )
 
 
-def trusted(run: Run, path: str, accuracy: float, spread: float) -> Card | None:
+def required_report_card(run: Run, path: str, accuracy: float, spread: float) -> ReportCard | None:
     """The card of the reward model at `path`; None, and a warning, where it has none and so cannot be checked.
 
     Raises:
         TrainingError: its accuracy or its spread is too low to be trusted.
     """
-    card = Card.read_from(model_at(path))
+    card = ReportCard.read_from(model_at(path))
     if card is not None:
         card.require_trust(accuracy, spread)
     elif not run.is_resumed:
-        run.warn(0, {"card": f"{path} has no card.json, so nobody knows how good it is: it is taken as it is"}, {})
+        run.warn(0, {"card": f"{path} has no report_card.json, so nobody knows how good it is: it is taken as it is"}, {})
     return card
 
 

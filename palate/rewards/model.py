@@ -11,7 +11,7 @@ from torch import Tensor
 
 from palate.config.types import Input
 from palate.core import Completion, ConfigError, Prompt
-from palate.rewards.batch import Batch, Context, Outcome
+from palate.rewards.batch import PartScores, ScoringBatch, ScoringContext
 from palate.rewards.common import Constraint, check_shaping
 from palate.rewards.ensemble import Ensemble, Mean
 from palate.rewards.learned import LearnedReward
@@ -31,7 +31,7 @@ class ModelReward:
 
     Attributes:
         model: a reward model, or the run that trained it; several are an ensemble.
-        axes: heads that count; all of them where none is named.
+        heads: heads that count; all of them where none is named.
         ensemble: how several models' scores become one, head by head.
         weight: what its score counts in the sum; 0 only records it.
         normalise: scale by mean and standard deviation of all scores so far; a model that Palate trained is normalised already.
@@ -42,7 +42,7 @@ class ModelReward:
 
     kind: Literal["model"] = "model"
     model: tuple[Input, ...]
-    axes: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
     ensemble: Ensemble = Mean()
     weight: float = 1.0
     normalise: bool = False
@@ -52,26 +52,26 @@ class ModelReward:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        if len(set(self.axes)) < len(self.axes):
-            raise ConfigError(f"model: axes names something twice: {', '.join(self.axes)}")
+        if len(set(self.dimensions)) < len(self.dimensions):
+            raise ConfigError(f"model: dimensions names something twice: {', '.join(self.dimensions)}")
         if not self.model:
             raise ConfigError("model: needs a reward model or more")
         if len(self.model) == 1 and self.ensemble != Mean():
             raise ConfigError(f"model: ensemble {self.ensemble.kind} needs two reward models or more, got one")
         check_shaping(self.kind, self)
 
-    def open(self, context: Context) -> ModelScorer:
+    def open(self, context: ScoringContext) -> ModelScorer:
         """The models, loaded."""
         members = [context.member(path) for path in self.model]
-        axes = self.axes or members[0].reward.model.heads
+        dimensions = self.dimensions or members[0].reward.model.heads
         for path, member in zip(self.model, members, strict=True):
             heads = member.reward.model.heads
-            if not set(axes) <= set(heads) or (not self.axes and set(heads) != set(axes)):
+            if not set(dimensions) <= set(heads) or (not self.dimensions and set(heads) != set(dimensions)):
                 raise ConfigError(
-                    f"rewards.{context.name}: {path} has the heads {', '.join(heads)}, wanted are {', '.join(axes)}; "
-                    "name axes that all models have"
+                    f"rewards.{context.name}: {path} has the heads {', '.join(heads)}, wanted are {', '.join(dimensions)}; "
+                    "name dimensions that all models have"
                 )
-        return ModelScorer(members, axes, self.ensemble)
+        return ModelScorer(members, dimensions, self.ensemble)
 
 
 class Member:
@@ -81,15 +81,15 @@ class Member:
         """`tokenizer`: the policy's; None where only texts are known."""
         self.reward = reward
         self.takes_tokens = tokenizer is not None and _is_same(reward.model.tokenizer, tokenizer)
-        self._last: tuple[Batch, tuple[Tensor, dict[int, str]]] | None = None
+        self._last: tuple[ScoringBatch, tuple[Tensor, dict[int, str]]] | None = None
 
-    def score(self, batch: Batch) -> tuple[Tensor, dict[int, str]]:
+    def score(self, batch: ScoringBatch) -> tuple[Tensor, dict[int, str]]:
         """Normalised scores (b, h), NaN for those that cannot be scored, and the reasons."""
         if self._last is None or self._last[0] is not batch:
             self._last = batch, self._score(batch)
         return self._last[1]
 
-    def _score(self, batch: Batch) -> tuple[Tensor, dict[int, str]]:
+    def _score(self, batch: ScoringBatch) -> tuple[Tensor, dict[int, str]]:
         scores = torch.full((len(batch), len(self.reward.model.heads)), float("nan"))
         reasons: dict[int, str] = {}
         trees, rows, at = [], [], 0
@@ -130,23 +130,23 @@ def _is_same(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bo
 
 
 class ModelScorer:
-    """Reward models as a part: a score for each axis, of all members together."""
+    """Reward models as a part: a score for each dimension, of all members together."""
 
-    def __init__(self, members: Sequence[Member], axes: Sequence[str], ensemble: Ensemble) -> None:
-        self._members, self._axes, self._ensemble = members, axes, ensemble
+    def __init__(self, members: Sequence[Member], dimensions: Sequence[str], ensemble: Ensemble) -> None:
+        self._members, self._axes, self._ensemble = members, dimensions, ensemble
 
-    def score(self, batch: Batch) -> Outcome:
-        """Scores by axis; a completion that one member cannot score has none."""
+    def score(self, batch: ScoringBatch) -> PartScores:
+        """Scores by dimension; a completion that one member cannot score has none."""
         reasons: dict[int, str] = {}
         tables = []
         for member in self._members:
             scores, failed = member.score(batch)
             reasons = {**failed, **reasons}
             heads = member.reward.model.heads
-            tables.append(scores[:, [heads.index(axis) for axis in self._axes]])
+            tables.append(scores[:, [heads.index(dimension) for dimension in self._axes]])
         found = self._ensemble(torch.stack(tables))
-        axes: Mapping[str, Tensor] = {axis: found[:, k] for k, axis in enumerate(self._axes)}
-        return Outcome(axes, reasons)
+        dimensions: Mapping[str, Tensor] = {dimension: found[:, k] for k, dimension in enumerate(self._axes)}
+        return PartScores(dimensions, reasons)
 
     def close(self) -> None:
         """Nothing; models need no closing."""

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from typing import cast
 
 from palate.core import ConfigError
-from palate.rewards.batch import Batch, Outcome
+from palate.rewards.batch import PartScores, ScoringBatch
 from palate.rewards.common import Score
 from palate.rewards.worker import Job, Setup
 
@@ -47,7 +47,7 @@ class FunctionProcess:
         self._child = _Child()
         self._begin()
 
-    def score(self, batch: Batch) -> Outcome:
+    def score(self, batch: ScoringBatch) -> PartScores:
         """Scores of all completions; those without an answer at the deadline have that as their reason."""
         if not self._child.alive:
             self._child = _Child()
@@ -66,7 +66,7 @@ class FunctionProcess:
             missing = f"gave no score within {self._deadline:g} s (deadline)"
         except (EOFError, OSError):
             missing = f"its process ended with code {self._child.ended()}"
-        return Outcome.of([missing if score is None else score for score in scores])
+        return PartScores.of([missing if score is None else score for score in scores])
 
     def close(self) -> None:
         """Nothing; ends the process."""

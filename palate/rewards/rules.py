@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from palate.core import ConfigError
-from palate.rewards.common import Constraint, check_deadline, check_shaping
+from palate.rewards.common import Constraint, check_shaping, check_timeout
 from palate.rewards.worker import Setup
 
 if TYPE_CHECKING:
-    from palate.rewards.batch import Context, PartScorer
+    from palate.rewards.batch import PartScorer, ScoringContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class RulesReward:
 
     Attributes:
         rules: the rules.
-        deadline: seconds for a batch: some regular expressions never end on some texts.
+        timeout_seconds: seconds for a batch: some regular expressions never end on some texts.
         weight: what its score counts in the sum; 0 only records it.
         normalise: scale by mean and standard deviation of all scores so far.
         floor: the least score; lower ones count as this.
@@ -74,7 +74,7 @@ class RulesReward:
 
     kind: Literal["rules"] = "rules"
     rules: tuple[Rule, ...]
-    deadline: float = 10.0
+    timeout_seconds: float = 10.0
     weight: float = 1.0
     normalise: bool = False
     floor: float | None = None
@@ -85,14 +85,16 @@ class RulesReward:
         """Checks the settings."""
         if not self.rules:
             raise ConfigError("rules: needs a rule or more")
-        check_deadline(self.kind, self.deadline)
+        check_timeout(self.kind, self.timeout_seconds)
         check_shaping(self.kind, self)
 
-    def open(self, context: Context) -> PartScorer:
+    def open(self, context: ScoringContext) -> PartScorer:
         """A process that applies the rules: a regular expression that runs away can only be killed."""
         from palate.rewards.process import FunctionProcess
 
-        return FunctionProcess(context.name, Setup(f"{__name__}:points", batched=False, constants={"rules": self.rules}), self.deadline)
+        return FunctionProcess(
+            context.name, Setup(f"{__name__}:points", batched=False, constants={"rules": self.rules}), self.timeout_seconds
+        )
 
 
 def points(_prompt: str, completion: str, *, rules: Sequence[Rule]) -> float:

@@ -22,8 +22,8 @@ class Scores:
     """What a composition says of b completions.
 
     Attributes:
-        table: (b,) scores as the parts gave them, by `part` or `part/axis`; NaN where scoring failed.
-        parts: (b,) scores by part, axes added up, after normalisation and bounds, before weights.
+        table: (b,) scores as the parts gave them, by `part` or `part/dimension`; NaN where scoring failed.
+        parts: (b,) scores by part, dimensions added up, after normalisation and bounds, before weights.
         multipliers: of the parts with a constraint, as used here.
         rewards: (b,) all parts together; NaN where one that counts failed.
         failures: each failed score with its reason.

@@ -16,7 +16,7 @@ WIDTH = 32
 
 
 @dataclass(frozen=True)
-class Line:
+class PlotLine:
     """A figure of the view.
 
     Attributes:
@@ -30,15 +30,15 @@ class Line:
     form: str
 
 
-LINES: Mapping[str, tuple[Line, ...]] = {
+LINES: Mapping[str, tuple[PlotLine, ...]] = {
     "online": (
-        Line("score", "online/score/mean", "+.2f"),
-        Line("gold", "online/gold/mean", ".3f"),
-        Line("held-out score", "online/held_out_score/mean", "+.2f"),
-        Line("KL, nats", "online/kl/mean", ".2f"),
-        Line("entropy, nats", "online/entropy/mean", ".3f"),
-        Line("length, tokens", "online/length/mean", ".1f"),
-        Line("ended", "online/ended/share", ".0%"),
+        PlotLine("score", "online/score/mean", "+.2f"),
+        PlotLine("gold", "online/gold/mean", ".3f"),
+        PlotLine("held-out score", "online/held_out_score/mean", "+.2f"),
+        PlotLine("KL, nats", "online/kl/mean", ".2f"),
+        PlotLine("entropy, nats", "online/entropy/mean", ".3f"),
+        PlotLine("length, tokens", "online/length/mean", ".1f"),
+        PlotLine("ended", "online/eos/share", ".0%"),
     )
 }
 """What is shown, by the stage's label; other stages have a bar alone."""

@@ -1,5 +1,5 @@
 """Samplers: who draws completions from a policy."""
 
-from palate.samplers.local import LocalSampler, Sample
+from palate.samplers.local import LocalSampler, SampledTokens
 
-__all__ = ["LocalSampler", "Sample"]
+__all__ = ["LocalSampler", "SampledTokens"]

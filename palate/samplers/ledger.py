@@ -11,11 +11,11 @@ from torch import Tensor
 
 from palate.core import StopReason
 from palate.samplers.draw import draw, request_uniforms
-from palate.samplers.rows import Share, Task
+from palate.samplers.requests import SamplerCall, Share
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class SampledTokens:
     """Token ids drawn, with the end token when `stop` is "end", and the log-probability of each in nats."""
 
     ids: tuple[int, ...]
@@ -30,7 +30,7 @@ class Ledger:
     sample is done. Rows have moving numbers, lines stay, so nothing but (b,) vectors is reordered.
     """
 
-    def __init__(self, task: Task, slots: int, *, end_ids: Set[int], vocabulary: int, device: torch.device) -> None:
+    def __init__(self, task: SamplerCall, slots: int, *, end_ids: Set[int], vocabulary: int, device: torch.device) -> None:
         self._task = task
         self._end_ids = end_ids
         self._is_end = torch.zeros(vocabulary, dtype=torch.bool, device=device)
@@ -42,7 +42,7 @@ class Ledger:
         self._requests = [(0, 0)] * slots  # prompt and sample of each line
         self._free_lines = list(range(slots))
         self._line, self._count, self._budget, self.tokens = torch.zeros(4, 0, dtype=torch.long, device=device)
-        self._done: dict[tuple[int, int], Sample] = {}
+        self._done: dict[tuple[int, int], SampledTokens] = {}
 
     def __len__(self) -> int:
         """Rows in flight."""
@@ -88,13 +88,13 @@ class Ledger:
         lines = self._line[finished]
         rows = zip(lines.tolist(), self._count[finished].tolist(), self._ids[lines].tolist(), self._logps[lines].tolist(), strict=True)
         for line, count, ids, logps in rows:
-            stop: StopReason = "end" if ids[count - 1] in self._end_ids else "length"
-            self._done[self._requests[line]] = Sample(tuple(ids[:count]), tuple(logps[:count]), stop)
+            stop: StopReason = "eos" if ids[count - 1] in self._end_ids else "length"
+            self._done[self._requests[line]] = SampledTokens(tuple(ids[:count]), tuple(logps[:count]), stop)
             self._free_lines.append(line)
         self._line, self._count, self._budget, self.tokens = (
             vector[order] for vector in (self._line, self._count, self._budget, self.tokens)
         )
 
-    def samples(self) -> list[list[Sample]]:
+    def samples(self) -> list[list[SampledTokens]]:
         """All samples, in the order of the prompts; every request must be done."""
         return [[self._done[prompt, number] for number in range(self._task.samples)] for prompt in range(len(self._task.prompts))]

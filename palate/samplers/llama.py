@@ -1,7 +1,7 @@
 """The forward pass of Llama and its kin for sampling alone: the same numbers as the model's own code, in a third of its operations.
 
 For a small model a decoding step consists of many small operations. Here queries, keys and values are one product, so are gate and up;
-weights are packed (`palate.samplers.products`), rotary angles are looked up, and the last layer is finished only where logits are wanted.
+weights are packed (`palate.samplers.onednn`), rotary angles are looked up, and the last layer is finished only where logits are wanted.
 No gradient, no dropout.
 """
 
@@ -23,7 +23,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 from palate.models.adapters import low_rank
 from palate.models.attention import Attends
 from palate.models.causal import CausalPolicy
-from palate.samplers.products import Product, fill, filled
+from palate.samplers.onednn import Product, fill, filled
 
 _NORMS = (LlamaRMSNorm, MistralRMSNorm, Qwen2RMSNorm, Qwen3RMSNorm)
 _KNOWN = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)

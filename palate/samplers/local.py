@@ -11,13 +11,13 @@ from palate.models.causal import CausalPolicy
 from palate.samplers.cache import Cache
 from palate.samplers.draw import check_sampling
 from palate.samplers.forward import forward_of
-from palate.samplers.ledger import Ledger, Sample
+from palate.samplers.ledger import Ledger, SampledTokens
 from palate.samplers.packed import PackedRows
-from palate.samplers.padded import PaddedRows
-from palate.samplers.rows import Queue, Rows, Task
+from palate.samplers.padded_decoding import PaddedDecoder
+from palate.samplers.requests import ActiveRows, Queue, SamplerCall
 from palate.text.spans import prompt_ids as rendered
 
-__all__ = ["LocalSampler", "Sample"]
+__all__ = ["LocalSampler", "SampledTokens"]
 
 Progress = Callable[[int], None]
 """Called with the number of samples done so far."""
@@ -44,7 +44,7 @@ class LocalSampler:
         ids = [rendered(tokenizer, prompt) for prompt in prompts]
         names = [f"{number} ({prompt.source or prompt.id})" for number, prompt in enumerate(prompts)]
         samples = self._run(self._task(ids, names, n, sampling, seed), None)
-        shown = [list(sample.ids[:-1] if sample.stop == "end" else sample.ids) for group in samples for sample in group]
+        shown = [list(sample.ids[:-1] if sample.stop == "eos" else sample.ids) for group in samples for sample in group]
         texts = iter(tokenizer.batch_decode(shown, skip_special_tokens=True))
         return [[Completion(next(texts).strip(), sample.ids, sample.logps, sample.stop) for sample in group] for group in samples]
 
@@ -55,7 +55,7 @@ class LocalSampler:
         sampling: Sampling,
         seed: int | Sequence[int],
         progress: Progress | None = None,
-    ) -> list[list[Sample]]:
+    ) -> list[list[SampledTokens]]:
         """`n` samples for each prompt of token ids, in the prompts' order.
 
         A sample stops with an end token of the policy ("end"), or after `sampling.max_tokens` tokens or at the model's
@@ -70,7 +70,9 @@ class LocalSampler:
         names = [str(number) for number in range(len(prompt_ids))]
         return self._run(self._task(prompt_ids, names, n, sampling, seed), progress)
 
-    def _task(self, prompts: Sequence[Sequence[int]], names: Sequence[str], n: int, sampling: Sampling, seed: int | Sequence[int]) -> Task:
+    def _task(
+        self, prompts: Sequence[Sequence[int]], names: Sequence[str], n: int, sampling: Sampling, seed: int | Sequence[int]
+    ) -> SamplerCall:
         check_sampling(sampling)
         if n < 1:
             raise ConfigError(f"n is {n}: ask for at least 1 sample a prompt")
@@ -90,24 +92,24 @@ class LocalSampler:
                     "shorten the prompt or take a model with a longer context"
                 )
             budgets.append(sampling.max_tokens if limit is None else min(sampling.max_tokens, limit - len(prompt)))
-        return Task(tuple(tuple(prompt) for prompt in prompts), tuple(budgets), n, sampling, tuple(streams))
+        return SamplerCall(tuple(tuple(prompt) for prompt in prompts), tuple(budgets), n, sampling, tuple(streams))
 
-    def _run(self, task: Task, progress: Progress | None) -> list[list[Sample]]:
+    def _run(self, task: SamplerCall, progress: Progress | None) -> list[list[SampledTokens]]:
         if not task.prompts:
             return []
         with torch.inference_mode(), self._policy.under():
             return self._drawn(task, progress)
 
-    def _drawn(self, task: Task, progress: Progress | None) -> list[list[Sample]]:
+    def _drawn(self, task: SamplerCall, progress: Progress | None) -> list[list[SampledTokens]]:
         policy = self._policy
         weight, _ = policy.head
         slots = min(self._slots, len(task.prompts) * task.samples)
         ledger = Ledger(task, slots, end_ids=policy.end_ids, vocabulary=len(weight), device=weight.device)
-        rows: Rows
+        rows: ActiveRows
         if policy.path == "packed":
             rows = PackedRows(forward_of(policy, task.longest), self._cache, task, slots=slots, device=weight.device)
         else:
-            rows = PaddedRows(policy, task.prompts, slots=slots)
+            rows = PaddedDecoder(policy, task.prompts, slots=slots)
         try:
             _decode(rows, Queue([len(prompt) for prompt in task.prompts], task.samples), ledger, progress)
         except TrainingError:
@@ -116,7 +118,7 @@ class LocalSampler:
         return ledger.samples()
 
 
-def _decode(rows: Rows, queue: Queue, ledger: Ledger, progress: Progress | None) -> None:
+def _decode(rows: ActiveRows, queue: Queue, ledger: Ledger, progress: Progress | None) -> None:
     """Fill rows from the queue and draw tokens until every request is done."""
     while queue or ledger:
         places = rows.places() if queue else 0

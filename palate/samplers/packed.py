@@ -10,7 +10,7 @@ from torch import Tensor
 
 from palate.samplers.cache import Cache, LayerRows, Prefill, Step
 from palate.samplers.forward import Forward
-from palate.samplers.rows import Share, Task
+from palate.samplers.requests import SamplerCall, Share
 
 _PREFILL_TOKENS = 4096
 """Prompt tokens in one prefill at most, which bounds the memory of its activations."""
@@ -34,7 +34,7 @@ class _Held:
 class PackedRows:
     """Rows over a `Forward`; a prompt is prefilled once, whatever the number of its samples."""
 
-    def __init__(self, forward: Forward, cache: Cache, task: Task, *, slots: int, device: torch.device) -> None:
+    def __init__(self, forward: Forward, cache: Cache, task: SamplerCall, *, slots: int, device: torch.device) -> None:
         self._forward = forward
         self._cache = cache
         self._prompts = task.prompts

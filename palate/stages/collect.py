@@ -32,7 +32,7 @@ class Collect:
         dimensions: what raters are asked about, one question each; "overall" for a single question.
         pairs_per_prompt: pairs judged of each prompt's completions; none takes all.
         limit: pairs at most; none takes all.
-        opinions: raters who answer each question; their shares of votes are the labels.
+        raters_per_comparison: raters who answer each question; their shares of votes are the labels.
         held_out: share of prompts whose judgments are kept for testing reward models.
         prior: votes that a smoothed share adds half to each side: 1 vote counts as 3/4, not as certainty.
     """
@@ -42,7 +42,7 @@ class Collect:
     dimensions: tuple[str, ...] = (OVERALL,)
     pairs_per_prompt: Count | None = None
     limit: Count | None = None
-    opinions: Count = 1
+    raters_per_comparison: Count = 1
     held_out: Share = 0.1
     prior: Amount = 1.0
 
@@ -50,8 +50,10 @@ class Collect:
         """Checks who is asked, and about what."""
         if not self.dimensions:
             raise ConfigError("dimensions is empty: raters need a question; give [overall]")
-        if isinstance(self.from_, Simulated) and self.opinions > (most := self.from_.crowd.raters):
-            raise ConfigError(f"opinions must not exceed the crew's {most} raters, got {self.opinions}: nobody answers twice")
+        if isinstance(self.from_, Simulated) and self.raters_per_comparison > (most := self.from_.pool.raters):
+            raise ConfigError(
+                f"raters_per_comparison must not exceed the crew's {most} raters, got {self.raters_per_comparison}: nobody answers twice"
+            )
 
     def run(self, run: Run) -> None:
         """Writes `judgments.jsonl`, `preferences.jsonl` and `held_out.jsonl`."""
@@ -59,7 +61,7 @@ class Collect:
         asks, equal, cut_off = self._asks(read_samples(self.samples), rng)
         if not asks:
             raise DataError(f"{self.samples}: no prompt has two different finished completions to compare; sample more of them")
-        answers, told = self.from_.answers(run, asks, self.opinions, rng)
+        answers, told = self.from_.answers(run, asks, self.raters_per_comparison, rng)
         write_rows(run.directory / "judgments.jsonl", (_judgment_row(j) for _, judged in answers for j in judged))
         ids = sorted({comparison.prompt.id for (comparison, _), _ in answers})
         tested = set(rng.sample(ids, round(self.held_out * len(ids))))
@@ -73,7 +75,7 @@ class Collect:
         asks: list[Ask] = []
         equal = cut_off = 0
         for prompt, completions in samples:
-            finished = [k for k, completion in enumerate(completions) if completion.stop == "end"]
+            finished = [k for k, completion in enumerate(completions) if completion.stop == "eos"]
             cut_off += len(completions) - len(finished)
             pairs = list(itertools.combinations(finished, 2))
             for i, j in rng.sample(pairs, min(self.pairs_per_prompt or len(pairs), len(pairs))):

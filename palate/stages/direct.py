@@ -18,22 +18,22 @@ from palate.objectives.direct import BCO, DPO, KTO, DirectObjective
 from palate.objectives.reduce import Sums
 from palate.runs.run import Run
 from palate.text.spans import NO_LIMIT
-from palate.training.comparisons import Judged, judged_prompts, overall
+from palate.training.comparisons import JudgedPrompt, judged_prompts, overall
+from palate.training.fit import fit, mean_loss
 from palate.training.imitation import epochs_of
 from palate.training.keep import Keep, Last
 from palate.training.learner import Learner
-from palate.training.loop import fit, mean_loss
 from palate.training.model_io import check_keep, keep_model, search, trainable, trained
 from palate.training.optimizer import AdamW
-from palate.training.pairs import PairCourse, Weighting
-from palate.training.reference import Anchor, Fixed, Follow, Moving, Uniform
-from palate.training.unpaired import Rated, ThumbCourse, Thumbs, mismatched, rated_prompts, thumbs_at
+from palate.training.pairs import PairLossInputs, Weighting
+from palate.training.reference import FixedReference, MovingReference, Reference, ReferenceUpdate, UniformReference
+from palate.training.unpaired import RatedPrompt, UnpairedLossInputs, UnpairedSource, mismatched, rated_prompts, read_unpaired
 
 IDENTITY_NATS: dict[DType, float] = {"float32": 1e-3, "bfloat16": 1.0}
 """How far one model's log-probabilities of a completion may differ between two ways of batching it."""
 
 
-class Part(Protocol):
+class ReferencedBatch(Protocol):
     """A micro-batch with its values under the reference."""
 
     @property
@@ -42,10 +42,10 @@ class Part(Protocol):
         ...
 
 
-P = TypeVar("P", bound=Part)
+P = TypeVar("P", bound=ReferencedBatch)
 
 
-class Course(Protocol[P]):
+class LossInputs(Protocol[P]):
     """Examples and an objective that fits them."""
 
     rows: list[int]
@@ -72,10 +72,10 @@ class Direct:
         model: the policy to start from; usually the fine-tuned one.
         preferences: pairs; answers to several questions about a pair are added up in logits. kto and bco take both sides of each
             as single completions, one wanted and one not, and read labelled rows too.
-        axis: where the rows are ratings on several axes, the one that pairs are made by; `mean` takes their mean.
+        dimension: where the rows are ratings on several dimensions, the one that pairs are made by; `mean` takes their mean.
         reference: what the policy must stay close to; none takes `model`.
-        anchor: uniform takes log-ratios against nothing instead of a reference; nothing then holds the policy in place.
-        follow: lets the reference follow the policy (TR-DPO); none, the default, leaves it where it is.
+        reference_kind: uniform takes log-ratios against nothing instead of a reference; nothing then holds the policy in place.
+        reference_update: lets the reference follow the policy (TR-DPO); none, the default, leaves it where it is.
         weighting: wpo weighs each pair by how likely the policy is to write such completions itself; costs a second forward pass.
         limit: preferences read at most; none reads all.
         epochs: passes over the data.
@@ -93,10 +93,10 @@ class Direct:
 
     model: ModelInput
     preferences: Input
-    axis: str = MEAN
+    dimension: str = MEAN
     reference: ModelInput | None = None
-    anchor: Literal["reference", "uniform"] = "reference"
-    follow: Follow | None = None
+    reference_kind: Literal["model", "uniform"] = "model"
+    reference_update: ReferenceUpdate | None = None
     weighting: Weighting = "none"
     limit: Count | None = None
     epochs: Amount = 1.0
@@ -114,21 +114,23 @@ class Direct:
     def check(self) -> None:
         """Checks that settings fit each other: those of the reference, of the objective, and of the weights kept."""
         check_keep(self.keep, self.held_out)
-        if self.follow is not None and (self.adapters is not None or self.dtype != "float32"):
+        if self.reference_update is not None and (self.adapters is not None or self.dtype != "float32"):
             what = "adapters" if self.adapters is not None else f"dtype {self.dtype}"
-            raise ConfigError(f"follow mixes the policy's weights into a second, float32 model, and cannot with {what}; leave one out")
+            raise ConfigError(
+                f"reference_update mixes the policy's weights into a second, float32 model, and cannot with {what}; leave one out"
+            )
         kind = self.objective.kind
-        named = [name for name, given in (("reference", self.reference), ("follow", self.follow)) if given is not None]
-        if not self._needs_reference and (named or self.anchor == "uniform"):
-            raise ConfigError(f"{kind} knows no reference, so {(named or ['anchor'])[0]} would do nothing; leave it out")
-        if self.anchor == "uniform" and named:
-            raise ConfigError(f"anchor is uniform, so {named[0]} would do nothing; leave one of the two out")
+        named = [name for name, given in (("reference", self.reference), ("reference_update", self.reference_update)) if given is not None]
+        if not self._needs_reference and (named or self.reference_kind == "uniform"):
+            raise ConfigError(f"{kind} knows no reference, so {(named or ['reference_kind'])[0]} would do nothing; leave it out")
+        if self.reference_kind == "uniform" and named:
+            raise ConfigError(f"reference_kind is uniform, so {named[0]} would do nothing; leave one of the two out")
         if not self._takes_thumbs:
             return
         if self.weighting == "wpo":
             raise ConfigError(f"weighting wpo is for pairs, and {kind} learns from single completions; leave it out")
-        if self.anchor == "uniform":
-            raise ConfigError(f"{kind} compares a completion with what the reference thinks of it; anchor must be reference")
+        if self.reference_kind == "uniform":
+            raise ConfigError(f"{kind} compares a completion with what the reference thinks of it; reference_kind must be model")
         if isinstance(self.objective, KTO) and self.prompts_per_step == 1:
             raise ConfigError(
                 "kto: prompts_per_step is 1, and its baseline is a mean over the prompts of a step: one alone is no estimate of the KL. "
@@ -154,7 +156,7 @@ class Direct:
         learner = Learner({"policy": policy.module, **anchor.modules}, self.optimizer, epochs.steps, dtype=DTYPES[self.dtype])
         # Only now: the policy is its own reference, and computes in the type it will learn in.
         course = self._course(run, policy, [*examples, *held], anchor)
-        starts_at_reference = self.reference is None and not isinstance(anchor, Uniform)
+        starts_at_reference = self.reference is None and not isinstance(anchor, UniformReference)
 
         def parts(indices: list[int]) -> list[Any]:
             anchor.before_step(policy, learner.steps_done)
@@ -172,22 +174,22 @@ class Direct:
         unit, rows = ("thumbs" if self._takes_thumbs else "pairs"), course.rows[: len(examples)]
         run.summary({"prompts": len(examples), unit: sum(rows), "steps": epochs.steps, "last": last})
 
-    def _anchor(self, policy: CausalPolicy) -> Anchor:
+    def _anchor(self, policy: CausalPolicy) -> Reference:
         """What log-ratios are taken against; the policy itself, before its first step, where no reference is named."""
-        if self.anchor == "uniform" or not self._needs_reference:
-            return Uniform()
+        if self.reference_kind == "uniform" or not self._needs_reference:
+            return UniformReference()
         reference = policy if self.reference is None else load_policy(model_at(self.reference), dtype=self.dtype)
-        return Fixed(reference) if self.follow is None else Moving(reference, self.follow)
+        return FixedReference(reference) if self.reference_update is None else MovingReference(reference, self.reference_update)
 
     def _examples(self, run: Run, policy: CausalPolicy, path: str, name: str, limit: int | None) -> list[Any]:
         """What there is at `path` (or in its file `name`) by prompt: conclusions about pairs, or single judgments."""
         longest = self.max_tokens or policy.max_tokens or NO_LIMIT
-        found: list[Judged] | list[Rated]
+        found: list[JudgedPrompt] | list[RatedPrompt]
         if self._takes_thumbs:
-            thumbs, dropped = thumbs_at(file_at(path, name), limit)
+            thumbs, dropped = read_unpaired(file_at(path, name), limit)
             found, reasons = rated_prompts(thumbs, policy.tokenizer, longest)
         else:
-            table = read_preferences(file_at(path, name), limit=limit, axis=self.axis)
+            table = read_preferences(file_at(path, name), limit=limit, dimension=self.dimension)
             dropped = [row.kind for row in table.dropped]
             judged, reasons = judged_prompts(table.rows, policy.tokenizer, longest)
             found = overall(judged)
@@ -196,14 +198,14 @@ class Direct:
             raise DataError(f"{path}: no judgment is left that says which is better; look at probabilities, weights and lengths")
         return list(found)
 
-    def _course(self, run: Run, policy: CausalPolicy, examples: list[Any], anchor: Anchor) -> Course[Any]:
+    def _course(self, run: Run, policy: CausalPolicy, examples: list[Any], anchor: Reference) -> LossInputs[Any]:
         if not isinstance(self.objective, KTO | BCO):
-            return PairCourse(examples, self.objective, self.weighting, self.tokens_per_microbatch, anchor)
+            return PairLossInputs(examples, self.objective, self.weighting, self.tokens_per_microbatch, anchor)
         others = None
         if isinstance(self.objective, KTO):
             longest = self.max_tokens or policy.max_tokens or NO_LIMIT
-            others = Thumbs(mismatched(examples, longest, derive_seed(run.seed, "mismatched")), self.tokens_per_microbatch)
-        return ThumbCourse(Thumbs(examples, self.tokens_per_microbatch), others, self.objective, anchor)
+            others = UnpairedSource(mismatched(examples, longest, derive_seed(run.seed, "mismatched")), self.tokens_per_microbatch)
+        return UnpairedLossInputs(UnpairedSource(examples, self.tokens_per_microbatch), others, self.objective, anchor)
 
 
 def _require_identity(log_ratios: Tensor, allowed: float) -> None:

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: what a model gained and lost, on held-out prompts and exams."""
+"""Stage `evaluate`: what a model gained and lost, on held-out prompts and evals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from palate.core import Completion, ConfigError, Prompt, Sampling, derive_seed
 from palate.data.formats import read_prompts
 from palate.data.jsonl import write_rows
 from palate.data.samples import read_samples
-from palate.evaluation.exams import exam_means, mark
+from palate.evaluation.evals import eval_means, grade
 from palate.evaluation.intervals import mean
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
@@ -37,9 +37,9 @@ class Evaluate:
 
     Attributes:
         model: the model to measure; none when `completions` are given.
-        completions: completions made elsewhere (say by rerank), measured instead of fresh samples; no exams then.
+        completions: completions made elsewhere (say by rerank), measured instead of fresh samples; no evals then.
         prompts: held-out prompts.
-        exams: questions with known right behaviour (docs/guide.md).
+        evals: questions with known right behaviour (docs/guide.md).
         reward: a reward model for proxy scores.
         reference: a model to which the KL is measured.
         gold: import path of a function that knows the truth.
@@ -52,7 +52,7 @@ class Evaluate:
     prompts: Input
     model: ModelInput | None = None
     completions: Input | None = None
-    exams: Input | None = None
+    evals: Input | None = None
     reward: Input | None = None
     reference: ModelInput | None = None
     gold: str | None = None
@@ -65,11 +65,11 @@ class Evaluate:
         """Checks that there is one thing to measure."""
         if (self.model is None) == (self.completions is None):
             raise ConfigError("give either a model to sample from or completions made elsewhere, not both and not neither")
-        if self.completions is not None and (self.exams is not None or self.reference is not None):
-            raise ConfigError("exams and reference need a model: leave them out when completions are given")
+        if self.completions is not None and (self.evals is not None or self.reference is not None):
+            raise ConfigError("evals and reference need a model: leave them out when completions are given")
 
     def run(self, run: Run) -> None:
-        """Writes `completions.jsonl`, `exams.jsonl` and the means."""
+        """Writes `completions.jsonl`, `evals.jsonl` and the means."""
         with run.progress(3, "evaluate") as advance:
             policy = None if self.model is None else load_policy(model_at(self.model))
             groups = self._completions(run, policy)
@@ -77,11 +77,11 @@ class Evaluate:
             rows = self._measure(policy, groups)
             write_rows(run.directory / "completions.jsonl", rows)
             advance(1, "scores")
-            exams = [] if self.exams is None or policy is None else self._sit(run, policy)
-            if exams:
-                write_rows(run.directory / "exams.jsonl", exams)
-            advance(1, "exams")
-        run.summary({"prompts": len(rows), "means": _means(rows), "exams": exam_means(exams)})
+            evals = [] if self.evals is None or policy is None else self._sit(run, policy)
+            if evals:
+                write_rows(run.directory / "evals.jsonl", evals)
+            advance(1, "evals")
+        run.summary({"prompts": len(rows), "means": _means(rows), "evals": eval_means(evals)})
 
     def _completions(self, run: Run, policy: CausalPolicy | None) -> Groups:
         if policy is None:
@@ -99,9 +99,9 @@ class Evaluate:
         if self.gold is not None:
             gold = load_function(self.gold)
             for row, (prompt, completion) in zip(rows, groups, strict=True):
-                axes = dict(gold(prompt.text, completion.text, **prompt.fields))
-                row["axes"] = axes
-                row["gold"] = sum(axes.values()) / len(axes)
+                dimensions = dict(gold(prompt.text, completion.text, **prompt.fields))
+                row["dimensions"] = dimensions
+                row["gold"] = sum(dimensions.values()) / len(dimensions)
         for name, path in self.probes.items():
             count = load_function(path)
             for row in rows:
@@ -130,12 +130,12 @@ class Evaluate:
         return [float(x) for x in found]
 
     def _sit(self, run: Run, policy: CausalPolicy) -> list[dict[str, Any]]:
-        """The model's answers to the exams, each with its mark in [0, 1].
+        """The model's answers to the evals, each with its mark in [0, 1].
 
         Questions with one right answer are answered greedily: they ask what the model knows, not how it varies.
         """
-        assert self.exams is not None
-        table = read_prompts(file_at(self.exams, "exams.jsonl"))
+        assert self.evals is not None
+        table = read_prompts(file_at(self.evals, "evals.jsonl"))
         gold = None if self.gold is None else load_function(self.gold)
         sampler, seed = LocalSampler(policy), derive_seed(run.seed, "exams")
         said: dict[str, str] = {}
@@ -145,7 +145,13 @@ class Evaluate:
             groups = sampler.generate(asked, 1, sampling, seed)
             said |= {prompt.id: group[0].text for prompt, group in zip(asked, groups, strict=True)}
         return [
-            {"id": prompt.id, **prompt.fields, "prompt": prompt.text, "text": said[prompt.id], "mark": mark(prompt, said[prompt.id], gold)}
+            {
+                "id": prompt.id,
+                **prompt.fields,
+                "prompt": prompt.text,
+                "text": said[prompt.id],
+                "grade": grade(prompt, said[prompt.id], gold),
+            }
             for prompt in table.rows
         ]
 
@@ -153,7 +159,7 @@ class Evaluate:
 def _means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean and standard error of every figure of the completions."""
     columns: dict[str, list[float]] = {name: [row[name] for row in rows] for name in ("gold", "score", "kl", "tokens") if name in rows[0]}
-    columns |= {f"gold/{axis}": [row["axes"][axis] for row in rows] for axis in rows[0].get("axes", {})}
+    columns |= {f"gold/{dimension}": [row["dimensions"][dimension] for row in rows] for dimension in rows[0].get("dimensions", {})}
     columns |= {f"probe/{name}": [row["probes"][name] for row in rows] for name in rows[0].get("probes", {})}
-    columns["ended"] = [float(row["stop"] == "end") for row in rows]
+    columns["ended"] = [float(row["stop"] == "eos") for row in rows]
     return {name: {"mean": (found := mean(np.array(values))).value, "se": found.se, "n": found.n} for name, values in columns.items()}

@@ -12,7 +12,7 @@ from palate.core import Completion, ConfigError, DataError, Preference, Prompt, 
 from palate.data.formats import preference_row, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.samples import read_samples
-from palate.rewards.learned import LearnedReward, trusted
+from palate.rewards.learned import LearnedReward, required_report_card
 from palate.runs.run import Run
 
 
@@ -23,8 +23,8 @@ class Pair:
     Attributes:
         samples: completions of the policy as it stands, two or more a prompt.
         reward: a reward model, or the run that trained it.
-        missing_end_reward: the score of a completion that was cut off.
-        least_gap: prompts whose best and worst score are no further apart than this are left out: nobody can tell.
+        missing_eos_reward: the score of a completion that was cut off.
+        min_gap: prompts whose best and worst score are no further apart than this are left out: nobody can tell.
         min_accuracy: the least held-out accuracy a reward model must have.
         min_spread: the least spread of its scores, in logits.
         replay: preferences of people (or of an earlier round) that are mixed in.
@@ -33,8 +33,8 @@ class Pair:
 
     samples: Input
     reward: Input
-    missing_end_reward: float = -1.0
-    least_gap: float = 0.0
+    missing_eos_reward: float = -1.0
+    min_gap: float = 0.0
     min_accuracy: float = 0.55
     min_spread: float = 0.05
     replay: Input | None = None
@@ -47,18 +47,16 @@ class Pair:
 
     def run(self, run: Run) -> None:
         """Writes `preferences.jsonl`."""
-        trusted(run, self.reward, self.min_accuracy, self.min_spread)
+        required_report_card(run, self.reward, self.min_accuracy, self.min_spread)
         reward = LearnedReward.load(model_at(self.reward))
         samples = read_samples(self.samples)
         with run.progress(1, "pair") as advance:
             scores = reward.score([prompt for prompt, _ in samples], [completions for _, completions in samples])["score"]
             advance(1, "scored")
         fresh = [found for (prompt, group), own in zip(samples, scores, strict=True) if (found := self._pair(prompt, group, own))]
-        run.dropped("prompts without a clear pair", [f"best and worst are within {self.least_gap:g}"] * (len(samples) - len(fresh)))
+        run.dropped("prompts without a clear pair", [f"best and worst are within {self.min_gap:g}"] * (len(samples) - len(fresh)))
         if not fresh:
-            raise DataError(
-                f"{self.samples}: no prompt has two completions whose scores are more than {self.least_gap:g} apart; sample more"
-            )
+            raise DataError(f"{self.samples}: no prompt has two completions whose scores are more than {self.min_gap:g} apart; sample more")
         replayed = self._replayed(run, len(fresh))
         write_rows(run.directory / "preferences.jsonl", map(preference_row, [*fresh, *replayed]))
         gaps = [preference.margin for preference in fresh]
@@ -66,7 +64,7 @@ class Pair:
 
     def _pair(self, prompt: Prompt, group: Sequence[Completion], scores: Sequence[float | None]) -> Preference | None:
         rated = [
-            (self.missing_end_reward if completion.stop != "end" else score, completion)
+            (self.missing_eos_reward if completion.stop != "eos" else score, completion)
             for completion, score in zip(group, scores, strict=True)
             if score is not None
         ]
@@ -74,7 +72,7 @@ class Pair:
             return None
         best, worst = max(rated, key=lambda pair: pair[0]), min(rated, key=lambda pair: pair[0])
         gap = best[0] - worst[0]
-        return Preference(prompt, best[1], worst[1], margin=gap) if gap > self.least_gap else None
+        return Preference(prompt, best[1], worst[1], margin=gap) if gap > self.min_gap else None
 
     def _replayed(self, run: Run, fresh: int) -> list[Preference]:
         """Preferences drawn from `replay`; all of them where there are fewer than the share wants."""

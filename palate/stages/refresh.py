@@ -24,15 +24,15 @@ from palate.evaluation.reward_change_page import PAGE, Refreshed, change_of, tol
 from palate.evaluation.reward_model import REFERENCE_PROMPTS, normalisation_of
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.objectives.bradley_terry import BradleyTerry
-from palate.rewards.learned import Card, LearnedReward
+from palate.rewards.learned import LearnedReward, ReportCard
 from palate.runs.run import Run
 from palate.text.spans import NO_LIMIT
-from palate.training.comparisons import Judged, judged_prompts
+from palate.training.comparisons import JudgedPrompt, judged_prompts
+from palate.training.fit import fit
 from palate.training.imitation import epochs_of
 from palate.training.learner import Learner
-from palate.training.loop import fit
 from palate.training.optimizer import AdamW
-from palate.training.reward_batches import Lessons
+from palate.training.reward_batches import RewardBatches
 
 Told = Mapping[str, Any]
 
@@ -44,8 +44,8 @@ class Refresh:
     Attributes:
         reward: the reward model to go on from, or the run that trained it; it stays as it is.
         preferences: the new judgments.
-        old: the judgments that it was trained on; some are mixed in, so that they are not forgotten.
-        old_share: their share of the prompts learned from.
+        replay: the judgments that it was trained on; some are mixed in, so that they are not forgotten.
+        replay_share: their share of the prompts learned from.
         held_out: old judgments that it was tested on.
         samples: completions on which scores get mean 0 and deviation 1, and on which rankings are compared.
         held_out_share: share of the new prompts kept back for testing.
@@ -61,8 +61,8 @@ class Refresh:
     reward: Input
     preferences: Input
     samples: Input
-    old: Input | None = None
-    old_share: Share = 0.5
+    replay: Input | None = None
+    replay_share: Share = 0.5
     held_out: Input | None = None
     held_out_share: float = 0.2
     epochs: Amount = 1.0
@@ -78,8 +78,8 @@ class Refresh:
             raise ConfigError(
                 f"held_out_share must lie between 0 and 1, got {self.held_out_share}: what is not tested is not known to be better"
             )
-        if not self.old_share < 1:
-            raise ConfigError(f"old_share must be below 1, got {self.old_share}: something new must be learned")
+        if not self.replay_share < 1:
+            raise ConfigError(f"replay_share must be below 1, got {self.replay_share}: something new must be learned")
 
     def run(self, run: Run) -> None:
         """Trains and compares; saves `model/` with its card, and the comparison in `summary.json` and `refresh.html`."""
@@ -107,7 +107,7 @@ class Refresh:
         measured = {name: one.told() for name, one in compared.items()}
         overall = measured.get("old", measured["new"])["after"]
         rule = max(overall["longer_wins"], 1 - overall["longer_wins"])
-        Card(overall["accuracy"], int(overall["n"]), spread, rule).write(run.directory / "model")
+        ReportCard(overall["accuracy"], int(overall["n"]), spread, rule).write(run.directory / "model")
 
         def accuracy(tracker: Tracker, part: Sequence[Preference]) -> tuple[float, int]:
             pupil = load_scalar(place)
@@ -125,10 +125,10 @@ class Refresh:
 
     def _taught(
         self, run: Run, tracker: Tracker, model: ScalarModel, preferences: Sequence[Preference]
-    ) -> tuple[Sequence[Judged], list[str], dict[str, float]]:
+    ) -> tuple[Sequence[JudgedPrompt], list[str], dict[str, float]]:
         """What the model has learned from, the reasons of what did not fit, and the last step's metrics."""
         judged, dropped = judged_prompts(preferences, model.tokenizer, model.max_tokens or NO_LIMIT)
-        lessons = Lessons.of(self.objective, judged, {})
+        lessons = RewardBatches.of(self.objective, judged, {})
         epochs = epochs_of(run, len(lessons.judged), self.prompts_per_step, self.epochs, lambda k: lessons.judged[k].source)
         learner = Learner({"reward": model.module}, self.optimizer, epochs.steps)
         batches = lessons.batches(model.heads, self.tokens_per_microbatch)
@@ -154,15 +154,15 @@ class Refresh:
 
     def _old(self, run: Run, tests: Mapping[str, Sequence[Preference]], model: ScalarModel) -> list[Preference]:
         """Old preferences about prompts that are not tested on."""
-        if self.old is None or not self.old_share:
+        if self.replay is None or not self.replay_share:
             return []
         kept = {preference.prompt.conversation for rows in tests.values() for preference in rows}
-        return [p for p in self._read(run, self.old, "preferences.jsonl", model) if p.prompt.conversation not in kept]
+        return [p for p in self._read(run, self.replay, "preferences.jsonl", model) if p.prompt.conversation not in kept]
 
     def _replayed(self, run: Run, old: Sequence[Preference], train: Sequence[Preference]) -> list[Preference]:
         """Old preferences of as many prompts as the share wants beside those in `train`."""
         prompts = list(dict.fromkeys(p.prompt.conversation for p in old))
-        wanted = round(len({p.prompt.conversation for p in train}) * self.old_share / (1 - self.old_share))
+        wanted = round(len({p.prompt.conversation for p in train}) * self.replay_share / (1 - self.replay_share))
         chosen = set(random.Random(derive_seed(run.seed, "old")).sample(prompts, min(wanted, len(prompts))))
         return [p for p in old if p.prompt.conversation in chosen]
 

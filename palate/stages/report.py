@@ -15,7 +15,7 @@ from palate.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Shown:
+class ReportedModel:
     """One model of the report.
 
     Attributes:
@@ -36,32 +36,32 @@ class Report:
     """Write a report of the runs with tables and plots.
 
     Attributes:
-        shown: the models, in the page's order.
+        models: the models, in the page's order.
         reference: name of the model that gains are measured against.
         title: of the page.
         subtitle: one line below it.
         reward: the reward run.
-        shuffled: a reward run on shuffled preferences, the control.
-        judged: the collect run, for the raters' noise ceiling.
+        control: a reward run on shuffled preferences, the control.
+        judgments: the collect run, for the raters' noise ceiling.
         training: online runs by name, for proxy and gold against the KL.
-        tuned: name of the online run that is set against `unleashed`.
-        unleashed: name of the online run without a KL penalty.
+        tuned: name of the online run that is set against `without_kl`.
+        without_kl: name of the online run without a KL penalty.
         best: a rerank run.
         exploit_phrases: sentences to mark in completions.
         examples: prompts shown side by side.
         unmeasured: what the reader should know was not measured.
     """
 
-    shown: tuple[Shown, ...]
+    models: tuple[ReportedModel, ...]
     reference: str
     title: str = "What alignment changed"
     subtitle: str = ""
     reward: Input | None = None
-    shuffled: Input | None = None
-    judged: Input | None = None
+    control: Input | None = None
+    judgments: Input | None = None
     training: dict[str, Input] = field(default_factory=dict)
     tuned: str | None = None
-    unleashed: str | None = None
+    without_kl: str | None = None
     best: Input | None = None
     exploit_phrases: tuple[str, ...] = ()
     examples: int = 10
@@ -69,10 +69,10 @@ class Report:
 
     def check(self) -> None:
         """Checks that every name that is pointed at is there."""
-        names = [one.name for one in self.shown]
+        names = [one.name for one in self.models]
         if self.reference not in names:
             raise ConfigError(f"reference {self.reference!r} is none of the shown models: {', '.join(names)}")
-        for name in (self.tuned, self.unleashed):
+        for name in (self.tuned, self.without_kl):
             if name is not None and name not in self.training:
                 raise ConfigError(f"{name!r} is none of the training runs: {', '.join(self.training)}")
 
@@ -80,25 +80,25 @@ class Report:
         """Writes `report.html`."""
         data = self._data(run)
         write_report(data, run.directory / "report.html")
-        run.summary({"page": "report.html", "models": [one.name for one in self.shown]})
+        run.summary({"page": "report.html", "models": [one.name for one in self.models]})
 
     def _data(self, run: Run) -> ReportData:
-        models = [findings.measured(one.name, one.evaluation) for one in self.shown]
+        models = [findings.measured(one.name, one.evaluation) for one in self.models]
         reference = next(m for m in models if m.key == self.reference)
-        reward = None if self.reward is None else findings.reward_of(self.reward, self.shuffled, self.judged)
-        roles = {one.name: one.role for one in self.shown}
+        reward = None if self.reward is None else findings.reward_of(self.reward, self.control, self.judgments)
+        roles = {one.name: one.role for one in self.models}
         training = None
         if self.training:
-            training = findings.training_of(self.training, self.tuned or next(iter(self.training)), self.unleashed, roles)
+            training = findings.training_of(self.training, self.tuned or next(iter(self.training)), self.without_kl, roles)
         gold = findings.gold_of(models, reference)
         wins = findings.win_rates_of(models, reference) if gold is None else None
-        searched = next((one.name for one in self.shown if one.role == "search"), self.reference)
+        searched = next((one.name for one in self.models if one.role == "search"), self.reference)
         record = read_record(run.directory)
         ancestors = list(lineage(run.directory))
         return ReportData(
             title=self.title,
             subtitle=self.subtitle,
-            variants=tuple(Variant(one.name, one.name, one.role, one.note) for one in self.shown),
+            variants=tuple(Variant(one.name, one.name, one.role, one.note) for one in self.models),
             reference=self.reference,
             gold=gold,
             win_rates=wins,

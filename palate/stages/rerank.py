@@ -33,7 +33,7 @@ class Rerank:
         limit: prompts at most; none takes all.
         n: completions drawn of each prompt.
         sampling: temperature and the longest completion.
-        missing_end_reward: the score of a completion that was cut off.
+        missing_eos_reward: the score of a completion that was cut off.
         gold: import path of a function that knows the truth: shows what more samples really bring.
     """
 
@@ -43,7 +43,7 @@ class Rerank:
     limit: Count | None = None
     n: Count = 16
     sampling: Sampling = field(default_factory=Sampling)
-    missing_end_reward: float = -1.0
+    missing_eos_reward: float = -1.0
     gold: str | None = None
 
     def check(self) -> None:
@@ -62,12 +62,12 @@ class Rerank:
             advance(1, "sampled")
             scores = np.array(reward.score(prompts, groups)["score"], dtype=float)
             advance(1, "scored")
-        ended = np.array([[completion.stop == "end" for completion in group] for group in groups])
-        scores = np.where(ended, scores, self.missing_end_reward)
+        ended = np.array([[completion.stop == "eos" for completion in group] for group in groups])
+        scores = np.where(ended, scores, self.missing_eos_reward)
         best = [(prompt, group[k]) for prompt, group, k in zip(prompts, groups, scores.argmax(1), strict=True)]
         rows = ({**sample_row(prompt, [one]), "score": score} for (prompt, one), score in zip(best, scores.max(1), strict=True))
         write_rows(run.directory / "samples.jsonl", rows)
-        finished = ({"id": p.id, "prompt": messages(p), "completion": answer(p, c)} for p, c in best if c.stop == "end")
+        finished = ({"id": p.id, "prompt": messages(p), "completion": answer(p, c)} for p, c in best if c.stop == "eos")
         write_rows(run.directory / "demonstrations.jsonl", finished)
         sizes = [n for n in SIZES if n <= self.n]
         curve: dict[str, list[float]] = {"n": list(map(float, sizes)), "kl_at_most": [best_of_n_kl(n) for n in sizes]}

@@ -21,18 +21,18 @@ from palate.models.adapters import LoRA
 from palate.models.load import DTYPES, DType
 from palate.models.scalar import ScalarModel, scalar_from
 from palate.objectives.bradley_terry import BradleyTerry
-from palate.objectives.reward import RewardObjective
-from palate.rewards.learned import Card, LearnedReward
+from palate.objectives.reward_objectives import RewardObjective
+from palate.rewards.learned import LearnedReward, ReportCard
 from palate.runs.run import Run
 from palate.text.spans import NO_LIMIT
-from palate.training.comparisons import Judged, judged_prompts
+from palate.training.comparisons import JudgedPrompt, judged_prompts
+from palate.training.fit import fit, mean_loss
 from palate.training.imitation import epochs_of
 from palate.training.keep import Best, Keep, Last
 from palate.training.learner import Learner
-from palate.training.loop import fit, mean_loss
 from palate.training.model_io import keep_model, search, trainable, trained
 from palate.training.optimizer import AdamW
-from palate.training.reward_batches import Lessons
+from palate.training.reward_batches import RewardBatches
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Reward:
     Attributes:
         model: the language model whose backbone it starts from; usually the fine-tuned one.
         preferences: what to learn; each dimension that occurs gets a head of its own.
-        axis: where the rows are ratings on several axes, the one that pairs are made by; `mean` takes their mean.
+        dimension: where the rows are ratings on several dimensions, the one that pairs are made by; `mean` takes their mean.
         held_out: preferences for testing; none keeps `held_out_share` of the prompts back.
         reference_samples: completions of the policy to be trained, on which scores get mean 0 and deviation 1; none takes the
             preferences' own.
@@ -65,7 +65,7 @@ class Reward:
 
     model: ModelInput
     preferences: Input
-    axis: str = MEAN
+    dimension: str = MEAN
     held_out: Input | None = None
     reference_samples: Input | None = None
     held_out_share: float = 0.1
@@ -114,7 +114,7 @@ class Reward:
             raise DataError(
                 f"{self.preferences}: nothing is left to {'train' if not judged else 'test'} on; {sorted(set(dropped + dropped_test))}"
             )
-        lessons = Lessons.of(self.objective, judged + choosing, self.rater_weights)
+        lessons = RewardBatches.of(self.objective, judged + choosing, self.rater_weights)
         if lessons.unused:
             run.dropped("rankings", list(lessons.unused))
         kept_back = {preference.prompt.conversation for preference in chooser}
@@ -139,7 +139,7 @@ class Reward:
         measured = assess(rows)
         overall = measured["overall"]
         best_rule = max(overall["longer_wins"], overall["shorter_wins"])
-        Card(overall["accuracy"], int(overall["n"]), spread, best_rule).write(keep_model(run, model, self.adapters))
+        ReportCard(overall["accuracy"], int(overall["n"]), spread, best_rule).write(keep_model(run, model, self.adapters))
         run.summary(
             {
                 "prompts": len(learning),
@@ -154,11 +154,11 @@ class Reward:
 
     def _split(self, run: Run) -> tuple[list[Preference], list[Preference]]:
         """Preferences to train and to test on; no prompt is in both."""
-        table = read_preferences(file_at(self.preferences, "preferences.jsonl"), limit=self.limit, axis=self.axis)
+        table = read_preferences(file_at(self.preferences, "preferences.jsonl"), limit=self.limit, dimension=self.dimension)
         reasons = [row.kind for row in table.dropped]
         rows = table.rows
         if self.held_out is not None:
-            held = read_preferences(file_at(self.held_out, "held_out.jsonl"), axis=self.axis)
+            held = read_preferences(file_at(self.held_out, "held_out.jsonl"), dimension=self.dimension)
             run.dropped(self.held_out, [row.kind for row in held.dropped])
             test = held.rows
             prompts = {preference.prompt.conversation for preference in test}
@@ -171,7 +171,7 @@ class Reward:
             raise DataError(f"{self.preferences}: no preference is left to train on; give more prompts than are held out")
         return (shuffled(train, derive_seed(run.seed, "shuffle")) if self.control == "shuffled" else train), test
 
-    def _normalise(self, model: ScalarModel, judged: Sequence[Judged]) -> float:
+    def _normalise(self, model: ScalarModel, judged: Sequence[JudgedPrompt]) -> float:
         """Sets gain and bias so that the heads' sum has mean 0 and deviation 1 on reference samples; returns its raw deviation."""
         reward = LearnedReward(model)
         if self.reference_samples is not None:

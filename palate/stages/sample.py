@@ -59,5 +59,5 @@ class Sample:
                 run.check_stop()
         written: list[Any] = [row for _, row in read_rows(run.directory / "samples.jsonl")]
         completions = [completion for row in written for completion in row["completions"]]
-        ended = sum(completion["stop"] == "end" for completion in completions)
+        ended = sum(completion["stop"] == "eos" for completion in completions)
         run.summary({"prompts": len(written), "completions": len(completions), "ended": ended / len(completions)})

@@ -2,8 +2,8 @@
 
 from palate.testing.data import shared_data
 from palate.testing.models import FAMILIES, PADDED_FAMILIES, tiny_config, tiny_policy
+from palate.testing.random_trees import random_trees
 from palate.testing.tokenizers import byte_tokenizer, word_tokenizer
-from palate.testing.trees import random_trees
 
 __all__ = [
     "FAMILIES",

@@ -1,6 +1,6 @@
 """What a model would see of a data set: tokens by what they are for, and statistics of rows and pairs.
 
-Pure: rows come in as `Example`s, statistics come out. Nothing is read or printed here.
+Pure: rows come in as `InspectedRow`s, statistics come out. Nothing is read or printed here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class InspectedRow:
     """A row as text and as tokens: a prompt (the trunk) and its completions (the branches; a prompt alone has none).
 
     `probability` and `desirable` are what the row says about its completions, None where it says nothing.
@@ -55,7 +55,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Lengths:
+class LengthQuantiles:
     """Lengths in tokens; quantiles are lengths that occur (the lower neighbour)."""
 
     least: int
@@ -97,8 +97,8 @@ class Statistics:
 
     rows: int
     dropped: Mapping[str, int]
-    prompt_tokens: Lengths | None
-    completion_tokens: Lengths | None
+    prompt_tokens: LengthQuantiles | None
+    completion_tokens: LengthQuantiles | None
     tokens: int
     learned_tokens: int
     repeated_rows: Repeats
@@ -133,7 +133,7 @@ SIDES = ("empty completion", "the two sides are equal", "both sides are the same
 
 
 @dataclass
-class Survey:
+class RowTally:
     """Gathers statistics row by row; of a row it keeps lengths and digests."""
 
     dropped: Counter[str] = field(default_factory=Counter)
@@ -154,7 +154,7 @@ class Survey:
         """A row that cannot be used, for this kind of reason."""
         self.dropped[kind] += 1
 
-    def add(self, example: Example) -> None:
+    def add(self, example: InspectedRow) -> None:
         """A row that can."""
         self.rows += 1
         self._prompts.add(example.prompt, example.source)
@@ -190,11 +190,11 @@ class Survey:
             unusable_sides_share=sides / everything if everything else 0.0,
         )
 
-    def shared_prompts(self, other: Survey) -> Repeats:
+    def shared_prompts(self, other: RowTally) -> Repeats:
         """Prompts that stand in both, as (row here, row there)."""
         return _shared(self._prompts.first, other._prompts.first)
 
-    def shared_rows(self, other: Survey) -> Repeats:
+    def shared_rows(self, other: RowTally) -> Repeats:
         """Whole rows that stand in both, as (row here, row there)."""
         return _shared(self._rows.first, other._rows.first)
 
@@ -211,13 +211,13 @@ class Survey:
         )
 
 
-def lengths_of(lengths: Sequence[int]) -> Lengths | None:
+def lengths_of(lengths: Sequence[int]) -> LengthQuantiles | None:
     """Quantiles and mean; None without any length."""
     if not lengths:
         return None
     values = np.asarray(lengths)
     least, quarter, median, three_quarters, p95, most = np.quantile(values, (0, 0.25, 0.5, 0.75, 0.95, 1), method="lower").tolist()
-    return Lengths(least, quarter, median, three_quarters, p95, most, float(values.mean()))
+    return LengthQuantiles(least, quarter, median, three_quarters, p95, most, float(values.mean()))
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], parts: Iterable[Part]) -> tuple[Piece, ...]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from palate.core import DataError
-from palate.text.plan import AttentionPlan, Ints, Spans, plan_attention
+from palate.text.attention_plan import AttentionPlan, Ints, Spans, plan_attention
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from palate.text.template import Unusable
 
 
 @dataclass(frozen=True)
-class Pair:
+class BranchPair:
     """A preference inside a tree: branch numbers of both sides, and what was concluded; `rater` for a single judgment."""
 
     chosen: int
@@ -31,11 +31,11 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedPrompt:
     """All that is known about the completions of one prompt."""
 
     tree: Tree
-    pairs: tuple[Pair, ...]
+    pairs: tuple[BranchPair, ...]
     preferences: tuple[Preference, ...]
 
     @property
@@ -65,7 +65,7 @@ def source_of(prompt: Prompt) -> str:
 
 def judged_prompts(
     preferences: Sequence[Preference], tokenizer: PreTrainedTokenizerBase, max_tokens: int
-) -> tuple[list[Judged], list[str]]:
+) -> tuple[list[JudgedPrompt], list[str]]:
     """Preferences grouped by prompt, each distinct completion one branch; and the reasons of those that could not be used.
 
     Raises:
@@ -96,7 +96,7 @@ def judged_prompts(
     return kept, reasons
 
 
-def _judged(conversation: Conversation, group: list[Preference], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Judged:
+def _judged(conversation: Conversation, group: list[Preference], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> JudgedPrompt:
     sides = [(answer_of(preference.chosen), answer_of(preference.rejected)) for preference in group]
     answers = list(dict.fromkeys(side for both in sides for side in both))
     number = {answer: k for k, answer in enumerate(answers)}
@@ -104,12 +104,12 @@ def _judged(conversation: Conversation, group: list[Preference], tokenizer: PreT
     ids = [branch.ids for branch in tree.branches]
     numbered = ((p, number[chosen], number[rejected]) for p, (chosen, rejected) in zip(group, sides, strict=True))
     different = [one for one in numbered if ids[one[1]] != ids[one[2]]]
-    pairs = (Pair(chosen, rejected, p.probability, p.margin, p.weight, p.dimension) for p, chosen, rejected in different)
-    return Judged(tree, tuple(pairs), tuple(p for p, _, _ in different))
+    pairs = (BranchPair(chosen, rejected, p.probability, p.margin, p.weight, p.dimension) for p, chosen, rejected in different)
+    return JudgedPrompt(tree, tuple(pairs), tuple(p for p, _, _ in different))
 
 
 def pair_batches(
-    judged: Sequence[Judged], dimensions: tuple[str, ...], tokens_per_microbatch: int
+    judged: Sequence[JudgedPrompt], dimensions: tuple[str, ...], tokens_per_microbatch: int
 ) -> Callable[[list[int]], Iterator[PairBatch]]:
     """A function from prompt numbers to their micro-batches, packed one after another; `dimensions` orders the heads."""
 
@@ -120,7 +120,7 @@ def pair_batches(
     return batches
 
 
-def _pair_batch(indices: list[int], judged: Sequence[Judged], dimensions: tuple[str, ...]) -> PairBatch:
+def _pair_batch(indices: list[int], judged: Sequence[JudgedPrompt], dimensions: tuple[str, ...]) -> PairBatch:
     chosen, rejected, numbers, heads, start = [], [], [], [], 0
     for k in indices:
         for pair in judged[k].pairs:
@@ -135,7 +135,7 @@ def _pair_batch(indices: list[int], judged: Sequence[Judged], dimensions: tuple[
     return PairBatch(trees, tuple(indices), *sides, probability, margin, weight, torch.tensor(heads))
 
 
-def overall(judged: Sequence[Judged]) -> list[Judged]:
+def overall(judged: Sequence[JudgedPrompt]) -> list[JudgedPrompt]:
     """The same prompts with one conclusion a pair: answers to several questions add up in logits, as independent evidence does.
 
     A pair whose evidence cancels out says nothing and is left out; so is a prompt without any other.
@@ -150,7 +150,7 @@ def overall(judged: Sequence[Judged]) -> list[Judged]:
             evidence[low, high] += pair.weight * (logit if pair.chosen == low else -logit)
             weight[low, high] = max(pair.weight, weight.get((low, high), 0.0))
         pairs = tuple(
-            Pair(*(key if logit > 0 else key[::-1]), 1 / (1 + math.exp(-abs(logit))), 0.0, weight[key], "overall")
+            BranchPair(*(key if logit > 0 else key[::-1]), 1 / (1 + math.exp(-abs(logit))), 0.0, weight[key], "overall")
             for key, logit in evidence.items()
             if abs(logit) > 1e-9
         )

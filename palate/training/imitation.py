@@ -12,9 +12,9 @@ from palate.objectives.supervised import SupervisedObjective
 from palate.runs.run import Run
 from palate.text.pack import PackedBatch, Tree
 from palate.text.treefile import TreeFile
+from palate.training.fit import Epochs, fit, mean_loss, numbered
 from palate.training.keep import HeldOut
 from palate.training.learner import Learner
-from palate.training.loop import Epochs, fit, mean_loss, numbered
 from palate.training.trees import packed
 
 

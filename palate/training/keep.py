@@ -35,7 +35,7 @@ class Best:
     def __post_init__(self) -> None:
         _require_counts(every=self.every, patience=self.patience)
 
-    def rank(self, found: Measured) -> tuple[float, float]:
+    def rank(self, found: HeldOutMeasurement) -> tuple[float, float]:
         """Sorts measurements, the best first: by the loss."""
         return 0.0, found.loss
 
@@ -62,7 +62,7 @@ class BestReward:
         if self.kl_budget is not None and not self.kl_budget > 0:
             raise ConfigError(f"kl_budget must be above 0, got {self.kl_budget}")
 
-    def rank(self, found: Measured) -> tuple[float, float]:
+    def rank(self, found: HeldOutMeasurement) -> tuple[float, float]:
         """Sorts measurements, the best first: by what exceeds the budget, then by the reward."""
         excess = 0.0 if self.kl_budget is None else max(0.0, found.kl - self.kl_budget)
         return excess, found.loss
@@ -78,7 +78,7 @@ Keep = Last | Best
 
 
 @dataclass(frozen=True)
-class Measured:
+class HeldOutMeasurement:
     """What held-out data say of the weights as they are.
 
     Attributes:
@@ -90,7 +90,7 @@ class Measured:
     kl: float = 0.0
 
     @classmethod
-    def of_reward(cls, reward: float, kl: float) -> Measured:
+    def of_reward(cls, reward: float, kl: float) -> HeldOutMeasurement:
         """What a policy's own completions of held-out prompts say of it."""
         return cls(-reward, kl)
 
@@ -100,7 +100,7 @@ class HeldOut:
     """How a run looks for its best weights."""
 
     keep: Best | BestReward
-    measure: Callable[[], float | Measured]
+    measure: Callable[[], float | HeldOutMeasurement]
     """What held-out data say of the weights as they are; a bare number is a loss."""
 
 
@@ -140,17 +140,17 @@ class Search:
         if self._held_out is None or (step % self._every and step < self._steps):
             return {}
         value, rank = self._held_out.measure(), self._held_out.keep.rank
-        found = value if isinstance(value, Measured) else Measured(value)
+        found = value if isinstance(value, HeldOutMeasurement) else HeldOutMeasurement(value)
         if not (math.isfinite(found.loss) and math.isfinite(found.kl)):
             raise TrainingError(f"after step {step} the loss on held-out data is {found.loss}: look for broken rows in it")
-        if rank(found) < rank(Measured(self.state["loss"], self.state["kl"])):
+        if rank(found) < rank(HeldOutMeasurement(self.state["loss"], self.state["kl"])):
             self.state = {"step": step, "loss": found.loss, "kl": found.kl, "misses": 0}
             self._learner.save(self._directory, {})
         else:
             self.state = {**self.state, "misses": self.state["misses"] + 1}
         return self._told(found)
 
-    def _told(self, found: Measured) -> dict[str, float]:
+    def _told(self, found: HeldOutMeasurement) -> dict[str, float]:
         """The measurement by the names that it is logged under."""
         is_reward = self._held_out is not None and isinstance(self._held_out.keep, BestReward)
         return {"held_out_reward/mean": -found.loss, "held_out_kl/mean": found.kl} if is_reward else {"held_out_loss/mean": found.loss}
@@ -161,5 +161,5 @@ class Search:
             return {}
         if self._learner.load(self._directory) is None:
             raise RunError(f"the best weights are gone from {self._directory}: run the stage again with --fresh")
-        told = self._told(Measured(self.state["loss"], self.state["kl"]))
+        told = self._told(HeldOutMeasurement(self.state["loss"], self.state["kl"]))
         return {"best_step": self.state["step"], **{f"best_{name.removesuffix('/mean')}": value for name, value in told.items()}}

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from palate.models.causal import CausalPolicy
-from palate.objectives.direct import AOT, BCOPair, Mixture, PairLogps, PairObjective, Side, wpo_importance
+from palate.objectives.direct import AOT, BCOPair, Mixture, PairLogps, PairObjective, PairSide, wpo_importance
 from palate.objectives.reduce import Sums
 from palate.text.pack import PackedBatch
-from palate.training.comparisons import Judged, PairBatch, pair_batches
-from palate.training.reference import Anchor
+from palate.training.comparisons import JudgedPrompt, PairBatch, pair_batches
+from palate.training.reference import Reference
 
 Weighting = Literal["none", "wpo"]
 
 
 @dataclass(frozen=True)
-class PairPart:
+class PairMicroBatch:
     """A micro-batch with its reference values (p, columns) and, for objectives that want them, baselines (p, 2)."""
 
     batch: PairBatch
@@ -28,7 +28,7 @@ class PairPart:
     baselines: Tensor | None
 
 
-class PairCourse:
+class PairLossInputs:
     """Judged prompts and an objective on pairs; a `Source` whose rows are pairs.
 
     Columns: log-probability of chosen and rejected; then, where wanted, those of their heads, then how much they look like the
@@ -37,11 +37,11 @@ class PairCourse:
 
     def __init__(
         self,
-        judged: Sequence[Judged],
+        judged: Sequence[JudgedPrompt],
         objective: PairObjective,
         weighting: Weighting,
         tokens_per_microbatch: int,
-        anchor: Anchor,
+        anchor: Reference,
         temperature: float = 1.0,
     ) -> None:
         """`temperature`: of the distribution that is learned; that of sampling, where the policy's own samples are."""
@@ -58,7 +58,7 @@ class PairCourse:
         """The columns of each pair (p, columns), nats."""
         trees, sides = batch.trees, (batch.chosen, batch.rejected)
         logps = policy.logps(trees, temperature=self._temperature).logps
-        totals = summed(logps, trees)
+        totals = branch_sums(logps, trees)
         found = [totals[side] for side in sides]
         if self._heads:
             lengths = branch_lengths(trees)
@@ -70,27 +70,27 @@ class PairCourse:
             # log p - (lse(2z) - 2 lse(z)) = log p - log sum_v p(v)^2: what the weight is made of, without keeping any logits.
             with torch.no_grad():
                 sharp = policy.logps(trees, temperature=0.5).logps
-            alignment = summed(sharp - logps.detach(), trees) / branch_lengths(trees)
+            alignment = branch_sums(sharp - logps.detach(), trees) / branch_lengths(trees)
             found += [alignment[side] for side in sides]
         return torch.stack(found, 1)
 
-    def parts(self, policy: CausalPolicy, indices: list[int]) -> list[PairPart]:
+    def parts(self, policy: CausalPolicy, indices: list[int]) -> list[PairMicroBatch]:
         """The micro-batches of a step. Baselines cost a pass over all of them: they are figures of the whole step."""
         batches = list(self.batches(indices))
         then = [self._reference(batch) for batch in batches]
         if not isinstance(self._objective, AOT | BCOPair | Mixture) or "baselines" not in self._objective.needs:
-            return [PairPart(batch, values, None) for batch, values in zip(batches, then, strict=True)]
+            return [PairMicroBatch(batch, values, None) for batch, values in zip(batches, then, strict=True)]
         with torch.no_grad():
             now = [self.measure(policy, batch) for batch in batches]
         whole = self._pairs(batches, torch.cat(now), torch.cat(then), None)
         baselines = torch.stack(self._objective.baselines(whole), 1).split([len(batch.weight) for batch in batches])
-        return [PairPart(*part) for part in zip(batches, then, baselines, strict=True)]
+        return [PairMicroBatch(*part) for part in zip(batches, then, baselines, strict=True)]
 
-    def now(self, policy: CausalPolicy, part: PairPart) -> Tensor:
+    def now(self, policy: CausalPolicy, part: PairMicroBatch) -> Tensor:
         """What `measure` says of the part, with gradient."""
         return self.measure(policy, part.batch)
 
-    def sums(self, part: PairPart, now: Tensor) -> Sums:
+    def sums(self, part: PairMicroBatch, now: Tensor) -> Sums:
         """The objective on the part."""
         return self._objective(self._pairs([part.batch], now, part.then, part.baselines))
 
@@ -101,7 +101,7 @@ class PairCourse:
             for sides in ([batch.chosen for batch in batches], [batch.rejected for batch in batches])
         ]
         chosen, rejected = (
-            Side(
+            PairSide(
                 now[:, k],
                 then[:, k],
                 tokens[k].to(now.dtype),
@@ -116,7 +116,7 @@ class PairCourse:
         return PairLogps(chosen, rejected, probability, weight, importance)
 
 
-def summed(logps: Tensor, batch: PackedBatch) -> Tensor:
+def branch_sums(logps: Tensor, batch: PackedBatch) -> Tensor:
     """Sum of `logps` (n,) over the learned tokens of each branch (b,)."""
     kept = torch.where(batch.learned, logps, torch.zeros_like(logps))
     return torch.zeros(len(batch.last), dtype=logps.dtype).index_add(0, batch.branch, kept)

@@ -14,7 +14,7 @@ from palate.core import ConfigError
 from palate.models.causal import CausalPolicy
 
 
-class Numbered(Protocol):
+class IndexedBatch(Protocol):
     """A micro-batch that knows which examples it holds."""
 
     @property
@@ -23,10 +23,10 @@ class Numbered(Protocol):
         ...
 
 
-B = TypeVar("B", bound=Numbered)
+B = TypeVar("B", bound=IndexedBatch)
 
 
-class Source(Protocol[B]):
+class ReferencedExamples(Protocol[B]):
     """Examples whose log-probabilities are measured under policy and reference alike."""
 
     @property
@@ -49,7 +49,7 @@ class Source(Protocol[B]):
 
 
 @dataclass(frozen=True)
-class Follow:
+class ReferenceUpdate:
     """A reference that follows the policy: TR-DPO (Gorbatovski et al. 2024).
 
     Attributes:
@@ -63,10 +63,12 @@ class Follow:
     def __post_init__(self) -> None:
         """Checks the share."""
         if not 0 < self.share <= 1:
-            raise ConfigError(f"follow: share must lie above 0 and be at most 1, got {self.share}; 1 replaces the reference by the policy")
+            raise ConfigError(
+                f"reference_update: share must lie above 0 and be at most 1, got {self.share}; 1 replaces the reference by the policy"
+            )
 
 
-class Anchor(Protocol):
+class Reference(Protocol):
     """Gives reference values; asked before each optimizer step whether it moves."""
 
     @property
@@ -74,7 +76,7 @@ class Anchor(Protocol):
         """What must be saved with the learner, by name."""
         ...
 
-    def values(self, source: Source[B]) -> Callable[[B], Tensor]:
+    def values(self, source: ReferencedExamples[B]) -> Callable[[B], Tensor]:
         """A function from a micro-batch of the source to its values under the reference (rows, columns)."""
         ...
 
@@ -83,12 +85,12 @@ class Anchor(Protocol):
         ...
 
 
-class Uniform:
+class UniformReference:
     """No reference: 0 everywhere, so that log-ratios are log-probabilities."""
 
     modules: Mapping[str, nn.Module] = {}
 
-    def values(self, source: Source[B]) -> Callable[[B], Tensor]:
+    def values(self, source: ReferencedExamples[B]) -> Callable[[B], Tensor]:
         """Zeros."""
         return lambda batch: torch.zeros(sum(source.rows[k] for k in batch.indices), source.columns)
 
@@ -96,7 +98,7 @@ class Uniform:
         """Nothing moves."""
 
 
-class Fixed:
+class FixedReference:
     """A reference that stays: everything is measured once, when it is first asked for."""
 
     modules: Mapping[str, nn.Module] = {}
@@ -104,7 +106,7 @@ class Fixed:
     def __init__(self, reference: CausalPolicy) -> None:
         self._reference = reference
 
-    def values(self, source: Source[B]) -> Callable[[B], Tensor]:
+    def values(self, source: ReferencedExamples[B]) -> Callable[[B], Tensor]:
         """Values of the whole source, measured now: the policy itself may be the reference, as it is before the first step."""
         found: dict[int, Tensor] = {}
         with torch.no_grad():
@@ -117,10 +119,10 @@ class Fixed:
         """Nothing moves."""
 
 
-class Moving:
+class MovingReference:
     """A reference that follows the policy; measured anew with every micro-batch."""
 
-    def __init__(self, reference: CausalPolicy, follow: Follow) -> None:
+    def __init__(self, reference: CausalPolicy, follow: ReferenceUpdate) -> None:
         # A copy, so that the policy can move away from it. Its weights get no gradient and so no step, but count as the learner's:
         # they are saved and restored with the rest.
         self._reference = reference.reference()
@@ -128,7 +130,7 @@ class Moving:
         self._follow = follow
         self.modules: Mapping[str, nn.Module] = {"reference": self._reference.module}
 
-    def values(self, source: Source[B]) -> Callable[[B], Tensor]:
+    def values(self, source: ReferencedExamples[B]) -> Callable[[B], Tensor]:
         """Values under the reference as it stands at that moment."""
 
         def measured(batch: B) -> Tensor:

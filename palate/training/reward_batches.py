@@ -13,14 +13,14 @@ from palate.core import ConfigError, DataError
 from palate.models.scalar import ScalarModel
 from palate.objectives.bradley_terry import AllPairs, BradleyTerry, PairScores, PromptPairs
 from palate.objectives.crowd import CrowdBT, CrowdPairs
-from palate.objectives.learned import LearnedNumbers
+from palate.objectives.learned_numbers import LearnedNumbers
 from palate.objectives.rankings import RankedScores
 from palate.objectives.reduce import Sums
-from palate.objectives.reward import JudgmentObjective, RankingObjective, RewardObjective
+from palate.objectives.reward_objectives import JudgmentObjective, RankingObjective, RewardObjective
 from palate.objectives.ties import Davidson, RaoKupper, TiePairs
 from palate.text.pack import PackedBatch, microbatches, pack
-from palate.training.comparisons import Judged, PairBatch, pair_batches
-from palate.training.rankings import Ranking, rankings_of, raters_of, single_judgments
+from palate.training.comparisons import JudgedPrompt, PairBatch, pair_batches
+from palate.training.individual_judgments import Ranking, rankings_of, raters_of, single_judgments
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ RewardBatch = JudgedBatch | RankingBatch
 
 
 @dataclass(frozen=True)
-class Lessons:
+class RewardBatches:
     """What an objective learns from.
 
     Attributes:
@@ -58,12 +58,12 @@ class Lessons:
     """
 
     objective: RewardObjective
-    judged: Sequence[Judged]
+    judged: Sequence[JudgedPrompt]
     raters: Mapping[str, int]
     unused: Sequence[str]
 
     @staticmethod
-    def of(objective: RewardObjective, judged: Sequence[Judged], rater_weights: Mapping[str, float]) -> Lessons:
+    def of(objective: RewardObjective, judged: Sequence[JudgedPrompt], rater_weights: Mapping[str, float]) -> RewardBatches:
         """Conclusions; single judgments where the objective or weights of raters ask for them; only ranked prompts for rankings.
 
         Raises:
@@ -89,7 +89,7 @@ class Lessons:
                 lacking = len({pair.dimension for pair in one.pairs}) - len(rankings_of(one))
                 unused += ["not every two completions of the prompt were compared"] * lacking
             judged = [one for one in judged if rankings_of(one)]
-        return Lessons(objective, judged, raters, unused)
+        return RewardBatches(objective, judged, raters, unused)
 
     def learned(self, lr: float) -> LearnedNumbers | None:
         """The numbers learned beside a model that moves at the rate `lr`; None where there are none."""
@@ -171,7 +171,7 @@ def _items(scores: Tensor, batch: PairBatch) -> Tensor:
     return scores.flatten()[cells.unique()]
 
 
-def _ranking_batch(judged: Sequence[Judged], rankings: Sequence[Sequence[Ranking]], dimensions: tuple[str, ...]) -> RankingBatch:
+def _ranking_batch(judged: Sequence[JudgedPrompt], rankings: Sequence[Sequence[Ranking]], dimensions: tuple[str, ...]) -> RankingBatch:
     rows: list[tuple[int, int, int]] = []
     weights: list[float] = []
     start = group = 0

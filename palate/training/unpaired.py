@@ -12,21 +12,22 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from palate.core import Conversation, DataError, Preference, Thumb
-from palate.data.formats import ThumbShape, read_preferences, read_thumbs, shape_at
+from palate.core import Conversation, DataError, Preference, UnpairedPreference
+from palate.data.formats import LabelledCompletionFormat, format_of_file, read_preferences
+from palate.data.formats import read_unpaired as read_unpaired_rows
 from palate.models.causal import CausalPolicy
-from palate.objectives.direct import KTO, ThumbLogps, ThumbObjective
+from palate.objectives.direct import KTO, ThumbObjective, UnpairedLogps
 from palate.objectives.reduce import Sums
 from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
 from palate.text.spans import answer_of, preference_tree
 from palate.text.template import Unusable
 from palate.training.comparisons import source_of
-from palate.training.pairs import summed
-from palate.training.reference import Anchor
+from palate.training.pairs import branch_sums
+from palate.training.reference import Reference
 
 
 @dataclass(frozen=True)
-class Rated:
+class RatedPrompt:
     """The judged completions of one prompt: branch numbers, whether they are wanted, and how much each judgment counts."""
 
     tree: Tree
@@ -38,7 +39,7 @@ class Rated:
 
 
 @dataclass(frozen=True)
-class ThumbBatch:
+class UnpairedBatch:
     """A micro-batch of trees; the tensors are (n,), one entry a judgment, branch numbers count over the batch."""
 
     trees: PackedBatch
@@ -49,15 +50,15 @@ class ThumbBatch:
 
 
 @dataclass(frozen=True)
-class ThumbPart:
+class UnpairedMicroBatch:
     """A micro-batch with its reference values (n, 1) and the step's baseline (0-d), nats."""
 
-    batch: ThumbBatch
+    batch: UnpairedBatch
     then: Tensor
     baseline: Tensor
 
 
-def thumbs_of(preferences: Iterable[Preference]) -> list[Thumb]:
+def unpaired_of(preferences: Iterable[Preference]) -> list[UnpairedPreference]:
     """Two judgments a pair: up for the better side, down for the worse one; none of a tie.
 
     A pair that is p likely to be so weighs `|2p - 1|` of its weight: with equal weights for both kinds KTO's expected loss over
@@ -68,23 +69,25 @@ def thumbs_of(preferences: Iterable[Preference]) -> list[Thumb]:
         weight = pair.weight * abs(2 * pair.probability - 1)
         if weight > 0:
             chosen_wins = pair.probability > 0.5
-            thumbs.append(Thumb(pair.prompt, pair.chosen, chosen_wins, weight))
-            thumbs.append(Thumb(pair.prompt, pair.rejected, not chosen_wins, weight))
+            thumbs.append(UnpairedPreference(pair.prompt, pair.chosen, chosen_wins, weight))
+            thumbs.append(UnpairedPreference(pair.prompt, pair.rejected, not chosen_wins, weight))
     return thumbs
 
 
-def thumbs_at(path: str | Path, limit: int | None = None) -> tuple[list[Thumb], list[str]]:
+def read_unpaired(path: str | Path, limit: int | None = None) -> tuple[list[UnpairedPreference], list[str]]:
     """The judgments of a file of labelled rows or of preferences, and the reasons of the rows that could not be read."""
-    if isinstance(shape_at(path), ThumbShape):
-        labelled = read_thumbs(path, limit=limit)
+    if isinstance(format_of_file(path), LabelledCompletionFormat):
+        labelled = read_unpaired_rows(path, limit=limit)
         return list(labelled.rows), [row.kind for row in labelled.dropped]
     pairs = read_preferences(path, limit=limit)
-    return thumbs_of(pairs.rows), [row.kind for row in pairs.dropped]
+    return unpaired_of(pairs.rows), [row.kind for row in pairs.dropped]
 
 
-def rated_prompts(thumbs: Sequence[Thumb], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> tuple[list[Rated], list[str]]:
+def rated_prompts(
+    thumbs: Sequence[UnpairedPreference], tokenizer: PreTrainedTokenizerBase, max_tokens: int
+) -> tuple[list[RatedPrompt], list[str]]:
     """Judgments grouped by prompt, each distinct completion one branch; and the reasons of those that could not be used."""
-    groups: dict[Conversation, list[Thumb]] = defaultdict(list)
+    groups: dict[Conversation, list[UnpairedPreference]] = defaultdict(list)
     for thumb in thumbs:
         groups[thumb.prompt.conversation].append(thumb)
     rated, reasons = [], []
@@ -100,17 +103,17 @@ def rated_prompts(thumbs: Sequence[Thumb], tokenizer: PreTrainedTokenizerBase, m
     return rated, reasons
 
 
-def _rated(group: Sequence[Thumb], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Rated:
+def _rated(group: Sequence[UnpairedPreference], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> RatedPrompt:
     said = [answer_of(thumb.completion) for thumb in group]
     answers = list(dict.fromkeys(said))
     tree = preference_tree(tokenizer, group[0].prompt.conversation, answers, max_tokens)
     branch = tuple(answers.index(answer) for answer in said)
-    return Rated(
+    return RatedPrompt(
         tree, branch, tuple(thumb.desirable for thumb in group), tuple(thumb.weight for thumb in group), source_of(group[0].prompt)
     )
 
 
-def mismatched(rated: Sequence[Rated], max_tokens: int, seed: int) -> list[Rated]:
+def mismatched(rated: Sequence[RatedPrompt], max_tokens: int, seed: int) -> list[RatedPrompt]:
     """Each prompt with a completion of another prompt behind it, drawn from the seed, cut where it would be too long.
 
     Completions that are also the prompt's own are passed over.
@@ -132,57 +135,57 @@ def mismatched(rated: Sequence[Rated], max_tokens: int, seed: int) -> list[Rated
                 "every prompt the same completions); give judgments on several prompts, or take bco"
             )
         ids = branch.ids[: max(max_tokens - len(trunk), 1)]
-        borrowed.append((k, Rated(Tree(trunk, (Branch(ids, (True,) * len(ids)),)), (0,), (False,), (1.0,))))
+        borrowed.append((k, RatedPrompt(Tree(trunk, (Branch(ids, (True,) * len(ids)),)), (0,), (False,), (1.0,))))
     return [one for _, one in sorted(borrowed, key=lambda pair: pair[0])]
 
 
-class Thumbs:
+class UnpairedSource:
     """Rated prompts as a `Source` of one column: the completion's log-probability."""
 
     columns = 1
 
-    def __init__(self, rated: Sequence[Rated], tokens_per_microbatch: int) -> None:
+    def __init__(self, rated: Sequence[RatedPrompt], tokens_per_microbatch: int) -> None:
         self._rated = rated
         self._tokens = tokens_per_microbatch
         self.rows = [len(one.branch) for one in rated]
 
-    def batches(self, indices: list[int]) -> Iterator[ThumbBatch]:
+    def batches(self, indices: list[int]) -> Iterator[UnpairedBatch]:
         """Micro-batches of these prompts, packed one after another."""
         parts = microbatches([self._rated[k].tree for k in indices], self._tokens)
         return (self._batch([indices[k] for k in part]) for part in parts)
 
-    def _batch(self, indices: list[int]) -> ThumbBatch:
+    def _batch(self, indices: list[int]) -> UnpairedBatch:
         own = [self._rated[k] for k in indices]
         sizes = torch.tensor([len(one.tree.branches) for one in own])
         starts = torch.repeat_interleave(sizes.cumsum(0) - sizes, torch.tensor([len(one.branch) for one in own]))
         branch = torch.tensor([number for one in own for number in one.branch])
         desirable = torch.tensor([up for one in own for up in one.desirable])
         weight = torch.tensor([weight for one in own for weight in one.weight])
-        return ThumbBatch(pack([one.tree for one in own]), tuple(indices), starts + branch, desirable, weight)
+        return UnpairedBatch(pack([one.tree for one in own]), tuple(indices), starts + branch, desirable, weight)
 
-    def measure(self, policy: CausalPolicy, batch: ThumbBatch) -> Tensor:
+    def measure(self, policy: CausalPolicy, batch: UnpairedBatch) -> Tensor:
         """Log-probability of each judged completion (n, 1), nats."""
-        return summed(policy.logps(batch.trees).logps, batch.trees)[batch.branch, None]
+        return branch_sums(policy.logps(batch.trees).logps, batch.trees)[batch.branch, None]
 
 
-class ThumbCourse:
+class UnpairedLossInputs:
     """Rated prompts and an objective on single completions."""
 
-    def __init__(self, own: Thumbs, others: Thumbs | None, objective: ThumbObjective, anchor: Anchor) -> None:
+    def __init__(self, own: UnpairedSource, others: UnpairedSource | None, objective: ThumbObjective, anchor: Reference) -> None:
         """`others` are the same prompts with completions of other ones; KTO needs them."""
         self.rows = own.rows
         self._own, self._others, self._objective = own, others, objective
         self._reference = anchor.values(own)
         self._reference_of_others = None if others is None else anchor.values(others)
 
-    def parts(self, policy: CausalPolicy, indices: list[int]) -> list[ThumbPart]:
+    def parts(self, policy: CausalPolicy, indices: list[int]) -> list[UnpairedMicroBatch]:
         """The micro-batches of a step, with its baseline: that costs a pass over the others' completions (KTO) or its own (BCO)."""
         batches = list(self._own.batches(indices))
         then = [self._reference(batch) for batch in batches]
         baseline = self._baseline(policy, indices, batches, then)
-        return [ThumbPart(batch, values, baseline) for batch, values in zip(batches, then, strict=True)]
+        return [UnpairedMicroBatch(batch, values, baseline) for batch, values in zip(batches, then, strict=True)]
 
-    def _baseline(self, policy: CausalPolicy, indices: list[int], batches: Sequence[ThumbBatch], then: Sequence[Tensor]) -> Tensor:
+    def _baseline(self, policy: CausalPolicy, indices: list[int], batches: Sequence[UnpairedBatch], then: Sequence[Tensor]) -> Tensor:
         with torch.no_grad():
             if isinstance(self._objective, KTO):
                 assert self._others is not None
@@ -196,11 +199,11 @@ class ThumbCourse:
                 gaps[:, 0], torch.cat([batch.desirable for batch in batches]), torch.cat([batch.weight for batch in batches])
             )
 
-    def now(self, policy: CausalPolicy, part: ThumbPart) -> Tensor:
+    def now(self, policy: CausalPolicy, part: UnpairedMicroBatch) -> Tensor:
         """Log-probabilities (n, 1) of the part, with gradient."""
         return self._own.measure(policy, part.batch)
 
-    def sums(self, part: ThumbPart, now: Tensor) -> Sums:
+    def sums(self, part: UnpairedMicroBatch, now: Tensor) -> Sums:
         """The objective on the part."""
         then, batch = part.then[:, 0], part.batch
-        return self._objective(ThumbLogps(now[:, 0], then, batch.desirable, batch.weight, part.baseline.expand_as(then)))
+        return self._objective(UnpairedLogps(now[:, 0], then, batch.desirable, batch.weight, part.baseline.expand_as(then)))

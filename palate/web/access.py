@@ -37,7 +37,7 @@ NOT_HERE = "There is no such page, or it is not for you."
 
 
 @dataclass(frozen=True)
-class Visit:
+class RequestContext:
     """One request after its checks: who, and the objects named in its path."""
 
     request: Request
@@ -150,7 +150,7 @@ class Access:
 
     least: Least
 
-    async def __call__(self, request: Request) -> Visit:
+    async def __call__(self, request: Request) -> RequestContext:
         """The visit, when it may go on.
 
         Raises:
@@ -170,14 +170,14 @@ class Access:
             raise AccessError(401, "signin", "Sign in first.")
         return session, digest, by_key
 
-    def _entered(self, request: Request, form: FormData) -> Visit:
+    def _entered(self, request: Request, form: FormData) -> RequestContext:
         session, digest, by_key = self._known(request)
         if self.least != "public" and session is not None and not by_key and request.method not in SAFE:
             check_csrf(request, form, session)
-        visit = Visit(request, service_of(request), session, digest, form)
+        visit = RequestContext(request, service_of(request), session, digest, form)
         return visit if session is None else self._placed(visit)
 
-    def _placed(self, visit: Visit) -> Visit:
+    def _placed(self, visit: RequestContext) -> RequestContext:
         if self.least == "public":
             return visit
         path, ratings = visit.request.path_params, visit.service.ratings
@@ -199,7 +199,7 @@ class Access:
                 _hidden(unless=bool(account.name) and (account.id == visit.me.id or visit.me.role == "owner"))
         except DataError as error:
             raise AccessError(404, "missing", NOT_HERE) from error
-        return Visit(visit.request, visit.service, visit.session, visit.token_hash, visit.form, project, assignment, item, account)
+        return RequestContext(visit.request, visit.service, visit.session, visit.token_hash, visit.form, project, assignment, item, account)
 
 
 def _hidden(*, unless: bool) -> None:

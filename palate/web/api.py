@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from starlette.responses import FileResponse, JSONResponse
 
-from palate.clients.chat import ModelError
+from palate.clients.chat import ChatError
 from palate.core import DataError, Message, PalateError
 from palate.web import api_models as body
-from palate.web.access import Access, AccessError, Visit
-from palate.web.items_shown import Shown, show, waiting
+from palate.web.access import Access, AccessError, RequestContext
+from palate.web.item_view import ItemView, show, waiting
 from palate.web.judging import remove_member, role_here, seat, submit, take_out
 from palate.web.project_form import project_of
 from palate.web.transfer import export_file, take_rows
@@ -23,9 +23,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     422: {"model": body.ErrorReply, "description": "The request does not fit"},
 }
 router = APIRouter(prefix="/api", responses=ERRORS)
-Rater = Annotated[Visit, Depends(Access("rater"))]
-Reviewer = Annotated[Visit, Depends(Access("reviewer"))]
-Owner = Annotated[Visit, Depends(Access("owner"))]
+Rater = Annotated[RequestContext, Depends(Access("rater"))]
+Reviewer = Annotated[RequestContext, Depends(Access("reviewer"))]
+Owner = Annotated[RequestContext, Depends(Access("owner"))]
 
 
 @router.get("/session", response_model=body.SessionReply)
@@ -130,7 +130,7 @@ def probe(visit: Rater, given: body.ProbeBody) -> dict[str, str]:
     item = visit.service.ratings.item(visit.assignment.item)
     try:
         return {"text": model.reply([*item.conversation, *(Message(turn.role, turn.text) for turn in given.dialogue)])}
-    except ModelError as error:
+    except ChatError as error:
         raise AccessError(502, "model", str(error)) from error
 
 
@@ -144,7 +144,7 @@ def judge(visit: Rater, given: body.JudgmentBody) -> dict[str, Any]:
     if (assignment.project, assignment.rater) != (visit.project.id, visit.me.id):
         raise AccessError(404, "missing", "There is no such assignment.")
     receipt = submit(visit.service, assignment, visit.me, given.answer.noun(), given.key, given.guideline)
-    following: list[Shown] = []
+    following: list[ItemView] = []
     if given.held is not None:
         with suppress(PalateError):  # the answer is taken whatever becomes of this; who needs more asks again, and hears why
             following = waiting(visit.service, visit.project, visit.me, given.held)
@@ -186,6 +186,6 @@ def agreement(visit: Reviewer) -> list[dict[str, Any]]:
 
 
 @router.get("/openapi.json", include_in_schema=False)
-def description(visit: Annotated[Visit, Depends(Access("public"))]) -> JSONResponse:
+def description(visit: Annotated[RequestContext, Depends(Access("public"))]) -> JSONResponse:
     """The description of the API."""
     return JSONResponse(visit.request.app.openapi())

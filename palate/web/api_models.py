@@ -31,7 +31,7 @@ class AnswerBody(_Body):
 
     ranking: Ranking = []
     all_bad: bool = False
-    axes: dict[str, Ranking] = Field(default={}, max_length=50, description="rankings on the task's further axes")
+    dimensions: dict[str, Ranking] = Field(default={}, max_length=50, description="rankings on the task's further dimensions")
     strength: float | None = Field(default=None, ge=0, le=10, description="1 slightly, 2 clearly, 3 much")
     reason: str = Field(default="", max_length=4000)
     text: str = Field(default="", max_length=60_000, description="the written answer of a write task")
@@ -47,7 +47,7 @@ class AnswerBody(_Body):
         return Answer(
             ranking=_tiers(self.ranking),
             all_bad=self.all_bad,
-            axes={axis: _tiers(tiers) for axis, tiers in self.axes.items()},
+            dimensions={dimension: _tiers(tiers) for dimension, tiers in self.dimensions.items()},
             strength=self.strength,
             reason=self.reason,
             text=self.text,
@@ -109,7 +109,7 @@ class TaskBody(_Body):
     """What is asked about each item."""
 
     kind: Literal["compare", "rank", "rule", "probe", "write"] = "compare"
-    axes: list[Annotated[str, Field(min_length=1, max_length=60)]] = Field(default=["overall"], min_length=1, max_length=12)
+    dimensions: list[Annotated[str, Field(min_length=1, max_length=60)]] = Field(default=["overall"], min_length=1, max_length=12)
     ties: bool = True
     all_bad: bool = False
     strength: bool = False

@@ -20,10 +20,14 @@ from starlette.types import Scope
 from palate import __version__
 from palate.core import PalateError, RunError
 from palate.web import api
-from palate.web.access import Access, AccessError, Visit, cookie_name, service_of
-from palate.web.pages import documents, entry, own, people, projects, rate, review
+from palate.web.access import Access, AccessError, RequestContext, cookie_name, service_of
+from palate.web.pages import account as own
+from palate.web.pages import api_docs as documents
+from palate.web.pages import entry, rate, review
+from palate.web.pages import members as people
+from palate.web.pages import project_pages as projects
+from palate.web.request_limits import RequestLimits
 from palate.web.service import Service
-from palate.web.shield import Shield
 from palate.web.view import STATIC, error_page, go
 
 PAGES = (entry, projects, rate, people, review, own, documents)
@@ -60,7 +64,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(Exception, _broken)
-    app.add_middleware(Shield, limits=service.settings.limits, secure=service.settings.secure)
+    app.add_middleware(RequestLimits, limits=service.settings.limits, secure=service.settings.secure)
     described = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -99,7 +103,7 @@ def _with_rules(described: dict[str, Any], app: FastAPI) -> dict[str, Any]:
 def _answer(request: Request, error: AccessError) -> Response:
     if request.url.path.startswith("/api/"):
         return JSONResponse({"detail": error.words, "code": error.code}, error.status)
-    return error_page(Visit(request, service_of(request)), error)
+    return error_page(RequestContext(request, service_of(request)), error)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -12,16 +12,16 @@ from random import SystemRandom
 
 import uvicorn
 
-from palate.clients.chat import LiveModel
+from palate.clients.chat import ChatModel
 from palate.core import ConfigError
 from palate.data.exchange import read_exchange
 from palate.ratings import Link, Ratings, open_ratings, upgrade_ratings, use_ratings
 from palate.web.app import create_app
-from palate.web.arrivals import remarks
 from palate.web.credentials import Passwords, hashed
 from palate.web.options import Label
 from palate.web.service import DAY, Service, WebSettings
-from palate.web.webhooks import Courier, Webhooks
+from palate.web.upload_checks import remarks
+from palate.web.webhooks import Webhooks, WebhookSender
 
 SECRET = "PALATE_WEBHOOK_SECRET"
 KEEP_ALIVE_SECONDS = 75
@@ -97,9 +97,11 @@ def make_service(label: Label, ratings: Ratings) -> Service:
         ratings.audit("", "webhook lost", url, time.time(), {"reason": reason})
 
     settings = WebSettings(
-        media=label.media, secure=label.https, probe=LiveModel.of_environment(label.model_url, label.model) if label.model_url else None
+        media=label.media, secure=label.https, probe=ChatModel.of_environment(label.model_url, label.model) if label.model_url else None
     )
-    return Service(ratings, settings, time.time, lambda: secrets.token_urlsafe(32), SystemRandom(), Passwords(), Courier(webhooks, lost))
+    return Service(
+        ratings, settings, time.time, lambda: secrets.token_urlsafe(32), SystemRandom(), Passwords(), WebhookSender(webhooks, lost)
+    )
 
 
 def owner_link(service: Service) -> str:

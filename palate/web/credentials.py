@@ -70,16 +70,16 @@ def check_password(password: str, name: str) -> None:
 class Passwords:
     """Argon2id with RFC 9106's second choice of parameters (64 MiB, 3 passes).
 
-    At most `at_once` are computed at a time, so that a flood of sign-ins cannot take all memory.
+    At most `concurrency` are computed at a time, so that a flood of sign-ins cannot take all memory.
     """
 
     hasher: PasswordHasher = field(default_factory=PasswordHasher)
-    at_once: int = 2
+    concurrency: int = 2
     _gate: threading.Semaphore = field(init=False, repr=False)
     _nobody: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_gate", threading.Semaphore(self.at_once))
+        object.__setattr__(self, "_gate", threading.Semaphore(self.concurrency))
         object.__setattr__(self, "_nobody", self.hasher.hash("the password of nobody"))
 
     def hash(self, password: str) -> str:

@@ -10,11 +10,11 @@ from itertools import combinations
 
 import numpy as np
 
-from palate.agreement import AgreementReport, Bias, DimensionReport, Estimate, RaterReport, Survey, advice, analyse
+from palate.agreement import AgreementReport, Bias, DimensionReport, Estimate, RaterReport, VoteTable, advice, analyse
 from palate.agreement.estimates import share
-from palate.ratings import Heard, Project, Ratings, Worked
-from palate.ratings.votes import is_right, judgments_of_answer
-from palate.web.wording import words_of
+from palate.ratings import CountedAnswer, Project, Ratings, Worked
+from palate.ratings.standing_answers import is_right, judgments_of_answer
+from palate.web.answer_text import words_of
 
 SEED = 0
 """Of the bootstrap: the same votes give the same intervals each time the page is loaded."""
@@ -64,7 +64,7 @@ class RaterRow:
 
 
 @dataclass(frozen=True)
-class Findings:
+class ProjectFigures:
     """What the answers say of their raters.
 
     Attributes:
@@ -85,7 +85,7 @@ class Findings:
 
 
 @dataclass
-class _Said:
+class _RaterTally:
     """What one rater said: answers that count, the seconds of those that tell them, and whether each on yes-or-no gold is right."""
 
     pseudonym: str
@@ -94,7 +94,7 @@ class _Said:
     tests: list[bool] = field(default_factory=list)
 
 
-def findings(ratings: Ratings, project: Project, number: int) -> Findings:
+def findings(ratings: Ratings, project: Project, number: int) -> ProjectFigures:
     """The figures of a project, of all its answers; reads every one of them.
 
     Args:
@@ -102,11 +102,11 @@ def findings(ratings: Ratings, project: Project, number: int) -> Findings:
         project: whose.
         number: of the newest row of judgments, read before; answers that came since may be in the figures.
     """
-    said: dict[str, _Said] = {}
+    said: dict[str, _RaterTally] = {}
 
-    def listened() -> Iterator[Heard]:
+    def listened() -> Iterator[CountedAnswer]:
         for one in ratings.heard(project.id):
-            rater = said.setdefault(one.rater, _Said(one.pseudonym))
+            rater = said.setdefault(one.rater, _RaterTally(one.pseudonym))
             rater.answers += 1
             if one.answer.seconds is not None:
                 rater.seconds.append(one.answer.seconds)
@@ -118,7 +118,7 @@ def findings(ratings: Ratings, project: Project, number: int) -> Findings:
     busiest = sorted(said.items(), key=lambda one: -one[1].answers)
     rows = tuple(_row(rater, one, reports.get(one.pseudonym)) for rater, one in busiest)
     told = (_APART[project.task.kind],) if project.task.kind in _APART else () if report is None else advice(report)
-    return Findings(figures, rows, told, _worked(ratings, project.id), sum(one.answers for one in said.values()), number)
+    return ProjectFigures(figures, rows, told, _worked(ratings, project.id), sum(one.answers for one in said.values()), number)
 
 
 def _ranks(project: Project) -> bool:
@@ -130,20 +130,20 @@ def _worked(ratings: Ratings, project: str) -> tuple[tuple[str, Worked], ...]:
     return tuple(sorted(logs, key=lambda one: one[1].day, reverse=True)[:DAYS])
 
 
-def _survey(ratings: Ratings, project: Project, answers: Iterator[Heard]) -> Survey:
-    shown, axis = ratings.shown(project.id), project.task.axes[0]
+def _survey(ratings: Ratings, project: Project, answers: Iterator[CountedAnswer]) -> VoteTable:
+    shown, dimension = ratings.shown(project.id), project.task.dimensions[0]
     known = {one.id for one in shown.comparisons}
     gold = {item: right for item, right in shown.gold.items() if not isinstance(right, bool)}
     told = (
         judgment
         for one in answers
         if one.item in known
-        for judgment in judgments_of_answer(one.item, one.pseudonym, one.order, one.answer, axis)
+        for judgment in judgments_of_answer(one.item, one.pseudonym, one.order, one.answer, dimension)
     )
-    return Survey.of_judgments(told, shown.comparisons, gold, axis)
+    return VoteTable.of_judgments(told, shown.comparisons, gold, dimension)
 
 
-def _report(survey: Survey) -> AgreementReport | None:
+def _report(survey: VoteTable) -> AgreementReport | None:
     return analyse(survey, np.random.default_rng(SEED)) if len(survey.votes) else None
 
 
@@ -155,7 +155,7 @@ def _figures(report: AgreementReport) -> tuple[Figure, ...]:
         _estimate("Krippendorff's alpha", report.alpha, "0 is chance, 1 is full agreement; a tie is an answer like others", least=-0.2),
         _estimate("Alpha, ordinal", report.alpha_ordinal, "a tie lies between the sides, so it is half a disagreement", least=-0.2),
         _estimate("Alpha, interval", report.alpha_interval, "the same with answers as numbers, a tie halfway", least=-0.2),
-        *(_estimate(f"Alpha on {one.dimension}", one.alpha, "on this axis alone", least=-0.2) for one in _axes(report)),
+        *(_estimate(f"Alpha on {one.dimension}", one.alpha, "on this dimension alone", least=-0.2) for one in _axes(report)),
         _estimate("Alpha of strengths", report.alpha_strength, "how far raters give the same strength, ties 0", least=-0.2),
         *_kappas(report),
         _estimate("First side chosen", report.side.share, "0.5 is fair: sides are drawn at random"),
@@ -197,7 +197,7 @@ def _estimate(name: str, found: Estimate | None, meaning: str, *, least: float =
     return Figure(name, found.value, meaning, low, high, least)
 
 
-def _shares(ratings: Ratings, project: Project, answers: Iterator[Heard], said: Mapping[str, _Said]) -> tuple[Figure, ...]:
+def _shares(ratings: Ratings, project: Project, answers: Iterator[CountedAnswer], said: Mapping[str, _RaterTally]) -> tuple[Figure, ...]:
     """Raw agreement where answers are yes or no; `said` is told how each rater answered hidden gold."""
     shown = ratings.shown(project.id)
     votes: dict[str, list[Hashable]] = defaultdict(list)
@@ -211,7 +211,7 @@ def _shares(ratings: Ratings, project: Project, answers: Iterator[Heard], said: 
     return (Figure("Raw agreement", sum(pairs) / len(pairs), f"share of {len(pairs)} pairs of raters who say the same"),) if pairs else ()
 
 
-def _row(rater: str, said: _Said, report: RaterReport | None) -> RaterRow:
+def _row(rater: str, said: _RaterTally, report: RaterReport | None) -> RaterRow:
     return RaterRow(
         account=rater,
         pseudonym=said.pseudonym,

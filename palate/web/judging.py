@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 
 from palate.core import DataError
 from palate.ratings import Account, AccountRole, Answer, Assignment, Item, Receipt
-from palate.web.access import NOT_HERE, AccessError, Visit
+from palate.web.access import NOT_HERE, AccessError, RequestContext
 from palate.web.service import Service
 
 
-def seat(visit: Visit) -> None:
+def seat(visit: RequestContext) -> None:
     """Makes an owner a member of a project where he wants to judge; others are members by invitation."""
     if visit.me.role == "owner" and not visit.is_member(visit.project):
         visit.service.ratings.join(visit.project.id, visit.me.id, visit.service.clock())
@@ -46,7 +46,7 @@ def adjudicate(service: Service, item: Item, account: Account, answer: Answer, k
     return receipt
 
 
-def remove_member(visit: Visit) -> int:
+def remove_member(visit: RequestContext) -> int:
     """How many items the account in the path held; they go to others, for it is no more in the project in the path.
 
     Raises:
@@ -59,7 +59,7 @@ def remove_member(visit: Visit) -> int:
     return released
 
 
-def take_out(visit: Visit) -> None:
+def take_out(visit: RequestContext) -> None:
     """Hands the item in the path out no more. Its judgments stay; an answer under way is kept as surplus."""
     visit.service.ratings.remove_item(visit.item.id, visit.service.clock())
     visit.service.audit(visit.me.id, "item removed", visit.item.id, {"project": visit.project.id})

@@ -9,12 +9,12 @@ from pydantic import ValidationError
 
 from palate.core import ConfigError
 from palate.ratings import Project, Task
-from palate.web.access import Visit
+from palate.web.access import RequestContext
 from palate.web.api_models import ProjectBody
 
 BLANK: dict[str, Any] = {
-    "name": "", "kind": "compare", "reason": "optional", "axes": "overall", "rules": "", "ties": True, "all_bad": True, "strength": False,
-    "overlap": 1, "max_overlap": 0, "minutes": 15, "gold_percent": 0, "queue": "random", "text": "", "warning": "",
+    "name": "", "kind": "compare", "reason": "optional", "dimensions": "overall", "rules": "", "ties": True, "all_bad": True,
+    "strength": False, "overlap": 1, "max_overlap": 0, "minutes": 15, "gold_percent": 0, "queue": "random", "text": "", "warning": "",
 }  # fmt: skip
 
 NUMBERS: Mapping[str, tuple[str, float]] = {
@@ -27,7 +27,7 @@ NUMBERS: Mapping[str, tuple[str, float]] = {
 
 _WORDS = {
     "name": "1 to 120 characters.",
-    "axes": "1 to 12 names of up to 60 characters, with commas between.",
+    "dimensions": "1 to 12 names of up to 60 characters, with commas between.",
     "rules": "Up to 200 rules of up to 2000 characters, one a line.",
     "kind": "Choose one of the list.",
     "reason": "Choose one of the list.",
@@ -47,7 +47,7 @@ def project_of(body: ProjectBody) -> Project:
     """The project asked for."""
     said = body.model_dump()
     task = said.pop("task")
-    return Project(task=Task(**{**task, "axes": tuple(task["axes"]), "rules": tuple(task["rules"])}), **said)
+    return Project(task=Task(**{**task, "dimensions": tuple(task["dimensions"]), "rules": tuple(task["rules"])}), **said)
 
 
 def bounds() -> dict[str, tuple[float, float]]:
@@ -56,7 +56,7 @@ def bounds() -> dict[str, tuple[float, float]]:
     return {name: (fields[field]["minimum"] / unit, fields[field]["maximum"] / unit) for name, (field, unit) in NUMBERS.items()}
 
 
-def read_form(visit: Visit) -> Project:
+def read_form(visit: RequestContext) -> Project:
     """The project that the form asks for.
 
     Raises:
@@ -72,7 +72,7 @@ def read_form(visit: Visit) -> Project:
             faults[name] = _range(name)
     given["task"] = {
         "kind": visit.text("kind"),
-        "axes": [word.strip() for word in visit.text("axes").split(",") if word.strip()] or ["overall"],
+        "dimensions": [word.strip() for word in visit.text("dimensions").split(",") if word.strip()] or ["overall"],
         "ties": visit.text("ties") == "yes",
         "all_bad": visit.text("all_bad") == "yes",
         "strength": visit.text("strength") == "yes",
@@ -97,7 +97,7 @@ def _check_together(body: ProjectBody) -> None:
     """Refuses what each field allows and all together do not."""
     faults = {
         "max_overlap": ("0, or at least the judgments an item.", 0 < body.max_overlap < body.overlap),
-        "axes": ("Name each axis once.", len(set(body.task.axes)) < len(body.task.axes)),
+        "dimensions": ("Name each dimension once.", len(set(body.task.dimensions)) < len(body.task.dimensions)),
         "rules": ("This question needs a rule or more.", body.task.kind in {"rule", "probe"} and not body.task.rules),
     }
     if found := {name: words for name, (words, holds) in faults.items() if holds}:

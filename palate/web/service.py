@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from palate.clients.chat import LiveModel
+from palate.clients.chat import ChatModel
 from palate.ratings import Progress, Project, Ratings
 from palate.web.credentials import Passwords, Tokens
-from palate.web.figures import Findings, findings
-from palate.web.kept import Counted, Kept
-from palate.web.shield import Limits
-from palate.web.webhooks import Courier
+from palate.web.figure_cache import CachedFigure, FigureCache
+from palate.web.figures import ProjectFigures, findings
+from palate.web.request_limits import Limits
+from palate.web.webhooks import WebhookSender
 
 Clock = Callable[[], float]
 """Seconds since 1970, UTC."""
@@ -46,7 +46,7 @@ class WebSettings:
     window_seconds: float = 900.0
     pass_mark: float = 0.8
     limits: Limits = Limits()
-    probe: LiveModel | None = None
+    probe: ChatModel | None = None
 
 
 @dataclass(frozen=True)
@@ -59,24 +59,24 @@ class Service:
     token: Tokens
     random: Random
     passwords: Passwords
-    courier: Courier
-    _findings: Kept[Findings] = field(default_factory=Kept, repr=False)
-    _progress: Kept[Progress] = field(default_factory=Kept, repr=False)
+    courier: WebhookSender
+    _findings: FigureCache[ProjectFigures] = field(default_factory=FigureCache, repr=False)
+    _progress: FigureCache[Progress] = field(default_factory=FigureCache, repr=False)
 
     def audit(self, actor: str, action: str, subject: str, detail: dict[str, object] | None = None) -> None:
         """Writes a row of the audit log."""
         self.ratings.audit(actor, action, subject, self.clock(), detail)
 
     def progress(self, project: str, *, fresh: bool = False) -> Progress:
-        """Where a project stands, as it was some seconds ago (`palate.web.kept`) unless it must be fresh."""
+        """Where a project stands, as it was some seconds ago (`palate.web.figure_cache`) unless it must be fresh."""
         now = self.clock()
         ask = self._progress.renew if fresh else self._progress.get
         return ask(project, None, now, lambda: self.ratings.progress(project, now)).value
 
-    def findings_of(self, project: Project) -> tuple[Counted[Findings], int | None]:
+    def findings_of(self, project: Project) -> tuple[CachedFigure[ProjectFigures], int | None]:
         """What the answers say of their raters; None when that is of the present state, else how many rows of judgments came since.
 
-        What is not of the present state is some seconds old (`palate.web.kept`).
+        What is not of the present state is some seconds old (`palate.web.figure_cache`).
         """
         mark = self.ratings.mark(project.id)
         counted = self._findings.get(project.id, mark, self.clock(), lambda: findings(self.ratings, project, mark.number))

@@ -18,8 +18,8 @@ from starlette.responses import FileResponse
 from palate.core import ConfigError, DataError
 from palate.data.exchange import WRITABLE, Exchange, read_exchange, write_exchange
 from palate.ratings import Imported, Project
-from palate.web.arrivals import remarks
 from palate.web.service import Service
+from palate.web.upload_checks import remarks
 
 Taken = tuple[Imported, Exchange, tuple[str, ...]]
 

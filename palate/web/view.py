@@ -13,7 +13,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from palate.ratings import Task
-from palate.web.access import AccessError, Visit
+from palate.web.access import AccessError, RequestContext
 from palate.web.markdown import rendered
 from palate.web.media import media_kind
 
@@ -53,7 +53,7 @@ def _when(seconds: float) -> str:
 
 def _task_words(task: Task) -> str:
     words = dict(KINDS)[task.kind]
-    return f"{words}, on {len(task.axes)} axes" if len(task.axes) > 1 else words
+    return f"{words}, on {len(task.dimensions)} dimensions" if len(task.dimensions) > 1 else words
 
 
 def _place_key(place: int) -> str:
@@ -79,7 +79,7 @@ def fragment(name: str, values: Mapping[str, object]) -> Markup:
     return Markup(_ENVIRONMENT.get_template(name).render(values).encode("utf-8", errors="replace").decode("utf-8"))
 
 
-def page(visit: Visit, name: str, values: Mapping[str, object] | None = None, status: int = 200) -> HTMLResponse:
+def page(visit: RequestContext, name: str, values: Mapping[str, object] | None = None, status: int = 200) -> HTMLResponse:
     """A page for whoever visits; `me`, `csrf` and `csrf_field` are given to every template."""
     csrf = visit.session.csrf if visit.session else ""
     field = Markup('<input type="hidden" name="csrf" value="{}">').format(csrf)
@@ -87,7 +87,7 @@ def page(visit: Visit, name: str, values: Mapping[str, object] | None = None, st
     return HTMLResponse(fragment(name, {**given, **(values or {})}), status)
 
 
-def error_page(visit: Visit, error: AccessError) -> HTMLResponse:
+def error_page(visit: RequestContext, error: AccessError) -> HTMLResponse:
     """A page that says why there is no page."""
     headings = {401: "Sign in first", 403: "Not for you", 404: "Not here", 413: "Too large", 429: "Too often"}
     heading = headings.get(error.status, "That did not work")

@@ -126,7 +126,7 @@ def is_public(text: str) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
-class Courier:
+class WebhookSender:
     """A thread that delivers events, each up to three times; what cannot be delivered is handed to `lost(url, reason)`."""
 
     def __init__(self, webhooks: Webhooks, lost: Callable[[str, str], None], pause: Callable[[float], None] = time.sleep) -> None:

@@ -22,7 +22,7 @@ ANSWERS = ("it serves 2 .", "it serves 4 . add some mint .", "everyone will love
 def test_what_the_reward_model_is_unsure_about_is_asked_first(tmp_path: Path) -> None:
     rng, runs = random.Random(0), tmp_path / "runs"
     prompts = [write_request(draw_request(rng, "train")) for _ in range(120)]
-    shown = [[{"text": text, "stop": "end", "tokens": 9} for text in rng.sample(ANSWERS, 2)] for _ in prompts]
+    shown = [[{"text": text, "stop": "eos", "tokens": 9} for text in rng.sample(ANSWERS, 2)] for _ in prompts]
     asked = [{"id": str(k), "prompt": text, "completions": own} for k, (text, own) in enumerate(zip(prompts, shown, strict=True))]
     (tmp_path / "given").mkdir()
     write_rows(tmp_path / "given" / "samples.jsonl", asked)

@@ -16,7 +16,7 @@ from palate.models.load import Architecture, load_tokenizer, new_policy
 from palate.models.scalar import scalar_from
 from palate.pipeline.plan import plan_pipeline, read_pipeline
 from palate.pipeline.table import STAGES
-from palate.rewards.learned import Card
+from palate.rewards.learned import ReportCard
 from palate.runs.run import open_run_at
 
 CONFIG, DATA, RUN, TRAINING = 2, 3, 4, 5
@@ -27,12 +27,12 @@ PROMPT = {"prompt": [{"role": "user", "content": "how do i cook the rice ?"}]}
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a world, a policy and a reward model, all very small."""
     folder = tmp_path_factory.mktemp("home")
-    Kitchen(texts=40, demonstrations=8, prompts=8, held_out=4, exams=2).write(folder / "world", 0, write_rows)
+    Kitchen(texts=40, demonstrations=8, prompts=8, held_out=4, evals=2).write(folder / "world", 0, write_rows)
     size = Architecture(hidden_size=16, layers=1, heads=2, kv_heads=1, intermediate_size=16, max_positions=96)
     policy = new_policy(load_tokenizer(folder / "world" / "tokenizer"), size, 0)
     policy.save(folder / "policy")
     scalar_from(policy, ("overall",), seed=0).save(folder / "reward")
-    Card(0.512, 400, 1.0, 0.5).write(folder / "reward")
+    ReportCard(0.512, 400, 1.0, 0.5).write(folder / "reward")
     return folder
 
 
@@ -213,15 +213,15 @@ def test_prompts_longer_than_the_model_takes(fails) -> None:  # type: ignore[no-
     lines("long.jsonl", [{"prompt": [{"role": "user", "content": "rice " * 90}]}] * 3)
     told = ("longer than 48 tokens", "the model takes 96", "Lower sampling.max_tokens")
     fails("sample --model policy --prompts long.jsonl", DATA, *told)
-    fails("online --model policy --reward reward --prompts long.jsonl --trust.accuracy 0", DATA, *told)
+    fails("online --model policy --reward reward --prompts long.jsonl --reward_requirements.min_accuracy 0", DATA, *told)
     fails("evaluate --model policy --prompts long.jsonl", DATA, *told)
     fails("rerank --model policy --reward reward --prompts long.jsonl", DATA, *told)
 
 
 def test_exam_questions_longer_than_the_model_takes(fails) -> None:  # type: ignore[no-untyped-def]
-    row = {"exam": "facts", "kind": "answer", "answer": "rice"}
+    row = {"eval": "facts", "kind": "answer", "answer": "rice"}
     lines("long.jsonl", [{"prompt": [{"role": "user", "content": "rice " * 100}], **row}])
-    fails("evaluate --model policy --prompts world --exams long.jsonl --sampling.max_tokens 4", DATA, "long.jsonl")
+    fails("evaluate --model policy --prompts world --evals long.jsonl --sampling.max_tokens 4", DATA, "long.jsonl")
 
 
 @pytest.mark.filterwarnings("ignore::palate.models.probe.PaddedPathWarning")
@@ -301,7 +301,7 @@ def test_mistakes_in_a_pipeline_are_told_with_line_and_nearest_name(old: str, ne
     [
         ("evaluate --model policy --completions world --prompts world", "give either a model to sample from or completions made elsewhere"),
         ("evaluate --prompts world", "give either a model to sample from or completions made elsewhere"),
-        ("evaluate --completions world --prompts world --exams world", "exams and reference need a model"),
+        ("evaluate --completions world --prompts world --evals world", "evals and reference need a model"),
         (
             "online --model policy --reward reward --prompts world --sampling.top_k 5",
             "sampling.top_k, sampling.top_p and sampling.min_p cut",
@@ -320,7 +320,7 @@ def test_settings_that_contradict_each_other(words: str, told: str, fails) -> No
 
 
 def test_a_directory_of_another_run(fails) -> None:  # type: ignore[no-untyped-def]
-    small = "world --kitchen.texts 5 --kitchen.demonstrations 5 --kitchen.prompts 5 --kitchen.held_out 5 --kitchen.exams 2 --out there"
+    small = "world --kitchen.texts 5 --kitchen.demonstrations 5 --kitchen.prompts 5 --kitchen.held_out 5 --kitchen.evals 2 --out there"
     assert main(small.split()) == 0
     fails(f"{small} --seed 1", RUN, "there holds the run world-", "seed: 0 there, 1 here", "Choose another --out")
     Path("letters").mkdir()
@@ -350,7 +350,7 @@ def test_a_reward_model_near_chance(fails) -> None:  # type: ignore[no-untyped-d
     fails(words, TRAINING, "the reward model is near chance: accuracy 0.512 +- 0.049 on 400 held-out judgments", "Collect more or better")
     assert status("online*")[0] == "failed"
     assert not list(Path("runs").glob("online*/model"))
-    Card(0.8, 4000, 0.001, 0.5).write(Path("reward"))
+    ReportCard(0.8, 4000, 0.001, 0.5).write(Path("reward"))
     fails(words, TRAINING, "hardly tells completions apart", "0.0010 logits")
 
 

@@ -86,9 +86,9 @@ def test_every_objective_learns_its_pairs(kind: str, train: Callable[..., tuple[
         ["--objective", "dpo", "--objective.divergence", "jensen_shannon", "--objective.label_smoothing", "0.1"],
         ["--weighting", "wpo"],
         ["--weighting", "wpo", "--objective", "ld_dpo"],
-        ["--follow.every", "1", "--follow.share", "0.5"],
-        ["--follow.every", "2", "--objective", "kto"],
-        ["--anchor", "uniform"],
+        ["--reference_update.every", "1", "--reference_update.share", "0.5"],
+        ["--reference_update.every", "2", "--objective", "kto"],
+        ["--reference_kind", "uniform"],
     ],
 )
 def test_settings_beside_the_objective(words: list[str], train: Callable[..., tuple[list[dict[str, float]], Path]]) -> None:
@@ -112,14 +112,14 @@ def test_objectives_in_a_pipeline_file(objective: str, home: Path, tmp_path: Pat
     ("words", "told"),
     [
         (["--objective", "kto", "--prompts_per_step", "1"], "one alone is no estimate"),
-        (["--objective", "simpo", "--follow.every", "4"], "simpo knows no reference, so follow"),
-        (["--objective", "orpo", "--anchor", "uniform"], "orpo knows no reference, so anchor"),
-        (["--anchor", "uniform", "--follow.every", "4"], "anchor is uniform, so follow"),
+        (["--objective", "simpo", "--reference_update.every", "4"], "simpo knows no reference, so reference_update"),
+        (["--objective", "orpo", "--reference_kind", "uniform"], "orpo knows no reference, so reference_kind"),
+        (["--reference_kind", "uniform", "--reference_update.every", "4"], "reference_kind is uniform, so reference_update"),
         (["--objective", "bco", "--weighting", "wpo"], "weighting wpo is for pairs"),
-        (["--objective", "kto", "--anchor", "uniform"], "anchor must be reference"),
+        (["--objective", "kto", "--reference_kind", "uniform"], "reference_kind must be model"),
         (["--objective", "mixture"], "needs 'parts'"),
         (["--objective", "ippo"], "ipo"),
-        (["--follow.share", "0"], "share must lie above 0"),
+        (["--reference_update.share", "0"], "share must lie above 0"),
     ],
 )
 def test_contradictions_are_refused(words: list[str], told: str, home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -151,14 +151,14 @@ def test_labelled_rows_teach_what_the_sides_of_pairs_teach(train: Callable[..., 
 
 def test_ratings_are_paired_by_the_axis_that_is_asked_for(train: Callable[..., tuple[list[dict[str, float]], Path]], home: Path) -> None:
     ratings = home / "ratings.jsonl"
-    axes = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+    dimensions = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
     sides = [(prompt, side, k) for prompt, *both in PAIRS for k, side in enumerate(both)]
-    rows = [{"prompt": p, "response": side, **dict.fromkeys(axes, 4 - 2 * k), "verbosity": 1 + 2 * k} for p, side, k in sides]
+    rows = [{"prompt": p, "response": side, **dict.fromkeys(dimensions, 4 - 2 * k), "verbosity": 1 + 2 * k} for p, side, k in sides]
     write_rows(ratings, rows)
     found = {}
-    for axis in ("mean", "verbosity"):
-        logged_rows, out = train("--preferences", str(ratings), "--axis", axis)
-        found[axis] = logged_rows[0]["direct/chosen_logp/mean"], logged_rows[0]["direct/rejected_logp/mean"]
+    for dimension in ("mean", "verbosity"):
+        logged_rows, out = train("--preferences", str(ratings), "--dimension", dimension)
+        found[dimension] = logged_rows[0]["direct/chosen_logp/mean"], logged_rows[0]["direct/rejected_logp/mean"]
         shutil.rmtree(out)
     assert found["mean"] == pytest.approx(found["verbosity"][::-1])
     assert found["mean"][0] != found["mean"][1]

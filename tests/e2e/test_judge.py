@@ -28,7 +28,7 @@ def runs(tmp_path: Path) -> Path:
     """What `palate judge` needs of a pipeline: samples, judgments, a reward model."""
     prompts = [f"the {one} and the {other}" for one in ("rice", "beans", "salt", "cook") for other in ("rice", "beans", "salt")]
     pairs = [{"prompt": f"{text} please", "chosen": " for two", "rejected": " for today"} for text in prompts]
-    shown = [{"text": text, "stop": "end", "tokens": 2} for text in TEXTS]
+    shown = [{"text": text, "stop": "eos", "tokens": 2} for text in TEXTS]
     written = {
         "sample": lambda run: write_rows(
             run.directory / "samples.jsonl", [{"id": str(k), "prompt": text, "completions": shown} for k, text in enumerate(prompts)]

@@ -24,7 +24,7 @@ seed: 3
 stages:
   world:
     stage: world
-    kitchen: {texts: 300, demonstrations: 60, prompts: 40, held_out: 20, exams: 6}
+    kitchen: {texts: 300, demonstrations: 60, prompts: 40, held_out: 20, evals: 6}
   base:
     stage: pretrain
     data: $world
@@ -34,7 +34,7 @@ stages:
     epochs: 2
   sft: {stage: sft, model: $base, data: $world, demonstrations_per_step: 20}
   samples: {stage: sample, model: $sft, prompts: $world, samples_per_prompt: 3, sampling: &sampling {max_tokens: 48}}
-  judged: {stage: collect, samples: $samples, from: {kind: simulated, gold: "palate.kitchen:judge", crowd: {raters: 3}},
+  judged: {stage: collect, samples: $samples, from: {kind: simulated, gold: "palate.kitchen:judge", pool: {raters: 3}},
     dimensions: [helpful, honest]}
   reward: &reward
     stage: reward
@@ -57,17 +57,17 @@ stages:
     samples_per_prompt: 2
     minibatches: 2
     sampling: *sampling
-    trust: {accuracy: 0}  # so small a reward model deserves no trust
+    reward_requirements: {min_accuracy: 0}  # so small a reward model deserves no trust
     gold: palate.kitchen:judge
-  rloo: {<<: *online, method: {advantage: leave_one_out}, passes: 1}
-  refused: {<<: *online, reward: $shuffled, trust: {accuracy: 0.55}, expect: refused}
+  rloo: {<<: *online, method: {advantage: leave_one_out}, epochs_per_batch: 1}
+  refused: {<<: *online, reward: $shuffled, reward_requirements: {min_accuracy: 0.55}, expect: refused}
   mean: {stage: average, models: [$sft, $ppo], weights: [0.2, 0.8]}
   best: {stage: rerank, model: $sft, reward: $reward, prompts: $world/held_out.jsonl, n: 2, sampling: *sampling}
   eval-sft: &eval
     stage: evaluate
     model: $sft
     prompts: $world/held_out.jsonl
-    exams: $world
+    evals: $world
     reward: $reward
     reference: $sft
     gold: palate.kitchen:judge
@@ -78,13 +78,13 @@ stages:
   report:
     stage: report
     reference: SFT model
-    shown:
+    models:
       - {evaluation: $eval-sft, name: SFT model, role: sft}
       - {evaluation: $eval-ppo, name: PPO model, role: online}
       - {evaluation: $eval-best, name: best of two, role: search}
     reward: $reward
-    shuffled: $shuffled
-    judged: $judged
+    control: $shuffled
+    judgments: $judged
     training: {PPO model: $ppo}
     best: $best
 """
@@ -97,7 +97,7 @@ import os, signal, sys
 from palate.cli import main
 from palate.stages.online import stage as online
 from palate.runs.run import Run
-from palate.training import loop
+from palate.training import fit as loop
 loop.CHECKPOINT_SECONDS = online.CHECKPOINT_SECONDS = 0.0
 name, step, log = sys.argv[1], int(sys.argv[2]), Run.log
 def deadly(run, at, metrics):
@@ -151,7 +151,7 @@ def test_every_stage_is_done_and_keeps_no_checkpoint(first: Path) -> None:
 
 
 def test_the_control_is_refused_with_the_figure(stages: dict[str, Path]) -> None:
-    accuracy = json.loads((stages["shuffled"] / "model" / "card.json").read_text())["accuracy"]
+    accuracy = json.loads((stages["shuffled"] / "model" / "report_card.json").read_text())["accuracy"]
     told = json.loads((stages["refused"] / "summary.json").read_text())["refused"]
     assert f"near chance: accuracy {accuracy:.3f}" in told
     assert not (stages["refused"] / "model").exists()

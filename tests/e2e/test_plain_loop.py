@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from palate.cli import main
 from palate.core import derive_seed
 from palate.models.scalar import scalar_from
-from palate.objectives import products
+from palate.objectives import cpu_products as products
 from palate.testing import tiny_policy, word_tokenizer
 from palate.testing.tokenizers import WORDS
-from palate.training.loop import Epochs
+from palate.training.fit import Epochs
 
 STEPS, ROWS, PER_STEP = 50, 80, 8
 LR, WARMUP = 3e-3, 0.1

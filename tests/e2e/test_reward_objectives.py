@@ -12,7 +12,7 @@ from palate.cli import main
 from palate.data.jsonl import write_rows
 from palate.models.load import Architecture, new_policy
 from palate.testing import word_tokenizer
-from palate.training import loop
+from palate.training import fit as loop
 from palate.training.learner import Learner
 
 CUT_AT = 3

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.core import DataError, Judgment, Message
-from palate.data.exchange import WRITABLE, Candidate, Exchange, Guideline, Item, RaterCard, Vote, read_exchange, write_exchange
+from palate.data.exchange import WRITABLE, Candidate, Exchange, ExchangeItem, GuidelineText, RaterInfo, Vote, read_exchange, write_exchange
 
 ENDINGS = {"label-studio": "json", "argilla": "json", "pandalm": "json"}
 NO_ROW = re.compile(r"holds no row|holds an object with|holds [a-z]+\. Read are|cannot be read|not JSON|not CSV|nested too deeply")
@@ -31,9 +31,9 @@ NASTY: tuple[Any, ...] = (
 def sample(seed: int = 0, *, ties: bool = True) -> Exchange:
     """A small exchange with texts, several raters and dimensions, that every shape can hold."""
     rng = random.Random(seed)
-    raters = (RaterCard("ann"), RaterCard("bob"), RaterCard("judge-1", "model"))
+    raters = (RaterInfo("ann"), RaterInfo("bob"), RaterInfo("judge-1", "model"))
     items = tuple(
-        Item(
+        ExchangeItem(
             f"item-{k}",
             (Message("user", f"What goes with leeks, {k}?"),),
             (Candidate(f"Potatoes {k}.", policy="small-1"), Candidate(f"No idea {k}.", policy="large-2")),
@@ -55,7 +55,7 @@ def sample(seed: int = 0, *, ties: bool = True) -> Exchange:
         for item in items
         for rater in raters
     )
-    return Exchange(items, votes, raters, (Guideline("1", "Be fair."),), "soups")
+    return Exchange(items, votes, raters, (GuidelineText("1", "Be fair."),), "soups")
 
 
 def good_files(folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from palate.web.command import listen
 from palate.web.credentials import Passwords, hashed
 from palate.web.options import Label
 from palate.web.service import Service, WebSettings
-from palate.web.webhooks import Courier, Webhooks
+from palate.web.webhooks import Webhooks, WebhookSender
 
 PASSWORD = "four words make one"
 QUICK = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
@@ -117,7 +117,7 @@ def open_house(folder: Path, settings: WebSettings | None = None, webhooks: Webh
     def lost(url: str, reason: str) -> None:
         ratings.audit("", "webhook lost", url, clock(), {"reason": reason})
 
-    courier = Courier(webhooks or Webhooks(), lost, pause=lambda _: None)
+    courier = WebhookSender(webhooks or Webhooks(), lost, pause=lambda _: None)
     service = Service(ratings, settings or WebSettings(), clock, lambda: secrets.token_urlsafe(32), Random(7), QUICK, courier)
     listener = listen(Label(port=0))
     server = uvicorn.Server(uvicorn.Config(create_app(service), log_level="error", access_log=False, timeout_graceful_shutdown=2))

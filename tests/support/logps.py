@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from palate.objectives import PairLogps, Side
+from palate.objectives import PairLogps, PairSide
 
 
 def pair_logps(
@@ -21,8 +21,8 @@ def pair_logps(
     ones = torch.ones_like(chosen.detach())
     tokens = lengths or (ones, ones)
     return PairLogps(
-        Side(chosen, reference_chosen, tokens[0]),
-        Side(rejected, reference_rejected, tokens[1]),
+        PairSide(chosen, reference_chosen, tokens[0]),
+        PairSide(rejected, reference_rejected, tokens[1]),
         ones if probability is None else probability,
         ones if weight is None else weight,
     )

@@ -1,4 +1,4 @@
-"""Several axes: pairs and rankings, by keys, by pointer, on a phone, and in review."""
+"""Several dimensions: pairs and rankings, by keys, by pointer, on a phone, and in review."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from tests.support.house import House
 from tests.web.conftest import Sit, both
 from tests.web.test_judging import at_desk, drag, said, settled
 
-AXES = ("helpful", "honest", "harmless")
+DIMENSIONS = ("helpful", "honest", "harmless")
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
 
 FITS = "[document.documentElement, ...document.querySelectorAll('#verdict, #sheet')].every((one) => one.scrollWidth <= one.clientWidth)"
 """Nothing has to be pushed sideways to be seen."""
 
 
-def ranking(house: House, axes: tuple[str, ...] = AXES, items: int = 2) -> Project:
-    project = house.project(items=items, task=Task(kind="rank", axes=axes, all_bad=True, reason="off"))
+def ranking(house: House, dimensions: tuple[str, ...] = DIMENSIONS, items: int = 2) -> Project:
+    project = house.project(items=items, task=Task(kind="rank", dimensions=dimensions, all_bad=True, reason="off"))
     house.account("bob", "rater", project)
     return project
 
 
-def test_the_form_makes_a_ranking_on_several_axes(house: House) -> None:
+def test_the_form_makes_a_ranking_on_several_dimensions(house: House) -> None:
     house.account("ann", "owner")
-    form = {"name": "R", "kind": "rank", "reason": "off", "axes": "helpful, honest", "ties": "yes", "minutes": "15", "overlap": "1"}
+    form = {"name": "R", "kind": "rank", "reason": "off", "dimensions": "helpful, honest", "ties": "yes", "minutes": "15", "overlap": "1"}
     assert house.client("ann").post("/projects", {**form, "queue": "random"}).status_code == 303
-    assert house.ratings.projects()[0].task.axes == ("helpful", "honest")
+    assert house.ratings.projects()[0].task.dimensions == ("helpful", "honest")
 
 
 @pytest.mark.parametrize(("count", "options"), [(12, {}), (12, PHONE), (15, {})])
@@ -58,7 +58,7 @@ def test_a_dozen_completions_have_a_key_each(house: House, sit: Sit, count: int,
 
 
 def test_three_rankings_by_keyboard(house: House, sit: Sit) -> None:
-    """The keys go on to the next axis when one is ranked; Backspace goes back."""
+    """The keys go on to the next dimension when one is ranked; Backspace goes back."""
     project = ranking(house)
     page = at_desk(sit, "bob", project)
     now = page.locator(".ranked.now .axisname")
@@ -86,7 +86,7 @@ def test_three_rankings_by_keyboard(house: House, sit: Sit) -> None:
     settled(page)
     answer = said(house, project)[0].answer
     assert answer.ranking == ((0,), (1,), (2, 3))
-    assert dict(answer.axes) == {"honest": ((3,), (2,), (1,), (0,)), "harmless": ((1,), (0,), (2,), (3,))}
+    assert dict(answer.dimensions) == {"honest": ((3,), (2,), (1,), (0,)), "harmless": ((1,), (0,), (2,), (3,))}
     expect(page.locator(".tray .chipbutton")).to_have_count(12)  # the next item begins with nothing ranked
 
 
@@ -103,7 +103,7 @@ def test_all_bad_clears_every_board_and_a_board_clears_all_bad(house: House, sit
     page.keyboard.press("0")
     expect(page.locator(".tray .chipbutton")).to_have_count(12)
     page.keyboard.press("1")
-    expect(page.locator("input[name='axis-0']:checked")).to_have_count(0)
+    expect(page.locator("input[name='dimension-0']:checked")).to_have_count(0)
     page.keyboard.press("0")
     page.keyboard.press("Enter")
     settled(page)
@@ -111,7 +111,7 @@ def test_all_bad_clears_every_board_and_a_board_clears_all_bad(house: House, sit
 
 
 def test_a_chip_is_dragged_on_its_own_board_only(house: House, sit: Sit) -> None:
-    project = ranking(house, AXES[:2])
+    project = ranking(house, DIMENSIONS[:2])
     page = at_desk(sit, "bob", project)
     first, second = "[data-name='helpful'] ", "[data-name='honest'] "
 
@@ -133,11 +133,11 @@ def test_a_chip_is_dragged_on_its_own_board_only(house: House, sit: Sit) -> None
     page.keyboard.press("Enter")
     settled(page)
     answer = said(house, project)[0].answer
-    assert (answer.ranking, dict(answer.axes)) == (((0,), (1,), (2,), (3,)), {"honest": ((0,), (2, 3), (1,))})
+    assert (answer.ranking, dict(answer.dimensions)) == (((0,), (1,), (2,), (3,)), {"honest": ((0,), (2, 3), (1,))})
 
 
-def test_a_chip_is_moved_by_arrows_on_the_second_axis(house: House, sit: Sit) -> None:
-    project = ranking(house, AXES[:2], items=1)
+def test_a_chip_is_moved_by_arrows_on_the_second_dimension(house: House, sit: Sit) -> None:
+    project = ranking(house, DIMENSIONS[:2], items=1)
     page = at_desk(sit, "bob", project)
     for key in "12341234":
         page.keyboard.press(key)
@@ -147,16 +147,16 @@ def test_a_chip_is_moved_by_arrows_on_the_second_axis(house: House, sit: Sit) ->
     page.locator("#verdict button[type=submit]").click()
     settled(page)
     answer = said(house, project)[0].answer
-    assert (answer.ranking, answer.axes["honest"]) == (((0,), (1,), (2,), (3,)), ((0,), (3,), (1,), (2,)))
+    assert (answer.ranking, answer.dimensions["honest"]) == (((0,), (1,), (2,), (3,)), ((0,), (3,), (1,), (2,)))
 
 
 def test_three_rankings_fit_a_phone(house: House, sit: Sit) -> None:
     project = ranking(house)
     page = at_desk(sit, "bob", project, **PHONE)
     assert page.evaluate(FITS)
-    for axis in AXES:
+    for dimension in DIMENSIONS:
         for place in (1, 0, 3, 2):
-            page.locator(f"[data-name='{axis}'] .tray [data-place='{place}']").tap()
+            page.locator(f"[data-name='{dimension}'] .tray [data-place='{place}']").tap()
         assert page.evaluate(FITS)
     sheet, button = page.locator("#sheet").bounding_box(), page.locator("#verdict button[type=submit]")
     assert sheet is not None
@@ -164,19 +164,19 @@ def test_three_rankings_fit_a_phone(house: House, sit: Sit) -> None:
     button.tap()
     settled(page)
     answer = said(house, project)[0].answer
-    assert [answer.ranking, *answer.axes.values()] == [((1,), (0,), (3,), (2,))] * 3
+    assert [answer.ranking, *answer.dimensions.values()] == [((1,), (0,), (3,), (2,))] * 3
 
 
 @pytest.mark.parametrize("is_phone", [False, True])
-def test_pairs_on_three_axes(house: House, sit: Sit, is_phone: bool) -> None:
-    project = house.project(items=2, task=Task(axes=AXES, all_bad=True, strength=True, reason="off"))
+def test_pairs_on_three_dimensions(house: House, sit: Sit, is_phone: bool) -> None:
+    project = house.project(items=2, task=Task(dimensions=DIMENSIONS, all_bad=True, strength=True, reason="off"))
     house.account("bob", "rater", project)
     page = at_desk(sit, "bob", project, **(PHONE if is_phone else {}))
-    now = page.locator(".axis.now .axisname")
+    now = page.locator(".dimension.now .axisname")
     assert page.evaluate(FITS)
     if is_phone:
         for number, value in enumerate("12="):
-            page.locator(f".option:has(input[name='axis-{number}'][value='{value}'])").tap()
+            page.locator(f".option:has(input[name='dimension-{number}'][value='{value}'])").tap()
         page.locator(".option:has(input[name='strength'][value='2'])").tap()
         page.locator("#verdict button[type=submit]").tap()
     else:
@@ -194,17 +194,17 @@ def test_pairs_on_three_axes(house: House, sit: Sit, is_phone: bool) -> None:
         page.keyboard.press("Enter")
     settled(page)
     answer = said(house, project)[0].answer
-    assert (answer.ranking, dict(answer.axes), answer.strength) == (((0,), (1,)), {"honest": ((1,), (0,)), "harmless": ((0, 1),)}, 2)
+    assert (answer.ranking, dict(answer.dimensions), answer.strength) == (((0,), (1,)), {"honest": ((1,), (0,)), "harmless": ((0, 1),)}, 2)
 
 
 @both
-def test_a_reviewer_decides_on_each_axis(house: House, sit: Sit) -> None:
-    project = ranking(house, AXES[:2], items=1)
+def test_a_reviewer_decides_on_each_dimension(house: House, sit: Sit) -> None:
+    project = ranking(house, DIMENSIONS[:2], items=1)
     house.account("rev", "reviewer", project)
     held = house.ratings.claim(project.id, house.accounts["bob"].id, house.clock(), house.service.random)
     assert held is not None
     order = ((0,), (1,), (2,), (3,))
-    house.ratings.submit(held.id, held.rater, Answer(ranking=order, axes={"honest": order}, flag="look"), "12345678", house.clock())
+    house.ratings.submit(held.id, held.rater, Answer(ranking=order, dimensions={"honest": order}, flag="look"), "12345678", house.clock())
     page = sit("rev", f"/projects/{project.id}/review/{held.item}")
     page.get_by_label("Ranking on helpful").fill("2 > 1 > 3 = 4")
     page.get_by_label("Ranking on honest").fill("4 > 3 > 2")
@@ -215,4 +215,4 @@ def test_a_reviewer_decides_on_each_axis(house: House, sit: Sit) -> None:
     page.get_by_role("button", name="Decide").click()
     expect(page.get_by_text("Nothing to decide")).to_be_visible()
     (decided,) = [one for one in said(house, project) if one.kind == "adjudication"]
-    assert (decided.answer.ranking, dict(decided.answer.axes)) == (((1,), (0,), (2, 3)), {"honest": ((3,), (2,), (1,), (0,))})
+    assert (decided.answer.ranking, dict(decided.answer.dimensions)) == (((1,), (0,), (2, 3)), {"honest": ((3,), (2,), (1,), (0,))})

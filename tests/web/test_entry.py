@@ -13,8 +13,8 @@ import pytest
 from palate.core import ConfigError
 from palate.web.command import owner_link
 from palate.web.credentials import Passwords, check_name, check_password, hashed
+from palate.web.request_limits import HEADERS, Limits
 from palate.web.service import DAY, WebSettings
-from palate.web.shield import HEADERS, Limits
 from tests.support.house import PASSWORD, House, open_house
 from tests.web.conftest import both
 

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from palate.ratings import Answer, Task
+from palate.web.figure_cache import LEAST_SECONDS, TIMES_COST, CachedFigure, FigureCache
 from palate.web.figures import findings
-from palate.web.kept import LEAST_SECONDS, TIMES_COST, Counted, Kept
 from tests.support.house import House
 from tests.support.ratings import Team, pair, said, team
 
@@ -73,7 +73,7 @@ def test_every_other_question_has_its_raw_agreement(house: House) -> None:
 
 
 def test_the_page_says_of_what_and_how_old_its_figures_are(house: House, crew: Team, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palate.web.kept.LEAST_SECONDS", 600.0)  # the clock runs on while the test does
+    monkeypatch.setattr("palate.web.figure_cache.LEAST_SECONDS", 600.0)  # the clock runs on while the test does
     house.account("olga", "owner", crew.project)
     client = house.client("olga")
     path = f"/projects/{crew.project.id}"
@@ -95,7 +95,7 @@ def test_the_page_says_of_what_and_how_old_its_figures_are(house: House, crew: T
 
 
 def test_what_is_asked_for_by_many_is_counted_once() -> None:
-    kept: Kept[int] = Kept()
+    kept: FigureCache[int] = FigureCache()
     begun, go, counted = threading.Event(), threading.Event(), []
 
     def count() -> int:
@@ -122,18 +122,18 @@ def test_what_is_asked_for_by_many_is_counted_once() -> None:
 
 
 def test_a_kept_value_holds_for_its_state_or_for_a_time_that_grows_with_its_cost() -> None:
-    dear = Counted("x", 100.0, "a", 2.0)
+    dear = CachedFigure("x", 100.0, "a", 2.0)
     assert dear.holds("a", 1e9)
     assert dear.holds("b", 100 + 2 * TIMES_COST - 1)
     assert not dear.holds("b", 100 + 2 * TIMES_COST)
     assert not dear.holds("b", 99.0)  # the clock was set back
-    cheap = Counted("x", 100.0, None, 0.0)
+    cheap = CachedFigure("x", 100.0, None, 0.0)
     assert cheap.holds(None, 100 + LEAST_SECONDS - 0.1)
     assert not cheap.holds(None, 100 + LEAST_SECONDS)
 
 
 def test_what_fails_is_not_kept() -> None:
-    kept: Kept[int] = Kept()
+    kept: FigureCache[int] = FigureCache()
 
     def fail() -> int:
         raise OSError("gone")

@@ -55,9 +55,9 @@ def test_a_text_that_would_take_long_is_shown_as_it_stands() -> None:
 
 
 def spread(house: House) -> tuple[Project, Project, str]:
-    """The corpus in prompts, completions, guidelines, warnings, reasons, names, axes, rules and flags; (pairs, rules, an item)."""
+    """The corpus in prompts, completions, guidelines, warnings, reasons, names, dimensions, rules and flags; (pairs, rules, an item)."""
     everything = "\n\n".join(PAYLOADS).replace("\x00", "")
-    project = house.project("<script>alert(1)</script>", Task(axes=('"><img src=x onerror=alert(1)>', "b"), all_bad=True), items=0)
+    project = house.project("<script>alert(1)</script>", Task(dimensions=('"><img src=x onerror=alert(1)>', "b"), all_bad=True), items=0)
     rules = house.project(
         "'\"><svg onload=alert(1)>", Task(kind="rule", rules=('<img src=x onerror=alert(1)>" onclick="alert(1)',)), items=1
     )
@@ -81,7 +81,7 @@ def spread(house: House) -> tuple[Project, Project, str]:
         bob = house.account(f"{index}\"'><script>alert(1)</script>", "rater", project)
         held = house.ratings.claim(project.id, bob.id, house.clock(), house.service.random)
         assert held is not None
-        answer = Answer(ranking=((0,), (1,)), axes={"b": ((1,), (0,))}, reason=everything, flag=PAYLOADS[index])
+        answer = Answer(ranking=((0,), (1,)), dimensions={"b": ((1,), (0,))}, reason=everything, flag=PAYLOADS[index])
         house.ratings.submit(held.id, bob.id, answer, "12345678", house.clock())
     return project, rules, first
 
@@ -143,11 +143,11 @@ def skeleton(html: str) -> list[tuple[str, tuple[str, ...]]]:
 def in_every_field(house: House, texts: list[str]) -> dict[str, str]:
     """Pages on which the texts stand, each in every field that is no Markdown and is kept: a row, a vote or a project for each text."""
     now, owner = house.clock(), f"owner {len(house.accounts)}"
-    axes = tuple(dict.fromkeys((text[:60].strip() or "x") + f" {number}" for number, text in enumerate(texts)))
+    dimensions = tuple(dict.fromkeys((text[:60].strip() or "x") + f" {number}" for number, text in enumerate(texts)))
     many = len(texts)
     named = [house.project(f"{text} {owner} {number}", items=0) for number, text in enumerate(texts)]
     main = house.project(f"main {owner}", Task(all_bad=True), items=1, overlap=min(many, 100))
-    asked = house.project(f"axes {owner}", Task(axes=axes), items=1)
+    asked = house.project(f"dimensions {owner}", Task(dimensions=dimensions), items=1)
     probe = house.project(f"probe {owner}", Task(kind="probe", rules=tuple(texts)), items=0)
     ruled = [Item((Message("user", f"question {number}"),), (), fields={"rule": text}) for number, text in enumerate(texts)]
     house.ratings.add_items(probe.id, ruled, now)
@@ -168,7 +168,7 @@ def in_every_field(house: House, texts: list[str]) -> dict[str, str]:
             house.ratings.submit(held.id, held.rater, answer, f"key {one.id}", now)
     client = house.client(owner)
     places = {name: f"/projects/{one.id}{end}" for name, one, end in (
-        ("axes", asked, "/rate"), ("dashboard", main, ""), ("people", main, "/people"), ("queue", main, "/review"),
+        ("dimensions", asked, "/rate"), ("dashboard", main, ""), ("people", main, "/people"), ("queue", main, "/review"),
     )}  # fmt: skip
     for one in (main, probe, write, asked):
         for number, item in enumerate(house.ratings.items(one.id)):
@@ -182,7 +182,7 @@ def echoed(house: House, client: Client, project: Project, text: str) -> list[st
     # Every payload has the same fields at fault: what is said beside them is an element, too.
     form = {
         "name": text.ljust(140, "x"),
-        "axes": text.ljust(90, "x").replace(",", ";"),
+        "dimensions": text.ljust(90, "x").replace(",", ";"),
         "rules": text,
         "text": text,
         "warning": text,
@@ -256,7 +256,7 @@ def every_page(house: House) -> list[str]:
     """The path of each page, with something on it, for `ann`, who owns all."""
     asked = {
         "pairs": Task(all_bad=True, strength=True),
-        "axes": Task(kind="rank", axes=("helpful", "honest"), all_bad=True),
+        "dimensions": Task(kind="rank", dimensions=("helpful", "honest"), all_bad=True),
         "probe": Task(kind="probe", rules=("Never say no.",)),
         "rule": Task(kind="rule", rules=("Never say no.",)),
         "write": Task(kind="write"),

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from palate.ratings import Answer, Entry, Project, Task
+from palate.ratings import Answer, JudgmentEntry, Project, Task
 from tests.support.house import House
 from tests.web.conftest import Sit, both
 
@@ -18,7 +18,7 @@ def at_desk(sit: Sit, name: str, project: Project, **options: object) -> Page:
     return page
 
 
-def said(house: House, project: Project) -> list[Entry]:
+def said(house: House, project: Project) -> list[JudgmentEntry]:
     """Answers that stand, as (item, answer) of the store."""
     return [one for one in house.ratings.judgments(project.id) if one.is_standing]
 
@@ -35,7 +35,7 @@ def settled(page: Page) -> None:
     pytest.fail("answers are still waiting")
 
 
-def chosen(entry: Entry) -> int:
+def chosen(entry: JudgmentEntry) -> int:
     """The candidate that an answer put first."""
     return entry.order[entry.answer.ranking[0][0]]
 
@@ -81,7 +81,7 @@ def test_five_items_by_keyboard_alone(house: House, sit: Sit) -> None:
 
 
 def test_what_is_missing_is_said_and_nothing_is_sent(house: House, sit: Sit) -> None:
-    project = house.project(task=Task(axes=("helpful", "honest"), reason="required", strength=True))
+    project = house.project(task=Task(dimensions=("helpful", "honest"), reason="required", strength=True))
     house.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
     for key, words in (
@@ -101,7 +101,7 @@ def test_what_is_missing_is_said_and_nothing_is_sent(house: House, sit: Sit) -> 
     page.keyboard.press("Control+Enter")
     settled(page)
     (entry,) = said(house, project)
-    assert (entry.answer.ranking, dict(entry.answer.axes), entry.answer.strength) == (((0,), (1,)), {"honest": ((1,), (0,))}, 1)
+    assert (entry.answer.ranking, dict(entry.answer.dimensions), entry.answer.strength) == (((0,), (1,)), {"honest": ((1,), (0,))}, 1)
 
 
 @both
@@ -126,7 +126,7 @@ def test_skip_flag_and_undo(house: House, sit: Sit) -> None:
     expect(page.locator(".asked")).not_to_have_text(first)
     page.keyboard.press("u")
     expect(page.locator(".asked")).to_have_text(first)
-    expect(page.locator("input[name='axis-0'][value='1']")).to_be_checked()
+    expect(page.locator("input[name='dimension-0'][value='1']")).to_be_checked()
     page.keyboard.press("2")
     page.keyboard.press("Enter")
     settled(page)
@@ -244,7 +244,7 @@ def test_the_draft_is_there_after_a_reload_and_the_back_button(house: House, sit
     page.go_back()
     expect(page.locator(".asked")).to_have_text(first)
     expect(page.locator("#reason")).to_have_value("because it is")
-    expect(page.locator("input[name='axis-0'][value='2']")).to_be_checked()
+    expect(page.locator("input[name='dimension-0'][value='2']")).to_be_checked()
     page.locator("#reason").press("Control+Enter")
     settled(page)
     page.go_back()
@@ -371,7 +371,7 @@ def test_raters_see_neither_policies_nor_each_other(house: House, sit: Sit) -> N
     assert held.item not in html
 
 
-@pytest.mark.parametrize("task", [Task(all_bad=True, strength=True), Task(kind="rank", all_bad=True), Task(axes=("a" * 40, "b"))])
+@pytest.mark.parametrize("task", [Task(all_bad=True, strength=True), Task(kind="rank", all_bad=True), Task(dimensions=("a" * 40, "b"))])
 def test_a_phone_never_scrolls_sideways(house: House, sit: Sit, task: Task) -> None:
     project = house.project(items=2, task=task)
     house.account("ann", "owner", project)
@@ -407,7 +407,7 @@ def test_a_warning_covers_the_item_until_it_is_accepted(house: House, sit: Sit) 
     assert box == {"x": 0, "y": 0, "width": 1200, "height": 900}
     page.keyboard.press("1")  # nothing is judged behind the curtain
     page.get_by_role("button", name="Begin").click()
-    assert page.locator("input[name='axis-0']:checked").count() == 0
+    assert page.locator("input[name='dimension-0']:checked").count() == 0
     page.keyboard.press("p")
     expect(page.locator("#curtain")).to_contain_text("A break")
     page.keyboard.press("Escape")

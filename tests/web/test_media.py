@@ -132,14 +132,14 @@ def test_clips_play_by_keyboard_and_stop_at_a_break(house: House, folder: Path, 
     page.keyboard.press("Space")  # the browser's own control
     until(page, "!document.querySelector('video').paused")
     assert is_playing(page) == [True, False]
-    assert page.locator("input[name='axis-0']:checked").count() == 0
+    assert page.locator("input[name='dimension-0']:checked").count() == 0
     page.keyboard.press("p")
     assert is_playing(page) == [False, False]
     page.keyboard.press("Escape")
     page.locator("#play").click()
     until(page, "[...document.querySelectorAll('video')].every((one) => !one.paused)")
     first.click()  # the picture of a clip is its control, and chooses nothing
-    assert page.locator("input[name='axis-0']:checked").count() == 0
+    assert page.locator("input[name='dimension-0']:checked").count() == 0
     page.keyboard.press("2")
     page.keyboard.press("Enter")
     settled(page)

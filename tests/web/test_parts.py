@@ -26,11 +26,11 @@ from palate.cli import main
 from palate.core import ConfigError, DataError, Message
 from palate.data.exchange import read_exchange
 from palate.ratings import Answer, Candidate, Item, Task
+from palate.web.answer_text import ranking_of, words_of
 from palate.web.media import media_file
 from palate.web.service import WebSettings
 from palate.web.transfer import KINDS
 from palate.web.webhooks import Webhooks, is_public
-from palate.web.wording import ranking_of, words_of
 from tests.support.fuzz import good_files
 from tests.support.house import House, open_house
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from palate.clients.chat import LONGEST_TALK, LONGEST_TURN, LiveModel
+from palate.clients.chat import LONGEST_TALK, LONGEST_TURN, ChatModel
 from palate.core import Sampling
 from palate.ratings import Project, Task
 from palate.samplers import LocalSampler
@@ -66,7 +66,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def house(tmp_path: Path, stage: Stage) -> Iterator[House]:
-    model = LiveModel(f"{stage.server.url}/v1", "tiny", "secret", seconds=2.0, at_once=2)
+    model = ChatModel(f"{stage.server.url}/v1", "tiny", "secret", seconds=2.0, concurrency=2)
     with open_house(tmp_path, WebSettings(probe=model)) as opened:
         yield opened
 

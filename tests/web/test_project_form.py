@@ -10,7 +10,7 @@ from palate.web.api_models import ProjectBody
 from palate.web.project_form import NUMBERS, bounds
 from tests.support.house import House
 
-FORM = {"name": "New", "kind": "compare", "reason": "off", "axes": "overall", "queue": "random"}
+FORM = {"name": "New", "kind": "compare", "reason": "off", "dimensions": "overall", "queue": "random"}
 NUMBERS_REFUSED = {
     "overlap": ("1e30", "inf", "nan", "0", "101", "2.5", "two"),
     "max_overlap": ("-1", "1e400", "101"),
@@ -20,7 +20,7 @@ NUMBERS_REFUSED = {
 BAD = [
     *((field, value) for field, values in NUMBERS_REFUSED.items() for value in values),
     *(("kind", "other"), ("kind", "rule"), ("reason", "maybe"), ("queue", "first"), ("name", " "), ("name", "x" * 121)),
-    *(("axes", ",".join("abcdefghijklm")), ("axes", "x" * 61), ("axes", "a, a"), ("rules", "x" * 2001)),
+    *(("dimensions", ",".join("abcdefghijklm")), ("dimensions", "x" * 61), ("dimensions", "a, a"), ("rules", "x" * 2001)),
 ]
 
 

@@ -12,7 +12,7 @@ from palate.data.exchange import read_exchange
 from palate.evaluation.rater_report import report_on
 from palate.ratings import Answer, Task
 from palate.web.figures import findings
-from palate.web.items_shown import waiting
+from palate.web.item_view import waiting
 from palate.web.transfer import KINDS
 from tests.support.house import House
 from tests.support.ratings import Team, pair, said, team

@@ -1,34 +1,34 @@
 """Judgments in and out: one outside shape a file, and what reads and writes them all. See docs/exchange.md."""
 
-from palate.data.exchange.content import (
+from palate.data.exchange.convert import READABLE, WRITABLE, join_items, read_exchange, write_exchange
+from palate.data.exchange.exchange import (
     Candidate,
     Exchange,
+    ExchangeItem,
     Gold,
-    Guideline,
-    Item,
-    RaterCard,
+    GuidelineText,
+    RaterInfo,
     RaterKind,
     Tiers,
     Vote,
 )
 from palate.data.exchange.label_studio_page import page_of as label_studio_page
 from palate.data.exchange.lossless import vote_row
-from palate.data.exchange.read import READABLE, WRITABLE, join_items, read_exchange, write_exchange
-from palate.data.exchange.settings import Project, Task, TaskKind
 from palate.data.exchange.shape import Readable, Writable, Written
-from palate.data.exchange.table import guarded
-from palate.data.exchange.table import table as csv_table
+from palate.data.exchange.spreadsheet import guarded
+from palate.data.exchange.spreadsheet import table as csv_table
+from palate.data.exchange.task import Project, Task, TaskKind
 
 __all__ = [
     "READABLE",
     "WRITABLE",
     "Candidate",
     "Exchange",
+    "ExchangeItem",
     "Gold",
-    "Guideline",
-    "Item",
+    "GuidelineText",
     "Project",
-    "RaterCard",
+    "RaterInfo",
     "RaterKind",
     "Readable",
     "Task",

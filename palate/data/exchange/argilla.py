@@ -13,14 +13,14 @@ from typing import Any
 from palate.core import Conversation, DataError, Judgment
 from palate.data.containers import Found
 from palate.data.exchange import cells
-from palate.data.exchange.cells import Columns, Fault
-from palate.data.exchange.content import Candidate, Exchange, Item, RaterKind, Tiers, Vote
+from palate.data.exchange.cells import Columns, invalid
+from palate.data.exchange.exchange import Candidate, Exchange, ExchangeItem, RaterKind, Tiers, Vote
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.label_studio_page import dimensions_of
 from palate.data.exchange.media import media_or_text
 from palate.data.exchange.shape import Written, unheld
 from palate.data.files import write_json
-from palate.data.formats.table import Dropped
+from palate.data.formats.dropped import Dropped
 from palate.data.formats.write import turns_of
 
 ASKED = ("prompt", "instruction", "question", "chat", "conversation", "messages", "input")
@@ -70,7 +70,7 @@ def _take(found: Found, into: Gathering) -> None:
     metadata = cells.mapping(record.get("metadata") or {}, "metadata")
     rest |= {name: cells.plain(value, f"metadata.{name}") for name, value in metadata.items()}
     item_id = found.place if record.get("id") is None else cells.name(record["id"], "id")
-    item = Item(item_id, conversation, candidates, "compare" if len(candidates) == 2 else "rank", fields=rest)
+    item = ExchangeItem(item_id, conversation, candidates, "compare" if len(candidates) == 2 else "rank", fields=rest)
     into.item(item, found.source)
     keys = {_plain(name): number for number, name in enumerate(names)}
     for rater, dimension, tiers, kind in (*_answers(responses, keys, found, into), *_suggested(record, keys)):
@@ -95,7 +95,7 @@ def _nested(row: Columns) -> Columns:
         users = cells.sequence(row.get(f"{question}.responses.users") or [], f"{question}.responses.users")
         statuses = cells.sequence(row.get(f"{question}.responses.status") or ["submitted"] * len(values), f"{question}.responses.status")
         if not len(values) == len(users) == len(statuses):
-            raise Fault(f"{question}.responses", f"holds {len(values)} answers by {len(users)} users, {len(statuses)} statuses")
+            raise invalid(f"{question}.responses", f"holds {len(values)} answers by {len(users)} users, {len(statuses)} statuses")
         answers = zip(values, users, statuses, strict=True)
         responses[question] = [{"value": value, "user_id": user, "status": status} for value, user, status in answers]
     return {"id": row.get("id"), "fields": fields, "responses": responses, "metadata": metadata}
@@ -128,11 +128,11 @@ def _answers(responses: Columns, keys: Mapping[str, int], found: Found, into: Ga
                 rated[rater, about[0], times[rater, question]][about[1]] = cells.number(value, f"{where}.value")
                 times[rater, question] += 1
             elif isinstance(value, dict):
-                raise Fault(f"{where}.value", "is neither a ranking nor a rating")
+                raise invalid(f"{where}.value", "is neither a ranking nor a rating")
             # answers to questions of another kind (texts, labels) say nothing about which candidate is better
     for (rater, dimension, _), ratings in rated.items():
         if len(ratings) < len(keys):
-            raise Fault("responses", f"rate {len(ratings)} of {len(keys)} candidates on {dimension!r} by {rater!r}; all are needed")
+            raise invalid("responses", f"rate {len(ratings)} of {len(keys)} candidates on {dimension!r} by {rater!r}; all are needed")
         yield rater, dimension, _by_rating(ratings), "person"
 
 
@@ -168,7 +168,7 @@ def _ranked(value: object, keys: Mapping[str, int], field: str) -> Tiers:
         said: Columns = cells.mapping(entry, field) if isinstance(entry, dict) else {"value": entry}
         key, rank = cells.name(said.get("value"), field), said.get("rank")
         if _plain(key) not in keys:
-            raise Fault(field, f"names {key!r}, which is not among the candidates: {', '.join(keys) or 'none'}"[:300])
+            raise invalid(field, f"names {key!r}, which is not among the candidates: {', '.join(keys) or 'none'}"[:300])
         tiers[place if rank is None else cells.number(rank, f"{field}.rank")].append(keys[_plain(key)])
     return tuple(tuple(sorted(tiers[rank])) for rank in sorted(tiers))
 
@@ -206,7 +206,7 @@ def _records(exchange: Exchange) -> tuple[list[dict[str, Any]], list[Dropped]]:
     return records, left_out
 
 
-def _record(item: Item, responses: object, suggestions: object) -> dict[str, Any]:
+def _record(item: ExchangeItem, responses: object, suggestions: object) -> dict[str, Any]:
     asked = {"prompt": turns_of(item.conversation)} if item.conversation else {}
     offered = {f"candidate_{number}": one.media or one.text for number, one in enumerate(item.candidates, start=1)}
     metadata = {"stratum": item.stratum} if item.stratum else {}

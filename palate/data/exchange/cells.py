@@ -8,7 +8,8 @@ from typing import TypeVar, cast
 
 from palate.core import Conversation, Message
 from palate.data.cells import ROLES, conversation
-from palate.data.exchange.content import Tiers
+from palate.data.exchange.exchange import Tiers
+from palate.data.formats.row_types import InvalidRow
 
 Columns = Mapping[str, object]
 """A row, or an object within one."""
@@ -19,12 +20,9 @@ DEEPEST = 50
 Choice = TypeVar("Choice", bound=str)
 
 
-class Fault(Exception):  # noqa: N818 - says what is wrong with the row
-    """A row is not what its shape says; the words begin with the field."""
-
-    def __init__(self, field: str, said: str) -> None:
-        super().__init__(f"`{field}` {said}")
-        self.reason = f"`{field}` {said}"
+def invalid(field: str, problem: str) -> InvalidRow:
+    """The error for a row that does not fit its shape; the message begins with the field."""
+    return InvalidRow(f"`{field}` {problem}")
 
 
 def shown(value: object) -> str:
@@ -42,11 +40,11 @@ def brief(reason: str) -> str:
 def text(value: object, field: str) -> str:
     """The value as a text, which may be empty. Raises Fault for another type or half a surrogate pair."""
     if not isinstance(value, str):
-        raise Fault(field, f"is not a string: {shown(value)}")
+        raise invalid(field, f"is not a string: {shown(value)}")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise Fault(field, f"is not valid Unicode: half a surrogate pair at character {error.start + 1}") from error
+        raise invalid(field, f"is not valid Unicode: half a surrogate pair at character {error.start + 1}") from error
     return value
 
 
@@ -56,64 +54,64 @@ def name(value: object, field: str) -> str:
         return str(value)
     said = text(value, field)
     if not said.strip():
-        raise Fault(field, "is empty")
+        raise invalid(field, "is empty")
     return said
 
 
 def truth(value: object, field: str) -> bool:
     """True or false. Raises Fault otherwise."""
     if not isinstance(value, bool):
-        raise Fault(field, f"is not true or false: {shown(value)}")
+        raise invalid(field, f"is not true or false: {shown(value)}")
     return value
 
 
 def number(value: object, field: str, *, least: float = -math.inf, most: float = math.inf) -> float:
     """A finite number from `least` to `most`. Raises Fault otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Fault(field, f"is not a number: {shown(value)}")
+        raise invalid(field, f"is not a number: {shown(value)}")
     try:
         found = float(value)
     except OverflowError as error:
-        raise Fault(field, f"is too large: {shown(value)}") from error
+        raise invalid(field, f"is too large: {shown(value)}") from error
     if not math.isfinite(found):
-        raise Fault(field, f"is not a finite number: {value}")
+        raise invalid(field, f"is not a finite number: {value}")
     if not least <= found <= most:
-        raise Fault(field, f"is outside {least:g} to {most:g}: {value}")
+        raise invalid(field, f"is outside {least:g} to {most:g}: {value}")
     return found
 
 
 def whole(value: object, field: str, *, least: int, most: int) -> int:
     """A whole number from `least` to `most`. Raises Fault otherwise."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise Fault(field, f"is not a whole number from {least} to {most}: {shown(value)}")
+        raise invalid(field, f"is not a whole number from {least} to {most}: {shown(value)}")
     return value
 
 
 def choice(value: object, field: str, known: Sequence[Choice]) -> Choice:
     """One of the words known. Raises Fault otherwise."""
     if not isinstance(value, str) or value not in known:
-        raise Fault(field, f"is {shown(value)}; it can be {', '.join(known)}")
+        raise invalid(field, f"is {shown(value)}; it can be {', '.join(known)}")
     return known[known.index(cast("Choice", value))]
 
 
 def mapping(value: object, field: str) -> Columns:
     """An object with names for keys. Raises Fault otherwise."""
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise Fault(field, f"is not an object: {shown(value)}")
+        raise invalid(field, f"is not an object: {shown(value)}")
     return cast("Columns", value)
 
 
 def sequence(value: object, field: str) -> Sequence[object]:
     """A list. Raises Fault otherwise."""
     if not isinstance(value, list | tuple):
-        raise Fault(field, f"is not a list: {shown(value)}")
+        raise invalid(field, f"is not a list: {shown(value)}")
     return value
 
 
 def present(row: Columns, field: str) -> object:
     """The value of a field that must be there. Raises Fault when it is missing or null."""
     if row.get(field) is None:
-        raise Fault(field, f"is missing; the row has {', '.join(map(repr, row)) or 'nothing'}"[:300])
+        raise invalid(field, f"is missing; the row has {', '.join(map(repr, row)) or 'nothing'}"[:300])
     return row[field]
 
 
@@ -121,7 +119,7 @@ def only(row: Columns, known: Sequence[str], field: str) -> None:
     """Nothing. Raises Fault where the row has a name that is not known: what is not read would be lost in silence."""
     for key in row:
         if key not in known:
-            raise Fault(f"{field}.{key}", f"is not known; {field} has {', '.join(known)}")
+            raise invalid(f"{field}.{key}", f"is not known; {field} has {', '.join(known)}")
 
 
 def numbers(value: object, field: str) -> tuple[int, ...]:
@@ -133,7 +131,7 @@ def tiers(value: object, field: str) -> Tiers:
     """Lists of whole numbers from 0, none of them empty. Raises Fault otherwise."""
     found = tuple(numbers(tier, field) for tier in sequence(value, field))
     if not all(found):
-        raise Fault(field, "has an empty tier")
+        raise invalid(field, "has an empty tier")
     return found
 
 
@@ -143,7 +141,7 @@ def plain(value: object, field: str) -> object:
     while left:
         one, depth = left.pop()
         if depth > DEEPEST:
-            raise Fault(field, f"is nested more than {DEEPEST} levels deep")
+            raise invalid(field, f"is nested more than {DEEPEST} levels deep")
         if isinstance(one, str):
             text(one, field)
         elif isinstance(one, dict):
@@ -152,9 +150,9 @@ def plain(value: object, field: str) -> object:
             left += [(inner, depth + 1) for inner in one]
         elif isinstance(one, int | float):
             if isinstance(one, float) and not math.isfinite(one):
-                raise Fault(field, f"holds a number that is not finite: {one}")
+                raise invalid(field, f"holds a number that is not finite: {one}")
         elif one is not None:
-            raise Fault(field, f"holds a value that JSON does not have: {shown(one)}")
+            raise invalid(field, f"holds a value that JSON does not have: {shown(one)}")
     return value
 
 
@@ -163,7 +161,7 @@ def asked(value: object, field: str) -> Conversation:
     if isinstance(value, str):
         said = text(value, field)
         if not said.strip():
-            raise Fault(field, "is empty")
+            raise invalid(field, "is empty")
         return (Message("user", said),)
     turns = [_turn(turn) for turn in sequence(value, field)]
     return conversation(turns, field)

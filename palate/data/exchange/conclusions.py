@@ -12,13 +12,13 @@ from palate.core import Completion, DataError, Judgment, Preference, Prompt
 from palate.data.cells import number
 from palate.data.containers import Found
 from palate.data.exchange import cells
-from palate.data.exchange.cells import Columns, Fault
-from palate.data.exchange.content import UNKNOWN_RATER, Candidate, Exchange, Item, RaterKind, Vote
+from palate.data.exchange.cells import Columns, invalid
+from palate.data.exchange.exchange import UNKNOWN_RATER, Candidate, Exchange, ExchangeItem, RaterKind, Vote
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.shape import unheld
-from palate.data.formats.content import Pair, Shape, Unfit
-from palate.data.formats.pairs import margin_of
-from palate.data.formats.table import Dropped
+from palate.data.formats.dropped import Dropped
+from palate.data.formats.preferences import margin_of
+from palate.data.formats.row_types import InvalidRow, PairRow, RowFormat
 from palate.data.formats.tools import with_tools
 
 NOTHING_TO_JUDGE = (
@@ -45,19 +45,19 @@ def nothing_to_write(path: Path, left_out: Sequence[Dropped]) -> DataError:
 _CONCLUDED = ("probability", "margin", "weight")
 
 
-def take_pair(found: Found, shape: Shape, into: Gathering) -> None:
+def take_pair(found: Found, shape: RowFormat, into: Gathering) -> None:
     """Nothing; the pair is an item whose first candidate is the chosen one, with its votes, or one vote of `unknown` where it has none."""
     row = {name: value for name, value in found.row.items() if value is not None}
     try:
         content = with_tools(shape.parse(row), row)
         margin = margin_of(row)
-    except Unfit as unfit:
+    except InvalidRow as unfit:
         if unfit.reason.partition(":")[0] not in NOTHING_TO_JUDGE:
             raise
         into.drop(found.source, unfit.reason)
         return
-    if not isinstance(content, Pair):
-        raise Unfit("no `chosen` and `rejected`")
+    if not isinstance(content, PairRow):
+        raise InvalidRow("no `chosen` and `rejected`")
     dimension = cells.name(row.get("dimension", "overall"), "dimension")
     item_id = cells.name(row["id"], "id") if "id" in row else found.place
     weight = number(row, "weight", 1.0, least=0)
@@ -67,7 +67,7 @@ def take_pair(found: Found, shape: Shape, into: Gathering) -> None:
     fields |= {name: value for name, value in known.items() if name in row}
     sides = ((content.chosen, content.calls[0]), (content.rejected, content.calls[1]))
     candidates = tuple(Candidate(cells.text(said, "completion"), tool_fields=calls) for said, calls in sides)
-    into.item(Item(item_id, content.prompt, candidates, fields=fields), found.source)
+    into.item(ExchangeItem(item_id, content.prompt, candidates, fields=fields), found.source)
     kind: RaterKind = "person" if "raters" in row else "unknown"
     for rater, share in _votes(row):
         ranking = ((0, 1),) if share == 0.5 else ((0,), (1,)) if share > 0.5 else ((1,), (0,))
@@ -80,12 +80,12 @@ def _votes(row: Columns) -> Iterator[tuple[str, float]]:
     if isinstance(votes, list):
         shares = [cells.number(vote, f"votes[{k}]") for k, vote in enumerate(votes)]
         if any(share not in (0, 0.5, 1) for share in shares):
-            raise Fault("votes", f"holds other numbers than 1 (chosen), 0 (rejected), 0.5 (a tie): {cells.shown(votes)}")
+            raise invalid("votes", f"holds other numbers than 1 (chosen), 0 (rejected), 0.5 (a tie): {cells.shown(votes)}")
         raters = [f"{UNKNOWN_RATER}-{k}" for k in range(1, len(shares) + 1)]
         if "raters" in row:
             raters = [cells.name(rater, f"raters[{k}]") for k, rater in enumerate(cells.sequence(row["raters"], "raters"))]
         if len(raters) != len(shares):
-            raise Fault("raters", f"names {len(raters)} for {len(shares)} votes")
+            raise invalid("raters", f"names {len(raters)} for {len(shares)} votes")
         yield from zip(raters, shares, strict=True)
     elif any(name in row for name in COUNTS):
         counts = [cells.whole(row.get(name, 0), name, least=0, most=MOST_VOTES) for name in COUNTS]
@@ -100,7 +100,7 @@ class Conclusion:
     """Two candidates of an item with the votes about them on one dimension: 1 for `better`, 0 for `worse`, 0.5 for a tie."""
 
     id: str
-    item: Item
+    item: ExchangeItem
     better: int
     worse: int
     dimension: str
@@ -175,7 +175,7 @@ def _deciding(votes: Sequence[Vote]) -> list[Vote]:
     return [vote for vote in votes if vote is last or (decision and decision in {vote.id, vote.answer})]
 
 
-def _concluded(row_id: str, item: Item, pair: tuple[int, int], dimension: str, votes: Sequence[Vote]) -> Conclusion:
+def _concluded(row_id: str, item: ExchangeItem, pair: tuple[int, int], dimension: str, votes: Sequence[Vote]) -> Conclusion:
     first, second = pair
     shares = []
     for vote in votes:

@@ -10,11 +10,11 @@ from palate.core import Conversation, Message
 from palate.data.containers import Found
 from palate.data.exchange.cells import Columns
 from palate.data.exchange.conclusions import Conclusion, conclusions, nothing_to_write, take_pair
-from palate.data.exchange.content import Exchange
+from palate.data.exchange.exchange import Exchange
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.shape import Written, unheld
-from palate.data.formats.hh import TranscriptShape
-from palate.data.formats.table import Dropped
+from palate.data.formats.dropped import Dropped
+from palate.data.formats.hh import TranscriptFormat
 from palate.data.formats.transcripts import transcript_turns
 from palate.data.jsonl import write_rows
 
@@ -31,11 +31,11 @@ class HHShape:
 
     def fits(self, row: Columns) -> bool:
         """Whether it is a pair of transcripts."""
-        return TranscriptShape().fits(row)
+        return TranscriptFormat().fits(row)
 
     def read(self, rows: Iterable[Found], into: Gathering) -> None:
         """Nothing; each row becomes an item with one vote of `unknown`."""
-        into.each(rows, lambda found: take_pair(found, TranscriptShape(), into))
+        into.each(rows, lambda found: take_pair(found, TranscriptFormat(), into))
 
     def write(self, exchange: Exchange, path: Path) -> Written:
         """What was written: a row for each two candidates of which more raters took one. Raises DataError where there are none."""

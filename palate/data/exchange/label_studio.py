@@ -10,8 +10,8 @@ from pathlib import Path
 from palate.core import Conversation, Judgment
 from palate.data.containers import Found
 from palate.data.exchange import cells
-from palate.data.exchange.cells import Columns, Fault
-from palate.data.exchange.content import RATER_KINDS, UNKNOWN_RATER, Candidate, Exchange, Item, RaterKind, Tiers, Vote, places
+from palate.data.exchange.cells import Columns, invalid
+from palate.data.exchange.exchange import RATER_KINDS, UNKNOWN_RATER, Candidate, Exchange, ExchangeItem, RaterKind, Tiers, Vote, places
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.label_studio_page import page_of, tasks_of
 from palate.data.exchange.media import media_or_text
@@ -88,7 +88,7 @@ def _take(found: Found, into: Gathering) -> None:
                 into.vote(vote, found.source)
 
 
-def _item(data: Columns, row: Columns, place: str) -> tuple[Item, dict[str, int]]:
+def _item(data: Columns, row: Columns, place: str) -> tuple[ExchangeItem, dict[str, int]]:
     """The item, and how annotations call its candidates."""
     asked = next((name for name in ASKED if data.get(name) is not None), None)
     conversation: Conversation = () if asked is None else cells.asked(data[asked], f"data.{asked}")
@@ -98,7 +98,7 @@ def _item(data: Columns, row: Columns, place: str) -> tuple[Item, dict[str, int]
         entries = [cells.mapping(entry, f"data.{lists}") for entry in cells.sequence(data[lists], f"data.{lists}")]
         ids = [cells.name(entry.get("id"), f"data.{lists}.id") for entry in entries]
         if len(set(ids)) < len(ids):
-            raise Fault(f"data.{lists}.id", f"names an item twice: {cells.shown(ids)}")
+            raise invalid(f"data.{lists}.id", f"names an item twice: {cells.shown(ids)}")
         candidates = tuple(_candidate(entry, lists) for entry in entries)
         keys = {key: number for number, key in enumerate(ids)}
     elif sides is not None:
@@ -106,12 +106,12 @@ def _item(data: Columns, row: Columns, place: str) -> tuple[Item, dict[str, int]
         keys = {"left": 0, "right": 1}
     else:
         known = ", ".join("/".join(names) for names in SIDES)
-        raise Fault(
+        raise invalid(
             "data", f"has {', '.join(map(repr, data)) or 'nothing'}; candidates stand in a list of id and body, or in one of {known}"
         )
     own = data.get("palate_id", row.get("id"))
     item_id = place if own is None else cells.name(own, "id")
-    return Item(item_id, conversation, candidates, "rank" if lists is not None and len(candidates) > 2 else "compare"), keys
+    return ExchangeItem(item_id, conversation, candidates, "rank" if lists is not None and len(candidates) > 2 else "compare"), keys
 
 
 def _is_list_of_items(value: object) -> bool:
@@ -123,7 +123,7 @@ def _candidate(entry: Columns, field_name: str) -> Candidate:
     return media_or_text(cells.text(said, f"data.{field_name}.body"))
 
 
-def _votes(entry: Columns, item: Item, keys: Mapping[str, int], where: str, kind: RaterKind) -> Iterator[tuple[Vote, RaterKind]]:
+def _votes(entry: Columns, item: ExchangeItem, keys: Mapping[str, int], where: str, kind: RaterKind) -> Iterator[tuple[Vote, RaterKind]]:
     results = [cells.mapping(one, f"{where}.result") for one in cells.sequence(entry.get("result") or [], f"{where}.result")]
     answers, reason = _answers(results, keys, len(item.candidates), where)
     is_skipped = cells.truth(entry.get("was_cancelled") or False, f"{where}.was_cancelled")
@@ -134,7 +134,7 @@ def _votes(entry: Columns, item: Item, keys: Mapping[str, int], where: str, kind
         about = answer.said
         order = cells.numbers(about.get("order", list(range(len(item.candidates)))), f"{where}.meta.palate.order")
         if sorted(order) != list(range(len(item.candidates))):
-            raise Fault(f"{where}.meta.palate.order", f"does not name each candidate once: {list(order)}")
+            raise invalid(f"{where}.meta.palate.order", f"does not name each candidate once: {list(order)}")
         seconds = about.get("seconds", entry.get("lead_time"))
         time = about.get("time")
         judgment = Judgment(
@@ -192,7 +192,7 @@ def _answers(results: Sequence[Columns], keys: Mapping[str, int], count: int, wh
 
 
 def _dimension(control: str, deciding: set[str]) -> str:
-    """What a control judges: `axis_NAME` and what hangs on it (`axis_NAME_strength`) judge NAME."""
+    """What a control judges: `dimension_NAME` and what hangs on it (`dimension_NAME_strength`) judge NAME."""
     if control.startswith("axis_"):
         return control.removeprefix("axis_").removesuffix("_strength").removesuffix("_verdict") or "overall"
     return control if len(deciding) > 1 and control in deciding else "overall"
@@ -201,7 +201,7 @@ def _dimension(control: str, deciding: set[str]) -> str:
 def _pair(value: Columns, count: int, field_name: str) -> Tiers:
     selected = value.get("selected")
     if count != 2 or selected not in ("left", "right"):
-        raise Fault(field_name, f"is {cells.shown(selected)} of {count} candidates; a pair has left and right")
+        raise invalid(field_name, f"is {cells.shown(selected)} of {count} candidates; a pair has left and right")
     return ((0,), (1,)) if selected == "left" else ((1,), (0,))
 
 
@@ -211,11 +211,11 @@ def _ranked(value: object, keys: Mapping[str, int], field_name: str) -> Tiers:
         return tuple((_number(one, keys, field_name),) for one in value)
     buckets = {name: cells.sequence(ids, field_name) for name, ids in cells.mapping(value, field_name).items()}
     if buckets.pop("_", None):
-        raise Fault(field_name, "leaves candidates in no bucket; rank all of them")
+        raise invalid(field_name, "leaves candidates in no bucket; rank all of them")
     if len(buckets) == 1 and not next(iter(buckets)).isdecimal():
         return tuple((_number(one, keys, field_name),) for one in next(iter(buckets.values())))
     if not buckets or not all(name.isdecimal() and len(name) < 5 for name in buckets):
-        raise Fault(field_name, f"has the buckets {', '.join(buckets) or 'none'}; name them 1, 2, ... from the best, or use none")
+        raise invalid(field_name, f"has the buckets {', '.join(buckets) or 'none'}; name them 1, 2, ... from the best, or use none")
     ordered = (buckets[name] for name in sorted(buckets, key=int))
     return tuple(tuple(_number(one, keys, field_name) for one in ids) for ids in ordered if ids)
 
@@ -223,7 +223,7 @@ def _ranked(value: object, keys: Mapping[str, int], field_name: str) -> Tiers:
 def _number(value: object, keys: Mapping[str, int], field_name: str) -> int:
     key = cells.name(value, field_name)
     if key not in keys:
-        raise Fault(field_name, f"names {key!r}, which is not among the candidates: {', '.join(keys)}"[:300])
+        raise invalid(field_name, f"names {key!r}, which is not among the candidates: {', '.join(keys)}"[:300])
     return keys[key]
 
 
@@ -246,7 +246,7 @@ def _rater(entry: Columns, about: Columns, kind: RaterKind, where: str) -> str:
     if who is None:
         return UNKNOWN_RATER
     if isinstance(who, str) and "@" in who:
-        raise Fault(f"{where}.completed_by", "is an address of mail; export numbers or replace it by a pseudonym")
+        raise invalid(f"{where}.completed_by", "is an address of mail; export numbers or replace it by a pseudonym")
     return cells.name(who, f"{where}.completed_by")
 
 
@@ -256,4 +256,4 @@ def _created(value: object, where: str) -> float | None:
     try:
         return datetime.fromisoformat(cells.text(value, f"{where}.created_at")).timestamp()
     except (ValueError, OverflowError) as error:
-        raise Fault(f"{where}.created_at", f"is no time: {cells.shown(value)}") from error
+        raise invalid(f"{where}.created_at", f"is no time: {cells.shown(value)}") from error

@@ -9,10 +9,10 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from palate.core import DataError
-from palate.data.exchange.content import Candidate, Exchange, Item, RaterKind, Vote
+from palate.data.exchange.exchange import Candidate, Exchange, ExchangeItem, RaterKind, Vote
 from palate.data.exchange.media import is_clip
 from palate.data.exchange.shape import unheld
-from palate.data.formats.table import Dropped
+from palate.data.formats.dropped import Dropped
 
 Object = dict[str, Any]
 
@@ -53,7 +53,7 @@ def tasks_of(exchange: Exchange) -> tuple[list[Object], list[Dropped]]:
     return tasks, left_out
 
 
-def _data(item: Item, *, ranked: bool) -> Object:
+def _data(item: ExchangeItem, *, ranked: bool) -> Object:
     data: Object = {"palate_id": item.id}
     if item.conversation:
         data["conversation"] = [{"role": turn.role if turn.role != "text" else "user", "content": turn.text} for turn in item.conversation]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from palate.core import Judgment, Message
 from palate.data.containers import Found, read_container
 from palate.data.exchange import cells
-from palate.data.exchange.cells import Columns, Fault
-from palate.data.exchange.content import Candidate, Guideline, Item, Tiers, Vote
+from palate.data.exchange.cells import Columns, invalid
+from palate.data.exchange.exchange import Candidate, ExchangeItem, GuidelineText, Tiers, Vote
 from palate.data.exchange.gather import Gathering
 
 TEXTS, TEST, GUIDELINES = "pairs-crowd.jsonl", "pairs-crowd-training.jsonl", "crowd-instruction.md"
@@ -37,7 +37,7 @@ class LLMFAOShape:
         version = ""
         if (folder / GUIDELINES).is_file():
             version = "1"
-            into.guideline(Guideline(version, (folder / GUIDELINES).read_text(encoding="utf-8", errors="replace")))
+            into.guideline(GuidelineText(version, (folder / GUIDELINES).read_text(encoding="utf-8", errors="replace")))
         into.each(rows, lambda found: _take(found, texts, version, into))
         if (folder / TEST).is_file():
             into.each(read_container(folder / TEST), lambda found: into.item(_tested(found.row), found.source))
@@ -57,20 +57,20 @@ def _take(found: Found, texts: dict[str, Columns], version: str, into: Gathering
     into.vote(Vote(judgment), found.source)
 
 
-def _item(item_id: str, said: Columns, systems: list[str]) -> Item:
+def _item(item_id: str, said: Columns, systems: list[str]) -> ExchangeItem:
     asked = said.get("text")
     conversation = () if asked is None else (Message("user", cells.text(asked, "text")),)
     answers = [cells.text(said.get(name, ""), name) for name in ("result_x", "result_y")]
     candidates = tuple(Candidate(text, policy=system) for text, system in zip(answers, systems, strict=True))
-    return Item(item_id, conversation, candidates, stratum=cells.text(said.get("slug") or "", "slug"))
+    return ExchangeItem(item_id, conversation, candidates, stratum=cells.text(said.get("slug") or "", "slug"))
 
 
-def _tested(row: Columns) -> Item:
+def _tested(row: Columns) -> ExchangeItem:
     golden = row.get("golden")
     if golden not in _WINNERS:
-        raise Fault("golden", f"is {cells.shown(golden)}; it can be {', '.join(_WINNERS)}")
+        raise invalid("golden", f"is {cells.shown(golden)}; it can be {', '.join(_WINNERS)}")
     gold = _RANKINGS[_WINNERS.index(golden)]
     systems = [cells.name(row.get(name), name) for name in ("model_x", "model_y")]
     item = _item(cells.name(row.get("id"), "id"), row, systems)
     reason = {"reason": cells.text(row["reason"], "reason")} if row.get("reason") is not None else {}
-    return Item(item.id, item.conversation, item.candidates, gold=gold, is_qualification=True, fields=reason)
+    return ExchangeItem(item.id, item.conversation, item.candidates, gold=gold, is_qualification=True, fields=reason)

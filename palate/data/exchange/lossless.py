@@ -10,12 +10,12 @@ from typing import get_args
 from palate.core import Conversation, Judgment, Message, Role
 from palate.data.containers import Found
 from palate.data.exchange import cells
-from palate.data.exchange.cells import Columns, Fault
-from palate.data.exchange.content import ENTRIES, RATER_KINDS, STATUSES, Candidate, Exchange, Guideline, Item, Vote
+from palate.data.exchange.cells import Columns, invalid
+from palate.data.exchange.exchange import ENTRIES, RATER_KINDS, STATUSES, Candidate, Exchange, ExchangeItem, GuidelineText, Vote
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.project import project_of, project_row
-from palate.data.exchange.settings import TASKS
 from palate.data.exchange.shape import Written
+from palate.data.exchange.task import TASKS
 from palate.data.jsonl import Row, write_rows
 
 VERSION = 2
@@ -67,15 +67,17 @@ class LosslessShape:
 def _open(row: Columns, into: Gathering) -> None:
     cells.only(row, ("palate", "version", "name"), "palate")
     if row.get("palate") != "exchange":
-        raise Fault("palate", "is not the first row's: it says what the file is")
+        raise invalid("palate", "is not the first row's: it says what the file is")
     if cells.whole(row.get("version"), "version", least=1, most=10**6) > VERSION:
-        raise Fault("version", f"is {row['version']}: a newer Palate wrote the file; this one reads up to {VERSION}")
+        raise invalid("version", f"is {row['version']}: a newer Palate wrote the file; this one reads up to {VERSION}")
     into.name = cells.text(row.get("name", ""), "name")
 
 
 def _take(found: Found, into: Gathering) -> None:
     if len(found.row) != 1:
-        raise Fault("row", f"has {len(found.row)} keys ({', '.join(found.row)}); each has one: project, guideline, rater, item or judgment")
+        raise invalid(
+            "row", f"has {len(found.row)} keys ({', '.join(found.row)}); each has one: project, guideline, rater, item or judgment"
+        )
     (what,) = found.row
     said = cells.mapping(found.row[what], what)
     if what == "project":
@@ -83,7 +85,7 @@ def _take(found: Found, into: Gathering) -> None:
     elif what == "guideline":
         cells.only(said, ("version", "text", "warning", "created"), what)
         version, told, warning = (cells.text(said.get(name, ""), name) for name in ("version", "text", "warning"))
-        into.guideline(Guideline(version, told, warning, _maybe_number(said, "created")))
+        into.guideline(GuidelineText(version, told, warning, _maybe_number(said, "created")))
     elif what == "rater":
         cells.only(said, ("id", "kind"), what)
         into.rater(cells.name(said.get("id"), "rater.id"), cells.choice(said.get("kind"), "rater.kind", RATER_KINDS))
@@ -92,15 +94,15 @@ def _take(found: Found, into: Gathering) -> None:
     elif what == "judgment":
         into.vote(_vote(said), found.source)
     else:
-        raise Fault(what, "is not known; a row is a project, guideline, rater, item or judgment")
+        raise invalid(what, "is not known; a row is a project, guideline, rater, item or judgment")
 
 
-def _item(said: Columns) -> Item:
+def _item(said: Columns) -> ExchangeItem:
     cells.only(said, _ITEM, "item")
     offered = cells.sequence(cells.present(said, "candidates"), "candidates")
     share, gold = said.get("selection_probability"), said.get("gold")
     fields = cells.mapping(said.get("fields", {}), "fields")
-    return Item(
+    return ExchangeItem(
         id=cells.name(said.get("id"), "item.id"),
         conversation=_turns(cells.present(said, "conversation"), "conversation"),
         candidates=tuple(_candidate(one) for one in offered),
@@ -186,7 +188,7 @@ def _rows(exchange: Exchange) -> Iterator[Row]:
         yield {"judgment": vote_row(vote)}
 
 
-def item_row(item: Item) -> Row:
+def item_row(item: ExchangeItem) -> Row:
     """The item as a JSON object."""
     return {
         "id": item.id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from palate.data.exchange.content import Candidate
+from palate.data.exchange.exchange import Candidate
 
 IMAGES = ("png", "jpg", "jpeg", "gif", "webp", "bmp")
 CLIPS = ("mp4", "webm", "mov")

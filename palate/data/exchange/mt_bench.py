@@ -11,10 +11,10 @@ from palate.data.cells import shared_length
 from palate.data.containers import Found
 from palate.data.exchange import cells
 from palate.data.exchange.cells import Columns
-from palate.data.exchange.content import Candidate, Exchange, Item, RaterKind, Tiers, Vote, places
+from palate.data.exchange.exchange import Candidate, Exchange, ExchangeItem, RaterKind, Tiers, Vote, places
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.shape import Written, unheld
-from palate.data.formats.table import Dropped
+from palate.data.formats.dropped import Dropped
 from palate.data.formats.write import turns_of
 from palate.data.jsonl import Row, write_rows
 
@@ -52,7 +52,7 @@ def _take(row: Columns, source: str, into: Gathering) -> None:
     first, second = (cells.name(cells.present(row, name), name) for name in ("model_a", "model_b"))
     winner = cells.choice(cells.present(row, "winner"), "winner", WINNERS)
     if first == second:
-        raise cells.Fault("model_b", f"is {second!r}, as model_a is; two are compared")
+        raise cells.invalid("model_b", f"is {second!r}, as model_a is; two are compared")
     conversations = [row.get(name) for name in ("conversation_a", "conversation_b")]
     said = dict.fromkeys((first, second), "")
     prompt: Conversation = ()
@@ -63,7 +63,7 @@ def _take(row: Columns, source: str, into: Gathering) -> None:
     models = tuple(sorted((first, second)))
     item_id = cells.name(row["item"], "item") if row.get("item") is not None else f"{question}/{turn}/{models[0]}/{models[1]}"
     candidates = tuple(Candidate(said[name], policy=name) for name in models)
-    into.item(Item(item_id, prompt, candidates, fields={"question_id": row["question_id"], "turn": turn}), source)
+    into.item(ExchangeItem(item_id, prompt, candidates, fields={"question_id": row["question_id"], "turn": turn}), source)
     order = (models.index(first), models.index(second))
     shown: Tiers = ((0,), (1,)) if winner == "model_a" else ((1,), (0,)) if winner == "model_b" else ((0, 1),)
     judge, kind = _judge(row)
@@ -73,7 +73,7 @@ def _take(row: Columns, source: str, into: Gathering) -> None:
 def _said(row: Columns, name: str) -> Conversation:
     turns = cells.turns(row[name], name)
     if not turns:
-        raise cells.Fault(name, "is empty")
+        raise cells.invalid(name, "is empty")
     return turns
 
 
@@ -116,7 +116,7 @@ def _votes(exchange: Exchange) -> Iterator[Row | Dropped]:
             yield row | ({"conversation_a": texts[first], "conversation_b": texts[second]} if texts else {})
 
 
-def _conversations(item: Item) -> list[list[dict[str, object]]]:
+def _conversations(item: ExchangeItem) -> list[list[dict[str, object]]]:
     """The conversation with each answer; none where there are no texts."""
     if not item.conversation or not any(one.text for one in item.candidates):
         return []

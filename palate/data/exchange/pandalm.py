@@ -12,8 +12,8 @@ from typing import Any
 from palate.core import DataError, Judgment, Message
 from palate.data.containers import Found
 from palate.data.exchange import cells
-from palate.data.exchange.cells import Columns, Fault
-from palate.data.exchange.content import Candidate, Exchange, Item, Tiers, Vote
+from palate.data.exchange.cells import Columns, invalid
+from palate.data.exchange.exchange import Candidate, Exchange, ExchangeItem, Tiers, Vote
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.shape import Written, unheld
 from palate.data.files import write_json
@@ -66,13 +66,13 @@ def _take(found: Found, into: Gathering) -> None:
         given = None
     question = asked if given in (None, "") else f"{asked}\n\n{cells.text(given, 'input')}"
     if not question.strip():
-        raise Fault("instruction", "is empty")
+        raise invalid("instruction", "is empty")
     said = [cells.text(cells.present(row, name), name) for name in ("response1", "response2")]
     item_id = cells.name(row["idx"], "idx") if row.get("idx") is not None else found.place
     fields: dict[str, object] = {"instruction": asked, **({} if given in (None, "") else {"input": given})}
     fields |= {name: cells.plain(row[name], name) for name in ("motivation_app", "cmp_key") if row.get(name) is not None}
     candidates = tuple(map(Candidate, said, ("", ""), _policies(row.get("cmp_key"))))
-    into.item(Item(item_id, (Message("user", question),), candidates, fields=fields), found.source)
+    into.item(ExchangeItem(item_id, (Message("user", question),), candidates, fields=fields), found.source)
     for name in row:
         if _ANNOTATOR.fullmatch(name) and row[name] is not None:
             verdict = _RANKINGS[cells.whole(row[name], name, least=0, most=2)]
@@ -85,7 +85,7 @@ def _policies(key: object) -> tuple[str, str]:
     return (names[0], names[1]) if len(names) == 2 else ("", "")
 
 
-def _row(item: Item) -> dict[str, Any]:
+def _row(item: ExchangeItem) -> dict[str, Any]:
     if len(item.candidates) != 2 or not item.conversation or any(one.media for one in item.candidates):
         raise DataError(f"item {item.id!r}: PandaLM's rows are an instruction with two texts. Leave it out, or join texts with --items.")
     first, second = item.candidates

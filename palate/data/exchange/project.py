@@ -7,12 +7,12 @@ from typing import Any
 
 from palate.data.exchange import cells
 from palate.data.exchange.cells import Columns
-from palate.data.exchange.settings import QUEUES, REASONS, TASKS, Project, Task
+from palate.data.exchange.task import QUEUES, REASONS, TASKS, Project, Task
 
 MOST = 10**6
 """Most raters of an item; a database's whole numbers end a little above."""
 
-_TASK = ("kind", "axes", "ties", "all_bad", "strength", "reason", "rules")
+_TASK = ("kind", "dimensions", "ties", "all_bad", "strength", "reason", "rules")
 _PROJECT = ("task", "overlap", "max_overlap", "lease_seconds", "gold_share", "queue", "random_share", "created")
 
 
@@ -39,10 +39,10 @@ def project_of(said: Columns, name: str) -> Project:
 
 def _task(said: Columns) -> Task:
     cells.only(said, _TASK, "task")
-    axes, rules = (cells.sequence(cells.present(said, name), f"task.{name}") for name in ("axes", "rules"))
+    dimensions, rules = (cells.sequence(cells.present(said, name), f"task.{name}") for name in ("dimensions", "rules"))
     return Task(
         kind=cells.choice(said.get("kind"), "task.kind", TASKS),
-        axes=tuple(cells.name(axis, "task.axes") for axis in axes),
+        dimensions=tuple(cells.name(dimension, "task.dimensions") for dimension in dimensions),
         ties=cells.truth(said.get("ties"), "task.ties"),
         all_bad=cells.truth(said.get("all_bad"), "task.all_bad"),
         strength=cells.truth(said.get("strength"), "task.strength"),

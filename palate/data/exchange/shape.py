@@ -9,9 +9,9 @@ from typing import Protocol
 
 from palate.data.containers import Found
 from palate.data.exchange.cells import Columns
-from palate.data.exchange.content import Exchange
+from palate.data.exchange.exchange import Exchange
 from palate.data.exchange.gather import Gathering
-from palate.data.formats.table import Dropped
+from palate.data.formats.dropped import Dropped
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from pathlib import Path
 from palate.data.containers import Found
 from palate.data.exchange.cells import Columns
 from palate.data.exchange.conclusions import conclusions, nothing_to_write, take_pair
-from palate.data.exchange.content import Exchange
+from palate.data.exchange.exchange import Exchange
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.shape import Written
-from palate.data.formats.hh import TranscriptShape
-from palate.data.formats.pairs import PairShape
-from palate.data.formats.table import Dropped
+from palate.data.formats.dropped import Dropped
+from palate.data.formats.hh import TranscriptFormat
+from palate.data.formats.preferences import PreferenceFormat
 from palate.data.formats.write import preference_row
 from palate.data.jsonl import write_rows
 
@@ -32,11 +32,13 @@ class TRLShape:
 
     def fits(self, row: Columns) -> bool:
         """Whether there are two sides."""
-        return PairShape().fits(row)
+        return PreferenceFormat().fits(row)
 
     def read(self, rows: Iterable[Found], into: Gathering) -> None:
         """Nothing; each row becomes an item and its votes."""
-        into.each(rows, lambda found: take_pair(found, TranscriptShape() if TranscriptShape().fits(found.row) else PairShape(), into))
+        into.each(
+            rows, lambda found: take_pair(found, TranscriptFormat() if TranscriptFormat().fits(found.row) else PreferenceFormat(), into)
+        )
 
     def write(self, exchange: Exchange, path: Path) -> Written:
         """What was written: one row for each two candidates and dimension. Raises DataError where there are none."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from palate.core import Conversation
 from palate.data.cells import CONTEXT_ROLES, conversation
-from palate.data.formats.content import Columns, Dialogue, Unfit
+from palate.data.formats.row_types import Columns, Dialogue, InvalidRow
 
 
 @dataclass(frozen=True)
-class ChatShape:
+class ChatFormat:
     """Rows with a conversation; every assistant turn that answers something is learned, or those in `learned`."""
 
     name: str = "messages"
@@ -28,7 +28,7 @@ class ChatShape:
         answers = answering_turns(turns)
         is_answered = turns[-1].role == "assistant"
         if is_answered and not answers:
-            raise Unfit("no turn before the assistant turn")
+            raise InvalidRow("no turn before the assistant turn")
         return Dialogue(turns, _learned(row, answers), answers[-1] if is_answered else len(turns))
 
 
@@ -42,5 +42,5 @@ def _learned(row: Columns, answers: tuple[int, ...]) -> tuple[int, ...]:
         return answers
     wanted = row["learned"]
     if not isinstance(wanted, list | tuple) or not wanted or not all(turn in answers for turn in wanted):
-        raise Unfit(f"`learned` is not a list of assistant turns: {wanted}, there are {list(answers)}")
+        raise InvalidRow(f"`learned` is not a list of assistant turns: {wanted}, there are {list(answers)}")
     return tuple(turn for turn in answers if turn in wanted)

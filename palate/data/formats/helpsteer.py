@@ -7,35 +7,35 @@ from dataclasses import dataclass
 
 from palate.core import Conversation, Message
 from palate.data.cells import CONTEXT_ROLES, filled, number
-from palate.data.formats.content import MEAN, Answer, Answers, Columns, Rated, Unfit
+from palate.data.formats.row_types import MEAN, Columns, InvalidRow, RatedCompletion, RatedCompletions, RatedGroups
 
-AXES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
-GOOD = AXES[:3]
+DIMENSIONS = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+GOOD = DIMENSIONS[:3]
 """Axes whose mean says how good a response is; the other two say how it is written."""
 
 _TURN = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 
 
 @dataclass(frozen=True)
-class RatingShape:
+class HelpSteerFormat:
     """Rows with a prompt, one response and ratings of it; rows of one prompt make pairs."""
 
     name: str = "rating"
-    needs: str = "`prompt`, `response` and one or more of " + ", ".join(f"`{axis}`" for axis in AXES)
-    columns: frozenset[str] = frozenset({"prompt", "response", *AXES})
+    needs: str = "`prompt`, `response` and one or more of " + ", ".join(f"`{dimension}`" for dimension in DIMENSIONS)
+    columns: frozenset[str] = frozenset({"prompt", "response", *DIMENSIONS})
 
     def fits(self, row: Columns) -> bool:
         """Whether there are a `response` and a rating."""
-        return "prompt" in row and "response" in row and any(axis in row for axis in AXES)
+        return "prompt" in row and "response" in row and any(dimension in row for dimension in DIMENSIONS)
 
-    def parse(self, row: Columns) -> Rated:
+    def parse(self, row: Columns) -> RatedGroups:
         """The response with its ratings; `mean` is that of helpfulness, correctness and coherence, as far as they are there."""
         response = filled(row["response"], "response")
-        ratings = {axis: number(row, axis, 0.0) for axis in AXES if axis in row}
-        good = [ratings[axis] for axis in GOOD if axis in ratings]
+        ratings = {dimension: number(row, dimension, 0.0) for dimension in DIMENSIONS if dimension in row}
+        good = [ratings[dimension] for dimension in GOOD if dimension in ratings]
         if good:
             ratings[MEAN] = sum(good) / len(good)
-        return Rated((Answers(_turns(filled(row["prompt"], "prompt")), (Answer(response, ratings),)),))
+        return RatedGroups((RatedCompletions(_turns(filled(row["prompt"], "prompt")), (RatedCompletion(response, ratings),)),))
 
 
 def _turns(prompt: str) -> Conversation:
@@ -44,5 +44,5 @@ def _turns(prompt: str) -> Conversation:
     later = (Message("user" if role == "User" else "assistant", said) for role, said in zip(rest[::2], rest[1::2], strict=True))
     turns = (Message("user", first), *later)
     if turns[-1].role not in CONTEXT_ROLES:
-        raise Unfit(f"the prompt does not end with a turn to answer: its last turn is {turns[-1].role}")
+        raise InvalidRow(f"the prompt does not end with a turn to answer: its last turn is {turns[-1].role}")
     return turns

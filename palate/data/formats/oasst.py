@@ -9,13 +9,13 @@ from typing import Any, cast
 from palate.core import Conversation, Message, Role
 from palate.data.cells import filled
 from palate.data.containers import Found
-from palate.data.formats.content import MEAN, Answer, Answers, Columns, Rated, Unfit
+from palate.data.formats.row_types import MEAN, Columns, InvalidRow, RatedCompletion, RatedCompletions, RatedGroups
 
 _ROLES: Mapping[str, Role] = {"prompter": "user", "assistant": "assistant"}
 
 
 @dataclass(frozen=True)
-class TreeShape:
+class OASSTFormat:
     """Rows with a whole tree; wherever two or more ranked replies of the assistant answer a message, they make pairs."""
 
     name: str = "message-tree"
@@ -27,16 +27,16 @@ class TreeShape:
         prompt = row.get("prompt")
         return isinstance(prompt, dict) and "replies" in prompt
 
-    def parse(self, row: Columns) -> Rated:
+    def parse(self, row: Columns) -> RatedGroups:
         """Each message of the user with its replies: ranked ones (0 is the best), or one alone. Deleted and rejected ones are left out."""
         first = cast("Mapping[str, object]", row["prompt"])
         if not _is_kept(first):
-            raise Unfit("the first message is deleted or was rejected")
+            raise InvalidRow("the first message is deleted or was rejected")
         answered = tuple(_answered((), first))
         if not answered:
-            raise Unfit("no ranked replies")
+            raise InvalidRow("no ranked replies")
         groups = tuple(group for group in answered if len(group.answers) > 1)
-        return Rated(groups, tuple(group for group in answered if len(group.answers) == 1))
+        return RatedGroups(groups, tuple(group for group in answered if len(group.answers) == 1))
 
 
 def grown(rows: Iterable[Found]) -> Iterator[Found]:
@@ -86,18 +86,20 @@ def _ids(message: Mapping[str, Any]) -> set[object]:
     return found
 
 
-def _answered(before: Conversation, message: Mapping[str, object]) -> Iterator[Answers]:
+def _answered(before: Conversation, message: Mapping[str, object]) -> Iterator[RatedCompletions]:
     """The messages of the user under `message` (and itself) that have replies, each with those that can be used."""
     role = message.get("role")
     if role not in _ROLES:
-        raise Unfit(f"unknown role: {role!r}, read are {', '.join(_ROLES)}")
+        raise InvalidRow(f"unknown role: {role!r}, read are {', '.join(_ROLES)}")
     turns = (*before, Message(_ROLES[cast("str", role)], filled(message.get("text"), "text")))
     replies = [reply for reply in _replies(message) if _is_kept(reply)]
     spoken = [reply for reply in replies if reply.get("role") == "assistant"]
     ranked = [reply for reply in spoken if isinstance(reply.get("rank"), int)] or spoken[:1] * (len(spoken) == 1)
     if turns[-1].role == "user" and ranked:
-        answers = (Answer(filled(reply.get("text"), "text"), {MEAN: -float(cast("int", reply.get("rank") or 0))}) for reply in ranked)
-        yield Answers(turns, tuple(answers), is_scaled=False)
+        answers = (
+            RatedCompletion(filled(reply.get("text"), "text"), {MEAN: -float(cast("int", reply.get("rank") or 0))}) for reply in ranked
+        )
+        yield RatedCompletions(turns, tuple(answers), is_scaled=False)
     for reply in replies:
         yield from _answered(turns, reply)
 
@@ -105,5 +107,5 @@ def _answered(before: Conversation, message: Mapping[str, object]) -> Iterator[A
 def _replies(message: Mapping[str, object]) -> list[Mapping[str, object]]:
     replies = message.get("replies") or []
     if not isinstance(replies, list) or not all(isinstance(reply, dict) for reply in replies):
-        raise Unfit("`replies` is not a list of messages")
+        raise InvalidRow("`replies` is not a list of messages")
     return cast("list[Mapping[str, object]]", replies)

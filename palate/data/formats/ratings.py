@@ -6,43 +6,43 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from palate.core import Conversation
-from palate.data.formats.content import Answer, Answers, Pair, Unfit
-from palate.data.formats.pairs import checked_pair
-from palate.data.formats.table import Dropped
+from palate.data.formats.dropped import Dropped
+from palate.data.formats.preferences import checked_pair
+from palate.data.formats.row_types import InvalidRow, PairRow, RatedCompletion, RatedCompletions
 
 
 @dataclass(frozen=True, slots=True)
 class RatedPair:
     """A pair, and how much higher the chosen side is rated (0 where that is not known)."""
 
-    pair: Pair
+    pair: PairRow
     margin: float
 
 
 @dataclass
-class Ratings:
+class RatingGroups:
     """The rated completions seen so far, by prompt.
 
     A completion makes a pair with each one of its prompt seen before it, unless both are rated alike.
 
     Attributes:
-        axis: the rating that decides.
+        dimension: the rating that decides.
     """
 
-    axis: str
-    _seen: dict[Conversation, list[tuple[str, Answer]]] = field(default_factory=dict)
+    dimension: str
+    _seen: dict[Conversation, list[tuple[str, RatedCompletion]]] = field(default_factory=dict)
 
-    def pairs(self, group: Answers, source: str) -> Iterator[RatedPair | Dropped]:
+    def pairs(self, group: RatedCompletions, source: str) -> Iterator[RatedPair | Dropped]:
         """Pairs of the group's completions with all those of its prompt so far; and those that make none, with the reason."""
         seen = self._seen.setdefault(group.prompt, [])
         for answer in group.answers:
-            if self.axis not in answer.ratings:
-                yield Dropped(source, f"no rating `{self.axis}`: there are {', '.join(answer.ratings) or 'none'}")
+            if self.dimension not in answer.ratings:
+                yield Dropped(source, f"no rating `{self.dimension}`: there are {', '.join(answer.ratings) or 'none'}")
                 continue
             for _, other in seen:
                 try:
                     yield self._pair(group, answer, other)
-                except Unfit as unfit:
+                except InvalidRow as unfit:
                     yield Dropped(source, unfit.reason)
             seen.append((source, answer))
 
@@ -52,9 +52,9 @@ class Ratings:
             if len(seen) == 1:
                 yield Dropped(seen[0][0], "no other rated completion of this prompt")
 
-    def _pair(self, group: Answers, one: Answer, other: Answer) -> RatedPair:
-        better, worse = sorted((one, other), key=lambda answer: -answer.ratings[self.axis])
-        margin = better.ratings[self.axis] - worse.ratings[self.axis]
+    def _pair(self, group: RatedCompletions, one: RatedCompletion, other: RatedCompletion) -> RatedPair:
+        better, worse = sorted((one, other), key=lambda answer: -answer.ratings[self.dimension])
+        margin = better.ratings[self.dimension] - worse.ratings[self.dimension]
         if margin == 0:
-            raise Unfit(f"both sides are rated alike: {better.ratings[self.axis]:g}")
+            raise InvalidRow(f"both sides are rated alike: {better.ratings[self.dimension]:g}")
         return RatedPair(checked_pair(group.prompt, better.text, worse.text), margin if group.is_scaled else 0.0)

@@ -8,35 +8,35 @@ from typing import TypeVar
 
 from palate.core import ConfigError, DataError
 from palate.data.containers import Found, read_container
-from palate.data.formats.answers import AnswerShape
-from palate.data.formats.chats import ChatShape
-from palate.data.formats.content import Columns, Shape, Unfit
-from palate.data.formats.documents import DocumentShape
-from palate.data.formats.helpsteer import RatingShape
-from palate.data.formats.hh import TranscriptShape
-from palate.data.formats.oasst import TreeShape, grown
-from palate.data.formats.pairs import PairShape
-from palate.data.formats.prompts import PromptShape
-from palate.data.formats.table import Dropped, count_dropped
-from palate.data.formats.thumbs import ThumbShape
-from palate.data.formats.ultrafeedback import FeedbackShape
+from palate.data.formats.chats import ChatFormat
+from palate.data.formats.dropped import Dropped, count_dropped
+from palate.data.formats.helpsteer import HelpSteerFormat
+from palate.data.formats.hh import TranscriptFormat
+from palate.data.formats.labelled_completions import LabelledCompletionFormat
+from palate.data.formats.oasst import OASSTFormat, grown
+from palate.data.formats.plain_text import PlainTextFormat
+from palate.data.formats.preferences import PreferenceFormat
+from palate.data.formats.prompt_completion import PromptCompletionFormat
+from palate.data.formats.prompt_only import PromptOnlyFormat
+from palate.data.formats.row_types import Columns, InvalidRow, RowFormat
+from palate.data.formats.ultrafeedback import UltraFeedbackFormat
 
-SHAPES: tuple[Shape, ...] = (
-    TranscriptShape(),
-    PairShape(),
-    ThumbShape(),
-    AnswerShape(),
-    RatingShape(),
-    FeedbackShape(),
-    TreeShape(),
-    ChatShape(),
-    PromptShape(),
-    DocumentShape(),
+SHAPES: tuple[RowFormat, ...] = (
+    TranscriptFormat(),
+    PreferenceFormat(),
+    LabelledCompletionFormat(),
+    PromptCompletionFormat(),
+    HelpSteerFormat(),
+    UltraFeedbackFormat(),
+    OASSTFormat(),
+    ChatFormat(),
+    PromptOnlyFormat(),
+    PlainTextFormat(),
 )
 """Every shape that is read. A row is read in the first that fits; a row with chosen, prompt and messages is a pair."""
 
 T = TypeVar("T")
-Make = Callable[[Found, Columns, Shape], Iterable[T | Dropped]]
+Make = Callable[[Found, Columns, RowFormat], Iterable[T | Dropped]]
 """What a reader makes of a row. Raises Unfit, or gives Dropped for a part of it."""
 
 
@@ -46,7 +46,7 @@ def stream(
     make: Make[T],
     needs: str,
     *,
-    shapes: tuple[Shape, ...] = SHAPES,
+    shapes: tuple[RowFormat, ...] = SHAPES,
     rest: Callable[[], Iterable[Dropped]] = tuple,
 ) -> Iterator[T | Dropped]:
     """What `make` makes of the rows, at most `limit`, and the rows dropped; `rest` knows at the end which more are to be dropped."""
@@ -61,9 +61,9 @@ def stream(
                 raise DataError(_unknown_columns(found))
             first_columns = first_columns or _names(found.row)
             if shape is None:
-                raise Unfit(f"no known columns: {_names(found.row)}")
+                raise InvalidRow(f"no known columns: {_names(found.row)}")
             made = list(make(found, row, shape))
-        except Unfit as unfit:
+        except InvalidRow as unfit:
             made = [Dropped(found.source, unfit.reason)]
         for one in made:
             yield one
@@ -79,13 +79,13 @@ def stream(
         raise DataError(_nothing_left(path, dropped + left, first_columns, needs))
 
 
-def _shape(found: Found, row: Columns, shapes: tuple[Shape, ...]) -> Shape | None:
+def _shape(found: Found, row: Columns, shapes: tuple[RowFormat, ...]) -> RowFormat | None:
     """The shape the row is written in; None when it is none of them. Raises Unfit when that cannot be told."""
     if found.fault:
-        raise Unfit(found.fault)
+        raise InvalidRow(found.fault)
     shape = next((shape for shape in shapes if shape.fits(row)), None)
     if shape is None and any(shape.fits(found.row) for shape in shapes):
-        raise Unfit(f"null in every column that counts: {_names(found.row)}")
+        raise InvalidRow(f"null in every column that counts: {_names(found.row)}")
     return shape
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from palate.core import Conversation, Message, Role
-from palate.data.formats.content import Unfit
+from palate.data.formats.row_types import InvalidRow
 
 _TURN = re.compile(r"\n\n(Human|Assistant|System):")
 _CLOSE_TURN = re.compile(r"(?:^|\n)(Human|Assistant|System): ?")
@@ -23,10 +23,10 @@ def prompt_of_transcript(transcript: str) -> Conversation:
     turns = transcript_turns(transcript)
     if turns[-1].role == "assistant":
         if turns[-1].text:
-            raise Unfit("the prompt does not end with a turn to answer: its last turn is assistant")
+            raise InvalidRow("the prompt does not end with a turn to answer: its last turn is assistant")
         turns = turns[:-1]
     if any(not turn.text for turn in turns):
-        raise Unfit("empty turn: in the transcript of `prompt`")
+        raise InvalidRow("empty turn: in the transcript of `prompt`")
     return turns
 
 
@@ -45,5 +45,5 @@ def transcript_turns(transcript: str) -> Conversation:
         else:
             turns.append(Message(role, said.strip()))
     if not turns:
-        raise Unfit("not a transcript: it does not begin with Human:")
+        raise InvalidRow("not a transcript: it does not begin with Human:")
     return tuple(turns)

@@ -8,14 +8,14 @@ from typing import cast
 
 from palate.core import Message
 from palate.data.cells import filled
-from palate.data.formats.content import MEAN, Answer, Answers, Columns, Rated, Unfit
+from palate.data.formats.row_types import MEAN, Columns, InvalidRow, RatedCompletion, RatedCompletions, RatedGroups
 
 OVERALL = "overall_score"
 
 
 @dataclass(frozen=True)
-class FeedbackShape:
-    """Rows with an instruction and a list of completions, each with an overall score or annotations by axis."""
+class UltraFeedbackFormat:
+    """Rows with an instruction and a list of completions, each with an overall score or annotations by dimension."""
 
     name: str = "feedback"
     needs: str = "`instruction` and `completions` (a list of {response, overall_score or annotations})"
@@ -25,28 +25,30 @@ class FeedbackShape:
         """Whether there are an `instruction` and `completions`."""
         return "instruction" in row and "completions" in row
 
-    def parse(self, row: Columns) -> Rated:
+    def parse(self, row: Columns) -> RatedGroups:
         """The completions with their ratings; `mean` is that of the annotations, without any the overall score."""
         completions = row["completions"]
         if not isinstance(completions, list) or not completions:
-            raise Unfit("`completions` is not a list of completions")
+            raise InvalidRow("`completions` is not a list of completions")
         prompt = (Message("user", filled(row["instruction"], "instruction")),)
         answers = tuple(_answer(one, f"completion {k}") for k, one in enumerate(completions, start=1))
-        return Rated((Answers(prompt, answers),))
+        return RatedGroups((RatedCompletions(prompt, answers),))
 
 
-def _answer(value: object, where: str) -> Answer:
+def _answer(value: object, where: str) -> RatedCompletion:
     if not isinstance(value, dict):
-        raise Unfit(f"`completions` is not a list of completions: {where} is {type(value).__name__}")
+        raise InvalidRow(f"`completions` is not a list of completions: {where} is {type(value).__name__}")
     fields = cast("dict[str, object]", value)
     annotations = fields.get("annotations")
     annotated = cast("Mapping[str, object]", annotations) if isinstance(annotations, dict) else {}
-    found = {axis: _rating(note.get("Rating") if isinstance(note, dict) else note) for axis, note in annotated.items()}
-    ratings = {axis: rating for axis, rating in found.items() if rating is not None}
+    found = {dimension: _rating(note.get("Rating") if isinstance(note, dict) else note) for dimension, note in annotated.items()}
+    ratings = {dimension: rating for dimension, rating in found.items() if rating is not None}
     overall = _rating(fields.get(OVERALL))
     mean = sum(ratings.values()) / len(ratings) if ratings else overall
     named = {**ratings, OVERALL: overall, MEAN: mean}
-    return Answer(filled(fields.get("response"), "response"), {axis: value for axis, value in named.items() if value is not None})
+    return RatedCompletion(
+        filled(fields.get("response"), "response"), {dimension: value for dimension, value in named.items() if value is not None}
+    )
 
 
 def _rating(value: object) -> float | None:

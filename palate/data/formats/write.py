@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from palate.core import Completion, Conversation, DataError, Demonstration, Message, Preference, Prompt, Thumb
+from palate.core import Completion, Conversation, DataError, Demonstration, Message, Preference, Prompt, UnpairedPreference
 from palate.data.formats.chats import answering_turns
 
 Row = dict[str, object]
@@ -63,7 +63,7 @@ def preference_row(preference: Preference) -> Row:
     }
 
 
-def thumb_row(thumb: Thumb) -> Row:
+def thumb_row(thumb: UnpairedPreference) -> Row:
     """`id`, `prompt`, `completion`, `label`, `weight`, and the prompt's fields as columns; of the completion text and calls."""
     is_plain = thumb.prompt.conversation[0].role == "text"
     said = thumb.completion

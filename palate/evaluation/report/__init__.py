@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from palate.evaluation.report.model import ReportData
 from palate.evaluation.report.records import (
-    Answer,
     AuditRow,
     AxisScore,
     BestOfN,
@@ -18,19 +16,20 @@ from palate.evaluation.report.records import (
     CalibrationBin,
     Exam,
     ExamKind,
-    Example,
+    ExampleAnswer,
     ExamResult,
     ExploitShare,
     GoldScores,
     Highlight,
     HighlightKind,
     LengthRow,
-    Lessons,
     LineageRow,
+    PromptExample,
     Replicate,
     RewardAccuracy,
     RewardModelCard,
     StageTiming,
+    Takeaways,
     Training,
     TrainingPoint,
     TrainingRun,
@@ -39,6 +38,7 @@ from palate.evaluation.report.records import (
     WinRate,
     WinRates,
 )
+from palate.evaluation.report.report_data import ReportData
 
 
 def render(report: ReportData) -> str:
@@ -59,7 +59,6 @@ def write_report(report: ReportData, path: str | Path) -> Path:
 
 
 __all__ = [
-    "Answer",
     "AuditRow",
     "AxisScore",
     "BestOfN",
@@ -69,19 +68,20 @@ __all__ = [
     "Exam",
     "ExamKind",
     "ExamResult",
-    "Example",
+    "ExampleAnswer",
     "ExploitShare",
     "GoldScores",
     "Highlight",
     "HighlightKind",
     "LengthRow",
-    "Lessons",
     "LineageRow",
+    "PromptExample",
     "Replicate",
     "ReportData",
     "RewardAccuracy",
     "RewardModelCard",
     "StageTiming",
+    "Takeaways",
     "Training",
     "TrainingPoint",
     "TrainingRun",

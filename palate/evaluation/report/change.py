@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from palate.agreement.curve import LearningCurve
 from palate.evaluation.calibration import Bin
 from palate.evaluation.intervals import Estimate
-from palate.evaluation.report.wording import MINUS, number, percent, signed, thousands
+from palate.evaluation.report.formatting import MINUS, number, percent, signed, thousands
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class ChangeOn:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class RescoredCompletion:
     """A completion and its (score before, score after), in logits from the mean of its prompt's completions."""
 
     text: str
@@ -36,8 +36,8 @@ class Moved:
     """A prompt of which another completion is the best now."""
 
     prompt: str
-    was: Side
-    now: Side
+    was: RescoredCompletion
+    now: RescoredCompletion
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def advice(change: Change) -> str:
     points = f"{signed(100 * new.low, digits)} to {signed(100 * new.high, digits)} points"
     if old is not None and old.excludes_zero and old.value < 0:
         lost, won = number(-100 * old.value, 1), signed(100 * new.value, 1)
-        return f"Think twice: it lost {lost} points on judgments that it knew ({won} on new ones). Raise old_share, or lower epochs."
+        return f"Think twice: it lost {lost} points on judgments that it knew ({won} on new ones). Raise replay_share, or lower epochs."
     if new.excludes_zero and new.value > 0:
         kept = "" if old is None else ", and what it knew is kept as far as the old judgments can tell"
         return f"Swap it in: the gain on new judgments is real ({points}){kept}."

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from palate.evaluation.intervals import Estimate
-from palate.evaluation.report.model import ReportData
+from palate.evaluation.report.formatting import interval, number, percent, percent_interval, sentence, shortened
 from palate.evaluation.report.records import Better, Exam, VariantRole
+from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.svg import INK, MUTED, ROLE_COLOURS, RULE, Chart, figure, heading, inline, style, tidy
-from palate.evaluation.report.wording import interval, number, percent, percent_interval, sentence, shortened
 
 HALF, FULL, NARROW = 5.4, 11.0, 3.7
 """Widths in inches: half a page, a whole page, a telephone."""

@@ -11,10 +11,10 @@ from matplotlib.ticker import MultipleLocator
 from palate.evaluation.intervals import Z95
 from palate.evaluation.report.charts import FULL, HALF, NARROW, drawn
 from palate.evaluation.report.findings import reward_floor, trajectory
-from palate.evaluation.report.model import ReportData
+from palate.evaluation.report.formatting import number, percent, sentence, shortened, thousands
 from palate.evaluation.report.records import BestOfNPoint, RewardAccuracy, TrainingRun
+from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.svg import INK, MUTED, PAPER, ROLE_COLOURS, RULE, WASH, Chart, figure, heading, tidy
-from palate.evaluation.report.wording import number, percent, sentence, shortened, thousands
 
 ACCENT = ROLE_COLOURS["online"]
 
@@ -87,7 +87,7 @@ def _name_runs(axes: Axes, runs: Sequence[TrainingRun]) -> None:
 def _mark_peak(axes: Axes, report: ReportData) -> None:
     """A label at the peak and one at the end of the run without a leash, when it fell measurably."""
     training = report.training
-    found = trajectory(report.run(training.unleashed)) if training and training.unleashed else None
+    found = trajectory(report.run(training.without_kl)) if training and training.without_kl else None
     if found is None or found.change(found.peak, found.end).high >= 0:
         return
     colour = ROLE_COLOURS[found.run.role]

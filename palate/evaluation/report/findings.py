@@ -9,9 +9,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from palate.evaluation.intervals import Z95, Estimate
-from palate.evaluation.report.model import ReportData
+from palate.evaluation.report.formatting import errors, gain, listed, number, percent, sentence, signed, thousands
 from palate.evaluation.report.records import AxisScore, Exam, RewardAccuracy, TrainingPoint, TrainingRun
-from palate.evaluation.report.wording import errors, gain, listed, number, percent, sentence, signed, thousands
+from palate.evaluation.report.report_data import ReportData
 
 TRAINED = ("direct", "online", "search")
 
@@ -96,9 +96,9 @@ def _win_sentence(report: ReportData) -> str:
 
 
 def _leash_sentence(report: ReportData) -> str:
-    if report.training is None or report.training.unleashed is None:
+    if report.training is None or report.training.without_kl is None:
         return ""
-    found = trajectory(report.run(report.training.unleashed))
+    found = trajectory(report.run(report.training.without_kl))
     if found is None:
         return ""
     drop = found.change(found.peak, found.end)
@@ -147,7 +147,7 @@ def training_takeaway(report: ReportData) -> str:
     if report.training is None:
         return ""
     tuned = trajectory(report.run(report.training.tuned))
-    loose = trajectory(report.run(report.training.unleashed)) if report.training.unleashed else None
+    loose = trajectory(report.run(report.training.without_kl)) if report.training.without_kl else None
     parts = []
     if tuned is not None:
         change = tuned.change(tuned.start, tuned.end)

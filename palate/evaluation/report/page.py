@@ -11,9 +11,10 @@ from markupsafe import Markup, escape
 from palate.core import DataError
 from palate.evaluation.intervals import Estimate
 from palate.evaluation.overoptimisation import fit_gold
-from palate.evaluation.report import charts, curves, findings, wording
-from palate.evaluation.report.model import ReportData
-from palate.evaluation.report.records import Answer, Exam, Highlight, Training
+from palate.evaluation.report import charts, curves, findings
+from palate.evaluation.report import formatting as wording
+from palate.evaluation.report.records import Exam, ExampleAnswer, Highlight, Training
+from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.svg import Chart, described
 from palate.evaluation.report.tiles import tiles
 
@@ -121,7 +122,7 @@ def _fits(training: Training | None) -> list[tuple[str, float, float, float, tup
     return fits
 
 
-def _examples(report: ReportData) -> list[tuple[str, str, str, list[tuple[Answer, Markup]]]]:
+def _examples(report: ReportData) -> list[tuple[str, str, str, list[tuple[ExampleAnswer, Markup]]]]:
     """(prompt, kind, note, answers with their marked text) of every example."""
     return [(e.prompt, e.kind, e.note, [(a, marked(a.text, a.highlights)) for a in e.answers]) for e in report.examples]
 

@@ -109,11 +109,11 @@ class TrainingRun:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """Proxy and gold through training. `tuned` and `unleashed` name the two runs that are set against each other."""
+    """Proxy and gold through training. `tuned` and `without_kl` name the two runs that are set against each other."""
 
     runs: tuple[TrainingRun, ...]
     tuned: str
-    unleashed: str | None = None
+    without_kl: str | None = None
     gold_name: str = "gold"
     proxy_name: str = "reward model\u2019s score"
 
@@ -241,7 +241,7 @@ class Highlight:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ExampleAnswer:
     """One variant's answer to a prompt, with its gold by axis in the order of `GoldScores.axes` (empty when unknown)."""
 
     variant: str
@@ -252,17 +252,17 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class PromptExample:
     """One prompt and every variant's answer. `kind` is a short tag ("allergy", "jailbreak"), `note` what to look for."""
 
     prompt: str
-    answers: tuple[Answer, ...]
+    answers: tuple[ExampleAnswer, ...]
     kind: str = ""
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class Takeaways:
     """For models too small to impress: plain sentences on what was and was not learned, written by whoever looked."""
 
     learned: tuple[str, ...] = ()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from palate.evaluation.report.findings import best_trained, overall, reward_floor, trajectory
-from palate.evaluation.report.model import ReportData
+from palate.evaluation.report.formatting import errors, number, percent, percent_interval, seconds, signed, thousands
 from palate.evaluation.report.records import Exam
-from palate.evaluation.report.wording import errors, number, percent, percent_interval, seconds, signed, thousands
+from palate.evaluation.report.report_data import ReportData
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ def _gains(report: ReportData) -> list[Tile]:
 
 def _fall(report: ReportData) -> Tile | None:
     """What the run without a leash lost after its peak."""
-    if report.training is None or report.training.unleashed is None:
+    if report.training is None or report.training.without_kl is None:
         return None
-    found = trajectory(report.run(report.training.unleashed))
+    found = trajectory(report.run(report.training.without_kl))
     if found is None:
         return None
     drop = found.change(found.peak, found.end)

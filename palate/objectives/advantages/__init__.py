@@ -1,9 +1,9 @@
 """From rewards to advantages: the rules, chosen by `kind`, and the functions they are made of."""
 
 from palate.objectives.advantages.episodes import Episodes, TokenCredit
-from palate.objectives.advantages.functions import from_group_mean, gae, leave_one_out, token_rewards, whiten
+from palate.objectives.advantages.formulas import from_group_mean, gae, leave_one_out, token_rewards, whiten
 from palate.objectives.advantages.groups import BatchMean, GroupRelative, LeaveOneOut
-from palate.objectives.advantages.tokens import GAE, ReinforcePlusPlus
+from palate.objectives.advantages.token_rules import GAE, ReinforcePlusPlus
 
 Advantage = GAE | LeaveOneOut | GroupRelative | ReinforcePlusPlus | BatchMean
 

@@ -11,7 +11,7 @@ from palate.objectives.reduce import check_shapes
 
 
 @dataclass(frozen=True)
-class Rows:
+class PaddedEpisodes:
     """Flat tokens (n,) as rows (b, t), one completion a row, left-aligned.
 
     Attributes:
@@ -69,7 +69,7 @@ class Episodes:
         """(b,) sums over each completion of (n,)."""
         return tokens.new_zeros(len(self.rewards)).index_add(0, self.completion, tokens)
 
-    def rows(self) -> Rows:
+    def rows(self) -> PaddedEpisodes:
         """The tokens as padded rows."""
         lengths = torch.bincount(self.completion, minlength=len(self.rewards))
         width = int(lengths.max()) if len(lengths) else 0
@@ -77,7 +77,7 @@ class Episodes:
         within = torch.arange(len(order), device=order.device) - (lengths.cumsum(0) - lengths)[self.completion[order]]
         places = torch.empty_like(order)
         places[order] = self.completion[order] * width + within
-        return Rows(torch.arange(width, device=lengths.device)[None] < lengths[:, None], places)
+        return PaddedEpisodes(torch.arange(width, device=lengths.device)[None] < lengths[:, None], places)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from palate.objectives.advantages.episodes import Episodes, TokenCredit
-from palate.objectives.advantages.functions import from_group_mean, leave_one_out
+from palate.objectives.advantages.formulas import from_group_mean, leave_one_out
 from palate.objectives.reduce import masked
 
 SCALE_EPS = 1e-4

@@ -4,9 +4,9 @@ from palate.objectives.direct.anchored import NCA, SPPO, APODown, APOZero, BCOPa
 from palate.objectives.direct.dpo import DPO, AlphaDivergence, ForwardKL, JensenShannon, LengthDesensitisedDPO, ReverseKL, RobustDPO
 from palate.objectives.direct.margins import AOT, EXO, IPO, Hinge
 from palate.objectives.direct.mixture import Mixture, PairPart
-from palate.objectives.direct.pairs import Need, PairLogps, Side, wpo_importance
+from palate.objectives.direct.pair_logps import Need, PairLogps, PairSide, wpo_importance
 from palate.objectives.direct.reference_free import CPO, ORPO, ChosenNLL, SimPO
-from palate.objectives.direct.thumbs import BCO, KTO, ThumbLogps
+from palate.objectives.direct.unpaired_losses import BCO, KTO, UnpairedLogps
 
 PairObjective = PairPart | Mixture
 """Objectives on pairs."""
@@ -42,11 +42,11 @@ __all__ = [
     "PairLogps",
     "PairObjective",
     "PairPart",
+    "PairSide",
     "ReverseKL",
     "RobustDPO",
-    "Side",
     "SimPO",
-    "ThumbLogps",
     "ThumbObjective",
+    "UnpairedLogps",
     "wpo_importance",
 ]

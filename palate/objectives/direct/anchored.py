@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from palate.objectives.direct.dpo import check_beta
-from palate.objectives.direct.pairs import REFERENCE, Need, PairLogps, Side, pair_sums
+from palate.objectives.direct.pair_logps import REFERENCE, Need, PairLogps, PairSide, pair_sums
 from palate.objectives.reduce import Sums, per_unit
 
 
@@ -35,7 +35,7 @@ class APOZero:
         """Of each pair (p,), 0 to 2."""
         return (-self.reward(pairs.chosen)).sigmoid() + self.reward(pairs.rejected).sigmoid()
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """`beta log(pi / ref)`, (p,)."""
         return self.beta * side.log_ratio
 
@@ -67,7 +67,7 @@ class APODown:
         """Of each pair (p,), 0 to 2."""
         return self.reward(pairs.chosen).sigmoid() + (-self.beta * pairs.difference).sigmoid()
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """`beta log(pi / ref)`, (p,)."""
         return self.beta * side.log_ratio
 
@@ -100,7 +100,7 @@ class NCA:
         chosen, rejected = self.reward(pairs.chosen), self.reward(pairs.rejected)
         return functional.softplus(-chosen) + functional.softplus(chosen) / 2 + functional.softplus(rejected) / 2
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """`beta log(pi / ref)`, (p,)."""
         return self.beta * side.log_ratio
 
@@ -133,7 +133,7 @@ class SPPO:
         target = 1 / (2 * self.beta)
         return (pairs.chosen.log_ratio - target).square() + (pairs.rejected.log_ratio + target).square()
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """`beta log(pi / ref)`, (p,); the targets are 1/2 and -1/2."""
         return self.beta * side.log_ratio
 
@@ -173,7 +173,7 @@ class BCOPair:
         chosen, rejected = self.beta * pairs.chosen.above_baseline, self.beta * pairs.rejected.above_baseline
         return functional.softplus(-chosen) + functional.softplus(rejected)
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """`beta log(pi / ref)`, (p,)."""
         return self.beta * side.log_ratio
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from palate.core import ConfigError
-from palate.objectives.direct.pairs import REFERENCE, Need, PairLogps, Side, pair_sums
+from palate.objectives.direct.pair_logps import REFERENCE, Need, PairLogps, PairSide, pair_sums
 from palate.objectives.reduce import Sums
 
 _STEEP = 20.0
@@ -120,7 +120,7 @@ class DPO:
         wrong = self.label_smoothing
         return (1 - wrong) * functional.softplus(-margin) + wrong * functional.softplus(margin)
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """`beta (f'(u) - f'(1))`, (p,)."""
         return self.beta * self.divergence.slope(side.log_ratio)
 
@@ -157,7 +157,7 @@ class RobustDPO:
         margin, flips = self.beta * pairs.difference, self.flip_probability
         return ((1 - flips) * functional.softplus(-margin) - flips * functional.softplus(margin)) / (1 - 2 * flips)
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """`beta log(pi / ref)`, (p,)."""
         return self.beta * side.log_ratio
 
@@ -193,7 +193,7 @@ class LengthDesensitisedDPO:
         """Of each pair (p,)."""
         return functional.softplus(self.reward(pairs.rejected) - self.reward(pairs.chosen))
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """`beta` times the log-ratio of head and weighted tail, (p,)."""
         assert side.head is not None, "an objective that names heads among its needs is given them"
         assert side.reference_head is not None

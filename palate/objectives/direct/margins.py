@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from palate.core import ConfigError
 from palate.objectives.direct.dpo import check_beta
-from palate.objectives.direct.pairs import REFERENCE, Need, PairLogps, Side, pair_sums
+from palate.objectives.direct.pair_logps import REFERENCE, Need, PairLogps, PairSide, pair_sums
 from palate.objectives.reduce import Sums
 
 
@@ -41,7 +41,7 @@ class IPO:
         """Of each pair (p,), squared nats."""
         return ((self.reward(pairs.chosen) - self.reward(pairs.rejected)) / self.tau - 1 / (2 * self.tau)).square()
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """`tau log(pi / ref)`, (p,); the target of a margin is 1/2."""
         return self.tau * (side.log_ratio if self.reduction == "sum" else side.mean_log_ratio)
 
@@ -73,7 +73,7 @@ class Hinge:
         """Of each pair (p,)."""
         return functional.relu(1 - self.beta * pairs.difference)
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """`beta log(pi / ref)`, (p,)."""
         return self.beta * side.log_ratio
 
@@ -112,7 +112,7 @@ class EXO:
         lost = (-margin).sigmoid() * (functional.logsigmoid(-margin) - math.log(self.label_smoothing))
         return won + lost
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """`beta log(pi / ref)`, (p,)."""
         return self.beta * side.log_ratio
 
@@ -154,7 +154,7 @@ class AOT:
         """Of each pair (p,)."""
         return functional.softplus(-self.beta * (pairs.chosen.above_baseline - pairs.rejected.above_baseline))
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """`beta log(pi / ref)`, (p,)."""
         return self.beta * side.log_ratio
 

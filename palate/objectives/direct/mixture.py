@@ -12,7 +12,7 @@ from palate.core import ConfigError
 from palate.objectives.direct.anchored import NCA, SPPO, APODown, APOZero, BCOPair
 from palate.objectives.direct.dpo import DPO, LengthDesensitisedDPO, RobustDPO
 from palate.objectives.direct.margins import AOT, EXO, IPO, Hinge
-from palate.objectives.direct.pairs import Need, PairLogps, Side, pair_sums
+from palate.objectives.direct.pair_logps import Need, PairLogps, PairSide, pair_sums
 from palate.objectives.direct.reference_free import CPO, ORPO, ChosenNLL, SimPO
 from palate.objectives.reduce import Sums
 
@@ -83,7 +83,7 @@ class Mixture:
         """Of each pair (p,)."""
         return sum((w * part.losses(pairs) for part, w in zip(self.parts, self.weights, strict=True)), pairs.chosen.logp.new_zeros(()))
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """That of the first part, (p,)."""
         return self.parts[0].reward(side)
 

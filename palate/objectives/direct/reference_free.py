@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from palate.core import ConfigError
 from palate.objectives.direct.dpo import check_beta
-from palate.objectives.direct.pairs import NOTHING, Need, PairLogps, Side, pair_sums
+from palate.objectives.direct.pair_logps import NOTHING, Need, PairLogps, PairSide, pair_sums
 from palate.objectives.reduce import Sums
 
 _CERTAIN = -1e-6
@@ -51,7 +51,7 @@ class SimPO:
         """Of each pair (p,)."""
         return functional.softplus(self.target_margin + self.reward(pairs.rejected) - self.reward(pairs.chosen))
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """`beta` times the mean log-probability a token, (p,)."""
         return self.beta * side.mean_logp
 
@@ -86,7 +86,7 @@ class ORPO:
         ratio = _log_odds(pairs.chosen.mean_logp) - _log_odds(pairs.rejected.mean_logp)
         return -pairs.chosen.mean_logp + self.odds_weight * functional.softplus(-ratio)
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """Log odds of the mean log-probability a token, (p,)."""
         return _log_odds(side.mean_logp)
 
@@ -129,7 +129,7 @@ class CPO:
         contrast = functional.softplus(self.reward(pairs.rejected) - self.reward(pairs.chosen))
         return contrast - self.nll_weight * pairs.chosen.mean_logp
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """`beta log pi`, (p,)."""
         return self.beta * side.logp
 
@@ -152,7 +152,7 @@ class ChosenNLL:
         """Of each pair (p,)."""
         return -pairs.chosen.mean_logp
 
-    def reward(self, side: Side) -> Tensor:
+    def reward(self, side: PairSide) -> Tensor:
         """Mean log-probability a token, (p,)."""
         return side.mean_logp
 

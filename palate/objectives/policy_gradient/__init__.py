@@ -1,9 +1,9 @@
 """Policy gradients on sampled tokens, chosen by `kind`. How tokens add up to the batch's loss is `reductions`' to say."""
 
+from palate.objectives.policy_gradient.policy_tokens import PolicyTokens
 from palate.objectives.policy_gradient.ppo import PPOClip
 from palate.objectives.policy_gradient.reinforce import CISPO, Reinforce
 from palate.objectives.policy_gradient.sequence import GSPO, SequenceClip
-from palate.objectives.policy_gradient.tokens import PolicyTokens
 
 PolicyObjective = PPOClip | Reinforce | CISPO | GSPO | SequenceClip
 

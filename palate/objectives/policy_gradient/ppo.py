@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from palate.core import ConfigError
-from palate.objectives.policy_gradient.tokens import PolicyTokens, exp_held, sums_of
+from palate.objectives.policy_gradient.policy_tokens import PolicyTokens, exp_held, sums_of
 from palate.objectives.reduce import Sums
 from palate.objectives.reductions import TokenWeights
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from palate.core import ConfigError
-from palate.objectives.policy_gradient.tokens import PolicyTokens, exp_held, sums_of
+from palate.objectives.policy_gradient.policy_tokens import PolicyTokens, exp_held, sums_of
 from palate.objectives.reduce import Sums, masked
 from palate.objectives.reductions import TokenWeights
 

@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from palate.objectives.policy_gradient.policy_tokens import PolicyTokens, exp_held, sums_of
 from palate.objectives.policy_gradient.ppo import check_clips, clipped
-from palate.objectives.policy_gradient.tokens import PolicyTokens, exp_held, sums_of
 from palate.objectives.reduce import Sums, masked
 from palate.objectives.reductions import TokenWeights
 

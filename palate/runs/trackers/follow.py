@@ -18,7 +18,7 @@ Rows = Sequence[Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Entry:
+class TrackerEntry:
     """Where a tracker is written.
 
     Attributes:
@@ -32,11 +32,11 @@ class Entry:
     install: str
 
 
-TRACKERS: Mapping[str, Entry] = {
-    "tensorboard": Entry("palate.runs.trackers.tensorboard:TensorBoard", "tensorboard", "tensorboard"),
-    "wandb": Entry("palate.runs.trackers.wandb:Wandb", "wandb", "wandb"),
-    "mlflow": Entry("palate.runs.trackers.mlflow:MLflow", "mlflow", "mlflow-skinny"),
-    "trackio": Entry("palate.runs.trackers.trackio:Trackio", "trackio", "trackio"),
+TRACKERS: Mapping[str, TrackerEntry] = {
+    "tensorboard": TrackerEntry("palate.runs.trackers.tensorboard:TensorBoard", "tensorboard", "tensorboard"),
+    "wandb": TrackerEntry("palate.runs.trackers.wandb:Wandb", "wandb", "wandb"),
+    "mlflow": TrackerEntry("palate.runs.trackers.mlflow:MLflow", "mlflow", "mlflow-skinny"),
+    "trackio": TrackerEntry("palate.runs.trackers.trackio:Trackio", "trackio", "trackio"),
 }
 
 

@@ -22,7 +22,7 @@ from palate.training.learner import Learner
 P = TypeVar("P")
 
 
-class Lesson(Protocol[P]):
+class TrainingBatch(Protocol[P]):
     """Scored rollouts ready to learn from, in units (prompts, mostly) that passes go over in a new order."""
 
     @property
@@ -51,7 +51,7 @@ class Lesson(Protocol[P]):
         ...
 
 
-class Student(Protocol[P]):
+class Algorithm(Protocol[P]):
     """The policy and what learns beside it."""
 
     @property
@@ -64,7 +64,7 @@ class Student(Protocol[P]):
         """Gives (n,) the reward expected before each token; None where nothing expects any."""
         ...
 
-    def lesson(self, scored: Scored, kl_coef: float) -> Lesson[P]:
+    def lesson(self, scored: Scored, kl_coef: float) -> TrainingBatch[P]:
         """What is to be learned of a round."""
         ...
 
@@ -81,7 +81,7 @@ class Student(Protocol[P]):
         ...
 
 
-class Alone:
+class NullAlgorithm:
     """A student with nothing beside the policy; what its losses measure is logged as it is."""
 
     modules: Mapping[str, nn.Module] = {}
@@ -99,7 +99,7 @@ class Alone:
 
 
 @dataclass(frozen=True)
-class Seat:
+class AlgorithmContext:
     """What a student is given.
 
     Attributes:

@@ -27,12 +27,12 @@ from palate.rewards.learned import LearnedReward
 from palate.rewards.scores import Scores
 from palate.runs.run import Run
 from palate.samplers.prompts import fitting, prompts_at
-from palate.stages.online.algorithm import Lesson, Seat, Student
-from palate.stages.online.drawer import Drawer
+from palate.stages.online.algorithm import Algorithm, AlgorithmContext, TrainingBatch
 from palate.stages.online.pretraining import Texts
+from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
 from palate.training.guards import repetition
-from palate.training.keep import BestReward, HeldOut, Measured, Search
+from palate.training.keep import BestReward, HeldOut, HeldOutMeasurement, Search
 from palate.training.learner import Learner
 from palate.training.model_io import trainable
 
@@ -49,9 +49,13 @@ class Loop:
         self.policy = trainable(run, load_policy(base), base, config.adapters)
         self.reference = self.policy.reference()
         self.rewards = Composition.load(
-            parts, self.policy.tokenizer, locate=model_at, max_failed=config.trust.max_failed, merge_adapters=config.adapters is None
+            parts,
+            self.policy.tokenizer,
+            locate=model_at,
+            max_failed=config.reward_requirements.max_failed,
+            merge_adapters=config.adapters is None,
         )
-        seat = Seat(
+        seat = AlgorithmContext(
             run=run,
             policy=self.policy,
             value_model=partial(self._value_model, base),
@@ -61,19 +65,21 @@ class Loop:
             tokens_per_microbatch=config.tokens_per_microbatch,
             correction=config.sampler.correction,
         )
-        self.student: Student[Any] = config.method.student(seat)
+        self.student: Algorithm[Any] = config.method.student(seat)
         self.prompts = self._prompts(config.prompts, config.limit)
-        steps = config.steps * config.passes * min(config.minibatches, config.prompts_per_step)
+        steps = config.iterations * config.epochs_per_batch * min(config.minibatches, config.prompts_per_iteration)
         modules = {"policy": self.policy.module, **self.student.modules}
         self.learner = Learner(modules, config.optimizer, steps, dtype=DTYPES[config.dtype])
         self.reference.module.to(DTYPES[config.dtype])
         self._share()
-        self.drawer = Drawer(self.policy, config.samples_per_prompt, config.sampling, run.seed, is_ahead=bool(config.sampler.ahead))
+        self.drawer = RolloutSampler(
+            self.policy, config.samples_per_prompt, config.sampling, run.seed, is_ahead=bool(config.sampler.asynchronous)
+        )
         self.texts = None if config.pretraining is None else Texts(config.pretraining, run, self.policy, config.tokens_per_microbatch)
         self.held_out = None if config.held_out.reward is None else LearnedReward.load(model_at(config.held_out.reward))
         self.examined = [] if config.held_out.prompts is None else self._prompts(config.held_out.prompts, config.held_out.limit)
         held = HeldOut(config.keep, self.examine) if isinstance(config.keep, BestReward) else None
-        self.search = Search(held, self.learner, run.state / "best", 1, config.steps)
+        self.search = Search(held, self.learner, run.state / "best", 1, config.iterations)
         self.gold = None if config.gold is None else load_function(config.gold)
         self.kl = config.kl.control.start()
         self.step = 0
@@ -105,7 +111,7 @@ class Loop:
         self.drawer.close()
         return self.search.finish()
 
-    def turn(self) -> dict[str, float]:
+    def iterate(self) -> dict[str, float]:
         """One round; returns its metrics."""
         scored, told = self.groups()
         kl = self.kl
@@ -116,7 +122,7 @@ class Loop:
 
     def groups(self) -> tuple[Scored, dict[str, float]]:
         """A round's prompts, sampled and scored; further ones in place of those that teach nothing, where that is asked for."""
-        wanted = self.config.prompts_per_step
+        wanted = self.config.prompts_per_iteration
         found, told = self._sampled(wanted)
         if not self.config.sampler.resample:
             return found, told
@@ -171,7 +177,7 @@ class Loop:
             told |= {"held_out_score/mean": float(other.mean()), "held_out_score/se": float(other.std() / len(other) ** 0.5)}
         return Scored(rollouts, reference, scores.rewards, rewards, values, again), told
 
-    def examine(self) -> Measured:
+    def examine(self) -> HeldOutMeasurement:
         """Reward and KL of the policy's completions of held-out prompts, one each, drawn with the same numbers every time."""
         rollouts = self.drawer.now(self.examined, 1, derive_seed(self.run.seed, "held_out"))
         reference = self._logps(self.reference, rollouts)
@@ -181,17 +187,17 @@ class Loop:
             groups = completions_of(rollouts.trees, rollouts.texts, rollouts.ended)
             scores = self.rewards.score(rollouts.prompts, groups, rollouts.trees, update=False).rewards
         rewards = self.config.shaping(scores, rollouts.ended, rollouts.lengths)
-        return Measured.of_reward(float(rewards.nanmean()), float((rollouts.logps - reference).sum() / len(rewards)))
+        return HeldOutMeasurement.of_reward(float(rewards.nanmean()), float((rollouts.logps - reference).sum() / len(rewards)))
 
-    def credit(self, scored: Scored, kl_coef: float) -> Lesson[Any]:
+    def credit(self, scored: Scored, kl_coef: float) -> TrainingBatch[Any]:
         """What is to be learned of it."""
         return self.student.lesson(scored, kl_coef)
 
-    def learn(self, lesson: Lesson[Any]) -> dict[str, float]:
+    def learn(self, lesson: TrainingBatch[Any]) -> dict[str, float]:
         """Passes over the round; returns the last step's metrics, and of the first what tells whether the sampler was the learner."""
         first: dict[str, float] = {}
         metrics: dict[str, float] = {}
-        for number in range(self.config.passes):
+        for number in range(self.config.epochs_per_batch):
             order = np.random.default_rng([derive_seed(self.run.seed, "passes", self.step), number]).permutation(lesson.units).tolist()
             for k in range(self.config.minibatches):
                 metrics = self._step(lesson, order[k :: self.config.minibatches]) or metrics
@@ -202,7 +208,7 @@ class Loop:
         told = {f"first_{name}": first[name] for name in ("ratio/mean", "log_ratio/max") if name in first}
         return {**self.student.summarised(metrics), **told, **lesson.metrics}
 
-    def _step(self, lesson: Lesson[Any], chosen: Sequence[int]) -> dict[str, float]:
+    def _step(self, lesson: TrainingBatch[Any], chosen: Sequence[int]) -> dict[str, float]:
         """One optimizer step on some units; nothing where they hold nothing to learn."""
         parts = lesson.parts(chosen) if chosen else []
         total = sum(lesson.count(part) for part in parts)
@@ -227,15 +233,15 @@ class Loop:
             "kl_coef/value": kl_coef,
             "length/mean": float(rollouts.lengths.float().mean()),
             "staleness/mean": float(rollouts.age),
-            "ended/share": float(rollouts.ended.float().mean()),
+            "eos/share": float(rollouts.ended.float().mean()),
             "repetition/mean": repetition([branch.ids for tree in rollouts.trees for branch in tree.branches]),
             **told,
             **learned,
         }
         if self.gold is not None:
             each = [prompt for prompt, tree in zip(rollouts.prompts, rollouts.trees, strict=True) for _ in tree.branches]
-            axes = [self.gold(prompt.text, text, **prompt.fields) for prompt, text in zip(each, rollouts.texts, strict=True)]
-            means = [sum(found.values()) / len(found) for found in axes]
+            dimensions = [self.gold(prompt.text, text, **prompt.fields) for prompt, text in zip(each, rollouts.texts, strict=True)]
+            means = [sum(found.values()) / len(found) for found in dimensions]
             metrics |= {"gold/mean": float(np.mean(means)), "gold/se": float(np.std(means) / len(means) ** 0.5)}
         self.step += 1
         self.last = metrics
@@ -249,7 +255,7 @@ class Loop:
         )
 
     def _told(self, scores: Scores) -> dict[str, float]:
-        """The rewards' metrics; of a single part by the names of its axes."""
+        """The rewards' metrics; of a single part by the names of its dimensions."""
         metrics = scores.metrics()
         if len(scores.parts) > 1:
             return metrics

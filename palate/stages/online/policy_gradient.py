@@ -23,7 +23,7 @@ from palate.objectives.reduce import Sums, Totals, masked_ratio
 from palate.objectives.reductions import Reduction, TokenMean, TokenWeights
 from palate.objectives.value import ClippedValue, ValueObjective, ValueTokens, explained_variance
 from palate.runs.run import Run
-from palate.stages.online.algorithm import Seat
+from palate.stages.online.algorithm import AlgorithmContext
 from palate.stages.online.rollouts import Scored, token_columns
 from palate.text.pack import PackedBatch, Tree, microbatches, pack
 from palate.training.learner import Learner, statistics
@@ -63,13 +63,13 @@ class PolicyGradient:
                 "method.advantage to gae"
             )
 
-    def student(self, seat: Seat) -> PolicyGradientStudent:
+    def student(self, seat: AlgorithmContext) -> PolicyGradientAlgorithm:
         """The policy, with a value model where advantages need one."""
-        return PolicyGradientStudent(self, seat)
+        return PolicyGradientAlgorithm(self, seat)
 
 
 @dataclass(frozen=True)
-class Part:
+class PolicyBatch:
     """A micro-batch of trees; columns of its tokens are all (n,)."""
 
     trees: tuple[Tree, ...]
@@ -107,7 +107,7 @@ class Values(Protocol):
 class SeparateValues:
     """A value model of its own, from the reward model where that has the policy's tokenizer."""
 
-    def __init__(self, seat: Seat) -> None:
+    def __init__(self, seat: AlgorithmContext) -> None:
         self._model = seat.value_model()
         self.module: nn.Module = self._model.module
 
@@ -123,7 +123,7 @@ class SeparateValues:
 class SharedValues:
     """A linear head on the policy's hidden states, started at 0 (Ziegler et al. 2019)."""
 
-    def __init__(self, seat: Seat) -> None:
+    def __init__(self, seat: AlgorithmContext) -> None:
         if seat.policy.path != "packed":
             raise ConfigError("method.value_trunk shared needs a model that takes packed trees, which this one does not: set separate")
         self._policy = seat.policy
@@ -145,10 +145,10 @@ class SharedValues:
         """Nothing: the head says nothing without this very policy."""
 
 
-class PolicyGradientStudent:
+class PolicyGradientAlgorithm:
     """A policy that learns from advantages, and what expects its rewards."""
 
-    def __init__(self, config: PolicyGradient, seat: Seat) -> None:
+    def __init__(self, config: PolicyGradient, seat: AlgorithmContext) -> None:
         self.config, self.seat = config, seat
         self.expects: Values | None = None
         self.modules: dict[str, nn.Module] = {}
@@ -161,9 +161,9 @@ class PolicyGradientStudent:
         """Gives (n,) what is expected before each token, where the advantage needs it."""
         return None if self.expects is None else self.expects.before
 
-    def lesson(self, scored: Scored, kl_coef: float) -> PolicyGradientLesson:
+    def lesson(self, scored: Scored, kl_coef: float) -> PolicyTrainingBatch:
         """The round with the advantages of its tokens."""
-        return PolicyGradientLesson(self, scored, kl_coef)
+        return PolicyTrainingBatch(self, scored, kl_coef)
 
     def check(self, step: int, first: Mapping[str, float]) -> None:
         """Before anything was learned from a round, the policy that learns is the one that sampled: every ratio is 1."""
@@ -187,10 +187,10 @@ class PolicyGradientStudent:
             self.expects.save(run.directory / "value")
 
 
-class PolicyGradientLesson:
+class PolicyTrainingBatch:
     """A round with its advantages, in units of prompts."""
 
-    def __init__(self, student: PolicyGradientStudent, scored: Scored, kl_coef: float) -> None:
+    def __init__(self, student: PolicyGradientAlgorithm, scored: Scored, kl_coef: float) -> None:
         seat = student.seat
         self._student, self._config, self._seat = student, student.config, seat
         self._kl_coef = kl_coef
@@ -215,27 +215,27 @@ class PolicyGradientLesson:
         taught = credit.advantages[credit.mask]
         self.metrics = {"advantage/sd": float(taught.std(correction=0)) if len(taught) else 0.0, **told}
 
-    def parts(self, chosen: Sequence[int]) -> list[Part]:
+    def parts(self, chosen: Sequence[int]) -> list[PolicyBatch]:
         """Micro-batches of some prompts' trees."""
         trees = [self._trees[k] for k in chosen]
         found = []
         for part in microbatches(trees, self._seat.tokens_per_microbatch):
             numbers = [chosen[k] for k in part]
-            found.append(Part(tuple(trees[k] for k in part), **token_columns(self._trees, self._columns, numbers)))
+            found.append(PolicyBatch(tuple(trees[k] for k in part), **token_columns(self._trees, self._columns, numbers)))
         return found
 
-    def count(self, part: Part) -> float:
+    def count(self, part: PolicyBatch) -> float:
         """Tokens or completions, as the reduction counts."""
         return float(self._config.reduction(part.completion, part.mask).count)
 
-    def losses(self, part: Part) -> Sequence[Callable[[], Sums]]:
+    def losses(self, part: PolicyBatch) -> Sequence[Callable[[], Sums]]:
         """The policy's loss, KL where it is paid in the loss, and the value model's loss."""
         expects = self._student.expects
         if isinstance(expects, SeparateValues):
             return [partial(self._policy_loss, part), partial(self._separate_value_loss, expects, part)]
         return [partial(self._policy_loss, part)]
 
-    def _policy_loss(self, part: Part) -> Sums:
+    def _policy_loss(self, part: PolicyBatch) -> Sums:
         config, kl = self._config, self._seat.kl
         packed, completion = pack(part.trees), part.completion
         weights = config.reduction(completion, part.mask)
@@ -250,11 +250,11 @@ class PolicyGradientLesson:
             loss, metrics = loss + value.loss, {**metrics, **value.metrics}
         return Sums(loss, sums.count, metrics)
 
-    def _separate_value_loss(self, expects: SeparateValues, part: Part) -> Sums:
+    def _separate_value_loss(self, expects: SeparateValues, part: PolicyBatch) -> Sums:
         """Counts nothing: the policy's loss has counted what both are divided by."""
         value = self._value_loss(expects.before(pack(part.trees)), part, self._config.reduction(part.completion, part.mask))
         return Sums(value.loss, torch.zeros_like(value.count), value.metrics)
 
-    def _value_loss(self, told: Tensor, part: Part, weights: TokenWeights) -> Sums:
+    def _value_loss(self, told: Tensor, part: PolicyBatch, weights: TokenWeights) -> Sums:
         value = self._config.value(ValueTokens(told, part.values, part.returns, part.mask), weights)
         return Sums(self._config.value_coef * value.loss, value.count, {f"value_{name}": ratio for name, ratio in value.metrics.items()})

@@ -13,7 +13,7 @@ from palate.config.types import Count
 from palate.core import ConfigError
 from palate.objectives.reduce import Sums
 from palate.objectives.supervised import CrossEntropy
-from palate.stages.online.algorithm import Alone, Seat
+from palate.stages.online.algorithm import AlgorithmContext, NullAlgorithm
 from palate.stages.online.rollouts import Scored
 from palate.text.pack import PackedBatch, Tree
 from palate.training.imitation import Imitation
@@ -21,54 +21,54 @@ from palate.training.trees import packed
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImitateBest:
+class RAFT:
     """The best of each prompt's completions are learned like demonstrations (RAFT, Dong et al. 2023; expert iteration).
 
     Nothing holds the policy to the reference but the number of rounds: watch KL, or give a budget of it.
 
     Attributes:
-        best: how many of each prompt's completions are kept.
-        least_reward: completions below it are not kept; none keeps the best whatever they are worth.
+        top_k: how many of each prompt's completions are kept.
+        min_reward: completions below it are not kept; none keeps the best whatever they are worth.
     """
 
-    kind: Literal["imitate_best"] = "imitate_best"
-    best: Count = 1
-    least_reward: float | None = None
+    kind: Literal["raft"] = "raft"
+    top_k: Count = 1
+    min_reward: float | None = None
 
     def check(self, samples_per_prompt: int) -> None:
         """Raises ConfigError when everything would be kept."""
-        if self.best >= samples_per_prompt and self.least_reward is None:
+        if self.top_k >= samples_per_prompt and self.min_reward is None:
             raise ConfigError(
-                f"imitate_best keeps {self.best} of {samples_per_prompt} completions a prompt, so nothing is chosen: raise "
-                "samples_per_prompt, or set least_reward"
+                f"raft keeps {self.top_k} of {samples_per_prompt} completions a prompt, so nothing is chosen: raise "
+                "samples_per_prompt, or set min_reward"
             )
 
-    def student(self, seat: Seat) -> ImitationStudent:
+    def student(self, seat: AlgorithmContext) -> RAFTAlgorithm:
         """The policy alone."""
-        return ImitationStudent(self, seat)
+        return RAFTAlgorithm(self, seat)
 
 
-class ImitationStudent(Alone):
+class RAFTAlgorithm(NullAlgorithm):
     """A policy that imitates its own best completions."""
 
-    def __init__(self, config: ImitateBest, seat: Seat) -> None:
+    def __init__(self, config: RAFT, seat: AlgorithmContext) -> None:
         self.config, self.seat = config, seat
 
-    def lesson(self, scored: Scored, kl_coef: float) -> ImitationLesson:  # noqa: ARG002 (one signature for all)
+    def lesson(self, scored: Scored, kl_coef: float) -> ImitationTrainingBatch:  # noqa: ARG002 (one signature for all)
         """The best completions of the round."""
-        return ImitationLesson(self, scored)
+        return ImitationTrainingBatch(self, scored)
 
 
-class ImitationLesson:
+class ImitationTrainingBatch:
     """The best completions of each prompt, in units of prompts."""
 
-    def __init__(self, student: ImitationStudent, scored: Scored) -> None:
+    def __init__(self, student: RAFTAlgorithm, scored: Scored) -> None:
         seat, config = student.seat, student.config
         self._imitation = Imitation(seat.policy, CrossEntropy(), seat.tokens_per_microbatch)
         trees, start = [], 0
         for tree in scored.rollouts.trees:
             rewards = scored.rewards[start : start + len(tree.branches)]
-            kept = foremost(rewards, config.best, config.least_reward)
+            kept = top_k(rewards, config.top_k, config.min_reward)
             if kept:
                 trees.append(Tree(tree.trunk, tuple(tree.branches[k] for k in kept)))
             start += len(tree.branches)
@@ -89,7 +89,7 @@ class ImitationLesson:
         return [partial(self._imitation.loss, part)]
 
 
-def foremost(rewards: Tensor, count: int, least: float | None) -> list[int]:
+def top_k(rewards: Tensor, count: int, least: float | None) -> list[int]:
     """Numbers of the `count` highest of rewards (k,), best first; neither NaN nor below `least`; the earlier of equals."""
     known = [k for k in range(len(rewards)) if not bool(rewards[k].isnan()) and (least is None or float(rewards[k]) >= least)]
     return sorted(known, key=lambda k: -float(rewards[k]))[:count]

@@ -12,7 +12,7 @@ from torch import Tensor
 from palate.core import Prompt
 from palate.objectives.advantages import Episodes
 from palate.objectives.kl import k1, k3
-from palate.samplers.local import Sample
+from palate.samplers.local import SampledTokens
 from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
 
 T = TypeVar("T")
@@ -169,7 +169,11 @@ class _Cut:
 
 
 def gather(
-    prompts: Sequence[Prompt], trunks: Sequence[tuple[int, ...]], groups: Sequence[Sequence[Sample]], texts: Sequence[str], age: int = 0
+    prompts: Sequence[Prompt],
+    trunks: Sequence[tuple[int, ...]],
+    groups: Sequence[Sequence[SampledTokens]],
+    texts: Sequence[str],
+    age: int = 0,
 ) -> Rollouts:
     """Rollouts of the sampler's output."""
     trees = tuple(
@@ -182,7 +186,7 @@ def gather(
         texts=tuple(texts),
         trees=trees,
         logps=torch.tensor([logp for sample in samples for logp in sample.logps]),
-        ended=torch.tensor([sample.stop == "end" for sample in samples]),
+        ended=torch.tensor([sample.stop == "eos" for sample in samples]),
         age=age,
     )
 

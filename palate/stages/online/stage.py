@@ -16,26 +16,26 @@ from palate.objectives.importance import TruncatedImportance
 from palate.objectives.kl import BudgetKL, KLPenalty
 from palate.objectives.shaping import Shaping
 from palate.rewards.composition import RewardPart
-from palate.rewards.learned import trusted
+from palate.rewards.learned import required_report_card
 from palate.rewards.model import ModelReward
 from palate.runs.run import Run
 from palate.stages.online.loop import Loop
-from palate.stages.online.online_dpo import BestAgainstWorst
+from palate.stages.online.online_dpo import OnlineDPO
 from palate.stages.online.policy_gradient import PolicyGradient
 from palate.stages.online.presets import SETTINGS
 from palate.stages.online.pretraining import Pretraining
-from palate.stages.online.raft import ImitateBest
+from palate.stages.online.raft import RAFT
+from palate.training.fit import CHECKPOINT_SECONDS
 from palate.training.guards import Guards, Watch
 from palate.training.keep import BestReward, Last
-from palate.training.loop import CHECKPOINT_SECONDS
 from palate.training.model_io import keep_model, trained
 from palate.training.optimizer import AdamW
 
-Method = PolicyGradient | BestAgainstWorst | ImitateBest
+Method = PolicyGradient | OnlineDPO | RAFT
 
 
 @dataclass(frozen=True)
-class Trust:
+class RewardModelRequirements:
     """What a reward model must have shown on held-out judgments before a policy is trained on it.
 
     Attributes:
@@ -50,25 +50,25 @@ class Trust:
 
 
 @dataclass(frozen=True)
-class Sampler:
+class SamplerSettings:
     """How a round's completions are come by.
 
     Attributes:
         resample: further rounds of sampling, at most, in place of prompts whose completions all got the same reward (DAPO).
         correction: recompute log-probabilities by the learner before it learns, and weigh tokens by how far the sampler's were off: for
             sampling in bfloat16, or by another engine. None takes the sampler's as they are, after a check that they agree.
-        ahead: 1 samples the next round while this one is learned from: its policy is then one round behind (see `staleness`).
+        asynchronous: 1 samples the next round while this one is learned from: its policy is then one round behind (see `staleness`).
     """
 
     resample: int = 0
-    ahead: Literal[0, 1] = 0
+    asynchronous: Literal[0, 1] = 0
     correction: TruncatedImportance | None = None
 
     def __post_init__(self) -> None:
         """Checks the settings."""
         if self.resample < 0:
             raise ConfigError(f"sampler: resample must be 0 or more, got {self.resample}")
-        if self.resample and self.ahead:
+        if self.resample and self.asynchronous:
             raise ConfigError("sampler: resample waits for rewards before it samples on, so nothing can be ahead: leave one of them at 0")
 
 
@@ -97,18 +97,18 @@ class Online:
         rewards: what gives the reward, by name: reward models, functions, rules, servers, judges.
         prompts: what to complete.
         limit: prompts at most; none takes all.
-        steps: rounds of sampling and learning.
-        prompts_per_step: prompts a round.
+        iterations: rounds of sampling and learning.
+        prompts_per_iteration: prompts a round.
         samples_per_prompt: completions of each.
         sampler: whether flat prompts are replaced, and whether sampling runs ahead.
-        passes: times a round's completions are learned from.
+        epochs_per_batch: times a round's completions are learned from.
         minibatches: optimizer steps a pass.
         sampling: temperature and the longest completion; the whole distribution must be kept.
-        method: how is learned: policy_gradient (PPO, RLOO, GRPO ...), best_against_worst (online DPO), imitate_best (RAFT).
+        method: how is learned: policy_gradient (PPO, RLOO, GRPO ...), online_dpo (online DPO), raft (RAFT).
         kl: what keeps the policy near the reference, and what that costs.
         shaping: from scores to rewards: a missing end, length, clipping.
         pretraining: texts that are learned from beside the rewards (PPO-ptx); none mixes nothing in.
-        trust: what a reward model must have shown.
+        reward_requirements: what a reward model must have shown.
         guards: what is watched, and what stops the run.
         held_out: what is measured beside the rewards; none measures nothing more.
         keep: the last weights, or those with the highest reward on held-out prompts within a budget of KL.
@@ -127,18 +127,18 @@ class Online:
     reward: Input | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
     limit: Count | None = None
-    steps: Count = 12
-    prompts_per_step: Count = 64
+    iterations: Count = 12
+    prompts_per_iteration: Count = 64
     samples_per_prompt: Count = 4
-    sampler: Sampler = field(default_factory=Sampler)
-    passes: Count = 2
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    epochs_per_batch: Count = 2
     minibatches: Count = 4
     sampling: Sampling = field(default_factory=Sampling)
     method: Method = field(default_factory=PolicyGradient)
     kl: KLPenalty = field(default_factory=KLPenalty)
     shaping: Shaping = field(default_factory=Shaping)
     pretraining: Pretraining | None = None
-    trust: Trust = field(default_factory=Trust)
+    reward_requirements: RewardModelRequirements = field(default_factory=RewardModelRequirements)
     guards: Guards = field(default_factory=Guards)
     held_out: HeldOutData = field(default_factory=HeldOutData)
     keep: Last | BestReward = field(default_factory=Last)
@@ -160,9 +160,10 @@ class Online:
             raise ConfigError(f"sampling.temperature must be above 0 to explore, got {sampling.temperature}")
         if (self.reward is None) == (not self.rewards):
             raise ConfigError("needs a reward: name a reward model in reward, or parts in rewards, and not both")
-        if self.minibatches > self.prompts_per_step:
+        if self.minibatches > self.prompts_per_iteration:
             raise ConfigError(
-                f"minibatches {self.minibatches} exceeds prompts_per_step {self.prompts_per_step}: a prompt's completions stay together"
+                f"minibatches {self.minibatches} exceeds prompts_per_iteration {self.prompts_per_iteration}: "
+                "a prompt's completions stay together"
             )
         if isinstance(self.keep, BestReward) != (self.held_out.prompts is not None):
             raise ConfigError(
@@ -180,9 +181,9 @@ class Online:
         loop.restore()
         watch.recall(run.logged())
         saved = time.monotonic()
-        with run.progress(self.steps, "online", self._limits()) as advance:
+        with run.progress(self.iterations, "online", self._limits()) as advance:
             advance(loop.step)
-            while loop.step < self.steps and not loop.kl.is_spent and not loop.search.is_over:
+            while loop.step < self.iterations and not loop.kl.is_spent and not loop.search.is_over:
                 metrics = loop.turn()
                 watch.log(run, loop.step - 1, metrics)
                 advance(1, f"score {metrics.get('online/score/mean', math.nan):+.2f}  kl {metrics['online/kl/mean']:.1f}")
@@ -209,7 +210,7 @@ class Online:
         found = {}
         for name, part in self._parts().items():
             for k, path in enumerate(part.model if isinstance(part, ModelReward) else ()):
-                card = trusted(run, path, self.trust.accuracy, self.trust.spread)
+                card = required_report_card(run, path, self.reward_requirements.min_accuracy, self.reward_requirements.min_spread)
                 if card is not None:
                     found[f"{name}.{k}" if k else name] = vars(card)
         return found

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from palate.core import Tracker, TrainingError
-from palate.training.guards.settings import Guards
-from palate.training.guards.table import TABLE, Guard
+from palate.training.guards.catalogue import TABLE, Guard
+from palate.training.guards.limits import Guards
 
 
 @dataclass(frozen=True)

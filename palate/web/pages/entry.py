@@ -7,14 +7,14 @@ from starlette.responses import Response
 
 from palate.core import ConfigError
 from palate.ratings import Account
-from palate.web.access import Access, AccessError, Visit, check_csrf
+from palate.web.access import Access, AccessError, RequestContext, check_csrf
 from palate.web.credentials import check_password, hashed
-from palate.web.sessions import asked_for, authenticate, new_account, sign_in, sign_out
+from palate.web.signin import asked_for, authenticate, new_account, sign_in, sign_out
 from palate.web.view import go, local_path, page
 
 router = APIRouter(include_in_schema=False)
-Anyone = Annotated[Visit, Depends(Access("public"))]
-SignedIn = Annotated[Visit, Depends(Access("rater"))]
+Anyone = Annotated[RequestContext, Depends(Access("public"))]
+SignedIn = Annotated[RequestContext, Depends(Access("rater"))]
 
 GONE = AccessError(404, "gone", "This link has been used, has run out, or never was. Ask whoever sent it for a new one.")
 OWNER = {
@@ -129,20 +129,20 @@ def renew(visit: Anyone, token: str) -> Response:
     return sign_in(visit, account, go("/"))
 
 
-def _whose(visit: Visit, token: str) -> Account:
+def _whose(visit: RequestContext, token: str) -> Account:
     link = visit.service.ratings.look_link(hashed(token, "password"), "password", visit.service.clock())
     if link is None or link.account is None:
         raise GONE
     return visit.service.ratings.account(link.account)
 
 
-def _check_invitation(visit: Visit, token: str) -> None:
+def _check_invitation(visit: RequestContext, token: str) -> None:
     """Refuses a link that does not work before anybody chooses a name."""
     if visit.service.ratings.invitation(hashed(token, "invitation"), visit.service.clock()) is None:
         raise GONE
 
 
-def _check_setup(visit: Visit, token: str) -> None:
+def _check_setup(visit: RequestContext, token: str) -> None:
     """Refuses a link that does not work, and any once there is an owner."""
     ratings = visit.service.ratings
     link = ratings.look_link(hashed(token, "setup"), "setup", visit.service.clock())

@@ -6,15 +6,15 @@ from fastapi import APIRouter, Depends
 from starlette.responses import FileResponse, Response
 
 from palate.core import DataError
-from palate.web.access import NOT_HERE, Access, AccessError, Visit
-from palate.web.items_shown import first_fragment, task_json, waiting
+from palate.web.access import NOT_HERE, Access, AccessError, RequestContext
+from palate.web.item_view import first_fragment, task_json, waiting
 from palate.web.judging import media_of, seat
 from palate.web.media import HEADERS, media_file
 from palate.web.view import page
 
 router = APIRouter(include_in_schema=False)
-Rater = Annotated[Visit, Depends(Access("rater"))]
-Reviewer = Annotated[Visit, Depends(Access("reviewer"))]
+Rater = Annotated[RequestContext, Depends(Access("rater"))]
+Reviewer = Annotated[RequestContext, Depends(Access("reviewer"))]
 
 
 @router.get("/projects/{project}/rate")
@@ -48,7 +48,7 @@ def media_of_item(visit: Reviewer, number: int) -> Response:
     return _media(visit, visit.item.id, number)
 
 
-def _media(visit: Visit, item: str, number: int) -> Response:
+def _media(visit: RequestContext, item: str, number: int) -> Response:
     try:
         found = media_file(visit.service.settings.media, media_of(visit.service.ratings.item(item), number))
     except DataError:

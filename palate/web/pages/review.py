@@ -8,15 +8,15 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from palate.core import DataError
-from palate.ratings import Answer, Entry, Item
-from palate.web.access import Access, Visit
+from palate.ratings import Answer, Item, JudgmentEntry
+from palate.web.access import Access, RequestContext
+from palate.web.answer_text import ranking_of, words_of
 from palate.web.judging import adjudicate, take_out
 from palate.web.view import go, page
-from palate.web.wording import ranking_of, words_of
 
 router = APIRouter(include_in_schema=False)
-Reviewer = Annotated[Visit, Depends(Access("reviewer"))]
-Owner = Annotated[Visit, Depends(Access("owner"))]
+Reviewer = Annotated[RequestContext, Depends(Access("reviewer"))]
+Owner = Annotated[RequestContext, Depends(Access("owner"))]
 
 LONGEST_TITLE = 110
 
@@ -33,7 +33,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Said:
+class RaterAnswer:
     """What one rater said, in words."""
 
     name: str
@@ -99,7 +99,7 @@ def decide(visit: Reviewer) -> Response:
     return go(f"/projects/{visit.project.id}/review")
 
 
-def _decision(visit: Visit) -> Answer:
+def _decision(visit: RequestContext) -> Answer:
     reason, kind = visit.text("reason")[:4000], visit.project.task.kind
     if kind == "write":
         return Answer(text=visit.text("text")[:60_000], reason=reason)
@@ -109,11 +109,14 @@ def _decision(visit: Visit) -> Answer:
     if words == "0":
         return Answer(all_bad=True, reason=reason)
     count = len(visit.item.candidates)
-    axes = {axis: ranking_of(visit.text(f"ranking-{number}").strip(), count) for number, axis in enumerate(visit.project.task.axes[1:], 1)}
-    return Answer(ranking=ranking_of(words, count), axes=axes, reason=reason)
+    dimensions = {
+        dimension: ranking_of(visit.text(f"ranking-{number}").strip(), count)
+        for number, dimension in enumerate(visit.project.task.dimensions[1:], 1)
+    }
+    return Answer(ranking=ranking_of(words, count), dimensions=dimensions, reason=reason)
 
 
-def _case(visit: Visit, error: str = "", status: int = 200) -> Response:
+def _case(visit: RequestContext, error: str = "", status: int = 200) -> Response:
     ratings, item = visit.service.ratings, visit.item
     is_seen = ratings.is_seen(item.id, visit.me.id)
     names = {one.id: one.name for one in ratings.accounts()}
@@ -130,11 +133,11 @@ def _case(visit: Visit, error: str = "", status: int = 200) -> Response:
     return page(visit, "review_item.html", values, status)
 
 
-def _said(entry: Entry, name: str) -> Said:
+def _said(entry: JudgmentEntry, name: str) -> RaterAnswer:
     answer = entry.answer
     talk = "\n\n".join(f"{turn.role}: {turn.text}" for turn in answer.dialogue)
     who = f"{name} (reviewer)" if entry.kind == "adjudication" else name
-    return Said(who, words_of(answer, entry.order), answer.reason, answer.text or talk, answer.flag)
+    return RaterAnswer(who, words_of(answer, entry.order), answer.reason, answer.text or talk, answer.flag)
 
 
 def _title(item: Item) -> str:

@@ -7,7 +7,7 @@ export class AnswerForm {
   constructor(form, task, { changed, say }) {
     this.form = form;
     this.task = task;
-    this.axes = [...form.querySelectorAll(".axis[data-axis]")];
+    this.dimensions = [...form.querySelectorAll(".dimension[data-dimension]")];
     this.changed = () => { this.#mark(); changed(); };
     const boards = [...form.querySelectorAll(".board")];
     this.rankings = boards.map((board, index) => new Ranking(board, {
@@ -41,47 +41,47 @@ export class AnswerForm {
 
   value(name) { return new FormData(this.form).get(name) ?? ""; }
 
-  get isAllBad() { return this.value("axis-0") === "0"; }
+  get isAllBad() { return this.value("dimension-0") === "0"; }
 
   // Keys 1 to 9, 0, =, Backspace, q, w, e; in a ranking letters of further places. True when something was done with it.
   key(word) {
     if ("qwe".includes(word) && !this.rankings.length) return this.#pick("strength", { q: "1", w: "2", e: "3" }[word]);
     if (this.rankings.length && word !== "0") return this.#rankKey(word);
     if (word === "Backspace") return this.#back();
-    const now = this.axes[this.axisNow];
-    if (!now || !this.#pick(now.dataset.axis, word)) return false;
-    if (this.axisNow < this.axes.length - 1) this.axisNow += 1;
+    const now = this.dimensions[this.axisNow];
+    if (!now || !this.#pick(now.dataset.dimension, word)) return false;
+    if (this.axisNow < this.dimensions.length - 1) this.axisNow += 1;
     this.#mark();
     return true;
   }
 
-  // The axis that the next number key answers is the one in which somebody clicks or which has the focus.
+  // The dimension that the next number key answers is the one in which somebody clicks or which has the focus.
   moveTo(target) {
-    const axis = target.closest(".axis[data-axis]");
+    const dimension = target.closest(".dimension[data-dimension]");
     const board = this.rankings.findIndex((one) => one.board.contains(target));
-    if (axis) this.axisNow = Math.max(0, this.axes.indexOf(axis));
+    if (dimension) this.axisNow = Math.max(0, this.dimensions.indexOf(dimension));
     if (board >= 0) this.boardNow = board;
     this.#mark();
   }
 
-  // On a board with nothing on it Backspace goes back to the axis before.
+  // On a board with nothing on it Backspace goes back to the dimension before.
   #rankKey(word) {
     if (word === "Backspace" && !this.rankings[this.boardNow].tiers.length && this.boardNow) { this.boardNow -= 1; this.#mark(); return true; }
     return this.rankings[this.boardNow].key(word);
   }
 
-  // Takes the choice on the axis now away, or goes back to the one before.
+  // Takes the choice on the dimension now away, or goes back to the one before.
   #back() {
-    if (this.axes.length < 2) return false;
-    const chosen = (axis) => [...axis.querySelectorAll("input")].find((radio) => radio.checked);
-    if (!chosen(this.axes[this.axisNow]) && this.axisNow) this.axisNow -= 1;
-    const radio = chosen(this.axes[this.axisNow]);
+    if (this.dimensions.length < 2) return false;
+    const chosen = (dimension) => [...dimension.querySelectorAll("input")].find((radio) => radio.checked);
+    if (!chosen(this.dimensions[this.axisNow]) && this.axisNow) this.axisNow -= 1;
+    const radio = chosen(this.dimensions[this.axisNow]);
     if (radio) radio.checked = false;
     this.changed();
     return true;
   }
 
-  // With one axis ranked, the keys go on to the next that is not.
+  // With one dimension ranked, the keys go on to the next that is not.
   #ranked(index) {
     if (this.rankings[index].tiers.length) this.#clearAllBad();
     const open = [...this.rankings.keys()].filter((one) => !this.rankings[one].isComplete);
@@ -97,13 +97,13 @@ export class AnswerForm {
     return true;
   }
 
-  #clearAllBad() { for (const radio of this.form.querySelectorAll('input[name="axis-0"]')) radio.checked = false; }
+  #clearAllBad() { for (const radio of this.form.querySelectorAll('input[name="dimension-0"]')) radio.checked = false; }
 
   #mark() {
-    const first = this.value("axis-0");
+    const first = this.value("dimension-0");
     const level = first === "=" || first === "0" || first === "";
     for (const radio of this.form.querySelectorAll('input[name="strength"]')) { radio.disabled = level; if (level) radio.checked = false; }
-    this.axes.forEach((axis, index) => axis.classList.toggle("now", this.axes.length > 1 && index === this.axisNow));
+    this.dimensions.forEach((dimension, index) => dimension.classList.toggle("now", this.dimensions.length > 1 && index === this.axisNow));
     if (first === "0") for (const one of this.rankings) if (one.tiers.length) one.reset(one.places);
     const ranking = this.rankings[this.boardNow ?? 0];
     this.rankings.forEach((one) => one.board.closest(".ranked")?.classList.toggle("now", one === ranking && first !== "0"));
@@ -126,11 +126,11 @@ export class AnswerForm {
     if (kind === "compare" || kind === "rank") {
       const unranked = this.isAllBad ? undefined : this.rankings.find((one) => !one.isComplete);
       if (unranked) return `Rank every completion${unranked.name ? ` for \u201c${unranked.name}\u201d` : ""} first: press their ${unranked.places > 9 ? "keys" : "numbers"}, best first.`;
-      const open = this.axes.filter((axis) => axis.dataset.needed === "yes" && !this.isAllBad).find((axis) => !this.value(axis.dataset.axis));
-      if (open) return this.axes.length > 1 ? `Choose for \u201c${open.dataset.name}\u201d first.` : "Choose first: 1, 2, = or 0.";
-      if (this.task.strength && kind === "compare" && "12".includes(this.value("axis-0")) && !this.value("strength")) return "How much better? Press q, w or e.";
+      const open = this.dimensions.filter((dimension) => dimension.dataset.needed === "yes" && !this.isAllBad).find((dimension) => !this.value(dimension.dataset.dimension));
+      if (open) return this.dimensions.length > 1 ? `Choose for \u201c${open.dataset.name}\u201d first.` : "Choose first: 1, 2, = or 0.";
+      if (this.task.strength && kind === "compare" && "12".includes(this.value("dimension-0")) && !this.value("strength")) return "How much better? Press q, w or e.";
     }
-    if ((kind === "rule" || kind === "probe") && !this.value("axis-0")) return "Choose first: 1 or 2.";
+    if ((kind === "rule" || kind === "probe") && !this.value("dimension-0")) return "Choose first: 1 or 2.";
     if (kind === "probe" && !this.dialogue.length) return "Write to the model first.";
     if (kind === "write" && !this.value("text").trim()) return "Write the answer first.";
     if (reason === "required" && !this.value("reason").trim()) return "Give a reason first: press r.";
@@ -143,12 +143,12 @@ export class AnswerForm {
     if (kind === "compare" || kind === "rank") {
       answer.all_bad = this.isAllBad;
       if (!answer.all_bad) {
-        answer.ranking = kind === "rank" ? this.rankings[0].tiers : PAIR[this.value("axis-0")];
-        answer.axes = kind === "rank" ? Object.fromEntries(this.rankings.slice(1).map((one) => [one.name, one.tiers])) : Object.fromEntries(this.axes.slice(1).filter((axis) => axis.dataset.name).map((axis) => [axis.dataset.name, PAIR[this.value(axis.dataset.axis)]]));
+        answer.ranking = kind === "rank" ? this.rankings[0].tiers : PAIR[this.value("dimension-0")];
+        answer.dimensions = kind === "rank" ? Object.fromEntries(this.rankings.slice(1).map((one) => [one.name, one.tiers])) : Object.fromEntries(this.dimensions.slice(1).filter((dimension) => dimension.dataset.name).map((dimension) => [dimension.dataset.name, PAIR[this.value(dimension.dataset.dimension)]]));
         if (this.value("strength")) answer.strength = Number(this.value("strength"));
       }
     }
-    if (kind === "rule" || kind === "probe") { answer.broken = this.value("axis-0") === "1"; answer.rule = this.item.dataset.rule ?? ""; }
+    if (kind === "rule" || kind === "probe") { answer.broken = this.value("dimension-0") === "1"; answer.rule = this.item.dataset.rule ?? ""; }
     if (kind === "probe") answer.dialogue = this.dialogue;
     if (kind === "write") answer.text = this.value("text");
     return answer;

@@ -7,7 +7,7 @@ export class Ranking {
   constructor(board, { ties, name, changed, say }) {
     this.board = board;
     this.ties = ties;
-    this.name = name; // of the axis; "" where there is one alone
+    this.name = name; // of the dimension; "" where there is one alone
     this.changed = changed;
     this.say = say;
     this.reset(0);
@@ -100,7 +100,7 @@ export class Ranking {
     let ghost = null;
     const under = (x, y) => {
       const found = document.elementFromPoint(x, y)?.closest(".tier, .gap, .tray, .tiers");
-      return found && this.board.contains(found) ? found : null; // another axis has chips of its own
+      return found && this.board.contains(found) ? found : null; // another dimension has chips of its own
     };
     const clear = () => this.board.querySelectorAll(".over").forEach((one) => one.classList.remove("over"));
     const move = (now) => {

@@ -275,7 +275,7 @@ document.addEventListener("keydown", (event) => {
 function isField(target) { return target instanceof HTMLTextAreaElement; }
 
 form.addEventListener("submit", (event) => { event.preventDefault(); submit(); });
-// After a touch the browser gives the focus late, when the keys have gone on to the next axis: only a focus that came by key counts.
+// After a touch the browser gives the focus late, when the keys have gone on to the next dimension: only a focus that came by key counts.
 form.addEventListener("focusin", (event) => { if (event.target.matches(":focus-visible")) answers.moveTo(event.target); });
 form.addEventListener("pointerdown", (event) => answers.moveTo(event.target), true);
 for (const name of ["skip", "flag", "undo", "guide", "pause", "play"]) for (const button of document.querySelectorAll(`[data-act="${name}"]`)) {

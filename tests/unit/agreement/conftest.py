@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate.agreement import Survey
-from palate.testing.votes import made_up
+from palate.agreement import VoteTable
+from palate.testing.synthetic_votes import made_up
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "oracle.json"
 
@@ -24,6 +24,6 @@ def oracle() -> Callable[[str], dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def crowd() -> Survey:
+def crowd() -> VoteTable:
     """60,000 votes of 100 raters, of whom every tenth tosses coins; 0.2 for the side, 0.05 for ten words."""
     return made_up(60_000, np.random.default_rng(7), raters=100)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from palate.agreement import AgreementReport, Bias, Estimate, RaterReport, Survey, Votes, advice, analyse, favoured
+from palate.agreement import AgreementReport, Bias, Estimate, RaterReport, Votes, VoteTable, advice, analyse, favoured
 
 
 def rng() -> np.random.Generator:
@@ -27,7 +27,7 @@ def bias(logit: float, error: float = 0.02, rater_error: float = 0.02) -> Bias:
 def sound() -> AgreementReport:
     """A report that calls for nothing."""
     votes = Votes.of((f"i{k}", f"r{r}", 2 * ((k + (k % 7 == r)) % 2)) for k in range(200) for r in range(3))
-    report = analyse(Survey.of(votes), rng())
+    report = analyse(VoteTable.of(votes), rng())
     return replace(report, alpha=at(0.6), side=bias(0.0), length=bias(0.0))
 
 
@@ -86,13 +86,13 @@ def test_alpha_of_strengths_is_that_of_signed_numbers() -> None:
         [("a", "x", 0), ("a", "y", 0), ("b", "x", 2), ("b", "y", 0), ("c", "x", 1), ("c", "y", 2), ("d", "x", 0), ("d", "y", 0)]
     )
     strength = np.array([2.0, 3.0, 1.0, 1.0, 0.0, 1.0, np.nan, 2.0])
-    found = analyse(replace(Survey.of(votes), strength=strength), rng()).alpha_strength
+    found = analyse(replace(VoteTable.of(votes), strength=strength), rng()).alpha_strength
     rows = [[2.0, 3.0], [-1.0, 1.0], [0.0, -1.0]]  # d has one vote with a strength: nobody to agree with
     flat = [value for row in rows for value in row]
     observed = sum((x - y) ** 2 for x, y in rows) / 3
     expected = sum((x - y) ** 2 for x in flat for y in flat) / (6 * 5)
     assert found is not None
     assert found.value == pytest.approx(1 - observed / expected)
-    assert analyse(Survey.of(votes), rng()).alpha_strength is None
+    assert analyse(VoteTable.of(votes), rng()).alpha_strength is None
     many = Votes.of((f"i{k}", "x", 0) for k in range(30))
-    assert analyse(replace(Survey.of(many), strength=np.arange(1.0, 31.0)), rng()).alpha_strength is None
+    assert analyse(replace(VoteTable.of(many), strength=np.arange(1.0, 31.0)), rng()).alpha_strength is None

@@ -8,7 +8,7 @@ from statsmodels.stats import inter_rater
 
 from palate.agreement import Votes, cohen_kappa, fleiss_kappa, krippendorff_alpha, pair_kappas, raw_agreement
 from palate.testing import shared_data
-from palate.testing.votes import llmfao, mt_bench
+from palate.testing.synthetic_votes import llmfao, mt_bench
 
 
 def rng(seed: int = 0) -> np.random.Generator:

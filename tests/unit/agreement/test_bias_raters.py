@@ -7,23 +7,23 @@ import pytest
 import statsmodels.api as sm
 from statsmodels.stats.proportion import proportion_confint
 
-from palate.agreement import Estimate, Survey, Votes, analyse, dawid_skene, length_bias, rater_reports, side_bias
+from palate.agreement import Estimate, Votes, VoteTable, analyse, dawid_skene, length_bias, rater_reports, side_bias
 from palate.agreement.estimates import share
 from palate.agreement.raters import guessing, pace
 from palate.testing import shared_data
-from palate.testing.votes import llmfao, made_up
+from palate.testing.synthetic_votes import llmfao, made_up
 
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def balanced(side: float, seed: int) -> Survey:
+def balanced(side: float, seed: int) -> VoteTable:
     """Votes on completions all alike, by raters who all lean to what is shown first."""
     return quality_free(made_up(4000, rng(seed)), side, seed)
 
 
-def quality_free(survey: Survey, side: float, seed: int) -> Survey:
+def quality_free(survey: VoteTable, side: float, seed: int) -> VoteTable:
     won = rng(seed).random(len(survey.votes)) < 1 / (1 + np.exp(-side))
     left = np.where(won, 0, 2)
     answer = np.where(survey.shown == 0, left, 2 - left)
@@ -88,7 +88,7 @@ def test_errors_equal_those_of_statsmodels_by_item_and_by_rater() -> None:
     words = generator.integers(5, 60, (len(votes.items), 2)).astype(float)
     words[:30, 1] = words[:30, 0]  # of equal length: no share, but odds
     words[30:40, 1] = np.nan
-    survey = Survey.of(votes, shown=generator.integers(0, 2, len(votes)), words=words)
+    survey = VoteTable.of(votes, shown=generator.integers(0, 2, len(votes)), words=words)
     decided = votes.answer != 1
     first_won = (votes.answer == 2 * survey.shown).astype(float)
     side = side_bias(survey, rng())
@@ -123,7 +123,7 @@ def test_with_one_policy_unknown_no_strength_is_taken_out(crowd) -> None:
 
 
 def test_what_is_not_known_is_said_to_be_not_known() -> None:
-    survey = Survey.of(Votes.of([("a", "anna", 0), ("a", "ben", 1)]))
+    survey = VoteTable.of(Votes.of([("a", "anna", 0), ("a", "ben", 1)]))
     for bias in (side_bias(survey, rng()), length_bias(survey)):
         assert (bias.share.n, bias.policies) == (0, 0)
         assert np.isnan(bias.logit.value)
@@ -165,7 +165,7 @@ def test_guessing_is_agreement_by_chance_below_the_crowds(agreement, expected, v
 
 def test_the_side_of_a_rater_is_what_was_shown_not_the_items_own() -> None:
     votes = Votes.of([("a", "anna", 0), ("b", "anna", 2), ("c", "anna", 2), ("d", "anna", 1), ("e", "anna", 0)])
-    survey = Survey.of(votes, shown=np.array([0, 1, 0, 0, -1]))
+    survey = VoteTable.of(votes, shown=np.array([0, 1, 0, 0, -1]))
     (anna,) = rater_reports(survey)
     assert anna.first_shown is not None
     assert (anna.first_shown.value, anna.first_shown.n) == (pytest.approx(2 / 3), 3)
@@ -174,7 +174,7 @@ def test_the_side_of_a_rater_is_what_was_shown_not_the_items_own() -> None:
 
 def test_a_rater_is_compared_with_the_others_of_each_item() -> None:
     votes = Votes.of([("a", "anna", 0), ("a", "ben", 0), ("a", "cleo", 2), ("b", "anna", 1), ("b", "ben", 1), ("c", "anna", 0)])
-    anna = next(one for one in rater_reports(Survey.of(votes)) if one.rater == "anna")
+    anna = next(one for one in rater_reports(VoteTable.of(votes)) if one.rater == "anna")
     assert anna.votes == 3
     assert (anna.agreement.value, anna.agreement.n) == (pytest.approx((0.5 + 1) / 2), 2)
     assert anna.expected == pytest.approx(0.5 * 0.25 + 0.5 * 0.5)  # half first where others say it a quarter of the time, half tie
@@ -190,7 +190,7 @@ def test_the_crowds_agreement_weighs_raters_by_their_votes() -> None:
     rows = [(f"i{k}", who, 2 * (k % 2)) for k in range(80) for who in ("ann", "ben", "cid", "dora")]
     rows += [(f"i{k}", "dice", 2 * (k // 2 % 2)) for k in range(80)]
     rows += [(f"i{k}", f"new {k}", 1) for k in range(40)]
-    reports = {one.rater: one for one in rater_reports(Survey.of(Votes.of(rows)))}
+    reports = {one.rater: one for one in rater_reports(VoteTable.of(Votes.of(rows)))}
     dice = reports["dice"]
     assert np.mean([one.agreement.value for one in reports.values()]) < dice.agreement.high
     assert dice.is_guessing
@@ -210,7 +210,7 @@ def test_few_votes_that_all_say_the_same_determine_no_habit(pairs: int) -> None:
     votes = Votes.of((f"i{k}", who, 0) for k in range(pairs) for who in ("ann", "ben"))
     words = np.tile([30.0, 10.0], (pairs, 1))
     for policy in (None, np.tile([0, 1], (pairs, 1))):
-        survey = Survey.of(votes, shown=np.zeros(2 * pairs, dtype=np.int64), words=words, policy=policy, policies=("a", "b"))
+        survey = VoteTable.of(votes, shown=np.zeros(2 * pairs, dtype=np.int64), words=words, policy=policy, policies=("a", "b"))
         for found in (side_bias(survey, rng(), resamples=20), length_bias(survey)):
             assert (found.share.value, found.share.n, found.logit.n) == (1.0, pairs, pairs)
             assert np.isnan(found.logit.value) or abs(found.logit.value) < 12
@@ -219,7 +219,7 @@ def test_few_votes_that_all_say_the_same_determine_no_habit(pairs: int) -> None:
 
 def test_hidden_tests_and_times_by_rater() -> None:
     votes = Votes.of([("a", "anna", 0), ("b", "anna", 2), ("c", "anna", 0), ("a", "ben", 2)])
-    survey = replace(Survey.of(votes, seconds=np.array([1.0, 9.0, 4.0, np.nan])), gold=np.array([0, 1, -1]))
+    survey = replace(VoteTable.of(votes, seconds=np.array([1.0, 9.0, 4.0, np.nan])), gold=np.array([0, 1, -1]))
     anna, ben = rater_reports(survey)
     assert (anna.gold.value, anna.gold.n, ben.gold.value) == (0.5, 2, 0.0)
     assert anna.gold.high < 1 < anna.gold.high + 0.2

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from palate.agreement import Measured, learning_curve
+from palate.agreement import CurvePoint, learning_curve
 from palate.core import DataError
 
 LABELS = (250, 500, 1000, 2000, 4000)
@@ -19,10 +19,10 @@ def true(labels: float, limit: float = 0.8, gap: float = 2.0, exponent: float = 
     return limit - gap * labels**-exponent
 
 
-def measured(pairs: int, seed: int | None = None) -> tuple[Measured, ...]:
+def measured(pairs: int, seed: int | None = None) -> tuple[CurvePoint, ...]:
     generator = rng(0 if seed is None else seed)
     shares = [true(n) if seed is None else generator.binomial(pairs, true(n)) / pairs for n in LABELS]
-    return tuple(Measured(n, share, pairs) for n, share in zip(LABELS, shares, strict=True))
+    return tuple(CurvePoint(n, share, pairs) for n, share in zip(LABELS, shares, strict=True))
 
 
 def test_a_curve_without_noise_is_found_again() -> None:
@@ -55,7 +55,7 @@ def test_intervals_hold_what_comes_true() -> None:
 
 def test_a_point_weighs_as_much_as_pairs_measured_it() -> None:
     sound = measured(100_000)
-    wild = Measured(1000, 0.3, 4)
+    wild = CurvePoint(1000, 0.3, 4)
     assert learning_curve((*sound, wild), rng()).limit.value == pytest.approx(0.8, abs=5e-3)
 
 
@@ -73,7 +73,7 @@ def test_a_curve_held_at_its_ceiling_is_the_best_one_that_ends_there() -> None:
 
 
 def test_accuracy_that_falls_promises_no_rise_and_no_fall() -> None:
-    falling = tuple(Measured(n, share, 500) for n, share in ((100, 0.75), (200, 0.72), (400, 0.70)))
+    falling = tuple(CurvePoint(n, share, 500) for n, share in ((100, 0.75), (200, 0.72), (400, 0.70)))
     found = learning_curve(falling, rng())
     assert found.gap == 0
     assert found.forecasts[-1].accuracy.value == pytest.approx(found.limit.value)
@@ -94,7 +94,7 @@ def test_what_twice_the_labels_would_give_is_said_in_a_sentence() -> None:
 
 
 def test_no_accuracy_above_the_ceiling_is_promised() -> None:
-    steep = tuple(Measured(n, share, 500) for n, share in ((100, 0.55), (200, 0.62), (400, 0.70)))
+    steep = tuple(CurvePoint(n, share, 500) for n, share in ((100, 0.55), (200, 0.62), (400, 0.70)))
     free, held = (learning_curve(steep, rng(), ceiling) for ceiling in (1.0, 0.75))
     assert free.forecasts[-1].accuracy.value > 0.75
     assert held.limit.high <= 0.75
@@ -102,7 +102,7 @@ def test_no_accuracy_above_the_ceiling_is_promised() -> None:
 
 
 def test_a_flat_curve_promises_nothing() -> None:
-    flat = tuple(Measured(n, 0.7, 1000) for n in LABELS)
+    flat = tuple(CurvePoint(n, 0.7, 1000) for n in LABELS)
     found = learning_curve(flat, rng())
     assert found.forecasts[-1].accuracy.value == pytest.approx(0.7, abs=1e-3)
     assert math.isinf(found.needed.value)
@@ -110,6 +110,6 @@ def test_a_flat_curve_promises_nothing() -> None:
 
 def test_what_is_no_curve_is_refused() -> None:
     with pytest.raises(DataError, match="three or more numbers of labels"):
-        learning_curve((Measured(10, 0.6, 5), Measured(10, 0.6, 5), Measured(20, 0.7, 5)), rng())
+        learning_curve((CurvePoint(10, 0.6, 5), CurvePoint(10, 0.6, 5), CurvePoint(20, 0.7, 5)), rng())
     with pytest.raises(DataError, match="accuracies are shares"):
-        learning_curve((Measured(10, 0.6, 5), Measured(15, 1.6, 5), Measured(20, 0.7, 5)), rng())
+        learning_curve((CurvePoint(10, 0.6, 5), CurvePoint(15, 1.6, 5), CurvePoint(20, 0.7, 5)), rng())

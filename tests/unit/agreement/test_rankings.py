@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from palate.agreement import Survey, analyse, krippendorff_alpha, rater_reports, raw_agreement
+from palate.agreement import VoteTable, analyse, krippendorff_alpha, rater_reports, raw_agreement
 from palate.core import Judgment
 from palate.data.jsonl import write_rows
 from palate.evaluation.rater_report import report_on
@@ -28,11 +28,11 @@ def rankings(rng: np.random.Generator, items: int, raters: int = 2, spread: floa
 
 def test_intervals_of_rankings_hold_the_truth_as_often_as_they_say() -> None:
     rng = np.random.default_rng
-    truth = analyse(Survey.of_judgments(rankings(rng(1), 6000)), rng(0))
+    truth = analyse(VoteTable.of_judgments(rankings(rng(1), 6000)), rng(0))
     assert truth.agreement.se < 0.005
     named = {"agreement": [], "alpha": [], "rater": [], "alone": []}
     for seed in range(200):
-        survey = Survey.of_judgments(rankings(rng(100 + seed), 40))
+        survey = VoteTable.of_judgments(rankings(rng(100 + seed), 40))
         counts, cluster = survey.votes.counts(), survey.comparison
         named["agreement"].append(raw_agreement(counts, rng(seed), 400, cluster))
         named["alpha"].append(krippendorff_alpha(counts, rng(seed), resamples=400, cluster=cluster))
@@ -55,7 +55,7 @@ def test_a_ranking_is_one_observation_and_brands_nobody() -> None:
     first, second = tuple((k,) for k in range(5)), tuple((k,) for k in reversed(range(5)))
     one = [Judgment("a", who, tiers, order=tuple(range(5))) for who, tiers in (("ann", first), ("ben", first), ("cy", second))]
     many = [Judgment(f"p{k}", who, ((0,), (1,))) for k in range(40) for who in ("ann", "ben")]
-    report = analyse(Survey.of_judgments([*one, *many]), np.random.default_rng(0))
+    report = analyse(VoteTable.of_judgments([*one, *many]), np.random.default_rng(0))
     assert (report.doubles, report.items, report.agreement.n, report.side.logit.n) == (41, 50, 41, 41)
     assert report.guessing == ()
     cy = next(rater for rater in report.by_rater if rater.rater == "cy")
@@ -76,21 +76,21 @@ def test_pairs_by_themselves_count_as_before() -> None:
 
 def test_hidden_tests_say_how_right_raters_are_and_nothing_else() -> None:
     gold = {f"g{k}": ((0,), (1,)) for k in range(10)}
-    said = [Judgment(name, who, ((0,), (1,)), axis) for name in gold for who in ("ann", "ben") for axis in ("overall", "kind")]
+    said = [Judgment(name, who, ((0,), (1,)), dimension) for name in gold for who in ("ann", "ben") for dimension in ("overall", "kind")]
     said = [one if one.dimension == "overall" else Judgment(one.comparison, one.rater, ((1,), (0,)), "kind") for one in said]
-    only = [Judgment(f"i{k}", "ann", ((0,), (1,)), axis) for k in range(4) for axis in ("overall", "kind")]
-    report = analyse(Survey.of_judgments([*said, *only], gold=gold, tested="overall"), np.random.default_rng(0))
+    only = [Judgment(f"i{k}", "ann", ((0,), (1,)), dimension) for k in range(4) for dimension in ("overall", "kind")]
+    report = analyse(VoteTable.of_judgments([*said, *only], gold=gold, tested="overall"), np.random.default_rng(0))
     assert (report.votes, report.doubles, report.ceiling, report.agreement.n) == (8, 0, None, 0)
     by_name = {rater.rater: rater.gold for rater in report.by_rater}
     assert [(by_name[who].value, by_name[who].n) for who in ("ann", "ben")] == [(1.0, 10)] * 2
-    empty = analyse(Survey.of_judgments(said, gold=gold, tested="overall"), np.random.default_rng(0))
+    empty = analyse(VoteTable.of_judgments(said, gold=gold, tested="overall"), np.random.default_rng(0))
     assert (empty.votes, len(empty.by_rater)) == (0, 2)
 
 
 def test_decisions_are_no_votes() -> None:
     votes = [Judgment("a", who, ((0,), (1,))) for who in ("ann", "ben")]
     decision = Judgment("a", "olga", ((1,), (0,)), is_decision=True)
-    report = analyse(Survey.of_judgments([*votes, decision]), np.random.default_rng(0))
+    report = analyse(VoteTable.of_judgments([*votes, decision]), np.random.default_rng(0))
     assert (report.votes, report.agreement.value, len(report.by_rater)) == (2, 1.0, 2)
 
 

@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from palate.agreement import Survey, Votes, analyse, krippendorff_alpha, pair_kappas, rater_noise_ceiling, raw_agreement
-from palate.testing.votes import made_up
+from palate.agreement import Votes, VoteTable, analyse, krippendorff_alpha, pair_kappas, rater_noise_ceiling, raw_agreement
+from palate.testing.synthetic_votes import made_up
 
 SECONDS = 1.0
 
@@ -33,7 +33,7 @@ def test_each_figure_of_the_report_is_the_one_it_is_called() -> None:
     drawn = rng(1).choice(3, (60, 3), p=[0.5, 0.3, 0.2])
     votes = Votes.of((f"i{i}", f"r{r}", int(drawn[i, r])) for i in range(60) for r in range(3))
     half = np.arange(60) % 2
-    report = analyse(Survey.of(votes).with_dimensions(half, ("even", "odd")), rng(0))
+    report = analyse(VoteTable.of(votes).with_dimensions(half, ("even", "odd")), rng(0))
     counts = votes.counts()
     assert report.agreement_without_ties.value == pytest.approx(raw_agreement(counts[:, [0, 2]], rng(0)).value)
     levels = {"nominal": report.alpha, "ordinal": report.alpha_ordinal, "interval": report.alpha_interval}
@@ -49,7 +49,7 @@ def test_each_figure_of_the_report_is_the_one_it_is_called() -> None:
 
 
 def test_votes_without_any_second_opinion_are_reported_as_such() -> None:
-    report = analyse(Survey.of(Votes.of([("a", "anna", 0), ("b", "ben", 2)])), np.random.default_rng(0))
+    report = analyse(VoteTable.of(Votes.of([("a", "anna", 0), ("b", "ben", 2)])), np.random.default_rng(0))
     assert (report.doubles, report.ceiling, report.pairs, report.guessing) == (0, None, (), ())
     plain = report.plain()
     assert (plain["alpha"]["value"], plain["cohen"], plain["side"]["logit"]["value"]) == (None, None, None)

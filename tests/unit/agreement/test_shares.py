@@ -17,7 +17,7 @@ from palate.agreement import (
 )
 from palate.core import Comparison, Completion, DataError, Message, Prompt
 from palate.testing import shared_data
-from palate.testing.votes import llmfao, mt_bench
+from palate.testing.synthetic_votes import llmfao, mt_bench
 
 COUNTS = np.array([[2.0, 0.0, 1.0], [1.0, 0.0, 0.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
 

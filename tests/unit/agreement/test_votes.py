@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from palate.agreement import PAIR_ANSWERS, Survey, Votes, pair_answer
+from palate.agreement import PAIR_ANSWERS, Votes, VoteTable, pair_answer
 from palate.core import Comparison, Completion, DataError, Judgment, Message, Prompt
 
 FIRST, TIE, SECOND = range(3)
@@ -49,7 +49,7 @@ def test_codes_without_names_are_refused() -> None:
     with pytest.raises(DataError, match="need one length, got answer of shape"):
         Votes(item, item, item[:1], ("a", "b"), ("anna", "ben"))
     with pytest.raises(DataError, match="answers must be first, tie, second, got no, yes"):
-        Survey.of(Votes.of([("a", "anna", 1)], ("no", "yes")))
+        VoteTable.of(Votes.of([("a", "anna", 1)], ("no", "yes")))
 
 
 def test_a_survey_of_judgments_knows_sides_lengths_policies_tests_and_times() -> None:
@@ -60,7 +60,7 @@ def test_a_survey_of_judgments_knows_sides_lengths_policies_tests_and_times() ->
         judgment(((0, 1),), rater="ben"),
         judgment(((1,), (0,)), rater="ben", comparison="unseen"),
     ]
-    survey = Survey.of_judgments(told, [Comparison("c", prompt, sides)], {"c": ((1,), (0,))})
+    survey = VoteTable.of_judgments(told, [Comparison("c", prompt, sides)], {"c": ((1,), (0,))})
     assert survey.votes.items == ("c/honest", "c/overall", "unseen/overall")
     assert survey.votes.answer.tolist() == [SECOND, TIE, SECOND]
     assert survey.shown.tolist() == [1, 0, 0]
@@ -76,5 +76,5 @@ def test_a_survey_of_judgments_knows_sides_lengths_policies_tests_and_times() ->
 
 def test_an_undone_judgment_leaves_neither_its_side_nor_its_time() -> None:
     told = [judgment(((0,), (1,)), seconds=9.0), judgment(((0,), (1,)), order=(1, 0), seconds=2.0)]
-    survey = Survey.of_judgments(told)
+    survey = VoteTable.of_judgments(told)
     assert (survey.votes.answer.tolist(), survey.shown.tolist(), survey.seconds.tolist()) == ([SECOND], [1], [2.0])

@@ -43,7 +43,7 @@ def test_every_example_is_read_by_the_readers_named_and_by_no_other(tmp_path: Pa
     for line in block:
         parse_object(line)
     (tmp_path / "a.jsonl").write_text("\n".join(block), encoding="utf-8")
-    for reader in (formats.read_texts, formats.read_demonstrations, formats.read_prompts, formats.read_preferences, formats.read_thumbs):
+    for reader in (formats.read_texts, formats.read_demonstrations, formats.read_prompts, formats.read_preferences, formats.read_unpaired):
         if reader.__name__ in READERS[title]:
             assert reader(tmp_path / "a.jsonl").rows
         else:

@@ -10,15 +10,15 @@ import pytest
 from palate.core import DataError, Message, Preference
 from palate.data.formats import (
     dropped_summary,
+    format_of_file,
     read_demonstrations,
     read_preferences,
     read_prompts,
-    read_thumbs,
-    shape_at,
+    read_unpaired,
     stream_demonstrations,
     thumb_row,
 )
-from palate.data.formats.table import Dropped
+from palate.data.formats.dropped import Dropped
 from palate.data.jsonl import write_rows
 
 USER = (Message("user", "soup?"),)
@@ -56,10 +56,10 @@ def test_ratings_of_one_prompt_are_paired_wherever_they_stand_with_the_differenc
 
 def test_one_axis_decides_when_it_is_named(file: Path) -> None:
     write(file, steer("leeks", 3, 4, 0), steer("mud mud", 0, 1, 4))
-    assert told(read_preferences(file, axis="verbosity").rows) == [("mud mud", "leeks", 4.0)]
-    assert {row.dimension for row in read_preferences(file, axis="verbosity").rows} == {"verbosity"}
+    assert told(read_preferences(file, dimension="verbosity").rows) == [("mud mud", "leeks", 4.0)]
+    assert {row.dimension for row in read_preferences(file, dimension="verbosity").rows} == {"verbosity"}
     with pytest.raises(DataError, match="no rating `coherence`: there are helpfulness, correctness, verbosity, mean"):
-        read_preferences(file, axis="coherence")
+        read_preferences(file, dimension="coherence")
 
 
 def test_equal_ratings_and_equal_completions_make_no_pair(file: Path) -> None:
@@ -87,7 +87,7 @@ def test_helpsteer2_marks_earlier_turns_in_its_prompt(file: Path) -> None:
 
 
 def note(**ratings: str) -> Row:
-    return {axis: {"Rating": rating, "Rationale": "so"} for axis, rating in ratings.items()}
+    return {dimension: {"Rating": rating, "Rationale": "so"} for dimension, rating in ratings.items()}
 
 
 def test_feedback_is_rated_by_the_mean_of_its_annotations_or_else_the_overall_score(file: Path) -> None:
@@ -102,8 +102,8 @@ def test_feedback_is_rated_by_the_mean_of_its_annotations_or_else_the_overall_sc
     assert told(table.rows) == [("leeks", "mud", 3.5), ("peas", "mud", 1.5), ("leeks", "peas", 2.0)]
     assert {row.prompt.fields["source"] for row in table.rows} == {"us"}
     assert dropped_summary(table) == "1 x no rating `mean` (a.jsonl:1)"
-    assert told(read_preferences(file, axis="overall_score").rows)[0] == ("mud", "leeks", 8.0)
-    assert told(read_preferences(file, axis="helpfulness").rows) == [("leeks", "mud", 4.0)]
+    assert told(read_preferences(file, dimension="overall_score").rows)[0] == ("mud", "leeks", 8.0)
+    assert told(read_preferences(file, dimension="helpfulness").rows) == [("leeks", "mud", 4.0)]
     (best,) = read_demonstrations(file).rows
     assert best.conversation == (*USER, Message("assistant", "leeks"))
 
@@ -199,7 +199,7 @@ def test_thumbs_are_plain_or_conversational(file: Path) -> None:
         {"prompt": "2+2=", "chosen": " 4", "rejected": " 5"},
         {"prompt": "\n\nHuman: soup?\n\nAssistant:", "completion": " leeks\n", "label": True},
     ]
-    table = read_thumbs(write(file, *rows))
+    table = read_unpaired(write(file, *rows))
     assert [(row.completion.text, row.desirable, row.weight) for row in table.rows] == [
         (" 4", True, 1.0),
         ("leeks", False, 2.0),
@@ -212,8 +212,10 @@ def test_thumbs_are_plain_or_conversational(file: Path) -> None:
 
 
 def test_thumbs_written_are_read(file: Path) -> None:
-    rows = read_thumbs(write(file, {**PLAIN, "label": True, "source": "us"}, {**CHAT, "completion": YES, "label": False, "weight": 2})).rows
-    again = read_thumbs(write(file.with_name("b.jsonl"), *map(thumb_row, rows))).rows
+    rows = read_unpaired(
+        write(file, {**PLAIN, "label": True, "source": "us"}, {**CHAT, "completion": YES, "label": False, "weight": 2})
+    ).rows
+    again = read_unpaired(write(file.with_name("b.jsonl"), *map(thumb_row, rows))).rows
     assert [thumb_row(row) for row in again] == [thumb_row(row) for row in rows]
     assert [row.prompt.conversation for row in again] == [row.prompt.conversation for row in rows]
 
@@ -226,7 +228,7 @@ def test_only_desirable_thumbs_are_demonstrations(file: Path) -> None:
 
 def test_labels_and_ratings_of_a_table_of_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prompt,completion,label\n2+2=, 4,True\n2+2=, 5,false\n")
-    assert [row.desirable for row in read_thumbs(tmp_path / "a.csv").rows] == [True, False]
+    assert [row.desirable for row in read_unpaired(tmp_path / "a.csv").rows] == [True, False]
     (tmp_path / "b.csv").write_text("prompt,response,helpfulness\nsoup?,leeks,4\nsoup?,mud,1\n")
     assert told(read_preferences(tmp_path / "b.csv").rows) == [("leeks", "mud", 3.0)]
 
@@ -271,6 +273,6 @@ def test_a_stream_gives_rows_and_dropped_ones_in_the_order_of_the_file(file: Pat
 
 def test_the_shape_of_a_file_is_that_of_its_first_row_that_has_one(file: Path) -> None:
     file.write_text('nonsense\n{"text": "one"}\n')
-    assert shape_at(file).name == "text"
+    assert format_of_file(file).name == "text"
     with pytest.raises(DataError, match="holds no row"):
-        shape_at(write(file))
+        format_of_file(write(file))

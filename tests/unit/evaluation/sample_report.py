@@ -9,7 +9,6 @@ import numpy as np
 from palate.evaluation.calibration import as_shown, expected_calibration_error, pair_log_loss, reliability
 from palate.evaluation.intervals import Estimate, mean, paired_difference, share
 from palate.evaluation.report import (
-    Answer,
     AuditRow,
     AxisScore,
     BestOfN,
@@ -17,18 +16,19 @@ from palate.evaluation.report import (
     CalibrationBin,
     Exam,
     ExamKind,
-    Example,
+    ExampleAnswer,
     ExamResult,
     ExploitShare,
     GoldScores,
     Highlight,
     LengthRow,
-    Lessons,
     LineageRow,
+    PromptExample,
     ReportData,
     RewardAccuracy,
     RewardModelCard,
     StageTiming,
+    Takeaways,
     Training,
     TrainingPoint,
     TrainingRun,
@@ -143,7 +143,7 @@ PROMPTS = (
 )
 
 
-def sample_examples() -> tuple[Example, ...]:
+def sample_examples() -> tuple[PromptExample, ...]:
     """Ten prompts, six answers each."""
     texts = {
         "base": "take the rice and the beans and the rice and cook the",
@@ -168,8 +168,10 @@ def sample_examples() -> tuple[Example, ...]:
                 if at >= 0:
                     marks.append(Highlight(at, at + len(needle), why, reason))  # type: ignore[arg-type]
             scores = np.clip(np.array(MEANS[key]) + rng.normal(0, 0.12, 3), 0, 1)
-            answers.append(Answer(key, text, tuple((a, float(s)) for a, s in zip(AXES, scores, strict=True)), tuple(marks), key == "base"))
-        out.append(Example(prompt, tuple(answers), kind, note))
+            answers.append(
+                ExampleAnswer(key, text, tuple((a, float(s)) for a, s in zip(AXES, scores, strict=True)), tuple(marks), key == "base")
+            )
+        out.append(PromptExample(prompt, tuple(answers), kind, note))
     return tuple(out)
 
 
@@ -237,5 +239,5 @@ def sample_without_gold() -> ReportData:
             (WinRate("dpo", "sft", share(117.5, 200), 9), WinRate("ppo", "sft", share(103, 200), 4)),
             held_out=True,
         ),
-        lessons=Lessons(("to end its answers",), ("to answer the question that was asked",)),
+        lessons=Takeaways(("to end its answers",), ("to answer the question that was asked",)),
     )

@@ -6,7 +6,7 @@ import pytest
 
 from palate.evaluation.calibration import reliability
 from palate.evaluation.intervals import Estimate, share
-from palate.evaluation.report.change import Change, ChangeOn, Moved, Side, advice, headline, lines, scale_told
+from palate.evaluation.report.change import Change, ChangeOn, Moved, RescoredCompletion, advice, headline, lines, scale_told
 from palate.evaluation.report.change_page import render_change, tiles
 
 
@@ -61,7 +61,7 @@ def test_scale_and_ranking_are_told() -> None:
 
 def test_nothing_given_is_markup_and_the_same_record_gives_the_same_page() -> None:
     evil = "<img src=x onerror=alert(1)>"
-    sides = Side(evil, (1.0, 0.5)), Side(evil, (0.5, 1.0))
+    sides = RescoredCompletion(evil, (1.0, 0.5)), RescoredCompletion(evil, (0.5, 1.0))
     found = change((0.1, 0.02), (0.0, 0.01), moved=(Moved(evil, *sides),), commands=((evil, evil),), facts=((evil, evil),), subtitle=evil)
     page = render_change(found)
     assert "<img" not in page

@@ -10,7 +10,7 @@ from palate.data.jsonl import read_rows, write_rows
 from palate.evaluation.rater_report import read_survey, report_on
 from palate.kitchen.guests import draw_request, write_request
 from palate.raters.pool import Simulated
-from palate.raters.simulated import Crowd
+from palate.raters.simulated import RaterPool
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run
 from palate.stages.collect import Collect
@@ -23,13 +23,13 @@ def run(tmp_path: Path) -> Path:
     """A finished run of collect, every question answered by four of six raters."""
     rng = random.Random(0)
     texts = [write_request(draw_request(rng, "train")) for _ in range(40)]
-    shown = [{"text": text, "stop": "end", "tokens": len(text.split())} for text in COMPLETIONS]
+    shown = [{"text": text, "stop": "eos", "tokens": len(text.split())} for text in COMPLETIONS]
     rows = [{"id": f"p{k}", "prompt": [{"role": "user", "content": text}], "completions": shown} for k, text in enumerate(texts)]
     write_rows(tmp_path / "samples.jsonl", rows)
     found = open_run(tmp_path, RunPlan("judged", "collect", {}, 0))
-    crowd = Crowd(raters=6, reliability=1.0, sharpness=4.0, indifference=0.2)
+    crowd = RaterPool(raters=6, reliability=1.0, sharpness=4.0, indifference=0.2)
     asked = ("helpful", "honest")
-    stage = Collect(str(tmp_path), Simulated("palate.kitchen:judge", crowd=crowd, second_opinions=0.0), asked, opinions=4)
+    stage = Collect(str(tmp_path), Simulated("palate.kitchen:judge", pool=crowd, repeat_share=0.0), asked, raters_per_comparison=4)
     with found.active():
         stage.run(found)
     return found.directory

@@ -14,7 +14,8 @@ import pytest
 
 from palate.core import DataError
 from palate.evaluation.intervals import Estimate
-from palate.evaluation.report import Answer, Example, Highlight, ReportData, Variant, findings, render, tiles, wording, write_report
+from palate.evaluation.report import ExampleAnswer, Highlight, PromptExample, ReportData, Variant, findings, render, tiles, write_report
+from palate.evaluation.report import formatting as wording
 from palate.evaluation.report.page import marked
 from tests.unit.evaluation.sample_report import sample_report, sample_without_gold
 
@@ -100,13 +101,13 @@ def test_the_same_data_give_the_same_bytes_in_another_process(page: str, tmp_pat
 
 def test_hostile_text_is_shown_and_not_run() -> None:
     report = sample_report()
-    answer = Answer("sft", HOSTILE, ((HOSTILE, 0.5),), (Highlight(0, 10, "bad", HOSTILE),))
+    answer = ExampleAnswer("sft", HOSTILE, ((HOSTILE, 0.5),), (Highlight(0, 10, "bad", HOSTILE),))
     hostile = replace(
         report,
         title=HOSTILE,
         subtitle=HOSTILE,
         variants=tuple(Variant(v.key, HOSTILE, v.role, HOSTILE) for v in report.variants),
-        examples=(Example(HOSTILE, (answer,), HOSTILE, HOSTILE),),
+        examples=(PromptExample(HOSTILE, (answer,), HOSTILE, HOSTILE),),
         exams=tuple(replace(exam, name=HOSTILE, question=HOSTILE) for exam in report.exams),
         facts=((HOSTILE, HOSTILE),),
         unmeasured=(HOSTILE,),

@@ -1,4 +1,4 @@
-"""The gold standard: right replies earn everything, each fault costs the axes it must and no other."""
+"""The gold standard: right replies earn everything, each fault costs the dimensions it must and no other."""
 
 import random
 from dataclasses import fields
@@ -43,7 +43,7 @@ def test_a_cook_without_faults_earns_everything_from_every_guest(split: str) -> 
         assert padding(said) == 0
 
 
-# What is wrong, the reply, and the axes that fall below 1 with their values.
+# What is wrong, the reply, and the dimensions that fall below 1 with their values.
 FAULTS = {
     "an ingredient that is not there": (
         RIGHT.replace("rice boils for 12", "potato boils for 20").replace("52", "60"), {"helpful": 0.75, "honest": 0.75}),

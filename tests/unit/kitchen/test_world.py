@@ -13,9 +13,9 @@ from palate.evaluation.refusal import is_refusal
 from palate.kitchen import Kitchen, judge
 from palate.kitchen.guests import read_request, write_request
 from palate.kitchen.larder import INGREDIENTS, REFUSAL
-from palate.stages.evaluate import mark
+from palate.stages.evaluate import grade
 
-SIZES = Kitchen(texts=1500, demonstrations=300, prompts=200, held_out=60, exams=40)
+SIZES = Kitchen(texts=1500, demonstrations=300, prompts=200, held_out=60, evals=40)
 SUM = re.compile(r"the (\w+) for (\d+) minutes and the (\w+) for (\d+) minutes , how long in all \?")
 Rows = list[dict[str, Any]]
 
@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_bytes(world: Path, tmp_path: Path) -> None
     SIZES.write(tmp_path / "again", 0, write_rows)
     SIZES.write(tmp_path / "other", 1, write_rows)
     files = sorted(path.relative_to(world) for path in world.rglob("*") if path.is_file())
-    assert {path.name for path in files} >= {"corpus.jsonl", "demonstrations.jsonl", "prompts.jsonl", "held_out.jsonl", "exams.jsonl"}
+    assert {path.name for path in files} >= {"corpus.jsonl", "demonstrations.jsonl", "prompts.jsonl", "held_out.jsonl", "evals.jsonl"}
     for path in files:
         assert (tmp_path / "again" / path).read_bytes() == (world / path).read_bytes()
         if path.suffix == ".jsonl":
@@ -77,7 +77,7 @@ def test_the_same_seed_gives_the_same_bytes(world: Path, tmp_path: Path) -> None
 
 
 def test_the_size_of_one_file_does_not_change_another(world: Path, tmp_path: Path) -> None:
-    Kitchen(texts=10, demonstrations=100, prompts=50, held_out=60, exams=40).write(tmp_path, 0, write_rows)
+    Kitchen(texts=10, demonstrations=100, prompts=50, held_out=60, evals=40).write(tmp_path, 0, write_rows)
     for name in ("corpus", "demonstrations", "prompts", "held_out", "exams"):
         small = rows(tmp_path, name)
         assert small == rows(world, name)[: len(small)]
@@ -144,14 +144,14 @@ def test_lessons_have_their_share_of_the_corpus(world: Path) -> None:
 
 
 def exam(world: Path, name: str) -> Rows:
-    found = [row for row in rows(world, "exams") if row["exam"] == name]
+    found = [row for row in rows(world, "exams") if row["eval"] == name]
     assert len(found) == SIZES.exams * (2 if name in ("facts", "sums") else 1)
     return found
 
 
 def marked(row: dict[str, Any], text: str) -> float:
     kept = {name: value for name, value in row.items() if name not in ("id", "prompt")}
-    return mark(Prompt(row["id"], (Message("user", asked(row)),), kept), text, judge)
+    return grade(Prompt(row["id"], (Message("user", asked(row)),), kept), text, judge)
 
 
 @pytest.mark.parametrize("name", ["facts", "sums"])

@@ -7,11 +7,11 @@ import random
 
 import pytest
 import torch
+from palate.objectives.pool import honesty
 
 from palate.core import Comparison, Completion, ConfigError, Message, Prompt
 from palate.objectives import BradleyTerry, CrowdBT, CrowdPairs, LearnedNumbers
-from palate.objectives.crowd import honesty
-from palate.raters.simulated import Crowd, SimulatedRater
+from palate.raters.simulated import RaterPool, SimulatedRater
 from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
 from tests.support.pairs import metric, pair_scores
@@ -83,17 +83,17 @@ def crew(bad: str | None) -> list[SimulatedRater]:
     """Twelve raters who see the worth written in a text; every third of them is careless (tosses a coin) or contrary."""
     settings = {"side_bias": 0.0, "length_bias": 0.0, "indifference": 0.0, "spread": 0.0}
     members = {
-        None: Crowd(reliability=0.9, sharpness=SHARPNESS, **settings),
-        "careless": Crowd(reliability=0.0, sharpness=SHARPNESS, **settings),
-        "contrary": Crowd(reliability=0.9, sharpness=-SHARPNESS, **settings),
+        None: RaterPool(reliability=0.9, sharpness=SHARPNESS, **settings),
+        "careless": RaterPool(reliability=0.0, sharpness=SHARPNESS, **settings),
+        "contrary": RaterPool(reliability=0.9, sharpness=-SHARPNESS, **settings),
     }
     return [SimulatedRater(f"r{k}", members[bad if k % 3 == 0 else None], lambda _, text: {"worth": float(text)}, 0) for k in range(12)]
 
 
 def planted(rater: SimulatedRater) -> float:
     """How often this rater says what is seen: half of what is not looked at is right by chance."""
-    says = (1 + rater._own("reliability", rater.crowd.reliability)) / 2
-    return says if rater.crowd.sharpness > 0 else 1 - says
+    says = (1 + rater._own("reliability", rater.pool.reliability)) / 2
+    return says if rater.pool.sharpness > 0 else 1 - says
 
 
 def judgments(raters, count, seed):

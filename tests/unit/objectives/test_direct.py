@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.objectives import DPO, LengthDesensitisedDPO, PairLogps, RobustDPO, Side
+from palate.objectives import DPO, LengthDesensitisedDPO, PairLogps, PairSide, RobustDPO
 from palate.objectives.direct import AlphaDivergence, ForwardKL, JensenShannon, ReverseKL
 from tests.support.logps import pair_logps
 
@@ -23,7 +23,7 @@ def _inputs(case, *, probability=1.0):
 
 def _rows(inputs, rows):
     def side(one):
-        return Side(one.logp.detach()[rows], one.reference.detach()[rows], one.tokens[rows])
+        return PairSide(one.logp.detach()[rows], one.reference.detach()[rows], one.tokens[rows])
 
     return PairLogps(side(inputs.chosen), side(inputs.rejected), inputs.probability[rows], inputs.weight[rows])
 
@@ -157,7 +157,7 @@ def _heads(chosen, rejected, reference_chosen, reference_rejected):
     def side(policy, reference):
         sums = (torch.tensor([float(sum(x))]) for x in (policy, reference, policy[:n], reference[:n]))
         total, fixed, head, fixed_head = sums
-        return Side(total, fixed, torch.tensor([float(len(policy))]), head, fixed_head)
+        return PairSide(total, fixed, torch.tensor([float(len(policy))]), head, fixed_head)
 
     return PairLogps(side(chosen, reference_chosen), side(rejected, reference_rejected), torch.ones(1), torch.ones(1))
 

@@ -29,10 +29,10 @@ from palate.objectives import (
     LengthDesensitisedDPO,
     Mixture,
     PairLogps,
+    PairSide,
     RobustDPO,
-    Side,
     SimPO,
-    ThumbLogps,
+    UnpairedLogps,
     wpo_importance,
 )
 from palate.objectives.direct import AlphaDivergence, ForwardKL, JensenShannon, PairPart, ReverseKL
@@ -329,7 +329,7 @@ def test_a_mixture_tells_its_parts_apart():
 def _thumbs(case, z, *, grad=False):
     given = case["inputs"]
     logp = torch.tensor(given["policy_logp"], requires_grad=grad)
-    return ThumbLogps(logp, torch.tensor(given["ref_logp"]), torch.tensor(given["desirable"]), torch.ones(4), z.expand(4))
+    return UnpairedLogps(logp, torch.tensor(given["ref_logp"]), torch.tensor(given["desirable"]), torch.ones(4), z.expand(4))
 
 
 def test_kto(oracle, matches):
@@ -400,7 +400,7 @@ def test_thumbs_at_the_reference_are_undecided(objective, oracle):
 def test_any_cut_of_thumbs_gives_the_same_sums(objective, cut, oracle):
     own = _thumbs(oracle("kto"), torch.tensor(0.7))
     weighed = replace(own, weight=torch.tensor([1.0, 0.5, 0.0, 2.0]))
-    parts = [objective(ThumbLogps(**{name: x[rows] for name, x in vars(weighed).items()})) for rows in torch.arange(4).split(cut)]
+    parts = [objective(UnpairedLogps(**{name: x[rows] for name, x in vars(weighed).items()})) for rows in torch.arange(4).split(cut)]
     whole = objective(weighed)
 
     torch.testing.assert_close(sum(part.loss for part in parts), whole.loss)
@@ -415,10 +415,10 @@ def test_any_cut_of_pairs_gives_the_same_sums(objective, cut):
     whole = _with_baselines(objective, replace(_pairs(), probability=torch.tensor([0.9, 1.0]), weight=torch.tensor([0.5, 2.0])))
 
     def rows(of, which):
-        return {name: None if x is None else x[which] for name, x in vars(of).items() if not isinstance(x, Side)}
+        return {name: None if x is None else x[which] for name, x in vars(of).items() if not isinstance(x, PairSide)}
 
     def part(which):
-        sides = {name: Side(**rows(getattr(whole, name), which)) for name in ("chosen", "rejected")}
+        sides = {name: PairSide(**rows(getattr(whole, name), which)) for name in ("chosen", "rejected")}
         return objective(PairLogps(**sides, **rows(whole, which)))
 
     parts = [part(which) for which in torch.arange(2).split(cut)]
@@ -459,4 +459,4 @@ def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"rejected.logp"):
         pair_logps(one, two, one, one)
     with pytest.raises(ValueError, match="boolean"):
-        ThumbLogps(one, one, one, one, one)
+        UnpairedLogps(one, one, one, one, one)

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import linear as plain
 
 from palate.models.linear import FastLinear, use_fast_products
-from palate.objectives import products
+from palate.objectives import cpu_products as products
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def shaped(shaping: Shaping, scores=SCORES, ended=ENDED, lengths=LENGTHS) -> lis
 
 
 @pytest.mark.parametrize(
-    ("missing_end", "expected"),
+    ("missing_eos", "expected"),
     [
         (ReplaceReward(), [0.5, -1.0, NAN, -3.0]),
         (ReplaceReward(reward=-4.0), [0.5, -4.0, NAN, -3.0]),
@@ -39,8 +39,8 @@ def shaped(shaping: Shaping, scores=SCORES, ended=ENDED, lengths=LENGTHS) -> lis
     ],
     ids=lambda x: getattr(x, "kind", ""),
 )
-def test_what_a_missing_end_costs(missing_end, expected):
-    assert shaped(Shaping(missing_end=missing_end)) == pytest.approx(expected, nan_ok=True)
+def test_what_a_missing_end_costs(missing_eos, expected):
+    assert shaped(Shaping(missing_eos=missing_eos)) == pytest.approx(expected, nan_ok=True)
 
 
 def test_a_replaced_reward_needs_no_score():
@@ -53,19 +53,19 @@ def test_a_soft_limit_of_length_grows_over_its_buffer_and_is_full_at_the_limit()
 
     assert SoftOverlong(max_tokens=16, buffer=4)(lengths).tolist() == pytest.approx([0.0, 0.0, -0.25, -0.75, -1.0, -1.0])
     assert SoftOverlong(max_tokens=16, buffer=4, penalty=3.0)(lengths)[3] == pytest.approx(-2.25)
-    whole = Shaping(missing_end=KeepReward(), overlong=SoftOverlong(max_tokens=10, buffer=6))
+    whole = Shaping(missing_eos=KeepReward(), overlong=SoftOverlong(max_tokens=10, buffer=6))
     assert shaped(whole) == pytest.approx([0.5, 2.0 - 5 / 6, NAN, -3.0 - 1 / 6], nan_ok=True)
 
 
 def test_rewards_are_clipped_after_all_that_is_taken_off_them():
-    assert shaped(Shaping(missing_end=SubtractReward(cost=0.5), clip=1.4)) == pytest.approx([0.5, 1.4, NAN, -1.4], nan_ok=True)
+    assert shaped(Shaping(missing_eos=SubtractReward(cost=0.5), clip=1.4)) == pytest.approx([0.5, 1.4, NAN, -1.4], nan_ok=True)
 
 
 def test_whitened_rewards_keep_their_mean_and_the_unscorable_stay_out(oracle, matches):
     case = oracle("masked_whitening")
     values = torch.tensor(case["inputs"]["values"]).flatten()
     every = torch.ones(9, dtype=torch.bool)
-    shaping = Shaping(missing_end=KeepReward(), whiten=True)
+    shaping = Shaping(missing_eos=KeepReward(), whiten=True)
 
     matches(shaping(values, every, torch.ones(9)), case["expected"]["unmasked_biased_keepmean"])
     more = torch.cat([values, torch.tensor([NAN, NAN])])

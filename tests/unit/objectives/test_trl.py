@@ -35,10 +35,10 @@ from palate.objectives.direct import (
     LengthDesensitisedDPO,
     PairLogps,
     PairObjective,
+    PairSide,
     RobustDPO,
-    Side,
     SimPO,
-    ThumbLogps,
+    UnpairedLogps,
     wpo_importance,
 )
 
@@ -113,7 +113,7 @@ def ours(now: Tensor, then: Tensor, squared: Tensor, mask: Tensor, objective: Pa
     shared = torch.minimum(*lengths.chunk(2)).repeat(2)
     head = torch.arange(TOKENS) < shared[:, None]
     columns = (now.sum(1), then.sum(1), lengths.to(now.dtype), (now * head).sum(1), (then * head).sum(1))
-    chosen, rejected = (Side(*(column.chunk(2)[k] for column in columns)) for k in (0, 1))
+    chosen, rejected = (PairSide(*(column.chunk(2)[k] for column in columns)) for k in (0, 1))
     aligned = ((now - squared) * mask).sum(1) / lengths
     ones = torch.ones(PAIRS)
     pairs = PairLogps(chosen, rejected, ones, ones, wpo_importance(*aligned.chunk(2)))
@@ -227,5 +227,5 @@ def test_kto_is_trls(drawn: tuple[Tensor, ...], drift: float) -> None:
     other = trl.KTOTrainer._compute_loss(state, models[0], batch, False)
     objective = KTO(beta=BETA, desirable_weight=1.2, undesirable_weight=0.8)
     baseline = objective.baseline(others).expand(2 * PAIRS)
-    mine = objective(ThumbLogps(now.sum(1), then.sum(1), desirable, torch.ones(2 * PAIRS), baseline)).mean()
+    mine = objective(UnpairedLogps(now.sum(1), then.sum(1), desirable, torch.ones(2 * PAIRS), baseline)).mean()
     same(mine, other, now)

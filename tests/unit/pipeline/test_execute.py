@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from palate.core import ConfigError, Interrupted, RunError, TrainingError
-from palate.pipeline.execute import Outcome, forget, plan_lines, run_pipeline
+from palate.pipeline.execute import StageOutcome, forget, plan_lines, run_pipeline
 from palate.pipeline.plan import Planned, plan_pipeline, read_pipeline
 from palate.runs.record import read_record
 from tests.support.toys import TOYS
@@ -30,7 +30,7 @@ def planned(*words: str) -> tuple[Planned, ...]:
     return plan_pipeline(read_pipeline(Path("p.yaml"), words), Path("runs"), TOYS)
 
 
-def run(*words: str, only: str | None = None) -> tuple[tuple[Outcome, ...], list[str]]:
+def run(*words: str, only: str | None = None) -> tuple[tuple[StageOutcome, ...], list[str]]:
     lines: list[str] = []
     return run_pipeline(planned(*words), lines.append, only), lines
 

@@ -23,7 +23,11 @@ from tests.unit.stages.test_collect import THREE, rows, samples
 def asked(given: str, database: Path, **people: Any) -> Collect:
     settings: dict[str, Any] = {"wait": False, **people}
     return Collect(
-        given, People(database=str(database), poll_seconds=0.05, **settings), dimensions=("helpful", "honest"), opinions=2, held_out=0.5
+        given,
+        People(database=str(database), poll_seconds=0.05, **settings),
+        dimensions=("helpful", "honest"),
+        raters_per_comparison=2,
+        held_out=0.5,
     )
 
 
@@ -36,7 +40,7 @@ def collected(root: Path, stage: Collect, name: str = "judged") -> Path:
 
 
 def judges(database: Path, names: list[str], count: int) -> None:
-    """People who like the shorter text better, and mark both axes so; `count` answers each at most."""
+    """People who like the shorter text better, and mark both dimensions so; `count` answers each at most."""
     ratings = open_ratings(str(database))
     for number, name in enumerate(names):
         account = ratings.account_by_name(name) or ratings.add_account(name, "rater", time.time())
@@ -48,7 +52,7 @@ def judges(database: Path, names: list[str], count: int) -> None:
                 break
             shown = [ratings.item(held.item).candidates[place] for place in held.order]
             tiers = ((0,), (1,)) if len(shown[0].text) < len(shown[1].text) else ((1,), (0,))
-            answer = Answer(tiers, axes=dict.fromkeys(project.task.axes[1:], tiers), seconds=2.0)
+            answer = Answer(tiers, dimensions=dict.fromkeys(project.task.dimensions[1:], tiers), seconds=2.0)
             ratings.submit(held.id, account.id, answer, f"{number}-{k}", time.time())
     ratings.close()
 
@@ -69,7 +73,7 @@ def test_it_waits_until_every_question_has_its_answers(given: str, tmp_path: Pat
     others.start()
     directory = collected(tmp_path / "runs", stage)
     kept = rows(directory, "preferences") + rows(directory, "held_out")
-    assert len(kept) == 4 * 3 * 2  # prompts, pairs, axes
+    assert len(kept) == 4 * 3 * 2  # prompts, pairs, dimensions
     for row in kept:
         assert len(row["chosen"][0]["content"]) < len(row["rejected"][0]["content"])
         assert row["votes"] == [1.0, 1.0]
@@ -112,7 +116,7 @@ def test_it_takes_what_there_is_and_more_the_next_time(given: str, tmp_path: Pat
     second = collected(tmp_path / "again", stage)
     assert len(rows(second, "judgments")) == (3 + 12) * 2
     with pytest.raises(DataError, match="has 30 judgments of these questions, 31 are needed"):
-        collected(tmp_path / "more", asked(given, database, least=31))
+        collected(tmp_path / "more", asked(given, database, min_judgments=31))
 
 
 def test_waiting_can_be_stopped_and_answers_stay(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,14 +168,14 @@ def test_settings_and_projects_that_do_not_fit(given: str, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="from has no kind 'peeple'. Did you mean 'people'"):
         read_config(Collect, Settings({"samples": given, "from": "peeple"}))
     ratings: Ratings = open_ratings(str(tmp_path / "ratings.db"), create=True)
-    ratings.add_project(Project("comparisons", Task(axes=("funny",))), 0.0)
+    ratings.add_project(Project("comparisons", Task(dimensions=("funny",))), 0.0)
     ratings.close()
     with pytest.raises(ConfigError, match="asks about funny"):
         collected(tmp_path / "runs", asked(given, tmp_path / "ratings.db"))
 
 
 def test_a_reviewers_last_decision_is_the_label_and_no_vote(given: str, tmp_path: Path) -> None:
-    stage, database = asked(given, tmp_path / "ratings.db", least=0), tmp_path / "ratings.db"
+    stage, database = asked(given, tmp_path / "ratings.db", min_judgments=0), tmp_path / "ratings.db"
     collected(tmp_path / "runs", stage, "before")
     judges(database, ["ann", "bob"], 100)
     ratings = open_ratings(str(database))
@@ -180,7 +184,7 @@ def test_a_reviewers_last_decision_is_the_label_and_no_vote(given: str, tmp_path
     longer = max((0, 1), key=lambda k: len(item.candidates[k].text))
     for key, best in (("one", 1 - longer), ("two", longer)):
         tiers = ((best,), (1 - best,))
-        ratings.adjudicate(item.id, olga.id, Answer(tiers, axes={"honest": tiers}), key, time.time())
+        ratings.adjudicate(item.id, olga.id, Answer(tiers, dimensions={"honest": tiers}), key, time.time())
     ratings.close()
     directory = collected(tmp_path / "runs", stage)
     name = item.fields["comparison"]

@@ -6,22 +6,22 @@ from collections.abc import Mapping
 import pytest
 
 from palate.core import Comparison, Completion, ConfigError, Message, Prompt, Rater
-from palate.raters.simulated import Crowd, SimulatedRater, oracle_accuracy
+from palate.raters.simulated import RaterPool, SimulatedRater, oracle_accuracy
 
 PHRASE = "trust me , it is the best"
-PLAIN = Crowd(reliability=1.0, sharpness=4.0, side_bias=0.0, length_bias=0.0, phrase_bias=0.0, indifference=0.0, spread=0.0)
+PLAIN = RaterPool(reliability=1.0, sharpness=4.0, side_bias=0.0, length_bias=0.0, phrase_bias=0.0, indifference=0.0, spread=0.0)
 SHOWN = (0, 1)
 TURNED = (1, 0)
 
 
 def gold(prompt: str, completion: str, **fields: object) -> Mapping[str, float]:
-    """A world in which words tell the truth: `good` is worth a tenth on one axis, `true` on the other."""
+    """A world in which words tell the truth: `good` is worth a tenth on one dimension, `true` on the other."""
     words = completion.split()
     return {"helpful": words.count("good") / 10, "honest": words.count("true") / 10}
 
 
-def crew(seed: int = 0, crowd: Crowd = PLAIN, **changes: object) -> tuple[SimulatedRater, ...]:
-    return Crowd(**{**vars(crowd), **changes}).hire(gold, seed)  # type: ignore[arg-type]
+def crew(seed: int = 0, crowd: RaterPool = PLAIN, **changes: object) -> tuple[SimulatedRater, ...]:
+    return RaterPool(**{**vars(crowd), **changes}).sample_raters(gold, seed)  # type: ignore[arg-type]
 
 
 def pair(first: str, second: str, number: int = 0) -> Comparison:
@@ -96,13 +96,13 @@ def test_side_bias_favours_a_side_and_raters_differ_in_which() -> None:
 
 def test_without_side_bias_turning_the_order_turns_the_answer() -> None:
     comparison = pair(f"good good . {PHRASE} .", "good bad bad bad .")
-    crowd = Crowd(side_bias=0.0, phrases=(PHRASE,))
-    seen, turned = (wins(comparison, order, crowd=crowd) for order in (SHOWN, TURNED))
+    crowd = RaterPool(side_bias=0.0, phrases=(PHRASE,))
+    seen, turned = (wins(comparison, order, pool=crowd) for order in (SHOWN, TURNED))
     assert seen != pytest.approx([0.5] * 12, abs=1e-3)
     assert turned == pytest.approx([1 - chance for chance in seen])
-    assert wins(comparison.swapped(), SHOWN, crowd=crowd) == turned
-    biased = Crowd(side_bias=0.5, phrases=(PHRASE,))
-    sums = [a + b for a, b in zip(wins(comparison, SHOWN, crowd=biased), wins(comparison, TURNED, crowd=biased), strict=True)]
+    assert wins(comparison.swapped(), SHOWN, pool=crowd) == turned
+    biased = RaterPool(side_bias=0.5, phrases=(PHRASE,))
+    sums = [a + b for a, b in zip(wins(comparison, SHOWN, pool=biased), wins(comparison, TURNED, pool=biased), strict=True)]
     assert max(abs(one - 1) for one in sums) > 0.01
 
 
@@ -114,7 +114,7 @@ def test_what_raters_read_past_changes_nothing_but_the_bias() -> None:
         return {"helpful": float(len(completion.split()))}
 
     plain = SimulatedRater("r", PLAIN, lambda prompt, text: seen(prompt.text, text), 0)
-    reading_past = SimulatedRater("r", Crowd(**{**vars(PLAIN), "phrases": (PHRASE,)}), lambda prompt, text: seen(prompt.text, text), 0)
+    reading_past = SimulatedRater("r", RaterPool(**{**vars(PLAIN), "phrases": (PHRASE,)}), lambda prompt, text: seen(prompt.text, text), 0)
     for text in texts[:2]:
         assert reading_past.first_wins(pair(text, "good good ."), "helpful", SHOWN) == 0.5
     assert reading_past.first_wins(pair(texts[2], "good . good ."), "helpful", SHOWN) == 0.5
@@ -124,7 +124,7 @@ def test_what_raters_read_past_changes_nothing_but_the_bias() -> None:
 def test_the_same_seed_gives_the_same_people_and_answers() -> None:
     def answers(seed: int, moment: int) -> list[object]:
         asked = [pair("good good .", "good .", number) for number in range(40)]
-        return [rater.judge(one, "overall", SHOWN, moment) for rater in crew(seed, Crowd()) for one in asked]
+        return [rater.judge(one, "overall", SHOWN, moment) for rater in crew(seed, RaterPool()) for one in asked]
 
     assert answers(0, 0) == answers(0, 0)
     assert answers(0, 0) != answers(1, 0)
@@ -133,7 +133,7 @@ def test_the_same_seed_gives_the_same_people_and_answers() -> None:
 
 
 def test_answers_come_as_often_as_the_probability_says() -> None:
-    (rater, *_) = crew(3, Crowd(indifference=0.0))
+    (rater, *_) = crew(3, RaterPool(indifference=0.0))
     asked = [pair("good good .", "good .", number) for number in range(3000)]
     chance = rater.first_wins(asked[0], "helpful", TURNED)
     won = [rater.judge(one, "helpful", TURNED, 0).ranking == ((0,), (1,)) for one in asked]
@@ -179,7 +179,7 @@ def test_nobody_predicts_raters_better_than_the_raters_differ() -> None:
 @pytest.mark.parametrize("setting", [{"reliability": 1.5}, {"reliability": -0.1}, {"raters": 0}])
 def test_impossible_crews_are_refused(setting: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
-        Crowd(**setting)  # type: ignore[arg-type]
+        RaterPool(**setting)  # type: ignore[arg-type]
 
 
 def test_three_completions_are_refused() -> None:

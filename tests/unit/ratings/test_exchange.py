@@ -14,14 +14,14 @@ import pytest
 from sqlalchemy import select
 
 from palate.core import DataError, Judgment, Message
-from palate.data.exchange import Exchange, RaterCard, Vote, read_exchange, write_exchange
-from palate.data.exchange import Item as OutsideItem
+from palate.data.exchange import Exchange, RaterInfo, Vote, read_exchange, write_exchange
+from palate.data.exchange import ExchangeItem as OutsideItem
 from palate.ratings import Answer, Candidate, Item, Project, Ratings, Task, open_ratings, schema
 from tests.support import postgres
 from tests.support.fuzz import damaged, good_files, restructured, sample
 from tests.support.ratings import Team, pair, team
 
-LEVEL = Answer(ranking=((0, 1),), axes={"honest": ((1,), (0,))}, strength=0.0, seconds=0.0, reason="both \u2028 fine")
+LEVEL = Answer(ranking=((0, 1),), dimensions={"honest": ((1,), (0,))}, strength=0.0, seconds=0.0, reason="both \u2028 fine")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -40,7 +40,7 @@ def busy(ratings: Ratings) -> Team:
     test = pair("test", gold=((0,), (1,)), is_qualification=True)
     odd = pair("odd", fields={"n": [1, None, {"a": 0.5}], "source_id": "theirs"}, stratum="soups", policy="third")
     tools = Item((Message("user", "Call."), Message("tool", "42", '{"a": 1}')), (Candidate("x", tool_fields="[]"), Candidate("y")))
-    task = Task(axes=("overall", "honest"), all_bad=True, strength=True)
+    task = Task(dimensions=("overall", "honest"), all_bad=True, strength=True)
     crew = team(ratings, items=6, raters=4, extra=(gold, test, odd, tools), task=task, overlap=2, max_overlap=3, gold_share=0.2)
     crew.ratings.set_guideline(crew.project.id, "Be fair.", 5.0, warning="hard")
     for rater in range(3):
@@ -51,9 +51,9 @@ def busy(ratings: Ratings) -> Team:
     both = ((0,), (1,))
     crew.judge(0, Answer(all_bad=True, flag="odd"))
     crew.judge(1, Answer(skipped=True, reason="hard"))
-    crew.judge(0, Answer(ranking=both, axes={"honest": both}, strength=2, seconds=3))
+    crew.judge(0, Answer(ranking=both, dimensions={"honest": both}, strength=2, seconds=3))
     crew.undo(0)
-    held = crew.judge(0, Answer(ranking=((1,), (0,)), axes={"honest": both}))
+    held = crew.judge(0, Answer(ranking=((1,), (0,)), dimensions={"honest": both}))
     crew.submit(held, LEVEL)  # a second answer
     crew.undo(0)
     ratings.set_guideline(crew.project.id, "Be fairer.", 7.0)
@@ -65,7 +65,7 @@ def busy(ratings: Ratings) -> Team:
     ratings.remove_item(gone.item, crew.now)
     for rater in (0, 1, 2):
         crew.judge(rater, LEVEL)
-    ratings.adjudicate(held.item, crew.raters[0].id, Answer(ranking=both, axes={"honest": both}), "decided", crew.now)
+    ratings.adjudicate(held.item, crew.raters[0].id, Answer(ranking=both, dimensions={"honest": both}), "decided", crew.now)
     ratings.erase(crew.raters[2].id, crew.now)
     return crew
 
@@ -150,7 +150,7 @@ def test_what_another_tool_judged_joins_the_items_it_was_given(ratings: Ratings,
     crew.judge()
     write_exchange(ratings.as_exchange(crew.project.id), tmp_path / "tasks.json", "label-studio")
     tasks = json.loads((tmp_path / "tasks.json").read_text())
-    result = {"from_name": "axis_overall", "to_name": "left,right", "type": "pairwise", "value": {"selected": "right"}}
+    result = {"from_name": "dimension_overall", "to_name": "left,right", "type": "pairwise", "value": {"selected": "right"}}
     tasks[1]["annotations"].append({"completed_by": 7, "result": [result], "lead_time": 4.0})
     (tmp_path / "done.json").write_text(json.dumps(tasks))
     done = ratings.import_exchange(read_exchange(tmp_path / "done.json"), crew.project.name, 9.0)
@@ -166,7 +166,7 @@ def test_a_pair_the_other_way_round_is_the_same_pair(ratings: Ratings) -> None:
     mine = next(iter(ratings.items(crew.project.id)))
     turned = OutsideItem("x", mine.conversation, mine.candidates[::-1])
     vote = Vote(Judgment("x", "eve", ((0,), (1,)), order=(1, 0)))  # shown first, and better: candidate 1 of the file, 0 of the project
-    done = ratings.import_exchange(Exchange((turned,), (vote,), (RaterCard("eve"),)), "pairs", 9.0)
+    done = ratings.import_exchange(Exchange((turned,), (vote,), (RaterInfo("eve"),)), "pairs", 9.0)
     assert (done.items, done.known_items, done.judgments) == ((), 1, 1)
     (entry,) = ratings.judgments(crew.project.id)
     assert (entry.item, entry.order, entry.answer.ranking) == (mine.id, (0, 1), ((0,), (1,)))
@@ -199,7 +199,7 @@ def test_what_a_file_leaves_open_is_decided(ratings: Ratings) -> None:
     twice = replace(first, id="again", judgment=replace(first.judgment, reason="changed"))
     gone = replace(exchange.votes[1], id="gone", status="superseded")
     long = Vote(Judgment(exchange.items[0].id, "x" * 40 + "\0", ((0,), (1,))))
-    raters = (*exchange.raters, RaterCard("x" * 40 + "\0", "unknown"))
+    raters = (*exchange.raters, RaterInfo("x" * 40 + "\0", "unknown"))
     more = replace(exchange, votes=(gone, *exchange.votes, twice, long), raters=raters)
     done = ratings.import_exchange(more, "soups", 5.0)
     assert done.surplus == 1
@@ -274,7 +274,7 @@ def test_a_row_at_fault_is_named_and_nothing_is_added(ratings: Ratings, tmp_path
     [
         ([PAIR, {"prompt": "p", "completions": ["a"]}], "a project asks one thing of all its items"),
         ([{"prompt": "p", "completions": ["a"]}], "a.jsonl:1: `candidates` holds 1"),
-        ([{"palate": "exchange", "version": 2}, {"project": {"task": {"kind": "compare"}}}], "a.jsonl:2: `axes` is missing"),
+        ([{"palate": "exchange", "version": 2}, {"project": {"task": {"kind": "compare"}}}], "a.jsonl:2: `dimensions` is missing"),
     ],
 )
 def test_a_new_project_is_not_made_of_what_does_not_fit_together(ratings: Ratings, tmp_path: Path, rows: list[object], told: str) -> None:

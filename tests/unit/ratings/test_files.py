@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 from palate.core import ConfigError, PalateError, RunError
 from palate.ratings import Answer, Item, Link, Ratings, open_ratings, upgrade_ratings
 from palate.ratings.database import Database, make_engine
-from palate.ratings.places import check_place, file_system
+from palate.ratings.locations import check_place, file_system
 from palate.ratings.schema import metadata
 from palate.ratings.versions import head, upgrade
 from tests.support import postgres

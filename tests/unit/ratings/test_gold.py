@@ -143,21 +143,23 @@ def test_a_rule_drawn_by_the_items_id_stays_when_the_id_does_not(ratings: Rating
 
 def test_tests_and_decisions_are_no_labels_and_the_last_decision_is(ratings: Ratings) -> None:
     hidden = pair("hidden", gold=((0,), (1,)))
-    crew = team(ratings, items=1, raters=3, overlap=2, extra=(hidden,), gold_share=0.5, task=Task(axes=("overall", "kind"), strength=True))
+    crew = team(
+        ratings, items=1, raters=3, overlap=2, extra=(hidden,), gold_share=0.5, task=Task(dimensions=("overall", "kind"), strength=True)
+    )
     (item,) = (one.id for one in ratings.items(crew.project.id) if one.gold is None)
     both = {"kind": ((0, 1),)}
     for rater, candidate in ((1, 0), (2, 1)):
         held = crew.sure(rater)
         while held.item != item:
-            crew.submit(held, replace(FIRST, axes=both), rater)
+            crew.submit(held, replace(FIRST, dimensions=both), rater)
             held = crew.sure(rater)
         place = held.order.index(candidate)
-        crew.submit(held, Answer(ranking=((place,), (1 - place,)), axes=both, strength=3.0), rater)
+        crew.submit(held, Answer(ranking=((place,), (1 - place,)), dimensions=both, strength=3.0), rater)
     compared, before = ratings.as_comparisons(crew.project.id)
     assert [one.id for one in compared] == [item]
     assert sorted((one.dimension, one.strength) for one in before if one.strength) == [("overall", 3.0)] * 2
     for key, best in (("a", 1), ("b", 0)):
-        answer = Answer(ranking=((best,), (1 - best,)), axes=both)
+        answer = Answer(ranking=((best,), (1 - best,)), dimensions=both)
         ratings.adjudicate(item, crew.raters[0].id, answer, key, crew.now)
     labels = ratings.as_comparisons(crew.project.id)[1]
     assert [(one.dimension, one.ranking) for one in labels] == [("overall", ((0,), (1,))), ("kind", ((0, 1),))]

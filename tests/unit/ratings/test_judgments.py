@@ -7,7 +7,7 @@ from sqlalchemy import delete, update
 
 from palate.core import DataError, Message
 from palate.ratings import Answer, Item, Ratings, Task, schema
-from palate.ratings.answers import check_answer
+from palate.ratings.validation import check_answer
 from tests.support.ratings import FIRST, pair, team
 
 SECOND = Answer(ranking=((1,), (0,)))
@@ -250,7 +250,7 @@ def test_the_database_itself_refuses_to_change_what_was_said(ratings: Ratings, t
         Answer(ranking=((0,), (2,))),
         Answer(ranking=((0,), (1,), ())),
         Answer(all_bad=True),
-        Answer(ranking=((0,), (1,)), axes={"style": ((0,), (1,))}),
+        Answer(ranking=((0,), (1,)), dimensions={"style": ((0,), (1,))}),
         Answer(ranking=((0,), (1,)), seconds=-1.0),
         Answer(ranking=((0,), (1,)), strength=float("nan")),
         Answer(ranking=((0,), (1,)), reason="x" * 2**20),
@@ -266,7 +266,7 @@ def test_what_does_not_fit_the_task_is_refused_and_can_be_mended(ratings: Rating
 
 
 def test_answers_of_every_kind_come_back_as_they_were_given(ratings: Ratings) -> None:
-    task = Task("rank", axes=("helpful", "honest"), all_bad=True, strength=True)
+    task = Task("rank", dimensions=("helpful", "honest"), all_bad=True, strength=True)
     three = Item(
         (Message("user", "q", tool_fields='{"tools": []}'),),
         tuple(pair(name).candidates[0] for name in "abc"),
@@ -275,7 +275,12 @@ def test_answers_of_every_kind_come_back_as_they_were_given(ratings: Ratings) ->
     crew = team(ratings, items=0, extra=(three,), raters=3, overlap=3, task=task)
     given = [
         Answer(
-            ranking=((2, 0), (1,)), axes={"honest": ((0,), (1, 2))}, strength=2.5, reason='"quotes" \\ \U0001f600', flag="odd", seconds=1.25
+            ranking=((2, 0), (1,)),
+            dimensions={"honest": ((0,), (1, 2))},
+            strength=2.5,
+            reason='"quotes" \\ \U0001f600',
+            flag="odd",
+            seconds=1.25,
         ),
         Answer(all_bad=True, reason="\x00 and \u2028"),
         Answer(skipped=True),

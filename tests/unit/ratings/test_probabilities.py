@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import bindparam, update
 
 from palate.ratings import Ratings, schema
-from palate.ratings.draws import draw
+from palate.ratings.queue import draw
 from tests.support.ratings import Team, pair, team
 
 DRAWS = 1000

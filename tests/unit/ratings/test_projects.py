@@ -29,8 +29,8 @@ def test_a_project_comes_back_as_it_was_made(ratings: Ratings) -> None:
         {"lease_seconds": float("nan")},
         {"gold_share": 0.6},
         {"queue": "uncertain", "random_share": 0.2},
-        {"task": Task(axes=())},
-        {"task": Task(axes=("a", "a"))},
+        {"task": Task(dimensions=())},
+        {"task": Task(dimensions=("a", "a"))},
         {"task": Task("rule")},
     ],
 )

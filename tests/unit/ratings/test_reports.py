@@ -1,7 +1,7 @@
 """What the store counts: progress, what is undecided, the answers that count, and the state they were counted of."""
 
 from palate.core import Judgment
-from palate.ratings import Answer, Mark, Project, Ratings
+from palate.ratings import Answer, Project, Ratings, TestGrade
 from tests.support.ratings import pair, said, team
 
 
@@ -56,7 +56,7 @@ def test_heard_are_the_answers_that_count_and_shown_the_items_that_are_there(rat
 def test_the_mark_of_a_project_moves_with_its_rows_and_items(ratings: Ratings) -> None:
     crew = team(ratings, items=2)
     marks = [ratings.mark(crew.project.id)]
-    assert marks == [Mark(0, "", 2)]
+    assert marks == [TestGrade(0, "", 2)]
     said(crew, 0, 0)
     marks.append(ratings.mark(crew.project.id))
     crew.undo(0)
@@ -66,7 +66,7 @@ def test_the_mark_of_a_project_moves_with_its_rows_and_items(ratings: Ratings) -
     assert len(set(marks)) == 4
     assert [ratings.rows_since(crew.project.id, one.number) for one in marks] == [2, 1, 0, 0]
     other = ratings.add_project(Project("other"), crew.now)
-    assert ratings.mark(other.id) == Mark(0, "", 0)
+    assert ratings.mark(other.id) == TestGrade(0, "", 0)
 
 
 def test_ties_are_one_vote_whatever_order_they_were_shown_in(ratings: Ratings) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from palate.core import Completion, Message, Prompt
-from palate.rewards.batch import Batch
+from palate.rewards.batch import ScoringBatch
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "oracle.json"
 
@@ -31,9 +31,9 @@ def prompt(text: str = "what can we make", **fields: object) -> Prompt:
     return Prompt(text, (Message("user", text),), fields)
 
 
-def batch(*texts: str, ended: bool = True, **fields: object) -> Batch:
+def batch(*texts: str, ended: bool = True, **fields: object) -> ScoringBatch:
     """Completions of one prompt."""
-    return Batch((prompt(**fields),), (tuple(Completion(text, stop="end" if ended else "length") for text in texts),))
+    return ScoringBatch((prompt(**fields),), (tuple(Completion(text, stop="eos" if ended else "length") for text in texts),))
 
 
 @pytest.fixture

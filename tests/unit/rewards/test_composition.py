@@ -66,7 +66,7 @@ def test_a_normalised_part_is_scaled_by_all_scores_so_far(number) -> None:
 def test_what_must_not_learn_does_not(number) -> None:
     parts = {
         "n": FunctionReward(function=number, normalise=True),
-        "c": FunctionReward(function=number, constraint=Constraint(at_least=9.0)),
+        "c": FunctionReward(function=number, constraint=Constraint(min_score=9.0)),
     }
     composition = Composition.load(parts)
     score(composition, "1", "2")
@@ -80,7 +80,7 @@ def test_what_must_not_learn_does_not(number) -> None:
 def test_a_constraint_prices_its_part(number) -> None:
     parts = {
         "plain": FunctionReward(function=number, weight=2.0),
-        "kept": FunctionReward(function=number, constraint=Constraint(at_least=3.0, rate=0.1, start=0.5)),
+        "kept": FunctionReward(function=number, constraint=Constraint(min_score=3.0, rate=0.1, init_multiplier=0.5)),
     }
     composition = Composition.load(parts)
     found = score(composition, "1", "3")
@@ -96,7 +96,7 @@ def test_a_constraint_prices_its_part(number) -> None:
 
 def test_a_constraint_keeps_a_level_that_the_weighted_parts_push_against() -> None:
     """A policy of one number x in [0, 1], reward x, kept part 1 - x at least 0.7: the multiplier settles where both balance."""
-    constraint = Constraint(at_least=0.7, rate=0.5)
+    constraint = Constraint(min_score=0.7, rate=0.5)
     multiplier, x = constraint.start, 0.0
     found = []
     for _ in range(4000):
@@ -148,7 +148,7 @@ def test_too_many_failures_stop_the_run(number) -> None:
 
 def test_nothing_scored_changes_no_state(number) -> None:
     parts = {
-        "c": FunctionReward(function=number, constraint=Constraint(at_least=0.0)),
+        "c": FunctionReward(function=number, constraint=Constraint(min_score=0.0)),
         "n": FunctionReward(function=number, normalise=True, weight=0),
     }
     composition = Composition.load(parts, max_failed=0.99)
@@ -164,7 +164,7 @@ def test_nothing_scored_changes_no_state(number) -> None:
 def test_a_restored_composition_goes_on_as_if_nothing_had_happened(number) -> None:
     parts = {
         "n": FunctionReward(function=number, normalise=True, weight=0.3),
-        "c": FunctionReward(function=number, constraint=Constraint(at_least=2.0)),
+        "c": FunctionReward(function=number, constraint=Constraint(min_score=2.0)),
     }
     batches = [("1", "2.5", "4"), ("0.1", "7", "3"), ("5", "5", "9"), ("1", "1", "2")]
     whole, first, second = (Composition.load(parts) for _ in range(3))
@@ -189,8 +189,8 @@ def test_a_checkpoint_of_other_parts_is_refused(number) -> None:
         ({"weight": math.nan}, "weight"),
         ({"floor": 1.0, "ceiling": 1.0}, "floor must be below ceiling"),
         ({"floor": -math.inf}, "finite"),
-        ({"constraint": Constraint(at_least=0), "normalise": True}, "a normalised score has mean 0"),
-        ({"constraint": Constraint(at_least=0), "weight": 2.0}, "leave out weight or constraint"),
+        ({"constraint": Constraint(min_score=0), "normalise": True}, "a normalised score has mean 0"),
+        ({"constraint": Constraint(min_score=0), "weight": 2.0}, "leave out weight or constraint"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message) -> None:
@@ -215,11 +215,11 @@ def test_a_composition_needs_a_part_and_a_share() -> None:
 
 
 SETTINGS = {
-    "taste": {"kind": "model", "model": "$reward", "axes": ["helpful", "honest"]},
-    "many": {"kind": "model", "model": ["a", "b"], "ensemble": {"kind": "uwo", "coefficient": "0.2"}, "constraint": {"at_least": 0.2}},
+    "taste": {"kind": "model", "model": "$reward", "dimensions": ["helpful", "honest"]},
+    "many": {"kind": "model", "model": ["a", "b"], "ensemble": {"kind": "uwo", "coefficient": "0.2"}, "constraint": {"min_score": 0.2}},
     "happy": {"kind": "function", "function": "package.module:f", "weight": 0.5, "normalise": True, "floor": -3},
     "short": {"kind": "rules", "rules": [{"pattern": "a+", "forbidden": True, "points": -1}, {"longest": 60, "points": -0.5}]},
-    "remote": {"kind": "http", "url": "http://127.0.0.1:1/score", "deadline": 10},
+    "remote": {"kind": "http", "url": "http://127.0.0.1:1/score", "timeout_seconds": 10},
     "judge": {"kind": "judge", "url": "http://127.0.0.1:1/v1", "model": "small", "question": "How kind?", "scale": [0, 5]},
 }
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from palate.core import Completion, ConfigError, Message, Prompt
-from palate.rewards.batch import Batch, Context, Outcome
+from palate.rewards.batch import PartScores, ScoringBatch, ScoringContext
 from palate.rewards.function import FunctionReward
 from tests.unit.rewards.conftest import batch
 
-CONTEXT = Context("mine", None, None)  # type: ignore[arg-type]
+CONTEXT = ScoringContext("mine", None, None)  # type: ignore[arg-type]
 
 
-def outcome(function: str, scored: Batch, **settings: object) -> Outcome:
+def outcome(function: str, scored: ScoringBatch, **settings: object) -> PartScores:
     scorer = FunctionReward(function=function, **settings).open(CONTEXT)  # type: ignore[arg-type]
     try:
         return scorer.score(scored)
@@ -32,13 +32,13 @@ def test_a_function_gets_prompt_completion_and_the_fields_it_names(module) -> No
         def every(prompt, completion, **fields):
             return sorted(fields) == ["answer", "conversation", "ended"]
     """)
-    scored = Batch(
+    scored = ScoringBatch(
         (Prompt("a", (Message("user", "one"),), {"answer": "yes"}), Prompt("b", (Message("user", "two"),))),
         ((Completion("yes"), Completion("no", stop="length")), (Completion("so"),)),
     )
-    assert outcome(f"{name}:plain", scored).axes[""].tolist() == [3, 2, 2]
-    assert outcome(f"{name}:by_name", scored).axes[""].tolist() == [1111, 1100, 1110]
-    assert outcome(f"{name}:every", scored).axes[""].tolist() == [1, 1, 1]
+    assert outcome(f"{name}:plain", scored).dimensions[""].tolist() == [3, 2, 2]
+    assert outcome(f"{name}:by_name", scored).dimensions[""].tolist() == [1111, 1100, 1110]
+    assert outcome(f"{name}:every", scored).dimensions[""].tolist() == [1, 1, 1]
 
 
 def test_a_batched_function(module) -> None:
@@ -47,7 +47,7 @@ def test_a_batched_function(module) -> None:
         def many(prompts, completions, answer):
             return np.array([len(prompts) + 10 * (text == right) for text, right in zip(completions, answer)])
     """)
-    assert outcome(f"{name}:many", batch("yes", "no", answer="yes"), batched=True).axes[""].tolist() == [12, 2]
+    assert outcome(f"{name}:many", batch("yes", "no", answer="yes"), batched=True).dimensions[""].tolist() == [12, 2]
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_a_batched_function(module) -> None:
 def test_a_bad_value_is_a_reason_of_that_completion_alone(module, body, reason) -> None:
     name = module(f"def f(prompt, completion):\n    return {body} if completion == 'bad' else 1\n")
     found = outcome(f"{name}:f", batch("good", "bad", "good"))
-    assert found.axes[""].tolist()[::2] == [1, 1]
-    assert math.isnan(found.axes[""][1])
+    assert found.dimensions[""].tolist()[::2] == [1, 1]
+    assert math.isnan(found.dimensions[""][1])
     assert list(found.reasons) == [1]
     assert reason in found.reasons[1]
 
@@ -108,16 +108,16 @@ def test_a_column_that_is_missing_is_a_reason(module) -> None:
 )
 def test_a_hang_ends_at_the_deadline_and_the_next_batch_is_scored(module, hang) -> None:
     name = module(f"import os\ndef f(prompt, completion):\n    return ({hang}) if completion == 'hang' else os.getpid()\n")
-    scorer = FunctionReward(function=f"{name}:f", deadline=2.0).open(CONTEXT)
+    scorer = FunctionReward(function=f"{name}:f", timeout_seconds=2.0).open(CONTEXT)
     start = time.monotonic()
     found = scorer.score(batch("a", "hang", "b"))
     assert time.monotonic() - start < 8
-    pid = int(found.axes[""][0])
+    pid = int(found.dimensions[""][0])
     assert found.reasons == dict.fromkeys((1, 2), "gave no score within 2 s (deadline)")
     assert not Path(f"/proc/{pid}").exists()
     again = scorer.score(batch("a", "b"))
     assert not again.reasons
-    assert int(again.axes[""][0]) != pid
+    assert int(again.dimensions[""][0]) != pid
     scorer.close()
 
 
@@ -130,8 +130,8 @@ def test_what_a_hanging_function_started_is_killed_with_it(module) -> None:
                 return child.pid
             child.wait()
     """)
-    found = outcome(f"{name}:f", batch("pid", "wait"), deadline=2.0)
-    child = Path(f"/proc/{int(found.axes[''][0])}/stat")
+    found = outcome(f"{name}:f", batch("pid", "wait"), timeout_seconds=2.0)
+    child = Path(f"/proc/{int(found.dimensions[''][0])}/stat")
     for _ in range(100):
         if not child.exists() or child.read_text().split()[2] == "Z":
             break
@@ -144,7 +144,7 @@ def test_a_process_that_ends_is_a_reason_and_is_started_again(module, end, code)
     name = module(f"import os, sys\ndef f(prompt, completion):\n    return ({end}) if completion == 'end' else 1\n")
     scorer = FunctionReward(function=f"{name}:f").open(CONTEXT)
     found = scorer.score(batch("a", "end", "b"))
-    assert found.axes[""][0] == 1
+    assert found.dimensions[""][0] == 1
     assert found.reasons == dict.fromkeys((1, 2), f"its process ended with code {code}")
     assert not scorer.score(batch("a")).reasons
     scorer.close()
@@ -161,7 +161,7 @@ def test_what_a_function_prints_and_changes_stays_its_own(module) -> None:
             return 1
     """)
     here = Path.cwd()
-    assert outcome(f"{name}:f", batch("a")).axes[""].tolist() == [1]
+    assert outcome(f"{name}:f", batch("a")).dimensions[""].tolist() == [1]
     assert "CHANGED" not in os.environ
     assert Path.cwd() == here
 
@@ -196,7 +196,7 @@ def test_a_module_that_cannot_be_imported(module) -> None:
 def test_the_process_of_a_scorer_that_is_dropped_ends(module) -> None:
     name = module("import os\ndef f(prompt, completion):\n    return os.getpid()\n")
     scorer = FunctionReward(function=f"{name}:f").open(CONTEXT)
-    pid = int(scorer.score(batch("a")).axes[""][0])
+    pid = int(scorer.score(batch("a")).dimensions[""][0])
     assert Path(f"/proc/{pid}").exists()
     del scorer
     assert not Path(f"/proc/{pid}").exists()
@@ -205,4 +205,4 @@ def test_the_process_of_a_scorer_that_is_dropped_ends(module) -> None:
 @pytest.mark.parametrize("deadline", [0, -1, math.inf, math.nan])
 def test_a_deadline_is_a_time(deadline) -> None:
     with pytest.raises(ConfigError, match="deadline"):
-        FunctionReward(function="a:b", deadline=deadline)
+        FunctionReward(function="a:b", timeout_seconds=deadline)

@@ -6,11 +6,11 @@ import time
 import pytest
 
 from palate.core import Completion, ConfigError, Message, Prompt
-from palate.rewards.batch import Context, Outcome
+from palate.rewards.batch import PartScores, ScoringContext
 from palate.rewards.judge import CUT, JudgeReward
 from tests.unit.rewards.conftest import batch, prompt, reply
 
-CONTEXT = Context("judge", None, None)  # type: ignore[arg-type]
+CONTEXT = ScoringContext("judge", None, None)  # type: ignore[arg-type]
 
 
 def chat(text: object) -> dict[str, object]:
@@ -21,7 +21,7 @@ def judge(url: str = "http://127.0.0.1:1/v1", **settings: object) -> JudgeReward
     return JudgeReward(url=url, model="small", question="How kind is it?", **settings)  # type: ignore[arg-type]
 
 
-def outcome(part: JudgeReward, *texts: str) -> Outcome:
+def outcome(part: JudgeReward, *texts: str) -> PartScores:
     return part.open(CONTEXT).score(batch(*texts))
 
 
@@ -33,7 +33,7 @@ def test_a_mark_counts_from_0_to_1(serve, monkeypatch) -> None:
     server = serve(answer)
     monkeypatch.setenv("JUDGE_KEY", "secret")
     found = outcome(judge(f"{server.url}/v1/", key_variable="JUDGE_KEY"), "one", "two", "three")
-    assert found.axes[""].tolist() == [0, 1, 0.5]
+    assert found.dimensions[""].tolist() == [0, 1, 0.5]
     assert {path for path, _, _ in server.asked} == {"/v1/chat/completions"}
     assert all(headers["Authorization"] == "Bearer secret" for _, headers, _ in server.asked)
     body = server.asked[0][2]
@@ -94,7 +94,7 @@ def test_one_failed_request_is_a_reason_of_that_completion_alone(serve) -> None:
         reply(handler, {"error": "no"} if bad else chat("10"), 400 if bad else 200)
 
     found = outcome(judge(serve(answer).url), "good", "bad", "good")
-    assert found.axes[""].tolist()[::2] == [1, 1]
+    assert found.dimensions[""].tolist()[::2] == [1, 1]
     assert list(found.reasons) == [1]
     assert "answered 400" in found.reasons[1]
 
@@ -113,7 +113,7 @@ def test_requests_run_at_once_and_end_at_the_deadline(serve) -> None:
 
     server = serve(answer)
     start = time.monotonic()
-    found = outcome(judge(server.url, at_once=3, deadline=2.0), *map(str, range(40)))
+    found = outcome(judge(server.url, concurrency=3, timeout_seconds=2.0), *map(str, range(40)))
     assert time.monotonic() - start < 6
     assert most[0] == 3
     assert 3 <= 40 - len(found.reasons) <= 21
@@ -128,7 +128,7 @@ def test_requests_run_at_once_and_end_at_the_deadline(serve) -> None:
     [
         ({"scale": (3.0, 3.0)}, "scale"),
         ({"template": "{question} {prompt}"}, "template lacks {completion}"),
-        ({"at_once": 0}, "at_once"),
+        ({"concurrency": 0}, "concurrency"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"url": "ftp://x"}, "http"),
     ],

@@ -40,7 +40,7 @@ def test_the_soft_minimum_lies_between_minimum_and_mean() -> None:
 
 def test_the_multiplier_of_a_constraint(oracle) -> None:
     case = oracle("safe_rlhf_lagrange_multiplier")
-    constraint = Constraint(at_least=0.25, rate=case["inputs"]["alpha"], start=case["inputs"]["lambda0"])
+    constraint = Constraint(min_score=0.25, rate=case["inputs"]["alpha"], init_multiplier=case["inputs"]["lambda0"])
     found = [constraint.start]
     for shortfall in case["inputs"]["J_C"]:
         found.append(constraint.next_multiplier(found[-1], 0.25 - shortfall))
@@ -48,7 +48,7 @@ def test_the_multiplier_of_a_constraint(oracle) -> None:
 
 
 def test_a_multiplier_stays_within_bounds_and_comes_back() -> None:
-    constraint = Constraint(at_least=0.0, rate=5.0, most=10.0)
+    constraint = Constraint(min_score=0.0, rate=5.0, max_multiplier=10.0)
     multiplier = constraint.start
     for _ in range(50):
         multiplier = constraint.next_multiplier(multiplier, -1e6)
@@ -79,10 +79,10 @@ def test_equal_scores_are_centred_only() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Constraint(at_least=math.inf),
-        lambda: Constraint(at_least=0, rate=0),
-        lambda: Constraint(at_least=0, start=0),
-        lambda: Constraint(at_least=0, start=11),
+        lambda: Constraint(min_score=math.inf),
+        lambda: Constraint(min_score=0, rate=0),
+        lambda: Constraint(min_score=0, init_multiplier=0),
+        lambda: Constraint(min_score=0, init_multiplier=11),
         lambda: SoftMin(beta=0),
         lambda: UncertaintyWeighted(coefficient=-1),
     ],

@@ -1,4 +1,4 @@
-"""Reward models as a part: tokens and texts, axes, ensembles, completions that cannot be scored."""
+"""Reward models as a part: tokens and texts, dimensions, ensembles, completions that cannot be scored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from palate.core import Completion, ConfigError, Message, Prompt, TrainingError
 from palate.models.scalar import Normalisation, scalar_from
-from palate.rewards.batch import Batch, completions_of
+from palate.rewards.batch import ScoringBatch, completions_of
 from palate.rewards.composition import Composition
 from palate.rewards.ensemble import Mean, Worst
 from palate.rewards.learned import LearnedReward
@@ -48,7 +48,7 @@ def scores_of(part: ModelReward, tokenizer, trees, groups):
     return composition.score(PROMPTS, groups, trees)
 
 
-def groups_of(texts=TEXTS, stop="end"):
+def groups_of(texts=TEXTS, stop="eos"):
     return [[Completion(text, stop=stop) for text in group] for group in texts]
 
 
@@ -82,7 +82,7 @@ def test_texts_give_the_scores_of_tokens(tmp_path, ended) -> None:
     """A completion that was cut off is not closed on its way through text."""
     part = ModelReward(model=(saved(tmp_path),))
     trees = sampled(word_tokenizer(), ended=ended)
-    groups = groups_of(stop="end" if ended else "length")
+    groups = groups_of(stop="eos" if ended else "length")
     by_tokens = scores_of(part, word_tokenizer(), trees, groups)
     by_texts = scores_of(part, None, None, groups)
     close(by_texts.rewards, by_tokens.rewards)
@@ -111,14 +111,14 @@ def test_a_model_with_another_template_or_end_scores_texts(tmp_path, change) -> 
     assert ((found.rewards - wrong).abs() > 1e-3).all()
 
 
-def test_axes(tmp_path) -> None:
+def test_dimensions(tmp_path) -> None:
     path = saved(tmp_path)
     both = scores_of(ModelReward(model=(path,)), None, None, groups_of())
-    one = scores_of(ModelReward(model=(path,), axes=("honest",)), None, None, groups_of())
+    one = scores_of(ModelReward(model=(path,), heads=("honest",)), None, None, groups_of())
     assert list(one.table) == ["taste/honest"]
     close(one.rewards, both.table["taste/honest"])
     with pytest.raises(ConfigError, match=r"rewards\.taste: .* has the heads helpful, honest, wanted are kind"):
-        scores_of(ModelReward(model=(path,), axes=("kind",)), None, None, groups_of())
+        scores_of(ModelReward(model=(path,), heads=("kind",)), None, None, groups_of())
 
 
 def test_an_ensemble_is_formed_head_by_head(tmp_path) -> None:
@@ -126,17 +126,17 @@ def test_an_ensemble_is_formed_head_by_head(tmp_path) -> None:
     single = [scores_of(ModelReward(model=(path,)), None, None, groups_of()).table for path in paths]
     for ensemble in (Mean(), Worst()):
         found = scores_of(ModelReward(model=paths, ensemble=ensemble), None, None, groups_of())
-        expected = {axis: ensemble(torch.stack([table[axis] for table in single])) for axis in found.table}
-        for axis, column in expected.items():
-            close(found.table[axis], column)
+        expected = {dimension: ensemble(torch.stack([table[dimension] for table in single])) for dimension in found.table}
+        for dimension, column in expected.items():
+            close(found.table[dimension], column)
         close(found.rewards, sum(expected.values()))
 
 
 def test_an_ensemble_needs_the_same_heads(tmp_path) -> None:
     paths = (saved(tmp_path / "a"), saved(tmp_path / "b", heads=("honest", "kind")))
-    with pytest.raises(ConfigError, match="name axes that all models have"):
+    with pytest.raises(ConfigError, match="name dimensions that all models have"):
         Composition.load({"taste": ModelReward(model=paths)})
-    assert Composition.load({"taste": ModelReward(model=paths, axes=("honest",))}).score(PROMPTS, groups_of()).failures == ()
+    assert Composition.load({"taste": ModelReward(model=paths, heads=("honest",))}).score(PROMPTS, groups_of()).failures == ()
 
 
 def test_a_model_that_two_parts_name_is_loaded_and_asked_once(tmp_path, monkeypatch) -> None:
@@ -144,7 +144,7 @@ def test_a_model_that_two_parts_name_is_loaded_and_asked_once(tmp_path, monkeypa
     asked = []
     score_trees = LearnedReward.score_trees
     monkeypatch.setattr(LearnedReward, "score_trees", lambda self, trees: asked.append(1) or score_trees(self, trees))
-    parts = {axis: ModelReward(model=(path,), axes=(axis,), weight=k + 1) for k, axis in enumerate(HEADS)}
+    parts = {dimension: ModelReward(model=(path,), heads=(dimension,), weight=k + 1) for k, dimension in enumerate(HEADS)}
     composition = Composition.load(parts)
     found = composition.score(PROMPTS, groups_of())
     close(found.rewards, found.table["helpful/helpful"] + 2 * found.table["honest/honest"])
@@ -170,15 +170,15 @@ def test_a_completion_too_long_for_the_model_fails_alone(tmp_path, by_tokens) ->
 
 
 def test_a_model_whose_weights_are_lost_gives_reasons(tmp_path) -> None:
-    """A head that is lost spoils the other one's scores too: a part has all of its axes or none."""
+    """A head that is lost spoils the other one's scores too: a part has all of its dimensions or none."""
     composition = Composition.load({"taste": ModelReward(model=(saved(tmp_path),))}, max_failed=0.99)
     (reward,) = composition.models.values()
     with torch.no_grad():
         reward.model.module.get_submodule("score").weight[1] = float("nan")
     with pytest.raises(TrainingError, match="the model gave no finite number"):
         composition.score(PROMPTS, groups_of())
-    outcome = ModelScorer([Member(reward, None)], HEADS, Mean()).score(Batch(PROMPTS, tuple(map(tuple, groups_of()))))
-    assert all(column.isnan().all() for column in outcome.axes.values())
+    outcome = ModelScorer([Member(reward, None)], HEADS, Mean()).score(ScoringBatch(PROMPTS, tuple(map(tuple, groups_of()))))
+    assert all(column.isnan().all() for column in outcome.dimensions.values())
     assert list(outcome.reasons) == [0, 1, 2, 3]
 
 
@@ -189,7 +189,7 @@ def test_completions_of_what_was_sampled() -> None:
     assert groups[1][0].ids == trees[1].branches[0].ids
 
 
-@pytest.mark.parametrize("settings", [{"model": ()}, {"axes": ("x", "x")}, {"ensemble": Worst()}])
+@pytest.mark.parametrize("settings", [{"model": ()}, {"heads": ("x", "x")}, {"ensemble": Worst()}])
 def test_settings_that_make_no_sense(settings) -> None:
     with pytest.raises(ConfigError, match="model: "):
         ModelReward(**{"model": ("a",), **settings})

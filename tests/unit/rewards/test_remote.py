@@ -8,21 +8,21 @@ import pytest
 
 from palate.core import Completion, ConfigError, Message, Prompt
 from palate.rewards import endpoint
-from palate.rewards.batch import Batch, Context, Outcome
+from palate.rewards.batch import PartScores, ScoringBatch, ScoringContext
 from palate.rewards.remote import HTTPReward
 from tests.unit.rewards.conftest import batch, reply
 
-CONTEXT = Context("far", None, None)  # type: ignore[arg-type]
+CONTEXT = ScoringContext("far", None, None)  # type: ignore[arg-type]
 
 
-def outcome(url: str, scored: Batch, **settings: object) -> Outcome:
+def outcome(url: str, scored: ScoringBatch, **settings: object) -> PartScores:
     return HTTPReward(url=url, **settings).open(CONTEXT).score(scored)  # type: ignore[arg-type]
 
 
 def test_what_is_sent_and_what_comes_back(serve, monkeypatch) -> None:
     server = serve(lambda handler, body: reply(handler, {"scores": [len(text) for text in body["completions"]]}))
     monkeypatch.setenv("FAR_KEY", "secret")
-    scored = Batch(
+    scored = ScoringBatch(
         (
             Prompt("a", (Message("system", "brief"), Message("user", "one")), {"level": 3, "odd": math.nan}),
             Prompt("b", (Message("user", "two"),)),
@@ -30,7 +30,7 @@ def test_what_is_sent_and_what_comes_back(serve, monkeypatch) -> None:
         ((Completion("yes"), Completion("no", stop="length")), (Completion("é"),)),
     )
     found = outcome(f"{server.url}/score?v=1", scored, key_variable="FAR_KEY")
-    assert found.axes[""].tolist() == [3, 2, 1]
+    assert found.dimensions[""].tolist() == [3, 2, 1]
     (path, headers, body) = server.asked[0]
     assert path == "/score?v=1"
     assert headers["Authorization"] == "Bearer secret"
@@ -68,7 +68,7 @@ def test_answers_that_are_no_scores(serve, value, status, reason) -> None:
     server = serve(lambda handler, body: reply(handler, value, status))
     found = outcome(server.url, batch("a", "b"))
     assert reason in found.reasons[1]
-    assert found.axes[""].isnan()[1]
+    assert found.dimensions[""].isnan()[1]
     assert len(server.asked) == 1  # asked again it would say the same
 
 
@@ -83,7 +83,7 @@ def test_what_may_pass_is_tried_again(serve, status) -> None:
 def test_retries_end_at_the_deadline(serve) -> None:
     server = serve(lambda handler, body: reply(handler, b"broken", 500))
     start = time.monotonic()
-    found = outcome(server.url, batch("a", "b"), deadline=1.0)
+    found = outcome(server.url, batch("a", "b"), timeout_seconds=1.0)
     assert 0.3 < time.monotonic() - start < 1.5
     assert found.reasons == {
         row: f"127.0.0.1: answered 500: 'broken' (tried {len(server.asked)} times until the deadline)" for row in (0, 1)
@@ -95,7 +95,7 @@ def test_a_refused_connection() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    found = outcome(f"http://127.0.0.1:{port}", batch("a"), deadline=0.5)
+    found = outcome(f"http://127.0.0.1:{port}", batch("a"), timeout_seconds=0.5)
     assert "ConnectionRefusedError" in found.reasons[0]
 
 
@@ -118,14 +118,14 @@ def drip_headers(handler, body) -> None:
 def test_a_slow_server_is_left_at_the_deadline(serve, answer) -> None:
     server = serve(answer)
     start = time.monotonic()
-    found = outcome(server.url, batch("a"), deadline=0.7)
+    found = outcome(server.url, batch("a"), timeout_seconds=0.7)
     assert time.monotonic() - start < 2
     assert found.reasons == {0: "127.0.0.1: no whole answer within the deadline"}
 
 
 def test_a_server_that_hangs_up(serve) -> None:
     server = serve(lambda handler, body: handler.connection.shutdown(socket.SHUT_RDWR))
-    assert "tried" in outcome(server.url, batch("a"), deadline=0.5).reasons[0]
+    assert "tried" in outcome(server.url, batch("a"), timeout_seconds=0.5).reasons[0]
 
 
 def test_redirects_are_not_followed(serve) -> None:
@@ -140,7 +140,7 @@ def test_a_proxy_in_the_environment_is_not_asked(serve, monkeypatch) -> None:
     other = serve(lambda handler, body: reply(handler, {"scores": [9]}))
     server = serve(lambda handler, body: reply(handler, {"scores": [1]}))
     monkeypatch.setenv("http_proxy", other.url)
-    assert outcome(server.url, batch("a")).axes[""].tolist() == [1]
+    assert outcome(server.url, batch("a")).dimensions[""].tolist() == [1]
 
 
 def test_a_flood_is_not_read_to_its_end(serve, monkeypatch) -> None:

@@ -3,11 +3,11 @@
 import pytest
 
 from palate.core import ConfigError
-from palate.rewards.batch import Context
+from palate.rewards.batch import ScoringContext
 from palate.rewards.rules import Rule, RulesReward
 from tests.unit.rewards.conftest import batch
 
-CONTEXT = Context("short", None, None)  # type: ignore[arg-type]
+CONTEXT = ScoringContext("short", None, None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -31,14 +31,14 @@ def test_points_of_broken_rules_are_added_up() -> None:
         rules=(Rule(points=-1, pattern="salt", forbidden=True), Rule(points=-0.5, longest=2), Rule(points=0.25, pattern="rice"))
     )
     scorer = part.open(CONTEXT)
-    assert scorer.score(batch("rice", "no salt at all", "a lot of rice", "rice, salt")).axes[""].tolist() == [0, -1.25, -0.5, -1]
+    assert scorer.score(batch("rice", "no salt at all", "a lot of rice", "rice, salt")).dimensions[""].tolist() == [0, -1.25, -0.5, -1]
     scorer.close()
 
 
 def test_a_pattern_that_runs_away_ends_at_the_deadline() -> None:
-    scorer = RulesReward(rules=(Rule(points=-1, pattern="^(a+)+$"),), deadline=1.0).open(CONTEXT)
+    scorer = RulesReward(rules=(Rule(points=-1, pattern="^(a+)+$"),), timeout_seconds=1.0).open(CONTEXT)
     found = scorer.score(batch("aa", "a" * 40 + "b"))
-    assert found.axes[""][0] == 0
+    assert found.dimensions[""][0] == 0
     assert found.reasons == {1: "gave no score within 1 s (deadline)"}
     scorer.close()
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from palate.core import TrainingError
-from palate.rewards.learned import Card
+from palate.rewards.learned import ReportCard
 
 NEEDED = (0.55, 0.05)
 
 
-def card(accuracy: float = 0.7, judgments: int = 1000, spread: float = 1.0) -> Card:
-    return Card(accuracy, judgments, spread, length_rule=0.52)
+def card(accuracy: float = 0.7, judgments: int = 1000, spread: float = 1.0) -> ReportCard:
+    return ReportCard(accuracy, judgments, spread, length_rule=0.52)
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,13 @@ def card(accuracy: float = 0.7, judgments: int = 1000, spread: float = 1.0) -> C
     ],
     ids=str,
 )
-def test_weak_reward_models_are_refused_with_the_figure(weak: Card, told: str) -> None:
+def test_weak_reward_models_are_refused_with_the_figure(weak: ReportCard, told: str) -> None:
     with pytest.raises(TrainingError, match=told):
         weak.require_trust(*NEEDED)
 
 
 @pytest.mark.parametrize("good", [card(), card(0.56, 10_000), card(0.55, 100_000), card(spread=0.05)], ids=str)
-def test_sound_reward_models_are_trusted(good: Card) -> None:
+def test_sound_reward_models_are_trusted(good: ReportCard) -> None:
     good.require_trust(*NEEDED)
     with pytest.raises(TrainingError):  # the same card fails a higher bar: it was looked at
         good.require_trust(good.accuracy + 0.1, NEEDED[1])
@@ -48,6 +48,6 @@ def test_whoever_asks_for_no_accuracy_trusts_everything(accuracy: float) -> None
 
 
 def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
-    assert Card.read_from(str(tmp_path)) is None
+    assert ReportCard.read_from(str(tmp_path)) is None
     card().write(tmp_path)
-    assert Card.read_from(str(tmp_path)) == card()
+    assert ReportCard.read_from(str(tmp_path)) == card()

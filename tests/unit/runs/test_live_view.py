@@ -47,7 +47,7 @@ def test_the_view_shows_figures_that_there_are_their_limits_and_the_warnings_tha
     view = View("online", {"online/kl/mean": 6.0})
     assert drawn(view) == []
     for k in range(4):
-        view.feed({"online/score/mean": k / 10, "online/kl/mean": float(k), "online/ended/share": 1.0, "online/unknown/mean": 5.0})
+        view.feed({"online/score/mean": k / 10, "online/kl/mean": float(k), "online/eos/share": 1.0, "online/unknown/mean": 5.0})
     view.warn({"kl": "the policy is far away; raise kl.coef"})
     lines = drawn(view)
     assert [line.split() for line in lines] == [

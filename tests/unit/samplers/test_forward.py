@@ -13,7 +13,8 @@ from palate.models.adapters import LoRA
 from palate.models.attention import PackedAttention
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
-from palate.samplers import LocalSampler, products
+from palate.samplers import LocalSampler
+from palate.samplers import onednn as products
 from palate.samplers.forward import ModuleForward, forward_of
 from palate.samplers.llama import LlamaForward
 from palate.testing import tiny_policy

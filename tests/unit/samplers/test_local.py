@@ -14,7 +14,7 @@ from palate.core import ConfigError, DataError, Message, Prompt, Sampler, Sampli
 from palate.models.attention import Attends
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
-from palate.samplers import LocalSampler, Sample, local
+from palate.samplers import LocalSampler, SampledTokens, local
 from palate.samplers.forward import Forward, forward_of
 from palate.testing import PADDED_FAMILIES, tiny_policy
 from palate.text.pack import Branch, Tree, pack
@@ -48,11 +48,11 @@ def plain_logits(policy: CausalPolicy, ids: Sequence[int]) -> Tensor:
         return module(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
 
 
-def tokens_of(samples: list[list[Sample]]) -> list[list[tuple[int, ...]]]:
+def tokens_of(samples: list[list[SampledTokens]]) -> list[list[tuple[int, ...]]]:
     return [[sample.ids for sample in group] for group in samples]
 
 
-def logps_of(samples: list[list[Sample]]) -> Tensor:
+def logps_of(samples: list[list[SampledTokens]]) -> Tensor:
     return torch.tensor([logp for group in samples for sample in group for logp in sample.logps])
 
 
@@ -157,7 +157,7 @@ def test_an_end_id_of_the_generation_config_alone_ends_a_sample(tmp_path: Path) 
     policy.save(tmp_path / "model")
     loaded = load_policy(tmp_path / "model")
     groups = LocalSampler(loaded).sample(PROMPTS, 12, Sampling(temperature=3, max_tokens=20), seed=0)
-    assert {sample.ids[-1] for group in groups for sample in group if sample.stop == "end"} == {own, 17, 25}
+    assert {sample.ids[-1] for group in groups for sample in group if sample.stop == "eos"} == {own, 17, 25}
 
 
 def test_a_smaller_token_budget_gives_the_same_beginning(llama: CausalPolicy) -> None:
@@ -173,14 +173,14 @@ def test_any_of_several_end_ids_stops(family: str) -> None:
     policy.end_ids = frozenset({3, 17, 25})
     groups = LocalSampler(policy, slots=7).sample(PROMPTS, 8, Sampling(temperature=3, max_tokens=20), seed=0)
     samples = [sample for group in groups for sample in group]
-    ended = [sample for sample in samples if sample.stop == "end"]
+    ended = [sample for sample in samples if sample.stop == "eos"]
     assert {sample.ids[-1] for sample in ended} == {3, 17, 25}
     assert any(len(sample.ids) == 1 for sample in ended)
     for sample in samples:
         assert not policy.end_ids & set(sample.ids[:-1])
         assert len(sample.logps) == len(sample.ids)
-        assert (sample.ids[-1] in policy.end_ids) == (sample.stop == "end")
-        assert sample.stop == "end" or len(sample.ids) == 20
+        assert (sample.ids[-1] in policy.end_ids) == (sample.stop == "eos")
+        assert sample.stop == "eos" or len(sample.ids) == 20
 
 
 @pytest.mark.parametrize("family", ["llama", "sliding_mistral"])
@@ -277,7 +277,7 @@ def test_completions_have_text_without_end_token(llama: CausalPolicy) -> None:
     for group, expected in zip(completions, samples, strict=True):
         for completion, sample in zip(group, expected, strict=True):
             assert (completion.ids, completion.logps, completion.stop) == (sample.ids, sample.logps, sample.stop)
-            shown = sample.ids[:-1] if sample.stop == "end" else sample.ids
+            shown = sample.ids[:-1] if sample.stop == "eos" else sample.ids
             assert completion.text == llama.tokenizer.decode(shown, skip_special_tokens=True).strip()
     assert {completion.stop for group in completions for completion in group} == {"end", "length"}
 

@@ -14,7 +14,7 @@ from palate.data.formats import read_preferences
 from palate.data.jsonl import read_rows, write_rows
 from palate.kitchen.guests import draw_request, write_request
 from palate.raters.pool import Simulated
-from palate.raters.simulated import Crowd
+from palate.raters.simulated import RaterPool
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run
 from palate.stages.collect import Collect, first_share
@@ -59,7 +59,7 @@ THREE = [("it serves 2 .", "end"), ("it serves 3 . add some mint .", "end"), ("e
 def test_probabilities_are_smoothed_shares_of_the_judgments(prior: float, tmp_path: Path) -> None:
     directory, summary = collect(
         tmp_path, samples(tmp_path, THREE), dimensions=("helpful", "honest"), prior=prior, held_out=0.2,
-        of=Simulated(GOLD, crowd=Crowd(reliability=0.5, indifference=0.3), second_opinions=0.5),
+        of=Simulated(GOLD, pool=RaterPool(reliability=0.5, indifference=0.3), repeat_share=0.5),
     )  # fmt: skip
     votes: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows(directory, "judgments"):
@@ -85,10 +85,10 @@ def test_probabilities_are_smoothed_shares_of_the_judgments(prior: float, tmp_pa
 
 def test_one_vote_is_three_quarters_and_two_are_five_sixths(tmp_path: Path) -> None:
     # Words without sense are less helpful for certain where the guest has no wish, and both are worth nothing elsewhere.
-    crowd = Crowd(reliability=1.0, sharpness=1e4, length_bias=0.0, side_bias=0.0)
+    crowd = RaterPool(reliability=1.0, sharpness=1e4, length_bias=0.0, side_bias=0.0)
     directory, summary = collect(
         tmp_path, samples(tmp_path, [("it takes 5 minutes in all .", "end"), ("rice rice .", "end")], prompts=60), dimensions=("helpful",),
-        of=Simulated(GOLD, crowd=crowd, second_opinions=0.5),
+        of=Simulated(GOLD, pool=crowd, repeat_share=0.5),
     )  # fmt: skip
     found = {(tuple(row["votes"]), round(row["probability"], 6)) for row in rows(directory, "preferences")}
     assert found == {((1.0,), 0.75), ((1.0, 1.0), round(2.5 / 3, 6)), ((0.5,), 0.5), ((0.5, 0.5), 0.5)}
@@ -97,7 +97,7 @@ def test_one_vote_is_three_quarters_and_two_are_five_sixths(tmp_path: Path) -> N
 
 def test_every_question_gets_its_opinions_by_different_raters(tmp_path: Path) -> None:
     directory, summary = collect(
-        tmp_path, samples(tmp_path, THREE), dimensions=("helpful",), opinions=3, of=Simulated(GOLD, second_opinions=0.0)
+        tmp_path, samples(tmp_path, THREE), dimensions=("helpful",), raters_per_comparison=3, of=Simulated(GOLD, repeat_share=0.0)
     )
     for row in rows(directory, "preferences") + rows(directory, "held_out"):
         assert len(row["votes"]) == len(set(row["raters"])) == 3
@@ -108,7 +108,7 @@ def test_every_question_gets_its_opinions_by_different_raters(tmp_path: Path) ->
 def test_the_ceiling_over_all_is_the_mean_of_the_dimensions(tmp_path: Path) -> None:
     # 2,100 pairs, three dimensions each in a row: whoever takes every k-th question must not hear one dimension only.
     given = samples(tmp_path, THREE, prompts=700)
-    crew = Simulated(GOLD, crowd=Crowd(reliability=1.0, sharpness=1e4))
+    crew = Simulated(GOLD, pool=RaterPool(reliability=1.0, sharpness=1e4))
     _, summary = collect(tmp_path, given, dimensions=("helpful", "honest", "harmless"), of=crew)
     ceilings = summary["ceilings"]
     overall = ceilings.pop("overall")
@@ -117,7 +117,7 @@ def test_the_ceiling_over_all_is_the_mean_of_the_dimensions(tmp_path: Path) -> N
 
 
 def test_raters_who_see_no_difference_all_tie(tmp_path: Path) -> None:
-    crew = Simulated(GOLD, crowd=Crowd(length_bias=0.0))
+    crew = Simulated(GOLD, pool=RaterPool(length_bias=0.0))
     given = samples(tmp_path, [("it serves 7 .", "end"), ("it serves 9 .", "end")])  # nobody asks for so many
     directory, summary = collect(tmp_path, given, dimensions=("honest",), of=crew)
     assert summary["ties"] == summary["judgments"] > 0
@@ -179,7 +179,14 @@ def test_a_vote_counts_for_a_completion_wherever_it_was_shown() -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    [{"dimensions": ()}, {"held_out": 1.0}, {"from": {"second_opinions": -0.1}}, {"opinions": 0}, {"opinions": 13}, {"prior": 0.0}],
+    [
+        {"dimensions": ()},
+        {"held_out": 1.0},
+        {"from": {"repeat_share": -0.1}},
+        {"raters_per_comparison": 0},
+        {"raters_per_comparison": 13},
+        {"prior": 0.0},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(setting: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):

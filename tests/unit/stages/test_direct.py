@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from palate.core import Completion, DataError, Interrupted, Message, Preference, Prompt, Thumb
+from palate.core import Completion, DataError, Interrupted, Message, Preference, Prompt, UnpairedPreference
 from palate.data.formats.write import preference_row
 from palate.data.jsonl import read_rows, write_rows
 from palate.models.causal import CausalPolicy
@@ -24,12 +24,12 @@ from palate.runs.run import open_run_at
 from palate.stages.direct import Direct
 from palate.testing import tiny_policy, word_tokenizer
 from palate.text.pack import Tree, pack
-from palate.training.comparisons import Judged, judged_prompts, overall
+from palate.training.comparisons import JudgedPrompt, judged_prompts, overall
 from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
-from palate.training.pairs import PairCourse
-from palate.training.reference import Anchor, Fixed, Follow, Moving, Uniform
-from palate.training.unpaired import Rated, ThumbCourse, Thumbs, mismatched, rated_prompts, thumbs_of
+from palate.training.pairs import PairLossInputs
+from palate.training.reference import FixedReference, MovingReference, Reference, ReferenceUpdate, UniformReference
+from palate.training.unpaired import RatedPrompt, UnpairedLossInputs, UnpairedSource, mismatched, rated_prompts, unpaired_of
 
 TEXTS = [
     ("the cook has ", "rice and beans but no salt", "no salt"),
@@ -63,13 +63,13 @@ def policy() -> CausalPolicy:
 
 
 @pytest.fixture(scope="module")
-def judged() -> list[Judged]:
+def judged() -> list[JudgedPrompt]:
     return overall(judged_prompts(PREFERENCES, word_tokenizer(), LIMIT)[0])
 
 
 @pytest.fixture(scope="module")
-def rated() -> list[Rated]:
-    return rated_prompts(thumbs_of(PREFERENCES), word_tokenizer(), LIMIT)[0]
+def rated() -> list[RatedPrompt]:
+    return rated_prompts(unpaired_of(PREFERENCES), word_tokenizer(), LIMIT)[0]
 
 
 def token_logps(policy: CausalPolicy, tree: Tree, branch: int) -> torch.Tensor:
@@ -85,8 +85,8 @@ def picked(logps: torch.Tensor, tree: Tree, branch: int) -> torch.Tensor:
     return logps.gather(-1, torch.tensor(tree.branches[branch].ids)[:, None])[:, 0]
 
 
-def test_columns_are_sums_over_the_right_tokens(policy: CausalPolicy, judged: list[Judged]) -> None:
-    course = PairCourse(judged, LengthDesensitisedDPO(), "wpo", 1000, Uniform())
+def test_columns_are_sums_over_the_right_tokens(policy: CausalPolicy, judged: list[JudgedPrompt]) -> None:
+    course = PairLossInputs(judged, LengthDesensitisedDPO(), "wpo", 1000, UniformReference())
     with torch.no_grad():
         (batch,) = course.batches(list(range(len(judged))))
         found = course.measure(policy, batch)
@@ -102,11 +102,13 @@ def test_columns_are_sums_over_the_right_tokens(policy: CausalPolicy, judged: li
     assert found.shape == (8, course.columns)
 
 
-def course_of(objective: PairObjective | ThumbObjective, judged: list[Judged], rated: list[Rated], tokens: int, anchor: Anchor):  # type: ignore[no-untyped-def]
+def course_of(
+    objective: PairObjective | ThumbObjective, judged: list[JudgedPrompt], rated: list[RatedPrompt], tokens: int, anchor: Reference
+):  # type: ignore[no-untyped-def]
     if isinstance(objective, KTO | BCO):
-        others = Thumbs(mismatched(rated, LIMIT, seed=3), tokens) if isinstance(objective, KTO) else None
-        return ThumbCourse(Thumbs(rated, tokens), others, objective, anchor)
-    return PairCourse(judged, objective, "none", tokens, anchor)
+        others = UnpairedSource(mismatched(rated, LIMIT, seed=3), tokens) if isinstance(objective, KTO) else None
+        return UnpairedLossInputs(UnpairedSource(rated, tokens), others, objective, anchor)
+    return PairLossInputs(judged, objective, "none", tokens, anchor)
 
 
 def step(course, policy: CausalPolicy, indices: list[int]) -> tuple[list[Sums], list[torch.Tensor]]:  # type: ignore[no-untyped-def]
@@ -126,11 +128,15 @@ CUT = [DPO(), LengthDesensitisedDPO(), AOT(beta=0.5), BCOPair(), SimPO(), KTO(un
 
 @pytest.mark.parametrize("objective", CUT, ids=lambda objective: objective.kind)
 def test_any_cut_of_a_step_gives_the_same_gradient(
-    objective: PairObjective | ThumbObjective, policy: CausalPolicy, reference: CausalPolicy, judged: list[Judged], rated: list[Rated]
+    objective: PairObjective | ThumbObjective,
+    policy: CausalPolicy,
+    reference: CausalPolicy,
+    judged: list[JudgedPrompt],
+    rated: list[RatedPrompt],
 ) -> None:
     gradients = {}
     for tokens in (1, 45, 10_000):
-        parts, gradient = step(course_of(objective, judged, rated, tokens, Fixed(reference)), policy, list(range(8)))
+        parts, gradient = step(course_of(objective, judged, rated, tokens, FixedReference(reference)), policy, list(range(8)))
         gradients[len(parts)] = gradient
     assert {1, 8} < set(gradients)
     assert len(gradients) == 3
@@ -140,28 +146,30 @@ def test_any_cut_of_a_step_gives_the_same_gradient(
 
 @pytest.mark.parametrize("objective", [AOT(beta=0.5), BCOPair()], ids=lambda objective: objective.kind)
 def test_figures_of_a_step_are_of_the_whole_step(
-    objective: PairObjective, policy: CausalPolicy, reference: CausalPolicy, judged: list[Judged], rated: list[Rated]
+    objective: PairObjective, policy: CausalPolicy, reference: CausalPolicy, judged: list[JudgedPrompt], rated: list[RatedPrompt]
 ) -> None:
     """Formed for each part alone they would give another loss."""
-    whole = sum(sums.loss.item() for sums in step(course_of(objective, judged, rated, 1, Fixed(reference)), policy, list(range(8)))[0])
-    course = course_of(objective, judged, rated, 1, Fixed(reference))
+    whole = sum(
+        sums.loss.item() for sums in step(course_of(objective, judged, rated, 1, FixedReference(reference)), policy, list(range(8)))[0]
+    )
+    course = course_of(objective, judged, rated, 1, FixedReference(reference))
     alone = sum(step(course, policy, [k])[0][0].loss.item() for k in range(8))
 
     assert abs(whole - alone) > 1e-3
 
 
-def test_objectives_without_a_reference_measure_none(judged: list[Judged], policy: CausalPolicy) -> None:
+def test_objectives_without_a_reference_measure_none(judged: list[JudgedPrompt], policy: CausalPolicy) -> None:
     stage = Direct(model="m", preferences="p", objective=SimPO())
     anchor = stage._anchor(policy)
-    assert isinstance(anchor, Uniform)
-    course = PairCourse(judged, SimPO(), "none", 100, anchor)
+    assert isinstance(anchor, UniformReference)
+    course = PairLossInputs(judged, SimPO(), "none", 100, anchor)
     assert all(bool((part.then == 0).all()) for part in course.parts(policy, list(range(8))))
 
 
 @pytest.mark.parametrize("anchor", ["fixed", "moving"])
-def test_the_policy_as_its_own_reference_has_no_log_ratio(anchor: str, policy: CausalPolicy, judged: list[Judged]) -> None:
-    made: Anchor = Fixed(policy) if anchor == "fixed" else Moving(policy, Follow())
-    course = PairCourse(judged, DPO(), "none", 50, made)
+def test_the_policy_as_its_own_reference_has_no_log_ratio(anchor: str, policy: CausalPolicy, judged: list[JudgedPrompt]) -> None:
+    made: Reference = FixedReference(policy) if anchor == "fixed" else MovingReference(policy, ReferenceUpdate())
+    course = PairLossInputs(judged, DPO(), "none", 50, made)
     for part in course.parts(policy, list(range(8))):
         now = course.now(policy, part)
         torch.testing.assert_close(now.detach(), part.then, rtol=0, atol=1e-5)
@@ -169,8 +177,8 @@ def test_the_policy_as_its_own_reference_has_no_log_ratio(anchor: str, policy: C
         assert sums.mean().item() == pytest.approx(math.log(2), abs=1e-5)
 
 
-def test_a_fixed_reference_stays_when_the_policy_moves(policy: CausalPolicy, judged: list[Judged]) -> None:
-    course = PairCourse(judged, DPO(), "none", 50, Fixed(policy))
+def test_a_fixed_reference_stays_when_the_policy_moves(policy: CausalPolicy, judged: list[JudgedPrompt]) -> None:
+    course = PairLossInputs(judged, DPO(), "none", 50, FixedReference(policy))
     before = torch.cat([part.then for part in course.parts(policy, list(range(8)))])
     with torch.no_grad():
         for parameter in policy.parameters():
@@ -185,7 +193,7 @@ def weights(policy: CausalPolicy) -> torch.Tensor:
 
 @pytest.mark.parametrize("share", [1.0, 0.25])
 def test_a_reference_that_follows_is_mixed_when_it_is_due(share: float, policy: CausalPolicy, reference: CausalPolicy) -> None:
-    moving = Moving(reference, Follow(every=3, share=share))
+    moving = MovingReference(reference, ReferenceUpdate(every=3, share=share))
     start, now = weights(reference), weights(policy)
     for steps_done in range(3):
         moving.before_step(policy, steps_done)
@@ -195,9 +203,9 @@ def test_a_reference_that_follows_is_mixed_when_it_is_due(share: float, policy: 
     assert bool((weights(reference) == start).all())
 
 
-def test_a_reference_that_follows_is_never_trained(policy: CausalPolicy, judged: list[Judged]) -> None:
-    moving = Moving(policy, Follow(every=100))
-    course = PairCourse(judged, DPO(), "none", 1000, moving)
+def test_a_reference_that_follows_is_never_trained(policy: CausalPolicy, judged: list[JudgedPrompt]) -> None:
+    moving = MovingReference(policy, ReferenceUpdate(every=100))
+    course = PairLossInputs(judged, DPO(), "none", 1000, moving)
     learner = Learner({"policy": policy.module, **moving.modules}, AdamW(lr=1e-2, weight_decay=0.5), 4)
     start = weights(policy)
     for _ in range(2):
@@ -227,7 +235,9 @@ def trained(directory: Path, stage: Direct, monkeypatch: pytest.MonkeyPatch, sto
 
 
 @pytest.mark.parametrize(
-    "settings", [{"follow": Follow(every=2, share=0.5)}, {"objective": KTO()}, {"objective": AOT()}], ids=["follow", "kto", "aot"]
+    "settings",
+    [{"reference_update": ReferenceUpdate(every=2, share=0.5)}, {"objective": KTO()}, {"objective": AOT()}],
+    ids=["follow", "kto", "aot"],
 )
 def test_a_resumed_run_ends_as_a_straight_one(settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_policy().save(tmp_path / "policy")
@@ -242,14 +252,15 @@ def test_a_resumed_run_ends_as_a_straight_one(settings: dict[str, object], tmp_p
 
 def test_thumbs_of_pairs() -> None:
     given = [preference("a", "x", "y", 0.75, 2.0), preference("a", "x", "y", 0.5), preference("b", "x", "y", 0.1)]
-    found = [(thumb.completion.text, thumb.desirable, thumb.weight) for thumb in thumbs_of(given)]
+    found = [(thumb.completion.text, thumb.desirable, thumb.weight) for thumb in unpaired_of(given)]
     assert found == [("x", True, 1.0), ("y", False, 1.0), ("x", False, pytest.approx(0.8)), ("y", True, pytest.approx(0.8))]
 
 
 def test_judgments_of_a_prompt_are_branches_of_one_tree() -> None:
     prompt = Prompt("p", (Message("text", "the cook "),))
-    given = [Thumb(prompt, Completion("rice"), desirable=True), Thumb(prompt, Completion("salt"), desirable=False, weight=0.5),
-             Thumb(prompt, Completion("rice"), desirable=False)]  # fmt: skip
+    given = [UnpairedPreference(prompt, Completion("rice"), desirable=True),
+             UnpairedPreference(prompt, Completion("salt"), desirable=False, weight=0.5),
+             UnpairedPreference(prompt, Completion("rice"), desirable=False)]  # fmt: skip
     (found,), reasons = rated_prompts(given, word_tokenizer(), LIMIT)
     assert len(found.tree.branches) == 2
     assert (found.branch, found.desirable, found.weight) == ((0, 1, 0), (True, False, False), (1.0, 0.5, 1.0))
@@ -258,14 +269,16 @@ def test_judgments_of_a_prompt_are_branches_of_one_tree() -> None:
 
 def test_judgments_that_do_not_fit_are_counted_and_spare_the_others() -> None:
     prompt = Prompt("p", (Message("text", "the cook "),))
-    given = [Thumb(prompt, Completion(text), desirable=True) for text in ("rice", "rice and beans but no salt so what can we make")]
+    given = [
+        UnpairedPreference(prompt, Completion(text), desirable=True) for text in ("rice", "rice and beans but no salt so what can we make")
+    ]
     found, reasons = rated_prompts(given, word_tokenizer(), 10)
     assert [len(one.branch) for one in found] == [1]
     assert [reason.split(":")[0] for reason in reasons] == ["too long"]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_prompt_borrows_a_completion_that_is_not_its_own(seed: int, rated: list[Rated]) -> None:
+def test_every_prompt_borrows_a_completion_that_is_not_its_own(seed: int, rated: list[RatedPrompt]) -> None:
     found = mismatched(rated, LIMIT, seed)
     assert [one.tree.trunk for one in found] == [one.tree.trunk for one in rated]
     everyone = {branch.ids for one in rated for branch in one.tree.branches}
@@ -276,12 +289,12 @@ def test_every_prompt_borrows_a_completion_that_is_not_its_own(seed: int, rated:
     assert len({one.tree.branches[0].ids for one in found}) > 4
 
 
-def test_what_is_borrowed_is_cut_to_fit(rated: list[Rated]) -> None:
+def test_what_is_borrowed_is_cut_to_fit(rated: list[RatedPrompt]) -> None:
     longest = max(len(one.tree.trunk) for one in rated)
     assert all(one.tree.tokens <= longest + 2 for one in mismatched(rated, longest + 2, seed=0))
 
 
-def test_one_prompt_has_nothing_to_borrow(rated: list[Rated]) -> None:
+def test_one_prompt_has_nothing_to_borrow(rated: list[RatedPrompt]) -> None:
     with pytest.raises(DataError, match="completions of other prompts"):
         mismatched(rated[:1], LIMIT, seed=0)
     with pytest.raises(DataError, match="the same completions"):
@@ -289,9 +302,9 @@ def test_one_prompt_has_nothing_to_borrow(rated: list[Rated]) -> None:
 
 
 def test_the_baseline_of_kto_is_the_mean_over_borrowed_completions(
-    policy: CausalPolicy, reference: CausalPolicy, rated: list[Rated], judged: list[Judged]
+    policy: CausalPolicy, reference: CausalPolicy, rated: list[RatedPrompt], judged: list[JudgedPrompt]
 ) -> None:
-    course = course_of(KTO(), judged, rated, 45, Fixed(reference))
+    course = course_of(KTO(), judged, rated, 45, FixedReference(reference))
     indices = [1, 4, 6]
     trees = [mismatched(rated, LIMIT, seed=3)[k].tree for k in indices]
     with torch.no_grad():
@@ -302,12 +315,12 @@ def test_the_baseline_of_kto_is_the_mean_over_borrowed_completions(
         parts = course.parts(policy, indices)
     assert len({float(part.baseline) for part in parts}) == 1
     assert float(parts[0].baseline) == pytest.approx(max(sum(gaps) / 3, 0.0), rel=1e-4, abs=1e-4)
-    reversed_course = course_of(KTO(), judged, rated, 45, Fixed(policy))
+    reversed_course = course_of(KTO(), judged, rated, 45, FixedReference(policy))
     assert float(reversed_course.parts(reference, indices)[0].baseline) == pytest.approx(max(-sum(gaps) / 3, 0.0), rel=1e-4, abs=1e-4)
 
 
-def test_packed_lengths_count_the_terminator(judged: list[Judged]) -> None:
-    course = PairCourse(judged, SimPO(), "none", 1000, Uniform())
+def test_packed_lengths_count_the_terminator(judged: list[JudgedPrompt]) -> None:
+    course = PairLossInputs(judged, SimPO(), "none", 1000, UniformReference())
     (batch,) = course.batches([4])
     assert [len(branch.ids) for branch in judged[4].tree.branches] == [2, 4]  # "can", end; "has", " ", "so", end
     assert pack([judged[4].tree]).last.numel() == len(batch.trees.last) == 2
@@ -321,12 +334,12 @@ def test_reference_values_stand_beside_their_judgments_when_prompts_have_several
     given += [preference("the guests ", "make rice", "make salt today"), preference("please ", "can we", "what", 0.8)]
     tokenizer = word_tokenizer()
     pairs = overall(judged_prompts(given, tokenizer, LIMIT)[0])
-    thumbs = rated_prompts(thumbs_of(given), tokenizer, LIMIT)[0]
+    thumbs = rated_prompts(unpaired_of(given), tokenizer, LIMIT)[0]
     assert [len(one.pairs) for one in pairs] == [3, 1, 1]
     assert [len(one.branch) for one in thumbs] == [6, 2, 2]
     for objective in (LengthDesensitisedDPO(), BCO()):
         for tokens in (1, 30, 1000):
-            course = course_of(objective, pairs, thumbs, tokens, Fixed(reference))
+            course = course_of(objective, pairs, thumbs, tokens, FixedReference(reference))
             parts = course.parts(policy, [2, 0, 1])
             with torch.no_grad():
                 for part in parts:

@@ -53,7 +53,7 @@ def scores(home: Path, k: int, texts: tuple[str, ...]) -> list[float]:
 
 
 def test_the_best_is_chosen_and_the_worst_rejected(home: Path) -> None:
-    rows, summary = paired(home, missing_end_reward=-50.0)
+    rows, summary = paired(home, missing_eos_reward=-50.0)
     own = scores(home, 0, TEXTS)
     assert len(set(own)) == len(TEXTS)
     assert (rows[0]["chosen"], rows[0]["rejected"]) == (TEXTS[own.index(max(own))], TEXTS[own.index(min(own))])
@@ -63,21 +63,21 @@ def test_the_best_is_chosen_and_the_worst_rejected(home: Path) -> None:
 
 
 def test_a_cut_off_completion_has_the_reward_of_one(home: Path) -> None:
-    rows, _ = paired(home, missing_end_reward=50.0)
+    rows, _ = paired(home, missing_eos_reward=50.0)
     assert (rows[1]["chosen"], rows[1]["rejected"]) == (TEXTS[1], TEXTS[0])
 
 
 def test_too_small_a_gap_makes_no_pair(home: Path) -> None:
     own = scores(home, 0, TEXTS)
-    rows, _ = paired(home, missing_end_reward=-50.0, least_gap=max(own) - min(own) + 1e-3)
+    rows, _ = paired(home, missing_eos_reward=-50.0, min_gap=max(own) - min(own) + 1e-3)
     assert [row["chosen"] for row in rows] == [TEXTS[0]]
     with pytest.raises(DataError, match="sample more"):
-        paired(home, least_gap=1e6)
+        paired(home, min_gap=1e6)
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.5, 2), (0.75, 6), (0.9, 9)])
 def test_the_share_of_replayed_pairs_is_that_of_what_is_written(home: Path, share: float, count: int) -> None:
-    rows, summary = paired(home, missing_end_reward=-50.0, replay=str(home / "human.jsonl"), replay_share=share)
+    rows, summary = paired(home, missing_eos_reward=-50.0, replay=str(home / "human.jsonl"), replay_share=share)
     old = [row for row in rows if row["chosen"] == "rice"]
     assert (len(rows), len(old), summary["replayed"]) == (2 + count, count, count)
     assert len({row["prompt"] for row in old}) == count

@@ -12,7 +12,7 @@ from palate.data.samples import read_samples
 from palate.evaluation.label_curve import nested
 from palate.evaluation.rater_report import read_curve
 from palate.models.scalar import load_scalar, scalar_from
-from palate.rewards.learned import Card, LearnedReward
+from palate.rewards.learned import LearnedReward, ReportCard
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run
 from palate.stages.refresh import Refresh
@@ -39,7 +39,7 @@ def home(tmp_path: Path) -> Path:
     write_rows(tmp_path / "new.jsonl", [pair(k, " make salt", " make rice") for k in range(60)])
     write_rows(tmp_path / "old.jsonl", [pair(k, " for two", " for today") for k in range(60, 120)])
     write_rows(tmp_path / "held.jsonl", [pair(k, " for two", " for today") for k in range(120, 140)])
-    shown = [{"text": text, "stop": "end", "tokens": 2} for text in ("make salt", "make rice", "for two")]
+    shown = [{"text": text, "stop": "eos", "tokens": 2} for text in ("make salt", "make rice", "for two")]
     write_rows(tmp_path / "samples.jsonl", [{"id": str(k), "prompt": f"the {GUESTS[k]}", "completions": shown} for k in range(6)])
     return tmp_path
 
@@ -58,7 +58,7 @@ def refreshed(home: Path, name: str = "run", **settings: Any) -> tuple[Path, dic
 
 def test_it_learns_the_new_keeps_the_old_and_leaves_the_former_model_alone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = {name: value.clone() for name, value in load_scalar(home / "reward").state_dict().items()}
-    directory, summary = refreshed(home, old=str(home / "old.jsonl"))
+    directory, summary = refreshed(home, replay=str(home / "old.jsonl"))
     new, old = summary["tests"]["new"], summary["tests"]["old"]
     assert new["after"]["accuracy"] == 1.0
     assert new["change"]["accuracy"] == pytest.approx(new["after"]["accuracy"] - new["before"]["accuracy"])
@@ -73,11 +73,11 @@ def test_it_learns_the_new_keeps_the_old_and_leaves_the_former_model_alone(home:
     scores = LearnedReward(model).score([prompt for prompt, _ in samples], [group for _, group in samples])["score"]
     flat = [score for group in scores for score in group if score is not None]
     assert sum(flat) / len(flat) == pytest.approx(0, abs=1e-4)
-    assert Card.read_from(str(directory / "model")) is not None
+    assert ReportCard.read_from(str(directory / "model")) is not None
 
 
 def test_the_curve_is_measured_on_nested_shares_and_the_page_says_what_it_found(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    directory, summary = refreshed(home, old=str(home / "old.jsonl"), curve=(0.25, 0.0625))
+    directory, summary = refreshed(home, replay=str(home / "old.jsonl"), curve=(0.25, 0.0625))
     curve = read_curve(directory)
     assert [(one.labels, one.pairs) for one in curve] == [(3, 12), (12, 12), (48, 12)]
     assert curve[-1].accuracy == summary["tests"]["new"]["after"]["accuracy"]

@@ -39,7 +39,7 @@ def test_best_of_n_distillation_is_rerank_and_then_sft(home: Path) -> None:
     run = ran(Rerank(str(home / "base"), str(home / "reward"), str(home / "prompts.jsonl"), n=8, sampling=sampling), home, "rerank")
     best = read_samples(str(run.directory))
     shown = [row for _, row in read_rows(run.directory / "demonstrations.jsonl")]
-    finished = [(prompt.text, group[0].text) for prompt, group in best if group[0].stop == "end"]
+    finished = [(prompt.text, group[0].text) for prompt, group in best if group[0].stop == "eos"]
     assert 0 < len(finished) < len(best)
     assert [(row["prompt"], row["completion"]) for row in shown] == finished
     curve = json.loads((run.directory / "summary.json").read_text())["curve"]

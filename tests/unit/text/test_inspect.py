@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from palate.core import Conversation, Demonstration, Message
-from palate.text.inspect import Example, Lengths, Repeats, Survey, branch_parts, lengths_of, pieces
+from palate.text.inspect import InspectedRow, LengthQuantiles, Repeats, RowTally, branch_parts, lengths_of, pieces
 from palate.text.pack import Branch
 from palate.text.spans import demonstration_tree
 from tests.unit.text.conftest import CHATML, bpe, words
@@ -18,19 +18,21 @@ def branch(tokens: int, first: int = 7) -> Branch:
     return Branch((first,) * tokens, (True,) * tokens)
 
 
-def pair(source: str, chosen: tuple[str, int], rejected: tuple[str, int], prompt: Conversation = SOUP, probability: float = 1.0) -> Example:
+def pair(
+    source: str, chosen: tuple[str, int], rejected: tuple[str, int], prompt: Conversation = SOUP, probability: float = 1.0
+) -> InspectedRow:
     sides = branch(chosen[1], first=1), branch(rejected[1], first=2)
-    return Example(source, prompt, (chosen[0], rejected[0]), (5,) * 3, sides, probability=probability)
+    return InspectedRow(source, prompt, (chosen[0], rejected[0]), (5,) * 3, sides, probability=probability)
 
 
 def test_lengths_are_quantiles_that_occur() -> None:
-    assert lengths_of([4, 1, 3, 2, 100]) == Lengths(1, 2, 3, 4, 4, 100, 22.0)
-    assert lengths_of([7]) == Lengths(7, 7, 7, 7, 7, 7, 7.0)
+    assert lengths_of([4, 1, 3, 2, 100]) == LengthQuantiles(1, 2, 3, 4, 4, 100, 22.0)
+    assert lengths_of([7]) == LengthQuantiles(7, 7, 7, 7, 7, 7, 7.0)
     assert lengths_of([]) is None
 
 
 def test_longer_wins_is_a_share_of_the_pairs_in_which_one_side_is_longer() -> None:
-    survey = Survey()
+    survey = RowTally()
     survey.add(pair("a:1", ("long", 9), ("s", 1)))  # longer by both
     survey.add(pair("a:2", ("s", 9), ("long", 1), STEW))  # by tokens only
     survey.add(pair("a:3", ("s", 1), ("long", 9), probability=0.5))  # by neither
@@ -44,37 +46,37 @@ def test_longer_wins_is_a_share_of_the_pairs_in_which_one_side_is_longer() -> No
 
 
 def test_pairs_that_are_all_of_one_length_have_no_share() -> None:
-    survey = Survey()
-    survey.add(Example("a:1", SOUP, ("x", "y"), (5,), (branch(2), branch(2))))
+    survey = RowTally()
+    survey.add(InspectedRow("a:1", SOUP, ("x", "y"), (5,), (branch(2), branch(2))))
     pairs = survey.statistics().pairs
     assert pairs is not None
     assert (pairs.longer_wins_tokens, pairs.longer_wins_characters, pairs.same_tokens) == (None, None, 1)
 
 
 def test_repeated_rows_and_prompts_are_counted_and_the_first_ones_named() -> None:
-    survey = Survey()
+    survey = RowTally()
     for number, (prompt, said) in enumerate([(SOUP, "leeks"), (SOUP, "mud"), (STEW, "leeks"), (SOUP, "leeks")], start=1):
-        survey.add(Example(f"a:{number}", prompt, (said,), (5,), (branch(1),)))
+        survey.add(InspectedRow(f"a:{number}", prompt, (said,), (5,), (branch(1),)))
     numbers = survey.statistics()
     assert numbers.repeated_rows == Repeats(1, (("a:4", "a:1"),))
     assert numbers.repeated_prompts == Repeats(2, (("a:2", "a:1"), ("a:4", "a:1")))
 
 
 def test_splits_share_prompts_and_rows() -> None:
-    here, there = Survey(), Survey()
-    here.add(Example("a:1", SOUP, ("leeks",), (5,), (branch(1),)))
-    here.add(Example("a:2", STEW, ("leeks",), (5,), (branch(1),)))
-    there.add(Example("b:1", SOUP, ("mud",), (5,), (branch(1),)))
-    there.add(Example("b:2", STEW, ("leeks",), (5,), (branch(1),)))
+    here, there = RowTally(), RowTally()
+    here.add(InspectedRow("a:1", SOUP, ("leeks",), (5,), (branch(1),)))
+    here.add(InspectedRow("a:2", STEW, ("leeks",), (5,), (branch(1),)))
+    there.add(InspectedRow("b:1", SOUP, ("mud",), (5,), (branch(1),)))
+    there.add(InspectedRow("b:2", STEW, ("leeks",), (5,), (branch(1),)))
     assert here.shared_prompts(there) == Repeats(2, (("a:1", "b:1"), ("a:2", "b:2")))
     assert here.shared_rows(there) == Repeats(1, (("a:2", "b:2"),))
-    assert here.shared_prompts(Survey()) == Repeats(0, ())
+    assert here.shared_prompts(RowTally()) == Repeats(0, ())
 
 
 def test_dropped_rows_desirable_shares_and_tokens() -> None:
-    survey = Survey()
+    survey = RowTally()
     for k, desirable in enumerate((True, True, False, True)):
-        survey.add(Example(f"a:{k}", SOUP, ("x",), (5, 5), (Branch((1, 2, 3), (True, False, True)),), desirable=desirable))
+        survey.add(InspectedRow(f"a:{k}", SOUP, ("x",), (5, 5), (Branch((1, 2, 3), (True, False, True)),), desirable=desirable))
     for kind in ("too long", "empty completion", "too long", "the two sides are equal"):
         survey.drop(kind)
     numbers = survey.statistics()

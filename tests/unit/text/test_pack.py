@@ -9,8 +9,8 @@ import torch
 
 from palate.core import DataError
 from palate.testing import random_trees
+from palate.text.attention_plan import AttentionPlan, round_up
 from palate.text.pack import Branch, PackedBatch, Segment, Tree, microbatches, pack
-from palate.text.plan import AttentionPlan, round_up
 
 A = Tree((10, 11), (Branch((12, 13, 14), (True, False, True)), Branch((15,), (True,))))
 B = Tree((20,), (Branch((21, 22), (True, True)),))

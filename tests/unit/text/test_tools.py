@@ -17,7 +17,7 @@ from palate.data.formats import (
     read_demonstrations,
     read_preferences,
     read_prompts,
-    read_thumbs,
+    read_unpaired,
     thumb_row,
 )
 from palate.data.jsonl import write_rows
@@ -144,7 +144,7 @@ def test_a_thumb_may_call_and_prompts_with_other_tools_are_other_prompts(tmp_pat
     row = {"prompt": TURNS[:2], "completion": [TURNS[2]], "label": True}
     other = {**SCHEMA, "function": {**SCHEMA["function"], "description": "Another."}}
     write_rows(tmp_path / "a.jsonl", [{**row, "tools": [SCHEMA]}, {**row, "tools": [other]}])
-    rated, reasons = rated_prompts(read_thumbs(tmp_path / "a.jsonl").rows, qwen, LONG)
+    rated, reasons = rated_prompts(read_unpaired(tmp_path / "a.jsonl").rows, qwen, LONG)
     assert len(rated) == 2
     assert not reasons
     assert rated[0].tree.trunk + rated[0].tree.branches[0].ids == alone(qwen, TURNS[:3])
@@ -234,9 +234,9 @@ def test_rows_with_tools_written_are_read(tmp_path: Path) -> None:
     rows = [
         *map(demonstration_row, read_demonstrations(tmp_path / "d.jsonl").rows),
         *map(preference_row, read_preferences(tmp_path / "p.jsonl").rows),
-        *map(thumb_row, read_thumbs(tmp_path / "t.jsonl").rows),
+        *map(thumb_row, read_unpaired(tmp_path / "t.jsonl").rows),
     ]
-    read = (read_demonstrations, read_preferences, read_thumbs)
+    read = (read_demonstrations, read_preferences, read_unpaired)
     for row, reader, name in zip(rows, read, "dpt", strict=True):
         write_rows(tmp_path / "again.jsonl", [row])
         (first,), (again,) = reader(tmp_path / f"{name}.jsonl").rows, reader(tmp_path / "again.jsonl").rows

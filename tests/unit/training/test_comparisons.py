@@ -7,21 +7,21 @@ import pytest
 from palate.core import Completion, Message, Preference, Prompt
 from palate.testing import word_tokenizer
 from palate.text.pack import Branch, Tree
-from palate.training.comparisons import Judged, Pair, judged_prompts, overall, pair_batches
+from palate.training.comparisons import BranchPair, JudgedPrompt, judged_prompts, overall, pair_batches
 
 
-def judged(*pairs: tuple[int, int, float, float], branches: int = 3) -> Judged:
+def judged(*pairs: tuple[int, int, float, float], branches: int = 3) -> JudgedPrompt:
     """A prompt with pairs (chosen, rejected, probability, weight), each about a question of its own."""
     tree = Tree((5,), tuple(Branch((k + 6,), (True,)) for k in range(branches)))
-    made = tuple(Pair(chosen, rejected, p, 0.0, weight, f"q{k}") for k, (chosen, rejected, p, weight) in enumerate(pairs))
-    return Judged(tree, made, ())
+    made = tuple(BranchPair(chosen, rejected, p, 0.0, weight, f"q{k}") for k, (chosen, rejected, p, weight) in enumerate(pairs))
+    return JudgedPrompt(tree, made, ())
 
 
 def logit(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
-def concluded(one: Judged) -> dict[tuple[int, int], float]:
+def concluded(one: JudgedPrompt) -> dict[tuple[int, int], float]:
     (found,) = overall([one])
     assert all(pair.dimension == "overall" for pair in found.pairs)
     return {(pair.chosen, pair.rejected): pair.probability for pair in found.pairs}

@@ -31,7 +31,7 @@ HEALTHY: Mapping[str, Series] = {
     "kl/mean": lambda k: 2.6 * (1 - math.exp(-k / 8)),
     "entropy/mean": lambda k: 0.33 + 0.12 * math.exp(-k / 5),
     "length/mean": lambda k: 28 + 7 * (1 - math.exp(-k / 6)),
-    "ended/share": lambda k: 1.0 - 0.01 * (k % 3),
+    "eos/share": lambda k: 1.0 - 0.01 * (k % 3),
     "repetition/mean": lambda k: 0.06,
     "clip_fraction/mean": lambda k: 0.02 / (1 + k),
     "ratio/mean": lambda k: 1 + 0.01 * (-1) ** k,
@@ -130,8 +130,8 @@ def test_patience_counts_rounds_in_a_row_and_a_warning_ends_when_the_reading_is_
 
 def test_at_the_limit_is_not_beyond_it() -> None:
     watch = Watch(Guards(kl=Limit(warn=10), ended=Limit(warn=0.5)))
-    assert spoken(watch, [{"online/kl/mean": 10.0, "online/ended/share": 0.5}]) == []
-    assert spoken(watch, [{"online/kl/mean": 10.1, "online/ended/share": 0.49}]) == [(0, "kl", "warn"), (0, "ended", "warn")]
+    assert spoken(watch, [{"online/kl/mean": 10.0, "online/eos/share": 0.5}]) == []
+    assert spoken(watch, [{"online/kl/mean": 10.1, "online/eos/share": 0.49}]) == [(0, "kl", "warn"), (0, "ended", "warn")]
 
 
 def test_a_guard_that_is_off_or_has_no_metric_says_nothing() -> None:

@@ -16,7 +16,7 @@ from palate.runs.run import Run
 from palate.stages.online import stage as online
 from palate.testing import tiny_policy, word_tokenizer
 from palate.testing.tokenizers import WORDS
-from palate.training import loop
+from palate.training import fit as loop
 
 STEPS = 6
 LORA = ("--adapters", "lora", "--adapters.rank", "4", "--optimizer.lr", "0.01")
@@ -180,10 +180,21 @@ def test_every_later_stage_takes_a_run_with_adapters(merge: str, data: Path, tmp
     assert rows(place["direct"])[0]["direct/loss/mean"] == pytest.approx(0.6931472, abs=1e-4)
     do(*words(data, "reward", place["sft"]), *lora, "--out", str(place["reward"]))
     kept = place["reward"] / ("model" if merge == "true" else "adapter")
-    assert (kept / "card.json").is_file()
+    assert (kept / "report_card.json").is_file()
     assert json.loads((place["reward"] / "adapter" / "reward.json").read_text())["gain"] != [1.0]  # normalised after training
     asked = ["--prompts", str(data / "pairs.jsonl"), "--sampling.max_tokens", "6"]
-    few = ["--steps", "2", "--prompts_per_step", "4", "--samples_per_prompt", "2", "--minibatches", "2", "--trust.accuracy", "0"]
+    few = [
+        "--steps",
+        "2",
+        "--prompts_per_step",
+        "4",
+        "--samples_per_prompt",
+        "2",
+        "--minibatches",
+        "2",
+        "--reward_requirements.min_accuracy",
+        "0",
+    ]
     start = ["--model", str(place["direct"]), "--reward", str(place["reward"])]
     do("online", *start, *asked, *few, *lora, "--out", str(place["ppo"]))
     do("online", *start, *asked, *few, *lora, "--method.advantage", "leave_one_out", "--out", str(place["rloo"]))
@@ -201,7 +212,7 @@ def test_online_runs_with_adapters_resume_exactly(data: Path, tmp_path: Path, mo
     do(*words(data, "reward"), "--out", str(tmp_path / "reward"))
     command = ["online", "--model", str(data / "base"), "--reward", str(tmp_path / "reward"), "--prompts", str(data / "pairs.jsonl"), *LORA]
     command += ["--sampling.max_tokens", "6", "--steps", "3", "--prompts_per_step", "4", "--samples_per_prompt", "2"]
-    command += ["--minibatches", "2", "--trust.accuracy", "0"]
+    command += ["--minibatches", "2", "--reward_requirements.min_accuracy", "0"]
     do(*command, "--out", str(tmp_path / "straight"))
     monkeypatch.setattr(online, "CHECKPOINT_SECONDS", 0)
     log = Run.log

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from palate.core import Judgment, Message
-from palate.data.exchange import Candidate, Exchange, Item, RaterCard, Vote, join_items, read_exchange, write_exchange
+from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, Vote, join_items, read_exchange, write_exchange
 
 EXPORTED = Path(__file__).parents[3] / "golden" / "label_studio_export.json"
 PROGRAM = os.environ.get("PALATE_LABEL_STUDIO") or shutil.which("label-studio")
@@ -90,7 +90,7 @@ ODD = "<script>alert(1)</script> & \"q\" 'é' $left ä\n\u2028new"
 
 def pairs() -> Exchange:
     items = tuple(
-        Item(f"p{k}", (Message("user", f"{k} {ODD}"),), (Candidate(f"{k} a {ODD}", policy="x"), Candidate(f"{k} b", policy="y")))
+        ExchangeItem(f"p{k}", (Message("user", f"{k} {ODD}"),), (Candidate(f"{k} a {ODD}", policy="x"), Candidate(f"{k} b", policy="y")))
         for k in range(3)
     )
     votes = (
@@ -100,17 +100,17 @@ def pairs() -> Exchange:
         Vote(Judgment("p1", "bob", ((0, 1),)), "j4", 4e9, is_all_bad=True),
         Vote(Judgment("p2", "ann", ()), "j5", 5e9, is_skipped=True),
     )
-    return Exchange(items, votes, (RaterCard("ann"), RaterCard("bob")))
+    return Exchange(items, votes, (RaterInfo("ann"), RaterInfo("bob")))
 
 
 def rankings() -> Exchange:
     turns = Message("system", "Be brief."), Message("user", "Soup?"), Message("assistant", "Which?"), Message("user", "Any.")
-    items = tuple(Item(f"r{k}", turns, tuple(Candidate(f"{name} {k}") for name in "abcd"), "rank") for k in range(2))
+    items = tuple(ExchangeItem(f"r{k}", turns, tuple(Candidate(f"{name} {k}") for name in "abcd"), "rank") for k in range(2))
     votes = (
         Vote(Judgment("r0", "ann", ((2,), (0, 1), (3,)), order=(3, 1, 0, 2)), "j1", 1e9),
         Vote(Judgment("r1", "bob", ((0,), (1,), (2,), (3,)), order=(0, 1, 2, 3)), "j2", 2e9),
     )
-    return Exchange(items, votes, (RaterCard("ann"), RaterCard("bob")))
+    return Exchange(items, votes, (RaterInfo("ann"), RaterInfo("bob")))
 
 
 @pytest.mark.slow

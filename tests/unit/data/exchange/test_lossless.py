@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.core import DataError, Judgment, Message
-from palate.data.exchange import Candidate, Exchange, Guideline, Item, RaterCard, Vote, read_exchange, write_exchange
-from palate.data.exchange.content import LEAST_CANDIDATES, RATER_KINDS, STATUSES, Tiers
-from palate.data.exchange.settings import TASKS
+from palate.data.exchange import Candidate, Exchange, ExchangeItem, GuidelineText, RaterInfo, Vote, read_exchange, write_exchange
+from palate.data.exchange.exchange import LEAST_CANDIDATES, RATER_KINDS, STATUSES, Tiers
+from palate.data.exchange.task import TASKS
 from tests.support.fuzz import sample
 
 few = settings(max_examples=60, deadline=None)  # each example waits for the disk
@@ -32,7 +32,7 @@ def rankings(draw: st.DrawFn, count: int) -> Tiers:
 
 @st.composite
 def exchanges(draw: st.DrawFn) -> Exchange:
-    raters = tuple(RaterCard(name, draw(st.sampled_from(RATER_KINDS))) for name in draw(st.lists(ids, min_size=1, max_size=3, unique=True)))
+    raters = tuple(RaterInfo(name, draw(st.sampled_from(RATER_KINDS))) for name in draw(st.lists(ids, min_size=1, max_size=3, unique=True)))
     items = []
     for name in draw(st.lists(ids, max_size=3, unique=True)):
         task = draw(st.sampled_from(TASKS))
@@ -40,7 +40,7 @@ def exchanges(draw: st.DrawFn) -> Exchange:
         right = {"compare": rankings(count), "rank": rankings(count), "rule": st.booleans()}
         turns = st.builds(Message, st.sampled_from(["system", "user", "assistant", "tool", "text"]), words, words)
         items.append(
-            Item(
+            ExchangeItem(
                 name,
                 tuple(draw(st.lists(turns, max_size=3))),
                 tuple(draw(st.builds(Candidate, words, words, words, words)) for _ in range(count)),
@@ -70,7 +70,7 @@ def exchanges(draw: st.DrawFn) -> Exchange:
         broken = draw(st.none() | st.booleans()) if count else True
         rest = (draw(st.sampled_from(STATUSES)), draw(st.booleans()), draw(st.booleans()), draw(words), draw(words), broken)
         votes.append(Vote(judgment, draw(st.sampled_from(["", f"vote-{number}"])), draw(st.none() | finite), *rest))
-    guidelines = tuple(Guideline(version, draw(words), draw(words)) for version in draw(st.lists(words, max_size=2, unique=True)))
+    guidelines = tuple(GuidelineText(version, draw(words), draw(words)) for version in draw(st.lists(words, max_size=2, unique=True)))
     return Exchange(tuple(items), tuple(votes), raters, guidelines, draw(words))
 
 
@@ -157,8 +157,8 @@ def test_a_newer_version_and_a_file_without_its_first_row_are_refused(tmp_path: 
 def test_a_write_that_fails_leaves_the_former_file_and_no_other(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "a.json"
     file.write_text("before")
-    media = Item("m", (), (Candidate(media="a.png"),), task="rule", fields={"x": float("nan")})
-    broken = Exchange((media,), (Vote(Judgment("m", "ann", (), "\ud800", (0,)), is_broken=True),), (RaterCard("ann"),))
+    media = ExchangeItem("m", (), (Candidate(media="a.png"),), task="rule", fields={"x": float("nan")})
+    broken = Exchange((media,), (Vote(Judgment("m", "ann", (), "\ud800", (0,)), is_broken=True),), (RaterInfo("ann"),))
     with pytest.raises((DataError, UnicodeEncodeError)):
         write_exchange(broken, file, kind)
     assert file.read_text() == "before"

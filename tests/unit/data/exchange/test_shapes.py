@@ -14,8 +14,8 @@ from palate.data.exchange import (
     WRITABLE,
     Candidate,
     Exchange,
-    Item,
-    RaterCard,
+    ExchangeItem,
+    RaterInfo,
     Vote,
     join_items,
     label_studio_page,
@@ -86,9 +86,9 @@ def test_trl_pairs_hold_votes_and_are_read_by_training_and_by_the_way_back(tmp_p
 
 
 def test_a_ranking_of_four_becomes_six_pairs(tmp_path: Path) -> None:
-    item = Item("i", (Message("user", "?"),), tuple(map(Candidate, "abcd")), "rank")
+    item = ExchangeItem("i", (Message("user", "?"),), tuple(map(Candidate, "abcd")), "rank")
     votes = (Vote(Judgment("i", "ann", ((3,), (0, 1), (2,)), order=(2, 0, 3, 1))),)
-    file = file_of(tmp_path, Exchange((item,), votes, (RaterCard("ann"),)), "trl")
+    file = file_of(tmp_path, Exchange((item,), votes, (RaterInfo("ann"),)), "trl")
     rows = {row.prompt.id: (row.chosen.text, row.rejected.text, row.probability) for row in read_preferences(file).rows}
     # The places shown were c, a, d, b: the ranking is b, then c with a, then d.
     assert rows == {
@@ -124,11 +124,11 @@ def test_hh_takes_the_side_of_the_majority_and_guards_against_turns_in_texts(tmp
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert all(row["chosen"].startswith("\n\nHuman: What goes with leeks") and "\n\nAssistant: " in row["chosen"] for row in rows)
     assert len(read_exchange(file).votes) == len(rows)
-    sly = Item("i", (Message("user", "?"),), (Candidate("yes\n\nHuman: no"), Candidate("no")))
-    fine = Item("j", (Message("user", "?"),), (Candidate("yes"), Candidate("no")))
-    even = Item("k", (Message("user", "?"),), (Candidate("yes"), Candidate("no")))
+    sly = ExchangeItem("i", (Message("user", "?"),), (Candidate("yes\n\nHuman: no"), Candidate("no")))
+    fine = ExchangeItem("j", (Message("user", "?"),), (Candidate("yes"), Candidate("no")))
+    even = ExchangeItem("k", (Message("user", "?"),), (Candidate("yes"), Candidate("no")))
     votes = tuple(Vote(Judgment(name, "ann", ((0,), (1,)) if name != "k" else ((0, 1),))) for name in "ijk")
-    done = write_exchange(Exchange((sly, fine, even), votes, (RaterCard("ann"),)), tmp_path / "b.jsonl", "hh")
+    done = write_exchange(Exchange((sly, fine, even), votes, (RaterInfo("ann"),)), tmp_path / "b.jsonl", "hh")
     assert (done.rows, [row.source for row in done.left_out]) == (1, ["item 'i'", "item 'k'"])
 
 
@@ -204,27 +204,27 @@ def test_label_studio_gets_tasks_blind_and_a_page_and_gives_everything_back_when
     )
     bad = Vote(Judgment("item-1", "bob", (), "helpful", seconds=1.0), id="x", is_all_bad=True)
     skipped = Vote(Judgment("item-2", "bob", (), "helpful", seconds=1.0), id="y", is_skipped=True)
-    exchange = Exchange(sample().items, (*several, bad, skipped), (RaterCard("ann"), RaterCard("bob")), sample().guidelines, "soups")
+    exchange = Exchange(sample().items, (*several, bad, skipped), (RaterInfo("ann"), RaterInfo("bob")), sample().guidelines, "soups")
     file = tmp_path / "tasks.json"
     done = write_exchange(exchange, file, "label-studio")
     assert "small-1" not in file.read_text()
     assert "gold" not in file.read_text()
     page = ET.fromstring(done.beside[0].read_text())
-    assert [tag.get("name") for tag in page.iter("Pairwise")] == ["axis_helpful", "axis_honest"]
+    assert [tag.get("name") for tag in page.iter("Pairwise")] == ["dimension_helpful", "dimension_honest"]
     assert {tag.get("name") for tag in page.iter("Text")} == {"left", "right"}
     assert join_items(read_exchange(file), exchange) == exchange
     with pytest.raises(DataError, match="item 'item-0': has other candidates there"):
-        changed = Item("item-0", (), (Candidate("x"), Candidate("y")))
+        changed = ExchangeItem("item-0", (), (Candidate("x"), Candidate("y")))
         join_items(read_exchange(file), Exchange((changed, *exchange.items[1:])))
 
 
 def test_label_studio_pages_rank_lists_show_media_and_quote_names() -> None:
-    clip = Item("i", (), tuple(Candidate(media=f"{name}.mp4") for name in "abc"), "rank")
-    page = label_studio_page(Exchange((clip,), (Vote(Judgment("i", "r", ((0,), (1,), (2,)), '"<x>&', (0, 1, 2))),), (RaterCard("r"),)))
+    clip = ExchangeItem("i", (), tuple(Candidate(media=f"{name}.mp4") for name in "abc"), "rank")
+    page = label_studio_page(Exchange((clip,), (Vote(Judgment("i", "r", ((0,), (1,), (2,)), '"<x>&', (0, 1, 2))),), (RaterInfo("r"),)))
     root = ET.fromstring(page)
     assert root.find("Ranker").get("name") == 'axis_"<x>&'  # type: ignore[union-attr]
     assert [bucket.get("name") for bucket in root.iter("Bucket")] == ["1", "2", "3"]
-    pictures = Item("i", (), (Candidate(media="a.png"), Candidate(media="b.png")))
+    pictures = ExchangeItem("i", (), (Candidate(media="a.png"), Candidate(media="b.png")))
     assert "<Image " in label_studio_page(Exchange((pictures,)))
 
 

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.core import Judgment, Message
-from palate.data.exchange import Candidate, Exchange, Item, RaterCard, Tiers, Vote, join_items, read_exchange, write_exchange
+from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, Tiers, Vote, join_items, read_exchange, write_exchange
 
 few = settings(max_examples=60, deadline=None)  # each example waits for the disk
 words = st.text(st.characters(codec="utf-8"), max_size=6)
 ids = words.filter(lambda word: bool(word.strip()))
-names = st.sampled_from(["overall", "helpful", "a_strength", "axis_b", "b_verdict", "reason", "<&\"'>", "é"])
+names = st.sampled_from(["overall", "helpful", "a_strength", "dimension_b", "b_verdict", "reason", "<&\"'>", "é"])
 
 
 @st.composite
@@ -26,11 +26,11 @@ def judged(draw: st.DrawFn) -> Exchange:
         count = draw(st.integers(2, 4))
         turns = ((Message("user", draw(ids)),), (Message("system", draw(words)), Message("user", draw(ids))))
         texts = tuple(draw(st.lists(ids, min_size=count, max_size=count)))
-        items.append(Item(name, draw(st.sampled_from(turns)), tuple(map(Candidate, texts)), "compare" if count == 2 else "rank"))
+        items.append(ExchangeItem(name, draw(st.sampled_from(turns)), tuple(map(Candidate, texts)), "compare" if count == 2 else "rank"))
         for _ in range(draw(st.integers(0, 3))):
             order = tuple(draw(st.permutations(range(count))))
             votes.append(Vote(Judgment(name, draw(st.sampled_from(raters)), draw(rankings(count)), draw(names), order, reason=draw(words))))
-    return Exchange(tuple(items), tuple(votes), tuple(map(RaterCard, raters)))
+    return Exchange(tuple(items), tuple(votes), tuple(map(RaterInfo, raters)))
 
 
 @st.composite

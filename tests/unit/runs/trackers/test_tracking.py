@@ -94,7 +94,7 @@ class Dead(Memory):
 @pytest.fixture
 def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     Memory.seen, Memory.closed = [], []
-    entries = {cls.__name__.lower(): module.Entry(f"{__name__}:{cls.__name__}", "json", "json") for cls in (Memory, Weak, Dead)}
+    entries = {cls.__name__.lower(): module.TrackerEntry(f"{__name__}:{cls.__name__}", "json", "json") for cls in (Memory, Weak, Dead)}
     monkeypatch.setattr(module, "TRACKERS", {**TRACKERS, **entries})
     monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
 
@@ -206,7 +206,7 @@ def test_a_missing_package_is_one_message_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "TRACKERS", {**TRACKERS, "wandb": module.Entry("palate.runs.trackers.wandb:Wandb", "no_such_package", "wandb")})
+    monkeypatch.setattr(module, "TRACKERS", {**TRACKERS, "wandb": module.TrackerEntry("palate.runs.trackers.wandb:Wandb", "no_such_package", "wandb")})
     assert main(["world", "--track", "wandb"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "wandb, which is not installed. Install palate[wandb]" in line

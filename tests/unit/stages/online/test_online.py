@@ -21,7 +21,7 @@ from palate.stages.online import Online
 from palate.stages.online import stage as online
 from palate.stages.online.loop import Loop
 from palate.stages.online.online_dpo import extremes
-from palate.stages.online.raft import foremost
+from palate.stages.online.raft import top_k
 from palate.testing import byte_tokenizer, random_trees, tiny_policy, word_tokenizer
 from palate.text.pack import pack
 
@@ -45,9 +45,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def configured(data: Path, **changed: Any) -> Online:
     """A stage of short rounds."""
     values = {
-        "model": str(data / "base"), "prompts": str(data / "prompts.jsonl"), "rewards": {"letters": LETTERS}, "steps": ROUNDS,
-        "prompts_per_step": 8, "samples_per_prompt": 4, "passes": 1, "minibatches": 1, "sampling": {"max_tokens": 6},
-        "shaping": {"missing_end": "keep"}, "kl": {"control": {"coef": 0.01}},
+        "model": str(data / "base"), "prompts": str(data / "prompts.jsonl"), "rewards": {"letters": LETTERS}, "iterations": ROUNDS,
+        "prompts_per_iteration": 8, "samples_per_prompt": 4, "epochs_per_batch": 1, "minibatches": 1, "sampling": {"max_tokens": 6},
+        "shaping": {"missing_eos": "keep"}, "kl": {"control": {"coef": 0.01}},
         "optimizer": {"lr": 0.01, "warmup": 0.0, "decay": "constant"},
     }  # fmt: skip
     return read_config(Online, Settings({**values, **changed}, {(): "here"}))
@@ -91,25 +91,25 @@ def alike(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) ->
 
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "ppo": {},
-    "ppo, two passes": {"passes": 2, "minibatches": 2},
+    "ppo, two epochs_per_batch": {"epochs_per_batch": 2, "minibatches": 2},
     "ppo, shared trunk": {"method": {"value_trunk": "shared"}},
     "rloo": {"preset": "rloo"},
     "deepseek-grpo": {"preset": "deepseek-grpo"},
     "dr-grpo": {"preset": "dr-grpo", "method": {"reduction": {"tokens": 6}}},
-    "dapo": {"preset": "dapo", "sampler": {"resample": 2}, "shaping": {"missing_end": "keep", "overlong": "none"}, "minibatches": 2},
+    "dapo": {"preset": "dapo", "sampler": {"resample": 2}, "shaping": {"missing_eos": "keep", "overlong": "none"}, "minibatches": 2},
     "gspo": {"preset": "gspo", "minibatches": 1},
     "reinforce-pp": {"preset": "reinforce-pp"},
     "cispo": {"method": {"advantage": "group_relative", "objective": "cispo"}},
     "reinforce": {"method": {"advantage": "batch_mean", "objective": "reinforce", "reduction": "sequence_sum"}},
-    "online dpo": {"method": "best_against_worst", "kl": {}},
-    "online ipo": {"method": {"kind": "best_against_worst", "objective": "ipo"}, "kl": {}},
-    "raft": {"method": "imitate_best", "kl": {}},
+    "online dpo": {"method": "online_dpo", "kl": {}},
+    "online ipo": {"method": {"kind": "online_dpo", "objective": "ipo"}, "kl": {}},
+    "raft": {"method": "raft", "kl": {}},
 }
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_learns_what_is_rewarded(name: str, data: Path, tmp_path: Path) -> None:
-    sizes = {"samples_per_prompt": 4, "prompts_per_step": 8, "optimizer": {"lr": 0.01, "warmup": 0.0, "decay": "constant"}}
+    sizes = {"samples_per_prompt": 4, "prompts_per_iteration": 8, "optimizer": {"lr": 0.01, "warmup": 0.0, "decay": "constant"}}
     _, rows = trained(configured(data, **{**sizes, **METHODS[name]}), tmp_path)
     assert len(rows) == ROUNDS
     assert rows[0]["kl/mean"] == pytest.approx(0, abs=1e-4)
@@ -134,17 +134,21 @@ def test_a_preset_is_the_method_it_names(data: Path) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"rewards": {"letters": {**LETTERS, "normalise": True}, "none": {**NOTHING, "weight": 0.5}}, "passes": 2, "minibatches": 2},
-        {"preset": "dapo", "sampler": {"resample": 1}, "minibatches": 2, "shaping": {"missing_end": "keep", "overlong": "none"}},
+        {
+            "rewards": {"letters": {**LETTERS, "normalise": True}, "none": {**NOTHING, "weight": 0.5}},
+            "epochs_per_batch": 2,
+            "minibatches": 2,
+        },
+        {"preset": "dapo", "sampler": {"resample": 1}, "minibatches": 2, "shaping": {"missing_eos": "keep", "overlong": "none"}},
         {"pretraining": {"data": "texts.jsonl", "mix": {"coef": 0.1}}, "kl": {"control": {"kind": "target_kl", "target": 1.0}}},
-        {"method": "best_against_worst", "kl": {"control": {"kind": "budget_kl", "nats": 3.0}}, "steps": 12, "optimizer": SLOW},
+        {"method": "online_dpo", "kl": {"control": {"kind": "budget_kl", "nats": 3.0}}, "iterations": 12, "optimizer": SLOW},
     ],
 )
 def test_killed_and_resumed_it_ends_as_a_straight_run(
     changed: Mapping[str, Any], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(data)
-    stage = configured(data, **{"steps": 4, "prompts_per_step": 4, "samples_per_prompt": 4, **changed})
+    stage = configured(data, **{"iterations": 4, "prompts_per_iteration": 4, "samples_per_prompt": 4, **changed})
     straight, rows = trained(stage, tmp_path / "straight")
     resumed, again = killed_and_resumed(stage, tmp_path / "killed", 2, monkeypatch)
     assert again == rows
@@ -152,7 +156,7 @@ def test_killed_and_resumed_it_ends_as_a_straight_run(
 
 
 def test_a_budget_of_kl_stops_the_run_and_keeps_the_weights_within_it(data: Path, tmp_path: Path) -> None:
-    free = {"optimizer": SLOW, "steps": 12}
+    free = {"optimizer": SLOW, "iterations": 12}
     run, rows = trained(
         configured(data, **free, kl={"control": {"kind": "budget_kl", "nats": 1.0, "price": {"coef": 0.0}}}), tmp_path / "budget"
     )
@@ -162,27 +166,29 @@ def test_a_budget_of_kl_stops_the_run_and_keeps_the_weights_within_it(data: Path
     summary = json.loads((run.directory / "summary.json").read_text())
     assert summary["is_spent"]
     # The weights of the last round within the budget are those that all rounds before it had made.
-    shorter, _ = trained(configured(data, optimizer=SLOW, kl={"control": {"coef": 0.0}}, steps=len(rows) - 2), tmp_path / "shorter")
+    shorter, _ = trained(configured(data, optimizer=SLOW, kl={"control": {"coef": 0.0}}, iterations=len(rows) - 2), tmp_path / "shorter")
     assert alike(weights(run), weights(shorter))
 
 
 def test_completions_without_an_end_that_are_masked_teach_nothing(data: Path, tmp_path: Path) -> None:
-    run, rows = trained(configured(data, shaping={"missing_end": "mask"}, sampling={"max_tokens": 1}, steps=1), tmp_path)
-    assert rows[0]["ended/share"] < 0.5
-    run, rows = trained(configured(data, shaping={"missing_end": "mask"}, sampling={"max_tokens": 1}, steps=1, limit=1, prompts_per_step=1,
-                                   samples_per_prompt=2), tmp_path / "none")  # fmt: skip
-    assert rows[0]["ended/share"] == 0
+    run, rows = trained(configured(data, shaping={"missing_eos": "mask"}, sampling={"max_tokens": 1}, iterations=1), tmp_path)
+    assert rows[0]["eos/share"] < 0.5
+    run, rows = trained(configured(data, shaping={"missing_eos": "mask"}, sampling={"max_tokens": 1}, iterations=1, limit=1,
+                                   prompts_per_iteration=1, samples_per_prompt=2), tmp_path / "none")  # fmt: skip
+    assert rows[0]["eos/share"] == 0
     assert "loss/mean" not in rows[0]
     assert alike(weights(run), load_policy(data / "base").state_dict())
 
 
 def test_flat_prompts_are_sampled_anew_until_none_is_left_to_try(data: Path, tmp_path: Path) -> None:
     wordy = {**LETTERS, "function": "tests.unit.stages.online.rewarding:wordy"}
-    _, rows = trained(configured(data, sampler={"resample": 3}, steps=2, samples_per_prompt=2, rewards={"wordy": wordy}), tmp_path / "some")
+    _, rows = trained(
+        configured(data, sampler={"resample": 3}, iterations=2, samples_per_prompt=2, rewards={"wordy": wordy}), tmp_path / "some"
+    )
     assert all(row["flat_groups/share"] == 0 for row in rows)
     assert all(row["resampled/count"] >= 1 for row in rows)
     with pytest.raises(TrainingError, match="got the same reward, 3 times"):
-        trained(configured(data, sampler={"resample": 2}, steps=1, rewards={"nothing": NOTHING}), tmp_path / "none")
+        trained(configured(data, sampler={"resample": 2}, iterations=1, rewards={"nothing": NOTHING}), tmp_path / "none")
 
 
 def test_texts_mixed_in_are_learned_while_rewards_say_nothing(data: Path, tmp_path: Path) -> None:
@@ -193,7 +199,7 @@ def test_texts_mixed_in_are_learned_while_rewards_say_nothing(data: Path, tmp_pa
 
 def test_a_reward_model_of_another_tokenizer_scores_texts(data: Path, tmp_path: Path) -> None:
     scalar_from(tiny_policy("qwen3", byte_tokenizer()), ("overall",), seed=0).save(tmp_path / "strange")
-    run, rows = trained(configured(data, rewards={}, reward=str(tmp_path / "strange"), steps=2), tmp_path / "runs")
+    run, rows = trained(configured(data, rewards={}, reward=str(tmp_path / "strange"), iterations=2), tmp_path / "runs")
     assert rows[0]["score_overall/mean"] == rows[0]["score/mean"]
     value = load_scalar(run.directory / "value")
     assert value.tokenizer.get_vocab() == word_tokenizer().get_vocab()
@@ -208,7 +214,7 @@ def test_under_adapters_four_roles_hold_one_base(dtype: str, rank: int, data: Pa
             if p.requires_grad:
                 p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
     reward.save(tmp_path / "reward")
-    stage = configured(data, rewards={}, reward=str(tmp_path / "reward"), steps=2, adapters={"rank": rank}, dtype=dtype)
+    stage = configured(data, rewards={}, reward=str(tmp_path / "reward"), iterations=2, adapters={"rank": rank}, dtype=dtype)
     run = open_run(tmp_path / "run", RunPlan("online", "online", seed=1))
     loop = Loop(stage, run, stage._parts())
     value, (scorer,) = loop.learner.modules["value"], loop.rewards.models.values()
@@ -224,7 +230,7 @@ def test_under_adapters_four_roles_hold_one_base(dtype: str, rank: int, data: Pa
     expected = load_scalar(tmp_path / "reward")
     torch.testing.assert_close(scorer.model.scores(batch), expected.scores(batch), rtol=0, atol=1e-5 if dtype == "float32" else 0.1)
     run, rows = trained(stage, tmp_path / "runs")
-    assert len(rows) == stage.steps
+    assert len(rows) == stage.iterations
     assert load_scalar(run.directory / "value").heads == ("value",)
 
 
@@ -234,9 +240,9 @@ def test_under_adapters_four_roles_hold_one_base(dtype: str, rank: int, data: Pa
         ({"rewards": {}}, "needs a reward"),
         ({"reward": "somewhere"}, "and not both"),
         ({"sampling": {"top_p": 0.9}}, "top_p and sampling.min_p cut the distribution"),
-        ({"method": "imitate_best", "samples_per_prompt": 1, "kl": {}}, "nothing is chosen"),
-        ({"method": "best_against_worst", "samples_per_prompt": 1, "kl": {}}, "samples_per_prompt to 2"),
-        ({"method": "best_against_worst"}, "pays no price of KL"),
+        ({"method": "raft", "samples_per_prompt": 1, "kl": {}}, "nothing is chosen"),
+        ({"method": "online_dpo", "samples_per_prompt": 1, "kl": {}}, "samples_per_prompt to 2"),
+        ({"method": "online_dpo"}, "pays no price of KL"),
         ({"preset": "rloo", "samples_per_prompt": 1}, "samples_per_prompt to 2"),
         ({"preset": "rlo"}, "Did you mean 'rloo'"),
     ],
@@ -252,9 +258,9 @@ def test_the_best_and_the_worst_are_found_where_they_differ() -> None:
     assert extremes(torch.tensor([1.0, 1.0]), 0.0) is None
     assert extremes(torch.tensor([1.0, 1.4]), 0.5) is None
     assert extremes(torch.tensor([nan, 1.4]), 0.0) is None
-    assert foremost(torch.tensor([1.0, 3.0, nan, 3.0]), 2, None) == [1, 3]
-    assert foremost(torch.tensor([1.0, 3.0, nan, 0.5]), 3, 1.0) == [1, 0]
-    assert foremost(torch.tensor([nan, 0.0]), 3, 1.0) == []
+    assert top_k(torch.tensor([1.0, 3.0, nan, 3.0]), 2, None) == [1, 3]
+    assert top_k(torch.tensor([1.0, 3.0, nan, 0.5]), 3, 1.0) == [1, 0]
+    assert top_k(torch.tensor([nan, 0.0]), 3, 1.0) == []
 
 
 def test_the_command_line_takes_presets(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -264,7 +270,7 @@ def test_the_command_line_takes_presets(data: Path, tmp_path: Path, capsys: pyte
 
 
 def test_sampling_ahead_is_one_round_behind_and_resumes_exactly(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = configured(data, sampler={"ahead": 1})
+    stage = configured(data, sampler={"asynchronous": 1})
     straight, rows = trained(stage, tmp_path / "straight")
     assert [row["staleness/mean"] for row in rows] == [0, *[1] * (ROUNDS - 1)]
     assert rows[1]["kl/mean"] == pytest.approx(0, abs=1e-4)  # drawn before anything was learned
@@ -291,19 +297,19 @@ def test_the_weights_with_the_best_held_out_reward_within_a_budget_are_kept(data
     assert 0 < len(within) < ROUNDS
     summary = json.loads((run.directory / "summary.json").read_text())
     assert summary["best_step"] == best + 1
-    shorter, _ = trained(configured(data, steps=best + 1), tmp_path / "shorter")
+    shorter, _ = trained(configured(data, iterations=best + 1), tmp_path / "shorter")
     assert alike(weights(run), weights(shorter))
 
 
 def test_a_held_out_reward_model_is_recorded_and_not_learned_from(data: Path, tmp_path: Path) -> None:
     scalar_from(tiny_policy("qwen3", word_tokenizer()), ("overall",), seed=0).save(tmp_path / "other")
-    watched, rows = trained(configured(data, steps=3, held_out={"reward": str(tmp_path / "other")}), tmp_path / "watched")
+    watched, rows = trained(configured(data, iterations=3, held_out={"reward": str(tmp_path / "other")}), tmp_path / "watched")
     assert all({"held_out_score/mean", "held_out_score/se"} <= row.keys() for row in rows)
-    alone, _ = trained(configured(data, steps=3), tmp_path / "alone")
+    alone, _ = trained(configured(data, iterations=3), tmp_path / "alone")
     assert alike(weights(watched), weights(alone))
 
 
-@pytest.mark.parametrize("sampler", [{"correction": {}}, {"correction": {"limit": 1.5}, "ahead": 1}])
+@pytest.mark.parametrize("sampler", [{"correction": {}}, {"correction": {"limit": 1.5}, "asynchronous": 1}])
 def test_what_the_sampler_says_is_corrected_to_the_learner_s_numbers(sampler: object, data: Path, tmp_path: Path) -> None:
     _, rows = trained(configured(data, dtype="bfloat16", sampler=sampler, optimizer={**SLOW, "lr": 0.02}), tmp_path)
     assert max(row["first_log_ratio/max"] for row in rows) < 1e-2  # ratios are against the learner's own
@@ -315,6 +321,6 @@ def test_what_the_sampler_says_is_corrected_to_the_learner_s_numbers(sampler: ob
 def test_resampling_keeps_the_columns_of_a_correction_in_place(data: Path, tmp_path: Path) -> None:
     wordy = {**LETTERS, "function": "tests.unit.stages.online.rewarding:wordy"}
     sampler = {"resample": 3, "correction": {}}
-    _, rows = trained(configured(data, sampler=sampler, steps=2, samples_per_prompt=2, rewards={"wordy": wordy}), tmp_path)
+    _, rows = trained(configured(data, sampler=sampler, iterations=2, samples_per_prompt=2, rewards={"wordy": wordy}), tmp_path)
     assert max(row["first_log_ratio/max"] for row in rows) < 1e-4
     assert max(row["engine_gap/max"] for row in rows) < 1e-4

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from palate.core import Message, Prompt
-from palate.samplers.local import Sample
+from palate.samplers.local import SampledTokens
 from palate.stages.online import rollouts as roll
 
 PROMPT = Prompt("p", (Message("text", "x"),))
 
 
-def sample(logps: tuple[float, ...], stop: str = "end") -> Sample:
-    return Sample(tuple(range(10, 10 + len(logps))), logps, stop)  # type: ignore[arg-type]
+def sample(logps: tuple[float, ...], stop: str = "end") -> SampledTokens:
+    return SampledTokens(tuple(range(10, 10 + len(logps))), logps, stop)  # type: ignore[arg-type]
 
 
 def rollouts(*groups: tuple[tuple[float, ...], ...]) -> roll.Rollouts:

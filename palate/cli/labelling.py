@@ -1,0 +1,72 @@
+"""Commands about those who judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from palate.cli.parser import COMMANDS, Parser, say, underscored
+from palate.core import ConfigError
+from palate.pipeline.table import Stages
+
+
+def label(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
+    """`palate label`; returns the exit status."""
+    from palate.web.options import add_options, label_of
+
+    parser = Parser("label", COMMANDS["label"])
+    add_options(parser)
+    found = parser.parse([underscored(word) for word in words])
+    try:
+        from palate.web import command
+    except ImportError as error:
+        raise ConfigError(f"palate label needs {error.name}: pip install 'palate[label]'.") from error
+    settings = label_of(found)
+    if found.upgrade:
+        command.upgrade(settings, say)
+    elif settings.backup is not None:
+        command.backup(settings, say)
+    elif settings.restore is not None:
+        command.restore(settings, say)
+    else:
+        command.serve(settings, say)
+    return 0
+
+
+def judge(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
+    """`palate judge`; returns the exit status."""
+    parser = Parser("judge", COMMANDS["judge"])
+    parser.add_argument(
+        "runs", type=Path, nargs="?", default=Path("runs/kitchen"), help="a pipeline's folder of runs (default: runs/kitchen)"
+    )
+    parser.add_argument("--pairs", type=int, default=20, metavar="N", help="pairs to judge (default: 20)")
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="port of the pages; 0 takes a free one (default: 0)")
+    found = parser.parse(words)
+    from palate.web.judge_demo import judge
+
+    return judge(found.runs, found.pairs, found.port, say)
+
+
+def agreement(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
+    """`palate agreement`; returns the exit status."""
+    parser = Parser("agreement", COMMANDS["agreement"])
+    parser.add_argument("votes", type=Path, help="a file of judgments, one of preferences with votes and raters, or a run of collect")
+    parser.add_argument("--dimension", metavar="NAME", help="only judgments on this one (default: all)")
+    parser.add_argument("--curve", type=Path, metavar="RUN", help="a run of refresh (or its curve.jsonl): how many more labels")
+    parser.add_argument("--rewards", type=Path, nargs="+", default=[], metavar="RUN", help="runs of stage reward: a curve's points")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    parser.add_argument("--json", action="store_true", help="write everything as JSON")
+    found = parser.parse(words)
+    from palate.evaluation.rater_report import report_on
+
+    report = report_on(found.votes, dimension=found.dimension, curve=found.curve, rewards=tuple(found.rewards), seed=found.seed)
+    if found.json:
+        import json
+
+        say(json.dumps(report.plain(), indent=2, ensure_ascii=False, allow_nan=False))
+        return 0
+    from rich.console import Console
+
+    from palate.cli.agreement_page import show_agreement
+
+    show_agreement(report, Console(highlight=False))
+    return 0

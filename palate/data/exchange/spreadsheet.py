@@ -1,0 +1,65 @@
+"""Votes as a table for spreadsheets (CSV): one vote a row, no cell of which is taken for a formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from palate.data.exchange.exchange import Exchange, Tiers
+from palate.data.exchange.shape import Written
+from palate.data.files import write_atomic
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""With these, full-width forms among them, a spreadsheet's formula begins; blanks before them do not help."""
+
+COLUMNS = (
+    *("judgment", "item", "dimension", "rater", "kind", "ranking", "first_shown", "policies", "strength", "seconds", "time"),
+    *("status", "all_bad", "skipped", "flag", "reason", "text", "guideline", "stratum", "entry", "rule", "broken"),
+)
+
+
+@dataclass(frozen=True)
+class CSVShape:
+    """A table to look at, not to read back: cells that begin as formulas do are quoted with an apostrophe."""
+
+    name: str = "csv"
+    loses: str = "conversations and candidates; a table is written, never read"
+
+    def write(self, exchange: Exchange, path: Path) -> Written:
+        """What was written: a row a vote, candidates counted from 1, `1>2=3` for a ranking."""
+        kinds, items = exchange.kinds(), {item.id: item for item in exchange.items}
+        rows: list[Sequence[object]] = []
+        for vote in exchange.votes:
+            judgment, item = vote.judgment, items[vote.judgment.comparison]
+            shown = judgment.order[0] + 1 if judgment.order else None
+            policies = " ".join(one.policy for one in item.candidates)
+            row: list[object] = [vote.id, item.id, judgment.dimension, judgment.rater, kinds[judgment.rater], ranking(vote.tiers), shown]
+            row += [policies, judgment.strength, judgment.seconds, vote.time, vote.status, vote.is_all_bad, vote.is_skipped]
+            row += [vote.flag, judgment.reason, vote.text, judgment.guideline, item.stratum, vote.entry, vote.rule]
+            rows.append([*row, {None: "", True: "yes", False: "no"}[vote.is_broken]])
+        write_atomic(path, table([COLUMNS, *rows]))
+        return Written(len(rows))
+
+
+def ranking(tiers: Tiers) -> str:
+    """Candidates counted from 1, best first: `2>1=3`."""
+    return ">".join("=".join(str(number + 1) for number in tier) for tier in tiers)
+
+
+def table(rows: Iterable[Sequence[object]]) -> str:
+    """CSV with every cell guarded."""
+    file = io.StringIO(newline="")
+    csv.writer(file, lineterminator="\n").writerows([guarded(cell) for cell in row] for row in rows)
+    return file.getvalue()
+
+
+def guarded(cell: object) -> object:
+    """The cell; with an apostrophe before it where a spreadsheet would take it for a formula. Numbers are as they are."""
+    if isinstance(cell, str):
+        return f"'{cell}" if cell.lstrip(" ").startswith(FORMULA) else cell
+    if isinstance(cell, bool):
+        return "yes" if cell else ""
+    return "" if cell is None else cell

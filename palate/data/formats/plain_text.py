@@ -1,0 +1,25 @@
+"""Plain texts: `{"text": "Once upon a time ..."}`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from palate.data.cells import filled
+from palate.data.formats.row_types import Columns, Document
+
+
+@dataclass(frozen=True)
+class PlainTextFormat:
+    """Rows with a text and nothing else that counts."""
+
+    name: str = "text"
+    needs: str = "`text` (a string)"
+    columns: frozenset[str] = frozenset({"text"})
+
+    def fits(self, row: Columns) -> bool:
+        """Whether there is a `text`."""
+        return "text" in row
+
+    def parse(self, row: Columns) -> Document:
+        """The text."""
+        return Document(filled(row["text"], "text"))

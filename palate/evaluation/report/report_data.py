@@ -1,0 +1,99 @@
+"""The whole report as one frozen record. Sections left at None (or empty) do not appear on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from palate.core import DataError
+from palate.evaluation.report.records import (
+    AuditRow,
+    BestOfN,
+    Exam,
+    ExploitShare,
+    GoldScores,
+    LengthRow,
+    LineageRow,
+    PromptExample,
+    Replicate,
+    RewardModelCard,
+    StageTiming,
+    Takeaways,
+    Training,
+    TrainingRun,
+    Variant,
+    WinRates,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """A whole report. `reference` is the variant that gains are measured against; `facts` are label-value pairs for the foot.
+
+    `example_choice` says how prompts and answers of `examples` were chosen; a reader must know whether they were picked.
+    """
+
+    title: str
+    subtitle: str
+    variants: tuple[Variant, ...]
+    reference: str
+    gold: GoldScores | None = None
+    win_rates: WinRates | None = None
+    lessons: Takeaways | None = None
+    training: Training | None = None
+    reward_model: RewardModelCard | None = None
+    exams: tuple[Exam, ...] = ()
+    lengths: tuple[LengthRow, ...] = ()
+    audit: tuple[AuditRow, ...] = ()
+    exploits: tuple[ExploitShare, ...] = ()
+    best_of_n: BestOfN | None = None
+    examples: tuple[PromptExample, ...] = ()
+    example_choice: str = ""
+    replicates: tuple[Replicate, ...] = ()
+    timings: tuple[StageTiming, ...] = ()
+    lineage: tuple[LineageRow, ...] = ()
+    unmeasured: tuple[str, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    seeds: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuses keys that name no variant and two variants of one key."""
+        keys = [variant.key for variant in self.variants]
+        if len(set(keys)) != len(keys):
+            raise DataError(f"Variants of a report need distinct keys; got {keys}.")
+        for where, key in [("reference", self.reference), *self._named()]:
+            if key not in keys:
+                raise DataError(f"The report's {where} names the variant {key!r}, which is not declared. Declared: {', '.join(keys)}.")
+        if self.training is not None:
+            for run in self.training.runs:
+                if not run.points:
+                    raise DataError(f"The training run {run.name!r} has no points. Leave it out, or evaluate it at least once.")
+            self.run(self.training.tuned)
+            if self.training.without_kl is not None:
+                self.run(self.training.without_kl)
+
+    def variant(self, key: str) -> Variant:
+        """The variant called `key`."""
+        return next(variant for variant in self.variants if variant.key == key)
+
+    def run(self, name: str) -> TrainingRun:
+        """The training run called `name`."""
+        runs = self.training.runs if self.training else ()
+        for run in runs:
+            if run.name == name:
+                return run
+        raise DataError(f"The report has no training run {name!r}. Known: {', '.join(run.name for run in runs) or 'none'}.")
+
+    def _named(self) -> Iterator[tuple[str, str]]:
+        """Every place that names a variant, with the key it names."""
+        yield from (("gold scores", row.variant) for row in (self.gold.scores if self.gold else ()))
+        for win in self.win_rates.rows if self.win_rates else ():
+            yield from (("win rates", key) for key in (win.variant, win.opponent))
+        yield from ((f"exam {exam.key!r}", row.variant) for exam in self.exams for row in exam.results)
+        yield from (("lengths", row.variant) for row in self.lengths)
+        yield from (("bias audit", row.variant) for row in self.audit)
+        yield from (("exploits", row.variant) for row in self.exploits)
+        yield from (("replicates", row.variant) for row in self.replicates)
+        yield from (("examples", answer.variant) for example in self.examples for answer in example.answers)
+        if self.best_of_n is not None:
+            yield "best-of-n curve", self.best_of_n.variant

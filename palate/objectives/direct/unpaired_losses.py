@@ -1,0 +1,138 @@
+"""Objectives on single completions that someone liked or did not: no pairs needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from palate.core import ConfigError
+from palate.objectives.direct.dpo import check_beta
+from palate.objectives.reduce import Ratio, Sums, check_shapes, masked_ratio, per_unit, weighted_ratio
+
+
+@dataclass(frozen=True)
+class UnpairedLogps:
+    """Judged completions, all (n,); log-probabilities in nats, summed over completion tokens.
+
+    Attributes:
+        logp: under the policy.
+        reference: under the reference; no gradient flows here.
+        desirable: bool, True for thumbs up.
+        weight: >= 0, how much the judgment counts.
+        baseline: what the whole step says the log-ratio is to be compared with, nats; no gradient flows here.
+    """
+
+    logp: Tensor
+    reference: Tensor
+    desirable: Tensor
+    weight: Tensor
+    baseline: Tensor
+
+    def __post_init__(self) -> None:
+        """Checks the shapes."""
+        check_shapes("UnpairedLogps", vars(self))
+        if self.desirable.dtype != torch.bool:
+            raise ValueError(f"ThumbLogps needs a boolean `desirable`, got {self.desirable.dtype}; write `desirable.bool()`")
+
+    @property
+    def log_ratio(self) -> Tensor:
+        """`log policy - log reference`, nats."""
+        return self.logp - self.reference.detach()
+
+    @property
+    def signed(self) -> Tensor:
+        """How far the log-ratio lies on its judgment's side of the baseline, nats."""
+        above = self.log_ratio - self.baseline.detach()
+        return torch.where(self.desirable, above, -above)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KTO:
+    """Kahneman-Tversky optimisation, per `sum weight`.
+
+    Desirable: `w_D (1 - sigma(beta (x - z)))`; undesirable: `w_U (1 - sigma(beta (z - x)))`; `x = log(pi / ref)`, summed. z estimates
+    `KL(pi || ref)`: `max(0, mean x)` over completions of *other* prompts set behind these, over the whole optimizer step, without gradient.
+    Ethayarajh et al. 2024 eq. 7 and 8.
+
+    Attributes:
+        beta: how fast value saturates with the log-ratio.
+        desirable_weight: factor of the loss of wanted completions; w_D above.
+        undesirable_weight: factor of that of unwanted ones, w_U above; choose both so that w_D n_D / (w_U n_U) lies between 1 and 4/3.
+
+    Metrics: `accuracy` (share of completions on their side of the baseline; at the baseline one half), `desirable_reward` and
+    `undesirable_reward` (beta times log-ratio), `desirable_logp`, `undesirable_logp`, `baseline` (z, nats a completion).
+    """
+
+    kind: Literal["kto"] = "kto"
+    beta: float = 0.1
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        check_beta(self.kind, self.beta)
+        for name, value in (("desirable_weight", self.desirable_weight), ("undesirable_weight", self.undesirable_weight)):
+            if not value > 0:
+                raise ConfigError(f"kto: {name} must be > 0, got {value}; 1 for both where both are equally many")
+
+    def baseline(self, mismatched: Tensor) -> Tensor:
+        """Z (0-d, nats), from log-ratios (m,) of completions that belong to other prompts. With none it is 0."""
+        return per_unit(mismatched.sum(), torch.tensor(float(len(mismatched)))).clamp(min=0.0)
+
+    def __call__(self, thumbs: UnpairedLogps) -> Sums:
+        """Sums over completions; differentiable in the policy's log-probabilities."""
+        factor = torch.where(thumbs.desirable, self.desirable_weight, self.undesirable_weight)
+        return _sums(thumbs, factor * (-self.beta * thumbs.signed).sigmoid(), self.beta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BCO:
+    """Binary classifier optimisation on unpaired judgments, per `sum weight`.
+
+    Desirable: `-log sigma(r - d)`; undesirable: `-log sigma(d - r)`; `r = beta log(pi / ref)`, and d halfway between the mean rewards of
+    both kinds over the whole optimizer step (not a running mean), without gradient. Jung et al. 2024; without their density-ratio weights
+    for prompts that differ between the kinds.
+
+    Attributes:
+        beta: as in dpo.
+
+    Metrics: as in kto.
+    """
+
+    kind: Literal["bco"] = "bco"
+    beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Checks the setting."""
+        check_beta(self.kind, self.beta)
+
+    def baseline(self, log_ratio: Tensor, desirable: Tensor, weight: Tensor) -> Tensor:
+        """`d / beta` (0-d, nats), from the step's own log-ratios (n,); the mean of one kind where the other is missing."""
+        means = []
+        for kind in (desirable, ~desirable):
+            total, count = weighted_ratio(log_ratio, weight * kind)
+            if count > 0:
+                means.append(total / count)
+        return torch.stack(means).mean() if means else log_ratio.new_zeros(())
+
+    def __call__(self, thumbs: UnpairedLogps) -> Sums:
+        """Sums over completions; differentiable in the policy's log-probabilities."""
+        return _sums(thumbs, functional.softplus(-self.beta * thumbs.signed), self.beta)
+
+
+def _sums(thumbs: UnpairedLogps, each: Tensor, beta: float) -> Sums:
+    weight, reward = thumbs.weight.detach(), beta * thumbs.log_ratio
+    up, down = weight * thumbs.desirable, weight * ~thumbs.desirable
+    metrics: dict[str, Ratio] = {
+        "accuracy": weighted_ratio((1 + torch.sign(thumbs.signed)) / 2, weight),
+        "desirable_reward": weighted_ratio(reward, up),
+        "undesirable_reward": weighted_ratio(reward, down),
+        "desirable_logp": weighted_ratio(thumbs.logp, up),
+        "undesirable_logp": weighted_ratio(thumbs.logp, down),
+        "baseline": masked_ratio(thumbs.baseline, weight > 0),
+    }
+    return Sums(loss=(weight * each).sum(), count=weight.sum(), metrics=metrics)

@@ -1,0 +1,73 @@
+"""Rows of a model that cannot take packed trees (sliding windows, soft caps): left padding and the model's own cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from palate.models.causal import CausalPolicy
+from palate.samplers.requests import Share
+
+
+class PaddedDecoder:
+    """Rows over the plain forward of the model, batch after batch: no row is refilled before all of a batch are done."""
+
+    def __init__(self, policy: CausalPolicy, prompts: Sequence[Sequence[int]], *, slots: int) -> None:
+        self._module = policy.module
+        self._device = policy.head[0].device
+        self._prompts = prompts
+        self._slots = slots
+        self._cache = DynamicCache(config=policy.module.config)
+        self._is_real = torch.empty(0, 0, dtype=torch.bool, device=self._device)  # (b, columns) True where no padding
+
+    def places(self) -> int:
+        """All rows when none is in flight, else 0."""
+        return 0 if len(self._is_real) else self._slots
+
+    def admit(self, shares: Sequence[Share]) -> Tensor:
+        """Logits (new, v) of the first token of each request; each prompt runs once and its cache is repeated."""
+        prompts = [self._prompts[share.prompt] for share in shares]
+        width = max(len(prompt) for prompt in prompts)
+        ids = torch.zeros(len(prompts), width, dtype=torch.long)
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        for row, prompt in zip(ids, prompts, strict=True):
+            row[width - len(prompt) :] = torch.tensor(prompt)
+        self._is_real = (torch.arange(width) >= width - lengths[:, None]).to(self._device)
+        self._cache = DynamicCache(config=self._module.config)
+        logits = self._forward(ids.to(self._device), (self._is_real.cumsum(1) - 1).clamp_(min=0))
+        index = torch.arange(len(shares)).repeat_interleave(torch.tensor([share.count for share in shares])).to(self._device)
+        self._select(index)
+        return logits[index]
+
+    def advance(self, tokens: Tensor) -> Tensor:
+        """Logits (b, v) of each row's next token."""
+        positions = self._is_real.sum(1, keepdim=True)
+        self._is_real = torch.nn.functional.pad(self._is_real, (0, 1), value=True)
+        return self._forward(tokens[:, None], positions)
+
+    def keep(self, alive: Tensor) -> Tensor:
+        """Drop rows, the others in their order."""
+        order = alive.nonzero()[:, 0]
+        self._select(order)
+        return order
+
+    def _select(self, index: Tensor) -> None:
+        self._is_real = self._is_real[index]
+        if len(index):
+            self._cache.batch_select_indices(index)
+
+    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Logits (b, v) at the last column."""
+        output = self._module(
+            input_ids=ids,
+            attention_mask=self._is_real.long(),
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: Tensor = output.logits[:, -1]
+        return logits
