@@ -30,7 +30,8 @@ class PandaLMShape:
     name: str = "pandalm"
     needs: str = "`instruction`, `response1`, `response2` and `annotator1`"
     loses: str = (
-        "raters are numbered; of each the last vote on `overall` is kept; items are pairs of texts, the conversation is its last turn"
+        "names of raters (they are numbered), all votes of a rater on an item but the last one on `overall`, and all turns of a "
+        "conversation but the last. Each item must be a pair of texts"
     )
 
     def fits(self, row: Columns) -> bool:
