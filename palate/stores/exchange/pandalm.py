@@ -30,8 +30,8 @@ class PandaLMShape:
     name: str = "pandalm"
     needs: str = "`instruction`, `response1`, `response2` and `annotator1`"
     loses: str = (
-        "names of raters (they are numbered), all votes of a rater on an item but the last one on `overall`, and all turns of a "
-        "conversation but the last. Each item must be a pair of texts"
+        "names of raters, which become numbers. Only a rater's last vote on `overall` and the last turn of a conversation are kept. "
+        "Each item must be a pair of texts"
     )
 
     def fits(self, row: Columns) -> bool:
