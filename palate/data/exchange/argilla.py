@@ -38,8 +38,8 @@ class ArgillaShape:
     name: str = "argilla"
     needs: str = "`fields` and `responses` by question (or columns `QUESTION.responses`)"
     loses: str = (
-        "raters become UUIDs (the same for the same pseudonym); policies, gold, orders shown, reasons, times and guideline versions are "
-        "not kept. A question with ties becomes one rating a candidate"
+        "policies, gold, orders shown, reasons, times and guideline versions. Raters become UUIDs (the same UUID for the same pseudonym). "
+        "A question with ties becomes one rating per candidate"
     )
 
     def fits(self, row: Columns) -> bool:

@@ -27,7 +27,7 @@ class HHShape:
 
     name: str = "hh"
     needs: str = r'`chosen` and `rejected` that begin with "\n\nHuman:"'
-    loses: str = "votes and raters become the side that more of them took (ties are left out); everything else but the texts is not kept"
+    loses: str = "everything but the texts. Votes and raters become the side that more of them took, and ties are left out"
 
     def fits(self, row: Columns) -> bool:
         """Whether it is a pair of transcripts."""

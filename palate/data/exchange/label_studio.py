@@ -37,8 +37,8 @@ class LabelStudioShape:
     name: str = "label-studio"
     needs: str = "`data` and `annotations` (export as JSON, not JSON-MIN)"
     loses: str = (
-        "policies, gold, strata and further columns stay at home, so that annotators are blind: join them again with --items. "
-        "Ratings of strength are kept, flags and written answers are not"
+        "policies, gold, strata and further columns, so that annotators do not see who wrote what. Join them again with --items. "
+        "Flags and written answers are lost, ratings of strength are kept"
     )
 
     def fits(self, row: Columns) -> bool:

@@ -29,7 +29,7 @@ class MTBenchShape:
     name: str = "mt-bench"
     needs: str = "`question_id`, `model_a`, `model_b`, `winner` and `judge`"
     loses: str = (
-        "only votes on pairs of `overall` are kept, without strength, reasons and times; candidates need the names of their policies"
+        "votes on other dimensions than `overall`, and the strength, reason and time of a vote. Each candidate must name its policy"
     )
 
     def fits(self, row: Columns) -> bool:

@@ -30,7 +30,8 @@ class PandaLMShape:
     name: str = "pandalm"
     needs: str = "`instruction`, `response1`, `response2` and `annotator1`"
     loses: str = (
-        "raters are numbered; of each the last vote on `overall` is kept; items are pairs of texts, the conversation is its last turn"
+        "names of raters, which become numbers. Only a rater's last vote on `overall` and the last turn of a conversation are kept. "
+        "Each item must be a pair of texts"
     )
 
     def fits(self, row: Columns) -> bool:

@@ -26,7 +26,7 @@ class CSVShape:
     """A table to look at, not to read back: cells that begin as formulas do are quoted with an apostrophe."""
 
     name: str = "csv"
-    loses: str = "conversations and candidates; a table is written, never read"
+    loses: str = "conversations and candidates. Palate does not read such a table back"
 
     def write(self, exchange: Exchange, path: Path) -> Written:
         """What was written: a row a vote, candidates counted from 1, `1>2=3` for a ranking."""

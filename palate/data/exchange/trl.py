@@ -26,8 +26,8 @@ class TRLShape:
     name: str = "trl"
     needs: str = "`chosen` and `rejected`, and a `prompt` unless both begin with it"
     loses: str = (
-        "rankings become pairs with a smoothed share of votes; orders shown, times, reasons and policies are not kept, nor items that "
-        "nobody judged. Every pair of an item that several dimensions were asked about is a row a dimension"
+        "orders shown, times, reasons, policies, and items that nobody judged. Rankings become pairs with a smoothed share of votes. "
+        "A pair that was judged on several dimensions becomes one row per dimension"
     )
 
     def fits(self, row: Columns) -> bool:

@@ -86,7 +86,7 @@ def _call(call: dict[str, object], where: str) -> dict[str, object]:
     if isinstance(inner.get("arguments"), str):
         arguments = _parsed(inner["arguments"])
         if not isinstance(arguments, dict):
-            raise InvalidRow(f"the arguments of a call are no JSON object: {where}")
+            raise InvalidRow(f"the arguments of a call are not a JSON object: {where}")
         inner = {**inner, "arguments": arguments}
     return {**call, "function": inner} if "function" in call else inner
 

@@ -14,7 +14,7 @@ from palate.data.jsonl import parse_object
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 SECTIONS = re.findall(r"### ([^\n]+)\n(.*?)(?=\n##)", PAGE, re.DOTALL)
-TOGETHER = ("Ratings (HelpSteer)", "Thumbs", "Messages one by one (OASST)")
+TOGETHER = ("Ratings (HelpSteer)", "Unpaired preferences", "Messages one by one (OASST)")
 """Sections whose example rows say something only together."""
 EXAMPLES = [
     (title, rows)
@@ -26,7 +26,7 @@ RATED = ("read_preferences", "read_demonstrations", "read_prompts")
 READERS = {
     "Transcripts (HH)": RATED,
     "Preferences": RATED,
-    "Thumbs": ("read_thumbs", "read_demonstrations", "read_prompts"),
+    "Unpaired preferences": ("read_thumbs", "read_demonstrations", "read_prompts"),
     "Ratings (HelpSteer)": RATED,
     "Feedback (UltraFeedback)": RATED,
     "Message trees (OASST)": RATED,

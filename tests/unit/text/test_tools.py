@@ -216,7 +216,7 @@ def test_arguments_that_a_template_cannot_join_to_text_are_the_rows_fault() -> N
         ({"messages": [TURNS[1], {**TURNS[2], "tool_calls": [{"function": {}}]}]}, "a call without the name of its function"),
         (
             {"messages": [TURNS[1], {**TURNS[2], "tool_calls": [{"name": "stock", "arguments": "leeks"}]}]},
-            "the arguments of a call are no JSON object",
+            "the arguments of a call are not a JSON object",
         ),
         ({"messages": [{**TURNS[1], "tool_calls": [call("salt")]}, TURNS[5]]}, "tools are called by another turn than the assistant's"),
     ],
