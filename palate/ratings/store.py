@@ -16,19 +16,19 @@ from palate.ratings import (
     backup,
     checks,
     claims,
+    counted_answers,
     exports,
-    heard,
     imports,
     items,
     judgments,
     links,
-    looks,
-    people,
+    personal_data,
     projects,
     reports,
-    scores,
     sessions,
-    votes,
+    standing_answers,
+    uncertainty,
+    visibility,
 )
 from palate.ratings.database import Database, make_engine
 from palate.ratings.locations import check_place
@@ -52,7 +52,7 @@ class Ratings:
     add_items = items.add_items
     item = items.item
     remove_item = items.remove_item
-    set_scores = scores.set_scores
+    set_scores = uncertainty.set_scores
 
     claim = claims.claim
     hold = claims.hold
@@ -62,15 +62,15 @@ class Ratings:
     submit = judgments.submit
     undo = judgments.undo
     adjudicate = judgments.adjudicate
-    judgments_of = votes.judgments_of
-    is_seen = looks.is_seen
-    may_look = looks.may_look
-    look = looks.look
-    as_comparisons = votes.as_comparisons
-    undecided = votes.undecided
-    shown = heard.shown
-    mark = heard.mark
-    rows_since = heard.rows_since
+    judgments_of = standing_answers.judgments_of
+    is_seen = visibility.is_seen
+    may_look = visibility.may_look
+    look = visibility.look
+    as_comparisons = standing_answers.as_comparisons
+    undecided = standing_answers.undecided
+    shown = counted_answers.shown
+    mark = counted_answers.mark
+    rows_since = counted_answers.rows_since
 
     import_exchange = imports.import_exchange
     as_exchange = exports.as_exchange
@@ -90,9 +90,9 @@ class Ratings:
     join = accounts.join
     reviewers = accounts.reviewers
     qualify = accounts.qualify
-    leave = people.leave
-    erase = people.erase
-    export_person = people.export_person
+    leave = personal_data.leave
+    erase = personal_data.erase
+    export_person = personal_data.export_person
 
     invite = sessions.invite
     invitation = sessions.invitation
@@ -118,9 +118,9 @@ class Ratings:
     accounts = accounts.all_accounts
     audit = audit.audit
     backup = backup.backup
-    heard = heard.heard
+    heard = counted_answers.heard
     items = items.all_items
-    judgments = votes.judgments
+    judgments = standing_answers.judgments
     projects = projects.all_projects
 
     def close(self) -> None:

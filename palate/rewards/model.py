@@ -52,8 +52,8 @@ class ModelReward:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        if len(set(self.dimensions)) < len(self.dimensions):
-            raise ConfigError(f"model: dimensions names something twice: {', '.join(self.dimensions)}")
+        if len(set(self.heads)) < len(self.heads):
+            raise ConfigError(f"model: heads names something twice: {', '.join(self.heads)}")
         if not self.model:
             raise ConfigError("model: needs a reward model or more")
         if len(self.model) == 1 and self.ensemble != Mean():
@@ -63,10 +63,10 @@ class ModelReward:
     def open(self, context: ScoringContext) -> ModelScorer:
         """The models, loaded."""
         members = [context.member(path) for path in self.model]
-        dimensions = self.dimensions or members[0].reward.model.heads
+        dimensions = self.heads or members[0].reward.model.heads
         for path, member in zip(self.model, members, strict=True):
             heads = member.reward.model.heads
-            if not set(dimensions) <= set(heads) or (not self.dimensions and set(heads) != set(dimensions)):
+            if not set(dimensions) <= set(heads) or (not self.heads and set(heads) != set(dimensions)):
                 raise ConfigError(
                     f"rewards.{context.name}: {path} has the heads {', '.join(heads)}, wanted are {', '.join(dimensions)}; "
                     "name dimensions that all models have"

@@ -52,7 +52,7 @@ def remove_member(visit: RequestContext) -> int:
     Raises:
         AccessError: 404, it was not.
     """
-    released = visit.service.ratings.leave(visit.project.id, visit.account.id)
+    released: int | None = visit.service.ratings.leave(visit.project.id, visit.account.id)
     if released is None:
         raise AccessError(404, "missing", NOT_HERE)
     visit.service.audit(visit.me.id, "removed from project", visit.account.id, {"project": visit.project.id, "released": released})

@@ -39,13 +39,13 @@ class RewardModelRequirements:
     """What a reward model must have shown on held-out judgments before a policy is trained on it.
 
     Attributes:
-        accuracy: the least accuracy; 0 trusts it all the same.
-        spread: the least spread of its scores, in logits.
+        min_accuracy: the least accuracy; 0 trusts it all the same.
+        min_spread: the least spread of its scores, in logits.
         max_failed: share of a round's completions that a part of the reward may fail to score.
     """
 
-    accuracy: float = 0.55
-    spread: float = 0.05
+    min_accuracy: float = 0.55
+    min_spread: float = 0.05
     max_failed: float = 0.05
 
 
@@ -184,7 +184,7 @@ class Online:
         with run.progress(self.iterations, "online", self._limits()) as advance:
             advance(loop.step)
             while loop.step < self.iterations and not loop.kl.is_spent and not loop.search.is_over:
-                metrics = loop.turn()
+                metrics = loop.iterate()
                 watch.log(run, loop.step - 1, metrics)
                 advance(1, f"score {metrics.get('online/score/mean', math.nan):+.2f}  kl {metrics['online/kl/mean']:.1f}")
                 if (time.monotonic() - saved > CHECKPOINT_SECONDS or run.stop_requested) and watch.is_safe:
