@@ -5,16 +5,17 @@ It reads the table of settings and imports nothing that trains, so that an answe
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palate.cli import exchange, pipelines, raters
-from palate.cli.help import HELP_WORDS, RUN_OPTIONS
-from palate.cli.names import ANY, below, canonical, kinds_given, level_of
-from palate.cli.parser import COMMANDS, Parser
+from palate.cli.help import RUN_OPTIONS
+from palate.cli.names import below, canonical, kinds_given, level_of
+from palate.cli.parser import COMMANDS, HELP_WORDS, Parser
 from palate.cli.table import described
 from palate.recipes.stages import Stages
 
@@ -123,13 +124,12 @@ def _options(command: str, before: Sequence[str], start: str, stages: Stages) ->
 def _level(options: Sequence[Option], before: Sequence[str], start: str) -> list[tuple[str, str]]:
     """The settings at the level of `start` that exist beside the kinds given, or the default ones where none is given."""
     level = start.removeprefix("--").replace("-", "_").rpartition(".")[0]
-    kinds = kinds_given(before, options)
+    kinds = kinds_given(before, options, level)
     found: list[Option] = [option for option in options if "." not in option.name]
     known = canonical(level, options)
     if level:
-        outer = [one for one in options if level_of(one) == known and all(kinds.get(at, kind) == kind for at, kind in one.under)]
         found = []
-        for one in outer:
+        for one in _in_force(known, options, kinds):
             chosen = kinds.get(known, one.default if one.default in dict(one.kinds) else "")
             wanted = [chosen] if chosen or not one.kinds else [kind for kind, _ in one.kinds]
             found += [inner for kind in wanted for inner in below(one, kind, options) if inner not in found]
@@ -142,6 +142,13 @@ def _level(options: Sequence[Option], before: Sequence[str], start: str) -> list
         if option.container is dict or any(one.name.startswith(f"{level_of(option)}.") for one in options):
             words[f"{name}."] = text
     return list(words.items())
+
+
+def _in_force(known: str, options: Sequence[Option], kinds: Mapping[str, str]) -> list[Option]:
+    """The options of a name that exist beside the kinds given, or beside the default of a setting whose kind is not given."""
+    defaults = {level_of(one): one.default for one in options if one.default in dict(one.kinds)}
+    chosen = {**defaults, **kinds}
+    return [one for one in options if level_of(one) == known and all(chosen.get(at, kind) == kind for at, kind in one.under)]
 
 
 def _values(command: str, before: Sequence[str], start: str, stages: Stages) -> Answer:
@@ -158,8 +165,7 @@ def _values(command: str, before: Sequence[str], start: str, stages: Stages) -> 
     if named in {"--out", "--runs"}:
         return Answer(files=True)
     known = canonical(named.removeprefix("--").replace("-", "_"), options)
-    kinds = kinds_given(before, options)
-    found = [one for one in options if level_of(one) == known and all(kinds.get(at, kind) == kind for at, kind in one.under)]
+    found = _in_force(known, options, kinds_given(before, options, named.removeprefix("--")))
     if not any(one.container is tuple for one in found) and before[-1:] != [named]:
         return Answer()
     words = {word: text for one in found for word, text in (*one.kinds, *((word, "") for word in one.choices))}
@@ -172,8 +178,8 @@ def _argument(parser: Parser, named: str, start: str) -> Answer:
     fits = [one for one in actions if named and named in one.option_strings and one.nargs != 0]
     fits = fits or [one for one in actions if not one.option_strings]
     words = [(str(word), "") for one in fits for word in (one.choices or ())]
-    return Answer(_matching(words, start).words, files=any(one.choices is None and _names_file(one.type, one.metavar, one.dest) for one in fits))
+    return Answer(_matching(words, start).words, files=any(_names_file(one) for one in fits))
 
 
-def _names_file(kind: object, metavar: object, dest: str) -> bool:
-    return kind is Path or metavar in {"FILE", "PATH", "DIR", "RUN"} or dest in {"source", "target"}
+def _names_file(action: argparse.Action) -> bool:
+    return action.type is Path or action.metavar in {"FILE", "PATH", "DIR", "RUN"} or action.dest in {"source", "target"}

@@ -9,6 +9,7 @@ from itertools import chain
 
 from palate.cli.names import ANY, as_typed, below, canonical, kinds_given, level_of, offer, pairs, variants
 from palate.cli.page import Page, Row, Section, whole
+from palate.cli.parser import HELP_WORDS
 from palate.cli.table import Described
 from palate.core import ConfigError
 from palate.recipes.option import REQUIRED, Option
@@ -23,7 +24,6 @@ RUN_OPTIONS = {
 }
 """What every stage takes beside its settings."""
 
-HELP_WORDS = frozenset({"-h", "--help"})
 SHORT = 40
 """Defaults longer than this are cut."""
 
@@ -37,7 +37,7 @@ def page_of(command: str, stage: Described, words: Sequence[str]) -> Page:
         ConfigError: a word names no setting or kind of this stage.
     """
     at = next(index for index, word in enumerate(words) if word in HELP_WORDS)
-    before, after = words[:at], words[at + 1 :]
+    before, after = list(words[:at]), list(words[at + 1 :])
     if after[:1] == ["all"]:
         return _everything(command, stage)
     if after and not after[0].startswith("-"):
@@ -47,18 +47,19 @@ def page_of(command: str, stage: Described, words: Sequence[str]) -> Page:
     sections = list(chain.from_iterable(_topic(command, stage, name, value, kinds) for name, value in pairs(words)))
     if not sections:
         return _overview(command, stage)
-    more = _more_of(command, stage, pairs(words)[-1][0])
+    more = _more_of(command, stage, pairs(words)[-1][0], kinds)
     return Page(f"Settings of `palate {command}`.", "", tuple(sections), more, wide=True)
 
 
-def _more_of(command: str, stage: Described, name: str) -> tuple[Row, ...]:
+def _more_of(command: str, stage: Described, name: str, kinds: Mapping[str, str]) -> tuple[Row, ...]:
     """From the page of one setting to what lies below it, and back."""
-    found = variants(canonical(name, stage.options), stage.options, {})
-    kinds = [row for one in found for row in _example(command, one, stage.options)]
-    inner = [one for one in found for one in below(one, "", stage.options) if _is_open(one)]
+    known = canonical(name, stage.options)
+    found = variants(known, stage.options, kinds)
+    examples = [] if known in kinds else [row for one in found for row in _example(command, one, stage.options)]
+    inner = [one for one in found for one in below(one, kinds.get(known, ""), stage.options) if _is_open(one)]
     return (
-        *kinds[:1],
-        *(Row("a setting", f"palate {command} --{level_of(one)} --help") for one in inner[:1]),
+        *examples[:1],
+        *(Row("a setting", f"palate {command} --{as_typed(level_of(one), name)} --help") for one in inner[:1]),
         Row("the stage", f"palate {command} --help"),
     )
 
@@ -85,8 +86,8 @@ def _more(command: str, stage: Described) -> tuple[Row, ...]:
     """How to see more, with a group and a kind of this stage as examples."""
     options = stage.options
     groups = [one for one in options if one.is_group and "." not in one.name]
-    unions = sorted((one for one in options if one.kinds and one.container is None and ANY not in one.name), key=lambda one: -len(one.kinds))
-    kinds = [row for one in unions for row in _example(command, one, options)]
+    unions = [one for one in options if one.kinds and one.container is None and ANY not in one.name]
+    kinds = [row for one in sorted(unions, key=lambda one: -len(one.kinds)) for row in _example(command, one, options)]
     return (
         *(Row("a group", f"palate {command} --{one.name} --help") for one in groups[-1:]),
         *kinds[:1],

@@ -47,11 +47,19 @@ def variants(name: str, options: Iterable[Option], kinds: Mapping[str, str]) -> 
     return [one for one in options if one.name in (name, level) and all(kinds.get(at, kind) == kind for at, kind in one.under)]
 
 
-def kinds_given(words: Sequence[str], options: Sequence[Option]) -> dict[str, str]:
-    """Setting -> kind, for each option among the words whose value is one of its kinds."""
+def kinds_given(words: Sequence[str], options: Sequence[Option], around: str = "") -> dict[str, str]:
+    """Setting -> kind, for each option among the words whose value is one of its kinds.
+
+    Args:
+        words: the words of a command.
+        options: the stage's settings.
+        around: a setting as typed; in a mapping, only kinds given to the same name count: beside `rewards.a.url`, not those of `rewards.b`.
+    """
     found: dict[str, str] = {}
     for name, value in pairs(words):
         known = canonical(name, options)
+        if around and as_typed(known, around) not in {known, name}:
+            continue
         if any(value == kind for one in variants(known, options, {}) for kind, _ in one.kinds):
             found[known] = value
     return found

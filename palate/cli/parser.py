@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -37,6 +36,9 @@ GROUPS = {
 """Headings of `palate --help`, and the commands and stages under each."""
 
 
+HELP_WORDS = frozenset({"-h", "--help"})
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are ConfigErrors, and which knows no abbreviations."""
 
@@ -48,7 +50,14 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{self.prog}: {message}. `{self.prog} --help` lists what can be given.")
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """The parsed words, options and positionals in any order; an unknown option is an error that offers the nearest."""
+        """The parsed words, options and positionals in any order; an unknown option is an error that offers the nearest.
+
+        Raises:
+            SystemExit: the words ask for help, which has been shown.
+        """
+        if not HELP_WORDS.isdisjoint(words):
+            show(self.page())
+            raise SystemExit(0)
         found, left = self.parse_known_intermixed_args(list(words))
         if left:
             word = left[0].split("=")[0]
@@ -70,24 +79,21 @@ class Parser(argparse.ArgumentParser):
         """The page that `--help` shows."""
         wanted = [action for action in self.actions() if not action.option_strings]
         options = [action for action in self.actions() if action.option_strings and not isinstance(action, argparse._HelpAction)]
-        names = [f"[{action.dest.upper()}]" if action.nargs in {"?", "*"} else action.dest.upper() for action in wanted]
+        names = [f"[{_value(action)}]" if action.nargs in {"?", "*"} else _value(action) for action in wanted]
         must = [f"{action.option_strings[0]} {_value(action)}" for action in options if action.required]
         usage = " ".join([self.prog, *names, *must, "[options]"])
         sections = (
-            Section("Arguments", tuple(Row(action.dest.upper(), self._text(action)) for action in wanted)),
-            Section("Options", tuple(Row(f"{action.option_strings[-1]} {_value(action)}".strip(), self._text(action)) for action in options)),
+            Section("Arguments", tuple(Row(_value(action), self._text(action)) for action in wanted)),
+            Section("Options", tuple(Row(f"{one.option_strings[-1]} {_value(one)}".strip(), self._text(one)) for one in options)),
         )
         return Page(self.description or "", usage, sections)
 
-    def print_help(self, file: object = None) -> None:  # noqa: ARG002 (argparse's signature)
-        """Writes the page to standard output."""
-        show(self.page())
-
     def _text(self, action: argparse.Action) -> str:
         text = (action.help or "") % {**vars(action), "prog": self.prog}
+        text, bracket, default = text.partition(" (default: ")
         if action.choices and not all(str(word) in text for word in action.choices):
-            text = f"{text}: {', '.join(map(str, action.choices))}" if "(default" not in text else text
-        return re.sub(r"\(default: ([^()]*)\)", lambda match: whole(f"[default: {match[1]}]"), text)
+            text = f"{text}: {', '.join(map(str, action.choices))}"
+        return text + (f" {whole(f'[default: {default[:-1]}]')}" if bracket else "")
 
 
 def _value(action: argparse.Action) -> str:
@@ -95,6 +101,8 @@ def _value(action: argparse.Action) -> str:
     if action.nargs == 0:
         return ""
     word = action.metavar if isinstance(action.metavar, str) else "WORD" if action.choices else action.dest.upper()
+    if not action.option_strings:
+        return action.dest.upper() if action.metavar is None else word
     return {"?": f"[{word}]", "+": f"{word} ..."}.get(str(action.nargs), word)
 
 
@@ -108,7 +116,8 @@ def overview(stages: Sequence[tuple[str, str]]) -> Page:
     grouped = {name for names in GROUPS.values() for name in names}
     sections = [Section(heading, tuple(Row(name, lines[name]) for name in names if name in lines)) for heading, names in GROUPS.items()]
     others = Section("Other stages", tuple(Row(name, text) for name, text in stages if name not in grouped))
-    options = Section("Options", (Row("--help", "show this page; after a command, what the command takes"), Row("--version", "show the version")))
+    help_text = "show this page; after a command, what the command takes"
+    options = Section("Options", (Row("--help", help_text), Row("--version", "show the version")))
     return Page("Palate aligns a language model with human taste.", "palate COMMAND [options]", (*sections, others, options))
 
 

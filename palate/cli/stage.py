@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from palate.cli.help import HELP_WORDS, metavar, page_of
+from palate.cli.help import metavar, page_of
 from palate.cli.names import ANY, as_typed, canonical, level_of, offer
 from palate.cli.page import show
-from palate.cli.parser import Parser, say, underscored
+from palate.cli.parser import HELP_WORDS, Parser, say, underscored
 from palate.cli.table import described
 from palate.core import ConfigError
 from palate.recipes.option import Option

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from palate.cli.table import TABLE, table_text
 from palate.recipes.config import Stage
 from palate.recipes.describe import options_of, reference, summary_of
 from palate.recipes.plan import plan_pipeline, read_pipeline
@@ -61,6 +62,12 @@ def test_the_reference_is_up_to_date() -> None:
     if not path.exists():
         absent("docs/reference.md")
     assert path.read_text() == reference(STAGES), "run `palate reference`"
+
+
+def test_the_table_of_help_and_completion_is_up_to_date() -> None:
+    for name in STAGES:
+        load(name)
+    assert TABLE.read_text() == table_text(STAGES), "run `palate reference`"
 
 
 CONFIGS = sorted((ROOT / "configs").glob("**/*.yaml"))
