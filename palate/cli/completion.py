@@ -165,7 +165,8 @@ def _values(command: str, before: Sequence[str], start: str, stages: Stages) -> 
     if named in {"--out", "--runs"}:
         return Answer(files=True)
     known = canonical(named.removeprefix("--").replace("-", "_"), options)
-    found = _in_force(known, options, kinds_given(before, options, named.removeprefix("--")))
+    kinds = kinds_given(before, options, named.removeprefix("--"))
+    found = _in_force(known, options, kinds) or [one for one in options if level_of(one) == known]
     if not any(one.container is tuple for one in found) and before[-1:] != [named]:
         return Answer()
     words = {word: text for one in found for word, text in (*one.kinds, *((word, "") for word in one.choices))}

@@ -127,7 +127,7 @@ def test_what_a_user_can_mend_is_one_message_and_a_code(words: list[str], code: 
     ],
 )
 def test_an_unknown_name_in_a_file_is_told_with_its_line_and_the_nearest(line: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("p.yaml").write_text(f"name: kitchen\nstages:\n  first:\n    stage: count\n    {line}\n    trip: trip.txt\n")
+    Path("p.yaml").write_text(f"name: kitchen\nstages:\n  first:\n    stage: count\n    {line}\n    {'' if 'dta' in line else 'data: w.txt'}\n")
     assert palate("run", "p.yaml") == 2
     assert told in capsys.readouterr().err
 

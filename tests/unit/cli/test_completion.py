@@ -72,7 +72,8 @@ def test_values_are_kinds_choices_presets_or_files() -> None:
 
 
 def test_completion_loads_nothing_heavy() -> None:
-    code = f"import sys; from palate.cli import main; main([{HIDDEN!r}, 'online', '--']); print(*{HEAVY!r} & sys.modules.keys(), file=sys.stderr)"
+    ask = f"main([{HIDDEN!r}, 'online', '--'])"
+    code = f"import sys; from palate.cli import main; {ask}; print(*{HEAVY!r} & sys.modules.keys(), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr.strip() == ""
     assert "--steps\trounds" in done.stdout
@@ -115,7 +116,7 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _palate 2>/dev/null; printf '%s\\n' "
         (["palate", "onl"], ["online"]),
         (["palate", "online", "--me"], ["--method", "--method."]),
         (["palate", "online", "--method", "=", "im"], ["imitate_best"]),
-        (["palate", "online", "--method.objective", "gspo", "--method.objective."], ["--method.objective.clip", "--method.objective.clip_high"]),
+        (["palate", "online", "--method.objective", "gspo", "--method.objective.clip_"], ["--method.objective.clip_high"]),
         (["palate", "online", "--prompts", "jud"], ["judged pairs.jsonl"]),
         (["palate", "online", "--prompts", "=", "jud"], ["judged pairs.jsonl"]),
         (["palate", "online", "--steps", "jud"], [""]),
@@ -141,4 +142,5 @@ def test_fish_completes(program: Path) -> None:
     if shutil.which("fish") is None:
         pytest.skip("fish is not installed")
     assert asked("fish", "source ./fish; complete -C 'palate online --dtype b'", program) == ["bfloat16"]
-    assert [line.split("\t")[0] for line in asked("fish", "source ./fish; complete -C 'palate online --me'", program)] == ["--method", "--method."]
+    lines = asked("fish", "source ./fish; complete -C 'palate online --me'", program)
+    assert [line.split("\t")[0] for line in lines] == ["--method", "--method."]
