@@ -121,13 +121,14 @@ def test_what_a_user_can_mend_is_one_message_and_a_code(words: list[str], code: 
     [
         ("dta: w.txt", "p.yaml:5: Count has no 'dta'. Did you mean 'data'?"),
         ("pace: {frist_step: 2}", "p.yaml:5: Pace has no 'frist_step'. Did you mean 'first_step'?"),
-        ("rule: lnog", "p.yaml:5: rule has no kind 'lnog'. Did you mean 'long'?"),
-        ("rule: {kind: lnog}", "p.yaml:5: rule has no kind 'lnog'. Did you mean 'long'?"),
+        ("rule: lnog", "p.yaml:5: stages.first.rule has no kind 'lnog'. Did you mean 'long'?"),
+        ("rule: {kind: lnog}", "p.yaml:5: stages.first.rule has no kind 'lnog'. Did you mean 'long'?"),
         ("rule: {kind: long, leters: 2}", "p.yaml:5: Long has no 'leters'. Did you mean 'letters'?"),
     ],
 )
 def test_an_unknown_name_in_a_file_is_told_with_its_line_and_the_nearest(line: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("p.yaml").write_text(f"name: kitchen\nstages:\n  first:\n    stage: count\n    {line}\n    {'' if 'dta' in line else 'data: w.txt'}\n")
+    data = "" if "dta" in line else "data: w.txt"
+    Path("p.yaml").write_text(f"name: kitchen\nstages:\n  first:\n    stage: count\n    {line}\n    {data}\n")
     assert palate("run", "p.yaml") == 2
     assert told in capsys.readouterr().err
 
