@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from palate import __version__
-from palate.cli import exchange, pipelines
+from palate.cli import completion, exchange, pipelines
 from palate.cli import labelling as raters
-from palate.cli.parser import COMMANDS
+from palate.cli.page import show
+from palate.cli.parser import COMMANDS, overview
+from palate.cli.stage import stage
 from palate.config.settings import nearest
 from palate.core import ConfigError, PalateError
 from palate.pipeline.table import STAGES, Stages
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None, stages: Stages = STAGES) -> int:
 
 def _dispatch(words: list[str], stages: Stages) -> int:
     if not words or words[0] in {"-h", "--help", "help"}:
-        sys.stdout.write(_overview(stages))
+        show(overview([(name, entry.help) for name, entry in stages.items()]))
         return 0
     if words[0] == "--version":
         sys.stdout.write(f"palate {__version__}\n")
@@ -56,17 +58,11 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         "agreement": raters.agreement,
         "exchange": exchange.exchange,
         "reference": pipelines.reference,
+        "completion": completion.completion,
+        completion.HIDDEN: completion.complete,
     }
     if command in own:
         return own[command](rest, stages)
     if command not in stages:
-        raise ConfigError(f"there is no command {command!r}. {nearest(command, (*own, *stages))}")
-    return pipelines.stage(command, rest, stages)
-
-
-def _overview(stages: Stages) -> str:
-    width = max(map(len, (*COMMANDS, *stages)))
-    lines = ["Palate aligns a language model with human taste.", "", "usage: palate COMMAND ...    (palate COMMAND --help tells more)", ""]
-    lines += ["commands:", *(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()), ""]
-    lines += ["stages:", *(f"  {name:<{width}}  {entry.help}" for name, entry in stages.items())]
-    return "\n".join(lines) + "\n"
+        raise ConfigError(f"there is no command {command!r}. {nearest(command, (*COMMANDS, *stages))}")
+    return stage(command, rest, stages)

@@ -27,7 +27,7 @@ def exchange(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every co
     """`palate exchange`; returns the exit status."""
     from palate.data.exchange import join_items, read_exchange
 
-    found = _parser().parse(words)
+    found = exchange_parser().parse(words)
     if _same(found.source, found.target):
         raise ConfigError(f"{found.target} would be read and replaced; give another file to write.")
     if found.project is not None and not (is_database(found.source) or is_database(found.target)):
@@ -54,7 +54,8 @@ def is_database(word: str) -> bool:
     return file.suffix.lower() in SUFFIXES
 
 
-def _parser() -> Parser:
+def exchange_parser() -> Parser:
+    """What `palate exchange` takes."""
     from palate.data.exchange import READABLE, WRITABLE
 
     parser = Parser("exchange", COMMANDS["exchange"])

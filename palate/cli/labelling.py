@@ -9,13 +9,20 @@ from palate.core import ConfigError
 from palate.pipeline.table import Stages
 
 
-def label(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
-    """`palate label`; returns the exit status."""
-    from palate.web.options import add_options, label_of
+def label_parser() -> Parser:
+    """What `palate label` takes."""
+    from palate.web.options import add_options
 
     parser = Parser("label", COMMANDS["label"])
     add_options(parser)
-    found = parser.parse([underscored(word) for word in words])
+    return parser
+
+
+def label(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
+    """`palate label`; returns the exit status."""
+    from palate.web.options import label_of
+
+    found = label_parser().parse([underscored(word) for word in words])
     try:
         from palate.web import command
     except ImportError as error:
@@ -32,22 +39,27 @@ def label(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comma
     return 0
 
 
-def judge(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
-    """`palate judge`; returns the exit status."""
+def judge_parser() -> Parser:
+    """What `palate judge` takes."""
     parser = Parser("judge", COMMANDS["judge"])
     parser.add_argument(
         "runs", type=Path, nargs="?", default=Path("runs/kitchen"), help="a pipeline's folder of runs (default: runs/kitchen)"
     )
     parser.add_argument("--pairs", type=int, default=20, metavar="N", help="pairs to judge (default: 20)")
     parser.add_argument("--port", type=int, default=0, metavar="N", help="port of the pages; 0 takes a free one (default: 0)")
-    found = parser.parse(words)
+    return parser
+
+
+def judge(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
+    """`palate judge`; returns the exit status."""
+    found = judge_parser().parse(words)
     from palate.web.judge_demo import judge
 
     return judge(found.runs, found.pairs, found.port, say)
 
 
-def agreement(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
-    """`palate agreement`; returns the exit status."""
+def agreement_parser() -> Parser:
+    """What `palate agreement` takes."""
     parser = Parser("agreement", COMMANDS["agreement"])
     parser.add_argument("votes", type=Path, help="a file of judgments, one of preferences with votes and raters, or a run of collect")
     parser.add_argument("--dimension", metavar="NAME", help="only judgments on this one (default: all)")
@@ -55,7 +67,12 @@ def agreement(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every c
     parser.add_argument("--rewards", type=Path, nargs="+", default=[], metavar="RUN", help="runs of stage reward: a curve's points")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     parser.add_argument("--json", action="store_true", help="write everything as JSON")
-    found = parser.parse(words)
+    return parser
+
+
+def agreement(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
+    """`palate agreement`; returns the exit status."""
+    found = agreement_parser().parse(words)
     from palate.evaluation.rater_report import report_on
 
     report = report_on(found.votes, dimension=found.dimension, curve=found.curve, rewards=tuple(found.rewards), seed=found.seed)

@@ -121,6 +121,13 @@ def choices_of(annotation: Any) -> list[str]:
     return [str(word) for word in typing.get_args(annotation)] if typing.get_origin(annotation) is Literal else []
 
 
+def words_of(annotation: Any) -> list[str]:
+    """The words that may stand there, where they can be listed: those of every `Literal` in a union, or true and false."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [word for arg in typing.get_args(annotation) for word in words_of(arg)]
+    return ["true", "false"] if annotation is bool else choices_of(annotation)
+
+
 def type_text(annotation: Any) -> str:
     """A type in words for messages, help and the reference."""
     shape = field_type(annotation)

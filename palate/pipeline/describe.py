@@ -6,37 +6,15 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields, replace
 from typing import Any, cast
 
 from palate.config.read import PRESET, dump_config
-from palate.config.types import default_of, field_type, hints_of, kind_of, setting_of, type_text
+from palate.config.types import FieldType, default_of, field_type, hints_of, kind_of, setting_of, type_text, words_of
+from palate.pipeline.option import REQUIRED, Option
 from palate.pipeline.table import Stages
 
-REQUIRED = "required"
-
-
-@dataclass(frozen=True)
-class Option:
-    """One setting of a stage.
-
-    Attributes:
-        name: dotted name (`objective.beta`).
-        of: the `kind` it belongs to, for a field of a member of a union; else empty.
-        type_text: its type in words.
-        default: its default as JSON, or `required`.
-        doc: what it means, from the class's docstring.
-        container: `tuple` or `dict` when it takes several values.
-        is_group: whether it only gathers the settings named after it, and takes no value of its own.
-    """
-
-    name: str
-    of: str
-    type_text: str
-    default: str
-    doc: str
-    container: type | None = None
-    is_group: bool = False
+__all__ = ["REQUIRED", "Option", "attributes_of", "options_of", "reference", "summary_of"]
 
 
 def summary_of(cls: type) -> str:
@@ -64,7 +42,7 @@ def attributes_of(cls: type) -> dict[str, str]:
     return found
 
 
-def options_of(cls: type, prefix: str = "", of: str = "", start: Any = None) -> Iterator[Option]:
+def options_of(cls: type, prefix: str = "", of: str = "", start: Any = None, under: tuple[tuple[str, str], ...] = ()) -> Iterator[Option]:
     """Every setting of a dataclass, nested ones after the field they belong to.
 
     Args:
@@ -72,25 +50,44 @@ def options_of(cls: type, prefix: str = "", of: str = "", start: Any = None) -> 
         prefix: put before each name.
         of: kind of the member described.
         start: an instance whose values are the defaults.
+        under: kinds that must be given for these settings to exist.
     """
     docs = attributes_of(cls)
     if presets := getattr(cls, "PRESETS", None):
-        yield Option(f"{prefix}{PRESET}", of, f"one of {', '.join(presets)}", "none", "published settings that stand for what is not set")
+        text = "published settings that stand for what is not set"
+        yield Option(f"{prefix}{PRESET}", of, f"one of {', '.join(presets)}", "none", text, choices=tuple(presets), under=under)
     for item in fields(cast("Any", cls)):
         if not item.init or item.name == "kind":
             continue
-        annotation = hints_of(cls)[item.name]
-        shape = field_type(annotation)
+        shape = field_type(hints_of(cls)[item.name])
         default = default_of(item) if start is None else getattr(start, item.name)
-        name = f"{prefix}{setting_of(item)}"
-        is_group = bool(shape.members) and shape.leaf is None and not any(map(kind_of, shape.members))
-        yield Option(name, of, type_text(annotation), _default_text(default), docs.get(item.name, ""), shape.container, is_group)
+        option = _option(f"{prefix}{setting_of(item)}", of, hints_of(cls)[item.name], _default_text(default), docs.get(item.name, ""))
+        yield replace(option, under=under)
         # Of a mapping to dataclasses, what each of its values takes.
-        members, inside = (field_type(shape.item).members, f"{name}.NAME.") if shape.container is dict else (shape.members, f"{name}.")
+        inside = f"{option.name}.NAME" if shape.container is dict else option.name
+        members = field_type(shape.item).members if shape.container is dict else shape.members
         for member in members:
             first = default if type(default) is member else None
             tag = kind_of(member) or ""
-            yield from options_of(member, inside, tag if len(members) > 1 else of, first)
+            yield from options_of(member, f"{inside}.", tag if len(members) > 1 else of, first, (*under, (inside, tag)) if tag else under)
+
+
+def _option(name: str, of: str, annotation: Any, default: str, doc: str) -> Option:
+    shape = field_type(annotation)
+    value: FieldType = shape if shape.container is None else field_type(shape.item)
+    kinds = tuple((tag, summary_of(member).partition("\n")[0]) for member in value.members if (tag := kind_of(member)))
+    return Option(
+        name,
+        of,
+        type_text(annotation),
+        default,
+        doc,
+        shape.container,
+        is_group=bool(shape.members) and shape.leaf is None and not kinds,
+        kinds=kinds,
+        choices=tuple(words_of(value.leaf)) if value.mark is None else (),
+        is_path=value.mark is not None,
+    )
 
 
 def _default_text(default: object) -> str:

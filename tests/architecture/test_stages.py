@@ -9,10 +9,12 @@ from typing import Any, cast
 
 import pytest
 
+from palate.cli.table import TABLE, table_text
+from palate.config.read import Stage
 from palate.config.types import Amount, Count, Share, accepts, hints_of
 from palate.pipeline.describe import options_of, reference, summary_of
 from palate.pipeline.plan import plan_pipeline, read_pipeline
-from palate.pipeline.table import RESERVED, STAGES, Stage
+from palate.pipeline.table import RESERVED, STAGES
 from tests.support.repository import ROOT, absent
 
 FIELDS = 25
@@ -60,6 +62,12 @@ def test_the_reference_is_up_to_date() -> None:
     if not path.exists():
         absent("docs/reference.md")
     assert path.read_text() == reference(STAGES), "run `palate reference`"
+
+
+def test_the_table_of_help_and_completion_is_up_to_date() -> None:
+    for name in STAGES:
+        load(name)
+    assert TABLE.read_text() == table_text(STAGES), "run `palate reference`"
 
 
 CONFIGS = sorted((ROOT / "configs").glob("**/*.yaml"))

@@ -49,18 +49,6 @@ def test_help_names_every_command_and_stage(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == f"palate {__version__}\n"
 
 
-def test_help_of_a_stage_names_every_setting_with_default_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        palate("count", "--help")
-    assert caught.value.code == 0
-    out = " ".join(capsys.readouterr().out.split())
-    for text in ("--data PATH the text. (required)", "--rule plain|long", "--named.NAME"):
-        assert text in out
-    assert "--pace.first_step N where it begins." in out
-    assert "--pace Pace" not in out
-    assert "--rule.letters N [long] fewest letters of a long word. (default: 5)" in out
-
-
 def test_options_of_every_kind_reach_the_stage() -> None:
     words = ["--data", "w.txt", "--others", "v.txt", "w.txt", "--named.x", "v.txt", "--model=org/name", "--rate", "1e-3"]
     assert palate("count", *words, "--rule", "long", "--rule.letters", "4", "--loudness", "loud", "--pace.first_step", "2") == 0
@@ -101,6 +89,13 @@ def test_out_names_the_directory_and_refuses_another_run(capsys: pytest.CaptureF
         (["cuont"], 2, "there is no command 'cuont'. Did you mean 'count'?"),
         (["count", "--dta", "w.txt"], 2, "palate count has no '--dta'. Did you mean '--data'?"),
         (["count", "--data", "w.txt", "--rule.scal", "2"], 2, "Did you mean '--rule.scale'?"),
+        (["count", "--data", "w.txt", "--first_step", "2"], 2, "palate count has no '--first_step'. Did you mean '--pace.first_step'?"),
+        (["count", "--data", "w.txt", "--quite_else", "2"], 2, "palate count has no '--quite_else'. `palate count --help` lists"),
+        (["count", "--data", "w.txt", "--pace", "2"], 2, "--pace takes no value. Give one of its settings: --pace.first_step."),
+        (["count", "--data", "w.txt", "--named", "w.txt"], 2, "--named holds several by name. Give each a name: --named.NAME PATH."),
+        (["count", "--data", "w.txt", "v.txt"], 2, "palate count: no option takes 'v.txt'"),
+        (["count", "--data", "w.txt", "--rule", "lnog"], 2, "rule has no kind 'lnog'. Did you mean 'long'?"),
+        (["count", "--data", "w.txt", "--rule", "plain", "--rule.letters", "2"], 2, "--rule.letters: Plain has no 'letters'."),
         (["count"], 2, "Count needs 'data'"),
         (["count", "--data"], 2, "expected one argument"),
         (["count", "--data", "w.txt", "--rate", "fast"], 2, "--rate: rate: "),
@@ -119,6 +114,23 @@ def test_what_a_user_can_mend_is_one_message_and_a_code(words: list[str], code: 
     assert told in captured.err
     assert captured.err.startswith("palate: ")
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("dta: w.txt", "p.yaml:5: Count has no 'dta'. Did you mean 'data'?"),
+        ("pace: {frist_step: 2}", "p.yaml:5: Pace has no 'frist_step'. Did you mean 'first_step'?"),
+        ("rule: lnog", "p.yaml:5: stages.first.rule has no kind 'lnog'. Did you mean 'long'?"),
+        ("rule: {kind: lnog}", "p.yaml:5: stages.first.rule has no kind 'lnog'. Did you mean 'long'?"),
+        ("rule: {kind: long, leters: 2}", "p.yaml:5: Long has no 'leters'. Did you mean 'letters'?"),
+    ],
+)
+def test_an_unknown_name_in_a_file_is_told_with_its_line_and_the_nearest(line: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    data = "" if "dta" in line else "data: w.txt"
+    Path("p.yaml").write_text(f"name: kitchen\nstages:\n  first:\n    stage: count\n    {line}\n    {data}\n")
+    assert palate("run", "p.yaml") == 2
+    assert told in capsys.readouterr().err
 
 
 def test_dashes_in_options_are_underscores() -> None:

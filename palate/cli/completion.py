@@ -1,0 +1,187 @@
+"""Completion in a shell: `palate completion SHELL` prints a script, which asks this module at each press of Tab.
+
+It reads the table of settings and imports nothing that trains, so that an answer takes as long as Python takes to start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palate.cli import exchange, pipelines
+from palate.cli import labelling as raters
+from palate.cli.help import RUN_OPTIONS
+from palate.cli.names import below, canonical, kinds_given, level_of
+from palate.cli.parser import COMMANDS, HELP_WORDS, Parser
+from palate.cli.table import described
+from palate.pipeline.table import Stages
+
+if TYPE_CHECKING:
+    from palate.pipeline.option import Option
+
+HIDDEN = "__complete"
+"""The command that the scripts call; it is for them alone."""
+
+SHELLS = ("bash", "zsh", "fish")
+
+PARSERS: dict[str, Callable[[], Parser]] = {
+    "run": pipelines.run_parser,
+    "runs": pipelines.runs_parser,
+    "label": raters.label_parser,
+    "judge": raters.judge_parser,
+    "inspect": pipelines.inspect_parser,
+    "swap": pipelines.swap_parser,
+    "agreement": raters.agreement_parser,
+    "exchange": exchange.exchange_parser,
+    "reference": pipelines.reference_parser,
+}
+"""What each command takes, but for the stages."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What may stand where the cursor is.
+
+    Attributes:
+        words: (word, what it means). One that ends in a dot goes on: the shell adds no space to it.
+        files: whether names of files may stand there too.
+    """
+
+    words: tuple[tuple[str, str], ...] = ()
+    files: bool = False
+
+
+def completion_parser() -> Parser:
+    """What `palate completion` takes."""
+    parser = Parser("completion", COMMANDS["completion"])
+    how = "bash: source <(palate completion bash); zsh: the same; fish: palate completion fish | source"
+    parser.add_argument("shell", choices=SHELLS, help=f"the shell; put its line into the shell's startup file. {how}")
+    return parser
+
+
+PARSERS["completion"] = completion_parser
+
+
+def completion(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
+    """`palate completion`; returns the exit status."""
+    shell: str = completion_parser().parse(words).shell
+    sys.stdout.write(Path(__file__).with_name(f"completion.{shell}").read_text(encoding="utf-8"))
+    return 0
+
+
+def complete(words: list[str], stages: Stages) -> int:
+    """Writes the answer for the scripts: `files` or `words`, then a line for each word, with a tab before its meaning."""
+    answer = answer_for(words, stages)
+    lines = ["files" if answer.files else "words", *(f"{word}\t{text}" for word, text in answer.words)]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def answer_for(words: Sequence[str], stages: Stages) -> Answer:
+    """What may stand in place of the last word, which begins as the user has typed it.
+
+    bash gives `--name=value` as three words; zsh and fish give it as one.
+    """
+    typed = [word for word in words if word != "="]
+    if words and words[-1] == "=":
+        typed.append("")
+    if not typed:
+        typed = [""]
+    *before, last = typed
+    if not before:
+        lines = {**COMMANDS, **{name: entry.help for name, entry in stages.items()}}
+        return _matching(lines.items(), last)
+    command, *before = before
+    name, equals, value = last.partition("=")
+    if equals and name.startswith("--"):
+        answer = _values(command, [*before, name], value, stages)
+        return Answer(tuple((f"{name}={word}", text) for word, text in answer.words), answer.files)
+    if last.startswith("-"):
+        return _options(command, before, last, stages)
+    return _values(command, before, last, stages)
+
+
+def _matching(words: Iterable[tuple[str, str]], start: str) -> Answer:
+    return Answer(tuple((word, text) for word, text in words if word.startswith(start)))
+
+
+def _options(command: str, before: Sequence[str], start: str, stages: Stages) -> Answer:
+    """The options of a command that begin so; of a stage, those of the level typed so far."""
+    if command in PARSERS:
+        actions = PARSERS[command]().actions()
+        return _matching(((word, action.help or "") for action in actions for word in action.option_strings if len(word) > 2), start)
+    if command not in stages:
+        return Answer()
+    options = described(stages[command]).options
+    fixed = [(left.split()[0], text.replace("\0", " ")) for left, text in RUN_OPTIONS.items()]
+    words = [*_level(options, before, start), *fixed, ("--help", "show what can be given")]
+    return _matching(words, start)
+
+
+def _level(options: Sequence[Option], before: Sequence[str], start: str) -> list[tuple[str, str]]:
+    """The settings at the level of `start` that exist beside the kinds given, or the default ones where none is given."""
+    level = start.removeprefix("--").replace("-", "_").rpartition(".")[0]
+    kinds = kinds_given(before, options, level)
+    found: list[Option] = [option for option in options if "." not in option.name]
+    known = canonical(level, options)
+    if level:
+        found = []
+        for one in _in_force(known, options, kinds):
+            chosen = kinds.get(known, one.default if one.default in dict(one.kinds) else "")
+            wanted = [chosen] if chosen or not one.kinds else [kind for kind, _ in one.kinds]
+            found += [inner for kind in wanted for inner in below(one, kind, options) if inner not in found]
+    words: dict[str, str] = {}
+    for option in found:
+        name = f"--{level}.{option.name.rpartition('.')[2]}" if level else f"--{option.name}"
+        text = option.doc.partition("; ")[0]
+        if not option.is_group and option.container is not dict:
+            words[name] = text
+        if option.container is dict or any(one.name.startswith(f"{level_of(option)}.") for one in options):
+            words[f"{name}."] = text
+    return list(words.items())
+
+
+def _in_force(known: str, options: Sequence[Option], kinds: Mapping[str, str]) -> list[Option]:
+    """The options of a name that exist beside the kinds given, or beside the default of a setting whose kind is not given."""
+    defaults = {level_of(one): one.default for one in options if one.default in dict(one.kinds)}
+    chosen = {**defaults, **kinds}
+    return [one for one in options if level_of(one) == known and all(chosen.get(at, kind) == kind for at, kind in one.under)]
+
+
+def _values(command: str, before: Sequence[str], start: str, stages: Stages) -> Answer:
+    """What may follow the last option before the cursor, or stand as an argument."""
+    named = next((word for word in reversed(before) if word.startswith("-")), "")
+    if command in PARSERS:
+        return _argument(PARSERS[command](), named if before and before[-1] == named else "", start)
+    if command not in stages:
+        return Answer()
+    options = described(stages[command]).options
+    if named in HELP_WORDS:
+        groups = [(one.name, one.doc) for one in options if "." not in one.name]
+        return _matching([("all", "every setting"), *groups], start)
+    if named in {"--out", "--runs"}:
+        return Answer(files=True)
+    known = canonical(named.removeprefix("--").replace("-", "_"), options)
+    kinds = kinds_given(before, options, named.removeprefix("--"))
+    found = _in_force(known, options, kinds) or [one for one in options if level_of(one) == known]
+    if not any(one.container is tuple for one in found) and before[-1:] != [named]:
+        return Answer()
+    words = {word: text for one in found for word, text in (*one.kinds, *((word, "") for word in one.choices))}
+    return Answer(_matching(words.items(), start).words, files=any(one.is_path for one in found))
+
+
+def _argument(parser: Parser, named: str, start: str) -> Answer:
+    """The choices of an option or argument, or files where it names one."""
+    actions = parser.actions()
+    fits = [one for one in actions if named and named in one.option_strings and one.nargs != 0]
+    fits = fits or [one for one in actions if not one.option_strings]
+    words = [(str(word), "") for one in fits for word in (one.choices or ())]
+    return Answer(_matching(words, start).words, files=any(_names_file(one) for one in fits))
+
+
+def _names_file(action: argparse.Action) -> bool:
+    return action.type is Path or action.metavar in {"FILE", "PATH", "DIR", "RUN"} or action.dest in {"source", "target"}
