@@ -16,7 +16,7 @@ ifdef JUDGE
 endif
 
 test: check ## Check the code, then run every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed-dev ## Lint, types, import layers
 	$(BIN)/ruff check .

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -18,6 +17,7 @@ from palate.models.scalar import load_scalar, scalar_from
 from palate.runs.record import RunPlan, read_record
 from palate.runs.run import Run, open_run
 from palate.testing import tiny_policy, word_tokenizer
+from tests.support.waiting import LIMIT_SECONDS, ended, wait_until
 from tests.unit.raters.test_people import judges, states
 
 TEXTS = ("make salt", "make rice and beans", "for two guests today please")
@@ -49,17 +49,17 @@ def test_somebody_judges_and_the_reward_model_learns(runs: Path) -> None:
     told = (runs / "told.txt").open("w+")
     process = subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT, start_new_session=True)
     try:
-        database = runs / "ratings.db"
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not (database.exists() and any(one.items for one in states(database))):
-            assert process.poll() is None, (runs / "told.txt").read_text()
-            time.sleep(0.2)
-        link = re.search(r"http://\S+/setup/\S+", waited(runs / "told.txt", "/setup/", deadline))
-        assert link is not None
-        with urlopen(link.group(), timeout=10) as page:
+        database, output = runs / "ratings.db", (runs / "told.txt").read_text
+
+        def asks() -> re.Match[str] | None:
+            assert process.poll() is None, output()
+            link = re.search(r"http://\S+/setup/\S+(?=\s)", output())
+            return link if database.exists() and any(one.items for one in states(database)) else None
+
+        with urlopen(wait_until(asks, output).group(), timeout=LIMIT_SECONDS) as page:
             assert "The first owner" in page.read().decode()
         judges(database, ["ann"], 100)
-        assert process.wait(timeout=90) == 0
+        assert ended(process) == 0, output()
     finally:
         with contextlib.suppress(ProcessLookupError):  # it is over, with the server that it started
             os.killpg(process.pid, signal.SIGKILL)
@@ -71,12 +71,6 @@ def test_somebody_judges_and_the_reward_model_learns(runs: Path) -> None:
     assert record is not None
     assert record.status == "done"
     assert load_scalar(runs / "reward-refreshed" / "model").heads == ("overall",)
-
-
-def waited(path: Path, word: str, deadline: float) -> str:
-    while word not in path.read_text() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return path.read_text()
 
 
 def test_what_cannot_be_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

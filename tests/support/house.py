@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -23,6 +24,7 @@ from palate.web.credentials import Passwords, hashed
 from palate.web.options import Label
 from palate.web.service import Service, WebSettings
 from palate.web.webhooks import Webhooks, WebhookSender
+from tests.support.waiting import LIMIT_SECONDS, joined, wait_until
 
 PASSWORD = "four words make one"
 QUICK = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
@@ -31,12 +33,17 @@ QUICK = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 @dataclass
 class HouseClock:
-    """The true time and what a test added to it."""
+    """The time at which it was made, and what a test added to it: nothing runs out because a test is slow.
 
+    It moves by a millisecond whenever somebody looks, so that what came later is later.
+    """
+
+    begun: float = field(default_factory=time.time)
     ahead: float = 0.0
+    looks: Iterator[int] = field(default_factory=count)
 
     def __call__(self) -> float:
-        return time.time() + self.ahead
+        return self.begun + self.ahead + next(self.looks) / 1000
 
 
 @dataclass
@@ -60,10 +67,10 @@ class House:
     def project(self, name: str = "Taste", task: Task | None = None, items: int = 5, **settings: object) -> Project:
         """A project with items; candidate 0 of item n says `good n`, candidate 1 `bad n`."""
         made = self.ratings.add_project(replace(Project(name, task or Task(all_bad=True)), **settings), self.clock())  # type: ignore[arg-type]
-        count = {"compare": 2, "rank": 4, "rule": 1, "write": 0, "probe": 0}[made.task.kind]
+        size = {"compare": 2, "rank": 4, "rule": 1, "write": 0, "probe": 0}[made.task.kind]
         words = ("good", "bad", "fair", "poor")
         rows = [
-            Item((Message("user", f"question {n}"),), tuple(Candidate(f"{words[k]} {n}", policy=f"p{k}") for k in range(count)))
+            Item((Message("user", f"question {n}"),), tuple(Candidate(f"{words[k]} {n}", policy=f"p{k}") for k in range(size)))
             for n in range(items)
         ]
         if rows:
@@ -88,7 +95,7 @@ class Client:
     """Requests as a browser sends them."""
 
     def __init__(self, house: House) -> None:
-        self.http = httpx.Client(base_url=house.url, timeout=20)
+        self.http = httpx.Client(base_url=house.url, timeout=LIMIT_SECONDS)
         self.csrf = ""
 
     def sign_in(self, name: str, password: str = PASSWORD) -> httpx.Response:
@@ -123,13 +130,12 @@ def open_house(folder: Path, settings: WebSettings | None = None, webhooks: Webh
     server = uvicorn.Server(uvicorn.Config(create_app(service), log_level="error", access_log=False, timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    deadline = time.time() + 20
-    while not server.started and time.time() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: server.started or not thread.is_alive())
+    assert server.started
     try:
         yield House(f"http://127.0.0.1:{listener.getsockname()[1]}", ratings, service, clock)
     finally:
         server.should_exit = True
-        thread.join(10)
+        joined(thread)
         listener.close()
         ratings.close()

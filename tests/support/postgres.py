@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psycopg
 
+from tests.support.waiting import LIMIT_SECONDS
+
 USERS = ("postgres", "nobody")
 """Who runs the server where we are root, which PostgreSQL refuses."""
 
@@ -53,11 +55,11 @@ def server() -> Iterator[str]:
     options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
 
     def run(program: str, *words: str) -> None:
-        subprocess.run([programs / program, *words], check=True, cwd=folder, capture_output=True, timeout=120, **identity)
+        subprocess.run([programs / program, *words], check=True, cwd=folder, capture_output=True, timeout=LIMIT_SECONDS, **identity)
 
     try:
         run("initdb", "-D", str(data), "-U", "palate", "--auth=trust", "--no-sync", "--locale=C.UTF-8", "--encoding=UTF8")
-        run("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
+        run("pg_ctl", "-D", str(data), "-w", "-t", f"{LIMIT_SECONDS:.0f}", "-l", str(folder / "log"), "-o", options, "start")
         try:
             yield f"postgresql+psycopg://palate@/postgres?host={folder}"
         finally:

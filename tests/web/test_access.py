@@ -21,6 +21,7 @@ from palate.web.app import create_app, is_static, rule_of
 from palate.web.credentials import hashed
 from palate.web.service import DAY, WebSettings
 from tests.support.house import PASSWORD, Client, House, open_house
+from tests.support.waiting import LIMIT_SECONDS
 from tests.web.conftest import both
 
 
@@ -168,7 +169,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
     folder = tmp_path_factory.mktemp("house")
     (folder / "media").mkdir()
     Image.new("RGB", (4, 4)).save(folder / "media" / "a.png")
-    with open_house(folder, WebSettings(media=folder / "media")) as house, httpx.Client(base_url=house.url, timeout=20) as http:
+    with open_house(folder, WebSettings(media=folder / "media")) as house, httpx.Client(base_url=house.url, timeout=LIMIT_SECONDS) as http:
         project, other = house.project("Ours", items=0), house.project("Theirs")
         picture = Candidate("text", "a.png")
         asked = [Item((Message("user", f"question {n}"),), (picture, Candidate("other", "a.png"))) for n in range(60)]

@@ -125,8 +125,8 @@ def test_a_cookie_is_no_key_and_a_key_no_cookie(house: House) -> None:
     client = house.client("bob")
     cookie = client.http.cookies["palate"]
     key = re.search(r'<code id="token">([\w-]+)</code>', client.post("/me/token").text)[1]  # type: ignore[index]
-    assert httpx.get(f"{house.url}/api/session", headers={"Authorization": f"Bearer {cookie}"}).status_code == 401
-    assert httpx.get(f"{house.url}/api/session", cookies={"palate": key}).status_code == 401
+    assert house.client().http.get("/api/session", headers={"Authorization": f"Bearer {cookie}"}).status_code == 401
+    assert house.client().http.get("/api/session", cookies={"palate": key}).status_code == 401
 
 
 def test_secrets_are_hashed_on_the_disk(house: House, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from palate.web.figure_cache import LEAST_SECONDS, TIMES_COST, CachedFigure, Fig
 from palate.web.figures import findings
 from tests.support.house import House
 from tests.support.ratings import Team, pair, said, team
+from tests.support.waiting import LIMIT_SECONDS, happened
 
 
 @pytest.fixture
@@ -101,23 +102,23 @@ def test_what_is_asked_for_by_many_is_counted_once() -> None:
     def count() -> int:
         counted.append(1)
         begun.set()
-        assert go.wait(20)
+        happened(go)
         return len(counted)
 
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(kept.get, "p", "a", 0.0, count)
-        assert begun.wait(20)
+        happened(begun)
         others = [pool.submit(kept.get, "p", "a", 0.0, count) for _ in range(6)]
         go.set()
-        assert {one.result(20).value for one in (first, *others)} == {1}
+        assert {one.result(LIMIT_SECONDS).value for one in (first, *others)} == {1}
     begun.clear()
     go.clear()
     with ThreadPoolExecutor(2) as pool:
         renewing = pool.submit(kept.get, "p", "b", 1e6, count)
-        assert begun.wait(20)
+        happened(begun)
         assert kept.get("p", "b", 1e6, count).value == 1  # nobody waits while there is a former value
         go.set()
-        assert renewing.result(20).value == 2
+        assert renewing.result(LIMIT_SECONDS).value == 2
     assert len(counted) == 2
 
 

@@ -8,7 +8,7 @@ from palate.core import Message
 from palate.ratings import Candidate, Item
 from tests.support.house import House
 from tests.web.conftest import Sit
-from tests.web.test_judging import at_desk, question, said, settled
+from tests.web.test_judging import at_desk, question, ready, said, settled
 
 CHOICE = {"ranking": [[0], [1]]}
 
@@ -19,6 +19,7 @@ def answered(page: Page, *keys: str) -> None:
     for key in keys or ("1", "Enter"):
         page.keyboard.press(key)
     expect(page.locator(".asked")).not_to_have_text(before)
+    ready(page)  # with new guidelines the page has loaded anew
     settled(page)
 
 
@@ -55,7 +56,6 @@ def test_the_page_sends_one_request_a_judgment(house: House, sit: Sit) -> None:
     house.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
     sent: list[str] = []
-    page.wait_for_timeout(300)
     page.on("request", lambda request: sent.append(request.url.rsplit("/", 1)[1]) if request.method == "POST" else None)
     for _ in range(8):
         answered(page)
@@ -67,7 +67,6 @@ def test_new_guidelines_are_shown_before_anybody_judges_by_them(house: House, si
     project = house.project(items=6)
     house.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
-    page.wait_for_timeout(300)
     house.ratings.set_guideline(project.id, "Look at the **facts** only.", house.clock())
     for _ in range(4):
         answered(page)

@@ -8,13 +8,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Route
+from playwright.sync_api import Browser, Route, expect
 
 from palate.core import Message
 from palate.ratings import Answer, Candidate, Item, Project, Task
 from palate.web.markdown import LONGEST, rendered
 from tests.support.house import Client, House, open_house
-from tests.web.conftest import Sit
+from tests.web.conftest import Sit, until, while_it_acts
 from tests.web.xss import PAYLOADS
 
 DANGEROUS = "script, iframe, object, embed, link, meta, base, style, img, svg, video, audio, form, input, math, template, [style]"
@@ -119,10 +119,7 @@ def test_nothing_runs_and_nothing_is_fetched_on_any_page(house: House, sit: Sit)
     for _ in range(len(PAYLOADS) // 2 - 4):  # what is fetched ahead is put in by script: another way in
         before = page.locator("article.item").get_attribute("data-assignment")
         page.keyboard.press("s")
-        for _ in range(100):
-            if page.locator("article.item").count() and page.locator("article.item").get_attribute("data-assignment") != before:
-                break
-            page.wait_for_timeout(20)
+        expect(page.locator("article.item")).not_to_have_attribute("data-assignment", before or "")
         assert page.locator(f"#sheet :is({DANGEROUS})").count() == 0
 
 
@@ -216,7 +213,8 @@ def test_every_payload_in_every_field_makes_no_element(tmp_path: Path) -> None:
 
 
 INJECT = """async () => {
-  window.ran = false;
+  Object.assign(window, { ran: false, stopped: 0 });
+  addEventListener('securitypolicyviolation', () => { window.stopped += 1; });
   for (const html of ["<img src=x onerror='window.ran = true'>", "<img src='https://evil.example/a.png'>",
                       "<div style='background:url(https://evil.example/b.png)'>x</div>",
                       "<iframe src='https://evil.example/d'></iframe>"]) {
@@ -228,8 +226,6 @@ INJECT = """async () => {
   script.textContent = 'window.ran = true';
   document.body.append(script);
   await fetch('https://evil.example/c').catch(() => {});
-  await new Promise((resolve) => setTimeout(resolve, 400));
-  return window.ran;
 }"""
 
 
@@ -247,7 +243,11 @@ def test_the_policy_would_stop_what_came_through(house: House, browser: Browser,
     context.route("https://plain.example/**", lambda route: route.fulfill(body="<p>a page</p>", content_type="text/html"))
     page = context.new_page()
     page.goto(house.url + "/signin" if is_ours else "https://plain.example/")
-    ran = page.evaluate(INJECT)
+    page.evaluate(INJECT)
+    until(page, "window.stopped === 6" if is_ours else "window.ran")
+    if not is_ours:
+        while_it_acts(page, lambda: len(reached) == 4)
+    ran = page.evaluate("window.ran")
     context.close()
     assert (ran, sorted(reached)) == ((False, []) if is_ours else (True, ["c", "d", "g", "g"]))
 
@@ -285,7 +285,7 @@ def test_text_has_contrast(house: House, sit: Sit, scheme: str) -> None:
     for place in places[1:]:
         page.goto(house.url + place)
         page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-        page.wait_for_timeout(200)
+        until(page, "document.getAnimations().every((one) => one.playState !== 'running')")  # colours fade in
         low[place] = page.evaluate(CONTRAST)
     assert {place: found for place, found in low.items() if found} == {}
 

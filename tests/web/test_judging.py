@@ -9,13 +9,20 @@ from playwright.sync_api import Page, expect
 
 from palate.ratings import Answer, JudgmentEntry, Project, Task
 from tests.support.house import House
-from tests.web.conftest import Sit, both
+from tests.web.conftest import Sit, both, idle, until
 
 
 def at_desk(sit: Sit, name: str, project: Project, **options: object) -> Page:
+    """A page on which the first item can be judged; the second has come, too, where there is one."""
     page = sit(name, f"/projects/{project.id}/rate", **options)
-    expect(page.locator("#verdict")).to_be_visible()
+    ready(page)
+    idle(page)
     return page
+
+
+def ready(page: Page) -> None:
+    """Waits until an item can be judged. It is drawn by the server; before the page's script has run, keys do nothing."""
+    expect(page.locator("#verdict")).to_be_visible()
 
 
 def said(house: House, project: Project) -> list[JudgmentEntry]:
@@ -28,11 +35,7 @@ def settled(page: Page) -> None:
     outbox = (
         "Object.keys(localStorage).filter(k => k.startsWith('palate:outbox')).reduce((n, k) => n + JSON.parse(localStorage[k]).length, 0)"
     )
-    for _ in range(400):
-        if page.evaluate(outbox) == 0:
-            return
-        page.wait_for_timeout(50)
-    pytest.fail("answers are still waiting")
+    until(page, f"{outbox} === 0")
 
 
 def chosen(entry: JudgmentEntry) -> int:
@@ -77,7 +80,7 @@ def test_five_items_by_keyboard_alone(house: House, sit: Sit) -> None:
     assert entries[3].answer.reason == "Both say the same: 1 2 0 s u"
     assert entries[4].answer.all_bad
     assert len({one.item for one in entries}) == 5
-    assert all(one.answer.seconds is not None and 0 < one.answer.seconds < 60 for one in entries)
+    assert 0 < sum(one.answer.seconds or 0 for one in entries) < page.evaluate("performance.now() / 1000")
 
 
 def test_what_is_missing_is_said_and_nothing_is_sent(house: House, sit: Sit) -> None:
@@ -176,7 +179,6 @@ def test_a_lost_network_loses_and_doubles_nothing(house: House, sit: Sit, is_los
     project = house.project(items=3)
     house.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
-    page.wait_for_timeout(300)  # the second item has come
     tries = []
 
     def broken(route: object) -> None:
@@ -197,7 +199,7 @@ def test_a_lost_network_loses_and_doubles_nothing(house: House, sit: Sit, is_los
     page.evaluate("dispatchEvent(new Event('online'))")
     settled(page)
     expect(page.locator("#strip")).to_be_hidden()
-    page.wait_for_timeout(300)
+    idle(page)
     entries = list(house.ratings.judgments(project.id))
     assert [one.answer.ranking for one in entries] == [((0,), (1,)), ((1,), (0,))]
     assert len(set(tries)) == 1
@@ -211,11 +213,11 @@ def test_answers_survive_a_closed_page(house: House, sit: Sit) -> None:
     page.keyboard.press("1")
     page.keyboard.press("Enter")
     expect(page.locator("#strip")).to_contain_text("kept on this device")
-    page.unroute("**/judgments")
+    page.unroute_all(behavior="wait")
     page.reload()
     settled(page)
     assert len(said(house, project)) == 1
-    expect(page.locator("#verdict")).to_be_visible()
+    ready(page)
 
 
 def test_a_revoked_session_keeps_the_answer_until_the_next(house: House, sit: Sit) -> None:
@@ -253,12 +255,24 @@ def test_the_draft_is_there_after_a_reload_and_the_back_button(house: House, sit
     assert len(said(house, project)) == 1
 
 
+def overdue(house: House, sit: Sit, project: Project) -> Page:
+    """Bob's page when the time for his item has run out, by its own clock and by the server's."""
+    page = sit("bob")
+    page.clock.install()
+    page.goto(f"{house.url}/projects/{project.id}/rate")
+    ready(page)
+    idle(page)
+    house.clock.ahead += project.lease_seconds + 1
+    page.clock.fast_forward(1000 * (project.lease_seconds + 1))
+    expect(page.locator("#strip")).to_contain_text("has run out")
+    return page
+
+
 @both
 def test_an_expired_lease_is_told_and_the_answer_kept(house: House, sit: Sit) -> None:
-    project = house.project(items=1, lease_seconds=2.0)
+    project = house.project(items=1)
     house.account("bob", "rater", project)
-    page = at_desk(sit, "bob", project)
-    expect(page.locator("#strip")).to_contain_text("has run out")
+    page = overdue(house, sit, project)
     page.keyboard.press("1")
     page.keyboard.press("Enter")
     settled(page)
@@ -266,11 +280,10 @@ def test_an_expired_lease_is_told_and_the_answer_kept(house: House, sit: Sit) ->
 
 
 def test_an_answer_to_what_somebody_else_has_got_is_kept_as_an_extra(house: House, sit: Sit) -> None:
-    project = house.project(items=1, lease_seconds=2.0)
+    project = house.project(items=1)
     house.account("bob", "rater", project)
     ann = house.account("ann", "rater", project)
-    page = at_desk(sit, "bob", project)
-    expect(page.locator("#strip")).to_contain_text("has run out")
+    page = overdue(house, sit, project)
     assert house.ratings.claim(project.id, ann.id, house.clock(), house.service.random) is not None
     page.keyboard.press("1")
     page.keyboard.press("Enter")
@@ -416,27 +429,24 @@ def test_a_warning_covers_the_item_until_it_is_accepted(house: House, sit: Sit) 
     expect(page.locator("#curtain")).to_be_hidden()
 
 
-def test_a_judgment_feels_instant(house: House, sit: Sit) -> None:
-    project = house.project(items=30)
+def test_the_next_item_is_shown_at_once(house: House, sit: Sit) -> None:
+    """In the very task that takes the answer: nothing is waited for, no request and no timer."""
+    project = house.project(items=12)
     house.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
-    page.wait_for_timeout(400)
-    waited = page.evaluate(
-        """async () => {
-          const times = [];
-          for (let i = 0; i < 10; i++) {
-            const before = document.querySelector('.asked').textContent;
-            document.dispatchEvent(new KeyboardEvent('keydown', {key: '1', bubbles: true}));
-            const start = performance.now();
-            document.getElementById('verdict').requestSubmit();
-            while ((document.querySelector('.asked')?.textContent ?? before) === before) await new Promise(requestAnimationFrame);
-            times.push(performance.now() - start);
-            await new Promise((resolve) => setTimeout(resolve, 500));
-          }
-          return times.sort((a, b) => a - b)[5];
-        }"""
-    )
-    assert waited < 100, f"{waited:.0f} ms from Enter to the next item"
+    for _ in range(10):
+        before, after = page.evaluate(
+            """() => {
+              const asked = () => document.querySelector('.asked')?.textContent;
+              const before = asked();
+              document.dispatchEvent(new KeyboardEvent('keydown', {key: '1', bubbles: true}));
+              document.getElementById('verdict').requestSubmit();
+              return [before, asked()];
+            }"""
+        )
+        assert before
+        assert after not in (before, None)
+        idle(page)
 
 
 def test_two_pages_of_one_rater_keep_both_answers(house: House, sit: Sit) -> None:
@@ -462,16 +472,15 @@ def test_signed_out_is_not_taken_for_nothing_left(house: House, sit: Sit) -> Non
     project = house.project(items=3)
     house.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
-    page.wait_for_timeout(300)
     page.route("**/assignments", lambda route: route.fulfill(status=401, json={"detail": "Sign in first."}))
     page.route("**/judgments", lambda route: route.fulfill(json={**route.fetch().json(), "assignments": []}))
     for _ in range(2):
         page.keyboard.press("1")
         page.keyboard.press("Enter")
         settled(page)
-        page.wait_for_timeout(300)
+        idle(page)
     expect(page.locator("#strip")).to_contain_text("You are signed out; sign in again")
     expect(page.get_by_text("Nothing left for you here")).to_have_count(0)
     page.unroute_all(behavior="wait")
-    expect(page.locator("#verdict")).to_be_visible()
+    ready(page)
     expect(page.locator(".asked")).to_be_visible()

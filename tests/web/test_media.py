@@ -14,7 +14,8 @@ from palate.core import Message
 from palate.ratings import Candidate, Item, Project, Task
 from palate.web.service import WebSettings
 from tests.support.house import House, open_house
-from tests.web.conftest import Sit
+from tests.support.waiting import wait_until
+from tests.web.conftest import Sit, until
 from tests.web.test_judging import at_desk, chosen, said, settled
 
 RECORD = """async ([width, height, frames]) => {
@@ -71,15 +72,6 @@ def shown(house: House, *names: str, task: Task | None = None) -> Project:
     return project
 
 
-def until(page: Page, condition: str) -> None:
-    """Waits for a condition. Playwright's own waiting evaluates text within the page, which its content policy forbids."""
-    for _ in range(400):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(50)
-    pytest.fail(condition)
-
-
 def is_playing(page: Page) -> list[bool]:
     found: list[bool] = page.evaluate("[...document.querySelectorAll('video')].map((one) => !one.paused)")
     return found
@@ -98,11 +90,7 @@ def test_a_picture_and_a_gif_are_shown_and_judged(house: House, folder: Path, si
     assert images.evaluate_all("(all) => all.map((one) => one.alt)") == ["Completion 1, a picture", "Completion 2, a picture"]
     gif = images.nth(next(n for n in range(2) if images.nth(n).evaluate("(one) => one.naturalWidth") == 60))
     looks = set()
-    for _ in range(40):
-        looks.add(gif.screenshot())
-        if len(looks) > 1:
-            break
-    assert len(looks) > 1  # it moves
+    wait_until(lambda: looks.add(gif.screenshot()) or len(looks) > 1)  # it moves
     expect(page.locator("#play")).to_be_hidden()
     html = page.content()
     assert "a.png" not in html

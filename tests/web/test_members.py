@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from playwright.sync_api import expect
 
 from palate.ratings import Answer
 from tests.support.house import PASSWORD, House
+from tests.support.waiting import LIMIT_SECONDS, ended, wait_until
 from tests.web.conftest import Sit, both
 
 
@@ -27,25 +27,26 @@ def label(folder: Path) -> Iterator[tuple[str, str]]:
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     assert process.stdout is not None
     said = ""
-    deadline = time.time() + 60
-    while "Ctrl-C" not in said and time.time() < deadline:
-        said += process.stdout.readline()
+    while "Ctrl-C" not in said and (line := process.stdout.readline()):
+        said += line
     try:
         address = re.search(r"listens at (\S+)", said)
         token = re.search(r"/setup/(\S+)", said)
         assert address is not None, said
-        with httpx.Client(base_url=address[1]) as client:
-            for _ in range(200):
-                try:
-                    client.get("/signin")
-                    break
-                except httpx.ConnectError:
-                    time.sleep(0.05)
+        with httpx.Client(base_url=address[1], timeout=LIMIT_SECONDS) as client:
+            wait_until(lambda: answers(client))
         yield address[1], token[1] if token else ""
     finally:
         process.send_signal(signal.SIGKILL)
-        process.wait(20)
+        ended(process)
         process.stdout.close()
+
+
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/signin").status_code == 200
+    except httpx.ConnectError:
+        return False
 
 
 def test_a_setup_link_works_at_every_process_and_after_a_crash(tmp_path: Path) -> None:
@@ -54,11 +55,12 @@ def test_a_setup_link_works_at_every_process_and_after_a_crash(tmp_path: Path) -
     with label(tmp_path) as (here, second), label(tmp_path) as (there, third):
         assert len({first, second, third, ""}) == 4
         for token in (first, second, third):
-            assert httpx.get(f"{there}/setup/{token}").status_code == 200
-        made = httpx.post(f"{here}/setup/{first}", data={"name": "Ann", "password": PASSWORD})
+            assert httpx.get(f"{there}/setup/{token}", timeout=LIMIT_SECONDS).status_code == 200
+        made = httpx.post(f"{here}/setup/{first}", data={"name": "Ann", "password": PASSWORD}, timeout=LIMIT_SECONDS)
         assert made.status_code == 303
         for token in (first, second, third):  # one owner, however many links there were
-            assert httpx.post(f"{there}/setup/{token}", data={"name": "Eve", "password": PASSWORD}).status_code == 404
+            again = httpx.post(f"{there}/setup/{token}", data={"name": "Eve", "password": PASSWORD}, timeout=LIMIT_SECONDS)
+            assert again.status_code == 404
     with label(tmp_path) as (_, none):
         assert none == ""
 

@@ -33,6 +33,7 @@ from palate.web.transfer import KINDS
 from palate.web.webhooks import Webhooks, is_public
 from tests.support.fuzz import good_files
 from tests.support.house import House, open_house
+from tests.support.waiting import LIMIT_SECONDS, joined
 
 
 @pytest.mark.parametrize(
@@ -156,8 +157,16 @@ def hook(status: int) -> Iterator[tuple[str, type[_Hook]]]:
     handler = type("Handler", (_Hook,), {"got": [], "status": status})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/in?a=1", handler
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("palate.web.webhooks.TIMEOUT_SECONDS", LIMIT_SECONDS)
+        yield f"http://127.0.0.1:{server.server_address[1]}/in?a=1", handler
     server.shutdown()
+
+
+def delivered(house: House) -> None:
+    """Waits until the courier has ended; by itself it waits for a while only."""
+    house.service.courier.close()
+    joined(house.service.courier._thread)
 
 
 def judge_once(house: House) -> None:
@@ -173,7 +182,7 @@ def judge_once(house: House) -> None:
 def test_a_webhook_is_told_once_and_can_check_who_told(tmp_path: Path) -> None:
     with hook(200) as (url, handler), open_house(tmp_path, webhooks=Webhooks((url,), frozenset({"127.0.0.1"}), "secret")) as house:
         judge_once(house)
-        house.service.courier.close()
+        delivered(house)
         ((headers, body),) = handler.got
         assert headers["X-Palate-Signature"] == "sha256=" + hmac.new(b"secret", body, hashlib.sha256).hexdigest()
         event = json.loads(body)
@@ -206,7 +215,7 @@ def test_a_name_that_moves_gains_nothing() -> None:
 def test_redirects_are_not_followed_and_lost_events_are_written_down(tmp_path: Path) -> None:
     with hook(302) as (url, handler), open_house(tmp_path, webhooks=Webhooks((url,), frozenset({"127.0.0.1"}), "secret")) as house:
         judge_once(house)
-        house.service.courier.close()
+        delivered(house)
         assert len(handler.got) == 3
         (lost,) = [one for one in house.ratings.audit_log() if one.action == "webhook lost"]
         assert lost.detail["reason"] == "status 302"

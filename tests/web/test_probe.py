@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -21,9 +20,10 @@ from palate.samplers import LocalSampler
 from palate.testing import tiny_policy
 from palate.web.service import WebSettings
 from tests.support.house import Client, House, open_house
+from tests.support.waiting import LIMIT_SECONDS, PAUSE_SECONDS, happened, joined, wait_until
 from tests.unit.rewards.conftest import Server, reply
-from tests.web.conftest import Sit
-from tests.web.test_judging import at_desk, said, settled
+from tests.web.conftest import Sit, idle
+from tests.web.test_judging import at_desk, ready, said, settled
 
 Answering = Callable[[BaseHTTPRequestHandler, Any], None]
 RULE = "Never speak of rice."
@@ -66,9 +66,16 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def house(tmp_path: Path, stage: Stage) -> Iterator[House]:
-    model = ChatModel(f"{stage.server.url}/v1", "tiny", "secret", seconds=2.0, concurrency=2)
+    model = ChatModel(f"{stage.server.url}/v1", "tiny", "secret", seconds=LIMIT_SECONDS, concurrency=2)
     with open_house(tmp_path, WebSettings(probe=model)) as opened:
         yield opened
+
+
+def patience(house: House, seconds: float) -> None:
+    """From now on the server waits so long for the model."""
+    model = house.service.settings.probe
+    assert model is not None
+    object.__setattr__(model, "seconds", seconds)
 
 
 def probing(house: House, items: int = 2) -> Project:
@@ -134,28 +141,35 @@ def test_a_model_that_is_down_loses_nothing(house: House, sit: Sit, stage: Stage
 def test_a_slow_model_is_waited_for_and_given_up_in_the_end(tmp_path: Path, house: House, sit: Sit, stage: Stage) -> None:
     project = probing(house)
 
-    def late(handler: BaseHTTPRequestHandler, _: Any) -> None:
-        time.sleep(4)
-        reply(handler, chat("too late"))
-
-    stage.act = late
+    is_over = threading.Event()
+    stage.act = lambda handler, _: happened(is_over)
+    patience(house, 2.0)
     page = at_desk(sit, "bob", project)
-    says(page, "take your time")
-    expect(page.get_by_role("button", name="Waiting for the model")).to_be_disabled()
-    assert not page.locator("#message").is_editable()
+    with page.expect_request("**/probe") as asked:
+        says(page, "take your time")
+        expect(page.get_by_role("button", name="Waiting for the model")).to_be_disabled()
+        assert not page.locator("#message").is_editable()
+    assert asked.value.method == "POST"
     expect(page.locator("#talkbox .hintline")).to_contain_text("longer than 2 seconds")
     expect(page.locator("#message")).to_have_value("take your time")
+    is_over.set()
+    patience(house, LIMIT_SECONDS)
     stage.act = lambda handler, _: reply(handler, chat("now"))
     page.keyboard.press("Enter")
     expect(page.locator("#dialogue .turn")).to_have_count(2)
 
 
 def test_words_say_that_the_model_is_slow(house: House, sit: Sit) -> None:
-    """The page tells so after five seconds, here of a request that hangs between browser and server."""
+    """The page tells so after five seconds by its own clock, here of a request that hangs between browser and server."""
     project = probing(house)
-    page = at_desk(sit, "bob", project)
+    page = sit("bob")
+    page.clock.install()
+    page.goto(f"{house.url}/projects/{project.id}/rate")
+    ready(page)
     page.route("**/probe", lambda _: None)
     says(page, "hello")
+    expect(page.get_by_role("button", name="Waiting for the model")).to_be_disabled()
+    page.clock.fast_forward(6000)
     expect(page.locator("#talkbox .hintline")).to_contain_text("The model is slow")
     assert page.locator("#message").input_value() == "hello"
 
@@ -163,8 +177,10 @@ def test_words_say_that_the_model_is_slow(house: House, sit: Sit) -> None:
 def test_a_reply_that_comes_after_a_skip_is_not_put_into_the_next_item(house: House, sit: Sit, stage: Stage) -> None:
     project = probing(house)
 
+    is_skipped = threading.Event()
+
     def late(handler: BaseHTTPRequestHandler, _: Any) -> None:
-        time.sleep(1)
+        happened(is_skipped)
         reply(handler, chat("of the first item"))
 
     stage.act = late
@@ -175,7 +191,8 @@ def test_a_reply_that_comes_after_a_skip_is_not_put_into_the_next_item(house: Ho
     expect(page.locator(".asked")).not_to_have_text(first)
     expect(page.locator("#message")).to_have_value("")
     expect(page.locator("#message")).to_be_editable()
-    page.wait_for_timeout(1500)
+    is_skipped.set()
+    idle(page)
     expect(page.locator("#dialogue .turn")).to_have_count(0)
 
 
@@ -192,10 +209,10 @@ def raw(content: bytes) -> Answering:
 
 def dripping(handler: BaseHTTPRequestHandler, _: Any) -> None:
     handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
-    for _ in range(40):
+    end = threading.Event()
+    while not end.wait(PAUSE_SECONDS):  # until the other side hangs up
         handler.wfile.write(b" ")
         handler.wfile.flush()
-        time.sleep(0.2)
 
 
 NONSENSE: dict[str, tuple[Answering, str]] = {
@@ -213,7 +230,7 @@ NONSENSE: dict[str, tuple[Answering, str]] = {
     "no HTTP": (raw(b"SSH-2.0-OpenSSH_9.9\r\n"), "cannot be reached"),
     "hung up": (raw(b""), "cannot be reached"),
     "a redirect": (lambda h, _: reply(h, b"", 302, Location="http://127.0.0.1:1/"), "cannot be reached"),
-    "byte by byte": (dripping, "longer than 2 seconds"),
+    "byte by byte": (dripping, "longer than 1 seconds"),
     "busy": (lambda h, _: reply(h, {}, 429), "is busy"),
     "a wrong key": (lambda h, _: reply(h, {}, 401), "Tell an owner"),
     "a wrong name": (lambda h, _: reply(h, {}, 404), "Tell an owner"),
@@ -236,10 +253,12 @@ def test_nonsense_is_told_in_words(house: House, stage: Stage) -> None:
     wrong = {}
     for name, (act, words) in NONSENSE.items():
         stage.act = act
+        patience(house, 1.0 if act is dripping else LIMIT_SECONDS)
         found = bob.api(path, body)
         if found.status_code != 502 or found.json()["code"] != "model" or words not in found.json()["detail"]:
             wrong[name] = (found.status_code, found.text)
     assert wrong == {}
+    patience(house, LIMIT_SECONDS)
     stage.act = lambda handler, _: reply(handler, chat("at last"))
     assert bob.api(path, body).json() == {"text": "at last"}
 
@@ -299,7 +318,7 @@ def test_a_slow_model_holds_up_nobody_who_judges(house: House, stage: Stage) -> 
 
     def stuck(handler: BaseHTTPRequestHandler, _: Any) -> None:
         begun.release()
-        release.wait(1.5)
+        happened(release)
         reply(handler, chat("at last"))
 
     stage.act = stuck
@@ -308,14 +327,14 @@ def test_a_slow_model_holds_up_nobody_who_judges(house: House, stage: Stage) -> 
     threads = [threading.Thread(target=lambda: found.append(bob.api(path, body))) for _ in range(50)]
     for thread in threads:
         thread.start()
-    assert begun.acquire(timeout=20)
+    for _ in range(2):
+        assert begun.acquire(timeout=LIMIT_SECONDS)
+    wait_until(lambda: len(found) == 48)
     answer = {"assignment": held(eve, pairs), "key": "12345678", "answer": {"ranking": [[0], [1]]}}
     assert eve.api(f"/projects/{pairs.id}/judgments", answer).status_code == 200
     release.set()
-    for thread in threads:
-        thread.join(30)
-    assert sorted({one.status_code for one in found}) == [200, 502]
-    assert len(found) == 50
+    joined(*threads)
+    assert sorted(one.status_code for one in found) == [200] * 2 + [502] * 48
     assert {one.json()["detail"].partition(".")[0] for one in found if one.status_code == 502} == {
         "Many people talk with the model just now"
     }

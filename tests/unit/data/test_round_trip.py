@@ -12,7 +12,7 @@ from palate.data.jsonl import write_rows
 
 USER, ANSWER = Message("user", "soup?"), Message("assistant", "leeks")
 
-few = settings(max_examples=40, deadline=None)  # each example waits for the disk
+few = settings(max_examples=40)  # each example waits for the disk
 plain = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(
     lambda text: bool(text.strip()) and not text.startswith(("\n\nHuman:", "Human: "))
 )

@@ -17,6 +17,7 @@ from palate.ratings import Answer, Progress, Project, Ratings, Task, open_rating
 from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
 from palate.stages.collect import Collect
+from tests.support.waiting import wait_until
 from tests.unit.stages.test_collect import THREE, rows, samples
 
 
@@ -85,8 +86,7 @@ def test_it_waits_until_every_question_has_its_answers(given: str, tmp_path: Pat
 
 
 def wait_for(database: Path) -> None:
-    while not database.exists() or not any(progress.items for progress in states(database)):
-        time.sleep(0.05)
+    wait_until(lambda: database.exists() and any(progress.items for progress in states(database)))
 
 
 def ready(database: Path) -> bool:

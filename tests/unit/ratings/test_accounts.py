@@ -9,6 +9,7 @@ import pytest
 from palate.core import ConfigError, DataError
 from palate.ratings import Failures, Ratings
 from tests.support.ratings import team
+from tests.support.waiting import joined
 
 
 def test_names_are_unique_whatever_their_capitals(ratings: Ratings) -> None:
@@ -59,8 +60,7 @@ def test_an_invitation_is_used_up_by_as_many_as_it_was_made_for(ratings: Ratings
     threads = [threading.Thread(target=lambda one=one: found.append(ratings.redeem("hash", 99.0, one))) for one in people]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    joined(*threads)
     assert [(given[0].project, given[0].role) for given in found if given] == [(crew.project.id, "reviewer")] * 3
     assert ratings.reviewers(crew.project.id) == {given[1].id for given in found if given}
     ratings.invite(crew.project.id, "rater", "late", expires=100.0, uses=1)
@@ -89,8 +89,7 @@ def test_of_two_who_take_one_name_at_once_only_one_spends_the_invitation(ratings
     threads = [threading.Thread(target=enter) for _ in range(6)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    joined(*threads)
     assert (len(found), len(refused)) == (1, 5)
     others = [ratings.redeem("hash", 9.0, replace(asked, name=f"bob {n}")) for n in range(5)]
     assert [one is None for one in others] == [False] * 4 + [True]

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, event, insert, select
 
 from palate.core import DataError, RunError
 from palate.ratings import Ratings, open_ratings, schema
+from tests.support.waiting import happened, joined, wait_until
 
 
 def put(name: str) -> dict[str, object]:
@@ -22,10 +23,11 @@ def ratings(tmp_path: Path) -> Ratings:
 def together(ratings: Ratings, works: list[object]) -> list[object]:
     """What each work gave or raised, all in one transaction: the first holds it open until the others wait."""
     results: list[object] = [None] * len(works)
-    is_open = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
 
     def first(connection: Connection) -> None:
-        is_open.wait(10)
+        begun.set()
+        happened(go_on)
 
     def run(at: int, work: object) -> None:
         try:
@@ -35,14 +37,13 @@ def together(ratings: Ratings, works: list[object]) -> list[object]:
 
     leader = threading.Thread(target=lambda: ratings.database.run(first))
     leader.start()
+    happened(begun)
     threads = [threading.Thread(target=run, args=(at, work)) for at, work in enumerate(works)]
     for thread in threads:
         thread.start()
-    while len(ratings.database._batches._waiting) < len(works):
-        pass
-    is_open.set()
-    for thread in (leader, *threads):
-        thread.join()
+    wait_until(lambda: len(ratings.database._batches._waiting) == len(works))
+    go_on.set()
+    joined(leader, *threads)
     return results
 
 

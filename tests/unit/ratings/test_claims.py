@@ -11,6 +11,7 @@ from sqlalchemy import select
 from palate.core import DataError
 from palate.ratings import Answer, Ratings, schema
 from tests.support.ratings import FIRST, pair, team
+from tests.support.waiting import LIMIT_SECONDS, joined
 
 SECOND = Answer(ranking=((1,), (0,)))
 
@@ -127,8 +128,7 @@ def test_raters_who_race_never_over_assign(ratings: Ratings) -> None:
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    joined(*threads)
     assert failures == []
     assert ratings.check() == ()
     progress = ratings.progress(crew.project.id, crew.now)
@@ -140,14 +140,13 @@ def test_two_pages_of_one_rater_share_their_assignment(ratings: Ratings) -> None
     barrier, found = threading.Barrier(6), []
 
     def work(number: int) -> None:
-        barrier.wait()
+        barrier.wait(LIMIT_SECONDS)
         found.append(ratings.claim(crew.project.id, crew.raters[0].id, crew.now, Random(number)))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    joined(*threads)
     assert len({held.id for held in found if held}) == 1
 
 

@@ -14,6 +14,7 @@ from palate.cli import main
 from palate.ratings import Ratings, open_ratings
 from tests.support import postgres
 from tests.support.ratings import team
+from tests.support.waiting import LIMIT_SECONDS
 
 
 def new_url(like: str, folder: Path, request: pytest.FixtureRequest) -> str:
@@ -81,7 +82,7 @@ def test_a_full_disk_ends_a_backup_and_leaves_no_half_of_one(ratings: Ratings, u
     words = [sys.executable, "-c", code, "label", "--ratings", url, "--backup", str(tmp_path / "copy.db")]
     # No file may grow above 100 kB: what the system says then is what it says without space.
     limited = ["sh", "-c", 'ulimit -f 200; exec "$@"', "sh", *words]
-    done = subprocess.run(limited, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
     assert done.returncode == 4, done.stderr
     assert "copy.db could not be written" in done.stderr
     assert "Free some space" in done.stderr

@@ -7,6 +7,7 @@ import pytest
 from palate.core import DataError
 from palate.ratings import Link, Ratings, open_ratings
 from tests.support.ratings import team
+from tests.support.waiting import LIMIT_SECONDS, joined
 
 
 def test_a_link_works_once_for_its_use_until_it_expires(ratings: Ratings) -> None:
@@ -43,14 +44,13 @@ def test_of_many_setup_links_one_makes_an_owner(ratings: Ratings) -> None:
     ready = threading.Barrier(6)
 
     def take(number: int) -> None:
-        ready.wait(10)
+        ready.wait(LIMIT_SECONDS)
         taken.append(ratings.take_link(f"link {number}", "setup", 2.0))
 
     threads = [threading.Thread(target=take, args=(number,)) for number in range(6)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join(30)
+    joined(*threads)
     assert len(taken) == 6
     assert [one for one in taken if one is not None] == [Link("setup", None, 50.0)]
 

@@ -78,4 +78,4 @@ class Places(RuleBasedStateMachine):
 
 
 TestPlaces = Places.TestCase
-TestPlaces.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+TestPlaces.settings = settings(max_examples=25, stateful_step_count=40)

@@ -14,7 +14,11 @@ from typing import Any
 import pytest
 
 from palate.core import Completion, Message, Prompt
+from palate.rewards import endpoint, remote
 from palate.rewards.batch import ScoringBatch
+
+DEADLINES = (0.5, 4.0, 32.0, 128.0)
+"""Of a batch in which one completion hangs: where the machine is too busy to score the others by the first, the next one is tried."""
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "oracle.json"
 
@@ -50,6 +54,28 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     yield make
     for name in made:
         sys.modules.pop(name, None)
+
+
+class Clock:
+    """A clock that runs on only while somebody sleeps: what depends on it takes no time, and the machine's pace changes nothing."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of requests to servers."""
+    made = Clock()
+    for place in (endpoint, remote):
+        monkeypatch.setattr(place, "time", made)
+    return made
 
 
 class Server:

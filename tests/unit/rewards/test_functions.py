@@ -2,15 +2,16 @@
 
 import math
 import os
-import time
 from pathlib import Path
 
 import pytest
 
 from palate.core import Completion, ConfigError, Message, Prompt
+from palate.rewards import process
 from palate.rewards.batch import PartScores, ScoringBatch, ScoringContext
 from palate.rewards.function import FunctionReward
-from tests.unit.rewards.conftest import batch
+from tests.support.waiting import LIMIT_SECONDS, wait_until
+from tests.unit.rewards.conftest import DEADLINES, batch
 
 CONTEXT = ScoringContext("mine", None, None)  # type: ignore[arg-type]
 
@@ -108,17 +109,17 @@ def test_a_column_that_is_missing_is_a_reason(module) -> None:
 )
 def test_a_hang_ends_at_the_deadline_and_the_next_batch_is_scored(module, hang) -> None:
     name = module(f"import os\ndef f(prompt, completion):\n    return ({hang}) if completion == 'hang' else os.getpid()\n")
-    scorer = FunctionReward(function=f"{name}:f", timeout_seconds=2.0).open(CONTEXT)
-    start = time.monotonic()
-    found = scorer.score(batch("a", "hang", "b"))
-    assert time.monotonic() - start < 8
+    for deadline in DEADLINES:
+        scorer = FunctionReward(function=f"{name}:f", timeout_seconds=deadline).open(CONTEXT)
+        found, again = scorer.score(batch("a", "hang", "b")), scorer.score(batch("a", "b"))
+        scorer.close()
+        if 0 not in found.reasons and not again.reasons:
+            break
     pid = int(found.dimensions[""][0])
-    assert found.reasons == dict.fromkeys((1, 2), "gave no score within 2 s (deadline)")
+    assert found.reasons == dict.fromkeys((1, 2), f"gave no score within {timeout_seconds:g} s (deadline)")
     assert not Path(f"/proc/{pid}").exists()
-    again = scorer.score(batch("a", "b"))
     assert not again.reasons
     assert int(again.dimensions[""][0]) != pid
-    scorer.close()
 
 
 def test_what_a_hanging_function_started_is_killed_with_it(module) -> None:
@@ -130,17 +131,24 @@ def test_what_a_hanging_function_started_is_killed_with_it(module) -> None:
                 return child.pid
             child.wait()
     """)
-    found = outcome(f"{name}:f", batch("pid", "wait"), timeout_seconds=2.0)
-    child = Path(f"/proc/{int(found.dimensions[''][0])}/stat")
-    for _ in range(100):
-        if not child.exists() or child.read_text().split()[2] == "Z":
+    for deadline in DEADLINES:
+        found = outcome(f"{name}:f", batch("pid", "wait"), timeout_seconds=deadline)
+        if 0 not in found.reasons:
             break
-        time.sleep(0.02)
-    assert not child.exists() or child.read_text().split()[2] == "Z"
+    child = Path(f"/proc/{int(found.dimensions[''][0])}/stat")
+
+    def is_dead() -> bool:
+        try:
+            return child.read_text().split()[2] == "Z"
+        except OSError:
+            return True
+
+    wait_until(is_dead)
 
 
 @pytest.mark.parametrize(("end", "code"), [("os._exit(3)", 3), ("sys.exit(4)", 4), ("os.kill(os.getpid(), 11)", -11)])
-def test_a_process_that_ends_is_a_reason_and_is_started_again(module, end, code) -> None:
+def test_a_process_that_ends_is_a_reason_and_is_started_again(module, end, code, monkeypatch) -> None:
+    monkeypatch.setattr(process, "GOODBYE_SECONDS", LIMIT_SECONDS)
     name = module(f"import os, sys\ndef f(prompt, completion):\n    return ({end}) if completion == 'end' else 1\n")
     scorer = FunctionReward(function=f"{name}:f").open(CONTEXT)
     found = scorer.score(batch("a", "end", "b"))

@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -84,21 +83,26 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(moment: str, tmp_path: P
 def test_a_process_that_is_killed_while_it_saves_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     directory, seen = tmp_path / "c", 0
     for kill in range(12):
+        told, tell = os.pipe()
         child = os.fork()
-        if child == 0:  # saves one checkpoint after the other until it is killed
+        if child == 0:  # saves one checkpoint after the other until it is killed, and tells of each
             for number in range(seen + 1, 1 << 30):
                 save(directory, number)
+                os.write(tell, b".")
             os._exit(0)
-        while not directory.exists():
-            time.sleep(0.001)
-        time.sleep(0.003 * kill + 0.0007)
+        os.close(tell)
+        for _ in range(3):
+            assert os.read(told, 1) == b"."
+        for _ in range(2000 * kill):  # the kill comes later in a save each time, about; nothing depends on when
+            pass
         os.kill(child, signal.SIGKILL)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        least = seen + 3 + len(os.read(told, 1 << 16))
+        os.close(told)
         found = saved(directory)
         assert found is not None
-        assert found >= seen
+        assert least <= found <= least + 1  # the last one may have been whole, and not yet told of
         seen = found
-    assert seen > 12
 
 
 def test_the_first_checkpoint_is_absent_until_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

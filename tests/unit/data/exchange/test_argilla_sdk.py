@@ -10,6 +10,7 @@ import pytest
 
 from palate.data.exchange import read_exchange, write_exchange
 from tests.support.fuzz import sample
+from tests.support.waiting import LIMIT_SECONDS
 
 PYTHON = os.environ.get("PALATE_ARGILLA_PYTHON")
 THROUGH = """
@@ -27,7 +28,8 @@ def test_records_go_through_its_classes_and_come_back(tmp_path: Path, ties: bool
     ours, theirs = tmp_path / "ours.json", tmp_path / "theirs.json"
     write_exchange(sample(ties=ties), ours, "argilla")
     place = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    done = subprocess.run([PYTHON, "-c", THROUGH, ours, theirs], env=place, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    words = [PYTHON, "-c", THROUGH, ours, theirs]
+    done = subprocess.run(words, env=place, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_SECONDS)
     assert done.returncode == 0, done.stderr[-3000:]
     sent, found = read_exchange(ours), read_exchange(theirs)
     assert (found.items, found.votes, found.raters) == (sent.items, sent.votes, sent.raters)

@@ -8,7 +8,6 @@ import re
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +16,11 @@ import pytest
 
 from palate.core import Judgment, Message
 from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, Vote, join_items, read_exchange, write_exchange
+from tests.support.waiting import LIMIT_SECONDS, ended, wait_until
 
 EXPORTED = Path(__file__).parents[3] / "golden" / "label_studio_export.json"
 PROGRAM = os.environ.get("PALATE_LABEL_STUDIO") or shutil.which("label-studio")
-SECONDS = 300
+START_SECONDS = 5 * LIMIT_SECONDS
 """To start for the first time it migrates a database a hundred times over."""
 
 
@@ -53,8 +53,8 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     log = (folder / "log").open("wb")
     server = subprocess.Popen(words, env=place | who, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, follow_redirects=True) as client:
-            _wait(client, server, folder / "log")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LIMIT_SECONDS, follow_redirects=True) as client:
+            wait_until(lambda: answers(client, server, folder / "log"), (folder / "log").read_text, START_SECONDS)
             form = client.get("/user/login/").text
             found = re.search(r'csrfmiddlewaretoken" value="([^"]+)"', form)
             assert found is not None
@@ -65,24 +65,19 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     finally:
         server.terminate()
         try:
-            server.wait(30)
+            ended(server)
         except subprocess.TimeoutExpired:
             server.kill()
-            server.wait(30)
+            ended(server)
         log.close()
 
 
-def _wait(client: httpx.Client, server: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        assert server.poll() is None, log.read_text(errors="replace")[-3000:]
-        try:
-            if client.get("/health").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(1)
-    raise AssertionError(log.read_text(errors="replace")[-3000:])
+def answers(client: httpx.Client, server: subprocess.Popen[bytes], log: Path) -> bool:
+    assert server.poll() is None, log.read_text(errors="replace")[-3000:]
+    try:
+        return client.get("/health").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 ODD = "<script>alert(1)</script> & \"q\" 'é' $left ä\n\u2028new"

@@ -15,7 +15,7 @@ from palate.data.exchange.exchange import LEAST_CANDIDATES, RATER_KINDS, STATUSE
 from palate.data.exchange.task import TASKS
 from tests.support.fuzz import sample
 
-few = settings(max_examples=60, deadline=None)  # each example waits for the disk
+few = settings(max_examples=60)  # each example waits for the disk
 words = st.text(st.characters(codec="utf-8"), max_size=6)
 ids = words.filter(lambda word: bool(word.strip()))
 finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from palate.core import Judgment, Message
 from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, Tiers, Vote, join_items, read_exchange, write_exchange
 
-few = settings(max_examples=60, deadline=None)  # each example waits for the disk
+few = settings(max_examples=60)  # each example waits for the disk
 words = st.text(st.characters(codec="utf-8"), max_size=6)
 ids = words.filter(lambda word: bool(word.strip()))
 names = st.sampled_from(["overall", "helpful", "a_strength", "dimension_b", "b_verdict", "reason", "<&\"'>", "é"])
