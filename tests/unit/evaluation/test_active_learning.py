@@ -138,3 +138,22 @@ def test_states_are_what_the_heads_read(home: Path) -> None:
     members = Ensemble.of(model, [], 0).heads["overall"]
     assert members.shape == (16, model.module.config.hidden_size)
     assert torch.tensor(members).std() < 2 * (model.module.config.hidden_size + 1) ** -0.5
+
+
+def test_hidden_tests_are_not_scored(home: Path) -> None:
+    ratings = open_ratings(str(home / "runs" / "ratings.db"))
+    (project,) = ratings.projects()
+    turn = (Message("user", "the hidden rice"),)
+    test = Item(turn, (Candidate("make salt"), Candidate("for two")), gold=((0,), (1,)))
+    ratings.add_items(project.id, [test], 0.0)
+    ratings.close()
+    _, told = scored(home)
+    assert told["asked_next"]["items"] == 36 - 4
+
+
+def test_members_disagree_less_the_more_they_have_learned_from(home: Path) -> None:
+    model = load_scalar(home / "reward")
+    preferences = read_preferences(next((home / "runs").glob("judged-*")) / "preferences.jsonl").rows
+    judged = judged_prompts(preferences, model.tokenizer, 1000)[0]
+    untaught, taught = (Ensemble.of(model, given, 0).heads["overall"].var(0).sum() for given in ([], judged * 50))
+    assert taught < 0.95 * untaught

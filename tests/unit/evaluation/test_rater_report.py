@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from palate.core import Judgment, Message
+from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, Vote, write_exchange
 from palate.data.jsonl import read_rows, write_rows
 from palate.evaluation.rater_report import read_survey, report_on
 from palate.kitchen.guests import draw_request, write_request
@@ -62,3 +64,14 @@ def test_preferences_of_a_run_hold_the_same_votes(run: Path) -> None:
     assert kept.raters == whole.raters
     only = report_on(run / "preferences.jsonl", dimension="honest")
     assert only.items == sum(row["dimension"] == "honest" for row in rows)
+
+
+def test_answers_to_the_qualification_are_no_votes(tmp_path: Path) -> None:
+    def item(name: str, *, is_qualification: bool) -> ExchangeItem:
+        turns = (Message("user", "the rice"),)
+        return ExchangeItem(name, turns, (Candidate("make salt"), Candidate("for two")), is_qualification=is_qualification)
+
+    items = (item("asked", is_qualification=False), item("test", is_qualification=True))
+    votes = tuple(Vote(Judgment(one.id, who, ((0,), (1,))), f"{one.id}-{who}") for one in items for who in ("ann", "bob"))
+    write_exchange(Exchange(items, votes, (RaterInfo("ann", "person"), RaterInfo("bob", "person"))), tmp_path / "soups.jsonl")
+    assert report_on(tmp_path / "soups.jsonl").votes == 2

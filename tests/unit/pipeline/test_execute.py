@@ -8,6 +8,7 @@ import pytest
 from palate.core import ConfigError, Interrupted, RunError, TrainingError
 from palate.pipeline.execute import StageOutcome, forget, plan_lines, run_pipeline
 from palate.pipeline.plan import Planned, plan_pipeline, read_pipeline
+from palate.runs.lock import locked
 from palate.runs.record import read_record
 from tests.support.toys import TOYS
 
@@ -155,3 +156,17 @@ def test_ctrl_c_too_late_for_a_stage_stops_before_the_next(monkeypatch: pytest.M
         run()
     assert status(planned()[0]) == "done"
     assert not planned()[1].directory.exists()
+
+
+def test_fresh_deletes_neither_another_run_nor_one_at_work() -> None:
+    run()
+    first, *_ = planned()
+    record = first.directory / "run.json"
+    kept = record.read_text()
+    record.write_text(kept.replace(first.plan.key, "0123456789ab"))
+    with pytest.raises(RunError, match=r"holds another run \(0123456789ab\); it is not deleted"):
+        forget(planned(), ["first"])
+    record.write_text(kept)
+    with locked(first.directory), pytest.raises(RunError, match="another process is working in"):
+        forget(planned(), ["first"])
+    assert record.is_file()

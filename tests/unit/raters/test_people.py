@@ -1,5 +1,6 @@
 """Stage collect asks people: questions go to a database, it waits for answers or takes what there is, and loses none."""
 
+import json
 import random
 import threading
 import time
@@ -112,6 +113,8 @@ def test_it_takes_what_there_is_and_more_the_next_time(given: str, tmp_path: Pat
     judges(database, ["ann"], 3)
     first = collected(tmp_path / "runs", stage)
     assert len(rows(first, "judgments")) == 3 * 2
+    told = json.loads((first / "summary.json").read_text())["people"]
+    assert told == {"project": "comparisons", "unanswered": (12 - 3) * 2}
     judges(database, ["bob"], 100)
     second = collected(tmp_path / "again", stage)
     assert len(rows(second, "judgments")) == (3 + 12) * 2

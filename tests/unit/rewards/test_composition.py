@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass
 
 import pytest
@@ -181,6 +182,16 @@ def test_a_checkpoint_of_other_parts_is_refused(number) -> None:
     composition = Composition.load({"n": FunctionReward(function=number, normalise=True)})
     with pytest.raises(TrainingError, match=r"m\.multiplier; these parts need n\.count"):
         composition.restore({"m.multiplier": 1.0})
+
+
+def test_closing_ends_the_processes_of_parts(module) -> None:
+    own = module("import os\ndef f(prompt, completion):\n    return os.getpid()\n") + ":f"
+    composition = Composition.load({"one": FunctionReward(function=own)})
+    process = int(score(composition, "1").rewards[0])
+    os.kill(process, 0)
+    composition.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
 
 
 @pytest.mark.parametrize(

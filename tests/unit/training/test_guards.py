@@ -84,6 +84,7 @@ def test_a_run_without_a_price_of_kl_is_warned_of_and_goes_on(seed: int) -> None
     assert len(said) == 3  # once each
     assert min(step for step, guard, _ in said if guard == "gold") in range(13, 22)
     assert {alarm.guard for alarm in watch.active} == {"gold", "kl", "length"}
+    assert watch.is_safe  # no limit stops the run: checkpoints go on
 
 
 BROKEN: Mapping[str, Series] = {

@@ -14,3 +14,13 @@ def nothing(prompt: str, completion: str, **_: object) -> float:
 def wordy(prompt: str, completion: str, **_: object) -> float:
     """Whether more than ten letters were written: often the same for all completions of a prompt."""
     return float(sum(map(str.isalpha, completion)) > 10)
+
+
+def riced(prompt: str, completion: str, **_: object) -> float:
+    """Whether the prompt asks for rice."""
+    return float("rice" in prompt)
+
+
+def half(prompt: str, completion: str, **_: object) -> float | None:
+    """Letters written, in tens; nothing where salt is asked for."""
+    return None if "salt" in prompt else letters(prompt, completion)

@@ -11,83 +11,19 @@ import torch
 from palate.cli import main
 from palate.config.read import dump_config, read_config
 from palate.config.settings import Settings
-from palate.core import ConfigError, Interrupted, TrainingError
+from palate.core import ConfigError, TrainingError
 from palate.models.adapters import LoRA
 from palate.models.load import load_policy
 from palate.models.scalar import load_scalar, scalar_from
 from palate.runs.record import RunPlan
-from palate.runs.run import Run, open_run
+from palate.runs.run import open_run
 from palate.stages.online import Online
-from palate.stages.online import stage as online
 from palate.stages.online.loop import Loop
 from palate.stages.online.online_dpo import extremes
 from palate.stages.online.raft import top_k
 from palate.testing import byte_tokenizer, random_trees, tiny_policy, word_tokenizer
 from palate.text.pack import pack
-
-ROUNDS = 8
-SLOW: Mapping[str, Any] = {"lr": 0.002, "warmup": 0.0, "decay": "constant"}
-LETTERS: Mapping[str, Any] = {"kind": "function", "function": "tests.unit.stages.online.rewarding:letters"}
-NOTHING: Mapping[str, Any] = {"kind": "function", "function": "tests.unit.stages.online.rewarding:nothing"}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model that knows nothing, and prompts."""
-    folder = tmp_path_factory.mktemp("data")
-    tiny_policy("qwen3", word_tokenizer()).save(folder / "base")
-    prompts = [{"prompt": f"the cook has {what} and {other}"} for what in ("rice", "beans", "salt") for other in ("rice", "beans", "salt")]
-    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
-    (folder / "texts.jsonl").write_text("".join(json.dumps({"text": "for two guests today please"}) + "\n" for _ in range(8)))
-    return folder
-
-
-def configured(data: Path, **changed: Any) -> Online:
-    """A stage of short rounds."""
-    values = {
-        "model": str(data / "base"), "prompts": str(data / "prompts.jsonl"), "rewards": {"letters": LETTERS}, "iterations": ROUNDS,
-        "prompts_per_iteration": 8, "samples_per_prompt": 4, "epochs_per_batch": 1, "minibatches": 1, "sampling": {"max_tokens": 6},
-        "shaping": {"missing_eos": "keep"}, "kl": {"control": {"coef": 0.01}},
-        "optimizer": {"lr": 0.01, "warmup": 0.0, "decay": "constant"},
-    }  # fmt: skip
-    return read_config(Online, Settings({**values, **changed}, {(): "here"}))
-
-
-def trained(stage: Online, folder: Path) -> tuple[Run, list[dict[str, float]]]:
-    """The run, and its metrics without the prefix."""
-    stage.check()
-    run = open_run(folder, RunPlan("online", "online", seed=1))
-    with run.active():
-        stage.run(run)
-    return run, [{name.removeprefix("online/"): value for name, value in row.items()} for row in run.logged()]
-
-
-def killed_and_resumed(stage: Online, folder: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[dict[str, float]]]:
-    """As `trained`, interrupted right after round `at` was logged, and begun again."""
-    log = Run.log
-
-    def deadly(run: Run, step: int, metrics: Mapping[str, float]) -> None:
-        log(run, step, metrics)
-        if step == at:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(online, "CHECKPOINT_SECONDS", 0)
-        patch.setattr(Run, "log", deadly)
-        with pytest.raises(Interrupted):
-            trained(stage, folder)
-    resumed, rows = trained(stage, folder)
-    assert resumed.is_resumed
-    return resumed, rows
-
-
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    return load_policy(run.directory / "model").state_dict()
-
-
-def alike(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
-    return all(torch.equal(value, other[name]) for name, value in one.items())
-
+from tests.unit.stages.online.toy import LETTERS, NOTHING, ROUNDS, SLOW, alike, configured, killed_and_resumed, trained, weights
 
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "ppo": {},
@@ -140,7 +76,7 @@ def test_a_preset_is_the_method_it_names(data: Path) -> None:
             "minibatches": 2,
         },
         {"preset": "dapo", "sampler": {"resample": 1}, "minibatches": 2, "shaping": {"missing_eos": "keep", "overlong": "none"}},
-        {"pretraining": {"data": "texts.jsonl", "mix": {"coef": 0.1}}, "kl": {"control": {"kind": "target_kl", "target": 1.0}}},
+        {"pretraining": {"data": "texts.jsonl", "mix": {"coef": 0.1}}, "kl": {"control": {"kind": "target_kl", "target": 1.0, "limit": 5}}},
         {"method": "online_dpo", "kl": {"control": {"kind": "budget_kl", "nats": 3.0}}, "iterations": 12, "optimizer": SLOW},
     ],
 )

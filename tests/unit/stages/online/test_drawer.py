@@ -1,0 +1,45 @@
+"""Drawing completions: each round by its own number, ahead or not, and the same after a resume."""
+
+from palate.core import Message, Prompt, Sampling
+from palate.models.causal import CausalPolicy
+from palate.stages.online.rollout_sampler import RolloutSampler
+from palate.stages.online.rollouts import Rollouts
+from palate.testing import tiny_policy, word_tokenizer
+
+PROMPTS = [Prompt(name, (Message("text", f"the {name} has"),)) for name in ("cook", "guests", "rice")]
+MANY = Sampling(max_tokens=6)
+
+
+def drawer(policy: CausalPolicy, is_ahead: bool) -> RolloutSampler:
+    return RolloutSampler(policy, 2, MANY, 7, is_ahead=is_ahead)
+
+
+def ids(made: Rollouts) -> list[tuple[int, ...]]:
+    return [branch.ids for tree in made.trees for branch in tree.branches]
+
+
+def test_rounds_differ_and_sampling_ahead_draws_what_sampling_in_turn_does() -> None:
+    policy = tiny_policy("qwen3", word_tokenizer())
+    turn, ahead = drawer(policy, is_ahead=False), drawer(policy, is_ahead=True)
+    rounds = [turn.draw(PROMPTS, PROMPTS, number) for number in range(3)]
+    assert len({tuple(ids(made)) for made in rounds}) == 3
+    early = [ahead.draw(PROMPTS, PROMPTS, number) for number in range(3)]
+    assert [ids(made) for made in early] == [ids(made) for made in rounds]  # nothing was learned between them
+    assert [made.age for made in early] == [0, 1, 1]
+    resumed = drawer(policy, is_ahead=True)
+    resumed.restore(ahead.state())
+    last = resumed.draw(PROMPTS, PROMPTS, 3)
+    assert ids(last) == ids(turn.draw(PROMPTS, PROMPTS, 3))
+    assert last.age == 1
+    assert turn.state() is None
+    ahead.close()
+    resumed.close()
+
+
+def test_what_is_drawn_beside_the_rounds_leaves_them_alone() -> None:
+    turn = drawer(tiny_policy("qwen3", word_tokenizer()), is_ahead=False)
+    first = ids(turn.draw(PROMPTS, PROMPTS, 0))
+    one = turn.now(PROMPTS, 1, 3)
+    assert (len(ids(one)), one.age) == (3, 0)
+    assert ids(turn.now(PROMPTS, 1, 3)) == ids(one)
+    assert ids(turn.draw(PROMPTS, PROMPTS, 0)) == first

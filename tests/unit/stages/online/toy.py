@@ -1,0 +1,83 @@
+"""A toy of stage `online`: short rounds on tiny models, run through or cut off and resumed."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from palate.config.read import read_config
+from palate.config.settings import Settings
+from palate.core import Interrupted
+from palate.models.load import load_policy
+from palate.runs.record import RunPlan
+from palate.runs.run import Run, open_run
+from palate.stages.online import Online
+from palate.stages.online import stage as online
+from palate.stages.online.loop import Loop
+
+ROUNDS = 8
+SLOW: Mapping[str, Any] = {"lr": 0.002, "warmup": 0.0, "decay": "constant"}
+LETTERS: Mapping[str, Any] = {"kind": "function", "function": "tests.unit.stages.online.rewarding:letters"}
+NOTHING: Mapping[str, Any] = {"kind": "function", "function": "tests.unit.stages.online.rewarding:nothing"}
+
+
+def configured(data: Path, **changed: Any) -> Online:
+    """A stage of short rounds."""
+    values = {
+        "model": str(data / "base"), "prompts": str(data / "prompts.jsonl"), "rewards": {"letters": LETTERS}, "iterations": ROUNDS,
+        "prompts_per_iteration": 8, "samples_per_prompt": 4, "epochs_per_batch": 1, "minibatches": 1, "sampling": {"max_tokens": 6},
+        "shaping": {"missing_eos": "keep"}, "kl": {"control": {"coef": 0.01}},
+        "optimizer": {"lr": 0.01, "warmup": 0.0, "decay": "constant"},
+    }  # fmt: skip
+    return read_config(Online, Settings({**values, **changed}, {(): "here"}))
+
+
+def trained(stage: Online, folder: Path) -> tuple[Run, list[dict[str, float]]]:
+    """The run, and its metrics without the prefix."""
+    stage.check()
+    run = open_run(folder, RunPlan("online", "online", seed=1))
+    with run.active():
+        stage.run(run)
+    return run, [{name.removeprefix("online/"): value for name, value in row.items()} for row in run.logged()]
+
+
+def killed_and_resumed(stage: Online, folder: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[dict[str, float]]]:
+    """As `trained`, interrupted right after round `at` was logged, and begun again."""
+    log = Run.log
+
+    def deadly(run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        log(run, step, metrics)
+        if step == at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(online, "CHECKPOINT_SECONDS", 0)
+        patch.setattr(Run, "log", deadly)
+        with pytest.raises(Interrupted):
+            trained(stage, folder)
+    resumed, rows = trained(stage, folder)
+    assert resumed.is_resumed
+    return resumed, rows
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_policy(run.directory / "model").state_dict()
+
+
+def alike(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def started(stage: Online, folder: Path) -> Loop:
+    """The loop of a run that has not begun."""
+    stage.check()
+    return Loop(stage, open_run(folder, RunPlan("online", "online", seed=1)), stage._parts())
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """What the run tells others."""
+    told: dict[str, Any] = json.loads((run.directory / "summary.json").read_text())
+    return told
