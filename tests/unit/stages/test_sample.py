@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from palate.recipes import sample as module
 
 from palate.core import Interrupted, Sampling
 from palate.data.jsonl import read_rows, write_rows
 from palate.kitchen import Kitchen
 from palate.models.load import Architecture, load_policy
-from palate.recipes import sample as module
 from palate.runs.record import RunPlan, read_record
 from palate.runs.run import Run, open_run
 from palate.samplers.local import LocalSampler
