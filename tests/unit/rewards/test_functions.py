@@ -116,7 +116,7 @@ def test_a_hang_ends_at_the_deadline_and_the_next_batch_is_scored(module, hang) 
         if 0 not in found.reasons and not again.reasons:
             break
     pid = int(found.dimensions[""][0])
-    assert found.reasons == dict.fromkeys((1, 2), f"gave no score within {timeout_seconds:g} s (deadline)")
+    assert found.reasons == dict.fromkeys((1, 2), f"gave no score within {deadline:g} s (deadline)")
     assert not Path(f"/proc/{pid}").exists()
     assert not again.reasons
     assert int(again.dimensions[""][0]) != pid

@@ -43,7 +43,7 @@ def test_a_pattern_that_runs_away_ends_at_the_deadline() -> None:
         if 0 not in found.reasons:
             break
     assert found.dimensions[""][0] == 0
-    assert found.reasons == {1: f"gave no score within {timeout_seconds:g} s (deadline)"}
+    assert found.reasons == {1: f"gave no score within {deadline:g} s (deadline)"}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The average of models: the arithmetic, what is kept, and what is refused."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,6 +37,11 @@ def test_every_weight_is_the_weighted_mean(tmp_path: Path) -> None:
     for name, value in mean.items():
         torch.testing.assert_close(value, (first[name] + 2 * second[name] + 5 * third[name]) / 8)
     assert not torch.equal(first["model.embed_tokens.weight"], second["model.embed_tokens.weight"])
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["weights"] == [0.125, 0.25, 0.625]
+    apart = [sum(float((one[name] - mean[name]).square().sum()) for name in mean) ** 0.5 for one in (first, second, third)]
+    assert summary["distance"] == pytest.approx(apart, rel=1e-4)
+    assert apart[0] > apart[2] > 0
 
 
 def test_without_weights_all_count_alike_and_an_average_of_one_model_with_itself_is_that_model(tmp_path: Path) -> None:

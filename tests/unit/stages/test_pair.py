@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from palate.core import Completion, ConfigError, DataError, Message, Prompt
+from palate.core import Completion, ConfigError, DataError, Message, Prompt, TrainingError
 from palate.data.jsonl import read_rows, write_rows
 from palate.data.samples import sample_row
 from palate.models.scalar import load_scalar, scalar_from
-from palate.rewards.learned import LearnedReward
-from palate.runs.record import RunPlan
+from palate.rewards.learned import LearnedReward, ReportCard
+from palate.runs.record import RunPlan, read_record
 from palate.runs.run import open_run
 from palate.stages.pair import Pair
 from palate.testing import tiny_policy
@@ -87,3 +87,29 @@ def test_a_share_of_nothing_and_nothing_of_a_file_are_refused(home: Path) -> Non
     for settings in ({"replay_share": 0.2}, {"replay": "human.jsonl"}):
         with pytest.raises(ConfigError, match="need each other"):
             Pair("s", "r", **settings).check()  # type: ignore[arg-type]
+
+
+def test_a_reward_model_near_chance_makes_no_pairs(home: Path) -> None:
+    ReportCard(0.5, 1000, 1.0, 0.5).write(home / "reward")
+    with pytest.raises(TrainingError, match="near chance"):
+        paired(home)
+    ReportCard(0.9, 1000, 0.01, 0.5).write(home / "reward")
+    with pytest.raises(TrainingError, match="hardly tells completions apart"):
+        paired(home)
+    paired(home, min_spread=0.001, missing_eos_reward=-50.0)
+
+
+def test_prompts_without_a_clear_pair_are_recorded_and_replayed_pairs_are_drawn_from_the_seed(home: Path) -> None:
+    drawn = []
+    for seed in (1, 2):
+        stage = Pair(str(home / "samples.jsonl"), str(home / "reward"), missing_eos_reward=-50.0, replay=str(home / "human.jsonl"),
+                     replay_share=0.6)  # fmt: skip
+        run = open_run(home / "runs", RunPlan("pair", "pair", seed=seed))
+        with run.active():
+            stage.run(run)
+        record = read_record(run.directory)
+        assert record is not None
+        assert sum(record.dropped["prompts without a clear pair"].values()) == 1
+        drawn.append([row["prompt"] for _, row in read_rows(run.directory / "preferences.jsonl") if row["chosen"] == "rice"])
+    assert len(drawn[0]) == 3
+    assert drawn[0] != drawn[1]

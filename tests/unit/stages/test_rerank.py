@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from palate.core import Sampling
+from palate.core import Sampling, derive_seed
+from palate.data.formats import read_prompts
 from palate.data.jsonl import read_rows
 from palate.data.samples import read_samples
 from palate.models.load import load_policy
 from palate.models.scalar import scalar_from
+from palate.rewards.learned import LearnedReward
 from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
+from palate.samplers.local import LocalSampler
 from palate.stages.rerank import Rerank
 from palate.stages.sft import SFT
 from palate.testing import tiny_policy, word_tokenizer
@@ -49,3 +52,29 @@ def test_best_of_n_distillation_is_rerank_and_then_sft(home: Path) -> None:
     assert sum(scores) / len(scores) == pytest.approx(curve["score"][-1])
     taught = ran(SFT(str(home / "base"), str(run.directory), epochs=2), home, "sft")
     assert load_policy(taught.directory / "model").path == "packed"
+
+
+def longest(prompt: str, completion: str) -> dict[str, float]:
+    """A truth that likes words."""
+    return {"words": float(len(completion.split()))}
+
+
+def test_the_best_of_each_prompts_own_completions_is_kept_and_what_was_cut_off_has_its_own_score(home: Path) -> None:
+    sampling = Sampling(max_tokens=12)
+    prompts = read_prompts(home / "prompts.jsonl").rows
+    groups = LocalSampler(load_policy(home / "base")).generate(prompts, 4, sampling, derive_seed(1, "rerank"))
+    scores = LearnedReward.load(str(home / "reward")).score(prompts, groups)["score"]
+    files = (str(home / "base"), str(home / "reward"), str(home / "prompts.jsonl"))
+    for missing in (-100.0, 100.0):
+        stage = Rerank(*files, n=4, sampling=sampling, missing_eos_reward=missing, gold="tests.unit.stages.test_rerank:longest")
+        run = ran(stage, home / f"runs{missing:.0f}", "rerank")
+        kept = [group[0].text for _, group in read_samples(str(run.directory))]
+        first = []
+        for prompt_scores, group, text in zip(scores, groups, kept, strict=True):
+            rated = [float(score or 0) if one.stop == "eos" else missing for score, one in zip(prompt_scores, group, strict=True)]
+            assert text == group[rated.index(max(rated))].text
+            first.append(rated)
+        curve = json.loads((run.directory / "summary.json").read_text())["curve"]
+        assert curve["score"][-1] == pytest.approx(sum(map(max, first)) / len(first), abs=1e-4)
+        assert curve["gold"][-1] == pytest.approx(sum(len(text.split()) for text in kept) / len(kept), abs=0.75)
+        assert curve["gold"][0] == pytest.approx(sum(len(one.text.split()) for group in groups for one in group) / 36)

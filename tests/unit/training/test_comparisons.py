@@ -89,6 +89,15 @@ def test_prompts_that_do_not_fit_are_counted_by_preference() -> None:
     assert all(reason.startswith("too long") for reason in reasons)
 
 
+def test_pairs_whose_sides_are_the_same_tokens_are_left_out_and_counted() -> None:
+    """Words that the tokenizer does not know are all one token."""
+    given = [preference("the cook", " xylophone", " zeppelin"), preference("the cook", " rice", " salt")]
+    (found,), reasons = judged_prompts([*given, preference("two guests", " xylophone", " zeppelin")], word_tokenizer(), 100)
+    assert found.preferences == (given[1],)
+    assert len(found.pairs) == 1
+    assert reasons == ["both sides are the same tokens"] * 2
+
+
 @pytest.mark.parametrize("tokens", [1, 12, 1000])
 def test_micro_batches_point_at_the_right_branches(tokens: int) -> None:
     given = [

@@ -57,6 +57,7 @@ class Notes:
     def __init__(self, state: Path, stop_after: int | None = None) -> None:
         self.state, self.stop_after = state, stop_after
         self.rows: dict[int, Mapping[str, float]] = {}
+        self.logged: list[int] = []
 
     @property
     def stop_requested(self) -> bool:
@@ -65,6 +66,7 @@ class Notes:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         assert step not in self.rows
         self.rows[step] = metrics
+        self.logged.append(step)
 
     def rewind(self, step: int) -> None:
         self.rows = {k: row for k, row in self.rows.items() if k < step}
@@ -113,6 +115,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(steps: int, tmp_path:
     again, resumed = work(stopped)
     assert torch.equal(resumed, weight)
     assert stopped.rows == straight.rows
+    assert stopped.logged == list(range(6)), "no step is taken twice"
     assert again == last  # also where nothing was left to do
 
 
