@@ -26,7 +26,7 @@ from palate.text.spans import prompt_ids
 from tests.support.stages import dropped_of, ran, rows_of, summary_of
 
 SAMPLING = Sampling(temperature=0.5, max_tokens=8)
-GOLD = "tests.unit.recipes.test_evaluate:gold"
+GOLD = "tests.unit.stages.test_evaluate:gold"
 
 
 def gold(prompt: str, completion: str, **fields: Any) -> dict[str, float]:
@@ -103,7 +103,7 @@ def plain_kl(home: Path, prompt: Prompt, completion: Completion) -> float:
 
 
 def test_figures_stand_beside_the_completion_they_are_of(evaluated: Callable[..., Path], home: Path) -> None:
-    probes = {"rice": "tests.unit.recipes.test_evaluate:rice"}
+    probes = {"rice": "tests.unit.stages.test_evaluate:rice"}
     run = evaluated(reference=str(home / "other"), reward=str(home / "reward"), gold=GOLD, probes=probes, seed=3)
     prompts, completions = drawn(home, 3)
     rows = rows_of(run, "completions.jsonl")
