@@ -10,32 +10,13 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.objectives import (
-    AOT,
-    BCO,
-    CPO,
-    DPO,
-    EXO,
-    IPO,
-    KTO,
-    NCA,
-    ORPO,
-    SPPO,
-    APODown,
-    APOZero,
-    BCOPair,
-    ChosenNLL,
-    Hinge,
-    LengthDesensitisedDPO,
-    Mixture,
-    PairLogps,
-    PairSide,
-    RobustDPO,
-    SimPO,
-    UnpairedLogps,
-    wpo_importance,
-)
-from palate.objectives.direct import AlphaDivergence, ForwardKL, JensenShannon, PairPart, ReverseKL
+from palate.objectives.direct.anchored import NCA, SPPO, APODown, APOZero, BCOPair
+from palate.objectives.direct.dpo import DPO, AlphaDivergence, ForwardKL, JensenShannon, LengthDesensitisedDPO, ReverseKL, RobustDPO
+from palate.objectives.direct.margins import AOT, EXO, IPO, Hinge
+from palate.objectives.direct.mixture import Mixture, PairPart
+from palate.objectives.direct.pair_logps import PairLogps, PairSide, wpo_importance
+from palate.objectives.direct.reference_free import CPO, ORPO, ChosenNLL, SimPO
+from palate.objectives.direct.unpaired_losses import BCO, KTO, UnpairedLogps
 from tests.support.logps import pair_logps
 
 

@@ -17,7 +17,12 @@ from palate.core import Completion, DataError, Interrupted, Message, Preference,
 from palate.data.formats.write import preference_row
 from palate.data.jsonl import read_rows, write_rows
 from palate.models.causal import CausalPolicy
-from palate.objectives.direct import AOT, BCO, DPO, KTO, BCOPair, LengthDesensitisedDPO, PairObjective, SimPO, UnpairedObjective
+from palate.objectives.direct import PairObjective, UnpairedObjective
+from palate.objectives.direct.anchored import BCOPair
+from palate.objectives.direct.dpo import DPO, LengthDesensitisedDPO
+from palate.objectives.direct.margins import AOT
+from palate.objectives.direct.reference_free import SimPO
+from palate.objectives.direct.unpaired_losses import BCO, KTO
 from palate.objectives.reduce import Sums
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run_at
