@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from palate.core import ConfigError, ModelError
-from palate.models.linear import PLAIN
+from palate.models.cpu import PLAIN
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 ADAPTER_FILE = "adapter_config.json"
 """What a directory with an adapter has instead of config.json."""
 BASE_FILE = "base.json"
+_WRAPPED = ".base_layer"
+"""What peft inserts into the name of a weight that it puts an adapter beside."""
 DEFAULT = "default"
 """peft's name for the adapter whose files lie at the top of a directory; others get a folder of their name."""
 SAMPLED = 64
@@ -259,6 +261,30 @@ def fingerprint(module: PreTrainedModel) -> str:
         some = values[:: max(1, values.numel() // SAMPLED)].to("cpu", torch.bfloat16).view(torch.int16)
         digest.update(f"{name} {tuple(p.shape)}".encode() + some.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def share_frozen(*modules: PreTrainedModel) -> int:
+    """Frozen weights of backbones that are equal become the same memory; returns the bytes so saved.
+
+    Weights are equal when place, type, shape and every value are. Nobody may write to them from then on: merging an adapter replaces them.
+    """
+    kept: dict[str, list[Tensor]] = {}
+    saved = 0
+    for module in modules:
+        for name, weight in _backbone(module):
+            earlier = kept.setdefault(name, [])
+            same = next((w for w in earlier if w.dtype == weight.dtype and torch.equal(w, weight)), None)
+            if same is None:
+                earlier.append(weight)
+            elif same.data_ptr() != weight.data_ptr():
+                weight.data = same.data
+                saved += same.numel() * same.element_size()
+    return saved
+
+
+def _backbone(module: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """Frozen weights below the head, by the names they have without adapters."""
+    return ((name.replace(_WRAPPED, ""), p) for name, p in module.base_model.named_parameters() if not p.requires_grad)
 
 
 @contextmanager

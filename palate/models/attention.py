@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, PreTrainedModel
 
 from palate.core import ModelError
-from palate.objectives.cpu_products import keeps_kernels
+from palate.models.cpu import keeps_kernels
 from palate.text.attention_plan import AttentionPlan, Block, Ints, round_up
 from palate.text.pack import PackedBatch
 

@@ -16,11 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from palate.models.adapters import Adapters, LoRA
 from palate.models.attention import Attends, packed_states
-from palate.models.padded import padded_rows
-from palate.models.probe import Path as AttentionPath
-from palate.models.probe import longest_sequence
-from palate.models.quiet import save_pair
-from palate.objectives.cpu_products import keeps_kernels
+from palate.models.cpu import keeps_kernels, linear
+from palate.models.paths import AttentionPath, longest_sequence, padded_rows
+from palate.models.transformers_io import save_pair
 from palate.objectives.logps import summed_nll, token_logps
 from palate.text.attention_plan import round_up
 from palate.text.pack import PackedBatch
@@ -74,7 +72,7 @@ class CausalPolicy:
                 weight, bias = self.head
                 sources, targets = self._padded(batch.sources, batch.targets)
                 states = packed_states(self.module, batch).index_select(0, sources)
-                found = token_logps(states, weight, targets, bias=bias, temperature=temperature)
+                found = token_logps(states, weight, targets, bias=bias, temperature=temperature, linear=linear)
                 return TokenOutputs(*(x[: len(batch.targets)] for x in (*found, states)))
             logps = torch.log_softmax(self._padded_logits(batch).float() / temperature, -1)
         entropy = -(logps.exp() * logps.clamp_min(torch.finfo(logps.dtype).min)).sum(-1)
@@ -87,7 +85,7 @@ class CausalPolicy:
                 weight, bias = self.head
                 sources, targets, weights = self._padded(batch.sources, batch.targets, weights)
                 states = packed_states(self.module, batch).index_select(0, sources)
-                total, logps = summed_nll(states, weight, targets, weights, bias=bias)
+                total, logps = summed_nll(states, weight, targets, weights, bias=bias, linear=linear)
                 return total, logps[: len(batch.targets)]
         logps = self.logps(batch).logps
         return -(weights * logps)[weights != 0].sum(), logps.detach()

@@ -28,10 +28,9 @@ from transformers import (
 from palate.core import ModelError
 from palate.models.adapters import Adapters, base_of, is_adapter
 from palate.models.causal import CausalPolicy
-from palate.models.linear import use_fast_products
-from palate.models.memory import keep_few_products, keep_freed_memory
-from palate.models.probe import choose_path
-from palate.models.quiet import no_progress_bars, without_reports
+from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
+from palate.models.paths import choose_path
+from palate.models.transformers_io import no_progress_bars, without_reports
 
 T = TypeVar("T")
 DType = Literal["float32", "bfloat16"]
@@ -113,7 +112,7 @@ def as_policy(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Ca
         ModelError: the tokenizer knows more tokens than the model.
     """
     keep_freed_memory()
-    keep_few_products()
+    keep_few_kernels()
     use_fast_products(module)
     check_vocabulary(module, tokenizer)
     return CausalPolicy(module.eval(), tokenizer, choose_path(module))

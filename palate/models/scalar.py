@@ -18,13 +18,10 @@ from palate.core import ModelError
 from palate.models.adapters import Adapters, LoRA, base_of, is_adapter
 from palate.models.attention import packed_states
 from palate.models.causal import CausalPolicy
-from palate.models.linear import use_fast_products
+from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
 from palate.models.load import DType, built, check_vocabulary, load_config, load_module, load_policy, load_tokenizer
-from palate.models.memory import keep_few_products, keep_freed_memory
-from palate.models.padded import padded_rows
-from palate.models.probe import Path as AttentionPath
-from palate.models.probe import choose_path, longest_sequence
-from palate.models.quiet import save_pair
+from palate.models.paths import AttentionPath, choose_path, longest_sequence, padded_rows
+from palate.models.transformers_io import save_pair
 from palate.text.pack import PackedBatch
 
 REWARD_FILE = "reward.json"
@@ -154,7 +151,7 @@ def load_scalar(path: str | Path, *, dtype: DType = "float32", merge_adapter: bo
     head_of(module)
     check_vocabulary(module, tokenizer)
     keep_freed_memory()
-    keep_few_products()
+    keep_few_kernels()
     model = ScalarModel(module.eval(), tokenizer, choose_path(module))
     model.normalisation = _read_normalisation(Path(path) / REWARD_FILE, model.heads) or model.normalisation
     return model

@@ -29,7 +29,7 @@ class Imitation:
     def loss(self, batch: PackedBatch) -> Sums:
         """The loss of a micro-batch."""
         weights = batch.learned.float()
-        return self.objective.formed(self.policy.nll(batch, weights)[0], weights)
+        return self.objective.from_summed_nll(self.policy.nll(batch, weights)[0], weights)
 
     def mean_loss(self, trees: Sequence[Tree]) -> float:
         """The loss a learned token, without learning."""

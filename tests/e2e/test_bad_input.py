@@ -224,7 +224,7 @@ def test_exam_questions_longer_than_the_model_takes(fails) -> None:  # type: ign
     fails("evaluate --model policy --prompts world --evals long.jsonl --sampling.max_tokens 4", DATA, "long.jsonl")
 
 
-@pytest.mark.filterwarnings("ignore::palate.models.probe.PaddedPathWarning")
+@pytest.mark.filterwarnings("ignore::palate.models.paths.PaddedPathWarning")
 def test_weights_that_are_no_numbers(fails) -> None:  # type: ignore[no-untyped-def]
     path = Path("policy/model.safetensors")
     save_file({name: value * torch.nan for name, value in load_file(path).items()}, path, metadata={"format": "pt"})

@@ -50,7 +50,7 @@ class Episodes:
     values: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Checks the shapes."""
+        """Check the shapes."""
         check_shapes("Episodes of completions", {"rewards": self.rewards, "group": self.group})
         tokens = {"penalties": self.penalties, "completion": self.completion}
         check_shapes("Episodes of tokens", tokens if self.values is None else {**tokens, "values": self.values})

@@ -42,7 +42,7 @@ class GAE:
     whiten: bool = True
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         _require_share("gae", "gamma", self.gamma)
         _require_share("gae", "lam", self.lam)
 
@@ -84,7 +84,7 @@ class ReinforcePlusPlus:
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         _require_share("reinforce_plus_plus", "gamma", self.gamma)
 
     @property

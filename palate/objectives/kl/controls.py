@@ -52,7 +52,7 @@ class FixedKL:
     coef: float = 0.05
 
     def __post_init__(self) -> None:
-        """Checks the setting."""
+        """Check the setting."""
         if not 0 <= self.coef < math.inf:
             raise ConfigError(f"fixed_kl: coef must be >= 0 and finite, got {self.coef}; 0.05 is usual, 0 gives the reward model free rein")
 
@@ -84,7 +84,7 @@ class AdaptiveKL:
     horizon: int = 10000
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         _require_above_zero("adaptive_kl", init_coef=self.init_coef, target=self.target, horizon=self.horizon)
 
     def start(self) -> KLState:
@@ -142,7 +142,7 @@ class TargetKL:
     ceiling: float = 5.0
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         _require_above_zero("target_kl", target=self.target, gain=self.gain, floor=self.floor)
         if not 1 < self.limit < math.inf:
             raise ConfigError(f"target_kl: limit must be above 1, got {self.limit}; 1.5 is usual")
@@ -188,7 +188,7 @@ class BudgetKL:
     price: KLPrice = field(default_factory=FixedKL)
 
     def __post_init__(self) -> None:
-        """Checks the setting."""
+        """Check the setting."""
         if not 0 < self.nats < math.inf:
             raise ConfigError(f"budget_kl: nats must be > 0 and finite, got {self.nats}; use the price alone to spend without a budget")
 

@@ -54,7 +54,7 @@ class KLTokens:
     mask: Tensor
 
     def __post_init__(self) -> None:
-        """Checks the shapes and the mask's type."""
+        """Check the shapes and the type of the mask."""
         check_shapes("KLTokens", vars(self))
 
 
@@ -84,7 +84,7 @@ class KLPenalty:
     control: KLControl = field(default_factory=FixedKL)
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         if self.place == "loss" and self.estimator == "k1":
             raise ConfigError("kl: k1 in the loss has no gradient on average; take estimator k3 (GRPO) or k2, or place it in the reward")
 

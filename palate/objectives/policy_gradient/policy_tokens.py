@@ -32,7 +32,7 @@ class PolicyTokens:
     completion: Tensor
 
     def __post_init__(self) -> None:
-        """Checks the shapes and the mask's type."""
+        """Check the shapes and the type of the mask."""
         check_shapes("PolicyTokens", vars(self))
 
     @property

@@ -55,7 +55,7 @@ class PPOClip:
     dual_clip: float | None = None
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         check_clips("ppo_clip", self.clip, self.clip_high, "0.2")
         if self.dual_clip is not None and not 1 < self.dual_clip < math.inf:
             raise ConfigError(f"ppo_clip: dual_clip must be above 1, got {self.dual_clip}; 3 is usual, leave it out to set no limit")

@@ -52,7 +52,7 @@ class CISPO:
     limit: float = 5.0
 
     def __post_init__(self) -> None:
-        """Checks the setting."""
+        """Check the setting."""
         if not 1 <= self.limit < math.inf:
             raise ConfigError(f"cispo: limit must be 1 or more, got {self.limit}; 5 is usual")
 

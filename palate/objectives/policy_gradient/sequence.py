@@ -50,7 +50,7 @@ class GSPO:
     clip_high: float | None = 4e-4
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         check_clips("gspo", self.clip, self.clip_high, "3e-4")
 
     def __call__(self, inputs: PolicyTokens, weights: TokenWeights | None = None) -> Sums:
@@ -83,7 +83,7 @@ class SequenceClip:
     clip_high: float | None = None
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         check_clips("sequence_clip", self.clip, self.clip_high, "0.2")
 
     def __call__(self, inputs: PolicyTokens, weights: TokenWeights | None = None) -> Sums:

@@ -14,11 +14,10 @@ from transformers import PreTrainedModel
 from palate.config.artifacts import model_at
 from palate.config.functions import load_function
 from palate.core import Prompt, TrainingError, derive_seed
-from palate.models.adapters import base_of
+from palate.models.adapters import base_of, share_frozen
 from palate.models.causal import CausalPolicy
 from palate.models.load import DTYPES, load_policy
 from palate.models.scalar import ScalarModel, load_scalar, scalar_from
-from palate.models.shared import share_frozen
 from palate.objectives.kl import BudgetKL, KLState
 from palate.objectives.reduce import Sums
 from palate.rewards.batch import completions_of

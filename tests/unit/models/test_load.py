@@ -9,9 +9,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from palate.core import ModelError
+from palate.models.cpu import keep_few_kernels, keep_freed_memory
 from palate.models.load import Architecture, as_policy, built, load_policy, load_tokenizer, new_policy, vocabulary_size
-from palate.models.memory import keep_few_products, keep_freed_memory
-from palate.models.probe import PaddedPathWarning
+from palate.models.paths import PaddedPathWarning
 from palate.testing import FAMILIES, PADDED_FAMILIES, byte_tokenizer, random_trees, tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree, pack
 
@@ -184,8 +184,8 @@ def test_freed_memory_is_kept_once_and_for_all() -> None:
 def test_few_products_are_kept_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
     monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
-    keep_few_products.cache_clear()
-    keep_few_products()
+    keep_few_kernels.cache_clear()
+    keep_few_kernels()
     assert int(os.environ["LRU_CACHE_CAPACITY"]) < 100
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from palate.models.causal import CausalPolicy
 from palate.models.load import built, load_policy, without_dropout
-from palate.models.probe import PaddedPathWarning
+from palate.models.paths import PaddedPathWarning
 from palate.models.scalar import head_of, scalar_from
 from palate.testing import FAMILIES, PADDED_FAMILIES, random_trees, shared_data, tiny_config, tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree, pack

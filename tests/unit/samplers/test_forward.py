@@ -15,8 +15,7 @@ from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
 from palate.samplers import LocalSampler
 from palate.samplers import onednn as products
-from palate.samplers.forward import ModuleForward, forward_of
-from palate.samplers.llama import LlamaForward
+from palate.samplers.forward import LlamaForward, ModuleForward, forward_of
 from palate.testing import tiny_policy
 from palate.text.pack import Branch, PackedBatch, Tree, pack
 

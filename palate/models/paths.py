@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PretrainedConfig, PreTrainedModel
 
 from palate.models.attention import NAME, PackedAttention
-from palate.models.padded import PaddedBatch, padded_rows
 from palate.text.pack import Branch, PackedBatch, Tree, pack
 
-Path = Literal["packed", "padded"]
+AttentionPath = Literal["packed", "padded"]
+"""How a model computes a batch: as packed trees, or as one right-padded row per branch."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 """Largest difference from the plain forward, relative to the largest hidden state or logit."""
@@ -24,7 +26,44 @@ class PaddedPathWarning(UserWarning):
     """A model takes the slower padded path."""
 
 
-def choose_path(module: PreTrainedModel) -> Path:
+@dataclass(frozen=True)
+class PaddedBatch:
+    """One row a branch, its trunk in front. b rows, w columns, n targets."""
+
+    input_ids: Tensor
+    """(b, w) token ids; what stands in padding is never seen."""
+    attention_mask: Tensor
+    """(b, w) 1 where a token is real: from lengths, so a tokenizer may use its end token for padding."""
+    source: tuple[Tensor, Tensor]
+    """Row and column (n,), (n,) of the state that predicts each target."""
+    last: tuple[Tensor, Tensor]
+    """Row and column (b,), (b,) of each branch's last token."""
+
+    def run(self, module: PreTrainedModel) -> Tensor:
+        """First output of `module` on the rows: hidden states (b, w, d) of a base model, logits (b, w, v) of a whole one."""
+        output: Tensor = module(input_ids=self.input_ids, attention_mask=self.attention_mask, use_cache=False)[0]
+        return output
+
+
+def padded_rows(batch: PackedBatch) -> PaddedBatch:
+    """The rows of `batch`, branches in order."""
+    trunks = [len(tree.trunk) for tree in batch.trees for _ in tree.branches]
+    rows = [torch.tensor(tree.trunk + branch.ids) for tree in batch.trees for branch in tree.branches]
+    trunk = torch.tensor(trunks)
+    length = torch.tensor([len(row) for row in rows])
+    input_ids = pad_sequence(rows, batch_first=True)
+    column = torch.arange(input_ids.shape[1])
+    is_source = (column >= trunk[:, None] - 1) & (column < length[:, None] - 1)
+    row_of_target, column_of_target = is_source.nonzero(as_tuple=True)
+    return PaddedBatch(
+        input_ids=input_ids,
+        attention_mask=(column < length[:, None]).long(),
+        source=(row_of_target, column_of_target),
+        last=(torch.arange(len(rows)), length - 1),
+    )
+
+
+def choose_path(module: PreTrainedModel) -> AttentionPath:
     """Either "packed", the module's attention switched to trees, or "padded", with one warning that names the reason."""
     settings = module.config.get_text_config().to_dict()
     if settings.get("attn_logit_softcapping") is not None:
