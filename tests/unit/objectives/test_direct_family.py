@@ -421,7 +421,7 @@ def test_any_cut_of_pairs_gives_the_same_sums(objective, cut):
         (lambda: Mixture(parts=(DPO(), DPO()), weights=(1.0, 1.0)), "different kinds"),
         (lambda: Mixture(parts=(DPO(), IPO()), weights=(1.0,)), "one weight"),
         (lambda: Mixture(parts=(DPO(), IPO()), weights=(1.0, 0.0)), "above 0"),
-        (lambda: Mixture(parts=(AOT(), BCOPair()), weights=(1.0, 1.0)), "take one of them"),
+        (lambda: Mixture(parts=(AOT(), BCOPair()), weights=(1.0, 1.0)), "use one of them"),
     ],
 )
 def test_settings_are_checked(make, named):

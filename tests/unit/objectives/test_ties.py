@@ -108,7 +108,7 @@ def test_a_planted_width_is_found_by_the_learner(objective, planted):
 
 
 def test_one_number_of_ties_is_needed():
-    with pytest.raises(ValueError, match="one number of ties"):
+    with pytest.raises(ValueError, match="one parameter of ties"):
         TiePairs(pair_scores([1.0], [0.0]), torch.zeros(2))
 
 

@@ -279,7 +279,7 @@ def test_completions_have_text_without_end_token(llama: CausalPolicy) -> None:
             assert (completion.ids, completion.logps, completion.stop) == (sample.ids, sample.logps, sample.stop)
             shown = sample.ids[:-1] if sample.stop == "eos" else sample.ids
             assert completion.text == llama.tokenizer.decode(shown, skip_special_tokens=True).strip()
-    assert {completion.stop for group in completions for completion in group} == {"end", "length"}
+    assert {completion.stop for group in completions for completion in group} == {"eos", "length"}
 
 
 def test_no_prompts_give_no_samples_and_bad_numbers_are_refused(llama: CausalPolicy) -> None:
