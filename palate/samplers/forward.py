@@ -28,19 +28,19 @@ from palate.samplers.onednn import Product, fill, filled
 _NORMS = (LlamaRMSNorm, MistralRMSNorm, Qwen2RMSNorm, Qwen3RMSNorm)
 _KNOWN = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
 _MOST_BYTES = 2 << 30
-"""Larger models use their own code: the packed copy of the weights would cost too much memory, and small operations cost them little."""
+"""Size above which a model uses its own code: packed weights would take too much memory, and small operations cost little there."""
 
 
 class Forward(Protocol):
-    """One pass over tokens (1, t) packed one after another."""
+    """One forward pass over packed tokens (1, t)."""
 
     def logits(self, ids: Tensor, positions: Tensor, tree: Attends, wanted: Tensor | None = None) -> Tensor:
-        """Logits (w, v) at the places `wanted` (w,), or at all t; ids and positions (1, t), attention as `tree` computes it."""
+        """Return logits (w, v) at the positions `wanted` (w,), or at all t; ids and positions are (1, t), and `tree` computes attention."""
         ...
 
 
 class ModuleForward:
-    """Whatever model the policy holds, by the code it came with."""
+    """The forward pass of any model, by its own code."""
 
     def __init__(self, policy: CausalPolicy) -> None:
         self._policy = policy
@@ -53,7 +53,7 @@ class ModuleForward:
 
 
 def forward_of(policy: CausalPolicy, longest: int) -> Forward:
-    """The faster of the two for this policy, for sequences of up to `longest` tokens. Made anew when its weights have changed."""
+    """Return the faster forward pass for this policy, for sequences of up to `longest` tokens; make a new one when weights change."""
     return LlamaForward.of(policy, longest) or ModuleForward(policy)
 
 
@@ -70,7 +70,7 @@ class _Norm:
 
 @dataclass(frozen=True)
 class _Layer:
-    """One block; `head_norms` are those of queries and keys (H + KV, D) with their eps, where the model has them."""
+    """One transformer block; `head_norms` are those of queries and keys (H + KV, D) with their eps, where the model has them."""
 
     number: int
     heads: int
@@ -86,26 +86,26 @@ class _Layer:
     down: Product
 
     def attend(self, x: Tensor, angles: tuple[Tensor, Tensor], tokens: int, tree: Attends) -> Tensor:
-        """Attention output (tokens, H * D) for the first `tokens` rows of x (b, d); `angles` are (tokens, 1, D)."""
+        """Return the attention output (tokens, H * D) for the first `tokens` rows of x (b, d); `angles` are (tokens, 1, D)."""
         cos, sin = angles
-        both = self.qkv(self.before(x))[:tokens].view(tokens, -1, cos.shape[-1])  # (tokens, H + 2 KV, D)
-        turned, value = both[:, : self.heads + self.kv_heads], both[:, self.heads + self.kv_heads :]
+        qkv = self.qkv(self.before(x))[:tokens].view(tokens, -1, cos.shape[-1])  # (tokens, H + 2 KV, D)
+        rotated, value = qkv[:, : self.heads + self.kv_heads], qkv[:, self.heads + self.kv_heads :]
         if self.head_norms is not None:
             weight, eps = self.head_norms
-            turned = rms_norm(turned, turned.shape[-1:], None, eps) * weight
-        turned = torch.addcmul(turned * cos, turned.roll(cos.shape[-1] // 2, -1), sin)
-        query, key, value = (part.transpose(0, 1)[None] for part in (turned[:, : self.heads], turned[:, self.heads :], value))
+            rotated = rms_norm(rotated, rotated.shape[-1:], None, eps) * weight
+        rotated = torch.addcmul(rotated * cos, rotated.roll(cos.shape[-1] // 2, -1), sin)
+        query, key, value = (part.transpose(0, 1)[None] for part in (rotated[:, : self.heads], rotated[:, self.heads :], value))
         return tree.attend(self.number, query, key, value, self.scaling).reshape(tokens, -1)
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The block's output (b, d) from its input (b, d) and its attention (b, H * D)."""
+        """Return the block's output (b, d) from its input (b, d) and its attention (b, H * D)."""
         x = x + self.out(attended)
         gate, up = self.gate_up(self.after(x)).chunk(2, -1)
         return x + self.down(self.activation(gate) * up)
 
 
 class LlamaForward:
-    """A `palate.samplers.forward.Forward` of a policy's weights as they were when it was made."""
+    """A `Forward` for Llama and similar models, with the policy's weights at the time it was made."""
 
     def __init__(self, policy: CausalPolicy, layers: Sequence[_Layer], longest: int) -> None:
         base: Any = policy.module.base_model
@@ -117,11 +117,11 @@ class LlamaForward:
         cos, sin = base.rotary_emb(weight, torch.arange(longest, device=weight.device)[None])
         half = cos.shape[-1] // 2
         self._cos = cos[0][:, None]  # (longest, 1, D)
-        self._sin = torch.cat((-sin[0, :, :half], sin[0, :, half:]), -1)[:, None]  # halves are swapped, the first negated
+        self._sin = torch.cat((-sin[0, :, :half], sin[0, :, half:]), -1)[:, None]  # halves are exchanged, the first is negated
 
     @staticmethod
     def of(policy: CausalPolicy, longest: int) -> LlamaForward | None:
-        """For sequences of up to `longest` tokens; None where this is not the model's own arithmetic, or the model is large."""
+        """Return one for sequences of up to `longest` tokens; None where the model computes something else, or is too large."""
         module = policy.module
         size = sum(p.numel() * p.element_size() for p in module.parameters())
         if (
@@ -137,7 +137,7 @@ class LlamaForward:
         return LlamaForward(policy, known, longest) if len(known) == len(layers) else None
 
     def logits(self, ids: Tensor, positions: Tensor, tree: Attends, wanted: Tensor | None = None) -> Tensor:
-        """See `palate.samplers.forward.Forward.logits`."""
+        """See `Forward.logits`."""
         tokens = ids.shape[1]
         x: Tensor = self._embed(ids[0])
         angles = self._cos[positions[0]], self._sin[positions[0]]
@@ -154,13 +154,13 @@ class LlamaForward:
 
 
 def _has_moving_angles(module: PreTrainedModel) -> bool:
-    """Whether a position's angles depend on the sequence it stands in, or turn only a part of a head."""
+    """Return whether the angles of a position depend on its sequence, or rotate only a part of a head."""
     settings = module.config.rope_parameters
     return settings["rope_type"] in ("dynamic", "longrope") or settings.get("partial_rotary_factor", 1.0) != 1.0
 
 
 def _has_plain_norms(module: PreTrainedModel) -> bool:
-    """Whether no norm is wrapped, as one trained as a whole beside an adapter is."""
+    """Return whether no norm is wrapped, as peft wraps one that is trained beside an adapter."""
     base: Any = module.base_model
     norms = [base.norm, *(norm for block in base.layers for norm in (block.input_layernorm, block.post_attention_layernorm))]
     norms += [norm for name, norm in base.named_modules() if name.endswith(("q_norm", "k_norm"))]
@@ -168,7 +168,7 @@ def _has_plain_norms(module: PreTrainedModel) -> bool:
 
 
 def _layer(block: Any) -> _Layer | None:
-    """The block's parts, or None where one of its linear layers is of a kind not known here."""
+    """Return the block's parts, or None where one of its linear layers is of an unknown kind."""
     attention, mlp = block.self_attn, block.mlp
     products = [
         _product(*layers)
@@ -199,7 +199,7 @@ def _product(*layers: nn.Module) -> Product | None:
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
         return None
-    return Product.of([linear.weight for linear, _ in known], [linear.bias for linear, _ in known], [deltas for _, deltas in known])
+    return Product.of([layer.weight for layer, _ in known], [layer.bias for layer, _ in known], [deltas for _, deltas in known])
 
 
 def _norm(layer: Any) -> _Norm:
