@@ -23,13 +23,13 @@ def test_a_convolution_of_width_one_is_a_linear_layer(shape: tuple[int, ...], wi
     torch.manual_seed(0)
     given = [torch.randn(*shape, 24), torch.randn(16, 24), torch.randn(16) if with_bias else None]
     gradient = torch.randn(*shape, 16)
-    found = []
+    results = []
     for product, dtype in ((cpu.linear, torch.float32), (plain, torch.float64)):
         leaves = [None if x is None else x.detach().to(dtype, copy=True).requires_grad_() for x in given]
         out = product(*leaves)  # type: ignore[arg-type]
         out.backward(gradient.to(dtype))
-        found.append([out, *(x.grad for x in leaves if x is not None)])
-    for ours, expected in zip(*found, strict=True):
+        results.append([out, *(x.grad for x in leaves if x is not None)])
+    for ours, expected in zip(*results, strict=True):
         assert ours.shape == expected.shape
         torch.testing.assert_close(ours.double(), expected, rtol=1e-5, atol=1e-5)
 

@@ -82,8 +82,8 @@ def test_sources(model: ScalarModel, tmp_path) -> None:
     assert torch.equal(by_path.scores(BATCH), model.scores(BATCH))
     value = scalar_from(model, ("value",), seed=0)
     assert value.heads == ("value",)
-    for made in (by_path, value):
-        weights, expected = made.module.base_model.state_dict(), policy.module.base_model.state_dict()
+    for model in (by_path, value):
+        weights, expected = model.module.base_model.state_dict(), policy.module.base_model.state_dict()
         assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 

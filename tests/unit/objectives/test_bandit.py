@@ -93,8 +93,8 @@ def test_dpo(bandit):
 
 def test_dpo_with_weighted_pairs_ends_at_the_same_place(bandit):
     """Every pair has its optimum there, so weights (those of WPO too) change the way and not the end."""
-    found = trained(bandit, DPO(beta=bandit.beta), bradley_terry(bandit), steps=600, importance=torch.tensor([0.5, 1.0, 0.7]))
-    torch.testing.assert_close(found, bandit.best, rtol=0, atol=1e-6)
+    learned_policy = trained(bandit, DPO(beta=bandit.beta), bradley_terry(bandit), steps=600, importance=torch.tensor([0.5, 1.0, 0.7]))
+    torch.testing.assert_close(learned_policy, bandit.best, rtol=0, atol=1e-6)
 
 
 def test_robust_dpo_finds_what_clean_labels_say(bandit):
@@ -128,10 +128,10 @@ def test_dpo_with_other_divergences(bandit, divergence):
         total = float((bandit.reference.exp() * inverse_slopes(divergence, bandit.reward / beta + middle)).sum())
         low, high = (low, middle) if total > 1 else (middle, high)
     best = bandit.reference.exp() * inverse_slopes(divergence, bandit.reward / beta + low)
-    found = trained(bandit, DPO(beta=beta, divergence=divergence), bradley_terry(bandit), steps=1500, lr=1.0)
+    learned_policy = trained(bandit, DPO(beta=beta, divergence=divergence), bradley_terry(bandit), steps=1500, lr=1.0)
 
     assert float(best.sum()) == pytest.approx(1)
-    torch.testing.assert_close(found, best, rtol=0, atol=1e-5)
+    torch.testing.assert_close(learned_policy, best, rtol=0, atol=1e-5)
 
 
 def test_ipo(bandit):
@@ -176,8 +176,8 @@ def test_sampled_ppo_with_a_learned_value(bandit):
         for _ in range(4):
             logps = theta.log_softmax(0)[words]
             bandit.step(theta, PPOClip()(tokens(logps, old[words], advantages[:, 0], mask[:, 0])).mean(), lr=2.0)
-            told = ValueTokens(value.expand(n, 1), old_value, returns, mask)
-            bandit.step(value, ClippedValue()(told).mean(), lr=0.4)
+            value_tokens = ValueTokens(value.expand(n, 1), old_value, returns, mask)
+            bandit.step(value, ClippedValue()(value_tokens).mean(), lr=0.4)
 
     torch.testing.assert_close(theta.softmax(0).detach(), bandit.best, rtol=0, atol=TOLERANCE)
     assert float(value.detach()) == pytest.approx(bandit.expected["objective"], abs=TOLERANCE)

@@ -1,4 +1,4 @@
-"""Crowd-BT: the independent values, and raters of a simulated crew seen through: the honest, the careless and the contrary."""
+"""Crowd-BT: the independent values, and a pool of simulated raters whose reliabilities it learns: honest, careless and contrary ones."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def test_crowd_bt(oracle, matches):
     matches(((likelihood.loss - whole.loss) / given["lam"]).detach(), expected["reg"])
     matches(honesty((winners - losers).detach(), torch.ones(6), reliability.detach()), expected["posterior_honest"])
     matches(metric(whole, "honest"), sum(expected["posterior_honest"]) / 6)
-    (found,) = torch.autograd.grad(-likelihood.loss, eta, retain_graph=True)
-    matches(found, list(expected["grad_eta"].values()))
-    (found,) = torch.autograd.grad(-whole.loss, scores)
-    matches(found, list(expected["grad_s"].values()))
+    (actual,) = torch.autograd.grad(-likelihood.loss, eta, retain_graph=True)
+    matches(actual, list(expected["grad_eta"].values()))
+    (actual,) = torch.autograd.grad(-whole.loss, scores)
+    matches(actual, list(expected["grad_s"].values()))
 
 
 def crowd(difference, reliability, probability=1.0):
@@ -76,11 +76,11 @@ def test_gradients_are_those_of_the_formula_and_finite_far_out():
     reliability = torch.tensor([2.0, -1.0, 0.0, 50.0], requires_grad=True)
     assert torch.autograd.gradcheck(loss, (torch.tensor([0.8, -0.4, 2.0, 0.1], requires_grad=True), reliability))
     far = torch.tensor([-1e4, 1e4, 1e4, -1e4], requires_grad=True)
-    for found in torch.autograd.grad(loss(far, reliability), (far, reliability)):
-        assert bool(found.isfinite().all())
+    for actual in torch.autograd.grad(loss(far, reliability), (far, reliability)):
+        assert bool(actual.isfinite().all())
 
 
-def crew(bad: str | None) -> list[SimulatedRater]:
+def rater_pool(bad: str | None) -> list[SimulatedRater]:
     """Twelve raters who see the worth written in a text; every third of them is careless (tosses a coin) or contrary."""
     settings = {"side_bias": 0.0, "length_bias": 0.0, "indifference": 0.0, "spread": 0.0}
     members = {
@@ -106,8 +106,8 @@ def judgments(raters, count, seed):
     who, labels = [], []
     for k in range(count):
         number, order = rng.randrange(len(raters)), rng.choice(((0, 1), (1, 0)))
-        shown = Comparison(f"{seed}/{k}", prompt, (Completion(repr(worth[2 * k])), Completion(repr(worth[2 * k + 1]))))
-        answer = raters[number].judge(shown, "worth", order, seed)
+        comparison = Comparison(f"{seed}/{k}", prompt, (Completion(repr(worth[2 * k])), Completion(repr(worth[2 * k + 1]))))
+        answer = raters[number].judge(comparison, "worth", order, seed)
         who.append(number)
         labels.append(float(answer.order[answer.ranking[0][0]] == 0))
     return features, torch.tensor(who), labels, true
@@ -134,13 +134,13 @@ def learned(objective, features, who, labels, raters):
 
 @pytest.mark.parametrize("bad", ["careless", "contrary"])
 def test_reliabilities_of_a_simulated_crew_are_found(bad):
-    raters = crew(bad)
+    raters = rater_pool(bad)
     features, who, labels, true = judgments(raters, 3600, seed=1)
-    found, reliability = learned(CrowdBT(), features, who, labels, len(raters))
+    actual, reliability = learned(CrowdBT(), features, who, labels, len(raters))
     gaps = [abs(value - planted(rater)) for value, rater in zip(reliability.tolist(), raters, strict=True)]
     assert max(gaps) < 0.15  # some 300 judgments each: standard errors of 0.02 to 0.05
     assert sum(gaps) / len(gaps) < 0.05
-    torch.testing.assert_close(found, SHARPNESS * true, rtol=0, atol=0.4)  # in the raters' own logits
+    torch.testing.assert_close(actual, SHARPNESS * true, rtol=0, atol=0.4)  # in the raters' own logits
 
 
 @pytest.mark.parametrize(("bad", "gain"), [("careless", 0.01), ("contrary", 0.05)])
@@ -149,7 +149,7 @@ def test_where_a_third_is_careless_or_contrary_it_beats_bradley_terry(bad, gain)
 
     In the fourth, reliabilities that move from the first step turn everything round.
     """
-    raters, gains = crew(bad), []
+    raters, gains = rater_pool(bad), []
     for seed in range(6):
         features, who, labels, true = judgments(raters, 300, seed)
         unseen = torch.randn(2000, FEATURES, generator=torch.Generator().manual_seed(100 + seed))

@@ -36,8 +36,8 @@ def episodes(lengths, rewards, group, *, penalties=None, values=None) -> Episode
     completion = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     n = len(completion)
     taken = torch.zeros(n) if penalties is None else torch.as_tensor(penalties)
-    told = torch.zeros(n) if values is None else torch.as_tensor(values)
-    return Episodes(torch.as_tensor(rewards), taken, completion, torch.as_tensor(group), told)
+    value_tensor = torch.zeros(n) if values is None else torch.as_tensor(values)
+    return Episodes(torch.as_tensor(rewards), taken, completion, torch.as_tensor(group), value_tensor)
 
 
 def drawn(seed: int = 0) -> Episodes:
@@ -175,15 +175,19 @@ def test_completions_may_be_interleaved(rule):
 
 @every_rule
 def test_a_completion_that_could_not_be_scored_is_as_if_it_were_not_there(rule):
-    """Baselines, whitening, deviations: none has heard of it; its own advantages are 0 and its tokens do not count."""
+    """No baseline, whitening or deviation contains it; its advantages are 0, and its tokens do not count."""
     e = drawn()
     lost = torch.tensor([1, 6])
-    kept = ~torch.isin(torch.arange(8), lost)
-    at = kept[e.completion]
+    valid = ~torch.isin(torch.arange(8), lost)
+    at = valid[e.completion]
     without = Episodes(
-        e.rewards[kept], e.penalties[at], (kept.cumsum(0) - 1)[e.completion[at]], e.group[kept], None if e.values is None else e.values[at]
+        e.rewards[valid],
+        e.penalties[at],
+        (valid.cumsum(0) - 1)[e.completion[at]],
+        e.group[valid],
+        None if e.values is None else e.values[at],
     )
-    credit = rule(replace(e, rewards=torch.where(kept, e.rewards, math.nan)))
+    credit = rule(replace(e, rewards=torch.where(valid, e.rewards, math.nan)))
 
     torch.testing.assert_close(credit.advantages[at], rule(without).advantages)
     assert not credit.advantages[~at].any()

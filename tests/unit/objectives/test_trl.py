@@ -100,8 +100,8 @@ def ours(now: Tensor, then: Tensor, squared: Tensor, mask: Tensor, objective: Pa
     pairs = PairLogps(chosen, rejected, ones, ones, wpo_importance(*aligned.chunk(2)))
     if "baselines" in objective.needs:
         assert isinstance(objective, AOT | BCOPair)
-        found = objective.baselines(pairs) if shift else (torch.zeros(PAIRS), torch.zeros(PAIRS))
-        pairs = replace(pairs, chosen=replace(chosen, baseline=found[0]), rejected=replace(rejected, baseline=found[1]))
+        baselines = objective.baselines(pairs) if shift else (torch.zeros(PAIRS), torch.zeros(PAIRS))
+        pairs = replace(pairs, chosen=replace(chosen, baseline=baselines[0]), rejected=replace(rejected, baseline=baselines[1]))
     return pairs
 
 

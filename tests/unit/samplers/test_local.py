@@ -238,10 +238,10 @@ def test_every_prompt_is_prefilled_once_and_rows_refilled(llama: CausalPolicy, m
 
 def test_progress_counts_up_to_all_samples(llama: CausalPolicy) -> None:
     llama.end_ids = frozenset({3, 17})
-    heard: list[int] = []
-    LocalSampler(llama, slots=5).sample(PROMPTS, 2, Sampling(max_tokens=9), 0, heard.append)
-    assert heard == sorted(set(heard))
-    assert heard[-1] == 2 * len(PROMPTS)
+    counts: list[int] = []
+    LocalSampler(llama, slots=5).sample(PROMPTS, 2, Sampling(max_tokens=9), 0, counts.append)
+    assert counts == sorted(set(counts))
+    assert counts[-1] == 2 * len(PROMPTS)
 
 
 @pytest.mark.parametrize("family", ["llama", "sliding_mistral"])
@@ -277,8 +277,8 @@ def test_completions_have_text_without_end_token(llama: CausalPolicy) -> None:
     for group, expected in zip(completions, samples, strict=True):
         for completion, sample in zip(group, expected, strict=True):
             assert (completion.ids, completion.logps, completion.stop) == (sample.ids, sample.logps, sample.stop)
-            shown = sample.ids[:-1] if sample.stop == "eos" else sample.ids
-            assert completion.text == llama.tokenizer.decode(shown, skip_special_tokens=True).strip()
+            ids = sample.ids[:-1] if sample.stop == "eos" else sample.ids
+            assert completion.text == llama.tokenizer.decode(ids, skip_special_tokens=True).strip()
     assert {completion.stop for group in completions for completion in group} == {"eos", "length"}
 
 
