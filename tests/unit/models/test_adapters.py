@@ -22,7 +22,7 @@ BATCH = pack(random_trees([(5, [3, 1, 12]), (1, [2, 2]), (9, [4] * 3), (6, [1])]
 
 
 def perturbed(model: CausalPolicy | ScalarModel, seed: int = 7) -> None:
-    """Makes the adapter say something: its outer matrices are no longer 0."""
+    """Make the adapter change the model by giving its outer matrices values other than 0."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():

@@ -1,4 +1,4 @@
-"""Models from directories and new ones: what is saved, what is refused, what is independent."""
+"""Models from directories and new ones: what is saved, what is refused and what is independent."""
 
 import json
 import os
@@ -163,7 +163,7 @@ def test_an_encoder_decoder_is_refused(saved) -> None:
     ],
 )
 def test_what_no_configuration_tells_is_measured(model_type: str, more, reason: str) -> None:
-    """Logits that are scaled, attention with sinks, biases by distance: no rule names them, the probe finds them."""
+    """Logits that are scaled, attention with sinks, biases by distance: no rule names them, and the measurement finds them."""
     tokenizer = word_tokenizer()
     size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     limits = {"max_position_embeddings": 64, "vocab_size": 43, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}

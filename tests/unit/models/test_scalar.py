@@ -1,4 +1,4 @@
-"""Scalar heads by name: how they start, what is saved, what is refused."""
+"""Scalar heads by name: how they start, what is saved and what is refused."""
 
 import json
 
@@ -75,7 +75,7 @@ def test_the_backbone_is_copied_not_shared() -> None:
 
 
 def test_sources(model: ScalarModel, tmp_path) -> None:
-    """From a path, and from a reward model: the backbone is taken, the heads are new."""
+    """From a path, and from a reward model: it copies the backbone and makes new heads."""
     policy = tiny_policy()
     policy.save(tmp_path)
     by_path = scalar_from(tmp_path, ("helpful", "harmless"), seed=3)

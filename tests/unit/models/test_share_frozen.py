@@ -1,4 +1,4 @@
-"""Equal frozen weights are held once, and whoever changes his own leaves the others' alone."""
+"""Models share equal frozen weights, and changing one model does not change the others."""
 
 from pathlib import Path
 

@@ -21,7 +21,7 @@ from palate.objectives.reductions import TokenMean
 from tests.support.policy import tokens
 
 EXACT = 1e-4
-"""On probabilities: what stopping early leaves. A price of KL 5 % off moves the best policy by 0.016."""
+"""Tolerance on probabilities, from stopping early. A KL coefficient 5 % off moves the best policy by 0.016."""
 
 GROUPS, SIZE = 128, 4
 
@@ -102,19 +102,19 @@ UNSETTLED = [ReinforcePlusPlus(), GroupRelative(), GroupRelative(scale="batch"),
 
 @pytest.mark.parametrize("advantage", UNSETTLED, ids=lambda x: "-".join(map(str, vars(x).values())))
 def test_methods_that_do_not_settle_come_there_as_the_rate_falls(bandit, advantage):
-    """Divided by a deviation that vanishes, or without a baseline, advantages do not vanish at the optimum: the rate has to."""
+    """Divided by a vanishing deviation, or without a baseline, advantages do not vanish at the optimum, so the learning rate has to."""
     assert float((learned(bandit, Method(advantage, lr=2.0, steps=300)) - bandit.best).abs().max()) > 0.01
     learned_policy = learned(bandit, Method(advantage, lr=3.0, steps=400, cools=True))
     torch.testing.assert_close(learned_policy, bandit.best, rtol=0, atol=0.01)
 
 
 def shrunk(bandit: Bandit) -> Tensor:
-    """The best policy for rewards that lost a quarter of their differences: what a mean of four that contains itself does to them."""
+    """Return the best policy for rewards with a quarter less difference, the effect of a mean of four that contains the completion."""
     return (bandit.reference + (SIZE - 1) / SIZE * bandit.reward / bandit.beta).softmax(0)
 
 
 def test_a_prompt_mean_taken_off_before_the_price_of_kl_makes_kl_dearer(bandit):
-    """REINFORCE++ with a baseline: its mean contains the completion itself, KL is in no mean. The price is k / (k - 1) of what is set."""
+    """REINFORCE++ with a baseline: its mean contains the completion itself, and no mean contains KL. The effective coefficient is k / (k - 1) times the set one."""
     learned_policy = learned(bandit, Method(ReinforcePlusPlus(baseline="prompt"), lr=3.0, steps=400, cools=True))
 
     torch.testing.assert_close(learned_policy, shrunk(bandit), rtol=0, atol=0.01)
@@ -143,7 +143,7 @@ def test_k3_in_the_loss_ends_at_another_policy(bandit):
 
 
 def test_grpo_with_its_deviation_and_kl_in_the_loss_ends_elsewhere(bandit):
-    """Rewards divided by their group's deviation against a KL that is not: the price of KL is another, prompt by prompt."""
+    """Rewards are divided by their group's deviation and KL is not, so the effective KL coefficient differs by prompt."""
     kl = KLPenalty(estimator="k2", place="loss")
     plain = learned(bandit, Method(GroupRelative(scale="none"), kl=kl, lr=3.0, steps=600, cools=True))
     scaled = learned(bandit, Method(GroupRelative(), kl=kl, lr=3.0, steps=600, cools=True))

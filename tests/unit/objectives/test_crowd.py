@@ -81,7 +81,7 @@ def test_gradients_are_those_of_the_formula_and_finite_far_out():
 
 
 def rater_pool(bad: str | None) -> list[SimulatedRater]:
-    """Twelve raters who see the worth written in a text; every third of them is careless (tosses a coin) or contrary."""
+    """Return twelve raters who read the worth in a text; every third is careless (tosses a coin) or contrary."""
     settings = {"side_bias": 0.0, "length_bias": 0.0, "indifference": 0.0, "spread": 0.0}
     members = {
         None: RaterPool(reliability=0.9, sharpness=SHARPNESS, **settings),
@@ -92,13 +92,13 @@ def rater_pool(bad: str | None) -> list[SimulatedRater]:
 
 
 def planted(rater: SimulatedRater) -> float:
-    """How often this rater says what is seen: half of what is not looked at is right by chance."""
+    """Return how often this rater is right: of what they do not look at, half is right by chance."""
     says = (1 + rater._own("reliability", rater.pool.reliability)) / 2
     return says if rater.pool.sharpness > 0 else 1 - says
 
 
 def judgments(raters, count, seed):
-    """Features (n, f) and who judged which two of them, with the answers: worth is a fixed direction of the features."""
+    """Return features (n, f), who judged which two of them, and the answers; worth is a fixed direction of the features."""
     generator, rng = torch.Generator().manual_seed(seed), random.Random(seed)
     true = torch.randn(FEATURES, generator=generator)
     features = torch.randn(2 * count, FEATURES, generator=generator)
@@ -114,7 +114,7 @@ def judgments(raters, count, seed):
 
 
 def learned(objective, features, who, labels, raters):
-    """The direction found, and the reliabilities."""
+    """Return the learned direction and the reliabilities."""
     torch.manual_seed(0)
     net, numbers = torch.nn.Linear(FEATURES, 1, bias=False), LearnedNumbers(CrowdBT().raw_start, raters, 5.0)
     learner = Learner({"net": net, "objective": numbers}, AdamW(lr=0.03), STEPS)
@@ -145,7 +145,7 @@ def test_reliabilities_of_a_simulated_crew_are_found(bad):
 
 @pytest.mark.parametrize(("bad", "gain"), [("careless", 0.01), ("contrary", 0.05)])
 def test_where_a_third_is_careless_or_contrary_it_beats_bradley_terry(bad, gain):
-    """Share of unseen pairs that the direction found puts in their true order, over six worlds with 300 judgments each.
+    """Share of unseen pairs that the learned direction puts in their true order, over six worlds with 300 judgments each.
 
     In the fourth, reliabilities that move from the first step turn everything round.
     """

@@ -1,4 +1,4 @@
-"""The family beside DPO: against the independent values, and against plain formulas where there are none."""
+"""Direct objectives other than DPO, against independent values, and against plain formulas where there are none."""
 
 from __future__ import annotations
 

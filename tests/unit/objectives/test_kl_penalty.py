@@ -1,4 +1,4 @@
-"""Where KL is paid and how its price moves: reward or loss, fixed, adaptive, on target, within a budget."""
+"""The KL penalty in reward and loss, and its coefficient: fixed, adaptive, on target, within a budget."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_target_kl_moves_the_price_by_a_power_of_the_miss():
 
 
 def test_target_kl_finds_the_price_of_its_target(oracle):
-    """On the model of three words the best policy at each price is known, and so is the price at which it is 0.4 nats away."""
+    """On the model of three words the best policy is known for each coefficient, and so is the coefficient that gives 0.4 nats."""
     case = oracle("kl_regularised_optimum_bandit")["inputs"]
     reference, reward = torch.tensor(case["pi_ref"]).log(), torch.tensor(case["reward"])
 

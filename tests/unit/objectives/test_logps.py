@@ -196,7 +196,7 @@ def test_no_tokens_at_all():
 
 
 class _Largest(TorchDispatchMode):
-    """Remembers the largest tensor any operation made, and how many matrix products there were."""
+    """Records the largest tensor that any operation makes, and the number of matrix products."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""PPO-ptx: cross-entropy on other data beside the policy's loss, at its own count."""
+"""PPO-ptx: cross-entropy on other data beside the policy's loss, with its own count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of advantage on completions laid flat: golden values, what could not be scored, batch order."""
+"""The rules of advantage on flat tokens: golden values, completions without a score, batch order."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def drawn(seed: int = 0) -> Episodes:
 
 
 def of_completions(credit, e: Episodes) -> list[float]:
-    """The one advantage of each completion; all its tokens must have it."""
+    """Return the advantage of each completion, which all its tokens must have."""
     first = torch.zeros(len(e.rewards)).index_copy(0, e.completion, credit.advantages)
     assert torch.equal(first[e.completion], credit.advantages)
     return first.tolist()
@@ -115,7 +115,7 @@ def test_batch_scale_divides_every_group_by_one_number(matches):
 
 
 def test_reinforce_plus_plus(oracle, matches):
-    """Rewards of the case stand on last tokens; its second completion's reward is 0.5."""
+    """Rewards of the case are on last tokens; its second completion's reward is 0.5."""
     case = oracle("reinforce_pp")
     given = case["inputs"]
     kl = torch.tensor([*given["token_kl"][0], *given["token_kl"][1]])
@@ -164,7 +164,7 @@ def test_order_of_the_batch_and_names_of_prompts_play_no_part(rule):
 
 @every_rule
 def test_completions_may_be_interleaved(rule):
-    """Tokens of a completion stand in order, but not next to one another."""
+    """Tokens of a completion are in order, but not adjacent."""
     e = drawn()
     within = torch.cat([torch.arange(int((e.completion == k).sum())) for k in range(8)])
     at = (within * 8 + e.completion).argsort()
@@ -212,7 +212,7 @@ def test_the_unscorable_are_in_nobodys_baseline(matches):
     "rule", [LeaveOneOut(), GroupRelative(), GroupRelative(scale="batch"), GroupRelative(scale="none"), BatchMean()], ids=name
 )
 def test_equal_rewards_give_exactly_nothing(rule, dtype):
-    """0.1 seven times over has a mean that is not 0.1 in floating point; divided by 1e-4 that would teach something."""
+    """0.1 seven times over has a mean that is not 0.1 in floating point; divided by 1e-4 the difference would change the policy."""
     e = episodes([1] * 7, torch.full((7,), 0.1, dtype=dtype), [0] * 7, penalties=torch.zeros(7, dtype=dtype))
 
     assert torch.equal(rule(e).advantages, torch.zeros(7, dtype=dtype))

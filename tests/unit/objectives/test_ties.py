@@ -1,4 +1,4 @@
-"""Rao-Kupper and Davidson: the independent values, probabilities that add up, and planted widths of ties found again."""
+"""Rao-Kupper and Davidson: the independent values, probabilities that add up, and recovery of planted widths of ties."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BOTH = [RaoKupper(), Davidson()]
 
 
 def probabilities(objective, difference, tie):
-    """Of a win, a tie and a loss of the first."""
+    """Return the probabilities of a win, a tie and a loss of the first."""
     actual = []
     for label in (1.0, 0.5, 0.0):
         pairs = pair_scores(torch.tensor([difference]), [0.0], probability=[label])
@@ -84,7 +84,7 @@ def test_a_tie_pulls_scores_together_and_widens(objective):
 
 @pytest.mark.parametrize(("objective", "planted"), [(RaoKupper(start=0.1), 0.6), (Davidson(start=0.1), 0.9)])
 def test_a_planted_width_is_found_by_the_learner(objective, planted):
-    """2,000 judgments of differences of features; the width starts far off and moves at a rate of its own."""
+    """2,000 judgments of differences of features; the width starts far away and has its own learning rate."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2000, 3, generator=generator)
     true = torch.tensor([1.0, -0.5, 0.25])

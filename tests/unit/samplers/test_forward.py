@@ -1,4 +1,4 @@
-"""The sampler's own forward pass: the numbers of the model's code, for every family and adapter it takes; else it steps aside."""
+"""The sampler's own forward pass: the same numbers as the model's code for every family and adapter that it supports; for others it is not used."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_logits_are_those_of_the_model_s_own_code(family: str) -> None:
 
 
 def test_this_machine_s_torch_has_packed_products() -> None:
-    """Else half of this file would test one thing twice; it comes with every x86 build."""
+    """Without this, half of the tests here would compare a forward pass with itself; every x86 build has it."""
     assert products.packs(torch.device("cpu"), torch.float32)
 
 

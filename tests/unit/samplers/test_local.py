@@ -141,7 +141,7 @@ def test_with_a_seed_for_each_prompt_the_company_does_not_matter(family: str) ->
 
 
 def test_a_later_turn_continues_the_very_ids_of_the_earlier_one(llama: CausalPolicy) -> None:
-    """Greedy text drawn in two calls is that of one: ids go in as they came out, though another split of the text may exist."""
+    """Greedy text drawn in two calls is that of one: the ids are passed on unchanged, even where the text has another tokenisation."""
     sampler, sampling = LocalSampler(llama), Sampling(temperature=0, max_tokens=12)
     whole = sampler.sample(PROMPTS, 1, sampling, seed=0)
     first = sampler.sample(PROMPTS, 1, Sampling(temperature=0, max_tokens=5), seed=0)
@@ -204,7 +204,7 @@ def test_a_prompt_without_room_is_named(llama: CausalPolicy) -> None:
 
 
 class Counting:
-    """A forward pass that notes how many prompts each prefill has, and how many rows each step."""
+    """A forward pass that records how many prompts each prefill has, and how many rows each step has."""
 
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
