@@ -1,4 +1,4 @@
-"""The sampler's own forward pass: the same numbers as the model's code for every family and adapter that it supports; for others it is not used."""
+"""The sampler's own forward pass: the numbers of the model's code for every supported family and adapter; it is not used for others."""
 
 from __future__ import annotations
 
