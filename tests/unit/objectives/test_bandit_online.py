@@ -114,7 +114,7 @@ def shrunk(bandit: Bandit) -> Tensor:
 
 
 def test_a_prompt_mean_taken_off_before_the_price_of_kl_makes_kl_dearer(bandit):
-    """REINFORCE++ with a baseline: the mean contains the completion itself, so the effective KL coefficient is k / (k - 1) times the set one."""
+    """With a baseline: its mean contains the completion itself, so the effective KL coefficient is k / (k - 1) times the set one."""
     learned_policy = learned(bandit, Method(ReinforcePlusPlus(baseline="prompt"), lr=3.0, steps=400, cools=True))
 
     torch.testing.assert_close(learned_policy, shrunk(bandit), rtol=0, atol=0.01)
