@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 import torch
-from palate.training.places import prompts_at
 
 from palate.core import Completion, DataError, Message, Prompt, Sampling, derive_seed
 from palate.data.jsonl import write_rows
 from palate.data.samples import sample_row
+from palate.evaluation.evals import grade
 from palate.models.load import load_policy
 from palate.models.scalar import Normalisation, scalar_from
 from palate.rewards.learned import LearnedReward
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run
 from palate.samplers.local import LocalSampler
-from palate.stages.evaluate import Evaluate, grade
+from palate.samplers.prompts import prompts_at
+from palate.stages.evaluate import Evaluate
 from palate.testing import tiny_policy
 from palate.text.spans import prompt_ids
 from tests.support.stages import dropped_of, ran, rows_of, summary_of

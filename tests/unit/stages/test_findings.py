@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from palate.recipes import findings
 
 from palate.data.jsonl import write_rows
+from palate.evaluation import report_sections as findings
 from palate.evaluation.report import ReportData
 from palate.stages.report import Report, ReportedModel
 from tests.support.stages import ran, summary_of
@@ -47,11 +47,11 @@ def places(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def models(places: dict[str, str]) -> list[findings.Measured]:
+def models(places: dict[str, str]) -> list[findings.EvaluatedModel]:
     return [findings.measured(key, place) for key, place in places.items()]
 
 
-def test_gains_are_paired_and_positive_where_the_model_is_better_than_the_reference(models: list[findings.Measured]) -> None:
+def test_gains_are_paired_and_positive_where_the_model_is_better_than_the_reference(models: list[findings.EvaluatedModel]) -> None:
     found = findings.gold_of(models, models[0])
     assert found is not None
     assert found.dimensions == ("gold", "kind", "safe")
@@ -67,7 +67,7 @@ def test_gains_are_paired_and_positive_where_the_model_is_better_than_the_refere
     assert means["tuned", "kind"] == pytest.approx(0.2)
 
 
-def test_marks_are_of_each_exam_and_model(models: list[findings.Measured]) -> None:
+def test_marks_are_of_each_exam_and_model(models: list[findings.EvaluatedModel]) -> None:
     facts, odd = findings.exams_of(models, models[0])
     assert (facts.key, facts.name, odd.name) == ("facts", "facts", "odd ones")
     for one, own, other in ((facts, 0.5, 0.25), (odd, 0.5, 0.75)):
@@ -78,13 +78,13 @@ def test_marks_are_of_each_exam_and_model(models: list[findings.Measured]) -> No
         assert second.versus_reference.value == pytest.approx(other - own)
 
 
-def test_the_audit_sets_the_groups_of_a_pair_against_each_other(models: list[findings.Measured]) -> None:
+def test_the_audit_sets_the_groups_of_a_pair_against_each_other(models: list[findings.EvaluatedModel]) -> None:
     (row,) = findings.audit_of(models)
     assert (row.variant, row.difference.n, row.difference.se) == ("tuned", 2, 0.0)
     assert row.difference.value == pytest.approx(0.25)  # far, the first in order of the alphabet, above near
 
 
-def test_wins_are_those_of_the_model_over_the_reference(models: list[findings.Measured]) -> None:
+def test_wins_are_those_of_the_model_over_the_reference(models: list[findings.EvaluatedModel]) -> None:
     found = findings.win_rates_of(models, models[0])
     assert found is not None
     (row,) = found.rows
@@ -92,7 +92,7 @@ def test_wins_are_those_of_the_model_over_the_reference(models: list[findings.Me
     assert row.estimate.value == pytest.approx(2.5 / 4)
 
 
-def test_lengths_probes_and_examples_stand_with_their_model(models: list[findings.Measured]) -> None:
+def test_lengths_probes_and_examples_stand_with_their_model(models: list[findings.EvaluatedModel]) -> None:
     lengths = {row.variant: (row.mean.value, row.ended.value) for row in findings.lengths_of(models)}
     assert lengths == {"start": (10, 1.0), "tuned": (30, 0.75)}
     assert [(row.variant, row.share.value) for row in findings.exploits_of(models)] == [("start", 0.5), ("tuned", 0.0)]

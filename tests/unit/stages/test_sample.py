@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from palate.recipes import sample as module
 
 from palate.core import Interrupted, Sampling
 from palate.data.jsonl import read_rows, write_rows
@@ -15,6 +14,7 @@ from palate.models.load import Architecture, load_policy
 from palate.runs.record import RunPlan, read_record
 from palate.runs.run import Run, open_run
 from palate.samplers.local import LocalSampler
+from palate.stages import sample as module
 from palate.stages.pretrain import Pretrain
 from palate.stages.sample import Sample
 from palate.stages.sft import SFT

@@ -127,7 +127,7 @@ def test_the_price_follows_the_kl_and_what_is_recorded_is_what_was_paid(
         return made
 
     monkeypatch.setattr(loop.student, "lesson", credited)
-    rows = [loop.turn() for _ in range(4)]
+    rows = [loop.iterate() for _ in range(4)]
     assert paid == [row["online/kl_coef/value"] for row in rows]
     assert paid[0] == 0.1
     assert paid[1] < paid[0]  # nothing was learned yet: below the target
@@ -143,11 +143,11 @@ def test_the_learning_rate_falls_over_all_optimizer_steps(data: Path, tmp_path: 
 
 def test_what_cannot_be_scored_is_left_out_and_too_much_of_it_stops_the_run(data: Path, tmp_path: Path) -> None:
     settings = {"rewards": rewarded("half"), "prompts_per_iteration": 9, "optimizer": STILL, "iterations": 1}
-    _, rows = trained(configured(data, trust={"max_failed": 0.6}, **settings), tmp_path / "some")
+    _, rows = trained(configured(data, reward_requirements={"max_failed": 0.6}, **settings), tmp_path / "some")
     assert rows[0]["unscored_half/share"] == pytest.approx(5 / 9)  # five of nine prompts ask for salt
     assert rows[0]["score/mean"] == pytest.approx(rows[0]["score_half/mean"])
     with pytest.raises(TrainingError, match=r"could not score 20 of 36 completions \(56%; max_failed allows 50%\)"):
-        trained(configured(data, trust={"max_failed": 0.5}, **settings), tmp_path / "none")
+        trained(configured(data, reward_requirements={"max_failed": 0.5}, **settings), tmp_path / "none")
 
 
 def test_a_reward_model_is_trained_on_only_when_its_card_says_enough(
@@ -166,9 +166,9 @@ def test_a_reward_model_is_trained_on_only_when_its_card_says_enough(
     with pytest.raises(TrainingError, match=r"near chance: accuracy 0\.510"):
         run("weak")
     with pytest.raises(TrainingError, match=r"needed: 0\.9"):
-        run("good", trust={"accuracy": 0.9})
+        run("good", reward_requirements={"min_accuracy": 0.9})
     with pytest.raises(TrainingError, match="2.0 needed"):
-        run("good", trust={"min_spread": 2.0})
+        run("good", reward_requirements={"min_spread": 2.0})
     capsys.readouterr()
     assert summary(run("good"))["cards"]["reward"]["accuracy"] == 0.8
     assert "has no report_card.json" not in capsys.readouterr().err

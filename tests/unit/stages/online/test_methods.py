@@ -53,7 +53,7 @@ def rollouts() -> Rollouts:
     """Three prompts with three completions each, of one to three tokens; every token has a log-probability of its own."""
     prompts = [Prompt(f"p{k}", (Message("text", "the cook"),)) for k in range(3)]
     logps = [[tuple(-(t + 0.1 * c + 0.01 * n + 0.1) for n in range(c + 1)) for c in range(3)] for t in range(3)]
-    groups = [[SampledTokens(tuple(range(5, 5 + len(one))), one, "end") for one in group] for group in logps]
+    groups = [[SampledTokens(tuple(range(5, 5 + len(one))), one, "eos") for one in group] for group in logps]
     return gather(prompts, [(3, 4)] * 3, groups, [f"text {k}" for k in range(9)])
 
 
@@ -118,7 +118,7 @@ def test_before_anything_is_learned_a_pair_costs_log_2(temperature: float, data:
 
 def test_the_best_completions_are_imitated_if_they_are_good_enough(run: Run, policy: CausalPolicy) -> None:
     def kept(best: int, least: float | None) -> tuple[int, float, float]:
-        lesson = RAFT(best=best, min_reward=least).student(seat(run, policy)).lesson(scored(rollouts()), 0.0)
+        lesson = RAFT(top_k=best, min_reward=least).student(seat(run, policy)).lesson(scored(rollouts()), 0.0)
         tokens = sum(lesson.count(part) for part in lesson.parts(range(lesson.units)))
         return lesson.units, lesson.metrics["kept/share"], tokens
 

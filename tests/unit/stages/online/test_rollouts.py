@@ -10,7 +10,7 @@ from palate.stages.online import rollouts as roll
 PROMPT = Prompt("p", (Message("text", "x"),))
 
 
-def sample(logps: tuple[float, ...], stop: str = "end") -> SampledTokens:
+def sample(logps: tuple[float, ...], stop: str = "eos") -> SampledTokens:
     return SampledTokens(tuple(range(10, 10 + len(logps))), logps, stop)  # type: ignore[arg-type]
 
 
