@@ -41,8 +41,8 @@ from palate.objectives.direct import (
     PairSide,
     RobustDPO,
     SimPO,
-    ThumbObjective,
     UnpairedLogps,
+    UnpairedObjective,
     wpo_importance,
 )
 from palate.objectives.importance import TruncatedImportance
@@ -67,7 +67,7 @@ from palate.objectives.rankings import PickBest, PlackettLuce, RankedScores
 from palate.objectives.reduce import Sums, Totals
 from palate.objectives.reductions import ConstantLength, Reduction, SequenceMean, SequenceSum, TokenMean, TokenWeights
 from palate.objectives.reward_objectives import JudgmentObjective, RankingObjective, RewardObjective
-from palate.objectives.shaping import KeepReward, MaskCompletion, MissingEnd, ReplaceReward, Shaping, SoftOverlong, SubtractReward
+from palate.objectives.shaping import KeepReward, MaskCompletion, MissingEOS, ReplaceReward, Shaping, SoftOverlong, SubtractReward
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective, TokenLogps
 from palate.objectives.ties import Davidson, RaoKupper, TiePairs
 from palate.objectives.value import ClippedValue, PlainValue, ValueObjective, ValueTokens, explained_variance
@@ -117,7 +117,7 @@ __all__ = [
     "LeaveOneOut",
     "LengthDesensitisedDPO",
     "MaskCompletion",
-    "MissingEnd",
+    "MissingEOS",
     "Mixture",
     "PPOClip",
     "PairLogps",
@@ -150,7 +150,6 @@ __all__ = [
     "Sums",
     "SupervisedObjective",
     "TargetKL",
-    "ThumbObjective",
     "TiePairs",
     "TokenCredit",
     "TokenLogps",
@@ -159,6 +158,7 @@ __all__ = [
     "Totals",
     "TruncatedImportance",
     "UnpairedLogps",
+    "UnpairedObjective",
     "ValueObjective",
     "ValueTokens",
     "explained_variance",

@@ -11,10 +11,10 @@ from palate.objectives.direct.unpaired_losses import BCO, KTO, UnpairedLogps
 PairObjective = PairPart | Mixture
 """Objectives on pairs."""
 
-ThumbObjective = KTO | BCO
-"""Objectives on single completions with a thumb up or down."""
+UnpairedObjective = KTO | BCO
+"""Objectives on single completions, each judged desirable or not."""
 
-DirectObjective = PairObjective | ThumbObjective
+DirectObjective = PairObjective | UnpairedObjective
 
 __all__ = [
     "AOT",
@@ -46,7 +46,7 @@ __all__ = [
     "ReverseKL",
     "RobustDPO",
     "SimPO",
-    "ThumbObjective",
     "UnpairedLogps",
+    "UnpairedObjective",
     "wpo_importance",
 ]

@@ -7,10 +7,10 @@ import random
 
 import pytest
 import torch
-from palate.objectives.pool import honesty
 
 from palate.core import Comparison, Completion, ConfigError, Message, Prompt
 from palate.objectives import BradleyTerry, CrowdBT, CrowdPairs, LearnedNumbers
+from palate.objectives.crowd import honesty
 from palate.raters.simulated import RaterPool, SimulatedRater
 from palate.training.learner import Learner
 from palate.training.optimizer import AdamW

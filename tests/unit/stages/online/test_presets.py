@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from palate.objectives import GAE, Advantage, Episodes, KLTokens, PolicyObjective, Reduction, ValueObjective, ValueTokens
-from palate.objectives.presets import PRESETS
+from palate.stages.online.presets import PRESETS
 from tests.support.policy import tokens
 
 every_preset = pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
