@@ -13,10 +13,10 @@ import torch
 from palate.config.read import dump_config, map_inputs, read_config
 from palate.config.settings import Settings
 from palate.core import Completion, ConfigError, DataError, TrainingError
-from palate.rewards.common import Constraint
 from palate.rewards.composition import Composition, RewardPart
 from palate.rewards.function import FunctionReward
 from palate.rewards.model import ModelReward
+from palate.rewards.part import Constraint
 from tests.unit.rewards.conftest import prompt
 
 
@@ -260,7 +260,7 @@ def test_paths_of_models_are_inputs() -> None:
         ({"kind": "function"}, "needs 'function'"),
         ({"kind": "function", "function": "a:b", "wieght": 1}, "Did you mean 'weight'"),
         ({"kind": "http", "url": "nowhere"}, "url must be"),
-        ({"kind": "rules", "rules": [{"points": -1}]}, "needs a pattern, or a length"),
+        ({"kind": "rules", "rules": [{"points": -1}]}, "needs either a pattern or a length"),
     ],
 )
 def test_settings_that_cannot_be_read(values, message) -> None:

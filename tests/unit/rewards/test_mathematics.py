@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.rewards.common import Constraint
+from palate.rewards.composition import Moments
 from palate.rewards.ensemble import Mean, SoftMin, UncertaintyWeighted, Worst
-from palate.rewards.moments import Moments
+from palate.rewards.part import Constraint
 
 
 def close(actual: torch.Tensor | float, expected: object) -> None:

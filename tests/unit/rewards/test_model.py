@@ -117,7 +117,7 @@ def test_dimensions(tmp_path) -> None:
     one = scores_of(ModelReward(model=(path,), heads=("honest",)), None, None, groups_of())
     assert list(one.table) == ["taste/honest"]
     close(one.rewards, both.table["taste/honest"])
-    with pytest.raises(ConfigError, match=r"rewards\.taste: .* has the heads helpful, honest, wanted are kind"):
+    with pytest.raises(ConfigError, match=r"rewards\.taste: .* has the heads helpful, honest, not kind"):
         scores_of(ModelReward(model=(path,), heads=("kind",)), None, None, groups_of())
 
 
@@ -178,7 +178,7 @@ def test_a_model_whose_weights_are_lost_gives_reasons(tmp_path) -> None:
     with pytest.raises(TrainingError, match="the model gave no finite number"):
         composition.score(PROMPTS, groups_of())
     outcome = ModelScorer([Member(reward, None)], HEADS, Mean()).score(ScoringBatch(PROMPTS, tuple(map(tuple, groups_of()))))
-    assert all(column.isnan().all() for column in outcome.dimensions.values())
+    assert all(column.isnan().all() for column in outcome.heads.values())
     assert list(outcome.reasons) == [0, 1, 2, 3]
 
 
