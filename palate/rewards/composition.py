@@ -156,7 +156,7 @@ class Composition:
         Args:
             prompts: one per group.
             groups: completions of each prompt; `stop` says which were cut off.
-            trees: their tokens as sampled, one tree per prompt; without them a model with the policy's tokenizer reads the completions' ids.
+            trees: their tokens as sampled, one per prompt. Without them a model with the policy's tokenizer reads the completions' ids.
             update: whether statistics and multipliers learn from this batch.
 
         Raises:

@@ -76,7 +76,7 @@ class SoftMin:
         """Check the setting."""
         if not 0 < self.beta < math.inf:
             raise ConfigError(
-                f"soft_min: beta must be > 0 and finite, got {self.beta}; for the limit at 0 use wco, for the limit at infinity mean"
+                f"soft_min: beta must be > 0 and finite, got {self.beta}; use wco for the limit at 0, mean for that at infinity"
             )
 
     def __call__(self, scores: Tensor) -> Tensor:

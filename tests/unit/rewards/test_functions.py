@@ -211,6 +211,6 @@ def test_the_process_of_a_scorer_that_is_dropped_ends(module) -> None:
 
 
 @pytest.mark.parametrize("deadline", [0, -1, math.inf, math.nan])
-def test_a_deadline_is_a_time(deadline) -> None:
-    with pytest.raises(ConfigError, match="deadline"):
+def test_a_timeout_is_a_time(deadline) -> None:
+    with pytest.raises(ConfigError, match="timeout_seconds"):
         FunctionReward(function="a:b", timeout_seconds=deadline)

@@ -63,5 +63,5 @@ def test_rules_that_make_no_sense(settings, message) -> None:
 
 
 def test_rules_need_a_rule() -> None:
-    with pytest.raises(ConfigError, match="needs a rule"):
+    with pytest.raises(ConfigError, match="needs at least one rule"):
         RulesReward(rules=())
