@@ -22,9 +22,8 @@ from palate.models.shared import share_frozen
 from palate.objectives.kl import BudgetKL, KLState
 from palate.objectives.reduce import Sums
 from palate.rewards.batch import completions_of
-from palate.rewards.composition import Composition, RewardPart
+from palate.rewards.composition import Composition, RewardPart, Scores
 from palate.rewards.learned import LearnedReward
-from palate.rewards.scores import Scores
 from palate.runs.run import Run
 from palate.samplers.prompts import fitting, prompts_at
 from palate.stages.online.algorithm import Algorithm, AlgorithmContext, TrainingBatch
