@@ -21,7 +21,8 @@ from palate.runs.run import Run
 class Average:
     """Average the weights of models that were tuned from one another.
 
-    A policy averaged with the model it was tuned from keeps most of what tuning gained, and forgets less of everything else (Lin et al. 2024; Wortsman et al. 2022).
+    A policy averaged with the model it was tuned from keeps most of what tuning gained, and forgets less of everything else
+     (Lin et al. 2024; Wortsman et al. 2022).
 
     Attributes:
         models: policies of one architecture and one vocabulary; the result has the first one's tokenizer and settings.
