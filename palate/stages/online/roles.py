@@ -36,7 +36,7 @@ def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[
     matching = [(path, reward.model) for path, reward in rewards.items() if reward.model.tokenizer.get_vocab() == vocabulary]
     directory, source = (model_at(matching[0][0]), matching[0][1]) if matching else (base, None)
     if source is not None and source.adapters is not None:
-        reward_base = base_of(directory)
+        reward_base, _ = base_of(directory)
         value = trainable(run, scalar_from(reward_base, ("value",), seed=0, zero=True), reward_base, adapters)
         if value.adapters is not None and value.adapters.start_as(source.adapters):
             return value

@@ -37,7 +37,7 @@ class Reviewed:
 
 
 def test_the_last_decision_is_the_label_and_decisions_are_no_votes(tmp_path: Path) -> None:
-    given = samples(tmp_path, [("it serves 2 .", "end"), ("it serves 3 .", "end")], prompts=4)
+    given = samples(tmp_path, [("it serves 2 .", "eos"), ("it serves 3 .", "eos")], prompts=4)
     stage = Collect(given, Reviewed(), raters_per_comparison=2, held_out=0.5)  # type: ignore[arg-type]
     run = open_run(tmp_path, RunPlan("judged", "collect"))
     with run.active():

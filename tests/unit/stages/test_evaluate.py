@@ -139,15 +139,15 @@ def test_what_was_not_asked_for_is_not_in_the_figures(evaluated: Callable[..., P
 
 def test_completions_made_elsewhere_are_measured_as_they_are(evaluated: Callable[..., Path], tmp_path: Path) -> None:
     asked = [Prompt(f"p{k}", (Message("text", f"the cook {k}"),), fields={"worth": k}) for k in range(3)]
-    given = [[Completion(text, stop=stop)] for text, stop in (("has rice", "end"), ("no salt so", "length"), ("please", "end"))]  # type: ignore[arg-type]
+    given = [[Completion(text, stop=stop)] for text, stop in (("has rice", "eos"), ("no salt so", "length"), ("please", "eos"))]  # type: ignore[arg-type]
     (tmp_path / "best").mkdir()
     write_rows(tmp_path / "best" / "samples.jsonl", [sample_row(*pair) for pair in zip(asked, given, strict=True)])
     run = evaluated(model=None, completions=str(tmp_path / "best"), gold=GOLD)
     found = [(row["text"], row["stop"], row["dimensions"]) for row in rows_of(run, "completions.jsonl")]
     assert found == [
-        ("has rice", "end", {"given": 0, "words": 2}),
+        ("has rice", "eos", {"given": 0, "words": 2}),
         ("no salt so", "length", {"given": 1, "words": 3}),
-        ("please", "end", {"given": 2, "words": 1}),
+        ("please", "eos", {"given": 2, "words": 1}),
     ]
     assert summary_of(run)["means"]["eos"]["mean"] == pytest.approx(2 / 3)
 
