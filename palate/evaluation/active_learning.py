@@ -15,8 +15,8 @@ from palate.core import Completion, PalateError, Prompt, derive_seed
 from palate.data.jsonl import write_rows
 from palate.models.scalar import ScalarModel, head_of
 from palate.raters.people import asked_at
+from palate.rewards.ensemble import drawn_heads, precision_of
 from palate.rewards.learned import LearnedReward
-from palate.rewards.posterior import drawn_heads, precision_of
 from palate.runs.run import Run
 from palate.text.pack import Tree
 from palate.text.template import Unusable

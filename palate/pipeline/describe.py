@@ -24,8 +24,11 @@ def summary_of(cls: type) -> str:
 
 
 def attributes_of(cls: type) -> dict[str, str]:
-    """Field name -> text, from the `Attributes:` section of a Google docstring."""
-    text = inspect.getdoc(cls) or ""
+    """Field name -> text, from the `Attributes:` sections of the Google docstrings of a class and its bases."""
+    return {name: text for base in reversed(cls.__mro__) for name, text in _attributes_in(inspect.cleandoc(base.__doc__ or "")).items()}
+
+
+def _attributes_in(text: str) -> dict[str, str]:
     section = re.search(r"^Attributes:\n((?:[ \t]+.*\n?|\n)*)", text, flags=re.MULTILINE)
     found: dict[str, str] = {}
     if section is None:

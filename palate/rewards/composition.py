@@ -1,8 +1,10 @@
-"""A run's reward: named parts, normalised, bounded, weighted and constrained, added up."""
+"""A run's reward: the sum of named parts, each normalised, bounded, and weighted or constrained."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,21 +17,85 @@ from palate.rewards.function import FunctionReward
 from palate.rewards.judge import JudgeReward
 from palate.rewards.learned import LearnedReward
 from palate.rewards.model import Member, ModelReward
-from palate.rewards.moments import Moments
 from palate.rewards.remote import HTTPReward
 from palate.rewards.rules import RulesReward
-from palate.rewards.scores import Failure, Scores
 from palate.text.pack import Tree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 RewardPart = ModelReward | FunctionReward | RulesReward | HTTPReward | JudgeReward
-"""What a reward can be made of."""
+"""The parts that a reward can have."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A completion, by its number in the batch, that a part could not score, and the reason."""
+
+    part: str
+    completion: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of b completions and the rewards that follow from them.
+
+    Attributes:
+        table: (b,) scores as the parts gave them, by `part` or `part/head`; NaN where scoring failed.
+        parts: (b,) scores by part, heads added up, after normalisation and bounds, before weights.
+        multipliers: multiplier of each part with a constraint, as used in this batch.
+        rewards: (b,) all parts together; NaN where a part that counts failed.
+        failures: each failed score with its reason.
+    """
+
+    table: Mapping[str, Tensor]
+    parts: Mapping[str, Tensor]
+    multipliers: Mapping[str, float]
+    rewards: Tensor
+    failures: tuple[Failure, ...]
+
+    def metrics(self) -> dict[str, float]:
+        """Return means over what was scored, and the share that was not; a part without any score has no mean."""
+        failed = {name: float(part.isnan().float().mean()) for name, part in self.parts.items()}
+        return {
+            **{
+                f"score_{name.replace('/', '_')}/mean": float(column.nanmean())
+                for name, column in self.table.items()
+                if not column.isnan().all()
+            },
+            **{f"part_{name}/mean": float(part.nanmean()) for name, part in self.parts.items() if failed[name] < 1},
+            **{f"unscored_{name}/share": share for name, share in failed.items()},
+            **{f"multiplier_{name}/value": value for name, value in self.multipliers.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and summed squared deviation of all scores so far."""
+
+    count: float = 0.0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    def joined(self, scores: Tensor) -> Moments:
+        """Return the moments with these scores added, except those that are NaN. Source: Chan et al. 1979."""
+        values = scores[~scores.isnan()].double()
+        if not len(values):
+            return self
+        mean, count = float(values.mean()), self.count + len(values)
+        gap = mean - self.mean
+        squares = self.squares + float((values - mean).square().sum()) + gap**2 * self.count * len(values) / count
+        return Moments(count, self.mean + gap * len(values) / count, squares)
+
+    def standardised(self, scores: Tensor) -> Tensor:
+        """Return the scores less the mean, divided by the standard deviation; scores that hardly differ are only centred."""
+        deviation = math.sqrt(self.squares / self.count) if self.count else 0.0
+        return (scores - self.mean) / (deviation if deviation > 1e-6 * max(1.0, abs(self.mean)) else 1.0)
 
 
 class Composition:
-    """Loaded parts of a reward, and what they learned: statistics of scores, multipliers of constraints."""
+    """The loaded parts of a reward, with what they learned: statistics of scores and multipliers of constraints."""
 
     def __init__(
         self, parts: Mapping[str, RewardPart], scorers: Mapping[str, PartScorer], models: Mapping[str, LearnedReward], max_failed: float
@@ -49,24 +115,22 @@ class Composition:
         max_failed: float = 0.05,
         merge_adapters: bool = True,
     ) -> Composition:
-        """The parts, their models loaded and their processes started.
+        """Load the parts: their models are read and their processes started.
 
         Args:
             parts: by name.
             tokenizer: the policy's; None where completions come from elsewhere, and then texts are scored.
-            locate: where a model's path leads.
-            max_failed: share of a batch's completions that a part may fail to score.
-            merge_adapters: whether a reward model that was kept as an adapter is worked into its base, or left beside it.
+            locate: turns a model's path in the settings into a directory.
+            max_failed: largest share of a batch's completions that a part may fail to score.
+            merge_adapters: whether a reward model that was kept as an adapter is merged into its base or stays beside it.
 
         Raises:
-            ConfigError: no part, a name that is no word, a function that cannot be imported, a model without the dimensions asked for.
+            ConfigError: there is no part, a name has a slash, a function cannot be imported, or a model lacks the heads asked for.
         """
         if not parts:
-            raise ConfigError("rewards: needs a part or more, such as `taste: {kind: model, model: $reward}`")
+            raise ConfigError("rewards: needs at least one part, such as `taste: {kind: model, model: $reward}`")
         if bad := [name for name in parts if not name or "/" in name]:
-            raise ConfigError(
-                f"rewards: a part's name must be a word without slashes, got {bad[0]!r}: dimensions are written part/dimension"
-            )
+            raise ConfigError(f"rewards: a part's name must be a word without slashes, got {bad[0]!r}; heads are written part/head")
         if not 0 <= max_failed < 1:
             raise ConfigError(f"max_failed must be a share from 0 to below 1, got {max_failed}")
         models: dict[str, LearnedReward] = {}
@@ -87,12 +151,12 @@ class Composition:
         *,
         update: bool = True,
     ) -> Scores:
-        """Scores of all completions, groups in order.
+        """Score all completions, groups in order.
 
         Args:
-            prompts: one a group.
+            prompts: one per group.
             groups: completions of each prompt; `stop` says which were cut off.
-            trees: their tokens as sampled, one tree a prompt; without them a model of the policy's tokenizer takes the completions' ids.
+            trees: their tokens as sampled, one per prompt. Without them a model with the policy's tokenizer reads the completions' ids.
             update: whether statistics and multipliers learn from this batch.
 
         Raises:
@@ -107,8 +171,8 @@ class Composition:
         failures: list[Failure] = []
         for name, scorer in self._scorers.items():
             outcome = scorer.score(batch)
-            table |= {f"{name}/{dimension}".rstrip("/"): column for dimension, column in outcome.dimensions.items()}
-            raw[name] = torch.stack(list(outcome.dimensions.values())).sum(0)
+            table |= {f"{name}/{head}".rstrip("/"): column for head, column in outcome.heads.items()}
+            raw[name] = torch.stack(list(outcome.heads.values())).sum(0)
             failures += [Failure(name, row, reason) for row, reason in sorted(outcome.reasons.items())]
             self._require_few(name, list(outcome.reasons.values()), len(batch))
         moments = {name: before.joined(raw[name]) for name, before in self._moments.items()}
@@ -120,24 +184,24 @@ class Composition:
         return scores
 
     def state(self) -> dict[str, float]:
-        """What was learned so far, for a checkpoint."""
-        moments = {f"{name}.{word}": value for name, found in self._moments.items() for word, value in vars(found).items()}
+        """Return what was learned so far, for a checkpoint."""
+        moments = {f"{name}.{word}": value for name, part in self._moments.items() for word, value in vars(part).items()}
         return {**moments, **{f"{name}.multiplier": value for name, value in self._multipliers.items()}}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Nothing; goes on from a checkpoint's numbers.
+        """Continue from a checkpoint's numbers.
 
         Raises:
-            TrainingError: they are of other parts.
+            TrainingError: they belong to other parts.
         """
         if set(state) != set(self.state()):
             held, wanted = (", ".join(sorted(names)) or "nothing" for names in (state, self.state()))
-            raise TrainingError(f"the checkpoint holds of the rewards {held}; these parts need {wanted}")
+            raise TrainingError(f"the checkpoint holds {held} of the rewards; these parts need {wanted}")
         self._moments = {name: Moments(*(state[f"{name}.{word}"] for word in ("count", "mean", "squares"))) for name in self._moments}
         self._multipliers = {name: state[f"{name}.multiplier"] for name in self._multipliers}
 
     def close(self) -> None:
-        """Nothing; ends the parts' processes. Those of a composition that is dropped end as well."""
+        """End the parts' processes; those of a composition that is garbage-collected end as well."""
         for scorer in self._scorers.values():
             scorer.close()
 
@@ -147,7 +211,7 @@ class Composition:
         return scores if part.floor is None and part.ceiling is None else scores.clamp(part.floor, part.ceiling)
 
     def _composed(self, shaped: Mapping[str, Tensor]) -> Tensor:
-        """(b,) rewards; see `Constraint` for the formula. A part of weight 0 is left out, so that its failures cost nothing."""
+        """Return rewards (b,) by the formula of `Constraint`; a part of weight 0 is left out, so that its failures do not count."""
         total = torch.zeros_like(next(iter(shaped.values())))
         for name, part in self._parts.items():
             if part.constraint is not None:
@@ -157,15 +221,15 @@ class Composition:
         return total / (1 + sum(self._multipliers.values()))
 
     def _next_multiplier(self, name: str, scores: Tensor) -> float:
-        constraint, found = self._parts[name].constraint, scores[~scores.isnan()]
-        if constraint is None or not len(found):
+        constraint, scored = self._parts[name].constraint, scores[~scores.isnan()]
+        if constraint is None or not len(scored):
             return self._multipliers[name]
-        return constraint.next_multiplier(self._multipliers[name], float(found.mean()))
+        return constraint.next_multiplier(self._multipliers[name], float(scored.mean()))
 
     def _require_few(self, name: str, reasons: Sequence[str], count: int) -> None:
         if len(reasons) > self._max_failed * count:
             first = "; ".join(dict.fromkeys(reasons[:20]))[:600]
             raise TrainingError(
                 f"rewards.{name} could not score {len(reasons)} of {count} completions ({len(reasons) / count:.0%}; max_failed allows "
-                f"{self._max_failed:.0%}): {first}. Mend the part, or raise max_failed"
+                f"{self._max_failed:.0%}): {first}. Repair the part, or raise max_failed"
             )

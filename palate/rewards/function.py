@@ -1,53 +1,163 @@
-"""A reward from a Python function of the user's."""
+"""A part of a reward from a Python function of the user's, which runs in a process of its own so that it ends at the timeout.
+
+A thread cannot be stopped from outside. A function that holds the interpreter's lock (a regular expression that backtracks forever, a
+loop in C) would stop the whole run. A process can be killed, and it can only break itself.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from multiprocessing.connection import Connection
+from typing import Literal, cast
 
-from palate.rewards.common import Constraint, check_shaping, check_timeout
-from palate.rewards.worker import Setup
+from palate.core import ConfigError
+from palate.rewards.batch import PartScorer, PartScores, ScoringBatch, ScoringContext
+from palate.rewards.part import PartSettings, Score, check_timeout
+from palate.rewards.worker import Job, Setup
 
-if TYPE_CHECKING:
-    from palate.rewards.batch import PartScorer, ScoringContext
+STARTUP_SECONDS = 120.0
+"""Enough for a module that loads a model while it is imported."""
+
+GOODBYE_SECONDS = 2.0
+"""Wait for a process that closed its connection, because its own exit code says more than that of a kill."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FunctionReward:
+class FunctionReward(PartSettings):
     """Any Python function, in a process of its own.
 
-    It is called as `f(prompt, completion, **fields)` and returns a number; with `batched` as `f(prompts, completions, **columns)`, all
-    of them lists, and returns a list of numbers. Of the fields it gets those it names: the further columns of the prompt's row, `ended`
-    (False for a completion that was cut off) and `conversation` (turns with `role` and `content`).
+    It is called as `f(prompt, completion, **fields)` and returns a number. With `batched` it is called as `f(prompts, completions,
+    **columns)` with lists, and returns a list of numbers. It gets the fields that its arguments name: further columns of the prompt's
+    row, `ended` (False for a completion that was cut off) and `conversation` (turns with `role` and `content`).
 
     Attributes:
         function: import path, `package.module:name`.
         batched: whether it takes all completions at once.
-        timeout_seconds: seconds for a batch; what has no score by then failed, and the process is killed.
-        weight: what its score counts in the sum; 0 only records it.
-        normalise: scale by mean and standard deviation of all scores so far.
-        floor: the least score; lower ones count as this.
-        ceiling: the largest score.
-        constraint: a level its mean must stay above, instead of a weight.
+        timeout_seconds: seconds for a batch. Completions without a score by then count as failed, and the process is killed.
     """
 
     kind: Literal["function"] = "function"
     function: str
     batched: bool = False
     timeout_seconds: float = 60.0
-    weight: float = 1.0
-    normalise: bool = False
-    floor: float | None = None
-    ceiling: float | None = None
-    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         check_timeout(self.kind, self.timeout_seconds)
-        check_shaping(self.kind, self)
+        self.check_shaping()
 
     def open(self, context: ScoringContext) -> PartScorer:
-        """The function's process, started."""
-        from palate.rewards.process import FunctionProcess
-
+        """Start the function's process."""
         return FunctionProcess(context.name, Setup(self.function, self.batched), self.timeout_seconds)
+
+
+class FunctionProcess:
+    """A function that scores batches in a process of its own, which is started again after it was killed."""
+
+    def __init__(self, name: str, setup: Setup, timeout_seconds: float) -> None:
+        """Start the process.
+
+        Args:
+            name: the part's name, for messages.
+            setup: the function.
+            timeout_seconds: seconds for a batch.
+
+        Raises:
+            ConfigError: the function cannot be imported or called.
+        """
+        self._name, self._setup, self._timeout = name, setup, timeout_seconds
+        self._child = _Child()
+        self._begin()
+
+    def score(self, batch: ScoringBatch) -> PartScores:
+        """Score all completions; those without a score at the timeout get that as their reason."""
+        if not self._child.alive:
+            self._child = _Child()
+            self._begin()
+        pairs = batch.each
+        scores: list[Score | None] = [None] * len(pairs)
+        until = time.monotonic() + self._timeout
+        job = Job([prompt.text for prompt, _ in pairs], [completion.text for _, completion in pairs], batch.columns)
+        try:
+            self._child.connection.send(job)
+            while (answer := cast("tuple[int, Score] | None", self._child.receive(until))) is not None:
+                row, score = answer
+                scores[row] = score
+            missing = "gave no score"
+        except TimeoutError:
+            self._child.stop()
+            missing = f"gave no score within {self._timeout:g} s (timeout_seconds)"
+        except (EOFError, OSError):
+            missing = f"its process ended with code {self._child.ended()}"
+        return PartScores.of([missing if score is None else score for score in scores])
+
+    def close(self) -> None:
+        """End the process."""
+        self._child.stop()
+
+    def _begin(self) -> None:
+        try:
+            self._child.connection.send(self._setup)
+            refusal = self._child.receive(time.monotonic() + STARTUP_SECONDS)
+        except TimeoutError:
+            refusal = f"{self._setup.function!r} is not imported after {STARTUP_SECONDS:g} s"
+        except (EOFError, OSError):
+            refusal = f"{self._setup.function!r} ended its process while it was imported, with code {self._child.ended()}"
+        if refusal:
+            self._child.stop()
+            raise ConfigError(f"rewards.{self._name}: {refusal}")
+
+
+class _Child:
+    """The process, and this end of the connection to it."""
+
+    def __init__(self) -> None:
+        self.connection, theirs = multiprocessing.Pipe()
+        # In a session of its own, what the function starts is killed with it, and Ctrl-C reaches only the run.
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "palate.rewards.worker", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(os.curdir) for path in sys.path)},
+            start_new_session=True,
+        )
+        theirs.close()
+        self._end = weakref.finalize(self, _kill, self.process, self.connection)
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def receive(self, until: float) -> object:
+        """Return the process's next message. Raises TimeoutError, or EOFError when the process has ended."""
+        if not self.connection.poll(max(until - time.monotonic(), 0)):
+            raise TimeoutError
+        return self.connection.recv()
+
+    def ended(self) -> int | None:
+        """Return the exit code of a process that closed its connection; kill it if it does not end by itself."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(GOODBYE_SECONDS)
+        return self.stop()
+
+    def stop(self) -> int | None:
+        """Kill the process and all it started, if it still runs, and return the exit code."""
+        self._end()
+        return self.process.returncode
+
+
+def _kill(process: subprocess.Popen[bytes], connection: Connection) -> None:
+    connection.close()
+    if process.poll() is not None:
+        return
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,4 +1,4 @@
-"""Scores from a learned reward model: several heads, normalised, added up."""
+"""A learned reward model as a scorer, and the report card of its quality."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CARD = "report_card.json"
 
 @dataclass(frozen=True)
 class ReportCard:
-    """What is known of a reward model's quality; written beside its weights, read before anything trusts it.
+    """What is known about a reward model's quality: written beside its weights, read before a stage relies on it.
 
     Attributes:
-        accuracy: on held-out judgments, ties half.
-        judgments: how many held-out judgments that was measured on.
+        accuracy: on held-out judgments; a tie counts one half.
+        judgments: number of held-out judgments that the accuracy was measured on.
         spread: standard deviation of raw scores on the reference policy's samples, in logits.
         length_rule: accuracy of the better of "longer wins" and "shorter wins" on the same judgments.
     """
@@ -37,53 +37,57 @@ class ReportCard:
     length_rule: float
 
     def write(self, directory: Path) -> None:
-        """Writes the card to a model directory."""
+        """Write the report card to a model directory."""
         (directory / CARD).write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @staticmethod
     def read_from(directory: str) -> ReportCard | None:
-        """The card in a model directory, or None where there is none."""
+        """Return the report card in a model directory, or None where there is none."""
         path = Path(directory) / CARD
         return ReportCard(**json.loads(path.read_text())) if path.exists() else None
 
-    def require_trust(self, accuracy: float, spread: float) -> None:
-        """Refuses a reward model that is near chance or nearly constant: standardising its scores would amplify noise.
+    def check(self, min_accuracy: float, min_spread: float) -> None:
+        """Refuse a reward model that is near chance or nearly constant, because standardising its scores would amplify noise.
+
+        Args:
+            min_accuracy: the accuracy needed; 0 or less accepts any reward model.
+            min_spread: the standard deviation of raw scores that is needed, in logits.
 
         Raises:
-            TrainingError: names the figure that is too low, and what to do.
+            TrainingError: a figure is too low; the message names it, and what to do.
         """
-        if accuracy <= 0:
-            return  # the caller trusts it all the same, in so many words
+        if min_accuracy <= 0:
+            return
         margin = 1.96 * (self.accuracy * (1 - self.accuracy) / max(self.judgments, 1)) ** 0.5
-        if self.accuracy - margin < 0.5 or self.accuracy < accuracy:
+        if self.accuracy - margin < 0.5 or self.accuracy < min_accuracy:
             raise TrainingError(
                 f"the reward model is near chance: accuracy {self.accuracy:.3f} +- {margin:.3f} on {self.judgments} held-out judgments "
-                f"(needed: {accuracy}, and 0.5 outside the interval). A policy trained on it would learn noise. Collect more or better "
-                "judgments, or look whether the preferences were shuffled or swapped"
+                f"(needed: {min_accuracy}, and 0.5 outside the interval). A policy trained on it would learn noise. Collect more or better "
+                "judgments, or check whether the preferences were shuffled or swapped"
             )
-        if self.spread < spread:
+        if self.spread < min_spread:
             raise TrainingError(
-                f"the reward model hardly tells completions apart: its scores spread by {self.spread:.4f} logits ({spread} needed). "
-                "Standardising such scores amplifies noise. Train it longer or with a higher learning rate"
+                f"the reward model hardly tells completions apart: the standard deviation of its scores is {self.spread:.4f} logits "
+                f"({min_spread} needed). Standardising such scores amplifies noise. Train it longer or with a higher learning rate"
             )
 
 
-def required_report_card(run: Run, path: str, accuracy: float, spread: float) -> ReportCard | None:
-    """The card of the reward model at `path`; None, and a warning, where it has none and so cannot be checked.
+def required_report_card(run: Run, path: str, min_accuracy: float, min_spread: float) -> ReportCard | None:
+    """Return the report card of the reward model at `path`, checked; without one, log a warning and return None.
 
     Raises:
-        TrainingError: its accuracy or its spread is too low to be trusted.
+        TrainingError: its accuracy or its spread is too low.
     """
     card = ReportCard.read_from(model_at(path))
     if card is not None:
-        card.require_trust(accuracy, spread)
+        card.check(min_accuracy, min_spread)
     elif not run.is_resumed:
-        run.warn(0, {"card": f"{path} has no report_card.json, so nobody knows how good it is: it is taken as it is"}, {})
+        run.warn(0, {"card": f"{path} has no report_card.json, so its quality is unknown: it is used without a check"}, {})
     return card
 
 
 PRODUCT = 1 << 28
-"""Tokens times squared width of a batch that is scored."""
+"""Tokens times squared hidden size of a batch that is scored."""
 
 
 class LearnedReward:
@@ -91,54 +95,56 @@ class LearnedReward:
 
     def __init__(self, model: ScalarModel) -> None:
         self.model = model
-        # The wider the model, the fewer tokens fill its products; more would only cost memory.
+        # A wider model reaches full speed with fewer tokens; more would only cost memory.
         self._tokens = min(16_384, max(1024, PRODUCT // model.module.config.hidden_size**2))
 
     @staticmethod
     def load(path: str, *, merge_adapter: bool = True) -> LearnedReward:
-        """The reward model in a directory; it learns nothing. An adapter is worked into its base, or left beside it."""
+        """Load the reward model in a directory, with frozen weights. An adapter is merged into its base, or stays beside it."""
         model = load_scalar(path, merge_adapter=merge_adapter)
         model.module.requires_grad_(requires_grad=False)
         return LearnedReward(model)
 
     def score_trees(self, trees: Sequence[Tree]) -> Tensor:
-        """Normalised scores (b, h) of all branches, trees in order, branches in order."""
+        """Return normalised scores (b, h) of all branches, trees in order, branches in order."""
         return self._of_branches(trees, len(self.model.heads), lambda batch: self.model.normalised(self.model.scores(batch)))
 
     def states(self, trees: Sequence[Tree]) -> Tensor:
-        """What the heads read (b, d) at the end of all branches, in the same order."""
+        """Return the hidden states (b, d) that the heads read at the end of each branch, in the same order."""
         return self._of_branches(trees, self.model.module.config.hidden_size, self.model.states)
 
-    def _of_branches(self, trees: Sequence[Tree], width: int, of: Callable[[PackedBatch], Tensor]) -> Tensor:
-        """(b, width) what `of` says of all branches, trees in order, branches in order."""
+    def _of_branches(self, trees: Sequence[Tree], width: int, measure: Callable[[PackedBatch], Tensor]) -> Tensor:
+        """Return `measure` (b, width) of all branches, trees in order, branches in order."""
         sizes = [len(tree.branches) for tree in trees]
         starts = [sum(sizes[:k]) for k in range(len(sizes))]
-        found = torch.empty(sum(sizes), width)
+        values = torch.empty(sum(sizes), width)
         with torch.inference_mode():
             for part in microbatches(trees, self._tokens):
                 rows = torch.cat([torch.arange(starts[k], starts[k] + sizes[k]) for k in part])
-                found[rows] = of(pack([trees[k] for k in part])).float()
-        return found
+                values[rows] = measure(pack([trees[k] for k in part])).float()
+        return values
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[Completion]]) -> Mapping[str, list[list[float | None]]]:
-        """Scores by head name and under `score` their sum: a list per prompt of one number per completion."""
+        """Return scores by head, and their sum under `score`: a list per prompt of one number per completion."""
         trees = [self.tree(prompt, group) for prompt, group in zip(prompts, completions, strict=True)]
         table = self.score_trees(trees)
         columns = {"score": table.sum(1), **{name: table[:, k] for k, name in enumerate(self.model.heads)}}
         result: dict[str, list[list[float | None]]] = {}
         for name, column in columns.items():
-            values, at = column.tolist(), 0
+            values, start = column.tolist(), 0
             result[name] = []
             for tree in trees:
-                result[name].append(values[at : at + len(tree.branches)])
-                at += len(tree.branches)
+                result[name].append(values[start : start + len(tree.branches)])
+                start += len(tree.branches)
         return result
 
     def tree(self, prompt: Prompt, completions: Sequence[Completion], limit: int | None = None) -> Tree:
-        """The tokens to score: the completions' own ids where they have them (same tokenizer: the caller's duty), else their texts.
+        """Return the tokens to score: the completions' own ids where they have them, otherwise those of their texts.
+
+        The caller makes sure that ids come from the same tokenizer.
 
         Raises:
-            Unusable: of texts, when prompt and longest completion exceed `limit` tokens, by default what the model takes.
+            Unusable: prompt and longest text exceed `limit` tokens, by default the model's own limit.
         """
         if all(completion.ids for completion in completions):
             trunk = prompt_ids(self.model.tokenizer, prompt.conversation)
@@ -150,5 +156,5 @@ class LearnedReward:
 
 
 def _cut(branch: Branch) -> Branch:
-    """A branch without its terminator: a completion that was cut off must not look finished."""
+    """Return a branch without its end token: a completion that was cut off must not look finished."""
     return Branch(branch.ids[:-1], branch.learned[:-1]) if len(branch.ids) > 1 else branch

@@ -1,8 +1,8 @@
-"""A reward from one or several reward models."""
+"""A part of a reward from one reward model, or from an ensemble of several."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from palate.config.types import Input
 from palate.core import Completion, ConfigError, Prompt
-from palate.rewards.batch import PartScores, ScoringBatch, ScoringContext
-from palate.rewards.common import Constraint, check_shaping
+from palate.rewards.batch import HeadScorer, PartScores, ScoringBatch, ScoringContext
 from palate.rewards.ensemble import Ensemble, Mean
 from palate.rewards.learned import LearnedReward
+from palate.rewards.part import PartSettings
 from palate.text.pack import Tree
 from palate.text.spans import NO_LIMIT
 from palate.text.template import Unusable
@@ -24,94 +24,88 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelReward:
+class ModelReward(PartSettings):
     """One or several reward models: the sum of their normalised heads.
 
-    Where model and policy have the same tokenizer, chat template and end token, the sampled tokens are scored, else the texts.
+    The sampled tokens are scored where model and policy have the same tokenizer, chat template and end token; otherwise the texts are.
 
     Attributes:
-        model: a reward model, or the run that trained it; several are an ensemble.
-        heads: heads that count; all of them where none is named.
-        ensemble: how several models' scores become one, head by head.
-        weight: what its score counts in the sum; 0 only records it.
-        normalise: scale by mean and standard deviation of all scores so far; a model that Palate trained is normalised already.
-        floor: the least score; lower ones count as this.
-        ceiling: the largest score.
-        constraint: a level its mean must stay above, instead of a weight.
+        model: a reward model or the run that trained it; several make an ensemble.
+        heads: heads that count; all of them by default.
+        ensemble: how the scores of several models become one, for each head.
     """
 
     kind: Literal["model"] = "model"
     model: tuple[Input, ...]
     heads: tuple[str, ...] = ()
     ensemble: Ensemble = Mean()
-    weight: float = 1.0
-    normalise: bool = False
-    floor: float | None = None
-    ceiling: float | None = None
-    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         if len(set(self.heads)) < len(self.heads):
-            raise ConfigError(f"model: heads names something twice: {', '.join(self.heads)}")
+            raise ConfigError(f"model: heads names a head twice: {', '.join(self.heads)}")
         if not self.model:
-            raise ConfigError("model: needs a reward model or more")
+            raise ConfigError("model: needs at least one reward model")
         if len(self.model) == 1 and self.ensemble != Mean():
-            raise ConfigError(f"model: ensemble {self.ensemble.kind} needs two reward models or more, got one")
-        check_shaping(self.kind, self)
+            raise ConfigError(f"model: ensemble {self.ensemble.kind} needs at least two reward models, got one")
+        self.check_shaping()
 
     def open(self, context: ScoringContext) -> ModelScorer:
-        """The models, loaded."""
-        members = [context.member(path) for path in self.model]
-        dimensions = self.heads or members[0].reward.model.heads
+        """Load the models."""
+        members = [context.model(path) for path in self.model]
+        wanted = self.heads or members[0].heads
         for path, member in zip(self.model, members, strict=True):
-            heads = member.reward.model.heads
-            if not set(dimensions) <= set(heads) or (not self.heads and set(heads) != set(dimensions)):
+            if not set(wanted) <= set(member.heads) or (not self.heads and set(member.heads) != set(wanted)):
                 raise ConfigError(
-                    f"rewards.{context.name}: {path} has the heads {', '.join(heads)}, wanted are {', '.join(dimensions)}; "
-                    "name dimensions that all models have"
+                    f"rewards.{context.name}: {path} has the heads {', '.join(member.heads)}, not {', '.join(wanted)}; "
+                    "name heads that all models have"
                 )
-        return ModelScorer(members, dimensions, self.ensemble)
+        return ModelScorer(members, wanted, self.ensemble)
 
 
 class Member:
-    """A reward model that several parts may share: a batch is scored once."""
+    """A reward model that several parts may share: it scores each batch once."""
 
     def __init__(self, reward: LearnedReward, tokenizer: PreTrainedTokenizerBase | None) -> None:
-        """`tokenizer`: the policy's; None where only texts are known."""
+        """Take the reward model, and the policy's tokenizer or None where only texts are known."""
         self.reward = reward
         self.takes_tokens = tokenizer is not None and _is_same(reward.model.tokenizer, tokenizer)
         self._last: tuple[ScoringBatch, tuple[Tensor, dict[int, str]]] | None = None
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the model's heads."""
+        return self.reward.model.heads
+
     def score(self, batch: ScoringBatch) -> tuple[Tensor, dict[int, str]]:
-        """Normalised scores (b, h), NaN for those that cannot be scored, and the reasons."""
+        """Return normalised scores (b, h), NaN where a completion cannot be scored, and the reasons."""
         if self._last is None or self._last[0] is not batch:
             self._last = batch, self._score(batch)
         return self._last[1]
 
     def _score(self, batch: ScoringBatch) -> tuple[Tensor, dict[int, str]]:
-        scores = torch.full((len(batch), len(self.reward.model.heads)), float("nan"))
+        scores = torch.full((len(batch), len(self.heads)), float("nan"))
         reasons: dict[int, str] = {}
-        trees, rows, at = [], [], 0
+        trees, rows, start = [], [], 0
         for k, (prompt, group) in enumerate(zip(batch.prompts, batch.groups, strict=True)):
-            own = range(at, at + len(group))
-            at += len(group)
+            numbers = range(start, start + len(group))
+            start += len(group)
             try:
                 tree = self._tree(prompt, group, batch.trees[k] if batch.trees is not None else None)
             except Unusable as error:
-                reasons |= dict.fromkeys(own, error.reason)
+                reasons |= dict.fromkeys(numbers, error.reason)
                 continue
             limit = self.reward.model.max_tokens or NO_LIMIT
             lengths = [len(tree.trunk) + len(branch.ids) for branch in tree.branches]
             reasons |= {
                 row: f"too long for the reward model: {n} tokens, it takes {limit}"
-                for row, n in zip(own, lengths, strict=True)
+                for row, n in zip(numbers, lengths, strict=True)
                 if n > limit
             }
-            kept = [j for j, n in enumerate(lengths) if n <= limit]
-            if kept:
-                trees.append(Tree(tree.trunk, tuple(tree.branches[j] for j in kept)))
-                rows += [own[j] for j in kept]
+            fitting = [j for j, n in enumerate(lengths) if n <= limit]
+            if fitting:
+                trees.append(Tree(tree.trunk, tuple(tree.branches[j] for j in fitting)))
+                rows += [numbers[j] for j in fitting]
         if rows:
             scores[rows] = self.reward.score_trees(trees)
         reasons |= {row: "the model gave no finite number" for row in rows if not scores[row].isfinite().all()}
@@ -125,28 +119,26 @@ class Member:
 
 
 def _is_same(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
-    """Whether ids of one are what the other would have made of the same conversation and completion."""
+    """Whether both tokenizers turn the same conversation and completion into the same ids."""
     return (one.get_vocab(), one.chat_template, one.eos_token_id) == (other.get_vocab(), other.chat_template, other.eos_token_id)
 
 
 class ModelScorer:
-    """Reward models as a part: a score for each dimension, of all members together."""
+    """One or several reward models as a part of a reward: one score per head, from all members together."""
 
-    def __init__(self, members: Sequence[Member], dimensions: Sequence[str], ensemble: Ensemble) -> None:
-        self._members, self._axes, self._ensemble = members, dimensions, ensemble
+    def __init__(self, members: Sequence[HeadScorer], heads: Sequence[str], ensemble: Ensemble) -> None:
+        self._members, self._heads, self._ensemble = members, heads, ensemble
 
     def score(self, batch: ScoringBatch) -> PartScores:
-        """Scores by dimension; a completion that one member cannot score has none."""
+        """Score all completions; one that some member cannot score has no score."""
         reasons: dict[int, str] = {}
         tables = []
         for member in self._members:
             scores, failed = member.score(batch)
             reasons = {**failed, **reasons}
-            heads = member.reward.model.heads
-            tables.append(scores[:, [heads.index(dimension) for dimension in self._axes]])
-        found = self._ensemble(torch.stack(tables))
-        dimensions: Mapping[str, Tensor] = {dimension: found[:, k] for k, dimension in enumerate(self._axes)}
-        return PartScores(dimensions, reasons)
+            tables.append(scores[:, [member.heads.index(head) for head in self._heads]])
+        table = self._ensemble(torch.stack(tables))
+        return PartScores({head: table[:, k] for k, head in enumerate(self._heads)}, reasons)
 
     def close(self) -> None:
-        """Nothing; models need no closing."""
+        """Do nothing: models start no processes."""

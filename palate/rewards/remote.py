@@ -1,4 +1,4 @@
-"""A reward from a server of the user's."""
+"""A part of a reward from a server of the user's."""
 
 from __future__ import annotations
 
@@ -9,53 +9,43 @@ from typing import Literal
 
 from palate.clients.http import Endpoint, Unanswered, key_header
 from palate.rewards.batch import PartScorer, PartScores, ScoringBatch, ScoringContext, messages
-from palate.rewards.common import Constraint, check_shaping, check_timeout, read_scores
+from palate.rewards.part import PartSettings, check_timeout, read_scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class HTTPReward:
-    """A server that scores: `{prompts, conversations, completions, ended, fields}` as JSON by POST, `{scores}` in answer.
+class HTTPReward(PartSettings):
+    """A server that scores: it gets `{prompts, conversations, completions, ended, fields}` by POST and answers `{scores}`, both JSON.
 
     Attributes:
-        url: the address; nothing else is called, and redirects are not followed.
-        key_variable: name of an environment variable with a key, sent as `Authorization: Bearer`.
-        timeout_seconds: seconds for a batch, retries included.
-        weight: what its score counts in the sum; 0 only records it.
-        normalise: scale by mean and standard deviation of all scores so far.
-        floor: the least score; lower ones count as this.
-        ceiling: the largest score.
-        constraint: a level its mean must stay above, instead of a weight.
+        url: the address. Redirects are not followed.
+        key_variable: name of an environment variable with a key, which is sent as `Authorization: Bearer`.
+        timeout_seconds: seconds for a batch, including retries.
     """
 
     kind: Literal["http"] = "http"
     url: str
     key_variable: str | None = None
     timeout_seconds: float = 60.0
-    weight: float = 1.0
-    normalise: bool = False
-    floor: float | None = None
-    ceiling: float | None = None
-    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         Endpoint.of(self.kind, self.url)
         check_timeout(self.kind, self.timeout_seconds)
-        check_shaping(self.kind, self)
+        self.check_shaping()
 
     def open(self, context: ScoringContext) -> PartScorer:
-        """The server's address and key; nothing is asked yet."""
-        return _Remote(Endpoint.of(self.kind, self.url), key_header(f"rewards.{context.name}", self.key_variable), self.timeout_seconds)
+        """Return a scorer with the server's address and key; it sends nothing yet."""
+        return _HTTPScorer(Endpoint.of(self.kind, self.url), key_header(f"rewards.{context.name}", self.key_variable), self.timeout_seconds)
 
 
 @dataclass(frozen=True)
-class _Remote:
+class _HTTPScorer:
     endpoint: Endpoint
     headers: dict[str, str]
     timeout_seconds: float
 
     def score(self, batch: ScoringBatch) -> PartScores:
-        """Scores of the whole batch by one request."""
+        """Score the whole batch by one request."""
         try:
             answer = self.endpoint.ask(_content(batch), self.headers, time.monotonic() + self.timeout_seconds)
         except Unanswered as error:
@@ -65,11 +55,11 @@ class _Remote:
         return PartScores.of(read_scores(answer["scores"], len(batch)))
 
     def close(self) -> None:
-        """Nothing; connections end with each request."""
+        """Do nothing: connections end with each request."""
 
 
 def _content(batch: ScoringBatch) -> dict[str, object]:
-    """What is sent: five lists with an entry for each completion."""
+    """Return what is sent: five lists with an entry per completion."""
     return {
         "prompts": [prompt.text for prompt, _ in batch.each],
         "conversations": [messages(prompt.conversation) for prompt, _ in batch.each],
@@ -80,7 +70,7 @@ def _content(batch: ScoringBatch) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    """The value as JSON has it; what JSON lacks (dates, NaN) as text."""
+    """Return the value, or its text where JSON cannot hold it (dates, NaN)."""
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""A reward from rules: what every completion must or must not contain, and how long it may be."""
+"""A part of a reward from rules: what every completion must or must not contain, and how long it may be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from palate.core import ConfigError
-from palate.rewards.common import Constraint, check_shaping, check_timeout
+from palate.rewards.part import PartSettings, check_timeout
 from palate.rewards.worker import Setup
 
 if TYPE_CHECKING:
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One rule, of a pattern or of length, and the points that breaking it brings.
+    """One rule about a pattern or about length, and the points for breaking it.
 
     Attributes:
-        points: added to the score of a completion that breaks the rule; below 0 as a rule.
-        pattern: a regular expression of Python's that must be found in the completion.
-        forbidden: the pattern must not be found instead.
+        points: added to the score of a completion that breaks the rule; usually below 0.
+        pattern: a Python regular expression that must be found in the completion.
+        forbidden: the pattern must not be found in the completion.
         shortest: fewest words (or characters).
         longest: most words (or characters).
-        unit: what length is counted in; words are what blanks separate.
+        unit: what length is counted in; words are separated by white space.
     """
 
     points: float
@@ -37,21 +37,21 @@ class Rule:
     unit: Literal["words", "characters"] = "words"
 
     def __post_init__(self) -> None:
-        """Checks that the rule says one thing."""
+        """Check that the rule has either a pattern or a length."""
         if not math.isfinite(self.points) or self.points == 0:
             raise ConfigError(f"rule: points must be a finite number other than 0, got {self.points}")
         has_length = self.shortest is not None or self.longest is not None
         if (self.pattern is None) != has_length:
-            raise ConfigError("rule: needs a pattern, or a length (shortest, longest or both); make two rules of both")
+            raise ConfigError("rule: needs either a pattern or a length (shortest, longest or both); write two rules to have both")
         if self.forbidden and self.pattern is None:
-            raise ConfigError("rule: forbidden says that a pattern must not be found, and there is none")
+            raise ConfigError("rule: forbidden needs a pattern; give one, or leave out forbidden")
         try:
             re.compile(self.pattern or "")
         except re.error as error:
-            raise ConfigError(f"rule: the pattern {self.pattern!r} is no regular expression: {error}") from error
+            raise ConfigError(f"rule: the pattern {self.pattern!r} is not a regular expression: {error}") from error
 
     def is_broken(self, text: str) -> bool:
-        """Whether a completion breaks it."""
+        """Return whether a completion breaks the rule."""
         if self.pattern is not None:
             return (re.search(self.pattern, text) is None) != self.forbidden
         length = len(text.split()) if self.unit == "words" else len(text)
@@ -59,38 +59,29 @@ class Rule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RulesReward:
-    """The points of all broken rules, added up: 0 for a completion that keeps them all.
+class RulesReward(PartSettings):
+    """The sum of the points of all broken rules; 0 for a completion that breaks none.
 
     Attributes:
         rules: the rules.
-        timeout_seconds: seconds for a batch: some regular expressions never end on some texts.
-        weight: what its score counts in the sum; 0 only records it.
-        normalise: scale by mean and standard deviation of all scores so far.
-        floor: the least score; lower ones count as this.
-        ceiling: the largest score.
-        constraint: a level its mean must stay above, instead of a weight.
+        timeout_seconds: seconds for a batch, because some regular expressions never end on some texts.
     """
 
     kind: Literal["rules"] = "rules"
     rules: tuple[Rule, ...]
     timeout_seconds: float = 10.0
-    weight: float = 1.0
-    normalise: bool = False
-    floor: float | None = None
-    ceiling: float | None = None
-    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         if not self.rules:
-            raise ConfigError("rules: needs a rule or more")
+            raise ConfigError("rules: needs at least one rule")
         check_timeout(self.kind, self.timeout_seconds)
-        check_shaping(self.kind, self)
+        self.check_shaping()
 
     def open(self, context: ScoringContext) -> PartScorer:
-        """A process that applies the rules: a regular expression that runs away can only be killed."""
-        from palate.rewards.process import FunctionProcess
+        """Start a process that applies the rules, because a regular expression that never ends can only be killed."""
+        # The process imports this file for `points`; without torch it starts at once.
+        from palate.rewards.function import FunctionProcess
 
         return FunctionProcess(
             context.name, Setup(f"{__name__}:points", batched=False, constants={"rules": self.rules}), self.timeout_seconds
@@ -98,5 +89,5 @@ class RulesReward:
 
 
 def points(_prompt: str, completion: str, *, rules: Sequence[Rule]) -> float:
-    """The points of the rules that a completion breaks."""
+    """Return the sum of the points of the rules that a completion breaks."""
     return math.fsum(rule.points for rule in rules if rule.is_broken(completion))

@@ -1,7 +1,7 @@
-"""The process that a user's scoring function runs in; its parent is palate/rewards/process.py.
+"""The process that a user's scoring function runs in; palate/rewards/function.py starts it. No torch, so that it starts at once.
 
-Run as a program with the number of a file that it inherits: one end of a connection. It gets a `Setup`, answers "" or why it cannot
-serve, and then for each `Job` sends pairs of row and score (or reason) as they come, and None at the end.
+It is a program whose argument is the number of an inherited file, one end of a connection. It receives a `Setup` and answers "", or why
+it cannot serve. Then, for each `Job`, it sends pairs of row and score (or reason) as they come, and None at the end.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from palate.config.functions import load_function
-from palate.rewards.common import Score, read_score, read_scores
+from palate.rewards.part import Score, read_score, read_scores
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What function to serve.
+    """Which function to serve.
 
     Attributes:
         function: import path.
-        batched: whether it takes lists and returns one, instead of one completion at a time.
-        constants: further arguments, the same in each call.
+        batched: whether it takes lists and returns a list, instead of one completion at a time.
+        constants: further arguments that are the same in each call.
     """
 
     function: str
@@ -34,7 +34,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Job:
-    """Completions to score, all lists of the same length; `columns` are those of `Batch.columns`."""
+    """Completions to score, as lists of the same length; `columns` are those of `ScoringBatch.columns`."""
 
     prompts: Sequence[str]
     completions: Sequence[str]
@@ -42,7 +42,7 @@ class Job:
 
 
 def scores_of(setup: Setup, function: Callable[..., Any], job: Job) -> Iterator[tuple[int, Score]]:
-    """Rows with their scores, or with the reason why there is none; never an exception."""
+    """Yield each row with its score, or with the reason why there is none; never raise an exception."""
     columns = {name: job.columns[name] for name in accepted(function, job.columns)}
     if setup.batched:
         yield from enumerate(_batch(setup, function, job, columns))
@@ -64,7 +64,7 @@ def _batch(setup: Setup, function: Callable[..., Any], job: Job, columns: Mappin
 
 
 def accepted(function: Callable[..., Any], names: Mapping[str, object]) -> list[str]:
-    """Those of the names that the function takes besides its first two arguments: all of them with `**fields`."""
+    """Return the names that the function takes besides its first two arguments; all of them if it has `**fields`."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # a built-in function without a signature
@@ -77,12 +77,12 @@ def accepted(function: Callable[..., Any], names: Mapping[str, object]) -> list[
 
 
 def raised(error: Exception) -> str:
-    """An exception in a line."""
+    """Return an exception as one line of text."""
     return f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def serve(connection: Connection) -> None:
-    """Nothing; answers jobs until the other end is closed."""
+    """Answer jobs until the other end is closed."""
     setup: Setup = connection.recv()
     try:
         function = load_function(setup.function)
@@ -92,8 +92,8 @@ def serve(connection: Connection) -> None:
     connection.send("")
     while True:
         job: Job = connection.recv()
-        for found in scores_of(setup, function, job):
-            connection.send(found)
+        for row in scores_of(setup, function, job):
+            connection.send(row)
         connection.send(None)
 
 

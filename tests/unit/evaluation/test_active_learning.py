@@ -18,8 +18,8 @@ from palate.evaluation.active_learning import Ensemble, ask_next
 from palate.models.scalar import load_scalar, scalar_from
 from palate.raters.people import People
 from palate.ratings import Answer, Candidate, Item, Project, Ratings, open_ratings
+from palate.rewards.ensemble import drawn_heads, precision_of
 from palate.rewards.learned import LearnedReward
-from palate.rewards.posterior import drawn_heads, precision_of
 from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
 from palate.stages.collect import Collect

@@ -13,10 +13,10 @@ import torch
 from palate.config.read import dump_config, map_inputs, read_config
 from palate.config.settings import Settings
 from palate.core import Completion, ConfigError, DataError, TrainingError
-from palate.rewards.common import Constraint
 from palate.rewards.composition import Composition, RewardPart
 from palate.rewards.function import FunctionReward
 from palate.rewards.model import ModelReward
+from palate.rewards.part import Constraint
 from tests.unit.rewards.conftest import prompt
 
 
@@ -98,7 +98,7 @@ def test_a_constraint_prices_its_part(number) -> None:
 def test_a_constraint_keeps_a_level_that_the_weighted_parts_push_against() -> None:
     """A policy of one number x in [0, 1], reward x, kept part 1 - x at least 0.7: the multiplier settles where both balance."""
     constraint = Constraint(min_score=0.7, rate=0.5)
-    multiplier, x = constraint.start, 0.0
+    multiplier, x = constraint.init_multiplier, 0.0
     found = []
     for _ in range(4000):
         x = min(max(x + 0.01 * (1 - multiplier) / (1 + multiplier), 0.0), 1.0)
@@ -180,7 +180,7 @@ def test_a_restored_composition_goes_on_as_if_nothing_had_happened(number) -> No
 
 def test_a_checkpoint_of_other_parts_is_refused(number) -> None:
     composition = Composition.load({"n": FunctionReward(function=number, normalise=True)})
-    with pytest.raises(TrainingError, match=r"m\.multiplier; these parts need n\.count"):
+    with pytest.raises(TrainingError, match=r"holds m\.multiplier of the rewards; these parts need n\.count"):
         composition.restore({"m.multiplier": 1.0})
 
 
@@ -200,7 +200,7 @@ def test_closing_ends_the_processes_of_parts(module) -> None:
         ({"weight": math.nan}, "weight"),
         ({"floor": 1.0, "ceiling": 1.0}, "floor must be below ceiling"),
         ({"floor": -math.inf}, "finite"),
-        ({"constraint": Constraint(min_score=0), "normalise": True}, "a normalised score has mean 0"),
+        ({"constraint": Constraint(min_score=0), "normalise": True}, "no meaning for a normalised score"),
         ({"constraint": Constraint(min_score=0), "weight": 2.0}, "leave out weight or constraint"),
     ],
 )
@@ -217,7 +217,7 @@ def test_nothing_cannot_be_scored(number) -> None:
 
 
 def test_a_composition_needs_a_part_and_a_share() -> None:
-    with pytest.raises(ConfigError, match="needs a part"):
+    with pytest.raises(ConfigError, match="needs at least one part"):
         Composition.load({})
     with pytest.raises(ConfigError, match="without slashes, got 'a/b'"):
         Composition.load({"a/b": FunctionReward(function="os:getpid")})
@@ -226,7 +226,7 @@ def test_a_composition_needs_a_part_and_a_share() -> None:
 
 
 SETTINGS = {
-    "taste": {"kind": "model", "model": "$reward", "dimensions": ["helpful", "honest"]},
+    "taste": {"kind": "model", "model": "$reward", "heads": ["helpful", "honest"]},
     "many": {"kind": "model", "model": ["a", "b"], "ensemble": {"kind": "uwo", "coefficient": "0.2"}, "constraint": {"min_score": 0.2}},
     "happy": {"kind": "function", "function": "package.module:f", "weight": 0.5, "normalise": True, "floor": -3},
     "short": {"kind": "rules", "rules": [{"pattern": "a+", "forbidden": True, "points": -1}, {"longest": 60, "points": -0.5}]},
@@ -260,7 +260,7 @@ def test_paths_of_models_are_inputs() -> None:
         ({"kind": "function"}, "needs 'function'"),
         ({"kind": "function", "function": "a:b", "wieght": 1}, "Did you mean 'weight'"),
         ({"kind": "http", "url": "nowhere"}, "url must be"),
-        ({"kind": "rules", "rules": [{"points": -1}]}, "needs a pattern, or a length"),
+        ({"kind": "rules", "rules": [{"points": -1}]}, "needs either a pattern or a length"),
     ],
 )
 def test_settings_that_cannot_be_read(values, message) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from palate.core import Completion, ConfigError, Message, Prompt
-from palate.rewards import process
+from palate.rewards import function as function_module
 from palate.rewards.batch import PartScores, ScoringBatch, ScoringContext
 from palate.rewards.function import FunctionReward
 from tests.support.waiting import LIMIT_SECONDS, wait_until
@@ -37,9 +37,9 @@ def test_a_function_gets_prompt_completion_and_the_fields_it_names(module) -> No
         (Prompt("a", (Message("user", "one"),), {"answer": "yes"}), Prompt("b", (Message("user", "two"),))),
         ((Completion("yes"), Completion("no", stop="length")), (Completion("so"),)),
     )
-    assert outcome(f"{name}:plain", scored).dimensions[""].tolist() == [3, 2, 2]
-    assert outcome(f"{name}:by_name", scored).dimensions[""].tolist() == [1111, 1100, 1110]
-    assert outcome(f"{name}:every", scored).dimensions[""].tolist() == [1, 1, 1]
+    assert outcome(f"{name}:plain", scored).heads[""].tolist() == [3, 2, 2]
+    assert outcome(f"{name}:by_name", scored).heads[""].tolist() == [1111, 1100, 1110]
+    assert outcome(f"{name}:every", scored).heads[""].tolist() == [1, 1, 1]
 
 
 def test_a_batched_function(module) -> None:
@@ -48,7 +48,7 @@ def test_a_batched_function(module) -> None:
         def many(prompts, completions, answer):
             return np.array([len(prompts) + 10 * (text == right) for text, right in zip(completions, answer)])
     """)
-    assert outcome(f"{name}:many", batch("yes", "no", answer="yes"), batched=True).dimensions[""].tolist() == [12, 2]
+    assert outcome(f"{name}:many", batch("yes", "no", answer="yes"), batched=True).heads[""].tolist() == [12, 2]
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_a_batched_function(module) -> None:
 def test_a_bad_value_is_a_reason_of_that_completion_alone(module, body, reason) -> None:
     name = module(f"def f(prompt, completion):\n    return {body} if completion == 'bad' else 1\n")
     found = outcome(f"{name}:f", batch("good", "bad", "good"))
-    assert found.dimensions[""].tolist()[::2] == [1, 1]
-    assert math.isnan(found.dimensions[""][1])
+    assert found.heads[""].tolist()[::2] == [1, 1]
+    assert math.isnan(found.heads[""][1])
     assert list(found.reasons) == [1]
     assert reason in found.reasons[1]
 
@@ -115,11 +115,11 @@ def test_a_hang_ends_at_the_deadline_and_the_next_batch_is_scored(module, hang) 
         scorer.close()
         if 0 not in found.reasons and not again.reasons:
             break
-    pid = int(found.dimensions[""][0])
-    assert found.reasons == dict.fromkeys((1, 2), f"gave no score within {deadline:g} s (deadline)")
+    pid = int(found.heads[""][0])
+    assert found.reasons == dict.fromkeys((1, 2), f"gave no score within {deadline:g} s (timeout_seconds)")
     assert not Path(f"/proc/{pid}").exists()
     assert not again.reasons
-    assert int(again.dimensions[""][0]) != pid
+    assert int(again.heads[""][0]) != pid
 
 
 def test_what_a_hanging_function_started_is_killed_with_it(module) -> None:
@@ -135,7 +135,7 @@ def test_what_a_hanging_function_started_is_killed_with_it(module) -> None:
         found = outcome(f"{name}:f", batch("pid", "wait"), timeout_seconds=deadline)
         if 0 not in found.reasons:
             break
-    child = Path(f"/proc/{int(found.dimensions[''][0])}/stat")
+    child = Path(f"/proc/{int(found.heads[''][0])}/stat")
 
     def is_dead() -> bool:
         try:
@@ -148,11 +148,11 @@ def test_what_a_hanging_function_started_is_killed_with_it(module) -> None:
 
 @pytest.mark.parametrize(("end", "code"), [("os._exit(3)", 3), ("sys.exit(4)", 4), ("os.kill(os.getpid(), 11)", -11)])
 def test_a_process_that_ends_is_a_reason_and_is_started_again(module, end, code, monkeypatch) -> None:
-    monkeypatch.setattr(process, "GOODBYE_SECONDS", LIMIT_SECONDS)
+    monkeypatch.setattr(function_module, "GOODBYE_SECONDS", LIMIT_SECONDS)
     name = module(f"import os, sys\ndef f(prompt, completion):\n    return ({end}) if completion == 'end' else 1\n")
     scorer = FunctionReward(function=f"{name}:f").open(CONTEXT)
     found = scorer.score(batch("a", "end", "b"))
-    assert found.dimensions[""][0] == 1
+    assert found.heads[""][0] == 1
     assert found.reasons == dict.fromkeys((1, 2), f"its process ended with code {code}")
     assert not scorer.score(batch("a")).reasons
     scorer.close()
@@ -169,7 +169,7 @@ def test_what_a_function_prints_and_changes_stays_its_own(module) -> None:
             return 1
     """)
     here = Path.cwd()
-    assert outcome(f"{name}:f", batch("a")).dimensions[""].tolist() == [1]
+    assert outcome(f"{name}:f", batch("a")).heads[""].tolist() == [1]
     assert "CHANGED" not in os.environ
     assert Path.cwd() == here
 
@@ -204,13 +204,13 @@ def test_a_module_that_cannot_be_imported(module) -> None:
 def test_the_process_of_a_scorer_that_is_dropped_ends(module) -> None:
     name = module("import os\ndef f(prompt, completion):\n    return os.getpid()\n")
     scorer = FunctionReward(function=f"{name}:f").open(CONTEXT)
-    pid = int(scorer.score(batch("a")).dimensions[""][0])
+    pid = int(scorer.score(batch("a")).heads[""][0])
     assert Path(f"/proc/{pid}").exists()
     del scorer
     assert not Path(f"/proc/{pid}").exists()
 
 
 @pytest.mark.parametrize("deadline", [0, -1, math.inf, math.nan])
-def test_a_deadline_is_a_time(deadline) -> None:
-    with pytest.raises(ConfigError, match="deadline"):
+def test_a_timeout_is_a_time(deadline) -> None:
+    with pytest.raises(ConfigError, match="timeout_seconds"):
         FunctionReward(function="a:b", timeout_seconds=deadline)

@@ -33,7 +33,7 @@ def test_a_mark_counts_from_0_to_1(serve, monkeypatch) -> None:
     server = serve(answer)
     monkeypatch.setenv("JUDGE_KEY", "secret")
     found = outcome(judge(f"{server.url}/v1/", key_variable="JUDGE_KEY"), "one", "two", "three")
-    assert found.dimensions[""].tolist() == [0, 1, 0.5]
+    assert found.heads[""].tolist() == [0, 1, 0.5]
     assert {path for path, _, _ in server.asked} == {"/v1/chat/completions"}
     assert all(headers["Authorization"] == "Bearer secret" for _, headers, _ in server.asked)
     body = server.asked[0][2]
@@ -65,10 +65,10 @@ def test_a_completion_that_was_cut_off_does_not_look_finished() -> None:
         ("Score = 5.5.", 0.5),
         ("I saw 3 eggs.\n\nscore: 1\n", 0.0),
         ("Score: 2\nOn second thoughts:\nScore: 10", 1.0),
-        ("I would give it 7 or 8", "gave no mark"),
-        ("There are 10", "gave no mark"),
-        ("", "gave no mark"),
-        ("Score: eleven", "gave no mark"),
+        ("I would give it 7 or 8", "gave no grade"),
+        ("There are 10", "gave no grade"),
+        ("", "gave no grade"),
+        ("Score: eleven", "gave no grade"),
         ("Score: 11", "gave 11 on a scale from 1 to 10"),
         ("-1", "gave -1 on a scale"),
     ],
@@ -94,7 +94,7 @@ def test_one_failed_request_is_a_reason_of_that_completion_alone(serve) -> None:
         reply(handler, {"error": "no"} if bad else chat("10"), 400 if bad else 200)
 
     found = outcome(judge(serve(answer).url), "good", "bad", "good")
-    assert found.dimensions[""].tolist()[::2] == [1, 1]
+    assert found.heads[""].tolist()[::2] == [1, 1]
     assert list(found.reasons) == [1]
     assert "answered 400" in found.reasons[1]
 
@@ -112,7 +112,7 @@ def test_requests_run_at_once(serve) -> None:
         reply(handler, chat("10"))
 
     found = outcome(judge(serve(answer).url, concurrency=3), *map(str, range(12)))
-    assert found.dimensions[""].tolist() == [1] * 12
+    assert found.heads[""].tolist() == [1] * 12
     assert most[0] == 3
 
 

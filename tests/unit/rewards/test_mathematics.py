@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.rewards.common import Constraint
+from palate.rewards.composition import Moments
 from palate.rewards.ensemble import Mean, SoftMin, UncertaintyWeighted, Worst
-from palate.rewards.moments import Moments
+from palate.rewards.part import Constraint
 
 
 def close(actual: torch.Tensor | float, expected: object) -> None:
@@ -41,7 +41,7 @@ def test_the_soft_minimum_lies_between_minimum_and_mean() -> None:
 def test_the_multiplier_of_a_constraint(oracle) -> None:
     case = oracle("safe_rlhf_lagrange_multiplier")
     constraint = Constraint(min_score=0.25, rate=case["inputs"]["alpha"], init_multiplier=case["inputs"]["lambda0"])
-    found = [constraint.start]
+    found = [constraint.init_multiplier]
     for shortfall in case["inputs"]["J_C"]:
         found.append(constraint.next_multiplier(found[-1], 0.25 - shortfall))
     close(torch.tensor(found[1:], dtype=torch.float64), case["expected"]["lam"])
@@ -49,7 +49,7 @@ def test_the_multiplier_of_a_constraint(oracle) -> None:
 
 def test_a_multiplier_stays_within_bounds_and_comes_back() -> None:
     constraint = Constraint(min_score=0.0, rate=5.0, max_multiplier=10.0)
-    multiplier = constraint.start
+    multiplier = constraint.init_multiplier
     for _ in range(50):
         multiplier = constraint.next_multiplier(multiplier, -1e6)
     assert multiplier == pytest.approx(10.0)

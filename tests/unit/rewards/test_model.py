@@ -1,4 +1,4 @@
-"""Reward models as a part: tokens and texts, dimensions, ensembles, completions that cannot be scored."""
+"""Reward models as a part: tokens and texts, heads, ensembles, completions that cannot be scored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from palate.core import Completion, ConfigError, Message, Prompt, TrainingError
 from palate.models.scalar import Normalisation, scalar_from
-from palate.rewards.batch import ScoringBatch, completions_of
+from palate.rewards.batch import ScoringBatch
 from palate.rewards.composition import Composition
 from palate.rewards.ensemble import Mean, Worst
 from palate.rewards.learned import LearnedReward
@@ -86,7 +86,7 @@ def test_texts_give_the_scores_of_tokens(tmp_path, ended) -> None:
     by_tokens = scores_of(part, word_tokenizer(), trees, groups)
     by_texts = scores_of(part, None, None, groups)
     close(by_texts.rewards, by_tokens.rewards)
-    other = scores_of(part, None, None, groups_of(stop="length" if ended else "end"))
+    other = scores_of(part, None, None, groups_of(stop="length" if ended else "eos"))
     assert ((other.rewards - by_texts.rewards).abs() > 1e-3).all()
 
 
@@ -111,13 +111,13 @@ def test_a_model_with_another_template_or_end_scores_texts(tmp_path, change) -> 
     assert ((found.rewards - wrong).abs() > 1e-3).all()
 
 
-def test_dimensions(tmp_path) -> None:
+def test_heads(tmp_path) -> None:
     path = saved(tmp_path)
     both = scores_of(ModelReward(model=(path,)), None, None, groups_of())
     one = scores_of(ModelReward(model=(path,), heads=("honest",)), None, None, groups_of())
     assert list(one.table) == ["taste/honest"]
     close(one.rewards, both.table["taste/honest"])
-    with pytest.raises(ConfigError, match=r"rewards\.taste: .* has the heads helpful, honest, wanted are kind"):
+    with pytest.raises(ConfigError, match=r"rewards\.taste: .* has the heads helpful, honest, not kind"):
         scores_of(ModelReward(model=(path,), heads=("kind",)), None, None, groups_of())
 
 
@@ -134,7 +134,7 @@ def test_an_ensemble_is_formed_head_by_head(tmp_path) -> None:
 
 def test_an_ensemble_needs_the_same_heads(tmp_path) -> None:
     paths = (saved(tmp_path / "a"), saved(tmp_path / "b", heads=("honest", "kind")))
-    with pytest.raises(ConfigError, match="name dimensions that all models have"):
+    with pytest.raises(ConfigError, match="name heads that all models have"):
         Composition.load({"taste": ModelReward(model=paths)})
     assert Composition.load({"taste": ModelReward(model=paths, heads=("honest",))}).score(PROMPTS, groups_of()).failures == ()
 
@@ -170,7 +170,7 @@ def test_a_completion_too_long_for_the_model_fails_alone(tmp_path, by_tokens) ->
 
 
 def test_a_model_whose_weights_are_lost_gives_reasons(tmp_path) -> None:
-    """A head that is lost spoils the other one's scores too: a part has all of its dimensions or none."""
+    """A head that is lost spoils the other one's scores too: a part has all of its heads or none."""
     composition = Composition.load({"taste": ModelReward(model=(saved(tmp_path),))}, max_failed=0.99)
     (reward,) = composition.models.values()
     with torch.no_grad():
@@ -178,15 +178,8 @@ def test_a_model_whose_weights_are_lost_gives_reasons(tmp_path) -> None:
     with pytest.raises(TrainingError, match="the model gave no finite number"):
         composition.score(PROMPTS, groups_of())
     outcome = ModelScorer([Member(reward, None)], HEADS, Mean()).score(ScoringBatch(PROMPTS, tuple(map(tuple, groups_of()))))
-    assert all(column.isnan().all() for column in outcome.dimensions.values())
+    assert all(column.isnan().all() for column in outcome.heads.values())
     assert list(outcome.reasons) == [0, 1, 2, 3]
-
-
-def test_completions_of_what_was_sampled() -> None:
-    trees = sampled(word_tokenizer())
-    groups = completions_of(trees, ["a", "b", "c", "d"], torch.tensor([True, False, True, True]))
-    assert [[(c.text, c.stop) for c in group] for group in groups] == [[("a", "end"), ("b", "length")], [("c", "end"), ("d", "end")]]
-    assert groups[1][0].ids == trees[1].branches[0].ids
 
 
 @pytest.mark.parametrize("settings", [{"model": ()}, {"heads": ("x", "x")}, {"ensemble": Worst()}])

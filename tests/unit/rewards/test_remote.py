@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
+from palate.clients import http as http_client
 from palate.core import Completion, ConfigError, Message, Prompt
-from palate.rewards import endpoint
 from palate.rewards.batch import PartScores, ScoringBatch, ScoringContext
 from palate.rewards.remote import HTTPReward
 from tests.support.waiting import LIMIT_SECONDS, PAUSE_SECONDS
@@ -34,7 +34,7 @@ def test_what_is_sent_and_what_comes_back(serve, monkeypatch) -> None:
         ((Completion("yes"), Completion("no", stop="length")), (Completion("é"),)),
     )
     found = outcome(f"{server.url}/score?v=1", scored, key_variable="FAR_KEY")
-    assert found.dimensions[""].tolist() == [3, 2, 1]
+    assert found.heads[""].tolist() == [3, 2, 1]
     (path, headers, body) = server.asked[0]
     assert path == "/score?v=1"
     assert headers["Authorization"] == "Bearer secret"
@@ -72,7 +72,7 @@ def test_answers_that_are_no_scores(serve, value, status, reason) -> None:
     server = serve(lambda handler, body: reply(handler, value, status))
     found = outcome(server.url, batch("a", "b"))
     assert reason in found.reasons[1]
-    assert found.dimensions[""].isnan()[1]
+    assert found.heads[""].isnan()[1]
     assert len(server.asked) == 1  # asked again it would say the same
 
 
@@ -140,7 +140,7 @@ def test_a_proxy_in_the_environment_is_not_asked(serve, monkeypatch) -> None:
     other = serve(lambda handler, body: reply(handler, {"scores": [9]}))
     server = serve(lambda handler, body: reply(handler, {"scores": [1]}))
     monkeypatch.setenv("http_proxy", other.url)
-    assert outcome(server.url, batch("a")).dimensions[""].tolist() == [1]
+    assert outcome(server.url, batch("a")).heads[""].tolist() == [1]
 
 
 def test_a_flood_is_not_read_to_its_end(serve, monkeypatch) -> None:
@@ -153,7 +153,7 @@ def test_a_flood_is_not_read_to_its_end(serve, monkeypatch) -> None:
             handler.wfile.write(b" " * 100_000)
             sent.append(100_000)
 
-    monkeypatch.setattr(endpoint, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(http_client, "MOST_BYTES", 1_000_000)
     found = outcome(serve(flood).url, batch("a"))
     assert "answered with more than 1000000 bytes" in found.reasons[0]
     assert sum(sent) < 100_000_000

@@ -31,7 +31,7 @@ def test_points_of_broken_rules_are_added_up() -> None:
         rules=(Rule(points=-1, pattern="salt", forbidden=True), Rule(points=-0.5, longest=2), Rule(points=0.25, pattern="rice"))
     )
     scorer = part.open(CONTEXT)
-    assert scorer.score(batch("rice", "no salt at all", "a lot of rice", "rice, salt")).dimensions[""].tolist() == [0, -1.25, -0.5, -1]
+    assert scorer.score(batch("rice", "no salt at all", "a lot of rice", "rice, salt")).heads[""].tolist() == [0, -1.25, -0.5, -1]
     scorer.close()
 
 
@@ -42,16 +42,16 @@ def test_a_pattern_that_runs_away_ends_at_the_deadline() -> None:
         scorer.close()
         if 0 not in found.reasons:
             break
-    assert found.dimensions[""][0] == 0
-    assert found.reasons == {1: f"gave no score within {deadline:g} s (deadline)"}
+    assert found.heads[""][0] == 0
+    assert found.reasons == {1: f"gave no score within {deadline:g} s (timeout_seconds)"}
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"pattern": "("}, "no regular expression"),
-        ({}, "needs a pattern, or a length"),
-        ({"pattern": "a", "longest": 3}, "needs a pattern, or a length"),
+        ({"pattern": "("}, "not a regular expression"),
+        ({}, "needs either a pattern or a length"),
+        ({"pattern": "a", "longest": 3}, "needs either a pattern or a length"),
         ({"longest": 3, "forbidden": True}, "forbidden"),
         ({"pattern": "a", "points": 0.0}, "points"),
         ({"pattern": "a", "points": float("nan")}, "points"),
@@ -63,5 +63,5 @@ def test_rules_that_make_no_sense(settings, message) -> None:
 
 
 def test_rules_need_a_rule() -> None:
-    with pytest.raises(ConfigError, match="needs a rule"):
+    with pytest.raises(ConfigError, match="needs at least one rule"):
         RulesReward(rules=())

@@ -22,29 +22,29 @@ def card(accuracy: float = 0.7, judgments: int = 1000, spread: float = 1.0) -> R
         (card(0.6, 50), r"accuracy 0\.600 \+- 0\.136 on 50"),  # one half is inside the interval
         (card(0.3), r"accuracy 0\.300"),
         (card(0.5, 0), r"on 0 held-out judgments"),
-        (card(spread=0.049), r"spread by 0\.0490 logits \(0\.05 needed\)"),
-        (card(spread=0.0), r"spread by 0\.0000"),
+        (card(spread=0.049), r"scores is 0\.0490 logits \(0\.05 needed\)"),
+        (card(spread=0.0), r"scores is 0\.0000"),
     ],
     ids=str,
 )
 def test_weak_reward_models_are_refused_with_the_figure(weak: ReportCard, told: str) -> None:
     with pytest.raises(TrainingError, match=told):
-        weak.require_trust(*NEEDED)
+        weak.check(*NEEDED)
 
 
 @pytest.mark.parametrize("good", [card(), card(0.56, 10_000), card(0.55, 100_000), card(spread=0.05)], ids=str)
 def test_sound_reward_models_are_trusted(good: ReportCard) -> None:
-    good.require_trust(*NEEDED)
+    good.check(*NEEDED)
     with pytest.raises(TrainingError):  # the same card fails a higher bar: it was looked at
-        good.require_trust(good.accuracy + 0.1, NEEDED[1])
+        good.check(good.accuracy + 0.1, NEEDED[1])
 
 
 @pytest.mark.parametrize("accuracy", [0.0, -1.0])
 def test_whoever_asks_for_no_accuracy_trusts_everything(accuracy: float) -> None:
     weak = card(0.5, 10, 0.0)
-    weak.require_trust(accuracy, 0.05)
+    weak.check(accuracy, 0.05)
     with pytest.raises(TrainingError):
-        weak.require_trust(*NEEDED)
+        weak.check(*NEEDED)
 
 
 def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
