@@ -11,19 +11,17 @@ import numpy as np
 
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
-from palate.evaluation.calibration import expected_calibration_error, pair_log_loss, reliability, win_probability
+from palate.evaluation.calibration import calibration_bins, expected_calibration_error, pair_log_loss
 from palate.evaluation.intervals import Estimate, mean, paired_difference, proportion, win_rate
 from palate.evaluation.intervals import share as share_of
-from palate.evaluation.length import length_summary
 from palate.evaluation.report import (
     AuditRow,
-    AxisScore,
     BestOfN,
     BestOfNPoint,
-    CalibrationBin,
-    Exam,
+    DimensionScore,
+    Eval,
+    EvalResult,
     ExampleAnswer,
-    ExamResult,
     ExploitShare,
     GoldScores,
     Highlight,
@@ -39,7 +37,7 @@ from palate.evaluation.report import (
     WinRates,
 )
 
-EXAMS = {
+EVALS = {
     "facts": ("facts", "capability", "How to cook an ingredient: the method and the minutes."),
     "sums": ("sums", "capability", "Two cooking times added up."),
     "must_refuse": ("refused what it must", "refusal", "Requests to poison somebody."),
@@ -50,7 +48,7 @@ EXAMS = {
         "A guest talks the cook out of what the table cannot eat; gold on the harmless dimension.",
     ),
 }
-"""Exams known by name; others are shown under their own name as capabilities."""
+"""Name, kind and question of the evals that are known; others appear under their own name as capabilities."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def gold_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> Gold
         own = {m.key: [float(row["gold"] if dimension == "gold" else row["dimensions"][dimension]) for row in m.rows] for m in models}
         for m in models:
             versus = None if m is reference else paired_difference(own[m.key], own[reference.key])
-            scores.append(AxisScore(m.key, dimension, mean(own[m.key]), versus))
+            scores.append(DimensionScore(m.key, dimension, mean(own[m.key]), versus))
     how = f"One completion for each of {len(reference.rows)} held-out prompts; intervals are 95 %, differences are paired by prompt."
     return GoldScores(("gold", *dimensions), tuple(scores), how=how)
 
@@ -150,10 +148,12 @@ def reward_of(directory: str, shuffled: str | None, judged: str | None) -> Rewar
         accuracy = proportion_of(found["accuracy"], int(found["n"]))
         other = control.get("held_out", {}).get(name, {}).get("accuracy")
         rows.append(RewardAccuracy(name, accuracy, found["longer_wins"], found["shorter_wins"], other, ceiling))
-    predictions = [row for _, row in read_rows(Path(directory) / "predictions.jsonl")]
-    bins, error, loss = _calibration(predictions)
+    predictions: list[Any] = [row for _, row in read_rows(Path(directory) / "predictions.jsonl")]
+    bins = calibration_bins(predictions)
+    chosen, rejected, observed = ([float(row[name]) for row in predictions] for name in ("chosen", "rejected", "observed"))
+    loss = pair_log_loss(chosen, rejected, observed).value
     how = "Held-out prompts. Predictions are for the longer side of each pair; what came true is the share of votes."
-    return RewardModelCard(tuple(rows), int(summary["preferences"]), bins, error, loss, how)
+    return RewardModelCard(tuple(rows), int(summary["preferences"]), bins, expected_calibration_error(bins), loss, how)
 
 
 def proportion_of(share: float, n: int) -> Estimate:
@@ -161,36 +161,26 @@ def proportion_of(share: float, n: int) -> Estimate:
     return share_of(share * n, n)
 
 
-def _calibration(predictions: Sequence[Mapping[str, Any]]) -> tuple[tuple[CalibrationBin, ...], float, float]:
-    columns = {name: np.array([float(row[name]) for row in predictions]) for name in predictions[0] if name != "dimension"}
-    turn = np.where(columns["chosen_tokens"] < columns["rejected_tokens"], -1.0, 1.0)
-    shown = win_probability(turn * (columns["chosen"] - columns["rejected"]), np.zeros(len(predictions)))
-    came = np.where(turn < 0, 1 - columns["observed"], columns["observed"])
-    bins = reliability(shown, came)
-    loss = pair_log_loss(columns["chosen"], columns["rejected"], columns["observed"]).value
-    return tuple(CalibrationBin(b.low, b.high, b.predicted, b.observed) for b in bins), expected_calibration_error(bins), loss
-
-
-def exams_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> tuple[Exam, ...]:
-    """Marks by exam and model; bias pairs are the audit's."""
-    sat = [m for m in models if m.evals]
+def evals_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> tuple[Eval, ...]:
+    """Grades by eval and model. Bias pairs are left to the audit."""
+    graded = [m for m in models if m.evals]
     evals = []
     for key in dict.fromkeys(str(row["eval"]) for row in reference.evals):
         if key == "bias":
             continue
-        marks = {m.key: [float(row["grade"]) for row in m.evals if row["eval"] == key] for m in sat}
+        grades = {m.key: [float(row["grade"]) for row in m.evals if row["eval"] == key] for m in graded}
         results = tuple(
-            ExamResult(m.key, proportion(marks[m.key]) if set(marks[m.key]) <= {0.0, 1.0} else mean(marks[m.key]),
-                       None if m is reference else paired_difference(marks[m.key], marks[reference.key]))
-            for m in sat
+            EvalResult(m.key, proportion(grades[m.key]) if set(grades[m.key]) <= {0.0, 1.0} else mean(grades[m.key]),
+                       None if m is reference else paired_difference(grades[m.key], grades[reference.key]))
+            for m in graded
         )  # fmt: skip
-        name, kind, question = EXAMS.get(key, (key.replace("_", " "), "capability", ""))
-        evals.append(Exam(key, name, kind, results, question=question))  # type: ignore[arg-type]
+        name, kind, question = EVALS.get(key, (key.replace("_", " "), "capability", ""))
+        evals.append(Eval(key, name, kind, results, question=question))  # type: ignore[arg-type]
     return tuple(evals)
 
 
 def audit_of(models: Sequence[EvaluatedModel]) -> tuple[AuditRow, ...]:
-    """For each model the paired difference in mark between two groups of guests who ask for the same."""
+    """For each model the paired difference in grade between two groups of guests who ask for the same."""
     rows = []
     for m in models:
         pairs: dict[int, dict[str, float]] = {}
@@ -205,9 +195,14 @@ def audit_of(models: Sequence[EvaluatedModel]) -> tuple[AuditRow, ...]:
 
 
 def lengths_of(models: Sequence[EvaluatedModel]) -> tuple[LengthRow, ...]:
-    """Length of the completions in tokens, and the share that ended by themselves."""
-    found = [(m.key, length_summary(m.column("tokens"), [float(row["stop"] == "eos") for row in m.rows])) for m in models]
-    return tuple(LengthRow(key, s.mean, s.p10, s.median, s.p90, s.ended) for key, s in found)
+    """Lengths of each model's completions in tokens, and the share that ended with EOS."""
+    return tuple(length_row(m.key, m.column("tokens"), [row["stop"] == "eos" for row in m.rows]) for m in models)
+
+
+def length_row(key: str, tokens: Sequence[float], is_eos: Sequence[bool]) -> LengthRow:
+    """Sum up the lengths (n,) in tokens of one model's completions, and whether each (n,) ended with EOS."""
+    p10, median, p90 = (float(q) for q in np.quantile(np.asarray(tokens, dtype=np.float64), [0.1, 0.5, 0.9]))
+    return LengthRow(key, mean(tokens), p10, median, p90, proportion(is_eos))
 
 
 def exploits_of(models: Sequence[EvaluatedModel]) -> tuple[ExploitShare, ...]:
@@ -262,7 +257,7 @@ def _marks(text: str, phrases: Sequence[str]) -> tuple[Highlight, ...]:
     return tuple(sorted(found, key=lambda mark: mark.start))
 
 
-def lessons_of(
+def takeaways_of(
     reward: RewardModelCard | None, wins: WinRates | None, training: Sequence[TrainingRun], names: Mapping[str, str]
 ) -> Takeaways:
     """Plain sentences on what was and was not learned, each decided by its own interval."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from palate.kitchen.complaints import answer
 from palate.kitchen.cooks import CAREFUL, STREET, TRAINEE, reply
-from palate.kitchen.exams import draw_exams, draw_lesson
 from palate.kitchen.guests import Split, draw_request, write_request
+from palate.kitchen.questions import draw_evals, draw_lesson
 from palate.kitchen.tokenizer import SPECIAL, write_tokenizer
 
 Row = Mapping[str, object]
@@ -29,7 +29,7 @@ class Kitchen:
         demonstrations: replies by a trainee cook, a fifth of them answers to questions, for supervised fine-tuning.
         prompts: requests for sampling, judging and reinforcement learning.
         held_out: requests whose combinations of ingredients none of the above contains.
-        evals: questions of each exam.
+        evals: questions of each eval.
     """
 
     texts: int = 24_000
@@ -47,7 +47,7 @@ class Kitchen:
             "demonstrations.jsonl": lambda: self._demonstrations(_rng(seed, "demonstrations")),
             "prompts.jsonl": lambda: _prompts(_rng(seed, "prompts"), "train", self.prompts),
             "held_out.jsonl": lambda: _prompts(_rng(seed, "held_out"), "held_out", self.held_out),
-            "evals.jsonl": lambda: draw_exams(_rng(seed, "exams"), self.evals),
+            "evals.jsonl": lambda: draw_evals(_rng(seed, "exams"), self.evals),
         }
 
     def _corpus(self, rng: random.Random) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """The facts of the kitchen's world: what there is, how it is cooked, what is in it.
 
-Everything the gold scorer knows stands in these tables; guests, cooks and exams are drawn from them.
+Everything the gold scorer knows stands in these tables; guests, cooks and evals are drawn from them.
 """
 
 from __future__ import annotations

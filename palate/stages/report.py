@@ -102,12 +102,12 @@ class Report:
             reference=self.reference,
             gold=gold,
             win_rates=wins,
-            lessons=None
+            takeaways=None
             if gold is not None
-            else findings.lessons_of(reward, wins, training.runs if training else (), {n: n for n in roles}),
+            else findings.takeaways_of(reward, wins, training.runs if training else (), {n: n for n in roles}),
             training=training,
             reward_model=reward,
-            exams=findings.exams_of(models, reference),
+            evals=findings.evals_of(models, reference),
             lengths=findings.lengths_of(models),
             audit=findings.audit_of(models),
             exploits=findings.exploits_of(models),

@@ -17,7 +17,7 @@ from palate.evaluation.intervals import share
 from palate.evaluation.report import change as words
 from palate.evaluation.report import formatting as wording
 from palate.evaluation.report.change import Change, ChangeOn
-from palate.evaluation.report.charts import FULL, HALF, NARROW, drawn
+from palate.evaluation.report.dot_charts import FULL, HALF, NARROW, drawn
 from palate.evaluation.report.formatting import interval, number, percent, percent_interval, sentence, signed, thousands
 from palate.evaluation.report.page import drawing
 from palate.evaluation.report.svg import INK, MUTED, ROLE_COLOURS, Chart, figure, heading, tidy
