@@ -16,8 +16,8 @@ from palate.agreement import (
     VoteTable,
     analyse,
     dawid_skene,
-    heard_by_raters,
     hold_out,
+    next_vote_shares,
     smoothed_shares,
     vote_log_loss,
 )
@@ -33,9 +33,9 @@ def main() -> int:
     parser.add_argument("--judgments", type=int, default=100_000)
     parser.add_argument("--data", type=Path, help="the folder with llmfao and mt_bench_human")
     options = parser.parse_args()
-    survey = made_up(options.judgments, np.random.default_rng(0))
-    clock, cpu = seconds(lambda: analyse(survey, np.random.default_rng(0)))
-    print(f"{len(survey.votes)} judgments of {len(survey.votes.raters)} raters analysed whole: {clock:.2f} s (processor {cpu:.2f} s)")
+    table = made_up(options.judgments, np.random.default_rng(0))
+    clock, cpu = seconds(lambda: analyse(table, np.random.default_rng(0)))
+    print(f"{len(table.votes)} judgments of {len(table.votes.raters)} raters analysed whole: {clock:.2f} s (processor {cpu:.2f} s)")
     if options.data is not None:
         print("\n| | " + " | ".join(ROWS) + " |")
         print("|---" * (len(ROWS) + 1) + "|")
@@ -62,9 +62,9 @@ ROWS = (
 )  # fmt: skip
 
 
-def row(survey: VoteTable) -> list[str]:
+def row(table: VoteTable) -> list[str]:
     """The figures of one data set, and the log-loss of a held-out vote (one of each pair with three or more), a mean over seeds."""
-    report: AgreementReport = analyse(survey, np.random.default_rng(0))
+    report: AgreementReport = analyse(table, np.random.default_rng(0))
     side = report.side.logit
     told = [
         str(report.votes), str(report.raters), f"{report.agreement.value:.3f}", f"{report.agreement_without_ties.value:.3f}",
@@ -74,9 +74,9 @@ def row(survey: VoteTable) -> list[str]:
     ]  # fmt: skip
     losses: list[list[float]] = []
     for seed in range(HELD_OUT_SEEDS):
-        rest, held = hold_out(survey.votes, np.random.default_rng(seed))
+        rest, held = hold_out(table.votes, np.random.default_rng(seed))
         counts = rest.counts()
-        shares = [smoothed_shares(counts, prior=0.0), smoothed_shares(counts), dawid_skene(rest).posterior, heard_by_raters(rest)]
+        shares = [smoothed_shares(counts, prior=0.0), smoothed_shares(counts), dawid_skene(rest).posterior, next_vote_shares(rest)]
         losses.append([vote_log_loss(one, held) for one in shares])
     return told + [f"{statistics.mean(column):.3f}" for column in zip(*losses, strict=True)]
 

@@ -18,15 +18,15 @@ from palate.agreement.selection import Selection, ask_further, ensemble_disagree
 from palate.agreement.shares import (
     concluded,
     first_probability,
-    heard_by_raters,
     hold_out,
     majority,
+    next_vote_shares,
     smoothed_share,
     smoothed_shares,
     vote_log_loss,
 )
 from palate.agreement.strengths import CrowdStrengths, CrowdVotes, bradley_terry, crowd_bradley_terry
-from palate.agreement.survey import VoteTable
+from palate.agreement.vote_table import VoteTable
 from palate.agreement.votes import PAIR_ANSWERS, Votes, pair_answer
 
 __all__ = [
@@ -60,13 +60,13 @@ __all__ = [
     "favoured",
     "first_probability",
     "fleiss_kappa",
-    "heard_by_raters",
     "hold_out",
     "krippendorff_alpha",
     "learning_curve",
     "length_bias",
     "majority",
     "majority_ceiling",
+    "next_vote_shares",
     "pair_answer",
     "pair_kappas",
     "rater_noise_ceiling",

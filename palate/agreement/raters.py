@@ -9,7 +9,7 @@ import numpy as np
 
 from palate.agreement.dawid_skene import dawid_skene
 from palate.agreement.estimates import Estimate, Flags, Floats, Ints, wilson
-from palate.agreement.survey import VoteTable
+from palate.agreement.vote_table import VoteTable
 
 LEAST = 10
 """Shared comparisons below which nothing is said about guessing."""
@@ -65,18 +65,18 @@ def pace(seconds: Floats) -> Pace | None:
     return Pace(int(known.size), quarter, median, three, p95)
 
 
-def gold_accuracy(survey: VoteTable) -> tuple[Estimate | None, ...]:
+def gold_accuracy(table: VoteTable) -> tuple[Estimate | None, ...]:
     """For each rater the share of hidden tests answered right, with Wilson's interval; None for those who saw none."""
-    gold = survey.gold[survey.votes.item]
-    return _shares(survey, gold >= 0, (survey.votes.answer == gold).astype(np.float64))
+    gold = table.gold[table.votes.item]
+    return _shares(table, gold >= 0, (table.votes.answer == gold).astype(np.float64))
 
 
-def agreement_with_others(survey: VoteTable) -> tuple[Floats, Flags, Floats]:
+def agreement_with_others(table: VoteTable) -> tuple[Floats, Flags, Floats]:
     """For each vote the share of the item's other raters who say the same, and whether there is one; for each rater what chance gives.
 
     Chance is the rater's own shares of answers times those of the others on the same items: alpha's and kappa's idea of it.
     """
-    votes = survey.votes
+    votes = table.votes
     counts = votes.counts()
     others = counts[votes.item]
     others[np.arange(len(votes)), votes.answer] -= 1
@@ -100,19 +100,19 @@ def guessing(agreement: Estimate, expected: float, crowd: float) -> bool:
     return agreement.n >= LEAST and agreement.low <= expected and agreement.high < crowd
 
 
-def rater_reports(survey: VoteTable) -> tuple[RaterReport, ...]:
+def rater_reports(table: VoteTable) -> tuple[RaterReport, ...]:
     """A report of each rater, by votes cast."""
-    gold = gold_accuracy(survey)
-    raters = len(survey.votes.raters)
-    cast = np.bincount(survey.votes.rater, minlength=raters)
-    times = _medians(survey.votes.rater, survey.seconds, raters)
-    survey = survey.without_tests()
-    votes = survey.votes
-    same, shared, chance = agreement_with_others(survey)
+    gold = gold_accuracy(table)
+    raters = len(table.votes.raters)
+    cast = np.bincount(table.votes.rater, minlength=raters)
+    times = _medians(table.votes.rater, table.seconds, raters)
+    table = table.without_tests()
+    votes = table.votes
+    same, shared, chance = agreement_with_others(table)
     crowd = float(same.sum() / max(shared.sum(), 1))
-    agrees = _shares(survey, shared, same)
-    decided = (votes.answer != 1) & (survey.shown >= 0)
-    first = _shares(survey, decided, (votes.answer == 2 * survey.shown).astype(np.float64))
+    agrees = _shares(table, shared, same)
+    decided = (votes.answer != 1) & (table.shown >= 0)
+    first = _shares(table, decided, (votes.answer == 2 * table.shown).astype(np.float64))
     ties = np.bincount(votes.rater, votes.answer == 1, raters) / np.maximum(np.bincount(votes.rater, minlength=raters), 1)
     reliability = dawid_skene(votes, "one_coin").accuracy() if len(votes) else np.zeros(raters)
     found = []
@@ -135,17 +135,17 @@ def rater_reports(survey: VoteTable) -> tuple[RaterReport, ...]:
     return tuple(found)
 
 
-def _shares(survey: VoteTable, asked: Flags, values: Floats) -> tuple[Estimate | None, ...]:
+def _shares(table: VoteTable, asked: Flags, values: Floats) -> tuple[Estimate | None, ...]:
     """For each rater the mean of the values (n,) of the votes `asked`, which lie in [0, 1]; None without any. `n` counts comparisons.
 
     The interval is Wilson's with as many votes as would have the same error if each stood by itself: those of a comparison go together.
     That number lies between the comparisons and the votes; it is the votes themselves where every comparison has one.
     """
-    raters, comparisons = len(survey.votes.raters), int(survey.comparison.max(initial=0)) + 1
-    rater, values = survey.votes.rater[asked], values[asked]
+    raters, comparisons = len(table.votes.raters), int(table.comparison.max(initial=0)) + 1
+    rater, values = table.votes.rater[asked], values[asked]
     num = np.bincount(rater, minlength=raters)
     mean = np.bincount(rater, values, raters) / np.maximum(num, 1)
-    both, row = np.unique(rater * comparisons + survey.comparison[survey.votes.item[asked]], return_inverse=True)
+    both, row = np.unique(rater * comparisons + table.comparison[table.votes.item[asked]], return_inverse=True)
     parts = np.bincount(row, values - mean[rater], both.size)
     groups = np.bincount(both // comparisons, minlength=raters)
     spread = np.bincount(both // comparisons, parts**2, raters) * groups / np.maximum(groups - 1, 1)

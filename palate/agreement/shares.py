@@ -43,7 +43,7 @@ def smoothed_share(votes: Sequence[float], prior: float = PRIOR) -> float:
     return (sum(votes) + prior / 2) / (len(votes) + prior)
 
 
-def heard_by_raters(votes: Votes, pseudo: float = 3.0) -> Floats:
+def next_vote_shares(votes: Votes, pseudo: float = 3.0) -> Floats:
     """(items, answers) Dawid-Skene's posterior seen through the mean confusion matrix: what an average rater would say next.
 
     The posterior itself is about a truth that nobody sees, and wrongly sure of it; trained on, it teaches confidence that no rater has.
@@ -72,7 +72,7 @@ def hold_out(votes: Votes, rng: np.random.Generator, least: int = 3) -> tuple[Vo
     drawn = drawn[np.bincount(votes.item, minlength=len(votes.items))[votes.item[drawn]] >= least]
     flags = np.zeros(len(votes), dtype=bool)
     flags[drawn] = True
-    return votes.kept(~flags), votes.kept(flags)
+    return votes.selected(~flags), votes.selected(flags)
 
 
 def concluded(comparison: Comparison, first: float, dimension: str = "overall", judgments: tuple[str, ...] = ()) -> Preference:

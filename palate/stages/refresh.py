@@ -19,8 +19,16 @@ from palate.data.samples import read_samples
 from palate.data.splits import split_held_out
 from palate.evaluation.active_learning import ask_next
 from palate.evaluation.label_curve import measured_curve
-from palate.evaluation.reward_change import Compared, Ranked, raw_scores
-from palate.evaluation.reward_change_page import PAGE, Refreshed, change_of, told_of, write_change
+from palate.evaluation.reward_change import (
+    PAGE,
+    ComparedPredictions,
+    ComparedScores,
+    RefreshResults,
+    raw_scores,
+    reward_change,
+    terminal_lines,
+    write_change,
+)
 from palate.evaluation.reward_model import REFERENCE_PROMPTS, normalisation_of
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.objectives.bradley_terry import BradleyTerry
@@ -100,11 +108,11 @@ class Refresh:
         trees = [LearnedReward(model).tree(prompt, completions) for prompt, completions in samples]
         then, now = (raw_scores(one, trees) for one in (before, model))
         model.normalisation, spread = normalisation_of(now)
-        compared = {name: Compared.of(before, model, rows) for name, rows in tests.items()}
-        ranked = Ranked.of(then, now, trees)
+        compared = {name: ComparedPredictions.of(before, model, rows) for name, rows in tests.items()}
+        ranked = ComparedScores.of(then, now, trees)
         write_rows(run.directory / "predictions.jsonl", compared["new"].after)
         model.save(run.directory / "model")
-        measured = {name: one.told() for name, one in compared.items()}
+        measured = {name: one.summary() for name, one in compared.items()}
         overall = measured.get("old", measured["new"])["after"]
         rule = max(overall["longer_wins"], 1 - overall["longer_wins"])
         ReportCard(overall["accuracy"], int(overall["n"]), spread, rule).write(run.directory / "model")
@@ -112,15 +120,17 @@ class Refresh:
         def accuracy(tracker: Tracker, part: Sequence[Preference]) -> tuple[float, int]:
             pupil = load_scalar(place)
             self._taught(run, tracker, pupil, [*part, *self._replayed(run, old, part)])
-            return accuracy_of(Compared.of(before, pupil, test).told())
+            return accuracy_of(ComparedPredictions.of(before, pupil, test).summary())
 
         curve = measured_curve(run, train, self.curve, accuracy, accuracy_of(measured["new"]))
         asked = ask_next(run, self.preferences, model, judged)
-        more = {} if curve is None else {"curve": {"told": curve.told(), "gain": asdict(curve.forecasts[0].gain)}}
-        run.summary({"prompts": len(judged), "tests": measured, "scale": ranked.told(), "last": last, **more, **asked})
-        Console().print(table(measured, ranked.told()))
-        page = change_of(run, Refreshed(self.reward, samples, compared, ranked, curve, asked.get("asked_next", {}).get("items", 0)))
-        Console(soft_wrap=True, highlight=False).print(*told_of(page, run.directory), sep="\n", markup=False)
+        more = {} if curve is None else {"curve": {"told": curve.sentence(), "gain": asdict(curve.forecasts[0].gain)}}
+        run.summary({"prompts": len(judged), "tests": measured, "scale": ranked.summary(), "last": last, **more, **asked})
+        Console().print(table(measured, ranked.summary()))
+        page = reward_change(
+            run, RefreshResults(self.reward, samples, compared, ranked, curve, asked.get("asked_next", {}).get("items", 0))
+        )
+        Console(soft_wrap=True, highlight=False).print(*terminal_lines(page, run.directory), sep="\n", markup=False)
         write_change(page, run.directory / PAGE)
 
     def _taught(

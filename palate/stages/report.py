@@ -8,7 +8,7 @@ from pathlib import Path
 
 from palate.config.types import Input
 from palate.core import ConfigError
-from palate.evaluation import report_sections as findings
+from palate.evaluation import report_sections
 from palate.evaluation.report import LineageRow, ReportData, StageTiming, Variant, VariantRole, write_report
 from palate.runs.record import RunRecord, lineage, read_record
 from palate.runs.run import Run
@@ -83,15 +83,15 @@ class Report:
         run.summary({"page": "report.html", "models": [one.name for one in self.models]})
 
     def _data(self, run: Run) -> ReportData:
-        models = [findings.measured(one.name, one.evaluation) for one in self.models]
+        models = [report_sections.evaluated(one.name, one.evaluation) for one in self.models]
         reference = next(m for m in models if m.key == self.reference)
-        reward = None if self.reward is None else findings.reward_of(self.reward, self.control, self.judgments)
+        reward = None if self.reward is None else report_sections.reward_of(self.reward, self.control, self.judgments)
         roles = {one.name: one.role for one in self.models}
         training = None
         if self.training:
-            training = findings.training_of(self.training, self.tuned or next(iter(self.training)), self.without_kl, roles)
-        gold = findings.gold_of(models, reference)
-        wins = findings.win_rates_of(models, reference) if gold is None else None
+            training = report_sections.training_of(self.training, self.tuned or next(iter(self.training)), self.without_kl, roles)
+        gold = report_sections.gold_of(models, reference)
+        wins = report_sections.win_rates_of(models, reference) if gold is None else None
         searched = next((one.name for one in self.models if one.role == "search"), self.reference)
         record = read_record(run.directory)
         ancestors = list(lineage(run.directory))
@@ -104,16 +104,16 @@ class Report:
             win_rates=wins,
             takeaways=None
             if gold is not None
-            else findings.takeaways_of(reward, wins, training.runs if training else (), {n: n for n in roles}),
+            else report_sections.takeaways_of(reward, wins, training.runs if training else (), {n: n for n in roles}),
             training=training,
             reward_model=reward,
-            evals=findings.evals_of(models, reference),
-            lengths=findings.lengths_of(models),
-            audit=findings.audit_of(models),
-            exploits=findings.exploits_of(models),
-            best_of_n=None if self.best is None else findings.best_of_n_of(self.best, searched),
+            evals=report_sections.evals_of(models, reference),
+            lengths=report_sections.lengths_of(models),
+            audit=report_sections.audit_of(models),
+            exploits=report_sections.exploits_of(models),
+            best_of_n=None if self.best is None else report_sections.best_of_n_of(self.best, searched),
             example_choice=f"The first {self.examples} prompts evaluated, in file order, not a selection; one completion each.",
-            examples=findings.examples_of(models, self.examples, self.exploit_phrases),
+            examples=report_sections.examples_of(models, self.examples, self.exploit_phrases),
             timings=_timings(ancestors),
             lineage=_lineage(ancestors),
             unmeasured=self.unmeasured,
