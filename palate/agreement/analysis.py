@@ -10,10 +10,9 @@ import numpy as np
 
 from palate.agreement.alpha import krippendorff_alpha, raw_agreement
 from palate.agreement.bias import Bias, length_bias, side_bias
-from palate.agreement.ceiling import NoiseCeiling, rater_noise_ceiling
 from palate.agreement.curve import LearningCurve
 from palate.agreement.estimates import Estimate
-from palate.agreement.kappa import PairKappas, fleiss_kappa, pair_kappas
+from palate.agreement.kappa import NoiseCeiling, PairKappas, fleiss_kappa, pair_kappas, rater_noise_ceiling
 from palate.agreement.raters import Pace, RaterReport, pace, rater_reports
 from palate.agreement.vote_table import VoteTable
 from palate.agreement.votes import count_pairs
