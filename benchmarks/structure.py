@@ -176,7 +176,8 @@ def short_files(root: Path) -> list[str]:
 def import_graph(modules: Mapping[str, ast.Module]) -> dict[str, set[str]]:
     """Return what each module imports of the others, also inside functions and under TYPE_CHECKING.
 
-    Names are followed through an `__init__.py` that only hands them on, so that a file counts and not its folder.
+    Names are followed through an `__init__.py` to the file that has them. Who imports from a folder from outside runs its `__init__.py`
+    too; files inside the folder do not count it, as every one of them would.
     """
     handed_on = {name: dict(_imports(tree, modules)) for name, tree in modules.items()}
     graph: dict[str, set[str]] = {}
@@ -184,9 +185,16 @@ def import_graph(modules: Mapping[str, ast.Module]) -> dict[str, set[str]]:
         graph[name] = set()
         for _, target in _imports(tree, modules):
             module, _, attribute = target.partition(":")
-            graph[name].add(handed_on[module].get(attribute, module).partition(":")[0])
+            file = handed_on[module].get(attribute, module).partition(":")[0]
+            graph[name] |= {file, *(folder for folder in _folders(file, modules) if not f"{name}.".startswith(f"{folder}."))}
         graph[name].discard(name)
     return graph
+
+
+def _folders(module: str, modules: Mapping[str, ast.Module]) -> list[str]:
+    parts = module.split(".")
+    names = (".".join(parts[:k]) for k in range(2, len(parts)))
+    return [name for name in names if name in modules]
 
 
 def _imports(tree: ast.Module, modules: Mapping[str, ast.Module]) -> Iterator[tuple[str, str]]:
