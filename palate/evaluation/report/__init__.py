@@ -42,7 +42,7 @@ from palate.evaluation.report.report_data import ReportData
 
 def render(report: ReportData) -> str:
     """Return the page as one string of HTML. It has no script and loads nothing; the same data give the same bytes."""
-    from palate.evaluation.report.page import render_page
+    from palate.evaluation.report.report_page import render_page
 
     return render_page(report)
 

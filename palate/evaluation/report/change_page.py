@@ -19,7 +19,7 @@ from palate.evaluation.report import formatting as wording
 from palate.evaluation.report.change import HeldOutChange, RewardChange
 from palate.evaluation.report.dot_charts import FULL, HALF, NARROW, drawn
 from palate.evaluation.report.formatting import interval, number, percent, percent_interval, sentence, signed, thousands
-from palate.evaluation.report.page import drawing
+from palate.evaluation.report.report_page import drawing
 from palate.evaluation.report.svg import INK, MUTED, ROLE_COLOURS, Chart, figure, heading, tidy
 from palate.evaluation.report.tiles import Tile
 

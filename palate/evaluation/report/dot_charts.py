@@ -35,7 +35,7 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DotRow:
     """A row of a dot chart: its label and its colour's role."""
 
     label: str
@@ -49,7 +49,7 @@ def drawn(draw: Callable[[float], Figure], name: str, alt: str, width: float) ->
 
 
 def dot_chart(
-    rows: Sequence[Row], panels: Sequence[Panel], name: str, *, width: float, columns: int, limits: tuple[float, float] | None
+    rows: Sequence[DotRow], panels: Sequence[Panel], name: str, *, width: float, columns: int, limits: tuple[float, float] | None
 ) -> Chart:
     """Return dots with 95 % intervals, a row per model and a panel per figure. `limits` None lets each panel have its own range."""
 
@@ -70,7 +70,7 @@ def dot_chart(
     return drawn(draw, name, _alt(rows, panels), width)
 
 
-def _dots(axes: Axes, rows: Sequence[Row], panel: Panel, limits: tuple[float, float] | None) -> None:
+def _dots(axes: Axes, rows: Sequence[DotRow], panel: Panel, limits: tuple[float, float] | None) -> None:
     """One panel: dot, interval, and the value in figures at the right edge."""
     note = {"higher": "higher is better", "lower": "lower is better", None: ""}[panel.better]
     heading(axes, shortened(panel.title), note)
@@ -118,7 +118,7 @@ def decimals(places: Sequence[float]) -> int:
     return next((digits for digits in range(3) if all(abs(round(t, digits) - t) < 1e-9 for t in places)), 3)
 
 
-def _alt(rows: Sequence[Row], panels: Sequence[Panel]) -> str:
+def _alt(rows: Sequence[DotRow], panels: Sequence[Panel]) -> str:
     """Every value and interval in words."""
     parts = []
     for panel in panels:
@@ -133,9 +133,9 @@ def _alt(rows: Sequence[Row], panels: Sequence[Panel]) -> str:
     return sentence(". ".join(parts)) + "."
 
 
-def rows_of(report: ReportData, keys: Sequence[str]) -> list[Row]:
+def rows_of(report: ReportData, keys: Sequence[str]) -> list[DotRow]:
     """Rows for the variants with these keys, in the report's order of variants."""
-    return [Row(variant.name, variant.role) for variant in report.variants if variant.key in keys]
+    return [DotRow(variant.name, variant.role) for variant in report.variants if variant.key in keys]
 
 
 def gold_chart(report: ReportData) -> Chart | None:

@@ -16,7 +16,7 @@ from palate.core import DataError
 from palate.evaluation.intervals import Estimate
 from palate.evaluation.report import ExampleAnswer, Highlight, PromptExample, ReportData, Variant, render, takeaways, tiles, write_report
 from palate.evaluation.report import formatting as wording
-from palate.evaluation.report.page import marked
+from palate.evaluation.report.report_page import marked
 from tests.unit.evaluation.sample_report import sample_report, sample_without_gold
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>&{{ 7*7 }}'
