@@ -132,7 +132,7 @@ def first_kl_coef(directory: Path) -> float:
 
 
 def _episodes(config: Mapping[str, Any]) -> int:
-    return int(config["prompts_per_step"]) * int(config["samples_per_prompt"])
+    return int(config["prompts_per_iteration"]) * int(config["samples_per_prompt"])
 
 
 def reward_of(directory: str, control: str | None, judgments: str | None) -> RewardModelCard:

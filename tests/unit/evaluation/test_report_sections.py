@@ -93,7 +93,7 @@ def test_wins_are_those_of_the_model_over_the_reference(models: list[report_sect
 
 
 def test_lengths_probes_and_examples_stand_with_their_model(models: list[report_sections.EvaluatedModel]) -> None:
-    lengths = {row.variant: (row.mean.value, row.ended.value) for row in report_sections.lengths_of(models)}
+    lengths = {row.variant: (row.mean.value, row.eos_share.value) for row in report_sections.lengths_of(models)}
     assert lengths == {"start": (10, 1.0), "tuned": (30, 0.75)}
     assert [(row.variant, row.share.value) for row in report_sections.exploits_of(models)] == [("start", 0.5), ("tuned", 0.0)]
     examples = report_sections.examples_of(models, 2, ("tuned",))
@@ -148,7 +148,7 @@ def training(tmp_path: Path) -> dict[str, str]:
         names = ("step", "online/kl/mean", "online/score/mean", "online/gold/mean")
         rows = [dict(zip(names, (k, kl + number, proxy, gold), strict=True)) for k, kl, proxy, gold in points]
         write_rows(folder / "metrics.jsonl", [{**row, **one} for one in rows])
-        (folder / "run.json").write_text(json.dumps({"config": {"prompts_per_step": 16, "samples_per_prompt": 4}}))
+        (folder / "run.json").write_text(json.dumps({"config": {"prompts_per_iteration": 16, "samples_per_prompt": 4}}))
         made[name] = str(folder)
     return made
 
@@ -168,7 +168,7 @@ def test_the_page_is_made_of_every_run_that_it_was_given(
     pages: list[ReportData] = []
     monkeypatch.setattr("palate.stages.report.write_report", lambda data, path: pages.append(data))
     shown = (ReportedModel(places["start"], "start", "sft"), ReportedModel(places["tuned"], "tuned", "online"))
-    stage = Report(shown, "start", "What changed", reward=reward[0], shuffled=reward[1], judged=reward[2], training=training, tuned="loose")
+    stage = Report(shown, "start", "What changed", reward=reward[0], control=reward[1], judgments=reward[2], training=training, tuned="loose")
     run = ran(stage, tmp_path / "report", "report")
     (page,) = pages
     assert [answer.text for answer in page.examples[1].answers] == ["answer 1", "tuned answer 1"]
