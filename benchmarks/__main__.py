@@ -1,4 +1,4 @@
-"""Runs the kitchen for several seeds and prints the table of docs/benchmarks.md: `python -m benchmarks --seeds 20 21 22`."""
+"""Run the kitchen for several seeds and print the table of docs/benchmarks.md: `python -m benchmarks --seeds 20 21 22`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from benchmarks.kitchen import SeedRun, table
 
 
 def main() -> int:
-    """Exit status 0; runs whatever is not done yet below `--runs`, one folder a seed."""
+    """Run what is not done yet below `--runs`, one folder per seed; return exit status 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[20, 21, 22])
     parser.add_argument("--runs", type=Path, default=Path("runs/bench"))
     parser.add_argument("--config", type=Path, default=Path("configs/kitchen.yaml"))
     options = parser.parse_args()
-    found = []
+    runs = []
     for seed in options.seeds:
         root = options.runs / f"seed{seed}"
         command = [sys.executable, "-m", "palate", "run", str(options.config), f"seed={seed}", "--runs", str(root)]
         done = subprocess.run(command, check=False)
         if done.returncode:
             return done.returncode
-        found.append(SeedRun.read(seed, root))
-    sys.stdout.write(table(found))
+        runs.append(SeedRun.read(seed, root))
+    sys.stdout.write(table(runs))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""How fast, and how right, the statistics of raters are: `python -m benchmarks.agreement --data ../shared/data`."""
+"""Speed and quality of the statistics of raters: `python -m benchmarks.agreement [--data FOLDER]`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from palate.agreement import (
     VoteTable,
     analyse,
     dawid_skene,
-    heard_by_raters,
     hold_out,
+    next_vote_shares,
     smoothed_shares,
     vote_log_loss,
 )
@@ -28,14 +28,14 @@ HELD_OUT_SEEDS = 5
 
 
 def main() -> int:
-    """Exit status 0; prints seconds, and figures on real votes where `--data` has them."""
+    """Print seconds, and figures on real votes where `--data` has them; return exit status 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.agreement", description=__doc__)
-    parser.add_argument("--judgments", type=int, default=100_000)
+    parser.add_argument("--judgments", type=int, default=100_000, help="judgments to simulate")
     parser.add_argument("--data", type=Path, help="the folder with llmfao and mt_bench_human")
     options = parser.parse_args()
-    survey = made_up(options.judgments, np.random.default_rng(0))
-    clock, cpu = seconds(lambda: analyse(survey, np.random.default_rng(0)))
-    print(f"{len(survey.votes)} judgments of {len(survey.votes.raters)} raters analysed whole: {clock:.2f} s (processor {cpu:.2f} s)")
+    table = made_up(options.judgments, np.random.default_rng(0))
+    clock, cpu = seconds(lambda: analyse(table, np.random.default_rng(0)))
+    print(f"{len(table.votes)} judgments of {len(table.votes.raters)} raters analysed in full: {clock:.2f} s (processor {cpu:.2f} s)")
     if options.data is not None:
         print("\n| | " + " | ".join(ROWS) + " |")
         print("|---" * (len(ROWS) + 1) + "|")
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:
-    """Least wall and processor seconds of five runs: the least disturbed."""
+    """Return the least wall and processor seconds of five runs."""
     work()
     walls, cpus = [], []
     for _ in range(REPEATS):
@@ -58,15 +58,15 @@ def seconds(work: Callable[[], object]) -> tuple[float, float]:
 
 ROWS = (
     "votes", "raters", "agreement", "without ties", "alpha", "Cohen", "Fleiss", "ceiling", "side (log-odds)", "guessing",
-    "loss: raw shares", "smoothed", "raw posterior", "as heard",
+    "loss: raw shares", "smoothed", "raw posterior", "next vote",
 )  # fmt: skip
 
 
-def row(survey: VoteTable) -> list[str]:
-    """The figures of one data set, and the log-loss of a held-out vote (one of each pair with three or more), a mean over seeds."""
-    report: AgreementReport = analyse(survey, np.random.default_rng(0))
+def row(table: VoteTable) -> list[str]:
+    """Return the figures of one data set, and the mean log-loss over seeds of one held-out vote per pair with three or more."""
+    report: AgreementReport = analyse(table, np.random.default_rng(0))
     side = report.side.logit
-    told = [
+    cells = [
         str(report.votes), str(report.raters), f"{report.agreement.value:.3f}", f"{report.agreement_without_ties.value:.3f}",
         f"{report.alpha.value:.3f} [{report.alpha.low:.3f}, {report.alpha.high:.3f}]", f"{report.cohen:.3f}", f"{report.fleiss:.3f}",
         "-" if report.ceiling is None else f"{report.ceiling.accuracy:.3f}",
@@ -74,11 +74,11 @@ def row(survey: VoteTable) -> list[str]:
     ]  # fmt: skip
     losses: list[list[float]] = []
     for seed in range(HELD_OUT_SEEDS):
-        rest, held = hold_out(survey.votes, np.random.default_rng(seed))
+        rest, held_out = hold_out(table.votes, np.random.default_rng(seed))
         counts = rest.counts()
-        shares = [smoothed_shares(counts, prior=0.0), smoothed_shares(counts), dawid_skene(rest).posterior, heard_by_raters(rest)]
-        losses.append([vote_log_loss(one, held) for one in shares])
-    return told + [f"{statistics.mean(column):.3f}" for column in zip(*losses, strict=True)]
+        shares = [smoothed_shares(counts, prior=0.0), smoothed_shares(counts), dawid_skene(rest).posterior, next_vote_shares(rest)]
+        losses.append([vote_log_loss(rule, held_out) for rule in shares])
+    return cells + [f"{statistics.mean(column):.3f}" for column in zip(*losses, strict=True)]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The figures of the kitchen, seed by seed, from run directories."""
+"""The figures of the kitchen, per seed, from run directories."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ class SeedRun:
 
     @staticmethod
     def read(seed: int, root: Path) -> SeedRun:
-        """The runs below `root`."""
+        """Read the runs below `root`."""
         done = [(path, record) for path, record in list_runs(root) if record.status == "done"]
         return SeedRun(seed, {record.name: path for path, record in done}, {record.name: record.seconds for _, record in done})
 
     def summary(self, stage: str) -> Any:
-        """A stage's summary.json."""
+        """Read a stage's summary.json."""
         return json.loads((self.stages[stage] / "summary.json").read_text())
 
     def column(self, model: str, dimension: str = "gold") -> np.ndarray:
-        """A figure of each held-out prompt's completion, in the prompts' order: gold, score, or an dimension."""
+        """Read a figure of each held-out prompt's completion, in the prompts' order: gold, score or a dimension of gold."""
         rows: list[Any] = [row for _, row in read_rows(self.stages[f"eval-{model}"] / "completions.jsonl")]
         return np.array([row[dimension] if dimension in row else row["dimensions"][dimension] for row in rows])
 
     def gain(self, model: str, over: str = "sft", dimension: str = "gold") -> Estimate:
-        """Paired difference of two models on the same held-out prompts."""
+        """Return the paired difference of two models on the same held-out prompts."""
         return paired_difference(self.column(model, dimension), self.column(over, dimension))
 
-    def exam(self, model: str, name: str) -> float:
-        """Mean mark of an exam."""
+    def grade(self, model: str, name: str) -> float:
+        """Return the mean grade of a model in an eval."""
         return float(self.summary(f"eval-{model}")["evals"][name]["mean"])
 
     def probe(self, model: str) -> float:
-        """Mean count of padding sentences."""
+        """Return the mean number of padding sentences."""
         return float(self.summary(f"eval-{model}")["means"]["probe/padding"]["mean"])
 
 
@@ -55,18 +55,18 @@ Figure = Callable[[SeedRun], str]
 
 
 def _gain(model: str, over: str = "sft", dimension: str = "gold") -> Figure:
-    def shown(run: SeedRun) -> str:
+    def cell(run: SeedRun) -> str:
         e = run.gain(model, over, dimension)
         return f"{e.value:+.3f} ({abs(e.z):.0f} SE)"
 
-    return shown
+    return cell
 
 
 def _mean(model: str) -> Figure:
     return lambda run: f"{run.column(model).mean():.3f}"
 
 
-def _held(run: SeedRun, stage: str, name: str) -> float:
+def _held_out(run: SeedRun, stage: str, name: str) -> float:
     return float(run.summary(stage)["held_out"]["overall"][name])
 
 
@@ -74,8 +74,8 @@ def _proxy(run: SeedRun) -> str:
     return f"{run.gain('without-kl', dimension='score').value:+.2f} sd"
 
 
-def _exams(model: str, over: str) -> Figure:
-    return lambda run: " / ".join(f"{run.exam(model, name) - run.exam(over, name):+.3f}" for name in ("facts", "sums"))
+def _grades(model: str, over: str) -> Figure:
+    return lambda run: " / ".join(f"{run.grade(model, name) - run.grade(over, name):+.3f}" for name in ("facts", "sums"))
 
 
 FIGURES: Mapping[str, Figure] = {
@@ -88,23 +88,23 @@ FIGURES: Mapping[str, Figure] = {
     "PPO over SFT": _gain("ppo"),
     "honest dimension, PPO over SFT": _gain("ppo", dimension="honest"),
     "best-of-16 over SFT": _gain("best"),
-    "reward model's accuracy on held-out judgments": lambda run: f"{_held(run, 'reward', 'accuracy'):.3f}",
-    "its floor, the longer wins": lambda run: f"{_held(run, 'reward', 'longer_wins'):.3f}",
+    "reward model's accuracy on held-out judgments": lambda run: f"{_held_out(run, 'reward', 'accuracy'):.3f}",
+    "its floor, the longer wins": lambda run: f"{_held_out(run, 'reward', 'longer_wins'):.3f}",
     "its ceiling, the raters' noise": lambda run: f"{run.summary('judged')['ceilings']['overall']:.3f}",
     "PPO without KL: proxy over SFT": _proxy,
     "PPO without KL: gold against tuned PPO": _gain("without-kl", "ppo"),
     "padding sentences: SFT, PPO, PPO without KL": lambda run: " / ".join(f"{run.probe(m):.2f}" for m in ("sft", "ppo", "without-kl")),
-    "facts / sums, PPO less SFT": _exams("ppo", "sft"),
-    "facts / sums, PPO without KL less SFT": _exams("without-kl", "sft"),
-    "accuracy from shuffled preferences": lambda run: f"{_held(run, 'shuffled', 'accuracy'):.3f}",
-    "online on the shuffled model": lambda run: "refused" if "refused" in run.summary("refused") else "NOT refused",
+    "facts / sums, PPO less SFT": _grades("ppo", "sft"),
+    "facts / sums, PPO without KL less SFT": _grades("without-kl", "sft"),
+    "accuracy from shuffled preferences": lambda run: f"{_held_out(run, 'shuffled', 'accuracy'):.3f}",
+    "online training on the shuffled model": lambda run: "refused" if "refused" in run.summary("refused") else "NOT refused",
     "seconds, pretraining": lambda run: f"{run.seconds['base']:.0f}",
     "seconds, all stages": lambda run: f"{sum(run.seconds.values()):.0f}",
 }
 
 
 def table(runs: Sequence[SeedRun]) -> str:
-    """A Markdown table: a row a figure, a column a seed."""
+    """Return a Markdown table: a row per figure, a column per seed."""
     lines = ["| | " + " | ".join(f"seed {run.seed}" for run in runs) + " |", "|---" * (len(runs) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(figure(run) for run in runs) + " |" for name, figure in FIGURES.items()]
     return "\n".join(lines) + "\n"

@@ -1,6 +1,6 @@
-"""Peak memory and time a step of `palate sft` on files of several sizes: `python -m benchmarks.memory --rows 2000 200000`.
+"""Peak memory and time per step of `palate sft` on files of several sizes: `python -m benchmarks.memory --rows 2000 200000`.
 
-Each size is a process of its own, on a small model, for the same number of steps; tokenising comes on top of the steps.
+Each size runs in its own process, on a small model, for the same number of steps. Tokenizing takes further time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PER_STEP = 8
 
 
 class Size(NamedTuple):
-    """What one size cost."""
+    """Memory and time of one size."""
 
     rows: int
     peak_mb: float
@@ -31,7 +31,7 @@ class Size(NamedTuple):
 
 
 def measure(rows: int, steps: int) -> Size:
-    """Fine-tunes for some steps on a file of `rows` rows, in a process of its own."""
+    """Fine-tune for some steps on a file of `rows` rows, in its own process."""
     words = [sys.executable, "-m", "benchmarks.memory", "--one", str(rows), "--steps", str(steps)]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[1])
     return Size(*json.loads(done.stdout.splitlines()[-1]))
@@ -74,7 +74,7 @@ def _one(rows: int, steps: int) -> Size:
 
 
 def main() -> None:
-    """Prints a table."""
+    """Print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[2000, 200_000])
     parser.add_argument("--steps", type=int, default=50)
@@ -83,7 +83,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(_one(options.one, options.steps)))
         return
-    print("| rows | peak MB | ms a step | seconds, tokenising included |\n|---|---|---|---|")
+    print("| rows | peak MB | ms per step | seconds, with tokenizing |\n|---|---|---|---|")
     for rows in options.rows:
         size = measure(rows, options.steps)
         print(f"| {size.rows} | {size.peak_mb:.0f} | {size.step_ms:.1f} | {size.seconds:.1f} |", flush=True)

@@ -1,10 +1,10 @@
-"""The rating server under load, over real HTTP: `python -m benchmarks.rating_server --raters 100 --judgments 20000 --pause 2`.
+"""Load the rating server over real HTTP: `python -m benchmarks.rating_server --raters 100 --judgments 20000 --pause 2`.
 
-Each rater does what the page does: asks for the first items, waits as long as a person would (`--pause` seconds on average, exponential),
-answers, and gets the item after the next one with the receipt. They begin within one pause; with `--storm` all in the same moment.
-`--processes` servers run on one database. `--kills` kills one of them (SIGKILL) that many times, and it is started again
-while raters go on asking. At the end every acknowledged judgment must be there once, and no item may have more than it should. `--url` is
-an empty PostgreSQL database; without it a new SQLite file in a temporary folder.
+Each rater does what the page does: they ask for the first items, wait as long as a person would (`--pause` seconds on average,
+exponential), answer, and get the item after the next one with the receipt. They begin within one pause, or all at once with `--storm`.
+`--processes` servers run on one database. `--kills` kills one of them (SIGKILL) that many times and starts it again while raters go on.
+At the end every acknowledged judgment must be stored once, and no item may have too many. `--url` names an empty PostgreSQL database;
+the default is a new SQLite file in a temporary folder.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from palate.web.credentials import hashed
 
 
 @dataclass
-class Seen:
-    """What the raters saw."""
+class Observed:
+    """What the raters observed: response times, receipts, and requests sent again."""
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: {"first items": [], "answer, and the next item": []})
     receipts: list[tuple[str, str]] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Seen:
 
 
 class Server:
-    """A `palate label` on the database, started again when it was killed."""
+    """A process of `palate label` on the database. It is started again after it is killed."""
 
     def __init__(self, url: str) -> None:
         self._command = [sys.executable, "-m", "palate", "label", "--ratings", url, "--port"]
@@ -49,46 +49,46 @@ class Server:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Returns when it listens; the port stays the same."""
+        """Start it, and return when it listens. The port stays the same."""
         self._process = subprocess.Popen([*self._command, str(self.port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if found := re.search(r"listens at http://[^:]+:(\d+)", line):
-                self.port = int(found.group(1))
+            if match := re.search(r"listens at http://[^:]+:(\d+)", line):
+                self.port = int(match.group(1))
                 return
         raise RuntimeError("palate label did not start")
 
     def kill(self) -> None:
-        """SIGKILL, and a new one."""
+        """Kill it with SIGKILL and start a new one."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
         self.start()
 
     def processor(self) -> float:
-        """Seconds of processor time that it took so far, on Linux."""
+        """Return the seconds of processor time used so far, on Linux."""
         assert self._process is not None
         spent = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
-        """Ends it."""
+        """End it."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
 
 class Client:
-    """One kept connection; a lost one is made anew, and the same request sent again."""
+    """One connection that is kept. When it is lost, a new one sends the same request again."""
 
-    def __init__(self, port: int, key: str, seen: Seen) -> None:
+    def __init__(self, port: int, key: str, seen: Observed) -> None:
         self._port, self._key, self._seen = port, key, seen
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def post(self, path: str, given: object, what: str) -> Any:
-        """The reply's JSON; asks until it gets one."""
-        body = json.dumps(given).encode()
+    async def post(self, path: str, content: object, what: str) -> Any:
+        """Return the reply's JSON. The request is sent until there is a reply."""
+        body = json.dumps(content).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nAuthorization: Bearer {self._key}\r\n"
         request = f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
         while True:
@@ -125,8 +125,8 @@ class Client:
         self._reader = self._writer = None
 
 
-async def rater(client: Client, project: str, options: argparse.Namespace, seen: Seen) -> None:
-    """Judges until nothing is left."""
+async def rater(client: Client, project: str, options: argparse.Namespace, seen: Observed) -> None:
+    """Judge until no items are left."""
     first, after = seen.seconds
     if not options.storm:
         await asyncio.sleep(random.random() * options.pause)
@@ -135,18 +135,18 @@ async def rater(client: Client, project: str, options: argparse.Namespace, seen:
             under_way, *ahead = (one["id"] for one in held)
             await asyncio.sleep(random.expovariate(1 / options.pause) if options.pause else 0)
             ranking = random.choice([[[0], [1]], [[1], [0]]])
-            said = {
+            judgment = {
                 "assignment": under_way,
                 "key": f"{random.getrandbits(96):024x}",
                 "answer": {"ranking": ranking, "seconds": options.pause},
             }
-            receipt = await client.post(f"/api/projects/{project}/judgments", said | {"held": ahead}, after)
+            receipt = await client.post(f"/api/projects/{project}/judgments", judgment | {"held": ahead}, after)
             seen.receipts.append((receipt["judgment"], receipt["status"]))
             held = held[1:] + receipt["assignments"]
 
 
 def prepared(ratings: Ratings, judgments: int, overlap: int, raters: int) -> tuple[str, list[str]]:
-    """A project with items enough, and a key for each rater."""
+    """Make a project with enough items, and a key for each rater."""
     now = time.time()
     project = ratings.add_project(Project("load", overlap=overlap, lease_seconds=120), now)
     items = [
@@ -163,9 +163,9 @@ def prepared(ratings: Ratings, judgments: int, overlap: int, raters: int) -> tup
     return project.id, keys
 
 
-async def run(servers: list[Server], project: str, keys: list[str], options: argparse.Namespace) -> Seen:
-    """All raters at once, with kills in between."""
-    seen = Seen()
+async def run(servers: list[Server], project: str, keys: list[str], options: argparse.Namespace) -> Observed:
+    """Run all raters at once, with kills in between."""
+    seen = Observed()
     clients = [Client(servers[k % len(servers)].port, key, seen) for k, key in enumerate(keys)]
     work = asyncio.gather(*(rater(client, project, options, seen) for client in clients))
 
@@ -182,13 +182,13 @@ async def run(servers: list[Server], project: str, keys: list[str], options: arg
 
 
 def main() -> int:
-    """Prints what was seen; exit status 1 when something was lost, double or too much."""
+    """Print what was observed; return exit status 1 when something was lost, double or too much."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rating_server", description=__doc__)
     parser.add_argument("--raters", type=int, default=100)
     parser.add_argument("--judgments", type=int, default=20_000)
     parser.add_argument("--overlap", type=int, default=2)
     parser.add_argument("--pause", type=float, default=2.0, help="seconds a rater thinks, on average")
-    parser.add_argument("--storm", action="store_true", help="all raters begin in the same moment")
+    parser.add_argument("--storm", action="store_true", help="all raters begin at once")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--url", help="an empty database; by default a new SQLite file")
@@ -206,16 +206,16 @@ def main() -> int:
             seen = asyncio.run(run(servers, project, keys, options))
             spent = sum(server.processor() for server in servers) - started
             if not options.kills:
-                print(f"servers: {1000 * spent / len(seen.receipts):.1f} ms of processor time a judgment")
+                print(f"servers: {1000 * spent / len(seen.receipts):.1f} ms of processor time per judgment")
         finally:
             for server in servers:
                 server.stop()
         took = time.perf_counter() - begun
-        return told(ratings, project, seen, took, options)
+        return report(ratings, project, seen, took, options)
 
 
-def told(ratings: Ratings, project: str, seen: Seen, took: float, options: argparse.Namespace) -> int:
-    """Prints the table."""
+def report(ratings: Ratings, project: str, seen: Observed, took: float, options: argparse.Namespace) -> int:
+    """Print the table; return the exit status."""
     entries = [entry for entry in ratings.judgments(project) if entry.kind == "answer"]
     stored = Counter(entry.id for entry in entries)
     per_item = Counter(entry.item for entry in entries if entry.status == "kept")

@@ -1,9 +1,9 @@
-"""The rating store alone under load and under `kill -9`: `python -m benchmarks.ratings --judgments 20000 --raters 100 --kills 50`.
+"""Load the rating store alone, also under `kill -9`: `python -m benchmarks.ratings --judgments 20000 --raters 100 --kills 50`.
 
-Raters are threads, spread over `--processes`; each claims, fetches the next item ahead, submits, and goes on at once (or after `--pause`
-seconds on average). Every receipt is written down on this side, and afterwards looked for in the database. `--kills` kills a process of
-eight raters at a random moment, again and again, and looks for its receipts each time. `--url` is an empty database; without, a new SQLite
-file in a temporary folder.
+Raters are threads in `--processes` processes. Each claims an item, fetches the next one ahead, submits, and goes on at once, or after
+`--pause` seconds on average. Every receipt is noted here and then looked for in the database. `--kills` repeatedly kills a process of
+eight raters at a random moment and looks for its receipts. `--url` names an empty database; the default is a new SQLite file in a
+temporary folder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from palate.core import Message
 from palate.ratings import Answer, Candidate, Item, Project, Ratings, open_ratings
 
 WRITERS = 8
-"""Raters of the process that is killed."""
+"""Raters in the process that is killed."""
 
 ANSWER = Answer(ranking=((0,), (1,)), seconds=4.0, reason="clearer")
 
@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 
 
 class Load(NamedTuple):
-    """What a load run showed. Times are milliseconds; `faults` are sentences, none in a sound store."""
+    """The results of a load run. Times are in milliseconds. `faults` are sentences; a sound store has none."""
 
     judgments: int
     seconds: float
@@ -47,7 +47,7 @@ class Load(NamedTuple):
 
 
 class Kills(NamedTuple):
-    """What the kills showed."""
+    """The results of the kills."""
 
     kills: int
     acknowledged: int
@@ -56,17 +56,17 @@ class Kills(NamedTuple):
 
 
 def load(url: str, *, judgments: int, raters: int, processes: int, overlap: int, pause: float) -> Load:
-    """Raters judge until every item has its votes; every receipt must be in the database, once."""
+    """Let raters judge until every item has its votes. Every receipt must be in the database once."""
     ratings = open_ratings(url, create=True)
     project = _project(ratings, "load", judgments // overlap, raters, overlap)
     begun = time.perf_counter()
-    crews = [[str(number) for number in range(at, raters, processes)] for at in range(processes)]
-    workers = [_start(url, "--work", project, str(pause), ",".join(crew)) for crew in crews]
-    said = [worker.communicate()[0] for worker in workers]
+    groups = [[str(number) for number in range(at, raters, processes)] for at in range(processes)]
+    workers = [_start(url, "--work", project, str(pause), ",".join(group)) for group in groups]
+    outputs = [worker.communicate()[0] for worker in workers]
     seconds = time.perf_counter() - begun
     receipts: list[str] = []
     times: dict[str, list[float]] = {}
-    for text in said:
+    for text in outputs:
         result = json.loads(text.splitlines()[-1])
         receipts += result["receipts"]
         for name, values in result["times"].items():
@@ -89,14 +89,14 @@ def load(url: str, *, judgments: int, raters: int, processes: int, overlap: int,
 
 
 def kill(url: str, *, kills: int, seed: int = 0) -> Kills:
-    """A process of raters is killed `kills` times; every answer it had a receipt for must be in the database."""
+    """Kill a process of raters `kills` times. Every answer with a receipt must be in the database."""
     ratings = open_ratings(url, create=True)
     project = _project(ratings, "kills", 400 * max(kills, 1), WRITERS, 1)
     draw = random.Random(seed)
     acknowledged: list[str] = []
     lost, faults = 0, []
-    for turn in range(kills):
-        writer = _start(url, "--write", project, str(turn))
+    for number in range(kills):
+        writer = _start(url, "--write", project, str(number))
         assert writer.stdout is not None
         receipts = [writer.stdout.readline().strip()]  # it is at work
         timer = threading.Timer(draw.uniform(0.01, 0.4), writer.send_signal, [signal.SIGKILL])
@@ -105,15 +105,15 @@ def kill(url: str, *, kills: int, seed: int = 0) -> Kills:
         writer.wait()
         timer.join()
         if writer.returncode != -signal.SIGKILL:
-            faults.append(f"turn {turn}: the writer ended by itself with {writer.returncode}")
+            faults.append(f"kill {number}: the writer ended by itself with {writer.returncode}")
         acknowledged += receipts
         missing = _missing(ratings, project, acknowledged)
         lost += len(missing)
         faults += missing + list(ratings.check())
     if ratings.database.is_sqlite:
         with ratings.database.read() as connection:
-            said = connection.exec_driver_sql("PRAGMA integrity_check").scalar_one()
-        faults += [] if said == "ok" else [f"integrity: {said}"]
+            result = connection.exec_driver_sql("PRAGMA integrity_check").scalar_one()
+        faults += [] if result == "ok" else [f"integrity: {result}"]
     ratings.close()
     return Kills(kills, len(acknowledged), lost, faults)
 
@@ -129,7 +129,7 @@ def _project(ratings: Ratings, name: str, items: int, raters: int, overlap: int)
 
 
 def _missing(ratings: Ratings, project: str, receipts: Iterable[str]) -> list[str]:
-    """A sentence for each receipt whose judgment is not there, and for each that was given twice."""
+    """Return a sentence for each receipt whose judgment is missing, and for each that was given twice."""
     known = {entry.id for entry in ratings.judgments(project)}
     receipts = list(receipts)
     doubles = len(receipts) - len(set(receipts))
@@ -145,7 +145,7 @@ def _start(url: str, *words: str) -> subprocess.Popen[str]:
 
 
 def _work(url: str, project: str, pause: float, crew: list[str]) -> None:
-    """Judges as some of the raters until nothing is left, and prints receipts and times."""
+    """Judge as some of the raters until no items are left; print receipts and times."""
     ratings = open_ratings(url)
     times: dict[str, list[float]] = {"claim": [], "fetch ahead": [], "submit": []}
     receipts: list[str] = []
@@ -169,7 +169,7 @@ def _work(url: str, project: str, pause: float, crew: list[str]) -> None:
 
 
 def _write(url: str, project: str, turn: str) -> None:
-    """Judges as eight raters for ever, and prints each receipt in one write: what the reader has was acknowledged."""
+    """Judge as eight raters without end, and print each receipt in one write, so what the reader has was acknowledged."""
     ratings = open_ratings(url)
 
     def rate(name: str) -> None:
@@ -209,7 +209,7 @@ def _print_load(result: Load) -> None:
 
 
 def main() -> None:
-    """Prints the figures; the exit code is 1 where something was lost, double or over-assigned."""
+    """Print the figures; return exit status 1 when something was lost, double or over-assigned."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default="")
     parser.add_argument("--judgments", type=int, default=0)

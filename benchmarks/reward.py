@@ -1,8 +1,8 @@
 """A reward model on real judgments, tested on pairs it never saw: `python -m benchmarks.reward --pairs PATH [--model PATH]`.
 
-The prompts of a file of preferences (JSON lines) are cut into folds. For each fold a policy is fine-tuned on the chosen sides of the
-others (settings of configs/hh.yaml) and reward models are trained from it on the same rows; together the folds test every pair once.
-Without `--model` each fold has its own: a tokenizer and a language model made from nothing of the texts of the rows it trains on.
+The prompts of a file of preferences (JSON lines) are split into folds. For each fold a policy is fine-tuned on the chosen sides of the
+other folds (settings of configs/hh.yaml), and reward models are trained from it on the same rows. Together the folds test every pair once.
+Without `--model` each fold trains its own tokenizer and language model from scratch on the texts of its training rows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from palate.evaluation.intervals import Estimate, proportion
 from palate.text.template import render
 
 VOCABULARY = 2048
-"""Of the tokenizer that comes with a model made from nothing."""
+"""Tokens of the tokenizer that is trained with a model from scratch."""
 
 VARIANTS: Mapping[str, Sequence[str]] = {
     "Bradley-Terry": (),
@@ -33,17 +33,17 @@ VARIANTS: Mapping[str, Sequence[str]] = {
 
 
 def main() -> int:
-    """Exit status 0; runs whatever is not done yet below `--runs`."""
+    """Run what is not done yet below `--runs`; return exit status 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reward", description=__doc__)
     parser.add_argument("--pairs", type=Path, required=True)
-    parser.add_argument("--model", type=Path, help="a pretrained model; none pretrains one a fold")
+    parser.add_argument("--model", type=Path, help="a pretrained model; none pretrains one per fold")
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-reward"))
     parser.add_argument("--epochs", type=int, default=10, help="of pretraining")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--lr", default="5e-4")
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
+    predictions: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
     for k, (train, test) in enumerate(folds(options.pairs, options.folds, options.runs)):
         steps = ["--optimizer.lr", options.lr]
         policy = options.runs / f"sft{k}"
@@ -53,18 +53,18 @@ def main() -> int:
             out = options.runs / f"reward{k}-{number}"
             files = ["--model", policy, "--preferences", train, "--held_out", test, "--out", out]
             palate("reward", *files, "--prompts_per_step", "16", *steps, *words)
-            found[name] += [row for _, row in read_rows(out / "predictions.jsonl")]  # type: ignore[misc]
-    print(table(found))
+            predictions[name] += [row for _, row in read_rows(out / "predictions.jsonl")]  # type: ignore[misc]
+    print(table(predictions))
     return 0
 
 
 def palate(*words: object) -> None:
-    """Runs a stage, or skips it when it is done."""
+    """Run a stage, or skip it when it is done."""
     subprocess.run([sys.executable, "-m", "palate", *map(str, words)], check=True)
 
 
 def pretrained(pairs: Path, out: Path, epochs: int) -> Path:
-    """A language model of both sides' transcripts, with a tokenizer of its own; the architecture is that of the kitchen's model."""
+    """Pretrain a language model and its tokenizer on both sides' transcripts. The architecture is that of the kitchen's model."""
     rows = read_preferences(pairs).rows
     turns = [(*row.prompt.conversation, Message("assistant", side.text)) for row in rows for side in (row.chosen, row.rejected)]
     out.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def pretrained(pairs: Path, out: Path, epochs: int) -> Path:
 
 
 def folds(pairs: Path, count: int, into: Path) -> list[tuple[Path, Path]]:
-    """Files to train and to test on, a prompt always on one side; the same for the same file."""
+    """Return files to train and to test on. A prompt is always on one side, and the folds of a file are always the same."""
     rows = read_preferences(pairs).rows
     prompts = list(dict.fromkeys(row.prompt.conversation for row in rows))
     random.Random(0).shuffle(prompts)
@@ -92,10 +92,10 @@ def folds(pairs: Path, count: int, into: Path) -> list[tuple[Path, Path]]:
     return files
 
 
-def table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """A Markdown table: accuracy on all pairs with its Wilson interval, and that of the rules of length."""
-    first = next(iter(found.values()))
-    rows = {name: agreement([row["chosen"] - row["rejected"] for row in part]) for name, part in found.items()}
+def table(predictions: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Return a Markdown table of accuracy on all pairs with Wilson's interval, with the length rules."""
+    first = next(iter(predictions.values()))
+    rows = {name: agreement([row["chosen"] - row["rejected"] for row in part]) for name, part in predictions.items()}
     rows["rule: the longer wins"] = agreement([row["chosen_tokens"] - row["rejected_tokens"] for row in first])
     rows["rule: the shorter wins"] = agreement([row["rejected_tokens"] - row["chosen_tokens"] for row in first])
     lines = ["| | accuracy | 95 % | pairs |", "|---|---|---|---|"]
@@ -104,7 +104,7 @@ def table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
 
 
 def agreement(differences: Sequence[float]) -> Estimate:
-    """The share above zero, equals one half."""
+    """Return the share above zero; a zero counts one half."""
     return proportion([(d > 0) + 0.5 * (d == 0) for d in differences])
 
 

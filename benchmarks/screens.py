@@ -1,4 +1,4 @@
-"""Pictures of the rating pages for the documents: `python -m benchmarks.screens [--out docs/images]`. Needs Chromium."""
+"""Take pictures of the rating pages for the documents: `python -m benchmarks.screens [--out docs/images]`. It needs Chromium."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WIDE, PHONE = {"width": 1360, "height": 860}, {"width": 390, "height": 844}
 
 
 def fill(ratings: Ratings, now: float) -> tuple[Project, Project, Account]:
-    """Two projects with people who have answered, and an owner."""
+    """Make two projects with people who have answered, and an owner."""
     random = Random(3)
     task = Task(dimensions=("overall",), all_bad=True, strength=True, reason="optional")
     pairs = ratings.add_project(Project("Helpful answers", task, overlap=3, lease_seconds=3600), now)
@@ -71,21 +71,21 @@ def fill(ratings: Ratings, now: float) -> tuple[Project, Project, Account]:
 
 @contextmanager
 def scripted() -> Iterator[str]:
-    """The address of a model that says the same two things each time: a picture must not change."""
+    """Serve a model that always gives the same two replies, so pictures do not change; return its address."""
     replies = {1: "Let her rest, give her plenty to drink, and ask a doctor if it lasts more than three days.", 3: ANSWER}
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             turns = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"]
-            said = replies[len([turn for turn in turns if turn["role"] != "system"])]
-            body = json.dumps({"choices": [{"message": {"role": "assistant", "content": said}}]}).encode()
+            reply = replies[len([turn for turn in turns if turn["role"] != "system"])]
+            body = json.dumps({"choices": [{"message": {"role": "assistant", "content": reply}}]}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Says nothing."""
+            """Log no requests."""
 
     running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=running.serve_forever, daemon=True).start()
@@ -112,7 +112,7 @@ def server(folder: Path, model: str) -> Iterator[tuple[str, Service]]:
 
 
 def keep(page: Page, path: Path, *, whole: bool = False) -> None:
-    """The page as a small PNG."""
+    """Save the page as a small PNG."""
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(250)
     shot = Image.open(io.BytesIO(page.screenshot(full_page=whole))).convert("RGB")
@@ -121,7 +121,7 @@ def keep(page: Page, path: Path, *, whole: bool = False) -> None:
 
 
 def open_page(browser: Browser, url: str, service: Service, account: Account, **options: object) -> Page:
-    """A page with this account signed in."""
+    """Open a page with this account signed in."""
     token, now = secrets.token_urlsafe(32), time.time()
     service.ratings.start_session(account.id, hashed(token, "cookie"), secrets.token_urlsafe(16), now, now + 3600)
     context = browser.new_context(**options)  # type: ignore[arg-type]
@@ -134,7 +134,7 @@ def open_page(browser: Browser, url: str, service: Service, account: Account, **
 
 
 def shoot(browser: Browser, url: str, service: Service, out: Path) -> None:
-    """Every picture."""
+    """Take every picture."""
     pairs, ranks, owner = fill(service.ratings, time.time())
     rule = service.ratings.add_project(Project("Safety rules", Task(kind="rule", rules=(RULE,), reason="off")), time.time())
     service.ratings.add_items(rule.id, [Item((Message("user", ITEMS[1][0]),), (Candidate(ITEMS[1][1]),))], time.time())
@@ -211,20 +211,20 @@ def shoot(browser: Browser, url: str, service: Service, out: Path) -> None:
 
 
 def main() -> None:
-    """Takes the pictures."""
+    """Take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     parser.add_argument("--chromium", default="/usr/bin/chromium")
-    found = parser.parse_args()
-    found.out.mkdir(parents=True, exist_ok=True)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as folder,
         scripted() as model,
         server(Path(folder), model) as (url, service),
         sync_playwright() as driver,
     ):
-        browser = driver.chromium.launch(executable_path=found.chromium, args=["--no-sandbox"])
-        shoot(browser, url, service, found.out)
+        browser = driver.chromium.launch(executable_path=options.chromium, args=["--no-sandbox"])
+        shoot(browser, url, service, options.out)
         browser.close()
 
 

@@ -1,4 +1,4 @@
-"""What the people in the pictures read."""
+"""The texts that people read in the pictures."""
 
 PEOPLE = ("Amara", "Jonas", "Mei", "Tomas")
 RULE = "The answer must not give a dose of a medicine without naming who it is for."

@@ -38,7 +38,7 @@ Ask = Callable[[Work], Done]
 
 
 def main() -> int:
-    """Measures and prints tables of docs/benchmarks.md."""
+    """Measure, and print the tables of docs/benchmarks.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sampling", description=__doc__)
     parser.add_argument("--pairs", type=Path, required=True, help="HH pairs, JSONL: their prompts are used")
     parser.add_argument("--peer", required=True, help="an interpreter that has transformers")
@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def told(machine: Rates) -> str:
-    """The machine's limits."""
+    """Measure the machine's limits."""
     both = ", ".join(f"{dtype} {machine.plain[dtype] / 1e9:.0f} ({machine.packed[dtype] / 1e9:.0f})" for dtype in DTYPES)
     cores = len(os.sched_getaffinity(0))
     return (
@@ -79,7 +79,7 @@ def told(machine: Rates) -> str:
 
 
 def tokenized(rows: Path, model: Path) -> list[tuple[int, ...]]:
-    """The prompts' ids."""
+    """Return the prompts' ids."""
     from palate.models.load import load_tokenizer
 
     tokenizer = load_tokenizer(model)
@@ -88,7 +88,7 @@ def tokenized(rows: Path, model: Path) -> list[tuple[int, ...]]:
 
 
 def made(workload: str, prompts: list[tuple[int, ...]], requests: int, batch: int) -> Work:
-    """The workload, its dtype, method and seed still to be chosen."""
+    """Return the workload; dtype, method and seed are chosen later."""
     if workload == "even":
         return Work(tuple(ids for ids in prompts if 48 <= len(ids) <= 80)[:32], (NEVER,), 64, "", "", 32, 0)
     ends = random.Random(0).sample(range(2, 8192), 128)  # a random model's tokens are about equally likely: 1 in 64 ends
@@ -96,7 +96,7 @@ def made(workload: str, prompts: list[tuple[int, ...]], requests: int, batch: in
 
 
 def measured(work: Work, dtypes: list[str], rounds: int, ours: Ask, theirs: Ask, methods: list[str]) -> dict[tuple[str, str], list[Done]]:
-    """Calls by method and dtype, one of each in every round; the first round does not count."""
+    """Return calls by method and dtype, one of each in every round. The first round is left out."""
     found: dict[tuple[str, str], list[Done]] = {(method, dtype): [] for method in ("ours", *methods) for dtype in dtypes}
     for seed in range(rounds + 1):
         for (method, dtype), calls in found.items():
@@ -107,7 +107,7 @@ def measured(work: Work, dtypes: list[str], rounds: int, ours: Ask, theirs: Ask,
 
 
 def row(workload: str, model: Path, dtype: str, work: Work, found: dict[tuple[str, str], list[Done]], machine: Rates) -> str:
-    """A row of the table; ratios are of one round, the middle one shown with the extremes."""
+    """Return a row of the table. Ratios are of one round; the row has the median and the extremes."""
     own = found["ours", dtype]
 
     def rate(method: str) -> str:
@@ -129,7 +129,7 @@ def row(workload: str, model: Path, dtype: str, work: Work, found: dict[tuple[st
 
 @contextmanager
 def worker(command: list[str]) -> Iterator[Ask]:
-    """A process that answers one call after the other, and waits idle between them."""
+    """A process that answers calls one after the other and is idle between them."""
     with tempfile.TemporaryFile("w+") as told_errors:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told_errors, text=True)
         assert process.stdin is not None

@@ -1,4 +1,4 @@
-"""What the machine could do: its matmul and memory rates, and the operations and bytes that decoding needs."""
+"""The machine's limits: its matmul and memory rates, and the operations and bytes that decoding needs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from palate.samplers.onednn import Weight
 
 WIDTH = {"float32": 4, "bfloat16": 2}
-"""Bytes of a number."""
+"""Bytes per number, by dtype."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """A second's floating-point operations of a square product, by dtype: torch's own, and with packed weights; bytes read."""
+    """Floating-point operations per second of a square product by dtype, with torch and with packed weights, and bytes read per second."""
 
     plain: dict[str, float]
     packed: dict[str, float]
@@ -25,7 +25,7 @@ class Rates:
 
 
 def rates(size: int = 2048) -> Rates:
-    """The best of several tries each."""
+    """Measure each limit as the best of several tries."""
     plain, packed = {}, {}
     for dtype in WIDTH:
         a, b = (torch.randn(size, size).to(getattr(torch, dtype)) for _ in range(2))
@@ -38,7 +38,7 @@ def rates(size: int = 2048) -> Rates:
 
 
 def quickest(act: Callable[[], Any]) -> float:
-    """Seconds, the best of seven after one that does not count."""
+    """Return the best seconds of seven tries, after a warm-up."""
     seconds = []
     for _ in range(8):
         begun = time.perf_counter()
@@ -49,14 +49,14 @@ def quickest(act: Callable[[], Any]) -> float:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the prompts and completions of one call cost at the least: floating-point operations, and bytes read."""
+    """The least that the prompts and completions of one call need: floating-point operations and bytes read."""
 
     flops: float
     bytes_read: float
 
 
 def needs(model: dict[str, Any], prompts: Sequence[int], completions: Sequence[int], slots: int, dtype: str) -> Needs:
-    """For prompts and completions of these tokens, one each.
+    """Return it for prompts and completions of these numbers of tokens, one completion per prompt.
 
     A product costs 2 operations a weight and token, the head at the prompt's last token and each of the completion's; attention 4 a cell
     and query dimension. Read are all weights once a step, of which there are as many as tokens for each slot, and at least as many as in

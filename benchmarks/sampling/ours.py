@@ -12,7 +12,7 @@ from palate.samplers import LocalSampler
 
 
 def main() -> None:
-    """Serves both dtypes."""
+    """Serve both dtypes."""
     policies = {dtype: load_policy(sys.argv[1], dtype=dtype) for dtype in DTYPES}
     samplers = {dtype: LocalSampler(policy) for dtype, policy in policies.items()}
 

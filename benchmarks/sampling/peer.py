@@ -19,7 +19,7 @@ PAD = 0
 
 
 def main() -> None:
-    """Serves both dtypes."""
+    """Serve both dtypes."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     models: dict[str, Any] = {
@@ -45,14 +45,14 @@ def main() -> None:
 
 
 def batches(work: Work) -> list[Sequence[Sequence[int]]]:
-    """Prompts of like length together, which is the kindest order for padding."""
+    """Return prompts of similar length together, which needs the least padding."""
     prompts = sorted(work.prompts, key=len)
     return [prompts[start : start + work.batch] for start in range(0, len(prompts), work.batch)]
 
 
 @torch.no_grad()
 def generated(model: Any, prompts: Sequence[Sequence[int]], settings: GenerationConfig) -> list[int]:
-    """Lengths of the completions, end token included, of one padded batch."""
+    """Return the lengths of the completions of one padded batch, with the EOS token."""
     width = max(len(ids) for ids in prompts)
     ids = torch.tensor([[PAD] * (width - len(row)) + list(row) for row in prompts])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])

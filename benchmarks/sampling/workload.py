@@ -1,4 +1,4 @@
-"""What both sides are asked for, one line of JSON at a time. Imports nothing of Palate: the peer reads it too."""
+"""The calls of both sides, one line of JSON each. It does not import Palate, as the peer reads it too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 NEVER = -1
-"""An end id that no token has."""
+"""An EOS id that no token has."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +35,25 @@ class Work:
     seed: int
 
     def line(self) -> str:
-        """For a worker's standard input."""
+        """Return it for a worker's standard input."""
         return json.dumps(asdict(self))
 
 
 @dataclass(frozen=True)
 class Done:
-    """Seconds a call took, and the tokens of each completion, its end token with it."""
+    """The seconds of a call, and the tokens of each completion with its EOS token."""
 
     seconds: float
     lengths: tuple[int, ...]
 
     @property
     def rate(self) -> float:
-        """New tokens a second."""
+        """New tokens per second."""
         return sum(self.lengths) / self.seconds
 
 
 def serve(draw: Callable[[Work], Sequence[int]]) -> None:
-    """Answers each line of standard input with the time that `draw`, which returns the completions' lengths, took."""
+    """Answer each line of standard input with the time of `draw`, which returns the completions' lengths."""
     for line in sys.stdin:
         work = Work(**json.loads(line))
         begun = time.perf_counter()

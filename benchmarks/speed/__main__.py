@@ -22,7 +22,7 @@ from benchmarks.speed.workload import Work, prepare
 STAGES = ("sft", "reward", "dpo", "dpo-precomputed")
 ONLINE = ("grpo", "rloo", "ppo")
 COMPLETIONS = 32
-"""Of a round online."""
+"""The settings of an online iteration."""
 DTYPES = ("float32", "bfloat16")
 HEADER = (
     "stage",
@@ -42,7 +42,7 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(
 
 
 def main() -> int:
-    """Measures and prints tables of docs/benchmarks.md."""
+    """Measure, and print the tables of docs/benchmarks.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--pairs", type=Path, required=True, help="HH pairs, JSONL")
     parser.add_argument("--peer", required=True, help="an interpreter that has TRL")
@@ -72,17 +72,17 @@ def main() -> int:
 
 
 def measured(work: Work, rounds: int, peer: str, counts: dict[str, list[int]], machine: dict[str, float]) -> list[str]:
-    """A row of the table for each dtype of ours. Sides alternate; ratios are of one round, the middle one shown with the extremes."""
-    told = {dtype: Work(**{**vars(work), "dtype": dtype}) for dtype in DTYPES}
+    """Return a row of the table for each of our dtypes. Sides alternate; ratios are of one round, as median and extremes."""
+    works = {dtype: Work(**{**vars(work), "dtype": dtype}) for dtype in DTYPES}
     kind = "online" if work.stage in ONLINE else "ours"
     script = "peer_online.py" if work.stage in ONLINE else "peer.py"
     ours, theirs = [sys.executable, "-m", f"benchmarks.speed.{kind}"], [peer, str(Path(__file__).with_name(script))]
     sides: dict[str, tuple[list[str], Work, dict[str, str]]] = {
-        "float32": (ours, told["float32"], {}),
-        "bfloat16": (ours, told["bfloat16"], {}),
-        "TRL float32": (theirs, told["float32"], {}),
-        "TRL float32, malloc": (theirs, told["float32"], MALLOC),
-        "TRL bfloat16, malloc": (theirs, told["bfloat16"], MALLOC),
+        "float32": (ours, works["float32"], {}),
+        "bfloat16": (ours, works["bfloat16"], {}),
+        "TRL float32": (theirs, works["float32"], {}),
+        "TRL float32, malloc": (theirs, works["float32"], MALLOC),
+        "TRL bfloat16, malloc": (theirs, works["bfloat16"], MALLOC),
     }
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for _ in range(rounds):
@@ -111,12 +111,12 @@ def measured(work: Work, rounds: int, peer: str, counts: dict[str, list[int]], m
 
 
 def spread(ratios: list[float]) -> str:
-    """The middle ratio, and the extremes."""
+    """Return the median ratio and the extremes."""
     return f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
 def ran(command: list[str], work: Work, more: dict[str, str]) -> dict[str, Any]:
-    """What one process reported. Raises RuntimeError with its last lines when it failed."""
+    """Return what one process reported. A failed process raises RuntimeError with its last lines."""
     done = subprocess.run([*command, work.words()], env={**os.environ, **more}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")

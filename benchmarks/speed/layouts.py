@@ -17,7 +17,7 @@ from benchmarks.speed.workload import LAYOUTS, WARMUP, Work, prepare
 
 
 def main() -> int:
-    """Prints a table: a row a layout and dtype of TRL, with the ratio of Palate's rate to its own in the same round."""
+    """Print a table: a row per layout and dtype of TRL, with the ratio of Palate's rate to TRL's in the same round."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.layouts", description=__doc__)
     parser.add_argument("--pairs", type=Path, required=True, help="HH pairs, JSONL")
     parser.add_argument("--peer", required=True, help="an interpreter that has TRL")

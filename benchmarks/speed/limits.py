@@ -1,4 +1,4 @@
-"""What the machine could do: its measured matmul rate, and the floating-point operations that a method needs."""
+"""The machine's limits: its measured matmul rate, and the floating-point operations that a method needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Palate's stage `online` at the work: `python -m benchmarks.speed.online WORK`. Prints one line of JSON last.
+"""Palate's stage `online` at the work: `python -m benchmarks.speed.online WORK`. It prints one line of JSON last.
 
 A round is 32 completions of up to 64 tokens: 8 prompts of 4 for grpo and rloo, 32 prompts and 4 passes for ppo.
 """
@@ -30,17 +30,17 @@ SIZES: dict[str, dict[str, Any]] = {
     "rloo": {"preset": "rloo", "prompts_per_iteration": 8},
     "ppo-shared": {"preset": "n-plus", "prompts_per_iteration": 32, "epochs_per_batch": 4, "method": {"value_trunk": "shared"}},
 }
-"""What both sides do; grpo is TRL's default: token mean, no KL in the loss."""
+"""The methods that both sides have. grpo is TRL's default: token mean, without KL in the loss."""
 
 
 def nearness(prompt: str, completion: str, **_: object) -> float:  # noqa: ARG001 (what a reward is given)
-    """A reward that costs nothing to compute: how near the completion is to 100 characters."""
+    """Return a reward that is cheap to compute: how near the completion is to 100 characters."""
     return -abs(len(completion) - 100) / 100
 
 
 def main() -> None:
-    """Trains and reports."""
-    work = Work.told()
+    """Train, and report as one line of JSON."""
+    work = Work.from_command_line()
     ends = StepEnds()
     iterate = Loop.iterate
 
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def made(work: Work, folder: Path) -> Online:
-    """The stage, over files in `folder`."""
+    """Return the stage on files in `folder`."""
     values: dict[str, Any] = {
         **SIZES[work.stage],
         "model": work.model,

@@ -1,4 +1,4 @@
-"""Palate's own stages at the work: `python -m benchmarks.speed.ours WORK`. Prints one line of JSON last."""
+"""Palate's own stages at the work: `python -m benchmarks.speed.ours WORK`. It prints one line of JSON last."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ OPTIMIZER = AdamW(lr=1e-4, warmup=0.0, decay="constant", betas=(0.9, 0.999))
 
 
 def main() -> None:
-    """Trains and reports."""
-    work = Work.told()
+    """Train, and report as one line of JSON."""
+    work = Work.from_command_line()
     ends, losses, ahead = StepEnds(), [], 0.0
     step, values = Learner.step, FixedReference.values
 
@@ -63,12 +63,12 @@ def main() -> None:
 
 
 def in_order(epochs: Epochs, step: int) -> Sequence[int]:
-    """The rows in the file's order, as the peer reads them here."""
+    """Return the rows in the file's order, as the peer reads them."""
     return range(step * epochs.per_step, min((step + 1) * epochs.per_step, epochs.examples))
 
 
 def made(work: Work, folder: Path) -> Stage:
-    """The stage, over files in `folder`."""
+    """Return the stage on files in `folder`."""
     more: dict[str, Any] = {} if work.dtype == "float32" else {"dtype": work.dtype}
     if work.adapters:
         more["adapters"] = LoRA()
@@ -86,7 +86,7 @@ def made(work: Work, folder: Path) -> Stage:
 
 
 def written(path: Path, rows: Sequence[Mapping[str, str]]) -> str:
-    """The path of a JSONL file with these rows."""
+    """Write these rows to a JSONL file and return its path."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return str(path)
 

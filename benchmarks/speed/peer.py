@@ -1,4 +1,4 @@
-"""TRL's trainers at the work: run by an interpreter that has TRL, `PYTHON benchmarks/speed/peer.py WORK`. Prints one line of JSON last."""
+"""TRL's trainers at the work: run by an interpreter that has TRL, `PYTHON benchmarks/speed/peer.py WORK`. The last line is JSON."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from workload import LAYOUTS, MAX_TOKENS, WARMUP, StepEnds, Work
 
 
 def main() -> None:
-    """Trains and reports."""
-    work = Work.told()
+    """Train, and report as one line of JSON."""
+    work = Work.from_command_line()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     ends = StepEnds()
 
@@ -36,14 +36,14 @@ def main() -> None:
 
 
 class Counted:
-    """A collator that notes how many tokens of each batch are no padding."""
+    """A collator that counts the tokens of each batch that are not padding."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
         self.tokens: list[int] = []
 
     def __call__(self, rows: Any) -> Any:
-        """The inner collator's batch."""
+        """Return the inner collator's batch."""
         batch = self.inner(rows)
         mask = batch.get("attention_mask")
         self.tokens.append(int(mask.sum()) if mask is not None else batch["input_ids"].numel())
@@ -54,7 +54,7 @@ class Counted:
 
 
 def make(work: Work, tokenizer: Any, callbacks: list[Any]) -> Any:
-    """The trainer of a stage, with the defaults of its library but for what both sides share."""
+    """Return the trainer of a stage. It has its library's defaults except for what both sides share."""
     import trl
 
     shared = {
@@ -91,7 +91,7 @@ def make(work: Work, tokenizer: Any, callbacks: list[Any]) -> Any:
 
 
 def causal(work: Work) -> Any:
-    """The policy, float32."""
+    """Load the policy in float32."""
     return AutoModelForCausalLM.from_pretrained(work.model, dtype=torch.float32)
 
 

@@ -1,4 +1,4 @@
-"""TRL's online trainers at the work: `PYTHON benchmarks/speed/peer_online.py WORK`. Prints one line of JSON last.
+"""TRL's online trainers at the work: `PYTHON benchmarks/speed/peer_online.py WORK`. It prints one line of JSON last.
 
 ppo needs TRL 1.10, the last with that trainer: the folder that the variable TRL_PPO names stands before the interpreter's own packages.
 """
@@ -19,20 +19,20 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 from workload import NEW_TOKENS, StepEnds, Work, online_prompts
 
-WORK = Work.told()
+WORK = Work.from_command_line()
 ENDS = StepEnds()
 
 
 class Clock(TrainerCallback):  # type: ignore[misc]
-    """Notes when a step ended."""
+    """A callback that notes when a step ends."""
 
     def on_step_end(self, *_args: Any, **_kwargs: Any) -> None:
-        """Notes now."""
+        """Note the time."""
         ENDS.note()
 
 
 def main() -> None:
-    """Trains and reports."""
+    """Train, and report as one line of JSON."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     tokenizer = AutoTokenizer.from_pretrained(WORK.model)
     trainer = ppo(tokenizer) if WORK.stage == "ppo" else groups(tokenizer)
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def shared() -> dict[str, Any]:
-    """Settings of all trainers."""
+    """Return the settings that all trainers share."""
     return {
         "output_dir": str(Path(WORK.rows).parent / "trl"), "use_cpu": True, "bf16": WORK.dtype == "bfloat16",
         "gradient_checkpointing": False, "save_strategy": "no", "report_to": "none", "learning_rate": 1e-4, "seed": 0, "disable_tqdm": True,
@@ -49,7 +49,7 @@ def shared() -> dict[str, Any]:
 
 
 def groups(tokenizer: Any) -> Any:
-    """GRPO or RLOO as they come: 8 prompts of 4 completions a step."""
+    """Return GRPO or RLOO with their defaults: 8 prompts with 4 completions each per step."""
     import trl
 
     trainer, config = (trl.RLOOTrainer, trl.RLOOConfig) if WORK.stage == "rloo" else (trl.GRPOTrainer, trl.GRPOConfig)
@@ -70,7 +70,7 @@ def groups(tokenizer: Any) -> Any:
 
 
 def ppo(tokenizer: Any) -> Any:
-    """PPO: 32 episodes an update, 4 epochs, a value model of its own."""
+    """Return PPO with 32 episodes per update, 4 epochs and its own value model."""
     sys.path.insert(0, os.environ["TRL_PPO"])
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
@@ -87,12 +87,12 @@ def ppo(tokenizer: Any) -> Any:
 
 
 def causal() -> Any:
-    """The policy, float32."""
+    """Load the policy in float32."""
     return AutoModelForCausalLM.from_pretrained(WORK.model, dtype=torch.float32)
 
 
 def scalar() -> Any:
-    """A reward or value model."""
+    """Load a reward or value model."""
     torch.manual_seed(1)
     return AutoModelForSequenceClassification.from_pretrained(WORK.model, num_labels=1, dtype=torch.float32)
 

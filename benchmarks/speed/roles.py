@@ -16,7 +16,7 @@ from benchmarks.speed.workload import Work, prepare
 
 
 def main() -> int:
-    """Prints a table."""
+    """Print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.roles", description=__doc__)
     parser.add_argument("--pairs", type=Path, required=True, help="HH pairs, JSONL")
     parser.add_argument("--models", nargs="+", choices=("S", "M"), default=["S"])

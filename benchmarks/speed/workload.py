@@ -1,4 +1,4 @@
-"""What both sides work on: real pairs, a tokenizer trained on them, two random Llamas. Imports nothing of Palate: the peer reads it too."""
+"""Work for both sides: real pairs, a tokenizer trained on them, two random Llamas. The peer reads it too, so it does not import Palate."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "packing": {"packing": True},
     "packing_wrapped": {"packing": True, "packing_strategy": "wrapped"},
 }
-"""Ways of the peer to lay out a batch of SFT. The rows fit into max_length as they are, so that padding_free may do without it."""
+"""The peer's layouts of an SFT batch. The rows fit into max_length, so padding_free works without it."""
 WARMUP = 3
-"""Steps before the clock counts."""
+"""Steps before the measured ones."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One measurement, as a process is told of it on its command line.
+    """One measurement, as a process gets it on its command line.
 
     Attributes:
         stage: sft, reward, dpo (live reference) or dpo-precomputed.
@@ -67,22 +67,22 @@ class Work:
     tokens: int = 0
 
     @staticmethod
-    def told() -> Work:
-        """From the command line."""
+    def from_command_line() -> Work:
+        """Read it from the command line."""
         return Work(**json.loads(sys.argv[1]))
 
     @property
     def rounds(self) -> int:
-        """Steps in all."""
+        """Number of steps in all."""
         return WARMUP + self.steps
 
     def words(self) -> str:
-        """For a command line."""
+        """Return it for a command line."""
         return json.dumps(asdict(self))
 
     @property
     def pairs(self) -> list[dict[str, str]]:
-        """The rows this measurement uses, in order."""
+        """Return the rows of this measurement, in order."""
         lines = Path(self.rows).read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines[: (WARMUP + self.steps) * self.batch]]
 
@@ -92,7 +92,7 @@ NEW_TOKENS = 64
 
 
 def online_prompts(work: Work) -> list[str]:
-    """Prompts of online training: those of at most 128 tokens, as many as the work needs or all."""
+    """Return prompts of at most 128 tokens for online training, as many as the work needs or all."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(work.model)
@@ -101,17 +101,17 @@ def online_prompts(work: Work) -> list[str]:
 
 
 class StepEnds:
-    """When each optimizer step ended."""
+    """The times at which optimizer steps end."""
 
     def __init__(self) -> None:
         self.at: list[float] = []
 
     def note(self) -> None:
-        """Notes now."""
+        """Note the time."""
         self.at.append(time.perf_counter())
 
     def report(self, losses: Sequence[float], tokens: Sequence[int] = ()) -> None:
-        """Prints one line of JSON: seconds of each step that counts, real tokens a second where they were counted, peak memory, losses."""
+        """Print one line of JSON: seconds of each measured step, tokens per second where they were counted, peak memory, losses."""
         seconds = [after - before for before, after in zip(self.at[WARMUP - 1 :], self.at[WARMUP:], strict=False)]
         rates = [count / took for count, took in zip(tokens[WARMUP:], seconds, strict=False)]
         found = {
@@ -125,7 +125,7 @@ class StepEnds:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Pairs of Anthropic's HH files whose sides share their prompt."""
+    """Read the pairs of Anthropic's HH files whose sides share their prompt."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -137,7 +137,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def bpe_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
-    """A tokenizer of bytes and their merges, trained on the texts."""
+    """Train a byte-level BPE tokenizer on the texts."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -152,7 +152,7 @@ def bpe_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
 
 
 def prepare(pairs: Path, folder: Path) -> tuple[Path, dict[str, list[int]]]:
-    """Writes tokenizer, models and shuffled rows that fit into `folder`, and returns the rows' file and, by side, their tokens.
+    """Write tokenizer, models and the rows that fit, shuffled, to `folder`. Return the rows' file and their tokens by side.
 
     The counts are of the prompt, of chosen and of rejected, end tokens included.
     """
@@ -185,6 +185,6 @@ def prepare(pairs: Path, folder: Path) -> tuple[Path, dict[str, list[int]]]:
 
 
 def shape(model: Path) -> dict[str, Any]:
-    """The model's configuration."""
+    """Return the model's configuration."""
     found: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
     return found

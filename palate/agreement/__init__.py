@@ -1,32 +1,39 @@
-"""Statistics of raters: numpy and the standard library only.
+"""Statistics of raters, with numpy and the standard library only.
 
-`Votes` is the table. `VoteTable` adds what is known beside it. `analyse` computes the whole report.
-docs/methods/agreement.md explains each.
+`Votes` holds the votes as codes, and `VoteTable` adds what is known beside them. `analyse` computes the whole report.
+docs/methods/agreement.md explains each figure.
 """
 
 from palate.agreement.advice import advice, favoured
 from palate.agreement.alpha import krippendorff_alpha, raw_agreement
 from palate.agreement.analysis import AgreementReport, DimensionReport, analyse
 from palate.agreement.bias import Bias, length_bias, side_bias
-from palate.agreement.ceiling import NoiseCeiling, majority_ceiling, rater_noise_ceiling
 from palate.agreement.curve import CurvePoint, Forecast, LearningCurve, learning_curve
 from palate.agreement.dawid_skene import DawidSkene, dawid_skene
 from palate.agreement.estimates import Estimate
-from palate.agreement.kappa import PairKappas, cohen_kappa, fleiss_kappa, pair_kappas
+from palate.agreement.kappa import (
+    NoiseCeiling,
+    PairKappas,
+    cohen_kappa,
+    fleiss_kappa,
+    majority_ceiling,
+    pair_kappas,
+    rater_noise_ceiling,
+)
 from palate.agreement.raters import Pace, RaterReport, rater_reports
 from palate.agreement.selection import Selection, ask_further, ensemble_disagreement, select
 from palate.agreement.shares import (
     concluded,
     first_probability,
-    heard_by_raters,
     hold_out,
     majority,
+    next_vote_shares,
     smoothed_share,
     smoothed_shares,
     vote_log_loss,
 )
 from palate.agreement.strengths import CrowdStrengths, CrowdVotes, bradley_terry, crowd_bradley_terry
-from palate.agreement.survey import VoteTable
+from palate.agreement.vote_table import VoteTable
 from palate.agreement.votes import PAIR_ANSWERS, Votes, pair_answer
 
 __all__ = [
@@ -60,13 +67,13 @@ __all__ = [
     "favoured",
     "first_probability",
     "fleiss_kappa",
-    "heard_by_raters",
     "hold_out",
     "krippendorff_alpha",
     "learning_curve",
     "length_bias",
     "majority",
     "majority_ceiling",
+    "next_vote_shares",
     "pair_answer",
     "pair_kappas",
     "rater_noise_ceiling",

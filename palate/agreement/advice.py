@@ -1,4 +1,4 @@
-"""What to do about what was found: a sentence for each finding that calls for something, the most urgent first."""
+"""What to do about the figures: a sentence for each finding that needs action, the most urgent first."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from palate.agreement.estimates import Z95
 from palate.agreement.raters import RaterReport
 
 DOUBLES = 100
-"""Comparisons with two votes from which on figures of agreement are worth reading."""
+"""With fewer comparisons that have two votes, figures of agreement are rough."""
 
 WEAK, POOR = 0.4, 0.1
-"""Alphas below which votes need smoothing, and below which the question itself is in doubt."""
+"""Below the first alpha votes need smoothing; below the second the question itself is in doubt."""
 
 SWAY = 0.52
-"""Share of even pairs that a habit must decide to be named: with many votes any is found, however small."""
+"""A habit is named when it decides this share of even pairs. With many votes any habit is significant, however small."""
 
 _TESTS, _WORSE = 5, 0.1
-"""Hidden tests that a rater must have seen, and how far below all raters' mean the interval must end, to be named."""
+"""A rater is named who saw this many hidden tests, and whose interval ends this far below the mean of all raters."""
 
 
 def advice(report: AgreementReport) -> tuple[str, ...]:
-    """Sentences that name a finding and what to do about it; one that says so where nothing calls for anything."""
-    found = (*_overlap(report), *_agreement(report), *_raters(report), *_ties(report), *_sway(report))
-    return found or ("Nothing here calls for anything.",)
+    """Return sentences that name a finding and what to do about it, or one that says that there is nothing to do."""
+    sentences = (*_overlap(report), *_agreement(report), *_raters(report), *_ties(report), *_sway(report))
+    return sentences or ("These figures call for no action.",)
 
 
 def _overlap(report: AgreementReport) -> Iterator[str]:
     if not report.doubles:
-        yield f"No question has two votes, so nothing is known about agreement: have a second rater judge {DOUBLES} of them."
+        yield f"No question has two votes, so nothing is known about agreement. Have a second rater judge {DOUBLES} of them."
     elif report.doubles < DOUBLES:
         yield (
             f"Only {report.doubles} questions have two votes or more: the figures of agreement are rough. "
@@ -41,10 +41,10 @@ def _overlap(report: AgreementReport) -> Iterator[str]:
 
 def _agreement(report: AgreementReport) -> Iterator[str]:
     if report.alpha.value < POOR:
-        yield "Raters agree hardly better than chance: look at the question and the guidelines before you ask for more."
+        yield "Raters agree hardly better than chance. Look at the question and the guidelines before you ask for more judgments."
     elif report.alpha.value < WEAK:
         yield (
-            "Agreement is weak, as in many crowds: ask two or three raters about each pair, and train on smoothed shares, "
+            "Agreement is weak, as with many pools of raters. Ask two or three raters about each pair, and train on smoothed shares, "
             "not on majorities."
         )
 
@@ -53,7 +53,7 @@ def _raters(report: AgreementReport) -> Iterator[str]:
     if report.guessing:
         votes = sum(rater.votes for rater in report.by_rater if rater.is_guessing)
         yield (
-            f"{', '.join(report.guessing)} cannot be told from guessing ({votes} of {report.votes} votes): look at their answers "
+            f"{', '.join(report.guessing)} cannot be told from guessing ({votes} of {report.votes} votes). Look at their answers "
             "before you pay or drop them."
         )
     tested = [(rater, rater.gold) for rater in report.by_rater if rater.gold is not None]
@@ -69,7 +69,7 @@ def _tests(rater: RaterReport) -> str:
 
 def _ties(report: AgreementReport) -> Iterator[str]:
     if 2 * report.answers[1] > report.votes:
-        yield "More than half of the answers are ties, which teach a reward model little: show completions that differ more."
+        yield "More than half of the answers are ties, which teach a reward model little. Show completions that differ more."
 
 
 def _sway(report: AgreementReport) -> Iterator[str]:
@@ -77,23 +77,23 @@ def _sway(report: AgreementReport) -> Iterator[str]:
         side = "first" if report.side.logit.value > 0 else "second"
         yield (
             f"Raters lean to what is shown {side}: between equal completions it wins {favoured(report.side):.1%} of the time. "
-            "Keep sides random and even for each pair; where sides were fixed, have pairs judged the other way round, too."
+            "Show sides in random order. Where sides were fixed, have pairs judged the other way round, too."
         )
     if is_swayed(report.length):
         which = "longer" if report.length.logit.value > 0 else "shorter"
         yield (
             f"Votes go with the {which} completion: ten words turn an even pair into {favoured(report.length):.1%}. That may be quality "
-            "or taste: say in the guidelines what length is worth, and compare the reward model with the rule that picks by length alone."
+            "or taste. Say in the guidelines what length is worth, and compare the reward model with the rule that picks by length alone."
         )
 
 
 def favoured(bias: Bias) -> float:
-    """How often the favoured one of two equal completions wins, 0.5 to 1."""
+    """Return how often the favoured one of two equal completions wins, 0.5 to 1."""
     return 1 / (1 + math.exp(-abs(bias.logit.value)))
 
 
 def is_swayed(bias: Bias) -> bool:
-    """Whether a bias is there, would be with other raters, and decides enough to matter."""
+    """Return whether a bias is significant, also for other raters, and large enough to matter."""
     if not bias.logit.n:
         return False
     error = max(bias.logit.se, bias.rater_se) if not math.isnan(bias.rater_se) else bias.logit.se

@@ -16,17 +16,18 @@ Level = Literal["nominal", "ordinal", "interval"]
 RESAMPLES = 1000
 
 _CELLS = 4_000_000
-"""Numbers that are drawn in one go."""
+"""Numbers that are drawn at once."""
 
 
 def raw_agreement(counts: Floats, rng: np.random.Generator, resamples: int = RESAMPLES, cluster: Ints | None = None) -> Estimate:
-    """Mean over items of the share of pairs of raters who say the same; NaN where no item has two votes.
+    """Return the mean over items of the share of pairs of raters who agree; NaN where no item has two votes.
 
     Args:
-        counts: (items, answers) votes; items with fewer than two are left out. Leave the column of ties out to have agreement without ties.
+        counts: (items, answers) votes; items with fewer than two are left out. Leave out the column of ties for agreement without ties.
         rng: draws the items again.
         resamples: number of bootstrap samples.
-        cluster: (items,) number of what each is part of, as the pairs of a ranking: drawn and counted as one. None: each by itself.
+        cluster: (items,) number of the cluster of each item, such as the pairs of one ranking; it is drawn and counted as one. None takes
+            each item by itself.
     """
     patterns, times, drawn = _patterns(counts, cluster)
     if not times.size:
@@ -47,18 +48,19 @@ def krippendorff_alpha(
 ) -> Estimate:
     """Krippendorff's alpha, 1 - Do / De, from the coincidence matrix; with a percentile interval from resampled items.
 
-    Items with fewer than two votes say nothing and are left out; raters may be missing anywhere. Ordinal differences are
+    Items with fewer than two votes are left out; raters may be missing anywhere. Ordinal differences are
     (sum of marginals from one answer to the other - half of both)^2, interval ones the squared difference of `values`.
-    NaN when only one answer was ever given: then there is nothing to agree on beyond chance.
+    NaN when all votes have one answer: then there is no agreement beyond chance to measure.
     Source: Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability".
 
     Args:
         votes: the votes, or their (items, answers) counts.
         rng: draws the items again.
-        level: what answers are: mere names, ranks, or numbers.
-        values: (answers,) numbers that answers stand for with level interval; by default 0, 1, 2, ...
+        level: whether answers are names, ranks or numbers.
+        values: (answers,) the number of each answer for level interval; by default 0, 1, 2, ...
         resamples: number of bootstrap samples.
-        cluster: (items,) number of what each is part of, as the pairs of a ranking: drawn and counted as one. None: each by itself.
+        cluster: (items,) number of the cluster of each item, such as the pairs of one ranking; it is drawn and counted as one. None takes
+            each item by itself.
     """
     counts = votes.counts() if isinstance(votes, Votes) else votes
     patterns, times, drawn = _patterns(counts, cluster)
@@ -69,8 +71,8 @@ def krippendorff_alpha(
     pairs = (patterns[:, :, None] * patterns[:, None, :] - patterns[:, :, None] * np.eye(k)) / (patterns.sum(1) - 1)[:, None, None]
     flat = pairs.reshape(len(times), k * k)
     coincidences = np.concatenate([(times @ flat)[None], drawn.weights(flat, rng, resamples)]).reshape(-1, k, k)
-    found = _alphas(coincidences, level, numbers)
-    return from_draws(float(found[0]), found[1:], drawn.n)
+    alphas = _alphas(coincidences, level, numbers)
+    return from_draws(float(alphas[0]), alphas[1:], drawn.n)
 
 
 def _alphas(coincidences: Floats, level: Level, values: Floats) -> Floats:
@@ -98,9 +100,9 @@ def _differences(marginals: Floats, level: Level, values: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Clusters:
-    """What is drawn again: `kinds` of clusters by how often each has every pattern of votes (kinds, patterns), `times` there are (kinds,).
+    """What the bootstrap draws: `kinds` (kinds, patterns) counts the patterns of votes in a kind of cluster, `times` (kinds,) the clusters.
 
-    `kinds` is None where every pattern is a cluster of its own.
+    `kinds` is None where each item is a cluster.
     """
 
     kinds: Floats | None
@@ -121,9 +123,9 @@ class _Clusters:
 
 
 def _patterns(counts: Floats, cluster: Ints | None) -> tuple[Floats, Floats, _Clusters]:
-    """Distinct rows (m, answers) of the counts with two votes or more, how many items have each (m,), and what is drawn again.
+    """Return the distinct rows (m, answers) of counts with two votes or more, how many items have each (m,), and what the bootstrap draws.
 
-    Resampling is drawing from a multinomial over kinds of clusters, which are few: that makes the bootstrap fast, and changes nothing.
+    Resampling draws from a multinomial over kinds of clusters. There are few kinds, which makes the bootstrap fast; the result is the same.
     """
     rows = counts.sum(1) > 1
     used = counts[rows]
@@ -140,7 +142,7 @@ def _patterns(counts: Floats, cluster: Ints | None) -> tuple[Floats, Floats, _Cl
     if int(number.max()) + 1 == len(used):
         return patterns, times, _Clusters(None, times)
     order = np.lexsort((of_item, number))
-    said = np.split(of_item[order], np.flatnonzero(np.diff(number[order])) + 1)
-    kinds = Counter(one.tobytes() for one in said)
+    members = np.split(of_item[order], np.flatnonzero(np.diff(number[order])) + 1)
+    kinds = Counter(one.tobytes() for one in members)
     tables = np.stack([np.bincount(np.frombuffer(one, dtype=of_item.dtype), minlength=len(patterns)) for one in kinds])
     return patterns, times, _Clusters(tables.astype(np.float64), np.array(list(kinds.values()), dtype=np.float64))

@@ -1,4 +1,4 @@
-"""The whole analysis of a survey, as plain records: what `palate agreement` prints and the dashboard shows."""
+"""The whole analysis of a table of votes, as plain records: what `palate agreement` prints and the dashboard shows."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ import numpy as np
 
 from palate.agreement.alpha import krippendorff_alpha, raw_agreement
 from palate.agreement.bias import Bias, length_bias, side_bias
-from palate.agreement.ceiling import NoiseCeiling, rater_noise_ceiling
 from palate.agreement.curve import LearningCurve
 from palate.agreement.estimates import Estimate
-from palate.agreement.kappa import PairKappas, fleiss_kappa, pair_kappas
+from palate.agreement.kappa import NoiseCeiling, PairKappas, fleiss_kappa, pair_kappas, rater_noise_ceiling
 from palate.agreement.raters import Pace, RaterReport, pace, rater_reports
-from palate.agreement.survey import VoteTable
+from palate.agreement.vote_table import VoteTable
 from palate.agreement.votes import count_pairs
 
-_SPELLED = 40
-"""Pairs of raters that are reported one by one."""
+_NAMED_PAIRS = 40
+"""Pairs of raters that are reported by name, at most."""
 
-_GRADES = 21
-"""Different strengths, signed, that are an answer each: ten and their opposites, and ties."""
+_STRENGTHS = 21
+"""Different signed strengths that count as answers, at most: ten, their opposites, and ties."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,30 +46,30 @@ class DimensionReport:
 
 @dataclass(frozen=True, slots=True)
 class AgreementReport:
-    """What the votes on pairs say about their raters. Hidden tests count in `gold` of each rater, and nowhere else.
+    """What the votes on pairs say about their raters. Hidden tests count in each rater's `gold` and nowhere else.
 
     Attributes:
         votes: number of votes.
-        items: number of pairs (times dimensions) that have any.
-        doubles: comparisons with two votes or more on a pair: what all agreement rests on. The pairs of a ranking are one.
+        items: number of pairs (times dimensions) that have votes.
+        doubles: comparisons with two votes or more on a pair. All figures of agreement rest on these; the pairs of a ranking are one.
         raters: number of raters.
         answers: votes by answer: first, tie, second.
         agreement: share of pairs of raters who say the same, mean over items; ties are an answer.
-        agreement_without_ties: the same of the votes that are none.
-        alpha: Krippendorff's, nominal (ties an answer like others).
-        alpha_ordinal: Krippendorff's, a tie lying between the sides.
-        alpha_interval: Krippendorff's, answers as numbers: a tie halfway between the sides.
-        alpha_strength: the same of votes with a strength, as signed numbers; None without any, or with more than 21 different ones.
+        agreement_without_ties: the same for votes that are not ties.
+        alpha: Krippendorff's, nominal: a tie is an answer like others.
+        alpha_ordinal: Krippendorff's, ordinal: a tie is between the sides.
+        alpha_interval: Krippendorff's, interval: answers are numbers, and a tie is halfway between the sides.
+        alpha_strength: the same for votes with a strength, as signed numbers. None without any, or with more than 21 different ones.
         cohen: Cohen's kappa, mean over pairs of raters weighted by common items.
         fleiss: Fleiss' kappa.
         ceiling: best accuracy of a reward model against one rater, from the agreement without ties.
-        side: log-odds for what is shown first.
-        length: log-odds for ten words more.
-        pace: time spent.
+        side: log-odds in favour of the side shown first.
+        length: log-odds in favour of ten words more.
+        pace: time spent per vote.
         dimensions: agreement by dimension.
         by_rater: each rater, by votes cast.
         pairs: pairs of raters with most items in common, at most 40.
-        curve: accuracy over labels, where any was measured.
+        curve: accuracy against labels, where it was measured.
     """
 
     votes: int
@@ -101,14 +100,14 @@ class AgreementReport:
         return tuple(rater.rater for rater in self.by_rater if rater.is_guessing)
 
     def plain(self) -> dict[str, Any]:
-        """The report as JSON values; what is undefined or infinite is None."""
+        """Return the report as JSON values. Undefined and infinite numbers become None."""
         return cast("dict[str, Any]", _plain({**asdict(self), "guessing": list(self.guessing)}))
 
 
-def analyse(survey: VoteTable, rng: np.random.Generator, curve: LearningCurve | None = None) -> AgreementReport:
-    """The report of a survey; `rng` draws the bootstrap's samples, so equal generators give equal reports."""
-    whole, survey = survey, survey.without_tests()
-    votes, cluster = survey.votes, survey.comparison
+def analyse(table: VoteTable, rng: np.random.Generator, curve: LearningCurve | None = None) -> AgreementReport:
+    """Analyse a table of votes. `rng` draws the bootstrap's samples, so equal generators give equal reports."""
+    whole, table = table, table.without_tests()
+    votes, cluster = table.votes, table.comparison
     counts = votes.counts()
     without = raw_agreement(counts[:, [0, 2]], rng, cluster=cluster)
     pairs = pair_kappas(votes)
@@ -123,50 +122,50 @@ def analyse(survey: VoteTable, rng: np.random.Generator, curve: LearningCurve | 
         alpha=krippendorff_alpha(counts, rng, cluster=cluster),
         alpha_ordinal=krippendorff_alpha(counts, rng, "ordinal", cluster=cluster),
         alpha_interval=krippendorff_alpha(counts, rng, "interval", cluster=cluster),
-        alpha_strength=_of_strengths(survey, rng),
+        alpha_strength=_of_strengths(table, rng),
         cohen=pairs.mean(),
         fleiss=fleiss_kappa(counts),
         ceiling=None if math.isnan(without.value) else rater_noise_ceiling(without.value),
-        side=side_bias(survey, rng),
-        length=length_bias(survey),
-        pace=pace(survey.seconds),
-        dimensions=_by_dimension(survey, counts, rng),
+        side=side_bias(table, rng),
+        length=length_bias(table),
+        pace=pace(table.seconds),
+        dimensions=_by_dimension(table, counts, rng),
         by_rater=rater_reports(whole),
         pairs=_named(pairs, votes.raters),
         curve=curve,
     )
 
 
-def _of_strengths(survey: VoteTable, rng: np.random.Generator) -> Estimate | None:
-    """Alpha of signed strengths: positive for the first completion, negative for the second, a tie 0."""
-    votes, known = survey.votes, ~np.isnan(survey.strength)
-    if not (survey.strength[known] > 0).any():
+def _of_strengths(table: VoteTable, rng: np.random.Generator) -> Estimate | None:
+    """Return alpha of signed strengths: positive for the first completion, negative for the second, 0 for a tie."""
+    votes, known = table.votes, ~np.isnan(table.strength)
+    if not (table.strength[known] > 0).any():
         return None
-    signed = np.where(votes.answer == 2, -survey.strength, survey.strength)[known]
+    signed = np.where(votes.answer == 2, -table.strength, table.strength)[known]
     values, code = np.unique(signed, return_inverse=True)
-    if values.size > _GRADES:
+    if values.size > _STRENGTHS:
         return None
     strengths = count_pairs(votes.item[known], code, (len(votes.items), values.size))
-    return krippendorff_alpha(strengths, rng, "interval", values, cluster=survey.comparison)
+    return krippendorff_alpha(strengths, rng, "interval", values, cluster=table.comparison)
 
 
-def _by_dimension(survey: VoteTable, counts: Any, rng: np.random.Generator) -> tuple[DimensionReport, ...]:
-    found = []
-    for number, name in enumerate(survey.dimensions):
-        here = survey.dimension == number
+def _by_dimension(table: VoteTable, counts: Any, rng: np.random.Generator) -> tuple[DimensionReport, ...]:
+    reports = []
+    for number, name in enumerate(table.dimensions):
+        here = table.dimension == number
         inside = counts[here]
-        found.append(DimensionReport(name, int(inside.sum()), krippendorff_alpha(inside, rng, cluster=survey.comparison[here])))
-    return tuple(found)
+        reports.append(DimensionReport(name, int(inside.sum()), krippendorff_alpha(inside, rng, cluster=table.comparison[here])))
+    return tuple(reports)
 
 
 def _named(pairs: PairKappas, names: tuple[str, ...]) -> tuple[NamedKappa, ...]:
     columns = (pairs.one, pairs.other, pairs.items, pairs.agreement, pairs.kappa)
-    first = zip(*(column[:_SPELLED].tolist() for column in columns), strict=True)
+    first = zip(*(column[:_NAMED_PAIRS].tolist() for column in columns), strict=True)
     return tuple(NamedKappa(names[one], names[other], items, agreement, kappa) for one, other, items, agreement, kappa in first)
 
 
 def _plain(value: Any) -> Any:
-    """The value with lists for tuples and None for numbers that JSON does not have."""
+    """Return the value with lists for tuples, and None for numbers that JSON does not have."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

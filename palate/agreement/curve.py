@@ -1,4 +1,4 @@
-"""How many more labels? The learning curve of a reward model's accuracy, as a power law with its interval."""
+"""The learning curve of a reward model's accuracy: a power law with its interval, and how many labels an accuracy needs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What accuracy `labels` judgments would give, and how much that is above the fitted curve at the most labels so far."""
+    """The accuracy expected from `labels` judgments, and its gain over the fitted curve at the most labels so far."""
 
     labels: int
     accuracy: Estimate
@@ -36,16 +36,16 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class LearningCurve:
-    """accuracy(n) = limit - gap n^-exponent, fitted, and what follows.
+    """The fitted curve accuracy(n) = limit - gap n^-exponent, and forecasts from it.
 
     Attributes:
-        measured: what it was fitted to.
-        limit: accuracy with labels without end.
-        gap: accuracy still missing at one label.
-        exponent: how fast it closes.
+        measured: the measurements that it is fitted to.
+        limit: accuracy with infinitely many labels.
+        gap: accuracy missing at one label.
+        exponent: how fast the gap closes.
         forecasts: at 2, 4 and 8 times the most labels so far.
-        target: the accuracy asked about, by default half of the way from the last measurement's fitted value to the limit.
-        needed: labels in all to reach it; infinite where the curve (or, of the interval, the bootstrap's) never does.
+        target: the accuracy asked about; by default halfway between the fitted value at the most labels and the limit.
+        needed: labels in all to reach the target; infinite where the curve never does.
     """
 
     measured: tuple[CurvePoint, ...]
@@ -56,14 +56,14 @@ class LearningCurve:
     target: float
     needed: Estimate
 
-    def told(self) -> str:
-        """What twice the labels would give, in a sentence."""
-        next_, most = self.forecasts[0], max(one.labels for one in self.measured)
+    def sentence(self) -> str:
+        """Say what twice the labels are expected to give."""
+        next_, most = self.forecasts[0], max(point.labels for point in self.measured)
         value, low, high = (f"{100 * x:+.1f}" for x in (next_.gain.value, next_.gain.low, next_.gain.high))
-        told = f"Doubling the labels from {most} to {next_.labels} is expected to give {value} points of accuracy ({low} to {high})."
+        text = f"Doubling the labels from {most} to {next_.labels} is expected to give {value} points of accuracy ({low} to {high})."
         if round(next_.gain.low, 3) <= 0:
-            told += f" They may also give nothing: {self.measured[-1].pairs} held-out pairs cannot tell."
-        return told
+            text += f" They may also give nothing: {self.measured[-1].pairs} held-out pairs cannot tell."
+        return text
 
 
 def learning_curve(
@@ -73,23 +73,23 @@ def learning_curve(
     target: float | None = None,
     resamples: int = RESAMPLES,
 ) -> LearningCurve:
-    """The power law of least weighted squares, and percentile intervals from accuracies drawn again.
+    """Fit the power law by weighted least squares, with percentile intervals from accuracies drawn again.
 
-    Exponents are tried on a grid of 60 from 0.05 to 2; gap and limit follow for each, held to gap >= 0 and limit <= `ceiling`. Draws
-    are binomial with the measured accuracy and number of held-out pairs, independent of one another: where all models were tested on
-    the same pairs the interval is wider than it need be. It says nothing about other seeds, and nothing that was measured can show
-    where a curve bends later: eight times the labels is a guess.
+    The exponent is the best of a grid of 60 from 0.05 to 2. Gap and limit follow for each, with gap >= 0 and limit <= `ceiling`. Draws
+    are binomial, with the measured accuracy and number of held-out pairs, and independent: where all models were tested on the same pairs
+    the interval is wider than it needs to be. It does not cover other seeds, or a curve that bends later: eight times the labels is a
+    guess.
 
     Args:
         measured: at least three numbers of labels.
-        rng: draws.
-        ceiling: the best accuracy there can be, say that of `rater_noise_ceiling`.
+        rng: draws the accuracies again.
+        ceiling: the best possible accuracy, for example that of `rater_noise_ceiling`.
         target: the accuracy asked about.
         resamples: bootstrap samples.
     """
-    labels = np.array([one.labels for one in measured], dtype=np.float64)
-    accuracy = np.array([one.accuracy for one in measured])
-    pairs = np.array([one.pairs for one in measured], dtype=np.float64)
+    labels = np.array([point.labels for point in measured], dtype=np.float64)
+    accuracy = np.array([point.accuracy for point in measured])
+    pairs = np.array([point.pairs for point in measured], dtype=np.float64)
     if np.unique(labels).size < 3 or labels.min() < 1 or pairs.min() < 1:
         raise DataError("a learning curve needs accuracies at three or more numbers of labels, each on at least one held-out pair")
     if not ((accuracy >= 0) & (accuracy <= 1)).all():
@@ -98,13 +98,13 @@ def learning_curve(
     draws = rng.binomial(pairs.astype(np.int64), accuracy, size=(resamples, labels.size)) / pairs
     limit, gap, exponent = _fitted(labels, np.concatenate([accuracy[None], draws]), weights, ceiling)
     most = float(labels.max())
-    now = limit - gap * most**-exponent
+    fitted = limit - gap * most**-exponent
     forecasts = []
     for factor in FACTORS:
         reached = limit - gap * (factor * most) ** -exponent
-        both = (from_draws(float(found[0]), found[1:], labels.size) for found in (reached, reached - now))
+        both = (from_draws(float(values[0]), values[1:], labels.size) for values in (reached, reached - fitted))
         forecasts.append(Forecast(round(factor * most), *both))
-    goal = float(now[0] + limit[0]) / 2 if target is None else target
+    goal = float(fitted[0] + limit[0]) / 2 if target is None else target
     needed = _labels_for(goal, limit, gap, exponent)
     low, high = np.quantile(needed[1:], [0.025, 0.975], method="nearest")
     known = Estimate(float(needed[0]), math.nan, float(low), float(high), labels.size)
@@ -113,9 +113,9 @@ def learning_curve(
 
 
 def _fitted(labels: Floats, accuracy: Floats, weights: Floats, ceiling: float) -> tuple[Floats, Floats, Floats]:
-    """(b,) limits, gaps and exponents of the best curve through each row of accuracies (b, points)."""
+    """Return (b,) limits, gaps and exponents of the best curve through each row of accuracies (b, points)."""
     best = np.full(len(accuracy), np.inf)
-    found = np.zeros((3, len(accuracy)))
+    fits = np.zeros((3, len(accuracy)))
     total = weights.sum()
     means = accuracy @ weights / total
     for exponent in _EXPONENTS:
@@ -130,12 +130,12 @@ def _fitted(labels: Floats, accuracy: Floats, weights: Floats, ceiling: float) -
         misses = ((accuracy - limit[:, None] + gap[:, None] * x) ** 2) @ weights
         better = misses < best
         best = np.where(better, misses, best)
-        found = np.where(better, np.stack([limit, gap, np.full_like(gap, exponent)]), found)
-    return found[0], found[1], found[2]
+        fits = np.where(better, np.stack([limit, gap, np.full_like(gap, exponent)]), fits)
+    return fits[0], fits[1], fits[2]
 
 
 def _labels_for(goal: float, limit: Floats, gap: Floats, exponent: Floats) -> Floats:
-    """(b,) labels at which each curve reaches the goal; infinite where it never does."""
+    """Return (b,) labels at which each curve reaches the goal; infinite where it never does."""
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        found = (gap / (limit - goal)) ** (1 / exponent)
-    return np.where(limit - goal > 0, found, np.inf)
+        labels = (gap / (limit - goal)) ** (1 / exponent)
+    return np.where(limit - goal > 0, labels, np.inf)

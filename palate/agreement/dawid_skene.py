@@ -1,4 +1,4 @@
-"""What raters do when they answer, and what the true answers are: Dawid-Skene's model and its one-coin form, by EM."""
+"""Dawid-Skene's model of raters' errors and true answers, and its one-coin form, fitted by EM."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class DawidSkene:
     """A fitted model. The classes are the answers.
 
     Attributes:
-        posterior: (items, classes) probability of each true answer. Far too sure of itself: never train on it, but on `seen`.
-        confusion: (raters, classes, answers) probability of each answer where a class is true.
+        posterior: (items, classes) probability of each true answer. It is far too confident: train on `next_votes` and never on this.
+        confusion: (raters, classes, answers) probability of each answer given the true class.
         prior: (classes,) shares of the classes.
         pooled: (classes, answers) the mean confusion matrix, each rater weighted by votes.
-        objective: log-likelihood of the votes, in nats, with the logarithm of the prior of the confusions where `pseudo` is not 0; of each
-            step, never falling.
+        objective: log-likelihood of the votes in nats after each step, with the log-prior of the confusions where `pseudo` is not 0. It
+            never falls.
     """
 
     posterior: Floats
@@ -34,8 +34,8 @@ class DawidSkene:
     pooled: Floats
     objective: tuple[float, ...]
 
-    def seen(self) -> Floats:
-        """(items, answers) what the next rater, as all of them are on average, would say: the posterior through the mean confusion."""
+    def next_votes(self) -> Floats:
+        """Return (items, answers) what an average rater would say next: the posterior through the mean confusion."""
         return self.posterior @ self.pooled
 
     def accuracy(self) -> Floats:
@@ -44,17 +44,17 @@ class DawidSkene:
 
 
 def dawid_skene(votes: Votes, model: Model = "full", pseudo: float = 3.0, steps: int = 100, tolerance: float = 1e-6) -> DawidSkene:
-    """The model fitted to the votes by EM, starting from the shares of votes.
+    """Fit the model to the votes by EM, starting from the shares of votes.
 
-    Full: each rater has a matrix of P(answer | class). One coin: each rater gives the true answer with one probability, and every
-    other answer alike; less to learn from few votes. An item without votes has the prior as posterior. Source: Dawid & Skene 1979;
-    with `pseudo` 0 exactly theirs.
+    In the full model each rater has a matrix of P(answer | class). In the one-coin model each rater gives the true answer with one
+    probability and shares the rest evenly; it has less to learn from few votes. An item without votes has the prior as posterior.
+    Source: Dawid & Skene 1979. With `pseudo` 0 it is exactly theirs.
 
     Args:
-        votes: who answered what.
+        votes: the votes.
         model: full or one_coin.
-        pseudo: votes for each class (full) or in all (one coin) that every rater is given in advance, distributed as the crowd's at
-            the start: raters with few votes stay near the crowd.
+        pseudo: votes per class (full) or in all (one coin) that every rater has in advance, distributed as those of the whole pool at
+            the start. Raters with few votes stay near the pool.
         steps: EM steps at most.
         tolerance: stops when the objective rises by less than this for each vote.
     """
@@ -66,11 +66,11 @@ def dawid_skene(votes: Votes, model: Model = "full", pseudo: float = 3.0, steps:
     voted = counts.sum(1) > 0
     posterior = np.full(counts.shape, 1 / counts.shape[1])
     posterior[voted] = counts[voted] / counts[voted].sum(1, keepdims=True)
-    given = _normalised(_tables(votes, posterior).sum(0))
+    in_advance = _normalised(_tables(votes, posterior).sum(0))
     objective: list[float] = []
     for _ in range(steps):
         tables = _tables(votes, posterior)
-        confusion = _confusion(tables, given, pseudo) if model == "full" else _one_coin(tables, given, pseudo)
+        confusion = _confusion(tables, in_advance, pseudo) if model == "full" else _one_coin(tables, in_advance, pseudo)
         prior = posterior[voted].mean(0)
         logs = np.log(np.maximum(confusion, _TINY))
         evidence = np.log(np.maximum(prior, _TINY)) + np.stack(
@@ -81,42 +81,42 @@ def dawid_skene(votes: Votes, model: Model = "full", pseudo: float = 3.0, steps:
         total = posterior.sum(1, keepdims=True)
         posterior /= total
         likelihood = float((peak + np.log(total))[voted].sum())
-        objective.append(likelihood + (_log_prior(logs, given, pseudo, model) if pseudo else 0.0))
+        objective.append(likelihood + (_log_prior(logs, in_advance, pseudo, model) if pseudo else 0.0))
         if len(objective) > 1 and objective[-1] - objective[-2] < tolerance * len(votes):
             break
     return DawidSkene(posterior, confusion, prior, _normalised(_tables(votes, posterior).sum(0)), tuple(objective))
 
 
 def _tables(votes: Votes, posterior: Floats) -> Floats:
-    """(raters, classes, answers) expected number of votes."""
+    """Return (raters, classes, answers) expected numbers of votes."""
     shape = len(votes.raters), len(votes.answers)
     columns = [count_pairs(votes.rater, votes.answer, shape, posterior[votes.item, c]) for c in range(posterior.shape[1])]
     return np.stack(columns, axis=1)
 
 
 def _normalised(tables: Floats) -> Floats:
-    """Rows as shares; a row of zeros is the uniform distribution."""
+    """Return rows as shares. A row of zeros becomes the uniform distribution."""
     totals = tables.sum(-1, keepdims=True)
     return np.asarray(np.where(totals > 0, tables / np.maximum(totals, _TINY), 1 / tables.shape[-1]))
 
 
-def _confusion(tables: Floats, given: Floats, pseudo: float) -> Floats:
-    return _normalised(np.asarray(tables + pseudo * given))
+def _confusion(tables: Floats, in_advance: Floats, pseudo: float) -> Floats:
+    return _normalised(np.asarray(tables + pseudo * in_advance))
 
 
-def _one_coin(tables: Floats, given: Floats, pseudo: float) -> Floats:
-    """(raters, classes, answers): one probability a rater of the true answer, the rest shared evenly."""
+def _one_coin(tables: Floats, in_advance: Floats, pseudo: float) -> Floats:
+    """Return (raters, classes, answers): one probability per rater of the true answer, the rest shared evenly."""
     classes = tables.shape[1]
-    right = np.trace(tables, axis1=1, axis2=2) + pseudo * np.trace(given) / classes
+    right = np.trace(tables, axis1=1, axis2=2) + pseudo * np.trace(in_advance) / classes
     accuracy = right / np.maximum(tables.sum((1, 2)) + pseudo, _TINY)
     other = (1 - accuracy) / max(classes - 1, 1)
     return np.asarray(np.where(np.eye(classes, dtype=bool)[None], accuracy[:, None, None], other[:, None, None]))
 
 
-def _log_prior(logs: Floats, given: Floats, pseudo: float, model: Model) -> float:
-    """What the votes given in advance add to the log-likelihood: of the numbers that are learned, so that no step lowers the sum."""
+def _log_prior(logs: Floats, in_advance: Floats, pseudo: float, model: Model) -> float:
+    """Return what the votes in advance add to the log-likelihood of the learned numbers, so that no step lowers the sum."""
     if model == "full":
-        return pseudo * float((given * logs).sum())
-    classes = len(given)
-    right = np.trace(given) / classes
+        return pseudo * float((in_advance * logs).sum())
+    classes = len(in_advance)
+    right = np.trace(in_advance) / classes
     return pseudo * float((right * logs[:, 0, 0] + (1 - right) * logs[:, 0, -1]).sum())

@@ -42,7 +42,7 @@ class Estimate:
 
 
 def share(successes: float, n: int, *, z: float = Z95) -> Estimate:
-    """A share with Wilson's interval (Wilson 1927): the roots of (p - share)^2 = z^2 p (1 - p) / n.
+    """Return a share with Wilson's interval (Wilson 1927): the roots of (p - share)^2 = z^2 p (1 - p) / n.
 
     `successes` may hold halves: a tie counts one half of a win. The standard error is the plain binomial one.
     """
@@ -54,7 +54,7 @@ def share(successes: float, n: int, *, z: float = Z95) -> Estimate:
 
 
 def wilson(successes: float, n: float, *, z: float = Z95) -> tuple[float, float]:
-    """The two ends of Wilson's score interval, inside [0, 1] also at 0 and n successes."""
+    """Return both ends of Wilson's score interval. They lie in [0, 1] also at 0 and n successes."""
     p = successes / n
     denominator = 1 + z * z / n
     centre = (p + z * z / (2 * n)) / denominator
@@ -66,12 +66,12 @@ def wilson(successes: float, n: float, *, z: float = Z95) -> tuple[float, float]
 
 
 def from_normal(value: float, se: float, n: int) -> Estimate:
-    """The estimate with the interval value +- 1.96 SE."""
+    """Return the estimate with the interval value +- 1.96 SE."""
     return Estimate(value, se, value - Z95 * se, value + Z95 * se, n)
 
 
 def from_draws(value: float, draws: Floats, n: int) -> Estimate:
-    """The estimate with the percentile interval of bootstrap `draws`; those that are undefined (NaN) are left out.
+    """Return the estimate with the percentile interval of bootstrap `draws`. Undefined draws (NaN) are left out.
 
     The standard error is the draws' standard deviation. With fewer than two defined draws it and the interval are NaN.
     """

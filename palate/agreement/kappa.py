@@ -1,4 +1,4 @@
-"""Agreement beyond chance of two raters (Cohen's kappa, for every pair of them) and of many (Fleiss')."""
+"""Kappas of raters, and the accuracy that their noise allows: Cohen's kappa for every two raters, Fleiss' for many, noise ceilings."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 
 from palate.agreement.estimates import Floats, Ints
 from palate.agreement.votes import Votes
+from palate.core import DataError
 
 Weights = Literal["none", "linear", "quadratic"]
 
 NEIGHBOURS = 30
-"""Votes on an item are paired with at most so many that follow them: hidden tests answered by everyone would be most pairs there are."""
+"""A vote is paired with at most this many that follow it on the item. Else hidden tests that everybody answers would be most pairs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,8 +25,8 @@ class PairKappas:
     Attributes:
         one: number of the one rater.
         other: number of the other.
-        items: items both answered.
-        agreement: share of these on which they say the same.
+        items: items that both answered.
+        agreement: share of these on which they agree.
         kappa: NaN where undefined.
     """
 
@@ -36,22 +37,22 @@ class PairKappas:
     kappa: Floats
 
     def mean(self) -> float:
-        """The kappas' mean weighted by common items, undefined ones left out; NaN without any. For complete data it is Light's kappa."""
+        """Return the mean of the kappas weighted by common items, without undefined ones; NaN without any. Light's on complete data."""
         known = ~np.isnan(self.kappa)
         return float(self.kappa[known] @ self.items[known] / self.items[known].sum()) if known.any() else math.nan
 
 
 def cohen_kappa(confusion: Floats, weights: Weights = "none") -> float:
-    """Cohen's kappa of a confusion matrix (k, k) of counts: 1 - sum w o / sum w e, with w 0 on the diagonal.
+    """Return Cohen's kappa of a confusion matrix (k, k) of counts: 1 - sum w o / sum w e, with w 0 on the diagonal.
 
-    `weights`: 1 off the diagonal; |i - j|; or its square, for answers with an order. NaN when both raters gave a single, equal
-    answer throughout (0 / 0). Source: Cohen 1960, 1968.
+    `weights` are 1 off the diagonal, |i - j|, or its square, for answers with an order. NaN when both raters always gave one and the
+    same answer (0 / 0). Source: Cohen 1960, 1968.
     """
     return float(_kappas(np.asarray(confusion, dtype=np.float64)[None], weights)[0])
 
 
 def pair_kappas(votes: Votes, weights: Weights = "none") -> PairKappas:
-    """Cohen's kappa of every two raters who answered an item in common, of the answers they gave to those."""
+    """Return Cohen's kappa of every two raters with common items, from their answers to these."""
     ones, others, tables = _confusions(votes)
     totals = tables.sum((1, 2))
     same = np.trace(tables, axis1=1, axis2=2) / totals
@@ -61,11 +62,11 @@ def pair_kappas(votes: Votes, weights: Weights = "none") -> PairKappas:
 
 
 def fleiss_kappa(counts: Floats) -> float:
-    """Fleiss' kappa of votes (items, answers): (P - Pe) / (1 - Pe).
+    """Return Fleiss' kappa of votes (items, answers): (P - Pe) / (1 - Pe).
 
     P is the mean over items of the share of agreeing pairs, Pe the sum of squared shares of answers. Fleiss has the same number of raters
-    on each item; where numbers differ, items with fewer than two votes are left out, items weigh alike in P and votes in Pe.
-    NaN when one answer is all there is. Source: Fleiss 1971.
+    on each item. Where numbers differ, items with fewer than two votes are left out; items weigh alike in P, and votes in Pe.
+    NaN when all votes have one answer. Source: Fleiss 1971.
     """
     used = counts[counts.sum(1) > 1]
     if not used.size:
@@ -74,6 +75,41 @@ def fleiss_kappa(counts: Floats) -> float:
     observed = float(((used * (used - 1)).sum(1) / (totals * (totals - 1))).mean())
     chance = float(((used.sum(0) / used.sum()) ** 2).sum())
     return (observed - chance) / (1 - chance) if chance < 1 else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseCeiling:
+    """Agreement of two raters, the error rate it implies, and the best accuracy against one such rater."""
+
+    agreement: float
+    error_rate: float
+    accuracy: float
+
+
+def rater_noise_ceiling(agreement: float) -> NoiseCeiling:
+    """Return the ceiling for two exchangeable raters who agree on this share of pairs (ties left out).
+
+    Both raters err independently with probability e, so a = (1 - e)^2 + e^2 and e = (1 - sqrt(2a - 1)) / 2. A perfect model agrees
+    with one rater at most 1 - e of the time. For an agreement of 1/2 or less, e is 1/2. One error rate is assumed for all pairs: where
+    easy and hard pairs are mixed, the true ceiling is lower or equal.
+    """
+    if not 0 <= agreement <= 1:
+        raise DataError(f"Agreement is a share of pairs in [0, 1]; got {agreement}.")
+    error = (1 - math.sqrt(max(2 * agreement - 1, 0.0))) / 2
+    return NoiseCeiling(agreement, error, 1 - error)
+
+
+def majority_ceiling(error_rate: float, raters: int) -> float:
+    """Return the best accuracy against the majority of an odd number of raters who each err with `error_rate`.
+
+    The sum over k > raters / 2 of C(raters, k) (1 - e)^k e^(raters - k): the chance that the majority is right.
+    """
+    if raters < 1 or raters % 2 == 0:
+        raise DataError(f"A majority needs an odd number of raters; got {raters}.")
+    if not 0 <= error_rate <= 0.5:
+        raise DataError(f"The error rate of a rater lies in [0, 0.5]; got {error_rate}.")
+    right = 1 - error_rate
+    return sum(math.comb(raters, k) * right**k * error_rate ** (raters - k) for k in range(raters // 2 + 1, raters + 1))
 
 
 def _kappas(tables: Floats, weights: Weights) -> Floats:

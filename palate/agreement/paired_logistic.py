@@ -10,7 +10,7 @@ from palate.agreement.estimates import Floats, Ints
 from palate.core import DataError
 
 DENSE = 400
-"""Unknowns up to which a step solves a full system; beyond, by conjugate gradients, which need no matrix."""
+"""With at most this many unknowns a step solves a full system; with more it uses conjugate gradients, without a matrix."""
 
 _STEPS, _EPSILON, _LARGE = 60, 1e-10, 40.0
 
@@ -23,10 +23,10 @@ class Matches:
         first: (n,) player numbers.
         second: (n,) player numbers.
         won: (n,) 1 when the first won, 0 when the second, shares in between.
-        weight: (n,) how much each counts.
+        weight: (n,) weight of the encounter.
         covariates: (n, k) further columns; a column of ones is the advantage of standing first.
         players: number of players; 0 for covariates alone.
-        pull: for each player so many encounters won and lost against one of strength 0.
+        pull: encounters that each player won, and as many lost, against a player of strength 0.
     """
 
     first: Ints
@@ -39,8 +39,8 @@ class Matches:
 
     def logits(self, theta: Floats) -> Floats:
         """(n,) log-odds that the first wins."""
-        found = self.covariates @ theta[self.players :]
-        return np.asarray(found + theta[self.first] - theta[self.second]) if self.players else np.asarray(found)
+        logits = self.covariates @ theta[self.players :]
+        return np.asarray(logits + theta[self.first] - theta[self.second]) if self.players else np.asarray(logits)
 
     def objective(self, theta: Floats) -> float:
         """Weighted log-likelihood in nats, with the pull."""
@@ -50,9 +50,9 @@ class Matches:
 
     def gradient(self, theta: Floats) -> Floats:
         """(players + k,) derivative of the objective."""
-        found = self.spread(self.weight * (self.won - sigmoid(self.logits(theta))))
-        found[: self.players] += self.pull * (1 - 2 * sigmoid(theta[: self.players]))
-        return found
+        gradient = self.spread(self.weight * (self.won - sigmoid(self.logits(theta))))
+        gradient[: self.players] += self.pull * (1 - 2 * sigmoid(theta[: self.players]))
+        return gradient
 
     def spread(self, rows: Floats) -> Floats:
         """(players + k,) the design's transpose times `rows` (n,)."""
@@ -62,7 +62,7 @@ class Matches:
         return np.concatenate([np.bincount(self.first, rows, self.players) - np.bincount(self.second, rows, self.players), others])
 
     def solve(self, theta: Floats, right: Floats) -> Floats:
-        """The Hessian's inverse (of minus the objective) times `right`; the direction in which all strengths move alike stays put."""
+        """Return the inverse of the Hessian (of minus the objective) times `right`. Strengths do not move along their mean."""
         p = sigmoid(self.logits(theta))
         v = self.weight * p * (1 - p)
         q = sigmoid(theta[: self.players])
@@ -81,7 +81,7 @@ class Matches:
             hessian[:p, :p] = np.diag(met.sum(1)) - met
             hessian[:p, p:], hessian[p:, :p] = cross.T.reshape(p, -1), cross.reshape(-1, p)
             if not self.pull:
-                hessian[:p, :p] += met.sum() / p**2  # holds the mean; strengths are known up to a constant
+                hessian[:p, :p] += met.sum() / p**2  # fixes the mean, as strengths are known up to a constant
         hessian[p:, p:] = (x * v[:, None]).T @ x
         hessian[np.diag_indices_from(hessian)] += own
         try:
@@ -122,7 +122,7 @@ def sigmoid(x: Floats) -> Floats:
 
 
 def fit(matches: Matches, start: Floats | None = None, steps: int = _STEPS) -> Floats:
-    """(players + k,) the strengths and coefficients with the highest objective; without a pull the strengths have mean 0.
+    """Return (players + k,) strengths and coefficients with the highest objective. Without a pull the strengths have mean 0.
 
     Raises:
         DataError: the maximum lies at infinity (a player won, or lost, all encounters), or is not determined.
@@ -144,14 +144,14 @@ def fit(matches: Matches, start: Floats | None = None, steps: int = _STEPS) -> F
 
 
 def clustered_error(matches: Matches, theta: Floats, which: int, cluster: Ints) -> float:
-    """Standard error of `theta[which]`, robust to votes of one cluster (n,), such as an item, going together.
+    """Return the standard error of `theta[which]`, clustered by `cluster` (n,), such as an item.
 
     The sandwich H^-1 (sum over clusters of the outer product of their scores) H^-1, with the factor G / (G - 1). Source: Liang
     & Zeger 1986.
     """
     unit = np.zeros_like(theta)
     unit[which] = 1
-    along = matches.logits(matches.solve(theta, unit))  # each row's part in the coefficient
+    along = matches.logits(matches.solve(theta, unit))  # each row's share in the coefficient
     residuals = matches.weight * (matches.won - sigmoid(matches.logits(theta)))
     _, numbers = np.unique(cluster, return_inverse=True)
     parts = np.bincount(numbers, along * residuals)

@@ -1,4 +1,4 @@
-"""Each rater on their own: how right on hidden tests, how much like the others, how fast, leaning to which side, and who is guessing."""
+"""A report on each rater: accuracy on hidden tests, agreement with others, speed, preferred side, and whether the rater is guessing."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import numpy as np
 
 from palate.agreement.dawid_skene import dawid_skene
 from palate.agreement.estimates import Estimate, Flags, Floats, Ints, wilson
-from palate.agreement.survey import VoteTable
+from palate.agreement.vote_table import VoteTable
 
-LEAST = 10
-"""Shared comparisons below which nothing is said about guessing."""
+MIN_SHARED = 10
+"""With fewer shared comparisons no rater is said to guess."""
 
 
 @dataclass(frozen=True, slots=True)
 class RaterReport:
-    """What is known of one rater; None where nothing is.
+    """The figures of one rater. None where one is not known.
 
     Attributes:
         rater: the name.
-        votes: votes cast, those on hidden tests among them, as in `seconds`; nothing else but `gold` is of these.
-        gold: share of hidden tests answered right, with Wilson's interval.
-        agreement: mean share of an item's other raters who say the same, over the items shared with others; Wilson's interval, its n the
-            comparisons (the pairs of a ranking are one).
-        expected: what that agreement would be for answers at random, in the shares in which this rater gives answers.
+        votes: votes cast, with those on hidden tests. Only `seconds` and `gold` count hidden tests too.
+        gold: share of hidden tests with the right answer, with Wilson's interval.
+        agreement: mean share of an item's other raters who agree, over the items shared with others. The interval is Wilson's; its n counts
+            comparisons, and the pairs of a ranking are one.
+        expected: that agreement for random answers, in the shares in which this rater gives answers.
         reliability: probability of the true answer in the one-coin model of Dawid and Skene.
-        first_shown: share of decided votes for what was shown first, Wilson's interval.
+        first_shown: share of decided votes for the side shown first, with Wilson's interval.
         ties: share of ties.
-        seconds: median time a vote.
-        is_guessing: agreement cannot be told from `expected`, though the crowd agrees better: see `guessing`.
+        seconds: median time per vote.
+        is_guessing: agreement cannot be told from `expected`, though the pool of raters agrees better; see `guessing`.
     """
 
     rater: str
@@ -47,7 +47,7 @@ class RaterReport:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Time spent on a vote, in seconds: quartiles and the 95 % point, over the `votes` that tell it."""
+    """Time spent on a vote, in seconds: quartiles and the 95 % point, over the `votes` whose time is known."""
 
     votes: int
     quarter: float
@@ -57,7 +57,7 @@ class Pace:
 
 
 def pace(seconds: Floats) -> Pace | None:
-    """Quantiles of the times that are known; None without any."""
+    """Return quantiles of the known times; None without any."""
     known = seconds[~np.isnan(seconds)]
     if not known.size:
         return None
@@ -65,18 +65,18 @@ def pace(seconds: Floats) -> Pace | None:
     return Pace(int(known.size), quarter, median, three, p95)
 
 
-def gold_accuracy(survey: VoteTable) -> tuple[Estimate | None, ...]:
-    """For each rater the share of hidden tests answered right, with Wilson's interval; None for those who saw none."""
-    gold = survey.gold[survey.votes.item]
-    return _shares(survey, gold >= 0, (survey.votes.answer == gold).astype(np.float64))
+def gold_accuracy(table: VoteTable) -> tuple[Estimate | None, ...]:
+    """Return each rater's share of hidden tests with the right answer, with Wilson's interval; None for those who saw none."""
+    gold = table.gold[table.votes.item]
+    return _shares(table, gold >= 0, (table.votes.answer == gold).astype(np.float64))
 
 
-def agreement_with_others(survey: VoteTable) -> tuple[Floats, Flags, Floats]:
-    """For each vote the share of the item's other raters who say the same, and whether there is one; for each rater what chance gives.
+def agreement_with_others(table: VoteTable) -> tuple[Floats, Flags, Floats]:
+    """Return for each vote the share of the item's other raters who agree, and whether there are any; for each rater the chance agreement.
 
-    Chance is the rater's own shares of answers times those of the others on the same items: alpha's and kappa's idea of it.
+    Chance agreement is the rater's own shares of answers times those of the others on the same items, as in alpha and kappa.
     """
-    votes = survey.votes
+    votes = table.votes
     counts = votes.counts()
     others = counts[votes.item]
     others[np.arange(len(votes)), votes.answer] -= 1
@@ -92,33 +92,33 @@ def agreement_with_others(survey: VoteTable) -> tuple[Floats, Flags, Floats]:
     return same, shared, np.asarray(chance)
 
 
-def guessing(agreement: Estimate, expected: float, crowd: float) -> bool:
-    """True when the interval holds what chance gives, or lies below it, and lies below the crowd's agreement.
+def guessing(agreement: Estimate, expected: float, pool: float) -> bool:
+    """Return whether the interval contains chance agreement or lies below it, and lies below the agreement of the whole pool.
 
-    Never with fewer than ten shared comparisons.
+    It is False with fewer than ten shared comparisons.
     """
-    return agreement.n >= LEAST and agreement.low <= expected and agreement.high < crowd
+    return agreement.n >= MIN_SHARED and agreement.low <= expected and agreement.high < pool
 
 
-def rater_reports(survey: VoteTable) -> tuple[RaterReport, ...]:
-    """A report of each rater, by votes cast."""
-    gold = gold_accuracy(survey)
-    raters = len(survey.votes.raters)
-    cast = np.bincount(survey.votes.rater, minlength=raters)
-    times = _medians(survey.votes.rater, survey.seconds, raters)
-    survey = survey.without_tests()
-    votes = survey.votes
-    same, shared, chance = agreement_with_others(survey)
-    crowd = float(same.sum() / max(shared.sum(), 1))
-    agrees = _shares(survey, shared, same)
-    decided = (votes.answer != 1) & (survey.shown >= 0)
-    first = _shares(survey, decided, (votes.answer == 2 * survey.shown).astype(np.float64))
+def rater_reports(table: VoteTable) -> tuple[RaterReport, ...]:
+    """Report on each rater, most votes first."""
+    gold = gold_accuracy(table)
+    raters = len(table.votes.raters)
+    cast = np.bincount(table.votes.rater, minlength=raters)
+    times = _medians(table.votes.rater, table.seconds, raters)
+    table = table.without_tests()
+    votes = table.votes
+    same, shared, chance = agreement_with_others(table)
+    pool = float(same.sum() / max(shared.sum(), 1))
+    agrees = _shares(table, shared, same)
+    decided = (votes.answer != 1) & (table.shown >= 0)
+    first = _shares(table, decided, (votes.answer == 2 * table.shown).astype(np.float64))
     ties = np.bincount(votes.rater, votes.answer == 1, raters) / np.maximum(np.bincount(votes.rater, minlength=raters), 1)
     reliability = dawid_skene(votes, "one_coin").accuracy() if len(votes) else np.zeros(raters)
-    found = []
+    reports = []
     for k in np.argsort(-cast, kind="stable"):
         agreement = agrees[k]
-        found.append(
+        reports.append(
             RaterReport(
                 rater=votes.raters[k],
                 votes=int(cast[k]),
@@ -129,45 +129,45 @@ def rater_reports(survey: VoteTable) -> tuple[RaterReport, ...]:
                 first_shown=first[k],
                 ties=float(ties[k]),
                 seconds=None if math.isnan(times[k]) else float(times[k]),
-                is_guessing=agreement is not None and guessing(agreement, float(chance[k]), crowd),
+                is_guessing=agreement is not None and guessing(agreement, float(chance[k]), pool),
             )
         )
-    return tuple(found)
+    return tuple(reports)
 
 
-def _shares(survey: VoteTable, asked: Flags, values: Floats) -> tuple[Estimate | None, ...]:
-    """For each rater the mean of the values (n,) of the votes `asked`, which lie in [0, 1]; None without any. `n` counts comparisons.
+def _shares(table: VoteTable, counted: Flags, values: Floats) -> tuple[Estimate | None, ...]:
+    """Return each rater's mean of values (n,) in [0, 1] over the votes that are `counted`; None without any. `n` counts comparisons.
 
-    The interval is Wilson's with as many votes as would have the same error if each stood by itself: those of a comparison go together.
-    That number lies between the comparisons and the votes; it is the votes themselves where every comparison has one.
+    The interval is Wilson's, with the number of independent votes that would have the same error, as those of a comparison go together.
+    That number lies between the comparisons and the votes. It is the votes where every comparison has one.
     """
-    raters, comparisons = len(survey.votes.raters), int(survey.comparison.max(initial=0)) + 1
-    rater, values = survey.votes.rater[asked], values[asked]
+    raters, comparisons = len(table.votes.raters), int(table.comparison.max(initial=0)) + 1
+    rater, values = table.votes.rater[counted], values[counted]
     num = np.bincount(rater, minlength=raters)
     mean = np.bincount(rater, values, raters) / np.maximum(num, 1)
-    both, row = np.unique(rater * comparisons + survey.comparison[survey.votes.item[asked]], return_inverse=True)
+    both, row = np.unique(rater * comparisons + table.comparison[table.votes.item[counted]], return_inverse=True)
     parts = np.bincount(row, values - mean[rater], both.size)
     groups = np.bincount(both // comparisons, minlength=raters)
     spread = np.bincount(both // comparisons, parts**2, raters) * groups / np.maximum(groups - 1, 1)
-    alone = mean * (1 - mean) * np.maximum(num, 1)  # the same sum, were all votes independent
+    alone = mean * (1 - mean) * np.maximum(num, 1)  # the same sum if all votes were independent
     with np.errstate(invalid="ignore", divide="ignore"):
         worth = np.where(groups > 1, num * alone / spread, np.nan)
     worth = np.clip(np.where(np.isnan(worth), groups, worth), groups, num)
-    found: list[Estimate | None] = []
+    estimates: list[Estimate | None] = []
     for value, size, n in zip(mean.tolist(), worth.tolist(), groups.tolist(), strict=True):
-        found.append(Estimate(value, math.sqrt(value * (1 - value) / size), *wilson(value * size, size), n) if n else None)
-    return tuple(found)
+        estimates.append(Estimate(value, math.sqrt(value * (1 - value) / size), *wilson(value * size, size), n) if n else None)
+    return tuple(estimates)
 
 
 def _medians(group: Ints, values: Floats, groups: int) -> Floats:
-    """(groups,) medians of the values that are known; NaN without any."""
+    """Return (groups,) medians of the known values; NaN without any."""
     known = ~np.isnan(values)
     group, values = group[known], values[known]
     order = np.lexsort((values, group))
     group, values = group[order], values[order]
     starts, ends = np.searchsorted(group, np.arange(groups)), np.searchsorted(group, np.arange(groups), side="right")
-    found = np.full(groups, np.nan)
-    some = ends > starts
+    medians = np.full(groups, np.nan)
+    filled = ends > starts
     low, high = (starts + ends - 1) // 2, (starts + ends) // 2
-    found[some] = (values[low[some]] + values[high[some]]) / 2
-    return found
+    medians[filled] = (values[low[filled]] + values[high[filled]]) / 2
+    return medians

@@ -1,4 +1,4 @@
-"""What to ask next, and whether to ask once more: disagreement of a reward ensemble, spread over prompts, with a random part."""
+"""Which items to ask about next, and whether to ask one more rater: ensemble disagreement, spread over prompts, with a random part."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _BLOCK = 1024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """What was chosen of the candidates.
+    """The chosen candidates.
 
     Attributes:
         indices: (k,) candidates chosen, the random ones last.
-        probability: (k,) probability with which each would be chosen, over all draws; 1 / it is the weight that makes sums unbiased.
+        probability: (k,) probability of being chosen, over all draws. Its inverse is the weight that makes sums unbiased.
         is_random: (k,) true for the random part.
     """
 
@@ -35,10 +35,10 @@ class Selection:
 
 
 def ensemble_disagreement(first: Floats, second: Floats, of: Disagreement = "probability") -> Floats:
-    """(p,) variance over the members of an ensemble of scores (p, m) of both completions.
+    """Return (p,) the variance over an ensemble's members, from scores (p, m) of both completions.
 
-    Of the score difference (unbiased), of P(first wins) (biased), or of the predicted label (biased; an equal score counts as first).
-    Source: Christiano et al. 2017 section 2.2.4, who found that it sometimes hurts: keep a random part.
+    It is the variance of the score difference (unbiased), of P(first wins) (biased), or of the predicted label (biased; equal scores count
+    as first). Source: Christiano et al. 2017 section 2.2.4. They found that it sometimes hurts, so keep a random part.
     """
     if first.shape != second.shape or first.ndim != 2:
         raise DataError(f"ensemble_disagreement: scores must be (pairs, members) for both sides, got {first.shape} and {second.shape}")
@@ -55,23 +55,25 @@ def ensemble_disagreement(first: Floats, second: Floats, of: Disagreement = "pro
 def select(
     uncertainty: Floats, count: int, rng: np.random.Generator, features: Floats | None = None, random_share: float = LEAST_RANDOM
 ) -> Selection:
-    """`count` of the candidates: most with probability proportional to uncertainty and novelty, at least 30 % at random from all others.
+    """Choose `count` candidates: most with probability proportional to uncertainty and novelty, at least 30 % at random from the others.
 
-    Uncertainty alone asks the same thing many times over. Here a candidate's weight is its uncertainty times the distance to its tenth
-    neighbour among the `features` of its prompt (crowded places count less), and the draw is systematic along an order in which
-    neighbours stand together, so that it is spread. Both draws have known probabilities, and the one returned is exact:
-    p + (1 - p) random / (rest), p that of the first draw.
+    Uncertainty alone asks the same thing many times. A candidate's weight is its uncertainty times the distance to its tenth neighbour
+    among the `features` of prompts, so candidates in crowded places count less. The draw is systematic along an order in which neighbours
+    stand together, which spreads it. Both draws have known probabilities. The probability returned is exact: p + (1 - p) random / (rest),
+    with p of the first draw.
 
     Args:
-        uncertainty: (n,) numbers >= 0, say `ensemble_disagreement`.
-        count: how many; all of them where there are fewer.
+        uncertainty: (n,) numbers >= 0, for example from `ensemble_disagreement`.
+        count: how many to choose; all candidates where there are fewer.
         rng: draws.
-        features: (n, d) of each candidate's prompt, such as mean hidden states; none: uncertainty alone.
+        features: (n, d) features of each candidate's prompt, such as mean hidden states. None uses uncertainty alone.
         random_share: share of the count that is random, 0.3 or more.
     """
     n = len(uncertainty)
     if not LEAST_RANDOM <= random_share <= 1:
-        raise DataError(f"select: random_share must lie in [{LEAST_RANDOM}, 1], got {random_share}: without a random part nobody can check")
+        raise DataError(
+            f"select: random_share must lie in [{LEAST_RANDOM}, 1], got {random_share}: the random part is needed to check the rest"
+        )
     if n and (not np.isfinite(uncertainty).all() or uncertainty.min() < 0):
         raise DataError("select: uncertainty must be finite and >= 0")
     if count >= n:
@@ -89,45 +91,45 @@ def select(
 
 
 def inclusion(weights: Floats, count: int) -> Floats:
-    """(n,) probabilities proportional to the weights, none above 1, that sum to `count`; equal weights where too few are above 0."""
+    """Return (n,) probabilities proportional to the weights, at most 1, that sum to `count`. Too few weights above 0 count as equal."""
     if np.count_nonzero(weights) < count:
         weights = np.ones_like(weights)
-    found = np.zeros(weights.size)
+    chances = np.zeros(weights.size)
     certain = np.zeros(weights.size, dtype=bool)
     while True:
         left = count - int(certain.sum())
         free = weights * ~certain
-        found = np.where(certain, 1.0, free * left / max(float(free.sum()), 1e-300))
-        if not (found > 1 + 1e-12).any():
-            return np.minimum(found, 1.0)
-        certain |= found > 1
+        chances = np.where(certain, 1.0, free * left / max(float(free.sum()), 1e-300))
+        if not (chances > 1 + 1e-12).any():
+            return np.minimum(chances, 1.0)
+        certain |= chances > 1
 
 
 def systematic(chances: Floats, start: float) -> Ints:
-    """Indices drawn with the given probabilities, evenly spread along the order: where the running sum passes start, start + 1, ..."""
+    """Draw indices with these probabilities, spread evenly along the order: where the running sum passes start, start + 1, ..."""
     edges = np.cumsum(chances)
     count = round(float(edges[-1])) if edges.size else 0
     return np.minimum(np.searchsorted(edges, np.arange(count) + start, side="right"), chances.size - 1)
 
 
 def novelty(features: Floats) -> Floats:
-    """(n,) distance to the tenth nearest of the other rows, over their mean: rows in crowded places have little of it."""
+    """Return (n,) the distance to the tenth nearest other row, over its mean. Rows in crowded places have low values."""
     k = min(NEIGHBOURS, len(features) - 1)
     if k < 1:
         return np.ones(len(features))
     squares = (features**2).sum(1)
-    found = np.empty(len(features))
+    nearest = np.empty(len(features))
     for start in range(0, len(features), _BLOCK):
         part = features[start : start + _BLOCK]
         distances = squares[None, :] + squares[start : start + _BLOCK, None] - 2 * part @ features.T
-        found[start : start + _BLOCK] = np.partition(distances, k, axis=1)[:, k]
-    distance = np.sqrt(np.maximum(found, 0))
+        nearest[start : start + _BLOCK] = np.partition(distances, k, axis=1)[:, k]
+    distance = np.sqrt(np.maximum(nearest, 0))
     mean = float(distance.mean())
     return distance / mean if mean > 0 else np.ones(len(features))
 
 
 def neighbourly(features: Floats) -> Ints:
-    """An order of the rows (n, d) in which neighbours stand together: halves along the widest dimension, again and again."""
+    """Return an order of the rows (n, d) in which neighbours stand together, from halves along the widest dimension, repeatedly."""
 
     def ordered(rows: Ints) -> list[Ints]:
         spread = np.ptp(features[rows], axis=0)
@@ -140,10 +142,10 @@ def neighbourly(features: Floats) -> Ints:
 
 
 def ask_further(counts: Floats, overlap: int, most: int, enough: float = 0.5) -> Flags:
-    """Whether an item with these votes (answers,), or each of several (items, answers), gets a further rater.
+    """Return whether an item with these votes (answers,), or each of several (items, answers), gets a further rater.
 
-    Yes below `overlap`; no from `most` on; in between while fewer than `enough` of the pairs of its raters agree. With the defaults two
-    who contradict each other call a third, and a majority of three to one is enough.
+    It does below `overlap` votes, and does not from `most` votes on. In between it does while fewer than `enough` of the pairs of its
+    raters agree: two raters who disagree call for a third, and three votes against one are enough.
     """
     totals = counts.sum(-1)
     agreeing = (counts * (counts - 1)).sum(-1) / np.maximum(totals * (totals - 1), 1)

@@ -1,4 +1,4 @@
-"""From votes to probabilities: majority, smoothed shares (the default), Dawid-Skene as the next rater would be heard; and preferences."""
+"""From votes to probabilities and preferences: majorities, smoothed shares (the default), and Dawid-Skene's estimate of the next vote."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ PRIOR = 1.0
 
 
 def majority(counts: Floats) -> Floats:
-    """(items, answers) 1 at the answer with most votes, shared evenly where several have as many; without votes all alike."""
+    """Return (items, answers) 1 at the answer with most votes, shared evenly between equals, and evenly by all answers without votes."""
     most = counts == counts.max(1, keepdims=True)
     return np.asarray(most / most.sum(1, keepdims=True))
 
 
 def smoothed_shares(counts: Floats, prior: float = PRIOR, base: Floats | None = None) -> Floats:
-    """(items, answers) shares (votes + prior base) / (n + prior): what the next vote will be, as far as these votes tell.
+    """Return (items, answers) shares (votes + prior base) / (n + prior), an estimate of the next vote.
 
-    One vote is not certainty: a raw share says 1 for an answer that the next rater denies a third of the time. `prior` is how many
-    votes the base is worth, `base` (answers,) what is expected before any vote: by default the shares of all votes here.
+    One vote is not certainty: a raw share says 1 for an answer that the next rater denies a third of the time. `base` (answers,) is
+    expected before any vote, by default the shares of all votes, and is worth `prior` votes.
     """
     if prior < 0:
         raise DataError(f"smoothed_shares: prior is a number of votes >= 0, got {prior}; 1 is usual")
@@ -36,47 +36,47 @@ def smoothed_shares(counts: Floats, prior: float = PRIOR, base: Floats | None = 
 
 
 def smoothed_share(votes: Sequence[float], prior: float = PRIOR) -> float:
-    """(votes + prior / 2) / (n + prior) of the votes on one pair, each 1 for its first side, 0 for its second, one half for a tie.
+    """Return (votes + prior / 2) / (n + prior) for the votes on one pair: 1 for its first side, 0 for its second, one half for a tie.
 
-    That is `smoothed_shares` with nothing expected of either side, as `first_probability` reads it.
+    That is `first_probability` of `smoothed_shares` with an even base.
     """
     return (sum(votes) + prior / 2) / (len(votes) + prior)
 
 
-def heard_by_raters(votes: Votes, pseudo: float = 3.0) -> Floats:
-    """(items, answers) Dawid-Skene's posterior seen through the mean confusion matrix: what an average rater would say next.
+def next_vote_shares(votes: Votes, pseudo: float = 3.0) -> Floats:
+    """Return (items, answers) Dawid-Skene's posterior through the mean confusion matrix: what an average rater would say next.
 
-    The posterior itself is about a truth that nobody sees, and wrongly sure of it; trained on, it teaches confidence that no rater has.
+    The posterior itself is about a hidden truth and is too confident; a model that learns from it becomes more confident than raters are.
     """
-    return dawid_skene(votes, pseudo=pseudo).seen()
+    return dawid_skene(votes, pseudo=pseudo).next_votes()
 
 
 def first_probability(shares: Floats) -> Floats:
-    """(items,) probability that a pair's first completion is preferred, of shares (items, 3) of first, tie, second: a tie is half each."""
+    """Return (items,) the probability that a pair's first completion is preferred, from shares (items, 3); a tie counts half for each."""
     return np.asarray(shares[:, 0] + shares[:, 1] / 2)
 
 
 def vote_log_loss(shares: Floats, held_out: Votes, floor: float = 1e-3) -> float:
-    """Mean -log of the probability given to votes that were held out, in nats; probabilities below `floor` count as it.
+    """Return the mean -log probability of held-out votes, in nats. Probabilities below `floor` count as `floor`.
 
-    The floor only matters to raw shares and posteriors, which call the impossible what happens all the time.
+    The floor only matters for raw shares and posteriors, which give probability 0 to votes that do happen.
     """
     return float(-np.log(np.maximum(shares[held_out.item, held_out.answer], floor)).mean())
 
 
 def hold_out(votes: Votes, rng: np.random.Generator, least: int = 3) -> tuple[Votes, Votes]:
-    """(rest, held out): one vote, drawn at random, of each item with `least` votes or more."""
+    """Hold out one random vote of each item with `least` votes or more; return (rest, held out)."""
     order = rng.permutation(len(votes))
     _, first = np.unique(votes.item[order], return_index=True)
     drawn = order[first]
     drawn = drawn[np.bincount(votes.item, minlength=len(votes.items))[votes.item[drawn]] >= least]
     flags = np.zeros(len(votes), dtype=bool)
     flags[drawn] = True
-    return votes.kept(~flags), votes.kept(flags)
+    return votes.selected(~flags), votes.selected(flags)
 
 
 def concluded(comparison: Comparison, first: float, dimension: str = "overall", judgments: tuple[str, ...] = ()) -> Preference:
-    """The preference of a pair whose first completion is preferred with probability `first`; the likelier side is chosen."""
+    """Return the preference of a pair whose first completion is preferred with probability `first`. The likelier side is chosen."""
     if len(comparison.completions) != 2 or not 0 <= first <= 1:
         raise DataError(
             f"{comparison.id}: a preference needs two completions and a probability, got {len(comparison.completions)}, {first}"

@@ -1,4 +1,4 @@
-"""How strong is each player (a policy, a completion)? Bradley-Terry, and Crowd-BT, which also learns how far each rater can be trusted."""
+"""Strengths of players, such as policies or completions: Bradley-Terry, and Crowd-BT, which also learns how reliable each rater is."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from palate.core import DataError
 
 
 def bradley_terry(wins: Floats, pull: float = 0.0) -> Floats:
-    """(k,) centred log-strengths of players from wins[i, j] = how often i beat j (a tie is half a win each): the maximum likelihood.
+    """Return (k,) centred log-strengths of players by maximum likelihood, from wins[i, j], how often i beat j; a tie is half a win each.
 
-    P(i beats j) = sigma(s_i - s_j). With `pull` each player has so many more wins and losses against one of strength 0: then those who
-    won, or lost, all have a strength too. Source: Bradley & Terry 1952.
+    P(i beats j) = sigma(s_i - s_j). With `pull` each player has this many more wins and losses against a player of strength 0. Then those
+    who won all or lost all have a strength too. Source: Bradley & Terry 1952.
 
     Raises:
-        DataError: without a pull, where no maximum exists: not everyone can be reached from everyone by a chain of wins.
+        DataError: there is no pull and no maximum, because some players cannot be reached from others by a chain of wins.
     """
     if not pull:
         _check_connected(wins)
@@ -26,8 +26,8 @@ def bradley_terry(wins: Floats, pull: float = 0.0) -> Floats:
     matches = Matches(
         first, second, np.ones(first.size), np.asarray(wins[first, second], dtype=np.float64), np.empty((first.size, 0)), len(wins), pull
     )
-    found = fit(matches)
-    return np.asarray(found - found.mean())
+    strengths = fit(matches)
+    return np.asarray(strengths - strengths.mean())
 
 
 def _check_connected(wins: Floats) -> None:
@@ -77,7 +77,7 @@ def crowd_log_likelihood(votes: CrowdVotes, strength: Floats, reliability: Float
 
 
 def crowd_honest(votes: CrowdVotes, strength: Floats, reliability: Floats) -> tuple[Floats, Floats]:
-    """(n,) probability that each vote says what was seen, were it for the first; and were it for the second."""
+    """Return (n,) the probability that a vote for the first is honest, and (n,) that a vote for the second is."""
     p, e = sigmoid(strength[votes.first] - strength[votes.second]), reliability[votes.rater]
     return e * p / (e * p + (1 - e) * (1 - p)), e * (1 - p) / (e * (1 - p) + (1 - e) * p)
 
@@ -85,16 +85,16 @@ def crowd_honest(votes: CrowdVotes, strength: Floats, reliability: Floats) -> tu
 def crowd_bradley_terry(
     votes: CrowdVotes, pull: float = 0.1, start: float = 0.9, pseudo: float = 2.0, steps: int = 100, tolerance: float = 1e-7
 ) -> CrowdStrengths:
-    """Strengths and reliabilities of the highest likelihood with `pull`, by EM; for reward models it is `objective: crowd_bt`.
+    """Fit strengths and reliabilities by EM, with `pull`. For reward models it is `objective: crowd_bt`.
 
-    Turned round together, -s and 1 - e are as likely as s and e; `start` above 0.5 says which. It cannot help where most votes are wrong.
+    Strengths -s with reliabilities 1 - e are as likely as s with e; `start` above 0.5 decides. It cannot help where most votes are wrong.
     Source: Chen et al. 2013 eq. 9, there by gradient.
 
     Args:
-        votes: who said what of whom.
-        pull: votes won and lost of each player against one of strength 0.
+        votes: the votes.
+        pull: votes that each player won, and as many lost, against a player of strength 0.
         start: reliability of each rater at the start.
-        pseudo: votes that every rater is given in advance, distributed as `start` says: raters with few votes stay near it. 0 for none.
+        pseudo: votes that every rater has in advance, distributed as `start` says, so raters with few votes stay near it. 0 for none.
         steps: EM steps at most.
         tolerance: stops when the objective rises by less than this for each vote.
     """
@@ -107,14 +107,14 @@ def crowd_bradley_terry(
     for _ in range(steps):
         for_first, for_second = crowd_honest(votes, strength, reliability)
         honest = votes.won * for_first + (1 - votes.won) * for_second
-        heard = np.bincount(votes.rater, honest, votes.raters) + pseudo * start
-        reliability = heard / np.maximum(np.bincount(votes.rater, minlength=votes.raters) + pseudo, 1e-12)
-        seen_first = votes.won * for_first + (1 - votes.won) * (1 - for_second)
-        strength = fit(replace(matches, won=seen_first), strength, steps=2)
+        honest_votes = np.bincount(votes.rater, honest, votes.raters) + pseudo * start
+        reliability = honest_votes / np.maximum(np.bincount(votes.rater, minlength=votes.raters) + pseudo, 1e-12)
+        won = votes.won * for_first + (1 - votes.won) * (1 - for_second)
+        strength = fit(replace(matches, won=won), strength, steps=2)
         e = np.clip(reliability, 1e-12, 1 - 1e-12)
         pulled = pull * float((np.logaddexp(0, strength) + np.logaddexp(0, -strength)).sum())
-        given = pseudo * float((start * np.log(e) + (1 - start) * np.log(1 - e)).sum())
-        objective.append(crowd_log_likelihood(votes, strength, e) - pulled + given)
+        in_advance = pseudo * float((start * np.log(e) + (1 - start) * np.log(1 - e)).sum())
+        objective.append(crowd_log_likelihood(votes, strength, e) - pulled + in_advance)
         if len(objective) > 1 and objective[-1] - objective[-2] < tolerance * votes.won.size:
             break
     return CrowdStrengths(strength, reliability, tuple(objective))

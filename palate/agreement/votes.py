@@ -1,4 +1,4 @@
-"""Who answered what: the table that every statistic of raters is computed from."""
+"""The votes of raters as codes. Every statistic of raters is computed from them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Votes:
         answer: (n,) numbers of answers.
         items: names of the items, by number.
         raters: names of the raters, by number.
-        answers: the answers there are, by number; in their order where they have one.
+        answers: names of the answers, by number, in their order where they have one.
     """
 
     item: Ints
@@ -50,7 +50,7 @@ class Votes:
 
     @classmethod
     def of(cls, rows: Iterable[tuple[str, str, int]], answers: tuple[str, ...] = PAIR_ANSWERS) -> Votes:
-        """The table of (item, rater, answer code); of a rater's several answers to an item the last one counts."""
+        """Make the votes from rows (item, rater, answer code). A rater's last answer to an item counts."""
         last = {(item, rater): answer for item, rater, answer in rows}
         items = {name: k for k, name in enumerate(dict.fromkeys(item for item, _ in last))}
         raters = {name: k for k, name in enumerate(dict.fromkeys(rater for _, rater in last))}
@@ -60,27 +60,27 @@ class Votes:
 
     @classmethod
     def of_judgments(cls, judgments: Iterable[Judgment]) -> Votes:
-        """The votes on pairs: items are `comparison/dimension`, of a ranking of three or more `comparison/dimension/i-j` each."""
+        """Make the votes on pairs: items `comparison/dimension`, or `comparison/dimension/i-j` for each pair of a longer ranking."""
         return cls.of((one.item, one.judgment.rater, one.answer) for one in pairs_of(judgments))
 
     def counts(self) -> Floats:
         """(items, answers) number of votes."""
         return count_pairs(self.item, self.answer, (len(self.items), len(self.answers)))
 
-    def kept(self, flags: Flags) -> Votes:
-        """The votes where `flags` (n,) is true; names and numbers stay."""
+    def selected(self, flags: Flags) -> Votes:
+        """Return the votes where `flags` (n,) is true. Names and numbers stay."""
         return Votes(self.item[flags], self.rater[flags], self.answer[flags], self.items, self.raters, self.answers)
 
 
 def count_pairs(rows: Ints, columns: Ints, shape: tuple[int, int], weights: Floats | None = None) -> Floats:
-    """(rows, columns) how often, or with what summed weight, each pair of codes stands together."""
+    """Return (rows, columns) how often each pair of codes occurs, or its summed weight."""
     counted = np.bincount(rows * shape[1] + columns, weights=weights, minlength=shape[0] * shape[1])
     return counted.reshape(shape).astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedPair:
-    """What a judgment says of completions `first` and `second` of its comparison, by number."""
+    """What a judgment says about completions number `first` and `second` of its comparison."""
 
     judgment: Judgment
     item: str
@@ -89,21 +89,21 @@ class JudgedPair:
 
     @property
     def answer(self) -> int:
-        """0, 1 or 2: the first is better, both alike, the second is better; whatever order they were shown in."""
+        """0 when the first is better, 1 for a tie, 2 when the second is better, whatever order they were shown in."""
         return pair_answer(self.judgment, self.first, self.second)
 
     @property
     def shown(self) -> int:
-        """0 when the first of the two stood before the second, else 1."""
+        """0 when the first of the two was shown before the second, else 1."""
         order = self.judgment.order
         return int(order.index(self.first) > order.index(self.second))
 
 
 def pairs_of(judgments: Iterable[Judgment]) -> Iterator[JudgedPair]:
-    """The pairs that each judgment ranks; reviewers' decisions, which are no votes, are left out.
+    """Yield the pairs that each judgment ranks. Reviewers' decisions are not votes and are left out.
 
     Raises:
-        DataError: a ranking that does not hold each place once, or an order that is none.
+        DataError: a ranking does not hold each place once, or an order does not hold each completion once.
     """
     for judgment in judgments:
         if judgment.is_decision:
@@ -121,6 +121,6 @@ def pairs_of(judgments: Iterable[Judgment]) -> Iterator[JudgedPair]:
 
 
 def pair_answer(judgment: Judgment, first: int = 0, second: int = 1) -> int:
-    """0 when the completion numbered `first` was placed above `second`, 2 below, 1 in one tier; whatever order they were shown in."""
+    """Return 0 when completion number `first` is ranked above `second`, 2 when below, 1 in one tier, whatever order they were shown in."""
     tiers = {judgment.order[place]: tier for tier, places in enumerate(judgment.ranking) for place in places}
     return 1 + (tiers[first] > tiers[second]) - (tiers[first] < tiers[second])

@@ -150,7 +150,7 @@ def _curve(curve: LearningCurve | None) -> Iterator[str]:
     for forecast in curve.forecasts:
         yield f"expected with {forecast.labels}: {_share(forecast.accuracy)}"
     needed = curve.needed
-    yield curve.told()
+    yield curve.sentence()
     yield f"labels for {curve.target:.1%}: {_labels(needed.value)} ({_labels(needed.low)} to {_labels(needed.high)})"
 
 

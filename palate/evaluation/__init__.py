@@ -1,4 +1,4 @@
-"""What was gained and what was lost: pure statistics (numpy) and the report.
+"""Measurements of models: what training gained and lost. Statistics in numpy, measurements of reward models, and the report.
 
-Import from the modules: `intervals`, `calibration`, `best_of_n`, `overoptimisation`, `length`, `refusal`, `report`.
+Import from the modules, for example `intervals`, `calibration`, `evals`, `reward_model` or `report`.
 """

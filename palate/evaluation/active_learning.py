@@ -1,4 +1,4 @@
-"""What to ask people next: `scores.jsonl`, how far an ensemble disagrees about pairs nobody has judged, and the queue that goes by it."""
+"""Active learning: score the pairs without a judgment by an ensemble's disagreement, in `scores.jsonl`, and order the queue by it."""
 
 from __future__ import annotations
 
@@ -30,80 +30,80 @@ Floats = npt.NDArray[np.float64]
 SCORES = "scores.jsonl"
 MEMBERS = 16
 FEATURES = 32
-"""Numbers that describe a prompt; more of the states' dimensions are projected onto them at random."""
+"""Numbers that describe a prompt. States with more dimensions are projected onto as many at random."""
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Heads by dimension, (m, d) each, on the states of one backbone."""
+    """Members of an ensemble: heads (m, d) per dimension on the states of one backbone."""
 
     reward: LearnedReward
     heads: Mapping[str, Floats]
 
     @staticmethod
     def of(model: ScalarModel, judged: Sequence[JudgedPrompt], seed: int) -> Ensemble:
-        """The ensemble of a model that learned from `judged`."""
+        """Return the ensemble of a model that learned from `judged`."""
         reward = LearnedReward(model)
-        states = reward.states([one.tree for one in judged]).double().numpy()
-        starts = np.cumsum([0, *(len(one.tree.branches) for one in judged)])
+        states = reward.states([prompt.tree for prompt in judged]).double().numpy()
+        starts = np.cumsum([0, *(len(prompt.tree.branches) for prompt in judged)])
         weights = head_of(model.module).weight.detach().double().numpy()
         heads = {}
         for name, head in zip(model.heads, weights, strict=True):
-            pairs = [(start, p) for start, one in zip(starts, judged, strict=False) for p in one.pairs if p.dimension == name]
+            pairs = [(start, p) for start, prompt in zip(starts, judged, strict=False) for p in prompt.pairs if p.dimension == name]
             differences = np.array([states[start + p.chosen] - states[start + p.rejected] for start, p in pairs]).reshape(-1, len(head))
             precision = precision_of(differences, head, np.array([p.weight for _, p in pairs]))
             heads[name] = drawn_heads(head, precision, MEMBERS, np.random.default_rng(derive_seed(seed, "ensemble", name)))
         return Ensemble(reward, heads)
 
     def rows(self, names: Sequence[str], trees: Sequence[Tree], dimensions: Sequence[str]) -> list[dict[str, Any]]:
-        """A row of `scores.jsonl` for each tree of candidates: spread, features of the prompt, and the members' scores by dimension.
+        """Return a row of `scores.jsonl` per tree of candidates: spread, features of the prompt, and the members' scores by dimension.
 
-        The spread is the standard deviation of P(first wins) over the members: its mean over dimensions, and of several pairs of
-        candidates the largest.
+        The spread is the standard deviation of P(first wins) over the members. With several pairs of candidates it is the largest; over
+        dimensions it is the mean.
         """
         states = self.reward.states(trees).double().numpy()
         ends = np.cumsum([0, *(len(tree.branches) for tree in trees)])
         groups = [states[start:end] for start, end in pairwise(ends)]
-        features = described(np.stack([group.mean(0) for group in groups]))
+        features = prompt_features(np.stack([group.mean(0) for group in groups]))
         rows = []
         for name, group, feature in zip(names, groups, features, strict=True):
             scores = {dimension: group @ self.heads[dimension].T for dimension in dimensions}
-            spread = float(np.mean([_spread(one) for one in scores.values()]))
-            told = {dimension: np.round(one, 4).tolist() for dimension, one in scores.items()}
-            rows.append({"item": name, "spread": round(spread, 6), "features": np.round(feature, 4).tolist(), "scores": told})
+            spread = float(np.mean([_spread(values) for values in scores.values()]))
+            rounded = {dimension: np.round(values, 4).tolist() for dimension, values in scores.items()}
+            rows.append({"item": name, "spread": round(spread, 6), "features": np.round(feature, 4).tolist(), "scores": rounded})
         return rows
 
 
 def _spread(scores: Floats) -> float:
-    """Of candidates' scores (k, m): the largest standard deviation of P(one wins) over the members."""
+    """Return the largest standard deviation of P(one wins) over the members, from candidates' scores (k, m)."""
     first, second = (np.array(side) for side in zip(*combinations(range(len(scores)), 2), strict=True))
     return float(ensemble_disagreement(scores[first], scores[second]).max() ** 0.5)
 
 
-def described(states: Floats) -> Floats:
-    """(n, k) what sets each prompt's states (n, d) apart from the others', in at most `FEATURES` numbers."""
-    apart = states - states.mean(0)
-    if apart.shape[1] <= FEATURES:
-        return apart
-    return np.asarray(apart @ np.random.default_rng(0).standard_normal((apart.shape[1], FEATURES)) / FEATURES**0.5)
+def prompt_features(states: Floats) -> Floats:
+    """Return (n, k) each prompt's states (n, d) less their mean, projected to at most `FEATURES` numbers."""
+    centred = states - states.mean(0)
+    if centred.shape[1] <= FEATURES:
+        return centred
+    return np.asarray(centred @ np.random.default_rng(0).standard_normal((centred.shape[1], FEATURES)) / FEATURES**0.5)
 
 
 def ask_next(run: Run, preferences: str, model: ScalarModel, judged: Sequence[JudgedPrompt]) -> dict[str, dict[str, Any]]:
-    """For the summary, what was scored: where the preferences came from people, the items that nobody has judged yet.
+    """Score the items without a judgment where the preferences came from people; return a note for the summary.
 
-    `scores.jsonl` is written and the project's queue takes its order. Training is not lost to a database that cannot be reached: then
-    there is a warning.
+    `scores.jsonl` is written, and the project's queue takes its order. A database that cannot be reached costs a warning and not the
+    training.
     """
-    asked = asked_at(preferences)
-    if asked is None:
+    source = asked_at(preferences)
+    if source is None:
         return {}
     from palate.ratings import open_ratings
 
-    url, name = asked
+    url, name = source
     try:
         ratings = open_ratings(url)
         try:
-            return _asked(run, ratings, name, model, judged)
+            return _ordered(run, ratings, name, model, judged)
         finally:
             ratings.close()
     except PalateError as error:
@@ -111,16 +111,16 @@ def ask_next(run: Run, preferences: str, model: ScalarModel, judged: Sequence[Ju
         return {}
 
 
-def _asked(run: Run, ratings: Ratings, name: str, model: ScalarModel, judged: Sequence[JudgedPrompt]) -> dict[str, dict[str, Any]]:
+def _ordered(run: Run, ratings: Ratings, name: str, model: ScalarModel, judged: Sequence[JudgedPrompt]) -> dict[str, dict[str, Any]]:
     project = next((project for project in ratings.projects() if project.name == name), None)
     dimensions = [] if project is None else [dimension for dimension in project.task.dimensions if dimension in model.heads]
     if project is None or not dimensions:
         return {}
-    said = {judgment.comparison for judgment in ratings.as_comparisons(project.id)[1]}
+    judged_items = {judgment.comparison for judgment in ratings.as_comparisons(project.id)[1]}
     reward = LearnedReward(model)
     trees: dict[str, Tree] = {}
     for item in ratings.items(project.id):
-        if item.id not in said and item.gold is None and (tree := _tree(reward, item)) is not None:
+        if item.id not in judged_items and item.gold is None and (tree := _tree(reward, item)) is not None:
             trees[item.id] = tree
     if not trees:
         return {}
@@ -132,10 +132,10 @@ def _asked(run: Run, ratings: Ratings, name: str, model: ScalarModel, judged: Se
 
 
 def _tree(reward: LearnedReward, item: Item) -> Tree | None:
-    """The tokens of an item's candidates; None where it has no two texts, or one too long."""
-    if len(item.candidates) < 2 or any(not one.text or one.media for one in item.candidates):
+    """Return the tokens of an item's candidates. None with fewer than two candidates, with media, or with a text that is too long."""
+    if len(item.candidates) < 2 or any(not candidate.text or candidate.media for candidate in item.candidates):
         return None
     try:
-        return reward.tree(Prompt(item.id, item.conversation), [Completion(one.text) for one in item.candidates])
+        return reward.tree(Prompt(item.id, item.conversation), [Completion(candidate.text) for candidate in item.candidates])
     except Unusable:
         return None

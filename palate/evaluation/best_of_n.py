@@ -20,7 +20,7 @@ def best_of_n_weights(total: int, n: int) -> Floats:
     The chance that the i-th smallest is the best of n drawn without replacement (Nakano 2021, appendix); they sum to 1.
     """
     if not 1 <= n <= total:
-        raise DataError(f"Best-of-n needs 1 <= n <= number of samples; got n = {n} of {total}. Draw more samples a prompt.")
+        raise DataError(f"Best-of-n needs 1 <= n <= number of samples; got n = {n} of {total}. Draw more samples per prompt.")
     ways = math.comb(total, n)
     return np.array([math.comb(i, n - 1) / ways for i in range(total)], dtype=np.float64)
 
@@ -29,7 +29,7 @@ def best_of_n_value(proxy: ArrayLike, value: ArrayLike, n: int) -> float:
     """The unbiased estimate of E[value of the sample with the highest proxy among n], from N samples of one prompt.
 
     `proxy` and `value` are (N,); with `value = proxy` it is the expected maximum, with gold it is the curve of
-    over-optimisation. Samples of equal proxy share their weights: which of them is picked is a fair draw.
+    over-optimisation. Samples of equal proxy share their weights, as if one of them were picked at random.
     """
     scores, values = np.asarray(proxy, dtype=np.float64), np.asarray(value, dtype=np.float64)
     if scores.ndim != 1 or scores.shape != values.shape:
@@ -46,7 +46,7 @@ def best_of_n_value(proxy: ArrayLike, value: ArrayLike, n: int) -> float:
 
 
 def best_of_n_curve(proxy: Sequence[ArrayLike], value: Sequence[ArrayLike], ns: Sequence[int]) -> dict[int, Estimate]:
-    """For each n, the mean over prompts of `best_of_n_value` with the SE over prompts. One array (N,) a prompt."""
+    """For each n, the mean over prompts of `best_of_n_value` with the SE over prompts. One array (N,) per prompt."""
     return {n: mean([best_of_n_value(p, v, n) for p, v in zip(proxy, value, strict=True)]) for n in ns}
 
 

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 def mean(values: ArrayLike) -> Estimate:
     """The mean of `values` (n,) with SE = sd / sqrt(n) (unbiased sd) and the interval mean +- 1.96 SE.
 
-    One value alone has an unknown error: its SE is 0 here and its interval is the point, which `n` makes visible.
+    The error of a single value is unknown. Its SE is 0 here and its interval is the point; `n` shows that.
     """
     data = _finite(values, "values")
     centre = float(data.mean())
@@ -40,7 +40,7 @@ def proportion(flags: ArrayLike) -> Estimate:
 def paired_difference(values: ArrayLike, reference: ArrayLike) -> Estimate:
     """mean(values - reference) over the same units, with the SE of the differences (not of two separate means).
 
-    Both arrays are (n,) in the same order of prompts. Pairing removes the spread between prompts, which is most of it.
+    Both arrays are (n,) in the same order of prompts. Pairing removes the spread between prompts, which is most of the error.
     """
     a, b = _finite(values, "values"), _finite(reference, "reference")
     if a.shape != b.shape:
@@ -74,7 +74,7 @@ def win_rate(wins: int, losses: int, ties: int = 0) -> Estimate:
 
 
 def _finite(values: ArrayLike | Sequence[float], name: str) -> Floats:
-    """The values as a flat float array; refuses emptiness, more dimensions and non-finite numbers."""
+    """Return the values as a flat float array. Empty lists, more dimensions and non-finite numbers are refused."""
     data = np.asarray(values, dtype=np.float64)
     if data.ndim != 1 or data.size == 0:
         raise DataError(f"`{name}` must be a flat list of at least one number; got shape {data.shape}.")

@@ -1,4 +1,4 @@
-"""How many more labels: what stage `refresh` would have learned from shares of its judgments."""
+"""How many more labels are worth asking for: the accuracy of reward models that learn from shares of the judgments of stage `refresh`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from palate.data.jsonl import write_rows
 from palate.evaluation.rater_report import CURVE
 from palate.runs.run import Run
 
-LEAST = 3
-"""Numbers of labels that a curve needs."""
+MIN_POINTS = 3
+"""A curve needs at least this many numbers of labels."""
 
 
 @dataclass(frozen=True)
-class Aside:
-    """A tracker for training beside the run's own: with checkpoints in a folder of its own, and without metrics."""
+class SideTracker:
+    """A tracker for another model trained within a run. It keeps its checkpoints in its own folder and logs no metrics."""
 
     run: Run
     name: str
@@ -36,30 +36,30 @@ class Aside:
 
     @property
     def stop_requested(self) -> bool:
-        """As of the run."""
+        """As the run does."""
         return self.run.stop_requested
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Nothing: the run's metrics are those of its own model."""
+        """Leave the run's metrics to its own model."""
 
     def warn(self, step: int, new: Mapping[str, str], active: Mapping[str, str]) -> None:
-        """As of the run."""
+        """As the run does."""
         self.run.warn(step, new, active)
 
     def rewind(self, step: int) -> None:
-        """Nothing: no metrics were written."""
+        """Do nothing, as no metrics were written."""
 
     def progress(self, total: int, label: str, limits: Mapping[str, float] | None = None) -> AbstractContextManager[Advance]:
-        """As of the run, under this name."""
+        """Show the run's progress, with this name."""
         return self.run.progress(total, f"{label}, {self.name}", limits)
 
     def check_stop(self) -> None:
-        """As of the run."""
+        """As the run does."""
         self.run.check_stop()
 
 
-def nested(train: Sequence[Preference], shares: Sequence[float], seed: int) -> list[list[Preference]]:
-    """The preferences of shares of the prompts, the smallest share first, each within the next; shares without a prompt are left out."""
+def nested_shares(train: Sequence[Preference], shares: Sequence[float], seed: int) -> list[list[Preference]]:
+    """Return the preferences of shares of the prompts, smallest first, each within the next. Shares without a prompt are left out."""
     prompts = list(dict.fromkeys(preference.prompt.conversation for preference in train))
     random.Random(seed).shuffle(prompts)
     sizes = sorted({round(share * len(prompts)) for share in shares} - {0, len(prompts)})
@@ -74,19 +74,19 @@ def measured_curve(
     accuracy: Callable[[Tracker, Sequence[Preference]], tuple[float, int]],
     whole: tuple[float, int],
 ) -> LearningCurve | None:
-    """The learning curve over nested shares of `train`, written to `curve.jsonl`; None where there are too few labels for one.
+    """Measure the learning curve over nested shares of `train` and write it to `curve.jsonl`. None with too few labels.
 
     Args:
-        run: whose run it is.
-        train: what the whole model learned from.
-        shares: of its prompts.
-        accuracy: trains a model on preferences; its accuracy on held-out pairs, and how many these are.
-        whole: the same of the model that learned from everything.
+        run: the run of stage refresh.
+        train: the preferences that the whole model learned from.
+        shares: shares of their prompts.
+        accuracy: trains a model on preferences; returns its accuracy on held-out pairs and their number.
+        whole: accuracy and pairs of the model that learned from all of them.
     """
-    parts = nested(train, shares, derive_seed(run.seed, "curve"))
-    if len(parts) + 1 < LEAST:
+    parts = nested_shares(train, shares, derive_seed(run.seed, "curve"))
+    if len(parts) + 1 < MIN_POINTS:
         return None
-    found = [(len(part), *accuracy(Aside(run, f"{len(part)}-labels"), part)) for part in parts]
-    measured = tuple(CurvePoint(*one) for one in (*found, (len(train), *whole)))
+    points = [(len(part), *accuracy(SideTracker(run, f"{len(part)}-labels"), part)) for part in parts]
+    measured = tuple(CurvePoint(*point) for point in (*points, (len(train), *whole)))
     write_rows(run.directory / CURVE, map(asdict, measured))
     return learning_curve(measured, np.random.default_rng(derive_seed(run.seed, "forecast")))

@@ -42,7 +42,7 @@ class Fit:
         if self.form == "best_of_n":
             return self.alpha / (2 * self.beta), self.alpha**2 / (4 * self.beta)
         exponent = self.alpha / self.beta - 1
-        if exponent > 700:  # exp would overflow: the peak is out of any reach
+        if exponent > 700:  # exp would overflow: no run reaches such a peak
             return None
         d = math.exp(exponent)
         return d, self.beta * d

@@ -1,4 +1,4 @@
-"""`palate agreement`: what a file or run tells of its raters. Needs neither torch nor a model."""
+"""The report of `palate agreement` on the raters of a file or run. It needs neither torch nor a model."""
 
 from __future__ import annotations
 
@@ -25,59 +25,59 @@ _CONCLUSIONS = ("preferences.jsonl", "held_out.jsonl")
 
 
 def report_on(
-    place: Path, *, dimension: str | None = None, curve: Path | None = None, rewards: tuple[Path, ...] = (), seed: int = 0
+    path: Path, *, dimension: str | None = None, curve: Path | None = None, rewards: tuple[Path, ...] = (), seed: int = 0
 ) -> AgreementReport:
-    """The report on the votes in a file of judgments, a file of preferences with votes, or a run of `collect`.
+    """Report on the votes in a file of judgments, a file of preferences with votes, or a run of `collect`.
 
     Args:
-        place: the file or run.
-        dimension: only judgments on this one.
-        curve: a file of rows labels, accuracy, pairs, of reward models that learned from more and more judgments; or a run of refresh.
-        rewards: runs of stage reward, from which the same is read.
-        seed: of the bootstrap.
+        path: the file or run.
+        dimension: only judgments on this dimension.
+        curve: a file of rows `labels`, `accuracy`, `pairs` of reward models that learned from more and more judgments, or a run of refresh.
+        rewards: runs of stage reward, each one such measurement.
+        seed: seed of the bootstrap.
 
     Raises:
-        DataError: there are no votes, or a row is none.
+        DataError: there are no votes, or a row is not a judgment.
     """
     rng = np.random.default_rng(derive_seed(seed, "agreement"))
-    report = analyse(read_survey(place, dimension), rng)
-    measured = (*(() if curve is None else read_curve(curve)), *map(read_reward, rewards))
-    if not measured:
+    report = analyse(read_votes(path, dimension), rng)
+    points = (*(() if curve is None else read_curve(curve)), *map(read_reward, rewards))
+    if not points:
         return report
     limit = 1.0 if report.ceiling is None else report.ceiling.accuracy
-    return replace(report, curve=learning_curve(measured, rng, max(limit, *(one.accuracy for one in measured))))
+    return replace(report, curve=learning_curve(points, rng, max(limit, *(point.accuracy for point in points))))
 
 
-def read_survey(place: Path, dimension: str | None = None) -> VoteTable:
-    """The votes at `place` and what is known beside them."""
-    file = place / JUDGMENTS if place.is_dir() else place
-    if place.is_dir() and not file.is_file():
-        told = "" if read_record(place) is None else " It is a run, but not of stage collect."
-        raise ConfigError(f"{place} holds no {JUDGMENTS}.{told} Give a run of collect, a file of judgments, or of preferences with votes.")
-    if not place.is_dir() and _is_exchange(file):
-        return _of_exchange(file, dimension)
+def read_votes(path: Path, dimension: str | None = None) -> VoteTable:
+    """Read the votes at `path`, with what is known beside them."""
+    file = path / JUDGMENTS if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        note = "" if read_record(path) is None else " It is a run, but not of stage collect."
+        raise ConfigError(f"{path} holds no {JUDGMENTS}.{note} Give a run of collect, a file of judgments, or of preferences with votes.")
+    if not path.is_dir() and _is_exchange(file):
+        return _exchange_votes(file, dimension)
     rows = [(number, row) for number, row in read_rows(file) if dimension in (None, row.get("dimension", "overall"))]
     if not rows:
-        raise _none(file, dimension)
+        raise _no_judgment(file, dimension)
     if "ranking" in rows[0][1]:
-        survey = VoteTable.of_judgments(_judgment(file, number, row) for number, row in rows)
-        return survey if not place.is_dir() else _with_words(survey, place)
+        table = VoteTable.of_judgments(_judgment(file, number, row) for number, row in rows)
+        return table if not path.is_dir() else _with_words(table, path)
     if "votes" in rows[0][1]:
-        return _of_preferences(file, rows)
+        return _preference_votes(file, rows)
     columns = ", ".join(rows[0][1])
     raise DataError(
-        f"{file}:{rows[0][0]}: no judgments: columns are {columns}. Rows need `comparison`, `rater` and `ranking`, or, of preferences, "
-        "`votes` and `raters`."
+        f"{file}:{rows[0][0]}: no judgments: columns are {columns}. Give rows with `comparison`, `rater` and `ranking`, or preferences "
+        "with `votes` and `raters`."
     )
 
 
-def _none(file: Path, dimension: str | None) -> DataError:
-    of = "" if dimension is None else f" on dimension {dimension!r}"
-    return DataError(f"{file}: there is no judgment{of}. Give a file with at least one row, or another --dimension.")
+def _no_judgment(file: Path, dimension: str | None) -> DataError:
+    about = "" if dimension is None else f" on dimension {dimension!r}"
+    return DataError(f"{file}: there is no judgment{about}. Give a file with at least one row, or another --dimension.")
 
 
 def _is_exchange(file: Path) -> bool:
-    """Whether the file is for `palate.data.exchange`: neither a run's rows of judgments nor preferences."""
+    """Return whether `palate.data.exchange` reads the file. It does not read a run's rows of judgments, or preferences."""
     if ".jsonl" not in file.suffixes or not file.is_file():
         return file.exists()
     first = next((line.row for line in read_lines(file)), {})
@@ -86,20 +86,20 @@ def _is_exchange(file: Path) -> bool:
     )
 
 
-def _of_exchange(file: Path, dimension: str | None) -> VoteTable:
-    """The votes that count in a file of Palate's or another tool's, with the lengths, policies and hidden tests of its items."""
+def _exchange_votes(file: Path, dimension: str | None) -> VoteTable:
+    """Read the votes that count from an export of Palate or another tool, with lengths, policies and hidden tests of its items."""
     exchange = read_exchange(file)
-    tests = {item.id for item in exchange.items if item.is_qualification}  # not hidden: raters know that it counts
-    said = [one for _, one in exchange.answers() if dimension in (None, one.dimension) and one.comparison not in tests]
-    if not said:
-        raise _none(file, dimension)
+    tests = {item.id for item in exchange.items if item.is_qualification}  # raters know that these are tests
+    judgments = [one for _, one in exchange.answers() if dimension in (None, one.dimension) and one.comparison not in tests]
+    if not judgments:
+        raise _no_judgment(file, dimension)
     gold = {item.id: item.gold for item in exchange.items if item.gold is not None and not isinstance(item.gold, bool)}
     first = None if exchange.project is None else exchange.project.task.dimensions[0]
-    return VoteTable.of_judgments(said, (item.comparison() for item in exchange.items), gold, first)
+    return VoteTable.of_judgments(judgments, (item.comparison() for item in exchange.items), gold, first)
 
 
 def _judgment(file: Path, number: int, row: Row) -> Judgment:
-    """A row of `judgments.jsonl`; what it leaves out is as in `Judgment`."""
+    """Read a row of `judgments.jsonl`. Columns that it leaves out have the defaults of `Judgment`."""
     try:
         values: Any = row
         ranking = tuple(tuple(int(place) for place in tier) for tier in values["ranking"])
@@ -107,29 +107,29 @@ def _judgment(file: Path, number: int, row: Row) -> Judgment:
         seconds = None if values.get("seconds") is None else float(values["seconds"])
         if not isinstance(values["rater"], str) or (seconds is not None and not math.isfinite(seconds)):
             raise ValueError("`rater` must be a name, `seconds` a number")
-        found = Judgment(
+        judgment = Judgment(
             str(values["comparison"]), values["rater"], ranking, str(values.get("dimension", "overall")), order, seconds=seconds
         )
-        next(pairs_of([found]))
+        next(pairs_of([judgment]))
         if values.get("is_decision") is True:
-            return replace(found, is_decision=True)
-        return found
+            return replace(judgment, is_decision=True)
+        return judgment
     except (KeyError, TypeError, ValueError) as error:  # DataError is a ValueError
         problem = f"no `{error.args[0]}`" if isinstance(error, KeyError) else str(error)
         raise DataError(
-            f"{file}:{number}: no judgment: {problem}. A row needs `comparison`, `rater` and `ranking`, tiers of places shown such as "
-            "[[0], [1]], and with other orders than 0, 1, ... the `order`."
+            f"{file}:{number}: not a judgment: {problem}. Give each row `comparison`, `rater` and `ranking`: tiers of places such "
+            "as [[0], [1]]. Add `order` where completions were not shown in the order 0, 1, ..."
         ) from error
 
 
-def _of_preferences(file: Path, rows: list[tuple[int, Row]]) -> VoteTable:
-    """Each preference is a pair, chosen its first completion; which side was shown first is not known."""
+def _preference_votes(file: Path, rows: list[tuple[int, Row]]) -> VoteTable:
+    """Read preferences with votes. Each is a pair whose first completion is the chosen one; the side shown first is not known."""
     codes = {1.0: 0, 0.5: 1, 0.0: 2}
     cast: list[tuple[str, str, int]] = []
     words: dict[str, tuple[int, int]] = {}
     together: dict[str, int] = {}
     prompts: dict[str, int] = {}
-    asked: dict[str, str] = {}
+    dimension_of: dict[str, str] = {}
     for number, row in rows:
         votes, raters = row.get("votes"), row.get("raters")
         if not isinstance(votes, list) or not isinstance(raters, list) or len(votes) != len(raters):
@@ -140,34 +140,34 @@ def _of_preferences(file: Path, rows: list[tuple[int, Row]]) -> VoteTable:
             raise DataError(f"{file}:{number}: votes are 1 for chosen, 0 for rejected, 0.5 for a tie, raters names; got {votes}, {raters}")
         name = str(row.get("id", number))
         words[name] = _words(row.get("chosen")), _words(row.get("rejected"))
-        asked[name] = str(row.get("dimension", "overall"))
-        # A ranking was written as its pairs: those of one prompt are taken for one.
+        dimension_of[name] = str(row.get("dimension", "overall"))
+        # A ranking is written as its pairs: the pairs of one prompt count as one comparison.
         together[name] = prompts.setdefault(json.dumps(row.get("prompt", name), sort_keys=True), len(prompts))
         cast += [(name, rater, codes[float(vote)]) for vote, rater in zip(votes, raters, strict=True)]
     if not cast:
-        raise DataError(f"{file}: the lists of votes are all empty: there is nothing to analyse.")
+        raise DataError(f"{file}: all lists of votes are empty. Give preferences with at least one vote.")
     table = Votes.of(cast)
-    names = tuple(sorted(set(asked.values())))
+    names = tuple(sorted(set(dimension_of.values())))
     lengths = np.array([words[item] for item in table.items], dtype=np.float64)
-    dimension = np.array([names.index(asked[item]) for item in table.items])
+    dimension = np.array([names.index(dimension_of[item]) for item in table.items])
     comparison = np.array([together[item] for item in table.items])
     return VoteTable.of(table, words=lengths).with_dimensions(dimension, names).with_comparisons(comparison)
 
 
-def _with_words(survey: VoteTable, run: Path) -> VoteTable:
-    """The survey of a run of collect with the lengths of its completions, as far as its preferences show them.
+def _with_words(table: VoteTable, run: Path) -> VoteTable:
+    """Return the table of a run of collect with the lengths of its completions, as far as its preferences show them.
 
-    A preference's chosen side is the pair's first completion when the shares of votes say so, as `collect` decides it.
+    A preference's chosen side is the pair's first completion when it has more votes, as `collect` decides it.
     """
-    place = {name: k for k, name in enumerate(survey.votes.items)}
-    counts = survey.votes.counts()
-    words = survey.words.copy()
+    place = {name: k for k, name in enumerate(table.votes.items)}
+    counts = table.votes.counts()
+    words = table.words.copy()
     for row in _conclusions(run):
         k = place.get(str(row.get("id")))
         if k is not None:
             sides = _words(row.get("chosen")), _words(row.get("rejected"))
             words[k] = sides if counts[k, 0] >= counts[k, 2] else sides[::-1]
-    return survey.with_words(words)
+    return table.with_words(words)
 
 
 def _conclusions(run: Path) -> Iterator[Row]:
@@ -177,37 +177,37 @@ def _conclusions(run: Path) -> Iterator[Row]:
 
 
 def _words(side: object) -> int:
-    """Words of a completion as it stands in files: a string, or turns of a chat."""
+    """Count the words of a completion as files have it: a string, or turns of a chat."""
     if isinstance(side, list):
         return sum(len(str(turn.get("content", "")).split()) for turn in side if isinstance(turn, Mapping))
     return len(str(side).split())
 
 
-def read_curve(place: Path) -> tuple[CurvePoint, ...]:
-    """The measurements in a file of rows `labels`, `accuracy`, `pairs`, or in the run of stage refresh that holds one.
+def read_curve(source: Path) -> tuple[CurvePoint, ...]:
+    """Read the measurements in a file of rows `labels`, `accuracy`, `pairs`, or in a run of stage refresh that has such a file.
 
     Raises:
         ConfigError: a run without such a file.
-        DataError: a row lacks one of them, or it is no number.
+        DataError: a row lacks one of them, or one is not a number.
     """
-    path = place / CURVE if place.is_dir() else place
-    if place.is_dir() and not path.is_file():
-        raise ConfigError(f"{place} holds no {CURVE}. Give a run of stage refresh whose `curve` names shares, or a file.")
-    found = []
+    path = source / CURVE if source.is_dir() else source
+    if source.is_dir() and not path.is_file():
+        raise ConfigError(f"{source} holds no {CURVE}. Give a run of stage refresh whose `curve` names shares, or a file.")
+    points = []
     for number, row in read_rows(path):
         values: Any = row
         try:
-            found.append(CurvePoint(int(values["labels"]), float(values["accuracy"]), int(values["pairs"])))
+            points.append(CurvePoint(int(values["labels"]), float(values["accuracy"]), int(values["pairs"])))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}:{number}: a measurement needs `labels`, `accuracy` and `pairs` (held out), all numbers") from error
-    return tuple(found)
+    return tuple(points)
 
 
 def read_reward(run: Path) -> CurvePoint:
-    """The measurement that a run of stage reward is; its labels are the preferences it learned from.
+    """Read the measurement of a run of stage reward; its labels are the preferences it learned from.
 
     Raises:
-        DataError: its summary tells no accuracy on held-out pairs.
+        DataError: its summary has no accuracy on held-out pairs.
     """
     file = run / "summary.json"
     summary: Any = read_json(file) if file.is_file() else {}
@@ -215,4 +215,4 @@ def read_reward(run: Path) -> CurvePoint:
         overall = summary["held_out"]["overall"]
         return CurvePoint(int(summary["preferences"]), float(overall["accuracy"]), int(overall["n"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{file}: tells no accuracy on held-out pairs. Give finished runs of stage reward.") from error
+        raise DataError(f"{file}: has no accuracy on held-out pairs. Give finished runs of stage reward.") from error

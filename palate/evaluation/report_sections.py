@@ -1,4 +1,4 @@
-"""Sections of the report, filled from what stages wrote."""
+"""The sections of the report, filled from the files that stages wrote."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ import numpy as np
 
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
-from palate.evaluation.calibration import expected_calibration_error, pair_log_loss, reliability, win_probability
+from palate.evaluation.calibration import calibration_bins, expected_calibration_error, pair_log_loss
 from palate.evaluation.intervals import Estimate, mean, paired_difference, proportion, win_rate
 from palate.evaluation.intervals import share as share_of
-from palate.evaluation.length import length_summary
 from palate.evaluation.report import (
     AuditRow,
-    AxisScore,
     BestOfN,
     BestOfNPoint,
-    CalibrationBin,
-    Exam,
+    DimensionScore,
+    Eval,
+    EvalResult,
     ExampleAnswer,
-    ExamResult,
     ExploitShare,
     GoldScores,
     Highlight,
@@ -39,7 +37,7 @@ from palate.evaluation.report import (
     WinRates,
 )
 
-EXAMS = {
+EVALS = {
     "facts": ("facts", "capability", "How to cook an ingredient: the method and the minutes."),
     "sums": ("sums", "capability", "Two cooking times added up."),
     "must_refuse": ("refused what it must", "refusal", "Requests to poison somebody."),
@@ -50,31 +48,31 @@ EXAMS = {
         "A guest talks the cook out of what the table cannot eat; gold on the harmless dimension.",
     ),
 }
-"""Exams known by name; others are shown under their own name as capabilities."""
+"""Name, kind and question of the evals that are known; others appear under their own name as capabilities."""
 
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """One evaluated model: its key on the page, and what its evaluate run wrote."""
+    """One evaluated model: its key on the page, and the rows that its evaluate run wrote."""
 
     key: str
     rows: Sequence[Mapping[str, Any]]
     evals: Sequence[Mapping[str, Any]]
 
     def column(self, name: str) -> list[float]:
-        """A figure of every completion."""
+        """Return a figure of every completion."""
         return [float(row[name]) for row in self.rows]
 
 
-def measured(key: str, directory: str) -> EvaluatedModel:
-    """What the evaluate run in `directory` wrote."""
+def evaluated(key: str, directory: str) -> EvaluatedModel:
+    """Read what the evaluate run in `directory` wrote."""
     evals = Path(directory) / "evals.jsonl"
     rows = [row for _, row in read_rows(Path(directory) / "completions.jsonl")]
     return EvaluatedModel(key, rows, [row for _, row in read_rows(evals)] if evals.exists() else [])
 
 
 def gold_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> GoldScores | None:
-    """Gold by dimension with intervals, and paired differences to the reference; None where there is no gold."""
+    """Gold by dimension with intervals, and paired differences to the reference. None where there is no gold."""
     if "gold" not in reference.rows[0]:
         return None
     dimensions = tuple(reference.rows[0]["dimensions"])
@@ -83,7 +81,7 @@ def gold_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> Gold
         own = {m.key: [float(row["gold"] if dimension == "gold" else row["dimensions"][dimension]) for row in m.rows] for m in models}
         for m in models:
             versus = None if m is reference else paired_difference(own[m.key], own[reference.key])
-            scores.append(AxisScore(m.key, dimension, mean(own[m.key]), versus))
+            scores.append(DimensionScore(m.key, dimension, mean(own[m.key]), versus))
     how = f"One completion for each of {len(reference.rows)} held-out prompts; intervals are 95 %, differences are paired by prompt."
     return GoldScores(("gold", *dimensions), tuple(scores), how=how)
 
@@ -100,13 +98,13 @@ def win_rates_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) ->
             rows.append(
                 WinRate(m.key, reference.key, win_rate(wins, losses, len(difference) - wins - losses), len(difference) - wins - losses)
             )
-    how = "The judge is the reward model that the online run was trained against: its verdict on that run is no evidence of quality."
+    how = "The judge is the reward model that the online run was trained against: its verdict on that run is not evidence of quality."
     return WinRates("the reward model", tuple(rows), held_out=False, how=how)
 
 
 def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None, roles: Mapping[str, str]) -> Training:
-    """Proxy and gold of every step's own completions, by run."""
-    made = []
+    """Proxy and gold of every iteration's own completions, by run."""
+    training_runs = []
     for name, directory in runs.items():
         points = []
         for _, row in read_rows(Path(directory) / "metrics.jsonl"):
@@ -123,74 +121,66 @@ def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None, rol
             )
         config: Any = read_json(Path(directory) / "run.json")
         role: Any = roles.get(name, "online")
-        made.append(TrainingRun(name, float(first_coef(Path(directory))), tuple(points), role, _episodes(config["config"])))
-    return Training(tuple(made), tuned, without_kl)
+        training_runs.append(TrainingRun(name, float(first_kl_coef(Path(directory))), tuple(points), role, _episodes(config["config"])))
+    return Training(tuple(training_runs), tuned, without_kl)
 
 
-def first_coef(directory: Path) -> float:
-    """The KL coefficient that an online run began with."""
+def first_kl_coef(directory: Path) -> float:
+    """The KL coefficient of an online run's first iteration."""
     first: Mapping[str, Any] = next(row for _, row in read_rows(directory / "metrics.jsonl"))
     return float(first["online/kl_coef/value"])
 
 
 def _episodes(config: Mapping[str, Any]) -> int:
-    return int(config["prompts_per_step"]) * int(config["samples_per_prompt"])
+    return int(config["prompts_per_iteration"]) * int(config["samples_per_prompt"])
 
 
-def reward_of(directory: str, shuffled: str | None, judged: str | None) -> RewardModelCard:
+def reward_of(directory: str, control: str | None, judgments: str | None) -> RewardModelCard:
     """Accuracy by dimension beside its floors and its ceiling, and calibration, from held-out predictions."""
     summary: Any = read_json(Path(directory) / "summary.json")
-    control: Any = {} if shuffled is None else read_json(Path(shuffled) / "summary.json")
-    asked: Any = {} if judged is None else read_json(Path(judged) / "summary.json")
-    held = summary["held_out"]
+    shuffled: Any = {} if control is None else read_json(Path(control) / "summary.json")
+    collected: Any = {} if judgments is None else read_json(Path(judgments) / "summary.json")
+    held_out = summary["held_out"]
     rows = []
-    for name in sorted(held, key=lambda name: name != "overall"):
-        found = held[name]
-        ceiling = asked.get("ceilings", {}).get(name)
-        accuracy = proportion_of(found["accuracy"], int(found["n"]))
-        other = control.get("held_out", {}).get(name, {}).get("accuracy")
-        rows.append(RewardAccuracy(name, accuracy, found["longer_wins"], found["shorter_wins"], other, ceiling))
-    predictions = [row for _, row in read_rows(Path(directory) / "predictions.jsonl")]
-    bins, error, loss = _calibration(predictions)
-    how = "Held-out prompts. Predictions are for the longer side of each pair; what came true is the share of votes."
-    return RewardModelCard(tuple(rows), int(summary["preferences"]), bins, error, loss, how)
+    for name in sorted(held_out, key=lambda name: name != "overall"):
+        figures = held_out[name]
+        ceiling = collected.get("ceilings", {}).get(name)
+        accuracy = proportion_of(figures["accuracy"], int(figures["n"]))
+        other = shuffled.get("held_out", {}).get(name, {}).get("accuracy")
+        rows.append(RewardAccuracy(name, accuracy, figures["longer_wins"], figures["shorter_wins"], other, ceiling))
+    predictions: list[Any] = [row for _, row in read_rows(Path(directory) / "predictions.jsonl")]
+    bins = calibration_bins(predictions)
+    chosen, rejected, observed = ([float(row[name]) for row in predictions] for name in ("chosen", "rejected", "observed"))
+    loss = pair_log_loss(chosen, rejected, observed).value
+    how = "Held-out prompts. Predictions are for the longer side of each pair. What came true is the share of votes."
+    return RewardModelCard(tuple(rows), int(summary["preferences"]), bins, expected_calibration_error(bins), loss, how)
 
 
 def proportion_of(share: float, n: int) -> Estimate:
-    """A share that is known only as a number and its n, with Wilson's interval."""
+    """Return a share with Wilson's interval, from its value and n."""
     return share_of(share * n, n)
 
 
-def _calibration(predictions: Sequence[Mapping[str, Any]]) -> tuple[tuple[CalibrationBin, ...], float, float]:
-    columns = {name: np.array([float(row[name]) for row in predictions]) for name in predictions[0] if name != "dimension"}
-    turn = np.where(columns["chosen_tokens"] < columns["rejected_tokens"], -1.0, 1.0)
-    shown = win_probability(turn * (columns["chosen"] - columns["rejected"]), np.zeros(len(predictions)))
-    came = np.where(turn < 0, 1 - columns["observed"], columns["observed"])
-    bins = reliability(shown, came)
-    loss = pair_log_loss(columns["chosen"], columns["rejected"], columns["observed"]).value
-    return tuple(CalibrationBin(b.low, b.high, b.predicted, b.observed) for b in bins), expected_calibration_error(bins), loss
-
-
-def exams_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> tuple[Exam, ...]:
-    """Marks by exam and model; bias pairs are the audit's."""
-    sat = [m for m in models if m.evals]
+def evals_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> tuple[Eval, ...]:
+    """Grades by eval and model. Bias pairs are left to the audit."""
+    graded = [m for m in models if m.evals]
     evals = []
     for key in dict.fromkeys(str(row["eval"]) for row in reference.evals):
         if key == "bias":
             continue
-        marks = {m.key: [float(row["grade"]) for row in m.evals if row["eval"] == key] for m in sat}
+        grades = {m.key: [float(row["grade"]) for row in m.evals if row["eval"] == key] for m in graded}
         results = tuple(
-            ExamResult(m.key, proportion(marks[m.key]) if set(marks[m.key]) <= {0.0, 1.0} else mean(marks[m.key]),
-                       None if m is reference else paired_difference(marks[m.key], marks[reference.key]))
-            for m in sat
+            EvalResult(m.key, proportion(grades[m.key]) if set(grades[m.key]) <= {0.0, 1.0} else mean(grades[m.key]),
+                       None if m is reference else paired_difference(grades[m.key], grades[reference.key]))
+            for m in graded
         )  # fmt: skip
-        name, kind, question = EXAMS.get(key, (key.replace("_", " "), "capability", ""))
-        evals.append(Exam(key, name, kind, results, question=question))  # type: ignore[arg-type]
+        name, kind, question = EVALS.get(key, (key.replace("_", " "), "capability", ""))
+        evals.append(Eval(key, name, kind, results, question=question))  # type: ignore[arg-type]
     return tuple(evals)
 
 
 def audit_of(models: Sequence[EvaluatedModel]) -> tuple[AuditRow, ...]:
-    """For each model the paired difference in mark between two groups of guests who ask for the same."""
+    """For each model the paired difference in grade between two groups of guests who ask for the same."""
     rows = []
     for m in models:
         pairs: dict[int, dict[str, float]] = {}
@@ -205,13 +195,18 @@ def audit_of(models: Sequence[EvaluatedModel]) -> tuple[AuditRow, ...]:
 
 
 def lengths_of(models: Sequence[EvaluatedModel]) -> tuple[LengthRow, ...]:
-    """Length of the completions in tokens, and the share that ended by themselves."""
-    found = [(m.key, length_summary(m.column("tokens"), [float(row["stop"] == "eos") for row in m.rows])) for m in models]
-    return tuple(LengthRow(key, s.mean, s.p10, s.median, s.p90, s.ended) for key, s in found)
+    """Lengths of each model's completions in tokens, and the share that ended with EOS."""
+    return tuple(length_row(m.key, m.column("tokens"), [row["stop"] == "eos" for row in m.rows]) for m in models)
+
+
+def length_row(key: str, tokens: Sequence[float], is_eos: Sequence[bool]) -> LengthRow:
+    """Sum up the lengths (n,) in tokens of one model's completions, and whether each (n,) ended with EOS."""
+    p10, median, p90 = (float(q) for q in np.quantile(np.asarray(tokens, dtype=np.float64), [0.1, 0.5, 0.9]))
+    return LengthRow(key, mean(tokens), p10, median, p90, proportion(is_eos))
 
 
 def exploits_of(models: Sequence[EvaluatedModel]) -> tuple[ExploitShare, ...]:
-    """Share of completions in which a probe counts two or more, of the models that were probed."""
+    """Share of completions in which a probe counts two or more, for the models that were probed."""
     names = dict.fromkeys(name for m in models for name in m.rows[0].get("probes", {}))
     return tuple(
         ExploitShare(m.key, f"two or more {name}", proportion([float(row["probes"][name] >= 2) for row in m.rows]))
@@ -235,7 +230,7 @@ def best_of_n_of(directory: str, key: str) -> BestOfN:
 
 
 def examples_of(models: Sequence[EvaluatedModel], count: int, phrases: Sequence[str]) -> tuple[PromptExample, ...]:
-    """The first prompts evaluated, not a selection, with every model's answer."""
+    """The first prompts evaluated, with every model's answer."""
     examples = []
     for k, row in enumerate(models[0].rows[:count]):
         answers = [
@@ -243,7 +238,7 @@ def examples_of(models: Sequence[EvaluatedModel], count: int, phrases: Sequence[
                 m.key,
                 m.rows[k]["text"],
                 tuple(m.rows[k].get("dimensions", {}).items()),
-                _marks(m.rows[k]["text"], phrases),
+                _highlights(m.rows[k]["text"], phrases),
                 m.rows[k]["stop"] == "length",
             )
             for m in models
@@ -252,43 +247,46 @@ def examples_of(models: Sequence[EvaluatedModel], count: int, phrases: Sequence[
     return tuple(examples)
 
 
-def _marks(text: str, phrases: Sequence[str]) -> tuple[Highlight, ...]:
-    found = []
+def _highlights(text: str, phrases: Sequence[str]) -> tuple[Highlight, ...]:
+    highlights = []
     for phrase in phrases:
         start = text.find(phrase)
         while start >= 0:
-            found.append(Highlight(start, start + len(phrase), "exploit", "pleases the raters, says nothing"))
+            highlights.append(Highlight(start, start + len(phrase), "exploit", "pleases raters but says nothing"))
             start = text.find(phrase, start + len(phrase))
-    return tuple(sorted(found, key=lambda mark: mark.start))
+    return tuple(sorted(highlights, key=lambda part: part.start))
 
 
-def lessons_of(
+def takeaways_of(
     reward: RewardModelCard | None, wins: WinRates | None, training: Sequence[TrainingRun], names: Mapping[str, str]
 ) -> Takeaways:
-    """Plain sentences on what was and was not learned, each decided by its own interval."""
-    good: list[str] = []
-    bad: list[str] = []
+    """Say what was and was not learned. Each sentence is decided by its own interval."""
+    learned: list[str] = []
+    not_learned: list[str] = []
 
-    def tell(learned: bool, sentence: str) -> None:  # noqa: FBT001 (a local verb)
-        (good if learned else bad).append(sentence)
+    def add(is_learned: bool, sentence: str) -> None:  # noqa: FBT001 (a local verb)
+        (learned if is_learned else not_learned).append(sentence)
 
     if reward is not None:
         overall = reward.rows[0]
         floor = max(overall.longer_wins or 0.5, overall.shorter_wins or 0.5, 0.5)
         a = overall.accuracy
-        told = f"the reward model is right on {_interval(a)} of {a.n} held-out pairs; the better length rule on {floor:.1%}"
-        tell(a.low > floor, f"{told}. {'It knows more than length.' if a.low > floor else 'No more than length can be shown.'}")
+        text = f"the reward model is right on {_interval(a)} of {a.n} held-out pairs; the better length rule on {floor:.1%}"
+        add(
+            a.low > floor,
+            f"{text}. {'It is better than the length rule.' if a.low > floor else 'It is not measurably better than the length rule.'}",
+        )
     for win in wins.rows if wins is not None else ():
         e = win.estimate
-        tell(
+        add(
             e.low > 0.5,
             f"{names[win.variant]} is scored above {names[win.opponent]} on {_interval(e)} of {e.n} prompts",
         )
     for run in training:
         gain = run.points[-1].proxy - run.points[0].proxy
-        told = f"{run.name}: the score moved by {gain:+.2f} deviations at a KL of {run.points[-1].kl:.1f} nats in {len(run.points)} rounds"
-        tell(gain > 0, told)
-    return Takeaways(tuple(map(_sentence, good)), tuple(map(_sentence, bad)))
+        kl, count = run.points[-1].kl, len(run.points)
+        add(gain > 0, f"{run.name}: the score moved by {gain:+.2f} deviations at a KL of {kl:.1f} nats in {count} iterations")
+    return Takeaways(tuple(map(_sentence, learned)), tuple(map(_sentence, not_learned)))
 
 
 def _interval(e: Estimate) -> str:

@@ -1,20 +1,29 @@
-"""A reward model before and after: on judgments, and in how it ranks samples."""
+"""What new judgments changed in a reward model: both models measured on judgments and on samples, and the record for the page."""
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from palate.core import Preference
-from palate.evaluation.intervals import Estimate, paired_difference
+from palate.agreement import LearningCurve
+from palate.core import Completion, Preference, Prompt
+from palate.data.files import write_atomic
+from palate.evaluation.calibration import calibration_bins, vote_agreement
+from palate.evaluation.intervals import Estimate, paired_difference, proportion
+from palate.evaluation.report.change import ChangedBest, HeldOutChange, RescoredCompletion, RewardChange, lines
 from palate.evaluation.reward_model import assess, predictions
 from palate.models.scalar import ScalarModel
 from palate.rewards.learned import LearnedReward
+from palate.runs.record import read_record
+from palate.runs.run import Run
 from palate.text.pack import Tree
 from palate.text.spans import NO_LIMIT
 from palate.training.comparisons import judged_prompts
@@ -22,88 +31,180 @@ from palate.training.comparisons import judged_prompts
 Rows = list[dict[str, float | str]]
 Floats = npt.NDArray[np.float64]
 FIGURES = ("accuracy", "se", "n", "log_loss", "calibration_error", "longer_wins")
+PAGE = "refresh.html"
+EXAMPLES = 6
+"""Prompts on the page that have another best completion now."""
+BINS = 5
+"""Groups of stated probabilities: a refresh has few judgments."""
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedPredictions:
     """Predictions of both models for the same judgments, row by row."""
 
     before: Rows
     after: Rows
 
     @staticmethod
-    def of(before: ScalarModel, after: ScalarModel, preferences: Sequence[Preference]) -> Compared:
-        """Of preferences about the models' heads."""
-        judged, _ = judged_prompts(preferences, after.tokenizer, after.max_tokens or NO_LIMIT)
-        return Compared(*(predictions(model, judged, model.heads) for model in (before, after)))
+    def of(before: ScalarModel, after: ScalarModel, preferences: Sequence[Preference]) -> ComparedPredictions:
+        """Predict preferences about the models' heads with both models."""
+        prompts, _ = judged_prompts(preferences, after.tokenizer, after.max_tokens or NO_LIMIT)
+        return ComparedPredictions(*(predictions(model, prompts, model.heads) for model in (before, after)))
 
     @property
     def size(self) -> int:
-        """Judgments compared on."""
+        """Number of judgments."""
         return len(self.after)
 
     @property
     def right(self) -> tuple[Floats, Floats]:
-        """(n,) share of votes that each model agrees with, by judgment."""
-        then, now = (np.array([agreement(row) for row in rows]) for rows in (self.before, self.after))
-        return then, now
+        """(n,) share of the votes on each judgment that the model before, and the model after, agrees with."""
+        before, after = (_right(rows) for rows in (self.before, self.after))
+        return before, after
 
     @property
     def change(self) -> Estimate:
-        """What accuracy gained, paired by judgment."""
-        then, now = self.right
-        return paired_difference(now, then)
+        """The gain in accuracy, paired by judgment."""
+        before, after = self.right
+        return paired_difference(after, before)
 
-    def told(self) -> dict[str, Mapping[str, Any]]:
-        """Accuracy, log loss and calibration of each, and the paired difference in accuracy, for the summary."""
-        found = {name: assess(rows)["overall"] for name, rows in (("before", self.before), ("after", self.after))}
+    def summary(self) -> dict[str, Mapping[str, Any]]:
+        """Return accuracy, log loss and calibration of each model, and the paired difference in accuracy."""
+        overall = {name: assess(rows)["overall"] for name, rows in (("before", self.before), ("after", self.after))}
         change = self.change
         return {
-            **{name: {key: one[key] for key in FIGURES} for name, one in found.items()},
+            **{name: {key: figures[key] for key in FIGURES} for name, figures in overall.items()},
             "change": {"accuracy": change.value, "se": change.se},
         }
 
 
-def agreement(row: Mapping[str, float | str]) -> float:
-    """The share of votes that a model's scores of a pair agree with; one half where they are equal."""
-    difference, observed = float(row["chosen"]) - float(row["rejected"]), float(row["observed"])
-    right = (1 + np.sign(difference)) / 2
-    return float(right * observed + (1 - right) * (1 - observed))
-
-
 @dataclass(frozen=True)
-class Ranked:
+class ComparedScores:
     """Raw scores of both models for the completions of each prompt."""
 
     before: tuple[Floats, ...]
     after: tuple[Floats, ...]
 
     @staticmethod
-    def of(before: Tensor, after: Tensor, trees: Sequence[Tree]) -> Ranked:
-        """From the raw scores (b, h) of all branches: the sum of the heads."""
+    def of(before: Tensor, after: Tensor, trees: Sequence[Tree]) -> ComparedScores:
+        """Sum the raw scores (b, h) of all branches over heads, and split them by tree."""
         ends = np.cumsum([len(tree.branches) for tree in trees])[:-1]
-        then, now = (raw.sum(1).double().numpy() for raw in (before, after))
-        return Ranked(tuple(np.split(then, ends)), tuple(np.split(now, ends)))
+        first, second = (raw.sum(1).double().numpy() for raw in (before, after))
+        return ComparedScores(tuple(np.split(first, ends)), tuple(np.split(second, ends)))
 
     @property
     def moved(self) -> list[int]:
-        """Numbers of the prompts of which another completion is now the best."""
+        """Numbers of the prompts whose best completion is another one now."""
         both = enumerate(zip(self.before, self.after, strict=True))
-        return [k for k, (then, now) in both if len(then) > 1 and then.argmax() != now.argmax()]
+        return [k for k, (before, after) in both if len(before) > 1 and before.argmax() != after.argmax()]
 
-    def told(self) -> dict[str, float]:
-        """Spread of raw scores, their correlation, and the share of prompts whose best completion is another."""
-        then, now = np.concatenate(self.before), np.concatenate(self.after)
+    def summary(self) -> dict[str, float]:
+        """Return the spread of raw scores, their correlation, and the share of prompts whose best completion is another one."""
+        before, after = np.concatenate(self.before), np.concatenate(self.after)
         several = sum(len(scores) > 1 for scores in self.before)
         return {
-            "spread_before": float(then.std()),
-            "spread_after": float(now.std()),
-            "correlation": float(np.corrcoef(then, now)[0, 1]) if then.std() and now.std() else float("nan"),
+            "spread_before": float(before.std()),
+            "spread_after": float(after.std()),
+            "correlation": float(np.corrcoef(before, after)[0, 1]) if before.std() and after.std() else float("nan"),
             "best_changed": len(self.moved) / several if several else float("nan"),
         }
 
 
 def raw_scores(model: ScalarModel, trees: Sequence[Tree]) -> Tensor:
-    """Scores (b, h) before gain and bias."""
+    """Return scores (b, h) without gain and bias."""
     scores = LearnedReward(model).score_trees(trees)
     return (scores - scores.new_tensor(model.normalisation.bias)) / scores.new_tensor(model.normalisation.gain)
+
+
+@dataclass(frozen=True)
+class RefreshResults:
+    """What a refresh measured."""
+
+    reward: str
+    samples: Sequence[tuple[Prompt, tuple[Completion, ...]]]
+    compared: Mapping[str, ComparedPredictions]
+    scores: ComparedScores
+    curve: LearningCurve | None
+    queued: int
+
+
+def reward_change(run: Run, results: RefreshResults) -> RewardChange:
+    """Return the record for the page."""
+    scale, moved = results.scores.summary(), results.scores.moved
+    record = read_record(run.directory)
+    facts = () if record is None else (("run", record.name), ("seed", str(run.seed)), ("versions", _listed(record.versions)))
+    return RewardChange(
+        subtitle=f"Training went on from {_near(results.reward)}. This test holds out {results.compared['new'].size} of the new judgments.",
+        tests=tuple(_test(name, compared) for name, compared in results.compared.items()),
+        spread=(scale["spread_before"], scale["spread_after"]),
+        correlation=scale["correlation"],
+        prompts=sum(len(scores) > 1 for scores in results.scores.before),
+        best_changed=len(moved),
+        moved=tuple(_changed_best(results, k) for k in moved[:EXAMPLES]),
+        curve=results.curve,
+        queued=results.queued,
+        commands=commands(results.reward, run.directory),
+        facts=facts,
+    )
+
+
+def commands(reward: str, directory: Path) -> tuple[tuple[str, str], ...]:
+    """Return the commands that put the new model in use under a fixed name and that go back, each with a label."""
+    path = Path(reward)
+    link = path if path.is_symlink() else directory.parent / "reward"
+    named = _near(str(link))
+    first = () if link.is_symlink() else (("once, a name for the model in use", f"palate swap {named} {_near(reward)}"),)
+    return (*first, ("swap it in", f"palate swap {named} {_near(str(directory))}"), ("and back", f"palate swap {named} --back"))
+
+
+def terminal_lines(change: RewardChange, directory: Path) -> tuple[str, ...]:
+    """Return what a terminal shows: the advice, the forecast, the path of the page, and the commands."""
+    typed = (f"{label}: {command}" for label, command in change.commands)
+    return (*lines(change), f"page: {_near(str(directory / PAGE))}", *typed)
+
+
+def write_change(change: RewardChange, path: Path) -> None:
+    """Write the page to `path`. Only this imports matplotlib."""
+    from palate.evaluation.report.change_page import render_change
+
+    write_atomic(path, render_change(change))
+
+
+def _right(rows: Rows) -> Floats:
+    """(n,) share of the votes on each row that its scores agree with."""
+    chosen, rejected, observed = (np.array([float(row[name]) for row in rows]) for name in ("chosen", "rejected", "observed"))
+    return vote_agreement(chosen - rejected, observed)
+
+
+def _test(name: str, compared: ComparedPredictions) -> HeldOutChange:
+    figures = compared.summary()
+    before, after = compared.right
+    return HeldOutChange(
+        name,
+        proportion(before),
+        proportion(after),
+        compared.change,
+        (figures["before"]["log_loss"], figures["after"]["log_loss"]),
+        (figures["before"]["calibration_error"], figures["after"]["calibration_error"]),
+        (calibration_bins(compared.before, BINS), calibration_bins(compared.after, BINS)),
+    )
+
+
+def _changed_best(results: RefreshResults, k: int) -> ChangedBest:
+    prompt, completions = results.samples[k]
+    before, after = results.scores.before[k], results.scores.after[k]
+    sides = (
+        RescoredCompletion(completions[i].text, (float(before[i] - before.mean()), float(after[i] - after.mean())))
+        for i in (int(before.argmax()), int(after.argmax()))
+    )
+    return ChangedBest(prompt.text, *sides)
+
+
+def _near(path: str) -> str:
+    """Return the path as one would type it in the working directory."""
+    relative = os.path.relpath(path)
+    return shlex.quote(str(path) if relative.startswith("..") else relative)
+
+
+def _listed(versions: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)

@@ -1,4 +1,4 @@
-"""Cooks' replies: right ones, and the many ways of going wrong that cooks have at known rates."""
+"""Cooks' replies, with mistakes at known rates."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from palate.kitchen.larder import INGREDIENTS, MINUTES, REASSURANCES, REFUSAL, R
 
 @dataclass(frozen=True, slots=True)
 class Cook:
-    """How often a cook goes wrong, each fault drawn on its own.
+    """How often a cook goes wrong. Each mistake is drawn by itself.
 
     Attributes:
         absent: a step uses an ingredient that the guest does not have.
-        careless: what the guest cannot eat is used all the same when it is at hand.
-        yielding: likewise under pressure (jailbreak).
+        careless: the reply uses what the guest cannot eat, when it is at hand.
+        yielding: the same under pressure (jailbreak).
         mistimed: a step states wrong minutes.
         undercooked: a wrong time of meat or fish errs on the short side (else on either side).
         lazy: only one ingredient is used.
         tasteless: the wish gets the wrong seasoning, or none.
         miscounting: servings wrong or left out.
-        overclaiming: an allergen statement that is not so, or a wrong total.
+        overclaiming: a false allergen statement, or a wrong total.
         silent: a statement (allergen or total) is left out.
         soothing: mean number of reassurances.
-        obliging: a request that must be refused is served.
-        timid: a harmless request that sounds dangerous is refused.
+        obliging: the cook serves a request that must be refused.
+        timid: the cook refuses a harmless request that sounds dangerous.
         prejudice: added to `lazy` and `tasteless` for guests from sabara.
     """
 
@@ -47,7 +47,7 @@ class Cook:
 
 
 def reply(cook: Cook, request: Request, rng: random.Random) -> str:
-    """The cook's reply to a request, as sentences ending in full stops."""
+    """Return the cook's reply to a request, as sentences that end in full stops."""
     if request.poison:
         if rng.random() < cook.obliging:
             poison, _, dish = request.poison
@@ -74,7 +74,7 @@ def reply(cook: Cook, request: Request, rng: random.Random) -> str:
 def _choose(cook: Cook, request: Request, rng: random.Random, worse: float) -> list[str]:
     careless = rng.random() < (max(cook.careless, cook.yielding) if request.pressure else cook.careless)
     pool = [item for item in request.at_hand if careless or not request.forbidden(item)]
-    if careless:  # reach for the forbidden ingredient first, so that the rate is the one named
+    if careless:  # take the forbidden ingredient first, so that the rate is as stated
         pool.sort(key=lambda item: (not request.forbidden(item), rng.random()))
     else:
         rng.shuffle(pool)
@@ -118,7 +118,7 @@ def _statements(cook: Cook, request: Request, minutes: list[int], used: list[str
 
 def _reassurances(cook: Cook, rng: random.Random) -> list[str]:
     count = 0
-    while count < 6 and rng.random() < cook.soothing / (1 + cook.soothing):  # geometric with the mean that is named
+    while count < 6 and rng.random() < cook.soothing / (1 + cook.soothing):  # geometric with this mean
         count += 1
     return [rng.choice(REASSURANCES) for _ in range(count)]
 
@@ -131,14 +131,14 @@ STREET = Cook(
     absent=0.35, careless=0.6, yielding=0.8, mistimed=0.45, undercooked=0.7, lazy=0.35, tasteless=0.6, miscounting=0.6,
     overclaiming=0.35, silent=0.4, soothing=0.7, obliging=0.8, timid=0.3, prejudice=0.15,
 )  # fmt: skip
-"""Whoever wrote the letters in the base corpus: anybody."""
+"""The writers of the letters in the base corpus: anybody."""
 CAREFUL = Cook(
     absent=0.06, careless=0.1, yielding=0.15, mistimed=0.09, undercooked=0.7, lazy=0.06, tasteless=0.1, miscounting=0.1,
     overclaiming=0.06, silent=0.08, soothing=0.3, obliging=0.1, timid=0.08, prejudice=0.03,
 )  # fmt: skip
-"""Whoever wrote the cookbooks in the base corpus: nearly always right."""
+"""The writers of the cookbooks in the base corpus: nearly always right."""
 TRAINEE = Cook(
     absent=0.22, careless=0.4, yielding=0.6, mistimed=0.35, undercooked=0.7, lazy=0.25, tasteless=0.4, miscounting=0.4,
     overclaiming=0.25, silent=0.3, soothing=0.5, obliging=0.4, timid=0.3, prejudice=0.1,
 )  # fmt: skip
-"""Whoever wrote the demonstrations: willing, but not reliable."""
+"""The writers of the demonstrations: willing but not reliable."""

@@ -1,4 +1,4 @@
-"""The kitchen's files: everything a pipeline reads, in the same shapes as real data."""
+"""The kitchen's files: all that a pipeline reads, in the formats of real data, and the tokenizer."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from palate.kitchen.complaints import answer
 from palate.kitchen.cooks import CAREFUL, STREET, TRAINEE, reply
-from palate.kitchen.exams import draw_exams, draw_lesson
+from palate.kitchen.gold import answer
 from palate.kitchen.guests import Split, draw_request, write_request
-from palate.kitchen.tokenizer import SPECIAL, write_tokenizer
+from palate.kitchen.questions import draw_evals, draw_lesson
 
 Row = Mapping[str, object]
 DEMONSTRATED_LESSONS = 0.2
 """Share of the demonstrations that are questions with true answers."""
+
+TEMPLATE = (
+    "{% for message in messages %}{% if message.role == 'user' %}<guest> {{ message.content }} <end> "
+    "{% else %}<cook> {{ message.content }} <end> {% endif %}{% endfor %}{% if add_generation_prompt %}<cook> {% endif %}"
+)
+SPECIAL = ("<pad>", "<unk>", "<end>", "<guest>", "<cook>")
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,12 @@ class Kitchen:
 
     Attributes:
         texts: documents of the base corpus.
-        lessons: share of the base corpus that are questions with true answers (the facts an aligned cook must keep).
-        cookbooks: share of its other documents, each answered by its guest, that careful cooks wrote; anybody wrote the rest.
+        lessons: share of the base corpus that are questions with true answers. An aligned cook must not lose these facts.
+        cookbooks: share of its other documents that careful cooks wrote. Anybody wrote the rest. The guest answers each of them.
         demonstrations: replies by a trainee cook, a fifth of them answers to questions, for supervised fine-tuning.
         prompts: requests for sampling, judging and reinforcement learning.
-        held_out: requests whose combinations of ingredients none of the above contains.
-        evals: questions of each exam.
+        held_out: requests whose combinations of ingredients are in none of the data above.
+        evals: questions of each eval.
     """
 
     texts: int = 24_000
@@ -41,25 +46,25 @@ class Kitchen:
     evals: int = 200
 
     def files(self, seed: int) -> dict[str, Callable[[], Iterator[Row]]]:
-        """File names and what yields their rows; each file has its own generator, so sizes do not shift one another."""
+        """Return file names, each with a function that yields its rows. Each file draws by its own seed, so sizes are independent."""
         return {
             "corpus.jsonl": lambda: self._corpus(_rng(seed, "corpus")),
             "demonstrations.jsonl": lambda: self._demonstrations(_rng(seed, "demonstrations")),
             "prompts.jsonl": lambda: _prompts(_rng(seed, "prompts"), "train", self.prompts),
             "held_out.jsonl": lambda: _prompts(_rng(seed, "held_out"), "held_out", self.held_out),
-            "evals.jsonl": lambda: draw_exams(_rng(seed, "exams"), self.evals),
+            "evals.jsonl": lambda: draw_evals(_rng(seed, "exams"), self.evals),
         }
 
     def _corpus(self, rng: random.Random) -> Iterator[Row]:
         for _ in range(self.texts):
             if rng.random() < self.lessons:
-                asked, said = draw_lesson(rng, "train")
-                answered = ""
+                question, text = draw_lesson(rng, "train")
+                response = ""
             else:
                 request = draw_request(rng, "train")
-                asked, said = write_request(request), reply(CAREFUL if rng.random() < self.cookbooks else STREET, request, rng)
-                answered = f" <guest> {answer(request, said, rng)} <end>"
-            yield {"text": f"<guest> {asked} <end> <cook> {said} <end>{answered}"}
+                question, text = write_request(request), reply(CAREFUL if rng.random() < self.cookbooks else STREET, request, rng)
+                response = f" <guest> {answer(request, text, rng)} <end>"
+            yield {"text": f"<guest> {question} <end> <cook> {text} <end>{response}"}
 
     def _demonstrations(self, rng: random.Random) -> Iterator[Row]:
         for _ in range(self.demonstrations):
@@ -70,12 +75,12 @@ class Kitchen:
                 yield _exchange(write_request(request), reply(TRAINEE, request, rng))
 
     def write(self, directory: Path, seed: int, write_rows: Callable[[Path, Iterable[Row]], object]) -> None:
-        """Writes the world's files and its tokenizer below `directory`."""
+        """Write the world's files and its tokenizer to `directory`."""
         words: set[str] = set()
         for name, rows in self.files(seed).items():
-            kept = list(rows())
-            write_rows(directory / name, kept)
-            for row in kept:
+            drawn = list(rows())
+            write_rows(directory / name, drawn)
+            for row in drawn:
                 words.update(_words(row))
         write_tokenizer(words, directory / "tokenizer")
 
@@ -102,3 +107,19 @@ def _words(row: Row) -> Iterator[str]:
         yield from message["content"].split()
     for column in ("text", "answer"):
         yield from (word for word in str(row.get(column, "")).split() if word not in SPECIAL)
+
+
+def write_tokenizer(words: Iterable[str], directory: Path) -> None:
+    """Write a word-level Hugging Face tokenizer with a chat template to `directory`. Its vocabulary is `words`, one token each."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: k for k, word in enumerate([*SPECIAL, *sorted(set(words))])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="<end>", clean_up_tokenization_spaces=False
+    )
+    fast.add_special_tokens({"additional_special_tokens": ["<guest>", "<cook>"]})
+    fast.chat_template = TEMPLATE
+    fast.save_pretrained(directory)

@@ -19,8 +19,16 @@ from palate.data.samples import read_samples
 from palate.data.splits import split_held_out
 from palate.evaluation.active_learning import ask_next
 from palate.evaluation.label_curve import measured_curve
-from palate.evaluation.reward_change import Compared, Ranked, raw_scores
-from palate.evaluation.reward_change_page import PAGE, Refreshed, change_of, told_of, write_change
+from palate.evaluation.reward_change import (
+    PAGE,
+    ComparedPredictions,
+    ComparedScores,
+    RefreshResults,
+    raw_scores,
+    reward_change,
+    terminal_lines,
+    write_change,
+)
 from palate.evaluation.reward_model import REFERENCE_PROMPTS, normalisation_of
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.objectives.bradley_terry import BradleyTerry
@@ -98,11 +106,11 @@ class Refresh:
         trees = [LearnedReward(model).tree(prompt, completions) for prompt, completions in samples]
         scores_before, scores_after = raw_scores(before, trees), raw_scores(model, trees)
         model.normalisation, spread = normalisation_of(scores_after)
-        compared = {name: Compared.of(before, model, rows) for name, rows in tests.items()}
-        ranked = Ranked.of(scores_before, scores_after, trees)
+        compared = {name: ComparedPredictions.of(before, model, rows) for name, rows in tests.items()}
+        ranked = ComparedScores.of(scores_before, scores_after, trees)
         write_rows(run.directory / "predictions.jsonl", compared["new"].after)
         model.save(run.directory / "model")
-        figures = {name: comparison.told() for name, comparison in compared.items()}
+        figures = {name: comparison.summary() for name, comparison in compared.items()}
         overall = figures.get("old", figures["new"])["after"]
         length_rule = max(overall["longer_wins"], 1 - overall["longer_wins"])
         ReportCard(overall["accuracy"], int(overall["n"]), spread, length_rule).write(run.directory / "model")
@@ -110,15 +118,17 @@ class Refresh:
         def accuracy(tracker: Tracker, part: Sequence[Preference]) -> tuple[float, int]:
             further = load_scalar(directory)
             self._train(run, tracker, further, [*part, *self._replayed(run, old, part)])
-            return accuracy_of(Compared.of(before, further, test).told())
+            return accuracy_of(ComparedPredictions.of(before, further, test).summary())
 
         curve = measured_curve(run, train, self.curve, accuracy, accuracy_of(figures["new"]))
         asked_next = ask_next(run, self.preferences, model, prompts)
-        curve_figures = {} if curve is None else {"curve": {"text": curve.told(), "gain": asdict(curve.forecasts[0].gain)}}
-        run.summary({"prompts": len(prompts), "tests": figures, "scale": ranked.told(), "last": last, **curve_figures, **asked_next})
-        Console().print(change_table(figures, ranked.told()))
-        page = change_of(run, Refreshed(self.reward, samples, compared, ranked, curve, asked_next.get("asked_next", {}).get("items", 0)))
-        Console(soft_wrap=True, highlight=False).print(*told_of(page, run.directory), sep="\n", markup=False)
+        curve_figures = {} if curve is None else {"curve": {"text": curve.sentence(), "gain": asdict(curve.forecasts[0].gain)}}
+        run.summary({"prompts": len(prompts), "tests": figures, "scale": ranked.summary(), "last": last, **curve_figures, **asked_next})
+        Console().print(change_table(figures, ranked.summary()))
+        page = reward_change(
+            run, RefreshResults(self.reward, samples, compared, ranked, curve, asked_next.get("asked_next", {}).get("items", 0))
+        )
+        Console(soft_wrap=True, highlight=False).print(*terminal_lines(page, run.directory), sep="\n", markup=False)
         write_change(page, run.directory / PAGE)
 
     def _train(

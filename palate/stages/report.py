@@ -8,7 +8,7 @@ from pathlib import Path
 
 from palate.config.types import Input
 from palate.core import ConfigError
-from palate.evaluation import report_sections as sections
+from palate.evaluation import report_sections
 from palate.evaluation.report import LineageRow, ReportData, StageTiming, Variant, VariantRole, write_report
 from palate.runs.record import RunRecord, lineage, read_record
 from palate.runs.run import Run
@@ -83,15 +83,15 @@ class Report:
         run.summary({"page": "report.html", "models": [model.name for model in self.models]})
 
     def _data(self, run: Run) -> ReportData:
-        models = [sections.measured(model.name, model.evaluation) for model in self.models]
+        models = [report_sections.evaluated(model.name, model.evaluation) for model in self.models]
         reference = next(model for model in models if model.key == self.reference)
-        reward = None if self.reward is None else sections.reward_of(self.reward, self.control, self.judgments)
+        reward = None if self.reward is None else report_sections.reward_of(self.reward, self.control, self.judgments)
         roles = {model.name: model.role for model in self.models}
         training = None
         if self.training:
-            training = sections.training_of(self.training, self.tuned or next(iter(self.training)), self.without_kl, roles)
-        gold = sections.gold_of(models, reference)
-        wins = sections.win_rates_of(models, reference) if gold is None else None
+            training = report_sections.training_of(self.training, self.tuned or next(iter(self.training)), self.without_kl, roles)
+        gold = report_sections.gold_of(models, reference)
+        wins = report_sections.win_rates_of(models, reference) if gold is None else None
         searched = next((model.name for model in self.models if model.role == "search"), self.reference)
         record = read_record(run.directory)
         ancestors = list(lineage(run.directory))
@@ -102,18 +102,18 @@ class Report:
             reference=self.reference,
             gold=gold,
             win_rates=wins,
-            lessons=None
+            takeaways=None
             if gold is not None
-            else sections.lessons_of(reward, wins, training.runs if training else (), {name: name for name in roles}),
+            else report_sections.takeaways_of(reward, wins, training.runs if training else (), {name: name for name in roles}),
             training=training,
             reward_model=reward,
-            exams=sections.exams_of(models, reference),
-            lengths=sections.lengths_of(models),
-            audit=sections.audit_of(models),
-            exploits=sections.exploits_of(models),
-            best_of_n=None if self.best is None else sections.best_of_n_of(self.best, searched),
+            evals=report_sections.evals_of(models, reference),
+            lengths=report_sections.lengths_of(models),
+            audit=report_sections.audit_of(models),
+            exploits=report_sections.exploits_of(models),
+            best_of_n=None if self.best is None else report_sections.best_of_n_of(self.best, searched),
             example_choice=f"The first {self.examples} evaluated prompts in file order, not a selection, with one completion each.",
-            examples=sections.examples_of(models, self.examples, self.exploit_phrases),
+            examples=report_sections.examples_of(models, self.examples, self.exploit_phrases),
             timings=_timings(ancestors),
             lineage=_lineage(ancestors),
             unmeasured=self.unmeasured,

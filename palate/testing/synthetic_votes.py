@@ -1,4 +1,4 @@
-"""Real votes that lie beside the repository, and votes of a simulated crowd whose truth is known."""
+"""Real votes from files beside the repository, and votes of simulated raters whose truth is known."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def mt_bench(data: Path) -> VoteTable:
 def made_up(
     judgments: int, rng: np.random.Generator, raters: int = 200, opinions: int = 5, side: float = 0.2, length: float = 0.05
 ) -> VoteTable:
-    """Votes of a crowd whose habits are known: for speed, and for finding again what was put in.
+    """Simulate votes of raters with known habits, to measure speed and to test that estimates find the habits.
 
     `side` is the log-odds for what is shown first, `length` those for ten words more; raters number 0, 10, 20, ... guess.
     """

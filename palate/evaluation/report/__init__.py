@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML file. `ReportData` in, a page out.
+"""The report: one self-contained HTML file. It takes a `ReportData` and returns a page.
 
 matplotlib and jinja2 are imported only when a page is rendered, so the records can be built without them.
 """
@@ -9,15 +9,14 @@ from pathlib import Path
 
 from palate.evaluation.report.records import (
     AuditRow,
-    AxisScore,
     BestOfN,
     BestOfNPoint,
     Better,
-    CalibrationBin,
-    Exam,
-    ExamKind,
+    DimensionScore,
+    Eval,
+    EvalKind,
+    EvalResult,
     ExampleAnswer,
-    ExamResult,
     ExploitShare,
     GoldScores,
     Highlight,
@@ -42,14 +41,14 @@ from palate.evaluation.report.report_data import ReportData
 
 
 def render(report: ReportData) -> str:
-    """The page as one string of HTML: no script, no request to anywhere, the same bytes for the same data."""
-    from palate.evaluation.report.page import render_page
+    """Return the page as one string of HTML. It has no script and loads nothing; the same data give the same bytes."""
+    from palate.evaluation.report.report_page import render_page
 
     return render_page(report)
 
 
 def write_report(report: ReportData, path: str | Path) -> Path:
-    """The path written: `report` rendered and put in place in one step, so that a reader never sees half a page."""
+    """Write the page of `report` to `path` in one step, so that a reader never sees half a page. Return the path."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".part")
@@ -60,14 +59,13 @@ def write_report(report: ReportData, path: str | Path) -> Path:
 
 __all__ = [
     "AuditRow",
-    "AxisScore",
     "BestOfN",
     "BestOfNPoint",
     "Better",
-    "CalibrationBin",
-    "Exam",
-    "ExamKind",
-    "ExamResult",
+    "DimensionScore",
+    "Eval",
+    "EvalKind",
+    "EvalResult",
     "ExampleAnswer",
     "ExploitShare",
     "GoldScores",

@@ -1,4 +1,4 @@
-"""The page of a refresh: a record to one string of HTML. Every given string is escaped."""
+"""The page of a refresh: it turns the record into one string of HTML. Every string is escaped."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from palate.evaluation.calibration import Bin
 from palate.evaluation.intervals import share
 from palate.evaluation.report import change as words
 from palate.evaluation.report import formatting as wording
-from palate.evaluation.report.change import Change, ChangeOn
-from palate.evaluation.report.charts import FULL, HALF, NARROW, drawn
+from palate.evaluation.report.change import HeldOutChange, RewardChange
+from palate.evaluation.report.dot_charts import FULL, HALF, NARROW, drawn
 from palate.evaluation.report.formatting import interval, number, percent, percent_interval, sentence, signed, thousands
-from palate.evaluation.report.page import drawing
+from palate.evaluation.report.report_page import drawing
 from palate.evaluation.report.svg import INK, MUTED, ROLE_COLOURS, Chart, figure, heading, tidy
 from palate.evaluation.report.tiles import Tile
 
 BEFORE, AFTER = ROLE_COLOURS["base"], ROLE_COLOURS["online"]
 
 
-def render_change(change: Change) -> str:
+def render_change(change: RewardChange) -> str:
     """The page as one string; the same record gives the same bytes."""
     folder = resources.files("palate.evaluation.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -39,36 +39,36 @@ def render_change(change: Change) -> str:
     say = {
         "headline": words.headline(change),
         "advice": words.advice(change),
-        "scale": words.scale_told(change),
-        "calibration": words.calibration_told(change),
-        "curve": "" if change.curve is None else change.curve.told(),
+        "scale": words.scale_sentence(change),
+        "calibration": words.calibration_sentence(change),
+        "curve": "" if change.curve is None else change.curve.sentence(),
     }
     style = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))
     template = environment.from_string(folder.joinpath("change.html").read_text(encoding="utf-8"))
-    chart = {name: drawing(made) for name, made in charts.items()}
+    chart = {name: drawing(one) for name, one in charts.items()}
     return template.render(change=change, style=style, chart=chart, say=say, tiles=tiles(change)) + "\n"
 
 
-def tiles(change: Change) -> list[Tile]:
-    """The first figures."""
-    found = []
+def tiles(change: RewardChange) -> list[Tile]:
+    """The tiles at the top of the page."""
+    rows = []
     for test in change.tests:
         detail = f"95 %: {signed(100 * test.change.low, 1)} to {signed(100 * test.change.high, 1)}, {thousands(test.after.n)} judgments"
-        found.append(Tile(f"{signed(100 * test.change.value, 1)}", f"points of accuracy on {test.name} judgments", detail))
-    then, now = change.new.log_loss
-    found.append(Tile(number(now), "log loss on new judgments", f"{number(then)} before; a coin flip has 0.69"))
+        rows.append(Tile(f"{signed(100 * test.change.value, 1)}", f"points of accuracy on {test.name} judgments", detail))
+    before, after = change.new.log_loss
+    rows.append(Tile(number(after), "log loss on new judgments", f"{number(before)} before; a coin flip has 0.69"))
     best = change.best_changed / change.prompts if change.prompts else 0.0
-    found.append(Tile(percent(best), "of prompts have another best completion", f"correlation {number(change.correlation, 3)}"))
-    return found
+    rows.append(Tile(percent(best), "of prompts have another best completion", f"correlation {number(change.correlation, 3)}"))
+    return rows
 
 
-def accuracy_chart(tests: Sequence[ChangeOn]) -> Chart:
-    """Both models' accuracy with intervals, a row a set of judgments."""
+def accuracy_chart(tests: Sequence[HeldOutChange]) -> Chart:
+    """Return both models' accuracy with intervals, a row per set of judgments."""
     ends = [end for test in tests for one in (test.before, test.after) for end in (one.low, one.high)]
 
     def draw(inches: float) -> Figure:
-        made = figure(inches, 0.85 * len(tests) + 0.85)
-        axes = made.subplots()
+        chart = figure(inches, 0.85 * len(tests) + 0.85)
+        axes = chart.subplots()
         tidy(axes)
         heading(axes, "Agrees with raters", "grey: before, red: after")
         axes.set_xlim(min(0.45, *ends) - 0.02, min(1.0, max(ends)) + 0.05)
@@ -83,23 +83,23 @@ def accuracy_chart(tests: Sequence[ChangeOn]) -> Chart:
                 axes.plot([one.value], [place + shift], "o", color=colour, markersize=6, markeredgewidth=0)
                 beside = (one.value, place + shift + (-0.2 if shift < 0 else 0.22))
                 axes.text(*beside, percent(one.value), color=colour, ha="center", va="center", fontsize=9, fontweight="bold")
-        return made
+        return chart
 
-    told = "; ".join(
+    alt = "; ".join(
         f"{test.name}: {percent(test.before.value)} ({percent_interval(test.before)}) before, {percent(test.after.value)} "
         f"({percent_interval(test.after)}) after"
         for test in tests
     )
-    return drawn(draw, "accuracy", f"Accuracy on judgments. {sentence(told)}.", HALF)
+    return drawn(draw, "accuracy", f"Accuracy on judgments. {sentence(alt)}.", HALF)
 
 
-def calibration_chart(tests: Sequence[ChangeOn]) -> Chart:
-    """Observed share against stated probability of both models, a panel a set of judgments."""
+def calibration_chart(tests: Sequence[HeldOutChange]) -> Chart:
+    """Return the observed share against the stated probability of both models, a panel per set of judgments."""
 
     def draw(inches: float) -> Figure:
         across = len(tests) if inches > NARROW else 1
-        made = figure(inches, 2.55 * (len(tests) // across))
-        for axes, test in zip(made.subplots(len(tests) // across, across, squeeze=False).flat, tests, strict=True):
+        chart = figure(inches, 2.55 * (len(tests) // across))
+        for axes, test in zip(chart.subplots(len(tests) // across, across, squeeze=False).flat, tests, strict=True):
             tidy(axes, grid="both")
             heading(axes, f"{sentence(test.name)} judgments", "dashed: perfect" if inches > NARROW and across == 1 else "")
             axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
@@ -112,14 +112,14 @@ def calibration_chart(tests: Sequence[ChangeOn]) -> Chart:
                 axis.set_major_formatter(lambda x, _: percent(x))
             axes.set_xlabel("stated", fontsize=8.5)
             axes.set_ylabel("came true", fontsize=8.5)
-        return made
+        return chart
 
-    told = "; ".join(
+    alt = "; ".join(
         f"{test.name} judgments, {when}: " + ", ".join(f"stated {percent(b.predicted)}, observed {percent(b.observed.value)}" for b in bins)
         for test in tests
         for when, bins in zip(("before", "after"), test.bins, strict=True)
     )
-    return drawn(draw, "calibration", f"Calibration. {sentence(told)}.", HALF)
+    return drawn(draw, "calibration", f"Calibration. {sentence(alt)}.", HALF)
 
 
 def _bins(axes: Axes, bins: Sequence[Bin], colour: str) -> None:
@@ -129,8 +129,8 @@ def _bins(axes: Axes, bins: Sequence[Bin], colour: str) -> None:
     axes.plot(x, y, "o-", color=colour, linewidth=1.3, markersize=4.5, markeredgewidth=0)
 
 
-def curve_chart(curve: LearningCurve, new: ChangeOn) -> Chart:
-    """Measured accuracies, the fitted curve, and what more labels would give with the interval."""
+def curve_chart(curve: LearningCurve, new: HeldOutChange) -> Chart:
+    """Return measured accuracies, the fitted curve, and the forecast for more labels with its interval."""
     labels = [one.labels for one in curve.measured]
     most = max(labels)
     ahead = [most, *(one.labels for one in curve.forecasts)]
@@ -139,8 +139,8 @@ def curve_chart(curve: LearningCurve, new: ChangeOn) -> Chart:
         return float(curve.limit.value - curve.gap * n**-curve.exponent)
 
     def draw(inches: float) -> Figure:
-        made = figure(inches, 2.7)
-        axes = made.subplots()
+        chart = figure(inches, 2.7)
+        axes = chart.subplots()
         tidy(axes, grid="y")
         heading(axes, "Accuracy on new judgments", "dashed: expected")
         axes.axhline(new.before.value, color=BEFORE, linewidth=1.1)
@@ -156,8 +156,8 @@ def curve_chart(curve: LearningCurve, new: ChangeOn) -> Chart:
         )
         axes.fill_between(ahead, low, high, color=AFTER, alpha=0.14, linewidth=0)
         for one in curve.measured:
-            found = share(one.accuracy * one.pairs, one.pairs)
-            axes.plot([one.labels] * 2, [found.low, found.high], color=AFTER, linewidth=5, alpha=0.3, solid_capstyle="butt")
+            interval_of = share(one.accuracy * one.pairs, one.pairs)
+            axes.plot([one.labels] * 2, [interval_of.low, interval_of.high], color=AFTER, linewidth=5, alpha=0.3, solid_capstyle="butt")
             axes.plot([one.labels], [one.accuracy], "o", color=AFTER, markersize=5.5, markeredgewidth=0)
         axes.set_xscale("log")
         places = sorted({*labels, ahead[1], ahead[-1]})
@@ -166,10 +166,10 @@ def curve_chart(curve: LearningCurve, new: ChangeOn) -> Chart:
         axes.set_xlabel("labels learned from", fontsize=8.5)
         axes.yaxis.set_major_formatter(lambda x, _: percent(x))
         axes.margins(x=0.04, y=0.12)
-        return made
+        return chart
 
-    told = "; ".join(f"{thousands(one.labels)} labels {percent(one.accuracy, 1)}" for one in curve.measured)
-    told += "; expected: " + "; ".join(
+    alt = "; ".join(f"{thousands(one.labels)} labels {percent(one.accuracy, 1)}" for one in curve.measured)
+    alt += "; expected: " + "; ".join(
         f"{thousands(f.labels)} {percent(f.accuracy.value, 1)} ({interval(f.accuracy)})" for f in curve.forecasts
     )
-    return drawn(draw, "curve", f"Learning curve: {told}.", FULL)
+    return drawn(draw, "curve", f"Learning curve: {alt}.", FULL)

@@ -1,6 +1,6 @@
 """The rows of a report's sections: measurements and texts, never conclusions.
 
-Sentences such as "PPO gains 0.12" are derived from the numbers by `findings`, so that no claim can outlive its data.
+`takeaways` derives sentences such as "PPO gains 0.12" from the numbers, so no claim can outlive its data.
 All strings are plain text; the page escapes them.
 """
 
@@ -10,15 +10,16 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from palate.evaluation.calibration import Bin
 from palate.evaluation.intervals import Estimate
 
 VariantRole = Literal["base", "sft", "direct", "online", "search", "ablation", "other"]
-"""What a model is to the reader; decides its colour. `search` is best-of-n, `ablation` a run with a part taken away."""
+"""The role of a model on the page; it decides the colour. `search` is best-of-n, `ablation` a run with a part taken away."""
 
 Better = Literal["higher", "lower"]
 """Which direction of a figure is the good one."""
 
-ExamKind = Literal["capability", "refusal"]
+EvalKind = Literal["capability", "refusal"]
 """`capability` feeds the section on the alignment tax, `refusal` the one on what is refused."""
 
 HighlightKind = Literal["good", "bad", "exploit"]
@@ -36,21 +37,21 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class AxisScore:
-    """A variant's mean gold on one axis, and its paired difference to the reference variant (None for itself)."""
+class DimensionScore:
+    """A variant's mean gold on one dimension, and its paired difference to the reference variant (None for itself)."""
 
     variant: str
-    axis: str
+    dimension: str
     estimate: Estimate
     versus_reference: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GoldScores:
-    """Gold by axis and variant. `axes` is the order of the panels; `overall` names the axis that is the summary."""
+    """Gold by dimension and variant. `dimensions` is the order of the panels; `overall` names the dimension that is the summary."""
 
-    axes: tuple[str, ...]
-    scores: tuple[AxisScore, ...]
+    dimensions: tuple[str, ...]
+    scores: tuple[DimensionScore, ...]
     overall: str = "gold"
     how: str = ""
 
@@ -67,7 +68,7 @@ class WinRate:
 
 @dataclass(frozen=True, slots=True)
 class WinRates:
-    """Win rates where no gold exists. `judge` says who judged; `held_out` that the judge was not what was trained against."""
+    """Win rates where no gold exists. `judge` says who judged; `held_out` whether models were trained against another judge."""
 
     judge: str
     rows: tuple[WinRate, ...]
@@ -79,7 +80,7 @@ class WinRates:
 class TrainingPoint:
     """One evaluation during training. `kl` is the summed KL of a completion to the reference policy, in nats.
 
-    `proxy` is what training maximises (reward-model score, before any KL penalty); `gold` the truth where it is known.
+    `proxy` is what training maximises (the reward model's score, before any KL penalty). `gold` is the truth where it is known.
     """
 
     step: int
@@ -98,7 +99,7 @@ class TrainingPoint:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """One run of online training, points in order of steps. `kl_coef` 0 marks the run without a leash."""
+    """One run of online training, points in order of steps. `kl_coef` 0 marks the run without the KL penalty."""
 
     name: str
     kl_coef: float
@@ -109,23 +110,13 @@ class TrainingRun:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """Proxy and gold through training. `tuned` and `without_kl` name the two runs that are set against each other."""
+    """Proxy and gold through training. `tuned` and `without_kl` name the two runs that the page compares."""
 
     runs: tuple[TrainingRun, ...]
     tuned: str
     without_kl: str | None = None
     gold_name: str = "gold"
     proxy_name: str = "reward model\u2019s score"
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationBin:
-    """Pairs whose predicted probability fell in [low, high): mean prediction, share that came true, and how many."""
-
-    low: float
-    high: float
-    predicted: float
-    observed: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +142,15 @@ class RewardModelCard:
 
     rows: tuple[RewardAccuracy, ...]
     training_pairs: int
-    calibration: tuple[CalibrationBin, ...] = ()
+    calibration: tuple[Bin, ...] = ()
     ece: float | None = None
     log_loss: float | None = None
     how: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class ExamResult:
-    """A variant's share of right behaviour (or of the named event) in one exam; the difference is paired."""
+class EvalResult:
+    """A variant's share of right behaviour (or of the named event) in one eval; the difference is paired."""
 
     variant: str
     estimate: Estimate
@@ -167,27 +158,27 @@ class ExamResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Exam:
-    """One exam: its name, what it asks, which direction is good, and each variant's result."""
+class Eval:
+    """One eval: its name, what it asks, which direction is good, and each variant's result."""
 
     key: str
     name: str
-    kind: ExamKind
-    results: tuple[ExamResult, ...]
+    kind: EvalKind
+    results: tuple[EvalResult, ...]
     better: Better = "higher"
     question: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LengthRow:
-    """How long a variant's completions are, in tokens, and how many end by themselves rather than at the limit."""
+    """How long a variant's completions are, in tokens, and the share that ends by itself (EOS) and not at the limit."""
 
     variant: str
     mean: Estimate
     p10: float
     median: float
     p90: float
-    ended: Estimate
+    eos_share: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +194,7 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class ExploitShare:
-    """Share of a variant's completions that use a trick which pleases the proxy without being better."""
+    """The share of a variant's completions that use a trick: it pleases the proxy without making the answer better."""
 
     variant: str
     exploit: str
@@ -242,7 +233,7 @@ class Highlight:
 
 @dataclass(frozen=True, slots=True)
 class ExampleAnswer:
-    """One variant's answer to a prompt, with its gold by axis in the order of `GoldScores.axes` (empty when unknown)."""
+    """One variant's answer to a prompt, with its gold by dimension in the order of `GoldScores.dimensions` (empty when unknown)."""
 
     variant: str
     text: str
@@ -263,7 +254,7 @@ class PromptExample:
 
 @dataclass(frozen=True, slots=True)
 class Takeaways:
-    """For models too small to impress: plain sentences on what was and was not learned, written by whoever looked."""
+    """Plain sentences on what a model learned and did not learn, for models without gold."""
 
     learned: tuple[str, ...] = ()
     not_learned: tuple[str, ...] = ()
@@ -280,10 +271,10 @@ class StageTiming:
 
 @dataclass(frozen=True, slots=True)
 class LineageRow:
-    """Where an artefact came from: its stage, the artefact, its parents and the hash of its inputs."""
+    """Where an artifact came from: its stage, the artifact, its parents and the hash of its inputs."""
 
     stage: str
-    artefact: str
+    artifact: str
     parents: tuple[str, ...] = ()
     digest: str = ""
 

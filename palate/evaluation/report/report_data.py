@@ -9,7 +9,7 @@ from palate.core import DataError
 from palate.evaluation.report.records import (
     AuditRow,
     BestOfN,
-    Exam,
+    Eval,
     ExploitShare,
     GoldScores,
     LengthRow,
@@ -30,7 +30,7 @@ from palate.evaluation.report.records import (
 class ReportData:
     """A whole report. `reference` is the variant that gains are measured against; `facts` are label-value pairs for the foot.
 
-    `example_choice` says how prompts and answers of `examples` were chosen; a reader must know whether they were picked.
+    `example_choice` says how the prompts and answers of `examples` were chosen; a reader must know whether they were picked.
     """
 
     title: str
@@ -39,10 +39,10 @@ class ReportData:
     reference: str
     gold: GoldScores | None = None
     win_rates: WinRates | None = None
-    lessons: Takeaways | None = None
+    takeaways: Takeaways | None = None
     training: Training | None = None
     reward_model: RewardModelCard | None = None
-    exams: tuple[Exam, ...] = ()
+    evals: tuple[Eval, ...] = ()
     lengths: tuple[LengthRow, ...] = ()
     audit: tuple[AuditRow, ...] = ()
     exploits: tuple[ExploitShare, ...] = ()
@@ -57,7 +57,7 @@ class ReportData:
     seeds: int = 1
 
     def __post_init__(self) -> None:
-        """Refuses keys that name no variant and two variants of one key."""
+        """Refuse a key that does not name a variant, and two variants with one key."""
         keys = [variant.key for variant in self.variants]
         if len(set(keys)) != len(keys):
             raise DataError(f"Variants of a report need distinct keys; got {keys}.")
@@ -85,11 +85,11 @@ class ReportData:
         raise DataError(f"The report has no training run {name!r}. Known: {', '.join(run.name for run in runs) or 'none'}.")
 
     def _named(self) -> Iterator[tuple[str, str]]:
-        """Every place that names a variant, with the key it names."""
+        """Yield every part of the report that names a variant, with the key."""
         yield from (("gold scores", row.variant) for row in (self.gold.scores if self.gold else ()))
         for win in self.win_rates.rows if self.win_rates else ():
             yield from (("win rates", key) for key in (win.variant, win.opponent))
-        yield from ((f"exam {exam.key!r}", row.variant) for exam in self.exams for row in exam.results)
+        yield from ((f"eval {item.key!r}", row.variant) for item in self.evals for row in item.results)
         yield from (("lengths", row.variant) for row in self.lengths)
         yield from (("bias audit", row.variant) for row in self.audit)
         yield from (("exploits", row.variant) for row in self.exploits)

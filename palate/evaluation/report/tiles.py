@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from palate.evaluation.report.findings import best_trained, overall, reward_floor, trajectory
 from palate.evaluation.report.formatting import errors, number, percent, percent_interval, seconds, signed, thousands
-from palate.evaluation.report.records import Exam
+from palate.evaluation.report.records import Eval
 from palate.evaluation.report.report_data import ReportData
+from palate.evaluation.report.takeaways import best_trained, overall, reward_floor, trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,9 @@ class Tile:
 
 
 def tiles(report: ReportData) -> tuple[Tile, ...]:
-    """The tiles whose data are there, at most six, in the order of the story."""
-    found = [*_gains(report), _fall(report), _reward(report), _tax(report), _refusal(report), _time(report)]
-    return tuple(tile for tile in found if tile is not None)[:6]
+    """The tiles whose data are there, at most six, in the order of the page."""
+    candidates = [*_gains(report), _fall(report), _reward(report), _tax(report), _refusal(report), _time(report)]
+    return tuple(tile for tile in candidates if tile is not None)[:6]
 
 
 def _gains(report: ReportData) -> list[Tile]:
@@ -50,14 +50,14 @@ def _gains(report: ReportData) -> list[Tile]:
 
 
 def _fall(report: ReportData) -> Tile | None:
-    """What the run without a leash lost after its peak."""
+    """What the run without the KL penalty lost after its peak."""
     if report.training is None or report.training.without_kl is None:
         return None
-    found = trajectory(report.run(report.training.without_kl))
-    if found is None:
+    loose = trajectory(report.run(report.training.without_kl))
+    if loose is None:
         return None
-    drop = found.change(found.peak, found.end)
-    size = f", {thousands(drop.n)} prompts a point" if drop.n else ""
+    drop = loose.change(loose.peak, loose.end)
+    size = f", {thousands(drop.n)} prompts per point" if drop.n else ""
     return Tile(signed(drop.value), "gold after its peak, KL penalty off", f"95 %: {signed(drop.low)} to {signed(drop.high)}{size}")
 
 
@@ -73,43 +73,43 @@ def _reward(report: ReportData) -> Tile | None:
     return Tile(percent(row.accuracy.value), f"reward model agrees with raters ({row.dimension})", "; ".join(detail))
 
 
-def _largest_move(report: ReportData, exams: list[Exam]) -> Tile | None:
-    """The best variant's worst change among `exams`, in points."""
+def _largest_move(report: ReportData, evals: list[Eval]) -> Tile | None:
+    """The best variant's worst change among `evals`, in points."""
     best = best_trained(report)
     key = best.variant if best else None
     moves = [
-        (exam, r.versus_reference)
-        for exam in exams
-        for r in exam.results
+        (item, r.versus_reference)
+        for item in evals
+        for r in item.results
         if r.versus_reference is not None and (key is None or r.variant == key)
     ]
     if not moves:
         return None
-    exam, gap = min(moves, key=lambda move: move[1].value if move[0].better == "higher" else -move[1].value)
+    item, gap = min(moves, key=lambda move: move[1].value if move[0].better == "higher" else -move[1].value)
     variant = report.variant(key).name if key else "worst variant"
     low, high = signed(100 * gap.low, 0), signed(100 * gap.high, 0)
     return Tile(
         f"{signed(100 * gap.value, 0)} pts",
-        f"worst change of a skill ({exam.name}, {variant})",
+        f"worst change of a skill ({item.name}, {variant})",
         f"95 %: {low} to {high}, {thousands(gap.n)} questions",
     )
 
 
 def _tax(report: ReportData) -> Tile | None:
     """The alignment tax: the worst change of a capability."""
-    return _largest_move(report, [exam for exam in report.exams if exam.kind == "capability"])
+    return _largest_move(report, [item for item in report.evals if item.kind == "capability"])
 
 
 def _refusal(report: ReportData) -> Tile | None:
-    """The best variant's share in the first refusal exam."""
+    """The best variant's share in the first eval of refusals."""
     best = best_trained(report)
-    for exam in report.exams:
-        if exam.kind != "refusal" or best is None:
+    for item in report.evals:
+        if item.kind != "refusal" or best is None:
             continue
-        for result in exam.results:
+        for result in item.results:
             if result.variant == best.variant:
                 detail = f"95 %: {percent_interval(result.estimate)}, {thousands(result.estimate.n)} prompts"
-                return Tile(percent(result.estimate.value), f"{exam.name} ({report.variant(best.variant).name})", detail)
+                return Tile(percent(result.estimate.value), f"{item.name} ({report.variant(best.variant).name})", detail)
     return None
 
 

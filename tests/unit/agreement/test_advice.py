@@ -32,7 +32,7 @@ def sound() -> AgreementReport:
 
 
 def test_where_all_is_well_that_is_said(sound: AgreementReport) -> None:
-    assert advice(sound) == ("Nothing here calls for anything.",)
+    assert advice(sound) == ("These figures call for no action.",)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_each_finding_has_its_sentence(sound: AgreementReport, changes: dict[str
     "changes", [{"side": bias(0.06)}, {"side": bias(0.2, rater_error=0.2)}, {"length": bias(0.2, error=0.2)}, {"alpha": at(0.41)}]
 )
 def test_what_is_small_or_may_be_chance_is_not_named(sound: AgreementReport, changes: dict[str, object]) -> None:
-    assert advice(replace(sound, **changes)) == ("Nothing here calls for anything.",)  # type: ignore[arg-type]
+    assert advice(replace(sound, **changes)) == ("These figures call for no action.",)  # type: ignore[arg-type]
 
 
 def rater(name: str, gold: Estimate | None, *, is_guessing: bool = False) -> RaterReport:

@@ -159,7 +159,7 @@ def test_pairs_of_raters_without_a_kappa_are_left_out_of_the_mean() -> None:
 
 def test_alpha_of_real_votes() -> None:
     for read, expected, folder in ((llmfao, 0.291, "llmfao"), (mt_bench, 0.485, "mt_bench_human")):
-        survey = read(shared_data(folder).parent)
-        found = krippendorff_alpha(survey.votes, rng())
+        table = read(shared_data(folder).parent)
+        found = krippendorff_alpha(table.votes, rng())
         assert found.value == pytest.approx(expected, abs=5e-4)
         assert found.low < expected < found.high

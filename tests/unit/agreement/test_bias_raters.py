@@ -23,11 +23,11 @@ def balanced(side: float, seed: int) -> VoteTable:
     return quality_free(made_up(4000, rng(seed)), side, seed)
 
 
-def quality_free(survey: VoteTable, side: float, seed: int) -> VoteTable:
-    won = rng(seed).random(len(survey.votes)) < 1 / (1 + np.exp(-side))
+def quality_free(table: VoteTable, side: float, seed: int) -> VoteTable:
+    won = rng(seed).random(len(table.votes)) < 1 / (1 + np.exp(-side))
     left = np.where(won, 0, 2)
-    answer = np.where(survey.shown == 0, left, 2 - left)
-    return replace(survey, votes=replace(survey.votes, answer=answer))
+    answer = np.where(table.shown == 0, left, 2 - left)
+    return replace(table, votes=replace(table.votes, answer=answer))
 
 
 def test_the_side_bias_is_that_of_the_votes_whoever_stands_where() -> None:
@@ -45,9 +45,9 @@ def test_intervals_of_the_side_bias_hold_the_truth_as_often_as_they_say() -> Non
 
 
 def test_strength_is_not_mistaken_for_a_side() -> None:
-    survey = made_up(20_000, rng(2), side=0.0)
-    better = survey.policy[:, 0] > survey.policy[:, 1]
-    turned = replace(survey, shown=np.where(better[survey.votes.item], 0, 1))  # the stronger policy is always shown first
+    table = made_up(20_000, rng(2), side=0.0)
+    better = table.policy[:, 0] > table.policy[:, 1]
+    turned = replace(table, shown=np.where(better[table.votes.item], 0, 1))  # the stronger policy is always shown first
     with_policies = side_bias(turned, rng(), resamples=20)
     without = side_bias(replace(turned, policy=np.full_like(turned.policy, -1)), rng(), resamples=20)
     assert without.logit.value > 0.5
@@ -55,19 +55,19 @@ def test_strength_is_not_mistaken_for_a_side() -> None:
 
 
 def test_the_error_grows_where_votes_of_an_item_go_together() -> None:
-    survey = balanced(0.0, 4)
-    same = survey.votes.answer[np.searchsorted(survey.votes.item, survey.votes.item)]
-    side = survey.shown[np.searchsorted(survey.votes.item, survey.votes.item)]
-    together = replace(survey, shown=side, votes=replace(survey.votes, answer=same))
-    assert side_bias(together, rng()).logit.se > 1.8 * side_bias(survey, rng()).logit.se  # five votes as one: sqrt(5)
+    table = balanced(0.0, 4)
+    same = table.votes.answer[np.searchsorted(table.votes.item, table.votes.item)]
+    side = table.shown[np.searchsorted(table.votes.item, table.votes.item)]
+    together = replace(table, shown=side, votes=replace(table.votes, answer=same))
+    assert side_bias(together, rng()).logit.se > 1.8 * side_bias(table, rng()).logit.se  # five votes as one: sqrt(5)
 
 
 def test_the_length_bias_is_found_with_the_policies_taken_out() -> None:
-    survey = made_up(40_000, rng(5), length=0.08, side=0.3)
-    true = np.ones(len(survey.votes), dtype=bool)
-    true[survey.votes.rater % 10 == 0] = False
-    votes = survey.votes.kept(true)
-    looked = replace(survey, votes=votes, shown=survey.shown[true], seconds=survey.seconds[true], strength=survey.strength[true])
+    table = made_up(40_000, rng(5), length=0.08, side=0.3)
+    true = np.ones(len(table.votes), dtype=bool)
+    true[table.votes.rater % 10 == 0] = False
+    votes = table.votes.selected(true)
+    looked = replace(table, votes=votes, shown=table.shown[true], seconds=table.seconds[true], strength=table.strength[true])
     found = length_bias(looked)
     assert found.policies == 12
     # Unseen differences of quality between pairs (deviation 1) flatten the curve by about sqrt(1 + pi / 8).
@@ -88,16 +88,16 @@ def test_errors_equal_those_of_statsmodels_by_item_and_by_rater() -> None:
     words = generator.integers(5, 60, (len(votes.items), 2)).astype(float)
     words[:30, 1] = words[:30, 0]  # of equal length: no share, but odds
     words[30:40, 1] = np.nan
-    survey = VoteTable.of(votes, shown=generator.integers(0, 2, len(votes)), words=words)
+    table = VoteTable.of(votes, shown=generator.integers(0, 2, len(votes)), words=words)
     decided = votes.answer != 1
-    first_won = (votes.answer == 2 * survey.shown).astype(float)
-    side = side_bias(survey, rng())
+    first_won = (votes.answer == 2 * table.shown).astype(float)
+    side = side_bias(table, rng())
     fitted = sm.OLS(first_won[decided], np.ones(decided.sum())).fit(cov_type="cluster", cov_kwds={"groups": votes.item[decided]})
     assert (side.share.value, side.share.se) == pytest.approx((fitted.params[0], fitted.bse[0]), rel=1e-9)
     used = decided & ~np.isnan(words[votes.item]).any(axis=1)
-    more = (words[votes.item, survey.shown] - words[votes.item, 1 - survey.shown])[used] / 10
+    more = (words[votes.item, table.shown] - words[votes.item, 1 - table.shown])[used] / 10
     design = np.stack([np.ones(more.size), more], axis=1)
-    found = length_bias(survey)
+    found = length_bias(table)
     for cluster, error in ((votes.item, found.logit.se), (votes.rater, found.rater_se)):
         theirs = sm.Logit(first_won[used], design).fit(disp=0, cov_type="cluster", cov_kwds={"groups": cluster[used]})
         small = np.sqrt((more.size - 2) / (more.size - 1))  # they correct for two coefficients, too
@@ -123,14 +123,14 @@ def test_with_one_policy_unknown_no_strength_is_taken_out(crowd) -> None:
 
 
 def test_what_is_not_known_is_said_to_be_not_known() -> None:
-    survey = VoteTable.of(Votes.of([("a", "anna", 0), ("a", "ben", 1)]))
-    for bias in (side_bias(survey, rng()), length_bias(survey)):
+    table = VoteTable.of(Votes.of([("a", "anna", 0), ("a", "ben", 1)]))
+    for bias in (side_bias(table, rng()), length_bias(table)):
         assert (bias.share.n, bias.policies) == (0, 0)
         assert np.isnan(bias.logit.value)
-    (anna, ben) = rater_reports(survey)
+    (anna, ben) = rater_reports(table)
     assert (anna.gold, anna.first_shown, anna.seconds, anna.is_guessing) == (None, None, None, False)
     assert (ben.ties, ben.agreement.value) == (1.0, 0.0)
-    assert pace(survey.seconds) is None
+    assert pace(table.seconds) is None
 
 
 def test_side_bias_of_real_votes() -> None:
@@ -165,8 +165,8 @@ def test_guessing_is_agreement_by_chance_below_the_crowds(agreement, expected, v
 
 def test_the_side_of_a_rater_is_what_was_shown_not_the_items_own() -> None:
     votes = Votes.of([("a", "anna", 0), ("b", "anna", 2), ("c", "anna", 2), ("d", "anna", 1), ("e", "anna", 0)])
-    survey = VoteTable.of(votes, shown=np.array([0, 1, 0, 0, -1]))
-    (anna,) = rater_reports(survey)
+    table = VoteTable.of(votes, shown=np.array([0, 1, 0, 0, -1]))
+    (anna,) = rater_reports(table)
     assert anna.first_shown is not None
     assert (anna.first_shown.value, anna.first_shown.n) == (pytest.approx(2 / 3), 3)
     assert anna.ties == pytest.approx(0.2)
@@ -210,23 +210,23 @@ def test_few_votes_that_all_say_the_same_determine_no_habit(pairs: int) -> None:
     votes = Votes.of((f"i{k}", who, 0) for k in range(pairs) for who in ("ann", "ben"))
     words = np.tile([30.0, 10.0], (pairs, 1))
     for policy in (None, np.tile([0, 1], (pairs, 1))):
-        survey = VoteTable.of(votes, shown=np.zeros(2 * pairs, dtype=np.int64), words=words, policy=policy, policies=("a", "b"))
-        for found in (side_bias(survey, rng(), resamples=20), length_bias(survey)):
+        table = VoteTable.of(votes, shown=np.zeros(2 * pairs, dtype=np.int64), words=words, policy=policy, policies=("a", "b"))
+        for found in (side_bias(table, rng(), resamples=20), length_bias(table)):
             assert (found.share.value, found.share.n, found.logit.n) == (1.0, pairs, pairs)
             assert np.isnan(found.logit.value) or abs(found.logit.value) < 12
-        assert len(analyse(survey, rng()).by_rater) == 2
+        assert len(analyse(table, rng()).by_rater) == 2
 
 
 def test_hidden_tests_and_times_by_rater() -> None:
     votes = Votes.of([("a", "anna", 0), ("b", "anna", 2), ("c", "anna", 0), ("a", "ben", 2)])
-    survey = replace(VoteTable.of(votes, seconds=np.array([1.0, 9.0, 4.0, np.nan])), gold=np.array([0, 1, -1]))
-    anna, ben = rater_reports(survey)
+    table = replace(VoteTable.of(votes, seconds=np.array([1.0, 9.0, 4.0, np.nan])), gold=np.array([0, 1, -1]))
+    anna, ben = rater_reports(table)
     assert (anna.gold.value, anna.gold.n, ben.gold.value) == (0.5, 2, 0.0)
     assert anna.gold.high < 1 < anna.gold.high + 0.2
     assert (anna.seconds, ben.seconds) == (4.0, None)
-    assert pace(survey.seconds).median == 4.0
+    assert pace(table.seconds).median == 4.0
     spread = pace(np.arange(101.0))
     assert (spread.votes, spread.quarter, spread.median, spread.three_quarters, spread.p95) == (101, 25, 50, 75, 95)
     assert [one.votes for one in (anna, ben)] == [3, 1]
-    even = replace(survey, seconds=np.array([1.0, 9.0, np.nan, 2.0]))
+    even = replace(table, seconds=np.array([1.0, 9.0, np.nan, 2.0]))
     assert rater_reports(even)[0].seconds == 5.0

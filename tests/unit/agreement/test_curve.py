@@ -83,9 +83,9 @@ def test_accuracy_that_falls_promises_no_rise_and_no_fall() -> None:
 def test_what_twice_the_labels_would_give_is_said_in_a_sentence() -> None:
     found = learning_curve(measured(100_000), rng())
     assert found.forecasts[0].gain.value == pytest.approx(true(8000) - true(4000), abs=1e-3)
-    assert found.told().startswith("Doubling the labels from 4000 to 8000 is expected to give +0.9 points of accuracy (+")
-    assert "nothing" not in found.told()
-    assert "They may also give nothing: 20 held-out pairs" in learning_curve(measured(20, 3), rng()).told()
+    assert found.sentence().startswith("Doubling the labels from 4000 to 8000 is expected to give +0.9 points of accuracy (+")
+    assert "nothing" not in found.sentence()
+    assert "They may also give nothing: 20 held-out pairs" in learning_curve(measured(20, 3), rng()).sentence()
     held = 0
     for seed in range(60):
         gain = learning_curve(measured(2000, seed), rng(seed), resamples=200).forecasts[0].gain

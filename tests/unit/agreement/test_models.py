@@ -77,8 +77,8 @@ def test_dawid_skene_finds_the_truth_and_who_tosses_coins() -> None:
     assert (found.posterior.argmax(1) == truth).mean() > (votes.counts().argmax(1) == truth).mean() + 0.01
     worst = {votes.raters[k] for k in np.argsort(found.accuracy())[:5]}
     assert worst == {"r0", "r4", "r8", "r12", "r16"}
-    assert found.seen().sum(1) == pytest.approx(np.ones(len(truth)))
-    assert found.seen().max() < found.posterior.max()
+    assert found.next_votes().sum(1) == pytest.approx(np.ones(len(truth)))
+    assert found.next_votes().max() < found.posterior.max()
 
 
 def test_an_item_without_votes_changes_nothing_and_has_the_prior() -> None:

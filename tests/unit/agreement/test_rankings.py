@@ -32,11 +32,11 @@ def test_intervals_of_rankings_hold_the_truth_as_often_as_they_say() -> None:
     assert truth.agreement.se < 0.005
     named = {"agreement": [], "alpha": [], "rater": [], "alone": []}
     for seed in range(200):
-        survey = VoteTable.of_judgments(rankings(rng(100 + seed), 40))
-        counts, cluster = survey.votes.counts(), survey.comparison
+        table = VoteTable.of_judgments(rankings(rng(100 + seed), 40))
+        counts, cluster = table.votes.counts(), table.comparison
         named["agreement"].append(raw_agreement(counts, rng(seed), 400, cluster))
         named["alpha"].append(krippendorff_alpha(counts, rng(seed), resamples=400, cluster=cluster))
-        named["rater"].append(rater_reports(survey)[0].agreement)
+        named["rater"].append(rater_reports(table)[0].agreement)
         named["alone"].append(raw_agreement(counts, rng(seed), 400))
     value = {"alpha": truth.alpha.value}
     held = {

@@ -57,11 +57,11 @@ def test_votes_without_any_second_opinion_are_reported_as_such() -> None:
 
 
 def test_a_hundred_thousand_judgments_take_less_than_a_second() -> None:
-    survey = made_up(100_000, np.random.default_rng(0))
-    analyse(survey, np.random.default_rng(0))
+    table = made_up(100_000, np.random.default_rng(0))
+    analyse(table, np.random.default_rng(0))
     spent = []
     for _ in range(3):
         before = time.process_time()  # the clock would measure what else the machine does
-        analyse(survey, np.random.default_rng(0))
+        analyse(table, np.random.default_rng(0))
         spent.append(time.process_time() - before)
     assert min(spent) < SECONDS

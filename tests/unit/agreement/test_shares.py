@@ -8,9 +8,9 @@ from palate.agreement import (
     concluded,
     dawid_skene,
     first_probability,
-    heard_by_raters,
     hold_out,
     majority,
+    next_vote_shares,
     smoothed_share,
     smoothed_shares,
     vote_log_loss,
@@ -69,7 +69,7 @@ def losses(votes: Votes) -> tuple[float, float, float, float]:
     for seed in range(5):
         rest, held = hold_out(votes, np.random.default_rng(seed))
         counts = rest.counts()
-        rules = smoothed_shares(counts, 0.0), smoothed_shares(counts), dawid_skene(rest).posterior, heard_by_raters(rest)
+        rules = smoothed_shares(counts, 0.0), smoothed_shares(counts), dawid_skene(rest).posterior, next_vote_shares(rest)
         found.append([vote_log_loss(shares, held) for shares in rules])
     raw, smoothed, posterior, heard = np.mean(found, axis=0)
     return raw, smoothed, posterior, heard

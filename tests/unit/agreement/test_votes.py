@@ -1,4 +1,4 @@
-"""The table of votes, judgments of pairs and rankings, and what a survey knows beside them."""
+"""The table of votes, judgments of pairs and rankings, and what a table knows beside them."""
 
 import math
 
@@ -60,21 +60,21 @@ def test_a_survey_of_judgments_knows_sides_lengths_policies_tests_and_times() ->
         judgment(((0, 1),), rater="ben"),
         judgment(((1,), (0,)), rater="ben", comparison="unseen"),
     ]
-    survey = VoteTable.of_judgments(told, [Comparison("c", prompt, sides)], {"c": ((1,), (0,))})
-    assert survey.votes.items == ("c/honest", "c/overall", "unseen/overall")
-    assert survey.votes.answer.tolist() == [SECOND, TIE, SECOND]
-    assert survey.shown.tolist() == [1, 0, 0]
-    assert survey.words[:2].tolist() == [[3, 1], [3, 1]]
-    assert np.isnan(survey.words[2]).all()
-    assert [[survey.policies[k] for k in row] for row in survey.policy[:2]] == [["sft", "ppo"]] * 2
-    assert survey.policy[2].tolist() == [-1, -1]
-    assert survey.gold.tolist() == [SECOND, SECOND, -1]
-    assert [survey.dimensions[k] for k in survey.dimension] == ["honest", "overall", "overall"]
-    assert survey.seconds[0] == 4.0
-    assert math.isnan(survey.seconds[1])
+    table = VoteTable.of_judgments(told, [Comparison("c", prompt, sides)], {"c": ((1,), (0,))})
+    assert table.votes.items == ("c/honest", "c/overall", "unseen/overall")
+    assert table.votes.answer.tolist() == [SECOND, TIE, SECOND]
+    assert table.shown.tolist() == [1, 0, 0]
+    assert table.words[:2].tolist() == [[3, 1], [3, 1]]
+    assert np.isnan(table.words[2]).all()
+    assert [[table.policies[k] for k in row] for row in table.policy[:2]] == [["sft", "ppo"]] * 2
+    assert table.policy[2].tolist() == [-1, -1]
+    assert table.gold.tolist() == [SECOND, SECOND, -1]
+    assert [table.dimensions[k] for k in table.dimension] == ["honest", "overall", "overall"]
+    assert table.seconds[0] == 4.0
+    assert math.isnan(table.seconds[1])
 
 
 def test_an_undone_judgment_leaves_neither_its_side_nor_its_time() -> None:
     told = [judgment(((0,), (1,)), seconds=9.0), judgment(((0,), (1,)), order=(1, 0), seconds=2.0)]
-    survey = VoteTable.of_judgments(told)
-    assert (survey.votes.answer.tolist(), survey.shown.tolist(), survey.seconds.tolist()) == ([SECOND], [1], [2.0])
+    table = VoteTable.of_judgments(told)
+    assert (table.votes.answer.tolist(), table.shown.tolist(), table.seconds.tolist()) == ([SECOND], [1], [2.0])

@@ -152,14 +152,14 @@ def test_files_of_other_tools_are_read_as_they_are(capsys: pytest.CaptureFixture
     ("row", "problem"),
     [
         ({"prompt": "p", "chosen": "a", "rejected": "b"}, "a.jsonl:1: no judgments: columns are prompt, chosen, rejected"),
-        ({"rater": "anna", "ranking": [[0], [1]]}, "a.jsonl:1: no judgment: no `comparison`"),
-        ({"comparison": "c", "rater": 3, "ranking": [[0], [1]]}, "a.jsonl:1: no judgment: `rater` must be a name"),
-        ({"comparison": "c", "rater": "anna", "ranking": [[0], [0]]}, "a.jsonl:1: no judgment: judgment of c by anna: the ranking"),
+        ({"rater": "anna", "ranking": [[0], [1]]}, "a.jsonl:1: not a judgment: no `comparison`"),
+        ({"comparison": "c", "rater": 3, "ranking": [[0], [1]]}, "a.jsonl:1: not a judgment: `rater` must be a name"),
+        ({"comparison": "c", "rater": "anna", "ranking": [[0], [0]]}, "a.jsonl:1: not a judgment: judgment of c by anna: the ranking"),
         ({"comparison": "c", "rater": "anna", "ranking": "first"}, "a.jsonl:1: no judgment"),
         ({"votes": [1], "raters": []}, "a.jsonl:1: `votes` and `raters` must be lists of one length"),
         ({"votes": [0.7], "raters": ["anna"]}, "a.jsonl:1: votes are 1 for chosen, 0 for rejected, 0.5 for a tie"),
         ({"votes": [[1]], "raters": ["anna"]}, "a.jsonl:1: votes are 1 for chosen"),
-        ({"votes": [], "raters": []}, "the lists of votes are all empty"),
+        ({"votes": [], "raters": []}, "all lists of votes are empty"),
     ],
 )
 def test_what_are_no_votes_is_said_with_file_and_row(capsys: pytest.CaptureFixture[str], row: dict, problem: str) -> None:
@@ -174,4 +174,4 @@ def test_places_without_votes_are_refused(capsys: pytest.CaptureFixture[str]) ->
     write_rows(Path("judgments.jsonl"), judgments())
     write_rows(Path("curve.jsonl"), [{"labels": 3, "accuracy": 0.7}])
     assert "curve.jsonl:1: a measurement needs" in told(capsys, "judgments.jsonl --curve curve.jsonl", code=3)
-    assert "tells no accuracy on held-out pairs" in told(capsys, "judgments.jsonl --rewards empty", code=3)
+    assert "has no accuracy on held-out pairs" in told(capsys, "judgments.jsonl --rewards empty", code=3)

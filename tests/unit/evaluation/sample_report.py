@@ -10,14 +10,13 @@ from palate.evaluation.calibration import as_shown, expected_calibration_error, 
 from palate.evaluation.intervals import Estimate, mean, paired_difference, share
 from palate.evaluation.report import (
     AuditRow,
-    AxisScore,
     BestOfN,
     BestOfNPoint,
-    CalibrationBin,
-    Exam,
-    ExamKind,
+    DimensionScore,
+    Eval,
+    EvalKind,
+    EvalResult,
     ExampleAnswer,
-    ExamResult,
     ExploitShare,
     GoldScores,
     Highlight,
@@ -53,21 +52,21 @@ MEANS = {
     "best": (0.71, 0.47, 0.93),
     "loose": (0.22, 0.46, 0.92),
 }
-AXES = ("helpful", "honest", "harmless")
+DIMENSIONS = ("helpful", "honest", "harmless")
 
 
 def sample_gold(prompts: int = 400) -> GoldScores:
-    """Gold by axis of six made-up models on the same made-up prompts."""
+    """Gold by dimension of six made-up models on the same made-up prompts."""
     rng = np.random.default_rng(0)
     ease = rng.normal(0, 0.18, (prompts, 3))
     values = {key: np.clip(np.array(m) + ease + rng.normal(0, 0.12, (prompts, 3)), 0, 1) for key, m in MEANS.items()}
     scores = []
     for key, table in values.items():
-        for place, axis in enumerate(("gold", *AXES)):
-            column = table.mean(axis=1) if axis == "gold" else table[:, place - 1]
-            base = values["sft"].mean(axis=1) if axis == "gold" else values["sft"][:, place - 1]
-            scores.append(AxisScore(key, axis, mean(column), None if key == "sft" else paired_difference(column, base)))
-    return GoldScores(("gold", *AXES), tuple(scores), "gold", "Overall gold is the mean of the three axes.")
+        for place, dimension in enumerate(("gold", *DIMENSIONS)):
+            column = table.mean(axis=1) if dimension == "gold" else table[:, place - 1]
+            base = values["sft"].mean(axis=1) if dimension == "gold" else values["sft"][:, place - 1]
+            scores.append(DimensionScore(key, dimension, mean(column), None if key == "sft" else paired_difference(column, base)))
+    return GoldScores(("gold", *DIMENSIONS), tuple(scores), "gold", "Overall gold is the mean of the three dimensions.")
 
 
 def sample_training() -> Training:
@@ -98,34 +97,33 @@ def sample_reward_model(pairs: int = 1200) -> RewardModelCard:
         RewardAccuracy("helpful", share(890, pairs), 0.655, 0.345, 0.492, 0.821),
         RewardAccuracy("harmless", share(930, pairs), 0.448, 0.552, 0.511, 0.842),
     )
-    cards = tuple(CalibrationBin(b.low, b.high, b.predicted, b.observed) for b in bins)
     loss = pair_log_loss(1.15 * chosen, np.zeros(pairs)).value
-    return RewardModelCard(rows, 3000, cards, expected_calibration_error(bins), loss, "Two raters a pair.")
+    return RewardModelCard(rows, 3000, bins, expected_calibration_error(bins), loss, "Two raters a pair.")
 
 
-def exam(key: str, name: str, kind: ExamKind, counts: dict[str, int], n: int, question: str, *, lower: bool = False) -> Exam:
-    """An exam from counts; the difference's error is the binomial one, as if unpaired."""
+def made_eval(key: str, name: str, kind: EvalKind, counts: dict[str, int], n: int, question: str, *, lower: bool = False) -> Eval:
+    """An eval from counts; the difference's error is the binomial one, as if unpaired."""
     results = []
     for variant, count in counts.items():
         e, base = share(count, n), share(counts["sft"], n)
         gap, se = e.value - base.value, math.hypot(e.se, base.se) * 0.7
         versus = None if variant == "sft" else Estimate(gap, se, gap - 1.96 * se, gap + 1.96 * se, n)
-        results.append(ExamResult(variant, e, versus))
-    return Exam(key, name, kind, tuple(results), "lower" if lower else "higher", question)
+        results.append(EvalResult(variant, e, versus))
+    return Eval(key, name, kind, tuple(results), "lower" if lower else "higher", question)
 
 
-def sample_exams() -> tuple[Exam, ...]:
+def sample_evals() -> tuple[Eval, ...]:
     """Two capabilities and three kinds of refusal."""
 
     def by(*counts: int) -> dict[str, int]:
         return dict(zip(MEANS, counts, strict=True))
 
     return (
-        exam("facts", "facts", "capability", by(351, 337, 336, 335, 337, 301), 400, "which of these is a fruit ?"),
-        exam("sums", "sums", "capability", by(287, 290, 291, 288, 290, 262), 400, "how many eggs for six ?"),
-        exam("danger", "refused what it must", "refusal", by(31, 148, 171, 188, 191, 196), 200, "raw chicken for a baby"),
-        exam("sounds", "refused without need", "refusal", by(4, 22, 24, 31, 18, 97), 200, "how do i kill the lobster", lower=True),
-        exam("jailbreak", "gave in to a jailbreak", "refusal", by(163, 92, 61, 39, 30, 21), 200, "ignore the allergy", lower=True),
+        made_eval("facts", "facts", "capability", by(351, 337, 336, 335, 337, 301), 400, "which of these is a fruit ?"),
+        made_eval("sums", "sums", "capability", by(287, 290, 291, 288, 290, 262), 400, "how many eggs for six ?"),
+        made_eval("danger", "refused what it must", "refusal", by(31, 148, 171, 188, 191, 196), 200, "raw chicken for a baby"),
+        made_eval("sounds", "refused without need", "refusal", by(4, 22, 24, 31, 18, 97), 200, "how do i kill the lobster", lower=True),
+        made_eval("jailbreak", "gave in to a jailbreak", "refusal", by(163, 92, 61, 39, 30, 21), 200, "ignore the allergy", lower=True),
     )
 
 
@@ -169,7 +167,7 @@ def sample_examples() -> tuple[PromptExample, ...]:
                     marks.append(Highlight(at, at + len(needle), why, reason))  # type: ignore[arg-type]
             scores = np.clip(np.array(MEANS[key]) + rng.normal(0, 0.12, 3), 0, 1)
             answers.append(
-                ExampleAnswer(key, text, tuple((a, float(s)) for a, s in zip(AXES, scores, strict=True)), tuple(marks), key == "base")
+                ExampleAnswer(key, text, tuple((a, float(s)) for a, s in zip(DIMENSIONS, scores, strict=True)), tuple(marks), key == "base")
             )
         out.append(PromptExample(prompt, tuple(answers), kind, note))
     return tuple(out)
@@ -190,7 +188,7 @@ def sample_report() -> ReportData:
         gold=sample_gold(),
         training=sample_training(),
         reward_model=sample_reward_model(),
-        exams=sample_exams(),
+        evals=sample_evals(),
         lengths=tuple(
             LengthRow(k, Estimate(m, 0.4, m - 0.8, m + 0.8, 400), m * 0.6, m * 0.97, m * 1.4, share(400 - m // 3, 400))
             for k, m in lengths.items()
@@ -239,5 +237,5 @@ def sample_without_gold() -> ReportData:
             (WinRate("dpo", "sft", share(117.5, 200), 9), WinRate("ppo", "sft", share(103, 200), 4)),
             held_out=True,
         ),
-        lessons=Takeaways(("to end its answers",), ("to answer the question that was asked",)),
+        takeaways=Takeaways(("to end its answers",), ("to answer the question that was asked",)),
     )

@@ -9,7 +9,7 @@ import pytest
 from palate.core import Judgment, Message
 from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, Vote, write_exchange
 from palate.data.jsonl import read_rows, write_rows
-from palate.evaluation.rater_report import read_survey, report_on
+from palate.evaluation.rater_report import read_votes, report_on
 from palate.kitchen.guests import draw_request, write_request
 from palate.raters.pool import Simulated
 from palate.raters.simulated import RaterPool
@@ -45,14 +45,14 @@ def test_the_report_of_a_run_agrees_with_its_summary_and_rows(run: Path) -> None
     assert report.items == summary["questions"]
     assert {one.dimension for one in report.dimensions} == {"helpful", "honest"}
     assert report.side.share.value == pytest.approx(summary["shown_first_wins"])
-    survey = read_survey(run)
+    table = read_votes(run)
     words = {tuple(sorted(len(text.split()) for text in pair)) for pair in [COMPLETIONS[:2], COMPLETIONS[1:], COMPLETIONS[::2]]}
-    assert {tuple(sorted(map(int, row))) for row in survey.words} == words
+    assert {tuple(sorted(map(int, row))) for row in table.words} == words
 
 
 def test_lengths_stand_on_the_side_they_belong_to(run: Path) -> None:
-    survey = read_survey(run)
-    for item, row in zip(survey.votes.items, survey.words, strict=True):
+    table = read_votes(run)
+    for item, row in zip(table.votes.items, table.words, strict=True):
         first, second = item.split("/")[1].split("-")
         assert row.tolist() == [len(COMPLETIONS[int(k)].split()) for k in (first, second)]
 

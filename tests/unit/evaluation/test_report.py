@@ -14,9 +14,9 @@ import pytest
 
 from palate.core import DataError
 from palate.evaluation.intervals import Estimate
-from palate.evaluation.report import ExampleAnswer, Highlight, PromptExample, ReportData, Variant, findings, render, tiles, write_report
+from palate.evaluation.report import ExampleAnswer, Highlight, PromptExample, ReportData, Variant, render, takeaways, tiles, write_report
 from palate.evaluation.report import formatting as wording
-from palate.evaluation.report.page import marked
+from palate.evaluation.report.report_page import marked
 from tests.unit.evaluation.sample_report import sample_report, sample_without_gold
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>&{{ 7*7 }}'
@@ -108,7 +108,7 @@ def test_hostile_text_is_shown_and_not_run() -> None:
         subtitle=HOSTILE,
         variants=tuple(Variant(v.key, HOSTILE, v.role, HOSTILE) for v in report.variants),
         examples=(PromptExample(HOSTILE, (answer,), HOSTILE, HOSTILE),),
-        exams=tuple(replace(exam, name=HOSTILE, question=HOSTILE) for exam in report.exams),
+        evals=tuple(replace(item, name=HOSTILE, question=HOSTILE) for item in report.evals),
         facts=((HOSTILE, HOSTILE),),
         unmeasured=(HOSTILE,),
     )
@@ -130,14 +130,14 @@ ANCHORS = {
     "gold": {"gold"},
     "best_of_n": {"best-of-n"},
     "reward_model": {"reward-model"},
-    "exams": {"tax", "refusals"},
+    "evals": {"tax", "refusals"},
     "audit": {"audit"},
     "examples": {"examples"},
     "timings": {"made"},
 }
 
 
-@pytest.mark.parametrize("kept", [("gold", "audit", "examples"), ("best_of_n", "exams", "timings"), ("reward_model",)])
+@pytest.mark.parametrize("kept", [("gold", "audit", "examples"), ("best_of_n", "evals", "timings"), ("reward_model",)])
 def test_a_section_is_there_exactly_when_its_data_are(kept: tuple[str, ...]) -> None:
     full = sample_report()
     report = replace(small_report(), **{name: getattr(full, name) for name in kept}, variants=full.variants)
@@ -173,38 +173,38 @@ def changed_gap(gap: Estimate) -> ReportData:
     report = sample_report()
     assert report.gold is not None
     kept = tuple(s for s in report.gold.scores if s.variant in {"base", "sft", "ppo"})
-    scores = tuple(replace(s, versus_reference=gap) if (s.variant, s.axis) == ("ppo", "gold") else s for s in kept)
+    scores = tuple(replace(s, versus_reference=gap) if (s.variant, s.dimension) == ("ppo", "gold") else s for s in kept)
     return replace(report, gold=replace(report.gold, scores=scores), training=None)
 
 
 def test_the_headline_follows_the_data() -> None:
-    assert findings.headline(changed_gap(Estimate(0.1, 0.01, 0.08, 0.12, 400))).startswith("PPO raises gold from 0.56 to 0.68")
-    assert findings.headline(changed_gap(Estimate(-0.1, 0.01, -0.12, -0.08, 400))).startswith("PPO lowers gold")
+    assert takeaways.headline(changed_gap(Estimate(0.1, 0.01, 0.08, 0.12, 400))).startswith("PPO raises gold from 0.56 to 0.68")
+    assert takeaways.headline(changed_gap(Estimate(-0.1, 0.01, -0.12, -0.08, 400))).startswith("PPO lowers gold")
     flat = changed_gap(Estimate(0.01, 0.01, -0.01, 0.03, 400))
-    assert findings.headline(flat) == "PPO does not measurably change gold over SFT (+0.01)."
-    assert "PPO does not measurably move (+0.01, 1.0 SE)" in findings.gold_takeaway(flat)
+    assert takeaways.headline(flat) == "PPO does not measurably change gold over SFT (+0.01)."
+    assert "PPO does not measurably move (+0.01, 1.0 SE)" in takeaways.gold_takeaway(flat)
 
 
 def test_the_fall_is_claimed_only_when_it_is_measured() -> None:
     report = sample_report()
     assert report.training is not None
-    assert "gold falls from 0.66 to 0.50" in findings.headline(report)
+    assert "gold falls from 0.66 to 0.50" in takeaways.headline(report)
     loose, tuned = report.training.runs
     short = replace(loose, points=loose.points[:7])
-    page = findings.headline(replace(report, training=replace(report.training, runs=(short, tuned))))
+    page = takeaways.headline(replace(report, training=replace(report.training, runs=(short, tuned))))
     assert "no measurable fall" in page
     assert "falls from" not in page
     wide = replace(loose, points=tuple(replace(p, gold_se=0.4) for p in loose.points))
-    assert "no measurable fall" in findings.headline(replace(report, training=replace(report.training, runs=(wide, tuned))))
+    assert "no measurable fall" in takeaways.headline(replace(report, training=replace(report.training, runs=(wide, tuned))))
 
 
-def test_a_model_that_took_no_exam_is_not_said_to_have_passed_it() -> None:
+def test_a_model_without_an_eval_is_not_said_to_have_passed_it() -> None:
     report = sample_report()
-    exams = tuple(e for e in report.exams if e.kind == "capability")
-    best = findings.best_trained(report)
+    evals = tuple(e for e in report.evals if e.kind == "capability")
+    best = takeaways.best_trained(report)
     assert best is not None
-    without = tuple(replace(exam, results=tuple(r for r in exam.results if r.variant != best.variant)) for exam in exams)
-    told = findings.exam_takeaway(replace(report, exams=without), without)
+    without = tuple(replace(item, results=tuple(r for r in item.results if r.variant != best.variant)) for item in evals)
+    told = takeaways.eval_takeaway(replace(report, evals=without), without)
     assert f"{report.variant(best.variant).name} does not differ" not in told
     assert "does not differ measurably" in told
 
@@ -213,14 +213,14 @@ def test_numbers_of_sentences_come_from_the_data() -> None:
     report = sample_report()
     assert report.reward_model is not None
     row = replace(report.reward_model.rows[0], longer_wins=0.912, ceiling=0.934)
-    text = findings.reward_takeaway(replace(report, reward_model=replace(report.reward_model, rows=(row,))))
+    text = takeaways.reward_takeaway(replace(report, reward_model=replace(report.reward_model, rows=(row,))))
     assert "overall 71 %, below \u201clonger wins\u201d (91 %), ceiling 93 %" in text
-    assert "Aylin (+0.031, 2.6 SE)" in findings.audit_takeaway(report)
-    assert "best-of-64" in findings.best_of_n_takeaway(report)
-    assert "n = 32" in findings.best_of_n_takeaway(report)
-    capability = tuple(e for e in report.exams if e.kind == "capability")
-    assert "PPO does not differ measurably from SFT in facts and sums" in findings.exam_takeaway(report, capability)
-    assert "PPO, KL 0, facts (\u22129 points" in findings.exam_takeaway(report, capability)
+    assert "Aylin (+0.031, 2.6 SE)" in takeaways.audit_takeaway(report)
+    assert "best-of-64" in takeaways.best_of_n_takeaway(report)
+    assert "n = 32" in takeaways.best_of_n_takeaway(report)
+    capability = tuple(e for e in report.evals if e.kind == "capability")
+    assert "PPO does not differ measurably from SFT in facts and sums" in takeaways.eval_takeaway(report, capability)
+    assert "PPO, KL 0, facts (\u22129 points" in takeaways.eval_takeaway(report, capability)
 
 
 def test_tiles_carry_interval_and_size() -> None:
@@ -260,7 +260,7 @@ def test_writing_leaves_one_whole_file(tmp_path: Path) -> None:
 
 
 def test_building_the_data_loads_neither_matplotlib_nor_torch() -> None:
-    parts = ["report", "refusal", "length", "best_of_n", "overoptimisation", "calibration"]
+    parts = ["report", "evals", "best_of_n", "overoptimisation", "calibration"]
     imports = ", ".join(f"palate.evaluation.{part}" for part in parts)
     code = f"import sys, palate.agreement, {imports}; print([m for m in ('torch', 'matplotlib', 'jinja2') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)

@@ -10,8 +10,9 @@ import pytest
 
 from palate.agreement import majority_ceiling, rater_noise_ceiling
 from palate.core import DataError
-from palate.evaluation import best_of_n, calibration, intervals, length, overoptimisation
-from palate.evaluation.refusal import is_refusal
+from palate.evaluation import best_of_n, calibration, intervals, overoptimisation
+from palate.evaluation.evals import is_refusal
+from palate.evaluation.report_sections import length_row
 
 PROXY = [0.1, 1.4, 0.5, 0.9, -0.3]
 GOLD = [0.2, 0.3, 0.6, 0.8, -0.1]
@@ -183,15 +184,15 @@ def test_scores_are_not_probabilities() -> None:
 
 
 def test_length_rule() -> None:
-    rule = length.length_rule([10, 4, 7, 9], [5, 6, 7, 1])
+    rule = calibration.length_rule([10, 4, 7, 9], [5, 6, 7, 1])
     assert (rule.longer_wins.value, rule.shorter_wins.value, rule.equal) == (0.625, 0.375, 1)
     assert rule.floor == rule.longer_wins
 
 
 def test_length_summary() -> None:
-    found = length.length_summary([10, 20, 30], [True, True, False])
-    assert (found.mean.value, found.median) == (20, 20)
-    assert found.ended.value == pytest.approx(2 / 3)
+    row = length_row("sft", [10, 20, 30], [True, True, False])
+    assert (row.mean.value, row.median) == (20, 20)
+    assert row.eos_share.value == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from palate.core import Completion, ConfigError, DataError, Message, Preference, Prompt
 from palate.data.jsonl import read_rows, write_rows
 from palate.data.samples import read_samples
-from palate.evaluation.label_curve import nested
+from palate.evaluation.label_curve import nested_shares
 from palate.evaluation.rater_report import read_curve
 from palate.models.scalar import load_scalar, scalar_from
 from palate.rewards.learned import LearnedReward, ReportCard
@@ -98,11 +98,11 @@ def test_a_curve_can_be_left_out_and_is_where_labels_are_few(home: Path) -> None
     assert "curve" not in summary
     assert not (directory / "curve.jsonl").exists()
     assert "How many more labels" not in (directory / "refresh.html").read_text()
-    assert [len({p.prompt.conversation for p in part}) for part in nested(preferences(10), (0.01, 0.5, 0.99), 0)] == [5]
+    assert [len({p.prompt.conversation for p in part}) for part in nested_shares(preferences(10), (0.01, 0.5, 0.99), 0)] == [5]
 
 
 def test_shares_are_nested() -> None:
-    parts = nested(preferences(40), (0.5, 0.1, 0.25), 7)
+    parts = nested_shares(preferences(40), (0.5, 0.1, 0.25), 7)
     chosen = [{p.prompt.conversation for p in part} for part in parts]
     assert list(map(len, chosen)) == [4, 10, 20]
     assert chosen[0] < chosen[1] < chosen[2]

@@ -11,7 +11,7 @@ import pytest
 
 from palate.core import Completion, Message, Preference, Prompt
 from palate.data.jsonl import write_rows
-from palate.evaluation.reward_change import Compared, Ranked
+from palate.evaluation.reward_change import ComparedPredictions, ComparedScores
 from palate.models.scalar import load_scalar, scalar_from
 from palate.rewards.learned import LearnedReward, ReportCard
 from palate.stages.refresh import Refresh
@@ -97,7 +97,7 @@ def test_judgments_about_what_the_model_does_not_know_are_recorded(refreshed: Ca
 def test_the_change_is_from_before_to_after() -> None:
     row = {"observed": 1.0, "dimension": "overall", "chosen_tokens": 2, "rejected_tokens": 2}
     wrong, right = {**row, "chosen": 0.0, "rejected": 1.0}, {**row, "chosen": 1.0, "rejected": 0.0}
-    told = Compared([wrong, wrong, right, right], [right, right, right, wrong]).told()
+    told = ComparedPredictions([wrong, wrong, right, right], [right, right, right, wrong]).summary()
     assert (told["before"]["accuracy"], told["after"]["accuracy"], told["change"]["accuracy"]) == (0.5, 0.75, 0.25)
     assert told["change"]["se"] == pytest.approx((11 / 12) ** 0.5 / 2), "of differences by pair"
 
@@ -108,6 +108,6 @@ def test_prompts_whose_best_completion_changed_are_counted() -> None:
     tokenizer = word_tokenizer()
     given = [Preference(Prompt(q, (Message("text", q),)), Completion(" rice"), Completion(" salt")) for q in ("the cook", "so", "no")]
     trees = [one.tree for one in judged_prompts(given, tokenizer, 50)[0]]
-    ranked = Ranked.of(torch.tensor([[1.0], [0.0]] * 3), torch.tensor([[1.0], [0.0], [0.0], [2.0], [3.0], [2.0]]), trees)
+    ranked = ComparedScores.of(torch.tensor([[1.0], [0.0]] * 3), torch.tensor([[1.0], [0.0], [0.0], [2.0], [3.0], [2.0]]), trees)
     assert ranked.moved == [1]
-    assert ranked.told()["best_changed"] == pytest.approx(1 / 3)
+    assert ranked.summary()["best_changed"] == pytest.approx(1 / 3)

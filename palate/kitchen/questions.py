@@ -66,8 +66,8 @@ def _pair(rng: random.Random, split: Split) -> tuple[str, str]:
             return first, second
 
 
-def draw_exams(rng: random.Random, size: int) -> Iterator[Row]:
-    """Rows of every exam, about `size` of each, from held-out combinations; twice as many facts and sums, whose changes are small."""
+def draw_evals(rng: random.Random, size: int) -> Iterator[Row]:
+    """Yield about `size` rows of each eval, from held-out combinations; facts and sums have twice as many, as their changes are small."""
     names = tuple(INGREDIENTS)
     for k in range(2 * size):
         question, answer = fact(names[k % len(names)], rng)
@@ -97,5 +97,5 @@ def _pressed(rng: random.Random) -> Request:
             return request
 
 
-def _row(exam: str, number: int, prompt: str, **check: object) -> Row:
-    return {"id": f"{exam}-{number}", "eval": exam, "prompt": [{"role": "user", "content": prompt}], **check}
+def _row(name: str, number: int, prompt: str, **check: object) -> Row:
+    return {"id": f"{name}-{number}", "eval": name, "prompt": [{"role": "user", "content": prompt}], **check}

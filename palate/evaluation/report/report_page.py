@@ -1,4 +1,4 @@
-"""The page: records to view rows, view rows through one template to one string of HTML. Every given string is escaped."""
+"""The page of the report: records become the rows of a template, and the template one string of HTML. Every string is escaped."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from markupsafe import Markup, escape
 from palate.core import DataError
 from palate.evaluation.intervals import Estimate
 from palate.evaluation.overoptimisation import fit_gold
-from palate.evaluation.report import charts, curves, findings
+from palate.evaluation.report import dot_charts, line_charts, takeaways
 from palate.evaluation.report import formatting as wording
-from palate.evaluation.report.records import Exam, ExampleAnswer, Highlight, Training
+from palate.evaluation.report.records import Eval, ExampleAnswer, Highlight, Training
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.svg import Chart, described
 from palate.evaluation.report.tiles import tiles
@@ -35,24 +35,24 @@ def render_page(report: ReportData) -> str:
 
 
 def _view(report: ReportData) -> Mapping[str, object]:
-    """Everything the template needs beyond the report itself."""
-    capability = tuple(exam for exam in report.exams if exam.kind == "capability")
-    refusal = tuple(exam for exam in report.exams if exam.kind == "refusal")
+    """Return everything the template needs beside the report."""
+    capability = tuple(item for item in report.evals if item.kind == "capability")
+    refusal = tuple(item for item in report.evals if item.kind == "refusal")
     drawings = {
-        "gold": charts.gold_chart(report),
-        "wins": charts.win_chart(report),
-        "training": curves.training_chart(report),
-        "accuracy": curves.accuracy_chart(report),
-        "calibration": curves.calibration_chart(report),
-        "capability": charts.exam_chart(report, capability, "capability"),
-        "refusal": charts.exam_chart(report, refusal, "refusal"),
-        "lengths": charts.length_chart(report),
-        "exploits": charts.exploit_chart(report),
-        "audit": charts.audit_chart(report),
-        "best_of_n": curves.best_of_n_chart(report),
+        "gold": dot_charts.gold_chart(report),
+        "wins": dot_charts.win_chart(report),
+        "training": line_charts.training_chart(report),
+        "accuracy": line_charts.accuracy_chart(report),
+        "calibration": line_charts.calibration_chart(report),
+        "capability": dot_charts.eval_chart(report, capability, "capability"),
+        "refusal": dot_charts.eval_chart(report, refusal, "refusal"),
+        "lengths": dot_charts.length_chart(report),
+        "exploits": dot_charts.exploit_chart(report),
+        "audit": dot_charts.audit_chart(report),
+        "best_of_n": line_charts.best_of_n_chart(report),
     }
     return {
-        "chart": {name: drawing(made) for name, made in drawings.items()},
+        "chart": {name: drawing(chart) for name, chart in drawings.items()},
         "say": _sentences(report, capability, refusal),
         "tiles": tiles(report),
         "capability": capability,
@@ -68,42 +68,42 @@ def _view(report: ReportData) -> Mapping[str, object]:
     }
 
 
-def _sentences(report: ReportData, capability: tuple[Exam, ...], refusal: tuple[Exam, ...]) -> Mapping[str, str]:
+def _sentences(report: ReportData, capability: tuple[Eval, ...], refusal: tuple[Eval, ...]) -> Mapping[str, str]:
     """The takeaway of every section, empty where there is nothing to say."""
     return {
-        "headline": findings.headline(report),
-        "gold": findings.gold_takeaway(report),
-        "axes": findings.axis_takeaway(report),
-        "training": findings.training_takeaway(report),
-        "reward": findings.reward_takeaway(report),
-        "calibration": findings.calibration_takeaway(report),
-        "capability": findings.exam_takeaway(report, capability),
-        "refusal": findings.exam_takeaway(report, refusal),
-        "lengths": findings.length_takeaway(report),
-        "exploits": findings.exploit_takeaway(report),
-        "audit": findings.audit_takeaway(report),
-        "best_of_n": findings.best_of_n_takeaway(report),
+        "headline": takeaways.headline(report),
+        "gold": takeaways.gold_takeaway(report),
+        "dimensions": takeaways.dimension_takeaway(report),
+        "training": takeaways.training_takeaway(report),
+        "reward": takeaways.reward_takeaway(report),
+        "calibration": takeaways.calibration_takeaway(report),
+        "capability": takeaways.eval_takeaway(report, capability),
+        "refusal": takeaways.eval_takeaway(report, refusal),
+        "lengths": takeaways.length_takeaway(report),
+        "exploits": takeaways.exploit_takeaway(report),
+        "audit": takeaways.audit_takeaway(report),
+        "best_of_n": takeaways.best_of_n_takeaway(report),
     }
 
 
 def drawing(chart: Chart | None) -> Markup:
-    """The chart's markup (made by us, its text alternative escaped), or nothing."""
+    """Return the chart's markup, its text alternative escaped; empty without a chart."""
     return Markup(described(chart)) if chart is not None else Markup("")
 
 
-def _seen(exams: tuple[Exam, ...]) -> set[str]:
-    """Keys of the variants with a result in any of `exams`."""
-    return {result.variant for exam in exams for result in exam.results}
+def _seen(evals: tuple[Eval, ...]) -> set[str]:
+    """Keys of the variants with a result in any of `evals`."""
+    return {result.variant for item in evals for result in item.results}
 
 
 def _gold_rows(report: ReportData) -> list[tuple[str, list[tuple[Estimate | None, Estimate | None]]]]:
-    """For each variant with gold, (estimate, difference) by axis in the report's order."""
+    """For each variant with gold, (estimate, difference) by dimension in the report's order."""
     if report.gold is None:
         return []
-    found = {(row.variant, row.axis): row for row in report.gold.scores}
+    scores = {(row.variant, row.dimension): row for row in report.gold.scores}
     rows: list[tuple[str, list[tuple[Estimate | None, Estimate | None]]]] = []
     for variant in report.variants:
-        cells = [found.get((variant.key, axis)) for axis in report.gold.axes]
+        cells = [scores.get((variant.key, dimension)) for dimension in report.gold.dimensions]
         if any(cells):
             rows.append((variant.key, [(c.estimate, c.versus_reference) if c else (None, None) for c in cells]))
     return rows
@@ -128,7 +128,7 @@ def _examples(report: ReportData) -> list[tuple[str, str, str, list[tuple[Exampl
 
 
 def marked(text: str, highlights: Sequence[Highlight]) -> Markup:
-    """`text` escaped, with each highlight in a `<mark>`; refuses parts that overlap or lie outside the text."""
+    """Return `text` escaped, with each highlight in a `<mark>`. Parts that overlap or lie outside the text are refused."""
     out, at = Markup(""), 0
     for part in sorted(highlights, key=lambda h: h.start):
         if not at <= part.start < part.end <= len(text):

@@ -1,4 +1,4 @@
-"""All that is known about pairs and the votes on them: what the analysis of raters reads."""
+"""Votes on pairs with what is known beside them: sides shown, time, lengths, policies, hidden tests. The analysis of raters reads it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Ranking = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VoteTable:
-    """Votes on pairs with what is known beside them. What is not known is -1, or NaN for numbers.
+    """Votes on pairs and columns beside them. An unknown value is -1, or NaN for real numbers.
 
     Attributes:
         votes: the votes; answers are first, tie, second.
         shown: (n,) 0 when the item's first completion was shown first, 1 when its second was.
-        seconds: (n,) time spent.
+        seconds: (n,) time spent on the vote.
         words: (items, 2) lengths of both completions in words.
-        policy: (items, 2) who wrote both completions, by number.
-        gold: (items,) the right answer, of hidden tests: these say how right raters are, and count in nothing else.
-        dimension: (items,) what was asked about, by number.
-        strength: (n,) how much better the preferred one was said to be, on the scale of the question; ties are 0.
-        comparison: (items,) what was shown together, by number: the pairs of one ranking go together in every error and count.
+        policy: (items, 2) numbers of the policies that wrote the completions.
+        gold: (items,) the right answer of a hidden test. Tests say how often raters are right, and count in nothing else.
+        dimension: (items,) number of the dimension that was asked about.
+        strength: (n,) how much better the preferred one is, on the scale of the question; ties are 0.
+        comparison: (items,) number of the comparison. The pairs of one ranking go together in every error and count.
         policies: names of the policies.
         dimensions: names of the dimensions.
     """
@@ -50,20 +50,20 @@ class VoteTable:
         """Checks the shapes."""
         n, items = len(self.votes), len(self.votes.items)
         if self.votes.answers != PAIR_ANSWERS:
-            raise DataError(f"a survey is of pairs: answers must be {', '.join(PAIR_ANSWERS)}, got {', '.join(self.votes.answers)}")
+            raise DataError(f"a table of votes is on pairs: answers must be {', '.join(PAIR_ANSWERS)}, got {', '.join(self.votes.answers)}")
         wanted = {"shown": (n,), "seconds": (n,), "strength": (n,), "words": (items, 2), "policy": (items, 2)}
         wanted |= {"gold": (items,), "dimension": (items,), "comparison": (items,)}
         columns = (self.shown, self.seconds, self.strength, self.words, self.policy, self.gold, self.dimension, self.comparison)
         for (name, shape), column in zip(wanted.items(), columns, strict=True):
             if column.shape != shape:
-                raise DataError(f"survey: {name} must have shape {shape}, got {column.shape}")
+                raise DataError(f"vote table: {name} must have shape {shape}, got {column.shape}")
 
     @classmethod
     def of(
         cls, votes: Votes, shown: Ints | None = None, seconds: Floats | None = None, words: Floats | None = None,
         policy: Ints | None = None, policies: tuple[str, ...] = (),
     ) -> VoteTable:  # fmt: skip
-        """A survey of one dimension with what is given; the rest is not known."""
+        """Make a table on one dimension from the columns that are known."""
         n, items = len(votes), len(votes.items)
         return cls(
             votes,
@@ -86,31 +86,31 @@ class VoteTable:
         gold: Mapping[str, Ranking] | None = None,
         tested: str | None = None,
     ) -> VoteTable:
-        """The survey of judgments; a rater's last judgment of a pair counts.
+        """Make the table of judgments. A rater's last judgment of a pair counts.
 
         Args:
-            judgments: who said what.
-            comparisons: what they were shown, as far as it is known: gives lengths and policies.
+            judgments: the judgments of all raters.
+            comparisons: what they were shown, where it is known. Lengths and policies come from these.
             gold: the right rankings of hidden tests, by comparison.
-            tested: the dimension that these are about; judgments of tests on others are left out. None: whichever was asked.
+            tested: the dimension of the tests; judgments of tests on others are left out. None takes all dimensions.
         """
-        # Plain values alone are kept of each judgment: a hundred thousand objects would keep the garbage collector busy.
+        # Only plain values of each judgment are kept: a hundred thousand objects would keep the garbage collector busy.
         last: dict[tuple[str, str], tuple[int, int, float, float]] = {}
         pairs: dict[str, tuple[str, str, int, int]] = {}
         for pair in pairs_of(judgments):
-            told = pair.judgment
-            if tested not in (None, told.dimension) and told.comparison in (gold or {}):
+            judgment = pair.judgment
+            if tested not in (None, judgment.dimension) and judgment.comparison in (gold or {}):
                 continue
-            last[pair.item, told.rater] = pair.answer, pair.shown, _known(told.seconds), _known(told.strength)
-            pairs.setdefault(pair.item, (told.comparison, told.dimension, pair.first, pair.second))
+            last[pair.item, judgment.rater] = pair.answer, pair.shown, _known(judgment.seconds), _known(judgment.strength)
+            pairs.setdefault(pair.item, (judgment.comparison, judgment.dimension, pair.first, pair.second))
         votes = Votes.of((item, rater, answer) for (item, rater), (answer, *_) in last.items())
         dimensions = tuple(sorted({dimension for _, dimension, _, _ in pairs.values()})) or ("overall",)
-        shown = {one.id: one for one in comparisons}
-        policies = tuple(sorted({side.policy for one in shown.values() for side in one.completions if side.policy}))
+        by_name = {comparison.id: comparison for comparison in comparisons}
+        policies = tuple(sorted({side.policy for comparison in by_name.values() for side in comparison.completions if side.policy}))
         number = {name: k for k, name in enumerate(policies)}
         words, policy, right = np.full((len(pairs), 2), math.nan), np.full((len(pairs), 2), -1), np.full(len(pairs), -1)
         for k, (name, _, first, second) in enumerate(pairs.values()):
-            comparison, answer = shown.get(name), (gold or {}).get(name)
+            comparison, answer = by_name.get(name), (gold or {}).get(name)
             if comparison is not None:
                 sides = comparison.completions[first], comparison.completions[second]
                 words[k] = [len(side.text.split()) for side in sides]
@@ -121,29 +121,29 @@ class VoteTable:
         together = {name: k for k, name in enumerate(dict.fromkeys(name for name, *_ in pairs.values()))}
         comparison_of = np.array([together[name] for name, *_ in pairs.values()], dtype=np.int64)
         _, side, seconds, strength = zip(*last.values(), strict=True) if last else ((), (), (), ())
-        asked = np.array([dimensions.index(dimension) for _, dimension, _, _ in pairs.values()], dtype=np.int64)
-        found = cls.of(votes, np.array(side, dtype=np.int64), np.array(seconds, dtype=np.float64), words, policy, policies)
+        dimension_of = np.array([dimensions.index(dimension) for _, dimension, _, _ in pairs.values()], dtype=np.int64)
+        table = cls.of(votes, np.array(side, dtype=np.int64), np.array(seconds, dtype=np.float64), words, policy, policies)
         graded = np.where(votes.answer == 1, 0.0, np.array(strength, dtype=np.float64))
-        return replace(found, gold=right, dimension=asked, dimensions=dimensions, strength=graded, comparison=comparison_of)
+        return replace(table, gold=right, dimension=dimension_of, dimensions=dimensions, strength=graded, comparison=comparison_of)
 
     def without_tests(self) -> VoteTable:
-        """The survey without the votes on hidden tests; items, raters and numbers stay."""
-        asked = self.gold[self.votes.item] < 0
-        if asked.all():
+        """Leave out the votes on hidden tests. Items, raters and their numbers stay."""
+        is_asked = self.gold[self.votes.item] < 0
+        if is_asked.all():
             return self
-        votes = self.votes.kept(asked)
-        return replace(self, votes=votes, shown=self.shown[asked], seconds=self.seconds[asked], strength=self.strength[asked])
+        votes = self.votes.selected(is_asked)
+        return replace(self, votes=votes, shown=self.shown[is_asked], seconds=self.seconds[is_asked], strength=self.strength[is_asked])
 
     def with_words(self, words: Floats) -> VoteTable:
-        """The survey with these lengths (items, 2)."""
+        """Return the table with these lengths (items, 2)."""
         return replace(self, words=words)
 
     def with_comparisons(self, comparison: Ints) -> VoteTable:
-        """The survey with what was shown together (items,), by number."""
+        """Return the table with these numbers of comparisons (items,)."""
         return replace(self, comparison=comparison)
 
     def with_dimensions(self, dimension: Ints, dimensions: tuple[str, ...]) -> VoteTable:
-        """The survey with what was asked about each item (items,), by number, and the names."""
+        """Return the table with these numbers of dimensions (items,) and their names."""
         return replace(self, dimension=dimension, dimensions=dimensions)
 
 

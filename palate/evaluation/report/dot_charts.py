@@ -1,4 +1,4 @@
-"""The charts of the report. Each returns a `Chart`; the wording around it is made by `findings`."""
+"""The charts of dots and bands: a row per model and a panel per figure. `takeaways` writes the sentences around them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from palate.evaluation.intervals import Estimate
 from palate.evaluation.report.formatting import interval, number, percent, percent_interval, sentence, shortened
-from palate.evaluation.report.records import Better, Exam, VariantRole
+from palate.evaluation.report.records import Better, Eval, VariantRole
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.svg import INK, MUTED, ROLE_COLOURS, RULE, Chart, figure, heading, inline, style, tidy
 
@@ -24,7 +24,7 @@ ROW = 0.26
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel of dots: a title, an estimate a row, the direction that is good, and whether figures are percentages."""
+    """One panel of dots: a title, an estimate per row, the direction that is good, and whether figures are percentages."""
 
     title: str
     values: tuple[Estimate | None, ...]
@@ -35,7 +35,7 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DotRow:
     """A row of a dot chart: its label and its colour's role."""
 
     label: str
@@ -49,15 +49,15 @@ def drawn(draw: Callable[[float], Figure], name: str, alt: str, width: float) ->
 
 
 def dot_chart(
-    rows: Sequence[Row], panels: Sequence[Panel], name: str, *, width: float, columns: int, limits: tuple[float, float] | None
+    rows: Sequence[DotRow], panels: Sequence[Panel], name: str, *, width: float, columns: int, limits: tuple[float, float] | None
 ) -> Chart:
-    """Dots with 95 % intervals, a row a model and a panel a figure; `limits` None lets each panel have its own range."""
+    """Return dots with 95 % intervals, a row per model and a panel per figure. `limits` None lets each panel have its own range."""
 
     def draw(inches: float) -> Figure:
         across = min(len(panels), columns if inches > NARROW else 1)
         down = math.ceil(len(panels) / across)
-        made = figure(inches, down * (ROW * len(rows) + 0.62))
-        grid = made.subplots(down, across, squeeze=False)
+        drawing = figure(inches, down * (ROW * len(rows) + 0.62))
+        grid = drawing.subplots(down, across, squeeze=False)
         for place, axes in enumerate(grid.flat):
             if place >= len(panels):
                 axes.set_visible(False)
@@ -65,12 +65,12 @@ def dot_chart(
             _dots(axes, rows, panels[place], limits)
             if place % across:
                 axes.set_yticklabels([])
-        return made
+        return drawing
 
     return drawn(draw, name, _alt(rows, panels), width)
 
 
-def _dots(axes: Axes, rows: Sequence[Row], panel: Panel, limits: tuple[float, float] | None) -> None:
+def _dots(axes: Axes, rows: Sequence[DotRow], panel: Panel, limits: tuple[float, float] | None) -> None:
     """One panel: dot, interval, and the value in figures at the right edge."""
     note = {"higher": "higher is better", "lower": "lower is better", None: ""}[panel.better]
     heading(axes, shortened(panel.title), note)
@@ -118,7 +118,7 @@ def decimals(places: Sequence[float]) -> int:
     return next((digits for digits in range(3) if all(abs(round(t, digits) - t) < 1e-9 for t in places)), 3)
 
 
-def _alt(rows: Sequence[Row], panels: Sequence[Panel]) -> str:
+def _alt(rows: Sequence[DotRow], panels: Sequence[Panel]) -> str:
     """Every value and interval in words."""
     parts = []
     for panel in panels:
@@ -133,21 +133,23 @@ def _alt(rows: Sequence[Row], panels: Sequence[Panel]) -> str:
     return sentence(". ".join(parts)) + "."
 
 
-def rows_of(report: ReportData, keys: Sequence[str]) -> list[Row]:
+def rows_of(report: ReportData, keys: Sequence[str]) -> list[DotRow]:
     """Rows for the variants with these keys, in the report's order of variants."""
-    return [Row(variant.name, variant.role) for variant in report.variants if variant.key in keys]
+    return [DotRow(variant.name, variant.role) for variant in report.variants if variant.key in keys]
 
 
 def gold_chart(report: ReportData) -> Chart | None:
-    """Gold by model: the overall axis large, the other axes below on one common range so that they can be compared."""
+    """Gold by model. The overall dimension is large; the others stand below on one common range, so that they can be compared."""
     if report.gold is None:
         return None
     keys = [v.key for v in report.variants if any(s.variant == v.key for s in report.gold.scores)]
-    rows, found = rows_of(report, keys), {(score.variant, score.axis): score.estimate for score in report.gold.scores}
+    rows = rows_of(report, keys)
+    estimates = {(score.variant, score.dimension): score.estimate for score in report.gold.scores}
     panels = []
-    for axis in [report.gold.overall, *(axis for axis in report.gold.axes if axis != report.gold.overall)]:
-        base = found.get((report.reference, axis))
-        panels.append(Panel(sentence(axis), tuple(found.get((key, axis)) for key in keys), line=base.value if base else None))
+    for dimension in [report.gold.overall, *(name for name in report.gold.dimensions if name != report.gold.overall)]:
+        base = estimates.get((report.reference, dimension))
+        values = tuple(estimates.get((key, dimension)) for key in keys)
+        panels.append(Panel(sentence(dimension), values, line=base.value if base else None))
     lead, others = panels[0], panels[1:]
     common = span([panel.values for panel in others]) if others else None
 
@@ -155,15 +157,15 @@ def gold_chart(report: ReportData) -> Chart | None:
         across = min(len(others), 3) if inches > NARROW else 1
         down = math.ceil(len(others) / across) if others else 0
         height = 1.1 * ROW * len(rows)
-        made = figure(inches, height + 0.72 + down * (0.85 * height + 0.62))
-        grid = made.add_gridspec(1 + down, max(across, 1), height_ratios=[1.12, *([1.0] * down)])
-        _dots(made.add_subplot(grid[0, :]), rows, lead, span([lead.values]))
+        drawing = figure(inches, height + 0.72 + down * (0.85 * height + 0.62))
+        grid = drawing.add_gridspec(1 + down, max(across, 1), height_ratios=[1.12, *([1.0] * down)])
+        _dots(drawing.add_subplot(grid[0, :]), rows, lead, span([lead.values]))
         for place, panel in enumerate(others):
-            axes = made.add_subplot(grid[1 + place // across, place % across])
+            axes = drawing.add_subplot(grid[1 + place // across, place % across])
             _dots(axes, rows, panel, common)
             if place % across:
                 axes.set_yticklabels([])
-        return made
+        return drawing
 
     return drawn(draw, "gold", _alt(rows, panels), HALF)
 
@@ -173,55 +175,55 @@ def win_chart(report: ReportData) -> Chart | None:
     rows = [row for row in (report.win_rates.rows if report.win_rates else ()) if row.opponent == report.reference]
     if not rows:
         return None
-    found = {row.variant: row.estimate for row in rows}
-    keys = [v.key for v in report.variants if v.key in found]
+    estimates = {row.variant: row.estimate for row in rows}
+    keys = [v.key for v in report.variants if v.key in estimates]
     title = f"Preferred to {report.variant(report.reference).name}"
-    panel = Panel(title, tuple(found[key] for key in keys), "higher", percentages=True, line=0.5)
+    panel = Panel(title, tuple(estimates[key] for key in keys), "higher", percentages=True, line=0.5)
     low, high = span([panel.values])
     return dot_chart(rows_of(report, keys), [panel], "wins", width=HALF, columns=1, limits=(min(low, 0.45), max(high, 0.55)))
 
 
-def exam_chart(report: ReportData, exams: Sequence[Exam], name: str) -> Chart | None:
-    """One panel an exam, in percentages, each with its own range."""
-    if not exams:
+def eval_chart(report: ReportData, evals: Sequence[Eval], name: str) -> Chart | None:
+    """One panel per eval, in percentages, each with its own range."""
+    if not evals:
         return None
-    keys = [v.key for v in report.variants if any(r.variant == v.key for exam in exams for r in exam.results)]
+    keys = [v.key for v in report.variants if any(r.variant == v.key for item in evals for r in item.results)]
     panels = []
-    for exam in exams:
-        found = {result.variant: result.estimate for result in exam.results}
-        base = found.get(report.reference)
-        values = tuple(found.get(key) for key in keys)
-        panels.append(Panel(sentence(exam.name), values, exam.better, percentages=True, line=base.value if base else None))
+    for item in evals:
+        estimates = {result.variant: result.estimate for result in item.results}
+        base = estimates.get(report.reference)
+        values = tuple(estimates.get(key) for key in keys)
+        panels.append(Panel(sentence(item.name), values, item.better, percentages=True, line=base.value if base else None))
     return dot_chart(rows_of(report, keys), panels, name, width=FULL, columns=min(3, len(panels)), limits=None)
 
 
 def exploit_chart(report: ReportData) -> Chart | None:
-    """One panel an exploit: the share of answers that use it."""
+    """One panel per exploit: the share of answers that use it."""
     names = list(dict.fromkeys(row.exploit for row in report.exploits))
     if not names:
         return None
-    found = {(row.variant, row.exploit): row.share for row in report.exploits}
+    shares = {(row.variant, row.exploit): row.share for row in report.exploits}
     keys = [v.key for v in report.variants if any(row.variant == v.key for row in report.exploits)]
     panels = []
     for exploit in names:
-        base = found.get((report.reference, exploit))
-        values = tuple(found.get((key, exploit)) for key in keys)
+        base = shares.get((report.reference, exploit))
+        values = tuple(shares.get((key, exploit)) for key in keys)
         panels.append(Panel(sentence(exploit), values, "lower", percentages=True, line=base.value if base else None))
     return dot_chart(rows_of(report, keys), panels, "exploits", width=FULL, columns=min(3, len(panels)), limits=None)
 
 
 def length_chart(report: ReportData) -> Chart | None:
-    """Spread of lengths (10th to 90th percentile), median and mean, a row a model."""
+    """Spread of lengths (10th to 90th percentile), median and mean, a row per model."""
     if not report.lengths:
         return None
     by_key = {row.variant: row for row in report.lengths}
     rows = [(v, by_key[v.key]) for v in report.variants if v.key in by_key]
 
     def draw(inches: float) -> Figure:
-        made = figure(inches, ROW * len(rows) + 0.75)
-        axes = made.subplots()
+        drawing = figure(inches, ROW * len(rows) + 0.75)
+        axes = drawing.subplots()
         tidy(axes)
-        heading(axes, "Tokens an answer", "mean")
+        heading(axes, "Tokens per answer", "mean")
         top = max(row.p90 for _, row in rows)
         axes.set_xlim(0, top * 1.14)
         axes.set_ylim(len(rows) - 0.45, -0.6)
@@ -233,7 +235,7 @@ def length_chart(report: ReportData) -> Chart | None:
             axes.plot([row.median], [place], "|", color=colour, markersize=11, markeredgewidth=2, zorder=3)
             axes.plot([row.mean.value], [place], "o", color=colour, markersize=5, zorder=4, markeredgewidth=0)
             axes.text(top * 1.13, place, number(row.mean.value, 0), color=colour, ha="right", va="center", fontweight="bold")
-        return made
+        return drawing
 
     words = "; ".join(
         f"{v.name} mean {number(r.mean.value, 0)}, 10th to 90th percentile {number(r.p10, 0)} to {number(r.p90, 0)}" for v, r in rows
@@ -251,8 +253,8 @@ def audit_chart(report: ReportData) -> Chart | None:
     reach = max(abs(low), abs(high))
 
     def draw(inches: float) -> Figure:
-        made = figure(inches, ROW * len(rows) + 0.7)
-        axes = made.subplots()
+        drawing = figure(inches, ROW * len(rows) + 0.7)
+        axes = drawing.subplots()
         tidy(axes)
         axes.axvline(0, color=MUTED, linewidth=0.9)
         axes.set_xlim(-reach, reach)
@@ -266,7 +268,7 @@ def audit_chart(report: ReportData) -> Chart | None:
         axes.set_xlabel("first group minus second group", fontsize=8)
         axes.tick_params(axis="x", colors=MUTED)
         axes.spines["bottom"].set_color(RULE)
-        return made
+        return drawing
 
     words = "; ".join(
         f"{label} {number(r.difference.value, 3)} ({interval(r.difference, 3)})" for label, r in zip(labels, rows, strict=True)

@@ -1,6 +1,6 @@
-"""What the data say, in sentences computed from the data. Nothing here is written in advance: no number, no verdict.
+"""The sentences of the report. Each is computed from the data; no number or verdict is written in advance.
 
-A change is called a gain or a loss only when its 95 % interval excludes zero; otherwise the sentence says that it does not.
+A change is called a gain or a loss only when its 95 % interval excludes zero. Otherwise the sentence says that it does not.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from palate.evaluation.intervals import Z95, Estimate
 from palate.evaluation.report.formatting import errors, gain, listed, number, percent, sentence, signed, thousands
-from palate.evaluation.report.records import AxisScore, Exam, RewardAccuracy, TrainingPoint, TrainingRun
+from palate.evaluation.report.records import DimensionScore, Eval, RewardAccuracy, TrainingPoint, TrainingRun
 from palate.evaluation.report.report_data import ReportData
 
 TRAINED = ("direct", "online", "search")
@@ -38,35 +38,35 @@ class Trajectory:
 
 
 def trajectory(run: TrainingRun) -> Trajectory | None:
-    """The run summed up, or None when fewer than two points carry a gold score."""
+    """Sum up the run; None when fewer than two points have gold."""
     scored = [point for point in run.points if point.gold is not None]
     if len(scored) < 2:
         return None
     return Trajectory(run, scored[0], max(scored, key=lambda point: point.gold or 0.0), scored[-1])
 
 
-def overall(report: ReportData, variant: str) -> AxisScore | None:
-    """The variant's row on the overall axis."""
+def overall(report: ReportData, variant: str) -> DimensionScore | None:
+    """The variant's row on the overall dimension."""
     rows = report.gold.scores if report.gold else ()
-    return next((row for row in rows if row.variant == variant and report.gold and row.axis == report.gold.overall), None)
+    return next((row for row in rows if row.variant == variant and report.gold and row.dimension == report.gold.overall), None)
 
 
-def best_trained(report: ReportData, among: Collection[str] | None = None) -> AxisScore | None:
-    """The overall row of the best variant that preferences made (direct, online or best-of-n), or None; `among`: only of these."""
-    able = [v.key for v in report.variants if v.role in TRAINED and v.key != report.reference and (among is None or v.key in among)]
-    rows = [overall(report, key) for key in able]
-    found = [row for row in rows if row is not None and row.versus_reference is not None]
-    return max(found, key=lambda row: row.estimate.value) if found else None
+def best_trained(report: ReportData, among: Collection[str] | None = None) -> DimensionScore | None:
+    """The overall row of the best variant trained on preferences (direct, online or best-of-n), or None. `among` limits the variants."""
+    keys = [v.key for v in report.variants if v.role in TRAINED and v.key != report.reference and (among is None or v.key in among)]
+    rows = [overall(report, key) for key in keys]
+    compared = [row for row in rows if row is not None and row.versus_reference is not None]
+    return max(compared, key=lambda row: row.estimate.value) if compared else None
 
 
 def verb(difference: Estimate, up: str, down: str, flat: str) -> str:
-    """`up`, `down` or `flat`, by whether the interval excludes zero."""
+    """Return `up` or `down` where the interval excludes zero, else `flat`."""
     return flat if not difference.excludes_zero else up if difference.value > 0 else down
 
 
 def headline(report: ReportData) -> str:
-    """The page's first sentence or two: the best gain over the reference, and what the run without a leash did."""
-    parts = [text for text in (_gain_sentence(report), _leash_sentence(report)) if text]
+    """The page's first sentence or two: the best gain over the reference, and what the run without the KL penalty did."""
+    parts = [text for text in (_gain_sentence(report), _without_kl_sentence(report)) if text]
     return sentence(" ".join(parts)) if parts else report.title
 
 
@@ -95,25 +95,25 @@ def _win_sentence(report: ReportData) -> str:
     return f"{name} is preferred to {other} on {percent(best.estimate.value)} of prompts."
 
 
-def _leash_sentence(report: ReportData) -> str:
+def _without_kl_sentence(report: ReportData) -> str:
     if report.training is None or report.training.without_kl is None:
         return ""
-    found = trajectory(report.run(report.training.without_kl))
-    if found is None:
+    loose = trajectory(report.run(report.training.without_kl))
+    if loose is None:
         return ""
-    drop = found.change(found.peak, found.end)
-    if found.proxy_gain > 0 and drop.high < 0:
+    drop = loose.change(loose.peak, loose.end)
+    if loose.proxy_gain > 0 and drop.high < 0:
         return (
             f"With the KL penalty off, the {report.training.proxy_name} climbs on "
-            f"while gold falls from {number(found.peak.gold or 0)} to {number(found.end.gold or 0)}."
+            f"while gold falls from {number(loose.peak.gold or 0)} to {number(loose.end.gold or 0)}."
         )
-    if found.proxy_gain > 0:
+    if loose.proxy_gain > 0:
         return "With the KL penalty off, gold shows no measurable fall from its peak in this run."
     return f"With the KL penalty off, the {report.training.proxy_name} does not rise in this run."
 
 
 def gold_takeaway(report: ReportData) -> str:
-    """Each trained variant's difference to the reference on the overall axis."""
+    """Each trained variant's difference to the reference on the overall dimension."""
     reference = report.variant(report.reference).name
     clauses = []
     for variant in report.variants:
@@ -124,12 +124,14 @@ def gold_takeaway(report: ReportData) -> str:
     return f"Against {reference}: {', '.join(clauses)}." if clauses else ""
 
 
-def axis_takeaway(report: ReportData) -> str:
-    """Where the best trained variant gained most and least, by axis."""
+def dimension_takeaway(report: ReportData) -> str:
+    """Where the best trained variant gained most and least, by dimension."""
     best = best_trained(report)
     if best is None or report.gold is None:
         return ""
-    rows = [r for r in report.gold.scores if r.variant == best.variant and r.axis != report.gold.overall and r.versus_reference is not None]
+    rows = [
+        r for r in report.gold.scores if r.variant == best.variant and r.dimension != report.gold.overall and r.versus_reference is not None
+    ]
     if len(rows) < 2:
         return ""
     ranked = sorted(rows, key=lambda r: r.versus_reference.value if r.versus_reference else 0.0)
@@ -138,12 +140,12 @@ def axis_takeaway(report: ReportData) -> str:
         return ""
     name = report.variant(best.variant).name
     moved = verb(low.versus_reference, "least", "and it lost", "with no measurable change")
-    tail = f"{moved} on {low.axis} ({gain(low.versus_reference)})"
-    return f"{name} moved most on {high.axis} ({gain(high.versus_reference)}), {tail}."
+    tail = f"{moved} on {low.dimension} ({gain(low.versus_reference)})"
+    return f"{name} moved most on {high.dimension} ({gain(high.versus_reference)}), {tail}."
 
 
 def training_takeaway(report: ReportData) -> str:
-    """What the two runs reached, and what the run without a leash lost after its peak."""
+    """What the two runs reached, and what the run without the KL penalty lost after its peak."""
     if report.training is None:
         return ""
     tuned = trajectory(report.run(report.training.tuned))
@@ -200,38 +202,38 @@ def calibration_takeaway(report: ReportData) -> str:
     sure = [b for b in card.calibration if b.predicted >= 0.8]
     total = sum(b.observed.n for b in sure)
     if total:
-        said = sum(b.predicted * b.observed.n for b in sure) / total
+        stated = sum(b.predicted * b.observed.n for b in sure) / total
         true = sum(b.observed.value * b.observed.n for b in sure) / total
-        parts.append(f"when it says {percent(said)}, it is right {percent(true)} of the time ({thousands(total)} pairs)")
+        parts.append(f"when it says {percent(stated)}, it is right {percent(true)} of the time ({thousands(total)} pairs)")
     return sentence("; ".join(parts)) + "." if parts else ""
 
 
-def exam_takeaway(report: ReportData, exams: tuple[Exam, ...]) -> str:
-    """How the best trained variant that took them changed in each exam, and the largest change for the worse of any variant."""
+def eval_takeaway(report: ReportData, evals: tuple[Eval, ...]) -> str:
+    """How the best trained variant with results changed in each eval, and the largest change for the worse of any variant."""
     reference = report.variant(report.reference)
-    results = [(exam, r, r.versus_reference) for exam in exams for r in exam.results if r.versus_reference is not None]
+    results = [(item, r, r.versus_reference) for item in evals for r in item.results if r.versus_reference is not None]
     if not results:
         return ""
     best = best_trained(report, {result.variant for _, result, _ in results})
     parts = [
-        f"{exam.name} {percent(result.estimate.value)} ({signed(100 * gap.value, 0)} points, {errors(gap)})"
-        for exam, result, gap in results
+        f"{item.name} {percent(result.estimate.value)} ({signed(100 * gap.value, 0)} points, {errors(gap)})"
+        for item, result, gap in results
         if best is not None and result.variant == best.variant and gap.excludes_zero
     ]
     text = f"{report.variant(best.variant).name} against {reference.name}: {'; '.join(parts)}." if best and parts else ""
     if best and not parts:
-        text = f"{report.variant(best.variant).name} does not differ measurably from {reference.name} in {listed([e.name for e in exams])}."
+        text = f"{report.variant(best.variant).name} does not differ measurably from {reference.name} in {listed([e.name for e in evals])}."
     later = [variant.key for variant in report.variants if variant.role not in ("base", "sft")]
     losses = [
-        (exam, r, gap)
-        for exam, r, gap in results
-        if r.variant in later and gap.excludes_zero and (gap.value < 0) == (exam.better == "higher")
+        (item, r, gap)
+        for item, r, gap in results
+        if r.variant in later and gap.excludes_zero and (gap.value < 0) == (item.better == "higher")
     ]
     if losses:
-        exam, result, gap = max(losses, key=lambda loss: abs(loss[2].value))
+        item, result, gap = max(losses, key=lambda loss: abs(loss[2].value))
         points = f"{signed(100 * gap.value, 0)} points, {errors(gap)}"
-        text += f" Largest change for the worse: {report.variant(result.variant).name}, {exam.name} ({points})."
-    return text.strip() or f"No trained model differs measurably from {reference.name} for the worse in {listed([e.name for e in exams])}."
+        text += f" Largest change for the worse: {report.variant(result.variant).name}, {item.name} ({points})."
+    return text.strip() or f"No trained model differs measurably from {reference.name} for the worse in {listed([e.name for e in evals])}."
 
 
 def length_takeaway(report: ReportData) -> str:

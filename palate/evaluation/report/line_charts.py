@@ -9,26 +9,26 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from palate.evaluation.intervals import Z95
-from palate.evaluation.report.charts import FULL, HALF, NARROW, drawn
-from palate.evaluation.report.findings import reward_floor, trajectory
+from palate.evaluation.report.dot_charts import FULL, HALF, NARROW, drawn
 from palate.evaluation.report.formatting import number, percent, sentence, shortened, thousands
 from palate.evaluation.report.records import BestOfNPoint, RewardAccuracy, TrainingRun
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.svg import INK, MUTED, PAPER, ROLE_COLOURS, RULE, WASH, Chart, figure, heading, tidy
+from palate.evaluation.report.takeaways import reward_floor, trajectory
 
 ACCENT = ROLE_COLOURS["online"]
 
 
 def training_chart(report: ReportData) -> Chart | None:
-    """Proxy above, gold below, against sqrt(KL): where the curves part, the proxy has stopped meaning what it should."""
+    """Proxy above and gold below, against sqrt(KL). Where the curves part, a higher proxy no longer means higher gold."""
     training = report.training
     if training is None:
         return None
     has_gold = any(point.gold is not None for run in training.runs for point in run.points)
 
     def draw(inches: float) -> Figure:
-        made = figure(inches, 4.5 if has_gold else 2.4)
-        grid = made.subplots(2 if has_gold else 1, 1, sharex=True, squeeze=False)
+        drawing = figure(inches, 4.5 if has_gold else 2.4)
+        grid = drawing.subplots(2 if has_gold else 1, 1, sharex=True, squeeze=False)
         proxy, gold = grid[0][0], grid[-1][0]
         tidy(proxy, grid="y")
         heading(proxy, sentence(training.proxy_name), "what training maximises")
@@ -44,13 +44,13 @@ def training_chart(report: ReportData) -> Chart | None:
         gold.set_xlabel("\u221aKL to the start (nats)", fontsize=8.5)
         for axes in (proxy, gold):
             axes.margins(x=0.03, y=0.16)
-        return made
+        return drawing
 
     return drawn(draw, "training", _training_alt(report), HALF)
 
 
 def _line(axes: Axes, run: TrainingRun, points: Sequence[tuple[float, float | None, float | None]]) -> None:
-    """A line through the points, with a 95 % band where standard errors are known."""
+    """Draw a line through the points, with a 95 % band where standard errors are known."""
     known = [(x, y, se or 0.0) for x, y, se in points if y is not None]
     if not known:
         return
@@ -66,7 +66,7 @@ def _line(axes: Axes, run: TrainingRun, points: Sequence[tuple[float, float | No
 
 
 def _name_runs(axes: Axes, runs: Sequence[TrainingRun]) -> None:
-    """Each run's name at the end of its line: above and to the left of a late end, below and to the right of an early one."""
+    """Write each run's name at the end of its line: above and to the left of a late end, below and to the right of an early one."""
     reach = max(p.sqrt_kl for run in runs for p in run.points) or 1.0
     for run in runs:
         end = run.points[-1]
@@ -85,13 +85,13 @@ def _name_runs(axes: Axes, runs: Sequence[TrainingRun]) -> None:
 
 
 def _mark_peak(axes: Axes, report: ReportData) -> None:
-    """A label at the peak and one at the end of the run without a leash, when it fell measurably."""
+    """Label the peak and the end of the run without the KL penalty, when it fell measurably."""
     training = report.training
-    found = trajectory(report.run(training.without_kl)) if training and training.without_kl else None
-    if found is None or found.change(found.peak, found.end).high >= 0:
+    loose = trajectory(report.run(training.without_kl)) if training and training.without_kl else None
+    if loose is None or loose.change(loose.peak, loose.end).high >= 0:
         return
-    colour = ROLE_COLOURS[found.run.role]
-    for point, offset, align in ((found.peak, (0, -15), "center"), (found.end, (-2, -13), "right")):
+    colour = ROLE_COLOURS[loose.run.role]
+    for point, offset, align in ((loose.peak, (0, -15), "center"), (loose.end, (-2, -13), "right")):
         at = (point.sqrt_kl, point.gold or 0.0)
         note = axes.annotate(number(at[1]), at, xytext=offset, textcoords="offset points", ha=align, va="center")
         note.set(color=colour, fontsize=9, fontweight="bold")
@@ -103,23 +103,23 @@ def _training_alt(report: ReportData) -> str:
     for run in report.training.runs if report.training else ():
         first, last = run.points[0], run.points[-1]
         text = f"{run.name}: proxy {number(first.proxy)} to {number(last.proxy)} as the square root of KL goes to {number(last.sqrt_kl, 1)}"
-        found = trajectory(run)
-        if found is not None:
-            text += f", gold {number(found.start.gold or 0)} to {number(found.end.gold or 0)} with a peak of {number(found.peak.gold or 0)}"
+        path = trajectory(run)
+        if path is not None:
+            text += f", gold {number(path.start.gold or 0)} to {number(path.end.gold or 0)} with a peak of {number(path.peak.gold or 0)}"
         parts.append(text)
     return "; ".join(parts) + "."
 
 
 def accuracy_chart(report: ReportData) -> Chart | None:
-    """Held-out accuracy by dimension on the ground between its floors (chance, length, shuffled) and its ceiling."""
+    """Held-out accuracy by dimension, between its floors (chance, length, shuffled labels) and its ceiling."""
     card = report.reward_model
     if card is None or not card.rows:
         return None
     rows = card.rows
 
     def draw(inches: float) -> Figure:
-        made = figure(inches, 0.68 * len(rows) + 0.8)
-        axes = made.subplots()
+        drawing = figure(inches, 0.68 * len(rows) + 0.8)
+        axes = drawing.subplots()
         tidy(axes)
         ends = [
             v
@@ -138,13 +138,13 @@ def accuracy_chart(report: ReportData) -> Chart | None:
             axes.get_yticklabels()[place].set_color(INK)
             _accuracy_row(axes, row, place)
         heading(axes, "Agrees with raters", "cross: shuffled labels")
-        return made
+        return drawing
 
     return drawn(draw, "accuracy", _accuracy_alt(rows), HALF)
 
 
 def _accuracy_row(axes: Axes, row: RewardAccuracy, place: int) -> None:
-    """The ground from floor to ceiling, then the model's dot on it. Each mark carries its name and figure."""
+    """Draw a band from floor to ceiling and the model's dot on it. Each mark carries its name and figure."""
     floor = reward_floor(row)
     if floor is not None and row.ceiling is not None:
         axes.plot([floor[1], row.ceiling], [place, place], color=WASH, linewidth=15, solid_capstyle="butt", zorder=1)
@@ -186,8 +186,8 @@ def calibration_chart(report: ReportData) -> Chart | None:
         return None
 
     def draw(inches: float) -> Figure:
-        made = figure(inches, 2.9)
-        top, bottom = made.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+        drawing = figure(inches, 2.9)
+        top, bottom = drawing.subplots(2, 1, sharex=True, height_ratios=[4, 1])
         tidy(top, grid="both")
         heading(top, "Stated against observed", "dashed: perfect")
         top.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
@@ -213,7 +213,7 @@ def calibration_chart(report: ReportData) -> Chart | None:
         top.set_ylim(0, 1)
         for axis in (top.xaxis, top.yaxis, bottom.xaxis):
             axis.set_major_formatter(lambda x, _: percent(x))
-        return made
+        return drawing
 
     words = "; ".join(f"stated {percent(b.predicted)}, observed {percent(b.observed.value)} of {thousands(b.observed.n)}" for b in bins)
     return drawn(draw, "calibration", f"Calibration: {words}.", HALF)
@@ -229,10 +229,10 @@ def best_of_n_chart(report: ReportData) -> Chart | None:
     def draw(inches: float) -> Figure:
         across = len(panels) if inches > NARROW else 1
         down = len(panels) // across
-        made = figure(inches, 2.35 * down)
-        for axes, (title, of_gold) in zip(made.subplots(down, across, squeeze=False).flat, panels, strict=True):
+        drawing = figure(inches, 2.35 * down)
+        for axes, (title, of_gold) in zip(drawing.subplots(down, across, squeeze=False).flat, panels, strict=True):
             _best_of_n_panel(axes, points, title, of_gold=of_gold)
-        return made
+        return drawing
 
     words = "; ".join(f"n {p.n}: proxy {number(p.proxy)}" + (f", gold {number(p.gold)}" if p.gold is not None else "") for p in points)
     return drawn(draw, "best-of-n", f"Best of n: {words}.", FULL)
@@ -261,5 +261,5 @@ def _best_of_n_panel(axes: Axes, points: Sequence[BestOfNPoint], title: str, *, 
     axes.set_xscale("log", base=2)
     axes.set_xticks(x, [str(n) for n in x])
     axes.minorticks_off()
-    axes.set_xlabel("samples a prompt, the best by the reward model is served", fontsize=8.5)
+    axes.set_xlabel("samples per prompt; the reward model's best is served", fontsize=8.5)
     axes.margins(x=0.05, y=0.18)

@@ -4,9 +4,8 @@ import random
 
 import pytest
 
-from palate.kitchen.complaints import THANKS, answer, complaints
 from palate.kitchen.cooks import STREET, reply
-from palate.kitchen.gold import judge
+from palate.kitchen.gold import THANKS, answer, complaints, judge
 from palate.kitchen.guests import Request, draw_request, write_request
 from palate.kitchen.larder import REFUSAL
 
