@@ -7,11 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 from palate import __version__
-from palate.cli import completion, exchange, pipelines
-from palate.cli import labelling as raters
-from palate.cli.page import show
+from palate.cli import completion, exchange_command, rater_commands, run_commands
+from palate.cli.help_page import show
 from palate.cli.parser import COMMANDS, overview
-from palate.cli.stage import stage
+from palate.cli.stage_command import stage
 from palate.config.settings import nearest
 from palate.core import ConfigError, PalateError
 from palate.pipeline.table import STAGES, Stages
@@ -49,15 +48,15 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         return 0
     command, rest = words[0], words[1:]
     own: dict[str, Callable[[list[str], Stages], int]] = {
-        "run": pipelines.run,
-        "runs": pipelines.runs,
-        "label": raters.label,
-        "judge": raters.judge,
-        "inspect": pipelines.inspect,
-        "swap": pipelines.swap,
-        "agreement": raters.agreement,
-        "exchange": exchange.exchange,
-        "reference": pipelines.reference,
+        "run": run_commands.run,
+        "runs": run_commands.runs,
+        "label": rater_commands.label,
+        "judge": rater_commands.judge,
+        "inspect": run_commands.inspect,
+        "swap": run_commands.swap,
+        "agreement": rater_commands.agreement,
+        "exchange": exchange_command.exchange,
+        "reference": run_commands.reference,
         "completion": completion.completion,
         completion.HIDDEN: completion.complete,
     }

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from palate.cli import exchange, pipelines
-from palate.cli import labelling as raters
-from palate.cli.help import RUN_OPTIONS
-from palate.cli.names import below, canonical, kinds_given, level_of
+from palate.cli import exchange_command, rater_commands, run_commands
+from palate.cli.option_names import below, canonical, kinds_given, level_of
 from palate.cli.parser import COMMANDS, HELP_WORDS, Parser
-from palate.cli.table import described
+from palate.cli.settings_table import described
+from palate.cli.stage_help import RUN_OPTIONS
 from palate.pipeline.table import Stages
 
 if TYPE_CHECKING:
@@ -29,21 +28,21 @@ HIDDEN = "__complete"
 SHELLS = ("bash", "zsh", "fish")
 
 PARSERS: dict[str, Callable[[], Parser]] = {
-    "run": pipelines.run_parser,
-    "runs": pipelines.runs_parser,
-    "label": raters.label_parser,
-    "judge": raters.judge_parser,
-    "inspect": pipelines.inspect_parser,
-    "swap": pipelines.swap_parser,
-    "agreement": raters.agreement_parser,
-    "exchange": exchange.exchange_parser,
-    "reference": pipelines.reference_parser,
+    "run": run_commands.run_parser,
+    "runs": run_commands.runs_parser,
+    "label": rater_commands.label_parser,
+    "judge": rater_commands.judge_parser,
+    "inspect": run_commands.inspect_parser,
+    "swap": run_commands.swap_parser,
+    "agreement": rater_commands.agreement_parser,
+    "exchange": exchange_command.exchange_parser,
+    "reference": run_commands.reference_parser,
 }
 """What each command takes, but for the stages."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class Suggestions:
     """What may stand where the cursor is.
 
     Attributes:
@@ -74,14 +73,14 @@ def completion(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every 
 
 
 def complete(words: list[str], stages: Stages) -> int:
-    """Writes the answer for the scripts: `files` or `words`, then a line for each word, with a tab before its meaning."""
-    answer = answer_for(words, stages)
-    lines = ["files" if answer.files else "words", *(f"{word}\t{text}" for word, text in answer.words)]
+    """Write the suggestions for the scripts: `files` or `words`, then a line for each word, with a tab before its meaning."""
+    suggestions = suggestions_for(words, stages)
+    lines = ["files" if suggestions.files else "words", *(f"{word}\t{text}" for word, text in suggestions.words)]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
 
-def answer_for(words: Sequence[str], stages: Stages) -> Answer:
+def suggestions_for(words: Sequence[str], stages: Stages) -> Suggestions:
     """What may stand in place of the last word, which begins as the user has typed it.
 
     bash gives `--name=value` as three words; zsh and fish give it as one.
@@ -98,24 +97,24 @@ def answer_for(words: Sequence[str], stages: Stages) -> Answer:
     command, *before = before
     name, equals, value = last.partition("=")
     if equals and name.startswith("--"):
-        answer = _values(command, [*before, name], value, stages)
-        return Answer(tuple((f"{name}={word}", text) for word, text in answer.words), answer.files)
+        suggestions = _values(command, [*before, name], value, stages)
+        return Suggestions(tuple((f"{name}={word}", text) for word, text in suggestions.words), suggestions.files)
     if last.startswith("-"):
         return _options(command, before, last, stages)
     return _values(command, before, last, stages)
 
 
-def _matching(words: Iterable[tuple[str, str]], start: str) -> Answer:
-    return Answer(tuple((word, text) for word, text in words if word.startswith(start)))
+def _matching(words: Iterable[tuple[str, str]], start: str) -> Suggestions:
+    return Suggestions(tuple((word, text) for word, text in words if word.startswith(start)))
 
 
-def _options(command: str, before: Sequence[str], start: str, stages: Stages) -> Answer:
+def _options(command: str, before: Sequence[str], start: str, stages: Stages) -> Suggestions:
     """The options of a command that begin so; of a stage, those of the level typed so far."""
     if command in PARSERS:
         actions = PARSERS[command]().actions()
         return _matching(((word, action.help or "") for action in actions for word in action.option_strings if len(word) > 2), start)
     if command not in stages:
-        return Answer()
+        return Suggestions()
     options = described(stages[command]).options
     fixed = [(left.split()[0], text.replace("\0", " ")) for left, text in RUN_OPTIONS.items()]
     words = [*_level(options, before, start), *fixed, ("--help", "show what can be given")]
@@ -152,35 +151,35 @@ def _in_force(known: str, options: Sequence[Option], kinds: Mapping[str, str]) -
     return [one for one in options if level_of(one) == known and all(chosen.get(at, kind) == kind for at, kind in one.under)]
 
 
-def _values(command: str, before: Sequence[str], start: str, stages: Stages) -> Answer:
+def _values(command: str, before: Sequence[str], start: str, stages: Stages) -> Suggestions:
     """What may follow the last option before the cursor, or stand as an argument."""
     named = next((word for word in reversed(before) if word.startswith("-")), "")
     if command in PARSERS:
         return _argument(PARSERS[command](), named if before and before[-1] == named else "", start)
     if command not in stages:
-        return Answer()
+        return Suggestions()
     options = described(stages[command]).options
     if named in HELP_WORDS:
         groups = [(one.name, one.doc) for one in options if "." not in one.name]
         return _matching([("all", "every setting"), *groups], start)
     if named in {"--out", "--runs"}:
-        return Answer(files=True)
+        return Suggestions(files=True)
     known = canonical(named.removeprefix("--").replace("-", "_"), options)
     kinds = kinds_given(before, options, named.removeprefix("--"))
     found = _in_force(known, options, kinds) or [one for one in options if level_of(one) == known]
     if not any(one.container is tuple for one in found) and before[-1:] != [named]:
-        return Answer()
+        return Suggestions()
     words = {word: text for one in found for word, text in (*one.kinds, *((word, "") for word in one.choices))}
-    return Answer(_matching(words.items(), start).words, files=any(one.is_path for one in found))
+    return Suggestions(_matching(words.items(), start).words, files=any(one.is_path for one in found))
 
 
-def _argument(parser: Parser, named: str, start: str) -> Answer:
+def _argument(parser: Parser, named: str, start: str) -> Suggestions:
     """The choices of an option or argument, or files where it names one."""
     actions = parser.actions()
     fits = [one for one in actions if named and named in one.option_strings and one.nargs != 0]
     fits = fits or [one for one in actions if not one.option_strings]
     words = [(str(word), "") for one in fits for word in (one.choices or ())]
-    return Answer(_matching(words, start).words, files=any(_names_file(one) for one in fits))
+    return Suggestions(_matching(words, start).words, files=any(_names_file(one) for one in fits))
 
 
 def _names_file(action: argparse.Action) -> bool:

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from palate.cli.names import offer
-from palate.cli.page import Page, Row, Section, show, whole
+from palate.cli.help_page import HelpRow, Page, Section, show, whole
+from palate.cli.option_names import offer
 from palate.core import ConfigError
 
 COMMANDS = {
@@ -83,8 +83,8 @@ class Parser(argparse.ArgumentParser):
         must = [f"{action.option_strings[0]} {_value(action)}" for action in options if action.required]
         usage = " ".join([self.prog, *names, *must, "[options]"])
         sections = (
-            Section("Arguments", tuple(Row(_value(action), self._text(action)) for action in wanted)),
-            Section("Options", tuple(Row(f"{one.option_strings[-1]} {_value(one)}".strip(), self._text(one)) for one in options)),
+            Section("Arguments", tuple(HelpRow(_value(action), self._text(action)) for action in wanted)),
+            Section("Options", tuple(HelpRow(f"{one.option_strings[-1]} {_value(one)}".strip(), self._text(one)) for one in options)),
         )
         return Page(self.description or "", usage, sections)
 
@@ -114,10 +114,10 @@ def overview(stages: Sequence[tuple[str, str]]) -> Page:
     """
     lines = {**COMMANDS, **dict(stages)}
     grouped = {name for names in GROUPS.values() for name in names}
-    sections = [Section(heading, tuple(Row(name, lines[name]) for name in names if name in lines)) for heading, names in GROUPS.items()]
-    others = Section("Other stages", tuple(Row(name, text) for name, text in stages if name not in grouped))
+    sections = [Section(heading, tuple(HelpRow(name, lines[name]) for name in names if name in lines)) for heading, names in GROUPS.items()]
+    others = Section("Other stages", tuple(HelpRow(name, text) for name, text in stages if name not in grouped))
     help_text = "show this page; after a command, what the command takes"
-    options = Section("Options", (Row("--help", help_text), Row("--version", "show the version")))
+    options = Section("Options", (HelpRow("--help", help_text), HelpRow("--version", "show the version")))
     return Page("Palate aligns a language model with human taste.", "palate COMMAND [options]", (*sections, others, options))
 
 

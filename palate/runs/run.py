@@ -18,12 +18,12 @@ from typing import cast
 
 from palate.core import Advance, Follower, Interrupted, PalateError, RunError
 from palate.data.files import write_json
-from palate.runs.lock import Stop, locked, stoppable
 from palate.data.jsonl import RowWriter, read_rows, write_rows
-from palate.runs.provenance import code, versions
-from palate.runs.progress import progress
-from palate.runs.record import RECORD, RunPlan, RunRecord, Status, read_record
 from palate.runs.live_view import View, has_view
+from palate.runs.lock import Stop, locked, stoppable
+from palate.runs.progress import progress
+from palate.runs.provenance import code, versions
+from palate.runs.record import RECORD, RunPlan, RunRecord, Status, read_record
 
 METRICS = "metrics.jsonl"
 WARNINGS = "warnings.jsonl"

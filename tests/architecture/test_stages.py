@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from palate.cli.table import TABLE, table_text
+from palate.cli.settings_table import TABLE, table_text
 from palate.config.read import Stage
 from palate.config.types import Amount, Count, Share, accepts, hints_of
 from palate.pipeline.describe import options_of, reference, summary_of

@@ -99,7 +99,7 @@ def test_out_names_the_directory_and_refuses_another_run(capsys: pytest.CaptureF
         (["count"], 2, "Count needs 'data'"),
         (["count", "--data"], 2, "expected one argument"),
         (["count", "--data", "w.txt", "--rate", "fast"], 2, "--rate: rate: "),
-        (["count", "--data", "none.txt"], 2, "nothing is at none.txt"),
+        (["count", "--data", "none.txt"], 2, "there is nothing at none.txt"),
         (["count", "--data", "w.txt", "--seed", "x"], 2, "invalid int value"),
         (["run", "none.yaml"], 2, "none.yaml cannot be read"),
         (["run"], 2, "required: file"),

@@ -6,10 +6,10 @@ import re
 import pytest
 from rich.console import Console
 
+from palate.runs.live_view import LINES, TICKS, View, has_view, sparkline
 from palate.runs.progress import progress
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run
-from palate.runs.live_view import LINES, TICKS, View, has_view, sparkline
 
 
 class Terminal(io.StringIO):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from palate.cli.help import metavar, page_of
-from palate.cli.names import ANY, as_typed, canonical, level_of, offer
-from palate.cli.page import show
+from palate.cli.help_page import show
+from palate.cli.option_names import ANY, as_typed, canonical, level_of, offer
 from palate.cli.parser import HELP_WORDS, Parser, say, underscored
-from palate.cli.table import described
+from palate.cli.settings_table import described
+from palate.cli.stage_help import metavar, page_of
 from palate.core import ConfigError
 from palate.pipeline.option import Option
 from palate.pipeline.table import Stages

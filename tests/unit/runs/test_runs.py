@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from palate.stores import digests
 
 from palate.core import Interrupted, RunError
+from palate.runs import digests
 from palate.runs.digests import DigestCache
 from palate.runs.record import Parent, RunPlan, RunRecord, input_key, lineage, read_record
 from palate.runs.run import open_run, open_run_at

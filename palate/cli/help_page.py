@@ -25,7 +25,7 @@ def whole(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Row:
+class HelpRow:
     """One entry of a section.
 
     Attributes:
@@ -50,7 +50,7 @@ class Section:
     """
 
     heading: str
-    rows: tuple[Row, ...] = ()
+    rows: tuple[HelpRow, ...] = ()
     text: str = ""
 
 
@@ -69,7 +69,7 @@ class Page:
     lead: str
     usage: str
     sections: tuple[Section, ...]
-    more: tuple[Row, ...] = ()
+    more: tuple[HelpRow, ...] = ()
     wide: bool = False
 
     def render(self, width: int, *, bold: bool = False) -> str:
@@ -102,13 +102,13 @@ def show(page: Page) -> None:
     sys.stdout.write(page.render(width, bold=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
 
 
-def _column(rows: Iterable[Row], most: int) -> int:
+def _column(rows: Iterable[HelpRow], most: int) -> int:
     """Where the right column begins."""
     lengths = [2 + 2 * row.depth + len(row.left) for row in rows]
     return max([8, *(length for length in lengths if length <= most + 2)]) + 2
 
 
-def _row_lines(row: Row, column: int, width: int) -> list[str]:
+def _row_lines(row: HelpRow, column: int, width: int) -> list[str]:
     left = " " * (2 + 2 * row.depth) + row.left
     texts = _wrapped(row.text, width - column)
     if len(left) + 2 > column:

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
-from palate.cli.names import ANY, as_typed, below, canonical, kinds_given, level_of, offer, pairs, variants
-from palate.cli.page import Page, Row, Section, whole
+from palate.cli.help_page import HelpRow, Page, Section, whole
+from palate.cli.option_names import ANY, as_typed, below, canonical, kinds_given, level_of, offer, pairs, variants
 from palate.cli.parser import HELP_WORDS
-from palate.cli.table import Described
+from palate.cli.settings_table import Described
 from palate.core import ConfigError
 from palate.pipeline.option import REQUIRED, Option
 
@@ -51,7 +51,7 @@ def page_of(command: str, stage: Described, words: Sequence[str]) -> Page:
     return Page(f"Settings of `palate {command}`.", "", tuple(sections), more, wide=True)
 
 
-def _more_of(command: str, stage: Described, name: str, kinds: Mapping[str, str]) -> tuple[Row, ...]:
+def _more_of(command: str, stage: Described, name: str, kinds: Mapping[str, str]) -> tuple[HelpRow, ...]:
     """From the page of one setting to what lies below it, and back."""
     known = canonical(name, stage.options)
     found = variants(known, stage.options, kinds)
@@ -59,8 +59,8 @@ def _more_of(command: str, stage: Described, name: str, kinds: Mapping[str, str]
     inner = [one for one in found for one in below(one, kinds.get(known, ""), stage.options) if _is_open(one)]
     return (
         *examples[:1],
-        *(Row("a setting", f"palate {command} --{as_typed(level_of(one), name)} --help") for one in inner[:1]),
-        Row("the stage", f"palate {command} --help"),
+        *(HelpRow("a setting", f"palate {command} --{as_typed(level_of(one), name)} --help") for one in inner[:1]),
+        HelpRow("the stage", f"palate {command} --help"),
     )
 
 
@@ -69,10 +69,10 @@ def _overview(command: str, stage: Described) -> Page:
     plain = [option for option in top if not _is_open(option)]
     required = [option for option in plain if option.default == REQUIRED]
     sections = (
-        Section("Required", tuple(Row(_left(option), _brief(option)) for option in required)),
-        Section("Options", tuple(Row(_left(option), _brief(option)) for option in plain if option not in required)),
+        Section("Required", tuple(HelpRow(_left(option), _brief(option)) for option in required)),
+        Section("Options", tuple(HelpRow(_left(option), _brief(option)) for option in plain if option not in required)),
         Section("Groups and kinds", tuple(row for option in top if _is_open(option) for row in _open_rows(option, stage.options))),
-        Section("Run", tuple(Row(left, text) for left, text in RUN_OPTIONS.items())),
+        Section("Run", tuple(HelpRow(left, text) for left, text in RUN_OPTIONS.items())),
     )
     return Page(stage.summary, _usage(command, stage), sections, _more(command, stage))
 
@@ -82,39 +82,39 @@ def _usage(command: str, stage: Described) -> str:
     return " ".join(["palate", command, *required, "[options]"])
 
 
-def _more(command: str, stage: Described) -> tuple[Row, ...]:
+def _more(command: str, stage: Described) -> tuple[HelpRow, ...]:
     """How to see more, with a group and a kind of this stage as examples."""
     options = stage.options
     groups = [one for one in options if one.is_group and "." not in one.name]
     unions = [one for one in options if one.kinds and one.container is None and ANY not in one.name]
     kinds = [row for one in sorted(unions, key=lambda one: -len(one.kinds)) for row in _example(command, one, options)]
     return (
-        *(Row("a group", f"palate {command} --{one.name} --help") for one in groups[-1:]),
+        *(HelpRow("a group", f"palate {command} --{one.name} --help") for one in groups[-1:]),
         *kinds[:1],
-        Row("everything", f"palate {command} --help all"),
+        HelpRow("everything", f"palate {command} --help all"),
     )
 
 
-def _example(command: str, option: Option, options: Sequence[Option]) -> list[Row]:
+def _example(command: str, option: Option, options: Sequence[Option]) -> list[HelpRow]:
     """How to see the settings of a kind that is not the default; empty where no such kind has any."""
     kinds = [kind for kind, _ in option.kinds if kind != option.default and below(option, kind, options)]
-    return [Row("a kind", f"palate {command} --{level_of(option)} {kind} --help") for kind in kinds[:1]]
+    return [HelpRow("a kind", f"palate {command} --{level_of(option)} {kind} --help") for kind in kinds[:1]]
 
 
-def _open_rows(option: Option, options: Sequence[Option]) -> list[Row]:
+def _open_rows(option: Option, options: Sequence[Option]) -> list[HelpRow]:
     """A line for a group or a union, and one with the kinds of each union below it."""
     inside: dict[str, list[Option]] = {}
     for one in options:
         if one.name.startswith(f"{option.name}.") and one.kinds:
             inside.setdefault(one.name, []).append(one)
-    rows = [Row(_left(option), _brief(option))]
+    rows = [HelpRow(_left(option), _brief(option))]
     for same in inside.values():
         sets: dict[tuple[str, ...], Option] = {}
         for one in same:
             sets.setdefault(tuple(kind for kind, _ in one.kinds), one)
         first, *others = sets.values()
         text = _kinds_text(first) + "".join(f"; with {one.under[-1][1]}: {_kinds_text(one)}" for one in others)
-        rows.append(Row(first.name.removeprefix(level_of(option)) + " KIND", text, depth=1))
+        rows.append(HelpRow(first.name.removeprefix(level_of(option)) + " KIND", text, depth=1))
     return rows
 
 
@@ -129,7 +129,7 @@ def _topic(command: str, stage: Described, name: str, value: str, kinds: Mapping
         raise ConfigError(f"palate {command} has no '--{name}'. {offer(f'--{name}', (f'--{one.name}' for one in options))}".strip())
     if not any(map(_is_open, found)):
         one = found[0]
-        return [] if value else [Section(f"--{name}", (Row(_left(one), _full(one)),))]
+        return [] if value else [Section(f"--{name}", (HelpRow(_left(one), _full(one)),))]
     chosen = known if known in kinds else f"{known}.{ANY}"
     if chosen in kinds:
         kind = kinds[chosen]
@@ -145,7 +145,7 @@ def _sections(option: Option, options: Sequence[Option], name: str) -> list[Sect
     if not option.kinds:
         return [_settings_section(f"--{name}", option.doc, below(option, "", options), name, option)]
     beside = f" (with {_beside(option)})" if option.under else ""
-    rows = tuple(Row(kind + (" (default)" if kind == option.default else ""), text) for kind, text in option.kinds)
+    rows = tuple(HelpRow(kind + (" (default)" if kind == option.default else ""), text) for kind, text in option.kinds)
     section = Section(f"Kinds of --{as_typed(level_of(option), name)}{beside}", rows, option.doc)
     only = [_kind_section(option, kind, options, name) for kind, _ in option.kinds[:1]] if len(option.kinds) == 1 else []
     return [section, *only]
@@ -161,7 +161,7 @@ def _kind_section(option: Option, kind: str, options: Sequence[Option], name: st
 
 def _settings_section(heading: str, text: str, inner: Sequence[Option], name: str, outer: Option) -> Section:
     level = level_of(outer)
-    rows = tuple(Row(_left(one).replace(f"--{level}", f"--{as_typed(level, name)}", 1), _full(one)) for one in inner)
+    rows = tuple(HelpRow(_left(one).replace(f"--{level}", f"--{as_typed(level, name)}", 1), _full(one)) for one in inner)
     return Section(heading, rows, text)
 
 
@@ -170,14 +170,14 @@ def _everything(command: str, stage: Described) -> Page:
     options = stage.options
     top = [option for option in options if "." not in option.name]
     sections = [
-        Section("Required", tuple(Row(_left(one), _full(one)) for one in top if one.default == REQUIRED)),
-        Section("Options", tuple(Row(_left(one), _full(one)) for one in top if not _is_open(one) and one.default != REQUIRED)),
+        Section("Required", tuple(HelpRow(_left(one), _full(one)) for one in top if one.default == REQUIRED)),
+        Section("Options", tuple(HelpRow(_left(one), _full(one)) for one in top if not _is_open(one) and one.default != REQUIRED)),
     ]
     for option in (one for one in options if _is_open(one)):
         sections += _sections(option, options, option.name)
         if len(option.kinds) > 1:
             sections += [_kind_section(option, kind, options, option.name) for kind, _ in option.kinds if below(option, kind, options)]
-    sections.append(Section("Run", tuple(Row(left, text) for left, text in RUN_OPTIONS.items())))
+    sections.append(Section("Run", tuple(HelpRow(left, text) for left, text in RUN_OPTIONS.items())))
     return Page(stage.summary, _usage(command, stage), tuple(sections), wide=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
+from palate.config.former_names import renamed
 from palate.pipeline.option import Option
 
 ANY = "NAME"
@@ -76,12 +77,14 @@ def pairs(words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def offer(word: str, known: Iterable[str]) -> str:
-    """A sentence that offers the known option most like `word`; nothing where none is like it.
+    """Return a sentence that offers what `word` is called now, or the known option most like it; "" where there is none.
 
-    The last part of a dotted name counts most: `--lr` is offered `--optimizer.lr`.
+    The last part of a dotted name counts most: for `--lr` it offers `--optimizer.lr`.
     """
     names = sorted(set(known), key=lambda name: (name.count("."), name))
     tails = {name: _tail(name) for name in names}
+    if new := renamed(_tail(word), tails.values()):
+        return f"It is called {next(name for name in names if tails[name] == new)!r} now."
     alike = [name for name in names if tails[name] == _tail(word)][:3]
     if not alike:
         alike = difflib.get_close_matches(word, names, n=1, cutoff=0.6)

@@ -25,7 +25,7 @@ def run_parser() -> Parser:
 def run(words: list[str], stages: Stages) -> int:
     """`palate run`; returns the exit status."""
     found = run_parser().parse(words)
-    from palate.pipeline.execute import forget, plan_lines, run_pipeline
+    from palate.pipeline.execute import forget, plan_lines, refuse_old_runs, run_pipeline
     from palate.pipeline.plan import plan_pipeline, read_pipeline
 
     pipeline = read_pipeline(found.file, found.assignments)
@@ -37,6 +37,7 @@ def run(words: list[str], stages: Stages) -> int:
     if found.fresh is not None:
         named = found.fresh or found.only
         forget(planned, [named] if named else [item.plan.name for item in planned])
+    refuse_old_runs(planned)
     run_pipeline(planned, say, found.only, pipeline.track)
     return 0
 
@@ -132,7 +133,7 @@ def reference_parser() -> Parser:
 def reference(words: list[str], stages: Stages) -> int:
     """`palate reference`; returns the exit status. In a checkout it also writes the table that help and completion read."""
     path: Path = reference_parser().parse(words).out
-    from palate.cli.table import TABLE, table_text
+    from palate.cli.settings_table import TABLE, table_text
     from palate.data.files import write_atomic
     from palate.pipeline.describe import reference
     from palate.pipeline.table import STAGES
