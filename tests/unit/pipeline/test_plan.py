@@ -138,7 +138,7 @@ def test_what_is_wrong_is_told_before_anything_runs(words: list[str], told: str)
         ("stages:\n  a:\n    stage: count\n    dta: w.txt\n", r"p\.yaml:4: Count has no 'dta'. Did you mean 'data'?"),
         (
             "stages:\n  a:\n    stage: count\n    data: w.txt\n    others: [w.txt, v.txt]\n",
-            r"p\.yaml:5: a\.others\.1: there is nothing at v",
+            r"p\.yaml:5: a\.others\.1: there is nothing",
         ),
         ("stages:\n  a: {stage: count, data: w.txt, rule: {kind: plain, scale: -1}}\n", r"p\.yaml:2: plain: scale must be > 0"),
     ],
