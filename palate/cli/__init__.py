@@ -1,4 +1,4 @@
-"""The command line: `palate run FILE`, `palate STAGE ...`, `palate runs`, `palate inspect`, ... Imports heavy parts only when asked."""
+"""The command line: `palate run FILE`, `palate STAGE ...`, `palate runs`, ... It imports heavy parts only when a command needs them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["COMMANDS", "main"]
 
 
 def main(argv: Sequence[str] | None = None, stages: Stages = STAGES) -> int:
-    """The exit code of one command. What a user can mend is one message on standard error, without a traceback.
+    """Run one command and return its exit code. An error that the user can correct is one message on standard error.
 
     Args:
         argv: words after `palate`; by default those of the process.
@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None, stages: Stages = STAGES) -> int:
         sys.stderr.write(f"palate: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("palate: stopped. The same command goes on from what is saved.\n")
+        sys.stderr.write("palate: stopped. The same command continues from what is saved.\n")
         return 130
-    except BrokenPipeError:  # the reader of a pipe (`palate runs | head`) has seen enough
+    except BrokenPipeError:  # the reader of a pipe (`palate runs | head`) has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
@@ -47,7 +47,7 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         sys.stdout.write(f"palate {__version__}\n")
         return 0
     command, rest = words[0], words[1:]
-    own: dict[str, Callable[[list[str], Stages], int]] = {
+    commands: dict[str, Callable[[list[str], Stages], int]] = {
         "run": run_commands.run,
         "runs": run_commands.runs,
         "label": rater_commands.label,
@@ -60,8 +60,8 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         "completion": completion.completion,
         completion.HIDDEN: completion.complete,
     }
-    if command in own:
-        return own[command](rest, stages)
+    if command in commands:
+        return commands[command](rest, stages)
     if command not in stages:
         raise ConfigError(f"there is no command {command!r}. {nearest(command, (*COMMANDS, *stages))}")
     return stage(command, rest, stages)

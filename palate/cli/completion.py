@@ -1,6 +1,6 @@
-"""Completion in a shell: `palate completion SHELL` prints a script, which asks this module at each press of Tab.
+"""Completion in a shell: `palate completion SHELL` prints a script that calls this module when the user presses Tab.
 
-It reads the table of settings and imports nothing that trains, so that an answer takes as long as Python takes to start.
+This module reads the table of settings and does not import what trains, so that it answers as soon as Python has started.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from palate.pipeline.option import Option
 
 HIDDEN = "__complete"
-"""The command that the scripts call; it is for them alone."""
+"""The command that the scripts call."""
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -38,16 +38,16 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "exchange": exchange_command.exchange_parser,
     "reference": run_commands.reference_parser,
 }
-"""What each command takes, but for the stages."""
+"""What each command takes, except the stages."""
 
 
 @dataclass(frozen=True)
 class Suggestions:
-    """What may stand where the cursor is.
+    """What fits at the cursor.
 
     Attributes:
-        words: (word, what it means). One that ends in a dot goes on: the shell adds no space to it.
-        files: whether names of files may stand there too.
+        words: (word, what it means). The shell does not add a space after a word that ends in a dot.
+        files: whether names of files fit too.
     """
 
     words: tuple[tuple[str, str], ...] = ()
@@ -58,7 +58,7 @@ def completion_parser() -> Parser:
     """What `palate completion` takes."""
     parser = Parser("completion", COMMANDS["completion"])
     how = "bash: source <(palate completion bash); zsh: the same; fish: palate completion fish | source"
-    parser.add_argument("shell", choices=SHELLS, help=f"the shell; put its line into the shell's startup file. {how}")
+    parser.add_argument("shell", choices=SHELLS, help=f"the shell; put this line into its startup file. {how}")
     return parser
 
 
@@ -81,9 +81,9 @@ def complete(words: list[str], stages: Stages) -> int:
 
 
 def suggestions_for(words: Sequence[str], stages: Stages) -> Suggestions:
-    """What may stand in place of the last word, which begins as the user has typed it.
+    """Return what fits in place of the last word, which the user has begun to type.
 
-    bash gives `--name=value` as three words; zsh and fish give it as one.
+    bash passes `--name=value` as three words; zsh and fish pass it as one.
     """
     typed = [word for word in words if word != "="]
     if words and words[-1] == "=":
@@ -109,7 +109,7 @@ def _matching(words: Iterable[tuple[str, str]], start: str) -> Suggestions:
 
 
 def _options(command: str, before: Sequence[str], start: str, stages: Stages) -> Suggestions:
-    """The options of a command that begin so; of a stage, those of the level typed so far."""
+    """The options of a command that start with `start`; of a stage, those at the level typed so far."""
     if command in PARSERS:
         actions = PARSERS[command]().actions()
         return _matching(((word, action.help or "") for action in actions for word in action.option_strings if len(word) > 2), start)
@@ -117,12 +117,12 @@ def _options(command: str, before: Sequence[str], start: str, stages: Stages) ->
         return Suggestions()
     options = described(stages[command]).options
     fixed = [(left.split()[0], text.replace("\0", " ")) for left, text in RUN_OPTIONS.items()]
-    words = [*_level(options, before, start), *fixed, ("--help", "show what can be given")]
+    words = [*_level(options, before, start), *fixed, ("--help", "show the settings")]
     return _matching(words, start)
 
 
 def _level(options: Sequence[Option], before: Sequence[str], start: str) -> list[tuple[str, str]]:
-    """The settings at the level of `start` that exist beside the kinds given, or the default ones where none is given."""
+    """The settings at the level of `start` that exist with the kinds given, or with the default kinds."""
     level = start.removeprefix("--").replace("-", "_").rpartition(".")[0]
     kinds = kinds_given(before, options, level)
     found: list[Option] = [option for option in options if "." not in option.name]
@@ -145,14 +145,14 @@ def _level(options: Sequence[Option], before: Sequence[str], start: str) -> list
 
 
 def _in_force(known: str, options: Sequence[Option], kinds: Mapping[str, str]) -> list[Option]:
-    """The options of a name that exist beside the kinds given, or beside the default of a setting whose kind is not given."""
+    """The options of a name that exist with the kinds given; a setting without a kind counts with its default."""
     defaults = {level_of(one): one.default for one in options if one.default in dict(one.kinds)}
     chosen = {**defaults, **kinds}
     return [one for one in options if level_of(one) == known and all(chosen.get(at, kind) == kind for at, kind in one.under)]
 
 
 def _values(command: str, before: Sequence[str], start: str, stages: Stages) -> Suggestions:
-    """What may follow the last option before the cursor, or stand as an argument."""
+    """What fits after the last option before the cursor, or as an argument."""
     named = next((word for word in reversed(before) if word.startswith("-")), "")
     if command in PARSERS:
         return _argument(PARSERS[command](), named if before and before[-1] == named else "", start)
@@ -174,7 +174,7 @@ def _values(command: str, before: Sequence[str], start: str, stages: Stages) -> 
 
 
 def _argument(parser: Parser, named: str, start: str) -> Suggestions:
-    """The choices of an option or argument, or files where it names one."""
+    """The choices of an option or argument, or files where it names a file."""
     actions = parser.actions()
     fits = [one for one in actions if named and named in one.option_strings and one.nargs != 0]
     fits = fits or [one for one in actions if not one.option_strings]

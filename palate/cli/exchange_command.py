@@ -1,4 +1,4 @@
-"""The command that carries judgments between files and databases."""
+"""`palate exchange`: convert judgments between files of other tools and the database."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
     from palate.ratings import Ratings
 
 SUFFIXES = (".db", ".sqlite", ".sqlite3")
-"""Endings of a database's file; one that is there is known by its first bytes."""
+"""Endings of a database's file. An existing file is recognised by its first bytes."""
 
 
 def exchange(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
     """`palate exchange`; returns the exit status."""
     from palate.data.exchange import join_items, read_exchange
 
-    found = exchange_parser().parse(words)
-    if _same(found.source, found.target):
-        raise ConfigError(f"{found.target} would be read and replaced; give another file to write.")
-    if found.project is not None and not (is_database(found.source) or is_database(found.target)):
-        raise ConfigError("--project names a project of a database; give one as SOURCE or TARGET.")
-    said = _read_database(found) if is_database(found.source) else read_exchange(found.source, found.kind)
-    if found.items:
-        said = join_items(said, read_exchange(found.items))
-    if is_database(found.target):
-        _write_database(said, found)
+    options = exchange_parser().parse(words)
+    if _same(options.source, options.target):
+        raise ConfigError(f"{options.target} is also the source. Give another file to write.")
+    if options.project is not None and not (is_database(options.source) or is_database(options.target)):
+        raise ConfigError("--project names a project of a database. Give a database as SOURCE or TARGET.")
+    judgments = _read_database(options) if is_database(options.source) else read_exchange(options.source, options.kind)
+    if options.items:
+        judgments = join_items(judgments, read_exchange(options.items))
+    if is_database(options.target):
+        _write_database(judgments, options)
     else:
-        _write_file(said, found)
-    _tell("dropped", said.dropped)
+        _write_file(judgments, options)
+    _report("dropped", judgments.dropped)
     return 0
 
 
 def is_database(word: str) -> bool:
-    """Whether the word names a database of ratings rather than a file of judgments."""
+    """Return whether the word names a database of ratings rather than a file of judgments."""
     if "://" in word:
         return word.startswith(("postgresql", "sqlite"))
     file = Path(word)
@@ -61,15 +61,16 @@ def exchange_parser() -> Parser:
     parser = Parser("exchange", COMMANDS["exchange"])
     parser.add_argument("source", help="a file of judgments (JSON lines, JSON, CSV, Parquet), or a database of ratings")
     parser.add_argument(
-        "target", help="the file to write, replaced when all of it is written; or a database, to which what is new is added"
+        "target",
+        help="the file to write, which is replaced only when complete; or a database, which keeps its judgments and gets the new ones",
     )
     read, written = ([shape.name for shape in shapes] for shapes in (READABLE, WRITABLE))
-    parser.add_argument("--from", dest="kind", choices=read, help="how SOURCE is written (default: as its first row is)")
-    parser.add_argument("--to", choices=written, help="how TARGET is written (default: palate, which loses nothing)")
+    parser.add_argument("--from", dest="kind", choices=read, help="the shape of SOURCE (default: that of its first row)")
+    parser.add_argument("--to", choices=written, help="the shape of TARGET (default: palate, which loses nothing)")
     parser.add_argument(
-        "--items", metavar="FILE", help="the file that was judged elsewhere: its items, joined by id, with what the tool never saw"
+        "--items", metavar="FILE", help="the items as they were before another tool had them: adds, by id, what the tool did not keep"
     )
-    parser.add_argument("--project", metavar="NAME", help="the database's project (default: its only one; or the one that SOURCE names)")
+    parser.add_argument("--project", metavar="NAME", help="the database's project (default: the only one, or the one that SOURCE names)")
     return parser
 
 
@@ -81,47 +82,47 @@ def _opened(url: str, *, create: bool) -> AbstractContextManager[Ratings]:
     try:
         from palate.ratings import use_ratings
     except ImportError as error:
-        raise ConfigError(f"A database of ratings needs {error.name}: pip install 'palate[label]'.") from error
+        raise ConfigError(f"A database of ratings needs {error.name}. Install palate[label].") from error
     return use_ratings(url, create=create)
 
 
-def _read_database(found: argparse.Namespace) -> Exchange:
-    if found.kind is not None:
-        raise ConfigError(f"--from says how a file is written; {found.source} is a database. Leave it out.")
-    with _opened(found.source, create=False) as ratings:
+def _read_database(options: argparse.Namespace) -> Exchange:
+    if options.kind is not None:
+        raise ConfigError(f"--from is for files, and {options.source} is a database. Leave out --from.")
+    with _opened(options.source, create=False) as ratings:
         projects = ratings.projects()
-        chosen = [one for one in projects if found.project in (None, one.name)]
+        chosen = [project for project in projects if options.project in (None, project.name)]
         if len(chosen) != 1:
-            names = ", ".join(repr(one.name) for one in projects) or "none"
-            said = "there are several" if found.project is None else f"there is no project {found.project!r}"
-            raise ConfigError(f"{found.source}: {said if projects else 'there is no project'}. Name one by --project; there are {names}.")
+            names = ", ".join(repr(project.name) for project in projects) or "none"
+            problem = "there are several" if options.project is None else f"there is no project {options.project!r}"
+            raise ConfigError(f"{options.source}: {problem if projects else 'there is no project'}. Choose one with --project: {names}.")
         return ratings.as_exchange(chosen[0].id)
 
 
-def _write_database(said: Exchange, found: argparse.Namespace) -> None:
-    if found.to is not None:
-        raise ConfigError(f"--to says how a file is written; {found.target} is a database. Leave it out.")
-    name = found.project or said.name
+def _write_database(judgments: Exchange, options: argparse.Namespace) -> None:
+    if options.to is not None:
+        raise ConfigError(f"--to is for files, and {options.target} is a database. Leave out --to.")
+    name = options.project or judgments.name
     if not name:
-        raise ConfigError("SOURCE names no project: give the one to add to, or to make, by --project NAME.")
-    with _opened(found.target, create=True) as ratings:
-        done = ratings.import_exchange(said, name, time.time())
-    say(f"{found.target}: {done}")
+        raise ConfigError("SOURCE does not name a project. Give --project NAME to choose or create one.")
+    with _opened(options.target, create=True) as ratings:
+        done = ratings.import_exchange(judgments, name, time.time())
+    say(f"{options.target}: {done}")
 
 
-def _write_file(said: Exchange, found: argparse.Namespace) -> None:
+def _write_file(judgments: Exchange, options: argparse.Namespace) -> None:
     from palate.data.exchange import WRITABLE, write_exchange
 
-    kind = found.to or "palate"
-    done = write_exchange(said, found.target, kind)
-    counts = f"{len(said.items)} items, {len(said.votes)} judgments, {len(said.raters)} raters"
-    say(f"{found.target}: {done.rows} rows ({counts})" + "".join(f"; {path}" for path in done.beside))
+    kind = options.to or "palate"
+    done = write_exchange(judgments, options.target, kind)
+    counts = f"{len(judgments.items)} items, {len(judgments.votes)} judgments, {len(judgments.raters)} raters"
+    say(f"{options.target}: {done.rows} rows ({counts})" + "".join(f"; {path}" for path in done.beside))
     if lost := next(shape.loses for shape in WRITABLE if shape.name == kind):
         say(f"not kept by {kind}: {lost}")
-    _tell("left out", done.left_out)
+    _report("left out", done.left_out)
 
 
-def _tell(what: str, rows: Iterable[Dropped]) -> None:
+def _report(what: str, rows: Iterable[Dropped]) -> None:
     rows = tuple(rows)
     for reason, count in Counter(row.kind for row in rows).most_common():
         first = next(row for row in rows if row.kind == reason)

@@ -20,21 +20,21 @@ RUN_OPTIONS = {
     "--out DIR": f"directory of the run {whole('[default: RUNS/STAGE-KEY]')}",
     "--runs DIR": f"folder of runs {whole('[default: runs]')}",
     "--fresh": "forget an earlier run with these settings",
-    "--dry-run": "check everything and say what would be done, without doing it",
+    "--dry-run": "check everything and print the plan, without running it",
 }
-"""What every stage takes beside its settings."""
+"""Options that every stage takes beside its settings."""
 
 SHORT = 40
-"""Defaults longer than this are cut."""
+"""Longer defaults are cut."""
 
 
 def page_of(command: str, stage: Described, words: Sequence[str]) -> Page:
-    """The page that the words before and after `--help` ask for.
+    """Return the page that the words before and after `--help` ask for.
 
-    A group, a kind, or an option without a value is shown alone; options with values, which a whole command has, are not.
+    A group, a kind, or an option without a value gets a page of its own. Options with values do not: they are the rest of a command.
 
     Raises:
-        ConfigError: a word names no setting or kind of this stage.
+        ConfigError: a word is not a setting or kind of this stage.
     """
     at = next(index for index, word in enumerate(words) if word in HELP_WORDS)
     before, after = list(words[:at]), list(words[at + 1 :])
@@ -52,7 +52,7 @@ def page_of(command: str, stage: Described, words: Sequence[str]) -> Page:
 
 
 def _more_of(command: str, stage: Described, name: str, kinds: Mapping[str, str]) -> tuple[HelpRow, ...]:
-    """From the page of one setting to what lies below it, and back."""
+    """Links from the page of one setting to the settings below it, and back."""
     known = canonical(name, stage.options)
     found = variants(known, stage.options, kinds)
     examples = [] if known in kinds else [row for one in found for row in _example(command, one, stage.options)]
@@ -96,7 +96,7 @@ def _more(command: str, stage: Described) -> tuple[HelpRow, ...]:
 
 
 def _example(command: str, option: Option, options: Sequence[Option]) -> list[HelpRow]:
-    """How to see the settings of a kind that is not the default; empty where no such kind has any."""
+    """How to see the settings of a kind that is not the default; empty where no such kind has settings."""
     kinds = [kind for kind, _ in option.kinds if kind != option.default and below(option, kind, options)]
     return [HelpRow("a kind", f"palate {command} --{level_of(option)} {kind} --help") for kind in kinds[:1]]
 
@@ -119,7 +119,7 @@ def _open_rows(option: Option, options: Sequence[Option]) -> list[HelpRow]:
 
 
 def _topic(command: str, stage: Described, name: str, value: str, kinds: Mapping[str, str]) -> list[Section]:
-    """The sections for one option among the words; none for one that is given its value and has nothing below it."""
+    """The sections for one option among the words; none for an option that has its value and no settings below it."""
     options = stage.options
     if any(re.split(r"[ =]", left)[0] == f"--{name}" for left in RUN_OPTIONS):
         return []
@@ -141,7 +141,7 @@ def _topic(command: str, stage: Described, name: str, value: str, kinds: Mapping
 
 
 def _sections(option: Option, options: Sequence[Option], name: str) -> list[Section]:
-    """A group with its settings, or a union with its kinds; the settings too of a kind that is the only one."""
+    """A group with its settings, or a union with its kinds. If there is only one kind, its settings too."""
     if not option.kinds:
         return [_settings_section(f"--{name}", option.doc, below(option, "", options), name, option)]
     beside = f" (with {_beside(option)})" if option.under else ""
@@ -155,7 +155,7 @@ def _kind_section(option: Option, kind: str, options: Sequence[Option], name: st
     inner = below(option, kind, options)
     text = dict(option.kinds)[kind] + ("" if inner else " It has no settings.")
     if option.container is tuple:
-        text = f"{dict(option.kinds)[kind]} Settings of each item are given in a YAML file."
+        text = f"{dict(option.kinds)[kind]} Give the settings of each item in a YAML file."
     return _settings_section(f"--{as_typed(level_of(option), name)} {kind}", text, inner, name, option)
 
 
@@ -187,7 +187,7 @@ def _is_open(option: Option) -> bool:
 
 
 def _is_limit(option: Option) -> bool:
-    """Whether it takes either words or settings of its own, as a guard does: `off`, or `warn`, `stop` and `patience`."""
+    """Whether it takes either a word or settings, as a guard does: `off`, or `warn`, `stop` and `patience`."""
     return option.default.startswith("{") and option.container is None
 
 
@@ -203,7 +203,7 @@ def _left(option: Option) -> str:
 
 
 def metavar(option: Option) -> str:
-    """The word that stands for an option's value."""
+    """Return the word that stands for an option's value."""
     kind = option.type_text.removesuffix(", several").removesuffix(", by name")
     if option.kinds:
         return "KIND"
@@ -216,17 +216,17 @@ def metavar(option: Option) -> str:
 
 
 def _brief(option: Option) -> str:
-    """One line: the first clause of what it means, its kinds or words, its default."""
+    """One line: the first clause of its text, its kinds or words, its default."""
     return _joined(re.split(r"[;.] ", option.doc)[0].rstrip("."), option)
 
 
 def _full(option: Option) -> str:
-    """All that is said of it."""
+    """The whole text of an option."""
     return _joined(option.doc.rstrip().removesuffix("."), option) + (f" {whole('[required]')}" if option.default == REQUIRED else "")
 
 
 def _joined(text: str, option: Option) -> str:
-    """The text with kinds or words that it does not name, and the default."""
+    """The text, with the kinds or words that it does not name, and the default."""
     names = [kind for kind, _ in option.kinds] or [word for word in option.choices if metavar(option) == "WORD"]
     if not all(re.search(rf"\b{re.escape(word)}\b", text) for word in names):
         if option.kinds:
@@ -241,7 +241,7 @@ def _kinds_text(option: Option) -> str:
 
 
 def _default(option: Option) -> str:
-    """The default in words; nothing where there is none or it says nothing."""
+    """The default in words; "" where there is none or it would not help."""
     text = option.default
     if option.is_group or text in {REQUIRED, "none", "{}", "[]", '""', "null"}:
         return ""

@@ -1,4 +1,4 @@
-"""How a stage's configuration is read: frozen dataclasses filled from raw settings, errors with name, place and remedy."""
+"""Reading a stage's configuration: fill frozen dataclasses from raw settings. Errors give name, place and remedy."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from palate.core import ConfigError
 T = TypeVar("T")
 
 PRESET = "preset"
-"""Word that stands beside the fields of a class with presets and names one of them; what is read holds its values, not its name."""
+"""The setting that names one of a class's presets. The configuration holds the preset's values, not its name."""
 
 
 def read_config(cls: type[T], settings: Settings, keys: Keys = (), ignored: tuple[str, ...] = ()) -> T:
-    """`cls` filled from the settings below `keys`; what they leave out takes its default.
+    """Fill `cls` from the settings below `keys`; what they leave out takes its default.
 
-    A mapping for a union names its member by `kind`; without one it changes fields of the default. A word
-    instead of a mapping is a `kind`. Where `cls` has `PRESETS` (name -> values by field), the one that `preset` names
-    stands below what is given.
+    A mapping for a union names its member by `kind`; without `kind` it changes fields of the default. A word
+    in place of a mapping is a `kind`. Where `cls` has `PRESETS` (name -> values by field), the settings override
+    the preset that `preset` names.
 
     Args:
         cls: a frozen dataclass.
@@ -43,19 +43,19 @@ def read_config(cls: type[T], settings: Settings, keys: Keys = (), ignored: tupl
         ignored: keys at `keys` that are not its fields.
 
     Raises:
-        ConfigError: an unknown or missing name, or a value of the wrong type, with its place.
+        ConfigError: names are unknown or missing, or values have the wrong type; one line for each, with its place.
     """
     raw = settings.get(keys) if keys else settings.values
     values = {} if raw is None else raw
     if not isinstance(values, Mapping):
         raise ConfigError(f"{settings.place(keys)}: {_dotted(keys)} must hold `key: value` lines, got {raw!r}.")
-    kept = {name: value for name, value in values.items() if name not in ignored}
+    own = {name: value for name, value in values.items() if name not in ignored}
     reader = _Reader(settings)
-    return reader.build(cls, reader.preset(cls, kept, keys), None, keys)
+    return reader.build(cls, reader.preset(cls, own, keys), None, keys)
 
 
 class _Reader:
-    """Reads values by type; keeps the settings to name places."""
+    """Reads values by type. It keeps the settings so that errors can say where a value was written."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -64,17 +64,17 @@ class _Reader:
         return ConfigError(f"{self._settings.place(keys)}: {message}")
 
     def preset(self, cls: type, raw: Mapping[str, object], keys: Keys) -> Mapping[str, object]:
-        """`raw` with what the preset it names says of everything else."""
+        """`raw`, completed by the preset that it names."""
         presets: Mapping[str, Mapping[str, object]] = getattr(cls, "PRESETS", {})
         if not presets or PRESET not in raw:
             return raw
-        given = {name: value for name, value in raw.items() if name != PRESET}
+        explicit = {name: value for name, value in raw.items() if name != PRESET}
         if raw[PRESET] not in presets:
             raise self.error((*keys, PRESET), f"there is no preset {raw[PRESET]!r}. {nearest(str(raw[PRESET]), presets)}")
-        return _over(presets[str(raw[PRESET])], given)
+        return _over(presets[str(raw[PRESET])], explicit)
 
     def build(self, cls: type[T], raw: Mapping[str, object], start: T | None, keys: Keys) -> T:
-        """`cls` with the fields in `raw`; the others are those of `start`, or their defaults."""
+        """`cls` with the fields in `raw`. Other fields are those of `start`, or their defaults."""
         known = {setting_of(item): item for item in fields(cast("Any", cls)) if item.init}
         hints = hints_of(cast("type", cls))
         unknown = [str(name) for name in raw if name not in known]
@@ -146,7 +146,7 @@ class _Reader:
         return self.build(chosen, values, default if type(default) is chosen else None, keys)
 
     def leaf(self, annotation: Any, raw: object, keys: Keys) -> object:
-        """`raw` as pydantic reads it; words of the command line are tried as text and as YAML."""
+        """`raw` as pydantic reads it, which tries words of the command line as text and as YAML."""
         if raw is False and "off" in choices_of(annotation):
             raw = "off"  # YAML reads the word so
         if isinstance(raw, bool) and not accepts(annotation, bool):
@@ -160,13 +160,13 @@ class _Reader:
             except ValidationError as error:
                 first = first or error
         assert first is not None
-        told = first.errors()[0]["msg"]
+        problem = first.errors()[0]["msg"]
         offer = f" {nearest(str(raw), choices)}" if (choices := choices_of(annotation)) else ""
-        raise self.error(keys, f"{_dotted(keys)}: {told}, got {raw!r}. Expected: {type_text(annotation)}.{offer}")
+        raise self.error(keys, f"{_dotted(keys)}: {problem}, got {raw!r}. Expected: {type_text(annotation)}.{offer}")
 
 
 def _over(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
-    """Values of `below` under those of `above`; a member of a union under one of another kind is gone with all its fields."""
+    """Values of `below`, overridden by `above`. A member of a union of another kind replaces all fields of the one below."""
     merged = {**below, **above}
     for name in below.keys() & above.keys():
         old, new = below[name], above[name]
@@ -183,7 +183,7 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 def map_inputs(config: T, change: Callable[[str, str, InputMark], str]) -> T:
-    """`config` with every input replaced by `change(dotted field, value, mark)`; nested ones too."""
+    """Return `config` with every input, nested ones too, replaced by `change(dotted field, value, mark)`."""
     return cast("T", _map(type(config), config, (), change))
 
 
@@ -203,7 +203,7 @@ def _map(annotation: Any, value: Any, keys: Keys, change: Callable[[str, str, In
 
 
 def dump_config(value: object) -> Any:
-    """`value` as JSON values: dataclasses and mappings as mappings, tuples as lists. `read_config` reads it back."""
+    """Return `value` as JSON values: dataclasses and mappings as mappings, tuples as lists. `read_config` reads it back."""
     if is_dataclass(value) and not isinstance(value, type):
         return {setting_of(item): dump_config(getattr(value, item.name)) for item in fields(value) if item.init}
     if isinstance(value, Mapping):

@@ -17,8 +17,7 @@ from palate.runs.lock import locked
 from palate.runs.provenance import source_digest
 from palate.runs.record import RECORD, is_old, old_runs, old_text, read_record
 from palate.runs.run import Run, open_run_at
-from palate.runs.trackers import Followers, require_trackers
-from palate.runs.trackers.about import About
+from palate.runs.trackers import About, Followers, require_trackers
 
 Echo = Callable[[str], None]
 State = Literal["new", "resumed", "done"]

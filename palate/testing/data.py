@@ -8,8 +8,8 @@ import pytest
 
 
 def shared_data(name: str) -> Path:
-    """The path of `name` in the folder `shared/data` beside the repository; skips the test where it is not there."""
+    """Return the path of `name` in the folder `shared/data` beside the repository; skip the test where it does not exist."""
     path = Path(__file__).resolve().parents[3] / "shared" / "data" / name
     if not path.exists():
-        pytest.skip(f"outside data {name!r} is not there")
+        pytest.skip(f"outside data {name!r} does not exist")
     return path

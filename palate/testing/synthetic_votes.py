@@ -1,4 +1,4 @@
-"""Real votes that lie beside the repository, and votes of a simulated crowd whose truth is known."""
+"""Real votes from data beside the repository, and votes of simulated raters whose habits are known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from palate.agreement.estimates import Floats, Ints
 
 
 def llmfao(data: Path) -> VoteTable:
-    """Crowd votes on 2,139 pairs with sides, lengths and policies; a pair's first completion was always shown first.
+    """Read crowd votes on 2,139 pairs with sides, lengths and policies. A pair's first completion was always shown first.
 
     Source: LLMFAO, CC BY 4.0.
     """
@@ -35,7 +35,7 @@ def llmfao(data: Path) -> VoteTable:
 
 
 def mt_bench(data: Path) -> VoteTable:
-    """Experts' votes of MT-bench; whichever way a pair was written down, its policies stand in the order of their names.
+    """Read experts' votes of MT-bench. The policies of a pair stand in the order of their names, whatever their order in the file.
 
     Source: Zheng et al. 2023, CC BY 4.0.
     """
@@ -54,9 +54,9 @@ def mt_bench(data: Path) -> VoteTable:
 def made_up(
     judgments: int, rng: np.random.Generator, raters: int = 200, opinions: int = 5, side: float = 0.2, length: float = 0.05
 ) -> VoteTable:
-    """Votes of a crowd whose habits are known: for speed, and for finding again what was put in.
+    """Draw votes of raters whose habits are known, to measure speed and to check that estimates find the habits.
 
-    `side` is the log-odds for what is shown first, `length` those for ten words more; raters number 0, 10, 20, ... guess.
+    `side` is the log-odds for the completion shown first, `length` the log-odds per ten words more. Raters 0, 10, 20, ... guess.
     """
     items = judgments // opinions
     item = np.repeat(np.arange(items), opinions)

@@ -325,7 +325,7 @@ def test_a_directory_of_another_run(fails) -> None:  # type: ignore[no-untyped-d
     fails(f"{small} --seed 1", RUN, "there holds the run world-", "seed: 0 there, 1 here", "Choose another --out")
     Path("letters").mkdir()
     Path("letters/dear.txt").write_text("mine")
-    fails(small.replace("there", "letters"), RUN, "letters holds files that are no run's (dear.txt)")
+    fails(small.replace("there", "letters"), RUN, "letters holds files that do not belong to a run (dear.txt)")
 
 
 def test_a_full_disk(here: Path, fails) -> None:  # type: ignore[no-untyped-def]
@@ -358,4 +358,4 @@ def test_functions_that_are_not_there(fails) -> None:  # type: ignore[no-untyped
     words = "evaluate --model policy --prompts world --sampling.max_tokens 2 --gold"
     fails(f"{words} palate.kitchen:judges", CONFIG, "palate.kitchen has no 'judges'")
     fails(f"{words} palate.kitchens:judge", CONFIG, "there is no module 'palate.kitchens'")
-    fails(f"{words} judge", CONFIG, "names no function")
+    fails(f"{words} judge", CONFIG, "does not name a function")

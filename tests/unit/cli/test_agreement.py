@@ -53,11 +53,11 @@ def test_judgments_are_reported_in_words_and_names(capsys: pytest.CaptureFixture
     assert "Krippendorff's alpha (0 is chance, 1 full agreement):" in out
     assert "with a tie between the sides:" in out
     assert "reliability: probability of the true answer" in out
-    assert "ceiling: no reward model can be right about one such rater more often than" in out
+    assert "ceiling: no reward model can predict one such rater more often than" in out
     assert "shown first wins:" in out
     assert "longer wins: not known" in out
     assert "seconds a vote: 3.0 median" in out
-    assert "how many more: not known; give --curve RUN of stage refresh" in out
+    assert "how many more: not known. Give --curve RUN" in out
     assert "honest" in out
 
 

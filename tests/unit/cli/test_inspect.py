@@ -108,10 +108,10 @@ def test_prompts_in_two_splits_are_told(capsys: pytest.CaptureFixture[str]) -> N
     write_rows(Path("a.jsonl"), [PAIR, {**PAIR, "prompt": "rice"}])
     write_rows(Path("b.jsonl"), [{**PAIR, "prompt": "salt"}, {**PAIR, "rejected": " salt"}])
     out = told(capsys, "a.jsonl --model words --also b.jsonl")
-    assert "prompts that stand in b.jsonl too: 1 (a.jsonl:1 = b.jsonl:2)\nwhole rows that stand there too: 0\n" in out
-    assert "no prompt stands in a.jsonl too" not in told(capsys, "a.jsonl --model words --also a.jsonl")
+    assert "prompts that are in b.jsonl too: 1 (a.jsonl:1 = b.jsonl:2)\nwhole rows that are in it too: 0\n" in out
+    assert "no prompt is in a.jsonl too" not in told(capsys, "a.jsonl --model words --also a.jsonl")
     write_rows(Path("b.jsonl"), [{**PAIR, "prompt": "salt"}])
-    assert "no prompt stands in b.jsonl too" in told(capsys, "a.jsonl --model words --also b.jsonl")
+    assert "no prompt is in b.jsonl too" in told(capsys, "a.jsonl --model words --also b.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_prompts_in_two_splits_are_told(capsys: pytest.CaptureFixture[str]) -> N
         ({"text": "the cook has rice"}, "texts", "the\ncompletion: « cook has rice<eos>»"),
         ({"prompt": "the cook"}, "prompts", "a.jsonl:1  3 tokens\nthe cook\n"),
         ({"prompt": "the cook", "completion": " has"}, "demonstrations", "the cook\ncompletion: « has<eos>»"),
-        ({"prompt": "the cook", "completion": " has", "label": False}, "thumbs", "a.jsonl:1  3 + 3 tokens, undesirable"),
+        ({"prompt": "the cook", "completion": " has", "label": False}, "unpaired", "a.jsonl:1  3 + 3 tokens, undesirable"),
         (PAIR, "demonstrations", "the cook\ncompletion: « has rice<eos>»"),
     ],
 )

@@ -158,7 +158,7 @@ def test_a_name_in_a_mapping_takes_several_words_where_its_kind_does() -> None:
         (["--way.loss", "thight"], "way.loss has no kind 'thight'. Did you mean 'tight'?"),
         (["--parts.a", "one", "--parts.a.model", "x", "y"], "--parts.a.model: "),
         (["--parts.a", "one", "--parts.a.modle", "x"], "palate mixed has no '--parts.a.modle'. Did you mean '--parts.a.model'?"),
-        (["--parts", "one"], "--parts holds several by name. Give each a name: --parts.NAME KIND."),
+        (["--parts", "one"], "--parts holds several, by name. Give each a name: --parts.NAME KIND."),
         (["--high", "1"], "palate mixed has no '--high'. Did you mean '--way.loss.high'?"),
     ],
 )

@@ -32,7 +32,7 @@ def test_swaps_are_undone_in_their_order(tmp_path: Path) -> None:
 def test_what_cannot_be_swapped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(ConfigError, match="is no directory"):
+    with pytest.raises(ConfigError, match="is not a directory"):
         swap(tmp_path / "link", tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="not a link"):
         swap(tmp_path / "file", tmp_path / "run")

@@ -105,7 +105,7 @@ def test_a_directory_of_another_run_or_of_other_files_is_refused(tmp_path: Path)
         open_run_at(tmp_path / "here", replace(PLAN, seed=2))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("")
-    with pytest.raises(RunError, match=r"files that are no run's \(thesis\.tex\)"):
+    with pytest.raises(RunError, match=r"files that do not belong to a run \(thesis\.tex\)"):
         open_run_at(tmp_path / "other", PLAN)
 
 
