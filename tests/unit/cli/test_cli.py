@@ -271,3 +271,39 @@ def test_exchange_that_cannot_be_is_one_message_and_writes_nothing(
     assert told in captured.err
     assert captured.err.count("\n") == 1
     assert not Path("b.jsonl").exists()
+
+
+def test_runs_of_an_older_version_are_refused_with_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("w.txt").write_text("one two")
+    Path("p.yaml").write_text("stages:\n  first: {stage: count, data: w.txt}\n")
+    assert main(["run", "p.yaml"], TOYS) == 0
+    ((directory, record),) = list_runs(Path("runs/p"))
+    path = directory / "run.json"
+    old = {name: value for name, value in json.loads(path.read_text()).items() if name != "format"}
+    path.write_text(json.dumps(old))
+    directory.rename(directory.with_name("first-0123456789ab"))
+    capsys.readouterr()
+    out = f"{directory.with_name('first-0123456789ab')}"
+    for words in (["run", "p.yaml"], ["runs", "runs/p"], ["runs", out], ["count", "--data", f"{out}/out.txt"]):
+        assert main(words, TOYS) != 0
+        told = capsys.readouterr().err
+        assert "first-0123456789ab was made by an older Palate, whose settings have other names. Run the pipeline again" in told, words
+    assert main(["run", "p.yaml", "--fresh"], TOYS) == 0
+    assert [found.key for _, found in list_runs(Path("runs/p"))] == [record.key]
+    path.write_text(json.dumps(old))
+    assert main(["run", "p.yaml"], TOYS) == 4
+    assert main(["run", "p.yaml", "--fresh", "first"], TOYS) == 0
+
+
+def test_current_runs_are_listed_beside_old_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("w.txt").write_text("one two")
+    assert main(["count", "--data", "w.txt"], TOYS) == 0
+    (path,) = Path("runs").glob("*/run.json")
+    old = path.parent.with_name("old-0123456789ab")
+    old.mkdir()
+    (old / "run.json").write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "format"}))
+    capsys.readouterr()
+    assert main(["runs"], TOYS) == 0
+    out = capsys.readouterr().out
+    assert path.parent.name in out
+    assert "1 more: runs/old-0123456789ab was made by an older Palate" in out
