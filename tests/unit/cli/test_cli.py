@@ -174,7 +174,7 @@ def test_a_stage_whose_package_is_not_installed_says_what_to_install(
     (tmp_path / "needy.py").write_text("import nowhere_to_be_found")
     monkeypatch.syspath_prepend(tmp_path)
     assert main(["needy"], {"needy": StageEntry("needy:Needy", "Needs much.")}) == 2
-    assert "needs nowhere_to_be_found, which is not installed. Install what training needs: palate[train]" in capsys.readouterr().err
+    assert "needs nowhere_to_be_found, which is not installed. Install palate[train]" in capsys.readouterr().err
     with pytest.raises(ModuleNotFoundError):
         main(["gone"], {"gone": StageEntry("palate.stages.gone:Gone", "A mistake of ours.")})
 

@@ -53,7 +53,7 @@ def test_the_view_shows_figures_that_there_are_their_limits_and_the_warnings_tha
     assert [line.split() for line in lines] == [
         ["score", "+0.30", "▁▃▆█"],
         ["KL,", "nats", "3.00", "of", "6.00", "▁▃▆█"],
-        ["ended", "100%", "▄▄▄▄"],
+        ["EOS", "100%", "▄▄▄▄"],
         ["warning:", "kl:", "the", "policy", "is", "far", "away"],
     ]
     view.warn({})

@@ -128,8 +128,8 @@ def test_a_tracker_that_fails_is_left_out_with_one_line(tmp_path: Path, capsys: 
     work(tmp_path / "run", ["weak", "dead", "memory"], [(10, 0)])
     assert [step for _, step in Memory.seen] == list(range(10))
     assert capsys.readouterr().err.splitlines() == [
-        "  dead failed and is left out from here on: ValueError: no key",
-        "  weak failed and is left out from here on: OSError: the network is gone",
+        "  dead failed and is left out from now on: ValueError: no key",
+        "  weak failed and is left out from now on: OSError: the network is gone",
     ]
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 10
 
