@@ -125,30 +125,32 @@ def _level(options: Sequence[Option], before: Sequence[str], start: str) -> list
     """The settings at the level of `start` that exist with the kinds given, or with the default kinds."""
     level = start.removeprefix("--").replace("-", "_").rpartition(".")[0]
     kinds = kinds_given(before, options, level)
-    found: list[Option] = [option for option in options if "." not in option.name]
+    matches: list[Option] = [option for option in options if "." not in option.name]
     known = canonical(level, options)
     if level:
-        found = []
-        for one in _in_force(known, options, kinds):
-            chosen = kinds.get(known, one.default if one.default in dict(one.kinds) else "")
-            wanted = [chosen] if chosen or not one.kinds else [kind for kind, _ in one.kinds]
-            found += [inner for kind in wanted for inner in below(one, kind, options) if inner not in found]
+        matches = []
+        for setting in _in_force(known, options, kinds):
+            chosen = kinds.get(known, setting.default if setting.default in dict(setting.kinds) else "")
+            wanted = [chosen] if chosen or not setting.kinds else [kind for kind, _ in setting.kinds]
+            matches += [inner for kind in wanted for inner in below(setting, kind, options) if inner not in matches]
     words: dict[str, str] = {}
-    for option in found:
+    for option in matches:
         name = f"--{level}.{option.name.rpartition('.')[2]}" if level else f"--{option.name}"
         text = option.doc.partition("; ")[0]
         if not option.is_group and option.container is not dict:
             words[name] = text
-        if option.container is dict or any(one.name.startswith(f"{level_of(option)}.") for one in options):
+        if option.container is dict or any(setting.name.startswith(f"{level_of(option)}.") for setting in options):
             words[f"{name}."] = text
     return list(words.items())
 
 
 def _in_force(known: str, options: Sequence[Option], kinds: Mapping[str, str]) -> list[Option]:
     """The options of a name that exist with the kinds given; a setting without a kind counts with its default."""
-    defaults = {level_of(one): one.default for one in options if one.default in dict(one.kinds)}
+    defaults = {level_of(setting): setting.default for setting in options if setting.default in dict(setting.kinds)}
     chosen = {**defaults, **kinds}
-    return [one for one in options if level_of(one) == known and all(chosen.get(at, kind) == kind for at, kind in one.under)]
+    return [
+        setting for setting in options if level_of(setting) == known and all(chosen.get(at, kind) == kind for at, kind in setting.under)
+    ]
 
 
 def _values(command: str, before: Sequence[str], start: str, stages: Stages) -> Suggestions:
@@ -160,26 +162,26 @@ def _values(command: str, before: Sequence[str], start: str, stages: Stages) -> 
         return Suggestions()
     options = described(stages[command]).options
     if named in HELP_WORDS:
-        groups = [(one.name, one.doc) for one in options if "." not in one.name]
+        groups = [(setting.name, setting.doc) for setting in options if "." not in setting.name]
         return _matching([("all", "every setting"), *groups], start)
     if named in {"--out", "--runs"}:
         return Suggestions(files=True)
     known = canonical(named.removeprefix("--").replace("-", "_"), options)
     kinds = kinds_given(before, options, named.removeprefix("--"))
-    found = _in_force(known, options, kinds) or [one for one in options if level_of(one) == known]
-    if not any(one.container is tuple for one in found) and before[-1:] != [named]:
+    matches = _in_force(known, options, kinds) or [setting for setting in options if level_of(setting) == known]
+    if not any(setting.container is tuple for setting in matches) and before[-1:] != [named]:
         return Suggestions()
-    words = {word: text for one in found for word, text in (*one.kinds, *((word, "") for word in one.choices))}
-    return Suggestions(_matching(words.items(), start).words, files=any(one.is_path for one in found))
+    words = {word: text for setting in matches for word, text in (*setting.kinds, *((word, "") for word in setting.choices))}
+    return Suggestions(_matching(words.items(), start).words, files=any(setting.is_path for setting in matches))
 
 
 def _argument(parser: Parser, named: str, start: str) -> Suggestions:
     """The choices of an option or argument, or files where it names a file."""
     actions = parser.actions()
-    fits = [one for one in actions if named and named in one.option_strings and one.nargs != 0]
-    fits = fits or [one for one in actions if not one.option_strings]
-    words = [(str(word), "") for one in fits for word in (one.choices or ())]
-    return Suggestions(_matching(words, start).words, files=any(_names_file(one) for one in fits))
+    fits = [action for action in actions if named and named in action.option_strings and action.nargs != 0]
+    fits = fits or [action for action in actions if not action.option_strings]
+    words = [(str(word), "") for action in fits for word in (action.choices or ())]
+    return Suggestions(_matching(words, start).words, files=any(_names_file(action) for action in fits))
 
 
 def _names_file(action: argparse.Action) -> bool:

@@ -37,13 +37,15 @@ def below(option: Option, kind: str, options: Iterable[Option]) -> list[Option]:
     """Return the settings directly below an option: of that kind, or of the group if the option has no kinds."""
     level = level_of(option)
     under = (*option.under, (level, kind)) if kind else option.under
-    return [one for one in options if one.name.rpartition(".")[0] == level and one.under == under]
+    return [setting for setting in options if setting.name.rpartition(".")[0] == level and setting.under == under]
 
 
 def variants(name: str, options: Iterable[Option], kinds: Mapping[str, str]) -> list[Option]:
     """Return the options of a canonical name that exist with the kinds given; a setting may exist under several kinds."""
     level = name.removesuffix(f".{ANY}")
-    return [one for one in options if one.name in (name, level) and all(kinds.get(at, kind) == kind for at, kind in one.under)]
+    return [
+        setting for setting in options if setting.name in (name, level) and all(kinds.get(at, kind) == kind for at, kind in setting.under)
+    ]
 
 
 def kinds_given(words: Sequence[str], options: Sequence[Option], around: str = "") -> dict[str, str]:
@@ -59,7 +61,7 @@ def kinds_given(words: Sequence[str], options: Sequence[Option], around: str = "
         known = canonical(name, options)
         if around and as_typed(known, around) not in {known, name}:
             continue
-        if any(value == kind for one in variants(known, options, {}) for kind, _ in one.kinds):
+        if any(value == kind for setting in variants(known, options, {}) for kind, _ in setting.kinds):
             kinds[known] = value
     return kinds
 

@@ -84,7 +84,9 @@ class Parser(argparse.ArgumentParser):
         usage = " ".join([self.prog, *names, *must, "[options]"])
         sections = (
             Section("Arguments", tuple(HelpRow(_value(action), self._text(action)) for action in wanted)),
-            Section("Options", tuple(HelpRow(f"{one.option_strings[-1]} {_value(one)}".strip(), self._text(one)) for one in options)),
+            Section(
+                "Options", tuple(HelpRow(f"{action.option_strings[-1]} {_value(action)}".strip(), self._text(action)) for action in options)
+            ),
         )
         return Page(self.description or "", usage, sections)
 

@@ -69,7 +69,7 @@ def _add_options(parser: Parser, options: Sequence[Option], words: Sequence[str]
     by_name: dict[str, list[Option]] = {}
     for option in options:
         by_name.setdefault(level_of(option), []).append(option)
-    names = {name: name for name, same in by_name.items() if ANY not in name.split(".") and not all(one.is_group for one in same)}
+    names = {name: name for name, same in by_name.items() if ANY not in name.split(".") and not all(setting.is_group for setting in same)}
     for name in [word[2:].partition("=")[0] for word in words if word.startswith("--")]:
         known = canonical(name, options)
         if name not in names:
@@ -77,7 +77,7 @@ def _add_options(parser: Parser, options: Sequence[Option], words: Sequence[str]
         if known != name:
             names[name] = known
     for name, known in names.items():
-        several = any(one.container is tuple for one in by_name[known])
+        several = any(setting.container is tuple for setting in by_name[known])
         if several:
             parser.add_argument(f"--{name}", dest=name, nargs="+", action="extend")
         else:
@@ -89,16 +89,16 @@ def _check(prog: str, name: str, known: str, by_name: Mapping[str, Sequence[Opti
     """Refuse a name that does not take a value, or is unknown inside a mapping. The parser refuses other unknown names."""
     if f"{name}.{ANY}" in by_name:
         raise ConfigError(f"--{name} holds several, by name. Give each a name: --{name}.{ANY} {metavar(by_name[f'{name}.{ANY}'][0])}.")
-    if known in by_name and all(one.is_group for one in by_name[known]):
-        inner = {f"--{as_typed(one, name)}": None for one in by_name if one.rpartition(".")[0] == known}
+    if known in by_name and all(setting.is_group for setting in by_name[known]):
+        inner = {f"--{as_typed(setting, name)}": None for setting in by_name if setting.rpartition(".")[0] == known}
         raise ConfigError(f"--{name} does not take a value. Give one of its settings: {', '.join(inner)}.")
     if known != name and known not in by_name:
-        texts = [f"--{as_typed(one, name)}" for one in by_name]
+        texts = [f"--{as_typed(setting, name)}" for setting in by_name]
         raise ConfigError(f"{prog} has no '--{name}'. {offer(f'--{name}', texts)}".strip())
 
 
 def _value(words: object, same: Sequence[Option]) -> object:
     """The value of an option: a single word as itself, where one of the settings of that name takes only one word."""
-    if isinstance(words, list) and len(words) == 1 and any(one.container is not tuple for one in same):
+    if isinstance(words, list) and len(words) == 1 and any(setting.container is not tuple for setting in same):
         return words[0]
     return words

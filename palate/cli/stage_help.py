@@ -54,12 +54,12 @@ def page_of(command: str, stage: Described, words: Sequence[str]) -> Page:
 def _more_of(command: str, stage: Described, name: str, kinds: Mapping[str, str]) -> tuple[HelpRow, ...]:
     """Links from the page of one setting to the settings below it, and back."""
     known = canonical(name, stage.options)
-    found = variants(known, stage.options, kinds)
-    examples = [] if known in kinds else [row for one in found for row in _example(command, one, stage.options)]
-    inner = [one for one in found for one in below(one, kinds.get(known, ""), stage.options) if _is_open(one)]
+    matches = variants(known, stage.options, kinds)
+    examples = [] if known in kinds else [row for setting in matches for row in _example(command, setting, stage.options)]
+    inner = [setting for match in matches for setting in below(match, kinds.get(known, ""), stage.options) if _is_open(setting)]
     return (
         *examples[:1],
-        *(HelpRow("a setting", f"palate {command} --{as_typed(level_of(one), name)} --help") for one in inner[:1]),
+        *(HelpRow("a setting", f"palate {command} --{as_typed(level_of(setting), name)} --help") for setting in inner[:1]),
         HelpRow("the stage", f"palate {command} --help"),
     )
 
@@ -85,11 +85,11 @@ def _usage(command: str, stage: Described) -> str:
 def _more(command: str, stage: Described) -> tuple[HelpRow, ...]:
     """How to see more, with a group and a kind of this stage as examples."""
     options = stage.options
-    groups = [one for one in options if one.is_group and "." not in one.name]
-    unions = [one for one in options if one.kinds and one.container is None and ANY not in one.name]
-    kinds = [row for one in sorted(unions, key=lambda one: -len(one.kinds)) for row in _example(command, one, options)]
+    groups = [setting for setting in options if setting.is_group and "." not in setting.name]
+    unions = [setting for setting in options if setting.kinds and setting.container is None and ANY not in setting.name]
+    kinds = [row for setting in sorted(unions, key=lambda setting: -len(setting.kinds)) for row in _example(command, setting, options)]
     return (
-        *(HelpRow("a group", f"palate {command} --{one.name} --help") for one in groups[-1:]),
+        *(HelpRow("a group", f"palate {command} --{setting.name} --help") for setting in groups[-1:]),
         *kinds[:1],
         HelpRow("everything", f"palate {command} --help all"),
     )
@@ -104,16 +104,16 @@ def _example(command: str, option: Option, options: Sequence[Option]) -> list[He
 def _open_rows(option: Option, options: Sequence[Option]) -> list[HelpRow]:
     """A line for a group or a union, and one with the kinds of each union below it."""
     inside: dict[str, list[Option]] = {}
-    for one in options:
-        if one.name.startswith(f"{option.name}.") and one.kinds:
-            inside.setdefault(one.name, []).append(one)
+    for setting in options:
+        if setting.name.startswith(f"{option.name}.") and setting.kinds:
+            inside.setdefault(setting.name, []).append(setting)
     rows = [HelpRow(_left(option), _brief(option))]
     for same in inside.values():
         sets: dict[tuple[str, ...], Option] = {}
-        for one in same:
-            sets.setdefault(tuple(kind for kind, _ in one.kinds), one)
+        for setting in same:
+            sets.setdefault(tuple(kind for kind, _ in setting.kinds), setting)
         first, *others = sets.values()
-        text = _kinds_text(first) + "".join(f"; with {one.under[-1][1]}: {_kinds_text(one)}" for one in others)
+        text = _kinds_text(first) + "".join(f"; with {setting.under[-1][1]}: {_kinds_text(setting)}" for setting in others)
         rows.append(HelpRow(first.name.removeprefix(level_of(option)) + " KIND", text, depth=1))
     return rows
 
@@ -124,20 +124,20 @@ def _topic(command: str, stage: Described, name: str, value: str, kinds: Mapping
     if any(re.split(r"[ =]", left)[0] == f"--{name}" for left in RUN_OPTIONS):
         return []
     known = canonical(name, options)
-    found = variants(known, options, kinds) or variants(known, options, {})
-    if not found:
-        raise ConfigError(f"palate {command} has no '--{name}'. {offer(f'--{name}', (f'--{one.name}' for one in options))}".strip())
-    if not any(map(_is_open, found)):
-        one = found[0]
-        return [] if value else [Section(f"--{name}", (HelpRow(_left(one), _full(one)),))]
+    matches = variants(known, options, kinds) or variants(known, options, {})
+    if not matches:
+        raise ConfigError(f"palate {command} has no '--{name}'. {offer(f'--{name}', (f'--{setting.name}' for setting in options))}".strip())
+    if not any(map(_is_open, matches)):
+        setting = matches[0]
+        return [] if value else [Section(f"--{name}", (HelpRow(_left(setting), _full(setting)),))]
     chosen = known if known in kinds else f"{known}.{ANY}"
     if chosen in kinds:
         kind = kinds[chosen]
-        return [_kind_section(one, kind, options, name) for one in found if kind in dict(one.kinds)]
-    if value and found[0].kinds and value not in found[0].choices and value != "none":
-        texts = [kind for one in found for kind, _ in one.kinds]
+        return [_kind_section(setting, kind, options, name) for setting in matches if kind in dict(setting.kinds)]
+    if value and matches[0].kinds and value not in matches[0].choices and value != "none":
+        texts = [kind for setting in matches for kind, _ in setting.kinds]
         raise ConfigError(f"--{name} has no kind {value!r}. {offer(value, texts) or 'Known: ' + ', '.join(texts) + '.'}")
-    return list(chain.from_iterable(_sections(one, options, name) for one in found))
+    return list(chain.from_iterable(_sections(setting, options, name) for setting in matches))
 
 
 def _sections(option: Option, options: Sequence[Option], name: str) -> list[Section]:
@@ -161,7 +161,7 @@ def _kind_section(option: Option, kind: str, options: Sequence[Option], name: st
 
 def _settings_section(heading: str, text: str, inner: Sequence[Option], name: str, outer: Option) -> Section:
     level = level_of(outer)
-    rows = tuple(HelpRow(_left(one).replace(f"--{level}", f"--{as_typed(level, name)}", 1), _full(one)) for one in inner)
+    rows = tuple(HelpRow(_left(setting).replace(f"--{level}", f"--{as_typed(level, name)}", 1), _full(setting)) for setting in inner)
     return Section(heading, rows, text)
 
 
@@ -170,10 +170,13 @@ def _everything(command: str, stage: Described) -> Page:
     options = stage.options
     top = [option for option in options if "." not in option.name]
     sections = [
-        Section("Required", tuple(HelpRow(_left(one), _full(one)) for one in top if one.default == REQUIRED)),
-        Section("Options", tuple(HelpRow(_left(one), _full(one)) for one in top if not _is_open(one) and one.default != REQUIRED)),
+        Section("Required", tuple(HelpRow(_left(setting), _full(setting)) for setting in top if setting.default == REQUIRED)),
+        Section(
+            "Options",
+            tuple(HelpRow(_left(setting), _full(setting)) for setting in top if not _is_open(setting) and setting.default != REQUIRED),
+        ),
     ]
-    for option in (one for one in options if _is_open(one)):
+    for option in (setting for setting in options if _is_open(setting)):
         sections += _sections(option, options, option.name)
         if len(option.kinds) > 1:
             sections += [_kind_section(option, kind, options, option.name) for kind, _ in option.kinds if below(option, kind, options)]

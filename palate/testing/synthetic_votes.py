@@ -7,9 +7,18 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from palate.agreement import Votes, VoteTable
 from palate.agreement.estimates import Floats, Ints
+
+
+def shared_data(name: str) -> Path:
+    """Return the path of `name` in the folder `shared/data` beside the repository; skip the test where it does not exist."""
+    path = Path(__file__).resolve().parents[3] / "shared" / "data" / name
+    if not path.exists():
+        pytest.skip(f"outside data {name!r} does not exist")
+    return path
 
 
 def llmfao(data: Path) -> VoteTable:
