@@ -43,6 +43,10 @@ def test_no_class_name_stands_twice() -> None:
     assert twice(named) == {}
 
 
+def test_every_folder_with_python_files_is_a_package() -> None:
+    assert sorted({str(path.parent.relative_to(PACKAGE)) for path in sources() if not (path.parent / "__init__.py").is_file()}) == []
+
+
 def test_every_folder_of_the_package_stands_in_the_readme_with_a_comment() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     tree = readme[readme.index("```\npalate/\n") :].split("```")[1]

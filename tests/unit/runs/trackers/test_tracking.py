@@ -180,7 +180,8 @@ def test_wandb_goes_on_offline_under_the_same_id(
 @needs("trackio")
 def test_trackio_has_each_row_once(tmp_path: Path) -> None:
     """In a process of its own: trackio reads its folder's name when it is imported, and keeps threads."""
-    code = "import sys; from pathlib import Path; from tests.unit.runs.trackers import test_tracking as t; t.work(Path(sys.argv[1]), ['trackio'])"
+    imports = "import sys; from pathlib import Path; from tests.unit.runs.trackers import test_tracking as t"
+    code = f"{imports}; t.work(Path(sys.argv[1]), ['trackio'])"
     env = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "kitchen" / "run")], cwd=ROOT, env=env, capture_output=True, text=True, check=True
