@@ -120,7 +120,7 @@ def test_help_after_a_whole_command_is_the_overview() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--gaurds", "--help"], "palate online has no '--gaurds'. Did you mean '--guards'?"),
         (["--help", "gaurds"], "Did you mean '--guards'?"),
@@ -128,9 +128,9 @@ def test_help_after_a_whole_command_is_the_overview() -> None:
         (["--method.objective", "gsop", "--help"], "--method.objective has no kind 'gsop'. Did you mean 'gspo'?"),
     ],
 )
-def test_a_mistyped_name_in_help_is_offered_the_nearest(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistyped_name_in_help_is_offered_the_nearest(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["online", *words]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_the_command_shows_the_page(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

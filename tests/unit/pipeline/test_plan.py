@@ -97,7 +97,7 @@ def test_a_pipeline_without_name_seed_and_inputs_takes_the_files_name() -> None:
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ([], r"p\.yaml:7: first\.data: the input words has no value. Add words=PATH"),
         (["words=none.txt"], r"there is nothing at none\.txt"),
@@ -119,15 +119,15 @@ def test_a_pipeline_without_name_seed_and_inputs_takes_the_files_name() -> None:
         (["words=w.txt", "model=not/a/hub/name"], "there is nothing at not/a/hub/name"),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_runs(words: list[str], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_what_is_wrong_is_told_before_anything_runs(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         planned(*words)
     assert not Path("runs").exists()
 
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("stage:\n  a: {}\n", r"p\.yaml:1: a pipeline has no 'stage'. Did you mean 'stages'?"),
         ("stages:\n  a: {data: w.txt}\n", r"p\.yaml:2: a must hold `stage: KIND`"),
@@ -143,8 +143,8 @@ def test_what_is_wrong_is_told_before_anything_runs(words: list[str], told: str)
         ("stages:\n  a: {stage: count, data: w.txt, rule: {kind: plain, scale: -1}}\n", r"p\.yaml:2: plain: scale must be > 0"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_told_with_its_line(text: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_what_is_wrong_in_a_file_is_told_with_its_line(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         planned(text=text)
 
 
