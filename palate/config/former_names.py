@@ -19,6 +19,7 @@ FORMER_NAMES: Mapping[str, tuple[str, ...]] = {
     "best_against_worst": ("online_dpo",),
     "crowd": ("pool",),
     "deadline": ("timeout_seconds",),
+    "ended": ("eos",),
     "exams": ("evals",),
     "follow": ("reference_update",),
     "imitate_best": ("raft",),
