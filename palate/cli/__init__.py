@@ -1,4 +1,4 @@
-"""The command line: `palate run FILE`, `palate STAGE ...`, `palate runs`, `palate inspect`, ... Imports heavy parts only when asked."""
+"""The command line: `palate run FILE`, `palate STAGE ...`, `palate runs`, ... It imports heavy parts only when a command needs them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 from palate import __version__
-from palate.cli import completion, exchange, pipelines
-from palate.cli import labelling as raters
-from palate.cli.page import show
+from palate.cli import completion, exchange_command, rater_commands, run_commands
+from palate.cli.help_page import show
 from palate.cli.parser import COMMANDS, overview
-from palate.cli.stage import stage
+from palate.cli.stage_command import stage
 from palate.config.settings import nearest
 from palate.core import ConfigError, PalateError
 from palate.pipeline.table import STAGES, Stages
@@ -20,7 +19,7 @@ __all__ = ["COMMANDS", "main"]
 
 
 def main(argv: Sequence[str] | None = None, stages: Stages = STAGES) -> int:
-    """The exit code of one command. What a user can mend is one message on standard error, without a traceback.
+    """Run one command and return its exit code. An error that the user can correct is one message on standard error.
 
     Args:
         argv: words after `palate`; by default those of the process.
@@ -33,9 +32,9 @@ def main(argv: Sequence[str] | None = None, stages: Stages = STAGES) -> int:
         sys.stderr.write(f"palate: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("palate: stopped. The same command goes on from what is saved.\n")
+        sys.stderr.write("palate: stopped. The same command continues from what is saved.\n")
         return 130
-    except BrokenPipeError:  # the reader of a pipe (`palate runs | head`) has seen enough
+    except BrokenPipeError:  # the reader of a pipe (`palate runs | head`) has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
@@ -48,21 +47,21 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         sys.stdout.write(f"palate {__version__}\n")
         return 0
     command, rest = words[0], words[1:]
-    own: dict[str, Callable[[list[str], Stages], int]] = {
-        "run": pipelines.run,
-        "runs": pipelines.runs,
-        "label": raters.label,
-        "judge": raters.judge,
-        "inspect": pipelines.inspect,
-        "swap": pipelines.swap,
-        "agreement": raters.agreement,
-        "exchange": exchange.exchange,
-        "reference": pipelines.reference,
+    commands: dict[str, Callable[[list[str], Stages], int]] = {
+        "run": run_commands.run,
+        "runs": run_commands.runs,
+        "label": rater_commands.label,
+        "judge": rater_commands.judge,
+        "inspect": run_commands.inspect,
+        "swap": run_commands.swap,
+        "agreement": rater_commands.agreement,
+        "exchange": exchange_command.exchange,
+        "reference": run_commands.reference,
         "completion": completion.completion,
         completion.HIDDEN: completion.complete,
     }
-    if command in own:
-        return own[command](rest, stages)
+    if command in commands:
+        return commands[command](rest, stages)
     if command not in stages:
         raise ConfigError(f"there is no command {command!r}. {nearest(command, (*COMMANDS, *stages))}")
     return stage(command, rest, stages)

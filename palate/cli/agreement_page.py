@@ -1,4 +1,4 @@
-"""A report on raters in a terminal: what was found, and after each figure what it means."""
+"""The report on raters in a terminal: each figure with what it means."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rich.text import Text
 from palate.agreement import AgreementReport, Bias, Estimate, LearningCurve, RaterReport, advice, favoured
 
 ROWS = 15
-"""Raters, and pairs of them, that are shown."""
+"""The most raters, and the most pairs of raters, that the page has."""
 
 _COLUMNS = (
-    "agrees: how often the other raters of a pair say the same; by chance: what answers at random, in this rater's shares, would give; "
+    "agrees: how often other raters give the same answer; by chance: the same for random answers in this rater's shares; "
     "reliability: probability of the true answer (one-coin model); tests right: of hidden tests; first shown: share of decided votes."
 )
 
 
 def show_agreement(report: AgreementReport, console: Console) -> None:
-    """Nothing; the report is printed: agreement, sides and lengths, raters, pairs of them, how many more labels, what to do."""
+    """Print the report: agreement, biases, raters, pairs of raters, how many more labels help, what to do."""
     answers = ", ".join(f"{count} {name}" for name, count in zip(("first", "tie", "second"), report.answers, strict=True))
     of = "pairs" if len(report.dimensions) == 1 else "questions, a pair on a dimension each"
     console.print(Text(f"{report.votes} votes ({answers}) of {report.raters} raters on {report.items} {of}", style="bold"), soft_wrap=True)
@@ -42,7 +42,7 @@ def show_agreement(report: AgreementReport, console: Console) -> None:
 
 def _agreement(report: AgreementReport) -> Iterator[str]:
     if not report.doubles:
-        yield "no question has two votes: nothing can be said about agreement. Have some judged twice."
+        yield "no question has two votes, so agreement cannot be measured. Have some questions judged twice."
         return
     yield f"two votes or more: {report.doubles} questions"
     yield f"raters agree: {_share(report.agreement)} with ties, {_share(report.agreement_without_ties)} without"
@@ -57,25 +57,25 @@ def _strengths(alpha: Estimate | None) -> str:
 
 
 def _word(alpha: float) -> str:
-    """What an alpha means for labels of preferences."""
+    """What a value of alpha means for preferences."""
     if math.isnan(alpha):
         return "only one answer was ever given"
     if alpha < 0.1:
-        return "hardly better than chance; look at the question and the guidelines before asking more"
+        return "hardly better than chance; improve the question and the guidelines before you ask more"
     if alpha < 0.4:
-        return "weak, as crowds often are; votes need smoothing, and pairs more than one"
+        return "weak, as crowds often are; smooth the votes, and ask several raters per pair"
     return "good for preferences" if alpha < 0.67 else "strong"
 
 
 def _ceiling(report: AgreementReport) -> Iterator[str]:
     if report.ceiling is not None:
-        yield f"ceiling: no reward model can be right about one such rater more often than {report.ceiling.accuracy:.1%} (ties left out)"
+        yield f"ceiling: no reward model can predict one such rater more often than {report.ceiling.accuracy:.1%} (ties left out)"
 
 
 def _sway(report: AgreementReport) -> Iterator[str]:
     unseen, unread = "the file does not say who stood where", "the file does not hold the texts"
-    told = (("shown first", "", report.side, unseen), ("longer", " for ten words more", report.length, unread))
-    for name, unit, bias, why in told:
+    biases = (("shown first", "", report.side, unseen), ("longer", " for ten words more", report.length, unread))
+    for name, unit, bias, why in biases:
         if bias.share.n:
             if math.isnan(bias.logit.value):
                 yield f"{name} wins: {_share(bias.share)} of decided votes; too few to tell a habit from quality"
@@ -100,8 +100,8 @@ def _pace(report: AgreementReport) -> Iterator[str]:
 
 def _dimensions(report: AgreementReport) -> Table:
     table = _table("dimension", "votes", "alpha", "interval")
-    for one in report.dimensions:
-        table.add_row(Text(one.dimension), str(one.votes), *_cells(one.alpha))
+    for row in report.dimensions:
+        table.add_row(Text(row.dimension), str(row.votes), *_cells(row.alpha))
     return table
 
 
@@ -142,10 +142,10 @@ def _pairs(report: AgreementReport) -> Table:
 
 def _curve(curve: LearningCurve | None) -> Iterator[str]:
     if curve is None:
-        yield "how many more: not known; give --curve RUN of stage refresh, which measures it"
+        yield "how many more: not known. Give --curve RUN with a run of stage refresh, which measures it."
         return
-    for one in curve.measured:
-        yield f"accuracy with {one.labels} labels: {one.accuracy:.1%} (of {one.pairs} held-out pairs)"
+    for point in curve.measured:
+        yield f"accuracy with {point.labels} labels: {point.accuracy:.1%} (of {point.pairs} held-out pairs)"
     yield f"fitted: {curve.limit.value:.3f} - {curve.gap:.3f} labels^-{curve.exponent:.2f}"
     for forecast in curve.forecasts:
         yield f"expected with {forecast.labels}: {_share(forecast.accuracy)}"
@@ -155,7 +155,7 @@ def _curve(curve: LearningCurve | None) -> Iterator[str]:
 
 
 def _labels(number: float) -> str:
-    return f"{number:.0f}" if number < 1e9 else "more than can be had"
+    return f"{number:.0f}" if number < 1e9 else "more than anybody can collect"
 
 
 def _table(*titles: str) -> Table:

@@ -1,6 +1,6 @@
-"""Completion in a shell: `palate completion SHELL` prints a script, which asks this module at each press of Tab.
+"""Completion in a shell: `palate completion SHELL` prints a script that calls this module when the user presses Tab.
 
-It reads the table of settings and imports nothing that trains, so that an answer takes as long as Python takes to start.
+This module reads the table of settings and does not import what trains, so that it answers as soon as Python has started.
 """
 
 from __future__ import annotations
@@ -12,43 +12,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from palate.cli import exchange, pipelines
-from palate.cli import labelling as raters
-from palate.cli.help import RUN_OPTIONS
-from palate.cli.names import below, canonical, kinds_given, level_of
+from palate.cli import exchange_command, rater_commands, run_commands
+from palate.cli.option_names import below, canonical, kinds_given, level_of
 from palate.cli.parser import COMMANDS, HELP_WORDS, Parser
-from palate.cli.table import described
+from palate.cli.settings_table import described
+from palate.cli.stage_help import RUN_OPTIONS
 from palate.pipeline.table import Stages
 
 if TYPE_CHECKING:
     from palate.pipeline.option import Option
 
 HIDDEN = "__complete"
-"""The command that the scripts call; it is for them alone."""
+"""The command that the scripts call."""
 
 SHELLS = ("bash", "zsh", "fish")
 
 PARSERS: dict[str, Callable[[], Parser]] = {
-    "run": pipelines.run_parser,
-    "runs": pipelines.runs_parser,
-    "label": raters.label_parser,
-    "judge": raters.judge_parser,
-    "inspect": pipelines.inspect_parser,
-    "swap": pipelines.swap_parser,
-    "agreement": raters.agreement_parser,
-    "exchange": exchange.exchange_parser,
-    "reference": pipelines.reference_parser,
+    "run": run_commands.run_parser,
+    "runs": run_commands.runs_parser,
+    "label": rater_commands.label_parser,
+    "judge": rater_commands.judge_parser,
+    "inspect": run_commands.inspect_parser,
+    "swap": run_commands.swap_parser,
+    "agreement": rater_commands.agreement_parser,
+    "exchange": exchange_command.exchange_parser,
+    "reference": run_commands.reference_parser,
 }
-"""What each command takes, but for the stages."""
+"""What each command takes, except the stages."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What may stand where the cursor is.
+class Suggestions:
+    """What fits at the cursor.
 
     Attributes:
-        words: (word, what it means). One that ends in a dot goes on: the shell adds no space to it.
-        files: whether names of files may stand there too.
+        words: (word, what it means). The shell does not add a space after a word that ends in a dot.
+        files: whether names of files fit too.
     """
 
     words: tuple[tuple[str, str], ...] = ()
@@ -59,7 +58,7 @@ def completion_parser() -> Parser:
     """What `palate completion` takes."""
     parser = Parser("completion", COMMANDS["completion"])
     how = "bash: source <(palate completion bash); zsh: the same; fish: palate completion fish | source"
-    parser.add_argument("shell", choices=SHELLS, help=f"the shell; put its line into the shell's startup file. {how}")
+    parser.add_argument("shell", choices=SHELLS, help=f"the shell; put this line into its startup file. {how}")
     return parser
 
 
@@ -74,17 +73,17 @@ def completion(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every 
 
 
 def complete(words: list[str], stages: Stages) -> int:
-    """Writes the answer for the scripts: `files` or `words`, then a line for each word, with a tab before its meaning."""
-    answer = answer_for(words, stages)
-    lines = ["files" if answer.files else "words", *(f"{word}\t{text}" for word, text in answer.words)]
+    """Write the suggestions for the scripts: `files` or `words`, then a line for each word, with a tab before its meaning."""
+    suggestions = suggestions_for(words, stages)
+    lines = ["files" if suggestions.files else "words", *(f"{word}\t{text}" for word, text in suggestions.words)]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
 
-def answer_for(words: Sequence[str], stages: Stages) -> Answer:
-    """What may stand in place of the last word, which begins as the user has typed it.
+def suggestions_for(words: Sequence[str], stages: Stages) -> Suggestions:
+    """Return what fits in place of the last word, which the user has begun to type.
 
-    bash gives `--name=value` as three words; zsh and fish give it as one.
+    bash passes `--name=value` as three words; zsh and fish pass it as one.
     """
     typed = [word for word in words if word != "="]
     if words and words[-1] == "=":
@@ -98,89 +97,91 @@ def answer_for(words: Sequence[str], stages: Stages) -> Answer:
     command, *before = before
     name, equals, value = last.partition("=")
     if equals and name.startswith("--"):
-        answer = _values(command, [*before, name], value, stages)
-        return Answer(tuple((f"{name}={word}", text) for word, text in answer.words), answer.files)
+        suggestions = _values(command, [*before, name], value, stages)
+        return Suggestions(tuple((f"{name}={word}", text) for word, text in suggestions.words), suggestions.files)
     if last.startswith("-"):
         return _options(command, before, last, stages)
     return _values(command, before, last, stages)
 
 
-def _matching(words: Iterable[tuple[str, str]], start: str) -> Answer:
-    return Answer(tuple((word, text) for word, text in words if word.startswith(start)))
+def _matching(words: Iterable[tuple[str, str]], start: str) -> Suggestions:
+    return Suggestions(tuple((word, text) for word, text in words if word.startswith(start)))
 
 
-def _options(command: str, before: Sequence[str], start: str, stages: Stages) -> Answer:
-    """The options of a command that begin so; of a stage, those of the level typed so far."""
+def _options(command: str, before: Sequence[str], start: str, stages: Stages) -> Suggestions:
+    """The options of a command that start with `start`; of a stage, those at the level typed so far."""
     if command in PARSERS:
         actions = PARSERS[command]().actions()
         return _matching(((word, action.help or "") for action in actions for word in action.option_strings if len(word) > 2), start)
     if command not in stages:
-        return Answer()
+        return Suggestions()
     options = described(stages[command]).options
     fixed = [(left.split()[0], text.replace("\0", " ")) for left, text in RUN_OPTIONS.items()]
-    words = [*_level(options, before, start), *fixed, ("--help", "show what can be given")]
+    words = [*_level(options, before, start), *fixed, ("--help", "show the settings")]
     return _matching(words, start)
 
 
 def _level(options: Sequence[Option], before: Sequence[str], start: str) -> list[tuple[str, str]]:
-    """The settings at the level of `start` that exist beside the kinds given, or the default ones where none is given."""
+    """The settings at the level of `start` that exist with the kinds given, or with the default kinds."""
     level = start.removeprefix("--").replace("-", "_").rpartition(".")[0]
     kinds = kinds_given(before, options, level)
-    found: list[Option] = [option for option in options if "." not in option.name]
+    matches: list[Option] = [option for option in options if "." not in option.name]
     known = canonical(level, options)
     if level:
-        found = []
-        for one in _in_force(known, options, kinds):
-            chosen = kinds.get(known, one.default if one.default in dict(one.kinds) else "")
-            wanted = [chosen] if chosen or not one.kinds else [kind for kind, _ in one.kinds]
-            found += [inner for kind in wanted for inner in below(one, kind, options) if inner not in found]
+        matches = []
+        for setting in _in_force(known, options, kinds):
+            chosen = kinds.get(known, setting.default if setting.default in dict(setting.kinds) else "")
+            wanted = [chosen] if chosen or not setting.kinds else [kind for kind, _ in setting.kinds]
+            matches += [inner for kind in wanted for inner in below(setting, kind, options) if inner not in matches]
     words: dict[str, str] = {}
-    for option in found:
+    for option in matches:
         name = f"--{level}.{option.name.rpartition('.')[2]}" if level else f"--{option.name}"
         text = option.doc.partition("; ")[0]
         if not option.is_group and option.container is not dict:
             words[name] = text
-        if option.container is dict or any(one.name.startswith(f"{level_of(option)}.") for one in options):
+        if option.container is dict or any(setting.name.startswith(f"{level_of(option)}.") for setting in options):
             words[f"{name}."] = text
     return list(words.items())
 
 
 def _in_force(known: str, options: Sequence[Option], kinds: Mapping[str, str]) -> list[Option]:
-    """The options of a name that exist beside the kinds given, or beside the default of a setting whose kind is not given."""
-    defaults = {level_of(one): one.default for one in options if one.default in dict(one.kinds)}
+    """The options of a name that exist with the kinds given; a setting without a kind counts with its default."""
+    defaults = {level_of(setting): setting.default for setting in options if setting.default in dict(setting.kinds)}
     chosen = {**defaults, **kinds}
-    return [one for one in options if level_of(one) == known and all(chosen.get(at, kind) == kind for at, kind in one.under)]
+    return [
+        setting for setting in options if level_of(setting) == known and all(chosen.get(at, kind) == kind for at, kind in setting.under)
+    ]
 
 
-def _values(command: str, before: Sequence[str], start: str, stages: Stages) -> Answer:
-    """What may follow the last option before the cursor, or stand as an argument."""
+def _values(command: str, before: Sequence[str], start: str, stages: Stages) -> Suggestions:
+    """What fits after the last option before the cursor, or as an argument."""
     named = next((word for word in reversed(before) if word.startswith("-")), "")
     if command in PARSERS:
         return _argument(PARSERS[command](), named if before and before[-1] == named else "", start)
     if command not in stages:
-        return Answer()
+        return Suggestions()
     options = described(stages[command]).options
     if named in HELP_WORDS:
-        groups = [(one.name, one.doc) for one in options if "." not in one.name]
+        groups = [(setting.name, setting.doc) for setting in options if "." not in setting.name]
         return _matching([("all", "every setting"), *groups], start)
     if named in {"--out", "--runs"}:
-        return Answer(files=True)
+        return Suggestions(files=True)
     known = canonical(named.removeprefix("--").replace("-", "_"), options)
     kinds = kinds_given(before, options, named.removeprefix("--"))
-    found = _in_force(known, options, kinds) or [one for one in options if level_of(one) == known]
-    if not any(one.container is tuple for one in found) and before[-1:] != [named]:
-        return Answer()
-    words = {word: text for one in found for word, text in (*one.kinds, *((word, "") for word in one.choices))}
-    return Answer(_matching(words.items(), start).words, files=any(one.is_path for one in found))
+    matches = _in_force(known, options, kinds) or [setting for setting in options if level_of(setting) == known]
+    if not any(setting.container is tuple for setting in matches) and before[-1:] != [named]:
+        return Suggestions()
+    words = {word: text for setting in matches for word, text in (*setting.kinds, *((word, "") for word in setting.choices))}
+    return Suggestions(_matching(words.items(), start).words, files=any(setting.is_path for setting in matches))
 
 
-def _argument(parser: Parser, named: str, start: str) -> Answer:
-    """The choices of an option or argument, or files where it names one."""
+def _argument(parser: Parser, named: str, start: str) -> Suggestions:
+    """The choices of an option or argument, or files where it names a file."""
     actions = parser.actions()
-    fits = [one for one in actions if named and named in one.option_strings and one.nargs != 0]
-    fits = fits or [one for one in actions if not one.option_strings]
-    words = [(str(word), "") for one in fits for word in (one.choices or ())]
-    return Answer(_matching(words, start).words, files=any(_names_file(one) for one in fits))
+    fits = [action for action in actions if named and named in action.option_strings and action.nargs != 0]
+    fits = fits or [action for action in actions if not action.option_strings]
+    words = [(str(word), "") for action in fits for word in (action.choices or ())]
+    return Suggestions(_matching(words, start).words, files=any(_names_file(action) for action in fits))
 
 
 def _names_file(action: argparse.Action) -> bool:

@@ -1,4 +1,4 @@
-"""`palate inspect`: a file as a model would see it: rows with their tokens by what they are for, and statistics."""
+"""`palate inspect`: a file as a model sees it, with the purpose of each token, and statistics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from palate.text.inspect import InspectedRow, Repeats, RowTally, Statistics
 from palate.text.spans import NO_LIMIT, answer_of, demonstration_tree, preference_tree, prompt_ids
 from palate.text.template import Unusable
 
-Kind = Literal["demonstrations", "preferences", "thumbs", "prompts", "texts"]
+Kind = Literal["demonstrations", "preferences", "unpaired", "prompts", "texts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _KIND_OF: dict[str, Kind] = {
     "transcripts": "preferences",
@@ -37,25 +37,25 @@ _KIND_OF: dict[str, Kind] = {
     "rating": "preferences",
     "feedback": "preferences",
     "message-tree": "preferences",
-    "thumb": "thumbs",
+    "thumb": "unpaired",
     "prompt-completion": "demonstrations",
     "messages": "demonstrations",
     "prompt-only": "prompts",
     "text": "texts",
 }
-"""What the rows of a shape are mostly for."""
+"""The usual purpose of the rows of a shape."""
 
 
 @dataclass(frozen=True)
 class Viewer:
-    """How rows are read and tokenised.
+    """How to read and tokenise rows.
 
     Attributes:
         model: a model directory, a run, a directory with a tokenizer alone, or a name on the hub.
-        kind: as what the rows are read; none takes what their shape is mostly for.
-        max_tokens: longest prompt and completion together; none takes the model's limit.
-        dimension: which rating decides, where rows hold ratings.
-        limit: rows read at most; none reads all.
+        kind: what to read the rows as; None takes the usual purpose of their shape.
+        max_tokens: most tokens of prompt and completion together; None takes the model's limit.
+        dimension: the rating that decides, where rows hold ratings.
+        limit: most rows to read; None reads all.
     """
 
     model: str
@@ -65,27 +65,27 @@ class Viewer:
     limit: int | None = None
 
     def kind_of(self, path: Path) -> Kind:
-        """As what the rows of a file are read."""
+        """Return what to read the rows of a file as."""
         return self.kind or _KIND_OF[format_of_file(path).name]
 
     def tokens(self) -> tuple[PreTrainedTokenizerBase, int]:
-        """The tokenizer, and the most tokens of a sequence."""
+        """Return the tokenizer, and the most tokens of a sequence."""
         place = model_at(self.model)
         is_tokenizer_alone = Path(place).is_dir() and not (Path(place) / "config.json").is_file()
         longest = None if is_tokenizer_alone else longest_sequence(load_config(place))
         return load_tokenizer(place), self.max_tokens or longest or NO_LIMIT
 
     def examples(self, path: Path, kind: Kind, tokenizer: PreTrainedTokenizerBase, limit: int) -> Iterator[InspectedRow | Dropped]:
-        """The rows of a file as text and tokens, and those that cannot be used. Raises DataError as the readers do."""
+        """Yield the rows of a file as text and tokens, and rows that cannot be used. Raises DataError as the readers do."""
         rows: Iterable[Demonstration | Preference | UnpairedPreference | Prompt | Dropped]
         match kind:
             case "demonstrations":
                 rows = stream_demonstrations(path, limit=self.limit)
             case "texts":
-                rows, limit = stream_texts(path, limit=self.limit), NO_LIMIT  # longer ones are cut into windows, none is dropped
+                rows, limit = stream_texts(path, limit=self.limit), NO_LIMIT  # windows cut longer rows, so none is dropped
             case "preferences":
                 rows = _stream(read_preferences(path, limit=self.limit, dimension=self.dimension))
-            case "thumbs":
+            case "unpaired":
                 rows = _stream(read_unpaired(path, limit=self.limit))
             case "prompts":
                 rows = _stream(read_prompts(path, limit=self.limit))
@@ -101,7 +101,7 @@ class Viewer:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two files share; splits must share no prompt."""
+    """What two files share. Two splits must not share a prompt."""
 
     path: str
     prompts: Repeats
@@ -110,74 +110,74 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found in a file.
+    """What a file holds.
 
     Attributes:
         path: the file.
-        kind: as what its rows were read.
-        max_tokens: the limit of a sequence; None without one.
-        shown: its first usable rows.
-        dropped: its first rows that cannot be used.
+        kind: what its rows were read as.
+        max_tokens: the limit of a sequence; None without a limit.
+        examples: its first usable rows.
+        dropped: the first row of each kind that cannot be used.
         statistics: of all rows.
-        overlap: with another split, where one was named.
+        overlap: what it shares with another split, where the user named one.
     """
 
     path: str
     kind: Kind
     max_tokens: int | None
-    shown: tuple[InspectedRow, ...]
+    examples: tuple[InspectedRow, ...]
     dropped: tuple[Dropped, ...]
     statistics: Statistics
     overlap: Overlap | None
 
     def to_json(self) -> str:
-        """Everything but the rows shown, as JSON."""
-        found = {"file": self.path, "kind": self.kind, "max_tokens": self.max_tokens, **asdict(self.statistics)}
-        found["first_dropped"] = [asdict(row) for row in self.dropped]
-        return json.dumps({**found, "overlap": None if self.overlap is None else asdict(self.overlap)}, indent=2, ensure_ascii=False)
+        """Return everything except the examples, as JSON."""
+        values = {"file": self.path, "kind": self.kind, "max_tokens": self.max_tokens, **asdict(self.statistics)}
+        values["first_dropped"] = [asdict(row) for row in self.dropped]
+        return json.dumps({**values, "overlap": None if self.overlap is None else asdict(self.overlap)}, indent=2, ensure_ascii=False)
 
 
 def inspect(path: Path, viewer: Viewer, rows: int, also: Path | None) -> tuple[Inspection, PreTrainedTokenizerBase]:
-    """What is in the file, its first `rows` usable rows with it; and the tokenizer it was seen through.
+    """Return what the file holds, with its first `rows` usable rows, and the tokenizer that was used.
 
     Raises:
-        DataError: a file cannot be read, or none of its rows can be used.
+        DataError: a file cannot be read, or has no usable rows.
         ModelError: there is no tokenizer.
     """
     tokenizer, limit = viewer.tokens()
     kind = viewer.kind_of(path)
-    survey, shown, dropped = _surveyed(viewer, path, kind, tokenizer, limit, rows)
-    if not survey.rows:
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in survey.dropped.most_common())
+    tally, examples, dropped = _surveyed(viewer, path, kind, tokenizer, limit, rows)
+    if not tally.rows:
+        reasons = "; ".join(f"{count} x {reason}" for reason, count in tally.dropped.most_common())
         raise DataError(
             f"{path}: no row can be used: {reasons}; the first, {dropped[0].source}, says: {dropped[0].reason}. See docs/data.md"
         )
     overlap = None
     if also is not None:
         other, _, _ = _surveyed(viewer, also, kind, tokenizer, limit, 0)
-        overlap = Overlap(str(also), survey.shared_prompts(other), survey.shared_rows(other))
-    told = None if limit == NO_LIMIT else limit
-    return Inspection(str(path), kind, told, tuple(shown), tuple(dropped), survey.statistics(), overlap), tokenizer
+        overlap = Overlap(str(also), tally.shared_prompts(other), tally.shared_rows(other))
+    max_tokens = None if limit == NO_LIMIT else limit
+    return Inspection(str(path), kind, max_tokens, tuple(examples), tuple(dropped), tally.statistics(), overlap), tokenizer
 
 
 def _surveyed(
     viewer: Viewer, path: Path, kind: Kind, tokenizer: PreTrainedTokenizerBase, limit: int, rows: int
 ) -> tuple[RowTally, list[InspectedRow], list[Dropped]]:
-    survey = RowTally()
-    shown: list[InspectedRow] = []
+    tally = RowTally()
+    examples: list[InspectedRow] = []
     dropped: list[Dropped] = []
     kinds: set[str] = set()
     for row in viewer.examples(path, kind, tokenizer, limit):
         if isinstance(row, Dropped):
-            survey.drop(row.kind)
+            tally.drop(row.kind)
             if row.kind not in kinds:  # the first of each kind
                 kinds.add(row.kind)
                 dropped.append(row)
         else:
-            survey.add(row)
-            if len(shown) < rows:
-                shown.append(row)
-    return survey, shown, dropped
+            tally.add(row)
+            if len(examples) < rows:
+                examples.append(row)
+    return tally, examples, dropped
 
 
 def _stream(
@@ -199,8 +199,8 @@ def _example(row: Demonstration | Preference | UnpairedPreference | Prompt, toke
             tree = demonstration_tree(tokenizer, row, limit)
             first = min(row.learned)
             rest: Conversation = row.conversation[first:]
-            said = tuple(turn.text + turn.tool_fields for turn in rest)
-            return InspectedRow(row.source, row.conversation[:first], said, tree.trunk, tree.branches)
+            completion = tuple(turn.text + turn.tool_fields for turn in rest)
+            return InspectedRow(row.source, row.conversation[:first], completion, tree.trunk, tree.branches)
         case UnpairedPreference():
             tree = preference_tree(tokenizer, row.prompt.conversation, (answer_of(row.completion),), limit)
             texts: tuple[str, ...] = (row.completion.text + row.completion.tool_fields,)

@@ -1,4 +1,4 @@
-"""An inspection in a terminal: rows with marked and coloured tokens, then tables. Marks say all that colours say."""
+"""The page of `palate inspect`: rows with marked and coloured tokens, then tables. Marks say everything that colours say."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ MARKS: dict[Part, tuple[str, str]] = {"prompt": ("", ""), "learned": ("«", "»"
 SIDES = {0: (), 1: ("completion",), 2: ("chosen", "rejected")}
 
 
-def show(found: Inspection, tokenizer: PreTrainedTokenizerBase, console: Console) -> None:
-    """Nothing; rows, legend and statistics are printed."""
-    for example in found.shown:
+def show(inspection: Inspection, tokenizer: PreTrainedTokenizerBase, console: Console) -> None:
+    """Print rows, legend and statistics."""
+    for example in inspection.examples:
         _show_row(example, tokenizer, console)
-    if found.shown:
+    if inspection.examples:
         console.print(_legend(), "", soft_wrap=True, sep="\n")
-    numbers = found.statistics
-    limit = "no limit of tokens" if found.max_tokens is None else f"at most {found.max_tokens} tokens"
-    console.print(Text(f"{found.path}: {numbers.rows} {found.kind} ({limit})", style="bold"), soft_wrap=True)
+    numbers = inspection.statistics
+    limit = "no limit of tokens" if inspection.max_tokens is None else f"at most {inspection.max_tokens} tokens"
+    console.print(Text(f"{inspection.path}: {numbers.rows} {inspection.kind} ({limit})", style="bold"), soft_wrap=True)
     console.print(_lengths(numbers))
-    for line in _told(numbers):
+    for line in _statistics(numbers):
         console.print(Text(line), soft_wrap=True)
-    for row in found.dropped:
+    for row in inspection.dropped:
         count = numbers.dropped[row.kind]
         console.print(Text(f"dropped: {count} x {row.kind}; first {Path(row.source).name}: {row.reason}", style="yellow"), soft_wrap=True)
-    if found.overlap is not None:
-        for text in _shared(found.overlap):
+    if inspection.overlap is not None:
+        for text in _shared(inspection.overlap):
             console.print(text, soft_wrap=True)
 
 
 def _show_row(example: InspectedRow, tokenizer: PreTrainedTokenizerBase, console: Console) -> None:
     sizes = " + ".join(str(len(ids)) for ids in (example.trunk, *(branch.ids for branch in example.branches)))
-    said = {None: "", True: ", desirable", False: ", undesirable"}[example.desirable]
-    console.print(Text(f"{Path(example.source).name}  {sizes} tokens{said}", style="bold"), soft_wrap=True)
+    verdict = {None: "", True: ", desirable", False: ", undesirable"}[example.desirable]
+    console.print(Text(f"{Path(example.source).name}  {sizes} tokens{verdict}", style="bold"), soft_wrap=True)
     console.print(_marked(pieces(tokenizer, example.trunk, ["prompt"] * len(example.trunk))), soft_wrap=True)
     for name, branch in zip(SIDES[len(example.branches)], example.branches, strict=True):
         line = Text().append(f"{name}: ", style="dim")  # of the name alone, not of what follows
@@ -49,11 +49,11 @@ def _show_row(example: InspectedRow, tokenizer: PreTrainedTokenizerBase, console
     console.print()
 
 
-def _marked(found: Iterable[Piece]) -> Text:
-    """The pieces as text: learned and masked ones between their marks, special tokens in bold."""
+def _marked(tokens: Iterable[Piece]) -> Text:
+    """The pieces as text: learned and masked pieces between their marks, special tokens in bold."""
     text = Text()
     part: Part = "prompt"
-    for piece in found:
+    for piece in tokens:
         if piece.part != part:
             text.append(MARKS[part][1], style=STYLES[part]).append(MARKS[piece.part][0], style=STYLES[piece.part])
             part = piece.part
@@ -62,7 +62,7 @@ def _marked(found: Iterable[Piece]) -> Text:
 
 
 def _printable(text: str) -> str:
-    """The text without characters that would steer a terminal."""
+    """The text without characters that control a terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -70,7 +70,7 @@ def _legend() -> Text:
     text = Text("legend: ")
     text.append("prompt", style=STYLES["prompt"]).append("  ").append("«learned»", style=STYLES["learned"])
     text.append("  ").append("⟦masked: read, not learned⟧", style=STYLES["masked"]).append("  ")
-    return text.append("special tokens", style="bold reverse").append(" stand as the tokenizer writes them")
+    return text.append("special tokens", style="bold reverse").append(" appear as the tokenizer writes them")
 
 
 def _lengths(numbers: Statistics) -> Table:
@@ -88,7 +88,7 @@ def _cells(lengths: LengthQuantiles) -> list[str]:
     return [*map(str, counts), f"{lengths.mean:.1f}"]
 
 
-def _told(numbers: Statistics) -> Iterable[str]:
+def _statistics(numbers: Statistics) -> Iterable[str]:
     yield f"tokens: {numbers.tokens}, learned: {numbers.learned_tokens}"
     yield _repeated("rows that repeat an earlier row", numbers.repeated_rows)
     yield _repeated("rows whose prompt an earlier row has", numbers.repeated_prompts)
@@ -116,10 +116,10 @@ def _share(share: float | None) -> str:
 
 def _shared(overlap: Overlap) -> Iterable[Text]:
     if not overlap.prompts.count:
-        yield Text(f"no prompt stands in {overlap.path} too", style="green")
+        yield Text(f"no prompt is in {overlap.path} too", style="green")
         return
-    yield Text(f"prompts that stand in {overlap.path} too: {overlap.prompts.count}{_named(overlap.prompts)}", style="bold red")
-    yield Text(f"whole rows that stand there too: {overlap.rows.count}{_named(overlap.rows)}", style="red")
+    yield Text(f"prompts that are in {overlap.path} too: {overlap.prompts.count}{_named(overlap.prompts)}", style="bold red")
+    yield Text(f"whole rows that are in it too: {overlap.rows.count}{_named(overlap.rows)}", style="red")
     yield Text(
-        "A model trained on one would be tested on what it has seen. Split by prompt: take these out of one of the two.", style="red"
+        "A model trained on one file would be tested on prompts it has seen. Remove these prompts from one of the two files.", style="red"
     )

@@ -1,4 +1,4 @@
-"""What every command is read by, and speaks through."""
+"""The parser of every command, the page of `palate --help`, and output."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from palate.cli.names import offer
-from palate.cli.page import Page, Row, Section, show, whole
+from palate.cli.help_page import HelpRow, Page, Section, show, whole
+from palate.cli.option_names import offer
 from palate.core import ConfigError
 
 COMMANDS = {
-    "run": "Run a pipeline file: skip what is done, resume what was cut off.",
-    "runs": "List runs, or show what a run came from.",
+    "run": "Run a pipeline file: skip what is done, resume what was interrupted.",
+    "runs": "List runs, or show what a run was made from.",
     "label": "Open the pages on which people judge, at an address of this machine.",
-    "judge": "Judge pairs of a finished pipeline, and see its reward model move.",
+    "judge": "Judge pairs of a finished pipeline, and see how its reward model changes.",
     "inspect": "Show a data file as a model sees it: tokens, lengths, duplicates.",
-    "swap": "Let a link name another run, or the one it named before.",
-    "agreement": "Say how far raters can be trusted, and how many more labels help.",
+    "swap": "Point a link to another run, or back to the one before.",
+    "agreement": "Report how reliable raters are, and how many more labels help.",
     "exchange": "Convert judgments between files of other tools and the database.",
     "reference": "Write docs/reference.md: every stage and each of its settings.",
     "completion": "Print a script that completes commands and options in your shell.",
@@ -40,51 +40,53 @@ HELP_WORDS = frozenset({"-h", "--help"})
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ConfigErrors, and which knows no abbreviations."""
+    """An argument parser that raises ConfigError and does not take abbreviations."""
 
     def __init__(self, command: str, description: str) -> None:
         super().__init__(prog=f"palate {command}", description=description, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        """Raises ConfigError in place of argparse's exit."""
-        raise ConfigError(f"{self.prog}: {message}. `{self.prog} --help` lists what can be given.")
+        """Raise ConfigError in place of argparse's exit."""
+        raise ConfigError(f"{self.prog}: {message}. `{self.prog} --help` lists what it takes.")
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """The parsed words, options and positionals in any order; an unknown option is an error that offers the nearest.
+        """Parse the words: options and arguments in any order. The error for an unknown option offers the nearest one.
 
         Raises:
-            SystemExit: the words ask for help, which has been shown.
+            SystemExit: the words ask for help, which is already printed.
         """
         if not HELP_WORDS.isdisjoint(words):
             show(self.page())
             raise SystemExit(0)
-        found, left = self.parse_known_intermixed_args(list(words))
+        options, left = self.parse_known_intermixed_args(list(words))
         if left:
             word = left[0].split("=")[0]
-            lists = f"`{self.prog} --help` lists what can be given."
+            lists = f"`{self.prog} --help` lists what it takes."
             if not word.startswith("-"):
-                raise ConfigError(f"{self.prog}: no option takes {word!r}. {lists}")
+                raise ConfigError(f"{self.prog}: {word!r} does not belong to any option. {lists}")
             raise ConfigError(f"{self.prog} has no {word!r}. {offer(word, self.long_options()) or lists}")
-        return found
+        return options
 
     def long_options(self) -> list[str]:
-        """The options that begin with two dashes."""
+        """Return the options that begin with two dashes."""
         return [word for action in self.actions() for word in action.option_strings if word.startswith("--")]
 
     def actions(self) -> list[argparse.Action]:
-        """What can be given, in the order in which it was declared."""
+        """Return the arguments and options in the order of their declaration."""
         return [action for action in self._actions if action.help != argparse.SUPPRESS]
 
     def page(self) -> Page:
-        """The page that `--help` shows."""
+        """Return the page that `--help` shows."""
         wanted = [action for action in self.actions() if not action.option_strings]
         options = [action for action in self.actions() if action.option_strings and not isinstance(action, argparse._HelpAction)]
         names = [f"[{_value(action)}]" if action.nargs in {"?", "*"} else _value(action) for action in wanted]
         must = [f"{action.option_strings[0]} {_value(action)}" for action in options if action.required]
         usage = " ".join([self.prog, *names, *must, "[options]"])
         sections = (
-            Section("Arguments", tuple(Row(_value(action), self._text(action)) for action in wanted)),
-            Section("Options", tuple(Row(f"{one.option_strings[-1]} {_value(one)}".strip(), self._text(one)) for one in options)),
+            Section("Arguments", tuple(HelpRow(_value(action), self._text(action)) for action in wanted)),
+            Section(
+                "Options", tuple(HelpRow(f"{action.option_strings[-1]} {_value(action)}".strip(), self._text(action)) for action in options)
+            ),
         )
         return Page(self.description or "", usage, sections)
 
@@ -107,22 +109,22 @@ def _value(action: argparse.Action) -> str:
 
 
 def overview(stages: Sequence[tuple[str, str]]) -> Page:
-    """The page of `palate --help`.
+    """Return the page of `palate --help`.
 
     Args:
-        stages: (name, one line) of each stage; those in no group stand under a heading of their own.
+        stages: (name, one line) of each stage; stages outside the groups come under their own heading.
     """
     lines = {**COMMANDS, **dict(stages)}
     grouped = {name for names in GROUPS.values() for name in names}
-    sections = [Section(heading, tuple(Row(name, lines[name]) for name in names if name in lines)) for heading, names in GROUPS.items()]
-    others = Section("Other stages", tuple(Row(name, text) for name, text in stages if name not in grouped))
+    sections = [Section(heading, tuple(HelpRow(name, lines[name]) for name in names if name in lines)) for heading, names in GROUPS.items()]
+    others = Section("Other stages", tuple(HelpRow(name, text) for name, text in stages if name not in grouped))
     help_text = "show this page; after a command, what the command takes"
-    options = Section("Options", (Row("--help", help_text), Row("--version", "show the version")))
+    options = Section("Options", (HelpRow("--help", help_text), HelpRow("--version", "show the version")))
     return Page("Palate aligns a language model with human taste.", "palate COMMAND [options]", (*sections, others, options))
 
 
 def underscored(word: str) -> str:
-    """An option's word with `-` inside its name written `_`, as the settings are."""
+    """Return an option's word with `_` for each `-` in its name, as settings have it."""
     if not word.startswith("--") or word == "--dry-run":
         return word
     name, equals, value = word[2:].partition("=")

@@ -1,1 +1,1 @@
-"""Settings and their types, reading them from YAML and the command line, and functions named by import path."""
+"""Settings and their types. Reads settings from YAML and the command line, and loads functions by their import path."""

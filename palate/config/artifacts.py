@@ -1,4 +1,4 @@
-"""Where a run keeps what later stages ask for, and what a path to it means."""
+"""What a path given in settings means: a run directory, or something inside one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 def model_at(path: str) -> str:
-    """The model directory that a path means: `model/` of a run directory, or its `adapter/`, else the path itself (or a hub's name)."""
+    """Return the model directory that a path means: `model/` or `adapter/` of a run directory, else the path or hub name itself."""
     return next((str(inside) for inside in (Path(path) / "model", Path(path) / "adapter") if inside.is_dir()), path)
 
 
 def file_at(path: str, name: str) -> Path:
-    """The file that a path means: `name` in a run directory, else the path itself."""
+    """Return the file that a path means: `name` in a run directory, else the path itself."""
     inside = Path(path) / name
     return inside if inside.is_file() else Path(path)

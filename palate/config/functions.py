@@ -1,4 +1,4 @@
-"""Scores from any Python function, named by its import path."""
+"""Python functions that settings name by their import path."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from palate.core import ConfigError
 
 
 def load_function(path: str) -> Callable[..., Any]:
-    """The function that `package.module:name` names.
+    """Load the function that `package.module:name` names.
 
     Raises:
-        ConfigError: no such module or name, or it cannot be called.
+        ConfigError: the module or the name does not exist, or is not a function.
     """
     module_name, _, name = path.partition(":")
     if not name:
-        raise ConfigError(f"{path!r} names no function; write package.module:function")
+        raise ConfigError(f"{path!r} does not name a function; write package.module:function")
     try:
         function = vars(importlib.import_module(module_name))[name]
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""How a stage's configuration is read: frozen dataclasses filled from raw settings, errors with name, place and remedy."""
+"""Reading a stage's configuration: fill frozen dataclasses from raw settings. Errors give name, place and remedy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from palate.config.settings import Settings, Way, nearest, parse_word
+from palate.config.settings import Keys, Settings, collected, nearest, parse_word, raise_collected
 from palate.config.types import (
     InputMark,
     accepts,
@@ -26,128 +26,132 @@ from palate.core import ConfigError
 T = TypeVar("T")
 
 PRESET = "preset"
-"""Word that stands beside the fields of a class with presets and names one of them; what is read holds its values, not its name."""
+"""The setting that names one of a class's presets. The configuration holds the preset's values, not its name."""
 
 
-def read_config(cls: type[T], settings: Settings, way: Way = (), ignored: tuple[str, ...] = ()) -> T:
-    """`cls` filled from the settings below `way`; what they leave out takes its default.
+def read_config(cls: type[T], settings: Settings, keys: Keys = (), ignored: tuple[str, ...] = ()) -> T:
+    """Fill `cls` from the settings below `keys`; what they leave out takes its default.
 
-    A mapping for a union names its member by `kind`; without one it changes fields of the default. A word
-    instead of a mapping is a `kind`. Where `cls` has `PRESETS` (name -> values by field), the one that `preset` names
-    stands below what is given.
+    A mapping for a union names its member by `kind`; without `kind` it changes fields of the default. A word
+    in place of a mapping is a `kind`. Where `cls` has `PRESETS` (name -> values by field), the settings override
+    the preset that `preset` names.
 
     Args:
         cls: a frozen dataclass.
         settings: raw values and their places.
-        way: where in the settings the dataclass begins.
-        ignored: keys at `way` that are not its fields.
+        keys: where in the settings the dataclass begins.
+        ignored: keys at `keys` that are not its fields.
 
     Raises:
-        ConfigError: an unknown or missing name, or a value of the wrong type, with its place.
+        ConfigError: names are unknown or missing, or values have the wrong type; one line for each, with its place.
     """
-    raw = settings.get(way) if way else settings.values
+    raw = settings.get(keys) if keys else settings.values
     values = {} if raw is None else raw
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{settings.place(way)}: {_dotted(way)} must hold `key: value` lines, got {raw!r}.")
-    kept = {name: value for name, value in values.items() if name not in ignored}
+        raise ConfigError(f"{settings.place(keys)}: {_dotted(keys)} must hold `key: value` lines, got {raw!r}.")
+    own = {name: value for name, value in values.items() if name not in ignored}
     reader = _Reader(settings)
-    return reader.build(cls, reader.preset(cls, kept, way), None, way)
+    return reader.build(cls, reader.preset(cls, own, keys), None, keys)
 
 
 class _Reader:
-    """Reads values by type; keeps the settings to name places."""
+    """Reads values by type. It keeps the settings so that errors can say where a value was written."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def fail(self, way: Way, message: str) -> ConfigError:
-        return ConfigError(f"{self._settings.place(way)}: {message}")
+    def error(self, keys: Keys, message: str) -> ConfigError:
+        return ConfigError(f"{self._settings.place(keys)}: {message}")
 
-    def preset(self, cls: type, raw: Mapping[str, object], way: Way) -> Mapping[str, object]:
-        """`raw` with what the preset it names says of everything else."""
+    def preset(self, cls: type, raw: Mapping[str, object], keys: Keys) -> Mapping[str, object]:
+        """`raw`, completed by the preset that it names."""
         presets: Mapping[str, Mapping[str, object]] = getattr(cls, "PRESETS", {})
         if not presets or PRESET not in raw:
             return raw
-        given = {name: value for name, value in raw.items() if name != PRESET}
+        explicit = {name: value for name, value in raw.items() if name != PRESET}
         if raw[PRESET] not in presets:
-            raise self.fail((*way, PRESET), f"there is no preset {raw[PRESET]!r}. {nearest(str(raw[PRESET]), presets)}")
-        return _over(presets[str(raw[PRESET])], given)
+            raise self.error((*keys, PRESET), f"there is no preset {raw[PRESET]!r}. {nearest(str(raw[PRESET]), presets)}")
+        return _over(presets[str(raw[PRESET])], explicit)
 
-    def build(self, cls: type[T], raw: Mapping[str, object], start: T | None, way: Way) -> T:
-        """`cls` with the fields in `raw`; the others are those of `start`, or their defaults."""
+    def build(self, cls: type[T], raw: Mapping[str, object], start: T | None, keys: Keys) -> T:
+        """`cls` with the fields in `raw`. Other fields are those of `start`, or their defaults."""
         known = {setting_of(item): item for item in fields(cast("Any", cls)) if item.init}
         hints = hints_of(cast("type", cls))
-        for name in raw:
-            if name not in known:
-                raise self.fail((*way, str(name)), f"{cls.__name__} has no {str(name)!r}. {nearest(str(name), known)}")
+        unknown = [str(name) for name in raw if name not in known]
+        errors = [str(self.error((*keys, name), f"{cls.__name__} has no {name!r}. {nearest(name, known)}")) for name in unknown]
         values: dict[str, object] = {}
         for name, item in known.items():
             default = default_of(item) if start is None else getattr(start, item.name)
             if name in raw:
-                values[item.name] = self.read(hints[item.name], raw[name], default, (*way, name))
+                with collected(errors):
+                    values[item.name] = self.read(hints[item.name], raw[name], default, (*keys, name))
             elif default is MISSING:
-                raise self.fail(way, f"{cls.__name__} needs {name!r}. Give it a value.")
+                errors.append(str(self.error(keys, f"{cls.__name__} needs {name!r}. Give it a value.")))
             else:
                 values[item.name] = default
+        raise_collected(errors)
         try:
             return cls(**values)
         except ConfigError as error:
-            raise self.fail(way, str(error)) from error
+            raise self.error(keys, str(error)) from error
 
-    def read(self, annotation: Any, raw: object, default: object, way: Way) -> object:
+    def read(self, annotation: Any, raw: object, default: object, keys: Keys) -> object:
         """`raw` as a value of the type."""
         shape = field_type(annotation)
         if shape.is_optional and raw in (None, "none", "null"):
             return None
         if shape.members and (shape.leaf is None or isinstance(raw, Mapping) or raw in [kind_of(cls) for cls in shape.members]):
-            return self.member(shape.members, raw, default, way)
+            return self.member(shape.members, raw, default, keys)
         if shape.container is tuple:
             word = raw[0] if isinstance(raw, list) and len(raw) == 1 else raw  # the command line makes a list of every word: `--curve []`
             listed = parse_word(word) if isinstance(word, str) and word.startswith("[") else raw
             items = listed if isinstance(listed, list | tuple) else [listed]
-            return tuple(self.read(shape.item, value, MISSING, (*way, str(index))) for index, value in enumerate(items))
+            return tuple(self.read(shape.item, value, MISSING, (*keys, str(index))) for index, value in enumerate(items))
         if shape.container is dict:
-            return self.named(shape.item, raw, default, way)
-        return self.leaf(shape.leaf, raw, way)
+            return self.named(shape.item, raw, default, keys)
+        return self.leaf(shape.leaf, raw, keys)
 
-    def named(self, item: Any, raw: object, default: object, way: Way) -> dict[str, object]:
+    def named(self, item: Any, raw: object, default: object, keys: Keys) -> dict[str, object]:
         """`raw` as a mapping of names to values of type `item`."""
         if not isinstance(raw, Mapping):
-            raise self.fail(way, f"{_dotted(way)} must hold `name: value` lines, got {raw!r}.")
-        read = {}
+            raise self.error(keys, f"{_dotted(keys)} must hold `name: value` lines, got {raw!r}.")
+        read: dict[str, object] = {}
+        errors: list[str] = []
         for name, value in raw.items():
             if not isinstance(name, str) or "." in name:
-                raise self.fail((*way, str(name)), f"{_dotted(way)}: the name {name!r} must be a word without dots. Rename it.")
+                raise self.error((*keys, str(name)), f"{_dotted(keys)}: the name {name!r} must be a word without dots. Rename it.")
             old = default.get(name, MISSING) if isinstance(default, Mapping) else MISSING
-            read[name] = self.read(item, value, old, (*way, name))
+            with collected(errors):
+                read[name] = self.read(item, value, old, (*keys, name))
+        raise_collected(errors)
         return read
 
-    def member(self, members: tuple[type, ...], raw: object, default: object, way: Way) -> object:
+    def member(self, members: tuple[type, ...], raw: object, default: object, keys: Keys) -> object:
         """The member of a union of dataclasses that `raw` describes."""
         kinds = {kind_of(cls): cls for cls in members}
         values = {"kind": raw} if isinstance(raw, str) and None not in kinds else raw
         if not isinstance(values, Mapping):
-            raise self.fail(way, f"{_dotted(way)} must hold `key: value` lines, got {raw!r}.")
+            raise self.error(keys, f"{_dotted(keys)} must hold `key: value` lines, got {raw!r}.")
         if "kind" in values and None not in kinds:
             chosen = kinds.get(cast("str", values["kind"]))
             if chosen is None:
                 word = str(values["kind"])
-                raise self.fail((*way, "kind"), f"{_dotted(way)} has no kind {word!r}. {nearest(word, map(str, kinds))}")
+                raise self.error((*keys, "kind"), f"{_dotted(keys)} has no kind {word!r}. {nearest(word, map(str, kinds))}")
         elif isinstance(default, members):
             chosen = type(default)
         elif len(members) == 1:
             chosen = members[0]
         else:
-            raise self.fail(way, f"{_dotted(way)} must say its kind: {', '.join(map(str, kinds))}.")
-        return self.build(chosen, values, default if type(default) is chosen else None, way)
+            raise self.error(keys, f"{_dotted(keys)} must say its kind: {', '.join(map(str, kinds))}.")
+        return self.build(chosen, values, default if type(default) is chosen else None, keys)
 
-    def leaf(self, annotation: Any, raw: object, way: Way) -> object:
-        """`raw` as pydantic reads it; words of the command line are tried as text and as YAML."""
+    def leaf(self, annotation: Any, raw: object, keys: Keys) -> object:
+        """`raw` as pydantic reads it, which tries words of the command line as text and as YAML."""
         if raw is False and "off" in choices_of(annotation):
             raw = "off"  # YAML reads the word so
         if isinstance(raw, bool) and not accepts(annotation, bool):
             hint = " (YAML reads on, off, yes and no as true and false: quote them)" if accepts(annotation, str) else ""
-            raise self.fail(way, f"{_dotted(way)} must not be {str(raw).lower()}{hint}. Expected: {type_text(annotation)}.")
+            raise self.error(keys, f"{_dotted(keys)} must not be {str(raw).lower()}{hint}. Expected: {type_text(annotation)}.")
         tries = [raw, parse_word(raw)] if isinstance(raw, str) else [raw]
         first: ValidationError | None = None
         for value in tries:
@@ -156,13 +160,13 @@ class _Reader:
             except ValidationError as error:
                 first = first or error
         assert first is not None
-        told = first.errors()[0]["msg"]
+        problem = first.errors()[0]["msg"]
         offer = f" {nearest(str(raw), choices)}" if (choices := choices_of(annotation)) else ""
-        raise self.fail(way, f"{_dotted(way)}: {told}, got {raw!r}. Expected: {type_text(annotation)}.{offer}")
+        raise self.error(keys, f"{_dotted(keys)}: {problem}, got {raw!r}. Expected: {type_text(annotation)}.{offer}")
 
 
 def _over(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
-    """Values of `below` under those of `above`; a member of a union under one of another kind is gone with all its fields."""
+    """Values of `below`, overridden by `above`. A member of a union of another kind replaces all fields of the one below."""
     merged = {**below, **above}
     for name in below.keys() & above.keys():
         old, new = below[name], above[name]
@@ -179,27 +183,27 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 def map_inputs(config: T, change: Callable[[str, str, InputMark], str]) -> T:
-    """`config` with every input replaced by `change(dotted field, value, mark)`; nested ones too."""
+    """Return `config` with every input, nested ones too, replaced by `change(dotted field, value, mark)`."""
     return cast("T", _map(type(config), config, (), change))
 
 
-def _map(annotation: Any, value: Any, way: Way, change: Callable[[str, str, InputMark], str]) -> Any:
+def _map(annotation: Any, value: Any, keys: Keys, change: Callable[[str, str, InputMark], str]) -> Any:
     shape = field_type(annotation)
     if is_dataclass(value) and not isinstance(value, type):
         hints = hints_of(type(value))
         own = [item for item in fields(value) if item.init]
-        return replace(value, **{i.name: _map(hints[i.name], getattr(value, i.name), (*way, setting_of(i)), change) for i in own})
+        return replace(value, **{i.name: _map(hints[i.name], getattr(value, i.name), (*keys, setting_of(i)), change) for i in own})
     if shape.mark is not None and isinstance(value, str):
-        return change(_dotted(way), value, shape.mark)
+        return change(_dotted(keys), value, shape.mark)
     if shape.container is tuple and isinstance(value, tuple):
-        return tuple(_map(shape.item, item, (*way, str(index)), change) for index, item in enumerate(value))
+        return tuple(_map(shape.item, item, (*keys, str(index)), change) for index, item in enumerate(value))
     if shape.container is dict and isinstance(value, dict):
-        return {name: _map(shape.item, item, (*way, name), change) for name, item in value.items()}
+        return {name: _map(shape.item, item, (*keys, name), change) for name, item in value.items()}
     return value
 
 
 def dump_config(value: object) -> Any:
-    """`value` as JSON values: dataclasses and mappings as mappings, tuples as lists. `read_config` reads it back."""
+    """Return `value` as JSON values: dataclasses and mappings as mappings, tuples as lists. `read_config` reads it back."""
     if is_dataclass(value) and not isinstance(value, type):
         return {setting_of(item): dump_config(getattr(value, item.name)) for item in fields(value) if item.init}
     if isinstance(value, Mapping):
@@ -209,5 +213,5 @@ def dump_config(value: object) -> Any:
     return value
 
 
-def _dotted(way: Way) -> str:
-    return ".".join(way)
+def _dotted(keys: Keys) -> str:
+    return ".".join(keys)

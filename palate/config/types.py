@@ -1,4 +1,4 @@
-"""A field's type taken apart: inputs, unions of dataclasses, tuples, mappings, and everything pydantic reads."""
+"""Types of settings: inputs, unions of dataclasses, tuples, mappings, and everything that pydantic reads."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from annotated_types import Ge, Gt, Lt
 
 @dataclass(frozen=True)
 class InputMark:
-    """Marks a field as a path that the run reads.
+    """Marks a field as the path of an input of the run.
 
     Attributes:
-        hub: whether a name of a model hub (`organisation/name`) may stand there too.
+        hub: whether it may also be the name of a model on a hub (`organisation/name`).
     """
 
     hub: bool = False
 
 
 Input = Annotated[str, InputMark()]
-"""A path; in a pipeline also `$stage/path/inside` or `$input`."""
+"""A path. In a pipeline it may also be `$stage/path/inside` or `$input`."""
 
 ModelInput = Annotated[str, InputMark(hub=True)]
-"""A model directory, as `Input`, or the name of a model on a hub."""
+"""A model directory, like `Input`, or the name of a model on a hub."""
 
 Count = Annotated[int, Ge(1)]
 """How many of something: 1 or more."""
@@ -43,14 +43,14 @@ LIMIT_WORDS = {Ge: "at least {0.ge:g}", Gt: "above {0.gt:g}", Lt: "below {0.lt:g
 
 @dataclass(frozen=True)
 class FieldType:
-    """A field's type taken apart.
+    """The parts of a field's type.
 
     Attributes:
-        members: dataclasses that may stand there.
+        members: dataclasses that the field may hold.
         item: type of the items of a `tuple[item, ...]`, or of the values of a `dict[str, item]`; None for others.
         container: `tuple`, `dict`, or None.
-        leaf: the whole type when it is neither, for pydantic.
-        is_optional: whether None may stand there.
+        leaf: the whole type for pydantic, when it is neither of these.
+        is_optional: whether the field may be None.
         mark: the input mark, if any.
     """
 
@@ -64,7 +64,7 @@ class FieldType:
 
 @cache
 def field_type(annotation: Any) -> FieldType:
-    """The parts of a type: `X | None`, unions of dataclasses, `tuple[X, ...]`, `dict[str, X]`, or anything pydantic reads."""
+    """Take a type apart: `X | None`, unions of dataclasses, `tuple[X, ...]`, `dict[str, X]`, or anything pydantic reads."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         rest = tuple(arg for arg in args if arg is not types.NoneType)
@@ -89,47 +89,47 @@ def field_type(annotation: Any) -> FieldType:
 
 @cache
 def hints_of(cls: type) -> Mapping[str, Any]:
-    """Field name -> type, with strings resolved and annotations kept."""
+    """Return the type of each field, with strings resolved and annotations kept."""
     return typing.get_type_hints(cls, include_extras=True)
 
 
 def setting_of(item: Field[Any]) -> str:
-    """What a field is called in settings: its name, without the last underscore of one that is a word of Python (`from_`)."""
+    """Return what settings call a field: its name, without the last underscore that a word of Python needs (`from_`)."""
     return item.name.removesuffix("_")
 
 
 def kind_of(cls: type) -> str | None:
-    """The tag in `kind: Literal["dpo"] = "dpo"`; None for a dataclass without one."""
+    """Return the tag in `kind: Literal["dpo"] = "dpo"`; None for a dataclass without one."""
     hint = hints_of(cls).get("kind")
     return typing.get_args(hint)[0] if typing.get_origin(hint) is Literal else None
 
 
 def default_of(item: Field[Any]) -> Any:
-    """The field's default; MISSING when a value must be given."""
+    """Return the field's default; MISSING when it needs a value."""
     if item.default_factory is not MISSING:
         return item.default_factory()
     return item.default
 
 
 def accepts(annotation: Any, wanted: type) -> bool:
-    """Whether values of the type `wanted` may stand there: it is the annotation or a part of it."""
+    """Return whether the annotation takes values of the type `wanted`."""
     return annotation is wanted or any(accepts(arg, wanted) for arg in typing.get_args(annotation) if arg is not Ellipsis)
 
 
 def choices_of(annotation: Any) -> list[str]:
-    """The words of a `Literal`; empty for other types."""
+    """Return the words of a `Literal`; an empty list for other types."""
     return [str(word) for word in typing.get_args(annotation)] if typing.get_origin(annotation) is Literal else []
 
 
 def words_of(annotation: Any) -> list[str]:
-    """The words that may stand there, where they can be listed: those of every `Literal` in a union, or true and false."""
+    """Return the words that the annotation takes: those of every `Literal` in a union, or true and false."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return [word for arg in typing.get_args(annotation) for word in words_of(arg)]
     return ["true", "false"] if annotation is bool else choices_of(annotation)
 
 
 def type_text(annotation: Any) -> str:
-    """A type in words for messages, help and the reference."""
+    """Return a type in words for messages, help and the reference."""
     shape = field_type(annotation)
     tail = " or none" if shape.is_optional else ""
     if shape.container is not None:

@@ -19,12 +19,11 @@ from palate.core.nouns import (
     Preference,
     Prompt,
     Role,
-    RolloutGroup,
     Sampling,
     StopReason,
     UnpairedPreference,
 )
-from palate.core.protocols import Advance, Follower, Gold, Rater, Sampler, Scorer, Tracker
+from palate.core.protocols import Advance, Follower, Gold, Tracker
 from palate.core.seeds import derive_seed
 
 __all__ = [
@@ -44,13 +43,9 @@ __all__ = [
     "PalateError",
     "Preference",
     "Prompt",
-    "Rater",
     "Role",
-    "RolloutGroup",
     "RunError",
-    "Sampler",
     "Sampling",
-    "Scorer",
     "StopReason",
     "Tracker",
     "TrainingError",

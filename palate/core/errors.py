@@ -1,10 +1,10 @@
-"""Errors that a user can mend: each message says what, where, and the remedy."""
+"""Errors that a user can correct: each message says what, where, and the remedy."""
 
 from __future__ import annotations
 
 
 class PalateError(Exception):
-    """Base of everything Palate raises on purpose; the command line prints it as one message."""
+    """Base of every error that Palate raises on purpose; the command line prints it as one message."""
 
     exit_code = 1
 
@@ -22,7 +22,7 @@ class DataError(PalateError, ValueError):
 
 
 class ModelError(PalateError, ValueError):
-    """A model directory cannot be loaded, or does not fit what is asked of it."""
+    """A model directory cannot be loaded, or does not fit the task."""
 
     exit_code = 3
 
@@ -34,12 +34,12 @@ class RunError(PalateError, RuntimeError):
 
 
 class TrainingError(PalateError, RuntimeError):
-    """Training stopped itself: a loss that is not finite, a guard that fired, a reward model near chance."""
+    """Training stopped itself because of a loss that is not finite, a guard, or a reward model near chance."""
 
     exit_code = 5
 
 
-class Interrupted(PalateError):  # noqa: N818 (it is no error of anybody)
-    """The user pressed Ctrl-C; what was done is saved and the same command goes on."""
+class Interrupted(PalateError):  # noqa: N818 (nobody made an error)
+    """The user pressed Ctrl-C; the work is saved, and the same command continues it."""
 
     exit_code = 130

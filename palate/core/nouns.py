@@ -1,7 +1,7 @@
 """The nouns of RLHF: frozen, complete when made, standard library only.
 
-Ask (`Comparison`), answer (`Judgment`) and conclusion (`Preference`) are three things. `first` and `second` exist only
-for what was shown; `chosen` and `rejected` only after a conclusion.
+The question (`Comparison`), the answer (`Judgment`) and the conclusion (`Preference`) are three types. `first` and `second` name what
+was shown; `chosen` and `rejected` exist only in a conclusion.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Role = Literal["system", "user", "assistant", "tool", "text"]
-"""Who speaks. `text` is plain text outside any chat template: it is tokenised as it stands."""
+"""Who speaks. `text` is plain text outside any chat template; it is tokenised as it stands."""
 
 StopReason = Literal["eos", "length"]
 """Why sampling stopped: the model wrote an end token, or the token budget ran out."""
@@ -21,8 +21,9 @@ StopReason = Literal["eos", "length"]
 class Message:
     """One turn of a conversation.
 
-    `tool_fields` is the JSON text of an object with what the turn says about tools besides its text: `tool_calls` of an assistant turn,
-    `name` and `tool_call_id` of a tool's; in the first turn also `tools`, the functions that the conversation may call. "" for nothing.
+    `tool_fields` is the JSON text of an object with what the turn says about tools besides its text. An assistant turn may have
+    `tool_calls`, a tool's turn `name` and `tool_call_id`, and the first turn `tools`: the functions that the conversation may call.
+    It is "" where there is nothing to say.
     """
 
     role: Role
@@ -36,9 +37,9 @@ Conversation = tuple[Message, ...]
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a completion continues: a conversation that waits for an assistant turn (or plain text to go on from).
+    """What a completion continues: a conversation that waits for an assistant turn, or plain text.
 
-    `fields` are further columns of the row, handed to scoring functions by name; `source` is `file:row`.
+    `fields` are the further columns of the row, which scoring functions receive by name. `source` is `file:row`.
     """
 
     id: str
@@ -48,7 +49,7 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """The last turn's text: the question that is asked."""
+        """The text of the last turn."""
         return self.conversation[-1].text
 
 
@@ -66,11 +67,11 @@ class Sampling:
     """How completions are drawn.
 
     Attributes:
-        temperature: logits are divided by it; 0 takes the likeliest token.
-        top_p: smallest set of tokens with this much probability is kept; 1 keeps all.
-        top_k: this many likeliest tokens are kept; 0 keeps all.
+        temperature: divides the logits; 0 takes the likeliest token.
+        top_p: keep the smallest set of tokens with this much probability; 1 keeps all.
+        top_k: keep this many of the likeliest tokens; 0 keeps all.
         max_tokens: longest completion.
-        min_p: tokens with at least this share of the likeliest one's probability are kept; 0 keeps all.
+        min_p: keep tokens with at least this share of the likeliest token's probability; 0 keeps all.
     """
 
     temperature: float = 1.0
@@ -82,7 +83,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One continuation. `logps` are nats under the distribution truly sampled, one per id; `tool_fields` is as in `Message`."""
+    """One continuation of a prompt.
+
+    `logps` are log-probabilities in nats under the distribution that was sampled, one per id. `tool_fields` is as in `Message`.
+    """
 
     text: str
     ids: tuple[int, ...] = ()
@@ -101,16 +105,16 @@ class Comparison:
     completions: tuple[Completion, ...]
 
     def swapped(self) -> Comparison:
-        """The same question with the order shown reversed."""
+        """Return the same question with the order shown reversed."""
         return replace(self, completions=self.completions[::-1])
 
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
-    """An answer: completions by tiers, best first, as positions in the order shown; a tier of two is a tie.
+    """An answer: tiers of completions, best first, as positions in the order shown. A tier of two is a tie.
 
-    `order` says which completion of the prompt stood at each position shown. Many to a comparison; append-only. `is_decision`: a
-    reviewer settled with it what raters did not agree about; it is the label, and no vote.
+    A comparison may have many judgments, and none is ever changed. `order` says which completion of the prompt stood at each position.
+    `is_decision` is True where a reviewer settled what raters disagreed about; it is then the label and does not count as a vote.
     """
 
     comparison: str
@@ -129,7 +133,7 @@ class Judgment:
 class Preference:
     """A conclusion drawn from judgments: `probability` (0 to 1) that `chosen` is the better one.
 
-    `margin` is how much better in score units (0: unknown), `weight` how much the pair counts.
+    `margin` is how much better it is, in score units (0 where that is unknown). `weight` is how much the pair counts.
     """
 
     prompt: Prompt
@@ -144,25 +148,10 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class UnpairedPreference:
-    """A conclusion about one completion alone: wanted (`desirable`) or not. `weight` is how much it counts."""
+    """A conclusion about one completion alone: desirable or not. `weight` is how much it counts."""
 
     prompt: Prompt
     completion: Completion
     desirable: bool
     weight: float = 1.0
     id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutGroup:
-    """The completions of one prompt with what they earned; every step of the loop returns a new one.
-
-    `scores` are the reward model's outputs by name, one per completion; `rewards` what the learner sees after
-    penalties; None where scoring failed, with the reason in `failures`.
-    """
-
-    prompt: Prompt
-    completions: tuple[Completion, ...]
-    scores: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
-    rewards: tuple[float | None, ...] = ()
-    failures: tuple[str, ...] = ()

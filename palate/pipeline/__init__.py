@@ -1,1 +1,1 @@
-"""The table of stages, and what plans, runs, describes and lists them."""
+"""The table of stages. Plans, runs, describes and lists them."""

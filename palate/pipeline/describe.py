@@ -1,4 +1,4 @@
-"""Stages described in words: the options of their command, and the pages of docs/reference.md."""
+"""Stages in words: the options of their command, and the text of docs/reference.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["REQUIRED", "Option", "attributes_of", "options_of", "reference", "su
 
 
 def summary_of(cls: type) -> str:
-    """The docstring of a class up to its list of attributes."""
+    """Return the docstring of a class up to its list of attributes."""
     text = inspect.getdoc(cls) or ""
     return re.split(r"^(?:Attributes|Metrics):", text, maxsplit=1, flags=re.MULTILINE)[0].strip()
 
@@ -30,34 +30,34 @@ def attributes_of(cls: type) -> dict[str, str]:
 
 def _attributes_in(text: str) -> dict[str, str]:
     section = re.search(r"^Attributes:\n((?:[ \t]+.*\n?|\n)*)", text, flags=re.MULTILINE)
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     if section is None:
-        return found
+        return texts
     lines = inspect.cleandoc(section.group(1)).splitlines()
     name = ""
     for line in lines:
         start = re.match(r"(\w+)(?: \([^)]*\))?: *(.*)", line)
         if start is not None:
             name = start.group(1)
-            found[name] = start.group(2)
+            texts[name] = start.group(2)
         elif name and line.strip():
-            found[name] = f"{found[name]} {line.strip()}".strip()
-    return found
+            texts[name] = f"{texts[name]} {line.strip()}".strip()
+    return texts
 
 
 def options_of(cls: type, prefix: str = "", of: str = "", start: Any = None, under: tuple[tuple[str, str], ...] = ()) -> Iterator[Option]:
-    """Every setting of a dataclass, nested ones after the field they belong to.
+    """Yield every setting of a dataclass, nested ones after the field that they belong to.
 
     Args:
         cls: the dataclass.
-        prefix: put before each name.
-        of: kind of the member described.
-        start: an instance whose values are the defaults.
+        prefix: a text before each name.
+        of: the kind whose settings these are.
+        start: an instance that has the defaults.
         under: kinds that must be given for these settings to exist.
     """
     docs = attributes_of(cls)
     if presets := getattr(cls, "PRESETS", None):
-        text = "published settings that stand for what is not set"
+        text = "use published settings for what is not set"
         yield Option(f"{prefix}{PRESET}", of, f"one of {', '.join(presets)}", "none", text, choices=tuple(presets), under=under)
     for item in fields(cast("Any", cls)):
         if not item.init or item.name == "kind":
@@ -66,7 +66,7 @@ def options_of(cls: type, prefix: str = "", of: str = "", start: Any = None, und
         default = default_of(item) if start is None else getattr(start, item.name)
         option = _option(f"{prefix}{setting_of(item)}", of, hints_of(cls)[item.name], _default_text(default), docs.get(item.name, ""))
         yield replace(option, under=under)
-        # Of a mapping to dataclasses, what each of its values takes.
+        # For a mapping to dataclasses, the settings of each of its values.
         inside = f"{option.name}.NAME" if shape.container is dict else option.name
         members = field_type(shape.item).members if shape.container is dict else shape.members
         for member in members:
@@ -103,14 +103,14 @@ def _default_text(default: object) -> str:
 
 
 def reference(stages: Stages) -> str:
-    """The text of docs/reference.md: every stage and each of its settings. Imports all stages."""
+    """Return the text of docs/reference.md: every stage with all its settings. This imports all stages."""
     lines = [
         "# Reference",
         "",
-        "Written by `palate reference` from the classes themselves; a test keeps it up to date.",
+        "`palate reference` writes this page from the classes; a test keeps it up to date.",
         "",
-        "Each stage is a command (`palate sft --data FILE ...`) and may stand in a pipeline file (`stage: sft`).",
-        "Nested settings are dotted on the command line (`--objective.beta 0.2`) and nested in YAML (`objective: {beta: 0.2}`).",
+        "Each stage is a command (`palate sft --data FILE ...`) and a stage of a pipeline file (`stage: sft`).",
+        "Nested settings have dots on the command line (`--objective.beta 0.2`) and levels in YAML (`objective: {beta: 0.2}`).",
         "A `path` in a pipeline may be `$stage/path/inside` or `$input`; a `model` may also be a name on a model hub.",
         "",
         "| stage | what it does |",

@@ -1,4 +1,4 @@
-"""Runs planned stages in order: skips what is done, resumes what was cut off, records how each ends."""
+"""Running planned stages in order: skip what is done, resume what was interrupted, record how each ends."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Literal
 
 from palate.config.settings import nearest
 from palate.core import ConfigError, Interrupted, RunError, TrainingError
+from palate.data.files import read_json
 from palate.pipeline.plan import Planned
-from palate.runs.digests import source_digest
 from palate.runs.lock import locked
-from palate.runs.record import read_record
+from palate.runs.provenance import source_digest
+from palate.runs.record import RECORD, is_old, old_runs, old_text, read_record
 from palate.runs.run import Run, open_run_at
-from palate.runs.trackers import Followers, require_trackers
-from palate.runs.trackers.about import About
+from palate.runs.trackers import About, Followers, require_trackers
 
 Echo = Callable[[str], None]
 State = Literal["new", "resumed", "done"]
@@ -29,10 +29,10 @@ class StageOutcome:
 
     Attributes:
         name: the stage.
-        how: `done`, `resumed`, `refused` (as expected), or `skipped` because an earlier run did it.
+        how: `done`, `resumed`, `refused` (as expected), or `skipped` because an earlier run finished it.
         seconds: time of the stage, over all processes that worked on it.
         directory: its run.
-        is_stopping: whether Ctrl-C came too late for the stage to notice; what follows must not start.
+        is_stopping: whether Ctrl-C came too late for the stage to notice. The next stage must then not start.
     """
 
     name: str
@@ -43,7 +43,7 @@ class StageOutcome:
 
 
 def state_of(planned: Planned) -> State:
-    """What `run_stage` would find: nothing, a run cut off, or a finished one."""
+    """Return what `run_stage` would find: nothing (`new`), an interrupted run (`resumed`), or a finished one."""
     record = read_record(planned.directory)
     if record is None:
         return "new"
@@ -51,15 +51,15 @@ def state_of(planned: Planned) -> State:
 
 
 def run_stage(planned: Planned, track: Sequence[str] = ()) -> StageOutcome:
-    """How the stage ended; it is skipped when its run is done.
+    """Run the stage unless its run is done, and return how it ended.
 
     Args:
         planned: the stage.
-        track: trackers that its metrics are sent to.
+        track: trackers that receive its metrics.
 
     Raises:
         PalateError: what the stage raised; its run is marked failed or interrupted.
-        TrainingError: the stage was expected to be refused, and was not.
+        TrainingError: the stage should have been refused, and was not.
     """
     for name, path in planned.needs:
         if not path.exists():
@@ -77,7 +77,7 @@ def run_stage(planned: Planned, track: Sequence[str] = ()) -> StageOutcome:
 
 @contextmanager
 def _followed(run: Run, track: Sequence[str]) -> Iterator[None]:
-    """A context in which the run's metrics are sent to these trackers."""
+    """A context in which these trackers receive the run's metrics."""
     if not track:
         yield
         return
@@ -106,13 +106,13 @@ def _work(planned: Planned, run: Run) -> bool:
 
 
 def run_pipeline(planned: Sequence[Planned], echo: Echo, only: str | None = None, track: Sequence[str] = ()) -> tuple[StageOutcome, ...]:
-    """How each stage ended, in order; one line for each and a table of times go to `echo`.
+    """Run the stages in order and return how each ended. `echo` receives a line for each, and a table of times.
 
     Args:
         planned: the stages.
         echo: takes a line of text.
-        only: run just this stage; the stages it needs must be done.
-        track: trackers that metrics are sent to, beside `metrics.jsonl`.
+        only: run only this stage; the stages that it needs must be done.
+        track: trackers that receive metrics beside `metrics.jsonl`.
 
     Raises:
         PalateError: the first stage that fails stops the pipeline.
@@ -134,7 +134,7 @@ def run_pipeline(planned: Sequence[Planned], echo: Echo, only: str | None = None
 
 
 def _only(planned: Sequence[Planned], only: str) -> Planned:
-    """The stage called `only`, with every stage it needs done."""
+    """The stage called `only`; every stage that it needs is done."""
     by_name = {item.plan.name: item for item in planned}
     if only not in by_name:
         raise ConfigError(f"--only {only}: the pipeline has no such stage. {nearest(only, by_name)}")
@@ -145,14 +145,14 @@ def _only(planned: Sequence[Planned], only: str) -> Planned:
 
 
 def _other_code(outcome: StageOutcome) -> str:
-    """A remark when a skipped run was made by code other than today's."""
+    """A remark when other code than today's made a skipped run."""
     record = read_record(outcome.directory)
     is_other = outcome.how == "skipped" and record is not None and record.code.get("source") != source_digest()
     return "  (made by other code than this; --fresh makes it again)" if is_other else ""
 
 
 def times(outcomes: Sequence[StageOutcome]) -> list[str]:
-    """Lines of a table: each stage with its time and its share, the total of what this command did last."""
+    """Return the lines of a table: each stage with its time and its share, and last the total of this command."""
     total = sum(outcome.seconds for outcome in outcomes)
     worked = sum(outcome.seconds for outcome in outcomes if outcome.how != "skipped")
     width = max(len(outcome.name) for outcome in outcomes)
@@ -162,35 +162,59 @@ def times(outcomes: Sequence[StageOutcome]) -> list[str]:
 
 
 def forget(planned: Sequence[Planned], names: Sequence[str]) -> list[Path]:
-    """Directories of the runs deleted: those of the stages named, and of every stage that builds on one of them.
+    """Delete the runs of the stages named and of every stage that builds on one of them; return their directories.
+
+    Runs of these stages in the same folder that an older Palate made go too.
 
     Raises:
         ConfigError: no such stage.
-        RunError: a directory that is not a run's.
+        RunError: a directory holds another run.
     """
     known = [item.plan.name for item in planned]
     for name in names:
         if name not in known:
             raise ConfigError(f"--fresh {name}: the pipeline has no such stage. {nearest(name, known)}")
-    gone: set[str] = set()
+    forgotten: set[str] = set()
     deleted = []
     for item in planned:
-        if item.plan.name not in names and not any(name in gone for name, _ in item.needs):
+        if item.plan.name not in names and not any(name in forgotten for name, _ in item.needs):
             continue
-        gone.add(item.plan.name)
-        record = read_record(item.directory)
-        if record is None:
-            continue
-        if record.key != item.plan.key:
-            raise RunError(f"{item.directory} holds another run ({record.key}); it is not deleted. Choose another --out.")
-        with locked(item.directory):
-            shutil.rmtree(item.directory)
-        deleted.append(item.directory)
+        forgotten.add(item.plan.name)
+        directories = _old_runs_of(item)
+        record = None if item.directory in directories else read_record(item.directory)
+        if record is not None:
+            if record.key != item.plan.key:
+                raise RunError(f"{item.directory} holds another run ({record.key}); it is not deleted. Choose another --out.")
+            directories.append(item.directory)
+        for directory in directories:
+            with locked(directory):
+                shutil.rmtree(directory)
+        deleted += directories
     return deleted
 
 
+def refuse_old_runs(planned: Sequence[Planned]) -> None:
+    """Refuse a folder that has runs of these stages from an older Palate: beside new ones nobody could tell them apart.
+
+    Raises:
+        RunError: there is such a run.
+    """
+    for item in planned:
+        for directory in _old_runs_of(item):
+            raise RunError(old_text(directory))
+
+
+def _old_runs_of(item: Planned) -> list[Path]:
+    """Runs of the stage that an older Palate made: in its directory, or beside it where directories are named by keys."""
+    if item.directory.name != f"{item.plan.name}-{item.plan.key}":
+        path = item.directory / RECORD
+        return [item.directory] if path.is_file() and is_old(read_json(path)) else []
+    root = item.directory.parent
+    return sorted(directory for directory, name in old_runs(root).items() if name == item.plan.name and directory.parent == root)
+
+
 def plan_lines(planned: Sequence[Planned]) -> list[str]:
-    """Lines of the plan: what each stage would do, and where."""
+    """Return the lines of the plan: what each stage would do, and where."""
     words = {"new": "run", "resumed": "resume", "done": "skip"}
     width = max((len(item.plan.name) for item in planned), default=0)
     return [f"{item.plan.name:<{width}}  {words[state_of(item)]:<6}  {item.plan.stage:<9} {item.directory}" for item in planned]

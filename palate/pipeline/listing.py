@@ -1,4 +1,4 @@
-"""Runs shown in a terminal: a table of all, and the lineage of one."""
+"""Printing runs in a terminal: a table of all, or the lineage of one."""
 
 from __future__ import annotations
 
@@ -10,40 +10,43 @@ from rich.text import Text
 from rich.tree import Tree
 
 from palate.core import RunError
-from palate.runs.record import RunRecord, lineage, list_runs
+from palate.runs.record import RunRecord, lineage, list_runs, old_runs, old_text
 
 COLOURS = {"done": "green", "running": "yellow", "interrupted": "yellow", "failed": "red"}
 
 
 def show_runs(root: Path) -> None:
-    """Nothing; a table of the runs below `root` is printed, in the order they were started.
+    """Print a table of the runs below `root`, in the order in which they started.
 
     Raises:
-        RunError: there are none.
+        RunError: there are none, or an older Palate made all of them.
     """
-    found = list_runs(root)
-    if not found:
-        raise RunError(f"no runs in {root}. Give a folder of runs: palate runs DIR.")
-    names = {record.key: record.name for _, record in found}
+    runs, old = list_runs(root), sorted(old_runs(root))
+    if not runs:
+        raise RunError(old_text(old[0]) if old else f"no runs in {root}. Give a folder of runs: palate runs DIR.")
+    names = {record.key: record.name for _, record in runs}
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("run", "stage", "status", "seconds", "seed", "from"):
         table.add_column(title, justify="right" if title in {"seconds", "seed"} else "left", overflow="fold")
-    for directory, record in found:
+    for directory, record in runs:
         keys = dict.fromkeys(parent.key.split("/")[0] for parent in record.parents)
         origin = ", ".join(dict.fromkeys(names.get(key, _outside(record, key)) for key in keys))
         status = Text(record.status, style=COLOURS[record.status])
-        way = directory.relative_to(root).as_posix()
-        table.add_row(Text(way), Text(record.stage), status, f"{record.seconds:.1f}", str(record.seed), Text(origin))
-    Console().print(table)
+        name = directory.relative_to(root).as_posix()
+        table.add_row(Text(name), Text(record.stage), status, f"{record.seconds:.1f}", str(record.seed), Text(origin))
+    console = Console()
+    console.print(table)
+    if old:
+        console.print(Text(f"{len(old)} more: {old_text(old[0])}", style="yellow"), soft_wrap=True)
 
 
 def _outside(record: RunRecord, key: str) -> str:
-    """The name of an input that is no listed run's."""
+    """The name of an input that none of the listed runs made."""
     return next(Path(parent.path).name for parent in record.parents if parent.key.split("/")[0] == key)
 
 
 def show_lineage(directory: Path) -> None:
-    """Nothing; the run in `directory` and all it came from is printed as a tree."""
+    """Print the run in `directory` and everything that it was made from, as a tree."""
     branches: list[Tree] = []
     for depth, field, path, record in lineage(directory):
         label = Text(f"{field}: " if field else "", style="dim")

@@ -1,11 +1,11 @@
-"""One setting of a stage in words. Imports nothing, so that help and completion are quick."""
+"""One setting of a stage in words. This file imports nothing, so that help and completion are quick."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 REQUIRED = "required"
-"""What stands for the default of a setting that must be given."""
+"""The default of a setting that must be given."""
 
 
 @dataclass(frozen=True)
@@ -14,14 +14,14 @@ class Option:
 
     Attributes:
         name: dotted name (`objective.beta`).
-        of: the `kind` it belongs to, for a field of a member of a union; else empty.
+        of: the `kind` that it belongs to, for a field of a member of a union; else empty.
         type_text: its type in words.
         default: its default as JSON, or `required`.
         doc: what it means, from the class's docstring.
         container: `tuple` or `dict` when it takes several values.
-        is_group: whether it only gathers the settings named after it, and takes no value of its own.
-        kinds: the kinds that may stand there, each with one line that says what it is.
-        choices: the words that may stand there, where they can be listed.
+        is_group: whether it only holds the settings below it and does not take a value.
+        kinds: the kinds that it takes, each with one line that says what the kind is.
+        choices: the words that it takes, where they can be listed.
         under: the kinds that must be given for this setting to exist, outermost first, as (setting, kind).
         is_path: whether it names a file, a directory or a model.
     """

@@ -1,4 +1,4 @@
-"""What a pipeline will do: every stage's configuration with its inputs found, its key and its directory, before anything runs."""
+"""Planning a pipeline before anything runs: each stage's configuration with its inputs found, its key and its directory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from palate.config.read import dump_config, map_inputs, read_config
-from palate.config.settings import Settings, Way, nearest, parse_word, read_yaml
+from palate.config.settings import Keys, Settings, collected, nearest, parse_word, raise_collected, read_yaml
 from palate.config.types import InputMark
 from palate.core import ConfigError, PalateError
 from palate.pipeline.table import Stage, Stages, find_stage
@@ -29,12 +29,12 @@ class Pipeline:
     """A pipeline file with the command line's assignments applied.
 
     Attributes:
-        name: its name; runs go to `runs/<name>`.
-        seed: seed of every stage that names none.
-        inputs: outside paths by name; None where the command line must give one.
-        settings: everything, with places.
+        name: its name; its runs go to `runs/<name>`.
+        seed: the seed of every stage that does not give one.
+        inputs: outside paths by name; None where the command line must give the path.
+        settings: everything in the file, with places.
         stages: stage names in order.
-        track: trackers that metrics are sent to, beside `metrics.jsonl`.
+        track: trackers that receive metrics, beside `metrics.jsonl`.
     """
 
     name: str
@@ -47,10 +47,10 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class Planned:
-    """A stage ready to run.
+    """A stage that is ready to run.
 
     Attributes:
-        plan: what its run is.
+        plan: what its run will be.
         directory: where its run lives.
         stage: its configuration, with inputs as paths.
         needs: paths inside earlier stages' runs, by the stage they come from.
@@ -63,19 +63,18 @@ class Planned:
 
 
 def read_pipeline(path: Path, assignments: Sequence[str] = ()) -> Pipeline:
-    """The pipeline in a YAML file, with `name=value` words applied.
+    """Read the pipeline in a YAML file and apply `name=value` words.
 
     Args:
         path: the file.
         assignments: `input=PATH`, `seed=1`, `track=tensorboard`, or `stage.field=value` (fields may go deeper: `online.kl.control.coef=0`).
 
     Raises:
-        ConfigError: an unknown or malformed key, with file and line.
+        ConfigError: unknown or malformed keys, each with file and line.
     """
     settings = read_yaml(path)
-    for name in settings.values:
-        if name not in TOP:
-            raise ConfigError(f"{settings.place((str(name),))}: a pipeline has no {name!r}. {nearest(str(name), TOP)}")
+    unknown = [str(name) for name in settings.values if name not in TOP]
+    raise_collected([f"{settings.place((name,))}: a pipeline has no {name!r}. {nearest(name, TOP)}" for name in unknown])
     inputs, stages = (_mapping(settings, name) for name in ("inputs", "stages"))
     for name in stages:
         if name in inputs or name in TOP or not re.fullmatch(r"[\w-]+", name):
@@ -84,20 +83,20 @@ def read_pipeline(path: Path, assignments: Sequence[str] = ()) -> Pipeline:
             )
     for word in assignments:
         settings = _assign(settings, word, inputs, stages)
-    given: dict[str, str | None] = {}
+    paths: dict[str, str | None] = {}
     for name in inputs:
         value = settings.get(("inputs", name))
         if value is None or isinstance(value, str):
-            given[name] = value
+            paths[name] = value
         else:
             raise ConfigError(f"{settings.place(('inputs', name))}: the input {name} must be a path, got {value!r}.")
     seed = settings.get(("seed",))
     title = str(settings.get(("name",)) or path.stem)
-    return Pipeline(title, _seed(settings, ("seed",), 0 if seed is None else seed), given, settings, tuple(stages), _track(settings))
+    return Pipeline(title, _seed(settings, ("seed",), 0 if seed is None else seed), paths, settings, tuple(stages), _track(settings))
 
 
 def _track(settings: Settings) -> tuple[str, ...]:
-    """The trackers named: `track: [tensorboard, wandb]`, or the words between commas."""
+    """The trackers in `track: [tensorboard, wandb]`, or in words with commas between them."""
     value = settings.get(("track",))
     try:
         return tracker_names(value)
@@ -114,19 +113,19 @@ def _mapping(settings: Settings, name: str) -> Mapping[str, object]:
     return cast("Mapping[str, object]", value)
 
 
-def _seed(settings: Settings, way: Way, value: object) -> int:
+def _seed(settings: Settings, keys: Keys, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigError(f"{settings.place(way)}: a seed is a whole number from 0 on, got {value!r}.")
+        raise ConfigError(f"{settings.place(keys)}: a seed is a whole number of 0 or more, got {value!r}.")
     return value
 
 
 def _assign(settings: Settings, word: str, inputs: Mapping[str, object], stages: Mapping[str, object]) -> Settings:
     """The settings with one `name=value` of the command line applied."""
-    way, equals, value = word.partition("=")
+    name, equals, value = word.partition("=")
     if not equals:
         raise ConfigError(f"command line: {word!r} is not of the form name=value.")
     place = f"command line ({word})"
-    first, *rest = way.split(".")
+    first, *rest = name.split(".")
     if not rest and first in inputs:
         return settings.put(("inputs", first), value, place)
     if not rest and first in ("seed", "name", "track"):
@@ -135,7 +134,7 @@ def _assign(settings: Settings, word: str, inputs: Mapping[str, object], stages:
         return settings.put(("stages", first, *rest), parse_word(value), place)
     if first in stages:
         raise ConfigError(f"{place}: {first} is a stage; set one of its fields: {first}.field=value.")
-    raise ConfigError(f"{place}: nothing is called {first!r}. {nearest(first, (*inputs, *stages, 'seed', 'track'))}")
+    raise ConfigError(f"{place}: there is no input or stage {first!r}. {nearest(first, (*inputs, *stages, 'seed', 'track'))}")
 
 
 @dataclass
@@ -146,7 +145,7 @@ class Planner:
         root: folder of runs.
         cache: digests of large files.
         inputs: outside paths by name.
-        order: names of all stages, for the message about one that comes too late.
+        order: names of all stages, for the message about a stage that comes too late.
     """
 
     root: Path
@@ -155,43 +154,43 @@ class Planner:
     order: tuple[str, ...] = ()
     _done: dict[str, Planned] = field(default_factory=dict)
 
-    def add(self, plan: RunPlan, stage: Stage, settings: Settings, way: Way = (), out: Path | None = None) -> Planned:
-        """The stage with its inputs found, checked, keyed and given a directory.
+    def add(self, plan: RunPlan, stage: Stage, settings: Settings, keys: Keys = (), out: Path | None = None) -> Planned:
+        """Find the stage's inputs, check it, and give it a key and a directory.
 
         Args:
-            plan: name, kind, seed and expectation; config and parents are filled in here.
+            plan: name, kind, seed and expectation; this adds config and parents.
             stage: its configuration as written.
-            settings: where it was read from, for messages.
-            way: where in the settings it begins.
+            settings: where it was read from, for error messages.
+            keys: where in the settings it begins.
             out: its directory; by default `root/<name>-<key>`.
 
         Raises:
-            ConfigError: an input that is not there, or settings that contradict each other.
+            ConfigError: an input does not exist, or settings contradict each other.
         """
-        found: list[tuple[str, str, str]] = []
+        inputs: list[tuple[str, str, str]] = []
         needs: list[tuple[str, Path]] = []
 
         def find(name: str, value: str, mark: InputMark) -> str:
-            at = settings.place((*way, *name.split(".")))
+            at = settings.place((*keys, *name.split(".")))
             path, key = self._input(f"{at}: {plan.name}.{name}", value, mark, needs)
-            found.append((name, path, key))
+            inputs.append((name, path, key))
             return path
 
         resolved = map_inputs(stage, find)
         try:
             resolved.check()
         except ConfigError as error:
-            raise ConfigError(f"{settings.place(way)}: {plan.name}: {error}") from error
+            raise ConfigError(f"{settings.place(keys)}: {plan.name}: {error}") from error
         config = cast("dict[str, object]", dump_config(resolved))
-        bare = RunPlan(plan.name, plan.stage, config, plan.seed, tuple(Parent(*item) for item in found), plan.expect)
+        bare = RunPlan(plan.name, plan.stage, config, plan.seed, tuple(Parent(*item) for item in inputs), plan.expect)
         directory = bare.directory(self.root) if out is None else out
-        parents = tuple(Parent(name, _relative(path, directory, key), key) for name, path, key in found)
+        parents = tuple(Parent(name, _relative(path, directory, key), key) for name, path, key in inputs)
         planned = Planned(RunPlan(plan.name, plan.stage, config, plan.seed, parents, plan.expect), directory, resolved, tuple(needs))
         self._done[plan.name] = planned
         return planned
 
     def _input(self, at: str, value: str, mark: InputMark, needs: list[tuple[str, Path]]) -> tuple[str, str]:
-        """(path, key) of an input as written."""
+        """The path and the key of an input as written."""
         reference = REFERENCE.fullmatch(value)
         if reference is not None:
             name, inside = reference.group(1), reference.group(2) or ""
@@ -208,13 +207,13 @@ class Planner:
                 raise type(error)(f"{at}: {error}") from error
         if mark.hub and HUB_NAME.fullmatch(value):
             return value, f"hub:{value}"
-        raise ConfigError(f"{at}: nothing is at {value}. Correct the path{' or the name of the model' if mark.hub else ''}.")
+        raise ConfigError(f"{at}: there is nothing at {value}. Correct the path{' or the name of the model' if mark.hub else ''}.")
 
     def _outside(self, at: str, name: str, inside: str) -> str:
         if name not in self.inputs:
             if name in self.order:
                 raise ConfigError(f"{at}: ${name} comes later (or is this stage itself). Refer to an earlier stage, or change the order.")
-            raise ConfigError(f"{at}: nothing is called ${name}. {nearest(name, (*self._done, *self.inputs))}")
+            raise ConfigError(f"{at}: there is no stage or input ${name}. {nearest(name, (*self._done, *self.inputs))}")
         value = self.inputs[name]
         if value is None:
             raise ConfigError(f"{at}: the input {name} has no value. Add {name}=PATH to the command.")
@@ -222,7 +221,7 @@ class Planner:
 
 
 def _relative(path: str, directory: Path, key: str) -> str:
-    """How a parent's path is recorded: relative to the run when both lie in one folder of runs, else absolute."""
+    """A parent's path as the record has it: relative to the run when both lie in one folder of runs, else absolute."""
     if key.startswith("hub:"):
         return path
     whole, home = Path(path).absolute(), directory.absolute()
@@ -230,26 +229,31 @@ def _relative(path: str, directory: Path, key: str) -> str:
 
 
 def plan_pipeline(pipeline: Pipeline, root: Path, stages: Stages) -> tuple[Planned, ...]:
-    """Every stage of the pipeline, checked and keyed, in order. Loads the stages' modules, no model.
+    """Plan every stage of the pipeline in order: checked and keyed. This loads the stages' modules, and no model.
 
     Raises:
-        ConfigError: whatever is wrong, with file and line, before anything runs.
+        ConfigError: whatever is wrong, with file and line, before anything runs; one message for all unknown settings.
     """
-    planner = Planner(root, DigestCache(root / ".digests.json"), pipeline.inputs, pipeline.stages)
-    planned = []
+    configs: dict[str, tuple[RunPlan, Stage]] = {}
+    errors: list[str] = []
     for name in pipeline.stages:
-        way = ("stages", name)
-        settings = pipeline.settings
-        entry = settings.get(way)
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("stage"), str):
-            raise ConfigError(f"{settings.place(way)}: {name} must hold `stage: KIND` and its settings. {nearest(name, stages)}")
-        kind = cast("str", entry["stage"])
-        cls = find_stage(stages, kind, settings.place((*way, "stage")))
-        expect = entry.get("expect", "done")
-        if expect not in ("done", "refused"):
-            raise ConfigError(f"{settings.place((*way, 'expect'))}: expect must be done or refused, got {expect!r}.")
-        seed = _seed(settings, (*way, "seed"), entry.get("seed", pipeline.seed))
-        config = read_config(cls, settings, way, ignored=BESIDE)
-        bare = RunPlan(name, kind, seed=seed, expect=cast("Literal['done', 'refused']", expect))
-        planned.append(planner.add(bare, config, settings, way))
-    return tuple(planned)
+        with collected(errors):
+            configs[name] = _read_stage(pipeline, name, stages)
+    raise_collected(errors)
+    planner = Planner(root, DigestCache(root / ".digests.json"), pipeline.inputs, pipeline.stages)
+    return tuple(planner.add(plan, config, pipeline.settings, ("stages", name)) for name, (plan, config) in configs.items())
+
+
+def _read_stage(pipeline: Pipeline, name: str, stages: Stages) -> tuple[RunPlan, Stage]:
+    """A stage's plan, which has no inputs yet, and its configuration."""
+    keys, settings = ("stages", name), pipeline.settings
+    entry = settings.get(keys)
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("stage"), str):
+        raise ConfigError(f"{settings.place(keys)}: {name} must hold `stage: KIND` and its settings. {nearest(name, stages)}")
+    kind = cast("str", entry["stage"])
+    cls = find_stage(stages, kind, settings.place((*keys, "stage")))
+    expect = entry.get("expect", "done")
+    if expect not in ("done", "refused"):
+        raise ConfigError(f"{settings.place((*keys, 'expect'))}: expect must be done or refused, got {expect!r}.")
+    seed = _seed(settings, (*keys, "seed"), entry.get("seed", pipeline.seed))
+    return RunPlan(name, kind, seed=seed, expect=cast("Literal['done', 'refused']", expect)), read_config(cls, settings, keys, BESIDE)

@@ -1,4 +1,4 @@
-"""The table of stages: name, class, one line of help. Classes are imported only when a stage is named."""
+"""The table of stages: name, class and one line of help. A class is imported only when its stage is named."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ if TYPE_CHECKING:
     from palate.runs.run import Run
 
 RESERVED = frozenset({"stage", "seed", "expect", "out", "runs", "fresh", "name", "help", "track"})
-"""Words that stand beside a stage's own settings in YAML or on the command line; no field may be called so."""
+"""Words that stand beside a stage's settings in YAML or on the command line; no field may have these names."""
 
 
 class Stage(Protocol):
     """A stage: a frozen dataclass whose fields are its configuration."""
 
     def check(self) -> None:
-        """Nothing. Called before anything runs, when earlier stages' directories need not exist yet.
+        """Check the settings before anything runs, when directories of earlier stages may not exist yet.
 
         Raises:
-            ConfigError: fields that contradict each other, with the mend.
+            ConfigError: settings contradict each other; the message says what to change.
         """
         ...
 
     def run(self, run: Run) -> None:
-        """Nothing; does the work, inside `run.directory`."""
+        """Do the work inside `run.directory`."""
         ...
 
 
 @dataclass(frozen=True)
 class StageEntry:
-    """Where a stage is written.
+    """Where to find a stage's class.
 
     Attributes:
         target: `module:Class`.
-        help: one line for `palate --help`; the first line of the class's docstring says the same.
+        help: one line for `palate --help`, the same as the first line of the class's docstring.
     """
 
     target: str
     help: str
 
     def load(self) -> type[Stage]:
-        """The stage's class. Imports its module, which may load torch.
+        """Import the stage's module, which may load torch, and return its class.
 
         Raises:
-            ConfigError: a package that the stage needs is not installed.
+            ConfigError: the stage needs a package that is not installed.
         """
         module, name = self.target.split(":")
         try:
@@ -58,7 +58,7 @@ class StageEntry:
             missing = (error.name or "").split(".")[0]
             if missing in {"", module.split(".")[0]}:
                 raise
-            raise ConfigError(f"this stage needs {missing}, which is not installed. Install what training needs: palate[train].") from error
+            raise ConfigError(f"this stage needs {missing}, which is not installed. Install palate[train].") from error
         if not (isinstance(cls, type) and is_dataclass(cls)):
             raise TypeError(f"{self.target} is not a dataclass")
         return cast("type[Stage]", cls)
@@ -85,10 +85,10 @@ STAGES: Stages = {
 
 
 def find_stage(stages: Stages, name: str, place: str) -> type[Stage]:
-    """The class of the stage `name`.
+    """Return the class of the stage `name`.
 
     Raises:
-        ConfigError: no such stage; `place` says where it was asked for.
+        ConfigError: there is no such stage; `place` says where it was named.
     """
     if name not in stages:
         raise ConfigError(f"{place}: there is no stage {name!r}. {nearest(name, stages)}")

@@ -1,4 +1,4 @@
-"""Content digests: what a run's inputs are, whatever their names, and which code made a run."""
+"""Digests of content: they identify a run's inputs whatever the files are called."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from palate.core import RunError
@@ -15,17 +14,17 @@ from palate.data.files import write_json
 
 DIGEST_LENGTH = 12
 CACHED_BYTES = 16 * 2**20
-"""Files from this size on have their digest remembered; smaller ones are read again, which is cheap."""
+"""The cache keeps digests of files from this size on; smaller files are read again, which is cheap."""
 SETTLED_SECONDS = 2.0
-"""A file changed more recently is never remembered: a second change might leave size and time as they were."""
+"""The cache leaves out a file changed more recently: a second change might leave its size and time as they were."""
 
 
 @dataclass
 class DigestCache:
-    """Remembers digests of large files by path, size and time of change, in one JSON file.
+    """Keeps digests of large files by path, size and time of change, in one JSON file.
 
     Attributes:
-        path: the JSON file; None remembers only while the process lives.
+        path: the JSON file; None keeps the digests only while the process lives.
     """
 
     path: Path | None = None
@@ -33,7 +32,7 @@ class DigestCache:
     _loaded: bool = False
 
     def file(self, path: Path) -> str:
-        """SHA-256 of the file's content, in hex."""
+        """Return the SHA-256 of the file's content, in hex."""
         stat = path.stat()
         if stat.st_size < CACHED_BYTES:
             return _sha256(path)
@@ -45,16 +44,18 @@ class DigestCache:
                 return digest
             self._known[mark] = digest
             if self.path is not None:
-                with suppress(OSError):  # what cannot be remembered is computed again
+                with suppress(OSError):  # what cannot be kept is computed again
                     self.path.parent.mkdir(parents=True, exist_ok=True)
                     write_json(self.path, self._known)
         return self._known[mark]
 
     def content(self, path: Path) -> str:
-        """First 12 hex digits of the digest of a file, or of a directory: its sorted relative names and their contents.
+        """Return the first 12 hex digits of the digest of a file or a directory.
+
+        A directory's digest covers its sorted relative names and their contents.
 
         Raises:
-            RunError: nothing is at `path`.
+            RunError: there is nothing at `path`.
         """
         if path.is_file():
             return self.file(path)[:DIGEST_LENGTH]
@@ -73,18 +74,8 @@ class DigestCache:
             known = json.loads(self.path.read_text(encoding="utf-8"))
             self._known.update({str(mark): str(digest) for mark, digest in known.items()})
         except (ValueError, AttributeError):
-            self._known.clear()  # a spoilt cache costs time, never a wrong key
+            self._known.clear()  # a damaged cache costs time, never a wrong key
         self._loaded = True
-
-
-@cache
-def source_digest() -> str:
-    """First 12 hex digits of the digest of the package's Python files: which code made a run."""
-    package = Path(__file__).resolve().parents[1]
-    total = hashlib.sha256()
-    for name, file in sorted((file.relative_to(package).as_posix(), file) for file in package.rglob("*.py")):
-        total.update(f"{name}\0".encode() + file.read_bytes() + b"\0")
-    return total.hexdigest()[:DIGEST_LENGTH]
 
 
 def _sha256(path: Path) -> str:

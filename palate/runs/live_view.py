@@ -1,4 +1,4 @@
-"""The live view of online training in a terminal: a bar, a line with a sparkline for each figure, and the warnings that hold."""
+"""The live view of online training in a terminal: a bar, a line with a sparkline per figure, and the current warnings."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class PlotLine:
     """A figure of the view.
 
     Attributes:
-        title: what it is called.
+        title: its name on the screen.
         metric: its name in `metrics.jsonl`.
-        form: how its number is written.
+        form: the format of its number.
     """
 
     title: str
@@ -38,14 +38,14 @@ LINES: Mapping[str, tuple[PlotLine, ...]] = {
         PlotLine("KL, nats", "online/kl/mean", ".2f"),
         PlotLine("entropy, nats", "online/entropy/mean", ".3f"),
         PlotLine("length, tokens", "online/length/mean", ".1f"),
-        PlotLine("ended", "online/eos/share", ".0%"),
+        PlotLine("EOS", "online/eos/share", ".0%"),
     )
 }
-"""What is shown, by the stage's label; other stages have a bar alone."""
+"""The lines of the view, by the stage's label. Other stages have a bar alone."""
 
 
 def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
-    """The series as a row of at most `width` blocks between its least and its greatest value; a longer one is averaged down."""
+    """Return the series as at most `width` blocks between its least and greatest value; a longer series is averaged."""
     count = min(width, len(values))
     edges = [round(k * len(values) / count) for k in range(count + 1)] if count else []
     means = [sum(values[start:end]) / (end - start) for start, end in pairwise(edges)]
@@ -55,7 +55,7 @@ def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
 
 
 class View:
-    """What the run has told so far, drawn anew a few times a second."""
+    """What the run has logged so far. The terminal redraws it a few times a second."""
 
     def __init__(self, label: str, limits: Mapping[str, float]) -> None:
         self._lines, self._limits = LINES[label], limits
@@ -63,17 +63,17 @@ class View:
         self._warnings: dict[str, str] = {}
 
     def feed(self, metrics: Mapping[str, float]) -> None:
-        """Nothing; a round's metrics are shown from now on."""
+        """Add the metrics of an iteration."""
         for name, series in self._series.items():
             if name in metrics:
                 series.append(float(metrics[name]))
 
     def warn(self, active: Mapping[str, str]) -> None:
-        """Nothing; these warnings are shown, and no others."""
+        """Replace the warnings by these."""
         self._warnings = dict(active)
 
     def __rich__(self) -> Group:
-        """The figures and the warnings as they stand, a line each; what helps was said when the warning came."""
+        """Return the figures and the warnings, a line each. A warning appears without its remedy, which was printed when it came."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
@@ -83,25 +83,27 @@ class View:
             series = self._series[line.metric]
             if series:
                 limit = self._limits.get(line.metric)
-                of = "" if limit is None else f"of {limit:{line.form.lstrip('+')}}"
-                table.add_row(f"  {line.title}", Text(f"{series[-1]:{line.form}}", justify="right"), of, sparkline(series))
-        held = [f"  warning: {guard}: {text.partition(';')[0]}" for guard, text in self._warnings.items()]
-        return Group(*[table] * bool(table.row_count), *(Text(line, style="yellow", no_wrap=True, overflow="ellipsis") for line in held))
+                limit_text = "" if limit is None else f"of {limit:{line.form.lstrip('+')}}"
+                table.add_row(f"  {line.title}", Text(f"{series[-1]:{line.form}}", justify="right"), limit_text, sparkline(series))
+        warnings = [f"  warning: {guard}: {text.partition(';')[0]}" for guard, text in self._warnings.items()]
+        return Group(
+            *[table] * bool(table.row_count), *(Text(line, style="yellow", no_wrap=True, overflow="ellipsis") for line in warnings)
+        )
 
 
-class Drawn:
-    """A bar with a view below it, for rich to draw."""
+class BarWithView:
+    """A bar with a view below it, which rich draws."""
 
     def __init__(self, bar: Progress, view: View) -> None:
         self._bar, self._view = bar, view
 
     def __rich__(self) -> Group:
-        """Both, as they stand."""
+        """Return the bar and the view."""
         from rich.console import Group
 
         return Group(self._bar, self._view)
 
 
 def has_view(label: str, out: TextIO) -> bool:
-    """Whether the label's stage has a view and `out` is a terminal to draw it in."""
+    """Return whether the label's stage has a view and `out` is a terminal."""
     return label in LINES and out.isatty()

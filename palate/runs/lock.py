@@ -1,4 +1,4 @@
-"""Guards around a run at work: one process a directory, and a Ctrl-C that first asks and then insists."""
+"""One process per run directory, and Ctrl-C: the first asks the run to stop, the second stops it at once."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from palate.core import RunError
 
 
 class Stop:
-    """Whether somebody asked to stop."""
+    """Whether the user asked to stop."""
 
     def __init__(self) -> None:
         self.is_requested = False
 
     def request(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 (the form Python asks of a handler)
-        """Nothing; the first signal asks, the second raises KeyboardInterrupt."""
+        """Handle a signal: the first asks to stop, the second raises KeyboardInterrupt."""
         if self.is_requested:
             raise KeyboardInterrupt
         self.is_requested = True
-        # Not through sys.stderr: a handler may come while that is being written to.
-        os.write(2, b"\nStopping after this step; what is done will be saved. Press Ctrl-C again to stop at once.\n")
+        # Not through sys.stderr: the signal may arrive while something writes to it.
+        os.write(2, b"\nStopping after this step, which will be saved. Press Ctrl-C again to stop at once.\n")
 
 
 @contextmanager
@@ -45,12 +45,12 @@ def stoppable(stop: Stop) -> Iterator[None]:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """A context in which no other process can enter `locked` for the same directory; freed even by a kill.
+    """A context that only one process can enter per directory. A kill frees it too.
 
     Raises:
         RunError: another process is inside.
     """
-    if sys.platform == "win32":  # no flock there; two processes in one directory go unnoticed
+    if sys.platform == "win32":  # without flock, nobody notices two processes in one directory
         yield
         return
     import fcntl
@@ -59,5 +59,5 @@ def locked(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunError(f"another process is working in {directory}. Wait for it, or stop it, and give the command again.") from error
+            raise RunError(f"another process is working in {directory}. Wait for it or stop it, then repeat the command.") from error
         yield

@@ -1,4 +1,4 @@
-"""A name for the run in use: a link that is swapped in one step, and back."""
+"""A link that names the run in use. One step swaps it to another run, or back."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from palate.data.files import write_atomic
 
 
 def swap(link: Path, run: Path) -> Path | None:
-    """What `link` named before, or None; from now on it names `run`. Whoever reads sees the one or the other.
+    """Let `link` name `run`, and return what it named before, or None. Readers see one run or the other.
 
     Raises:
-        ConfigError: there is no such run, or something that is no link stands in the link's place.
+        ConfigError: the run does not exist, or the link's name belongs to a file or directory.
     """
     if not run.is_dir():
-        raise ConfigError(f"{run} is no directory: name a run, or a model's directory")
+        raise ConfigError(f"{run} is not a directory. Name a run or a model directory.")
     before = current(link)
     if before is not None:
         write_atomic(_former(link), f"{before}\n" + _read(_former(link)))
@@ -25,29 +25,29 @@ def swap(link: Path, run: Path) -> Path | None:
 
 
 def swap_back(link: Path) -> Path:
-    """What `link` named before the last swap; it names that again.
+    """Let `link` name what it named before the last swap, and return that.
 
     Raises:
-        ConfigError: it never named anything else.
-        RunError: that directory is gone.
+        ConfigError: the link never named anything else.
+        RunError: that directory no longer exists.
     """
     current(link)
     former = _read(_former(link)).splitlines()
     if not former:
-        raise ConfigError(f"{link} never named another run: there is nothing to go back to")
+        raise ConfigError(f"{link} never named another run, so there is nothing to go back to")
     run = Path(former[0])
     if not run.is_dir():
-        raise RunError(f"{run}, which {link} named before, is gone: swap in another run")
+        raise RunError(f"{run}, which {link} named before, no longer exists. Swap in another run.")
     _point(link, run)
     write_atomic(_former(link), "".join(f"{line}\n" for line in former[1:]))
     return run
 
 
 def current(link: Path) -> Path | None:
-    """What `link` names, or None where there is no such link."""
+    """Return what `link` names, or None where the link does not exist."""
     if not link.is_symlink():
         if link.exists():
-            raise ConfigError(f"{link} is a file or directory of its own, not a link: choose another name")
+            raise ConfigError(f"{link} is a file or directory, not a link. Choose another name.")
         return None
     return link.resolve()
 

@@ -1,4 +1,4 @@
-"""Progress of a long loop: a bar in a terminal, a plain line every ten seconds anywhere else."""
+"""Progress of a long loop: a bar in a terminal, elsewhere a plain line every ten seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from palate.core import Advance
-from palate.runs.live_view import Drawn, View
+from palate.runs.live_view import BarWithView, View
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,9 +27,9 @@ def progress(
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Advance]:
-    """A callable `advance(n=1, note="")`; what it reports is drawn on `stream` (standard error), with `view` below it in a terminal.
+    """A context that gives `advance(n=1, note="")` and shows progress on `stream` (standard error), in a terminal with `view` below.
 
-    A loop shorter than ten seconds writes nothing outside a terminal, so logs of small runs stay small.
+    Outside a terminal, a loop shorter than ten seconds writes nothing, so logs of small runs stay small.
     """
     out = sys.stderr if stream is None else stream
     if out.isatty():
@@ -49,13 +49,13 @@ def _bar(total: int, label: str, view: View | None, out: TextIO) -> Iterator[Adv
     task = bar.add_task(label, total=total, note="")
 
     def advance(n: int = 1, note: str = "") -> None:
-        if note and view is None:  # a view tells more
+        if note and view is None:  # a view shows more
             bar.update(task, advance=n, note=note)
         else:
             bar.update(task, advance=n)
 
-    drawn = bar if view is None else Drawn(bar, view)
-    with Live(drawn, console=console, refresh_per_second=4, transient=True):
+    content = bar if view is None else BarWithView(bar, view)
+    with Live(content, console=console, refresh_per_second=4, transient=True):
         yield advance
 
 
@@ -78,15 +78,15 @@ class _Lines:
     def __init__(self, total: int, label: str, out: TextIO, clock: Callable[[], float]) -> None:
         self._total, self._label, self._out, self._clock = total, label, out, clock
         self._count, self._note = 0, ""
-        self._started = self._said = clock()
+        self._started = self._last_line = clock()
 
     def __call__(self, n: int = 1, note: str = "") -> None:
         self._count += n
         self._note = note or self._note
         now = self._clock()
-        if now - self._said < LINE_SECONDS:
+        if now - self._last_line < LINE_SECONDS:
             return
-        self._said = now
+        self._last_line = now
         left = (now - self._started) * (self._total - self._count) / max(self._count, 1)
         tail = f"  {self._note}" if self._note else ""
         self._out.write(f"  {self._label} {self._count}/{self._total}, about {max(left, 0):.0f} s left{tail}\n")

@@ -1,24 +1,36 @@
-"""Which code works on a run, and with which packages."""
+"""Which code works on a run, and with which versions of packages."""
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 from palate import __version__
-from palate.runs.digests import source_digest
+from palate.runs.digests import DIGEST_LENGTH
 
 
 def code() -> dict[str, str | None]:
-    """Which code works on a run; one that is resumed by other code names that which finished it."""
+    """Return the version, digest and commit of the running code. A run that other code resumed names the code that finished it."""
     return {"version": __version__, "source": source_digest(), "commit": _commit()}
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of what computes: Python, torch, transformers; None for one that is not installed."""
+    """Return the versions of Python, torch and transformers; None for a package that is not installed."""
     return {"python": platform.python_version(), "torch": _version("torch"), "transformers": _version("transformers")}
+
+
+@cache
+def source_digest() -> str:
+    """Return the first 12 hex digits of the digest of the package's Python files."""
+    package = Path(__file__).resolve().parents[1]
+    total = hashlib.sha256()
+    for name, file in sorted((file.relative_to(package).as_posix(), file) for file in package.rglob("*.py")):
+        total.update(f"{name}\0".encode() + file.read_bytes() + b"\0")
+    return total.hexdigest()[:DIGEST_LENGTH]
 
 
 def _version(package: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What a run is (`RunPlan`), what is known of one on disk (`RunRecord`), and where it came from (`lineage`)."""
+"""What a run will be (`RunPlan`), its record on disk (`RunRecord`), and what it was made from (`lineage`)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from typing import Any, Literal, cast
 
 from palate import __version__
 from palate.core import RunError
-from palate.runs.digests import DIGEST_LENGTH, DigestCache
 from palate.data.files import read_json, write_json
+from palate.runs.digests import DIGEST_LENGTH, DigestCache
 
 Status = Literal["running", "done", "failed", "interrupted"]
 RECORD = "run.json"
+FORMAT = 2
+"""The form of `run.json`. Records without a number come from before many settings were renamed."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,9 @@ class Parent:
     """One input of a run.
 
     Attributes:
-        field: the config field that names it, dotted (`data`, `scorers.helpful`, `files.0`).
-        path: where it lies; relative to the run's own directory when both lie in the same folder of runs.
-        key: digest of its content; for something inside a run directory that run's key and the way inside it.
+        field: the dotted setting that names it (`data`, `scorers.helpful`, `files.0`).
+        path: where it lies, relative to the run's own directory when both lie in the same folder of runs.
+        key: a digest of its content; for something inside a run directory, the run's key and the path inside.
     """
 
     field: str
@@ -37,7 +39,7 @@ class Parent:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A run before it is started; `key` names it by content.
+    """A run before it starts; `key` identifies it by content.
 
     Attributes:
         name: name of the stage in its pipeline; the directory is called `<name>-<key>`.
@@ -45,7 +47,7 @@ class RunPlan:
         config: the resolved configuration, as JSON values.
         seed: seed of everything random in the run.
         parents: its inputs.
-        expect: `refused` when the stage must stop itself with a TrainingError (a control).
+        expect: `refused` for a control, which must stop itself with a TrainingError.
     """
 
     name: str
@@ -57,19 +59,19 @@ class RunPlan:
 
     @cached_property
     def identity(self) -> dict[str, object]:
-        """What the key is made of: inputs stand there by content, not by path. The name is not part of it."""
+        """What the key is made of: inputs by content, not by path. The name is not part of it."""
         config = cast("dict[str, Any]", copy.deepcopy(dict(self.config)))
         for parent in self.parents:
-            *way, last = parent.field.split(".")
+            *outer, last = parent.field.split(".")
             target: Any = config
-            for part in way:
+            for part in outer:
                 target = target[int(part)] if isinstance(target, list) else target[part]
             target[int(last) if isinstance(target, list) else last] = parent.key
         return {"stage": self.stage, "config": config, "seed": self.seed, "expect": self.expect, "version": __version__}
 
     @cached_property
     def key(self) -> str:
-        """First 12 hex digits of the SHA-256 of stage, config (inputs by content), seed, expectation and palate version."""
+        """The first 12 hex digits of the SHA-256 of stage, config (inputs by content), seed, expectation and version of Palate."""
         text = json.dumps(self.identity, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
@@ -80,7 +82,7 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The content of a `run.json`."""
+    """The content of a `run.json`; `format` is `FORMAT` in every record that this version writes."""
 
     name: str
     stage: str
@@ -97,22 +99,25 @@ class RunRecord:
     seconds: float = 0.0
     dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     error: str | None = None
+    format: int = FORMAT
 
     def write(self, directory: Path) -> None:
-        """Nothing; `run.json` in `directory` holds the record, replaced atomically."""
+        """Write the record to `run.json` in `directory`, replacing it atomically."""
         write_json(directory / RECORD, asdict(self))
 
 
 def read_record(directory: Path) -> RunRecord | None:
-    """The record of the run in `directory`; None when it holds no `run.json`.
+    """Return the record of the run in `directory`; None when it holds no `run.json`.
 
     Raises:
-        RunError: there is a `run.json`, but not of a run of this or an older version of Palate.
+        RunError: the `run.json` is not a record, or a version of Palate with other names of settings wrote it.
     """
     path = directory / RECORD
     if not path.is_file():
         return None
     value = cast("dict[str, Any]", read_json(path))
+    if is_old(value):
+        raise RunError(old_text(directory))
     try:
         value["parents"] = tuple(Parent(**parent) for parent in value["parents"])
         return RunRecord(**value)
@@ -120,11 +125,30 @@ def read_record(directory: Path) -> RunRecord | None:
         raise RunError(f"{path} is not the record of a run ({error}). Delete the directory, or choose another with --out.") from error
 
 
+def is_old(value: object) -> bool:
+    """Whether the content of a `run.json` is a record in another form than `FORMAT`."""
+    return isinstance(value, dict) and {"name", "stage", "key", "identity"} <= value.keys() and value.get("format") != FORMAT
+
+
+def old_text(directory: Path) -> str:
+    """Return what to tell the user about a run that an older Palate made."""
+    return (
+        f"{directory} was made by an older Palate, whose settings have other names. "
+        "Run the pipeline again with another --runs, or with --fresh to replace it."
+    )
+
+
+def old_runs(root: Path) -> dict[Path, str]:
+    """Return the runs at `root`, directly below it or one folder deeper that an older Palate made, each with its stage's name."""
+    values = {path.parent: read_json(path) for path in _records(root)}
+    return {directory: str(value["name"]) for directory, value in values.items() if isinstance(value, dict) and is_old(value)}
+
+
 def input_key(path: Path, cache: DigestCache) -> str:
-    """What the key of a run holds for an input at `path`: a run's key (and the way inside), or a digest of the content.
+    """Return what identifies an input at `path`: the key of its run and the path inside, or a digest of the content.
 
     Raises:
-        RunError: nothing is there, or it lies in a run that is not done.
+        RunError: there is nothing at `path`, or it lies in a run that is not done.
     """
     for directory in (path, *path.parents):
         record = read_record(directory)
@@ -143,24 +167,27 @@ def input_key(path: Path, cache: DigestCache) -> str:
 
 
 def list_runs(root: Path) -> list[tuple[Path, RunRecord]]:
-    """Runs at `root`, directly below it, or one folder deeper (a pipeline's), in the order they were started."""
-    found = []
-    for pattern in (RECORD, f"*/{RECORD}", f"*/*/{RECORD}"):
-        for path in root.glob(pattern):
-            record = read_record(path.parent)
-            if record is not None:
-                found.append((path.parent, record))
-    return sorted(found, key=lambda item: (item[1].started, str(item[0])))
+    """Return the runs at `root`, directly below it, or one folder deeper (a pipeline's), in the order in which they started.
+
+    The list leaves out what an older Palate made; `old_runs` has it.
+    """
+    directories = [path.parent for path in _records(root) if not is_old(read_json(path))]
+    records = [(directory, record) for directory in directories if (record := read_record(directory)) is not None]
+    return sorted(records, key=lambda item: (item[1].started, str(item[0])))
+
+
+def _records(root: Path) -> list[Path]:
+    return [path for pattern in (RECORD, f"*/{RECORD}", f"*/*/{RECORD}") for path in root.glob(pattern)]
 
 
 def lineage(directory: Path, depth: int = 0) -> Iterator[tuple[int, str, Path, RunRecord | None]]:
-    """(depth, field, path, record) of the run in `directory` and of all it came from, depth first.
+    """Yield (depth, field, path, record) of the run in `directory` and of everything that it was made from, depth first.
 
-    The record is None for an input that is no run's (a file, a model directory, a hub name).
+    The record is None for an input that no run made: a file, a model directory, a name on a hub.
     """
     record = read_record(directory)
     if record is None:
-        raise RunError(f"{directory} holds no {RECORD}: it is not a run directory. `palate runs` lists those there are.")
+        raise RunError(f"{directory} holds no {RECORD}: it is not a run directory. `palate runs` lists the runs.")
     if depth == 0:
         yield 0, "", directory, record
     for parent in record.parents:

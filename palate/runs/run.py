@@ -1,4 +1,4 @@
-"""Run directories: one a stage, keyed by content, resumable, with a record of what it came from."""
+"""Run directories: one per stage, keyed by content and resumable, with a record of what the run was made from."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from typing import cast
 
 from palate.core import Advance, Follower, Interrupted, PalateError, RunError
 from palate.data.files import write_json
-from palate.runs.lock import Stop, locked, stoppable
 from palate.data.jsonl import RowWriter, read_rows, write_rows
-from palate.runs.provenance import code, versions
-from palate.runs.progress import progress
-from palate.runs.record import RECORD, RunPlan, RunRecord, Status, read_record
 from palate.runs.live_view import View, has_view
+from palate.runs.lock import Stop, locked, stoppable
+from palate.runs.progress import progress
+from palate.runs.provenance import code, versions
+from palate.runs.record import RECORD, RunPlan, RunRecord, Status, read_record
 
 METRICS = "metrics.jsonl"
 WARNINGS = "warnings.jsonl"
 METRIC_NAME = re.compile(r"[\w.-]+/[\w.-]+/[\w.-]+")
 SPARE_BYTES = 1 << 20
-"""With less free space than this, whatever failed is taken to have failed for want of space."""
+"""With less free space than this, a failure is reported as a full disk."""
 
 
 class Run:
-    """A run directory in use; what a stage is handed.
+    """A run directory in use. A stage receives it as its argument.
 
     Attributes:
-        directory: where everything the stage writes goes.
+        directory: where the stage writes its files.
         name: the stage's name in its pipeline.
         stage: the kind of stage.
         seed: seed of everything random in the run.
-        config: the resolved configuration as JSON values (the stage itself is the typed one).
+        config: the resolved configuration as JSON values; the stage object has it with types.
         key: the run's key.
         is_done: an earlier process finished this run.
-        is_resumed: an earlier process began this run and did not finish it.
+        is_resumed: an earlier process started this run and did not finish it.
     """
 
     def __init__(self, directory: Path, record: RunRecord, *, is_resumed: bool) -> None:
@@ -60,32 +60,32 @@ class Run:
 
     @property
     def id(self) -> str:
-        """A name for the outside: it stays when the run is resumed, and is another one when it is made afresh."""
+        """A name for trackers. It stays when the run resumes, and changes when the run starts afresh."""
         return f"{self.name}-{self.key}-{re.sub('[^0-9]', '', self._record.started)[:14]}"
 
     @property
     def seconds(self) -> float:
-        """Seconds spent in this run so far, over all processes that worked on it; known once it is left."""
+        """Seconds spent in this run by all processes that worked on it, as of the last time that one ended."""
         return self._record.seconds
 
     @property
     def state(self) -> Path:
-        """The folder for checkpoints (made when asked for). It is deleted when the run is done."""
+        """The folder for checkpoints, created on first use. It is deleted when the run is done."""
         path = self.directory / "state"
         path.mkdir(exist_ok=True)
         return path
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Nothing; one row of `metrics.jsonl` with the step and the metrics, in the order given.
+        """Append a row with the step and the metrics to `metrics.jsonl`, in the order given.
 
-        No clock is written: the same run gives the same bytes.
+        The row has no time, so that the same run gives the same bytes.
 
         Args:
-            step: count of steps so far.
+            step: number of steps so far.
             metrics: `stage/thing/statistic` to a finite number (anything `float()` takes, a 0-d tensor too).
 
         Raises:
-            RunError: a name of another shape, or a number that is not finite.
+            RunError: a name has another shape, or a number is not finite.
         """
         row: dict[str, float] = {"step": step}
         for name, value in metrics.items():
@@ -104,21 +104,21 @@ class Run:
             self._follower.log(step, {name: value for name, value in row.items() if name != "step"})
 
     def follow(self, follower: Follower) -> None:
-        """Nothing; `follower` is sent every row from now on, after it was written."""
+        """Send every further row to `follower`, after it is written."""
         self._follower = follower
 
     def logged(self) -> list[dict[str, float]]:
-        """The rows of `metrics.jsonl` so far; after `rewind`, those of the steps that stand."""
+        """Return the rows of `metrics.jsonl` so far; after `rewind`, those that were kept."""
         path = self.directory / METRICS
         return [cast("dict[str, float]", row) for _, row in read_rows(path)] if path.is_file() else []
 
     def warn(self, step: int, new: Mapping[str, str], active: Mapping[str, str]) -> None:
-        """Nothing; what guards say for the first time is a row of `warnings.jsonl` each, and a line on standard error.
+        """Write each new warning to `warnings.jsonl` and to standard error.
 
         Args:
             step: as in `log`.
-            new: text by guard.
-            active: what all guards still hold to, for a live view.
+            new: the text of each new warning, by guard.
+            active: every warning that holds, for a live view.
         """
         if self._view is not None:
             self._view.warn(active)
@@ -128,23 +128,23 @@ class Run:
             sys.stderr.write(f"  {self.name}, step {step}: {guard}: {text}\n")
 
     def rewind(self, step: int) -> None:
-        """Nothing; rows of `metrics.jsonl` and `warnings.jsonl` from `step` on are gone. For a resume: those steps will be done again."""
+        """Drop the rows of `metrics.jsonl` and `warnings.jsonl` from `step` on, because a resumed run does those steps again."""
         self._close()
         for path in (self.directory / METRICS, self.directory / WARNINGS):
             if path.is_file():
-                self.rows(path.name).close()  # cuts off a last line that a crash left half-written
+                self.rows(path.name).close()  # removes a last line that a crash left half-written
                 write_rows(path, [row for _, row in read_rows(path) if cast("int", row["step"]) < step])
 
     def rows(self, filename: str) -> RowWriter:
-        """An append-only writer of JSON rows to `filename` in the directory; rows already there are kept."""
+        """Return a writer that appends JSON rows to `filename` in the directory."""
         return RowWriter(self.directory / filename)
 
     def summary(self, values: Mapping[str, object]) -> None:
-        """Nothing; `summary.json` holds `values`: the figures of the run that others read."""
+        """Write `values`, the figures of the run that others read, to `summary.json`."""
         write_json(self.directory / "summary.json", dict(values))
 
     def dropped(self, source: str, reasons: Iterable[str]) -> None:
-        """Nothing; the record counts, by reason, the rows of `source` that could not be used. Replaces an earlier count."""
+        """Record how many rows of `source` could not be used, by reason. This replaces an earlier count."""
         counts: dict[str, int] = {}
         for reason in reasons:
             counts[reason] = counts.get(reason, 0) + 1
@@ -152,14 +152,14 @@ class Run:
 
     @contextmanager
     def progress(self, total: int, label: str, limits: Mapping[str, float] | None = None) -> Iterator[Advance]:
-        """A context that gives `advance(n=1, note="")`: a bar in a terminal, a line now and then elsewhere.
+        """A context that gives `advance(n=1, note="")`: a bar in a terminal, elsewhere a line now and then.
 
-        In a terminal the bar of online training has a view of its metrics below it, which `log` and `warn` keep up to date.
+        In a terminal, online training has a view of its metrics below the bar. `log` and `warn` update it.
 
         Args:
-            total: units in all.
-            label: what they are; the stage's kind for a loop that trains.
-            limits: what is shown beside metrics of these names: a KL target or budget.
+            total: number of units.
+            label: what the units are; for a loop that trains, the kind of the stage.
+            limits: a limit by metric, such as a KL target or budget; it stands beside the metric.
         """
         self._view = View(label, limits or {}) if has_view(label, sys.stderr) else None
         if self._view is not None:
@@ -173,21 +173,21 @@ class Run:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether Ctrl-C (or a polite kill) asked the run to finish its step, save and stop."""
+        """Whether Ctrl-C or SIGTERM asked the run to finish its step, save and stop."""
         return self._stop.is_requested
 
     def check_stop(self) -> None:
-        """Nothing, as long as nobody asked to stop. Call it between steps, after saving.
+        """Raise Interrupted if the user asked to stop. Call it between steps, after saving.
 
         Raises:
-            Interrupted: somebody did.
+            Interrupted: the user asked to stop.
         """
         if self.stop_requested:
-            raise Interrupted(f"{self.name} was interrupted; what was done is saved in {self.directory}. The same command goes on.")
+            raise Interrupted(f"{self.name} was interrupted and is saved in {self.directory}. The same command continues it.")
 
     @contextmanager
     def active(self) -> Iterator[Run]:
-        """The run itself, while its stage works: locked, stoppable by Ctrl-C, and its status recorded however it ends.
+        """A context for the work of the stage: the run is locked, Ctrl-C stops it, and its status is recorded however it ends.
 
         Raises:
             RunError: another process works in the directory, or the disk is full.
@@ -205,27 +205,27 @@ class Run:
                 yield self
             except BaseException as error:
                 self._close()
-                told = self._told(error)
-                # A full disk keeps the older record, "running", from which the same command goes on too.
+                reported = self._reported(error)
+                # On a full disk the record stays at "running", from which the same command can continue too.
                 with suppress(OSError):
-                    leave("interrupted" if isinstance(told, Interrupted) else "failed", f"{type(told).__name__}: {told}")
-                if told is error:
+                    leave("interrupted" if isinstance(reported, Interrupted) else "failed", f"{type(reported).__name__}: {reported}")
+                if reported is error:
                     raise
-                raise told from error
+                raise reported from error
             self._close()
             shutil.rmtree(self.directory / "state", ignore_errors=True)
             leave("done", None)
             self.is_done = True
 
-    def _told(self, error: BaseException) -> BaseException:
-        """The error to raise for `error`: full disks and Ctrl-C get words of their own."""
+    def _reported(self, error: BaseException) -> BaseException:
+        """The error to raise for `error`. Full disks and Ctrl-C get their own messages."""
         if isinstance(error, KeyboardInterrupt):
-            return Interrupted(f"{self.name} was stopped at once; the same command goes on from what is saved in {self.directory}.")
+            return Interrupted(f"{self.name} was stopped at once. The same command continues from what is saved in {self.directory}.")
         if isinstance(error, PalateError) or not isinstance(error, Exception):
             return error
         is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
         if is_full or shutil.disk_usage(self.directory).free < SPARE_BYTES:
-            return RunError(f"no space left for {self.directory} ({error}). Make room; the same command goes on from what is saved.")
+            return RunError(f"no space left for {self.directory} ({error}). Make room; the same command then continues from what is saved.")
         return error
 
     def _close(self) -> None:
@@ -239,20 +239,20 @@ class Run:
 
 
 def open_run(root: Path, plan: RunPlan) -> Run:
-    """The run of `plan` in `root/<name>-<key>`: new, resumed in place, or done (`is_done`)."""
+    """Open the run of `plan` in `root/<name>-<key>`: new, resumed in place, or done (`is_done`)."""
     return open_run_at(plan.directory(root), plan)
 
 
 def open_run_at(directory: Path, plan: RunPlan) -> Run:
-    """The run of `plan` in `directory`: new, resumed in place, or done (`is_done`).
+    """Open the run of `plan` in `directory`: new, resumed in place, or done (`is_done`).
 
     Raises:
-        RunError: the directory holds another run, or files that are no run's.
+        RunError: the directory holds another run, or files that do not belong to a run.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{directory} cannot be made a directory ({error}). Choose another place for runs.") from error
+        raise RunError(f"{directory} cannot be created ({error}). Choose another directory for runs.") from error
     record = read_record(directory)
     if record is not None:
         if record.key != plan.key:
@@ -263,9 +263,9 @@ def open_run_at(directory: Path, plan: RunPlan) -> Run:
         if record.status == "done":
             return Run(directory, record, is_resumed=False)
         return Run(directory, replace(record, code=code(), versions=versions()), is_resumed=True)
-    foreign = sorted(path.name for path in directory.iterdir() if path.name != ".lock" and not path.name.startswith(f".{RECORD}."))
-    if foreign:
-        raise RunError(f"{directory} holds files that are no run's ({', '.join(foreign[:3])}). Choose an empty directory.")
+    others = sorted(path.name for path in directory.iterdir() if path.name != ".lock" and not path.name.startswith(f".{RECORD}."))
+    if others:
+        raise RunError(f"{directory} holds files that do not belong to a run ({', '.join(others[:3])}). Choose an empty directory.")
     record = RunRecord(
         name=plan.name,
         stage=plan.stage,
@@ -284,13 +284,13 @@ def open_run_at(directory: Path, plan: RunPlan) -> Run:
 
 
 def differences(old: object, new: object, at: str = "") -> list[str]:
-    """Sentences naming where two identities differ, as `field: old there, new here`."""
+    """Return where two identities differ, as `field: old there, new here`."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        found = []
+        texts = []
         for name in dict.fromkeys((*old, *new)):
             place = f"{at}.{name}" if at and at != "config" else str(name)
-            found += differences(old.get(name), new.get(name), place)
-        return found
+            texts += differences(old.get(name), new.get(name), place)
+        return texts
     return [] if old == new else [f"{at}: {json.dumps(old)} there, {json.dumps(new)} here"]
 
 

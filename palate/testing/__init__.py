@@ -1,8 +1,7 @@
-"""Parts for tests: tiny models and tokenizers built in code, and the way to outside data."""
+"""Parts for tests: tiny models and tokenizers built in code, and paths to outside data."""
 
-from palate.testing.data import shared_data
-from palate.testing.models import FAMILIES, PADDED_FAMILIES, tiny_config, tiny_policy
-from palate.testing.random_trees import random_trees
+from palate.testing.models import FAMILIES, PADDED_FAMILIES, random_trees, tiny_config, tiny_policy
+from palate.testing.synthetic_votes import shared_data
 from palate.testing.tokenizers import byte_tokenizer, word_tokenizer
 
 __all__ = [

@@ -1,9 +1,10 @@
-"""Tiny Hugging Face models with random weights, one of each family, built in code."""
+"""Tiny Hugging Face models with random weights, one per family, and random trees for them, built in code."""
 
 from __future__ import annotations
 
+import random
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
 
@@ -11,6 +12,7 @@ from palate.models.causal import CausalPolicy
 from palate.models.load import as_policy, built, vocabulary_size, without_dropout
 from palate.models.paths import PaddedPathWarning
 from palate.testing.tokenizers import word_tokenizer
+from palate.text.pack import Branch, Tree
 
 _COMMON: Mapping[str, object] = {
     "hidden_size": 32,
@@ -39,7 +41,7 @@ FAMILIES: tuple[str, ...] = tuple(family for family in _SETTINGS if family not i
 
 
 def tiny_config(family: str, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
-    """Configuration of a tiny model for `tokenizer`, dropout as the family has it; weights large enough for differences to show."""
+    """Return the configuration of a tiny model for `tokenizer`, with the family's dropout and weights large enough to show differences."""
     model_type, settings = _SETTINGS[family]
     return AutoConfig.for_model(
         model_type,
@@ -52,9 +54,22 @@ def tiny_config(family: str, tokenizer: PreTrainedTokenizerBase) -> PretrainedCo
 
 
 def tiny_policy(family: str = "llama", tokenizer: PreTrainedTokenizerBase | None = None, seed: int = 0) -> CausalPolicy:
-    """A tiny policy of `family`; the padded families' warning is expected and not shown."""
+    """Build a tiny policy of `family`. The warning that the padded families give is hidden."""
     tokenizer = tokenizer or word_tokenizer()
     module = built(AutoModelForCausalLM.from_config, without_dropout(tiny_config(family, tokenizer)), seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PaddedPathWarning)
         return as_policy(module, tokenizer)
+
+
+def random_trees(shapes: Sequence[tuple[int, Sequence[int]]], vocabulary: int, seed: int = 0) -> list[Tree]:
+    """Return one tree per (trunk length, branch lengths), with random ids below `vocabulary`; about three tokens in four are learned."""
+    rng = random.Random(seed)
+
+    def ids(count: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(vocabulary) for _ in range(count))
+
+    def branch(count: int) -> Branch:
+        return Branch(ids(count), tuple(rng.random() < 0.75 for _ in range(count)))
+
+    return [Tree(ids(trunk), tuple(branch(length) for length in lengths)) for trunk, lengths in shapes]

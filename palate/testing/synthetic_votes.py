@@ -1,4 +1,4 @@
-"""Real votes from files beside the repository, and votes of simulated raters whose truth is known."""
+"""Real votes from data beside the repository, and votes of simulated raters whose habits are known."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from palate.agreement import Votes, VoteTable
 from palate.agreement.estimates import Floats, Ints
 
 
+def shared_data(name: str) -> Path:
+    """Return the path of `name` in the folder `shared/data` beside the repository; skip the test where it does not exist."""
+    path = Path(__file__).resolve().parents[3] / "shared" / "data" / name
+    if not path.exists():
+        pytest.skip(f"outside data {name!r} does not exist")
+    return path
+
+
 def llmfao(data: Path) -> VoteTable:
-    """Crowd votes on 2,139 pairs with sides, lengths and policies; a pair's first completion was always shown first.
+    """Read crowd votes on 2,139 pairs with sides, lengths and policies. A pair's first completion was always shown first.
 
     Source: LLMFAO, CC BY 4.0.
     """
@@ -35,7 +44,7 @@ def llmfao(data: Path) -> VoteTable:
 
 
 def mt_bench(data: Path) -> VoteTable:
-    """Experts' votes of MT-bench; whichever way a pair was written down, its policies stand in the order of their names.
+    """Read experts' votes of MT-bench. The policies of a pair stand in the order of their names, whatever their order in the file.
 
     Source: Zheng et al. 2023, CC BY 4.0.
     """
@@ -54,9 +63,9 @@ def mt_bench(data: Path) -> VoteTable:
 def made_up(
     judgments: int, rng: np.random.Generator, raters: int = 200, opinions: int = 5, side: float = 0.2, length: float = 0.05
 ) -> VoteTable:
-    """Simulate votes of raters with known habits, to measure speed and to test that estimates find the habits.
+    """Draw votes of raters whose habits are known, to measure speed and to check that estimates find the habits.
 
-    `side` is the log-odds for what is shown first, `length` those for ten words more; raters number 0, 10, 20, ... guess.
+    `side` is the log-odds for the completion shown first, `length` the log-odds per ten words more. Raters 0, 10, 20, ... guess.
     """
     items = judgments // opinions
     item = np.repeat(np.arange(items), opinions)

@@ -14,9 +14,9 @@ WORDS: tuple[str, ...] = tuple(re.findall(r"\w+", _WORDS))
 
 
 def word_tokenizer(words: Sequence[str] = WORDS) -> PreTrainedTokenizerFast:
-    """A tokenizer of whole words and single spaces, digits and marks: <pad> 0, <bos> 1, <eos> 2, <unk> 3, then the rest.
+    """Build a tokenizer of whole words, single spaces, digits and punctuation: <pad> 0, <bos> 1, <eos> 2, <unk> 3, then the rest.
 
-    Text of known words comes back as it was. It adds no token by itself and has no chat template.
+    It decodes text of known words exactly. It does not add tokens, and does not have a chat template.
     """
     marks = " .,:;!?'\n-0123456789"
     vocabulary = {token: k for k, token in enumerate(dict.fromkeys(("<pad>", "<bos>", "<eos>", "<unk>", *marks, *words)))}
@@ -34,7 +34,7 @@ def word_tokenizer(words: Sequence[str] = WORDS) -> PreTrainedTokenizerFast:
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of single bytes, 256 ids, then <pad> 256, <bos> 257, <eos> 258: every text comes back as it was."""
+    """Build a tokenizer of single bytes: 256 ids, then <pad> 256, <bos> 257, <eos> 258. It decodes every text exactly."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={token: k for k, token in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

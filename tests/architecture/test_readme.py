@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from palate.cli import COMMANDS
+from palate.config.former_names import FORMER_NAMES
 from palate.pipeline.table import STAGES
 from tests.support.repository import ROOT, absent
 
@@ -45,3 +46,9 @@ def test_make_without_a_target_lists_the_targets() -> None:
 def test_continuous_integration_is_a_program() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert subprocess.run(["bash", "-n", ".ci/run"], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_changelog_lists_every_former_name_with_its_new_one() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"\w+", text))
+    assert [name for old, news in FORMER_NAMES.items() for name in (old, *news) if name not in words] == []

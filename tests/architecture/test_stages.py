@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from palate.cli.table import TABLE, table_text
+from palate.cli.settings_table import TABLE, table_text
 from palate.config.read import Stage
 from palate.config.types import Amount, Count, Share, accepts, hints_of
 from palate.pipeline.describe import options_of, reference, summary_of
@@ -49,7 +49,7 @@ def test_a_number_of_something_cannot_be_zero(name: str) -> None:
     bare = [
         field.name
         for field in fields(cast("Any", load(name)))
-        if re.search(r"(^n|steps?|passes|minibatches|epochs|limit|opinions|_per_\w+|max_tokens)$", field.name)
+        if re.search(r"(^n|steps?|iterations|minibatches|epochs|limit|_per_\w+|max_tokens)$", field.name)
         and not any(accepts(hints_of(load(name))[field.name], kind) for kind in (Count, Amount, Share))
     ]
     assert bare == []

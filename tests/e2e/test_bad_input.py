@@ -84,8 +84,8 @@ def lines(path: str, rows: list[dict[str, object]]) -> None:
 @pytest.mark.parametrize(
     ("words", "texts"),
     [
-        ("sft --model policy --data nowhere.jsonl", ("--data", "nothing is at nowhere.jsonl", "Correct the path")),
-        ("sft --model nowhere --data world", ("--model", "nothing is at nowhere", "or the name of the model")),
+        ("sft --model policy --data nowhere.jsonl", ("--data", "there is nothing at nowhere.jsonl", "Correct the path")),
+        ("sft --model nowhere --data world", ("--model", "there is nothing at nowhere", "or the name of the model")),
         ("run nowhere.yaml", ("nowhere.yaml cannot be read", "Correct the path")),
         ("sft --model policy", ("needs 'data'",)),
         ("sft --model policy --data world --epochz 2", ("has no '--epochz'", "Did you mean '--epochs'?")),
@@ -283,7 +283,7 @@ stages:
         ("demonstrations_per_step", "demonstration_per_step",
          "p.yaml:7: SFT has no 'demonstration_per_step'. Did you mean 'demonstrations_per_step'?"),
         ("stage: sample", "stage: smaple", "p.yaml:9: there is no stage 'smaple'. Did you mean 'sample'?"),
-        ("$one", "$once", "p.yaml:10: two.model: nothing is called $once. Did you mean 'one'?"),
+        ("$one", "$once", "p.yaml:10: two.model: there is no stage or input $once. Did you mean 'one'?"),
         ("_step: 4", "_step: four", "p.yaml:7: "),
         ("    prompts: world\n", "", "p.yaml:8: Sample needs 'prompts'"),
         ("name: small", "nam: small", "p.yaml:1: a pipeline has no 'nam'. Did you mean 'name'?"),
@@ -325,7 +325,7 @@ def test_a_directory_of_another_run(fails) -> None:  # type: ignore[no-untyped-d
     fails(f"{small} --seed 1", RUN, "there holds the run world-", "seed: 0 there, 1 here", "Choose another --out")
     Path("letters").mkdir()
     Path("letters/dear.txt").write_text("mine")
-    fails(small.replace("there", "letters"), RUN, "letters holds files that are no run's (dear.txt)")
+    fails(small.replace("there", "letters"), RUN, "letters holds files that do not belong to a run (dear.txt)")
 
 
 def test_a_full_disk(here: Path, fails) -> None:  # type: ignore[no-untyped-def]
@@ -358,4 +358,4 @@ def test_functions_that_are_not_there(fails) -> None:  # type: ignore[no-untyped
     words = "evaluate --model policy --prompts world --sampling.max_tokens 2 --gold"
     fails(f"{words} palate.kitchen:judges", CONFIG, "palate.kitchen has no 'judges'")
     fails(f"{words} palate.kitchens:judge", CONFIG, "there is no module 'palate.kitchens'")
-    fails(f"{words} judge", CONFIG, "names no function")
+    fails(f"{words} judge", CONFIG, "does not name a function")

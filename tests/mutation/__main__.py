@@ -26,7 +26,7 @@ from tests.mutation.table import ROOT, Mutant, areas, faults, read_mutants
 
 SECONDS = 300.0
 """A mutant that makes its tests hang counts as killed after this long."""
-SKIPPED = shutil.ignore_patterns(".*", "__pycache__", "runs", "*.pyc")
+SKIPPED = shutil.ignore_patterns(".*", "__pycache__", "*.pyc")
 FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", flags=re.MULTILINE)
 SURVIVED = "SURVIVED"
 
@@ -49,7 +49,11 @@ def preload() -> None:
 
 def copies(folder: Path, count: int) -> list[Path]:
     """Copies of the repository, with bytecode that is checked against the source and not against the time of its last change."""
-    first = Path(shutil.copytree(ROOT, folder / "copy0", ignore=SKIPPED))
+
+    def skipped(parent: str, names: list[str]) -> set[str]:
+        return SKIPPED(parent, names) | ({"runs"} & set(names) if Path(parent) == ROOT else set())
+
+    first = Path(shutil.copytree(ROOT, folder / "copy0", ignore=skipped))
     compileall.compile_dir(first / "palate", quiet=2, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
     return [first, *(Path(shutil.copytree(first, folder / f"copy{number}")) for number in range(1, count))]
 

@@ -34,7 +34,9 @@ def committed() -> list[Path]:
     if done.returncode == 0:
         found = [ROOT / name for name in done.stdout.split("\0") if name]
     else:
-        found = [path for path in ROOT.rglob("*") if not {".venv", "runs", "__pycache__"} & set(path.relative_to(ROOT).parts)]
+        found = [
+            path for path in ROOT.rglob("*") if "__pycache__" not in path.parts and path.relative_to(ROOT).parts[0] not in {".venv", "runs"}
+        ]
     kept = [path for path in found if path.is_file()]
     assert len(kept) > 20
     return kept

@@ -1,5 +1,5 @@
-"""Trackers outside the run directory: TensorBoard, W&B, MLflow, trackio. `metrics.jsonl` is always written; these come on top."""
+"""Trackers outside the run directory: TensorBoard, W&B, MLflow, trackio. They come on top of `metrics.jsonl`, which is always written."""
 
-from palate.runs.trackers.follow import TRACKERS, Followers, require_trackers, tracker_names
+from palate.runs.trackers.follow import TRACKERS, About, Followers, require_trackers, tracker_names
 
-__all__ = ["TRACKERS", "Followers", "require_trackers", "tracker_names"]
+__all__ = ["TRACKERS", "About", "Followers", "require_trackers", "tracker_names"]

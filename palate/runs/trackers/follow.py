@@ -1,4 +1,4 @@
-"""The trackers that follow a run: opened at its first row, each row sent once, and none of them able to stop it."""
+"""The trackers of a run: they open at its first row, receive each row once, and cannot stop the run."""
 
 from __future__ import annotations
 
@@ -9,22 +9,52 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 from palate.core import ConfigError
-from palate.runs.trackers.about import About, Sink
 
 Rows = Sequence[Mapping[str, float]]
 
 
 @dataclass(frozen=True)
+class About:
+    """What a tracker knows about a run.
+
+    Attributes:
+        id: stays when the run resumes, and changes when it starts afresh.
+        project: the name of its folder of runs.
+        name: the name of its directory.
+        directory: its directory.
+        config: the resolved settings as JSON values.
+    """
+
+    id: str
+    project: str
+    name: str
+    directory: Path
+    config: Mapping[str, object]
+
+
+class Sink(Protocol):
+    """A place outside the run directory that receives metrics. Its constructor takes an `About` and opens or continues the run there."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Send a row of metrics. Each step comes once, and in order."""
+        ...
+
+    def close(self, *, is_done: bool) -> None:
+        """Send what is left; `is_done` says whether the run finished."""
+        ...
+
+
+@dataclass(frozen=True)
 class TrackerEntry:
-    """Where a tracker is written.
+    """Where to find a tracker's class.
 
     Attributes:
         target: `module:Class`.
-        package: what it imports.
-        install: the name under which that is installed.
+        package: the package that it imports.
+        install: the name under which that package is installed.
     """
 
     target: str
@@ -41,10 +71,10 @@ TRACKERS: Mapping[str, TrackerEntry] = {
 
 
 def tracker_names(value: object) -> tuple[str, ...]:
-    """The names in a setting: a list of words, or words with commas between them; none for None.
+    """Return the names in a setting: a list of words, or words with commas between them. None gives no names.
 
     Raises:
-        ConfigError: something else, or an unknown tracker.
+        ConfigError: the setting is something else, or names an unknown tracker.
     """
     words = [word.strip() for word in value.split(",")] if isinstance(value, str) else [] if value is None else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
@@ -57,10 +87,10 @@ def tracker_names(value: object) -> tuple[str, ...]:
 
 
 def require_trackers(names: Sequence[str]) -> None:
-    """Nothing, when all of them are installed.
+    """Check that all of these trackers are installed.
 
     Raises:
-        ConfigError: one is not.
+        ConfigError: one is not installed.
     """
     for name in names:
         entry = TRACKERS[name]
@@ -71,8 +101,8 @@ def require_trackers(names: Sequence[str]) -> None:
 class Followers:
     """The trackers of one run.
 
-    A run that is resumed does steps again that were sent before its end. They come out the same, so they are not sent twice: `sent` in the
-    run's state holds, for each tracker, the last step that it has. A tracker that joins later is sent what was logged without it.
+    A resumed run does some steps again that trackers already have. The file `sent` in the run's state has the last step of each
+    tracker, so that no row is sent twice. A tracker that joins later receives what was logged without it.
     """
 
     def __init__(self, names: Sequence[str], about: About, logged: Callable[[], Rows], sent: Path) -> None:
@@ -84,7 +114,7 @@ class Followers:
         self._note()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Nothing; the row has been sent to every tracker that works. One that fails is left out from now on, with a line of warning."""
+        """Send the row to every tracker that works. One that fails is left out from then on, with a warning."""
         for name in list(self._waiting):
             self._waiting.remove(name)
             self._try(name, lambda name=name: self._join(name, step))  # type: ignore[misc]
@@ -94,7 +124,7 @@ class Followers:
                 self._sent[name] = step
 
     def close(self, *, is_done: bool) -> None:
-        """Nothing; every tracker has what it was sent."""
+        """Close every tracker, so that it has everything that was sent."""
         for name, tracker in list(self._open.items()):
             self._try(name, lambda tracker=tracker: tracker.close(is_done=is_done))  # type: ignore[misc]
 
@@ -114,7 +144,7 @@ class Followers:
             work()
         except Exception as error:  # noqa: BLE001 (whatever a tracker raises, the run goes on)
             self._open.pop(name, None)
-            sys.stderr.write(f"  {name} failed and is left out from here on: {type(error).__name__}: {error}\n")
+            sys.stderr.write(f"  {name} failed and is left out from now on: {type(error).__name__}: {error}\n")
 
     def _note(self) -> None:
         if self._sent:

@@ -1,4 +1,4 @@
-"""Metrics sent to MLflow; `MLFLOW_TRACKING_URI` says where. Without it MLflow keeps a database, for which it wants the whole `mlflow`."""
+"""Sends metrics to MLflow at `MLFLOW_TRACKING_URI`. Without that setting MLflow keeps a database, which needs all of `mlflow`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Mapping
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from palate.runs.trackers.about import About
+from palate.runs.trackers.follow import About
 
 TAG = "palate.id"
 VALUE_CHARACTERS = 500
-"""Longer values of settings are cut off: servers refuse them."""
+"""Longer values of settings are cut, because servers refuse them."""
 PARAMS = 100
-"""Settings a request, which is what servers take."""
+"""Settings per request; servers do not take more."""
 
 
 class MLflow:
-    """A tracker; a resumed run is found by its tag."""
+    """A tracker that finds a resumed run by its tag."""
 
     def __init__(self, about: About) -> None:
         self._client = MlflowClient()
-        found = self._client.get_experiment_by_name(about.project)
-        experiment = self._client.create_experiment(about.project) if found is None else found.experiment_id
+        known = self._client.get_experiment_by_name(about.project)
+        experiment = self._client.create_experiment(about.project) if known is None else known.experiment_id
         runs = self._client.search_runs([experiment], f"tags.`{TAG}` = '{about.id}'")
         if runs:
             self._run = runs[0].info.run_id
@@ -36,18 +36,18 @@ class MLflow:
             self._client.log_batch(self._run, params=params[start : start + PARAMS])
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Nothing; the row is sent."""
+        """Send the row."""
         now = int(time.time() * 1000)
         self._client.log_batch(self._run, metrics=[Metric(name, value, now, step) for name, value in metrics.items()])
 
     def close(self, *, is_done: bool) -> None:
-        """Nothing; the run has a status."""
+        """Set the run's status."""
         self._client.set_terminated(self._run, "FINISHED" if is_done else "FAILED")
 
 
 def _flat(config: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
     """(dotted name, text) of every setting."""
-    found: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     for name, value in config.items():
-        found += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", json.dumps(value))]
-    return found
+        pairs += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", json.dumps(value))]
+    return pairs

@@ -1,4 +1,4 @@
-"""Metrics as TensorBoard's event files, in `tensorboard/` of the run directory: `tensorboard --logdir runs`."""
+"""Writes TensorBoard's event files to `tensorboard/` of the run directory. `tensorboard --logdir runs` shows them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from palate.runs.trackers.about import About
+from palate.runs.trackers.follow import About
 
 
 class TensorBoard:
-    """A tracker; each process that works on the run adds a file."""
+    """A tracker. Each process that works on the run adds a file."""
 
     def __init__(self, about: About) -> None:
         folder = about.directory / "tensorboard"
@@ -25,12 +25,12 @@ class TensorBoard:
         self._write(Event(wall_time=now, file_version="brain.Event:2"))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Nothing; the row is in the file, safe from a kill."""
+        """Write the row to the file, where a kill cannot lose it."""
         values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
         self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
-    def close(self, *, is_done: bool) -> None:  # noqa: ARG002 (event files know no status)
-        """Nothing; the file is closed."""
+    def close(self, *, is_done: bool) -> None:  # noqa: ARG002 (event files have no status)
+        """Close the file."""
         self._file.close()
 
     def _write(self, event: Event) -> None:

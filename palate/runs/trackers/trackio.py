@@ -1,4 +1,4 @@
-"""Metrics kept by trackio, whose database `TRACKIO_DIR` names: `trackio show`."""
+"""Writes metrics to trackio's database in `TRACKIO_DIR`. `trackio show` displays them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Mapping
 
 import trackio
 
-from palate.runs.trackers.about import About
+from palate.runs.trackers.follow import About
 
 
 class Trackio:
-    """A tracker; a resumed run goes on under its name, which is its id: trackio knows runs by name alone."""
+    """A tracker that continues a resumed run under its id, which is its name there: trackio identifies runs by name."""
 
     def __init__(self, about: About) -> None:
         self._run = trackio.init(about.project, name=about.id, config=dict(about.config), resume="allow", embed=False)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Nothing; the row is handed over."""
+        """Pass the row to trackio."""
         self._run.log(dict(metrics), step=step)
 
-    def close(self, *, is_done: bool) -> None:  # noqa: ARG002 (trackio knows no status)
-        """Nothing; everything is written."""
+    def close(self, *, is_done: bool) -> None:  # noqa: ARG002 (trackio has no status)
+        """Write what is left."""
         self._run.finish()

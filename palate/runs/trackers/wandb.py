@@ -1,4 +1,4 @@
-"""Metrics sent to Weights & Biases; `WANDB_MODE=offline` keeps them in `wandb/` of the run directory."""
+"""Sends metrics to Weights & Biases. `WANDB_MODE=offline` keeps them in `wandb/` of the run directory."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import wandb
 
-from palate.runs.trackers.about import About
+from palate.runs.trackers.follow import About
 
 
 class Wandb:
-    """A tracker; a resumed run goes on under its id."""
+    """A tracker that continues a resumed run under its id."""
 
     def __init__(self, about: About) -> None:
         self._run = wandb.init(
@@ -24,9 +24,9 @@ class Wandb:
         )
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Nothing; the row is handed over."""
+        """Pass the row to W&B."""
         self._run.log(dict(metrics), step=step)
 
     def close(self, *, is_done: bool) -> None:
-        """Nothing; everything is sent."""
+        """Send what is left, and the run's status."""
         self._run.finish(exit_code=0 if is_done else 1)

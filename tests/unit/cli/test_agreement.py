@@ -17,7 +17,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def told(capsys: pytest.CaptureFixture[str], words: str, code: int = 0) -> str:
+def output_of(capsys: pytest.CaptureFixture[str], words: str, code: int = 0) -> str:
     assert main(["agreement", *words.split()]) == code
     out, err = capsys.readouterr()
     return " ".join((out if code == 0 else err).split())
@@ -46,18 +46,18 @@ def judgments(raters: int = 4, items: int = 120) -> list[dict]:
 
 def test_judgments_are_reported_in_words_and_names(capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(Path("judgments.jsonl"), judgments())
-    out = told(capsys, "judgments.jsonl")
+    out = output_of(capsys, "judgments.jsonl")
     assert "600 votes" in out
     assert "of 5 raters on 120 questions, a pair on a dimension each" in out
     assert "dice cannot be told from guessing (120 of 600 votes)" in out
     assert "Krippendorff's alpha (0 is chance, 1 full agreement):" in out
     assert "with a tie between the sides:" in out
     assert "reliability: probability of the true answer" in out
-    assert "ceiling: no reward model can be right about one such rater more often than" in out
+    assert "ceiling: no reward model can predict one such rater more often than" in out
     assert "shown first wins:" in out
     assert "longer wins: not known" in out
     assert "seconds a vote: 3.0 median" in out
-    assert "how many more: not known; give --curve RUN of stage refresh" in out
+    assert "how many more: not known. Give --curve RUN" in out
     assert "honest" in out
 
 
@@ -68,7 +68,7 @@ def test_json_holds_everything_and_one_dimension_can_be_asked_for(capsys: pytest
     assert {one["dimension"] for one in found["dimensions"]} == {"honest", "overall"}
     half = report(capsys, "judgments.jsonl --dimension honest")
     assert (half["votes"], [one["dimension"] for one in half["dimensions"]]) == (300, ["honest"])
-    assert "no judgment on dimension 'kind'" in told(capsys, "judgments.jsonl --dimension kind", code=3)
+    assert "no judgment on dimension 'kind'" in output_of(capsys, "judgments.jsonl --dimension kind", code=3)
 
 
 def test_preferences_with_votes_have_no_sides_but_lengths(capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +115,7 @@ def test_how_many_more_is_read_from_measurements_and_from_reward_runs(capsys: py
     assert curve == report(capsys, "judgments.jsonl --rewards reward-500 reward-1000 reward-2000 reward-4000")["curve"]
     assert [one["labels"] for one in curve["forecasts"]] == [8000, 16000, 32000]
     assert 0.71 < curve["forecasts"][0]["accuracy"]["value"] < 0.75
-    out = told(capsys, "judgments.jsonl --curve curve.jsonl")
+    out = output_of(capsys, "judgments.jsonl --curve curve.jsonl")
     assert "accuracy with 4000 labels: 71.0% (of 900 held-out pairs)" in out
     assert "expected with 8000:" in out
     assert "labels for" in out
@@ -145,7 +145,7 @@ def test_files_of_other_tools_are_read_as_they_are(capsys: pytest.CaptureFixture
     own = report(capsys, "own.jsonl")
     assert (own["votes"], own["by_rater"][0]["gold"]["value"], own["length"]["share"]["value"]) == (2, 1.0, 1.0)
     assert own["alpha_strength"]["n"] == 1
-    assert "no judgment on dimension 'kind'" in told(capsys, "own.jsonl --dimension kind", code=3)
+    assert "no judgment on dimension 'kind'" in output_of(capsys, "own.jsonl --dimension kind", code=3)
 
 
 @pytest.mark.parametrize(
@@ -164,14 +164,14 @@ def test_files_of_other_tools_are_read_as_they_are(capsys: pytest.CaptureFixture
 )
 def test_what_are_no_votes_is_said_with_file_and_row(capsys: pytest.CaptureFixture[str], row: dict, problem: str) -> None:
     write_rows(Path("a.jsonl"), [row])
-    assert problem in told(capsys, "a.jsonl", code=3)
+    assert problem in output_of(capsys, "a.jsonl", code=3)
 
 
 def test_places_without_votes_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     Path("empty").mkdir()
-    assert "empty holds no judgments.jsonl" in told(capsys, "empty", code=2)
-    assert "cannot be read" in told(capsys, "nowhere.jsonl", code=3)
+    assert "empty holds no judgments.jsonl" in output_of(capsys, "empty", code=2)
+    assert "cannot be read" in output_of(capsys, "nowhere.jsonl", code=3)
     write_rows(Path("judgments.jsonl"), judgments())
     write_rows(Path("curve.jsonl"), [{"labels": 3, "accuracy": 0.7}])
-    assert "curve.jsonl:1: a measurement needs" in told(capsys, "judgments.jsonl --curve curve.jsonl", code=3)
-    assert "has no accuracy on held-out pairs" in told(capsys, "judgments.jsonl --rewards empty", code=3)
+    assert "curve.jsonl:1: a measurement needs" in output_of(capsys, "judgments.jsonl --curve curve.jsonl", code=3)
+    assert "has no accuracy on held-out pairs" in output_of(capsys, "judgments.jsonl --rewards empty", code=3)

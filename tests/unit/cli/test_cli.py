@@ -84,22 +84,22 @@ def test_out_names_the_directory_and_refuses_another_run(capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (["cuont"], 2, "there is no command 'cuont'. Did you mean 'count'?"),
         (["count", "--dta", "w.txt"], 2, "palate count has no '--dta'. Did you mean '--data'?"),
         (["count", "--data", "w.txt", "--rule.scal", "2"], 2, "Did you mean '--rule.scale'?"),
         (["count", "--data", "w.txt", "--first_step", "2"], 2, "palate count has no '--first_step'. Did you mean '--pace.first_step'?"),
         (["count", "--data", "w.txt", "--quite_else", "2"], 2, "palate count has no '--quite_else'. `palate count --help` lists"),
-        (["count", "--data", "w.txt", "--pace", "2"], 2, "--pace takes no value. Give one of its settings: --pace.first_step."),
-        (["count", "--data", "w.txt", "--named", "w.txt"], 2, "--named holds several by name. Give each a name: --named.NAME PATH."),
-        (["count", "--data", "w.txt", "v.txt"], 2, "palate count: no option takes 'v.txt'"),
+        (["count", "--data", "w.txt", "--pace", "2"], 2, "--pace does not take a value. Give one of its settings: --pace.first_step."),
+        (["count", "--data", "w.txt", "--named", "w.txt"], 2, "--named holds several, by name. Give each a name: --named.NAME PATH."),
+        (["count", "--data", "w.txt", "v.txt"], 2, "palate count: 'v.txt' does not belong to any option"),
         (["count", "--data", "w.txt", "--rule", "lnog"], 2, "rule has no kind 'lnog'. Did you mean 'long'?"),
         (["count", "--data", "w.txt", "--rule", "plain", "--rule.letters", "2"], 2, "--rule.letters: Plain has no 'letters'."),
         (["count"], 2, "Count needs 'data'"),
         (["count", "--data"], 2, "expected one argument"),
         (["count", "--data", "w.txt", "--rate", "fast"], 2, "--rate: rate: "),
-        (["count", "--data", "none.txt"], 2, "nothing is at none.txt"),
+        (["count", "--data", "none.txt"], 2, "there is nothing at none.txt"),
         (["count", "--data", "w.txt", "--seed", "x"], 2, "invalid int value"),
         (["run", "none.yaml"], 2, "none.yaml cannot be read"),
         (["run"], 2, "required: file"),
@@ -107,17 +107,19 @@ def test_out_names_the_directory_and_refuses_another_run(capsys: pytest.CaptureF
         (["runs", "nowhere"], 4, "no runs in nowhere"),
     ],
 )
-def test_what_a_user_can_mend_is_one_message_and_a_code(words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_user_can_mend_is_one_message_and_a_code(
+    words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert palate(*words) == code
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert told in captured.err
+    assert message in captured.err
     assert captured.err.startswith("palate: ")
     assert captured.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("dta: w.txt", "p.yaml:5: Count has no 'dta'. Did you mean 'data'?"),
         ("pace: {frist_step: 2}", "p.yaml:5: Pace has no 'frist_step'. Did you mean 'first_step'?"),
@@ -126,11 +128,13 @@ def test_what_a_user_can_mend_is_one_message_and_a_code(words: list[str], code: 
         ("rule: {kind: long, leters: 2}", "p.yaml:5: Long has no 'leters'. Did you mean 'letters'?"),
     ],
 )
-def test_an_unknown_name_in_a_file_is_told_with_its_line_and_the_nearest(line: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_name_in_a_file_is_told_with_its_line_and_the_nearest(
+    line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = "" if "dta" in line else "data: w.txt"
     Path("p.yaml").write_text(f"name: kitchen\nstages:\n  first:\n    stage: count\n    {line}\n    {data}\n")
     assert palate("run", "p.yaml") == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_dashes_in_options_are_underscores() -> None:
@@ -174,7 +178,7 @@ def test_a_stage_whose_package_is_not_installed_says_what_to_install(
     (tmp_path / "needy.py").write_text("import nowhere_to_be_found")
     monkeypatch.syspath_prepend(tmp_path)
     assert main(["needy"], {"needy": StageEntry("needy:Needy", "Needs much.")}) == 2
-    assert "needs nowhere_to_be_found, which is not installed. Install what training needs: palate[train]" in capsys.readouterr().err
+    assert "needs nowhere_to_be_found, which is not installed. Install palate[train]" in capsys.readouterr().err
     with pytest.raises(ModuleNotFoundError):
         main(["gone"], {"gone": StageEntry("palate.stages.gone:Gone", "A mistake of ours.")})
 
@@ -192,7 +196,7 @@ def process(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("way", "code", "told", "traceback"),
+    ("way", "code", "message", "traceback"),
     [
         ("train", 5, "palate: the loss is no number", False),
         ("full", 4, "palate: no space left", False),
@@ -202,11 +206,11 @@ def process(*words: str) -> subprocess.CompletedProcess[str]:
         ("kill", -signal.SIGKILL, "", False),
     ],
 )
-def test_each_end_of_a_process_has_its_code_and_is_resumed(way: str, code: int, told: str, traceback: bool) -> None:
+def test_each_end_of_a_process_has_its_code_and_is_resumed(way: str, code: int, message: str, traceback: bool) -> None:
     Path("trip.txt").write_text(way)
     ended = process("run", "p.yaml")
     assert ended.returncode == code, ended.stderr
-    assert told in ended.stderr
+    assert message in ended.stderr
     assert ("Traceback" in ended.stderr) == traceback
     Path("trip.txt").unlink()
     again = process("run", "p.yaml")
@@ -241,8 +245,8 @@ def test_exchange_converts_and_says_what_is_dropped_or_left_out(capsys: pytest.C
     rows = [{"id": "q", "prompt": "soup?", "chosen": "yes", "rejected": "no", "votes_chosen": 1, "votes_tie": 1}, same]
     Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert palate("exchange", "a.jsonl", "b.jsonl") == 0
-    told = "dropped: 1 x the two sides are equal; the first is a.jsonl:2"
-    assert capsys.readouterr().out.splitlines() == ["b.jsonl: 6 rows (1 items, 2 judgments, 2 raters)", told]
+    message = "dropped: 1 x the two sides are equal; the first is a.jsonl:2"
+    assert capsys.readouterr().out.splitlines() == ["b.jsonl: 6 rows (1 items, 2 judgments, 2 raters)", message]
     assert palate("exchange", "b.jsonl", "tasks.json", "--to", "label-studio") == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first == "tasks.json: 1 rows (1 items, 2 judgments, 2 raters); tasks.xml"
@@ -252,22 +256,58 @@ def test_exchange_converts_and_says_what_is_dropped_or_left_out(capsys: pytest.C
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (["none.jsonl", "b.jsonl"], 3, "none.jsonl: no such file"),
         (["v.txt", "b.jsonl"], 3, "files that end in '.txt' are not read"),
         (["bad.jsonl", "b.jsonl"], 3, "bad.jsonl:1: the row has the columns x, which make no shape of judgments"),
         (["bad.jsonl", "b.jsonl", "--from", "trl"], 3, "bad.jsonl:1: no `chosen`. Correct the row or take it out"),
-        (["bad.jsonl", "./bad.jsonl"], 2, "would be read and replaced"),
+        (["bad.jsonl", "./bad.jsonl"], 2, "is also the source"),
         (["bad.jsonl", "b.jsonl", "--to", "word"], 2, "invalid choice: 'word'"),
     ],
 )
 def test_exchange_that_cannot_be_is_one_message_and_writes_nothing(
-    words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("bad.jsonl").write_text('{"x": 1}\n')
     assert palate("exchange", *words) == code
     captured = capsys.readouterr()
-    assert told in captured.err
+    assert message in captured.err
     assert captured.err.count("\n") == 1
     assert not Path("b.jsonl").exists()
+
+
+def test_runs_of_an_older_version_are_refused_with_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("w.txt").write_text("one two")
+    Path("p.yaml").write_text("stages:\n  first: {stage: count, data: w.txt}\n")
+    assert main(["run", "p.yaml"], TOYS) == 0
+    ((directory, record),) = list_runs(Path("runs/p"))
+    path = directory / "run.json"
+    old = {name: value for name, value in json.loads(path.read_text()).items() if name != "format"}
+    path.write_text(json.dumps(old))
+    directory.rename(directory.with_name("first-0123456789ab"))
+    capsys.readouterr()
+    out = f"{directory.with_name('first-0123456789ab')}"
+    for words in (["run", "p.yaml"], ["runs", "runs/p"], ["runs", out], ["count", "--data", f"{out}/out.txt"]):
+        assert main(words, TOYS) != 0
+        message = capsys.readouterr().err
+        assert "first-0123456789ab was made by an older Palate, whose settings have other names. Run the pipeline again" in message, words
+    assert main(["run", "p.yaml", "--fresh"], TOYS) == 0
+    assert [found.key for _, found in list_runs(Path("runs/p"))] == [record.key]
+    path.write_text(json.dumps(old))
+    assert main(["run", "p.yaml"], TOYS) == 4
+    assert main(["run", "p.yaml", "--fresh", "first"], TOYS) == 0
+
+
+def test_current_runs_are_listed_beside_old_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("w.txt").write_text("one two")
+    assert main(["count", "--data", "w.txt"], TOYS) == 0
+    (path,) = Path("runs").glob("*/run.json")
+    old = path.parent.with_name("old-0123456789ab")
+    old.mkdir()
+    (old / "run.json").write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "format"}))
+    capsys.readouterr()
+    assert main(["runs"], TOYS) == 0
+    out = capsys.readouterr().out
+    assert path.parent.name in out
+    assert "1 more: runs/old-0123456789ab was made by an older Palate" in out

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from palate.cli import main
-from palate.cli.completion import HIDDEN, PARSERS, SHELLS, answer_for
+from palate.cli.completion import HIDDEN, PARSERS, SHELLS, suggestions_for
 from palate.cli.parser import COMMANDS
 from palate.pipeline.table import STAGES
 from tests.support.repository import ROOT
@@ -19,7 +19,7 @@ HEAVY = {"torch", "transformers", "pydantic", "rich", "numpy", "sqlalchemy"}
 
 def offered(*words: str) -> list[str]:
     """The words offered in place of the last of `words`."""
-    return [word for word, _ in answer_for(words, STAGES).words]
+    return [word for word, _ in suggestions_for(words, STAGES).words]
 
 
 def test_every_command_can_be_completed() -> None:
@@ -55,8 +55,8 @@ def test_the_settings_offered_are_those_of_the_kind_that_is_given() -> None:
 
 def test_values_are_kinds_choices_presets_or_files() -> None:
     assert offered("online", "--method", "") == ["policy_gradient", "online_dpo", "raft"]
-    assert offered("online", "--method=im") == ["--method=raft"]
-    assert offered("online", "--method", "=", "im") == offered("online", "--method", "im") == ["raft"]
+    assert offered("online", "--method=ra") == ["--method=raft"]
+    assert offered("online", "--method", "=", "ra") == offered("online", "--method", "ra") == ["raft"]
     assert len(offered("online", "--method", "=")) == 3
     assert offered("online", "--dtype", "b") == ["bfloat16"]
     assert "dapo" in offered("online", "--preset", "d")
@@ -66,9 +66,9 @@ def test_values_are_kinds_choices_presets_or_files() -> None:
     assert offered("completion", "") == list(SHELLS)
     assert {"all", "kl"} <= set(offered("online", "--help", ""))
     for words in (("online", "--model", ""), ("online", "--out", ""), ("run", ""), ("exchange", "a", ""), ("run", "--runs", "")):
-        assert answer_for(words, STAGES).files, words
-    for words in (("online", "--steps", ""), ("online", "--method", ""), ("run", "--only", ""), ("online", "--steps", "3", "")):
-        assert not answer_for(words, STAGES).files, words
+        assert suggestions_for(words, STAGES).files, words
+    for words in (("online", "--iterations", ""), ("online", "--method", ""), ("run", "--only", ""), ("online", "--iterations", "3", "")):
+        assert not suggestions_for(words, STAGES).files, words
 
 
 def test_completion_loads_nothing_heavy() -> None:
@@ -76,7 +76,7 @@ def test_completion_loads_nothing_heavy() -> None:
     code = f"import sys; from palate.cli import main; {ask}; print(*{HEAVY!r} & sys.modules.keys(), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr.strip() == ""
-    assert "--steps\trounds" in done.stdout
+    assert "--iterations\t" in done.stdout
 
 
 def test_the_script_of_an_unknown_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,11 +115,11 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _palate 2>/dev/null; printf '%s\\n' "
     [
         (["palate", "onl"], ["online"]),
         (["palate", "online", "--me"], ["--method", "--method."]),
-        (["palate", "online", "--method", "=", "im"], ["raft"]),
+        (["palate", "online", "--method", "=", "ra"], ["raft"]),
         (["palate", "online", "--method.objective", "gspo", "--method.objective.clip_"], ["--method.objective.clip_high"]),
         (["palate", "online", "--prompts", "jud"], ["judged pairs.jsonl"]),
         (["palate", "online", "--prompts", "=", "jud"], ["judged pairs.jsonl"]),
-        (["palate", "online", "--steps", "jud"], [""]),
+        (["palate", "online", "--iterations", "jud"], [""]),
     ],
 )
 def test_bash_completes(words: list[str], wanted: list[str], program: Path) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from palate.cli import main
-from palate.cli.help import page_of
-from palate.cli.page import Page, Row, Section
+from palate.cli.help_page import HelpRow, Page, Section
 from palate.cli.parser import COMMANDS, GROUPS
-from palate.cli.table import Described, described
+from palate.cli.settings_table import Described, described
+from palate.cli.stage_help import page_of
 from palate.pipeline.option import Option
 from palate.pipeline.table import STAGES
 from tests.support.toys import TOYS
@@ -77,7 +77,7 @@ def test_a_kind_shows_its_own_settings_and_no_others() -> None:
     text = shown("online", "--method.objective", "gspo", "--help")
     assert "--method.objective.clip_high X" in text
     assert "[default: 0.0004]" in text
-    for other in ("dual_clip", "beta", "--steps", "--kl"):
+    for other in ("dual_clip", "beta", "--iterations", "--kl"):
         assert other not in text
     assert shown("online", "--help", "method.objective", "gspo") == text
     assert shown("online", "--method.objective=gspo", "--help") == text
@@ -113,14 +113,14 @@ def test_names_that_the_user_chose_stay() -> None:
 
 
 def test_help_after_a_whole_command_is_the_overview() -> None:
-    words = ["--model", "m", "--prompts", "p.jsonl", "--steps", "3", "--seed", "1", "--help"]
+    words = ["--model", "m", "--prompts", "p.jsonl", "--iterations", "3", "--seed", "1", "--help"]
     assert shown("online", *words) == shown("online")
-    assert "rounds" in shown("online", "--steps", "--help")
-    assert "--kl" not in shown("online", "--steps", "--help")
+    assert "--iterations" in shown("online", "--iterations", "--help")
+    assert "--kl" not in shown("online", "--iterations", "--help")
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--gaurds", "--help"], "palate online has no '--gaurds'. Did you mean '--guards'?"),
         (["--help", "gaurds"], "Did you mean '--guards'?"),
@@ -128,9 +128,9 @@ def test_help_after_a_whole_command_is_the_overview() -> None:
         (["--method.objective", "gsop", "--help"], "--method.objective has no kind 'gsop'. Did you mean 'gspo'?"),
     ],
 )
-def test_a_mistyped_name_in_help_is_offered_the_nearest(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistyped_name_in_help_is_offered_the_nearest(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["online", *words]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_the_command_shows_the_page(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ def test_the_help_of_a_command_has_a_short_usage(command: str, capsys: pytest.Ca
 
 
 def test_a_page_is_laid_out_in_two_columns() -> None:
-    rows = (Row("--a X", "one two three four five six seven eight nine"), Row("--a_very_long_name_of_an_option X", "short"))
+    rows = (HelpRow("--a X", "one two three four five six seven eight nine"), HelpRow("--a_very_long_name_of_an_option X", "short"))
     page = Page("Does it.", "palate x", (Section("Options", rows), Section("Empty")))
     assert page.render(40) == (
         "Does it.\n\nUsage: palate x\n\nOptions:\n"

@@ -27,7 +27,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chat.save_pretrained("chat")
 
 
-def told(capsys: pytest.CaptureFixture[str], words: str, code: int = 0) -> str:
+def output_of(capsys: pytest.CaptureFixture[str], words: str, code: int = 0) -> str:
     assert main(["inspect", *words.split()]) == code
     out, err = capsys.readouterr()
     return out if code == 0 else err
@@ -38,7 +38,7 @@ PAIR = {"prompt": "the cook", "chosen": " has rice", "rejected": " no"}
 
 def test_rows_are_marked_without_colour_and_long_lines_stay_whole(capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(Path("a.jsonl"), [{**PAIR, "prompt": "the cook" + " rice" * 60}])
-    out = told(capsys, "a.jsonl --model words").splitlines()
+    out = output_of(capsys, "a.jsonl --model words").splitlines()
     assert out[0] == "a.jsonl:1  123 + 5 + 3 tokens"
     assert out[1] == "the cook" + " rice" * 60
     assert out[2:4] == ["chosen: « has rice<eos>»", "rejected: « no<eos>»"]
@@ -65,7 +65,7 @@ def test_tools_are_prompt_calls_are_learned_and_results_are_masked(capsys: pytes
     call = {"role": "assistant", "content": "", "tool_calls": [{"name": "salt", "arguments": {}}]}
     turns = [{"role": "user", "content": " the"}, call, {"role": "tool", "content": " rice"}, {"role": "assistant", "content": " no"}]
     write_rows(Path("a.jsonl"), [{"messages": turns, "tools": [{"name": "cook"}]}])
-    out = told(capsys, "a.jsonl --model tools")
+    out = output_of(capsys, "a.jsonl --model tools")
     assert "cook the<eos>" in out
     assert "« salt<eos>»⟦ rice<eos>⟧« no<eos>»" in out
 
@@ -73,19 +73,19 @@ def test_tools_are_prompt_calls_are_learned_and_results_are_masked(capsys: pytes
 def test_turns_between_learned_ones_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
     turns = [{"role": role, "content": text} for role, text in zip(["user", "assistant"] * 2, ("the", "rice", "no", "salt"), strict=True)]
     write_rows(Path("a.jsonl"), [{"messages": turns}])
-    assert "the<eos>\ncompletion: «rice<eos>»⟦no<eos>⟧«salt<eos>»\n" in told(capsys, "a.jsonl --model chat")
+    assert "the<eos>\ncompletion: «rice<eos>»⟦no<eos>⟧«salt<eos>»\n" in output_of(capsys, "a.jsonl --model chat")
 
 
 def test_what_would_steer_a_terminal_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
     byte_tokenizer().save_pretrained("bytes")
     write_rows(Path("a.jsonl"), [{"prompt": "a\x1b[2Jb"}])
-    assert "a\N{REPLACEMENT CHARACTER}[2Jb\n" in told(capsys, "a.jsonl --model bytes")
+    assert "a\N{REPLACEMENT CHARACTER}[2Jb\n" in output_of(capsys, "a.jsonl --model bytes")
 
 
 def test_the_statistics_are_those_of_the_file(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [PAIR, {**PAIR, "chosen": " no", "rejected": " salt today"}, {**PAIR, "chosen": ""}, {**PAIR, "rejected": " has rice "}, PAIR]
     write_rows(Path("a.jsonl"), rows)
-    out = told(capsys, "a.jsonl --model words --rows 0")
+    out = output_of(capsys, "a.jsonl --model words --rows 0")
     for line in (
         "a.jsonl: 3 preferences (no limit of tokens)",
         "rows that repeat an earlier row: 1 (a.jsonl:5 = a.jsonl:1)",
@@ -96,7 +96,7 @@ def test_the_statistics_are_those_of_the_file(capsys: pytest.CaptureFixture[str]
     ):
         assert line in out
     assert "legend" not in out
-    found = json.loads(told(capsys, "a.jsonl --model words --json"))
+    found = json.loads(output_of(capsys, "a.jsonl --model words --json"))
     assert (found["rows"], found["kind"], found["max_tokens"]) == (3, "preferences", None)
     assert found["pairs"]["longer_wins_tokens"] == pytest.approx(2 / 3)
     assert found["prompt_tokens"]["median"] == 3
@@ -107,11 +107,11 @@ def test_the_statistics_are_those_of_the_file(capsys: pytest.CaptureFixture[str]
 def test_prompts_in_two_splits_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(Path("a.jsonl"), [PAIR, {**PAIR, "prompt": "rice"}])
     write_rows(Path("b.jsonl"), [{**PAIR, "prompt": "salt"}, {**PAIR, "rejected": " salt"}])
-    out = told(capsys, "a.jsonl --model words --also b.jsonl")
-    assert "prompts that stand in b.jsonl too: 1 (a.jsonl:1 = b.jsonl:2)\nwhole rows that stand there too: 0\n" in out
-    assert "no prompt stands in a.jsonl too" not in told(capsys, "a.jsonl --model words --also a.jsonl")
+    out = output_of(capsys, "a.jsonl --model words --also b.jsonl")
+    assert "prompts that are in b.jsonl too: 1 (a.jsonl:1 = b.jsonl:2)\nwhole rows that are in it too: 0\n" in out
+    assert "no prompt is in a.jsonl too" not in output_of(capsys, "a.jsonl --model words --also a.jsonl")
     write_rows(Path("b.jsonl"), [{**PAIR, "prompt": "salt"}])
-    assert "no prompt stands in b.jsonl too" in told(capsys, "a.jsonl --model words --also b.jsonl")
+    assert "no prompt is in b.jsonl too" in output_of(capsys, "a.jsonl --model words --also b.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -120,22 +120,22 @@ def test_prompts_in_two_splits_are_told(capsys: pytest.CaptureFixture[str]) -> N
         ({"text": "the cook has rice"}, "texts", "the\ncompletion: « cook has rice<eos>»"),
         ({"prompt": "the cook"}, "prompts", "a.jsonl:1  3 tokens\nthe cook\n"),
         ({"prompt": "the cook", "completion": " has"}, "demonstrations", "the cook\ncompletion: « has<eos>»"),
-        ({"prompt": "the cook", "completion": " has", "label": False}, "thumbs", "a.jsonl:1  3 + 3 tokens, undesirable"),
+        ({"prompt": "the cook", "completion": " has", "label": False}, "unpaired", "a.jsonl:1  3 + 3 tokens, undesirable"),
         (PAIR, "demonstrations", "the cook\ncompletion: « has rice<eos>»"),
     ],
 )
 def test_every_kind_is_shown(row: dict[str, object], kind: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(Path("a.jsonl"), [row])
     if row is not PAIR:
-        assert text in told(capsys, "a.jsonl --model words")
-    assert text in told(capsys, f"a.jsonl --model words --kind {kind}")
+        assert text in output_of(capsys, "a.jsonl --model words")
+    assert text in output_of(capsys, f"a.jsonl --model words --kind {kind}")
 
 
 def test_the_limit_is_the_models_unless_another_is_given(capsys: pytest.CaptureFixture[str]) -> None:
     tiny_policy().save(Path("model"))
     write_rows(Path("a.jsonl"), [PAIR, {**PAIR, "prompt": "the cook" * 50}])
-    assert json.loads(told(capsys, "a.jsonl --model model --json"))["max_tokens"] == 128
-    out = told(capsys, "a.jsonl --model model --max-tokens 7", code=3)
+    assert json.loads(output_of(capsys, "a.jsonl --model model --json"))["max_tokens"] == 128
+    out = output_of(capsys, "a.jsonl --model model --max-tokens 7", code=3)
     assert out.startswith("palate: a.jsonl: no row can be used: 2 x too long; the first, a.jsonl:1, says: too long: 8 tokens, 7 allowed")
 
 
@@ -152,13 +152,13 @@ def test_the_limit_is_the_models_unless_another_is_given(capsys: pytest.CaptureF
 )
 def test_mistakes_are_one_message(words: str, code: int, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(Path("a.jsonl"), [PAIR])
-    out = told(capsys, words, code)
+    out = output_of(capsys, words, code)
     assert text in out
     assert out.count("\n") == 1
 
 
 def test_real_pairs_through_a_real_tokenizer(capsys: pytest.CaptureFixture[str]) -> None:
     data, model = shared_data("hh-rlhf/harmless-base_half.jsonl"), shared_data("models/stories260K-hf")
-    found = json.loads(told(capsys, f"{data} --model {model} --limit 60 --json"))
+    found = json.loads(output_of(capsys, f"{data} --model {model} --limit 60 --json"))
     assert (found["rows"] + sum(found["dropped"].values()), found["repeated_rows"]["count"]) == (61, 0)
     assert found["dropped"] == {"too long": found["dropped"]["too long"], "empty completion": 1}

@@ -150,7 +150,7 @@ def test_a_name_in_a_mapping_takes_several_words_where_its_kind_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--way.loss", "tight", "--way.loss.clip", "0.5"], "--way.loss.clip: way.loss.clip: "),
         (["--way.loss", "clip", "--way.loss.high", "1"], "--way.loss.high: Clip has no 'high'."),
@@ -158,11 +158,11 @@ def test_a_name_in_a_mapping_takes_several_words_where_its_kind_does() -> None:
         (["--way.loss", "thight"], "way.loss has no kind 'thight'. Did you mean 'tight'?"),
         (["--parts.a", "one", "--parts.a.model", "x", "y"], "--parts.a.model: "),
         (["--parts.a", "one", "--parts.a.modle", "x"], "palate mixed has no '--parts.a.modle'. Did you mean '--parts.a.model'?"),
-        (["--parts", "one"], "--parts holds several by name. Give each a name: --parts.NAME KIND."),
+        (["--parts", "one"], "--parts holds several, by name. Give each a name: --parts.NAME KIND."),
         (["--high", "1"], "palate mixed has no '--high'. Did you mean '--way.loss.high'?"),
     ],
 )
-def test_a_value_is_checked_by_the_kind_that_is_given(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_value_is_checked_by_the_kind_that_is_given(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mixed", *words], STAGES) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not Path("runs").exists() or not list_runs(Path("runs"))

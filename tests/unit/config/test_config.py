@@ -102,7 +102,7 @@ def test_a_field_called_like_a_word_of_python_has_no_underscore_in_settings() ->
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({}, "here: Every needs 'name'"),
         ({"name": "x", "cuont": 1}, "Every has no 'cuont'. Did you mean 'count'?"),
@@ -128,8 +128,8 @@ def test_a_field_called_like_a_word_of_python_has_no_underscore_in_settings() ->
         ({"name": "x", "by_name": {"a.b": {"model": "m"}}}, "'a.b' must be a word without dots"),
     ],
 )
-def test_what_cannot_be_read_is_a_config_error_that_says_why(values: dict[str, object], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_what_cannot_be_read_is_a_config_error_that_says_why(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         read(Every, **values)
 
 

@@ -24,7 +24,7 @@ def test_every_value_knows_its_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("a: 1\nb: 2\na: 3\n", r"p\.yaml:3: a is given twice \(first at .*p\.yaml:1\)"),
         ("a: {b: 1, b: 2}\n", r"p\.yaml:1: b is given twice"),
@@ -34,8 +34,8 @@ def test_every_value_knows_its_line(tmp_path: Path) -> None:
         ("a: *nobody\n", "is not YAML"),
     ],
 )
-def test_what_is_no_settings_is_refused_with_its_place(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=f"(?s){told}"):
+def test_what_is_no_settings_is_refused_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
         read_yaml(write(tmp_path, text))
 
 

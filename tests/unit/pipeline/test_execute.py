@@ -1,15 +1,17 @@
 """Running a pipeline: skipped, resumed, refused, failed, one stage only, afresh."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from palate.core import ConfigError, Interrupted, RunError, TrainingError
-from palate.pipeline.execute import StageOutcome, forget, plan_lines, run_pipeline
+from palate.pipeline.execute import StageOutcome, forget, plan_lines, refuse_old_runs, run_pipeline
 from palate.pipeline.plan import Planned, plan_pipeline, read_pipeline
+from palate.runs.digests import DigestCache
 from palate.runs.lock import locked
-from palate.runs.record import read_record
+from palate.runs.record import input_key, read_record
 from tests.support.toys import TOYS
 
 TEXT = """\
@@ -170,3 +172,39 @@ def test_fresh_deletes_neither_another_run_nor_one_at_work() -> None:
     with locked(first.directory), pytest.raises(RunError, match="another process is working in"):
         forget(planned(), ["first"])
     assert record.is_file()
+
+
+def make_old(directory: Path) -> None:
+    """Turns a run into what Palate wrote before records had a format."""
+    record = json.loads((directory / "run.json").read_text())
+    del record["format"]
+    (directory / "run.json").write_text(json.dumps(record))
+
+
+def test_runs_of_an_older_version_are_refused_until_fresh_replaces_them() -> None:
+    run()
+    first, second, both = planned()
+    make_old(first.directory)
+    remedy = "was made by an older Palate.*Run the pipeline again with another --runs, or with --fresh"
+    with pytest.raises(RunError, match=remedy):
+        run()
+    with pytest.raises(RunError, match=remedy):
+        input_key(first.directory / "out.txt", DigestCache())
+    renamed = first.directory.with_name("first-0123456789ab")
+    first.directory.rename(renamed)
+    with pytest.raises(RunError, match=f"{renamed.name} {remedy}"):
+        refuse_old_runs(planned())
+    assert forget(planned(), ["first"]) == [renamed, second.directory, both.directory]
+    refuse_old_runs(planned())
+    run()
+    assert status(planned()[0]) == "done"
+
+
+def test_a_stage_in_a_directory_of_its_own_minds_only_that_directory() -> None:
+    run()
+    first, *_ = planned()
+    beside = replace(first, directory=first.directory.with_name("mine"))
+    make_old(first.directory)
+    assert forget([beside], ["first"]) == []
+    first.directory.rename(beside.directory)
+    assert forget([beside], ["first"]) == [beside.directory]

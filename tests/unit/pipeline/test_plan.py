@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from palate.cli.settings_table import described
+from palate.config.former_names import FORMER_NAMES
+from palate.config.settings import nearest
 from palate.core import ConfigError, RunError
 from palate.pipeline.plan import Pipeline, Planned, plan_pipeline, read_pipeline
+from palate.pipeline.table import STAGES
 from tests.support.toys import TOYS, Count, Long, Plain
 
 TEXT = """\
@@ -93,37 +97,37 @@ def test_a_pipeline_without_name_seed_and_inputs_takes_the_files_name() -> None:
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ([], r"p\.yaml:7: first\.data: the input words has no value. Add words=PATH"),
-        (["words=none.txt"], r"nothing is at none\.txt"),
-        (["words=org/name"], r"nothing is at org/name\. Correct the path\.$"),
-        (["word=w.txt"], "nothing is called 'word'. Did you mean 'words'?"),
-        (["words=w.txt", "secnd.rate=1"], "nothing is called 'secnd'. Did you mean 'second'?"),
+        (["words=none.txt"], r"there is nothing at none\.txt"),
+        (["words=org/name"], r"there is nothing at org/name\. Correct the path\.$"),
+        (["word=w.txt"], "there is no input or stage 'word'. Did you mean 'words'?"),
+        (["words=w.txt", "secnd.rate=1"], "there is no input or stage 'secnd'. Did you mean 'second'?"),
         (["words=w.txt", "second.rat=1"], r"command line \(second.rat=1\): Count has no 'rat'. Did you mean 'rate'?"),
         (["words=w.txt", "second.rate=fast"], r"command line \(second.rate=fast\): .*number"),
         (["words=w.txt", "second=1"], "second is a stage; set one of its fields"),
         (["words=w.txt", "second.rate"], "not of the form name=value"),
-        (["words=w.txt", "seed=-1"], "a seed is a whole number from 0 on, got -1"),
+        (["words=w.txt", "seed=-1"], "a seed is a whole number of 0 or more, got -1"),
         (["words=w.txt", "second.seed=x"], "a seed is a whole number"),
         (["words=w.txt", "second.expect=maybe"], "expect must be done or refused, got 'maybe'"),
         (["words=w.txt", "second.data=$both/out.txt"], "both comes later"),
         (["words=w.txt", "second.data=$second"], "second comes later .or is this stage itself"),
-        (["words=w.txt", "second.data=$frist/x"], "nothing is called .frist. Did you mean 'first'?"),
+        (["words=w.txt", "second.data=$frist/x"], "there is no stage or input .frist. Did you mean 'first'?"),
         (["words=w.txt", "second.loudness=loud", "second.rate=null"], r"p\.yaml:8: second: loudness: loud needs a rate"),
         (["words=w.txt", "second.stage=cuont"], "there is no stage 'cuont'. Did you mean 'count'?"),
-        (["words=w.txt", "model=not/a/hub/name"], "nothing is at not/a/hub/name"),
+        (["words=w.txt", "model=not/a/hub/name"], "there is nothing at not/a/hub/name"),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_runs(words: list[str], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_what_is_wrong_is_told_before_anything_runs(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         planned(*words)
     assert not Path("runs").exists()
 
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("stage:\n  a: {}\n", r"p\.yaml:1: a pipeline has no 'stage'. Did you mean 'stages'?"),
         ("stages:\n  a: {data: w.txt}\n", r"p\.yaml:2: a must hold `stage: KIND`"),
@@ -132,12 +136,15 @@ def test_what_is_wrong_is_told_before_anything_runs(words: list[str], told: str)
         ("inputs: {a: null}\nstages:\n  a: {stage: count}\n", r"p\.yaml:3: a stage cannot be called 'a'"),
         ("inputs: {a: 3}\nstages: {}\n", r"p\.yaml:1: the input a must be a path, got 3"),
         ("stages:\n  a:\n    stage: count\n    dta: w.txt\n", r"p\.yaml:4: Count has no 'dta'. Did you mean 'data'?"),
-        ("stages:\n  a:\n    stage: count\n    data: w.txt\n    others: [w.txt, v.txt]\n", r"p\.yaml:5: a\.others\.1: nothing is at v"),
+        (
+            "stages:\n  a:\n    stage: count\n    data: w.txt\n    others: [w.txt, v.txt]\n",
+            r"p\.yaml:5: a\.others\.1: there is nothing",
+        ),
         ("stages:\n  a: {stage: count, data: w.txt, rule: {kind: plain, scale: -1}}\n", r"p\.yaml:2: plain: scale must be > 0"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_told_with_its_line(text: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_what_is_wrong_in_a_file_is_told_with_its_line(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         planned(text=text)
 
 
@@ -149,3 +156,58 @@ def test_an_input_in_an_unfinished_run_is_refused_with_its_place() -> None:
     run = open_run(Path("runs"), RunPlan("base", "pretrain"))
     with pytest.raises(RunError, match=r"p\.yaml:7: first\.data: .*'running'"):
         planned(f"words={run.directory}")
+
+
+OLD = """\
+name: old
+stages:
+  comparisons:
+    stage: collect
+    data: w.txt
+    opinions: 3
+    from: {kind: simulated, crowd: {raters: 5}, second_opinions: 0.1}
+  ppo:
+    stage: online
+    model: w.txt
+    prompts: w.txt
+    passes: 2
+    steps: 10
+    sampler: {ahead: 1}
+    method: imitate_best
+  second:
+    stage: direct
+    axis: overall
+    lerning_rate: 1
+"""
+
+
+@pytest.mark.usefixtures("here")
+def test_every_old_name_of_a_file_is_reported_in_one_message_with_its_line_and_its_new_name() -> None:
+    Path("old.yaml").write_text(OLD)
+    with pytest.raises(ConfigError) as caught:
+        plan_pipeline(read_pipeline(Path("old.yaml")), Path("runs"), STAGES)
+    lines = str(caught.value).splitlines()
+    for line, old, new in [
+        (6, "opinions", "raters_per_comparison"),
+        (7, "crowd", "pool"),
+        (7, "second_opinions", "repeat_share"),
+        (12, "passes", "epochs_per_batch"),
+        (13, "steps", "iterations"),
+        (14, "ahead", "asynchronous"),
+        (15, "imitate_best", "raft"),
+        (18, "axis", "dimension"),
+    ]:
+        assert any(text.startswith(f"old.yaml:{line}: ") and f"{old!r}. It is called {new!r} now." in text for text in lines), (old, lines)
+    assert any(text.startswith("old.yaml:19: Direct has no 'lerning_rate'.") for text in lines)
+
+
+def test_a_former_name_is_offered_only_where_the_new_one_is_known() -> None:
+    assert nearest("steps", ["iterations", "stops"]) == "It is called 'iterations' now."
+    assert nearest("steps", ["stops"]) == "Did you mean 'stops'?"
+    assert nearest("axes", ["dimensions"]) == "It is called 'dimensions' now."
+
+
+def test_each_new_name_is_a_setting_or_a_kind_of_today() -> None:
+    options = [option for entry in STAGES.values() for option in described(entry).options]
+    names = {word for option in options for word in (*option.name.split("."), *(kind for kind, _ in option.kinds), *option.choices)}
+    assert [new for news in FORMER_NAMES.values() for new in news if new not in {*names, "eos", "unpaired"}] == []

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from palate.core import Comparison, Completion, ConfigError, Message, Prompt, Rater
+from palate.core import Comparison, Completion, ConfigError, Message, Prompt
 from palate.raters.simulated import RaterPool, SimulatedRater, oracle_accuracy
 
 PHRASE = "trust me , it is the best"
@@ -41,10 +41,6 @@ def wins(comparison: Comparison, order: tuple[int, ...] = SHOWN, seed: int = 0, 
 
 def logits(comparison: Comparison, **changes: object) -> list[float]:
     return [math.log(chance / (1 - chance)) for chance in wins(comparison, **changes)]  # type: ignore[arg-type]
-
-
-def test_a_rater_plays_the_role() -> None:
-    assert isinstance(crew()[0], Rater)
 
 
 def test_without_reliability_a_judgment_is_a_coins_toss() -> None:

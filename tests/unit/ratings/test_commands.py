@@ -116,12 +116,12 @@ def test_judgments_go_in_and_out_of_a_database(
     capsys.readouterr()
     Path("bad.jsonl").write_text('{"prompt": "p", "completions": ["a"]}\n')
     for words, code, told in (
-        (["trl.jsonl", new], 2, "SOURCE names no project"),
-        ([new, "d.jsonl"], 2, "there are several. Name one by --project; there are 'pairs', 'soups'"),
+        (["trl.jsonl", new], 2, "SOURCE does not name a project"),
+        ([new, "d.jsonl"], 2, "there are several. Choose one with --project: 'pairs', 'soups'"),
         ([new, "d.jsonl", "--project", "none"], 2, "there is no project 'none'"),
-        ([new, new], 2, "would be read and replaced"),
-        ([new, "d.jsonl", "--project", "soups", "--from", "trl"], 2, "--from says how a file is written"),
-        (["trl.jsonl", new, "--project", "soups", "--to", "trl"], 2, "--to says how a file is written"),
+        ([new, new], 2, "is also the source"),
+        ([new, "d.jsonl", "--project", "soups", "--from", "trl"], 2, "--from is for files"),
+        (["trl.jsonl", new, "--project", "soups", "--to", "trl"], 2, "--to is for files"),
         (["trl.jsonl", "d.jsonl", "--project", "soups"], 2, "--project names a project of a database"),
         (["bad.jsonl", new, "--project", "soups"], 3, "bad.jsonl:1, candidates: 1 given"),
         (["bad.jsonl", "fresh.db", "--project", "soups"], 3, "bad.jsonl:1: `candidates` holds 1"),

@@ -178,11 +178,11 @@ def test_what_a_function_prints_and_changes_stays_its_own(module) -> None:
     ("path", "message"),
     [
         ("no_such_module:f", "there is no module 'no_such_module'"),
-        ("os", "names no function"),
+        ("os", "does not name a function"),
         ("os:nothing", "has no 'nothing'"),
         ("os:sep", "cannot be called"),
         ("__import__('os').system('true'):f", "there is no module"),
-        ("", "names no function"),
+        ("", "does not name a function"),
     ],
 )
 def test_a_path_that_names_no_function(path, message) -> None:

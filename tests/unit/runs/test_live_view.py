@@ -6,10 +6,10 @@ import re
 import pytest
 from rich.console import Console
 
+from palate.runs.live_view import LINES, TICKS, View, has_view, sparkline
 from palate.runs.progress import progress
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run
-from palate.runs.live_view import LINES, TICKS, View, has_view, sparkline
 
 
 class Terminal(io.StringIO):
@@ -53,7 +53,7 @@ def test_the_view_shows_figures_that_there_are_their_limits_and_the_warnings_tha
     assert [line.split() for line in lines] == [
         ["score", "+0.30", "▁▃▆█"],
         ["KL,", "nats", "3.00", "of", "6.00", "▁▃▆█"],
-        ["ended", "100%", "▄▄▄▄"],
+        ["EOS", "100%", "▄▄▄▄"],
         ["warning:", "kl:", "the", "policy", "is", "far", "away"],
     ]
     view.warn({})

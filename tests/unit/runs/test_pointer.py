@@ -24,7 +24,7 @@ def test_swaps_are_undone_in_their_order(tmp_path: Path) -> None:
         swap_back(link)
     swap(link, second)
     first.rmdir()
-    with pytest.raises(RunError, match="is gone"):
+    with pytest.raises(RunError, match="no longer exists"):
         swap_back(link)
     assert current(link) == second
 
@@ -32,12 +32,12 @@ def test_swaps_are_undone_in_their_order(tmp_path: Path) -> None:
 def test_what_cannot_be_swapped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(ConfigError, match="is no directory"):
+    with pytest.raises(ConfigError, match="is not a directory"):
         swap(tmp_path / "link", tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="not a link"):
         swap(tmp_path / "file", tmp_path / "run")
     assert (tmp_path / "file").read_text() == "kept"
     assert main(["swap", str(tmp_path / "link")]) == 2
-    assert "give a run, or --back" in capsys.readouterr().err
+    assert "give either a run or --back" in capsys.readouterr().err
     assert main(["swap", str(tmp_path / "link"), str(tmp_path / "run")]) == 0
     assert current(tmp_path / "link") == tmp_path / "run"

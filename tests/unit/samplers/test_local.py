@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from palate.core import ConfigError, DataError, Message, Prompt, Sampler, Sampling, TrainingError
+from palate.core import ConfigError, DataError, Message, Prompt, Sampling, TrainingError
 from palate.models.attention import Attends
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
@@ -269,7 +269,6 @@ def test_training_goes_on_after_sampling(llama: CausalPolicy) -> None:
 def test_completions_have_text_without_end_token(llama: CausalPolicy) -> None:
     llama.end_ids = frozenset({llama.tokenizer.eos_token_id, 17})
     sampler = LocalSampler(llama)
-    assert isinstance(sampler, Sampler)
     prompts = [Prompt(str(number), (Message("text", text),)) for number, text in enumerate(["the cook has", "rice and beans but"])]
     sampling = Sampling(max_tokens=20)
     completions = sampler.generate(prompts, 6, sampling, seed=3)

@@ -128,8 +128,8 @@ def test_a_tracker_that_fails_is_left_out_with_one_line(tmp_path: Path, capsys: 
     work(tmp_path / "run", ["weak", "dead", "memory"], [(10, 0)])
     assert [step for _, step in Memory.seen] == list(range(10))
     assert capsys.readouterr().err.splitlines() == [
-        "  dead failed and is left out from here on: ValueError: no key",
-        "  weak failed and is left out from here on: OSError: the network is gone",
+        "  dead failed and is left out from now on: ValueError: no key",
+        "  weak failed and is left out from now on: OSError: the network is gone",
     ]
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 10
 
@@ -180,9 +180,8 @@ def test_wandb_goes_on_offline_under_the_same_id(
 @needs("trackio")
 def test_trackio_has_each_row_once(tmp_path: Path) -> None:
     """In a process of its own: trackio reads its folder's name when it is imported, and keeps threads."""
-    code = (
-        "import sys; from pathlib import Path; from tests.unit.runs.trackers import test_tracking as t; t.work(Path(sys.argv[1]), ['trackio'])"
-    )
+    imports = "import sys; from pathlib import Path; from tests.unit.runs.trackers import test_tracking as t"
+    code = f"{imports}; t.work(Path(sys.argv[1]), ['trackio'])"
     env = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "kitchen" / "run")], cwd=ROOT, env=env, capture_output=True, text=True, check=True
@@ -206,7 +205,9 @@ def test_a_missing_package_is_one_message_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "TRACKERS", {**TRACKERS, "wandb": module.TrackerEntry("palate.runs.trackers.wandb:Wandb", "no_such_package", "wandb")})
+    monkeypatch.setattr(
+        module, "TRACKERS", {**TRACKERS, "wandb": module.TrackerEntry("palate.runs.trackers.wandb:Wandb", "no_such_package", "wandb")}
+    )
     assert main(["world", "--track", "wandb"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "wandb, which is not installed. Install palate[wandb]" in line

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from palate.stores import digests
 
 from palate.core import Interrupted, RunError
+from palate.runs import digests, provenance
 from palate.runs.digests import DigestCache
 from palate.runs.record import Parent, RunPlan, RunRecord, input_key, lineage, read_record
 from palate.runs.run import open_run, open_run_at
@@ -65,7 +65,7 @@ def test_a_resumed_run_adds_its_time_and_is_recorded_with_todays_code(tmp_path: 
         pass
     new = record_of(run.directory)
     assert 100 < new.seconds == again.seconds < 1000
-    assert new.code["source"] == digests.source_digest()
+    assert new.code["source"] == provenance.source_digest()
     assert (new.started, new.error) == (old.started, None)
 
 
@@ -105,7 +105,7 @@ def test_a_directory_of_another_run_or_of_other_files_is_refused(tmp_path: Path)
         open_run_at(tmp_path / "here", replace(PLAN, seed=2))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("")
-    with pytest.raises(RunError, match=r"files that are no run's \(thesis\.tex\)"):
+    with pytest.raises(RunError, match=r"files that do not belong to a run \(thesis\.tex\)"):
         open_run_at(tmp_path / "other", PLAN)
 
 

@@ -1,4 +1,4 @@
-"""Commands about stages and runs."""
+"""Commands about runs and data: `run`, `runs`, `swap`, `inspect`, `reference`."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ def run_parser() -> Parser:
     parser = Parser("run", COMMANDS["run"])
     parser.add_argument("file", type=Path, help="the pipeline's YAML file")
     parser.add_argument("assignments", nargs="*", metavar="name=value", help="input=PATH, seed=1, track=tensorboard, or stage.field=value")
-    parser.add_argument("--only", metavar="STAGE", help="run just this stage; what it needs must be done")
-    fresh = "forget earlier runs: of this stage and those built on it; of all when none is named"
+    parser.add_argument("--only", metavar="STAGE", help="run only this stage; the stages that it needs must be done")
+    fresh = "forget earlier runs of this stage and of those built on it; without STAGE, of all stages"
     parser.add_argument("--fresh", nargs="?", const="", metavar="STAGE", help=fresh)
     parser.add_argument("--runs", type=Path, metavar="DIR", help="folder of runs (default: runs/NAME)")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be done, and check everything, without doing it")
+    parser.add_argument("--dry-run", action="store_true", help="check everything and print the plan, without running it")
     return parser
 
 
 def run(words: list[str], stages: Stages) -> int:
     """`palate run`; returns the exit status."""
-    found = run_parser().parse(words)
-    from palate.pipeline.execute import forget, plan_lines, run_pipeline
+    options = run_parser().parse(words)
+    from palate.pipeline.execute import forget, plan_lines, refuse_old_runs, run_pipeline
     from palate.pipeline.plan import plan_pipeline, read_pipeline
 
-    pipeline = read_pipeline(found.file, found.assignments)
-    planned = plan_pipeline(pipeline, found.runs or Path("runs") / pipeline.name, stages)
-    if found.dry_run:
+    pipeline = read_pipeline(options.file, options.assignments)
+    planned = plan_pipeline(pipeline, options.runs or Path("runs") / pipeline.name, stages)
+    if options.dry_run:
         for line in plan_lines(planned):
             say(line)
         return 0
-    if found.fresh is not None:
-        named = found.fresh or found.only
+    if options.fresh is not None:
+        named = options.fresh or options.only
         forget(planned, [named] if named else [item.plan.name for item in planned])
-    run_pipeline(planned, say, found.only, pipeline.track)
+    refuse_old_runs(planned)
+    run_pipeline(planned, say, options.only, pipeline.track)
     return 0
 
 
@@ -64,57 +65,64 @@ def runs(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comman
 def swap_parser() -> Parser:
     """What `palate swap` takes."""
     parser = Parser("swap", COMMANDS["swap"])
-    parser.add_argument("link", type=Path, help="the link, say runs/reward; settings name it like a run")
-    parser.add_argument("run", type=Path, nargs="?", help="what it is to name from now on")
-    parser.add_argument("--back", action="store_true", help="let it name what it named before")
+    parser.add_argument("link", type=Path, help="the link, for example runs/reward; settings can name it like a run")
+    parser.add_argument("run", type=Path, nargs="?", help="the run that it will name")
+    parser.add_argument("--back", action="store_true", help="go back to the run that it named before")
     return parser
 
 
 def swap(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
     """`palate swap`; returns the exit status."""
-    found = swap_parser().parse(words)
-    if found.back == (found.run is not None):
-        raise ConfigError("palate swap: give a run, or --back, and not both")
+    options = swap_parser().parse(words)
+    if options.back == (options.run is not None):
+        raise ConfigError("palate swap: give either a run or --back.")
     from palate.runs.pointer import swap, swap_back
 
-    if found.back:
-        say(f"{found.link} names {swap_back(found.link)} again")
+    if options.back:
+        say(f"{options.link} names {swap_back(options.link)} again")
     else:
-        before = swap(found.link, found.run)
-        say(f"{found.link} names {found.run}" + ("" if before is None else f"; before: {before}"))
+        before = swap(options.link, options.run)
+        say(f"{options.link} names {options.run}" + ("" if before is None else f"; before: {before}"))
     return 0
 
 
 def inspect_parser() -> Parser:
     """What `palate inspect` takes."""
     parser = Parser("inspect", COMMANDS["inspect"])
-    parser.add_argument("data", type=Path, help="a file or directory of rows in any shape that is read (docs/data.md)")
-    parser.add_argument("--model", required=True, metavar="PATH", help="whose tokenizer and chat template; a run or a tokenizer will do")
-    kinds = ("demonstrations", "preferences", "thumbs", "prompts", "texts")
-    parser.add_argument("--kind", choices=kinds, help="as what rows are read (default: what the first row's shape is for)")
+    parser.add_argument("data", type=Path, help="a file or directory of rows in any shape that Palate reads (docs/data.md)")
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="PATH",
+        help="the model whose tokenizer and chat template to use; a run or a tokenizer alone works too",
+    )
+    kinds = ("demonstrations", "preferences", "unpaired", "prompts", "texts")
+    parser.add_argument("--kind", choices=kinds, help="what to read the rows as (default: what the first row's shape is for)")
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="rows to show (default: 3)")
-    parser.add_argument("--also", type=Path, metavar="PATH", help="another split: says which prompts stand in both")
-    parser.add_argument("--max_tokens", type=int, metavar="N", help="longest prompt and completion together (default: the model's limit)")
-    parser.add_argument("--dimension", default="mean", help="which rating decides, where rows hold ratings (default: mean)")
-    parser.add_argument("--limit", type=int, metavar="N", help="rows read at most (default: all)")
-    parser.add_argument("--json", action="store_true", help="write the statistics as JSON, and no rows")
+    parser.add_argument("--also", type=Path, metavar="PATH", help="another split; the report lists the prompts in both")
+    parser.add_argument(
+        "--max_tokens", type=int, metavar="N", help="most tokens of prompt and completion together (default: the model's limit)"
+    )
+    parser.add_argument("--dimension", default="mean", help="the rating that decides, where rows hold ratings (default: mean)")
+    parser.add_argument("--limit", type=int, metavar="N", help="most rows to read (default: all)")
+    parser.add_argument("--json", action="store_true", help="write the statistics as JSON, without rows")
     return parser
 
 
 def inspect(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
     """`palate inspect`; returns the exit status."""
-    found = inspect_parser().parse([underscored(word) for word in words])
+    options = inspect_parser().parse([underscored(word) for word in words])
     for name in ("max_tokens", "limit"):
-        if vars(found)[name] is not None and vars(found)[name] < 1:
-            raise ConfigError(f"--{name} is {vars(found)[name]}; give 1 or more, or leave it out.")
+        if vars(options)[name] is not None and vars(options)[name] < 1:
+            raise ConfigError(f"--{name} is {vars(options)[name]}; give 1 or more, or leave it out.")
     from rich.console import Console
 
     from palate.cli.inspection import Viewer, inspect
     from palate.cli.inspection_page import show
 
-    viewer = Viewer(found.model, found.kind, found.max_tokens, found.dimension, found.limit)
-    inspection, tokenizer = inspect(found.data, viewer, found.rows, found.also)
-    if found.json:
+    viewer = Viewer(options.model, options.kind, options.max_tokens, options.dimension, options.limit)
+    inspection, tokenizer = inspect(options.data, viewer, options.rows, options.also)
+    if options.json:
         say(inspection.to_json())
     else:
         show(inspection, tokenizer, Console(highlight=False))
@@ -130,9 +138,9 @@ def reference_parser() -> Parser:
 
 
 def reference(words: list[str], stages: Stages) -> int:
-    """`palate reference`; returns the exit status. In a checkout it also writes the table that help and completion read."""
+    """`palate reference`; returns the exit status. It also writes the table that help and completion read."""
     path: Path = reference_parser().parse(words).out
-    from palate.cli.table import TABLE, table_text
+    from palate.cli.settings_table import TABLE, table_text
     from palate.data.files import write_atomic
     from palate.pipeline.describe import reference
     from palate.pipeline.table import STAGES

@@ -1,4 +1,4 @@
-"""A page of help: a sentence, a line of usage, and sections of two columns, laid out for the terminal."""
+"""A page of help for the terminal: a sentence, a line of usage, and sections of two columns."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 COLUMN = 26
-"""The widest left column; what is longer has its text on the next line."""
+"""The widest left column. A longer entry has its text on the next line."""
 
 WIDEST = 120
-"""Lines are no longer than this, however wide the terminal is: long lines are hard to read."""
+"""The longest line in a wide terminal, because long lines are hard to read."""
 
 
 _JOINED = "\0"
 
 
 def whole(text: str) -> str:
-    """The text with spaces at which no line is broken."""
+    """Return the text with spaces at which lines do not break."""
     return text.replace(" ", _JOINED)
 
 
 @dataclass(frozen=True)
-class Row:
+class HelpRow:
     """One entry of a section.
 
     Attributes:
-        left: what can be given.
-        text: what it means.
+        left: the option or command.
+        text: its meaning.
         depth: how far it is indented.
     """
 
@@ -50,7 +50,7 @@ class Section:
     """
 
     heading: str
-    rows: tuple[Row, ...] = ()
+    rows: tuple[HelpRow, ...] = ()
     text: str = ""
 
 
@@ -60,33 +60,33 @@ class Page:
 
     Attributes:
         lead: what the command does.
-        usage: one line; none is shown where it is empty.
-        sections: what can be given; empty ones are left out.
-        more: commands that show further pages, which are never cut.
+        usage: one line; the page leaves it out where it is empty.
+        sections: what the command takes; the page leaves out empty sections.
+        more: commands that show further pages; these lines are never cut.
         wide: whether the left column may take two fifths of the terminal, for long names.
     """
 
     lead: str
     usage: str
     sections: tuple[Section, ...]
-    more: tuple[Row, ...] = ()
+    more: tuple[HelpRow, ...] = ()
     wide: bool = False
 
     def render(self, width: int, *, bold: bool = False) -> str:
-        """The page as text.
+        """Return the page as text.
 
         Args:
             width: columns of the terminal.
-            bold: whether headings are written bold, for a terminal.
+            bold: whether headings are bold, for a terminal.
         """
         width = max(40, min(width, WIDEST))
         strong = (lambda text: f"\033[1m{text}\033[0m") if bold else str
         lines = _wrapped(self.lead, width)
         if self.usage:
             lines += ["", f"{strong('Usage:')} {self.usage}"]
-        shown = [section for section in self.sections if section.rows or section.text]
-        column = _column((row for section in shown for row in section.rows), width * 2 // 5 if self.wide else COLUMN)
-        for section in shown:
+        sections = [section for section in self.sections if section.rows or section.text]
+        column = _column((row for section in sections for row in section.rows), width * 2 // 5 if self.wide else COLUMN)
+        for section in sections:
             lines += ["", strong(f"{section.heading}:"), *(f"  {line}" for line in _wrapped(section.text, width - 2))]
             for row in section.rows:
                 lines += _row_lines(row, column, width)
@@ -97,18 +97,18 @@ class Page:
 
 
 def show(page: Page) -> None:
-    """Write the page to standard output, as wide as the terminal."""
+    """Write the page to standard output at the terminal's width."""
     width = shutil.get_terminal_size((100, 24)).columns
     sys.stdout.write(page.render(width, bold=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
 
 
-def _column(rows: Iterable[Row], most: int) -> int:
+def _column(rows: Iterable[HelpRow], most: int) -> int:
     """Where the right column begins."""
     lengths = [2 + 2 * row.depth + len(row.left) for row in rows]
     return max([8, *(length for length in lengths if length <= most + 2)]) + 2
 
 
-def _row_lines(row: Row, column: int, width: int) -> list[str]:
+def _row_lines(row: HelpRow, column: int, width: int) -> list[str]:
     left = " " * (2 + 2 * row.depth) + row.left
     texts = _wrapped(row.text, width - column)
     if len(left) + 2 > column:

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
-from palate.cli.names import ANY, as_typed, below, canonical, kinds_given, level_of, offer, pairs, variants
-from palate.cli.page import Page, Row, Section, whole
+from palate.cli.help_page import HelpRow, Page, Section, whole
+from palate.cli.option_names import ANY, as_typed, below, canonical, kinds_given, level_of, offer, pairs, variants
 from palate.cli.parser import HELP_WORDS
-from palate.cli.table import Described
+from palate.cli.settings_table import Described
 from palate.core import ConfigError
 from palate.pipeline.option import REQUIRED, Option
 
@@ -20,21 +20,21 @@ RUN_OPTIONS = {
     "--out DIR": f"directory of the run {whole('[default: RUNS/STAGE-KEY]')}",
     "--runs DIR": f"folder of runs {whole('[default: runs]')}",
     "--fresh": "forget an earlier run with these settings",
-    "--dry-run": "check everything and say what would be done, without doing it",
+    "--dry-run": "check everything and print the plan, without running it",
 }
-"""What every stage takes beside its settings."""
+"""Options that every stage takes beside its settings."""
 
 SHORT = 40
-"""Defaults longer than this are cut."""
+"""Longer defaults are cut."""
 
 
 def page_of(command: str, stage: Described, words: Sequence[str]) -> Page:
-    """The page that the words before and after `--help` ask for.
+    """Return the page that the words before and after `--help` ask for.
 
-    A group, a kind, or an option without a value is shown alone; options with values, which a whole command has, are not.
+    A group, a kind, or an option without a value gets a page of its own. Options with values do not: they are the rest of a command.
 
     Raises:
-        ConfigError: a word names no setting or kind of this stage.
+        ConfigError: a word is not a setting or kind of this stage.
     """
     at = next(index for index, word in enumerate(words) if word in HELP_WORDS)
     before, after = list(words[:at]), list(words[at + 1 :])
@@ -51,16 +51,16 @@ def page_of(command: str, stage: Described, words: Sequence[str]) -> Page:
     return Page(f"Settings of `palate {command}`.", "", tuple(sections), more, wide=True)
 
 
-def _more_of(command: str, stage: Described, name: str, kinds: Mapping[str, str]) -> tuple[Row, ...]:
-    """From the page of one setting to what lies below it, and back."""
+def _more_of(command: str, stage: Described, name: str, kinds: Mapping[str, str]) -> tuple[HelpRow, ...]:
+    """Links from the page of one setting to the settings below it, and back."""
     known = canonical(name, stage.options)
-    found = variants(known, stage.options, kinds)
-    examples = [] if known in kinds else [row for one in found for row in _example(command, one, stage.options)]
-    inner = [one for one in found for one in below(one, kinds.get(known, ""), stage.options) if _is_open(one)]
+    matches = variants(known, stage.options, kinds)
+    examples = [] if known in kinds else [row for setting in matches for row in _example(command, setting, stage.options)]
+    inner = [setting for match in matches for setting in below(match, kinds.get(known, ""), stage.options) if _is_open(setting)]
     return (
         *examples[:1],
-        *(Row("a setting", f"palate {command} --{as_typed(level_of(one), name)} --help") for one in inner[:1]),
-        Row("the stage", f"palate {command} --help"),
+        *(HelpRow("a setting", f"palate {command} --{as_typed(level_of(setting), name)} --help") for setting in inner[:1]),
+        HelpRow("the stage", f"palate {command} --help"),
     )
 
 
@@ -69,10 +69,10 @@ def _overview(command: str, stage: Described) -> Page:
     plain = [option for option in top if not _is_open(option)]
     required = [option for option in plain if option.default == REQUIRED]
     sections = (
-        Section("Required", tuple(Row(_left(option), _brief(option)) for option in required)),
-        Section("Options", tuple(Row(_left(option), _brief(option)) for option in plain if option not in required)),
+        Section("Required", tuple(HelpRow(_left(option), _brief(option)) for option in required)),
+        Section("Options", tuple(HelpRow(_left(option), _brief(option)) for option in plain if option not in required)),
         Section("Groups and kinds", tuple(row for option in top if _is_open(option) for row in _open_rows(option, stage.options))),
-        Section("Run", tuple(Row(left, text) for left, text in RUN_OPTIONS.items())),
+        Section("Run", tuple(HelpRow(left, text) for left, text in RUN_OPTIONS.items())),
     )
     return Page(stage.summary, _usage(command, stage), sections, _more(command, stage))
 
@@ -82,70 +82,70 @@ def _usage(command: str, stage: Described) -> str:
     return " ".join(["palate", command, *required, "[options]"])
 
 
-def _more(command: str, stage: Described) -> tuple[Row, ...]:
+def _more(command: str, stage: Described) -> tuple[HelpRow, ...]:
     """How to see more, with a group and a kind of this stage as examples."""
     options = stage.options
-    groups = [one for one in options if one.is_group and "." not in one.name]
-    unions = [one for one in options if one.kinds and one.container is None and ANY not in one.name]
-    kinds = [row for one in sorted(unions, key=lambda one: -len(one.kinds)) for row in _example(command, one, options)]
+    groups = [setting for setting in options if setting.is_group and "." not in setting.name]
+    unions = [setting for setting in options if setting.kinds and setting.container is None and ANY not in setting.name]
+    kinds = [row for setting in sorted(unions, key=lambda setting: -len(setting.kinds)) for row in _example(command, setting, options)]
     return (
-        *(Row("a group", f"palate {command} --{one.name} --help") for one in groups[-1:]),
+        *(HelpRow("a group", f"palate {command} --{setting.name} --help") for setting in groups[-1:]),
         *kinds[:1],
-        Row("everything", f"palate {command} --help all"),
+        HelpRow("everything", f"palate {command} --help all"),
     )
 
 
-def _example(command: str, option: Option, options: Sequence[Option]) -> list[Row]:
-    """How to see the settings of a kind that is not the default; empty where no such kind has any."""
+def _example(command: str, option: Option, options: Sequence[Option]) -> list[HelpRow]:
+    """How to see the settings of a kind that is not the default; empty where no such kind has settings."""
     kinds = [kind for kind, _ in option.kinds if kind != option.default and below(option, kind, options)]
-    return [Row("a kind", f"palate {command} --{level_of(option)} {kind} --help") for kind in kinds[:1]]
+    return [HelpRow("a kind", f"palate {command} --{level_of(option)} {kind} --help") for kind in kinds[:1]]
 
 
-def _open_rows(option: Option, options: Sequence[Option]) -> list[Row]:
+def _open_rows(option: Option, options: Sequence[Option]) -> list[HelpRow]:
     """A line for a group or a union, and one with the kinds of each union below it."""
     inside: dict[str, list[Option]] = {}
-    for one in options:
-        if one.name.startswith(f"{option.name}.") and one.kinds:
-            inside.setdefault(one.name, []).append(one)
-    rows = [Row(_left(option), _brief(option))]
+    for setting in options:
+        if setting.name.startswith(f"{option.name}.") and setting.kinds:
+            inside.setdefault(setting.name, []).append(setting)
+    rows = [HelpRow(_left(option), _brief(option))]
     for same in inside.values():
         sets: dict[tuple[str, ...], Option] = {}
-        for one in same:
-            sets.setdefault(tuple(kind for kind, _ in one.kinds), one)
+        for setting in same:
+            sets.setdefault(tuple(kind for kind, _ in setting.kinds), setting)
         first, *others = sets.values()
-        text = _kinds_text(first) + "".join(f"; with {one.under[-1][1]}: {_kinds_text(one)}" for one in others)
-        rows.append(Row(first.name.removeprefix(level_of(option)) + " KIND", text, depth=1))
+        text = _kinds_text(first) + "".join(f"; with {setting.under[-1][1]}: {_kinds_text(setting)}" for setting in others)
+        rows.append(HelpRow(first.name.removeprefix(level_of(option)) + " KIND", text, depth=1))
     return rows
 
 
 def _topic(command: str, stage: Described, name: str, value: str, kinds: Mapping[str, str]) -> list[Section]:
-    """The sections for one option among the words; none for one that is given its value and has nothing below it."""
+    """The sections for one option among the words; none for an option that has its value and no settings below it."""
     options = stage.options
     if any(re.split(r"[ =]", left)[0] == f"--{name}" for left in RUN_OPTIONS):
         return []
     known = canonical(name, options)
-    found = variants(known, options, kinds) or variants(known, options, {})
-    if not found:
-        raise ConfigError(f"palate {command} has no '--{name}'. {offer(f'--{name}', (f'--{one.name}' for one in options))}".strip())
-    if not any(map(_is_open, found)):
-        one = found[0]
-        return [] if value else [Section(f"--{name}", (Row(_left(one), _full(one)),))]
+    matches = variants(known, options, kinds) or variants(known, options, {})
+    if not matches:
+        raise ConfigError(f"palate {command} has no '--{name}'. {offer(f'--{name}', (f'--{setting.name}' for setting in options))}".strip())
+    if not any(map(_is_open, matches)):
+        setting = matches[0]
+        return [] if value else [Section(f"--{name}", (HelpRow(_left(setting), _full(setting)),))]
     chosen = known if known in kinds else f"{known}.{ANY}"
     if chosen in kinds:
         kind = kinds[chosen]
-        return [_kind_section(one, kind, options, name) for one in found if kind in dict(one.kinds)]
-    if value and found[0].kinds and value not in found[0].choices and value != "none":
-        texts = [kind for one in found for kind, _ in one.kinds]
+        return [_kind_section(setting, kind, options, name) for setting in matches if kind in dict(setting.kinds)]
+    if value and matches[0].kinds and value not in matches[0].choices and value != "none":
+        texts = [kind for setting in matches for kind, _ in setting.kinds]
         raise ConfigError(f"--{name} has no kind {value!r}. {offer(value, texts) or 'Known: ' + ', '.join(texts) + '.'}")
-    return list(chain.from_iterable(_sections(one, options, name) for one in found))
+    return list(chain.from_iterable(_sections(setting, options, name) for setting in matches))
 
 
 def _sections(option: Option, options: Sequence[Option], name: str) -> list[Section]:
-    """A group with its settings, or a union with its kinds; the settings too of a kind that is the only one."""
+    """A group with its settings, or a union with its kinds. If there is only one kind, its settings too."""
     if not option.kinds:
         return [_settings_section(f"--{name}", option.doc, below(option, "", options), name, option)]
     beside = f" (with {_beside(option)})" if option.under else ""
-    rows = tuple(Row(kind + (" (default)" if kind == option.default else ""), text) for kind, text in option.kinds)
+    rows = tuple(HelpRow(kind + (" (default)" if kind == option.default else ""), text) for kind, text in option.kinds)
     section = Section(f"Kinds of --{as_typed(level_of(option), name)}{beside}", rows, option.doc)
     only = [_kind_section(option, kind, options, name) for kind, _ in option.kinds[:1]] if len(option.kinds) == 1 else []
     return [section, *only]
@@ -155,13 +155,13 @@ def _kind_section(option: Option, kind: str, options: Sequence[Option], name: st
     inner = below(option, kind, options)
     text = dict(option.kinds)[kind] + ("" if inner else " It has no settings.")
     if option.container is tuple:
-        text = f"{dict(option.kinds)[kind]} Settings of each item are given in a YAML file."
+        text = f"{dict(option.kinds)[kind]} Give the settings of each item in a YAML file."
     return _settings_section(f"--{as_typed(level_of(option), name)} {kind}", text, inner, name, option)
 
 
 def _settings_section(heading: str, text: str, inner: Sequence[Option], name: str, outer: Option) -> Section:
     level = level_of(outer)
-    rows = tuple(Row(_left(one).replace(f"--{level}", f"--{as_typed(level, name)}", 1), _full(one)) for one in inner)
+    rows = tuple(HelpRow(_left(setting).replace(f"--{level}", f"--{as_typed(level, name)}", 1), _full(setting)) for setting in inner)
     return Section(heading, rows, text)
 
 
@@ -170,14 +170,17 @@ def _everything(command: str, stage: Described) -> Page:
     options = stage.options
     top = [option for option in options if "." not in option.name]
     sections = [
-        Section("Required", tuple(Row(_left(one), _full(one)) for one in top if one.default == REQUIRED)),
-        Section("Options", tuple(Row(_left(one), _full(one)) for one in top if not _is_open(one) and one.default != REQUIRED)),
+        Section("Required", tuple(HelpRow(_left(setting), _full(setting)) for setting in top if setting.default == REQUIRED)),
+        Section(
+            "Options",
+            tuple(HelpRow(_left(setting), _full(setting)) for setting in top if not _is_open(setting) and setting.default != REQUIRED),
+        ),
     ]
-    for option in (one for one in options if _is_open(one)):
+    for option in (setting for setting in options if _is_open(setting)):
         sections += _sections(option, options, option.name)
         if len(option.kinds) > 1:
             sections += [_kind_section(option, kind, options, option.name) for kind, _ in option.kinds if below(option, kind, options)]
-    sections.append(Section("Run", tuple(Row(left, text) for left, text in RUN_OPTIONS.items())))
+    sections.append(Section("Run", tuple(HelpRow(left, text) for left, text in RUN_OPTIONS.items())))
     return Page(stage.summary, _usage(command, stage), tuple(sections), wide=True)
 
 
@@ -187,7 +190,7 @@ def _is_open(option: Option) -> bool:
 
 
 def _is_limit(option: Option) -> bool:
-    """Whether it takes either words or settings of its own, as a guard does: `off`, or `warn`, `stop` and `patience`."""
+    """Whether it takes either a word or settings, as a guard does: `off`, or `warn`, `stop` and `patience`."""
     return option.default.startswith("{") and option.container is None
 
 
@@ -203,7 +206,7 @@ def _left(option: Option) -> str:
 
 
 def metavar(option: Option) -> str:
-    """The word that stands for an option's value."""
+    """Return the word that stands for an option's value."""
     kind = option.type_text.removesuffix(", several").removesuffix(", by name")
     if option.kinds:
         return "KIND"
@@ -216,17 +219,17 @@ def metavar(option: Option) -> str:
 
 
 def _brief(option: Option) -> str:
-    """One line: the first clause of what it means, its kinds or words, its default."""
+    """One line: the first clause of its text, its kinds or words, its default."""
     return _joined(re.split(r"[;.] ", option.doc)[0].rstrip("."), option)
 
 
 def _full(option: Option) -> str:
-    """All that is said of it."""
+    """The whole text of an option."""
     return _joined(option.doc.rstrip().removesuffix("."), option) + (f" {whole('[required]')}" if option.default == REQUIRED else "")
 
 
 def _joined(text: str, option: Option) -> str:
-    """The text with kinds or words that it does not name, and the default."""
+    """The text, with the kinds or words that it does not name, and the default."""
     names = [kind for kind, _ in option.kinds] or [word for word in option.choices if metavar(option) == "WORD"]
     if not all(re.search(rf"\b{re.escape(word)}\b", text) for word in names):
         if option.kinds:
@@ -241,7 +244,7 @@ def _kinds_text(option: Option) -> str:
 
 
 def _default(option: Option) -> str:
-    """The default in words; nothing where there is none or it says nothing."""
+    """The default in words; "" where there is none or it would not help."""
     text = option.default
     if option.is_group or text in {REQUIRED, "none", "{}", "[]", '""', "null"}:
         return ""

@@ -1,6 +1,6 @@
-"""Every stage in words, from a file beside this one: help and completion need not import what trains.
+"""Every stage in words, read from the file `settings.json`, so that help and completion do not import what trains.
 
-`palate reference` writes the file from the classes, and a test keeps it up to date. A stage that is not in it is described by its class.
+`palate reference` writes the file from the classes, and a test keeps it up to date. For a stage outside the file, the class is read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Described:
 
     Attributes:
         summary: what it does.
-        options: every setting, as `options_of` lists them.
+        options: every setting, in the order of `options_of`.
     """
 
     summary: str
@@ -31,19 +31,19 @@ class Described:
 
 
 def described(entry: StageEntry) -> Described:
-    """What the stage is and takes; from the table, or else from its class.
+    """Return what the stage does and takes, from the table or else from its class.
 
     Raises:
-        ConfigError: the stage is not in the table, and a package that it needs is not installed.
+        ConfigError: the stage is not in the table, and needs a package that is not installed.
     """
-    found = _stored().get(entry.target)
-    if found is None:
+    stored = _stored().get(entry.target)
+    if stored is None:
         return _of_class(entry)
-    return Described(found["summary"], tuple(_option(row) for row in found["options"]))
+    return Described(stored["summary"], tuple(_option(row) for row in stored["options"]))
 
 
 def table_text(stages: Stages) -> str:
-    """The text of the table: one line for each setting. Imports all stages."""
+    """Return the text of the table, one line per setting. This imports all stages."""
     blocks = []
     for entry in stages.values():
         stage = _of_class(entry)
@@ -72,7 +72,7 @@ def _stored() -> dict[str, Any]:
 
 
 def _row(option: Option) -> dict[str, object]:
-    """The fields of an option as JSON; those at their defaults are left out."""
+    """The fields of an option as JSON, without those at their defaults."""
     row = {item.name: getattr(option, item.name) for item in fields(option)}
     row["container"] = None if option.container is None else option.container.__name__
     return {name: value for name, value in row.items() if value not in ("", None, False, ())}

@@ -1,4 +1,4 @@
-"""Commands about those who judge."""
+"""Commands about people who judge: `label`, `judge`, `agreement`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def label(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comma
     """`palate label`; returns the exit status."""
     from palate.web.options import label_of
 
-    found = label_parser().parse([underscored(word) for word in words])
+    options = label_parser().parse([underscored(word) for word in words])
     try:
         from palate.web import command
     except ImportError as error:
-        raise ConfigError(f"palate label needs {error.name}: pip install 'palate[label]'.") from error
-    settings = label_of(found)
-    if found.upgrade:
+        raise ConfigError(f"palate label needs {error.name}. Install palate[label].") from error
+    settings = label_of(options)
+    if options.upgrade:
         command.upgrade(settings, say)
     elif settings.backup is not None:
         command.backup(settings, say)
@@ -52,17 +52,17 @@ def judge_parser() -> Parser:
 
 def judge(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
     """`palate judge`; returns the exit status."""
-    found = judge_parser().parse(words)
+    options = judge_parser().parse(words)
     from palate.web.judge_demo import judge
 
-    return judge(found.runs, found.pairs, found.port, say)
+    return judge(options.runs, options.pairs, options.port, say)
 
 
 def agreement_parser() -> Parser:
     """What `palate agreement` takes."""
     parser = Parser("agreement", COMMANDS["agreement"])
     parser.add_argument("votes", type=Path, help="a file of judgments, one of preferences with votes and raters, or a run of collect")
-    parser.add_argument("--dimension", metavar="NAME", help="only judgments on this one (default: all)")
+    parser.add_argument("--dimension", metavar="NAME", help="only judgments on this dimension (default: all)")
     parser.add_argument("--curve", type=Path, metavar="RUN", help="a run of refresh (or its curve.jsonl): how many more labels")
     parser.add_argument("--rewards", type=Path, nargs="+", default=[], metavar="RUN", help="runs of stage reward: a curve's points")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
@@ -72,11 +72,11 @@ def agreement_parser() -> Parser:
 
 def agreement(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
     """`palate agreement`; returns the exit status."""
-    found = agreement_parser().parse(words)
+    options = agreement_parser().parse(words)
     from palate.evaluation.rater_report import report_on
 
-    report = report_on(found.votes, dimension=found.dimension, curve=found.curve, rewards=tuple(found.rewards), seed=found.seed)
-    if found.json:
+    report = report_on(options.votes, dimension=options.dimension, curve=options.curve, rewards=tuple(options.rewards), seed=options.seed)
+    if options.json:
         import json
 
         say(json.dumps(report.plain(), indent=2, ensure_ascii=False, allow_nan=False))

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from palate.cli.help import metavar, page_of
-from palate.cli.names import ANY, as_typed, canonical, level_of, offer
-from palate.cli.page import show
+from palate.cli.help_page import show
+from palate.cli.option_names import ANY, as_typed, canonical, level_of, offer
 from palate.cli.parser import HELP_WORDS, Parser, say, underscored
-from palate.cli.table import described
+from palate.cli.settings_table import described
+from palate.cli.stage_help import metavar, page_of
 from palate.core import ConfigError
 from palate.pipeline.option import Option
 from palate.pipeline.table import Stages
 
 
 def stage(command: str, words: list[str], stages: Stages) -> int:
-    """Runs one stage with its settings as options; with `--help`, shows them."""
+    """Run one stage with its settings as options; with `--help`, show them."""
     words = [underscored(word) for word in words]
     if not HELP_WORDS.isdisjoint(words):
         show(page_of(command, described(stages[command]), words))
@@ -40,36 +40,36 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
-    found = vars(parser.parse(words))
+    values = vars(parser.parse(words))
     settings = Settings({}, {(): "command line"})
     for name in sorted(names, key=lambda name: name.count(".")):
-        if found[name] is not None:
+        if values[name] is not None:
             same = [option for option in options if level_of(option) == canonical(name, options)]
-            settings = settings.put(tuple(name.split(".")), _value(found[name], same), f"--{name}")
+            settings = settings.put(tuple(name.split(".")), _value(values[name], same), f"--{name}")
     stage = read_config(cls, settings)
-    planner = Planner(found["runs"], DigestCache(found["runs"] / ".digests.json"))
-    planned = planner.add(RunPlan(command, command, seed=found["seed"]), stage, settings, out=found["out"])
-    if found["dry_run"]:
+    planner = Planner(values["runs"], DigestCache(values["runs"] / ".digests.json"))
+    planned = planner.add(RunPlan(command, command, seed=values["seed"]), stage, settings, out=values["out"])
+    if values["dry_run"]:
         say(plan_lines([planned])[0])
         return 0
-    if found["fresh"]:
+    if values["fresh"]:
         forget([planned], [command])
-    run_pipeline([planned], say, track=tracker_names(found["track"]))
+    run_pipeline([planned], say, track=tracker_names(values["track"]))
     return 0
 
 
 def _add_options(parser: Parser, options: Sequence[Option], words: Sequence[str]) -> list[str]:
-    """Names of the options added: every setting of every kind, and those that `words` name inside a mapping (`--rewards.helpful`).
+    """Add every setting of every kind, and those that `words` name inside a mapping (`--rewards.helpful`); return their names.
 
-    A name may stand for settings of several kinds, so nothing is checked here: `read_config` reads each value by the kind that is given.
+    A name may belong to several kinds, so this does not check values: `read_config` reads each by the kind given.
 
     Raises:
-        ConfigError: a word names a group or a mapping, which take no value of their own.
+        ConfigError: a word names a group or a mapping, which do not take values.
     """
     by_name: dict[str, list[Option]] = {}
     for option in options:
         by_name.setdefault(level_of(option), []).append(option)
-    names = {name: name for name, same in by_name.items() if ANY not in name.split(".") and not all(one.is_group for one in same)}
+    names = {name: name for name, same in by_name.items() if ANY not in name.split(".") and not all(setting.is_group for setting in same)}
     for name in [word[2:].partition("=")[0] for word in words if word.startswith("--")]:
         known = canonical(name, options)
         if name not in names:
@@ -77,7 +77,7 @@ def _add_options(parser: Parser, options: Sequence[Option], words: Sequence[str]
         if known != name:
             names[name] = known
     for name, known in names.items():
-        several = any(one.container is tuple for one in by_name[known])
+        several = any(setting.container is tuple for setting in by_name[known])
         if several:
             parser.add_argument(f"--{name}", dest=name, nargs="+", action="extend")
         else:
@@ -86,19 +86,19 @@ def _add_options(parser: Parser, options: Sequence[Option], words: Sequence[str]
 
 
 def _check(prog: str, name: str, known: str, by_name: Mapping[str, Sequence[Option]]) -> None:
-    """Refuse a name that takes no value, or that is not known inside a mapping; other unknown names are left to the parser."""
+    """Refuse a name that does not take a value, or is unknown inside a mapping. The parser refuses other unknown names."""
     if f"{name}.{ANY}" in by_name:
-        raise ConfigError(f"--{name} holds several by name. Give each a name: --{name}.{ANY} {metavar(by_name[f'{name}.{ANY}'][0])}.")
-    if known in by_name and all(one.is_group for one in by_name[known]):
-        inner = {f"--{as_typed(one, name)}": None for one in by_name if one.rpartition(".")[0] == known}
-        raise ConfigError(f"--{name} takes no value. Give one of its settings: {', '.join(inner)}.")
+        raise ConfigError(f"--{name} holds several, by name. Give each a name: --{name}.{ANY} {metavar(by_name[f'{name}.{ANY}'][0])}.")
+    if known in by_name and all(setting.is_group for setting in by_name[known]):
+        inner = {f"--{as_typed(setting, name)}": None for setting in by_name if setting.rpartition(".")[0] == known}
+        raise ConfigError(f"--{name} does not take a value. Give one of its settings: {', '.join(inner)}.")
     if known != name and known not in by_name:
-        texts = [f"--{as_typed(one, name)}" for one in by_name]
+        texts = [f"--{as_typed(setting, name)}" for setting in by_name]
         raise ConfigError(f"{prog} has no '--{name}'. {offer(f'--{name}', texts)}".strip())
 
 
 def _value(words: object, same: Sequence[Option]) -> object:
-    """What was given for an option; a single word as itself where one of the settings of that name takes only one."""
-    if isinstance(words, list) and len(words) == 1 and any(one.container is not tuple for one in same):
+    """The value of an option: a single word as itself, where one of the settings of that name takes only one word."""
+    if isinstance(words, list) and len(words) == 1 and any(setting.container is not tuple for setting in same):
         return words[0]
     return words
