@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from starlette.responses import FileResponse, JSONResponse
 
-from palate.clients.chat import ChatError
 from palate.core import DataError, Message, PalateError
 from palate.web import api_models as body
 from palate.web.access import Access, AccessError, RequestContext
 from palate.web.item_view import ItemView, show, waiting
 from palate.web.judging import remove_member, role_here, seat, submit, take_out
+from palate.web.probe_model import ProbeError
 from palate.web.project_form import project_of
 from palate.web.transfer import export_file, take_rows
 
@@ -130,7 +130,7 @@ def probe(visit: Rater, given: body.ProbeBody) -> dict[str, str]:
     item = visit.service.ratings.item(visit.assignment.item)
     try:
         return {"text": model.reply([*item.conversation, *(Message(turn.role, turn.text) for turn in given.dialogue)])}
-    except ChatError as error:
+    except ProbeError as error:
         raise AccessError(502, "model", str(error)) from error
 
 

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from palate.clients.chat import LONGEST_TURN
 from palate.core import Message
 from palate.ratings import Answer, Tiers
+from palate.web.probe_model import LONGEST_TURN
 
 Places = list[Annotated[list[Annotated[int, Field(ge=0, le=99)]], Field(max_length=100)]]
 Ranking = Annotated[Places, Field(max_length=100)]

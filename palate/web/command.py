@@ -12,18 +12,19 @@ from random import SystemRandom
 
 import uvicorn
 
-from palate.clients.chat import ChatModel
 from palate.core import ConfigError
 from palate.data.exchange import read_exchange
 from palate.ratings import Link, Ratings, open_ratings, upgrade_ratings, use_ratings
 from palate.web.app import create_app
 from palate.web.credentials import Passwords, hashed
 from palate.web.options import Label
+from palate.web.probe_model import ProbeModel
 from palate.web.service import DAY, Service, WebSettings
 from palate.web.upload_checks import remarks
 from palate.web.webhooks import Webhooks, WebhookSender
 
-SECRET = "PALATE_WEBHOOK_SECRET"
+SECRET, MODEL_KEY = "PALATE_WEBHOOK_SECRET", "PALATE_MODEL_KEY"
+"""Environment variables."""
 KEEP_ALIVE_SECONDS = 75
 """How long a connection is kept between two answers: longer than most people read."""
 
@@ -96,9 +97,9 @@ def make_service(label: Label, ratings: Ratings) -> Service:
     def lost(url: str, reason: str) -> None:
         ratings.audit("", "webhook lost", url, time.time(), {"reason": reason})
 
-    settings = WebSettings(
-        media=label.media, secure=label.https, probe=ChatModel.of_environment(label.model_url, label.model) if label.model_url else None
-    )
+    key = os.environ.get(MODEL_KEY, "").strip()
+    probe = ProbeModel.at(label.model_url, label.model, key) if label.model_url else None
+    settings = WebSettings(media=label.media, secure=label.https, probe=probe)
     return Service(
         ratings, settings, time.time, lambda: secrets.token_urlsafe(32), SystemRandom(), Passwords(), WebhookSender(webhooks, lost)
     )

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from palate.clients.chat import ChatModel
 from palate.ratings import Progress, Project, Ratings
 from palate.web.credentials import Passwords, Tokens
 from palate.web.figure_cache import CachedFigure, FigureCache
 from palate.web.figures import ProjectFigures, findings
+from palate.web.probe_model import ProbeModel
 from palate.web.request_limits import Limits
 from palate.web.webhooks import WebhookSender
 
@@ -46,7 +46,7 @@ class WebSettings:
     window_seconds: float = 900.0
     pass_mark: float = 0.8
     limits: Limits = Limits()
-    probe: ChatModel | None = None
+    probe: ProbeModel | None = None
 
 
 @dataclass(frozen=True)

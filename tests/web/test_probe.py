@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from palate.clients.chat import LONGEST_TALK, LONGEST_TURN, ChatModel
 from palate.core import Sampling
 from palate.ratings import Project, Task
 from palate.samplers import LocalSampler
 from palate.testing import tiny_policy
+from palate.web.probe_model import LONGEST_DIALOGUE, LONGEST_TURN, ProbeModel
 from palate.web.service import WebSettings
 from tests.support.house import Client, House, open_house
 from tests.support.waiting import LIMIT_SECONDS, PAUSE_SECONDS, happened, joined, wait_until
@@ -66,7 +67,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def house(tmp_path: Path, stage: Stage) -> Iterator[House]:
-    model = ChatModel(f"{stage.server.url}/v1", "tiny", "secret", seconds=LIMIT_SECONDS, concurrency=2)
+    model = replace(ProbeModel.at(f"{stage.server.url}/v1", "tiny", "secret"), timeout_seconds=LIMIT_SECONDS, concurrency=2)
     with open_house(tmp_path, WebSettings(probe=model)) as opened:
         yield opened
 
@@ -75,7 +76,7 @@ def patience(house: House, seconds: float) -> None:
     """From now on the server waits so long for the model."""
     model = house.service.settings.probe
     assert model is not None
-    object.__setattr__(model, "seconds", seconds)
+    object.__setattr__(model, "timeout_seconds", seconds)
 
 
 def probing(house: House, items: int = 2) -> Project:
@@ -216,17 +217,17 @@ def dripping(handler: BaseHTTPRequestHandler, _: Any) -> None:
 
 
 NONSENSE: dict[str, tuple[Answering, str]] = {
-    "no JSON": (lambda h, _: reply(h, b"<html>bad gateway</html>"), "is no reply"),
-    "another object": (lambda h, _: reply(h, {"error": "x"}), "is no reply"),
-    "a list": (lambda h, _: reply(h, [1, 2]), "is no reply"),
-    "no choices": (lambda h, _: reply(h, {"choices": []}), "is no reply"),
-    "nested deeply": (lambda h, _: reply(h, b"[" * 200_000), "is no reply"),
-    "no bytes": (lambda h, _: reply(h, b""), "is no reply"),
-    "null": (lambda h, _: reply(h, chat(None)), "said nothing"),
-    "a number": (lambda h, _: reply(h, chat(5)), "said nothing"),
-    "blanks": (lambda h, _: reply(h, chat(" \n ")), "said nothing"),
-    "endless": (lambda h, _: reply(h, b"x" * 3_000_000), "is no reply"),
-    "cut off": (lambda h, _: reply(h, b'{"choices": [', **{"Content-Length": "500"}), "is no reply"),
+    "no JSON": (lambda h, _: reply(h, b"<html>bad gateway</html>"), "not a reply"),
+    "another object": (lambda h, _: reply(h, {"error": "x"}), "not a reply"),
+    "a list": (lambda h, _: reply(h, [1, 2]), "not a reply"),
+    "no choices": (lambda h, _: reply(h, {"choices": []}), "not a reply"),
+    "nested deeply": (lambda h, _: reply(h, b"[" * 200_000), "not a reply"),
+    "no bytes": (lambda h, _: reply(h, b""), "not a reply"),
+    "null": (lambda h, _: reply(h, chat(None)), "not a reply"),
+    "a number": (lambda h, _: reply(h, chat(5)), "not a reply"),
+    "blanks": (lambda h, _: reply(h, chat(" \n ")), "an empty reply"),
+    "endless": (lambda h, _: reply(h, b"x" * 3_000_000), "not a reply"),
+    "cut off": (lambda h, _: reply(h, b'{"choices": [', **{"Content-Length": "500"}), "not a reply"),
     "no HTTP": (raw(b"SSH-2.0-OpenSSH_9.9\r\n"), "cannot be reached"),
     "hung up": (raw(b""), "cannot be reached"),
     "a redirect": (lambda h, _: reply(h, b"", 302, Location="http://127.0.0.1:1/"), "cannot be reached"),
@@ -234,7 +235,7 @@ NONSENSE: dict[str, tuple[Answering, str]] = {
     "busy": (lambda h, _: reply(h, {}, 429), "is busy"),
     "a wrong key": (lambda h, _: reply(h, {}, 401), "Tell an owner"),
     "a wrong name": (lambda h, _: reply(h, {}, 404), "Tell an owner"),
-    "too long for it": (lambda h, _: reply(h, {}, 400), "too long for it"),
+    "too long for it": (lambda h, _: reply(h, {}, 400), "too long for the model"),
     "broken": (lambda h, _: reply(h, {}, 500), "status 500"),
 }
 
@@ -298,8 +299,8 @@ def test_a_talk_ends_before_it_is_too_long_to_be_sent_in(house: House, stage: St
         if found.status_code == 502:
             break
         talk = [*asked, {"role": "assistant", "text": found.json()["text"]}]
-    assert "as long as it may" in found.json()["detail"]
-    assert sum(len(turn["text"].encode()) for turn in talk) > LONGEST_TALK
+    assert "cannot grow any longer" in found.json()["detail"]
+    assert sum(len(turn["text"].encode()) for turn in talk) > LONGEST_DIALOGUE
     answer = {"broken": False, "rule": RULE, "dialogue": talk, "reason": rice * 4000}
     sent = bob.http.post(
         f"/api/projects/{project.id}/judgments",
@@ -336,7 +337,7 @@ def test_a_slow_model_holds_up_nobody_who_judges(house: House, stage: Stage) -> 
     joined(*threads)
     assert sorted(one.status_code for one in found) == [200] * 2 + [502] * 48
     assert {one.json()["detail"].partition(".")[0] for one in found if one.status_code == 502} == {
-        "Many people talk with the model just now"
+        "Many people are talking with the model right now"
     }
 
 

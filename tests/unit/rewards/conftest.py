@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from palate.clients import http
 from palate.core import Completion, Message, Prompt
-from palate.rewards import endpoint, remote
+from palate.rewards import remote
 from palate.rewards.batch import ScoringBatch
 
 DEADLINES = (0.5, 4.0, 32.0, 128.0)
@@ -73,7 +74,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of requests to servers."""
     made = Clock()
-    for place in (endpoint, remote):
+    for place in (http, remote):
         monkeypatch.setattr(place, "time", made)
     return made
 
