@@ -20,14 +20,14 @@ def label_parser() -> Parser:
 
 def label(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
     """`palate label`; returns the exit status."""
-    from palate.web.options import label_of
+    from palate.web.options import label_options
 
     found = label_parser().parse([underscored(word) for word in words])
     try:
         from palate.web import command
     except ImportError as error:
         raise ConfigError(f"palate label needs {error.name}: pip install 'palate[label]'.") from error
-    settings = label_of(found)
+    settings = label_options(found)
     if found.upgrade:
         command.upgrade(settings, say)
     elif settings.backup is not None:

@@ -21,7 +21,7 @@ from palate.ratings import Account, Candidate, Item, Project, Ratings, Task, ope
 from palate.web.app import create_app
 from palate.web.command import listen
 from palate.web.credentials import Passwords, hashed
-from palate.web.options import Label
+from palate.web.options import LabelOptions
 from palate.web.service import Service, WebSettings
 from palate.web.webhooks import Webhooks, WebhookSender
 from tests.support.waiting import LIMIT_SECONDS, joined, wait_until
@@ -126,7 +126,7 @@ def open_house(folder: Path, settings: WebSettings | None = None, webhooks: Webh
 
     courier = WebhookSender(webhooks or Webhooks(), lost, pause=lambda _: None)
     service = Service(ratings, settings or WebSettings(), clock, lambda: secrets.token_urlsafe(32), Random(7), QUICK, courier)
-    listener = listen(Label(port=0))
+    listener = listen(LabelOptions(port=0))
     server = uvicorn.Server(uvicorn.Config(create_app(service), log_level="error", access_log=False, timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -253,7 +253,7 @@ def test_a_forged_request_changes_nothing(street: Street, name: str, forged: str
     before = street.content()
     answer = street.ask(method, path, who, headers)
     assert answer.status_code == 403
-    assert ("grown old" if "token" in forged else "another site") in answer.text
+    assert ("too old" if "token" in forged else "another site") in answer.text
     assert street.content() == before
 
 

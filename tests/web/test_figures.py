@@ -10,7 +10,7 @@ import pytest
 
 from palate.ratings import Answer, Task
 from palate.web.figure_cache import LEAST_SECONDS, TIMES_COST, CachedFigure, FigureCache
-from palate.web.figures import findings
+from palate.web.figures import project_figures
 from tests.support.house import House
 from tests.support.ratings import Team, pair, said, team
 from tests.support.waiting import LIMIT_SECONDS, happened
@@ -28,7 +28,7 @@ def crew(house: House) -> Team:
 
 def test_figures_are_of_the_answers_that_count(house: House, crew: Team) -> None:
     ratings = house.ratings
-    found = findings(ratings, crew.project, 7)
+    found = project_figures(ratings, crew.project, 7)
     named = {one.name: one for one in found.figures}
     assert named["Raw agreement"].value == pytest.approx(1 / 3)  # of three raters two agree: one pair in three
     assert (found.answers, found.number) == (12, 7)
@@ -38,7 +38,7 @@ def test_figures_are_of_the_answers_that_count(house: House, crew: Team) -> None
     assert first.hours == pytest.approx(8 / 3600)
     crew.undo(2)
     ratings.submit(crew.sure(2).id, crew.raters[2].id, Answer(skipped=True), "skip", crew.now)
-    after = findings(ratings, crew.project, 8)
+    after = project_figures(ratings, crew.project, 8)
     assert after.answers == 11
     assert {one.name: one for one in after.figures}["Raw agreement"].value == pytest.approx((3 / 3 + 1) / 4)
     assert dict(after.worked)[crew.raters[2].id].judgments == 5  # what was taken back, and the skip, were work
@@ -50,7 +50,7 @@ def test_gold_and_removed_items(house: House) -> None:
         while assignment := crew.claim(rater):
             place = assignment.order.index(1)
             crew.submit(assignment, Answer(ranking=((place,), (1 - place,))), rater)
-    row = findings(house.ratings, crew.project, 0).raters[0]
+    row = project_figures(house.ratings, crew.project, 0).raters[0]
     assert (row.gold.value, row.gold.n) == (1.0, 1)
     item = next(iter(house.ratings.items(crew.project.id)))
     before = house.ratings.mark(crew.project.id)
@@ -67,10 +67,10 @@ def test_every_other_question_has_its_raw_agreement(house: House) -> None:
             assert found is not None
             answer = Answer(broken=not (turn and item), rule="be kind")
             house.ratings.submit(found.id, person.id, answer, f"{turn} {item}", house.clock())
-    (figure,) = findings(house.ratings, project, 0).figures
+    (figure,) = project_figures(house.ratings, project, 0).figures
     assert (figure.name, figure.value) == ("Raw agreement", 0.5)
     empty = house.project("nothing yet")
-    assert findings(house.ratings, empty, 0).figures == ()
+    assert project_figures(house.ratings, empty, 0).figures == ()
 
 
 def test_the_page_says_of_what_and_how_old_its_figures_are(house: House, crew: Team, monkeypatch: pytest.MonkeyPatch) -> None:

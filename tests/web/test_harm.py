@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Route, expect
 
 from palate.core import Message
 from palate.ratings import Answer, Candidate, Item, Project, Task
-from palate.web.markdown import LONGEST, rendered
+from palate.web.display import LONGEST_MARKDOWN, render_markdown
 from tests.support.house import Client, House, open_house
 from tests.web.conftest import Sit, until, while_it_acts
 from tests.web.xss import PAYLOADS
@@ -32,7 +32,7 @@ def test_markdown_makes_only_harmless_elements(payload: str) -> None:
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
             found.append((tag, attrs))
 
-    Reader().feed(rendered(payload))
+    Reader().feed(render_markdown(payload))
     allowed = {"p", "a", "code", "pre", "table", "thead", "tbody", "tr", "th", "td", "span", "em", "strong", "br", "ul", "li"}
     assert {tag for tag, _ in found} <= allowed
     for tag, attrs in found:
@@ -44,14 +44,14 @@ def test_markdown_makes_only_harmless_elements(payload: str) -> None:
 
 
 def test_markdown_is_markdown() -> None:
-    html = rendered("# T\n\n- **a** `b`\n\n| x |\n|---|\n| y |\n\n```py\nz < 1\n```\n[l](https://example.org)")
+    html = render_markdown("# T\n\n- **a** `b`\n\n| x |\n|---|\n| y |\n\n```py\nz < 1\n```\n[l](https://example.org)")
     for part in ("<h1>T</h1>", "<strong>a</strong>", "<code>b</code>", "<td>y</td>", "z &lt; 1", 'href="https://example.org"'):
         assert part in html
-    assert rendered("[image]: x\n![a cat](https://example.org/cat.png)").count("[image: a cat]") == 1
+    assert render_markdown("[image]: x\n![a cat](https://example.org/cat.png)").count("[image: a cat]") == 1
 
 
 def test_a_text_that_would_take_long_is_shown_as_it_stands() -> None:
-    assert rendered("[" * (LONGEST + 1)).startswith('<pre class="plain">[[[')
+    assert render_markdown("[" * (LONGEST_MARKDOWN + 1)).startswith('<pre class="plain">[[[')
 
 
 def spread(house: House) -> tuple[Project, Project, str]:

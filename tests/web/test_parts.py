@@ -26,8 +26,7 @@ from palate.cli import main
 from palate.core import ConfigError, DataError, Message
 from palate.data.exchange import read_exchange
 from palate.ratings import Answer, Candidate, Item, Task
-from palate.web.answer_text import ranking_of, words_of
-from palate.web.media import media_file
+from palate.web.display import answer_in_words, media_file, parse_ranking
 from palate.web.service import WebSettings
 from palate.web.transfer import KINDS
 from palate.web.webhooks import Webhooks, is_public
@@ -104,7 +103,7 @@ def test_media_are_served_by_place_shown_with_a_fixed_type(tmp_path: Path) -> No
 def test_private_addresses_are_no_targets(address: str) -> None:
     assert not is_public(address)
     hooks = Webhooks(("https://hooks.example.org/x",), frozenset({"hooks.example.org"}), resolve=lambda *_: ["93.184.216.34", address])
-    with pytest.raises(ConfigError, match="no public address"):
+    with pytest.raises(ConfigError, match="not a public address"):
         hooks.address("hooks.example.org", 443)
 
 
@@ -134,7 +133,7 @@ def test_no_spelling_of_this_machine_is_called(host: str) -> None:
     if host in {"::1", "::ffff:127.0.0.1"}:  # listed as they are
         assert hooks.address(host, 80) == host
         hooks = Webhooks((), frozenset({"hooks.example.org"}), resolve=lambda *_: [host])
-    with pytest.raises(ConfigError, match="no public address|is not known"):
+    with pytest.raises(ConfigError, match="not a public address|cannot be resolved"):
         hooks.address(host, 80)
 
 
@@ -164,9 +163,9 @@ def hook(status: int) -> Iterator[tuple[str, type[_Hook]]]:
 
 
 def delivered(house: House) -> None:
-    """Waits until the courier has ended; by itself it waits for a while only."""
-    house.service.courier.close()
-    joined(house.service.courier._thread)
+    """Waits until the sender has ended; `close` itself waits only for a while."""
+    house.service.webhooks.close()
+    joined(house.service.webhooks._thread)
 
 
 def judge_once(house: House) -> None:
@@ -308,7 +307,7 @@ def test_an_uploaded_file_brings_its_judgments(house: House, tmp_path: Path) -> 
     ("name", "content", "words"),
     [
         ("a.jsonl", b"", "a.jsonl: holds no row"),
-        ("a.jsonl.gz", b"x", "a.jsonl.gz: is packed"),
+        ("a.jsonl.gz", b"x", "a.jsonl.gz: the file is packed"),
         ("a.exe", b"x", "are not read"),
         ("../../a", b"{", "../../a:1: not JSON"),
         ("a.csv", b"id,left,right,worker,winner\n0,a,b,7,tie\n", "a.csv:1, conversation: is empty"),
@@ -417,13 +416,13 @@ def test_rankings_in_words_come_back(numbers: list[int], ties: list[bool]) -> No
         else:
             tiers.append([number])
     ranking = tuple(tuple(sorted(tier)) for tier in tiers)
-    assert ranking_of(words_of(Answer(ranking=ranking), (0, 1, 2, 3)), 4) == ranking
+    assert parse_ranking(answer_in_words(Answer(ranking=ranking), (0, 1, 2, 3)), 4) == ranking
 
 
 @pytest.mark.parametrize("words", ["", "1", "1 > 1", "1 > 3", "a > b", "1 2", "\u0661 > \u0662", "1 >", "0", "1 > 2; drop"])
 def test_bad_rankings_are_refused(words: str) -> None:
     with pytest.raises(DataError):
-        ranking_of(words, 2)
+        parse_ranking(words, 2)
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from palate.cli import main
 from palate.data.exchange import read_exchange
 from palate.evaluation.rater_report import report_on
 from palate.ratings import Answer, Task
-from palate.web.figures import findings
+from palate.web.figures import project_figures
 from palate.web.item_view import waiting
 from palate.web.transfer import KINDS
 from tests.support.house import House
@@ -53,7 +53,7 @@ def test_tests_are_in_no_figure_but_the_gold_column(house: House) -> None:
             prefer(crew, rater, 0)
     while crew.claim(0):
         prefer(crew, 0, 0)
-    found = findings(house.ratings, crew.project, 0)
+    found = project_figures(house.ratings, crew.project, 0)
     names = {one.name for one in found.figures}
     assert not names & {"Raw agreement", "Ceiling of a reward model", "Krippendorff's alpha"}
     gold = [row.gold for row in found.raters if row.gold is not None]
@@ -72,7 +72,7 @@ def test_gold_about_a_rule_is_in_its_column_and_in_no_agreement(house: House) ->
             is_hidden = house.ratings.item(held.item).gold is not None
             answer = Answer(broken=True if is_hidden else name == "ann")
             house.ratings.submit(held.id, held.rater, answer, f"{name} {held.id}", house.clock())
-    found = findings(house.ratings, project, 0)
+    found = project_figures(house.ratings, project, 0)
     assert [(one.name, one.value) for one in found.figures] == [("Raw agreement", 0.0)]
     assert {(row.gold.value, row.gold.n) for row in found.raters if row.gold is not None} <= {(1.0, 1)}
 
@@ -85,7 +85,7 @@ def test_what_raters_write_has_no_agreement(house: House) -> None:
         held = house.ratings.claim(project.id, person.id, house.clock(), house.service.random)
         assert held is not None
         house.ratings.submit(held.id, person.id, Answer(text=f"said {name}"), name * 4, house.clock())
-    found = findings(house.ratings, project, 0)
+    found = project_figures(house.ratings, project, 0)
     assert found.figures == ()
     page = house.client("olga").get(f"/projects/{project.id}").text
     assert "What raters write is not compared with one another" in page
