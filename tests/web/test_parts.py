@@ -28,7 +28,7 @@ from palate.data.exchange import read_exchange
 from palate.ratings import Answer, Candidate, Item, Task
 from palate.web.display import answer_in_words, media_file, parse_ranking
 from palate.web.service import WebSettings
-from palate.web.transfer import KINDS
+from palate.web.transfer import EXPORT_KINDS
 from palate.web.webhooks import Webhooks, is_public
 from tests.support.fuzz import good_files
 from tests.support.house import House, open_house
@@ -245,7 +245,7 @@ def test_exports_hold_pseudonyms_and_no_formulas(house: House) -> None:
 GOOD = {"prompt": "p", "completions": ["a", "b"]}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXPORT_KINDS)
 def test_a_project_is_downloaded_in_every_kind(house: House, kind: str) -> None:
     project = house.project(items=1)
     house.account("bob", "rater", project)

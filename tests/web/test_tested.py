@@ -12,8 +12,8 @@ from palate.data.exchange import read_exchange
 from palate.evaluation.rater_report import report_on
 from palate.ratings import Answer, Task
 from palate.web.figures import project_figures
-from palate.web.item_view import waiting
-from palate.web.transfer import KINDS
+from palate.web.item_view import claim_items
+from palate.web.transfer import EXPORT_KINDS
 from tests.support.house import House
 from tests.support.ratings import Team, pair, said, team
 
@@ -31,14 +31,14 @@ def test_who_failed_a_test_item_passes_once_it_is_removed(house: House) -> None:
     crew = team(house.ratings, items=2, extra=tests)
     prefer(crew, 1, 0)
     failed = prefer(crew, 1, 1)
-    assert waiting(house.service, crew.project, crew.raters[1]) == []
+    assert claim_items(house.service, crew.project, crew.raters[1]) == []
     house.ratings.remove_item(failed, crew.now)
-    assert len(waiting(house.service, crew.project, crew.raters[1])) == 2
+    assert len(claim_items(house.service, crew.project, crew.raters[1])) == 2
     assert house.ratings.account(crew.raters[1].id).qualified == (crew.project.id,)
     assert [one.action for one in house.ratings.audit_log()].count("qualified") == 1
     for _ in range(2):
         prefer(crew, 1, 0)
-    assert waiting(house.service, crew.project, crew.raters[1]) == []
+    assert claim_items(house.service, crew.project, crew.raters[1]) == []
     assert [one.action for one in house.ratings.audit_log()].count("qualified") == 1
 
 
@@ -92,7 +92,7 @@ def test_what_raters_write_has_no_agreement(house: House) -> None:
     assert "Nothing to compare yet" not in page
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXPORT_KINDS)
 def test_what_the_pages_export_is_read(house: House, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hidden = pair("hidden", gold=((0,), (1,)))
     crew = team(house.ratings, items=4, raters=3, overlap=2, extra=(hidden,))

@@ -61,7 +61,7 @@ def test_three_rankings_by_keyboard(house: House, sit: Sit) -> None:
     """The keys go on to the next dimension when one is ranked; Backspace goes back."""
     project = ranking(house)
     page = at_desk(sit, "bob", project)
-    now = page.locator(".ranked.now .axisname")
+    now = page.locator(".ranked.now .dimensionname")
     expect(now).to_have_text("Helpful")
     for key in "1234":
         page.keyboard.press(key)
@@ -96,7 +96,7 @@ def test_all_bad_clears_every_board_and_a_board_clears_all_bad(house: House, sit
     for key in "123412":
         page.keyboard.press(key)
     page.locator("[data-name='harmless'] .tiers").click()  # the keys go where one points
-    expect(page.locator(".ranked.now .axisname")).to_have_text("Harmless")
+    expect(page.locator(".ranked.now .dimensionname")).to_have_text("Harmless")
     page.keyboard.press("3")
     expect(page.locator("[data-name='harmless'] .tier")).to_have_count(1)
     expect(page.locator(".tray .chipbutton")).to_have_count(5)
@@ -119,7 +119,7 @@ def test_a_chip_is_dragged_on_its_own_board_only(house: House, sit: Sit) -> None
         drag(page, place, target, board)
 
     onto(second, 2, second + ".tiers")
-    expect(page.locator(".ranked.now .axisname")).to_have_text("Honest")
+    expect(page.locator(".ranked.now .dimensionname")).to_have_text("Honest")
     onto(second, 0, first + ".tiers")  # not its board
     expect(page.locator(first + ".tier")).to_have_count(0)
     expect(page.locator(second + ".tier")).to_have_count(1)
@@ -127,7 +127,7 @@ def test_a_chip_is_dragged_on_its_own_board_only(house: House, sit: Sit) -> None
     onto(second, 0, second + "[data-gap='0']")
     onto(second, 1, second + "[data-gap='2']")
     onto(second, 3, second + "[data-tier='1']")
-    expect(page.locator(".ranked.now .axisname")).to_have_text("Helpful")
+    expect(page.locator(".ranked.now .dimensionname")).to_have_text("Helpful")
     for key in "1234":
         page.keyboard.press(key)
     page.keyboard.press("Enter")
@@ -172,7 +172,7 @@ def test_pairs_on_three_dimensions(house: House, sit: Sit, is_phone: bool) -> No
     project = house.project(items=2, task=Task(dimensions=DIMENSIONS, all_bad=True, strength=True, reason="off"))
     house.account("bob", "rater", project)
     page = at_desk(sit, "bob", project, **(PHONE if is_phone else {}))
-    now = page.locator(".dimension.now .axisname")
+    now = page.locator(".dimension.now .dimensionname")
     assert page.evaluate(FITS)
     if is_phone:
         for number, value in enumerate("12="):
