@@ -44,9 +44,9 @@ def projects(context: Rater) -> list[dict[str, Any]]:
 @router.post("/projects", status_code=201)
 def add_project(context: Owner, body: api_models.ProjectBody) -> dict[str, Any]:
     """Make a project."""
-    made = context.service.ratings.add_project(project_of(body), context.service.clock())
-    context.service.audit(context.me.id, "project made", made.id)
-    return asdict(made)
+    project = context.service.ratings.add_project(project_of(body), context.service.clock())
+    context.service.audit(context.me.id, "project made", project.id)
+    return asdict(project)
 
 
 @router.get("/projects/{project}")
@@ -58,9 +58,9 @@ def project(context: Rater) -> dict[str, Any]:
 @router.post("/projects/{project}/guideline", status_code=201)
 def set_guideline(context: Owner, body: api_models.GuidelineBody) -> dict[str, Any]:
     """Save a new version of the guidelines."""
-    made = context.service.ratings.set_guideline(context.project.id, body.text, context.service.clock(), warning=body.warning)
-    context.service.audit(context.me.id, "guidelines written", context.project.id, {"version": made.version})
-    return asdict(made)
+    guideline = context.service.ratings.set_guideline(context.project.id, body.text, context.service.clock(), warning=body.warning)
+    context.service.audit(context.me.id, "guidelines written", context.project.id, {"version": guideline.version})
+    return asdict(guideline)
 
 
 @router.post("/projects/{project}/items", status_code=201, response_model=api_models.AddedReply)
