@@ -20,14 +20,14 @@ def label_parser() -> Parser:
 
 def label(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
     """`palate label`; returns the exit status."""
-    from palate.web.options import label_of
+    from palate.web.options import label_options
 
     options = label_parser().parse([underscored(word) for word in words])
     try:
         from palate.web import command
     except ImportError as error:
         raise ConfigError(f"palate label needs {error.name}. Install palate[label].") from error
-    settings = label_of(options)
+    settings = label_options(options)
     if options.upgrade:
         command.upgrade(settings, say)
     elif settings.backup is not None:

@@ -1,1 +1,1 @@
-"""HTTP to models and rewards that run elsewhere."""
+"""Requests to servers: JSON over HTTP, and models behind an OpenAI-compatible API."""

@@ -1,32 +1,47 @@
-"""One JSON request to one address: a deadline for all of it, retries, a limit to what is read, no redirects."""
+"""Post JSON to one address, with a deadline for the whole exchange, retries, and a limit on what is read. Redirects are not followed."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 from urllib.parse import urlsplit
 
 from palate.core import ConfigError
 
-MOST_BYTES = 16 << 20
+MAX_BYTES = 16 << 20
 """Longest answer that is read."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds before the first retry, doubled each time, up to the longest."""
 
-
-class Unanswered(Exception):  # noqa: N818 (it is a reason, not an error of ours)
-    """No usable answer; the text says why."""
+FailureKind = Literal["timeout", "unreachable", "status", "invalid"]
 
 
-class _Passing(Unanswered):
-    """A reason that may have passed in a moment."""
+class RequestFailed(Exception):  # noqa: N818 (a reason that callers record, not a fault of this program)
+    """A request that brought no usable answer. The text says why.
+
+    Attributes:
+        kind: `timeout` (the deadline passed), `unreachable` (refused or broken off), `status` (anything but 200), or `invalid`
+            (an answer that is too long, is not JSON, or lacks what was asked for).
+        status: the HTTP status of kind `status`, otherwise 0.
+    """
+
+    def __init__(self, reason: str, kind: FailureKind, status: int = 0) -> None:
+        super().__init__(reason)
+        self.kind, self.status = kind, status
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the same request may succeed a moment later."""
+        return self.kind == "unreachable" or self.status == 429 or self.status >= 500
 
 
 @dataclass(frozen=True)
@@ -47,10 +62,10 @@ class Endpoint:
 
     @staticmethod
     def of(kind: str, url: str) -> Endpoint:
-        """The endpoint that a URL names.
+        """Return the endpoint at a URL. Errors begin with `kind`, the setting's name.
 
         Raises:
-            ConfigError: no http(s) URL with a host, or one with a user's name in it: settings are written to run.json.
+            ConfigError: the URL is not http(s) with a host, or it holds a user name (settings are written to run.json).
         """
         try:
             parts = urlsplit(url)
@@ -60,94 +75,100 @@ class Endpoint:
         if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in url):
             raise ConfigError(f"{kind}: url must be http://host/path or https://host/path, got {url!r}")
         if parts.username is not None:
-            raise ConfigError(f"{kind}: url must hold no user name or password, since settings are written to run.json; use key_variable")
+            raise ConfigError(f"{kind}: url must hold no user name or password, because settings are written to run.json; use key_variable")
         return Endpoint(parts.scheme, host, port, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
 
-    def ask(self, content: object, headers: dict[str, str], until: float) -> object:
-        """The JSON value in answer to `content`; connections refused or broken, 429 and 5xx are tried again until the deadline.
+    def post(self, content: object, headers: Mapping[str, str], deadline: float, *, attempts: int | None = None) -> object:
+        """Post JSON and return the JSON value of the answer. Refused or broken connections, 429 and 5xx are tried again.
 
         Args:
             content: JSON values.
-            headers: besides the content's type.
-            until: `time.monotonic()` at which all is over. Only looking up the host's name cannot be interrupted.
+            headers: headers beside the content type.
+            deadline: the `time.monotonic()` at which the request fails. Only the look-up of the host's name can take longer.
+            attempts: most attempts; None tries until the deadline.
 
         Raises:
-            Unanswered: with the reason.
+            RequestFailed: no attempt brought a usable answer.
         """
         body = json.dumps(content, allow_nan=False).encode()
         pause, tries = FIRST_PAUSE, 0
         while True:
             tries += 1
             try:
-                return self._once(body, {**headers, "Content-Type": "application/json"}, until)
-            except _Passing as error:
-                if time.monotonic() + pause >= until:
-                    times = "once" if tries == 1 else f"{tries} times until the deadline"
-                    raise Unanswered(f"{error} (tried {times})") from error
+                return self._post_once(body, {**headers, "Content-Type": "application/json"}, deadline)
+            except RequestFailed as error:
+                if not error.is_temporary:
+                    raise
+                if tries == attempts or time.monotonic() + pause >= deadline:
+                    times = "once" if tries == 1 else f"{tries} times" if tries == attempts else f"{tries} times until the deadline"
+                    raise RequestFailed(f"{error} (tried {times})", error.kind, error.status) from error
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _once(self, body: bytes, headers: dict[str, str], until: float) -> object:
-        left = until - time.monotonic()
-        if left <= 0:
-            raise Unanswered("no answer within the deadline")
-        make = http.client.HTTPSConnection if self.scheme == "https" else http.client.HTTPConnection
-        connection = make(self.host, self.port, timeout=left)
-        watch = None
+    def _post_once(self, body: bytes, headers: dict[str, str], deadline: float) -> object:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise RequestFailed("no answer within the deadline", "timeout")
+        connect = http.client.HTTPSConnection if self.scheme == "https" else http.client.HTTPConnection
+        connection = connect(self.host, self.port, timeout=remaining)
+        timer = None
         try:
             connection.connect()
             # A server that sends a byte now and then never runs into the socket's own timeout.
-            watch = threading.Timer(max(until - time.monotonic(), 0), _cut, [connection.sock])
-            watch.daemon = True
-            watch.start()
+            timer = threading.Timer(max(deadline - time.monotonic(), 0), _shut_down, [connection.sock])
+            timer.daemon = True
+            timer.start()
             connection.request("POST", self.path, body, headers)
             response = connection.getresponse()
-            text = response.read(MOST_BYTES + 1)
+            text = response.read(MAX_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
-            if time.monotonic() >= until:
-                raise Unanswered("no whole answer within the deadline") from error
-            raise _Passing(f"{type(error).__name__}: {error}") from error
+            if time.monotonic() >= deadline:
+                raise RequestFailed("no whole answer within the deadline", "timeout") from error
+            raise RequestFailed(f"{type(error).__name__}: {error}", "unreachable") from error
         finally:
-            if watch is not None:
-                watch.cancel()
+            if timer is not None:
+                timer.cancel()
             connection.close()
-        if time.monotonic() >= until:
-            raise Unanswered("no whole answer within the deadline")
-        return self._read(response, text)
-
-    def _read(self, response: http.client.HTTPResponse, text: bytes) -> object:
-        shown = text[:200].decode("utf-8", "replace")
-        if 300 <= response.status < 400:
-            raise Unanswered(f"redirects to {response.getheader('Location')!r}, which is not followed: write that address as url")
-        if response.status == 429 or response.status >= 500:
-            raise _Passing(f"answered {response.status}: {shown!r}")
-        if response.status != 200:
-            raise Unanswered(f"answered {response.status}: {shown!r}")
-        if len(text) > MOST_BYTES:
-            raise Unanswered(f"answered with more than {MOST_BYTES} bytes")
-        try:
-            return cast("object", json.loads(text))
-        except (ValueError, RecursionError) as error:
-            raise Unanswered(f"answered what is no JSON: {shown!r}") from error
+        if time.monotonic() >= deadline:
+            raise RequestFailed("no whole answer within the deadline", "timeout")
+        return _json_of(response, text)
 
 
-def _cut(sock: socket.socket) -> None:
-    """Ends what another thread waits for; on the bare socket, so that a TLS object is not changed under its reader."""
+def _json_of(response: http.client.HTTPResponse, text: bytes) -> object:
+    excerpt, status = text[:200].decode("utf-8", "replace"), response.status
+    if 300 <= status < 400:
+        location = response.getheader("Location")
+        raise RequestFailed(f"redirects to {location!r}, which is not followed: write that address as url", "status", status)
+    if status != 200:
+        raise RequestFailed(f"answered {status}: {excerpt!r}", "status", status)
+    if len(text) > MAX_BYTES:
+        raise RequestFailed(f"answered with more than {MAX_BYTES} bytes", "invalid")
+    try:
+        return cast("object", json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise RequestFailed(f"answered with something that is not JSON: {excerpt!r}", "invalid") from error
+
+
+def _shut_down(sock: socket.socket) -> None:
+    """End what another thread waits for. Works on the bare socket, so that a TLS object does not change under its reader."""
     with suppress(OSError):
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
+def bearer(key: str) -> dict[str, str]:
+    """The header with an API key; empty if there is no key."""
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
 def key_header(kind: str, variable: str | None) -> dict[str, str]:
-    """The header with the key that an environment variable holds; none where no variable is named.
+    """The header with the key in an environment variable; empty if no variable is named. Errors begin with `kind`.
 
     Raises:
         ConfigError: the variable is not set.
     """
-    import os
-
     if variable is None:
         return {}
     key = os.environ.get(variable, "").strip()
     if not key or not key.isprintable() or not key.isascii():
         raise ConfigError(f"{kind}: the environment variable {variable} holds no key. Set it, or leave out key_variable")
-    return {"Authorization": f"Bearer {key}"}
+    return bearer(key)

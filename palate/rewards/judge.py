@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Literal
 
-from palate.clients.http import Endpoint, Unanswered, key_header
-from palate.core import Completion, ConfigError, Prompt
+from palate.clients.chat import ChatClient, chat_endpoint
+from palate.clients.http import key_header
+from palate.core import Completion, ConfigError, Message, Prompt
 from palate.rewards.batch import PartScorer, PartScores, ScoringBatch, ScoringContext
 from palate.rewards.part import PartSettings, Score, check_timeout
 
@@ -62,7 +61,7 @@ class JudgeReward(PartSettings):
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        Endpoint.of(self.kind, self.url)
+        chat_endpoint(self.kind, self.url)
         low, high = self.scale
         if not low < high:
             raise ConfigError(f"judge: scale must be a low and a higher grade, got {low} and {high}")
@@ -76,8 +75,9 @@ class JudgeReward(PartSettings):
 
     def open(self, context: ScoringContext) -> PartScorer:
         """Return a scorer with the API's address and key; it sends nothing yet."""
-        url = self.url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
-        return _JudgeScorer(self, Endpoint.of(self.kind, url), key_header(f"rewards.{context.name}", self.key_variable))
+        headers = key_header(f"rewards.{context.name}", self.key_variable)
+        options = {"temperature": 0, "max_tokens": self.max_tokens}
+        return _JudgeScorer(self, ChatClient(chat_endpoint(self.kind, self.url), self.model, headers, options, self.concurrency))
 
     def message(self, prompt: Prompt, completion: Completion) -> str:
         """Return the message that the judge reads."""
@@ -107,33 +107,14 @@ class JudgeReward(PartSettings):
 @dataclass(frozen=True)
 class _JudgeScorer:
     config: JudgeReward
-    endpoint: Endpoint
-    headers: dict[str, str]
+    client: ChatClient
 
     def score(self, batch: ScoringBatch) -> PartScores:
-        """Grade each completion by a request of its own."""
-        until = time.monotonic() + self.config.timeout_seconds
-        with ThreadPoolExecutor(self.config.concurrency) as pool:
-            return PartScores.of(list(pool.map(self._grade, *zip(*batch.each, strict=True), repeat(until))))
-
-    def _grade(self, prompt: Prompt, completion: Completion, until: float) -> Score:
-        content = {
-            "model": self.config.model,
-            "messages": [{"role": "user", "content": self.config.message(prompt, completion)}],
-            "temperature": 0,
-            "max_tokens": self.config.max_tokens,
-        }
-        try:
-            answer = self.endpoint.ask(content, self.headers, until)
-        except Unanswered as error:
-            return f"{self.endpoint.host}: {error}"
-        try:
-            reply = answer["choices"][0]["message"]["content"]  # type: ignore[index]
-        except (LookupError, TypeError):
-            reply = None
-        if not isinstance(reply, str):
-            return f"{self.endpoint.host}: answered without a message: {str(answer)[:80]!r}"
-        return self.config.read(reply)
+        """Ask for a grade of each completion, with one request each."""
+        conversations = [(Message("user", self.config.message(prompt, completion)),) for prompt, completion in batch.each]
+        replies = self.client.replies(conversations, time.monotonic() + self.config.timeout_seconds)
+        host = self.client.endpoint.host
+        return PartScores.of([self.config.read(reply) if isinstance(reply, str) else f"{host}: {reply}" for reply in replies])
 
     def close(self) -> None:
         """Do nothing: connections end with each request."""

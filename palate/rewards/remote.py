@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from palate.clients.http import Endpoint, Unanswered, key_header
+from palate.clients.http import Endpoint, RequestFailed, key_header
 from palate.rewards.batch import PartScorer, PartScores, ScoringBatch, ScoringContext, messages
 from palate.rewards.part import PartSettings, check_timeout, read_scores
 
@@ -47,8 +47,8 @@ class _HTTPScorer:
     def score(self, batch: ScoringBatch) -> PartScores:
         """Score the whole batch by one request."""
         try:
-            answer = self.endpoint.ask(_content(batch), self.headers, time.monotonic() + self.timeout_seconds)
-        except Unanswered as error:
+            answer = self.endpoint.post(_content(batch), self.headers, time.monotonic() + self.timeout_seconds)
+        except RequestFailed as error:
             return PartScores.of([f"{self.endpoint.host}: {error}"] * len(batch))
         if not isinstance(answer, dict) or "scores" not in answer:
             return PartScores.of([f"{self.endpoint.host}: answered without scores: {str(answer)[:80]!r}"] * len(batch))

@@ -7,20 +7,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from starlette.responses import FileResponse, JSONResponse
 
-from palate.clients.chat import ChatError
 from palate.core import DataError, Message, PalateError
-from palate.web import api_models as body
+from palate.web import api_models
 from palate.web.access import Access, AccessError, RequestContext
-from palate.web.item_view import ItemView, show, waiting
-from palate.web.judging import remove_member, role_here, seat, submit, take_out
+from palate.web.item_view import ItemView, claim_items, item_view
+from palate.web.judging import join_as_owner, remove_member, role_in_project, submit, withdraw_item
+from palate.web.probe_model import ProbeError
 from palate.web.project_form import project_of
-from palate.web.transfer import export_file, take_rows
+from palate.web.transfer import export_file, import_rows
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    401: {"model": body.ErrorReply, "description": "Not signed in"},
-    403: {"model": body.ErrorReply, "description": "Role, CSRF token or origin"},
-    404: {"model": body.ErrorReply, "description": "Not there, or not for this account"},
-    422: {"model": body.ErrorReply, "description": "The request does not fit"},
+    401: {"model": api_models.ErrorReply, "description": "Not signed in"},
+    403: {"model": api_models.ErrorReply, "description": "Wrong role, CSRF token or origin"},
+    404: {"model": api_models.ErrorReply, "description": "The object does not exist, or this account may not see it"},
+    422: {"model": api_models.ErrorReply, "description": "The request is invalid"},
 }
 router = APIRouter(prefix="/api", responses=ERRORS)
 Rater = Annotated[RequestContext, Depends(Access("rater"))]
@@ -28,164 +28,174 @@ Reviewer = Annotated[RequestContext, Depends(Access("reviewer"))]
 Owner = Annotated[RequestContext, Depends(Access("owner"))]
 
 
-@router.get("/session", response_model=body.SessionReply)
-def session(visit: Rater) -> dict[str, str]:
-    """Who is signed in."""
-    assert visit.session is not None
-    return {"account": visit.me.id, "name": visit.me.name, "role": visit.me.role, "csrf": visit.session.csrf}
+@router.get("/session", response_model=api_models.SessionReply)
+def session(context: Rater) -> dict[str, str]:
+    """Return who is signed in."""
+    assert context.session is not None
+    return {"account": context.me.id, "name": context.me.name, "role": context.me.role, "csrf": context.session.csrf}
 
 
 @router.get("/projects")
-def projects(visit: Rater) -> list[dict[str, Any]]:
-    """The projects that this account may see."""
-    return [asdict(one) for one in visit.service.ratings.projects() if visit.me.role == "owner" or visit.is_member(one)]
+def projects(context: Rater) -> list[dict[str, Any]]:
+    """Return the projects that this account may see."""
+    return [asdict(project) for project in context.service.ratings.projects() if context.me.role == "owner" or context.is_member(project)]
 
 
 @router.post("/projects", status_code=201)
-def add_project(visit: Owner, given: body.ProjectBody) -> dict[str, Any]:
-    """A new project."""
-    made = visit.service.ratings.add_project(project_of(given), visit.service.clock())
-    visit.service.audit(visit.me.id, "project made", made.id)
-    return asdict(made)
+def add_project(context: Owner, body: api_models.ProjectBody) -> dict[str, Any]:
+    """Make a project."""
+    project = context.service.ratings.add_project(project_of(body), context.service.clock())
+    context.service.audit(context.me.id, "project made", project.id)
+    return asdict(project)
 
 
 @router.get("/projects/{project}")
-def project(visit: Rater) -> dict[str, Any]:
-    """A project and its guidelines."""
-    return {**asdict(visit.project), "guideline": asdict(visit.service.ratings.guideline(visit.project.id))}
+def project(context: Rater) -> dict[str, Any]:
+    """Return a project and its guidelines."""
+    return {**asdict(context.project), "guideline": asdict(context.service.ratings.guideline(context.project.id))}
 
 
 @router.post("/projects/{project}/guideline", status_code=201)
-def set_guideline(visit: Owner, given: body.GuidelineBody) -> dict[str, Any]:
-    """A new version of the guidelines."""
-    made = visit.service.ratings.set_guideline(visit.project.id, given.text, visit.service.clock(), warning=given.warning)
-    visit.service.audit(visit.me.id, "guidelines written", visit.project.id, {"version": made.version})
-    return asdict(made)
+def set_guideline(context: Owner, body: api_models.GuidelineBody) -> dict[str, Any]:
+    """Save a new version of the guidelines."""
+    guideline = context.service.ratings.set_guideline(context.project.id, body.text, context.service.clock(), warning=body.warning)
+    context.service.audit(context.me.id, "guidelines written", context.project.id, {"version": guideline.version})
+    return asdict(guideline)
 
 
-@router.post("/projects/{project}/items", status_code=201, response_model=body.AddedReply)
-def add_items(visit: Owner, given: body.ItemsBody) -> dict[str, Any]:
-    """Adds items and, where the rows have some, judgments: all or none. What is there already is not added twice."""
-    done, said, odd = take_rows(visit.service, visit.project, given.items)
-    visit.service.audit(visit.me.id, "items added", visit.project.id, {"added": len(done.items), "judgments": done.judgments})
+@router.post("/projects/{project}/items", status_code=201, response_model=api_models.AddedReply)
+def add_items(context: Owner, body: api_models.ItemsBody) -> dict[str, Any]:
+    """Add items, with judgments if the rows hold some. Either all rows are added or none; what exists is not added twice."""
+    imported, exchange, notes = import_rows(context.service, context.project, body.items)
+    context.service.audit(context.me.id, "items added", context.project.id, {"added": len(imported.items), "judgments": imported.judgments})
     return {
-        "added": list(done.items),
-        "duplicates": done.known_items,
-        "judgments": done.judgments,
-        "surplus": done.surplus,
-        "known_judgments": done.known_judgments,
-        "raters": done.raters,
-        "dropped": [f"{one.source}: {one.reason}" for one in said.dropped],
-        "notes": list(odd),
+        "added": list(imported.items),
+        "duplicates": imported.known_items,
+        "judgments": imported.judgments,
+        "surplus": imported.surplus,
+        "known_judgments": imported.known_judgments,
+        "raters": imported.raters,
+        "dropped": [f"{row.source}: {row.reason}" for row in exchange.dropped],
+        "notes": list(notes),
     }
 
 
 @router.delete("/projects/{project}/items/{item}", status_code=204)
-def remove_item(visit: Owner) -> None:
-    """Hands an item out no more. Its judgments stay; an answer under way is kept as surplus."""
-    take_out(visit)
+def remove_item(context: Owner) -> None:
+    """Stop asking about an item. Its judgments stay, and an answer on its way is kept as surplus."""
+    withdraw_item(context)
 
 
 @router.get("/projects/{project}/members")
-def members(visit: Reviewer) -> list[dict[str, Any]]:
-    """Who is in the project."""
-    ratings = visit.service.ratings
-    found, reviewers = ratings.accounts(visit.project.id), ratings.reviewers(visit.project.id)
+def members(context: Reviewer) -> list[dict[str, Any]]:
+    """Return the members of a project."""
+    ratings = context.service.ratings
+    accounts, reviewers = ratings.accounts(context.project.id), ratings.reviewers(context.project.id)
     return [
-        {"id": one.id, "name": one.name, "role": role_here(one, reviewers), "kind": one.kind, "pseudonym": one.pseudonym} for one in found
+        {
+            "id": account.id,
+            "name": account.name,
+            "role": role_in_project(account, reviewers),
+            "kind": account.kind,
+            "pseudonym": account.pseudonym,
+        }
+        for account in accounts
     ]
 
 
-@router.delete("/projects/{project}/members/{account}", response_model=body.ReleasedReply)
-def remove_from_project(visit: Owner) -> dict[str, int]:
-    """Takes somebody out of the project: what he held goes to others, what he answered stays."""
-    return {"released": remove_member(visit)}
+@router.delete("/projects/{project}/members/{account}", response_model=api_models.ReleasedReply)
+def remove_from_project(context: Owner) -> dict[str, int]:
+    """Remove a member. Items that they held go to others, and their answers stay."""
+    return {"released": remove_member(context)}
 
 
 @router.post("/projects/{project}/scores")
-def set_scores(visit: Owner, given: body.ScoresBody) -> dict[str, int]:
-    """What a training run says of the items (rows of scores.jsonl): the queue `uncertain` goes by it."""
-    return {"scored": visit.service.ratings.set_scores(visit.project.id, given.rows)}
+def set_scores(context: Owner, body: api_models.ScoresBody) -> dict[str, int]:
+    """Set scores of the items from a training run (rows of scores.jsonl). The queue `uncertain` uses them."""
+    return {"scored": context.service.ratings.set_scores(context.project.id, body.rows)}
 
 
-@router.post("/projects/{project}/assignments", response_model=body.AssignmentsReply)
-def assignments(visit: Rater, given: body.HeldBody) -> dict[str, Any]:
-    """The item under way and the one after it, held for this rater. Asked again, they are the same; `held` are left out."""
-    seat(visit)
-    return {"assignments": [asdict(one) for one in waiting(visit.service, visit.project, visit.me, given.held)]}
+@router.post("/projects/{project}/assignments", response_model=api_models.AssignmentsReply)
+def assignments(context: Rater, body: api_models.HeldBody) -> dict[str, Any]:
+    """Hold the current item and the next one for this rater. A repeated call returns the same ones, without those in `held`."""
+    join_as_owner(context)
+    return {"assignments": [asdict(view) for view in claim_items(context.service, context.project, context.me, body.held)]}
 
 
 @router.post("/projects/{project}/assignments/{assignment}/release")
-def release(visit: Rater) -> dict[str, bool]:
-    """Gives an assignment back."""
-    return {"released": visit.service.ratings.release(visit.assignment.id, visit.me.id)}
+def release(context: Rater) -> dict[str, bool]:
+    """Give an assignment back."""
+    return {"released": context.service.ratings.release(context.assignment.id, context.me.id)}
 
 
-@router.post("/projects/{project}/assignments/{assignment}/probe", response_model=body.TextReply)
-def probe(visit: Rater, given: body.ProbeBody) -> dict[str, str]:
-    """The live model's next turn in a probe."""
-    model = visit.service.settings.probe
-    if visit.project.task.kind != "probe" or model is None:
+@router.post("/projects/{project}/assignments/{assignment}/probe", response_model=api_models.TextReply)
+def probe(context: Rater, body: api_models.ProbeBody) -> dict[str, str]:
+    """Return the live model's next turn in a probe."""
+    model = context.service.settings.probe
+    if context.project.task.kind != "probe" or model is None:
         raise AccessError(409, "nomodel", "No model is connected: an owner must start the server with --model_url.")
-    item = visit.service.ratings.item(visit.assignment.item)
+    item = context.service.ratings.item(context.assignment.item)
     try:
-        return {"text": model.reply([*item.conversation, *(Message(turn.role, turn.text) for turn in given.dialogue)])}
-    except ChatError as error:
+        return {"text": model.reply([*item.conversation, *(Message(turn.role, turn.text) for turn in body.dialogue)])}
+    except ProbeError as error:
         raise AccessError(502, "model", str(error)) from error
 
 
-@router.post("/projects/{project}/judgments", response_model=body.ReceiptReply)
-def judge(visit: Rater, given: body.JudgmentBody) -> dict[str, Any]:
-    """Takes an answer, and gives what follows. When this returns, the judgment is on the disk."""
+@router.post("/projects/{project}/judgments", response_model=api_models.ReceiptReply)
+def judge(context: Rater, body: api_models.JudgmentBody) -> dict[str, Any]:
+    """Store an answer, and return the next assignments. When this returns, the judgment is on the disk."""
     try:
-        assignment = visit.service.ratings.assignment(given.assignment)
+        assignment = context.service.ratings.assignment(body.assignment)
     except DataError as error:
-        raise AccessError(404, "missing", "There is no such assignment.") from error
-    if (assignment.project, assignment.rater) != (visit.project.id, visit.me.id):
-        raise AccessError(404, "missing", "There is no such assignment.")
-    receipt = submit(visit.service, assignment, visit.me, given.answer.noun(), given.key, given.guideline)
+        raise AccessError(404, "missing", "This assignment does not exist.") from error
+    if (assignment.project, assignment.rater) != (context.project.id, context.me.id):
+        raise AccessError(404, "missing", "This assignment does not exist.")
+    receipt = submit(context.service, assignment, context.me, body.answer.to_answer(), body.key, body.guideline)
     following: list[ItemView] = []
-    if given.held is not None:
-        with suppress(PalateError):  # the answer is taken whatever becomes of this; who needs more asks again, and hears why
-            following = waiting(visit.service, visit.project, visit.me, given.held)
-    return {"judgment": receipt.judgment, "status": receipt.status, "assignments": [asdict(one) for one in following]}
+    if body.held is not None:
+        with suppress(PalateError):  # the answer is stored in any case; a later request for assignments tells why there are none
+            following = claim_items(context.service, context.project, context.me, body.held)
+    return {"judgment": receipt.judgment, "status": receipt.status, "assignments": [asdict(view) for view in following]}
 
 
-@router.post("/projects/{project}/undo", response_model=body.UndoneReply)
-def undo(visit: Rater, given: body.UndoBody) -> dict[str, Any]:
-    """Takes this account's last answer in the project back, and gives its assignment again."""
-    ratings = visit.service.ratings
-    assignment = ratings.undo(visit.project.id, visit.me.id, given.key, visit.service.clock())
+@router.post("/projects/{project}/undo", response_model=api_models.UndoneReply)
+def undo(context: Rater, body: api_models.UndoBody) -> dict[str, Any]:
+    """Take back this account's last answer in the project, and return its assignment."""
+    ratings = context.service.ratings
+    assignment = ratings.undo(context.project.id, context.me.id, body.key, context.service.clock())
     if assignment is None:
         raise AccessError(409, "nothing", "There is nothing to take back.")
-    shown = show(visit.service, visit.project, assignment, ratings.item(assignment.item))
-    return {**asdict(shown), "judged": ratings.tally(visit.project.id, visit.me.id)}
+    view = item_view(context.service, context.project, assignment, ratings.item(assignment.item))
+    return {**asdict(view), "judged": ratings.tally(context.project.id, context.me.id)}
 
 
 @router.get("/projects/{project}/judgments", response_class=FileResponse)
-def judgments(visit: Owner, kind: str = "palate") -> FileResponse:
-    """The whole project as a file, raters by pseudonym: `palate` loses nothing; the other kinds are those that `palate exchange` writes."""
-    visit.service.audit(visit.me.id, "exported", visit.project.id, {"form": kind[:40]})
-    return export_file(visit.service, visit.project, kind)
+def judgments(context: Owner, kind: str = "palate") -> FileResponse:
+    """Return the project as a file, with raters by pseudonym.
+
+    `palate` loses nothing. The other kinds are those that `palate exchange` writes.
+    """
+    context.service.audit(context.me.id, "exported", context.project.id, {"form": kind[:40]})
+    return export_file(context.service, context.project, kind)
 
 
 @router.get("/projects/{project}/progress")
-def progress(visit: Rater) -> dict[str, int]:
-    """How many answers of this account stand; for reviewers and owners also how far the project is.
+def progress(context: Rater) -> dict[str, int]:
+    """Return how many answers of this account count. Reviewers and owners also get the progress of the project.
 
-    Raters are not told of the project: its figures stand still when gold is answered, which would give the gold away.
+    Raters do not get it, because its figures do not move at a gold item and would give it away.
     """
-    mine = {"mine": visit.service.ratings.tally(visit.project.id, visit.me.id)}
-    return mine | asdict(visit.service.progress(visit.project.id)) if visit.is_staff else mine
+    mine = {"mine": context.service.ratings.tally(context.project.id, context.me.id)}
+    return mine | asdict(context.service.progress(context.project.id)) if context.is_staff else mine
 
 
 @router.get("/projects/{project}/agreement")
-def agreement(visit: Reviewer) -> list[dict[str, Any]]:
-    """Figures of how far to trust the answers."""
-    return [asdict(one) for one in visit.service.findings_of(visit.project)[0].value.figures]
+def agreement(context: Reviewer) -> list[dict[str, Any]]:
+    """Return the figures that say how far raters agree."""
+    return [asdict(figure) for figure in context.service.figures_of(context.project)[0].value.figures]
 
 
 @router.get("/openapi.json", include_in_schema=False)
-def description(visit: Annotated[RequestContext, Depends(Access("public"))]) -> JSONResponse:
-    """The description of the API."""
-    return JSONResponse(visit.request.app.openapi())
+def description(context: Annotated[RequestContext, Depends(Access("public"))]) -> JSONResponse:
+    """Return the description of the API."""
+    return JSONResponse(context.request.app.openapi())

@@ -1,4 +1,4 @@
-"""What the API takes and gives, with its limits."""
+"""Bodies of the API's requests and replies, with their limits."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from palate.clients.chat import LONGEST_TURN
 from palate.core import Message
 from palate.ratings import Answer, Tiers
+from palate.web.probe_model import LONGEST_TURN
 
 Places = list[Annotated[list[Annotated[int, Field(ge=0, le=99)]], Field(max_length=100)]]
 Ranking = Annotated[Places, Field(max_length=100)]
@@ -20,30 +20,33 @@ class _Body(BaseModel):
 
 
 class Turn(_Body):
-    """A turn of a talk with a model."""
+    """A turn of a dialogue with a model."""
 
     role: Literal["user", "assistant"]
     text: str = Field(max_length=LONGEST_TURN)
 
 
 class AnswerBody(_Body):
-    """An answer. Places are those shown, from 0: a ranking is a list of tiers, best first; two places in a tier are level."""
+    """An answer.
+
+    Places are counted from 0 in the order shown. A ranking is a list of tiers, best first; places in one tier are level.
+    """
 
     ranking: Ranking = []
     all_bad: bool = False
-    dimensions: dict[str, Ranking] = Field(default={}, max_length=50, description="rankings on the task's further dimensions")
+    dimensions: dict[str, Ranking] = Field(default={}, max_length=50, description="rankings on the further dimensions of the task")
     strength: float | None = Field(default=None, ge=0, le=10, description="1 slightly, 2 clearly, 3 much")
     reason: str = Field(default="", max_length=4000)
     text: str = Field(default="", max_length=60_000, description="the written answer of a write task")
-    dialogue: list[Turn] = Field(default=[], max_length=100, description="the talk of a probe task")
+    dialogue: list[Turn] = Field(default=[], max_length=100, description="the dialogue of a probe task")
     broken: bool | None = Field(default=None, description="whether the rule is broken (rule and probe tasks)")
     rule: str = Field(default="", max_length=4000)
     flag: str = Field(default="", max_length=1200)
     skipped: bool = False
     seconds: float | None = Field(default=None, ge=0, le=86_400)
 
-    def noun(self) -> Answer:
-        """The answer as the store takes it."""
+    def to_answer(self) -> Answer:
+        """Return the answer as the store takes it."""
         return Answer(
             ranking=_tiers(self.ranking),
             all_bad=self.all_bad,
@@ -61,16 +64,16 @@ class AnswerBody(_Body):
 
 
 class JudgmentBody(_Body):
-    """An answer to an assignment. The same `key` is the same answer, however often it is sent.
+    """An answer to an assignment. The same `key` means the same answer, however often it is sent.
 
-    With `held`, the assignments that the page has already, the reply brings those that follow.
+    `held` lists the assignments that the caller has already. With it, the reply brings the next ones.
     """
 
     assignment: str = Field(max_length=64)
     key: str = Field(min_length=8, max_length=128)
     answer: AnswerBody
     guideline: int | None = Field(
-        default=None, ge=1, description="the version of the guidelines that was shown; default: the one of the claim"
+        default=None, ge=1, description="the version of the guidelines that the rater saw; by default that of the assignment"
     )
     held: Held | None = None
 
@@ -82,31 +85,31 @@ class UndoBody(_Body):
 
 
 class HeldBody(_Body):
-    """Assignments that the page has already."""
+    """Assignments that the caller has already."""
 
     held: Held = []
 
 
 class ProbeBody(_Body):
-    """The talk so far; its last turn is the rater's."""
+    """The dialogue so far. Its last turn is the rater's."""
 
     dialogue: list[Turn] = Field(min_length=1, max_length=60)
 
 
 class ItemsBody(_Body):
-    """Rows as in a file: `{"prompt": "...", "completions": [...]}`, or of any other kind that `palate exchange` reads; all or none."""
+    """Rows such as `{"prompt": "...", "completions": [...]}`, or of any other kind that `palate exchange` reads."""
 
     items: list[dict[str, JsonValue]] = Field(max_length=100_000)
 
 
 class ScoresBody(_Body):
-    """Rows of scores.jsonl: item, spread, and features where there are any."""
+    """Rows of scores.jsonl: item, spread, and optionally features."""
 
     rows: list[dict[str, JsonValue]] = Field(max_length=1_000_000)
 
 
 class TaskBody(_Body):
-    """What is asked about each item."""
+    """The question about each item."""
 
     kind: Literal["compare", "rank", "rule", "probe", "write"] = "compare"
     dimensions: list[Annotated[str, Field(min_length=1, max_length=60)]] = Field(default=["overall"], min_length=1, max_length=12)
@@ -118,7 +121,7 @@ class TaskBody(_Body):
 
 
 class ProjectBody(_Body):
-    """A project to be made."""
+    """A new project."""
 
     name: str = Field(min_length=1, max_length=120)
     task: TaskBody = TaskBody()
@@ -136,8 +139,8 @@ class GuidelineBody(_Body):
     warning: str = Field(default="", max_length=400)
 
 
-class ShownReply(BaseModel):
-    """An assignment, ready to be shown: seconds left of its lease, the version of the guidelines to be shown with it, the item as HTML."""
+class AssignmentReply(BaseModel):
+    """An assignment: seconds left of its lease, the version of the guidelines to show with it, and the item as HTML."""
 
     id: str
     remaining: float
@@ -145,28 +148,31 @@ class ShownReply(BaseModel):
     html: str
 
 
-class UndoneReply(ShownReply):
-    """The assignment to be answered anew, and how many of this account's answers in the project stand."""
+class UndoneReply(AssignmentReply):
+    """The assignment to answer again, and how many of this account's answers in the project count."""
 
     judged: int
 
 
 class AssignmentsReply(BaseModel):
-    """The item under way and the next one; empty when nothing is left for this rater."""
+    """The current item and the next one. The list is empty if nothing is left for this rater."""
 
-    assignments: list[ShownReply]
+    assignments: list[AssignmentReply]
 
 
 class ReceiptReply(BaseModel):
-    """The judgment is on the disk: `kept`, `repeat` (sent before), or `surplus` (late; an extra). And what follows, if asked for."""
+    """The judgment is on the disk: `kept`, `repeat` (sent before) or `surplus` (late, kept as an extra).
+
+    `assignments` are the next ones, if the request asked for them.
+    """
 
     judgment: str
     status: Literal["kept", "repeat", "surplus"]
-    assignments: list[ShownReply] = []
+    assignments: list[AssignmentReply] = []
 
 
 class SessionReply(BaseModel):
-    """Who is signed in, and the CSRF token that goes into the header X-CSRF-Token."""
+    """Who is signed in, and the CSRF token for the header X-CSRF-Token."""
 
     account: str
     name: str
@@ -175,21 +181,23 @@ class SessionReply(BaseModel):
 
 
 class ReleasedReply(BaseModel):
-    """How many items the account held, which go to others."""
+    """How many items the account held. They go to others."""
 
     released: int
 
 
 class TextReply(BaseModel):
-    """The model's answer."""
+    """The model's reply."""
 
     text: str
 
 
 class AddedReply(BaseModel):
-    """Ids of the items added and how many were there already; the same of judgments, of which `surplus` are second answers.
+    """The result of an import.
 
-    `raters` are accounts made, `dropped` rows that hold nothing to judge, with the reason; `notes` tell of missing media and empty texts.
+    `added` are ids of new items, and `duplicates` counts items that existed already. `judgments` counts new judgments, of which `surplus`
+    are second answers, and `known_judgments` those that existed. `raters` counts new accounts. `dropped` lists rows with nothing to judge
+    and the reason. `notes` mention missing media and empty texts.
     """
 
     added: list[str]
@@ -203,7 +211,7 @@ class AddedReply(BaseModel):
 
 
 class ErrorReply(BaseModel):
-    """Why not, in words and as a code."""
+    """Why the request was refused, as a message and as a code."""
 
     detail: JsonValue
     code: str = ""

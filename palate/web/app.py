@@ -1,4 +1,4 @@
-"""The application: routes, errors, and what every request passes."""
+"""The application: routes, error handlers and middleware."""
 
 from __future__ import annotations
 
@@ -21,22 +21,18 @@ from palate import __version__
 from palate.core import PalateError, RunError
 from palate.web import api
 from palate.web.access import Access, AccessError, RequestContext, cookie_name, service_of
-from palate.web.pages import account as own
-from palate.web.pages import api_docs as documents
-from palate.web.pages import entry, rate, review
-from palate.web.pages import members as people
-from palate.web.pages import project_pages as projects
+from palate.web.pages import account, api_docs, entry, members, project_pages, rate, review
 from palate.web.request_limits import RequestLimits
 from palate.web.service import Service
 from palate.web.view import STATIC, error_page, go
 
-PAGES = (entry, projects, rate, people, review, own, documents)
-DESCRIPTION = "What people are asked, and what they answer. Send a key as `Authorization: Bearer KEY`; make one on the page *My data*."
+PAGES = (entry, project_pages, rate, members, review, account, api_docs)
+DESCRIPTION = "Items for people to judge, and their judgments. Send a key as `Authorization: Bearer KEY`. Make one on the page *My data*."
 log = logging.getLogger("palate.web")
 
 
 class _Static(StaticFiles):
-    """Files of the package; their address holds a digest of the content, so they may be kept."""
+    """Static files of the package. Their address holds a digest of the content, so browsers may cache them."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
@@ -45,98 +41,101 @@ class _Static(StaticFiles):
 
 
 def create_app(service: Service) -> FastAPI:
-    """The application on these ratings."""
+    """Return the application for a service."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        service.courier.close()
+        service.webhooks.close()
 
     app = FastAPI(
         title="Palate", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan,
     )  # fmt: skip
     app.state.service = service
     for module in (api, *PAGES):
-        app.router.routes.extend(module.router.routes)  # the routes themselves, so that a test can walk them and see each rule
+        app.router.routes.extend(module.router.routes)  # not mounted, so that a test can walk the routes and see each rule
     app.mount("/static", _Static(directory=STATIC), name="static")
-    app.add_exception_handler(AccessError, _refused)
-    app.add_exception_handler(PalateError, _faulty)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _malformed)
-    app.add_exception_handler(Exception, _broken)
+    app.add_exception_handler(AccessError, _on_refusal)
+    app.add_exception_handler(PalateError, _on_palate_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(RequestValidationError, _on_malformed_request)
+    app.add_exception_handler(Exception, _on_unexpected_error)
     app.add_middleware(RequestLimits, limits=service.settings.limits, secure=service.settings.secure)
-    described = app.openapi
+    describe = app.openapi
 
     def openapi() -> dict[str, Any]:
-        return _with_rules(described(), app)
+        return _with_roles(describe(), app)
 
     app.openapi = openapi  # type: ignore[method-assign]
     return app
 
 
 def rule_of(route: BaseRoute) -> Access | None:
-    """The rule of a route; None when it has none."""
-    found = [one for one in _dependencies(route.dependant) if isinstance(one, Access)] if isinstance(route, APIRoute) else []
-    return found[0] if len(found) == 1 else None
+    """Return the rule of a route, None if it does not have exactly one."""
+    dependencies = _dependencies(route.dependant) if isinstance(route, APIRoute) else ()
+    rules = [dependency for dependency in dependencies if isinstance(dependency, Access)]
+    return rules[0] if len(rules) == 1 else None
 
 
 def is_static(route: BaseRoute) -> bool:
-    """Whether it is the folder of static files, which everybody may read."""
+    """Whether the route is the folder of static files, which everybody may read."""
     return isinstance(route, Mount) and isinstance(route.app, _Static)
 
 
 def _dependencies(dependant: Dependant) -> Iterator[object]:
-    for one in dependant.dependencies:
-        yield one.call
-        yield from _dependencies(one)
+    for dependency in dependant.dependencies:
+        yield dependency.call
+        yield from _dependencies(dependency)
 
 
-def _with_rules(described: dict[str, Any], app: FastAPI) -> dict[str, Any]:
+def _with_roles(description: dict[str, Any], app: FastAPI) -> dict[str, Any]:
     for route in app.routes:
         rule = rule_of(route)
         if isinstance(route, APIRoute) and rule is not None and route.include_in_schema:
             for method in route.methods or ():
-                described["paths"][route.path][method.lower()]["x-least-role"] = rule.least
-    return described
+                description["paths"][route.path][method.lower()]["x-least-role"] = rule.least
+    return description
 
 
-def _answer(request: Request, error: AccessError) -> Response:
+def _error_response(request: Request, error: AccessError) -> Response:
     if request.url.path.startswith("/api/"):
-        return JSONResponse({"detail": error.words, "code": error.code}, error.status)
+        return JSONResponse({"detail": error.message, "code": error.code}, error.status)
     return error_page(RequestContext(request, service_of(request)), error)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, AccessError)
     if error.status == 401 and not request.url.path.startswith("/api/"):
         response = go("/signin" if request.method != "GET" or request.url.path == "/" else f"/signin?next={request.url.path}")
         response.delete_cookie(cookie_name(service_of(request)), path="/")
         return response
-    return _answer(request, error)
+    return _error_response(request, error)
 
 
-async def _faulty(request: Request, error: Exception) -> Response:
+async def _on_palate_error(request: Request, error: Exception) -> Response:
     if isinstance(error, RunError):
         log.error("%s", error)
-        return _answer(request, AccessError(503, "store", "The server cannot write just now. Nothing was taken; try again in a moment."))
-    return _answer(request, AccessError(422, "data", str(error)))
+        return _error_response(request, AccessError(503, "store", "The server cannot write now. Nothing was saved; try again in a moment."))
+    return _error_response(request, AccessError(422, "data", str(error)))
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    words = {404: "There is no such page.", 405: "This address does not take such a request."}.get(error.status_code, str(error.detail))
-    return _answer(request, AccessError(error.status_code, "http", words))
+    message = {404: "This page does not exist.", 405: "This address does not accept such a request."}.get(
+        error.status_code, str(error.detail)
+    )
+    return _error_response(request, AccessError(error.status_code, "http", message))
 
 
-async def _malformed(request: Request, error: Exception) -> Response:
+async def _on_malformed_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0] if error.errors() else {"loc": (), "msg": "is malformed"}
-    place = ".".join(str(one) for one in first["loc"] if one != "body")
-    return _answer(request, AccessError(422, "malformed", f"{place}: {first['msg']}" if place else str(first["msg"])))
+    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    return _error_response(request, AccessError(422, "malformed", f"{place}: {first['msg']}" if place else str(first["msg"])))
 
 
-async def _broken(request: Request, error: Exception) -> Response:
+async def _on_unexpected_error(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _answer(
-        request, AccessError(500, "broken", "Something broke on the server. Nothing was lost that it had taken; try again in a moment.")
+    return _error_response(
+        request, AccessError(500, "broken", "Something broke on the server. What it had saved is not lost; try again in a moment.")
     )

@@ -1,4 +1,4 @@
-"""`palate label`: opens the ratings, and serves the pages until Ctrl-C."""
+"""`palate label`: open the ratings, and serve the pages until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,101 +12,105 @@ from random import SystemRandom
 
 import uvicorn
 
-from palate.clients.chat import ChatModel
 from palate.core import ConfigError
 from palate.data.exchange import read_exchange
 from palate.ratings import Link, Ratings, open_ratings, upgrade_ratings, use_ratings
 from palate.web.app import create_app
 from palate.web.credentials import Passwords, hashed
-from palate.web.options import Label
+from palate.web.options import LabelOptions
+from palate.web.probe_model import ProbeModel
 from palate.web.service import DAY, Service, WebSettings
-from palate.web.upload_checks import remarks
+from palate.web.transfer import upload_notes
 from palate.web.webhooks import Webhooks, WebhookSender
 
-SECRET = "PALATE_WEBHOOK_SECRET"
+SECRET, MODEL_KEY = "PALATE_WEBHOOK_SECRET", "PALATE_MODEL_KEY"
+"""Environment variables."""
 KEEP_ALIVE_SECONDS = 75
-"""How long a connection is kept between two answers: longer than most people read."""
+"""How long a connection stays open between two answers. Most people read an item in less time."""
 
 
-def upgrade(label: Label, say: Callable[[str], None]) -> None:
-    """Brings an older database to this version's schema."""
-    before, after = upgrade_ratings(label.ratings)
+def upgrade(options: LabelOptions, say: Callable[[str], None]) -> None:
+    """Bring an older database to this version's schema."""
+    before, after = upgrade_ratings(options.ratings)
     say(f"the schema was {before} and is {after}" if before != after else f"the schema is {after} already; nothing was changed")
 
 
-def serve(label: Label, say: Callable[[str], None]) -> None:
-    """Serves until Ctrl-C.
+def serve(options: LabelOptions, say: Callable[[str], None]) -> None:
+    """Serve the pages until Ctrl-C.
 
     Raises:
         ConfigError: the database, the media folder, the port, or a webhook cannot be used.
-        DataError: a row of `items` is at fault.
+        DataError: a row of `items` is invalid.
     """
-    if label.media is not None and not label.media.is_dir():
-        raise ConfigError(f"--media {label.media} is no folder.")
-    ratings = open_ratings(label.ratings, create=True)
+    if options.media is not None and not options.media.is_dir():
+        raise ConfigError(f"--media {options.media} is not a folder.")
+    ratings = open_ratings(options.ratings, create=True)
     try:
-        service = make_service(label, ratings)
-        if label.items is not None:
-            say(import_items(service, label.items, label.project))
-        with listen(label) as listener:
-            address = f"http://{label.host}:{listener.getsockname()[1]}"
+        service = make_service(options, ratings)
+        if options.items is not None:
+            say(import_items(service, options.items, options.project))
+        with listen(options) as listener:
+            address = f"http://{options.host}:{listener.getsockname()[1]}"
             say(f"Palate listens at {address}")
             token = owner_link(service)
             if token:
-                say(f"There is no owner yet. This link makes the first; it works once, for a day:\n\n    {address}/setup/{token}\n")
+                say(f"There is no owner yet. This link makes the first one. It works once, for a day:\n\n    {address}/setup/{token}\n")
             say("Ctrl-C stops it.")
-            forwarded = "127.0.0.1" if label.https else None
+            trusted_proxy = "127.0.0.1" if options.https else None
             config = uvicorn.Config(
                 create_app(service),
                 log_level="warning",
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                proxy_headers=label.https,
-                forwarded_allow_ips=forwarded,
+                proxy_headers=options.https,
+                forwarded_allow_ips=trusted_proxy,
             )
             uvicorn.Server(config).run(sockets=[listener])
     finally:
         ratings.close()
 
 
-def listen(label: Label) -> socket.socket:
-    """A socket that listens.
+def listen(options: LabelOptions) -> socket.socket:
+    """Return a socket that listens.
 
     Raises:
-        ConfigError: host or port cannot be had.
+        ConfigError: the host or port cannot be used.
     """
     try:
-        listener = socket.create_server(
-            (label.host, label.port), family=socket.AF_INET6 if ":" in label.host else socket.AF_INET, backlog=512
-        )
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        listener = socket.create_server((options.host, options.port), family=family, backlog=512)
     except (OSError, OverflowError) as error:
-        raise ConfigError(f"cannot listen at {label.host}:{label.port} ({error}). Choose another --port, or end what holds it.") from error
+        message = f"cannot listen at {options.host}:{options.port} ({error}). Choose another --port, or end the program that uses it."
+        raise ConfigError(message) from error
     # asyncio does not see that a socket made elsewhere is TCP; without this every small answer waits 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
-def make_service(label: Label, ratings: Ratings) -> Service:
-    """What the pages need, with real clocks and secrets."""
-    webhooks = Webhooks(label.webhooks, frozenset(label.webhook_hosts), os.environ.get(SECRET, ""))
+def make_service(options: LabelOptions, ratings: Ratings) -> Service:
+    """Return the service of a real server, with real clocks and secrets.
+
+    Raises:
+        ConfigError: a webhook or the model's address cannot be used.
+    """
+    webhooks = Webhooks(options.webhooks, frozenset(options.webhook_hosts), os.environ.get(SECRET, ""))
     if webhooks.urls and not webhooks.secret:
         raise ConfigError(f"webhooks are signed: put a secret into the environment variable {SECRET}.")
 
-    def lost(url: str, reason: str) -> None:
+    def record_loss(url: str, reason: str) -> None:
         ratings.audit("", "webhook lost", url, time.time(), {"reason": reason})
 
-    settings = WebSettings(
-        media=label.media, secure=label.https, probe=ChatModel.of_environment(label.model_url, label.model) if label.model_url else None
-    )
-    return Service(
-        ratings, settings, time.time, lambda: secrets.token_urlsafe(32), SystemRandom(), Passwords(), WebhookSender(webhooks, lost)
-    )
+    key = os.environ.get(MODEL_KEY, "").strip()
+    probe = ProbeModel.at(options.model_url, options.model, key) if options.model_url else None
+    settings = WebSettings(media=options.media, secure=options.https, probe=probe)
+    sender = WebhookSender(webhooks, record_loss)
+    return Service(ratings, settings, time.time, lambda: secrets.token_urlsafe(32), SystemRandom(), Passwords(), sender)
 
 
 def owner_link(service: Service) -> str:
-    """The token of the set-up link while there is no owner; "" afterwards."""
-    if any(one.role == "owner" for one in service.ratings.accounts()):
+    """Issue the set-up link of the first owner and return its token, "" if there is an owner."""
+    if any(account.role == "owner" for account in service.ratings.accounts()):
         return ""
     token = service.token()
     now = service.clock()
@@ -114,48 +118,48 @@ def owner_link(service: Service) -> str:
     return token
 
 
-def import_items(service: Service, path: Path, name: str) -> str:
-    """What was imported, in words.
+def import_items(service: Service, path: Path, project: str) -> str:
+    """Import a file into a project and say what was imported.
 
     Raises:
-        ConfigError: there is no such file.
-        DataError: a row is at fault, or no medium that the rows name is there; nothing was added.
+        ConfigError: the file does not exist.
+        DataError: a row is invalid, or none of the media that the rows name exists. Nothing was added.
     """
     if not path.exists():
         raise ConfigError(f"--items {path} does not exist. Give the path of a file; docs/exchange.md shows the kinds.")
-    said = read_exchange(path)
-    odd = remarks(said, service.settings.media)
-    told = [str(service.ratings.import_exchange(said, name, service.clock()))]
-    if said.dropped:
-        told.append(f"{len(said.dropped)} rows with nothing to judge left out, the first: {said.dropped[0]}")
-    return "\n".join(["; ".join(told), *(f"Note: {one}." for one in odd)])
+    exchange = read_exchange(path)
+    notes = upload_notes(exchange, service.settings.media)
+    parts = [str(service.ratings.import_exchange(exchange, project, service.clock()))]
+    if exchange.dropped:
+        parts.append(f"{len(exchange.dropped)} rows with nothing to judge left out, the first: {exchange.dropped[0]}")
+    return "\n".join(["; ".join(parts), *(f"Note: {note}." for note in notes)])
 
 
-def backup(label: Label, say: Callable[[str], None]) -> None:
-    """Writes a copy of the ratings, of one moment, while others go on.
+def backup(options: LabelOptions, say: Callable[[str], None]) -> None:
+    """Copy the ratings at one moment to a new file. The server may run meanwhile.
 
     Raises:
-        ConfigError: the copy's file is there already, or its folder is not; or the ratings cannot be opened.
+        ConfigError: the file exists, its folder does not exist, or the ratings cannot be opened.
         RunError: no space is left.
     """
-    assert label.backup is not None
-    if label.backup.exists():
-        raise ConfigError(f"--backup {label.backup} is there already. Name a new file, or take the old one away first.")
-    with use_ratings(label.ratings) as ratings:
-        ratings.backup(label.backup)
-    say(f"{label.backup}: {label.backup.stat().st_size} bytes. It holds names and password hashes: keep it as you keep the ratings.")
+    assert options.backup is not None
+    if options.backup.exists():
+        raise ConfigError(f"--backup {options.backup} exists already. Name a new file, or move the old one away first.")
+    with use_ratings(options.ratings) as ratings:
+        ratings.backup(options.backup)
+    say(f"{options.backup}: {options.backup.stat().st_size} bytes. It holds names and password hashes: protect it like the ratings.")
 
 
-def restore(label: Label, say: Callable[[str], None]) -> None:
-    """Puts a copy into a new or empty database.
+def restore(options: LabelOptions, say: Callable[[str], None]) -> None:
+    """Put a copy into a new or empty database.
 
     Raises:
         ConfigError: the database is not empty, or cannot be opened.
-        DataError: the copy is none, is damaged, or was made by a newer version.
+        DataError: the file is not a backup, is damaged, or was made by a newer version.
         RunError: no space is left.
     """
-    assert label.restore is not None
-    with use_ratings(label.ratings, create=True) as ratings:
-        ratings.restore(label.restore)
+    assert options.restore is not None
+    with use_ratings(options.ratings, create=True) as ratings:
+        ratings.restore(options.restore)
         counts = f"{len(ratings.projects())} projects, {len(ratings.accounts())} accounts"
-    say(f"{label.restore} is restored: {counts}. Everybody has to sign in again.")
+    say(f"{options.restore} is restored: {counts}. Everybody has to sign in again.")

@@ -1,4 +1,4 @@
-"""Figures that take long to count: counted once for all who ask, kept, and given out with their age."""
+"""A cache for figures that take long to compute. They are computed once for all viewers and shown with their age."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ from typing import Generic, TypeVar
 
 LEAST_SECONDS = 5.0
 TIMES_COST = 20.0
-"""Counting takes at most a twentieth of one processor, however often somebody looks."""
+"""A value is reused for this many times the time that it took, so computing takes at most a twentieth of one processor."""
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class CachedFigure(Generic[Value]):
-    """A value, when it was counted (the clock of whoever asked), of what state, and the seconds it took."""
+    """A computed value.
+
+    Attributes:
+        value: the value.
+        at: when it was computed, by the caller's clock.
+        mark: the state that it was computed from.
+        cost: seconds that it took.
+    """
 
     value: Value
     at: float
@@ -25,52 +32,54 @@ class CachedFigure(Generic[Value]):
     cost: float
 
     def holds(self, mark: Hashable, now: float) -> bool:
-        """Whether the value need not be counted again: it is of this very state, or so young that it may be shown with its age."""
+        """Whether the value can be reused: it is of this very state, or young enough to be shown with its age."""
         return (mark is not None and self.mark == mark) or 0 <= now - self.at < max(LEAST_SECONDS, TIMES_COST * self.cost)
 
 
 class FigureCache(Generic[Value]):
-    """The last value of each key. Shared between threads; each process has its own."""
+    """The last value of each key. Threads share it; each process has its own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._turns: dict[str, threading.Lock] = {}
+        self._key_locks: dict[str, threading.Lock] = {}
         self._last: dict[str, CachedFigure[Value]] = {}
 
-    def get(self, key: str, mark: Hashable, now: float, count: Callable[[], Value]) -> CachedFigure[Value]:
-        """The kept value where it holds, else one newly counted. While somebody counts, others get the last value, or wait for the first.
+    def get(self, key: str, mark: Hashable, now: float, compute: Callable[[], Value]) -> CachedFigure[Value]:
+        """Return the last value if it holds, otherwise a new one.
+
+        While one caller computes, the others get the last value. If there is none yet, they wait for the first.
 
         Args:
-            key: what it is about.
-            mark: the state it is to be of, read before; None where nothing tells, and age alone decides.
-            now: the time, seconds.
-            count: counts it; what it raises is raised here, and nothing is kept.
+            key: what the value is about.
+            mark: the wanted state, read before the call; None if age alone decides.
+            now: the time in seconds.
+            compute: computes the value. Its exceptions reach the caller, and nothing is stored then.
         """
         with self._lock:
-            last, turn = self._last.get(key), self._turns.setdefault(key, threading.Lock())
+            last, key_lock = self._last.get(key), self._key_locks.setdefault(key, threading.Lock())
         if last is not None and last.holds(mark, now):
             return last
-        if not turn.acquire(blocking=last is None):
+        if not key_lock.acquire(blocking=last is None):
             assert last is not None
             return last
         try:
             last = self._last.get(key)
             if last is not None and last.holds(mark, now):
                 return last
-            return self._count(key, mark, now, count)
+            return self._compute(key, mark, now, compute)
         finally:
-            turn.release()
+            key_lock.release()
 
-    def renew(self, key: str, mark: Hashable, now: float, count: Callable[[], Value]) -> CachedFigure[Value]:
-        """The value newly counted, after whoever counts just now."""
+    def renew(self, key: str, mark: Hashable, now: float, compute: Callable[[], Value]) -> CachedFigure[Value]:
+        """Return a new value. If another caller computes one right now, wait for them first."""
         with self._lock:
-            turn = self._turns.setdefault(key, threading.Lock())
-        with turn:
-            return self._count(key, mark, now, count)
+            key_lock = self._key_locks.setdefault(key, threading.Lock())
+        with key_lock:
+            return self._compute(key, mark, now, compute)
 
-    def _count(self, key: str, mark: Hashable, now: float, count: Callable[[], Value]) -> CachedFigure[Value]:
+    def _compute(self, key: str, mark: Hashable, now: float, compute: Callable[[], Value]) -> CachedFigure[Value]:
         began = time.perf_counter()
-        value = count()
-        counted = CachedFigure(value, now, mark, time.perf_counter() - began)
-        self._last[key] = counted
-        return counted
+        value = compute()
+        figure = CachedFigure(value, now, mark, time.perf_counter() - began)
+        self._last[key] = figure
+        return figure

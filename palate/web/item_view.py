@@ -1,4 +1,4 @@
-"""An item as its rater sees it: candidates in the order drawn for this assignment, and nothing that tells who wrote them."""
+"""An item as its rater sees it: candidates in the order of this assignment, without anything that reveals who wrote them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from palate.web.view import fragment
 
 @dataclass(frozen=True)
 class ItemView:
-    """One assignment, ready for the page: `remaining` is the seconds of its lease that are left, `html` the item."""
+    """An assignment, ready for the page.
+
+    Attributes:
+        id: the assignment's id.
+        remaining: seconds left of its lease.
+        guideline: version of the guidelines to show with it.
+        html: the item as HTML.
+    """
 
     id: str
     remaining: float
@@ -25,8 +32,8 @@ class ItemView:
     html: str
 
 
-def show(service: Service, project: Project, assignment: Assignment, item: Item) -> ItemView:
-    """The assignment's item."""
+def item_view(service: Service, project: Project, assignment: Assignment, item: Item) -> ItemView:
+    """Return the view of the assignment's item."""
     remaining = max(0.0, round(assignment.expires - service.clock(), 1))
 
     def media_url(place: int) -> str:
@@ -44,20 +51,23 @@ def show(service: Service, project: Project, assignment: Assignment, item: Item)
     return ItemView(assignment.id, remaining, assignment.guideline, fragment("item.html", values))
 
 
-def waiting(service: Service, project: Project, account: Account, held: Sequence[str] = ()) -> list[ItemView]:
-    """The item under way and the one after it, claimed for this rater, without those `held` already; fewer when there are no more."""
+def claim_items(service: Service, project: Project, account: Account, held: Sequence[str] = ()) -> list[ItemView]:
+    """Claim the current item and the next one for this rater, and return the views of those that are not in `held`.
 
-    def hold() -> list[tuple[Assignment, Item]]:
+    The list is shorter if the project has fewer items left for the rater.
+    """
+
+    def claim() -> list[tuple[Assignment, Item]]:
         return service.ratings.hold(project.id, account.id, service.clock(), service.random, 2)
 
-    found = hold()
-    if not found and qualify(service, project.id, account):
-        found = hold()
-    return [show(service, project, assignment, item) for assignment, item in found if assignment.id not in held]
+    claimed = claim()
+    if not claimed and qualify(service, project.id, account):
+        claimed = claim()
+    return [item_view(service, project, assignment, item) for assignment, item in claimed if assignment.id not in held]
 
 
 def task_json(task: Task) -> str:
-    """What the page's script has to know of the task."""
+    """Return what the page's script needs to know about the task."""
     return json.dumps(
         {
             "kind": task.kind,
@@ -70,6 +80,6 @@ def task_json(task: Task) -> str:
     )
 
 
-def first_fragment(shown: list[ItemView]) -> Markup:
-    """The item that stands on the page when it opens; empty when there is none."""
-    return Markup(shown[0].html) if shown else Markup("")
+def first_fragment(views: list[ItemView]) -> Markup:
+    """Return the item that stands on the page when it opens, empty if there is none."""
+    return Markup(views[0].html) if views else Markup("")

@@ -1,4 +1,4 @@
-"""`palate judge`: a newcomer judges some pairs of a finished pipeline, and sees the reward model move."""
+"""`palate judge`: judge some pairs of a finished pipeline, and see how the reward model changes."""
 
 from __future__ import annotations
 
@@ -16,31 +16,34 @@ PROJECT = "Which answer is better?"
 
 
 def judge(runs: Path, pairs: int, port: int, say: Callable[[str], None]) -> int:
-    """Exit status of the first command that failed, or 0: the pages are opened, and once all pairs are judged the reward model learns.
+    """Serve the pairs, wait until all are judged, and refresh the reward model with the judgments.
+
+    Returns:
+        The exit status of the first command that failed, or 0.
 
     Raises:
-        ConfigError: the folder does not hold what is needed, or fewer than five pairs are asked for.
+        ConfigError: a finished run is missing in the folder, or `pairs` is below 5.
     """
     if pairs < 5:
-        raise ConfigError(f"--pairs is {pairs}: give 5 or more, for some are kept for testing")
+        raise ConfigError(f"--pairs is {pairs}: give 5 or more, because some are kept for testing")
     (samples, _), (judged, record), (reward, _) = (first_done(runs, stage) for stage in ("sample", "collect", "reward"))
     ratings, mine, refreshed, link = (runs / name for name in ("ratings.db", "judged-by-you", "reward-refreshed", "reward"))
     if not link.exists():
-        swap(link, reward)  # so that there is something to go back to
+        swap(link, reward)  # so that a rollback has a target
     dimensions = record.config["dimensions"]
     assert isinstance(dimensions, list)
     people = {"from": "people", "from.database": ratings, "from.project": PROJECT, "from.poll_seconds": 1, "dimensions": dimensions[0]}
-    pairs_of = {"samples": samples, "pairs_per_prompt": 1, "limit": pairs, "held_out": 0}
-    learning = {"reward": reward, "preferences": mine, "old": judged, "held_out": judged, "samples": samples, "epochs": 3}
-    collect = ["collect", *options({**pairs_of, **people, "out": mine})]
+    sampling = {"samples": samples, "pairs_per_prompt": 1, "limit": pairs, "held_out": 0}
+    learning = {"reward": reward, "preferences": mine, "replay": judged, "held_out": judged, "samples": samples, "epochs": 3}
+    collect = ["collect", *options({**sampling, **people, "out": mine})]
     refresh = ["refresh", *options({**learning, "out": refreshed})]
-    server = started(["label", *options({"ratings": ratings, "port": port})], say)
+    server = start(["label", *options({"ratings": ratings, "port": port})], say)
     try:
         say(f"Open the link, choose a name, and judge the {pairs} pairs of {PROJECT!r}. Ctrl-C stops; the same command goes on.")
         for words in (collect, refresh):
-            done = started(words, say).wait()
-            if done:
-                return done
+            status = start(words, say).wait()
+            if status:
+                return status
     finally:
         server.terminate()
         server.wait()
@@ -48,23 +51,23 @@ def judge(runs: Path, pairs: int, port: int, say: Callable[[str], None]) -> int:
 
 
 def options(settings: Mapping[str, object]) -> list[str]:
-    """Settings as words of a command line."""
+    """Return settings as words of a command line."""
     return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
 def first_done(runs: Path, stage: str) -> tuple[Path, RunRecord]:
-    """The first run of a stage that is done, and its record; a pipeline's controls come later.
+    """Return the first finished run of a stage and its record. The controls of a pipeline come later in the list.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no run of the stage is finished.
     """
     for directory, record in list_runs(runs):
         if record.stage == stage and record.status == "done":
             return directory, record
-    raise ConfigError(f"{runs} holds no finished run of stage {stage}: run the pipeline first (make demo)")
+    raise ConfigError(f"{runs} does not hold a finished run of stage {stage}. Run the pipeline first (make demo)")
 
 
-def started(words: list[str], say: Callable[[str], None]) -> subprocess.Popen[bytes]:
-    """A command of Palate's, shown as one would type it."""
+def start(words: list[str], say: Callable[[str], None]) -> subprocess.Popen[bytes]:
+    """Print a Palate command as you would type it, and start it."""
     say(f"$ palate {shlex.join(words)}")
     return subprocess.Popen([sys.executable, "-m", "palate", *words])

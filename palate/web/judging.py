@@ -1,4 +1,4 @@
-"""Taking an answer: into the store, then whatever follows from it."""
+"""Take an answer into the store and do what follows from it: qualification, webhooks, the audit log."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from palate.web.access import NOT_HERE, AccessError, RequestContext
 from palate.web.service import Service
 
 
-def seat(visit: RequestContext) -> None:
-    """Makes an owner a member of a project where he wants to judge; others are members by invitation."""
-    if visit.me.role == "owner" and not visit.is_member(visit.project):
-        visit.service.ratings.join(visit.project.id, visit.me.id, visit.service.clock())
+def join_as_owner(context: RequestContext) -> None:
+    """Make an owner a member of the project in which they want to judge. Others become members by invitation."""
+    if context.me.role == "owner" and not context.is_member(context.project):
+        context.service.ratings.join(context.project.id, context.me.id, context.service.clock())
 
 
-def role_here(account: Account, reviewers: Collection[str]) -> AccountRole:
-    """The account's role in a project with these reviewers."""
+def role_in_project(account: Account, reviewers: Collection[str]) -> AccountRole:
+    """Return the account's role in a project with these reviewers."""
     return "reviewer" if account.role == "rater" and account.id in reviewers else account.role
 
 
 def submit(service: Service, assignment: Assignment, account: Account, answer: Answer, key: str, guideline: int | None = None) -> Receipt:
-    """The store's receipt. A passed qualification opens the project; webhooks are told of a kept judgment.
+    """Store an answer and return its receipt. A passed qualification opens the project, and a kept judgment goes to the webhooks.
 
     Raises:
-        DataError: the answer does not fit the task, or the assignment is another account's.
+        DataError: the answer does not fit the task, or the assignment belongs to another account.
     """
     receipt = service.ratings.submit(assignment.id, account.id, answer, key, service.clock(), guideline=guideline)
     if receipt.status != "repeat":
         if receipt.is_qualification:
             qualify(service, assignment.project, account)
-        service.courier.tell(_event(receipt, assignment, account, answer))
+        service.webhooks.enqueue(_event(receipt, assignment, account, answer))
     return receipt
 
 
 def adjudicate(service: Service, item: Item, account: Account, answer: Answer, key: str) -> Receipt:
-    """The store's receipt of a reviewer's decision.
+    """Store a reviewer's decision and return its receipt.
 
     Raises:
         DataError: the decision does not fit the task.
@@ -46,46 +46,50 @@ def adjudicate(service: Service, item: Item, account: Account, answer: Answer, k
     return receipt
 
 
-def remove_member(visit: RequestContext) -> int:
-    """How many items the account in the path held; they go to others, for it is no more in the project in the path.
+def remove_member(context: RequestContext) -> int:
+    """Remove the account in the path from the project in the path. Return how many items it held; they go to others.
 
     Raises:
-        AccessError: 404, it was not.
+        AccessError: 404, the account is not a member.
     """
-    released: int | None = visit.service.ratings.leave(visit.project.id, visit.account.id)
+    released: int | None = context.service.ratings.leave(context.project.id, context.account.id)
     if released is None:
         raise AccessError(404, "missing", NOT_HERE)
-    visit.service.audit(visit.me.id, "removed from project", visit.account.id, {"project": visit.project.id, "released": released})
+    context.service.audit(context.me.id, "removed from project", context.account.id, {"project": context.project.id, "released": released})
     return released
 
 
-def take_out(visit: RequestContext) -> None:
-    """Hands the item in the path out no more. Its judgments stay; an answer under way is kept as surplus."""
-    visit.service.ratings.remove_item(visit.item.id, visit.service.clock())
-    visit.service.audit(visit.me.id, "item removed", visit.item.id, {"project": visit.project.id})
+def withdraw_item(context: RequestContext) -> None:
+    """Stop asking about the item in the path. Its judgments stay, and an answer on its way is kept as surplus."""
+    context.service.ratings.remove_item(context.item.id, context.service.clock())
+    context.service.audit(context.me.id, "item removed", context.item.id, {"project": context.project.id})
 
 
 def media_of(item: Item, number: int) -> str:
-    """The media path of a candidate.
+    """Return the media path of a candidate.
 
     Raises:
-        DataError: there is no such candidate, or it has none.
+        DataError: the candidate does not exist, or it does not have media.
     """
     if not 0 <= number < len(item.candidates) or not item.candidates[number].media:
-        raise DataError("There is no such picture or clip.")
+        raise DataError("This picture or clip does not exist.")
     return item.candidates[number].media
 
 
 def qualify(service: Service, project: str, account: Account) -> bool:
-    """Whether the account has just now passed the project's qualification: all of it answered, and enough of that rightly.
+    """Qualify the account if it has just passed: it answered all qualification items, and enough of them correctly.
 
-    Asked after each of its answers, and when nothing is left for a rater: he may have passed since a test item was removed.
+    This is checked after each of the account's answers, and when nothing is left for a rater, because the removal of a test item can
+    complete a qualification.
+
+    Returns:
+        Whether the account has passed just now.
     """
     if project in service.ratings.account(account.id).qualified:
         return False
     record = service.ratings.gold_record(project, account.id)
-    enough = record.qualification_asked >= record.qualification_items > 0
-    has_passed = enough and record.qualification_right >= service.settings.pass_mark * record.qualification_items
+    is_complete = record.qualification_asked >= record.qualification_items > 0
+    has_passed = is_complete and record.qualification_right >= service.settings.pass_mark * record.qualification_items
     if has_passed:
         service.ratings.qualify(project, account.id, service.clock())
         service.audit("", "qualified", account.id, {"project": project})

@@ -1,4 +1,4 @@
-"""The options of `palate label`. Loads nothing heavy, so that `--help` is quick."""
+"""The options of `palate label`. This module imports nothing heavy, so that `--help` is quick."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Label:
-    """The settings of `palate label`.
+class LabelOptions:
+    """The options of `palate label`.
 
     Attributes:
-        ratings: where the ratings are: a path, or an address of PostgreSQL.
-        host: address to listen at; 127.0.0.1 is this machine alone.
-        port: its port; 0 takes a free one.
-        items: a file to be imported into `project` first, of any kind that `palate exchange` reads.
-        project: name of the project for `items`; it is made if it is not there.
-        media: folder with images and clips.
-        https: people come by https, through a proxy: cookies go by https alone, and the proxy's word on addresses is taken.
-        webhooks: addresses that are told of each judgment; `webhook_hosts`: the hosts that may be called.
-        model_url: address of an OpenAI-compatible API for probe tasks; `model`: the model's name there.
-        backup: file to copy the ratings to, in place of serving; `restore`: one to put into an empty database.
+        ratings: the database of ratings: a path, or the address of a PostgreSQL database.
+        host: address to listen on; 127.0.0.1 is this machine only.
+        port: port to listen on; 0 takes a free one.
+        items: a file to import into `project` first, of any kind that `palate exchange` reads.
+        project: name of the project for `items`; it is made if it does not exist.
+        media: folder with images and clips; None serves no media.
+        https: people come by https through a proxy. Cookies are sent by https only, and the proxy's word on addresses is trusted.
+        webhooks: addresses that each judgment is sent to.
+        webhook_hosts: hosts that webhooks may call.
+        model_url: address of an OpenAI-compatible API for probe tasks.
+        model: the model's name there.
+        backup: file to copy the ratings to, instead of serving.
+        restore: such a copy to put into an empty database, instead of serving.
     """
 
     ratings: str = "ratings.db"
@@ -40,43 +43,43 @@ class Label:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Declares them."""
-    own = Label()
-    parser.add_argument("--ratings", default=own.ratings, metavar="URL", help="a file, or postgresql+psycopg://... (default: %(default)s)")
-    parser.add_argument("--host", default=own.host, help="address to listen at (default: %(default)s, this machine alone)")
-    parser.add_argument("--port", type=int, default=own.port, metavar="N", help="0 takes a free one (default: %(default)s)")
+    """Add the options to a parser."""
+    defaults = LabelOptions()
     parser.add_argument(
-        "--items", type=Path, metavar="FILE", help="a file to add first: prompts and completions, or any that `exchange` reads"
+        "--ratings", default=defaults.ratings, metavar="URL", help="a file or postgresql+psycopg://... (default: %(default)s)"
     )
-    parser.add_argument("--project", default=own.project, metavar="NAME", help="project that --items go to (default: %(default)s)")
+    parser.add_argument("--host", default=defaults.host, help="address to listen on (default: %(default)s, this machine only)")
+    parser.add_argument("--port", type=int, default=defaults.port, metavar="N", help="port; 0 takes a free one (default: %(default)s)")
+    parser.add_argument(
+        "--items", type=Path, metavar="FILE", help="a file to add first: prompts and completions, or any kind that `exchange` reads"
+    )
+    parser.add_argument("--project", default=defaults.project, metavar="NAME", help="project for --items (default: %(default)s)")
     parser.add_argument("--media", type=Path, metavar="DIR", help="folder with the images and clips that items name")
     parser.add_argument("--https", action="store_true", help="people come by https, through a proxy on this machine")
-    parser.add_argument("--webhook", action="append", default=[], metavar="URL", help="told of each judgment; may be given again")
-    parser.add_argument(
-        "--webhook_allow", action="append", default=[], metavar="HOST", help="a host that webhooks may call; may be given again"
-    )
+    parser.add_argument("--webhook", action="append", default=[], metavar="URL", help="send each judgment to this address; repeatable")
+    parser.add_argument("--webhook_allow", action="append", default=[], metavar="HOST", help="a host that webhooks may call; repeatable")
     parser.add_argument("--model_url", default="", metavar="URL", help="an OpenAI-compatible API, for tasks that probe a live model")
     parser.add_argument("--model", default="", metavar="NAME", help="the model's name there")
-    instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--upgrade", action="store_true", help="bring a database of an older version up to date, and stop")
-    instead.add_argument("--backup", type=Path, metavar="FILE", help="copy the ratings to a new file, also while they are in use, and stop")
-    instead.add_argument("--restore", type=Path, metavar="FILE", help="put such a copy into an empty database, and stop")
+    actions = parser.add_mutually_exclusive_group()
+    actions.add_argument("--upgrade", action="store_true", help="bring a database of an older version up to date, then stop")
+    actions.add_argument("--backup", type=Path, metavar="FILE", help="copy the ratings to a new file, then stop; works beside a server")
+    actions.add_argument("--restore", type=Path, metavar="FILE", help="put such a copy into an empty database, then stop")
 
 
-def label_of(found: argparse.Namespace) -> Label:
-    """The settings that the words gave."""
-    return Label(
-        ratings=found.ratings,
-        host=found.host,
-        port=found.port,
-        items=found.items,
-        project=found.project,
-        media=found.media,
-        https=found.https,
-        webhooks=tuple(found.webhook),
-        webhook_hosts=tuple(found.webhook_allow),
-        model_url=found.model_url,
-        model=found.model,
-        backup=found.backup,
-        restore=found.restore,
+def label_options(arguments: argparse.Namespace) -> LabelOptions:
+    """Return the options in parsed arguments."""
+    return LabelOptions(
+        ratings=arguments.ratings,
+        host=arguments.host,
+        port=arguments.port,
+        items=arguments.items,
+        project=arguments.project,
+        media=arguments.media,
+        https=arguments.https,
+        webhooks=tuple(arguments.webhook),
+        webhook_hosts=tuple(arguments.webhook_allow),
+        model_url=arguments.model_url,
+        model=arguments.model,
+        backup=arguments.backup,
+        restore=arguments.restore,
     )

@@ -1,4 +1,4 @@
-"""What every request passes first: bodies no larger than allowed, and headers that keep pages from doing what they should not."""
+"""Middleware for every request: a limit on its body, and security headers on its response."""
 
 from __future__ import annotations
 
@@ -29,51 +29,57 @@ TOO_LARGE = "The request is larger than {} bytes."
 
 @dataclass(frozen=True)
 class Limits:
-    """Bytes that a request may bring: `body` as a rule, `upload` where items are imported (paths that match `uploads`)."""
+    """Largest body of a request in bytes.
+
+    Attributes:
+        body: the limit for most paths.
+        upload: the limit for paths that match `uploads`.
+        uploads: pattern of the paths that import items or scores.
+    """
 
     body: int = 256 * 1024
     upload: int = 64 * 1024 * 1024
     uploads: str = r"/(api/)?projects/[^/]+/(items|scores)"
 
     def of(self, path: str) -> int:
-        """Bytes that a request to this path may bring."""
+        """Return the limit for a path."""
         return self.upload if re.fullmatch(self.uploads, path) else self.body
 
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """ASGI middleware: 413 for a body that is too large, announced or not, and `HEADERS` where a response does not set its own."""
+    """ASGI middleware that answers 413 to a body that is too large, announced or not, and adds `HEADERS` that the response lacks."""
 
     app: ASGIApp
     limits: Limits = Limits()
     secure: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, counted."""
+        """Pass the request on and count its bytes."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        most = self.limits.of(scope["path"])
+        limit = self.limits.of(scope["path"])
         announced = Headers(scope=scope).get("content-length", "0")
-        guarded = self._guarded(send)
-        if not announced.isdigit() or int(announced) > most:
-            refusal = PlainTextResponse(TOO_LARGE.format(most), 413, headers={"Connection": "close"})
-            await refusal(scope, receive, guarded)
+        send_with_headers = self._with_headers(send)
+        if not announced.isdigit() or int(announced) > limit:
+            refusal = PlainTextResponse(TOO_LARGE.format(limit), 413, headers={"Connection": "close"})
+            await refusal(scope, receive, send_with_headers)
             return
-        taken = 0
+        received = 0
 
         async def counted() -> Message:
-            nonlocal taken
+            nonlocal received
             message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > most:
-                raise HTTPException(413, TOO_LARGE.format(most))
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise HTTPException(413, TOO_LARGE.format(limit))
             return message
 
-        await self.app(scope, counted, guarded)
+        await self.app(scope, counted, send_with_headers)
 
-    def _guarded(self, send: Send) -> Send:
-        async def guarded(message: Message) -> None:
+    def _with_headers(self, send: Send) -> Send:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
@@ -82,4 +88,4 @@ class RequestLimits:
                     headers.setdefault("Strict-Transport-Security", "max-age=31536000")
             await send(message)
 
-        return guarded
+        return send_with_headers

@@ -1,4 +1,4 @@
-"""What every handler needs, made once when the server starts."""
+"""The service that every handler needs. It is made once, when the server starts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from palate.clients.chat import ChatModel
 from palate.ratings import Progress, Project, Ratings
 from palate.web.credentials import Passwords, Tokens
 from palate.web.figure_cache import CachedFigure, FigureCache
-from palate.web.figures import ProjectFigures, findings
+from palate.web.figures import ProjectFigures, project_figures
+from palate.web.probe_model import ProbeModel
 from palate.web.request_limits import Limits
 from palate.web.webhooks import WebhookSender
 
@@ -26,14 +26,17 @@ class WebSettings:
     """How the server behaves.
 
     Attributes:
-        media: folder with images and clips; None: items have text only.
-        secure: people reach it by https (a proxy in front): cookies go by https alone.
-        session_seconds: how long a sign-in lasts; `key_seconds`: how long a key for programs.
-        attempts: failed sign-ins with one name from one address in `window_seconds` before it has to wait; `name_attempts` with one name
-            from anywhere, `address_attempts` from one address with any name.
-        pass_mark: share of qualification items to be answered rightly.
-        limits: bytes of requests.
-        probe: the live model of probe tasks.
+        media: folder with images and clips; None if items have text only.
+        secure: people reach the server by https through a proxy, so cookies are sent by https only.
+        session_seconds: how long a sign-in lasts.
+        key_seconds: how long a key for programs lasts.
+        attempts: failed sign-ins with one name from one address in `window_seconds` before the sender has to wait.
+        name_attempts: the same with one name from anywhere.
+        address_attempts: the same from one address with any name.
+        window_seconds: how long a failed sign-in counts.
+        pass_mark: share of qualification items that a rater must answer correctly.
+        limits: limits on the bodies of requests.
+        probe: the live model of probe tasks; None if there is none.
     """
 
     media: Path | None = None
@@ -46,12 +49,12 @@ class WebSettings:
     window_seconds: float = 900.0
     pass_mark: float = 0.8
     limits: Limits = Limits()
-    probe: ChatModel | None = None
+    probe: ProbeModel | None = None
 
 
 @dataclass(frozen=True)
 class Service:
-    """The store, the settings, and the sources of time, chance and secrets."""
+    """The store, the settings, and the sources of time, randomness and secrets."""
 
     ratings: Ratings
     settings: WebSettings
@@ -59,25 +62,25 @@ class Service:
     token: Tokens
     random: Random
     passwords: Passwords
-    courier: WebhookSender
-    _findings: FigureCache[ProjectFigures] = field(default_factory=FigureCache, repr=False)
+    webhooks: WebhookSender
+    _figures: FigureCache[ProjectFigures] = field(default_factory=FigureCache, repr=False)
     _progress: FigureCache[Progress] = field(default_factory=FigureCache, repr=False)
 
     def audit(self, actor: str, action: str, subject: str, detail: dict[str, object] | None = None) -> None:
-        """Writes a row of the audit log."""
+        """Write a row of the audit log."""
         self.ratings.audit(actor, action, subject, self.clock(), detail)
 
     def progress(self, project: str, *, fresh: bool = False) -> Progress:
-        """Where a project stands, as it was some seconds ago (`palate.web.figure_cache`) unless it must be fresh."""
+        """Return the progress of a project. It may be some seconds old (`palate.web.figure_cache`) unless it must be fresh."""
         now = self.clock()
-        ask = self._progress.renew if fresh else self._progress.get
-        return ask(project, None, now, lambda: self.ratings.progress(project, now)).value
+        read = self._progress.renew if fresh else self._progress.get
+        return read(project, None, now, lambda: self.ratings.progress(project, now)).value
 
-    def findings_of(self, project: Project) -> tuple[CachedFigure[ProjectFigures], int | None]:
-        """What the answers say of their raters; None when that is of the present state, else how many rows of judgments came since.
+    def figures_of(self, project: Project) -> tuple[CachedFigure[ProjectFigures], int | None]:
+        """Return the figures of a project, and how many rows of judgments came since they were computed.
 
-        What is not of the present state is some seconds old (`palate.web.figure_cache`).
+        The second value is None if the figures are of the present state. Otherwise they are some seconds old (`palate.web.figure_cache`).
         """
         mark = self.ratings.mark(project.id)
-        counted = self._findings.get(project.id, mark, self.clock(), lambda: findings(self.ratings, project, mark.number))
-        return counted, None if counted.mark == mark else self.ratings.rows_since(project.id, counted.value.number)
+        figures = self._figures.get(project.id, mark, self.clock(), lambda: project_figures(self.ratings, project, mark.number))
+        return figures, None if figures.mark == mark else self.ratings.rows_since(project.id, figures.value.number)

@@ -1,4 +1,4 @@
-"""Signing in and out: sessions on the server, their tokens hashed, a new token at every sign-in."""
+"""Sign in and out. Sessions are on the server, their tokens are stored as hashes, and every sign-in makes a new token."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from palate.web.credentials import check_name, check_password, hashed
 from palate.web.service import DAY, Service
 
 DEVICE_SECONDS = 365 * DAY
-"""How long a browser is known in which somebody signed in."""
+"""How long a browser is recognised after somebody signed in there."""
 
 
 def device_cookie(service: Service) -> str:
-    """Name of the cookie by which a browser is known again."""
+    """Return the name of the cookie that recognises a browser."""
     return f"{cookie_name(service)}-known"
 
 
-def sign_in(visit: RequestContext, account: Account, response: Response) -> Response:
-    """The response with the cookie of a new session; the session that the browser had before ends."""
-    service = visit.service
-    if visit.session is not None:
-        service.ratings.end_session(visit.token_hash)
+def sign_in(context: RequestContext, account: Account, response: Response) -> Response:
+    """Start a session and put its cookie into the response. The session that the browser had before ends."""
+    service = context.service
+    if context.session is not None:
+        service.ratings.end_session(context.token_hash)
     token, now = service.token(), service.clock()
     expires = now + service.settings.session_seconds
     service.ratings.start_session(account.id, hashed(token, "cookie"), service.token(), now, expires)
@@ -31,14 +31,14 @@ def sign_in(visit: RequestContext, account: Account, response: Response) -> Resp
         cookie_name(service), token, max_age=int(service.settings.session_seconds), path="/", secure=service.settings.secure, httponly=True,
         samesite="lax",
     )  # fmt: skip
-    if not _device(visit, account.name):
-        _remember(visit, account, response)
+    if not _device(context, account.name):
+        _remember(context, account, response)
     return response
 
 
-def _remember(visit: RequestContext, account: Account, response: Response) -> None:
-    """The browser is known to the account for a year. What it keeps opens nothing: it only has tries at a password of its own."""
-    service, token = visit.service, visit.service.token()
+def _remember(context: RequestContext, account: Account, response: Response) -> None:
+    """Let the browser be recognised for a year. Its cookie does not open anything: its failed sign-ins are only counted apart."""
+    service, token = context.service, context.service.token()
     now = service.clock()
     service.ratings.start_session(account.id, hashed(token, "device"), service.token(), now, now + DEVICE_SECONDS)
     response.set_cookie(
@@ -46,42 +46,42 @@ def _remember(visit: RequestContext, account: Account, response: Response) -> No
     )
 
 
-def _device(visit: RequestContext, name: str) -> str:
-    """What stands for the browser's address when the account of this name was signed in there before; "" elsewhere."""
-    token = visit.request.cookies.get(device_cookie(visit.service), "")
+def _device(context: RequestContext, name: str) -> str:
+    """Return an id of the browser if the account of this name was signed in there before, otherwise ""."""
+    token = context.request.cookies.get(device_cookie(context.service), "")
     digest = hashed(token, "device")
-    found = visit.service.ratings.session(digest, visit.service.clock()) if token else None
-    named = visit.service.ratings.account_by_name(name) if found is not None else None
-    return f"device {digest}" if found is not None and named is not None and found.account.id == named.id else ""
+    session = context.service.ratings.session(digest, context.service.clock()) if token else None
+    named = context.service.ratings.account_by_name(name) if session is not None else None
+    return f"device {digest}" if session is not None and named is not None and session.account.id == named.id else ""
 
 
-def sign_out(visit: RequestContext, response: Response) -> Response:
-    """The response that ends the session, on the server and in the browser."""
-    visit.service.ratings.end_session(visit.token_hash)
-    response.delete_cookie(cookie_name(visit.service), path="/", secure=visit.service.settings.secure, httponly=True, samesite="lax")
+def sign_out(context: RequestContext, response: Response) -> Response:
+    """End the session on the server, and in the browser by this response."""
+    context.service.ratings.end_session(context.token_hash)
+    response.delete_cookie(cookie_name(context.service), path="/", secure=context.service.settings.secure, httponly=True, samesite="lax")
     return response
 
 
 def new_key(service: Service, account: Account) -> str:
-    """A key for programs: a session of its own, which a browser's cookie cannot be and which cannot be a cookie."""
+    """Return a new key for programs. It is a separate session; a cookie cannot be used as a key, nor a key as a cookie."""
     token, now = service.token(), service.clock()
     service.ratings.start_session(account.id, hashed(token, "key"), service.token(), now, now + service.settings.key_seconds)
     return token
 
 
-def authenticate(visit: RequestContext, name: str, password: str) -> Account:
-    """The account of this name and password.
+def authenticate(context: RequestContext, name: str, password: str) -> Account:
+    """Return the account with this name and password.
 
-    A try is written down before the password is looked at, so that many at once count as many. Tries are counted by name and address
-    together, so that nobody can lock out another who sits elsewhere, and, with more of them allowed, by name and by address alone. A
-    browser that the account was signed in at before counts its own tries apart, whatever others do to the name.
+    An attempt is recorded before the password is checked, so that many attempts at once count as many. Attempts are counted by name and
+    address together, so that nobody can lock out a person who sits elsewhere. With higher limits they are also counted by name alone and
+    by address alone. A browser in which the account was signed in before counts its own attempts apart, whatever others do to the name.
 
     Raises:
-        AccessError: 401 name or password is wrong, 429 too many have failed.
+        AccessError: 401 the name or the password is wrong; 429 too many attempts have failed.
     """
-    service, ratings, settings = visit.service, visit.service.ratings, visit.service.settings
-    device = _device(visit, name)
-    address = device or (visit.request.client.host if visit.request.client else "")
+    service, ratings, settings = context.service, context.service.ratings, context.service.settings
+    device = _device(context, name)
+    address = device or (context.request.client.host if context.request.client else "")
     now = service.clock()
     ratings.note_failure(name, address, now)
     failed = ratings.failures(name, address, now - settings.window_seconds)
@@ -92,46 +92,46 @@ def authenticate(visit: RequestContext, name: str, password: str) -> Account:
             429, "throttled", f"Too many sign-ins have failed. Wait {minutes} minutes, or ask an owner for a new password link."
         )
     account = ratings.account_by_name(name)
-    kept = ratings.password_hash(account.id) if account is not None else None
-    if not service.passwords.verify(kept, password) or account is None or kept is None:
+    stored = ratings.password_hash(account.id) if account is not None else None
+    if not service.passwords.verify(stored, password) or account is None or stored is None:
         raise AccessError(401, "wrong", "The name or the password is wrong.")
     ratings.forget_failures(name, address)
-    if service.passwords.is_outdated(kept):
+    if service.passwords.is_outdated(stored):
         ratings.set_password(account.id, service.passwords.hash(password))
     return account
 
 
-def check_own_password(visit: RequestContext, password: str) -> None:
-    """Refuses when it is not the password of whoever is signed in; failures count as failed sign-ins.
+def check_own_password(context: RequestContext, password: str) -> None:
+    """Refuse a password that is not the one of the signed-in account. Failures count as failed sign-ins.
 
     Raises:
         AccessError: 401 or 429.
     """
     try:
-        authenticate(visit, visit.me.name, password)
+        authenticate(context, context.me.name, password)
     except AccessError as error:
-        words = "The password is wrong." if error.status == 401 else error.words
-        raise AccessError(error.status, error.code, words) from error
+        message = "The password is wrong." if error.status == 401 else error.message
+        raise AccessError(error.status, error.code, message) from error
 
 
-def asked_for(visit: RequestContext, role: AccountRole) -> tuple[Account, str]:
-    """The account that the form asks for, to be made, and the hash of its password.
+def account_from_form(context: RequestContext, role: AccountRole) -> tuple[Account, str]:
+    """Return the account that the form asks for, which is not stored yet, and the hash of its password.
 
     Raises:
         ConfigError: name or password cannot be used, or the name is taken.
     """
-    service = visit.service
-    name, password = check_name(visit.text("name")), visit.text("password")
+    service = context.service
+    name, password = check_name(context.text("name")), context.text("password")
     check_password(password, name)
     if service.ratings.account_by_name(name) is not None:
         raise ConfigError("The name is taken. Choose another.")
     return Account("", name, "person", role, "", (), service.clock()), service.passwords.hash(password)
 
 
-def new_account(visit: RequestContext, role: AccountRole) -> Account:
-    """An account with the name and password of the form. Errors as `asked_for`."""
-    service = visit.service
-    asked, kept = asked_for(visit, role)
-    account = service.ratings.add_account(asked.name, role, asked.created, password_hash=kept)
+def new_account(context: RequestContext, role: AccountRole) -> Account:
+    """Store an account with the name and password of the form. Errors as `account_from_form`."""
+    service = context.service
+    requested, password_hash = account_from_form(context, role)
+    account = service.ratings.add_account(requested.name, role, requested.created, password_hash=password_hash)
     service.audit(account.id, "account made", account.id, {"role": role})
     return account

@@ -1,4 +1,4 @@
-"""Pages from templates: escaped by default, with the filters and the address of static files."""
+"""Render pages from templates. Text is escaped by default."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from palate.ratings import Task
 from palate.web.access import AccessError, RequestContext
-from palate.web.markdown import rendered
-from palate.web.media import media_kind
+from palate.web.display import media_kind, render_markdown
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 
-PLACES = "123456789abcdehijklmnoqtwxyz"
-"""Keys of the places of a ranking; the same stand in `keys.js`."""
+PLACE_KEYS = "123456789abcdehijklmnoqtwxyz"
+"""Keys of the places of a ranking, as in `keys.js`."""
 
-KINDS = (
+TASK_KINDS = (
     ("compare", "Which of two is better"),
     ("rank", "Rank several"),
     ("rule", "Does this break a rule"),
@@ -34,72 +33,75 @@ KINDS = (
 
 @cache
 def asset(name: str) -> str:
-    """The address of a static file; it changes with the content, so that browsers may keep the file for ever."""
+    """Return the address of a static file. It changes with the content, so browsers may cache the file forever."""
     digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
     return f"/static/{name}?v={digest}"
 
 
-def _figure(value: float | None, digits: int = 3) -> str:
+def _number(value: float | None, digits: int = 3) -> str:
     return "\u2013" if value is None else f"{value:.{digits}f}"
 
 
-def _share(value: float | None) -> str:
+def _percent(value: float | None) -> str:
     return "\u2013" if value is None else f"{100 * value:.0f} %"
 
 
-def _when(seconds: float) -> str:
+def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _task_words(task: Task) -> str:
-    words = dict(KINDS)[task.kind]
-    return f"{words}, on {len(task.dimensions)} dimensions" if len(task.dimensions) > 1 else words
+    question = dict(TASK_KINDS)[task.kind]
+    return f"{question}, on {len(task.dimensions)} dimensions" if len(task.dimensions) > 1 else question
 
 
 def _place_key(place: int) -> str:
-    """The key of a place of a ranking, as `keys.js` has them; the number where there are no more keys."""
-    return PLACES[place] if place < len(PLACES) else str(place + 1)
+    """Return the key of a place in a ranking, or its number if the keys are used up."""
+    return PLACE_KEYS[place] if place < len(PLACE_KEYS) else str(place + 1)
 
 
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters["place_key"] = _place_key
-    made.filters.update(markdown=rendered, media_kind=media_kind, figure=_figure, share=_share, when=_when, task_words=_task_words)
-    made.globals["asset"] = asset
-    return made
+    environment.filters["place_key"] = _place_key
+    environment.filters.update(
+        markdown=render_markdown, media_kind=media_kind, figure=_number, share=_percent, when=_utc, task_words=_task_words
+    )
+    environment.globals["asset"] = asset
+    return environment
 
 
 _ENVIRONMENT = _environment()
 
 
 def fragment(name: str, values: Mapping[str, object]) -> Markup:
-    """A piece of a page. Half a character, which a model that was cut off leaves behind, is shown as "?"."""
+    """Render a piece of a page. Half a character, as a model leaves when it is cut off, becomes "?"."""
     return Markup(_ENVIRONMENT.get_template(name).render(values).encode("utf-8", errors="replace").decode("utf-8"))
 
 
-def page(visit: RequestContext, name: str, values: Mapping[str, object] | None = None, status: int = 200) -> HTMLResponse:
-    """A page for whoever visits; `me`, `csrf` and `csrf_field` are given to every template."""
-    csrf = visit.session.csrf if visit.session else ""
+def page(context: RequestContext, name: str, values: Mapping[str, object] | None = None, status: int = 200) -> HTMLResponse:
+    """Render a page. Every template gets `me`, `csrf` and `csrf_field`."""
+    csrf = context.session.csrf if context.session else ""
     field = Markup('<input type="hidden" name="csrf" value="{}">').format(csrf)
-    given = {"me": visit.session.account if visit.session else None, "csrf": csrf, "csrf_field": field, "here": "", "error": "", "told": ""}
-    return HTMLResponse(fragment(name, {**given, **(values or {})}), status)
+    account = context.session.account if context.session else None
+    common = {"me": account, "csrf": csrf, "csrf_field": field, "here": "", "error": "", "success": ""}
+    return HTMLResponse(fragment(name, {**common, **(values or {})}), status)
 
 
-def error_page(visit: RequestContext, error: AccessError) -> HTMLResponse:
-    """A page that says why there is no page."""
+def error_page(context: RequestContext, error: AccessError) -> HTMLResponse:
+    """Render a page that says why a request was refused."""
     headings = {401: "Sign in first", 403: "Not for you", 404: "Not here", 413: "Too large", 429: "Too often"}
     heading = headings.get(error.status, "That did not work")
-    return page(visit, "message.html", {"heading": heading, "text": error.words}, error.status)
+    return page(context, "message.html", {"heading": heading, "text": error.message}, error.status)
 
 
-def go(place: str) -> RedirectResponse:
-    """On to another page, as a GET."""
-    return RedirectResponse(place, 303)
+def go(path: str) -> RedirectResponse:
+    """Redirect to another page, as a GET."""
+    return RedirectResponse(path, 303)
 
 
-def local_path(place: str) -> str:
-    """The place, when it is a path on this server; else the start."""
-    safe = place.startswith("/") and not place.startswith(("//", "/\\")) and place.isprintable() and "\\" not in place
-    return place if safe else "/"
+def local_path(path: str) -> str:
+    """Return the path if it is on this server, otherwise the start page."""
+    is_safe = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() and "\\" not in path
+    return path if is_safe else "/"

@@ -1,7 +1,7 @@
-"""Telling other programs: signed JSON to addresses on an allow-list, never into a private network that was not named.
+"""Webhooks: signed JSON for addresses on an allow-list. A private network is called only if the list names the address itself.
 
-A name is looked up once for each delivery and the address found is the one that is called, so that a name which changes its address between
-check and call gains nothing. Redirects are not followed.
+A name is looked up once per delivery, and the address found is the one that is called. So a name that changes its address between the check
+and the call does not gain anything. Redirects are not followed.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ ATTEMPTS = 3
 LONGEST_QUEUE = 10_000
 
 Resolve = Callable[[str, int], list[str]]
-"""Addresses of a host name and port."""
+"""Returns the addresses of a host name and port."""
 
 
 def addresses(host: str, port: int) -> list[str]:
-    """What the system's resolver says."""
-    return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    """Return the addresses that the system's resolver gives."""
+    return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 @dataclass(frozen=True)
 class Webhooks:
-    """Where events go.
+    """Where events are sent.
 
     Attributes:
-        urls: each gets every event.
-        allowed: host names (or addresses) that may be called; a private address only if it is listed itself.
-        secret: key of the signature `X-Palate-Signature: sha256=HMAC(body)`.
-        resolve: looks a name up.
+        urls: addresses; each gets every event.
+        allowed: host names or addresses that may be called. A private address must be listed itself.
+        secret: key for the signature `X-Palate-Signature: sha256=HMAC(body)`.
+        resolve: looks up the addresses of a name.
     """
 
     urls: tuple[str, ...] = ()
@@ -56,43 +56,43 @@ class Webhooks:
             self.parts(url)
 
     def parts(self, url: str) -> SplitResult:
-        """The pieces of an address that may be called.
+        """Return the parts of a URL that may be called.
 
         Raises:
-            ConfigError: it is no http address, holds a password, or its host is not on the allow-list.
+            ConfigError: it is not an http URL, holds a password, or its host is not on the allow-list.
         """
         try:
-            found = urlsplit(url)
-            found.port  # noqa: B018 (raises when it is no number)
+            parts = urlsplit(url)
+            parts.port  # noqa: B018 (raises if it is not a number)
         except ValueError as error:
-            raise ConfigError(f"webhook {url!r} is no address: {error}.") from error
-        if found.scheme not in {"http", "https"} or not found.hostname or found.username or found.password is not None:
+            raise ConfigError(f"webhook {url!r} cannot be read: {error}.") from error
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.password is not None:
             raise ConfigError(f"webhook {url!r} must be http:// or https:// with a host and without a password.")
-        if found.hostname not in self.allowed:
-            raise ConfigError(f"webhook host {found.hostname!r} is not on the allow-list; add it with --webhook_allow {found.hostname}.")
-        return found
+        if parts.hostname not in self.allowed:
+            raise ConfigError(f"webhook host {parts.hostname!r} is not on the allow-list. Add it with --webhook_allow {parts.hostname}.")
+        return parts
 
     def address(self, host: str, port: int) -> str:
-        """The address to call.
+        """Return the address to call.
 
         Raises:
-            ConfigError: any address of the name is private, local or reserved, and not itself on the allow-list.
+            ConfigError: the name is unknown, or one of its addresses is private, local or reserved and not on the allow-list itself.
         """
         try:
-            found = self.resolve(host, port)
+            resolved = self.resolve(host, port)
         except OSError as error:
-            raise ConfigError(f"webhook host {host!r} is not known: {error}.") from error
-        for text in found:
+            raise ConfigError(f"webhook host {host!r} cannot be resolved: {error}.") from error
+        for text in resolved:
             if not is_public(text) and text not in self.allowed:
-                raise ConfigError(f"webhook host {host!r} leads to {text}, which is no public address; add it with --webhook_allow {text}.")
-        return found[0]
+                raise ConfigError(f"webhook host {host!r} resolves to {text}, not a public address. Allow it with --webhook_allow {text}.")
+        return resolved[0]
 
     def send(self, url: str, event: Mapping[str, object]) -> int:
-        """The status of one delivery.
+        """Deliver one event and return the HTTP status.
 
         Raises:
             ConfigError: the address may not be called.
-            OSError: nobody answers.
+            OSError: the server does not answer.
         """
         parts = self.parts(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -115,7 +115,7 @@ class Webhooks:
 
 
 def is_public(text: str) -> bool:
-    """Whether an address belongs to the open Internet; one that wraps an IPv4 address is judged by what it wraps."""
+    """Whether an address belongs to the public Internet. An IPv6 address that wraps an IPv4 address counts as the wrapped one."""
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
@@ -127,38 +127,38 @@ def is_public(text: str) -> bool:
 
 
 class WebhookSender:
-    """A thread that delivers events, each up to three times; what cannot be delivered is handed to `lost(url, reason)`."""
+    """A thread that delivers events, with up to three attempts each. It calls `lost(url, reason)` for what it cannot deliver."""
 
     def __init__(self, webhooks: Webhooks, lost: Callable[[str, str], None], pause: Callable[[float], None] = time.sleep) -> None:
         self._webhooks, self._lost, self._pause = webhooks, lost, pause
-        self._waiting: queue.Queue[Mapping[str, object] | None] = queue.Queue(LONGEST_QUEUE)
+        self._queue: queue.Queue[Mapping[str, object] | None] = queue.Queue(LONGEST_QUEUE)
         self._thread = threading.Thread(target=self._deliver, name="palate-webhooks", daemon=True)
         if webhooks.urls:
             self._thread.start()
 
-    def tell(self, event: Mapping[str, object]) -> None:
-        """Queues an event; never waits. With a full queue the event is lost, and said to be."""
+    def enqueue(self, event: Mapping[str, object]) -> None:
+        """Queue an event without waiting. If the queue is full, the event is lost and `lost` is called."""
         if not self._webhooks.urls:
             return
         try:
-            self._waiting.put_nowait(event)
+            self._queue.put_nowait(event)
         except queue.Full:
             self._lost("every webhook", f"{LONGEST_QUEUE} events are waiting already")
 
     def close(self) -> None:
-        """Delivers what is queued, waiting 10 seconds at most."""
+        """Deliver what is queued, for at most 10 seconds."""
         if self._thread.is_alive():
-            self._waiting.put(None)
+            self._queue.put(None)
             self._thread.join(10)
 
     def _deliver(self) -> None:
-        while (event := self._waiting.get()) is not None:
+        while (event := self._queue.get()) is not None:
             for url in self._webhooks.urls:
                 if reason := self._failure(url, event):
                     self._lost(url, reason)
 
     def _failure(self, url: str, event: Mapping[str, object]) -> str:
-        """Why it could not be delivered; "" when it was."""
+        """Deliver an event and return "", or why it could not be delivered."""
         reason = ""
         for attempt in range(ATTEMPTS):
             if attempt:

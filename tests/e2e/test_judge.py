@@ -75,6 +75,6 @@ def test_somebody_judges_and_the_reward_model_learns(runs: Path) -> None:
 
 def test_what_cannot_be_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["judge", str(tmp_path)]) == 2
-    assert "holds no finished run of stage sample" in capsys.readouterr().err
+    assert "does not hold a finished run of stage sample" in capsys.readouterr().err
     assert main(["judge", str(tmp_path), "--pairs", "4"]) == 2
     assert "give 5 or more" in capsys.readouterr().err

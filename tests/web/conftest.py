@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 from tests.support import postgres
-from tests.support.house import House, open_house
+from tests.support.rating_server import RatingServer, open_rating_server
 from tests.support.waiting import LIMIT_SECONDS, wait_until
 
 LIMIT_MS = LIMIT_SECONDS * 1000
@@ -63,7 +63,7 @@ both = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=Tr
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     reason = postgres.why_not()
     if reason:
         pytest.skip(reason)
@@ -75,12 +75,12 @@ def server() -> Iterator[str]:
 def database(request: pytest.FixtureRequest) -> str:
     """The address of an empty database; "" for SQLite in the test's folder, which is the rule."""
     kind = getattr(request, "param", "sqlite")
-    return "" if kind == "sqlite" else postgres.new_database(request.getfixturevalue("server"))
+    return "" if kind == "sqlite" else postgres.new_database(request.getfixturevalue("postgres_server"))
 
 
 @pytest.fixture
-def house(tmp_path: Path, database: str) -> Iterator[House]:
-    with open_house(tmp_path, database=database) as opened:
+def server(tmp_path: Path, database: str) -> Iterator[RatingServer]:
+    with open_rating_server(tmp_path, database=database) as opened:
         yield opened
 
 
@@ -95,7 +95,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def sit(house: House, browser: Browser) -> Iterator[Sit]:
+def sit(server: RatingServer, browser: Browser) -> Iterator[Sit]:
     """`sit(name, path)` is a page at which this person is signed in; scripts that fail, and requests elsewhere, fail the test."""
     contexts, faults = [], []
 
@@ -104,14 +104,14 @@ def sit(house: House, browser: Browser) -> Iterator[Sit]:
         contexts.append(context)
         context.set_default_timeout(LIMIT_MS)
         context.add_init_script(COUNTED)
-        context.add_cookies([{"name": "palate", "value": house.cookie(name), "url": house.url}])
+        context.add_cookies([{"name": "palate", "value": server.cookie(name), "url": server.url}])
         page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text) if "Content Security Policy" in message.text else None)
         page.on(
-            "request", lambda request: faults.append(request.url) if not request.url.startswith((house.url, "data:", "blob:")) else None
+            "request", lambda request: faults.append(request.url) if not request.url.startswith((server.url, "data:", "blob:")) else None
         )
-        page.goto(house.url + path)
+        page.goto(server.url + path)
         return page
 
     yield open_page

@@ -20,28 +20,28 @@ from palate.ratings import Answer, Candidate, Item, Link, Project, Task
 from palate.web.app import create_app, is_static, rule_of
 from palate.web.credentials import hashed
 from palate.web.service import DAY, WebSettings
-from tests.support.house import PASSWORD, Client, House, open_house
+from tests.support.rating_server import PASSWORD, Client, RatingServer, open_rating_server
 from tests.support.waiting import LIMIT_SECONDS
 from tests.web.conftest import both
 
 
-def routes(house: House) -> list[APIRoute]:
-    app = create_app(house.service)
+def routes(server: RatingServer) -> list[APIRoute]:
+    app = create_app(server.service)
     found = [route for route in app.routes if isinstance(route, APIRoute)]
     assert len(found) > 40
     return found
 
 
-def test_every_route_has_one_rule(house: House) -> None:
-    app = create_app(house.service)
+def test_every_route_has_one_rule(server: RatingServer) -> None:
+    app = create_app(server.service)
     bare = [route for route in app.routes if not is_static(route) and rule_of(route) is None]
     assert bare == []
     assert len(app.routes) > 40
     assert not any(isinstance(route, Route) and not isinstance(route, APIRoute) for route in app.routes)
 
 
-def test_a_route_without_a_rule_is_found(house: House) -> None:
-    app = create_app(house.service)
+def test_a_route_without_a_rule_is_found(server: RatingServer) -> None:
+    app = create_app(server.service)
 
     @app.get("/secret")
     def secret() -> str:
@@ -122,9 +122,9 @@ TABLE: dict[str, tuple[str, ...]] = {
 
 @dataclass
 class Street:
-    """A house with somebody in every role, and what stands for the names in a path."""
+    """A server with somebody in every role, and what stands for the names in a path."""
 
-    house: House
+    server: RatingServer
     folder: Path
     project: Project
     other: Project
@@ -133,11 +133,11 @@ class Street:
 
     def again(self) -> None:
         """What an earlier request took away is there again, and the links are new."""
-        ratings, now = self.house.ratings, self.house.clock()
+        ratings, now = self.server.ratings, self.server.clock()
         for name in ("rater elsewhere", "reviewer elsewhere"):  # who came by an invitation
-            ratings.leave(self.project.id, self.house.accounts[name].id)
+            ratings.leave(self.project.id, self.server.accounts[name].id)
         ratings.join(self.project.id, self.values["account"], now)
-        token = self.house.service.token()
+        token = self.server.service.token()
         ratings.invite(self.project.id, "rater", hashed(token, "invitation"), now + DAY, 1)
         ratings.issue_link(hashed(token, "password"), Link("password", self.values["account"], now + DAY), now)
         self.values["token"] = token
@@ -146,8 +146,8 @@ class Street:
         """The answer to a request with a session of its own, so that none ends another's."""
         sent = {}
         if who != "nobody":
-            cookie = self.house.cookie(who)
-            session = self.house.ratings.session(hashed(cookie, "cookie"), self.house.clock())
+            cookie = self.server.cookie(who)
+            session = self.server.ratings.session(hashed(cookie, "cookie"), self.server.clock())
             assert session is not None
             sent = {"Cookie": f"palate={cookie}", "X-CSRF-Token": session.csrf}
         self.http.cookies.clear()
@@ -166,32 +166,37 @@ class Street:
 
 @pytest.fixture(scope="module")
 def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
-    folder = tmp_path_factory.mktemp("house")
+    folder = tmp_path_factory.mktemp("server")
     (folder / "media").mkdir()
     Image.new("RGB", (4, 4)).save(folder / "media" / "a.png")
-    with open_house(folder, WebSettings(media=folder / "media")) as house, httpx.Client(base_url=house.url, timeout=LIMIT_SECONDS) as http:
-        project, other = house.project("Ours", items=0), house.project("Theirs")
+    with (
+        open_rating_server(folder, WebSettings(media=folder / "media")) as server,
+        httpx.Client(base_url=server.url, timeout=LIMIT_SECONDS) as http,
+    ):
+        project, other = server.project("Ours", items=0), server.project("Theirs")
         picture = Candidate("text", "a.png")
         asked = [Item((Message("user", f"question {n}"),), (picture, Candidate("other", "a.png"))) for n in range(60)]
-        house.ratings.add_items(project.id, asked, house.clock())
+        server.ratings.add_items(project.id, asked, server.clock())
         for name in ROLES[1:]:
-            house.account(name, name.split()[0], other if "elsewhere" in name else project)
-        house.ratings.join(other.id, house.accounts["rater"].id, house.clock())  # so that only the path is wrong where projects are crossed
-        victim = house.account("victim", "rater", project)
-        held = house.ratings.claim(project.id, house.accounts["rater"].id, house.clock(), house.service.random)
+            server.account(name, name.split()[0], other if "elsewhere" in name else project)
+        server.ratings.join(
+            other.id, server.accounts["rater"].id, server.clock()
+        )  # so that only the path is wrong where projects are crossed
+        victim = server.account("victim", "rater", project)
+        held = server.ratings.claim(project.id, server.accounts["rater"].id, server.clock(), server.service.random)
         assert held is not None
         values = {"project": project.id, "assignment": held.id, "item": held.item, "account": victim.id}
-        yield Street(house, folder, project, other, {**values, "token": "", "place": "0", "number": "0"}, http)
+        yield Street(server, folder, project, other, {**values, "token": "", "place": "0", "number": "0"}, http)
 
 
-def named(house: House) -> dict[str, APIRoute]:
-    return {f"{method} {route.path}": route for route in routes(house) for method in route.methods}
+def named(server: RatingServer) -> dict[str, APIRoute]:
+    return {f"{method} {route.path}": route for route in routes(server) for method in route.methods}
 
 
 def outcome(answer: httpx.Response) -> str:
     """What became of a request, in the words of the table. A form that is not filled in rightly (422) was let in."""
     if answer.status_code == 404:
-        return G if "This link has been used" in answer.text else H
+        return G if "This link was used already" in answer.text else H
     if answer.status_code == 403:
         return N
     is_sent = answer.status_code == 303 and answer.headers["location"].startswith("/signin")
@@ -200,7 +205,7 @@ def outcome(answer: httpx.Response) -> str:
 
 
 def test_the_table_names_every_route_and_no_other(street: Street) -> None:
-    assert set(TABLE) == set(named(street.house))
+    assert set(TABLE) == set(named(street.server))
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -245,7 +250,7 @@ def test_a_forged_request_changes_nothing(street: Street, name: str, forged: str
     headers = {
         "no token": {"X-CSRF-Token": ""},
         "a wrong token": {"X-CSRF-Token": "wrong"},
-        "another session's token": {"X-CSRF-Token": street.house.service.token()},
+        "another session's token": {"X-CSRF-Token": street.server.service.token()},
         "another site": {"Origin": "https://evil.example"},
         "a site of the same domain": {"Sec-Fetch-Site": "same-site"},
     }[forged]
@@ -253,7 +258,7 @@ def test_a_forged_request_changes_nothing(street: Street, name: str, forged: str
     before = street.content()
     answer = street.ask(method, path, who, headers)
     assert answer.status_code == 403
-    assert ("grown old" if "token" in forged else "another site") in answer.text
+    assert ("too old" if "token" in forged else "another site") in answer.text
     assert street.content() == before
 
 
@@ -269,33 +274,33 @@ def test_looking_changes_nothing(street: Street, name: str) -> None:
 
 
 @both
-def test_nobody_answers_for_another(house: House) -> None:
-    project = house.project()
+def test_nobody_answers_for_another(server: RatingServer) -> None:
+    project = server.project()
     for name in ("bob", "eve"):
-        house.account(name, "rater", project)
-    bob, eve = house.client("bob"), house.client("eve")
+        server.account(name, "rater", project)
+    bob, eve = server.client("bob"), server.client("eve")
     mine = bob.api(f"/projects/{project.id}/assignments").json()["assignments"][0]["id"]
     body = {"assignment": mine, "key": "12345678", "answer": {"ranking": [[0], [1]]}}
     assert eve.api(f"/projects/{project.id}/judgments", body).status_code == 404
     assert eve.api(f"/projects/{project.id}/assignments/{mine}/release").status_code == 404
     assert bob.api(f"/projects/{project.id}/judgments", body).status_code == 200
-    other = house.project("Other")
-    house.ratings.join(other.id, house.accounts["bob"].id, house.clock())
+    other = server.project("Other")
+    server.ratings.join(other.id, server.accounts["bob"].id, server.clock())
     assert bob.api(f"/projects/{other.id}/judgments", {**body, "key": "87654321"}).status_code == 404  # by way of another project
 
 
 @both
-def test_reviewers_see_answers_only_after_their_own_or_when_all_are_in(house: House) -> None:
-    project = house.project(items=1, overlap=2)
+def test_reviewers_see_answers_only_after_their_own_or_when_all_are_in(server: RatingServer) -> None:
+    project = server.project(items=1, overlap=2)
     for name, role in (("bob", "rater"), ("eve", "rater"), ("rev", "reviewer")):
-        house.account(name, role, project)
-    path = f"/projects/{project.id}/review/{next(iter(house.ratings.items(project.id))).id}"
-    rev = house.client("rev")
+        server.account(name, role, project)
+    path = f"/projects/{project.id}/review/{next(iter(server.ratings.items(project.id))).id}"
+    rev = server.client("rev")
 
     def answer(name: str) -> None:
-        held = house.ratings.claim(project.id, house.accounts[name].id, house.clock(), house.service.random)
+        held = server.ratings.claim(project.id, server.accounts[name].id, server.clock(), server.service.random)
         assert held is not None
-        house.ratings.submit(held.id, held.rater, Answer(ranking=((0,), (1,)), reason=f"so says {name}"), f"key {name}", house.clock())
+        server.ratings.submit(held.id, held.rater, Answer(ranking=((0,), (1,)), reason=f"so says {name}"), f"key {name}", server.clock())
 
     answer("bob")
     assert rev.post(path + "/look").status_code == 409
@@ -306,31 +311,31 @@ def test_reviewers_see_answers_only_after_their_own_or_when_all_are_in(house: Ho
     assert "so says bob" in rev.get(path).text
 
 
-def test_what_somebody_wrote_fills_no_form_before_the_look(house: House) -> None:
-    project = house.project(items=1, task=Task(kind="write", reason="off"))
-    house.account("bob", "rater", project)
-    house.account("rev", "reviewer", project)
-    held = house.ratings.claim(project.id, house.accounts["bob"].id, house.clock(), house.service.random)
+def test_what_somebody_wrote_fills_no_form_before_the_look(server: RatingServer) -> None:
+    project = server.project(items=1, task=Task(kind="write", reason="off"))
+    server.account("bob", "rater", project)
+    server.account("rev", "reviewer", project)
+    held = server.ratings.claim(project.id, server.accounts["bob"].id, server.clock(), server.service.random)
     assert held is not None
-    house.ratings.submit(held.id, held.rater, Answer(text="what bob wrote"), "12345678", house.clock())
-    rev, path = house.client("rev"), f"/projects/{project.id}/review/{held.item}"
+    server.ratings.submit(held.id, held.rater, Answer(text="what bob wrote"), "12345678", server.clock())
+    rev, path = server.client("rev"), f"/projects/{project.id}/review/{held.item}"
     assert "what bob wrote" not in rev.get(path).text
     rev.post(path + "/look")
     assert rev.get(path).text.count("what bob wrote") == 2
 
 
 @both
-def test_a_skip_taken_back_after_a_look_is_no_answer(house: House) -> None:
-    project = house.project(items=1, overlap=1)
+def test_a_skip_taken_back_after_a_look_is_no_answer(server: RatingServer) -> None:
+    project = server.project(items=1, overlap=1)
     for name, role in (("bob", "rater"), ("rev", "reviewer")):
-        house.account(name, role, project)
-    rev, bob = house.client("rev"), house.client("bob")
+        server.account(name, role, project)
+    rev, bob = server.client("rev"), server.client("bob")
 
     def judge(who: Client, answer: dict[str, object], key: str) -> str:
         held = who.api(f"/projects/{project.id}/assignments").json()["assignments"][0]["id"]
         return str(who.api(f"/projects/{project.id}/judgments", {"assignment": held, "key": key, "answer": answer}).json()["status"])
 
-    path = f"/projects/{project.id}/review/{next(iter(house.ratings.items(project.id))).id}"
+    path = f"/projects/{project.id}/review/{next(iter(server.ratings.items(project.id))).id}"
     judge(rev, {"skipped": True}, "k" * 8)
     assert rev.post(path + "/look").status_code == 409
     judge(bob, {"ranking": [[0], [1]], "reason": "so says bob"}, "l" * 8)
@@ -342,17 +347,17 @@ def test_a_skip_taken_back_after_a_look_is_no_answer(house: House) -> None:
     assert rev.api(f"/projects/{project.id}/assignments").json()["assignments"] == []
 
 
-def test_a_reviewer_of_one_project_is_a_rater_of_the_next(house: House) -> None:
-    house.account("ann", "owner")
-    ann, bob = house.client("ann"), house.client()
-    first, second = house.project("First"), house.project("Second")
+def test_a_reviewer_of_one_project_is_a_rater_of_the_next(server: RatingServer) -> None:
+    server.account("ann", "owner")
+    ann, bob = server.client("ann"), server.client()
+    first, second = server.project("First"), server.project("Second")
     for project, role in ((first, "reviewer"), (second, "rater")):
         made = ann.post(f"/projects/{project.id}/invitations", {"role": role, "uses": "1", "days": "1"}).text
         link = re.search(r"/invitations/[\w-]+", made)
         assert link is not None
         assert bob.post(link[0], {"name": "bob", "password": PASSWORD}).status_code == 303
         bob.csrf = bob.http.get("/api/session").json()["csrf"]
-    item = {one.id: next(iter(house.ratings.items(one.id))).id for one in (first, second)}
+    item = {one.id: next(iter(server.ratings.items(one.id))).id for one in (first, second)}
     for page in ("/people", "/review", "/review/{item}"):
         found = [bob.get(f"/projects/{one.id}{page.format(item=item[one.id])}").status_code for one in (first, second)]
         assert found == [200, 403], page
@@ -360,30 +365,30 @@ def test_a_reviewer_of_one_project_is_a_rater_of_the_next(house: House) -> None:
     assert bob.post(f"/projects/{first.id}/review/{item[first.id]}", decision).status_code == 303
     assert bob.post(f"/projects/{second.id}/review/{item[second.id]}", decision).status_code == 403
     with pytest.raises(DataError, match="may not adjudicate"):
-        house.ratings.adjudicate(item[second.id], house.ratings.accounts()[-1].id, Answer(ranking=((0,), (1,))), "key", 1.0)
+        server.ratings.adjudicate(item[second.id], server.ratings.accounts()[-1].id, Answer(ranking=((0,), (1,))), "key", 1.0)
     assert [one["role"] for one in ann.api(f"/projects/{first.id}/members", method="GET").json()] == ["reviewer"]
     assert [one["role"] for one in ann.api(f"/projects/{second.id}/members", method="GET").json()] == ["rater"]
     assert bob.get("/").text.count("Dashboard") == 1
-    house.ratings.leave(first.id, house.ratings.accounts()[-1].id)
-    house.ratings.join(first.id, house.ratings.accounts()[-1].id, 1.0)
+    server.ratings.leave(first.id, server.ratings.accounts()[-1].id)
+    server.ratings.join(first.id, server.ratings.accounts()[-1].id, 1.0)
     assert bob.get(f"/projects/{first.id}/review").status_code == 403  # what was taken away does not come back by itself
 
 
-def test_what_a_rater_is_told_moves_with_gold_as_with_any_other(house: House) -> None:
+def test_what_a_rater_is_told_moves_with_gold_as_with_any_other(server: RatingServer) -> None:
     """What stands still when gold is answered gives it away."""
-    project = house.project(items=6, gold_share=0.5)
+    project = server.project(items=6, gold_share=0.5)
     gold = [Item((Message("user", f"gold {n}"),), (Candidate("good"), Candidate("bad")), gold=((0,), (1,))) for n in range(6)]
-    house.ratings.add_items(project.id, gold, house.clock())
-    house.account("bob", "rater", project)
-    house.account("ann", "owner", project)
-    bob, ann = house.client("bob"), house.client("ann")
-    known = {one.id for one in house.ratings.items(project.id) if one.gold}
+    server.ratings.add_items(project.id, gold, server.clock())
+    server.account("bob", "rater", project)
+    server.account("ann", "owner", project)
+    bob, ann = server.client("bob"), server.client("ann")
+    known = {one.id for one in server.ratings.items(project.id) if one.gold}
     kinds, told = set(), []
     for n in range(8):
-        house.clock.ahead += 3600  # no figure is kept so long
+        server.clock.ahead += 3600  # no figure is kept so long
         told.append((bob.api(f"/projects/{project.id}/progress", method="GET").json(), bob.get("/").text, len(told)))
         held = bob.api(f"/projects/{project.id}/assignments").json()["assignments"][0]
-        kinds.add(house.ratings.assignment(held["id"]).item in known)
+        kinds.add(server.ratings.assignment(held["id"]).item in known)
         answer = {"assignment": held["id"], "key": f"number {n}", "answer": {"ranking": [[0], [1]]}}
         assert bob.api(f"/projects/{project.id}/judgments", answer).json().keys() == {"judgment", "status", "assignments"}
     assert kinds == {True, False}
@@ -394,44 +399,44 @@ def test_what_a_rater_is_told_moves_with_gold_as_with_any_other(house: House) ->
     assert set(ann.api(f"/projects/{project.id}/progress", method="GET").json()) > {"mine", "wanted", "gold"}
 
 
-def test_the_role_is_read_at_each_request(house: House) -> None:
-    project = house.project()
-    account = house.account("bob", "owner", project)
-    house.account("ann", "owner")
-    client = house.client("bob")
+def test_the_role_is_read_at_each_request(server: RatingServer) -> None:
+    project = server.project()
+    account = server.account("bob", "owner", project)
+    server.account("ann", "owner")
+    client = server.client("bob")
     assert client.get("/audit").status_code == 200
-    house.ratings.set_role(account.id, "rater")
+    server.ratings.set_role(account.id, "rater")
     assert client.get("/audit").status_code == 403
 
 
-def test_the_last_owner_stays(house: House) -> None:
-    ann = house.account("ann", "owner")
-    client = house.client("ann")
+def test_the_last_owner_stays(server: RatingServer) -> None:
+    ann = server.account("ann", "owner")
+    client = server.client("ann")
     assert client.post(f"/accounts/{ann.id}/role", {"role": "rater"}).status_code == 422
     assert client.post("/me/erase", {"password": "four words make one"}).status_code == 422
-    assert house.ratings.account(ann.id).role == "owner"
+    assert server.ratings.account(ann.id).role == "owner"
 
 
 @pytest.mark.parametrize("word", ["' OR 1=1 --", "1; DROP TABLE items", "%", "_" * 24, "../..", "\u0000", "{}", "a" * 5000])
-def test_paths_and_names_are_never_a_query(house: House, word: str) -> None:
-    house.project()
-    house.account("ann", "owner")
-    client = house.client("ann")
+def test_paths_and_names_are_never_a_query(server: RatingServer, word: str) -> None:
+    server.project()
+    server.account("ann", "owner")
+    client = server.client("ann")
     from urllib.parse import quote
 
     for path in ("/projects/{}", "/api/projects/{}", "/projects/{}/rate", "/setup/{}", "/passwords/{}"):
         assert client.get(path.format(quote(word, safe=""))).status_code in {404, 405}, path
-    answer = house.client().http.post("/signin", data={"name": word, "password": "x" * 12})
+    answer = server.client().http.post("/signin", data={"name": word, "password": "x" * 12})
     assert answer.status_code == 401
-    assert len(house.ratings.projects()) == 1
+    assert len(server.ratings.projects()) == 1
 
 
-def test_the_item_under_way_stays_the_first(house: House) -> None:
+def test_the_item_under_way_stays_the_first(server: RatingServer) -> None:
     """Whoever loads the page again finds the item on which he was, not the one fetched ahead."""
-    project = house.project(items=40)
+    project = server.project(items=40)
     for name in "abcdefgh":
-        house.account(name, "rater", project)
-        client = house.client(name)
+        server.account(name, "rater", project)
+        client = server.client(name)
         first = client.api(f"/projects/{project.id}/assignments").json()["assignments"]
         again = client.api(f"/projects/{project.id}/assignments").json()["assignments"]
         assert [one["id"] for one in first] == [one["id"] for one in again]

@@ -10,25 +10,25 @@ import pytest
 
 from palate.ratings import Answer, Task
 from palate.web.figure_cache import LEAST_SECONDS, TIMES_COST, CachedFigure, FigureCache
-from palate.web.figures import findings
-from tests.support.house import House
+from palate.web.figures import project_figures
+from tests.support.rating_server import RatingServer
 from tests.support.ratings import Team, pair, said, team
 from tests.support.waiting import LIMIT_SECONDS, happened
 
 
 @pytest.fixture
-def crew(house: House) -> Team:
+def crew(server: RatingServer) -> Team:
     """Three raters on four items: two always take candidate 0, the third candidate 1."""
-    made = team(house.ratings, items=4, raters=3, overlap=3)
+    made = team(server.ratings, items=4, raters=3, overlap=3)
     for _ in range(4):
         for rater in range(3):
             said(made, rater, int(rater == 2), seconds=2.0 + rater)
     return made
 
 
-def test_figures_are_of_the_answers_that_count(house: House, crew: Team) -> None:
-    ratings = house.ratings
-    found = findings(ratings, crew.project, 7)
+def test_figures_are_of_the_answers_that_count(server: RatingServer, crew: Team) -> None:
+    ratings = server.ratings
+    found = project_figures(ratings, crew.project, 7)
     named = {one.name: one for one in found.figures}
     assert named["Raw agreement"].value == pytest.approx(1 / 3)  # of three raters two agree: one pair in three
     assert (found.answers, found.number) == (12, 7)
@@ -38,60 +38,60 @@ def test_figures_are_of_the_answers_that_count(house: House, crew: Team) -> None
     assert first.hours == pytest.approx(8 / 3600)
     crew.undo(2)
     ratings.submit(crew.sure(2).id, crew.raters[2].id, Answer(skipped=True), "skip", crew.now)
-    after = findings(ratings, crew.project, 8)
+    after = project_figures(ratings, crew.project, 8)
     assert after.answers == 11
     assert {one.name: one for one in after.figures}["Raw agreement"].value == pytest.approx((3 / 3 + 1) / 4)
     assert dict(after.worked)[crew.raters[2].id].judgments == 5  # what was taken back, and the skip, were work
 
 
-def test_gold_and_removed_items(house: House) -> None:
-    crew = team(house.ratings, items=2, raters=2, overlap=2, extra=(pair("gold", gold=((1,), (0,))),), gold_share=0.5)
+def test_gold_and_removed_items(server: RatingServer) -> None:
+    crew = team(server.ratings, items=2, raters=2, overlap=2, extra=(pair("gold", gold=((1,), (0,))),), gold_share=0.5)
     for rater in range(2):
         while assignment := crew.claim(rater):
             place = assignment.order.index(1)
             crew.submit(assignment, Answer(ranking=((place,), (1 - place,))), rater)
-    row = findings(house.ratings, crew.project, 0).raters[0]
+    row = project_figures(server.ratings, crew.project, 0).raters[0]
     assert (row.gold.value, row.gold.n) == (1.0, 1)
-    item = next(iter(house.ratings.items(crew.project.id)))
-    before = house.ratings.mark(crew.project.id)
-    house.ratings.remove_item(item.id, crew.now)
-    assert house.ratings.mark(crew.project.id) != before
+    item = next(iter(server.ratings.items(crew.project.id)))
+    before = server.ratings.mark(crew.project.id)
+    server.ratings.remove_item(item.id, crew.now)
+    assert server.ratings.mark(crew.project.id) != before
 
 
-def test_every_other_question_has_its_raw_agreement(house: House) -> None:
-    project = house.project("rules", Task("rule", rules=("be kind",)), items=2, overlap=2)
-    people = [house.account(name, "rater", project) for name in ("ann", "ben")]
+def test_every_other_question_has_its_raw_agreement(server: RatingServer) -> None:
+    project = server.project("rules", Task("rule", rules=("be kind",)), items=2, overlap=2)
+    people = [server.account(name, "rater", project) for name in ("ann", "ben")]
     for turn, person in enumerate(people):
         for item in range(2):
-            found = house.ratings.claim(project.id, person.id, house.clock(), house.service.random)
+            found = server.ratings.claim(project.id, person.id, server.clock(), server.service.random)
             assert found is not None
             answer = Answer(broken=not (turn and item), rule="be kind")
-            house.ratings.submit(found.id, person.id, answer, f"{turn} {item}", house.clock())
-    (figure,) = findings(house.ratings, project, 0).figures
+            server.ratings.submit(found.id, person.id, answer, f"{turn} {item}", server.clock())
+    (figure,) = project_figures(server.ratings, project, 0).figures
     assert (figure.name, figure.value) == ("Raw agreement", 0.5)
-    empty = house.project("nothing yet")
-    assert findings(house.ratings, empty, 0).figures == ()
+    empty = server.project("nothing yet")
+    assert project_figures(server.ratings, empty, 0).figures == ()
 
 
-def test_the_page_says_of_what_and_how_old_its_figures_are(house: House, crew: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_says_of_what_and_how_old_its_figures_are(server: RatingServer, crew: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("palate.web.figure_cache.LEAST_SECONDS", 600.0)  # the clock runs on while the test does
-    house.account("olga", "owner", crew.project)
-    client = house.client("olga")
+    server.account("olga", "owner", crew.project)
+    client = server.client("olga")
     path = f"/projects/{crew.project.id}"
     told = client.get(path).text
     assert "Of all 12 answers so far." in told
     assert "Only 4 questions have two votes or more" in told
     for name in ("Krippendorff", "Alpha, ordinal", "Alpha, interval", "Cohen", "Fleiss", "Log-odds for the first side"):
         assert name in told, name
-    house.clock.ahead += 10_000
+    server.clock.ahead += 10_000
     assert "Of all 12 answers so far." in client.get(path).text
-    house.ratings.add_items(crew.project.id, [pair("new")], house.clock())
+    server.ratings.add_items(crew.project.id, [pair("new")], server.clock())
     assert "Of all 12 answers so far." in client.get(path).text  # counted again: what was kept was too old
-    crew.now = house.clock()
+    crew.now = server.clock()
     said(crew, 0, 0)
-    house.clock.ahead += 100
+    server.clock.ahead += 100
     assert re.search(r"Of 12 answers, counted 1\d\d seconds ago; 1 entry has come since\.", client.get(path).text)
-    house.clock.ahead += 600
+    server.clock.ahead += 600
     assert "Of all 13 answers so far." in client.get(path).text
 
 

@@ -12,8 +12,8 @@ from playwright.sync_api import Browser, Route, expect
 
 from palate.core import Message
 from palate.ratings import Answer, Candidate, Item, Project, Task
-from palate.web.markdown import LONGEST, rendered
-from tests.support.house import Client, House, open_house
+from palate.web.display import LONGEST_MARKDOWN, render_markdown
+from tests.support.rating_server import Client, RatingServer, open_rating_server
 from tests.web.conftest import Sit, until, while_it_acts
 from tests.web.xss import PAYLOADS
 
@@ -32,7 +32,7 @@ def test_markdown_makes_only_harmless_elements(payload: str) -> None:
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
             found.append((tag, attrs))
 
-    Reader().feed(rendered(payload))
+    Reader().feed(render_markdown(payload))
     allowed = {"p", "a", "code", "pre", "table", "thead", "tbody", "tr", "th", "td", "span", "em", "strong", "br", "ul", "li"}
     assert {tag for tag, _ in found} <= allowed
     for tag, attrs in found:
@@ -44,24 +44,24 @@ def test_markdown_makes_only_harmless_elements(payload: str) -> None:
 
 
 def test_markdown_is_markdown() -> None:
-    html = rendered("# T\n\n- **a** `b`\n\n| x |\n|---|\n| y |\n\n```py\nz < 1\n```\n[l](https://example.org)")
+    html = render_markdown("# T\n\n- **a** `b`\n\n| x |\n|---|\n| y |\n\n```py\nz < 1\n```\n[l](https://example.org)")
     for part in ("<h1>T</h1>", "<strong>a</strong>", "<code>b</code>", "<td>y</td>", "z &lt; 1", 'href="https://example.org"'):
         assert part in html
-    assert rendered("[image]: x\n![a cat](https://example.org/cat.png)").count("[image: a cat]") == 1
+    assert render_markdown("[image]: x\n![a cat](https://example.org/cat.png)").count("[image: a cat]") == 1
 
 
 def test_a_text_that_would_take_long_is_shown_as_it_stands() -> None:
-    assert rendered("[" * (LONGEST + 1)).startswith('<pre class="plain">[[[')
+    assert render_markdown("[" * (LONGEST_MARKDOWN + 1)).startswith('<pre class="plain">[[[')
 
 
-def spread(house: House) -> tuple[Project, Project, str]:
+def spread(server: RatingServer) -> tuple[Project, Project, str]:
     """The corpus in prompts, completions, guidelines, warnings, reasons, names, dimensions, rules and flags; (pairs, rules, an item)."""
     everything = "\n\n".join(PAYLOADS).replace("\x00", "")
-    project = house.project("<script>alert(1)</script>", Task(dimensions=('"><img src=x onerror=alert(1)>', "b"), all_bad=True), items=0)
-    rules = house.project(
+    project = server.project("<script>alert(1)</script>", Task(dimensions=('"><img src=x onerror=alert(1)>', "b"), all_bad=True), items=0)
+    rules = server.project(
         "'\"><svg onload=alert(1)>", Task(kind="rule", rules=('<img src=x onerror=alert(1)>" onclick="alert(1)',)), items=1
     )
-    house.ratings.set_guideline(project.id, everything, house.clock(), warning="<img src=x onerror=alert(1)>")
+    server.ratings.set_guideline(project.id, everything, server.clock(), warning="<img src=x onerror=alert(1)>")
     half = len(PAYLOADS) // 2
     rows = [
         Item(
@@ -74,20 +74,20 @@ def spread(house: House) -> tuple[Project, Project, str]:
             for one in (p.replace("\x00", "") for p in PAYLOADS[half:])
         ),
     ]
-    (first, *_) = house.ratings.add_items(project.id, rows, house.clock()).kept
-    house.account("<b>rev</b>", "reviewer", project, rules)
-    house.account("<img src=x onerror=alert(1)>", "owner", project, rules)
+    (first, *_) = server.ratings.add_items(project.id, rows, server.clock()).kept
+    server.account("<b>rev</b>", "reviewer", project, rules)
+    server.account("<img src=x onerror=alert(1)>", "owner", project, rules)
     for index in range(6):
-        bob = house.account(f"{index}\"'><script>alert(1)</script>", "rater", project)
-        held = house.ratings.claim(project.id, bob.id, house.clock(), house.service.random)
+        bob = server.account(f"{index}\"'><script>alert(1)</script>", "rater", project)
+        held = server.ratings.claim(project.id, bob.id, server.clock(), server.service.random)
         assert held is not None
         answer = Answer(ranking=((0,), (1,)), dimensions={"b": ((1,), (0,))}, reason=everything, flag=PAYLOADS[index])
-        house.ratings.submit(held.id, bob.id, answer, "12345678", house.clock())
+        server.ratings.submit(held.id, bob.id, answer, "12345678", server.clock())
     return project, rules, first
 
 
-def test_nothing_runs_and_nothing_is_fetched_on_any_page(house: House, sit: Sit) -> None:
-    project, rules, _ = spread(house)
+def test_nothing_runs_and_nothing_is_fetched_on_any_page(server: RatingServer, sit: Sit) -> None:
+    project, rules, _ = spread(server)
     owner = "<img src=x onerror=alert(1)>"
     page = sit(owner)
     page.on("dialog", lambda dialog: pytest.fail(f"{dialog.message} ran"))
@@ -101,9 +101,9 @@ def test_nothing_runs_and_nothing_is_fetched_on_any_page(house: House, sit: Sit)
         "/me",
     ]
     places += [f"/projects/{rules.id}/rate", "/api/docs", "/invitations/x"]
-    places += [f"/projects/{project.id}/review/{one.id}" for one in list(house.ratings.items(project.id))[:3]]
+    places += [f"/projects/{project.id}/review/{one.id}" for one in list(server.ratings.items(project.id))[:3]]
     for place in places:
-        page.goto(house.url + place)
+        page.goto(server.url + place)
         page.wait_for_load_state("networkidle")
         harmful = page.evaluate(
             f"[...document.querySelectorAll('main')].flatMap(m => [...m.querySelectorAll({DANGEROUS!r})]).map(e => e.outerHTML)"
@@ -114,7 +114,7 @@ def test_nothing_runs_and_nothing_is_fetched_on_any_page(house: House, sit: Sit)
             page.evaluate("[...document.querySelectorAll('*')].flatMap(e => [...e.attributes]).filter(a => a.name.startsWith('on')).length")
             == 0
         )
-    page.goto(f"{house.url}/projects/{project.id}/rate")
+    page.goto(f"{server.url}/projects/{project.id}/rate")
     page.get_by_role("button", name="Begin").click()
     for _ in range(len(PAYLOADS) // 2 - 4):  # what is fetched ahead is put in by script: another way in
         before = page.locator("article.item").get_attribute("data-assignment")
@@ -137,22 +137,22 @@ def skeleton(html: str) -> list[tuple[str, tuple[str, ...]]]:
     return found
 
 
-def in_every_field(house: House, texts: list[str]) -> dict[str, str]:
+def in_every_field(server: RatingServer, texts: list[str]) -> dict[str, str]:
     """Pages on which the texts stand, each in every field that is no Markdown and is kept: a row, a vote or a project for each text."""
-    now, owner = house.clock(), f"owner {len(house.accounts)}"
+    now, owner = server.clock(), f"owner {len(server.accounts)}"
     dimensions = tuple(dict.fromkeys((text[:60].strip() or "x") + f" {number}" for number, text in enumerate(texts)))
     many = len(texts)
-    named = [house.project(f"{text} {owner} {number}", items=0) for number, text in enumerate(texts)]
-    main = house.project(f"main {owner}", Task(all_bad=True), items=1, overlap=min(many, 100))
-    asked = house.project(f"dimensions {owner}", Task(dimensions=dimensions), items=1)
-    probe = house.project(f"probe {owner}", Task(kind="probe", rules=tuple(texts)), items=0)
+    named = [server.project(f"{text} {owner} {number}", items=0) for number, text in enumerate(texts)]
+    main = server.project(f"main {owner}", Task(all_bad=True), items=1, overlap=min(many, 100))
+    asked = server.project(f"dimensions {owner}", Task(dimensions=dimensions), items=1)
+    probe = server.project(f"probe {owner}", Task(kind="probe", rules=tuple(texts)), items=0)
     ruled = [Item((Message("user", f"question {number}"),), (), fields={"rule": text}) for number, text in enumerate(texts)]
-    house.ratings.add_items(probe.id, ruled, now)
-    write = house.project(f"write {owner}", Task(kind="write"), items=1, overlap=min(many, 100))
-    house.account(owner, "owner", *named, main, asked, probe, write)
+    server.ratings.add_items(probe.id, ruled, now)
+    write = server.project(f"write {owner}", Task(kind="write"), items=1, overlap=min(many, 100))
+    server.account(owner, "owner", *named, main, asked, probe, write)
     for number, text in enumerate(texts):
         name = f"{' '.join(text.split())[:50]} {owner} {number}"
-        who = house.account(name if name.isprintable() else f"x {owner} {number}", "rater", main, probe, write)
+        who = server.account(name if name.isprintable() else f"x {owner} {number}", "rater", main, probe, write)
         talk = (Message("user", text), Message("assistant", text))
         answers = {
             main: Answer(ranking=((0,), (1,)), reason=text, flag=f"{text} {number}"),
@@ -160,22 +160,22 @@ def in_every_field(house: House, texts: list[str]) -> dict[str, str]:
             write: Answer(text=text),
         }
         for one, answer in answers.items():
-            held = house.ratings.claim(one.id, who.id, now, house.service.random)
+            held = server.ratings.claim(one.id, who.id, now, server.service.random)
             assert held is not None
-            house.ratings.submit(held.id, held.rater, answer, f"key {one.id}", now)
-    client = house.client(owner)
+            server.ratings.submit(held.id, held.rater, answer, f"key {one.id}", now)
+    client = server.client(owner)
     places = {name: f"/projects/{one.id}{end}" for name, one, end in (
         ("dimensions", asked, "/rate"), ("dashboard", main, ""), ("people", main, "/people"), ("queue", main, "/review"),
     )}  # fmt: skip
     for one in (main, probe, write, asked):
-        for number, item in enumerate(house.ratings.items(one.id)):
+        for number, item in enumerate(server.ratings.items(one.id)):
             places[f"case {one.name.split()[0]} {number}"] = f"/projects/{one.id}/review/{item.id}"
     return {name: client.get(place).text for name, place in {"home": "/", **places, "me": "/me"}.items()}
 
 
-def echoed(house: House, client: Client, project: Project, text: str) -> list[str]:
+def echoed(server: RatingServer, client: Client, project: Project, text: str) -> list[str]:
     """Pages that give back what was just sent, and one with the text as a warning."""
-    house.ratings.set_guideline(project.id, "plain", house.clock(), warning=text)
+    server.ratings.set_guideline(project.id, "plain", server.clock(), warning=text)
     # Every payload has the same fields at fault: what is said beside them is an element, too.
     form = {
         "name": text.ljust(140, "x"),
@@ -201,11 +201,11 @@ def test_every_payload_in_every_field_makes_no_element(tmp_path: Path) -> None:
     kept, echoes = [], []
     for name, texts in (("plain", ["harmless"] * len(payloads)), ("payloads", payloads)):
         (tmp_path / name).mkdir()
-        with open_house(tmp_path / name) as house:
-            kept.append({place: skeleton(page) for place, page in in_every_field(house, texts).items()})
-            project, client = house.project("Echo"), house.client(next(name for name in house.accounts if name.startswith("owner")))
+        with open_rating_server(tmp_path / name) as server:
+            kept.append({place: skeleton(page) for place, page in in_every_field(server, texts).items()})
+            project, client = server.project("Echo"), server.client(next(name for name in server.accounts if name.startswith("owner")))
             said = texts if name == "payloads" else texts[:1]
-            echoes.append([[skeleton(page) for page in echoed(house, client, project, text)] for text in said])
+            echoes.append([[skeleton(page) for page in echoed(server, client, project, text)] for text in said])
     assert {place: kept[1][place] for place in kept[0] if kept[1][place] != kept[0][place]} == {}
     assert [payload for payload, pages in zip(payloads, echoes[1], strict=True) if pages != echoes[0][0]] == []
     assert len(kept[0]) > len(PAYLOADS)
@@ -230,7 +230,7 @@ INJECT = """async () => {
 
 
 @pytest.mark.parametrize("is_ours", [True, False])
-def test_the_policy_would_stop_what_came_through(house: House, browser: Browser, is_ours: bool) -> None:
+def test_the_policy_would_stop_what_came_through(server: RatingServer, browser: Browser, is_ours: bool) -> None:
     """Were HTML to come through, nothing of it would run or be fetched; on a page without our headers, all of it."""
     context = browser.new_context()
     reached: list[str] = []
@@ -242,7 +242,7 @@ def test_the_policy_would_stop_what_came_through(house: House, browser: Browser,
     context.route("https://evil.example/**", answered)
     context.route("https://plain.example/**", lambda route: route.fulfill(body="<p>a page</p>", content_type="text/html"))
     page = context.new_page()
-    page.goto(house.url + "/signin" if is_ours else "https://plain.example/")
+    page.goto(server.url + "/signin" if is_ours else "https://plain.example/")
     page.evaluate(INJECT)
     until(page, "window.stopped === 6" if is_ours else "window.ran")
     if not is_ours:
@@ -252,7 +252,7 @@ def test_the_policy_would_stop_what_came_through(house: House, browser: Browser,
     assert (ran, sorted(reached)) == ((False, []) if is_ours else (True, ["c", "d", "g", "g"]))
 
 
-def every_page(house: House) -> list[str]:
+def every_page(server: RatingServer) -> list[str]:
     """The path of each page, with something on it, for `ann`, who owns all."""
     asked = {
         "pairs": Task(all_bad=True, strength=True),
@@ -261,39 +261,39 @@ def every_page(house: House) -> list[str]:
         "rule": Task(kind="rule", rules=("Never say no.",)),
         "write": Task(kind="write"),
     }
-    projects = [house.project(name, task) for name, task in asked.items()]
+    projects = [server.project(name, task) for name, task in asked.items()]
     first = projects[0]
-    house.account("ann", "owner", *projects)
-    house.account("bob", "rater", first)
-    house.ratings.invite(first.id, "rater", "hash", house.clock() + 1000, 3)
-    held = house.ratings.claim(first.id, house.accounts["bob"].id, house.clock(), house.service.random)
+    server.account("ann", "owner", *projects)
+    server.account("bob", "rater", first)
+    server.ratings.invite(first.id, "rater", "hash", server.clock() + 1000, 3)
+    held = server.ratings.claim(first.id, server.accounts["bob"].id, server.clock(), server.service.random)
     assert held is not None
     answer = Answer(ranking=((0,), (1,)), reason="so", flag="look", seconds=20)
-    house.ratings.submit(held.id, held.rater, answer, "12345678", house.clock())
+    server.ratings.submit(held.id, held.rater, answer, "12345678", server.clock())
     own = [f"/projects/{first.id}{end}" for end in ("", "/people", "/review", f"/review/{held.item}")]
     return [*(f"/projects/{one.id}/rate" for one in projects), *own, "/", "/projects/new", "/accounts", "/audit", "/me", "/api/docs", "/x"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_contrast(house: House, sit: Sit, scheme: str) -> None:
+def test_text_has_contrast(server: RatingServer, sit: Sit, scheme: str) -> None:
     """Every colour of text against its paper, on every page: at least 4.5 to 1 (WCAG AA)."""
-    places = every_page(house)
+    places = every_page(server)
     page = sit("ann", places[0], color_scheme=scheme)
     page.wait_for_selector("#verdict:not([hidden])")
     page.keyboard.press("1")
     low = {places[0]: page.evaluate(CONTRAST)}
     for place in places[1:]:
-        page.goto(house.url + place)
+        page.goto(server.url + place)
         page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         until(page, "document.getAnimations().every((one) => one.playState !== 'running')")  # colours fade in
         low[place] = page.evaluate(CONTRAST)
     assert {place: found for place, found in low.items() if found} == {}
 
 
-def test_tab_goes_through_the_desk_in_the_order_of_reading(house: House, sit: Sit) -> None:
+def test_tab_goes_through_the_desk_in_the_order_of_reading(server: RatingServer, sit: Sit) -> None:
     """From the top down and from the left; nothing is left out, and one gets out of it again."""
-    project = house.project(task=Task(all_bad=True, strength=True))
-    house.account("bob", "rater", project)
+    project = server.project(task=Task(all_bad=True, strength=True))
+    server.account("bob", "rater", project)
     page = sit("bob", f"/projects/{project.id}/rate")
     page.wait_for_selector("#verdict:not([hidden])")
     page.keyboard.press("1")
@@ -342,11 +342,11 @@ CONTRAST = r"""() => {
 }"""
 
 
-def test_every_field_and_button_has_a_name(house: House, sit: Sit) -> None:
-    places = every_page(house)
+def test_every_field_and_button_has_a_name(server: RatingServer, sit: Sit) -> None:
+    places = every_page(server)
     page = sit("ann")
     for place in places:
-        page.goto(house.url + place)
+        page.goto(server.url + place)
         nameless = page.evaluate(
             """() => [...document.querySelectorAll('input:not([type=hidden]), select, textarea:not([hidden]), button, a')]
               .filter((one) => !(one.labels?.length || one.getAttribute('aria-label') || one.textContent.trim()))
@@ -357,7 +357,7 @@ def test_every_field_and_button_has_a_name(house: House, sit: Sit) -> None:
 
 def test_a_rating_server_of_another_folder_shows_nothing_of_this_one(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    with open_house(tmp_path) as one, open_house(tmp_path / "other") as two:
+    with open_rating_server(tmp_path) as one, open_rating_server(tmp_path / "other") as two:
         one.account("bob")
         two.account("bob")
         client = one.client("bob")

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from palate.ratings import Answer, JudgmentEntry, Project, Task
-from tests.support.house import House
+from tests.support.rating_server import RatingServer
 from tests.web.conftest import Sit, both, idle, until
 
 
@@ -25,9 +25,9 @@ def ready(page: Page) -> None:
     expect(page.locator("#verdict")).to_be_visible()
 
 
-def said(house: House, project: Project) -> list[JudgmentEntry]:
+def said(server: RatingServer, project: Project) -> list[JudgmentEntry]:
     """Answers that stand, as (item, answer) of the store."""
-    return [one for one in house.ratings.judgments(project.id) if one.is_standing]
+    return [one for one in server.ratings.judgments(project.id) if one.is_standing]
 
 
 def settled(page: Page) -> None:
@@ -53,9 +53,9 @@ def place_of(page: Page, word: str) -> str:
 
 
 @both
-def test_five_items_by_keyboard_alone(house: House, sit: Sit) -> None:
-    project = house.project(items=5, task=Task(all_bad=True, strength=True))
-    house.account("bob", "rater", project)
+def test_five_items_by_keyboard_alone(server: RatingServer, sit: Sit) -> None:
+    project = server.project(items=5, task=Task(all_bad=True, strength=True))
+    server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
     for _ in range(3):
         page.keyboard.press(place_of(page, "good"))
@@ -73,7 +73,7 @@ def test_five_items_by_keyboard_alone(house: House, sit: Sit) -> None:
     page.keyboard.press("0")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Nothing left for you here")).to_be_visible()
-    entries = said(house, project)
+    entries = said(server, project)
     assert [chosen(one) for one in entries[:3]] == [0, 0, 0]
     assert [one.answer.strength for one in entries] == [2, 2, 2, None, None]
     assert entries[3].answer.ranking == ((0, 1),)
@@ -83,9 +83,9 @@ def test_five_items_by_keyboard_alone(house: House, sit: Sit) -> None:
     assert 0 < sum(one.answer.seconds or 0 for one in entries) < page.evaluate("performance.now() / 1000")
 
 
-def test_what_is_missing_is_said_and_nothing_is_sent(house: House, sit: Sit) -> None:
-    project = house.project(task=Task(dimensions=("helpful", "honest"), reason="required", strength=True))
-    house.account("bob", "rater", project)
+def test_what_is_missing_is_said_and_nothing_is_sent(server: RatingServer, sit: Sit) -> None:
+    project = server.project(task=Task(dimensions=("helpful", "honest"), reason="required", strength=True))
+    server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
     for key, words in (
         ("Enter", "helpful"),
@@ -103,14 +103,14 @@ def test_what_is_missing_is_said_and_nothing_is_sent(house: House, sit: Sit) -> 
     page.keyboard.type("shorter")
     page.keyboard.press("Control+Enter")
     settled(page)
-    (entry,) = said(house, project)
+    (entry,) = said(server, project)
     assert (entry.answer.ranking, dict(entry.answer.dimensions), entry.answer.strength) == (((0,), (1,)), {"honest": ((1,), (0,))}, 1)
 
 
 @both
-def test_skip_flag_and_undo(house: House, sit: Sit) -> None:
-    project = house.project(items=4)
-    house.account("bob", "rater", project)
+def test_skip_flag_and_undo(server: RatingServer, sit: Sit) -> None:
+    project = server.project(items=4)
+    server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
     before = question(page)
     page.keyboard.press("s")
@@ -133,23 +133,23 @@ def test_skip_flag_and_undo(house: House, sit: Sit) -> None:
     page.keyboard.press("2")
     page.keyboard.press("Enter")
     settled(page)
-    skipped, flagged, judged = said(house, project)
+    skipped, flagged, judged = said(server, project)
     assert skipped.answer.skipped
     assert (flagged.answer.skipped, flagged.answer.flag) == (True, "Personal data: an address")
     assert judged.answer.ranking == ((1,), (0,))
-    kinds = [one.kind for one in house.ratings.judgments(project.id)]
+    kinds = [one.kind for one in server.ratings.judgments(project.id)]
     assert kinds == ["answer", "answer", "answer", "undo", "answer"]
 
 
 @both
-def test_two_people_race_on_one_item(house: House, sit: Sit) -> None:
-    project = house.project(items=1)
-    house.account("bob", "rater", project)
-    house.account("eve", "rater", project)
+def test_two_people_race_on_one_item(server: RatingServer, sit: Sit) -> None:
+    project = server.project(items=1)
+    server.account("bob", "rater", project)
+    server.account("eve", "rater", project)
     bob = at_desk(sit, "bob", project)
     eve = sit("eve", f"/projects/{project.id}/rate")
     expect(eve.get_by_text("Nothing left for you here")).to_be_visible()
-    house.clock.ahead += project.lease_seconds + 1  # bob went for a walk
+    server.clock.ahead += project.lease_seconds + 1  # bob went for a walk
     eve.reload()
     expect(eve.locator("#verdict")).to_be_visible()
     eve.keyboard.press("1")
@@ -158,26 +158,26 @@ def test_two_people_race_on_one_item(house: House, sit: Sit) -> None:
     bob.keyboard.press("2")
     bob.keyboard.press("Enter")
     expect(bob.locator("#strip")).to_contain_text("kept as an extra")
-    assert {house.accounts["eve"].id: "kept", house.accounts["bob"].id: "surplus"} == {
-        one.rater: one.status for one in said(house, project)
+    assert {server.accounts["eve"].id: "kept", server.accounts["bob"].id: "surplus"} == {
+        one.rater: one.status for one in said(server, project)
     }
 
 
 @both
-def test_a_double_press_gives_one_judgment(house: House, sit: Sit) -> None:
-    project = house.project(items=1)
-    house.account("bob", "rater", project)
+def test_a_double_press_gives_one_judgment(server: RatingServer, sit: Sit) -> None:
+    project = server.project(items=1)
+    server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
     page.keyboard.press("1")
     page.evaluate("for (let i = 0; i < 5; i++) document.getElementById('verdict').requestSubmit()")
     settled(page)
-    assert len(list(house.ratings.judgments(project.id))) == 1
+    assert len(list(server.ratings.judgments(project.id))) == 1
 
 
 @pytest.mark.parametrize("is_lost_on", ["the way there", "the way back"])
-def test_a_lost_network_loses_and_doubles_nothing(house: House, sit: Sit, is_lost_on: str) -> None:
-    project = house.project(items=3)
-    house.account("bob", "rater", project)
+def test_a_lost_network_loses_and_doubles_nothing(server: RatingServer, sit: Sit, is_lost_on: str) -> None:
+    project = server.project(items=3)
+    server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
     tries = []
 
@@ -200,14 +200,14 @@ def test_a_lost_network_loses_and_doubles_nothing(house: House, sit: Sit, is_los
     settled(page)
     expect(page.locator("#strip")).to_be_hidden()
     idle(page)
-    entries = list(house.ratings.judgments(project.id))
+    entries = list(server.ratings.judgments(project.id))
     assert [one.answer.ranking for one in entries] == [((0,), (1,)), ((1,), (0,))]
     assert len(set(tries)) == 1
 
 
-def test_answers_survive_a_closed_page(house: House, sit: Sit) -> None:
-    project = house.project(items=2)
-    house.account("bob", "rater", project)
+def test_answers_survive_a_closed_page(server: RatingServer, sit: Sit) -> None:
+    project = server.project(items=2)
+    server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
     page.route("**/judgments", lambda route: route.abort())
     page.keyboard.press("1")
@@ -216,33 +216,33 @@ def test_answers_survive_a_closed_page(house: House, sit: Sit) -> None:
     page.unroute_all(behavior="wait")
     page.reload()
     settled(page)
-    assert len(said(house, project)) == 1
+    assert len(said(server, project)) == 1
     ready(page)
 
 
-def test_a_revoked_session_keeps_the_answer_until_the_next(house: House, sit: Sit) -> None:
-    project = house.project(items=2)
-    house.account("bob", "rater", project)
+def test_a_revoked_session_keeps_the_answer_until_the_next(server: RatingServer, sit: Sit) -> None:
+    project = server.project(items=2)
+    server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
-    house.ratings.end_sessions(house.accounts["bob"].id)
+    server.ratings.end_sessions(server.accounts["bob"].id)
     page.keyboard.press("1")
     page.keyboard.press("Enter")
     expect(page.locator("#strip")).to_contain_text("You are signed out. 1 answer is kept")
-    page.context.add_cookies([{"name": "palate", "value": house.cookie("bob"), "url": house.url}])
+    page.context.add_cookies([{"name": "palate", "value": server.cookie("bob"), "url": server.url}])
     page.evaluate("dispatchEvent(new Event('online'))")  # the page's CSRF token is the old session's: it fetches the new one
     settled(page)
-    assert [one.status for one in said(house, project)] == ["kept"]
+    assert [one.status for one in said(server, project)] == ["kept"]
 
 
-def test_the_draft_is_there_after_a_reload_and_the_back_button(house: House, sit: Sit) -> None:
-    project = house.project(items=3)
-    house.account("bob", "rater", project)
+def test_the_draft_is_there_after_a_reload_and_the_back_button(server: RatingServer, sit: Sit) -> None:
+    project = server.project(items=3)
+    server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
     page.keyboard.press("2")
     page.keyboard.press("r")
     page.keyboard.type("because it is")
     first = question(page)
-    page.goto(f"{house.url}/projects/{project.id}")
+    page.goto(f"{server.url}/projects/{project.id}")
     page.go_back()
     expect(page.locator(".asked")).to_have_text(first)
     expect(page.locator("#reason")).to_have_value("because it is")
@@ -252,49 +252,49 @@ def test_the_draft_is_there_after_a_reload_and_the_back_button(house: House, sit
     page.go_back()
     page.go_forward()
     expect(page.locator(".asked")).not_to_have_text(first)
-    assert len(said(house, project)) == 1
+    assert len(said(server, project)) == 1
 
 
-def overdue(house: House, sit: Sit, project: Project) -> Page:
+def overdue(server: RatingServer, sit: Sit, project: Project) -> Page:
     """Bob's page when the time for his item has run out, by its own clock and by the server's."""
     page = sit("bob")
     page.clock.install()
-    page.goto(f"{house.url}/projects/{project.id}/rate")
+    page.goto(f"{server.url}/projects/{project.id}/rate")
     ready(page)
     idle(page)
-    house.clock.ahead += project.lease_seconds + 1
+    server.clock.ahead += project.lease_seconds + 1
     page.clock.fast_forward(1000 * (project.lease_seconds + 1))
     expect(page.locator("#strip")).to_contain_text("has run out")
     return page
 
 
 @both
-def test_an_expired_lease_is_told_and_the_answer_kept(house: House, sit: Sit) -> None:
-    project = house.project(items=1)
-    house.account("bob", "rater", project)
-    page = overdue(house, sit, project)
+def test_an_expired_lease_is_told_and_the_answer_kept(server: RatingServer, sit: Sit) -> None:
+    project = server.project(items=1)
+    server.account("bob", "rater", project)
+    page = overdue(server, sit, project)
     page.keyboard.press("1")
     page.keyboard.press("Enter")
     settled(page)
-    assert [one.status for one in said(house, project)] == ["kept"]
+    assert [one.status for one in said(server, project)] == ["kept"]
 
 
-def test_an_answer_to_what_somebody_else_has_got_is_kept_as_an_extra(house: House, sit: Sit) -> None:
-    project = house.project(items=1)
-    house.account("bob", "rater", project)
-    ann = house.account("ann", "rater", project)
-    page = overdue(house, sit, project)
-    assert house.ratings.claim(project.id, ann.id, house.clock(), house.service.random) is not None
+def test_an_answer_to_what_somebody_else_has_got_is_kept_as_an_extra(server: RatingServer, sit: Sit) -> None:
+    project = server.project(items=1)
+    server.account("bob", "rater", project)
+    ann = server.account("ann", "rater", project)
+    page = overdue(server, sit, project)
+    assert server.ratings.claim(project.id, ann.id, server.clock(), server.service.random) is not None
     page.keyboard.press("1")
     page.keyboard.press("Enter")
     expect(page.locator("#strip")).to_contain_text("kept as an extra")
-    assert [one.status for one in said(house, project)] == ["surplus"]
+    assert [one.status for one in said(server, project)] == ["surplus"]
 
 
 @both
-def test_ranking_by_keyboard(house: House, sit: Sit) -> None:
-    project = house.project(items=1, task=Task(kind="rank"))
-    house.account("bob", "rater", project)
+def test_ranking_by_keyboard(server: RatingServer, sit: Sit) -> None:
+    project = server.project(items=1, task=Task(kind="rank"))
+    server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
     page.keyboard.press("Enter")
     expect(page.locator("#hint")).to_contain_text("Rank every completion")
@@ -304,12 +304,12 @@ def test_ranking_by_keyboard(house: House, sit: Sit) -> None:
     page.keyboard.press("2")
     page.keyboard.press("Enter")
     settled(page)
-    assert said(house, project)[0].answer.ranking == ((0, 2), (3,), (1,))
+    assert said(server, project)[0].answer.ranking == ((0, 2), (3,), (1,))
 
 
-def test_ranking_by_arrows_on_a_chip(house: House, sit: Sit) -> None:
-    project = house.project(items=1, task=Task(kind="rank"))
-    house.account("bob", "rater", project)
+def test_ranking_by_arrows_on_a_chip(server: RatingServer, sit: Sit) -> None:
+    project = server.project(items=1, task=Task(kind="rank"))
+    server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
     for key in "1234":
         page.keyboard.press(key)
@@ -319,7 +319,7 @@ def test_ranking_by_arrows_on_a_chip(house: House, sit: Sit) -> None:
     expect(page.locator("#live")).to_have_text("Best first: 1, then 2 level with 4, then 3")
     page.locator("#verdict button[type=submit]").click()
     settled(page)
-    assert said(house, project)[0].answer.ranking == ((0,), (1, 3), (2,))
+    assert said(server, project)[0].answer.ranking == ((0,), (1, 3), (2,))
 
 
 def drag(page: Page, place: int, target: str, board: str = ".board ") -> None:
@@ -333,9 +333,9 @@ def drag(page: Page, place: int, target: str, board: str = ".board ") -> None:
     page.mouse.up()
 
 
-def test_ranking_by_drag(house: House, sit: Sit) -> None:
-    project = house.project(items=1, task=Task(kind="rank"))
-    house.account("bob", "rater", project)
+def test_ranking_by_drag(server: RatingServer, sit: Sit) -> None:
+    project = server.project(items=1, task=Task(kind="rank"))
+    server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
     drag(page, 2, ".tiers")
     drag(page, 0, "[data-gap='0']")  # before it
@@ -347,35 +347,35 @@ def test_ranking_by_drag(house: House, sit: Sit) -> None:
     drag(page, 1, "[data-gap='1']")
     page.keyboard.press("Enter")
     settled(page)
-    assert said(house, project)[0].answer.ranking == ((0,), (1,), (2, 3))
+    assert said(server, project)[0].answer.ranking == ((0,), (1,), (2, 3))
 
 
-def test_a_rule_and_a_written_answer(house: House, sit: Sit) -> None:
-    rule = house.project("Rules", items=1, task=Task(kind="rule", rules=("Name no dose.",), reason="off"))
-    house.account("bob", "rater", rule)
+def test_a_rule_and_a_written_answer(server: RatingServer, sit: Sit) -> None:
+    rule = server.project("Rules", items=1, task=Task(kind="rule", rules=("Name no dose.",), reason="off"))
+    server.account("bob", "rater", rule)
     page = at_desk(sit, "bob", rule)
     expect(page.get_by_text("Name no dose.")).to_be_visible()
     page.keyboard.press("1")
     page.keyboard.press("Enter")
     settled(page)
-    entry = said(house, rule)[0]
+    entry = said(server, rule)[0]
     assert (entry.answer.broken, entry.answer.rule) == (True, "Name no dose.")
-    write = house.project("Write", items=1, task=Task(kind="write", reason="off"))
-    house.ratings.join(write.id, house.accounts["bob"].id, house.clock())
-    page.goto(f"{house.url}/projects/{write.id}/rate")
+    write = server.project("Write", items=1, task=Task(kind="write", reason="off"))
+    server.ratings.join(write.id, server.accounts["bob"].id, server.clock())
+    page.goto(f"{server.url}/projects/{write.id}/rate")
     page.locator("#text").fill("# A title\nand text")
     page.keyboard.press("Control+Enter")
     settled(page)
-    assert said(house, write)[0].answer.text == "# A title\nand text"
+    assert said(server, write)[0].answer.text == "# A title\nand text"
 
 
-def test_raters_see_neither_policies_nor_each_other(house: House, sit: Sit) -> None:
-    project = house.project(items=1, overlap=2)
+def test_raters_see_neither_policies_nor_each_other(server: RatingServer, sit: Sit) -> None:
+    project = server.project(items=1, overlap=2)
     for name in ("bob", "eve"):
-        house.account(name, "rater", project)
-    house.ratings.submit(
-        (held := house.ratings.claim(project.id, house.accounts["bob"].id, house.clock(), house.service.random)).id,  # type: ignore[union-attr]
-        house.accounts["bob"].id, Answer(ranking=((0,), (1,)), reason="SECRET REASON"), "some key", house.clock(),
+        server.account(name, "rater", project)
+    server.ratings.submit(
+        (held := server.ratings.claim(project.id, server.accounts["bob"].id, server.clock(), server.service.random)).id,  # type: ignore[union-attr]
+        server.accounts["bob"].id, Answer(ranking=((0,), (1,)), reason="SECRET REASON"), "some key", server.clock(),
     )  # fmt: skip
     page = at_desk(sit, "eve", project)
     html = page.content()
@@ -385,22 +385,22 @@ def test_raters_see_neither_policies_nor_each_other(house: House, sit: Sit) -> N
 
 
 @pytest.mark.parametrize("task", [Task(all_bad=True, strength=True), Task(kind="rank", all_bad=True), Task(dimensions=("a" * 40, "b"))])
-def test_a_phone_never_scrolls_sideways(house: House, sit: Sit, task: Task) -> None:
-    project = house.project(items=2, task=task)
-    house.account("ann", "owner", project)
+def test_a_phone_never_scrolls_sideways(server: RatingServer, sit: Sit, task: Task) -> None:
+    project = server.project(items=2, task=task)
+    server.account("ann", "owner", project)
     page = at_desk(sit, "ann", project, viewport={"width": 390, "height": 844}, has_touch=True)
     for path in (f"/projects/{project.id}/rate", f"/projects/{project.id}", "/", "/me", "/accounts", "/projects/new", "/api/docs"):
-        page.goto(house.url + path)
+        page.goto(server.url + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
-    page.goto(f"{house.url}/projects/{project.id}/rate")
+    page.goto(f"{server.url}/projects/{project.id}/rate")
     box = page.locator("#verdict button[type=submit]").bounding_box()
     assert box is not None
     assert box["y"] + box["height"] <= 844
     assert box["height"] >= 40
 
 
-def test_dark_mode_follows_the_system_and_the_toggle_is_kept(house: House, sit: Sit) -> None:
-    house.account("bob")
+def test_dark_mode_follows_the_system_and_the_toggle_is_kept(server: RatingServer, sit: Sit) -> None:
+    server.account("bob")
     page = sit("bob", "/", color_scheme="dark")
     paper = "getComputedStyle(document.body).backgroundColor"
     assert page.evaluate(paper) == "rgb(22, 20, 17)"
@@ -410,10 +410,10 @@ def test_dark_mode_follows_the_system_and_the_toggle_is_kept(house: House, sit: 
     assert page.evaluate(paper) == "rgb(250, 247, 241)"
 
 
-def test_a_warning_covers_the_item_until_it_is_accepted(house: House, sit: Sit) -> None:
-    project = house.project()
-    house.ratings.set_guideline(project.id, "Be kind.", house.clock(), warning="Rude words.")
-    house.account("bob", "rater", project)
+def test_a_warning_covers_the_item_until_it_is_accepted(server: RatingServer, sit: Sit) -> None:
+    project = server.project()
+    server.ratings.set_guideline(project.id, "Be kind.", server.clock(), warning="Rude words.")
+    server.account("bob", "rater", project)
     page = sit("bob", f"/projects/{project.id}/rate")
     expect(page.locator("#curtain")).to_contain_text("Rude words.")
     box = page.locator("#curtain").bounding_box()
@@ -429,10 +429,10 @@ def test_a_warning_covers_the_item_until_it_is_accepted(house: House, sit: Sit) 
     expect(page.locator("#curtain")).to_be_hidden()
 
 
-def test_the_next_item_is_shown_at_once(house: House, sit: Sit) -> None:
+def test_the_next_item_is_shown_at_once(server: RatingServer, sit: Sit) -> None:
     """In the very task that takes the answer: nothing is waited for, no request and no timer."""
-    project = house.project(items=12)
-    house.account("bob", "rater", project)
+    project = server.project(items=12)
+    server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
     for _ in range(10):
         before, after = page.evaluate(
@@ -449,12 +449,12 @@ def test_the_next_item_is_shown_at_once(house: House, sit: Sit) -> None:
         idle(page)
 
 
-def test_two_pages_of_one_rater_keep_both_answers(house: House, sit: Sit) -> None:
-    project, other = house.project(items=2), house.project("Other", items=2)
-    house.account("bob", "rater", project, other)
+def test_two_pages_of_one_rater_keep_both_answers(server: RatingServer, sit: Sit) -> None:
+    project, other = server.project(items=2), server.project("Other", items=2)
+    server.account("bob", "rater", project, other)
     page = at_desk(sit, "bob", project)
     second = page.context.new_page()
-    second.goto(f"{house.url}/projects/{other.id}/rate")
+    second.goto(f"{server.url}/projects/{other.id}/rate")
     expect(second.locator("#verdict")).to_be_visible()
     page.context.route("**/judgments", lambda route: route.abort())
     for one in (page, second):
@@ -465,12 +465,12 @@ def test_two_pages_of_one_rater_keep_both_answers(house: House, sit: Sit) -> Non
     page.close()
     second.reload()
     settled(second)
-    assert (len(said(house, project)), len(said(house, other))) == (1, 1)
+    assert (len(said(server, project)), len(said(server, other))) == (1, 1)
 
 
-def test_signed_out_is_not_taken_for_nothing_left(house: House, sit: Sit) -> None:
-    project = house.project(items=3)
-    house.account("bob", "rater", project)
+def test_signed_out_is_not_taken_for_nothing_left(server: RatingServer, sit: Sit) -> None:
+    project = server.project(items=3)
+    server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
     page.route("**/assignments", lambda route: route.fulfill(status=401, json={"detail": "Sign in first."}))
     page.route("**/judgments", lambda route: route.fulfill(json={**route.fetch().json(), "assignments": []}))

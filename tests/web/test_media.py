@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from palate.core import Message
 from palate.ratings import Candidate, Item, Project, Task
 from palate.web.service import WebSettings
-from tests.support.house import House, open_house
+from tests.support.rating_server import RatingServer, open_rating_server
 from tests.support.waiting import wait_until
 from tests.web.conftest import Sit, until
 from tests.web.test_judging import at_desk, chosen, said, settled
@@ -58,17 +58,17 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def house(tmp_path: Path, folder: Path) -> Iterator[House]:
-    with open_house(tmp_path, WebSettings(media=folder)) as opened:
+def server(tmp_path: Path, folder: Path) -> Iterator[RatingServer]:
+    with open_rating_server(tmp_path, WebSettings(media=folder)) as opened:
         yield opened
 
 
-def shown(house: House, *names: str, task: Task | None = None) -> Project:
-    project = house.project(task=task or Task(all_bad=True), items=0)
+def shown(server: RatingServer, *names: str, task: Task | None = None) -> Project:
+    project = server.project(task=task or Task(all_bad=True), items=0)
     item = Item((Message("user", "Which moves as it should?"),), tuple(Candidate(media=name) for name in names))
-    house.ratings.add_items(project.id, [item], house.clock())
-    house.account("bob", "rater", project)
-    house.account("rev", "reviewer", project)
+    server.ratings.add_items(project.id, [item], server.clock())
+    server.account("bob", "rater", project)
+    server.account("rev", "reviewer", project)
     return project
 
 
@@ -77,11 +77,11 @@ def is_playing(page: Page) -> list[bool]:
     return found
 
 
-def test_a_picture_and_a_gif_are_shown_and_judged(house: House, folder: Path, sit: Sit) -> None:
+def test_a_picture_and_a_gif_are_shown_and_judged(server: RatingServer, folder: Path, sit: Sit) -> None:
     Image.new("RGB", (120, 80), "red").save(folder / "a.png")
     frames = [Image.new("RGB", (60, 40), colour) for colour in ("green", "blue", "white")]
     frames[0].save(folder / "run 1" / "b.gif", save_all=True, append_images=frames[1:], duration=60, loop=0)
-    project = shown(house, "a.png", "run 1/b.gif")
+    project = shown(server, "a.png", "run 1/b.gif")
     page = at_desk(sit, "bob", project)
     images = page.locator(".answer img")
     expect(images).to_have_count(2)
@@ -98,13 +98,13 @@ def test_a_picture_and_a_gif_are_shown_and_judged(house: House, folder: Path, si
     gif.click()
     page.keyboard.press("Enter")
     settled(page)
-    assert chosen(said(house, project)[0]) == 1
+    assert chosen(said(server, project)[0]) == 1
 
 
-def test_clips_play_by_keyboard_and_stop_at_a_break(house: House, folder: Path, clip: bytes, sit: Sit) -> None:
+def test_clips_play_by_keyboard_and_stop_at_a_break(server: RatingServer, folder: Path, clip: bytes, sit: Sit) -> None:
     for name in ("a.mp4", "b.mp4"):
         (folder / name).write_bytes(clip)
-    project = shown(house, "a.mp4", "b.mp4")
+    project = shown(server, "a.mp4", "b.mp4")
     page = at_desk(sit, "bob", project)
     until(page, "[...document.querySelectorAll('video')].every((one) => one.readyState > 0)")
     assert (
@@ -131,14 +131,14 @@ def test_clips_play_by_keyboard_and_stop_at_a_break(house: House, folder: Path, 
     page.keyboard.press("2")
     page.keyboard.press("Enter")
     settled(page)
-    assert said(house, project)[0].answer.ranking == ((1,), (0,))
+    assert said(server, project)[0].answer.ranking == ((1,), (0,))
 
 
-def test_a_clip_can_be_wound_on_and_the_reviewer_sees_it(house: House, folder: Path, clip: bytes, sit: Sit) -> None:
+def test_a_clip_can_be_wound_on_and_the_reviewer_sees_it(server: RatingServer, folder: Path, clip: bytes, sit: Sit) -> None:
     (folder / "a.mp4").write_bytes(clip)
     Image.new("RGB", (8, 8)).save(folder / "b.png")
-    project = shown(house, "a.mp4", "b.png")
-    item = next(iter(house.ratings.items(project.id))).id
+    project = shown(server, "a.mp4", "b.png")
+    item = next(iter(server.ratings.items(project.id))).id
     page = sit("rev", f"/projects/{project.id}/review/{item}")
     until(page, "document.querySelector('video')?.readyState > 0")
     assert page.locator("video").get_attribute("aria-label") == "Completion 1, a clip"
@@ -146,13 +146,13 @@ def test_a_clip_can_be_wound_on_and_the_reviewer_sees_it(house: House, folder: P
     until(page, "!document.querySelector('video').seeking && document.querySelector('video').currentTime === 0.7")
 
 
-def test_parts_of_a_clip_can_be_asked_for(house: House, folder: Path, clip: bytes) -> None:
+def test_parts_of_a_clip_can_be_asked_for(server: RatingServer, folder: Path, clip: bytes) -> None:
     (folder / "a.mp4").write_bytes(clip)
     Image.new("RGB", (8, 8)).save(folder / "b.png")
-    project = shown(house, "a.mp4", "b.png")
-    bob = house.client("bob")
+    project = shown(server, "a.mp4", "b.png")
+    bob = server.client("bob")
     mine = bob.api(f"/projects/{project.id}/assignments").json()["assignments"][0]["id"]
-    path = f"/projects/{project.id}/assignments/{mine}/media/{house.ratings.assignment(mine).order.index(0)}"
+    path = f"/projects/{project.id}/assignments/{mine}/media/{server.ratings.assignment(mine).order.index(0)}"
 
     def part(words: str, **headers: str) -> tuple[int, str, bytes]:
         answer = bob.http.get(path, headers={"Range": words, **headers})
@@ -173,27 +173,27 @@ def test_parts_of_a_clip_can_be_asked_for(house: House, folder: Path, clip: byte
     for words in ("bytes=9-1", "bytes=a-b", "lines=1-2", "bytes=", "bytes=" + ",".join(f"{n}-{n}" for n in range(3000))):
         assert part(words)[0] in {200, 206, 400, 416}
     assert len(part("bytes=" + ",".join(["0-"] * 900))[2]) < 3 * size  # no cheap way to make the server send a thousand copies
-    assert house.client().http.get(path, headers={"Range": "bytes=0-9"}).status_code in {303, 401}
+    assert server.client().http.get(path, headers={"Range": "bytes=0-9"}).status_code in {303, 401}
 
 
 @pytest.mark.parametrize("name", ["none.png", "../secret.png", "run 1/../../secret.png", "link.png", "broken.mp4"])
-def test_what_cannot_be_shown_is_told(house: House, folder: Path, sit: Sit, name: str) -> None:
+def test_what_cannot_be_shown_is_told(server: RatingServer, folder: Path, sit: Sit, name: str) -> None:
     """A file that is missing, lies elsewhere, or is no clip: the rater is told what to do, and sees nothing of it."""
     Image.new("RGB", (8, 8), "red").save(folder.parent / "secret.png")
     (folder / "link.png").symlink_to(folder.parent / "secret.png")
     (folder / "broken.mp4").write_bytes(random.Random(1).randbytes(5000))
     Image.new("RGB", (8, 8), "green").save(folder / "good.png")
-    project = shown(house, name, "good.png")
+    project = shown(server, name, "good.png")
     page = at_desk(sit, "bob", project)
     kind = "clip" if name.endswith("mp4") else "picture"
     expect(page.locator(".answer .notice")).to_have_text(f"This {kind} cannot be shown. Flag the item (f), or skip it (s).")
     expect(page.locator(".answer img")).to_have_count(1)
 
 
-def test_a_phone_shows_clips_in_its_width(house: House, folder: Path, clip: bytes, sit: Sit) -> None:
+def test_a_phone_shows_clips_in_its_width(server: RatingServer, folder: Path, clip: bytes, sit: Sit) -> None:
     (folder / "a.mp4").write_bytes(clip)
     Image.new("RGB", (1600, 900), "red").save(folder / "b.png")
-    project = shown(house, "a.mp4", "b.png")
+    project = shown(server, "a.mp4", "b.png")
     page = at_desk(sit, "bob", project, viewport={"width": 390, "height": 844}, has_touch=True)
     until(page, "document.querySelector('.answer img').complete && document.querySelector('video').readyState > 0")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -15,7 +15,7 @@ import httpx
 from playwright.sync_api import expect
 
 from palate.ratings import Answer
-from tests.support.house import PASSWORD, House
+from tests.support.rating_server import PASSWORD, RatingServer
 from tests.support.waiting import LIMIT_SECONDS, ended, wait_until
 from tests.web.conftest import Sit, both
 
@@ -66,39 +66,39 @@ def test_a_setup_link_works_at_every_process_and_after_a_crash(tmp_path: Path) -
 
 
 @both
-def test_a_password_link_works_once_and_ends_what_was_before(house: House) -> None:
-    house.account("ann", "owner")
-    bob = house.account("bob")
-    ann, old = house.client("ann"), house.client("bob")
+def test_a_password_link_works_once_and_ends_what_was_before(server: RatingServer) -> None:
+    server.account("ann", "owner")
+    bob = server.account("bob")
+    ann, old = server.client("ann"), server.client("bob")
     links = []
     for _ in range(2):
         made = re.search(r"/passwords/[\w-]{20,}", ann.post(f"/accounts/{bob.id}/newpassword").text)
         assert made is not None
         links.append(made[0])
-    assert house.client().get(links[0]).status_code == 404  # the second link ended the first
-    new = house.client()
+    assert server.client().get(links[0]).status_code == 404  # the second link ended the first
+    new = server.client()
     assert "A new password" in new.get(links[1]).text
     assert new.post(links[1], {"password": "short"}).status_code == 422  # which does not use it up
     assert new.post(links[1], {"password": "another four words"}).status_code == 303
     assert new.get("/api/session").json()["name"] == "bob"
     assert old.get("/api/session").status_code == 401
-    assert house.client().post(links[1], {"password": "yet another four words"}).status_code == 404
-    assert house.client().sign_in("bob").status_code == 401
-    assert house.client().sign_in("bob", "another four words").status_code == 303
+    assert server.client().post(links[1], {"password": "yet another four words"}).status_code == 404
+    assert server.client().sign_in("bob").status_code == 401
+    assert server.client().sign_in("bob", "another four words").status_code == 303
 
 
-def removal(house: House) -> tuple[str, str]:
-    project = house.project(items=3)
-    house.account("ann", "owner", project)
-    house.account("bob", "rater", project)
-    house.account("eve", "rater", project)
-    return project.id, house.accounts["bob"].id
+def removal(server: RatingServer) -> tuple[str, str]:
+    project = server.project(items=3)
+    server.account("ann", "owner", project)
+    server.account("bob", "rater", project)
+    server.account("eve", "rater", project)
+    return project.id, server.accounts["bob"].id
 
 
 @both
-def test_an_owner_takes_somebody_out_of_a_project(house: House, sit: Sit) -> None:
-    project, bob_id = removal(house)
-    bob, eve = house.client("bob"), house.client("eve")
+def test_an_owner_takes_somebody_out_of_a_project(server: RatingServer, sit: Sit) -> None:
+    project, bob_id = removal(server)
+    bob, eve = server.client("bob"), server.client("eve")
     held = [one["id"] for one in bob.api(f"/projects/{project}/assignments").json()["assignments"]]
     body = {"assignment": held[0], "key": "12345678", "answer": {"ranking": [[0], [1]]}}
     assert bob.api(f"/projects/{project}/judgments", body).status_code == 200
@@ -114,14 +114,14 @@ def test_an_owner_takes_somebody_out_of_a_project(house: House, sit: Sit) -> Non
     assert bob.api(f"/projects/{project}/assignments").status_code == 404
     assert bob.get("/me").status_code == 200  # the account stays, with what is owed
     assert len(eve.api(f"/projects/{project}/assignments").json()["assignments"]) == 2
-    assert len(list(house.ratings.judgments(project))) == 1
-    (entry,) = [one for one in house.ratings.audit_log() if one.action == "removed from project"]
-    assert (entry.actor, entry.subject, entry.detail) == (house.accounts["ann"].id, bob_id, {"project": project, "released": 1})
+    assert len(list(server.ratings.judgments(project))) == 1
+    (entry,) = [one for one in server.ratings.audit_log() if one.action == "removed from project"]
+    assert (entry.actor, entry.subject, entry.detail) == (server.accounts["ann"].id, bob_id, {"project": project, "released": 1})
 
 
-def test_removal_by_the_api(house: House) -> None:
-    project, bob_id = removal(house)
-    ann, eve = house.client("ann"), house.client("eve")
+def test_removal_by_the_api(server: RatingServer) -> None:
+    project, bob_id = removal(server)
+    ann, eve = server.client("ann"), server.client("eve")
     assert [one["name"] for one in ann.api(f"/projects/{project}/members", method="GET").json()] == ["ann", "bob", "eve"]
     path = f"/projects/{project}/members/{bob_id}"
     assert eve.api(path, method="DELETE").status_code == 403
@@ -132,9 +132,9 @@ def test_removal_by_the_api(house: House) -> None:
 
 
 @both
-def test_whoever_was_removed_comes_back_by_no_link_that_was_ended(house: House) -> None:
-    project, bob_id = removal(house)
-    ann, bob = house.client("ann"), house.client("bob")
+def test_whoever_was_removed_comes_back_by_no_link_that_was_ended(server: RatingServer) -> None:
+    project, bob_id = removal(server)
+    ann, bob = server.client("ann"), server.client("bob")
     made = ann.post(f"/projects/{project}/invitations", {"role": "rater", "uses": "9", "days": "1"}).text
     link = re.search(r"/invitations/[\w-]{20,}", made)
     assert link is not None
@@ -143,20 +143,20 @@ def test_whoever_was_removed_comes_back_by_no_link_that_was_ended(house: House) 
     assert ann.post(f"/projects/{project}/invitations/end").status_code == 303
     assert "invitation is open" not in ann.get(f"/projects/{project}/people").text
     assert bob.post(link[0]).status_code == 404
-    assert bob_id not in [account.id for account in house.ratings.accounts(project)]
+    assert bob_id not in [account.id for account in server.ratings.accounts(project)]
 
 
-def test_a_flagged_item_is_taken_out_by_the_owner(house: House, sit: Sit) -> None:
-    project = house.project(items=2)
-    bob = house.account("bob", "rater", project)
-    house.account("ann", "owner", project)
-    held = house.ratings.claim(project.id, bob.id, house.clock(), house.service.random)
+def test_a_flagged_item_is_taken_out_by_the_owner(server: RatingServer, sit: Sit) -> None:
+    project = server.project(items=2)
+    bob = server.account("bob", "rater", project)
+    server.account("ann", "owner", project)
+    held = server.ratings.claim(project.id, bob.id, server.clock(), server.service.random)
     assert held is not None
-    house.ratings.submit(held.id, bob.id, Answer(skipped=True, flag="private"), "key", house.clock())
+    server.ratings.submit(held.id, bob.id, Answer(skipped=True, flag="private"), "key", server.clock())
     page = sit("ann", f"/projects/{project.id}/review")
     page.get_by_role("link", name="Decide").click()
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Take the item out").click()
     expect(page.get_by_text("Nothing to decide")).to_be_visible()
-    assert held.item not in [item.id for item in house.ratings.items(project.id)]
-    assert house.ratings.progress(project.id, house.clock()).items == 1
+    assert held.item not in [item.id for item in server.ratings.items(project.id)]
+    assert server.ratings.progress(project.id, server.clock()).items == 1

@@ -26,13 +26,12 @@ from palate.cli import main
 from palate.core import ConfigError, DataError, Message
 from palate.data.exchange import read_exchange
 from palate.ratings import Answer, Candidate, Item, Task
-from palate.web.answer_text import ranking_of, words_of
-from palate.web.media import media_file
+from palate.web.display import answer_in_words, media_file, parse_ranking
 from palate.web.service import WebSettings
-from palate.web.transfer import KINDS
+from palate.web.transfer import EXPORT_KINDS
 from palate.web.webhooks import Webhooks, is_public
 from tests.support.fuzz import good_files
-from tests.support.house import House, open_house
+from tests.support.rating_server import RatingServer, open_rating_server
 from tests.support.waiting import LIMIT_SECONDS, joined
 
 
@@ -63,21 +62,21 @@ def test_media_are_served_by_place_shown_with_a_fixed_type(tmp_path: Path) -> No
     (folder / "two.gif").write_bytes(b"<html><script>alert(1)</script>")
     (folder / "clip.mp4").write_bytes(b"0" * 100)
     (tmp_path / "secret.png").write_bytes(b"secret")
-    with open_house(tmp_path, WebSettings(media=folder)) as house:
-        project = house.project(items=0)
+    with open_rating_server(tmp_path, WebSettings(media=folder)) as server:
+        project = server.project(items=0)
         pairs = [("one.png", "two.gif"), ("clip.mp4", "../secret.png")]
         rows = [Item((Message("user", "Which?"),), (Candidate(media=a), Candidate(media=b))) for a, b in pairs]
-        house.ratings.add_items(project.id, rows, house.clock())
-        house.account("bob", "rater", project)
-        house.account("eve", "rater", project)
-        house.account("rev", "reviewer", project)
-        bob, eve, rev = house.client("bob"), house.client("eve"), house.client("rev")
+        server.ratings.add_items(project.id, rows, server.clock())
+        server.account("bob", "rater", project)
+        server.account("eve", "rater", project)
+        server.account("rev", "reviewer", project)
+        bob, eve, rev = server.client("bob"), server.client("eve"), server.client("rev")
         for shown in bob.api(f"/projects/{project.id}/assignments").json()["assignments"]:
             assert not any(name in shown["html"] for pair in pairs for name in pair)  # names would tell which model
             for place in (0, 1):
                 path = f"/projects/{project.id}/assignments/{shown['id']}/media/{place}"
-                held = house.ratings.assignment(shown["id"])
-                name = house.ratings.item(held.item).candidates[held.order[place]].media
+                held = server.ratings.assignment(shown["id"])
+                name = server.ratings.item(held.item).candidates[held.order[place]].media
                 answer = bob.get(path)
                 kinds = {"one.png": "image/png", "two.gif": "image/gif", "clip.mp4": "video/mp4"}
                 assert (answer.status_code, answer.headers["content-type"]) == (
@@ -88,7 +87,7 @@ def test_media_are_served_by_place_shown_with_a_fixed_type(tmp_path: Path) -> No
                     assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
                 assert eve.get(path).status_code == 404
             assert bob.get(path[:-1] + "7").status_code == 404
-        item = next(iter(house.ratings.items(project.id))).id
+        item = next(iter(server.ratings.items(project.id))).id
         assert rev.get(f"/projects/{project.id}/items/{item}/media/0").status_code == 200
         assert bob.get(f"/projects/{project.id}/items/{item}/media/0").status_code == 403
         for attack in ("../palate/web/app.py", "..%2f..%2fapp.py", quote("../app.py", safe=""), "%2e%2e/app.py"):
@@ -104,7 +103,7 @@ def test_media_are_served_by_place_shown_with_a_fixed_type(tmp_path: Path) -> No
 def test_private_addresses_are_no_targets(address: str) -> None:
     assert not is_public(address)
     hooks = Webhooks(("https://hooks.example.org/x",), frozenset({"hooks.example.org"}), resolve=lambda *_: ["93.184.216.34", address])
-    with pytest.raises(ConfigError, match="no public address"):
+    with pytest.raises(ConfigError, match="not a public address"):
         hooks.address("hooks.example.org", 443)
 
 
@@ -134,7 +133,7 @@ def test_no_spelling_of_this_machine_is_called(host: str) -> None:
     if host in {"::1", "::ffff:127.0.0.1"}:  # listed as they are
         assert hooks.address(host, 80) == host
         hooks = Webhooks((), frozenset({"hooks.example.org"}), resolve=lambda *_: [host])
-    with pytest.raises(ConfigError, match="no public address|is not known"):
+    with pytest.raises(ConfigError, match="not a public address|cannot be resolved"):
         hooks.address(host, 80)
 
 
@@ -163,16 +162,16 @@ def hook(status: int) -> Iterator[tuple[str, type[_Hook]]]:
     server.shutdown()
 
 
-def delivered(house: House) -> None:
-    """Waits until the courier has ended; by itself it waits for a while only."""
-    house.service.courier.close()
-    joined(house.service.courier._thread)
+def delivered(server: RatingServer) -> None:
+    """Waits until the sender has ended; `close` itself waits only for a while."""
+    server.service.webhooks.close()
+    joined(server.service.webhooks._thread)
 
 
-def judge_once(house: House) -> None:
-    project = house.project()
-    house.account("bob", "rater", project)
-    client = house.client("bob")
+def judge_once(server: RatingServer) -> None:
+    project = server.project()
+    server.account("bob", "rater", project)
+    client = server.client("bob")
     held = client.api(f"/projects/{project.id}/assignments").json()["assignments"][0]["id"]
     body = {"assignment": held, "key": "12345678", "answer": {"ranking": [[0], [1]], "reason": "private"}}
     for _ in range(2):  # the second is a repeat, and no event
@@ -180,14 +179,14 @@ def judge_once(house: House) -> None:
 
 
 def test_a_webhook_is_told_once_and_can_check_who_told(tmp_path: Path) -> None:
-    with hook(200) as (url, handler), open_house(tmp_path, webhooks=Webhooks((url,), frozenset({"127.0.0.1"}), "secret")) as house:
-        judge_once(house)
-        delivered(house)
+    with hook(200) as (url, handler), open_rating_server(tmp_path, webhooks=Webhooks((url,), frozenset({"127.0.0.1"}), "secret")) as server:
+        judge_once(server)
+        delivered(server)
         ((headers, body),) = handler.got
         assert headers["X-Palate-Signature"] == "sha256=" + hmac.new(b"secret", body, hashlib.sha256).hexdigest()
         event = json.loads(body)
         assert event["event"] == "judgment"
-        assert event["rater"] == house.accounts["bob"].pseudonym
+        assert event["rater"] == server.accounts["bob"].pseudonym
         assert b"bob" not in body
         assert b"private" not in body
 
@@ -213,29 +212,29 @@ def test_a_name_that_moves_gains_nothing() -> None:
 
 
 def test_redirects_are_not_followed_and_lost_events_are_written_down(tmp_path: Path) -> None:
-    with hook(302) as (url, handler), open_house(tmp_path, webhooks=Webhooks((url,), frozenset({"127.0.0.1"}), "secret")) as house:
-        judge_once(house)
-        delivered(house)
+    with hook(302) as (url, handler), open_rating_server(tmp_path, webhooks=Webhooks((url,), frozenset({"127.0.0.1"}), "secret")) as server:
+        judge_once(server)
+        delivered(server)
         assert len(handler.got) == 3
-        (lost,) = [one for one in house.ratings.audit_log() if one.action == "webhook lost"]
+        (lost,) = [one for one in server.ratings.audit_log() if one.action == "webhook lost"]
         assert lost.detail["reason"] == "status 302"
 
 
-def test_exports_hold_pseudonyms_and_no_formulas(house: House) -> None:
-    project = house.project(items=1)
-    house.account("Robert", "rater", project)
-    house.account("ann", "owner", project)
-    held = house.ratings.claim(project.id, house.accounts["Robert"].id, house.clock(), house.service.random)
+def test_exports_hold_pseudonyms_and_no_formulas(server: RatingServer) -> None:
+    project = server.project(items=1)
+    server.account("Robert", "rater", project)
+    server.account("ann", "owner", project)
+    held = server.ratings.claim(project.id, server.accounts["Robert"].id, server.clock(), server.service.random)
     assert held is not None
-    house.ratings.submit(
-        held.id, held.rater, Answer(ranking=((1,), (0,)), reason='=cmd|"/c calc"!A0\n,x', seconds=3.5), "12345678", house.clock()
+    server.ratings.submit(
+        held.id, held.rater, Answer(ranking=((1,), (0,)), reason='=cmd|"/c calc"!A0\n,x', seconds=3.5), "12345678", server.clock()
     )
-    ann = house.client("ann")
+    ann = server.client("ann")
     answer = ann.get(f"/projects/{project.id}/export?kind=csv")
     assert answer.headers["content-disposition"].startswith("attachment")
     (row,) = csv.DictReader(io.StringIO(answer.text, newline=""))
     assert row["reason"] == '\'=cmd|"/c calc"!A0\n,x'
-    assert row["rater"] == house.accounts["Robert"].pseudonym
+    assert row["rater"] == server.accounts["Robert"].pseudonym
     assert row["ranking"] == ">".join(str(held.order[place] + 1) for place in (1, 0))
     lines = ann.get(f"/projects/{project.id}/export").text
     assert json.loads(lines.splitlines()[-1])["judgment"]["ranking"] == [[1], [0]]
@@ -246,15 +245,15 @@ def test_exports_hold_pseudonyms_and_no_formulas(house: House) -> None:
 GOOD = {"prompt": "p", "completions": ["a", "b"]}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_project_is_downloaded_in_every_kind(house: House, kind: str) -> None:
-    project = house.project(items=1)
-    house.account("bob", "rater", project)
-    house.account("ann", "owner", project)
-    held = house.ratings.claim(project.id, house.accounts["bob"].id, house.clock(), house.service.random)
+@pytest.mark.parametrize("kind", EXPORT_KINDS)
+def test_a_project_is_downloaded_in_every_kind(server: RatingServer, kind: str) -> None:
+    project = server.project(items=1)
+    server.account("bob", "rater", project)
+    server.account("ann", "owner", project)
+    held = server.ratings.claim(project.id, server.accounts["bob"].id, server.clock(), server.service.random)
     assert held is not None
-    house.ratings.submit(held.id, held.rater, Answer(ranking=((1,), (0,))), "12345678", house.clock())
-    ann = house.client("ann")
+    server.ratings.submit(held.id, held.rater, Answer(ranking=((1,), (0,))), "12345678", server.clock())
+    ann = server.client("ann")
     for path in (f"/projects/{project.id}/export?kind={kind}", f"/api/projects/{project.id}/judgments?kind={kind}"):
         answer = ann.get(path)
         assert answer.status_code == 200
@@ -264,10 +263,10 @@ def test_a_project_is_downloaded_in_every_kind(house: House, kind: str) -> None:
             assert zipfile.ZipFile(io.BytesIO(answer.content)).namelist() == ["judgments.json", "judgments.xml"]
 
 
-def test_a_kind_that_is_not_there_or_cannot_hold_the_project_is_refused(house: House) -> None:
-    empty = house.project(items=0)
-    house.account("ann", "owner", empty)
-    ann = house.client("ann")
+def test_a_kind_that_is_not_there_or_cannot_hold_the_project_is_refused(server: RatingServer) -> None:
+    empty = server.project(items=0)
+    server.account("ann", "owner", empty)
+    ann = server.client("ann")
     for path in (f"/projects/{empty.id}/export?kind=", f"/api/projects/{empty.id}/judgments?kind="):
         for kind, words in (("word", "no kind"), ("trl", "judgments.jsonl: nothing to write")):
             answer = ann.get(path + kind)
@@ -275,20 +274,20 @@ def test_a_kind_that_is_not_there_or_cannot_hold_the_project_is_refused(house: H
             assert words in answer.text
 
 
-def test_an_uploaded_file_brings_its_judgments(house: House, tmp_path: Path) -> None:
-    project = house.project(items=0)
-    house.account("ann", "owner", project)
-    ann = house.client("ann")
+def test_an_uploaded_file_brings_its_judgments(server: RatingServer, tmp_path: Path) -> None:
+    project = server.project(items=0)
+    server.account("ann", "owner", project)
+    ann = server.client("ann")
     files = good_files(tmp_path)
     for file in files:
         if file.name == "votes.csv":  # systems without texts
             continue
-        made = house.project(file.name, Task("rank", all_bad=True) if file.name == "ranked.json" else None, items=0)
+        made = server.project(file.name, Task("rank", all_bad=True) if file.name == "ranked.json" else None, items=0)
         sent = ann.post(f"/projects/{made.id}/items", files={"file": (file.name, file.read_bytes())})
         assert sent.status_code == 200, sent.text
         exchange = read_exchange(file)
-        assert len(list(house.ratings.items(made.id))) == len(exchange.items)
-        assert len(list(house.ratings.judgments(made.id))) == len(exchange.votes)
+        assert len(list(server.ratings.items(made.id))) == len(exchange.items)
+        assert len(list(server.ratings.judgments(made.id))) == len(exchange.votes)
     rows = [json.loads(line) for line in (tmp_path / "trl.jsonl").read_text().splitlines()]
     whole = read_exchange(tmp_path / "trl.jsonl")
     items, votes = len(whole.items), len(whole.votes)
@@ -298,7 +297,7 @@ def test_an_uploaded_file_brings_its_judgments(house: House, tmp_path: Path) -> 
     assert (len(told["added"]), told["judgments"], told["raters"]) == (items, votes, 0)
     again = ann.api(f"/projects/{project.id}/items", {"items": rows}).json()
     assert (again["added"], again["duplicates"], again["judgments"], again["known_judgments"]) == ([], items, 0, votes)
-    names = {one.name for one in house.ratings.accounts()}
+    names = {one.name for one in server.ratings.accounts()}
     assert names == {"ann", ""}
     assert ann.get(f"/projects/{project.id}/people").status_code == 200
     assert ann.get(f"/projects/{project.id}").status_code == 200
@@ -308,7 +307,7 @@ def test_an_uploaded_file_brings_its_judgments(house: House, tmp_path: Path) -> 
     ("name", "content", "words"),
     [
         ("a.jsonl", b"", "a.jsonl: holds no row"),
-        ("a.jsonl.gz", b"x", "a.jsonl.gz: is packed"),
+        ("a.jsonl.gz", b"x", "a.jsonl.gz: the file is packed"),
         ("a.exe", b"x", "are not read"),
         ("../../a", b"{", "../../a:1: not JSON"),
         ("a.csv", b"id,left,right,worker,winner\n0,a,b,7,tie\n", "a.csv:1, conversation: is empty"),
@@ -316,27 +315,27 @@ def test_an_uploaded_file_brings_its_judgments(house: House, tmp_path: Path) -> 
         ("a.parquet", b"PAR1", "a.parquet: not a readable Parquet file"),
     ],
 )
-def test_a_bad_upload_is_named_as_it_was_sent(house: House, name: str, content: bytes, words: str) -> None:
-    project = house.project(items=0)
-    house.account("ann", "owner", project)
-    sent = house.client("ann").post(f"/projects/{project.id}/items", files={"file": (name, content)})
+def test_a_bad_upload_is_named_as_it_was_sent(server: RatingServer, name: str, content: bytes, words: str) -> None:
+    project = server.project(items=0)
+    server.account("ann", "owner", project)
+    sent = server.client("ann").post(f"/projects/{project.id}/items", files={"file": (name, content)})
     assert sent.status_code == 422
     assert words in html.unescape(sent.text)
     assert "palate-import" not in sent.text
-    assert list(house.ratings.items(project.id)) == []
+    assert list(server.ratings.items(project.id)) == []
 
 
-def test_an_upload_with_a_bad_row_adds_nothing(house: House) -> None:
-    project = house.project(items=0)
-    house.account("ann", "owner", project)
-    ann = house.client("ann")
+def test_an_upload_with_a_bad_row_adds_nothing(server: RatingServer) -> None:
+    project = server.project(items=0)
+    server.account("ann", "owner", project)
+    ann = server.client("ann")
     sent = ann.post(f"/projects/{project.id}/items", files={"file": ("f.jsonl", json.dumps(GOOD) + "\n{")})
     assert sent.status_code == 422
     assert "f.jsonl:2: not JSON" in sent.text
     one = ann.api(f"/projects/{project.id}/items", {"items": [GOOD, {"prompt": "p", "completions": ["a"]}]})
     assert one.status_code == 422
     assert one.json()["detail"].startswith("items:2, candidates: 1 given, a task of kind compare takes 2.")
-    assert list(house.ratings.items(project.id)) == []
+    assert list(server.ratings.items(project.id)) == []
 
 
 def rows(*said: dict[str, object]) -> dict[str, tuple[str, str]]:
@@ -351,18 +350,18 @@ def test_missing_media_are_named_and_refused_when_none_is_there(tmp_path: Path) 
     def shown(*names: str) -> dict[str, object]:
         return {"prompt": "Which?", "completions": [{"media": name} for name in names]}
 
-    with open_house(tmp_path, WebSettings(media=folder)) as house:
-        project = house.project(items=0)
-        house.account("ann", "owner", project)
-        ann = house.client("ann")
+    with open_rating_server(tmp_path, WebSettings(media=folder)) as server:
+        project = server.project(items=0)
+        server.account("ann", "owner", project)
+        ann = server.client("ann")
         path = f"/projects/{project.id}/items"
         none = ann.post(path, files=rows(shown("gone.png", "lost.png")))
         assert none.status_code == 422
         assert "2 media files such as" in none.text
-        assert list(house.ratings.items(project.id)) == []
+        assert list(server.ratings.items(project.id)) == []
         some = ann.post(path, files=rows(shown("there.png", "gone.png")))
         assert "1 of 2 media files are missing in the media folder: gone.png." in some.text
-        assert len(list(house.ratings.items(project.id))) == 1
+        assert len(list(server.ratings.items(project.id))) == 1
         told = ann.api(
             path, {"items": [shown("there.png", *(f"{n}.png" for n in range(1))), shown("1.png", "2.png"), shown("3.png", "4.png")]}
         )
@@ -370,19 +369,19 @@ def test_missing_media_are_named_and_refused_when_none_is_there(tmp_path: Path) 
         assert ann.api(path, {"items": [{"prompt": "p", "completions": ["a", "b"]}]}).json()["notes"] == []
 
 
-def test_media_without_a_folder_are_refused(house: House) -> None:
-    project = house.project(items=0)
-    house.account("ann", "owner", project)
+def test_media_without_a_folder_are_refused(server: RatingServer) -> None:
+    project = server.project(items=0)
+    server.account("ann", "owner", project)
     row = {"prompt": "Which?", "completions": [{"media": "a.png"}, {"media": "b.png"}]}
-    sent = house.client("ann").post(f"/projects/{project.id}/items", files=rows(row))
+    sent = server.client("ann").post(f"/projects/{project.id}/items", files=rows(row))
     assert sent.status_code == 422
     assert "without --media" in sent.text
 
 
-def test_empty_prompts_and_blank_completions_are_taken_and_counted(house: House) -> None:
-    project = house.project(items=0)
-    house.account("ann", "owner", project)
-    sent = house.client("ann").post(
+def test_empty_prompts_and_blank_completions_are_taken_and_counted(server: RatingServer) -> None:
+    project = server.project(items=0)
+    server.account("ann", "owner", project)
+    sent = server.client("ann").post(
         f"/projects/{project.id}/items",
         files=rows(*({"prompt": one, "completions": two} for one, two in (("", ["a", " "]), ("p", ["\n", "b"]), ("q", ["a", "b"])))),
     )
@@ -391,14 +390,14 @@ def test_empty_prompts_and_blank_completions_are_taken_and_counted(house: House)
     assert "2 completions are blank" in sent.text
 
 
-def test_a_rule_stands_at_the_top_of_a_row(house: House) -> None:
-    project = house.project(items=0, task=Task(kind="rule", rules=("No names.", "No lies.")))
-    house.account("ann", "owner", project)
-    ann, path = house.client("ann"), f"/projects/{project.id}/items"
+def test_a_rule_stands_at_the_top_of_a_row(server: RatingServer) -> None:
+    project = server.project(items=0, task=Task(kind="rule", rules=("No names.", "No lies.")))
+    server.account("ann", "owner", project)
+    ann, path = server.client("ann"), f"/projects/{project.id}/items"
     for rule in ("No names.", "No lies."):
         row = {"prompt": f"p {rule}", "completions": ["a"], "rule": rule}
         assert ann.post(path, files=rows(row)).status_code == 200
-    assert [one.fields["rule"] for one in house.ratings.items(project.id)] == ["No names.", "No lies."]
+    assert [one.fields["rule"] for one in server.ratings.items(project.id)] == ["No names.", "No lies."]
     for row, words in (
         ({"prompt": "x", "completions": ["a"], "rule": 3}, "f.jsonl:1: `rule` is not a string"),
         ({"prompt": "x", "completions": ["a"], "rule": "No lies.", "fields": {"rule": "No names."}}, "f.jsonl:1: `rule` is another one"),
@@ -417,13 +416,13 @@ def test_rankings_in_words_come_back(numbers: list[int], ties: list[bool]) -> No
         else:
             tiers.append([number])
     ranking = tuple(tuple(sorted(tier)) for tier in tiers)
-    assert ranking_of(words_of(Answer(ranking=ranking), (0, 1, 2, 3)), 4) == ranking
+    assert parse_ranking(answer_in_words(Answer(ranking=ranking), (0, 1, 2, 3)), 4) == ranking
 
 
 @pytest.mark.parametrize("words", ["", "1", "1 > 1", "1 > 3", "a > b", "1 2", "\u0661 > \u0662", "1 >", "0", "1 > 2; drop"])
 def test_bad_rankings_are_refused(words: str) -> None:
     with pytest.raises(DataError):
-        ranking_of(words, 2)
+        parse_ranking(words, 2)
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -440,8 +439,8 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
         assert told in capsys.readouterr().err
 
 
-def test_the_api_is_described(house: House) -> None:
-    described = house.client().get("/api/openapi.json").json()
+def test_the_api_is_described(server: RatingServer) -> None:
+    described = server.client().get("/api/openapi.json").json()
     assert len(described["paths"]) > 12
     for path, methods in described["paths"].items():
         for method, one in methods.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from palate.clients.chat import LONGEST_TALK, LONGEST_TURN, ChatModel
 from palate.core import Sampling
 from palate.ratings import Project, Task
 from palate.samplers import LocalSampler
 from palate.testing import tiny_policy
+from palate.web.probe_model import LONGEST_DIALOGUE, LONGEST_TURN, ProbeModel
 from palate.web.service import WebSettings
-from tests.support.house import Client, House, open_house
+from tests.support.rating_server import Client, RatingServer, open_rating_server
 from tests.support.waiting import LIMIT_SECONDS, PAUSE_SECONDS, happened, joined, wait_until
 from tests.unit.rewards.conftest import Server, reply
 from tests.web.conftest import Sit, idle
@@ -50,7 +51,7 @@ def sampled() -> Answering:
 
 
 class Stage:
-    """What stands behind the address of the model: it can be changed while the house runs, and taken away."""
+    """What stands behind the address of the model: it can be changed while the server runs, and taken away."""
 
     def __init__(self) -> None:
         self.act: Answering = lambda handler, _: reply(handler, chat("so be it"))
@@ -65,22 +66,22 @@ def stage() -> Iterator[Stage]:
 
 
 @pytest.fixture
-def house(tmp_path: Path, stage: Stage) -> Iterator[House]:
-    model = ChatModel(f"{stage.server.url}/v1", "tiny", "secret", seconds=LIMIT_SECONDS, concurrency=2)
-    with open_house(tmp_path, WebSettings(probe=model)) as opened:
+def server(tmp_path: Path, stage: Stage) -> Iterator[RatingServer]:
+    model = replace(ProbeModel.at(f"{stage.server.url}/v1", "tiny", "secret"), timeout_seconds=LIMIT_SECONDS, concurrency=2)
+    with open_rating_server(tmp_path, WebSettings(probe=model)) as opened:
         yield opened
 
 
-def patience(house: House, seconds: float) -> None:
+def patience(server: RatingServer, seconds: float) -> None:
     """From now on the server waits so long for the model."""
-    model = house.service.settings.probe
+    model = server.service.settings.probe
     assert model is not None
-    object.__setattr__(model, "seconds", seconds)
+    object.__setattr__(model, "timeout_seconds", seconds)
 
 
-def probing(house: House, items: int = 2) -> Project:
-    project = house.project("Probe", Task(kind="probe", rules=(RULE,), reason="optional"), items=items)
-    house.account("bob", "rater", project)
+def probing(server: RatingServer, items: int = 2) -> Project:
+    project = server.project("Probe", Task(kind="probe", rules=(RULE,), reason="optional"), items=items)
+    server.account("bob", "rater", project)
     return project
 
 
@@ -89,9 +90,9 @@ def says(page: Page, text: str) -> None:
     page.keyboard.press("Enter")
 
 
-def test_a_talk_with_a_real_model_becomes_a_judgment(house: House, sit: Sit, stage: Stage, sampled: Answering) -> None:
+def test_a_talk_with_a_real_model_becomes_a_judgment(server: RatingServer, sit: Sit, stage: Stage, sampled: Answering) -> None:
     stage.act = sampled
-    project = probing(house)
+    project = probing(server)
     page = at_desk(sit, "bob", project)
     expect(page.get_by_text(RULE)).to_be_visible()
     page.keyboard.press("1")
@@ -108,7 +109,7 @@ def test_a_talk_with_a_real_model_becomes_a_judgment(house: House, sit: Sit, sta
     page.keyboard.press("1")
     page.keyboard.press("Enter")
     settled(page)
-    (entry,) = said(house, project)
+    (entry,) = said(server, project)
     assert (entry.answer.broken, entry.answer.rule) == (True, RULE)
     assert [(turn.role, turn.text.strip()) for turn in entry.answer.dialogue] == [
         (role, text.strip()) for role, text in zip(["user", "assistant"] * 2, shown, strict=True)
@@ -120,8 +121,8 @@ def test_a_talk_with_a_real_model_becomes_a_judgment(house: House, sit: Sit, sta
     assert [one["role"] for one in body["messages"]] == ["user", "user", "assistant", "user"]  # the item's own turn stands first
 
 
-def test_a_model_that_is_down_loses_nothing(house: House, sit: Sit, stage: Stage) -> None:
-    project = probing(house)
+def test_a_model_that_is_down_loses_nothing(server: RatingServer, sit: Sit, stage: Stage) -> None:
+    project = probing(server)
     page = at_desk(sit, "bob", project)
     port = int(stage.server.url.rpartition(":")[2])
     stage.server.close()
@@ -135,15 +136,15 @@ def test_a_model_that_is_down_loses_nothing(house: House, sit: Sit, stage: Stage
     page.keyboard.press("Escape")
     page.keyboard.press("s")  # and one is not held up
     settled(page)
-    assert said(house, project)[0].answer.skipped
+    assert said(server, project)[0].answer.skipped
 
 
-def test_a_slow_model_is_waited_for_and_given_up_in_the_end(tmp_path: Path, house: House, sit: Sit, stage: Stage) -> None:
-    project = probing(house)
+def test_a_slow_model_is_waited_for_and_given_up_in_the_end(tmp_path: Path, server: RatingServer, sit: Sit, stage: Stage) -> None:
+    project = probing(server)
 
     is_over = threading.Event()
     stage.act = lambda handler, _: happened(is_over)
-    patience(house, 2.0)
+    patience(server, 2.0)
     page = at_desk(sit, "bob", project)
     with page.expect_request("**/probe") as asked:
         says(page, "take your time")
@@ -153,18 +154,18 @@ def test_a_slow_model_is_waited_for_and_given_up_in_the_end(tmp_path: Path, hous
     expect(page.locator("#talkbox .hintline")).to_contain_text("longer than 2 seconds")
     expect(page.locator("#message")).to_have_value("take your time")
     is_over.set()
-    patience(house, LIMIT_SECONDS)
+    patience(server, LIMIT_SECONDS)
     stage.act = lambda handler, _: reply(handler, chat("now"))
     page.keyboard.press("Enter")
     expect(page.locator("#dialogue .turn")).to_have_count(2)
 
 
-def test_words_say_that_the_model_is_slow(house: House, sit: Sit) -> None:
+def test_words_say_that_the_model_is_slow(server: RatingServer, sit: Sit) -> None:
     """The page tells so after five seconds by its own clock, here of a request that hangs between browser and server."""
-    project = probing(house)
+    project = probing(server)
     page = sit("bob")
     page.clock.install()
-    page.goto(f"{house.url}/projects/{project.id}/rate")
+    page.goto(f"{server.url}/projects/{project.id}/rate")
     ready(page)
     page.route("**/probe", lambda _: None)
     says(page, "hello")
@@ -174,8 +175,8 @@ def test_words_say_that_the_model_is_slow(house: House, sit: Sit) -> None:
     assert page.locator("#message").input_value() == "hello"
 
 
-def test_a_reply_that_comes_after_a_skip_is_not_put_into_the_next_item(house: House, sit: Sit, stage: Stage) -> None:
-    project = probing(house)
+def test_a_reply_that_comes_after_a_skip_is_not_put_into_the_next_item(server: RatingServer, sit: Sit, stage: Stage) -> None:
+    project = probing(server)
 
     is_skipped = threading.Event()
 
@@ -216,17 +217,17 @@ def dripping(handler: BaseHTTPRequestHandler, _: Any) -> None:
 
 
 NONSENSE: dict[str, tuple[Answering, str]] = {
-    "no JSON": (lambda h, _: reply(h, b"<html>bad gateway</html>"), "is no reply"),
-    "another object": (lambda h, _: reply(h, {"error": "x"}), "is no reply"),
-    "a list": (lambda h, _: reply(h, [1, 2]), "is no reply"),
-    "no choices": (lambda h, _: reply(h, {"choices": []}), "is no reply"),
-    "nested deeply": (lambda h, _: reply(h, b"[" * 200_000), "is no reply"),
-    "no bytes": (lambda h, _: reply(h, b""), "is no reply"),
-    "null": (lambda h, _: reply(h, chat(None)), "said nothing"),
-    "a number": (lambda h, _: reply(h, chat(5)), "said nothing"),
-    "blanks": (lambda h, _: reply(h, chat(" \n ")), "said nothing"),
-    "endless": (lambda h, _: reply(h, b"x" * 3_000_000), "is no reply"),
-    "cut off": (lambda h, _: reply(h, b'{"choices": [', **{"Content-Length": "500"}), "is no reply"),
+    "no JSON": (lambda h, _: reply(h, b"<html>bad gateway</html>"), "not a reply"),
+    "another object": (lambda h, _: reply(h, {"error": "x"}), "not a reply"),
+    "a list": (lambda h, _: reply(h, [1, 2]), "not a reply"),
+    "no choices": (lambda h, _: reply(h, {"choices": []}), "not a reply"),
+    "nested deeply": (lambda h, _: reply(h, b"[" * 200_000), "not a reply"),
+    "no bytes": (lambda h, _: reply(h, b""), "not a reply"),
+    "null": (lambda h, _: reply(h, chat(None)), "not a reply"),
+    "a number": (lambda h, _: reply(h, chat(5)), "not a reply"),
+    "blanks": (lambda h, _: reply(h, chat(" \n ")), "an empty reply"),
+    "endless": (lambda h, _: reply(h, b"x" * 3_000_000), "not a reply"),
+    "cut off": (lambda h, _: reply(h, b'{"choices": [', **{"Content-Length": "500"}), "not a reply"),
     "no HTTP": (raw(b"SSH-2.0-OpenSSH_9.9\r\n"), "cannot be reached"),
     "hung up": (raw(b""), "cannot be reached"),
     "a redirect": (lambda h, _: reply(h, b"", 302, Location="http://127.0.0.1:1/"), "cannot be reached"),
@@ -234,7 +235,7 @@ NONSENSE: dict[str, tuple[Answering, str]] = {
     "busy": (lambda h, _: reply(h, {}, 429), "is busy"),
     "a wrong key": (lambda h, _: reply(h, {}, 401), "Tell an owner"),
     "a wrong name": (lambda h, _: reply(h, {}, 404), "Tell an owner"),
-    "too long for it": (lambda h, _: reply(h, {}, 400), "too long for it"),
+    "too long for it": (lambda h, _: reply(h, {}, 400), "too long for the model"),
     "broken": (lambda h, _: reply(h, {}, 500), "status 500"),
 }
 
@@ -244,21 +245,21 @@ def held(client: Client, project: Project) -> str:
     return found
 
 
-def test_nonsense_is_told_in_words(house: House, stage: Stage) -> None:
+def test_nonsense_is_told_in_words(server: RatingServer, stage: Stage) -> None:
     """Whatever the model's server does, the answer is 502 with words that say what to do, and the next try works."""
-    project = probing(house)
-    bob = house.client("bob")
+    project = probing(server)
+    bob = server.client("bob")
     path = f"/projects/{project.id}/assignments/{held(bob, project)}/probe"
     body = {"dialogue": [{"role": "user", "text": "hello"}]}
     wrong = {}
     for name, (act, words) in NONSENSE.items():
         stage.act = act
-        patience(house, 1.0 if act is dripping else LIMIT_SECONDS)
+        patience(server, 1.0 if act is dripping else LIMIT_SECONDS)
         found = bob.api(path, body)
         if found.status_code != 502 or found.json()["code"] != "model" or words not in found.json()["detail"]:
             wrong[name] = (found.status_code, found.text)
     assert wrong == {}
-    patience(house, LIMIT_SECONDS)
+    patience(server, LIMIT_SECONDS)
     stage.act = lambda handler, _: reply(handler, chat("at last"))
     assert bob.api(path, body).json() == {"text": "at last"}
 
@@ -272,9 +273,9 @@ def test_nonsense_is_told_in_words(house: House, stage: Stage) -> None:
         ("\U0001f35a" * 20, "\U0001f35a" * 20),
     ],
 )
-def test_what_the_model_says_can_be_sent_in(house: House, stage: Stage, sent: str, taken: str) -> None:
-    project = probing(house)
-    bob = house.client("bob")
+def test_what_the_model_says_can_be_sent_in(server: RatingServer, stage: Stage, sent: str, taken: str) -> None:
+    project = probing(server)
+    bob = server.client("bob")
     stage.act = lambda handler, _: reply(handler, chat(sent))
     mine = held(bob, project)
     talk = [{"role": "user", "text": "hello"}]
@@ -282,12 +283,12 @@ def test_what_the_model_says_can_be_sent_in(house: House, stage: Stage, sent: st
     assert found == taken
     answer = {"broken": True, "rule": RULE, "dialogue": [*talk, {"role": "assistant", "text": found}]}
     assert bob.api(f"/projects/{project.id}/judgments", {"assignment": mine, "key": "12345678", "answer": answer}).status_code == 200
-    assert said(house, project)[0].answer.dialogue[1].text == taken
+    assert said(server, project)[0].answer.dialogue[1].text == taken
 
 
-def test_a_talk_ends_before_it_is_too_long_to_be_sent_in(house: House, stage: Stage) -> None:
-    project = probing(house)
-    bob = house.client("bob")
+def test_a_talk_ends_before_it_is_too_long_to_be_sent_in(server: RatingServer, stage: Stage) -> None:
+    project = probing(server)
+    bob = server.client("bob")
     mine = held(bob, project)
     rice = "\U0001f35a"  # 4 bytes
     stage.act = lambda handler, _: reply(handler, chat(rice * LONGEST_TURN))
@@ -298,8 +299,8 @@ def test_a_talk_ends_before_it_is_too_long_to_be_sent_in(house: House, stage: St
         if found.status_code == 502:
             break
         talk = [*asked, {"role": "assistant", "text": found.json()["text"]}]
-    assert "as long as it may" in found.json()["detail"]
-    assert sum(len(turn["text"].encode()) for turn in talk) > LONGEST_TALK
+    assert "cannot grow any longer" in found.json()["detail"]
+    assert sum(len(turn["text"].encode()) for turn in talk) > LONGEST_DIALOGUE
     answer = {"broken": False, "rule": RULE, "dialogue": talk, "reason": rice * 4000}
     sent = bob.http.post(
         f"/api/projects/{project.id}/judgments",
@@ -309,11 +310,11 @@ def test_a_talk_ends_before_it_is_too_long_to_be_sent_in(house: House, stage: St
     assert sent.status_code == 200, sent.text
 
 
-def test_a_slow_model_holds_up_nobody_who_judges(house: House, stage: Stage) -> None:
+def test_a_slow_model_holds_up_nobody_who_judges(server: RatingServer, stage: Stage) -> None:
     """Of fifty who talk at once two wait and the others are told so; judging goes on meanwhile."""
-    project, pairs = probing(house, items=60), house.project("Pairs")
-    house.account("eve", "rater", pairs)
-    bob, eve = house.client("bob"), house.client("eve")
+    project, pairs = probing(server, items=60), server.project("Pairs")
+    server.account("eve", "rater", pairs)
+    bob, eve = server.client("bob"), server.client("eve")
     mine, release, begun = held(bob, project), threading.Event(), threading.Semaphore(0)
 
     def stuck(handler: BaseHTTPRequestHandler, _: Any) -> None:
@@ -336,15 +337,15 @@ def test_a_slow_model_holds_up_nobody_who_judges(house: House, stage: Stage) -> 
     joined(*threads)
     assert sorted(one.status_code for one in found) == [200] * 2 + [502] * 48
     assert {one.json()["detail"].partition(".")[0] for one in found if one.status_code == 502} == {
-        "Many people talk with the model just now"
+        "Many people are talking with the model right now"
     }
 
 
 def test_without_a_model_the_page_says_whom_to_ask(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    with open_house(tmp_path / "other") as house:
-        project = probing(house)
-        bob = house.client("bob")
+    with open_rating_server(tmp_path / "other") as server:
+        project = probing(server)
+        bob = server.client("bob")
         body = {"dialogue": [{"role": "user", "text": "hello"}]}
         found = bob.api(f"/projects/{project.id}/assignments/{held(bob, project)}/probe", body)
         assert (found.status_code, "an owner must start the server with --model_url" in found.text) == (409, True)

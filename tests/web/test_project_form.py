@@ -8,7 +8,7 @@ import pytest
 
 from palate.web.api_models import ProjectBody
 from palate.web.project_form import NUMBERS, bounds
-from tests.support.house import House
+from tests.support.rating_server import RatingServer
 
 FORM = {"name": "New", "kind": "compare", "reason": "off", "dimensions": "overall", "queue": "random"}
 NUMBERS_REFUSED = {
@@ -25,9 +25,9 @@ BAD = [
 
 
 @pytest.mark.parametrize(("field", "value"), BAD)
-def test_what_the_api_refuses_is_refused_beside_the_field(house: House, field: str, value: str) -> None:
-    house.account("ann", "owner")
-    answer = house.client("ann").post("/projects", {**FORM, field: value})
+def test_what_the_api_refuses_is_refused_beside_the_field(server: RatingServer, field: str, value: str) -> None:
+    server.account("ann", "owner")
+    answer = server.client("ann").post("/projects", {**FORM, field: value})
     assert answer.status_code == 422
     assert f'id="{"rules" if value == "rule" else field}fault"' in answer.text
     assert answer.text.count('class="fault"') == 1
@@ -35,29 +35,29 @@ def test_what_the_api_refuses_is_refused_beside_the_field(house: House, field: s
         least, most = bounds()[field]
         assert f"number from {least:g} to {most:g}." in answer.text
         assert f'value="{html.escape(value)}"' in answer.text
-    assert house.ratings.projects() == ()
+    assert server.ratings.projects() == ()
 
 
 @pytest.mark.parametrize("field", NUMBERS)
-def test_the_ends_of_the_bounds_are_taken(house: House, field: str) -> None:
-    house.account("ann", "owner")
-    ann = house.client("ann")
+def test_the_ends_of_the_bounds_are_taken(server: RatingServer, field: str) -> None:
+    server.account("ann", "owner")
+    ann = server.client("ann")
     kept, unit = NUMBERS[field]
     for number, value in enumerate(bounds()[field]):
         form = {**FORM, "name": f"P{number}", "max_overlap": "100", field: f"{value:g}"}
         assert ann.post("/projects", form).status_code == 303
-        assert getattr(house.ratings.projects()[-1], kept) == pytest.approx(value * unit) or field == "max_overlap"
+        assert getattr(server.ratings.projects()[-1], kept) == pytest.approx(value * unit) or field == "max_overlap"
 
 
-def test_the_page_has_the_bounds_of_the_api(house: House) -> None:
-    house.account("ann", "owner")
-    page = house.client("ann").get("/projects/new").text
+def test_the_page_has_the_bounds_of_the_api(server: RatingServer) -> None:
+    server.account("ann", "owner")
+    page = server.client("ann").get("/projects/new").text
     assert 'name="minutes" type="number" min="0.5" max="1440"' in page
     assert ProjectBody.model_json_schema()["properties"]["lease_seconds"]["minimum"] == 30
 
 
-def test_fewer_at_most_than_at_least_is_told(house: House) -> None:
-    house.account("ann", "owner")
-    answer = house.client("ann").post("/projects", {**FORM, "overlap": "3", "max_overlap": "2"})
+def test_fewer_at_most_than_at_least_is_told(server: RatingServer) -> None:
+    server.account("ann", "owner")
+    answer = server.client("ann").post("/projects", {**FORM, "overlap": "3", "max_overlap": "2"})
     assert answer.status_code == 422
     assert 'id="max_overlapfault"' in answer.text

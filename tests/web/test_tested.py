@@ -11,10 +11,10 @@ from palate.cli import main
 from palate.data.exchange import read_exchange
 from palate.evaluation.rater_report import report_on
 from palate.ratings import Answer, Task
-from palate.web.figures import findings
-from palate.web.item_view import waiting
-from palate.web.transfer import KINDS
-from tests.support.house import House
+from palate.web.figures import project_figures
+from palate.web.item_view import claim_items
+from palate.web.transfer import EXPORT_KINDS
+from tests.support.rating_server import RatingServer
 from tests.support.ratings import Team, pair, said, team
 
 
@@ -26,34 +26,34 @@ def prefer(crew: Team, rater: int, candidate: int) -> str:
     return held.item
 
 
-def test_who_failed_a_test_item_passes_once_it_is_removed(house: House) -> None:
+def test_who_failed_a_test_item_passes_once_it_is_removed(server: RatingServer) -> None:
     tests = tuple(pair(f"test {n}", gold=((0,), (1,)), is_qualification=True) for n in range(2))
-    crew = team(house.ratings, items=2, extra=tests)
+    crew = team(server.ratings, items=2, extra=tests)
     prefer(crew, 1, 0)
     failed = prefer(crew, 1, 1)
-    assert waiting(house.service, crew.project, crew.raters[1]) == []
-    house.ratings.remove_item(failed, crew.now)
-    assert len(waiting(house.service, crew.project, crew.raters[1])) == 2
-    assert house.ratings.account(crew.raters[1].id).qualified == (crew.project.id,)
-    assert [one.action for one in house.ratings.audit_log()].count("qualified") == 1
+    assert claim_items(server.service, crew.project, crew.raters[1]) == []
+    server.ratings.remove_item(failed, crew.now)
+    assert len(claim_items(server.service, crew.project, crew.raters[1])) == 2
+    assert server.ratings.account(crew.raters[1].id).qualified == (crew.project.id,)
+    assert [one.action for one in server.ratings.audit_log()].count("qualified") == 1
     for _ in range(2):
         prefer(crew, 1, 0)
-    assert waiting(house.service, crew.project, crew.raters[1]) == []
-    assert [one.action for one in house.ratings.audit_log()].count("qualified") == 1
+    assert claim_items(server.service, crew.project, crew.raters[1]) == []
+    assert [one.action for one in server.ratings.audit_log()].count("qualified") == 1
 
 
-def test_tests_are_in_no_figure_but_the_gold_column(house: House) -> None:
+def test_tests_are_in_no_figure_but_the_gold_column(server: RatingServer) -> None:
     tests = (pair("test", gold=((0,), (1,)), is_qualification=True), pair("hidden", gold=((0,), (1,))))
-    crew = team(house.ratings, items=6, raters=2, extra=tests, gold_share=0.5)
+    crew = team(server.ratings, items=6, raters=2, extra=tests, gold_share=0.5)
     for rater in range(2):
         prefer(crew, rater, 1)
-        house.ratings.qualify(crew.project.id, crew.raters[rater].id, crew.now)
+        server.ratings.qualify(crew.project.id, crew.raters[rater].id, crew.now)
     for _ in range(3):
         for rater in range(2):
             prefer(crew, rater, 0)
     while crew.claim(0):
         prefer(crew, 0, 0)
-    found = findings(house.ratings, crew.project, 0)
+    found = project_figures(server.ratings, crew.project, 0)
     names = {one.name for one in found.figures}
     assert not names & {"Raw agreement", "Ceiling of a reward model", "Krippendorff's alpha"}
     gold = [row.gold for row in found.raters if row.gold is not None]
@@ -61,49 +61,49 @@ def test_tests_are_in_no_figure_but_the_gold_column(house: House) -> None:
     assert {(one.value, one.n) for one in gold} == {(1.0, 1)}  # all of the qualification was wrong
 
 
-def test_gold_about_a_rule_is_in_its_column_and_in_no_agreement(house: House) -> None:
-    project = house.project("rules", Task("rule", rules=("be kind",)), items=2, overlap=2, gold_share=0.5)
+def test_gold_about_a_rule_is_in_its_column_and_in_no_agreement(server: RatingServer) -> None:
+    project = server.project("rules", Task("rule", rules=("be kind",)), items=2, overlap=2, gold_share=0.5)
     hidden = '{"prompt": "hidden?", "completions": ["c"], "gold": true}'
-    house.account("ann", "owner", project)
-    house.account("ben", "rater", project)
-    assert house.client("ann").api(f"/projects/{project.id}/items", {"items": [json.loads(hidden)]}).status_code == 201
+    server.account("ann", "owner", project)
+    server.account("ben", "rater", project)
+    assert server.client("ann").api(f"/projects/{project.id}/items", {"items": [json.loads(hidden)]}).status_code == 201
     for name in ("ann", "ben"):
-        while held := house.ratings.claim(project.id, house.accounts[name].id, house.clock(), house.service.random):
-            is_hidden = house.ratings.item(held.item).gold is not None
+        while held := server.ratings.claim(project.id, server.accounts[name].id, server.clock(), server.service.random):
+            is_hidden = server.ratings.item(held.item).gold is not None
             answer = Answer(broken=True if is_hidden else name == "ann")
-            house.ratings.submit(held.id, held.rater, answer, f"{name} {held.id}", house.clock())
-    found = findings(house.ratings, project, 0)
+            server.ratings.submit(held.id, held.rater, answer, f"{name} {held.id}", server.clock())
+    found = project_figures(server.ratings, project, 0)
     assert [(one.name, one.value) for one in found.figures] == [("Raw agreement", 0.0)]
     assert {(row.gold.value, row.gold.n) for row in found.raters if row.gold is not None} <= {(1.0, 1)}
 
 
-def test_what_raters_write_has_no_agreement(house: House) -> None:
-    project = house.project("written", Task("write"), items=1, overlap=2)
-    house.account("olga", "owner", project)
+def test_what_raters_write_has_no_agreement(server: RatingServer) -> None:
+    project = server.project("written", Task("write"), items=1, overlap=2)
+    server.account("olga", "owner", project)
     for name in ("ann", "ben"):
-        person = house.account(name, "rater", project)
-        held = house.ratings.claim(project.id, person.id, house.clock(), house.service.random)
+        person = server.account(name, "rater", project)
+        held = server.ratings.claim(project.id, person.id, server.clock(), server.service.random)
         assert held is not None
-        house.ratings.submit(held.id, person.id, Answer(text=f"said {name}"), name * 4, house.clock())
-    found = findings(house.ratings, project, 0)
+        server.ratings.submit(held.id, person.id, Answer(text=f"said {name}"), name * 4, server.clock())
+    found = project_figures(server.ratings, project, 0)
     assert found.figures == ()
-    page = house.client("olga").get(f"/projects/{project.id}").text
+    page = server.client("olga").get(f"/projects/{project.id}").text
     assert "What raters write is not compared with one another" in page
     assert "Nothing to compare yet" not in page
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_the_pages_export_is_read(house: House, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("kind", EXPORT_KINDS)
+def test_what_the_pages_export_is_read(server: RatingServer, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hidden = pair("hidden", gold=((0,), (1,)))
-    crew = team(house.ratings, items=4, raters=3, overlap=2, extra=(hidden,))
+    crew = team(server.ratings, items=4, raters=3, overlap=2, extra=(hidden,))
     for k in range(4):
         for rater in (1, 2):
             said(crew, rater, (k + rater) % 2 if k else 0)
-    contested = next(item for item in house.ratings.undecided(crew.project.id))
+    contested = next(item for item in server.ratings.undecided(crew.project.id))
     for key, best in (("a", 1), ("b", 0)):
-        house.ratings.adjudicate(contested, crew.raters[0].id, Answer(ranking=((best,), (1 - best,))), key, crew.now)
-    house.account("olga", "owner", crew.project)
-    answer = house.client("olga").get(f"/projects/{crew.project.id}/export?kind={kind}")
+        server.ratings.adjudicate(contested, crew.raters[0].id, Answer(ranking=((best,), (1 - best,))), key, crew.now)
+    server.account("olga", "owner", crew.project)
+    answer = server.client("olga").get(f"/projects/{crew.project.id}/export?kind={kind}")
     file = tmp_path / answer.headers["content-disposition"].split('"')[1]
     file.write_bytes(answer.content)
     if kind == "csv":

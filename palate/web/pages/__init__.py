@@ -1,1 +1,1 @@
-"""The pages, one file a concern; each has a `router`."""
+"""The pages, with one file per topic. Each file has a `router`."""

@@ -1,4 +1,4 @@
-"""My data: work, password, sessions, keys, export, erasure."""
+"""The page My data: work, password, sessions, keys, export, erasure."""
 
 import json
 from typing import Annotated, Any
@@ -17,68 +17,68 @@ SignedIn = Annotated[RequestContext, Depends(Access("rater"))]
 
 
 @router.get("")
-def mine(visit: SignedIn) -> Response:
-    """The page."""
-    return _mine(visit, {})
+def my_data(context: SignedIn) -> Response:
+    """Show the page."""
+    return _my_data(context, {})
 
 
 @router.post("/password")
-def change_password(visit: SignedIn) -> Response:
-    """Another password; sessions elsewhere end, this browser gets a new one."""
+def change_password(context: SignedIn) -> Response:
+    """Change the password. Sessions elsewhere end, and this browser gets a new one."""
     try:
-        check_own_password(visit, visit.text("old"))
-        check_password(visit.text("password"), visit.me.name)
+        check_own_password(context, context.text("old"))
+        check_password(context.text("password"), context.me.name)
     except AccessError as error:
-        return _mine(visit, {"error": error.words}, error.status)
+        return _my_data(context, {"error": error.message}, error.status)
     except ConfigError as error:
-        return _mine(visit, {"error": str(error)}, 422)
-    visit.service.ratings.set_password(visit.me.id, visit.service.passwords.hash(visit.text("password")))
-    visit.service.audit(visit.me.id, "password changed", visit.me.id)
-    return sign_in(visit, visit.me, go("/me"))
+        return _my_data(context, {"error": str(error)}, 422)
+    context.service.ratings.set_password(context.me.id, context.service.passwords.hash(context.text("password")))
+    context.service.audit(context.me.id, "password changed", context.me.id)
+    return sign_in(context, context.me, go("/me"))
 
 
 @router.post("/signout")
-def end_all(visit: SignedIn) -> Response:
-    """Every session and key of this account ends."""
-    visit.service.ratings.end_sessions(visit.me.id)
-    visit.service.audit(visit.me.id, "sessions ended", visit.me.id)
-    return sign_out(visit, go("/signin"))
+def end_all(context: SignedIn) -> Response:
+    """End every session and key of this account."""
+    context.service.ratings.end_sessions(context.me.id)
+    context.service.audit(context.me.id, "sessions ended", context.me.id)
+    return sign_out(context, go("/signin"))
 
 
 @router.post("/token")
-def make_key(visit: SignedIn) -> Response:
-    """A key for programs, shown once."""
-    visit.service.audit(visit.me.id, "key made", visit.me.id)
-    return _mine(visit, {"token": new_key(visit.service, visit.me)})
+def make_key(context: SignedIn) -> Response:
+    """Make a key for programs. The page shows it once."""
+    context.service.audit(context.me.id, "key made", context.me.id)
+    return _my_data(context, {"token": new_key(context.service, context.me)})
 
 
 @router.post("/export")
-def export(visit: SignedIn) -> Response:
-    """All that is kept about this account."""
-    visit.service.audit(visit.me.id, "exported own data", visit.me.id)
-    text = json.dumps(visit.service.ratings.export_person(visit.me.id), ensure_ascii=False, indent=2)
+def export(context: SignedIn) -> Response:
+    """Return all data about this account."""
+    context.service.audit(context.me.id, "exported own data", context.me.id)
+    text = json.dumps(context.service.ratings.export_person(context.me.id), ensure_ascii=False, indent=2)
     return Response(text, media_type="application/json", headers={"Content-Disposition": 'attachment; filename="my-data.json"'})
 
 
 @router.post("/erase")
-def erase(visit: SignedIn) -> Response:
-    """The person goes; the judgments stay under the pseudonym. The last owner cannot go."""
-    owners = [one for one in visit.service.ratings.accounts() if one.role == "owner"]
+def erase(context: SignedIn) -> Response:
+    """Erase the person. The judgments stay under the pseudonym. The last owner cannot be erased."""
+    owners = [account.id for account in context.service.ratings.accounts() if account.role == "owner"]
     try:
-        if [one.id for one in owners] == [visit.me.id]:
-            raise AccessError(422, "owner", "You are the last owner: make another owner first.")
-        check_own_password(visit, visit.text("password"))
+        if owners == [context.me.id]:
+            raise AccessError(422, "owner", "You are the last owner. Make another owner first.")
+        check_own_password(context, context.text("password"))
     except AccessError as error:
-        return _mine(visit, {"error": error.words}, error.status)
-    visit.service.ratings.erase(visit.me.id, visit.service.clock())
-    visit.service.audit("", "erased", visit.me.id)
-    return sign_out(visit, go("/signin"))
+        return _my_data(context, {"error": error.message}, error.status)
+    context.service.ratings.erase(context.me.id, context.service.clock())
+    context.service.audit("", "erased", context.me.id)
+    return sign_out(context, go("/signin"))
 
 
-def _mine(visit: RequestContext, values: dict[str, Any], status: int = 200) -> Response:
-    ratings = visit.service.ratings
-    names = {one.id: one.name for one in ratings.projects()}
-    days = ratings.time_log(visit.me.id)
-    worked = [{"day": one.day, "project": names[one.project], "judgments": one.judgments, "hours": one.seconds / 3600} for one in days]
-    newest = sorted(worked, key=lambda one: str(one["day"]), reverse=True)
-    return page(visit, "me.html", {"here": "me", "worked": newest, "token": "", **values}, status)
+def _my_data(context: RequestContext, values: dict[str, Any], status: int = 200) -> Response:
+    ratings = context.service.ratings
+    names = {project.id: project.name for project in ratings.projects()}
+    days = ratings.time_log(context.me.id)
+    worked = [{"day": day.day, "project": names[day.project], "judgments": day.judgments, "hours": day.seconds / 3600} for day in days]
+    newest = sorted(worked, key=lambda row: str(row["day"]), reverse=True)
+    return page(context, "me.html", {"here": "me", "worked": newest, "token": "", **values}, status)

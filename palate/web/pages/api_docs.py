@@ -1,4 +1,4 @@
-"""The API as a page: made from its own description, without anybody else's scripts."""
+"""The page about the API. It is made from the API's description and does not load foreign scripts."""
 
 import json
 from dataclasses import dataclass
@@ -26,21 +26,27 @@ class Route:
 
 
 @router.get("/api/docs")
-def documents(visit: Annotated[RequestContext, Depends(Access("rater"))]) -> Response:
-    """Every operation, with the fields it takes."""
-    described = visit.request.app.openapi()
+def api_docs(context: Annotated[RequestContext, Depends(Access("rater"))]) -> Response:
+    """Show every operation with its fields."""
+    description = context.request.app.openapi()
     routes = [
-        Route(method.upper(), path, one["summary"], one.get("description", ""), one.get("x-least-role", ""), _fields(one, described))
-        for path, methods in described["paths"].items()
-        for method, one in methods.items()
+        _route(method, path, operation, description)
+        for path, methods in description["paths"].items()
+        for method, operation in methods.items()
     ]
-    return page(visit, "apidocs.html", {"routes": routes})
+    return page(context, "apidocs.html", {"routes": routes})
 
 
-def _fields(operation: dict[str, Any], described: dict[str, Any]) -> str:
+def _route(method: str, path: str, operation: dict[str, Any], description: dict[str, Any]) -> Route:
+    text, role = operation.get("description", ""), operation.get("x-least-role", "")
+    return Route(method.upper(), path, operation["summary"], text, role, _fields(operation, description))
+
+
+def _fields(operation: dict[str, Any], description: dict[str, Any]) -> str:
     content = operation.get("requestBody", {}).get("content", {}).get("application/json")
     if content is None:
         return ""
     name = content["schema"].get("$ref", "").rpartition("/")[2]
-    schema = described["components"]["schemas"].get(name, content["schema"])
-    return json.dumps({key: {k: v for k, v in one.items() if k != "title"} for key, one in schema.get("properties", {}).items()}, indent=1)
+    schema = description["components"]["schemas"].get(name, content["schema"])
+    fields = schema.get("properties", {})
+    return json.dumps({name: {k: v for k, v in field.items() if k != "title"} for name, field in fields.items()}, indent=1)

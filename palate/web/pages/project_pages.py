@@ -1,4 +1,4 @@
-"""Projects: the list, a new one, the dashboard, guidelines, items, exports."""
+"""Pages about projects: the list, a new one, the dashboard, guidelines, items, exports."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -11,9 +11,8 @@ from palate.ratings import Account, Project
 from palate.web.access import RANKS, Access, RequestContext
 from palate.web.figures import RaterRow
 from palate.web.project_form import BLANK, FormError, bounds, read_form
-from palate.web.transfer import KINDS as FILES
-from palate.web.transfer import export_file, take_file
-from palate.web.view import KINDS, go, page
+from palate.web.transfer import EXPORT_KINDS, export_file, import_file
+from palate.web.view import TASK_KINDS, go, page
 
 router = APIRouter(include_in_schema=False)
 Rater = Annotated[RequestContext, Depends(Access("rater"))]
@@ -21,120 +20,121 @@ Owner = Annotated[RequestContext, Depends(Access("owner"))]
 
 
 @router.get("/")
-def home(visit: Rater) -> Response:
-    """The projects of whoever is signed in."""
-    seen = [one for one in visit.service.ratings.projects() if visit.me.role == "owner" or visit.is_member(one)]
-    listed = [_card(visit, one) for one in seen]
-    return page(visit, "home.html", {"projects": listed, "here": "home"})
+def home(context: Rater) -> Response:
+    """Show the projects that the account may see."""
+    visible = [project for project in context.service.ratings.projects() if context.me.role == "owner" or context.is_member(project)]
+    return page(context, "home.html", {"projects": [_card(context, project) for project in visible], "here": "home"})
 
 
-def _card(visit: RequestContext, project: Project) -> dict[str, object]:
-    """What stands on a project's card. How far it is is not for raters: it stands still when gold is answered."""
-    if visit.rank(project) < RANKS["reviewer"]:
-        return {"project": project, "progress": None, "mine": visit.service.ratings.tally(project.id, visit.me.id)}
-    return {"project": project, "progress": visit.service.progress(project.id), "mine": 0}
+def _card(context: RequestContext, project: Project) -> dict[str, object]:
+    """Return the values of a project's card. Raters do not see its progress, because it does not move at a gold item."""
+    if context.rank(project) < RANKS["reviewer"]:
+        return {"project": project, "progress": None, "mine": context.service.ratings.tally(project.id, context.me.id)}
+    return {"project": project, "progress": context.service.progress(project.id), "mine": 0}
 
 
 @router.get("/projects/new")
-def new_page(visit: Owner) -> Response:
-    """The form of a new project."""
-    return _form(visit, BLANK)
+def new_page(context: Owner) -> Response:
+    """Show the form of a new project."""
+    return _form(context, BLANK)
 
 
 @router.post("/projects")
-def new(visit: Owner) -> Response:
-    """The new project, with its guidelines."""
-    ratings, now = visit.service.ratings, visit.service.clock()
+def new(context: Owner) -> Response:
+    """Make a project with its guidelines."""
+    ratings, now = context.service.ratings, context.service.clock()
     try:
-        made = ratings.add_project(read_form(visit), now)
+        project = ratings.add_project(read_form(context), now)
     except ConfigError as error:
-        faults = error.fields if isinstance(error, FormError) else {}
-        return _form(visit, {name: visit.text(name) for name in BLANK}, str(error), faults)
-    if visit.text("text").strip() or visit.text("warning").strip():
-        ratings.set_guideline(made.id, visit.text("text"), now, warning=visit.text("warning").strip())
-    ratings.join(made.id, visit.me.id, now)
-    visit.service.audit(visit.me.id, "project made", made.id)
-    return go(f"/projects/{made.id}")
+        messages = error.fields if isinstance(error, FormError) else {}
+        return _form(context, {name: context.text(name) for name in BLANK}, str(error), messages)
+    if context.text("text").strip() or context.text("warning").strip():
+        ratings.set_guideline(project.id, context.text("text"), now, warning=context.text("warning").strip())
+    ratings.join(project.id, context.me.id, now)
+    context.service.audit(context.me.id, "project made", project.id)
+    return go(f"/projects/{project.id}")
 
 
-def _form(visit: RequestContext, given: Mapping[str, object], error: str = "", faults: Mapping[str, str] | None = None) -> Response:
-    values = {"kinds": KINDS, "form": given, "bounds": bounds(), "error": error, "faults": faults or {}}
-    return page(visit, "project_new.html", values, 422 if error else 200)
+def _form(context: RequestContext, fields: Mapping[str, object], error: str = "", messages: Mapping[str, str] | None = None) -> Response:
+    values = {"kinds": TASK_KINDS, "form": fields, "bounds": bounds(), "error": error, "messages": messages or {}}
+    return page(context, "project_new.html", values, 422 if error else 200)
 
 
 @router.get("/projects/{project}")
-def project_page(visit: Rater) -> Response:
-    """Guidelines for raters; for reviewers and owners the dashboard, too."""
-    return _dashboard(visit)
+def project_page(context: Rater) -> Response:
+    """Show the guidelines. Reviewers and owners also see the dashboard."""
+    return _dashboard(context)
 
 
 @router.post("/projects/{project}/guideline")
-def write_guideline(visit: Owner) -> Response:
-    """A new version of the guidelines."""
-    made = visit.service.ratings.set_guideline(
-        visit.project.id, visit.text("text"), visit.service.clock(), warning=visit.text("warning").strip()
+def write_guideline(context: Owner) -> Response:
+    """Save a new version of the guidelines."""
+    guideline = context.service.ratings.set_guideline(
+        context.project.id, context.text("text"), context.service.clock(), warning=context.text("warning").strip()
     )
-    visit.service.audit(visit.me.id, "guidelines written", visit.project.id, {"version": made.version})
-    return go(f"/projects/{visit.project.id}")
+    context.service.audit(context.me.id, "guidelines written", context.project.id, {"version": guideline.version})
+    return go(f"/projects/{context.project.id}")
 
 
 @router.post("/projects/{project}/items")
-def upload(visit: Owner) -> Response:
-    """The items of a file, all or none."""
-    file = visit.file("file")
+def upload(context: Owner) -> Response:
+    """Add the items of a file, all or none."""
+    file = context.file("file")
     try:
         if file is None:
             raise DataError("Choose a file first.")
-        done, said, odd = take_file(visit.service, visit.project, file.file, file.filename or "the file")
+        imported, exchange, notes = import_file(context.service, context.project, file.file, file.filename or "the file")
     except DataError as error:
-        return _dashboard(visit, error=str(error))
-    visit.service.audit(visit.me.id, "items added", visit.project.id, {"added": len(done.items), "judgments": done.judgments})
-    dropped = f"; {len(said.dropped)} rows with nothing to judge were left out, the first: {said.dropped[0].reason}" if said.dropped else ""
-    return _dashboard(visit, told=f"{done}{dropped}.{''.join(f' Note: {one}.' for one in odd)}")
+        return _dashboard(context, error=str(error))
+    context.service.audit(context.me.id, "items added", context.project.id, {"added": len(imported.items), "judgments": imported.judgments})
+    count = len(exchange.dropped)
+    dropped = f"; {count} rows with nothing to judge were left out, the first: {exchange.dropped[0].reason}" if count else ""
+    return _dashboard(context, success=f"{imported}{dropped}.{''.join(f' Note: {note}.' for note in notes)}")
 
 
 @router.get("/projects/{project}/export")
-def export(visit: Owner) -> Response:
-    """The project as a file of the kind asked for, raters by pseudonym."""
-    kind = visit.request.query_params.get("kind", "palate")
-    visit.service.audit(visit.me.id, "exported", visit.project.id, {"form": kind[:40]})
+def export(context: Owner) -> Response:
+    """Return the project as a file of the chosen kind, with raters by pseudonym."""
+    kind = context.request.query_params.get("kind", "palate")
+    context.service.audit(context.me.id, "exported", context.project.id, {"form": kind[:40]})
     try:
-        return export_file(visit.service, visit.project, kind)
+        return export_file(context.service, context.project, kind)
     except DataError as error:
-        return _dashboard(visit, error=str(error))
+        return _dashboard(context, error=str(error))
 
 
-def _dashboard(visit: RequestContext, told: str = "", error: str = "") -> Response:
-    service, project = visit.service, visit.project
+def _dashboard(context: RequestContext, success: str = "", error: str = "") -> Response:
+    service, project = context.service, context.project
     values: dict[str, object] = {
         "project": project,
         "guideline": service.ratings.guideline(project.id),
-        "staff": visit.is_staff,
-        "files": FILES,
+        "staff": context.is_staff,
+        "export_kinds": EXPORT_KINDS,
     }
-    if visit.is_staff:
-        counted, since = service.findings_of(project)
-        accounts = {one.id: one for one in service.ratings.accounts()}
+    if context.is_staff:
+        cached, since = service.figures_of(project)
+        figures = cached.value
+        accounts = {account.id: account for account in service.ratings.accounts()}
         worked = [
-            {"day": day.day, "name": accounts[who].name or accounts[who].pseudonym, "judgments": day.judgments, "hours": day.seconds / 3600}
-            for who, day in counted.value.worked
-            if who in accounts
+            {"day": day.day, "name": accounts[id].name or accounts[id].pseudonym, "judgments": day.judgments, "hours": day.seconds / 3600}
+            for id, day in figures.worked
+            if id in accounts
         ]
         values |= {
-            "progress": service.progress(project.id, fresh=bool(told)),
-            "figures": counted.value.figures,
-            "advice": [_named(line, counted.value.raters, accounts) for line in counted.value.advice],
-            "raters": [(one, accounts.get(one.account)) for one in counted.value.raters],
-            "counted": {"answers": counted.value.answers, "seconds": max(0.0, service.clock() - counted.at), "since": since},
+            "progress": service.progress(project.id, fresh=bool(success)),
+            "figures": figures.figures,
+            "advice": [_with_names(line, figures.raters, accounts) for line in figures.advice],
+            "raters": [(rater, accounts.get(rater.account)) for rater in figures.raters],
+            "counted": {"answers": figures.answers, "seconds": max(0.0, service.clock() - cached.at), "since": since},
             "worked": worked,
         }
-    return page(visit, "project.html", {**values, "told": told, "error": error}, 422 if error else 200)
+    return page(context, "project.html", {**values, "success": success, "error": error}, 422 if error else 200)
 
 
-def _named(line: str, raters: tuple[RaterRow, ...], accounts: dict[str, Account]) -> str:
-    """The sentence with names for pseudonyms, which are random: no other word is one."""
-    for one in raters:
-        account = accounts.get(one.account)
+def _with_names(line: str, raters: tuple[RaterRow, ...], accounts: dict[str, Account]) -> str:
+    """Return the sentence with names instead of pseudonyms. Pseudonyms are random, so no other word equals one."""
+    for rater in raters:
+        account = accounts.get(rater.account)
         if account is not None and account.name:
-            line = line.replace(one.pseudonym, account.name)
+            line = line.replace(rater.pseudonym, account.name)
     return line

@@ -1,4 +1,4 @@
-"""The desk, and the pictures and clips on it."""
+"""The page on which people judge, and its pictures and clips."""
 
 from typing import Annotated
 
@@ -7,9 +7,9 @@ from starlette.responses import FileResponse, Response
 
 from palate.core import DataError
 from palate.web.access import NOT_HERE, Access, AccessError, RequestContext
-from palate.web.item_view import first_fragment, task_json, waiting
-from palate.web.judging import media_of, seat
-from palate.web.media import HEADERS, media_file
+from palate.web.display import MEDIA_HEADERS, media_file
+from palate.web.item_view import claim_items, first_fragment, task_json
+from palate.web.judging import join_as_owner, media_of
 from palate.web.view import page
 
 router = APIRouter(include_in_schema=False)
@@ -18,42 +18,42 @@ Reviewer = Annotated[RequestContext, Depends(Access("reviewer"))]
 
 
 @router.get("/projects/{project}/rate")
-def rate(visit: Rater) -> Response:
-    """The page where people judge; the first item stands on it."""
-    service, project = visit.service, visit.project
-    seat(visit)
+def rate(context: Rater) -> Response:
+    """Show the page with the first item on it."""
+    service, project = context.service, context.project
+    join_as_owner(context)
     values = {
         "project": project,
         "task": project.task,
         "task_json": task_json(project.task),
         "guideline": service.ratings.guideline(project.id),
-        "fragment": first_fragment(waiting(service, project, visit.me)),
-        "mine": service.ratings.tally(project.id, visit.me.id),
+        "fragment": first_fragment(claim_items(service, project, context.me)),
+        "mine": service.ratings.tally(project.id, context.me.id),
     }
-    return page(visit, "rate.html", values)
+    return page(context, "rate.html", values)
 
 
 @router.get("/projects/{project}/assignments/{assignment}/media/{place}")
-def media_shown(visit: Rater, place: int) -> Response:
-    """The picture or clip at a place shown: the address does not tell which candidate it is."""
-    order = visit.assignment.order
+def media_of_place(context: Rater, place: int) -> Response:
+    """Return the picture or clip at a place on the page. The address does not reveal which candidate it is."""
+    order = context.assignment.order
     if not 0 <= place < len(order):
         raise AccessError(404, "missing", NOT_HERE)
-    return _media(visit, visit.assignment.item, order[place])
+    return _media(context, context.assignment.item, order[place])
 
 
 @router.get("/projects/{project}/items/{item}/media/{number}")
-def media_of_item(visit: Reviewer, number: int) -> Response:
-    """The picture or clip of a candidate, for reviewers."""
-    return _media(visit, visit.item.id, number)
+def media_of_item(context: Reviewer, number: int) -> Response:
+    """Return the picture or clip of a candidate, for reviewers."""
+    return _media(context, context.item.id, number)
 
 
-def _media(visit: RequestContext, item: str, number: int) -> Response:
+def _media(context: RequestContext, item: str, number: int) -> Response:
     try:
-        found = media_file(visit.service.settings.media, media_of(visit.service.ratings.item(item), number))
+        media = media_file(context.service.settings.media, media_of(context.service.ratings.item(item), number))
     except DataError:
-        found = None
-    if found is None:
+        media = None
+    if media is None:
         raise AccessError(404, "missing", NOT_HERE)
-    path, kind = found
-    return FileResponse(path, media_type=kind, headers=HEADERS)
+    path, content_type = media
+    return FileResponse(path, media_type=content_type, headers=MEDIA_HEADERS)

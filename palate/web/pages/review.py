@@ -1,4 +1,4 @@
-"""Review: items that raters disagree about or flagged, and a reviewer's decision."""
+"""Review: items without a majority or with a flag, and a reviewer's decision."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from starlette.responses import Response
 from palate.core import DataError
 from palate.ratings import Answer, Item, JudgmentEntry
 from palate.web.access import Access, RequestContext
-from palate.web.answer_text import ranking_of, words_of
-from palate.web.judging import adjudicate, take_out
+from palate.web.display import answer_in_words, parse_ranking
+from palate.web.judging import adjudicate, withdraw_item
 from palate.web.view import go, page
 
 router = APIRouter(include_in_schema=False)
@@ -22,8 +22,8 @@ LONGEST_TITLE = 110
 
 
 @dataclass(frozen=True)
-class Case:
-    """An item to be looked at."""
+class ReviewCase:
+    """An item to review."""
 
     item: str
     title: str
@@ -34,7 +34,7 @@ class Case:
 
 @dataclass(frozen=True)
 class RaterAnswer:
-    """What one rater said, in words."""
+    """What one rater answered, in words."""
 
     name: str
     words: str
@@ -44,9 +44,9 @@ class RaterAnswer:
 
 
 @router.get("/projects/{project}/review")
-def review(visit: Reviewer) -> Response:
-    """The queue."""
-    ratings, project = visit.service.ratings, visit.project
+def review(context: Reviewer) -> Response:
+    """Show the items to review."""
+    ratings, project = context.service.ratings, context.project
     undecided = set(ratings.undecided(project.id))
     flags: dict[str, set[str]] = defaultdict(set)
     counts: dict[str, int] = defaultdict(int)
@@ -59,85 +59,85 @@ def review(visit: Reviewer) -> Response:
             if entry.answer.flag:
                 flags[entry.item].add(entry.answer.flag)
     items = {item.id: item for item in ratings.items(project.id)}
-    wanted = ((undecided | set(flags)) - settled) & items.keys()
+    open_items = ((undecided | set(flags)) - settled) & items.keys()
     cases = [
-        Case(one, _title(items[one]), one in undecided, tuple(sorted(flags[one])), counts[one])
-        for one in sorted(wanted, key=lambda one: (one not in undecided, one))
+        ReviewCase(item, _title(items[item]), item in undecided, tuple(sorted(flags[item])), counts[item])
+        for item in sorted(open_items, key=lambda item: (item not in undecided, item))
     ]
-    return page(visit, "review.html", {"project": project, "cases": cases})
+    return page(context, "review.html", {"project": project, "cases": cases})
 
 
 @router.get("/projects/{project}/review/{item}")
-def case(visit: Reviewer) -> Response:
-    """An item with what was said of it."""
-    return _case(visit)
+def case(context: Reviewer) -> Response:
+    """Show an item with its answers."""
+    return _case(context)
 
 
 @router.post("/projects/{project}/items/{item}/remove")
-def remove(visit: Owner) -> Response:
-    """The queue, without the item: nobody is asked about it any more, and it is left out of what is learned."""
-    take_out(visit)
-    return go(f"/projects/{visit.project.id}/review")
+def remove(context: Owner) -> Response:
+    """Remove the item. Nobody is asked about it any more, and nothing is learned from it."""
+    withdraw_item(context)
+    return go(f"/projects/{context.project.id}/review")
 
 
 @router.post("/projects/{project}/review/{item}/look")
-def look(visit: Reviewer) -> Response:
-    """What others said of the item. Whoever has seen it cannot answer the item any more, nor take an answer back."""
-    if not visit.service.ratings.look(visit.item.id, visit.me.id, visit.service.clock()):
-        return _case(visit, "Not yet: you may still be asked about this item yourself.", 409)
-    visit.service.audit(visit.me.id, "looked at answers", visit.item.id, {"project": visit.project.id})
-    return go(f"/projects/{visit.project.id}/review/{visit.item.id}")
+def look(context: Reviewer) -> Response:
+    """Show the answers of others. Afterwards this reviewer cannot answer the item any more, nor take an answer back."""
+    if not context.service.ratings.look(context.item.id, context.me.id, context.service.clock()):
+        return _case(context, "Not yet. You may still be asked about this item yourself.", 409)
+    context.service.audit(context.me.id, "looked at answers", context.item.id, {"project": context.project.id})
+    return go(f"/projects/{context.project.id}/review/{context.item.id}")
 
 
 @router.post("/projects/{project}/review/{item}")
-def decide(visit: Reviewer) -> Response:
-    """The decision, beside the judgments."""
+def decide(context: Reviewer) -> Response:
+    """Store the decision beside the judgments."""
     try:
-        adjudicate(visit.service, visit.item, visit.me, _decision(visit), visit.service.token())
+        adjudicate(context.service, context.item, context.me, _decision(context), context.service.token())
     except DataError as error:
-        return _case(visit, str(error), 422)
-    return go(f"/projects/{visit.project.id}/review")
+        return _case(context, str(error), 422)
+    return go(f"/projects/{context.project.id}/review")
 
 
-def _decision(visit: RequestContext) -> Answer:
-    reason, kind = visit.text("reason")[:4000], visit.project.task.kind
+def _decision(context: RequestContext) -> Answer:
+    reason, kind = context.text("reason")[:4000], context.project.task.kind
     if kind == "write":
-        return Answer(text=visit.text("text")[:60_000], reason=reason)
+        return Answer(text=context.text("text")[:60_000], reason=reason)
     if kind in {"rule", "probe"}:
-        return Answer(broken=visit.text("broken") == "yes", reason=reason)
-    words = visit.text("ranking").strip()
-    if words == "0":
+        return Answer(broken=context.text("broken") == "yes", reason=reason)
+    ranking = context.text("ranking").strip()
+    if ranking == "0":
         return Answer(all_bad=True, reason=reason)
-    count = len(visit.item.candidates)
+    count = len(context.item.candidates)
     dimensions = {
-        dimension: ranking_of(visit.text(f"ranking-{number}").strip(), count)
-        for number, dimension in enumerate(visit.project.task.dimensions[1:], 1)
+        dimension: parse_ranking(context.text(f"ranking-{number}").strip(), count)
+        for number, dimension in enumerate(context.project.task.dimensions[1:], 1)
     }
-    return Answer(ranking=ranking_of(words, count), dimensions=dimensions, reason=reason)
+    return Answer(ranking=parse_ranking(ranking, count), dimensions=dimensions, reason=reason)
 
 
-def _case(visit: RequestContext, error: str = "", status: int = 200) -> Response:
-    ratings, item = visit.service.ratings, visit.item
-    is_seen = ratings.is_seen(item.id, visit.me.id)
-    names = {one.id: one.name for one in ratings.accounts()}
-    entries = [one for one in ratings.judgments_of(item.id) if one.is_standing] if is_seen else []
+def _case(context: RequestContext, error: str = "", status: int = 200) -> Response:
+    ratings, item = context.service.ratings, context.item
+    is_seen = ratings.is_seen(item.id, context.me.id)
+    names = {account.id: account.name for account in ratings.accounts()}
+    entries = [entry for entry in ratings.judgments_of(item.id) if entry.is_standing] if is_seen else []
     values = {
-        "project": visit.project,
+        "project": context.project,
         "item": item,
         "is_seen": is_seen,
-        "may_look": is_seen or ratings.may_look(item.id, visit.me.id),
-        "votes": [_said(one, names.get(one.rater, "") or one.pseudonym) for one in entries],
+        "may_look": is_seen or ratings.may_look(item.id, context.me.id),
+        "votes": [_rater_answer(entry, names.get(entry.rater, "") or entry.pseudonym) for entry in entries],
         "error": error,
-        "given": visit.text,
+        "form_text": context.text,
     }
-    return page(visit, "review_item.html", values, status)
+    return page(context, "review_item.html", values, status)
 
 
-def _said(entry: JudgmentEntry, name: str) -> RaterAnswer:
+def _rater_answer(entry: JudgmentEntry, name: str) -> RaterAnswer:
     answer = entry.answer
-    talk = "\n\n".join(f"{turn.role}: {turn.text}" for turn in answer.dialogue)
-    who = f"{name} (reviewer)" if entry.kind == "adjudication" else name
-    return RaterAnswer(who, words_of(answer, entry.order), answer.reason, answer.text or talk, answer.flag)
+    dialogue = "\n\n".join(f"{turn.role}: {turn.text}" for turn in answer.dialogue)
+    display_name = f"{name} (reviewer)" if entry.kind == "adjudication" else name
+    return RaterAnswer(display_name, answer_in_words(answer, entry.order), answer.reason, answer.text or dialogue, answer.flag)
 
 
 def _title(item: Item) -> str:

@@ -1,4 +1,4 @@
-// The answer form: what is chosen, whether it is complete, and the answer as the server takes it.
+// The answer form: the choices, what is missing, and the answer as the server takes it.
 import { Ranking } from "./ranking.js";
 
 const PAIR = { 1: [[0], [1]], 2: [[1], [0]], "=": [[0, 1]] };
@@ -16,7 +16,7 @@ export class AnswerForm {
     form.addEventListener("input", this.changed);
   }
 
-  // A new item: `state` is a draft of it, or null.
+  // Show a new item. `state` is its draft, or null.
   reset(item, state) {
     this.item = item;
     this.form.reset();
@@ -29,8 +29,8 @@ export class AnswerForm {
     this.flag = state?.flag ?? "";
     this.dialogue = state?.dialogue ?? [];
     this.rankings.forEach((one, index) => one.reset(Number(item.dataset.places), state?.rankings?.[index]));
-    this.axisNow = 0;
-    this.boardNow = Math.max(0, this.rankings.findIndex((one) => !one.isComplete));
+    this.currentDimension = 0;
+    this.currentBoard = Math.max(0, this.rankings.findIndex((one) => !one.isComplete));
     this.#mark();
   }
 
@@ -43,49 +43,49 @@ export class AnswerForm {
 
   get isAllBad() { return this.value("dimension-0") === "0"; }
 
-  // Keys 1 to 9, 0, =, Backspace, q, w, e; in a ranking letters of further places. True when something was done with it.
+  // Handle keys 1 to 9, 0, =, Backspace, q, w, e, and in a ranking the letters of further places. Returns whether the key did something.
   key(word) {
     if ("qwe".includes(word) && !this.rankings.length) return this.#pick("strength", { q: "1", w: "2", e: "3" }[word]);
     if (this.rankings.length && word !== "0") return this.#rankKey(word);
     if (word === "Backspace") return this.#back();
-    const now = this.dimensions[this.axisNow];
-    if (!now || !this.#pick(now.dataset.dimension, word)) return false;
-    if (this.axisNow < this.dimensions.length - 1) this.axisNow += 1;
+    const dimension = this.dimensions[this.currentDimension];
+    if (!dimension || !this.#pick(dimension.dataset.dimension, word)) return false;
+    if (this.currentDimension < this.dimensions.length - 1) this.currentDimension += 1;
     this.#mark();
     return true;
   }
 
-  // The dimension that the next number key answers is the one in which somebody clicks or which has the focus.
+  // The next number key answers the dimension that was clicked or has the focus.
   moveTo(target) {
     const dimension = target.closest(".dimension[data-dimension]");
     const board = this.rankings.findIndex((one) => one.board.contains(target));
-    if (dimension) this.axisNow = Math.max(0, this.dimensions.indexOf(dimension));
-    if (board >= 0) this.boardNow = board;
+    if (dimension) this.currentDimension = Math.max(0, this.dimensions.indexOf(dimension));
+    if (board >= 0) this.currentBoard = board;
     this.#mark();
   }
 
-  // On a board with nothing on it Backspace goes back to the dimension before.
+  // On an empty board Backspace goes back to the previous dimension.
   #rankKey(word) {
-    if (word === "Backspace" && !this.rankings[this.boardNow].tiers.length && this.boardNow) { this.boardNow -= 1; this.#mark(); return true; }
-    return this.rankings[this.boardNow].key(word);
+    if (word === "Backspace" && !this.rankings[this.currentBoard].tiers.length && this.currentBoard) { this.currentBoard -= 1; this.#mark(); return true; }
+    return this.rankings[this.currentBoard].key(word);
   }
 
-  // Takes the choice on the dimension now away, or goes back to the one before.
+  // Clear the choice on the current dimension, or go back to the previous one.
   #back() {
     if (this.dimensions.length < 2) return false;
     const chosen = (dimension) => [...dimension.querySelectorAll("input")].find((radio) => radio.checked);
-    if (!chosen(this.dimensions[this.axisNow]) && this.axisNow) this.axisNow -= 1;
-    const radio = chosen(this.dimensions[this.axisNow]);
+    if (!chosen(this.dimensions[this.currentDimension]) && this.currentDimension) this.currentDimension -= 1;
+    const radio = chosen(this.dimensions[this.currentDimension]);
     if (radio) radio.checked = false;
     this.changed();
     return true;
   }
 
-  // With one dimension ranked, the keys go on to the next that is not.
+  // When a dimension is ranked, the keys go on to the next one that is not.
   #ranked(index) {
     if (this.rankings[index].tiers.length) this.#clearAllBad();
     const open = [...this.rankings.keys()].filter((one) => !this.rankings[one].isComplete);
-    this.boardNow = this.rankings[index].isComplete && open.length ? open.find((one) => one > index) ?? open[0] : index;
+    this.currentBoard = this.rankings[index].isComplete && open.length ? open.find((one) => one > index) ?? open[0] : index;
     this.changed();
   }
 
@@ -103,9 +103,9 @@ export class AnswerForm {
     const first = this.value("dimension-0");
     const level = first === "=" || first === "0" || first === "";
     for (const radio of this.form.querySelectorAll('input[name="strength"]')) { radio.disabled = level; if (level) radio.checked = false; }
-    this.dimensions.forEach((dimension, index) => dimension.classList.toggle("now", this.dimensions.length > 1 && index === this.axisNow));
+    this.dimensions.forEach((dimension, index) => dimension.classList.toggle("now", this.dimensions.length > 1 && index === this.currentDimension));
     if (first === "0") for (const one of this.rankings) if (one.tiers.length) one.reset(one.places);
-    const ranking = this.rankings[this.boardNow ?? 0];
+    const ranking = this.rankings[this.currentBoard ?? 0];
     this.rankings.forEach((one) => one.board.closest(".ranked")?.classList.toggle("now", one === ranking && first !== "0"));
     for (const card of this.item?.querySelectorAll(".answer") ?? []) {
       const place = Number(card.dataset.place);
@@ -120,7 +120,7 @@ export class AnswerForm {
     }
   }
 
-  // What is still missing, in words; "" when the answer can be sent.
+  // What is still missing, in words; "" if the answer can be sent.
   get missing() {
     const { kind, reason } = this.task;
     if (kind === "compare" || kind === "rank") {

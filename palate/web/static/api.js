@@ -1,4 +1,4 @@
-// Requests to the server: {status, data}; status 0 when nobody answered. A CSRF token that has grown old is fetched anew, once.
+// Requests to the server return {status, data}; status 0 means that the server did not answer. An outdated CSRF token is renewed once.
 const TIMEOUT_MS = 15000;
 
 export class Api {

@@ -1,13 +1,13 @@
-// What every page does: the theme button, copying, questions before what cannot be undone, and forgetting drafts at sign-out.
+// Scripts of every page: the theme button, copying, confirmation before an action that cannot be undone, and removal of drafts at sign-out.
 const root = document.documentElement;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
 
 for (const button of document.querySelectorAll("[data-theme-toggle]")) {
-  const tell = () => button.setAttribute("aria-pressed", String(isDark()));
-  tell();
-  dark.addEventListener("change", tell);
+  const update = () => button.setAttribute("aria-pressed", String(isDark()));
+  update();
+  dark.addEventListener("change", update);
   button.addEventListener("click", () => {
     const next = isDark() ? "light" : "dark";
     const asSystem = (next === "dark") === dark.matches;
@@ -16,8 +16,8 @@ for (const button of document.querySelectorAll("[data-theme-toggle]")) {
     try {
       if (asSystem) localStorage.removeItem("palate:theme");
       else localStorage.setItem("palate:theme", next);
-    } catch { /* private mode: the choice lasts for this page */ }
-    tell();
+    } catch { /* private mode: the choice lasts while this page is open */ }
+    update();
   });
 }
 
@@ -29,7 +29,7 @@ for (const form of document.querySelectorAll("form[data-forget]")) {
   form.addEventListener("submit", () => {
     try {
       for (const name of Object.keys(localStorage)) if (name.startsWith("palate:draft:")) localStorage.removeItem(name);
-    } catch { /* nothing was kept */ }
+    } catch { /* nothing was stored */ }
   });
 }
 

@@ -1,5 +1,5 @@
-// A talk with the model under test: the rater tries to make it break the rule.
-const MODEL_MS = 75000; // longer than the server waits for the model, so that its words arrive
+// A dialogue with the model under test: the rater tries to make it break the rule.
+const MODEL_MS = 75000; // longer than the server waits for the model, so that its message arrives
 const SLOW_SECONDS = 5;
 
 export class Probe {
@@ -7,7 +7,7 @@ export class Probe {
     Object.assign(this, { box, api, project, answers, changed, say });
     this.field = box.querySelector("textarea");
     this.button = box.querySelector("button");
-    this.words = box.querySelector(".hintline");
+    this.status = box.querySelector(".hintline");
     this.button.addEventListener("click", () => this.send());
     this.field.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && !event.shiftKey && !event.ctrlKey && !event.metaKey && !event.isComposing) { event.preventDefault(); this.send(); }
@@ -17,26 +17,26 @@ export class Probe {
   show(assignment) {
     this.assignment = assignment;
     this.#wait(false);
-    this.words.textContent = "";
+    this.status.textContent = "";
     this.#draw();
   }
 
   async send() {
     const text = this.field.value.trim();
-    if (!text || this.asked) return;
+    if (!text || this.pending) return;
     const dialogue = [...this.answers.dialogue, { role: "user", text }];
-    const asked = { assignment: this.assignment };
-    this.#wait(asked);
+    const request = { assignment: this.assignment };
+    this.#wait(request);
     const { status, data } = await this.api.post(`/api/projects/${this.project}/assignments/${this.assignment}/probe`, { dialogue }, MODEL_MS);
-    if (this.asked !== asked) return; // another item is on the desk by now
+    if (this.pending !== request) return; // the page shows another item by now
     this.#wait(false);
     if (status === 200) {
       this.answers.dialogue = [...dialogue, { role: "assistant", text: data.text }];
       this.field.value = "";
-      this.words.textContent = "";
+      this.status.textContent = "";
       this.#draw();
       this.say(`The model says: ${data.text}`);
-    } else this.words.textContent = this.#trouble(status, data);
+    } else this.status.textContent = this.#trouble(status, data);
     this.changed();
     this.field.focus({ preventScroll: true });
   }
@@ -46,26 +46,26 @@ export class Probe {
     return status && data?.detail ? data.detail : "No connection. Your text is kept; try again.";
   }
 
-  // While the model thinks the text stands still; what is sent is what is shown.
-  #wait(asked) {
+  // While the model replies, the text cannot change, so the page shows what was sent.
+  #wait(request) {
     clearInterval(this.ticking);
-    this.asked = asked || null;
-    this.field.readOnly = Boolean(asked);
-    this.button.disabled = Boolean(asked);
-    this.button.textContent = asked ? "Waiting for the model" : "Send";
-    if (!asked) return;
-    this.words.textContent = "";
+    this.pending = request || null;
+    this.field.readOnly = Boolean(request);
+    this.button.disabled = Boolean(request);
+    this.button.textContent = request ? "Waiting for the model" : "Send";
+    if (!request) return;
+    this.status.textContent = "";
     const begun = performance.now();
     this.ticking = setInterval(() => {
       const seconds = Math.round((performance.now() - begun) / 1000);
-      if (seconds >= SLOW_SECONDS) this.words.textContent = `The model is slow (${seconds} s). You can wait, skip, or come back: your text is kept.`;
+      if (seconds >= SLOW_SECONDS) this.status.textContent = `The model is slow (${seconds} s). You can wait, skip, or come back: your text is kept.`;
     }, 1000);
   }
 
   #draw() {
-    const talk = document.getElementById("dialogue");
-    if (!talk) return;
-    talk.replaceChildren(...this.answers.dialogue.map(({ role, text }) => {
+    const dialogue = document.getElementById("dialogue");
+    if (!dialogue) return;
+    dialogue.replaceChildren(...this.answers.dialogue.map(({ role, text }) => {
       const turn = document.createElement("div");
       const who = document.createElement("h3");
       const words = document.createElement("p");
@@ -77,6 +77,6 @@ export class Probe {
       turn.append(who, words);
       return turn;
     }));
-    talk.lastElementChild?.scrollIntoView({ block: "nearest" });
+    dialogue.lastElementChild?.scrollIntoView({ block: "nearest" });
   }
 }

@@ -1,19 +1,19 @@
-// The board on which several completions are ranked: by number keys, by arrows on a chip, or by dragging.
-// The first nine have their numbers as keys, further ones letters (PLACES).
-// State: `tiers`, best first, each a list of places (from 0), and `tray`, those not ranked yet.
+// The board on which several completions are ranked: by keys, by arrows on a chip, or by dragging.
+// The keys are numbers for the first nine and letters for the others (PLACES).
+// State: `tiers`, best first, each a list of places from 0, and `tray`, the places that are not ranked yet.
 import { PLACES } from "./keys.js";
 
 export class Ranking {
   constructor(board, { ties, name, changed, say }) {
     this.board = board;
     this.ties = ties;
-    this.name = name; // of the dimension; "" where there is one alone
+    this.name = name; // of the dimension; "" if there is only one
     this.changed = changed;
     this.say = say;
     this.reset(0);
     board.addEventListener("pointerdown", (event) => this.#grab(event));
     board.addEventListener("keydown", (event) => this.#arrow(event));
-    board.addEventListener("click", (event) => { // by the space bar; pointers are dealt with above
+    board.addEventListener("click", (event) => { // by the space bar; pointers are handled above
       const chip = event.target.closest(".chipbutton");
       if (chip && event.detail === 0) this.#press(Number(chip.dataset.place));
     });
@@ -61,7 +61,7 @@ export class Ranking {
 
   #take(place) {
     this.tray = this.tray.filter((other) => other !== place);
-    for (const tier of this.tiers) if (tier.includes(place)) tier.splice(tier.indexOf(place), 1); // in place: `#put` holds its target
+    for (const tier of this.tiers) if (tier.includes(place)) tier.splice(tier.indexOf(place), 1); // in place, because `#put` holds its target
     const emptied = this.tiers.findIndex((tier) => !tier.length);
     this.tiers = this.tiers.filter((tier) => tier.length);
     return emptied;
@@ -99,8 +99,8 @@ export class Ranking {
     const from = { x: event.clientX, y: event.clientY };
     let ghost = null;
     const under = (x, y) => {
-      const found = document.elementFromPoint(x, y)?.closest(".tier, .gap, .tray, .tiers");
-      return found && this.board.contains(found) ? found : null; // another dimension has chips of its own
+      const target = document.elementFromPoint(x, y)?.closest(".tier, .gap, .tray, .tiers");
+      return target && this.board.contains(target) ? target : null; // another dimension has other chips
     };
     const clear = () => this.board.querySelectorAll(".over").forEach((one) => one.classList.remove("over"));
     const move = (now) => {

@@ -1,4 +1,4 @@
-// The desk: shows an item, takes the answer, shows the next one at once while the answer travels, and fetches the one after it.
+// The page on which people judge. It shows an item, takes the answer, shows the next item while the answer travels, and fetches one more.
 import { AnswerForm } from "./answer.js";
 import { Api } from "./api.js";
 import { PLACES, meaning } from "./keys.js";
@@ -19,19 +19,19 @@ const api = new Api(account, csrf);
 const draftName = (assignment) => `palate:draft:${account}:${assignment}`;
 
 let current = null; // {id, item (element), key, expiresAt, undone}
-let ahead = []; // {id, html, remaining, at}
-let last = null; // {id, state}: how the answer before was filled in, to be shown again after an undo
-let undoKey = null; // of an undo under way; the same until the server has answered
+let queue = []; // next items: {id, html, remaining, at}
+let last = null; // {id, state}: how the previous answer was filled in, to show it again after an undo
+let undoKey = null; // key of an undo on its way; it stays the same until the server has answered
 const skipped = new Set(); // assignments skipped on this page
 let undoing = false;
 let fetching = null;
-let isEmpty = false; // the server said that nothing is left
-let mine = Number(desk.dataset.mine);
-const begun = performance.now();
+let isEmpty = false; // the server has nothing left for this rater
+let judged = Number(desk.dataset.judged);
+const openedAt = performance.now();
 let sentHere = 0;
 
 const say = (text) => { live.textContent = text; };
-function tell(text, kind = "") {
+function notify(text, kind = "") {
   strip.hidden = !text;
   strip.className = `strip ${kind}`;
   strip.textContent = text;
@@ -42,17 +42,17 @@ const probe = find("talkbox") && new Probe(find("talkbox"), { api, project, answ
 const outbox = new Outbox(account, api, {
   sent(entry, receipt) {
     remove(draftName(entry.body.assignment));
-    if (entry.project === project && !ahead.length) ahead = fresh(receipt.assignments);
-    if (receipt.status === "kept" && !entry.body.answer.skipped) { mine += 1; sentHere += 1; }
+    if (entry.project === project && !queue.length) queue = fresh(receipt.assignments);
+    if (receipt.status === "kept" && !entry.body.answer.skipped) { judged += 1; sentHere += 1; }
     pace();
-    if (receipt.status === "surplus") tell("That item had been given to someone else or removed meanwhile; your answer is kept as an extra.");
-    else if (!outbox.entries.length) tell("");
+    if (receipt.status === "surplus") notify("That item was given to someone else or removed meanwhile. Your answer is kept as an extra.");
+    else if (!outbox.entries.length) notify("");
   },
-  held: (entry) => (entry.project === project ? [current, ...ahead].filter((one) => one && !outbox.has(one.id)).map((one) => one.id) : undefined),
-  waiting(count, reason) { tell(`${reason}. ${count === 1 ? "1 answer is" : `${count} answers are`} kept on this device and will be sent as soon as it works again.`); },
-  refused(entry, message) { tell(`An answer was not taken: ${typeof message === "string" ? message : "it is malformed"}`); },
+  held: (entry) => (entry.project === project ? [current, ...queue].filter((one) => one && !outbox.has(one.id)).map((one) => one.id) : undefined),
+  waiting(count, reason) { notify(`${reason}. ${count === 1 ? "1 answer is" : `${count} answers are`} kept on this device and will be sent when the connection works again.`); },
+  refused(entry, message) { notify(`An answer was refused: ${typeof message === "string" ? message : "it is malformed"}`); },
   signedOut(count) {
-    tell(count ? `You are signed out. ${count} answer${count === 1 ? " is" : "s are"} kept on this device; ` : "You are signed out; ");
+    notify(count ? `You are signed out. ${count} answer${count === 1 ? " is" : "s are"} kept on this device; ` : "You are signed out; ");
     const link = document.createElement("a");
     link.href = "/signin";
     link.target = "_blank";
@@ -83,7 +83,7 @@ function show(id, item, remaining, state = null) {
   hint.textContent = "";
   say(`${item.querySelector(".asked")?.textContent ?? "New item"}`);
   breakHint();
-  if (skipped.has(id)) tell("Nothing else is left: this is one that you skipped.");
+  if (skipped.has(id)) notify("Nothing else is left. This is one that you skipped.");
   more();
 }
 
@@ -94,8 +94,8 @@ function parsed(html) {
 async function next() {
   current = null;
   form.hidden = true;
-  while (ahead.length) {
-    const one = ahead.shift();
+  while (queue.length) {
+    const one = queue.shift();
     const remaining = one.remaining - (performance.now() - one.at) / 1000;
     if (one.guideline > guideline) { renew(); return; }
     if (remaining > 0 && !outbox.has(one.id)) { show(one.id, parsed(one.html), remaining); return; }
@@ -103,12 +103,12 @@ async function next() {
   sheet.replaceChildren(find("loading").content.cloneNode(true));
   await more();
   if (current) return;
-  if (ahead.length) { await next(); return; }
+  if (queue.length) { await next(); return; }
   if (isEmpty && !outbox.entries.length) sheet.replaceChildren(find("nothing").content.cloneNode(true));
   else setTimeout(() => { if (!current) next(); }, 2000);
 }
 
-// The guidelines have changed: nobody should judge by old ones without knowing. The page comes back with the new ones and this item.
+// The guidelines have changed, and nobody should judge by the old ones. The page reloads with the new ones and this item.
 async function renew() {
   sheet.replaceChildren(find("loading").content.cloneNode(true));
   await outbox.drain();
@@ -123,15 +123,15 @@ function more() {
 async function fetchMore() {
   isEmpty = false;
   await outbox.drain();
-  if (outbox.entries.length || ahead.length) return;
+  if (outbox.entries.length || queue.length) return;
   const { status, data } = await api.post(`/api/projects/${project}/assignments`, { held: current ? [current.id] : [] });
   if (status !== 200) {
-    if (status === 401) outbox.told.signedOut(0);
-    else if (!current) tell(data?.detail ?? "No connection. Trying again.");
+    if (status === 401) outbox.events.signedOut(0);
+    else if (!current) notify(data?.detail ?? "No connection. Trying again.");
     return;
   }
   isEmpty = data.assignments.length === 0;
-  ahead = fresh(data.assignments);
+  queue = fresh(data.assignments);
 }
 
 function fresh(assignments) {
@@ -168,20 +168,20 @@ async function undo() {
 
 async function takeBack() {
   await outbox.drain();
-  if (outbox.entries.length) { tell("The answers on this device have to be sent before one can be taken back."); return; }
+  if (outbox.entries.length) { notify("The answers on this device must be sent before you can take one back."); return; }
   undoKey ??= secret();
   const { status, data } = await api.post(`/api/projects/${project}/undo`, { key: undoKey });
-  if (status === 0 || status >= 500) { tell("The server did not answer. Press u again: no more than one answer is taken back."); return; }
+  if (status === 0 || status >= 500) { notify("The server did not answer. Press u again. Only one answer is taken back."); return; }
   undoKey = null;
-  if (status !== 200) { tell(data?.detail ?? "Nothing was taken back."); return; }
-  sentHere = Math.max(0, sentHere - Math.max(0, mine - data.judged));
-  mine = data.judged;
+  if (status !== 200) { notify(data?.detail ?? "No answer was taken back."); return; }
+  sentHere = Math.max(0, sentHere - Math.max(0, judged - data.judged));
+  judged = data.judged;
   pace();
-  if (current && current.id !== data.id) { keepDraft(); ahead.unshift({ id: current.id, html: current.item.outerHTML, remaining: (current.expiresAt - performance.now()) / 1000, at: performance.now() }); }
+  if (current && current.id !== data.id) { keepDraft(); queue.unshift({ id: current.id, html: current.item.outerHTML, remaining: (current.expiresAt - performance.now()) / 1000, at: performance.now() }); }
   const state = last?.id === data.id ? { ...last.state, key: secret() } : { key: secret(), fields: {} };
   last = null;
   show(data.id, parsed(data.html), data.remaining, state);
-  tell("Taken back. Answer again.", "good");
+  notify("Taken back. Answer again.", "good");
 }
 
 function flagShown() {
@@ -194,8 +194,8 @@ const flagDialog = find("flagdialog");
 function flag() { if (current) { flagDialog.returnValue = ""; flagDialog.showModal(); } }
 flagDialog.addEventListener("close", () => {
   if (!["skip", "stay"].includes(flagDialog.returnValue)) return;
-  const told = new FormData(flagDialog.querySelector("form"));
-  answers.flag = [told.get("why"), told.get("note").trim()].filter(Boolean).join(": ");
+  const fields = new FormData(flagDialog.querySelector("form"));
+  answers.flag = [fields.get("why"), fields.get("note").trim()].filter(Boolean).join(": ");
   flagDialog.querySelector("form").reset();
   flagShown();
   keepDraft();
@@ -209,17 +209,17 @@ function guide() {
   find("guide").setAttribute("aria-expanded", String(!shown));
 }
 
-// Clips of an item start together, so that they can be compared; on the second press they stop.
+// The clips of an item start together, so that people can compare them. The second press stops them.
 function play() {
   const clips = [...sheet.querySelectorAll("video")];
   const isOn = clips.some((clip) => !clip.paused);
   for (const clip of clips) {
     if (isOn) clip.pause();
-    else clip.play().catch(() => {}); // one that cannot be shown says so itself
+    else clip.play().catch(() => {}); // a clip that cannot be shown has its own message
   }
 }
 
-// A picture or clip that does not come is no reason to guess.
+// If a picture or clip does not load, the rater should not guess.
 function replaceBroken(shown) {
   const words = document.createElement("p");
   words.className = "notice warn";
@@ -233,32 +233,32 @@ function pause() {
   clock.stop();
   clock.rested();
   curtain.querySelector("h2").textContent = "A break";
-  curtain.querySelector(".words").textContent = "The item is covered and the clock stands still. Your draft is kept; the item is held for you until its time runs out.";
-  curtain.querySelector(".goon").textContent = "Go on";
+  curtain.querySelector(".words").textContent = "The item is covered and the clock has stopped. Your draft is kept. The item is held for you until its time runs out.";
+  curtain.querySelector(".goon").textContent = "Continue";
   curtain.showModal();
 }
 curtain.addEventListener("close", () => { clock.go(); sheet.focus({ preventScroll: true }); write(`palate:warned:${account}:${project}`, desk.dataset.guideline); });
 curtain.addEventListener("cancel", (event) => { if (curtain.dataset.first) event.preventDefault(); });
 
 function breakHint() {
-  if (clock.worked > BREAK_AFTER_SECONDS) tell("You have judged for 45 minutes. A short break keeps judgments good: press p.");
+  if (clock.worked > BREAK_AFTER_SECONDS) notify("You have judged for 45 minutes. A short break keeps your judgments good. Press p.");
 }
 
 function pace() {
-  const minutes = (performance.now() - begun) / 60000;
-  find("pace").textContent = `${mine} judged`;
-  find("speed").textContent = sentHere > 2 ? `${(sentHere / minutes).toFixed(1)} a minute` : "";
+  const minutes = (performance.now() - openedAt) / 60000;
+  find("pace").textContent = `${judged} judged`;
+  find("speed").textContent = sentHere > 2 ? `${(sentHere / minutes).toFixed(1)} per minute` : "";
 }
 
 setInterval(() => {
-  if (current && performance.now() > current.expiresAt && !current.told) {
-    current.told = true;
-    tell("The time for this item has run out. You can still answer: it counts unless somebody else has got the item.");
+  if (current && performance.now() > current.expiresAt && !current.isExpiryShown) {
+    current.isExpiryShown = true;
+    notify("The time for this item has run out. You can still answer. Your answer counts unless somebody else has the item by now.");
   }
 }, 1000);
 
 const acts = { s: skip, f: flag, u: undo, g: guide, p: pause, v: play, r: () => form.elements.reason?.focus(), Enter: submit };
-// Whoever came to a clip by Tab uses its own controls, where Enter presses a button; whoever clicked on it goes on by keys.
+// People who reach a clip by Tab use the clip's controls, where Enter presses a button. People who click on it go on with the keys.
 let hasTabbed = false;
 document.addEventListener("pointerdown", () => { hasTabbed = false; }, true);
 document.addEventListener("keydown", (event) => {
@@ -275,7 +275,7 @@ document.addEventListener("keydown", (event) => {
 function isField(target) { return target instanceof HTMLTextAreaElement; }
 
 form.addEventListener("submit", (event) => { event.preventDefault(); submit(); });
-// After a touch the browser gives the focus late, when the keys have gone on to the next dimension: only a focus that came by key counts.
+// After a touch the browser sets the focus late, when the keys have gone on to the next dimension. So only a focus by key counts.
 form.addEventListener("focusin", (event) => { if (event.target.matches(":focus-visible")) answers.moveTo(event.target); });
 form.addEventListener("pointerdown", (event) => answers.moveTo(event.target), true);
 for (const name of ["skip", "flag", "undo", "guide", "pause", "play"]) for (const button of document.querySelectorAll(`[data-act="${name}"]`)) {

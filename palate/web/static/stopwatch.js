@@ -1,4 +1,4 @@
-// Seconds that somebody truly looked: hidden pages and breaks do not count, and a silence counts for two minutes at most.
+// Seconds that somebody looked at the page. Hidden pages and breaks do not count, and a silence counts for at most two minutes.
 const LONGEST_SILENCE_MS = 120000;
 
 export class Stopwatch {

@@ -1,4 +1,4 @@
-// localStorage that may be full, forbidden or spoilt: then nothing is kept, and nothing breaks.
+// localStorage may be full, forbidden or damaged. Then nothing is stored, and nothing breaks.
 export function read(name) {
   try { return JSON.parse(localStorage.getItem(name)); } catch { return null; }
 }
@@ -8,7 +8,7 @@ export function write(name, value) {
 }
 
 export function remove(name) {
-  try { localStorage.removeItem(name); } catch { /* it was not kept */ }
+  try { localStorage.removeItem(name); } catch { /* it was not stored */ }
 }
 
 export function secret() {

@@ -1,5 +1,5 @@
-// Runs before the page is drawn, so that a chosen theme does not flash. No choice kept means: as the system says.
+// Runs before the page is drawn, so that a chosen theme does not flash. Without a stored choice the theme follows the system.
 (() => {
-  const kept = (() => { try { return localStorage.getItem("palate:theme"); } catch { return null; } })();
-  if (kept === "light" || kept === "dark") document.documentElement.dataset.theme = kept;
+  const stored = (() => { try { return localStorage.getItem("palate:theme"); } catch { return null; } })();
+  if (stored === "light" || stored === "dark") document.documentElement.dataset.theme = stored;
 })();

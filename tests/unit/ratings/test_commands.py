@@ -38,7 +38,7 @@ def test_a_backup_is_made_and_restored(
     restored.close()
     before = copy.read_bytes()
     for words, code, told in (
-        (["--ratings", url, "--backup", str(copy)], 2, "is there already. Name a new file"),
+        (["--ratings", url, "--backup", str(copy)], 2, "exists already. Name a new file"),
         (["--ratings", url, "--backup", str(tmp_path / "no" / "copy.db")], 2, "is not a folder"),
         (["--ratings", new, "--restore", str(copy)], 2, "The database is not empty (1 projects, 2 accounts); nothing was restored"),
         (["--ratings", new, "--restore", str(copy), "--backup", "x"], 2, "not allowed with argument"),

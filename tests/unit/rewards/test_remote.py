@@ -60,10 +60,10 @@ def test_what_is_sent_and_what_comes_back(serve, monkeypatch) -> None:
         ({"scores": "12"}, 200, "not a list of 2 scores"),
         ({"score": [1, 2]}, 200, "answered without scores"),
         ([1, 2], 200, "answered without scores"),
-        (b"<html>", 200, "answered what is no JSON: '<html>'"),
-        (b"", 200, "answered what is no JSON"),
-        (b"\xff\xfe", 200, "answered what is no JSON"),
-        (b"[" * 100_000, 200, "answered what is no JSON"),
+        (b"<html>", 200, "answered with something that is not JSON: '<html>'"),
+        (b"", 200, "answered with something that is not JSON"),
+        (b"\xff\xfe", 200, "answered with something that is not JSON"),
+        (b"[" * 100_000, 200, "answered with something that is not JSON"),
         (b"who are you", 403, "answered 403: 'who are you'"),
         (b"nothing here", 404, "answered 404"),
     ],
@@ -153,7 +153,7 @@ def test_a_flood_is_not_read_to_its_end(serve, monkeypatch) -> None:
             handler.wfile.write(b" " * 100_000)
             sent.append(100_000)
 
-    monkeypatch.setattr(http_client, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(http_client, "MAX_BYTES", 1_000_000)
     found = outcome(serve(flood).url, batch("a"))
     assert "answered with more than 1000000 bytes" in found.reasons[0]
     assert sum(sent) < 100_000_000

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from palate.core import Message
 from palate.ratings import Answer, Candidate, Item, Project, Task
-from tests.support.house import House
+from tests.support.rating_server import RatingServer
 from tests.web.conftest import Sit, both
 from tests.web.test_judging import at_desk, drag, said, settled
 
@@ -18,24 +18,24 @@ FITS = "[document.documentElement, ...document.querySelectorAll('#verdict, #shee
 """Nothing has to be pushed sideways to be seen."""
 
 
-def ranking(house: House, dimensions: tuple[str, ...] = DIMENSIONS, items: int = 2) -> Project:
-    project = house.project(items=items, task=Task(kind="rank", dimensions=dimensions, all_bad=True, reason="off"))
-    house.account("bob", "rater", project)
+def ranking(server: RatingServer, dimensions: tuple[str, ...] = DIMENSIONS, items: int = 2) -> Project:
+    project = server.project(items=items, task=Task(kind="rank", dimensions=dimensions, all_bad=True, reason="off"))
+    server.account("bob", "rater", project)
     return project
 
 
-def test_the_form_makes_a_ranking_on_several_dimensions(house: House) -> None:
-    house.account("ann", "owner")
+def test_the_form_makes_a_ranking_on_several_dimensions(server: RatingServer) -> None:
+    server.account("ann", "owner")
     form = {"name": "R", "kind": "rank", "reason": "off", "dimensions": "helpful, honest", "ties": "yes", "minutes": "15", "overlap": "1"}
-    assert house.client("ann").post("/projects", {**form, "queue": "random"}).status_code == 303
-    assert house.ratings.projects()[0].task.dimensions == ("helpful", "honest")
+    assert server.client("ann").post("/projects", {**form, "queue": "random"}).status_code == 303
+    assert server.ratings.projects()[0].task.dimensions == ("helpful", "honest")
 
 
 @pytest.mark.parametrize(("count", "options"), [(12, {}), (12, PHONE), (15, {})])
-def test_a_dozen_completions_have_a_key_each(house: House, sit: Sit, count: int, options: dict[str, object]) -> None:
-    project = house.project(items=0, task=Task(kind="rank", reason="off"))
-    house.ratings.add_items(project.id, [Item((Message("user", "Which?"),), tuple(Candidate(f"number {n}") for n in range(count)))], 1.0)
-    house.account("bob", "rater", project)
+def test_a_dozen_completions_have_a_key_each(server: RatingServer, sit: Sit, count: int, options: dict[str, object]) -> None:
+    project = server.project(items=0, task=Task(kind="rank", reason="off"))
+    server.ratings.add_items(project.id, [Item((Message("user", "Which?"),), tuple(Candidate(f"number {n}") for n in range(count)))], 1.0)
+    server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project, **options)
     page.keyboard.press("Enter")
     expect(page.locator("#hint")).to_contain_text("press their keys")
@@ -53,15 +53,15 @@ def test_a_dozen_completions_have_a_key_each(house: House, sit: Sit, count: int,
         page.keyboard.press(key)
     page.keyboard.press("Enter")
     settled(page)
-    entry = said(house, project)[0]
+    entry = said(server, project)[0]
     assert [tier[0] for tier in entry.answer.ranking] == [*reversed(range(count - 1)), count - 1]
 
 
-def test_three_rankings_by_keyboard(house: House, sit: Sit) -> None:
+def test_three_rankings_by_keyboard(server: RatingServer, sit: Sit) -> None:
     """The keys go on to the next dimension when one is ranked; Backspace goes back."""
-    project = ranking(house)
+    project = ranking(server)
     page = at_desk(sit, "bob", project)
-    now = page.locator(".ranked.now .axisname")
+    now = page.locator(".ranked.now .dimensionname")
     expect(now).to_have_text("Helpful")
     for key in "1234":
         page.keyboard.press(key)
@@ -84,19 +84,19 @@ def test_three_rankings_by_keyboard(house: House, sit: Sit) -> None:
         page.keyboard.press(key)
     page.keyboard.press("Enter")
     settled(page)
-    answer = said(house, project)[0].answer
+    answer = said(server, project)[0].answer
     assert answer.ranking == ((0,), (1,), (2, 3))
     assert dict(answer.dimensions) == {"honest": ((3,), (2,), (1,), (0,)), "harmless": ((1,), (0,), (2,), (3,))}
     expect(page.locator(".tray .chipbutton")).to_have_count(12)  # the next item begins with nothing ranked
 
 
-def test_all_bad_clears_every_board_and_a_board_clears_all_bad(house: House, sit: Sit) -> None:
-    project = ranking(house)
+def test_all_bad_clears_every_board_and_a_board_clears_all_bad(server: RatingServer, sit: Sit) -> None:
+    project = ranking(server)
     page = at_desk(sit, "bob", project)
     for key in "123412":
         page.keyboard.press(key)
     page.locator("[data-name='harmless'] .tiers").click()  # the keys go where one points
-    expect(page.locator(".ranked.now .axisname")).to_have_text("Harmless")
+    expect(page.locator(".ranked.now .dimensionname")).to_have_text("Harmless")
     page.keyboard.press("3")
     expect(page.locator("[data-name='harmless'] .tier")).to_have_count(1)
     expect(page.locator(".tray .chipbutton")).to_have_count(5)
@@ -107,11 +107,11 @@ def test_all_bad_clears_every_board_and_a_board_clears_all_bad(house: House, sit
     page.keyboard.press("0")
     page.keyboard.press("Enter")
     settled(page)
-    assert said(house, project)[0].answer == Answer(all_bad=True, seconds=said(house, project)[0].answer.seconds)
+    assert said(server, project)[0].answer == Answer(all_bad=True, seconds=said(server, project)[0].answer.seconds)
 
 
-def test_a_chip_is_dragged_on_its_own_board_only(house: House, sit: Sit) -> None:
-    project = ranking(house, DIMENSIONS[:2])
+def test_a_chip_is_dragged_on_its_own_board_only(server: RatingServer, sit: Sit) -> None:
+    project = ranking(server, DIMENSIONS[:2])
     page = at_desk(sit, "bob", project)
     first, second = "[data-name='helpful'] ", "[data-name='honest'] "
 
@@ -119,7 +119,7 @@ def test_a_chip_is_dragged_on_its_own_board_only(house: House, sit: Sit) -> None
         drag(page, place, target, board)
 
     onto(second, 2, second + ".tiers")
-    expect(page.locator(".ranked.now .axisname")).to_have_text("Honest")
+    expect(page.locator(".ranked.now .dimensionname")).to_have_text("Honest")
     onto(second, 0, first + ".tiers")  # not its board
     expect(page.locator(first + ".tier")).to_have_count(0)
     expect(page.locator(second + ".tier")).to_have_count(1)
@@ -127,17 +127,17 @@ def test_a_chip_is_dragged_on_its_own_board_only(house: House, sit: Sit) -> None
     onto(second, 0, second + "[data-gap='0']")
     onto(second, 1, second + "[data-gap='2']")
     onto(second, 3, second + "[data-tier='1']")
-    expect(page.locator(".ranked.now .axisname")).to_have_text("Helpful")
+    expect(page.locator(".ranked.now .dimensionname")).to_have_text("Helpful")
     for key in "1234":
         page.keyboard.press(key)
     page.keyboard.press("Enter")
     settled(page)
-    answer = said(house, project)[0].answer
+    answer = said(server, project)[0].answer
     assert (answer.ranking, dict(answer.dimensions)) == (((0,), (1,), (2,), (3,)), {"honest": ((0,), (2, 3), (1,))})
 
 
-def test_a_chip_is_moved_by_arrows_on_the_second_dimension(house: House, sit: Sit) -> None:
-    project = ranking(house, DIMENSIONS[:2], items=1)
+def test_a_chip_is_moved_by_arrows_on_the_second_dimension(server: RatingServer, sit: Sit) -> None:
+    project = ranking(server, DIMENSIONS[:2], items=1)
     page = at_desk(sit, "bob", project)
     for key in "12341234":
         page.keyboard.press(key)
@@ -146,12 +146,12 @@ def test_a_chip_is_moved_by_arrows_on_the_second_dimension(house: House, sit: Si
     page.keyboard.press("ArrowLeft")
     page.locator("#verdict button[type=submit]").click()
     settled(page)
-    answer = said(house, project)[0].answer
+    answer = said(server, project)[0].answer
     assert (answer.ranking, answer.dimensions["honest"]) == (((0,), (1,), (2,), (3,)), ((0,), (3,), (1,), (2,)))
 
 
-def test_three_rankings_fit_a_phone(house: House, sit: Sit) -> None:
-    project = ranking(house)
+def test_three_rankings_fit_a_phone(server: RatingServer, sit: Sit) -> None:
+    project = ranking(server)
     page = at_desk(sit, "bob", project, **PHONE)
     assert page.evaluate(FITS)
     for dimension in DIMENSIONS:
@@ -163,16 +163,16 @@ def test_three_rankings_fit_a_phone(house: House, sit: Sit) -> None:
     assert sheet["height"] >= 200  # there is something left to read
     button.tap()
     settled(page)
-    answer = said(house, project)[0].answer
+    answer = said(server, project)[0].answer
     assert [answer.ranking, *answer.dimensions.values()] == [((1,), (0,), (3,), (2,))] * 3
 
 
 @pytest.mark.parametrize("is_phone", [False, True])
-def test_pairs_on_three_dimensions(house: House, sit: Sit, is_phone: bool) -> None:
-    project = house.project(items=2, task=Task(dimensions=DIMENSIONS, all_bad=True, strength=True, reason="off"))
-    house.account("bob", "rater", project)
+def test_pairs_on_three_dimensions(server: RatingServer, sit: Sit, is_phone: bool) -> None:
+    project = server.project(items=2, task=Task(dimensions=DIMENSIONS, all_bad=True, strength=True, reason="off"))
+    server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project, **(PHONE if is_phone else {}))
-    now = page.locator(".dimension.now .axisname")
+    now = page.locator(".dimension.now .dimensionname")
     assert page.evaluate(FITS)
     if is_phone:
         for number, value in enumerate("12="):
@@ -193,18 +193,18 @@ def test_pairs_on_three_dimensions(house: House, sit: Sit, is_phone: bool) -> No
         page.keyboard.press("w")
         page.keyboard.press("Enter")
     settled(page)
-    answer = said(house, project)[0].answer
+    answer = said(server, project)[0].answer
     assert (answer.ranking, dict(answer.dimensions), answer.strength) == (((0,), (1,)), {"honest": ((1,), (0,)), "harmless": ((0, 1),)}, 2)
 
 
 @both
-def test_a_reviewer_decides_on_each_dimension(house: House, sit: Sit) -> None:
-    project = ranking(house, DIMENSIONS[:2], items=1)
-    house.account("rev", "reviewer", project)
-    held = house.ratings.claim(project.id, house.accounts["bob"].id, house.clock(), house.service.random)
+def test_a_reviewer_decides_on_each_dimension(server: RatingServer, sit: Sit) -> None:
+    project = ranking(server, DIMENSIONS[:2], items=1)
+    server.account("rev", "reviewer", project)
+    held = server.ratings.claim(project.id, server.accounts["bob"].id, server.clock(), server.service.random)
     assert held is not None
     order = ((0,), (1,), (2,), (3,))
-    house.ratings.submit(held.id, held.rater, Answer(ranking=order, dimensions={"honest": order}, flag="look"), "12345678", house.clock())
+    server.ratings.submit(held.id, held.rater, Answer(ranking=order, dimensions={"honest": order}, flag="look"), "12345678", server.clock())
     page = sit("rev", f"/projects/{project.id}/review/{held.item}")
     page.get_by_label("Ranking on helpful").fill("2 > 1 > 3 = 4")
     page.get_by_label("Ranking on honest").fill("4 > 3 > 2")
@@ -214,5 +214,5 @@ def test_a_reviewer_decides_on_each_dimension(house: House, sit: Sit) -> None:
     page.get_by_label("Ranking on honest").fill("4 > 3 > 2 > 1")
     page.get_by_role("button", name="Decide").click()
     expect(page.get_by_text("Nothing to decide")).to_be_visible()
-    (decided,) = [one for one in said(house, project) if one.kind == "adjudication"]
+    (decided,) = [one for one in said(server, project) if one.kind == "adjudication"]
     assert (decided.answer.ranking, dict(decided.answer.dimensions)) == (((1,), (0,), (2, 3)), {"honest": ((3,), (2,), (1,), (0,))})

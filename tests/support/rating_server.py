@@ -21,7 +21,7 @@ from palate.ratings import Account, Candidate, Item, Project, Ratings, Task, ope
 from palate.web.app import create_app
 from palate.web.command import listen
 from palate.web.credentials import Passwords, hashed
-from palate.web.options import Label
+from palate.web.options import LabelOptions
 from palate.web.service import Service, WebSettings
 from palate.web.webhooks import Webhooks, WebhookSender
 from tests.support.waiting import LIMIT_SECONDS, joined, wait_until
@@ -32,7 +32,7 @@ QUICK = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
 @dataclass
-class HouseClock:
+class ServerClock:
     """The time at which it was made, and what a test added to it: nothing runs out because a test is slow.
 
     It moves by a millisecond whenever somebody looks, so that what came later is later.
@@ -47,13 +47,13 @@ class HouseClock:
 
 
 @dataclass
-class House:
+class RatingServer:
     """A running server and its store."""
 
     url: str
     ratings: Ratings
     service: Service
-    clock: HouseClock
+    clock: ServerClock
     accounts: dict[str, Account] = field(default_factory=dict)
 
     def account(self, name: str, role: str = "rater", *projects: Project) -> Account:
@@ -94,8 +94,8 @@ class House:
 class Client:
     """Requests as a browser sends them."""
 
-    def __init__(self, house: House) -> None:
-        self.http = httpx.Client(base_url=house.url, timeout=LIMIT_SECONDS)
+    def __init__(self, server: RatingServer) -> None:
+        self.http = httpx.Client(base_url=server.url, timeout=LIMIT_SECONDS)
         self.csrf = ""
 
     def sign_in(self, name: str, password: str = PASSWORD) -> httpx.Response:
@@ -117,25 +117,27 @@ class Client:
 
 
 @contextmanager
-def open_house(folder: Path, settings: WebSettings | None = None, webhooks: Webhooks | None = None, database: str = "") -> Iterator[House]:
+def open_rating_server(
+    folder: Path, settings: WebSettings | None = None, webhooks: Webhooks | None = None, database: str = ""
+) -> Iterator[RatingServer]:
     """A server on a free port, until the end of the block; its ratings lie in the folder, or in the database at an address."""
-    ratings, clock = open_ratings(database or str(folder / "ratings.db"), create=True), HouseClock()
+    ratings, clock = open_ratings(database or str(folder / "ratings.db"), create=True), ServerClock()
 
     def lost(url: str, reason: str) -> None:
         ratings.audit("", "webhook lost", url, clock(), {"reason": reason})
 
-    courier = WebhookSender(webhooks or Webhooks(), lost, pause=lambda _: None)
-    service = Service(ratings, settings or WebSettings(), clock, lambda: secrets.token_urlsafe(32), Random(7), QUICK, courier)
-    listener = listen(Label(port=0))
-    server = uvicorn.Server(uvicorn.Config(create_app(service), log_level="error", access_log=False, timeout_graceful_shutdown=2))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    sender = WebhookSender(webhooks or Webhooks(), lost, pause=lambda _: None)
+    service = Service(ratings, settings or WebSettings(), clock, lambda: secrets.token_urlsafe(32), Random(7), QUICK, sender)
+    listener = listen(LabelOptions(port=0))
+    process = uvicorn.Server(uvicorn.Config(create_app(service), log_level="error", access_log=False, timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=process.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    wait_until(lambda: server.started or not thread.is_alive())
-    assert server.started
+    wait_until(lambda: process.started or not thread.is_alive())
+    assert process.started
     try:
-        yield House(f"http://127.0.0.1:{listener.getsockname()[1]}", ratings, service, clock)
+        yield RatingServer(f"http://127.0.0.1:{listener.getsockname()[1]}", ratings, service, clock)
     finally:
-        server.should_exit = True
+        process.should_exit = True
         joined(thread)
         listener.close()
         ratings.close()
