@@ -37,7 +37,7 @@ _KIND_OF: dict[str, Kind] = {
     "rating": "preferences",
     "feedback": "preferences",
     "message-tree": "preferences",
-    "thumb": "thumbs",
+    "unpaired": "thumbs",
     "prompt-completion": "demonstrations",
     "messages": "demonstrations",
     "prompt-only": "prompts",

@@ -12,9 +12,9 @@ from typing import Any
 from palate.agreement import concluded, pair_answer, rater_noise_ceiling, smoothed_share
 from palate.config.types import Amount, Count, Input, Share
 from palate.core import Comparison, Completion, ConfigError, DataError, Judgment, Prompt, derive_seed
-from palate.data.formats import tools_of
 from palate.data.jsonl import write_rows
-from palate.data.samples import answer, messages, read_samples
+from palate.data.judgment_rows import judgment_row, voted_preference_row
+from palate.data.samples import read_samples
 from palate.evaluation.intervals import mean
 from palate.raters.people import People
 from palate.raters.pool import Answered, Ask, Simulated
@@ -62,7 +62,7 @@ class Collect:
         if not asks:
             raise DataError(f"{self.samples}: no prompt has two different finished completions to compare; sample more of them")
         answers, told = self.from_.answers(run, asks, self.raters_per_comparison, rng)
-        write_rows(run.directory / "judgments.jsonl", (_judgment_row(j) for _, judged in answers for j in judged))
+        write_rows(run.directory / "judgments.jsonl", (judgment_row(j) for _, judged in answers for j in judged))
         ids = sorted({comparison.prompt.id for (comparison, _), _ in answers})
         tested = set(rng.sample(ids, round(self.held_out * len(ids))))
         for name, inside in (("preferences.jsonl", False), ("held_out.jsonl", True)):
@@ -95,17 +95,8 @@ class Collect:
         votes = [first_share(judgment) for judgment in judged]
         share = smoothed_share(votes, self.prior)
         preference = concluded(comparison, share, dimension)
-        yield {
-            "id": f"{comparison.id}/{dimension}",
-            "prompt": messages(comparison.prompt),
-            **tools_of(comparison.prompt.conversation),
-            "chosen": answer(comparison.prompt, preference.chosen),
-            "rejected": answer(comparison.prompt, preference.rejected),
-            "probability": preference.probability,
-            "dimension": dimension,
-            "votes": [vote if share >= 0.5 else 1 - vote for vote in votes],
-            "raters": [judgment.rater for judgment in judged],
-        }
+        chosen_votes = [vote if share >= 0.5 else 1 - vote for vote in votes]
+        yield voted_preference_row(f"{comparison.id}/{dimension}", preference, chosen_votes, [judgment.rater for judgment in judged])
 
 
 def labels(judged: Sequence[Judgment]) -> Sequence[Judgment]:
@@ -135,15 +126,3 @@ def _summary(answers: Sequence[Answered]) -> dict[str, object]:
 def first_share(judgment: Judgment) -> float:
     """1 when the comparison's first completion won, 0 when its second, one half for a tie; whatever order it was shown in."""
     return 1 - pair_answer(judgment) / 2
-
-
-def _judgment_row(judgment: Judgment) -> dict[str, Any]:
-    return {
-        "comparison": judgment.comparison,
-        "rater": judgment.rater,
-        "ranking": [list(tier) for tier in judgment.ranking],
-        "dimension": judgment.dimension,
-        "order": list(judgment.order),
-        **({"is_decision": True} if judgment.is_decision else {}),
-        **{name: value for name in ("strength", "reason", "seconds", "guideline") if (value := getattr(judgment, name)) not in (None, "")},
-    }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from palate.core import DataError
 from palate.data.exchange import Exchange
-from palate.data.exchange.media import is_shown
+from palate.data.exchange.contents import is_shown
 from palate.web.media import media_file
 
 NAMED = 3

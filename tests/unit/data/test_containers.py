@@ -17,7 +17,7 @@ from datasets import Dataset, DatasetDict
 from palate.core import DataError, Message
 from palate.data.containers import read_container
 from palate.data.formats import read_demonstrations, read_preferences, read_prompts, read_texts
-from palate.data.formats.hub import looks_like_hub
+from palate.data.hub import looks_like_hub
 
 ROWS = [{"prompt": "a"}, {"prompt": "b é"}]
 

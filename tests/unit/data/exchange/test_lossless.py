@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from palate.core import DataError, Judgment, Message
 from palate.data.exchange import Candidate, Exchange, ExchangeItem, GuidelineText, RaterInfo, Vote, read_exchange, write_exchange
-from palate.data.exchange.exchange import LEAST_CANDIDATES, RATER_KINDS, STATUSES, Tiers
-from palate.data.exchange.task import TASKS
+from palate.data.exchange.contents import MIN_CANDIDATES, RATER_KINDS, STATUSES, Tiers
+from palate.data.exchange.project import TASKS
 from tests.support.fuzz import sample
 
 few = settings(max_examples=60)  # each example waits for the disk
@@ -36,7 +36,7 @@ def exchanges(draw: st.DrawFn) -> Exchange:
     items = []
     for name in draw(st.lists(ids, max_size=3, unique=True)):
         task = draw(st.sampled_from(TASKS))
-        count = draw(st.integers(LEAST_CANDIDATES[task], 4))
+        count = draw(st.integers(MIN_CANDIDATES[task], 4))
         right = {"compare": rankings(count), "rank": rankings(count), "rule": st.booleans()}
         turns = st.builds(Message, st.sampled_from(["system", "user", "assistant", "tool", "text"]), words, words)
         items.append(
@@ -153,7 +153,7 @@ def test_a_newer_version_and_a_file_without_its_first_row_are_refused(tmp_path: 
         read_exchange(file)
 
 
-@pytest.mark.parametrize("kind", ["palate", "label-studio", "argilla", "trl", "mt-bench", "pandalm", "hh", "csv"])
+@pytest.mark.parametrize("kind", ["palate", "label-studio", "argilla", "trl", "mt-bench", "hh", "csv"])
 def test_a_write_that_fails_leaves_the_former_file_and_no_other(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "a.json"
     file.write_text("before")
