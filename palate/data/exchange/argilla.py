@@ -113,11 +113,11 @@ def _answers(responses: Columns, keys: Mapping[str, int], entry: SourceRow, into
     """(rater, dimension, tiers, kind) of each answer to a ranking question, and of each full set of ratings."""
     rated: dict[tuple[str, str, int], dict[int, float]] = defaultdict(dict)
     times: dict[tuple[str, str], int] = defaultdict(int)  # answers of a rater to a question: a second set of ratings is a second vote
-    for question, entries in responses.items():
+    for question, responses_to_it in responses.items():
         rated_candidate = _rated_candidate(question, keys)
-        for number, entry in enumerate(cells.sequence(entries, f"responses.{question}")):
+        for number, response in enumerate(cells.sequence(responses_to_it, f"responses.{question}")):
             where = f"responses.{question}[{number}]"
-            answer = cells.mapping(entry, where)
+            answer = cells.mapping(response, where)
             if (answer.get("status") or "submitted") != "submitted":
                 into.drop(entry.source, f"a response that was not submitted: {where} is {cells.quoted(answer['status'])}")
                 continue

@@ -86,12 +86,12 @@ def _take(entry: SourceRow, into: Gathering) -> None:
     into.item(item, entry.source)
     kinds: tuple[tuple[str, RaterKind], ...] = (("annotations", "person"), ("predictions", "model"))
     for field_name, kind in kinds:
-        for number, entry in enumerate(cells.sequence(row.get(field_name) or [], field_name)):
+        for number, annotation in enumerate(cells.sequence(row.get(field_name) or [], field_name)):
             where = f"{field_name}[{number}]"
-            if isinstance(entry, int) and not isinstance(entry, bool):  # Label Studio exports predictions like this by default
+            if isinstance(annotation, int) and not isinstance(annotation, bool):  # Label Studio exports predictions like this by default
                 into.drop(entry.source, f"a number in place of its content: {where}")
                 continue
-            votes = list(_votes(cells.mapping(entry, where), item, keys, where, kind))
+            votes = list(_votes(cells.mapping(annotation, where), item, keys, where, kind))
             if not votes:
                 into.drop(entry.source, f"nothing said about which candidate is better: {where}")
             for vote, rater_kind in votes:
@@ -203,9 +203,9 @@ def _answers(results: Sequence[Columns], keys: Mapping[str, int], count: int, wh
 
 
 def _dimension(control: str, deciding: set[str]) -> str:
-    """The dimension of a control: `axis_NAME`, `axis_NAME_strength` and `axis_NAME_verdict` judge NAME."""
-    if control.startswith("axis_"):
-        return control.removeprefix("axis_").removesuffix("_strength").removesuffix("_verdict") or "overall"
+    """The dimension of a control: `dimension_NAME`, `dimension_NAME_strength` and `dimension_NAME_verdict` judge NAME."""
+    if control.startswith("dimension_"):
+        return control.removeprefix("dimension_").removesuffix("_strength").removesuffix("_verdict") or "overall"
     return control if len(deciding) > 1 and control in deciding else "overall"
 
 

@@ -96,7 +96,7 @@ def _annotation(votes: Sequence[Vote], kind: RaterKind, *, ranked: bool) -> Obje
 
 
 def _results(vote: Vote, kind: RaterKind, *, ranked: bool) -> list[Object]:
-    control, tiers, target = f"axis_{vote.judgment.dimension}", vote.tiers, _target(ranked=ranked)
+    control, tiers, target = f"dimension_{vote.judgment.dimension}", vote.tiers, _target(ranked=ranked)
     meta = {"palate": _meta(vote, kind)}
     results = []
     if tiers and ranked:
@@ -148,7 +148,7 @@ def page_of(exchange: Exchange) -> str:
 
 
 def _controls(exchange: Exchange, dimension: str, *, ranked: bool) -> list[str]:
-    name = f"axis_{dimension}"
+    name = f"dimension_{dimension}"
     target = "items" if ranked else "left"
     lines = [f"  <Header value={quoteattr(f'Which is better: {dimension}?')}/>"]
     if ranked:

@@ -135,7 +135,7 @@ def test_files_of_other_tools_are_read_as_they_are(capsys: pytest.CaptureFixture
     found = report(capsys, "votes.jsonl")
     assert (found["votes"], found["items"], found["side"]["policies"]) == (16, 8, 2)
     Path("votes.csv").write_text(
-        "question_id,model_a,model_b,judge,winner\n0,small,large,7,tie\n0,large,small,8,model_a\n1,small,large,7,model_b\n"
+        "question_id,model_a,model_b,judge,winner\n0,small,large,7,tie\n0,large,small,8,model_a\n1,small,large,7,model_a\n"
     )
     assert report(capsys, "votes.csv")["answers"] == [1, 1, 1]
     item = {"id": "q", "conversation": [], "candidates": [{"text": "one two"}, {"text": "one"}], "task": "compare", "gold": [[0], [1]]}

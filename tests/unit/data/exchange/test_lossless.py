@@ -95,7 +95,7 @@ def lines(exchange: Exchange, file: Path) -> list[dict[str, dict[str, object]]]:
         ("judgment", "ranking", [[0]], "`ranking` leaves out place 1"),
         ("judgment", "ranking", [[0], [0]], "`ranking` names a place twice"),
         ("judgment", "ranking", [[0], []], "`ranking` has an empty tier"),
-        ("judgment", "ranking", [], "`ranking` is empty, and nothing else is answered"),
+        ("judgment", "ranking", [], "`ranking` is empty, and there is no other answer"),
         ("judgment", "order", [0, 0], "`order` is [0, 0]; it must name each of the 2 candidates once"),
         ("judgment", "rater", "eve", "`rater` 'eve' is not among the file's raters"),
         ("judgment", "item", "item-9", "`item` 'item-9' is not among the file's items"),
@@ -107,7 +107,7 @@ def lines(exchange: Exchange, file: Path) -> list[dict[str, dict[str, object]]]:
         ("judgment", "rankign", [], "`judgment.rankign` is not known"),
         ("item", "candidates", [{"text": "a"}], "`candidates` holds 1; to compare takes 2 or more"),
         ("item", "gold", [[0], [5]], "`gold` names candidate 5"),
-        ("item", "id", " ", "`item.id` is empty"),
+        ("item", "id", " ", "empty `item.id`"),
         ("item", "fields", {"x": float("inf")}, "`fields.x` holds a number that is not finite"),
         ("item", "conversation", [{"role": "cook", "text": ""}], "`conversation.role` is 'cook'"),
         ("rater", "kind", "robot", "`rater.kind` is 'robot'"),
@@ -149,7 +149,7 @@ def test_a_newer_version_and_a_file_without_its_first_row_are_refused(tmp_path: 
     file.write_text(json.dumps(rows[1]) + "\n")
     with pytest.raises(DataError, match=r"a.jsonl:1: `palate.guideline` is not known"):
         read_exchange(file, "palate")
-    with pytest.raises(DataError, match=r"a.jsonl:1: the row has the columns guideline, which make no shape"):
+    with pytest.raises(DataError, match=r"a.jsonl:1: the row has the columns guideline, which do not make a known shape"):
         read_exchange(file)
 
 

@@ -213,7 +213,7 @@ def test_label_studio_gets_tasks_blind_and_a_page_and_gives_everything_back_when
     assert [tag.get("name") for tag in page.iter("Pairwise")] == ["dimension_helpful", "dimension_honest"]
     assert {tag.get("name") for tag in page.iter("Text")} == {"left", "right"}
     assert join_items(read_exchange(file), exchange) == exchange
-    with pytest.raises(DataError, match="item 'item-0': has other candidates there"):
+    with pytest.raises(DataError, match="item 'item-0': has other candidates among the items to join with"):
         changed = ExchangeItem("item-0", (), (Candidate("x"), Candidate("y")))
         join_items(read_exchange(file), Exchange((changed, *exchange.items[1:])))
 
@@ -222,7 +222,7 @@ def test_label_studio_pages_rank_lists_show_media_and_quote_names() -> None:
     clip = ExchangeItem("i", (), tuple(Candidate(media=f"{name}.mp4") for name in "abc"), "rank")
     page = label_studio_page(Exchange((clip,), (Vote(Judgment("i", "r", ((0,), (1,), (2,)), '"<x>&', (0, 1, 2))),), (RaterInfo("r"),)))
     root = ET.fromstring(page)
-    assert root.find("Ranker").get("name") == 'axis_"<x>&'  # type: ignore[union-attr]
+    assert root.find("Ranker").get("name") == 'dimension_"<x>&'  # type: ignore[union-attr]
     assert [bucket.get("name") for bucket in root.iter("Bucket")] == ["1", "2", "3"]
     pictures = ExchangeItem("i", (), (Candidate(media="a.png"), Candidate(media="b.png")))
     assert "<Image " in label_studio_page(Exchange((pictures,)))
@@ -230,7 +230,7 @@ def test_label_studio_pages_rank_lists_show_media_and_quote_names() -> None:
 
 def test_label_studio_refuses_addresses_of_mail_as_pseudonyms(tmp_path: Path) -> None:
     file = save(tmp_path / "a.json", {**TASK, "annotations": [{"completed_by": "a@b.c", "result": [PICKED]}]})
-    with pytest.raises(DataError, match=r"a.json:1: `annotations\[0\].completed_by` is an address of mail"):
+    with pytest.raises(DataError, match=r"a.json:1: `annotations\[0\].completed_by` is an email address"):
         read_exchange(file)
 
 
@@ -262,8 +262,8 @@ def test_argilla_rankings_ratings_suggestions_and_drafts(tmp_path: Path) -> None
     [
         ({"ranking": [{"value": ["response-1", "response-3"], "user_id": "u"}]}, "names 'response-3', which is not among the candidates"),
         ({"ranking": [{"value": ["response-1"], "user_id": "u"}]}, "`ranking` leaves out place 1"),
-        ({"ranking": [{"value": ["response-1", "response-2"]}]}, "`user_id` is missing"),
-        ({"rating_response_1": [{"value": 3, "user_id": "u"}]}, "rate 1 of 2 candidates on 'overall' by 'u'; all are needed"),
+        ({"ranking": [{"value": ["response-1", "response-2"]}]}, "no `user_id`"),
+        ({"rating_response_1": [{"value": 3, "user_id": "u"}]}, "rate 1 of 2 candidates on 'overall' by 'u'; rate all of them"),
         ({"rating_response_1": [{"value": "good", "user_id": "u"}]}, "`responses.rating_response_1[0].value` is not a number: 'good'"),
     ],
 )
