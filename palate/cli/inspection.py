@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from transformers import PreTrainedTokenizerBase
 
@@ -15,6 +15,7 @@ from palate.core import Conversation, DataError, Demonstration, Preference, Prom
 from palate.data.formats import (
     MEAN,
     Dropped,
+    RowKind,
     Table,
     format_of_file,
     read_preferences,
@@ -29,21 +30,8 @@ from palate.text.inspect import InspectedRow, Repeats, RowTally, Statistics
 from palate.text.spans import NO_LIMIT, answer_of, demonstration_tree, preference_tree, prompt_ids
 from palate.text.template import Unusable
 
-Kind = Literal["demonstrations", "preferences", "thumbs", "prompts", "texts"]
+Kind = RowKind
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_KIND_OF: dict[str, Kind] = {
-    "transcripts": "preferences",
-    "preference": "preferences",
-    "rating": "preferences",
-    "feedback": "preferences",
-    "message-tree": "preferences",
-    "unpaired": "thumbs",
-    "prompt-completion": "demonstrations",
-    "messages": "demonstrations",
-    "prompt-only": "prompts",
-    "text": "texts",
-}
-"""What the rows of a shape are mostly for."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +54,7 @@ class Viewer:
 
     def kind_of(self, path: Path) -> Kind:
         """As what the rows of a file are read."""
-        return self.kind or _KIND_OF[format_of_file(path).name]
+        return self.kind or format_of_file(path).kind
 
     def tokens(self) -> tuple[PreTrainedTokenizerBase, int]:
         """The tokenizer, and the most tokens of a sequence."""
@@ -85,7 +73,7 @@ class Viewer:
                 rows, limit = stream_texts(path, limit=self.limit), NO_LIMIT  # longer ones are cut into windows, none is dropped
             case "preferences":
                 rows = _stream(read_preferences(path, limit=self.limit, dimension=self.dimension))
-            case "thumbs":
+            case "unpaired":
                 rows = _stream(read_unpaired(path, limit=self.limit))
             case "prompts":
                 rows = _stream(read_prompts(path, limit=self.limit))

@@ -90,7 +90,7 @@ def inspect_parser() -> Parser:
     parser = Parser("inspect", COMMANDS["inspect"])
     parser.add_argument("data", type=Path, help="a file or directory of rows in any shape that is read (docs/data.md)")
     parser.add_argument("--model", required=True, metavar="PATH", help="whose tokenizer and chat template; a run or a tokenizer will do")
-    kinds = ("demonstrations", "preferences", "thumbs", "prompts", "texts")
+    kinds = ("demonstrations", "preferences", "unpaired", "prompts", "texts")
     parser.add_argument("--kind", choices=kinds, help="as what rows are read (default: what the first row's shape is for)")
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="rows to show (default: 3)")
     parser.add_argument("--also", type=Path, metavar="PATH", help="another split: says which prompts stand in both")

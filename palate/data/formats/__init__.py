@@ -12,7 +12,7 @@ from palate.data.formats.readers import (
     stream_demonstrations,
     stream_texts,
 )
-from palate.data.formats.row_types import MEAN
+from palate.data.formats.row_types import MEAN, RowKind
 from palate.data.formats.stream import SHAPES
 from palate.data.formats.write import answer, demonstration_row, messages, preference_row, prompt_row, tools_of, turns_of, unpaired_row
 
@@ -22,6 +22,7 @@ __all__ = [
     "DropCount",
     "Dropped",
     "LabelledCompletionFormat",
+    "RowKind",
     "Table",
     "answer",
     "count_dropped",

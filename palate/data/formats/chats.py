@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from palate.core import Conversation
 from palate.data.cells import Columns, InvalidRow
 from palate.data.conversations import CONTEXT_ROLES, conversation
-from palate.data.formats.row_types import Dialogue
+from palate.data.formats.row_types import Dialogue, RowKind
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class ChatFormat:
     """Rows with a conversation. The model learns the assistant turns in `learned`, by default all that answer something."""
 
     name: str = "messages"
+    kind: RowKind = "demonstrations"
     needs: str = "`messages` (a list of {role, content}) or `conversations` (a list of {from, value})"
     columns: frozenset[str] = frozenset({"messages", "conversations", "learned"})
 

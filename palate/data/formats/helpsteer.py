@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from palate.core import Conversation, Message
 from palate.data.cells import Columns, filled, number
 from palate.data.conversations import check_is_unanswered
-from palate.data.formats.row_types import MEAN, RatedCompletion, RatedCompletions, RatedGroups
+from palate.data.formats.row_types import MEAN, RatedCompletion, RatedCompletions, RatedGroups, RowKind
 
 DIMENSIONS = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 GOOD = DIMENSIONS[:3]
@@ -22,6 +22,7 @@ class HelpSteerFormat:
     """Rows with a prompt, one response and its ratings. Rows of one prompt make pairs."""
 
     name: str = "rating"
+    kind: RowKind = "preferences"
     needs: str = "`prompt`, `response` and one or more of " + ", ".join(f"`{dimension}`" for dimension in DIMENSIONS)
     columns: frozenset[str] = frozenset({"prompt", "response", *DIMENSIONS})
 

@@ -8,7 +8,7 @@ from palate.core import Message
 from palate.data.cells import Columns, InvalidRow, present, text
 from palate.data.conversations import conversation, prompt_of
 from palate.data.formats.preferences import one_answer
-from palate.data.formats.row_types import LabelledCompletion
+from palate.data.formats.row_types import LabelledCompletion, RowKind
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class LabelledCompletionFormat:
     """Rows with a prompt, a completion, and whether it is wanted."""
 
     name: str = "unpaired"
+    kind: RowKind = "unpaired"
     needs: str = "`prompt`, `completion` and `label` (true or false)"
     columns: frozenset[str] = frozenset({"prompt", "completion", "label", "weight"})
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 from palate.core import Conversation, Message, Role
 from palate.data.cells import Columns, InvalidRow, filled
 from palate.data.containers import SourceRow
-from palate.data.formats.row_types import MEAN, RatedCompletion, RatedCompletions, RatedGroups
+from palate.data.formats.row_types import MEAN, RatedCompletion, RatedCompletions, RatedGroups, RowKind
 
 _ROLES: Mapping[str, Role] = {"prompter": "user", "assistant": "assistant"}
 
@@ -19,6 +19,7 @@ class OASSTFormat:
     """Rows with a whole tree. Two or more ranked replies of the assistant to one message make pairs."""
 
     name: str = "message-tree"
+    kind: RowKind = "preferences"
     needs: str = "`prompt` (a message of {text, role, replies}, replies with `rank`)"
     columns: frozenset[str] = frozenset({"prompt", "message_tree_id", "tree_state"})
 

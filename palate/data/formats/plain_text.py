@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from palate.data.cells import Columns, filled
-from palate.data.formats.row_types import Document
+from palate.data.formats.row_types import Document, RowKind
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,7 @@ class PlainTextFormat:
     """Rows with a text and no other column that Palate knows."""
 
     name: str = "text"
+    kind: RowKind = "texts"
     needs: str = "`text` (a string)"
     columns: frozenset[str] = frozenset({"text"})
 

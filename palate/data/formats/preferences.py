@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from palate.core import Conversation, Message
 from palate.data.cells import Columns, InvalidRow, filled, number, present, text
 from palate.data.conversations import conversation, prompt_of, shared_length
-from palate.data.formats.row_types import PairRow
+from palate.data.formats.row_types import PairRow, RowKind
 
 SCORE_COLUMNS = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen-rating", "rejected-rating"))
 """Names of the ratings of both sides in binarized UltraFeedback and similar data sets."""
@@ -22,6 +22,7 @@ class PreferenceFormat:
     """Rows with a better and a worse completion."""
 
     name: str = "preference"
+    kind: RowKind = "preferences"
     needs: str = "`chosen` and `rejected` (strings or lists of messages), `prompt` unless both sides begin with it"
     columns: frozenset[str] = PAIR_COLUMNS
 

@@ -8,7 +8,7 @@ from palate.core import Message
 from palate.data.cells import Columns, InvalidRow, present, text
 from palate.data.conversations import conversation, prompt_of
 from palate.data.formats.chats import answering_turns
-from palate.data.formats.row_types import Dialogue
+from palate.data.formats.row_types import Dialogue, RowKind
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class PromptCompletionFormat:
     """Rows with a prompt and its answer."""
 
     name: str = "prompt-completion"
+    kind: RowKind = "demonstrations"
     needs: str = "`prompt` and `completion` (both strings, or both lists of messages)"
     columns: frozenset[str] = frozenset({"prompt", "completion"})
 

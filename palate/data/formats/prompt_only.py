@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from palate.data.cells import Columns
 from palate.data.conversations import prompt_of
-from palate.data.formats.row_types import Question
+from palate.data.formats.row_types import Question, RowKind
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,7 @@ class PromptOnlyFormat:
     """Rows with a prompt and no completion."""
 
     name: str = "prompt-only"
+    kind: RowKind = "prompts"
     needs: str = "`prompt` (a string or a list of messages)"
     columns: frozenset[str] = frozenset({"prompt"})
 

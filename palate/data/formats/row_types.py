@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from palate.core import Conversation, Message
 from palate.data.cells import Columns, InvalidRow
@@ -86,12 +86,21 @@ MEAN = "mean"
 Content = Document | Question | Dialogue | PairRow | LabelledCompletion | RatedGroups
 
 
+RowKind = Literal["demonstrations", "preferences", "unpaired", "prompts", "texts"]
+"""What rows are read as: the name of a reader."""
+
+
 class RowFormat(Protocol):
     """One outside dataset shape."""
 
     @property
     def name(self) -> str:
         """Its name in messages and in the documentation."""
+        ...
+
+    @property
+    def kind(self) -> RowKind:
+        """What its rows are read as by default."""
         ...
 
     @property

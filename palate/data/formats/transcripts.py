@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from palate.data.cells import Columns, present, text
 from palate.data.conversations import is_transcript, transcript_turns
 from palate.data.formats.preferences import PAIR_COLUMNS, pair_of_wholes
-from palate.data.formats.row_types import PairRow
+from palate.data.formats.row_types import PairRow, RowKind
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class TranscriptFormat:
     """Rows with two transcripts that share all but the last assistant turn."""
 
     name: str = "transcripts"
+    kind: RowKind = "preferences"
     needs: str = r'`chosen` and `rejected` that begin with "\n\nHuman:"'
     columns: frozenset[str] = PAIR_COLUMNS - {"prompt"}
 

@@ -8,7 +8,7 @@ from typing import cast
 
 from palate.core import Message
 from palate.data.cells import Columns, InvalidRow, filled
-from palate.data.formats.row_types import MEAN, RatedCompletion, RatedCompletions, RatedGroups
+from palate.data.formats.row_types import MEAN, RatedCompletion, RatedCompletions, RatedGroups, RowKind
 
 OVERALL = "overall_score"
 
@@ -18,6 +18,7 @@ class UltraFeedbackFormat:
     """Rows with an instruction and a list of completions, each with an overall score or annotations by dimension."""
 
     name: str = "feedback"
+    kind: RowKind = "preferences"
     needs: str = "`instruction` and `completions` (a list of {response, overall_score or annotations})"
     columns: frozenset[str] = frozenset({"instruction", "completions"})
 

@@ -120,7 +120,7 @@ def test_prompts_in_two_splits_are_told(capsys: pytest.CaptureFixture[str]) -> N
         ({"text": "the cook has rice"}, "texts", "the\ncompletion: « cook has rice<eos>»"),
         ({"prompt": "the cook"}, "prompts", "a.jsonl:1  3 tokens\nthe cook\n"),
         ({"prompt": "the cook", "completion": " has"}, "demonstrations", "the cook\ncompletion: « has<eos>»"),
-        ({"prompt": "the cook", "completion": " has", "label": False}, "thumbs", "a.jsonl:1  3 + 3 tokens, undesirable"),
+        ({"prompt": "the cook", "completion": " has", "label": False}, "unpaired", "a.jsonl:1  3 + 3 tokens, undesirable"),
         (PAIR, "demonstrations", "the cook\ncompletion: « has rice<eos>»"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -25,7 +26,7 @@ def judgments(draw: st.DrawFn) -> Judgment:
     return Judgment(
         draw(WORDS),
         draw(WORDS),
-        tuple(tuple(places[start:end]) for start, end in zip(cuts, cuts[1:], strict=False)),
+        tuple(tuple(places[start:end]) for start, end in itertools.pairwise(cuts)),
         draw(WORDS),
         tuple(draw(st.permutations(range(count)))),
         draw(st.none() | st.floats(-5, 5)),
