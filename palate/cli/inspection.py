@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from transformers import PreTrainedTokenizerBase
 
@@ -15,6 +15,7 @@ from palate.core import Conversation, DataError, Demonstration, Preference, Prom
 from palate.data.formats import (
     MEAN,
     Dropped,
+    RowKind,
     Table,
     format_of_file,
     read_preferences,
@@ -29,21 +30,8 @@ from palate.text.inspect import InspectedRow, Repeats, RowTally, Statistics
 from palate.text.spans import NO_LIMIT, answer_of, demonstration_tree, preference_tree, prompt_ids
 from palate.text.template import Unusable
 
-Kind = Literal["demonstrations", "preferences", "unpaired", "prompts", "texts"]
+Kind = RowKind
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_KIND_OF: dict[str, Kind] = {
-    "transcripts": "preferences",
-    "preference": "preferences",
-    "rating": "preferences",
-    "feedback": "preferences",
-    "message-tree": "preferences",
-    "thumb": "unpaired",
-    "prompt-completion": "demonstrations",
-    "messages": "demonstrations",
-    "prompt-only": "prompts",
-    "text": "texts",
-}
-"""The usual purpose of the rows of a shape."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +54,7 @@ class Viewer:
 
     def kind_of(self, path: Path) -> Kind:
         """Return what to read the rows of a file as."""
-        return self.kind or _KIND_OF[format_of_file(path).name]
+        return self.kind or format_of_file(path).kind
 
     def tokens(self) -> tuple[PreTrainedTokenizerBase, int]:
         """Return the tokenizer, and the most tokens of a sequence."""

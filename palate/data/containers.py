@@ -1,4 +1,4 @@
-"""Rows out of files and directories, whatever they are about: JSON lines, JSON, CSV, Parquet, Hugging Face datasets."""
+"""Read the rows of files and directories in any container: JSON lines, JSON, CSV, Parquet, Hugging Face datasets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from palate.core import DataError
-from palate.data.formats.hub import find_split, is_saved_dataset, load_hub, load_saved, looks_like_hub
+from palate.data.hub import find_split, is_saved_dataset, load_hub, load_saved, looks_like_hub
 from palate.data.jsonl import Parse, parse_json, read_lines
 
 READ = (
@@ -27,8 +27,8 @@ _TRUTHS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A row as found: `source` is path:row, `place` file name:row, `fault` why it is no row (empty when it is one)."""
+class SourceRow:
+    """A row of a file. `source` is path:row and `place` is file name:row. `fault` says why the row cannot be used ("" if it can)."""
 
     source: str
     place: str
@@ -36,15 +36,15 @@ class Found:
     fault: str = ""
 
 
-def read_container(path: str | Path, parse: Parse = parse_json) -> Iterator[Found]:
+def read_container(path: str | Path, parse: Parse = parse_json) -> Iterator[SourceRow]:
     """Every row of a file, a directory, or a dataset of the Hugging Face hub.
 
     Args:
-        path: where it lies.
-        parse: JSON value of a text (of a line, of a .json file); by default one that refuses NaN and Infinity.
+        path: the file, the directory, or owner/name on the hub.
+        parse: parses the JSON text of a line or a `.json` file; the default refuses NaN and Infinity.
 
     Raises:
-        DataError: nothing is there, or what is there is not one of the formats read.
+        DataError: there is nothing at `path`, or a file of a format that Palate does not read.
     """
     place = Path(path)
     if place.is_dir():
@@ -57,7 +57,7 @@ def read_container(path: str | Path, parse: Parse = parse_json) -> Iterator[Foun
         raise DataError(f"{path}: no such file or directory (looked from {Path.cwd()}). Give the path of {READ}.")
 
 
-def _directory(directory: Path, parse: Parse) -> Iterator[Found]:
+def _directory(directory: Path, parse: Parse) -> Iterator[SourceRow]:
     if is_saved_dataset(directory):
         yield from _numbered(load_saved(directory), str(directory), directory.name)
         return
@@ -68,8 +68,8 @@ def _directory(directory: Path, parse: Parse) -> Iterator[Found]:
     ]
     kinds = sorted({_kind(file) for file in files})
     if len(kinds) != 1:
-        found = f"files of {len(kinds)} kinds ({', '.join(kinds)})" if kinds else "no file that is read"
-        raise DataError(f"{directory}: holds {found}. Give one file, or a directory with files of one kind: {READ}.")
+        content = f"files of {len(kinds)} kinds ({', '.join(kinds)})" if kinds else "no file that Palate reads"
+        raise DataError(f"{directory}: holds {content}. Give one file, or a directory with files of one kind: {READ}.")
     by_split: dict[str, list[Path]] = {}
     for file in files:
         by_split.setdefault(_split_of(file.relative_to(directory)), []).append(file)
@@ -78,19 +78,19 @@ def _directory(directory: Path, parse: Parse) -> Iterator[Found]:
 
 
 def _split_of(file: Path) -> str:
-    """The split a file's name or folder speaks of; "" if none."""
+    """The split that a file's name or folder mentions; "" if none."""
     words = [*re.split(r"[-_.]", file.name), *file.parts[:-1]]
     return next((word for word in words if word in ("train", "validation", "valid", "val", "dev", "test")), "")
 
 
 def _kind(file: Path) -> str:
-    """The suffix that says how to read a file, `.gz` aside; "" when it is not read."""
+    """The suffix that says how to read a file, without `.gz`; "" if Palate does not read such files."""
     suffix = Path(file.stem).suffix if file.suffix == ".gz" else file.suffix
     known = (".jsonl", ".json", ".csv") if file.suffix == ".gz" else (".jsonl", ".json", ".csv", ".parquet")
     return suffix if suffix in known else ""
 
 
-def _file(file: Path, name: str, parse: Parse) -> Iterator[Found]:
+def _file(file: Path, name: str, parse: Parse) -> Iterator[SourceRow]:
     kind = _kind(file)
     if kind == ".jsonl":
         yield from _json_lines(file, name, parse)
@@ -101,50 +101,50 @@ def _file(file: Path, name: str, parse: Parse) -> Iterator[Found]:
     elif kind == ".parquet":
         yield from _numbered(_parquet(file), str(file), name)
     else:
-        raise DataError(f"{file}: files that end in {file.suffix or 'no suffix'!r} are not read. Give {READ}.")
+        raise DataError(f"{file}: Palate does not read files that end in {file.suffix or 'no suffix'!r}. Give {READ}.")
 
 
-def _numbered(rows: Iterable[object], path: str, name: str) -> Iterator[Found]:
+def _numbered(rows: Iterable[object], path: str, name: str) -> Iterator[SourceRow]:
     for number, row in enumerate(rows, start=1):
         if isinstance(row, dict):
-            yield Found(f"{path}:{number}", f"{name}:{number}", cast("dict[str, object]", row))
+            yield SourceRow(f"{path}:{number}", f"{name}:{number}", cast("dict[str, object]", row))
         else:
-            yield Found(f"{path}:{number}", f"{name}:{number}", {}, f"not a JSON object: {type(row).__name__}")
+            yield SourceRow(f"{path}:{number}", f"{name}:{number}", {}, f"not a JSON object: {type(row).__name__}")
 
 
-def _json_lines(file: Path, name: str, parse: Parse) -> Iterator[Found]:
+def _json_lines(file: Path, name: str, parse: Parse) -> Iterator[SourceRow]:
     for number, line in enumerate(read_lines(file, parse)):
         if number == 0 and line.fault.startswith("not a JSON object: list"):
-            raise DataError(f"{file}:{line.number}: holds a JSON list, not an object. A list of rows belongs in a file that ends in .json.")
-        yield Found(f"{file}:{line.number}", f"{name}:{line.number}", line.row, line.fault)
+            raise DataError(f"{file}:{line.number}: holds a JSON list, not an object. Write a list of rows to a file that ends in .json.")
+        yield SourceRow(f"{file}:{line.number}", f"{name}:{line.number}", line.row, line.fault)
 
 
-def _json(file: Path, name: str, parse: Parse) -> Iterator[Found]:
+def _json(file: Path, name: str, parse: Parse) -> Iterator[SourceRow]:
     content = _text(file)
     try:
         value = parse(content)
     except json.JSONDecodeError as error:
-        if error.msg == "Extra data":  # one object a line under the name .json, as some exporters write
+        if error.msg == "Extra data":  # some exporters write one object per line under the name .json
             yield from _json_lines(file, name, parse)
             return
         raise DataError(f"{file}:{error.lineno}: not JSON: {error.msg} at column {error.colno}. Correct the line.") from error
     except (ValueError, RecursionError) as error:
-        said = "not JSON: nested too deeply" if isinstance(error, RecursionError) else error
-        raise DataError(f"{file}: {said}. Correct it, or write one row a line as .jsonl.") from error
+        problem = "not JSON: nested too deeply" if isinstance(error, RecursionError) else error
+        raise DataError(f"{file}: {problem}. Correct it, or write one row per line as .jsonl.") from error
     rows = value.get("data") if isinstance(value, dict) else value
     if not isinstance(rows, list):
-        found = f"an object with {', '.join(map(repr, value)) or 'nothing in it'}" if isinstance(value, dict) else type(value).__name__
-        raise DataError(f"{file}: holds {found}. Read are a list of rows, or an object with such a list under `data`.")
+        content = f"an object with {', '.join(map(repr, value)) or 'nothing in it'}" if isinstance(value, dict) else type(value).__name__
+        raise DataError(f"{file}: holds {content}. Give a list of rows, or an object with such a list under `data`.")
     yield from _numbered(rows, str(file), name)
 
 
-def _csv(file: Path, name: str) -> Iterator[Found]:
+def _csv(file: Path, name: str) -> Iterator[SourceRow]:
     reader = csv.DictReader(io.StringIO(_text(file), newline=""), strict=True)
     try:
         for number, cells in enumerate(reader, start=1):
             fault = "more cells than columns" if None in cells else ""
             row = {column: _cell(column, cell) for column, cell in cells.items() if isinstance(column, str)}
-            yield Found(f"{file}:{number}", f"{name}:{number}", row, fault)
+            yield SourceRow(f"{file}:{number}", f"{name}:{number}", row, fault)
     except csv.Error as error:
         raise DataError(
             f'{file}: not CSV near line {reader.line_num}: {error}. Quote cells with ", or write the rows as .jsonl.'
@@ -152,7 +152,7 @@ def _csv(file: Path, name: str) -> Iterator[Found]:
 
 
 def _cell(column: str, cell: str | None) -> object:
-    """A cell's value: CSV knows only text, so numbers, labels and lists of messages (as JSON) are told by column and first characters."""
+    """The value of a CSV cell. Column and first characters tell numbers, labels and lists of messages (as JSON) from text."""
     if not cell:
         return None
     try:
@@ -166,7 +166,7 @@ def _cell(column: str, cell: str | None) -> object:
 
 
 def _text(file: Path) -> str:
-    """The file's text. Raises DataError when it cannot be read or is not UTF-8."""
+    """The file's text. Raises DataError if it cannot be read or is not UTF-8."""
     try:
         content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         return content.decode("utf-8-sig")
@@ -174,7 +174,7 @@ def _text(file: Path) -> str:
         line = content[: error.start].count(b"\n") + 1
         raise DataError(f"{file}:{line}: not UTF-8 (byte {error.start + 1}). Save the file as UTF-8.") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file}: cannot be read ({error}). Check that it may be read and is whole.") from error
+        raise DataError(f"{file}: cannot be read ({error}). Check its permissions, and that it is complete.") from error
 
 
 def _parquet(file: Path) -> Iterator[object]:

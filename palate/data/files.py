@@ -1,4 +1,4 @@
-"""Writing and reading small files so that a crash leaves either the old content or the new one."""
+"""Write and read small files so that a crash leaves either the old content or the new one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from palate.core import RunError
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Nothing; `path` holds `text` afterwards, or its former content when writing fails (a full disk, a kill).
+    """Write `text` to `path`, which keeps its former content if writing fails (a full disk, a kill).
 
-    The text goes to a neighbour first, is synced, and takes the name in one step.
+    The text goes to a temporary file beside `path`, is synced, and takes the name in one step.
     """
     neighbour = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -27,7 +27,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Nothing; `path` holds `value` as indented JSON, written atomically. Numbers that are not finite are refused."""
+    """Write `value` to `path` as indented JSON, atomically. Raises RunError for a number that is not finite, or another non-JSON value."""
     try:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:

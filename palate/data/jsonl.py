@@ -1,4 +1,4 @@
-"""Rows as JSON lines: strict reading with line numbers, atomic writing, and a writer that goes on after a crash."""
+"""Read and write rows as JSON lines: strictly, atomically, or with a writer that continues after a crash."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from palate.core import DataError, RunError
 Row = dict[str, object]
 
 FSYNC_EVERY = 64
-"""Rows between two syncs of a RowWriter; a crash of the machine loses at most so many."""
+"""Rows between two syncs of a RowWriter, and so the most rows that a crash of the machine loses."""
 
 LONGEST_LINE = 64 * 2**20
-"""Bytes of a line that is read; one that is longer (a damaged file, a bomb of gzip) would fill the memory."""
+"""The most bytes of a line. A longer one (a damaged file, a gzip bomb) could fill the memory."""
 
 Parse = Callable[[str], object]
-"""The JSON value in a text; raises ValueError where it holds none."""
+"""Parses the JSON value in a text; raises ValueError if there is none."""
 
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a file: its number from 1, and the row, or why it is none (`fault` is empty when it is one)."""
+    """One line of a file: its number from 1, and the row. `fault` says why the line is not a row ("" if it is one)."""
 
     number: int
     row: Row
@@ -39,11 +39,11 @@ class Line:
 
 
 def read_lines(path: Path, parse: Parse | None = None) -> Iterator[Line]:
-    """Each line that is not blank, faulty ones included. A name that ends in `.gz` is read as gzip.
+    """Yield each line that is not blank, including those with a fault. A file whose name ends in `.gz` is read as gzip.
 
     Args:
         path: the file.
-        parse: JSON value of a text; by default `parse_json`, which refuses NaN and Infinity.
+        parse: parses the JSON text of a line; the default, `parse_json`, refuses NaN and Infinity.
 
     Raises:
         DataError: the file cannot be opened or unpacked, or a line is longer than `LONGEST_LINE`.
@@ -53,47 +53,47 @@ def read_lines(path: Path, parse: Parse | None = None) -> Iterator[Line]:
             for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
                 if len(raw) > LONGEST_LINE:
                     raise DataError(
-                        f"{path}:{number}: the line is longer than {LONGEST_LINE} bytes. Is it JSON lines? Write one row a line."
+                        f"{path}:{number}: the line is longer than {LONGEST_LINE} bytes. Is it JSON lines? Write one row per line."
                     )
                 content = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
                 if not content.isspace() and content:
                     yield _line(number, content, parse or parse_json)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}). Check that it exists, is a file, and may be read.") from error
+        raise DataError(f"{path}: cannot be read ({error}). Check that it exists, is a file, and has the right permissions.") from error
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """(line number, row) of each line that is not blank.
+    """Yield (line number, row) of each line that is not blank.
 
     Raises:
         DataError: the file cannot be read, or a line is not one JSON object; the message names the line.
     """
     for line in read_lines(path):
         if line.fault:
-            raise DataError(f"{path}:{line.number}: {line.fault}. Correct the line or take it out; each must hold one JSON object.")
+            raise DataError(f"{path}:{line.number}: {line.fault}. Correct the line or take it out; each line must hold one JSON object.")
         yield line.number, line.row
 
 
 def parse_object(text: str) -> Row:
-    """The JSON object in `text`; NaN and Infinity are refused, which JSON does not have.
+    """The JSON object in `text`.
 
     Raises:
-        ValueError: it is not one; the message says why (a json.JSONDecodeError where the syntax is wrong).
+        ValueError: the text is not a JSON object, or holds NaN or Infinity (json.JSONDecodeError if the syntax is wrong).
     """
     return _object(parse_json(text))
 
 
 def parse_json(text: str) -> object:
-    """The JSON value in `text`; NaN and Infinity are refused. Raises ValueError as `parse_object` does."""
+    """The JSON value in `text`. Raises ValueError as `parse_object` does."""
     return json.loads(text, parse_constant=_refuse_constant)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
-    """Number of rows written. `path` holds all of them afterwards, or its former content when writing fails.
+    """Write all rows to `path` in one step and return their number. If writing fails, `path` keeps its former content.
 
     Raises:
-        DataError: a row holds a number that is not finite, or a value JSON does not have.
-        RunError: no space is left.
+        DataError: a row holds a number that is not finite, or a value that JSON does not have.
+        RunError: there is no space left.
     """
     neighbour = path.with_name(f".{path.name}.{os.getpid()}")
     count = 0
@@ -116,13 +116,13 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
 
 
 class RowWriter:
-    """Appends rows to a file and goes on where a killed process stopped.
+    """Append rows to a file, and continue where a killed process stopped.
 
-    On opening, a half-written last line is cut off. Rows reach the file one by one and the disk every `sync_every` rows
-    and on `close`. Use as a context, or call `close`.
+    Opening the file cuts off a half-written last line. Rows reach the file one by one, and the disk every `sync_every` rows
+    and on `close`. Use it as a context manager, or call `close`.
 
     Attributes:
-        rows_done: rows in the file, those of former processes included.
+        rows_done: rows in the file, including those of earlier processes.
     """
 
     def __init__(self, path: Path, *, sync_every: int = FSYNC_EVERY) -> None:
@@ -136,11 +136,11 @@ class RowWriter:
         self.rows_done, self._size = self._repair()
 
     def append(self, row: Mapping[str, object]) -> None:
-        """Nothing; the row stands at the end of the file.
+        """Append the row to the file.
 
         Raises:
-            DataError: it holds a number that is not finite, or a value JSON does not have; the file is unchanged.
-            RunError: no space is left; the rows before stand.
+            DataError: it holds a number that is not finite, or a value that JSON does not have; the file is unchanged.
+            RunError: there is no space left; the earlier rows are kept.
         """
         data = _encoded(self._path, self.rows_done + 1, row)
         try:
@@ -157,7 +157,7 @@ class RowWriter:
             _raise_for_space(self._path, error)
 
     def close(self) -> None:
-        """Nothing; all rows are on the disk."""
+        """Sync all rows to the disk and close the file."""
         if self._file.closed:
             return
         try:
@@ -169,11 +169,11 @@ class RowWriter:
             self._file.close()
 
     def __enter__(self) -> Self:
-        """The writer itself."""
+        """Return the writer itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Nothing; the writer is closed."""
+        """Close the writer."""
         self.close()
 
     def _sync(self) -> None:
@@ -181,8 +181,8 @@ class RowWriter:
         self._unsynced = 0
 
     def _repair(self) -> tuple[int, int]:
-        """(rows, bytes) of the file after its last line was completed or cut off."""
-        if not self._path.is_file():  # a pipe or a device has no rows to go on from
+        """Complete or cut off the last line. Returns (rows, bytes) of the file."""
+        if not self._path.is_file():  # a pipe or a device does not keep rows
             return 0, 0
         rows, size, last = 0, 0, b""
         with self._path.open("rb") as file:
@@ -191,7 +191,7 @@ class RowWriter:
                 rows += not last.isspace()
         if not last or last.endswith(b"\n"):
             return rows, size
-        if _line(rows, last, parse_json).fault:  # an object is whole when its last brace is there; anything else was cut off
+        if _line(rows, last, parse_json).fault:  # an object is complete if its last brace is there; anything else was cut off
             self._cut(size - len(last))
             return rows - (not last.isspace()), size - len(last)
         self._file.write(b"\n")
@@ -200,7 +200,7 @@ class RowWriter:
     def _cut(self, size: int) -> None:
         try:
             self._file.truncate(size)
-        except OSError:  # not a plain file; the next opening cuts the half line
+        except OSError:  # not a plain file; the next opening cuts off the half-written line
             return
 
 
@@ -218,14 +218,14 @@ def _line(number: int, raw: bytes, parse: Parse) -> Line:
     except json.JSONDecodeError as error:
         return Line(number, {}, f"not JSON: {error.msg} at character {error.pos + 1}")
     except ValueError as error:
-        fault = str(error)  # ours, or Python's about a number of too many digits
+        fault = str(error)  # Palate's, or Python's about a number with too many digits
         return Line(number, {}, fault if fault.startswith("not ") else f"not JSON: {fault}")
     except RecursionError:
         return Line(number, {}, "not JSON: nested too deeply")
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"not JSON: {name} is no JSON number")
+    raise ValueError(f"not JSON: {name} is not a JSON number")
 
 
 def _encoded(path: Path, number: int, row: Mapping[str, object]) -> bytes:
@@ -235,7 +235,7 @@ def _encoded(path: Path, number: int, row: Mapping[str, object]) -> bytes:
         columns = ", ".join(name for name, value in row.items() if not _is_json(value))
         raise DataError(
             f"{path}: row {number} cannot be written as JSON, column {columns}: {error}. "
-            "Give finite numbers, strings, lists and mappings; leave a missing number out."
+            "Give finite numbers, strings, lists and mappings. Leave out a missing number."
         ) from error
 
 
@@ -248,19 +248,19 @@ def _is_json(value: object) -> bool:
 
 
 def _raise_for_space(path: Path, error: OSError) -> NoReturn:
-    """Raises RunError when the disk is full, `error` itself otherwise."""
+    """Raise RunError if the disk is full, and `error` itself otherwise."""
     if error.errno in _OUT_OF_SPACE:
         raise RunError(
-            f"no space left on the device of {path}; what was written before stands. Free space and run the same command."
+            f"no space left on the device of {path}. Earlier rows are kept. Free some space and run the same command."
         ) from error
     raise error
 
 
 def _sync_directory(directory: Path) -> None:
-    """Nothing; the directory's entries are on the disk, where the system can say so."""
+    """Sync the directory's entries to the disk, if the system can do that."""
     try:
         handle = os.open(directory, os.O_RDONLY)
-    except PermissionError:  # Windows opens no directories
+    except PermissionError:  # Windows does not open directories
         return
     try:
         os.fsync(handle)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from palate.agreement import AgreementReport, CurvePoint, Votes, VoteTable, analyse, learning_curve
-from palate.agreement.votes import pairs_of
 from palate.core import ConfigError, DataError, Judgment, derive_seed
+from palate.data.cells import InvalidRow
 from palate.data.exchange import read_exchange
 from palate.data.files import read_json
 from palate.data.jsonl import Row, read_lines, read_rows
+from palate.data.judgment_rows import judgment_of, votes_of
 from palate.runs.record import read_record
 
 JUDGMENTS = "judgments.jsonl"
@@ -99,26 +99,12 @@ def _exchange_votes(file: Path, dimension: str | None) -> VoteTable:
 
 
 def _judgment(file: Path, number: int, row: Row) -> Judgment:
-    """Read a row of `judgments.jsonl`. Columns that it leaves out have the defaults of `Judgment`."""
     try:
-        values: Any = row
-        ranking = tuple(tuple(int(place) for place in tier) for tier in values["ranking"])
-        order = tuple(int(place) for place in values.get("order", range(sum(map(len, ranking)))))
-        seconds = None if values.get("seconds") is None else float(values["seconds"])
-        if not isinstance(values["rater"], str) or (seconds is not None and not math.isfinite(seconds)):
-            raise ValueError("`rater` must be a name, `seconds` a number")
-        judgment = Judgment(
-            str(values["comparison"]), values["rater"], ranking, str(values.get("dimension", "overall")), order, seconds=seconds
-        )
-        next(pairs_of([judgment]))
-        if values.get("is_decision") is True:
-            return replace(judgment, is_decision=True)
-        return judgment
-    except (KeyError, TypeError, ValueError) as error:  # DataError is a ValueError
-        problem = f"no `{error.args[0]}`" if isinstance(error, KeyError) else str(error)
+        return judgment_of(row)
+    except InvalidRow as error:
         raise DataError(
-            f"{file}:{number}: not a judgment: {problem}. Give each row `comparison`, `rater` and `ranking`: tiers of places such "
-            "as [[0], [1]]. Add `order` where completions were not shown in the order 0, 1, ..."
+            f"{file}:{number}: not a judgment: {error.reason}. A row needs `comparison`, `rater` and `ranking`, tiers of places shown such "
+            "as [[0], [1]], and with other orders than 0, 1, ... the `order`."
         ) from error
 
 
@@ -131,19 +117,18 @@ def _preference_votes(file: Path, rows: list[tuple[int, Row]]) -> VoteTable:
     prompts: dict[str, int] = {}
     dimension_of: dict[str, str] = {}
     for number, row in rows:
-        votes, raters = row.get("votes"), row.get("raters")
-        if not isinstance(votes, list) or not isinstance(raters, list) or len(votes) != len(raters):
-            raise DataError(f"{file}:{number}: `votes` and `raters` must be lists of one length, got {votes} and {raters}")
-        if not all(isinstance(vote, int | float) and vote in codes for vote in votes) or not all(
-            isinstance(rater, str) for rater in raters
-        ):
-            raise DataError(f"{file}:{number}: votes are 1 for chosen, 0 for rejected, 0.5 for a tie, raters names; got {votes}, {raters}")
+        try:
+            if "raters" not in row:
+                raise InvalidRow("no `raters`")
+            votes = votes_of(row)
+        except InvalidRow as error:
+            raise DataError(f"{file}:{number}: {error.reason}. Give `votes`, and one name per vote in `raters`.") from error
         name = str(row.get("id", number))
         words[name] = _words(row.get("chosen")), _words(row.get("rejected"))
         dimension_of[name] = str(row.get("dimension", "overall"))
         # A ranking is written as its pairs: the pairs of one prompt count as one comparison.
         together[name] = prompts.setdefault(json.dumps(row.get("prompt", name), sort_keys=True), len(prompts))
-        cast += [(name, rater, codes[float(vote)]) for vote, rater in zip(votes, raters, strict=True)]
+        cast += [(name, rater, codes[vote]) for rater, vote in votes]
     if not cast:
         raise DataError(f"{file}: all lists of votes are empty. Give preferences with at least one vote.")
     table = Votes.of(cast)

@@ -12,9 +12,9 @@ from sqlalchemy.exc import IntegrityError
 
 from palate.core import ConfigError, DataError
 from palate.data import exchange as outside
+from palate.data.cells import one_line
 from palate.data.exchange import Exchange
-from palate.data.exchange.cells import brief
-from palate.data.exchange.media import SHOWN, is_shown
+from palate.data.exchange.contents import SHOWN, is_shown
 from palate.ratings import schema
 from palate.ratings.database import Store
 from palate.ratings.entities import Candidate, Item, Project, Task, TaskKind
@@ -87,7 +87,7 @@ def import_exchange(store: Store, exchange: Exchange, name: str, now: float) -> 
     try:
         return store.database.run(work)
     except DataError as error:
-        raise DataError(brief(str(error))) from error
+        raise DataError(one_line(str(error))) from error
     except IntegrityError as error:
         raise ConfigError(f"Project {name!r}: somebody else wrote the same at the same moment ({error.orig}). Try again.") from error
 

@@ -12,9 +12,9 @@ from typing import Any
 from palate.agreement import concluded, pair_answer, rater_noise_ceiling, smoothed_share
 from palate.config.types import Amount, Count, Input, Share
 from palate.core import Comparison, Completion, ConfigError, DataError, Judgment, Prompt, derive_seed
-from palate.data.formats import tools_of
 from palate.data.jsonl import write_rows
-from palate.data.samples import answer, messages, read_samples
+from palate.data.judgment_rows import judgment_row, voted_preference_row
+from palate.data.samples import read_samples
 from palate.evaluation.intervals import mean
 from palate.raters.people import People
 from palate.raters.pool import Answered, Ask, Simulated
@@ -63,7 +63,7 @@ class Collect:
         if not asks:
             raise DataError(f"{self.samples}: no prompt has two different finished completions to compare. Sample more completions")
         answers, rater_figures = self.from_.answers(run, asks, self.raters_per_comparison, rng)
-        write_rows(run.directory / "judgments.jsonl", (_judgment_row(judgment) for _, judgments in answers for judgment in judgments))
+        write_rows(run.directory / "judgments.jsonl", (judgment_row(judgment) for _, judgments in answers for judgment in judgments))
         ids = sorted({comparison.prompt.id for (comparison, _), _ in answers})
         held_out = set(rng.sample(ids, round(self.held_out * len(ids))))
         for name, is_held_out in (("preferences.jsonl", False), ("held_out.jsonl", True)):
@@ -96,17 +96,8 @@ class Collect:
         votes = [first_share(judgment) for judgment in judgments]
         share = smoothed_share(votes, self.prior)
         preference = concluded(comparison, share, dimension)
-        return {
-            "id": f"{comparison.id}/{dimension}",
-            "prompt": messages(comparison.prompt),
-            **tools_of(comparison.prompt.conversation),
-            "chosen": answer(comparison.prompt, preference.chosen),
-            "rejected": answer(comparison.prompt, preference.rejected),
-            "probability": preference.probability,
-            "dimension": dimension,
-            "votes": [vote if share >= 0.5 else 1 - vote for vote in votes],
-            "raters": [judgment.rater for judgment in judgments],
-        }
+        chosen_votes = [vote if share >= 0.5 else 1 - vote for vote in votes]
+        return voted_preference_row(f"{comparison.id}/{dimension}", preference, chosen_votes, [judgment.rater for judgment in judgments])
 
 
 def labels(judgments: Sequence[Judgment]) -> Sequence[Judgment]:
@@ -137,15 +128,3 @@ def _summary(answers: Sequence[Answered]) -> dict[str, object]:
 def first_share(judgment: Judgment) -> float:
     """Return 1 when the comparison's first completion won, 0 when its second did, 0.5 for a tie, whatever order was shown."""
     return 1 - pair_answer(judgment) / 2
-
-
-def _judgment_row(judgment: Judgment) -> dict[str, Any]:
-    return {
-        "comparison": judgment.comparison,
-        "rater": judgment.rater,
-        "ranking": [list(tier) for tier in judgment.ranking],
-        "dimension": judgment.dimension,
-        "order": list(judgment.order),
-        **({"is_decision": True} if judgment.is_decision else {}),
-        **{name: value for name in ("strength", "reason", "seconds", "guideline") if (value := getattr(judgment, name)) not in (None, "")},
-    }

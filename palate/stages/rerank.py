@@ -10,8 +10,9 @@ from palate.config.artifacts import model_at
 from palate.config.functions import load_function
 from palate.config.types import Count, Input, ModelInput
 from palate.core import Sampling, derive_seed
+from palate.data.formats import answer, messages
 from palate.data.jsonl import write_rows
-from palate.data.samples import answer, messages, sample_row
+from palate.data.samples import sample_row
 from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_kl
 from palate.models.load import load_policy
 from palate.rewards.learned import LearnedReward

@@ -1,4 +1,4 @@
-"""Which token attends to which, as a few batched calls: segments of like shape share one call, planned once a batch.
+"""Plan which token attends to which, once per batch, as a few batched calls that segments of similar shape share.
 
 Pure index arithmetic. `palate.models.attention` does the floating-point part.
 """
@@ -16,18 +16,18 @@ from torch import Tensor
 Ints = npt.NDArray[np.int64]
 
 CALL_AREA = 5_000
-"""What one more batched call costs, in query-key cells per head; a block is split only where that saves more."""
+"""The cost of one more batched call, in query-key cells per head. A block is split only if that saves more."""
 BLOCK_AREA = 400_000
-"""Cells per head of one batched call at most (unless one segment is larger), so that its weights stay in the cache."""
+"""The most cells per head of one batched call, unless one segment is larger, so that its weights stay in the cache."""
 COARSE_CALL_AREA = 40_000
-"""What a call costs where products of a new shape must be made ready first; see `AttentionPlan.coarse`."""
+"""The cost of a call if products of a new shape need preparation; see `AttentionPlan.coarse`."""
 
 
 def round_up(n: int, parts: int) -> int:
-    """`n`, or the next number of those that cut the way to twice a power of two into `parts`; multiples of 16 at least.
+    """`n` rounded up to a multiple of a grain: the power of two at or below `n`, divided by `parts`, but at least 16.
 
-    On CPUs a bfloat16 product of a shape that was not seen before costs half a millisecond and half a megabyte, which lengths
-    as they come would pay again every step.
+    On CPUs a bfloat16 product of a new shape costs half a millisecond and half a megabyte. Without rounding, every step would pay
+    that again.
     """
     grain = max(16, (1 << max(n, 1).bit_length() - 1) // parts)
     return -(-n // grain) * grain
@@ -35,7 +35,7 @@ def round_up(n: int, parts: int) -> int:
 
 @dataclass(frozen=True)
 class Spans:
-    """Per segment (n,): its queries, and the one or two ranges of tokens its keys come from.
+    """For each of n segments: its queries, and the one or two ranges of tokens that hold its keys.
 
     The keys are the `trunk` tokens from `trunk_start`, then the segment's own `length` tokens from `start`. A query sees
     every key up to its own token: key `j` of query `i` counts when `j <= trunk + i`.
@@ -49,7 +49,7 @@ class Spans:
 
 @dataclass(frozen=True)
 class Block:
-    """One batched call: `rows` segments, padded to `queries` and `keys`; its slots begin at the two offsets."""
+    """One batched call: `rows` segments, padded to `queries` and `keys`. Its slots begin at the two offsets."""
 
     rows: int
     queries: int
@@ -57,15 +57,15 @@ class Block:
     query_offset: int
     key_offset: int
     mask: Tensor
-    """(rows, 1, queries, keys) float32: 0 where the query sees the key, -inf elsewhere; one row where all agree."""
+    """(rows, 1, queries, keys) float32: 0 where the query sees the key, -inf elsewhere. A single row if all rows are equal."""
 
 
 @dataclass(frozen=True)
 class AttentionPlan:
-    """Slots of all blocks, flat: block after block, segment after segment. Shapes: t tokens, s and u slots.
+    """The slots of all blocks, flat: block after block, segment after segment. Shapes: t tokens, s query slots and u key slots.
 
-    A padded slot repeats the last token of its segment. No real query sees a padded key, the output of a padded query is never read,
-    and no gradient enters it: so none reaches a key through padding.
+    A padded slot repeats the last token of its segment. No real query sees a padded key. The output of a padded query is never read,
+    so no gradient reaches a key through padding.
     """
 
     tokens: int
@@ -80,16 +80,16 @@ class AttentionPlan:
 
     @property
     def area(self) -> int:
-        """Query-key cells per head that the blocks compute, padding included."""
+        """Query-key cells per head that the blocks compute, including padding."""
         return sum(block.rows * block.queries * block.keys for block in self.blocks)
 
     def coarse(self) -> AttentionPlan:
-        """The same attention in fewer blocks of rounder sizes: more padding, and shapes that come again."""
+        """The same attention in fewer blocks of rounded sizes, with more padding and shapes that repeat."""
         return plan_attention(self.spans, self.tokens, is_coarse=True)
 
 
 def plan_attention(spans: Spans, tokens: int, *, is_coarse: bool = False) -> AttentionPlan:
-    """The plan for `spans`, which together hold each of `tokens` tokens exactly once as a query."""
+    """The plan for `spans`, which together have each of `tokens` tokens exactly once as a query."""
     blocks: list[Block] = []
     query_tokens, key_tokens, query_padding = [], [], []
     query_offset = key_offset = 0
@@ -110,7 +110,7 @@ def plan_attention(spans: Spans, tokens: int, *, is_coarse: bool = False) -> Att
 
 
 def _mask(trunk: Ints, i: Ints, keys: int) -> Tensor:
-    """Mask (rows, 1, queries, keys): query `i` sees the first `trunk + i + 1` keys. Rows are windows of one step function."""
+    """The mask (rows, 1, queries, keys): query `i` sees the first `trunk + i + 1` keys. Rows are windows of one step function."""
     seen = int(trunk.max()) + len(i)
     step = np.zeros(seen + keys, np.float32)
     step[seen:] = -np.inf
@@ -118,7 +118,7 @@ def _mask(trunk: Ints, i: Ints, keys: int) -> Tensor:
 
 
 def _groups(queries: Ints, keys: Ints, call_area: int) -> list[Ints]:
-    """Segment numbers (n,) in groups of like shape: a group is split as long as that saves more than a call costs."""
+    """Segment numbers in groups of similar shape. A group is split as long as that saves more than a call costs."""
     done: list[Ints] = []
     open_groups = [np.lexsort((queries, keys))]
     while open_groups:
@@ -134,7 +134,7 @@ def _groups(queries: Ints, keys: Ints, call_area: int) -> list[Ints]:
 
 
 def _best_cut(group: Ints, by: Ints, other: Ints) -> tuple[int, tuple[Ints, Ints]]:
-    """Least area of two groups cut from `group` ordered by `by`, and the two groups."""
+    """(least area, two groups) of the best cut of `group` in the order of `by`."""
     order = group[np.argsort(by[group], kind="stable")]
     if len(order) < 2:
         return int(by[order].max() * other[order].max()), (order, order[:0])

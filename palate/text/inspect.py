@@ -1,6 +1,6 @@
-"""What a model would see of a data set: tokens by what they are for, and statistics of rows and pairs.
+"""Show what a model would see of a data set: tokens by their part, and statistics of rows and pairs.
 
-Pure: rows come in as `InspectedRow`s, statistics come out. Nothing is read or printed here.
+The functions take `InspectedRow`s and return statistics. They do not read files or print.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Part = Literal["prompt", "learned", "masked"]
-"""What a token is for: to be read, to be learned, or (between learned turns) read though it follows learned ones."""
+"""The part of a token: prompt, learned, or masked (between learned turns, and not learned)."""
 
-SHOWN = 3
-"""How many repeated rows are named."""
+EXAMPLES = 3
+"""How many repeated rows are listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Neighbouring tokens of one part, as text; a special token is a piece of its own."""
+    """Neighbouring tokens of one part, as text. A special token is a separate piece."""
 
     text: str
     part: Part
@@ -40,9 +40,9 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class InspectedRow:
-    """A row as text and as tokens: a prompt (the trunk) and its completions (the branches; a prompt alone has none).
+    """A row as text and as tokens: a prompt (the trunk) and its completions (the branches, if any).
 
-    `probability` and `desirable` are what the row says about its completions, None where it says nothing.
+    `probability` and `desirable` are those of the row, or None.
     """
 
     source: str
@@ -56,7 +56,7 @@ class InspectedRow:
 
 @dataclass(frozen=True, slots=True)
 class LengthQuantiles:
-    """Lengths in tokens; quantiles are lengths that occur (the lower neighbour)."""
+    """Quantiles and mean of lengths in tokens. Each quantile is a length that occurs (the lower neighbour)."""
 
     least: int
     quarter: int
@@ -69,7 +69,7 @@ class LengthQuantiles:
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """Rows that say what an earlier row said: how many, and the first few as (row, the earlier one)."""
+    """Rows with the same content as an earlier row: their number, and the first few as (row, earlier row)."""
 
     count: int
     examples: tuple[tuple[str, str], ...]
@@ -77,9 +77,9 @@ class Repeats:
 
 @dataclass(frozen=True, slots=True)
 class PairStatistics:
-    """Of pairs: shares are of the pairs in which one side is longer; None where there is none.
+    """Statistics of pairs. Shares are of the pairs in which one side is longer, or None if there are no such pairs.
 
-    `even`: probability 0.5; `same_length_*`: neither side is longer; `same_tokens`: the sides are one to the model.
+    `even` counts pairs of probability 0.5, `same_length_*` pairs of equal length, and `same_tokens` pairs of equal tokens.
     """
 
     count: int
@@ -93,7 +93,7 @@ class PairStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What a data set is made of. `rows` are those a stage would use; `dropped` counts the others by reason."""
+    """Statistics of a data set. `rows` counts the rows that a stage would use, `dropped` the others by reason."""
 
     rows: int
     dropped: Mapping[str, int]
@@ -106,12 +106,12 @@ class Statistics:
     pairs: PairStatistics | None
     desirable_share: float | None
     unusable_sides_share: float
-    """Share of all rows that were dropped for a side that is empty, or two that are equal."""
+    """Share of all rows that were dropped because a side is empty or both are equal."""
 
 
 @dataclass
 class _Seen:
-    """Who said something first; contents are kept as digests."""
+    """The first source of each content, by the digest of the content."""
 
     first: dict[bytes, str] = field(default_factory=dict)
     count: int = 0
@@ -121,7 +121,7 @@ class _Seen:
         key = hashlib.blake2b(repr(content).encode("utf-8", "surrogatepass"), digest_size=12).digest()
         if self.first.setdefault(key, source) != source:
             self.count += 1
-            if len(self.examples) < SHOWN:
+            if len(self.examples) < EXAMPLES:
                 self.examples.append((source, self.first[key]))
 
     def repeats(self) -> Repeats:
@@ -129,12 +129,12 @@ class _Seen:
 
 
 SIDES = ("empty completion", "the two sides are equal", "both sides are the same tokens")
-"""Reasons that speak of a pair's sides."""
+"""Reasons that are about the sides of a pair."""
 
 
 @dataclass
 class RowTally:
-    """Gathers statistics row by row; of a row it keeps lengths and digests."""
+    """Collects statistics row by row. It keeps only lengths and digests of each row."""
 
     dropped: Counter[str] = field(default_factory=Counter)
     rows: int = 0
@@ -151,11 +151,11 @@ class RowTally:
     _character_gaps: array[int] = field(default_factory=lambda: array("q"))
 
     def drop(self, kind: str) -> None:
-        """A row that cannot be used, for this kind of reason."""
+        """Count a row that cannot be used, by the kind of its reason."""
         self.dropped[kind] += 1
 
     def add(self, example: InspectedRow) -> None:
-        """A row that can."""
+        """Count a row that can be used."""
         self.rows += 1
         self._prompts.add(example.prompt, example.source)
         self._rows.add((example.prompt, example.completions, example.desirable), example.source)
@@ -173,8 +173,8 @@ class RowTally:
             self.same_tokens += chosen.ids == rejected.ids
 
     def statistics(self) -> Statistics:
-        """Of all rows so far."""
-        everything = self.rows + sum(self.dropped.values())
+        """The statistics of all rows so far."""
+        all_rows = self.rows + sum(self.dropped.values())
         sides = sum(self.dropped[reason] for reason in SIDES)
         return Statistics(
             rows=self.rows,
@@ -187,15 +187,15 @@ class RowTally:
             repeated_prompts=self._prompts.repeats(),
             pairs=self._pairs() if self._token_gaps else None,
             desirable_share=self.desirable / self.judged if self.judged else None,
-            unusable_sides_share=sides / everything if everything else 0.0,
+            unusable_sides_share=sides / all_rows if all_rows else 0.0,
         )
 
     def shared_prompts(self, other: RowTally) -> Repeats:
-        """Prompts that stand in both, as (row here, row there)."""
+        """Prompts that both data sets have, as (row here, row there)."""
         return _shared(self._prompts.first, other._prompts.first)
 
     def shared_rows(self, other: RowTally) -> Repeats:
-        """Whole rows that stand in both, as (row here, row there)."""
+        """Whole rows that both data sets have, as (row here, row there)."""
         return _shared(self._rows.first, other._rows.first)
 
     def _pairs(self) -> PairStatistics:
@@ -212,7 +212,7 @@ class RowTally:
 
 
 def lengths_of(lengths: Sequence[int]) -> LengthQuantiles | None:
-    """Quantiles and mean; None without any length."""
+    """Quantiles and mean, or None if there are no lengths."""
     if not lengths:
         return None
     values = np.asarray(lengths)
@@ -221,9 +221,9 @@ def lengths_of(lengths: Sequence[int]) -> LengthQuantiles | None:
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], parts: Iterable[Part]) -> tuple[Piece, ...]:
-    """The tokens as text, neighbours of one part together; each special token alone."""
+    """The tokens as text. Neighbours of one part are joined, and each special token is separate."""
     markers = marker_ids(tokenizer) | {tokenizer.unk_token_id, tokenizer.bos_token_id}
-    # A special token's key is its place, which no neighbour shares.
+    # The key of a special token is its place, which no neighbour has.
     keyed = [((part, k if token in markers else -1), token) for k, (token, part) in enumerate(zip(ids, parts, strict=True))]
     grouped = groupby(keyed, key=lambda item: item[0])
     return tuple(
@@ -232,13 +232,13 @@ def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], parts: Iterab
 
 
 def branch_parts(branch: Branch) -> list[Part]:
-    """What each token of a branch is for."""
+    """The part of each token of a branch."""
     return ["learned" if is_learned else "masked" for is_learned in branch.learned]
 
 
 def _shared(here: Mapping[bytes, str], there: Mapping[bytes, str]) -> Repeats:
     both = [(source, there[key]) for key, source in here.items() if key in there]
-    return Repeats(len(both), tuple(both[:SHOWN]))
+    return Repeats(len(both), tuple(both[:EXAMPLES]))
 
 
 def _longer_wins(gaps: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float | None:

@@ -1,7 +1,7 @@
-"""Token trees packed flat, without padding: a trunk is computed once, its branches attend to it and to themselves.
+"""Pack token trees flat, without padding. A trunk is computed once, and its branches attend to it and to themselves.
 
-A demonstration is a trunk with one branch, a preference pair has two, a group of rollouts n. Whatever a stage learns
-from or scores lies in branches: a trunk's tokens are never targets.
+A demonstration is a trunk with one branch, a preference pair has two branches, and a group of rollouts has n. What a stage learns
+or scores is in branches: a trunk's tokens are never targets.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from palate.text.attention_plan import AttentionPlan, Ints, Spans, plan_attentio
 
 @dataclass(frozen=True)
 class Branch:
-    """One completion: token ids, and True where a token is learned from."""
+    """One completion: token ids, and True where a token is learned."""
 
     ids: tuple[int, ...]
     learned: tuple[bool, ...]
@@ -53,7 +53,7 @@ class Tree:
 
 
 class Segment(NamedTuple):
-    """Flat token range of a trunk or a branch; `trunk_start == trunk_end` for a trunk."""
+    """The flat token range of a trunk or a branch. For a trunk, `trunk_start == trunk_end`."""
 
     start: int
     end: int
@@ -63,21 +63,21 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Trees laid flat. t tokens, n targets (all branch tokens in order), b branches."""
+    """Trees laid flat, with t tokens, n targets (all branch tokens in order) and b branches."""
 
     trees: tuple[Tree, ...]
     input_ids: Tensor
     """(t,) token ids."""
     position_ids: Tensor
-    """(t,) positions; a branch continues its trunk's."""
+    """(t,) positions; a branch continues those of its trunk."""
     segments: tuple[Segment, ...]
     """Trunk and branches of each tree, in flat order."""
     sources: Tensor
-    """(n,) flat index of the hidden state that predicts each target: the trunk's last token for a branch's first."""
+    """(n,) flat index of the hidden state that predicts each target. A branch's first target is predicted by the trunk's last token."""
     targets: Tensor
-    """(n,) token id predicted."""
+    """(n,) token ids to predict."""
     learned: Tensor
-    """(n,) True where the target is learned from."""
+    """(n,) True where the target is learned."""
     branch: Tensor
     """(n,) branch number of each target."""
     last: Tensor
@@ -85,11 +85,11 @@ class PackedBatch:
     tree: Tensor
     """(b,) tree number of each branch."""
     layout: AttentionPlan
-    """Who attends to whom."""
+    """Which token attends to which."""
 
 
 def pack(trees: Sequence[Tree]) -> PackedBatch:
-    """The batch of `trees`, in order. Raises DataError when there is none."""
+    """The batch of `trees`, in order. Raises DataError if there is no tree."""
     if not trees:
         raise DataError("nothing to pack: the list of trees is empty")
     pieces = [ids for tree in trees for ids in (tree.trunk, *(branch.ids for branch in tree.branches))]
@@ -128,7 +128,7 @@ def pack(trees: Sequence[Tree]) -> PackedBatch:
 
 
 def _spans(segments: Spans, lonely: Ints) -> Spans:
-    """The segments as attention sees them: a trunk with one branch (`lonely`: its number) is one plain sequence."""
+    """The segments as attention sees them. A trunk with one branch (its number is in `lonely`) is one plain sequence."""
     length = segments.length.copy()
     length[lonely] += length[lonely + 1]
     keep = np.ones(len(length), np.bool_)
@@ -137,9 +137,9 @@ def _spans(segments: Spans, lonely: Ints) -> Spans:
 
 
 def microbatches(trees: Sequence[Tree], tokens_per_microbatch: int) -> list[list[int]]:
-    """Indices of trees, longest first, cut so that a micro-batch holds at most `tokens_per_microbatch` tokens.
+    """Indices of trees, the longest first, in micro-batches of at most `tokens_per_microbatch` tokens.
 
-    A tree larger than the budget stands alone. Every tree is in exactly one micro-batch.
+    A larger tree is alone in its micro-batch. Every tree is in exactly one micro-batch.
     """
     cut: list[list[int]] = []
     room = 0

@@ -1,8 +1,8 @@
-"""Conversations to token trees: which tokens are prompt, which are completion, which are learned.
+"""Turn conversations into token trees, and say which tokens are prompt, completion and learned.
 
-The only masking code. Prompt and prompt with completion are both tokenised as a whole, and the completion begins where
-their tokens part (so a merge across the boundary or a `<think>` in the generation prompt falls on one side). For
-several completions the earliest such place holds for all. A turn ends with its first end token, which is learned.
+This is the only masking code. The prompt, and the prompt with its completion, are each tokenised whole. The completion begins at
+the first token that differs, so a merge across the boundary or a `<think>` in the generation prompt falls on one side. Several
+completions share the earliest such place. A turn ends with its first end token, which the model learns.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ Answer = str | Message
 """A completion: its text, or an assistant turn that calls tools."""
 
 Truncate = Literal["drop", "prompt", "completion"]
-"""What to give up when a path through a tree is longer than allowed: the row, the prompt's left side, or the completions' ends."""
+"""What to give up if a path through a tree is too long: the row, the left side of the prompt, or the ends of the completions."""
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt | Conversation) -> Ids:
-    """Ids a sampler continues: the conversation with the generation prompt, or plain text; never empty.
+    """Ids that a sampler continues: the conversation with the generation prompt, or plain text. Never empty.
 
     Raises:
-        Unusable: no token, or the template refuses the conversation.
+        Unusable: the prompt has no token, or the template refuses the conversation.
     """
     conversation = prompt.conversation if isinstance(prompt, Prompt) else prompt
     ids = render(tokenizer, conversation, generation_prompt=True)
@@ -53,35 +53,35 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt | Conversation
 
 
 def completion_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, completion_text: str) -> Ids:
-    """Ids of the completion of `conversation`, exactly one terminator at the end: the second half of `split_ids`."""
+    """Ids of the completion of `conversation` with exactly one terminator at the end: the second part of `split_ids`."""
     return split_ids(tokenizer, conversation, (completion_text,))[1][0]
 
 
 def answer_of(completion: Completion) -> Answer:
-    """What of a completion goes through the template."""
+    """The part of a completion that goes through the template: its text, or a turn with its calls."""
     return Message("assistant", completion.text, completion.tool_fields) if completion.tool_fields else completion.text
 
 
 def split_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, completions: Sequence[Answer]) -> tuple[Ids, tuple[Ids, ...]]:
-    """(ids all share, ids of each completion): their sum is the tokenised whole, cut where the prompt's tokens end in all of them.
+    """(shared ids, ids of each completion). Together they are the tokenised whole, cut where the prompt's tokens end in all of them.
 
-    The shared ids are `prompt_ids`, shorter where a completion changes the prompt's last tokens. At least one id is shared.
+    The shared ids are `prompt_ids`, or fewer if a completion changes the prompt's last tokens. At least one id is shared.
 
     Raises:
-        Unusable: the wholes share no token, or the template rewrites earlier turns when a completion follows.
+        Unusable: the tokenised wholes do not share a token, or the template rewrites earlier turns when a completion follows.
     """
     prompt = prompt_ids(tokenizer, conversation)
     role: Literal["text", "assistant"] = "text" if is_plain_text(conversation) else "assistant"
     wholes = []
     cuts = []
-    for said in completions:
-        turn = said if isinstance(said, Message) else Message(role, said)
+    for completion in completions:
+        turn = completion if isinstance(completion, Message) else Message(role, completion)
         full = render(tokenizer, (*conversation, turn), generation_prompt=False)
         start = _turn_start(tokenizer, prompt, full) if role == "assistant" else _shared(prompt, full)
         whole = (*full, eos_id(tokenizer)) if role == "text" else _closed(tokenizer, full, start)
         wholes.append(whole)
         cuts.append(start)
-    # A text tokeniser without BOS may merge the whole prompt away; then the first token is the trunk, if it is the same for all.
+    # A tokenizer without BOS may merge the whole prompt away. The trunk is then the first token, if all wholes share it.
     cut = max(min(cuts), 1)
     if len({whole[:cut] for whole in wholes}) > 1:
         raise Unusable("no shared prompt token: the prompt merges with the completions, and the tokenizer adds no BOS")
@@ -91,18 +91,18 @@ def split_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, co
 def demonstration_tree(
     tokenizer: PreTrainedTokenizerBase, demonstration: Demonstration, max_tokens: int, *, truncate: Truncate = "drop"
 ) -> Tree:
-    """A trunk up to the first learned token and one branch from there to the end of the last learned turn.
+    """The tree with a trunk up to the first learned token and one branch up to the end of the last learned turn.
 
-    Learned are the tokens of the turns named in `learned`, each with its terminator; turns after the last of them are left out.
+    The model learns the tokens of the turns in `learned`, each with its terminator. Turns after the last of them are left out.
 
     Args:
-        tokenizer: gives template and terminators.
-        demonstration: `learned` turns must be assistant turns with a turn before them, or plain text.
-        max_tokens: most tokens of trunk and branch together.
-        truncate: what to give up when there are more.
+        tokenizer: has the template and the terminators.
+        demonstration: its `learned` turns must be assistant turns with a turn before them, or plain text.
+        max_tokens: the most tokens of trunk and branch together.
+        truncate: what to give up if there are more.
 
     Raises:
-        Unusable: too long, no learned token, or a turn that cannot be found in the tokens.
+        Unusable: the tree is too long, no token is learned, or the tokens of a turn are not found.
     """
     conversation = demonstration.conversation[: max(demonstration.learned, default=-1) + 1]
     _check_learned(conversation, demonstration.learned)
@@ -127,26 +127,26 @@ def preference_tree(
     *,
     truncate: Truncate = "drop",
 ) -> Tree:
-    """A trunk with the prompt and one branch for each completion, in order; every branch token is learned.
+    """The tree with the prompt as trunk and one branch per completion, in order. Every branch token is learned.
 
-    Not done: different texts can be the same tokens (unknown words); whoever compares branches looks whether they are equal.
+    Different texts can have the same tokens (unknown words). The caller must check whether branches are equal.
 
     Args:
-        tokenizer: gives template and terminators.
+        tokenizer: has the template and the terminators.
         conversation: the prompt.
         completions: two or more for a comparison; one is allowed.
-        max_tokens: most tokens of trunk and longest branch together.
-        truncate: what to give up when there are more.
+        max_tokens: the most tokens of trunk and longest branch together.
+        truncate: what to give up if there are more.
 
     Raises:
-        Unusable: too long, or no shared prompt token.
+        Unusable: the tree is too long, or the branches share no prompt token.
     """
     trunk, branches = split_ids(tokenizer, conversation, completions)
     return _fit(tokenizer, trunk, [Branch(ids, (True,) * len(ids)) for ids in branches], max_tokens, truncate)
 
 
 def document_trees(tokenizer: PreTrainedTokenizerBase, document: Demonstration, max_tokens: int) -> tuple[Tree, ...]:
-    """Trees of a pretraining text of any length: windows of at most `max_tokens` tokens, each token but the first learned once.
+    """The trees of a pretraining text of any length: windows of at most `max_tokens` tokens. Each token but the first is learned once.
 
     A window's trunk is the last token of the window before it.
 
@@ -162,7 +162,7 @@ def document_trees(tokenizer: PreTrainedTokenizerBase, document: Demonstration, 
 
 
 NO_LIMIT = 1 << 30
-"""Tokens of a sequence that nothing limits."""
+"""The `max_tokens` of a sequence without a limit."""
 
 
 def _check_learned(conversation: Conversation, learned: Sequence[int]) -> None:
@@ -178,17 +178,17 @@ def _check_learned(conversation: Conversation, learned: Sequence[int]) -> None:
 
 
 def _text_spans(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, learned: Sequence[int]) -> tuple[Ids, list[Span]]:
-    """Ids of joined plain texts with EOS at the end, and the [start, end) of each learned text; the last one includes EOS."""
+    """Ids of the joined plain texts with EOS at the end, and the [start, end) of each learned text. The last one includes EOS."""
     bare = render(tokenizer, conversation, generation_prompt=False)
     ids = (*bare, eos_id(tokenizer))
-    # An empty text renders as what the tokenizer puts before every text (BOS), so it stands in for "nothing so far".
+    # An empty text renders as what the tokenizer puts before every text (BOS).
     before = [(*conversation[:i], Message("text", "")) for i in range(len(conversation))]
     starts = [*(_shared(render(tokenizer, texts, generation_prompt=False), bare) for texts in before), len(ids)]
     return ids, [(starts[i], starts[i + 1]) for i in sorted(learned)]
 
 
 def _turn_spans(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, learned: Sequence[int]) -> tuple[Ids, list[Span]]:
-    """Ids of a chat that ends with a learned turn, and the [start, end) of each learned turn, terminator included."""
+    """Ids of a chat that ends with a learned turn, and the [start, end) of each learned turn with its terminator."""
     full = render(tokenizer, conversation, generation_prompt=False)
     turns = sorted(learned)
     starts = [_turn_start(tokenizer, render(tokenizer, conversation[:i], generation_prompt=True), full) for i in turns]
@@ -198,24 +198,24 @@ def _turn_spans(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, 
 
 
 def _turn_start(tokenizer: PreTrainedTokenizerBase, prompt: Ids, full: Ids) -> int:
-    """Where in `full` the turn begins that `prompt` (with its generation prompt) waits for."""
+    """The index in `full` at which the turn after `prompt` (with its generation prompt) begins."""
     start = _shared(prompt, full)
-    # Only the generation prompt may differ; an end token in what is not shared means that an earlier turn differs already.
+    # Only the generation prompt may differ. An end token after the shared part means that an earlier turn differs already.
     if not end_ids(tokenizer).isdisjoint(prompt[start:]):
         raise Unusable("the chat template rewrites earlier turns when a completion follows")
     return start
 
 
 def _turn_end(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, turn: int, full: Ids, start: int) -> int:
-    """Where in `full` a turn ends that others follow: after its first end token, or after the marker that opens the next turn."""
+    """The index in `full` at which a turn before others ends: after its first end token, or the marker that opens the next turn."""
     bound = _shared(render(tokenizer, conversation[: turn + 1], generation_prompt=False), full)
-    if bound <= start:  # the template writes a last turn in another way; the next turn's beginning is the bound then
+    if bound <= start:  # the template writes a last turn differently, so the next turn's beginning is the bound
         later = next(i for i in range(turn + 1, len(conversation)) if conversation[i].role == "assistant")
         bound = _shared(render(tokenizer, conversation[:later], generation_prompt=True), full)
     ends = end_ids(tokenizer)
-    found = next((at for at in range(start, bound) if full[at] in ends), None)
-    if found is not None:
-        return found + 1
+    end = next((at for at in range(start, bound) if full[at] in ends), None)
+    if end is not None:
+        return end + 1
     if (marked := _marked_end(tokenizer, full, start, bound)) is not None:
         return marked
     # Some templates close a turn with the next role's marker (GLM), or with another token than at the very end (gpt-oss).
@@ -223,16 +223,16 @@ def _turn_end(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, tu
 
 
 def _closed(tokenizer: PreTrainedTokenizerBase, full: Ids, start: int) -> Ids:
-    """`full` up to and with the first end token at or after `start`; with EOS appended when the template closes with none."""
+    """`full` up to and including the first end token from `start` on, or with EOS appended if the template does not write one."""
     ends = end_ids(tokenizer)
-    found = next((at + 1 for at in range(start, len(full)) if full[at] in ends), _marked_end(tokenizer, full, start, len(full)))
-    return (*full, eos_id(tokenizer)) if found is None else full[:found]
+    end = next((at + 1 for at in range(start, len(full)) if full[at] in ends), _marked_end(tokenizer, full, start, len(full)))
+    return (*full, eos_id(tokenizer)) if end is None else full[:end]
 
 
 def _marked_end(tokenizer: PreTrainedTokenizerBase, full: Ids, start: int, bound: int) -> int | None:
-    """Where the special token ends that closes [start, bound), white space behind it aside; None when it closes with a word.
+    """The index after the special token that closes [start, bound), ignoring white space after it; None if a word closes it.
 
-    A turn that calls tools may end with a marker of its own (gpt-oss: `<|call|>`, Llama 3.1: `<|eom_id|>`).
+    A turn that calls tools may end with a special marker (gpt-oss: `<|call|>`, Llama 3.1: `<|eom_id|>`).
     """
     markers = marker_ids(tokenizer)
     for at in range(bound - 1, start - 1, -1):
@@ -249,7 +249,7 @@ def _shared(one: Ids, other: Ids) -> int:
 
 
 def _fit(tokenizer: PreTrainedTokenizerBase, trunk: Ids, branches: Sequence[Branch], max_tokens: int, truncate: Truncate) -> Tree:
-    """The tree within `max_tokens`, or Unusable."""
+    """The tree within `max_tokens`. Raises Unusable if it does not fit, or if no token to learn is left."""
     longest = max((len(branch.ids) for branch in branches), default=0)
     if len(trunk) + longest > max_tokens:
         if truncate == "drop":
@@ -265,7 +265,7 @@ def _fit(tokenizer: PreTrainedTokenizerBase, trunk: Ids, branches: Sequence[Bran
 
 
 def _left_cut(tokenizer: PreTrainedTokenizerBase, trunk: Ids, room: int) -> Ids:
-    """The trunk's last `room` tokens, of which the first is its BOS when it had one."""
+    """The trunk's last `room` tokens; the first of them is the BOS, if the trunk has one."""
     head = trunk[:1] if trunk[0] == tokenizer.bos_token_id else ()
     keep = room - len(head)
     if keep < 1:

@@ -1,12 +1,12 @@
-"""Conversations to token ids with a Hugging Face tokenizer and its chat template; text is never cut, only tokens are.
+"""Turn conversations into token ids with a Hugging Face tokenizer and its chat template. Only tokens are cut, never text.
 
 Three kinds of conversation:
 
-- chat roles and a tokenizer with a chat template: the template decides about every token, BOS included;
-- chat roles and a tokenizer without one: `FALLBACK_TEMPLATE`, the transcripts of Anthropic's HH data, BOS as the tokenizer adds it;
-- the role `text` throughout: the texts joined as they stand, BOS as the tokenizer adds it.
+- chat roles and a tokenizer with a chat template: the template decides every token, including BOS;
+- chat roles and a tokenizer without one: `FALLBACK_TEMPLATE` (transcripts as in Anthropic's HH data), with BOS if the tokenizer adds it;
+- only the role `text`: the joined texts, with BOS if the tokenizer adds it.
 
-Tools and the calls of them (`tool_fields` of a message) are handed to the chat template, which writes them or is refused.
+Tools and calls (`tool_fields` of a message) go to the chat template. A template that does not write them is an error.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ FALLBACK_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '\\n\\nAssistant:' }}{% endif %}"
 )
-"""How chat roles are written when the tokenizer has no template; every assistant turn is closed with EOS."""
+"""The template of chat roles if the tokenizer does not have one. EOS closes every assistant turn."""
 
 PROBE: Conversation = (Message("user", "a"), Message("assistant", "a"))
-"""A conversation every chat template accepts; it shows how a template closes an assistant turn."""
+"""A conversation that every chat template accepts. It shows how a template closes an assistant turn."""
 
 
 class Unusable(DataError):  # noqa: N818 - says what the row is
-    """A row from which no tree can be made. `reason` starts with words that are the same for all rows of the kind."""
+    """A row that cannot become a tree. The words of `reason` before a colon are the same for all rows of a kind."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -49,7 +49,7 @@ class Unusable(DataError):  # noqa: N818 - says what the row is
 
     @property
     def kind(self) -> str:
-        """The reason without what differs from row to row."""
+        """The part of the reason that is the same for all rows of its kind."""
         return self.reason.partition(":")[0]
 
 
@@ -57,7 +57,7 @@ def is_plain_text(conversation: Conversation) -> bool:
     """Whether every message has the role `text`.
 
     Raises:
-        Unusable: there is no message, or `text` is mixed with chat roles.
+        Unusable: there are no messages, or `text` is mixed with chat roles.
     """
     if not conversation:
         raise Unusable("no message")
@@ -68,19 +68,19 @@ def is_plain_text(conversation: Conversation) -> bool:
 
 
 def render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, generation_prompt: bool) -> Ids:
-    """Token ids of the conversation as template and tokenizer write it; BOS at most once at its head.
+    """Token ids of the conversation as template and tokenizer write it, with at most one BOS at its head.
 
-    Plain text gets no EOS here. Terminators at the end of assistant turns and of plain text are taken off first, because
-    the template (or `palate.text.spans`) writes one: a text that ends with one already does not get two.
+    Plain text does not get EOS here. Terminators at the end of assistant turns and of plain text are removed first, because the
+    template (or `palate.text.spans`) writes one. So a text that already ends with a terminator does not get two.
 
     Args:
         tokenizer: with or without a chat template.
-        conversation: one message or more.
+        conversation: one or more messages.
         generation_prompt: whether to open an assistant turn at the end (no effect on plain text).
 
     Raises:
         Unusable: the template refuses the conversation, or would leave out its tools.
-        ModelError: an assistant turn is to be opened and the template cannot.
+        ModelError: the template cannot open an assistant turn.
     """
     if is_plain_text(conversation):
         return _opened(tokenizer, _encode(tokenizer, "".join(message.text for message in _unterminated(tokenizer, conversation))))
@@ -92,51 +92,51 @@ def render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, ge
 
 
 def end_ids(tokenizer: PreTrainedTokenizerBase, generation_config: GenerationConfig | None = None) -> frozenset[int]:
-    """Ids any of which ends a completion: the tokenizer's EOS, the generation config's, and what the chat template closes a turn with.
+    """Ids that end a completion: the EOS of the tokenizer and of the generation config, and the token that closes a turn in the template.
 
     Raises:
         ModelError: the tokenizer has no EOS token.
     """
     eos = eos_id(tokenizer)
-    found = {eos}
+    ids = {eos}
     if generation_config is not None:
         configured = cast("int | Sequence[int] | None", generation_config.eos_token_id)
-        found.update([configured] if isinstance(configured, int) else configured or ())
+        ids.update([configured] if isinstance(configured, int) else configured or ())
     closing = _closing_id(tokenizer, _template(tokenizer), eos)
-    return frozenset(found if closing is None else found | {closing})
+    return frozenset(ids if closing is None else ids | {closing})
 
 
 def eos_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """The tokenizer's EOS id.
 
     Raises:
-        ModelError: it has none, so no completion could end.
+        ModelError: it does not have one, so completions could not end.
     """
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"the tokenizer {tokenizer.name_or_path} has no EOS token, so no completion could end. "
-            "Set `eos_token` in its tokenizer_config.json"
+            "Set `eos_token` in its tokenizer_config.json."
         )
     return cast("int", tokenizer.eos_token_id)
 
 
 def marker_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Ids of special tokens that can mark where a turn ends: all but the unknown token and a BOS that is not EOS too."""
+    """Ids of special tokens that can mark the end of a turn: all but the unknown token, and BOS unless it is also EOS."""
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | set(tokenizer.all_special_ids)
-    # An unknown word of the content must not pass for a marker, nor the BOS some templates write before every user turn.
+    # An unknown word of the content is not a marker, and neither is the BOS that some templates write before every user turn.
     return frozenset(special - ({tokenizer.unk_token_id, tokenizer.bos_token_id} - {tokenizer.eos_token_id}))
 
 
 @lru_cache(maxsize=16)
 def opening_ids(tokenizer: PreTrainedTokenizerBase) -> Ids:
-    """Ids the tokenizer puts before a text (BOS, mostly); () when it adds none."""
+    """Ids that the tokenizer puts before a text (usually BOS), or ()."""
     bare, full = _encode(tokenizer, "a"), tuple(cast("list[int]", tokenizer("a").input_ids))
     starts = (k for k in range(len(full) - len(bare) + 1) if full[k : k + len(bare)] == bare)
     return full[: next(starts, 0)]
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> Ids:
-    # verbose=False: a text longer than model_max_length is cut or dropped by the caller, who says so.
+    # verbose=False: the caller cuts or drops a text longer than model_max_length, and reports it.
     return tuple(cast("list[int]", tokenizer(text, add_special_tokens=False, verbose=False).input_ids))
 
 
@@ -146,14 +146,14 @@ def _opened(tokenizer: PreTrainedTokenizerBase, ids: Ids) -> Ids:
 
 
 def _single_bos(tokenizer: PreTrainedTokenizerBase, ids: Ids) -> Ids:
-    """`ids` with one BOS at the head where the template and the text both wrote one."""
+    """`ids` with one BOS at the head, even if the template and the text both wrote one."""
     while len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id:
         ids = ids[1:]
     return ids
 
 
 def _template(tokenizer: PreTrainedTokenizerBase, *, has_tools: bool = False) -> str:
-    """The tokenizer's template, or its one for tools where it keeps two."""
+    """The tokenizer's template, or its template for tools if it has two."""
     return FALLBACK_TEMPLATE if tokenizer.chat_template is None else tokenizer.get_chat_template(tools=[{}] if has_tools else None)
 
 
@@ -164,10 +164,10 @@ def _tool_fields(message: Message) -> dict[str, Any]:
 def _apply(template: str, tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, generation_prompt: bool) -> Ids:
     turns = [{"role": message.role, "content": message.text, **_tool_fields(message)} for message in conversation]
     tools = turns[0].pop("tools", None)
-    # A template that does not name them leaves them out in silence, and the model would learn calls of what it was never shown.
-    for name, is_there in (("tools", tools), ("tool_calls", any("tool_calls" in turn for turn in turns))):
-        if is_there and name not in template:
-            raise Unusable(f"the chat template does not write `{name}`: take a tokenizer whose template does")
+    # A template that does not name the tools leaves them out silently, and the model would learn to call tools that it never saw.
+    for name, is_present in (("tools", tools), ("tool_calls", any("tool_calls" in turn for turn in turns))):
+        if is_present and name not in template:
+            raise Unusable(f"the chat template does not write `{name}`: use a tokenizer whose template does")
     try:
         ids = tokenizer.apply_chat_template(
             turns,
@@ -177,42 +177,42 @@ def _apply(template: str, tokenizer: PreTrainedTokenizerBase, conversation: Conv
             return_dict=False,
             tokenizer_kwargs={"verbose": False},
         )
-    except (TemplateError, TypeError) as error:  # TypeError: a template that joins texts meets something else, such as arguments
+    except (TemplateError, TypeError) as error:  # TypeError: a template joins texts with something else, such as arguments
         raise Unusable(f"the chat template refuses the conversation: {error}") from error
     return tuple(cast("list[int]", ids))
 
 
 @lru_cache(maxsize=16)
 def _require_generation_prompt(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
-    """Nothing, when the template can open an assistant turn, or writes nothing before one (Llama 2: `[/INST]` closes the user's).
+    """Check that the template can open an assistant turn, or writes no header before one (Llama 2: `[/INST]` closes the user's turn).
 
     Raises:
-        ModelError: it opens assistant turns with a header and has no generation prompt that writes it.
+        ModelError: the template opens assistant turns with a header, and does not have a generation prompt that writes it.
     """
-    said = "What is said."
-    asked = [{"role": "user", "content": "a"}]
+    answer = "What is said."
+    question = [{"role": "user", "content": "a"}]
 
     def written(turns: list[dict[str, str]], *, opened: bool) -> str:
         return cast("str", tokenizer.apply_chat_template(turns, chat_template=template, add_generation_prompt=opened, tokenize=False))
 
     try:
-        bare, opened = written(asked, opened=False), written(asked, opened=True)
-        answered = written([*asked, {"role": "assistant", "content": said}], opened=False)
+        bare, opened = written(question, opened=False), written(question, opened=True)
+        answered = written([*question, {"role": "assistant", "content": answer}], opened=False)
     except TemplateError:
-        return  # rows say what the template refuses
+        return  # the rows that the template refuses are reported one by one
     if bare != opened or not answered.startswith(bare):
         return
-    header = answered[len(bare) :].partition(said)[0]
+    header = answered[len(bare) :].partition(answer)[0]
     if header.strip():
         remedy = f"{{% if add_generation_prompt %}}{header.encode('unicode_escape').decode()}{{% endif %}}"
         raise ModelError(
-            f"the chat template of {tokenizer.name_or_path} has no generation prompt: it opens answers with {header!r}, which would be "
-            f"left to every completion to write. End the template with {remedy}, or use the chat model's own tokenizer"
+            f"the chat template of {tokenizer.name_or_path} has no generation prompt: it opens answers with {header!r}, which "
+            f"every completion would have to write. End the template with {remedy}, or use the chat model's own tokenizer."
         )
 
 
 def _unterminated(tokenizer: PreTrainedTokenizerBase, conversation: Conversation) -> Conversation:
-    """The conversation with no terminator written at the end of an assistant turn or of the last plain text."""
+    """The conversation without terminators at the end of assistant turns and of the last plain text."""
     ends = tuple(tokenizer.convert_ids_to_tokens(sorted(end_ids(tokenizer))))
     last = len(conversation) - 1
     ended = [message.role == "assistant" or (message.role == "text" and i == last) for i, message in enumerate(conversation)]
@@ -233,9 +233,9 @@ def _without(text: str, ends: tuple[str, ...]) -> str:
 
 @lru_cache(maxsize=16)
 def _closing_id(tokenizer: PreTrainedTokenizerBase, template: str, eos: int) -> int | None:
-    """Id of the special token with which the chat template closes an assistant turn; None if it closes with none.
+    """The id of the special token that closes an assistant turn in the chat template, or None.
 
-    Remembered for each template and EOS, which a tokenizer can be given anew.
+    The result is cached per template and EOS, since both can be replaced on a tokenizer.
     """
     try:
         ids = _apply(template, tokenizer, PROBE, generation_prompt=False)

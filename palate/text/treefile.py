@@ -1,8 +1,12 @@
-"""Token trees on disk: written once, one after another, and read back one at a time, so that no data set has to fit in memory.
+"""Keep token trees on disk: write them once, and read them one at a time, so that a data set need not fit in memory.
 
-`trees.bin` holds a record of int32 for each tree: how many branches, tokens of the trunk, tokens of each branch, then all ids
-in that order, then the name of the row it was made of, as UTF-8 filled up with zeros; a learned token is stored as its complement `~id`,
-which is negative. `offsets.npy` says where each record begins (8 bytes a tree, the only part that is kept in memory).
+`trees.bin` holds a record of int32 per tree:
+
+- the number of branches, the tokens of the trunk, and the tokens of each branch;
+- all ids in that order, where a learned token is stored as its complement `~id`, which is negative;
+- the name of the row that the tree was made of, as UTF-8 padded with zeros.
+
+`offsets.npy` says where each record begins. It is the only part that stays in memory (8 bytes per tree).
 """
 
 from __future__ import annotations
@@ -26,19 +30,19 @@ class TreeFile(Sequence[Tree]):
     """The trees in a directory that `write_trees` wrote, in the order written.
 
     Attributes:
-        tokens: of all trees together, trunks included.
-        learned: tokens learned from.
+        tokens: the tokens of all trees together, including trunks.
+        learned: the learned tokens of all trees.
     """
 
     def __init__(self, directory: Path) -> None:
         numbers = json.loads((directory / "numbers.json").read_text(encoding="utf-8"))
         self.tokens, self.learned = int(numbers["tokens"]), int(numbers["learned"])
         self._offsets = np.load(directory / "offsets.npy")
-        # Read, not mapped: pages of a map count as the process's memory until somebody else needs it.
+        # Read, not memory-mapped: mapped pages count as the process's memory until the system needs them.
         self._file = (directory / "trees.bin").open("rb", buffering=0)
 
     def __len__(self) -> int:
-        """How many trees."""
+        """The number of trees."""
         return len(self._offsets) - 1
 
     @overload
@@ -58,11 +62,11 @@ class TreeFile(Sequence[Tree]):
         return Tree(tuple(ids[:trunk]), tuple(Branch(tuple(ids[a:b]), tuple(masks[a:b])) for a, b in cuts))
 
     def name(self, index: int) -> str:
-        """The row that a tree was made of."""
+        """The name of the row that a tree was made of."""
         return self._record(index)[2].tobytes().rstrip(b"\0").decode("utf-8")
 
     def _record(self, index: int) -> tuple[list[int], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Lengths of trunk and branches, their tokens, and the bytes of the name."""
+        """(lengths of trunk and branches, their tokens, the bytes of the name)."""
         start, end = map(int, self._offsets[range(len(self))[index] :][:2])
         self._file.seek(start * _BYTES)
         values = np.frombuffer(self._file.read((end - start) * _BYTES), np.int32)
@@ -72,7 +76,7 @@ class TreeFile(Sequence[Tree]):
 
 
 def write_trees(directory: Path, trees: Iterable[tuple[str, Tree]]) -> TreeFile:
-    """Trees, each with the name of its row, read back from `directory`, which is there only when all of them are written."""
+    """Write trees, each with the name of its row, and return them as read back. `directory` appears when all are written."""
     fresh = directory.with_name(f"{directory.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -97,7 +101,7 @@ def write_trees(directory: Path, trees: Iterable[tuple[str, Tree]]) -> TreeFile:
 
 def _record(name: str, tree: Tree) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
     head = (len(tree.branches), len(tree.trunk), *(len(branch.ids) for branch in tree.branches))
-    told = ((~i if is_learned else i) for branch in tree.branches for i, is_learned in zip(branch.ids, branch.learned, strict=True))
+    ids = ((~i if is_learned else i) for branch in tree.branches for i, is_learned in zip(branch.ids, branch.learned, strict=True))
     letters = name.encode("utf-8")
     letters += bytes(-len(letters) % _BYTES)
-    return np.fromiter(chain(head, tree.trunk, told, np.frombuffer(letters, np.int32).tolist()), np.int32)
+    return np.fromiter(chain(head, tree.trunk, ids, np.frombuffer(letters, np.int32).tolist()), np.int32)

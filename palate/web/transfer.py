@@ -17,7 +17,7 @@ from starlette.responses import FileResponse
 
 from palate.core import ConfigError, DataError
 from palate.data.exchange import WRITABLE, Exchange, read_exchange, write_exchange
-from palate.data.exchange.media import is_shown
+from palate.data.exchange.contents import is_shown
 from palate.ratings import Imported, Project
 from palate.web.display import media_file
 from palate.web.service import Service

@@ -17,7 +17,7 @@ from typing import Any
 from palate.core import DataError, Judgment, Message
 from palate.data.exchange import WRITABLE, Candidate, Exchange, ExchangeItem, GuidelineText, RaterInfo, Vote, read_exchange, write_exchange
 
-ENDINGS = {"label-studio": "json", "argilla": "json", "pandalm": "json"}
+ENDINGS = {"label-studio": "json", "argilla": "json"}
 NO_ROW = re.compile(r"holds no row|holds an object with|holds [a-z]+\. Read are|cannot be read|not JSON|not CSV|nested too deeply")
 """Faults of a file that has no rows, because it cannot be taken apart."""
 
@@ -80,15 +80,13 @@ def good_files(folder: Path) -> list[Path]:
     counted = {"prompt": [{"role": "user", "content": "soup?"}], "chosen": [{"role": "assistant", "content": "a"}]}
     counted |= {"rejected": [{"role": "assistant", "content": "b"}], "votes_chosen": 2, "votes_rejected": 1, "votes_tie": 1}
     items = [{"prompt": f"soup {k}?", "completions": ["a", {"text": "b", "policy": "p"}], "gold": k, "fields": {"x": k}} for k in range(2)]
-    others: dict[str, Any] = {"flat.jsonl": [flat | answers] * 1, "ranked.json": [ranked], "counted.jsonl": [counted], "items.jsonl": items}
+    annotated = {"idx": 1, "instruction": "Name a side dish.", "input": "leeks", "response1": "a", "response2": "b", "annotator1": 1}
+    others: dict[str, Any] = {"flat.jsonl": [flat | answers], "ranked.json": [ranked], "counted.jsonl": [counted], "items.jsonl": items}
+    others["annotated.json"] = [annotated, annotated | {"idx": 2, "annotator2": 0}]
     for name, rows in others.items():
         files.append(folder / name)
         text = json.dumps(rows) if name.endswith(".json") else "".join(json.dumps(row) + "\n" for row in rows)
         files[-1].write_text(text, encoding="utf-8")
-    files.append(folder / "votes.csv")
-    files[-1].write_text(
-        "id,left,right,worker,winner\n0,small,large,7,tie\n0,small,large,8,left\n1,large,small,7,right\n", encoding="utf-8"
-    )
     return files
 
 

@@ -1,7 +1,6 @@
-"""Judgments in and out: one outside shape a file, and what reads and writes them all. See docs/exchange.md."""
+"""Read and write judgments in the shapes of other tools, one shape per file. See docs/exchange.md."""
 
-from palate.data.exchange.convert import READABLE, WRITABLE, join_items, read_exchange, write_exchange
-from palate.data.exchange.exchange import (
+from palate.data.exchange.contents import (
     Candidate,
     Exchange,
     ExchangeItem,
@@ -12,12 +11,13 @@ from palate.data.exchange.exchange import (
     Tiers,
     Vote,
 )
+from palate.data.exchange.convert import READABLE, WRITABLE, join_items, read_exchange, write_exchange
 from palate.data.exchange.label_studio_page import page_of as label_studio_page
 from palate.data.exchange.lossless import vote_row
+from palate.data.exchange.project import Project, Task, TaskKind
 from palate.data.exchange.shape import Readable, Writable, Written
 from palate.data.exchange.spreadsheet import guarded
 from palate.data.exchange.spreadsheet import table as csv_table
-from palate.data.exchange.task import Project, Task, TaskKind
 
 __all__ = [
     "READABLE",

@@ -1,4 +1,4 @@
-"""Pairs with a better side as votes, and votes as pairs with a better side: what TRL's and HH's files have in common."""
+"""Turn pairs with a better side into votes, and votes into such pairs: what TRL's and HH's files have in common."""
 
 from __future__ import annotations
 
@@ -9,86 +9,76 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palate.core import Completion, DataError, Judgment, Preference, Prompt
-from palate.data.cells import number
-from palate.data.containers import Found
-from palate.data.exchange import cells
-from palate.data.exchange.cells import Columns, invalid
-from palate.data.exchange.exchange import UNKNOWN_RATER, Candidate, Exchange, ExchangeItem, RaterKind, Vote
+from palate.data import cells
+from palate.data.cells import Columns, InvalidRow
+from palate.data.containers import SourceRow
+from palate.data.exchange.contents import Candidate, Exchange, ExchangeItem, RaterKind, Vote
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.shape import unheld
 from palate.data.formats.dropped import Dropped
 from palate.data.formats.preferences import margin_of
-from palate.data.formats.row_types import InvalidRow, PairRow, RowFormat
-from palate.data.formats.tools import with_tools
+from palate.data.formats.row_types import PairRow, RowFormat, with_tools
+from palate.data.judgment_rows import UNKNOWN_RATER, votes_of
 
 NOTHING_TO_JUDGE = (
     *("empty completion", "the two sides are equal", "the sides share no prompt", "the sides differ in more than the last assistant turn"),
     *("both sides are rated alike", "empty turn"),
 )
-"""Faults of published data sets that leave a row without a question; such rows are dropped and listed. Any other fault is an error."""
+"""Faults of published data sets that leave nothing to judge. Such rows are dropped and listed; any other fault is an error."""
 
 COUNTS = ("votes_chosen", "votes_rejected", "votes_tie")
-MOST_VOTES = 10_000
+MAX_VOTES = 10_000
 PRIOR = 1.0
 """Votes that a smoothed share adds, half to each side: (votes + 1/2) / (n + 1)."""
-
-
-def nothing_to_write(path: Path, left_out: Sequence[Dropped]) -> DataError:
-    """The error that no row is left."""
-    counts = Counter(one.reason for one in left_out)
-    reasons = "; ".join(f"{count} x {reason}" for reason, count in counts.most_common()) or "there is no item"
-    return DataError(
-        f"{path}: nothing to write: {reasons}. Pairs are of texts that somebody compared: join texts with --items, or write another kind."
-    )
-
 
 _CONCLUDED = ("probability", "margin", "weight")
 
 
-def take_pair(found: Found, shape: RowFormat, into: Gathering) -> None:
-    """Nothing; the pair is an item whose first candidate is the chosen one, with its votes, or one vote of `unknown` where it has none."""
-    row = {name: value for name, value in found.row.items() if value is not None}
+def nothing_to_write(path: Path, left_out: Sequence[Dropped]) -> DataError:
+    """The error if no pair is left to write."""
+    counts = Counter(dropped.reason for dropped in left_out)
+    reasons = "; ".join(f"{count} x {reason}" for reason, count in counts.most_common()) or "there is no item"
+    return DataError(
+        f"{path}: nothing to write: {reasons}. A pair is two texts that somebody compared. Join texts with --items, or write another kind."
+    )
+
+
+def take_pair(entry: SourceRow, shape: RowFormat, into: Gathering) -> None:
+    """Make an item of the pair, the chosen side first, with its votes, or with one vote of `unknown` if it has none."""
+    row = {name: value for name, value in entry.row.items() if value is not None}
     try:
         content = with_tools(shape.parse(row), row)
         margin = margin_of(row)
-    except InvalidRow as unfit:
-        if unfit.reason.partition(":")[0] not in NOTHING_TO_JUDGE:
+    except InvalidRow as error:
+        if error.reason.partition(":")[0] not in NOTHING_TO_JUDGE:
             raise
-        into.drop(found.source, unfit.reason)
+        into.drop(entry.source, error.reason)
         return
     if not isinstance(content, PairRow):
         raise InvalidRow("no `chosen` and `rejected`")
     dimension = cells.name(row.get("dimension", "overall"), "dimension")
-    item_id = cells.name(row["id"], "id") if "id" in row else found.place
-    weight = number(row, "weight", 1.0, least=0)
-    known = {"probability": number(row, "probability", 1.0, least=0, most=1), "margin": margin, "weight": weight}
-    taken = {*shape.columns, *COUNTS, "id", "votes", "raters", "dimension", "tools"}
-    fields = {name: cells.plain(value, name) for name, value in row.items() if name not in taken}
-    fields |= {name: value for name, value in known.items() if name in row}
+    item_id = cells.name(row["id"], "id") if "id" in row else entry.place
+    weight = cells.number(row.get("weight", 1.0), "weight", least=0)
+    probability = cells.number(row.get("probability", 1.0), "probability", least=0, most=1)
+    numbers = {"probability": probability, "margin": margin, "weight": weight}
+    known = {*shape.columns, *COUNTS, "id", "votes", "raters", "dimension", "tools"}
+    fields = {name: cells.json_value(value, name) for name, value in row.items() if name not in known}
+    fields |= {name: value for name, value in numbers.items() if name in row}
     sides = ((content.chosen, content.calls[0]), (content.rejected, content.calls[1]))
-    candidates = tuple(Candidate(cells.text(said, "completion"), tool_fields=calls) for said, calls in sides)
-    into.item(ExchangeItem(item_id, content.prompt, candidates, fields=fields), found.source)
+    candidates = tuple(Candidate(cells.text(completion, "completion"), tool_fields=calls) for completion, calls in sides)
+    into.item(ExchangeItem(item_id, content.prompt, candidates, fields=fields), entry.source)
     kind: RaterKind = "person" if "raters" in row else "unknown"
     for rater, share in _votes(row):
         ranking = ((0, 1),) if share == 0.5 else ((0,), (1,)) if share > 0.5 else ((1,), (0,))
-        into.vote(Vote(Judgment(item_id, into.rater(rater, kind), ranking, dimension)), found.source)
+        into.vote(Vote(Judgment(item_id, into.rater(rater, kind), ranking, dimension)), entry.source)
 
 
 def _votes(row: Columns) -> Iterator[tuple[str, float]]:
-    """(rater, 1 for chosen, 0 for rejected, 0.5 for a tie) of each vote: listed, counted, or the conclusion as one."""
-    votes = row.get("votes")
-    if isinstance(votes, list):
-        shares = [cells.number(vote, f"votes[{k}]") for k, vote in enumerate(votes)]
-        if any(share not in (0, 0.5, 1) for share in shares):
-            raise invalid("votes", f"holds other numbers than 1 (chosen), 0 (rejected), 0.5 (a tie): {cells.shown(votes)}")
-        raters = [f"{UNKNOWN_RATER}-{k}" for k in range(1, len(shares) + 1)]
-        if "raters" in row:
-            raters = [cells.name(rater, f"raters[{k}]") for k, rater in enumerate(cells.sequence(row["raters"], "raters"))]
-        if len(raters) != len(shares):
-            raise invalid("raters", f"names {len(raters)} for {len(shares)} votes")
-        yield from zip(raters, shares, strict=True)
+    """(rater, 1 for chosen, 0 for rejected, 0.5 for a tie) of each vote in a list or in counts; else the row itself as one vote."""
+    if isinstance(row.get("votes"), list):
+        yield from votes_of(row)
     elif any(name in row for name in COUNTS):
-        counts = [cells.whole(row.get(name, 0), name, least=0, most=MOST_VOTES) for name in COUNTS]
+        counts = [cells.whole(row.get(name, 0), name, least=0, most=MAX_VOTES) for name in COUNTS]
         shares = [share for share, count in zip((1.0, 0.0, 0.5), counts, strict=True) for _ in range(count)]
         yield from ((f"{UNKNOWN_RATER}-{k}", share) for k, share in enumerate(shares, start=1))
     else:
@@ -97,7 +87,7 @@ def _votes(row: Columns) -> Iterator[tuple[str, float]]:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """Two candidates of an item with the votes about them on one dimension: 1 for `better`, 0 for `worse`, 0.5 for a tie."""
+    """Two candidates of an item and the votes on them on one dimension: 1 for `better`, 0 for `worse`, 0.5 for a tie."""
 
     id: str
     item: ExchangeItem
@@ -110,12 +100,12 @@ class Conclusion:
 
     @property
     def probability(self) -> float:
-        """Smoothed share of votes for the better one: (votes + 1/2) / (n + 1)."""
+        """Smoothed share of votes for the better candidate: (votes + 1/2) / (n + 1)."""
         return (sum(self.votes) + PRIOR / 2) / (len(self.votes) + PRIOR)
 
     @property
     def fault(self) -> str:
-        """Why it cannot be a pair of texts to learn from; "" when it can."""
+        """Why it cannot be a pair of texts to learn from; "" if it can."""
         sides = [self.item.candidates[number] for number in (self.better, self.worse)]
         if any(side.media for side in sides):
             return "a candidate is an image or clip, not a text"
@@ -124,13 +114,13 @@ class Conclusion:
         return "" if all(side.text.strip() or side.tool_fields for side in sides) else "a candidate without a text"
 
     def preference(self) -> Preference:
-        """The pair as a noun of `palate.core`, with `votes` and `raters` as further columns. What a data set concluded itself is kept."""
+        """The pair as a type of `palate.core`, with `votes` and `raters` as columns. Numbers that came with the data set are kept."""
         item = self.item
         concluded = {name: float(value) for name in _CONCLUDED if isinstance(value := item.fields.get(name), int | float)}
-        is_own = self.raters == (UNKNOWN_RATER,)
-        numbers = concluded if is_own else {"probability": self.probability}
+        is_given = self.raters == (UNKNOWN_RATER,)
+        numbers = concluded if is_given else {"probability": self.probability}
         columns = {name: value for name, value in item.fields.items() if name not in _CONCLUDED}
-        counted: Mapping[str, object] = {} if is_own else {"votes": list(self.votes), "raters": list(self.raters)}
+        counted: Mapping[str, object] = {} if is_given else {"votes": list(self.votes), "raters": list(self.raters)}
         chosen, rejected = (
             Completion(side.text, tool_fields=side.tool_fields) for side in (item.candidates[self.better], item.candidates[self.worse])
         )
@@ -139,35 +129,39 @@ class Conclusion:
 
 
 def conclusions(exchange: Exchange) -> Iterator[Conclusion | Dropped]:
-    """Every two candidates of each item that somebody compared, by dimension; and what says nothing about two texts, with the reason.
+    """Every pair of an item's candidates that somebody compared, by dimension, and what is left out, with the reason.
 
-    A reviewer's last decision stands in place of the votes on its item. Items with a right answer test raters, and teach no model.
+    A reviewer's last decision replaces the votes on its item. Items with a right answer test raters, so they are left out.
     """
     votes = exchange.votes_of()
     for item in exchange.items:
         if votes[item.id] and (item.gold is not None or item.is_qualification):
             yield unheld(item.id, "a test of raters, to which the answer is known")
             continue
-        standing = [vote for vote in votes[item.id] if vote.status == "kept" and not vote.is_skipped]
-        deciding = _deciding(standing)
-        kept = [vote for vote in deciding if vote.tiers]
-        for _ in range(len(standing) - len(deciding)):
+        valid = [vote for vote in votes[item.id] if vote.status == "kept" and not vote.is_skipped]
+        deciding = _deciding(valid)
+        rankings = [vote for vote in deciding if vote.tiers]
+        for _ in range(len(valid) - len(deciding)):
             yield unheld(item.id, "a reviewer decided otherwise, or alike")
-        for _ in range(len(votes[item.id]) - len(standing) + len(deciding) - len(kept)):
+        for _ in range(len(votes[item.id]) - len(valid) + len(deciding) - len(rankings)):
             yield unheld(item.id, "not a ranking, or not kept")
         if not votes[item.id]:
             yield unheld(item.id, "nobody judged it")
-        asked = dict.fromkeys(vote.judgment.dimension for vote in kept)
-        for dimension in asked:
-            said = [vote for vote in kept if vote.judgment.dimension == dimension]
+        dimensions = dict.fromkeys(vote.judgment.dimension for vote in rankings)
+        for dimension in dimensions:
+            on_dimension = [vote for vote in rankings if vote.judgment.dimension == dimension]
             for first, second in itertools.combinations(range(len(item.candidates)), 2):
-                parts = [item.id, *([f"{first}-{second}"] if len(item.candidates) > 2 else []), *([dimension] if len(asked) > 1 else [])]
-                found = _concluded("/".join(parts), item, (first, second), dimension, said)
-                yield unheld(item.id, found.fault) if found.fault else found
+                parts = [
+                    item.id,
+                    *([f"{first}-{second}"] if len(item.candidates) > 2 else []),
+                    *([dimension] if len(dimensions) > 1 else []),
+                ]
+                conclusion = _concluded("/".join(parts), item, (first, second), dimension, on_dimension)
+                yield unheld(item.id, conclusion.fault) if conclusion.fault else conclusion
 
 
 def _deciding(votes: Sequence[Vote]) -> list[Vote]:
-    """The votes on an item that make its label: those of a reviewer's last decision, or else all of them."""
+    """The votes on an item that make its label: those of a reviewer's last decision, or else all."""
     last = next((vote for vote in reversed(votes) if vote.entry == "adjudication"), None)
     if last is None:
         return list(votes)
@@ -179,9 +173,9 @@ def _concluded(row_id: str, item: ExchangeItem, pair: tuple[int, int], dimension
     first, second = pair
     shares = []
     for vote in votes:
-        at = {number: place for place, tier in enumerate(vote.tiers) for number in tier}
-        shares.append(0.5 if at[first] == at[second] else float(at[first] < at[second]))
+        tier_of = {number: place for place, tier in enumerate(vote.tiers) for number in tier}
+        shares.append(0.5 if tier_of[first] == tier_of[second] else float(tier_of[first] < tier_of[second]))
     better, worse = (first, second) if sum(shares) >= len(shares) / 2 else (second, first)
-    turned = tuple(shares) if better == first else tuple(1 - share for share in shares)
+    votes_for_better = tuple(shares) if better == first else tuple(1 - share for share in shares)
     ids = tuple(vote.id for vote in votes if vote.id)
-    return Conclusion(row_id, item, better, worse, dimension, turned, tuple(vote.judgment.rater for vote in votes), ids)
+    return Conclusion(row_id, item, better, worse, dimension, votes_for_better, tuple(vote.judgment.rater for vote in votes), ids)

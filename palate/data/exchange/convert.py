@@ -1,4 +1,4 @@
-"""Reads a file of judgments in whatever shape it is, and writes one in the shape asked for."""
+"""Read a file of judgments in any shape, and write one in a chosen shape."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from palate.core import ConfigError, DataError
-from palate.data.containers import Found, read_container
+from palate.data.cells import one_line
+from palate.data.containers import SourceRow, read_container
 from palate.data.exchange.argilla import ArgillaShape
-from palate.data.exchange.cells import brief
-from palate.data.exchange.exchange import Exchange, ExchangeItem
+from palate.data.exchange.contents import Exchange, ExchangeItem
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.hh import HHShape
 from palate.data.exchange.item_list import ItemsShape
 from palate.data.exchange.label_studio import LabelStudioShape
-from palate.data.exchange.llmfao import LLMFAOShape
 from palate.data.exchange.lossless import LosslessShape
 from palate.data.exchange.mt_bench import MTBenchShape
 from palate.data.exchange.pandalm import PandaLMShape
@@ -33,12 +32,11 @@ READABLE: tuple[Readable, ...] = (
     ArgillaShape(),
     MTBenchShape(),
     PandaLMShape(),
-    LLMFAOShape(),
     HHShape(),
     TRLShape(),
     ItemsShape(),
 )
-"""Every shape that is read. A file is read in the first that its first row fits."""
+"""Every shape that Palate reads. It reads a file in the first shape that the file's first row fits."""
 
 WRITABLE: tuple[Writable, ...] = (
     LosslessShape(),
@@ -46,19 +44,18 @@ WRITABLE: tuple[Writable, ...] = (
     ArgillaShape(),
     TRLShape(),
     MTBenchShape(),
-    PandaLMShape(),
     HHShape(),
     CSVShape(),
 )
-"""Every shape that is written."""
+"""Every shape that Palate writes."""
 
 
 def read_exchange(path: str | Path, kind: str | None = None) -> Exchange:
-    """All that a file of judgments says. It is whole: a file with a fault gives nothing.
+    """Read all that a file of judgments says. One invalid row makes the whole file an error.
 
     Args:
         path: JSON lines, JSON, CSV or Parquet; a directory of these, a ZIP with one of them, or a dataset of the Hugging Face hub.
-        kind: name of the shape; by default the first row tells it.
+        kind: the name of the shape; by default the first row decides.
 
     Raises:
         DataError: the file cannot be read, is in no shape known, or a row is faulty; the message names file, row, field and remedy.
@@ -71,19 +68,19 @@ def read_exchange(path: str | Path, kind: str | None = None) -> Exchange:
     first = next(rows, None)
     if first is None:
         raise DataError(f"{path}: holds no row. Give a file of judgments; docs/exchange.md shows the shapes.")
-    shape = _sniffed(first) if kind is None else _readable(kind)
+    shape = _recognised(first) if kind is None else _readable(kind)
     into = Gathering(shape.name, Path(path))
     shape.read(itertools.chain([first], rows), into)
     return into.exchange()
 
 
 def _unpacked(path: Path, kind: str | None) -> Exchange:
-    """What the file of judgments says that lies in an archive, as the pages pack it with what the other tool needs beside it."""
+    """Read the one file of judgments in an archive, as the rating pages pack it with the files that the other tool needs."""
     try:
         with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory(prefix="palate-zip-") as folder:
             names = [name for name in archive.namelist() if PurePosixPath(name).suffix in {".json", ".jsonl"}]
             if len(names) != 1:
-                raise DataError(f"{path}: holds {len(names)} files of judgments. Unpack it, and give the one to read.")
+                raise DataError(f"{path}: holds {len(names)} files of judgments. Unpack it, and give one of them.")
             inner = Path(folder) / PurePosixPath(names[0]).name
             with archive.open(names[0]) as packed, inner.open("wb") as copy:
                 shutil.copyfileobj(packed, copy)
@@ -96,7 +93,7 @@ def _unpacked(path: Path, kind: str | None) -> Exchange:
 
 
 def write_exchange(exchange: Exchange, path: str | Path, kind: str = "palate") -> Written:
-    """What was written. The file holds all of it afterwards, or its former content when writing fails.
+    """Write the exchange in one step and say what was written. If writing fails, the file keeps its former content.
 
     Raises:
         DataError: an item cannot be written in this shape; the message names it and the remedy.
@@ -104,24 +101,24 @@ def write_exchange(exchange: Exchange, path: str | Path, kind: str = "palate") -
     """
     names = [shape.name for shape in WRITABLE]
     if kind not in names:
-        raise ConfigError(f"there is no kind {kind!r} to write. Written are {', '.join(names)}.")
+        raise ConfigError(f"there is no kind {kind!r} to write. Palate writes {', '.join(names)}.")
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     return WRITABLE[names.index(kind)].write(exchange, target)
 
 
 def join_items(judged: Exchange, known: Exchange) -> Exchange:
-    """The votes of `judged` on the items of `known`, by id: what another tool never saw (policies, gold, strata) is there again.
+    """The votes of `judged` on the items of `known`, joined by id, with what another tool never got (policies, gold, strata).
 
     Raises:
-        DataError: a judged item is not known, or its candidates are others.
+        DataError: a judged item is not among those of `known`, or has other candidates there.
     """
     items = {item.id: item for item in known.items}
     for item in judged.items:
         mine = items.get(item.id)
-        if mine is None or [_shown(item, k) for k in range(len(item.candidates))] != [_shown(mine, k) for k in range(len(mine.candidates))]:
-            what = "is not among the items" if mine is None else "has other candidates there"
-            raise DataError(f"item {item.id!r}: {what} to be joined with. Give the file that the judged one was written from.")
+        if mine is None or _contents(item) != _contents(mine):
+            problem = "is not among the items to join with" if mine is None else "has other candidates among the items to join with"
+            raise DataError(f"item {item.id!r}: {problem}. Give the file from which the tasks were written.")
     guidelines = {guideline.version: guideline for guideline in (*known.guidelines, *judged.guidelines)}
     return replace(
         judged,
@@ -133,25 +130,27 @@ def join_items(judged: Exchange, known: Exchange) -> Exchange:
     )
 
 
-def _shown(item: ExchangeItem, number: int) -> str:
-    return item.candidates[number].text + item.candidates[number].media
+def _contents(item: ExchangeItem) -> list[str]:
+    return [candidate.text + candidate.media for candidate in item.candidates]
 
 
-def _sniffed(first: Found) -> Readable:
+def _recognised(first: SourceRow) -> Readable:
     if first.fault:
-        raise DataError(f"{first.source}: {brief(first.fault)}. Correct the row; docs/exchange.md shows the shapes.")
+        raise DataError(f"{first.source}: {one_line(first.fault)}. Correct the row; docs/exchange.md shows the shapes.")
     shape = next((shape for shape in READABLE if shape.fits(first.row)), None)
     if shape is None and first.row.keys() >= set(COLUMNS):
-        raise DataError(f"{first.source}: is a table for spreadsheets, which holds no texts. Export the kind palate, and give that.")
+        raise DataError(
+            f"{first.source}: is a table for spreadsheets, which does not hold the texts. Export as palate, and give that file."
+        )
     if shape is None:
-        known = "; ".join(f"{one.name}: {one.needs}" for one in READABLE)
-        columns = brief(", ".join(map(str, first.row))) or "none"
-        raise DataError(f"{first.source}: the row has the columns {columns}, which make no shape of judgments. Read are {known}.")
+        known = "; ".join(f"{readable.name}: {readable.needs}" for readable in READABLE)
+        columns = one_line(", ".join(map(str, first.row))) or "none"
+        raise DataError(f"{first.source}: the row has the columns {columns}, which do not make a known shape. Palate reads {known}.")
     return shape
 
 
 def _readable(kind: str) -> Readable:
     names = [shape.name for shape in READABLE]
     if kind not in names:
-        raise ConfigError(f"there is no kind {kind!r} to read. Read are {', '.join(names)}.")
+        raise ConfigError(f"there is no kind {kind!r} to read. Palate reads {', '.join(names)}.")
     return READABLE[names.index(kind)]

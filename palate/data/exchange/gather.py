@@ -1,4 +1,4 @@
-"""Collects what the rows of a file say and makes an `Exchange` of it when all of it fits together."""
+"""Collect what the rows of a file say, and make an `Exchange` of it if everything fits together."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from palate.core import DataError, Judgment
-from palate.data.containers import Found
-from palate.data.exchange.cells import brief, invalid
-from palate.data.exchange.exchange import (
-    LEAST_CANDIDATES,
+from palate.core import DataError
+from palate.data.cells import InvalidRow, invalid, one_line
+from palate.data.containers import SourceRow
+from palate.data.exchange.contents import (
+    MIN_CANDIDATES,
     Exchange,
     ExchangeItem,
     GuidelineText,
     RaterInfo,
     RaterKind,
     SourceLocations,
-    Tiers,
     Vote,
 )
-from palate.data.exchange.task import Project
+from palate.data.exchange.project import Project
 from palate.data.formats.dropped import Dropped
-from palate.data.formats.row_types import InvalidRow
+from palate.data.judgment_rows import check_ranking, check_tiers
 
 
 @dataclass
 class Gathering:
-    """What was read so far, each with the row it came from, so that a fault found late still names its row.
+    """What was read so far, with the row that each thing came from, so that a late error still names its row.
 
     Attributes:
-        shape: name of the shape that is read.
+        shape: the name of the shape.
         path: the file.
-        name: of the project.
+        name: the name of the project.
     """
 
     shape: str
@@ -47,41 +46,41 @@ class Gathering:
     _project: tuple[Project, str] | None = None
     _taken_back: set[str] = field(default_factory=set)
 
-    def each(self, rows: Iterable[Found], take: Callable[[Found], None]) -> None:
-        """Nothing; `take` has seen every row.
+    def each(self, rows: Iterable[SourceRow], take: Callable[[SourceRow], None]) -> None:
+        """Call `take` with every row.
 
         Raises:
-            DataError: a row is faulty; the message names it, the field and the remedy.
+            DataError: a row is invalid; the message names the row, the field and the remedy.
         """
-        for found in rows:
+        for entry in rows:
             try:
-                if found.fault:
-                    raise InvalidRow(found.fault)
-                take(found)
-            except InvalidRow as fault:
-                raise self.error(found.source, fault.reason) from fault
+                if entry.fault:
+                    raise InvalidRow(entry.fault)
+                take(entry)
+            except InvalidRow as error:
+                raise self.error(entry.source, error.reason) from error
 
     def error(self, source: str, reason: str) -> DataError:
         """The error about a row."""
         return DataError(
-            f"{source}: {brief(reason)}. Correct the row or take it out; docs/exchange.md shows rows of the shape {self.shape}."
+            f"{source}: {one_line(reason)}. Correct the row or take it out; docs/exchange.md shows rows of the shape {self.shape}."
         )
 
     def item(self, item: ExchangeItem, source: str) -> None:
-        """Nothing; the item is kept. The same item again is no fault. Raises Fault for another one of its id, or too few candidates."""
+        """Keep the item. The same item may come again. Raises InvalidRow for a different item of its id, or too few candidates."""
         known = self._items.get(item.id)
         if known is not None:
             if known[0] != item:
                 raise invalid("id", f"{item.id!r} names another item already, at {known[1]}")
             return
-        least = LEAST_CANDIDATES[item.task]
-        if len(item.candidates) < least:
-            raise invalid("candidates", f"holds {len(item.candidates)}; to {item.task} takes {least} or more")
+        required = MIN_CANDIDATES[item.task]
+        if len(item.candidates) < required:
+            raise invalid("candidates", f"holds {len(item.candidates)}; to {item.task} takes {required} or more")
         check_gold(item)
         self._items[item.id] = item, source
 
     def vote(self, vote: Vote, source: str) -> None:
-        """Nothing; the vote is kept. One of an id that was seen is dropped when it says the same. Raises Fault when it does not."""
+        """Keep the vote. A vote of a known id is dropped if it is the same as the first. Raises InvalidRow if it differs."""
         known = self._vote_ids.get(vote.id) if vote.id else None
         if known is not None:
             if known[0] != vote:
@@ -97,38 +96,38 @@ class Gathering:
             self._taken_back.add(vote.supersedes)
 
     def rater(self, rater: str, kind: RaterKind) -> str:
-        """The pseudonym; whose it is is noted. Raises Fault when it was something else before."""
+        """Note the rater's kind and return the pseudonym. Raises InvalidRow if the kind was another one before."""
         known = self._raters.setdefault(rater, RaterInfo(rater, kind))
         if known.kind != kind:
             raise invalid("rater", f"{rater!r} is a {known.kind} and a {kind}")
         return rater
 
     def project(self, project: Project, source: str) -> None:
-        """Nothing; the settings are kept. Raises Fault when there are others already."""
+        """Keep the settings of the project. Raises InvalidRow if there are settings already."""
         if self._project is not None:
             raise invalid("project", f"is there already, at {self._project[1]}")
         self._project = project, source
 
     def guideline(self, guideline: GuidelineText) -> None:
-        """Nothing; the guideline is kept. Raises Fault when its version has another text already."""
+        """Keep the guideline. Raises InvalidRow if its version has another text already."""
         if self._guidelines.setdefault(guideline.version, guideline) != guideline:
             raise invalid("version", f"{guideline.version!r} has two texts")
 
     def drop(self, source: str, reason: str) -> None:
-        """Nothing; the row is listed among those with nothing to judge."""
+        """List the row among those that hold nothing to judge."""
         self._dropped.append(Dropped(source, reason))
 
     def exchange(self) -> Exchange:
-        """All of it.
+        """Everything that was collected.
 
         Raises:
-            DataError: a judgment is about an item that is not there, by nobody known, or does not fit its candidates.
+            DataError: a judgment's item or rater is missing, or the judgment does not fit the candidates.
         """
         for vote, source in self._votes:
             try:
                 self._check(vote)
-            except InvalidRow as fault:
-                raise self.error(source, fault.reason) from fault
+            except InvalidRow as error:
+                raise self.error(source, error.reason) from error
         return Exchange(
             items=tuple(item for item, _ in self._items.values()),
             votes=tuple(vote for vote, _ in self._votes),
@@ -150,16 +149,16 @@ class Gathering:
             raise invalid("item", f"{judgment.comparison!r} is not among the file's items")
         if judgment.rater not in self._raters:
             raise invalid("rater", f"{judgment.rater!r} is not among the file's raters")
-        check_judgment(judgment, len(self._items[judgment.comparison][0].candidates))
+        check_ranking(judgment, len(self._items[judgment.comparison][0].candidates))
         self._check_link(vote)
-        given = judgment.ranking or vote.is_all_bad or vote.is_skipped or vote.flag or vote.text or vote.is_broken is not None
-        if not given and vote.entry != "undo":
-            raise invalid("ranking", "is empty, and nothing else is answered")
+        has_answer = judgment.ranking or vote.is_all_bad or vote.is_skipped or vote.flag or vote.text or vote.is_broken is not None
+        if not has_answer and vote.entry != "undo":
+            raise invalid("ranking", "is empty, and there is no other answer")
 
     def _check_link(self, vote: Vote) -> None:
-        """Nothing. Raises Fault when an undo, or a further dimension, does not refer to a judgment of the same rater on the same item."""
+        """Check that an undo or a further dimension refers to a judgment of the same rater and item. Raises InvalidRow otherwise."""
         if (vote.entry == "undo") != bool(vote.supersedes):
-            raise invalid("supersedes", "is what an undo takes back: an undo has it, and nothing else")
+            raise invalid("supersedes", "is what an undo takes back: every undo has it, and no other judgment")
         for field_name, known in (("supersedes", vote.supersedes), ("answer", vote.answer)):
             head = self._vote_ids.get(known, (None, ""))[0]
             if known and head is None:
@@ -173,32 +172,13 @@ class Gathering:
                 raise invalid(field_name, f"names {known!r}, whose status is {head.status}; one that was taken back is superseded")
 
 
-def check_judgment(judgment: Judgment, candidates: int) -> None:
-    """Nothing. Raises Fault when order or ranking do not fit so many candidates."""
-    if sorted(judgment.order) != list(range(candidates)):
-        raise invalid("order", f"is {list(judgment.order)}; it must name each of the {candidates} candidates once, from 0")
-    if judgment.ranking:
-        check_tiers(judgment.ranking, candidates, "ranking", "place")
-
-
 def check_gold(item: ExchangeItem) -> None:
-    """Nothing. Raises Fault unless the right answer is one that raters could give; only rankings and rules have any."""
+    """Check that raters could give the right answer; only rankings and rules have one. Raises InvalidRow otherwise."""
     if item.gold is None:
         return
     if item.task in {"probe", "write"}:
-        raise invalid("gold", f"is of an item to {item.task}: nobody knows beforehand what is right here; leave it out")
+        raise invalid("gold", f"is not possible for an item to {item.task}, which does not have one right answer; leave it out")
     if isinstance(item.gold, bool) != (item.task == "rule"):
-        raise invalid("gold", "is true or false of a rule (whether it is broken), and a ranking of candidates where they are compared")
+        raise invalid("gold", "must be true or false for a rule (whether it is broken), and a ranking for candidates that are compared")
     if not isinstance(item.gold, bool):
         check_tiers(item.gold, len(item.candidates), "gold", "candidate")
-
-
-def check_tiers(tiers: Tiers, candidates: int, field: str, what: str) -> None:
-    """Nothing. Raises Fault unless every candidate (or place shown) stands in exactly one tier."""
-    seen = [number for tier in tiers for number in tier]
-    if absent := [number for number in seen if not 0 <= number < candidates]:
-        raise invalid(field, f"names {what} {absent[0]}; there are {candidates}, counted from 0")
-    if len(set(seen)) < len(seen):
-        raise invalid(field, f"names a {what} twice: {seen}")
-    if missing := set(range(candidates)) - set(seen):
-        raise invalid(field, f"leaves out {what} {min(missing)}")

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palate.core import Conversation, Message
-from palate.data.containers import Found
-from palate.data.exchange.cells import Columns
+from palate.data.cells import Columns
+from palate.data.containers import SourceRow
+from palate.data.conversations import transcript_turns
 from palate.data.exchange.conclusions import Conclusion, conclusions, nothing_to_write, take_pair
-from palate.data.exchange.exchange import Exchange
+from palate.data.exchange.contents import Exchange
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.shape import Written, unheld
 from palate.data.formats.dropped import Dropped
-from palate.data.formats.hh import TranscriptFormat
-from palate.data.formats.transcripts import transcript_turns
+from palate.data.formats.transcripts import TranscriptFormat
 from palate.data.jsonl import write_rows
 
 _SPEAKERS = {"user": "Human", "assistant": "Assistant", "system": "System", "text": "Human"}
@@ -23,7 +23,7 @@ _SPEAKERS = {"user": "Human", "assistant": "Assistant", "system": "System", "tex
 
 @dataclass(frozen=True)
 class HHShape:
-    """Rows with two transcripts and nothing else; who judged is not known."""
+    """Rows with two transcripts and nothing else. The rater is unknown."""
 
     name: str = "hh"
     needs: str = r'`chosen` and `rejected` that begin with "\n\nHuman:"'
@@ -33,23 +33,23 @@ class HHShape:
         """Whether it is a pair of transcripts."""
         return TranscriptFormat().fits(row)
 
-    def read(self, rows: Iterable[Found], into: Gathering) -> None:
-        """Nothing; each row becomes an item with one vote of `unknown`."""
-        into.each(rows, lambda found: take_pair(found, TranscriptFormat(), into))
+    def read(self, rows: Iterable[SourceRow], into: Gathering) -> None:
+        """Make an item with one vote of the rater `unknown` of each row."""
+        into.each(rows, lambda entry: take_pair(entry, TranscriptFormat(), into))
 
     def write(self, exchange: Exchange, path: Path) -> Written:
-        """What was written: a row for each two candidates of which more raters took one. Raises DataError where there are none."""
+        """Write one row per pair of candidates of which most raters preferred one. Raises DataError if there is none."""
         rows: list[dict[str, object]] = []
         left_out: list[Dropped] = []
-        for one in conclusions(exchange):
-            if isinstance(one, Dropped):
-                left_out.append(one)
-            elif one.probability == 0.5:
-                left_out.append(unheld(one.item.id, "as many votes for one side as for the other"))
+        for result in conclusions(exchange):
+            if isinstance(result, Dropped):
+                left_out.append(result)
+            elif result.probability == 0.5:
+                left_out.append(unheld(result.item.id, "as many votes for one side as for the other"))
             else:
-                sides = _transcripts(one)
+                sides = _transcripts(result)
                 if sides is None:
-                    left_out.append(unheld(one.item.id, "a text would be read as another turn, or tools are called"))
+                    left_out.append(unheld(result.item.id, "a text would be read as another turn, or tools are called"))
                 else:
                     rows.append({"chosen": sides[0], "rejected": sides[1]})
         if not rows:
@@ -58,13 +58,13 @@ class HHShape:
 
 
 def _transcripts(conclusion: Conclusion) -> tuple[str, str] | None:
-    """Both sides as transcripts; None where they would not be read back as they are."""
+    """Both sides as transcripts, or None if reading would not give them back unchanged."""
     pair = conclusion.preference()
-    sides = [(*pair.prompt.conversation, Message("assistant", said.text, said.tool_fields)) for said in (pair.chosen, pair.rejected)]
+    sides = [(*pair.prompt.conversation, Message("assistant", side.text, side.tool_fields)) for side in (pair.chosen, pair.rejected)]
     written = [_transcript(turns) for turns in sides]
-    for turns, said in zip(sides, written, strict=True):
+    for turns, transcript in zip(sides, written, strict=True):
         as_read = tuple(Message("user" if turn.role == "text" else turn.role, turn.text.strip(), turn.tool_fields) for turn in turns)
-        if not said.startswith("\n\nHuman:") or transcript_turns(said) != as_read:
+        if not transcript.startswith("\n\nHuman:") or transcript_turns(transcript) != as_read:
             return None
     return written[0], written[1]
 

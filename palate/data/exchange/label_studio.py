@@ -8,31 +8,42 @@ from datetime import datetime
 from pathlib import Path
 
 from palate.core import Conversation, Judgment
-from palate.data.containers import Found
-from palate.data.exchange import cells
-from palate.data.exchange.cells import Columns, invalid
-from palate.data.exchange.exchange import RATER_KINDS, UNKNOWN_RATER, Candidate, Exchange, ExchangeItem, RaterKind, Tiers, Vote, places
+from palate.data import cells
+from palate.data.cells import Columns, invalid
+from palate.data.containers import SourceRow
+from palate.data.conversations import conversation_or_text
+from palate.data.exchange.contents import (
+    RATER_KINDS,
+    Candidate,
+    Exchange,
+    ExchangeItem,
+    RaterKind,
+    Tiers,
+    Vote,
+    media_or_text,
+    shown_places,
+)
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.label_studio_page import page_of, tasks_of
-from palate.data.exchange.media import media_or_text
 from palate.data.exchange.shape import Written
 from palate.data.files import write_atomic, write_json
+from palate.data.judgment_rows import UNKNOWN_RATER
 
-ASKED = ("conversation", "messages", "chat", "dialogue", "prompt", "question", "instruction", "query")
-"""Names of data that hold what is answered, the first that is there."""
+PROMPT_NAMES = ("conversation", "messages", "chat", "dialogue", "prompt", "question", "instruction", "query")
+"""Names in `data` that can hold the prompt. The first that is present counts."""
 
 SIDES = (
     *(("left", "right"), ("text1", "text2"), ("answer1", "answer2"), ("response1", "response2"), ("completion1", "completion2")),
     *(("response_a", "response_b"), ("answer_a", "answer_b"), ("image1", "image2"), ("video1", "video2"), ("a", "b")),
 )
-"""Names of data that hold the two sides of a pair."""
+"""Names in `data` that can hold the two sides of a pair."""
 
 TIE, ALL_BAD = "tie", "all bad"
 
 
 @dataclass(frozen=True)
 class LabelStudioShape:
-    """Tasks as exported by "JSON" (not "JSON-MIN") and as imported: `data`, `annotations`, `predictions`."""
+    """Tasks as Label Studio exports them as JSON (not JSON-MIN) and imports them: `data`, `annotations`, `predictions`."""
 
     name: str = "label-studio"
     needs: str = "`data` and `annotations` (export as JSON, not JSON-MIN)"
@@ -45,12 +56,12 @@ class LabelStudioShape:
         """Whether it is a task."""
         return isinstance(row.get("data"), dict) and bool({"annotations", "predictions", "id", "total_annotations"} & row.keys())
 
-    def read(self, rows: Iterable[Found], into: Gathering) -> None:
-        """Nothing; tasks become items, each control of an annotation a vote. A single control judges `overall`."""
-        into.each(rows, lambda found: _take(found, into))
+    def read(self, rows: Iterable[SourceRow], into: Gathering) -> None:
+        """Make an item of each task, and a vote of each control of an annotation. A single control judges `overall`."""
+        into.each(rows, lambda entry: _take(entry, into))
 
     def write(self, exchange: Exchange, path: Path) -> Written:
-        """What was written: the tasks, and beside them (.xml) the labelling configuration to paste."""
+        """Write the tasks, and beside them, with the ending `.xml`, the labelling configuration to paste."""
         page = path.with_suffix(".xml")
         tasks, left_out = tasks_of(exchange)
         write_json(path, tasks)
@@ -65,40 +76,40 @@ class _Answer:
     tiers: Tiers | None = None
     is_all_bad: bool = False
     strength: float | None = None
-    said: Mapping[str, object] = field(default_factory=dict)
+    meta: Mapping[str, object] = field(default_factory=dict)
 
 
-def _take(found: Found, into: Gathering) -> None:
-    row = found.row
+def _take(entry: SourceRow, into: Gathering) -> None:
+    row = entry.row
     data = cells.mapping(cells.present(row, "data"), "data")
-    item, keys = _item(data, row, found.place)
-    into.item(item, found.source)
+    item, keys = _item(data, row, entry.place)
+    into.item(item, entry.source)
     kinds: tuple[tuple[str, RaterKind], ...] = (("annotations", "person"), ("predictions", "model"))
     for field_name, kind in kinds:
-        for number, entry in enumerate(cells.sequence(row.get(field_name) or [], field_name)):
+        for number, annotation in enumerate(cells.sequence(row.get(field_name) or [], field_name)):
             where = f"{field_name}[{number}]"
-            if isinstance(entry, int) and not isinstance(entry, bool):  # as Label Studio exports predictions unless it is told otherwise
-                into.drop(found.source, f"a number in place of its content: {where}")
+            if isinstance(annotation, int) and not isinstance(annotation, bool):  # Label Studio exports predictions like this by default
+                into.drop(entry.source, f"a number in place of its content: {where}")
                 continue
-            votes = list(_votes(cells.mapping(entry, where), item, keys, where, kind))
+            votes = list(_votes(cells.mapping(annotation, where), item, keys, where, kind))
             if not votes:
-                into.drop(found.source, f"nothing said about which candidate is better: {where}")
+                into.drop(entry.source, f"nothing said about which candidate is better: {where}")
             for vote, rater_kind in votes:
                 into.rater(vote.judgment.rater, rater_kind)
-                into.vote(vote, found.source)
+                into.vote(vote, entry.source)
 
 
 def _item(data: Columns, row: Columns, place: str) -> tuple[ExchangeItem, dict[str, int]]:
-    """The item, and how annotations call its candidates."""
-    asked = next((name for name in ASKED if data.get(name) is not None), None)
-    conversation: Conversation = () if asked is None else cells.asked(data[asked], f"data.{asked}")
-    lists = next((name for name, value in data.items() if name not in ASKED and _is_list_of_items(value)), None)
+    """The item, and the number of each candidate by its name in annotations."""
+    prompt_name = next((name for name in PROMPT_NAMES if data.get(name) is not None), None)
+    conversation: Conversation = () if prompt_name is None else conversation_or_text(data[prompt_name], f"data.{prompt_name}")
+    lists = next((name for name, value in data.items() if name not in PROMPT_NAMES and _is_list_of_items(value)), None)
     sides = next((names for names in SIDES if all(name in data for name in names)), None)
     if lists is not None:
         entries = [cells.mapping(entry, f"data.{lists}") for entry in cells.sequence(data[lists], f"data.{lists}")]
         ids = [cells.name(entry.get("id"), f"data.{lists}.id") for entry in entries]
         if len(set(ids)) < len(ids):
-            raise invalid(f"data.{lists}.id", f"names an item twice: {cells.shown(ids)}")
+            raise invalid(f"data.{lists}.id", f"names an item twice: {cells.quoted(ids)}")
         candidates = tuple(_candidate(entry, lists) for entry in entries)
         keys = {key: number for number, key in enumerate(ids)}
     elif sides is not None:
@@ -107,10 +118,10 @@ def _item(data: Columns, row: Columns, place: str) -> tuple[ExchangeItem, dict[s
     else:
         known = ", ".join("/".join(names) for names in SIDES)
         raise invalid(
-            "data", f"has {', '.join(map(repr, data)) or 'nothing'}; candidates stand in a list of id and body, or in one of {known}"
+            "data", f"has {', '.join(map(repr, data)) or 'nothing'}; give candidates as a list of id and body, or as one of {known}"
         )
-    own = data.get("palate_id", row.get("id"))
-    item_id = place if own is None else cells.name(own, "id")
+    given_id = data.get("palate_id", row.get("id"))
+    item_id = place if given_id is None else cells.name(given_id, "id")
     return ExchangeItem(item_id, conversation, candidates, "rank" if lists is not None and len(candidates) > 2 else "compare"), keys
 
 
@@ -119,64 +130,64 @@ def _is_list_of_items(value: object) -> bool:
 
 
 def _candidate(entry: Columns, field_name: str) -> Candidate:
-    said = next((entry[name] for name in ("body", "text", "html", "title") if entry.get(name) is not None), None)
-    return media_or_text(cells.text(said, f"data.{field_name}.body"))
+    content = next((entry[name] for name in ("body", "text", "html", "title") if entry.get(name) is not None), None)
+    return media_or_text(cells.text(content, f"data.{field_name}.body"))
 
 
 def _votes(entry: Columns, item: ExchangeItem, keys: Mapping[str, int], where: str, kind: RaterKind) -> Iterator[tuple[Vote, RaterKind]]:
-    results = [cells.mapping(one, f"{where}.result") for one in cells.sequence(entry.get("result") or [], f"{where}.result")]
+    results = [cells.mapping(result, f"{where}.result") for result in cells.sequence(entry.get("result") or [], f"{where}.result")]
     answers, reason = _answers(results, keys, len(item.candidates), where)
-    is_skipped = cells.truth(entry.get("was_cancelled") or False, f"{where}.was_cancelled")
+    is_skipped = cells.boolean(entry.get("was_cancelled") or False, f"{where}.was_cancelled")
     if is_skipped and not answers:
-        about = next((_about(result, where) for result in results), {})
-        answers = {cells.name(about.get("dimension", "overall"), "dimension"): _Answer(said=about)}
+        meta = next((_meta(result, where) for result in results), {})
+        answers = {cells.name(meta.get("dimension", "overall"), "dimension"): _Answer(meta=meta)}
     for dimension, answer in answers.items():
-        about = answer.said
-        order = cells.numbers(about.get("order", list(range(len(item.candidates)))), f"{where}.meta.palate.order")
+        meta = answer.meta
+        order = cells.whole_numbers(meta.get("order", list(range(len(item.candidates)))), f"{where}.meta.palate.order")
         if sorted(order) != list(range(len(item.candidates))):
             raise invalid(f"{where}.meta.palate.order", f"does not name each candidate once: {list(order)}")
-        seconds = about.get("seconds", entry.get("lead_time"))
-        time = about.get("time")
+        seconds = meta.get("seconds", entry.get("lead_time"))
+        time = meta.get("time")
         judgment = Judgment(
             item.id,
-            _rater(entry, about, kind, where),
-            () if answer.tiers is None else places(answer.tiers, order),
+            _rater(entry, meta, kind, where),
+            () if answer.tiers is None else shown_places(answer.tiers, order),
             dimension,
             order,
             strength=answer.strength,
             reason=reason,
             seconds=None if seconds is None else cells.number(seconds, f"{where}.lead_time", least=0),
-            guideline=cells.text(about.get("guideline", ""), f"{where}.meta.palate.guideline"),
+            guideline=cells.text(meta.get("guideline", ""), f"{where}.meta.palate.guideline"),
         )
         vote = Vote(
             judgment,
-            id=cells.text(about.get("id", ""), f"{where}.meta.palate.id"),
+            id=cells.text(meta.get("id", ""), f"{where}.meta.palate.id"),
             time=_created(entry.get("created_at"), where) if time is None else cells.number(time, f"{where}.meta.palate.time"),
             is_all_bad=answer.is_all_bad,
             is_skipped=is_skipped,
         )
-        yield vote, cells.choice(about.get("kind", kind), f"{where}.meta.palate.kind", RATER_KINDS)
+        yield vote, cells.choice(meta.get("kind", kind), f"{where}.meta.palate.kind", RATER_KINDS)
 
 
 def _answers(results: Sequence[Columns], keys: Mapping[str, int], count: int, where: str) -> tuple[dict[str, _Answer], str]:
-    """What the results say by dimension, and the reason given. A control alone of its kind judges `overall` whatever its name."""
-    deciding = {cells.text(one.get("from_name"), "from_name") for one in results if one.get("type") in ("pairwise", "ranker")}
+    """The answers by dimension, and the reason. A control that is alone of its kind judges `overall`, whatever its name."""
+    deciding = {cells.text(result.get("from_name"), "from_name") for result in results if result.get("type") in ("pairwise", "ranker")}
     answers: dict[str, _Answer] = {}
     reason = ""
     for number, result in enumerate(results):
         at = f"{where}.result[{number}]"
         kind = result.get("type")
         if kind not in ("pairwise", "ranker", "choices", "rating", "textarea"):
-            continue  # marks of another tag say nothing about which candidate is better
+            continue  # results of other tags do not say which candidate is better
         control, value = cells.text(result.get("from_name"), f"{at}.from_name"), cells.mapping(result.get("value"), f"{at}.value")
         if kind == "textarea":
             lines = value.get("text")
-            written = [lines] if isinstance(lines, str) else cells.sequence(lines, f"{at}.value.text")
-            reason = "\n".join([*([reason] if reason else []), *(cells.text(line, f"{at}.value.text") for line in written)])
+            texts = [lines] if isinstance(lines, str) else cells.sequence(lines, f"{at}.value.text")
+            reason = "\n".join([*([reason] if reason else []), *(cells.text(line, f"{at}.value.text") for line in texts)])
             continue
-        about = _about(result, at)
-        answer = answers.setdefault(cells.name(about.get("dimension", _dimension(control, deciding)), f"{at}.from_name"), _Answer())
-        answer.said = answer.said or about
+        meta = _meta(result, at)
+        answer = answers.setdefault(cells.name(meta.get("dimension", _dimension(control, deciding)), f"{at}.from_name"), _Answer())
+        answer.meta = answer.meta or meta
         if kind == "pairwise":
             answer.tiers = _pair(value, count, f"{at}.value.selected")
         elif kind == "ranker":
@@ -188,36 +199,38 @@ def _answers(results: Sequence[Columns], keys: Mapping[str, int], count: int, wh
             if TIE in chosen and answer.tiers is None:
                 answer.tiers = (tuple(range(count)),)
             answer.is_all_bad = answer.is_all_bad or ALL_BAD in chosen
-    return {name: one for name, one in answers.items() if one.tiers is not None or one.is_all_bad}, reason
+    return {name: answer for name, answer in answers.items() if answer.tiers is not None or answer.is_all_bad}, reason
 
 
 def _dimension(control: str, deciding: set[str]) -> str:
-    """What a control judges: `dimension_NAME` and what hangs on it (`dimension_NAME_strength`) judge NAME."""
-    if control.startswith("axis_"):
-        return control.removeprefix("axis_").removesuffix("_strength").removesuffix("_verdict") or "overall"
+    """The dimension of a control: `dimension_NAME`, `dimension_NAME_strength` and `dimension_NAME_verdict` judge NAME."""
+    if control.startswith("dimension_"):
+        return control.removeprefix("dimension_").removesuffix("_strength").removesuffix("_verdict") or "overall"
     return control if len(deciding) > 1 and control in deciding else "overall"
 
 
 def _pair(value: Columns, count: int, field_name: str) -> Tiers:
     selected = value.get("selected")
     if count != 2 or selected not in ("left", "right"):
-        raise invalid(field_name, f"is {cells.shown(selected)} of {count} candidates; a pair has left and right")
+        raise invalid(field_name, f"is {cells.quoted(selected)} for {count} candidates; a pair has left and right")
     return ((0,), (1,)) if selected == "left" else ((1,), (0,))
 
 
 def _ranked(value: object, keys: Mapping[str, int], field_name: str) -> Tiers:
-    """An order (a list, or one named list), or tiers: buckets named 1, 2, ..., best first."""
+    """Tiers of an order (a list, or one named list), or of buckets named 1, 2, ..., where 1 is best."""
     if isinstance(value, list):
-        return tuple((_number(one, keys, field_name),) for one in value)
+        return tuple((_number(key, keys, field_name),) for key in value)
     buckets = {name: cells.sequence(ids, field_name) for name, ids in cells.mapping(value, field_name).items()}
     if buckets.pop("_", None):
         raise invalid(field_name, "leaves candidates in no bucket; rank all of them")
     if len(buckets) == 1 and not next(iter(buckets)).isdecimal():
-        return tuple((_number(one, keys, field_name),) for one in next(iter(buckets.values())))
+        return tuple((_number(key, keys, field_name),) for key in next(iter(buckets.values())))
     if not buckets or not all(name.isdecimal() and len(name) < 5 for name in buckets):
-        raise invalid(field_name, f"has the buckets {', '.join(buckets) or 'none'}; name them 1, 2, ... from the best, or use none")
+        raise invalid(
+            field_name, f"has the buckets {', '.join(buckets) or 'none'}; name them 1, 2, ... from the best, or do not use buckets"
+        )
     ordered = (buckets[name] for name in sorted(buckets, key=int))
-    return tuple(tuple(_number(one, keys, field_name) for one in ids) for ids in ordered if ids)
+    return tuple(tuple(_number(key, keys, field_name) for key in ids) for ids in ordered if ids)
 
 
 def _number(value: object, keys: Mapping[str, int], field_name: str) -> int:
@@ -227,17 +240,17 @@ def _number(value: object, keys: Mapping[str, int], field_name: str) -> int:
     return keys[key]
 
 
-def _about(result: Columns, where: str) -> Columns:
-    """What Palate wrote beside a result, which Label Studio carries along."""
+def _meta(result: Columns, where: str) -> Columns:
+    """What Palate wrote in the `meta` of a result, which Label Studio keeps."""
     meta = result.get("meta")
-    said = meta.get("palate") if isinstance(meta, dict) else None
-    return {} if said is None else cells.mapping(said, f"{where}.meta.palate")
+    own = meta.get("palate") if isinstance(meta, dict) else None
+    return {} if own is None else cells.mapping(own, f"{where}.meta.palate")
 
 
-def _rater(entry: Columns, about: Columns, kind: RaterKind, where: str) -> str:
-    """Who judged: a number or a name, never an address of mail."""
-    if about.get("rater") is not None:
-        return cells.name(about["rater"], f"{where}.meta.palate.rater")
+def _rater(entry: Columns, meta: Columns, kind: RaterKind, where: str) -> str:
+    """The rater: a number or a name, never an email address."""
+    if meta.get("rater") is not None:
+        return cells.name(meta["rater"], f"{where}.meta.palate.rater")
     if kind == "model":
         return cells.name(entry.get("model_version") or "prediction", f"{where}.model_version")
     who = entry.get("completed_by")
@@ -246,7 +259,7 @@ def _rater(entry: Columns, about: Columns, kind: RaterKind, where: str) -> str:
     if who is None:
         return UNKNOWN_RATER
     if isinstance(who, str) and "@" in who:
-        raise invalid(f"{where}.completed_by", "is an address of mail; export numbers or replace it by a pseudonym")
+        raise invalid(f"{where}.completed_by", "is an email address; export numbers, or replace it by a pseudonym")
     return cells.name(who, f"{where}.completed_by")
 
 
@@ -256,4 +269,4 @@ def _created(value: object, where: str) -> float | None:
     try:
         return datetime.fromisoformat(cells.text(value, f"{where}.created_at")).timestamp()
     except (ValueError, OverflowError) as error:
-        raise invalid(f"{where}.created_at", f"is no time: {cells.shown(value)}") from error
+        raise invalid(f"{where}.created_at", f"is not a time: {cells.quoted(value)}") from error

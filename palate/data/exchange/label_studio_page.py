@@ -1,4 +1,4 @@
-"""Tasks and the labelling configuration for Label Studio: what an import takes and what its annotators see."""
+"""Make the tasks and the labelling configuration for Label Studio: what it imports and what its annotators see."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from palate.core import DataError
-from palate.data.exchange.exchange import Candidate, Exchange, ExchangeItem, RaterKind, Vote
-from palate.data.exchange.media import is_clip
+from palate.data.exchange.contents import Candidate, Exchange, ExchangeItem, RaterKind, Vote, is_clip
 from palate.data.exchange.shape import unheld
 from palate.data.formats.dropped import Dropped
 
@@ -18,17 +17,17 @@ Object = dict[str, Any]
 
 
 def dimensions_of(exchange: Exchange) -> tuple[str, ...]:
-    """What raters were asked, in the order it first comes up; `overall` where nobody answered yet."""
+    """The dimensions of the votes, in the order of their first vote; `overall` if there are no votes."""
     return tuple(dict.fromkeys(vote.judgment.dimension for vote in exchange.votes)) or ("overall",)
 
 
 def is_ranked(exchange: Exchange) -> bool:
-    """Whether the page ranks lists: some item has other than two candidates."""
+    """Whether the page ranks lists, because an item does not have exactly two candidates."""
     return any(len(item.candidates) != 2 for item in exchange.items)
 
 
 def tasks_of(exchange: Exchange) -> tuple[list[Object], list[Dropped]]:
-    """Every item as a task with its votes as annotations (of models as predictions), and the votes that Label Studio cannot hold.
+    """Every item as a task, and the votes that Label Studio cannot hold. Votes become annotations, those of models predictions.
 
     Raises:
         DataError: an item has fewer than two candidates.
@@ -37,15 +36,17 @@ def tasks_of(exchange: Exchange) -> tuple[list[Object], list[Dropped]]:
     votes, tasks = exchange.votes_of(), []
     for item in exchange.items:
         if len(item.candidates) < 2:
-            raise DataError(f"item {item.id!r}: has {len(item.candidates)} candidates; Label Studio compares two or more. Leave it out.")
+            raise DataError(
+                f"item {item.id!r}: has {len(item.candidates)} candidates; Label Studio compares two or more. Leave the item out."
+            )
         task: Object = {"data": _data(item, ranked=ranked), "annotations": [], "predictions": []}
-        held = []
+        votes_held = []
         for vote in votes[item.id]:
             if vote.status == "kept" and vote.entry == "answer" and (vote.judgment.ranking or vote.is_all_bad or vote.is_skipped):
-                held.append(vote)
+                votes_held.append(vote)
             else:
                 left_out.append(unheld(item.id, "not a ranking, or not kept"))
-        for group in _sittings(held):
+        for group in _annotation_groups(votes_held):
             kind = kinds[group[0].judgment.rater]
             annotation = _annotation(group, kind, ranked=ranked)
             task["annotations" if kind != "model" else "predictions"].append(annotation)
@@ -58,7 +59,7 @@ def _data(item: ExchangeItem, *, ranked: bool) -> Object:
     if item.conversation:
         data["conversation"] = [{"role": turn.role if turn.role != "text" else "user", "content": turn.text} for turn in item.conversation]
     if ranked:
-        entries = ({"id": str(number), **_entry(one)} for number, one in enumerate(item.candidates))
+        entries = ({"id": str(number), **_entry(candidate)} for number, candidate in enumerate(item.candidates))
         return {**data, "items": list(entries)}
     first, second = item.candidates
     return {**data, "left": first.media or first.text, "right": second.media or second.text}
@@ -71,15 +72,15 @@ def _entry(candidate: Candidate) -> Object:
     return {"body": candidate.media, "html": f'<video controls src="{source}">' if is_clip(candidate.media) else f'<img src="{source}">'}
 
 
-def _sittings(votes: Sequence[Vote]) -> list[list[Vote]]:
-    """Votes of one rater on several dimensions are one annotation; a second one on a dimension begins another."""
-    found: dict[tuple[str, bool, int], list[Vote]] = defaultdict(list)
+def _annotation_groups(votes: Sequence[Vote]) -> list[list[Vote]]:
+    """Group the votes of one rater on several dimensions into one annotation. A second vote on a dimension begins another one."""
+    groups: dict[tuple[str, bool, int], list[Vote]] = defaultdict(list)
     counts: dict[tuple[str, str], int] = defaultdict(int)
     for vote in votes:
         key = vote.judgment.rater, vote.judgment.dimension
-        found[vote.judgment.rater, vote.is_skipped, counts[key]].append(vote)
+        groups[vote.judgment.rater, vote.is_skipped, counts[key]].append(vote)
         counts[key] += 1
-    return list(found.values())
+    return list(groups.values())
 
 
 def _annotation(votes: Sequence[Vote], kind: RaterKind, *, ranked: bool) -> Object:
@@ -95,7 +96,7 @@ def _annotation(votes: Sequence[Vote], kind: RaterKind, *, ranked: bool) -> Obje
 
 
 def _results(vote: Vote, kind: RaterKind, *, ranked: bool) -> list[Object]:
-    control, tiers, target = f"axis_{vote.judgment.dimension}", vote.tiers, _target(ranked=ranked)
+    control, tiers, target = f"dimension_{vote.judgment.dimension}", vote.tiers, _target(ranked=ranked)
     meta = {"palate": _meta(vote, kind)}
     results = []
     if tiers and ranked:
@@ -112,11 +113,11 @@ def _results(vote: Vote, kind: RaterKind, *, ranked: bool) -> list[Object]:
 
 
 def _meta(vote: Vote, kind: RaterKind) -> Object:
-    """What Label Studio has no place for; it carries `meta` along."""
+    """What Label Studio does not have fields for. It keeps `meta`."""
     judgment = vote.judgment
-    said: Object = {"rater": judgment.rater, "kind": kind, "order": judgment.order, "dimension": judgment.dimension, "id": vote.id}
-    said |= {"guideline": judgment.guideline, "seconds": judgment.seconds, "time": vote.time}
-    return {name: value for name, value in said.items() if value not in ("", None)}
+    fields: Object = {"rater": judgment.rater, "kind": kind, "order": judgment.order, "dimension": judgment.dimension, "id": vote.id}
+    fields |= {"guideline": judgment.guideline, "seconds": judgment.seconds, "time": vote.time}
+    return {name: value for name, value in fields.items() if value not in ("", None)}
 
 
 def _target(*, ranked: bool) -> str:
@@ -129,7 +130,7 @@ def _result(control: str, kind: str, value: Object, target: str, meta: Object | 
 
 
 def page_of(exchange: Exchange) -> str:
-    """The labelling configuration (XML) that shows these tasks: paste it as the project's Labeling Interface, code."""
+    """The labelling configuration (XML) that shows these tasks. Paste it into the project (Labeling Interface, Code)."""
     ranked = is_ranked(exchange)
     lines = ["<View>"]
     if any(item.conversation for item in exchange.items):
@@ -147,7 +148,7 @@ def page_of(exchange: Exchange) -> str:
 
 
 def _controls(exchange: Exchange, dimension: str, *, ranked: bool) -> list[str]:
-    name = f"axis_{dimension}"
+    name = f"dimension_{dimension}"
     target = "items" if ranked else "left"
     lines = [f"  <Header value={quoteattr(f'Which is better: {dimension}?')}/>"]
     if ranked:
@@ -166,7 +167,7 @@ def _controls(exchange: Exchange, dimension: str, *, ranked: bool) -> list[str]:
 
 
 def _tag(side: str, candidates: Sequence[Candidate]) -> str:
-    media = [one.media for one in candidates if one.media]
+    media = [candidate.media for candidate in candidates if candidate.media]
     if not media:
         return f'<Text name="{side}" value="${side}"/>'
     return f'<{"Video" if is_clip(media[0]) else "Image"} name="{side}" value="${side}"/>'

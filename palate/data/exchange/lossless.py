@@ -1,4 +1,4 @@
-"""Palate's own file of judgments: JSON lines that hold everything an `Exchange` does, one thing a row."""
+"""Palate's own file of judgments: JSON lines that hold everything in an `Exchange`, one thing per row."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import get_args
 
 from palate.core import Conversation, Judgment, Message, Role
-from palate.data.containers import Found
-from palate.data.exchange import cells
-from palate.data.exchange.cells import Columns, invalid
-from palate.data.exchange.exchange import ENTRIES, RATER_KINDS, STATUSES, Candidate, Exchange, ExchangeItem, GuidelineText, Vote
+from palate.data import cells
+from palate.data.cells import Columns, invalid
+from palate.data.containers import SourceRow
+from palate.data.exchange.contents import ENTRIES, RATER_KINDS, STATUSES, Candidate, Exchange, ExchangeItem, GuidelineText, Vote
 from palate.data.exchange.gather import Gathering
-from palate.data.exchange.project import project_of, project_row
+from palate.data.exchange.project import TASKS, project_of, project_row
 from palate.data.exchange.shape import Written
-from palate.data.exchange.task import TASKS
 from palate.data.jsonl import Row, write_rows
 
 VERSION = 2
@@ -35,7 +34,7 @@ _VOTE = (
 
 @dataclass(frozen=True)
 class LosslessShape:
-    """Rows of one key each: `palate` (the first), `project`, `guideline`, `rater`, `item`, `judgment`."""
+    """Rows with one key: `project`, `guideline`, `rater`, `item` or `judgment`. The first row has `palate`."""
 
     name: str = "palate"
     needs: str = '{"palate": "exchange", ...} as the first row, then rows of project, guideline, rater, item, judgment'
@@ -45,76 +44,76 @@ class LosslessShape:
         """Whether it is the first row of such a file."""
         return row.get("palate") == "exchange"
 
-    def read(self, rows: Iterable[Found], into: Gathering) -> None:
-        """Nothing; what the rows say is gathered."""
+    def read(self, rows: Iterable[SourceRow], into: Gathering) -> None:
+        """Collect what the rows say."""
         is_open = False
 
-        def take(found: Found) -> None:
+        def take(entry: SourceRow) -> None:
             nonlocal is_open
             if not is_open:
-                _open(found.row, into)
+                _open(entry.row, into)
                 is_open = True
             else:
-                _take(found, into)
+                _take(entry, into)
 
         into.each(rows, take)
 
     def write(self, exchange: Exchange, path: Path) -> Written:
-        """What was written; nothing is lost but the list of rows that were dropped on reading."""
+        """Write everything except the list of rows that were dropped on reading."""
         return Written(write_rows(path, _rows(exchange)))
 
 
 def _open(row: Columns, into: Gathering) -> None:
-    cells.only(row, ("palate", "version", "name"), "palate")
+    cells.only_known(row, ("palate", "version", "name"), "palate")
     if row.get("palate") != "exchange":
-        raise invalid("palate", "is not the first row's: it says what the file is")
+        raise invalid("palate", "is missing in the first row, which says what the file is")
     if cells.whole(row.get("version"), "version", least=1, most=10**6) > VERSION:
         raise invalid("version", f"is {row['version']}: a newer Palate wrote the file; this one reads up to {VERSION}")
     into.name = cells.text(row.get("name", ""), "name")
 
 
-def _take(found: Found, into: Gathering) -> None:
-    if len(found.row) != 1:
+def _take(entry: SourceRow, into: Gathering) -> None:
+    if len(entry.row) != 1:
         raise invalid(
-            "row", f"has {len(found.row)} keys ({', '.join(found.row)}); each has one: project, guideline, rater, item or judgment"
+            "row", f"has {len(entry.row)} keys ({', '.join(entry.row)}); each row has one: project, guideline, rater, item or judgment"
         )
-    (what,) = found.row
-    said = cells.mapping(found.row[what], what)
-    if what == "project":
-        into.project(project_of(said, into.name), found.source)
-    elif what == "guideline":
-        cells.only(said, ("version", "text", "warning", "created"), what)
-        version, told, warning = (cells.text(said.get(name, ""), name) for name in ("version", "text", "warning"))
-        into.guideline(GuidelineText(version, told, warning, _maybe_number(said, "created")))
-    elif what == "rater":
-        cells.only(said, ("id", "kind"), what)
-        into.rater(cells.name(said.get("id"), "rater.id"), cells.choice(said.get("kind"), "rater.kind", RATER_KINDS))
-    elif what == "item":
-        into.item(_item(said), found.source)
-    elif what == "judgment":
-        into.vote(_vote(said), found.source)
+    (kind,) = entry.row
+    content = cells.mapping(entry.row[kind], kind)
+    if kind == "project":
+        into.project(project_of(content, into.name), entry.source)
+    elif kind == "guideline":
+        cells.only_known(content, ("version", "text", "warning", "created"), kind)
+        version, text, warning = (cells.text(content.get(name, ""), name) for name in ("version", "text", "warning"))
+        into.guideline(GuidelineText(version, text, warning, _number_or_none(content, "created")))
+    elif kind == "rater":
+        cells.only_known(content, ("id", "kind"), kind)
+        into.rater(cells.name(content.get("id"), "rater.id"), cells.choice(content.get("kind"), "rater.kind", RATER_KINDS))
+    elif kind == "item":
+        into.item(_item(content), entry.source)
+    elif kind == "judgment":
+        into.vote(_vote(content), entry.source)
     else:
-        raise invalid(what, "is not known; a row is a project, guideline, rater, item or judgment")
+        raise invalid(kind, "is not known; a row is a project, guideline, rater, item or judgment")
 
 
-def _item(said: Columns) -> ExchangeItem:
-    cells.only(said, _ITEM, "item")
-    offered = cells.sequence(cells.present(said, "candidates"), "candidates")
-    share, gold = said.get("selection_probability"), said.get("gold")
-    fields = cells.mapping(said.get("fields", {}), "fields")
+def _item(row: Columns) -> ExchangeItem:
+    cells.only_known(row, _ITEM, "item")
+    candidates = cells.sequence(cells.present(row, "candidates"), "candidates")
+    share, gold = row.get("selection_probability"), row.get("gold")
+    fields = cells.mapping(row.get("fields", {}), "fields")
     return ExchangeItem(
-        id=cells.name(said.get("id"), "item.id"),
-        conversation=_turns(cells.present(said, "conversation"), "conversation"),
-        candidates=tuple(_candidate(one) for one in offered),
-        task=cells.choice(said.get("task", "compare"), "task", TASKS),
-        stratum=cells.text(said.get("stratum", ""), "stratum"),
+        id=cells.name(row.get("id"), "item.id"),
+        conversation=_turns(cells.present(row, "conversation"), "conversation"),
+        candidates=tuple(_candidate(candidate) for candidate in candidates),
+        task=cells.choice(row.get("task", "compare"), "task", TASKS),
+        stratum=cells.text(row.get("stratum", ""), "stratum"),
         gold=gold if gold is None or isinstance(gold, bool) else cells.tiers(gold, "gold"),
-        is_qualification=cells.truth(said.get("is_qualification", False), "is_qualification"),
+        is_qualification=cells.boolean(row.get("is_qualification", False), "is_qualification"),
         selection_probability=None if share is None else cells.number(share, "selection_probability", least=0, most=1),
-        fields={cells.text(key, "fields"): cells.plain(value, f"fields.{key}") for key, value in fields.items()},
-        policy=None if said.get("policy") is None else cells.text(said["policy"], "policy"),
-        created=_maybe_number(said, "created"),
-        removed=_maybe_number(said, "removed"),
+        fields={cells.text(key, "fields"): cells.json_value(value, f"fields.{key}") for key, value in fields.items()},
+        policy=None if row.get("policy") is None else cells.text(row["policy"], "policy"),
+        created=_number_or_none(row, "created"),
+        removed=_number_or_none(row, "removed"),
     )
 
 
@@ -123,53 +122,53 @@ def _turns(value: object, field: str) -> Conversation:
 
 
 def _message(value: object, field: str) -> Message:
-    said = cells.mapping(value, field)
-    cells.only(said, _MESSAGE, field)
-    role = cells.choice(said.get("role"), f"{field}.role", _ROLES)
-    words, about = (cells.text(said.get(name, ""), f"{field}.{name}") for name in ("text", "tool_fields"))
-    return Message(role, words, about)
+    row = cells.mapping(value, field)
+    cells.only_known(row, _MESSAGE, field)
+    role = cells.choice(row.get("role"), f"{field}.role", _ROLES)
+    text, calls = (cells.text(row.get(name, ""), f"{field}.{name}") for name in ("text", "tool_fields"))
+    return Message(role, text, calls)
 
 
-def _maybe_number(said: Columns, field: str) -> float | None:
-    return None if said.get(field) is None else cells.number(said[field], field)
+def _number_or_none(row: Columns, field: str) -> float | None:
+    return None if row.get(field) is None else cells.number(row[field], field)
 
 
 def _candidate(value: object) -> Candidate:
-    said = cells.mapping(value, "candidates")
-    cells.only(said, _CANDIDATE, "candidates")
-    return Candidate(*(cells.text(said.get(name, ""), f"candidates.{name}") for name in _CANDIDATE))
+    row = cells.mapping(value, "candidates")
+    cells.only_known(row, _CANDIDATE, "candidates")
+    return Candidate(*(cells.text(row.get(name, ""), f"candidates.{name}") for name in _CANDIDATE))
 
 
-def _vote(said: Columns) -> Vote:
-    cells.only(said, _VOTE, "judgment")
-    seconds, broken = said.get("seconds"), said.get("is_broken")
+def _vote(row: Columns) -> Vote:
+    cells.only_known(row, _VOTE, "judgment")
+    seconds, broken = row.get("seconds"), row.get("is_broken")
     judgment = Judgment(
-        comparison=cells.name(said.get("item"), "judgment.item"),
-        rater=cells.name(said.get("rater"), "judgment.rater"),
-        ranking=cells.tiers(said.get("ranking", []), "ranking"),
-        dimension=cells.name(said.get("dimension", "overall"), "dimension"),
-        order=cells.numbers(cells.present(said, "order"), "order"),
-        strength=_maybe_number(said, "strength"),
-        reason=cells.text(said.get("reason", ""), "reason"),
+        comparison=cells.name(row.get("item"), "judgment.item"),
+        rater=cells.name(row.get("rater"), "judgment.rater"),
+        ranking=cells.tiers(row.get("ranking", []), "ranking"),
+        dimension=cells.name(row.get("dimension", "overall"), "dimension"),
+        order=cells.whole_numbers(cells.present(row, "order"), "order"),
+        strength=_number_or_none(row, "strength"),
+        reason=cells.text(row.get("reason", ""), "reason"),
         seconds=None if seconds is None else cells.number(seconds, "seconds", least=0),
-        guideline=cells.text(said.get("guideline", ""), "guideline"),
+        guideline=cells.text(row.get("guideline", ""), "guideline"),
     )
     return Vote(
         judgment,
-        id=cells.text(said.get("id", ""), "judgment.id"),
-        time=_maybe_number(said, "time"),
-        status=cells.choice(said.get("status", "kept"), "status", STATUSES),
-        is_all_bad=cells.truth(said.get("is_all_bad", False), "is_all_bad"),
-        is_skipped=cells.truth(said.get("is_skipped", False), "is_skipped"),
-        flag=cells.text(said.get("flag", ""), "flag"),
-        text=cells.text(said.get("text", ""), "text"),
-        is_broken=None if broken is None else cells.truth(broken, "is_broken"),
-        entry=cells.choice(said.get("entry", "answer"), "entry", ENTRIES),
-        supersedes=cells.text(said.get("supersedes", ""), "supersedes"),
-        answer=cells.text(said.get("answer", ""), "answer"),
-        was_surplus=cells.truth(said.get("was_surplus", False), "was_surplus"),
-        rule=cells.text(said.get("rule", ""), "rule"),
-        dialogue=_turns(said.get("dialogue", []), "dialogue"),
+        id=cells.text(row.get("id", ""), "judgment.id"),
+        time=_number_or_none(row, "time"),
+        status=cells.choice(row.get("status", "kept"), "status", STATUSES),
+        is_all_bad=cells.boolean(row.get("is_all_bad", False), "is_all_bad"),
+        is_skipped=cells.boolean(row.get("is_skipped", False), "is_skipped"),
+        flag=cells.text(row.get("flag", ""), "flag"),
+        text=cells.text(row.get("text", ""), "text"),
+        is_broken=None if broken is None else cells.boolean(broken, "is_broken"),
+        entry=cells.choice(row.get("entry", "answer"), "entry", ENTRIES),
+        supersedes=cells.text(row.get("supersedes", ""), "supersedes"),
+        answer=cells.text(row.get("answer", ""), "answer"),
+        was_surplus=cells.boolean(row.get("was_surplus", False), "was_surplus"),
+        rule=cells.text(row.get("rule", ""), "rule"),
+        dialogue=_turns(row.get("dialogue", []), "dialogue"),
     )
 
 
@@ -178,8 +177,8 @@ def _rows(exchange: Exchange) -> Iterator[Row]:
     if exchange.project is not None:
         yield {"project": project_row(exchange.project)}
     for guideline in exchange.guidelines:
-        about = _said(warning=guideline.warning, created=guideline.created)
-        yield {"guideline": {"version": guideline.version, "text": guideline.text, **about}}
+        optional = _without_empty(warning=guideline.warning, created=guideline.created)
+        yield {"guideline": {"version": guideline.version, "text": guideline.text, **optional}}
     for rater in exchange.raters:
         yield {"rater": {"id": rater.id, "kind": rater.kind}}
     for item in exchange.items:
@@ -193,20 +192,20 @@ def item_row(item: ExchangeItem) -> Row:
     return {
         "id": item.id,
         "conversation": _turn_rows(item.conversation),
-        "candidates": [_candidate_row(one) for one in item.candidates],
+        "candidates": [_candidate_row(candidate) for candidate in item.candidates],
         "task": item.task,
-        **_said(stratum=item.stratum, is_qualification=item.is_qualification or None, fields=dict(item.fields) or None),
-        **_said(gold=item.gold, selection_probability=item.selection_probability, created=item.created, removed=item.removed),
+        **_without_empty(stratum=item.stratum, is_qualification=item.is_qualification or None, fields=dict(item.fields) or None),
+        **_without_empty(gold=item.gold, selection_probability=item.selection_probability, created=item.created, removed=item.removed),
         **({} if item.policy is None else {"policy": item.policy}),
     }
 
 
 def _turn_rows(conversation: Conversation) -> list[Row]:
-    return [{"role": turn.role, "text": turn.text, **_said(tool_fields=turn.tool_fields)} for turn in conversation]
+    return [{"role": turn.role, "text": turn.text, **_without_empty(tool_fields=turn.tool_fields)} for turn in conversation]
 
 
-def _candidate_row(one: Candidate) -> Row:
-    return _said(text=one.text, media=one.media, policy=one.policy, tool_fields=one.tool_fields)
+def _candidate_row(candidate: Candidate) -> Row:
+    return _without_empty(text=candidate.text, media=candidate.media, policy=candidate.policy, tool_fields=candidate.tool_fields)
 
 
 def vote_row(vote: Vote) -> Row:
@@ -218,16 +217,16 @@ def vote_row(vote: Vote) -> Row:
         "ranking": judgment.ranking,
         "order": judgment.order,
         "dimension": judgment.dimension,
-        **_said(strength=judgment.strength, reason=judgment.reason, seconds=judgment.seconds, guideline=judgment.guideline),
-        **_said(id=vote.id, time=vote.time, flag=vote.flag, text=vote.text, is_broken=vote.is_broken),
-        **_said(is_all_bad=vote.is_all_bad or None, is_skipped=vote.is_skipped or None),
+        **_without_empty(strength=judgment.strength, reason=judgment.reason, seconds=judgment.seconds, guideline=judgment.guideline),
+        **_without_empty(id=vote.id, time=vote.time, flag=vote.flag, text=vote.text, is_broken=vote.is_broken),
+        **_without_empty(is_all_bad=vote.is_all_bad or None, is_skipped=vote.is_skipped or None),
         **({} if vote.status == "kept" else {"status": vote.status}),
         **({} if vote.entry == "answer" else {"entry": vote.entry}),
-        **_said(supersedes=vote.supersedes, answer=vote.answer, was_surplus=vote.was_surplus or None, rule=vote.rule),
+        **_without_empty(supersedes=vote.supersedes, answer=vote.answer, was_surplus=vote.was_surplus or None, rule=vote.rule),
         **({"dialogue": _turn_rows(vote.dialogue)} if vote.dialogue else {}),
     }
 
 
-def _said(**fields: object) -> Row:
-    """Those that are not None or "", which is what the reader takes for what is not there."""
+def _without_empty(**fields: object) -> Row:
+    """The fields that are not None or "", which the reader takes for missing ones."""
     return {name: value for name, value in fields.items() if value is not None and value != ""}

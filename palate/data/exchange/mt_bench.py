@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palate.core import Conversation, DataError, Judgment
-from palate.data.cells import shared_length
-from palate.data.containers import Found
-from palate.data.exchange import cells
-from palate.data.exchange.cells import Columns
-from palate.data.exchange.exchange import Candidate, Exchange, ExchangeItem, RaterKind, Tiers, Vote, places
+from palate.data import cells
+from palate.data.cells import Columns
+from palate.data.containers import SourceRow
+from palate.data.conversations import possibly_empty_turns, shared_length
+from palate.data.exchange.contents import Candidate, Exchange, ExchangeItem, RaterKind, Tiers, Vote, shown_places
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.shape import Written, unheld
 from palate.data.formats.dropped import Dropped
@@ -24,7 +24,7 @@ WINNERS = ("model_a", "model_b", "tie", "tie (inconsistent)")
 
 @dataclass(frozen=True)
 class MTBenchShape:
-    """One vote a row. A judge whose name speaks of `gpt`, or of a prompt for a pair, is a model; others are people."""
+    """One vote per row. A judge is a model if the name contains `gpt`, ends in `_pair`, or is a list; other judges are people."""
 
     name: str = "mt-bench"
     needs: str = "`question_id`, `model_a`, `model_b`, `winner` and `judge`"
@@ -36,15 +36,15 @@ class MTBenchShape:
         """Whether it is such a vote."""
         return {"model_a", "model_b", "winner", "judge"} <= row.keys()
 
-    def read(self, rows: Iterable[Found], into: Gathering) -> None:
-        """Nothing; a question's turn with two models is an item, its candidates in the order of the models' names."""
-        into.each(rows, lambda found: _take(found.row, found.source, into))
+    def read(self, rows: Iterable[SourceRow], into: Gathering) -> None:
+        """Make an item of each question, turn and pair of models, with the candidates in the order of the models' names."""
+        into.each(rows, lambda entry: _take(entry.row, entry.source, into))
 
     def write(self, exchange: Exchange, path: Path) -> Written:
-        """What was written: one row a vote, model_a the one shown first. Raises DataError for items that are no pairs of policies."""
-        written = list(_votes(exchange))
-        rows = [one for one in written if not isinstance(one, Dropped)]
-        return Written(write_rows(path, rows), tuple(one for one in written if isinstance(one, Dropped)))
+        """Write one row per vote; `model_a` was shown first. Raises DataError for an item that is not a pair of named policies."""
+        results = list(_votes(exchange))
+        rows = [result for result in results if not isinstance(result, Dropped)]
+        return Written(write_rows(path, rows), tuple(result for result in results if isinstance(result, Dropped)))
 
 
 def _take(row: Columns, source: str, into: Gathering) -> None:
@@ -52,41 +52,41 @@ def _take(row: Columns, source: str, into: Gathering) -> None:
     first, second = (cells.name(cells.present(row, name), name) for name in ("model_a", "model_b"))
     winner = cells.choice(cells.present(row, "winner"), "winner", WINNERS)
     if first == second:
-        raise cells.invalid("model_b", f"is {second!r}, as model_a is; two are compared")
+        raise cells.invalid("model_b", f"is {second!r}, the same as model_a; name two models")
     conversations = [row.get(name) for name in ("conversation_a", "conversation_b")]
-    said = dict.fromkeys((first, second), "")
+    answers = dict.fromkeys((first, second), "")
     prompt: Conversation = ()
     if None not in conversations:
-        both = [_said(row, name)[: 2 * turn] for name in ("conversation_a", "conversation_b")]
-        shared = min(shared_length(*both), *(len(one) - 1 for one in both))
-        prompt, said = both[0][:shared], dict(zip((first, second), (_rest(one[shared:]) for one in both), strict=True))
+        both = [_turns(row, name)[: 2 * turn] for name in ("conversation_a", "conversation_b")]
+        shared = min(shared_length(*both), *(len(turns) - 1 for turns in both))
+        prompt, answers = both[0][:shared], dict(zip((first, second), (_transcript(turns[shared:]) for turns in both), strict=True))
     models = tuple(sorted((first, second)))
     item_id = cells.name(row["item"], "item") if row.get("item") is not None else f"{question}/{turn}/{models[0]}/{models[1]}"
-    candidates = tuple(Candidate(said[name], policy=name) for name in models)
+    candidates = tuple(Candidate(answers[name], policy=name) for name in models)
     into.item(ExchangeItem(item_id, prompt, candidates, fields={"question_id": row["question_id"], "turn": turn}), source)
     order = (models.index(first), models.index(second))
-    shown: Tiers = ((0,), (1,)) if winner == "model_a" else ((1,), (0,)) if winner == "model_b" else ((0, 1),)
+    ranking: Tiers = ((0,), (1,)) if winner == "model_a" else ((1,), (0,)) if winner == "model_b" else ((0, 1),)
     judge, kind = _judge(row)
-    into.vote(Vote(Judgment(item_id, into.rater(judge, kind), shown, order=order)), source)
+    into.vote(Vote(Judgment(item_id, into.rater(judge, kind), ranking, order=order)), source)
 
 
-def _said(row: Columns, name: str) -> Conversation:
-    turns = cells.turns(row[name], name)
+def _turns(row: Columns, name: str) -> Conversation:
+    turns = possibly_empty_turns(row[name], name)
     if not turns:
-        raise cells.invalid(name, "is empty")
+        raise cells.InvalidRow(f"empty `{name}`")
     return turns
 
 
 def _judge(row: Columns) -> tuple[str, RaterKind]:
-    """Who judged; FastChat writes a model's name and its prompt as a list."""
+    """The judge and its kind. FastChat writes a model's name and its prompt as a list."""
     judge = cells.present(row, "judge")
-    told = "/".join(cells.name(part, "judge") for part in judge) if isinstance(judge, list) else cells.name(judge, "judge")
-    told = told or "unknown"
-    return told, "model" if isinstance(judge, list) or "gpt" in told.lower() or told.endswith("_pair") else "person"
+    rater = "/".join(cells.name(part, "judge") for part in judge) if isinstance(judge, list) else cells.name(judge, "judge")
+    rater = rater or "unknown"
+    return rater, "model" if isinstance(judge, list) or "gpt" in rater.lower() or rater.endswith("_pair") else "person"
 
 
-def _rest(turns: Conversation) -> str:
-    """What differs: one answer, or the answers and questions from there on as a transcript."""
+def _transcript(turns: Conversation) -> str:
+    """The turns in which the conversations differ: one answer, or several turns as a transcript."""
     if len(turns) == 1:
         return turns[0].text
     rest = (f"\n\n{SPEAKERS.get(turn.role, turn.role)}: {turn.text}" for turn in turns[1:])
@@ -96,11 +96,11 @@ def _rest(turns: Conversation) -> str:
 def _votes(exchange: Exchange) -> Iterator[Row | Dropped]:
     votes = exchange.votes_of()
     for number, item in enumerate(exchange.items, start=1):
-        if len(item.candidates) != 2 or not all(one.policy for one in item.candidates):
-            raise DataError(f"item {item.id!r}: MT-bench votes are about two candidates that both name their policy. Leave it out.")
+        if len(item.candidates) != 2 or not all(candidate.policy for candidate in item.candidates):
+            raise DataError(f"item {item.id!r}: an MT-bench vote is about two candidates that both name their policy. Leave the item out.")
         question = item.fields.get("question_id", number)
         turn = item.fields.get("turn", 1)
-        models = tuple(one.policy for one in item.candidates)
+        models = tuple(candidate.policy for candidate in item.candidates)
         own = {} if item.id == "/".join((str(question), str(turn), *sorted(models))) else {"item": item.id}
         texts = _conversations(item)
         for vote in votes[item.id]:
@@ -108,8 +108,8 @@ def _votes(exchange: Exchange) -> Iterator[Row | Dropped]:
             if not vote.is_ranking or judgment.dimension != "overall":
                 yield unheld(item.id, "not a ranking on `overall`, or not kept")
                 continue
-            shown = places(tiers, judgment.order)
-            winner = "tie" if len(shown) == 1 else ("model_a", "model_b")[shown[0][0]]
+            ranking = shown_places(tiers, judgment.order)
+            winner = "tie" if len(ranking) == 1 else ("model_a", "model_b")[ranking[0][0]]
             first, second = judgment.order
             row: Row = {"question_id": question, "model_a": models[first], "model_b": models[second], "winner": winner}
             row |= {"judge": judgment.rater, "turn": turn, **own}
@@ -117,7 +117,7 @@ def _votes(exchange: Exchange) -> Iterator[Row | Dropped]:
 
 
 def _conversations(item: ExchangeItem) -> list[list[dict[str, object]]]:
-    """The conversation with each answer; none where there are no texts."""
-    if not item.conversation or not any(one.text for one in item.candidates):
+    """The conversation with each answer; an empty list if there are no texts."""
+    if not item.conversation or not any(candidate.text for candidate in item.candidates):
         return []
-    return [[*turns_of(item.conversation), {"role": "assistant", "content": one.text}] for one in item.candidates]
+    return [[*turns_of(item.conversation), {"role": "assistant", "content": candidate.text}] for candidate in item.candidates]

@@ -1,4 +1,4 @@
-"""What every outside shape of judgments offers."""
+"""The protocols of outside shapes of judgments: what reads one, and what writes one."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from palate.data.containers import Found
-from palate.data.exchange.cells import Columns
-from palate.data.exchange.exchange import Exchange
+from palate.data.cells import Columns
+from palate.data.containers import SourceRow
+from palate.data.exchange.contents import Exchange
 from palate.data.exchange.gather import Gathering
 from palate.data.formats.dropped import Dropped
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written: rows of the file, votes or items that the shape cannot hold (with the reason), and further files."""
+    """What was written: the number of rows, the votes or items that the shape cannot hold (with reasons), and further files."""
 
     rows: int
     left_out: tuple[Dropped, ...] = ()
@@ -24,50 +24,50 @@ class Written:
 
 
 def unheld(item: str, reason: str) -> Dropped:
-    """An item, or a vote on it, that a shape cannot hold."""
+    """An item, or a vote on it, that a shape cannot hold, with the reason."""
     source = f"item {item!r}"
     return Dropped(source, reason)
 
 
 class Readable(Protocol):
-    """A shape that is read."""
+    """A shape that Palate reads."""
 
     @property
     def name(self) -> str:
-        """How the command line and messages call it."""
+        """Its name on the command line and in messages."""
         ...
 
     @property
     def needs(self) -> str:
-        """What its rows have, in words."""
+        """The columns of its rows, in words."""
         ...
 
     def fits(self, row: Columns) -> bool:
-        """Whether the file's first row is written in this shape; it may still be faulty."""
+        """Whether the file's first row has the columns of this shape; its values may still be wrong."""
         ...
 
-    def read(self, rows: Iterable[Found], into: Gathering) -> None:
-        """Nothing; what the rows say is gathered. Raises DataError as `Gathering.each` does."""
+    def read(self, rows: Iterable[SourceRow], into: Gathering) -> None:
+        """Collect what the rows say. Raises DataError as `Gathering.each` does."""
         ...
 
 
 class Writable(Protocol):
-    """A shape that is written."""
+    """A shape that Palate writes."""
 
     @property
     def name(self) -> str:
-        """How the command line and messages call it."""
+        """Its name on the command line and in messages."""
         ...
 
     @property
     def loses(self) -> str:
-        """What it cannot hold, in words; "" for nothing."""
+        """What it cannot hold, in words; "" if it can hold everything."""
         ...
 
     def write(self, exchange: Exchange, path: Path) -> Written:
-        """What was written. `path` holds all of it afterwards, or its former content when writing fails.
+        """Write the exchange to `path` in one step and say what was written. If writing fails, `path` keeps its former content.
 
         Raises:
-            DataError: an item cannot be written in this shape at all; the message names it and the remedy.
+            DataError: this shape cannot hold an item at all; the message names the item and the remedy.
         """
         ...

@@ -1,4 +1,4 @@
-"""Votes as a table for spreadsheets (CSV): one vote a row, no cell of which is taken for a formula."""
+"""Write votes as a table for spreadsheets (CSV): one vote per row, and no cell that a spreadsheet takes for a formula."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from palate.data.exchange.exchange import Exchange, Tiers
+from palate.data.exchange.contents import Exchange, Tiers
 from palate.data.exchange.shape import Written
 from palate.data.files import write_atomic
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""With these, full-width forms among them, a spreadsheet's formula begins; blanks before them do not help."""
+"""A spreadsheet's formula begins with one of these, even after spaces. The last four are full-width forms."""
 
 COLUMNS = (
     *("judgment", "item", "dimension", "rater", "kind", "ranking", "first_shown", "policies", "strength", "seconds", "time"),
@@ -23,21 +23,21 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class CSVShape:
-    """A table to look at, not to read back: cells that begin as formulas do are quoted with an apostrophe."""
+    """A table to look at, which Palate does not read back. An apostrophe stands before cells that begin like a formula."""
 
     name: str = "csv"
     loses: str = "conversations and candidates. Palate does not read such a table back"
 
     def write(self, exchange: Exchange, path: Path) -> Written:
-        """What was written: a row a vote, candidates counted from 1, `1>2=3` for a ranking."""
+        """Write one row per vote, with candidates counted from 1 and rankings such as `1>2=3`."""
         kinds, items = exchange.kinds(), {item.id: item for item in exchange.items}
         rows: list[Sequence[object]] = []
         for vote in exchange.votes:
             judgment, item = vote.judgment, items[vote.judgment.comparison]
-            shown = judgment.order[0] + 1 if judgment.order else None
-            policies = " ".join(one.policy for one in item.candidates)
-            row: list[object] = [vote.id, item.id, judgment.dimension, judgment.rater, kinds[judgment.rater], ranking(vote.tiers), shown]
-            row += [policies, judgment.strength, judgment.seconds, vote.time, vote.status, vote.is_all_bad, vote.is_skipped]
+            first_shown = judgment.order[0] + 1 if judgment.order else None
+            policies = " ".join(candidate.policy for candidate in item.candidates)
+            row: list[object] = [vote.id, item.id, judgment.dimension, judgment.rater, kinds[judgment.rater], ranking(vote.tiers)]
+            row += [first_shown, policies, judgment.strength, judgment.seconds, vote.time, vote.status, vote.is_all_bad, vote.is_skipped]
             row += [vote.flag, judgment.reason, vote.text, judgment.guideline, item.stratum, vote.entry, vote.rule]
             rows.append([*row, {None: "", True: "yes", False: "no"}[vote.is_broken]])
         write_atomic(path, table([COLUMNS, *rows]))
@@ -45,7 +45,7 @@ class CSVShape:
 
 
 def ranking(tiers: Tiers) -> str:
-    """Candidates counted from 1, best first: `2>1=3`."""
+    """Candidates counted from 1, the best first: `2>1=3`."""
     return ">".join("=".join(str(number + 1) for number in tier) for tier in tiers)
 
 
@@ -57,7 +57,7 @@ def table(rows: Iterable[Sequence[object]]) -> str:
 
 
 def guarded(cell: object) -> object:
-    """The cell; with an apostrophe before it where a spreadsheet would take it for a formula. Numbers are as they are."""
+    """The cell, with an apostrophe before a text that a spreadsheet would take for a formula. Numbers stay as they are."""
     if isinstance(cell, str):
         return f"'{cell}" if cell.lstrip(" ").startswith(FORMULA) else cell
     if isinstance(cell, bool):

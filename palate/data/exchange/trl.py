@@ -6,22 +6,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from palate.data.containers import Found
-from palate.data.exchange.cells import Columns
+from palate.data.cells import Columns
+from palate.data.containers import SourceRow
 from palate.data.exchange.conclusions import conclusions, nothing_to_write, take_pair
-from palate.data.exchange.exchange import Exchange
+from palate.data.exchange.contents import Exchange
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.shape import Written
 from palate.data.formats.dropped import Dropped
-from palate.data.formats.hh import TranscriptFormat
 from palate.data.formats.preferences import PreferenceFormat
+from palate.data.formats.transcripts import TranscriptFormat
 from palate.data.formats.write import preference_row
 from palate.data.jsonl import write_rows
 
 
 @dataclass(frozen=True)
 class TRLShape:
-    """Rows of pairs; `votes` and `raters`, or counts in `votes_chosen`, `votes_rejected`, `votes_tie`, are single votes."""
+    """Rows of pairs with single votes: `votes` and `raters`, or counts in `votes_chosen`, `votes_rejected` and `votes_tie`."""
 
     name: str = "trl"
     needs: str = "`chosen` and `rejected`, and a `prompt` unless both begin with it"
@@ -34,17 +34,17 @@ class TRLShape:
         """Whether there are two sides."""
         return PreferenceFormat().fits(row)
 
-    def read(self, rows: Iterable[Found], into: Gathering) -> None:
-        """Nothing; each row becomes an item and its votes."""
+    def read(self, rows: Iterable[SourceRow], into: Gathering) -> None:
+        """Make an item and its votes of each row."""
         into.each(
-            rows, lambda found: take_pair(found, TranscriptFormat() if TranscriptFormat().fits(found.row) else PreferenceFormat(), into)
+            rows, lambda entry: take_pair(entry, TranscriptFormat() if TranscriptFormat().fits(entry.row) else PreferenceFormat(), into)
         )
 
     def write(self, exchange: Exchange, path: Path) -> Written:
-        """What was written: one row for each two candidates and dimension. Raises DataError where there are none."""
-        found = list(conclusions(exchange))
-        pairs = [one.preference() for one in found if not isinstance(one, Dropped)]
-        left_out = tuple(one for one in found if isinstance(one, Dropped))
+        """Write one row per pair of candidates and dimension. Raises DataError if there is none."""
+        results = list(conclusions(exchange))
+        pairs = [result.preference() for result in results if not isinstance(result, Dropped)]
+        left_out = tuple(result for result in results if isinstance(result, Dropped))
         if not pairs:
             raise nothing_to_write(path, left_out)
         return Written(write_rows(path, map(preference_row, pairs)), left_out)

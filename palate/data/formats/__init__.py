@@ -1,4 +1,4 @@
-"""Outside dataset shapes, one a file, and the readers that tell them apart. See docs/data.md."""
+"""Outside dataset shapes, one per file, and the readers that recognise them. See docs/data.md."""
 
 from palate.data.formats.dropped import DropCount, Dropped, Table, count_dropped, dropped_summary
 from palate.data.formats.labelled_completions import LabelledCompletionFormat
@@ -12,9 +12,9 @@ from palate.data.formats.readers import (
     stream_demonstrations,
     stream_texts,
 )
-from palate.data.formats.row_types import MEAN
+from palate.data.formats.row_types import MEAN, RowKind
 from palate.data.formats.stream import SHAPES
-from palate.data.formats.write import demonstration_row, preference_row, prompt_row, thumb_row, tools_of, turns_of
+from palate.data.formats.write import answer, demonstration_row, messages, preference_row, prompt_row, tools_of, turns_of, unpaired_row
 
 __all__ = [
     "MEAN",
@@ -22,11 +22,14 @@ __all__ = [
     "DropCount",
     "Dropped",
     "LabelledCompletionFormat",
+    "RowKind",
     "Table",
+    "answer",
     "count_dropped",
     "demonstration_row",
     "dropped_summary",
     "format_of_file",
+    "messages",
     "preference_row",
     "prompt_row",
     "read_demonstrations",
@@ -36,7 +39,7 @@ __all__ = [
     "read_unpaired",
     "stream_demonstrations",
     "stream_texts",
-    "thumb_row",
     "tools_of",
     "turns_of",
+    "unpaired_row",
 ]

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from palate.core import Conversation
-from palate.data.cells import CONTEXT_ROLES, conversation
-from palate.data.formats.row_types import Columns, Dialogue, InvalidRow
+from palate.data.cells import Columns, InvalidRow
+from palate.data.conversations import CONTEXT_ROLES, conversation
+from palate.data.formats.row_types import Dialogue, RowKind
 
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """Rows with a conversation; every assistant turn that answers something is learned, or those in `learned`."""
+    """Rows with a conversation. The model learns the assistant turns in `learned`, by default all that answer something."""
 
     name: str = "messages"
+    kind: RowKind = "demonstrations"
     needs: str = "`messages` (a list of {role, content}) or `conversations` (a list of {from, value})"
     columns: frozenset[str] = frozenset({"messages", "conversations", "learned"})
 
@@ -22,7 +24,7 @@ class ChatFormat:
         return "messages" in row or "conversations" in row
 
     def parse(self, row: Columns) -> Dialogue:
-        """The conversation; its prompt reaches up to the last assistant turn, or is all of it when that is not the last turn."""
+        """The conversation. Its prompt is all before the last assistant turn, or the whole if another turn comes last."""
         name = "messages" if "messages" in row else "conversations"
         turns = conversation(row[name], name)
         answers = answering_turns(turns)
@@ -33,7 +35,7 @@ class ChatFormat:
 
 
 def answering_turns(turns: Conversation, start: int = 0) -> tuple[int, ...]:
-    """Indices from `start` of assistant turns with a turn before them that they can answer."""
+    """Numbers, from `start`, of the assistant turns that have a turn before them to answer."""
     return tuple(i for i in range(start, len(turns)) if turns[i].role == "assistant" and any(t.role in CONTEXT_ROLES for t in turns[:i]))
 
 
@@ -42,5 +44,5 @@ def _learned(row: Columns, answers: tuple[int, ...]) -> tuple[int, ...]:
         return answers
     wanted = row["learned"]
     if not isinstance(wanted, list | tuple) or not wanted or not all(turn in answers for turn in wanted):
-        raise InvalidRow(f"`learned` is not a list of assistant turns: {wanted}, there are {list(answers)}")
+        raise InvalidRow(f"`learned` is not a list of assistant turns: {wanted}; the assistant turns are {list(answers)}")
     return tuple(turn for turn in answers if turn in wanted)

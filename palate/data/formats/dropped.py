@@ -1,4 +1,4 @@
-"""What a reader returns: usable rows, and what was dropped with its reason."""
+"""What a reader returns: the usable rows, and the dropped rows with their reasons."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 EXAMPLES = 3
-"""How many sources are named for each reason."""
+"""Sources that a summary names per reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A row that was left out: `file:row`, and why. The reason's words before a colon are the same for all rows of the kind."""
+    """A row that was left out: `file:row`, and the reason. Its words before a colon are the same for all rows of a kind."""
 
     source: str
     reason: str
 
     @property
     def kind(self) -> str:
-        """The reason without what differs from row to row."""
+        """The part of the reason that is the same for all rows of its kind."""
         return self.reason.partition(":")[0]
 
 
@@ -35,19 +35,19 @@ class Table(Generic[T]):
 
 
 def table_of(stream: Iterable[T | Dropped]) -> Table[T]:
-    """All that a stream gives."""
+    """Collect the usable and the dropped rows of a stream."""
     table: Table[T] = Table([], [])
-    for one in stream:
-        if isinstance(one, Dropped):
-            table.dropped.append(one)
+    for entry in stream:
+        if isinstance(entry, Dropped):
+            table.dropped.append(entry)
         else:
-            table.rows.append(one)
+            table.rows.append(entry)
     return table
 
 
 @dataclass(frozen=True, slots=True)
 class DropCount:
-    """How many rows were left out for one kind of reason, and the first of them."""
+    """How many rows were left out for one kind of reason, and the first `EXAMPLES` of them."""
 
     reason: str
     count: int
@@ -59,12 +59,12 @@ class DropCount:
 
 
 def dropped_summary(table: Table[T]) -> str:
-    """`2 x empty completion (a.jsonl:4, a.jsonl:9); 1 x ...`: counts by reason with the first rows; "" when nothing was dropped."""
+    """Counts by reason with the first rows, such as `2 x empty completion (a.jsonl:4, a.jsonl:9); 1 x ...`; "" if none was dropped."""
     return "; ".join(map(str, count_dropped(table.dropped)))
 
 
 def count_dropped(dropped: Sequence[Dropped]) -> tuple[DropCount, ...]:
-    """Counts by kind of reason, most frequent first."""
+    """Counts by kind of reason, the most frequent first."""
     kinds: dict[str, list[Dropped]] = {}
     for row in dropped:
         kinds.setdefault(row.kind, []).append(row)

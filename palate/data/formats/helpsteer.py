@@ -1,4 +1,4 @@
-"""One rated response a row, as in HelpSteer: `prompt`, `response`, and ratings from helpfulness to verbosity."""
+"""One rated response per row, as in HelpSteer: `prompt`, `response`, and ratings from helpfulness to verbosity."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import re
 from dataclasses import dataclass
 
 from palate.core import Conversation, Message
-from palate.data.cells import CONTEXT_ROLES, filled, number
-from palate.data.formats.row_types import MEAN, Columns, InvalidRow, RatedCompletion, RatedCompletions, RatedGroups
+from palate.data.cells import Columns, filled, number
+from palate.data.conversations import check_is_unanswered
+from palate.data.formats.row_types import MEAN, RatedCompletion, RatedCompletions, RatedGroups, RowKind
 
 DIMENSIONS = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 GOOD = DIMENSIONS[:3]
-"""Axes whose mean says how good a response is; the other two say how it is written."""
+"""Dimensions whose mean says how good a response is. The other two say how it is written."""
 
 _TURN = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 
 
 @dataclass(frozen=True)
 class HelpSteerFormat:
-    """Rows with a prompt, one response and ratings of it; rows of one prompt make pairs."""
+    """Rows with a prompt, one response and its ratings. Rows of one prompt make pairs."""
 
     name: str = "rating"
+    kind: RowKind = "preferences"
     needs: str = "`prompt`, `response` and one or more of " + ", ".join(f"`{dimension}`" for dimension in DIMENSIONS)
     columns: frozenset[str] = frozenset({"prompt", "response", *DIMENSIONS})
 
@@ -29,9 +31,9 @@ class HelpSteerFormat:
         return "prompt" in row and "response" in row and any(dimension in row for dimension in DIMENSIONS)
 
     def parse(self, row: Columns) -> RatedGroups:
-        """The response with its ratings; `mean` is that of helpfulness, correctness and coherence, as far as they are there."""
+        """The response with its ratings. `mean` is the mean of helpfulness, correctness and coherence, or of those that are present."""
         response = filled(row["response"], "response")
-        ratings = {dimension: number(row, dimension, 0.0) for dimension in DIMENSIONS if dimension in row}
+        ratings = {dimension: number(row[dimension], dimension) for dimension in DIMENSIONS if dimension in row}
         good = [ratings[dimension] for dimension in GOOD if dimension in ratings]
         if good:
             ratings[MEAN] = sum(good) / len(good)
@@ -39,10 +41,9 @@ class HelpSteerFormat:
 
 
 def _turns(prompt: str) -> Conversation:
-    """The user's turn; in HelpSteer2 markers part earlier turns."""
+    """The user's turn. In HelpSteer2, markers separate it from earlier turns."""
     first, *rest = _TURN.split(prompt)
-    later = (Message("user" if role == "User" else "assistant", said) for role, said in zip(rest[::2], rest[1::2], strict=True))
+    later = (Message("user" if role == "User" else "assistant", words) for role, words in zip(rest[::2], rest[1::2], strict=True))
     turns = (Message("user", first), *later)
-    if turns[-1].role not in CONTEXT_ROLES:
-        raise InvalidRow(f"the prompt does not end with a turn to answer: its last turn is {turns[-1].role}")
+    check_is_unanswered(turns)
     return turns

@@ -1,4 +1,4 @@
-"""Trees of messages with ranked replies, as OpenAssistant exports them: whole in a row, or one message a row."""
+"""Trees of messages with ranked replies, as OpenAssistant exports them: a whole tree per row, or one message per row."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from palate.core import Conversation, Message, Role
-from palate.data.cells import filled
-from palate.data.containers import Found
-from palate.data.formats.row_types import MEAN, Columns, InvalidRow, RatedCompletion, RatedCompletions, RatedGroups
+from palate.data.cells import Columns, InvalidRow, filled
+from palate.data.containers import SourceRow
+from palate.data.formats.row_types import MEAN, RatedCompletion, RatedCompletions, RatedGroups, RowKind
 
 _ROLES: Mapping[str, Role] = {"prompter": "user", "assistant": "assistant"}
 
 
 @dataclass(frozen=True)
 class OASSTFormat:
-    """Rows with a whole tree; wherever two or more ranked replies of the assistant answer a message, they make pairs."""
+    """Rows with a whole tree. Two or more ranked replies of the assistant to one message make pairs."""
 
     name: str = "message-tree"
+    kind: RowKind = "preferences"
     needs: str = "`prompt` (a message of {text, role, replies}, replies with `rank`)"
     columns: frozenset[str] = frozenset({"prompt", "message_tree_id", "tree_state"})
 
@@ -28,7 +29,7 @@ class OASSTFormat:
         return isinstance(prompt, dict) and "replies" in prompt
 
     def parse(self, row: Columns) -> RatedGroups:
-        """Each message of the user with its replies: ranked ones (0 is the best), or one alone. Deleted and rejected ones are left out."""
+        """Each message of the user with its ranked replies (0 is the best), or its only reply. Deleted and rejected ones are left out."""
         first = cast("Mapping[str, object]", row["prompt"])
         if not _is_kept(first):
             raise InvalidRow("the first message is deleted or was rejected")
@@ -39,34 +40,35 @@ class OASSTFormat:
         return RatedGroups(groups, tuple(group for group in answered if len(group.answers) == 1))
 
 
-def grown(rows: Iterable[Found]) -> Iterator[Found]:
-    """The rows, those of one message each gathered into trees: behind all others, in the order of their first messages.
+def with_trees(rows: Iterable[SourceRow]) -> Iterator[SourceRow]:
+    """The rows, with rows of single messages gathered into trees.
 
-    They may stand in any order, so all of them are kept until the last one is read. Messages that no first message leads to have a fault.
+    Trees come after all other rows, in the order of their first messages. Messages may be in any order, so they stay in memory until
+    the file ends. A message that no first message leads to gets a fault.
     """
-    messages: dict[object, tuple[Found, dict[str, Any]]] = {}
-    for found in rows:
-        if not _is_message(found.row):
-            yield found
-        elif found.row["message_id"] in messages:
-            yield Found(found.source, found.place, found.row, "a message that stands in the file twice")
+    messages: dict[object, tuple[SourceRow, dict[str, Any]]] = {}
+    for entry in rows:
+        if not _is_message(entry.row):
+            yield entry
+        elif entry.row["message_id"] in messages:
+            yield SourceRow(entry.source, entry.place, entry.row, "a message that stands in the file twice")
         else:
-            messages[found.row["message_id"]] = found, {**found.row, "replies": []}
+            messages[entry.row["message_id"]] = entry, {**entry.row, "replies": []}
     roots = []
-    for found, message in messages.values():
+    for entry, message in messages.values():
         parent = message.get("parent_id")
         if parent is None:
-            roots.append((found, message))
+            roots.append((entry, message))
         elif parent in messages:
             messages[parent][1]["replies"].append(message)
     reached: set[object] = set()
-    for found, message in roots:
+    for entry, message in roots:
         reached |= _ids(message)
-        row: dict[str, object] = {name: message[name] for name in ("message_tree_id", "tree_state", "lang") if name in message}
-        yield Found(found.source, found.place, {"prompt": message, **row})
-    for name, (found, _) in messages.items():
-        if name not in reached:
-            yield Found(found.source, found.place, found.row, "a message whose thread does not begin in the file")
+        columns: dict[str, object] = {name: message[name] for name in ("message_tree_id", "tree_state", "lang") if name in message}
+        yield SourceRow(entry.source, entry.place, {"prompt": message, **columns})
+    for message_id, (entry, _) in messages.items():
+        if message_id not in reached:
+            yield SourceRow(entry.source, entry.place, entry.row, "a message whose thread does not begin in the file")
 
 
 def _is_message(row: Mapping[str, object]) -> bool:
@@ -78,23 +80,23 @@ def _is_kept(message: Mapping[str, object]) -> bool:
 
 
 def _ids(message: Mapping[str, Any]) -> set[object]:
-    found, waiting = set(), [message]
+    ids, waiting = set(), [message]
     while waiting:
-        one = waiting.pop()
-        found.add(one["message_id"])
-        waiting.extend(one["replies"])
-    return found
+        node = waiting.pop()
+        ids.add(node["message_id"])
+        waiting.extend(node["replies"])
+    return ids
 
 
 def _answered(before: Conversation, message: Mapping[str, object]) -> Iterator[RatedCompletions]:
-    """The messages of the user under `message` (and itself) that have replies, each with those that can be used."""
+    """The user's messages in the tree of `message` that have replies, each with the replies that can be used."""
     role = message.get("role")
     if role not in _ROLES:
-        raise InvalidRow(f"unknown role: {role!r}, read are {', '.join(_ROLES)}")
+        raise InvalidRow(f"unknown role: {role!r}; use one of {', '.join(_ROLES)}")
     turns = (*before, Message(_ROLES[cast("str", role)], filled(message.get("text"), "text")))
     replies = [reply for reply in _replies(message) if _is_kept(reply)]
-    spoken = [reply for reply in replies if reply.get("role") == "assistant"]
-    ranked = [reply for reply in spoken if isinstance(reply.get("rank"), int)] or spoken[:1] * (len(spoken) == 1)
+    by_assistant = [reply for reply in replies if reply.get("role") == "assistant"]
+    ranked = [reply for reply in by_assistant if isinstance(reply.get("rank"), int)] or by_assistant[:1] * (len(by_assistant) == 1)
     if turns[-1].role == "user" and ranked:
         answers = (
             RatedCompletion(filled(reply.get("text"), "text"), {MEAN: -float(cast("int", reply.get("rank") or 0))}) for reply in ranked

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from palate.data.cells import filled
-from palate.data.formats.row_types import Columns, Document
+from palate.data.cells import Columns, filled
+from palate.data.formats.row_types import Document, RowKind
 
 
 @dataclass(frozen=True)
 class PlainTextFormat:
-    """Rows with a text and nothing else that counts."""
+    """Rows with a text and no other column that Palate knows."""
 
     name: str = "text"
+    kind: RowKind = "texts"
     needs: str = "`text` (a string)"
     columns: frozenset[str] = frozenset({"text"})
 

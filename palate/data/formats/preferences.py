@@ -1,16 +1,16 @@
-"""Preferences: `chosen` and `rejected`, with a `prompt` or with one both begin with; strings or lists of messages."""
+"""Preferences: `chosen` and `rejected` as strings or lists of messages, with a `prompt` or with a common beginning."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from palate.core import Conversation, Message
-from palate.data.cells import column, conversation, filled, number, shared_length, text
-from palate.data.formats.prompt_only import prompt_of
-from palate.data.formats.row_types import Columns, InvalidRow, PairRow
+from palate.data.cells import Columns, InvalidRow, filled, number, present, text
+from palate.data.conversations import conversation, prompt_of, shared_length
+from palate.data.formats.row_types import PairRow, RowKind
 
 SCORE_COLUMNS = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen-rating", "rejected-rating"))
-"""How binarized UltraFeedback and its kin call the ratings of both sides."""
+"""Names of the ratings of both sides in binarized UltraFeedback and similar data sets."""
 
 PAIR_COLUMNS = frozenset({"prompt", "chosen", "rejected", "probability", "margin", "weight", "dimension", "judgments"}) | frozenset(
     name for names in SCORE_COLUMNS for name in names
@@ -22,6 +22,7 @@ class PreferenceFormat:
     """Rows with a better and a worse completion."""
 
     name: str = "preference"
+    kind: RowKind = "preferences"
     needs: str = "`chosen` and `rejected` (strings or lists of messages), `prompt` unless both sides begin with it"
     columns: frozenset[str] = PAIR_COLUMNS
 
@@ -31,7 +32,7 @@ class PreferenceFormat:
 
     def parse(self, row: Columns) -> PairRow:
         """The prompt and the two sides."""
-        chosen, rejected = column(row, "chosen"), column(row, "rejected")
+        chosen, rejected = present(row, "chosen"), present(row, "rejected")
         if isinstance(chosen, str) != isinstance(rejected, str):
             raise InvalidRow("one side is a string, the other a list of messages")
         if isinstance(chosen, str):
@@ -40,15 +41,15 @@ class PreferenceFormat:
 
 
 def margin_of(row: Columns) -> float:
-    """How much better the chosen side is: `margin`, else the difference of both ratings, else 0 (unknown).
+    """How much better the chosen side is: `margin`, else the difference of the ratings, else 0 (unknown).
 
     Raises:
-        Unfit: a number is none, or the ratings do not say that the chosen side is the better one.
+        InvalidRow: a value is not a number, or the chosen side is not rated higher.
     """
     rated = next((names for names in SCORE_COLUMNS if set(names) <= row.keys()), None)
     if rated is None or "margin" in row:
-        return number(row, "margin", 0.0)
-    chosen, rejected = (number(row, name, 0.0) for name in rated)
+        return number(row.get("margin", 0.0), "margin")
+    chosen, rejected = (number(row[name], name) for name in rated)
     if chosen == rejected:
         raise InvalidRow(f"both sides are rated alike: {chosen:g}")
     if chosen < rejected:
@@ -57,7 +58,7 @@ def margin_of(row: Columns) -> float:
 
 
 def checked_pair(prompt: Conversation, chosen: str, rejected: str, calls: tuple[str, str] = ("", "")) -> PairRow:
-    """The pair. Raises Unfit when a side is empty or both say and call the same (white space around them aside)."""
+    """The pair. Raises InvalidRow if a side is empty or both have the same text and calls, apart from white space around them."""
     sides = (chosen.strip(), calls[0]), (rejected.strip(), calls[1])
     if not all(any(side) for side in sides):
         raise InvalidRow("empty completion")
@@ -67,7 +68,7 @@ def checked_pair(prompt: Conversation, chosen: str, rejected: str, calls: tuple[
 
 
 def pair_of_wholes(chosen: Conversation, rejected: Conversation) -> PairRow:
-    """The pair in two whole conversations: what both begin with is the prompt, one assistant turn is left on each side."""
+    """The pair in two whole conversations. The prompt is their common beginning, and one assistant turn must follow on each side."""
     if chosen == rejected:
         raise InvalidRow("the two sides are equal")
     shared = shared_length(chosen, rejected)
@@ -86,7 +87,7 @@ def _pair_of_turns(prompt: Conversation, chosen: Message, rejected: Message) -> 
 
 
 def one_answer(prompt: Conversation, side: Conversation) -> Message:
-    """The one assistant turn that `side` adds to `prompt` (which it may repeat). Raises Unfit otherwise."""
+    """The single assistant turn that `side` adds to `prompt`, which it may repeat. Raises InvalidRow otherwise."""
     added = side[len(prompt) :] if side[: len(prompt)] == prompt else side
     if len(added) != 1 or added[0].role != "assistant":
         raise InvalidRow("a side is not one assistant turn: several turns, or another role")
@@ -96,7 +97,7 @@ def one_answer(prompt: Conversation, side: Conversation) -> Message:
 def _of_strings(row: Columns, chosen: str, rejected: str) -> PairRow:
     if "prompt" in row:
         prompt = prompt_of(row["prompt"])
-        # Transcripts and their completions are split at "Assistant:", so a blank follows that belongs to neither.
+        # A transcript ends with "Assistant:", so its completion begins with a space that belongs to neither.
         is_transcript = isinstance(row["prompt"], str) and prompt[0].role != "text"
         return checked_pair(prompt, *((chosen.strip(), rejected.strip()) if is_transcript else (chosen, rejected)))
     if chosen.strip() == rejected.strip():
@@ -108,7 +109,7 @@ def _of_strings(row: Columns, chosen: str, rejected: str) -> PairRow:
 
 
 def _word_end(chosen: str, rejected: str) -> int:
-    """Length of the text both begin with, without a word that the sides end in different ways and the blank before it."""
+    """Length of the common beginning in whole words, without the white space after them."""
     shared = shared_length(chosen, rejected)
     is_whole_word = all(side[shared : shared + 1].isspace() for side in (chosen, rejected))
     blanks = (i for i in range(shared, 0, -1) if chosen[i - 1].isspace())
@@ -118,7 +119,7 @@ def _word_end(chosen: str, rejected: str) -> int:
 def _of_messages(row: Columns, chosen: Conversation, rejected: Conversation) -> PairRow:
     shared = shared_length(chosen, rejected)
     if "prompt" not in row or (isinstance(row["prompt"], str) and shared):
-        return pair_of_wholes(chosen, rejected)  # a string beside whole conversations repeats their first turn (UltraFeedback)
+        return pair_of_wholes(chosen, rejected)  # in UltraFeedback a string beside whole conversations repeats their first turn
     if isinstance(row["prompt"], str):
         prompt: Conversation = (Message("user", filled(row["prompt"], "prompt")),)
     else:

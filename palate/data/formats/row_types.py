@@ -1,15 +1,15 @@
-"""What a row says, whatever the shape it was written in; the readers make the nouns of `palate.core` from it."""
+"""What a row says, whatever its shape. The readers make the nouns of `palate.core` from it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
-from palate.core import Conversation
-
-Columns = Mapping[str, object]
-"""A row: column name to value. Columns that hold null are not there."""
+from palate.core import Conversation, Message
+from palate.data.cells import Columns, InvalidRow
+from palate.data.conversations import json_or_none, without_nulls
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A conversation, the turns to learn from (may be none), and how many turns are its prompt."""
+    """A conversation, the numbers of the turns to learn (possibly none), and how many turns are its prompt."""
 
     conversation: Conversation
     learned: tuple[int, ...]
@@ -47,7 +47,7 @@ class PairRow:
 
 @dataclass(frozen=True, slots=True)
 class LabelledCompletion:
-    """A prompt with one completion that is wanted, or not."""
+    """A prompt with one completion, and whether it is desirable."""
 
     prompt: Conversation
     completion: str
@@ -57,7 +57,7 @@ class LabelledCompletion:
 
 @dataclass(frozen=True, slots=True)
 class RatedCompletion:
-    """A completion and its ratings by dimension, higher is better; `MEAN` is the dimension taken when none is named."""
+    """A completion and its ratings by dimension; higher is better. The default dimension is `MEAN`."""
 
     text: str
     ratings: Mapping[str, float]
@@ -65,7 +65,7 @@ class RatedCompletion:
 
 @dataclass(frozen=True, slots=True)
 class RatedCompletions:
-    """A prompt with rated completions; `is_scaled`: a difference of ratings says how much better (of ranks it does not)."""
+    """A prompt with rated completions. `is_scaled` is False for ranks, whose differences do not say how much better."""
 
     prompt: Conversation
     answers: tuple[RatedCompletion, ...]
@@ -74,24 +74,20 @@ class RatedCompletions:
 
 @dataclass(frozen=True, slots=True)
 class RatedGroups:
-    """Rated completions, of one prompt or (a tree of messages) of several; `alone` are those with nothing to be compared with."""
+    """Rated completions of one prompt, or of several in a tree of messages. Those in `alone` have nothing to be compared with."""
 
     groups: tuple[RatedCompletions, ...]
     alone: tuple[RatedCompletions, ...] = ()
 
 
 MEAN = "mean"
-"""The dimension that stands for all that say how good a completion is; each shape says which those are."""
+"""The dimension that combines all ratings of how good a completion is. Each shape says which ratings those are."""
 
 Content = Document | Question | Dialogue | PairRow | LabelledCompletion | RatedGroups
 
 
-class InvalidRow(Exception):  # noqa: N818 - says what the row is
-    """A row cannot be used; it is dropped with this reason, whose words before a colon name the kind."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+RowKind = Literal["demonstrations", "preferences", "unpaired", "prompts", "texts"]
+"""What rows are read as: the name of a reader."""
 
 
 class RowFormat(Protocol):
@@ -99,23 +95,69 @@ class RowFormat(Protocol):
 
     @property
     def name(self) -> str:
-        """How messages and documents call it."""
+        """Its name in messages and in the documentation."""
+        ...
+
+    @property
+    def kind(self) -> RowKind:
+        """What its rows are read as by default."""
         ...
 
     @property
     def needs(self) -> str:
-        """The columns it needs, in words."""
+        """The columns that it needs, in words."""
         ...
 
     @property
     def columns(self) -> Collection[str]:
-        """Columns the shape takes for itself; others are further fields of the prompt."""
+        """Columns that the shape reads. Other columns become fields of the prompt."""
         ...
 
     def fits(self, row: Columns) -> bool:
-        """Whether the row is written in this shape, judged by its columns; it may still be faulty."""
+        """Whether the row has the columns of this shape; its values may still be wrong."""
         ...
 
     def parse(self, row: Columns) -> Content:
-        """What the row says. Raises Unfit with the reason when it cannot be used."""
+        """What the row says. Raises InvalidRow with the reason if it cannot be used."""
         ...
+
+
+def with_tools(content: Content, row: Columns) -> Content:
+    """The content with the row's `tools` in the first turn of each conversation. Plain texts stay as they are.
+
+    Raises:
+        InvalidRow: `tools` is not a list of function descriptions, or JSON text of one.
+    """
+    if "tools" not in row or isinstance(content, Document):
+        return content
+    tools = row["tools"]
+    if isinstance(tools, str):
+        tools = json_or_none(tools) if tools.strip() else []
+    if not isinstance(tools, list | tuple) or not all(isinstance(tool, dict) and ("function" in tool or "name" in tool) for tool in tools):
+        raise InvalidRow("`tools` is not a list of functions: each needs a `function` or a `name`")
+    return _with_tools(content, [without_nulls(tool) for tool in tools]) if tools else content
+
+
+def _with_tools(content: Content, tools: list[object]) -> Content:
+    match content:
+        case Question(turns) | PairRow(turns) | LabelledCompletion(turns):
+            return replace(content, prompt=_with_tools_in_first(turns, tools))
+        case Dialogue(turns):
+            return replace(content, conversation=_with_tools_in_first(turns, tools))
+        case RatedGroups(groups, alone):
+            return RatedGroups(
+                *(
+                    tuple(replace(group, prompt=_with_tools_in_first(group.prompt, tools)) for group in several)
+                    for several in (groups, alone)
+                )
+            )
+        case Document():
+            return content
+
+
+def _with_tools_in_first(turns: Conversation, tools: list[object]) -> Conversation:
+    first = turns[0]
+    if first.role == "text":
+        return turns
+    fields = json.loads(first.tool_fields) if first.tool_fields else {}
+    return (Message(first.role, first.text, json.dumps({**fields, "tools": tools}, ensure_ascii=False)), *turns[1:])

@@ -1,4 +1,4 @@
-"""Rows of any file in any shape, one by one, with reasons for those that were left out: what every reader begins with."""
+"""Stream the rows of any file in any shape, with reasons for the rows that were left out. Every reader begins here."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from palate.core import ConfigError, DataError
-from palate.data.containers import Found, read_container
+from palate.data.cells import Columns, InvalidRow
+from palate.data.containers import SourceRow, read_container
 from palate.data.formats.chats import ChatFormat
 from palate.data.formats.dropped import Dropped, count_dropped
 from palate.data.formats.helpsteer import HelpSteerFormat
-from palate.data.formats.hh import TranscriptFormat
 from palate.data.formats.labelled_completions import LabelledCompletionFormat
-from palate.data.formats.oasst import OASSTFormat, grown
+from palate.data.formats.oasst import OASSTFormat, with_trees
 from palate.data.formats.plain_text import PlainTextFormat
 from palate.data.formats.preferences import PreferenceFormat
 from palate.data.formats.prompt_completion import PromptCompletionFormat
 from palate.data.formats.prompt_only import PromptOnlyFormat
-from palate.data.formats.row_types import Columns, InvalidRow, RowFormat
+from palate.data.formats.row_types import RowFormat
+from palate.data.formats.transcripts import TranscriptFormat
 from palate.data.formats.ultrafeedback import UltraFeedbackFormat
 
 SHAPES: tuple[RowFormat, ...] = (
@@ -33,11 +34,11 @@ SHAPES: tuple[RowFormat, ...] = (
     PromptOnlyFormat(),
     PlainTextFormat(),
 )
-"""Every shape that is read. A row is read in the first that fits; a row with chosen, prompt and messages is a pair."""
+"""Every shape that Palate reads. A row is read in the first that fits, so a row with chosen, prompt and messages is a pair."""
 
 T = TypeVar("T")
-Make = Callable[[Found, Columns, RowFormat], Iterable[T | Dropped]]
-"""What a reader makes of a row. Raises Unfit, or gives Dropped for a part of it."""
+Make = Callable[[SourceRow, Columns, RowFormat], Iterable[T | Dropped]]
+"""Makes results of a row. Raises InvalidRow, or returns Dropped for a part of the row."""
 
 
 def stream(
@@ -47,60 +48,64 @@ def stream(
     needs: str,
     *,
     shapes: tuple[RowFormat, ...] = SHAPES,
-    rest: Callable[[], Iterable[Dropped]] = tuple,
+    at_end: Callable[[], Iterable[Dropped]] = tuple,
 ) -> Iterator[T | Dropped]:
-    """What `make` makes of the rows, at most `limit`, and the rows dropped; `rest` knows at the end which more are to be dropped."""
+    """What `make` makes of the rows, at most `limit`, and the dropped rows. `at_end` returns those that drop out only at the end."""
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give 1 or more, or leave it out to read every row of {path}.")
     count, first_columns = 0, ""
-    dropped: list[Dropped] = []  # kept only as long as nothing else was found, to say why there is nothing
-    for found, row in _rows(path):
+    dropped: list[Dropped] = []  # until the first usable row, to say in the error why there is none
+    for entry, row in _rows(path):
         try:
-            shape = _shape(found, row, shapes)
+            shape = _shape(entry, row, shapes)
             if shape is None and not first_columns:
-                raise DataError(_unknown_columns(found))
-            first_columns = first_columns or _names(found.row)
+                raise DataError(_unknown_columns(entry))
+            first_columns = first_columns or _names(entry.row)
             if shape is None:
-                raise InvalidRow(f"no known columns: {_names(found.row)}")
-            made = list(make(found, row, shape))
-        except InvalidRow as unfit:
-            made = [Dropped(found.source, unfit.reason)]
-        for one in made:
-            yield one
-            if not isinstance(one, Dropped):
+                raise InvalidRow(f"no known columns: {_names(entry.row)}")
+            results = list(make(entry, row, shape))
+        except InvalidRow as error:
+            results = [Dropped(entry.source, error.reason)]
+        for result in results:
+            yield result
+            if not isinstance(result, Dropped):
                 count += 1
             elif not count:
-                dropped.append(one)
+                dropped.append(result)
             if limit is not None and count >= limit:
                 return
-    left = list(rest())
-    yield from left
+    last = list(at_end())
+    yield from last
     if not count:
-        raise DataError(_nothing_left(path, dropped + left, first_columns, needs))
+        raise DataError(_nothing_left(path, dropped + last, first_columns, needs))
 
 
-def _shape(found: Found, row: Columns, shapes: tuple[RowFormat, ...]) -> RowFormat | None:
-    """The shape the row is written in; None when it is none of them. Raises Unfit when that cannot be told."""
-    if found.fault:
-        raise InvalidRow(found.fault)
+def _shape(entry: SourceRow, row: Columns, shapes: tuple[RowFormat, ...]) -> RowFormat | None:
+    """The shape of the row, or None if it has none of them. Raises InvalidRow if the row cannot be read."""
+    if entry.fault:
+        raise InvalidRow(entry.fault)
     shape = next((shape for shape in shapes if shape.fits(row)), None)
-    if shape is None and any(shape.fits(found.row) for shape in shapes):
-        raise InvalidRow(f"null in every column that counts: {_names(found.row)}")
+    if shape is None and any(shape.fits(entry.row) for shape in shapes):
+        raise InvalidRow(f"null in every column that counts: {_names(entry.row)}")
     return shape
 
 
-def _rows(path: str | Path) -> Iterator[tuple[Found, Columns]]:
-    for found in grown(read_container(path)):
-        yield found, {name: value for name, value in found.row.items() if value is not None}
+def _rows(path: str | Path) -> Iterator[tuple[SourceRow, Columns]]:
+    """Each row, and the same without columns that hold null."""
+    for entry in with_trees(read_container(path)):
+        yield entry, {name: value for name, value in entry.row.items() if value is not None}
 
 
 def _names(row: Columns) -> str:
     return ", ".join(map(str, row)) or "none"
 
 
-def _unknown_columns(found: Found) -> str:
+def _unknown_columns(entry: SourceRow) -> str:
     shapes = "; ".join(f"{shape.name}: {shape.needs}" for shape in SHAPES)
-    return f"{found.source}: the first row has the columns {_names(found.row)}, which make no known shape. Rename them. Read are {shapes}."
+    return (
+        f"{entry.source}: the first row has the columns {_names(entry.row)}, which do not make a known shape. Rename them. "
+        f"Palate reads {shapes}."
+    )
 
 
 def _nothing_left(path: str | Path, dropped: list[Dropped], first_columns: str, needs: str) -> str:
@@ -108,5 +113,5 @@ def _nothing_left(path: str | Path, dropped: list[Dropped], first_columns: str, 
         return f"{path}: holds no row. {needs}"
     reasons = "; ".join(map(str, count_dropped(dropped)))
     columns = f" The first row's columns: {first_columns}." if first_columns else ""
-    first = f"the first, {dropped[0].source}, says: {dropped[0].reason}"
-    return f"{path}: none of its {len(dropped)} rows can be used: {reasons}; {first}.{columns} {needs}"
+    first = f"The first, {dropped[0].source}: {dropped[0].reason}."
+    return f"{path}: none of its {len(dropped)} rows can be used: {reasons}. {first}{columns} {needs}"

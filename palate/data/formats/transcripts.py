@@ -1,49 +1,29 @@
-r"""Transcripts as conversations: `"\n\nHuman: ...\n\nAssistant: ..."` (Anthropic's HH), `"Human: ...\nAssistant: ...\n"` (OASST pairs)."""
+r"""Pairs as transcripts, as in Anthropic's HH data: `"\n\nHuman: ...\n\nAssistant: ..."` in `chosen` and `rejected`."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from dataclasses import dataclass
 
-from palate.core import Conversation, Message, Role
-from palate.data.formats.row_types import InvalidRow
-
-_TURN = re.compile(r"\n\n(Human|Assistant|System):")
-_CLOSE_TURN = re.compile(r"(?:^|\n)(Human|Assistant|System): ?")
-_ROLES: Mapping[str, Role] = {"Human": "user", "Assistant": "assistant", "System": "system"}
+from palate.data.cells import Columns, present, text
+from palate.data.conversations import is_transcript, transcript_turns
+from palate.data.formats.preferences import PAIR_COLUMNS, pair_of_wholes
+from palate.data.formats.row_types import PairRow, RowKind
 
 
-def is_transcript(value: object) -> bool:
-    """Whether the value is a string that begins as transcripts do."""
-    return isinstance(value, str) and value.startswith(("\n\nHuman:", "Human: "))
+@dataclass(frozen=True)
+class TranscriptFormat:
+    """Rows with two transcripts that share all but the last assistant turn."""
 
+    name: str = "transcripts"
+    kind: RowKind = "preferences"
+    needs: str = r'`chosen` and `rejected` that begin with "\n\nHuman:"'
+    columns: frozenset[str] = PAIR_COLUMNS - {"prompt"}
 
-def prompt_of_transcript(transcript: str) -> Conversation:
-    """The turns up to an open `Assistant:` at the end. Raises Unfit when the last turn is a written assistant turn."""
-    turns = transcript_turns(transcript)
-    if turns[-1].role == "assistant":
-        if turns[-1].text:
-            raise InvalidRow("the prompt does not end with a turn to answer: its last turn is assistant")
-        turns = turns[:-1]
-    if any(not turn.text for turn in turns):
-        raise InvalidRow("empty turn: in the transcript of `prompt`")
-    return turns
+    def fits(self, row: Columns) -> bool:
+        """Whether `chosen` is a transcript and there is no `prompt` column."""
+        return is_transcript(row.get("chosen")) and "prompt" not in row
 
-
-def transcript_turns(transcript: str) -> Conversation:
-    """The turns, white space around each taken off; neighbours of one role are joined by a blank line.
-
-    Raises:
-        Unfit: the text does not begin as a transcript does.
-    """
-    pieces = (_TURN if transcript.startswith("\n\n") else _CLOSE_TURN).split(transcript)
-    turns: list[Message] = []
-    for name, said in zip(pieces[1::2], pieces[2::2], strict=True):
-        role = _ROLES[name]
-        if turns and turns[-1].role == role:
-            turns[-1] = Message(role, f"{turns[-1].text}\n\n{said.strip()}".strip())
-        else:
-            turns.append(Message(role, said.strip()))
-    if not turns:
-        raise InvalidRow("not a transcript: it does not begin with Human:")
-    return tuple(turns)
+    def parse(self, row: Columns) -> PairRow:
+        """The turns that both sides share as the prompt, and the last assistant turns as completions."""
+        chosen, rejected = (text(present(row, side), side) for side in ("chosen", "rejected"))
+        return pair_of_wholes(transcript_turns(chosen), transcript_turns(rejected))

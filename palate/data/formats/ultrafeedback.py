@@ -1,4 +1,4 @@
-"""Several rated completions a row, as in UltraFeedback: `instruction` and `completions` with `response` and ratings."""
+"""Several rated completions per row, as in UltraFeedback: `instruction` and `completions` with `response` and ratings."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from palate.core import Message
-from palate.data.cells import filled
-from palate.data.formats.row_types import MEAN, Columns, InvalidRow, RatedCompletion, RatedCompletions, RatedGroups
+from palate.data.cells import Columns, InvalidRow, filled
+from palate.data.formats.row_types import MEAN, RatedCompletion, RatedCompletions, RatedGroups, RowKind
 
 OVERALL = "overall_score"
 
@@ -18,6 +18,7 @@ class UltraFeedbackFormat:
     """Rows with an instruction and a list of completions, each with an overall score or annotations by dimension."""
 
     name: str = "feedback"
+    kind: RowKind = "preferences"
     needs: str = "`instruction` and `completions` (a list of {response, overall_score or annotations})"
     columns: frozenset[str] = frozenset({"instruction", "completions"})
 
@@ -26,12 +27,12 @@ class UltraFeedbackFormat:
         return "instruction" in row and "completions" in row
 
     def parse(self, row: Columns) -> RatedGroups:
-        """The completions with their ratings; `mean` is that of the annotations, without any the overall score."""
+        """The completions with their ratings. `mean` is the mean of the annotations, or the overall score if there are none."""
         completions = row["completions"]
         if not isinstance(completions, list) or not completions:
             raise InvalidRow("`completions` is not a list of completions")
         prompt = (Message("user", filled(row["instruction"], "instruction")),)
-        answers = tuple(_answer(one, f"completion {k}") for k, one in enumerate(completions, start=1))
+        answers = tuple(_answer(completion, f"completion {k}") for k, completion in enumerate(completions, start=1))
         return RatedGroups((RatedCompletions(prompt, answers),))
 
 
@@ -41,8 +42,8 @@ def _answer(value: object, where: str) -> RatedCompletion:
     fields = cast("dict[str, object]", value)
     annotations = fields.get("annotations")
     annotated = cast("Mapping[str, object]", annotations) if isinstance(annotations, dict) else {}
-    found = {dimension: _rating(note.get("Rating") if isinstance(note, dict) else note) for dimension, note in annotated.items()}
-    ratings = {dimension: rating for dimension, rating in found.items() if rating is not None}
+    parsed = {dimension: _rating(note.get("Rating") if isinstance(note, dict) else note) for dimension, note in annotated.items()}
+    ratings = {dimension: rating for dimension, rating in parsed.items() if rating is not None}
     overall = _rating(fields.get(OVERALL))
     mean = sum(ratings.values()) / len(ratings) if ratings else overall
     named = {**ratings, OVERALL: overall, MEAN: mean}
@@ -52,7 +53,7 @@ def _answer(value: object, where: str) -> RatedCompletion:
 
 
 def _rating(value: object) -> float | None:
-    """A rating as a number; ratings are texts there, and `N/A` is none."""
+    """A rating as a number, or None. UltraFeedback writes ratings as texts, and `N/A` for a missing one."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Rows for files: the readers' inverse, in TRL's shapes. Use with `palate.data.jsonl`."""
+"""Make rows for files, in TRL's shapes: the inverse of the readers. Write them with `palate.data.jsonl`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Row = dict[str, object]
 
 
 def demonstration_row(demonstration: Demonstration) -> Row:
-    """`text`, `prompt` and `completion`, or `messages` (with `learned` when not every answer is); the source is not kept.
+    """A row with `text`, `prompt` and `completion`, or `messages` (and `learned` if not every answer is learned), without the source.
 
     Raises:
-        DataError: plain text of which something else than the last message is learned, or turns that are not answers.
+        DataError: a learned message of plain text is not the last one, or a learned turn is not an answer.
     """
     turns, learned = demonstration.conversation, demonstration.learned
     answers = answering_turns(turns)
@@ -25,7 +25,7 @@ def demonstration_row(demonstration: Demonstration) -> Row:
         return {"messages": turns_of(turns), **every, **tools_of(turns)}
     if turns[0].role != "text" or learned != (len(turns) - 1,):
         raise DataError(
-            f"a demonstration that no shape can hold: roles {[turn.role for turn in turns]}, learned {learned}. Learn answers only."
+            f"no shape can hold the demonstration with roles {[turn.role for turn in turns]}, learned {learned}. Learn only answers."
         )
     if len(turns) == 1:
         return {"text": turns[0].text}
@@ -33,26 +33,21 @@ def demonstration_row(demonstration: Demonstration) -> Row:
 
 
 def prompt_row(prompt: Prompt) -> Row:
-    """`id`, `prompt`, and the fields as columns; the source is not kept."""
-    return {"id": prompt.id, "prompt": _prompt(prompt.conversation), **tools_of(prompt.conversation), **_fields(prompt.fields)}
+    """A row with `id`, `prompt` and the fields as columns, without the source."""
+    return {"id": prompt.id, "prompt": messages(prompt), **tools_of(prompt.conversation), **_fields(prompt.fields)}
 
 
 def preference_row(preference: Preference) -> Row:
-    """`id`, `prompt`, `chosen`, `rejected`, what else the preference says, and the prompt's fields as columns.
+    """A row with `id`, `prompt`, `chosen`, `rejected`, the preference's numbers, and the prompt's fields as columns.
 
-    Of the completions only texts and calls are kept.
+    It holds only the texts and calls of the completions.
     """
-    is_plain = preference.prompt.conversation[0].role == "text"
-
-    def side(said: Completion) -> object:
-        return said.text if is_plain else turns_of((Message("assistant", said.text, said.tool_fields),))
-
     judgments: Row = {"judgments": list(preference.judgments)} if preference.judgments else {}
     return {
         "id": preference.prompt.id,
-        "prompt": _prompt(preference.prompt.conversation),
-        "chosen": side(preference.chosen),
-        "rejected": side(preference.rejected),
+        "prompt": messages(preference.prompt),
+        "chosen": answer(preference.prompt, preference.chosen),
+        "rejected": answer(preference.prompt, preference.rejected),
         "probability": preference.probability,
         "margin": preference.margin,
         "weight": preference.weight,
@@ -63,18 +58,17 @@ def preference_row(preference: Preference) -> Row:
     }
 
 
-def thumb_row(thumb: UnpairedPreference) -> Row:
-    """`id`, `prompt`, `completion`, `label`, `weight`, and the prompt's fields as columns; of the completion text and calls."""
-    is_plain = thumb.prompt.conversation[0].role == "text"
-    said = thumb.completion
+def unpaired_row(preference: UnpairedPreference) -> Row:
+    """A row with `id`, `prompt`, `completion`, `label`, `weight`, and the prompt's fields as columns."""
+    prompt = preference.prompt
     return {
-        "id": thumb.id,
-        "prompt": _prompt(thumb.prompt.conversation),
-        "completion": said.text if is_plain else turns_of((Message("assistant", said.text, said.tool_fields),)),
-        "label": thumb.desirable,
-        "weight": thumb.weight,
-        **tools_of(thumb.prompt.conversation),
-        **_fields(thumb.prompt.fields),
+        "id": preference.id,
+        "prompt": messages(prompt),
+        "completion": answer(prompt, preference.completion),
+        "label": preference.desirable,
+        "weight": preference.weight,
+        **tools_of(prompt.conversation),
+        **_fields(prompt.fields),
     }
 
 
@@ -85,12 +79,24 @@ _TAKEN = frozenset({"id", "prompt", "completion", "chosen", "rejected", "message
 
 def _fields(fields: Mapping[str, object]) -> Row:
     if taken := sorted(_TAKEN & fields.keys()):
-        raise DataError(f"the prompt's fields {', '.join(taken)} are names of columns with a meaning of their own. Rename them.")
+        raise DataError(f"the prompt's fields {', '.join(taken)} have the names of columns that Palate reads. Rename them.")
     return dict(fields)
 
 
-def _prompt(conversation: Conversation) -> object:
-    return _joined(conversation) if conversation[0].role == "text" else turns_of(conversation)
+def messages(prompt: Prompt) -> list[dict[str, Any]] | str:
+    """A prompt as files hold it: chat messages, or a string for plain text."""
+    return _joined(prompt.conversation) if _is_plain(prompt) else turns_of(prompt.conversation)
+
+
+def answer(prompt: Prompt, completion: Completion) -> list[dict[str, Any]] | str:
+    """A completion as files hold it: an assistant turn, or a string after a prompt of plain text. Only text and calls are kept."""
+    if _is_plain(prompt):
+        return completion.text
+    return turns_of((Message("assistant", completion.text, completion.tool_fields),))
+
+
+def _is_plain(prompt: Prompt) -> bool:
+    return all(turn.role == "text" for turn in prompt.conversation)
 
 
 def _joined(conversation: Conversation) -> str:
@@ -98,15 +104,15 @@ def _joined(conversation: Conversation) -> str:
 
 
 def turns_of(conversation: Conversation) -> list[dict[str, Any]]:
-    """Turns as {role, content}, with calls and whose results they are; the conversation's tools are a column of their own."""
+    """Turns as {role, content} with their calls and call ids. The conversation's tools go into a column (`tools_of`)."""
     return [{"role": turn.role, "content": turn.text, **_fields_of(turn, tools=False)} for turn in conversation]
 
 
 def tools_of(conversation: Conversation) -> Row:
-    """The column `tools`, where the conversation has any."""
+    """The column `tools`, if the conversation has tools."""
     return _fields_of(conversation[0], tools=True)
 
 
 def _fields_of(turn: Message, *, tools: bool) -> Row:
-    said: Row = json.loads(turn.tool_fields) if turn.tool_fields else {}
-    return {name: value for name, value in said.items() if (name == "tools") == tools}
+    fields: Row = json.loads(turn.tool_fields) if turn.tool_fields else {}
+    return {name: value for name, value in fields.items() if (name == "tools") == tools}

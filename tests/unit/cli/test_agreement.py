@@ -134,7 +134,9 @@ def test_files_of_other_tools_are_read_as_they_are(capsys: pytest.CaptureFixture
     write_rows(Path("votes.jsonl"), rows)
     found = report(capsys, "votes.jsonl")
     assert (found["votes"], found["items"], found["side"]["policies"]) == (16, 8, 2)
-    Path("votes.csv").write_text("id,left,right,worker,winner\n0,small,large,7,tie\n0,small,large,8,left\n1,large,small,7,right\n")
+    Path("votes.csv").write_text(
+        "question_id,model_a,model_b,judge,winner\n0,small,large,7,tie\n0,large,small,8,model_a\n1,small,large,7,model_a\n"
+    )
     assert report(capsys, "votes.csv")["answers"] == [1, 1, 1]
     item = {"id": "q", "conversation": [], "candidates": [{"text": "one two"}, {"text": "one"}], "task": "compare", "gold": [[0], [1]]}
     same = {"ranking": [[0], [1]], "order": [0, 1]}
@@ -153,12 +155,12 @@ def test_files_of_other_tools_are_read_as_they_are(capsys: pytest.CaptureFixture
     [
         ({"prompt": "p", "chosen": "a", "rejected": "b"}, "a.jsonl:1: no judgments: columns are prompt, chosen, rejected"),
         ({"rater": "anna", "ranking": [[0], [1]]}, "a.jsonl:1: not a judgment: no `comparison`"),
-        ({"comparison": "c", "rater": 3, "ranking": [[0], [1]]}, "a.jsonl:1: not a judgment: `rater` must be a name"),
-        ({"comparison": "c", "rater": "anna", "ranking": [[0], [0]]}, "a.jsonl:1: not a judgment: judgment of c by anna: the ranking"),
-        ({"comparison": "c", "rater": "anna", "ranking": "first"}, "a.jsonl:1: no judgment"),
-        ({"votes": [1], "raters": []}, "a.jsonl:1: `votes` and `raters` must be lists of one length"),
-        ({"votes": [0.7], "raters": ["anna"]}, "a.jsonl:1: votes are 1 for chosen, 0 for rejected, 0.5 for a tie"),
-        ({"votes": [[1]], "raters": ["anna"]}, "a.jsonl:1: votes are 1 for chosen"),
+        ({"comparison": "c", "rater": 3, "ranking": [[0], [1]]}, "a.jsonl:1: not a judgment: `rater` is not a string: 3"),
+        ({"comparison": "c", "rater": "anna", "ranking": [[0], [0]]}, "a.jsonl:1: not a judgment: `ranking` names a place twice: [0, 0]"),
+        ({"comparison": "c", "rater": "anna", "ranking": "first"}, "a.jsonl:1: not a judgment: `ranking` is not a list"),
+        ({"votes": [1], "raters": []}, "a.jsonl:1: `raters` names 0 for 1 votes"),
+        ({"votes": [0.7], "raters": ["anna"]}, "a.jsonl:1: `votes` holds other numbers than 1 (chosen), 0 (rejected), 0.5 (a tie): [0.7]"),
+        ({"votes": [[1]], "raters": ["anna"]}, "a.jsonl:1: `votes[0]` is not a number: [1]"),
         ({"votes": [], "raters": []}, "all lists of votes are empty"),
     ],
 )

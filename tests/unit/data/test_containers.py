@@ -17,7 +17,7 @@ from datasets import Dataset, DatasetDict
 from palate.core import DataError, Message
 from palate.data.containers import read_container
 from palate.data.formats import read_demonstrations, read_preferences, read_prompts, read_texts
-from palate.data.formats.hub import looks_like_hub
+from palate.data.hub import looks_like_hub
 
 ROWS = [{"prompt": "a"}, {"prompt": "b é"}]
 
@@ -115,7 +115,7 @@ def test_test_files_beside_training_files_are_not_read(tmp_path: Path) -> None:
 
 
 def test_a_directory_with_nothing_to_read_or_with_two_kinds_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no file that is read.*\.jsonl"):
+    with pytest.raises(DataError, match=r"holds no file that Palate reads.*\.jsonl"):
         read_prompts(tmp_path)
     save(tmp_path / "a.jsonl")
     save(tmp_path / "a.csv")
@@ -126,22 +126,22 @@ def test_a_directory_with_nothing_to_read_or_with_two_kinds_is_refused(tmp_path:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"hello", r"files that end in '\.txt' are not read\. Give JSON lines"),
-        ("a", b"hello", "files that end in 'no suffix' are not read"),
-        ("a.txt.gz", b"hello", "are not read"),
+        ("a.txt", b"hello", r"Palate does not read files that end in '\.txt'\. Give JSON lines"),
+        ("a", b"hello", "Palate does not read files that end in 'no suffix'"),
+        ("a.txt.gz", b"hello", "does not read files that end in"),
         ("a.json", b'[\n{"prompt": "a"},\n{"prompt" "b"}\n]', r"a\.json:3: not JSON: Expecting ':' delimiter at column 11"),
-        ("a.json", b'{"rows": []}', r"holds an object with 'rows'\. Read are a list of rows, or an object with such a list under `data`"),
+        ("a.json", b'{"rows": []}', r"holds an object with 'rows'\. Give a list of rows, or an object with such a list under `data`"),
         ("a.json", b"3", "holds int"),
-        ("a.json", b"[NaN]", "NaN is no JSON number"),
-        ("a.json", b"[" * 100_000, "write one row a line"),
+        ("a.json", b"[NaN]", "NaN is not a JSON number"),
+        ("a.json", b"[" * 100_000, "write one row per line"),
         ("a.json", b'[{"prompt": "\n\xff"}]', r"a\.json:2: not UTF-8 \(byte 15\)\. Save the file as UTF-8"),
         ("a.csv", b"prompt\n\xe9\n", r"a\.csv:2: not UTF-8"),
         ("a.csv", b'prompt\n"a', r"a\.csv: not CSV near line \d"),
         ("a.csv", b"prompt\n" + b"a" * 200_000, r"not CSV near line \d: field larger than field limit"),
         ("a.csv", b"", "holds no row"),
-        ("a.jsonl", b'[{"prompt": "a"}]', "A list of rows belongs in a file that ends in .json"),
+        ("a.jsonl", b'[{"prompt": "a"}]', "Write a list of rows to a file that ends in .json"),
         ("a.jsonl", b"\xff\xfe{\x00", "1 x not UTF-8"),
-        ("a.jsonl", b'{"prompt": "a"', r"1 x not JSON \(a\.jsonl:1\); the first, .*a\.jsonl:1, says: not JSON: Expecting ',' delimiter"),
+        ("a.jsonl", b'{"prompt": "a"', r"1 x not JSON \(a\.jsonl:1\)\. The first, .*a\.jsonl:1: not JSON: Expecting ',' delimiter"),
         ("a.jsonl.gz", b"hello", "cannot be read"),
         ("a.json.gz", b"hello", "cannot be read"),
         ("a.parquet", b"hello", "not a readable Parquet file"),
@@ -178,7 +178,7 @@ def test_a_name_the_hub_does_not_give_is_a_message_and_not_a_traceback(monkeypat
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(
-        DataError, match="no-such-owner/no-such-name: no such local file or directory, and the Hugging Face hub does not give it"
+        DataError, match="no-such-owner/no-such-name: there is no such local file or directory, and the .* hub did not return the dataset"
     ):
         read_prompts("no-such-owner/no-such-name")
 

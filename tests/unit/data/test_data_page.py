@@ -26,7 +26,7 @@ RATED = ("read_preferences", "read_demonstrations", "read_prompts")
 READERS = {
     "Transcripts (HH)": RATED,
     "Preferences": RATED,
-    "Unpaired preferences": ("read_thumbs", "read_demonstrations", "read_prompts"),
+    "Unpaired preferences": ("read_unpaired", "read_demonstrations", "read_prompts"),
     "Ratings (HelpSteer)": RATED,
     "Feedback (UltraFeedback)": RATED,
     "Message trees (OASST)": RATED,
@@ -57,14 +57,16 @@ def test_every_shape_has_an_example() -> None:
 
 
 def test_every_reason_to_drop_a_row_is_on_the_page() -> None:
-    stores = ROOT / "palate" / "stores"  # what other tools' judgments are dropped for is docs/exchange.md's
+    data = ROOT / "palate" / "data"  # what other tools' judgments are dropped for is docs/exchange.md's
     sources = [
-        *stores.glob("*.py"),
-        *(stores / "formats").glob("*.py"),
+        data / "conversations.py",
+        data / "containers.py",
+        data / "jsonl.py",
+        *(data / "formats").glob("*.py"),
         ROOT / "palate" / "text" / "spans.py",
         ROOT / "palate" / "text" / "template.py",
     ]
-    pattern = re.compile(r'(?:Unfit|Unusable|Dropped)\(\s*(?:[\w\[\].]+, )?f?"((?:\{[^}]*\}|[^":])+)')
+    pattern = re.compile(r'(?:InvalidRow|Unusable|Dropped)\(\s*(?:[\w\[\].]+, )?f?"((?:\{[^}]*\}|[^":])+)')
     raised = [reason for file in sources for reason in pattern.findall(file.read_text(encoding="utf-8"))]
     assert len(raised) > 40
     missing = [reason for reason in raised if not re.search(re.sub(r"\\\{.*?\\\}", ".+?", re.escape(reason)), PAGE)]

@@ -271,7 +271,7 @@ def test_a_first_row_with_unknown_columns_stops_the_reading(file: Path) -> None:
     write(file, {"question": "a", "answer": "b"}, {"prompt": "a"})
     with pytest.raises(
         DataError,
-        match=r"a\.jsonl:1: the first row has the columns question, answer, .* Rename them\. Read are .*`prompt` and `completion`",
+        match=r"a\.jsonl:1: the first row has the columns question, answer, .* Rename them\. Palate reads .*`prompt` and `completion`",
     ):
         read_prompts(file)
 

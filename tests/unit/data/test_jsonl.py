@@ -47,7 +47,7 @@ def test_line_separators_of_unicode_do_not_split_a_row(tmp_path: Path) -> None:
     [
         (b'{"a": 1', "not JSON: Expecting ',' delimiter at character 8"),
         (b"[1, 2]", "not a JSON object: list"),
-        (b'{"a": NaN}', "not JSON: NaN is no JSON number"),
+        (b'{"a": NaN}', "not JSON: NaN is not a JSON number"),
         (b'{"a": "\xff"}', "not UTF-8: byte 8 of the line"),
         (b"[" * 100_000, "not JSON"),
         (b'{"a": ' + b"9" * 5000 + b"}", "not JSON: Exceeds the limit"),
@@ -146,7 +146,7 @@ def test_rows_written_before_a_kill_stand(tmp_path: Path) -> None:
 def test_a_full_disk_says_what_stands_and_what_to_do() -> None:
     with (
         RowWriter(Path("/dev/full")) as writer,
-        pytest.raises(RunError, match=r"no space left on the device of /dev/full; .* stands\. Free space"),
+        pytest.raises(RunError, match=r"no space left on the device of /dev/full\. Earlier rows are kept\. Free some space"),
     ):
         writer.append({"a": 1})
 

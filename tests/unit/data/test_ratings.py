@@ -16,7 +16,7 @@ from palate.data.formats import (
     read_prompts,
     read_unpaired,
     stream_demonstrations,
-    thumb_row,
+    unpaired_row,
 )
 from palate.data.formats.dropped import Dropped
 from palate.data.jsonl import write_rows
@@ -215,8 +215,8 @@ def test_thumbs_written_are_read(file: Path) -> None:
     rows = read_unpaired(
         write(file, {**PLAIN, "label": True, "source": "us"}, {**CHAT, "completion": YES, "label": False, "weight": 2})
     ).rows
-    again = read_unpaired(write(file.with_name("b.jsonl"), *map(thumb_row, rows))).rows
-    assert [thumb_row(row) for row in again] == [thumb_row(row) for row in rows]
+    again = read_unpaired(write(file.with_name("b.jsonl"), *map(unpaired_row, rows))).rows
+    assert [unpaired_row(row) for row in again] == [unpaired_row(row) for row in rows]
     assert [row.prompt.conversation for row in again] == [row.prompt.conversation for row in rows]
 
 

@@ -83,9 +83,9 @@ def test_preferences_written_are_read(tmp_path_factory: pytest.TempPathFactory, 
 
 
 def test_what_no_shape_can_hold_is_not_written() -> None:
-    with pytest.raises(DataError, match="Learn answers only"):
+    with pytest.raises(DataError, match="Learn only answers"):
         demonstration_row(Demonstration((USER, ANSWER), (0,)))
-    with pytest.raises(DataError, match="Learn answers only"):
+    with pytest.raises(DataError, match="Learn only answers"):
         demonstration_row(Demonstration((Message("text", "a"), Message("text", "b")), (0, 1)))
     with pytest.raises(DataError, match="fields weight"):
         prompt_row(Prompt("1", (USER,), {"weight": 3}))

@@ -18,7 +18,7 @@ from palate.data.formats import (
     read_preferences,
     read_prompts,
     read_unpaired,
-    thumb_row,
+    unpaired_row,
 )
 from palate.data.jsonl import write_rows
 from palate.data.samples import read_samples, sample_row
@@ -234,7 +234,7 @@ def test_rows_with_tools_written_are_read(tmp_path: Path) -> None:
     rows = [
         *map(demonstration_row, read_demonstrations(tmp_path / "d.jsonl").rows),
         *map(preference_row, read_preferences(tmp_path / "p.jsonl").rows),
-        *map(thumb_row, read_unpaired(tmp_path / "t.jsonl").rows),
+        *map(unpaired_row, read_unpaired(tmp_path / "t.jsonl").rows),
     ]
     read = (read_demonstrations, read_preferences, read_unpaired)
     for row, reader, name in zip(rows, read, "dpt", strict=True):

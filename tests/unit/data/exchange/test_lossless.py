@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from palate.core import DataError, Judgment, Message
 from palate.data.exchange import Candidate, Exchange, ExchangeItem, GuidelineText, RaterInfo, Vote, read_exchange, write_exchange
-from palate.data.exchange.exchange import LEAST_CANDIDATES, RATER_KINDS, STATUSES, Tiers
-from palate.data.exchange.task import TASKS
+from palate.data.exchange.contents import MIN_CANDIDATES, RATER_KINDS, STATUSES, Tiers
+from palate.data.exchange.project import TASKS
 from tests.support.fuzz import sample
 
 few = settings(max_examples=60)  # each example waits for the disk
@@ -36,7 +36,7 @@ def exchanges(draw: st.DrawFn) -> Exchange:
     items = []
     for name in draw(st.lists(ids, max_size=3, unique=True)):
         task = draw(st.sampled_from(TASKS))
-        count = draw(st.integers(LEAST_CANDIDATES[task], 4))
+        count = draw(st.integers(MIN_CANDIDATES[task], 4))
         right = {"compare": rankings(count), "rank": rankings(count), "rule": st.booleans()}
         turns = st.builds(Message, st.sampled_from(["system", "user", "assistant", "tool", "text"]), words, words)
         items.append(
@@ -95,7 +95,7 @@ def lines(exchange: Exchange, file: Path) -> list[dict[str, dict[str, object]]]:
         ("judgment", "ranking", [[0]], "`ranking` leaves out place 1"),
         ("judgment", "ranking", [[0], [0]], "`ranking` names a place twice"),
         ("judgment", "ranking", [[0], []], "`ranking` has an empty tier"),
-        ("judgment", "ranking", [], "`ranking` is empty, and nothing else is answered"),
+        ("judgment", "ranking", [], "`ranking` is empty, and there is no other answer"),
         ("judgment", "order", [0, 0], "`order` is [0, 0]; it must name each of the 2 candidates once"),
         ("judgment", "rater", "eve", "`rater` 'eve' is not among the file's raters"),
         ("judgment", "item", "item-9", "`item` 'item-9' is not among the file's items"),
@@ -107,7 +107,7 @@ def lines(exchange: Exchange, file: Path) -> list[dict[str, dict[str, object]]]:
         ("judgment", "rankign", [], "`judgment.rankign` is not known"),
         ("item", "candidates", [{"text": "a"}], "`candidates` holds 1; to compare takes 2 or more"),
         ("item", "gold", [[0], [5]], "`gold` names candidate 5"),
-        ("item", "id", " ", "`item.id` is empty"),
+        ("item", "id", " ", "empty `item.id`"),
         ("item", "fields", {"x": float("inf")}, "`fields.x` holds a number that is not finite"),
         ("item", "conversation", [{"role": "cook", "text": ""}], "`conversation.role` is 'cook'"),
         ("rater", "kind", "robot", "`rater.kind` is 'robot'"),
@@ -149,11 +149,11 @@ def test_a_newer_version_and_a_file_without_its_first_row_are_refused(tmp_path: 
     file.write_text(json.dumps(rows[1]) + "\n")
     with pytest.raises(DataError, match=r"a.jsonl:1: `palate.guideline` is not known"):
         read_exchange(file, "palate")
-    with pytest.raises(DataError, match=r"a.jsonl:1: the row has the columns guideline, which make no shape"):
+    with pytest.raises(DataError, match=r"a.jsonl:1: the row has the columns guideline, which do not make a known shape"):
         read_exchange(file)
 
 
-@pytest.mark.parametrize("kind", ["palate", "label-studio", "argilla", "trl", "mt-bench", "pandalm", "hh", "csv"])
+@pytest.mark.parametrize("kind", ["palate", "label-studio", "argilla", "trl", "mt-bench", "hh", "csv"])
 def test_a_write_that_fails_leaves_the_former_file_and_no_other(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "a.json"
     file.write_text("before")

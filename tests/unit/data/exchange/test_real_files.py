@@ -9,12 +9,11 @@ import pytest
 
 from palate.data.exchange import Exchange, read_exchange, write_exchange
 from palate.testing import shared_data
+from tests.support.llmfao import read_llmfao
 
 COUNTS = {
     "mt_bench_human/human.jsonl": (1814, 3355, 65, 0),
     "mt_bench_human/gpt4_pair.jsonl": (2400, 2400, 1, 0),
-    "llmfao/crowd-comparisons.csv": (2146, 8931, 124, 0),
-    "llmfao/gpt4-crowd-comparisons.csv": (2146, 2139, 1, 0),
     "hh-rlhf/harmless-base_half.jsonl": (1154, 1154, 1, 2),
     "oasst1-val-pairs/oasst_en_val_pairs.json": (1021, 1021, 1, 1),
 }
@@ -39,7 +38,7 @@ def test_votes_of_experts_are_counted_as_published() -> None:
 
 
 def test_votes_of_a_crowd_have_texts_guidelines_and_qualification_items() -> None:
-    found = read_exchange(shared_data("llmfao/crowd-comparisons.csv"))
+    found = read_llmfao(shared_data("llmfao/crowd-comparisons.csv"))
     shown = Counter("tie" if len(vote.judgment.ranking) == 1 else ("left", "right")[vote.judgment.ranking[0][0]] for vote in found.votes)
     assert shown == {"left": 2911, "right": 2549, "tie": 3471}
     assert sum(item.is_qualification and item.gold is not None for item in found.items) == 7
@@ -52,10 +51,10 @@ def verdicts(exchange: Exchange) -> Counter[tuple[object, ...]]:
     return Counter((vote.judgment.comparison, vote.tiers) for vote in exchange.votes)
 
 
-@pytest.mark.parametrize("kind", ["label-studio", "argilla", "mt-bench", "pandalm"])
+@pytest.mark.parametrize("kind", ["palate", "label-studio", "argilla", "mt-bench"])
 def test_a_crowds_votes_survive_other_tools(tmp_path: Path, kind: str) -> None:
-    found = read_exchange(shared_data("llmfao/crowd-comparisons.csv"))
-    file = tmp_path / ("a.jsonl" if kind == "mt-bench" else "a.json")
+    found = read_llmfao(shared_data("llmfao/crowd-comparisons.csv"))
+    file = tmp_path / ("a.jsonl" if kind in ("palate", "mt-bench") else "a.json")
     assert write_exchange(found, file, kind).left_out == ()
     back = read_exchange(file)
     policies = {item.id: [one.policy for one in item.candidates] for item in (*found.items,)}
@@ -72,7 +71,7 @@ def test_a_crowds_votes_survive_other_tools(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_crowds_votes_become_pairs_and_those_without_texts_are_named(tmp_path: Path) -> None:
-    found = read_exchange(shared_data("llmfao/crowd-comparisons.csv"))
+    found = read_llmfao(shared_data("llmfao/crowd-comparisons.csv"))
     done = write_exchange(found, tmp_path / "a.jsonl", "trl")
     reasons = Counter(row.reason for row in done.left_out)
     assert (done.rows, reasons) == (1850, {"a candidate without a text": 289, "nobody judged it": 7})

@@ -40,7 +40,7 @@ def test_every_cell_of_an_export_is_guarded(tmp_path: Path) -> None:
 
 
 def test_rankings_count_candidates_from_one_whatever_was_shown_first() -> None:
-    from palate.data.exchange.exchange import Vote
+    from palate.data.exchange.contents import Vote
     from palate.data.exchange.spreadsheet import ranking
 
     assert ranking(Vote(Judgment("i", "r", ((0,), (1, 2)), order=(2, 0, 1))).tiers) == "3>1=2"

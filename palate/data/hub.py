@@ -1,4 +1,4 @@
-"""Datasets in Hugging Face's own forms: directories of `save_to_disk`, and names on the hub; needs the package `datasets`."""
+"""Read Hugging Face datasets: directories of `save_to_disk`, and names on the hub. Needs the package `datasets`."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def is_saved_dataset(directory: Path) -> bool:
 
 
 def looks_like_hub(name: str) -> bool:
-    """Whether the name reads as owner/name or owner/name:split, not as a mistyped path to a file."""
+    """Whether the name looks like owner/name or owner/name:split, and not like a mistyped path."""
     return _NAME.fullmatch(name) is not None and not name.endswith(_FILE_SUFFIXES) and not Path(name.partition("/")[0]).is_dir()
 
 
 def load_saved(directory: Path) -> Rows:
-    """Rows of a saved dataset; of its training split when there are several.
+    """Rows of a saved dataset, or of its training split if there are several.
 
     Raises:
-        DataError: `datasets` is not installed, the directory is damaged, or the split is not clear.
+        DataError: `datasets` is not installed, the directory is damaged, or none of several splits is `train`.
     """
     datasets = _library(str(directory))
     import pyarrow as pa
@@ -42,10 +42,10 @@ def load_saved(directory: Path) -> Rows:
 
 
 def load_hub(name: str) -> Rows:
-    """Rows of owner/name (its training split when there are several) or owner/name:split.
+    """Rows of owner/name:split, or of owner/name (its training split if there are several).
 
     Raises:
-        DataError: `datasets` is not installed, the dataset cannot be loaded, or the split is not clear.
+        DataError: `datasets` is not installed, the dataset cannot be loaded, or none of several splits is `train`.
     """
     datasets = _library(name)
     dataset, _, split = name.partition(":")
@@ -53,7 +53,7 @@ def load_hub(name: str) -> Rows:
         loaded = datasets.load_dataset(dataset, split=split or None)
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"{name}: no such local file or directory, and the Hugging Face hub does not give it ({error}). "
+            f"{name}: there is no such local file or directory, and the Hugging Face hub did not return the dataset ({error}). "
             "Check the path, the name and the connection."
         ) from error
     return _of_split(loaded, name, "write owner/name:split")
@@ -63,7 +63,7 @@ def find_split(splits: Sequence[str], where: str, remedy: str) -> str:
     """The split to read: the only one, or `train`.
 
     Raises:
-        DataError: several, and none is called train.
+        DataError: there are several splits, and none is `train`.
     """
     if len(splits) == 1:
         return splits[0]
@@ -77,7 +77,7 @@ def _of_split(loaded: Rows | Mapping[str, Rows], where: str, remedy: str) -> Row
 
 
 class _Datasets(Protocol):
-    """The two functions used of the package `datasets`, which says `Any` about both."""
+    """The two functions that Palate uses of the package `datasets`, which types both as `Any`."""
 
     def load_from_disk(self, dataset_path: str) -> Rows | Mapping[str, Rows]: ...
 

@@ -1,0 +1,116 @@
+"""Rows of judgments, and of preferences with their votes: written by stage `collect`, read by `palate agreement` and `palate exchange`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from palate.core import Judgment, Preference
+from palate.data import cells
+from palate.data.cells import Columns, invalid
+from palate.data.formats import answer, messages, tools_of
+from palate.data.jsonl import Row
+
+UNKNOWN_RATER = "unknown"
+"""The rater of a data set that does not name raters."""
+
+
+def judgment_row(judgment: Judgment) -> Row:
+    """The judgment as a JSON object."""
+    optional = {
+        "strength": judgment.strength,
+        "reason": judgment.reason,
+        "seconds": judgment.seconds,
+        "guideline": judgment.guideline,
+    }
+    return {
+        "comparison": judgment.comparison,
+        "rater": judgment.rater,
+        "ranking": [list(tier) for tier in judgment.ranking],
+        "dimension": judgment.dimension,
+        "order": list(judgment.order),
+        **({"is_decision": True} if judgment.is_decision else {}),
+        **{name: value for name, value in optional.items() if value not in (None, "")},
+    }
+
+
+def judgment_of(row: Columns) -> Judgment:
+    """The judgment of a row: the inverse of `judgment_row`. `order` is 0, 1, ... by default.
+
+    Raises:
+        InvalidRow: a field is missing or of another type, or the ranking does not fit the order.
+    """
+    ranking = cells.tiers(cells.present(row, "ranking"), "ranking")
+    num_places = sum(map(len, ranking))
+    if num_places < 2:
+        raise invalid("ranking", f"holds {num_places} places; a comparison has two or more")
+    judgment = Judgment(
+        comparison=cells.name(cells.present(row, "comparison"), "comparison"),
+        rater=cells.text(cells.present(row, "rater"), "rater"),
+        ranking=ranking,
+        dimension=cells.name(row.get("dimension", "overall"), "dimension"),
+        order=cells.whole_numbers(row.get("order", list(range(num_places))), "order"),
+        strength=_number_or_none(row, "strength"),
+        reason=cells.text(row.get("reason", ""), "reason"),
+        seconds=_number_or_none(row, "seconds"),
+        guideline=cells.text(row.get("guideline", ""), "guideline"),
+        is_decision=cells.boolean(row.get("is_decision", False), "is_decision"),
+    )
+    check_ranking(judgment, num_places)
+    return judgment
+
+
+def voted_preference_row(row_id: str, preference: Preference, votes: Sequence[float], raters: Sequence[str]) -> Row:
+    """A preference with single votes as a JSON object: 1 for chosen, 0 for rejected, 0.5 for a tie."""
+    prompt = preference.prompt
+    return {
+        "id": row_id,
+        "prompt": messages(prompt),
+        **tools_of(prompt.conversation),
+        "chosen": answer(prompt, preference.chosen),
+        "rejected": answer(prompt, preference.rejected),
+        "probability": preference.probability,
+        "dimension": preference.dimension,
+        "votes": list(votes),
+        "raters": list(raters),
+    }
+
+
+def votes_of(row: Columns) -> list[tuple[str, float]]:
+    """(rater, 1 for chosen, 0 for rejected, 0.5 for a tie) of each vote in `votes`. Raters are `unknown-1`, ... without `raters`.
+
+    Raises:
+        InvalidRow: `votes` holds other numbers, or `raters` does not name one rater per vote.
+    """
+    votes = cells.sequence(cells.present(row, "votes"), "votes")
+    shares = [cells.number(vote, f"votes[{k}]") for k, vote in enumerate(votes)]
+    if any(share not in (0, 0.5, 1) for share in shares):
+        raise invalid("votes", f"holds other numbers than 1 (chosen), 0 (rejected), 0.5 (a tie): {cells.quoted(votes)}")
+    raters = [f"{UNKNOWN_RATER}-{k}" for k in range(1, len(shares) + 1)]
+    if "raters" in row:
+        raters = [cells.name(rater, f"raters[{k}]") for k, rater in enumerate(cells.sequence(row["raters"], "raters"))]
+    if len(raters) != len(shares):
+        raise invalid("raters", f"names {len(raters)} for {len(shares)} votes")
+    return list(zip(raters, shares, strict=True))
+
+
+def check_ranking(judgment: Judgment, num_candidates: int) -> None:
+    """Check that order and ranking fit the number of candidates. Raises InvalidRow otherwise."""
+    if sorted(judgment.order) != list(range(num_candidates)):
+        raise invalid("order", f"is {list(judgment.order)}; it must name each of the {num_candidates} candidates once, from 0")
+    if judgment.ranking:
+        check_tiers(judgment.ranking, num_candidates, "ranking", "place")
+
+
+def check_tiers(tiers: Sequence[Sequence[int]], num_candidates: int, field: str, noun: str) -> None:
+    """Check that every candidate (or place shown, by `noun`) is in exactly one tier. Raises InvalidRow otherwise."""
+    numbers = [number for tier in tiers for number in tier]
+    if absent := [number for number in numbers if not 0 <= number < num_candidates]:
+        raise invalid(field, f"names {noun} {absent[0]}; there are {num_candidates}, counted from 0")
+    if len(set(numbers)) < len(numbers):
+        raise invalid(field, f"names a {noun} twice: {numbers}")
+    if missing := set(range(num_candidates)) - set(numbers):
+        raise invalid(field, f"leaves out {noun} {min(missing)}")
+
+
+def _number_or_none(row: Columns, field: str) -> float | None:
+    return None if row.get(field) is None else cells.number(row[field], field)

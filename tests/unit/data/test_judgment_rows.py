@@ -1,0 +1,97 @@
+"""Rows of judgments and of voted preferences come back as they were written, and invalid ones are named."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from palate.core import Completion, Judgment, Message, Preference, Prompt
+from palate.data.cells import InvalidRow
+from palate.data.judgment_rows import judgment_of, judgment_row, voted_preference_row, votes_of
+
+WORDS = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
+
+
+@st.composite
+def judgments(draw: st.DrawFn) -> Judgment:
+    """Any judgment of two to five completions."""
+    count = draw(st.integers(2, 5))
+    places = draw(st.permutations(range(count)))
+    cuts = [0, *sorted(draw(st.sets(st.integers(1, count - 1)))), count]
+    return Judgment(
+        draw(WORDS),
+        draw(WORDS),
+        tuple(tuple(places[start:end]) for start, end in itertools.pairwise(cuts)),
+        draw(WORDS),
+        tuple(draw(st.permutations(range(count)))),
+        draw(st.none() | st.floats(-5, 5)),
+        draw(st.text(st.characters(codec="utf-8"))),
+        draw(st.none() | st.floats(0, 1e6)),
+        draw(st.text(st.characters(codec="utf-8"))),
+        is_decision=draw(st.booleans()),
+    )
+
+
+@given(judgments())
+def test_a_judgment_comes_back_as_it_was_written(judgment: Judgment) -> None:
+    assert judgment_of(json.loads(json.dumps(judgment_row(judgment)))) == judgment
+
+
+def test_what_a_row_leaves_out_is_as_in_a_judgment() -> None:
+    assert judgment_of({"comparison": "c", "rater": "ann", "ranking": [[2], [0, 1]]}) == Judgment(
+        "c", "ann", ((2,), (0, 1)), order=(0, 1, 2)
+    )
+
+
+GOOD = {"comparison": "c", "rater": "ann", "ranking": [[0], [1]]}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"comparison": None}, "no `comparison`"),
+        ({"rater": 3}, "`rater` is not a string: 3"),
+        ({"ranking": [[0]]}, "`ranking` holds 1 places"),
+        ({"ranking": [[0], []]}, "`ranking` has an empty tier"),
+        ({"ranking": [[0], [2]]}, "`ranking` names place 2; there are 2"),
+        ({"order": [0, 0]}, r"`order` is \[0, 0\]; it must name each"),
+        ({"seconds": float("nan")}, "`seconds` is not a finite number"),
+        ({"strength": "much"}, "`strength` is not a number: 'much'"),
+        ({"is_decision": 1}, "`is_decision` is not true or false: 1"),
+    ],
+)
+def test_an_invalid_judgment_names_its_field(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidRow, match=reason):
+        judgment_of({**GOOD, **change})
+
+
+def test_a_preference_keeps_its_votes_and_raters() -> None:
+    prompt = Prompt("p", (Message("user", "soup?"),), {"level": 2})
+    preference = Preference(prompt, Completion("yes"), Completion("no"), 0.75, dimension="kind")
+    row = json.loads(json.dumps(voted_preference_row("p/0-1/kind", preference, [1, 0.5, 1], ["ann", "bob", "cid"])))
+    assert votes_of(row) == [("ann", 1), ("bob", 0.5), ("cid", 1)]
+    assert (row["id"], row["dimension"], row["probability"]) == ("p/0-1/kind", "kind", 0.75)
+    assert (row["prompt"], row["chosen"]) == ([{"role": "user", "content": "soup?"}], [{"role": "assistant", "content": "yes"}])
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"raters": ["ann"]}, "no `votes`"),
+        ({"votes": [0.7]}, "`votes` holds other numbers"),
+        ({"votes": [1, 0], "raters": ["ann"]}, "`raters` names 1 for 2 votes"),
+        ({"votes": [1], "raters": [""]}, r"empty `raters\[0\]`"),
+    ],
+)
+def test_invalid_votes_name_their_field(row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidRow, match=reason):
+        votes_of(row)
+
+
+def test_votes_without_raters_are_of_unknown_ones() -> None:
+    assert votes_of({"votes": [1, 0]}) == [("unknown-1", 1), ("unknown-2", 0)]
