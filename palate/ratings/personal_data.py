@@ -29,7 +29,7 @@ def export_person(store: Store, account: str) -> dict[str, Any]:
             },
             "memberships": _rows(connection, schema.members, schema.members.c.account == account),
             "reviews": _rows(connection, schema.reviewers, schema.reviewers.c.account == account),
-            "looks": _rows(connection, schema.looks, schema.looks.c.account == account),
+            "item_views": _rows(connection, schema.item_views, schema.item_views.c.account == account),
             "assignments": _rows(connection, asked, asked.c.rater == account),
             "judgments": _rows(connection, said, said.c.rater == account),
             "sessions": _rows(connection, schema.sessions, schema.sessions.c.account == account, secret=("token_hash", "csrf")),

@@ -176,15 +176,15 @@ reviewers = Table(
 )
 """Members who review in this one project; an account whose role is reviewer does in all that it joined."""
 
-looks = Table(
-    "looks",
+item_views = Table(
+    "item_views",
     metadata,
     Column("item", String(32), ForeignKey("items.id"), primary_key=True),
     Column("account", String(32), ForeignKey("accounts.id"), primary_key=True),
-    Column("first", Double, nullable=False),
+    Column("viewed", Double, nullable=False),
     Index(None, "account"),
 )
-"""Who has looked at what others said of an item, and since when; see `looks.py`."""
+"""Who has seen what others answered to an item, and since when; see `visibility.py`."""
 
 assignments = Table(
     "assignments",

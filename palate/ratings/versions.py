@@ -48,7 +48,7 @@ def check_version(connection: Connection, where: str) -> None:
         raise ConfigError(f"{where} is a database, but not one of ratings. Give the address of a ratings database, or of an empty one.")
     if is_older(version):
         raise ConfigError(
-            f"{where} has schema {version}, older than this version's {head()}. Make a backup, then run `palate label --upgrade`."
+            f"{where} has schema {version}, older than this version's {head()}: copy the database, then run `palate label --upgrade`."
         )
     raise ConfigError(
         f"{where} has schema {version}, which this version of palate does not know (its own is {head()}): a newer one wrote it. "

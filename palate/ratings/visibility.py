@@ -9,7 +9,7 @@ from palate.ratings import schema
 from palate.ratings.database import Store
 from palate.ratings.projects import latest_guideline
 
-_ASKED, _SAID, _ITEMS, _LOOKS = schema.assignments, schema.judgments, schema.items, schema.looks
+_ASKED, _SAID, _ITEMS, _VIEWS = schema.assignments, schema.judgments, schema.items, schema.item_views
 _LATER = _SAID.alias()
 _VOTES = (_SAID.c.kind == "answer") & ~_SAID.c.is_skip & ~exists().where(_LATER.c.supersedes == _SAID.c.id)
 
@@ -22,7 +22,7 @@ def is_seen(store: Store, item: str, account: str) -> bool:
 
 def has_looked(connection: Connection, item: str, account: str) -> bool:
     """As `is_seen`, within a transaction."""
-    return connection.execute(select(_LOOKS.c.first).where(_LOOKS.c.item == item, _LOOKS.c.account == account)).first() is not None
+    return connection.execute(select(_VIEWS.c.viewed).where(_VIEWS.c.item == item, _VIEWS.c.account == account)).first() is not None
 
 
 def may_look(store: Store, item: str, account: str) -> bool:
@@ -49,7 +49,7 @@ def look(store: Store, item: str, account: str, now: float) -> bool:
             return True
         if not _may_look(connection, item, account) or (row is not None and row.state == "open"):
             return False
-        connection.execute(insert(_LOOKS).values(item=item, account=account, first=now))
+        connection.execute(insert(_VIEWS).values(item=item, account=account, viewed=now))
         if row is None:
             _decline(connection, store, _found(connection, item), account, now)
         elif row.state != "done":
