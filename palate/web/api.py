@@ -159,7 +159,7 @@ def undo(visit: Rater, given: body.UndoBody) -> dict[str, Any]:
     if assignment is None:
         raise AccessError(409, "nothing", "There is nothing to take back.")
     shown = show(visit.service, visit.project, assignment, ratings.item(assignment.item))
-    return {**asdict(shown), "judged": ratings.tally(visit.project.id, visit.me.id)}
+    return {**asdict(shown), "judged": ratings.num_answered(visit.project.id, visit.me.id)}
 
 
 @router.get("/projects/{project}/judgments", response_class=FileResponse)
@@ -175,7 +175,7 @@ def progress(visit: Rater) -> dict[str, int]:
 
     Raters are not told of the project: its figures stand still when gold is answered, which would give the gold away.
     """
-    mine = {"mine": visit.service.ratings.tally(visit.project.id, visit.me.id)}
+    mine = {"mine": visit.service.ratings.num_answered(visit.project.id, visit.me.id)}
     return mine | asdict(visit.service.progress(visit.project.id)) if visit.is_staff else mine
 
 

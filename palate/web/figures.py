@@ -12,7 +12,7 @@ import numpy as np
 
 from palate.agreement import AgreementReport, Bias, DimensionReport, Estimate, RaterReport, VoteTable, advice, analyse
 from palate.agreement.estimates import share
-from palate.ratings import CountedAnswer, Project, Ratings, Worked
+from palate.ratings import CountedAnswer, Project, Ratings, WorkDay
 from palate.ratings.standing_answers import is_right, judgments_of_answer
 from palate.web.answer_text import words_of
 
@@ -79,7 +79,7 @@ class ProjectFigures:
     figures: tuple[Figure, ...]
     raters: tuple[RaterRow, ...]
     advice: tuple[str, ...]
-    worked: tuple[tuple[str, Worked], ...]
+    worked: tuple[tuple[str, WorkDay], ...]
     answers: int
     number: int
 
@@ -105,7 +105,7 @@ def findings(ratings: Ratings, project: Project, number: int) -> ProjectFigures:
     said: dict[str, _RaterTally] = {}
 
     def listened() -> Iterator[CountedAnswer]:
-        for one in ratings.heard(project.id):
+        for one in ratings.counted_answers(project.id):
             rater = said.setdefault(one.rater, _RaterTally(one.pseudonym))
             rater.answers += 1
             if one.answer.seconds is not None:
@@ -125,13 +125,13 @@ def _ranks(project: Project) -> bool:
     return project.task.kind in {"compare", "rank"}
 
 
-def _worked(ratings: Ratings, project: str) -> tuple[tuple[str, Worked], ...]:
+def _worked(ratings: Ratings, project: str) -> tuple[tuple[str, WorkDay], ...]:
     logs = ((one.id, day) for one in ratings.accounts(project) for day in ratings.time_log(one.id) if day.project == project)
     return tuple(sorted(logs, key=lambda one: one[1].day, reverse=True)[:DAYS])
 
 
 def _survey(ratings: Ratings, project: Project, answers: Iterator[CountedAnswer]) -> VoteTable:
-    shown, dimension = ratings.shown(project.id), project.task.dimensions[0]
+    shown, dimension = ratings.asked_items(project.id), project.task.dimensions[0]
     known = {one.id for one in shown.comparisons}
     gold = {item: right for item, right in shown.gold.items() if not isinstance(right, bool)}
     told = (
@@ -199,7 +199,7 @@ def _estimate(name: str, found: Estimate | None, meaning: str, *, least: float =
 
 def _shares(ratings: Ratings, project: Project, answers: Iterator[CountedAnswer], said: Mapping[str, _RaterTally]) -> tuple[Figure, ...]:
     """Raw agreement where answers are yes or no; `said` is told how each rater answered hidden gold."""
-    shown = ratings.shown(project.id)
+    shown = ratings.asked_items(project.id)
     votes: dict[str, list[Hashable]] = defaultdict(list)
     for one in answers:
         right = shown.gold.get(one.item)

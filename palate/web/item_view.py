@@ -48,7 +48,7 @@ def waiting(service: Service, project: Project, account: Account, held: Sequence
     """The item under way and the one after it, claimed for this rater, without those `held` already; fewer when there are no more."""
 
     def hold() -> list[tuple[Assignment, Item]]:
-        return service.ratings.hold(project.id, account.id, service.clock(), service.random, 2)
+        return service.ratings.claim_many(project.id, account.id, service.clock(), service.random, 2)
 
     found = hold()
     if not found and qualify(service, project.id, account):

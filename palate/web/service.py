@@ -78,6 +78,6 @@ class Service:
 
         What is not of the present state is some seconds old (`palate.web.figure_cache`).
         """
-        mark = self.ratings.mark(project.id)
+        mark = self.ratings.project_state(project.id)
         counted = self._findings.get(project.id, mark, self.clock(), lambda: findings(self.ratings, project, mark.number))
-        return counted, None if counted.mark == mark else self.ratings.rows_since(project.id, counted.value.number)
+        return counted, None if counted.mark == mark else self.ratings.num_rows_since(project.id, counted.value.number)

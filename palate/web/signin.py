@@ -83,8 +83,8 @@ def authenticate(visit: RequestContext, name: str, password: str) -> Account:
     device = _device(visit, name)
     address = device or (visit.request.client.host if visit.request.client else "")
     now = service.clock()
-    ratings.note_failure(name, address, now)
-    failed = ratings.failures(name, address, now - settings.window_seconds)
+    ratings.record_failed_login(name, address, now)
+    failed = ratings.failed_logins(name, address, now - settings.window_seconds)
     is_flooded = failed.name > settings.name_attempts or failed.address > settings.address_attempts
     if failed.both > settings.attempts or (is_flooded and not device):
         minutes = int(service.settings.window_seconds // 60)
@@ -95,7 +95,7 @@ def authenticate(visit: RequestContext, name: str, password: str) -> Account:
     kept = ratings.password_hash(account.id) if account is not None else None
     if not service.passwords.verify(kept, password) or account is None or kept is None:
         raise AccessError(401, "wrong", "The name or the password is wrong.")
-    ratings.forget_failures(name, address)
+    ratings.forget_failed_logins(name, address)
     if service.passwords.is_outdated(kept):
         ratings.set_password(account.id, service.passwords.hash(password))
     return account

@@ -17,11 +17,11 @@ from starlette.responses import FileResponse
 
 from palate.core import ConfigError, DataError
 from palate.data.exchange import WRITABLE, Exchange, read_exchange, write_exchange
-from palate.ratings import Imported, Project
+from palate.ratings import ImportResult, Project
 from palate.web.service import Service
 from palate.web.upload_checks import remarks
 
-Taken = tuple[Imported, Exchange, tuple[str, ...]]
+Taken = tuple[ImportResult, Exchange, tuple[str, ...]]
 
 ENDINGS = {"palate": "jsonl", "trl": "jsonl", "mt-bench": "jsonl", "hh": "jsonl", "csv": "csv"}
 """Endings of the files written; the others are `.json`."""

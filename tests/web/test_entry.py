@@ -216,10 +216,10 @@ def test_nobody_locks_out_whoever_was_signed_in_before(house: House) -> None:
 def test_nobody_elsewhere_locks_out_a_name_by_a_few_tries(house: House) -> None:
     bob = house.account("bob")
     for n in range(40):
-        house.ratings.note_failure("bob", f"10.0.0.{n % 8}", house.clock())
+        house.ratings.record_failed_login("bob", f"10.0.0.{n % 8}", house.clock())
     assert house.client().sign_in("bob").status_code == 303
     for n in range(51):
-        house.ratings.note_failure("bob", f"10.0.1.{n}", house.clock())
+        house.ratings.record_failed_login("bob", f"10.0.1.{n}", house.clock())
     assert house.client().sign_in("bob").status_code == 429
     assert house.ratings.account(bob.id).name == "bob"
 

@@ -53,9 +53,9 @@ def test_gold_and_removed_items(house: House) -> None:
     row = findings(house.ratings, crew.project, 0).raters[0]
     assert (row.gold.value, row.gold.n) == (1.0, 1)
     item = next(iter(house.ratings.items(crew.project.id)))
-    before = house.ratings.mark(crew.project.id)
+    before = house.ratings.project_state(crew.project.id)
     house.ratings.remove_item(item.id, crew.now)
-    assert house.ratings.mark(crew.project.id) != before
+    assert house.ratings.project_state(crew.project.id) != before
 
 
 def test_every_other_question_has_its_raw_agreement(house: House) -> None:

@@ -74,7 +74,7 @@ def spread(house: House) -> tuple[Project, Project, str]:
             for one in (p.replace("\x00", "") for p in PAYLOADS[half:])
         ),
     ]
-    (first, *_) = house.ratings.add_items(project.id, rows, house.clock()).kept
+    (first, *_) = house.ratings.add_items(project.id, rows, house.clock()).ids
     house.account("<b>rev</b>", "reviewer", project, rules)
     house.account("<img src=x onerror=alert(1)>", "owner", project, rules)
     for index in range(6):

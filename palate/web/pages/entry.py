@@ -69,7 +69,7 @@ def setup(visit: Anyone, token: str) -> Response:
     _check_setup(visit, token)
     try:
         asked_for(visit, "owner")  # refuses what `new_account` would refuse, before anything is used up
-        if service.ratings.take_link(hashed(token, "setup"), "setup", service.clock()) is None:
+        if service.ratings.redeem_link(hashed(token, "setup"), "setup", service.clock()) is None:
             raise GONE
         account = new_account(visit, "owner")
     except ConfigError as error:
@@ -121,16 +121,16 @@ def renew(visit: Anyone, token: str) -> Response:
         check_password(visit.text("password"), account.name)
     except ConfigError as error:
         return page(visit, "join.html", {**RENEW, "name": account.name, "joinable": False, "error": str(error)}, 422)
-    if service.ratings.take_link(hashed(token, "password"), "password", service.clock()) is None:
+    if service.ratings.redeem_link(hashed(token, "password"), "password", service.clock()) is None:
         raise GONE
     service.ratings.set_password(account.id, service.passwords.hash(visit.text("password")))
-    service.ratings.forget_failures(account.name)
+    service.ratings.forget_failed_logins(account.name)
     service.audit(account.id, "password renewed", account.id)
     return sign_in(visit, account, go("/"))
 
 
 def _whose(visit: RequestContext, token: str) -> Account:
-    link = visit.service.ratings.look_link(hashed(token, "password"), "password", visit.service.clock())
+    link = visit.service.ratings.find_link(hashed(token, "password"), "password", visit.service.clock())
     if link is None or link.account is None:
         raise GONE
     return visit.service.ratings.account(link.account)
@@ -145,6 +145,6 @@ def _check_invitation(visit: RequestContext, token: str) -> None:
 def _check_setup(visit: RequestContext, token: str) -> None:
     """Refuses a link that does not work, and any once there is an owner."""
     ratings = visit.service.ratings
-    link = ratings.look_link(hashed(token, "setup"), "setup", visit.service.clock())
+    link = ratings.find_link(hashed(token, "setup"), "setup", visit.service.clock())
     if link is None or any(one.role == "owner" for one in ratings.accounts()):
         raise GONE

@@ -31,7 +31,7 @@ def home(visit: Rater) -> Response:
 def _card(visit: RequestContext, project: Project) -> dict[str, object]:
     """What stands on a project's card. How far it is is not for raters: it stands still when gold is answered."""
     if visit.rank(project) < RANKS["reviewer"]:
-        return {"project": project, "progress": None, "mine": visit.service.ratings.tally(project.id, visit.me.id)}
+        return {"project": project, "progress": None, "mine": visit.service.ratings.num_answered(project.id, visit.me.id)}
     return {"project": project, "progress": visit.service.progress(project.id), "mine": 0}
 
 

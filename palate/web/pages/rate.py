@@ -28,7 +28,7 @@ def rate(visit: Rater) -> Response:
         "task_json": task_json(project.task),
         "guideline": service.ratings.guideline(project.id),
         "fragment": first_fragment(waiting(service, project, visit.me)),
-        "mine": service.ratings.tally(project.id, visit.me.id),
+        "mine": service.ratings.num_answered(project.id, visit.me.id),
     }
     return page(visit, "rate.html", values)
 

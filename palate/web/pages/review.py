@@ -47,7 +47,7 @@ class RaterAnswer:
 def review(visit: Reviewer) -> Response:
     """The queue."""
     ratings, project = visit.service.ratings, visit.project
-    undecided = set(ratings.undecided(project.id))
+    undecided = set(ratings.undecided_items(project.id))
     flags: dict[str, set[str]] = defaultdict(set)
     counts: dict[str, int] = defaultdict(int)
     settled = set()
@@ -83,7 +83,7 @@ def remove(visit: Owner) -> Response:
 @router.post("/projects/{project}/review/{item}/look")
 def look(visit: Reviewer) -> Response:
     """What others said of the item. Whoever has seen it cannot answer the item any more, nor take an answer back."""
-    if not visit.service.ratings.look(visit.item.id, visit.me.id, visit.service.clock()):
+    if not visit.service.ratings.view_answers(visit.item.id, visit.me.id, visit.service.clock()):
         return _case(visit, "Not yet: you may still be asked about this item yourself.", 409)
     visit.service.audit(visit.me.id, "looked at answers", visit.item.id, {"project": visit.project.id})
     return go(f"/projects/{visit.project.id}/review/{visit.item.id}")
@@ -118,14 +118,14 @@ def _decision(visit: RequestContext) -> Answer:
 
 def _case(visit: RequestContext, error: str = "", status: int = 200) -> Response:
     ratings, item = visit.service.ratings, visit.item
-    is_seen = ratings.is_seen(item.id, visit.me.id)
+    is_seen = ratings.has_viewed(item.id, visit.me.id)
     names = {one.id: one.name for one in ratings.accounts()}
     entries = [one for one in ratings.judgments_of(item.id) if one.is_standing] if is_seen else []
     values = {
         "project": visit.project,
         "item": item,
         "is_seen": is_seen,
-        "may_look": is_seen or ratings.may_look(item.id, visit.me.id),
+        "may_look": is_seen or ratings.may_view(item.id, visit.me.id),
         "votes": [_said(one, names.get(one.rater, "") or one.pseudonym) for one in entries],
         "error": error,
         "given": visit.text,

@@ -10,7 +10,7 @@ import pytest
 
 from palate.core import ConfigError, PalateError, RunError
 from palate.ratings import Answer, Item, open_ratings, upgrade_ratings
-from palate.ratings.locations import check_place, file_system
+from palate.ratings.locations import check_location, file_system
 from palate.ratings.schema import metadata
 from tests.support import postgres
 from tests.support.ratings import FIRST, pair, team
@@ -27,10 +27,10 @@ def test_a_missing_file_is_made_only_when_asked(tmp_path: Path) -> None:
     ("url", "fault"),
     [
         ("sqlite://", "in memory"),
-        ("postgresql+psycopg://a@host:port/x", "is no address"),
+        ("postgresql+psycopg://a@host:port/x", "is not an address"),
         ("sqlite:///:memory:", "in memory"),
         ("mysql://me@server/x", "not in mysql"),
-        ("http://server", "no address|not in http"),
+        ("http://server", "not an address|not in http"),
         ("sqlite:////no/such/folder/r.db", "not a folder"),
         ("/", "folder"),
     ],
@@ -64,12 +64,12 @@ def test_a_network_file_system_is_refused_by_its_type(tmp_path: Path) -> None:
     mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/x {escaped} nfs4 rw 0 0\n/dev/vdb {escaped}/local ext4 rw 0 0\n")
     assert file_system(share / "r.db", mounts) == ("nfs4", str(share))
     with pytest.raises(ConfigError, match="network file system .nfs4"):
-        check_place(share / "r.db", mounts=mounts)
+        check_location(share / "r.db", mounts=mounts)
     (share / "local").mkdir()
-    check_place(share / "local" / "r.db", mounts=mounts)
+    check_location(share / "local" / "r.db", mounts=mounts)
     (tmp_path / "link").symlink_to(share)
     with pytest.raises(ConfigError, match="PostgreSQL"):
-        check_place(tmp_path / "link" / "r.db", mounts=mounts)
+        check_location(tmp_path / "link" / "r.db", mounts=mounts)
 
 
 def as_nobody(file: Path) -> str:
