@@ -40,12 +40,9 @@ class ImportBatch:
     """A file and the rows that its names stand for.
 
     Attributes:
-        exchange: the file.
-        project: the project that it goes into.
         locations: the items, by the file's ids.
         versions: the versions of guidelines, by the file's names.
         accounts: the ids of accounts, by the file's raters.
-        now: the time for rows without a time.
     """
 
     exchange: Exchange
@@ -132,8 +129,7 @@ def insert_judgments(connection: Connection, store: Store, batch: ImportBatch) -
 def _groups(batch: ImportBatch) -> list[_AnswerGroup]:
     """Return the votes grouped by answer.
 
-    Votes belong to one answer if `answer` links them. Without links, they do if they are one rater's on several dimensions of an item in
-    the same order.
+    Votes belong together if `answer` links them, or else if one rater gave them on several dimensions of an item in one order.
     """
     exchange = batch.exchange
     groups: list[_AnswerGroup] = []

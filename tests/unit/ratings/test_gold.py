@@ -126,7 +126,7 @@ def test_an_answer_is_about_the_rule_of_its_item(ratings: Ratings) -> None:
     assert ratings.progress(crew.project.id, crew.now).undecided == 0
     whole = ratings.as_exchange(crew.project.id)
     strange = replace(whole, votes=tuple(replace(vote, rule=RULES[0]) for vote in whole.votes))
-    with pytest.raises(DataError, match="`rule` is 'be kind', and the item asks about 'be brief'"):
+    with pytest.raises(DataError, match="`rule` is 'be kind', but the item asks about 'be brief'"):
         ratings.import_exchange(strange, "elsewhere", 9.0)
 
 

@@ -1,4 +1,4 @@
-"""Who may look at what others said of an item, and what he can do no more afterwards."""
+"""Who may see what others answered to an item, and what they cannot do afterwards."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_a_skip_opens_nothing_and_who_looked_cannot_come_back_to_it(ratings: Rat
     assert not ratings.has_viewed(skipped.item, crew.raters[0].id)
     assert look(crew, skipped.item, 0)
     assert ratings.has_viewed(skipped.item, crew.raters[0].id)
-    with pytest.raises(DataError, match="looked"):
+    with pytest.raises(DataError, match="seen what others answered"):
         crew.undo(0)
     crew.undo(1)  # a place is free again
     ratings.release(crew.sure(1).id, crew.raters[1].id)
@@ -56,7 +56,7 @@ def test_an_answer_stands_once_its_giver_has_looked(ratings: Ratings) -> None:
     crew = team(ratings, items=2, raters=2, overlap=2)
     item = crew.judge(0).item
     assert look(crew, item, 0)
-    with pytest.raises(DataError, match="looked"):
+    with pytest.raises(DataError, match="seen what others answered"):
         crew.undo(0)
     assert look(crew, item, 0)
     assert crew.judge(0).item != item
