@@ -60,13 +60,13 @@ def into_a_database(files: int, seed: int, folder: Path) -> Counter[str]:
             continue
         try:
             added = ratings.add_items(project.id, items, 2.0)
-            total += len(added.kept)
+            total += len(added.ids)
             counts["added"] += 1
-            if len(added.kept) + added.duplicates != len(items):
+            if len(added.ids) + added.duplicates != len(items):
                 raise AssertionError(f"file {number} of seed {seed}: {len(items)} items, but {added}")
         except DataError:
             counts["refused"] += 1
-        if ratings.mark(project.id).items != total:
+        if ratings.project_state(project.id).items != total:
             raise AssertionError(f"file {number} of seed {seed}: added in part")
     if len(list(ratings.items(project.id))) != total or ratings.check():
         raise AssertionError("the database does not hold the items that it reported as added")

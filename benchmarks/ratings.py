@@ -158,7 +158,7 @@ def _work(url: str, project: str, pause: float, crew: list[str]) -> None:
             held = _timed(times["claim"], lambda: ratings.claim(project, account.id, time.time(), draw))
             if held is None:
                 return
-            _timed(times["fetch ahead"], lambda: ratings.hold(project, account.id, time.time(), draw, 2))
+            _timed(times["fetch ahead"], lambda: ratings.claim_many(project, account.id, time.time(), draw, 2))
             key, turn = f"{project} {turn}", turn + 1
             time.sleep(draw.expovariate(1 / pause) if pause else 0.0)
             receipt = _timed(times["submit"], lambda: ratings.submit(held.id, account.id, ANSWER, key, time.time()))  # noqa: B023 (run at once)

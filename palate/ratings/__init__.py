@@ -1,21 +1,23 @@
 """What people were asked and what they answered, in a database (SQLite or PostgreSQL). Needs the extra `label`."""
 
-from palate.ratings.counted_answers import AskedItems, CountedAnswer, TestGrade
+from palate.ratings.counted_answers import AskedItems, CountedAnswer, ProjectState
 from palate.ratings.entities import (
     Account,
     AccountRole,
-    Added,
+    AddedItems,
     Answer,
     Assignment,
     AuditEntry,
     Candidate,
-    Failures,
+    FailedLogins,
     Gold,
     GoldRecord,
     Guideline,
     Invitation,
     Item,
     JudgmentEntry,
+    Link,
+    LinkUse,
     Progress,
     Project,
     RaterKind,
@@ -24,27 +26,26 @@ from palate.ratings.entities import (
     Task,
     TaskKind,
     Tiers,
-    Worked,
+    WorkDay,
 )
-from palate.ratings.imports import Imported
-from palate.ratings.links import Link, LinkUse
+from palate.ratings.imports import ImportResult
 from palate.ratings.store import Ratings, open_ratings, upgrade_ratings, use_ratings
 
 __all__ = [
     "Account",
     "AccountRole",
-    "Added",
+    "AddedItems",
     "Answer",
     "AskedItems",
     "Assignment",
     "AuditEntry",
     "Candidate",
     "CountedAnswer",
-    "Failures",
+    "FailedLogins",
     "Gold",
     "GoldRecord",
     "Guideline",
-    "Imported",
+    "ImportResult",
     "Invitation",
     "Item",
     "JudgmentEntry",
@@ -52,15 +53,15 @@ __all__ = [
     "LinkUse",
     "Progress",
     "Project",
+    "ProjectState",
     "RaterKind",
     "Ratings",
     "Receipt",
     "Session",
     "Task",
     "TaskKind",
-    "TestGrade",
     "Tiers",
-    "Worked",
+    "WorkDay",
     "open_ratings",
     "upgrade_ratings",
     "use_ratings",

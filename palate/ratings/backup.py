@@ -1,4 +1,4 @@
-"""Copies of a database while it is used, and putting one back. A copy is a SQLite file, whichever database it came from."""
+"""Backing up a database while it is in use, and restoring it. A backup is a SQLite file, whichever database it came from."""
 
 from __future__ import annotations
 
@@ -16,55 +16,55 @@ from palate.ratings import schema
 from palate.ratings.database import Database, Store, make_engine
 from palate.ratings.versions import check_version, current, is_older, upgrade
 
-ROWS = 500
+PAGE_ROWS = 500
 """Rows copied at a time."""
 
 
 def backup(store: Store, path: Path) -> None:
-    """Nothing; `path` is a complete SQLite database with the ratings as they were at one moment. Others go on writing meanwhile.
+    """Write the ratings as they were at one moment to `path`, as a complete SQLite database. Others can go on writing meanwhile.
 
-    The copy is written beside `path`, and takes the name in one step: an older one there is never half replaced.
+    The copy is written beside `path` and renamed in one step, so an older backup is never half replaced.
 
     Raises:
         ConfigError: the folder is missing.
-        RunError: no space is left, or the folder cannot be written; what was at `path` is untouched.
+        RunError: no space is left, or the folder cannot be written. A file at `path` does not change.
     """
     if not path.parent.is_dir():
         raise ConfigError(f"{path.parent} is not a folder. Make it, or name another path for the backup.")
-    neighbour = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         if store.database.file is not None:
-            _copy_file(store.database.file, neighbour)
+            _copy_file(store.database.file, draft)
         else:
-            _export(store.database, neighbour)
-        with neighbour.open("rb+") as file:
+            _export(store.database, draft)
+        with draft.open("rb+") as file:
             os.fsync(file.fileno())
-        neighbour.replace(path)
+        draft.replace(path)
     except (sqlite3.Error, OSError, RunError) as error:
         cause = getattr(error.__cause__, "orig", None) if isinstance(error, RunError) else error
-        if not isinstance(cause, sqlite3.Error | OSError):  # the server that is read, not the copy
+        if not isinstance(cause, sqlite3.Error | OSError):  # an error of the server, not of the copy
             raise
         raise RunError(f"The backup {path} could not be written: {cause}. Free some space, or choose another folder.") from error
     finally:
-        for rest in ("", "-wal", "-shm", "-journal", ".lock"):
-            Path(f"{neighbour}{rest}").unlink(missing_ok=True)
+        for suffix in ("", "-wal", "-shm", "-journal", ".lock"):
+            Path(f"{draft}{suffix}").unlink(missing_ok=True)
 
 
 def restore(store: Store, path: Path, *, replace: bool = False) -> None:
-    """Nothing; the ratings are what they were when the backup was made.
+    """Restore the ratings from a backup.
 
-    It is one transaction: whoever reads meanwhile sees the former content or the new one. A backup of an older schema is brought to this
-    one. Two things do not come back: sessions with one-time links, and the names of people whom this database knows as erased.
+    It is one transaction, so readers see either the former content or the new one. A backup of an older schema is upgraded. Sessions and
+    one-time links are not restored, nor are the names of people whom this database knows as erased.
 
     Args:
         store: the ratings.
         path: the backup.
-        replace: what is there may go; without it, only an empty database is written.
+        replace: replace what is in the database. Without it, only an empty database is written.
 
     Raises:
-        ConfigError: something is there, and `replace` does not say that it may go.
-        DataError: `path` is no backup, is damaged, or was made by a newer version.
-        RunError: no space is left; the ratings are what they were.
+        ConfigError: the database is not empty, and `replace` is not given.
+        DataError: `path` is not a backup, is damaged, or was made by a newer version.
+        RunError: no space is left. The ratings do not change.
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist. Give the path of a backup.")
@@ -77,30 +77,28 @@ def restore(store: Store, path: Path, *, replace: bool = False) -> None:
             _prepare(copy, path, erased)
         except (sqlite3.Error, DatabaseError) as error:
             if "full" in str(error):
-                raise RunError(
-                    f"The backup could not be looked through: no space is left in {folder}. Free some, or set TMPDIR."
-                ) from error
+                raise RunError(f"The backup could not be checked: no space is left in {folder}. Free some, or set TMPDIR.") from error
             raise DataError(f"{path} is not a backup of ratings, or is damaged ({error}). Choose another file.") from error
         if store.database.file is not None:
             with store.database.exclusive():
                 with store.database.read() as connection:
-                    _check_room(connection, replace=replace)
+                    _check_replaceable(connection, replace=replace)
                 _overwrite(copy, store.database.file)
         else:
             _import(copy, store.database, replace=replace)
 
 
-def _check_room(connection: Connection, *, replace: bool) -> None:
-    """Nothing when the ratings may be replaced: they are empty, or `replace` says so. Raises ConfigError otherwise."""
+def _check_replaceable(connection: Connection, *, replace: bool) -> None:
+    """Raise ConfigError if the ratings are not empty and `replace` is not given."""
     tables = (schema.projects, schema.accounts)
     counts = {table.name: connection.execute(select(func.count()).select_from(table)).scalar_one() for table in tables}
     if any(counts.values()) and not replace:
-        told = ", ".join(f"{count} {name}" for name, count in counts.items())
-        raise ConfigError(f"The database is not empty ({told}); nothing was restored. Restore into a new one: --ratings with another name.")
+        content = ", ".join(f"{count} {name}" for name, count in counts.items())
+        raise ConfigError(f"The database is not empty ({content}); nothing was restored. Give --ratings the name of a new one.")
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    """Nothing; `target` holds what `source` held at one moment, in one file."""
+    """Copy what `source` held at one moment to `target`, as one file."""
     if not source.is_file():
         raise FileNotFoundError(source)
     with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
@@ -114,11 +112,11 @@ def _overwrite(source: Path, target: Path) -> None:
             old.execute("PRAGMA synchronous=FULL")
             new.backup(old)
     except sqlite3.Error as error:
-        raise RunError(f"The backup could not be put back: {error}. The ratings are what they were; free some space, try again.") from error
+        raise RunError(f"The backup could not be restored: {error}. The ratings did not change. Free some space and try again.") from error
 
 
 def _prepare(copy: Path, path: Path, erased: dict[str, float]) -> None:
-    """Nothing; the copy is whole, has this package's schema, no sessions, and no names of the erased."""
+    """Check that the copy is sound, upgrade its schema, and delete its sessions, links and the names of erased people."""
     database = Database(make_engine(URL.create("sqlite+pysqlite", database=str(copy))), copy)
     try:
         with database.write() as connection:
@@ -134,14 +132,14 @@ def _prepare(copy: Path, path: Path, erased: dict[str, float]) -> None:
             connection.execute(delete(schema.sessions))
             connection.execute(delete(schema.links))
             for account, moment in erased.items():
-                gone = {"name": None, "name_key": None, "password_hash": None, "erased": moment}
-                connection.execute(update(schema.accounts).where(schema.accounts.c.id == account).values(gone))
+                blank = {"name": None, "name_key": None, "password_hash": None, "erased": moment}
+                connection.execute(update(schema.accounts).where(schema.accounts.c.id == account).values(blank))
     finally:
         database.close()
 
 
 def _export(database: Database, target: Path) -> None:
-    """Nothing; `target` is a SQLite database with the rows of a server, all of one moment."""
+    """Write the rows of a server, as of one moment, to a SQLite database at `target`."""
     copy = Database(make_engine(URL.create("sqlite+pysqlite", database=str(target))), target)
     try:
         with database.read() as source, copy.write() as connection:
@@ -150,18 +148,18 @@ def _export(database: Database, target: Path) -> None:
                 _copy_rows(table, source, connection)
     finally:
         copy.close()
-    with closing(sqlite3.connect(target)) as plain:
-        plain.execute("PRAGMA journal_mode=DELETE")
+    with closing(sqlite3.connect(target)) as raw:
+        raw.execute("PRAGMA journal_mode=DELETE")
 
 
 def _import(source: Path, database: Database, *, replace: bool) -> None:
-    """Nothing; a server's rows are those of the SQLite database, in one transaction. Raises ConfigError as `restore`."""
+    """Replace a server's rows by those of the SQLite database, in one transaction. Raises ConfigError as `restore` does."""
     copy = Database(make_engine(URL.create("sqlite+pysqlite", database=str(source))), source)
     tables = schema.metadata.sorted_tables
     try:
         with copy.read() as rows, database.write() as connection:
-            connection.execute(text("LOCK TABLE projects, accounts"))  # nobody begins between the look and the writing
-            _check_room(connection, replace=replace)
+            connection.execute(text("LOCK TABLE projects, accounts"))  # so that nobody writes between the check and the copy
+            _check_replaceable(connection, replace=replace)
             for name in schema.APPEND_ONLY:
                 connection.execute(text(f"ALTER TABLE {name} DISABLE TRIGGER USER"))
             connection.execute(text(f"TRUNCATE {', '.join(table.name for table in tables)}"))
@@ -169,20 +167,20 @@ def _import(source: Path, database: Database, *, replace: bool) -> None:
                 _copy_rows(table, rows, connection)
             for name in schema.APPEND_ONLY:
                 connection.execute(text(f"ALTER TABLE {name} ENABLE TRIGGER USER"))
-            _count_on(connection)
+            _set_sequences(connection)
     finally:
         copy.close()
 
 
 def _copy_rows(table: Table, source: Connection, target: Connection) -> None:
-    # An undo refers to an earlier row of its own table, so rows go in the order of their keys.
+    # An undo refers to an earlier row of its table, so rows are copied in the order of their keys.
     rows = source.execute(select(table).order_by(*table.primary_key.columns)).mappings()
-    for page in rows.partitions(ROWS):
+    for page in rows.partitions(PAGE_ROWS):
         target.execute(insert(table), [dict(row) for row in page])
 
 
-def _count_on(connection: Connection) -> None:
-    """Nothing; numbers that a server gives go on after the largest one there."""
+def _set_sequences(connection: Connection) -> None:
+    """Let the server's sequences continue after the largest number in each table."""
     for name in ("judgments", "failed_logins", "audit_log"):
         table = schema.metadata.tables[name]
         last = connection.execute(select(func.max(table.c.number))).scalar_one()

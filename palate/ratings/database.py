@@ -21,29 +21,30 @@ from palate.core import ConfigError, RunError
 from palate.ratings.batches import Batches
 
 BUSY_SECONDS = 30.0
-"""How long a writer waits for others before it gives up."""
+"""How long a writer waits for others before it fails."""
 
 RETRIES = 5
-"""How often a transaction is done again that PostgreSQL broke off for the sake of others."""
+"""How often a transaction is repeated after PostgreSQL aborted it in favour of others."""
 
-_BROKEN_OFF = ("40001", "40P01")
+_ABORTED = ("40001", "40P01")
 _WRITE = "palate_write"
 
 Result = TypeVar("Result")
 
 
 def new_id() -> str:
-    """24 random hex digits."""
+    """Return 24 random hex digits."""
     return secrets.token_hex(12)
 
 
 @dataclass(frozen=True)
 class Database:
-    """An engine, and what is the same for every operation on it.
+    """An engine and its transactions.
 
     Attributes:
+        engine: SQLAlchemy's engine.
         file: the SQLite file; None on PostgreSQL.
-        identify: gives a new id.
+        identify: a function that returns a new id.
     """
 
     engine: Engine
@@ -53,47 +54,47 @@ class Database:
     _batches: Batches = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_batches", Batches(self.write, _plain_errors))
+        object.__setattr__(self, "_batches", Batches(self.write, _converted_errors))
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether this is the embedded database, where one transaction writes at a time."""
+        """Whether this is SQLite, where only one transaction writes at a time."""
         return self.file is not None
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection that sees the database as it was at its first query.
+        """Yield a connection that sees the database as it was at its first query.
 
         Raises:
             RunError: the database does not answer.
         """
-        with _plain_errors(), self.engine.connect() as plain:
-            connection = plain if self.is_sqlite else plain.execution_options(isolation_level="REPEATABLE READ")
+        with _converted_errors(), self.engine.connect() as raw:
+            connection = raw if self.is_sqlite else raw.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 yield connection
 
     @contextmanager
-    def look(self) -> Iterator[Connection]:
-        """A connection for one query, without a transaction around it, which on PostgreSQL would cost two more trips to the server.
+    def query(self) -> Iterator[Connection]:
+        """Yield a connection for one query. Without a transaction it saves two trips to a PostgreSQL server.
 
         Raises:
             RunError: the database does not answer.
         """
-        with _plain_errors(), self.engine.connect() as plain:
-            yield plain if self.is_sqlite else plain.execution_options(isolation_level="AUTOCOMMIT")
+        with _converted_errors(), self.engine.connect() as raw:
+            yield raw if self.is_sqlite else raw.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A connection whose changes are on the disk when the block ends, or undone when it raises.
+        """Yield a connection whose changes are on the disk when the block ends, or undone if it raises.
 
-        On SQLite writers queue here, threads at a lock and processes at a lock on a file beside the database. SQLite's own waiting
-        sleeps and tries again, so that under load some wait for seconds while others pass.
+        On SQLite, writers queue: threads at a lock, and processes at a lock on a file beside the database. SQLite itself sleeps and tries
+        again, so under load some writers would wait for seconds while others pass them.
 
         Raises:
             RunError: no space is left, or the database does not answer.
         """
         with ExitStack() as stack:
-            stack.enter_context(_plain_errors())
+            stack.enter_context(_converted_errors())
             stack.enter_context(self.exclusive())
             connection = stack.enter_context(self.engine.connect()).execution_options(**{_WRITE: True})
             stack.enter_context(connection.begin())
@@ -101,7 +102,7 @@ class Database:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """The block runs while no other thread or process writes to the SQLite file. On PostgreSQL, the server sees to that."""
+        """Run the block while no other thread or process writes to the SQLite file. On PostgreSQL the server takes care of that."""
         if self.file is None:
             yield
         else:
@@ -109,9 +110,9 @@ class Database:
                 yield
 
     def run(self, work: Callable[[Connection], Result]) -> Result:
-        """What `work` returns in a write transaction, which on SQLite may be one with that of others (`Batches`).
+        """Run `work` in a write transaction and return its result. On SQLite several works may share the transaction (`Batches`).
 
-        On PostgreSQL it is done again when the server broke it off for the sake of others (a deadlock).
+        On PostgreSQL it runs again if the server aborted it in favour of others (a deadlock).
         """
         if self.is_sqlite:
             result: Result = self._batches.run(work)
@@ -121,18 +122,18 @@ class Database:
                 with self.write() as connection:
                     return work(connection)
             except RunError as error:
-                if not isinstance(error.__cause__, DBAPIError) or getattr(error.__cause__.orig, "sqlstate", "") not in _BROKEN_OFF:
+                if not isinstance(error.__cause__, DBAPIError) or getattr(error.__cause__.orig, "sqlstate", "") not in _ABORTED:
                     raise
         with self.write() as connection:
             return work(connection)
 
     def close(self) -> None:
-        """Nothing; connections are given back."""
+        """Close all connections."""
         self.engine.dispose()
 
 
 class Store(Protocol):
-    """What the operations of this package work on: whoever has a database."""
+    """An object with a database, the first argument of every operation of this package."""
 
     @property
     def database(self) -> Database:
@@ -141,7 +142,7 @@ class Store(Protocol):
 
 
 def make_engine(url: URL) -> Engine:
-    """An engine for a SQLite file or a PostgreSQL server, with the settings that keep what was acknowledged."""
+    """Return an engine for a SQLite file or a PostgreSQL server, with settings that keep every acknowledged write."""
     if url.get_backend_name() == "postgresql":
         return create_engine(url, pool_size=20, max_overflow=20, pool_timeout=BUSY_SECONDS, pool_pre_ping=True)
     engine = create_engine(url, pool_size=8, max_overflow=120, pool_timeout=BUSY_SECONDS)
@@ -151,7 +152,7 @@ def make_engine(url: URL) -> Engine:
 
 
 def _set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    # None: the driver opens no transaction of its own; `_begin` does.
+    # With None, the driver does not open transactions, so that `_begin` can.
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={int(BUSY_SECONDS * 1000)}"):
@@ -165,32 +166,32 @@ def _begin(connection: Connection) -> None:
 
 @contextmanager
 def _process_turn(file: Path) -> Iterator[None]:
-    """The block runs while no other process writes; the system lets go of the lock when a process dies."""
+    """Run the block while no other process writes. The system releases the lock if a process dies."""
     with Path(f"{file}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def _converted_errors() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        raise _plain(error) from error
+        raise _converted(error) from error
     except PoolTimeout as error:
         raise RunError(
             f"No connection to the ratings was free for {BUSY_SECONDS:.0f} seconds. Start more processes, or try again."
         ) from error
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", "") in _BROKEN_OFF or error.connection_invalidated:
-            raise _plain(error) from error
+        if getattr(error.orig, "sqlstate", "") in _ABORTED or error.connection_invalidated:
+            raise _converted(error) from error
         raise
 
 
-def _plain(error: DBAPIError) -> RunError | ConfigError:
-    said = str(error.orig).strip().splitlines()[0]
-    if "disk is full" in said or "No space left" in said or "disk I/O error" in said:
-        return RunError(f"The ratings could not be written: {said}. What was acknowledged before is kept. Free some space and try again.")
-    if "readonly" in said or "read-only" in said:
-        return ConfigError(f"The ratings may not be written ({said}). Give this user the right to write the file and its folder.")
-    return RunError(f"The ratings database does not answer: {said}. Check that it runs and that the address is right, then try again.")
+def _converted(error: DBAPIError) -> RunError | ConfigError:
+    cause = str(error.orig).strip().splitlines()[0]
+    if "disk is full" in cause or "No space left" in cause or "disk I/O error" in cause:
+        return RunError(f"The ratings could not be written: {cause}. Acknowledged answers are kept. Free some space and try again.")
+    if "readonly" in cause or "read-only" in cause:
+        return ConfigError(f"The ratings cannot be written ({cause}). Give this user the right to write the file and its folder.")
+    return RunError(f"The ratings database does not answer: {cause}. Check that it runs and that the address is right, then try again.")

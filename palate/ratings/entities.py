@@ -1,4 +1,4 @@
-"""What the rating store holds: projects, items, assignments, answers, accounts. Frozen; times are seconds since 1970, UTC."""
+"""What the database of ratings holds: projects, items, assignments, answers, accounts. Times are seconds since 1970, UTC."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from palate.data.exchange import Candidate, Gold, Project, RaterKind, Task, Task
 __all__ = ["Candidate", "Gold", "Project", "RaterKind", "Task", "TaskKind", "Tiers"]
 
 AccountRole = Literal["owner", "reviewer", "rater"]
+LinkUse = Literal["setup", "password"]
 AssignmentState = Literal["open", "done", "skipped", "declined", "expired", "released", "surplus"]
 EntryKind = Literal["answer", "undo", "adjudication"]
 Status = Literal["kept", "surplus"]
@@ -19,7 +20,10 @@ Status = Literal["kept", "surplus"]
 
 @dataclass(frozen=True, slots=True)
 class Guideline:
-    """Instructions to raters in Markdown, versioned from 1; `warning` is shown before the first item where content is hard to bear."""
+    """A version of the instructions to raters, in Markdown, counted from 1.
+
+    Raters see `warning` before their first item. Use it if the content may distress them.
+    """
 
     project: str
     version: int
@@ -30,19 +34,19 @@ class Guideline:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A question: a conversation and the candidates that answer it, in no order of merit.
+    """A question: a conversation and the candidates that answer it, in any order.
 
     Attributes:
         conversation: the turns so far.
         candidates: two to compare, two or more to rank, one for a rule or an edit, none to probe or write.
         fields: further columns of the row it came from.
         stratum: items are drawn at random within strata.
-        policy: the newest policy among the candidates; policies first seen later are asked about first.
-        gold: the right ranking, in tiers of candidate numbers, or of a rule whether it is broken; such items are mixed in unseen. None:
-            nobody knows.
-        is_qualification: asked before all others, of every rater.
-        id: given by the store.
-        selection_probability: chance with which the draw that first handed the item out chose it; None before.
+        policy: the newest policy among the candidates. Items of policies that appeared later come first.
+        gold: the right ranking, in tiers of candidate numbers, or for a rule whether it is broken. Raters cannot tell such items from
+            others. None if nobody knows the right answer.
+        is_qualification: every rater gets the item before all others.
+        id: the database gives it.
+        selection_probability: probability with which the first draw of the item chose it; None before that draw.
     """
 
     conversation: tuple[Message, ...]
@@ -58,19 +62,19 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
-    """What `add_items` did: ids of the items kept, in order, and how many were there already."""
+class AddedItems:
+    """Result of `add_items`: ids of the items added, in order, and how many items the project had already."""
 
-    kept: tuple[str, ...]
+    ids: tuple[str, ...]
     duplicates: int
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """An item held for a rater until `expires`; `order` says which candidate stands at each place shown.
+    """An item held for a rater until `expires`; `order` gives the candidate at each place shown.
 
-    What was `skipped` comes again when nothing else is left; `declined` (skipped with a flag, or somebody looked at
-    what others said of it) does not.
+    A `skipped` item comes again when nothing else is left. A `declined` one does not: it was skipped with a flag, or the rater has seen
+    what others answered.
     """
 
     id: str
@@ -86,21 +90,21 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a rater said.
+    """A rater's answer.
 
     Attributes:
-        ranking: tiers of places shown (not candidate numbers), on the task's first dimension; empty for other tasks,
-            `all_bad` and `skipped`.
-        all_bad: none of them is good.
-        dimensions: tiers of places shown on the task's further dimensions.
+        ranking: tiers of places shown (not candidate numbers), on the task's first dimension. It is empty for other tasks, for `all_bad`
+            and for `skipped`.
+        all_bad: none of the candidates is good.
+        dimensions: tiers of places shown on the task's further dimensions, by name.
         strength: how much better the best is than the next, in the page's units.
         reason: free text.
         text: the written or edited answer.
         dialogue: the turns of a probe.
         broken: whether the rule is broken (`rule`, `probe`).
-        rule: which rule that was.
-        flag: why somebody should look at the item; "" where not flagged.
-        skipped: no answer; the item goes to someone else.
+        rule: the rule in question.
+        flag: why somebody should check the item; "" if it is not flagged.
+        skipped: the rater did not answer, and the item goes to someone else.
         seconds: time spent.
     """
 
@@ -120,9 +124,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The store has it: `kept`, `repeat` (the same key came before), or `surplus` (late, or a second answer: not lost, not counted).
+    """The database has the answer: as `kept`, as a `repeat` (the same key came before), or as `surplus` (it came late or second).
 
-    `is_qualification` when it answers an item of the qualification, and came for the first time.
+    A surplus answer is stored but not counted. `is_qualification` is true for the first answer to an item of the qualification.
     """
 
     judgment: str
@@ -136,8 +140,8 @@ class JudgmentEntry:
 
     Attributes:
         number: counts up with every row of the database.
-        rater: the account's id; `pseudonym` is what exports show.
-        order: which candidate stood at each place shown.
+        rater: the account's id. Exports show `pseudonym` instead.
+        order: the candidate at each place shown.
         kind: an answer, a reviewer's adjudication, or an undo (its `answer` is empty).
         supersedes: id of the row that an undo takes back.
         is_standing: an answer or adjudication that no later row took back.
@@ -162,9 +166,9 @@ class JudgmentEntry:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whoever answers or looks after the answers. `qualified` are the projects whose qualification was passed.
+    """A person or program that answers or manages. `qualified` names the projects whose qualification the account passed.
 
-    `name` is "" once the person was erased; the pseudonym stays.
+    After a person is erased, `name` is "" and the pseudonym stays.
     """
 
     id: str
@@ -178,17 +182,26 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """What a redeemed link gives: a place in a project with a role."""
+    """What an invitation gives: membership of a project with a role."""
 
     project: str
     role: AccountRole
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    """A login that has neither ended nor expired; `projects` are those the account was a member of when it was looked up.
+class Link:
+    """What a link that works once is for: the set-up of the first owner (`setup`), or a new password for `account` (`password`)."""
 
-    `reviews` are those of them in which it may review though its role does not say so.
+    use: LinkUse
+    account: str | None
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A login that has neither ended nor expired. `projects` names those that the account was a member of when the session was read.
+
+    `reviews` names those of them in which the account may review although its own role does not allow it.
     """
 
     account: Account
@@ -200,8 +213,8 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Failures:
-    """Failed logins since a time: with this name, from this address, and with this name from this address."""
+class FailedLogins:
+    """Numbers of failed logins since a time: with this name, from this address, and with this name from this address."""
 
     name: int
     address: int
@@ -210,7 +223,7 @@ class Failures:
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """Who did what to what, and when. `actor` is an account's id, or "" for the system."""
+    """One action of the audit log. `actor` is an account's id, or "" for the system."""
 
     number: int
     actor: str
@@ -221,8 +234,8 @@ class AuditEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Worked:
-    """Answers given and seconds spent by one account in a project on a day (UTC, `2026-11-21`); taken back ones are work, too."""
+class WorkDay:
+    """Answers given and seconds spent by one account in a project on one day (UTC, `2026-11-21`), with answers taken back later."""
 
     project: str
     day: str
@@ -232,9 +245,9 @@ class Worked:
 
 @dataclass(frozen=True, slots=True)
 class GoldRecord:
-    """Gold items a rater answered in a project, and how many rightly; the same for the qualification, with the number there is.
+    """Gold items that a rater answered in a project, and how many correctly; the same for the qualification, with its number of items.
 
-    The first answer kept to an item counts, and no other; removed items do not.
+    Only the first kept answer to an item counts. Removed items do not count.
     """
 
     asked: int
@@ -246,15 +259,22 @@ class GoldRecord:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a project stands. Gold and qualification items count in `gold` alone.
+    """Where a project stands. Gold and qualification items count only in `gold`.
 
     Attributes:
-        complete: items with as many kept judgments as are wanted of them.
-        begun: items with a kept judgment, not complete.
-        wanted: kept judgments wanted in all.
+        items: items to judge, without removed ones.
+        complete: items with as many kept judgments as they want.
+        begun: items with a kept judgment that are not complete.
+        wanted: number of kept judgments that all items want.
         judgments: kept judgments that stand, without skips.
         open: live assignments.
-        undecided: items complete whose votes have no majority and no adjudication.
+        surplus: surplus answers that stand.
+        skipped: skips that stand.
+        flagged: items with a flag.
+        removed: items removed.
+        gold: gold and qualification items.
+        raters: accounts that answered.
+        undecided: complete items without a majority and without an adjudication.
     """
 
     items: int

@@ -1,4 +1,4 @@
-"""A project as an `Exchange`: everything about its questions and answers, and nothing about people but pseudonym and kind."""
+"""Exporting a project as an `Exchange`: all its questions and answers, and only the pseudonym and kind of its raters."""
 
 from __future__ import annotations
 
@@ -15,64 +15,64 @@ from palate.data.exchange import Exchange, ExchangeItem, GuidelineText, RaterInf
 from palate.ratings import schema
 from palate.ratings.database import Store
 from palate.ratings.entities import Answer
-from palate.ratings.items import is_ranking
 from palate.ratings.projects import find_project
 from palate.ratings.table_rows import answer_of, item_of, rule_of
+from palate.ratings.validation import is_ranking
 
 
 def as_exchange(store: Store, project: str) -> Exchange:
-    """The project as it was at one moment: settings, every version of the guidelines, items (removed ones, too), every row of judgments.
+    """Return the project as it was at one moment: settings, all guidelines, all items and removed items, and every row of judgments.
 
-    Left behind are names, passwords and whatever else says who a rater is; members who said nothing; open leases; and what
-    `set_scores` wrote, which a training run writes again. An answer on several dimensions is a vote on each.
-    Half a surrogate pair, which no UTF-8 file can hold, becomes a question mark.
+    It leaves out names, passwords and whatever else identifies a rater, members who did not answer, open leases, and what `set_scores`
+    wrote. An answer on several dimensions is one vote on each. Half of a surrogate pair, which a UTF-8 file cannot hold, becomes a question
+    mark.
 
     Raises:
-        DataError: there is no such project.
+        DataError: the project does not exist.
     """
-    said, people, later = schema.judgments, schema.accounts, schema.judgments.alias()
+    judgments, accounts, later = schema.judgments, schema.accounts, schema.judgments.alias()
     answers = (
-        select(said, people.c.pseudonym, people.c.kind.label("who"), later.c.id.label("later"))
-        .join(people, people.c.id == said.c.rater)
-        .outerjoin(later, later.c.supersedes == said.c.id)
-        .where(said.c.project == project)
-        .order_by(said.c.number)
+        select(judgments, accounts.c.pseudonym, accounts.c.kind.label("rater_kind"), later.c.id.label("later"))
+        .join(accounts, accounts.c.id == judgments.c.rater)
+        .outerjoin(later, later.c.supersedes == judgments.c.id)
+        .where(judgments.c.project == project)
+        .order_by(judgments.c.number)
     )
-    guides = select(schema.guidelines).where(schema.guidelines.c.project == project).order_by(schema.guidelines.c.version)
-    asked = select(schema.items).where(schema.items.c.project == project).order_by(schema.items.c.number)
+    guidelines = select(schema.guidelines).where(schema.guidelines.c.project == project).order_by(schema.guidelines.c.version)
+    items = select(schema.items).where(schema.items.c.project == project).order_by(schema.items.c.number)
     with store.database.read() as connection:
-        found = find_project(connection, project)
+        settings = find_project(connection, project)
         raters: dict[str, RaterInfo] = {}
         votes: list[Vote] = []
         for row in map(_writable, connection.execute(answers)):
-            raters.setdefault(row.pseudonym, RaterInfo(row.pseudonym, row.who))
-            votes.extend(_votes(row, found.task))
+            raters.setdefault(row.pseudonym, RaterInfo(row.pseudonym, row.rater_kind))
+            votes.extend(_votes(row, settings.task))
         return Exchange(
-            items=tuple(_item(row, found.task) for row in map(_writable, connection.execute(asked))),
+            items=tuple(_item(row, settings.task) for row in map(_writable, connection.execute(items))),
             votes=tuple(votes),
             raters=tuple(raters.values()),
             guidelines=tuple(
-                GuidelineText(str(row.version), row.text, row.warning, float(row.created)) for row in connection.execute(guides)
+                GuidelineText(str(row.version), row.text, row.warning, float(row.created)) for row in connection.execute(guidelines)
             ),
-            name=found.name,
-            project=replace(found, id=""),
+            name=settings.name,
+            project=replace(settings, id=""),
         )
 
 
 def _writable(row: Row[Any]) -> Any:
-    """The row, with its JSON as UTF-8 can hold it."""
+    """Return the row with JSON values that UTF-8 can hold."""
     values = {name: value for name, value in row._mapping.items() if isinstance(value, dict | list)}
-    said = json.dumps(values, ensure_ascii=False)
+    encoded = json.dumps(values, ensure_ascii=False)
     try:
-        said.encode("utf-8")
+        encoded.encode("utf-8")
     except UnicodeEncodeError:
-        return SimpleNamespace(**{**row._mapping, **json.loads(said.encode("utf-8", "replace"))})
+        return SimpleNamespace(**{**row._mapping, **json.loads(encoded.encode("utf-8", "replace"))})
     return row
 
 
 def _item(row: Any, task: Task) -> ExchangeItem:
     item = item_of(row)
-    rule = rule_of(task, item.fields, item.id)  # drawn by the id, which may be another one elsewhere
+    rule = rule_of(task, item.fields, item.id)  # drawn by the id, which may differ in another database
     return ExchangeItem(
         id=item.id,
         conversation=item.conversation,
@@ -90,12 +90,12 @@ def _item(row: Any, task: Task) -> ExchangeItem:
 
 
 def _votes(row: Any, task: Task) -> Iterator[Vote]:
-    """The row's votes: what it says as a whole stands in the first, on the task's first dimension."""
+    """Yield the row's votes. The first is on the task's first dimension and holds everything that belongs to the whole answer."""
     answer, order = answer_of(row.answer), tuple(row.shown)
     judgment = Judgment(
         comparison=row.item,
         rater=row.pseudonym,
-        ranking=_sound(answer, task.dimensions[0], order),
+        ranking=_ranking(answer, task.dimensions[0], order),
         dimension=task.dimensions[0],
         order=order,
         strength=_number(answer.strength),
@@ -103,7 +103,7 @@ def _votes(row: Any, task: Task) -> Iterator[Vote]:
         seconds=_number(answer.seconds),
         guideline=str(row.guideline) if row.guideline else "",
     )
-    head = Vote(
+    vote = Vote(
         judgment,
         id=row.id,
         time=float(row.created),
@@ -114,12 +114,11 @@ def _votes(row: Any, task: Task) -> Iterator[Vote]:
         supersedes=row.supersedes or "",
         was_surplus=row.later is not None and row.status == "surplus",
     )
-    whole = replace(head, flag=answer.flag, text=answer.text, is_broken=answer.broken, rule=answer.rule, dialogue=answer.dialogue)
-    yield whole
+    yield replace(vote, flag=answer.flag, text=answer.text, is_broken=answer.broken, rule=answer.rule, dialogue=answer.dialogue)
     for dimension in answer.dimensions:
-        if ranking := _sound(answer, dimension, order):
+        if ranking := _ranking(answer, dimension, order):
             yield replace(
-                head,
+                vote,
                 judgment=replace(judgment, ranking=ranking, dimension=dimension, strength=None),
                 id=f"{row.id}/{dimension}",
                 answer=row.id,
@@ -127,8 +126,8 @@ def _votes(row: Any, task: Task) -> Iterator[Vote]:
             )
 
 
-def _sound(answer: Answer, dimension: str, order: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """The ranking on this dimension; empty where there is none, or where a skip that an older version took holds half of one."""
+def _ranking(answer: Answer, dimension: str, order: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Return the ranking on this dimension. It is empty if there is none, or if a skip of an older version holds half of one."""
     ranking = answer.dimensions.get(dimension, answer.ranking)
     return ranking if is_ranking(ranking, len(order)) else ()
 

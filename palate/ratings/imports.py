@@ -1,7 +1,8 @@
-"""An `Exchange` into a project: everything it says or, where anything is at fault, nothing."""
+"""Importing an `Exchange` into a project: all of it or, if anything is at fault, nothing."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,33 +12,37 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from palate.core import ConfigError, DataError
-from palate.data import exchange as outside
 from palate.data.cells import one_line
-from palate.data.exchange import Exchange
+from palate.data.exchange import Exchange, GuidelineText, RaterKind
 from palate.data.exchange.contents import SHOWN, is_shown
 from palate.ratings import schema
 from palate.ratings.database import Store
 from palate.ratings.entities import Candidate, Item, Project, Task, TaskKind
-from palate.ratings.import_batch import ImportBatch, ItemLocation, check_time, insert_said
-from palate.ratings.items import PAGE, Fresh, check_item, insert_items, same_questions
-from palate.ratings.projects import check_project
+from palate.ratings.import_judgments import ImportBatch, ItemLocation, insert_judgments
+from palate.ratings.items import PAGE, NewItem, insert_items, same_questions
 from palate.ratings.table_rows import digest, is_text, project_of, rule_of
+from palate.ratings.validation import check_item, check_project, check_time
 
 SOURCE_ID = "source_id"
-"""The field of an item that keeps what its file called it, where that is no id of a database."""
+"""The field of an item that keeps its name in the file, if that is not an id of a database."""
 
-_OWN = re.compile(r"[0-9a-f]{24}")
+MAX_PSEUDONYM = 32
+_DATABASE_ID = re.compile(r"[0-9a-f]{24}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
-    """What `import_exchange` did.
+class ImportResult:
+    """Result of `import_exchange`.
 
     Attributes:
-        items: ids of the items added, in order; `known_items` were there already.
-        judgments: rows of judgments added; `known_judgments` were there already.
-        surplus: of those added, answers beyond the one that a rater can give to an item.
-        raters: accounts made.
+        project: the project.
+        items: ids of the items added, in order.
+        known_items: number of items that the project had already.
+        judgments: number of rows of judgments added.
+        known_judgments: number of judgments that the project had already.
+        surplus: answers among those added beyond the one that a rater can give to an item.
+        raters: number of accounts added.
     """
 
     project: Project
@@ -49,7 +54,7 @@ class Imported:
     raters: int
 
     def __str__(self) -> str:
-        """In words."""
+        """Return the result in words."""
         parts = [f"{len(self.items)} items added to {self.project.name!r}, {self.known_items} were there already"]
         if self.judgments or self.known_judgments:
             extra = f" ({self.surplus} of them surplus: second answers of a rater to an item)" if self.surplus else ""
@@ -57,159 +62,210 @@ class Imported:
         return "; ".join(parts)
 
 
-def import_exchange(store: Store, exchange: Exchange, name: str, now: float) -> Imported:
-    """What was added to the project of that name, in one transaction; the project is made where there is none.
+def import_exchange(store: Store, exchange: Exchange, name: str, now: float) -> ImportResult:
+    """Import a file into the project with this name in one transaction, and return what was added. A missing project is added, too.
 
-    An item is there already when the project has its id, or one with the same conversation and candidates in any order. A judgment is,
-    when the project has its id, or the same one was imported before. Raters become accounts by pseudonym that nobody can sign in with;
-    one that the database knows is that account. A project that is there keeps its settings and guidelines.
+    The project has an item already if it has its id, or an item with the same conversation and candidates in any order. It has a judgment
+    already if it has its id, or if the same judgment was imported before. Raters become accounts by pseudonym that nobody can sign in to.
+    A pseudonym that the database knows is that account. A project that exists keeps its settings and guidelines.
 
     Args:
         store: the ratings.
-        exchange: what a file said.
-        name: of the project.
-        now: the time, for what has none of its own.
+        exchange: the content of the file.
+        name: the name of the project.
+        now: the time for rows without a time.
 
     Raises:
-        DataError: an item or a judgment does not fit the project; the message names row and field. Nothing was added.
+        ConfigError: another process imported the same at the same moment.
+        DataError: an item or a judgment does not fit the project. The message names row and field, and nothing was added.
     """
     if not is_text(name):
-        raise DataError(f"The project's name {name!r} holds a character that a database cannot. Choose another.")
+        raise DataError(f"The project's name {name!r} holds a character that a database cannot store. Choose another.")
 
-    def work(connection: Connection) -> Imported:
+    def work(connection: Connection) -> ImportResult:
         project, versions = _project(connection, store, exchange, name, now)
-        places, fresh = _places(connection, store, exchange, project, now)
-        insert_items(connection, project, fresh)
-        done = insert_said(connection, store, ImportBatch(exchange, project, places, versions, now))
-        known = len(exchange.items) - len(fresh)
-        return Imported(project, tuple(one.id for one in fresh), known, done.judgments, done.known, done.surplus, done.raters)
+        locations, new = _locations(connection, store, exchange, project, now)
+        insert_items(connection, project, new)
+        accounts, num_added = _accounts(connection, store, exchange, project.id, now)
+        counts = insert_judgments(connection, store, ImportBatch(exchange, project, locations, versions, accounts, now))
+        known = len(exchange.items) - len(new)
+        return ImportResult(project, tuple(item.id for item in new), known, counts.judgments, counts.known, counts.surplus, num_added)
 
     try:
         return store.database.run(work)
     except DataError as error:
         raise DataError(one_line(str(error))) from error
     except IntegrityError as error:
-        raise ConfigError(f"Project {name!r}: somebody else wrote the same at the same moment ({error.orig}). Try again.") from error
+        raise ConfigError(f"Project {name!r}: another process wrote the same at the same moment ({error.orig}). Try again.") from error
 
 
 def _project(connection: Connection, store: Store, exchange: Exchange, name: str, now: float) -> tuple[Project, Mapping[str, int]]:
-    """The project, its row locked, and the number there of each version of the file's guidelines."""
-    table, guides = schema.projects, schema.guidelines
-    # Whoever adds to one project takes turns.
+    """Return the project, with its row locked, and the number there of each version of the file's guidelines."""
+    table, guidelines = schema.projects, schema.guidelines
+    # Additions to one project take turns.
     row = connection.execute(select(table).where(table.c.name == name).with_for_update()).one_or_none()
     if row is not None:
-        known = connection.execute(select(guides).where(guides.c.project == row.id).order_by(guides.c.version)).all()
-        numbers = {(one.text, one.warning): one.version for one in known}
-        return project_of(row), {one.version: numbers.get((one.text, one.warning), 0) for one in exchange.guidelines}
-    settings = exchange.project or outside.Project(name, _task(exchange), created=now)
-    made = replace(settings, name=name, id=store.database.identify(), max_overlap=max(settings.max_overlap, settings.overlap))
+        known = connection.execute(select(guidelines).where(guidelines.c.project == row.id).order_by(guidelines.c.version)).all()
+        numbers = {(version.text, version.warning): version.version for version in known}
+        return project_of(row), {text.version: numbers.get((text.text, text.warning), 0) for text in exchange.guidelines}
+    settings = exchange.project or Project(name, _task(exchange), created=now)
+    project = replace(settings, name=name, id=store.database.identify(), max_overlap=max(settings.max_overlap, settings.overlap))
     try:
-        check_project(made)
+        check_project(project)
     except ConfigError as error:
         raise DataError(f"{exchange.places.project or 'The file'}: {error}") from error
-    check_time(made.created, "created", exchange.places.project or "The file")
-    connection.execute(insert(table).values(asdict(made)))
-    versions = exchange.guidelines or (outside.GuidelineText("1", ""),)
-    for number, one in enumerate(versions, start=1):
-        place = f"guideline {one.version!r}"
-        check_time(one.created, "created", place)
-        if not (is_text(one.text) and is_text(one.warning)):
-            raise DataError(f"{place}: `text` or `warning` holds a NUL character. Take it out.")
-        created = now if one.created is None else one.created
-        connection.execute(insert(guides).values(project=made.id, version=number, text=one.text, warning=one.warning, created=created))
-    return made, {one.version: number for number, one in enumerate(versions, start=1)}
+    check_time(project.created, "created", exchange.places.project or "The file")
+    connection.execute(insert(table).values(asdict(project)))
+    texts = exchange.guidelines or (GuidelineText("1", ""),)
+    for number, text in enumerate(texts, start=1):
+        place = f"guideline {text.version!r}"
+        check_time(text.created, "created", place)
+        if not (is_text(text.text) and is_text(text.warning)):
+            raise DataError(f"{place}: `text` or `warning` holds a NUL character. Remove it.")
+        columns = {"version": number, "text": text.text, "warning": text.warning, "created": now if text.created is None else text.created}
+        connection.execute(insert(guidelines).values(project=project.id, **columns))
+    return project, {text.version: number for number, text in enumerate(texts, start=1)}
 
 
 def _task(exchange: Exchange) -> Task:
-    """What the file's items ask, as far as they tell.
+    """Return the task that the file's items and judgments suggest.
 
     Raises:
-        DataError: they ask different things, or break rules that nobody named.
+        DataError: the items have different tasks, or ask about rules that the file does not name.
     """
     kinds: dict[TaskKind, int] = {item.task: number for number, item in reversed(list(enumerate(exchange.items)))}
     if set(kinds) == {"compare", "rank"}:
         del kinds["compare"]
     if len(kinds) > 1:
-        told = "; ".join(f"{exchange.item_place(number)} is to {kind}" for kind, number in kinds.items())
-        raise DataError(f"`task`: a project asks one thing of all its items, but {told}. Import them into a project each.")
+        examples = "; ".join(f"{exchange.item_place(number)} is to {kind}" for kind, number in kinds.items())
+        raise DataError(f"`task`: all items of a project have the same task, but {examples}. Import them into separate projects.")
     kind: TaskKind = next(iter(kinds), "compare")
     if kind in {"rule", "probe"}:
         raise DataError(
-            f"{exchange.item_place(0)}: `candidates` holds {len(exchange.items[0].candidates)}, so it asks about a rule ({kind}), and "
-            "the file names no rules. Make the project with its rules first; to compare takes two candidates."
+            f"{exchange.item_place(0)}: `candidates` holds {len(exchange.items[0].candidates)}, so it asks about a rule ({kind}), but "
+            "the file does not name any rules. Make the project with its rules first; a comparison needs two candidates."
         )
-    judged = [vote for vote in exchange.votes if vote.entry != "undo"]
-    asked = dict.fromkeys(vote.judgment.dimension for vote in judged)
-    by_answers = sorted(asked, key=lambda name: (name != "overall", -sum(vote.judgment.dimension == name for vote in judged)))
-    has_strength = any(vote.judgment.strength is not None for vote in judged)
+    judgments = [vote.judgment for vote in exchange.votes if vote.entry != "undo"]
+    names = dict.fromkeys(judgment.dimension for judgment in judgments)
+    by_answers = sorted(names, key=lambda name: (name != "overall", -sum(judgment.dimension == name for judgment in judgments)))
+    has_strength = any(judgment.strength is not None for judgment in judgments)
     return Task(kind, tuple(by_answers) or ("overall",), all_bad=True, strength=has_strength)
 
 
-def _places(
+def _locations(
     connection: Connection, store: Store, exchange: Exchange, project: Project, now: float
-) -> tuple[dict[str, ItemLocation], list[Fresh]]:
-    """What each item of the file is in the project, and those that are new there."""
+) -> tuple[dict[str, ItemLocation], list[NewItem]]:
+    """Return the item in the project for each item of the file, and the items that are new there."""
     items = [_item(exchange, number, project.task) for number in range(len(exchange.items))]
-    marks = [digest(item, project.task) for item in items]
+    digests = [digest(item, project.task) for item in items]
     table = schema.items
-    named = _found(connection, table.c.id, [item.id for item in items if _OWN.fullmatch(item.id)])
-    taken, mine = {row.id for row in named}, {row.id: row for row in named if row.project == project.id}
+    named = _rows_with(connection, table.c.id, [item.id for item in items if _DATABASE_ID.fullmatch(item.id)])
+    used_ids, same_ids = {row.id for row in named}, {row.id: row for row in named if row.project == project.id}
     known: dict[str, tuple[str, Sequence[Candidate], Mapping[str, object]]] = {
-        mark: (row.id, tuple(Candidate(**one) for one in row.candidates), row.fields)
-        for mark, row in same_questions(connection, project, items).items()
+        key: (row.id, _candidates(row), row.fields) for key, row in same_questions(connection, project, items).items()
     }
-    places: dict[str, ItemLocation] = {}
-    fresh: list[Fresh] = []
-    for number, (item, mark) in enumerate(zip(items, marks, strict=True)):
-        if item.id in mine:
-            theirs = [Candidate(**one) for one in mine[item.id].candidates]
-            if [one.text + one.media for one in theirs] != [one.text + one.media for one in item.candidates]:
+    locations: dict[str, ItemLocation] = {}
+    new: list[NewItem] = []
+    for number, (item, key) in enumerate(zip(items, digests, strict=True)):
+        if item.id in same_ids:
+            row = same_ids[item.id]
+            if list(map(_content, _candidates(row))) != list(map(_content, item.candidates)):
                 raise DataError(f"{exchange.item_place(number)}: `id` {item.id!r} names an item of the project with other candidates.")
-            places[item.id] = ItemLocation(item.id, tuple(range(len(theirs))), rule_of(project.task, mine[item.id].fields, item.id))
+            locations[item.id] = ItemLocation(item.id, tuple(range(len(item.candidates))), rule_of(project.task, row.fields, item.id))
             continue
-        if mark not in known:
-            is_own = _OWN.fullmatch(item.id) is not None and item.id not in taken
-            kept = replace(item, id=item.id if is_own else store.database.identify())
+        if key not in known:
+            keeps_id = _DATABASE_ID.fullmatch(item.id) is not None and item.id not in used_ids
+            added = replace(item, id=item.id if keeps_id else store.database.identify())
             source = exchange.items[number]
-            if not is_own and not exchange.item_place(number).endswith(f"/{item.id}") and exchange.item_place(number) != item.id:
-                kept = replace(kept, fields={**item.fields, SOURCE_ID: item.fields.get(SOURCE_ID, item.id)})
+            if not keeps_id and not exchange.item_place(number).endswith(f"/{item.id}") and exchange.item_place(number) != item.id:
+                added = replace(added, fields={**item.fields, SOURCE_ID: item.fields.get(SOURCE_ID, item.id)})
             created = now if source.created is None else source.created
-            fresh.append(Fresh(kept, kept.id, mark, created, source.removed))
-            known[mark] = kept.id, item.candidates, kept.fields
-        identity, theirs_in_order, fields = known[mark]
-        numbers = tuple(list(theirs_in_order).index(one) for one in item.candidates)
-        places[item.id] = ItemLocation(identity, numbers, rule_of(project.task, fields, identity))
-    return places, fresh
+            new.append(NewItem(added, added.id, key, created, source.removed))
+            known[key] = added.id, item.candidates, added.fields
+        identity, candidates, fields = known[key]
+        numbers = tuple(list(candidates).index(candidate) for candidate in item.candidates)
+        locations[item.id] = ItemLocation(identity, numbers, rule_of(project.task, fields, identity))
+    return locations, new
 
 
 def _item(exchange: Exchange, number: int, task: Task) -> Item:
-    """The item of this number as the store has it. Raises DataError where it does not fit the task."""
-    said, place = exchange.items[number], exchange.item_place(number)
-    newest = said.candidates[-1].policy if said.candidates else ""
+    """Return the item with this number in the file. Raises DataError if it does not fit the task."""
+    source, place = exchange.items[number], exchange.item_place(number)
+    newest = source.candidates[-1].policy if source.candidates else ""
     item = Item(
-        conversation=said.conversation,
-        candidates=said.candidates,
-        fields=said.fields,
-        stratum=said.stratum,
-        policy=newest if said.policy is None else said.policy,
-        gold=said.gold,
-        is_qualification=said.is_qualification,
-        id=said.id,
-        selection_probability=said.selection_probability,
+        conversation=source.conversation,
+        candidates=source.candidates,
+        fields=source.fields,
+        stratum=source.stratum,
+        policy=newest if source.policy is None else source.policy,
+        gold=source.gold,
+        is_qualification=source.is_qualification,
+        id=source.id,
+        selection_probability=source.selection_probability,
     )
     check_item(item, task, place)
-    if odd := [one.media for one in said.candidates if one.media and not is_shown(one.media)]:
-        raise DataError(f"{place}, candidates: {odd[0]!r} is no path inside the media folder that ends in {', '.join(SHOWN)}.")
-    for field, time in (("created", said.created), ("removed", said.removed)):
+    if wrong := [candidate.media for candidate in source.candidates if candidate.media and not is_shown(candidate.media)]:
+        raise DataError(f"{place}, candidates: {wrong[0]!r} is not a path inside the media folder that ends in {', '.join(SHOWN)}.")
+    for field, time in (("created", source.created), ("removed", source.removed)):
         check_time(time, field, place)
     return item
 
 
-def _found(connection: Connection, column: Any, values: Sequence[str]) -> list[Any]:
-    """Items with one of the values in the column."""
+def _rows_with(connection: Connection, column: Any, values: Sequence[str]) -> list[Any]:
+    """Return the rows of items that have one of the values in the column."""
     table = schema.items
     rows: list[Any] = []
     for start in range(0, len(values), PAGE):
-        found = select(table.c.id, table.c.project, table.c.fields, table.c.candidates).where(column.in_(values[start : start + PAGE]))
-        rows += connection.execute(found).all()
+        query = select(table.c.id, table.c.project, table.c.fields, table.c.candidates).where(column.in_(values[start : start + PAGE]))
+        rows += connection.execute(query).all()
     return rows
+
+
+def _candidates(row: Any) -> tuple[Candidate, ...]:
+    return tuple(Candidate(**candidate) for candidate in row.candidates)
+
+
+def _content(candidate: Candidate) -> str:
+    return candidate.text + candidate.media
+
+
+def _accounts(connection: Connection, store: Store, exchange: Exchange, project: str, now: float) -> tuple[dict[str, str], int]:
+    """Return the account of each rater who answered, and how many accounts were added. Nobody can sign in to an added account."""
+    table = schema.accounts
+    kinds = exchange.kinds()
+    first = {vote.judgment.rater: number for number, vote in reversed(list(enumerate(exchange.votes)))}
+    pseudonyms = {rater: _pseudonym(rater) for rater in first}
+    known: dict[str, Any] = {}
+    names = list(pseudonyms.values())
+    for start in range(0, len(names), PAGE):
+        rows = connection.execute(select(table).where(table.c.pseudonym.in_(names[start : start + PAGE])))
+        known |= {row.pseudonym: row for row in rows}
+    added: dict[str, dict[str, Any]] = {}
+    for rater, pseudonym in pseudonyms.items():
+        row, kind = known.get(pseudonym), kinds[rater]
+        if row is None:
+            added.setdefault(pseudonym, _account_row(store, pseudonym, kind, now))
+        elif kind not in {row.kind, "person", "unknown"}:  # a file that does not know the kind gives one of these two
+            place = exchange.vote_place(first[rater])
+            raise DataError(f"{place}: `rater` {rater!r} is a {kind} in the file and a {row.kind} in the database. Give it another name.")
+    if added:
+        connection.execute(insert(table), list(added.values()))
+        members = [{"project": project, "account": row["id"], "joined": now, "sides": 0} for row in added.values()]
+        connection.execute(insert(schema.members), members)
+    ids = {name: row.id for name, row in known.items()} | {name: row["id"] for name, row in added.items()}
+    return {rater: ids[pseudonym] for rater, pseudonym in pseudonyms.items()}, len(added)
+
+
+def _account_row(store: Store, pseudonym: str, kind: RaterKind, now: float) -> dict[str, Any]:
+    row = {"id": store.database.identify(), "kind": kind, "role": "rater", "pseudonym": pseudonym, "created": now}
+    return row | {"name": None, "name_key": None, "password_hash": None}
+
+
+def _pseudonym(rater: str) -> str:
+    """Return the rater's name, shortened if it is too long for a pseudonym. Equal names give equal pseudonyms."""
+    if len(rater) <= MAX_PSEUDONYM and is_text(rater):
+        return rater
+    if _UUID.fullmatch(rater):
+        return rater.replace("-", "")
+    digits = hashlib.sha256(rater.encode("utf-8", "backslashreplace")).hexdigest()[:12]
+    return f"{rater[: MAX_PSEUDONYM - 13]}~{digits}".replace("\0", "?")

@@ -1,55 +1,71 @@
-"""Counts: how far a project is, what a rater did and in how much time, and how gold was answered."""
+"""Counts: how far a project is, what a rater did, in how much time and with what success, and whether the counts agree."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Text, case, cast, func, select
 
 from palate.ratings import schema
-from palate.ratings import standing_answers as votes
 from palate.ratings.database import Store
-from palate.ratings.entities import GoldRecord, Progress, Worked
+from palate.ratings.entities import GoldRecord, Progress, WorkDay
+from palate.ratings.standing_answers import is_right, undecided_votes
 from palate.ratings.table_rows import answer_of, gold_of
 
-_ITEMS, _SAID, _ASKED = schema.items, schema.judgments, schema.assignments
+_ITEMS, _JUDGMENTS, _ASSIGNMENTS = schema.items, schema.judgments, schema.assignments
 
 
 def progress(store: Store, project: str, now: float) -> Progress:
-    """Where the project stands. The database counts; only answers to complete items with several votes are read one by one."""
-    later = _SAID.alias()
-    stands = _SAID.outerjoin(later, later.c.supersedes == _SAID.c.id)
-    here = (_SAID.c.project == project) & (_SAID.c.kind != "undo") & later.c.id.is_(None)
-    is_answer = _SAID.c.kind == "answer"
-    counts = is_answer & (_SAID.c.status == "kept") & ~_SAID.c.is_skip
+    """Return where the project stands.
+
+    The database counts. Only answers to complete items with several votes are read one by one.
+    """
+    later = _JUDGMENTS.alias()
+    with_later = _JUDGMENTS.outerjoin(later, later.c.supersedes == _JUDGMENTS.c.id)
+    here = (_JUDGMENTS.c.project == project) & (_JUDGMENTS.c.kind != "undo") & later.c.id.is_(None)
+    is_answer = _JUDGMENTS.c.kind == "answer"
+    is_counted = is_answer & (_JUDGMENTS.c.status == "kept") & ~_JUDGMENTS.c.is_skip
     with store.database.read() as connection:
         rows = connection.execute(
             select(_ITEMS.c.id, _ITEMS.c.pool, _ITEMS.c.wanted, _ITEMS.c.removed).where(_ITEMS.c.project == project)
         ).all()
-        by_item = select(_SAID.c.item, func.count().label("votes")).select_from(stands).where(here, counts).group_by(_SAID.c.item)
-        said: dict[str, int] = {row.item: row.votes for row in connection.execute(by_item)}
-        kinds = select(
-            func.count(func.distinct(_SAID.c.rater)),
-            func.coalesce(func.sum(case((_SAID.c.status == "surplus", 1), else_=0)), 0),
-            func.coalesce(func.sum(case((_SAID.c.is_skip, 1), else_=0)), 0),
+        by_item = (
+            select(_JUDGMENTS.c.item, func.count().label("votes"))
+            .select_from(with_later)
+            .where(here, is_counted)
+            .group_by(_JUDGMENTS.c.item)
         )
-        raters, surplus, skipped = connection.execute(kinds.select_from(stands).where(here, is_answer)).one()
-        # A cheap look at the text first: few answers have a flag.
-        hints = select(_SAID.c.item, _SAID.c.answer).select_from(stands).where(here, is_answer, cast(_SAID.c.answer, Text).like('%"flag"%'))
-        flagged = {row.item for row in connection.execute(hints) if row.answer.get("flag")}
-        live = select(func.count()).select_from(_ASKED).where(_ASKED.c.project == project, _ASKED.c.state == "open", _ASKED.c.expires > now)
-        num_open = int(connection.execute(live).scalar_one())
+        votes: dict[str, int] = {row.item: row.votes for row in connection.execute(by_item)}
+        kinds = select(
+            func.count(func.distinct(_JUDGMENTS.c.rater)),
+            func.coalesce(func.sum(case((_JUDGMENTS.c.status == "surplus", 1), else_=0)), 0),
+            func.coalesce(func.sum(case((_JUDGMENTS.c.is_skip, 1), else_=0)), 0),
+        )
+        raters, surplus, skipped = connection.execute(kinds.select_from(with_later).where(here, is_answer)).one()
+        # The cheap test of the text comes first, because few answers have a flag.
+        candidates = (
+            select(_JUDGMENTS.c.item, _JUDGMENTS.c.answer)
+            .select_from(with_later)
+            .where(here, is_answer, cast(_JUDGMENTS.c.answer, Text).like('%"flag"%'))
+        )
+        flagged = {row.item for row in connection.execute(candidates) if row.answer.get("flag")}
+        leases = (
+            select(func.count())
+            .select_from(_ASSIGNMENTS)
+            .where(_ASSIGNMENTS.c.project == project, _ASSIGNMENTS.c.state == "open", _ASSIGNMENTS.c.expires > now)
+        )
+        num_open = int(connection.execute(leases).scalar_one())
         wanted = {row.id: row.wanted for row in rows if row.pool == "items" and row.removed is None}
-        complete = [item for item, places in wanted.items() if said.get(item, 0) >= places]
-        undecided = votes.undecided_of(connection, project, {item for item in complete if said.get(item, 0) != 1})
+        complete = [item for item, places in wanted.items() if votes.get(item, 0) >= places]
+        undecided = undecided_votes(connection, project, {item for item in complete if votes.get(item, 0) != 1})
     return Progress(
         items=len(wanted),
         complete=len(complete),
-        begun=sum(0 < said.get(item, 0) < places for item, places in wanted.items()),
+        begun=sum(0 < votes.get(item, 0) < places for item, places in wanted.items()),
         wanted=sum(wanted.values()),
-        judgments=sum(said.get(item, 0) for item in wanted),
+        judgments=sum(votes.get(item, 0) for item in wanted),
         open=num_open,
         surplus=surplus,
         skipped=skipped,
@@ -61,47 +77,79 @@ def progress(store: Store, project: str, now: float) -> Progress:
     )
 
 
-def tally(store: Store, project: str, account: str) -> int:
-    """Answers of the account in the project that stand, skips left out."""
-    later = _SAID.alias()
-    mine = (_SAID.c.rater == account) & (_SAID.c.project == project) & (_SAID.c.kind == "answer") & ~_SAID.c.is_skip
-    counted = select(func.count()).select_from(_SAID.outerjoin(later, later.c.supersedes == _SAID.c.id)).where(mine, later.c.id.is_(None))
+def num_answered(store: Store, project: str, account: str) -> int:
+    """Return how many answers of the account stand in the project, without skips."""
+    later = _JUDGMENTS.alias()
+    mine = (_JUDGMENTS.c.rater == account) & (_JUDGMENTS.c.project == project) & (_JUDGMENTS.c.kind == "answer") & ~_JUDGMENTS.c.is_skip
+    query = (
+        select(func.count())
+        .select_from(_JUDGMENTS.outerjoin(later, later.c.supersedes == _JUDGMENTS.c.id))
+        .where(mine, later.c.id.is_(None))
+    )
     with store.database.read() as connection:
-        return int(connection.execute(counted).scalar_one())
+        return int(connection.execute(query).scalar_one())
 
 
 def gold_record(store: Store, project: str, account: str) -> GoldRecord:
-    """How the account answered the gold items: by the first answer to each that was kept, so that more of them win nothing.
+    """Return how the account answered the gold items.
 
-    Removed items do not count.
+    Only the first kept answer to each item counts, so further answers do not help. Removed items do not count.
     """
-    later = _SAID.alias()
+    later = _JUDGMENTS.alias()
     with store.database.read() as connection:
         rows = connection.execute(
-            select(_SAID.c.item, _SAID.c.answer, _SAID.c.shown, _ITEMS.c.gold, _ITEMS.c.pool)
-            .join(_ITEMS, _ITEMS.c.id == _SAID.c.item)
-            .outerjoin(later, later.c.supersedes == _SAID.c.id)
-            .where(_SAID.c.project == project, _SAID.c.rater == account, _SAID.c.kind == "answer", ~_SAID.c.is_skip)
-            .where(_SAID.c.status == "kept", later.c.id.is_(None), _ITEMS.c.pool != "items", _ITEMS.c.removed.is_(None))
-            .order_by(_SAID.c.number)
+            select(_JUDGMENTS.c.item, _JUDGMENTS.c.answer, _JUDGMENTS.c.shown, _ITEMS.c.gold, _ITEMS.c.pool)
+            .join(_ITEMS, _ITEMS.c.id == _JUDGMENTS.c.item)
+            .outerjoin(later, later.c.supersedes == _JUDGMENTS.c.id)
+            .where(_JUDGMENTS.c.project == project, _JUDGMENTS.c.rater == account, _JUDGMENTS.c.kind == "answer", ~_JUDGMENTS.c.is_skip)
+            .where(_JUDGMENTS.c.status == "kept", later.c.id.is_(None), _ITEMS.c.pool != "items", _ITEMS.c.removed.is_(None))
+            .order_by(_JUDGMENTS.c.number)
         ).all()
-        asked = select(func.count()).select_from(_ITEMS).where(_ITEMS.c.project == project, _ITEMS.c.pool == "qualification")
-        size = connection.execute(asked.where(_ITEMS.c.removed.is_(None))).scalar_one()
+        query = select(func.count()).select_from(_ITEMS).where(_ITEMS.c.project == project, _ITEMS.c.pool == "qualification")
+        size = connection.execute(query.where(_ITEMS.c.removed.is_(None))).scalar_one()
     first = {row.item: row for row in reversed(rows)}.values()
-    hidden, test = ([_is_right(row) for row in first if row.pool == pool] for pool in ("gold", "qualification"))
-    return GoldRecord(len(hidden), sum(hidden), int(size), len(test), sum(test))
+    gold, qualification = ([_is_right(row) for row in first if row.pool == pool] for pool in ("gold", "qualification"))
+    return GoldRecord(len(gold), sum(gold), int(size), len(qualification), sum(qualification))
 
 
-def time_log(store: Store, account: str) -> tuple[Worked, ...]:
-    """What the account did, by project and day. Time is what the page measured for each answer."""
-    query = select(_SAID.c.project, _SAID.c.created, _SAID.c.answer).where(_SAID.c.rater == account, _SAID.c.kind != "undo")
+def time_log(store: Store, account: str) -> tuple[WorkDay, ...]:
+    """Return what the account did, by project and day. The page measured the time of each answer."""
+    query = select(_JUDGMENTS.c.project, _JUDGMENTS.c.created, _JUDGMENTS.c.answer).where(
+        _JUDGMENTS.c.rater == account, _JUDGMENTS.c.kind != "undo"
+    )
     with store.database.read() as connection:
-        rows = connection.execute(query.order_by(_SAID.c.number)).all()
+        rows = connection.execute(query.order_by(_JUDGMENTS.c.number)).all()
     days: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
         days[row.project, datetime.fromtimestamp(row.created, UTC).date().isoformat()].append(row.answer.get("seconds") or 0.0)
-    return tuple(Worked(project, day, len(seconds), sum(seconds)) for (project, day), seconds in sorted(days.items()))
+    return tuple(WorkDay(project, day, len(seconds), sum(seconds)) for (project, day), seconds in sorted(days.items()))
+
+
+def check(store: Store) -> tuple[str, ...]:
+    """Return what is wrong with the counts of places, one sentence for each fault. A killed process does not cause any.
+
+    An item's `taken` must be its standing votes and open assignments, and at most `wanted`. No rater may have two standing votes on it.
+    """
+    faults = []
+    with store.database.read() as connection:
+        superseded = select(_JUDGMENTS.c.supersedes).where(_JUDGMENTS.c.supersedes.is_not(None))
+        undone = set(connection.execute(superseded).scalars())
+        counted = (_JUDGMENTS.c.kind == "answer") & (_JUDGMENTS.c.status == "kept") & ~_JUDGMENTS.c.is_skip
+        rows = connection.execute(select(_JUDGMENTS.c.id, _JUDGMENTS.c.item, _JUDGMENTS.c.rater).where(counted))
+        standing = [row for row in rows if row.id not in undone]
+        leases = Counter(connection.execute(select(_ASSIGNMENTS.c.item).where(_ASSIGNMENTS.c.state == "open")).scalars())
+        items = connection.execute(select(_ITEMS.c.id, _ITEMS.c.taken, _ITEMS.c.wanted).where(_ITEMS.c.pool == "items")).all()
+    votes = Counter(row.item for row in standing)
+    for item in items:
+        held = votes[item.id] + leases[item.id]
+        if item.taken != held:
+            faults.append(f"Item {item.id}: {item.taken} places taken, but {votes[item.id]} votes and {leases[item.id]} leases.")
+        if held > item.wanted:
+            faults.append(f"Item {item.id}: {votes[item.id]} votes and {leases[item.id]} leases, where {item.wanted} are wanted.")
+    by_rater = Counter((row.item, row.rater) for row in standing)
+    faults += [f"Item {item}: {times} votes of rater {rater}." for (item, rater), times in by_rater.items() if times > 1]
+    return tuple(faults)
 
 
 def _is_right(row: Any) -> bool:
-    return votes.is_right(answer_of(row.answer), tuple(row.shown), gold_of(row.gold))
+    return is_right(answer_of(row.answer), tuple(row.shown), gold_of(row.gold))

@@ -1,4 +1,4 @@
-"""The tables. What they are for stands in docs/ratings.md; `migrations/` makes them, and a test compares the two."""
+"""The tables. docs/ratings.md explains them, `migrations/` makes them, and a test compares the two."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 NUMBER = BigInteger().with_variant(Integer, "sqlite")
-"""Type of a key that counts up; SQLite counts only what is called INTEGER."""
+"""Type of a key that counts up. SQLite counts only columns of the type INTEGER."""
 
 metadata = MetaData(
     naming_convention={
@@ -64,7 +64,7 @@ policies = Table(
     Column("name", Text, primary_key=True),
     Column("rank", Integer, nullable=False),
 )
-"""Policies by the order in which they were first seen; a higher rank is newer."""
+"""Policies by the order in which they first appeared. A higher rank is newer."""
 
 cells = Table(
     "cells",
@@ -73,7 +73,7 @@ cells = Table(
     Column("rank", Integer, primary_key=True, autoincrement=False),
     Column("stratum", Text, primary_key=True),
 )
-"""Which strata each policy has: what a draw chooses from before it chooses an item."""
+"""The strata of each policy. A draw chooses one of these before it chooses an item."""
 
 items = Table(
     "items",
@@ -102,12 +102,12 @@ items = Table(
     Column("created", Double, nullable=False),
     UniqueConstraint("project", "digest"),
     UniqueConstraint("project", "number"),
-    # The one guard that holds whatever the code above it does: nobody can be given a place that is not there.
+    # This holds whatever the code does: nobody can take a place that does not exist.
     CheckConstraint("taken >= 0 AND taken <= wanted", name="places"),
     Index(None, "project", "pool", "draw"),
 )
-"""`pool`: items, gold or qualification (these two are asked of everyone and take no places). `taken`: standing judgments and leases.
-`sides`: how often candidate 0 stood before 1, less the reverse."""
+"""The questions. `pool` is items, gold or qualification; every rater gets the last two, which do not have places. `taken` counts standing
+judgments and leases. `sides` is how often candidate 0 stood before candidate 1, minus the reverse."""
 
 _FREE = (items.c.taken < items.c.wanted) & items.c.removed.is_(None)
 Index(
@@ -174,17 +174,17 @@ reviewers = Table(
     Column("since", Double, nullable=False),
     Index(None, "account"),
 )
-"""Members who review in this one project; an account whose role is reviewer does in all that it joined."""
+"""Members who review only in this project. An account with the role reviewer reviews in all projects that it joined."""
 
-looks = Table(
-    "looks",
+item_views = Table(
+    "item_views",
     metadata,
     Column("item", String(32), ForeignKey("items.id"), primary_key=True),
     Column("account", String(32), ForeignKey("accounts.id"), primary_key=True),
-    Column("first", Double, nullable=False),
+    Column("viewed", Double, nullable=False),
     Index(None, "account"),
 )
-"""Who has looked at what others said of an item, and since when; see `looks.py`."""
+"""Who has seen what others answered to an item, and since when; see `visibility.py`."""
 
 assignments = Table(
     "assignments",
@@ -285,4 +285,4 @@ audit_log = Table(
 )
 
 APPEND_ONLY = ("judgments", "audit_log")
-"""Tables whose rows triggers keep from being changed or deleted."""
+"""Tables whose rows triggers protect from changes and deletion."""

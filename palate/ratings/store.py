@@ -1,4 +1,4 @@
-"""The store as its users see it: every operation of the package, by name."""
+"""The database as its users see it: every operation of the package, as a method of `Ratings`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 from palate.core import ConfigError
 from palate.ratings import (
     accounts,
-    audit,
     backup,
-    checks,
     claims,
     counted_answers,
     exports,
     imports,
     items,
     judgments,
-    links,
     personal_data,
     projects,
     reports,
@@ -31,14 +28,14 @@ from palate.ratings import (
     visibility,
 )
 from palate.ratings.database import Database, make_engine
-from palate.ratings.locations import check_place
+from palate.ratings.locations import check_location
 from palate.ratings.versions import check_version, current, is_empty, is_older, upgrade
 
 
 class Ratings:
-    """A database of projects, items, answers and accounts. Safe to share between threads; each process opens its own.
+    """A database of projects, items, answers and accounts. Threads can share it, but each process must open its own.
 
-    Methods are the functions of the modules named; an operation is one transaction, and what it returned is on the disk.
+    The methods are the functions of the modules named. An operation is one transaction, and when it returns, its changes are on the disk.
     """
 
     def __init__(self, database: Database) -> None:
@@ -55,7 +52,7 @@ class Ratings:
     set_scores = uncertainty.set_scores
 
     claim = claims.claim
-    hold = claims.hold
+    claim_many = claims.claim_many
     release = claims.release
     assignment = claims.assignment
 
@@ -63,23 +60,23 @@ class Ratings:
     undo = judgments.undo
     adjudicate = judgments.adjudicate
     judgments_of = standing_answers.judgments_of
-    is_seen = visibility.is_seen
-    may_look = visibility.may_look
-    look = visibility.look
+    has_viewed = visibility.has_viewed
+    may_view = visibility.may_view
+    view_answers = visibility.view_answers
     as_comparisons = standing_answers.as_comparisons
-    undecided = standing_answers.undecided
-    shown = counted_answers.shown
-    mark = counted_answers.mark
-    rows_since = counted_answers.rows_since
+    undecided_items = standing_answers.undecided_items
+    asked_items = counted_answers.asked_items
+    project_state = counted_answers.project_state
+    num_rows_since = counted_answers.num_rows_since
 
     import_exchange = imports.import_exchange
     as_exchange = exports.as_exchange
 
     progress = reports.progress
-    tally = reports.tally
+    num_answered = reports.num_answered
     gold_record = reports.gold_record
     time_log = reports.time_log
-    check = checks.check
+    check = reports.check
 
     add_account = accounts.add_account
     account = accounts.account
@@ -101,42 +98,42 @@ class Ratings:
     session = sessions.session
     end_session = sessions.end_session
     end_sessions = sessions.end_sessions
-    note_failure = sessions.note_failure
-    failures = sessions.failures
-    forget_failures = sessions.forget_failures
+    record_failed_login = sessions.record_failed_login
+    failed_logins = sessions.failed_logins
+    forget_failed_logins = sessions.forget_failed_logins
 
-    issue_link = links.issue_link
-    look_link = links.look_link
-    take_link = links.take_link
-    open_invitations = links.open_invitations
-    end_invitations = links.end_invitations
+    open_invitations = sessions.open_invitations
+    end_invitations = sessions.end_invitations
+    issue_link = sessions.issue_link
+    find_link = sessions.find_link
+    redeem_link = sessions.redeem_link
 
+    audit = accounts.audit
+    audit_log = accounts.audit_log
     restore = backup.restore
-    audit_log = audit.audit_log
 
-    # Last: from here on these names mean the methods, not the modules they come from.
+    # These come last, because from here on each name means the method, not the module.
     accounts = accounts.all_accounts
-    audit = audit.audit
     backup = backup.backup
-    heard = counted_answers.heard
+    counted_answers = counted_answers.counted_answers
     items = items.all_items
     judgments = standing_answers.judgments
     projects = projects.all_projects
 
     def close(self) -> None:
-        """Nothing; connections are closed."""
+        """Close all connections."""
         self.database.close()
 
 
 def open_ratings(url: str, *, create: bool = False) -> Ratings:
-    """The ratings at `url`: a path, `sqlite:///path`, or `postgresql+psycopg://user@host/name`.
+    """Open the ratings at `url`: a path, `sqlite:///path`, or `postgresql+psycopg://user@host/name`.
 
     Args:
-        url: where the database is.
-        create: make the tables where the database is empty (and the file where there is none).
+        url: the address of the database.
+        create: make the tables if the database is empty, and the file if it does not exist.
 
     Raises:
-        ConfigError: no database is there, it may not be written, it lies on a network file system, or its schema is older or newer.
+        ConfigError: the database does not exist, cannot be written, is on a network file system, or has an older or newer schema.
         RunError: the server does not answer.
     """
     database = _connect(url, create=create)
@@ -144,21 +141,25 @@ def open_ratings(url: str, *, create: bool = False) -> Ratings:
         with database.write() as connection:
             if create and is_empty(connection):
                 upgrade(connection)
-            check_version(connection, _shown(url))
+            check_version(connection, _without_password(url))
     except DatabaseError as error:
-        said = str(error.orig).strip().splitlines()[0]
+        cause = str(error.orig).strip().splitlines()[0]
         if database.is_sqlite:
-            raise ConfigError(f"{_shown(url)} is not a SQLite database ({said}). Correct the path, or restore a backup.") from error
-        raise ConfigError(f"{_shown(url)} cannot be used ({said}). Give its user the right to make and write tables there.") from error
+            raise ConfigError(
+                f"{_without_password(url)} is not a SQLite database ({cause}). Correct the path, or restore a backup."
+            ) from error
+        raise ConfigError(
+            f"{_without_password(url)} cannot be used ({cause}). Give its user the right to make and write tables there."
+        ) from error
     return Ratings(database)
 
 
 @contextmanager
 def use_ratings(url: str, *, create: bool = False) -> Iterator[Ratings]:
-    """The ratings at `url`, closed when the block ends. A file that was made for the block goes again when the block raises.
+    """Open the ratings at `url` and close them when the block ends. If the block raises, a file made for it is deleted again.
 
     Raises:
-        ConfigError, RunError: as `open_ratings`.
+        ConfigError, RunError: as `open_ratings` does.
     """
     address = _address(url)
     file = Path(address.database or "").absolute() if address.get_backend_name() == "sqlite" else None
@@ -169,24 +170,24 @@ def use_ratings(url: str, *, create: bool = False) -> Iterator[Ratings]:
     except BaseException:
         opened.close()
         if is_new:
-            for rest in ("", "-wal", "-shm", ".lock"):
-                Path(f"{file}{rest}").unlink(missing_ok=True)
+            for suffix in ("", "-wal", "-shm", ".lock"):
+                Path(f"{file}{suffix}").unlink(missing_ok=True)
         raise
     opened.close()
 
 
 def upgrade_ratings(url: str) -> tuple[str, str]:
-    """(version before, version after) of the schema of the ratings at `url`, brought to this package's in one transaction.
+    """Upgrade the schema of the ratings at `url` in one transaction, and return (version before, version after).
 
     Raises:
-        ConfigError: as `open_ratings`, but for an older schema.
+        ConfigError: as `open_ratings` does, except for an older schema.
     """
     database = _connect(url, create=False)
     try:
         with database.write() as connection:
             before = current(connection)
             if not is_older(before):
-                check_version(connection, _shown(url))
+                check_version(connection, _without_password(url))
             upgrade(connection)
             return before, current(connection)
     finally:
@@ -198,7 +199,7 @@ def _connect(url: str, *, create: bool) -> Database:
     file = None
     if address.get_backend_name() == "sqlite":
         file = Path(address.database or "").absolute()
-        check_place(file)
+        check_location(file)
         if not create and not file.exists():
             raise ConfigError(f"{file} does not exist. Correct the path, or make it with `palate label`.")
     try:
@@ -213,19 +214,19 @@ def _address(url: str) -> URL:
     try:
         address = make_url(url)
     except (ArgumentError, ValueError) as error:
-        raise ConfigError(f"{url!r} is no address of a database. Give a path, or postgresql+psycopg://user@host/name.") from error
+        raise ConfigError(f"{url!r} is not an address of a database. Give a path, or postgresql+psycopg://user@host/name.") from error
     name = address.get_backend_name()
     if name == "sqlite" and address.database in {None, "", ":memory:"}:
-        raise ConfigError("Ratings need a file: a database in memory is lost. Give sqlite:///path.")
+        raise ConfigError("Ratings need a file, because a database in memory would be lost. Give sqlite:///path.")
     if name == "postgresql":
         return address.set(drivername="postgresql+psycopg")
     if name != "sqlite":
         raise ConfigError(
-            f"{_shown(url)}: ratings are kept in SQLite or PostgreSQL, not in {name}. Give sqlite:/// or postgresql+psycopg://."
+            f"{_without_password(url)}: Palate keeps ratings in SQLite or PostgreSQL, not in {name}. Give sqlite:/// or postgresql+psycopg://."
         )
     return address
 
 
-def _shown(url: str) -> str:
-    """The address without its password, for messages."""
+def _without_password(url: str) -> str:
+    """Return the address without its password, for messages."""
     return make_url(url).render_as_string(hide_password=True) if "://" in url else url

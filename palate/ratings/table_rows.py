@@ -1,4 +1,4 @@
-"""Rows of the tables as nouns, and back."""
+"""Converting rows of the tables to dataclasses and back."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from palate.ratings.entities import Answer, Assignment, Candidate, Gold, Item, P
 Json = Mapping[str, Any]
 
 RULED = frozenset({"rule", "probe"})
-"""Kinds of tasks that ask whether a rule is broken."""
+"""The kinds of task that ask whether a rule is broken."""
 
 
 def tiers(value: Sequence[Sequence[int]]) -> Tiers:
-    """A ranking from JSON lists."""
+    """Return the ranking in JSON lists."""
     return tuple(tuple(int(place) for place in tier) for tier in value)
 
 
 def gold_of(value: Any) -> Gold | None:
-    """A right answer from JSON: true or false, or lists."""
+    """Return the right answer in JSON: true, false or lists."""
     return value if value is None or isinstance(value, bool) else tiers(value)
 
 
 def turns(value: Sequence[Json]) -> tuple[Message, ...]:
-    """A conversation from JSON objects."""
+    """Return the conversation in JSON objects."""
     return tuple(Message(turn["role"], turn["text"], turn.get("tool_fields", "")) for turn in value)
 
 
 def turns_json(conversation: Sequence[Message]) -> list[dict[str, str]]:
-    """A conversation as JSON objects; `tool_fields` only where there are some."""
+    """Return the conversation as JSON objects, with `tool_fields` only in turns that have them."""
     return [
         {"role": turn.role, "text": turn.text} | ({"tool_fields": turn.tool_fields} if turn.tool_fields else {}) for turn in conversation
     ]
 
 
 def candidates_json(candidates: Sequence[Candidate]) -> list[dict[str, str]]:
-    """Candidates as JSON objects without what is empty."""
+    """Return the candidates as JSON objects without empty fields."""
     return [{name: value for name, value in asdict(candidate).items() if value} for candidate in candidates]
 
 
 def project_of(row: Row[Any]) -> Project:
-    """The project in a row of `projects`."""
+    """Return the project in a row of `projects`."""
     task = dict(row.task)
     return Project(
         name=row.name,
@@ -65,7 +65,7 @@ def project_of(row: Row[Any]) -> Project:
 
 
 def item_of(row: Row[Any]) -> Item:
-    """The item in a row of `items`."""
+    """Return the item in a row of `items`."""
     return Item(
         conversation=turns(row.conversation),
         candidates=tuple(Candidate(**candidate) for candidate in row.candidates),
@@ -81,12 +81,12 @@ def item_of(row: Row[Any]) -> Item:
 
 
 def assignment_of(row: Row[Any]) -> Assignment:
-    """The assignment in a row of `assignments`."""
+    """Return the assignment in a row of `assignments`."""
     return Assignment(row.id, row.project, row.item, row.rater, tuple(row.shown), row.claimed, row.expires, row.state, row.guideline)
 
 
 def answer_of(value: Json) -> Answer:
-    """The answer in a JSON object."""
+    """Return the answer in a JSON object."""
     return Answer(
         ranking=tiers(value.get("ranking", ())),
         all_bad=value.get("all_bad", False),
@@ -104,17 +104,17 @@ def answer_of(value: Json) -> Answer:
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
-    """An answer as a JSON object without what was not said."""
+    """Return the answer as a JSON object without empty fields."""
     value = asdict(answer) | {"dialogue": turns_json(answer.dialogue)}
-    # Not `in (False, ...)`: 0.0 seconds are equal to False, and were said.
-    said = {name: one for name, one in value.items() if one is not None and one is not False and one not in ("", (), [], {})}
-    return said | ({} if answer.broken is None else {"broken": answer.broken})
+    # Not `in (False, ...)`, because 0.0 seconds are equal to False but not empty.
+    fields = {name: part for name, part in value.items() if part is not None and part is not False and part not in ("", (), [], {})}
+    return fields | ({} if answer.broken is None else {"broken": answer.broken})
 
 
 def rule_of(task: Task, fields: Json, identity: str) -> str:
-    """The rule that an item is about: the one that its field `rule` names, else one by the item's id, the same for all raters.
+    """Return the rule that an item is about; "" if the task does not ask about rules.
 
-    "" where the task asks about none.
+    It is the one that the field `rule` names. Otherwise the item's id chooses one, the same for all raters.
     """
     if task.kind not in RULED or not task.rules:
         return ""
@@ -123,23 +123,23 @@ def rule_of(task: Task, fields: Json, identity: str) -> str:
 
 
 def digest(item: Item, task: Task) -> str:
-    """SHA-256 of what is asked: conversation and candidates whatever their order, so that a pair swapped is the same question.
+    """Return the SHA-256 of the conversation and the candidates in any order, so that a swapped pair is the same question.
 
-    Where the task is about rules, the one that the item names is part of it.
+    If the task is about rules, the rule that the item names is part of it.
     """
     rule = [item.fields["rule"]] if task.kind in RULED and item.fields.get("rule") else []
-    shown = sorted(json.dumps(candidate, sort_keys=True) for candidate in candidates_json(item.candidates))
-    asked = json.dumps([turns_json(item.conversation), shown, *rule], sort_keys=True)
-    return hashlib.sha256(asked.encode("utf-8", errors="surrogatepass")).hexdigest()
+    candidates = sorted(json.dumps(candidate, sort_keys=True) for candidate in candidates_json(item.candidates))
+    question = json.dumps([turns_json(item.conversation), candidates, *rule], sort_keys=True)
+    return hashlib.sha256(question.encode("utf-8", errors="surrogatepass")).hexdigest()
 
 
 def name_key(name: str) -> str:
-    """What two names share that look alike: composed, without case and outer blanks."""
+    """Return the name composed (NFKC), without case and outer blanks, so that names that look alike are equal."""
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
 def is_text(value: str) -> bool:
-    """Whether a text column takes the value: PostgreSQL has no NUL, and half a surrogate pair is no character."""
+    """Return whether a text column can hold the value. It cannot hold NUL (PostgreSQL) or half of a surrogate pair."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What a training run says about items: the spread of its reward models, from which the uncertain queue takes its order."""
+"""Scores of items from a training run: the spread of its reward models, which orders the uncertain queue."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from palate.ratings.projects import find_project
 from palate.ratings.table_rows import turns
 
 WORDS = 256
-"""Length of the features made of a prompt's words where a row brings none."""
+"""Length of the features made from a prompt's words if a row does not have features."""
 
 DIVERSE = 2000
-"""The most uncertain items whose order takes diversity into account; those after them follow by spread alone."""
+"""Number of the most uncertain items that are ordered by diversity, too. Those after them are ordered by spread alone."""
 
 
 def set_scores(store: Store, project: str, rows: Iterable[Mapping[str, object]]) -> int:
-    """Number of items that have a score now; earlier scores are gone.
+    """Replace the project's scores and return the number of items that have one now.
 
-    A row is an object of `scores.jsonl`: `item` (id), `spread` (how far the models of an ensemble disagree, at least 0), and, where there
-    are any, `features` (numbers that describe the prompt). The order of an uncertain queue is greedy: the next item has the largest
-    product of its spread and its distance to the nearest one already judged or chosen, so that alike prompts do not follow each other.
+    A row is an object of `scores.jsonl`: `item` (id), `spread` (how far the models of an ensemble disagree, at least 0) and optionally
+    `features` (numbers that describe the prompt). The order of an uncertain queue is greedy. The next item has the largest product of its
+    spread and its distance to the nearest item already judged or chosen, so that similar prompts do not follow each other.
 
     Raises:
-        DataError: a row lacks a field or names no item of the project; nothing was changed.
+        DataError: a row lacks a field, or its item is not in the project. Nothing was changed.
     """
-    read = [_row(number, row) for number, row in enumerate(rows, start=1)]
+    scores = [_row(number, row) for number, row in enumerate(rows, start=1)]
     table = schema.items
 
     def work(connection: Connection) -> int:
         find_project(connection, project)
         items = {row.id: row for row in connection.execute(select(table).where(table.c.project == project, table.c.pool == "items"))}
-        for number, (item, _, _) in enumerate(read, start=1):
+        for number, (item, _, _) in enumerate(scores, start=1):
             if item not in items:
-                raise DataError(f"scores, row {number}: there is no item {item!r} in this project. Score the items that it has.")
+                raise DataError(f"scores, row {number}: there is no item {item!r} in this project. Score only its items.")
         connection.execute(update(table).where(table.c.project == project).values(priority=None, score=None))
-        scored = {item: (spread, features) for item, spread, features in read}
+        scored = {item: (spread, features) for item, spread, features in scores}
         order = _order([(items[item], spread, features) for item, (spread, features) in scored.items()], list(items.values()))
-        values = [{"which": item, "first": len(order) - place, "said": {"spread": scored[item][0]}} for place, item in enumerate(order)]
+        values = [{"which": item, "first": len(order) - place, "json": {"spread": scored[item][0]}} for place, item in enumerate(order)]
         if values:
-            changed = update(table).where(table.c.id == bindparam("which"))
-            connection.execute(changed.values(priority=bindparam("first"), score=bindparam("said")), values)
+            change = update(table).where(table.c.id == bindparam("which"))
+            connection.execute(change.values(priority=bindparam("first"), score=bindparam("json")), values)
         return len(values)
 
     return store.database.run(work)
@@ -66,14 +66,14 @@ def _row(number: int, row: Mapping[str, object]) -> tuple[str, float, tuple[floa
 
 
 def _order(scored: Sequence[tuple[Row[Any], float, tuple[float, ...]]], items: Sequence[Row[Any]]) -> list[str]:
-    """Ids of the scored items, the one to ask about first at the front."""
-    ranked = sorted(scored, key=lambda one: (-one[1], one[0].id))
+    """Return the ids of the scored items, beginning with the one to ask about first."""
+    ranked = sorted(scored, key=lambda score: (-score[1], score[0].id))
     near, far = ranked[:DIVERSE], ranked[DIVERSE:]
     lengths = {len(features) for _, _, features in near}
     if not near:
         return []
-    own = len(lengths) == 1 and lengths != {0}
-    features = np.stack([np.array(given) if own else _words(row) for row, _, given in near])
+    has_features = len(lengths) == 1 and lengths != {0}
+    features = np.stack([np.array(given) if has_features else _words(row) for row, _, given in near])
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     distance = np.full(len(near), 2.0)
     begun = {row.id for row in items if row.is_begun}
@@ -83,7 +83,7 @@ def _order(scored: Sequence[tuple[Row[Any], float, tuple[float, ...]]], items: S
     spread, chosen = np.array([spread for _, spread, _ in near]), list[int]()
     left = np.ones(len(near), dtype=bool)
     while left.any():
-        # A little is added so that of items like one already chosen the more uncertain comes first.
+        # The small term puts the more uncertain first among items that are like one already chosen.
         gain = np.where(left, spread * (np.maximum(distance, 0) + 1e-6), -1.0)
         best = int(gain.argmax())
         chosen.append(best)
@@ -93,7 +93,7 @@ def _order(scored: Sequence[tuple[Row[Any], float, tuple[float, ...]]], items: S
 
 
 def _words(row: Row[Any]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Counts of the last turn's words, each in the box its checksum says."""
+    """Return counts of the last turn's words, hashed into `WORDS` boxes by checksum."""
     counts = np.zeros(WORDS)
     for word in turns(row.conversation)[-1].text.lower().split():
         counts[zlib.crc32(word.encode("utf-8", errors="replace")) % WORDS] += 1

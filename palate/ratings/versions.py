@@ -1,4 +1,4 @@
-"""Which version of the schema a database has, and bringing it to this package's."""
+"""The version of a database's schema, and upgrading it to this package's version."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ FOLDER = Path(__file__).parent / "migrations"
 
 
 def head() -> str:
-    """The newest version that this package knows."""
+    """Return the newest version that this package knows."""
     return str(ScriptDirectory(str(FOLDER)).get_current_head())
 
 
 def current(connection: Connection) -> str:
-    """The database's version; "" when it has none."""
+    """Return the database's version; "" if it does not have one."""
     return MigrationContext.configure(connection).get_current_revision() or ""
 
 
 def is_empty(connection: Connection) -> bool:
-    """Whether the database has no table at all."""
+    """Return whether the database does not have any tables."""
     return not inspect(connection).get_table_names()
 
 
 def is_older(version: str) -> bool:
-    """Whether `version` is one that this package can bring to its own."""
+    """Return whether this package can upgrade from `version`."""
     return version != head() and version in {script.revision for script in ScriptDirectory(str(FOLDER)).walk_revisions()}
 
 
 def check_version(connection: Connection, where: str) -> None:
-    """Nothing when the schema is the one of this package.
+    """Check that the database, named `where` in messages, has this package's schema.
 
     Raises:
-        ConfigError: it is older, newer, or not ours.
+        ConfigError: the schema is older, newer, or not one of ratings.
     """
     version = current(connection)
     if version == head():
@@ -48,7 +48,7 @@ def check_version(connection: Connection, where: str) -> None:
         raise ConfigError(f"{where} is a database, but not one of ratings. Give the address of a ratings database, or of an empty one.")
     if is_older(version):
         raise ConfigError(
-            f"{where} has schema {version}, older than this version's {head()}. Make a backup, then run `palate label --upgrade`."
+            f"{where} has schema {version}, older than this version's {head()}: copy the database, then run `palate label --upgrade`."
         )
     raise ConfigError(
         f"{where} has schema {version}, which this version of palate does not know (its own is {head()}): a newer one wrote it. "
@@ -57,7 +57,7 @@ def check_version(connection: Connection, where: str) -> None:
 
 
 def upgrade(connection: Connection, version: str = "head") -> None:
-    """Nothing; the schema is brought to `version`. Everything happens in the caller's transaction."""
+    """Bring the schema to `version`, in the caller's transaction."""
     config = Config()
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection

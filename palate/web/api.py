@@ -166,7 +166,7 @@ def undo(context: Rater, body: api_models.UndoBody) -> dict[str, Any]:
     if assignment is None:
         raise AccessError(409, "nothing", "There is nothing to take back.")
     view = item_view(context.service, context.project, assignment, ratings.item(assignment.item))
-    return {**asdict(view), "judged": ratings.tally(context.project.id, context.me.id)}
+    return {**asdict(view), "judged": ratings.num_answered(context.project.id, context.me.id)}
 
 
 @router.get("/projects/{project}/judgments", response_class=FileResponse)
@@ -185,7 +185,7 @@ def progress(context: Rater) -> dict[str, int]:
 
     Raters do not get it, because its figures do not move at a gold item and would give it away.
     """
-    mine = {"mine": context.service.ratings.tally(context.project.id, context.me.id)}
+    mine = {"mine": context.service.ratings.num_answered(context.project.id, context.me.id)}
     return mine | asdict(context.service.progress(context.project.id)) if context.is_staff else mine
 
 

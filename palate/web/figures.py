@@ -12,7 +12,7 @@ import numpy as np
 
 from palate.agreement import AgreementReport, Bias, Estimate, RaterReport, VoteTable, advice, analyse
 from palate.agreement.estimates import share
-from palate.ratings import CountedAnswer, Project, Ratings, Worked
+from palate.ratings import CountedAnswer, Project, Ratings, WorkDay
 from palate.ratings.standing_answers import is_right, judgments_of_answer
 from palate.web.display import answer_in_words
 
@@ -79,7 +79,7 @@ class ProjectFigures:
     figures: tuple[Figure, ...]
     raters: tuple[RaterRow, ...]
     advice: tuple[str, ...]
-    worked: tuple[tuple[str, Worked], ...]
+    worked: tuple[tuple[str, WorkDay], ...]
     answers: int
     number: int
 
@@ -105,7 +105,7 @@ def project_figures(ratings: Ratings, project: Project, number: int) -> ProjectF
     tallies: dict[str, _RaterTally] = {}
 
     def tallied_answers() -> Iterator[CountedAnswer]:
-        for counted in ratings.heard(project.id):
+        for counted in ratings.counted_answers(project.id):
             tally = tallies.setdefault(counted.rater, _RaterTally(counted.pseudonym))
             tally.answers += 1
             if counted.answer.seconds is not None:
@@ -130,13 +130,13 @@ def project_figures(ratings: Ratings, project: Project, number: int) -> ProjectF
     return ProjectFigures(figures, rows, lines, _time_log(ratings, project.id), answers, number)
 
 
-def _time_log(ratings: Ratings, project: str) -> tuple[tuple[str, Worked], ...]:
+def _time_log(ratings: Ratings, project: str) -> tuple[tuple[str, WorkDay], ...]:
     logs = ((account.id, day) for account in ratings.accounts(project) for day in ratings.time_log(account.id) if day.project == project)
     return tuple(sorted(logs, key=lambda entry: entry[1].day, reverse=True)[:DAYS])
 
 
 def _vote_table(ratings: Ratings, project: Project, answers: Iterator[CountedAnswer]) -> VoteTable:
-    items, dimension = ratings.shown(project.id), project.task.dimensions[0]
+    items, dimension = ratings.asked_items(project.id), project.task.dimensions[0]
     compared = {comparison.id for comparison in items.comparisons}
     gold = {item: right for item, right in items.gold.items() if not isinstance(right, bool)}
     judgments = (
@@ -199,7 +199,7 @@ def _yes_no_agreement(
     ratings: Ratings, project: Project, answers: Iterator[CountedAnswer], tallies: Mapping[str, _RaterTally]
 ) -> tuple[Figure, ...]:
     """Return the raw agreement of yes-or-no answers. Adds to `tallies` whether each answer to hidden gold is right."""
-    items = ratings.shown(project.id)
+    items = ratings.asked_items(project.id)
     votes: dict[str, list[Hashable]] = defaultdict(list)
     for counted in answers:
         right = items.gold.get(counted.item)

@@ -58,7 +58,7 @@ def claim_items(service: Service, project: Project, account: Account, held: Sequ
     """
 
     def claim() -> list[tuple[Assignment, Item]]:
-        return service.ratings.hold(project.id, account.id, service.clock(), service.random, 2)
+        return service.ratings.claim_many(project.id, account.id, service.clock(), service.random, 2)
 
     claimed = claim()
     if not claimed and qualify(service, project.id, account):

@@ -81,6 +81,6 @@ class Service:
 
         The second value is None if the figures are of the present state. Otherwise they are some seconds old (`palate.web.figure_cache`).
         """
-        mark = self.ratings.mark(project.id)
+        mark = self.ratings.project_state(project.id)
         figures = self._figures.get(project.id, mark, self.clock(), lambda: project_figures(self.ratings, project, mark.number))
-        return figures, None if figures.mark == mark else self.ratings.rows_since(project.id, figures.value.number)
+        return figures, None if figures.mark == mark else self.ratings.num_rows_since(project.id, figures.value.number)

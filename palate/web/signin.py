@@ -83,8 +83,8 @@ def authenticate(context: RequestContext, name: str, password: str) -> Account:
     device = _device(context, name)
     address = device or (context.request.client.host if context.request.client else "")
     now = service.clock()
-    ratings.note_failure(name, address, now)
-    failed = ratings.failures(name, address, now - settings.window_seconds)
+    ratings.record_failed_login(name, address, now)
+    failed = ratings.failed_logins(name, address, now - settings.window_seconds)
     is_flooded = failed.name > settings.name_attempts or failed.address > settings.address_attempts
     if failed.both > settings.attempts or (is_flooded and not device):
         minutes = int(service.settings.window_seconds // 60)
@@ -95,14 +95,14 @@ def authenticate(context: RequestContext, name: str, password: str) -> Account:
     stored = ratings.password_hash(account.id) if account is not None else None
     if not service.passwords.verify(stored, password) or account is None or stored is None:
         raise AccessError(401, "wrong", "The name or the password is wrong.")
-    ratings.forget_failures(name, address)
+    ratings.forget_failed_logins(name, address)
     if service.passwords.is_outdated(stored):
         ratings.set_password(account.id, service.passwords.hash(password))
     return account
 
 
 def check_own_password(context: RequestContext, password: str) -> None:
-    """Refuse a password that is not the one of the signed-in account. Failures count as failed sign-ins.
+    """Refuse a password that is not the one of the signed-in account. FailedLogins count as failed sign-ins.
 
     Raises:
         AccessError: 401 or 429.

@@ -18,11 +18,11 @@ from starlette.responses import FileResponse
 from palate.core import ConfigError, DataError
 from palate.data.exchange import WRITABLE, Exchange, read_exchange, write_exchange
 from palate.data.exchange.contents import is_shown
-from palate.ratings import Imported, Project
+from palate.ratings import ImportResult, Project
 from palate.web.display import media_file
 from palate.web.service import Service
 
-Upload = tuple[Imported, Exchange, tuple[str, ...]]
+Upload = tuple[ImportResult, Exchange, tuple[str, ...]]
 """What was added, what the file held, and notes for the person who uploaded it."""
 
 ENDINGS = {"palate": "jsonl", "trl": "jsonl", "mt-bench": "jsonl", "hh": "jsonl", "csv": "csv"}

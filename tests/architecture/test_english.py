@@ -28,7 +28,6 @@ NOT_YET_DOCSTRINGS: tuple[str, ...] = (
         "stores",
         "tracking",
         "training",
-        "ratings",
         "stages",
     ),
 )
@@ -40,7 +39,6 @@ NOT_YET_MESSAGES: tuple[str, ...] = (
         "rewards",
         "stores",
         "training",
-        "ratings",
         "stages",
     ),
 )

@@ -216,10 +216,10 @@ def test_nobody_locks_out_whoever_was_signed_in_before(server: RatingServer) -> 
 def test_nobody_elsewhere_locks_out_a_name_by_a_few_tries(server: RatingServer) -> None:
     bob = server.account("bob")
     for n in range(40):
-        server.ratings.note_failure("bob", f"10.0.0.{n % 8}", server.clock())
+        server.ratings.record_failed_login("bob", f"10.0.0.{n % 8}", server.clock())
     assert server.client().sign_in("bob").status_code == 303
     for n in range(51):
-        server.ratings.note_failure("bob", f"10.0.1.{n}", server.clock())
+        server.ratings.record_failed_login("bob", f"10.0.1.{n}", server.clock())
     assert server.client().sign_in("bob").status_code == 429
     assert server.ratings.account(bob.id).name == "bob"
 

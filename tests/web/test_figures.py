@@ -53,9 +53,9 @@ def test_gold_and_removed_items(server: RatingServer) -> None:
     row = project_figures(server.ratings, crew.project, 0).raters[0]
     assert (row.gold.value, row.gold.n) == (1.0, 1)
     item = next(iter(server.ratings.items(crew.project.id)))
-    before = server.ratings.mark(crew.project.id)
+    before = server.ratings.project_state(crew.project.id)
     server.ratings.remove_item(item.id, crew.now)
-    assert server.ratings.mark(crew.project.id) != before
+    assert server.ratings.project_state(crew.project.id) != before
 
 
 def test_every_other_question_has_its_raw_agreement(server: RatingServer) -> None:

@@ -74,7 +74,7 @@ def spread(server: RatingServer) -> tuple[Project, Project, str]:
             for one in (p.replace("\x00", "") for p in PAYLOADS[half:])
         ),
     ]
-    (first, *_) = server.ratings.add_items(project.id, rows, server.clock()).kept
+    (first, *_) = server.ratings.add_items(project.id, rows, server.clock()).ids
     server.account("<b>rev</b>", "reviewer", project, rules)
     server.account("<img src=x onerror=alert(1)>", "owner", project, rules)
     for index in range(6):

@@ -99,7 +99,7 @@ def test_what_the_pages_export_is_read(server: RatingServer, kind: str, tmp_path
     for k in range(4):
         for rater in (1, 2):
             said(crew, rater, (k + rater) % 2 if k else 0)
-    contested = next(item for item in server.ratings.undecided(crew.project.id))
+    contested = next(item for item in server.ratings.undecided_items(crew.project.id))
     for key, best in (("a", 1), ("b", 0)):
         server.ratings.adjudicate(contested, crew.raters[0].id, Answer(ranking=((best,), (1 - best,))), key, crew.now)
     server.account("olga", "owner", crew.project)

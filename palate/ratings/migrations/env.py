@@ -1,4 +1,4 @@
-"""What Alembic runs to reach the database: `palate.ratings.versions` hands it an open connection."""
+"""Alembic runs this to reach the database. `palate.ratings.versions` gives it an open connection."""
 
 from __future__ import annotations
 

@@ -12,5 +12,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing; the schema has this version."""
+    """Bring the schema to this version."""
     ${upgrades if upgrades else "pass"}

@@ -69,7 +69,7 @@ def setup(context: Anyone, token: str) -> Response:
     _check_setup(context, token)
     try:
         account_from_form(context, "owner")  # refuses what `new_account` would refuse, before the link is used
-        if service.ratings.take_link(hashed(token, "setup"), "setup", service.clock()) is None:
+        if service.ratings.redeem_link(hashed(token, "setup"), "setup", service.clock()) is None:
             raise GONE
         account = new_account(context, "owner")
     except ConfigError as error:
@@ -124,16 +124,16 @@ def renew(context: Anyone, token: str) -> Response:
         check_password(context.text("password"), account.name)
     except ConfigError as error:
         return page(context, "join.html", {**RENEW, "name": account.name, "joinable": False, "error": str(error)}, 422)
-    if service.ratings.take_link(hashed(token, "password"), "password", service.clock()) is None:
+    if service.ratings.redeem_link(hashed(token, "password"), "password", service.clock()) is None:
         raise GONE
     service.ratings.set_password(account.id, service.passwords.hash(context.text("password")))
-    service.ratings.forget_failures(account.name)
+    service.ratings.forget_failed_logins(account.name)
     service.audit(account.id, "password renewed", account.id)
     return sign_in(context, account, go("/"))
 
 
 def _account_of_link(context: RequestContext, token: str) -> Account:
-    link = context.service.ratings.look_link(hashed(token, "password"), "password", context.service.clock())
+    link = context.service.ratings.find_link(hashed(token, "password"), "password", context.service.clock())
     if link is None or link.account is None:
         raise GONE
     return context.service.ratings.account(link.account)
@@ -148,6 +148,6 @@ def _check_invitation(context: RequestContext, token: str) -> None:
 def _check_setup(context: RequestContext, token: str) -> None:
     """Refuse a link that does not work, and every link once there is an owner."""
     ratings = context.service.ratings
-    link = ratings.look_link(hashed(token, "setup"), "setup", context.service.clock())
+    link = ratings.find_link(hashed(token, "setup"), "setup", context.service.clock())
     if link is None or any(account.role == "owner" for account in ratings.accounts()):
         raise GONE

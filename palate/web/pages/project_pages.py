@@ -29,7 +29,7 @@ def home(context: Rater) -> Response:
 def _card(context: RequestContext, project: Project) -> dict[str, object]:
     """Return the values of a project's card. Raters do not see its progress, because it does not move at a gold item."""
     if context.rank(project) < RANKS["reviewer"]:
-        return {"project": project, "progress": None, "mine": context.service.ratings.tally(project.id, context.me.id)}
+        return {"project": project, "progress": None, "mine": context.service.ratings.num_answered(project.id, context.me.id)}
     return {"project": project, "progress": context.service.progress(project.id), "mine": 0}
 
 

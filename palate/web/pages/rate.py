@@ -28,7 +28,7 @@ def rate(context: Rater) -> Response:
         "task_json": task_json(project.task),
         "guideline": service.ratings.guideline(project.id),
         "fragment": first_fragment(claim_items(service, project, context.me)),
-        "mine": service.ratings.tally(project.id, context.me.id),
+        "mine": service.ratings.num_answered(project.id, context.me.id),
     }
     return page(context, "rate.html", values)
 

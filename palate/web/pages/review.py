@@ -47,7 +47,7 @@ class RaterAnswer:
 def review(context: Reviewer) -> Response:
     """Show the items to review."""
     ratings, project = context.service.ratings, context.project
-    undecided = set(ratings.undecided(project.id))
+    undecided = set(ratings.undecided_items(project.id))
     flags: dict[str, set[str]] = defaultdict(set)
     counts: dict[str, int] = defaultdict(int)
     settled = set()
@@ -83,7 +83,7 @@ def remove(context: Owner) -> Response:
 @router.post("/projects/{project}/review/{item}/look")
 def look(context: Reviewer) -> Response:
     """Show the answers of others. Afterwards this reviewer cannot answer the item any more, nor take an answer back."""
-    if not context.service.ratings.look(context.item.id, context.me.id, context.service.clock()):
+    if not context.service.ratings.view_answers(context.item.id, context.me.id, context.service.clock()):
         return _case(context, "Not yet. You may still be asked about this item yourself.", 409)
     context.service.audit(context.me.id, "looked at answers", context.item.id, {"project": context.project.id})
     return go(f"/projects/{context.project.id}/review/{context.item.id}")
@@ -118,14 +118,14 @@ def _decision(context: RequestContext) -> Answer:
 
 def _case(context: RequestContext, error: str = "", status: int = 200) -> Response:
     ratings, item = context.service.ratings, context.item
-    is_seen = ratings.is_seen(item.id, context.me.id)
+    is_seen = ratings.has_viewed(item.id, context.me.id)
     names = {account.id: account.name for account in ratings.accounts()}
     entries = [entry for entry in ratings.judgments_of(item.id) if entry.is_standing] if is_seen else []
     values = {
         "project": context.project,
         "item": item,
         "is_seen": is_seen,
-        "may_look": is_seen or ratings.may_look(item.id, context.me.id),
+        "may_look": is_seen or ratings.may_view(item.id, context.me.id),
         "votes": [_rater_answer(entry, names.get(entry.rater, "") or entry.pseudonym) for entry in entries],
         "error": error,
         "form_text": context.text,

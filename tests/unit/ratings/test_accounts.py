@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from palate.core import ConfigError, DataError
-from palate.ratings import Failures, Ratings
+from palate.ratings import FailedLogins, Ratings
 from tests.support.ratings import team
 from tests.support.waiting import joined
 
@@ -113,13 +113,13 @@ def test_sessions_end_by_time_by_hand_and_with_a_new_password(ratings: Ratings) 
 
 def test_failed_logins_are_counted_by_name_and_address(ratings: Ratings) -> None:
     for name, address, now in (("Ann", "1.1.1.1", 10.0), ("ann ", "2.2.2.2", 20.0), ("bob\x00\ud800", "1.1.1.1", 30.0)):
-        ratings.note_failure(name, address, now)
-    assert ratings.failures("ANN", "1.1.1.1", 0.0) == Failures(2, 2, 1)
-    assert ratings.failures("ann", "1.1.1.1", 15.0) == Failures(1, 1, 0)
-    ratings.forget_failures("ann")
-    assert ratings.failures("ann", "1.1.1.1", 0.0) == Failures(0, 1, 0)
-    ratings.note_failure("cy", "3.3.3.3", 30.0 * 24 * 3600)
-    assert ratings.failures("x", "1.1.1.1", 0.0) == Failures(0, 0, 0)
+        ratings.record_failed_login(name, address, now)
+    assert ratings.failed_logins("ANN", "1.1.1.1", 0.0) == FailedLogins(2, 2, 1)
+    assert ratings.failed_logins("ann", "1.1.1.1", 15.0) == FailedLogins(1, 1, 0)
+    ratings.forget_failed_logins("ann")
+    assert ratings.failed_logins("ann", "1.1.1.1", 0.0) == FailedLogins(0, 1, 0)
+    ratings.record_failed_login("cy", "3.3.3.3", 30.0 * 24 * 3600)
+    assert ratings.failed_logins("x", "1.1.1.1", 0.0) == FailedLogins(0, 0, 0)
 
 
 def test_the_audit_log_is_read_newest_first_in_pages(ratings: Ratings) -> None:
@@ -151,7 +151,7 @@ def test_an_erased_person_is_gone_and_the_answers_stay(ratings: Ratings) -> None
     crew = team(ratings, items=3)
     person = crew.raters[0]
     ratings.start_session(person.id, "t", "c", 1.0, 1e9)
-    ratings.note_failure(person.name, "1.1.1.1", 5.0)
+    ratings.record_failed_login(person.name, "1.1.1.1", 5.0)
     crew.judge()
     held = crew.sure()
     ratings.erase(person.id, 50.0)
@@ -160,7 +160,7 @@ def test_an_erased_person_is_gone_and_the_answers_stay(ratings: Ratings) -> None
     assert ratings.account_by_name(person.name) is None
     assert person.id not in [account.id for account in ratings.accounts()]
     assert ratings.session("t", 2.0) is None
-    assert ratings.failures(person.name, "x", 0.0).name == 0
+    assert ratings.failed_logins(person.name, "x", 0.0).name == 0
     assert [entry.pseudonym for entry in ratings.judgments(crew.project.id)] == [person.pseudonym]
     assert crew.submit(held).status == "surplus"
     assert ratings.check() == ()

@@ -20,7 +20,7 @@ def test_a_rater_keeps_an_assignment_until_it_is_answered(ratings: Ratings) -> N
     crew = team(ratings)
     first = crew.sure()
     assert crew.claim() == first
-    (_, shown), (ahead, coming) = ratings.hold(crew.project.id, crew.raters[0].id, crew.now, crew.random, 2)
+    (_, shown), (ahead, coming) = ratings.claim_many(crew.project.id, crew.raters[0].id, crew.now, crew.random, 2)
     assert ahead.item != first.item
     assert [shown.id, coming.id] == [first.item, ahead.item]
     crew.submit(first)
@@ -30,16 +30,16 @@ def test_a_rater_keeps_an_assignment_until_it_is_answered(ratings: Ratings) -> N
 def test_assignments_of_one_moment_keep_the_order_they_were_made_in(ratings: Ratings) -> None:
     crew = team(ratings, items=12)
     for count in range(1, 9):
-        held = [one.id for one, _ in ratings.hold(crew.project.id, crew.raters[0].id, crew.now, crew.random, count)]
-        again = [one.id for one, _ in ratings.hold(crew.project.id, crew.raters[0].id, crew.now, crew.random, 9 - count)]
+        held = [one.id for one, _ in ratings.claim_many(crew.project.id, crew.raters[0].id, crew.now, crew.random, count)]
+        again = [one.id for one, _ in ratings.claim_many(crew.project.id, crew.raters[0].id, crew.now, crew.random, 9 - count)]
         assert held[: 9 - count] == again[:count]
         assert len(set(held)) == count
 
 
 def test_fewer_are_held_where_fewer_are_left(ratings: Ratings) -> None:
     crew = team(ratings, items=1)
-    assert len(ratings.hold(crew.project.id, crew.raters[0].id, crew.now, crew.random, 2)) == 1
-    assert ratings.hold(crew.project.id, crew.raters[1].id, crew.now, crew.random, 2) == []
+    assert len(ratings.claim_many(crew.project.id, crew.raters[0].id, crew.now, crew.random, 2)) == 1
+    assert ratings.claim_many(crew.project.id, crew.raters[1].id, crew.now, crew.random, 2) == []
 
 
 def test_every_item_is_given_as_often_as_wanted_and_once_to_each_rater(ratings: Ratings) -> None:
@@ -119,7 +119,7 @@ def test_raters_who_race_never_over_assign(ratings: Ratings) -> None:
                 held = ratings.claim(crew.project.id, account, crew.now, random)
                 if held is None:
                     return
-                ratings.hold(crew.project.id, account, crew.now, random, 2)
+                ratings.claim_many(crew.project.id, account, crew.now, random, 2)
                 ratings.submit(held.id, account, FIRST, f"{number} {turn}", crew.now)
                 turn += 1
         except BaseException as error:  # noqa: BLE001 (shown by the test's own thread)
@@ -326,7 +326,7 @@ def test_a_third_rater_is_asked_where_two_disagree(ratings: Ratings) -> None:
         assert other.item == item
         same = other.order == held[0].order
         crew.submit(other, SECOND if same else FIRST, 1)
-        assert ratings.undecided(crew.project.id) == ()
+        assert ratings.undecided_items(crew.project.id) == ()
         third = crew.sure(2)
         assert third.item == item
         crew.submit(third, FIRST, 2)
@@ -343,11 +343,11 @@ def test_raters_without_a_majority_leave_the_item_to_a_reviewer(ratings: Ratings
     first = crew.judge(0)
     second = crew.sure(1)
     crew.submit(second, SECOND if second.order == first.order else FIRST, 1)
-    assert ratings.undecided(crew.project.id) == (first.item,)
+    assert ratings.undecided_items(crew.project.id) == (first.item,)
     with pytest.raises(DataError, match="reviewer"):
         ratings.adjudicate(first.item, crew.raters[1].id, FIRST, "decision", crew.now)
     receipt = ratings.adjudicate(first.item, crew.raters[0].id, FIRST, "decision", crew.now)
     assert ratings.adjudicate(first.item, crew.raters[0].id, FIRST, "decision", crew.now) == replace(receipt, status="repeat")
-    assert ratings.undecided(crew.project.id) == ()
+    assert ratings.undecided_items(crew.project.id) == ()
     assert ratings.progress(crew.project.id, crew.now).judgments == 2
     assert ratings.check() == ()

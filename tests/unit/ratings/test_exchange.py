@@ -231,7 +231,7 @@ def judged(**changes: object) -> dict[str, object]:
         ([PAIR, {"prompt": "p", "completions": ["a"]}], "a.jsonl:2, candidates: 1 given, a task of kind compare takes 2"),
         ([PAIR, {"prompt": "p", "completions": ["a", "a"]}], "a.jsonl:2, candidates: two are the same"),
         ([PAIR, {"prompt": "p", "completions": ["a", ""]}], "a.jsonl:2, candidates: one has neither text nor media"),
-        ([PAIR, {"prompt": "p", "completions": ["a", {"media": "../a.png"}]}], "a.jsonl:2, candidates: '../a.png' is no path inside"),
+        ([PAIR, {"prompt": "p", "completions": ["a", {"media": "../a.png"}]}], "a.jsonl:2, candidates: '../a.png' is not a path inside"),
         ([PAIR, {"prompt": "p", "completions": ["a", "b"], "stratum": "\0"}], "a.jsonl:2, stratum or policy: holds a character"),
         ([PAIR, {"prompt": "p", "completions": ["a", "b"], "qualification": True}], "a.jsonl:2, is_qualification: needs a gold answer"),
         ([PAIR, {"prompt": "p", "completions": ["a", "b"], "promt": 1}], "a.jsonl:2: `promt` is not known"),
@@ -272,7 +272,7 @@ def test_a_row_at_fault_is_named_and_nothing_is_added(ratings: Ratings, tmp_path
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ([PAIR, {"prompt": "p", "completions": ["a"]}], "a project asks one thing of all its items"),
+        ([PAIR, {"prompt": "p", "completions": ["a"]}], "all items of a project have the same task"),
         ([{"prompt": "p", "completions": ["a"]}], "a.jsonl:1: `candidates` holds 1"),
         ([{"palate": "exchange", "version": 2}, {"project": {"task": {"kind": "compare"}}}], "a.jsonl:2: `dimensions` is missing"),
     ],

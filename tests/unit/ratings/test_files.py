@@ -7,16 +7,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
 
 from palate.core import ConfigError, PalateError, RunError
-from palate.ratings import Answer, Item, Link, Ratings, open_ratings, upgrade_ratings
-from palate.ratings.database import Database, make_engine
-from palate.ratings.locations import check_place, file_system
+from palate.ratings import Answer, Item, open_ratings, upgrade_ratings
+from palate.ratings.locations import check_location, file_system
 from palate.ratings.schema import metadata
-from palate.ratings.versions import head, upgrade
 from tests.support import postgres
-from tests.support.ratings import FIRST, Team, pair, team
+from tests.support.ratings import FIRST, pair, team
 
 
 def test_a_missing_file_is_made_only_when_asked(tmp_path: Path) -> None:
@@ -30,10 +27,10 @@ def test_a_missing_file_is_made_only_when_asked(tmp_path: Path) -> None:
     ("url", "fault"),
     [
         ("sqlite://", "in memory"),
-        ("postgresql+psycopg://a@host:port/x", "is no address"),
+        ("postgresql+psycopg://a@host:port/x", "is not an address"),
         ("sqlite:///:memory:", "in memory"),
         ("mysql://me@server/x", "not in mysql"),
-        ("http://server", "no address|not in http"),
+        ("http://server", "not an address|not in http"),
         ("sqlite:////no/such/folder/r.db", "not a folder"),
         ("/", "folder"),
     ],
@@ -67,12 +64,12 @@ def test_a_network_file_system_is_refused_by_its_type(tmp_path: Path) -> None:
     mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/x {escaped} nfs4 rw 0 0\n/dev/vdb {escaped}/local ext4 rw 0 0\n")
     assert file_system(share / "r.db", mounts) == ("nfs4", str(share))
     with pytest.raises(ConfigError, match="network file system .nfs4"):
-        check_place(share / "r.db", mounts=mounts)
+        check_location(share / "r.db", mounts=mounts)
     (share / "local").mkdir()
-    check_place(share / "local" / "r.db", mounts=mounts)
+    check_location(share / "local" / "r.db", mounts=mounts)
     (tmp_path / "link").symlink_to(share)
     with pytest.raises(ConfigError, match="PostgreSQL"):
-        check_place(tmp_path / "link" / "r.db", mounts=mounts)
+        check_location(tmp_path / "link" / "r.db", mounts=mounts)
 
 
 def as_nobody(file: Path) -> str:
@@ -125,41 +122,6 @@ def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path) -> 
         other.execute("CREATE TABLE theirs (x)")
     with pytest.raises(ConfigError, match="not one of ratings"):
         open_ratings(str(tmp_path / "r.db"), create=True)
-
-
-@pytest.mark.parametrize("version", ["0001", "0002"])
-def test_an_older_schema_is_refused_until_it_is_upgraded(url: str, version: str) -> None:
-    """What an older version wrote is there afterwards, and work goes on with it."""
-    open_ratings(url, create=True).close()  # makes the file, so that there is something beside which to put the older one
-    older, crew = _older(url, version)
-    with pytest.raises(ConfigError, match="palate label --upgrade"):
-        open_ratings(older)
-    assert upgrade_ratings(older) == (version, head())
-    crew.ratings = open_ratings(older)
-    assert len(list(crew.ratings.judgments(crew.project.id))) == 1
-    crew.judge()
-    crew.ratings.issue_link("hash", Link("setup", None, 50.0), 1.0)
-    assert crew.ratings.take_link("hash", "setup", 2.0) is not None
-    assert upgrade_ratings(older) == (head(), head())
-    crew.ratings.close()
-
-
-def _older(url: str, version: str) -> tuple[str, Team]:
-    """The address of a database of an older schema with one judgment in it, and who gave it."""
-    from tests.support import postgres
-
-    if url.startswith("sqlite"):
-        older = url.replace("ratings.db", "older.db")
-        Path(older.removeprefix("sqlite:///")).touch()
-    else:
-        older = postgres.new_database(url.replace(url.split("@/")[1].split("?")[0], "postgres"))
-    engine = make_engine(make_url(older))
-    with engine.begin() as connection:
-        upgrade(connection, version)
-    crew = team(Ratings(Database(engine, Path(older.removeprefix("sqlite:///")) if url.startswith("sqlite") else None)))
-    crew.judge()
-    engine.dispose()
-    return older, crew
 
 
 def test_a_newer_schema_is_refused(url: str) -> None:

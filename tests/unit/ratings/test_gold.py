@@ -71,15 +71,15 @@ def test_gold_about_a_rule_is_yes_or_no(ratings: Ratings, tmp_path: Path) -> Non
     again = ratings.as_exchange(done.project.id)
     assert [item.gold for item in again.items] == [item.gold for item in whole.items]
     assert [(vote.rule, vote.is_broken) for vote in again.votes] == [(vote.rule, vote.is_broken) for vote in whole.votes]
-    ratings.shown(crew.project.id)
+    ratings.asked_items(crew.project.id)
 
 
 @pytest.mark.parametrize(
     ("task", "item", "fault"),
     [
         (Task("rule", rules=RULES), rule_item("x", gold=((0,),)), "Item 1, gold: must be true or false"),
-        (Task("write"), rule_item("x", gold=True), "Item 1, gold: nobody knows"),
-        (Task("probe", rules=RULES), rule_item("x", gold=True), "Item 1, gold: nobody knows"),
+        (Task("write"), rule_item("x", gold=True), "Item 1, gold: must be left out"),
+        (Task("probe", rules=RULES), rule_item("x", gold=True), "Item 1, gold: must be left out"),
         (Task(), pair("x", gold=True), "Item 1, gold: must name each candidate once"),
         (
             Task("rule", rules=RULES),
@@ -108,9 +108,9 @@ def test_a_file_with_another_kind_of_gold_is_refused(tmp_path: Path, task: str, 
 def test_one_answer_under_two_rules_is_two_questions(ratings: Ratings) -> None:
     crew = rule_team(ratings)
     items = [rule_item("x", fields={"rule": rule}) for rule in RULES]
-    assert len(ratings.add_items(crew.project.id, items, 3.0).kept) == 2
+    assert len(ratings.add_items(crew.project.id, items, 3.0).ids) == 2
     again = ratings.add_items(crew.project.id, items, 4.0)
-    assert (again.kept, again.duplicates) == ((), 2)
+    assert (again.ids, again.duplicates) == ((), 2)
     whole = ratings.as_exchange(crew.project.id)
     assert ratings.import_exchange(whole, crew.project.name, 5.0).known_items == 2
 
@@ -126,7 +126,7 @@ def test_an_answer_is_about_the_rule_of_its_item(ratings: Ratings) -> None:
     assert ratings.progress(crew.project.id, crew.now).undecided == 0
     whole = ratings.as_exchange(crew.project.id)
     strange = replace(whole, votes=tuple(replace(vote, rule=RULES[0]) for vote in whole.votes))
-    with pytest.raises(DataError, match="`rule` is 'be kind', and the item asks about 'be brief'"):
+    with pytest.raises(DataError, match="`rule` is 'be kind', but the item asks about 'be brief'"):
         ratings.import_exchange(strange, "elsewhere", 9.0)
 
 

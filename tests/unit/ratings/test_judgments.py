@@ -55,7 +55,7 @@ def test_late_second_removed_and_outside_answers_are_kept_as_surplus(ratings: Ra
     taken = crew.judge(1)
     assert crew.submit(late).status == "surplus"
     assert crew.submit(taken, SECOND, 1).status == "surplus"
-    (removed,) = ratings.add_items(crew.project.id, [pair("removed")], crew.now).kept
+    (removed,) = ratings.add_items(crew.project.id, [pair("removed")], crew.now).ids
     held = crew.sure(1)
     ratings.remove_item(removed, crew.now)
     assert crew.submit(held, rater=1).status == "surplus"
@@ -88,7 +88,7 @@ def test_the_same_undo_comes_twice_and_takes_back_one_answer(ratings: Ratings) -
     last = crew.judge()
     found = [ratings.undo(crew.project.id, crew.raters[0].id, "again and again", crew.now) for _ in range(3)]
     assert [one and one.id for one in found] == [last.id] * 3
-    assert ratings.tally(crew.project.id, crew.raters[0].id) == 1
+    assert ratings.num_answered(crew.project.id, crew.raters[0].id) == 1
     held = crew.sure()
     with pytest.raises(DataError, match="key"):
         ratings.submit(held.id, crew.raters[0].id, FIRST, "again and again", crew.now)
@@ -105,7 +105,7 @@ def test_the_guideline_that_was_seen_is_kept(ratings: Ratings) -> None:
     assert newer.guideline == 2
     ratings.submit(newer.id, account, FIRST, "b", crew.now, guideline=1)
     assert [entry.guideline for entry in ratings.judgments(crew.project.id)] == [1, 1]
-    with pytest.raises(DataError, match="no guideline of version 3"):
+    with pytest.raises(DataError, match="does not have version 3"):
         ratings.submit(crew.sure().id, account, FIRST, "c", crew.now, guideline=3)
 
 
@@ -192,7 +192,7 @@ def test_undo_is_a_new_row_and_the_item_comes_back_in_the_same_order(ratings: Ra
     assert undo.supersedes == first.id
     assert crew.sure().id == ahead.id
     assert [judgment.ranking for judgment in ratings.as_comparisons(crew.project.id)[1]] == [SECOND.ranking]
-    assert ratings.tally(crew.project.id, crew.raters[0].id) == 1
+    assert ratings.num_answered(crew.project.id, crew.raters[0].id) == 1
 
 
 def test_undo_reaches_back_one_answer_at_a_time(ratings: Ratings) -> None:

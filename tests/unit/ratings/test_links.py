@@ -14,13 +14,13 @@ def test_a_link_works_once_for_its_use_until_it_expires(ratings: Ratings) -> Non
     one = ratings.add_account("one", "rater", 1.0)
     link = Link("password", one.id, 50.0)
     ratings.issue_link("hash", link, 1.0)
-    assert ratings.look_link("hash", "password", 49.0) == link
-    assert ratings.look_link("hash", "setup", 49.0) is None
-    assert ratings.look_link("hash", "password", 50.0) is None
-    assert ratings.take_link("hash", "setup", 49.0) is None
-    assert ratings.take_link("hash", "password", 50.0) is None
-    assert ratings.take_link("hash", "password", 49.0) == link
-    assert ratings.take_link("hash", "password", 49.0) is None
+    assert ratings.find_link("hash", "password", 49.0) == link
+    assert ratings.find_link("hash", "setup", 49.0) is None
+    assert ratings.find_link("hash", "password", 50.0) is None
+    assert ratings.redeem_link("hash", "setup", 49.0) is None
+    assert ratings.redeem_link("hash", "password", 50.0) is None
+    assert ratings.redeem_link("hash", "password", 49.0) == link
+    assert ratings.redeem_link("hash", "password", 49.0) is None
     with pytest.raises(DataError, match="no account"):
         ratings.issue_link("other", Link("password", "x", 50.0), 1.0)
 
@@ -29,11 +29,11 @@ def test_a_new_link_a_new_password_and_erasure_end_the_old_links(ratings: Rating
     one, two = (ratings.add_account(name, "rater", 1.0) for name in ("one", "two"))
     for token, account in (("a", one), ("b", two), ("c", one)):
         ratings.issue_link(token, Link("password", account.id, 50.0), 1.0)
-    assert [ratings.look_link(token, "password", 2.0) is None for token in "abc"] == [True, False, False]
+    assert [ratings.find_link(token, "password", 2.0) is None for token in "abc"] == [True, False, False]
     ratings.set_password(one.id, "new")
-    assert ratings.look_link("c", "password", 2.0) is None
+    assert ratings.find_link("c", "password", 2.0) is None
     ratings.erase(two.id, 3.0)
-    assert ratings.look_link("b", "password", 2.0) is None
+    assert ratings.find_link("b", "password", 2.0) is None
 
 
 def test_of_many_setup_links_one_makes_an_owner(ratings: Ratings) -> None:
@@ -45,7 +45,7 @@ def test_of_many_setup_links_one_makes_an_owner(ratings: Ratings) -> None:
 
     def take(number: int) -> None:
         ready.wait(LIMIT_SECONDS)
-        taken.append(ratings.take_link(f"link {number}", "setup", 2.0))
+        taken.append(ratings.redeem_link(f"link {number}", "setup", 2.0))
 
     threads = [threading.Thread(target=take, args=(number,)) for number in range(6)]
     for thread in threads:
@@ -59,7 +59,7 @@ def test_another_process_knows_the_links(url: str) -> None:
     first, second = open_ratings(url, create=True), open_ratings(url)
     first.issue_link("hash", Link("setup", None, 50.0), 1.0)
     first.close()
-    assert second.take_link("hash", "setup", 2.0) is not None
+    assert second.redeem_link("hash", "setup", 2.0) is not None
     second.close()
 
 

@@ -34,7 +34,7 @@ class Places(RuleBasedStateMachine):
     @rule(rater=RATERS)
     def fetch_ahead(self, rater: int) -> None:
         crew = self.crew
-        held = self.ratings.hold(crew.project.id, crew.raters[rater].id, crew.now, crew.random, 2)
+        held = self.ratings.claim_many(crew.project.id, crew.raters[rater].id, crew.now, crew.random, 2)
         self.seen.extend((rater, found) for found, _ in held)
 
     @precondition(lambda self: self.seen)

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import bindparam, update
 
 from palate.ratings import Ratings, schema
-from palate.ratings.queue import draw
+from palate.ratings.queue import draw_item
 from tests.support.ratings import Team, pair, team
 
 DRAWS = 1000
@@ -26,7 +26,7 @@ def drawn(crew: Team, seed: int) -> tuple[str, float]:
     with pytest.raises(UndoneError), crew.ratings.database.write() as connection:
         numbers = [{"which": item.id, "anew": random.random()} for item in crew.ratings.items(crew.project.id)]
         connection.execute(update(schema.items).where(schema.items.c.id == bindparam("which")).values(draw=bindparam("anew")), numbers)
-        row = draw(connection, crew.project, crew.raters[0].id, random, is_tested=False)
+        row = draw_item(connection, crew.project, crew.raters[0].id, random, is_tested=False)
         assert row is not None
         found.append((row.id, row.selection_probability))
         raise UndoneError

@@ -56,7 +56,7 @@ def test_duplicates_are_counted_and_left_out(ratings: Ratings) -> None:
     crew = team(ratings, items=3)
     again = pair("0", candidates=pair("0").candidates[::-1])
     added = ratings.add_items(crew.project.id, [again, pair("new"), pair("new")], 9.0)
-    assert (len(added.kept), added.duplicates) == (1, 2)
+    assert (len(added.ids), added.duplicates) == (1, 2)
     assert [item.conversation[0].text for item in ratings.items(crew.project.id)] == [f"question {name}" for name in ("0", "1", "2", "new")]
 
 

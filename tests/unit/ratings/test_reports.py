@@ -1,7 +1,7 @@
 """What the store counts: progress, what is undecided, the answers that count, and the state they were counted of."""
 
 from palate.core import Judgment
-from palate.ratings import Answer, Project, Ratings, TestGrade
+from palate.ratings import Answer, Project, ProjectState, Ratings
 from tests.support.ratings import pair, said, team
 
 
@@ -13,18 +13,18 @@ def test_progress_counts_what_stands(ratings: Ratings) -> None:
     said(crew, 1, 1)  # the same item, the other way: a third is asked
     now = ratings.progress(project.id, crew.now)
     assert (now.judgments, now.begun, now.complete, now.undecided, now.wanted) == (2, 1, 0, 0, 7)
-    assert ratings.undecided(project.id) == ()
+    assert ratings.undecided_items(project.id) == ()
     found = crew.sure(2)
     crew.submit(found, Answer(ranking=((0, 1),), flag="odd"), 2)
     now = ratings.progress(project.id, crew.now)
     assert (now.complete, now.undecided, now.flagged, now.raters) == (1, 1, 1, 3)
-    assert ratings.undecided(project.id) == (found.item,)
+    assert ratings.undecided_items(project.id) == (found.item,)
     ratings.submit(crew.sure(0).id, crew.raters[0].id, Answer(skipped=True, reason='a "flag" is none'), "s", crew.now)
     now = ratings.progress(project.id, crew.now)
     assert (now.skipped, now.flagged, now.judgments) == (1, 1, 3)
     ratings.adjudicate(found.item, crew.raters[0].id, Answer(ranking=((0,), (1,))), "a", crew.now)
     assert ratings.progress(project.id, crew.now).undecided == 0
-    assert ratings.undecided(project.id) == ()
+    assert ratings.undecided_items(project.id) == ()
 
 
 def test_heard_are_the_answers_that_count_and_shown_the_items_that_are_there(ratings: Ratings) -> None:
@@ -37,12 +37,12 @@ def test_heard_are_the_answers_that_count_and_shown_the_items_that_are_there(rat
     late = crew.sure(1)
     crew.now += 3600
     assert crew.claim(1) is not None
-    heard = list(ratings.heard(crew.project.id))
+    heard = list(ratings.counted_answers(crew.project.id))
     assert [(one.rater, one.pseudonym) for one in heard] == [(person.id, person.pseudonym) for person in crew.raters]
     assert heard[0].order[heard[0].answer.ranking[0][0]] == 0
     assert heard[0].answer.seconds == 3.0
     ratings.remove_item(late.item, crew.now)
-    shown = ratings.shown(crew.project.id)
+    shown = ratings.asked_items(crew.project.id)
     compared, judgments = ratings.as_comparisons(crew.project.id)
     assert [(one.id, one.completions) for one in shown.comparisons if one.id not in shown.gold] == [
         (one.id, one.completions) for one in compared
@@ -55,18 +55,18 @@ def test_heard_are_the_answers_that_count_and_shown_the_items_that_are_there(rat
 
 def test_the_mark_of_a_project_moves_with_its_rows_and_items(ratings: Ratings) -> None:
     crew = team(ratings, items=2)
-    marks = [ratings.mark(crew.project.id)]
-    assert marks == [TestGrade(0, "", 2)]
+    marks = [ratings.project_state(crew.project.id)]
+    assert marks == [ProjectState(0, "", 2)]
     said(crew, 0, 0)
-    marks.append(ratings.mark(crew.project.id))
+    marks.append(ratings.project_state(crew.project.id))
     crew.undo(0)
-    marks.append(ratings.mark(crew.project.id))
+    marks.append(ratings.project_state(crew.project.id))
     ratings.add_items(crew.project.id, [pair("more")], crew.now)
-    marks.append(ratings.mark(crew.project.id))
+    marks.append(ratings.project_state(crew.project.id))
     assert len(set(marks)) == 4
-    assert [ratings.rows_since(crew.project.id, one.number) for one in marks] == [2, 1, 0, 0]
+    assert [ratings.num_rows_since(crew.project.id, one.number) for one in marks] == [2, 1, 0, 0]
     other = ratings.add_project(Project("other"), crew.now)
-    assert ratings.mark(other.id) == TestGrade(0, "", 0)
+    assert ratings.project_state(other.id) == ProjectState(0, "", 0)
 
 
 def test_ties_are_one_vote_whatever_order_they_were_shown_in(ratings: Ratings) -> None:
@@ -74,7 +74,7 @@ def test_ties_are_one_vote_whatever_order_they_were_shown_in(ratings: Ratings) -
     orders = [crew.judge(rater, Answer(ranking=((0, 1),))).order for rater in range(2)]
     assert orders[0] == orders[1][::-1]
     assert ratings.progress(crew.project.id, crew.now).wanted == 2
-    assert ratings.undecided(crew.project.id) == ()
+    assert ratings.undecided_items(crew.project.id) == ()
 
 
 def test_one_more_at_a_time_and_none_before_all_are_in(ratings: Ratings) -> None:
@@ -89,7 +89,7 @@ def test_one_more_at_a_time_and_none_before_all_are_in(ratings: Ratings) -> None
     assert ratings.progress(crew.project.id, crew.now).wanted == 5
     said(crew, 4, 1)
     assert ratings.progress(crew.project.id, crew.now).wanted == 5
-    assert len(ratings.undecided(crew.project.id)) == 1
+    assert len(ratings.undecided_items(crew.project.id)) == 1
 
 
 def test_places_that_were_wanted_stay_while_not_all_are_in(ratings: Ratings) -> None:
@@ -113,7 +113,7 @@ def test_skips_and_surplus_call_for_nobody(ratings: Ratings) -> None:
     crew.undo(2)
     said(crew, 2, 0)
     now = ratings.progress(crew.project.id, crew.now)
-    assert (now.wanted, now.undecided, ratings.undecided(crew.project.id)) == (1, 0, ())
+    assert (now.wanted, now.undecided, ratings.undecided_items(crew.project.id)) == (1, 0, ())
 
 
 def test_progress_leaves_out_gold_removed_items_and_leases_that_ran_out(ratings: Ratings) -> None:
@@ -126,7 +126,7 @@ def test_progress_leaves_out_gold_removed_items_and_leases_that_ran_out(ratings:
     said(crew, 1, 0)
     assert crew.submit(gone).status in {"kept", "surplus"}
     kept = ratings.progress(crew.project.id, crew.now)
-    assert len(list(ratings.heard(crew.project.id))) == kept.judgments
+    assert len(list(ratings.counted_answers(crew.project.id))) == kept.judgments
     ratings.remove_item(gone.item, crew.now)
     assert ratings.progress(crew.project.id, crew.now).items == 2
 
@@ -137,4 +137,4 @@ def test_late_answers_are_not_heard(ratings: Ratings) -> None:
     crew.now += 3600
     said(crew, 1, 0)
     assert crew.submit(late).status == "surplus"
-    assert [one.rater for one in ratings.heard(crew.project.id)] == [crew.raters[1].id]
+    assert [one.rater for one in ratings.counted_answers(crew.project.id)] == [crew.raters[1].id]

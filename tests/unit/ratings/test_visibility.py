@@ -1,4 +1,4 @@
-"""Who may look at what others said of an item, and what he can do no more afterwards."""
+"""Who may see what others answered to an item, and what they cannot do afterwards."""
 
 import pytest
 
@@ -10,7 +10,7 @@ SECOND = Answer(ranking=((1,), (0,)))
 
 
 def look(crew: Team, item: str, rater: int) -> bool:
-    return crew.ratings.look(item, crew.raters[rater].id, crew.now)
+    return crew.ratings.view_answers(item, crew.raters[rater].id, crew.now)
 
 
 def test_a_skip_opens_nothing_and_who_looked_cannot_come_back_to_it(ratings: Ratings) -> None:
@@ -19,11 +19,11 @@ def test_a_skip_opens_nothing_and_who_looked_cannot_come_back_to_it(ratings: Rat
     crew.submit(skipped, Answer(skipped=True), 0)
     assert not look(crew, skipped.item, 0)
     crew.judge(1)
-    assert ratings.may_look(skipped.item, crew.raters[0].id)
-    assert not ratings.is_seen(skipped.item, crew.raters[0].id)
+    assert ratings.may_view(skipped.item, crew.raters[0].id)
+    assert not ratings.has_viewed(skipped.item, crew.raters[0].id)
     assert look(crew, skipped.item, 0)
-    assert ratings.is_seen(skipped.item, crew.raters[0].id)
-    with pytest.raises(DataError, match="looked"):
+    assert ratings.has_viewed(skipped.item, crew.raters[0].id)
+    with pytest.raises(DataError, match="seen what others answered"):
         crew.undo(0)
     crew.undo(1)  # a place is free again
     ratings.release(crew.sure(1).id, crew.raters[1].id)
@@ -45,7 +45,7 @@ def test_while_one_more_vote_is_wanted_nobody_looks_who_could_give_it(ratings: R
     assert look(crew, item, 3)
     back = crew.undo(2)
     assert back is not None
-    assert not ratings.may_look(item, crew.raters[2].id)  # what was taken back is no answer, and one is wanted again
+    assert not ratings.may_view(item, crew.raters[2].id)  # what was taken back is no answer, and one is wanted again
     ratings.release(back.id, crew.raters[2].id)
     assert crew.claim(3) is None  # there is a place, and it is not for him
     assert crew.claim(2) is not None
@@ -56,7 +56,7 @@ def test_an_answer_stands_once_its_giver_has_looked(ratings: Ratings) -> None:
     crew = team(ratings, items=2, raters=2, overlap=2)
     item = crew.judge(0).item
     assert look(crew, item, 0)
-    with pytest.raises(DataError, match="looked"):
+    with pytest.raises(DataError, match="seen what others answered"):
         crew.undo(0)
     assert look(crew, item, 0)
     assert crew.judge(0).item != item

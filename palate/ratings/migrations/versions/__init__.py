@@ -1,1 +1,1 @@
-"""One file a version; each says which one it follows."""
+"""One file per version. Each names the version before it."""

@@ -19,7 +19,7 @@ def _index_where(name: str, table: str, columns: list[str], condition: str) -> N
 
 
 def upgrade() -> None:
-    """Nothing; the schema has this version."""
+    """Bring the schema to this version."""
     for make in (
         _accounts,
         _audit_log,

@@ -1,4 +1,4 @@
-"""Judgments and the audit log are only ever added to: the database itself refuses to change or delete a row."""
+"""Judgments and the audit log are append-only: the database itself refuses to change or delete a row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TABLES = ("judgments", "audit_log")
 
 
 def upgrade() -> None:
-    """Nothing; the schema has this version."""
+    """Bring the schema to this version."""
     statements = _sqlite() if op.get_bind().dialect.name == "sqlite" else _postgresql()
     for statement in statements:
         op.execute(statement)

@@ -1,4 +1,4 @@
-"""Links for the set-up and for new passwords, which one server process kept in its memory before."""
+"""Links for the set-up and for new passwords. Before, one server process kept them in its memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing; the schema has this version."""
+    """Bring the schema to this version."""
     op.create_table(
         "links",
         sa.Column("token_hash", sa.String(128), nullable=False),

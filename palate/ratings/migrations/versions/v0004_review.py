@@ -1,4 +1,4 @@
-"""Who reviews in one project, and who has looked at what others said of an item."""
+"""Who reviews in one project, and who has seen what others answered to an item."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing; the schema has this version."""
+    """Bring the schema to this version."""
     op.create_table(
         "reviewers",
         sa.Column("project", sa.String(32), nullable=False),
