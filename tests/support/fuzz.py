@@ -18,7 +18,9 @@ from palate.core import DataError, Judgment, Message
 from palate.data.exchange import WRITABLE, Candidate, Exchange, ExchangeItem, GuidelineText, RaterInfo, Vote, read_exchange, write_exchange
 
 ENDINGS = {"label-studio": "json", "argilla": "json"}
-NO_ROW = re.compile(r"holds no row|holds an object with|holds [a-z]+\. Read are|cannot be read|not JSON|not CSV|nested too deeply")
+NO_ROW = re.compile(
+    r"holds no row|holds an object with|holds [a-z]+\. Give a list of rows|cannot be read|not JSON|not CSV|nested too deeply"
+)
 """Faults of a file that has no rows, because it cannot be taken apart."""
 
 NASTY: tuple[Any, ...] = (
@@ -82,7 +84,7 @@ def good_files(folder: Path) -> list[Path]:
     items = [{"prompt": f"soup {k}?", "completions": ["a", {"text": "b", "policy": "p"}], "gold": k, "fields": {"x": k}} for k in range(2)]
     annotated = {"idx": 1, "instruction": "Name a side dish.", "input": "leeks", "response1": "a", "response2": "b", "annotator1": 1}
     others: dict[str, Any] = {"flat.jsonl": [flat | answers], "ranked.json": [ranked], "counted.jsonl": [counted], "items.jsonl": items}
-    others["annotated.json"] = [annotated, annotated | {"idx": 2, "annotator2": 0}]
+    others["annotated.json"] = [annotated, annotated | {"idx": 2, "response2": "c", "annotator2": 0}]
     for name, rows in others.items():
         files.append(folder / name)
         text = json.dumps(rows) if name.endswith(".json") else "".join(json.dumps(row) + "\n" for row in rows)
