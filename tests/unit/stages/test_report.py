@@ -54,9 +54,9 @@ def models(places: dict[str, str]) -> list[sections.EvaluatedModel]:
 def test_gains_are_paired_and_positive_where_the_model_is_better_than_the_reference(models: list[sections.EvaluatedModel]) -> None:
     found = sections.gold_of(models, models[0])
     assert found is not None
-    assert found.dimensions == ("gold", "kind", "safe")
+    assert found.axes == ("gold", "kind", "safe")
     versus = {(score.variant, score.dimension): score.versus_reference for score in found.scores}
-    assert [versus["start", dimension] for dimension in found.dimensions] == [None] * 3
+    assert [versus["start", dimension] for dimension in found.axes] == [None] * 3
     for dimension, gain in (("gold", 0.25), ("kind", -0.1), ("safe", 0.1)):
         change = versus["tuned", dimension]
         assert change is not None
@@ -167,8 +167,8 @@ def test_the_page_is_made_of_every_run_that_it_was_given(
 ) -> None:
     pages: list[ReportData] = []
     monkeypatch.setattr("palate.stages.report.write_report", lambda data, path: pages.append(data))
-    shown = (ReportedModel(places["start"], "start", "sft"), ReportedModel(places["tuned"], "tuned", "online"))
-    stage = Report(shown, "start", "What changed", reward=reward[0], shuffled=reward[1], judged=reward[2], training=training, tuned="loose")
+    models = (ReportedModel(places["start"], "start", "sft"), ReportedModel(places["tuned"], "tuned", "online"))
+    stage = Report(models, "start", "What changed", reward=reward[0], control=reward[1], judgments=reward[2], training=training, tuned="loose")
     run = ran(stage, tmp_path / "report", "report")
     (page,) = pages
     assert [answer.text for answer in page.examples[1].answers] == ["answer 1", "tuned answer 1"]
