@@ -299,8 +299,8 @@ def test_mistakes_in_a_pipeline_are_told_with_line_and_nearest_name(old: str, ne
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("evaluate --model policy --completions world --prompts world", "give either a model to sample from or completions made elsewhere"),
-        ("evaluate --prompts world", "give either a model to sample from or completions made elsewhere"),
+        ("evaluate --model policy --completions world --prompts world", "evaluate needs either a model or completions"),
+        ("evaluate --prompts world", "evaluate needs either a model or completions"),
         ("evaluate --completions world --prompts world --evals world", "evals and reference need a model"),
         (
             "online --model policy --reward reward --prompts world --sampling.top_k 5",

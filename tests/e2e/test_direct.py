@@ -112,8 +112,8 @@ def test_objectives_in_a_pipeline_file(objective: str, home: Path, tmp_path: Pat
     ("words", "told"),
     [
         (["--objective", "kto", "--prompts_per_step", "1"], "one is too few"),
-        (["--objective", "simpo", "--reference_update.every", "4"], "simpo knows no reference, so reference_update"),
-        (["--objective", "orpo", "--reference_kind", "uniform"], "orpo knows no reference, so reference_kind"),
+        (["--objective", "simpo", "--reference_update.every", "4"], "simpo does not use a reference, so reference_update"),
+        (["--objective", "orpo", "--reference_kind", "uniform"], "orpo does not use a reference, so reference_kind"),
         (["--reference_kind", "uniform", "--reference_update.every", "4"], "reference_kind is uniform, so reference_update"),
         (["--objective", "bco", "--weighting", "wpo"], "weighting wpo is for pairs"),
         (["--objective", "kto", "--reference_kind", "uniform"], "reference_kind must be model"),

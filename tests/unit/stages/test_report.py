@@ -55,14 +55,14 @@ def test_gains_are_paired_and_positive_where_the_model_is_better_than_the_refere
     found = sections.gold_of(models, models[0])
     assert found is not None
     assert found.axes == ("gold", "kind", "safe")
-    versus = {(score.variant, score.dimension): score.versus_reference for score in found.scores}
+    versus = {(score.variant, score.axis): score.versus_reference for score in found.scores}
     assert [versus["start", dimension] for dimension in found.axes] == [None] * 3
     for dimension, gain in (("gold", 0.25), ("kind", -0.1), ("safe", 0.1)):
         change = versus["tuned", dimension]
         assert change is not None
         assert (change.value, change.n) == (pytest.approx(gain), 4)
         assert change.se == pytest.approx(0, abs=1e-9), "every prompt gains the same"
-    means = {(score.variant, score.dimension): score.estimate.value for score in found.scores}
+    means = {(score.variant, score.axis): score.estimate.value for score in found.scores}
     assert means["start", "gold"] == pytest.approx(0.15)
     assert means["tuned", "kind"] == pytest.approx(0.2)
 
@@ -168,7 +168,9 @@ def test_the_page_is_made_of_every_run_that_it_was_given(
     pages: list[ReportData] = []
     monkeypatch.setattr("palate.stages.report.write_report", lambda data, path: pages.append(data))
     models = (ReportedModel(places["start"], "start", "sft"), ReportedModel(places["tuned"], "tuned", "online"))
-    stage = Report(models, "start", "What changed", reward=reward[0], control=reward[1], judgments=reward[2], training=training, tuned="loose")
+    stage = Report(
+        models, "start", "What changed", reward=reward[0], control=reward[1], judgments=reward[2], training=training, tuned="loose"
+    )
     run = ran(stage, tmp_path / "report", "report")
     (page,) = pages
     assert [answer.text for answer in page.examples[1].answers] == ["answer 1", "tuned answer 1"]
