@@ -21,26 +21,12 @@ NOT_YET_PAGES: tuple[str, ...] = (
 """Pages that are not rewritten yet."""
 
 NOT_YET_DOCSTRINGS: tuple[str, ...] = (
-    *(
-        "engines",
-        "recipes",
-        "rewards",
-        "stores",
-        "tracking",
-        "training",
-        "stages",
-    ),
+    *("engines", "recipes", "rewards", "stores", "tracking", "training",),
 )
 """Folders of palate/ whose docstrings are not rewritten yet, under the names of today and of the next layout."""
 
 NOT_YET_MESSAGES: tuple[str, ...] = (
-    *(
-        "recipes",
-        "rewards",
-        "stores",
-        "training",
-        "stages",
-    ),
+    *("recipes", "rewards", "stores", "training",),
 )
 """Folders of palate/ whose messages are not rewritten yet, likewise."""
 

@@ -299,8 +299,8 @@ def test_mistakes_in_a_pipeline_are_told_with_line_and_nearest_name(old: str, ne
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("evaluate --model policy --completions world --prompts world", "give either a model to sample from or completions made elsewhere"),
-        ("evaluate --prompts world", "give either a model to sample from or completions made elsewhere"),
+        ("evaluate --model policy --completions world --prompts world", "evaluate needs either a model or completions"),
+        ("evaluate --prompts world", "evaluate needs either a model or completions"),
         ("evaluate --completions world --prompts world --evals world", "evals and reference need a model"),
         (
             "online --model policy --reward reward --prompts world --sampling.top_k 5",
@@ -308,7 +308,7 @@ def test_mistakes_in_a_pipeline_are_told_with_line_and_nearest_name(old: str, ne
         ),
         ("online --model policy --reward reward --prompts world --sampling.temperature 0", "temperature must be above 0"),
         ("online --model policy --reward reward --prompts world --preset rloo --samples_per_prompt 1", "samples_per_prompt to 2"),
-        ("online --model policy --reward reward --prompts world --minibatches 99", "minibatches 99 exceeds prompts_per_step 64"),
+        ("online --model policy --reward reward --prompts world --minibatches 99", "minibatches 99 exceeds prompts_per_iteration 64"),
         ("collect --samples world --from simulated --from.gold palate.kitchen:judge --held_out 1", "number at least 0 and below 1"),
         ("world --kitchen.texts 0", "kitchen.texts must be above 0"),
         ("pretrain --data world --tokenizer world/tokenizer --architecture.heads 3", "must be an even multiple of heads 3"),

@@ -68,7 +68,7 @@ def test_every_objective_trains_by_name(kind: str, train: Callable[..., tuple[li
     assert any(not before[name].equal(after[name]) for name in before)
     summary = json.loads((out / "summary.json").read_text())
     assert summary["prompts"] == 6
-    assert summary["thumbs" if kind in ("kto", "bco") else "pairs"] == (12 if kind in ("kto", "bco") else 6)
+    assert summary["unpaired" if kind in ("kto", "bco") else "pairs"] == (12 if kind in ("kto", "bco") else 6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -111,9 +111,9 @@ def test_objectives_in_a_pipeline_file(objective: str, home: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--objective", "kto", "--prompts_per_step", "1"], "one alone is no estimate"),
-        (["--objective", "simpo", "--reference_update.every", "4"], "simpo knows no reference, so reference_update"),
-        (["--objective", "orpo", "--reference_kind", "uniform"], "orpo knows no reference, so reference_kind"),
+        (["--objective", "kto", "--prompts_per_step", "1"], "one is too few"),
+        (["--objective", "simpo", "--reference_update.every", "4"], "simpo does not use a reference, so reference_update"),
+        (["--objective", "orpo", "--reference_kind", "uniform"], "orpo does not use a reference, so reference_kind"),
         (["--reference_kind", "uniform", "--reference_update.every", "4"], "reference_kind is uniform, so reference_update"),
         (["--objective", "bco", "--weighting", "wpo"], "weighting wpo is for pairs"),
         (["--objective", "kto", "--reference_kind", "uniform"], "reference_kind must be model"),

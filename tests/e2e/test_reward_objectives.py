@@ -128,7 +128,7 @@ def test_raters_are_weighed_in_a_pipeline_file(home: Path, tmp_path: Path) -> No
     ("more", "told"),
     [
         (["--rater_weights.nobody", "0.5"], "nobody called 'nobody' judged anything. Known: ann, bob, cat, liar"),
-        (["--rater_weights.ann", "-1"], "rater_weights: ann must count 0 or more, got -1.0"),
+        (["--rater_weights.ann", "-1"], "rater_weights: ann must be 0 or more, got -1.0"),
         (["--objective", "crowd"], "objective has no kind 'crowd'. Did you mean 'crowd_bt'?"),
         (["--objective", "crowd_bt", "--objective.start", "0.4"], "crowd_bt: start must lie between 0.5 and 1, got 0.4"),
         (["--objective", "plackett_luce", "--objective.centering", "0.1"], "PlackettLuce has no 'centering'"),

@@ -83,9 +83,9 @@ def noisy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("noisy")
 def test_a_policy_that_differs_from_itself_before_the_first_step_stops_the_run(train: Train) -> None:
-    with pytest.raises(TrainingError, match="before the first step .* dropout is on"):
+    with pytest.raises(TrainingError, match="before the first step .* Check for dropout"):
         train()
-    with pytest.raises(TrainingError, match="dropout is on"):
+    with pytest.raises(TrainingError, match="Check for dropout"):
         train("follows", reference_update=ReferenceUpdate())
 
 

@@ -71,7 +71,7 @@ def test_too_small_a_gap_makes_no_pair(home: Path) -> None:
     own = scores(home, 0, TEXTS)
     rows, _ = paired(home, missing_eos_reward=-50.0, min_gap=max(own) - min(own) + 1e-3)
     assert [row["chosen"] for row in rows] == [TEXTS[0]]
-    with pytest.raises(DataError, match="sample more"):
+    with pytest.raises(DataError, match="Sample more"):
         paired(home, min_gap=1e6)
 
 
