@@ -24,7 +24,7 @@ from palate.core.nouns import (
     StopReason,
     UnpairedPreference,
 )
-from palate.core.protocols import Advance, Follower, Gold, Rater, Sampler, Scorer, Tracker
+from palate.core.protocols import Advance, Follower, Gold, Sampler, Scorer, Tracker
 from palate.core.seeds import derive_seed
 
 __all__ = [
@@ -44,7 +44,6 @@ __all__ = [
     "PalateError",
     "Preference",
     "Prompt",
-    "Rater",
     "Role",
     "RolloutGroup",
     "RunError",

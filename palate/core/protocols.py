@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from palate.core.nouns import Comparison, Completion, Judgment, Prompt, Sampling
+from palate.core.nouns import Completion, Prompt, Sampling
 
 
 @runtime_checkable
@@ -25,20 +25,6 @@ class Scorer(Protocol):
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[Completion]]) -> Mapping[str, list[list[float | None]]]:
         """For each name, a list per prompt of one score per completion; None where scoring failed."""
-        ...
-
-
-@runtime_checkable
-class Rater(Protocol):
-    """Whoever answers comparisons: a person, a model, a rule, a simulated person."""
-
-    @property
-    def id(self) -> str:
-        """Name under which the answers are stored."""
-        ...
-
-    def judge(self, comparison: Comparison, dimension: str, order: tuple[int, ...], seed: int) -> Judgment:
-        """The rater's answer to `comparison` as shown in `order`."""
         ...
 
 

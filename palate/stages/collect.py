@@ -17,8 +17,8 @@ from palate.data.jsonl import write_rows
 from palate.data.samples import answer, messages, read_samples
 from palate.evaluation.intervals import mean
 from palate.raters.people import People
-from palate.raters.pool import Answered, Ask, Simulated
-from palate.raters.simulated import OVERALL
+from palate.raters.rater import Answered, Ask, Rater
+from palate.raters.simulated import OVERALL, Simulated
 from palate.runs.run import Run
 
 
@@ -50,10 +50,7 @@ class Collect:
         """Checks who is asked, and about what."""
         if not self.dimensions:
             raise ConfigError("dimensions is empty: raters need a question; give [overall]")
-        if isinstance(self.from_, Simulated) and self.raters_per_comparison > (most := self.from_.pool.raters):
-            raise ConfigError(
-                f"raters_per_comparison must not exceed the crew's {most} raters, got {self.raters_per_comparison}: nobody answers twice"
-            )
+        self.from_.check(self.raters_per_comparison)
 
     def run(self, run: Run) -> None:
         """Writes `judgments.jsonl`, `preferences.jsonl` and `held_out.jsonl`."""
@@ -61,7 +58,8 @@ class Collect:
         asks, equal, cut_off = self._asks(read_samples(self.samples), rng)
         if not asks:
             raise DataError(f"{self.samples}: no prompt has two different finished completions to compare; sample more of them")
-        answers, told = self.from_.answers(run, asks, self.raters_per_comparison, rng)
+        rater: Rater = self.from_
+        answers, told = rater.answers(run, asks, self.raters_per_comparison, rng)
         write_rows(run.directory / "judgments.jsonl", (_judgment_row(j) for _, judged in answers for j in judged))
         ids = sorted({comparison.prompt.id for (comparison, _), _ in answers})
         tested = set(rng.sample(ids, round(self.held_out * len(ids))))
