@@ -79,7 +79,7 @@ class KeepReward:
         return rewards
 
 
-MissingEnd = ReplaceReward | SubtractReward | MaskCompletion | KeepReward
+MissingEOS = ReplaceReward | SubtractReward | MaskCompletion | KeepReward
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ class Shaping:
             lm-human-preferences does it to token rewards, after.
     """
 
-    missing_eos: MissingEnd = field(default_factory=ReplaceReward)
+    missing_eos: MissingEOS = field(default_factory=ReplaceReward)
     overlong: SoftOverlong | None = None
     clip: float | None = None
     whiten: bool = False

@@ -14,7 +14,7 @@ from palate.data.formats import MEAN, read_preferences
 from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy
 from palate.models.load import DTYPES, DType, load_policy
-from palate.objectives.direct import BCO, DPO, KTO, DirectObjective
+from palate.objectives.direct import DPO, KTO, DirectObjective
 from palate.objectives.reduce import Sums
 from palate.runs.run import Run
 from palate.text.spans import NO_LIMIT
@@ -139,11 +139,11 @@ class Direct:
 
     @property
     def _takes_thumbs(self) -> bool:
-        return isinstance(self.objective, KTO | BCO)
+        return self.objective.is_unpaired
 
     @property
     def _needs_reference(self) -> bool:
-        return isinstance(self.objective, KTO | BCO) or "reference" in self.objective.needs
+        return self.objective.needs_reference
 
     def run(self, run: Run) -> None:
         """Trains the policy and saves it as `model/`."""
@@ -199,7 +199,7 @@ class Direct:
         return list(found)
 
     def _course(self, run: Run, policy: CausalPolicy, examples: list[Any], anchor: Reference) -> LossInputs[Any]:
-        if not isinstance(self.objective, KTO | BCO):
+        if not self.objective.is_unpaired:
             return PairLossInputs(examples, self.objective, self.weighting, self.tokens_per_microbatch, anchor)
         others = None
         if isinstance(self.objective, KTO):

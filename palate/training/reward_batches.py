@@ -13,10 +13,9 @@ from palate.core import ConfigError, DataError
 from palate.models.scalar import ScalarModel
 from palate.objectives.bradley_terry import AllPairs, BradleyTerry, PairScores, PromptPairs
 from palate.objectives.crowd import CrowdBT, CrowdPairs
-from palate.objectives.learned_numbers import LearnedNumbers
 from palate.objectives.rankings import RankedScores
 from palate.objectives.reduce import Sums
-from palate.objectives.reward_objectives import JudgmentObjective, RankingObjective, RewardObjective
+from palate.objectives.reward_objectives import JudgmentObjective, LearnedNumbers, RankingObjective, RewardObjective
 from palate.objectives.ties import Davidson, RaoKupper, TiePairs
 from palate.text.pack import PackedBatch, microbatches, pack
 from palate.training.comparisons import JudgedPrompt, PairBatch, pair_batches

@@ -16,7 +16,7 @@ from palate.core import Conversation, DataError, Preference, UnpairedPreference
 from palate.data.formats import LabelledCompletionFormat, format_of_file, read_preferences
 from palate.data.formats import read_unpaired as read_unpaired_rows
 from palate.models.causal import CausalPolicy
-from palate.objectives.direct import KTO, ThumbObjective, UnpairedLogps
+from palate.objectives.direct import KTO, UnpairedLogps, UnpairedObjective
 from palate.objectives.reduce import Sums
 from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
 from palate.text.spans import answer_of, preference_tree
@@ -171,7 +171,7 @@ class UnpairedSource:
 class UnpairedLossInputs:
     """Rated prompts and an objective on single completions."""
 
-    def __init__(self, own: UnpairedSource, others: UnpairedSource | None, objective: ThumbObjective, anchor: Reference) -> None:
+    def __init__(self, own: UnpairedSource, others: UnpairedSource | None, objective: UnpairedObjective, anchor: Reference) -> None:
         """`others` are the same prompts with completions of other ones; KTO needs them."""
         self.rows = own.rows
         self._own, self._others, self._objective = own, others, objective

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from palate.objectives import PairLogps, PairSide
+from palate.objectives.direct.pair_logps import PairLogps, PairSide
 
 
 def pair_logps(

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from palate.objectives import PairScores, PromptPairs, RankedScores, Sums
+from palate.objectives.bradley_terry import PairScores, PromptPairs
+from palate.objectives.rankings import RankedScores
+from palate.objectives.reduce import Sums
 
 
 def pair_scores(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from palate.objectives import PolicyTokens
+from palate.objectives.policy_gradient import PolicyTokens
 
 
 def tokens(

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from palate.objectives.direct.dpo import check_beta
-from palate.objectives.direct.pair_logps import REFERENCE, Need, PairLogps, PairSide, pair_sums
+from palate.objectives.direct.pair_logps import NO_NEEDS, Need, PairLogps, PairSide, pair_sums
 from palate.objectives.reduce import Sums, per_unit
 
 
@@ -25,7 +25,9 @@ class APOZero:
 
     kind: Literal["apo_zero"] = "apo_zero"
     beta: float = 0.1
-    needs: ClassVar[frozenset[Need]] = REFERENCE
+    is_unpaired: ClassVar[Literal[False]] = False
+    needs_reference: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
         """Checks the setting."""
@@ -57,7 +59,9 @@ class APODown:
 
     kind: Literal["apo_down"] = "apo_down"
     beta: float = 0.1
-    needs: ClassVar[frozenset[Need]] = REFERENCE
+    is_unpaired: ClassVar[Literal[False]] = False
+    needs_reference: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
         """Checks the setting."""
@@ -89,7 +93,9 @@ class NCA:
 
     kind: Literal["nca"] = "nca"
     beta: float = 0.1
-    needs: ClassVar[frozenset[Need]] = REFERENCE
+    is_unpaired: ClassVar[Literal[False]] = False
+    needs_reference: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
         """Checks the setting."""
@@ -122,7 +128,9 @@ class SPPO:
 
     kind: Literal["sppo"] = "sppo"
     beta: float = 0.1
-    needs: ClassVar[frozenset[Need]] = REFERENCE
+    is_unpaired: ClassVar[Literal[False]] = False
+    needs_reference: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
         """Checks the setting."""
@@ -156,7 +164,9 @@ class BCOPair:
 
     kind: Literal["bco_pair"] = "bco_pair"
     beta: float = 0.1
-    needs: ClassVar[frozenset[Need]] = frozenset({"reference", "baselines"})
+    is_unpaired: ClassVar[Literal[False]] = False
+    needs_reference: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = frozenset({"baselines"})
 
     def __post_init__(self) -> None:
         """Checks the setting."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from palate.core import ConfigError
-from palate.objectives.direct.pair_logps import REFERENCE, Need, PairLogps, PairSide, pair_sums
+from palate.objectives.direct.pair_logps import NO_NEEDS, Need, PairLogps, PairSide, pair_sums
 from palate.objectives.reduce import Sums
 
 _STEEP = 20.0
@@ -106,7 +106,9 @@ class DPO:
     beta: float = 0.1
     label_smoothing: float = 0.0
     divergence: Divergence = field(default_factory=ReverseKL)
-    needs: ClassVar[frozenset[Need]] = REFERENCE
+    is_unpaired: ClassVar[Literal[False]] = False
+    needs_reference: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -144,7 +146,9 @@ class RobustDPO:
     kind: Literal["robust_dpo"] = "robust_dpo"
     beta: float = 0.1
     flip_probability: float = 0.1
-    needs: ClassVar[frozenset[Need]] = REFERENCE
+    is_unpaired: ClassVar[Literal[False]] = False
+    needs_reference: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -181,7 +185,9 @@ class LengthDesensitisedDPO:
     kind: Literal["ld_dpo"] = "ld_dpo"
     beta: float = 0.1
     alpha: float = 0.5
-    needs: ClassVar[frozenset[Need]] = frozenset({"reference", "heads"})
+    is_unpaired: ClassVar[Literal[False]] = False
+    needs_reference: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = frozenset({"heads"})
 
     def __post_init__(self) -> None:
         """Checks the settings."""

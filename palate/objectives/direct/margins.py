@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from palate.core import ConfigError
 from palate.objectives.direct.dpo import check_beta
-from palate.objectives.direct.pair_logps import REFERENCE, Need, PairLogps, PairSide, pair_sums
+from palate.objectives.direct.pair_logps import NO_NEEDS, Need, PairLogps, PairSide, pair_sums
 from palate.objectives.reduce import Sums
 
 
@@ -30,7 +30,9 @@ class IPO:
     kind: Literal["ipo"] = "ipo"
     tau: float = 0.1
     reduction: Literal["sum", "average"] = "sum"
-    needs: ClassVar[frozenset[Need]] = REFERENCE
+    is_unpaired: ClassVar[Literal[False]] = False
+    needs_reference: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
         """Checks the setting."""
@@ -63,7 +65,9 @@ class Hinge:
 
     kind: Literal["hinge"] = "hinge"
     beta: float = 0.1
-    needs: ClassVar[frozenset[Need]] = REFERENCE
+    is_unpaired: ClassVar[Literal[False]] = False
+    needs_reference: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
         """Checks the setting."""
@@ -97,7 +101,9 @@ class EXO:
     kind: Literal["exo"] = "exo"
     beta: float = 0.1
     label_smoothing: float = 1e-3
-    needs: ClassVar[frozenset[Need]] = REFERENCE
+    is_unpaired: ClassVar[Literal[False]] = False
+    needs_reference: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -135,7 +141,9 @@ class AOT:
 
     kind: Literal["aot"] = "aot"
     beta: float = 0.1
-    needs: ClassVar[frozenset[Need]] = frozenset({"reference", "baselines"})
+    is_unpaired: ClassVar[Literal[False]] = False
+    needs_reference: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = frozenset({"baselines"})
 
     def __post_init__(self) -> None:
         """Checks the setting."""

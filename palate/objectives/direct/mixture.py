@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -53,6 +53,7 @@ class Mixture:
     kind: Literal["mixture"] = "mixture"
     parts: tuple[PairPart, ...]
     weights: tuple[float, ...]
+    is_unpaired: ClassVar[Literal[False]] = False
 
     def __post_init__(self) -> None:
         """Checks parts and weights."""
@@ -67,8 +68,13 @@ class Mixture:
             )
 
     @property
+    def needs_reference(self) -> bool:
+        """Whether any part compares the policy with a reference."""
+        return any(part.needs_reference for part in self.parts)
+
+    @property
     def needs(self) -> frozenset[Need]:
-        """What any part wants measured."""
+        """What any part needs beside the sums of both sides."""
         return frozenset(need for part in self.parts for need in part.needs)
 
     @property

@@ -11,11 +11,10 @@ from torch import Tensor
 from palate.objectives.bradley_terry import preference_accuracy
 from palate.objectives.reduce import Ratio, Sums, check_shapes, weighted_ratio
 
-Need = Literal["reference", "heads", "baselines"]
-"""What an objective wants measured beyond the policy's own sums: the reference's, those of heads, a pass over the whole step."""
+Need = Literal["heads", "baselines"]
+"""What an objective on pairs needs beside the sums of both sides: sums of the heads alone, or baselines of the whole optimizer step."""
 
-NOTHING: frozenset[Need] = frozenset()
-REFERENCE: frozenset[Need] = frozenset({"reference"})
+NO_NEEDS: frozenset[Need] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class PairLoss(Protocol):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What it wants measured."""
+        """What it needs beside the sums of both sides."""
         ...
 
     def losses(self, pairs: PairLogps) -> Tensor:

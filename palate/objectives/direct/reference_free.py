@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from palate.core import ConfigError
 from palate.objectives.direct.dpo import check_beta
-from palate.objectives.direct.pair_logps import NOTHING, Need, PairLogps, PairSide, pair_sums
+from palate.objectives.direct.pair_logps import NO_NEEDS, Need, PairLogps, PairSide, pair_sums
 from palate.objectives.reduce import Sums
 
 _CERTAIN = -1e-6
@@ -38,7 +38,9 @@ class SimPO:
     kind: Literal["simpo"] = "simpo"
     beta: float = 2.0
     target_margin: float = 1.0
-    needs: ClassVar[frozenset[Need]] = NOTHING
+    is_unpaired: ClassVar[Literal[False]] = False
+    needs_reference: ClassVar[bool] = False
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -75,7 +77,9 @@ class ORPO:
 
     kind: Literal["orpo"] = "orpo"
     odds_weight: float = 0.1
-    needs: ClassVar[frozenset[Need]] = NOTHING
+    is_unpaired: ClassVar[Literal[False]] = False
+    needs_reference: ClassVar[bool] = False
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
         """Checks the setting."""
@@ -117,7 +121,9 @@ class CPO:
     kind: Literal["cpo"] = "cpo"
     beta: float = 0.1
     nll_weight: float = 1.0
-    needs: ClassVar[frozenset[Need]] = NOTHING
+    is_unpaired: ClassVar[Literal[False]] = False
+    needs_reference: ClassVar[bool] = False
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -146,7 +152,9 @@ class ChosenNLL:
     """
 
     kind: Literal["nll"] = "nll"
-    needs: ClassVar[frozenset[Need]] = NOTHING
+    is_unpaired: ClassVar[Literal[False]] = False
+    needs_reference: ClassVar[bool] = False
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def losses(self, pairs: PairLogps) -> Tensor:
         """Of each pair (p,)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ class UnpairedLogps:
     Attributes:
         logp: under the policy.
         reference: under the reference; no gradient flows here.
-        desirable: bool, True for thumbs up.
+        desirable: bool, True where the rater wants the completion.
         weight: >= 0, how much the judgment counts.
         baseline: what the whole step says the log-ratio is to be compared with, nats; no gradient flows here.
     """
@@ -36,7 +36,7 @@ class UnpairedLogps:
         """Checks the shapes."""
         check_shapes("UnpairedLogps", vars(self))
         if self.desirable.dtype != torch.bool:
-            raise ValueError(f"ThumbLogps needs a boolean `desirable`, got {self.desirable.dtype}; write `desirable.bool()`")
+            raise ValueError(f"UnpairedLogps needs a boolean `desirable`, got {self.desirable.dtype}; write `desirable.bool()`")
 
     @property
     def log_ratio(self) -> Tensor:
@@ -71,6 +71,9 @@ class KTO:
     beta: float = 0.1
     desirable_weight: float = 1.0
     undesirable_weight: float = 1.0
+    is_unpaired: ClassVar[Literal[True]] = True
+    needs_reference: ClassVar[bool] = True
+    needs_mismatched: ClassVar[Literal[True]] = True
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -83,10 +86,10 @@ class KTO:
         """Z (0-d, nats), from log-ratios (m,) of completions that belong to other prompts. With none it is 0."""
         return per_unit(mismatched.sum(), torch.tensor(float(len(mismatched)))).clamp(min=0.0)
 
-    def __call__(self, thumbs: UnpairedLogps) -> Sums:
+    def __call__(self, inputs: UnpairedLogps) -> Sums:
         """Sums over completions; differentiable in the policy's log-probabilities."""
-        factor = torch.where(thumbs.desirable, self.desirable_weight, self.undesirable_weight)
-        return _sums(thumbs, factor * (-self.beta * thumbs.signed).sigmoid(), self.beta)
+        factor = torch.where(inputs.desirable, self.desirable_weight, self.undesirable_weight)
+        return _sums(inputs, factor * (-self.beta * inputs.signed).sigmoid(), self.beta)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +108,9 @@ class BCO:
 
     kind: Literal["bco"] = "bco"
     beta: float = 0.1
+    is_unpaired: ClassVar[Literal[True]] = True
+    needs_reference: ClassVar[bool] = True
+    needs_mismatched: ClassVar[Literal[False]] = False
 
     def __post_init__(self) -> None:
         """Checks the setting."""
@@ -119,20 +125,20 @@ class BCO:
                 means.append(total / count)
         return torch.stack(means).mean() if means else log_ratio.new_zeros(())
 
-    def __call__(self, thumbs: UnpairedLogps) -> Sums:
+    def __call__(self, inputs: UnpairedLogps) -> Sums:
         """Sums over completions; differentiable in the policy's log-probabilities."""
-        return _sums(thumbs, functional.softplus(-self.beta * thumbs.signed), self.beta)
+        return _sums(inputs, functional.softplus(-self.beta * inputs.signed), self.beta)
 
 
-def _sums(thumbs: UnpairedLogps, each: Tensor, beta: float) -> Sums:
-    weight, reward = thumbs.weight.detach(), beta * thumbs.log_ratio
-    up, down = weight * thumbs.desirable, weight * ~thumbs.desirable
+def _sums(inputs: UnpairedLogps, each: Tensor, beta: float) -> Sums:
+    weight, reward = inputs.weight.detach(), beta * inputs.log_ratio
+    desirable, undesirable = weight * inputs.desirable, weight * ~inputs.desirable
     metrics: dict[str, Ratio] = {
-        "accuracy": weighted_ratio((1 + torch.sign(thumbs.signed)) / 2, weight),
-        "desirable_reward": weighted_ratio(reward, up),
-        "undesirable_reward": weighted_ratio(reward, down),
-        "desirable_logp": weighted_ratio(thumbs.logp, up),
-        "undesirable_logp": weighted_ratio(thumbs.logp, down),
-        "baseline": masked_ratio(thumbs.baseline, weight > 0),
+        "accuracy": weighted_ratio((1 + torch.sign(inputs.signed)) / 2, weight),
+        "desirable_reward": weighted_ratio(reward, desirable),
+        "undesirable_reward": weighted_ratio(reward, undesirable),
+        "desirable_logp": weighted_ratio(inputs.logp, desirable),
+        "undesirable_logp": weighted_ratio(inputs.logp, undesirable),
+        "baseline": masked_ratio(inputs.baseline, weight > 0),
     }
     return Sums(loss=(weight * each).sum(), count=weight.sum(), metrics=metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,12 +11,32 @@ from torch import Tensor
 
 from palate.core import ConfigError
 from palate.objectives.kl.controls import FixedKL, KLControl
-from palate.objectives.kl.estimators import ESTIMATORS, Estimator
 from palate.objectives.reduce import Sums, check_shapes, masked, masked_ratio
 from palate.objectives.reductions import TokenWeights
 
 LOG_RATIO_LIMIT = 20.0
 """In a loss, log-ratios are held within +-20 nats: beyond, `exp` overflows and 0 * inf makes the gradient NaN."""
+
+
+def k1(logps: Tensor, reference_logps: Tensor) -> Tensor:
+    """`l = logp - reference`, nats, shape of `logps`: unbiased, may be negative for single tokens."""
+    return logps - reference_logps
+
+
+def k2(logps: Tensor, reference_logps: Tensor) -> Tensor:
+    """`l^2 / 2`, nats, shape of `logps`: never negative, biased, its gradient is that of KL(policy || reference)."""
+    return 0.5 * (logps - reference_logps).square()
+
+
+def k3(logps: Tensor, reference_logps: Tensor) -> Tensor:
+    """`exp(-l) - 1 + l`, nats, shape of `logps`: unbiased and never negative (Schulman 2020)."""
+    log_ratio = logps - reference_logps
+    return (-log_ratio).expm1() + log_ratio
+
+
+Estimator = Literal["k1", "k2", "k3"]
+
+ESTIMATORS: Mapping[Estimator, Callable[[Tensor, Tensor], Tensor]] = {"k1": k1, "k2": k2, "k3": k3}
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from palate.config.types import Count, Input
 from palate.core import derive_seed
 from palate.data.formats import stream_texts
 from palate.models.causal import CausalPolicy
-from palate.objectives.pretraining_mix import PretrainingMix
 from palate.objectives.reduce import Sums
-from palate.objectives.supervised import CrossEntropy
+from palate.objectives.supervised import CrossEntropy, PretrainingMix
 from palate.runs.run import Run
 from palate.text.pack import PackedBatch
 from palate.text.spans import document_trees

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from palate.objectives import gae, k1, leave_one_out, token_rewards, whiten
+from palate.objectives.advantages import gae, leave_one_out, token_rewards, whiten
+from palate.objectives.kl import k1
 
 JUNK = [math.nan, math.inf, -1e30]
 

@@ -16,21 +16,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from palate.objectives import (
-    DPO,
-    IPO,
-    ClippedValue,
-    PPOClip,
-    Reinforce,
-    RobustDPO,
-    ValueTokens,
-    gae,
-    k1,
-    k3,
-    leave_one_out,
-    token_rewards,
-)
-from palate.objectives.direct import AlphaDivergence, ForwardKL, JensenShannon
+from palate.objectives.advantages import gae, leave_one_out, token_rewards
+from palate.objectives.direct.dpo import DPO, AlphaDivergence, ForwardKL, JensenShannon, RobustDPO
+from palate.objectives.direct.margins import IPO
+from palate.objectives.kl import k1, k3
+from palate.objectives.policy_gradient import PPOClip, Reinforce
+from palate.objectives.value import ClippedValue, ValueTokens
 from tests.support.logps import pair_logps
 from tests.support.policy import tokens
 

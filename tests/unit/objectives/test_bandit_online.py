@@ -14,22 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from palate.objectives import (
-    CISPO,
-    GSPO,
-    Advantage,
-    BatchMean,
-    Episodes,
-    GroupRelative,
-    KLPenalty,
-    KLTokens,
-    LeaveOneOut,
-    PolicyObjective,
-    PPOClip,
-    Reinforce,
-    ReinforcePlusPlus,
-    SequenceClip,
-)
+from palate.objectives.advantages import Advantage, BatchMean, Episodes, GroupRelative, LeaveOneOut, ReinforcePlusPlus
+from palate.objectives.kl import KLPenalty, KLTokens
+from palate.objectives.policy_gradient import CISPO, GSPO, PolicyObjective, PPOClip, Reinforce, SequenceClip
 from palate.objectives.reductions import TokenMean
 from tests.support.policy import tokens
 

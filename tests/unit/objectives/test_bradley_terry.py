@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.objectives import AllPairs, BradleyTerry, PairScores, PromptPairs
+from palate.objectives.bradley_terry import AllPairs, BradleyTerry, PairScores, PromptPairs
 from tests.support.pairs import all_pairs, metric, pair_scores
 
 

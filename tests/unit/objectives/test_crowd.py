@@ -7,10 +7,11 @@ import random
 
 import pytest
 import torch
-from palate.objectives.pool import honesty
 
 from palate.core import Comparison, Completion, ConfigError, Message, Prompt
-from palate.objectives import BradleyTerry, CrowdBT, CrowdPairs, LearnedNumbers
+from palate.objectives.bradley_terry import BradleyTerry
+from palate.objectives.crowd import CrowdBT, CrowdPairs, honesty
+from palate.objectives.reward_objectives import LearnedNumbers
 from palate.raters.simulated import RaterPool, SimulatedRater
 from palate.training.learner import Learner
 from palate.training.optimizer import AdamW

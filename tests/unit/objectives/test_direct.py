@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.objectives import DPO, LengthDesensitisedDPO, PairLogps, PairSide, RobustDPO
-from palate.objectives.direct import AlphaDivergence, ForwardKL, JensenShannon, ReverseKL
+from palate.objectives.direct.dpo import DPO, AlphaDivergence, ForwardKL, JensenShannon, LengthDesensitisedDPO, ReverseKL, RobustDPO
+from palate.objectives.direct.pair_logps import PairLogps, PairSide
 from tests.support.logps import pair_logps
 
 

@@ -10,32 +10,13 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.objectives import (
-    AOT,
-    BCO,
-    CPO,
-    DPO,
-    EXO,
-    IPO,
-    KTO,
-    NCA,
-    ORPO,
-    SPPO,
-    APODown,
-    APOZero,
-    BCOPair,
-    ChosenNLL,
-    Hinge,
-    LengthDesensitisedDPO,
-    Mixture,
-    PairLogps,
-    PairSide,
-    RobustDPO,
-    SimPO,
-    UnpairedLogps,
-    wpo_importance,
-)
-from palate.objectives.direct import AlphaDivergence, ForwardKL, JensenShannon, PairPart, ReverseKL
+from palate.objectives.direct.anchored import NCA, SPPO, APODown, APOZero, BCOPair
+from palate.objectives.direct.dpo import DPO, AlphaDivergence, ForwardKL, JensenShannon, LengthDesensitisedDPO, ReverseKL, RobustDPO
+from palate.objectives.direct.margins import AOT, EXO, IPO, Hinge
+from palate.objectives.direct.mixture import Mixture, PairPart
+from palate.objectives.direct.pair_logps import PairLogps, PairSide, wpo_importance
+from palate.objectives.direct.reference_free import CPO, ORPO, ChosenNLL, SimPO
+from palate.objectives.direct.unpaired_losses import BCO, KTO, UnpairedLogps
 from tests.support.logps import pair_logps
 
 
@@ -290,7 +271,7 @@ def test_policy_equal_to_reference(objective):
     assert _metric(sums, "accuracy") == 0.5
 
 
-@pytest.mark.parametrize("objective", [objective for objective in EVERY if "reference" not in objective.needs], ids=lambda one: one.kind)
+@pytest.mark.parametrize("objective", [objective for objective in EVERY if not objective.needs_reference], ids=lambda one: one.kind)
 def test_objectives_that_need_no_reference_do_not_look_at_one(objective):
     pairs = _pairs()
     other = [replace(side, reference=side.reference * 3) for side in (pairs.chosen, pairs.rejected)]
@@ -326,7 +307,7 @@ def test_a_mixture_tells_its_parts_apart():
     assert _metric(sums, "loss_dpo") + 0.2 * _metric(sums, "loss_nll") == pytest.approx(sums.mean().item())
 
 
-def _thumbs(case, z, *, grad=False):
+def _unpaired(case, z, *, grad=False):
     given = case["inputs"]
     logp = torch.tensor(given["policy_logp"], requires_grad=grad)
     return UnpairedLogps(logp, torch.tensor(given["ref_logp"]), torch.tensor(given["desirable"]), torch.ones(4), z.expand(4))
@@ -339,20 +320,20 @@ def test_kto(oracle, matches):
     log_ratios = torch.tensor(given["kl_policy_logp"]) - torch.tensor(given["kl_ref_logp"])
     z = objective.baseline(log_ratios)
     matches(z, expected["z_ref"])
-    matches(objective(_thumbs(case, z)).mean(), expected["loss"])
+    matches(objective(_unpaired(case, z)).mean(), expected["loss"])
     for k in range(4):
-        alone = replace(_thumbs(case, z), weight=torch.eye(4)[k])
+        alone = replace(_unpaired(case, z), weight=torch.eye(4)[k])
         matches(objective(alone).loss, expected["per_example"][k])
 
     clamped = objective.baseline(-log_ratios)
     matches(clamped, expected["z_ref_when_negative"])
-    matches(objective(_thumbs(case, clamped)).mean(), expected["loss_when_z_clamped"])
+    matches(objective(_unpaired(case, clamped)).mean(), expected["loss_when_z_clamped"])
 
 
 def test_no_gradient_flows_through_the_baseline(oracle):
     case = oracle("kto")
     mismatched = torch.tensor([0.5, 1.5], requires_grad=True)
-    own = _thumbs(case, KTO().baseline(mismatched), grad=True)
+    own = _unpaired(case, KTO().baseline(mismatched), grad=True)
     KTO()(own).loss.backward()
 
     assert mismatched.grad is None
@@ -370,7 +351,7 @@ def test_bco_against_the_plain_formula(oracle):
     shift = ((ratios[0] + ratios[2]) / 2 + (ratios[1] + ratios[3]) / 2) / 2
     found = objective.baseline(torch.tensor(ratios), torch.tensor(given["desirable"]), torch.ones(4))
     expected = [nls(0.2 * (x - shift) * (1 if up else -1)) for x, up in zip(ratios, given["desirable"], strict=True)]
-    sums = objective(_thumbs(case, found))
+    sums = objective(_unpaired(case, found))
 
     assert float(found) == pytest.approx(shift)
     assert sums.mean().item() == pytest.approx(sum(expected) / 4)
@@ -388,7 +369,7 @@ def test_bco_takes_the_mean_of_one_kind_where_the_other_is_missing():
 @pytest.mark.parametrize("objective", [KTO(), BCO()])
 def test_thumbs_at_the_reference_are_undecided(objective, oracle):
     case = oracle("kto")
-    own = _thumbs(case, torch.tensor(0.0))
+    own = _unpaired(case, torch.tensor(0.0))
     sums = objective(replace(own, logp=own.reference))
 
     assert sums.mean().item() == pytest.approx({"kto": 0.5, "bco": LOG_2}[objective.kind])
@@ -398,7 +379,7 @@ def test_thumbs_at_the_reference_are_undecided(objective, oracle):
 @pytest.mark.parametrize("objective", [KTO(desirable_weight=2.0), BCO()])
 @pytest.mark.parametrize("cut", [[4], [2, 2], [1, 1, 1, 1]])
 def test_any_cut_of_thumbs_gives_the_same_sums(objective, cut, oracle):
-    own = _thumbs(oracle("kto"), torch.tensor(0.7))
+    own = _unpaired(oracle("kto"), torch.tensor(0.7))
     weighed = replace(own, weight=torch.tensor([1.0, 0.5, 0.0, 2.0]))
     parts = [objective(UnpairedLogps(**{name: x[rows] for name, x in vars(weighed).items()})) for rows in torch.arange(4).split(cut)]
     whole = objective(weighed)

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.objectives import Reinforce, Totals, TruncatedImportance
-from palate.objectives.reduce import Sums
+from palate.objectives.importance import TruncatedImportance
+from palate.objectives.policy_gradient import Reinforce
+from palate.objectives.reduce import Sums, Totals
 from tests.support.policy import tokens
 
 

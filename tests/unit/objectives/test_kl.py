@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from palate.core import ConfigError, TrainingError
-from palate.objectives import AdaptiveKL, FixedKL, KLState, k1, k2, k3
+from palate.objectives.kl import AdaptiveKL, FixedKL, KLState, k1, k2, k3
 
 
 def test_kl_estimators(oracle, matches, differs):

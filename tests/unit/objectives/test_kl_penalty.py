@@ -9,19 +9,8 @@ import pytest
 import torch
 
 from palate.core import ConfigError, TrainingError
-from palate.objectives import (
-    AdaptiveKL,
-    BudgetKL,
-    FixedKL,
-    KLPenalty,
-    KLState,
-    KLTokens,
-    SequenceMean,
-    TargetKL,
-    TokenWeights,
-    k1,
-    k3,
-)
+from palate.objectives.kl import AdaptiveKL, BudgetKL, FixedKL, KLPenalty, KLState, KLTokens, TargetKL, k1, k3
+from palate.objectives.reductions import SequenceMean, TokenWeights
 
 CONTROLS = [FixedKL(), AdaptiveKL(), TargetKL(), BudgetKL(), BudgetKL(price=AdaptiveKL())]
 

@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from palate.core import ConfigError
-from palate.objectives import summed_nll, token_logps
+from palate.objectives.logps import summed_nll, token_logps
 
 N, D, V = 11, 5, 17
 

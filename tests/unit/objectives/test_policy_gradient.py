@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.objectives import PPOClip, Reinforce, leave_one_out
+from palate.objectives.advantages import leave_one_out
+from palate.objectives.policy_gradient import PPOClip, Reinforce
 from tests.support.policy import tokens
 
 

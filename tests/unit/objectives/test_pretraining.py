@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.objectives import CrossEntropy, KLPenalty, PretrainingMix, Reinforce, SequenceSum, TokenLogps, Totals
+from palate.objectives.kl import KLPenalty
+from palate.objectives.policy_gradient import Reinforce
+from palate.objectives.reduce import Totals
+from palate.objectives.reductions import SequenceSum
+from palate.objectives.supervised import CrossEntropy, PretrainingMix, TokenLogps
 from tests.support.policy import tokens
 
 

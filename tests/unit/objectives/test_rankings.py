@@ -8,7 +8,8 @@ import math
 import pytest
 import torch
 
-from palate.objectives import BradleyTerry, PickBest, PlackettLuce, RankedScores
+from palate.objectives.bradley_terry import BradleyTerry
+from palate.objectives.rankings import PickBest, PlackettLuce, RankedScores
 from tests.support.pairs import metric, pair_scores, ranked_scores
 
 

@@ -5,34 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from palate.objectives import (
-    CISPO,
-    DPO,
-    GSPO,
-    AllPairs,
-    BradleyTerry,
-    ClippedValue,
-    CrossEntropy,
-    CrowdBT,
-    CrowdPairs,
-    Davidson,
-    PairScores,
-    PickBest,
-    PlackettLuce,
-    PlainValue,
-    PPOClip,
-    PromptPairs,
-    RankedScores,
-    RaoKupper,
-    Reinforce,
-    SequenceClip,
-    Sums,
-    TiePairs,
-    TokenLogps,
-    Totals,
-    ValueTokens,
-)
-from palate.objectives.reduce import masked
+from palate.objectives.bradley_terry import AllPairs, BradleyTerry, PairScores, PromptPairs
+from palate.objectives.crowd import CrowdBT, CrowdPairs
+from palate.objectives.direct.dpo import DPO
+from palate.objectives.policy_gradient import CISPO, GSPO, PPOClip, Reinforce, SequenceClip
+from palate.objectives.rankings import PickBest, PlackettLuce, RankedScores
+from palate.objectives.reduce import Sums, Totals, masked
+from palate.objectives.supervised import CrossEntropy, TokenLogps
+from palate.objectives.ties import Davidson, RaoKupper, TiePairs
+from palate.objectives.value import ClippedValue, PlainValue, ValueTokens
 from tests.support.logps import pair_logps
 from tests.support.policy import tokens
 

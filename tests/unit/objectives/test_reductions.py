@@ -9,22 +9,11 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.objectives import (
-    CISPO,
-    GSPO,
-    ClippedValue,
-    ConstantLength,
-    KLPenalty,
-    KLTokens,
-    PPOClip,
-    Reinforce,
-    SequenceClip,
-    SequenceMean,
-    SequenceSum,
-    TokenMean,
-    Totals,
-    ValueTokens,
-)
+from palate.objectives.kl import KLPenalty, KLTokens
+from palate.objectives.policy_gradient import CISPO, GSPO, PPOClip, Reinforce, SequenceClip
+from palate.objectives.reduce import Totals
+from palate.objectives.reductions import ConstantLength, SequenceMean, SequenceSum, TokenMean
+from palate.objectives.value import ClippedValue, ValueTokens
 from tests.support.policy import tokens
 
 REDUCTIONS = [TokenMean(), SequenceMean(), SequenceSum(), ConstantLength(tokens=7)]

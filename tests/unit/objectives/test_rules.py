@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.objectives import GAE, BatchMean, Episodes, GroupRelative, LeaveOneOut, ReinforcePlusPlus, whiten
+from palate.objectives.advantages import GAE, BatchMean, Episodes, GroupRelative, LeaveOneOut, ReinforcePlusPlus, whiten
 
 RULES = [
     GAE(),

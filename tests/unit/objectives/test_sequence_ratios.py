@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.objectives import CISPO, GSPO, PPOClip, Reinforce, SequenceClip, SequenceMean, SequenceSum
+from palate.objectives.policy_gradient import CISPO, GSPO, PPOClip, Reinforce, SequenceClip
+from palate.objectives.reductions import SequenceMean, SequenceSum
 from tests.support.policy import tokens
 
 EVERY = [PPOClip(), PPOClip(clip_high=0.28, dual_clip=3.0), Reinforce(), CISPO(), GSPO(), SequenceClip()]

@@ -8,15 +8,8 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.objectives import (
-    KeepReward,
-    MaskCompletion,
-    ReplaceReward,
-    Shaping,
-    SoftOverlong,
-    SubtractReward,
-    whiten,
-)
+from palate.objectives.advantages import whiten
+from palate.objectives.shaping import KeepReward, MaskCompletion, ReplaceReward, Shaping, SoftOverlong, SubtractReward
 
 NAN = math.nan
 SCORES = torch.tensor([0.5, 2.0, NAN, -3.0])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from palate.objectives import CrossEntropy, TokenLogps, summed_nll
+from palate.objectives.logps import summed_nll
+from palate.objectives.supervised import CrossEntropy, TokenLogps
 
 
 def test_weighted_mean_over_tokens(matches):

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.objectives import BradleyTerry, Davidson, LearnedNumbers, RaoKupper, TiePairs
+from palate.objectives.bradley_terry import BradleyTerry
+from palate.objectives.reward_objectives import LearnedNumbers
+from palate.objectives.ties import Davidson, RaoKupper, TiePairs
 from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
 from tests.support.pairs import metric, pair_scores

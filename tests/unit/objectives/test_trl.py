@@ -15,32 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from palate.objectives.direct import (
-    AOT,
-    CPO,
-    DPO,
-    EXO,
-    IPO,
-    KTO,
-    NCA,
-    ORPO,
-    SPPO,
-    AlphaDivergence,
-    APODown,
-    APOZero,
-    BCOPair,
-    ForwardKL,
-    Hinge,
-    JensenShannon,
-    LengthDesensitisedDPO,
-    PairLogps,
-    PairObjective,
-    PairSide,
-    RobustDPO,
-    SimPO,
-    UnpairedLogps,
-    wpo_importance,
-)
+from palate.objectives.direct import PairObjective
+from palate.objectives.direct.anchored import NCA, SPPO, APODown, APOZero, BCOPair
+from palate.objectives.direct.dpo import DPO, AlphaDivergence, ForwardKL, JensenShannon, LengthDesensitisedDPO, RobustDPO
+from palate.objectives.direct.margins import AOT, EXO, IPO, Hinge
+from palate.objectives.direct.pair_logps import PairLogps, PairSide, wpo_importance
+from palate.objectives.direct.reference_free import CPO, ORPO, SimPO
+from palate.objectives.direct.unpaired_losses import KTO, UnpairedLogps
 
 trl = pytest.importorskip("trl", reason="TRL is not installed: its functions cannot be compared with")
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.objectives import ClippedValue, Totals, ValueTokens, explained_variance
+from palate.objectives.reduce import Totals
+from palate.objectives.value import ClippedValue, ValueTokens, explained_variance
 
 
 def _inputs(case):

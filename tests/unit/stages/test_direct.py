@@ -17,7 +17,12 @@ from palate.core import Completion, DataError, Interrupted, Message, Preference,
 from palate.data.formats.write import preference_row
 from palate.data.jsonl import read_rows, write_rows
 from palate.models.causal import CausalPolicy
-from palate.objectives.direct import AOT, BCO, DPO, KTO, BCOPair, LengthDesensitisedDPO, PairObjective, SimPO, ThumbObjective
+from palate.objectives.direct import PairObjective, UnpairedObjective
+from palate.objectives.direct.anchored import BCOPair
+from palate.objectives.direct.dpo import DPO, LengthDesensitisedDPO
+from palate.objectives.direct.margins import AOT
+from palate.objectives.direct.reference_free import SimPO
+from palate.objectives.direct.unpaired_losses import BCO, KTO
 from palate.objectives.reduce import Sums
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run_at
@@ -103,7 +108,7 @@ def test_columns_are_sums_over_the_right_tokens(policy: CausalPolicy, judged: li
 
 
 def course_of(
-    objective: PairObjective | ThumbObjective, judged: list[JudgedPrompt], rated: list[RatedPrompt], tokens: int, anchor: Reference
+    objective: PairObjective | UnpairedObjective, judged: list[JudgedPrompt], rated: list[RatedPrompt], tokens: int, anchor: Reference
 ):  # type: ignore[no-untyped-def]
     if isinstance(objective, KTO | BCO):
         others = UnpairedSource(mismatched(rated, LIMIT, seed=3), tokens) if isinstance(objective, KTO) else None
@@ -128,7 +133,7 @@ CUT = [DPO(), LengthDesensitisedDPO(), AOT(beta=0.5), BCOPair(), SimPO(), KTO(un
 
 @pytest.mark.parametrize("objective", CUT, ids=lambda objective: objective.kind)
 def test_any_cut_of_a_step_gives_the_same_gradient(
-    objective: PairObjective | ThumbObjective,
+    objective: PairObjective | UnpairedObjective,
     policy: CausalPolicy,
     reference: CausalPolicy,
     judged: list[JudgedPrompt],

@@ -15,7 +15,7 @@ from palate.core import TrainingError
 from palate.data.jsonl import write_rows
 from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy, TokenOutputs
-from palate.objectives.direct import KTO
+from palate.objectives.direct.unpaired_losses import KTO
 from palate.stages.direct import Direct
 from palate.testing import tiny_policy
 from palate.text.pack import PackedBatch

@@ -9,7 +9,12 @@ from palate.core import Completion, ConfigError, DataError, Message, Preference,
 from palate.data.splits import shuffled
 from palate.evaluation.reward_model import normalisation_of
 from palate.models.scalar import scalar_from
-from palate.objectives import AllPairs, BradleyTerry, CrowdBT, PickBest, PlackettLuce, RaoKupper, RewardObjective, Totals
+from palate.objectives.bradley_terry import AllPairs, BradleyTerry
+from palate.objectives.crowd import CrowdBT
+from palate.objectives.rankings import PickBest, PlackettLuce
+from palate.objectives.reduce import Totals
+from palate.objectives.reward_objectives import RewardObjective
+from palate.objectives.ties import RaoKupper
 from palate.testing import tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree
 from palate.training.comparisons import BranchPair, JudgedPrompt, judged_prompts

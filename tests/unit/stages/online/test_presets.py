@@ -7,8 +7,12 @@ from typing import get_args
 import pytest
 import torch
 
-from palate.objectives import GAE, Advantage, Episodes, KLTokens, PolicyObjective, Reduction, ValueObjective, ValueTokens
-from palate.objectives.presets import PRESETS
+from palate.objectives.advantages import GAE, Advantage, Episodes
+from palate.objectives.kl import KLTokens
+from palate.objectives.policy_gradient import PolicyObjective
+from palate.objectives.reductions import Reduction
+from palate.objectives.value import ValueObjective, ValueTokens
+from palate.stages.online.presets import PRESETS
 from tests.support.policy import tokens
 
 every_preset = pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
