@@ -19,8 +19,7 @@ from palate.objectives.reduce import Sums
 from palate.runs.run import Run
 from palate.text.spans import NO_LIMIT
 from palate.training.comparisons import JudgedPrompt, judged_prompts, overall
-from palate.training.fit import fit, mean_loss
-from palate.training.imitation import epochs_of
+from palate.training.fit import epochs_of, fit, mean_loss
 from palate.training.keep import Keep, Last
 from palate.training.learner import Learner
 from palate.training.model_io import check_keep, keep_model, search, trainable, trained
