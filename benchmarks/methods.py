@@ -66,7 +66,7 @@ def pipeline(nats: float, rounds: int) -> dict[str, Any]:
 
 def row(run: SeedRun, name: str) -> str:
     """A method's line."""
-    rounds = run.summary(name).get("rounds", "-")
+    rounds = run.summary(name).get("iterations", "-")
     kl = run.summary(f"eval-{name}")["means"]["kl"]["mean"]
     sft, direct = run.gain(name), run.gain(name, over="direct")
     beyond = "-" if name == "direct" else f"{direct.value:+.3f} ({abs(direct.z):.0f} SE)"

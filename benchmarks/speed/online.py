@@ -42,14 +42,14 @@ def main() -> None:
     """Trains and reports."""
     work = Work.told()
     ends = StepEnds()
-    turn = Loop.turn
+    iterate = Loop.iterate
 
     def timed(self: Loop) -> dict[str, float]:
-        metrics = turn(self)
+        metrics = iterate(self)
         ends.note()
         return metrics
 
-    Loop.turn = timed  # type: ignore[method-assign]
+    Loop.iterate = timed  # type: ignore[method-assign]
     online.CHECKPOINT_SECONDS = 1e9
     with tempfile.TemporaryDirectory() as folder:
         stage = made(work, Path(folder))

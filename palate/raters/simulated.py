@@ -177,8 +177,8 @@ class Simulated:
         """Raise ConfigError when the pool has fewer raters than a question needs."""
         if raters_per_comparison > self.pool.raters:
             raise ConfigError(
-                f"raters_per_comparison must not exceed the pool's {self.pool.raters} raters, got {raters_per_comparison}: nobody "
-                "answers twice"
+                f"raters_per_comparison must be at most {self.pool.raters}, the number of raters in the pool, got {raters_per_comparison}: "
+                "nobody answers a question twice"
             )
 
     def answers(

@@ -59,16 +59,6 @@ def messages(conversation: Conversation) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.text} for message in conversation]
 
 
-def completions_of(trees: Sequence[Tree], texts: Sequence[str], ended: Sequence[bool] | Tensor) -> tuple[tuple[Completion, ...], ...]:
-    """Return a group of completions per sampled tree; `texts` and `ended` (b,) are in the order of the branches."""
-    answers = iter(zip(texts, list(ended), strict=True))
-    groups = []
-    for tree in trees:
-        branches = [(branch.ids, *next(answers)) for branch in tree.branches]
-        groups.append(tuple(Completion(text, ids, stop="eos" if is_ended else "length") for ids, text, is_ended in branches))
-    return tuple(groups)
-
-
 @dataclass(frozen=True)
 class PartScores:
     """The scores that a part gives a batch.

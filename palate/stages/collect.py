@@ -1,11 +1,11 @@
-"""Stage `collect`: completions are compared by raters, and preferences concluded from what they say."""
+"""Stage `collect`: raters compare completions, and their judgments become preferences."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +27,14 @@ class Collect:
     """Have completions compared by raters, and conclude preferences.
 
     Attributes:
-        samples: completions to compare.
-        from_: who answers: people at `palate label`, or simulated raters.
-        dimensions: what raters are asked about, one question each; "overall" for a single question.
-        pairs_per_prompt: pairs judged of each prompt's completions; none takes all.
-        limit: pairs at most; none takes all.
-        raters_per_comparison: raters who answer each question; their shares of votes are the labels.
-        held_out: share of prompts whose judgments are kept for testing reward models.
-        prior: votes that a smoothed share adds half to each side: 1 vote counts as 3/4, not as certainty.
+        samples: the completions to compare.
+        from_: who judges: people at `palate label`, or simulated raters.
+        dimensions: the dimensions that raters judge, one question for each; "overall" asks a single question.
+        pairs_per_prompt: pairs of completions judged per prompt; none judges all pairs.
+        limit: how many pairs are judged, at most; none judges all.
+        raters_per_comparison: raters per question; the label is their share of votes.
+        held_out: share of the prompts whose judgments are set aside to test reward models.
+        prior: votes added to each question, half to each side: with 1, a single vote gives a label of 3/4 instead of 1.
     """
 
     samples: Input
@@ -47,29 +47,29 @@ class Collect:
     prior: Amount = 1.0
 
     def check(self) -> None:
-        """Checks who is asked, and about what."""
+        """Raise ConfigError when there is no dimension, or too few raters."""
         if not self.dimensions:
-            raise ConfigError("dimensions is empty: raters need a question; give [overall]")
+            raise ConfigError("dimensions is empty, but raters need a question. Use [overall]")
         self.from_.check(self.raters_per_comparison)
 
     def run(self, run: Run) -> None:
-        """Writes `judgments.jsonl`, `preferences.jsonl` and `held_out.jsonl`."""
+        """Write `judgments.jsonl`, `preferences.jsonl` and `held_out.jsonl`."""
         rng = random.Random(derive_seed(run.seed, "collect"))
         asks, equal, cut_off = self._asks(read_samples(self.samples), rng)
         if not asks:
-            raise DataError(f"{self.samples}: no prompt has two different finished completions to compare; sample more of them")
+            raise DataError(f"{self.samples}: no prompt has two different finished completions to compare. Sample more completions")
         rater: Rater = self.from_
-        answers, told = rater.answers(run, asks, self.raters_per_comparison, rng)
-        write_rows(run.directory / "judgments.jsonl", (_judgment_row(j) for _, judged in answers for j in judged))
+        answers, rater_figures = rater.answers(run, asks, self.raters_per_comparison, rng)
+        write_rows(run.directory / "judgments.jsonl", (_judgment_row(judgment) for _, judgments in answers for judgment in judgments))
         ids = sorted({comparison.prompt.id for (comparison, _), _ in answers})
-        tested = set(rng.sample(ids, round(self.held_out * len(ids))))
-        for name, inside in (("preferences.jsonl", False), ("held_out.jsonl", True)):
-            part = [(ask, judged) for ask, judged in answers if (ask[0].prompt.id in tested) == inside]
-            write_rows(run.directory / name, (row for ask, judged in part for row in self._preference_rows(ask, judged)))
-        run.summary({"equal_pairs": equal, "unfinished_completions": cut_off, **_summary(answers), **told})
+        held_out = set(rng.sample(ids, round(self.held_out * len(ids))))
+        for name, is_held_out in (("preferences.jsonl", False), ("held_out.jsonl", True)):
+            part = [(ask, judgments) for ask, judgments in answers if (ask[0].prompt.id in held_out) == is_held_out]
+            write_rows(run.directory / name, (self._preference_row(ask, judgments) for ask, judgments in part))
+        run.summary({"equal_pairs": equal, "unfinished_completions": cut_off, **_summary(answers), **rater_figures})
 
     def _asks(self, samples: Sequence[tuple[Prompt, tuple[Completion, ...]]], rng: random.Random) -> tuple[list[Ask], int, int]:
-        """The questions, the pairs left out because both sides are equal, and the completions left out because unfinished."""
+        """Return the questions, the number of pairs left out as equal, and of completions left out as unfinished."""
         asks: list[Ask] = []
         equal = cut_off = 0
         for prompt, completions in samples:
@@ -86,14 +86,14 @@ class Collect:
                 asks += [(comparison, dimension) for dimension in self.dimensions]
         return asks, equal, cut_off
 
-    def _preference_rows(self, ask: Ask, judged: Sequence[Judgment]) -> Iterator[dict[str, Any]]:
-        """One preference: the smoothed share of votes, (votes + prior / 2) / (n + prior); chosen is whom it favours."""
+    def _preference_row(self, ask: Ask, judgments: Sequence[Judgment]) -> dict[str, Any]:
+        """Return a preference by the smoothed share of votes, (votes + prior / 2) / (n + prior); it favours the chosen side."""
         comparison, dimension = ask
-        judged = labels(judged)
-        votes = [first_share(judgment) for judgment in judged]
+        judgments = labels(judgments)
+        votes = [first_share(judgment) for judgment in judgments]
         share = smoothed_share(votes, self.prior)
         preference = concluded(comparison, share, dimension)
-        yield {
+        return {
             "id": f"{comparison.id}/{dimension}",
             "prompt": messages(comparison.prompt),
             **tools_of(comparison.prompt.conversation),
@@ -102,36 +102,37 @@ class Collect:
             "probability": preference.probability,
             "dimension": dimension,
             "votes": [vote if share >= 0.5 else 1 - vote for vote in votes],
-            "raters": [judgment.rater for judgment in judged],
+            "raters": [judgment.rater for judgment in judgments],
         }
 
 
-def labels(judged: Sequence[Judgment]) -> Sequence[Judgment]:
-    """The judgments of a question that make its label: a reviewer's last decision alone, or else all of them."""
-    return [one for one in judged if one.is_decision][-1:] or judged
+def labels(judgments: Sequence[Judgment]) -> Sequence[Judgment]:
+    """Return the judgments that make a question's label: a reviewer's last decision alone, or else all of them."""
+    return [judgment for judgment in judgments if judgment.is_decision][-1:] or judgments
 
 
 def _summary(answers: Sequence[Answered]) -> dict[str, object]:
-    """Counts, and the agreement of two raters on the same question, from which follows how well anyone could predict one."""
-    answers = [(ask, [one for one in judged if not one.is_decision]) for ask, judged in answers]
-    doubles = [[first_share(j) for j in judged[:2]] for _, judged in answers if len(judged) > 1]
-    same = [float(a == b) for a, b in doubles]
-    first = [float(j.ranking[0] == (0,)) for _, judged in answers for j in judged if len(j.ranking) == 2]
+    """Return counts, and the agreement of two raters on a question, which limits how well anyone can predict a rater."""
+    judgments_of = [[judgment for judgment in judgments if not judgment.is_decision] for _, judgments in answers]
+    votes_of_two = [[first_share(judgment) for judgment in judgments[:2]] for judgments in judgments_of if len(judgments) > 1]
+    same = [float(first == second) for first, second in votes_of_two]
+    every = [judgment for judgments in judgments_of for judgment in judgments]
+    first_wins = [float(judgment.ranking[0] == (0,)) for judgment in every if len(judgment.ranking) == 2]
     summary: dict[str, object] = {
-        "judgments": sum(len(judged) for _, judged in answers),
+        "judgments": len(every),
         "questions": len(answers),
-        "ties": sum(len(j.ranking) == 1 for _, judged in answers for j in judged),
+        "ties": sum(len(judgment.ranking) == 1 for judgment in every),
     }
-    if first:
-        summary["shown_first_wins"] = mean(first).value
+    if first_wins:
+        summary["shown_first_wins"] = mean(first_wins).value
     if same:
         agreement = sum(same) / len(same)
-        summary |= {"agreement": agreement, "doubles": len(same), "ceiling_from_agreement": rater_noise_ceiling(agreement).accuracy}
+        summary |= {"agreement": agreement, "doubly_judged": len(same), "ceiling_from_agreement": rater_noise_ceiling(agreement).accuracy}
     return summary
 
 
 def first_share(judgment: Judgment) -> float:
-    """1 when the comparison's first completion won, 0 when its second, one half for a tie; whatever order it was shown in."""
+    """Return 1 when the comparison's first completion won, 0 when its second did, 0.5 for a tie, whatever order was shown."""
     return 1 - pair_answer(judgment) / 2
 
 

@@ -1,4 +1,4 @@
-"""Stage `direct`: a policy from judgments, without a reward model."""
+"""Stage `direct`: tune a policy on preferences, without a reward model."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from palate.training.reference import FixedReference, MovingReference, Reference
 from palate.training.unpaired import RatedPrompt, UnpairedLossInputs, UnpairedSource, mismatched, rated_prompts, read_unpaired
 
 IDENTITY_NATS: dict[DType, float] = {"float32": 1e-3, "bfloat16": 1.0}
-"""How far one model's log-probabilities of a completion may differ between two ways of batching it."""
+"""How far a model's log-probability of a completion may differ between two ways of batching it, in nats."""
 
 
 class ReferencedBatch(Protocol):
-    """A micro-batch with its values under the reference."""
+    """A micro-batch with its log-probabilities under the reference."""
 
     @property
     def then(self) -> Tensor:
@@ -45,21 +45,21 @@ P = TypeVar("P", bound=ReferencedBatch)
 
 
 class LossInputs(Protocol[P]):
-    """Examples and an objective that fits them."""
+    """Examples, and the objective that is trained on them."""
 
     rows: list[int]
-    """Judgments of each prompt."""
+    """The number of judgments of each prompt."""
 
     def parts(self, policy: CausalPolicy, indices: list[int]) -> list[P]:
-        """The micro-batches of a step, with all that must be known of the whole step."""
+        """Return the micro-batches of a step, each with what is computed over the whole step."""
         ...
 
     def now(self, policy: CausalPolicy, part: P) -> Tensor:
-        """Log-probabilities under the policy (rows, columns), with gradient."""
+        """Return the log-probabilities under the policy (rows, columns), with gradient, nats."""
         ...
 
     def sums(self, part: P, now: Tensor) -> Sums:
-        """The objective on a part."""
+        """Return the objective on a micro-batch."""
         ...
 
 
@@ -69,24 +69,24 @@ class Direct:
 
     Attributes:
         model: the policy to start from; usually the fine-tuned one.
-        preferences: pairs; answers to several questions about a pair are added up in logits. kto and bco take both sides of each
-            as single completions, one wanted and one not, and read labelled rows too.
-        dimension: where the rows are ratings on several dimensions, the one that pairs are made by; `mean` takes their mean.
-        reference: what the policy must stay close to; none takes `model`.
-        reference_kind: uniform takes log-ratios against nothing instead of a reference; nothing then holds the policy in place.
-        reference_update: lets the reference follow the policy (TR-DPO); none, the default, leaves it where it is.
-        weighting: wpo weighs each pair by how likely the policy is to write such completions itself; costs a second forward pass.
-        limit: preferences read at most; none reads all.
-        epochs: passes over the data.
-        prompts_per_step: prompts (with all their pairs) an optimizer step.
-        max_tokens: longest prompt and completion together; none takes the model's limit.
-        tokens_per_microbatch: tokens a forward pass holds at most.
+        preferences: pairs; answers to several questions about a pair are added up in logits. kto and bco use both sides as single
+            completions, one desirable and one not, and also read unpaired preferences.
+        dimension: the dimension by which ratings on several dimensions become pairs; `mean` uses the mean of all.
+        reference: the model that the policy must stay close to; none uses `model`.
+        reference_kind: uniform replaces the reference model by a uniform distribution; then nothing keeps the policy close to a model.
+        reference_update: how the reference follows the policy (TR-DPO); none leaves it as it is.
+        weighting: wpo weights each pair by how likely the policy is to write such completions itself; it needs a second forward pass.
+        limit: how many preferences are read, at most; none reads all.
+        epochs: epochs over the data.
+        prompts_per_step: prompts, with all their pairs, per optimizer step.
+        max_tokens: most tokens of prompt and completion together; none uses the model's limit.
+        tokens_per_microbatch: tokens in a forward pass, at most.
         objective: the loss.
-        optimizer: how the weights are moved.
-        adapters: train a LoRA adapter on the frozen model; none trains the whole model.
-        dtype: what the forward and backward pass compute in; weights, gradients over a step and optimizer state stay float32.
-        checkpoint_activations: compute activations anew in the backward pass instead of holding them: less memory, one more forward pass.
-        held_out: preferences that are not trained on, for keep: best.
+        optimizer: the optimizer and its schedule.
+        adapters: train a LoRA adapter on the frozen model; none trains all weights.
+        dtype: the type that forward and backward pass compute in; weights, summed gradients and optimizer state stay float32.
+        checkpoint_activations: recompute activations in the backward pass: it needs less memory and one more forward pass.
+        held_out: preferences that are not trained on, for `keep: best`.
         keep: the last weights, or the best on `held_out`.
     """
 
@@ -111,107 +111,99 @@ class Direct:
     keep: Keep = field(default_factory=Last)
 
     def check(self) -> None:
-        """Checks that settings fit each other: those of the reference, of the objective, and of the weights kept."""
+        """Raise ConfigError when settings contradict each other."""
         check_keep(self.keep, self.held_out)
         if self.reference_update is not None and (self.adapters is not None or self.dtype != "float32"):
             what = "adapters" if self.adapters is not None else f"dtype {self.dtype}"
             raise ConfigError(
-                f"reference_update mixes the policy's weights into a second, float32 model, and cannot with {what}; leave one out"
+                f"reference_update mixes the policy's weights into a second model in float32, which excludes {what}. Leave one out"
             )
         kind = self.objective.kind
-        named = [name for name, given in (("reference", self.reference), ("reference_update", self.reference_update)) if given is not None]
-        if not self._needs_reference and (named or self.reference_kind == "uniform"):
-            raise ConfigError(f"{kind} knows no reference, so {(named or ['reference_kind'])[0]} would do nothing; leave it out")
+        named = [name for name, value in (("reference", self.reference), ("reference_update", self.reference_update)) if value is not None]
+        if not self.objective.needs_reference and (named or self.reference_kind == "uniform"):
+            raise ConfigError(f"{kind} does not use a reference, so {(named or ['reference_kind'])[0]} would have no effect. Leave it out")
         if self.reference_kind == "uniform" and named:
-            raise ConfigError(f"reference_kind is uniform, so {named[0]} would do nothing; leave one of the two out")
-        if not self._takes_thumbs:
+            raise ConfigError(f"reference_kind is uniform, so {named[0]} would have no effect. Leave one of the two out")
+        if not self.objective.is_unpaired:
             return
         if self.weighting == "wpo":
-            raise ConfigError(f"weighting wpo is for pairs, and {kind} learns from single completions; leave it out")
+            raise ConfigError(f"weighting wpo is for pairs, and {kind} learns from single completions. Leave it out")
         if self.reference_kind == "uniform":
-            raise ConfigError(f"{kind} compares a completion with what the reference thinks of it; reference_kind must be model")
+            raise ConfigError(f"{kind} compares the policy with a reference model, so reference_kind must be model")
         if isinstance(self.objective, KTO) and self.prompts_per_step == 1:
             raise ConfigError(
-                "kto: prompts_per_step is 1, and its baseline is a mean over the prompts of a step: one alone is no estimate of the KL. "
-                "Take 8 or more"
+                "kto: prompts_per_step is 1, but the baseline is a mean over the prompts of a step, and one is too few. Use 8 or more"
             )
 
-    @property
-    def _takes_thumbs(self) -> bool:
-        return self.objective.is_unpaired
-
-    @property
-    def _needs_reference(self) -> bool:
-        return self.objective.needs_reference
-
     def run(self, run: Run) -> None:
-        """Trains the policy and saves it as `model/`."""
+        """Train the policy and save it as `model/`."""
         base = model_at(self.model)
         policy = trainable(run, load_policy(base), base, self.adapters, checkpoint_activations=self.checkpoint_activations)
         examples = self._examples(run, policy, self.preferences, "preferences.jsonl", self.limit)
-        held = [] if self.held_out is None else self._examples(run, policy, self.held_out, "held_out.jsonl", None)
+        held_out = [] if self.held_out is None else self._examples(run, policy, self.held_out, "held_out.jsonl", None)
         epochs = epochs_of(run, len(examples), self.prompts_per_step, self.epochs, lambda k: examples[k].source)
-        anchor = self._anchor(policy)
-        learner = Learner({"policy": policy.module, **anchor.modules}, self.optimizer, epochs.steps, dtype=DTYPES[self.dtype])
-        # Only now: the policy is its own reference, and computes in the type it will learn in.
-        course = self._course(run, policy, [*examples, *held], anchor)
-        starts_at_reference = self.reference is None and not isinstance(anchor, UniformReference)
+        reference = self._reference(policy)
+        learner = Learner({"policy": policy.module, **reference.modules}, self.optimizer, epochs.steps, dtype=DTYPES[self.dtype])
+        # After the learner is made: the policy is its own reference, and must compute in the type that it learns in.
+        inputs = self._loss_inputs(run, policy, [*examples, *held_out], reference)
+        starts_at_reference = self.reference is None and not isinstance(reference, UniformReference)
 
         def parts(indices: list[int]) -> list[Any]:
-            anchor.before_step(policy, learner.steps_done)
-            return course.parts(policy, indices)
+            reference.before_step(policy, learner.steps_done)
+            return inputs.parts(policy, indices)
 
         def loss(part: Any) -> Sums:
-            now = course.now(policy, part)
+            logps = inputs.now(policy, part)
             if learner.steps_done == 0 and starts_at_reference:
-                _require_identity(now.detach() - part.then, IDENTITY_NATS[self.dtype])
-            return course.sums(part, now)
+                _require_identity(logps.detach() - part.then, IDENTITY_NATS[self.dtype])
+            return inputs.sums(part, logps)
 
-        held_out = list(range(len(examples), len(examples) + len(held)))
-        last = fit(run, learner, epochs, parts, loss, "direct", search(self.keep, lambda: mean_loss(course.parts(policy, held_out), loss)))
+        held_out_indices = list(range(len(examples), len(examples) + len(held_out)))
+        held_out_loss = search(self.keep, lambda: mean_loss(inputs.parts(policy, held_out_indices), loss))
+        last = fit(run, learner, epochs, parts, loss, "direct", held_out_loss)
         keep_model(run, trained(run, policy, self.adapters, learner), self.adapters)
-        unit, rows = ("thumbs" if self._takes_thumbs else "pairs"), course.rows[: len(examples)]
+        unit, rows = ("unpaired" if self.objective.is_unpaired else "pairs"), inputs.rows[: len(examples)]
         run.summary({"prompts": len(examples), unit: sum(rows), "steps": epochs.steps, "last": last})
 
-    def _anchor(self, policy: CausalPolicy) -> Reference:
-        """What log-ratios are taken against; the policy itself, before its first step, where no reference is named."""
-        if self.reference_kind == "uniform" or not self._needs_reference:
+    def _reference(self, policy: CausalPolicy) -> Reference:
+        """Return the reference of the log-ratios; without a named one it is the policy before its first step."""
+        if self.reference_kind == "uniform" or not self.objective.needs_reference:
             return UniformReference()
-        reference = policy if self.reference is None else load_policy(model_at(self.reference), dtype=self.dtype)
-        return FixedReference(reference) if self.reference_update is None else MovingReference(reference, self.reference_update)
+        model = policy if self.reference is None else load_policy(model_at(self.reference), dtype=self.dtype)
+        return FixedReference(model) if self.reference_update is None else MovingReference(model, self.reference_update)
 
     def _examples(self, run: Run, policy: CausalPolicy, path: str, name: str, limit: int | None) -> list[Any]:
-        """What there is at `path` (or in its file `name`) by prompt: conclusions about pairs, or single judgments."""
-        longest = self.max_tokens or policy.max_tokens or NO_LIMIT
-        found: list[JudgedPrompt] | list[RatedPrompt]
-        if self._takes_thumbs:
-            thumbs, dropped = read_unpaired(file_at(path, name), limit)
-            found, reasons = rated_prompts(thumbs, policy.tokenizer, longest)
+        """Return the preferences at `path` (or in its file `name`) by prompt: pairs, or unpaired ones where the objective needs these."""
+        max_tokens = self.max_tokens or policy.max_tokens or NO_LIMIT
+        prompts: list[JudgedPrompt] | list[RatedPrompt]
+        if self.objective.is_unpaired:
+            unpaired, dropped = read_unpaired(file_at(path, name), limit)
+            prompts, reasons = rated_prompts(unpaired, policy.tokenizer, max_tokens)
         else:
             table = read_preferences(file_at(path, name), limit=limit, dimension=self.dimension)
             dropped = [row.kind for row in table.dropped]
-            judged, reasons = judged_prompts(table.rows, policy.tokenizer, longest)
-            found = overall(judged)
+            judged, reasons = judged_prompts(table.rows, policy.tokenizer, max_tokens)
+            prompts = overall(judged)
         run.dropped(path, dropped + reasons)
-        if not found:
-            raise DataError(f"{path}: no judgment is left that says which is better; look at probabilities, weights and lengths")
-        return list(found)
+        if not prompts:
+            raise DataError(f"{path}: no preference is left that favours one side. Check probabilities, weights and lengths")
+        return list(prompts)
 
-    def _course(self, run: Run, policy: CausalPolicy, examples: list[Any], anchor: Reference) -> LossInputs[Any]:
+    def _loss_inputs(self, run: Run, policy: CausalPolicy, examples: list[Any], reference: Reference) -> LossInputs[Any]:
         if not self.objective.is_unpaired:
-            return PairLossInputs(examples, self.objective, self.weighting, self.tokens_per_microbatch, anchor)
+            return PairLossInputs(examples, self.objective, self.weighting, self.tokens_per_microbatch, reference)
         others = None
         if isinstance(self.objective, KTO):
-            longest = self.max_tokens or policy.max_tokens or NO_LIMIT
-            others = UnpairedSource(mismatched(examples, longest, derive_seed(run.seed, "mismatched")), self.tokens_per_microbatch)
-        return UnpairedLossInputs(UnpairedSource(examples, self.tokens_per_microbatch), others, self.objective, anchor)
+            max_tokens = self.max_tokens or policy.max_tokens or NO_LIMIT
+            others = UnpairedSource(mismatched(examples, max_tokens, derive_seed(run.seed, "mismatched")), self.tokens_per_microbatch)
+        return UnpairedLossInputs(UnpairedSource(examples, self.tokens_per_microbatch), others, self.objective, reference)
 
 
 def _require_identity(log_ratios: Tensor, allowed: float) -> None:
-    """Before the first step, policy and reference are the same model: their log-probabilities must be equal too."""
+    """Raise TrainingError when log-ratios before the first step are not 0, although policy and reference are the same model."""
     worst = float(log_ratios.abs().max())
     if worst > allowed:
         raise TrainingError(
-            f"before the first step the policy's log-probabilities differ from the reference's by up to {worst:.2e} nats, though they "
-            "are the same model: dropout is on, or sequences are cut or masked differently"
+            f"before the first step the policy's log-probabilities differ from the reference's by up to {worst:.2e} nats, although "
+            "they are the same model. Check for dropout, and for sequences that are cut or masked differently"
         )

@@ -1,4 +1,4 @@
-"""Stage `pair`: preferences from a reward model's scores, for rounds of direct alignment."""
+"""Stage `pair`: make preferences from a reward model's scores, for iterative direct alignment."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Pair:
     """Pair the best with the worst of sampled completions by a reward model.
 
     Attributes:
-        samples: completions of the policy as it stands, two or more a prompt.
+        samples: completions of the current policy, two or more per prompt.
         reward: a reward model, or the run that trained it.
         missing_eos_reward: the score of a completion that was cut off.
-        min_gap: prompts whose best and worst score are no further apart than this are left out: nobody can tell.
-        min_accuracy: the least held-out accuracy a reward model must have.
-        min_spread: the least spread of its scores, in logits.
-        replay: preferences of people (or of an earlier round) that are mixed in.
-        replay_share: their share of what is written, drawn from the seed.
+        min_gap: prompts whose best and worst score differ by no more than this are left out.
+        min_accuracy: the lowest held-out accuracy that is accepted of the reward model.
+        min_spread: the lowest spread of its scores that is accepted, in logits.
+        replay: preferences of people, or of an earlier round, that are mixed in.
+        replay_share: their share of the preferences that are written.
     """
 
     samples: Input
@@ -41,28 +41,32 @@ class Pair:
     replay_share: Share = 0.0
 
     def check(self) -> None:
-        """Checks that what is replayed is named."""
+        """Raise ConfigError when only one of `replay` and `replay_share` is set."""
         if (self.replay is None) != (self.replay_share == 0):
-            raise ConfigError("replay and replay_share need each other: name preferences and the share of them, or neither")
+            raise ConfigError("replay and replay_share need each other: set both, or neither")
 
     def run(self, run: Run) -> None:
-        """Writes `preferences.jsonl`."""
+        """Write `preferences.jsonl`."""
         required_report_card(run, self.reward, self.min_accuracy, self.min_spread)
         reward = LearnedReward.load(model_at(self.reward))
         samples = read_samples(self.samples)
         with run.progress(1, "pair") as advance:
             scores = reward.score([prompt for prompt, _ in samples], [completions for _, completions in samples])["score"]
             advance(1, "scored")
-        fresh = [found for (prompt, group), own in zip(samples, scores, strict=True) if (found := self._pair(prompt, group, own))]
+        pairs = [self._pair(prompt, group, own) for (prompt, group), own in zip(samples, scores, strict=True)]
+        fresh = [pair for pair in pairs if pair is not None]
         run.dropped("prompts without a clear pair", [f"best and worst are within {self.min_gap:g}"] * (len(samples) - len(fresh)))
         if not fresh:
-            raise DataError(f"{self.samples}: no prompt has two completions whose scores are more than {self.min_gap:g} apart; sample more")
+            raise DataError(
+                f"{self.samples}: no prompt has two completions whose scores are more than {self.min_gap:g} apart. Sample more completions"
+            )
         replayed = self._replayed(run, len(fresh))
         write_rows(run.directory / "preferences.jsonl", map(preference_row, [*fresh, *replayed]))
         gaps = [preference.margin for preference in fresh]
         run.summary({"prompts": len(samples), "pairs": len(fresh), "replayed": len(replayed), "mean_gap": sum(gaps) / len(gaps)})
 
     def _pair(self, prompt: Prompt, group: Sequence[Completion], scores: Sequence[float | None]) -> Preference | None:
+        """Return the best against the worst completion; None where fewer than two are scored or the gap is too small."""
         rated = [
             (self.missing_eos_reward if completion.stop != "eos" else score, completion)
             for completion, score in zip(group, scores, strict=True)
@@ -75,7 +79,7 @@ class Pair:
         return Preference(prompt, best[1], worst[1], margin=gap) if gap > self.min_gap else None
 
     def _replayed(self, run: Run, fresh: int) -> list[Preference]:
-        """Preferences drawn from `replay`; all of them where there are fewer than the share wants."""
+        """Return preferences drawn from `replay`; all of them where there are fewer than `replay_share` asks for."""
         if self.replay is None:
             return []
         table = read_preferences(file_at(self.replay, "preferences.jsonl"))

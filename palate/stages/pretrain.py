@@ -1,4 +1,4 @@
-"""Stage `pretrain`: a small language model from nothing."""
+"""Stage `pretrain`: train a small language model from nothing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Pretrain:
     """Train a small language model from nothing on plain text.
 
     Attributes:
-        data: texts; longer ones are cut into windows of max_positions tokens.
+        data: texts; long ones are cut into windows of `max_positions` tokens.
         tokenizer: a directory with a Hugging Face tokenizer.
         architecture: the model's size.
-        epochs: passes over the data.
-        documents_per_step: documents an optimizer step.
-        tokens_per_microbatch: tokens a forward pass holds at most.
-        optimizer: how the weights are moved.
+        epochs: epochs over the data.
+        documents_per_step: documents per optimizer step.
+        tokens_per_microbatch: tokens in a forward pass, at most.
+        optimizer: the optimizer and its schedule.
         objective: the loss.
     """
 
@@ -43,13 +43,13 @@ class Pretrain:
     objective: SupervisedObjective = field(default_factory=CrossEntropy)
 
     def check(self) -> None:
-        """Checks that the heads divide the width."""
+        """Raise ConfigError when the heads do not divide the width."""
         size = self.architecture
         if size.hidden_size % size.heads or (size.hidden_size // size.heads) % 2:
-            raise ConfigError(f"hidden_size {size.hidden_size} must be an even multiple of heads {size.heads}: change one of them")
+            raise ConfigError(f"hidden_size {size.hidden_size} must be an even multiple of heads {size.heads}. Change one of them")
 
     def run(self, run: Run) -> None:
-        """Trains the model and saves it as `model/`."""
+        """Train the model and save it as `model/`."""
         tokenizer = load_tokenizer(self.tokenizer)
         size = self.architecture
         policy = new_policy(tokenizer, size, derive_seed(run.seed, "weights"))

@@ -1,4 +1,4 @@
-"""Stage `report`: one page that shows what got better, what got worse, and why one may believe it."""
+"""Stage `report`: write one page that shows what got better, what got worse, and how sure that is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from palate.config.types import Input
 from palate.core import ConfigError
-from palate.evaluation import report_sections as findings
+from palate.evaluation import report_sections as sections
 from palate.evaluation.report import LineageRow, ReportData, StageTiming, Variant, VariantRole, write_report
 from palate.runs.record import RunRecord, lineage, read_record
 from palate.runs.run import Run
@@ -16,13 +16,13 @@ from palate.runs.run import Run
 
 @dataclass(frozen=True)
 class ReportedModel:
-    """One model of the report.
+    """A model of the report.
 
     Attributes:
-        evaluation: its evaluate run.
-        name: what the page calls it.
-        role: what it is to the reader; decides its colour.
-        note: in a few words, how it was made.
+        evaluation: the model's evaluate run.
+        name: the model's name on the page.
+        role: what the model is for the reader; it decides the colour.
+        note: how the model was made, in a few words.
     """
 
     evaluation: Input
@@ -38,18 +38,18 @@ class Report:
     Attributes:
         models: the models, in the page's order.
         reference: name of the model that gains are measured against.
-        title: of the page.
-        subtitle: one line below it.
+        title: the page's title.
+        subtitle: one line below the title.
         reward: the reward run.
-        control: a reward run on shuffled preferences, the control.
-        judgments: the collect run, for the raters' noise ceiling.
-        training: online runs by name, for proxy and gold against the KL.
-        tuned: name of the online run that is set against `without_kl`.
+        control: a reward run on shuffled preferences, which must stay at chance.
+        judgments: the collect run, which gives the raters' noise ceiling.
+        training: online runs by name, for plots of score and gold against the KL.
+        tuned: name of the online run that is compared with `without_kl`.
         without_kl: name of the online run without a KL penalty.
-        best: a rerank run.
+        best: a rerank run, for the curve over n.
         exploit_phrases: sentences to mark in completions.
         examples: prompts shown side by side.
-        unmeasured: what the reader should know was not measured.
+        unmeasured: what was not measured, for the reader to know.
     """
 
     models: tuple[ReportedModel, ...]
@@ -68,52 +68,52 @@ class Report:
     unmeasured: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Checks that every name that is pointed at is there."""
-        names = [one.name for one in self.models]
+        """Raise ConfigError when a name does not exist."""
+        names = [model.name for model in self.models]
         if self.reference not in names:
-            raise ConfigError(f"reference {self.reference!r} is none of the shown models: {', '.join(names)}")
+            raise ConfigError(f"reference {self.reference!r} is not one of the models. Use one of: {', '.join(names)}")
         for name in (self.tuned, self.without_kl):
             if name is not None and name not in self.training:
-                raise ConfigError(f"{name!r} is none of the training runs: {', '.join(self.training)}")
+                raise ConfigError(f"{name!r} is not one of the training runs. Use one of: {', '.join(self.training)}")
 
     def run(self, run: Run) -> None:
-        """Writes `report.html`."""
+        """Write `report.html`."""
         data = self._data(run)
         write_report(data, run.directory / "report.html")
-        run.summary({"page": "report.html", "models": [one.name for one in self.models]})
+        run.summary({"page": "report.html", "models": [model.name for model in self.models]})
 
     def _data(self, run: Run) -> ReportData:
-        models = [findings.measured(one.name, one.evaluation) for one in self.models]
-        reference = next(m for m in models if m.key == self.reference)
-        reward = None if self.reward is None else findings.reward_of(self.reward, self.control, self.judgments)
-        roles = {one.name: one.role for one in self.models}
+        models = [sections.measured(model.name, model.evaluation) for model in self.models]
+        reference = next(model for model in models if model.key == self.reference)
+        reward = None if self.reward is None else sections.reward_of(self.reward, self.control, self.judgments)
+        roles = {model.name: model.role for model in self.models}
         training = None
         if self.training:
-            training = findings.training_of(self.training, self.tuned or next(iter(self.training)), self.without_kl, roles)
-        gold = findings.gold_of(models, reference)
-        wins = findings.win_rates_of(models, reference) if gold is None else None
-        searched = next((one.name for one in self.models if one.role == "search"), self.reference)
+            training = sections.training_of(self.training, self.tuned or next(iter(self.training)), self.without_kl, roles)
+        gold = sections.gold_of(models, reference)
+        wins = sections.win_rates_of(models, reference) if gold is None else None
+        searched = next((model.name for model in self.models if model.role == "search"), self.reference)
         record = read_record(run.directory)
         ancestors = list(lineage(run.directory))
         return ReportData(
             title=self.title,
             subtitle=self.subtitle,
-            variants=tuple(Variant(one.name, one.name, one.role, one.note) for one in self.models),
+            variants=tuple(Variant(model.name, model.name, model.role, model.note) for model in self.models),
             reference=self.reference,
             gold=gold,
             win_rates=wins,
             lessons=None
             if gold is not None
-            else findings.lessons_of(reward, wins, training.runs if training else (), {n: n for n in roles}),
+            else sections.lessons_of(reward, wins, training.runs if training else (), {name: name for name in roles}),
             training=training,
             reward_model=reward,
-            exams=findings.exams_of(models, reference),
-            lengths=findings.lengths_of(models),
-            audit=findings.audit_of(models),
-            exploits=findings.exploits_of(models),
-            best_of_n=None if self.best is None else findings.best_of_n_of(self.best, searched),
-            example_choice=f"The first {self.examples} prompts evaluated, in file order, not a selection; one completion each.",
-            examples=findings.examples_of(models, self.examples, self.exploit_phrases),
+            exams=sections.exams_of(models, reference),
+            lengths=sections.lengths_of(models),
+            audit=sections.audit_of(models),
+            exploits=sections.exploits_of(models),
+            best_of_n=None if self.best is None else sections.best_of_n_of(self.best, searched),
+            example_choice=f"The first {self.examples} evaluated prompts in file order, not a selection, with one completion each.",
+            examples=sections.examples_of(models, self.examples, self.exploit_phrases),
             timings=_timings(ancestors),
             lineage=_lineage(ancestors),
             unmeasured=self.unmeasured,
@@ -127,13 +127,13 @@ Ancestors = Sequence[tuple[int, str, Path, RunRecord | None]]
 
 
 def _timings(ancestors: Ancestors) -> tuple[StageTiming, ...]:
-    """Seconds of every stage that led here, oldest first."""
+    """Return the seconds of every stage that led to the report, oldest first."""
     records = {record.key: record for _, _, _, record in ancestors if record is not None and record.finished is not None}
     return tuple(StageTiming(r.name, r.seconds, r.stage) for r in sorted(records.values(), key=lambda r: r.started))
 
 
 def _lineage(ancestors: Ancestors) -> tuple[LineageRow, ...]:
-    """Every run that led here with its parents, oldest first."""
+    """Return every run that led to the report with its parents, oldest first."""
     records = {record.key: record for _, _, _, record in ancestors if record is not None}
     ordered = sorted(records.values(), key=lambda r: r.started)
     return tuple(LineageRow(r.stage, f"{r.name}-{r.key}", tuple(f"{p.field}: {p.key}" for p in r.parents), r.key) for r in ordered)

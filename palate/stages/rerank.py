@@ -1,4 +1,4 @@
-"""Stage `rerank`: best-of-n by a reward model."""
+"""Stage `rerank`: keep the best of n completions by a reward model."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Rerank:
     Attributes:
         model: the policy to sample from.
         reward: a reward model, or the run that trained it.
-        prompts: what to complete.
-        limit: prompts at most; none takes all.
-        n: completions drawn of each prompt.
-        sampling: temperature and the longest completion.
+        prompts: the prompts to complete.
+        limit: how many prompts are read, at most; none reads all.
+        n: completions per prompt.
+        sampling: the temperature, and the length of the longest completion.
         missing_eos_reward: the score of a completion that was cut off.
-        gold: import path of a function that knows the truth: shows what more samples really bring.
+        gold: import path of a function that knows the truth; it shows the true gain of more samples.
     """
 
     model: ModelInput
@@ -47,12 +47,12 @@ class Rerank:
     gold: str | None = None
 
     def check(self) -> None:
-        """Nothing contradicts anything here."""
+        """Accept all settings: none contradicts another."""
 
     def run(self, run: Run) -> None:
-        """Writes each prompt's best completion, and the curve over n to the summary.
+        """Write the best completion of each prompt to `samples.jsonl`, and the curve over n to the summary.
 
-        `samples.jsonl` has them all; `demonstrations.jsonl` those that ended, for `sft` to learn from (best-of-n distillation).
+        `demonstrations.jsonl` has those with an end token, for `sft` to learn from (best-of-n distillation).
         """
         policy = load_policy(model_at(self.model))
         reward = LearnedReward.load(model_at(self.reward))
@@ -65,13 +65,15 @@ class Rerank:
         ended = np.array([[completion.stop == "eos" for completion in group] for group in groups])
         scores = np.where(ended, scores, self.missing_eos_reward)
         best = [(prompt, group[k]) for prompt, group, k in zip(prompts, groups, scores.argmax(1), strict=True)]
-        rows = ({**sample_row(prompt, [one]), "score": score} for (prompt, one), score in zip(best, scores.max(1), strict=True))
+        rows = (
+            {**sample_row(prompt, [completion]), "score": score} for (prompt, completion), score in zip(best, scores.max(1), strict=True)
+        )
         write_rows(run.directory / "samples.jsonl", rows)
         finished = ({"id": p.id, "prompt": messages(p), "completion": answer(p, c)} for p, c in best if c.stop == "eos")
         write_rows(run.directory / "demonstrations.jsonl", finished)
         sizes = [n for n in SIZES if n <= self.n]
         curve: dict[str, list[float]] = {"n": list(map(float, sizes)), "kl_at_most": [best_of_n_kl(n) for n in sizes]}
-        curve["score"] = [found.value for found in best_of_n_curve(list(scores), list(scores), sizes).values()]
+        curve["score"] = [estimate.value for estimate in best_of_n_curve(list(scores), list(scores), sizes).values()]
         if self.gold is not None:
             gold = load_function(self.gold)
             truth = np.array(
@@ -80,6 +82,6 @@ class Rerank:
                     for p, group in zip(prompts, groups, strict=True)
                 ]
             )
-            found = best_of_n_curve(list(scores), list(truth), sizes).values()
-            curve |= {"gold": [estimate.value for estimate in found], "gold_se": [estimate.se for estimate in found]}
+            estimates = best_of_n_curve(list(scores), list(truth), sizes).values()
+            curve |= {"gold": [estimate.value for estimate in estimates], "gold_se": [estimate.se for estimate in estimates]}
         run.summary({"prompts": len(prompts), "curve": curve})

@@ -1,4 +1,4 @@
-"""Stage `sample`: completions of prompts."""
+"""Stage `sample`: draw completions of prompts from a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from palate.samplers.local import LocalSampler
 from palate.samplers.prompts import fitting, prompts_at
 
 PROMPTS_PER_CHUNK = 512
-"""Prompts sampled between two writes; the seed is derived from the chunk's number, so a cut-off run goes on exactly."""
+"""Prompts sampled between two writes. The seed of each chunk is derived from its place, so an interrupted run goes on exactly."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Sample:
 
     Attributes:
         model: the model to sample from.
-        prompts: prompts, or rows that have one.
-        limit: prompts at most; none takes all.
-        samples_per_prompt: completions of each prompt.
-        sampling: temperature, top-p, top-k, and the longest completion in tokens.
+        prompts: prompts, or rows that have a prompt.
+        limit: how many prompts are read, at most; none reads all.
+        samples_per_prompt: completions per prompt.
+        sampling: temperature, top-p, top-k, and the length of the longest completion in tokens.
     """
 
     model: ModelInput
@@ -38,10 +38,10 @@ class Sample:
     sampling: Sampling = field(default_factory=Sampling)
 
     def check(self) -> None:
-        """Nothing contradicts anything here."""
+        """Accept all settings: none contradicts another."""
 
     def run(self, run: Run) -> None:
-        """Writes `samples.jsonl`, a row a prompt, chunk by chunk."""
+        """Write `samples.jsonl`, one row per prompt, chunk by chunk."""
         policy = load_policy(model_at(self.model))
         sampler = LocalSampler(policy)
         prompts = fitting(run, prompts_at(run, self.prompts, self.limit), policy, self.sampling.max_tokens)
@@ -53,11 +53,11 @@ class Sample:
                     continue
                 seed = derive_seed(run.seed, "sample", start)
                 groups = sampler.generate(chunk, self.samples_per_prompt, self.sampling, seed)
-                for prompt, group in list(zip(chunk, groups, strict=True))[rows.rows_done - start if rows.rows_done > start else 0 :]:
+                for prompt, group in list(zip(chunk, groups, strict=True))[max(0, rows.rows_done - start) :]:
                     rows.append(sample_row(prompt, group))
                     advance(1)
                 run.check_stop()
         written: list[Any] = [row for _, row in read_rows(run.directory / "samples.jsonl")]
         completions = [completion for row in written for completion in row["completions"]]
-        ended = sum(completion["stop"] == "eos" for completion in completions)
-        run.summary({"prompts": len(written), "completions": len(completions), "ended": ended / len(completions)})
+        eos = sum(completion["stop"] == "eos" for completion in completions) / len(completions)
+        run.summary({"prompts": len(written), "completions": len(completions), "eos": eos})

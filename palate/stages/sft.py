@@ -30,18 +30,18 @@ class SFT:
 
     Attributes:
         model: the model to start from.
-        data: demonstrations; of preference pairs the chosen side is learned.
-        limit: rows read at most; none reads all.
-        epochs: passes over the data.
-        demonstrations_per_step: demonstrations an optimizer step.
-        max_tokens: longest prompt and completion together; longer rows are dropped and counted; none takes the model's limit.
-        tokens_per_microbatch: tokens a forward pass holds at most.
-        optimizer: how the weights are moved.
+        data: demonstrations, or preference pairs, whose chosen side is learned.
+        limit: how many rows are read, at most; none reads all.
+        epochs: epochs over the data.
+        demonstrations_per_step: demonstrations per optimizer step.
+        max_tokens: most tokens of prompt and completion together; longer rows are dropped and counted. None uses the model's limit.
+        tokens_per_microbatch: tokens in a forward pass, at most.
+        optimizer: the optimizer and its schedule.
         objective: the loss.
-        adapters: train a LoRA adapter on the frozen model; none trains the whole model.
-        dtype: what the forward and backward pass compute in; weights, gradients over a step and optimizer state stay float32.
-        checkpoint_activations: compute activations anew in the backward pass instead of holding them: less memory, one more forward pass.
-        held_out: demonstrations that are not trained on, for keep: best.
+        adapters: train a LoRA adapter on the frozen model; none trains all weights.
+        dtype: the type that forward and backward pass compute in; weights, summed gradients and optimizer state stay float32.
+        checkpoint_activations: recompute activations in the backward pass: it needs less memory and one more forward pass.
+        held_out: demonstrations that are not trained on, for `keep: best`.
         keep: the last weights, or the best on `held_out`.
     """
 
@@ -61,23 +61,23 @@ class SFT:
     keep: Keep = field(default_factory=Last)
 
     def check(self) -> None:
-        """Checks that best weights have something to be measured on."""
+        """Raise ConfigError when `keep: best` has no held-out data."""
         check_keep(self.keep, self.held_out)
 
     def run(self, run: Run) -> None:
-        """Trains the model and saves it as `model/`."""
+        """Train the model and save it as `model/`."""
         base = model_at(self.model)
         policy = trainable(run, load_policy(base), base, self.adapters, checkpoint_activations=self.checkpoint_activations)
         trees = self._trees(run, policy, self.data, "trees", self.limit)
-        held: Sequence[Tree] = () if self.held_out is None else self._trees(run, policy, self.held_out, "held_out", None)
+        held_out: Sequence[Tree] = () if self.held_out is None else self._trees(run, policy, self.held_out, "held_out", None)
         epochs = epochs_of(run, len(trees), self.demonstrations_per_step, self.epochs, trees.name)
         learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps, dtype=DTYPES[self.dtype])
         task = Imitation(policy, self.objective, self.tokens_per_microbatch)
-        task.learn(run, trees, epochs, learner, search(self.keep, lambda: task.mean_loss(held)))
+        task.learn(run, trees, epochs, learner, search(self.keep, lambda: task.mean_loss(held_out)))
         keep_model(run, trained(run, policy, self.adapters, learner), self.adapters)
 
     def _trees(self, run: Run, policy: CausalPolicy, path: str, folder: str, limit: int | None) -> TreeFile:
-        """The demonstrations at `path` as trees, in a folder of the run's state."""
-        longest = self.max_tokens or policy.max_tokens or NO_LIMIT
+        """Return the demonstrations at `path` as trees, written to a folder of the run's state."""
+        max_tokens = self.max_tokens or policy.max_tokens or NO_LIMIT
         rows = stream_demonstrations(file_at(path, "demonstrations.jsonl"), limit=limit)
-        return trees_of(run, rows, lambda row: (demonstration_tree(policy.tokenizer, row, longest),), path, folder)
+        return trees_of(run, rows, lambda row: (demonstration_tree(policy.tokenizer, row, max_tokens),), path, folder)

@@ -1,4 +1,4 @@
-"""Stage `world`: writes the files of an embedded world, in the shapes of real data."""
+"""Stage `world`: write the files of an embedded world, in the formats of real data."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class World:
     """Write the kitchen's data: corpus, demonstrations, prompts and tests.
 
     Attributes:
-        kitchen: the world and the sizes of its files.
+        kitchen: the world, and the sizes of its files.
     """
 
     kitchen: Kitchen = field(default_factory=Kitchen)
 
     def check(self) -> None:
-        """Checks the sizes."""
+        """Raise ConfigError when a size is not above 0."""
         for name, size in vars(self.kitchen).items():
             if size <= 0:
                 raise ConfigError(f"kitchen.{name} must be above 0, got {size}")
 
     def run(self, run: Run) -> None:
-        """Writes corpus, demonstrations, prompts, held-out prompts, exams and the tokenizer."""
+        """Write corpus, demonstrations, prompts, held-out prompts, evals and the tokenizer."""
         self.kitchen.write(run.directory, run.seed, write_rows)
         run.summary({"files": sorted(path.name for path in run.directory.glob("*.jsonl"))})

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from palate.config.read import Stage
 from palate.data.jsonl import read_rows
+from palate.pipeline.table import Stage
 from palate.runs.record import RunPlan, read_record
 from palate.runs.run import open_run_at
 

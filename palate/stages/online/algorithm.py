@@ -1,4 +1,4 @@
-"""What a method of learning gives the loop: who learns, and scored rollouts made ready to learn from."""
+"""What an algorithm of online training gives the loop: a batch to learn from, and the modules that learn beside the policy."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ P = TypeVar("P")
 
 
 class TrainingBatch(Protocol[P]):
-    """Scored rollouts ready to learn from, in units (prompts, mostly) that passes go over in a new order."""
+    """Scored rollouts ready to learn from, in units (prompts or pairs) whose order changes from epoch to epoch."""
 
     @property
     def units(self) -> int:
-        """How many there are; may be 0."""
+        """The number of units; may be 0."""
         ...
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """What is worth recording of the credit itself."""
+        """The metrics of the batch itself, such as the spread of its advantages."""
         ...
 
-    def parts(self, chosen: Sequence[int]) -> list[P]:
-        """Micro-batches of some units, by number."""
+    def microbatches(self, units: Sequence[int]) -> list[P]:
+        """Return the micro-batches of these units, given by number."""
         ...
 
-    def count(self, part: P) -> float:
-        """What the loss of a micro-batch will be divided by, its share."""
+    def count(self, microbatch: P) -> float:
+        """Return the micro-batch's share of the number that the loss is divided by."""
         ...
 
-    def losses(self, part: P) -> Sequence[Callable[[], Sums]]:
-        """The losses of a micro-batch, a backward pass each: models that share nothing need not keep their activations together.
+    def losses(self, microbatch: P) -> Sequence[Callable[[], Sums]]:
+        """Return the losses of a micro-batch; each gets a backward pass of its own, so models that share nothing use less memory.
 
         Their counts add up to `count`.
         """
@@ -52,65 +52,65 @@ class TrainingBatch(Protocol[P]):
 
 
 class Algorithm(Protocol[P]):
-    """The policy and what learns beside it."""
+    """The policy's way of learning, and what learns beside the policy."""
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
-        """What is trained beside the policy, by name."""
+        """The modules that are trained beside the policy, by name."""
         ...
 
     @property
     def values(self) -> Callable[[PackedBatch], Tensor] | None:
-        """Gives (n,) the reward expected before each token; None where nothing expects any."""
+        """A function that returns the reward expected before each token (n,); None without a value model."""
         ...
 
-    def lesson(self, scored: Scored, kl_coef: float) -> TrainingBatch[P]:
-        """What is to be learned of a round."""
+    def batch(self, scored: Scored, kl_coef: float) -> TrainingBatch[P]:
+        """Return what the policy learns from in this iteration."""
         ...
 
-    def check(self, step: int, first: Mapping[str, float]) -> None:
-        """Nothing; looks at the metrics of a round's first optimizer step. Raises TrainingError when they cannot be right."""
+    def check_first_step(self, iteration: int, metrics: Mapping[str, float]) -> None:
+        """Raise TrainingError when the metrics of an iteration's first optimizer step cannot be right."""
         ...
 
-    def summarised(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Metrics as they are logged."""
+    def logged(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return an optimizer step's metrics as they are logged."""
         ...
 
-    def keep(self, run: Run, learner: Learner) -> None:
-        """Nothing; writes what was trained beside the policy."""
+    def save(self, run: Run, learner: Learner) -> None:
+        """Write what was trained beside the policy to the run's directory."""
         ...
 
 
 class NullAlgorithm:
-    """A student with nothing beside the policy; what its losses measure is logged as it is."""
+    """The parts of an algorithm that trains the policy alone and logs its metrics as they are."""
 
     modules: Mapping[str, nn.Module] = {}
     values = None
 
-    def check(self, step: int, first: Mapping[str, float]) -> None:
-        """Nothing to look at."""
+    def check_first_step(self, iteration: int, metrics: Mapping[str, float]) -> None:
+        """Accept every first step."""
 
-    def summarised(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """The metrics as they are."""
+    def logged(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return the metrics as they are."""
         return dict(metrics)
 
-    def keep(self, run: Run, learner: Learner) -> None:
-        """Nothing to write."""
+    def save(self, run: Run, learner: Learner) -> None:
+        """Write nothing: there is only the policy."""
 
 
 @dataclass(frozen=True)
 class AlgorithmContext:
-    """What a student is given.
+    """What an algorithm is made with.
 
     Attributes:
-        run: where it is trained.
-        policy: what samples and learns.
-        value_model: gives a value model that is ready to learn.
-        kl: where the price of KL is paid.
-        temperature: that of sampling.
-        dtype: what the policy computes in.
-        tokens_per_microbatch: tokens a forward pass holds at most.
-        correction: of log-probabilities that are not the learner's; None takes them as they are.
+        run: the run that trains.
+        policy: the policy that samples and learns.
+        value_model: returns a value model that is ready to learn.
+        kl: the price of KL, and where it is paid.
+        temperature: the temperature of sampling.
+        dtype: the type that the policy computes in.
+        tokens_per_microbatch: tokens in a forward pass, at most.
+        correction: corrects log-probabilities that are not the learner's; None uses them as they are.
     """
 
     run: Run

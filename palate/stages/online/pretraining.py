@@ -1,4 +1,4 @@
-"""Plain text that is learned from beside the rewards, so that what the model knew is not forgotten: PPO-ptx."""
+"""Plain texts that the policy also learns from, so that it does not forget what it knew: PPO-ptx."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from palate.training.imitation import Imitation, packed, trees_of
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Texts mixed into online training.
+    """Mix texts into online training.
 
     Attributes:
-        data: texts, as those of `pretrain`.
-        documents_per_step: documents an optimizer step.
-        mix: what they weigh.
+        data: texts, in the format of stage `pretrain`.
+        documents_per_step: documents per optimizer step.
+        mix: the weight of the texts beside the policy's loss.
     """
 
     data: Input
@@ -37,7 +37,7 @@ class Pretraining:
 
 
 class Texts:
-    """The texts, drawn in a new order each time they are used up."""
+    """The texts, in a new order each epoch."""
 
     def __init__(self, config: Pretraining, run: Run, policy: CausalPolicy, tokens_per_microbatch: int) -> None:
         self._config = config
@@ -48,14 +48,14 @@ class Texts:
         self._imitation = Imitation(policy, CrossEntropy(), tokens_per_microbatch)
         self._seed = derive_seed(run.seed, "pretraining", "order")
 
-    def jobs(self, step: int, policy_total: float) -> list[Callable[[], Sums]]:
-        """Losses of an optimizer step's micro-batches, scaled to stand beside a policy loss that is divided by `policy_total`."""
+    def losses(self, step: int, policy_total: float) -> list[Callable[[], Sums]]:
+        """Return the losses of an optimizer step's micro-batches, scaled for a sum that is divided by `policy_total`."""
         count, size = len(self._trees), self._config.documents_per_step
-        chosen = []
+        numbers = []
         for place in range(step * size, (step + 1) * size):
             epoch, k = divmod(place, count)
-            chosen.append(int(np.random.default_rng([self._seed, epoch]).permutation(count)[k]))
-        batches = list(self._batches(chosen))
+            numbers.append(int(np.random.default_rng([self._seed, epoch]).permutation(count)[k]))
+        batches = list(self._batches(numbers))
         total = float(sum(int(batch.learned.sum()) for batch in batches))
         return [partial(self._loss, batch, total, policy_total) for batch in batches]
 

@@ -1,11 +1,11 @@
-"""Learning by imitation of one's own best completions: rejection-sampling fine-tuning (RAFT, expert iteration)."""
+"""RAFT, or rejection-sampling fine-tuning: imitate the best of fresh completions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -21,74 +21,77 @@ from palate.training.imitation import Imitation, packed
 
 @dataclass(frozen=True, kw_only=True)
 class RAFT:
-    """The best of each prompt's completions are learned like demonstrations (RAFT, Dong et al. 2023; expert iteration).
+    """Learn the best of each prompt's completions like demonstrations (RAFT, Dong et al. 2023; expert iteration).
 
-    Nothing holds the policy to the reference but the number of rounds: watch KL, or give a budget of it.
+    Only the number of iterations limits how far the policy moves from the reference: watch KL, or set a KL budget.
 
     Attributes:
-        top_k: how many of each prompt's completions are kept.
-        min_reward: completions below it are not kept; none keeps the best whatever they are worth.
+        top_k: how many of each prompt's completions are learned.
+        min_reward: completions with a lower reward are not learned; none sets no limit.
     """
 
     kind: Literal["raft"] = "raft"
     top_k: Count = 1
     min_reward: float | None = None
 
+    pays_kl: ClassVar[bool] = False
+
     def check(self, samples_per_prompt: int) -> None:
-        """Raises ConfigError when everything would be kept."""
+        """Raise ConfigError when every completion would be learned."""
         if self.top_k >= samples_per_prompt and self.min_reward is None:
             raise ConfigError(
-                f"raft keeps {self.top_k} of {samples_per_prompt} completions a prompt, so nothing is chosen: raise "
+                f"raft learns {self.top_k} of {samples_per_prompt} completions per prompt, so nothing is chosen: raise "
                 "samples_per_prompt, or set min_reward"
             )
 
-    def student(self, seat: AlgorithmContext) -> RAFTAlgorithm:
-        """The policy alone."""
-        return RAFTAlgorithm(self, seat)
+    def algorithm(self, context: AlgorithmContext) -> RAFTAlgorithm:
+        """Return the algorithm, which trains the policy alone."""
+        return RAFTAlgorithm(self, context)
 
 
 class RAFTAlgorithm(NullAlgorithm):
     """A policy that imitates its own best completions."""
 
-    def __init__(self, config: RAFT, seat: AlgorithmContext) -> None:
-        self.config, self.seat = config, seat
+    def __init__(self, config: RAFT, context: AlgorithmContext) -> None:
+        self._config, self._context = config, context
 
-    def lesson(self, scored: Scored, kl_coef: float) -> ImitationTrainingBatch:  # noqa: ARG002 (one signature for all)
-        """The best completions of the round."""
-        return ImitationTrainingBatch(self, scored)
+    def batch(self, scored: Scored, kl_coef: float) -> ImitationTrainingBatch:  # noqa: ARG002 (one signature for all)
+        """Return the best completions of each prompt."""
+        return ImitationTrainingBatch(self._config, self._context, scored)
 
 
 class ImitationTrainingBatch:
     """The best completions of each prompt, in units of prompts."""
 
-    def __init__(self, student: RAFTAlgorithm, scored: Scored) -> None:
-        seat, config = student.seat, student.config
-        self._imitation = Imitation(seat.policy, CrossEntropy(), seat.tokens_per_microbatch)
+    def __init__(self, config: RAFT, context: AlgorithmContext, scored: Scored) -> None:
+        self._imitation = Imitation(context.policy, CrossEntropy(), context.tokens_per_microbatch)
         trees, start = [], 0
         for tree in scored.rollouts.trees:
-            rewards = scored.rewards[start : start + len(tree.branches)]
-            kept = top_k(rewards, config.top_k, config.min_reward)
-            if kept:
-                trees.append(Tree(tree.trunk, tuple(tree.branches[k] for k in kept)))
+            best = top_k(scored.rewards[start : start + len(tree.branches)], config.top_k, config.min_reward)
+            if best:
+                trees.append(Tree(tree.trunk, tuple(tree.branches[k] for k in best)))
             start += len(tree.branches)
-        self._batches = packed(trees, seat.tokens_per_microbatch)
+        self._batches = packed(trees, context.tokens_per_microbatch)
         self.units = len(trees)
         self.metrics = {"kept/share": sum(len(tree.branches) for tree in trees) / len(scored.rewards)}
 
-    def parts(self, chosen: Sequence[int]) -> list[PackedBatch]:
-        """Micro-batches of some prompts' best completions."""
-        return list(self._batches(list(chosen)))
+    def microbatches(self, units: Sequence[int]) -> list[PackedBatch]:
+        """Return the micro-batches of some prompts' best completions."""
+        return list(self._batches(list(units)))
 
-    def count(self, part: PackedBatch) -> float:
-        """Tokens."""
-        return float(part.learned.sum())
+    def count(self, microbatch: PackedBatch) -> float:
+        """Return the number of learned tokens."""
+        return float(microbatch.learned.sum())
 
-    def losses(self, part: PackedBatch) -> Sequence[Callable[[], Sums]]:
-        """Cross-entropy."""
-        return [partial(self._imitation.loss, part)]
+    def losses(self, microbatch: PackedBatch) -> Sequence[Callable[[], Sums]]:
+        """Return the cross-entropy."""
+        return [partial(self._imitation.loss, microbatch)]
 
 
-def top_k(rewards: Tensor, count: int, least: float | None) -> list[int]:
-    """Numbers of the `count` highest of rewards (k,), best first; neither NaN nor below `least`; the earlier of equals."""
-    known = [k for k in range(len(rewards)) if not bool(rewards[k].isnan()) and (least is None or float(rewards[k]) >= least)]
+def top_k(rewards: Tensor, count: int, min_reward: float | None) -> list[int]:
+    """Return the numbers of the `count` highest of rewards (k,), best first, and the earlier of equals first.
+
+    Rewards that are NaN or below `min_reward` are left out.
+    """
+    known = [k for k in range(len(rewards)) if not bool(rewards[k].isnan()) and (min_reward is None or float(rewards[k]) >= min_reward)]
     return sorted(known, key=lambda k: -float(rewards[k]))[:count]

@@ -1,70 +1,86 @@
-"""What goes through the loop: completions as they were sampled, then with what models said of them."""
+"""What goes through the loop: prompts with sampled completions (`Rollouts`), then with what models give for them (`Scored`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from palate.core import Prompt
+from palate.core import Completion, Prompt
 from palate.objectives.advantages import Episodes
 from palate.objectives.kl import k1, k3
-from palate.samplers.local import SampledTokens
 from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Rollouts:
-    """What was sampled: a tree a prompt. n tokens of all completions in order, b completions.
+    """Prompts with sampled completions. There are b completions with n tokens in all, in the order of `groups`.
 
     Attributes:
-        prompts: one a tree.
-        texts: one a completion.
-        trees: prompts with their completions as branches.
-        logps: (n,) nats under the policy that sampled, of the distribution truly sampled.
-        ended: (b,) True where the completion ended by itself.
-        age: optimizer rounds that the policy was behind the learner when it sampled; 0 but for asynchronous sampling.
+        prompts: the prompts.
+        trunks: the token ids of each prompt.
+        groups: the completions of each prompt, with their token ids and the log-probabilities under the policy that sampled.
+        age: iterations by which the sampling policy was behind the learner; above 0 only with asynchronous sampling.
     """
 
     prompts: tuple[Prompt, ...]
-    texts: tuple[str, ...]
-    trees: tuple[Tree, ...]
-    logps: Tensor
-    ended: Tensor
+    trunks: tuple[tuple[int, ...], ...]
+    groups: tuple[tuple[Completion, ...], ...]
     age: int = 0
+
+    @cached_property
+    def completions(self) -> tuple[Completion, ...]:
+        """The completions of all prompts; b of them."""
+        return tuple(completion for group in self.groups for completion in group)
+
+    @cached_property
+    def trees(self) -> tuple[Tree, ...]:
+        """One tree per prompt, with its completions as branches that are learned whole."""
+        return tuple(
+            Tree(trunk, tuple(Branch(completion.ids, (True,) * len(completion.ids)) for completion in group))
+            for trunk, group in zip(self.trunks, self.groups, strict=True)
+        )
+
+    @cached_property
+    def logps(self) -> Tensor:
+        """(n,) log-probabilities under the distribution that was sampled, nats."""
+        return torch.tensor([logp for completion in self.completions for logp in completion.logps])
+
+    @property
+    def ended(self) -> Tensor:
+        """(b,) True where the completion has its end token."""
+        return torch.tensor([completion.stop == "eos" for completion in self.completions])
 
     @property
     def lengths(self) -> Tensor:
         """(b,) tokens of each completion."""
-        return torch.tensor([len(branch.ids) for tree in self.trees for branch in tree.branches])
+        return torch.tensor([len(completion.ids) for completion in self.completions])
 
     @property
     def completion(self) -> Tensor:
         """(n,) number of the completion that each token belongs to."""
-        return torch.repeat_interleave(torch.arange(len(self.ended)), self.lengths)
+        return torch.repeat_interleave(torch.arange(len(self.completions)), self.lengths)
 
     @property
     def group(self) -> Tensor:
-        """(b,) number of the tree that each completion belongs to."""
-        return torch.repeat_interleave(torch.arange(len(self.trees)), torch.tensor([len(tree.branches) for tree in self.trees]))
+        """(b,) number of the prompt that each completion belongs to."""
+        return torch.repeat_interleave(torch.arange(len(self.groups)), torch.tensor([len(group) for group in self.groups]))
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Rollouts with what models said of them.
+    """Rollouts with what reward, reference and value model give for them.
 
     Attributes:
         rollouts: what was sampled.
-        reference_logps: (n,) nats under the reference.
+        reference_logps: (n,) log-probabilities under the reference, nats.
         scores: (b,) all parts of the reward together; NaN where scoring failed.
         rewards: (b,) what is learned from: the scores after shaping; NaN where nothing is to be learned.
         values: (n,) expected reward before each token; None without a value model.
-        learner_logps: (n,) nats under the learner, where they are to take the place of the sampler's; else None.
+        learner_logps: (n,) log-probabilities under the learner, nats, where they replace the sampler's; else None.
     """
 
     rollouts: Rollouts
@@ -81,128 +97,93 @@ class Scored:
 
     @property
     def kl_k3(self) -> Tensor:
-        """(b,) the same by k3, which is never negative."""
+        """(b,) the same estimate by k3, which is never negative."""
         return self._summed(k3(self.rollouts.logps, self.reference_logps))
 
     def episodes(self, penalties: Tensor) -> Episodes:
-        """What rules of advantage take, with penalties (n,) of tokens in the reward."""
+        """Return the input of an advantage, with penalties (n,) of tokens in the reward."""
         return Episodes(self.rewards, penalties, self.rollouts.completion, self.rollouts.group, self.values)
 
     @property
     def flat(self) -> Tensor:
-        """(trees,) True where the rewards of a prompt's completions are all the same, or missing: nothing can be told apart."""
-        each = self.rewards.split([len(tree.branches) for tree in self.rollouts.trees])
-        known = [rewards[~rewards.isnan()] for rewards in each]
+        """(prompts,) True where the rewards of a prompt's completions are all equal, or missing: there is nothing to compare."""
+        rewards_of_groups = self.rewards.split([len(group) for group in self.rollouts.groups])
+        known = [rewards[~rewards.isnan()] for rewards in rewards_of_groups]
         return torch.tensor([bool((rewards == rewards[:1]).all()) for rewards in known], dtype=torch.bool)
 
+    def without_flat(self) -> Scored:
+        """Return the rollouts of the prompts whose completions can be compared."""
+        return self.of((~self.flat).nonzero()[:, 0].tolist())
+
     def of(self, chosen: Sequence[int]) -> Scored:
-        """The same of some trees, by number, in that order."""
+        """Return the rollouts of some prompts, by number, in that order."""
         rollouts = self.rollouts
-        tokens, completions = _Cut.tokens(rollouts.trees), _Cut.completions(rollouts.trees)
-        cut = Rollouts(
-            prompts=tuple(rollouts.prompts[k] for k in chosen),
-            texts=tuple(text for k in chosen for text in completions.listed(rollouts.texts, k)),
-            trees=tuple(rollouts.trees[k] for k in chosen),
-            logps=tokens(rollouts.logps, chosen),
-            ended=completions(rollouts.ended, chosen),
-            age=rollouts.age,
-        )
+        tokens, completions = _token_counts(rollouts.trees), [len(group) for group in rollouts.groups]
         return Scored(
-            cut,
-            tokens(self.reference_logps, chosen),
-            completions(self.scores, chosen),
-            completions(self.rewards, chosen),
-            *(None if column is None else tokens(column, chosen) for column in (self.values, self.learner_logps)),
+            Rollouts(
+                prompts=tuple(rollouts.prompts[k] for k in chosen),
+                trunks=tuple(rollouts.trunks[k] for k in chosen),
+                groups=tuple(rollouts.groups[k] for k in chosen),
+                age=rollouts.age,
+            ),
+            _pieces(self.reference_logps, tokens, chosen),
+            _pieces(self.scores, completions, chosen),
+            _pieces(self.rewards, completions, chosen),
+            None if self.values is None else _pieces(self.values, tokens, chosen),
+            None if self.learner_logps is None else _pieces(self.learner_logps, tokens, chosen),
         )
 
     @staticmethod
     def joined(parts: Sequence[Scored]) -> Scored:
-        """Several batches as one; the oldest gives its age."""
-        every = [part.rollouts for part in parts]
-        rollouts = Rollouts(
-            prompts=tuple(prompt for one in every for prompt in one.prompts),
-            texts=tuple(text for one in every for text in one.texts),
-            trees=tuple(tree for one in every for tree in one.trees),
-            logps=torch.cat([one.logps for one in every]),
-            ended=torch.cat([one.ended for one in every]),
-            age=max(one.age for one in every),
-        )
+        """Return several batches as one; its age is that of the oldest."""
+        batches = [part.rollouts for part in parts]
         return Scored(
-            rollouts,
+            Rollouts(
+                prompts=tuple(prompt for rollouts in batches for prompt in rollouts.prompts),
+                trunks=tuple(trunk for rollouts in batches for trunk in rollouts.trunks),
+                groups=tuple(group for rollouts in batches for group in rollouts.groups),
+                age=max(rollouts.age for rollouts in batches),
+            ),
             torch.cat([part.reference_logps for part in parts]),
             torch.cat([part.scores for part in parts]),
             torch.cat([part.rewards for part in parts]),
-            *(_joined([getattr(part, name) for part in parts]) for name in ("values", "learner_logps")),
+            _joined([part.values for part in parts]),
+            _joined([part.learner_logps for part in parts]),
         )
 
     def _summed(self, tokens: Tensor) -> Tensor:
         return torch.zeros(len(self.rewards)).index_add(0, self.rollouts.completion, tokens)
 
 
-def _joined(columns: Sequence[Tensor | None]) -> Tensor | None:
-    """All columns as one; None where there are none."""
-    known = [column for column in columns if column is not None]
-    return torch.cat(known) if known else None
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """Columns of a batch cut at its trees."""
-
-    sizes: tuple[int, ...]
-
-    @staticmethod
-    def tokens(trees: Sequence[Tree]) -> _Cut:
-        return _Cut(tuple(sum(len(branch.ids) for branch in tree.branches) for tree in trees))
-
-    @staticmethod
-    def completions(trees: Sequence[Tree]) -> _Cut:
-        return _Cut(tuple(len(tree.branches) for tree in trees))
-
-    def __call__(self, column: Tensor, chosen: Sequence[int]) -> Tensor:
-        pieces = column.split(list(self.sizes))
-        return torch.cat([column[:0], *(pieces[k] for k in chosen)])
-
-    def listed(self, items: Sequence[T], k: int) -> Sequence[T]:
-        start = sum(self.sizes[:k])
-        return items[start : start + self.sizes[k]]
-
-
-def gather(
-    prompts: Sequence[Prompt],
-    trunks: Sequence[tuple[int, ...]],
-    groups: Sequence[Sequence[SampledTokens]],
-    texts: Sequence[str],
-    age: int = 0,
-) -> Rollouts:
-    """Rollouts of the sampler's output."""
-    trees = tuple(
-        Tree(trunk, tuple(Branch(sample.ids, (True,) * len(sample.ids)) for sample in group))
-        for trunk, group in zip(trunks, groups, strict=True)
-    )
-    samples = [sample for group in groups for sample in group]
-    return Rollouts(
-        prompts=tuple(prompts),
-        texts=tuple(texts),
-        trees=trees,
-        logps=torch.tensor([logp for sample in samples for logp in sample.logps]),
-        ended=torch.tensor([sample.stop == "eos" for sample in samples]),
-        age=age,
-    )
-
-
 def over_trees(trees: Sequence[Tree], tokens: int, measure: Callable[[PackedBatch], Tensor]) -> Tensor:
-    """(n,) what `measure` says of the tokens of all trees, in their order, without gradient; at most `tokens` tokens at once."""
-    found: dict[int, Tensor] = {}
-    cut = _Cut.tokens(trees)
+    """Return what `measure` gives for the tokens of all trees (n,), in their order, without gradient; `tokens` is the most per pass."""
+    counts = _token_counts(trees)
+    pieces: dict[int, Tensor] = {}
     with torch.no_grad():
         for part in microbatches(trees, tokens):
-            pieces = measure(pack([trees[k] for k in part])).split([cut.sizes[k] for k in part])
-            found |= dict(zip(part, pieces, strict=True))
-    return torch.cat([found[k] for k in range(len(trees))])
+            measured = measure(pack([trees[k] for k in part])).split([counts[k] for k in part])
+            pieces |= dict(zip(part, measured, strict=True))
+    return torch.cat([pieces[k] for k in range(len(trees))])
 
 
 def token_columns(trees: Sequence[Tree], columns: Mapping[str, Tensor], chosen: Sequence[int]) -> dict[str, Tensor]:
-    """Columns (n,) of all trees, cut to the tokens of some of them, in their order."""
-    cut = _Cut.tokens(trees)
-    return {name: cut(column, chosen) for name, column in columns.items()}
+    """Return the columns (n,) of all trees, cut to the tokens of some trees, in the order of `chosen`."""
+    counts = _token_counts(trees)
+    return {name: _pieces(column, counts, chosen) for name, column in columns.items()}
+
+
+def _token_counts(trees: Sequence[Tree]) -> list[int]:
+    """Return the number of branch tokens of each tree."""
+    return [sum(len(branch.ids) for branch in tree.branches) for tree in trees]
+
+
+def _pieces(column: Tensor, sizes: list[int], chosen: Sequence[int]) -> Tensor:
+    """Return the chosen pieces of a column that is cut into `sizes`, joined."""
+    pieces = column.split(sizes)
+    return torch.cat([column[:0], *(pieces[k] for k in chosen)])
+
+
+def _joined(columns: Sequence[Tensor | None]) -> Tensor | None:
+    """Return all columns as one; None where there are none."""
+    known = [column for column in columns if column is not None]
+    return torch.cat(known) if known else None

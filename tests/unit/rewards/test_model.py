@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from palate.core import Completion, ConfigError, Message, Prompt, TrainingError
 from palate.models.scalar import Normalisation, scalar_from
-from palate.rewards.batch import ScoringBatch, completions_of
+from palate.rewards.batch import ScoringBatch
 from palate.rewards.composition import Composition
 from palate.rewards.ensemble import Mean, Worst
 from palate.rewards.learned import LearnedReward
@@ -180,13 +180,6 @@ def test_a_model_whose_weights_are_lost_gives_reasons(tmp_path) -> None:
     outcome = ModelScorer([Member(reward, None)], HEADS, Mean()).score(ScoringBatch(PROMPTS, tuple(map(tuple, groups_of()))))
     assert all(column.isnan().all() for column in outcome.heads.values())
     assert list(outcome.reasons) == [0, 1, 2, 3]
-
-
-def test_completions_of_what_was_sampled() -> None:
-    trees = sampled(word_tokenizer())
-    groups = completions_of(trees, ["a", "b", "c", "d"], torch.tensor([True, False, True, True]))
-    assert [[(c.text, c.stop) for c in group] for group in groups] == [[("a", "eos"), ("b", "length")], [("c", "eos"), ("d", "eos")]]
-    assert groups[1][0].ids == trees[1].branches[0].ids
 
 
 @pytest.mark.parametrize("settings", [{"model": ()}, {"heads": ("x", "x")}, {"ensemble": Worst()}])

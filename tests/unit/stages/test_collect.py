@@ -84,31 +84,31 @@ def test_probabilities_are_smoothed_shares_of_the_judgments(prior: float, tmp_pa
 
 def test_one_vote_is_three_quarters_and_two_are_five_sixths(tmp_path: Path) -> None:
     # Words without sense are less helpful for certain where the guest has no wish, and both are worth nothing elsewhere.
-    crowd = RaterPool(reliability=1.0, sharpness=1e4, length_bias=0.0, side_bias=0.0)
+    pool = RaterPool(reliability=1.0, sharpness=1e4, length_bias=0.0, side_bias=0.0)
     directory, summary = collect(
         tmp_path, samples(tmp_path, [("it takes 5 minutes in all .", "end"), ("rice rice .", "end")], prompts=60), dimensions=("helpful",),
-        of=Simulated(GOLD, pool=crowd, repeat_share=0.5),
+        of=Simulated(GOLD, pool=pool, repeat_share=0.5),
     )  # fmt: skip
     found = {(tuple(row["votes"]), round(row["probability"], 6)) for row in rows(directory, "preferences")}
     assert found == {((1.0,), 0.75), ((1.0, 1.0), round(2.5 / 3, 6)), ((0.5,), 0.5), ((0.5, 0.5), 0.5)}
     assert summary["agreement"] == 1.0
 
 
-def test_every_question_gets_its_opinions_by_different_raters(tmp_path: Path) -> None:
+def test_every_question_is_judged_by_different_raters(tmp_path: Path) -> None:
     directory, summary = collect(
         tmp_path, samples(tmp_path, THREE), dimensions=("helpful",), raters_per_comparison=3, of=Simulated(GOLD, repeat_share=0.0)
     )
     for row in rows(directory, "preferences") + rows(directory, "held_out"):
         assert len(row["votes"]) == len(set(row["raters"])) == 3
     assert summary["judgments"] == 3 * summary["questions"]
-    assert summary["doubles"] == summary["questions"]
+    assert summary["doubly_judged"] == summary["questions"]
 
 
 def test_the_ceiling_over_all_is_the_mean_of_the_dimensions(tmp_path: Path) -> None:
     # 2,100 pairs, three dimensions each in a row: whoever takes every k-th question must not hear one dimension only.
     given = samples(tmp_path, THREE, prompts=700)
-    crew = Simulated(GOLD, pool=RaterPool(reliability=1.0, sharpness=1e4))
-    _, summary = collect(tmp_path, given, dimensions=("helpful", "honest", "harmless"), of=crew)
+    pool = Simulated(GOLD, pool=RaterPool(reliability=1.0, sharpness=1e4))
+    _, summary = collect(tmp_path, given, dimensions=("helpful", "honest", "harmless"), of=pool)
     ceilings = summary["ceilings"]
     overall = ceilings.pop("overall")
     assert max(ceilings.values()) - min(ceilings.values()) > 0.1
@@ -116,9 +116,9 @@ def test_the_ceiling_over_all_is_the_mean_of_the_dimensions(tmp_path: Path) -> N
 
 
 def test_raters_who_see_no_difference_all_tie(tmp_path: Path) -> None:
-    crew = Simulated(GOLD, pool=RaterPool(length_bias=0.0))
+    pool = Simulated(GOLD, pool=RaterPool(length_bias=0.0))
     given = samples(tmp_path, [("it serves 7 .", "end"), ("it serves 9 .", "end")])  # nobody asks for so many
-    directory, summary = collect(tmp_path, given, dimensions=("honest",), of=crew)
+    directory, summary = collect(tmp_path, given, dimensions=("honest",), of=pool)
     assert summary["ties"] == summary["judgments"] > 0
     assert "shown_first_wins" not in summary
     assert {row["probability"] for row in rows(directory, "preferences")} == {0.5}

@@ -24,19 +24,21 @@ class Reviewed:
 
     kind: str = "reviewed"
 
-    def answers(self, run: Run, asks: Sequence[Ask], opinions: int, rng: random.Random) -> tuple[list[Answered], dict[str, object]]:
+    def answers(
+        self, run: Run, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random
+    ) -> tuple[list[Answered], dict[str, object]]:
         first, second = ((0,), (1,)), ((1,), (0,))
         found: list[Answered] = []
         for comparison, dimension in asks:
             cast = [("ann", first, False), ("bob", first, False), ("olga", first, True), ("olga", second, True)]
             judged = [Judgment(comparison.id, who, tiers, dimension, is_decision=decided) for who, tiers, decided in cast]
             found.append(((comparison, dimension), judged))
-        return found, {"asked": opinions}
+        return found, {"asked": raters_per_comparison}
 
 
 def test_the_last_decision_is_the_label_and_decisions_are_no_votes(tmp_path: Path) -> None:
     given = samples(tmp_path, [("it serves 2 .", "end"), ("it serves 3 .", "end")], prompts=4)
-    stage = Collect(given, Reviewed(), opinions=2, held_out=0.5)  # type: ignore[arg-type]
+    stage = Collect(given, Reviewed(), raters_per_comparison=2, held_out=0.5)  # type: ignore[arg-type]
     run = open_run(tmp_path, RunPlan("judged", "collect"))
     with run.active():
         stage.run(run)
@@ -76,13 +78,13 @@ def test_a_limit_counts_pairs_of_every_dimension(tmp_path: Path) -> None:
 
 
 def test_which_side_is_shown_first_and_who_is_asked_is_drawn(tmp_path: Path) -> None:
-    directory, summary = collect(tmp_path, samples(tmp_path, THREE), of=Simulated(GOLD, crowd=RaterPool(raters=3), repeat_share=1.0))
+    directory, summary = collect(tmp_path, samples(tmp_path, THREE), of=Simulated(GOLD, pool=RaterPool(raters=3), repeat_share=1.0))
     told = rows(directory, "judgments")
     shown = [tuple(row["order"]) for row in told]
     assert 0.3 < shown.count((0, 1)) / len(shown) < 0.7
     assert {row["rater"] for row in told} == {row["rater"] for row in told[:12]}
     assert len({row["rater"] for row in told}) == 3
-    assert summary["doubles"] == summary["questions"] == len(told) / 2
+    assert summary["doubly_judged"] == summary["questions"] == len(told) / 2
 
 
 def test_pairs_of_which_both_sides_are_the_same_tokens_teach_nothing() -> None:

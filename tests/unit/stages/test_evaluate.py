@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 import torch
-from palate.training.places import prompts_at
 
 from palate.core import Completion, DataError, Message, Prompt, Sampling, derive_seed
 from palate.data.jsonl import write_rows
 from palate.data.samples import sample_row
+from palate.evaluation.evals import grade
 from palate.models.load import load_policy
 from palate.models.scalar import Normalisation, scalar_from
 from palate.rewards.learned import LearnedReward
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run
 from palate.samplers.local import LocalSampler
-from palate.stages.evaluate import Evaluate, grade
+from palate.samplers.prompts import prompts_at
+from palate.stages.evaluate import Evaluate
 from palate.testing import tiny_policy
 from palate.text.spans import prompt_ids
 from tests.support.stages import dropped_of, ran, rows_of, summary_of
@@ -40,7 +41,7 @@ def rice(completion: str) -> int:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A policy, another, a reward model of two heads, prompts of several lengths and exams of every kind."""
+    """A policy, another, a reward model of two heads, prompts of several lengths and evals of every kind."""
     folder = tmp_path_factory.mktemp("home")
     tiny_policy(seed=0).save(folder / "policy")
     tiny_policy(seed=1).save(folder / "other")
@@ -49,12 +50,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scorer.save(folder / "reward")
     prompts = [{"prompt": f"the cook has {'rice and ' * k}salt", "worth": k} for k in (5, 0, 3, 1, 4, 2)]
     write_rows(folder / "prompts.jsonl", [*prompts, prompts[-1], {"nothing": 1}])
-    exams = [{"id": f"e{k}", "eval": ("facts", "odd")[k % 2], "prompt": f"the cook has {k}", **check} for k, check in enumerate(EXAMS)]
-    write_rows(folder / "evals.jsonl", exams)
+    evals = [{"id": f"e{k}", "eval": ("facts", "odd")[k % 2], "prompt": f"the cook has {k}", **check} for k, check in enumerate(EVALS)]
+    write_rows(folder / "evals.jsonl", evals)
     return folder
 
 
-EXAMS: list[dict[str, Any]] = [
+EVALS: list[dict[str, Any]] = [
     {"kind": "comply"},
     {"kind": "answer", "answer": "rice"},
     {"kind": "gold", "dimension": "words"},
@@ -122,16 +123,16 @@ def test_figures_stand_beside_the_completion_they_are_of(evaluated: Callable[...
     means = summary_of(run)["means"]
     for name in ("kl", "score", "gold", "tokens"):
         assert means[name]["mean"] == pytest.approx(sum(row[name] for row in rows) / 6)
-    assert means["ended"]["mean"] == pytest.approx(sum(row["stop"] == "eos" for row in rows) / 6)
+    assert means["eos"]["mean"] == pytest.approx(sum(row["stop"] == "eos" for row in rows) / 6)
     assert means["gold/given"]["mean"] == 2.5
     assert means["kl"]["n"] == summary_of(run)["prompts"] == 6
 
 
 def test_what_was_not_asked_for_is_not_in_the_figures(evaluated: Callable[..., Path], home: Path) -> None:
     run = evaluated(limit=3)
-    assert set(summary_of(run)["means"]) == {"tokens", "ended"}
+    assert set(summary_of(run)["means"]) == {"tokens", "eos"}
     assert summary_of(run)["prompts"] == 3
-    assert summary_of(run)["exams"] == {}
+    assert summary_of(run)["evals"] == {}
     whole = evaluated("whole")
     assert sum(dropped_of(whole)[str(home / "prompts.jsonl")].values()) == 1
 
@@ -148,7 +149,7 @@ def test_completions_made_elsewhere_are_measured_as_they_are(evaluated: Callable
         ("no salt so", "length", {"given": 1, "words": 3}),
         ("please", "end", {"given": 2, "words": 1}),
     ]
-    assert summary_of(run)["means"]["ended"]["mean"] == pytest.approx(2 / 3)
+    assert summary_of(run)["means"]["eos"]["mean"] == pytest.approx(2 / 3)
 
 
 def asked(**fields: Any) -> Prompt:
@@ -169,19 +170,19 @@ def asked(**fields: Any) -> Prompt:
         ({"kind": "gold", "dimension": "given", "worth": 9}, "one two", 9.0),
     ],
 )
-def test_marks(fields: dict[str, Any], text: str, expected: float) -> None:
+def test_grades(fields: dict[str, Any], text: str, expected: float) -> None:
     assert grade(asked(**fields), text, gold) == expected
 
 
-def test_an_exam_of_no_known_kind_is_refused() -> None:
+def test_an_eval_of_no_known_kind_is_refused() -> None:
     for fields, known in (({"kind": "dance"}, gold), ({}, gold), ({"kind": "gold", "dimension": "words"}, None)):
         with pytest.raises(DataError, match="eval rows need a kind of"):
             grade(asked(**fields), "text", known)
 
 
-def test_exams_are_marked_on_what_was_said_to_each_and_right_answers_are_given_greedily(evaluated: Callable[..., Path], home: Path) -> None:
+def test_evals_are_graded_on_their_own_answer_and_right_answers_are_given_greedily(evaluated: Callable[..., Path], home: Path) -> None:
     hot = Sampling(temperature=3.0, max_tokens=8)
-    runs = [evaluated(f"run{seed}", seed, exams=str(home / "evals.jsonl"), gold=GOLD, sampling=hot) for seed in (1, 2)]
+    runs = [evaluated(f"run{seed}", seed, evals=str(home / "evals.jsonl"), gold=GOLD, sampling=hot) for seed in (1, 2)]
     first, second = (rows_of(run, "evals.jsonl") for run in runs)
     assert [row["id"] for row in first] == [f"e{k}" for k in range(6)]
     for row in first:
@@ -192,6 +193,6 @@ def test_exams_are_marked_on_what_was_said_to_each_and_right_answers_are_given_g
     assert all(a["text"] == b["text"] for a, b in zip(first, second, strict=True) if a["kind"] == "answer")
     assert any(a["text"] != b["text"] for a, b in zip(first, second, strict=True))
     for name, at in (("facts", 0), ("odd", 1)):
-        found = summary_of(runs[0])["exams"][name]
+        found = summary_of(runs[0])["evals"][name]
         assert (found["mean"], found["n"]) == (pytest.approx(sum(row["grade"] for row in first[at::2]) / 3), 3)
     assert first[5]["grade"] == 7.0

@@ -88,7 +88,7 @@ def test_the_curve_is_measured_on_nested_shares_and_the_page_says_what_it_found(
     assert "Swap it in: the gain on new judgments is real" in said
     assert f"palate swap {directory.parent}/reward {directory}" in said
     page = (directory / "refresh.html").read_text()
-    for told in ("Better on the new judgments", "How many more labels", summary["curve"]["told"], "Best before", "palate swap"):
+    for told in ("Better on the new judgments", "How many more labels", summary["curve"]["text"], "Best before", "palate swap"):
         assert told in page
     assert "<script" not in page
 

@@ -57,7 +57,7 @@ def refreshed(home: Path, tmp_path: Path) -> Callable[..., Path]:
 
 def test_old_prompts_are_mixed_in_but_for_those_that_are_tested_on(refreshed: Callable[..., Path], home: Path) -> None:
     quick: dict[str, Any] = {"prompts_per_step": 32, "epochs": 1}
-    old: dict[str, Any] = {"old": str(home / "old.jsonl"), **quick}
+    old: dict[str, Any] = {"replay": str(home / "old.jsonl"), **quick}
     assert summary_of(refreshed("without", **quick))["prompts"] == 8
     assert summary_of(refreshed("mixed", **old))["prompts"] == 8 + 5, "five old prompts are not tested on"
     by_seed = [refreshed(f"seed{seed}", seed, replay_share=0.2, **old) for seed in (1, 2)]
@@ -67,7 +67,7 @@ def test_old_prompts_are_mixed_in_but_for_those_that_are_tested_on(refreshed: Ca
 
 
 def test_the_card_is_of_the_old_tests_and_the_predictions_of_the_new_ones(refreshed: Callable[..., Path], home: Path) -> None:
-    run = refreshed(old=str(home / "old.jsonl"))
+    run = refreshed(replay=str(home / "old.jsonl"))
     tests = summary_of(run)["tests"]
     card = ReportCard.read_from(str(run / "model"))
     assert card is not None

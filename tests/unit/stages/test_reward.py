@@ -14,10 +14,12 @@ from palate.core import Completion, Message, Preference, Prompt, derive_seed
 from palate.data.formats import read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.samples import read_samples
+from palate.data.splits import split_held_out
+from palate.evaluation.reward_model import assess, predictions
 from palate.models.load import load_policy
 from palate.models.scalar import Normalisation, load_scalar, scalar_from
 from palate.rewards.learned import LearnedReward, ReportCard
-from palate.stages.reward import Reward, assess, keep_back, predictions
+from palate.stages.reward import Reward
 from palate.testing import tiny_policy, word_tokenizer
 from palate.testing.tokenizers import WORDS
 from palate.text.pack import pack
@@ -180,7 +182,7 @@ def test_a_control_tosses_coins_for_what_is_learned_and_not_for_the_test(train: 
 def test_what_chooses_the_weights_is_neither_learned_nor_the_test(train: Train, home: Path, tmp_path: Path) -> None:
     """The prompts that choose contradict those that teach: their loss rises while the other falls."""
     given = read_preferences(home / "pairs.jsonl").rows[:20]
-    teaching, choosing = keep_back(given, 0.25, derive_seed(SEED, "keep"))
+    teaching, choosing = split_held_out(given, 0.25, derive_seed(SEED, "keep"))
     turned = {one.prompt.text for one in choosing}
     path = tmp_path / "some_turned.jsonl"
     write_rows(path, [pairs(range(k, k + 1), turned=text(k) in turned)[0] for k in range(20)])
@@ -194,7 +196,7 @@ def test_what_chooses_the_weights_is_neither_learned_nor_the_test(train: Train, 
 
 def test_a_share_of_the_prompts_is_held_out_drawn_from_the_seed(train: Train, home: Path, tmp_path: Path) -> None:
     """What is held out contradicts the rest: then the model is right on no pair of it."""
-    _, testing = keep_back(read_preferences(home / "pairs.jsonl").rows, 0.25, derive_seed(SEED, "held_out"))
+    _, testing = split_held_out(read_preferences(home / "pairs.jsonl").rows, 0.25, derive_seed(SEED, "held_out"))
     turned = {one.prompt.text for one in testing}
     path = tmp_path / "some_turned.jsonl"
     write_rows(path, [pairs(range(k, k + 1), turned=text(k) in turned)[0] for k in range(24)])

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from palate.recipes import sample as module
 
 from palate.core import Interrupted, Sampling
 from palate.data.jsonl import read_rows, write_rows
@@ -15,6 +14,7 @@ from palate.models.load import Architecture, load_policy
 from palate.runs.record import RunPlan, read_record
 from palate.runs.run import Run, open_run
 from palate.samplers.local import LocalSampler
+from palate.stages import sample as module
 from palate.stages.pretrain import Pretrain
 from palate.stages.sample import Sample
 from palate.stages.sft import SFT
@@ -111,7 +111,7 @@ def test_what_was_sampled_is_counted(data: Path, tmp_path: Path) -> None:
     run = done(stage, tmp_path, "sample")
     rows = sampled(run)
     ended = [one["stop"] == "eos" for row in rows for one in row["completions"]]
-    assert summary(run) == {"prompts": 5, "completions": 15, "ended": sum(ended) / 15}
+    assert summary(run) == {"prompts": 5, "completions": 15, "eos": sum(ended) / 15}
     write_rows(tmp_path / "long.jsonl", [{"prompt": text} for text in ("the cook has", "the" + " rice" * 200, "", "the cook has")])
     run = done(Sample(str(data / "base"), str(tmp_path / "long.jsonl"), sampling=Sampling(max_tokens=2)), tmp_path / "long", "sample")
     record = read_record(run.directory)

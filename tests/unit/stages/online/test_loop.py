@@ -38,7 +38,7 @@ def rewarded(name: str) -> dict[str, Any]:
 
 
 class Units:
-    """A lesson of so many units with nothing to learn in them, that remembers which were asked for."""
+    """A batch of units with nothing to learn, which remembers the units that were asked for."""
 
     metrics: Mapping[str, float] = {}
 
@@ -46,28 +46,28 @@ class Units:
         self.units = units
         self.chosen: list[list[int]] = []
 
-    def parts(self, chosen: Sequence[int]) -> list[int]:
-        self.chosen.append(list(chosen))
+    def microbatches(self, units: Sequence[int]) -> list[int]:
+        self.chosen.append(list(units))
         return []
 
-    def count(self, part: int) -> float:
-        raise AssertionError("there is no part")
+    def count(self, microbatch: int) -> float:
+        raise AssertionError("there is no micro-batch")
 
-    def losses(self, part: int) -> Sequence[Callable[[], Sums]]:
-        raise AssertionError("there is no part")
+    def losses(self, microbatch: int) -> Sequence[Callable[[], Sums]]:
+        raise AssertionError("there is no micro-batch")
 
 
-def test_every_pass_takes_all_units_in_an_order_of_its_own_and_no_unit_twice(data: Path, tmp_path: Path) -> None:
+def test_every_epoch_takes_all_units_once_in_a_new_order(data: Path, tmp_path: Path) -> None:
     loop = started(configured(data, epochs_per_batch=3, minibatches=2), tmp_path)
     orders = []
-    for step in range(2):
-        lesson = Units(8)
-        loop.step = step
-        loop.learn(lesson)
-        assert [len(chosen) for chosen in lesson.chosen] == [4] * 6
-        passes = [[*lesson.chosen[k], *lesson.chosen[k + 1]] for k in range(0, 6, 2)]
-        assert all(sorted(order) == list(range(8)) for order in passes)
-        orders += passes
+    for iteration in range(2):
+        batch = Units(8)
+        loop.iteration = iteration
+        loop.learn(batch)
+        assert [len(chosen) for chosen in batch.chosen] == [4] * 6
+        epochs = [[*batch.chosen[k], *batch.chosen[k + 1]] for k in range(0, 6, 2)]
+        assert all(sorted(order) == list(range(8)) for order in epochs)
+        orders += epochs
     assert len({tuple(order) for order in orders}) == 6
 
 
@@ -76,8 +76,8 @@ def test_prompts_come_once_an_epoch_in_a_new_order_each(data: Path, tmp_path: Pa
     epochs = [[k for _ in range(3) for k in loop.prompt(3)] for _ in range(3)]
     assert all(sorted(epoch) == list(range(9)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert loop.drawn == 27
-    assert loop.places(9, 9) == epochs[1]
+    assert loop.prompts_taken == 27
+    assert loop.prompts_from(9, 9) == epochs[1]
 
 
 @pytest.mark.parametrize(("dtype", "shift", "is_refused"), [("float32", 0.05, True), ("bfloat16", 0.8, True), ("bfloat16", 0.05, False)])
@@ -94,7 +94,7 @@ def test_a_sampler_that_disagrees_with_the_learner_stops_the_run(
     if not is_refused:
         trained(stage, tmp_path)
         return
-    with pytest.raises(TrainingError, match="step 0: sampler and learner disagree by up to .* nats a token before any update"):
+    with pytest.raises(TrainingError, match="iteration 0: sampler and learner disagree by up to .* nats per token before any update"):
         trained(stage, tmp_path)
 
 
@@ -119,15 +119,15 @@ def test_the_price_follows_the_kl_and_what_is_recorded_is_what_was_paid(
     stage = configured(data, kl={"control": {"kind": "target_kl", "target": 0.5, "init_coef": 0.1}}, iterations=4)
     loop = started(stage, tmp_path)
     paid: list[float] = []
-    lesson = loop.student.lesson
+    batch = loop.algorithm.batch
 
-    def credited(scored: Any, kl_coef: float) -> TrainingBatch[Any]:
+    def credit(scored: Any, kl_coef: float) -> TrainingBatch[Any]:
         paid.append(kl_coef)
-        made: TrainingBatch[Any] = lesson(scored, kl_coef)
-        return made
+        credited: TrainingBatch[Any] = batch(scored, kl_coef)
+        return credited
 
-    monkeypatch.setattr(loop.student, "lesson", credited)
-    rows = [loop.turn() for _ in range(4)]
+    monkeypatch.setattr(loop.algorithm, "batch", credit)
+    rows = [loop.iterate() for _ in range(4)]
     assert paid == [row["online/kl_coef/value"] for row in rows]
     assert paid[0] == 0.1
     assert paid[1] < paid[0]  # nothing was learned yet: below the target
@@ -143,11 +143,11 @@ def test_the_learning_rate_falls_over_all_optimizer_steps(data: Path, tmp_path: 
 
 def test_what_cannot_be_scored_is_left_out_and_too_much_of_it_stops_the_run(data: Path, tmp_path: Path) -> None:
     settings = {"rewards": rewarded("half"), "prompts_per_iteration": 9, "optimizer": STILL, "iterations": 1}
-    _, rows = trained(configured(data, trust={"max_failed": 0.6}, **settings), tmp_path / "some")
+    _, rows = trained(configured(data, reward_requirements={"max_failed": 0.6}, **settings), tmp_path / "some")
     assert rows[0]["unscored_half/share"] == pytest.approx(5 / 9)  # five of nine prompts ask for salt
     assert rows[0]["score/mean"] == pytest.approx(rows[0]["score_half/mean"])
     with pytest.raises(TrainingError, match=r"could not score 20 of 36 completions \(56%; max_failed allows 50%\)"):
-        trained(configured(data, trust={"max_failed": 0.5}, **settings), tmp_path / "none")
+        trained(configured(data, reward_requirements={"max_failed": 0.5}, **settings), tmp_path / "none")
 
 
 def test_a_reward_model_is_trained_on_only_when_its_card_says_enough(
@@ -166,13 +166,13 @@ def test_a_reward_model_is_trained_on_only_when_its_card_says_enough(
     with pytest.raises(TrainingError, match=r"near chance: accuracy 0\.510"):
         run("weak")
     with pytest.raises(TrainingError, match=r"needed: 0\.9"):
-        run("good", trust={"accuracy": 0.9})
+        run("good", reward_requirements={"min_accuracy": 0.9})
     with pytest.raises(TrainingError, match="2.0 needed"):
-        run("good", trust={"min_spread": 2.0})
+        run("good", reward_requirements={"min_spread": 2.0})
     capsys.readouterr()
-    assert summary(run("good"))["cards"]["reward"]["accuracy"] == 0.8
+    assert summary(run("good"))["report_cards"]["reward"]["accuracy"] == 0.8
     assert "has no report_card.json" not in capsys.readouterr().err
-    assert summary(run("unknown"))["cards"] == {}
+    assert summary(run("unknown"))["report_cards"] == {}
     assert "has no report_card.json" in capsys.readouterr().err
 
 
@@ -220,7 +220,7 @@ def test_held_out_rewards_are_shaped_and_those_of_the_held_out_model(data: Path,
     assert rows[0]["score/mean"] == 1.0
 
 
-def test_looking_for_the_best_changes_no_round_and_is_resumed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_searching_for_the_best_changes_no_iteration_and_is_resumed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     normal = {"letters": {**LETTERS, "normalise": True}}
     settings = held_out(data, tmp_path, rewards=normal, iterations=4, method={"advantage": "leave_one_out"})
     first = {**settings, "keep": {"kind": "best_reward", "kl_budget": 1e-3}}  # nothing but the first is near it
@@ -258,10 +258,10 @@ def test_a_guard_that_stops_leaves_a_checkpoint_from_before_the_trouble(
     beyond = [int(str(row["step"])) for row in rows if float(str(row["online/kl/mean"])) > 0.3]
     assert beyond == [len(rows) - 3, len(rows) - 2, len(rows) - 1]
     saved = json.loads((run / "state" / "learner" / "numbers.json").read_text())
-    assert saved["step"] == beyond[0] > 0
+    assert saved["iteration"] == beyond[0] > 0
 
 
-def test_cut_off_after_its_last_round_it_has_the_same_summary(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_after_its_last_iteration_it_has_the_same_summary(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = configured(data, iterations=2, kl={"control": {"kind": "target_kl", "target": 1.0}})
     straight, rows = trained(stage, tmp_path / "straight")
 
@@ -277,7 +277,7 @@ def test_cut_off_after_its_last_round_it_has_the_same_summary(data: Path, tmp_pa
     late, again = trained(stage, tmp_path / "late")
     assert again == rows
     assert summary(late) == summary(straight)
-    assert summary(late)["rounds"] == 2
+    assert summary(late)["iterations"] == 2
     assert summary(late)["last"]["score/mean"] == rows[-1]["score/mean"]
     assert alike(weights(late), weights(straight))
 
@@ -289,7 +289,7 @@ def test_gold_is_recorded_beside_the_score(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"minibatches": 9}, "minibatches 9 exceeds prompts_per_iteration 8"),
         ({"sampling": {"temperature": 0.0}}, "temperature must be above 0"),
@@ -297,11 +297,11 @@ def test_gold_is_recorded_beside_the_score(data: Path, tmp_path: Path) -> None:
         ({"sampling": {"min_p": 0.1}}, "cut the distribution"),
         ({"keep": {"kind": "best_reward"}}, "held_out.prompts need each other"),
         ({"held_out": {"prompts": "somewhere"}}, "held_out.prompts need each other"),
-        ({"sampler": {"resample": 1, "asynchronous": 1}}, "nothing can be ahead"),
+        ({"sampler": {"resample": 1, "asynchronous": 1}}, "sampling cannot be asynchronous"),
     ],
 )
-def test_settings_that_contradict_each_other(changed: Mapping[str, Any], told: str, data: Path) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_settings_that_contradict_each_other(changed: Mapping[str, Any], message: str, data: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
         configured(data, **changed).check()
 
 

@@ -1,4 +1,4 @@
-"""What methods make of a round: advantages, pairs and imitated completions stand beside the tokens that they belong to."""
+"""What algorithms learn from: advantages, pairs and imitated completions stand beside the tokens that they belong to."""
 
 import math
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from palate.core import Message, Prompt
+from palate.core import Completion, Message, Prompt
 from palate.data.jsonl import write_rows
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
@@ -16,13 +16,12 @@ from palate.objectives.importance import TruncatedImportance
 from palate.objectives.kl import KLPenalty
 from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
-from palate.samplers.local import SampledTokens
 from palate.stages.online.algorithm import AlgorithmContext
 from palate.stages.online.online_dpo import OnlineDPO
 from palate.stages.online.policy_gradient import PolicyGradient
 from palate.stages.online.pretraining import Pretraining, Texts
 from palate.stages.online.raft import RAFT
-from palate.stages.online.rollouts import Rollouts, Scored, gather
+from palate.stages.online.rollouts import Rollouts, Scored
 from palate.testing import tiny_policy, word_tokenizer
 from tests.unit.stages.online.toy import alike, configured, trained, weights
 
@@ -41,7 +40,7 @@ def run(tmp_path: Path) -> Run:
     return open_run(tmp_path, RunPlan("online", "online", seed=1))
 
 
-def seat(run: Run, policy: CausalPolicy, **changed: Any) -> AlgorithmContext:
+def context(run: Run, policy: CausalPolicy, **changed: Any) -> AlgorithmContext:
     def no_value_model() -> Any:
         raise AssertionError("nothing needs a value model here")
 
@@ -53,58 +52,58 @@ def rollouts() -> Rollouts:
     """Three prompts with three completions each, of one to three tokens; every token has a log-probability of its own."""
     prompts = [Prompt(f"p{k}", (Message("text", "the cook"),)) for k in range(3)]
     logps = [[tuple(-(t + 0.1 * c + 0.01 * n + 0.1) for n in range(c + 1)) for c in range(3)] for t in range(3)]
-    groups = [[SampledTokens(tuple(range(5, 5 + len(one))), one, "end") for one in group] for group in logps]
-    return gather(prompts, [(3, 4)] * 3, groups, [f"text {k}" for k in range(9)])
+    groups = tuple(tuple(Completion("text", tuple(range(5, 5 + len(one))), one) for one in group) for group in logps)
+    return Rollouts(tuple(prompts), ((3, 4),) * 3, groups)
 
 
 REWARDS = [1.0, 2.0, 6.0, 5.0, 5.0, 5.0, 4.0, NAN, 0.0]
 
 
-def scored(made: Rollouts, rewards: list[float] = REWARDS, off: float | None = None) -> Scored:
-    found = torch.tensor(rewards)
-    return Scored(made, made.logps - 0.5, found, found, None, None if off is None else made.logps + off)
+def scored(sampled: Rollouts, rewards: list[float] = REWARDS, off: float | None = None) -> Scored:
+    tensor = torch.tensor(rewards)
+    return Scored(sampled, sampled.logps - 0.5, tensor, tensor, None, None if off is None else sampled.logps + off)
 
 
 def test_each_completion_is_compared_with_those_of_its_own_prompt(run: Run, policy: CausalPolicy) -> None:
-    lesson = PolicyGradient(advantage=LeaveOneOut()).student(seat(run, policy)).lesson(scored(rollouts()), 0.0)
-    assert lesson.units == 3
-    (first,), (second,), (third,) = (lesson.parts([k]) for k in range(3))
+    batch = PolicyGradient(advantage=LeaveOneOut()).algorithm(context(run, policy)).batch(scored(rollouts()), 0.0)
+    assert batch.units == 3
+    (first,), (second,), (third,) = (batch.microbatches([k]) for k in range(3))
     lengths = torch.tensor([1, 2, 3])
     assert torch.equal(first.advantages, torch.tensor([1 - 4.0, 2 - 3.5, 6 - 1.5]).repeat_interleave(lengths))
     assert not second.advantages.any()
     assert torch.equal(third.advantages[third.mask], torch.tensor([4.0, 0.0 - 4.0]).repeat_interleave(torch.tensor([1, 3])))
     assert third.mask.tolist() == [True, False, False, True, True, True]
-    both = lesson.parts([2, 0])
+    both = batch.microbatches([2, 0])
     assert torch.equal(torch.cat([part.advantages for part in both]), torch.cat([third.advantages, first.advantages]))
     assert torch.equal(torch.cat([part.logps for part in both]), torch.cat([rollouts().logps[12:], rollouts().logps[:6]]))
 
 
 def test_the_price_of_kl_is_taken_off_the_reward(run: Run, policy: CausalPolicy) -> None:
-    student = PolicyGradient(advantage=LeaveOneOut()).student(seat(run, policy))
-    free, dear = (student.lesson(scored(rollouts()), coef).parts([1])[0] for coef in (0.0, 2.0))
+    algorithm = PolicyGradient(advantage=LeaveOneOut()).algorithm(context(run, policy))
+    free, dear = (algorithm.batch(scored(rollouts()), coef).microbatches([1])[0] for coef in (0.0, 2.0))
     # Each token costs 2 x 0.5; completions have 1, 2 and 3 of them.
     assert dear.advantages - free.advantages == pytest.approx(torch.tensor([1.5, 0, 0, -1.5, -1.5, -1.5]))
 
 
 def test_a_correction_weighs_tokens_and_takes_the_learners_numbers(run: Run, policy: CausalPolicy) -> None:
     method = PolicyGradient(advantage=LeaveOneOut())
-    plain = method.student(seat(run, policy)).lesson(scored(rollouts(), off=0.25), 0.0).parts([0])[0]
-    assert torch.equal(plain.logps, rollouts().logps[:6])  # nobody asked for a correction
-    lesson = method.student(seat(run, policy, correction=TruncatedImportance(limit=2.0))).lesson(scored(rollouts(), off=0.25), 0.0)
-    (part,) = lesson.parts([0])
+    plain = method.algorithm(context(run, policy)).batch(scored(rollouts(), off=0.25), 0.0).microbatches([0])[0]
+    assert torch.equal(plain.logps, rollouts().logps[:6])  # no correction is set
+    batch = method.algorithm(context(run, policy, correction=TruncatedImportance(limit=2.0))).batch(scored(rollouts(), off=0.25), 0.0)
+    (part,) = batch.microbatches([0])
     assert part.logps == pytest.approx(rollouts().logps[:6] + 0.25)
     assert part.advantages == pytest.approx(plain.advantages * math.exp(0.25))
-    assert lesson.metrics["engine_ratio/mean"] == pytest.approx(math.exp(0.25))
-    far = method.student(seat(run, policy, correction=TruncatedImportance(limit=2.0))).lesson(scored(rollouts(), off=3.0), 0.0)
-    assert far.parts([0])[0].advantages == pytest.approx(plain.advantages * 2.0)
+    assert batch.metrics["engine_ratio/mean"] == pytest.approx(math.exp(0.25))
+    far = method.algorithm(context(run, policy, correction=TruncatedImportance(limit=2.0))).batch(scored(rollouts(), off=3.0), 0.0)
+    assert far.microbatches([0])[0].advantages == pytest.approx(plain.advantages * 2.0)
 
 
 def test_only_pairs_that_are_far_enough_apart_are_learned(run: Run, policy: CausalPolicy) -> None:
     for gap, units in ((0.0, 2), (4.5, 1), (5.0, 0)):
-        lesson = OnlineDPO(min_gap=gap).student(seat(run, policy)).lesson(scored(rollouts()), 0.0)
-        assert (lesson.units, lesson.metrics) == (units, {"pairs/share": units / 3})
-    lesson = OnlineDPO().student(seat(run, policy)).lesson(scored(rollouts()), 0.0)
-    (part,) = lesson.parts([1])  # of the third prompt: its first completion (one token) beats its third (three tokens)
+        batch = OnlineDPO(min_gap=gap).algorithm(context(run, policy)).batch(scored(rollouts()), 0.0)
+        assert (batch.units, batch.metrics) == (units, {"pairs/share": units / 3})
+    batch = OnlineDPO().algorithm(context(run, policy)).batch(scored(rollouts()), 0.0)
+    (part,) = batch.microbatches([1])  # of the third prompt: its first completion (one token) beats its third (three tokens)
     assert part.batch.margin.tolist() == [4.0]
     assert [len(branch.ids) for tree in part.batch.trees.trees for branch in tree.branches] == [1, 3]
 
@@ -117,10 +116,10 @@ def test_before_anything_is_learned_a_pair_costs_log_2(temperature: float, data:
 
 
 def test_the_best_completions_are_imitated_if_they_are_good_enough(run: Run, policy: CausalPolicy) -> None:
-    def kept(best: int, least: float | None) -> tuple[int, float, float]:
-        lesson = RAFT(best=best, min_reward=least).student(seat(run, policy)).lesson(scored(rollouts()), 0.0)
-        tokens = sum(lesson.count(part) for part in lesson.parts(range(lesson.units)))
-        return lesson.units, lesson.metrics["kept/share"], tokens
+    def kept(count: int, min_reward: float | None) -> tuple[int, float, float]:
+        batch = RAFT(top_k=count, min_reward=min_reward).algorithm(context(run, policy)).batch(scored(rollouts()), 0.0)
+        tokens = sum(batch.count(part) for part in batch.microbatches(range(batch.units)))
+        return batch.units, batch.metrics["kept/share"], tokens
 
     assert kept(1, None) == (3, pytest.approx(3 / 9), 3 + 1 + 1)
     assert kept(2, None) == (3, pytest.approx(6 / 9), (3 + 2) + (1 + 2) + (1 + 3))
@@ -139,7 +138,7 @@ def test_documents_mixed_in_come_so_many_a_step_and_each_once_an_epoch(run: Run,
     write_rows(tmp_path / "texts.jsonl", [{"text": "the" + " cook" * k} for k in range(1, 7)])
     texts = Texts(Pretraining(str(tmp_path / "texts.jsonl"), documents_per_step=3), run, policy, 1)
     with torch.no_grad():
-        steps = [[job().metrics["pretraining_nll"] for job in texts.jobs(step, 10.0)] for step in range(4)]
+        steps = [[loss().metrics["pretraining_nll"] for loss in texts.losses(step, 10.0)] for step in range(4)]
     sizes = [[int(tokens) for _, tokens in step] for step in steps]
     assert [len(step) for step in sizes] == [3] * 4
     epochs = [[*sizes[0], *sizes[1]], [*sizes[2], *sizes[3]]]
@@ -147,5 +146,5 @@ def test_documents_mixed_in_come_so_many_a_step_and_each_once_an_epoch(run: Run,
     assert len(set(epochs[0])) == 6
     assert sizes[:2] != sizes[2:]
     with torch.no_grad():
-        one, two = (sum(float(job().loss) for job in texts.jobs(0, total)) for total in (10.0, 20.0))
+        one, two = (sum(float(loss().loss) for loss in texts.losses(0, total)) for total in (10.0, 20.0))
     assert two == pytest.approx(2 * one)

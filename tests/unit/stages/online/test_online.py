@@ -19,15 +19,15 @@ from palate.runs.record import RunPlan
 from palate.runs.run import open_run
 from palate.stages.online import Online
 from palate.stages.online.loop import Loop
-from palate.stages.online.online_dpo import extremes
+from palate.stages.online.online_dpo import best_and_worst
 from palate.stages.online.raft import top_k
 from palate.testing import byte_tokenizer, random_trees, tiny_policy, word_tokenizer
 from palate.text.pack import pack
-from tests.unit.stages.online.toy import LETTERS, NOTHING, ROUNDS, SLOW, alike, configured, killed_and_resumed, trained, weights
+from tests.unit.stages.online.toy import ITERATIONS, LETTERS, NOTHING, SLOW, alike, configured, killed_and_resumed, trained, weights
 
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "ppo": {},
-    "ppo, two epochs_per_batch": {"epochs_per_batch": 2, "minibatches": 2},
+    "ppo, two epochs per batch": {"epochs_per_batch": 2, "minibatches": 2},
     "ppo, shared trunk": {"method": {"value_trunk": "shared"}},
     "rloo": {"preset": "rloo"},
     "deepseek-grpo": {"preset": "deepseek-grpo"},
@@ -47,7 +47,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
 def test_every_method_learns_what_is_rewarded(name: str, data: Path, tmp_path: Path) -> None:
     sizes = {"samples_per_prompt": 4, "prompts_per_iteration": 8, "optimizer": {"lr": 0.01, "warmup": 0.0, "decay": "constant"}}
     _, rows = trained(configured(data, **{**sizes, **METHODS[name]}), tmp_path)
-    assert len(rows) == ROUNDS
+    assert len(rows) == ITERATIONS
     assert rows[0]["kl/mean"] == pytest.approx(0, abs=1e-4)
     if "first_log_ratio/max" in rows[0]:
         assert max(row["first_log_ratio/max"] for row in rows) < 1e-4
@@ -58,13 +58,13 @@ def test_every_method_learns_what_is_rewarded(name: str, data: Path, tmp_path: P
 
 
 def test_a_preset_is_the_method_it_names(data: Path) -> None:
-    found = configured(data, preset="deepseek-grpo", kl={}, samples_per_prompt=4)
-    told = dump_config(found)
-    assert told["method"]["advantage"] == {"kind": "group_relative", "scale": "group"}
-    assert told["method"]["reduction"] == {"kind": "sequence_mean"}
-    assert (told["kl"]["estimator"], told["kl"]["place"], told["kl"]["control"]["coef"]) == ("k3", "loss", 0.04)
-    assert told["samples_per_prompt"] == 4
-    assert read_config(Online, Settings(told, {(): "here"})) == found
+    stage = configured(data, preset="deepseek-grpo", kl={}, samples_per_prompt=4)
+    settings = dump_config(stage)
+    assert settings["method"]["advantage"] == {"kind": "group_relative", "scale": "group"}
+    assert settings["method"]["reduction"] == {"kind": "sequence_mean"}
+    assert (settings["kl"]["estimator"], settings["kl"]["place"], settings["kl"]["control"]["coef"]) == ("k3", "loss", 0.04)
+    assert settings["samples_per_prompt"] == 4
+    assert read_config(Online, Settings(settings, {(): "here"})) == stage
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_budget_of_kl_stops_the_run_and_keeps_the_weights_within_it(data: Path
     assert "loss/mean" not in rows[-1]
     summary = json.loads((run.directory / "summary.json").read_text())
     assert summary["is_spent"]
-    # The weights of the last round within the budget are those that all rounds before it had made.
+    # The weights of the last iteration within the budget are those that all iterations before it had made.
     shorter, _ = trained(configured(data, optimizer=SLOW, kl={"control": {"coef": 0.0}}, iterations=len(rows) - 2), tmp_path / "shorter")
     assert alike(weights(run), weights(shorter))
 
@@ -152,16 +152,16 @@ def test_under_adapters_four_roles_hold_one_base(dtype: str, rank: int, data: Pa
     reward.save(tmp_path / "reward")
     stage = configured(data, rewards={}, reward=str(tmp_path / "reward"), iterations=2, adapters={"rank": rank}, dtype=dtype)
     run = open_run(tmp_path / "run", RunPlan("online", "online", seed=1))
-    loop = Loop(stage, run, stage._parts())
+    loop = Loop(stage, run)
     value, (scorer,) = loop.learner.modules["value"], loop.rewards.models.values()
     modules = (loop.policy.module, loop.reference.module, scorer.model.module, value)
-    places = [{p.data_ptr() for p in module.base_model.parameters() if not p.requires_grad} for module in modules]
+    addresses = [{p.data_ptr() for p in module.base_model.parameters() if not p.requires_grad} for module in modules]
     if rank == 4:  # the value model goes on from the reward model's adapter
-        assert places[0] == places[1] == places[3]
-        assert places[0] < places[2]
+        assert addresses[0] == addresses[1] == addresses[3]
+        assert addresses[0] < addresses[2]
     else:  # it starts from the reward model as a whole
-        assert places[0] < places[2]
-        assert places[0] != places[3]
+        assert addresses[0] < addresses[2]
+        assert addresses[0] != addresses[3]
     batch = pack(random_trees([(5, [3, 1])], 20, seed=5))
     expected = load_scalar(tmp_path / "reward")
     torch.testing.assert_close(scorer.model.scores(batch), expected.scores(batch), rtol=0, atol=1e-5 if dtype == "float32" else 0.1)
@@ -171,29 +171,29 @@ def test_under_adapters_four_roles_hold_one_base(dtype: str, rank: int, data: Pa
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"rewards": {}}, "needs a reward"),
         ({"reward": "somewhere"}, "and not both"),
         ({"sampling": {"top_p": 0.9}}, "top_p and sampling.min_p cut the distribution"),
         ({"method": "raft", "samples_per_prompt": 1, "kl": {}}, "nothing is chosen"),
         ({"method": "online_dpo", "samples_per_prompt": 1, "kl": {}}, "samples_per_prompt to 2"),
-        ({"method": "online_dpo"}, "pays no price of KL"),
+        ({"method": "online_dpo"}, "does not pay for KL"),
         ({"preset": "rloo", "samples_per_prompt": 1}, "samples_per_prompt to 2"),
         ({"preset": "rlo"}, "Did you mean 'rloo'"),
     ],
 )
-def test_settings_that_contradict_each_other(changed: Mapping[str, Any], told: str, data: Path) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_settings_that_contradict_each_other(changed: Mapping[str, Any], message: str, data: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
         configured(data, **changed).check()
 
 
 def test_the_best_and_the_worst_are_found_where_they_differ() -> None:
     nan = float("nan")
-    assert extremes(torch.tensor([1.0, 3.0, nan, 0.5]), 0.0) == (1, 3)
-    assert extremes(torch.tensor([1.0, 1.0]), 0.0) is None
-    assert extremes(torch.tensor([1.0, 1.4]), 0.5) is None
-    assert extremes(torch.tensor([nan, 1.4]), 0.0) is None
+    assert best_and_worst(torch.tensor([1.0, 3.0, nan, 0.5]), 0.0) == (1, 3)
+    assert best_and_worst(torch.tensor([1.0, 1.0]), 0.0) is None
+    assert best_and_worst(torch.tensor([1.0, 1.4]), 0.5) is None
+    assert best_and_worst(torch.tensor([nan, 1.4]), 0.0) is None
     assert top_k(torch.tensor([1.0, 3.0, nan, 3.0]), 2, None) == [1, 3]
     assert top_k(torch.tensor([1.0, 3.0, nan, 0.5]), 3, 1.0) == [1, 0]
     assert top_k(torch.tensor([nan, 0.0]), 3, 1.0) == []
@@ -205,10 +205,12 @@ def test_the_command_line_takes_presets(data: Path, tmp_path: Path, capsys: pyte
     assert "Did you mean 'rloo'" in capsys.readouterr().err
 
 
-def test_sampling_ahead_is_one_round_behind_and_resumes_exactly(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asynchronous_sampling_is_one_iteration_behind_and_resumes_exactly(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = configured(data, sampler={"asynchronous": 1})
     straight, rows = trained(stage, tmp_path / "straight")
-    assert [row["staleness/mean"] for row in rows] == [0, *[1] * (ROUNDS - 1)]
+    assert [row["staleness/mean"] for row in rows] == [0, *[1] * (ITERATIONS - 1)]
     assert rows[1]["kl/mean"] == pytest.approx(0, abs=1e-4)  # drawn before anything was learned
     assert rows[2]["kl/mean"] > 0.1
     assert sum(row["score/mean"] for row in rows[-3:]) / 3 > 1.6 * rows[0]["score/mean"]
@@ -230,7 +232,7 @@ def test_the_weights_with_the_best_held_out_reward_within_a_budget_are_kept(data
     run, rows = trained(configured(data, **held), tmp_path / "best")
     within = [(row["held_out_reward/mean"], k) for k, row in enumerate(rows) if row["held_out_kl/mean"] <= 8]
     best = max(within)[1]
-    assert 0 < len(within) < ROUNDS
+    assert 0 < len(within) < ITERATIONS
     summary = json.loads((run.directory / "summary.json").read_text())
     assert summary["best_step"] == best + 1
     shorter, _ = trained(configured(data, iterations=best + 1), tmp_path / "shorter")

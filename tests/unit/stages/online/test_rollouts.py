@@ -3,22 +3,22 @@
 import pytest
 import torch
 
-from palate.core import Message, Prompt
-from palate.samplers.local import SampledTokens
+from palate.core import Completion, Message, Prompt, StopReason
 from palate.stages.online import rollouts as roll
 
 PROMPT = Prompt("p", (Message("text", "x"),))
 
 
-def sample(logps: tuple[float, ...], stop: str = "end") -> SampledTokens:
-    return SampledTokens(tuple(range(10, 10 + len(logps))), logps, stop)  # type: ignore[arg-type]
+def sample(text: str, logps: tuple[float, ...], stop: StopReason = "eos") -> Completion:
+    return Completion(text, tuple(range(10, 10 + len(logps))), logps, stop)
 
 
 def rollouts(*groups: tuple[tuple[float, ...], ...]) -> roll.Rollouts:
     """One tree a group; of each completion the log-probabilities of its tokens."""
-    texts = [f"text {k}" for k in range(sum(map(len, groups)))]
-    trunks = [(k, 2) for k in range(len(groups))]
-    return roll.gather([PROMPT] * len(groups), trunks, [[sample(logps) for logps in group] for group in groups], texts)
+    texts = map("text {}".format, range(sum(map(len, groups))))
+    trunks = tuple((k, 2) for k in range(len(groups)))
+    completions = tuple(tuple(sample(next(texts), logps) for logps in group) for group in groups)
+    return roll.Rollouts((PROMPT,) * len(groups), trunks, completions)
 
 
 def scored(made: roll.Rollouts, reference: list[float], rewards: list[float], values: list[float] | None = None) -> roll.Scored:
@@ -30,9 +30,10 @@ def scored(made: roll.Rollouts, reference: list[float], rewards: list[float], va
 TWO = rollouts(((-1.0, -2.0), (-1.0,)))
 
 
-def test_gathered_rollouts_know_their_tokens() -> None:
-    groups = [[sample((-1.0, -2.0)), sample((-3.0,), "length")], [sample((-4.0,)), sample((-5.0, -6.0, -7.0))]]
-    made = roll.gather([PROMPT, PROMPT], [(1,), (1, 2)], groups, ["a", "b", "c", "d"])
+def test_rollouts_know_their_tokens() -> None:
+    first = (sample("a", (-1.0, -2.0)), sample("b", (-3.0,), "length"))
+    second = (sample("c", (-4.0,)), sample("d", (-5.0, -6.0, -7.0)))
+    made = roll.Rollouts((PROMPT, PROMPT), ((1,), (1, 2)), (first, second))
     assert made.logps.tolist() == [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.0]
     assert made.completion.tolist() == [0, 0, 1, 2, 3, 3, 3]
     assert made.lengths.tolist() == [2, 1, 1, 3]
@@ -68,10 +69,10 @@ def test_batches_are_cut_and_joined_with_every_column_in_its_place() -> None:
     assert cut.values.tolist() == [logp - 2 for logp in expected]
     assert cut.rewards.tolist() == [6, 7, 0, 1]
     assert cut.scores.tolist() == [16, 17, 10, 11]
-    assert cut.rollouts.texts == ("text 6", "text 7", "text 0", "text 1")
+    assert [completion.text for completion in cut.rollouts.completions] == ["text 6", "text 7", "text 0", "text 1"]
     whole = roll.Scored.joined([given.of([0, 1]), given.of([2, 3, 4])])
     assert whole.rollouts.trees == made.trees
-    assert whole.rollouts.texts == made.texts
+    assert whole.rollouts.groups == made.groups
     for name in ("reference_logps", "rewards", "scores", "values"):
         assert torch.equal(getattr(whole, name), getattr(given, name))
     assert torch.equal(whole.rollouts.completion, made.completion)

@@ -1,4 +1,4 @@
-"""A toy of stage `online`: short rounds on tiny models, run through or cut off and resumed."""
+"""A toy of stage `online`: few iterations on tiny models, in one go or interrupted and resumed."""
 
 import json
 from collections.abc import Mapping
@@ -18,16 +18,16 @@ from palate.stages.online import Online
 from palate.stages.online import stage as online
 from palate.stages.online.loop import Loop
 
-ROUNDS = 8
+ITERATIONS = 8
 SLOW: Mapping[str, Any] = {"lr": 0.002, "warmup": 0.0, "decay": "constant"}
 LETTERS: Mapping[str, Any] = {"kind": "function", "function": "tests.unit.stages.online.rewarding:letters"}
 NOTHING: Mapping[str, Any] = {"kind": "function", "function": "tests.unit.stages.online.rewarding:nothing"}
 
 
 def configured(data: Path, **changed: Any) -> Online:
-    """A stage of short rounds."""
+    """A stage of short iterations."""
     values = {
-        "model": str(data / "base"), "prompts": str(data / "prompts.jsonl"), "rewards": {"letters": LETTERS}, "iterations": ROUNDS,
+        "model": str(data / "base"), "prompts": str(data / "prompts.jsonl"), "rewards": {"letters": LETTERS}, "iterations": ITERATIONS,
         "prompts_per_iteration": 8, "samples_per_prompt": 4, "epochs_per_batch": 1, "minibatches": 1, "sampling": {"max_tokens": 6},
         "shaping": {"missing_eos": "keep"}, "kl": {"control": {"coef": 0.01}},
         "optimizer": {"lr": 0.01, "warmup": 0.0, "decay": "constant"},
@@ -45,7 +45,7 @@ def trained(stage: Online, folder: Path) -> tuple[Run, list[dict[str, float]]]:
 
 
 def killed_and_resumed(stage: Online, folder: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[dict[str, float]]]:
-    """As `trained`, interrupted right after round `at` was logged, and begun again."""
+    """As `trained`, interrupted right after iteration `at` was logged, and started again."""
     log = Run.log
 
     def deadly(run: Run, step: int, metrics: Mapping[str, float]) -> None:
@@ -72,12 +72,12 @@ def alike(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) ->
 
 
 def started(stage: Online, folder: Path) -> Loop:
-    """The loop of a run that has not begun."""
+    """The loop of a run that has not started."""
     stage.check()
-    return Loop(stage, open_run(folder, RunPlan("online", "online", seed=1)), stage._parts())
+    return Loop(stage, open_run(folder, RunPlan("online", "online", seed=1)))
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """What the run tells others."""
-    told: dict[str, Any] = json.loads((run.directory / "summary.json").read_text())
-    return told
+    """The summary of the run."""
+    figures: dict[str, Any] = json.loads((run.directory / "summary.json").read_text())
+    return figures

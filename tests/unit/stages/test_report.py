@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from palate.recipes import findings
 
 from palate.data.jsonl import write_rows
+from palate.evaluation import report_sections as sections
 from palate.evaluation.report import ReportData
 from palate.stages.report import Report, ReportedModel
 from tests.support.stages import ran, summary_of
@@ -20,15 +20,15 @@ def completion(k: int, gold: float, kind: float, **more: Any) -> dict[str, Any]:
     return {**row, "gold": gold, "dimensions": {"kind": kind, "safe": 1.0 - kind}, **more}
 
 
-def exam(kind: str, k: int, mark: float, **more: Any) -> dict[str, Any]:
-    return {"id": f"{kind}-{k}", "eval": kind, "mark": mark, **more}
+def graded(kind: str, k: int, grade: float, **more: Any) -> dict[str, Any]:
+    return {"id": f"{kind}-{k}", "eval": kind, "grade": grade, **more}
 
 
-def evaluated(folder: Path, rows: list[dict[str, Any]], exams: list[dict[str, Any]]) -> str:
+def evaluated(folder: Path, rows: list[dict[str, Any]], evals: list[dict[str, Any]]) -> str:
     folder.mkdir(parents=True)
     write_rows(folder / "completions.jsonl", rows)
-    if exams:
-        write_rows(folder / "evals.jsonl", exams)
+    if evals:
+        write_rows(folder / "evals.jsonl", evals)
     return str(folder)
 
 
@@ -40,19 +40,19 @@ def places(tmp_path: Path) -> dict[str, str]:
     tuned[3]["stop"] = "length"
     for row in tuned:
         row["text"], row["tokens"] = f"tuned {row['text']}", 30
-    bias = [exam("bias", 2 * k + at, 0.5 + 0.25 * at, pair=k, group=("near", "far")[at]) for k in (1, 0) for at in (1, 0)]
-    own = [exam("facts", k, mark) for k, mark in enumerate((1.0, 1.0, 0.0, 0.0))] + [exam("odd_ones", 0, 0.5)]
-    other = [exam("facts", k, mark) for k, mark in enumerate((1.0, 0.0, 0.0, 0.0))] + [exam("odd_ones", 0, 0.75)]
+    bias = [graded("bias", 2 * k + at, 0.5 + 0.25 * at, pair=k, group=("near", "far")[at]) for k in (1, 0) for at in (1, 0)]
+    own = [graded("facts", k, grade) for k, grade in enumerate((1.0, 1.0, 0.0, 0.0))] + [graded("odd_ones", 0, 0.5)]
+    other = [graded("facts", k, grade) for k, grade in enumerate((1.0, 0.0, 0.0, 0.0))] + [graded("odd_ones", 0, 0.75)]
     return {"start": evaluated(tmp_path / "a", start, own), "tuned": evaluated(tmp_path / "b", tuned, [*other, *bias])}
 
 
 @pytest.fixture
-def models(places: dict[str, str]) -> list[findings.Measured]:
-    return [findings.measured(key, place) for key, place in places.items()]
+def models(places: dict[str, str]) -> list[sections.EvaluatedModel]:
+    return [sections.measured(key, place) for key, place in places.items()]
 
 
-def test_gains_are_paired_and_positive_where_the_model_is_better_than_the_reference(models: list[findings.Measured]) -> None:
-    found = findings.gold_of(models, models[0])
+def test_gains_are_paired_and_positive_where_the_model_is_better_than_the_reference(models: list[sections.EvaluatedModel]) -> None:
+    found = sections.gold_of(models, models[0])
     assert found is not None
     assert found.dimensions == ("gold", "kind", "safe")
     versus = {(score.variant, score.dimension): score.versus_reference for score in found.scores}
@@ -67,8 +67,8 @@ def test_gains_are_paired_and_positive_where_the_model_is_better_than_the_refere
     assert means["tuned", "kind"] == pytest.approx(0.2)
 
 
-def test_marks_are_of_each_exam_and_model(models: list[findings.Measured]) -> None:
-    facts, odd = findings.exams_of(models, models[0])
+def test_grades_are_of_each_eval_and_model(models: list[sections.EvaluatedModel]) -> None:
+    facts, odd = sections.exams_of(models, models[0])
     assert (facts.key, facts.name, odd.name) == ("facts", "facts", "odd ones")
     for one, own, other in ((facts, 0.5, 0.25), (odd, 0.5, 0.75)):
         first, second = one.results
@@ -78,25 +78,25 @@ def test_marks_are_of_each_exam_and_model(models: list[findings.Measured]) -> No
         assert second.versus_reference.value == pytest.approx(other - own)
 
 
-def test_the_audit_sets_the_groups_of_a_pair_against_each_other(models: list[findings.Measured]) -> None:
-    (row,) = findings.audit_of(models)
+def test_the_audit_sets_the_groups_of_a_pair_against_each_other(models: list[sections.EvaluatedModel]) -> None:
+    (row,) = sections.audit_of(models)
     assert (row.variant, row.difference.n, row.difference.se) == ("tuned", 2, 0.0)
     assert row.difference.value == pytest.approx(0.25)  # far, the first in order of the alphabet, above near
 
 
-def test_wins_are_those_of_the_model_over_the_reference(models: list[findings.Measured]) -> None:
-    found = findings.win_rates_of(models, models[0])
+def test_wins_are_those_of_the_model_over_the_reference(models: list[sections.EvaluatedModel]) -> None:
+    found = sections.win_rates_of(models, models[0])
     assert found is not None
     (row,) = found.rows
     assert (row.variant, row.opponent, row.ties) == ("tuned", "start", 1)
     assert row.estimate.value == pytest.approx(2.5 / 4)
 
 
-def test_lengths_probes_and_examples_stand_with_their_model(models: list[findings.Measured]) -> None:
-    lengths = {row.variant: (row.mean.value, row.ended.value) for row in findings.lengths_of(models)}
+def test_lengths_probes_and_examples_stand_with_their_model(models: list[sections.EvaluatedModel]) -> None:
+    lengths = {row.variant: (row.mean.value, row.ended.value) for row in sections.lengths_of(models)}
     assert lengths == {"start": (10, 1.0), "tuned": (30, 0.75)}
-    assert [(row.variant, row.share.value) for row in findings.exploits_of(models)] == [("start", 0.5), ("tuned", 0.0)]
-    examples = findings.examples_of(models, 2, ("tuned",))
+    assert [(row.variant, row.share.value) for row in sections.exploits_of(models)] == [("start", 0.5), ("tuned", 0.0)]
+    examples = sections.examples_of(models, 2, ("tuned",))
     assert [example.prompt for example in examples] == ["question 0", "question 1"]
     assert [(answer.variant, answer.text, answer.truncated) for answer in examples[1].answers] == [
         ("start", "answer 1", False), ("tuned", "tuned answer 1", False),
@@ -124,7 +124,7 @@ def reward(tmp_path: Path) -> tuple[str, str, str]:
 
 
 def test_the_reward_model_stands_beside_its_control_and_its_ceiling(reward: tuple[str, str, str]) -> None:
-    card = findings.reward_of(*reward)
+    card = sections.reward_of(*reward)
     assert [row.dimension for row in card.rows] == ["overall", "kind"]
     first, second = card.rows
     assert (first.accuracy.value, first.accuracy.n, first.shuffled, first.ceiling) == (0.8125, 100, 0.5, 0.9375)
@@ -154,7 +154,7 @@ def training(tmp_path: Path) -> dict[str, str]:
 
 
 def test_curves_of_training_are_proxy_and_gold_over_the_kl(training: dict[str, str]) -> None:
-    found = findings.training_of(training, "tight", "loose", {"loose": "ablation"})
+    found = sections.training_of(training, "tight", "loose", {"loose": "ablation"})
     runs = [(run.name, run.kl_coef, run.role, run.n) for run in found.runs]
     assert runs == [("tight", 0.5, "online", 64), ("loose", 0.0, "ablation", 64)]
     last = found.runs[1].points[-1]

@@ -1,4 +1,4 @@
-"""Drawing completions: each round by its own number, ahead or not, and the same after a resume."""
+"""Drawing completions: each iteration by its own number, asynchronously or not, and the same after a resume."""
 
 from palate.core import Message, Prompt, Sampling
 from palate.models.causal import CausalPolicy
@@ -10,23 +10,23 @@ PROMPTS = [Prompt(name, (Message("text", f"the {name} has"),)) for name in ("coo
 MANY = Sampling(max_tokens=6)
 
 
-def drawer(policy: CausalPolicy, is_ahead: bool) -> RolloutSampler:
-    return RolloutSampler(policy, 2, MANY, 7, is_ahead=is_ahead)
+def sampler(policy: CausalPolicy, is_asynchronous: bool) -> RolloutSampler:
+    return RolloutSampler(policy, 2, MANY, 7, is_asynchronous=is_asynchronous)
 
 
-def ids(made: Rollouts) -> list[tuple[int, ...]]:
-    return [branch.ids for tree in made.trees for branch in tree.branches]
+def ids(rollouts: Rollouts) -> list[tuple[int, ...]]:
+    return [branch.ids for tree in rollouts.trees for branch in tree.branches]
 
 
-def test_rounds_differ_and_sampling_ahead_draws_what_sampling_in_turn_does() -> None:
+def test_iterations_differ_and_asynchronous_sampling_draws_what_sampling_in_turn_does() -> None:
     policy = tiny_policy("qwen3", word_tokenizer())
-    turn, ahead = drawer(policy, is_ahead=False), drawer(policy, is_ahead=True)
+    turn, ahead = sampler(policy, is_asynchronous=False), sampler(policy, is_asynchronous=True)
     rounds = [turn.draw(PROMPTS, PROMPTS, number) for number in range(3)]
     assert len({tuple(ids(made)) for made in rounds}) == 3
     early = [ahead.draw(PROMPTS, PROMPTS, number) for number in range(3)]
     assert [ids(made) for made in early] == [ids(made) for made in rounds]  # nothing was learned between them
     assert [made.age for made in early] == [0, 1, 1]
-    resumed = drawer(policy, is_ahead=True)
+    resumed = sampler(policy, is_asynchronous=True)
     resumed.restore(ahead.state())
     last = resumed.draw(PROMPTS, PROMPTS, 3)
     assert ids(last) == ids(turn.draw(PROMPTS, PROMPTS, 3))
@@ -36,10 +36,10 @@ def test_rounds_differ_and_sampling_ahead_draws_what_sampling_in_turn_does() -> 
     resumed.close()
 
 
-def test_what_is_drawn_beside_the_rounds_leaves_them_alone() -> None:
-    turn = drawer(tiny_policy("qwen3", word_tokenizer()), is_ahead=False)
+def test_what_is_drawn_apart_changes_no_iteration() -> None:
+    turn = sampler(tiny_policy("qwen3", word_tokenizer()), is_asynchronous=False)
     first = ids(turn.draw(PROMPTS, PROMPTS, 0))
-    one = turn.now(PROMPTS, 1, 3)
+    one = turn.draw_apart(PROMPTS, 1, 3)
     assert (len(ids(one)), one.age) == (3, 0)
-    assert ids(turn.now(PROMPTS, 1, 3)) == ids(one)
+    assert ids(turn.draw_apart(PROMPTS, 1, 3)) == ids(one)
     assert ids(turn.draw(PROMPTS, PROMPTS, 0)) == first

@@ -1,0 +1,55 @@
+"""The models of online training beside the policy: where the value model starts, and one base for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from palate.config.artifacts import model_at
+from palate.models.adapters import LoRA, base_of
+from palate.models.causal import CausalPolicy
+from palate.models.load import load_policy
+from palate.models.scalar import ScalarModel, load_scalar, scalar_from
+from palate.models.shared import share_frozen
+from palate.rewards.learned import LearnedReward
+from palate.runs.run import Run
+from palate.training.model_io import trainable
+
+
+def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[str, LearnedReward], adapters: LoRA | None) -> ScalarModel:
+    """Return a value model that is ready to learn, started from the first reward model with the policy's tokenizer.
+
+    Without such a reward model it starts from the policy. Where the reward model is an adapter, the value model is an adapter on the same
+    base and starts with the reward model's matrices.
+
+    Args:
+        run: the run that trains.
+        policy: the policy.
+        base: the model that the policy was loaded from.
+        rewards: the reward models by path.
+        adapters: the adapters that are trained; None trains all weights.
+    """
+    vocabulary = policy.tokenizer.get_vocab()
+    matching = [(path, reward.model) for path, reward in rewards.items() if reward.model.tokenizer.get_vocab() == vocabulary]
+    directory, source = (model_at(matching[0][0]), matching[0][1]) if matching else (base, None)
+    if source is not None and source.adapters is not None:
+        reward_base = base_of(directory)
+        value = trainable(run, scalar_from(reward_base, ("value",), seed=0, zero=True), reward_base, adapters)
+        if value.adapters is not None and value.adapters.start_as(source.adapters):
+            return value
+        source = None  # An adapter of another rank or on other layers cannot go on, but base and adapter together can be the base.
+    start = (load_scalar(directory) if matching else load_policy(directory)) if source is None else source
+    return trainable(run, scalar_from(start, ("value",), seed=0, zero=True), directory, adapters)
+
+
+def share_base(learned: Iterable[nn.Module], rewards: Iterable[ScalarModel], dtype: torch.dtype) -> None:
+    """Let models on the policy's base hold its frozen weights once. Reward models that are adapters compute in `dtype`."""
+    models = list(rewards)
+    for model in models:
+        if model.adapters is not None:
+            model.module.to(dtype)
+    learning = [module for module in learned if isinstance(module, PreTrainedModel)]
+    share_frozen(*learning, *(model.module for model in models))

@@ -1,0 +1,176 @@
+"""The settings of stage `online`, and the checks that they fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from palate.config.types import Count, Input, ModelInput
+from palate.core import ConfigError, Sampling
+from palate.models.adapters import LoRA
+from palate.models.load import DType
+from palate.objectives.importance import TruncatedImportance
+from palate.objectives.kl import BudgetKL, KLPenalty
+from palate.objectives.shaping import Shaping
+from palate.rewards.composition import RewardPart
+from palate.rewards.model import ModelReward
+from palate.stages.online.online_dpo import OnlineDPO
+from palate.stages.online.policy_gradient import PolicyGradient
+from palate.stages.online.presets import SETTINGS
+from palate.stages.online.pretraining import Pretraining
+from palate.stages.online.raft import RAFT
+from palate.training.guards import Guards
+from palate.training.keep import BestReward, Last
+from palate.training.optimizer import AdamW
+
+Method = PolicyGradient | OnlineDPO | RAFT
+
+
+@dataclass(frozen=True)
+class RewardModelRequirements:
+    """Say what a reward model must have reached on held-out judgments before a policy is trained on it.
+
+    Attributes:
+        min_accuracy: the lowest accuracy that is accepted; 0 accepts every reward model.
+        min_spread: the lowest spread of its scores that is accepted, in logits.
+        max_failed: the share of an iteration's completions that a part of the reward may fail to score.
+    """
+
+    min_accuracy: float = 0.55
+    min_spread: float = 0.05
+    max_failed: float = 0.05
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """Say how the completions of an iteration are drawn.
+
+    Attributes:
+        resample: how often, at most, new prompts replace those whose completions all got the same reward (DAPO).
+        correction: recompute the log-probabilities with the learner, and weight tokens by how far the sampler's were off. Use it for
+            sampling in bfloat16, or by another engine. None uses the sampler's as they are, after a check that they agree.
+        asynchronous: 1 samples the next iteration while the policy learns from this one. The sampling policy is then one iteration behind
+            (see `staleness`).
+    """
+
+    resample: int = 0
+    asynchronous: Literal[0, 1] = 0
+    correction: TruncatedImportance | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.resample < 0:
+            raise ConfigError(f"sampler: resample must be 0 or more, got {self.resample}")
+        if self.resample and self.asynchronous:
+            raise ConfigError(
+                "sampler: resample needs the rewards before it samples again, so sampling cannot be asynchronous: leave one of them at 0"
+            )
+
+
+@dataclass(frozen=True)
+class HeldOutData:
+    """Name what is measured and never learned from.
+
+    Attributes:
+        reward: another reward model, which scores the completions of every iteration.
+        prompts: prompts on which `keep` measures the policy: by `reward` here, or by the rewards of training without it.
+        limit: how many of these prompts are used, at most.
+    """
+
+    reward: Input | None = None
+    prompts: Input | None = None
+    limit: Count | None = 256
+
+
+@dataclass(frozen=True)
+class OnlineSettings:
+    """Tune a policy on rewards of its own completions, under a KL budget.
+
+    Attributes:
+        model: the policy to start from; it is also the reference.
+        reward: a reward model, or the run that trained it; a short form of `rewards` with this model alone.
+        rewards: the parts of the reward by name: reward models, functions, rules, servers, judges.
+        prompts: the prompts to complete.
+        limit: how many prompts are read, at most; none reads all.
+        iterations: how often the run samples and learns.
+        prompts_per_iteration: prompts per iteration.
+        samples_per_prompt: completions per prompt.
+        sampler: whether prompts with equal rewards are replaced, and whether sampling is asynchronous.
+        epochs_per_batch: epochs over the completions of an iteration.
+        minibatches: optimizer steps per epoch.
+        sampling: the temperature, and the length of the longest completion; the distribution cannot be cut.
+        method: the algorithm: policy_gradient (PPO, RLOO, GRPO ...), online_dpo (online DPO) or raft (RAFT).
+        kl: the price of KL, which keeps the policy near the reference.
+        shaping: how scores become rewards: a missing end token, length, clipping.
+        pretraining: texts that the policy also learns from (PPO-ptx); none uses no texts.
+        reward_requirements: what a reward model must have reached.
+        guards: what the run watches, and what stops it.
+        held_out: a reward model and prompts that are used for measurements only.
+        keep: the last weights, or those with the highest reward on held-out prompts within a KL budget.
+        gold: import path of a function that knows the truth; its value is logged and never learned from.
+        tokens_per_microbatch: tokens in a forward pass, at most.
+        dtype: the type that policy and value model compute in; weights, summed gradients and optimizer state stay float32.
+        optimizer: the optimizer of the policy and the value model.
+        adapters: train LoRA adapters on the frozen policy and value model; none trains all weights. The reference is then the policy with
+            its adapter off, not a second copy.
+    """
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = SETTINGS
+
+    model: ModelInput
+    prompts: Input
+    reward: Input | None = None
+    rewards: dict[str, RewardPart] = field(default_factory=dict)
+    limit: Count | None = None
+    iterations: Count = 12
+    prompts_per_iteration: Count = 64
+    samples_per_prompt: Count = 4
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    epochs_per_batch: Count = 2
+    minibatches: Count = 4
+    sampling: Sampling = field(default_factory=Sampling)
+    method: Method = field(default_factory=PolicyGradient)
+    kl: KLPenalty = field(default_factory=KLPenalty)
+    shaping: Shaping = field(default_factory=Shaping)
+    pretraining: Pretraining | None = None
+    reward_requirements: RewardModelRequirements = field(default_factory=RewardModelRequirements)
+    guards: Guards = field(default_factory=Guards)
+    held_out: HeldOutData = field(default_factory=HeldOutData)
+    keep: Last | BestReward = field(default_factory=Last)
+    gold: str | None = None
+    tokens_per_microbatch: Count = 8192
+    dtype: DType = "float32"
+    optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-5, eps=1e-5, warmup=0.0))
+    adapters: LoRA | None = None
+
+    def check(self) -> None:
+        """Raise ConfigError when settings contradict each other."""
+        sampling = self.sampling
+        if sampling.top_k or sampling.top_p < 1 or sampling.min_p:
+            raise ConfigError(
+                "sampling.top_k, sampling.top_p and sampling.min_p cut the distribution, so ratios would be those of another one: "
+                "leave them at 0, 1 and 0"
+            )
+        if not sampling.temperature > 0:
+            raise ConfigError(f"sampling.temperature must be above 0 to explore, got {sampling.temperature}")
+        if (self.reward is None) == (not self.rewards):
+            raise ConfigError("online needs a reward: name a reward model in reward, or parts in rewards, and not both")
+        if self.minibatches > self.prompts_per_iteration:
+            raise ConfigError(
+                f"minibatches {self.minibatches} exceeds prompts_per_iteration {self.prompts_per_iteration}: "
+                "the completions of a prompt stay in one minibatch. Lower minibatches"
+            )
+        if isinstance(self.keep, BestReward) != (self.held_out.prompts is not None):
+            raise ConfigError(
+                "keep: best_reward and held_out.prompts need each other: name prompts that are not trained on, or use keep: last"
+            )
+        self.method.check(self.samples_per_prompt)
+        if not self.method.pays_kl and self.kl != KLPenalty() and not isinstance(self.kl.control, BudgetKL):
+            raise ConfigError(
+                f"method {self.method.kind} does not pay for KL: leave kl out, or use kl.control: budget_kl, which stops the run"
+            )
+
+    def reward_parts(self) -> Mapping[str, RewardPart]:
+        """Return the parts of the reward by name; `reward` alone is one part called "reward"."""
+        return self.rewards if self.reward is None else {"reward": ModelReward(model=(self.reward,))}
