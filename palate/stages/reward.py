@@ -142,7 +142,7 @@ class Reward:
                 "prompts": len(training),
                 "preferences": sum(len(prompt.pairs) for prompt in train_prompts),
                 "last": last,
-                "learned": data.told(learned),
+                "learned": data.learned_figures(learned),
                 "spread": spread,
                 "held_out": figures,
                 **ask_next(run, self.preferences, model, train_prompts),
