@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.speed.workload import WARMUP, Work, shape
-from palate.objectives.cpu_products import linear
+from palate.models.cpu import linear
 
 
 def rates(size: int = 2048) -> dict[str, float]:

@@ -24,7 +24,7 @@ from palate.data.formats import (
     stream_texts,
 )
 from palate.models.load import load_config, load_tokenizer
-from palate.models.probe import longest_sequence
+from palate.models.paths import longest_sequence
 from palate.text.inspect import InspectedRow, Repeats, RowTally, Statistics
 from palate.text.spans import NO_LIMIT, answer_of, demonstration_tree, preference_tree, prompt_ids
 from palate.text.template import Unusable

@@ -1,7 +1,7 @@
-"""LoRA (Hu et al. 2021) by way of peft: small trainable matrices beside the frozen linear layers of a model.
+"""LoRA (Hu et al. 2021) with peft: small trainable matrices beside the frozen linear layers of a model, and shared frozen weights.
 
-peft replaces linear layers inside the module it is given. The module stays the Hugging Face model it was, so packed trees, the
-sampler and the scalar heads meet it as before; only here is peft known.
+peft replaces linear layers inside a module. The module stays a Hugging Face model, so packed trees, the sampler and the scalar heads use it
+as before. Only this file uses peft.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from palate.core import ConfigError, ModelError
-from palate.models.linear import PLAIN
+from palate.models.cpu import PLAIN
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 ADAPTER_FILE = "adapter_config.json"
-"""What a directory with an adapter has instead of config.json."""
+"""File that a directory with an adapter has instead of config.json."""
 BASE_FILE = "base.json"
+_WRAPPED = ".base_layer"
+"""What peft inserts into the name of a weight that has an adapter."""
 DEFAULT = "default"
-"""peft's name for the adapter whose files lie at the top of a directory; others get a folder of their name."""
+"""peft's name for the adapter whose files are at the top of a directory; other adapters get a folder of their name."""
 SAMPLED = 64
-"""Values of each tensor that go into a fingerprint: enough to tell two models apart."""
+"""Number of values of each tensor in a fingerprint, which is enough to distinguish two models."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,9 @@ class LoRA:
     Attributes:
         rank: inner width of the matrices.
         alpha: the adapter's output is scaled by alpha / rank.
-        target_modules: endings of the names of the layers that get them; none gives them to every linear layer but the head.
-        modules_to_save: endings of the names of modules that are trained and saved as a whole beside them.
-        merge: write `model/`, an ordinary model with the adapter worked in; false leaves `adapter/` alone, which is small.
+        target_modules: endings of the names of the layers that get an adapter; none gives one to every linear layer except the head.
+        modules_to_save: endings of the names of modules that are trained and saved as a whole beside the adapter.
+        merge: write `model/`, an ordinary model with the adapter merged; false writes only `adapter/`, which is small.
     """
 
     kind: Literal["lora"] = "lora"
@@ -61,24 +63,24 @@ class LoRA:
 
 
 class Adapters:
-    """The adapters on one module, by name. The module's own weights are frozen, and shared by all of them.
+    """The adapters on one module, by name. They share the module's own weights, which are frozen.
 
-    An adapter starts as no change at all: the outer of its two matrices is 0.
+    A new adapter does not change the module, because the outer of its two matrices is 0.
     """
 
     def __init__(self, module: PreTrainedModel, base: str) -> None:
-        """`base`: the path or hub name `module` was loaded from; it is written beside every adapter."""
+        """Prepare `module`; `base`, the path or hub name it was loaded from, is written beside every adapter."""
         self._module = module
-        self._module.name_or_path = str(Path(base).resolve()) if Path(base).exists() else base  # what peft writes into the adapter
+        self._module.name_or_path = str(Path(base).resolve()) if Path(base).exists() else base  # peft writes it into the adapter
         self._base = base
         self._fingerprint = fingerprint(module)
         self._wrapped: PeftModel | None = None
 
     def add(self, lora: LoRA, seed: int, name: str = DEFAULT) -> None:
-        """A new adapter, its inner matrices drawn from `seed`; it is the active one.
+        """Add an adapter with inner matrices drawn from `seed`, and make it active.
 
         Raises:
-            ModelError: the model has no such layers, or they cannot carry an adapter.
+            ModelError: the model has no such layers, or they cannot have an adapter.
         """
         from peft import LoraConfig, get_peft_model
 
@@ -91,7 +93,7 @@ class Adapters:
             target_modules=list(lora.target_modules) or "all-linear",
             modules_to_save=list(dict.fromkeys((*lora.modules_to_save, *(("score",) if is_scalar else ())))) or None,
         )
-        with torch.random.fork_rng(devices=[]), _told(f"no adapter fits {self._base}"):
+        with torch.random.fork_rng(devices=[]), _as_model_error(f"no adapter fits {self._base}"):
             torch.manual_seed(seed)
             if self._wrapped is None:
                 self._wrapped = get_peft_model(self._module, config, adapter_name=name)  # type: ignore[assignment]
@@ -101,7 +103,7 @@ class Adapters:
         self._check_embeddings()
 
     def load(self, directory: str | Path, name: str = DEFAULT) -> None:
-        """The adapter in a directory, made for this very base; it is the active one.
+        """Load the adapter in a directory, which was made for this base, and make it active.
 
         Raises:
             ModelError: it was made for another base, or cannot be read.
@@ -109,24 +111,24 @@ class Adapters:
         from peft import PeftModel, get_peft_model_state_dict
         from peft.utils import load_peft_weights
 
-        made_for, print_of_base = base_of(directory)
-        if print_of_base is not None and print_of_base != self._fingerprint:
+        made_for, base_fingerprint = base_of(directory)
+        if base_fingerprint is not None and base_fingerprint != self._fingerprint:
             raise ModelError(
-                f"the adapter {directory} was made for {made_for}, and {self._base} is another model: give the model it was made for, "
+                f"the adapter {directory} was made for {made_for}, and {self._base} is another model: use the model it was made for, "
                 "or train the adapter again"
             )
-        with _told(f"the adapter {directory}, made for {made_for}, does not fit {self._base}"):
+        with _as_model_error(f"the adapter {directory}, made for {made_for}, does not fit {self._base}"):
             if self._wrapped is None:
                 self._wrapped = PeftModel.from_pretrained(self._module, str(directory), adapter_name=name, is_trainable=True)
             else:
                 self._wrapped.load_adapter(str(directory), name, is_trainable=True)
-            taken, given = get_peft_model_state_dict(self._wrapped, adapter_name=name), load_peft_weights(str(directory))
-            if taken.keys() != given.keys():  # peft takes what it knows, and no more than warns of the rest
-                raise ValueError(f"only one of them has {min(taken.keys() ^ given.keys())}")
+            loaded, stored = get_peft_model_state_dict(self._wrapped, adapter_name=name), load_peft_weights(str(directory))
+            if loaded.keys() != stored.keys():  # peft loads the names it knows and only warns of the others
+                raise ValueError(f"only one of them has {min(loaded.keys() ^ stored.keys())}")
         self.activate(name)
 
     def start_as(self, other: Adapters) -> bool:
-        """Takes over the values of another module's active adapter; False, and nothing is done, where its matrices are of other shapes."""
+        """Copy the values of another module's active adapter; return False and copy nothing if its matrices have other shapes."""
         mine, theirs = self._matrices(), other._matrices()
         if {name: p.shape for name, p in mine.items()} != {name: p.shape for name, p in theirs.items()}:
             return False
@@ -136,39 +138,39 @@ class Adapters:
         return True
 
     def _matrices(self) -> dict[str, Tensor]:
-        """The backbone's adapter matrices by name."""
+        """Return the backbone's adapter matrices by name."""
         return {name: p for name, p in self._module.base_model.named_parameters() if ".lora_" in name}
 
     def activate(self, name: str) -> None:
-        """From now on the module computes with this adapter, and its matrices are what learns."""
+        """Make the module compute with this adapter and learn its matrices."""
         self._peft.set_adapter(name)
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Inside, the module is its base. Do not learn in it."""
+        """Turn the module into its base inside the context. Do not train there."""
         with self._peft.disable_adapter():
             yield
 
     def save(self, directory: str | Path) -> None:
-        """Writes every adapter in peft's format, and which base it belongs to."""
-        with _told(f"the adapter cannot be written to {directory}"):
-            self._peft.save_pretrained(str(directory), save_embedding_layers=False)  # modules_to_save are saved all the same
+        """Write every adapter in peft's format, with the base that it belongs to."""
+        with _as_model_error(f"the adapter cannot be written to {directory}"):
+            self._peft.save_pretrained(str(directory), save_embedding_layers=False)  # modules_to_save are saved anyway
         for name in self._peft.peft_config:
             folder = Path(directory) / ("" if name == DEFAULT else name)
             settings = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))
-            settings["target_modules"] = sorted(settings["target_modules"])  # a set to peft: the same run is to give the same bytes
+            settings["target_modules"] = sorted(settings["target_modules"])  # peft has a set; sorted, the same run writes the same bytes
             (folder / ADAPTER_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
             (folder / BASE_FILE).write_text(json.dumps({"base": self._name_from(folder), "fingerprint": self._fingerprint}) + "\n")
 
     def merge(self) -> None:
-        """Adds the active adapter to the module's weights and takes all adapters off: the module is an ordinary one again.
+        """Add the active adapter to the module's weights and remove all adapters, so the module is an ordinary one again.
 
-        The weights are replaced: another model may hold the former ones (see `share_frozen`).
+        It replaces the weights and does not change them in place, because another model may share them (see `share_frozen`).
         """
         for name, p in self._module.named_parameters():
             if ".base_layer." in name:
                 p.data = p.data.clone()
-        with _told(f"the adapter cannot be worked into {self._base}"):
+        with _as_model_error(f"the adapter cannot be merged into {self._base}"):
             self._peft.merge_and_unload()
         self._module.requires_grad_(requires_grad=True)
         self._wrapped = None
@@ -179,14 +181,14 @@ class Adapters:
         return self._wrapped
 
     def _name_from(self, folder: Path) -> str:
-        """The base as seen from `folder`, so that both can move together; a hub's name as it is."""
+        """Return the base relative to `folder`, so that both can move together; a hub name stays as it is."""
         return os.path.relpath(Path(self._base).resolve(), folder.resolve()) if Path(self._base).exists() else self._base
 
     def _check_embeddings(self) -> None:
-        """Refuses adapters that the packed path or a merge would get wrong.
+        """Refuse adapters that the packed path or a merge would compute wrongly.
 
-        Log-probabilities are formed from the head's own weight, so an adapter there would be passed over without a word. Tied embeddings
-        are one weight in two places: trained in one of them, they would be another in the merged model.
+        Log-probabilities come from the head's own weight, which would silently ignore an adapter there. Tied embeddings are one weight in
+        two places: trained in only one of them, they would differ in the merged model.
         """
         from peft.tuners.tuners_utils import BaseTunerLayer
         from peft.utils import AuxiliaryTrainingWrapper
@@ -203,15 +205,15 @@ class Adapters:
 
 
 def low_rank(layer: nn.Module) -> tuple[nn.Linear, list[tuple[Tensor, Tensor, float]]] | None:
-    """A linear layer's own weight and bias, and of each active adapter on it inner matrix (r, d), outer matrix (n, r) and scale.
+    """Return a linear layer, and for each active adapter on it the inner matrix (r, d), the outer matrix (n, r) and the scale.
 
-    None where the layer computes anything but x W^T + b + sum(scale x A^T B^T), as with DoRA.
+    Returns None where the layer computes anything but x W^T + b + sum(scale x A^T B^T), as with DoRA.
     """
     if isinstance(layer, nn.Linear) and type(layer) in PLAIN:
         return layer, []
     from peft.tuners.lora import Linear
 
-    if type(layer) is not Linear or type(layer.base_layer) not in PLAIN or layer.merged:  # no adapter of ours is merged and stays
+    if type(layer) is not Linear or type(layer.base_layer) not in PLAIN or layer.merged:  # Palate does not keep merged adapters on a layer
         return None
     base = cast("nn.Linear", layer.base_layer)
     lora: Any = layer
@@ -222,48 +224,73 @@ def low_rank(layer: nn.Module) -> tuple[nn.Linear, list[tuple[Tensor, Tensor, fl
 
 
 def is_adapter(path: str | Path) -> bool:
-    """Whether a directory holds an adapter in place of a model."""
-    place = Path(path)
-    return (place / ADAPTER_FILE).is_file() and not (place / "config.json").is_file()
+    """Return whether a directory holds an adapter in place of a model."""
+    directory = Path(path)
+    return (directory / ADAPTER_FILE).is_file() and not (directory / "config.json").is_file()
 
 
 def base_of(directory: str | Path) -> tuple[str, str | None]:
-    """The model an adapter was made for, and its fingerprint where the adapter is of Palate's making.
+    """Return the model that an adapter was made for, and its fingerprint if Palate made the adapter.
 
     Raises:
         ModelError: the adapter's files cannot be read, or its base is gone.
     """
-    own, place = Path(directory) / BASE_FILE, Path(directory) / ADAPTER_FILE
+    base_file, adapter_file = Path(directory) / BASE_FILE, Path(directory) / ADAPTER_FILE
     try:
-        base = str(json.loads(place.read_text(encoding="utf-8"))["base_model_name_or_path"])
-        if not own.is_file():
+        base = str(json.loads(adapter_file.read_text(encoding="utf-8"))["base_model_name_or_path"])
+        if not base_file.is_file():
             return base, None
-        found = json.loads(own.read_text(encoding="utf-8"))
-        near = Path(directory) / found["base"]
-        if not near.exists() and Path(base).is_absolute() and not Path(base).exists():
+        record = json.loads(base_file.read_text(encoding="utf-8"))
+        local_base = Path(directory) / record["base"]
+        if not local_base.exists() and Path(base).is_absolute() and not Path(base).exists():
             raise ModelError(
                 f"the adapter {directory} was made for {base}, which is gone: bring that model back, or train the adapter again"
             )
-        return (str(near.resolve()) if near.exists() else base), found["fingerprint"]
+        return (str(local_base.resolve()) if local_base.exists() else base), record["fingerprint"]
     except ModelError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{directory}: the adapter does not tell its base ({type(error).__name__}: {error})") from error
+        raise ModelError(f"{directory}: the adapter does not name its base ({type(error).__name__}: {error})") from error
 
 
 def fingerprint(module: PreTrainedModel) -> str:
-    """16 hex digits from names, shapes and some values of a backbone's weights, rounded to bfloat16: alike for either dtype."""
+    """Return 16 hex digits from names, shapes and some values of a backbone's weights; rounding to bfloat16 makes both dtypes equal."""
     digest = hashlib.sha256()
     for name, p in module.base_model.named_parameters():
         values: Tensor = p.detach().flatten()
-        some = values[:: max(1, values.numel() // SAMPLED)].to("cpu", torch.bfloat16).view(torch.int16)
-        digest.update(f"{name} {tuple(p.shape)}".encode() + some.numpy().tobytes())
+        sample = values[:: max(1, values.numel() // SAMPLED)].to("cpu", torch.bfloat16).view(torch.int16)
+        digest.update(f"{name} {tuple(p.shape)}".encode() + sample.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
+def share_frozen(*modules: PreTrainedModel) -> int:
+    """Let equal frozen weights of several backbones share memory; return the number of bytes saved.
+
+    Two weights are equal when name, type, shape and every value are equal. Do not write to them afterwards; merging an adapter replaces
+    them.
+    """
+    weights: dict[str, list[Tensor]] = {}
+    saved = 0
+    for module in modules:
+        for name, weight in _backbone(module):
+            candidates = weights.setdefault(name, [])
+            same = next((w for w in candidates if w.dtype == weight.dtype and torch.equal(w, weight)), None)
+            if same is None:
+                candidates.append(weight)
+            elif same.data_ptr() != weight.data_ptr():
+                weight.data = same.data
+                saved += same.numel() * same.element_size()
+    return saved
+
+
+def _backbone(module: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """Return the frozen weights below the head, by their names without adapters."""
+    return ((name.replace(_WRAPPED, ""), p) for name, p in module.base_model.named_parameters() if not p.requires_grad)
+
+
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """What peft raises becomes a ModelError; what it warns of is checked here, or is between it and transformers."""
+def _as_model_error(what: str) -> Iterator[None]:
+    """Turn errors of peft into a ModelError and ignore its warnings, which this file checks or which concern only transformers."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,7 +1,7 @@
 """The attention function named "palate", and the attention of packed trees.
 
-`transformers` hands unknown keywords of `forward` down to the attention function, so no model code of our own is needed:
-the function registered here asks the object passed as `tree=` for the output, and does nothing else.
+`transformers` passes unknown keywords of `forward` down to the attention function, so Palate needs no model code of its own. The function
+registered here calls the object passed as `tree=` and returns its output.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, PreTrainedModel
 
 from palate.core import ModelError
-from palate.objectives.cpu_products import keeps_kernels
+from palate.models.cpu import keeps_kernels
 from palate.text.attention_plan import AttentionPlan, Block, Ints, round_up
 from palate.text.pack import PackedBatch
 
@@ -25,10 +25,10 @@ NAME = "palate"
 
 
 class Attends(Protocol):
-    """Whoever computes attention for a forward pass: a packed batch, a prefill, a decoding step."""
+    """Computes attention for a forward pass: of a packed batch, a prefill, or a decoding step."""
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """Attention output (1, T, H, D) of query (1, H, T, D), key and value (1, KV, T, D)."""
+        """Return the attention output (1, T, H, D) of query (1, H, T, D), key and value (1, KV, T, D)."""
         ...
 
 
@@ -43,11 +43,11 @@ def tree_attention(
     tree: Attends | None = None,
     **_unused: Any,
 ) -> tuple[Tensor, None]:
-    """Attention output as `tree` computes it, and no weights. transformers passes further keywords, which are not read."""
+    """Return the attention output of `tree`, and None for the weights. transformers passes further keywords, which are ignored."""
     if tree is None:
         raise ModelError(
             f'attention "{NAME}" of {type(module).__name__} was called without `tree=`; call the model through CausalPolicy or '
-            'ScalarModel, or give it plain attention first with `module.set_attn_implementation("sdpa")`'
+            'ScalarModel, or set plain attention first with `module.set_attn_implementation("sdpa")`'
         )
     layer: int = module.layer_idx  # type: ignore[assignment]  # every attention module of transformers numbers its layer
     return tree.attend(layer, query, key, value, scaling), None
@@ -57,30 +57,31 @@ AttentionInterface.register(NAME, tree_attention)
 
 
 class PackedAttention:
-    """Attention of a packed batch: every segment sees its trunk and itself. Same numbers in every layer, exact gradients.
+    """Attention of a packed batch: every segment attends to its trunk and to itself, with exact gradients.
 
-    Deterministic on a CPU: each output row and each gradient row is summed by one thread, in a fixed order.
+    The plan is the same in every layer. The result is deterministic on a CPU, because one thread sums each output row and each gradient row
+    in a fixed order.
     """
 
     def __init__(self, plan: AttentionPlan) -> None:
-        """Keeps `plan`; the row numbers follow at the first layer, which tells the numbers of heads."""
+        """Store `plan`. The first layer shows the number of heads, from which the row numbers follow."""
         self._plan = plan
         self._rows: _HeadRows | None = None
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:  # noqa: ARG002  # layers are alike
-        """Attention output (1, T, H, D) in the dtype of `value`; T may be more than the plan's tokens, and is 0 behind them."""
+        """Return the attention output (1, T, H, D) in the dtype of `value`; T may exceed the plan's tokens, and is 0 after them."""
         heads, kv_heads = query.shape[1], key.shape[1]
         if self._rows is None or (self._rows.heads, self._rows.kv_heads) != (heads, kv_heads):
             is_narrow = all(x.dtype.itemsize < 4 for x in (query, key, value))
             self._rows = _head_rows(self._plan.coarse() if is_narrow else self._plan, heads, kv_heads, query.shape[2])
-        with torch.autocast(value.device.type, enabled=False):  # autocast would run the products in another type than their operands
+        with torch.autocast(value.device.type, enabled=False):  # autocast would compute products in another type than their operands
             output: Tensor = _PackedAttend.apply(query, key, value, self._rows, scaling)  # type: ignore[no-untyped-call]
         return output
 
 
 @dataclass(frozen=True)
 class _HeadRows:
-    """The plan as row numbers of (token, head) matrices; slots are ordered block, key head, segment, group, place."""
+    """The plan as row numbers of (token, head) matrices; slots are ordered by block, key head, segment, group and place."""
 
     plan: AttentionPlan
     heads: int
@@ -92,15 +93,15 @@ class _HeadRows:
     query_padding: Tensor
     """Query slots that are padding."""
     query_slot: Tensor
-    """(T * H,) the slot of each query row."""
+    """(T * H,) slot of each query row."""
     key_slot: Tensor
-    """Slots of each key row, row after row; padded ones too, whose gradient is 0."""
+    """Slots of each key row, row after row, including padded slots, whose gradient is 0."""
     key_end: Tensor
-    """(T * KV + 1,) where each key row's slots begin in `key_slot`."""
+    """(T * KV + 1,) start of each key row's slots in `key_slot`."""
 
 
 def _head_rows(plan: AttentionPlan, heads: int, kv_heads: int, places: int) -> _HeadRows:
-    """The rows of matrices that hold `places` tokens; those behind the plan's attend to nothing and nothing attends to them."""
+    """Return the rows of matrices that hold `places` tokens; tokens after the plan's have no attention in either direction."""
     group = heads // kv_heads
     of_query = [_block_rows(plan.query_tokens, b.query_offset, (b.rows, b.queries), kv_heads, group) for b in plan.blocks]
     of_key = [_block_rows(plan.key_tokens, b.key_offset, (b.rows, b.keys), kv_heads, 1) for b in plan.blocks]
@@ -118,19 +119,19 @@ def _head_rows(plan: AttentionPlan, heads: int, kv_heads: int, places: int) -> _
 
 
 def _block_rows(tokens: Ints, offset: int, shape: tuple[int, int], kv_heads: int, group: int) -> Ints:
-    """Row numbers of one block, flat (KV, rows, group, places)."""
-    here = tokens[offset : offset + shape[0] * shape[1]].reshape(1, shape[0], 1, shape[1]) * (kv_heads * group)
-    return (here + np.arange(kv_heads * group).reshape(kv_heads, 1, group, 1)).ravel()
+    """Return the row numbers of one block, flat (KV, rows, group, places)."""
+    rows = tokens[offset : offset + shape[0] * shape[1]].reshape(1, shape[0], 1, shape[1]) * (kv_heads * group)
+    return (rows + np.arange(kv_heads * group).reshape(kv_heads, 1, group, 1)).ravel()
 
 
 def _block_mask(padding: np.ndarray, offset: int, shape: tuple[int, int], kv_heads: int, group: int) -> np.ndarray:
-    """True for padding, flat (KV, rows, group, places)."""
-    here = padding[offset : offset + shape[0] * shape[1]].reshape(1, shape[0], 1, shape[1])
-    return np.broadcast_to(here, (kv_heads, shape[0], group, shape[1])).ravel()
+    """Return True for padding, flat (KV, rows, group, places)."""
+    mask = padding[offset : offset + shape[0] * shape[1]].reshape(1, shape[0], 1, shape[1])
+    return np.broadcast_to(mask, (kv_heads, shape[0], group, shape[1])).ravel()
 
 
 def packed_states(module: PreTrainedModel, batch: PackedBatch) -> Tensor:
-    """Hidden states (T, d) of the flat tokens; where shapes had better come again, some more behind them round their number up."""
+    """Return hidden states (T, d) of the flat tokens; where kernels are kept, padding rounds T up so that shapes repeat."""
     ids, positions = batch.input_ids, batch.position_ids
     if keeps_kernels(module.dtype, len(ids), module.config.get_text_config().hidden_size):
         more = round_up(len(ids), 16) - len(ids)
@@ -141,19 +142,19 @@ def packed_states(module: PreTrainedModel, batch: PackedBatch) -> Tensor:
 
 
 class _PackedAttend(torch.autograd.Function):
-    """Plain batched matmuls and a softmax a block; a key's gradient is summed over its slots with `embedding_bag`.
+    """Batched matrix products and one softmax per block; `embedding_bag` sums a key's gradient over its slots.
 
-    Products run in the type of their operands: bfloat16 is three to four times as fast as float32 from some forty keys on, and as fast
-    below. The softmax is float32 (float64 for float64), and what it gives goes into the next product in the operands' type again.
+    Products run in the type of their operands: with about forty keys or more, bfloat16 is three to four times as fast as float32, and with
+    fewer it is as fast. The softmax runs in float32 (float64 for float64), and its result enters the next product in the operands' type.
 
-    Measured on CPUs: the backward of `scaled_dot_product_attention` is slower; `torch.embedding` copies rows several times
-    faster than `index_select`; a batched product of short sequences is slow when its second factor is a transposed view; the softmax is
-    slower on bfloat16 than on float32, both conversions counted in, and its backward is faster.
+    Measured on CPUs: the backward pass of `scaled_dot_product_attention` is slower. `torch.embedding` copies rows several times faster than
+    `index_select`. A batched product of short sequences is slow when its second factor is a transposed view. The softmax is slower in
+    bfloat16 than in float32 including both conversions, and its backward pass is faster.
     """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, rows: _HeadRows, scaling: float) -> Tensor:
-        """Output (1, T, H, D)."""
+        """Return the output (1, T, H, D)."""
         dtype = torch.promote_types(torch.promote_types(query.dtype, key.dtype), value.dtype)
         wide = torch.promote_types(dtype, torch.float32)
         q = torch.embedding(_flat(query), rows.query).to(dtype).mul_(scaling)
@@ -176,7 +177,7 @@ class _PackedAttend(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of query, key and value."""
+        """Return the gradients of query, key and value."""
         q, k, v, *weights = ctx.saved_tensors
         rows: _HeadRows = ctx.rows
         d_out = torch.embedding(grads[0].reshape(-1, q.shape[1]), rows.query).to(q.dtype).index_fill_(0, rows.query_padding, 0.0)
@@ -197,28 +198,32 @@ class _PackedAttend(torch.autograd.Function):
 
 
 def _flat(x: Tensor) -> Tensor:
-    """(1, heads, T, D) as (T * heads, D): a view where the model made it token by token, as projections do."""
+    """Return (1, heads, T, D) as (T * heads, D): a view where the memory order is token by token, as after projections."""
     return x.transpose(1, 2).reshape(-1, x.shape[-1])
 
 
 def _queries(x: Tensor, block: Block, rows: _HeadRows) -> Tensor:
-    """The block's query slots as (KV * rows, group * queries, D)."""
+    """Return the block's query slots as (KV * rows, group * queries, D)."""
     start, count = block.query_offset * rows.heads, block.rows * block.queries * rows.heads
     return x[start : start + count].view(rows.kv_heads * block.rows, -1, x.shape[1])
 
 
 def _keys(x: Tensor, block: Block, rows: _HeadRows) -> Tensor:
-    """The block's key slots as (KV * rows, keys, D)."""
+    """Return the block's key slots as (KV * rows, keys, D)."""
     start, count = block.key_offset * rows.kv_heads, block.rows * block.keys * rows.kv_heads
     return x[start : start + count].view(rows.kv_heads * block.rows, block.keys, x.shape[1])
 
 
 def _of_tokens(slots: Tensor, rows: _HeadRows, tokens: int) -> Tensor:
-    """(tokens * H, D): what stands in each query row's slot, and 0 for tokens behind the plan's."""
-    found = torch.embedding(slots, rows.query_slot)
-    return torch.nn.functional.pad(found, (0, 0, 0, tokens * rows.heads - len(found))) if tokens > rows.plan.tokens else found
+    """Return (tokens * H, D): the content of each query row's slot, and 0 for tokens after the plan's."""
+    rows_of_plan = torch.embedding(slots, rows.query_slot)
+    return (
+        torch.nn.functional.pad(rows_of_plan, (0, 0, 0, tokens * rows.heads - len(rows_of_plan)))
+        if tokens > rows.plan.tokens
+        else rows_of_plan
+    )
 
 
 def _summed(slots: Tensor, rows: _HeadRows) -> Tensor:
-    """(T * KV, D): for each key row the sum over the slots it stood in."""
+    """Return (T * KV, D): for each key row the sum over its slots."""
     return torch.nn.functional.embedding_bag(rows.key_slot, slots, rows.key_end, mode="sum", include_last_offset=True)

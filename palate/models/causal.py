@@ -1,4 +1,4 @@
-"""A causal language model with its tokenizer: log-probabilities of packed trees, and what the sampler needs."""
+"""A causal language model with its tokenizer: log-probabilities of packed trees, and the hidden states that the sampler needs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from palate.models.adapters import Adapters, LoRA
 from palate.models.attention import Attends, packed_states
-from palate.models.padded import padded_rows
-from palate.models.probe import Path as AttentionPath
-from palate.models.probe import longest_sequence
-from palate.models.quiet import save_pair
-from palate.objectives.cpu_products import keeps_kernels
+from palate.models.cpu import keeps_kernels, linear
+from palate.models.paths import AttentionPath, longest_sequence, padded_rows
+from palate.models.transformers_io import save_pair
 from palate.objectives.logps import summed_nll, token_logps
 from palate.text.attention_plan import round_up
 from palate.text.pack import PackedBatch
@@ -29,9 +27,9 @@ from palate.text.template import end_ids
 
 @dataclass(frozen=True)
 class TokenOutputs:
-    """Per target (n,), nats, float32: log-probability, and entropy (detached) of the distribution it was drawn from.
+    """Log-probability of each target and entropy (detached) of its distribution, both (n,), nats, float32.
 
-    `states` (n, d) are the hidden states that predicted them, in the model's type; None on the padded path.
+    `states` (n, d) are the hidden states that predict the targets, in the model's type; None on the padded path.
     """
 
     logps: Tensor
@@ -42,7 +40,7 @@ class TokenOutputs:
 class CausalPolicy:
     """A causal language model whose batches are packed trees.
 
-    `path` is "packed" where the model takes trees, and "padded" where it does not: same numbers, each branch a row of its own.
+    `path` is "packed" where the model takes trees, and "padded" where it does not; then each branch is a row, with the same numbers.
     """
 
     def __init__(
@@ -53,9 +51,10 @@ class CausalPolicy:
         adapters: Adapters | None = None,
         under: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """Holds a module whose dropout is off; `palate.models.load` makes policies, and says how `path` is chosen.
+        """Hold a module whose dropout is off; `palate.models.load` makes policies and chooses `path`.
 
-        `adapters` are those on the module. Log-probabilities and samples are computed inside of `under()`, say with the adapters off.
+        `adapters` are those on the module. The policy computes log-probabilities and samples inside `under()`, for example with adapters
+        off.
         """
         self.module = module
         self.tokenizer = tokenizer
@@ -63,78 +62,78 @@ class CausalPolicy:
         self.adapters = adapters
         self.under = under
         self.max_tokens = longest_sequence(module.config)
-        """Tokens the model takes in one sequence, or None where nothing limits it."""
+        """Number of tokens that the model takes in one sequence; None where it has no limit."""
         self.end_ids = end_ids(tokenizer, module.generation_config)
-        """Any of these ends a completion."""
+        """Token ids that end a completion."""
 
     def logps(self, batch: PackedBatch, *, temperature: float = 1.0) -> TokenOutputs:
-        """Log-probability and entropy of every target of `batch`; learned or not."""
+        """Return log-probability and entropy of every target of `batch`, whether it is learned or not."""
         with self.under():
             if self.path == "packed":
                 weight, bias = self.head
                 sources, targets = self._padded(batch.sources, batch.targets)
                 states = packed_states(self.module, batch).index_select(0, sources)
-                found = token_logps(states, weight, targets, bias=bias, temperature=temperature)
-                return TokenOutputs(*(x[: len(batch.targets)] for x in (*found, states)))
+                logps_and_entropy = token_logps(states, weight, targets, bias=bias, temperature=temperature, linear=linear)
+                return TokenOutputs(*(x[: len(batch.targets)] for x in (*logps_and_entropy, states)))
             logps = torch.log_softmax(self._padded_logits(batch).float() / temperature, -1)
         entropy = -(logps.exp() * logps.clamp_min(torch.finfo(logps.dtype).min)).sum(-1)
         return TokenOutputs(logps.gather(-1, batch.targets[:, None])[:, 0], entropy.detach())
 
     def nll(self, batch: PackedBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """`sum -w logp` (0-d) and the log-probabilities (n,), detached. `weights` (n,): how much each target counts."""
+        """Return `sum -w logp` (0-d) and the log-probabilities (n,), detached; `weights` (n,) are those of the targets."""
         if self.path == "packed":
             with self.under():
                 weight, bias = self.head
                 sources, targets, weights = self._padded(batch.sources, batch.targets, weights)
                 states = packed_states(self.module, batch).index_select(0, sources)
-                total, logps = summed_nll(states, weight, targets, weights, bias=bias)
+                total, logps = summed_nll(states, weight, targets, weights, bias=bias, linear=linear)
                 return total, logps[: len(batch.targets)]
         logps = self.logps(batch).logps
         return -(weights * logps)[weights != 0].sum(), logps.detach()
 
     def hidden(self, input_ids: Tensor, position_ids: Tensor, tree: Attends) -> Tensor:
-        """Hidden states (t, d) of input_ids (1, t) at position_ids (1, t), with attention as `tree` computes it; no cache."""
+        """Return hidden states (t, d) of input_ids (1, t) at position_ids (1, t), with attention computed by `tree` and without a cache."""
         states: Tensor = self.module.base_model(input_ids=input_ids, position_ids=position_ids, tree=tree, use_cache=False)[0]
         return states[0]
 
     @property
     def head(self) -> tuple[Tensor, Tensor | None]:
-        """Weight (v, d) and bias (v,) or None of the output embeddings."""
+        """Return weight (v, d) and bias (v,) or None of the output embeddings."""
         layer = self.module.get_output_embeddings()
         return layer.weight, layer.bias
 
     def parameters(self) -> Iterator[Parameter]:
-        """The parameters, each once (tied ones too)."""
+        """Return the parameters, each once (tied ones too)."""
         return self.module.parameters()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The module's weights by name."""
+        """Return the module's weights by name."""
         return self.module.state_dict()
 
     def load_state_dict(self, weights: Mapping[str, Any]) -> None:
-        """Takes over weights of the same names and shapes."""
+        """Load weights of the same names and shapes."""
         self.module.load_state_dict(weights)
 
     def with_adapter(self, lora: LoRA, base: str, seed: int) -> CausalPolicy:
-        """The same module, its weights frozen, with a new adapter that changes nothing yet. `base`: where the module came from."""
+        """Return the same module with frozen weights and a new adapter that changes nothing yet; `base` says where the module came from."""
         adapters = Adapters(self.module, base)
         adapters.add(lora, seed)
         return CausalPolicy(self.module, self.tokenizer, self.path, adapters)
 
     def merged(self) -> CausalPolicy:
-        """The same module with its active adapter worked into its weights, and no adapters any more."""
+        """Return the same module with its active adapter merged into its weights, without adapters."""
         if self.adapters is not None:
             self.adapters.merge()
         return CausalPolicy(self.module, self.tokenizer, self.path)
 
     def reference(self) -> CausalPolicy:
-        """This policy as it stands, for good: the module without its adapters (shared, no second copy), or else an independent copy."""
+        """Return this policy as a fixed reference: the same module without its adapters, or else an independent copy."""
         if self.adapters is not None:
             return CausalPolicy(self.module, self.tokenizer, self.path, under=self.adapters.off)
         return CausalPolicy(copy.deepcopy(self.module).requires_grad_(requires_grad=False), self.tokenizer, self.path)
 
     def save(self, directory: str | Path) -> None:
-        """Writes model and tokenizer as an ordinary Hugging Face directory; of a policy with adapters, these in peft's format."""
+        """Write model and tokenizer as an ordinary Hugging Face directory; of a policy with adapters, write these in peft's format."""
         if self.adapters is None:
             save_pair(self.module, self.tokenizer, directory)
         else:
@@ -142,12 +141,12 @@ class CausalPolicy:
             self.tokenizer.save_pretrained(directory)
 
     def _padded(self, *columns: Tensor) -> Iterator[Tensor]:
-        """Columns (n,) one entry a target; with some zeros behind where the shapes of products had better come again."""
+        """Yield columns (n,) of targets; where kernels are kept, zeros at the end round n up so that shapes repeat."""
         n = len(columns[0])
         more = round_up(n, 16) - n if keeps_kernels(self.module.dtype, n, self.head[0].shape[1]) else 0
         return (functional.pad(column, (0, more)) for column in columns)
 
     def _padded_logits(self, batch: PackedBatch) -> Tensor:
-        """Logits (n, v) that predict the targets, by the model's own forward: it may do more than multiply by the head."""
+        """Return logits (n, v) that predict the targets, by the model's own forward, which may do more than multiply by the head."""
         rows = padded_rows(batch)
         return rows.run(self.module)[rows.source]

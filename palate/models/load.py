@@ -1,4 +1,4 @@
-"""Models from directories, and new ones: every policy comes from here, with dropout off and its attention path chosen."""
+"""Load models from directories and make new ones; every policy has its dropout off and its attention path chosen here."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ from transformers import (
 from palate.core import ModelError
 from palate.models.adapters import Adapters, base_of, is_adapter
 from palate.models.causal import CausalPolicy
-from palate.models.linear import use_fast_products
-from palate.models.memory import keep_few_products, keep_freed_memory
-from palate.models.probe import choose_path
-from palate.models.quiet import no_progress_bars, without_reports
+from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
+from palate.models.paths import choose_path
+from palate.models.transformers_io import no_progress_bars, without_reports
 
 T = TypeVar("T")
 DType = Literal["float32", "bfloat16"]
@@ -41,7 +40,7 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def load_policy(path: str | Path, *, dtype: DType = "float32") -> CausalPolicy:
-    """The policy in a local directory, or of that name on the hub; of an adapter's directory its base with the adapter worked in.
+    """Return the policy in a local directory, or of that name on the hub; for an adapter's directory, its base with the adapter merged.
 
     Raises:
         ModelError: no such directory, a file is missing or broken, or model and tokenizer do not fit.
@@ -59,7 +58,7 @@ def load_policy(path: str | Path, *, dtype: DType = "float32") -> CausalPolicy:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A small decoder of Qwen3's kind: queries and keys are normalised, which lets attention sharpen early in training.
+    """A small decoder like Qwen3, which normalises queries and keys, so attention can become sharp early in training.
 
     Attributes:
         hidden_size: width of the residual stream.
@@ -68,8 +67,8 @@ class Architecture:
         kv_heads: attention heads for keys and values.
         intermediate_size: width inside the feed-forward part.
         max_positions: longest sequence, in tokens.
-        rope_theta: base of the rotary positions; small ones suit short sequences.
-        init_std: standard deviation of the first weights; narrow models need more than the usual 0.02.
+        rope_theta: base of the rotary positions; a small base suits short sequences.
+        init_std: standard deviation of the initial weights; narrow models need more than the usual 0.02.
     """
 
     hidden_size: int = 128
@@ -83,9 +82,9 @@ class Architecture:
 
 
 def new_policy(tokenizer: PreTrainedTokenizerBase, architecture: Architecture, seed: int) -> CausalPolicy:
-    """A policy with random weights for the tokenizer's vocabulary; the same seed gives the same weights.
+    """Return a policy with random weights for the tokenizer's vocabulary; the same seed gives the same weights.
 
-    Output embeddings are tied to the input's. The global random state is left as it was.
+    Output embeddings are tied to input embeddings. The global random state does not change.
     """
     config = Qwen3Config(
         vocab_size=vocabulary_size(tokenizer),
@@ -107,27 +106,27 @@ def new_policy(tokenizer: PreTrainedTokenizerBase, architecture: Architecture, s
 
 
 def as_policy(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> CausalPolicy:
-    """`module`, built from a config that went through `without_dropout`, as a policy.
+    """Return `module` as a policy; its config must have gone through `without_dropout`.
 
     Raises:
-        ModelError: the tokenizer knows more tokens than the model.
+        ModelError: the tokenizer has more tokens than the model.
     """
     keep_freed_memory()
-    keep_few_products()
+    keep_few_kernels()
     use_fast_products(module)
     check_vocabulary(module, tokenizer)
     return CausalPolicy(module.eval(), tokenizer, choose_path(module))
 
 
 def built(make: Callable[[PretrainedConfig], T], config: PretrainedConfig, seed: int) -> T:
-    """`make(config)` with weights drawn from `seed` and no other random state touched."""
+    """Return `make(config)` with weights drawn from `seed`; no other random state changes."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make(config)
 
 
 def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
-    """`config` with every dropout probability 0: log-probabilities of one text must not differ between two passes."""
+    """Set every dropout probability to 0 and return `config`: log-probabilities of a text must not differ between two passes."""
     for name, value in config.to_dict().items():
         if isinstance(value, float) and ("dropout" in name or name.endswith("pdrop")):
             setattr(config, name, 0.0)
@@ -135,34 +134,36 @@ def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def load_config(path: str | Path) -> PretrainedConfig:
-    """The configuration at `path`, with dropout off.
+    """Return the configuration at `path`, with dropout off.
 
     Raises:
         ModelError: no such directory, or no usable config.json in it.
     """
-    place = Path(path)
-    if place.exists():
-        if not (place / "config.json").is_file():
-            raise ModelError(f"{path} is no model directory: it has no config.json. A run keeps its model in the folder `model` below it")
-    elif not _HUB_NAME.fullmatch(str(path)) or str(path).startswith(".") or (len(place.parts) > 1 and Path(place.parts[0]).exists()):
-        raise ModelError(f"no model at {path}: the directory does not exist. Check the path, or run the stage that makes the model first")
+    directory = Path(path)
+    if directory.exists():
+        if not (directory / "config.json").is_file():
+            raise ModelError(f"{path} is not a model directory: it has no config.json. If it is a run, use the folder `model` in it")
+    elif (
+        not _HUB_NAME.fullmatch(str(path)) or str(path).startswith(".") or (len(directory.parts) > 1 and Path(directory.parts[0]).exists())
+    ):
+        raise ModelError(f"no model at {path}: the directory does not exist. Check the path, or first run the stage that makes the model")
     config: PretrainedConfig = _read(path, "config.json", lambda: AutoConfig.from_pretrained(path))
     if config.is_encoder_decoder:
         raise ModelError(f"{path} is an encoder-decoder ({config.model_type}); a policy is a decoder that continues its prompt")
     packed = config.to_dict().get("quantization_config") or {}
-    if packed.get("quant_method") == "bitsandbytes":  # steps, merges and fingerprints here are of weights that are numbers one by one
+    if packed.get("quant_method") == "bitsandbytes":  # optimizer steps, merges and fingerprints need plain weights
         raise ModelError(
-            f"the weights of {path} are packed in {4 if packed.get('load_in_4bit') else 8} bits by bitsandbytes, which is not read: give "
-            "the model they were made from, with dtype bfloat16 and adapters where memory is short"
+            f"the weights of {path} are packed in {4 if packed.get('load_in_4bit') else 8} bits by bitsandbytes, which Palate cannot read. "
+            "Use the model that they were made from, with dtype bfloat16 and adapters if memory is short"
         )
     return without_dropout(config)
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer at `path`.
+    """Return the tokenizer at `path`.
 
-    A directory that says it holds a plain tokenizer.json gets just that: for some kinds of model (qwen2 is one) `AutoTokenizer` would
-    put the kind's own splitting of text in its place.
+    Where tokenizer_config.json names a plain tokenizer.json, this reads that file. For some kinds of model (qwen2 is one) `AutoTokenizer`
+    would replace its way of splitting text by that of the kind.
 
     Raises:
         ModelError: there is none, or it cannot be read.
@@ -180,35 +181,35 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 def load_module(
     auto: type[AutoModelForCausalLM] | type[AutoModelForSequenceClassification], path: str | Path, config: PretrainedConfig, dtype: DType
 ) -> PreTrainedModel:
-    """The model at `path` as the class `auto` chooses.
+    """Return the model at `path`, of the class that `auto` chooses.
 
     Raises:
-        ModelError: dtype is unknown, weights are missing, broken, or of other shapes.
+        ModelError: dtype is unknown, or weights are missing, broken, or of other shapes.
     """
     if dtype not in DTYPES:
         raise ModelError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}")
-    with without_reports():  # of weights: what they say is told below
+    with without_reports():  # their content is in the messages below
         module, report = _read(
             path, "weights", lambda: auto.from_pretrained(path, config=config, dtype=DTYPES[dtype], output_loading_info=True)
         )
     if report["missing_keys"]:
         raise ModelError(
             f"{path} holds another kind of model: it lacks weights that a {type(module).__name__} has ({_some(report['missing_keys'])}). "
-            "Give weights and config.json of the same model"
+            "Use weights and config.json of the same model"
         )
     if report["unexpected_keys"]:
         unused = _some(report["unexpected_keys"])
-        warnings.warn(f"{path} holds weights that a {type(module).__name__} has no use for ({unused}): they are left out", stacklevel=2)
+        warnings.warn(f"{path} holds weights that a {type(module).__name__} does not use ({unused}); Palate ignores them", stacklevel=2)
     return module
 
 
 def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
-    """One more than the largest token id."""
+    """Return the largest token id plus 1."""
     return max(tokenizer.get_vocab().values()) + 1
 
 
 def check_vocabulary(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises ModelError when the tokenizer has ids the embedding does not know."""
+    """Raise ModelError if the tokenizer has ids that the embedding does not have."""
     rows, ids = module.get_input_embeddings().num_embeddings, vocabulary_size(tokenizer)
     if ids > rows:
         raise ModelError(
@@ -222,7 +223,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _read(path: str | Path, what: str, read: Callable[[], T]) -> T:
-    """What `read` returns; whatever transformers raises on bad files becomes a ModelError."""
+    """Return what `read` returns; errors of transformers on bad files become a ModelError."""
     try:
         with no_progress_bars():
             return read()

@@ -1,4 +1,4 @@
-"""Scalar heads by name on a backbone: reward models and value models."""
+"""Reward models and value models: named scalar heads on a backbone."""
 
 from __future__ import annotations
 
@@ -18,13 +18,10 @@ from palate.core import ModelError
 from palate.models.adapters import Adapters, LoRA, base_of, is_adapter
 from palate.models.attention import packed_states
 from palate.models.causal import CausalPolicy
-from palate.models.linear import use_fast_products
+from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
 from palate.models.load import DType, built, check_vocabulary, load_config, load_module, load_policy, load_tokenizer
-from palate.models.memory import keep_few_products, keep_freed_memory
-from palate.models.padded import padded_rows
-from palate.models.probe import Path as AttentionPath
-from palate.models.probe import choose_path, longest_sequence
-from palate.models.quiet import save_pair
+from palate.models.paths import AttentionPath, choose_path, longest_sequence, padded_rows
+from palate.models.transformers_io import save_pair
 from palate.text.pack import PackedBatch
 
 REWARD_FILE = "reward.json"
@@ -32,89 +29,89 @@ REWARD_FILE = "reward.json"
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Per head: `gain * score + bias` has mean 0 and standard deviation 1 on reference samples (Ziegler et al. 2019)."""
+    """Gain and bias per head: `gain * score + bias` has mean 0 and standard deviation 1 on reference samples (Ziegler et al. 2019)."""
 
     gain: tuple[float, ...]
     bias: tuple[float, ...]
 
 
 class ScalarModel:
-    """A backbone with one linear head a name, in a directory that `AutoModelForSequenceClassification` reads."""
+    """A backbone with named linear heads, in a directory that `AutoModelForSequenceClassification` reads."""
 
     def __init__(
         self, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: AttentionPath, adapters: Adapters | None = None
     ) -> None:
-        """Holds a module whose dropout is off; scores stay as they are until `normalisation` is set."""
+        """Hold a module whose dropout is off; scores stay raw until `normalisation` is set."""
         use_fast_products(module)
         self.module = module
         self.tokenizer = tokenizer
         self.path = path
         self.adapters = adapters
         self.max_tokens = longest_sequence(module.config)
-        """Tokens the model takes in one sequence, or None where nothing limits it."""
+        """Number of tokens that the model takes in one sequence; None where it has no limit."""
         self.heads: tuple[str, ...] = tuple(module.config.id2label[k] for k in range(module.config.num_labels))
         """Names of the heads, in the order of their columns."""
         self.normalisation = Normalisation((1.0,) * len(self.heads), (0.0,) * len(self.heads))
 
     def scores(self, batch: PackedBatch) -> Tensor:
-        """Raw scores (b, h), float32, at the last token of each branch."""
+        """Return raw scores (b, h), float32, at the last token of each branch."""
         return self._head(self.states(batch))
 
     def states(self, batch: PackedBatch) -> Tensor:
-        """What the heads read (b, d): the final hidden state at the last token of each branch."""
+        """Return what the heads read (b, d): the final hidden state at the last token of each branch."""
         if self.path == "packed":
             return packed_states(self.module, batch).index_select(0, batch.last)
         rows = padded_rows(batch)
         return rows.run(self.module.base_model)[rows.last]
 
     def values(self, batch: PackedBatch) -> Tensor:
-        """Raw values (n, h), float32, of the state before each target is written."""
+        """Return raw values (n, h), float32, of the state before each target."""
         if self.path == "packed":
             return self._head(packed_states(self.module, batch).index_select(0, batch.sources))
         rows = padded_rows(batch)
         return self._head(rows.run(self.module.base_model)[rows.source])
 
     def normalised(self, scores: Tensor) -> Tensor:
-        """Scores (..., h) after each head's gain and bias."""
+        """Return scores (..., h) after the gain and bias of each head."""
         return scores * scores.new_tensor(self.normalisation.gain) + scores.new_tensor(self.normalisation.bias)
 
     def parameters(self) -> Iterator[Parameter]:
-        """The parameters, each once."""
+        """Return the parameters, each once."""
         return self.module.parameters()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The module's weights by name."""
+        """Return the module's weights by name."""
         return self.module.state_dict()
 
     def load_state_dict(self, weights: Mapping[str, Any]) -> None:
-        """Takes over weights of the same names and shapes."""
+        """Load weights of the same names and shapes."""
         self.module.load_state_dict(weights)
 
     def copy(self) -> ScalarModel:
-        """An independent copy, heads included, that learns nothing until its parameters are told to."""
+        """Return an independent copy, heads included, whose parameters do not require gradients."""
         twin = ScalarModel(copy.deepcopy(self.module).requires_grad_(requires_grad=False), self.tokenizer, self.path)
         twin.normalisation = self.normalisation
         return twin
 
     def with_adapter(self, lora: LoRA, base: str, seed: int) -> ScalarModel:
-        """The same module, its backbone frozen, with a new adapter that changes nothing yet; the heads learn as a whole.
+        """Return the same module with a frozen backbone and a new adapter that changes nothing yet; heads learn as a whole.
 
-        `base`: where the backbone came from.
+        `base` says where the backbone came from.
         """
         adapters = Adapters(self.module, base)
         adapters.add(lora, seed)
         return self._twin(adapters)
 
     def merged(self) -> ScalarModel:
-        """The same module with its active adapter worked into its weights, and no adapters any more."""
+        """Return the same module with its active adapter merged into its weights, without adapters."""
         if self.adapters is not None:
             self.adapters.merge()
         return self._twin(None)
 
     def save(self, directory: str | Path) -> None:
-        """Writes a Hugging Face directory with model, tokenizer and reward.json (head names, gain, bias).
+        """Write a Hugging Face directory with model, tokenizer and reward.json (head names, gain, bias).
 
-        Of a model with adapters these are written in peft's format in place of the model.
+        Of a model with adapters, write these in peft's format in place of the model.
         """
         if self.adapters is None:
             save_pair(self.module, self.tokenizer, directory)
@@ -124,12 +121,12 @@ class ScalarModel:
         self.save_heads(directory)
 
     def save_heads(self, directory: str | Path) -> None:
-        """Writes reward.json to a directory that has the model already."""
+        """Write reward.json to a directory that already has the model."""
         content = {"heads": self.heads, **asdict(self.normalisation)}
         (Path(directory) / REWARD_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     def _head(self, states: Tensor) -> Tensor:
-        """Scores in float32 whatever the backbone computes in: what a pair differs by is small beside its scores."""
+        """Return scores in float32 whatever the backbone computes in, because differences within a pair are small."""
         head = self.module.get_submodule("score")
         return functional.linear(states.float(), head.weight.float(), None if head.bias is None else head.bias.float())
 
@@ -140,12 +137,12 @@ class ScalarModel:
 
 
 def load_scalar(path: str | Path, *, dtype: DType = "float32", merge_adapter: bool = True) -> ScalarModel:
-    """The scalar model in a directory; without a reward.json its scores stay as they are.
+    """Return the scalar model in a directory; without a reward.json its scores stay raw.
 
-    An adapter is worked into its base, or left beside it.
+    With `merge_adapter` an adapter is merged into its base; otherwise it stays beside it.
 
     Raises:
-        ModelError: as `load_policy`, or no scalar head in it, or a reward.json that does not fit.
+        ModelError: as `load_policy`, or there is no scalar head, or reward.json does not fit.
     """
     if is_adapter(path):
         return _with_adapter_at(Path(path), merge=merge_adapter)
@@ -154,16 +151,16 @@ def load_scalar(path: str | Path, *, dtype: DType = "float32", merge_adapter: bo
     head_of(module)
     check_vocabulary(module, tokenizer)
     keep_freed_memory()
-    keep_few_products()
+    keep_few_kernels()
     model = ScalarModel(module.eval(), tokenizer, choose_path(module))
     model.normalisation = _read_normalisation(Path(path) / REWARD_FILE, model.heads) or model.normalisation
     return model
 
 
 def _with_adapter_at(path: Path, *, merge: bool) -> ScalarModel:
-    """The model that an adapter directory describes, the adapter worked in or not."""
+    """Return the model that an adapter directory describes, with the adapter merged or not."""
     if not (path / REWARD_FILE).is_file():
-        raise ModelError(f"{path} is an adapter without {REWARD_FILE}, so its heads have no names: it is no reward model of Palate's")
+        raise ModelError(f"{path} is an adapter without {REWARD_FILE}, which names the heads; use an adapter that a reward stage wrote")
     base, _ = base_of(path)
     model = scalar_from(base, _read_heads(path / REWARD_FILE)[0], seed=0)
     adapters = Adapters(model.module, base)
@@ -177,21 +174,21 @@ def _with_adapter_at(path: Path, *, merge: bool) -> ScalarModel:
 
 
 def scalar_from(source: CausalPolicy | ScalarModel | str | Path, heads: Sequence[str], seed: int, *, zero: bool = False) -> ScalarModel:
-    """A trainable scalar model on a copy of the source's backbone, its heads fresh.
+    """Return a trainable scalar model with new heads on a copy of the source's backbone.
 
     Heads start as N(0, 1 / (d + 1)) (Stiennon et al. 2020), or as 0 with `zero`, as value heads do. A path names a policy.
 
     Raises:
-        ModelError: no head, a name twice, or a family without scalar heads in transformers.
+        ModelError: there is no head, a name stands twice, or transformers has no scalar head for the family.
     """
     if not heads or len(set(heads)) < len(heads):
-        raise ModelError(f"heads need distinct names, one or more: got {list(heads)}")
+        raise ModelError(f"heads need one or more distinct names, got {list(heads)}")
     if isinstance(source, str | Path):
         source = load_policy(source)
     config = copy.deepcopy(source.module.config)
     config.num_labels = len(heads)
     config.id2label, config.label2id = dict(enumerate(heads)), {name: k for k, name in enumerate(heads)}
-    if config.pad_token_id is None:  # transformers' own forward wants one; ours does not read it
+    if config.pad_token_id is None:  # transformers' forward needs one; Palate does not read it
         config.pad_token_id = source.tokenizer.pad_token_id if source.tokenizer.pad_token_id is not None else source.tokenizer.eos_token_id
     try:
         module: PreTrainedModel = built(AutoModelForSequenceClassification.from_config, config, seed)
@@ -210,14 +207,14 @@ def scalar_from(source: CausalPolicy | ScalarModel | str | Path, heads: Sequence
 
 
 def head_of(module: PreTrainedModel) -> Linear:
-    """The linear layer of a sequence classification model.
+    """Return the linear layer of a sequence classification model.
 
     Raises:
-        ModelError: it has none by transformers' name for it.
+        ModelError: it has no layer of the name that transformers uses.
     """
     head = dict(module.named_children()).get("score")
     if not isinstance(head, Linear):
-        raise ModelError(f"{type(module).__name__} has no linear layer `score`; a scalar model is a decoder with one")
+        raise ModelError(f"{type(module).__name__} has no linear layer `score`; use a decoder for sequence classification")
     return head
 
 
@@ -231,7 +228,7 @@ def _read_normalisation(path: Path, heads: tuple[str, ...]) -> Normalisation | N
 
 
 def _read_heads(path: Path) -> tuple[tuple[str, ...], tuple[float, ...], tuple[float, ...]]:
-    """Names, gains and biases in a reward.json."""
+    """Return names, gains and biases from a reward.json."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return tuple(content["heads"]), tuple(content["gain"]), tuple(content["bias"])

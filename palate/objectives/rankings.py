@@ -1,9 +1,9 @@
-"""Reward models from rankings of several completions of one prompt: Plackett-Luce, and the best of them."""
+"""Reward models from rankings of several completions of one prompt: Plackett-Luce, and the choice of the best."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -13,12 +13,12 @@ from palate.objectives.reduce import Sums, check_shapes, masked, weighted_ratio
 
 @dataclass(frozen=True)
 class RankedScores:
-    """Scores of strict rankings, one after another, all (n,). A ranking with ties is several strict ones that share its weight.
+    """Scores of strict rankings, one after another, all (n,). Write a ranking with ties as several strict ones that share its weight.
 
     Attributes:
-        scores: best first inside each group.
-        group: long, number of the ranking each score belongs to; any numbers, groups may interleave.
-        weight: >= 0, how much the ranking counts; the same for all scores of a group.
+        scores: best first within each group.
+        group: long, number of the ranking that each score belongs to; numbers are arbitrary and groups may interleave.
+        weight: >= 0, the weight of the ranking; the same for all scores of a group.
     """
 
     scores: Tensor
@@ -26,7 +26,7 @@ class RankedScores:
     weight: Tensor
 
     def __post_init__(self) -> None:
-        """Checks the shapes."""
+        """Check the shapes."""
         check_shapes("RankedScores", vars(self))
 
 
@@ -40,7 +40,7 @@ class _Table:
 
 
 def _table(inputs: RankedScores) -> _Table:
-    """The rankings of `inputs` side by side; a stable sort keeps the order inside each group."""
+    """Return the rankings as rows; a stable sort keeps the order within each group."""
     group, order = torch.sort(inputs.group, stable=True)
     _, row, sizes = torch.unique_consecutive(group, return_inverse=True, return_counts=True)
     starts = sizes.cumsum(0) - sizes
@@ -53,9 +53,9 @@ def _table(inputs: RankedScores) -> _Table:
 
 
 def _ranking_sums(table: _Table, losses: Tensor) -> Sums:
-    """Sums over rankings of their losses (g,), with the share of pairs in the right order (mean inside each ranking first)."""
+    """Return sums over rankings of their losses (g,), and the share of pairs in the right order (mean within each ranking first)."""
     difference = table.scores[:, :, None] - table.scores[:, None, :]
-    pairs = (table.valid[:, :, None] & table.valid[:, None, :]).triu(diagonal=1)  # the row's item stands before the column's
+    pairs = (table.valid[:, :, None] & table.valid[:, None, :]).triu(diagonal=1)  # the row's item ranks above the column's
     right = masked((1 + torch.sign(difference)) / 2, pairs).sum((1, 2)) / pairs.sum((1, 2)).clamp_min(1)
     metrics = {"nll": weighted_ratio(losses, table.weight), "accuracy": weighted_ratio(right, table.weight)}
     return Sums(loss=(table.weight * losses).sum(), count=table.weight.sum(), metrics=metrics)
@@ -66,22 +66,23 @@ class PlackettLuce:
     """Negative log-likelihood of whole rankings, per `sum weight`.
 
     `-log P = sum_k [logsumexp_{j >= k} r_j - r_k]` with scores best first. Two items are Bradley-Terry. A ranking of one
-    item says nothing and is not counted.
+    item has no information and is not counted.
 
     Source: Plackett 1975, Luce 1959; Zhu et al. 2023 for reward models.
 
-    Metrics: `nll`, `accuracy` (pairs in the right order, equal scores one half, mean inside each ranking first).
+    Metrics: `nll`, `accuracy` (pairs in the right order, equal scores one half, mean within each ranking first).
     """
 
     kind: Literal["plackett_luce"] = "plackett_luce"
+    learns_from: ClassVar[Literal["rankings"]] = "rankings"
 
     def __call__(self, inputs: RankedScores) -> Sums:
-        """Sums over rankings; differentiable in the scores."""
+        """Return sums over rankings; differentiable in the scores."""
         table = _table(inputs)
         k = table.scores.shape[1]
-        # Who is still in the race at step k: k itself and all ranked below it.
-        racing = table.valid[:, None, :] & torch.ones(k, k, dtype=torch.bool, device=table.scores.device).triu()
-        rest = table.scores[:, None, :].expand(-1, k, -1).masked_fill(~racing, -torch.inf).logsumexp(-1)
+        # The candidates at step k: item k and all items ranked below it.
+        candidates = table.valid[:, None, :] & torch.ones(k, k, dtype=torch.bool, device=table.scores.device).triu()
+        rest = table.scores[:, None, :].expand(-1, k, -1).masked_fill(~candidates, -torch.inf).logsumexp(-1)
         return _ranking_sums(table, masked(rest - table.scores, table.valid).sum(1))
 
 
@@ -89,15 +90,16 @@ class PlackettLuce:
 class PickBest:
     """Cross-entropy of the best completion among those of its prompt, per `sum weight`; the order of the others is not used.
 
-    `logsumexp_j r_j - r_best`, the best standing first. Source: Ziegler et al. 2019 eq. 1 (best of four).
+    `logsumexp_j r_j - r_best`, the best comes first. Source: Ziegler et al. 2019 eq. 1 (best of four).
 
     Metrics: as `PlackettLuce`.
     """
 
     kind: Literal["pick_best"] = "pick_best"
+    learns_from: ClassVar[Literal["rankings"]] = "rankings"
 
     def __call__(self, inputs: RankedScores) -> Sums:
-        """Sums over rankings; differentiable in the scores."""
+        """Return sums over rankings; differentiable in the scores."""
         table = _table(inputs)
-        everyone = table.scores.masked_fill(~table.valid, -torch.inf).logsumexp(1)
-        return _ranking_sums(table, everyone - table.scores[:, :1].sum(1))
+        normaliser = table.scores.masked_fill(~table.valid, -torch.inf).logsumexp(1)
+        return _ranking_sums(table, normaliser - table.scores[:, :1].sum(1))

@@ -1,7 +1,7 @@
 """Sums and counts: what every objective returns, and the one place that divides.
 
-A batch is learned from in micro-batches. If each objective returned a mean, the mean of means would depend on how the
-batch was cut. So objectives return a sum and what to divide it by; whoever holds the whole batch divides once.
+The learner computes a batch in micro-batches. If each objective returned a mean, the mean of means would depend on how the batch was
+cut. So objectives return a sum and a count to divide it by, and the learner, which holds the whole batch, divides once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Ratio = tuple[Tensor, Tensor]
 """A sum and the count it is divided by, both 0-d and without gradient."""
 
 MAXIMUM = "_max"
-"""Ending of metric names whose micro-batches are joined by the maximum instead of by adding."""
+"""Ending of the names of metrics whose micro-batches are combined by their maximum instead of their sum."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,21 @@ class Sums:
     metrics: Mapping[str, Ratio]
 
     def mean(self) -> Tensor:
-        """Loss per unit (0-d, differentiable); 0 when nothing counts, so that an empty batch moves nothing."""
+        """Return the loss per unit (0-d, differentiable); 0 when nothing counts, so that an empty batch changes no weights."""
         return per_unit(self.loss, self.count)
 
 
 @dataclass
 class Totals:
-    """Running metrics over the micro-batches of one batch: sums and counts are added, divided once at the end.
+    """Running metrics over the micro-batches of one batch: it adds sums and counts, and divides once at the end.
 
-    Metrics whose name ends in `_max` keep the largest value seen instead. Nothing is copied off the device before `means`.
+    Metrics whose name ends in `_max` keep the largest value instead. `means` is the first call that copies anything off the device.
     """
 
     _totals: dict[str, Ratio] = field(default_factory=dict)
 
     def add(self, sums: Sums) -> None:
-        """Takes in one micro-batch: its metrics, and its loss under the name `loss`."""
+        """Add one micro-batch: its metrics, and its loss under the name `loss`."""
         for name, (value, count) in {"loss": (sums.loss.detach(), sums.count), **sums.metrics}.items():
             if name not in self._totals:
                 self._totals[name] = (value, count)
@@ -58,7 +58,7 @@ class Totals:
             self._totals[name] = (joined, units + count)
 
     def means(self) -> dict[str, float]:
-        """Name to mean (or maximum for `_max`) over everything added; names that counted nothing are left out."""
+        """Return the mean (or maximum for `_max`) of each metric by name, without metrics whose count is 0."""
         means: dict[str, float] = {}
         for name, (value, count) in self._totals.items():
             units = float(count)
@@ -68,43 +68,43 @@ class Totals:
 
 
 def per_unit(total: Tensor, count: Tensor) -> Tensor:
-    """`total / count` of the same shape, and `total` itself where the count is 0."""
+    """Return `total / count`, and `total` itself where the count is 0; same shape."""
     return total / torch.where(count > 0, count, torch.ones_like(count))
 
 
 def masked(values: Tensor, mask: Tensor) -> Tensor:
-    """`values` where `mask`, else 0; whatever stood there before, NaN included, has neither value nor gradient."""
+    """Return `values` where `mask` is True, else 0; what is masked, NaN included, has neither value nor gradient."""
     return torch.where(mask, values, 0)
 
 
 def masked_ratio(values: Tensor, mask: Tensor) -> Ratio:
-    """Sum of `values` over `mask` and the number of places summed, detached."""
+    """Return the sum of `values` over `mask` and the number of entries summed, detached."""
     return masked(values.detach(), mask).sum(), mask.sum()
 
 
 def weighted_ratio(values: Tensor, weight: Tensor) -> Ratio:
-    """Sum of `weight * values` and sum of `weight`, detached."""
+    """Return the sum of `weight * values` and the sum of `weight`, detached."""
     weight = weight.detach()
     return (weight * values.detach()).sum(), weight.sum()
 
 
 def maximum_ratio(values: Tensor, mask: Tensor) -> Ratio:
-    """Largest of `values` over `mask` (0 where there is none; values must be >= 0) and the number of places, detached."""
+    """Return the largest of `values` >= 0 over `mask` (0 if the mask is empty) and the number of entries, detached."""
     kept = masked(values.detach(), mask)
     return kept.max() if kept.numel() else kept.new_zeros(()), mask.sum()
 
 
 def check_shapes(owner: str, tensors: Mapping[str, Tensor]) -> None:
-    """Raises unless all `tensors` have one shape, and `mask`, if there is one, is boolean.
+    """Check that all `tensors` have one shape, and that `mask`, if there is one, is boolean.
 
-    Broadcasting would turn (p,) against (p, 1) into a loss over p * p made-up pairs without a word.
+    Broadcasting would silently turn (p,) against (p, 1) into a loss over p * p pairs that do not exist.
 
     Raises:
-        ValueError: names the shapes, or the mask's type.
+        ValueError: shapes differ, or the mask is not boolean.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len(set(shapes.values())) > 1:
-        raise ValueError(f"{owner} needs tensors of one shape, got {shapes}; gather or flatten them alike first")
+        raise ValueError(f"{owner} needs tensors of one shape, got {shapes}; gather or flatten them in the same way first")
     mask = tensors.get("mask")
     if mask is not None and mask.dtype != torch.bool:
         raise ValueError(f"{owner} needs a boolean mask (True where something counts), got {mask.dtype}; write `mask.bool()`")

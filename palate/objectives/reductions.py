@@ -1,8 +1,8 @@
-"""From losses of tokens to the loss of a batch: what each token weighs, and what the sum is divided by.
+"""From losses of tokens to the loss of a batch: the weight of each token, and the count that divides the sum.
 
-Papers differ here more than in their formulas, so it is a choice of its own. A reduction gives weights and a count; losses add up
-`weight * loss` and hand the count on, so the result is the same however whole completions are spread over micro-batches. A
-completion none of whose tokens counts (one that was cut off and masked, say) is in no count.
+Papers differ here more than in their formulas, so the reduction is a separate setting. A reduction returns weights and a count. Losses add
+up `weight * loss` and pass the count on, so the result does not depend on how completions are spread over micro-batches. A completion
+without a token that counts (because it was truncated and masked, for example) is not counted.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from palate.objectives.reduce import check_shapes, masked
 
 @dataclass(frozen=True)
 class TokenWeights:
-    """What the tokens of a micro-batch weigh in a loss.
+    """Weights of the tokens of a micro-batch in a loss.
 
     Attributes:
-        weights: (n,) >= 0, and 0 for tokens that do not count.
-        count: 0-d, this micro-batch's part of what the weighted sum is divided by.
+        weights: (n,) >= 0; 0 for tokens that do not count.
+        count: 0-d, this micro-batch's part of the count that divides the weighted sum.
     """
 
     weights: Tensor
@@ -31,23 +31,23 @@ class TokenWeights:
 
     @classmethod
     def equal(cls, mask: Tensor) -> TokenWeights:
-        """Every token of the mask (n,) weighs 1: the mean over tokens."""
+        """Return weight 1 for every token of the mask (n,): the mean over tokens."""
         return cls(mask.to(torch.get_default_dtype()), mask.sum())
 
     def total(self, losses: Tensor) -> Tensor:
-        """`sum weight * loss`, 0-d; differentiable in `losses` (n,), which must be finite (0 outside the mask)."""
+        """Return `sum weight * loss`, 0-d; differentiable in `losses` (n,), which must be finite (0 outside the mask)."""
         return (losses * self.weights).sum()
 
 
 def _lengths(completion: Tensor, mask: Tensor) -> Tensor:
-    """Tokens that count (k,) of each completion by its number; 0 for those without."""
+    """Return the number of tokens that count (k,), per completion."""
     check_shapes("reduction", {"completion": completion, "mask": mask})
     return torch.bincount(completion[mask])
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenMean:
-    """Mean over all tokens of the batch: each token weighs the same, so long completions weigh more.
+    """Mean over all tokens of the batch: tokens have equal weights, so long completions weigh more.
 
     Source: Yu et al. 2025 (DAPO) eq. 8; also what PPO of Ziegler et al. 2019 does.
     """
@@ -55,14 +55,14 @@ class TokenMean:
     kind: Literal["token_mean"] = "token_mean"
 
     def __call__(self, completion: Tensor, mask: Tensor) -> TokenWeights:
-        """Weights 1, counted in tokens."""
+        """Return weights of 1, and the number of tokens."""
         check_shapes("reduction", {"completion": completion, "mask": mask})
         return TokenWeights.equal(mask)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceMean:
-    """Mean over completions of the mean over each one's tokens: tokens of long completions weigh less.
+    """Mean over completions of the mean over their tokens: tokens of long completions weigh less.
 
     Source: Shao et al. 2024 (GRPO) eq. 3; Zheng et al. 2025 (GSPO).
     """
@@ -70,7 +70,7 @@ class SequenceMean:
     kind: Literal["sequence_mean"] = "sequence_mean"
 
     def __call__(self, completion: Tensor, mask: Tensor) -> TokenWeights:
-        """Weights 1 / length, counted in completions."""
+        """Return weights of 1 / length, and the number of completions."""
         lengths = _lengths(completion, mask)
         shares = lengths.clamp_min(1).to(torch.get_default_dtype()).reciprocal()
         spread = shares[torch.where(mask, completion, 0)] if lengths.numel() else mask.to(torch.get_default_dtype())
@@ -79,7 +79,7 @@ class SequenceMean:
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceSum:
-    """Mean over completions of the sum over each one's tokens: the gradient of `log pi(completion)`, as REINFORCE has it.
+    """Mean over completions of the sum over their tokens: the gradient of `log pi(completion)`, as in REINFORCE.
 
     Source: Williams 1992; Ahmadian et al. 2024 (RLOO) eq. 9.
     """
@@ -87,30 +87,32 @@ class SequenceSum:
     kind: Literal["sequence_sum"] = "sequence_sum"
 
     def __call__(self, completion: Tensor, mask: Tensor) -> TokenWeights:
-        """Weights 1, counted in completions."""
+        """Return weights of 1, and the number of completions."""
         return TokenWeights(mask.to(torch.get_default_dtype()), (_lengths(completion, mask) > 0).sum())
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConstantLength:
-    """Sum over tokens, divided by completions times a fixed length: no token's weight depends on its completion's length.
+    """Sum over tokens, divided by the number of completions times a fixed length: length does not change the weight of a token.
 
     Source: Liu et al. 2025 (Dr. GRPO) sec. 3.2.
 
     Attributes:
-        tokens: that length; usually the longest completion that may be sampled.
+        tokens: the fixed length; usually the longest completion that the sampler may draw.
     """
 
     kind: Literal["constant_length"] = "constant_length"
     tokens: int = 64
 
     def __post_init__(self) -> None:
-        """Checks the setting."""
+        """Check the setting."""
         if self.tokens < 1:
-            raise ConfigError(f"constant_length: tokens must be 1 or more, got {self.tokens}; the longest completion sampled is usual")
+            raise ConfigError(
+                f"constant_length: tokens must be 1 or more, got {self.tokens}; use the longest completion that the sampler may draw"
+            )
 
     def __call__(self, completion: Tensor, mask: Tensor) -> TokenWeights:
-        """Weights 1 / tokens, counted in completions."""
+        """Return weights of 1 / tokens, and the number of completions."""
         return TokenWeights(mask.to(torch.get_default_dtype()) / self.tokens, (_lengths(completion, mask) > 0).sum())
 
 

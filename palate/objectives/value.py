@@ -1,4 +1,4 @@
-"""Value functions: how much reward is still to come, learned by regression, clipped or plain."""
+"""Objectives of value models, which predict the reward still to come: regression with or without a clip."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ValueTokens:
     """Values at sampled tokens, all (n,).
 
     Attributes:
-        values: what the value model says now.
-        old_values: what it said when the batch was sampled; no gradient flows here.
+        values: predictions of the value model that is being learned.
+        old_values: its predictions when the batch was sampled; no gradient flows here.
         returns: targets, advantage plus old value; no gradient flows here.
         mask: bool, True where the token counts.
     """
@@ -32,38 +32,38 @@ class ValueTokens:
     mask: Tensor
 
     def __post_init__(self) -> None:
-        """Checks the shapes and the mask's type."""
+        """Check the shapes and the type of the mask."""
         check_shapes("ValueTokens", vars(self))
 
     @property
-    def now(self) -> Tensor:
-        """(n,) values, differentiable, 0 outside the mask."""
+    def masked_values(self) -> Tensor:
+        """Return values (n,), differentiable, 0 outside the mask."""
         return masked(self.values, self.mask)
 
     @property
-    def old(self) -> Tensor:
-        """(n,) old values, 0 outside the mask."""
+    def masked_old_values(self) -> Tensor:
+        """Return old values (n,), 0 outside the mask."""
         return masked(self.old_values.detach(), self.mask)
 
     @property
     def targets(self) -> Tensor:
-        """(n,) returns, 0 outside the mask."""
+        """Return the returns (n,), 0 outside the mask."""
         return masked(self.returns.detach(), self.mask)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClippedValue:
-    """Half the squared error, the worse of the value and the value held near its old self, per token.
+    """Half the squared error per token, of the value or of the value clipped near its old value, whichever is larger.
 
-    `0.5 max((V - R)^2, (clip(V, old - clip, old + clip) - R)^2)`. `clip` is in reward units: it suits rewards of standard
-    deviation 1; infinity turns it off. The factor 0.5 is inside; the weight of this loss beside the policy's (0.1) is not.
+    `0.5 max((V - R)^2, (clip(V, old - clip, old + clip) - R)^2)`. `clip` is in reward units and suits rewards of standard
+    deviation 1; infinity turns it off. The factor 0.5 is included; the weight of this loss beside the policy's (0.1) is not.
 
     Source: lm-human-preferences, train_policy.py (the code of Ziegler et al. 2019).
 
     Attributes:
-        clip: how far a value may move from its old self before the clipped error counts, in reward units.
+        clip: how far a value may move from its old value before the clipped error counts, in reward units.
 
-    Metrics: `error` (mean squared), `clip_fraction`, and what `explained_variance` needs: `residual`, `residual_squared`,
+    Metrics: `error` (mean squared), `clip_fraction`, and the means that `explained_variance` needs: `residual`, `residual_squared`,
     `return`, `return_squared`.
     """
 
@@ -71,24 +71,24 @@ class ClippedValue:
     clip: float = 0.2
 
     def __post_init__(self) -> None:
-        """Checks the setting."""
+        """Check the setting."""
         if not self.clip > 0:
-            raise ConfigError(f"clipped_value: clip must be > 0, got {self.clip}; 0.2 is usual, plain_value has none")
+            raise ConfigError(f"clipped_value: clip must be > 0, got {self.clip}; use 0.2, or plain_value for no clip")
 
     def __call__(self, inputs: ValueTokens, weights: TokenWeights | None = None) -> Sums:
-        """Sums over tokens, weighted by a reduction (none: mean over tokens); differentiable in `values`."""
-        old, values, returns = inputs.old, inputs.now, inputs.targets
-        free = (values - returns).square()
-        held = (old + (values - old).clamp(-self.clip, self.clip) - returns).square()
-        clip_fraction = masked_ratio((held > free).to(free.dtype), inputs.mask)
+        """Return sums over tokens, weighted by a reduction (None: mean over tokens); differentiable in `values`."""
+        old, values, returns = inputs.masked_old_values, inputs.masked_values, inputs.targets
+        unclipped = (values - returns).square()
+        clipped = (old + (values - old).clamp(-self.clip, self.clip) - returns).square()
+        clip_fraction = masked_ratio((clipped > unclipped).to(unclipped.dtype), inputs.mask)
         weights = weights or TokenWeights.equal(inputs.mask)
-        loss = 0.5 * weights.total(torch.maximum(free, held))
+        loss = 0.5 * weights.total(torch.maximum(unclipped, clipped))
         return Sums(loss=loss, count=weights.count, metrics={**_errors(inputs), "clip_fraction": clip_fraction})
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlainValue:
-    """Half the squared error, per token: `0.5 (V - R)^2`. For rewards of any scale, where no clip would fit.
+    """Half the squared error, per token: `0.5 (V - R)^2`. Use it for rewards of any scale, where no clip fits.
 
     Source: Schulman et al. 2017 eq. 9, without a clip.
 
@@ -98,16 +98,16 @@ class PlainValue:
     kind: Literal["plain_value"] = "plain_value"
 
     def __call__(self, inputs: ValueTokens, weights: TokenWeights | None = None) -> Sums:
-        """Sums over tokens, weighted by a reduction (none: mean over tokens); differentiable in `values`."""
+        """Return sums over tokens, weighted by a reduction (None: mean over tokens); differentiable in `values`."""
         weights = weights or TokenWeights.equal(inputs.mask)
-        loss = 0.5 * weights.total((inputs.now - inputs.targets).square())
+        loss = 0.5 * weights.total((inputs.masked_values - inputs.targets).square())
         return Sums(loss=loss, count=weights.count, metrics=_errors(inputs))
 
 
 def _errors(inputs: ValueTokens) -> dict[str, Ratio]:
-    """The squared error, and what explained variance is formed from."""
+    """Return the squared error, and the metrics that give explained variance."""
     returns = inputs.targets
-    residual = (inputs.now - returns).detach()
+    residual = (inputs.masked_values - returns).detach()
     metrics: dict[str, Ratio] = {
         "error": masked_ratio(residual.square(), inputs.mask),
         "residual": masked_ratio(residual, inputs.mask),
@@ -119,10 +119,10 @@ def _errors(inputs: ValueTokens) -> dict[str, Ratio]:
 
 
 def explained_variance(means: Mapping[str, float]) -> float:
-    """`1 - Var(residual) / Var(return)` from the means of `ClippedValue`'s metrics; NaN when all returns are equal.
+    """Return `1 - Var(residual) / Var(return)` from the means of `ClippedValue`'s metrics; NaN when all returns are equal.
 
-    1 is a perfect value function, 0 no better than a constant, below 0 worse. It cannot be averaged over micro-batches,
-    which is why its ingredients are.
+    1 is a perfect value model, 0 is as good as a constant, and below 0 is worse. It cannot be averaged over micro-batches, so the
+    objectives report its ingredients.
     """
     returns = means["return_squared"] - means["return"] ** 2
     residuals = means["residual_squared"] - means["residual"] ** 2

@@ -1,4 +1,4 @@
-"""Samplers: who draws completions from a policy."""
+"""Samplers draw completions from a policy."""
 
 from palate.samplers.local import LocalSampler, SampledTokens
 

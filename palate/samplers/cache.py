@@ -1,7 +1,7 @@
-"""Keys and values of the rows in flight, and the two kinds of forward pass that read and write them.
+"""Keys and values of the active rows, and the two kinds of attention that read and write them: prefill and decoding step.
 
-A row holds one request: its prompt's and its own tokens' keys and values, at columns 0, 1, ..., its length - 1. What
-lies in later columns is left over from other rows and masked. Rows are dense: rows 0 to b - 1 are in flight.
+A row holds one request: the keys and values of its prompt and of its own tokens, at columns 0, 1, ..., its length - 1. Later columns hold
+old content of other rows and are masked. Rows are dense: rows 0 to b - 1 are active.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ from torch.nn import functional
 from torch.nn.functional import scaled_dot_product_attention
 
 _BLOCK_ROWS = 64
-"""Rows that a step's attention takes at once."""
+"""Number of rows that a step's attention takes at once."""
 
 _ROWS, _COLUMNS = 8, 16
 """In narrow types a step's rows and columns are multiples of these: oneDNN compiles a kernel for each new shape, which takes longer than
-the product (361 against 89 microseconds for 32 rows whose columns grow by one a step). MKL's float32 products need no such thing."""
+the product (361 against 89 microseconds for 32 rows whose columns grow by one per step). MKL's float32 products do not compile kernels."""
 
 _SHORT = 512
-"""Tokens of a prompt up to which its attention may be held as one matrix."""
+"""Longest prompt, in tokens, whose attention may be held as one matrix."""
 
 
 @dataclass(frozen=True)
 class LayerRows:
     """One layer's keys (rows, KV, D, columns) and values (rows, KV, columns, D).
 
-    Keys are stored transposed: a step's product of query and keys then reads them in their order in memory, which halves
-    its time on a CPU (217 against 503 microseconds for 256 rows of 60 columns).
+    Keys are stored transposed. A step's product of query and keys then reads them in memory order, which halves its time on a CPU (217
+    against 503 microseconds for 256 rows of 60 columns).
     """
 
     keys: Tensor
     values: Tensor
 
     def picked(self, rows: Tensor, columns: int) -> LayerRows:
-        """A copy of the first `columns` columns of some rows."""
+        """Return a copy of the first `columns` columns of some rows."""
         return LayerRows(self.keys[:, :, :, :columns][rows], self.values[:, :, :columns][rows])
 
     def write(self, rows: Tensor | slice, other: LayerRows) -> None:
-        """Put `other` into the first columns of some rows."""
+        """Write `other` into the first columns of some rows."""
         self.keys[rows, :, :, : other.keys.shape[3]] = other.keys
         self.values[rows, :, : other.values.shape[2]] = other.values
 
 
 class Cache:
-    """Room for `rows` requests of `columns` tokens in every layer; the memory is used again by the next call.
+    """Memory for `rows` requests of `columns` tokens in every layer; the next call reuses it.
 
-    Layers are made when the first forward pass shows the shape of their keys and values, so that nothing need be known
-    about the model's configuration.
+    The cache makes a layer when the first forward pass shows the shape of its keys and values, so it does not read the model's
+    configuration.
     """
 
     def __init__(self) -> None:
@@ -59,26 +59,26 @@ class Cache:
         self._layers: dict[int, LayerRows] = {}
 
     def reshape(self, rows: int, columns: int) -> None:
-        """Forget what was stored and make room for other sizes."""
+        """Drop the content and make room for other sizes."""
         self.rows, self.columns = _up(rows, _ROWS), _up(columns, _COLUMNS)
         self._layers = {}
 
     @property
     def grain(self) -> tuple[int, int]:
-        """Rows and columns that a step takes are multiples of these."""
+        """Return the numbers whose multiples a step takes as rows and columns."""
         layer = next(iter(self._layers.values()))
         return (_ROWS, _COLUMNS) if layer.keys.dtype.itemsize < 4 and layer.keys.device.type == "cpu" else (1, 1)
 
     def layer(self, number: int) -> LayerRows:
-        """The rows of a layer that a forward pass has prepared."""
+        """Return the rows of a layer that a forward pass has prepared."""
         return self._layers[number]
 
     def layers(self) -> list[tuple[int, LayerRows]]:
-        """All layers with their numbers."""
+        """Return all layers with their numbers."""
         return list(self._layers.items())
 
     def prepare(self, number: int, key: Tensor, value: Tensor) -> LayerRows:
-        """The rows of a layer whose key and value are (1, KV, T, D), made now if need be."""
+        """Return the rows of a layer whose key and value are (1, KV, T, D); make them if they do not exist."""
         if number not in self._layers:
             heads = key.shape[1]
             keys = self._room((number, "keys"), (self.rows, heads, key.shape[3], self.columns), key)
@@ -101,15 +101,15 @@ class Cache:
 
 
 def _up(number: int, grain: int) -> int:
-    """The next multiple of the grain."""
+    """Return the next multiple of `grain`."""
     return -(-number // grain) * grain
 
 
 class Prefill:
-    """Attention of several prompts packed one after another, each causal; writes their keys and values into the cache.
+    """Causal attention of several packed prompts, which writes their keys and values into the cache.
 
-    The prompts should be of like length, for attention runs on them padded to the longest. `first_row` is the row of the
-    cache that the first request takes, and `repeats` how many rows each prompt fills.
+    The prompts should have similar lengths, because attention pads them to the longest. `first_row` is the cache row of the first request,
+    and `repeats` is the number of rows that each prompt fills.
     """
 
     def __init__(self, cache: Cache, lengths: Tensor, repeats: Tensor, first_row: int) -> None:
@@ -118,14 +118,14 @@ class Prefill:
         column = torch.arange(width, device=lengths.device)
         ends = lengths.cumsum(0)
         self._real = column < lengths[:, None]  # (p, width)
-        self._source = torch.where(self._real, (ends - lengths)[:, None] + column, 0)  # (p, width) flat token of a place
+        self._source = torch.where(self._real, (ends - lengths)[:, None] + column, 0)  # (p, width) index of the flat token
         self._prompt = torch.arange(len(lengths), device=lengths.device).repeat_interleave(repeats)  # (rows,)
         self._rows = slice(first_row, first_row + len(self._prompt))
         self.positions = column.expand(len(lengths), width)[self._real]  # (t,)
         self.last = ends - 1  # (p,) flat position of each prompt's last token
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """Attention output (1, T, H, D) of query (1, H, T, D), key and value (1, KV, T, D)."""
+        """Return the attention output (1, T, H, D) of query (1, H, T, D), key and value (1, KV, T, D)."""
         q, k, v = (tensor[0][:, self._source].transpose(0, 1) for tensor in (query, key, value))  # (p, heads, width, D)
         rows = self._cache.prepare(layer, key, value)
         is_once = len(self._prompt) == len(k)
@@ -135,9 +135,9 @@ class Prefill:
 
 
 def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-    """Causal attention (p, H, t, D) of query (p, H, t, D) to key and value (p, KV, t, D).
+    """Return causal attention (p, H, t, D) of query (p, H, t, D) to key and value (p, KV, t, D).
 
-    In bfloat16 on a CPU plain products are two to four times as fast as torch's own function; for long prompts they would hold too much.
+    In bfloat16 on a CPU plain products are two to four times as fast as torch's own function; for long prompts they need too much memory.
     """
     prompts, heads, width, dim = query.shape
     groups = key.shape[1]
@@ -151,10 +151,10 @@ def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor
 
 
 class Step:
-    """Attention of one new token a row to the row's earlier tokens and itself; appends its key and value to the cache.
+    """Attention of one new token per row to the row's earlier tokens and itself; it appends its key and value to the cache.
 
-    `lengths` (b,) are the tokens that rows 0 to b - 1 hold already. Rows are taken in blocks, each read as far as its longest row: reading
-    keys and values is what attention costs here, and neighbours are of like length.
+    `lengths` (b,) are the numbers of tokens that rows 0 to b - 1 already hold. The step takes rows in blocks and reads each block up to its
+    longest row. Reading keys and values is the main cost of attention here, and neighbouring rows have similar lengths.
     """
 
     def __init__(self, cache: Cache, lengths: Tensor) -> None:
@@ -162,14 +162,14 @@ class Step:
         self._lengths = lengths
         self._rows = torch.arange(len(lengths), device=lengths.device)
         rows, columns = cache.grain
-        self._more = -len(lengths) % rows
-        seen = functional.pad(lengths, (0, self._more))  # the rows after the last one mean nothing, and see one column
+        self._padding = -len(lengths) % rows
+        seen = functional.pad(lengths, (0, self._padding))  # the rows after the last one are unused, and see one column
         widths = [_up(int(block.max()) + 1, columns) for block in seen.split(_BLOCK_ROWS)]
         column = torch.arange(max(widths), device=lengths.device)
         self._blocks = [
             (slice(start, start + _BLOCK_ROWS), width, column[:width] > seen[start : start + _BLOCK_ROWS, None])
             for start, width in zip(range(0, len(seen), _BLOCK_ROWS), widths, strict=True)
-        ]  # rows, columns, and where (rows, columns) is hidden
+        ]  # rows, columns, and which entries (rows, columns) are hidden
         self._bias: list[Tensor] = []
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
@@ -179,7 +179,7 @@ class Step:
         stored = self._cache.layer(layer)
         stored.keys[self._rows, :, :, self._lengths] = key[0].transpose(0, 1)
         stored.values[self._rows, :, self._lengths] = value[0].transpose(0, 1)
-        queries = functional.pad(query[0].transpose(0, 1), (0, 0, 0, 0, 0, self._more)).reshape(-1, groups, heads // groups, dim)
+        queries = functional.pad(query[0].transpose(0, 1), (0, 0, 0, 0, 0, self._padding)).reshape(-1, groups, heads // groups, dim)
         parts = []
         for (rows, columns, _), bias in zip(self._blocks, self._mask(groups, query.dtype), strict=True):
             keys = stored.keys[: len(queries)][rows, :, :, :columns].flatten(0, 1)  # (rows * KV, D, columns), a view
@@ -190,7 +190,7 @@ class Step:
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(len(queries), heads, -1)[None, :batch]
 
     def _mask(self, groups: int, dtype: torch.dtype) -> list[Tensor]:
-        """For each block (rows * KV, 1, columns): 0 where seen, -inf elsewhere; the same in every layer."""
+        """Return for each block (rows * KV, 1, columns): 0 for visible entries, -inf elsewhere; the same in every layer."""
         if not self._bias or self._bias[0].shape[0] != self._blocks[0][2].shape[0] * groups:
             self._bias = []
             for _, columns, is_hidden in self._blocks:

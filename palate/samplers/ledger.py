@@ -1,4 +1,4 @@
-"""What has been drawn so far: the tokens of the rows in flight, and the samples that are done."""
+"""The tokens drawn so far: those of active rows, and finished samples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from palate.samplers.requests import SamplerCall, Share
 
 @dataclass(frozen=True, slots=True)
 class SampledTokens:
-    """Token ids drawn, with the end token when `stop` is "end", and the log-probability of each in nats."""
+    """Sampled token ids, including the eos when `stop` is "eos", and the log-probability of each in nats."""
 
     ids: tuple[int, ...]
     logps: tuple[float, ...]
@@ -24,18 +24,18 @@ class SampledTokens:
 
 
 class Ledger:
-    """Draws the next token of each row and writes it down.
+    """Draws the next token of each row and records it.
 
-    Row i of the batch writes into line `_line[i]` of tables (slots, longest budget); a line is given back when its
-    sample is done. Rows have moving numbers, lines stay, so nothing but (b,) vectors is reordered.
+    Row i of the batch writes into line `_line[i]` of tables (slots, longest budget). A line becomes free when its sample is done. Row
+    numbers change and lines do not, so only vectors (b,) are reordered.
     """
 
-    def __init__(self, task: SamplerCall, slots: int, *, end_ids: Set[int], vocabulary: int, device: torch.device) -> None:
-        self._task = task
+    def __init__(self, call: SamplerCall, slots: int, *, end_ids: Set[int], vocabulary: int, device: torch.device) -> None:
+        self._call = call
         self._end_ids = end_ids
         self._is_end = torch.zeros(vocabulary, dtype=torch.bool, device=device)
         self._is_end[[token for token in end_ids if token < vocabulary]] = True
-        size = (slots, max(task.budgets))
+        size = (slots, max(call.budgets))
         self._uniforms = torch.zeros(size, dtype=torch.float64, device=device)
         self._ids = torch.zeros(size, dtype=torch.long, device=device)
         self._logps = torch.zeros(size, device=device)
@@ -45,45 +45,45 @@ class Ledger:
         self._done: dict[tuple[int, int], SampledTokens] = {}
 
     def __len__(self) -> int:
-        """Rows in flight."""
+        """Return the number of active rows."""
         return len(self.tokens)
 
     @property
     def done(self) -> int:
-        """Samples that are done."""
+        """Return the number of finished samples."""
         return len(self._done)
 
     def admit(self, shares: Sequence[Share]) -> None:
-        """Add rows for requests whose first token is to be drawn next."""
+        """Add rows for requests whose first token is drawn next."""
         requests = [(share.prompt, share.first + number) for share in shares for number in range(share.count)]
         lines = [self._free_lines.pop() for _ in requests]
         length = self._uniforms.shape[1]
-        uniforms = np.stack([request_uniforms(*self._task.streams[prompt], sample, length) for prompt, sample in requests])
+        uniforms = np.stack([request_uniforms(*self._call.streams[prompt], sample, length) for prompt, sample in requests])
         for line, request in zip(lines, requests, strict=True):
             self._requests[line] = request
         new = torch.tensor(lines, device=self._line.device)
         self._uniforms[new] = torch.from_numpy(uniforms).to(new.device)
         self._line = torch.cat((self._line, new))
         self._count = torch.cat((self._count, torch.zeros_like(new)))
-        self._budget = torch.cat((self._budget, torch.tensor([self._task.budgets[prompt] for prompt, _ in requests], device=new.device)))
+        self._budget = torch.cat((self._budget, torch.tensor([self._call.budgets[prompt] for prompt, _ in requests], device=new.device)))
         self.tokens = torch.cat((self.tokens, torch.zeros_like(new)))
 
     def accept(self, logits: Tensor) -> None:
         """Draw one token for each of the last k rows from their logits (k, v)."""
         start = len(self) - len(logits)
         line, count = self._line[start:], self._count[start:]
-        tokens, logps = draw(logits, self._uniforms[line, count], self._task.sampling)
+        tokens, logps = draw(logits, self._uniforms[line, count], self._call.sampling)
         self._ids[line, count] = tokens
         self._logps[line, count] = logps
         self.tokens[start:] = tokens
         count += 1  # a view: counts up in place
 
     def alive(self) -> Tensor:
-        """True (b,) for rows that go on: no end token was drawn and the budget is not used up."""
+        """Return True (b,) for rows that continue: they have no eos yet, and their budget is not used up."""
         return ~self._is_end[self.tokens] & (self._count < self._budget)
 
     def keep(self, alive: Tensor, order: Tensor) -> None:
-        """Finish the rows that are not alive; row i is from now on what was row `order[i]`."""
+        """Finish the rows that are not alive; row `order[i]` becomes row i."""
         finished = ~alive
         lines = self._line[finished]
         rows = zip(lines.tolist(), self._count[finished].tolist(), self._ids[lines].tolist(), self._logps[lines].tolist(), strict=True)
@@ -96,5 +96,5 @@ class Ledger:
         )
 
     def samples(self) -> list[list[SampledTokens]]:
-        """All samples, in the order of the prompts; every request must be done."""
-        return [[self._done[prompt, number] for number in range(self._task.samples)] for prompt in range(len(self._task.prompts))]
+        """Return all samples, in the order of the prompts; every request must be done."""
+        return [[self._done[prompt, number] for number in range(self._call.samples)] for prompt in range(len(self._call.prompts))]

@@ -1,4 +1,4 @@
-"""Sampling in this process: prompts prefilled once, tokens decoded row by row, log-probabilities kept as they were drawn."""
+"""Sampling in this process: it prefills each prompt once, decodes token by token, and records log-probabilities as it draws."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from palate.samplers.ledger import Ledger, SampledTokens
 from palate.samplers.packed import PackedRows
 from palate.samplers.padded_decoding import PaddedDecoder
 from palate.samplers.requests import ActiveRows, Queue, SamplerCall
-from palate.text.spans import prompt_ids as rendered
+from palate.text.spans import prompt_ids as ids_of_prompt
 
 __all__ = ["LocalSampler", "SampledTokens"]
 
 Progress = Callable[[int], None]
-"""Called with the number of samples done so far."""
+"""Called with the number of finished samples."""
 
 
 class LocalSampler:
     """Draws completions from a policy held in this process, up to `slots` at once.
 
-    A completion depends on the policy, the sampling parameters, the seed, its prompt's number and its own number; what
-    is drawn beside it changes no more than floating-point rounding does, and the same call gives the same bits. At
-    temperature 0 it is greedy, with log-probabilities 0 (see `palate.samplers.draw.draw`).
+    A completion depends on the policy, the sampling parameters, the seed, its prompt's number and its own number. Completions drawn beside
+    it change it only by floating-point rounding, and the same call gives the same bits. At temperature 0 it is greedy, with
+    log-probabilities 0 (see `palate.samplers.draw.draw`).
     """
 
     def __init__(self, policy: CausalPolicy, *, slots: int = 256) -> None:
         if slots < 1:
-            raise ConfigError(f"slots is {slots}: the sampler needs at least 1 row to decode in")
+            raise ConfigError(f"slots is {slots}: the sampler needs at least 1 row")
         self._policy = policy
         self._slots = slots
         self._cache = Cache()
 
     def generate(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
-        """`n` completions for each prompt, in the prompts' order; texts without special tokens, stripped."""
+        """Return `n` completions per prompt, in the order of the prompts; texts are stripped and have no special tokens."""
         tokenizer = self._policy.tokenizer
-        ids = [rendered(tokenizer, prompt) for prompt in prompts]
+        ids = [ids_of_prompt(tokenizer, prompt) for prompt in prompts]
         names = [f"{number} ({prompt.source or prompt.id})" for number, prompt in enumerate(prompts)]
-        samples = self._run(self._task(ids, names, n, sampling, seed), None)
-        shown = [list(sample.ids[:-1] if sample.stop == "eos" else sample.ids) for group in samples for sample in group]
-        texts = iter(tokenizer.batch_decode(shown, skip_special_tokens=True))
+        samples = self._run(self._call(ids, names, n, sampling, seed), None)
+        ids_without_eos = [list(sample.ids[:-1] if sample.stop == "eos" else sample.ids) for group in samples for sample in group]
+        texts = iter(tokenizer.batch_decode(ids_without_eos, skip_special_tokens=True))
         return [[Completion(next(texts).strip(), sample.ids, sample.logps, sample.stop) for sample in group] for group in samples]
 
     def sample(
@@ -56,11 +56,11 @@ class LocalSampler:
         seed: int | Sequence[int],
         progress: Progress | None = None,
     ) -> list[list[SampledTokens]]:
-        """`n` samples for each prompt of token ids, in the prompts' order.
+        """Return `n` samples per prompt of token ids, in the order of the prompts.
 
-        A sample stops with an end token of the policy ("end"), or after `sampling.max_tokens` tokens or at the model's
-        limit ("length"). With a seed for each prompt a sample depends on its prompt's seed and its own number alone, whatever else the
-        call asks for; with one seed for all, on its prompt's number too. `progress` hears the number of samples done whenever it has grown.
+        A sample stops with an eos of the policy ("eos"), or after `sampling.max_tokens` tokens or at the model's limit ("length"). With one
+        seed per prompt a sample depends only on its prompt's seed and its own number. With one seed for all it also depends on its prompt's
+        number. `progress` is called with the number of finished samples whenever that grows.
 
         Raises:
             ConfigError: `n`, the seed or a sampling parameter is out of range.
@@ -68,52 +68,54 @@ class LocalSampler:
             TrainingError: the policy's logits are not finite.
         """
         names = [str(number) for number in range(len(prompt_ids))]
-        return self._run(self._task(prompt_ids, names, n, sampling, seed), progress)
+        return self._run(self._call(prompt_ids, names, n, sampling, seed), progress)
 
-    def _task(
+    def _call(
         self, prompts: Sequence[Sequence[int]], names: Sequence[str], n: int, sampling: Sampling, seed: int | Sequence[int]
     ) -> SamplerCall:
         check_sampling(sampling)
         if n < 1:
-            raise ConfigError(f"n is {n}: ask for at least 1 sample a prompt")
-        streams = [(seed, number) for number in range(len(prompts))] if isinstance(seed, int) else [(one, 0) for one in seed]
+            raise ConfigError(f"n is {n}: ask for at least 1 sample per prompt")
+        streams = (
+            [(seed, number) for number in range(len(prompts))] if isinstance(seed, int) else [(prompt_seed, 0) for prompt_seed in seed]
+        )
         if len(streams) != len(prompts):
-            raise ConfigError(f"there are {len(streams)} seeds for {len(prompts)} prompts: give one to each, or one number for all")
-        if any(one < 0 for one, _ in streams):
+            raise ConfigError(f"there are {len(streams)} seeds for {len(prompts)} prompts: pass one per prompt, or one number for all")
+        if any(number < 0 for number, _ in streams):
             raise ConfigError(f"seed is {min(streams)[0]}: it must be 0 or more")
         limit = self._policy.max_tokens
         budgets = []
         for prompt, name in zip(prompts, names, strict=True):
             if not prompt:
-                raise DataError(f"prompt {name} has no tokens: give it some text, or a tokenizer that starts a text with a token")
+                raise DataError(f"prompt {name} has no tokens: give it some text, or use a tokenizer that starts a text with a token")
             if limit is not None and len(prompt) >= limit:
                 raise DataError(
-                    f"prompt {name} has {len(prompt)} tokens and the model holds {limit}, which leaves no room for a single one: "
-                    "shorten the prompt or take a model with a longer context"
+                    f"prompt {name} has {len(prompt)} tokens and the model holds {limit}, which leaves no room for a completion: "
+                    "shorten the prompt or use a model with a longer context"
                 )
             budgets.append(sampling.max_tokens if limit is None else min(sampling.max_tokens, limit - len(prompt)))
         return SamplerCall(tuple(tuple(prompt) for prompt in prompts), tuple(budgets), n, sampling, tuple(streams))
 
-    def _run(self, task: SamplerCall, progress: Progress | None) -> list[list[SampledTokens]]:
-        if not task.prompts:
+    def _run(self, call: SamplerCall, progress: Progress | None) -> list[list[SampledTokens]]:
+        if not call.prompts:
             return []
         with torch.inference_mode(), self._policy.under():
-            return self._drawn(task, progress)
+            return self._draw(call, progress)
 
-    def _drawn(self, task: SamplerCall, progress: Progress | None) -> list[list[SampledTokens]]:
+    def _draw(self, call: SamplerCall, progress: Progress | None) -> list[list[SampledTokens]]:
         policy = self._policy
         weight, _ = policy.head
-        slots = min(self._slots, len(task.prompts) * task.samples)
-        ledger = Ledger(task, slots, end_ids=policy.end_ids, vocabulary=len(weight), device=weight.device)
+        slots = min(self._slots, len(call.prompts) * call.samples)
+        ledger = Ledger(call, slots, end_ids=policy.end_ids, vocabulary=len(weight), device=weight.device)
         rows: ActiveRows
         if policy.path == "packed":
-            rows = PackedRows(forward_of(policy, task.longest), self._cache, task, slots=slots, device=weight.device)
+            rows = PackedRows(forward_of(policy, call.longest), self._cache, call, slots=slots, device=weight.device)
         else:
-            rows = PaddedDecoder(policy, task.prompts, slots=slots)
+            rows = PaddedDecoder(policy, call.prompts, slots=slots)
         try:
-            _decode(rows, Queue([len(prompt) for prompt in task.prompts], task.samples), ledger, progress)
+            _decode(rows, Queue([len(prompt) for prompt in call.prompts], call.samples), ledger, progress)
         except TrainingError:
-            self._cache = Cache()  # what is not finite must not stay in columns that later calls mask
+            self._cache = Cache()  # values that are not finite must not stay in columns that later calls mask
             raise
         return ledger.samples()
 

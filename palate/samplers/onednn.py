@@ -1,8 +1,8 @@
-"""Matrix products with weights that stay the same for many tokens: on a CPU, oneDNN with weights laid out for it beforehand.
+"""Matrix products with weights that stay the same for many tokens; on a CPU by oneDNN, with weights packed for it beforehand.
 
-torch hands a float32 product on a CPU to MKL, which on processors of other makers than its own uses half of their width: there oneDNN
-is 2 to 2.5 times as fast at 8 rows and more (`python -m benchmarks.sampling` prints both rates). Its products are as exact, and a
-row's result does not depend on how many rows are beside it.
+torch computes a float32 product on a CPU with MKL, which uses half of the vector width of processors of other makers than Intel. There
+oneDNN is 2 to 2.5 times as fast at 8 rows and more (`python -m benchmarks.sampling` prints both rates). Its products are as exact, and the
+result of a row does not depend on the number of rows beside it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Delta = tuple[Tensor, Tensor, float]
 """Inner matrix (r, d), outer matrix (n, r) and scale of a low-rank change to a weight (n, d)."""
 
 _NARROW, _FINE, _COARSE = 64, 8, 64
-"""Rows are filled up to a multiple of 8, above 64 rows of 64: oneDNN compiles a kernel for each number of rows, in 1 to 2 ms."""
+"""Rows are filled up to a multiple of 8, or of 64 above 64 rows, because oneDNN takes 1 to 2 ms to compile a kernel for each number."""
 
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight (n, d), as it is or packed, to multiply rows (b, d) by its transpose."""
+    """A weight (n, d), plain or packed, that multiplies rows (b, d) by its transpose."""
 
     matrix: Tensor
     bias: Tensor | None
@@ -32,13 +32,13 @@ class Weight:
 
     @staticmethod
     def of(matrix: Tensor, bias: Tensor | None = None) -> Weight:
-        """Packed where that pays: a copy, which later changes of `matrix` do not reach."""
+        """Return the weight, packed where that is faster; a packed weight is a copy that does not follow later changes of `matrix`."""
         if not packs(matrix.device, matrix.dtype):
             return Weight(matrix, bias, is_packed=False)
         return Weight(torch.ops.mkldnn._reorder_linear_weight(matrix.contiguous(), None), bias, is_packed=True)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Product (b, n) of x (b, d), plus the bias, in the weight's dtype."""
+        """Return the product (b, n) of x (b, d), plus the bias, in the weight's dtype."""
         x = x.to(self.matrix.dtype)
         if not self.is_packed:
             return linear(x, self.matrix, self.bias)
@@ -48,9 +48,9 @@ class Weight:
 
 @dataclass(frozen=True)
 class Product:
-    """One or more linear layers of the same input, side by side; their low-rank changes are multiplied beside them, not merged.
+    """One or more linear layers with the same input, side by side, with their low-rank changes as separate products.
 
-    Merged into a bfloat16 weight most of a small change would be rounded away.
+    Merging a small change into a bfloat16 weight would round most of it away.
     """
 
     weight: Weight
@@ -59,7 +59,7 @@ class Product:
 
     @staticmethod
     def of(matrices: Sequence[Tensor], biases: Sequence[Tensor | None], deltas: Sequence[Sequence[Delta]]) -> Product:
-        """Of each layer its matrix (n, d), bias (n,) and changes; outputs follow each other in one row."""
+        """Return the product of layers with these matrices (n, d), biases (n,) and changes; their outputs follow each other in a row."""
         bias = None
         if any(b is not None for b in biases):
             bias = torch.cat([m.new_zeros(len(m)) if b is None else b for m, b in zip(matrices, biases, strict=True)])
@@ -72,7 +72,7 @@ class Product:
         return Product(weight, Weight.of(torch.cat(inner)), Weight.of(torch.block_diag(*blocks)))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Outputs (b, n) for x (b, d)."""
+        """Return outputs (b, n) for x (b, d)."""
         product = self.weight(x)
         if self.inner is None or self.outer is None:
             return product
@@ -80,7 +80,7 @@ class Product:
 
 
 def filled(rows: int, like: Tensor) -> int:
-    """The number of rows that a product with `rows` of them should be given, the last ones without meaning."""
+    """Return the number of rows that a product of `rows` rows should have; the additional rows have no meaning."""
     if not packs(like.device, like.dtype):
         return rows
     step = _FINE if rows <= _NARROW else _COARSE
@@ -88,13 +88,13 @@ def filled(rows: int, like: Tensor) -> int:
 
 
 def fill(x: Tensor, rows: int) -> Tensor:
-    """The rows of x (b, d) and zeros after them, (rows, d)."""
+    """Return the rows of x (b, d) followed by zeros, (rows, d)."""
     return x if len(x) == rows else pad(x, (0, 0, 0, rows - len(x)))
 
 
 @functools.cache
 def packs(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether products with packed weights run here and are right, on a small one."""
+    """Return whether products with packed weights work here, tested on a small one."""
     if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
         return False
     matrix = torch.linspace(-1, 1, 16 * 32).view(16, 32).to(dtype)

@@ -1,4 +1,4 @@
-"""Rows of a model that takes packed trees: prompts prefilled together without padding, a cache of our own, refilled rows."""
+"""Decoding with a model that takes packed trees: it prefills prompts together without padding, and refills rows that are done."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from palate.samplers.forward import Forward
 from palate.samplers.requests import SamplerCall, Share
 
 _PREFILL_TOKENS = 4096
-"""Prompt tokens in one prefill at most, which bounds the memory of its activations."""
+"""Largest number of prompt tokens in one prefill, which bounds the memory of its activations."""
 
 _LEAST_FILL = 0.75
-"""A prompt shorter than this share of the longest one opens a prefill of its own: attention there is padded."""
+"""A prompt shorter than this share of the longest one starts another prefill, because attention there is padded."""
 
 _REFILL_SHARE = 4
-"""Rows are refilled when one in this many is free, so that a prefill serves several prompts: 2 to 4 were the fastest of 2 to 256."""
+"""Rows are refilled when one in this many is free, so that a prefill serves several prompts; 2 to 4 were fastest among 2 to 256."""
 
 
 @dataclass(frozen=True)
-class _Held:
-    """A prefilled prompt, some of whose samples still wait: its logits (1, v), keys and values by layer (one row)."""
+class _PrefilledPrompt:
+    """A prefilled prompt with samples that still wait: its logits (1, v), and keys and values by layer (one row)."""
 
     prompt: int
     logits: Tensor
@@ -32,26 +32,26 @@ class _Held:
 
 
 class PackedRows:
-    """Rows over a `Forward`; a prompt is prefilled once, whatever the number of its samples."""
+    """Active rows over a `Forward`; each prompt is prefilled once, whatever the number of its samples."""
 
-    def __init__(self, forward: Forward, cache: Cache, task: SamplerCall, *, slots: int, device: torch.device) -> None:
+    def __init__(self, forward: Forward, cache: Cache, call: SamplerCall, *, slots: int, device: torch.device) -> None:
         self._forward = forward
         self._cache = cache
-        self._prompts = task.prompts
-        self._samples = task.samples
+        self._prompts = call.prompts
+        self._samples = call.samples
         self._slots = slots
-        self._held: _Held | None = None
-        self._lengths = torch.empty(0, dtype=torch.long, device=device)  # (b,) tokens in the cache
+        self._held: _PrefilledPrompt | None = None
+        self._lengths = torch.empty(0, dtype=torch.long, device=device)  # (b,) number of tokens in the cache
         self._longest = 0
-        cache.reshape(slots, task.longest)
+        cache.reshape(slots, call.longest)
 
     def places(self) -> int:
-        """Free rows; 0 while few are free and others can go on."""
+        """Return the number of free rows; 0 while few are free and others can continue."""
         free = self._slots - len(self._lengths)
         return free if free == self._slots or free * _REFILL_SHARE >= self._slots else 0
 
     def admit(self, shares: Sequence[Share]) -> Tensor:
-        """Logits (new, v) of the first token of each request."""
+        """Return logits (new, v) of the first token of each request."""
         logits = []
         if self._held is not None and shares[0].prompt == self._held.prompt:
             logits.append(self._admit_held(self._held, shares[0].count))
@@ -62,7 +62,7 @@ class PackedRows:
         return torch.cat(logits)
 
     def advance(self, tokens: Tensor) -> Tensor:
-        """Logits (b, v) of each row's next token."""
+        """Return logits (b, v) of each row's next token."""
         step = Step(self._cache, self._lengths)
         logits = self._forward.logits(tokens[None], self._lengths[None], step)
         self._lengths = self._lengths + 1
@@ -70,7 +70,7 @@ class PackedRows:
         return logits
 
     def keep(self, alive: Tensor) -> Tensor:
-        """Drop rows: the last ones move into the holes, so that few keys and values are copied."""
+        """Drop rows; the last ones move into the holes, so that few keys and values are copied."""
         count = int(alive.sum())
         holes = (~alive[:count]).nonzero()[:, 0]
         movers = alive[count:].nonzero()[:, 0] + count
@@ -83,7 +83,7 @@ class PackedRows:
         return order
 
     def _batches(self, shares: Sequence[Share]) -> Iterator[list[Share]]:
-        """Shares in runs of like prompt length and bounded size; they come longest first."""
+        """Yield shares in batches of similar prompt length and bounded size, longest first."""
         batch: list[Share] = []
         for share in shares:
             length = len(self._prompts[share.prompt])
@@ -112,17 +112,17 @@ class PackedRows:
         self._longest = max(self._longest, int(lengths.max()))
 
     def _hold(self, share: Share, logits: Tensor) -> None:
-        """Keep the last prompt admitted if some of its samples wait; its last row holds nothing but the prompt yet."""
+        """Keep the last admitted prompt if some of its samples wait; its last row holds only the prompt so far."""
         self._held = None
         if share.first + share.count < self._samples:
             row = torch.tensor([len(self._lengths) - 1], device=self._lengths.device)
             length = len(self._prompts[share.prompt])
             layers = tuple((number, layer.picked(row, length)) for number, layer in self._cache.layers())
-            self._held = _Held(share.prompt, logits, layers)
+            self._held = _PrefilledPrompt(share.prompt, logits, layers)
 
-    def _admit_held(self, held: _Held, count: int) -> Tensor:
+    def _admit_held(self, prefilled: _PrefilledPrompt, count: int) -> Tensor:
         first = len(self._lengths)
-        for number, layer in held.layers:
+        for number, layer in prefilled.layers:
             self._cache.layer(number).write(slice(first, first + count), layer)
-        self._add(torch.full((count,), len(self._prompts[held.prompt]), device=self._lengths.device))
-        return held.logits.expand(count, -1)
+        self._add(torch.full((count,), len(self._prompts[prefilled.prompt]), device=self._lengths.device))
+        return prefilled.logits.expand(count, -1)

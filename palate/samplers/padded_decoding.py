@@ -1,4 +1,4 @@
-"""Rows of a model that cannot take packed trees (sliding windows, soft caps): left padding and the model's own cache."""
+"""Decoding with a model that cannot take packed trees (sliding windows, soft caps): left padding and the model's own cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from palate.samplers.requests import Share
 
 
 class PaddedDecoder:
-    """Rows over the plain forward of the model, batch after batch: no row is refilled before all of a batch are done."""
+    """Active rows over the model's plain forward pass, batch by batch; a row is refilled only when the whole batch is done."""
 
     def __init__(self, policy: CausalPolicy, prompts: Sequence[Sequence[int]], *, slots: int) -> None:
         self._module = policy.module
@@ -21,14 +21,14 @@ class PaddedDecoder:
         self._prompts = prompts
         self._slots = slots
         self._cache = DynamicCache(config=policy.module.config)
-        self._is_real = torch.empty(0, 0, dtype=torch.bool, device=self._device)  # (b, columns) True where no padding
+        self._is_real = torch.empty(0, 0, dtype=torch.bool, device=self._device)  # (b, columns) True where there is no padding
 
     def places(self) -> int:
-        """All rows when none is in flight, else 0."""
+        """Return the number of rows when none is active, else 0."""
         return 0 if len(self._is_real) else self._slots
 
     def admit(self, shares: Sequence[Share]) -> Tensor:
-        """Logits (new, v) of the first token of each request; each prompt runs once and its cache is repeated."""
+        """Return logits (new, v) of the first token of each request; each prompt runs once and its cache is repeated."""
         prompts = [self._prompts[share.prompt] for share in shares]
         width = max(len(prompt) for prompt in prompts)
         ids = torch.zeros(len(prompts), width, dtype=torch.long)
@@ -43,13 +43,13 @@ class PaddedDecoder:
         return logits[index]
 
     def advance(self, tokens: Tensor) -> Tensor:
-        """Logits (b, v) of each row's next token."""
+        """Return logits (b, v) of each row's next token."""
         positions = self._is_real.sum(1, keepdim=True)
         self._is_real = torch.nn.functional.pad(self._is_real, (0, 1), value=True)
         return self._forward(tokens[:, None], positions)
 
     def keep(self, alive: Tensor) -> Tensor:
-        """Drop rows, the others in their order."""
+        """Drop rows; the others keep their order."""
         order = alive.nonzero()[:, 0]
         self._select(order)
         return order
@@ -60,7 +60,7 @@ class PaddedDecoder:
             self._cache.batch_select_indices(index)
 
     def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """Logits (b, v) at the last column."""
+        """Return logits (b, v) at the last column."""
         output = self._module(
             input_ids=ids,
             attention_mask=self._is_real.long(),

@@ -1,4 +1,4 @@
-"""Prompts that a policy can be asked: distinct ones, with room for a completion."""
+"""Read the distinct prompts of a file, and keep those that leave room for a completion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from palate.text.spans import prompt_ids
 
 
 def prompts_at(run: Run, path: str, limit: int | None) -> list[Prompt]:
-    """Distinct prompts in file order, the dropped rows recorded in the run."""
+    """Return the distinct prompts in file order, and record the dropped rows in the run."""
     table = read_prompts(file_at(path, "prompts.jsonl"), limit=limit)
     run.dropped(path, [row.kind for row in table.dropped])
     distinct = {prompt.conversation: prompt for prompt in reversed(table.rows)}
@@ -21,19 +21,22 @@ def prompts_at(run: Run, path: str, limit: int | None) -> list[Prompt]:
 
 
 def fitting(run: Run, prompts: Sequence[Prompt], policy: CausalPolicy, max_tokens: int) -> list[Prompt]:
-    """Prompts that leave the model room for a completion of `max_tokens` (or half of what it takes); others are counted in the run.
+    """Return the prompts that leave room for a completion of `max_tokens` (or of half the model's limit), and record the others in the run.
 
     Raises:
-        DataError: none is left.
+        DataError: no prompt is left.
     """
     if policy.max_tokens is None:
         return list(prompts)
     room = policy.max_tokens - min(max_tokens, policy.max_tokens // 2)
-    kept = [prompt for prompt in prompts if len(prompt_ids(policy.tokenizer, prompt)) <= room]
-    run.dropped("prompts too long", [f"prompt longer than {room} tokens, which is what the model takes"] * (len(prompts) - len(kept)))
-    if not kept:
+    fitting_prompts = [prompt for prompt in prompts if len(prompt_ids(policy.tokenizer, prompt)) <= room]
+    run.dropped(
+        "prompts too long",
+        [f"prompt longer than {room} tokens, which is what the model takes"] * (len(prompts) - len(fitting_prompts)),
+    )
+    if not fitting_prompts:
         raise DataError(
             f"all {len(prompts)} prompts are longer than {room} tokens: the model takes {policy.max_tokens}, and completions need the "
             "rest. Lower sampling.max_tokens or use shorter prompts"
         )
-    return kept
+    return fitting_prompts

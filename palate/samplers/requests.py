@@ -1,4 +1,4 @@
-"""What the decoding loop asks of the two ways to run a model: rows in flight, each continuing one prompt."""
+"""Requests of the decoding loop, and the interface of the two ways to run a model: active rows, each continuing one prompt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from palate.core import Sampling
 
 @dataclass(frozen=True, slots=True)
 class SamplerCall:
-    """One call of the sampler: `budgets` are the most tokens a sample of each prompt may have, `streams` what its numbers come from."""
+    """One call of the sampler: `budgets` limit the tokens of a sample per prompt, and `streams` are the seeds of its random numbers."""
 
     prompts: tuple[tuple[int, ...], ...]
     budgets: tuple[int, ...]
@@ -23,13 +23,13 @@ class SamplerCall:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest prompt and sample together."""
+        """Return the number of tokens of the longest prompt and sample together."""
         return max(len(prompt) + budget for prompt, budget in zip(self.prompts, self.budgets, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Some of the samples of one prompt, admitted together: `count` from number `first` on."""
+    """Some of the samples of one prompt that are admitted together: `count` samples from number `first` on."""
 
     prompt: int
     first: int
@@ -37,27 +37,27 @@ class Share:
 
 
 class ActiveRows(Protocol):
-    """Requests being decoded; row numbers are 0 to b - 1 without holes."""
+    """Requests being decoded; their row numbers are 0 to b - 1 without gaps."""
 
     def places(self) -> int:
-        """How many requests may be admitted now; 0 also where admitting them would not pay yet."""
+        """Return how many requests may be admitted now; 0 also while it is faster to wait for more."""
         ...
 
     def admit(self, shares: Sequence[Share]) -> Tensor:
-        """Logits (new, v) of the first token of the requests admitted, which take the rows after those in flight."""
+        """Admit requests into the rows after the active ones, and return logits (new, v) of their first tokens."""
         ...
 
     def advance(self, tokens: Tensor) -> Tensor:
-        """Logits (b, v) of each row's next token, after its last one in `tokens` (b,)."""
+        """Return logits (b, v) of each row's next token, given its last token in `tokens` (b,)."""
         ...
 
     def keep(self, alive: Tensor) -> Tensor:
-        """Drop the rows where `alive` (b,) is False; element i of the result (b',) is the former number of row i."""
+        """Drop the rows where `alive` (b,) is False; return for each new row i its former number (b',)."""
         ...
 
 
 class Queue:
-    """Requests that wait, prompt after prompt, longest prompt first so that rows in flight are of like length."""
+    """Waiting requests, prompt by prompt; the longest prompt comes first, so that active rows have similar lengths."""
 
     def __init__(self, lengths: Sequence[int], samples: int) -> None:
         self._order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
@@ -65,11 +65,11 @@ class Queue:
         self._taken = 0
 
     def __len__(self) -> int:
-        """Requests that wait."""
+        """Return the number of waiting requests."""
         return len(self._order) * self._samples - self._taken
 
     def take(self, places: int) -> list[Share]:
-        """The next `places` requests, or all if fewer wait."""
+        """Take the next `places` requests, or all if fewer wait."""
         shares = []
         places = min(places, len(self))
         while places > 0:

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 
 from palate.models.causal import CausalPolicy
 from palate.models.load import as_policy, built, vocabulary_size, without_dropout
-from palate.models.probe import PaddedPathWarning
+from palate.models.paths import PaddedPathWarning
 from palate.testing.tokenizers import word_tokenizer
 
 _COMMON: Mapping[str, object] = {

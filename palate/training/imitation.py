@@ -31,7 +31,7 @@ class Imitation:
     def loss(self, batch: PackedBatch) -> Sums:
         """Return the loss of a micro-batch."""
         weights = batch.learned.float()
-        return self.objective.formed(self.policy.nll(batch, weights)[0], weights)
+        return self.objective.from_summed_nll(self.policy.nll(batch, weights)[0], weights)
 
     def mean_loss(self, trees: Sequence[Tree]) -> float:
         """Return the loss per learned token over all trees, without gradient."""

@@ -11,12 +11,10 @@ from torch import Tensor
 from palate.config.settings import nearest
 from palate.core import ConfigError, DataError
 from palate.models.scalar import ScalarModel
-from palate.objectives.bradley_terry import AllPairs, BradleyTerry, PairScores, PromptPairs
-from palate.objectives.crowd import CrowdBT, CrowdPairs
+from palate.objectives.bradley_terry import JudgedScores, PairScores
 from palate.objectives.rankings import RankedScores
 from palate.objectives.reduce import Sums
-from palate.objectives.reward_objectives import JudgmentObjective, LearnedNumbers, RankingObjective, RewardObjective
-from palate.objectives.ties import Davidson, RaoKupper, TiePairs
+from palate.objectives.reward_objectives import LearnedNumbers, RewardObjective
 from palate.text.pack import PackedBatch, microbatches, pack
 from palate.training.comparisons import JudgedPrompt, PairBatch, pair_batches
 from palate.training.individual_judgments import Ranking, rankings_of, raters_of, single_judgments
@@ -70,21 +68,21 @@ class RewardBatches:
             DataError: the objective needs raters, and some judgments name none.
         """
         raters: dict[str, int] = {}
-        if isinstance(objective, JudgmentObjective) or rater_weights:
+        if objective.learns_from == "judgments" or rater_weights:
             counts = raters_of(single_judgments(judged, {}))
             for name in rater_weights:
                 if name not in counts:
                     known = [rater for rater in counts if rater]
                     raise ConfigError(f"rater_weights: nobody called {name!r} judged anything. {nearest(name, known)}")
-            if isinstance(objective, CrowdBT) and "" in counts:
+            if objective.learns_from == "judgments" and objective.learns_per_rater and "" in counts:
                 raise DataError(
-                    f"crowd_bt needs to know who judged, and {counts['']} of {sum(counts.values())} judgments name no rater. Give each row "
-                    "its `votes` and `raters` (lists of one length), or its `rater`"
+                    f"{objective.kind} needs to know who judged, and {counts['']} of {sum(counts.values())} judgments name no rater. Give "
+                    "each row its `votes` and `raters` (lists of one length), or its `rater`"
                 )
             judged = single_judgments(judged, rater_weights)
             raters = raters_of(judged)
         unused: list[str] = []
-        if isinstance(objective, RankingObjective):
+        if objective.learns_from == "rankings":
             for prompt in judged:
                 missing = len({pair.dimension for pair in prompt.pairs}) - len(rankings_of(prompt))
                 unused += ["not every two completions of the prompt were compared"] * missing
@@ -93,24 +91,26 @@ class RewardBatches:
 
     def learned(self, lr: float) -> LearnedNumbers | None:
         """Return the numbers learned beside a model with learning rate `lr`, or None where there are none."""
-        if not isinstance(self.objective, JudgmentObjective):
+        objective = self.objective
+        if objective.learns_from != "judgments":
             return None
-        count = len(self.raters) if isinstance(self.objective, CrowdBT) else 1
-        return LearnedNumbers(self.objective.raw_start, count, self.objective.lr / lr)
+        count = len(self.raters) if objective.learns_per_rater else 1
+        return LearnedNumbers(objective.raw_start, count, objective.lr / lr)
 
     def learned_figures(self, learned: LearnedNumbers | None) -> dict[str, object]:
         """Return the numbers learned beside the model, for the summary: one by its name, or one per rater by theirs."""
-        if learned is None or not isinstance(self.objective, JudgmentObjective):
+        objective = self.objective
+        if learned is None or objective.learns_from != "judgments":
             return {}
-        values = self.objective.natural(learned().detach()).tolist()
-        if not isinstance(self.objective, CrowdBT):
-            return {self.objective.learns: values[0]}
+        values = objective.natural(learned().detach()).tolist()
+        if not objective.learns_per_rater:
+            return {objective.learns: values[0]}
         rows = zip(self.raters.items(), values, strict=True)
-        return {self.objective.learns: {name: {"value": value, "judgments": count} for (name, count), value in rows}}
+        return {objective.learns: {name: {"value": value, "judgments": count} for (name, count), value in rows}}
 
     def batches(self, dimensions: tuple[str, ...], tokens_per_microbatch: int) -> Callable[[list[int]], Iterator[RewardBatch]]:
         """Return a function from prompt numbers to their micro-batches; `dimensions` orders the heads."""
-        if isinstance(self.objective, RankingObjective):
+        if self.objective.learns_from == "rankings":
             return self._ranking_batches(dimensions, tokens_per_microbatch)
         numbers = {name: k for k, name in enumerate(self.raters)}
         pairs = pair_batches(self.judged, dimensions, tokens_per_microbatch)
@@ -137,24 +137,15 @@ class RewardBatches:
         objective = self.objective
 
         def loss(batch: RewardBatch) -> Sums:
-            if isinstance(objective, RankingObjective):
+            if objective.learns_from == "rankings":
                 assert isinstance(batch, RankingBatch)
                 scores = model.scores(batch.trees).float()[batch.branch, batch.dimension]
                 return objective(RankedScores(scores, batch.group, batch.weight))
             assert isinstance(batch, JudgedBatch)
             scores = model.scores(batch.pairs.trees).float()
-            pairs = pair_scores(scores, batch.pairs)
             numbers = scores.new_empty(0) if learned is None else learned()
-            match objective:
-                case BradleyTerry():
-                    return objective(pairs)
-                case AllPairs():
-                    return objective(PromptPairs(pairs, batch.question))
-                case CrowdBT():
-                    reliability = (numbers.detach() if done() < objective.held else numbers)[batch.rater]
-                    return objective(CrowdPairs(pairs, reliability, _items(scores, batch.pairs)))
-                case RaoKupper() | Davidson():
-                    return objective(TiePairs(pairs, numbers))
+            pairs, items = pair_scores(scores, batch.pairs), _items(scores, batch.pairs)
+            return objective.of_judged(JudgedScores(pairs, batch.question, batch.rater, items, numbers, done()))
 
         return loss
 

@@ -100,7 +100,7 @@ def test_what_is_not_there(words: str, texts: tuple[str, ...], fails) -> None:  
 
 
 def test_a_directory_that_is_no_model(fails) -> None:  # type: ignore[no-untyped-def]
-    fails("sft --model world --data world", DATA, "world is no model directory: it has no config.json")
+    fails("sft --model world --data world", DATA, "world is not a model directory: it has no config.json")
     assert status("sft*")[0] == "failed"
 
 
@@ -224,7 +224,7 @@ def test_exam_questions_longer_than_the_model_takes(fails) -> None:  # type: ign
     fails("evaluate --model policy --prompts world --evals long.jsonl --sampling.max_tokens 4", DATA, "long.jsonl")
 
 
-@pytest.mark.filterwarnings("ignore::palate.models.probe.PaddedPathWarning")
+@pytest.mark.filterwarnings("ignore::palate.models.paths.PaddedPathWarning")
 def test_weights_that_are_no_numbers(fails) -> None:  # type: ignore[no-untyped-def]
     path = Path("policy/model.safetensors")
     save_file({name: value * torch.nan for name, value in load_file(path).items()}, path, metadata={"format": "pt"})
@@ -245,7 +245,7 @@ def test_weights_packed_in_four_bits(fails) -> None:  # type: ignore[no-untyped-
     path = Path("policy/config.json")
     packed = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     path.write_text(json.dumps({**json.loads(path.read_text()), "quantization_config": packed}))
-    fails("sft --model policy --data world --adapters lora", DATA, "policy are packed in 4 bits", "give the model they were made from")
+    fails("sft --model policy --data world --adapters lora", DATA, "policy are packed in 4 bits", "Use the model that they were made from")
     path.write_text(json.dumps({**json.loads(path.read_text()), "quantization_config": {"quant_method": "awq", "bits": 4}}))
     fails("sft --model policy --data world", DATA, "policy: weights cannot be read (ImportError: ")
 
@@ -258,7 +258,7 @@ def test_an_adapter_of_another_base(fails) -> None:  # type: ignore[no-untyped-d
     path = Path("policy/model.safetensors")
     save_file({name: value + 1 for name, value in load_file(path).items()}, path, metadata={"format": "pt"})
     fails(
-        f"direct --model {run} --preferences pairs.jsonl", DATA, "was made for", "policy is another model", "give the model it was made for"
+        f"direct --model {run} --preferences pairs.jsonl", DATA, "was made for", "policy is another model", "use the model it was made for"
     )
 
 

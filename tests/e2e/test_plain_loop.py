@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from palate.cli import main
 from palate.core import derive_seed
+from palate.models import cpu
 from palate.models.scalar import scalar_from
-from palate.objectives import cpu_products as products
 from palate.testing import tiny_policy, word_tokenizer
 from palate.testing.tokenizers import WORDS
 from palate.training.fit import Epochs
@@ -134,9 +134,8 @@ def test_losses_follow_a_plain_padded_loop(
     stage: str, by_convolution: bool, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if by_convolution:  # whatever the processor and the number of threads: every product, with tokens rounded up
-        monkeypatch.setattr(products, "convolves", lambda: True)
-        monkeypatch.setattr("palate.models.linear.convolves", lambda: True)
-        monkeypatch.setattr(products, "WORTH", 0)
+        monkeypatch.setattr(cpu, "convolves", lambda: True)
+        monkeypatch.setattr(cpu, "WORTH", 0)
         monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     ours, theirs = palates_losses(stage, base, tmp_path), plain(stage, base)
     assert len(ours) == STEPS

@@ -1,4 +1,4 @@
-"""From rewards to advantages: the rules, chosen by `kind`, and the functions they are made of."""
+"""From rewards to advantages: the rules, chosen by `kind`, and the functions that they use."""
 
 from palate.objectives.advantages.episodes import Episodes, TokenCredit
 from palate.objectives.advantages.formulas import from_group_mean, gae, leave_one_out, token_rewards, whiten

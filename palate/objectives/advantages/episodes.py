@@ -1,4 +1,4 @@
-"""What the rules of advantage take, and what they give: completions laid flat, with their rewards and groups."""
+"""Inputs and outputs of the rules of advantage: flat tokens of completions, with their rewards and groups."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from palate.objectives.reduce import check_shapes
 
 @dataclass(frozen=True)
 class PaddedEpisodes:
-    """Flat tokens (n,) as rows (b, t), one completion a row, left-aligned.
+    """Flat tokens (n,) as rows (b, t), one completion per row, left-aligned.
 
     Attributes:
-        mask: (b, t) bool, True where a token stands.
-        places: (n,) long, where each flat token stands in the flattened rows.
+        mask: (b, t) bool, True where there is a token.
+        places: (n,) long, position of each flat token in the flattened rows.
     """
 
     mask: Tensor
     places: Tensor
 
     def pad(self, flat: Tensor) -> Tensor:
-        """(n,) as (b, t), 0 where no token stands."""
+        """Return flat values (n,) as (b, t), 0 where there is no token."""
         return flat.new_zeros(self.mask.numel()).index_copy(0, self.places, flat).view(self.mask.shape)
 
     def flat(self, padded: Tensor) -> Tensor:
-        """(b, t) as (n,)."""
+        """Return padded values (b, t) as (n,)."""
         return padded.flatten()[self.places]
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """b completions of n tokens in all: the whole batch that advantages are formed over, not a micro-batch.
+    """A whole batch (not a micro-batch) of b completions with n tokens in total, over which advantages are computed.
 
     Attributes:
-        rewards: (b,) of whole completions; NaN for one that could not be scored, which then teaches nothing and is in no baseline.
-        penalties: (n,) what is taken off each token's reward, in reward units: the price of KL where that is in the reward, else 0.
-        completion: (n,) long, number of each token's completion, below b; a completion's tokens stand in order.
+        rewards: (b,) of whole completions; NaN for a completion without a score, which no baseline and no loss contains.
+        penalties: (n,) subtracted from each token's reward, in reward units: the KL penalty where it is in the reward, else 0.
+        completion: (n,) long, number of each token's completion, below b; the tokens of a completion are in order.
         group: (b,) long, number of each completion's prompt.
-        values: (n,) expected reward from each token on, before it was chosen; None without a value model.
+        values: (n,) expected reward from each token on, predicted before the token was chosen; None without a value model.
     """
 
     rewards: Tensor
@@ -50,27 +50,27 @@ class Episodes:
     values: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Checks the shapes."""
+        """Check the shapes."""
         check_shapes("Episodes of completions", {"rewards": self.rewards, "group": self.group})
         tokens = {"penalties": self.penalties, "completion": self.completion}
         check_shapes("Episodes of tokens", tokens if self.values is None else {**tokens, "values": self.values})
 
     @property
     def mask(self) -> Tensor:
-        """(n,) bool: tokens of completions that could be scored."""
+        """Return (n,) bool, True for tokens of completions with a score."""
         return ~self.rewards.isnan()[self.completion]
 
     @property
-    def paid(self) -> Tensor:
-        """(b,) rewards less the penalties of all tokens; NaN stays NaN."""
+    def penalised_rewards(self) -> Tensor:
+        """Return rewards (b,) minus the penalties of all tokens; NaN stays NaN."""
         return self.rewards.detach() - self.summed(self.penalties.detach())
 
     def summed(self, tokens: Tensor) -> Tensor:
-        """(b,) sums over each completion of (n,)."""
+        """Return the sums (b,) of `tokens` (n,) over each completion."""
         return tokens.new_zeros(len(self.rewards)).index_add(0, self.completion, tokens)
 
     def rows(self) -> PaddedEpisodes:
-        """The tokens as padded rows."""
+        """Return the tokens as padded rows."""
         lengths = torch.bincount(self.completion, minlength=len(self.rewards))
         width = int(lengths.max()) if len(lengths) else 0
         order = self.completion.argsort(stable=True)
@@ -82,12 +82,12 @@ class Episodes:
 
 @dataclass(frozen=True)
 class TokenCredit:
-    """What each token is credited with, all (n,), without gradient.
+    """Advantage of each token, all (n,), without gradient.
 
     Attributes:
         advantages: how much better than expected; 0 where the mask is False.
-        returns: what a value model is to learn; None by rules that have none.
-        mask: bool, True where there is something to learn from: tokens of completions that could be scored.
+        returns: targets of the value model; None from rules without a value model.
+        mask: bool, True for tokens to learn from, which are those of completions with a score.
     """
 
     advantages: Tensor

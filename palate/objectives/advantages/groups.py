@@ -1,7 +1,7 @@
-"""Rules with one advantage for all tokens of a completion: its reward against others'. No value model.
+"""Rules with one advantage for all tokens of a completion: its reward compared with the rewards of others. No value model.
 
-The reward of a completion is what was paid: less the penalties of its tokens. Completions that could not be scored are in no
-baseline and get 0.
+The reward of a completion is its reward minus the penalties of its tokens. A completion without a score is in no baseline and gets
+advantage 0.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ SCALE_EPS = 1e-4
 
 
 def _spread(episodes: Episodes, advantages: Tensor) -> TokenCredit:
-    """A completion's advantage (b,) on each of its tokens."""
+    """Return the advantage (b,) of each completion on all of its tokens."""
     return TokenCredit(advantages[episodes.completion], None, episodes.mask)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaveOneOut:
-    """Its reward minus the mean reward of the prompt's *other* completions (RLOO): a baseline without bias.
+    """The reward minus the mean reward of the prompt's *other* completions (RLOO): an unbiased baseline.
 
     Source: Ahmadian et al. 2024 eq. 9; Kool et al. 2019.
     """
@@ -38,22 +38,22 @@ class LeaveOneOut:
     kind: Literal["leave_one_out"] = "leave_one_out"
 
     def __call__(self, episodes: Episodes) -> TokenCredit:
-        """Advantages, the same on all tokens of a completion; no returns."""
-        return _spread(episodes, leave_one_out(episodes.paid, episodes.group))
+        """Return advantages, the same on all tokens of a completion; no returns."""
+        return _spread(episodes, leave_one_out(episodes.penalised_rewards, episodes.group))
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupRelative:
-    """Its reward minus the mean reward of its group, divided by a standard deviation plus 1e-4 (GRPO).
+    """The reward minus the mean reward of the group, divided by a standard deviation plus 1e-4 (GRPO).
 
-    Scale `group` divides by that of the group, as GRPO does: prompts whose completions are nearly alike count as much as the rest, and
-    the optimum is no longer that of the rewards. Scale `batch` divides by that of all completions, `none` by nothing (Dr. GRPO).
-    Both standard deviations are of the unbiased variance (divided by n - 1); the paper does not say which.
+    Scale `group` divides by the standard deviation of the group, as GRPO does. Prompts with nearly equal rewards then count as much as the
+    others, and the optimum is no longer that of the rewards. Scale `batch` divides by the standard deviation of all completions. Scale
+    `none` does not divide (Dr. GRPO). Both standard deviations use the unbiased variance (divided by n - 1); the paper does not say which.
 
     Source: Shao et al. 2024 (DeepSeekMath) sec. 4.1; `none` Liu et al. 2025 (Dr. GRPO).
 
     Attributes:
-        scale: what the difference is divided by: group, batch, or none.
+        scale: whose standard deviation divides the difference: group, batch, or none.
     """
 
     needs_values: ClassVar[bool] = False
@@ -63,17 +63,17 @@ class GroupRelative:
     scale: Literal["group", "batch", "none"] = "group"
 
     def __call__(self, episodes: Episodes) -> TokenCredit:
-        """Advantages, the same on all tokens of a completion; no returns."""
-        paid = episodes.paid
-        centred, deviation = from_group_mean(paid, episodes.group)
+        """Return advantages, the same on all tokens of a completion; no returns."""
+        rewards = episodes.penalised_rewards
+        centred, deviation = from_group_mean(rewards, episodes.group)
         if self.scale == "batch":
-            _, deviation = from_group_mean(paid, torch.zeros_like(episodes.group))
+            _, deviation = from_group_mean(rewards, torch.zeros_like(episodes.group))
         return _spread(episodes, centred if self.scale == "none" else centred / (deviation + SCALE_EPS))
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchMean:
-    """Its reward minus the mean reward of the batch: plain REINFORCE.
+    """The reward minus the mean reward of the batch: plain REINFORCE.
 
     The mean contains the completion's own reward, which shrinks advantages by (b - 1) / b.
 
@@ -90,8 +90,8 @@ class BatchMean:
     baseline: Literal["mean", "none"] = "mean"
 
     def __call__(self, episodes: Episodes) -> TokenCredit:
-        """Advantages, the same on all tokens of a completion; no returns."""
-        paid = episodes.paid
+        """Return advantages, the same on all tokens of a completion; no returns."""
+        rewards = episodes.penalised_rewards
         if self.baseline == "none":
-            return _spread(episodes, masked(paid, ~paid.isnan()))
-        return _spread(episodes, from_group_mean(paid, torch.zeros_like(episodes.group))[0])
+            return _spread(episodes, masked(rewards, ~rewards.isnan()))
+        return _spread(episodes, from_group_mean(rewards, torch.zeros_like(episodes.group))[0])

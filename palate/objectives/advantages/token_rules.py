@@ -15,7 +15,7 @@ from palate.objectives.advantages.formulas import from_group_mean, gae, token_re
 
 def _require_share(kind: str, name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise ConfigError(f"{kind}: {name} must lie between 0 and 1, got {value}; 1 forgets nothing")
+        raise ConfigError(f"{kind}: {name} must lie between 0 and 1, got {value}; use 1 for no discount")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +23,14 @@ class GAE:
     """Generalised advantage estimates against a value model (PPO), whitened over the batch.
 
     `delta_t = r_t + gamma V_{t+1} - V_t`, `A_t = delta_t + gamma lam A_{t+1}`, V after the end 0; returns `A + V` before whitening.
-    The price of KL stands in the token rewards.
+    The token rewards contain the KL penalty.
 
     Source: Schulman et al. 2016 eq. 16; gamma 1, lam 0.95 and the whitening (biased variance) from lm-human-preferences.
 
     Attributes:
-        gamma: discount a token.
+        gamma: discount per token.
         lam: 0 trusts the values, 1 the rewards.
-        whiten: advantages of the batch get mean 0 and standard deviation 1.
+        whiten: scale the advantages of the batch to mean 0 and standard deviation 1.
     """
 
     needs_values: ClassVar[bool] = True
@@ -42,18 +42,18 @@ class GAE:
     whiten: bool = True
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         _require_share("gae", "gamma", self.gamma)
         _require_share("gae", "lam", self.lam)
 
     def __call__(self, episodes: Episodes) -> TokenCredit:
-        """Advantages and returns of every token.
+        """Return advantages and returns of every token.
 
         Raises:
             ValueError: the episodes have no values.
         """
         if episodes.values is None:
-            raise ValueError("gae needs values; give Episodes those of a value model, or take a rule that needs none")
+            raise ValueError("gae needs values; pass Episodes the values of a value model, or use a rule that needs none")
         rows = episodes.rows()
         mask = rows.mask & ~episodes.rewards.isnan()[:, None]
         rewards = token_rewards(episodes.rewards, rows.pad(episodes.penalties), mask)
@@ -67,14 +67,14 @@ class ReinforcePlusPlus:
     """Reward to go of each token, whitened over all tokens of the batch (REINFORCE++); no value model.
 
     `A_t = sum_{k >= t} gamma^(k - t) (r_k - penalty_k)`, then `(A - mean) / sqrt(var + 1e-8)` with the biased variance. With
-    baseline `prompt` a completion's reward first loses the mean of its group: the scale is then still the batch's, not the group's.
-    That mean contains the completion itself and KL is in no mean, so KL is dearer by k / (k - 1) than it is set.
+    baseline `prompt` the mean reward of the group is first subtracted from a completion's reward; the scale is still that of the batch.
+    That mean contains the completion itself, and no mean contains KL. So KL weighs k / (k - 1) times as much as its coefficient says.
 
     Source: Hu 2025 (REINFORCE++) eq. 7 and 8, and its variant with a baseline.
 
     Attributes:
-        baseline: none, or prompt: the mean reward of the prompt's completions is taken off first.
-        gamma: discount a token.
+        baseline: none, or prompt to subtract the mean reward of the prompt's completions first.
+        gamma: discount per token.
     """
 
     needs_values: ClassVar[bool] = False
@@ -84,16 +84,16 @@ class ReinforcePlusPlus:
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         _require_share("reinforce_plus_plus", "gamma", self.gamma)
 
     @property
     def needs_siblings(self) -> bool:
-        """Whether prompts need two completions or more."""
+        """Return whether prompts need two completions or more."""
         return self.baseline == "prompt"
 
     def __call__(self, episodes: Episodes) -> TokenCredit:
-        """Advantages of every token; no returns."""
+        """Return advantages of every token; no returns."""
         rows = episodes.rows()
         mask = rows.mask & ~episodes.rewards.isnan()[:, None]
         rewards = token_rewards(self._rewards(episodes), rows.pad(episodes.penalties), mask)

@@ -1,4 +1,4 @@
-"""Objectives that say of each side where it should lie, not only of their difference."""
+"""Objectives that give each side of a pair a target of its own, and not only their difference."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from palate.objectives.reduce import Sums, per_unit
 class APOZero:
     """Anchored preference optimisation, zero: raises chosen and lowers rejected completions, per `sum weight`.
 
-    `1 - sigma(beta x_c) + sigma(beta x_r)` with `x = log(pi / ref)`; for data better than the model. D'Oosterlinck et al. 2024.
+    `1 - sigma(beta x_c) + sigma(beta x_r)` with `x = log(pi / ref)`; use it for data that are better than the model. D'Oosterlinck et al.
+    2024.
 
     Attributes:
-        beta: how fast the pull dies away with the log-ratio.
+        beta: how fast the gradient fades as the log-ratio grows.
     """
 
     kind: Literal["apo_zero"] = "apo_zero"
@@ -30,19 +31,19 @@ class APOZero:
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
-        """Checks the setting."""
+        """Check the setting."""
         check_beta(self.kind, self.beta)
 
     def losses(self, pairs: PairLogps) -> Tensor:
-        """Of each pair (p,), 0 to 2."""
+        """Return the loss of each pair (p,), 0 to 2."""
         return (-self.reward(pairs.chosen)).sigmoid() + self.reward(pairs.rejected).sigmoid()
 
     def reward(self, side: PairSide) -> Tensor:
-        """`beta log(pi / ref)`, (p,)."""
+        """Return `beta log(pi / ref)`, (p,)."""
         return self.beta * side.log_ratio
 
     def __call__(self, pairs: PairLogps) -> Sums:
-        """Sums over pairs; differentiable in the policy's log-probabilities."""
+        """Return sums over pairs; differentiable in the policy's log-probabilities."""
         return pair_sums(self, pairs)
 
 
@@ -50,11 +51,11 @@ class APOZero:
 class APODown:
     """Anchored preference optimisation, down: lowers both sides, rejected ones more, per `sum weight`.
 
-    `sigma(beta x_c) + 1 - sigma(beta (x_c - x_r))` with `x = log(pi / ref)`; for a model better than its data. D'Oosterlinck et al.
-    2024.
+    `sigma(beta x_c) + 1 - sigma(beta (x_c - x_r))` with `x = log(pi / ref)`; use it for a model that is better than its data.
+    D'Oosterlinck et al. 2024.
 
     Attributes:
-        beta: how fast the pull dies away with the log-ratio.
+        beta: how fast the gradient fades as the log-ratio grows.
     """
 
     kind: Literal["apo_down"] = "apo_down"
@@ -64,19 +65,19 @@ class APODown:
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
-        """Checks the setting."""
+        """Check the setting."""
         check_beta(self.kind, self.beta)
 
     def losses(self, pairs: PairLogps) -> Tensor:
-        """Of each pair (p,), 0 to 2."""
+        """Return the loss of each pair (p,), 0 to 2."""
         return self.reward(pairs.chosen).sigmoid() + (-self.beta * pairs.difference).sigmoid()
 
     def reward(self, side: PairSide) -> Tensor:
-        """`beta log(pi / ref)`, (p,)."""
+        """Return `beta log(pi / ref)`, (p,)."""
         return self.beta * side.log_ratio
 
     def __call__(self, pairs: PairLogps) -> Sums:
-        """Sums over pairs; differentiable in the policy's log-probabilities."""
+        """Return sums over pairs; differentiable in the policy's log-probabilities."""
         return pair_sums(self, pairs)
 
 
@@ -84,8 +85,8 @@ class APODown:
 class NCA:
     """Noise-contrastive alignment on pairs, per `sum weight`.
 
-    `-log sigma(r_c) - log sigma(-r_c) / 2 - log sigma(-r_r) / 2` with `r = beta log(pi / ref)`: completions are told from noise one by one,
-    which keeps the likelihood of chosen ones from falling. Chen et al. 2024 (NCA), two completions a prompt.
+    `-log sigma(r_c) - log sigma(-r_c) / 2 - log sigma(-r_r) / 2` with `r = beta log(pi / ref)`: it tells completions from noise one by
+    one, which keeps the likelihood of chosen ones from falling. Chen et al. 2024 (NCA), two completions per prompt.
 
     Attributes:
         beta: as in dpo.
@@ -98,32 +99,32 @@ class NCA:
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
-        """Checks the setting."""
+        """Check the setting."""
         check_beta(self.kind, self.beta)
 
     def losses(self, pairs: PairLogps) -> Tensor:
-        """Of each pair (p,)."""
+        """Return the loss of each pair (p,)."""
         chosen, rejected = self.reward(pairs.chosen), self.reward(pairs.rejected)
         return functional.softplus(-chosen) + functional.softplus(chosen) / 2 + functional.softplus(rejected) / 2
 
     def reward(self, side: PairSide) -> Tensor:
-        """`beta log(pi / ref)`, (p,)."""
+        """Return `beta log(pi / ref)`, (p,)."""
         return self.beta * side.log_ratio
 
     def __call__(self, pairs: PairLogps) -> Sums:
-        """Sums over pairs; differentiable in the policy's log-probabilities."""
+        """Return sums over pairs; differentiable in the policy's log-probabilities."""
         return pair_sums(self, pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SPPO:
-    """Self-play preference optimisation with the label for the win rate (its hard form), per `sum weight`.
+    """Self-play preference optimisation with the label in place of the win rate (its hard form), per `sum weight`.
 
-    `(x_c - 1 / (2 beta))^2 + (x_r + 1 / (2 beta))^2` with `x = log(pi / ref)`: each side has a target of its own. A soft label p moves the
+    `(x_c - 1 / (2 beta))^2 + (x_r + 1 / (2 beta))^2` with `x = log(pi / ref)`: each side has its own target. A soft label p moves the
     targets to `(2p - 1) / (2 beta)` and its negative. Wu et al. 2024 with eta = 1 / beta.
 
     Attributes:
-        beta: one over the step of the self-play; the targets are plus and minus `1 / (2 beta)` nats.
+        beta: one over the step size of the self-play; the targets are plus and minus `1 / (2 beta)` nats.
     """
 
     kind: Literal["sppo"] = "sppo"
@@ -133,20 +134,20 @@ class SPPO:
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
-        """Checks the setting."""
+        """Check the setting."""
         check_beta(self.kind, self.beta)
 
     def losses(self, pairs: PairLogps) -> Tensor:
-        """Of each pair (p,), squared nats."""
+        """Return the loss of each pair (p,), squared nats."""
         target = 1 / (2 * self.beta)
         return (pairs.chosen.log_ratio - target).square() + (pairs.rejected.log_ratio + target).square()
 
     def reward(self, side: PairSide) -> Tensor:
-        """`beta log(pi / ref)`, (p,); the targets are 1/2 and -1/2."""
+        """Return `beta log(pi / ref)`, (p,); the targets are 1/2 and -1/2."""
         return self.beta * side.log_ratio
 
     def __call__(self, pairs: PairLogps) -> Sums:
-        """Sums over pairs; differentiable in the policy's log-probabilities."""
+        """Return sums over pairs; differentiable in the policy's log-probabilities."""
         return pair_sums(self, pairs)
 
 
@@ -155,8 +156,8 @@ class BCOPair:
     """Binary classifier optimisation on pairs, per `sum weight`.
 
     `-log sigma(r_c - d) - log sigma(d - r_r)` with `r = beta log(pi / ref)` and d half the sum of the mean rewards of both sides. Jung
-    et al. 2024. d is formed over the whole optimizer step (a second forward pass) and is not a running mean, so that a resumed run
-    needs no more than its step.
+    et al. 2024. d is a mean over the whole optimizer step, which costs a second forward pass. It is not a running mean, so a
+    resumed run needs only its step.
 
     Attributes:
         beta: as in dpo.
@@ -169,24 +170,24 @@ class BCOPair:
     needs: ClassVar[frozenset[Need]] = frozenset({"baselines"})
 
     def __post_init__(self) -> None:
-        """Checks the setting."""
+        """Check the setting."""
         check_beta(self.kind, self.beta)
 
     def baselines(self, pairs: PairLogps) -> tuple[Tensor, Tensor]:
-        """`d / beta` for both sides (p,), nats."""
+        """Return `d / beta` for both sides (p,), nats."""
         both = (pairs.chosen.log_ratio + pairs.rejected.log_ratio).detach() / 2
         shift = per_unit((pairs.weight * both).sum(), pairs.weight.sum()).expand_as(both)
         return shift, shift
 
     def losses(self, pairs: PairLogps) -> Tensor:
-        """Of each pair (p,)."""
+        """Return the loss of each pair (p,)."""
         chosen, rejected = self.beta * pairs.chosen.above_baseline, self.beta * pairs.rejected.above_baseline
         return functional.softplus(-chosen) + functional.softplus(rejected)
 
     def reward(self, side: PairSide) -> Tensor:
-        """`beta log(pi / ref)`, (p,)."""
+        """Return `beta log(pi / ref)`, (p,)."""
         return self.beta * side.log_ratio
 
     def __call__(self, pairs: PairLogps) -> Sums:
-        """Sums over pairs; differentiable in the policy's log-probabilities."""
+        """Return sums over pairs; differentiable in the policy's log-probabilities."""
         return pair_sums(self, pairs)

@@ -1,4 +1,4 @@
-"""Objectives of the margin alone: other shapes than the logistic one, and margins compared as distributions."""
+"""Objectives of the margin alone: losses that are not logistic, and margins compared as distributions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from palate.objectives.reduce import Sums
 class IPO:
     """Identity preference optimisation, per `sum weight`.
 
-    `(h - 1 / (2 tau))^2`: the margin is led to a finite target instead of pushed for ever. Azar et al. 2023 eq. 17. The paper sums
-    log-probabilities over tokens; TRL takes each side's mean a token, as its authors confirmed. The two differ in what a given tau means.
+    `(h - 1 / (2 tau))^2`: the margin has a finite target instead of growing without end. Azar et al. 2023 eq. 17. The paper sums
+    log-probabilities over tokens. TRL takes the mean over each side's tokens, which the authors confirmed. A given tau means something else
+    in each.
 
     Attributes:
-        tau: how strongly the policy is held to the reference; the target is `1 / (2 tau)` nats (or nats a token).
-        reduction: sum or average of a completion's token log-ratios.
+        tau: how strongly the policy is held to the reference; the target is `1 / (2 tau)` nats (or nats per token).
+        reduction: sum or average of the log-ratios of a completion's tokens.
     """
 
     kind: Literal["ipo"] = "ipo"
@@ -35,20 +36,20 @@ class IPO:
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
-        """Checks the setting."""
+        """Check the setting."""
         if not self.tau > 0:
-            raise ConfigError(f"ipo: tau must be > 0, got {self.tau}; 0.1 is usual, 0.01 to 1 the range in use")
+            raise ConfigError(f"ipo: tau must be > 0, got {self.tau}; use 0.1, or a value from 0.01 to 1")
 
     def losses(self, pairs: PairLogps) -> Tensor:
-        """Of each pair (p,), squared nats."""
+        """Return the loss of each pair (p,), squared nats."""
         return ((self.reward(pairs.chosen) - self.reward(pairs.rejected)) / self.tau - 1 / (2 * self.tau)).square()
 
     def reward(self, side: PairSide) -> Tensor:
-        """`tau log(pi / ref)`, (p,); the target of a margin is 1/2."""
+        """Return `tau log(pi / ref)`, (p,); the target of a margin is 1/2."""
         return self.tau * (side.log_ratio if self.reduction == "sum" else side.mean_log_ratio)
 
     def __call__(self, pairs: PairLogps) -> Sums:
-        """Sums over pairs; differentiable in the policy's log-probabilities."""
+        """Return sums over pairs; differentiable in the policy's log-probabilities."""
         return pair_sums(self, pairs)
 
 
@@ -56,11 +57,11 @@ class IPO:
 class Hinge:
     """Hinge loss on the margin, per `sum weight`.
 
-    `max(0, 1 - beta h)`: a pair that is apart by `1 / beta` nats is left alone. Liu et al. 2023 (RSO), the normalised form of
-    SLiC-HF (Zhao et al. 2023), which takes log-probabilities without a reference and adds likelihood of a target text.
+    `max(0, 1 - beta h)`: a pair whose margin is at least `1 / beta` nats has no gradient. Liu et al. 2023 (RSO), the normalised form of
+    SLiC-HF (Zhao et al. 2023), which takes log-probabilities without a reference and adds the likelihood of a target text.
 
     Attributes:
-        beta: one over the margin that is enough, in nats.
+        beta: one over the sufficient margin, in nats.
     """
 
     kind: Literal["hinge"] = "hinge"
@@ -70,19 +71,19 @@ class Hinge:
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
-        """Checks the setting."""
+        """Check the setting."""
         check_beta(self.kind, self.beta)
 
     def losses(self, pairs: PairLogps) -> Tensor:
-        """Of each pair (p,)."""
+        """Return the loss of each pair (p,)."""
         return functional.relu(1 - self.beta * pairs.difference)
 
     def reward(self, side: PairSide) -> Tensor:
-        """`beta log(pi / ref)`, (p,)."""
+        """Return `beta log(pi / ref)`, (p,)."""
         return self.beta * side.log_ratio
 
     def __call__(self, pairs: PairLogps) -> Sums:
-        """Sums over pairs; differentiable in the policy's log-probabilities."""
+        """Return sums over pairs; differentiable in the policy's log-probabilities."""
         return pair_sums(self, pairs)
 
 
@@ -91,11 +92,12 @@ class EXO:
     """Reverse KL from the policy's preference to the smoothed label, per `sum weight`.
 
     `q log(q / (1 - e)) + (1 - q) log((1 - q) / e)` with `q = sigma(beta h)`. DPO is the forward KL of the same two distributions.
-    Ji et al. 2024 eq. 16, two completions a prompt.
+    Ji et al. 2024 eq. 16, two completions per prompt.
 
     Attributes:
         beta: as in dpo.
-        label_smoothing: e above, what the label leaves to the rejected side; above 0, as the loss grows with log(1 / e).
+        label_smoothing: e in the formula, the probability that the label gives to the rejected side; above 0, because the loss grows with
+            log(1 / e).
     """
 
     kind: Literal["exo"] = "exo"
@@ -106,24 +108,24 @@ class EXO:
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         check_beta(self.kind, self.beta)
         if not 0 < self.label_smoothing < 0.5:
-            raise ConfigError(f"exo: label_smoothing must lie between 0 and 0.5, got {self.label_smoothing}; 0.001 is usual")
+            raise ConfigError(f"exo: label_smoothing must lie between 0 and 0.5, got {self.label_smoothing}; use 0.001")
 
     def losses(self, pairs: PairLogps) -> Tensor:
-        """Of each pair (p,), nats."""
+        """Return the loss of each pair (p,), nats."""
         margin = self.beta * pairs.difference
         won = margin.sigmoid() * (functional.logsigmoid(margin) - math.log1p(-self.label_smoothing))
         lost = (-margin).sigmoid() * (functional.logsigmoid(-margin) - math.log(self.label_smoothing))
         return won + lost
 
     def reward(self, side: PairSide) -> Tensor:
-        """`beta log(pi / ref)`, (p,)."""
+        """Return `beta log(pi / ref)`, (p,)."""
         return self.beta * side.log_ratio
 
     def __call__(self, pairs: PairLogps) -> Sums:
-        """Sums over pairs; differentiable in the policy's log-probabilities."""
+        """Return sums over pairs; differentiable in the policy's log-probabilities."""
         return pair_sums(self, pairs)
 
 
@@ -131,9 +133,9 @@ class EXO:
 class AOT:
     """Alignment by optimal transport, paired form, per `sum weight`.
 
-    The policy's margins `log pi(chosen) - log pi(rejected)` of a step are to dominate the reference's as a distribution: the k-th smallest
-    of the one is compared with the k-th smallest of the other, `-log sigma(beta (m_(k) - m_ref_(k)))`. Melnyk et al. 2024 sec. 3, logistic
-    cost. Sorted over the whole optimizer step, which costs a second forward pass; with one pair a step it is DPO.
+    The policy's margins `log pi(chosen) - log pi(rejected)` of a step should dominate the reference's margins as a distribution. The loss
+    compares the k-th smallest of one with the k-th smallest of the other, `-log sigma(beta (m_(k) - m_ref_(k)))`. Melnyk et al. 2024
+    sec. 3, logistic cost. It sorts the whole optimizer step, which costs a second forward pass. With one pair per step it is DPO.
 
     Attributes:
         beta: as in dpo.
@@ -146,11 +148,11 @@ class AOT:
     needs: ClassVar[frozenset[Need]] = frozenset({"baselines"})
 
     def __post_init__(self) -> None:
-        """Checks the setting."""
+        """Check the setting."""
         check_beta(self.kind, self.beta)
 
     def baselines(self, pairs: PairLogps) -> tuple[Tensor, Tensor]:
-        """For both sides (p,), what turns a pair's own reference margin into the one of its rank; pairs of weight 0 have no rank."""
+        """Return baselines of both sides (p,), which give a pair the reference margin of its rank; a pair of weight 0 has no rank."""
         margin = (pairs.chosen.logp - pairs.rejected.logp).detach()
         reference = (pairs.chosen.reference - pairs.rejected.reference).detach()
         counts = (pairs.weight > 0).nonzero()[:, 0]
@@ -159,13 +161,13 @@ class AOT:
         return partner - reference, reference.new_zeros(len(reference))
 
     def losses(self, pairs: PairLogps) -> Tensor:
-        """Of each pair (p,)."""
+        """Return the loss of each pair (p,)."""
         return functional.softplus(-self.beta * (pairs.chosen.above_baseline - pairs.rejected.above_baseline))
 
     def reward(self, side: PairSide) -> Tensor:
-        """`beta log(pi / ref)`, (p,)."""
+        """Return `beta log(pi / ref)`, (p,)."""
         return self.beta * side.log_ratio
 
     def __call__(self, pairs: PairLogps) -> Sums:
-        """Sums over pairs; differentiable in the policy's log-probabilities."""
+        """Return sums over pairs; differentiable in the policy's log-probabilities."""
         return pair_sums(self, pairs)

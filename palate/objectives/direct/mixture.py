@@ -1,4 +1,4 @@
-"""Several objectives on the same pairs, added up."""
+"""Weighted sums of several objectives on the same pairs."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ PairPart = (
     | CPO
     | ChosenNLL
 )
-"""Every objective on pairs that stands for itself."""
+"""Every objective on pairs except mixtures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """Several losses on the same pairs with a weight each, per `sum weight`.
+    """Several losses on the same pairs, each with a weight, per `sum weight`.
 
     `sum_i weights_i loss_i`. `{kind: mixture, parts: [dpo, nll], weights: [1, 0.1]}`; rewards and accuracy are those of the first part.
 
     Attributes:
         parts: the objectives, each a kind or `kind` with its settings; at most one of aot and bco_pair.
-        weights: one for each part, above 0.
+        weights: one per part, above 0.
 
-    Metrics: besides the usual ones `loss_<kind>` of each part, before its weight and taken at the label's word.
+    Metrics: those of `DPO`, and `loss_<kind>` of each part, before its weight and as if the label were certain.
     """
 
     kind: Literal["mixture"] = "mixture"
@@ -56,7 +56,7 @@ class Mixture:
     is_unpaired: ClassVar[Literal[False]] = False
 
     def __post_init__(self) -> None:
-        """Checks parts and weights."""
+        """Check parts and weights."""
         kinds = [part.kind for part in self.parts]
         if len(kinds) < 2 or len(set(kinds)) < len(kinds):
             raise ConfigError(f"mixture: needs two or more parts of different kinds, got {', '.join(kinds) or 'none'}")
@@ -64,7 +64,7 @@ class Mixture:
             raise ConfigError(f"mixture: needs one weight above 0 for each of the {len(kinds)} parts, got {list(self.weights)}")
         if len(self._with_baselines) > 1:
             raise ConfigError(
-                "mixture: aot and bco_pair each compare with a figure of the whole step, and a step has one; take one of them"
+                "mixture: aot and bco_pair each need their own baseline of the whole step, and a step has only one; use one of them"
             )
 
     @property
@@ -82,17 +82,17 @@ class Mixture:
         return [part for part in self.parts if isinstance(part, AOT | BCOPair)]
 
     def baselines(self, pairs: PairLogps) -> tuple[Tensor, Tensor]:
-        """Those of the part that wants them."""
+        """Return the baselines of the part that needs them."""
         return self._with_baselines[0].baselines(pairs)
 
     def losses(self, pairs: PairLogps) -> Tensor:
-        """Of each pair (p,)."""
+        """Return the loss of each pair (p,)."""
         return sum((w * part.losses(pairs) for part, w in zip(self.parts, self.weights, strict=True)), pairs.chosen.logp.new_zeros(()))
 
     def reward(self, side: PairSide) -> Tensor:
-        """That of the first part, (p,)."""
+        """Return the reward of the first part, (p,)."""
         return self.parts[0].reward(side)
 
     def __call__(self, pairs: PairLogps) -> Sums:
-        """Sums over pairs; differentiable in the policy's log-probabilities."""
+        """Return sums over pairs; differentiable in the policy's log-probabilities."""
         return pair_sums(self, pairs, {f"loss_{part.kind}": part.losses(pairs) for part in self.parts})

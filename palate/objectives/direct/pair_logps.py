@@ -1,4 +1,4 @@
-"""What all objectives on pairs share: their inputs, soft labels, sums and metrics."""
+"""What all objectives on pairs share: inputs, soft labels, sums and metrics."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ NO_NEEDS: frozenset[Need] = frozenset()
 
 @dataclass(frozen=True)
 class PairSide:
-    """One side of p pairs, all (p,); log-probabilities in nats, of completion tokens only (prompt and padding left out).
+    """One side of p pairs, all (p,); log-probabilities in nats, of completion tokens only (without prompt and padding).
 
     Attributes:
         logp: under the policy, summed.
-        reference: the same under the reference; no gradient flows here. 0 where there is none, which is a uniform reference.
-        tokens: number of completion tokens, the terminator counted.
-        head: `logp` of the first tokens alone, as many as the shorter side has; None where nobody asked.
+        reference: the same under the reference; no gradient flows here. It is 0 for a uniform reference.
+        tokens: number of completion tokens, including the eos.
+        head: `logp` of the first tokens alone, as many as the shorter side has; None where the objective does not need it.
         reference_head: the same under the reference.
-        baseline: what the step as a whole says the log-ratio is to be compared with, nats; None where nobody asked.
+        baseline: value of the whole step that the objective compares the log-ratio with, nats; None where it needs none.
     """
 
     logp: Tensor
@@ -39,36 +39,36 @@ class PairSide:
 
     @property
     def log_ratio(self) -> Tensor:
-        """`log policy - log reference`, nats."""
+        """Return `log policy - log reference`, nats."""
         return self.logp - self.reference.detach()
 
     @property
     def mean_logp(self) -> Tensor:
-        """Nats a token."""
+        """Return the log-probability in nats per token."""
         return self.logp / self.tokens
 
     @property
     def mean_log_ratio(self) -> Tensor:
-        """`log policy - log reference`, nats a token."""
+        """Return `log policy - log reference`, nats per token."""
         return self.log_ratio / self.tokens
 
     @property
     def above_baseline(self) -> Tensor:
-        """The log-ratio without its baseline, nats."""
-        assert self.baseline is not None, "an objective that names baselines among its needs is given them"
+        """Return the log-ratio minus its baseline, nats."""
+        assert self.baseline is not None, "the caller must measure baselines for an objective whose needs name them"
         return self.log_ratio - self.baseline.detach()
 
 
 @dataclass(frozen=True)
 class PairLogps:
-    """Pairs (p,) with the log-probabilities of both sides.
+    """Log-probabilities of both sides of p pairs.
 
     Attributes:
-        chosen: the completion called chosen.
-        rejected: the other one.
-        probability: that chosen is the better one, 0 to 1.
-        weight: >= 0, how much the pair counts.
-        importance: >= 0, a factor of the loss alone (see `wpo_importance`); None for 1. It does not enter the count.
+        chosen: the chosen completion.
+        rejected: the rejected completion.
+        probability: probability that chosen is better, 0 to 1.
+        weight: >= 0, the weight of the pair.
+        importance: >= 0, a factor of the loss alone (see `wpo_importance`); None for 1. The count does not contain it.
     """
 
     chosen: PairSide
@@ -78,18 +78,18 @@ class PairLogps:
     importance: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Checks the shapes."""
-        given = {**_named("chosen", self.chosen), **_named("rejected", self.rejected)}
-        given |= {"probability": self.probability, "weight": self.weight, "importance": self.importance}
-        check_shapes("PairLogps", {name: tensor for name, tensor in given.items() if tensor is not None})
+        """Check the shapes."""
+        tensors = {**_named("chosen", self.chosen), **_named("rejected", self.rejected)}
+        tensors |= {"probability": self.probability, "weight": self.weight, "importance": self.importance}
+        check_shapes("PairLogps", {name: tensor for name, tensor in tensors.items() if tensor is not None})
 
     @property
     def difference(self) -> Tensor:
-        """`h`, the difference of the log-ratios, nats."""
+        """Return `h`, the difference of the log-ratios, nats."""
         return self.chosen.log_ratio - self.rejected.log_ratio
 
     def swapped(self) -> PairLogps:
-        """The same pairs with the other side called chosen."""
+        """Return the same pairs with chosen and rejected exchanged."""
         return replace(self, chosen=self.rejected, rejected=self.chosen, probability=1 - self.probability)
 
 
@@ -98,31 +98,32 @@ def _named(owner: str, side: PairSide) -> dict[str, Tensor | None]:
 
 
 class PairLoss(Protocol):
-    """An objective on pairs."""
+    """An objective on pairs, as `pair_sums` uses it."""
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What it needs beside the sums of both sides."""
+        """Return what the objective needs beside the sums of both sides."""
         ...
 
     def losses(self, pairs: PairLogps) -> Tensor:
-        """Loss of each pair (p,) taken at its word: chosen is the better one."""
+        """Return the loss of each pair (p,), as if chosen were certainly better."""
         ...
 
     def reward(self, side: PairSide) -> Tensor:
-        """The reward (p,) the policy implies for a side; for the metrics."""
+        """Return the reward (p,) that the policy implies for a side; only metrics use it."""
         ...
 
 
 def pair_sums(objective: PairLoss, pairs: PairLogps, further: Mapping[str, Tensor] | None = None) -> Sums:
-    """Sums of `w [p loss(pair) + (1 - p) loss(pair swapped)]`, per `sum w`: a soft label is the expected loss over which side is better.
+    """Return sums of `w [p loss(pair) + (1 - p) loss(pair swapped)]`, per `sum w`.
 
-    For DPO that is its cross-entropy with a soft label; for the others it is what the same pair judged many times would give.
+    A soft label thus gives the expected loss over which side is better. For DPO this is the cross-entropy with a soft label. For the
+    others it is what many judgments of the same pair would give.
 
     Args:
-        objective: gives losses and rewards.
-        pairs: what they are formed from.
-        further: metrics of the objective's own, (p,) each.
+        objective: computes losses and rewards.
+        pairs: log-probabilities of the pairs.
+        further: additional metrics of the objective, (p,) each.
     """
     probability, weight = pairs.probability.detach(), pairs.weight.detach()
     each = probability * objective.losses(pairs) + (1 - probability) * objective.losses(pairs.swapped())
@@ -144,10 +145,10 @@ def pair_sums(objective: PairLoss, pairs: PairLogps, further: Mapping[str, Tenso
 
 
 def wpo_importance(chosen: Tensor, rejected: Tensor) -> Tensor:
-    """How much like the policy's own a pair of off-policy completions looks (p,), at most 1.
+    """Return how likely the policy is to write such pairs of off-policy completions itself (p,), at most 1.
 
-    `min(1, exp(a_chosen + a_rejected))`, where `a` is the mean over a completion's tokens of `log pi(token) - log sum_v pi(v)^2`: a token
-    counts by its probability relative to that of a sampled one. No gradient flows.
+    `min(1, exp(a_chosen + a_rejected))`, where `a` is the mean over a completion's tokens of `log pi(token) - log sum_v pi(v)^2`: the
+    probability of each token is compared with that of a sampled token. No gradient flows.
 
     Args:
         chosen: (p,), `a` of the chosen completion.

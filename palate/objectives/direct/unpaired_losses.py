@@ -1,4 +1,4 @@
-"""Objectives on single completions that someone liked or did not: no pairs needed."""
+"""Objectives on single completions, each judged desirable or not, without pairs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class UnpairedLogps:
         logp: under the policy.
         reference: under the reference; no gradient flows here.
         desirable: bool, True where the rater wants the completion.
-        weight: >= 0, how much the judgment counts.
-        baseline: what the whole step says the log-ratio is to be compared with, nats; no gradient flows here.
+        weight: >= 0, the weight of the judgment.
+        baseline: value of the whole step that the log-ratio is compared with, nats; no gradient flows here.
     """
 
     logp: Tensor
@@ -33,19 +33,19 @@ class UnpairedLogps:
     baseline: Tensor
 
     def __post_init__(self) -> None:
-        """Checks the shapes."""
+        """Check the shapes."""
         check_shapes("UnpairedLogps", vars(self))
         if self.desirable.dtype != torch.bool:
             raise ValueError(f"UnpairedLogps needs a boolean `desirable`, got {self.desirable.dtype}; write `desirable.bool()`")
 
     @property
     def log_ratio(self) -> Tensor:
-        """`log policy - log reference`, nats."""
+        """Return `log policy - log reference`, nats."""
         return self.logp - self.reference.detach()
 
     @property
     def signed(self) -> Tensor:
-        """How far the log-ratio lies on its judgment's side of the baseline, nats."""
+        """Return how far the log-ratio lies on the judged side of the baseline, nats."""
         above = self.log_ratio - self.baseline.detach()
         return torch.where(self.desirable, above, -above)
 
@@ -55,16 +55,18 @@ class KTO:
     """Kahneman-Tversky optimisation, per `sum weight`.
 
     Desirable: `w_D (1 - sigma(beta (x - z)))`; undesirable: `w_U (1 - sigma(beta (z - x)))`; `x = log(pi / ref)`, summed. z estimates
-    `KL(pi || ref)`: `max(0, mean x)` over completions of *other* prompts set behind these, over the whole optimizer step, without gradient.
+    `KL(pi || ref)` as `max(0, mean x)` over the whole optimizer step, without gradient. That mean is over these prompts, each followed by a
+    completion of *another* prompt.
     Ethayarajh et al. 2024 eq. 7 and 8.
 
     Attributes:
-        beta: how fast value saturates with the log-ratio.
-        desirable_weight: factor of the loss of wanted completions; w_D above.
-        undesirable_weight: factor of that of unwanted ones, w_U above; choose both so that w_D n_D / (w_U n_U) lies between 1 and 4/3.
+        beta: how fast the value saturates with the log-ratio.
+        desirable_weight: factor of the loss of desirable completions, w_D.
+        undesirable_weight: factor of the loss of undesirable completions, w_U; choose both so that w_D n_D / (w_U n_U) is between 1 and
+            4/3.
 
     Metrics: `accuracy` (share of completions on their side of the baseline; at the baseline one half), `desirable_reward` and
-    `undesirable_reward` (beta times log-ratio), `desirable_logp`, `undesirable_logp`, `baseline` (z, nats a completion).
+    `undesirable_reward` (beta times log-ratio), `desirable_logp`, `undesirable_logp`, `baseline` (z, nats per completion).
     """
 
     kind: Literal["kto"] = "kto"
@@ -76,18 +78,18 @@ class KTO:
     needs_mismatched: ClassVar[Literal[True]] = True
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         check_beta(self.kind, self.beta)
         for name, value in (("desirable_weight", self.desirable_weight), ("undesirable_weight", self.undesirable_weight)):
             if not value > 0:
-                raise ConfigError(f"kto: {name} must be > 0, got {value}; 1 for both where both are equally many")
+                raise ConfigError(f"kto: {name} must be > 0, got {value}; use 1 for both where both are equally frequent")
 
     def baseline(self, mismatched: Tensor) -> Tensor:
-        """Z (0-d, nats), from log-ratios (m,) of completions that belong to other prompts. With none it is 0."""
+        """Return z (0-d, nats) from log-ratios (m,) of completions that belong to other prompts; 0 if there are none."""
         return per_unit(mismatched.sum(), torch.tensor(float(len(mismatched)))).clamp(min=0.0)
 
     def __call__(self, inputs: UnpairedLogps) -> Sums:
-        """Sums over completions; differentiable in the policy's log-probabilities."""
+        """Return sums over completions; differentiable in the policy's log-probabilities."""
         factor = torch.where(inputs.desirable, self.desirable_weight, self.undesirable_weight)
         return _sums(inputs, factor * (-self.beta * inputs.signed).sigmoid(), self.beta)
 
@@ -96,14 +98,14 @@ class KTO:
 class BCO:
     """Binary classifier optimisation on unpaired judgments, per `sum weight`.
 
-    Desirable: `-log sigma(r - d)`; undesirable: `-log sigma(d - r)`; `r = beta log(pi / ref)`, and d halfway between the mean rewards of
-    both kinds over the whole optimizer step (not a running mean), without gradient. Jung et al. 2024; without their density-ratio weights
-    for prompts that differ between the kinds.
+    Desirable: `-log sigma(r - d)`; undesirable: `-log sigma(d - r)`; `r = beta log(pi / ref)`, and d is halfway between the mean rewards
+    of both kinds over the whole optimizer step (not a running mean), without gradient. Jung et al. 2024, without their density-ratio
+    weights for prompts that differ between the kinds.
 
     Attributes:
         beta: as in dpo.
 
-    Metrics: as in kto.
+    Metrics: as `KTO`.
     """
 
     kind: Literal["bco"] = "bco"
@@ -113,11 +115,11 @@ class BCO:
     needs_mismatched: ClassVar[Literal[False]] = False
 
     def __post_init__(self) -> None:
-        """Checks the setting."""
+        """Check the setting."""
         check_beta(self.kind, self.beta)
 
     def baseline(self, log_ratio: Tensor, desirable: Tensor, weight: Tensor) -> Tensor:
-        """`d / beta` (0-d, nats), from the step's own log-ratios (n,); the mean of one kind where the other is missing."""
+        """Return `d / beta` (0-d, nats) from the log-ratios (n,) of the step; the mean of one kind where the other is missing."""
         means = []
         for kind in (desirable, ~desirable):
             total, count = weighted_ratio(log_ratio, weight * kind)
@@ -126,7 +128,7 @@ class BCO:
         return torch.stack(means).mean() if means else log_ratio.new_zeros(())
 
     def __call__(self, inputs: UnpairedLogps) -> Sums:
-        """Sums over completions; differentiable in the policy's log-probabilities."""
+        """Return sums over completions; differentiable in the policy's log-probabilities."""
         return _sums(inputs, functional.softplus(-self.beta * inputs.signed), self.beta)
 
 

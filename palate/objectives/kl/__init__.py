@@ -1,4 +1,4 @@
-"""Distance from the reference: estimators of KL, how its price is set, and where it is paid."""
+"""KL from the reference: estimators, the penalty in the reward or in the loss, and how its coefficient is set."""
 
 from palate.objectives.kl.controls import AdaptiveKL, BudgetKL, FixedKL, KLControl, KLPrice, KLState, TargetKL
 from palate.objectives.kl.penalty import Estimator, KLPenalty, KLTokens, k1, k2, k3

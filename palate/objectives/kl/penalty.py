@@ -1,4 +1,10 @@
-"""Where the price of KL is paid: in the reward, or in the loss. These are two regularisers, not two ways to write one."""
+"""Estimators of KL(policy || reference), and the KL penalty in the reward or in the loss.
+
+The estimators take log-probabilities of tokens *sampled from the policy*. As a measurement, k1 and k3 agree on average. In the reward,
+where no gradient flows through them, only k1 penalises KL(policy || reference). As a loss, the gradient of k1 is zero on average, that of
+k2 is the gradient of KL(policy || reference), and that of k3 is the gradient of KL(reference || policy). So the penalty in the reward and
+the penalty in the loss are two different regularisers.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +21,21 @@ from palate.objectives.reduce import Sums, check_shapes, masked, masked_ratio
 from palate.objectives.reductions import TokenWeights
 
 LOG_RATIO_LIMIT = 20.0
-"""In a loss, log-ratios are held within +-20 nats: beyond, `exp` overflows and 0 * inf makes the gradient NaN."""
+"""Limit of log-ratios in a loss, in nats. Beyond it `exp` overflows, and 0 * inf makes the gradient NaN."""
 
 
 def k1(logps: Tensor, reference_logps: Tensor) -> Tensor:
-    """`l = logp - reference`, nats, shape of `logps`: unbiased, may be negative for single tokens."""
+    """Return `l = logp - reference`, nats, shape of `logps`: unbiased, and negative for some tokens."""
     return logps - reference_logps
 
 
 def k2(logps: Tensor, reference_logps: Tensor) -> Tensor:
-    """`l^2 / 2`, nats, shape of `logps`: never negative, biased, its gradient is that of KL(policy || reference)."""
+    """Return `l^2 / 2`, nats, shape of `logps`: never negative, biased, with the gradient of KL(policy || reference)."""
     return 0.5 * (logps - reference_logps).square()
 
 
 def k3(logps: Tensor, reference_logps: Tensor) -> Tensor:
-    """`exp(-l) - 1 + l`, nats, shape of `logps`: unbiased and never negative (Schulman 2020)."""
+    """Return `exp(-l) - 1 + l`, nats, shape of `logps`: unbiased and never negative (Schulman 2020)."""
     log_ratio = logps - reference_logps
     return (-log_ratio).expm1() + log_ratio
 
@@ -41,7 +47,7 @@ ESTIMATORS: Mapping[Estimator, Callable[[Tensor, Tensor], Tensor]] = {"k1": k1, 
 
 @dataclass(frozen=True)
 class KLTokens:
-    """Tokens for KL in the loss, all (n,).
+    """Tokens for the KL penalty in the loss, all (n,).
 
     Attributes:
         logps: nats under the policy being learned.
@@ -54,29 +60,31 @@ class KLTokens:
     mask: Tensor
 
     def __post_init__(self) -> None:
-        """Checks the shapes and the mask's type."""
+        """Check the shapes and the type of the mask."""
         check_shapes("KLTokens", vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class KLPenalty:
-    """What keeps the policy near the reference.
+    """The KL penalty that keeps the policy near the reference.
 
-    `reward`: each token's reward loses `coef * estimate`, a constant for the gradient; with k1 the best policy is `reference *
-    exp(reward / coef)`, normalised, with k2 and k3 another. `loss`: `coef * estimate` is added to the loss of each token and
-    differentiated, with the reduction's weights. With k2 its mean gradient is that of KL(policy || reference) of the *next token*:
-    later tokens are not charged to earlier ones. With k3 (GRPO) it is that of KL(reference || policy), whose optimum is another
-    policy. k1 has no gradient on average, so it is refused there. Both hold for tokens sampled from the policy as it stands; later
-    updates on a batch drift from that.
+    Place `reward` subtracts `coef * estimate` from the reward of each token, without gradient. With k1 the best policy is `reference *
+    exp(reward / coef)`, normalised; with k2 and k3 it is another.
+
+    Place `loss` adds `coef * estimate` to the loss of each token, with gradient and with the weights of the reduction. With k2 the mean
+    gradient is that of KL(policy || reference) of the *next token*, so earlier tokens do not pay for later ones. With k3 (GRPO) it is that
+    of KL(reference || policy), whose optimum is another policy. k1 has no gradient on average, so this place refuses it.
+
+    All of this holds for tokens sampled from the current policy; further updates on the same batch deviate from it.
 
     Source: reward, k1: Ziegler et al. 2019 eq. 2. Loss, k3: Shao et al. 2024 eq. 4. Estimators: Schulman 2020.
 
     Attributes:
-        estimator: k1, k2 or k3; k1 in the reward.
+        estimator: k1, k2 or k3; use k1 in the reward.
         place: reward or loss.
-        control: how the price is set.
+        control: how the coefficient is set.
 
-    Metrics: in the loss `kl_loss` (mean estimate, nats a token, without its price).
+    Metrics: in the loss `kl_loss` (mean estimate, nats per token, without the coefficient).
     """
 
     estimator: Estimator = "k1"
@@ -84,21 +92,21 @@ class KLPenalty:
     control: KLControl = field(default_factory=FixedKL)
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Check the settings."""
         if self.place == "loss" and self.estimator == "k1":
-            raise ConfigError("kl: k1 in the loss has no gradient on average; take estimator k3 (GRPO) or k2, or place it in the reward")
+            raise ConfigError("kl: k1 in the loss has no gradient on average; use estimator k3 (GRPO) or k2, or place it in the reward")
 
     def in_reward(self, logps: Tensor, reference_logps: Tensor, coef: float) -> Tensor:
-        """What is taken off each token's reward (n,), reward units, without gradient; zeros where the place is the loss."""
+        """Return what to subtract from each token's reward (n,), reward units, without gradient; zeros where the place is the loss."""
         check_shapes("KLPenalty", {"logps": logps, "reference_logps": reference_logps})
         if self.place == "loss":
             return torch.zeros_like(logps.detach())
         return coef * ESTIMATORS[self.estimator](logps.detach(), reference_logps.detach())
 
     def in_loss(self, inputs: KLTokens, coef: float, weights: TokenWeights | None = None) -> Sums:
-        """`coef * estimate` summed over tokens, weighted by a reduction (none: mean over tokens); differentiable in `logps`.
+        """Return `coef * estimate` summed over tokens, weighted by a reduction (None: mean over tokens); differentiable in `logps`.
 
-        The loop adds it to the policy's loss under the same weights, and divides both by the one count.
+        The loop adds it to the policy's loss under the same weights, and divides both by the same count.
         """
         log_ratios = masked(inputs.logps - inputs.reference_logps.detach(), inputs.mask).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
         nats = ESTIMATORS[self.estimator](log_ratios, torch.zeros_like(log_ratios))

@@ -1,4 +1,4 @@
-"""Policy gradients on sampled tokens, chosen by `kind`. How tokens add up to the batch's loss is `reductions`' to say."""
+"""Policy gradients on sampled tokens, chosen by `kind`. A reduction decides how tokens add up to the loss of a batch."""
 
 from palate.objectives.policy_gradient.policy_tokens import PolicyTokens
 from palate.objectives.policy_gradient.ppo import PPOClip

@@ -1,4 +1,4 @@
-"""What all policy losses share: their inputs, ratios, and the metrics of how far the policy has moved."""
+"""What all policy losses share: inputs, ratios, and metrics of how far the policy has moved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from palate.objectives.reduce import Ratio, Sums, check_shapes, masked, masked_r
 from palate.objectives.reductions import TokenWeights
 
 LOG_RATIO_LIMIT = 20.0
-"""Log-ratios are held within +-20 nats before `exp`: beyond, the ratio overflows and 0 * inf makes the gradient NaN."""
+"""Limit of log-ratios before `exp`, in nats. Beyond it the ratio overflows, and 0 * inf makes the gradient NaN."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class PolicyTokens:
     """Tokens sampled by the policy, all (n,).
 
     Attributes:
-        logps: nats under the policy being learned, of the distribution sampled from (same temperature).
+        logps: nats under the policy being learned, at the temperature of sampling.
         old_logps: nats under the policy that sampled; no gradient flows here.
-        advantages: how much better than expected; no gradient flows here. A correction for samples of another engine is a factor of it.
+        advantages: how much better than expected; no gradient flows here. Importance weights of another engine's samples are multiplied in.
         mask: bool, True where the token counts.
-        completion: long, number of the completion that each token belongs to; all tokens of a completion must be here.
+        completion: long, number of each token's completion; all tokens of a completion must be present.
     """
 
     logps: Tensor
@@ -32,34 +32,34 @@ class PolicyTokens:
     completion: Tensor
 
     def __post_init__(self) -> None:
-        """Checks the shapes and the mask's type."""
+        """Check the shapes and the type of the mask."""
         check_shapes("PolicyTokens", vars(self))
 
     @property
-    def held_advantages(self) -> Tensor:
-        """(n,) advantages without gradient, 0 outside the mask."""
+    def masked_advantages(self) -> Tensor:
+        """Return advantages (n,) without gradient, 0 outside the mask."""
         return masked(self.advantages.detach(), self.mask)
 
     @property
     def log_ratios(self) -> Tensor:
-        """(n,) `logp - old`, nats, differentiable; 0 outside the mask."""
+        """Return `logp - old` (n,), nats, differentiable; 0 outside the mask."""
         return masked(self.logps - self.old_logps.detach(), self.mask)
 
 
 def exp_held(log_ratios: Tensor) -> Tensor:
-    """Ratios, shape of `log_ratios`, differentiable where the log-ratio is within its limit."""
+    """Return ratios, shape of `log_ratios`, differentiable where the log-ratio is within its limit."""
     return log_ratios.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
 
 
-def sums_of(inputs: PolicyTokens, losses: Tensor, ratios: Tensor, weights: TokenWeights | None, held: Tensor | None = None) -> Sums:
-    """Sums of token losses (n,) with the metrics that all policy losses have.
+def sums_of(inputs: PolicyTokens, losses: Tensor, ratios: Tensor, weights: TokenWeights | None, is_clipped: Tensor | None = None) -> Sums:
+    """Return sums of token losses (n,), with the metrics that all policy losses have.
 
     Args:
         inputs: the tokens.
         losses: (n,), finite, 0 outside the mask.
-        ratios: (n,) what the loss compares with its clip, for the record.
-        weights: of a reduction; None is the mean over tokens.
-        held: (n,) bool, where a clip is at work; None without a clip.
+        ratios: (n,) the ratios that the loss compares with its clip, for the metrics.
+        weights: weights of a reduction; None for the mean over tokens.
+        is_clipped: (n,) bool, True where a clip is active; None for a loss without a clip.
     """
     log_ratios = inputs.log_ratios.detach()
     metrics: dict[str, Ratio] = {
@@ -67,7 +67,7 @@ def sums_of(inputs: PolicyTokens, losses: Tensor, ratios: Tensor, weights: Token
         "approx_kl": masked_ratio(0.5 * log_ratios.square(), inputs.mask),
         "log_ratio_max": maximum_ratio(log_ratios.abs(), inputs.mask),
     }
-    if held is not None:
-        metrics["clip_fraction"] = masked_ratio(held.to(ratios.dtype), inputs.mask)
+    if is_clipped is not None:
+        metrics["clip_fraction"] = masked_ratio(is_clipped.to(ratios.dtype), inputs.mask)
     weights = weights or TokenWeights.equal(inputs.mask)
     return Sums(loss=weights.total(losses), count=weights.count, metrics=metrics)

@@ -1,4 +1,4 @@
-"""REINFORCE: the policy gradient without a clip, and with a clipped weight that leaves no token out (CISPO)."""
+"""REINFORCE: the policy gradient without a clip, and with a clipped weight that keeps every token (CISPO)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from palate.objectives.reductions import TokenWeights
 class Reinforce:
     """Policy gradient without clipping, per token: `-A rho`, `rho = exp(logp - old)`.
 
-    At `logp = old` its gradient is `-A grad logp`, that of REINFORCE; the ratio keeps it right to first order when the batch is
-    learned from in several steps. With the advantages of `LeaveOneOut` this is RLOO (Ahmadian et al. 2024 eq. 9); `SequenceSum`
-    divides by completions as the paper does, `TokenMean` by tokens: the same direction, another scale.
+    At `logp = old` its gradient is `-A grad logp`, that of REINFORCE. The ratio keeps it right to first order when several steps learn from
+    the same batch. With the advantages of `LeaveOneOut` this is RLOO (Ahmadian et al. 2024 eq. 9); `SequenceSum`
+    divides by completions as the paper does, and `TokenMean` by tokens, which changes only the scale.
 
-    Source: Williams 1992. Deviation: log-ratios are held within +-20 nats.
+    Source: Williams 1992. Deviation: log-ratios are clamped to +-20 nats.
 
     Metrics: as `PPOClip` without `clip_fraction`.
     """
@@ -28,19 +28,19 @@ class Reinforce:
     kind: Literal["reinforce"] = "reinforce"
 
     def __call__(self, inputs: PolicyTokens, weights: TokenWeights | None = None) -> Sums:
-        """Sums over tokens, weighted by a reduction (none: mean over tokens); differentiable in `logps`."""
+        """Return sums over tokens, weighted by a reduction (None: mean over tokens); differentiable in `logps`."""
         ratios = exp_held(inputs.log_ratios)
-        return sums_of(inputs, -(inputs.held_advantages * ratios), ratios, weights)
+        return sums_of(inputs, -(inputs.masked_advantages * ratios), ratios, weights)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CISPO:
-    """Policy gradient with a clipped importance weight: `-sg(min(rho, limit)) A logp`, per token; sg passes no gradient.
+    """Policy gradient with a clipped importance weight: `-sg(min(rho, limit)) A logp`, per token; sg stops the gradient.
 
-    The weight is clipped, not the gradient: a rare token whose ratio has grown (often the turning point of a chain of thought) keeps
-    teaching, at a bounded weight. Below the limit its gradient is that of `Reinforce`.
+    The clip acts on the weight, not on the gradient. A rare token whose ratio has grown (often the turning point of a chain of thought)
+    keeps its gradient, at a bounded weight. Below the limit its gradient is that of `Reinforce`.
 
-    Source: MiniMax 2025 (MiniMax-M1) eq. 4 and 5, without a lower bound as they ran it; limit 5 as in Khatri et al. 2025.
+    Source: MiniMax 2025 (MiniMax-M1) eq. 4 and 5, without a lower bound, as in the authors' runs; limit 5 as in Khatri et al. 2025.
 
     Attributes:
         limit: the largest importance weight.
@@ -52,12 +52,12 @@ class CISPO:
     limit: float = 5.0
 
     def __post_init__(self) -> None:
-        """Checks the setting."""
+        """Check the setting."""
         if not 1 <= self.limit < math.inf:
-            raise ConfigError(f"cispo: limit must be 1 or more, got {self.limit}; 5 is usual")
+            raise ConfigError(f"cispo: limit must be 1 or more, got {self.limit}; use 5")
 
     def __call__(self, inputs: PolicyTokens, weights: TokenWeights | None = None) -> Sums:
-        """Sums over tokens, weighted by a reduction (none: mean over tokens); differentiable in `logps`."""
+        """Return sums over tokens, weighted by a reduction (None: mean over tokens); differentiable in `logps`."""
         ratios = exp_held(inputs.log_ratios.detach())
-        losses = -ratios.clamp_max(self.limit) * inputs.held_advantages * masked(inputs.logps, inputs.mask)
+        losses = -ratios.clamp_max(self.limit) * inputs.masked_advantages * masked(inputs.logps, inputs.mask)
         return sums_of(inputs, losses, ratios, weights, ratios > self.limit)

@@ -9,11 +9,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from palate.config.artifacts import model_at
-from palate.models.adapters import LoRA, base_of
+from palate.models.adapters import LoRA, base_of, share_frozen
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
 from palate.models.scalar import ScalarModel, load_scalar, scalar_from
-from palate.models.shared import share_frozen
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
 from palate.training.model_io import trainable

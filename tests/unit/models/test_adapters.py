@@ -22,7 +22,7 @@ BATCH = pack(random_trees([(5, [3, 1, 12]), (1, [2, 2]), (9, [4] * 3), (6, [1])]
 
 
 def perturbed(model: CausalPolicy | ScalarModel, seed: int = 7) -> None:
-    """Makes the adapter say something: its outer matrices are no longer 0."""
+    """Make the adapter change the model by giving its outer matrices values other than 0."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
@@ -174,7 +174,7 @@ def test_an_adapter_made_for_another_base_is_refused_with_both_names(tmp_path: P
     tiny_policy(seed=1).save(tmp_path / "other")
     policy = load_policy(tmp_path / "other").with_adapter(LORA, str(tmp_path / "other"), seed=0)
     assert policy.adapters is not None
-    with pytest.raises(ModelError, match=r"adapter .*/adapter was made for .*/base, and .*/other is another model: give the model"):
+    with pytest.raises(ModelError, match=r"adapter .*/adapter was made for .*/base, and .*/other is another model: use the model"):
         policy.adapters.load(tmp_path / "adapter", "strange")
     tiny_policy(seed=2).save(base)  # another model in the base's place
     with pytest.raises(ModelError, match="was made for .*/base, and .*/base is another model"):

@@ -19,7 +19,7 @@ SHAPES = {
 
 
 def _formula(batch: PackedBatch, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
-    """All tokens against all tokens, then what a token may not see struck out."""
+    """Compute attention of all tokens to all tokens, with a mask on what a token may not see."""
     group, tokens = q.shape[1] // k.shape[1], q.shape[2]
     may_see = torch.zeros(tokens, tokens, dtype=torch.bool)
     for start, end, trunk_start, trunk_end in batch.segments:

@@ -1,4 +1,4 @@
-"""Models from directories and new ones: what is saved, what is refused, what is independent."""
+"""Models from directories and new ones: what is saved, what is refused and what is independent."""
 
 import json
 import os
@@ -9,9 +9,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from palate.core import ModelError
+from palate.models.cpu import keep_few_kernels, keep_freed_memory
 from palate.models.load import Architecture, as_policy, built, load_policy, load_tokenizer, new_policy, vocabulary_size
-from palate.models.memory import keep_few_products, keep_freed_memory
-from palate.models.probe import PaddedPathWarning
+from palate.models.paths import PaddedPathWarning
 from palate.testing import FAMILIES, PADDED_FAMILIES, byte_tokenizer, random_trees, tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree, pack
 
@@ -163,7 +163,7 @@ def test_an_encoder_decoder_is_refused(saved) -> None:
     ],
 )
 def test_what_no_configuration_tells_is_measured(model_type: str, more, reason: str) -> None:
-    """Logits that are scaled, attention with sinks, biases by distance: no rule names them, the probe finds them."""
+    """Logits that are scaled, attention with sinks, biases by distance: no rule names them, and the measurement finds them."""
     tokenizer = word_tokenizer()
     size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     limits = {"max_position_embeddings": 64, "vocab_size": 43, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -184,8 +184,8 @@ def test_freed_memory_is_kept_once_and_for_all() -> None:
 def test_few_products_are_kept_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
     monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
-    keep_few_products.cache_clear()
-    keep_few_products()
+    keep_few_kernels.cache_clear()
+    keep_few_kernels()
     assert int(os.environ["LRU_CACHE_CAPACITY"]) < 100
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"
 

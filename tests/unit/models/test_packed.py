@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from palate.models.causal import CausalPolicy
 from palate.models.load import built, load_policy, without_dropout
-from palate.models.probe import PaddedPathWarning
+from palate.models.paths import PaddedPathWarning
 from palate.models.scalar import head_of, scalar_from
 from palate.testing import FAMILIES, PADDED_FAMILIES, random_trees, shared_data, tiny_config, tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree, pack
@@ -29,7 +29,7 @@ def _trees(name: str = "ragged") -> list[Tree]:
 
 
 def _twin(policy: CausalPolicy, family: str) -> PreTrainedModel:
-    """The same weights in a plain transformers model with its slow and sure attention."""
+    """The same weights in a plain transformers model with its own attention."""
     twin = built(AutoModelForCausalLM.from_config, without_dropout(tiny_config(family, policy.tokenizer)), 99)
     twin.set_attn_implementation("eager")
     twin.load_state_dict(policy.module.state_dict())
@@ -37,7 +37,7 @@ def _twin(policy: CausalPolicy, family: str) -> PreTrainedModel:
 
 
 def _plain_logps(module: PreTrainedModel, trees: list[Tree], temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies from one unpadded forward a branch."""
+    """Log-probabilities and entropies from one unpadded forward pass per branch."""
     logps, entropies = [], []
     for tree in trees:
         for branch in tree.branches:

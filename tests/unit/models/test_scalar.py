@@ -1,4 +1,4 @@
-"""Scalar heads by name: how they start, what is saved, what is refused."""
+"""Scalar heads by name: how they start, what is saved and what is refused."""
 
 import json
 
@@ -75,15 +75,15 @@ def test_the_backbone_is_copied_not_shared() -> None:
 
 
 def test_sources(model: ScalarModel, tmp_path) -> None:
-    """From a path, and from a reward model: the backbone is taken, the heads are new."""
+    """From a path, and from a reward model: it copies the backbone and makes new heads."""
     policy = tiny_policy()
     policy.save(tmp_path)
     by_path = scalar_from(tmp_path, ("helpful", "harmless"), seed=3)
     assert torch.equal(by_path.scores(BATCH), model.scores(BATCH))
     value = scalar_from(model, ("value",), seed=0)
     assert value.heads == ("value",)
-    for made in (by_path, value):
-        weights, expected = made.module.base_model.state_dict(), policy.module.base_model.state_dict()
+    for model in (by_path, value):
+        weights, expected = model.module.base_model.state_dict(), policy.module.base_model.state_dict()
         assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 

@@ -1,4 +1,4 @@
-"""Shared by the tests of the objectives: expected values of an independent source, float64 throughout."""
+"""Fixtures of the tests of objectives: expected values from an independent source, and float64 throughout."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def oracle() -> Callable[[str], dict[str, Any]]:
 
 @pytest.fixture
 def matches() -> Callable[[Tensor | float, object], None]:
-    """Asserts that a tensor equals expected numbers to 1e-6 relative (1e-9 absolute, for zeros)."""
+    """Assert that a tensor equals expected numbers to 1e-6 relative (1e-9 absolute, for zeros)."""
 
     def check(actual: Tensor | float, expected: object) -> None:
         torch.testing.assert_close(torch.as_tensor(actual), torch.tensor(expected), rtol=1e-6, atol=1e-9, check_dtype=False)
@@ -42,7 +42,7 @@ def matches() -> Callable[[Tensor | float, object], None]:
 
 @pytest.fixture
 def differs() -> Callable[[Tensor | float, float], None]:
-    """Asserts that a number is not the one a common mistake gives."""
+    """Assert that a number is not the one that a common mistake gives."""
 
     def check(actual: Tensor | float, wrong: float) -> None:
         assert abs(float(torch.as_tensor(actual).detach()) - wrong) > 1e-4 * max(1.0, abs(wrong))

@@ -14,7 +14,7 @@ JUNK = [math.nan, math.inf, -1e30]
 
 
 def _padded(x, left, right):
-    """`x` (b, t) between columns of garbage; a mask gets False there."""
+    """Return `x` (b, t) between columns of garbage, which are False in a mask."""
     columns = [torch.full((len(x), 1), False if x.dtype == torch.bool else JUNK[i % 3], dtype=x.dtype) for i in range(left + right)]
     return torch.cat([*columns[:left], x, *columns[left:]], 1)
 
@@ -80,7 +80,7 @@ def test_gamma_and_lambda_one_give_the_reward_to_go_whatever_the_values():
 
 
 def test_one_padding_column_does_not_move_the_reward():
-    """With V = 0, gamma 1 and lambda 0.95 the last token earns 1.0, not the 0.95 of a score put one place too late."""
+    """With V = 0, gamma 1 and lambda 0.95 the last token earns 1.0, not the 0.95 of a score that comes one token too late."""
     for width in (3, 4, 9):
         mask = (torch.arange(width) < 3)[None]
         zeros = torch.zeros(1, width)

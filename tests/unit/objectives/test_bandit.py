@@ -26,8 +26,8 @@ from tests.support.logps import pair_logps
 from tests.support.policy import tokens
 
 TOLERANCE = 1e-4
-"""On probabilities. What is left comes from stopping early: the rarest word (1 %) is learned slowest. The best policy differs from
-that of a KL price 5 % off by 0.016, and from the reference by 0.5."""
+"""Tolerance on probabilities. The error comes from stopping early: the rarest word (1 %) is learned slowest. The best policy differs from
+that of a KL coefficient 5 % off by 0.016, and from the reference by 0.5."""
 
 
 class Bandit:
@@ -74,7 +74,7 @@ FIRST, SECOND = torch.combinations(torch.arange(3)).T
 
 
 def trained(bandit: Bandit, objective: object, probability: Tensor, steps: int = 300, lr: float = 10.0, **further: Tensor) -> Tensor:
-    """Probabilities after training on all pairs in one order, labelled `probability`: the same as endlessly many judgments."""
+    """Probabilities after training on all pairs in one order, labelled `probability`: the same as infinitely many judgments."""
     theta = bandit.reference.clone().requires_grad_()
     for _ in range(steps):
         logps = theta.log_softmax(0)
@@ -92,9 +92,9 @@ def test_dpo(bandit):
 
 
 def test_dpo_with_weighted_pairs_ends_at_the_same_place(bandit):
-    """Every pair has its optimum there, so weights (those of WPO too) change the way and not the end."""
-    found = trained(bandit, DPO(beta=bandit.beta), bradley_terry(bandit), steps=600, importance=torch.tensor([0.5, 1.0, 0.7]))
-    torch.testing.assert_close(found, bandit.best, rtol=0, atol=1e-6)
+    """Every pair has its optimum there, so weights (also those of WPO) change the path and not the end."""
+    learned_policy = trained(bandit, DPO(beta=bandit.beta), bradley_terry(bandit), steps=600, importance=torch.tensor([0.5, 1.0, 0.7]))
+    torch.testing.assert_close(learned_policy, bandit.best, rtol=0, atol=1e-6)
 
 
 def test_robust_dpo_finds_what_clean_labels_say(bandit):
@@ -128,14 +128,14 @@ def test_dpo_with_other_divergences(bandit, divergence):
         total = float((bandit.reference.exp() * inverse_slopes(divergence, bandit.reward / beta + middle)).sum())
         low, high = (low, middle) if total > 1 else (middle, high)
     best = bandit.reference.exp() * inverse_slopes(divergence, bandit.reward / beta + low)
-    found = trained(bandit, DPO(beta=beta, divergence=divergence), bradley_terry(bandit), steps=1500, lr=1.0)
+    learned_policy = trained(bandit, DPO(beta=beta, divergence=divergence), bradley_terry(bandit), steps=1500, lr=1.0)
 
     assert float(best.sum()) == pytest.approx(1)
-    torch.testing.assert_close(found, best, rtol=0, atol=1e-5)
+    torch.testing.assert_close(learned_policy, best, rtol=0, atol=1e-5)
 
 
 def test_ipo(bandit):
-    """Targets `(2p - 1) / (2 tau)` of all pairs cannot all be met; least squares gives each word the mean of its own."""
+    """Targets `(2p - 1) / (2 tau)` of all pairs cannot all be reached; least squares gives each word the mean of its targets."""
     tau, probability = 0.4, bradley_terry(bandit)
     target = torch.zeros(3, 3)
     target[FIRST, SECOND] = (2 * probability - 1) / (2 * tau)
@@ -163,7 +163,7 @@ def test_policy_gradient_in_expectation(bandit, objective):
 
 
 def test_sampled_ppo_with_a_learned_value(bandit):
-    """Sampled words, several steps a batch, both clips at work; the value ends at the objective of the optimum."""
+    """Sampled words, several steps per batch, both clips active; the value ends at the objective of the optimum."""
     generator = torch.Generator().manual_seed(0)
     theta, value = bandit.reference.clone().requires_grad_(), torch.zeros(1, requires_grad=True)
     n = 512
@@ -176,15 +176,15 @@ def test_sampled_ppo_with_a_learned_value(bandit):
         for _ in range(4):
             logps = theta.log_softmax(0)[words]
             bandit.step(theta, PPOClip()(tokens(logps, old[words], advantages[:, 0], mask[:, 0])).mean(), lr=2.0)
-            told = ValueTokens(value.expand(n, 1), old_value, returns, mask)
-            bandit.step(value, ClippedValue()(told).mean(), lr=0.4)
+            value_tokens = ValueTokens(value.expand(n, 1), old_value, returns, mask)
+            bandit.step(value, ClippedValue()(value_tokens).mean(), lr=0.4)
 
     torch.testing.assert_close(theta.softmax(0).detach(), bandit.best, rtol=0, atol=TOLERANCE)
     assert float(value.detach()) == pytest.approx(bandit.expected["objective"], abs=TOLERANCE)
 
 
 def test_sampled_rloo(bandit):
-    """Groups of four from one prompt, the mean of the others as baseline, one update a batch."""
+    """Groups of four from one prompt, the mean of the others as baseline, one update per batch."""
     generator = torch.Generator().manual_seed(0)
     theta = bandit.reference.clone().requires_grad_()
     g, k = 128, 4

@@ -21,7 +21,7 @@ from palate.objectives.reductions import TokenMean
 from tests.support.policy import tokens
 
 EXACT = 1e-4
-"""On probabilities: what stopping early leaves. A price of KL 5 % off moves the best policy by 0.016."""
+"""Tolerance on probabilities, from stopping early. A KL coefficient 5 % off moves the best policy by 0.016."""
 
 GROUPS, SIZE = 128, 4
 
@@ -86,15 +86,15 @@ def test_differences_of_rewards_with_kl_in_the_reward_end_there(bandit, objectiv
 
 @pytest.mark.parametrize("objective", [PPOClip(), PPOClip(clip_high=0.28, dual_clip=3.0), CISPO(), SequenceClip()], ids=lambda x: x.kind)
 def test_they_do_so_with_several_updates_a_batch(bandit, objective):
-    found = learned(bandit, Method(LeaveOneOut(), objective, updates=4, lr=2.0, steps=200))
-    torch.testing.assert_close(found, bandit.best, rtol=0, atol=EXACT)
+    learned_policy = learned(bandit, Method(LeaveOneOut(), objective, updates=4, lr=2.0, steps=200))
+    torch.testing.assert_close(learned_policy, bandit.best, rtol=0, atol=EXACT)
 
 
 @pytest.mark.parametrize("estimator", ["k2", "k3"])
 def test_any_estimator_in_the_reward_prices_the_same_kl_only_if_it_is_k1(bandit, estimator):
     """As a reward for single samples k2 and k3 are other functions of the policy: their best policy is another."""
-    found = learned(bandit, Method(LeaveOneOut(), kl=KLPenalty(estimator=estimator), lr=2.0, steps=300))
-    assert float((found - bandit.best).abs().max()) > 0.01
+    learned_policy = learned(bandit, Method(LeaveOneOut(), kl=KLPenalty(estimator=estimator), lr=2.0, steps=300))
+    assert float((learned_policy - bandit.best).abs().max()) > 0.01
 
 
 UNSETTLED = [ReinforcePlusPlus(), GroupRelative(), GroupRelative(scale="batch"), BatchMean(baseline="none")]
@@ -102,29 +102,29 @@ UNSETTLED = [ReinforcePlusPlus(), GroupRelative(), GroupRelative(scale="batch"),
 
 @pytest.mark.parametrize("advantage", UNSETTLED, ids=lambda x: "-".join(map(str, vars(x).values())))
 def test_methods_that_do_not_settle_come_there_as_the_rate_falls(bandit, advantage):
-    """Divided by a deviation that vanishes, or without a baseline, advantages do not vanish at the optimum: the rate has to."""
+    """Divided by a vanishing deviation, or without a baseline, advantages do not vanish at the optimum, so the learning rate has to."""
     assert float((learned(bandit, Method(advantage, lr=2.0, steps=300)) - bandit.best).abs().max()) > 0.01
-    found = learned(bandit, Method(advantage, lr=3.0, steps=400, cools=True))
-    torch.testing.assert_close(found, bandit.best, rtol=0, atol=0.01)
+    learned_policy = learned(bandit, Method(advantage, lr=3.0, steps=400, cools=True))
+    torch.testing.assert_close(learned_policy, bandit.best, rtol=0, atol=0.01)
 
 
 def shrunk(bandit: Bandit) -> Tensor:
-    """The best policy for rewards that lost a quarter of their differences: what a mean of four that contains itself does to them."""
+    """Return the best policy for rewards with a quarter less difference, the effect of a mean of four that contains the completion."""
     return (bandit.reference + (SIZE - 1) / SIZE * bandit.reward / bandit.beta).softmax(0)
 
 
 def test_a_prompt_mean_taken_off_before_the_price_of_kl_makes_kl_dearer(bandit):
-    """REINFORCE++ with a baseline: its mean contains the completion itself, KL is in no mean. The price is k / (k - 1) of what is set."""
-    found = learned(bandit, Method(ReinforcePlusPlus(baseline="prompt"), lr=3.0, steps=400, cools=True))
+    """REINFORCE++ with a baseline: the mean contains the completion itself, so the effective KL coefficient is k / (k - 1) times the set one."""
+    learned_policy = learned(bandit, Method(ReinforcePlusPlus(baseline="prompt"), lr=3.0, steps=400, cools=True))
 
-    torch.testing.assert_close(found, shrunk(bandit), rtol=0, atol=0.01)
-    assert float((found - bandit.best).abs().max()) > 0.08
+    torch.testing.assert_close(learned_policy, shrunk(bandit), rtol=0, atol=0.01)
+    assert float((learned_policy - bandit.best).abs().max()) > 0.08
 
 
 def test_k2_in_the_loss_has_the_same_optimum(bandit):
     kl = KLPenalty(estimator="k2", place="loss")
-    found = learned(bandit, Method(LeaveOneOut(), kl=kl, lr=6.0, steps=600, cools=True))
-    torch.testing.assert_close(found, bandit.best, rtol=0, atol=0.005)
+    learned_policy = learned(bandit, Method(LeaveOneOut(), kl=kl, lr=6.0, steps=600, cools=True))
+    torch.testing.assert_close(learned_policy, bandit.best, rtol=0, atol=0.005)
 
 
 def test_k3_in_the_loss_ends_at_another_policy(bandit):
@@ -136,14 +136,14 @@ def test_k3_in_the_loss_ends_at_another_policy(bandit):
         low, high = (middle, high) if float((bandit.beta * reference / (middle - bandit.reward)).sum()) > 1 else (low, middle)
     best = bandit.beta * reference / (low - bandit.reward)
     kl = KLPenalty(estimator="k3", place="loss")
-    found = learned(bandit, Method(LeaveOneOut(), kl=kl, lr=3.0, steps=600, cools=True))
+    learned_policy = learned(bandit, Method(LeaveOneOut(), kl=kl, lr=3.0, steps=600, cools=True))
 
     assert float((best - bandit.best).abs().max()) > 0.03
-    torch.testing.assert_close(found, best, rtol=0, atol=0.01)
+    torch.testing.assert_close(learned_policy, best, rtol=0, atol=0.01)
 
 
 def test_grpo_with_its_deviation_and_kl_in_the_loss_ends_elsewhere(bandit):
-    """Rewards divided by their group's deviation against a KL that is not: the price of KL is another, prompt by prompt."""
+    """Rewards are divided by their group's deviation and KL is not, so the effective KL coefficient differs by prompt."""
     kl = KLPenalty(estimator="k2", place="loss")
     plain = learned(bandit, Method(GroupRelative(scale="none"), kl=kl, lr=3.0, steps=600, cools=True))
     scaled = learned(bandit, Method(GroupRelative(), kl=kl, lr=3.0, steps=600, cools=True))

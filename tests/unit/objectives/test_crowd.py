@@ -1,4 +1,4 @@
-"""Crowd-BT: the independent values, and raters of a simulated crew seen through: the honest, the careless and the contrary."""
+"""Crowd-BT: the independent values, and a pool of simulated raters whose reliabilities it learns: honest, careless and contrary ones."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def test_crowd_bt(oracle, matches):
     matches(((likelihood.loss - whole.loss) / given["lam"]).detach(), expected["reg"])
     matches(honesty((winners - losers).detach(), torch.ones(6), reliability.detach()), expected["posterior_honest"])
     matches(metric(whole, "honest"), sum(expected["posterior_honest"]) / 6)
-    (found,) = torch.autograd.grad(-likelihood.loss, eta, retain_graph=True)
-    matches(found, list(expected["grad_eta"].values()))
-    (found,) = torch.autograd.grad(-whole.loss, scores)
-    matches(found, list(expected["grad_s"].values()))
+    (actual,) = torch.autograd.grad(-likelihood.loss, eta, retain_graph=True)
+    matches(actual, list(expected["grad_eta"].values()))
+    (actual,) = torch.autograd.grad(-whole.loss, scores)
+    matches(actual, list(expected["grad_s"].values()))
 
 
 def crowd(difference, reliability, probability=1.0):
@@ -76,12 +76,12 @@ def test_gradients_are_those_of_the_formula_and_finite_far_out():
     reliability = torch.tensor([2.0, -1.0, 0.0, 50.0], requires_grad=True)
     assert torch.autograd.gradcheck(loss, (torch.tensor([0.8, -0.4, 2.0, 0.1], requires_grad=True), reliability))
     far = torch.tensor([-1e4, 1e4, 1e4, -1e4], requires_grad=True)
-    for found in torch.autograd.grad(loss(far, reliability), (far, reliability)):
-        assert bool(found.isfinite().all())
+    for actual in torch.autograd.grad(loss(far, reliability), (far, reliability)):
+        assert bool(actual.isfinite().all())
 
 
-def crew(bad: str | None) -> list[SimulatedRater]:
-    """Twelve raters who see the worth written in a text; every third of them is careless (tosses a coin) or contrary."""
+def rater_pool(bad: str | None) -> list[SimulatedRater]:
+    """Return twelve raters who read the worth in a text; every third is careless (tosses a coin) or contrary."""
     settings = {"side_bias": 0.0, "length_bias": 0.0, "indifference": 0.0, "spread": 0.0}
     members = {
         None: RaterPool(reliability=0.9, sharpness=SHARPNESS, **settings),
@@ -92,13 +92,13 @@ def crew(bad: str | None) -> list[SimulatedRater]:
 
 
 def planted(rater: SimulatedRater) -> float:
-    """How often this rater says what is seen: half of what is not looked at is right by chance."""
+    """Return how often this rater is right: of what they do not look at, half is right by chance."""
     says = (1 + rater._own("reliability", rater.pool.reliability)) / 2
     return says if rater.pool.sharpness > 0 else 1 - says
 
 
 def judgments(raters, count, seed):
-    """Features (n, f) and who judged which two of them, with the answers: worth is a fixed direction of the features."""
+    """Return features (n, f), who judged which two of them, and the answers; worth is a fixed direction of the features."""
     generator, rng = torch.Generator().manual_seed(seed), random.Random(seed)
     true = torch.randn(FEATURES, generator=generator)
     features = torch.randn(2 * count, FEATURES, generator=generator)
@@ -106,15 +106,15 @@ def judgments(raters, count, seed):
     who, labels = [], []
     for k in range(count):
         number, order = rng.randrange(len(raters)), rng.choice(((0, 1), (1, 0)))
-        shown = Comparison(f"{seed}/{k}", prompt, (Completion(repr(worth[2 * k])), Completion(repr(worth[2 * k + 1]))))
-        answer = raters[number].judge(shown, "worth", order, seed)
+        comparison = Comparison(f"{seed}/{k}", prompt, (Completion(repr(worth[2 * k])), Completion(repr(worth[2 * k + 1]))))
+        answer = raters[number].judge(comparison, "worth", order, seed)
         who.append(number)
         labels.append(float(answer.order[answer.ranking[0][0]] == 0))
     return features, torch.tensor(who), labels, true
 
 
 def learned(objective, features, who, labels, raters):
-    """The direction found, and the reliabilities."""
+    """Return the learned direction and the reliabilities."""
     torch.manual_seed(0)
     net, numbers = torch.nn.Linear(FEATURES, 1, bias=False), LearnedNumbers(CrowdBT().raw_start, raters, 5.0)
     learner = Learner({"net": net, "objective": numbers}, AdamW(lr=0.03), STEPS)
@@ -134,22 +134,22 @@ def learned(objective, features, who, labels, raters):
 
 @pytest.mark.parametrize("bad", ["careless", "contrary"])
 def test_reliabilities_of_a_simulated_crew_are_found(bad):
-    raters = crew(bad)
+    raters = rater_pool(bad)
     features, who, labels, true = judgments(raters, 3600, seed=1)
-    found, reliability = learned(CrowdBT(), features, who, labels, len(raters))
+    actual, reliability = learned(CrowdBT(), features, who, labels, len(raters))
     gaps = [abs(value - planted(rater)) for value, rater in zip(reliability.tolist(), raters, strict=True)]
     assert max(gaps) < 0.15  # some 300 judgments each: standard errors of 0.02 to 0.05
     assert sum(gaps) / len(gaps) < 0.05
-    torch.testing.assert_close(found, SHARPNESS * true, rtol=0, atol=0.4)  # in the raters' own logits
+    torch.testing.assert_close(actual, SHARPNESS * true, rtol=0, atol=0.4)  # in the raters' own logits
 
 
 @pytest.mark.parametrize(("bad", "gain"), [("careless", 0.01), ("contrary", 0.05)])
 def test_where_a_third_is_careless_or_contrary_it_beats_bradley_terry(bad, gain):
-    """Share of unseen pairs that the direction found puts in their true order, over six worlds with 300 judgments each.
+    """Share of unseen pairs that the learned direction puts in their true order, over six worlds with 300 judgments each.
 
     In the fourth, reliabilities that move from the first step turn everything round.
     """
-    raters, gains = crew(bad), []
+    raters, gains = rater_pool(bad), []
     for seed in range(6):
         features, who, labels, true = judgments(raters, 300, seed)
         unseen = torch.randn(2000, FEATURES, generator=torch.Generator().manual_seed(100 + seed))

@@ -1,4 +1,4 @@
-"""DPO and its nearest kin against the independent values."""
+"""DPO and its variants against independent values."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_robust_dpo_is_unbiased_under_flipped_labels(oracle, matches, flips):
 
 
 def _slope(divergence, u):
-    """`f'(u) - f'(1)` by the numbers, from f itself."""
+    """`f'(u) - f'(1)` computed numerically from f."""
     functions = {
         "reverse_kl": lambda x: x * math.log(x),
         "forward_kl": lambda x: -math.log(x),

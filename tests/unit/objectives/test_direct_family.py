@@ -1,4 +1,4 @@
-"""The family beside DPO: against the independent values, and against plain formulas where there are none."""
+"""Direct objectives other than DPO, against independent values, and against plain formulas where there are none."""
 
 from __future__ import annotations
 
@@ -100,10 +100,10 @@ def _pairs(*, grad=False, x=X, y=Y):
     reference = [torch.tensor(values) for values in REFERENCE]
     chosen, rejected = ((torch.tensor(ratio) + fixed).requires_grad_(grad) for ratio, fixed in zip((x, y), reference, strict=True))
     tokens = [torch.tensor(values) for values in LENGTHS]
-    made = pair_logps(chosen, rejected, *reference, lengths=(tokens[0], tokens[1]))
-    with_heads = (replace(side, head=side.logp * 0.6, reference_head=side.reference * 0.6) for side in (made.chosen, made.rejected))
+    logps = pair_logps(chosen, rejected, *reference, lengths=(tokens[0], tokens[1]))
+    with_heads = (replace(side, head=side.logp * 0.6, reference_head=side.reference * 0.6) for side in (logps.chosen, logps.rejected))
     chosen_side, rejected_side = with_heads
-    return replace(made, chosen=chosen_side, rejected=rejected_side)
+    return replace(logps, chosen=chosen_side, rejected=rejected_side)
 
 
 def _with_baselines(objective, pairs):
@@ -283,9 +283,9 @@ def test_aot_compares_ranks_and_so_differs_from_dpo():
     # Margins of the policy 4, 1 and of the reference 0, 3: the larger is compared with the larger.
     chosen, zero = torch.tensor([4.0, 1.0]), torch.zeros(2)
     pairs = pair_logps(chosen, zero, torch.tensor([0.0, 3.0]), zero)
-    found = AOT(beta=1.0)(_with_baselines(AOT(), pairs)).loss.item()
+    actual = AOT(beta=1.0)(_with_baselines(AOT(), pairs)).loss.item()
 
-    assert found == pytest.approx(2 * nls(1.0))
+    assert actual == pytest.approx(2 * nls(1.0))
     assert DPO(beta=1.0)(pairs).loss.item() == pytest.approx(nls(4.0) + nls(-2.0))
 
 
@@ -349,11 +349,11 @@ def test_bco_against_the_plain_formula(oracle):
     given, objective = case["inputs"], BCO(beta=0.2)
     ratios = [p - r for p, r in zip(given["policy_logp"], given["ref_logp"], strict=True)]
     shift = ((ratios[0] + ratios[2]) / 2 + (ratios[1] + ratios[3]) / 2) / 2
-    found = objective.baseline(torch.tensor(ratios), torch.tensor(given["desirable"]), torch.ones(4))
+    actual = objective.baseline(torch.tensor(ratios), torch.tensor(given["desirable"]), torch.ones(4))
     expected = [nls(0.2 * (x - shift) * (1 if up else -1)) for x, up in zip(ratios, given["desirable"], strict=True)]
-    sums = objective(_unpaired(case, found))
+    sums = objective(_unpaired(case, actual))
 
-    assert float(found) == pytest.approx(shift)
+    assert float(actual) == pytest.approx(shift)
     assert sums.mean().item() == pytest.approx(sum(expected) / 4)
     assert _metric(sums, "desirable_reward") == pytest.approx(0.2 * (ratios[0] + ratios[2]) / 2)
     assert _metric(sums, "undesirable_reward") == pytest.approx(0.2 * (ratios[1] + ratios[3]) / 2)
@@ -421,7 +421,7 @@ def test_any_cut_of_pairs_gives_the_same_sums(objective, cut):
         (lambda: Mixture(parts=(DPO(), DPO()), weights=(1.0, 1.0)), "different kinds"),
         (lambda: Mixture(parts=(DPO(), IPO()), weights=(1.0,)), "one weight"),
         (lambda: Mixture(parts=(DPO(), IPO()), weights=(1.0, 0.0)), "above 0"),
-        (lambda: Mixture(parts=(AOT(), BCOPair()), weights=(1.0, 1.0)), "take one of them"),
+        (lambda: Mixture(parts=(AOT(), BCOPair()), weights=(1.0, 1.0)), "use one of them"),
     ],
 )
 def test_settings_are_checked(make, named):

@@ -1,4 +1,4 @@
-"""Weights for samples of another engine."""
+"""Importance weights for samples of another engine."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_token_without_a_number_weighs_one_and_poisons_nothing(matches):
 
 
 def test_weights_of_noisy_numbers_correct_the_gradient():
-    """The engine samples from a distribution beside the learner's; with weights the mean gradient is the learner's own."""
+    """The engine samples from another distribution than the learner's; with weights the mean gradient is that of the learner."""
     generator = torch.Generator().manual_seed(0)
     theta = torch.randn(5, generator=generator)
     engine = (theta + 0.3 * torch.randn(5, generator=generator)).log_softmax(0)

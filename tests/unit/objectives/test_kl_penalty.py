@@ -1,4 +1,4 @@
-"""Where KL is paid and how its price moves: reward or loss, fixed, adaptive, on target, within a budget."""
+"""The KL penalty in reward and loss, and its coefficient: fixed, adaptive, on target, within a budget."""
 
 from __future__ import annotations
 
@@ -92,19 +92,19 @@ def test_a_state_comes_back_from_its_numbers(control):
 
 def test_target_kl_moves_the_price_by_a_power_of_the_miss():
     control = TargetKL(init_coef=0.1, target=4.0, gain=0.5, limit=1.5, floor=0.01, ceiling=1.0)
-    state, seen = control.start(), []
+    state, history = control.start(), []
     for observed in (4.0, 5.76, 2.56, 400.0, 0.0, -1.0):
         state = control.after(state, observed, 1)
-        seen.append(state.coef)
+        history.append(state.coef)
 
-    assert seen == pytest.approx([0.1, 0.12, 0.096, 0.144, 0.096, 0.064])
+    assert history == pytest.approx([0.1, 0.12, 0.096, 0.144, 0.096, 0.064])
     low, high = KLState(0.011), KLState(0.9)
     assert control.after(low, 0.0, 1).coef == 0.01
     assert control.after(high, 100.0, 1).coef == 1.0
 
 
 def test_target_kl_finds_the_price_of_its_target(oracle):
-    """On the model of three words the best policy at each price is known, and so is the price at which it is 0.4 nats away."""
+    """On the model of three words the best policy is known for each coefficient, and so is the coefficient that gives 0.4 nats."""
     case = oracle("kl_regularised_optimum_bandit")["inputs"]
     reference, reward = torch.tensor(case["pi_ref"]).log(), torch.tensor(case["reward"])
 
@@ -121,12 +121,12 @@ def test_target_kl_finds_the_price_of_its_target(oracle):
 
 def test_a_budget_says_when_it_is_spent_and_stays_spent():
     control = BudgetKL(nats=5.0, price=FixedKL(coef=0.1))
-    state, seen = control.start(), []
+    state, history = control.start(), []
     for observed in (1.0, 5.0, 5.1, 2.0):
         state = control.after(state, observed, 8)
-        seen.append((state.coef, state.is_spent))
+        history.append((state.coef, state.is_spent))
 
-    assert seen == [(0.1, False), (0.1, False), (0.1, True), (0.1, True)]
+    assert history == [(0.1, False), (0.1, False), (0.1, True), (0.1, True)]
 
 
 def test_a_budget_leaves_the_price_to_another_control():

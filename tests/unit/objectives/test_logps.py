@@ -196,7 +196,7 @@ def test_no_tokens_at_all():
 
 
 class _Largest(TorchDispatchMode):
-    """Remembers the largest tensor any operation made, and how many matrix products there were."""
+    """Records the largest tensor that any operation makes, and the number of matrix products."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -214,8 +214,8 @@ class _Largest(TorchDispatchMode):
 def test_logits_are_never_whole_and_never_kept(objective):
     n, v, chunk = 64, 50, 8
     (hidden, weight, bias), targets, upstream = _draw(n=n, d=4, v=v)
-    kept: list[int] = []
-    with _Largest() as largest, saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+    saved_sizes: list[int] = []
+    with _Largest() as largest, saved_tensors_hooks(lambda x: saved_sizes.append(x.numel()) or x, lambda x: x):
         if objective == "token_logps":
             loss = token_logps(hidden, weight, targets, bias=bias, chunk=chunk)[0].sum()
         else:
@@ -223,8 +223,8 @@ def test_logits_are_never_whole_and_never_kept(objective):
         loss.backward()
 
     assert largest.numel == chunk * v
-    assert kept
-    assert max(kept) <= n * 4
+    assert saved_sizes
+    assert max(saved_sizes) <= n * 4
 
 
 def test_nothing_is_formed_without_gradients():

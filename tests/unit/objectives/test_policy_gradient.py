@@ -51,7 +51,7 @@ def test_ppo_clip(oracle, matches):
 
 
 def test_clipped_only_on_the_side_the_advantage_pushes_to(matches):
-    """Ratios 2 and 1/2 against advantages of both signs: a token is held only where holding makes the loss the worse one."""
+    """Ratios 2 and 1/2 against advantages of both signs: a token is clipped only where clipping makes the loss larger."""
     logps = torch.tensor([2.0, 2.0, 0.5, 0.5]).log().requires_grad_()
     sums = PPOClip(clip=0.2)(tokens(logps, torch.zeros(4), torch.tensor([1.0, -1.0, 1.0, -1.0]), torch.ones(4, dtype=torch.bool)))
     sums.loss.backward()

@@ -1,4 +1,4 @@
-"""PPO-ptx: cross-entropy on other data beside the policy's loss, at its own count."""
+"""PPO-ptx: cross-entropy on other data beside the policy's loss, with its own count."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def test_instructgpts_objective(oracle, matches):
     case = oracle("instructgpt_ppo_ptx")
     given = case["inputs"]
     policy, reference = torch.tensor([given["logp_rl"]]), torch.tensor([given["logp_sft"]])
-    paid = given["reward"] - KLPenalty().in_reward(policy, reference, given["beta"])
-    inputs = tokens(policy, policy, paid)
+    reward = given["reward"] - KLPenalty().in_reward(policy, reference, given["beta"])
+    inputs = tokens(policy, policy, reward)
     online = Reinforce()(inputs, SequenceSum()(inputs.completion, inputs.mask))
     other = CrossEntropy()(TokenLogps(torch.tensor([given["pretrain_logp"]]), torch.ones(1)))
     mixed = PretrainingMix(coef=given["gamma"])(other, total=float(other.count), policy_total=float(online.count))

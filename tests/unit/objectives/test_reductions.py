@@ -33,9 +33,9 @@ def grpo(oracle):
     def loss(reduction):
         weights = reduction(completion, inputs.mask)
         policy = PPOClip(clip=given["eps"])(inputs, weights)
-        held = kl.in_loss(KLTokens(new, reference, inputs.mask), given["beta"], weights)
-        assert torch.equal(policy.count, held.count)
-        return (policy.loss + held.loss) / policy.count
+        kl_sums = kl.in_loss(KLTokens(new, reference, inputs.mask), given["beta"], weights)
+        assert torch.equal(policy.count, kl_sums.count)
+        return (policy.loss + kl_sums.loss) / policy.count
 
     return loss, case
 
@@ -107,11 +107,11 @@ def test_any_split_of_whole_completions_gives_the_same_step(objective, reduction
 @pytest.mark.parametrize("reduction", REDUCTIONS, ids=lambda x: x.kind)
 def test_completions_that_were_cut_off_and_masked_leave_the_count_too(reduction):
     batch = _batch()
-    kept = ~torch.isin(COMPLETION, torch.tensor(CUT_OFF))
-    whole, without = reduction(COMPLETION, batch["mask"]), reduction(COMPLETION[kept], batch["mask"][kept])
+    counted = ~torch.isin(COMPLETION, torch.tensor(CUT_OFF))
+    whole, without = reduction(COMPLETION, batch["mask"]), reduction(COMPLETION[counted], batch["mask"][counted])
 
     assert float(whole.count) == float(without.count)
-    assert torch.equal(whole.weights[kept], without.weights)
+    assert torch.equal(whole.weights[counted], without.weights)
     assert not whole.weights[~batch["mask"]].any()
 
 

@@ -1,4 +1,4 @@
-"""The rules of advantage on completions laid flat: golden values, what could not be scored, batch order."""
+"""The rules of advantage on flat tokens: golden values, completions without a score, batch order."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def episodes(lengths, rewards, group, *, penalties=None, values=None) -> Episode
     completion = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     n = len(completion)
     taken = torch.zeros(n) if penalties is None else torch.as_tensor(penalties)
-    told = torch.zeros(n) if values is None else torch.as_tensor(values)
-    return Episodes(torch.as_tensor(rewards), taken, completion, torch.as_tensor(group), told)
+    value_tensor = torch.zeros(n) if values is None else torch.as_tensor(values)
+    return Episodes(torch.as_tensor(rewards), taken, completion, torch.as_tensor(group), value_tensor)
 
 
 def drawn(seed: int = 0) -> Episodes:
@@ -48,7 +48,7 @@ def drawn(seed: int = 0) -> Episodes:
 
 
 def of_completions(credit, e: Episodes) -> list[float]:
-    """The one advantage of each completion; all its tokens must have it."""
+    """Return the advantage of each completion, which all its tokens must have."""
     first = torch.zeros(len(e.rewards)).index_copy(0, e.completion, credit.advantages)
     assert torch.equal(first[e.completion], credit.advantages)
     return first.tolist()
@@ -115,7 +115,7 @@ def test_batch_scale_divides_every_group_by_one_number(matches):
 
 
 def test_reinforce_plus_plus(oracle, matches):
-    """Rewards of the case stand on last tokens; its second completion's reward is 0.5."""
+    """Rewards of the case are on last tokens; its second completion's reward is 0.5."""
     case = oracle("reinforce_pp")
     given = case["inputs"]
     kl = torch.tensor([*given["token_kl"][0], *given["token_kl"][1]])
@@ -164,7 +164,7 @@ def test_order_of_the_batch_and_names_of_prompts_play_no_part(rule):
 
 @every_rule
 def test_completions_may_be_interleaved(rule):
-    """Tokens of a completion stand in order, but not next to one another."""
+    """Tokens of a completion are in order, but not adjacent."""
     e = drawn()
     within = torch.cat([torch.arange(int((e.completion == k).sum())) for k in range(8)])
     at = (within * 8 + e.completion).argsort()
@@ -175,15 +175,19 @@ def test_completions_may_be_interleaved(rule):
 
 @every_rule
 def test_a_completion_that_could_not_be_scored_is_as_if_it_were_not_there(rule):
-    """Baselines, whitening, deviations: none has heard of it; its own advantages are 0 and its tokens do not count."""
+    """No baseline, whitening or deviation contains it; its advantages are 0, and its tokens do not count."""
     e = drawn()
     lost = torch.tensor([1, 6])
-    kept = ~torch.isin(torch.arange(8), lost)
-    at = kept[e.completion]
+    valid = ~torch.isin(torch.arange(8), lost)
+    at = valid[e.completion]
     without = Episodes(
-        e.rewards[kept], e.penalties[at], (kept.cumsum(0) - 1)[e.completion[at]], e.group[kept], None if e.values is None else e.values[at]
+        e.rewards[valid],
+        e.penalties[at],
+        (valid.cumsum(0) - 1)[e.completion[at]],
+        e.group[valid],
+        None if e.values is None else e.values[at],
     )
-    credit = rule(replace(e, rewards=torch.where(kept, e.rewards, math.nan)))
+    credit = rule(replace(e, rewards=torch.where(valid, e.rewards, math.nan)))
 
     torch.testing.assert_close(credit.advantages[at], rule(without).advantages)
     assert not credit.advantages[~at].any()
@@ -208,7 +212,7 @@ def test_the_unscorable_are_in_nobodys_baseline(matches):
     "rule", [LeaveOneOut(), GroupRelative(), GroupRelative(scale="batch"), GroupRelative(scale="none"), BatchMean()], ids=name
 )
 def test_equal_rewards_give_exactly_nothing(rule, dtype):
-    """0.1 seven times over has a mean that is not 0.1 in floating point; divided by 1e-4 that would teach something."""
+    """0.1 seven times over has a mean that is not 0.1 in floating point; divided by 1e-4 the difference would change the policy."""
     e = episodes([1] * 7, torch.full((7,), 0.1, dtype=dtype), [0] * 7, penalties=torch.zeros(7, dtype=dtype))
 
     assert torch.equal(rule(e).advantages, torch.zeros(7, dtype=dtype))

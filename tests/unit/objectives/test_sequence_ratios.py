@@ -128,7 +128,7 @@ def test_a_whole_completions_ratio_is_the_product_of_its_tokens(matches):
 
 
 def test_normalising_by_length_is_what_tells_the_two_apart():
-    """A hundred tokens that have each moved by 0.01: the product has left its range long ago, the mean has not moved."""
+    """A hundred tokens have each moved by 0.01: the product is far outside its range, and the mean is not."""
     log_ratios, advantages = torch.full((100,), 0.01), torch.ones(100)
 
     assert not _gradient(SequenceClip(clip=0.2), log_ratios, advantages)[0].any()

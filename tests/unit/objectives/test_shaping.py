@@ -1,4 +1,4 @@
-"""From scores to rewards: missing ends, soft limits of length, clipping, whitening."""
+"""From scores to rewards: missing eos, soft limits of length, clipping, whitening."""
 
 from __future__ import annotations
 

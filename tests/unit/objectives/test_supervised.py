@@ -33,7 +33,7 @@ def test_both_ways_give_the_same_sums(matches):
     hidden, weight = torch.randn(5, 3, generator=generator), torch.randn(7, 3, generator=generator)
     targets, weights = torch.tensor([0, 6, 3, 3, 1]), torch.tensor([1.0, 0.0, 2.0, 0.5, 1.0])
     total, logps = summed_nll(hidden, weight, targets, weights)
-    formed = CrossEntropy().formed(total, weights)
+    formed = CrossEntropy().from_summed_nll(total, weights)
     from_logps = CrossEntropy()(TokenLogps(logps, weights))
 
     matches(formed.mean(), from_logps.mean().item())

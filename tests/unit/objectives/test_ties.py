@@ -1,4 +1,4 @@
-"""Rao-Kupper and Davidson: the independent values, probabilities that add up, and planted widths of ties found again."""
+"""Rao-Kupper and Davidson: the independent values, probabilities that add up, and recovery of planted widths of ties."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ BOTH = [RaoKupper(), Davidson()]
 
 
 def probabilities(objective, difference, tie):
-    """Of a win, a tie and a loss of the first."""
-    found = []
+    """Return the probabilities of a win, a tie and a loss of the first."""
+    actual = []
     for label in (1.0, 0.5, 0.0):
         pairs = pair_scores(torch.tensor([difference]), [0.0], probability=[label])
-        found.append(objective(TiePairs(pairs, torch.tensor([tie]))).loss.neg().exp().item())
-    return found
+        actual.append(objective(TiePairs(pairs, torch.tensor([tie]))).loss.neg().exp().item())
+    return actual
 
 
 @pytest.mark.parametrize(("case", "objective", "name"), [("rao_kupper_ties", RaoKupper, "theta"), ("davidson_ties", Davidson, "nu")])
@@ -32,10 +32,10 @@ def test_oracle(case, objective, name, oracle, matches):
     case = oracle(case)
     given = case["inputs"][name]
     start = objective(start=math.log(given) if name == "theta" else given)
-    found = probabilities(start, case["inputs"]["d"], start.raw_start)
+    actual = probabilities(start, case["inputs"]["d"], start.raw_start)
 
-    matches(found, [case["expected"][key] for key in ("p_win", "p_tie", "p_loss")])
-    matches([-math.log(p) for p in found], case["expected"]["nll_win_tie_loss"])
+    matches(actual, [case["expected"][key] for key in ("p_win", "p_tie", "p_loss")])
+    matches([-math.log(p) for p in actual], case["expected"]["nll_win_tie_loss"])
 
 
 @pytest.mark.parametrize("objective", BOTH)
@@ -48,8 +48,8 @@ def test_the_three_add_up_to_one(objective, difference, matches):
 @pytest.mark.parametrize("objective", BOTH)
 def test_the_start_is_what_it_says(objective, matches):
     for start in (0.01, 0.5, 3.0):
-        made = type(objective)(start=start)
-        matches(made.natural(torch.tensor([made.raw_start])), [start])
+        started = type(objective)(start=start)
+        matches(started.natural(torch.tensor([started.raw_start])), [start])
 
 
 @pytest.mark.parametrize("objective", BOTH)
@@ -68,8 +68,8 @@ def test_gradients_are_those_of_the_formula_and_finite_far_out(objective):
     scores, tie = torch.tensor([0.8, -0.4, 2.0, 0.1], requires_grad=True), torch.tensor([0.2], requires_grad=True)
     assert torch.autograd.gradcheck(loss, (scores, tie))
     far = torch.tensor([-1e4, 1e4, 1e4, -1e4], requires_grad=True)
-    for found in torch.autograd.grad(loss(far, tie), (far, tie)):
-        assert bool(found.isfinite().all())
+    for actual in torch.autograd.grad(loss(far, tie), (far, tie)):
+        assert bool(actual.isfinite().all())
 
 
 @pytest.mark.parametrize("objective", BOTH)
@@ -84,12 +84,12 @@ def test_a_tie_pulls_scores_together_and_widens(objective):
 
 @pytest.mark.parametrize(("objective", "planted"), [(RaoKupper(start=0.1), 0.6), (Davidson(start=0.1), 0.9)])
 def test_a_planted_width_is_found_by_the_learner(objective, planted):
-    """2,000 judgments of differences of features; the width starts far off and moves at a rate of its own."""
+    """2,000 judgments of differences of features; the width starts far away and has its own learning rate."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2000, 3, generator=generator)
     true = torch.tensor([1.0, -0.5, 0.25])
-    made = type(objective)(start=planted)
-    chances = torch.tensor([probabilities(made, d, made.raw_start) for d in (features @ true).tolist()])
+    started = type(objective)(start=planted)
+    chances = torch.tensor([probabilities(started, d, started.raw_start) for d in (features @ true).tolist()])
     labels = torch.tensor([1.0, 0.5, 0.0])[torch.multinomial(chances, 1, generator=generator)[:, 0]]
     net, width = torch.nn.Linear(3, 1, bias=False), LearnedNumbers(objective.raw_start, 1, objective.lr / 0.02)
     torch.nn.init.zeros_(net.weight)
@@ -101,14 +101,14 @@ def test_a_planted_width_is_found_by_the_learner(objective, planted):
 
     for _ in range(150):
         metrics = learner.step(torch.arange(2000).split(500), loss)
-    found = objective.natural(width().detach()).item()
-    assert found == pytest.approx(planted, abs=0.12)  # its standard error is some 0.03 to 0.05
+    actual = objective.natural(width().detach()).item()
+    assert actual == pytest.approx(planted, abs=0.12)  # its standard error is some 0.03 to 0.05
     assert metrics["tie_probability/mean"] == pytest.approx(metrics["ties/mean"], abs=0.01)
     torch.testing.assert_close(net.weight[0].detach(), true, rtol=0, atol=0.15)
 
 
 def test_one_number_of_ties_is_needed():
-    with pytest.raises(ValueError, match="one number of ties"):
+    with pytest.raises(ValueError, match="one parameter of ties"):
         TiePairs(pair_scores([1.0], [0.0]), torch.zeros(2))
 
 

@@ -1,4 +1,4 @@
-"""Losses and gradients beside those of TRL's own functions, where TRL is installed: it is no dependency, `pip install "trl>=1.16"`.
+"""Losses and gradients beside those of TRL's own functions, where TRL is installed: it is not a dependency, `pip install "trl>=1.16"`.
 
 TRL's functions are called as they are, on trainers that hold only the settings they read, and on models that only hand out numbers.
 """
@@ -27,12 +27,12 @@ trl = pytest.importorskip("trl", reason="TRL is not installed: its functions can
 
 BETA, PAIRS, TOKENS = 0.3, 5, 9
 CLOSE = {"rtol": 2e-5, "atol": 1e-6}
-"""TRL computes some of these in float32 whatever it is given."""
+"""TRL computes some of these in float32 whatever its inputs are."""
 
 
 @pytest.fixture(autouse=True)
 def float32(float64: None) -> None:
-    """TRL's alpha divergence knows no float64."""
+    """TRL's alpha divergence does not take float64."""
     torch.set_default_dtype(torch.float32)
 
 
@@ -48,7 +48,7 @@ class Accelerator:
 
 
 class Model(torch.nn.Module):
-    """Hands out the numbers that a forward pass with labels would give."""
+    """Returns the numbers that a forward pass with labels would give."""
 
     is_gradient_checkpointing = False
 
@@ -65,7 +65,7 @@ class Model(torch.nn.Module):
 
 
 def trainer(now: Model, then: Model, **settings: object) -> Any:
-    """What TRL's loss functions read of a trainer."""
+    """The attributes of a trainer that TRL's loss functions read."""
     plain = {
         "beta": BETA, "label_smoothing": 0.0, "loss_types": ["sigmoid"], "loss_weights": [1.0], "ld_alpha": None, "use_weighting": False,
         "f_divergence_type": "reverse_kl", "f_alpha_divergence_coef": 0.5,
@@ -79,7 +79,7 @@ def trainer(now: Model, then: Model, **settings: object) -> Any:
 
 @pytest.fixture
 def drawn() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Log-probabilities a token under policy and reference, log sum of squares, and the mask: (2 pairs, tokens), chosen sides first."""
+    """Log-probabilities per token under policy and reference, log sum of squares, and the mask: (2 pairs, tokens), chosen sides first."""
     rng = torch.Generator().manual_seed(3)
     lengths = torch.randint(3, TOKENS + 1, (2 * PAIRS, 1), generator=rng)
     mask = torch.arange(TOKENS) < lengths
@@ -88,7 +88,7 @@ def drawn() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def ours(now: Tensor, then: Tensor, squared: Tensor, mask: Tensor, objective: PairObjective, *, shift: bool = True) -> PairLogps:
-    """The same numbers as the objectives take them."""
+    """Return the same numbers as inputs of the objectives."""
     now = now * mask  # no gradient for padding
     lengths = mask.sum(1)
     shared = torch.minimum(*lengths.chunk(2)).repeat(2)
@@ -100,8 +100,8 @@ def ours(now: Tensor, then: Tensor, squared: Tensor, mask: Tensor, objective: Pa
     pairs = PairLogps(chosen, rejected, ones, ones, wpo_importance(*aligned.chunk(2)))
     if "baselines" in objective.needs:
         assert isinstance(objective, AOT | BCOPair)
-        found = objective.baselines(pairs) if shift else (torch.zeros(PAIRS), torch.zeros(PAIRS))
-        pairs = replace(pairs, chosen=replace(chosen, baseline=found[0]), rejected=replace(rejected, baseline=found[1]))
+        baselines = objective.baselines(pairs) if shift else (torch.zeros(PAIRS), torch.zeros(PAIRS))
+        pairs = replace(pairs, chosen=replace(chosen, baseline=baselines[0]), rejected=replace(rejected, baseline=baselines[1]))
     return pairs
 
 

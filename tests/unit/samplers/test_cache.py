@@ -21,8 +21,8 @@ def states(tokens: int, heads: int, dtype: torch.dtype, seed: int) -> Tensor:
 
 def expected(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Causal attention (H, t, D) of the last t of T positions, one sequence, in float32."""
-    tokens, seen = query.shape[1], key.shape[1]
-    mask = torch.ones(tokens, seen, dtype=torch.bool).tril(seen - tokens)
+    tokens, columns = query.shape[1], key.shape[1]
+    mask = torch.ones(tokens, columns, dtype=torch.bool).tril(columns - tokens)
     return scaled_dot_product_attention(*(x.float()[None] for x in (query, key, value)), attn_mask=mask, scale=0.3, enable_gqa=True)[0]
 
 

@@ -1,4 +1,4 @@
-"""Drawing tokens: evenly spread uniforms must give each token its share of the draws to one draw, for every setting."""
+"""Drawing tokens: evenly spread uniforms give each token its share of the draws, up to one draw, for every setting."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_every_token_gets_its_share_and_its_logp(size: int, sampling: Sampling) 
     ],
 )
 def test_the_mean_ratio_to_the_learner_s_probability_is_the_mass_kept(sampling: Sampling, kept: float | None) -> None:
-    """So it is 1 where nothing is cut, and biased by what was cut where something is: why online learning refuses cuts."""
+    """The ratio is 1 where nothing is cut, and biased by the mass that is cut; online learning therefore refuses cuts."""
     logits = fixed_logits(11)
     uniforms = (torch.arange(NUM_DRAWS, dtype=torch.float64) + 0.5) / NUM_DRAWS
     tokens, logps = draw(logits.expand(NUM_DRAWS, -1), uniforms, sampling)

@@ -1,4 +1,4 @@
-"""The sampler's own forward pass: the numbers of the model's code, for every family and adapter it takes; else it steps aside."""
+"""The sampler's own forward pass: the numbers of the model's code for every supported family and adapter; it is not used for others."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
 from palate.samplers import LocalSampler
 from palate.samplers import onednn as products
-from palate.samplers.forward import ModuleForward, forward_of
-from palate.samplers.llama import LlamaForward
+from palate.samplers.forward import LlamaForward, ModuleForward, forward_of
 from palate.testing import tiny_policy
 from palate.text.pack import Branch, PackedBatch, Tree, pack
 
@@ -69,7 +68,7 @@ def test_logits_are_those_of_the_model_s_own_code(family: str) -> None:
 
 
 def test_this_machine_s_torch_has_packed_products() -> None:
-    """Else half of this file would test one thing twice; it comes with every x86 build."""
+    """Without this, half of the tests here would compare a forward pass with itself; every x86 build has it."""
     assert products.packs(torch.device("cpu"), torch.float32)
 
 

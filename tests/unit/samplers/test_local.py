@@ -141,7 +141,7 @@ def test_with_a_seed_for_each_prompt_the_company_does_not_matter(family: str) ->
 
 
 def test_a_later_turn_continues_the_very_ids_of_the_earlier_one(llama: CausalPolicy) -> None:
-    """Greedy text drawn in two calls is that of one: ids go in as they came out, though another split of the text may exist."""
+    """Greedy text drawn in two calls is that of one: the ids are passed on unchanged, even where the text has another tokenisation."""
     sampler, sampling = LocalSampler(llama), Sampling(temperature=0, max_tokens=12)
     whole = sampler.sample(PROMPTS, 1, sampling, seed=0)
     first = sampler.sample(PROMPTS, 1, Sampling(temperature=0, max_tokens=5), seed=0)
@@ -204,7 +204,7 @@ def test_a_prompt_without_room_is_named(llama: CausalPolicy) -> None:
 
 
 class Counting:
-    """A forward pass that notes how many prompts each prefill has, and how many rows each step."""
+    """A forward pass that records how many prompts each prefill has, and how many rows each step has."""
 
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
@@ -238,10 +238,10 @@ def test_every_prompt_is_prefilled_once_and_rows_refilled(llama: CausalPolicy, m
 
 def test_progress_counts_up_to_all_samples(llama: CausalPolicy) -> None:
     llama.end_ids = frozenset({3, 17})
-    heard: list[int] = []
-    LocalSampler(llama, slots=5).sample(PROMPTS, 2, Sampling(max_tokens=9), 0, heard.append)
-    assert heard == sorted(set(heard))
-    assert heard[-1] == 2 * len(PROMPTS)
+    counts: list[int] = []
+    LocalSampler(llama, slots=5).sample(PROMPTS, 2, Sampling(max_tokens=9), 0, counts.append)
+    assert counts == sorted(set(counts))
+    assert counts[-1] == 2 * len(PROMPTS)
 
 
 @pytest.mark.parametrize("family", ["llama", "sliding_mistral"])
@@ -277,9 +277,9 @@ def test_completions_have_text_without_end_token(llama: CausalPolicy) -> None:
     for group, expected in zip(completions, samples, strict=True):
         for completion, sample in zip(group, expected, strict=True):
             assert (completion.ids, completion.logps, completion.stop) == (sample.ids, sample.logps, sample.stop)
-            shown = sample.ids[:-1] if sample.stop == "eos" else sample.ids
-            assert completion.text == llama.tokenizer.decode(shown, skip_special_tokens=True).strip()
-    assert {completion.stop for group in completions for completion in group} == {"end", "length"}
+            ids = sample.ids[:-1] if sample.stop == "eos" else sample.ids
+            assert completion.text == llama.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    assert {completion.stop for group in completions for completion in group} == {"eos", "length"}
 
 
 def test_no_prompts_give_no_samples_and_bad_numbers_are_refused(llama: CausalPolicy) -> None:

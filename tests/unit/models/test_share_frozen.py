@@ -1,13 +1,12 @@
-"""Equal frozen weights are held once, and whoever changes his own leaves the others' alone."""
+"""Models share equal frozen weights, and changing one model does not change the others."""
 
 from pathlib import Path
 
 import torch
 
-from palate.models.adapters import LoRA
+from palate.models.adapters import LoRA, share_frozen
 from palate.models.load import load_policy
 from palate.models.scalar import scalar_from
-from palate.models.shared import share_frozen
 from palate.testing import random_trees, tiny_policy
 from palate.text.pack import pack
 

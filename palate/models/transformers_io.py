@@ -1,4 +1,4 @@
-"""Reading and writing with transformers without its progress bars, one for every tiny file, and without its reports."""
+"""Read and write with transformers without its progress bars and reports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers.utils import logging
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Leaves the setting as it was."""
+    """Turn off progress bars inside the context."""
     was_on = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -24,7 +24,7 @@ def no_progress_bars() -> Iterator[None]:
 
 @contextmanager
 def without_reports() -> Iterator[None]:
-    """Errors only; leaves the setting as it was."""
+    """Show only errors of transformers inside the context."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -34,7 +34,7 @@ def without_reports() -> Iterator[None]:
 
 
 def save_pair(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | Path) -> None:
-    """Writes model and tokenizer as an ordinary Hugging Face directory."""
+    """Write model and tokenizer as an ordinary Hugging Face directory."""
     with no_progress_bars():
         module.save_pretrained(directory)
     tokenizer.save_pretrained(directory)

@@ -1,34 +1,76 @@
-"""Whether a model takes packed trees: what its configuration says, then one tree measured against plain sequences."""
+"""The two paths of a batch through a model: packed trees, or right-padded rows for models whose attention trees cannot express.
+
+`choose_path` first asks the model's configuration, and then compares one packed tree with plain sequences.
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PretrainedConfig, PreTrainedModel
 
 from palate.models.attention import NAME, PackedAttention
-from palate.models.padded import PaddedBatch, padded_rows
 from palate.text.pack import Branch, PackedBatch, Tree, pack
 
-Path = Literal["packed", "padded"]
+AttentionPath = Literal["packed", "padded"]
+"""How a model computes a batch: as packed trees, or as one right-padded row per branch."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
-"""Largest difference from the plain forward, relative to the largest hidden state or logit."""
+"""Largest difference allowed from the plain forward pass, relative to the largest hidden state or logit."""
 
 
 class PaddedPathWarning(UserWarning):
     """A model takes the slower padded path."""
 
 
-def choose_path(module: PreTrainedModel) -> Path:
-    """Either "packed", the module's attention switched to trees, or "padded", with one warning that names the reason."""
+@dataclass(frozen=True)
+class PaddedBatch:
+    """One row per branch, with its trunk in front: b rows, w columns, n targets."""
+
+    input_ids: Tensor
+    """(b, w) token ids; attention never sees padding."""
+    attention_mask: Tensor
+    """(b, w) 1 for real tokens. It comes from lengths, so a tokenizer may use its eos for padding."""
+    source: tuple[Tensor, Tensor]
+    """Rows (n,) and columns (n,) of the states that predict the targets."""
+    last: tuple[Tensor, Tensor]
+    """Rows (b,) and columns (b,) of the last tokens of branches."""
+
+    def run(self, module: PreTrainedModel) -> Tensor:
+        """Return the output of `module` on the rows: hidden states (b, w, d) of a base model, or logits (b, w, v) of a whole model."""
+        output: Tensor = module(input_ids=self.input_ids, attention_mask=self.attention_mask, use_cache=False)[0]
+        return output
+
+
+def padded_rows(batch: PackedBatch) -> PaddedBatch:
+    """Return the rows of `batch`, branches in order."""
+    trunks = [len(tree.trunk) for tree in batch.trees for _ in tree.branches]
+    rows = [torch.tensor(tree.trunk + branch.ids) for tree in batch.trees for branch in tree.branches]
+    trunk = torch.tensor(trunks)
+    length = torch.tensor([len(row) for row in rows])
+    input_ids = pad_sequence(rows, batch_first=True)
+    column = torch.arange(input_ids.shape[1])
+    is_source = (column >= trunk[:, None] - 1) & (column < length[:, None] - 1)
+    row_of_target, column_of_target = is_source.nonzero(as_tuple=True)
+    return PaddedBatch(
+        input_ids=input_ids,
+        attention_mask=(column < length[:, None]).long(),
+        source=(row_of_target, column_of_target),
+        last=(torch.arange(len(rows)), length - 1),
+    )
+
+
+def choose_path(module: PreTrainedModel) -> AttentionPath:
+    """Return "packed" and switch the module's attention to trees, or return "padded" with one warning that names the reason."""
     settings = module.config.get_text_config().to_dict()
     if settings.get("attn_logit_softcapping") is not None:
-        module.set_attn_implementation("eager")  # the other functions of transformers cannot cap
+        module.set_attn_implementation("eager")  # the other attention functions of transformers cannot cap
     reason = _configured_reason(module) or _measured_reason(module)
     if reason is None:
         return "packed"
@@ -41,14 +83,14 @@ def choose_path(module: PreTrainedModel) -> Path:
 
 
 def longest_sequence(config: PretrainedConfig) -> int | None:
-    """Positions the model has, or None where its configuration names no limit."""
+    """Return the number of positions of the model, or None where its configuration names no limit."""
     settings = config.get_text_config().to_dict()
     limits = (settings.get("max_position_embeddings"), settings.get("n_positions"))
     return next((int(limit) for limit in limits if limit is not None), None)
 
 
 def _configured_reason(module: PreTrainedModel) -> str | None:
-    """Why trees cannot express this model's attention, as far as its configuration tells; else None."""
+    """Return why trees cannot express this model's attention, as far as its configuration says; else None."""
     settings = module.config.get_text_config().to_dict()
     if not type(module)._supports_attention_backend:
         return "its attention cannot be replaced from outside"
@@ -65,7 +107,7 @@ def _configured_reason(module: PreTrainedModel) -> str | None:
 
 
 def _measured_reason(module: PreTrainedModel) -> str | None:
-    """Why packed and plain outputs of a two-branch tree differ, or None and the module's attention is switched to trees."""
+    """Return why packed and plain outputs of a two-branch tree differ, or switch the module's attention to trees and return None."""
     batch = _two_branches(module.get_input_embeddings().num_embeddings, longest_sequence(module.config) or 8)
     rows = padded_rows(batch)
     with torch.no_grad():
@@ -74,14 +116,14 @@ def _measured_reason(module: PreTrainedModel) -> str | None:
 
 
 def _two_branches(vocabulary: int, limit: int) -> PackedBatch:
-    """A tree of no more than `limit` tokens in a branch and its trunk."""
+    """Return a tree of at most `limit` tokens in a branch and its trunk."""
     ids = tuple((7 * place + 3) % vocabulary for place in range(11))
     cuts = (ids[:4], ids[4:8], ids[8:]) if limit >= 8 else (ids[:1], ids[1:2], ids[2:3])
     return pack([Tree(cuts[0], tuple(Branch(branch, (True,) * len(branch)) for branch in cuts[1:]))])
 
 
 def _head_reason(module: PreTrainedModel, rows: PaddedBatch, plain: Tensor) -> str | None:
-    """Why logits are more than hidden states times the output embeddings; None if they are not, or there are none."""
+    """Return why logits are not just hidden states times the output embeddings; None if they are, or if there are no logits."""
     head = module.get_output_embeddings()
     if head is None:
         return None
@@ -90,14 +132,14 @@ def _head_reason(module: PreTrainedModel, rows: PaddedBatch, plain: Tensor) -> s
 
 
 def _tree_reason(module: PreTrainedModel, batch: PackedBatch, plain: Tensor) -> str | None:
-    """Why packed hidden states differ from `plain` ones; None, and attention by trees from now on, if they do not."""
+    """Return why packed hidden states differ from `plain` ones; if they do not, leave attention on trees and return None."""
     before = module.config._attn_implementation
     module.set_attn_implementation(NAME)
     try:
         states = module.base_model(
             input_ids=batch.input_ids[None], position_ids=batch.position_ids[None], tree=PackedAttention(batch.layout), use_cache=False
         )[0][0, batch.sources]
-    except Exception as error:  # noqa: BLE001  # whatever a foreign model raises here, its own attention still works
+    except Exception as error:  # noqa: BLE001  # whatever the model raises here, its own attention still works
         reason = f"packed trees fail in it ({type(error).__name__}: {error})"
     else:
         gap = _gap(states, plain)
@@ -109,6 +151,6 @@ def _tree_reason(module: PreTrainedModel, batch: PackedBatch, plain: Tensor) -> 
 
 
 def _gap(ours: Tensor, theirs: Tensor) -> float:
-    """Largest difference, relative to the largest value; infinite when anything is not a number."""
+    """Return the largest difference relative to the largest value; infinite if any value is NaN."""
     gap = ((ours.float() - theirs.float()).abs().max() / theirs.float().abs().max().clamp_min(1e-12)).item()
     return float("inf") if math.isnan(gap) else gap
