@@ -14,7 +14,7 @@ from palate.agreement.selection import ensemble_disagreement
 from palate.core import Completion, PalateError, Prompt, derive_seed
 from palate.data.jsonl import write_rows
 from palate.models.scalar import ScalarModel, head_of
-from palate.raters.people import asked_at
+from palate.raters.people import project_of_run
 from palate.rewards.ensemble import drawn_heads, precision_of
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
@@ -94,7 +94,7 @@ def ask_next(run: Run, preferences: str, model: ScalarModel, judged: Sequence[Ju
     `scores.jsonl` is written, and the project's queue takes its order. A database that cannot be reached costs a warning and not the
     training.
     """
-    source = asked_at(preferences)
+    source = project_of_run(preferences)
     if source is None:
         return {}
     from palate.ratings import open_ratings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -34,6 +34,27 @@ class PairScores:
     def __post_init__(self) -> None:
         """Check the shapes."""
         check_shapes("PairScores", vars(self))
+
+
+@dataclass(frozen=True)
+class JudgedScores:
+    """A micro-batch of pairs with all that an objective on pairs can use; each objective takes its part in `of_judged`.
+
+    Attributes:
+        pairs: (p,) scores and labels.
+        prompt: (p,) long, number of the prompt of each pair.
+        rater: (p,) long, number of the rater of each pair.
+        items: (n,) scores of all completions judged here, each once.
+        numbers: what is learned beside the model: (0,), (1,), or one per rater.
+        progress: share of the steps that are done.
+    """
+
+    pairs: PairScores
+    prompt: Tensor
+    rater: Tensor
+    items: Tensor
+    numbers: Tensor
+    progress: float
 
 
 def preference_nll(difference: Tensor, probability: Tensor) -> Tensor:
@@ -97,6 +118,7 @@ class BradleyTerry:
     centering: float = 0.0
     label_smoothing: float = 0.0
     random: float = 0.0
+    learns_from: ClassVar[Literal["preferences"]] = "preferences"
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -116,6 +138,10 @@ class BradleyTerry:
         each = nll + self.centering * (inputs.chosen + inputs.rejected).square()
         weight = inputs.weight.detach()
         return Sums(loss=(weight * each).sum(), count=weight.sum(), metrics=pair_metrics(inputs, nll, weight))
+
+    def of_judged(self, inputs: JudgedScores) -> Sums:
+        """Return sums over the pairs of a micro-batch."""
+        return self(inputs.pairs)
 
     def _nll(self, difference: Tensor, probability: Tensor) -> Tensor:
         smooth = probability + self.label_smoothing * (1 - 2 * probability)
@@ -167,6 +193,7 @@ class AllPairs:
     """
 
     kind: Literal["all_pairs"] = "all_pairs"
+    learns_from: ClassVar[Literal["preferences"]] = "preferences"
 
     def __call__(self, inputs: PromptPairs) -> Sums:
         """Return sums over prompts; differentiable in both scores."""
@@ -176,3 +203,7 @@ class AllPairs:
         share = per_unit(weight, total[row])
         nll = preference_nll(pairs.chosen - pairs.rejected - pairs.margin, pairs.probability)
         return Sums(loss=(share * nll).sum(), count=(total > 0).sum(), metrics=pair_metrics(pairs, nll, share))
+
+    def of_judged(self, inputs: JudgedScores) -> Sums:
+        """Return sums over the prompts of a micro-batch."""
+        return self(PromptPairs(inputs.pairs, inputs.prompt))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from palate.core import ConfigError
-from palate.objectives.bradley_terry import PairScores, noisy_preference_nll, pair_metrics
+from palate.objectives.bradley_terry import JudgedScores, PairScores, noisy_preference_nll, pair_metrics
 from palate.objectives.reduce import Sums, check_shapes, weighted_ratio
 
 
@@ -65,6 +65,8 @@ class CrowdBT:
     held: float = 0.25
     regularisation: float = 0.01
     learns: ClassVar[str] = "reliability"
+    learns_per_rater: ClassVar[bool] = True
+    learns_from: ClassVar[Literal["judgments"]] = "judgments"
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -98,6 +100,11 @@ class CrowdBT:
             "honest": weighted_ratio(honesty(difference, pairs.probability, inputs.reliability), weight),
         }
         return Sums(loss=(weight * nll).sum() + self.regularisation * pull.sum(), count=weight.sum(), metrics=metrics)
+
+    def of_judged(self, inputs: JudgedScores) -> Sums:
+        """Return sums over a micro-batch; reliabilities get no gradient before the share `held` of the steps is done."""
+        numbers = inputs.numbers.detach() if inputs.progress < self.held else inputs.numbers
+        return self(CrowdPairs(inputs.pairs, numbers[inputs.rater], inputs.items))
 
 
 def honesty(difference: Tensor, probability: Tensor, reliability: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -74,6 +74,7 @@ class PlackettLuce:
     """
 
     kind: Literal["plackett_luce"] = "plackett_luce"
+    learns_from: ClassVar[Literal["rankings"]] = "rankings"
 
     def __call__(self, inputs: RankedScores) -> Sums:
         """Return sums over rankings; differentiable in the scores."""
@@ -95,6 +96,7 @@ class PickBest:
     """
 
     kind: Literal["pick_best"] = "pick_best"
+    learns_from: ClassVar[Literal["rankings"]] = "rankings"
 
     def __call__(self, inputs: RankedScores) -> Sums:
         """Return sums over rankings; differentiable in the scores."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from palate.core import ConfigError
-from palate.objectives.bradley_terry import PairScores, pair_metrics
+from palate.objectives.bradley_terry import JudgedScores, PairScores, pair_metrics
 from palate.objectives.reduce import Sums, weighted_ratio
 
 
@@ -54,6 +54,8 @@ class RaoKupper:
     start: float = 0.5
     lr: float = 0.05
     learns: ClassVar[str] = "eta"
+    learns_per_rater: ClassVar[bool] = False
+    learns_from: ClassVar[Literal["judgments"]] = "judgments"
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -74,6 +76,10 @@ class RaoKupper:
         first, second = functional.logsigmoid(difference - eta), functional.logsigmoid(-difference - eta)
         tie = 2 * eta + torch.log(-torch.expm1(-2 * eta)) + first + second
         return _tie_sums(inputs.pairs, first, tie, second)
+
+    def of_judged(self, inputs: JudgedScores) -> Sums:
+        """Return sums over the pairs of a micro-batch."""
+        return self(TiePairs(inputs.pairs, inputs.numbers))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +102,8 @@ class Davidson:
     start: float = 0.5
     lr: float = 0.05
     learns: ClassVar[str] = "nu"
+    learns_per_rater: ClassVar[bool] = False
+    learns_from: ClassVar[Literal["judgments"]] = "judgments"
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -115,6 +123,10 @@ class Davidson:
         half = (inputs.pairs.chosen - inputs.pairs.rejected) / 2
         first, tie, second = torch.stack([half, inputs.tie.expand_as(half), -half]).log_softmax(0)
         return _tie_sums(inputs.pairs, first, tie, second)
+
+    def of_judged(self, inputs: JudgedScores) -> Sums:
+        """Return sums over the pairs of a micro-batch."""
+        return self(TiePairs(inputs.pairs, inputs.numbers))
 
 
 def _tie_sums(pairs: PairScores, first: Tensor, tie: Tensor, second: Tensor) -> Sums:

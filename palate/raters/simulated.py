@@ -1,35 +1,46 @@
-"""Simulated raters: people with known reliability, biases and taste, who look at a gold score through them."""
+"""Simulated raters: a pool of people with known reliability, biases and taste, through which they see a gold score."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Literal
 
-from palate.core import Comparison, Completion, ConfigError, Gold, Judgment, Prompt
+from palate.config.functions import load_function
+from palate.config.types import Share
+from palate.core import Comparison, Completion, ConfigError, Gold, Judgment, Prompt, derive_seed
+from palate.raters.rater import Answered, Ask
+from palate.runs.run import Run
 
 OVERALL = "overall"
-Worth = Callable[[Prompt, str], Mapping[str, float]]
-"""Gold scores by dimension of a completion's text."""
+"""The dimension of a question about everything together."""
+
+CEILING_SAMPLE = 2000
+"""Questions at most that a ceiling is estimated from."""
+
+GoldScores = Callable[[Prompt, str], Mapping[str, float]]
+"""Gold scores by dimension, of the text of a completion."""
 
 
 @dataclass(frozen=True)
 class RaterPool:
-    """A crew of simulated raters, each drawn around these means; docs/kitchen.md shows what each number does.
+    """A pool of simulated raters, each drawn around these means; docs/kitchen.md shows the effect of each number.
 
     Attributes:
-        raters: how many people.
-        reliability: share of judgments that a rater really looks at; the others are a coin's toss.
-        sharpness: logits per unit of gold difference: how well quality is seen when looked at.
-        side_bias: logits in favour of what is shown first; its sign differs between raters.
-        length_bias: logits for each ten words that a completion is longer than the other.
-        phrases: sentences that please a rater beyond their worth.
-        phrase_bias: logits for each such sentence more.
-        indifference: a rater who sees a difference of fewer logits than this calls it a tie.
-        taste: weight of each dimension in a rater's overall judgment; dimensions not named weigh 1.
-        spread: how much raters differ: each number is multiplied by up to 1 +- spread.
+        raters: number of people.
+        reliability: share of judgments for which a rater looks at the answers; the others are random.
+        sharpness: logits per unit of gold difference, which says how well a rater sees quality.
+        side_bias: logits in favour of the answer shown first; its sign differs between raters.
+        length_bias: logits per ten words that a completion is longer than the other.
+        phrases: sentences that please raters although they add no quality.
+        phrase_bias: logits per such sentence.
+        indifference: a rater who sees a difference of fewer logits than this answers with a tie.
+        taste: weight of each dimension in an overall judgment; dimensions that are not named weigh 1.
+        spread: how much raters differ; each number is multiplied by a factor between 1 - spread and 1 + spread.
     """
 
     raters: int = 12
@@ -47,91 +58,91 @@ class RaterPool:
         if not 0 <= self.reliability <= 1:
             raise ConfigError(f"reliability is a share, got {self.reliability}; give a number from 0 to 1")
         if self.raters < 1:
-            raise ConfigError(f"raters is the size of the crew, got {self.raters}; give at least 1")
+            raise ConfigError(f"raters is the size of the pool, got {self.raters}; give at least 1")
 
     def sample_raters(self, gold: Gold, seed: int) -> tuple[SimulatedRater, ...]:
-        """The crew: the same people for the same seed."""
-        remembered = _remembering(gold)
-        return tuple(SimulatedRater(f"simulated-{k}", self, remembered, seed) for k in range(self.raters))
+        """Return the raters of the pool; the same seed gives the same people."""
+        gold_scores = _cached(gold)
+        return tuple(SimulatedRater(f"simulated-{k}", self, gold_scores, seed) for k in range(self.raters))
 
 
 @dataclass(frozen=True)
 class SimulatedRater:
-    """One person of a crew; everything about them follows from the crew's numbers, their id and the seed."""
+    """One person of a pool; all their traits follow from the pool's numbers, their id and the seed."""
 
     id: str
     pool: RaterPool
-    worth: Worth
+    gold_scores: GoldScores
     seed: int
 
     def first_wins(self, comparison: Comparison, dimension: str, order: tuple[int, ...]) -> float:
-        """Probability in [0, 1] that this rater prefers what is shown first, coin tosses counted in, ties left out."""
-        crowd = self.pool
-        logit = self._seen(comparison, dimension, order) + self._own("side", crowd.side_bias, signed=True)
-        reliability = self._own("reliability", crowd.reliability)
+        """Return the probability that this rater prefers the answer shown first; random answers count, ties do not."""
+        pool = self.pool
+        logit = self._perceived_gap(comparison, dimension, order) + self._trait("side", pool.side_bias, signed=True)
+        reliability = self._trait("reliability", pool.reliability)
         return reliability / (1 + math.exp(min(-logit, 700.0))) + (1 - reliability) / 2  # e^710 has no float
 
     def judge(self, comparison: Comparison, dimension: str, order: tuple[int, ...], seed: int) -> Judgment:
-        """The answer to a pair as shown in `order`; `seed` stands for the moment at which they look."""
+        """Return the answer to a pair as shown in `order`; another `seed` stands for another moment."""
         if len(comparison.completions) != 2:
             raise ConfigError(f"simulated raters judge pairs, got {len(comparison.completions)} completions in {comparison.id}")
-        toss = _uniform(self.id, comparison.id, dimension, seed)
-        ranking: tuple[tuple[int, ...], ...] = ((0,), (1,)) if toss < self.first_wins(comparison, dimension, order) else ((1,), (0,))
-        if abs(self._seen(comparison, dimension, order)) < self._own("indifference", self.pool.indifference):
+        draw = _uniform(self.id, comparison.id, dimension, seed)
+        ranking: tuple[tuple[int, ...], ...] = ((0,), (1,)) if draw < self.first_wins(comparison, dimension, order) else ((1,), (0,))
+        if abs(self._perceived_gap(comparison, dimension, order)) < self._trait("indifference", self.pool.indifference):
             ranking = ((0, 1),)
         return Judgment(comparison.id, self.id, ranking, dimension, order)
 
-    def _seen(self, comparison: Comparison, dimension: str, order: tuple[int, ...]) -> float:
+    def _perceived_gap(self, comparison: Comparison, dimension: str, order: tuple[int, ...]) -> float:
         first, second = (self._appeal(comparison.prompt, comparison.completions[k], dimension) for k in order)
         return first - second
 
     def _appeal(self, prompt: Prompt, completion: Completion, dimension: str) -> float:
-        """How much a completion appeals, in logits: its gold score as seen, its length, its pleasing phrases."""
-        crowd, text = self.pool, completion.text
-        dimensions = self.worth(prompt, self._read_past(text))
+        """Return how much a completion appeals, in logits, for its gold score as seen, its length and its pleasing phrases."""
+        pool, text = self.pool, completion.text
+        scores = self.gold_scores(prompt, self._without_phrases(text))
         if dimension == OVERALL:
-            weights = {dimension: self._own(f"taste/{dimension}", crowd.taste.get(dimension, 1.0)) for dimension in dimensions}
-            worth = sum(weights[dimension] * dimensions[dimension] for dimension in dimensions) / sum(weights.values())
+            weights = {dimension: self._trait(f"taste/{dimension}", pool.taste.get(dimension, 1.0)) for dimension in scores}
+            score = sum(weights[dimension] * scores[dimension] for dimension in scores) / sum(weights.values())
         else:
-            worth = dimensions[dimension]
-        pleasing = sum(text.count(phrase) for phrase in crowd.phrases)
+            score = scores[dimension]
+        num_phrases = sum(text.count(phrase) for phrase in pool.phrases)
         return (
-            self._own("sharpness", crowd.sharpness) * worth
-            + self._own("length", crowd.length_bias) * len(text.split()) / 10
-            + self._own("phrases", crowd.phrase_bias) * pleasing
+            self._trait("sharpness", pool.sharpness) * score
+            + self._trait("length", pool.length_bias) * len(text.split()) / 10
+            + self._trait("phrases", pool.phrase_bias) * num_phrases
         )
 
-    def _read_past(self, text: str) -> str:
-        """The text as a rater takes it in: pleasing sentences are felt, not checked."""
+    def _without_phrases(self, text: str) -> str:
+        """Return the text whose quality is judged; pleasing sentences affect the rater but are not checked."""
         for phrase in self.pool.phrases:
             text = text.replace(f"{phrase} . ", "").replace(f" {phrase} .", "")
         return text
 
-    def _own(self, trait: str, mean: float, *, signed: bool = False) -> float:
-        """This rater's own value of a trait, around the crew's mean."""
-        deviation = 2 * _trait(self.seed, self.id, trait) - 1
+    def _trait(self, trait: str, mean: float, *, signed: bool = False) -> float:
+        """Return this rater's value of a trait, drawn around the pool's mean."""
+        deviation = 2 * _trait_uniform(self.seed, self.id, trait) - 1
         if signed:
             return mean * deviation * 2
         if trait == "reliability":
-            return mean + min(mean, 1 - mean) * deviation  # a share stays one
+            return mean + min(mean, 1 - mean) * deviation  # stays between 0 and 1
         return mean * (1 + self.pool.spread * deviation)
 
 
-def _remembering(gold: Gold) -> Worth:
-    """The gold scores by dimension of a prompt and a completion's text; each is computed once, however many raters look."""
-    known: dict[tuple[str, str], Mapping[str, float]] = {}
+def _cached(gold: Gold) -> GoldScores:
+    """Return the gold function with a cache: each text is scored once, however many raters look at it."""
+    cache: dict[tuple[str, str], Mapping[str, float]] = {}
 
-    def worth(prompt: Prompt, text: str) -> Mapping[str, float]:
+    def scores(prompt: Prompt, text: str) -> Mapping[str, float]:
         key = prompt.id, text
-        if key not in known:
-            known[key] = gold(prompt.text, text, **prompt.fields)
-        return known[key]
+        if key not in cache:
+            cache[key] = gold(prompt.text, text, **prompt.fields)
+        return cache[key]
 
-    return worth
+    return scores
 
 
 @lru_cache(maxsize=10_000)
-def _trait(seed: int, rater: str, trait: str) -> float:
+def _trait_uniform(seed: int, rater: str, trait: str) -> float:
     return _uniform(seed, rater, trait)
 
 
@@ -141,7 +152,55 @@ def _uniform(*parts: object) -> float:
 
 
 def oracle_accuracy(raters: Sequence[SimulatedRater], comparison: Comparison, dimension: str) -> float:
-    """The best accuracy anyone could have in predicting a random rater's preference on this pair, in [0.5, 1]."""
+    """Return the best possible accuracy, in [0.5, 1], of predicting a random rater's preference on this pair."""
     order = (0, 1)
-    chance = sum(rater.first_wins(comparison, dimension, order) for rater in raters) / len(raters)
-    return max(chance, 1 - chance)
+    share = sum(rater.first_wins(comparison, dimension, order) for rater in raters) / len(raters)
+    return max(share, 1 - share)
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A pool of simulated raters, as the rater of stage `collect`.
+
+    Attributes:
+        gold: import path of the function whose scores they see, such as package.module:function.
+        pool: number and traits of the raters.
+        repeat_share: share of questions that one more rater answers; agreement is measured where there are two or more.
+    """
+
+    gold: str
+    kind: Literal["simulated"] = "simulated"
+    pool: RaterPool = field(default_factory=RaterPool)
+    repeat_share: Share = 0.15
+
+    def check(self, raters_per_comparison: int) -> None:
+        """Raise ConfigError when the pool has fewer raters than a question needs."""
+        if raters_per_comparison > self.pool.raters:
+            raise ConfigError(
+                f"raters_per_comparison must be at most {self.pool.raters}, the number of raters in the pool, got {raters_per_comparison}: "
+                "nobody answers a question twice"
+            )
+
+    def answers(
+        self, run: Run, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random
+    ) -> tuple[list[Answered], dict[str, object]]:
+        """Return all questions with judgments, and `ceilings`: by dimension, the best accuracy in predicting one of the raters."""
+        raters = self.pool.sample_raters(load_function(self.gold), derive_seed(run.seed, "crowd"))
+        answers: list[Answered] = []
+        with run.progress(len(asks), "collect") as advance:
+            for comparison, dimension in asks:
+                chosen = rng.sample(raters, min(raters_per_comparison + (rng.random() < self.repeat_share), len(raters)))
+                orders = [rng.choice(((0, 1), (1, 0))) for _ in chosen]
+                judgments = [rater.judge(comparison, dimension, order, run.seed) for rater, order in zip(chosen, orders, strict=True)]
+                answers.append(((comparison, dimension), judgments))
+                advance(1)
+        names = dict.fromkeys((*(dimension for _, dimension in asks), OVERALL))
+        asks_by_name = {name: [ask for ask in asks if name in (ask[1], OVERALL)] for name in names}
+        return answers, {"ceilings": {name: _ceiling(raters, own) for name, own in asks_by_name.items()}}
+
+
+def _ceiling(raters: Sequence[SimulatedRater], asks: Sequence[Ask]) -> float:
+    """Return the best possible accuracy of predicting a random rater, over at most `CEILING_SAMPLE` of the questions."""
+    # Drawn at random: questions about the same pair follow one another, so every k-th one could be about the same dimension.
+    sample = random.Random(0).sample(asks, min(CEILING_SAMPLE, len(asks)))
+    return sum(oracle_accuracy(raters, comparison, dimension) for comparison, dimension in sample) / len(sample)

@@ -17,8 +17,8 @@ from palate.data.judgment_rows import judgment_row, voted_preference_row
 from palate.data.samples import read_samples
 from palate.evaluation.intervals import mean
 from palate.raters.people import People
-from palate.raters.pool import Answered, Ask, Simulated
-from palate.raters.simulated import OVERALL
+from palate.raters.rater import Answered, Ask, Rater
+from palate.raters.simulated import OVERALL, Simulated
 from palate.runs.run import Run
 
 
@@ -50,11 +50,7 @@ class Collect:
         """Raise ConfigError when there is no dimension, or too few raters."""
         if not self.dimensions:
             raise ConfigError("dimensions is empty, but raters need a question. Use [overall]")
-        if isinstance(self.from_, Simulated) and self.raters_per_comparison > (most := self.from_.pool.raters):
-            raise ConfigError(
-                f"raters_per_comparison must be at most {most}, the number of raters in the pool, got {self.raters_per_comparison}: nobody "
-                "answers a question twice"
-            )
+        self.from_.check(self.raters_per_comparison)
 
     def run(self, run: Run) -> None:
         """Write `judgments.jsonl`, `preferences.jsonl` and `held_out.jsonl`."""
@@ -62,7 +58,8 @@ class Collect:
         asks, equal, cut_off = self._asks(read_samples(self.samples), rng)
         if not asks:
             raise DataError(f"{self.samples}: no prompt has two different finished completions to compare. Sample more completions")
-        answers, rater_figures = self.from_.answers(run, asks, self.raters_per_comparison, rng)
+        rater: Rater = self.from_
+        answers, rater_figures = rater.answers(run, asks, self.raters_per_comparison, rng)
         write_rows(run.directory / "judgments.jsonl", (judgment_row(judgment) for _, judgments in answers for judgment in judgments))
         ids = sorted({comparison.prompt.id for (comparison, _), _ in answers})
         held_out = set(rng.sample(ids, round(self.held_out * len(ids))))

@@ -19,8 +19,7 @@ from palate.objectives.reduce import Sums
 from palate.runs.run import Run
 from palate.text.spans import NO_LIMIT
 from palate.training.comparisons import JudgedPrompt, judged_prompts, overall
-from palate.training.fit import fit, mean_loss
-from palate.training.imitation import epochs_of
+from palate.training.fit import epochs_of, fit, mean_loss
 from palate.training.keep import Keep, Last
 from palate.training.learner import Learner
 from palate.training.model_io import check_keep, keep_model, search, trainable, trained
@@ -51,15 +50,15 @@ class LossInputs(Protocol[P]):
     rows: list[int]
     """The number of judgments of each prompt."""
 
-    def parts(self, policy: CausalPolicy, indices: list[int]) -> list[P]:
+    def microbatches(self, policy: CausalPolicy, indices: list[int]) -> list[P]:
         """Return the micro-batches of a step, each with what is computed over the whole step."""
         ...
 
-    def now(self, policy: CausalPolicy, part: P) -> Tensor:
+    def logps(self, policy: CausalPolicy, part: P) -> Tensor:
         """Return the log-probabilities under the policy (rows, columns), with gradient, nats."""
         ...
 
-    def sums(self, part: P, now: Tensor) -> Sums:
+    def sums(self, part: P, logps: Tensor) -> Sums:
         """Return the objective on a micro-batch."""
         ...
 
@@ -151,16 +150,16 @@ class Direct:
 
         def parts(indices: list[int]) -> list[Any]:
             reference.before_step(policy, learner.steps_done)
-            return inputs.parts(policy, indices)
+            return inputs.microbatches(policy, indices)
 
         def loss(part: Any) -> Sums:
-            logps = inputs.now(policy, part)
+            logps = inputs.logps(policy, part)
             if learner.steps_done == 0 and starts_at_reference:
-                _require_identity(logps.detach() - part.then, IDENTITY_NATS[self.dtype])
+                _require_identity(logps.detach() - part.reference_logps, IDENTITY_NATS[self.dtype])
             return inputs.sums(part, logps)
 
         held_out_indices = list(range(len(examples), len(examples) + len(held_out)))
-        held_out_loss = search(self.keep, lambda: mean_loss(inputs.parts(policy, held_out_indices), loss))
+        held_out_loss = search(self.keep, lambda: mean_loss(inputs.microbatches(policy, held_out_indices), loss))
         last = fit(run, learner, epochs, parts, loss, "direct", held_out_loss)
         keep_model(run, trained(run, policy, self.adapters, learner), self.adapters)
         unit, rows = ("unpaired" if self.objective.is_unpaired else "pairs"), inputs.rows[: len(examples)]

@@ -12,10 +12,10 @@ from palate.models.load import Architecture, load_tokenizer, new_policy
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.runs.run import Run
 from palate.text.spans import document_trees
-from palate.training.imitation import Imitation, epochs_of
+from palate.training.fit import epochs_of
+from palate.training.imitation import Imitation, trees_of
 from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
-from palate.training.trees import trees_of
 
 
 @dataclass(frozen=True)

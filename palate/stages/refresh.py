@@ -36,8 +36,7 @@ from palate.rewards.learned import LearnedReward, ReportCard
 from palate.runs.run import Run
 from palate.text.spans import NO_LIMIT
 from palate.training.comparisons import JudgedPrompt, judged_prompts
-from palate.training.fit import fit
-from palate.training.imitation import epochs_of
+from palate.training.fit import epochs_of, fit
 from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
 from palate.training.reward_batches import RewardBatches

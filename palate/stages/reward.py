@@ -26,8 +26,7 @@ from palate.rewards.learned import LearnedReward, ReportCard
 from palate.runs.run import Run
 from palate.text.spans import NO_LIMIT
 from palate.training.comparisons import JudgedPrompt, judged_prompts
-from palate.training.fit import fit, mean_loss
-from palate.training.imitation import epochs_of
+from palate.training.fit import epochs_of, fit, mean_loss
 from palate.training.keep import Best, Keep, Last
 from palate.training.learner import Learner
 from palate.training.model_io import keep_model, search, trainable, trained
@@ -143,7 +142,7 @@ class Reward:
                 "prompts": len(training),
                 "preferences": sum(len(prompt.pairs) for prompt in train_prompts),
                 "last": last,
-                "learned": data.told(learned),
+                "learned": data.learned_figures(learned),
                 "spread": spread,
                 "held_out": figures,
                 **ask_next(run, self.preferences, model, train_prompts),

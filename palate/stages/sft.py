@@ -16,12 +16,12 @@ from palate.runs.run import Run
 from palate.text.pack import Tree
 from palate.text.spans import NO_LIMIT, demonstration_tree
 from palate.text.treefile import TreeFile
-from palate.training.imitation import Imitation, epochs_of
+from palate.training.fit import epochs_of
+from palate.training.imitation import Imitation, trees_of
 from palate.training.keep import Keep, Last
 from palate.training.learner import Learner
 from palate.training.model_io import check_keep, keep_model, search, trainable, trained
 from palate.training.optimizer import AdamW
-from palate.training.trees import trees_of
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Training: the learner (accumulate, clip, step), its checkpoints, and the loop over an epoch's batches."""
+"""Training: the learner and its checkpoints, the loop of epochs, guards, and how data become batches for each loss."""

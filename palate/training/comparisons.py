@@ -1,4 +1,4 @@
-"""Preferences as token trees: the completions of a prompt are branches of one tree, its pairs point at them."""
+"""Preferences as token trees: the completions of a prompt are the branches of a tree, and pairs refer to branches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from palate.text.template import Unusable
 
 @dataclass(frozen=True)
 class BranchPair:
-    """A preference inside a tree: branch numbers of both sides, and what was concluded; `rater` for a single judgment."""
+    """A preference inside a tree: branch numbers of both sides, and the conclusion; `rater` is set for a single judgment."""
 
     chosen: int
     rejected: int
@@ -32,7 +32,7 @@ class BranchPair:
 
 @dataclass(frozen=True)
 class JudgedPrompt:
-    """All that is known about the completions of one prompt."""
+    """The preferences about the completions of one prompt, as a tree with pairs."""
 
     tree: Tree
     pairs: tuple[BranchPair, ...]
@@ -40,13 +40,13 @@ class JudgedPrompt:
 
     @property
     def source(self) -> str:
-        """Where the prompt was found."""
+        """File and row of the prompt, or its id."""
         return source_of(self.preferences[0].prompt)
 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """A micro-batch of trees with their pairs as tensors; all pair fields are (p,), branch numbers count over the batch."""
+    """A micro-batch of trees with their pairs as tensors (p,); branch numbers count over the batch."""
 
     trees: PackedBatch
     indices: tuple[int, ...]
@@ -59,17 +59,17 @@ class PairBatch:
 
 
 def source_of(prompt: Prompt) -> str:
-    """Where a prompt was found, or else its id."""
+    """Return file and row of a prompt, or its id where they are unknown."""
     return prompt.source or prompt.id
 
 
 def judged_prompts(
     preferences: Sequence[Preference], tokenizer: PreTrainedTokenizerBase, max_tokens: int
 ) -> tuple[list[JudgedPrompt], list[str]]:
-    """Preferences grouped by prompt, each distinct completion one branch; and the reasons of those that could not be used.
+    """Group preferences by prompt, with a branch per distinct completion; also return the reasons of unusable ones.
 
     Raises:
-        DataError: none of them can be used.
+        DataError: no preference can be used.
     """
     groups: dict[Conversation, list[Preference]] = defaultdict(list)
     for preference in preferences:
@@ -78,22 +78,22 @@ def judged_prompts(
     for conversation, group in groups.items():
         try:
             judged.append(_judged(conversation, group, tokenizer, max_tokens))
-        except Unusable:  # one completion is enough to spoil a tree: the other pairs get trees of their own
+        except Unusable:  # one completion can make a tree unusable, so each pair gets its own tree
             for preference in group:
                 try:
                     judged.append(_judged(conversation, [preference], tokenizer, max_tokens))
                 except Unusable as unusable:
                     reasons.append(unusable.kind)
                     first = first or f"; the first of them, {preference.prompt.source}, says: {unusable.reason}"
-    kept = [one for one in judged if one.pairs]
-    reasons += ["both sides are the same tokens"] * (len(preferences) - len(reasons) - sum(len(one.pairs) for one in kept))
-    if preferences and not kept:
-        told = "; ".join(f"{count} x {reason}" for reason, count in Counter(reasons).most_common())
+    usable = [prompt for prompt in judged if prompt.pairs]
+    reasons += ["both sides are the same tokens"] * (len(preferences) - len(reasons) - sum(len(prompt.pairs) for prompt in usable))
+    if preferences and not usable:
+        counts = "; ".join(f"{count} x {reason}" for reason, count in Counter(reasons).most_common())
         raise DataError(
-            f"none of the {len(preferences)} preferences can be used: {told}{first}. Pairs too long need a higher max_tokens (up to "
-            "the model's own limit), or to be shorter; docs/data.md explains the other reasons"
+            f"none of the {len(preferences)} preferences can be used: {counts}{first}. For pairs that are too long raise max_tokens (up to "
+            "the model's limit) or shorten them; docs/data.md explains the other reasons"
         )
-    return kept, reasons
+    return usable, reasons
 
 
 def _judged(conversation: Conversation, group: list[Preference], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> JudgedPrompt:
@@ -103,7 +103,7 @@ def _judged(conversation: Conversation, group: list[Preference], tokenizer: PreT
     tree = preference_tree(tokenizer, conversation, answers, max_tokens)
     ids = [branch.ids for branch in tree.branches]
     numbered = ((p, number[chosen], number[rejected]) for p, (chosen, rejected) in zip(group, sides, strict=True))
-    different = [one for one in numbered if ids[one[1]] != ids[one[2]]]
+    different = [(p, chosen, rejected) for p, chosen, rejected in numbered if ids[chosen] != ids[rejected]]
     pairs = (BranchPair(chosen, rejected, p.probability, p.margin, p.weight, p.dimension) for p, chosen, rejected in different)
     return JudgedPrompt(tree, tuple(pairs), tuple(p for p, _, _ in different))
 
@@ -111,7 +111,7 @@ def _judged(conversation: Conversation, group: list[Preference], tokenizer: PreT
 def pair_batches(
     judged: Sequence[JudgedPrompt], dimensions: tuple[str, ...], tokens_per_microbatch: int
 ) -> Callable[[list[int]], Iterator[PairBatch]]:
-    """A function from prompt numbers to their micro-batches, packed one after another; `dimensions` orders the heads."""
+    """Return a function from prompt numbers to their micro-batches, packed one after another; `dimensions` orders the heads."""
 
     def batches(indices: list[int]) -> Iterator[PairBatch]:
         parts = microbatches([judged[k].tree for k in indices], tokens_per_microbatch)
@@ -136,15 +136,15 @@ def _pair_batch(indices: list[int], judged: Sequence[JudgedPrompt], dimensions: 
 
 
 def overall(judged: Sequence[JudgedPrompt]) -> list[JudgedPrompt]:
-    """The same prompts with one conclusion a pair: answers to several questions add up in logits, as independent evidence does.
+    """Return the prompts with one conclusion per pair: answers on several dimensions add up in logits, like independent evidence.
 
-    A pair whose evidence cancels out says nothing and is left out; so is a prompt without any other.
+    A pair whose evidence cancels out is left out, and so is a prompt without any other pair.
     """
     result = []
-    for one in judged:
+    for prompt in judged:
         evidence: dict[tuple[int, int], float] = defaultdict(float)
         weight: dict[tuple[int, int], float] = {}
-        for pair in one.pairs:
+        for pair in prompt.pairs:
             low, high = sorted((pair.chosen, pair.rejected))
             logit = math.log(max(pair.probability, 1e-6) / max(1 - pair.probability, 1e-6))
             evidence[low, high] += pair.weight * (logit if pair.chosen == low else -logit)
@@ -155,5 +155,5 @@ def overall(judged: Sequence[JudgedPrompt]) -> list[JudgedPrompt]:
             if abs(logit) > 1e-9
         )
         if pairs:
-            result.append(replace(one, pairs=pairs))
+            result.append(replace(prompt, pairs=pairs))
     return result

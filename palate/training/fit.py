@@ -1,4 +1,4 @@
-"""The loop of every offline stage: shuffled epochs over trees, micro-batches by tokens, metrics, checkpoints, resume, the best weights."""
+"""The loop of every offline stage: shuffled epochs, optimizer steps, metrics, checkpoints, resuming, and the best weights."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from palate.core import ConfigError, Tracker, TrainingError
+from palate.core import ConfigError, Tracker, TrainingError, derive_seed
 from palate.objectives.reduce import Sums, Totals
+from palate.runs.run import Run
 from palate.training.keep import HeldOut, Search
 from palate.training.learner import Learner, NotFiniteError
 
 E = TypeVar("E")
 CHECKPOINT_SECONDS = 20.0
 NAMES_SHOWN = 40
-"""Examples named in a message; a step that large is not read to its end."""
+"""Examples that a message names at most."""
 
 
 def numbered(k: int) -> str:
-    """An example by its place among the examples, counted from 1."""
+    """Return the name of example `k` in messages, counted from 1."""
     return f"example {k + 1}"
 
 
 @functools.lru_cache(maxsize=1)
 def _order(seed: int, epoch: int, examples: int) -> npt.NDArray[np.int64]:
-    """The epoch's permutation; remembered, as drawing it takes as long as there are examples."""
+    """Return the epoch's permutation; cached, because drawing it takes time in proportion to the examples."""
     return np.random.default_rng([seed, epoch]).permutation(examples)
 
 
 @dataclass(frozen=True)
 class Epochs:
-    """Which examples each step sees: a new permutation an epoch, drawn from the seed and the epoch's number alone.
+    """Which examples each step sees: a new permutation per epoch, drawn from the seed and the epoch's number alone.
 
-    Nothing but the step's number is needed to go on exactly where a run was cut off.
+    So the step's number is enough to resume exactly where a run was cut off.
     """
 
     examples: int
@@ -47,39 +48,44 @@ class Epochs:
     epochs: float
     seed: int
     name: Callable[[int], str] = numbered
-    """What an example is called in messages."""
+    """The name of an example in messages."""
 
     def __post_init__(self) -> None:
         if self.examples < 1:
-            raise ConfigError("there is no example to train on")
+            raise ConfigError("there are no examples to train on")
         if self.per_step < 1 or self.epochs <= 0:
             raise ConfigError(f"examples per step and epochs must be above 0, got {self.per_step} and {self.epochs}")
 
     @property
     def steps(self) -> int:
-        """Optimizer steps in all; an epoch's last step may be smaller."""
+        """Optimizer steps in all; the last step of an epoch may be smaller."""
         return max(1, round(self.epochs * self.steps_per_epoch))
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps an epoch."""
+        """Optimizer steps per epoch."""
         return -(-self.examples // self.per_step)
 
     def indices(self, step: int) -> list[int]:
-        """Examples of step `step`."""
+        """Return the numbers of the examples in step `step`."""
         epoch, k = divmod(step, self.steps_per_epoch)
         order = _order(self.seed, epoch, self.examples)
         return [int(i) for i in order[k * self.per_step : (k + 1) * self.per_step]]
 
-    def told(self, step: int) -> str:
-        """The examples of step `step`, in words."""
+    def names(self, step: int) -> str:
+        """Return the names of the examples in step `step`, for a message."""
         chosen = sorted(self.indices(step))
         more = f" and {len(chosen) - NAMES_SHOWN} more" if len(chosen) > NAMES_SHOWN else ""
         return ", ".join(self.name(k) for k in chosen[:NAMES_SHOWN]) + more
 
 
+def epochs_of(run: Run, examples: int, per_step: int, epochs: float, name: Callable[[int], str] = numbered) -> Epochs:
+    """Return the order of a stage's examples, drawn from the run's seed; `name` gives their names in messages."""
+    return Epochs(examples, per_step, epochs, derive_seed(run.seed, run.stage, "order"), name)
+
+
 def mean_loss(batches: Iterable[E], loss: Callable[[E], Sums]) -> float:
-    """The loss per unit over all of `batches`, without gradient."""
+    """Return the loss per unit over all of `batches`, without gradient."""
     totals = Totals()
     with torch.no_grad():
         for batch in batches:
@@ -96,13 +102,13 @@ def fit(
     prefix: str,
     held_out: HeldOut | None = None,
 ) -> dict[str, float]:
-    """Trains to the end of the epochs (or goes on where it was cut off) and returns the last step's metrics.
+    """Train to the end of the epochs, or resume where training was cut off, and return the last step's metrics.
 
-    `batches` turns a step's example numbers into micro-batches; metrics are logged as `prefix/...`. With `held_out` the modules end with
-    the weights that did best on it, and training may stop early; the metrics returned then tell which step that was.
+    `batches` turns a step's example numbers into micro-batches. Metrics are logged as `prefix/...`. With `held_out` training may stop
+    early, the modules end with the weights that did best on it, and the metrics returned say which step that was.
 
     Raises:
-        TrainingError: a loss or gradient was not finite. The message names the step's examples; the weights before it are kept.
+        TrainingError: a loss or gradient was not finite. The message names the step's examples, and the weights before it are saved.
     """
     numbers = learner.load(run.state / "learner")
     run.rewind(learner.steps_done)
@@ -122,7 +128,9 @@ def fit(
                 metrics = {**learner.step(batches(epochs.indices(step)), loss), **search.look()}
             except NotFiniteError as error:
                 save()
-                raise TrainingError(f"{error}: {epochs.told(step)}. The weights before this step are in {run.state / 'learner'}") from error
+                raise TrainingError(
+                    f"{error}: {epochs.names(step)}. The weights before this step are in {run.state / 'learner'}"
+                ) from error
             run.log(step, {f"{prefix}/{name}": value for name, value in metrics.items()})
             advance(1, f"loss {metrics['loss/mean']:.4f}")
             if time.monotonic() - saved > CHECKPOINT_SECONDS or run.stop_requested:

@@ -1,21 +1,23 @@
-"""What pretraining and supervised fine-tuning share: cross-entropy over packed trees that lie on disk."""
+"""Imitation: cross-entropy on rows of data, which are tokenised once into trees on disk. For sft, pretrain, raft and a pretraining mix."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from palate.core import derive_seed
+from palate.core import DataError, Demonstration
+from palate.data.formats import Dropped
 from palate.models.causal import CausalPolicy
 from palate.objectives.reduce import Sums
 from palate.objectives.supervised import SupervisedObjective
 from palate.runs.run import Run
-from palate.text.pack import PackedBatch, Tree
-from palate.text.treefile import TreeFile
-from palate.training.fit import Epochs, fit, mean_loss, numbered
+from palate.text.pack import PackedBatch, Tree, microbatches, pack
+from palate.text.template import Unusable
+from palate.text.treefile import TreeFile, write_trees
+from palate.training.fit import Epochs, fit, mean_loss
 from palate.training.keep import HeldOut
 from palate.training.learner import Learner
-from palate.training.trees import packed
 
 
 @dataclass(frozen=True)
@@ -27,21 +29,66 @@ class Imitation:
     tokens_per_microbatch: int
 
     def loss(self, batch: PackedBatch) -> Sums:
-        """The loss of a micro-batch."""
+        """Return the loss of a micro-batch."""
         weights = batch.learned.float()
         return self.objective.from_summed_nll(self.policy.nll(batch, weights)[0], weights)
 
     def mean_loss(self, trees: Sequence[Tree]) -> float:
-        """The loss a learned token, without learning."""
+        """Return the loss per learned token over all trees, without gradient."""
         return mean_loss(packed(trees, self.tokens_per_microbatch)(list(range(len(trees)))), self.loss)
 
     def learn(self, run: Run, trees: TreeFile, epochs: Epochs, learner: Learner, held_out: HeldOut | None = None) -> None:
-        """Trains the policy, and writes the summary."""
+        """Train the policy and write the summary."""
         last = fit(run, learner, epochs, packed(trees, self.tokens_per_microbatch), self.loss, run.stage, held_out)
         size = {"examples": len(trees), "tokens": trees.tokens, "learned_tokens": trees.learned}
         run.summary({**size, "steps": epochs.steps, "last": last, "path": self.policy.path})
 
 
-def epochs_of(run: Run, examples: int, per_step: int, epochs: float, name: Callable[[int], str] = numbered) -> Epochs:
-    """The order of a stage's examples, drawn from the run's seed; `name` is what messages call them."""
-    return Epochs(examples, per_step, epochs, derive_seed(run.seed, run.stage, "order"), name)
+def trees_of(
+    run: Run, rows: Iterable[Demonstration | Dropped], make: Callable[[Demonstration], Iterable[Tree]], path: str, folder: str = "trees"
+) -> TreeFile:
+    """Write the trees that `make` builds from the rows to the run's state, and open them. A resumed run reads those written before.
+
+    Rows that cannot be used are counted in the run, by reason.
+
+    Raises:
+        DataError: no row can be used.
+    """
+    directory = run.state / folder
+    if directory.is_dir():
+        return TreeFile(directory)
+    reasons: Counter[str] = Counter()
+    first: list[Dropped] = []
+
+    def trees() -> Iterator[tuple[str, Tree]]:
+        for row in rows:
+            run.check_stop()
+            try:
+                if not isinstance(row, Dropped):
+                    yield from ((row.source, tree) for tree in make(row))
+                    continue
+                dropped = row
+            except Unusable as unusable:
+                dropped = Dropped(row.source, unusable.reason)
+            reasons[dropped.kind] += 1
+            first[:] = first or [dropped]
+
+    written = write_trees(directory, trees())
+    run.dropped(path, reasons.elements())
+    if not written:
+        counts = "; ".join(f"{count} x {kind}" for kind, count in reasons.most_common())
+        raise DataError(
+            f"{path}: no row can be learned from: {counts}; the first, {first[0].source}, says: {first[0].reason}. "
+            "For rows that are too long raise max_tokens (up to the model's limit) or shorten them; docs/data.md explains the other reasons"
+        )
+    return written
+
+
+def packed(trees: Sequence[Tree], tokens_per_microbatch: int) -> Callable[[list[int]], Iterator[PackedBatch]]:
+    """Return a function from tree numbers to their micro-batches, which are packed one after another."""
+
+    def batches(indices: list[int]) -> Iterator[PackedBatch]:
+        chosen = [trees[k] for k in indices]
+        return (pack([chosen[k] for k in part]) for part in microbatches(chosen, tokens_per_microbatch))
+
+    return batches

@@ -1,4 +1,4 @@
-"""Which weights a run keeps: the last, or those that did best on data held out; and when to stop looking for better ones."""
+"""Which weights a run keeps: the last, or the best on held-out data; and when to stop looking for better ones."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Last:
 
 @dataclass(frozen=True)
 class Best:
-    """Keep the weights with the least loss on held-out data, measured between steps and after the last one.
+    """Keep the weights with the lowest loss on held-out data, measured between steps and after the last one.
 
     Attributes:
-        every: optimizer steps between two measurements; none measures once an epoch.
-        patience: stop after this many measurements in a row that found nothing better; none goes on to the end.
+        every: optimizer steps between two measurements; none measures once per epoch.
+        patience: stop after this many measurements in a row without an improvement; none continues to the end.
     """
 
     kind: Literal["best"] = "best"
@@ -35,21 +35,21 @@ class Best:
     def __post_init__(self) -> None:
         _require_counts(every=self.every, patience=self.patience)
 
-    def rank(self, found: HeldOutMeasurement) -> tuple[float, float]:
-        """Sorts measurements, the best first: by the loss."""
-        return 0.0, found.loss
+    def rank(self, measurement: HeldOutMeasurement) -> tuple[float, float]:
+        """Return a sort key by which the best measurement is first: the loss."""
+        return 0.0, measurement.loss
 
 
 @dataclass(frozen=True)
 class BestReward:
     """Keep the weights with the highest reward on held-out prompts among those within a KL budget.
 
-    As long as none is within it, those that exceed it least are kept.
+    As long as none is within it, the weights that exceed it least are kept.
 
     Attributes:
-        kl_budget: nats a completion that the policy may lie from the reference; none takes the highest reward at any distance.
-        every: rounds between two measurements; none measures after the last one alone.
-        patience: stop after this many measurements in a row that found nothing better; none goes on to the end.
+        kl_budget: largest KL from the reference, in nats per completion; none takes the highest reward at any distance.
+        every: iterations between two measurements; none measures only after the last one.
+        patience: stop after this many measurements in a row without an improvement; none continues to the end.
     """
 
     kind: Literal["best_reward"] = "best_reward"
@@ -62,10 +62,10 @@ class BestReward:
         if self.kl_budget is not None and not self.kl_budget > 0:
             raise ConfigError(f"kl_budget must be above 0, got {self.kl_budget}")
 
-    def rank(self, found: HeldOutMeasurement) -> tuple[float, float]:
-        """Sorts measurements, the best first: by what exceeds the budget, then by the reward."""
-        excess = 0.0 if self.kl_budget is None else max(0.0, found.kl - self.kl_budget)
-        return excess, found.loss
+    def rank(self, measurement: HeldOutMeasurement) -> tuple[float, float]:
+        """Return a sort key by which the best measurement is first: what exceeds the budget, then the reward."""
+        excess = 0.0 if self.kl_budget is None else max(0.0, measurement.kl - self.kl_budget)
+        return excess, measurement.loss
 
 
 def _require_counts(**counts: int | None) -> None:
@@ -79,11 +79,11 @@ Keep = Last | Best
 
 @dataclass(frozen=True)
 class HeldOutMeasurement:
-    """What held-out data say of the weights as they are.
+    """A measurement of the current weights on held-out data.
 
     Attributes:
-        loss: the less, the better; for a reward, the reward with its sign turned.
-        kl: nats a completion from the reference; 0 where there is none.
+        loss: lower is better; for a reward, the negative reward.
+        kl: nats per completion from the reference; 0 where there is none.
     """
 
     loss: float
@@ -91,7 +91,7 @@ class HeldOutMeasurement:
 
     @classmethod
     def of_reward(cls, reward: float, kl: float) -> HeldOutMeasurement:
-        """What a policy's own completions of held-out prompts say of it."""
+        """Return the measurement of a policy by its own completions of held-out prompts."""
         return cls(-reward, kl)
 
 
@@ -101,13 +101,13 @@ class HeldOut:
 
     keep: Best | BestReward
     measure: Callable[[], float | HeldOutMeasurement]
-    """What held-out data say of the weights as they are; a bare number is a loss."""
+    """Measures the current weights on held-out data; a bare number is a loss."""
 
 
 class Search:
-    """The search for the best weights; its `state` is part of every checkpoint, the best weights are a checkpoint of their own.
+    """The search for the best weights. Its `state` is part of every checkpoint, and the best weights are a checkpoint of their own.
 
-    A run that is resumed measures again what came after its last checkpoint, finds the same, and writes the same.
+    A resumed run repeats the measurements after its last checkpoint, with the same results.
     """
 
     def __init__(self, held_out: HeldOut | None, learner: Learner, directory: Path, steps_per_epoch: int, steps: int) -> None:
@@ -118,48 +118,50 @@ class Search:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing better was found for too long."""
+        """Whether the patience is used up."""
         patience = None if self._held_out is None else self._held_out.keep.patience
         return patience is not None and self.state["misses"] >= patience
 
     def restore(self, numbers: Mapping[str, object] | None) -> None:
-        """Goes on from a checkpoint's numbers."""
+        """Continue from a checkpoint's numbers."""
         if numbers is not None:
             self.state = dict(cast("dict[str, float]", numbers["search"]))
 
     def look(self, done: int | None = None) -> dict[str, float]:
-        """After a step: what held-out data say where a measurement is due, the weights kept where they are the best so far.
+        """Measure if a measurement is due after this step, save the weights if they are the best so far, and return metrics.
 
         Args:
-            done: steps done, where they are not the learner's own (rounds of online training).
+            done: iterations done, for online training; None takes the learner's steps.
 
         Raises:
-            TrainingError: what was measured is not finite.
+            TrainingError: the measurement is not finite.
         """
         step = self._learner.steps_done if done is None else done
         if self._held_out is None or (step % self._every and step < self._steps):
             return {}
         value, rank = self._held_out.measure(), self._held_out.keep.rank
-        found = value if isinstance(value, HeldOutMeasurement) else HeldOutMeasurement(value)
-        if not (math.isfinite(found.loss) and math.isfinite(found.kl)):
-            raise TrainingError(f"after step {step} the loss on held-out data is {found.loss}: look for broken rows in it")
-        if rank(found) < rank(HeldOutMeasurement(self.state["loss"], self.state["kl"])):
-            self.state = {"step": step, "loss": found.loss, "kl": found.kl, "misses": 0}
+        measurement = value if isinstance(value, HeldOutMeasurement) else HeldOutMeasurement(value)
+        if not (math.isfinite(measurement.loss) and math.isfinite(measurement.kl)):
+            raise TrainingError(f"after step {step} the loss on held-out data is {measurement.loss}; look for broken rows in them")
+        if rank(measurement) < rank(HeldOutMeasurement(self.state["loss"], self.state["kl"])):
+            self.state = {"step": step, "loss": measurement.loss, "kl": measurement.kl, "misses": 0}
             self._learner.save(self._directory, {})
         else:
             self.state = {**self.state, "misses": self.state["misses"] + 1}
-        return self._told(found)
+        return self._metrics(measurement)
 
-    def _told(self, found: HeldOutMeasurement) -> dict[str, float]:
-        """The measurement by the names that it is logged under."""
+    def _metrics(self, measurement: HeldOutMeasurement) -> dict[str, float]:
+        """Return the measurement by the names of its metrics."""
         is_reward = self._held_out is not None and isinstance(self._held_out.keep, BestReward)
-        return {"held_out_reward/mean": -found.loss, "held_out_kl/mean": found.kl} if is_reward else {"held_out_loss/mean": found.loss}
+        if is_reward:
+            return {"held_out_reward/mean": -measurement.loss, "held_out_kl/mean": measurement.kl}
+        return {"held_out_loss/mean": measurement.loss}
 
     def finish(self) -> dict[str, float]:
-        """Puts the best weights back; tells their step (counted from 1) and what was measured. Nothing without held-out data."""
+        """Restore the best weights, and return their step (counted from 1) and metrics. Without held-out data do nothing."""
         if self._held_out is None:
             return {}
         if self._learner.load(self._directory) is None:
-            raise RunError(f"the best weights are gone from {self._directory}: run the stage again with --fresh")
-        told = self._told(HeldOutMeasurement(self.state["loss"], self.state["kl"]))
-        return {"best_step": self.state["step"], **{f"best_{name.removesuffix('/mean')}": value for name, value in told.items()}}
+            raise RunError(f"the best weights are gone from {self._directory}; run the stage again with --fresh")
+        metrics = self._metrics(HeldOutMeasurement(self.state["loss"], self.state["kl"]))
+        return {"best_step": self.state["step"], **{f"best_{name.removesuffix('/mean')}": value for name, value in metrics.items()}}

@@ -1,4 +1,4 @@
-"""How weights are moved: AdamW with clipping and a learning-rate schedule."""
+"""The optimizer: AdamW with gradient clipping and a learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from palate.core import ConfigError
 
 @dataclass(frozen=True)
 class AdamW:
-    """AdamW, gradient clipping and schedule.
+    """AdamW with gradient clipping and a learning-rate schedule.
 
     Attributes:
         lr: highest learning rate.
-        warmup: share of all steps over which the learning rate rises from 0.
-        decay: what follows the rise: constant, or down to zero along a line or a half cosine.
-        betas: decay of the running means of gradient and squared gradient.
-        eps: added to the root of the squared gradient; 1e-5 is customary for PPO (Huang et al. 2024).
-        weight_decay: decoupled; applied to matrices, not to norms and biases.
-        max_grad_norm: gradients longer than this are scaled down to it.
+        warmup: share of all steps during which the learning rate rises from 0.
+        decay: shape of the learning rate after the warmup; linear and cosine fall to 0.
+        betas: decay rates of the running means of the gradient and the squared gradient.
+        eps: added to the root of the mean squared gradient; 1e-5 is usual for PPO (Huang et al. 2024).
+        weight_decay: decoupled weight decay of matrices; norms and biases have none.
+        max_grad_norm: gradients with a larger norm are scaled down to it.
     """
 
     lr: float = 1e-4
@@ -37,12 +37,12 @@ class AdamW:
     def __post_init__(self) -> None:
         for name in ("lr", "max_grad_norm"):
             if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}: nothing would be learned")
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}; else the model does not learn")
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"warmup is a share of all steps in [0, 1), got {self.warmup}")
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.AdamW:
-        """A torch optimizer over two groups: matrices (decayed) and the rest."""
+        """Return a torch optimizer over two groups: matrices, with weight decay, and the rest."""
         matrices: list[torch.nn.Parameter] = []
         others: list[torch.nn.Parameter] = []
         for parameter in parameters:
@@ -51,7 +51,7 @@ class AdamW:
         return torch.optim.AdamW([g for g in groups if g["params"]], lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
 
     def lr_at(self, step: int, total_steps: int) -> float:
-        """Learning rate of step `step` (from 0) of `total_steps`."""
+        """Return the learning rate of step `step` (counted from 0) of `total_steps`."""
         rise = self.warmup * total_steps
         if step + 1 <= rise:
             return self.lr * (step + 1) / rise

@@ -1,4 +1,4 @@
-"""What log-ratios are taken against: a reference that stays, one that follows the policy, or none."""
+"""References for log-ratios: a fixed one, one that follows the policy, or none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from palate.models.causal import CausalPolicy
 
 
 class IndexedBatch(Protocol):
-    """A micro-batch that knows which examples it holds."""
+    """A micro-batch that holds the numbers of its examples."""
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -27,24 +27,24 @@ B = TypeVar("B", bound=IndexedBatch)
 
 
 class ReferencedExamples(Protocol[B]):
-    """Examples whose log-probabilities are measured under policy and reference alike."""
+    """Examples whose log-probabilities are measured under both policy and reference."""
 
     @property
     def rows(self) -> Sequence[int]:
-        """Rows that each example has in `measure`."""
+        """Number of rows of each example in `measure`."""
         ...
 
     @property
     def columns(self) -> int:
-        """Columns of `measure`."""
+        """Number of columns of `measure`."""
         ...
 
     def batches(self, indices: list[int]) -> Iterator[B]:
-        """Micro-batches of these examples, packed one after another: of a whole data set they would not fit in memory together."""
+        """Return micro-batches of these examples, packed one after another because a whole data set may not fit in memory."""
         ...
 
     def measure(self, policy: CausalPolicy, batch: B) -> Tensor:
-        """Log-probabilities (rows, columns) of a micro-batch, nats."""
+        """Return the log-probabilities (rows, columns) of a micro-batch, in nats."""
         ...
 
 
@@ -54,52 +54,52 @@ class ReferenceUpdate:
 
     Attributes:
         every: optimizer steps between updates.
-        share: of the policy in the new reference; 1 replaces it (hard), 0.5 to 0.6 every step is the soft form.
+        share: share of the policy in the new reference. 1 replaces the reference (hard update); 0.5 to 0.6 every step is a soft update.
     """
 
     every: Count = 256
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        """Checks the share."""
+        """Check the share."""
         if not 0 < self.share <= 1:
             raise ConfigError(
-                f"reference_update: share must lie above 0 and be at most 1, got {self.share}; 1 replaces the reference by the policy"
+                f"reference_update: share must be above 0 and at most 1, got {self.share}; 1 replaces the reference by the policy"
             )
 
 
 class Reference(Protocol):
-    """Gives reference values; asked before each optimizer step whether it moves."""
+    """Gives the values under a reference, and may move before each optimizer step."""
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
-        """What must be saved with the learner, by name."""
+        """Modules to save with the learner, by name."""
         ...
 
     def values(self, source: ReferencedExamples[B]) -> Callable[[B], Tensor]:
-        """A function from a micro-batch of the source to its values under the reference (rows, columns)."""
+        """Return a function from a micro-batch of the source to its values under the reference (rows, columns)."""
         ...
 
     def before_step(self, policy: CausalPolicy, steps_done: int) -> None:
-        """Moves the reference when it is due."""
+        """Move the reference if an update is due."""
         ...
 
 
 class UniformReference:
-    """No reference: 0 everywhere, so that log-ratios are log-probabilities."""
+    """No reference: its values are 0, so that log-ratios are log-probabilities."""
 
     modules: Mapping[str, nn.Module] = {}
 
     def values(self, source: ReferencedExamples[B]) -> Callable[[B], Tensor]:
-        """Zeros."""
+        """Return a function that gives zeros."""
         return lambda batch: torch.zeros(sum(source.rows[k] for k in batch.indices), source.columns)
 
     def before_step(self, policy: CausalPolicy, steps_done: int) -> None:
-        """Nothing moves."""
+        """Do nothing: this reference does not move."""
 
 
 class FixedReference:
-    """A reference that stays: everything is measured once, when it is first asked for."""
+    """A reference that does not move; the values of a source are measured once, in `values`."""
 
     modules: Mapping[str, nn.Module] = {}
 
@@ -107,31 +107,31 @@ class FixedReference:
         self._reference = reference
 
     def values(self, source: ReferencedExamples[B]) -> Callable[[B], Tensor]:
-        """Values of the whole source, measured now: the policy itself may be the reference, as it is before the first step."""
-        found: dict[int, Tensor] = {}
+        """Measure the whole source at once, because the reference may be the policy itself before its first step."""
+        measured: dict[int, Tensor] = {}
         with torch.no_grad():
             for batch in source.batches(list(range(len(source.rows)))):
                 sizes = [source.rows[k] for k in batch.indices]
-                found.update(zip(batch.indices, source.measure(self._reference, batch).split(sizes), strict=True))
-        return lambda batch: torch.cat([found[k] for k in batch.indices])
+                measured.update(zip(batch.indices, source.measure(self._reference, batch).split(sizes), strict=True))
+        return lambda batch: torch.cat([measured[k] for k in batch.indices])
 
     def before_step(self, policy: CausalPolicy, steps_done: int) -> None:
-        """Nothing moves."""
+        """Do nothing: this reference does not move."""
 
 
 class MovingReference:
-    """A reference that follows the policy; measured anew with every micro-batch."""
+    """A reference that follows the policy and is measured again for every micro-batch."""
 
-    def __init__(self, reference: CausalPolicy, follow: ReferenceUpdate) -> None:
-        # A copy, so that the policy can move away from it. Its weights get no gradient and so no step, but count as the learner's:
-        # they are saved and restored with the rest.
+    def __init__(self, reference: CausalPolicy, update: ReferenceUpdate) -> None:
+        # A copy, so that the policy can move away from it. Its weights get no gradient and so no step. They count as the learner's only
+        # to be saved and restored with the rest.
         self._reference = reference.reference()
         self._reference.module.requires_grad_(requires_grad=True)
-        self._follow = follow
+        self._update = update
         self.modules: Mapping[str, nn.Module] = {"reference": self._reference.module}
 
     def values(self, source: ReferencedExamples[B]) -> Callable[[B], Tensor]:
-        """Values under the reference as it stands at that moment."""
+        """Return a function that measures under the reference as it is when called."""
 
         def measured(batch: B) -> Tensor:
             with torch.no_grad():
@@ -140,8 +140,8 @@ class MovingReference:
         return measured
 
     def before_step(self, policy: CausalPolicy, steps_done: int) -> None:
-        """`reference = share policy + (1 - share) reference`, when a multiple of `every` steps is done."""
-        if steps_done and steps_done % self._follow.every == 0:
+        """Set `reference = share policy + (1 - share) reference` after every multiple of `every` steps."""
+        if steps_done and steps_done % self._update.every == 0:
             with torch.no_grad():
                 for old, new in zip(self._reference.parameters(), policy.parameters(), strict=True):
-                    old.lerp_(new, self._follow.share)
+                    old.lerp_(new, self._update.share)

@@ -1,4 +1,4 @@
-"""Learning from single judged completions: as trees, with completions of other prompts for KTO's baseline."""
+"""Learning from unpaired preferences: single judged completions as trees, with completions of other prompts for KTO's baseline."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from palate.training.reference import Reference
 
 @dataclass(frozen=True)
 class RatedPrompt:
-    """The judged completions of one prompt: branch numbers, whether they are wanted, and how much each judgment counts."""
+    """The judged completions of one prompt: branch numbers, whether each is desirable, and the weight of each judgment."""
 
     tree: Tree
     branch: tuple[int, ...]
     desirable: tuple[bool, ...]
     weight: tuple[float, ...]
     source: str = ""
-    """Where its prompt was found."""
+    """File and row of the prompt."""
 
 
 @dataclass(frozen=True)
 class UnpairedBatch:
-    """A micro-batch of trees; the tensors are (n,), one entry a judgment, branch numbers count over the batch."""
+    """A micro-batch of trees; the tensors are (n,), one entry per judgment, and branch numbers count over the batch."""
 
     trees: PackedBatch
     indices: tuple[int, ...]
@@ -51,31 +51,31 @@ class UnpairedBatch:
 
 @dataclass(frozen=True)
 class UnpairedMicroBatch:
-    """A micro-batch with its reference values (n, 1) and the step's baseline (0-d), nats."""
+    """A micro-batch with its values under the reference (n, 1) and the step's baseline (0-d), in nats."""
 
     batch: UnpairedBatch
-    then: Tensor
+    reference_logps: Tensor
     baseline: Tensor
 
 
 def unpaired_of(preferences: Iterable[Preference]) -> list[UnpairedPreference]:
-    """Two judgments a pair: up for the better side, down for the worse one; none of a tie.
+    """Return two unpaired preferences per pair: the better side is desirable, the worse one is not. A tie gives none.
 
-    A pair that is p likely to be so weighs `|2p - 1|` of its weight: with equal weights for both kinds KTO's expected loss over
-    which side is better is that, up to a constant.
+    A pair that holds with probability p has `|2p - 1|` of its weight. With equal weights for both kinds, this equals KTO's expected loss
+    over which side is better, up to a constant.
     """
-    thumbs = []
+    unpaired = []
     for pair in preferences:
         weight = pair.weight * abs(2 * pair.probability - 1)
         if weight > 0:
             chosen_wins = pair.probability > 0.5
-            thumbs.append(UnpairedPreference(pair.prompt, pair.chosen, chosen_wins, weight))
-            thumbs.append(UnpairedPreference(pair.prompt, pair.rejected, not chosen_wins, weight))
-    return thumbs
+            unpaired.append(UnpairedPreference(pair.prompt, pair.chosen, chosen_wins, weight))
+            unpaired.append(UnpairedPreference(pair.prompt, pair.rejected, not chosen_wins, weight))
+    return unpaired
 
 
 def read_unpaired(path: str | Path, limit: int | None = None) -> tuple[list[UnpairedPreference], list[str]]:
-    """The judgments of a file of labelled rows or of preferences, and the reasons of the rows that could not be read."""
+    """Read unpaired preferences from a file of labelled rows or of pairs; also return the reasons of rows that could not be read."""
     if isinstance(format_of_file(path), LabelledCompletionFormat):
         labelled = read_unpaired_rows(path, limit=limit)
         return list(labelled.rows), [row.kind for row in labelled.dropped]
@@ -84,39 +84,43 @@ def read_unpaired(path: str | Path, limit: int | None = None) -> tuple[list[Unpa
 
 
 def rated_prompts(
-    thumbs: Sequence[UnpairedPreference], tokenizer: PreTrainedTokenizerBase, max_tokens: int
+    preferences: Sequence[UnpairedPreference], tokenizer: PreTrainedTokenizerBase, max_tokens: int
 ) -> tuple[list[RatedPrompt], list[str]]:
-    """Judgments grouped by prompt, each distinct completion one branch; and the reasons of those that could not be used."""
+    """Group unpaired preferences by prompt, with a branch per distinct completion; also return the reasons of unusable ones."""
     groups: dict[Conversation, list[UnpairedPreference]] = defaultdict(list)
-    for thumb in thumbs:
-        groups[thumb.prompt.conversation].append(thumb)
+    for preference in preferences:
+        groups[preference.prompt.conversation].append(preference)
     rated, reasons = [], []
     for group in groups.values():
         try:
             rated.append(_rated(group, tokenizer, max_tokens))
-        except Unusable:  # one completion is enough to spoil a tree: the others get trees of their own
-            for thumb in group:
+        except Unusable:  # one completion can make a tree unusable, so each gets its own tree
+            for preference in group:
                 try:
-                    rated.append(_rated([thumb], tokenizer, max_tokens))
+                    rated.append(_rated([preference], tokenizer, max_tokens))
                 except Unusable as unusable:
                     reasons.append(unusable.kind)
     return rated, reasons
 
 
 def _rated(group: Sequence[UnpairedPreference], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> RatedPrompt:
-    said = [answer_of(thumb.completion) for thumb in group]
-    answers = list(dict.fromkeys(said))
+    judged = [answer_of(preference.completion) for preference in group]
+    answers = list(dict.fromkeys(judged))
     tree = preference_tree(tokenizer, group[0].prompt.conversation, answers, max_tokens)
-    branch = tuple(answers.index(answer) for answer in said)
+    branch = tuple(answers.index(answer) for answer in judged)
     return RatedPrompt(
-        tree, branch, tuple(thumb.desirable for thumb in group), tuple(thumb.weight for thumb in group), source_of(group[0].prompt)
+        tree,
+        branch,
+        tuple(preference.desirable for preference in group),
+        tuple(preference.weight for preference in group),
+        source_of(group[0].prompt),
     )
 
 
 def mismatched(rated: Sequence[RatedPrompt], max_tokens: int, seed: int) -> list[RatedPrompt]:
-    """Each prompt with a completion of another prompt behind it, drawn from the seed, cut where it would be too long.
+    """Return each prompt with a completion of another prompt, drawn from the seed and cut where it would be too long.
 
-    Completions that are also the prompt's own are passed over.
+    Completions that the prompt itself has are skipped.
 
     Raises:
         DataError: there is no completion of another prompt.
@@ -124,68 +128,70 @@ def mismatched(rated: Sequence[RatedPrompt], max_tokens: int, seed: int) -> list
     rng = random.Random(seed)
     order = rng.sample(range(len(rated)), len(rated))
     borrowed = []
-    for place, k in enumerate(order):
+    for position, k in enumerate(order):
         own, trunk = {branch.ids for branch in rated[k].tree.branches}, rated[k].tree.trunk
-        others = (rated[order[(place + step) % len(order)]].tree for step in range(1, len(order)))
-        found = (branch for tree in others if tree.trunk != trunk for branch in tree.branches if branch.ids not in own)
-        branch = next(found, None)
+        others = (rated[order[(position + step) % len(order)]].tree for step in range(1, len(order)))
+        candidates = (branch for tree in others if tree.trunk != trunk for branch in tree.branches if branch.ids not in own)
+        branch = next(candidates, None)
         if branch is None:
             raise DataError(
-                "kto: its baseline is measured on completions of other prompts, and there is none (all data have one prompt, or "
-                "every prompt the same completions); give judgments on several prompts, or take bco"
+                "kto: its baseline needs completions of other prompts, and there are none, because all data have one prompt or "
+                "every prompt has the same completions. Give judgments on several prompts, or use bco"
             )
         ids = branch.ids[: max(max_tokens - len(trunk), 1)]
         borrowed.append((k, RatedPrompt(Tree(trunk, (Branch(ids, (True,) * len(ids)),)), (0,), (False,), (1.0,))))
-    return [one for _, one in sorted(borrowed, key=lambda pair: pair[0])]
+    return [prompt for _, prompt in sorted(borrowed, key=lambda pair: pair[0])]
 
 
 class UnpairedSource:
-    """Rated prompts as a `Source` of one column: the completion's log-probability."""
+    """Rated prompts as `ReferencedExamples` with one column: the completion's log-probability."""
 
     columns = 1
 
     def __init__(self, rated: Sequence[RatedPrompt], tokens_per_microbatch: int) -> None:
         self._rated = rated
         self._tokens = tokens_per_microbatch
-        self.rows = [len(one.branch) for one in rated]
+        self.rows = [len(prompt.branch) for prompt in rated]
 
     def batches(self, indices: list[int]) -> Iterator[UnpairedBatch]:
-        """Micro-batches of these prompts, packed one after another."""
+        """Return the micro-batches of these prompts, which are packed one after another."""
         parts = microbatches([self._rated[k].tree for k in indices], self._tokens)
         return (self._batch([indices[k] for k in part]) for part in parts)
 
     def _batch(self, indices: list[int]) -> UnpairedBatch:
-        own = [self._rated[k] for k in indices]
-        sizes = torch.tensor([len(one.tree.branches) for one in own])
-        starts = torch.repeat_interleave(sizes.cumsum(0) - sizes, torch.tensor([len(one.branch) for one in own]))
-        branch = torch.tensor([number for one in own for number in one.branch])
-        desirable = torch.tensor([up for one in own for up in one.desirable])
-        weight = torch.tensor([weight for one in own for weight in one.weight])
-        return UnpairedBatch(pack([one.tree for one in own]), tuple(indices), starts + branch, desirable, weight)
+        prompts = [self._rated[k] for k in indices]
+        sizes = torch.tensor([len(prompt.tree.branches) for prompt in prompts])
+        starts = torch.repeat_interleave(sizes.cumsum(0) - sizes, torch.tensor([len(prompt.branch) for prompt in prompts]))
+        branch = torch.tensor([number for prompt in prompts for number in prompt.branch])
+        desirable = torch.tensor([is_desirable for prompt in prompts for is_desirable in prompt.desirable])
+        weight = torch.tensor([weight for prompt in prompts for weight in prompt.weight])
+        return UnpairedBatch(pack([prompt.tree for prompt in prompts]), tuple(indices), starts + branch, desirable, weight)
 
     def measure(self, policy: CausalPolicy, batch: UnpairedBatch) -> Tensor:
-        """Log-probability of each judged completion (n, 1), nats."""
+        """Return the log-probability of each judged completion (n, 1), in nats."""
         return branch_sums(policy.logps(batch.trees).logps, batch.trees)[batch.branch, None]
 
 
 class UnpairedLossInputs:
     """Rated prompts and an objective on single completions."""
 
-    def __init__(self, own: UnpairedSource, others: UnpairedSource | None, objective: UnpairedObjective, anchor: Reference) -> None:
-        """`others` are the same prompts with completions of other ones; KTO needs them."""
+    def __init__(self, own: UnpairedSource, others: UnpairedSource | None, objective: UnpairedObjective, reference: Reference) -> None:
+        """`others` are the same prompts with completions of other prompts; KTO needs them."""
         self.rows = own.rows
         self._own, self._others, self._objective = own, others, objective
-        self._reference = anchor.values(own)
-        self._reference_of_others = None if others is None else anchor.values(others)
+        self._reference = reference.values(own)
+        self._reference_of_others = None if others is None else reference.values(others)
 
-    def parts(self, policy: CausalPolicy, indices: list[int]) -> list[UnpairedMicroBatch]:
-        """The micro-batches of a step, with its baseline: that costs a pass over the others' completions (KTO) or its own (BCO)."""
+    def microbatches(self, policy: CausalPolicy, indices: list[int]) -> list[UnpairedMicroBatch]:
+        """Return the micro-batches of a step with its baseline, which costs a pass over `others` (KTO) or over the step (BCO)."""
         batches = list(self._own.batches(indices))
-        then = [self._reference(batch) for batch in batches]
-        baseline = self._baseline(policy, indices, batches, then)
-        return [UnpairedMicroBatch(batch, values, baseline) for batch, values in zip(batches, then, strict=True)]
+        reference_logps = [self._reference(batch) for batch in batches]
+        baseline = self._baseline(policy, indices, batches, reference_logps)
+        return [UnpairedMicroBatch(batch, values, baseline) for batch, values in zip(batches, reference_logps, strict=True)]
 
-    def _baseline(self, policy: CausalPolicy, indices: list[int], batches: Sequence[UnpairedBatch], then: Sequence[Tensor]) -> Tensor:
+    def _baseline(
+        self, policy: CausalPolicy, indices: list[int], batches: Sequence[UnpairedBatch], reference_logps: Sequence[Tensor]
+    ) -> Tensor:
         with torch.no_grad():
             if isinstance(self._objective, KTO):
                 assert self._others is not None
@@ -194,16 +200,17 @@ class UnpairedLossInputs:
                 return self._objective.baseline(
                     torch.cat([self._others.measure(policy, batch) - self._reference_of_others(batch) for batch in others])[:, 0]
                 )
-            gaps = torch.cat([self._own.measure(policy, batch) - values for batch, values in zip(batches, then, strict=True)])
+            gaps = torch.cat([self._own.measure(policy, batch) - values for batch, values in zip(batches, reference_logps, strict=True)])
             return self._objective.baseline(
                 gaps[:, 0], torch.cat([batch.desirable for batch in batches]), torch.cat([batch.weight for batch in batches])
             )
 
-    def now(self, policy: CausalPolicy, part: UnpairedMicroBatch) -> Tensor:
-        """Log-probabilities (n, 1) of the part, with gradient."""
+    def logps(self, policy: CausalPolicy, part: UnpairedMicroBatch) -> Tensor:
+        """Return the log-probabilities (n, 1) of a micro-batch under the policy, with gradient."""
         return self._own.measure(policy, part.batch)
 
-    def sums(self, part: UnpairedMicroBatch, now: Tensor) -> Sums:
-        """The objective on the part."""
-        then, batch = part.then[:, 0], part.batch
-        return self._objective(UnpairedLogps(now[:, 0], then, batch.desirable, batch.weight, part.baseline.expand_as(then)))
+    def sums(self, part: UnpairedMicroBatch, logps: Tensor) -> Sums:
+        """Return the objective on a micro-batch."""
+        reference_logps, batch = part.reference_logps[:, 0], part.batch
+        baseline = part.baseline.expand_as(reference_logps)
+        return self._objective(UnpairedLogps(logps[:, 0], reference_logps, batch.desirable, batch.weight, baseline))

@@ -20,14 +20,10 @@ NOT_YET_PAGES: tuple[str, ...] = (
 )
 """Pages that are not rewritten yet."""
 
-NOT_YET_DOCSTRINGS: tuple[str, ...] = (
-    *("engines", "recipes", "rewards", "stores", "tracking", "training",),
-)
+NOT_YET_DOCSTRINGS: tuple[str, ...] = ()
 """Folders of palate/ whose docstrings are not rewritten yet, under the names of today and of the next layout."""
 
-NOT_YET_MESSAGES: tuple[str, ...] = (
-    *("recipes", "rewards", "stores", "training",),
-)
+NOT_YET_MESSAGES: tuple[str, ...] = ()
 """Folders of palate/ whose messages are not rewritten yet, likewise."""
 
 MOST_WORDS = 35

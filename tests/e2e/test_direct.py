@@ -119,7 +119,7 @@ def test_objectives_in_a_pipeline_file(objective: str, home: Path, tmp_path: Pat
         (["--objective", "kto", "--reference_kind", "uniform"], "reference_kind must be model"),
         (["--objective", "mixture"], "needs 'parts'"),
         (["--objective", "ippo"], "ipo"),
-        (["--reference_update.share", "0"], "share must lie above 0"),
+        (["--reference_update.share", "0"], "share must be above 0"),
     ],
 )
 def test_contradictions_are_refused(words: list[str], told: str, home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

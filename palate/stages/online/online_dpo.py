@@ -90,7 +90,7 @@ class PairTrainingBatch:
 
     def microbatches(self, units: Sequence[int]) -> list[PairMicroBatch]:
         """Return the micro-batches of some pairs."""
-        return self._inputs.parts(self._policy, list(units))
+        return self._inputs.microbatches(self._policy, list(units))
 
     def count(self, microbatch: PairMicroBatch) -> float:
         """Return the number of pairs."""
@@ -98,7 +98,7 @@ class PairTrainingBatch:
 
     def losses(self, microbatch: PairMicroBatch) -> Sequence[Callable[[], Sums]]:
         """Return the objective."""
-        return [lambda: self._inputs.sums(microbatch, self._inputs.now(self._policy, microbatch))]
+        return [lambda: self._inputs.sums(microbatch, self._inputs.logps(self._policy, microbatch))]
 
 
 @dataclass(frozen=True)

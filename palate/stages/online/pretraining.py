@@ -18,8 +18,7 @@ from palate.objectives.supervised import CrossEntropy, PretrainingMix
 from palate.runs.run import Run
 from palate.text.pack import PackedBatch
 from palate.text.spans import document_trees
-from palate.training.imitation import Imitation
-from palate.training.trees import packed, trees_of
+from palate.training.imitation import Imitation, packed, trees_of
 
 
 @dataclass(frozen=True)

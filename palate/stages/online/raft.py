@@ -16,8 +16,7 @@ from palate.objectives.supervised import CrossEntropy
 from palate.stages.online.algorithm import AlgorithmContext, NullAlgorithm
 from palate.stages.online.rollouts import Scored
 from palate.text.pack import PackedBatch, Tree
-from palate.training.imitation import Imitation
-from palate.training.trees import packed
+from palate.training.imitation import Imitation, packed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""How far each guard lets its reading go: the setting `guards` of a stage."""
+"""The limits of each guard: the setting `guards` of a stage."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from palate.core import ConfigError
 
 @dataclass(frozen=True)
 class Limit:
-    """How far a reading may go.
+    """How far a reading may go before a guard acts.
 
     Attributes:
-        warn: warn when the reading is beyond this; none never warns.
-        stop: stop the run when the reading is beyond this; none never stops.
-        patience: rounds in a row beyond it before anything happens.
+        warn: warn when the reading is beyond this; none for no warning.
+        stop: stop the run when the reading is beyond this; none to never stop.
+        patience: iterations in a row beyond the limit before the guard acts.
     """
 
     warn: float | None = None
@@ -27,7 +27,7 @@ class Limit:
         if self.patience < 1:
             raise ConfigError(f"patience must be at least 1, got {self.patience}")
         if any(value is not None and not math.isfinite(value) for value in (self.warn, self.stop)):
-            raise ConfigError("warn and stop must be finite numbers; none for no limit")
+            raise ConfigError("warn and stop must be finite numbers; use none for no limit")
 
 
 Watched = Limit | Literal["off"]
@@ -35,25 +35,25 @@ Watched = Limit | Literal["off"]
 
 @dataclass(frozen=True)
 class Guards:
-    """What each guard of online training allows; `off` does not look at all. docs/metrics.md tells what each one reads.
+    """The limits of each guard of online training; `off` turns a guard off. docs/metrics.md says what each one reads.
 
     Attributes:
-        kl: KL to the reference, nats a completion; above.
-        entropy: entropy as a share of that of the first rounds; below.
-        entropy_rise: the same share; above.
-        length: length as a multiple of that of the first rounds; above.
-        length_fall: the same; below.
-        ended: share of completions that end by themselves; below.
-        repetition: share of a completion's 4-grams that it holds more than once; above.
-        clip: share of tokens held by the clip; above.
-        ratio: distance of the mean ratio from 1; above.
-        step_kl: half the squared log-ratio after the round's last step, nats a token; above.
-        value: share of the returns' variance that the values explain; below.
-        value_error: squared error of the values as a multiple of that of the first rounds; above.
-        flat_groups: share of prompts whose completions all got the same reward; above.
-        spread: standard deviation of the scores; below.
-        gold: fall of gold from its best while the score rises, in standard errors; above.
-        held_out: the same for a held-out reward model.
+        kl: KL to the reference, in nats per completion; acts above the limit.
+        entropy: entropy as a share of that of the first iterations; acts below the limit.
+        entropy_rise: the same share; acts above the limit.
+        length: length as a multiple of that of the first iterations; acts above the limit.
+        length_fall: the same multiple; acts below the limit.
+        eos: share of completions that end by themselves; acts below the limit.
+        repetition: share of a completion's 4-grams that repeat an earlier one; acts above the limit.
+        clip: share of tokens whose ratio is clipped; acts above the limit.
+        ratio: distance of the mean ratio from 1; acts above the limit.
+        step_kl: half the squared log-ratio in the iteration's last step, in nats per token; acts above the limit.
+        value: share of the returns' variance that the value model explains; acts below the limit.
+        value_error: the value model's squared error as a multiple of that of the first iterations; acts above the limit.
+        flat_groups: share of prompts whose completions all got the same reward; acts above the limit.
+        spread: standard deviation of the scores; acts below the limit.
+        gold: fall of gold from its best while the score rises, in standard errors; acts above the limit.
+        held_out: the same for the score of a held-out reward model.
     """
 
     kl: Watched = Limit(warn=20.0, patience=2)
@@ -61,7 +61,7 @@ class Guards:
     entropy_rise: Watched = Limit(warn=2.0, patience=3)
     length: Watched = Limit(warn=1.6, patience=3)
     length_fall: Watched = Limit(warn=0.4, patience=3)
-    ended: Watched = Limit(warn=0.5, patience=3)
+    eos: Watched = Limit(warn=0.5, patience=3)
     repetition: Watched = Limit(warn=0.4, patience=3)
     clip: Watched = Limit(warn=0.3, patience=3)
     ratio: Watched = Limit(warn=0.1, patience=2)

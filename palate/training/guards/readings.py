@@ -1,4 +1,4 @@
-"""Readings: one number from the metrics of all rounds so far, for a guard to compare with its limit."""
+"""Readings: one number from the metrics of all iterations so far, which a guard compares with its limit."""
 
 from __future__ import annotations
 
@@ -8,55 +8,55 @@ from dataclasses import dataclass
 from statistics import fmean
 
 History = Sequence[Mapping[str, float]]
-"""The metrics of each round so far, the last one last; names without the stage."""
+"""The metrics of each iteration so far, the last one last; their names lack the stage."""
 
 
 @dataclass(frozen=True)
 class Now:
-    """The metric in the last round, or its distance from `target`."""
+    """The metric of the last iteration, or its distance from `target`."""
 
     metric: str
     target: float | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What it reads."""
+        """Names of the metrics it reads."""
         return (self.metric,)
 
     def __call__(self, history: History) -> float | None:
-        """The reading; None where the round has no such metric."""
+        """Return the reading, or None where the iteration has no such metric."""
         value = history[-1].get(self.metric)
         return value if value is None or self.target is None else abs(value - self.target)
 
 
 @dataclass(frozen=True)
 class AgainstStart:
-    """The metric in the last round, divided by its mean over the first `rounds` that have it."""
+    """The metric of the last iteration, divided by its mean over the first `iterations` that have it."""
 
     metric: str
-    rounds: int = 3
+    iterations: int = 3
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What it reads."""
+        """Names of the metrics it reads."""
         return (self.metric,)
 
     def __call__(self, history: History) -> float | None:
-        """The reading; None in the first rounds, where the metric is missing, and where it began at 0."""
-        seen = [row[self.metric] for row in history if self.metric in row]
-        if self.metric not in history[-1] or len(seen) <= self.rounds:
+        """Return the reading, or None in the first iterations, where the metric is missing, and where it began at 0."""
+        values = [row[self.metric] for row in history if self.metric in row]
+        if self.metric not in history[-1] or len(values) <= self.iterations:
             return None
-        start = fmean(seen[: self.rounds])
-        return seen[-1] / start if start > 0 else None
+        start = fmean(values[: self.iterations])
+        return values[-1] / start if start > 0 else None
 
 
 @dataclass(frozen=True)
-class Parting:
+class Divergence:
     """How far `truth` has fallen below its best while `proxy` has not: over-optimisation (Gao et al. 2022, arXiv 2210.10760).
 
-    Means over `window` rounds are compared: the last ones with the best ones before them. The reading is the fall in standard errors of
-    the difference, from `truth`'s own `/se`; 0 while nothing fell, or while the proxy fell as well. The best is picked among many, so a
-    reading of 2 or 3 comes by chance.
+    The mean over the last `window` iterations is compared with the best such mean before them. The reading is the fall in standard errors
+    of the difference, computed from `truth`'s own `/se`. It is 0 while `truth` has not fallen, or while the proxy has fallen as well. The
+    best is picked among many, so a reading of 2 or 3 occurs by chance.
     """
 
     proxy: str
@@ -65,7 +65,7 @@ class Parting:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What it reads."""
+        """Names of the metrics it reads."""
         return (self.proxy, self.truth, self._error)
 
     @property
@@ -73,19 +73,43 @@ class Parting:
         return f"{self.truth.rpartition('/')[0]}/se"
 
     def __call__(self, history: History) -> float | None:
-        """The reading; None before two windows have passed, and where the round lacks one of the metrics."""
+        """Return the reading, or None before two windows have passed and where the iteration lacks one of the metrics."""
         if any(name not in history[-1] for name in self.metrics):
             return None
         rows = [tuple(row[name] for name in self.metrics) for row in history if all(name in row for name in self.metrics)]
         if len(rows) < 2 * self.window:
             return None
         windows = [rows[k : k + self.window] for k in range(len(rows) - 2 * self.window + 1)]
-        now, best = rows[-self.window :], max(windows, key=lambda part: sum(truth for _, truth, _ in part))
-        (proxy, truth), (proxy_then, truth_then) = ([fmean(row[k] for row in part) for k in (0, 1)] for part in (now, best))
-        error = math.sqrt(sum(row[2] ** 2 for part in (now, best) for row in part)) / self.window
-        if proxy < proxy_then or truth >= truth_then or error == 0:
+        last, best = rows[-self.window :], max(windows, key=lambda part: sum(truth for _, truth, _ in part))
+        (proxy, truth), (best_proxy, best_truth) = ([fmean(row[k] for row in part) for k in (0, 1)] for part in (last, best))
+        error = math.sqrt(sum(row[2] ** 2 for part in (last, best) for row in part)) / self.window
+        if proxy < best_proxy or truth >= best_truth or error == 0:
             return 0.0
-        return (truth_then - truth) / error
+        return (best_truth - truth) / error
 
 
-Reading = Now | AgainstStart | Parting
+Reading = Now | AgainstStart | Divergence
+
+
+NGRAM = 4
+
+
+def repeated_share(ids: Sequence[int], n: int = NGRAM) -> float:
+    """Return the share of a completion's `n`-grams that repeat an earlier one: 0 where all differ, near 1 for a loop.
+
+    Args:
+        ids: token ids.
+        n: tokens per n-gram.
+
+    Returns:
+        1 - distinct / all (Welleck et al. 2019, arXiv 1908.04319, seq-rep-n); 0 for a completion shorter than `n`.
+    """
+    grams = len(ids) - n + 1
+    if grams < 1:
+        return 0.0
+    return 1 - len(set(zip(*(ids[k : k + grams] for k in range(n)), strict=True))) / grams
+
+
+def repetition(completions: Sequence[Sequence[int]], n: int = NGRAM) -> float:
+    """Return the mean of `repeated_share` over completions, which is the metric `repetition/mean`."""
+    return fmean(repeated_share(ids, n) for ids in completions)

@@ -1,4 +1,4 @@
-"""A stage under watch: every row of metrics is read by every guard, before it is logged."""
+"""`Watch`: every guard reads every row of metrics before it is logged."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from palate.training.guards.limits import Guards
 
 @dataclass(frozen=True)
 class Alarm:
-    """What a guard says about a round.
+    """What a guard says about an iteration.
 
     Attributes:
-        step: the round.
+        step: the iteration.
         guard: its name, or `finite`.
         action: whether it warns or stops the run.
         value: the reading.
-        text: what it is, and what helps.
+        text: what is wrong, and what to do.
     """
 
     step: int
@@ -32,9 +32,10 @@ class Alarm:
 
 
 class Watch:
-    """Guards at work.
+    """The guards of a run, with the metrics they have read.
 
-    A guard speaks when its reading has been beyond a limit for as long as its patience, and then no more until it was back within it.
+    A guard acts when its reading has been beyond a limit for as many iterations as its patience. It warns again only after the reading
+    was back within the limit.
     """
 
     def __init__(self, guards: Guards, stage: str = "online") -> None:
@@ -53,35 +54,35 @@ class Watch:
     def is_safe(self) -> bool:
         """Whether no reading is beyond a limit that stops the run. While one is, write no checkpoint.
 
-        What was sampled in a round tells of the weights before its updates; so the last checkpoint holds, at the latest, the policy of the
+        What an iteration sampled describes the weights before its updates. So the last checkpoint holds at the latest the policy of the
         first reading beyond the limit.
         """
         return not any(count for (_, action), count in self._beyond.items() if action == "stop")
 
     def recall(self, rows: Iterable[Mapping[str, float]]) -> None:
-        """Nothing; rows logged before a resume are read again, in silence."""
+        """Read rows again that were logged before a resume, without a warning."""
         for row in rows:
             self.look(int(row["step"]), {name: value for name, value in row.items() if name != "step"})
 
     def log(self, run: Tracker, step: int, metrics: Mapping[str, float]) -> None:
-        """Nothing; the metrics are logged, and what the guards say of them is logged and shown.
+        """Log the metrics, and log and show what the guards say about them.
 
         Raises:
-            TrainingError: a guard stops the run, or a metric is not finite. Nothing is saved here.
+            TrainingError: a guard stops the run, or a metric is not finite. No checkpoint is written here.
         """
         alarms = self.look(step, metrics)
         run.log(step, {name: value for name, value in metrics.items() if math.isfinite(value)})
         run.warn(step, {alarm.guard: alarm.text for alarm in alarms}, {alarm.guard: alarm.text for alarm in self.active})
         for alarm in alarms:
             if alarm.action == "stop":
-                raise TrainingError(f"round {step}: the guard {alarm.guard!r} stopped the run: {alarm.text}. {self._way_on(alarm)}")
+                raise TrainingError(f"iteration {step}: the guard {alarm.guard!r} stopped the run: {alarm.text}. {self._remedy(alarm)}")
 
     def look(self, step: int, metrics: Mapping[str, float]) -> tuple[Alarm, ...]:
-        """What the guards say of a round's metrics (named with the stage), those that speak for the first time."""
+        """Return the new alarms about the metrics of an iteration, whose names begin with the stage."""
         row = {name.removeprefix(self._prefix): float(value) for name, value in metrics.items()}
-        broken = [name for name, value in row.items() if not math.isfinite(value)]
-        self._rows.append({name: value for name, value in row.items() if name not in broken})
-        alarms = [Alarm(step, "finite", "stop", row[name], f"{name} is {row[name]}") for name in broken[:1]]
+        not_finite = [name for name, value in row.items() if not math.isfinite(value)]
+        self._rows.append({name: value for name, value in row.items() if name not in not_finite})
+        alarms = [Alarm(step, "finite", "stop", row[name], f"{name} is {row[name]}") for name in not_finite[:1]]
         for guard, limit in self._guards:
             value = guard.reading(self._rows)
             if value is None:
@@ -98,13 +99,13 @@ class Watch:
         return tuple(alarms)
 
     def _is_due(self, guard: Guard, action: str, value: float, limit: float | None, patience: int) -> bool:
-        """Whether the reading has been beyond the limit for `patience` rounds; counts this one."""
+        """Count this iteration, and return whether the reading has been beyond the limit for `patience` iterations."""
         key = (guard.name, action)
         self._beyond[key] = self._beyond.get(key, 0) + 1 if guard.is_beyond(value, limit) else 0
         return self._beyond[key] >= patience
 
-    def _way_on(self, alarm: Alarm) -> str:
+    def _remedy(self, alarm: Alarm) -> str:
         if alarm.guard == "finite":
-            return "Weights from before it are in the last checkpoint. Lower optimizer.lr and look for broken rewards"
+            return "The last checkpoint holds weights from before. Lower optimizer.lr and look for broken rewards"
         setting = f"guards.{alarm.guard}"
-        return f"No checkpoint was written beyond that limit. To go on regardless, set {setting}.stop=none or {setting}=off"
+        return f"No checkpoint was written beyond that limit. To continue all the same, set {setting}.stop=none or {setting}=off"

@@ -11,8 +11,7 @@ from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, V
 from palate.data.jsonl import read_rows, write_rows
 from palate.evaluation.rater_report import read_votes, report_on
 from palate.kitchen.guests import draw_request, write_request
-from palate.raters.pool import Simulated
-from palate.raters.simulated import RaterPool
+from palate.raters.simulated import RaterPool, Simulated
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run
 from palate.stages.collect import Collect

@@ -13,7 +13,7 @@ from palate.config.read import dump_config, read_config
 from palate.config.settings import Settings
 from palate.core import ConfigError, DataError, Interrupted
 from palate.evaluation.rater_report import report_on
-from palate.raters.people import People, asked_at, guideline
+from palate.raters.people import People, guideline, project_of_run
 from palate.ratings import Answer, Progress, Project, Ratings, Task, open_ratings
 from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
@@ -108,7 +108,7 @@ def states(database: Path) -> list[Progress]:
 def test_it_takes_what_there_is_and_more_the_next_time(given: str, tmp_path: Path) -> None:
     database = tmp_path / "ratings.db"
     stage = asked(given, database)
-    with pytest.raises(DataError, match="has 0 judgments of these questions, 1 are needed"):
+    with pytest.raises(DataError, match="has 0 judgments of these questions; 1 are needed"):
         collected(tmp_path / "runs", stage)
     judges(database, ["ann"], 3)
     first = collected(tmp_path / "runs", stage)
@@ -118,7 +118,7 @@ def test_it_takes_what_there_is_and_more_the_next_time(given: str, tmp_path: Pat
     judges(database, ["bob"], 100)
     second = collected(tmp_path / "again", stage)
     assert len(rows(second, "judgments")) == (3 + 12) * 2
-    with pytest.raises(DataError, match="has 30 judgments of these questions, 31 are needed"):
+    with pytest.raises(DataError, match="has 30 judgments of these questions; 31 are needed"):
         collected(tmp_path / "more", asked(given, database, min_judgments=31))
 
 
@@ -156,13 +156,13 @@ def test_a_run_tells_whom_it_asked(given: str, tmp_path: Path) -> None:
     settings = Settings({"samples": given, "from": "people"})
     plan = RunPlan("judged", "collect", dump_config(read_config(Collect, settings)))
     directory = open_run(tmp_path / "runs", plan).directory
-    assert asked_at(str(directory)) == (str(tmp_path / "runs" / "ratings.db"), "comparisons")
-    assert asked_at(str(directory / "preferences.jsonl")) == asked_at(str(directory))
-    assert asked_at(given) is None
+    assert project_of_run(str(directory)) == (str(tmp_path / "runs" / "ratings.db"), "comparisons")
+    assert project_of_run(str(directory / "preferences.jsonl")) == project_of_run(str(directory))
+    assert project_of_run(given) is None
     other = RunPlan(
         "judged", "collect", dump_config(read_config(Collect, settings.put(("from",), {"kind": "simulated", "gold": "a:b"}, "here")))
     )
-    assert asked_at(str(open_run(tmp_path / "runs", other).directory)) is None
+    assert project_of_run(str(open_run(tmp_path / "runs", other).directory)) is None
 
 
 def test_settings_and_projects_that_do_not_fit(given: str, tmp_path: Path) -> None:

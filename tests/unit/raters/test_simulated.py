@@ -1,4 +1,4 @@
-"""Simulated raters: each number of the crew moves answers the way it says, and nothing else does."""
+"""Simulated raters: each number of the pool moves answers the way it says, and nothing else does."""
 
 import math
 from collections.abc import Mapping
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import pytest
 
 from palate.core import Comparison, Completion, ConfigError, Message, Prompt
-from palate.raters.simulated import RaterPool, SimulatedRater, oracle_accuracy
+from palate.raters.rater import Rater
+from palate.raters.simulated import RaterPool, Simulated, SimulatedRater, oracle_accuracy
 
 PHRASE = "trust me , it is the best"
 PLAIN = RaterPool(reliability=1.0, sharpness=4.0, side_bias=0.0, length_bias=0.0, phrase_bias=0.0, indifference=0.0, spread=0.0)
@@ -20,8 +21,8 @@ def gold(prompt: str, completion: str, **fields: object) -> Mapping[str, float]:
     return {"helpful": words.count("good") / 10, "honest": words.count("true") / 10}
 
 
-def crew(seed: int = 0, crowd: RaterPool = PLAIN, **changes: object) -> tuple[SimulatedRater, ...]:
-    return RaterPool(**{**vars(crowd), **changes}).sample_raters(gold, seed)  # type: ignore[arg-type]
+def sample(seed: int = 0, pool: RaterPool = PLAIN, **changes: object) -> tuple[SimulatedRater, ...]:
+    return RaterPool(**{**vars(pool), **changes}).sample_raters(gold, seed)  # type: ignore[arg-type]
 
 
 def pair(first: str, second: str, number: int = 0) -> Comparison:
@@ -36,24 +37,31 @@ EQUAL = pair("good one .", "good two .")
 def wins(comparison: Comparison, order: tuple[int, ...] = SHOWN, seed: int = 0, **changes: object) -> list[float]:
     """Each rater's probability that what is shown first wins."""
     dimension = str(changes.pop("dimension", "helpful"))
-    return [rater.first_wins(comparison, dimension, order) for rater in crew(seed, **changes)]  # type: ignore[arg-type]
+    return [rater.first_wins(comparison, dimension, order) for rater in sample(seed, **changes)]  # type: ignore[arg-type]
 
 
 def logits(comparison: Comparison, **changes: object) -> list[float]:
     return [math.log(chance / (1 - chance)) for chance in wins(comparison, **changes)]  # type: ignore[arg-type]
 
 
+def test_no_question_can_have_more_raters_than_the_pool() -> None:
+    rater: Rater = Simulated("package.module:function", pool=RaterPool(raters=3))
+    rater.check(3)
+    with pytest.raises(ConfigError, match="at most 3, the number of raters in the pool, got 4"):
+        rater.check(4)
+
+
 def test_without_reliability_a_judgment_is_a_coins_toss() -> None:
     for seed in range(3):
         assert wins(BETTER, seed=seed, reliability=0.0) == [0.5] * 12
-    raters = crew(reliability=0.0)
+    raters = sample(reliability=0.0)
     asked = [pair("good good good good .", "bad .", number) for number in range(300)]
     won = [rater.judge(one, "helpful", SHOWN, 0).ranking == ((0,), (1,)) for rater in raters for one in asked]
     assert abs(sum(won) / len(won) - 0.5) < 4 * 0.5 / len(won) ** 0.5
 
 
 @pytest.mark.parametrize("reliability", [0.0, 0.1, 0.5, 0.8, 1.0])
-def test_reliabilities_lie_around_the_crews_and_are_shares(reliability: float) -> None:
+def test_reliabilities_lie_around_the_pools_and_are_shares(reliability: float) -> None:
     # With sharpness this large, whoever looks sees the better one for certain: the chance to be right is (1 + reliability) / 2.
     own = [2 * chance - 1 for chance in wins(BETTER, sharpness=1e4, raters=400, reliability=reliability)]
     assert all(-1e-9 <= share <= 1 + 1e-9 for share in own)
@@ -92,11 +100,11 @@ def test_side_bias_favours_a_side_and_raters_differ_in_which() -> None:
 
 def test_without_side_bias_turning_the_order_turns_the_answer() -> None:
     comparison = pair(f"good good . {PHRASE} .", "good bad bad bad .")
-    crowd = RaterPool(side_bias=0.0, phrases=(PHRASE,))
-    seen, turned = (wins(comparison, order, pool=crowd) for order in (SHOWN, TURNED))
+    pool = RaterPool(side_bias=0.0, phrases=(PHRASE,))
+    seen, turned = (wins(comparison, order, pool=pool) for order in (SHOWN, TURNED))
     assert seen != pytest.approx([0.5] * 12, abs=1e-3)
     assert turned == pytest.approx([1 - chance for chance in seen])
-    assert wins(comparison.swapped(), SHOWN, pool=crowd) == turned
+    assert wins(comparison.swapped(), SHOWN, pool=pool) == turned
     biased = RaterPool(side_bias=0.5, phrases=(PHRASE,))
     sums = [a + b for a, b in zip(wins(comparison, SHOWN, pool=biased), wins(comparison, TURNED, pool=biased), strict=True)]
     assert max(abs(one - 1) for one in sums) > 0.01
@@ -120,16 +128,16 @@ def test_what_raters_read_past_changes_nothing_but_the_bias() -> None:
 def test_the_same_seed_gives_the_same_people_and_answers() -> None:
     def answers(seed: int, moment: int) -> list[object]:
         asked = [pair("good good .", "good .", number) for number in range(40)]
-        return [rater.judge(one, "overall", SHOWN, moment) for rater in crew(seed, RaterPool()) for one in asked]
+        return [rater.judge(one, "overall", SHOWN, moment) for rater in sample(seed, RaterPool()) for one in asked]
 
     assert answers(0, 0) == answers(0, 0)
     assert answers(0, 0) != answers(1, 0)
     assert answers(0, 0) != answers(0, 1)
-    assert len({rater.id for rater in crew()}) == 12
+    assert len({rater.id for rater in sample()}) == 12
 
 
 def test_answers_come_as_often_as_the_probability_says() -> None:
-    (rater, *_) = crew(3, RaterPool(indifference=0.0))
+    (rater, *_) = sample(3, RaterPool(indifference=0.0))
     asked = [pair("good good .", "good .", number) for number in range(3000)]
     chance = rater.first_wins(asked[0], "helpful", TURNED)
     won = [rater.judge(one, "helpful", TURNED, 0).ranking == ((0,), (1,)) for one in asked]
@@ -138,14 +146,14 @@ def test_answers_come_as_often_as_the_probability_says() -> None:
 
 def test_whoever_sees_too_small_a_difference_calls_it_a_tie() -> None:
     close, far = pair("good good .", "good ."), pair("good " * 9, "bad")
-    for rater in crew(indifference=0.5):
+    for rater in sample(indifference=0.5):
         assert rater.judge(close, "helpful", SHOWN, 0).ranking == ((0, 1),)  # 0.4 logits
         assert len(rater.judge(far, "helpful", SHOWN, 0).ranking) == 2
-    assert {len(rater.judge(EQUAL, "helpful", SHOWN, 0).ranking) for rater in crew(indifference=0.0)} == {2}
+    assert {len(rater.judge(EQUAL, "helpful", SHOWN, 0).ranking) for rater in sample(indifference=0.0)} == {2}
 
 
 def test_judgments_say_who_was_asked_what_in_which_order() -> None:
-    judgment = crew()[4].judge(BETTER, "honest", TURNED, 0)
+    judgment = sample()[4].judge(BETTER, "honest", TURNED, 0)
     assert (judgment.comparison, judgment.rater, judgment.dimension, judgment.order) == ("p0/0-1", "simulated-4", "honest", TURNED)
 
 
@@ -165,15 +173,15 @@ def test_raters_differ_by_the_spread() -> None:
 
 
 def test_nobody_predicts_raters_better_than_the_raters_differ() -> None:
-    assert oracle_accuracy(crew(reliability=0.0), BETTER, "helpful") == 0.5
-    assert oracle_accuracy(crew(sharpness=1e4), BETTER, "helpful") == 1.0
-    assert oracle_accuracy(crew(sharpness=1e4), BETTER.swapped(), "helpful") == 1.0
+    assert oracle_accuracy(sample(reliability=0.0), BETTER, "helpful") == 0.5
+    assert oracle_accuracy(sample(sharpness=1e4), BETTER, "helpful") == 1.0
+    assert oracle_accuracy(sample(sharpness=1e4), BETTER.swapped(), "helpful") == 1.0
     for comparison in (BETTER, BETTER.swapped()):
-        assert oracle_accuracy(crew(), comparison, "helpful") == pytest.approx(1 / (1 + math.exp(-1.2)))
+        assert oracle_accuracy(sample(), comparison, "helpful") == pytest.approx(1 / (1 + math.exp(-1.2)))
 
 
 @pytest.mark.parametrize("setting", [{"reliability": 1.5}, {"reliability": -0.1}, {"raters": 0}])
-def test_impossible_crews_are_refused(setting: dict[str, float]) -> None:
+def test_impossible_pools_are_refused(setting: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         RaterPool(**setting)  # type: ignore[arg-type]
 
@@ -181,4 +189,4 @@ def test_impossible_crews_are_refused(setting: dict[str, float]) -> None:
 def test_three_completions_are_refused() -> None:
     three = Comparison("c", BETTER.prompt, (*BETTER.completions, Completion("x")))
     with pytest.raises(ConfigError, match="judge pairs, got 3"):
-        crew()[0].judge(three, "helpful", (0, 1, 2), 0)
+        sample()[0].judge(three, "helpful", (0, 1, 2), 0)

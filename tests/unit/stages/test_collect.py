@@ -13,8 +13,7 @@ from palate.core import ConfigError, DataError, Judgment
 from palate.data.formats import read_preferences
 from palate.data.jsonl import read_rows, write_rows
 from palate.kitchen.guests import draw_request, write_request
-from palate.raters.pool import Simulated
-from palate.raters.simulated import RaterPool
+from palate.raters.simulated import RaterPool, Simulated
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run
 from palate.stages.collect import Collect, first_share

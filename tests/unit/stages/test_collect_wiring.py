@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from palate.core import Completion, Judgment, Message, Preference, Prompt
-from palate.raters.pool import Answered, Ask, Simulated
-from palate.raters.simulated import RaterPool
+from palate.raters.rater import Answered, Ask
+from palate.raters.simulated import RaterPool, Simulated
 from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
 from palate.stages.collect import Collect, labels

@@ -120,8 +120,8 @@ def step(course, policy: CausalPolicy, indices: list[int]) -> tuple[list[Sums], 
     """Sums of a step's parts and the gradient of all of them, divided once."""
     policy.module.zero_grad()
     found = []
-    for part in course.parts(policy, indices):
-        sums = course.sums(part, course.now(policy, part))
+    for part in course.microbatches(policy, indices):
+        sums = course.sums(part, course.logps(policy, part))
         sums.loss.backward()
         found.append(sums)
     count = sum(float(sums.count) for sums in found)
@@ -168,27 +168,27 @@ def test_objectives_without_a_reference_measure_none(judged: list[JudgedPrompt],
     anchor = stage._anchor(policy)
     assert isinstance(anchor, UniformReference)
     course = PairLossInputs(judged, SimPO(), "none", 100, anchor)
-    assert all(bool((part.then == 0).all()) for part in course.parts(policy, list(range(8))))
+    assert all(bool((part.reference_logps == 0).all()) for part in course.microbatches(policy, list(range(8))))
 
 
 @pytest.mark.parametrize("anchor", ["fixed", "moving"])
 def test_the_policy_as_its_own_reference_has_no_log_ratio(anchor: str, policy: CausalPolicy, judged: list[JudgedPrompt]) -> None:
     made: Reference = FixedReference(policy) if anchor == "fixed" else MovingReference(policy, ReferenceUpdate())
     course = PairLossInputs(judged, DPO(), "none", 50, made)
-    for part in course.parts(policy, list(range(8))):
-        now = course.now(policy, part)
-        torch.testing.assert_close(now.detach(), part.then, rtol=0, atol=1e-5)
+    for part in course.microbatches(policy, list(range(8))):
+        now = course.logps(policy, part)
+        torch.testing.assert_close(now.detach(), part.reference_logps, rtol=0, atol=1e-5)
         sums = course.sums(part, now)
         assert sums.mean().item() == pytest.approx(math.log(2), abs=1e-5)
 
 
 def test_a_fixed_reference_stays_when_the_policy_moves(policy: CausalPolicy, judged: list[JudgedPrompt]) -> None:
     course = PairLossInputs(judged, DPO(), "none", 50, FixedReference(policy))
-    before = torch.cat([part.then for part in course.parts(policy, list(range(8)))])
+    before = torch.cat([part.reference_logps for part in course.microbatches(policy, list(range(8)))])
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.mul_(1.1)
-    after = torch.cat([part.then for part in course.parts(policy, list(range(8)))])
+    after = torch.cat([part.reference_logps for part in course.microbatches(policy, list(range(8)))])
     assert bool((before == after).all())
 
 
@@ -214,7 +214,7 @@ def test_a_reference_that_follows_is_never_trained(policy: CausalPolicy, judged:
     learner = Learner({"policy": policy.module, **moving.modules}, AdamW(lr=1e-2, weight_decay=0.5), 4)
     start = weights(policy)
     for _ in range(2):
-        learner.step(course.parts(policy, list(range(8))), lambda part: course.sums(part, course.now(policy, part)))
+        learner.step(course.microbatches(policy, list(range(8))), lambda part: course.sums(part, course.logps(policy, part)))
     assert bool((weights(moving._reference) == start).all())
     assert not bool((weights(policy) == start).all())
 
@@ -317,11 +317,13 @@ def test_the_baseline_of_kto_is_the_mean_over_borrowed_completions(
             sum(float(picked(token_logps(m, tree, 0), tree, 0).sum()) * sign for m, sign in ((policy, 1), (reference, -1)))
             for tree in trees
         ]
-        parts = course.parts(policy, indices)
+        parts = course.microbatches(policy, indices)
     assert len({float(part.baseline) for part in parts}) == 1
     assert float(parts[0].baseline) == pytest.approx(max(sum(gaps) / 3, 0.0), rel=1e-4, abs=1e-4)
     reversed_course = course_of(KTO(), judged, rated, 45, FixedReference(policy))
-    assert float(reversed_course.parts(reference, indices)[0].baseline) == pytest.approx(max(-sum(gaps) / 3, 0.0), rel=1e-4, abs=1e-4)
+    assert float(reversed_course.microbatches(reference, indices)[0].baseline) == pytest.approx(
+        max(-sum(gaps) / 3, 0.0), rel=1e-4, abs=1e-4
+    )
 
 
 def test_packed_lengths_count_the_terminator(judged: list[JudgedPrompt]) -> None:
@@ -345,8 +347,8 @@ def test_reference_values_stand_beside_their_judgments_when_prompts_have_several
     for objective in (LengthDesensitisedDPO(), BCO()):
         for tokens in (1, 30, 1000):
             course = course_of(objective, pairs, thumbs, tokens, FixedReference(reference))
-            parts = course.parts(policy, [2, 0, 1])
+            parts = course.microbatches(policy, [2, 0, 1])
             with torch.no_grad():
                 for part in parts:
-                    torch.testing.assert_close(part.then, course.now(reference, part), rtol=1e-5, atol=1e-4)
-            assert sum(len(part.then) for part in parts) == sum(course.rows)
+                    torch.testing.assert_close(part.reference_logps, course.logps(reference, part), rtol=1e-5, atol=1e-4)
+            assert sum(len(part.reference_logps) for part in parts) == sum(course.rows)

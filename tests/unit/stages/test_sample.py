@@ -21,7 +21,7 @@ from palate.stages.sft import SFT
 from palate.stages.world import World
 from palate.testing import tiny_policy, word_tokenizer
 from palate.testing.tokenizers import WORDS
-from palate.training.imitation import epochs_of
+from palate.training.fit import epochs_of
 from palate.training.keep import Best
 from palate.training.optimizer import AdamW
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from palate.core import RunError
-from palate.training import checkpoint
-from palate.training.checkpoint import load_checkpoint, save_checkpoint
+from palate.training import learner
+from palate.training.learner import load_checkpoint, save_checkpoint
 
 
 class Killed(BaseException):
@@ -24,10 +24,10 @@ def save(directory: Path, number: int) -> None:
 
 def saved(directory: Path) -> int | None:
     """The number of the checkpoint there; every part of it must be of the same one."""
-    found = load_checkpoint(directory)
-    if found is None:
+    checkpoint = load_checkpoint(directory)
+    if checkpoint is None:
         return None
-    tensors, numbers = found
+    tensors, numbers = checkpoint
     assert numbers == {"number": numbers["number"], "x": 0.1}
     assert tensors["a"].tolist() == [numbers["number"]] * 3
     assert int(tensors["b.step"]) == numbers["number"]
@@ -69,7 +69,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(moment: str, tmp_path: P
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         if moment == "while writing":
-            patch.setattr(checkpoint, "save_file", write)
+            patch.setattr(learner, "save_file", write)
         patch.setattr(Path, "replace", rename)
         patch.setattr(shutil, "rmtree", remove)
         save(directory, 2)
@@ -130,7 +130,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(error: Exception, tmp_path: Pa
         raise error
 
     with monkeypatch.context() as patch, pytest.raises(RunError, match="no space left on the disk for the checkpoint"):
-        patch.setattr(checkpoint, "save_file", full)
+        patch.setattr(learner, "save_file", full)
         save(tmp_path / "c", 2)
     assert saved(tmp_path / "c") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
@@ -140,7 +140,7 @@ def test_other_errors_keep_their_name(tmp_path: Path, monkeypatch: pytest.Monkey
     def broken(tensors: object, path: Path) -> None:
         raise OtherLibrarysError("a mistake")
 
-    monkeypatch.setattr(checkpoint, "save_file", broken)
+    monkeypatch.setattr(learner, "save_file", broken)
     with pytest.raises(OtherLibrarysError):
         save(tmp_path / "c", 1)
     assert list(tmp_path.iterdir()) == []

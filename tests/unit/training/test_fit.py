@@ -266,5 +266,5 @@ def test_a_loss_that_is_no_number_names_the_examples_and_saves_the_weights_befor
 
 
 def test_large_steps_are_not_named_to_their_end() -> None:
-    assert Epochs(100, 60, 1.0, 0).told(0).endswith(" and 20 more")
-    assert Epochs(3, 3, 1.0, 0).told(0) == "example 1, example 2, example 3"
+    assert Epochs(100, 60, 1.0, 0).names(0).endswith(" and 20 more")
+    assert Epochs(3, 3, 1.0, 0).names(0) == "example 1, example 2, example 3"

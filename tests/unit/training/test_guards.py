@@ -18,7 +18,7 @@ from palate.data.jsonl import read_rows
 from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
 from palate.training.guards import TABLE, Guards, Limit, Watch, guards_page, repeated_share, repetition
-from palate.training.guards.readings import AgainstStart, Now, Parting
+from palate.training.guards.readings import AgainstStart, Divergence, Now
 from tests.support.repository import ROOT
 
 ROUNDS = 28
@@ -52,7 +52,7 @@ UNLEASHED: Mapping[str, Series] = {
 
 
 def rows(series: Mapping[str, Series], seed: int = 0) -> list[dict[str, float]]:
-    """The series with noise of the size that rounds of 192 completions have, named as they are logged."""
+    """The series with noise of the size that iterations of 192 completions have, named as they are logged."""
     rng = random.Random(seed)
     noise = {"gold/mean": 0.012, "kl/mean": 0.25, "score/mean": 0.05}
     return [{f"online/{name}": make(k) + rng.gauss(0, noise.get(name, 0)) for name, make in series.items()} for k in range(ROUNDS)]
@@ -93,7 +93,7 @@ BROKEN: Mapping[str, Series] = {
     "entropy_rise": lambda k: 0.4 if k < 10 else 4.0,
     "length": lambda k: 30 if k < 10 else 80,
     "length_fall": lambda k: 30 if k < 10 else 2,
-    "ended": lambda k: 1.0 if k < 10 else 0.0,
+    "eos": lambda k: 1.0 if k < 10 else 0.0,
     "repetition": lambda k: 0.06 if k < 10 else 0.9,
     "clip": lambda k: 0.01 if k < 10 else 0.5,
     "ratio": lambda k: 1.0 if k < 10 else 0.6,
@@ -110,8 +110,8 @@ BROKEN: Mapping[str, Series] = {
 @pytest.mark.parametrize("name", [guard.name for guard in TABLE])
 def test_every_guard_speaks_of_what_it_is_for_and_of_nothing_else(name: str) -> None:
     guard = next(guard for guard in TABLE if guard.name == name)
-    is_parting = isinstance(guard.reading, Parting)
-    watched = guard.reading.truth if isinstance(guard.reading, Parting) else guard.reading.metric
+    is_parting = isinstance(guard.reading, Divergence)
+    watched = guard.reading.truth if isinstance(guard.reading, Divergence) else guard.reading.metric
     error = {watched.replace("/mean", "/se"): lambda k: 0.01} if is_parting else {}
     series = {**HEALTHY, watched: BROKEN[name], **error}
     watch = Watch(Guards())
@@ -130,9 +130,9 @@ def test_patience_counts_rounds_in_a_row_and_a_warning_ends_when_the_reading_is_
 
 
 def test_at_the_limit_is_not_beyond_it() -> None:
-    watch = Watch(Guards(kl=Limit(warn=10), ended=Limit(warn=0.5)))
+    watch = Watch(Guards(kl=Limit(warn=10), eos=Limit(warn=0.5)))
     assert spoken(watch, [{"online/kl/mean": 10.0, "online/eos/share": 0.5}]) == []
-    assert spoken(watch, [{"online/kl/mean": 10.1, "online/eos/share": 0.49}]) == [(0, "kl", "warn"), (0, "ended", "warn")]
+    assert spoken(watch, [{"online/kl/mean": 10.1, "online/eos/share": 0.49}]) == [(0, "kl", "warn"), (0, "eos", "warn")]
 
 
 def test_a_guard_that_is_off_or_has_no_metric_says_nothing() -> None:
@@ -155,9 +155,9 @@ def test_parting_is_the_fall_of_the_truth_in_standard_errors_while_the_proxy_doe
     def row(proxy: float, truth: float) -> dict[str, float]:
         return {"score/mean": proxy, "gold/mean": truth, "gold/se": 0.02}
 
-    parting = Parting("score/mean", "gold/mean", window=2)
+    parting = Divergence("score/mean", "gold/mean", window=2)
     best, rest = [row(1, 0.7), row(1, 0.7)], [row(2, 0.6), row(2, 0.6)]
-    # A mean of two rounds has the error 0.02 / sqrt(2); the difference of two such means 0.02.
+    # A mean of two iterations has the error 0.02 / sqrt(2); the difference of two such means 0.02.
     assert parting([*best, *rest]) == pytest.approx(0.1 / 0.02)
     assert parting([row(0, 0.2), *best, row(1, 0.68), *rest]) == pytest.approx(0.1 / 0.02)
     assert parting([*best, row(0.5, 0.6), row(0.5, 0.6)]) == 0  # both fell
@@ -173,8 +173,8 @@ def test_a_number_that_is_not_finite_stops_the_run_and_names_itself() -> None:
 
 
 def train(run: Run, guards: Guards, told: list[dict[str, float]], kill_at: int | None = None) -> None:
-    """What a loop does: each round is watched, and a checkpoint written where the run is safe."""
-    checkpoint = run.state / "round"
+    """What a loop does: each iteration is watched, and a checkpoint is written where the run is safe."""
+    checkpoint = run.state / "iteration"
     step = int(checkpoint.read_text()) if checkpoint.exists() else 0
     watch = Watch(guards)
     run.rewind(step)
@@ -190,10 +190,10 @@ def train(run: Run, guards: Guards, told: list[dict[str, float]], kill_at: int |
 def test_a_stop_leaves_the_last_checkpoint_before_the_trouble(tmp_path: Path) -> None:
     run = open_run(tmp_path, RunPlan("ppo", "online"))
     told = constant("kl/mean", *([2.0] * 8), *([60.0] * 8))
-    with pytest.raises(TrainingError, match=r"round 11: the guard 'kl' stopped the run: .* 60\.0 nats .*guards\.kl=off"), run.active():
+    with pytest.raises(TrainingError, match=r"iteration 11: the guard 'kl' stopped the run: .* 60\.0 nats .*guards\.kl=off"), run.active():
         train(run, Guards(kl=Limit(warn=20, stop=50, patience=4)), told)
-    assert (run.state / "round").read_text() == "6"  # round 8 is due for one, and beyond the limit
-    assert len(run.logged()) == 12  # the round that stopped it is on record
+    assert (run.state / "iteration").read_text() == "6"  # iteration 8 is due for one, and beyond the limit
+    assert len(run.logged()) == 12  # the iteration that stopped it is on record
 
 
 @pytest.mark.parametrize("kill_at", range(12, 24))

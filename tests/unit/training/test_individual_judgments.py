@@ -87,7 +87,7 @@ def test_shuffled_preferences_have_shuffled_votes() -> None:
     [
         ({"votes": [1.0, 2.0]}, "file:the cook: `votes` must be 1 for chosen"),
         ({"votes": ["yes"]}, "`votes` must be"),
-        ({"votes": [1.0, 0.0], "raters": ["ann"]}, "`raters` must name who cast each of the 2 votes"),
+        ({"votes": [1.0, 0.0], "raters": ["ann"]}, "`raters` must name the rater of each of the 2 votes"),
         ({"votes": [1.0], "raters": [3]}, "`raters` must name"),
         ({"votes": [1.0], "raters": "a"}, "`raters` must name"),
     ],

@@ -130,7 +130,7 @@ def test_best_weights_need_held_out_data(stage: str, data: Path, capsys: pytest.
     assert main([*words(data, stage), "--keep", "best"]) == 2
     assert "keep: best needs data that are not trained on" in capsys.readouterr().err
     assert main([*words(data, stage), "--held_out", str(data / "more.jsonl")]) == 2
-    assert "set keep to best, or leave it out" in capsys.readouterr().err
+    assert "set keep to best, or leave out held_out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stage", ["sft", "direct", "reward"])
@@ -184,9 +184,9 @@ def test_every_later_stage_takes_a_run_with_adapters(merge: str, data: Path, tmp
     assert json.loads((place["reward"] / "adapter" / "reward.json").read_text())["gain"] != [1.0]  # normalised after training
     asked = ["--prompts", str(data / "pairs.jsonl"), "--sampling.max_tokens", "6"]
     few = [
-        "--steps",
+        "--iterations",
         "2",
-        "--prompts_per_step",
+        "--prompts_per_iteration",
         "4",
         "--samples_per_prompt",
         "2",
@@ -211,7 +211,7 @@ def test_every_later_stage_takes_a_run_with_adapters(merge: str, data: Path, tmp
 def test_online_runs_with_adapters_resume_exactly(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     do(*words(data, "reward"), "--out", str(tmp_path / "reward"))
     command = ["online", "--model", str(data / "base"), "--reward", str(tmp_path / "reward"), "--prompts", str(data / "pairs.jsonl"), *LORA]
-    command += ["--sampling.max_tokens", "6", "--steps", "3", "--prompts_per_step", "4", "--samples_per_prompt", "2"]
+    command += ["--sampling.max_tokens", "6", "--iterations", "3", "--prompts_per_iteration", "4", "--samples_per_prompt", "2"]
     command += ["--minibatches", "2", "--reward_requirements.min_accuracy", "0"]
     do(*command, "--out", str(tmp_path / "straight"))
     monkeypatch.setattr(online, "CHECKPOINT_SECONDS", 0)

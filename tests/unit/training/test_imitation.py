@@ -14,7 +14,7 @@ from palate.runs.run import Run, open_run
 from palate.testing import word_tokenizer
 from palate.text.spans import demonstration_tree
 from palate.text.treefile import TreeFile
-from palate.training.trees import trees_of
+from palate.training.imitation import trees_of
 
 TOKENIZER = word_tokenizer()
 
@@ -54,6 +54,6 @@ def test_a_resumed_run_reads_what_was_written(run: Run) -> None:
 
 
 def test_when_no_row_is_left_the_first_one_and_the_remedy_are_named(run: Run) -> None:
-    told = r"2 x too long; 1 x empty completion; the first, a\.jsonl:2, says: empty completion\. .*a higher max_tokens"
+    told = r"2 x too long; 1 x empty completion; the first, a\.jsonl:2, says: empty completion\. .*raise max_tokens"
     with pytest.raises(DataError, match=told):
         made(run, [row for row in ROWS if not (isinstance(row, Demonstration) and row.source[-1] in "14")])

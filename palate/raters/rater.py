@@ -1,0 +1,37 @@
+"""The questions of stage `collect`, and the protocol of those who answer them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Protocol
+
+from palate.core import Comparison, Judgment
+from palate.runs.run import Run
+
+Ask = tuple[Comparison, str]
+"""A comparison and the dimension asked about."""
+
+Answered = tuple[Ask, list[Judgment]]
+"""A question with all judgments of it."""
+
+
+class Rater(Protocol):
+    """Who answers the questions of stage `collect`: a member of its setting `from`, such as people or simulated raters."""
+
+    def check(self, raters_per_comparison: int) -> None:
+        """Raise ConfigError when a question cannot get answers from so many different raters."""
+        ...
+
+    def answers(
+        self, run: Run, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random
+    ) -> tuple[list[Answered], dict[str, object]]:
+        """Return the questions that were answered, in order, and entries for the run's summary.
+
+        Args:
+            run: the run of the stage.
+            asks: the questions.
+            raters_per_comparison: how many raters answer each question.
+            rng: for what is drawn at random, such as the order of the two sides.
+        """
+        ...
