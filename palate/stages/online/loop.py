@@ -22,11 +22,11 @@ from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
 from palate.samplers.prompts import fitting, prompts_at
 from palate.stages.online.algorithm import Algorithm, AlgorithmContext, TrainingBatch
+from palate.stages.online.online_settings import OnlineSettings
 from palate.stages.online.pretraining import Texts
 from palate.stages.online.roles import new_value_model, share_base
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
-from palate.stages.online.settings import OnlineSettings
 from palate.training.guards import repetition
 from palate.training.keep import BestReward, HeldOut, HeldOutMeasurement, Search
 from palate.training.learner import Learner

@@ -11,7 +11,7 @@ from palate.rewards.learned import required_report_card
 from palate.rewards.model import ModelReward
 from palate.runs.run import Run
 from palate.stages.online.loop import Loop
-from palate.stages.online.settings import OnlineSettings
+from palate.stages.online.online_settings import OnlineSettings
 from palate.training.fit import CHECKPOINT_SECONDS
 from palate.training.guards import Watch
 from palate.training.model_io import keep_model, trained
