@@ -10,11 +10,10 @@ from typing import Any, cast
 import pytest
 
 from palate.cli.settings_table import TABLE, table_text
-from palate.config.read import Stage
 from palate.config.types import Amount, Count, Share, accepts, hints_of
 from palate.pipeline.describe import options_of, reference, summary_of
 from palate.pipeline.plan import plan_pipeline, read_pipeline
-from palate.pipeline.table import RESERVED, STAGES
+from palate.pipeline.table import RESERVED, STAGES, Stage
 from tests.support.repository import ROOT, absent
 
 FIELDS = 25
