@@ -128,6 +128,8 @@ def redeem_link(store: Store, token_hash: str, use: LinkUse, now: float) -> Link
     """
 
     def work(connection: Connection) -> Link | None:
+        # Everyone locks the links in one order. Otherwise PostgreSQL aborts callers that wait for each other.
+        connection.execute(select(_LINKS.c.token_hash).where(_LINKS.c.use == use).order_by(_LINKS.c.token_hash).with_for_update()).all()
         row = connection.execute(delete(_LINKS).where(_works(token_hash, use, now)).returning(_LINKS)).one_or_none()
         if row is None:
             return None

@@ -37,6 +37,11 @@ def faults(path: Path) -> list[str]:
 
 
 def test_no_test_waits_for_a_time() -> None:
-    files = [path for path in (ROOT / "tests").rglob("*.py") if path not in (WAITING, ROOT / "tests" / "conftest.py")]
+    driver = ROOT / "tests" / "mutation"  # a program that gives up on mutants that hang
+    files = [
+        path
+        for path in (ROOT / "tests").rglob("*.py")
+        if path not in (WAITING, ROOT / "tests" / "conftest.py") and driver not in path.parents
+    ]
     assert len(files) > 100
     assert [fault for path in files for fault in faults(path)] == []

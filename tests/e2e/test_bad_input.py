@@ -143,20 +143,20 @@ YES, NO = [{"role": "assistant", "content": "boil the rice ."}], [{"role": "assi
 def test_pairs_that_are_none(stage: str, row: dict[str, object], told: str, fails) -> None:  # type: ignore[no-untyped-def]
     row = {name: value[0]["content"] if name == "prompt" and "response" in row else value for name, value in row.items()}  # type: ignore[index]
     lines("pairs.jsonl", [row])
-    fails(f"{stage} --model policy --preferences pairs.jsonl", DATA, "pairs.jsonl:1, says: ", told)
+    fails(f"{stage} --model policy --preferences pairs.jsonl", DATA, "pairs.jsonl:1: ", told)
 
 
 @pytest.mark.parametrize("command", ["sft --data", "pretrain --tokenizer policy --data", "inspect --model policy"])
 def test_the_first_row_that_cannot_be_used_and_its_reason_are_named(command: str, fails) -> None:  # type: ignore[no-untyped-def]
     lines("rows.jsonl", [{"text": " "}, {"text": ""}])
     words = f"{command} rows.jsonl" + (" --model policy" if command.startswith("sft") else "")
-    fails(words, DATA, "none of its 2 rows can be used", "rows.jsonl:1, says: empty `text`")
+    fails(words, DATA, "none of its 2 rows can be used", "rows.jsonl:1: empty `text`")
 
 
 @pytest.mark.parametrize("stage", ["direct", "reward --held_out_share 0.5"])
 def test_pairs_that_are_all_too_long(stage: str, fails) -> None:  # type: ignore[no-untyped-def]
     lines("long.jsonl", [{"prompt": ask, "chosen": YES, "rejected": NO} for ask in (ASK, OTHER)])
-    told = ("x too long; the first of them, long.jsonl:", "says: too long: ", "tokens, 5 allowed", "a higher max_tokens")
+    told = ("x too long; the first of them, long.jsonl:", "says: too long: ", "tokens, 5 allowed", "raise max_tokens")
     fails(f"{stage} --model policy --preferences long.jsonl --max_tokens 5", DATA, *told)
 
 
@@ -238,7 +238,7 @@ def test_weights_of_another_architecture(fails) -> None:  # type: ignore[no-unty
     path = Path("policy/model.safetensors")
     save_file({f"transformer.{name}": value for name, value in load_file(path).items()}, path, metadata={"format": "pt"})
     for words in ("sft --model policy --data world", "direct --model policy --preferences world", "sample --model policy --prompts world"):
-        fails(words, DATA, "policy holds another kind of model", "Give weights and config.json of the same model")
+        fails(words, DATA, "policy holds another kind of model", "Use weights and config.json of the same model")
 
 
 def test_weights_packed_in_four_bits(fails) -> None:  # type: ignore[no-untyped-def]
@@ -338,7 +338,7 @@ def test_a_full_disk(here: Path, fails) -> None:  # type: ignore[no-untyped-def]
     run = open_run_at(two.directory, two.plan)
     (run.directory / "samples.jsonl").symlink_to(full)
     kept = {path: path.read_bytes() for path in Path("runs/small").glob("one-*/model/*")}
-    fails("run p.yaml", RUN, "no space left on the device of", "samples.jsonl", "Free space and run the same command")
+    fails("run p.yaml", RUN, "no space left on the device of", "samples.jsonl", "Free some space and run the same command")
     assert {path: path.read_bytes() for path in kept} == kept
     (run.directory / "samples.jsonl").unlink()
     assert main(["run", "p.yaml"]) == 0  # there is room now: the same command goes on

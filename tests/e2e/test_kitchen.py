@@ -52,8 +52,8 @@ stages:
     model: $sft
     reward: $reward
     prompts: $world
-    steps: 2
-    prompts_per_step: 8
+    iterations: 2
+    prompts_per_iteration: 8
     samples_per_prompt: 2
     minibatches: 2
     sampling: *sampling

@@ -237,7 +237,7 @@ def test_an_invitation_that_does_not_work_says_so_before_anything_is_typed(serve
         server.client().post("/invitations/token", {"name": "bob", "password": "short"}),
     ):
         assert found.status_code == 404
-        assert "has run out" in found.text
+        assert "has expired" in found.text
         assert "<form" not in found.text
     assert server.client().get("/invitations/another").status_code == 404
 

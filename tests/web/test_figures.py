@@ -79,20 +79,20 @@ def test_the_page_says_of_what_and_how_old_its_figures_are(server: RatingServer,
     client = server.client("olga")
     path = f"/projects/{crew.project.id}"
     told = client.get(path).text
-    assert "Of all 12 answers so far." in told
+    assert "These figures cover all 12 answers so far." in told
     assert "Only 4 questions have two votes or more" in told
     for name in ("Krippendorff", "Alpha, ordinal", "Alpha, interval", "Cohen", "Fleiss", "Log-odds for the first side"):
         assert name in told, name
     server.clock.ahead += 10_000
-    assert "Of all 12 answers so far." in client.get(path).text
+    assert "These figures cover all 12 answers so far." in client.get(path).text
     server.ratings.add_items(crew.project.id, [pair("new")], server.clock())
-    assert "Of all 12 answers so far." in client.get(path).text  # counted again: what was kept was too old
+    assert "These figures cover all 12 answers so far." in client.get(path).text  # counted again: what was kept was too old
     crew.now = server.clock()
     said(crew, 0, 0)
     server.clock.ahead += 100
-    assert re.search(r"Of 12 answers, counted 1\d\d seconds ago; 1 entry has come since\.", client.get(path).text)
+    assert re.search(r"These figures cover 12 answers and are 1\d\d seconds old; 1 entry has come since\.", client.get(path).text)
     server.clock.ahead += 600
-    assert "Of all 13 answers so far." in client.get(path).text
+    assert "These figures cover all 13 answers so far." in client.get(path).text
 
 
 def test_what_is_asked_for_by_many_is_counted_once() -> None:

@@ -308,9 +308,9 @@ def test_an_uploaded_file_brings_its_judgments(server: RatingServer, tmp_path: P
     [
         ("a.jsonl", b"", "a.jsonl: holds no row"),
         ("a.jsonl.gz", b"x", "a.jsonl.gz: the file is packed"),
-        ("a.exe", b"x", "are not read"),
+        ("a.exe", b"x", "does not read"),
         ("../../a", b"{", "../../a:1: not JSON"),
-        ("a.csv", b"id,left,right,worker,winner\n0,a,b,7,tie\n", "a.csv:1, conversation: is empty"),
+        ("a.csv", b"id,left,right,worker,winner\n0,a,b,7,tie\n", "which do not make a known shape"),
         ("votes.json", b"[1]", "votes.json:1: not a JSON object"),
         ("a.parquet", b"PAR1", "a.parquet: not a readable Parquet file"),
     ],
@@ -400,7 +400,7 @@ def test_a_rule_stands_at_the_top_of_a_row(server: RatingServer) -> None:
     assert [one.fields["rule"] for one in server.ratings.items(project.id)] == ["No names.", "No lies."]
     for row, words in (
         ({"prompt": "x", "completions": ["a"], "rule": 3}, "f.jsonl:1: `rule` is not a string"),
-        ({"prompt": "x", "completions": ["a"], "rule": "No lies.", "fields": {"rule": "No names."}}, "f.jsonl:1: `rule` is another one"),
+        ({"prompt": "x", "completions": ["a"], "rule": "No lies.", "fields": {"rule": "No names."}}, "f.jsonl:1: `rule` differs"),
     ):
         sent = ann.post(path, files=rows(row))
         assert sent.status_code == 422

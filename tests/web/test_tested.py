@@ -88,7 +88,7 @@ def test_what_raters_write_has_no_agreement(server: RatingServer) -> None:
     found = project_figures(server.ratings, project, 0)
     assert found.figures == ()
     page = server.client("olga").get(f"/projects/{project.id}").text
-    assert "What raters write is not compared with one another" in page
+    assert "Answers that raters write are not compared" in page
     assert "Nothing to compare yet" not in page
 
 

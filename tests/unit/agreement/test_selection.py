@@ -67,7 +67,7 @@ def test_at_least_three_in_ten_are_random_and_no_candidate_comes_twice() -> None
         found = select(rng(1).random(100), count, rng(2), rng(3).random((100, 2)))
         assert found.is_random.sum() >= 0.3 * count
         assert np.unique(found.indices).size == count
-    with pytest.raises(DataError, match="without a random part nobody can check"):
+    with pytest.raises(DataError, match="the random part is needed to check the rest"):
         select(np.ones(10), 5, rng(), random_share=0.1)
     with pytest.raises(DataError, match="uncertainty must be finite"):
         select(np.array([1.0, np.nan]), 1, rng())

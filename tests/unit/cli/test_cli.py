@@ -259,9 +259,9 @@ def test_exchange_converts_and_says_what_is_dropped_or_left_out(capsys: pytest.C
     ("words", "code", "message"),
     [
         (["none.jsonl", "b.jsonl"], 3, "none.jsonl: no such file"),
-        (["v.txt", "b.jsonl"], 3, "files that end in '.txt' are not read"),
-        (["bad.jsonl", "b.jsonl"], 3, "bad.jsonl:1: the row has the columns x, which make no shape of judgments"),
-        (["bad.jsonl", "b.jsonl", "--from", "trl"], 3, "bad.jsonl:1: no `chosen`. Correct the row or take it out"),
+        (["v.txt", "b.jsonl"], 3, "does not read files that end in '.txt'"),
+        (["bad.jsonl", "b.jsonl"], 3, "bad.jsonl:1: the row has the columns x, which do not make a known shape"),
+        (["bad.jsonl", "b.jsonl", "--from", "trl"], 3, "Correct the row or take it out"),
         (["bad.jsonl", "./bad.jsonl"], 2, "is also the source"),
         (["bad.jsonl", "b.jsonl", "--to", "word"], 2, "invalid choice: 'word'"),
     ],

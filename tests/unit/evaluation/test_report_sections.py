@@ -54,9 +54,9 @@ def models(places: dict[str, str]) -> list[report_sections.EvaluatedModel]:
 def test_gains_are_paired_and_positive_where_the_model_is_better_than_the_reference(models: list[report_sections.EvaluatedModel]) -> None:
     found = report_sections.gold_of(models, models[0])
     assert found is not None
-    assert found.axes == ("gold", "kind", "safe")
+    assert found.dimensions == ("gold", "kind", "safe")
     versus = {(score.variant, score.axis): score.versus_reference for score in found.scores}
-    assert [versus["start", dimension] for dimension in found.axes] == [None] * 3
+    assert [versus["start", dimension] for dimension in found.dimensions] == [None] * 3
     for dimension, gain in (("gold", 0.25), ("kind", -0.1), ("safe", 0.1)):
         change = versus["tuned", dimension]
         assert change is not None

@@ -93,7 +93,7 @@ def rater_pool(bad: str | None) -> list[SimulatedRater]:
 
 def planted(rater: SimulatedRater) -> float:
     """Return how often this rater is right: of what they do not look at, half is right by chance."""
-    says = (1 + rater._own("reliability", rater.pool.reliability)) / 2
+    says = (1 + rater._trait("reliability", rater.pool.reliability)) / 2
     return says if rater.pool.sharpness > 0 else 1 - says
 
 

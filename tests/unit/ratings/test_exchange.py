@@ -236,7 +236,7 @@ def judged(**changes: object) -> dict[str, object]:
         ([PAIR, {"prompt": "p", "completions": ["a", "b"], "qualification": True}], "a.jsonl:2, is_qualification: needs a gold answer"),
         ([PAIR, {"prompt": "p", "completions": ["a", "b"], "promt": 1}], "a.jsonl:2: `promt` is not known"),
         ([PAIR, {"prompt": "p", "completions": ["a", 1]}], "a.jsonl:2: `completions[1]` is not an object"),
-        ([PAIR, {"prompt": "p", "conversation": []}], "a.jsonl:2: `prompt` is a text, `conversation` a list"),
+        ([PAIR, {"prompt": "p", "conversation": []}], "a.jsonl:2: `prompt` is a text and `conversation`"),
         ([PAIR, {"prompt": "p", "completions": ["a", "b"], "gold": 7}], "a.jsonl:2: `gold` is not a whole number from 0 to 1"),
         ([PAIR, {"prompt": "p", "completions": ["a", "b"], "gold": [0, 0]}], "a.jsonl:2: `gold` names a candidate twice"),
         ([HEAD, ANN, ASKED, judged(rater="eve")], "a.jsonl:4: `rater` 'eve' is not among the file's raters"),
@@ -274,7 +274,7 @@ def test_a_row_at_fault_is_named_and_nothing_is_added(ratings: Ratings, tmp_path
     [
         ([PAIR, {"prompt": "p", "completions": ["a"]}], "all items of a project have the same task"),
         ([{"prompt": "p", "completions": ["a"]}], "a.jsonl:1: `candidates` holds 1"),
-        ([{"palate": "exchange", "version": 2}, {"project": {"task": {"kind": "compare"}}}], "a.jsonl:2: `dimensions` is missing"),
+        ([{"palate": "exchange", "version": 2}, {"project": {"task": {"kind": "compare"}}}], "a.jsonl:2: no `dimensions`"),
     ],
 )
 def test_a_new_project_is_not_made_of_what_does_not_fit_together(ratings: Ratings, tmp_path: Path, rows: list[object], told: str) -> None:

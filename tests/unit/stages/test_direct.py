@@ -165,10 +165,10 @@ def test_figures_of_a_step_are_of_the_whole_step(
 
 def test_objectives_without_a_reference_measure_none(judged: list[JudgedPrompt], policy: CausalPolicy) -> None:
     stage = Direct(model="m", preferences="p", objective=SimPO())
-    anchor = stage._anchor(policy)
-    assert isinstance(anchor, UniformReference)
-    course = PairLossInputs(judged, SimPO(), "none", 100, anchor)
-    assert all(bool((part.reference_logps == 0).all()) for part in course.microbatches(policy, list(range(8))))
+    reference = stage._reference(policy)
+    assert isinstance(reference, UniformReference)
+    inputs = PairLossInputs(judged, SimPO(), "none", 100, reference)
+    assert all(bool((part.reference_logps == 0).all()) for part in inputs.microbatches(policy, list(range(8))))
 
 
 @pytest.mark.parametrize("anchor", ["fixed", "moving"])

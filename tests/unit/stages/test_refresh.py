@@ -121,5 +121,5 @@ def test_what_cannot_be_learned_from(home: Path) -> None:
     with pytest.raises(DataError, match="has the heads overall"):
         refreshed(home, "strange")
     write_rows(home / "new.jsonl", [pair(0, " make salt", " make rice")])
-    with pytest.raises(DataError, match="judge more"):
+    with pytest.raises(DataError, match="Judge more"):
         refreshed(home, "single")

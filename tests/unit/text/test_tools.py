@@ -253,8 +253,6 @@ def test_what_stages_hand_to_each_other_keeps_tools(tmp_path: Path) -> None:
     ((again, _),) = read_samples(str(tmp_path))
     assert again.conversation == prompt.conversation
     judged = Judgment("c", "r", ((0,), (1,)))
-    (row,) = Collect("samples", People())._preference_rows(
-        (Comparison("c", again, (Completion("yes"), Completion("no"))), "overall"), [judged]
-    )
+    row = Collect("samples", People())._preference_row((Comparison("c", again, (Completion("yes"), Completion("no"))), "overall"), [judged])
     write_rows(tmp_path / "preferences.jsonl", [row])
     assert read_preferences(tmp_path / "preferences.jsonl").rows[0].prompt.conversation == prompt.conversation
