@@ -9,8 +9,8 @@ WAITING = ROOT / "tests" / "support" / "waiting.py"
 WATCHES = {"sleep", "monotonic", "perf_counter", "wait_for_timeout", "set_default_timeout", "set_default_navigation_timeout"}
 """What stands still for a time, or looks at a watch. `process_time` is the process's own, and `time.time` is what is written down."""
 
-MEANT = {("conftest.py", "wait_for_timeout"), ("conftest.py", "set_default_timeout")}
-"""Playwright's: its one limit, and the pause in which it lets a page act."""
+MEANT = {("conftest.py", "wait_for_timeout"), ("conftest.py", "set_default_timeout"), ("test_chat.py", "monotonic")}
+"""Playwright's one limit, the pause in which it lets a page act, and the deadline that a client's method takes as an argument."""
 
 
 def limits(call: ast.Call) -> list[ast.expr]:

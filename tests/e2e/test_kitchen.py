@@ -271,7 +271,7 @@ def killed(folder: Path, name: str, step: int) -> None:
     assert [row["step"] for row in rows(path / "metrics.jsonl")] == list(range(step + 1))
     numbers = json.loads((path / "state" / "learner" / "numbers.json").read_text())
     assert numbers["steps_done"] > 0
-    assert numbers.get("step", numbers["steps_done"]) == step  # the last step was logged, but not saved
+    assert numbers.get("iteration", numbers["steps_done"]) == step  # the last step was logged, but not saved
     assert not (path / "model").exists()
 
 

@@ -55,14 +55,14 @@ def test_gains_are_paired_and_positive_where_the_model_is_better_than_the_refere
     found = report_sections.gold_of(models, models[0])
     assert found is not None
     assert found.dimensions == ("gold", "kind", "safe")
-    versus = {(score.variant, score.axis): score.versus_reference for score in found.scores}
+    versus = {(score.variant, score.dimension): score.versus_reference for score in found.scores}
     assert [versus["start", dimension] for dimension in found.dimensions] == [None] * 3
     for dimension, gain in (("gold", 0.25), ("kind", -0.1), ("safe", 0.1)):
         change = versus["tuned", dimension]
         assert change is not None
         assert (change.value, change.n) == (pytest.approx(gain), 4)
         assert change.se == pytest.approx(0, abs=1e-9), "every prompt gains the same"
-    means = {(score.variant, score.axis): score.estimate.value for score in found.scores}
+    means = {(score.variant, score.dimension): score.estimate.value for score in found.scores}
     assert means["start", "gold"] == pytest.approx(0.15)
     assert means["tuned", "kind"] == pytest.approx(0.2)
 
