@@ -33,7 +33,7 @@ OPTIMIZED = 0x1
 MODULES: Mapping[str, tuple[str, ...]] = {
     "Direct": ("palate.stages.direct", "palate.recipes.direct"),
     "Online": ("palate.stages.online", "palate.recipes.online"),
-    "RewardModelRequirements": ("palate.stages.online.stage",),
+    "RewardModelRequirements": ("palate.stages.online.online_settings",),
     "Trust": ("palate.recipes.online.stage",),
     "RunPlan": ("palate.runs.record", "palate.stores.records"),
     "open_run": ("palate.runs.run", "palate.stores.runs"),
