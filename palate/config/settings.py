@@ -134,7 +134,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     names = list(known)
     if new := renamed(word, names):
         return f"It is called {new!r} now."
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    by_lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     if close:
-        return f"Did you mean {close[0]!r}?"
+        return f"Did you mean {by_lower[close[0]]!r}?"
     return f"Known: {', '.join(names)}." if names else "There is nothing to set here."

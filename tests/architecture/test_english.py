@@ -12,20 +12,6 @@ import pytest
 
 from tests.support.repository import PACKAGE, ROOT, sources, tree_of
 
-NOT_YET_PAGES: tuple[str, ...] = (
-    *("docs/glossary.md", "docs/guide.md", "docs/metrics.md"),
-    *("docs/methods/agreement.md", "docs/methods/bradley-terry.md", "docs/methods/iterative-dpo.md", "docs/methods/margins.md"),
-    *("docs/methods/online-pairs.md", "docs/methods/preferences.md", "docs/methods/rewards.md", "docs/methods/rloo.md"),
-    *("docs/methods/thumbs.md", "docs/methods/ties.md"),
-)
-"""Pages that are not rewritten yet."""
-
-NOT_YET_DOCSTRINGS: tuple[str, ...] = ()
-"""Folders of palate/ whose docstrings are not rewritten yet, under the names of today and of the next layout."""
-
-NOT_YET_MESSAGES: tuple[str, ...] = ()
-"""Folders of palate/ whose messages are not rewritten yet, likewise."""
-
 MOST_WORDS = 35
 SHORT = ("README.md", "docs/guide.md", "docs/labelling.md", "docs/data.md", "docs/exchange.md", "docs/ratings.md")
 """Pages whose sentences have at most `MOST_WORDS` words."""
@@ -126,27 +112,23 @@ def _folder(path: Path) -> str:
     return inside[0] if len(inside) > 1 else ""
 
 
-def _without(names: list[str], left_out: tuple[str, ...]) -> list[str]:
-    return [name for name in names if name not in left_out]
-
-
-@pytest.mark.parametrize("page", _without(pages(), NOT_YET_PAGES))
+@pytest.mark.parametrize("page", pages())
 def test_readme_and_docs_are_plain(page: str) -> None:
     assert faults_of((ROOT / page).read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize("page", _without(list(SHORT), NOT_YET_PAGES))
+@pytest.mark.parametrize("page", SHORT)
 def test_sentences_of_the_guides_are_short(page: str) -> None:
     assert long_sentences((ROOT / page).read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize("folder", _without(folders(), NOT_YET_DOCSTRINGS))
+@pytest.mark.parametrize("folder", folders())
 def test_docstrings_are_plain(folder: str) -> None:
     files = [path for path in sources() if _folder(path) == folder]
     assert [f"{path}:{line}: {one}" for path in files for line, text in strings_of(path)[0] for one in docstring_faults(text)] == []
 
 
-@pytest.mark.parametrize("folder", _without(folders(), NOT_YET_MESSAGES))
+@pytest.mark.parametrize("folder", folders())
 def test_messages_are_plain(folder: str) -> None:
     files = [path for path in sources() if _folder(path) == folder]
     found = [f"{path}:{line}: {one}" for path in files for line, text in strings_of(path)[1] for one in faults_of(text)]
