@@ -107,7 +107,7 @@ def test_an_owner_takes_somebody_out_of_a_project(server: RatingServer, sit: Sit
     asked = []
     page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.accept()))
     page.get_by_role("button", name="Remove bob from this project").click()
-    expect(page.get_by_text("bob is no longer in this project")).to_be_visible()
+    expect(page.get_by_text("bob has left this project")).to_be_visible()
     assert "bob" in asked[0]
     expect(page.get_by_role("button", name="Remove bob from this project")).to_have_count(0)
     assert bob.get(f"/projects/{project}").status_code == 404

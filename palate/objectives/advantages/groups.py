@@ -47,8 +47,8 @@ class GroupRelative:
     """The reward minus the mean reward of the group, divided by a standard deviation plus 1e-4 (GRPO).
 
     Scale `group` divides by the standard deviation of the group, as GRPO does. Prompts with nearly equal rewards then count as much as the
-    others, and the optimum is no longer that of the rewards. Scale `batch` divides by the standard deviation of all completions. Scale
-    `none` does not divide (Dr. GRPO). Both standard deviations use the unbiased variance (divided by n - 1); the paper does not say which.
+    others, so the optimum differs from that of the rewards. Scale `batch` divides by the standard deviation of all completions. Scale
+    `none` does not divide (Dr. GRPO). Both standard deviations use the unbiased variance (divided by n - 1). The paper does not say which.
 
     Source: Shao et al. 2024 (DeepSeekMath) sec. 4.1; `none` Liu et al. 2025 (Dr. GRPO).
 

@@ -56,7 +56,7 @@ def remove(context: Owner) -> Response:
     remove_member(context)
     return _people(
         context,
-        {"success": f"{context.account.name} is no longer in this project. Their answers stay; items that they held were given back."},
+        {"success": f"{context.account.name} has left this project. Their answers stay. Other raters get the items that they held."},
     )
 
 

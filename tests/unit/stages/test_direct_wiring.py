@@ -91,8 +91,8 @@ def test_a_policy_that_differs_from_itself_before_the_first_step_stops_the_run(t
 
 @pytest.mark.usefixtures("noisy")
 def test_where_no_reference_is_the_policy_itself_nothing_is_compared(train: Train, home: Path) -> None:
-    train("uniform", reference_kind="uniform")
-    train("named", reference=str(home / "other"))
+    for run in (train("uniform", reference_kind="uniform"), train("named", reference=str(home / "other"))):
+        assert summary_of(run)["steps"] == 3
 
 
 def test_a_reference_that_is_named_is_the_one_that_counts(train: Train, home: Path) -> None:
