@@ -53,6 +53,11 @@ class FixedKL:
     kind: Literal["fixed_kl"] = "fixed_kl"
     coef: float = 0.05
 
+    @property
+    def limit_nats(self) -> float | None:
+        """The KL that this control steers to or allows, nats per completion: none."""
+        return None
+
     def __post_init__(self) -> None:
         """Check the setting."""
         if not 0 <= self.coef < math.inf:
@@ -84,6 +89,11 @@ class AdaptiveKL:
     init_coef: float = 0.15
     target: float = 6.0
     horizon: int = 10000
+
+    @property
+    def limit_nats(self) -> float:
+        """The KL that this control steers to, nats per completion."""
+        return self.target
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -143,6 +153,11 @@ class TargetKL:
     floor: float = 0.005
     ceiling: float = 5.0
 
+    @property
+    def limit_nats(self) -> float:
+        """The KL that this control steers to, nats per completion."""
+        return self.target
+
     def __post_init__(self) -> None:
         """Check the settings."""
         _require_above_zero("target_kl", target=self.target, gain=self.gain, floor=self.floor)
@@ -188,6 +203,11 @@ class BudgetKL:
     kind: Literal["budget_kl"] = "budget_kl"
     nats: float = 10.0
     price: KLPrice = field(default_factory=FixedKL)
+
+    @property
+    def limit_nats(self) -> float:
+        """The KL that this control allows, nats per completion."""
+        return self.nats
 
     def __post_init__(self) -> None:
         """Check the setting."""

@@ -29,7 +29,7 @@ Method = PolicyGradient | OnlineDPO | RAFT
 
 @dataclass(frozen=True)
 class RewardModelRequirements:
-    """Say what a reward model must have reached on held-out judgments before a policy is trained on it.
+    """What a reward model must have reached on held-out judgments before a policy is trained on it.
 
     Attributes:
         min_accuracy: the lowest accuracy that is accepted; 0 accepts every reward model.
@@ -44,7 +44,7 @@ class RewardModelRequirements:
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """Say how the completions of an iteration are drawn.
+    """How the completions of an iteration are drawn.
 
     Attributes:
         resample: how often, at most, new prompts replace those whose completions all got the same reward (DAPO).
@@ -70,7 +70,7 @@ class SamplerSettings:
 
 @dataclass(frozen=True)
 class HeldOutData:
-    """Name what is measured and never learned from.
+    """A reward model and prompts that are measured and never learned from.
 
     Attributes:
         reward: another reward model, which scores the completions of every iteration.
@@ -85,7 +85,7 @@ class HeldOutData:
 
 @dataclass(frozen=True)
 class OnlineSettings:
-    """Tune a policy on rewards of its own completions, under a KL budget.
+    """The settings of stage `online`.
 
     Attributes:
         model: the policy to start from; it is also the reference.

@@ -6,7 +6,6 @@ import math
 import time
 from dataclasses import dataclass
 
-from palate.objectives.kl import BudgetKL
 from palate.rewards.learned import required_report_card
 from palate.rewards.model import ModelReward
 from palate.runs.run import Run
@@ -18,8 +17,8 @@ from palate.training.model_io import keep_model, trained
 
 
 @dataclass(frozen=True)
-class Online(OnlineSettings):  # noqa: D101 (its text is that of its settings)
-    __doc__ = OnlineSettings.__doc__
+class Online(OnlineSettings):
+    """Tune a policy on rewards of its own completions, under a KL budget."""
 
     def run(self, run: Run) -> None:
         """Train the policy and save it as `model/`, and the last value model as `value/`."""
@@ -47,8 +46,7 @@ class Online(OnlineSettings):  # noqa: D101 (its text is that of its settings)
 
     def _limits(self) -> dict[str, float]:
         """Return the limit that the live view draws beside KL, by the metric's name."""
-        control = self.kl.control
-        nats = control.nats if isinstance(control, BudgetKL) else getattr(control, "target", None)
+        nats = self.kl.control.limit_nats
         return {} if nats is None else {"online/kl/mean": nats}
 
     def _required_report_cards(self, run: Run) -> dict[str, dict[str, float]]:
