@@ -24,6 +24,7 @@ from palate.web.credentials import Passwords, hashed
 from palate.web.options import LabelOptions
 from palate.web.service import Service, WebSettings
 from palate.web.webhooks import Webhooks, WebhookSender
+from tests.support.ratings import new_file
 from tests.support.waiting import LIMIT_SECONDS, joined, wait_until
 
 PASSWORD = "four words make one"
@@ -121,7 +122,7 @@ def open_rating_server(
     folder: Path, settings: WebSettings | None = None, webhooks: Webhooks | None = None, database: str = ""
 ) -> Iterator[RatingServer]:
     """A server on a free port, until the end of the block; its ratings lie in the folder, or in the database at an address."""
-    ratings, clock = open_ratings(database or str(folder / "ratings.db"), create=True), ServerClock()
+    ratings, clock = open_ratings(database or new_file(folder / "ratings.db")), ServerClock()
 
     def lost(url: str, reason: str) -> None:
         ratings.audit("", "webhook lost", url, clock(), {"reason": reason})

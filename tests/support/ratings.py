@@ -1,10 +1,13 @@
 """Small projects for tests of the rating store."""
 
+import functools
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 from palate.core import Message
-from palate.ratings import Account, Answer, Assignment, Candidate, Item, Project, Ratings, Receipt
+from palate.ratings import Account, Answer, Assignment, Candidate, Item, Project, Ratings, Receipt, open_ratings
 
 FIRST = Answer(ranking=((0,), (1,)), seconds=3.0)
 """The place shown first is better."""
@@ -14,6 +17,20 @@ def pair(name: str, **changes: object) -> Item:
     """A question with two candidates."""
     item = Item((Message("user", f"question {name}"),), (Candidate(f"{name} a", policy="old"), Candidate(f"{name} b", policy="new")))
     return replace(item, **changes)  # type: ignore[arg-type]
+
+
+def new_file(path: Path) -> str:
+    """Write a database with the tables of today and no rows, and return its path. The tables are made once per process."""
+    path.write_bytes(_tables())
+    return str(path)
+
+
+@functools.cache
+def _tables() -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "ratings.db"
+        open_ratings(str(path), create=True).close()
+        return path.read_bytes()
 
 
 @dataclass

@@ -62,20 +62,13 @@ both = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=Tr
 """For tests of the main ways: they run on SQLite, and on a real PostgreSQL server."""
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    reason = postgres.why_not()
-    if reason:
-        pytest.skip(reason)
-    with postgres.server() as address:
-        yield address
-
-
 @pytest.fixture
 def database(request: pytest.FixtureRequest) -> str:
-    """The address of an empty database; "" for SQLite in the test's folder, which is the rule."""
+    """The address of a database without rows; "" for SQLite in the test's folder, which is the rule."""
     kind = getattr(request, "param", "sqlite")
-    return "" if kind == "sqlite" else postgres.new_database(request.getfixturevalue("postgres_server"))
+    if kind == "sqlite":
+        return ""
+    return postgres.without_rows(request.getfixturevalue("postgres_server"))
 
 
 @pytest.fixture

@@ -59,13 +59,13 @@ def test_after_a_restore_rows_still_cannot_be_changed(ratings: Ratings, tmp_path
             connection.exec_driver_sql(statement)
 
 
-def test_a_backup_moves_a_project_to_a_server_and_home_again(server: str, tmp_path: Path) -> None:
+def test_a_backup_moves_a_project_to_a_server_and_home_again(postgres_server: str, tmp_path: Path) -> None:
     home = open_ratings(str(tmp_path / "home.db"), create=True)
     crew = team(home, items=10)
     for _ in range(4):
         crew.judge()
     home.backup(tmp_path / "copy.db")
-    away = open_ratings(postgres.new_database(server), create=True)
+    away = open_ratings(postgres.new_database(postgres_server), create=True)
     away.restore(tmp_path / "copy.db")
     assert content(away) == content(home)
     crew.ratings = away

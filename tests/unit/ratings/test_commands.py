@@ -19,7 +19,7 @@ from tests.support.waiting import LIMIT_SECONDS
 
 def new_url(like: str, folder: Path, request: pytest.FixtureRequest) -> str:
     """The address of another empty database of the same kind."""
-    return str(folder / "new.db") if like.startswith("sqlite") else postgres.new_database(request.getfixturevalue("server"))
+    return str(folder / "new.db") if like.startswith("sqlite") else postgres.new_database(request.getfixturevalue("postgres_server"))
 
 
 def test_a_backup_is_made_and_restored(

@@ -28,7 +28,7 @@ LEVEL = Answer(ranking=((0, 1),), dimensions={"honest": ((1,), (0,))}, strength=
 def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ratings]:
     """Another empty database."""
     is_file = request.param == "sqlite"
-    url = str(tmp_path / "other.db") if is_file else postgres.new_database(request.getfixturevalue("server"))
+    url = str(tmp_path / "other.db") if is_file else postgres.new_database(request.getfixturevalue("postgres_server"))
     opened = open_ratings(url, create=True)
     yield opened
     opened.close()

@@ -169,8 +169,8 @@ def test_a_full_disk_refuses_new_answers_and_keeps_the_old(tmp_path: Path) -> No
     assert again.check() == ()
 
 
-def test_a_role_without_rights_is_told_so(server: str) -> None:
-    url = postgres.new_database(server)
+def test_a_role_without_rights_is_told_so(postgres_server: str) -> None:
+    url = postgres.new_database(postgres_server)
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("CREATE ROLE stranger LOGIN")
     with pytest.raises(ConfigError, match="Give its user the right"):

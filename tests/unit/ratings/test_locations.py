@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from palate.ratings import Answer, Assignment, open_ratings
-from tests.support.ratings import pair, team
+from tests.support.ratings import new_file, pair, team
 
 RATERS = st.integers(0, 3)
 BOTH_WAYS = (Answer(ranking=((0,), (1,))), Answer(ranking=((1,), (0,))), Answer(ranking=((0, 1),)), Answer(skipped=True))
@@ -20,7 +20,7 @@ class Places(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.ratings = open_ratings(str(Path(self.folder.name) / "ratings.db"), create=True)
+        self.ratings = open_ratings(new_file(Path(self.folder.name) / "ratings.db"))
         self.crew = team(self.ratings, items=3, raters=4, overlap=2, max_overlap=3, extra=(pair("g", gold=((0,), (1,))),), gold_share=0.1)
         self.seen: list[tuple[int, Assignment]] = []
         self.submitted = 0
@@ -78,4 +78,4 @@ class Places(RuleBasedStateMachine):
 
 
 TestPlaces = Places.TestCase
-TestPlaces.settings = settings(max_examples=25, stateful_step_count=40)
+TestPlaces.settings = settings(max_examples=15, stateful_step_count=40)

@@ -1,4 +1,4 @@
-"""A data set does not have to fit in memory: twenty times the rows, the same peak."""
+"""A data set does not have to fit in memory: twelve times the rows, the same peak."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 
 from benchmarks.memory import measure
 
-FEW, MANY = 500, 10_000
+FEW, MANY = 500, 6_000
 SPARE_MB = 8.0
-"""What two runs of one size can differ by; the rows as objects take some 30 MB."""
+"""What two runs of one size can differ by; the rows as objects take some 17 MB."""
 
 
 @pytest.mark.slow
