@@ -12,12 +12,15 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.speed.limits import needed_flops, rates
 from benchmarks.speed.workload import Work, prepare
+from palate.core.process import SPINS
 
 STAGES = ("sft", "reward", "dpo", "dpo-precomputed")
 ONLINE = ("grpo", "rloo", "ppo")
@@ -40,6 +43,9 @@ HEADER = (
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1), "MALLOC_TOP_PAD_": str(64 << 20)}
 """glibc's thresholds as Palate raises them for itself: the peer is measured with and without."""
 
+SPINNING = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPINS)}
+"""What the command line of Palate sets for itself."""
+
 
 def main() -> int:
     """Measure, and print the tables of docs/benchmarks.md."""
@@ -53,6 +59,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--peer-ppo", type=Path, help="a folder with TRL 1.10, the last that had PPO; for that stage")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--busy", type=int, default=0, help="busy loops beside both sides: how fast is it on a machine that others use?")
     options = parser.parse_args()
     if options.peer_ppo is not None:
         os.environ["TRL_PPO"] = str(options.peer_ppo)
@@ -61,13 +68,15 @@ def main() -> int:
         rows, counts = prepare(options.pairs, folder)
         machine = rates()
         limits = ", ".join(f"{dtype} {rate / 1e9:.0f}" for dtype, rate in machine.items())
-        print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores; matmul GFLOP/s: {limits}\n")
+        print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores; matmul GFLOP/s: {limits}; busy loops: {options.busy}\n")
         print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}", flush=True)
         for model in options.models:
             for stage in options.stages:
                 batch = COMPLETIONS if stage in ONLINE else options.batch
                 work = Work(stage, str(folder / model), str(rows), "float32", options.steps, batch)
-                print(*measured(work, options.rounds, options.peer, counts, machine), sep="\n", flush=True)
+                with busy_loops(options.busy):
+                    rows_of_table = measured(work, options.rounds, options.peer, counts, machine)
+                print(*rows_of_table, sep="\n", flush=True)
     return 0
 
 
@@ -78,8 +87,8 @@ def measured(work: Work, rounds: int, peer: str, counts: dict[str, list[int]], m
     script = "peer_online.py" if work.stage in ONLINE else "peer.py"
     ours, theirs = [sys.executable, "-m", f"benchmarks.speed.{kind}"], [peer, str(Path(__file__).with_name(script))]
     sides: dict[str, tuple[list[str], Work, dict[str, str]]] = {
-        "float32": (ours, works["float32"], {}),
-        "bfloat16": (ours, works["bfloat16"], {}),
+        "float32": (ours, works["float32"], SPINNING),
+        "bfloat16": (ours, works["bfloat16"], SPINNING),
         "TRL float32": (theirs, works["float32"], {}),
         "TRL float32, malloc": (theirs, works["float32"], MALLOC),
         "TRL bfloat16, malloc": (theirs, works["bfloat16"], MALLOC),
@@ -108,6 +117,18 @@ def measured(work: Work, rounds: int, peer: str, counts: dict[str, list[int]], m
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return rows
+
+
+@contextmanager
+def busy_loops(count: int) -> Iterator[None]:
+    """Keep `count` processes in an endless loop meanwhile, one core each where there are as many."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def spread(ratios: list[float]) -> str:

@@ -13,6 +13,7 @@ from palate.cli.parser import COMMANDS, overview
 from palate.cli.stage_command import stage
 from palate.config.settings import nearest
 from palate.core import ConfigError, PalateError
+from palate.core.process import limit_spinning
 from palate.pipeline.table import STAGES, Stages
 
 __all__ = ["COMMANDS", "main"]
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None, stages: Stages = STAGES) -> int:
         argv: words after `palate`; by default those of the process.
         stages: the table of stages.
     """
+    limit_spinning()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(words, stages)
