@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
@@ -11,10 +11,15 @@ from typing import get_args
 from transformers import PreTrainedTokenizerBase
 
 from palate.config.artifacts import model_at
+from palate.config.read import read_config
+from palate.config.settings import Settings
 from palate.core import Conversation, DataError, Demonstration, Preference, Prompt, UnpairedPreference
 from palate.data.formats import (
     MEAN,
+    RECOGNISED,
+    ColumnTypes,
     Dropped,
+    Further,
     RowKind,
     Table,
     format_of_file,
@@ -44,6 +49,7 @@ class Viewer:
         max_tokens: most tokens of prompt and completion together; None takes the model's limit.
         dimension: the rating that decides, where rows hold ratings.
         limit: most rows to read; None reads all.
+        columns: what the columns hold.
     """
 
     model: str
@@ -51,10 +57,11 @@ class Viewer:
     max_tokens: int | None = None
     dimension: str = MEAN
     limit: int | None = None
+    columns: ColumnTypes = RECOGNISED
 
     def kind_of(self, path: Path) -> Kind:
         """Return what to read the rows of a file as."""
-        return self.kind or format_of_file(path).kind
+        return self.kind or format_of_file(path, self.columns).kind
 
     def tokens(self) -> tuple[PreTrainedTokenizerBase, int]:
         """Return the tokenizer, and the most tokens of a sequence."""
@@ -63,20 +70,26 @@ class Viewer:
         longest = None if is_tokenizer_alone else longest_sequence(load_config(place))
         return load_tokenizer(place), self.max_tokens or longest or NO_LIMIT
 
-    def examples(self, path: Path, kind: Kind, tokenizer: PreTrainedTokenizerBase, limit: int) -> Iterator[InspectedRow | Dropped]:
-        """Yield the rows of a file as text and tokens, and rows that cannot be used. Raises DataError as the readers do."""
+    def examples(
+        self, path: Path, kind: Kind, tokenizer: PreTrainedTokenizerBase, limit: int, further: Further
+    ) -> Iterator[InspectedRow | Dropped]:
+        """Yield the rows of a file as text and tokens, and rows that cannot be used. Raises DataError as the readers do.
+
+        `further` takes the names of columns that no text was made of.
+        """
         rows: Iterable[Demonstration | Preference | UnpairedPreference | Prompt | Dropped]
         match kind:
             case "demonstrations":
-                rows = stream_demonstrations(path, limit=self.limit)
+                rows = stream_demonstrations(path, limit=self.limit, columns=self.columns, further=further)
             case "texts":
-                rows, limit = stream_texts(path, limit=self.limit), NO_LIMIT  # windows cut longer rows, so none is dropped
+                rows = stream_texts(path, limit=self.limit, columns=self.columns, further=further)
+                limit = NO_LIMIT  # windows cut longer rows, so none is dropped
             case "preferences":
-                rows = _stream(read_preferences(path, limit=self.limit, dimension=self.dimension))
+                rows = _stream(read_preferences(path, limit=self.limit, dimension=self.dimension, columns=self.columns), further)
             case "unpaired":
-                rows = _stream(read_unpaired(path, limit=self.limit))
+                rows = _stream(read_unpaired(path, limit=self.limit, columns=self.columns), further)
             case "prompts":
-                rows = _stream(read_prompts(path, limit=self.limit))
+                rows = _stream(read_prompts(path, limit=self.limit, columns=self.columns), further)
         for row in rows:
             if isinstance(row, Dropped):
                 yield row
@@ -85,6 +98,26 @@ class Viewer:
                 yield _example(row, tokenizer, limit)
             except Unusable as unusable:
                 yield Dropped(_source(row), unusable.reason)
+
+
+@dataclass(frozen=True)
+class _ColumnSettings:
+    """The setting `columns` alone."""
+
+    columns: ColumnTypes = RECOGNISED
+
+
+def columns_of(words: Sequence[str]) -> ColumnTypes:
+    """Return what the words of `--columns` say: a type, and columns as NAME=COLUMN.
+
+    Raises:
+        ConfigError: there is no such type or name.
+    """
+    settings = Settings(places={(): "--columns"})
+    for word in words:
+        name, equals, column = word.partition("=")
+        settings = settings.put(("columns", name) if equals else ("columns", "kind"), column if equals else name, f"--columns {word}")
+    return read_config(_ColumnSettings, settings).columns
 
 
 @dataclass(frozen=True)
@@ -108,6 +141,7 @@ class Inspection:
         dropped: the first row of each kind that cannot be used.
         statistics: of all rows.
         overlap: what it shares with another split, where the user named one.
+        further: columns that no text was made of.
     """
 
     path: str
@@ -117,11 +151,12 @@ class Inspection:
     dropped: tuple[Dropped, ...]
     statistics: Statistics
     overlap: Overlap | None
+    further: tuple[str, ...]
 
     def to_json(self) -> str:
         """Return everything except the examples, as JSON."""
         values = {"file": self.path, "kind": self.kind, "max_tokens": self.max_tokens, **asdict(self.statistics)}
-        values["first_dropped"] = [asdict(row) for row in self.dropped]
+        values |= {"further_columns": self.further, "first_dropped": [asdict(row) for row in self.dropped]}
         return json.dumps({**values, "overlap": None if self.overlap is None else asdict(self.overlap)}, indent=2, ensure_ascii=False)
 
 
@@ -134,7 +169,8 @@ def inspect(path: Path, viewer: Viewer, rows: int, also: Path | None) -> tuple[I
     """
     tokenizer, limit = viewer.tokens()
     kind = viewer.kind_of(path)
-    tally, examples, dropped = _surveyed(viewer, path, kind, tokenizer, limit, rows)
+    further: Further = {}
+    tally, examples, dropped = _surveyed(viewer, path, kind, tokenizer, limit, rows, further)
     if not tally.rows:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in tally.dropped.most_common())
         raise DataError(
@@ -142,20 +178,20 @@ def inspect(path: Path, viewer: Viewer, rows: int, also: Path | None) -> tuple[I
         )
     overlap = None
     if also is not None:
-        other, _, _ = _surveyed(viewer, also, kind, tokenizer, limit, 0)
+        other, _, _ = _surveyed(viewer, also, kind, tokenizer, limit, 0, {})
         overlap = Overlap(str(also), tally.shared_prompts(other), tally.shared_rows(other))
     max_tokens = None if limit == NO_LIMIT else limit
-    return Inspection(str(path), kind, max_tokens, tuple(examples), tuple(dropped), tally.statistics(), overlap), tokenizer
+    return Inspection(str(path), kind, max_tokens, tuple(examples), tuple(dropped), tally.statistics(), overlap, tuple(further)), tokenizer
 
 
 def _surveyed(
-    viewer: Viewer, path: Path, kind: Kind, tokenizer: PreTrainedTokenizerBase, limit: int, rows: int
+    viewer: Viewer, path: Path, kind: Kind, tokenizer: PreTrainedTokenizerBase, limit: int, rows: int, further: Further
 ) -> tuple[RowTally, list[InspectedRow], list[Dropped]]:
     tally = RowTally()
     examples: list[InspectedRow] = []
     dropped: list[Dropped] = []
     kinds: set[str] = set()
-    for row in viewer.examples(path, kind, tokenizer, limit):
+    for row in viewer.examples(path, kind, tokenizer, limit, further):
         if isinstance(row, Dropped):
             tally.drop(row.kind)
             if row.kind not in kinds:  # the first of each kind
@@ -169,8 +205,9 @@ def _surveyed(
 
 
 def _stream(
-    table: Table[Preference] | Table[UnpairedPreference] | Table[Prompt],
+    table: Table[Preference] | Table[UnpairedPreference] | Table[Prompt], further: Further
 ) -> Iterator[Preference | UnpairedPreference | Prompt | Dropped]:
+    further |= table.further
     yield from table.rows
     yield from table.dropped
 

@@ -33,6 +33,9 @@ def show(inspection: Inspection, tokenizer: PreTrainedTokenizerBase, console: Co
     for row in inspection.dropped:
         count = numbers.dropped[row.kind]
         console.print(Text(f"dropped: {count} x {row.kind}; first {Path(row.source).name}: {row.reason}", style="yellow"), soft_wrap=True)
+    if inspection.further:
+        names = ", ".join(inspection.further)
+        console.print(Text(f"no text is made of the columns {names}. If one is part of it, use --columns", style="yellow"), soft_wrap=True)
     if inspection.overlap is not None:
         for text in _shared(inspection.overlap):
             console.print(text, soft_wrap=True)

@@ -105,6 +105,13 @@ def inspect_parser() -> Parser:
     )
     parser.add_argument("--dimension", default="mean", help="the rating that decides, where rows hold ratings (default: mean)")
     parser.add_argument("--limit", type=int, metavar="N", help="most rows to read (default: all)")
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="what the columns hold: a type such as alpaca, and columns by name, such as prompt=question",
+    )
     parser.add_argument("--json", action="store_true", help="write the statistics as JSON, without rows")
     return parser
 
@@ -117,10 +124,11 @@ def inspect(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every com
             raise ConfigError(f"--{name} is {vars(options)[name]}; give 1 or more, or leave it out.")
     from rich.console import Console
 
-    from palate.cli.inspection import Viewer, inspect
+    from palate.cli.inspection import Viewer, columns_of, inspect
     from palate.cli.inspection_page import show
 
-    viewer = Viewer(options.model, options.kind, options.max_tokens, options.dimension, options.limit)
+    columns = columns_of(options.columns)
+    viewer = Viewer(options.model, options.kind, options.max_tokens, options.dimension, options.limit, columns)
     inspection, tokenizer = inspect(options.data, viewer, options.rows, options.also)
     if options.json:
         say(inspection.to_json())

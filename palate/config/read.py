@@ -100,6 +100,12 @@ class _Reader:
         shape = field_type(annotation)
         if shape.is_optional and raw in (None, "none", "null"):
             return None
+        if raw is None:
+            raise self.error(
+                keys,
+                f"{_dotted(keys)} is empty: nothing, `~` or `null` stands there. Give it {type_text(annotation)}, or leave the name out"
+                f"{'' if default is MISSING else ' for its default'}.",
+            )
         if shape.members and (shape.leaf is None or isinstance(raw, Mapping) or raw in [kind_of(cls) for cls in shape.members]):
             return self.member(shape.members, raw, default, keys)
         if shape.container is tuple:

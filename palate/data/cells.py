@@ -1,8 +1,15 @@
-"""Values of outside rows with their types checked. Each error names the field."""
+"""Values of outside rows with their types checked. Each error names the field.
+
+The reader of a field says which type it needs. A text that spells such a value is taken for it, because a CSV file has only texts, and
+exporters write numbers and lists as texts into other files too. So a cell never has to be guessed: a text stays a text where one is needed.
+"""
 
 from __future__ import annotations
 
+import ast
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TypeVar, cast
 
@@ -13,6 +20,10 @@ MAX_DEPTH = 50
 """Levels of lists and objects that a further column may have."""
 
 Choice = TypeVar("Choice", bound=str)
+
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_LONGEST_LITERAL = 2**20
+_TRUTHS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 
 class InvalidRow(Exception):  # noqa: N818 - says what the row is
@@ -76,20 +87,32 @@ def filled(value: object, field: str) -> str:
 
 def name(value: object, field: str) -> str:
     """The value as an id: a text that is not blank, or a whole number written as one. Raises InvalidRow otherwise."""
+    if isinstance(value, float) and value.is_integer():  # a column of whole numbers with a gap, as pandas writes it
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
         return str(value)
     return filled(value, field)
 
 
+def truth(value: object) -> bool | None:
+    """True or false if the value says so: as itself, as 1 or 0, or as a text of one of these. None if it says something else."""
+    if isinstance(value, bool):
+        return value
+    return _TRUTHS.get(str(value).strip().lower()) if isinstance(value, int | float | str) else None
+
+
 def boolean(value: object, field: str) -> bool:
-    """True or false. Raises InvalidRow otherwise."""
-    if not isinstance(value, bool):
+    """True or false, also as `truth` reads it. Raises InvalidRow otherwise."""
+    checked = truth(value)
+    if checked is None:
         raise invalid(field, f"is not true or false: {quoted(value)}")
-    return value
+    return checked
 
 
 def number(value: object, field: str, *, least: float = -math.inf, most: float = math.inf) -> float:
-    """A finite number from `least` to `most`. Raises InvalidRow otherwise."""
+    """A finite number from `least` to `most`, or the text of one with a decimal point. Raises InvalidRow otherwise."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise invalid(field, f"is not a number: {quoted(value)}")
     try:
@@ -104,9 +127,14 @@ def number(value: object, field: str, *, least: float = -math.inf, most: float =
 
 
 def whole(value: object, field: str, *, least: int, most: int) -> int:
-    """A whole number from `least` to `most`. Raises InvalidRow otherwise."""
+    """A whole number from `least` to `most`, or the text of one; 2.0 counts as 2. Raises InvalidRow otherwise."""
+    given = value
+    if isinstance(value, str) and len(value) < 30 and _NUMBER.fullmatch(value.strip()):
+        value = float(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise invalid(field, f"is not a whole number from {least} to {most}: {quoted(value)}")
+        raise invalid(field, f"is not a whole number from {least} to {most}: {quoted(given)}")
     return value
 
 
@@ -118,17 +146,51 @@ def choice(value: object, field: str, known: Sequence[Choice]) -> Choice:
 
 
 def mapping(value: object, field: str) -> Columns:
-    """An object with strings for keys. Raises InvalidRow otherwise."""
+    """An object with strings for keys, or the text of one. Raises InvalidRow otherwise."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = spelled(value, field)
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise invalid(field, f"is not an object: {quoted(value)}")
     return cast("Columns", value)
 
 
 def sequence(value: object, field: str) -> Sequence[object]:
-    """A list. Raises InvalidRow otherwise."""
+    """A list, or the text of one. Raises InvalidRow otherwise."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = spelled(value, field)
     if not isinstance(value, list | tuple):
         raise invalid(field, f"is not a list: {quoted(value)}")
     return value
+
+
+def list_or_text(value: object, field: str) -> object:
+    """The value, or the list that a text spells. Another text stays as it is."""
+    return list(sequence(value, field)) if isinstance(value, str) and value.lstrip().startswith("[") else value
+
+
+def scalar_or_list(value: object, field: str) -> object:
+    """The value, or the list, the truth value or the whole number that a text spells, for a field that can be any of these."""
+    if not isinstance(value, str):
+        return value
+    word = value.strip()
+    if word.lower() in ("true", "false"):
+        return word.lower() == "true"
+    return int(word) if _NUMBER.fullmatch(word) and word.isdigit() else list_or_text(value, field)
+
+
+def spelled(written: str, field: str) -> object:
+    """The list or object that a text spells, as JSON or as Python prints it (pandas writes lists to CSV like this).
+
+    Raises:
+        InvalidRow: it is neither.
+    """
+    try:
+        return cast("object", json.loads(written))
+    except (ValueError, RecursionError):
+        try:
+            return cast("object", ast.literal_eval(written.strip() if len(written) <= _LONGEST_LITERAL else "?"))
+        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+            raise invalid(field, f"is a text that begins like a list or an object and is neither as JSON: {quoted(written)}") from error
 
 
 def whole_numbers(value: object, field: str) -> tuple[int, ...]:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import json
-import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from palate.config.encoding import HEAD, foreign_content
 from palate.core import DataError
-from palate.data.hub import find_split, is_saved_dataset, load_hub, load_saved, looks_like_hub
-from palate.data.jsonl import Parse, parse_json, read_lines
+from palate.data.csv_table import csv_rows
+from palate.data.hub import is_saved_dataset, load_hub, load_saved, looks_like_hub
+from palate.data.jsonl import parse_cells, read_lines
+from palate.data.plain_values import plain_row
+from palate.data.split_names import find_split, split_of
 
 READ = (
-    "JSON lines (.jsonl), JSON (.json), CSV (.csv), Parquet (.parquet), a directory of these, "
+    "JSON lines (.jsonl), JSON (.json), CSV (.csv, .tsv), Parquet (.parquet), a directory of these, "
     "or a Hugging Face dataset (a directory, or owner/name)"
 )
 _METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"}
-_NUMBERS = ("probability", "margin", "weight", "helpfulness", "correctness", "coherence", "complexity", "verbosity")
-_TRUTHS = {"true": True, "false": False}
+_PACKED = (".jsonl", ".json", ".csv", ".tsv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +36,32 @@ class SourceRow:
     fault: str = ""
 
 
-def read_container(path: str | Path, parse: Parse = parse_json) -> Iterator[SourceRow]:
-    """Every row of a file, a directory, or a dataset of the Hugging Face hub.
+def read_container(path: str | Path) -> Iterator[SourceRow]:
+    """Every row of a file, a directory, or a dataset of the Hugging Face hub, with values as JSON has them.
+
+    NaN is null, because that is how it is written where a value is missing. Dates become texts. Infinity stays, so that the reader of
+    its field can name it.
 
     Args:
         path: the file, the directory, or owner/name on the hub.
-        parse: parses the JSON text of a line or a `.json` file; the default refuses NaN and Infinity.
 
     Raises:
         DataError: there is nothing at `path`, or a file of a format that Palate does not read.
     """
     place = Path(path)
     if place.is_dir():
-        yield from _directory(place, parse)
+        yield from _directory(place)
     elif place.exists():
-        yield from _file(place, place.name, parse)
+        yield from _file(place, place.name)
     elif looks_like_hub(str(path)):
-        yield from _numbered(load_hub(str(path)), str(path), str(path))
+        yield from _plain(load_hub(str(path)), str(path), str(path))
     else:
         raise DataError(f"{path}: no such file or directory (looked from {Path.cwd()}). Give the path of {READ}.")
 
 
-def _directory(directory: Path, parse: Parse) -> Iterator[SourceRow]:
+def _directory(directory: Path) -> Iterator[SourceRow]:
     if is_saved_dataset(directory):
-        yield from _numbered(load_saved(directory), str(directory), directory.name)
+        yield from _plain(load_saved(directory), str(directory), directory.name)
         return
     files = [
         file
@@ -72,34 +74,28 @@ def _directory(directory: Path, parse: Parse) -> Iterator[SourceRow]:
         raise DataError(f"{directory}: holds {content}. Give one file, or a directory with files of one kind: {READ}.")
     by_split: dict[str, list[Path]] = {}
     for file in files:
-        by_split.setdefault(_split_of(file.relative_to(directory)), []).append(file)
+        by_split.setdefault(split_of(file.relative_to(directory)), []).append(file)
     for file in by_split[find_split(list(by_split), str(directory), "name the file")]:
-        yield from _file(file, file.relative_to(directory).as_posix(), parse)
-
-
-def _split_of(file: Path) -> str:
-    """The split that a file's name or folder mentions; "" if none."""
-    words = [*re.split(r"[-_.]", file.name), *file.parts[:-1]]
-    return next((word for word in words if word in ("train", "validation", "valid", "val", "dev", "test")), "")
+        yield from _file(file, file.relative_to(directory).as_posix())
 
 
 def _kind(file: Path) -> str:
     """The suffix that says how to read a file, without `.gz`; "" if Palate does not read such files."""
     suffix = Path(file.stem).suffix if file.suffix == ".gz" else file.suffix
-    known = (".jsonl", ".json", ".csv") if file.suffix == ".gz" else (".jsonl", ".json", ".csv", ".parquet")
-    return suffix if suffix in known else ""
+    return suffix if suffix in (_PACKED if file.suffix == ".gz" else (*_PACKED, ".parquet")) else ""
 
 
-def _file(file: Path, name: str, parse: Parse) -> Iterator[SourceRow]:
+def _file(file: Path, name: str) -> Iterator[SourceRow]:
     kind = _kind(file)
     if kind == ".jsonl":
-        yield from _json_lines(file, name, parse)
+        yield from _json_lines(file, name)
     elif kind == ".json":
-        yield from _json(file, name, parse)
-    elif kind == ".csv":
-        yield from _csv(file, name)
+        yield from _json(file, name)
+    elif kind in {".csv", ".tsv"}:
+        for number, row, fault in csv_rows(_text(file), str(file), "\t" if kind == ".tsv" else None):
+            yield SourceRow(f"{file}:{number}", f"{name}:{number}", row, fault)
     elif kind == ".parquet":
-        yield from _numbered(_parquet(file), str(file), name)
+        yield from _plain(_parquet(file), str(file), name)
     else:
         raise DataError(f"{file}: Palate does not read files that end in {file.suffix or 'no suffix'!r}. Give {READ}.")
 
@@ -112,20 +108,25 @@ def _numbered(rows: Iterable[object], path: str, name: str) -> Iterator[SourceRo
             yield SourceRow(f"{path}:{number}", f"{name}:{number}", {}, f"not a JSON object: {type(row).__name__}")
 
 
-def _json_lines(file: Path, name: str, parse: Parse) -> Iterator[SourceRow]:
-    for number, line in enumerate(read_lines(file, parse)):
+def _plain(rows: Iterable[object], path: str, name: str) -> Iterator[SourceRow]:
+    """Rows of a library that has more types than JSON."""
+    return _numbered((plain_row(row) for row in rows), path, name)
+
+
+def _json_lines(file: Path, name: str) -> Iterator[SourceRow]:
+    for number, line in enumerate(read_lines(file, parse_cells)):
         if number == 0 and line.fault.startswith("not a JSON object: list"):
             raise DataError(f"{file}:{line.number}: holds a JSON list, not an object. Write a list of rows to a file that ends in .json.")
         yield SourceRow(f"{file}:{line.number}", f"{name}:{line.number}", line.row, line.fault)
 
 
-def _json(file: Path, name: str, parse: Parse) -> Iterator[SourceRow]:
+def _json(file: Path, name: str) -> Iterator[SourceRow]:
     content = _text(file)
     try:
-        value = parse(content)
+        value = parse_cells(content)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":  # some exporters write one object per line under the name .json
-            yield from _json_lines(file, name, parse)
+            yield from _json_lines(file, name)
             return
         raise DataError(f"{file}:{error.lineno}: not JSON: {error.msg} at column {error.colno}. Correct the line.") from error
     except (ValueError, RecursionError) as error:
@@ -138,37 +139,12 @@ def _json(file: Path, name: str, parse: Parse) -> Iterator[SourceRow]:
     yield from _numbered(rows, str(file), name)
 
 
-def _csv(file: Path, name: str) -> Iterator[SourceRow]:
-    reader = csv.DictReader(io.StringIO(_text(file), newline=""), strict=True)
-    try:
-        for number, cells in enumerate(reader, start=1):
-            fault = "more cells than columns" if None in cells else ""
-            row = {column: _cell(column, cell) for column, cell in cells.items() if isinstance(column, str)}
-            yield SourceRow(f"{file}:{number}", f"{name}:{number}", row, fault)
-    except csv.Error as error:
-        raise DataError(
-            f'{file}: not CSV near line {reader.line_num}: {error}. Quote cells with ", or write the rows as .jsonl.'
-        ) from error
-
-
-def _cell(column: str, cell: str | None) -> object:
-    """The value of a CSV cell. Column and first characters tell numbers, labels and lists of messages (as JSON) from text."""
-    if not cell:
-        return None
-    try:
-        if column in _NUMBERS:
-            return float(cell)
-        if column == "label" and cell.lower() in _TRUTHS:
-            return _TRUTHS[cell.lower()]
-        return parse_json(cell) if cell.startswith("[{") else cell
-    except ValueError:
-        return cell
-
-
 def _text(file: Path) -> str:
     """The file's text. Raises DataError if it cannot be read or is not UTF-8."""
     try:
         content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        if problem := foreign_content(content[:HEAD]):
+            raise DataError(f"{file}:1: {problem}.")
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1

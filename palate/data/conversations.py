@@ -25,14 +25,17 @@ ROLES: Mapping[str, Role] = {
     "model": "assistant",
     "function": "tool",
     "observation": "tool",
+    "text": "text",
 }
-"""Role names in data (OpenAI's, ShareGPT's, Gemma's) and Palate's role for each."""
+"""Role names in data (OpenAI's, ShareGPT's, Gemma's) and Palate's role for each. `text` is plain text that looks like something else."""
 
 CONTEXT_ROLES = ("user", "tool")
 """Roles that an assistant turn can answer."""
 
-_TURN = re.compile(r"\n\n(Human|Assistant|System):")
-_CLOSE_TURN = re.compile(r"(?:^|\n)(Human|Assistant|System): ?")
+_TURN = re.compile(r"\r?\n\r?\n(Human|Assistant|System):")
+_CLOSE_TURN = re.compile(r"(?:^|\r?\n)(Human|Assistant|System): ?")
+_BEGINNING = re.compile(r"(?:\r?\n)+Human:|Human: ")
+_BLANK_LINE = re.compile(r"\r?\n\r?\n")
 _SPEAKERS: Mapping[str, Role] = {"Human": "user", "Assistant": "assistant", "System": "system"}
 
 
@@ -75,13 +78,18 @@ def prompt_of(value: object) -> Conversation:
 
 def check_is_unanswered(prompt: Conversation) -> None:
     """Check that the prompt ends with a turn that the assistant can answer. Raises InvalidRow otherwise."""
-    if prompt[-1].role not in CONTEXT_ROLES:
+    if prompt[-1].role not in CONTEXT_ROLES and not is_plain(prompt):
         raise InvalidRow(f"the prompt does not end with a turn to answer: its last turn is {prompt[-1].role}")
+
+
+def is_plain(turns: Conversation) -> bool:
+    """Whether the turns are plain text, outside any chat template."""
+    return all(turn.role == "text" for turn in turns)
 
 
 def is_transcript(value: object) -> bool:
     """Whether the value is a string that begins as transcripts do."""
-    return isinstance(value, str) and value.startswith(("\n\nHuman:", "Human: "))
+    return isinstance(value, str) and _BEGINNING.match(value) is not None
 
 
 def transcript_turns(transcript: str) -> Conversation:
@@ -90,7 +98,7 @@ def transcript_turns(transcript: str) -> Conversation:
     Raises:
         InvalidRow: the text does not begin as a transcript does.
     """
-    pieces = (_TURN if transcript.startswith("\n\n") else _CLOSE_TURN).split(transcript)
+    pieces = (_TURN if _BLANK_LINE.match(transcript) else _CLOSE_TURN).split(transcript)
     turns: list[Message] = []
     for speaker, words in zip(pieces[1::2], pieces[2::2], strict=True):
         role = _SPEAKERS[speaker]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, cast
 
 from palate.core import DataError
+from palate.data.split_names import find_split
 
 Rows = Iterable[object]
 
@@ -29,7 +30,7 @@ def load_saved(directory: Path) -> Rows:
     """Rows of a saved dataset, or of its training split if there are several.
 
     Raises:
-        DataError: `datasets` is not installed, the directory is damaged, or none of several splits is `train`.
+        DataError: `datasets` is not installed, the directory is damaged, or not exactly one of several splits is for training.
     """
     datasets = _library(str(directory))
     import pyarrow as pa
@@ -45,7 +46,7 @@ def load_hub(name: str) -> Rows:
     """Rows of owner/name:split, or of owner/name (its training split if there are several).
 
     Raises:
-        DataError: `datasets` is not installed, the dataset cannot be loaded, or none of several splits is `train`.
+        DataError: `datasets` is not installed, the dataset cannot be loaded, or not exactly one of several splits is for training.
     """
     datasets = _library(name)
     dataset, _, split = name.partition(":")
@@ -57,19 +58,6 @@ def load_hub(name: str) -> Rows:
             "Check the path, the name and the connection."
         ) from error
     return _of_split(loaded, name, "write owner/name:split")
-
-
-def find_split(splits: Sequence[str], where: str, remedy: str) -> str:
-    """The split to read: the only one, or `train`.
-
-    Raises:
-        DataError: there are several splits, and none is `train`.
-    """
-    if len(splits) == 1:
-        return splits[0]
-    if "train" in splits:
-        return "train"
-    raise DataError(f"{where}: holds the splits {', '.join(name or '(no name)' for name in splits)} and none is `train`; {remedy}.")
 
 
 def _of_split(loaded: Rows | Mapping[str, Rows], where: str, remedy: str) -> Rows:

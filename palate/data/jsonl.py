@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import json
+import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
+from palate.config.encoding import HEAD, foreign_content
 from palate.core import DataError, RunError
 
 Row = dict[str, object]
@@ -26,6 +28,7 @@ LONGEST_LINE = 64 * 2**20
 Parse = Callable[[str], object]
 """Parses the JSON value in a text; raises ValueError if there is none."""
 
+_CONSTANTS: Mapping[str, float | None] = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -46,7 +49,7 @@ def read_lines(path: Path, parse: Parse | None = None) -> Iterator[Line]:
         parse: parses the JSON text of a line; the default, `parse_json`, refuses NaN and Infinity.
 
     Raises:
-        DataError: the file cannot be opened or unpacked, or a line is longer than `LONGEST_LINE`.
+        DataError: the file cannot be opened or unpacked, is not UTF-8 text, or a line is longer than `LONGEST_LINE`.
     """
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
@@ -55,6 +58,8 @@ def read_lines(path: Path, parse: Parse | None = None) -> Iterator[Line]:
                     raise DataError(
                         f"{path}:{number}: the line is longer than {LONGEST_LINE} bytes. Is it JSON lines? Write one row per line."
                     )
+                if number == 1 and (problem := foreign_content(raw[:HEAD])):
+                    raise DataError(f"{path}:1: {problem}.")
                 content = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
                 if not content.isspace() and content:
                     yield _line(number, content, parse or parse_json)
@@ -86,6 +91,11 @@ def parse_object(text: str) -> Row:
 def parse_json(text: str) -> object:
     """The JSON value in `text`. Raises ValueError as `parse_object` does."""
     return json.loads(text, parse_constant=_refuse_constant)
+
+
+def parse_cells(text: str) -> object:
+    """The JSON value in `text` as data sets have it: NaN is null, and Infinity passes, so that the reader of its field can name it."""
+    return json.loads(text, parse_constant=_CONSTANTS.__getitem__)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:

@@ -144,11 +144,23 @@ class Run:
         write_json(self.directory / "summary.json", dict(values))
 
     def dropped(self, source: str, reasons: Iterable[str]) -> None:
-        """Record how many rows of `source` could not be used, by reason. This replaces an earlier count."""
+        """Record how many rows of `source` could not be used, by reason, and say so. This replaces an earlier count."""
         counts: dict[str, int] = {}
         for reason in reasons:
             counts[reason] = counts.get(reason, 0) + 1
+        if counts:
+            listed = "; ".join(f"{count} x {reason}" for reason, count in sorted(counts.items()))
+            self.say(f"{sum(counts.values())} rows of {source} are left out: {listed}")
         self._save(replace(self._record, dropped={**self._record.dropped, source: dict(sorted(counts.items()))}))
+
+    def columns_left_out(self, source: str, columns: Iterable[str]) -> None:
+        """Say which columns of `source` are no part of any text, if there are such columns."""
+        if names := ", ".join(columns):
+            self.say(f"{source}: no text is made of the columns {names}. If one is part of it, say so in `columns` (docs/data.md)")
+
+    def say(self, text: str) -> None:
+        """Write a line about the run to standard error."""
+        sys.stderr.write(f"  {self.name}: {text}\n")
 
     @contextmanager
     def progress(self, total: int, label: str, limits: Mapping[str, float] | None = None) -> Iterator[Advance]:

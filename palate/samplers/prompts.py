@@ -6,16 +6,17 @@ from collections.abc import Sequence
 
 from palate.config.artifacts import file_at
 from palate.core import DataError, Prompt
-from palate.data.formats import read_prompts
+from palate.data.formats import RECOGNISED, ColumnTypes, read_prompts
 from palate.models.causal import CausalPolicy
 from palate.runs.run import Run
 from palate.text.spans import prompt_ids
 
 
-def prompts_at(run: Run, path: str, limit: int | None) -> list[Prompt]:
+def prompts_at(run: Run, path: str, limit: int | None, columns: ColumnTypes = RECOGNISED) -> list[Prompt]:
     """Return the distinct prompts in file order, and record the dropped rows in the run."""
-    table = read_prompts(file_at(path, "prompts.jsonl"), limit=limit)
+    table = read_prompts(file_at(path, "prompts.jsonl"), limit=limit, columns=columns)
     run.dropped(path, [row.kind for row in table.dropped])
+    run.columns_left_out(path, table.further)
     distinct = {prompt.conversation: prompt for prompt in reversed(table.rows)}
     return list(distinct.values())[::-1]
 

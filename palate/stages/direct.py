@@ -10,7 +10,7 @@ from torch import Tensor
 from palate.config.artifacts import file_at, model_at
 from palate.config.types import Amount, Count, Input, ModelInput
 from palate.core import ConfigError, DataError, TrainingError, derive_seed
-from palate.data.formats import MEAN, read_preferences
+from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy
 from palate.models.load import DTYPES, DType, load_policy
@@ -71,6 +71,7 @@ class Direct:
         model: the policy to start from; usually the fine-tuned one.
         preferences: pairs; answers to several questions about a pair are added up in logits. kto and bco use both sides as single
             completions, one desirable and one not, and also read unpaired preferences.
+        columns: what the columns of `preferences` and `held_out` hold where their names do not say it: a type, and columns by name.
         dimension: the dimension by which ratings on several dimensions become pairs; `mean` uses the mean of all.
         reference: the model that the policy must stay close to; none uses `model`.
         reference_kind: uniform replaces the reference model by a uniform distribution; then nothing keeps the policy close to a model.
@@ -92,6 +93,7 @@ class Direct:
 
     model: ModelInput
     preferences: Input
+    columns: ColumnTypes = field(default_factory=Recognised)
     dimension: str = MEAN
     reference: ModelInput | None = None
     reference_kind: Literal["model", "uniform"] = "model"
@@ -177,14 +179,16 @@ class Direct:
         max_tokens = self.max_tokens or policy.max_tokens or NO_LIMIT
         prompts: list[JudgedPrompt] | list[RatedPrompt]
         if self.objective.is_unpaired:
-            unpaired, dropped = read_unpaired(file_at(path, name), limit)
-            prompts, reasons = rated_prompts(unpaired, policy.tokenizer, max_tokens)
+            unpaired = read_unpaired(file_at(path, name), limit, self.columns)
+            dropped, further = unpaired.dropped, unpaired.further
+            prompts, reasons = rated_prompts(unpaired.rows, policy.tokenizer, max_tokens)
         else:
-            table = read_preferences(file_at(path, name), limit=limit, dimension=self.dimension)
-            dropped = [row.kind for row in table.dropped]
+            table = read_preferences(file_at(path, name), limit=limit, dimension=self.dimension, columns=self.columns)
+            dropped, further = table.dropped, table.further
             judged, reasons = judged_prompts(table.rows, policy.tokenizer, max_tokens)
             prompts = overall(judged)
-        run.dropped(path, dropped + reasons)
+        run.dropped(path, [row.kind for row in dropped] + reasons)
+        run.columns_left_out(path, further)
         if not prompts:
             raise DataError(f"{path}: no preference is left that favours one side. Check probabilities, weights and lengths")
         return list(prompts)

@@ -13,7 +13,7 @@ from palate.config.artifacts import file_at, model_at
 from palate.config.functions import load_function
 from palate.config.types import Count, Input, ModelInput
 from palate.core import Completion, ConfigError, Prompt, Sampling, derive_seed
-from palate.data.formats import read_prompts
+from palate.data.formats import ColumnTypes, Recognised, read_prompts
 from palate.data.jsonl import write_rows
 from palate.data.samples import read_samples
 from palate.evaluation.evals import eval_means, grade
@@ -39,6 +39,7 @@ class Evaluate:
         model: the model to measure; none where `completions` are given.
         completions: completions made elsewhere, for example by rerank; they are measured instead of fresh samples, without evals.
         prompts: held-out prompts.
+        columns: what the columns of the prompts hold where their names do not say it: a type, and columns by name.
         evals: questions with a known right behaviour (docs/guide.md).
         reward: a reward model that scores the completions.
         reference: the model to which the KL is measured.
@@ -57,6 +58,7 @@ class Evaluate:
     reference: ModelInput | None = None
     gold: str | None = None
     probes: dict[str, str] = field(default_factory=dict)
+    columns: ColumnTypes = field(default_factory=Recognised)
     limit: Count | None = None
     sampling: Sampling = field(default_factory=Sampling)
     tokens_per_microbatch: Count = 16_384
@@ -88,7 +90,7 @@ class Evaluate:
         if policy is None:
             assert self.completions is not None
             return [(prompt, group[0]) for prompt, group in read_samples(self.completions)]
-        prompts = fitting(run, prompts_at(run, self.prompts, self.limit), policy, self.sampling.max_tokens)
+        prompts = fitting(run, prompts_at(run, self.prompts, self.limit, self.columns), policy, self.sampling.max_tokens)
         groups = LocalSampler(policy).generate(prompts, 1, self.sampling, derive_seed(run.seed, "evaluate"))
         return [(prompt, group[0]) for prompt, group in zip(prompts, groups, strict=True)]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from palate.config.artifacts import file_at
 from palate.config.types import Amount, Count, Input
 from palate.core import ConfigError, derive_seed
-from palate.data.formats import stream_texts
+from palate.data.formats import ColumnTypes, Further, Recognised, stream_texts
 from palate.models.load import Architecture, load_tokenizer, new_policy
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.runs.run import Run
@@ -24,6 +24,7 @@ class Pretrain:
 
     Attributes:
         data: texts; long ones are cut into windows of `max_positions` tokens.
+        columns: what the columns of `data` hold where their names do not say it: a type, and columns by name.
         tokenizer: a directory with a Hugging Face tokenizer.
         architecture: the model's size.
         epochs: epochs over the data.
@@ -35,6 +36,7 @@ class Pretrain:
 
     data: Input
     tokenizer: Input
+    columns: ColumnTypes = field(default_factory=Recognised)
     architecture: Architecture = field(default_factory=Architecture)
     epochs: Amount = 1.0
     documents_per_step: Count = 16
@@ -54,8 +56,9 @@ class Pretrain:
         size = self.architecture
         policy = new_policy(tokenizer, size, derive_seed(run.seed, "weights"))
 
-        rows = stream_texts(file_at(self.data, "corpus.jsonl"))
-        trees = trees_of(run, rows, lambda document: document_trees(tokenizer, document, size.max_positions), self.data)
+        further: Further = {}
+        rows = stream_texts(file_at(self.data, "corpus.jsonl"), columns=self.columns, further=further)
+        trees = trees_of(run, rows, lambda document: document_trees(tokenizer, document, size.max_positions), self.data, further=further)
         epochs = epochs_of(run, len(trees), self.documents_per_step, self.epochs, trees.name)
         learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps)
         Imitation(policy, self.objective, self.tokens_per_microbatch).learn(run, trees, epochs, learner)

@@ -13,7 +13,7 @@ from rich.table import Table
 from palate.config.artifacts import file_at, model_at
 from palate.config.types import Amount, Count, Input, Share
 from palate.core import ConfigError, DataError, Preference, Tracker, derive_seed
-from palate.data.formats import read_preferences
+from palate.data.formats import ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.samples import read_samples
 from palate.data.splits import split_held_out
@@ -51,6 +51,7 @@ class Refresh:
     Attributes:
         reward: the reward model to start from, or the run that trained it; it is not changed.
         preferences: the new judgments.
+        columns: what the columns of the files of preferences hold where their names do not say it: a type, and columns by name.
         replay: the judgments that the model was trained on; some are mixed in, so that the model does not forget them.
         replay_share: their share of the prompts that are trained on.
         held_out: old judgments that the model was tested on.
@@ -68,6 +69,7 @@ class Refresh:
     reward: Input
     preferences: Input
     samples: Input
+    columns: ColumnTypes = field(default_factory=Recognised)
     replay: Input | None = None
     replay_share: Share = 0.5
     held_out: Input | None = None
@@ -150,7 +152,8 @@ class Refresh:
         Raises:
             DataError: there is none.
         """
-        table = read_preferences(file_at(path, name))
+        table = read_preferences(file_at(path, name), columns=self.columns)
+        run.columns_left_out(path, table.further)
         known = [preference for preference in table.rows if preference.dimension in model.heads]
         unknown = [f"the model has no head {p.dimension}" for p in table.rows if p.dimension not in model.heads]
         run.dropped(path, [row.kind for row in table.dropped] + unknown)

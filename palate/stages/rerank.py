@@ -10,7 +10,7 @@ from palate.config.artifacts import model_at
 from palate.config.functions import load_function
 from palate.config.types import Count, Input, ModelInput
 from palate.core import Sampling, derive_seed
-from palate.data.formats import answer, messages
+from palate.data.formats import ColumnTypes, Recognised, answer, messages
 from palate.data.jsonl import write_rows
 from palate.data.samples import sample_row
 from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_kl
@@ -31,6 +31,7 @@ class Rerank:
         model: the policy to sample from.
         reward: a reward model, or the run that trained it.
         prompts: the prompts to complete.
+        columns: what the columns of the prompts hold where their names do not say it: a type, and columns by name.
         limit: how many prompts are read, at most; none reads all.
         n: completions per prompt.
         sampling: the temperature, and the length of the longest completion.
@@ -41,6 +42,7 @@ class Rerank:
     model: ModelInput
     reward: Input
     prompts: Input
+    columns: ColumnTypes = field(default_factory=Recognised)
     limit: Count | None = None
     n: Count = 16
     sampling: Sampling = field(default_factory=Sampling)
@@ -57,7 +59,7 @@ class Rerank:
         """
         policy = load_policy(model_at(self.model))
         reward = LearnedReward.load(model_at(self.reward))
-        prompts = fitting(run, prompts_at(run, self.prompts, self.limit), policy, self.sampling.max_tokens)
+        prompts = fitting(run, prompts_at(run, self.prompts, self.limit, self.columns), policy, self.sampling.max_tokens)
         with run.progress(2, "rerank") as advance:
             groups = LocalSampler(policy).generate(prompts, self.n, self.sampling, derive_seed(run.seed, "rerank"))
             advance(1, "sampled")

@@ -11,7 +11,7 @@ from torch import nn
 from palate.config.artifacts import file_at, model_at
 from palate.config.types import Amount, Count, Input, ModelInput
 from palate.core import ConfigError, DataError, Preference, derive_seed
-from palate.data.formats import MEAN, read_preferences
+from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.samples import read_samples
 from palate.data.splits import shuffled, split_held_out
@@ -41,6 +41,7 @@ class Reward:
     Attributes:
         model: the language model whose backbone the reward model starts from; usually the fine-tuned one.
         preferences: the preferences to learn; each dimension that occurs gets its own head.
+        columns: what the columns of `preferences` and `held_out` hold where their names do not say it: a type, and columns by name.
         dimension: the dimension by which ratings on several dimensions become pairs; `mean` uses the mean of all.
         held_out: preferences for testing; none sets `held_out_share` of the prompts aside.
         reference_samples: completions of the policy to be trained, on which scores get mean 0 and deviation 1; none uses those of the
@@ -64,6 +65,7 @@ class Reward:
 
     model: ModelInput
     preferences: Input
+    columns: ColumnTypes = field(default_factory=Recognised)
     dimension: str = MEAN
     held_out: Input | None = None
     reference_samples: Input | None = None
@@ -151,11 +153,14 @@ class Reward:
 
     def _split(self, run: Run) -> tuple[list[Preference], list[Preference]]:
         """Return the preferences to train and to test on; no prompt is in both."""
-        table = read_preferences(file_at(self.preferences, "preferences.jsonl"), limit=self.limit, dimension=self.dimension)
+        table = read_preferences(
+            file_at(self.preferences, "preferences.jsonl"), limit=self.limit, dimension=self.dimension, columns=self.columns
+        )
+        run.columns_left_out(self.preferences, table.further)
         reasons = [row.kind for row in table.dropped]
         rows = table.rows
         if self.held_out is not None:
-            held_out = read_preferences(file_at(self.held_out, "held_out.jsonl"), dimension=self.dimension)
+            held_out = read_preferences(file_at(self.held_out, "held_out.jsonl"), dimension=self.dimension, columns=self.columns)
             run.dropped(self.held_out, [row.kind for row in held_out.dropped])
             test = held_out.rows
             prompts = {preference.prompt.conversation for preference in test}

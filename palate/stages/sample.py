@@ -8,6 +8,7 @@ from typing import Any
 from palate.config.artifacts import model_at
 from palate.config.types import Count, Input, ModelInput
 from palate.core import Sampling, derive_seed
+from palate.data.formats import ColumnTypes, Recognised
 from palate.data.jsonl import read_rows
 from palate.data.samples import sample_row
 from palate.models.load import load_policy
@@ -26,6 +27,7 @@ class Sample:
     Attributes:
         model: the model to sample from.
         prompts: prompts, or rows that have a prompt.
+        columns: what the columns of the prompts hold where their names do not say it: a type, and columns by name.
         limit: how many prompts are read, at most; none reads all.
         samples_per_prompt: completions per prompt.
         sampling: temperature, top-p, top-k, and the length of the longest completion in tokens.
@@ -33,6 +35,7 @@ class Sample:
 
     model: ModelInput
     prompts: Input
+    columns: ColumnTypes = field(default_factory=Recognised)
     limit: Count | None = None
     samples_per_prompt: Count = 4
     sampling: Sampling = field(default_factory=Sampling)
@@ -44,7 +47,7 @@ class Sample:
         """Write `samples.jsonl`, one row per prompt, chunk by chunk."""
         policy = load_policy(model_at(self.model))
         sampler = LocalSampler(policy)
-        prompts = fitting(run, prompts_at(run, self.prompts, self.limit), policy, self.sampling.max_tokens)
+        prompts = fitting(run, prompts_at(run, self.prompts, self.limit, self.columns), policy, self.sampling.max_tokens)
         with run.rows("samples.jsonl") as rows, run.progress(len(prompts), "sample") as advance:
             advance(rows.rows_done)
             for start in range(0, len(prompts), PROMPTS_PER_CHUNK):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from palate.config.artifacts import file_at, model_at
 from palate.config.types import Amount, Count, Input, ModelInput
-from palate.data.formats import stream_demonstrations
+from palate.data.formats import ColumnTypes, Further, Recognised, stream_demonstrations
 from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy
 from palate.models.load import DTYPES, DType, load_policy
@@ -31,6 +31,7 @@ class SFT:
     Attributes:
         model: the model to start from.
         data: demonstrations, or preference pairs, whose chosen side is learned.
+        columns: what the columns of `data` and `held_out` hold where their names do not say it: a type, and columns by name.
         limit: how many rows are read, at most; none reads all.
         epochs: epochs over the data.
         demonstrations_per_step: demonstrations per optimizer step.
@@ -47,6 +48,7 @@ class SFT:
 
     model: ModelInput
     data: Input
+    columns: ColumnTypes = field(default_factory=Recognised)
     limit: Count | None = None
     epochs: Amount = 1.0
     demonstrations_per_step: Count = 32
@@ -79,5 +81,6 @@ class SFT:
     def _trees(self, run: Run, policy: CausalPolicy, path: str, folder: str, limit: int | None) -> TreeFile:
         """Return the demonstrations at `path` as trees, written to a folder of the run's state."""
         max_tokens = self.max_tokens or policy.max_tokens or NO_LIMIT
-        rows = stream_demonstrations(file_at(path, "demonstrations.jsonl"), limit=limit)
-        return trees_of(run, rows, lambda row: (demonstration_tree(policy.tokenizer, row, max_tokens),), path, folder)
+        further: Further = {}
+        rows = stream_demonstrations(file_at(path, "demonstrations.jsonl"), limit=limit, columns=self.columns, further=further)
+        return trees_of(run, rows, lambda row: (demonstration_tree(policy.tokenizer, row, max_tokens),), path, folder, further)

@@ -45,11 +45,16 @@ class Imitation:
 
 
 def trees_of(
-    run: Run, rows: Iterable[Demonstration | Dropped], make: Callable[[Demonstration], Iterable[Tree]], path: str, folder: str = "trees"
+    run: Run,
+    rows: Iterable[Demonstration | Dropped],
+    make: Callable[[Demonstration], Iterable[Tree]],
+    path: str,
+    folder: str = "trees",
+    further: Iterable[str] = (),
 ) -> TreeFile:
     """Write the trees that `make` builds from the rows to the run's state, and open them. A resumed run reads those written before.
 
-    Rows that cannot be used are counted in the run, by reason.
+    Rows that cannot be used are counted in the run, by reason. `further` holds the columns that the rows do not use, once all are read.
 
     Raises:
         DataError: no row can be used.
@@ -75,6 +80,7 @@ def trees_of(
 
     written = write_trees(directory, trees())
     run.dropped(path, reasons.elements())
+    run.columns_left_out(path, further)
     if not written:
         counts = "; ".join(f"{count} x {kind}" for kind, count in reasons.most_common())
         raise DataError(

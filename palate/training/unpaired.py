@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from palate.core import Conversation, DataError, Preference, UnpairedPreference
-from palate.data.formats import LabelledCompletionFormat, format_of_file, read_preferences
+from palate.data.formats import RECOGNISED, ColumnTypes, LabelledCompletionFormat, Table, format_of_file, read_preferences
 from palate.data.formats import read_unpaired as read_unpaired_rows
 from palate.models.causal import CausalPolicy
 from palate.objectives.direct import KTO, UnpairedLogps, UnpairedObjective
@@ -74,13 +74,12 @@ def unpaired_of(preferences: Iterable[Preference]) -> list[UnpairedPreference]:
     return unpaired
 
 
-def read_unpaired(path: str | Path, limit: int | None = None) -> tuple[list[UnpairedPreference], list[str]]:
-    """Read unpaired preferences from a file of labelled rows or of pairs; also return the reasons of rows that could not be read."""
-    if isinstance(format_of_file(path), LabelledCompletionFormat):
-        labelled = read_unpaired_rows(path, limit=limit)
-        return list(labelled.rows), [row.kind for row in labelled.dropped]
-    pairs = read_preferences(path, limit=limit)
-    return unpaired_of(pairs.rows), [row.kind for row in pairs.dropped]
+def read_unpaired(path: str | Path, limit: int | None = None, columns: ColumnTypes = RECOGNISED) -> Table[UnpairedPreference]:
+    """Read unpaired preferences from a file of labelled rows or of pairs."""
+    if isinstance(format_of_file(path, columns), LabelledCompletionFormat):
+        return read_unpaired_rows(path, limit=limit, columns=columns)
+    pairs = read_preferences(path, limit=limit, columns=columns)
+    return Table(unpaired_of(pairs.rows), pairs.dropped, pairs.further)
 
 
 def rated_prompts(

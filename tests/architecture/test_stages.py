@@ -16,7 +16,7 @@ from palate.pipeline.plan import plan_pipeline, read_pipeline
 from palate.pipeline.table import RESERVED, STAGES, Stage
 from tests.support.repository import ROOT, absent
 
-FIELDS = 25
+FIELDS = 26
 
 
 def load(name: str) -> type[Stage]:

@@ -5,7 +5,6 @@ Source: LLMFAO, CC BY 4.0.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from palate.core import Judgment, Message
@@ -31,7 +30,7 @@ def read_llmfao(path: Path) -> Exchange:
     if (folder / GUIDELINES).is_file():
         version = "1"
         into.guideline(GuidelineText(version, (folder / GUIDELINES).read_text(encoding="utf-8", errors="replace")))
-    into.each(read_container(path, parse=json.loads), lambda entry: _take(entry, texts, version, into))
+    into.each(read_container(path), lambda entry: _take(entry, texts, version, into))
     if (folder / TEST).is_file():
         into.each(read_container(folder / TEST), lambda entry: into.item(_tested(entry.row), entry.source))
     return into.exchange()

@@ -15,9 +15,11 @@ from palate.data.containers import SourceRow
 from palate.data.exchange.contents import Candidate, Exchange, ExchangeItem, RaterKind, Vote
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.shape import unheld
+from palate.data.formats.column_types import standard_row
 from palate.data.formats.dropped import Dropped
 from palate.data.formats.preferences import margin_of
-from palate.data.formats.row_types import PairRow, RowFormat, with_tools
+from palate.data.formats.row_types import PairRow, RowFormat, content_of
+from palate.data.formats.standard_rows import SYSTEM_COLUMNS
 from palate.data.judgment_rows import UNKNOWN_RATER, votes_of
 
 NOTHING_TO_JUDGE = (
@@ -43,11 +45,15 @@ def nothing_to_write(path: Path, left_out: Sequence[Dropped]) -> DataError:
     )
 
 
-def take_pair(entry: SourceRow, shape: RowFormat, into: Gathering) -> None:
-    """Make an item of the pair, the chosen side first, with its votes, or with one vote of `unknown` if it has none."""
-    row = {name: value for name, value in entry.row.items() if value is not None}
+def take_pair(entry: SourceRow, shapes: Sequence[RowFormat], into: Gathering) -> None:
+    """Make an item of the pair, the chosen side first, with its votes, or with one vote of `unknown` if it has none.
+
+    The row is read in the first of the shapes that it fits, or else in the last.
+    """
     try:
-        content = with_tools(shape.parse(row), row)
+        row = standard_row(entry.row).row
+        shape = next((shape for shape in shapes if shape.fits(row)), shapes[-1])
+        content = content_of(shape, row)
         margin = margin_of(row)
     except InvalidRow as error:
         if error.reason.partition(":")[0] not in NOTHING_TO_JUDGE:
@@ -61,7 +67,7 @@ def take_pair(entry: SourceRow, shape: RowFormat, into: Gathering) -> None:
     weight = cells.number(row.get("weight", 1.0), "weight", least=0)
     probability = cells.number(row.get("probability", 1.0), "probability", least=0, most=1)
     numbers = {"probability": probability, "margin": margin, "weight": weight}
-    known = {*shape.columns, *COUNTS, "id", "votes", "raters", "dimension", "tools"}
+    known = {*shape.columns, *COUNTS, *SYSTEM_COLUMNS, "id", "votes", "raters", "dimension", "tools"}
     fields = {name: cells.json_value(value, name) for name, value in row.items() if name not in known}
     fields |= {name: value for name, value in numbers.items() if name in row}
     sides = ((content.chosen, content.calls[0]), (content.rejected, content.calls[1]))
@@ -75,7 +81,7 @@ def take_pair(entry: SourceRow, shape: RowFormat, into: Gathering) -> None:
 
 def _votes(row: Columns) -> Iterator[tuple[str, float]]:
     """(rater, 1 for chosen, 0 for rejected, 0.5 for a tie) of each vote in a list or in counts; else the row itself as one vote."""
-    if isinstance(row.get("votes"), list):
+    if "votes" in row:
         yield from votes_of(row)
     elif any(name in row for name in COUNTS):
         counts = [cells.whole(row.get(name, 0), name, least=0, most=MAX_VOTES) for name in COUNTS]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 import tempfile
 import zipfile
@@ -63,8 +62,7 @@ def read_exchange(path: str | Path, kind: str | None = None) -> Exchange:
     """
     if Path(path).suffix.lower() == ".zip" and Path(path).is_file():
         return _unpacked(Path(path), kind)
-    # NaN and Infinity pass the parser, so that the shapes can name the field that holds them.
-    rows = read_container(path, parse=json.loads)
+    rows = read_container(path)
     first = next(rows, None)
     if first is None:
         raise DataError(f"{path}: holds no row. Give a file of judgments; docs/exchange.md shows the shapes.")

@@ -35,7 +35,7 @@ class HHShape:
 
     def read(self, rows: Iterable[SourceRow], into: Gathering) -> None:
         """Make an item with one vote of the rater `unknown` of each row."""
-        into.each(rows, lambda entry: take_pair(entry, TranscriptFormat(), into))
+        into.each(rows, lambda entry: take_pair(entry, (TranscriptFormat(),), into))
 
     def write(self, exchange: Exchange, path: Path) -> Written:
         """Write one row per pair of candidates of which most raters preferred one. Raises DataError if there is none."""

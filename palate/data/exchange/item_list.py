@@ -83,11 +83,12 @@ def _candidate(value: object, field: str) -> Candidate:
         return Candidate(cells.text(value, field))
     completion = cells.mapping(value, field)
     cells.only_known(completion, ("text", "media", "policy"), field)
-    return Candidate(*(cells.text(completion.get(name, ""), f"{field}.{name}") for name in ("text", "media", "policy")))
+    return Candidate(*(cells.text(completion.get(name) or "", f"{field}.{name}") for name in ("text", "media", "policy")))
 
 
 def _gold(value: object, count: int) -> Gold:
     """Tiers of completions counted from 0: `1` (the better of two), `[1, 0]` or `[[0, 2], [1]]`. For a rule, true or false."""
+    value = cells.scalar_or_list(value, "gold")
     if isinstance(value, bool):
         return value
     if isinstance(value, int):

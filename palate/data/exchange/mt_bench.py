@@ -79,7 +79,7 @@ def _turns(row: Columns, name: str) -> Conversation:
 
 def _judge(row: Columns) -> tuple[str, RaterKind]:
     """The judge and its kind. FastChat writes a model's name and its prompt as a list."""
-    judge = cells.present(row, "judge")
+    judge = cells.list_or_text(cells.present(row, "judge"), "judge")
     rater = "/".join(cells.name(part, "judge") for part in judge) if isinstance(judge, list) else cells.name(judge, "judge")
     rater = rater or "unknown"
     return rater, "model" if isinstance(judge, list) or "gpt" in rater.lower() or rater.endswith("_pair") else "person"

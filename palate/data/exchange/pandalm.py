@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,15 +29,13 @@ class PandaLMShape:
         return {"instruction", "response1", "response2"} <= row.keys()
 
     def read(self, rows: Iterable[SourceRow], into: Gathering) -> None:
-        """Make an item and its votes of each row. The published file writes NaN for a missing `input`."""
+        """Make an item and its votes of each row. NaN for a missing `input`, as the published file has it, is null."""
         into.each(rows, lambda entry: _take(entry, into))
 
 
 def _take(entry: SourceRow, into: Gathering) -> None:
     row = entry.row
     instruction, extra = cells.text(cells.present(row, "instruction"), "instruction"), row.get("input")
-    if isinstance(extra, float) and math.isnan(extra):
-        extra = None
     question = instruction if extra in (None, "") else f"{instruction}\n\n{cells.text(extra, 'input')}"
     filled(question, "instruction")
     responses = [cells.text(cells.present(row, name), name) for name in ("response1", "response2")]

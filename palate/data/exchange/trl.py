@@ -36,9 +36,7 @@ class TRLShape:
 
     def read(self, rows: Iterable[SourceRow], into: Gathering) -> None:
         """Make an item and its votes of each row."""
-        into.each(
-            rows, lambda entry: take_pair(entry, TranscriptFormat() if TranscriptFormat().fits(entry.row) else PreferenceFormat(), into)
-        )
+        into.each(rows, lambda entry: take_pair(entry, (TranscriptFormat(), PreferenceFormat()), into))
 
     def write(self, exchange: Exchange, path: Path) -> Written:
         """Write one row per pair of candidates and dimension. Raises DataError if there is none."""

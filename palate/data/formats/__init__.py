@@ -1,6 +1,15 @@
 """Outside dataset shapes, one per file, and the readers that recognise them. See docs/data.md."""
 
-from palate.data.formats.dropped import DropCount, Dropped, Table, count_dropped, dropped_summary
+from palate.data.formats.column_types import (
+    RECOGNISED,
+    Alpaca,
+    ColumnTypes,
+    LLaMAFactoryPreference,
+    QuestionAnswer,
+    Recognised,
+    ShareGPT,
+)
+from palate.data.formats.dropped import DropCount, Dropped, Further, Table, count_dropped, dropped_summary
 from palate.data.formats.labelled_completions import LabelledCompletionFormat
 from palate.data.formats.readers import (
     format_of_file,
@@ -18,11 +27,19 @@ from palate.data.formats.write import answer, demonstration_row, messages, prefe
 
 __all__ = [
     "MEAN",
+    "RECOGNISED",
     "SHAPES",
+    "Alpaca",
+    "ColumnTypes",
     "DropCount",
     "Dropped",
+    "Further",
+    "LLaMAFactoryPreference",
     "LabelledCompletionFormat",
+    "QuestionAnswer",
+    "Recognised",
     "RowKind",
+    "ShareGPT",
     "Table",
     "answer",
     "count_dropped",

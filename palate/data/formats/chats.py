@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from palate.core import Conversation
-from palate.data.cells import Columns, InvalidRow
+from palate.data.cells import Columns, InvalidRow, sequence
 from palate.data.conversations import CONTEXT_ROLES, conversation
 from palate.data.formats.row_types import Dialogue, RowKind
 
@@ -42,7 +42,7 @@ def answering_turns(turns: Conversation, start: int = 0) -> tuple[int, ...]:
 def _learned(row: Columns, answers: tuple[int, ...]) -> tuple[int, ...]:
     if "learned" not in row:
         return answers
-    wanted = row["learned"]
-    if not isinstance(wanted, list | tuple) or not wanted or not all(turn in answers for turn in wanted):
+    wanted = sequence(row["learned"], "learned")
+    if not wanted or not all(turn in answers for turn in wanted):
         raise InvalidRow(f"`learned` is not a list of assistant turns: {wanted}; the assistant turns are {list(answers)}")
     return tuple(turn for turn in answers if turn in wanted)

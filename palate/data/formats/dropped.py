@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+Further = dict[str, None]
+"""Columns that rows have and their shape does not read, in the order in which they were seen."""
 
 EXAMPLES = 3
 """Sources that a summary names per reason."""
@@ -28,15 +31,16 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Table(Generic[T]):
-    """Rows in the order of the file, and the rows that were left out."""
+    """Rows in the order of the file, the rows that were left out, and the columns of which no text was made."""
 
     rows: list[T]
     dropped: list[Dropped]
+    further: Further = field(default_factory=dict)
 
 
-def table_of(stream: Iterable[T | Dropped]) -> Table[T]:
-    """Collect the usable and the dropped rows of a stream."""
-    table: Table[T] = Table([], [])
+def table_of(stream: Iterable[T | Dropped], further: Further) -> Table[T]:
+    """Collect the usable and the dropped rows of a stream. `further` is what the stream adds further columns to."""
+    table: Table[T] = Table([], [], further)
     for entry in stream:
         if isinstance(entry, Dropped):
             table.dropped.append(entry)

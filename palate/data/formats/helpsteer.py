@@ -14,7 +14,7 @@ DIMENSIONS = ("helpfulness", "correctness", "coherence", "complexity", "verbosit
 GOOD = DIMENSIONS[:3]
 """Dimensions whose mean says how good a response is. The other two say how it is written."""
 
-_TURN = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
+_TURN = re.compile(r"\r?\n?<extra_id_1>(User|Assistant)\r?\n")
 
 
 @dataclass(frozen=True)

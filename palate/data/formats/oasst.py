@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from palate.core import Conversation, Message, Role
-from palate.data.cells import Columns, InvalidRow, filled
+from palate.data.cells import Columns, InvalidRow, filled, number, truth
 from palate.data.containers import SourceRow
 from palate.data.formats.row_types import MEAN, RatedCompletion, RatedCompletions, RatedGroups, RowKind
 
@@ -76,7 +76,7 @@ def _is_message(row: Mapping[str, object]) -> bool:
 
 
 def _is_kept(message: Mapping[str, object]) -> bool:
-    return not message.get("deleted") and message.get("review_result") is not False
+    return truth(message.get("deleted")) is not True and truth(message.get("review_result")) is not False
 
 
 def _ids(message: Mapping[str, Any]) -> set[object]:
@@ -96,11 +96,9 @@ def _answered(before: Conversation, message: Mapping[str, object]) -> Iterator[R
     turns = (*before, Message(_ROLES[cast("str", role)], filled(message.get("text"), "text")))
     replies = [reply for reply in _replies(message) if _is_kept(reply)]
     by_assistant = [reply for reply in replies if reply.get("role") == "assistant"]
-    ranked = [reply for reply in by_assistant if isinstance(reply.get("rank"), int)] or by_assistant[:1] * (len(by_assistant) == 1)
+    ranked = [reply for reply in by_assistant if reply.get("rank") is not None] or by_assistant[:1] * (len(by_assistant) == 1)
     if turns[-1].role == "user" and ranked:
-        answers = (
-            RatedCompletion(filled(reply.get("text"), "text"), {MEAN: -float(cast("int", reply.get("rank") or 0))}) for reply in ranked
-        )
+        answers = (RatedCompletion(filled(reply.get("text"), "text"), {MEAN: -number(reply.get("rank") or 0, "rank")}) for reply in ranked)
         yield RatedCompletions(turns, tuple(answers), is_scaled=False)
     for reply in replies:
         yield from _answered(turns, reply)

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from palate.core import Completion, Conversation, Demonstration, Message, Preference, Prompt, Role, UnpairedPreference
-from palate.data.cells import Columns, InvalidRow, number
-from palate.data.containers import SourceRow
-from palate.data.formats.dropped import Dropped, Table, table_of
+from palate.data.cells import Columns, InvalidRow, json_value, list_or_text, number
+from palate.data.containers import SourceRow, read_container
+from palate.data.formats.column_types import RECOGNISED, ColumnTypes, Recognised
+from palate.data.formats.dropped import Dropped, Further, Table, table_of
+from palate.data.formats.labelled_completions import LabelColumn
 from palate.data.formats.preferences import margin_of
 from palate.data.formats.ratings import RatingGroups
 from palate.data.formats.row_types import (
@@ -22,56 +24,77 @@ from palate.data.formats.row_types import (
     Question,
     RatedGroups,
     RowFormat,
-    with_tools,
+    content_of,
 )
-from palate.data.formats.stream import SHAPES, stream
+from palate.data.formats.standard_rows import SYSTEM_COLUMNS
+from palate.data.formats.stream import SHAPES, Source, stream
 
 
-def read_texts(path: str | Path, *, limit: int | None = None) -> Table[Demonstration]:
+def read_texts(path: str | Path, *, limit: int | None = None, columns: ColumnTypes = RECOGNISED) -> Table[Demonstration]:
     """Read pretraining texts: rows with `text`, each of them one learned message of the role `text`.
 
     Args:
         path: a file, a directory, or owner/name on the Hugging Face hub.
         limit: the most rows to return, from the beginning.
+        columns: what the columns hold.
 
     Raises:
         DataError: there is no usable row; the message names file, row and remedy.
     """
-    return table_of(stream_texts(path, limit=limit))
+    further: Further = {}
+    return table_of(stream_texts(path, limit=limit, columns=columns, further=further), further)
 
 
-def stream_texts(path: str | Path, *, limit: int | None = None) -> Iterator[Demonstration | Dropped]:
-    """Yield the usable and the dropped rows of `read_texts` one by one, without keeping them in memory. Errors come during iteration."""
-    return stream(path, limit, _document, "Texts are rows with `text`.", shapes=SHAPES[::-1])
+def stream_texts(
+    path: str | Path, *, limit: int | None = None, columns: ColumnTypes = RECOGNISED, further: Further | None = None
+) -> Iterator[Demonstration | Dropped]:
+    """Yield the usable and the dropped rows of `read_texts` one by one, without keeping them in memory. Errors come during iteration.
+
+    `further` takes the names of columns that were not read.
+    """
+    source = Source(path, limit, columns, {} if further is None else further)
+    return stream(source, _document, "Texts are rows with `text`.", shapes=SHAPES[::-1])
 
 
-def read_demonstrations(path: str | Path, *, limit: int | None = None) -> Table[Demonstration]:
+def read_demonstrations(path: str | Path, *, limit: int | None = None, columns: ColumnTypes = RECOGNISED) -> Table[Demonstration]:
     """Read conversations to imitate: messages, prompt and completion, texts, chosen sides of preferences, or best rated completions.
 
     Args and errors as in `read_texts`.
     """
-    return table_of(stream_demonstrations(path, limit=limit))
+    further: Further = {}
+    return table_of(stream_demonstrations(path, limit=limit, columns=columns, further=further), further)
 
 
-def stream_demonstrations(path: str | Path, *, limit: int | None = None) -> Iterator[Demonstration | Dropped]:
+def stream_demonstrations(
+    path: str | Path, *, limit: int | None = None, columns: ColumnTypes = RECOGNISED, further: Further | None = None
+) -> Iterator[Demonstration | Dropped]:
     """Yield the usable and the dropped rows of `read_demonstrations` one by one, as `stream_texts` does."""
-    return stream(path, limit, _demonstration, "Demonstrations need a completion: `messages`, `prompt` and `completion`, `text`, or pairs.")
+    source = Source(path, limit, columns, {} if further is None else further)
+    labels = _labels(source)
+
+    def make(entry: SourceRow, row: Columns, shape: RowFormat) -> Iterator[Demonstration]:
+        labels.check(row)
+        return _demonstration(entry, row, shape)
+
+    return stream(source, make, "Demonstrations need a completion: `messages`, `prompt` and `completion`, `text`, or pairs.")
 
 
-def read_prompts(path: str | Path, *, limit: int | None = None) -> Table[Prompt]:
+def read_prompts(path: str | Path, *, limit: int | None = None, columns: ColumnTypes = RECOGNISED) -> Table[Prompt]:
     """Read the prompts of prompt-only rows, demonstrations and preferences. Other columns become `fields`.
 
     The id is the row's `id`, else file:row; a repeated one gets a number. Repeated prompts are kept. Args and errors as in `read_texts`.
     """
-    ids = _Ids()
+    ids, source = _Ids(), Source(path, limit, columns)
 
     def make(entry: SourceRow, row: Columns, shape: RowFormat) -> Iterator[Prompt]:
-        yield _prompt(entry, row, shape, _prompt_in(_content(row, shape)), ids)
+        yield _prompt(entry, row, shape, _prompt_in(content_of(shape, row)), ids)
 
-    return table_of(stream(path, limit, make, "Prompts are rows with `prompt` or `messages`."))
+    return table_of(stream(source, make, "Prompts are rows with `prompt` or `messages`."), source.further)
 
 
-def read_preferences(path: str | Path, *, limit: int | None = None, dimension: str = MEAN) -> Table[Preference]:
+def read_preferences(
+    path: str | Path, *, limit: int | None = None, dimension: str = MEAN, columns: ColumnTypes = RECOGNISED
+) -> Table[Preference]:
     """Read pairs of completions, with `probability`, `margin`, `weight` and `dimension` where the row has them.
 
     Rated completions are paired with all others of their prompt, and the difference of their ratings is the margin.
@@ -80,14 +103,15 @@ def read_preferences(path: str | Path, *, limit: int | None = None, dimension: s
         path: as in `read_texts`.
         limit: as in `read_texts`.
         dimension: the rating that decides, if rows hold ratings by dimension.
+        columns: as in `read_texts`.
 
     Raises:
         DataError: as in `read_texts`.
     """
-    ids, ratings = _Ids(), RatingGroups(dimension)
+    ids, ratings, source = _Ids(), RatingGroups(dimension), Source(path, limit, columns)
 
     def make(entry: SourceRow, row: Columns, shape: RowFormat) -> Iterator[Preference | Dropped]:
-        content = _content(row, shape)
+        content = content_of(shape, row)
         if isinstance(content, RatedGroups):
             if not content.groups:
                 raise InvalidRow("no ranked replies")
@@ -108,18 +132,21 @@ def read_preferences(path: str | Path, *, limit: int | None = None, dimension: s
         else:
             yield _preference(entry, row, shape, content, ids)
 
-    return table_of(stream(path, limit, make, "Preferences need `chosen` and `rejected`, or ratings.", at_end=ratings.alone))
+    rows = stream(source, make, "Preferences need `chosen` and `rejected`, or ratings.", at_end=ratings.alone)
+    return table_of(rows, source.further)
 
 
-def read_unpaired(path: str | Path, *, limit: int | None = None) -> Table[UnpairedPreference]:
+def read_unpaired(path: str | Path, *, limit: int | None = None, columns: ColumnTypes = RECOGNISED) -> Table[UnpairedPreference]:
     """Read completions judged one by one: rows with a `label` of true or false.
 
     Args and errors as in `read_texts`.
     """
-    ids = _Ids()
+    ids, source = _Ids(), Source(path, limit, columns)
+    labels = _labels(source)
 
     def make(entry: SourceRow, row: Columns, shape: RowFormat) -> Iterator[UnpairedPreference]:
-        content = _content(row, shape)
+        labels.check(row)
+        content = content_of(shape, row)
         if not isinstance(content, LabelledCompletion):
             raise InvalidRow(f"no `label` of true or false: it is a {shape.name} row")
         prompt = _prompt(entry, row, shape, content.prompt, ids)
@@ -127,16 +154,22 @@ def read_unpaired(path: str | Path, *, limit: int | None = None) -> Table[Unpair
         completion = Completion(content.completion, tool_fields=content.calls)
         yield UnpairedPreference(prompt=prompt, completion=completion, desirable=content.desirable, weight=weight, id=prompt.id)
 
-    return table_of(stream(path, limit, make, "Unpaired preferences need `prompt`, `completion` and `label`."))
+    return table_of(stream(source, make, "Unpaired preferences need `prompt`, `completion` and `label`."), source.further)
 
 
-def format_of_file(path: str | Path) -> RowFormat:
+def format_of_file(path: str | Path, columns: ColumnTypes = RECOGNISED) -> RowFormat:
     """The shape of the first row that has a known shape. Raises DataError as the readers do."""
-    return next(
-        shape
-        for shape in stream(path, 1, lambda _entry, _row, shape: (shape,), "Give rows in one of the shapes of docs/data.md.")
-        if not isinstance(shape, Dropped)
-    )
+    rows = stream(Source(path, 1, columns), lambda _entry, _row, shape: (shape,), "Give rows in one of the shapes of docs/data.md.")
+    return next(shape for shape in rows if not isinstance(shape, Dropped))
+
+
+def _labels(source: Source) -> LabelColumn:
+    """The column of labels of a file, which is read once more where a label could also be a class."""
+    name = source.columns.label if isinstance(source.columns, Recognised) else "label"
+    return LabelColumn(lambda: (entry.row.get(name) for entry in read_container(source.path)))
+
+
+_NO_FIELDS = ("id", *SYSTEM_COLUMNS)
 
 
 class _Ids:
@@ -163,7 +196,7 @@ def _document(entry: SourceRow, row: Columns, shape: RowFormat) -> Iterator[Demo
 
 
 def _demonstration(entry: SourceRow, row: Columns, shape: RowFormat) -> Iterator[Demonstration]:
-    match _content(row, shape):
+    match content_of(shape, row):
         case Document(text):
             yield Demonstration((Message("text", text),), (0,), entry.source)
         case Dialogue(conversation, learned, _):
@@ -182,10 +215,6 @@ def _demonstration(entry: SourceRow, row: Columns, shape: RowFormat) -> Iterator
                 yield _answered(group.prompt, best.text, entry)
         case Question():
             raise InvalidRow("no completion")
-
-
-def _content(row: Columns, shape: RowFormat) -> Content:
-    return with_tools(shape.parse(row), row)
 
 
 def _answered(prompt: Conversation, completion: str, entry: SourceRow, calls: str = "") -> Demonstration:
@@ -207,7 +236,7 @@ def _prompt_in(content: Content) -> Conversation:
 
 
 def _prompt(entry: SourceRow, row: Columns, shape: RowFormat, conversation: Conversation, ids: _Ids) -> Prompt:
-    fields = {name: value for name, value in row.items() if name not in shape.columns and name != "id"}
+    fields = {name: json_value(value, name) for name, value in row.items() if name not in shape.columns and name not in _NO_FIELDS}
     return Prompt(ids.unique(_id(entry, row)), conversation, fields, entry.source)
 
 
@@ -217,6 +246,7 @@ def _preference(entry: SourceRow, row: Columns, shape: RowFormat, content: Conte
     probability = number(row.get("probability", 1.0), "probability", least=0.0, most=1.0)
     margin, weight = margin_of(row), number(row.get("weight", 1.0), "weight", least=0.0)
     dimension, judgments = row.get("dimension", "overall"), row.get("judgments", [])
+    judgments = list_or_text(judgments, "judgments")
     if not isinstance(dimension, str) or not dimension:
         raise InvalidRow("`dimension` is not a string")
     if not isinstance(judgments, list) or not all(isinstance(judgment, str) for judgment in judgments):
@@ -229,12 +259,14 @@ def _preference(entry: SourceRow, row: Columns, shape: RowFormat, content: Conte
         margin=margin,
         weight=weight,
         dimension=dimension,
-        judgments=tuple(judgments),
+        judgments=tuple(map(str, judgments)),
     )
 
 
 def _id(entry: SourceRow, row: Columns) -> str:
     value = row.get("id", entry.place)
+    if isinstance(value, float) and value.is_integer():  # a column of whole numbers with a gap, as pandas writes it
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise InvalidRow(f"`id` is not a string or a whole number: {value!r}")
     return str(value)

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from palate.core import Conversation, Message
 from palate.data.cells import Columns, InvalidRow
 from palate.data.conversations import json_or_none, without_nulls
+from palate.data.formats.standard_rows import SYSTEM_COLUMNS, system_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,40 @@ class RowFormat(Protocol):
         ...
 
 
-def with_tools(content: Content, row: Columns) -> Content:
+def content_of(shape: RowFormat, row: Columns) -> Content:
+    """What a row of the shape says, with the row's system text and `tools`. Raises InvalidRow with the reason if it cannot be used."""
+    return _with_tools_of(_with_system_of(shape.parse(row), row), row)
+
+
+def _with_system_of(content: Content, row: Columns) -> Content:
+    """The content with the row's system text as the first turn. A row with a column for it is a conversation, even if that is empty."""
+    if not any(name in row for name in SYSTEM_COLUMNS) or isinstance(content, Document):
+        return content
+    system = system_text(row)
+    match content:
+        case Question(turns) | PairRow(turns) | LabelledCompletion(turns):
+            return replace(content, prompt=_under_system(turns, system))
+        case Dialogue(turns, learned, count):
+            spoken = tuple(Message("user" if k < count else "assistant", t.text) if t.role == "text" else t for k, t in enumerate(turns))
+            whole = _under_system(spoken, system)
+            added = len(whole) - len(turns)
+            return Dialogue(whole, tuple(turn + added for turn in learned), count + added)
+        case RatedGroups(groups, alone):
+            return RatedGroups(*(tuple(replace(g, prompt=_under_system(g.prompt, system)) for g in several) for several in (groups, alone)))
+
+
+def _under_system(turns: Conversation, system: str) -> Conversation:
+    chat = tuple(Message("user", turn.text) if turn.role == "text" else turn for turn in turns)
+    if not system:
+        return chat
+    if chat[0].role != "system":
+        return (Message("system", system), *chat)
+    if chat[0].text.strip() != system.strip():
+        raise InvalidRow("two system texts: the column's differs from the conversation's own")
+    return chat
+
+
+def _with_tools_of(content: Content, row: Columns) -> Content:
     """The content with the row's `tools` in the first turn of each conversation. Plain texts stay as they are.
 
     Raises:

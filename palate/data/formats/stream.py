@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from palate.core import ConfigError, DataError
-from palate.data.cells import Columns, InvalidRow
+from palate.data.cells import Columns, InvalidRow, one_line
 from palate.data.containers import SourceRow, read_container
 from palate.data.formats.chats import ChatFormat
-from palate.data.formats.dropped import Dropped, count_dropped
+from palate.data.formats.column_types import RECOGNISED, ColumnTypes, named_columns, standard_row
+from palate.data.formats.dropped import Dropped, Further, count_dropped
 from palate.data.formats.helpsteer import HelpSteerFormat
 from palate.data.formats.labelled_completions import LabelledCompletionFormat
 from palate.data.formats.oasst import OASSTFormat, with_trees
@@ -19,6 +21,7 @@ from palate.data.formats.preferences import PreferenceFormat
 from palate.data.formats.prompt_completion import PromptCompletionFormat
 from palate.data.formats.prompt_only import PromptOnlyFormat
 from palate.data.formats.row_types import RowFormat
+from palate.data.formats.standard_rows import SYSTEM_COLUMNS, StandardRow
 from palate.data.formats.transcripts import TranscriptFormat
 from palate.data.formats.ultrafeedback import UltraFeedbackFormat
 
@@ -36,14 +39,43 @@ SHAPES: tuple[RowFormat, ...] = (
 )
 """Every shape that Palate reads. A row is read in the first that fits, so a row with chosen, prompt and messages is a pair."""
 
+READ_EVERYWHERE = ("id", "tools", *SYSTEM_COLUMNS, "votes", "raters")
+"""Columns that are read, or that other commands read, beside those of any shape."""
+
+_LIKELY = {
+    "prompt": ("question", "query", "instruction", "input", "user", "ask", "problem", "request", "user_prompt", "context"),
+    "completion": ("answer", "response", "output", "reply", "target", "solution", "completions", "assistant"),
+    "chosen": ("preferred", "better", "accepted", "winner", "win", "chosen_response", "response_chosen", "answer_chosen"),
+    "rejected": ("dispreferred", "worse", "loser", "lose", "rejected_response", "response_rejected", "answer_rejected"),
+    "messages": ("conversation", "dialogue", "dialog", "chat", "turns"),
+    "text": ("content", "body", "document", "story"),
+}
+"""What other data sets call the columns of the shapes; offered in messages, never taken."""
+
 T = TypeVar("T")
 Make = Callable[[SourceRow, Columns, RowFormat], Iterable[T | Dropped]]
 """Makes results of a row. Raises InvalidRow, or returns Dropped for a part of the row."""
 
 
+@dataclass(frozen=True)
+class Source:
+    """A file of rows and how to read it.
+
+    Attributes:
+        path: a file, a directory, or owner/name on the Hugging Face hub.
+        limit: the most results, from the beginning; None for all.
+        columns: what its columns hold.
+        further: takes the names of columns that no shape reads.
+    """
+
+    path: str | Path
+    limit: int | None = None
+    columns: ColumnTypes = RECOGNISED
+    further: Further = field(default_factory=dict)
+
+
 def stream(
-    path: str | Path,
-    limit: int | None,
+    source: Source,
     make: Make[T],
     needs: str,
     *,
@@ -51,19 +83,20 @@ def stream(
     at_end: Callable[[], Iterable[Dropped]] = tuple,
 ) -> Iterator[T | Dropped]:
     """What `make` makes of the rows, at most `limit`, and the dropped rows. `at_end` returns those that drop out only at the end."""
+    path, limit = source.path, source.limit
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give 1 or more, or leave it out to read every row of {path}.")
-    count, first_columns = 0, ""
+    count, first_columns, is_known = 0, "", False
+    missing = set(named_columns(source.columns))
     dropped: list[Dropped] = []  # until the first usable row, to say in the error why there is none
-    for entry, row in _rows(path):
+    for entry in with_trees(read_container(path)):
+        first_columns = first_columns or (_names(entry.row) if entry.row else "")
+        missing -= entry.row.keys()
         try:
-            shape = _shape(entry, row, shapes)
-            if shape is None and not first_columns:
-                raise DataError(_unknown_columns(entry))
-            first_columns = first_columns or _names(entry.row)
-            if shape is None:
-                raise InvalidRow(f"no known columns: {_names(entry.row)}")
-            results = list(make(entry, row, shape))
+            standard, shape = _recognised(entry, source.columns, shapes, is_first=not is_known)
+            is_known = True
+            results = list(make(entry, standard.row, shape))
+            _note_further(entry.row, standard, shape, source.further)
         except InvalidRow as error:
             results = [Dropped(entry.source, error.reason)]
         for result in results:
@@ -76,35 +109,49 @@ def stream(
                 return
     last = list(at_end())
     yield from last
+    if missing and first_columns:
+        names = ", ".join(map(repr, sorted(missing)))
+        raise DataError(f"{path}: no row has the column {names} that `columns` names. The first row has {one_line(first_columns)}.")
     if not count:
         raise DataError(_nothing_left(path, dropped + last, first_columns, needs))
 
 
-def _shape(entry: SourceRow, row: Columns, shapes: tuple[RowFormat, ...]) -> RowFormat | None:
-    """The shape of the row, or None if it has none of them. Raises InvalidRow if the row cannot be read."""
+def _recognised(entry: SourceRow, columns: ColumnTypes, shapes: tuple[RowFormat, ...], *, is_first: bool) -> tuple[StandardRow, RowFormat]:
+    """The row under the names of the shapes, and its shape. Raises InvalidRow if it has none, DataError if it is the first row."""
     if entry.fault:
         raise InvalidRow(entry.fault)
-    shape = next((shape for shape in shapes if shape.fits(row)), None)
-    if shape is None and any(shape.fits(entry.row) for shape in shapes):
+    standard = standard_row(entry.row, columns)
+    shape = next((shape for shape in shapes if shape.fits(standard.row)), None)
+    if shape is not None:
+        return standard, shape
+    if any(shape.fits(entry.row) for shape in shapes):
         raise InvalidRow(f"null in every column that counts: {_names(entry.row)}")
-    return shape
+    if is_first:
+        raise DataError(unknown_columns(entry.source, entry.row))
+    raise InvalidRow(f"no known columns: {_names(entry.row)}")
 
 
-def _rows(path: str | Path) -> Iterator[tuple[SourceRow, Columns]]:
-    """Each row, and the same without columns that hold null."""
-    for entry in with_trees(read_container(path)):
-        yield entry, {name: value for name, value in entry.row.items() if value is not None}
+def _note_further(row: Columns, standard: StandardRow, shape: RowFormat, further: Further) -> None:
+    """Add the columns that hold something and that the shape does not read."""
+    everywhere = ("id",) if shape.kind == "texts" else READ_EVERYWHERE
+    read = {*everywhere, *shape.columns}.difference(standard.hidden).union(standard.read)
+    for name, value in row.items():
+        if name not in read and value is not None:
+            further[name] = None
 
 
 def _names(row: Columns) -> str:
     return ", ".join(map(str, row)) or "none"
 
 
-def _unknown_columns(entry: SourceRow) -> str:
-    shapes = "; ".join(f"{shape.name}: {shape.needs}" for shape in SHAPES)
+def unknown_columns(source: str, row: Columns) -> str:
+    """The message about a row whose columns make no shape: what it has, what Palate reads, and what to do."""
+    offers = [f"columns.{name}={column}" for name, known in _LIKELY.items() for column in row if column.lower() in known][:2]
+    example = f", such as {' and '.join(offers or ['columns.prompt=QUESTION and columns.completion=ANSWER'])}"
     return (
-        f"{entry.source}: the first row has the columns {_names(entry.row)}, which do not make a known shape. Rename them. "
-        f"Palate reads {shapes}."
+        f"{source}: the columns {one_line(_names(row))} do not make a known shape.\n"
+        "Palate reads `text`; `messages`; `prompt` with `completion`, with `chosen` and `rejected`, or alone; and more.\n"
+        f"Say in the setting `columns` what your columns hold{example}, or rename them. docs/data.md shows every shape."
     )
 
 

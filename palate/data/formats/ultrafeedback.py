@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from palate.core import Message
-from palate.data.cells import Columns, InvalidRow, filled
+from palate.data.cells import Columns, InvalidRow, filled, sequence
 from palate.data.formats.row_types import MEAN, RatedCompletion, RatedCompletions, RatedGroups, RowKind
 
 OVERALL = "overall_score"
@@ -28,8 +28,8 @@ class UltraFeedbackFormat:
 
     def parse(self, row: Columns) -> RatedGroups:
         """The completions with their ratings. `mean` is the mean of the annotations, or the overall score if there are none."""
-        completions = row["completions"]
-        if not isinstance(completions, list) or not completions:
+        completions = sequence(row["completions"], "completions")
+        if not completions:
             raise InvalidRow("`completions` is not a list of completions")
         prompt = (Message("user", filled(row["instruction"], "instruction")),)
         answers = tuple(_answer(completion, f"completion {k}") for k, completion in enumerate(completions, start=1))

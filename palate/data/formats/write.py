@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from palate.core import Completion, Conversation, DataError, Demonstration, Message, Preference, Prompt, UnpairedPreference
+from palate.data.conversations import is_plain, is_transcript
 from palate.data.formats.chats import answering_turns
+from palate.data.formats.standard_rows import is_spelled_turns
 
 Row = dict[str, object]
 
@@ -29,7 +31,7 @@ def demonstration_row(demonstration: Demonstration) -> Row:
         )
     if len(turns) == 1:
         return {"text": turns[0].text}
-    return {"prompt": _joined(turns[:-1]), "completion": turns[-1].text}
+    return {"prompt": _plain(_joined(turns[:-1])), "completion": _plain(turns[-1].text)}
 
 
 def prompt_row(prompt: Prompt) -> Row:
@@ -85,18 +87,19 @@ def _fields(fields: Mapping[str, object]) -> Row:
 
 def messages(prompt: Prompt) -> list[dict[str, Any]] | str:
     """A prompt as files hold it: chat messages, or a string for plain text."""
-    return _joined(prompt.conversation) if _is_plain(prompt) else turns_of(prompt.conversation)
+    return _plain(_joined(prompt.conversation)) if is_plain(prompt.conversation) else turns_of(prompt.conversation)
 
 
 def answer(prompt: Prompt, completion: Completion) -> list[dict[str, Any]] | str:
     """A completion as files hold it: an assistant turn, or a string after a prompt of plain text. Only text and calls are kept."""
-    if _is_plain(prompt):
-        return completion.text
+    if is_plain(prompt.conversation):
+        return _plain(completion.text)
     return turns_of((Message("assistant", completion.text, completion.tool_fields),))
 
 
-def _is_plain(prompt: Prompt) -> bool:
-    return all(turn.role == "text" for turn in prompt.conversation)
+def _plain(text: str) -> list[dict[str, Any]] | str:
+    """Plain text as files hold it: a string, or a message of the role `text` if a reader would take the string for turns."""
+    return turns_of((Message("text", text),)) if is_transcript(text) or is_spelled_turns(text) else text
 
 
 def _joined(conversation: Conversation) -> str:

@@ -258,7 +258,7 @@ class Loop:
 
     def _prompts(self, path: str, limit: int | None) -> list[Prompt]:
         """Return the prompts that leave room for a completion."""
-        return fitting(self.run, prompts_at(self.run, path, limit), self.policy, self.config.sampling.max_tokens)
+        return fitting(self.run, prompts_at(self.run, path, limit, self.config.columns), self.policy, self.config.sampling.max_tokens)
 
 
 def _reward_metrics(scores: Scores) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from palate.config.types import Count, Input, ModelInput
 from palate.core import ConfigError, Sampling
+from palate.data.formats import ColumnTypes, Recognised
 from palate.models.adapters import LoRA
 from palate.models.load import DType
 from palate.objectives.importance import TruncatedImportance
@@ -92,6 +93,7 @@ class OnlineSettings:
         reward: a reward model, or the run that trained it; a short form of `rewards` with this model alone.
         rewards: the parts of the reward by name: reward models, functions, rules, servers, judges.
         prompts: the prompts to complete.
+        columns: what the columns of the prompts hold where their names do not say it: a type, and columns by name.
         limit: how many prompts are read, at most; none reads all.
         iterations: how often the run samples and learns.
         prompts_per_iteration: prompts per iteration.
@@ -122,6 +124,7 @@ class OnlineSettings:
     prompts: Input
     reward: Input | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
+    columns: ColumnTypes = field(default_factory=Recognised)
     limit: Count | None = None
     iterations: Count = 12
     prompts_per_iteration: Count = 64

@@ -11,7 +11,7 @@ import numpy as np
 from palate.config.artifacts import file_at
 from palate.config.types import Count, Input
 from palate.core import derive_seed
-from palate.data.formats import stream_texts
+from palate.data.formats import ColumnTypes, Further, Recognised, stream_texts
 from palate.models.causal import CausalPolicy
 from palate.objectives.reduce import Sums
 from palate.objectives.supervised import CrossEntropy, PretrainingMix
@@ -27,11 +27,13 @@ class Pretraining:
 
     Attributes:
         data: texts, in the format of stage `pretrain`.
+        columns: what the columns of `data` hold where their names do not say it: a type, and columns by name.
         documents_per_step: documents per optimizer step.
         mix: the weight of the texts beside the policy's loss.
     """
 
     data: Input
+    columns: ColumnTypes = field(default_factory=Recognised)
     documents_per_step: Count = 16
     mix: PretrainingMix = field(default_factory=PretrainingMix)
 
@@ -42,8 +44,9 @@ class Texts:
     def __init__(self, config: Pretraining, run: Run, policy: CausalPolicy, tokens_per_microbatch: int) -> None:
         self._config = config
         limit = policy.max_tokens or tokens_per_microbatch
-        rows = stream_texts(file_at(config.data, "corpus.jsonl"))
-        self._trees = trees_of(run, rows, lambda document: document_trees(policy.tokenizer, document, limit), config.data)
+        further: Further = {}
+        rows = stream_texts(file_at(config.data, "corpus.jsonl"), columns=config.columns, further=further)
+        self._trees = trees_of(run, rows, lambda document: document_trees(policy.tokenizer, document, limit), config.data, further=further)
         self._batches = packed(self._trees, tokens_per_microbatch)
         self._imitation = Imitation(policy, CrossEntropy(), tokens_per_microbatch)
         self._seed = derive_seed(run.seed, "pretraining", "order")

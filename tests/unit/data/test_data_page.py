@@ -33,6 +33,9 @@ READERS = {
     "Messages one by one (OASST)": RATED,
     "Prompt and completion": ("read_demonstrations", "read_prompts"),
     "Messages": ("read_demonstrations", "read_prompts"),
+    "Instruction and output (Alpaca)": ("read_demonstrations", "read_prompts"),
+    "Pairs of LLaMA-Factory": RATED,
+    "Question and answer": ("read_demonstrations", "read_prompts"),
     "Prompts": ("read_prompts",),
     "Texts": ("read_texts", "read_demonstrations"),
 }
@@ -53,7 +56,7 @@ def test_every_example_is_read_by_the_readers_named_and_by_no_other(tmp_path: Pa
 
 def test_every_shape_has_an_example() -> None:
     assert {title for title, _ in EXAMPLES} == set(READERS)
-    assert len(READERS) == len(formats.SHAPES) + 1  # messages one by one become trees before a shape is looked for
+    assert len(READERS) == len(formats.SHAPES) + 4  # messages one by one, and three types of rows, become rows of another shape first
 
 
 def test_every_reason_to_drop_a_row_is_on_the_page() -> None:

@@ -196,7 +196,7 @@ TALK = [{"role": "user", "content": "a"}]
         ({"prompt": [*TALK, *YES], "chosen": YES, "rejected": NO}, "the prompt does not end with a turn to answer"),
         ({**GOOD, "probability": 1.3}, "`probability` is outside 0 to 1"),
         ({**GOOD, "probability": -0.1}, "`probability` is outside 0 to 1"),
-        ({**GOOD, "probability": "0.5"}, "`probability` is not a number"),
+        ({**GOOD, "probability": "high"}, "`probability` is not a number"),
         ({**GOOD, "probability": True}, "`probability` is not a number"),
         ({**GOOD, "weight": -1}, "`weight` is outside 0 to inf"),
         ({**GOOD, "dimension": 3}, "`dimension` is not a string"),
@@ -268,12 +268,11 @@ def test_the_summary_counts_by_kind_and_names_the_first_rows(file: Path) -> None
 
 
 def test_a_first_row_with_unknown_columns_stops_the_reading(file: Path) -> None:
-    write(file, {"question": "a", "answer": "b"}, {"prompt": "a"})
-    with pytest.raises(
-        DataError,
-        match=r"a\.jsonl:1: the first row has the columns question, answer, .* Rename them\. Palate reads .*`prompt` and `completion`",
-    ):
+    write(file, {"query": "a", "reply": "b"}, {"prompt": "a"})
+    with pytest.raises(DataError, match=r"a\.jsonl:1: the columns query, reply do not make a known shape\.") as caught:
         read_prompts(file)
+    assert "such as columns.prompt=query and columns.completion=reply, or rename them" in str(caught.value)
+    assert all(len(line) < 200 for line in str(caught.value).replace(str(file), "").splitlines())
 
 
 def test_a_file_without_a_usable_row_says_why_and_what_is_needed(file: Path) -> None:

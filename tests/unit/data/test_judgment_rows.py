@@ -62,7 +62,7 @@ GOOD = {"comparison": "c", "rater": "ann", "ranking": [[0], [1]]}
         ({"order": [0, 0]}, r"`order` is \[0, 0\]; it must name each"),
         ({"seconds": float("nan")}, "`seconds` is not a finite number"),
         ({"strength": "much"}, "`strength` is not a number: 'much'"),
-        ({"is_decision": 1}, "`is_decision` is not true or false: 1"),
+        ({"is_decision": 2}, "`is_decision` is not true or false: 2"),
     ],
 )
 def test_an_invalid_judgment_names_its_field(change: dict[str, Any], reason: str) -> None:

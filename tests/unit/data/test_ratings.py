@@ -195,7 +195,7 @@ def test_thumbs_are_plain_or_conversational(file: Path) -> None:
     rows: list[Row] = [
         {**PLAIN, "label": True, "id": "p", "source": "us"},
         {**CHAT, "completion": YES, "label": False, "weight": 2},
-        {**PLAIN, "label": 1},
+        {**PLAIN, "label": 3},
         {"prompt": "2+2=", "chosen": " 4", "rejected": " 5"},
         {"prompt": "\n\nHuman: soup?\n\nAssistant:", "completion": " leeks\n", "label": True},
     ]
@@ -208,7 +208,7 @@ def test_thumbs_are_plain_or_conversational(file: Path) -> None:
     assert [row.prompt.conversation for row in table.rows] == [(Message("text", "2+2="),), USER, USER]
     assert [row.id for row in table.rows] == ["p", "a.jsonl:2", "a.jsonl:5"]
     assert table.rows[0].prompt.fields == {"source": "us"}
-    assert dropped_summary(table) == "2 x no `label` of true or false (a.jsonl:3, a.jsonl:4)"
+    assert dropped_summary(table) == "1 x `label` is not true or false (a.jsonl:3); 1 x no `label` of true or false (a.jsonl:4)"
 
 
 def test_thumbs_written_are_read(file: Path) -> None:
@@ -237,7 +237,7 @@ def test_labels_and_ratings_of_a_table_of_text(tmp_path: Path) -> None:
     ("row", "kind"),
     [
         ({"prompt": "soup?", "response": " ", "helpfulness": 1}, "empty `response`"),
-        ({"prompt": "soup?", "response": "x", "helpfulness": "4"}, "`helpfulness` is not a number"),
+        ({"prompt": "soup?", "response": "x", "helpfulness": "four"}, "`helpfulness` is not a number"),
         ({"instruction": "soup?", "completions": []}, "`completions` is not a list of completions"),
         ({"instruction": "soup?", "completions": ["x"]}, "`completions` is not a list of completions"),
         ({"prompt": message("soup?", "cook")}, "unknown role"),

@@ -13,8 +13,20 @@ from palate.data.jsonl import write_rows
 USER, ANSWER = Message("user", "soup?"), Message("assistant", "leeks")
 
 few = settings(max_examples=40)  # each example waits for the disk
-plain = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(
-    lambda text: bool(text.strip()) and not text.startswith(("\n\nHuman:", "Human: "))
+LOOKS_LIKE_TURNS = [
+    *("\n\nHuman: soup?\n\nAssistant:", "Human: soup?", "\r\n\r\nHuman: soup?", "8.0", "007", "true", "null", "NaN", "[1, 2]", "a\r\nb\rc"),
+    *(
+        '[{"role": "user", "content": "soup?"}]',
+        "[{'from': 'human', 'value': 'soup?'}]",
+        '{"role": "user", "content": "x"}',
+        "a\x00b",
+        "\ufeffa",
+    ),
+]
+"""Plain texts that could be taken for turns, numbers, missing values or the ends of lines."""
+
+plain = st.sampled_from(LOOKS_LIKE_TURNS) | st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(
+    lambda text: bool(text.strip())
 )
 context = st.lists(st.builds(Message, st.sampled_from(["user", "tool"]), plain), min_size=1, max_size=2).map(tuple)
 chat = st.tuples(

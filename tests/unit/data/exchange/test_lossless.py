@@ -99,7 +99,7 @@ def lines(exchange: Exchange, file: Path) -> list[dict[str, dict[str, object]]]:
         ("judgment", "order", [0, 0], "`order` is [0, 0]; it must name each of the 2 candidates once"),
         ("judgment", "rater", "eve", "`rater` 'eve' is not among the file's raters"),
         ("judgment", "item", "item-9", "`item` 'item-9' is not among the file's items"),
-        ("judgment", "strength", float("nan"), "`strength` is not a finite number: nan"),
+        ("judgment", "strength", float("inf"), "`strength` is not a finite number: inf"),
         ("judgment", "seconds", -1, "`seconds` is outside 0 to inf: -1"),
         ("judgment", "time", 10**400, "`time` is too large"),
         ("judgment", "reason", "\ud800", "`reason` is not valid Unicode: half a surrogate pair"),
@@ -172,7 +172,7 @@ def test_bom_and_windows_line_ends_are_read_and_utf16_is_not(tmp_path: Path) -> 
     file.write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"))
     assert read_exchange(file) == sample()
     file.write_bytes(content.decode().encode("utf-16"))
-    with pytest.raises(DataError, match=r"a.jsonl:1: not UTF-8: byte 1 of the line"):
+    with pytest.raises(DataError, match=r"a.jsonl:1: is UTF-16 text, not UTF-8 text\. Save the file as UTF-8"):
         read_exchange(file)
 
 

@@ -1,0 +1,275 @@
+"""What the columns of a file hold: recognised by their names, or as the setting `columns` says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, cast
+
+from palate.data.cells import Columns, InvalidRow, quoted
+from palate.data.formats.standard_rows import (
+    SYSTEM_COLUMNS,
+    StandardRow,
+    answer_turn,
+    earlier_turns,
+    renamed,
+    retagged,
+    user_turn,
+    with_turns,
+    without,
+)
+
+SIDES = ("chosen", "rejected")
+
+QUESTION_NAMES = frozenset(
+    {"question", "query", "instruction", "instructions", "input", "inputs", "user", "human", "ask", "request", "problem", "context"}
+    | {"user_prompt", "user_input", "user_message", "user_query", "post", "title", "message", "text", "document", "article", "source_text"}
+)
+"""Names of columns that may hold what an answer answers."""
+
+METADATA = frozenset(
+    {"id", "source", "dataset", "subset", "split", "lang", "language", "category", "domain", "topic", "task", "type", "model", "license"}
+    | {"chosen_model", "rejected_model", "chosen-model", "rejected-model", "rater", "annotator", "dimension", "url", "date", "created"}
+)
+"""Names of columns that say something about a row and are no part of it."""
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """Recognise the shape of each row by its columns. Name a column where a file calls it otherwise.
+
+    An empty text says that no column of the file holds it.
+
+    Attributes:
+        prompt: the column with the prompt.
+        system: the column with the system text, the first turn of the conversation.
+        completion: the column with the answer to learn.
+        chosen: the column with the better completion.
+        rejected: the column with the worse completion.
+        label: the column that says whether the completion is desirable.
+        messages: the column with the whole conversation.
+        text: the column with a plain text.
+    """
+
+    kind: Literal["recognised"] = "recognised"
+    prompt: str = "prompt"
+    system: str = "system"
+    completion: str = "completion"
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+    label: str = "label"
+    messages: str = "messages"
+    text: str = "text"
+
+    def standard(self, row: Columns) -> StandardRow:
+        """The row under the names of the shapes. Raises InvalidRow if it is not clear which column is the prompt."""
+        named = renamed(row, names_of(self))
+        turns = with_turns(named.row)
+        made = StandardRow(turns) if self.prompt == "" else _recognised(turns)
+        return StandardRow(made.row, {*named.read, *made.read}, named.hidden)
+
+
+@dataclass(frozen=True)
+class Alpaca:
+    """Rows with an instruction, an input where there is one, and the output.
+
+    Attributes:
+        instruction: the column with what the user asks.
+        input: the column with a text that the instruction is about; it follows after a blank line.
+        output: the column with the answer.
+        system: the column with the system text.
+        history: the column with earlier turns: a list of pairs of what the user and the assistant said.
+    """
+
+    kind: Literal["alpaca"] = "alpaca"
+    instruction: str = "instruction"
+    input: str = "input"
+    output: str = "output"
+    system: str = "system"
+    history: str = "history"
+
+    def standard(self, row: Columns) -> StandardRow:
+        """The row as `prompt` and `completion`, in messages; without an output only the prompt."""
+        row, hidden = _with_system(row, self.system)
+        read = (self.instruction, self.input, self.output, self.history)
+        made: dict[str, object] = {**without(row, read), "prompt": _asked(row, self.instruction, self.input, self.history)}
+        if row.get(self.output) is not None:
+            made["completion"] = answer_turn(row[self.output], self.output)
+        return StandardRow(made, {*read, self.system}, hidden)
+
+
+@dataclass(frozen=True)
+class ShareGPT:
+    """Rows with a list of messages.
+
+    Attributes:
+        messages: the column with the messages.
+        role: the field of a message that says who speaks.
+        content: the field of a message with the text.
+        user: what the file calls the user.
+        assistant: what the file calls the assistant.
+        system: the column with the system text.
+    """
+
+    kind: Literal["sharegpt"] = "sharegpt"
+    messages: str = "conversations"
+    role: str = "from"
+    content: str = "value"
+    user: str = "human"
+    assistant: str = "gpt"
+    system: str = "system"
+
+    def standard(self, row: Columns) -> StandardRow:
+        """The row as `messages`."""
+        row, hidden = _with_system(row, self.system)
+        tags, roles = {"role": self.role, "content": self.content}, {self.user: "user", self.assistant: "assistant"}
+        made = without(row, (self.messages, "messages", "conversations"))
+        if row.get(self.messages) is not None:
+            made["messages"] = retagged(row[self.messages], self.messages, tags, roles)
+        return StandardRow(made, {self.messages, self.system}, hidden)
+
+
+@dataclass(frozen=True)
+class LLaMAFactoryPreference:
+    """Pairs of LLaMA-Factory: a better and a worse answer to an instruction, or to a conversation.
+
+    Attributes:
+        instruction: the column with what the user asks.
+        input: the column with a text that the instruction is about; it follows after a blank line.
+        conversations: the column with the messages, where there is no instruction.
+        chosen: the column with the better answer: a text or a message.
+        rejected: the column with the worse answer.
+        system: the column with the system text.
+        history: the column with earlier turns: a list of pairs of what the user and the assistant said.
+    """
+
+    kind: Literal["llama_factory"] = "llama_factory"
+    instruction: str = "instruction"
+    input: str = "input"
+    conversations: str = "conversations"
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+    system: str = "system"
+    history: str = "history"
+
+    def standard(self, row: Columns) -> StandardRow:
+        """The row as `prompt`, `chosen` and `rejected`, in messages."""
+        row, hidden = _with_system(row, self.system)
+        read = (self.instruction, self.input, self.conversations, self.history, self.chosen, self.rejected)
+        made = without(row, read)
+        if row.get(self.instruction) is not None:
+            made["prompt"] = _asked(row, self.instruction, self.input, self.history)
+        elif row.get(self.conversations) is not None:
+            made["prompt"] = with_turns({"prompt": row[self.conversations]})["prompt"]
+        else:
+            raise InvalidRow(f"no `{self.instruction}` and no `{self.conversations}`")
+        made |= {
+            side: answer_turn(row[column], column)
+            for side, column in zip(SIDES, (self.chosen, self.rejected), strict=True)
+            if row.get(column) is not None
+        }
+        return StandardRow(made, {*read, self.system}, hidden)
+
+
+@dataclass(frozen=True)
+class QuestionAnswer:
+    """Rows with a question and its answer, or with a better and a worse one.
+
+    Attributes:
+        question: the column with what the user asks.
+        answer: the column with the answer. It stays a field of the prompt too, for functions that grade.
+        chosen: the column with the better answer.
+        rejected: the column with the worse answer.
+        system: the column with the system text.
+    """
+
+    kind: Literal["question_answer"] = "question_answer"
+    question: str = "question"
+    answer: str = "answer"
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+    system: str = "system"
+
+    def standard(self, row: Columns) -> StandardRow:
+        """The row as `prompt` with `completion`, or with `chosen` and `rejected`, in messages."""
+        row, hidden = _with_system(row, self.system)
+        made = without(row, (self.question, "prompt", "completion", *SIDES, self.chosen, self.rejected))
+        made["prompt"] = [user_turn(row.get(self.question), self.question)]
+        for name, column in (*zip(SIDES, (self.chosen, self.rejected), strict=True), ("completion", self.answer)):
+            if row.get(column) is not None:
+                made[name] = answer_turn(row[column], column)
+        return StandardRow(made, {self.question, self.answer, self.chosen, self.rejected, self.system}, hidden)
+
+
+ColumnTypes = Recognised | Alpaca | ShareGPT | LLaMAFactoryPreference | QuestionAnswer
+"""What the setting `columns` may be."""
+
+RECOGNISED = Recognised()
+
+
+def standard_row(row: Columns, columns: ColumnTypes = RECOGNISED) -> StandardRow:
+    """The row under the names of the shapes, without columns that hold null. A column for the system text counts even then.
+
+    Raises:
+        InvalidRow: a text or an answer is missing or of another type, or it is not clear which column is the prompt.
+    """
+    system = {columns.system, *SYSTEM_COLUMNS}
+    present = {name: "" if value is None else value for name, value in row.items() if value is not None or name in system}
+    return columns.standard(present)
+
+
+def names_of(columns: ColumnTypes) -> Mapping[str, str]:
+    """What a type calls each thing, and the file's column for it."""
+    return {item.name: getattr(columns, item.name) for item in fields(cast("Any", columns)) if item.name != "kind"}
+
+
+def named_columns(columns: ColumnTypes) -> list[str]:
+    """The columns that the settings name in place of a type's own names."""
+    own = names_of(type(columns)())
+    return [column for name, column in names_of(columns).items() if column and column != own[name]]
+
+
+def _with_system(row: Columns, system: str) -> tuple[Columns, Collection[str]]:
+    """The row with the column `system` under that name, and the columns that this hides."""
+    named = renamed(row, {"system": system})
+    return named.row, named.hidden
+
+
+def _asked(row: Columns, instruction: str, further: str, history: str) -> list[dict[str, object]]:
+    return [*earlier_turns(row.get(history), history), user_turn(row.get(instruction), instruction, row.get(further), further)]
+
+
+def _recognised(row: Columns) -> StandardRow:
+    """The row, which stays as it is if it has one of Palate's shapes already."""
+    has_sides, names = row.keys() >= set(SIDES), row.keys()
+    if "prompt" in names or "completion" in names or "completions" in names or "response1" in names:
+        return StandardRow(row)
+    if has_sides and "instruction" in names:
+        return LLaMAFactoryPreference().standard(row)
+    if "question" in names and (has_sides or ("answer" in names and not {"messages", "conversations"} & names)):
+        return QuestionAnswer().standard(row) if not _are_wholes(row) else StandardRow(row)
+    if "instruction" in names and "output" in names and not {"messages", "conversations"} & names:
+        return Alpaca().standard(row)
+    if has_sides and ("conversations" in names or "messages" in names) and not _are_wholes(row):
+        return LLaMAFactoryPreference(conversations="conversations" if "conversations" in names else "messages").standard(row)
+    if has_sides:
+        _check_no_question(row)
+    return StandardRow(row)
+
+
+def _are_wholes(row: Columns) -> bool:
+    """Whether the sides are whole conversations, which begin with their prompt."""
+    return all(isinstance(row.get(side), list) and len(cast("list[object]", row[side])) > 1 for side in SIDES)
+
+
+def _check_no_question(row: Columns) -> None:
+    """Check that no further column of a pair of texts may hold the prompt. Words that both sides begin with are no prompt beside it."""
+    if not all(isinstance(row[side], str) for side in SIDES) or str(row["chosen"]).lstrip().startswith("Human:"):
+        return
+    known = {*SIDES, *SYSTEM_COLUMNS, *METADATA}
+    for name, value in row.items():
+        if isinstance(value, str) and name not in known and (name in QUESTION_NAMES or len(value.split()) > 1):
+            raise InvalidRow(
+                f"the prompt may be in another column: `{name}` holds {quoted(value)}. If it is the prompt, set columns.prompt to {name}. "
+                'If both sides begin with the prompt, set columns.prompt to ""'
+            )
