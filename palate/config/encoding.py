@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 _MARKS = (
     (b"\xff\xfe\x00\x00", "UTF-32 text"),
     (b"\x00\x00\xfe\xff", "UTF-32 text"),
@@ -22,6 +24,27 @@ _REMEDIES = {
 }
 HEAD = 64
 """How many first bytes are looked at."""
+
+
+def utf8_text(path: Path) -> str:
+    """The text of a file in UTF-8, without a byte order mark.
+
+    Raises:
+        ValueError: it is not such a text; the message names file, line and remedy.
+        OSError: it cannot be read.
+    """
+    return decoded(path.read_bytes(), str(path))
+
+
+def decoded(content: bytes, path: str) -> str:
+    """The text in the bytes of a file. Raises ValueError as `utf8_text` does."""
+    if problem := foreign_content(content[:HEAD]):
+        raise ValueError(f"{path}:1: {problem}.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}:{line}: not UTF-8 (byte {error.start + 1}). Save the file as UTF-8.") from error
 
 
 def foreign_content(head: bytes) -> str:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import yaml
 
+from palate.config.encoding import utf8_text
 from palate.config.former_names import renamed
 from palate.core import ConfigError
 
@@ -69,9 +70,11 @@ def read_yaml(path: Path) -> Settings:
         ConfigError: the file does not exist, is not YAML, is not a mapping, or gives a key twice.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = utf8_text(path)
+    except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error}). Correct the path.") from error
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()

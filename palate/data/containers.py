@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from palate.config.encoding import HEAD, foreign_content
+from palate.config.encoding import decoded
 from palate.core import DataError
 from palate.data.csv_table import csv_rows
 from palate.data.hub import is_saved_dataset, load_hub, load_saved, looks_like_hub
@@ -143,14 +143,12 @@ def _text(file: Path) -> str:
     """The file's text. Raises DataError if it cannot be read or is not UTF-8."""
     try:
         content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-        if problem := foreign_content(content[:HEAD]):
-            raise DataError(f"{file}:1: {problem}.")
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(f"{file}:{line}: not UTF-8 (byte {error.start + 1}). Save the file as UTF-8.") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file}: cannot be read ({error}). Check its permissions, and that it is complete.") from error
+    try:
+        return decoded(content, str(file))
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def _parquet(file: Path) -> Iterator[object]:

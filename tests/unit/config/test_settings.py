@@ -39,6 +39,19 @@ def test_what_is_no_settings_is_refused_with_its_place(tmp_path: Path, text: str
         read_yaml(write(tmp_path, text))
 
 
+def test_a_file_of_another_encoding_says_so_and_a_byte_order_mark_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    for content, problem in (
+        ("a: 1".encode("utf-16"), r":1: is UTF-16 text, not UTF-8"),
+        (b"a: 1\nb: \xe9\n", r":2: not UTF-8 \(byte 9\)"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(ConfigError, match=rf"p\.yaml{problem}.*Save the file as UTF-8"):
+            read_yaml(file)
+    file.write_bytes(b"\xef\xbb\xbfa: 1\n")
+    assert read_yaml(file).values == {"a": 1}
+
+
 def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read.*Correct the path"):
         read_yaml(tmp_path / "none.yaml")

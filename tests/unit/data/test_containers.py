@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import datetime
+import decimal
 import gzip
 import json
 import subprocess
@@ -16,8 +18,9 @@ from datasets import Dataset, DatasetDict
 
 from palate.core import DataError, Message
 from palate.data.containers import read_container
-from palate.data.formats import read_demonstrations, read_preferences, read_prompts, read_texts
+from palate.data.formats import prompt_row, read_demonstrations, read_preferences, read_prompts, read_texts
 from palate.data.hub import looks_like_hub
+from palate.data.jsonl import write_rows
 
 ROWS = [{"prompt": "a"}, {"prompt": "b é"}]
 
@@ -81,6 +84,98 @@ def test_numbers_of_a_csv_are_numbers_and_empty_cells_are_missing(tmp_path: Path
     ]
 
 
+@pytest.mark.parametrize(("name", "separator"), [("a.csv", ";"), ("a.csv", "\t"), ("a.tsv", "\t"), ("a.csv", ",")])
+def test_a_table_is_read_with_its_own_separator(tmp_path: Path, name: str, separator: str) -> None:
+    lines = [["prompt", " level", "note"], ['"a, b; c"', "1", ""], ["", "", ""], ["b", "2"], ["c", "3", "x"]]
+    (tmp_path / name).write_text("".join(separator.join(line) + "\r\n" for line in lines), newline="", encoding="utf-8")
+    table = read_prompts(tmp_path / name)
+    assert [(row.text, row.fields) for row in table.rows] == [("a, b; c", {"level": "1"}), ("c", {"level": "3", "note": "x"})]
+    assert [(row.source[-2:], row.kind) for row in table.dropped] == [
+        (":2", "null in every column that counts"),
+        (":3", "fewer cells than columns"),
+    ]
+
+
+def test_values_of_parquet_are_those_of_json(tmp_path: Path) -> None:
+    row = {
+        "prompt": "a",
+        "day": datetime.date(2024, 5, 6),
+        "time": datetime.datetime(2024, 5, 6, 7, 8),
+        "took": datetime.timedelta(seconds=90),
+        "price": decimal.Decimal("2.50"),
+        "number": decimal.Decimal("3"),
+        "words": "é".encode(),
+        "rates": [1.0, float("nan")],
+        "inner": {"a": float("nan"), "b": None, "c": 1},
+    }
+    pq.write_table(pa.Table.from_pylist([row, {"prompt": "b"}]), tmp_path / "a.parquet")
+    first, second = read_prompts(tmp_path / "a.parquet").rows
+    assert first.fields == {
+        "day": "2024-05-06",
+        "time": "2024-05-06T07:08:00",
+        "took": 90.0,
+        "price": 2.5,
+        "number": 3,
+        "words": "é",
+        "rates": [1.0, None],
+        "inner": {"c": 1},
+    }
+    assert second.fields == {}
+    write_rows(tmp_path / "b.jsonl", [prompt_row(first)])
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])
+def test_what_could_not_be_written_is_dropped_when_it_is_read(tmp_path: Path, name: str) -> None:
+    rows: list[dict[str, object]] = [
+        {"prompt": "a", "score": float("inf")},
+        {"prompt": "b", "score": float("nan")},
+        {"prompt": "c", "score": 1.0},
+    ]
+    table = read_prompts(save(tmp_path / name, rows))
+    assert [row.fields for row in table.rows] == [{}, {"score": 1.0}]
+    assert [(row.source, row.kind) for row in table.dropped] == [(f"{tmp_path / name}:1", "`score` holds a number that is not finite")]
+    pq.write_table(pa.Table.from_pylist([{"prompt": "a", "picture": b"\xff\xd8"}, {"prompt": "b"}]), tmp_path / "c.parquet")
+    assert [row.kind for row in read_prompts(tmp_path / "c.parquet").dropped] == ["`picture` holds a value that JSON does not have"]
+
+
+def test_single_messages_of_oasst_in_a_table_keep_what_is_deleted_out(tmp_path: Path) -> None:
+    base = {"message_tree_id": "t", "parent_id": "m1", "role": "assistant", "review_result": "True", "deleted": "False"}
+    rows = [
+        {**base, "message_id": "m1", "parent_id": "", "role": "prompter", "text": "soup?", "rank": ""},
+        {**base, "message_id": "m2", "text": "tin", "rank": "1.0"},
+        {**base, "message_id": "m3", "text": "leeks", "rank": "0.0"},
+        {**base, "message_id": "m4", "text": "gone", "rank": "2.0", "deleted": "True"},
+        {**base, "message_id": "m5", "text": "refused", "rank": "3.0", "review_result": "False"},
+    ]
+    save(tmp_path / "a.csv", rows)
+    assert [(row.chosen.text, row.rejected.text) for row in read_preferences(tmp_path / "a.csv").rows] == [("leeks", "tin")]
+
+
+@pytest.mark.parametrize(
+    ("files", "read"),
+    [
+        (["train.jsonl", "test.jsonl"], ["train.jsonl"]),
+        (["training-00000-of-00002.jsonl", "training-00001-of-00002.jsonl", "eval.jsonl"], ["training-00000-of-00002.jsonl"]),
+        (["train_prefs.jsonl", "test_prefs.jsonl"], ["train_prefs.jsonl"]),
+        (["train/a.jsonl", "test/a.jsonl"], ["train/a.jsonl"]),
+        (["train_1.jsonl", "train_2.jsonl", "dev.jsonl"], ["train_1.jsonl", "train_2.jsonl"]),
+        (["a.jsonl", "b.jsonl"], ["a.jsonl", "b.jsonl"]),
+        (["train_prefs.jsonl", "train_sft.jsonl"], None),
+        (["train.jsonl", "train_more.jsonl"], None),
+        (["train-sft-00000-of-00001.jsonl", "train-gen-00000-of-00001.jsonl"], None),
+        (["dev.jsonl", "test.jsonl"], None),
+    ],
+)
+def test_which_files_of_a_directory_are_one_split(tmp_path: Path, files: list[str], read: list[str] | None) -> None:
+    for name in files:
+        save(tmp_path / name, [{"prompt": name}])
+    if read is None:
+        with pytest.raises(DataError, match="holds the splits .*; name the file"):
+            read_prompts(tmp_path)
+    else:
+        assert texts(tmp_path)[: len(read)] == read
+
+
 def test_a_saved_dataset_and_its_training_split(tmp_path: Path) -> None:
     rows = Dataset.from_list(ROWS)
     rows.save_to_disk(tmp_path / "one")
@@ -134,6 +229,15 @@ def test_a_directory_with_nothing_to_read_or_with_two_kinds_is_refused(tmp_path:
         ("a.json", b"3", "holds int"),
         ("a.json", b"[NaN]", "1 x not a JSON object"),
         ("a.json", b"[" * 100_000, "write one row per line"),
+        ("a.json", "[]".encode("utf-16"), r"a\.json:1: is UTF-16 text, not UTF-8 text\. Save the file as UTF-8"),
+        ("a.csv", "prompt,x".encode("utf-16-le"), r"a\.csv:1: is UTF-16 text"),
+        ("a.csv", "prompt,x".encode("utf-16-be"), r"a\.csv:1: is UTF-16 text"),
+        ("a.csv", "prompt".encode("utf-32"), r"a\.csv:1: is UTF-32 text"),
+        ("a.csv", b"PK\x03\x04 ...", r"a\.csv:1: is a ZIP archive, as an Excel workbook is.* Save the sheet as CSV"),
+        ("a.jsonl", b"PAR1 ...", r"a\.jsonl:1: is Parquet, not UTF-8 text\. Give it a name that ends in \.parquet"),
+        ("a.jsonl", gzip.compress(b"{}"), r"a\.jsonl:1: is gzip, .* a name that ends in \.gz"),
+        ("a.csv", b"prompt,prompt\na,b\n", r"a\.csv:1: names the column 'prompt' twice"),
+        ("a.csv", b'"prompt;x', r"a\.csv: not CSV near line \d"),
         ("a.json", b'[{"prompt": "\n\xff"}]', r"a\.json:2: not UTF-8 \(byte 15\)\. Save the file as UTF-8"),
         ("a.csv", b"prompt\n\xe9\n", r"a\.csv:2: not UTF-8"),
         ("a.csv", b'prompt\n"a', r"a\.csv: not CSV near line \d"),
