@@ -225,8 +225,8 @@ def names_of(columns: ColumnTypes) -> Mapping[str, str]:
 
 def named_columns(columns: ColumnTypes) -> list[str]:
     """The columns that the settings name in place of a type's own names."""
-    own = names_of(type(columns)())
-    return [column for name, column in names_of(columns).items() if column and column != own[name]]
+    own, no_columns = names_of(type(columns)()), ("role", "content", "user", "assistant") if isinstance(columns, ShareGPT) else ()
+    return [column for name, column in names_of(columns).items() if column and column != own[name] and name not in no_columns]
 
 
 def _with_system(row: Columns, system: str) -> tuple[Columns, Collection[str]]:

@@ -96,7 +96,7 @@ def stream(
             standard, shape = _recognised(entry, source.columns, shapes, is_first=not is_known)
             is_known = True
             results = list(make(entry, standard.row, shape))
-            _note_further(entry.row, standard, shape, source.further)
+            _note_further(entry.row, standard, shape, source)
         except InvalidRow as error:
             results = [Dropped(entry.source, error.reason)]
         for result in results:
@@ -131,13 +131,15 @@ def _recognised(entry: SourceRow, columns: ColumnTypes, shapes: tuple[RowFormat,
     raise InvalidRow(f"no known columns: {_names(entry.row)}")
 
 
-def _note_further(row: Columns, standard: StandardRow, shape: RowFormat, further: Further) -> None:
+def _note_further(row: Columns, standard: StandardRow, shape: RowFormat, source: Source) -> None:
     """Add the columns that hold something and that the shape does not read."""
-    everywhere = ("id",) if shape.kind == "texts" else READ_EVERYWHERE
-    read = {*everywhere, *shape.columns}.difference(standard.hidden).union(standard.read)
+    if shape.kind == "texts":
+        read = {"id", *shape.columns}.difference(standard.hidden).union(named_columns(source.columns))
+    else:
+        read = {*READ_EVERYWHERE, *shape.columns}.difference(standard.hidden).union(standard.read)
     for name, value in row.items():
         if name not in read and value is not None:
-            further[name] = None
+            source.further[name] = None
 
 
 def _names(row: Columns) -> str:

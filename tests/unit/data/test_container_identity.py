@@ -52,7 +52,7 @@ def answer(text: str) -> list[Row]:
 
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_preferences_are_the_same_in_every_container(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(rows=st.lists(preferences(), min_size=1, max_size=3, unique_by=lambda row: row.prompt.id))
     def check(rows: list[Preference]) -> None:
         folder = tmp_path_factory.mktemp("rows")
@@ -92,7 +92,7 @@ def test_labels_long_cells_and_fields_are_the_same_in_every_container(tmp_path: 
     assert read[0].prompt.conversation == (Message("user", "a\r\nb\rc\x00\ufeff d"),)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(plain, min_size=1, max_size=3) | st.lists(chat, min_size=1, max_size=3))
 def test_prompts_read_from_parquet_can_be_written(tmp_path_factory: pytest.TempPathFactory, prompts: Sequence[object]) -> None:
     folder = tmp_path_factory.mktemp("rows")
