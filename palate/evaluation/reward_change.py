@@ -25,8 +25,8 @@ from palate.rewards.learned import LearnedReward
 from palate.runs.record import read_record
 from palate.runs.run import Run
 from palate.text.pack import Tree
-from palate.text.spans import NO_LIMIT
 from palate.training.comparisons import judged_prompts
+from palate.training.model_io import token_limit
 
 Rows = list[dict[str, float | str]]
 Floats = npt.NDArray[np.float64]
@@ -48,7 +48,7 @@ class ComparedPredictions:
     @staticmethod
     def of(before: ScalarModel, after: ScalarModel, preferences: Sequence[Preference]) -> ComparedPredictions:
         """Predict preferences about the models' heads with both models."""
-        prompts, _ = judged_prompts(preferences, after.tokenizer, after.max_tokens or NO_LIMIT)
+        prompts, _ = judged_prompts(preferences, after.tokenizer, token_limit(after))
         return ComparedPredictions(*(predictions(model, prompts, model.heads) for model in (before, after)))
 
     @property

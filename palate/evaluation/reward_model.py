@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from torch import Tensor
 
+from palate.core import Completion, DataError, Prompt
+from palate.data.samples import read_samples
 from palate.evaluation.calibration import calibration_bins, expected_calibration_error, pair_log_loss, vote_agreement
 from palate.evaluation.intervals import proportion
 from palate.models.scalar import Normalisation, ScalarModel
 from palate.rewards.learned import LearnedReward
+from palate.runs.run import Run
+from palate.text.pack import Tree
+from palate.text.template import Unusable
 from palate.training.comparisons import JudgedPrompt
 
 REFERENCE_PROMPTS = 1000
@@ -26,6 +32,26 @@ def normalisation_of(raw: Tensor) -> tuple[Normalisation, float]:
     spread = float(raw.sum(1).std(unbiased=False))
     gain = 1 / spread if spread > 0 else 1.0
     return Normalisation((gain,) * raw.shape[1], tuple((-gain * raw.mean(0)).tolist())), spread
+
+
+def reference_samples(run: Run, path: str, reward: LearnedReward) -> tuple[list[tuple[Prompt, tuple[Completion, ...]]], list[Tree]]:
+    """Return the first samples at `path` that set the scale of the scores, and their trees; record those that do not fit in the run.
+
+    Raises:
+        DataError: none fits.
+    """
+    kept, trees, reasons = [], [], []
+    for prompt, completions in read_samples(path)[:REFERENCE_PROMPTS]:
+        try:
+            trees.append(reward.tree(prompt, completions))
+            kept.append((prompt, completions))
+        except Unusable as error:
+            reasons.append(error.kind)
+    run.dropped(path, reasons)
+    if not kept:
+        counts = "; ".join(f"{count} x {reason}" for reason, count in Counter(reasons).most_common()) or "the file has no sample"
+        raise DataError(f"{path}: none of the samples can set the scale of the scores ({counts}). Sample shorter completions")
+    return kept, trees
 
 
 def predictions(model: ScalarModel, judged: Sequence[JudgedPrompt], dimensions: tuple[str, ...]) -> list[dict[str, float | str]]:

@@ -71,10 +71,17 @@ class Adapters:
     def __init__(self, module: PreTrainedModel, base: str) -> None:
         """Prepare `module`; `base`, the path or hub name it was loaded from, is written beside every adapter."""
         self._module = module
-        self._module.name_or_path = str(Path(base).resolve()) if Path(base).exists() else base  # peft writes it into the adapter
-        self._base = base
         self._fingerprint = fingerprint(module)
         self._wrapped: PeftModel | None = None
+        self.move_base(base)
+
+    def move_base(self, base: str) -> None:
+        """Say where the base is now: `base` holds the same weights."""
+        self.base = base
+        """Path or hub name of the model that the adapters are for."""
+        self._module.name_or_path = str(Path(base).resolve()) if Path(base).exists() else base  # peft writes it into a new adapter
+        for config in {} if self._wrapped is None else self._wrapped.peft_config.values():
+            config.base_model_name_or_path = self._module.name_or_path
 
     def add(self, lora: LoRA, seed: int, name: str = DEFAULT) -> None:
         """Add an adapter with inner matrices drawn from `seed`, and make it active.
@@ -93,7 +100,7 @@ class Adapters:
             target_modules=list(lora.target_modules) or "all-linear",
             modules_to_save=list(dict.fromkeys((*lora.modules_to_save, *(("score",) if is_scalar else ())))) or None,
         )
-        with torch.random.fork_rng(devices=[]), _as_model_error(f"no adapter fits {self._base}"):
+        with torch.random.fork_rng(devices=[]), _as_model_error(f"no adapter fits {self.base}"):
             torch.manual_seed(seed)
             if self._wrapped is None:
                 self._wrapped = get_peft_model(self._module, config, adapter_name=name)  # type: ignore[assignment]
@@ -114,18 +121,21 @@ class Adapters:
         made_for, base_fingerprint = base_of(directory)
         if base_fingerprint is not None and base_fingerprint != self._fingerprint:
             raise ModelError(
-                f"the adapter {directory} was made for {made_for}, and {self._base} is another model: use the model it was made for, "
+                f"the adapter {directory} was made for {made_for}, and {self.base} is another model: use the model it was made for, "
                 "or train the adapter again"
             )
-        with _as_model_error(f"the adapter {directory}, made for {made_for}, does not fit {self._base}"):
+        with _as_model_error(f"the adapter {directory}, made for {made_for}, does not fit {self.base}"):
             if self._wrapped is None:
                 self._wrapped = PeftModel.from_pretrained(self._module, str(directory), adapter_name=name, is_trainable=True)
             else:
                 self._wrapped.load_adapter(str(directory), name, is_trainable=True)
-            loaded, stored = get_peft_model_state_dict(self._wrapped, adapter_name=name), load_peft_weights(str(directory))
-            if loaded.keys() != stored.keys():  # peft loads the names it knows and only warns of the others
-                raise ValueError(f"only one of them has {min(loaded.keys() ^ stored.keys())}")
+            # peft loads the names it knows and only warns of the others. Embeddings as a whole may come along or not.
+            needed, known = (get_peft_model_state_dict(self._wrapped, None, name, save_embedding_layers=saves) for saves in (False, True))
+            stored = load_peft_weights(str(directory))
+            if odd := (needed.keys() - stored.keys()) | (stored.keys() - known.keys()):
+                raise ValueError(f"only one of them has {min(odd)}")
         self.activate(name)
+        self._check_embeddings()
 
     def start_as(self, other: Adapters) -> bool:
         """Copy the values of another module's active adapter; return False and copy nothing if its matrices have other shapes."""
@@ -170,7 +180,7 @@ class Adapters:
         for name, p in self._module.named_parameters():
             if ".base_layer." in name:
                 p.data = p.data.clone()
-        with _as_model_error(f"the adapter cannot be merged into {self._base}"):
+        with _as_model_error(f"the adapter cannot be merged into {self.base}"):
             self._peft.merge_and_unload()
         self._module.requires_grad_(requires_grad=True)
         self._wrapped = None
@@ -182,7 +192,7 @@ class Adapters:
 
     def _name_from(self, folder: Path) -> str:
         """Return the base relative to `folder`, so that both can move together; a hub name stays as it is."""
-        return os.path.relpath(Path(self._base).resolve(), folder.resolve()) if Path(self._base).exists() else self._base
+        return os.path.relpath(Path(self.base).resolve(), folder.resolve()) if Path(self.base).exists() else self.base
 
     def _check_embeddings(self) -> None:
         """Refuse adapters that the packed path or a merge would compute wrongly.
@@ -197,7 +207,7 @@ class Adapters:
         is_tied = self._module.config.get_text_config().tie_word_embeddings
         if is_tied and any(isinstance(layer, BaseTunerLayer | AuxiliaryTrainingWrapper) for layer in (head, embeddings)):
             raise ModelError(
-                f"{self._base} ties its input and output embeddings, so neither can be trained beside an adapter: "
+                f"{self.base} ties its input and output embeddings, so neither can be trained beside an adapter: "
                 "leave them out of target_modules and modules_to_save"
             )
         if isinstance(head, BaseTunerLayer):
@@ -251,6 +261,15 @@ def base_of(directory: str | Path) -> tuple[str, str | None]:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{directory}: the adapter does not name its base ({type(error).__name__}: {error})") from error
+
+
+def read_by_peft(directory: str | Path, num_labels: int | None) -> Any:
+    """Return the module that peft loads from an adapter's directory: a language model, or with `num_labels` one that scores."""
+    from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassification
+
+    if num_labels is None:
+        return AutoPeftModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    return AutoPeftModelForSequenceClassification.from_pretrained(directory, num_labels=num_labels, dtype=torch.float32)
 
 
 def fingerprint(module: PreTrainedModel) -> str:

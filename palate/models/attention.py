@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, PreTrainedModel
 
 from palate.core import ModelError
+from palate.models.angles import beginnings, joined, short_angles
 from palate.models.cpu import keeps_kernels
 from palate.text.attention_plan import AttentionPlan, Block, Ints, round_up
 from palate.text.pack import PackedBatch
@@ -131,7 +132,16 @@ def _block_mask(padding: np.ndarray, offset: int, shape: tuple[int, int], kv_hea
 
 
 def packed_states(module: PreTrainedModel, batch: PackedBatch) -> Tensor:
-    """Return hidden states (T, d) of the flat tokens; where kernels are kept, padding rounds T up so that shapes repeat."""
+    """Return hidden states (T, d) of the flat tokens, whatever else is in the batch; T may exceed their number."""
+    limit = short_angles(module.config)
+    if limit is None or int(batch.position_ids.max()) < limit:
+        return _states(module, batch)
+    early = beginnings(batch, limit)
+    return joined(_states(module, early)[: len(early.input_ids)], _states(module, batch), batch, limit)
+
+
+def _states(module: PreTrainedModel, batch: PackedBatch) -> Tensor:
+    """Return hidden states (T, d) of one forward pass; where kernels are kept, padding rounds T up so that shapes repeat."""
     ids, positions = batch.input_ids, batch.position_ids
     if keeps_kernels(module.dtype, len(ids), module.config.get_text_config().hidden_size):
         more = round_up(len(ids), 16) - len(ids)

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from palate.models.adapters import Adapters, LoRA
 from palate.models.attention import Attends, packed_states
 from palate.models.cpu import keeps_kernels, linear
+from palate.models.parts import in_parts
 from palate.models.paths import AttentionPath, longest_sequence, padded_rows
 from palate.models.transformers_io import save_pair
 from palate.objectives.logps import summed_nll, token_logps
@@ -68,6 +69,14 @@ class CausalPolicy:
 
     def logps(self, batch: PackedBatch, *, temperature: float = 1.0) -> TokenOutputs:
         """Return log-probability and entropy of every target of `batch`, whether it is learned or not."""
+        outputs = in_parts(batch, lambda part: self._logps(part, temperature))
+        if len(outputs) == 1:
+            return outputs[0]
+        states = [output.states for output in outputs if output.states is not None]
+        logps, entropy = (torch.cat([getattr(output, name) for output in outputs]) for name in ("logps", "entropy"))
+        return TokenOutputs(logps, entropy, torch.cat(states) if states else None)
+
+    def _logps(self, batch: PackedBatch, temperature: float) -> TokenOutputs:
         with self.under():
             if self.path == "packed":
                 weight, bias = self.head
@@ -81,7 +90,7 @@ class CausalPolicy:
 
     def nll(self, batch: PackedBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Return `sum -w logp` (0-d) and the log-probabilities (n,), detached; `weights` (n,) are those of the targets."""
-        if self.path == "packed":
+        if self.path == "packed" and len(batch.parts()) == 1:
             with self.under():
                 weight, bias = self.head
                 sources, targets, weights = self._padded(batch.sources, batch.targets, weights)
@@ -148,5 +157,5 @@ class CausalPolicy:
 
     def _padded_logits(self, batch: PackedBatch) -> Tensor:
         """Return logits (n, v) that predict the targets, by the model's own forward, which may do more than multiply by the head."""
-        rows = padded_rows(batch)
+        rows = padded_rows(batch, self.path)
         return rows.run(self.module)[rows.source]

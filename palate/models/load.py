@@ -46,14 +46,51 @@ def load_policy(path: str | Path, *, dtype: DType = "float32") -> CausalPolicy:
         ModelError: no such directory, a file is missing or broken, or model and tokenizer do not fit.
     """
     if is_adapter(path):
-        base, _ = base_of(path)
-        policy = load_policy(base, dtype=dtype)
-        adapters = Adapters(policy.module, base)
+        policy = base_policy(path, dtype=dtype)
+        adapters = Adapters(policy.module, base_of(path)[0])
         adapters.load(path)
         adapters.merge()
         return policy
     config = load_config(path)
     return as_policy(load_module(AutoModelForCausalLM, path, config, dtype), load_tokenizer(path))
+
+
+def base_policy(path: str | Path, *, dtype: DType = "float32") -> CausalPolicy:
+    """Return the base of the adapter at `path` as its users have it: with the adapter's own tokenizer, and a row for each of its ids.
+
+    Raises:
+        ModelError: as `load_policy`.
+    """
+    policy = load_policy(base_of(path)[0], dtype=dtype)
+    if not has_tokenizer(path):
+        return policy
+    tokenizer = load_tokenizer(path)
+    module, ids = policy.module, vocabulary_size(tokenizer)
+    if ids > module.get_input_embeddings().num_embeddings:  # the adapter brings the new rows, so what they start from does not matter
+        module.resize_token_embeddings(ids, mean_resizing=False)
+    return CausalPolicy(module, tokenizer, policy.path)
+
+
+def load_reference(path: str | Path, policy: CausalPolicy, tokens: int, *, dtype: DType = "float32") -> CausalPolicy:
+    """Return the policy at `path`, which is to read the policy's token ids in sequences of up to `tokens`.
+
+    Raises:
+        ModelError: as `load_policy`, or its ids mean other tokens, or it takes fewer.
+    """
+    reference = load_policy(path, dtype=dtype)
+    own, other = policy.tokenizer.get_vocab(), reference.tokenizer.get_vocab()
+    if own != other:
+        differing = sorted(name for name in own.keys() | other.keys() if own.get(name) != other.get(name))
+        raise ModelError(
+            f"the reference {path} has another vocabulary than the policy: {len(differing)} tokens differ, such as {differing[0]!r}. "
+            "Log-probabilities of the same tokens are compared, so use a reference with the policy's tokenizer"
+        )
+    if reference.max_tokens is not None and tokens > reference.max_tokens:
+        raise ModelError(
+            f"the reference {path} takes {reference.max_tokens} tokens, and sequences have up to {tokens}. Use shorter sequences "
+            "(max_tokens, sampling.max_tokens), or a reference with a longer context"
+        )
+    return reference
 
 
 @dataclass(frozen=True)
@@ -127,9 +164,10 @@ def built(make: Callable[[PretrainedConfig], T], config: PretrainedConfig, seed:
 
 def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
     """Set every dropout probability to 0 and return `config`: log-probabilities of a text must not differ between two passes."""
-    for name, value in config.to_dict().items():
-        if isinstance(value, float) and ("dropout" in name or name.endswith("pdrop")):
-            setattr(config, name, 0.0)
+    for part in {id(part): part for part in (config, config.get_text_config())}.values():  # a configuration may hold one of the text model
+        for name, value in part.to_dict().items():
+            if isinstance(value, float) and ("dropout" in name or name.endswith("pdrop")):
+                setattr(part, name, 0.0)
     return config
 
 
@@ -147,7 +185,7 @@ def load_config(path: str | Path) -> PretrainedConfig:
         not _HUB_NAME.fullmatch(str(path)) or str(path).startswith(".") or (len(directory.parts) > 1 and Path(directory.parts[0]).exists())
     ):
         raise ModelError(f"no model at {path}: the directory does not exist. Check the path, or first run the stage that makes the model")
-    config: PretrainedConfig = _read(path, "config.json", lambda: AutoConfig.from_pretrained(path))
+    config: PretrainedConfig = _read(path, "config.json", lambda: AutoConfig.from_pretrained(path, trust_remote_code=False))
     if config.is_encoder_decoder:
         raise ModelError(f"{path} is an encoder-decoder ({config.model_type}); a policy is a decoder that continues its prompt")
     packed = config.to_dict().get("quantization_config") or {}
@@ -159,8 +197,13 @@ def load_config(path: str | Path) -> PretrainedConfig:
     return without_dropout(config)
 
 
+def has_tokenizer(path: str | Path) -> bool:
+    """Return whether a directory has a tokenizer."""
+    return any((Path(path) / name).is_file() for name in ("tokenizer_config.json", "tokenizer.json"))
+
+
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """Return the tokenizer at `path`.
+    """Return the tokenizer at `path`; of an adapter without one, the tokenizer of its base.
 
     Where tokenizer_config.json names a plain tokenizer.json, this reads that file. For some kinds of model (qwen2 is one) `AutoTokenizer`
     would replace its way of splitting text by that of the kind.
@@ -173,8 +216,10 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         settings = Path(path) / "tokenizer_config.json"
         if settings.is_file() and json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") in _PLAIN_TOKENIZERS:
             return PreTrainedTokenizerFast.from_pretrained(path)
-        return AutoTokenizer.from_pretrained(path)
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
 
+    if is_adapter(path) and not has_tokenizer(path):
+        return load_tokenizer(base_of(path)[0])
     return _read(path, "tokenizer", read)
 
 
@@ -227,5 +272,10 @@ def _read(path: str | Path, what: str, read: Callable[[], T]) -> T:
     try:
         with no_progress_bars():
             return read()
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, SafetensorError) as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{path}: {what} cannot be read, because the model brings code of its own (auto_map), which Palate does not run. "
+                "Use a model whose architecture is part of transformers"
+            ) from error
         raise ModelError(f"{path}: {what} cannot be read ({type(error).__name__}: {str(error).strip() or 'no reason given'})") from error

@@ -15,14 +15,18 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PretrainedConfig, PreTrainedModel
 
+from palate.models.angles import short_angles
 from palate.models.attention import NAME, PackedAttention
 from palate.text.pack import Branch, PackedBatch, Tree, pack
 
-AttentionPath = Literal["packed", "padded"]
-"""How a model computes a batch: as packed trees, or as one right-padded row per branch."""
+AttentionPath = Literal["packed", "padded", "single"]
+"""How a model computes a batch: as packed trees, as one right-padded row per branch, or row by row without padding."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 """Largest difference allowed from the plain forward pass, relative to the largest hidden state or logit."""
+
+
+NEIGHBOURS = "its numbers depend on the longest sequence of a batch"
 
 
 class PaddedPathWarning(UserWarning):
@@ -41,14 +45,28 @@ class PaddedBatch:
     """Rows (n,) and columns (n,) of the states that predict the targets."""
     last: tuple[Tensor, Tensor]
     """Rows (b,) and columns (b,) of the last tokens of branches."""
+    path: AttentionPath = "padded"
+    """With "single" each row has a forward pass of its own."""
 
     def run(self, module: PreTrainedModel) -> Tensor:
         """Return the output of `module` on the rows: hidden states (b, w, d) of a base model, or logits (b, w, v) of a whole model."""
-        output: Tensor = module(input_ids=self.input_ids, attention_mask=self.attention_mask, use_cache=False)[0]
-        return output
+        limit = short_angles(module.config)
+        whole = self._run(module, self.input_ids, self.attention_mask)
+        if limit is None or self.input_ids.shape[1] <= limit:
+            return whole
+        early = self._run(module, self.input_ids[:, :limit], self.attention_mask[:, :limit])
+        return torch.cat([early, whole[:, limit:]], 1)
+
+    def _run(self, module: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
+        """Return the output of one forward pass, or of one per row without its padding; columns of padding mean nothing."""
+        if self.path != "single":
+            output: Tensor = module(input_ids=ids, attention_mask=mask, use_cache=False)[0]
+            return output
+        rows = [row[: int(real.sum())][None] for row, real in zip(ids, mask, strict=True)]
+        return pad_sequence([module(input_ids=row, use_cache=False)[0][0] for row in rows], batch_first=True)
 
 
-def padded_rows(batch: PackedBatch) -> PaddedBatch:
+def padded_rows(batch: PackedBatch, path: AttentionPath = "padded") -> PaddedBatch:
     """Return the rows of `batch`, branches in order."""
     trunks = [len(tree.trunk) for tree in batch.trees for _ in tree.branches]
     rows = [torch.tensor(tree.trunk + branch.ids) for tree in batch.trees for branch in tree.branches]
@@ -63,23 +81,22 @@ def padded_rows(batch: PackedBatch) -> PaddedBatch:
         attention_mask=(column < length[:, None]).long(),
         source=(row_of_target, column_of_target),
         last=(torch.arange(len(rows)), length - 1),
+        path=path,
     )
 
 
 def choose_path(module: PreTrainedModel) -> AttentionPath:
-    """Return "packed" and switch the module's attention to trees, or return "padded" with one warning that names the reason."""
+    """Return "packed" and switch the module's attention to trees, or return another path with one warning that names the reason."""
     settings = module.config.get_text_config().to_dict()
     if settings.get("attn_logit_softcapping") is not None:
         module.set_attn_implementation("eager")  # the other attention functions of transformers cannot cap
     reason = _configured_reason(module) or _measured_reason(module)
     if reason is None:
         return "packed"
-    warnings.warn(
-        f"{type(module).__name__} takes the padded path, which is slower but gives the same numbers: {reason}",
-        PaddedPathWarning,
-        stacklevel=3,
-    )
-    return "padded"
+    path: AttentionPath = "single" if reason == NEIGHBOURS or _depends_on_padding(module) else "padded"
+    how = "takes the padded path" if path == "padded" else "computes every sequence alone, because padding or longer neighbours change it"
+    warnings.warn(f"{type(module).__name__} {how}, which is slower but gives the same numbers: {reason}", PaddedPathWarning, stacklevel=3)
+    return path
 
 
 def longest_sequence(config: PretrainedConfig) -> int | None:
@@ -131,23 +148,46 @@ def _head_reason(module: PreTrainedModel, rows: PaddedBatch, plain: Tensor) -> s
     return None if gap <= TOLERANCE[plain.dtype] else f"its logits are not hidden states times output embeddings (relative gap {gap:.2g})"
 
 
+def _depends_on_padding(module: PreTrainedModel) -> bool:
+    """Return whether a row's hidden states change when it is padded beside a longer row."""
+    ids = _two_branches(module.get_input_embeddings().num_embeddings, longest_sequence(module.config) or 8).trees[0]
+    trees = [Tree(ids.trunk[:1], (Branch(branch, (True,) * len(branch)),)) for branch in (ids.branches[0].ids[:1], ids.trunk)]
+    batch = pack(trees)
+    with torch.no_grad():
+        beside, alone = (rows.run(module.base_model)[rows.source] for rows in (padded_rows(batch), padded_rows(batch, "single")))
+    return _gap(beside, alone) > TOLERANCE[alone.dtype]
+
+
 def _tree_reason(module: PreTrainedModel, batch: PackedBatch, plain: Tensor) -> str | None:
     """Return why packed hidden states differ from `plain` ones; if they do not, leave attention on trees and return None."""
-    before = module.config._attn_implementation
+    before, limit = module.config._attn_implementation, short_angles(module.config) or longest_sequence(module.config)
     module.set_attn_implementation(NAME)
     try:
-        states = module.base_model(
-            input_ids=batch.input_ids[None], position_ids=batch.position_ids[None], tree=PackedAttention(batch.layout), use_cache=False
-        )[0][0, batch.sources]
+        states = _tree_states(module, batch, batch.position_ids)
+        # A second tree whose last token stands at the end of the context, as if it were long.
+        both = pack([*batch.trees, Tree(batch.trees[0].trunk[:1], (Branch(batch.trees[0].trunk[:1], (True,)),))])
+        far = both.position_ids.clone()
+        far[-1] = far[-1] if limit is None else limit - 1
+        beside = _tree_states(module, both, far)[: len(states)]
     except Exception as error:  # noqa: BLE001  # whatever the model raises here, its own attention still works
         reason = f"packed trees fail in it ({type(error).__name__}: {error})"
     else:
         gap = _gap(states, plain)
         if gap <= TOLERANCE[plain.dtype]:
-            return None
-        reason = f"packed trees differ from plain sequences (relative gap {gap:.2g})"
+            if _gap(beside, plain) <= TOLERANCE[plain.dtype]:
+                return None
+            reason = NEIGHBOURS
+        else:
+            reason = f"packed trees differ from plain sequences (relative gap {gap:.2g})"
     module.set_attn_implementation(before)
     return reason
+
+
+def _tree_states(module: PreTrainedModel, batch: PackedBatch, positions: Tensor) -> Tensor:
+    """Return the hidden states (n, d) that predict the targets of packed trees, in one forward pass."""
+    tree = PackedAttention(batch.layout)
+    states: Tensor = module.base_model(input_ids=batch.input_ids[None], position_ids=positions[None], tree=tree, use_cache=False)[0]
+    return states[0, batch.sources]
 
 
 def _gap(ours: Tensor, theirs: Tensor) -> float:

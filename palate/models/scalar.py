@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from palate.models.adapters import Adapters, LoRA, base_of, is_adapter
 from palate.models.attention import packed_states
 from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
-from palate.models.load import DType, built, check_vocabulary, load_config, load_module, load_policy, load_tokenizer
+from palate.models.load import DType, base_policy, built, check_vocabulary, load_config, load_module, load_policy, load_tokenizer
+from palate.models.parts import in_parts
 from palate.models.paths import AttentionPath, choose_path, longest_sequence, padded_rows
 from palate.models.transformers_io import save_pair
 from palate.text.pack import PackedBatch
+from palate.text.template import end_ids
 
 REWARD_FILE = "reward.json"
 
@@ -59,16 +61,26 @@ class ScalarModel:
 
     def states(self, batch: PackedBatch) -> Tensor:
         """Return what the heads read (b, d): the final hidden state at the last token of each branch."""
+        parts = in_parts(batch, self._states)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _states(self, batch: PackedBatch) -> Tensor:
+        padding = self._padding(batch)
         if self.path == "packed":
-            return packed_states(self.module, batch).index_select(0, batch.last)
-        rows = padded_rows(batch)
-        return rows.run(self.module.base_model)[rows.last]
+            return packed_states(self.module, batch).index_select(0, batch.last - padding)
+        rows = padded_rows(batch, self.path)
+        numbers, columns = rows.last
+        return rows.run(self.module.base_model)[numbers, columns - padding]
 
     def values(self, batch: PackedBatch) -> Tensor:
         """Return raw values (n, h), float32, of the state before each target."""
+        parts = in_parts(batch, self._values)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _values(self, batch: PackedBatch) -> Tensor:
         if self.path == "packed":
             return self._head(packed_states(self.module, batch).index_select(0, batch.sources))
-        rows = padded_rows(batch)
+        rows = padded_rows(batch, self.path)
         return self._head(rows.run(self.module.base_model)[rows.source])
 
     def normalised(self, scores: Tensor) -> Tensor:
@@ -125,6 +137,15 @@ class ScalarModel:
         content = {"heads": self.heads, **asdict(self.normalisation)}
         (Path(directory) / REWARD_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
+    def _padding(self, batch: PackedBatch) -> Tensor:
+        """Return how many tokens of padding each branch ends with (b,): transformers scores the token before them, so these are not read.
+
+        Models that Palate trains never end a sequence with padding (see `with_padding`); others may pad with the end of a turn.
+        """
+        pad = self.module.config.get_text_config().pad_token_id
+        counts = [0 if branch.ids[-1] != pad else _count_at_end(branch.ids, pad) for tree in batch.trees for branch in tree.branches]
+        return torch.tensor(counts)
+
     def _head(self, states: Tensor) -> Tensor:
         """Return scores in float32 whatever the backbone computes in, because differences within a pair are small."""
         head = self.module.get_submodule("score")
@@ -161,9 +182,8 @@ def _with_adapter_at(path: Path, *, merge: bool) -> ScalarModel:
     """Return the model that an adapter directory describes, with the adapter merged or not."""
     if not (path / REWARD_FILE).is_file():
         raise ModelError(f"{path} is an adapter without {REWARD_FILE}, which names the heads; use an adapter that a reward stage wrote")
-    base, _ = base_of(path)
-    model = scalar_from(base, _read_heads(path / REWARD_FILE)[0], seed=0)
-    adapters = Adapters(model.module, base)
+    model = scalar_from(base_policy(path), _read_heads(path / REWARD_FILE)[0], seed=0)
+    adapters = Adapters(model.module, base_of(path)[0])
     adapters.load(path)
     if merge:
         adapters.merge()
@@ -188,8 +208,9 @@ def scalar_from(source: CausalPolicy | ScalarModel | str | Path, heads: Sequence
     config = copy.deepcopy(source.module.config)
     config.num_labels = len(heads)
     config.id2label, config.label2id = dict(enumerate(heads)), {name: k for k, name in enumerate(heads)}
-    if config.pad_token_id is None:  # transformers' forward needs one; Palate does not read it
-        config.pad_token_id = source.tokenizer.pad_token_id if source.tokenizer.pad_token_id is not None else source.tokenizer.eos_token_id
+    ends = source.end_ids if isinstance(source, CausalPolicy) else end_ids(source.tokenizer)
+    tokenizer = with_padding(source.tokenizer, ends)
+    config.get_text_config().pad_token_id = config.pad_token_id = tokenizer.pad_token_id
     try:
         module: PreTrainedModel = built(AutoModelForSequenceClassification.from_config, config, seed)
     except ValueError as error:
@@ -203,7 +224,23 @@ def scalar_from(source: CausalPolicy | ScalarModel | str | Path, heads: Sequence
         if head.bias is not None:
             head.bias.zero_()
     module.set_attn_implementation(source.module.config._attn_implementation)
-    return ScalarModel(module.eval(), source.tokenizer, source.path)
+    return ScalarModel(module.eval(), tokenizer, source.path)
+
+
+def with_padding(tokenizer: PreTrainedTokenizerBase, ends: Set[int]) -> PreTrainedTokenizerBase:
+    """Return the tokenizer if its padding token is not one of `ends`, or a copy that pads with another special token, or with none.
+
+    transformers scores a sequence at its last token that is not padding. With the end of a turn as padding it would score the token before
+    that end, and in batches whatever token is there. Without a padding token it refuses batches.
+    """
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in ends:
+        return tokenizer
+    special = {i: token.content for i, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special and i not in ends}
+    first = (tokenizer.unk_token_id, tokenizer.bos_token_id)
+    unused = sorted(special, key=lambda i: ("pad" not in special[i].lower(), i in first, i))
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.pad_token = special[unused[0]] if unused else None
+    return tokenizer
 
 
 def head_of(module: PreTrainedModel) -> Linear:
@@ -216,6 +253,11 @@ def head_of(module: PreTrainedModel) -> Linear:
     if not isinstance(head, Linear):
         raise ModelError(f"{type(module).__name__} has no linear layer `score`; use a decoder for sequence classification")
     return head
+
+
+def _count_at_end(ids: Sequence[int], token: int) -> int:
+    """Return how often `token` stands at the end, at most one time less than there are ids."""
+    return next((count for count, one in enumerate(reversed(ids)) if one != token), len(ids) - 1)
 
 
 def _read_normalisation(path: Path, heads: tuple[str, ...]) -> Normalisation | None:

@@ -137,8 +137,8 @@ class Composition:
 
         @cache
         def member(path: str) -> Member:
-            models[path] = LearnedReward.load(locate(path), merge_adapter=merge_adapters)
-            return Member(models[path], tokenizer)
+            models[path] = LearnedReward.load(locate(path), tokenizer, merge_adapter=merge_adapters)
+            return Member(models[path])
 
         scorers = {name: part.open(ScoringContext(name, tokenizer, member)) for name, part in parts.items()}
         return Composition(parts, scorers, models, max_failed)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from palate.config.artifacts import model_at
-from palate.core import Completion, Prompt, TrainingError
+from palate.core import Completion, DataError, Prompt, TrainingError
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.runs.run import Run
 from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
 from palate.text.spans import NO_LIMIT, preference_tree, prompt_ids
+from palate.text.template import Unusable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CARD = "report_card.json"
 
@@ -91,27 +97,41 @@ PRODUCT = 1 << 28
 
 
 class LearnedReward:
-    """A reward model as a scorer: the sum of its normalised heads has mean 0 and standard deviation 1 on reference samples."""
+    """A reward model as a scorer: the sum of its normalised heads has mean 0 and standard deviation 1 on reference samples.
 
-    def __init__(self, model: ScalarModel) -> None:
+    Every stage scores through `table`, `score` or `scores_of`. They take token ids only from a tokenizer like the model's own, and give a
+    reason in place of a score where a completion is longer than the model takes.
+    """
+
+    def __init__(self, model: ScalarModel, sampled_with: PreTrainedTokenizerBase | None = None) -> None:
+        """Take the model, and the tokenizer that the completions' ids come from; with None only texts are scored."""
         self.model = model
+        self.takes_ids = sampled_with is not None and reads_alike(model.tokenizer, sampled_with)
+        """Whether completions are scored by their own ids. Otherwise their texts are, in the model's own tokens."""
         # A wider model reaches full speed with fewer tokens; more would only cost memory.
-        self._tokens = min(16_384, max(1024, PRODUCT // model.module.config.hidden_size**2))
+        self._width = model.module.config.get_text_config().hidden_size
+        self._tokens = min(16_384, max(1024, PRODUCT // self._width**2))
 
     @staticmethod
-    def load(path: str, *, merge_adapter: bool = True) -> LearnedReward:
-        """Load the reward model in a directory, with frozen weights. An adapter is merged into its base, or stays beside it."""
+    def load(path: str, sampled_with: PreTrainedTokenizerBase | None = None, *, merge_adapter: bool = True) -> LearnedReward:
+        """Load the reward model in a directory, with frozen weights.
+
+        Args:
+            path: the directory.
+            sampled_with: the tokenizer that the completions' ids come from; None where only texts are known.
+            merge_adapter: whether an adapter is merged into its base, or stays beside it.
+        """
         model = load_scalar(path, merge_adapter=merge_adapter)
         model.module.requires_grad_(requires_grad=False)
-        return LearnedReward(model)
+        return LearnedReward(model, sampled_with)
 
     def score_trees(self, trees: Sequence[Tree]) -> Tensor:
-        """Return normalised scores (b, h) of all branches, trees in order, branches in order."""
+        """Return normalised scores (b, h) of all branches, trees in order, branches in order; trees are in the model's own tokens."""
         return self._of_branches(trees, len(self.model.heads), lambda batch: self.model.normalised(self.model.scores(batch)))
 
     def states(self, trees: Sequence[Tree]) -> Tensor:
         """Return the hidden states (b, d) that the heads read at the end of each branch, in the same order."""
-        return self._of_branches(trees, self.model.module.config.hidden_size, self.model.states)
+        return self._of_branches(trees, self._width, self.model.states)
 
     def _of_branches(self, trees: Sequence[Tree], width: int, measure: Callable[[PackedBatch], Tensor]) -> Tensor:
         """Return `measure` (b, width) of all branches, trees in order, branches in order."""
@@ -121,38 +141,104 @@ class LearnedReward:
         with torch.inference_mode():
             for part in microbatches(trees, self._tokens):
                 rows = torch.cat([torch.arange(starts[k], starts[k] + sizes[k]) for k in part])
-                values[rows] = measure(pack([trees[k] for k in part])).float()
+                values[rows] = measure(pack([trees[k] for k in part], self._tokens)).float()
         return values
 
+    def table(
+        self, prompts: Sequence[Prompt], completions: Sequence[Sequence[Completion]], sampled: Sequence[Tree] | None = None
+    ) -> tuple[Tensor, dict[int, str]]:
+        """Return normalised scores (b, h) of all completions in order, NaN where there is none, and the reasons by number.
+
+        `sampled` are the completions' tokens as trees, one per prompt; they are used where the model takes ids.
+        """
+        sizes = [len(group) for group in completions]
+        scores = torch.full((sum(sizes), len(self.model.heads)), float("nan"))
+        reasons: dict[int, str] = {}
+        trees, rows, start = [], [], 0
+        for k, (prompt, group) in enumerate(zip(prompts, completions, strict=True)):
+            numbers = range(start, start + len(group))
+            start += len(group)
+            try:
+                tree = sampled[k] if sampled is not None and self.takes_ids else self.tree(prompt, group, NO_LIMIT)
+            except Unusable as error:
+                reasons |= dict.fromkeys(numbers, error.reason)
+                continue
+            limit = self.model.max_tokens or NO_LIMIT
+            lengths = [len(tree.trunk) + len(branch.ids) for branch in tree.branches]
+            reasons |= {
+                row: f"too long for the reward model: {n} tokens, it takes {limit}"
+                for row, n in zip(numbers, lengths, strict=True)
+                if n > limit
+            }
+            fitting = [j for j, n in enumerate(lengths) if n <= limit]
+            if fitting:
+                trees.append(Tree(tree.trunk, tuple(tree.branches[j] for j in fitting)))
+                rows += [numbers[j] for j in fitting]
+        if rows:
+            scores[rows] = self.score_trees(trees)
+        reasons |= {row: "the model gave no finite number" for row in rows if not scores[row].isfinite().all()}
+        scores[sorted(reasons)] = float("nan")
+        return scores, reasons
+
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[Completion]]) -> Mapping[str, list[list[float | None]]]:
-        """Return scores by head, and their sum under `score`: a list per prompt of one number per completion."""
-        trees = [self.tree(prompt, group) for prompt, group in zip(prompts, completions, strict=True)]
-        table = self.score_trees(trees)
+        """Return scores by head, and their sum under `score`: a list per prompt of one number per completion, None where there is none."""
+        table, reasons = self.table(prompts, completions)
         columns = {"score": table.sum(1), **{name: table[:, k] for k, name in enumerate(self.model.heads)}}
         result: dict[str, list[list[float | None]]] = {}
         for name, column in columns.items():
-            values, start = column.tolist(), 0
-            result[name] = []
-            for tree in trees:
-                result[name].append(values[start : start + len(tree.branches)])
-                start += len(tree.branches)
+            values = [None if k in reasons else value for k, value in enumerate(column.tolist())]
+            ends = list(accumulate(map(len, completions)))
+            result[name] = [values[end - len(group) : end] for end, group in zip(ends, completions, strict=True)]
         return result
 
-    def tree(self, prompt: Prompt, completions: Sequence[Completion], limit: int | None = None) -> Tree:
-        """Return the tokens to score: the completions' own ids where they have them, otherwise those of their texts.
+    def scores_of(
+        self, run: Run, path: str, prompts: Sequence[Prompt], completions: Sequence[Sequence[Completion]]
+    ) -> list[list[float | None]]:
+        """Return the sum of the heads per prompt and completion, None where there is none; record the reasons in the run.
 
-        The caller makes sure that ids come from the same tokenizer.
+        Raises:
+            DataError: no completion has a score. The message names the reward model by `path`.
+        """
+        table, reasons = self.table(prompts, completions)
+        if reasons and len(reasons) == len(table):
+            first = "; ".join(list(dict.fromkeys(reasons.values()))[:3])
+            raise DataError(
+                f"the reward model {path} can score none of the {len(table)} completions: {first}. Use a reward model with a longer "
+                "context, or lower sampling.max_tokens"
+            )
+        if reasons:
+            run.dropped(f"completions without a score by {path}", [reason.split(":")[0] for reason in reasons.values()])
+        values = [None if k in reasons else value for k, value in enumerate(table.sum(1).tolist())]
+        ends = accumulate(map(len, completions))
+        return [values[end - len(group) : end] for end, group in zip(ends, completions, strict=True)]
+
+    def tree(self, prompt: Prompt, completions: Sequence[Completion], limit: int | None = None) -> Tree:
+        """Return the tokens to score: the completions' own ids where the model takes them, otherwise those of their texts.
 
         Raises:
             Unusable: prompt and longest text exceed `limit` tokens, by default the model's own limit.
         """
-        if all(completion.ids for completion in completions):
+        if self.takes_ids and all(completion.ids for completion in completions):
             trunk = prompt_ids(self.model.tokenizer, prompt.conversation)
             return Tree(trunk, tuple(Branch(c.ids, (True,) * len(c.ids)) for c in completions))
         tree = preference_tree(
             self.model.tokenizer, prompt.conversation, [c.text for c in completions], limit or self.model.max_tokens or NO_LIMIT
         )
         return Tree(tree.trunk, tuple(_cut(b) if c.stop == "length" else b for b, c in zip(tree.branches, completions, strict=True)))
+
+
+SAMPLE_TEXT = "The cook's 12 pots,\n\t  4.5 litres each: naïve café 你好 🍲 <|im_end|></s>"
+"""A text with what tokenizers of one vocabulary split in different ways."""
+
+
+def reads_alike(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Return whether both tokenizers turn the same conversation and completion into the same ids."""
+    return one is other or (one.get_vocab(), one.chat_template, one.eos_token_id, one(SAMPLE_TEXT).input_ids) == (
+        other.get_vocab(),
+        other.chat_template,
+        other.eos_token_id,
+        other(SAMPLE_TEXT).input_ids,
+    )
 
 
 def _cut(branch: Branch) -> Branch:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from palate.config.types import Input
-from palate.core import Completion, ConfigError, Prompt
+from palate.core import ConfigError
 from palate.rewards.batch import HeadScorer, PartScores, ScoringBatch, ScoringContext
 from palate.rewards.ensemble import Ensemble, Mean
 from palate.rewards.learned import LearnedReward
 from palate.rewards.part import PartSettings
-from palate.text.pack import Tree
-from palate.text.spans import NO_LIMIT
-from palate.text.template import Unusable
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +60,8 @@ class ModelReward(PartSettings):
 class Member:
     """A reward model that several parts may share: it scores each batch once."""
 
-    def __init__(self, reward: LearnedReward, tokenizer: PreTrainedTokenizerBase | None) -> None:
-        """Take the reward model, and the policy's tokenizer or None where only texts are known."""
+    def __init__(self, reward: LearnedReward) -> None:
         self.reward = reward
-        self.takes_tokens = tokenizer is not None and _is_same(reward.model.tokenizer, tokenizer)
         self._last: tuple[ScoringBatch, tuple[Tensor, dict[int, str]]] | None = None
 
     @property
@@ -80,47 +72,8 @@ class Member:
     def score(self, batch: ScoringBatch) -> tuple[Tensor, dict[int, str]]:
         """Return normalised scores (b, h), NaN where a completion cannot be scored, and the reasons."""
         if self._last is None or self._last[0] is not batch:
-            self._last = batch, self._score(batch)
+            self._last = batch, self.reward.table(batch.prompts, batch.groups, batch.trees)
         return self._last[1]
-
-    def _score(self, batch: ScoringBatch) -> tuple[Tensor, dict[int, str]]:
-        scores = torch.full((len(batch), len(self.heads)), float("nan"))
-        reasons: dict[int, str] = {}
-        trees, rows, start = [], [], 0
-        for k, (prompt, group) in enumerate(zip(batch.prompts, batch.groups, strict=True)):
-            numbers = range(start, start + len(group))
-            start += len(group)
-            try:
-                tree = self._tree(prompt, group, batch.trees[k] if batch.trees is not None else None)
-            except Unusable as error:
-                reasons |= dict.fromkeys(numbers, error.reason)
-                continue
-            limit = self.reward.model.max_tokens or NO_LIMIT
-            lengths = [len(tree.trunk) + len(branch.ids) for branch in tree.branches]
-            reasons |= {
-                row: f"too long for the reward model: {n} tokens, it takes {limit}"
-                for row, n in zip(numbers, lengths, strict=True)
-                if n > limit
-            }
-            fitting = [j for j, n in enumerate(lengths) if n <= limit]
-            if fitting:
-                trees.append(Tree(tree.trunk, tuple(tree.branches[j] for j in fitting)))
-                rows += [numbers[j] for j in fitting]
-        if rows:
-            scores[rows] = self.reward.score_trees(trees)
-        reasons |= {row: "the model gave no finite number" for row in rows if not scores[row].isfinite().all()}
-        scores[sorted(reasons)] = float("nan")
-        return scores, reasons
-
-    def _tree(self, prompt: Prompt, group: Sequence[Completion], sampled: Tree | None) -> Tree:
-        if not self.takes_tokens:
-            return self.reward.tree(prompt, [replace(completion, ids=()) for completion in group], NO_LIMIT)
-        return self.reward.tree(prompt, group, NO_LIMIT) if sampled is None else sampled
-
-
-def _is_same(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
-    """Whether both tokenizers turn the same conversation and completion into the same ids."""
-    return (one.get_vocab(), one.chat_template, one.eos_token_id) == (other.get_vocab(), other.chat_template, other.eos_token_id)
 
 
 class ModelScorer:

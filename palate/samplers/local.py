@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import torch
 
@@ -12,8 +13,9 @@ from palate.samplers.cache import Cache
 from palate.samplers.draw import check_sampling
 from palate.samplers.forward import forward_of
 from palate.samplers.ledger import Ledger, SampledTokens
+from palate.samplers.own_cache import changes_angles, generated
 from palate.samplers.packed import PackedRows
-from palate.samplers.padded_decoding import PaddedDecoder
+from palate.samplers.padded_decoding import PaddedDecoder, takes_padding
 from palate.samplers.requests import ActiveRows, Queue, SamplerCall
 from palate.text.spans import prompt_ids as ids_of_prompt
 
@@ -102,8 +104,14 @@ class LocalSampler:
         with torch.inference_mode(), self._policy.under():
             return self._draw(call, progress)
 
+    @cached_property
+    def _takes_padding(self) -> bool:
+        return takes_padding(self._policy)
+
     def _draw(self, call: SamplerCall, progress: Progress | None) -> list[list[SampledTokens]]:
         policy = self._policy
+        if changes_angles(policy, call.longest) or (policy.path != "packed" and not self._takes_padding):
+            return generated(policy, call, self._slots, progress)
         weight, _ = policy.head
         slots = min(self._slots, len(call.prompts) * call.samples)
         ledger = Ledger(call, slots, end_ids=policy.end_ids, vocabulary=len(weight), device=weight.device)

@@ -9,7 +9,26 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from palate.models.causal import CausalPolicy
+from palate.models.paths import TOLERANCE
 from palate.samplers.requests import Share
+
+
+def takes_padding(policy: CausalPolicy) -> bool:
+    """Return whether the model decodes left-padded rows with a cache that can drop rows: it tries a few tokens and compares."""
+    vocabulary = policy.module.get_input_embeddings().num_embeddings
+    ids = [(5 * place + 2) % vocabulary for place in range(6)]
+    prompts = (ids[:4], ids[4:5])
+    try:
+        with torch.no_grad():
+            rows = PaddedDecoder(policy, prompts, slots=3)
+            rows.admit([Share(0, 0, 1), Share(1, 0, 2)])
+            rows.keep(torch.tensor([True, False, True]))
+            found = rows.advance(torch.tensor(ids[4:]))
+            whole = [torch.tensor([[*prompt, token]]) for prompt, token in zip(prompts, ids[4:], strict=True)]
+            plain = torch.cat([policy.module(input_ids=one, use_cache=False).logits[:, -1] for one in whole])
+    except Exception:  # noqa: BLE001  # whatever the model raises here, it has another way to decode
+        return False
+    return float((found - plain).abs().max()) <= TOLERANCE[plain.dtype] * float(plain.abs().max())
 
 
 class PaddedDecoder:

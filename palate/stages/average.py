@@ -15,6 +15,7 @@ from palate.core import ConfigError, ModelError
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
 from palate.runs.run import Run
+from palate.training.model_io import keep_model
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Average:
         mean = {name: _mean([state[name] for state in states], weights) for name in states[0]}
         distances = [math.sqrt(sum(float((state[name].double() - mean[name]).square().sum()) for name in mean)) for state in states]
         policies[0].load_state_dict(mean)
-        policies[0].save(run.directory / "model")
+        keep_model(run, policies[0], None)
         run.summary({"weights": [w / sum(weights) for w in weights], "distance": distances})
 
 

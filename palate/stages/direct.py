@@ -13,16 +13,16 @@ from palate.core import ConfigError, DataError, TrainingError, derive_seed
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy
-from palate.models.load import DTYPES, DType, load_policy
+from palate.models.load import DTYPES, DType, load_policy, load_reference
 from palate.objectives.direct import DPO, KTO, DirectObjective
 from palate.objectives.reduce import Sums
 from palate.runs.run import Run
-from palate.text.spans import NO_LIMIT
+from palate.text.pack import longest_of
 from palate.training.comparisons import JudgedPrompt, judged_prompts, overall
-from palate.training.fit import epochs_of, fit, mean_loss
+from palate.training.fit import epochs_of, fit, mean_loss, warn_of_few_steps
 from palate.training.keep import Keep, Last
 from palate.training.learner import Learner
-from palate.training.model_io import check_keep, keep_model, search, trainable, trained
+from palate.training.model_io import check_keep, keep_model, search, token_limit, trainable, trained
 from palate.training.optimizer import AdamW
 from palate.training.pairs import PairLossInputs, Weighting
 from palate.training.reference import FixedReference, MovingReference, Reference, ReferenceUpdate, UniformReference
@@ -144,10 +144,11 @@ class Direct:
         examples = self._examples(run, policy, self.preferences, "preferences.jsonl", self.limit)
         held_out = [] if self.held_out is None else self._examples(run, policy, self.held_out, "held_out.jsonl", None)
         epochs = epochs_of(run, len(examples), self.prompts_per_step, self.epochs, lambda k: examples[k].source)
-        reference = self._reference(policy)
+        reference = self._reference(policy, longest_of([example.tree for example in [*examples, *held_out]]))
         learner = Learner({"policy": policy.module, **reference.modules}, self.optimizer, epochs.steps, dtype=DTYPES[self.dtype])
         # After the learner is made: the policy is its own reference, and must compute in the type that it learns in.
         inputs = self._loss_inputs(run, policy, [*examples, *held_out], reference)
+        warn_of_few_steps(run, epochs, sum(inputs.rows[: len(examples)]))
         starts_at_reference = self.reference is None and not isinstance(reference, UniformReference)
 
         def parts(indices: list[int]) -> list[Any]:
@@ -167,16 +168,16 @@ class Direct:
         unit, rows = ("unpaired" if self.objective.is_unpaired else "pairs"), inputs.rows[: len(examples)]
         run.summary({"prompts": len(examples), unit: sum(rows), "steps": epochs.steps, "last": last})
 
-    def _reference(self, policy: CausalPolicy) -> Reference:
+    def _reference(self, policy: CausalPolicy, longest: int) -> Reference:
         """Return the reference of the log-ratios; without a named one it is the policy before its first step."""
         if self.reference_kind == "uniform" or not self.objective.needs_reference:
             return UniformReference()
-        model = policy if self.reference is None else load_policy(model_at(self.reference), dtype=self.dtype)
+        model = policy if self.reference is None else load_reference(model_at(self.reference), policy, longest, dtype=self.dtype)
         return FixedReference(model) if self.reference_update is None else MovingReference(model, self.reference_update)
 
     def _examples(self, run: Run, policy: CausalPolicy, path: str, name: str, limit: int | None) -> list[Any]:
         """Return the preferences at `path` (or in its file `name`) by prompt: pairs, or unpaired ones where the objective needs these."""
-        max_tokens = self.max_tokens or policy.max_tokens or NO_LIMIT
+        max_tokens = token_limit(policy, self.max_tokens)
         prompts: list[JudgedPrompt] | list[RatedPrompt]
         if self.objective.is_unpaired:
             unpaired = read_unpaired(file_at(path, name), limit, self.columns)
@@ -198,7 +199,7 @@ class Direct:
             return PairLossInputs(examples, self.objective, self.weighting, self.tokens_per_microbatch, reference)
         others = None
         if isinstance(self.objective, KTO):
-            max_tokens = self.max_tokens or policy.max_tokens or NO_LIMIT
+            max_tokens = token_limit(policy, self.max_tokens)
             others = UnpairedSource(mismatched(examples, max_tokens, derive_seed(run.seed, "mismatched")), self.tokens_per_microbatch)
         return UnpairedLossInputs(UnpairedSource(examples, self.tokens_per_microbatch), others, self.objective, reference)
 

@@ -19,13 +19,13 @@ from palate.data.samples import read_samples
 from palate.evaluation.evals import eval_means, grade
 from palate.evaluation.intervals import mean
 from palate.models.causal import CausalPolicy
-from palate.models.load import load_policy
+from palate.models.load import load_policy, load_reference
 from palate.objectives.kl import k1
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
 from palate.samplers.local import LocalSampler
 from palate.samplers.prompts import fitting, prompts_at
-from palate.text.pack import Branch, Tree, microbatches, pack
+from palate.text.pack import Branch, Tree, longest_of, microbatches, pack
 from palate.text.spans import prompt_ids
 
 Answered = Sequence[tuple[Prompt, Completion]]
@@ -76,7 +76,7 @@ class Evaluate:
             policy = None if self.model is None else load_policy(model_at(self.model))
             completions = self._completions(run, policy)
             advance(1, "completions")
-            rows = self._measure(policy, completions)
+            rows = self._measure(run, policy, completions)
             write_rows(run.directory / "completions.jsonl", rows)
             advance(1, "scores")
             evals = [] if self.evals is None or policy is None else self._answers(run, policy)
@@ -94,7 +94,7 @@ class Evaluate:
         groups = LocalSampler(policy).generate(prompts, 1, self.sampling, derive_seed(run.seed, "evaluate"))
         return [(prompt, group[0]) for prompt, group in zip(prompts, groups, strict=True)]
 
-    def _measure(self, policy: CausalPolicy | None, completions: Answered) -> list[dict[str, Any]]:
+    def _measure(self, run: Run, policy: CausalPolicy | None, completions: Answered) -> list[dict[str, Any]]:
         """Return a row for each completion with its figures."""
         rows: list[dict[str, Any]] = [
             {"id": p.id, "prompt": p.text, "text": c.text, "stop": c.stop, "tokens": len(c.ids) or len(c.text.split()) + 1}
@@ -111,7 +111,8 @@ class Evaluate:
             for row in rows:
                 row.setdefault("probes", {})[name] = float(count(row["text"]))
         if self.reward is not None:
-            scores = LearnedReward.load(model_at(self.reward)).score([p for p, _ in completions], [[c] for _, c in completions])["score"]
+            reward = LearnedReward.load(model_at(self.reward), None if policy is None else policy.tokenizer)
+            scores = reward.scores_of(run, self.reward, [p for p, _ in completions], [[c] for _, c in completions])
             for row, (score,) in zip(rows, scores, strict=True):
                 row["score"] = score
         if self.reference is not None and policy is not None:
@@ -122,8 +123,8 @@ class Evaluate:
     def _kl(self, policy: CausalPolicy, completions: Answered) -> list[float]:
         """Return the KL of each completion to the reference by k1, summed over its tokens, nats."""
         assert self.reference is not None
-        reference = load_policy(model_at(self.reference))
         trees = [Tree(prompt_ids(policy.tokenizer, prompt), (Branch(c.ids, (True,) * len(c.ids)),)) for prompt, c in completions]
+        reference = load_reference(model_at(self.reference), policy, longest_of(trees))
         kl = torch.zeros(len(trees))
         with torch.no_grad():
             for part in microbatches(trees, self.tokens_per_microbatch):
@@ -162,7 +163,9 @@ class Evaluate:
 
 def _means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Return mean, standard error and number of values of every figure of the completions."""
-    columns: dict[str, list[float]] = {name: [row[name] for row in rows] for name in ("gold", "score", "kl", "tokens") if name in rows[0]}
+    columns: dict[str, list[float]] = {
+        name: [row[name] for row in rows if row[name] is not None] for name in ("gold", "score", "kl", "tokens") if name in rows[0]
+    }
     columns |= {f"gold/{dimension}": [row["dimensions"][dimension] for row in rows] for dimension in rows[0].get("dimensions", {})}
     columns |= {f"probe/{name}": [row["probes"][name] for row in rows] for name in rows[0].get("probes", {})}
     columns["eos"] = [float(row["stop"] == "eos") for row in rows]

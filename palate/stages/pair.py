@@ -51,7 +51,7 @@ class Pair:
         reward = LearnedReward.load(model_at(self.reward))
         samples = read_samples(self.samples)
         with run.progress(1, "pair") as advance:
-            scores = reward.score([prompt for prompt, _ in samples], [completions for _, completions in samples])["score"]
+            scores = reward.scores_of(run, self.reward, [prompt for prompt, _ in samples], [completions for _, completions in samples])
             advance(1, "scored")
         pairs = [self._pair(prompt, group, own) for (prompt, group), own in zip(samples, scores, strict=True)]
         fresh = [pair for pair in pairs if pair is not None]

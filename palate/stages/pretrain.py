@@ -15,6 +15,7 @@ from palate.text.spans import document_trees
 from palate.training.fit import epochs_of
 from palate.training.imitation import Imitation, trees_of
 from palate.training.learner import Learner
+from palate.training.model_io import keep_model
 from palate.training.optimizer import AdamW
 
 
@@ -62,4 +63,4 @@ class Pretrain:
         epochs = epochs_of(run, len(trees), self.documents_per_step, self.epochs, trees.name)
         learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps)
         Imitation(policy, self.objective, self.tokens_per_microbatch).learn(run, trees, epochs, learner)
-        policy.save(run.directory / "model")
+        keep_model(run, policy, None)

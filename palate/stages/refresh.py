@@ -15,7 +15,6 @@ from palate.config.types import Amount, Count, Input, Share
 from palate.core import ConfigError, DataError, Preference, Tracker, derive_seed
 from palate.data.formats import ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
-from palate.data.samples import read_samples
 from palate.data.splits import split_held_out
 from palate.evaluation.active_learning import ask_next
 from palate.evaluation.label_curve import measured_curve
@@ -29,15 +28,15 @@ from palate.evaluation.reward_change import (
     terminal_lines,
     write_change,
 )
-from palate.evaluation.reward_model import REFERENCE_PROMPTS, normalisation_of
+from palate.evaluation.reward_model import normalisation_of, reference_samples
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.objectives.bradley_terry import BradleyTerry
 from palate.rewards.learned import LearnedReward, ReportCard
 from palate.runs.run import Run
-from palate.text.spans import NO_LIMIT
 from palate.training.comparisons import JudgedPrompt, judged_prompts
 from palate.training.fit import epochs_of, fit
 from palate.training.learner import Learner
+from palate.training.model_io import keep_model, token_limit
 from palate.training.optimizer import AdamW
 from palate.training.reward_batches import RewardBatches
 
@@ -103,14 +102,13 @@ class Refresh:
         old = self._old(run, tests, model)
         prompts, dropped, last = self._train(run, run, model, [*train, *self._replayed(run, old, train)])
         run.dropped("preferences that do not fit", dropped)
-        samples = read_samples(self.samples)[:REFERENCE_PROMPTS]
-        trees = [LearnedReward(model).tree(prompt, completions) for prompt, completions in samples]
+        samples, trees = reference_samples(run, self.samples, LearnedReward(model))
         scores_before, scores_after = raw_scores(before, trees), raw_scores(model, trees)
         model.normalisation, spread = normalisation_of(scores_after)
         compared = {name: ComparedPredictions.of(before, model, rows) for name, rows in tests.items()}
         ranked = ComparedScores.of(scores_before, scores_after, trees)
         write_rows(run.directory / "predictions.jsonl", compared["new"].after)
-        model.save(run.directory / "model")
+        keep_model(run, model, None)
         figures = {name: comparison.summary() for name, comparison in compared.items()}
         overall = figures.get("old", figures["new"])["after"]
         length_rule = max(overall["longer_wins"], 1 - overall["longer_wins"])
@@ -136,7 +134,7 @@ class Refresh:
         self, run: Run, tracker: Tracker, model: ScalarModel, preferences: Sequence[Preference]
     ) -> tuple[Sequence[JudgedPrompt], list[str], dict[str, float]]:
         """Train the model; return the prompts it learned from, the reasons of dropped preferences, and the last step's metrics."""
-        prompts, dropped = judged_prompts(preferences, model.tokenizer, model.max_tokens or NO_LIMIT)
+        prompts, dropped = judged_prompts(preferences, model.tokenizer, token_limit(model))
         data = RewardBatches.of(self.objective, prompts, {})
         epochs = epochs_of(run, len(data.judged), self.prompts_per_step, self.epochs, lambda k: data.judged[k].source)
         learner = Learner({"reward": model.module}, self.optimizer, epochs.steps)

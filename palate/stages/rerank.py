@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from palate.config.artifacts import model_at
 from palate.config.functions import load_function
 from palate.config.types import Count, Input, ModelInput
-from palate.core import Sampling, derive_seed
+from palate.core import Completion, DataError, Prompt, Sampling, derive_seed
 from palate.data.formats import ColumnTypes, Recognised, answer, messages
 from palate.data.jsonl import write_rows
 from palate.data.samples import sample_row
@@ -58,15 +60,14 @@ class Rerank:
         `demonstrations.jsonl` has those with an end token, for `sft` to learn from (best-of-n distillation).
         """
         policy = load_policy(model_at(self.model))
-        reward = LearnedReward.load(model_at(self.reward))
+        reward = LearnedReward.load(model_at(self.reward), policy.tokenizer)
         prompts = fitting(run, prompts_at(run, self.prompts, self.limit, self.columns), policy, self.sampling.max_tokens)
         with run.progress(2, "rerank") as advance:
             groups = LocalSampler(policy).generate(prompts, self.n, self.sampling, derive_seed(run.seed, "rerank"))
             advance(1, "sampled")
-            scores = np.array(reward.score(prompts, groups)["score"], dtype=float)
+            scored = reward.scores_of(run, self.reward, prompts, groups)
             advance(1, "scored")
-        ended = np.array([[completion.stop == "eos" for completion in group] for group in groups])
-        scores = np.where(ended, scores, self.missing_eos_reward)
+        prompts, groups, scores = self._known(run, prompts, groups, scored)
         best = [(prompt, group[k]) for prompt, group, k in zip(prompts, groups, scores.argmax(1), strict=True)]
         rows = (
             {**sample_row(prompt, [completion]), "score": score} for (prompt, completion), score in zip(best, scores.max(1), strict=True)
@@ -88,3 +89,24 @@ class Rerank:
             estimates = best_of_n_curve(list(scores), list(truth), sizes).values()
             curve |= {"gold": [estimate.value for estimate in estimates], "gold_se": [estimate.se for estimate in estimates]}
         run.summary({"prompts": len(prompts), "curve": curve})
+
+    def _known(
+        self, run: Run, prompts: Sequence[Prompt], groups: Sequence[list[Completion]], scored: Sequence[Sequence[float | None]]
+    ) -> tuple[list[Prompt], list[list[Completion]], npt.NDArray[np.float64]]:
+        """Return the prompts whose completions all have a score, with completions and scores (prompts, n); drop the others.
+
+        A completion that was cut off has the score `missing_eos_reward`. The best of n is unknown where one of n is not scored.
+        """
+        rows = [
+            [score if completion.stop == "eos" else self.missing_eos_reward for completion, score in zip(group, own, strict=True)]
+            for group, own in zip(groups, scored, strict=True)
+        ]
+        known = [k for k, row in enumerate(rows) if None not in row]
+        if len(known) < len(rows):
+            run.dropped("prompts without a best completion", ["a completion has no score"] * (len(rows) - len(known)))
+        if not known:
+            raise DataError(
+                f"every prompt has a completion that {self.reward} cannot score. Use a reward model with a longer context, or lower "
+                "sampling.max_tokens"
+            )
+        return [prompts[k] for k in known], [groups[k] for k in known], np.array([rows[k] for k in known], dtype=float)

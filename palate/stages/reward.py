@@ -13,10 +13,9 @@ from palate.config.types import Amount, Count, Input, ModelInput
 from palate.core import ConfigError, DataError, Preference, derive_seed
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
-from palate.data.samples import read_samples
 from palate.data.splits import shuffled, split_held_out
 from palate.evaluation.active_learning import ask_next
-from palate.evaluation.reward_model import REFERENCE_PROMPTS, assess, normalisation_of, predictions
+from palate.evaluation.reward_model import REFERENCE_PROMPTS, assess, normalisation_of, predictions, reference_samples
 from palate.models.adapters import LoRA
 from palate.models.load import DTYPES, DType
 from palate.models.scalar import ScalarModel, scalar_from
@@ -24,12 +23,11 @@ from palate.objectives.bradley_terry import BradleyTerry
 from palate.objectives.reward_objectives import RewardObjective
 from palate.rewards.learned import LearnedReward, ReportCard
 from palate.runs.run import Run
-from palate.text.spans import NO_LIMIT
 from palate.training.comparisons import JudgedPrompt, judged_prompts
-from palate.training.fit import epochs_of, fit, mean_loss
+from palate.training.fit import epochs_of, fit, mean_loss, warn_of_few_steps
 from palate.training.keep import Best, Keep, Last
 from palate.training.learner import Learner
-from palate.training.model_io import keep_model, search, trainable, trained
+from palate.training.model_io import keep_model, search, token_limit, trainable, trained
 from palate.training.optimizer import AdamW
 from palate.training.reward_batches import RewardBatches
 
@@ -101,7 +99,7 @@ class Reward:
         base = model_at(self.model)
         fresh = scalar_from(base, dimensions, seed=derive_seed(run.seed, "heads"))
         model = trainable(run, fresh, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
-        limit = self.max_tokens or model.max_tokens or NO_LIMIT
+        limit = token_limit(model, self.max_tokens)
         train, choosing = (
             (train, []) if isinstance(self.keep, Last) else split_held_out(train, self.held_out_share, derive_seed(run.seed, "keep"))
         )
@@ -113,6 +111,7 @@ class Reward:
             raise DataError(
                 f"{self.preferences}: nothing is left to {'test' if train_prompts else 'train'} on; {sorted(set(dropped + dropped_test))}"
             )
+        _check_dimensions(run, dimensions, test_prompts, self.held_out or self.preferences)
         data = RewardBatches.of(self.objective, train_prompts + choosing_prompts, self.rater_weights)
         if data.unused:
             run.dropped("rankings", list(data.unused))
@@ -123,6 +122,7 @@ class Reward:
         if not training:
             raise DataError(f"{self.preferences}: {self.objective.kind} can use none of the preferences; {sorted(set(data.unused))}")
         epochs = epochs_of(run, len(training), self.prompts_per_step, self.epochs, lambda k: data.judged[k].source)
+        warn_of_few_steps(run, epochs, sum(len(data.judged[k].pairs) for k in training))
         learned = data.learned(self.optimizer.lr)
         modules: dict[str, nn.Module] = {"reward": model.module}
         if learned is not None:
@@ -132,7 +132,7 @@ class Reward:
         loss = data.loss(model, learned, lambda: learner.steps_done / epochs.steps)
         last = fit(run, learner, epochs, batches, loss, "reward", search(self.keep, lambda: mean_loss(batches(measuring), loss)))
         model = trained(run, model, self.adapters, learner)
-        spread = self._normalise(model, train_prompts)
+        spread = self._normalise(run, model, train_prompts)
         rows = predictions(model, test_prompts, dimensions)
         write_rows(run.directory / "predictions.jsonl", rows)
         figures = assess(rows)
@@ -173,13 +173,25 @@ class Reward:
             raise DataError(f"{self.preferences}: no preference is left to train on. Give more prompts than are held out")
         return (shuffled(train, derive_seed(run.seed, "shuffle")) if self.control == "shuffled" else train), test
 
-    def _normalise(self, model: ScalarModel, prompts: Sequence[JudgedPrompt]) -> float:
+    def _normalise(self, run: Run, model: ScalarModel, prompts: Sequence[JudgedPrompt]) -> float:
         """Set gain and bias so that the heads' sum has mean 0 and deviation 1 on reference samples; return its raw deviation."""
         reward = LearnedReward(model)
         if self.reference_samples is not None:
-            samples = read_samples(self.reference_samples)[:REFERENCE_PROMPTS]
-            trees = [reward.tree(prompt, completions) for prompt, completions in samples]
+            _, trees = reference_samples(run, self.reference_samples, reward)
         else:
             trees = [prompt.tree for prompt in prompts[:REFERENCE_PROMPTS]]
         model.normalisation, spread = normalisation_of(reward.score_trees(trees))
         return spread
+
+
+def _check_dimensions(run: Run, dimensions: tuple[str, ...], tests: Sequence[JudgedPrompt], path: str) -> None:
+    """Record held-out judgments of dimensions that are not trained on; raise DataError where there are no others."""
+    tested = [pair.dimension for prompt in tests for pair in prompt.pairs]
+    others = [dimension for dimension in tested if dimension not in dimensions]
+    if len(others) == len(tested):
+        raise DataError(
+            f"{path}: the held-out judgments are about {', '.join(dict.fromkeys(others))}, and the model learns {', '.join(dimensions)}. "
+            "Hold out judgments of a dimension that is trained on"
+        )
+    if others:
+        run.dropped("held-out judgments", [f"the model does not learn {dimension}" for dimension in others])

@@ -14,13 +14,13 @@ from palate.models.load import DTYPES, DType, load_policy
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.runs.run import Run
 from palate.text.pack import Tree
-from palate.text.spans import NO_LIMIT, demonstration_tree
+from palate.text.spans import demonstration_tree
 from palate.text.treefile import TreeFile
 from palate.training.fit import epochs_of
 from palate.training.imitation import Imitation, trees_of
 from palate.training.keep import Keep, Last
 from palate.training.learner import Learner
-from palate.training.model_io import check_keep, keep_model, search, trainable, trained
+from palate.training.model_io import check_keep, keep_model, search, token_limit, trainable, trained
 from palate.training.optimizer import AdamW
 
 
@@ -80,7 +80,7 @@ class SFT:
 
     def _trees(self, run: Run, policy: CausalPolicy, path: str, folder: str, limit: int | None) -> TreeFile:
         """Return the demonstrations at `path` as trees, written to a folder of the run's state."""
-        max_tokens = self.max_tokens or policy.max_tokens or NO_LIMIT
+        max_tokens = token_limit(policy, self.max_tokens)
         further: Further = {}
         rows = stream_demonstrations(file_at(path, "demonstrations.jsonl"), limit=limit, columns=self.columns, further=further)
         return trees_of(run, rows, lambda row: (demonstration_tree(policy.tokenizer, row, max_tokens),), path, folder, further)

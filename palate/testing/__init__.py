@@ -1,11 +1,25 @@
 """Parts for tests: tiny models and tokenizers built in code, and paths to outside data."""
 
-from palate.testing.models import FAMILIES, PADDED_FAMILIES, random_trees, tiny_config, tiny_policy
+from palate.testing.models import (
+    ALL_FAMILIES,
+    COMPOSITE_FAMILIES,
+    FAMILIES,
+    LENGTH_FAMILIES,
+    OWN_CACHE_FAMILIES,
+    PADDED_FAMILIES,
+    random_trees,
+    tiny_config,
+    tiny_policy,
+)
 from palate.testing.synthetic_votes import shared_data
 from palate.testing.tokenizers import byte_tokenizer, word_tokenizer
 
 __all__ = [
+    "ALL_FAMILIES",
+    "COMPOSITE_FAMILIES",
     "FAMILIES",
+    "LENGTH_FAMILIES",
+    "OWN_CACHE_FAMILIES",
     "PADDED_FAMILIES",
     "byte_tokenizer",
     "random_trees",

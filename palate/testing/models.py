@@ -25,6 +25,18 @@ _COMMON: Mapping[str, object] = {
     "initializer_range": 0.3,
 }
 _GPT2: Mapping[str, object] = {"n_embd": 32, "n_inner": 48, "n_layer": 2, "n_head": 4, "n_positions": 128, "initializer_range": 0.3}
+_LINEAR = {"linear_num_value_heads": 2, "linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
+_LONGROPE: Mapping[str, object] = {
+    "original_max_position_embeddings": 16,
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "short_factor": [1.0] * 4,
+        "long_factor": [4.0] * 4,
+        "rope_theta": 10000.0,
+        "original_max_position_embeddings": 16,
+    },
+}
+_VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 14, "patch_size": 7}
 _SETTINGS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "llama": ("llama", _COMMON),
     "mistral": ("mistral", {**_COMMON, "sliding_window": None}),
@@ -33,24 +45,38 @@ _SETTINGS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "gpt2": ("gpt2", _GPT2),
     "gemma2": ("gemma2", {**_COMMON, "query_pre_attn_scalar": 8}),
     "sliding_mistral": ("mistral", {**_COMMON, "sliding_window": 8}),
+    "longrope": ("phi3", {**_COMMON, **_LONGROPE}),
+    "composite": ("gemma3", {"vision_config": _VISION, "mm_tokens_per_image": 4, "image_token_index": 0}),
+    "lfm2": ("lfm2", {**_COMMON, "layer_types": ["conv", "full_attention"]}),
+    "qwen3_5": ("qwen3_5_text", {**_COMMON, **_LINEAR, "layer_types": ["linear_attention", "full_attention"]}),
+    "mamba": ("mamba", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8, "initializer_range": 0.3}),
 }
+LENGTH_FAMILIES: tuple[str, ...] = ("longrope",)
+"""Families that take packed trees, and have other angles in long sequences."""
+OWN_CACHE_FAMILIES: tuple[str, ...] = ("lfm2", "qwen3_5", "mamba")
+"""Families that are sampled by their own cache."""
+COMPOSITE_FAMILIES: tuple[str, ...] = ("composite",)
+"""Families whose configuration holds that of a text model."""
 PADDED_FAMILIES: tuple[str, ...] = ("gemma2", "sliding_mistral")
 """Families that take the padded path."""
-FAMILIES: tuple[str, ...] = tuple(family for family in _SETTINGS if family not in PADDED_FAMILIES)
+_SPECIAL = (*PADDED_FAMILIES, *LENGTH_FAMILIES, *OWN_CACHE_FAMILIES, *COMPOSITE_FAMILIES)
+FAMILIES: tuple[str, ...] = tuple(family for family in _SETTINGS if family not in _SPECIAL)
 """Families that take packed trees."""
+ALL_FAMILIES: tuple[str, ...] = tuple(_SETTINGS)
 
 
 def tiny_config(family: str, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
     """Return the configuration of a tiny model for `tokenizer`, with the family's dropout and weights large enough to show differences."""
     model_type, settings = _SETTINGS[family]
-    return AutoConfig.for_model(
-        model_type,
-        vocab_size=vocabulary_size(tokenizer),
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        **settings,
-    )
+    ids = {
+        "vocab_size": vocabulary_size(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if family in COMPOSITE_FAMILIES:
+        return AutoConfig.for_model(model_type, text_config={**_COMMON, **ids, "query_pre_attn_scalar": 8}, **settings)
+    return AutoConfig.for_model(model_type, **ids, **settings)
 
 
 def tiny_policy(family: str = "llama", tokenizer: PreTrainedTokenizerBase | None = None, seed: int = 0) -> CausalPolicy:

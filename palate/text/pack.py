@@ -52,6 +52,11 @@ class Tree:
         return len(self.trunk) + sum(len(branch.ids) for branch in self.branches)
 
 
+def longest_of(trees: Sequence[Tree]) -> int:
+    """Return the most tokens of a sequence that joins a trunk with a branch, of any two of the trees; some objectives join them."""
+    return max(len(tree.trunk) for tree in trees) + max(len(branch.ids) for tree in trees for branch in tree.branches)
+
+
 class Segment(NamedTuple):
     """The flat token range of a trunk or a branch. For a trunk, `trunk_start == trunk_end`."""
 
@@ -86,10 +91,40 @@ class PackedBatch:
     """(b,) tree number of each branch."""
     layout: AttentionPlan
     """Which token attends to which."""
+    limit: int | None = None
+    """Tokens of one forward pass; None where the batch is one pass, whatever its size."""
+
+    def parts(self) -> list[PackedBatch]:
+        """The batch itself, or pieces of at most `limit` tokens if it has more than twice as many and a tree has more than two branches.
+
+        Pieces cost a pass over the trunk each, and are computed again for gradients. So a tree that is hardly too large stays whole, and
+        so does a pair. The branches of a tree stay in order. A branch that is too long with its trunk is a piece alone.
+        """
+        if self.limit is None or len(self.input_ids) <= 2 * self.limit or len(self.last) <= 2 * len(self.trees):
+            return [self]
+        return [pack(piece) for piece in _pieces(self.trees, self.limit)]
 
 
-def pack(trees: Sequence[Tree]) -> PackedBatch:
-    """The batch of `trees`, in order. Raises DataError if there is no tree."""
+def _pieces(trees: Sequence[Tree], limit: int) -> list[list[Tree]]:
+    """Cut trees into lists of at most `limit` tokens that keep the order of branches."""
+    pieces: list[list[Tree]] = [[]]
+    room = limit
+    for tree in trees:
+        own: list[Branch] = []
+        for branch in tree.branches:
+            if len(branch.ids) + (0 if own else len(tree.trunk)) > room and (own or pieces[-1]):
+                if own:
+                    pieces[-1].append(Tree(tree.trunk, tuple(own)))
+                pieces.append([])
+                own, room = [], limit
+            room -= len(branch.ids) + (0 if own else len(tree.trunk))
+            own.append(branch)
+        pieces[-1].append(Tree(tree.trunk, tuple(own)))
+    return pieces
+
+
+def pack(trees: Sequence[Tree], limit: int | None = None) -> PackedBatch:
+    """The batch of `trees`, in order, to be computed in passes of at most `limit` tokens. Raises DataError if there is no tree."""
     if not trees:
         raise DataError("nothing to pack: the list of trees is empty")
     pieces = [ids for tree in trees for ids in (tree.trunk, *(branch.ids for branch in tree.branches))]
@@ -124,6 +159,7 @@ def pack(trees: Sequence[Tree]) -> PackedBatch:
         last=tensor(end[is_branch] - 1),
         tree=tensor(np.repeat(np.arange(len(trees)), num_branches)),
         layout=plan_attention(_spans(Spans(start, length, trunk_start, trunk), trunk_of_tree[num_branches == 1]), tokens),
+        limit=limit,
     )
 
 
@@ -139,7 +175,7 @@ def _spans(segments: Spans, lonely: Ints) -> Spans:
 def microbatches(trees: Sequence[Tree], tokens_per_microbatch: int) -> list[list[int]]:
     """Indices of trees, the longest first, in micro-batches of at most `tokens_per_microbatch` tokens.
 
-    A larger tree is alone in its micro-batch. Every tree is in exactly one micro-batch.
+    A larger tree is alone in its micro-batch, and `pack` with this limit computes it in parts. Every tree is in exactly one micro-batch.
     """
     cut: list[list[int]] = []
     room = 0

@@ -115,12 +115,12 @@ def pair_batches(
 
     def batches(indices: list[int]) -> Iterator[PairBatch]:
         parts = microbatches([judged[k].tree for k in indices], tokens_per_microbatch)
-        return (_pair_batch([indices[k] for k in part], judged, dimensions) for part in parts)
+        return (_pair_batch([indices[k] for k in part], judged, dimensions, tokens_per_microbatch) for part in parts)
 
     return batches
 
 
-def _pair_batch(indices: list[int], judged: Sequence[JudgedPrompt], dimensions: tuple[str, ...]) -> PairBatch:
+def _pair_batch(indices: list[int], judged: Sequence[JudgedPrompt], dimensions: tuple[str, ...], limit: int) -> PairBatch:
     chosen, rejected, numbers, heads, start = [], [], [], [], 0
     for k in indices:
         for pair in judged[k].pairs:
@@ -131,7 +131,7 @@ def _pair_batch(indices: list[int], judged: Sequence[JudgedPrompt], dimensions: 
         start += len(judged[k].tree.branches)
     probability, margin, weight = torch.tensor(numbers).T
     sides = torch.tensor(chosen), torch.tensor(rejected)
-    trees = pack([judged[k].tree for k in indices])
+    trees = pack([judged[k].tree for k in indices], limit)
     return PairBatch(trees, tuple(indices), *sides, probability, margin, weight, torch.tensor(heads))
 
 

@@ -21,6 +21,7 @@ from palate.training.learner import Learner, NotFiniteError
 
 E = TypeVar("E")
 CHECKPOINT_SECONDS = 20.0
+FEW_STEPS = 4
 NAMES_SHOWN = 40
 """Examples that a message names at most."""
 
@@ -82,6 +83,16 @@ class Epochs:
 def epochs_of(run: Run, examples: int, per_step: int, epochs: float, name: Callable[[int], str] = numbered) -> Epochs:
     """Return the order of a stage's examples, drawn from the run's seed; `name` gives their names in messages."""
     return Epochs(examples, per_step, epochs, derive_seed(run.seed, run.stage, "order"), name)
+
+
+def warn_of_few_steps(run: Run, epochs: Epochs, judgments: int) -> None:
+    """Warn where a few prompts hold many judgments, so that an epoch has few steps; steps are counted in prompts."""
+    if not run.is_resumed and epochs.steps_per_epoch <= FEW_STEPS and judgments >= 2 * FEW_STEPS * epochs.per_step:
+        text = (
+            f"{epochs.examples} prompts hold {judgments} judgments, and a step learns from {epochs.per_step} prompts with all their "
+            f"judgments: an epoch has {epochs.steps_per_epoch} steps. Lower prompts_per_step, or raise epochs or the learning rate"
+        )
+        run.warn(0, {"steps": text}, {})
 
 
 def mean_loss(batches: Iterable[E], loss: Callable[[E], Sums]) -> float:

@@ -8,15 +8,30 @@ from pathlib import Path
 from typing import TypeVar
 
 from palate.core import ConfigError, derive_seed
-from palate.models.adapters import LoRA
+from palate.models.adapters import LoRA, is_adapter
 from palate.models.causal import CausalPolicy
+from palate.models.exports import check_export
 from palate.models.load import load_policy
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.runs.run import Run
+from palate.text.spans import NO_LIMIT
 from palate.training.keep import Best, HeldOut, Keep, Last
 from palate.training.learner import Learner
 
 M = TypeVar("M", CausalPolicy, ScalarModel)
+
+
+def token_limit(model: CausalPolicy | ScalarModel, max_tokens: int | None = None) -> int:
+    """Return the most tokens of a sequence: the setting `max_tokens`, or without one what the model takes.
+
+    Raises:
+        ConfigError: the setting asks for more than the model takes.
+    """
+    if max_tokens is not None and model.max_tokens is not None and max_tokens > model.max_tokens:
+        raise ConfigError(
+            f"max_tokens is {max_tokens}, and the model takes {model.max_tokens} tokens: set it to at most that, or leave it out"
+        )
+    return max_tokens or model.max_tokens or NO_LIMIT
 
 
 def trainable(run: Run, model: M, base: str, adapters: LoRA | None, *, checkpoint_activations: bool = False) -> M:
@@ -33,15 +48,25 @@ def trainable(run: Run, model: M, base: str, adapters: LoRA | None, *, checkpoin
 def trained(run: Run, model: M, adapters: LoRA | None, learner: Learner) -> M:
     """Return the trained model as an ordinary one in float32; an adapter is written to `adapter/` first.
 
+    The base of an adapter must be an ordinary model: other programs would read an adapter on an adapter without the one below. So where
+    the base is an adapter, it is written merged to `base/`; or the new adapter does not stay in the run, if `model/` holds it anyway.
+
     The adapter is then merged into its base as it is on disk, because the one in memory may compute in a narrower type.
     """
     learner.release()
     model.module.eval()
     if adapters is None:
         return model
-    model.save(run.directory / "adapter")
+    directory = run.directory / "adapter"
+    if model.adapters is not None and is_adapter(model.adapters.base):
+        if adapters.merge:
+            directory = run.state / "adapter"
+        else:
+            load_policy(model.adapters.base).save(run.directory / "base")
+            model.adapters.move_base(str(run.directory / "base"))
+    model.save(directory)
     load = load_policy if isinstance(model, CausalPolicy) else load_scalar
-    return load(run.directory / "adapter")
+    return load(directory)
 
 
 def search(keep: Keep, measure: Callable[[], float]) -> HeldOut | None:
@@ -58,10 +83,18 @@ def check_keep(keep: Keep, held_out: str | None) -> None:
 
 
 def keep_model(run: Run, model: CausalPolicy | ScalarModel, adapters: LoRA | None) -> Path:
-    """Write `model/` and return it, the directory for later stages; or return `adapter/` where the adapter is not to be merged."""
-    if adapters is not None and isinstance(model, ScalarModel):
-        model.save_heads(run.directory / "adapter")  # they were normalised after `trained` wrote them
+    """Write `model/` and return it, the directory for later stages; or return `adapter/` where the adapter is not to be merged.
+
+    Raises:
+        ModelError: plain transformers or peft reads another model from a directory that was written.
+    """
+    adapter, whole = run.directory / "adapter", run.directory / "model"
+    if adapter.is_dir():
+        if isinstance(model, ScalarModel):
+            model.save_heads(adapter)  # they were normalised after `trained` wrote them
+        check_export(model, adapter)
     if adapters is not None and not adapters.merge:
-        return run.directory / "adapter"
-    model.save(run.directory / "model")
-    return run.directory / "model"
+        return adapter
+    model.save(whole)
+    check_export(model, whole)
+    return whole

@@ -128,7 +128,10 @@ class RewardBatches:
         def batches(indices: list[int]) -> Iterator[RankingBatch]:
             parts = microbatches([self.judged[k].tree for k in indices], tokens_per_microbatch)
             chosen = [[indices[k] for k in part] for part in parts]
-            return (_ranking_batch([self.judged[k] for k in part], [rankings[k] for k in part], dimensions) for part in chosen)
+            return (
+                _ranking_batch([self.judged[k] for k in part], [rankings[k] for k in part], dimensions, tokens_per_microbatch)
+                for part in chosen
+            )
 
         return batches
 
@@ -162,7 +165,9 @@ def _items(scores: Tensor, batch: PairBatch) -> Tensor:
     return scores.flatten()[cells.unique()]
 
 
-def _ranking_batch(judged: Sequence[JudgedPrompt], rankings: Sequence[Sequence[Ranking]], dimensions: tuple[str, ...]) -> RankingBatch:
+def _ranking_batch(
+    judged: Sequence[JudgedPrompt], rankings: Sequence[Sequence[Ranking]], dimensions: tuple[str, ...], limit: int
+) -> RankingBatch:
     rows: list[tuple[int, int, int]] = []
     weights: list[float] = []
     start = group = 0
@@ -175,4 +180,4 @@ def _ranking_batch(judged: Sequence[JudgedPrompt], rankings: Sequence[Sequence[R
                 group += 1
         start += len(prompt.tree.branches)
     branch, dimension, groups = torch.tensor(rows).T
-    return RankingBatch(pack([prompt.tree for prompt in judged]), branch, dimension, groups, torch.tensor(weights))
+    return RankingBatch(pack([prompt.tree for prompt in judged], limit), branch, dimension, groups, torch.tensor(weights))

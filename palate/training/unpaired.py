@@ -164,7 +164,7 @@ class UnpairedSource:
         branch = torch.tensor([number for prompt in prompts for number in prompt.branch])
         desirable = torch.tensor([is_desirable for prompt in prompts for is_desirable in prompt.desirable])
         weight = torch.tensor([weight for prompt in prompts for weight in prompt.weight])
-        return UnpairedBatch(pack([prompt.tree for prompt in prompts]), tuple(indices), starts + branch, desirable, weight)
+        return UnpairedBatch(pack([prompt.tree for prompt in prompts], self._tokens), tuple(indices), starts + branch, desirable, weight)
 
     def measure(self, policy: CausalPolicy, batch: UnpairedBatch) -> Tensor:
         """Return the log-probability of each judged completion (n, 1), in nats."""

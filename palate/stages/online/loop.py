@@ -72,7 +72,7 @@ class Loop:
         )
         self.texts = None if config.pretraining is None else Texts(config.pretraining, run, self.policy, config.tokens_per_microbatch)
         held_out = config.held_out
-        self.held_out_reward = None if held_out.reward is None else LearnedReward.load(model_at(held_out.reward))
+        self.held_out_reward = None if held_out.reward is None else LearnedReward.load(model_at(held_out.reward), self.policy.tokenizer)
         self.held_out_prompts = [] if held_out.prompts is None else self._prompts(held_out.prompts, held_out.limit)
         searched = HeldOut(config.keep, self.measure_held_out) if isinstance(config.keep, BestReward) else None
         self.search = Search(searched, self.learner, run.state / "best", 1, config.iterations)
@@ -123,7 +123,8 @@ class Loop:
             learner_logps = self._logps(self.policy, rollouts)
         metrics = _reward_metrics(scores)
         if self.held_out_reward is not None:
-            held_out = self.held_out_reward.score_trees(rollouts.trees).sum(1)
+            held_out = self._held_out_scores(self.held_out_reward, rollouts)
+            held_out = held_out[~held_out.isnan()]
             metrics |= {"held_out_score/mean": float(held_out.mean()), "held_out_score/se": float(held_out.std() / len(held_out) ** 0.5)}
         return Scored(rollouts, reference_logps, scores.rewards, rewards, values, learner_logps), metrics
 
@@ -193,7 +194,7 @@ class Loop:
         rollouts = self.sampler.draw_apart(self.held_out_prompts, 1, derive_seed(self.run.seed, "held_out"))
         reference_logps = self._logps(self.reference, rollouts)
         if self.held_out_reward is not None:
-            scores = self.held_out_reward.score_trees(rollouts.trees).sum(1)
+            scores = self._held_out_scores(self.held_out_reward, rollouts)
         else:
             scores = self.rewards.score(rollouts.prompts, rollouts.groups, rollouts.trees, update=False).rewards
         rewards = self.config.shaping(scores, rollouts.ended, rollouts.lengths)
@@ -239,6 +240,17 @@ class Loop:
         return over_trees(
             rollouts.trees, self.config.tokens_per_microbatch, lambda batch: policy.logps(batch, temperature=temperature).logps
         )
+
+    def _held_out_scores(self, reward: LearnedReward, rollouts: Rollouts) -> Tensor:
+        """Return the scores (b,) by the held-out reward model, NaN where it cannot score.
+
+        Raises:
+            TrainingError: it can score none.
+        """
+        table, reasons = reward.table(rollouts.prompts, rollouts.groups, rollouts.trees)
+        if len(reasons) == len(table):
+            raise TrainingError(f"held_out.reward can score no completion: {reasons[0]}. Use a reward model with a longer context")
+        return table.sum(1)
 
     def _is_spent(self) -> bool:
         """Return whether the policy that sampled is beyond the KL budget; then the weights of the iteration before are put back.

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from palate.core import ConfigError, TrainingError
 from palate.models.causal import TokenOutputs
+from palate.models.exports import check_export
 from palate.models.load import DType
 from palate.objectives.advantages import GAE, Advantage
 from palate.objectives.kl import KLTokens
@@ -119,7 +120,9 @@ class SeparateValues:
 
     def save(self, directory: Path) -> None:
         """Write a scalar model."""
-        self._model.merged().save(directory)
+        model = self._model.merged()
+        model.save(directory)
+        check_export(model, directory)
 
 
 class SharedValues:
@@ -238,7 +241,7 @@ class PolicyTrainingBatch:
 
     def _policy_loss(self, part: PolicyBatch) -> Sums:
         config, kl = self._config, self._context.kl
-        packed, completion = pack(part.trees), part.completion
+        packed, completion = pack(part.trees, self._context.tokens_per_microbatch), part.completion
         weights = config.reduction(completion, part.mask)
         outputs = self._context.policy.logps(packed, temperature=self._context.temperature)
         sums = config.objective(PolicyTokens(outputs.logps, part.logps, part.advantages, part.mask, completion), weights)
@@ -253,7 +256,8 @@ class PolicyTrainingBatch:
 
     def _separate_value_loss(self, value_model: SeparateValues, part: PolicyBatch) -> Sums:
         """Return the value model's loss with a count of 0: the policy's loss has counted what both are divided by."""
-        value = self._value_loss(value_model.before(pack(part.trees)), part, self._config.reduction(part.completion, part.mask))
+        packed = pack(part.trees, self._context.tokens_per_microbatch)
+        value = self._value_loss(value_model.before(packed), part, self._config.reduction(part.completion, part.mask))
         return Sums(value.loss, torch.zeros_like(value.count), value.metrics)
 
     def _value_loss(self, values: Tensor, part: PolicyBatch, weights: TokenWeights) -> Sums:

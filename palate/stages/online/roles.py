@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -15,14 +16,15 @@ from palate.models.load import load_policy
 from palate.models.scalar import ScalarModel, load_scalar, scalar_from
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
+from palate.text.spans import NO_LIMIT
 from palate.training.model_io import trainable
 
 
 def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[str, LearnedReward], adapters: LoRA | None) -> ScalarModel:
     """Return a value model that is ready to learn, started from the first reward model with the policy's tokenizer.
 
-    Without such a reward model it starts from the policy. Where the reward model is an adapter, the value model is an adapter on the same
-    base and starts with the reward model's matrices.
+    That reward model must take sequences as long as the policy's. Without such a reward model it starts from the policy. Where the reward
+    model is an adapter, the value model is an adapter on the same base and starts with the reward model's matrices.
 
     Args:
         run: the run that trains.
@@ -31,8 +33,14 @@ def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[
         rewards: the reward models by path.
         adapters: the adapters that are trained; None trains all weights.
     """
-    vocabulary = policy.tokenizer.get_vocab()
-    matching = [(path, reward.model) for path, reward in rewards.items() if reward.model.tokenizer.get_vocab() == vocabulary]
+    if adapters is not None:
+        adapters = replace(adapters, merge=True)  # a value model is always written as a whole model
+    vocabulary, longest = policy.tokenizer.get_vocab(), policy.max_tokens or NO_LIMIT
+    matching = [
+        (path, reward.model)
+        for path, reward in rewards.items()
+        if reward.model.tokenizer.get_vocab() == vocabulary and (reward.model.max_tokens or NO_LIMIT) >= longest
+    ]
     directory, source = (model_at(matching[0][0]), matching[0][1]) if matching else (base, None)
     if source is not None and source.adapters is not None:
         reward_base, _ = base_of(directory)

@@ -161,7 +161,7 @@ def over_trees(trees: Sequence[Tree], tokens: int, measure: Callable[[PackedBatc
     pieces: dict[int, Tensor] = {}
     with torch.no_grad():
         for part in microbatches(trees, tokens):
-            measured = measure(pack([trees[k] for k in part])).split([counts[k] for k in part])
+            measured = measure(pack([trees[k] for k in part], tokens)).split([counts[k] for k in part])
             pieces |= dict(zip(part, measured, strict=True))
     return torch.cat([pieces[k] for k in range(len(trees))])
 

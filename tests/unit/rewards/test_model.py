@@ -177,7 +177,7 @@ def test_a_model_whose_weights_are_lost_gives_reasons(tmp_path) -> None:
         reward.model.module.get_submodule("score").weight[1] = float("nan")
     with pytest.raises(TrainingError, match="the model gave no finite number"):
         composition.score(PROMPTS, groups_of())
-    outcome = ModelScorer([Member(reward, None)], HEADS, Mean()).score(ScoringBatch(PROMPTS, tuple(map(tuple, groups_of()))))
+    outcome = ModelScorer([Member(reward)], HEADS, Mean()).score(ScoringBatch(PROMPTS, tuple(map(tuple, groups_of()))))
     assert all(column.isnan().all() for column in outcome.heads.values())
     assert list(outcome.reasons) == [0, 1, 2, 3]
 

@@ -165,7 +165,7 @@ def test_figures_of_a_step_are_of_the_whole_step(
 
 def test_objectives_without_a_reference_measure_none(judged: list[JudgedPrompt], policy: CausalPolicy) -> None:
     stage = Direct(model="m", preferences="p", objective=SimPO())
-    reference = stage._reference(policy)
+    reference = stage._reference(policy, 1)
     assert isinstance(reference, UniformReference)
     inputs = PairLossInputs(judged, SimPO(), "none", 100, reference)
     assert all(bool((part.reference_logps == 0).all()) for part in inputs.microbatches(policy, list(range(8))))

@@ -110,7 +110,9 @@ def test_figures_stand_beside_the_completion_they_are_of(evaluated: Callable[...
     rows = rows_of(run, "completions.jsonl")
     assert [row["prompt"] for row in rows] == [prompt.text for prompt in prompts]
     assert len(rows) == 6
-    expected = LearnedReward.load(str(home / "reward")).score(prompts, [[one] for one in completions])
+    expected = LearnedReward.load(str(home / "reward"), load_policy(home / "policy").tokenizer).score(
+        prompts, [[one] for one in completions]
+    )
     assert len({one.text for one in completions}) > 3
     for k, (row, prompt, completion) in enumerate(zip(rows, prompts, completions, strict=True)):
         assert (row["text"], row["stop"], row["tokens"]) == (completion.text, completion.stop, len(completion.ids))

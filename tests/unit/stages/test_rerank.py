@@ -63,7 +63,7 @@ def test_the_best_of_each_prompts_own_completions_is_kept_and_what_was_cut_off_h
     sampling = Sampling(max_tokens=12)
     prompts = read_prompts(home / "prompts.jsonl").rows
     groups = LocalSampler(load_policy(home / "base")).generate(prompts, 4, sampling, derive_seed(1, "rerank"))
-    scores = LearnedReward.load(str(home / "reward")).score(prompts, groups)["score"]
+    scores = LearnedReward.load(str(home / "reward"), word_tokenizer()).score(prompts, groups)["score"]
     files = (str(home / "base"), str(home / "reward"), str(home / "prompts.jsonl"))
     for missing in (-100.0, 100.0):
         stage = Rerank(*files, n=4, sampling=sampling, missing_eos_reward=missing, gold="tests.unit.stages.test_rerank:longest")
