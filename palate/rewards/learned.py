@@ -92,6 +92,8 @@ def required_report_card(run: Run, path: str, min_accuracy: float, min_spread: f
     return card
 
 
+MAX_UNSCORED = 0.5
+"""Largest share of completions without a score; with more, what is left would not stand for the whole."""
 PRODUCT = 1 << 28
 """Tokens times squared hidden size of a batch that is scored."""
 
@@ -197,14 +199,14 @@ class LearnedReward:
         """Return the sum of the heads per prompt and completion, None where there is none; record the reasons in the run.
 
         Raises:
-            DataError: no completion has a score. The message names the reward model by `path`.
+            DataError: more than half of the completions have no score. The message names the reward model by `path`.
         """
         table, reasons = self.table(prompts, completions)
-        if reasons and len(reasons) == len(table):
+        if len(reasons) > MAX_UNSCORED * len(table):
             first = "; ".join(list(dict.fromkeys(reasons.values()))[:3])
             raise DataError(
-                f"the reward model {path} can score none of the {len(table)} completions: {first}. Use a reward model with a longer "
-                "context, or lower sampling.max_tokens"
+                f"the reward model {path} cannot score {len(reasons)} of {len(table)} completions: {first}. Use a reward model with a "
+                "longer context, or lower sampling.max_tokens"
             )
         if reasons:
             run.dropped(f"completions without a score by {path}", [reason.split(":")[0] for reason in reasons.values()])

@@ -49,7 +49,7 @@ class _Request:
         return SampledTokens(tuple(self.ids), tuple(self.logps), "eos" if self.ids[-1] in end_ids else "length")
 
 
-class _Draw(LogitsProcessor):
+class _Draw(LogitsProcessor):  # type: ignore[misc]  # transformers loads it lazily
     """Draws the next token of each request, and leaves `generate` no other."""
 
     def __init__(self, requests: Sequence[_Request], sampling: Sampling, end_ids: Set[int]) -> None:
@@ -68,7 +68,7 @@ class _Draw(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter_(1, tokens[:, None], 0.0)
 
 
-class _Stop(StoppingCriteria):
+class _Stop(StoppingCriteria):  # type: ignore[misc]  # transformers loads it lazily
     """Ends each row with its request."""
 
     def __init__(self, requests: Sequence[_Request], end_ids: Set[int]) -> None:

@@ -17,11 +17,11 @@ from palate.core import Completion, Sampling
 from palate.data.formats import read_prompts
 from palate.data.jsonl import read_rows
 from palate.models import attention
-from palate.models.load import load_policy
+from palate.models.load import as_policy, built, load_policy, without_dropout
 from palate.models.scalar import load_scalar, scalar_from
 from palate.rewards.learned import LearnedReward
 from palate.samplers.local import LocalSampler
-from palate.testing import tiny_policy, word_tokenizer
+from palate.testing import tiny_config, tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree, pack
 from tests.support.repository import ROOT
 
@@ -205,6 +205,18 @@ def test_a_reward_model_of_another_vocabulary_reads_texts(kitchen: Path, tmp_pat
     for row in rows(tmp_path / "evaluate" / "completions.jsonl"):
         ((score,),) = reward.score([prompts[row["id"]]], [[Completion(row["text"], stop=row["stop"])]])["score"]
         assert row["score"] == pytest.approx(score, abs=1e-3)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_reward_model_of_a_short_context_scores_nothing_it_cannot_take(family: str, kitchen: Path, tmp_path: Path, capsys) -> None:
+    tokenizer = word_tokenizer(WORDS.split())
+    config = without_dropout(tiny_config(family, tokenizer))
+    setattr(config, "n_positions" if family == "gpt2" else "max_position_embeddings", 20)
+    scalar_from(as_policy(built(AutoModelForCausalLM.from_config, config, 1), tokenizer), ("score",), seed=2).save(tmp_path / "rm")
+    words = ("--model", kitchen / "pol", "--reward", tmp_path / "rm", "--prompts", kitchen / "prompts.jsonl", "--sampling.max_tokens", 30)
+    for stage, more in (("rerank", ("--n", 4)), ("evaluate", ())):
+        assert palate(stage, *words, *more, "--out", tmp_path / stage) == 3
+        assert "too long for the reward model" in capsys.readouterr().err
 
 
 def test_lora_on_embeddings_is_kept_and_read_again(kitchen: Path, tmp_path: Path) -> None:

@@ -24,6 +24,10 @@ from palate.text.pack import Branch, Tree, pack
 
 SCORED = tuple(family for family in ALL_FAMILIES if family not in ("lfm2", "mamba"))  # transformers has no scalar head for these
 ADAPTED = tuple(family for family in ALL_FAMILIES if family != "mamba")  # peft finds none of its layers by the usual names
+PADDING = (
+    *((family, "<pad>") for family in SCORED),
+    *((family, pad) for family in ("llama", "gpt2", "composite") for pad in ("<eos>", None)),
+)
 PROMPTS = ((4, 9, 12), (7, 8, 5), (21,))
 
 pytestmark = pytest.mark.filterwarnings("ignore::palate.models.paths.PaddedPathWarning")
@@ -50,11 +54,8 @@ def test_a_policy_is_the_same_model_for_transformers(family: str, tmp_path: Path
         assert plain.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=20)[0, len(prompt) :].tolist() == list(sample.ids)
 
 
-@pytest.mark.parametrize("pad", ["<pad>", "<eos>", None])
-@pytest.mark.parametrize("family", SCORED)
+@pytest.mark.parametrize(("family", "pad"), PADDING)
 def test_a_reward_model_gives_the_same_scores_in_batches_too(family: str, pad: str | None, tmp_path: Path) -> None:
-    if pad != "<pad>" and family not in ("llama", "gpt2", "composite"):
-        pytest.skip("what pads is chosen in the same way for every family")
     policy = policy_of(family, pad_token=pad)
     model = scalar_from(policy, ("helpful", "honest"), seed=1)
     model.save(tmp_path)
@@ -238,10 +239,7 @@ def test_a_large_tree_is_computed_in_parts_with_the_same_gradients() -> None:
     for measure, parameters in (
         (lambda batch: policy.logps(batch).logps, policy.module.parameters),
         (lambda batch: policy.logps(batch).entropy.detach() + policy.logps(batch).states.sum(-1), policy.module.parameters),
-        (
-            lambda batch: -policy.nll(batch, batch.learned.float())[1] + policy.nll(batch, batch.learned.float())[0],
-            policy.module.parameters,
-        ),
+        (lambda batch: policy.nll(batch, batch.learned.float())[0][None], policy.module.parameters),
         (model.scores, model.parameters),
         (model.values, model.parameters),
     ):
@@ -254,4 +252,4 @@ def test_a_large_tree_is_computed_in_parts_with_the_same_gradients() -> None:
             found.append((values.detach(), [p.grad.clone() for p in parameters() if p.grad is not None]))
             for p in parameters():
                 p.grad = None
-        torch.testing.assert_close(found[1], found[0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found[1], found[0], atol=1e-3, rtol=1e-3)
