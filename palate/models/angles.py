@@ -9,16 +9,26 @@ rule holds here for every state, so that learner and sampler agree and no sequen
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from palate.text.pack import Branch, PackedBatch, Tree, pack
 
+_KNOWN: WeakKeyDictionary[PreTrainedModel, int | None] = WeakKeyDictionary()
+"""What `short_angles` returned, because every forward pass asks."""
 
-def short_angles(config: PretrainedConfig) -> int | None:
+
+def short_angles(module: PreTrainedModel) -> int | None:
     """Return the number of tokens up to which a model has the short angles; None where it has one set of angles."""
+    if module not in _KNOWN:
+        _KNOWN[module] = _short_angles(module.config)
+    return _KNOWN[module]
+
+
+def _short_angles(config: PretrainedConfig) -> int | None:
     text = config.get_text_config()
     settings: dict[str, Any] = getattr(text, "rope_parameters", None) or {}
     each = [settings, *(part for part in settings.values() if isinstance(part, dict))]  # some models have settings by type of layer

@@ -133,7 +133,7 @@ def _block_mask(padding: np.ndarray, offset: int, shape: tuple[int, int], kv_hea
 
 def packed_states(module: PreTrainedModel, batch: PackedBatch) -> Tensor:
     """Return hidden states (T, d) of the flat tokens, whatever else is in the batch; T may exceed their number."""
-    limit = short_angles(module.config)
+    limit = short_angles(module)
     if limit is None or int(batch.position_ids.max()) < limit:
         return _states(module, batch)
     early = beginnings(batch, limit)

@@ -50,7 +50,7 @@ class PaddedBatch:
 
     def run(self, module: PreTrainedModel) -> Tensor:
         """Return the output of `module` on the rows: hidden states (b, w, d) of a base model, or logits (b, w, v) of a whole model."""
-        limit = short_angles(module.config)
+        limit = short_angles(module)
         whole = self._run(module, self.input_ids, self.attention_mask)
         if limit is None or self.input_ids.shape[1] <= limit:
             return whole
@@ -160,7 +160,7 @@ def _depends_on_padding(module: PreTrainedModel) -> bool:
 
 def _tree_reason(module: PreTrainedModel, batch: PackedBatch, plain: Tensor) -> str | None:
     """Return why packed hidden states differ from `plain` ones; if they do not, leave attention on trees and return None."""
-    before, limit = module.config._attn_implementation, short_angles(module.config) or longest_sequence(module.config)
+    before, limit = module.config._attn_implementation, short_angles(module) or longest_sequence(module.config)
     module.set_attn_implementation(NAME)
     try:
         states = _tree_states(module, batch, batch.position_ids)

@@ -82,7 +82,7 @@ class _Stop(StoppingCriteria):  # type: ignore[misc]  # transformers loads it la
 
 def changes_angles(policy: CausalPolicy, longest: int) -> bool:
     """Return whether sequences of up to `longest` tokens pass from one set of angles to the other, so that cached keys become wrong."""
-    limit = short_angles(policy.module.config)
+    limit = short_angles(policy.module)
     return limit is not None and longest > limit
 
 
@@ -107,7 +107,7 @@ def generated(policy: CausalPolicy, call: SamplerCall, slots: int, progress: Cal
 
 def _generate(policy: CausalPolicy, batch: Sequence[_Request], sampling: Sampling) -> None:
     """Draw tokens for requests of one length until all are done, or until the model's angles change."""
-    length, limit = batch[0].length, short_angles(policy.module.config)
+    length, limit = batch[0].length, short_angles(policy.module)
     room = max(request.budget - len(request.ids) for request in batch)
     if limit is not None and length <= limit:
         room = min(room, limit - length + 1)  # the token after `limit` tokens is the last one with the short angles

@@ -6,6 +6,8 @@ import copy
 import json
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from palate.models.scalar import load_scalar, scalar_from, with_padding
 from palate.samplers.local import LocalSampler
 from palate.testing import ALL_FAMILIES, random_trees, tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree, pack
+from palate.training.model_io import keep_model
 
 SCORED = tuple(family for family in ALL_FAMILIES if family not in ("lfm2", "mamba"))  # transformers has no scalar head for these
 ADAPTED = tuple(family for family in ALL_FAMILIES if family != "mamba")  # peft finds none of its layers by the usual names
@@ -253,3 +256,18 @@ def test_a_large_tree_is_computed_in_parts_with_the_same_gradients() -> None:
             for p in parameters():
                 p.grad = None
         torch.testing.assert_close(found[1], found[0], atol=1e-3, rtol=1e-3)
+
+
+def test_a_run_is_not_done_when_others_read_another_model_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: Any = SimpleNamespace(directory=tmp_path)
+    policy, other = policy_of("llama"), tiny_policy("llama", seed=1)
+    assert keep_model(run, policy, None) == tmp_path / "model"
+    save = CausalPolicy.save
+    monkeypatch.setattr(CausalPolicy, "save", lambda self, directory: save(other, directory) if self is policy else save(self, directory))
+    with pytest.raises(ModelError, match="transformers reads other log-probabilities"):
+        keep_model(run, policy, None)
+    save(other, tmp_path / "base")
+    adapted = load_policy(tmp_path / "base").with_adapter(LoRA(rank=2), str(tmp_path / "base"), seed=1)
+    adapted.save(tmp_path / "adapter")
+    with pytest.raises(ModelError, match="peft reads other log-probabilities"):
+        keep_model(run, policy, LoRA(merge=False))
