@@ -229,7 +229,7 @@ class LearnedReward:
         return Tree(tree.trunk, tuple(_cut(b) if c.stop == "length" else b for b, c in zip(tree.branches, completions, strict=True)))
 
 
-SAMPLE_TEXT = "The cook's 12 pots,\n\t  4.5 litres each: naïve café 你好 🍲 <|im_end|></s>"
+SAMPLE_TEXT = "The cook's 12 pots,\n\t  4.5 litres each: naïve café 你好 \U0001f372 <|im_end|></s>"
 """A text with what tokenizers of one vocabulary split in different ways."""
 
 
