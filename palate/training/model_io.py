@@ -10,9 +10,9 @@ from typing import TypeVar
 from palate.core import ConfigError, derive_seed
 from palate.models.adapters import LoRA, is_adapter
 from palate.models.causal import CausalPolicy
-from palate.models.exports import check_export
 from palate.models.load import load_policy
 from palate.models.scalar import ScalarModel, load_scalar
+from palate.models.written import check_export
 from palate.runs.run import Run
 from palate.text.spans import NO_LIMIT
 from palate.training.keep import Best, HeldOut, Keep, Last

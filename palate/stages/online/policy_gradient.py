@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from palate.core import ConfigError, TrainingError
 from palate.models.causal import TokenOutputs
-from palate.models.exports import check_export
 from palate.models.load import DType
+from palate.models.written import check_export
 from palate.objectives.advantages import GAE, Advantage
 from palate.objectives.kl import KLTokens
 from palate.objectives.policy_gradient import PolicyObjective, PolicyTokens, PPOClip
