@@ -125,7 +125,7 @@ def open_page(browser: Browser, url: str, service: Service, account: Account, **
     token, now = secrets.token_urlsafe(32), time.time()
     service.ratings.start_session(account.id, hashed(token, "cookie"), secrets.token_urlsafe(16), now, now + 3600)
     context = browser.new_context(**options)  # type: ignore[arg-type]
-    context.add_cookies([{"name": "palate", "value": token, "url": url}])
+    context.add_cookies([{"name": f"palate-{url.rpartition(':')[2]}", "value": token, "url": url}])
     page = context.new_page()
     page.on("console", lambda message: print(f"console: {message.text}"))
     page.on("pageerror", lambda error: print(f"error: {error}"))

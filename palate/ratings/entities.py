@@ -16,6 +16,7 @@ LinkUse = Literal["setup", "password"]
 AssignmentState = Literal["open", "done", "skipped", "declined", "expired", "released", "surplus"]
 EntryKind = Literal["answer", "undo", "adjudication"]
 Status = Literal["kept", "surplus"]
+SurplusCause = Literal["", "answered", "taken", "removed", "viewed", "left"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +127,15 @@ class Answer:
 class Receipt:
     """The database has the answer: as `kept`, as a `repeat` (the same key came before), or as `surplus` (it came late or second).
 
-    A surplus answer is stored but not counted. `is_qualification` is true for the first answer to an item of the qualification.
+    A surplus answer is stored but not counted. `is_qualification` is true for the first answer to an item of the qualification. `cause`
+    says why the answer is surplus, "" otherwise: the account has `answered` the item already, someone else has `taken` the place, the item
+    was `removed`, the account has `viewed` the answers of others, or it has `left` the project.
     """
 
     judgment: str
     status: Literal["kept", "repeat", "surplus"]
     is_qualification: bool = False
+    cause: SurplusCause = ""
 
 
 @dataclass(frozen=True, slots=True)

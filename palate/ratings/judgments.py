@@ -10,7 +10,7 @@ from palate.core import DataError
 from palate.ratings import schema
 from palate.ratings.claims import give_back
 from palate.ratings.database import Store
-from palate.ratings.entities import Answer, Assignment, Receipt
+from palate.ratings.entities import Answer, Assignment, Receipt, SurplusCause
 from palate.ratings.items import find_item
 from palate.ratings.projects import find_project, latest_guideline
 from palate.ratings.standing_answers import update_wanted
@@ -64,8 +64,7 @@ def submit(store: Store, assignment: str, account: str, answer: Answer, key: str
         item = connection.execute(_ITEM, {"which": row.item}).one()
         check_answer(answer, project.task, len(item.candidates))
         version = row.guideline if guideline is None else _checked_version(connection, row.project, guideline)
-        is_late = row.state in LATE and connection.execute(_MEMBER, {"in_project": row.project, "who": account}).first() is not None
-        is_late = is_late and not is_viewed(connection, row.item, account)
+        is_late = row.state in LATE and _is_member(connection, row) and not is_viewed(connection, row.item, account)
         has_place = row.state == "open" or (is_late and not answer.skipped and _take_place(connection, row.item))
         is_live = item.removed is None and (has_place or (is_late and answer.skipped))
         identity = store.database.identify()
@@ -79,9 +78,25 @@ def submit(store: Store, assignment: str, account: str, answer: Answer, key: str
             state = "surplus" if not is_live else skipped if answer.skipped else "done"
             connection.execute(_SET_STATE, {"which": row.id, "to": state})
         update_wanted(connection, project, item.id)
-        return Receipt(identity, "kept" if is_live else "surplus", item.pool == "qualification")
+        cause = "" if is_live else _surplus_cause(connection, row, is_removed=item.removed is not None)
+        return Receipt(identity, "kept" if is_live else "surplus", item.pool == "qualification", cause)
 
     return store.database.run(work)
+
+
+def _is_member(connection: Connection, assignment: Row[Any]) -> bool:
+    return connection.execute(_MEMBER, {"in_project": assignment.project, "who": assignment.rater}).first() is not None
+
+
+def _surplus_cause(connection: Connection, assignment: Row[Any], *, is_removed: bool) -> SurplusCause:
+    """Return why an answer does not count. `assignment` is the row as it was before the answer."""
+    if assignment.state in {"done", "surplus"}:
+        return "answered"
+    if is_removed:
+        return "removed"
+    if not _is_member(connection, assignment):
+        return "left"
+    return "viewed" if is_viewed(connection, assignment.item, assignment.rater) else "taken"
 
 
 def undo(store: Store, project: str, account: str, key: str, now: float) -> Assignment | None:

@@ -7,6 +7,7 @@ rule.
 """
 
 import hmac
+import re
 from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import urlsplit
@@ -105,9 +106,9 @@ class RequestContext:
         return self.session is not None and project.id in self.session.projects
 
     def text(self, name: str) -> str:
-        """Return a field of the form, "" if it is missing or a file."""
+        """Return a field of the form, "" if it is missing or a file. Line ends are LF, which browsers send as CR LF."""
         value = self.form.get(name, "")
-        return value if isinstance(value, str) else ""
+        return value.replace("\r\n", "\n") if isinstance(value, str) else ""
 
     def file(self, name: str) -> UploadFile | None:
         """Return an uploaded file, None if there is none."""
@@ -121,9 +122,15 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def cookie_name(service: Service) -> str:
-    """Return the name of the session's cookie. Under https the name binds the cookie to this host."""
-    return "__Host-palate" if service.settings.secure else "palate"
+def cookie_name(request: Request) -> str:
+    """Return the name of the session's cookie. It names the port at which the browser sees this server.
+
+    A browser sends cookies to every port of a host. So two servers on one host would overwrite each other's cookie if its name were the
+    same. Under https the name also binds the cookie to this host.
+    """
+    name = "__Host-palate" if service_of(request).settings.secure else "palate"
+    port = re.fullmatch(r".*:(\d{1,5})", request.headers.get("host", ""), flags=re.ASCII)
+    return f"{name}-{port[1]}" if port else name
 
 
 def find_session(request: Request) -> tuple[Session | None, str, bool]:
@@ -133,7 +140,7 @@ def find_session(request: Request) -> tuple[Session | None, str, bool]:
     if scheme.lower() == "bearer" and key:
         digest, is_key = hashed(key.strip(), "key"), True
     else:
-        cookie = request.cookies.get(cookie_name(service), "")
+        cookie = request.cookies.get(cookie_name(request), "")
         if not cookie:
             return None, "", False
         digest, is_key = hashed(cookie, "cookie"), False

@@ -155,7 +155,8 @@ def judge(context: Rater, body: api_models.JudgmentBody) -> dict[str, Any]:
     if body.held is not None:
         with suppress(PalateError):  # the answer is stored in any case; a later request for assignments tells why there are none
             following = claim_items(context.service, context.project, context.me, body.held)
-    return {"judgment": receipt.judgment, "status": receipt.status, "assignments": [asdict(view) for view in following]}
+    views = [asdict(view) for view in following]
+    return {"judgment": receipt.judgment, "status": receipt.status, "cause": receipt.cause, "assignments": views}
 
 
 @router.post("/projects/{project}/undo", response_model=api_models.UndoneReply)

@@ -10,6 +10,10 @@ from palate.core import Message
 from palate.ratings import Answer, Tiers
 from palate.web.probe_model import LONGEST_TURN
 
+LONGEST_TEXT = 60_000
+LONGEST_REASON = 4000
+"""Most characters of a written answer and of a reason. The pages show these limits before anything is sent."""
+
 Places = list[Annotated[list[Annotated[int, Field(ge=0, le=99)]], Field(max_length=100)]]
 Ranking = Annotated[Places, Field(max_length=100)]
 Held = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=10)]
@@ -36,8 +40,8 @@ class AnswerBody(_Body):
     all_bad: bool = False
     dimensions: dict[str, Ranking] = Field(default={}, max_length=50, description="rankings on the further dimensions of the task")
     strength: float | None = Field(default=None, ge=0, le=10, description="1 slightly, 2 clearly, 3 much")
-    reason: str = Field(default="", max_length=4000)
-    text: str = Field(default="", max_length=60_000, description="the written answer of a write task")
+    reason: str = Field(default="", max_length=LONGEST_REASON)
+    text: str = Field(default="", max_length=LONGEST_TEXT, description="the written answer of a write task")
     dialogue: list[Turn] = Field(default=[], max_length=100, description="the dialogue of a probe task")
     broken: bool | None = Field(default=None, description="whether the rule is broken (rule and probe tasks)")
     rule: str = Field(default="", max_length=4000)
@@ -168,6 +172,9 @@ class ReceiptReply(BaseModel):
 
     judgment: str
     status: Literal["kept", "repeat", "surplus"]
+    cause: Literal["", "answered", "taken", "removed", "viewed", "left"] = Field(
+        default="", description="why the answer is surplus: this account has answered the item, another rater has it, it was removed, ..."
+    )
     assignments: list[AssignmentReply] = []
 
 

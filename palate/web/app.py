@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount
@@ -20,11 +21,11 @@ from starlette.types import Scope
 from palate import __version__
 from palate.core import PalateError, RunError
 from palate.web import api
-from palate.web.access import Access, AccessError, RequestContext, cookie_name, service_of
+from palate.web.access import SAFE_METHODS, Access, AccessError, RequestContext, cookie_name, service_of
 from palate.web.pages import account, api_docs, entry, members, project_pages, rate, review
 from palate.web.request_limits import RequestLimits
 from palate.web.service import Service
-from palate.web.view import STATIC, error_page, go
+from palate.web.view import STATIC, error_page, go, signin_path
 
 PAGES = (entry, project_pages, rate, members, review, account, api_docs)
 DESCRIPTION = "Items for people to judge, and their judgments. Send a key as `Authorization: Bearer KEY`. Make one on the page *My data*."
@@ -103,11 +104,18 @@ def _error_response(request: Request, error: AccessError) -> Response:
     return error_page(RequestContext(request, service_of(request)), error)
 
 
+def _page_of(request: Request) -> str:
+    """Return path and query of the page that a person wants: of the request, or of the page whose form the request sends."""
+    url = request.url if request.method in SAFE_METHODS else URL(request.headers.get("referer", ""))
+    is_ours = url.netloc == request.url.netloc
+    return (url.path + (f"?{url.query}" if url.query else "")) if is_ours else "/"
+
+
 async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, AccessError)
     if error.status == 401 and not request.url.path.startswith("/api/"):
-        response = go("/signin" if request.method != "GET" or request.url.path == "/" else f"/signin?next={request.url.path}")
-        response.delete_cookie(cookie_name(service_of(request)), path="/")
+        response = go(signin_path(_page_of(request)))
+        response.delete_cookie(cookie_name(request), path="/")
         return response
     return _error_response(request, error)
 

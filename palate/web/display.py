@@ -1,30 +1,12 @@
-"""How texts, media and answers are displayed: Markdown as harmless HTML, media from one folder, answers in words.
-
-The HTML of a prompt or completion cannot do anything. HTML in the text does not pass through. Images are not fetched, because a remote
-server would learn who reads what and when. Links go only to http, https or mail, in a new page that cannot reach this one.
-"""
+"""How media and answers are displayed: media from one folder, answers in words."""
 
 from __future__ import annotations
 
-import html
 import re
-from collections.abc import MutableMapping, Sequence
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererHTML
-from markdown_it.token import Token
-from markupsafe import Markup
 
 from palate.core import DataError
 from palate.ratings import Answer, Tiers
-
-LONGEST_MARKDOWN = 100_000
-"""Characters above which a text is shown as plain text, because its layout would take too long."""
-
-LINKS = ("https://", "http://", "mailto:")
 
 MEDIA_TYPES = {
     ".png": "image/png",
@@ -40,39 +22,6 @@ MEDIA_HEADERS = {
     "Cache-Control": "private, max-age=3600",
     "Content-Disposition": "inline",
 }
-
-
-def _image(self: RendererHTML, tokens: Sequence[Token], idx: int, options: Any, env: MutableMapping[str, Any]) -> str:  # noqa: ARG001
-    description = html.escape(tokens[idx].content or "no description")
-    return f'<span class="noimage">[image: {description}]</span>'
-
-
-def _link(self: RendererHTML, tokens: Sequence[Token], idx: int, options: Any, env: MutableMapping[str, Any]) -> str:
-    tokens[idx].attrSet("rel", "noopener noreferrer nofollow")
-    tokens[idx].attrSet("target", "_blank")
-    return self.renderToken(tokens, idx, options, env)
-
-
-def _markdown_parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False, "linkify": False, "typographer": False, "breaks": True})
-    parser.enable(["table", "strikethrough"])
-    parser.disable("entity")  # a reader should see the characters that the model wrote
-    parser.validateLink = lambda url: url.strip().lower().startswith(LINKS)  # type: ignore[method-assign]
-    parser.add_render_rule("image", _image)
-    parser.add_render_rule("link_open", _link)
-    return parser
-
-
-_PARSER = _markdown_parser()
-
-
-@lru_cache(maxsize=512)
-def render_markdown(text: str) -> Markup:
-    """Return the text as HTML with paragraphs, lists, tables and code. Line ends are kept. A very long text stays plain."""
-    text = text.replace("\x00", "\ufffd")
-    if len(text) > LONGEST_MARKDOWN:
-        return Markup('<pre class="plain">{}</pre>').format(text)
-    return Markup(_PARSER.render(text))
 
 
 def media_kind(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastapi import Request
 from starlette.responses import Response
 
 from palate.core import ConfigError
@@ -14,9 +15,9 @@ DEVICE_SECONDS = 365 * DAY
 """How long a browser is recognised after somebody signed in there."""
 
 
-def device_cookie(service: Service) -> str:
+def device_cookie(request: Request) -> str:
     """Return the name of the cookie that recognises a browser."""
-    return f"{cookie_name(service)}-known"
+    return f"{cookie_name(request)}-known"
 
 
 def sign_in(context: RequestContext, account: Account, response: Response) -> Response:
@@ -28,8 +29,8 @@ def sign_in(context: RequestContext, account: Account, response: Response) -> Re
     expires = now + service.settings.session_seconds
     service.ratings.start_session(account.id, hashed(token, "cookie"), service.token(), now, expires)
     response.set_cookie(
-        cookie_name(service), token, max_age=int(service.settings.session_seconds), path="/", secure=service.settings.secure, httponly=True,
-        samesite="lax",
+        cookie_name(context.request), token, max_age=int(service.settings.session_seconds), path="/", secure=service.settings.secure,
+        httponly=True, samesite="lax",
     )  # fmt: skip
     if not _device(context, account.name):
         _remember(context, account, response)
@@ -42,13 +43,14 @@ def _remember(context: RequestContext, account: Account, response: Response) -> 
     now = service.clock()
     service.ratings.start_session(account.id, hashed(token, "device"), service.token(), now, now + DEVICE_SECONDS)
     response.set_cookie(
-        device_cookie(service), token, max_age=int(DEVICE_SECONDS), path="/", secure=service.settings.secure, httponly=True, samesite="lax"
-    )
+        device_cookie(context.request), token, max_age=int(DEVICE_SECONDS), path="/", secure=service.settings.secure, httponly=True,
+        samesite="lax",
+    )  # fmt: skip
 
 
 def _device(context: RequestContext, name: str) -> str:
     """Return an id of the browser if the account of this name was signed in there before, otherwise ""."""
-    token = context.request.cookies.get(device_cookie(context.service), "")
+    token = context.request.cookies.get(device_cookie(context.request), "")
     digest = hashed(token, "device")
     session = context.service.ratings.session(digest, context.service.clock()) if token else None
     named = context.service.ratings.account_by_name(name) if session is not None else None
@@ -58,7 +60,7 @@ def _device(context: RequestContext, name: str) -> str:
 def sign_out(context: RequestContext, response: Response) -> Response:
     """End the session on the server, and in the browser by this response."""
     context.service.ratings.end_session(context.token_hash)
-    response.delete_cookie(cookie_name(context.service), path="/", secure=context.service.settings.secure, httponly=True, samesite="lax")
+    response.delete_cookie(cookie_name(context.request), path="/", secure=context.service.settings.secure, httponly=True, samesite="lax")
     return response
 
 

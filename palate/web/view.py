@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -14,12 +15,13 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from palate.ratings import Task
 from palate.web.access import AccessError, RequestContext
-from palate.web.display import media_kind, render_markdown
+from palate.web.display import media_kind
+from palate.web.prose import look_alike, prose_of, render_markdown
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 
-PLACE_KEYS = "123456789abcdehijklmnoqtwxyz"
+PLACE_KEYS = "123456789abcehijknoqtwxyz"
 """Keys of the places of a ranking, as in `keys.js`."""
 
 TASK_KINDS = (
@@ -60,15 +62,22 @@ def _place_key(place: int) -> str:
     return PLACE_KEYS[place] if place < len(PLACE_KEYS) else str(place + 1)
 
 
+def signin_path(page: str = "/") -> str:
+    """Return the address of the sign-in page that leads on to `page`, a path with its query."""
+    return "/signin" if page == "/" else f"/signin?next={quote(page, safe='/')}"
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["place_key"] = _place_key
+    environment.filters["look_alike"] = look_alike
     environment.filters.update(
-        markdown=render_markdown, media_kind=media_kind, figure=_number, share=_percent, when=_utc, task_words=_task_words
+        markdown=render_markdown, prose=prose_of, media_kind=media_kind, figure=_number, share=_percent, when=_utc, task_words=_task_words
     )
     environment.globals["asset"] = asset
+    environment.globals["signin_path"] = signin_path
     return environment
 
 

@@ -85,6 +85,11 @@ class RatingServer:
             client.sign_in(name)
         return client
 
+    @property
+    def cookie_name(self) -> str:
+        """The name of the session's cookie, which names the port."""
+        return f"palate-{self.url.rpartition(':')[2]}"
+
     def cookie(self, name: str) -> str:
         """The token of a new session, for a browser's cookie jar."""
         token, now = secrets.token_urlsafe(32), self.clock()

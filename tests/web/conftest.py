@@ -97,7 +97,7 @@ def sit(server: RatingServer, browser: Browser) -> Iterator[Sit]:
         contexts.append(context)
         context.set_default_timeout(LIMIT_MS)
         context.add_init_script(COUNTED)
-        context.add_cookies([{"name": "palate", "value": server.cookie(name), "url": server.url}])
+        context.add_cookies([{"name": server.cookie_name, "value": server.cookie(name), "url": server.url}])
         page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text) if "Content Security Policy" in message.text else None)

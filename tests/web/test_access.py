@@ -149,7 +149,7 @@ class Street:
             cookie = self.server.cookie(who)
             session = self.server.ratings.session(hashed(cookie, "cookie"), self.server.clock())
             assert session is not None
-            sent = {"Cookie": f"palate={cookie}", "X-CSRF-Token": session.csrf}
+            sent = {"Cookie": f"{self.server.cookie_name}={cookie}", "X-CSRF-Token": session.csrf}
         self.http.cookies.clear()
         answer = self.http.request(method, path.format(**self.values), headers={**sent, **(headers or {})})
         assert "default-src 'none'" in answer.headers["content-security-policy"]

@@ -79,13 +79,13 @@ def test_a_session_cannot_be_fixed(server: RatingServer) -> None:
     server.account("bob")
     server.account("eve")
     client = server.client()
-    client.http.cookies.set("palate", "chosen-by-an-attacker", domain="127.0.0.1")
+    client.http.cookies.set(server.cookie_name, "chosen-by-an-attacker", domain="127.0.0.1")
     client.sign_in("bob")
-    token = client.http.cookies["palate"]
+    token = client.http.cookies[server.cookie_name]
     assert token != "chosen-by-an-attacker"
     assert server.ratings.session(hashed("chosen-by-an-attacker", "cookie"), server.clock()) is None
     client.sign_in("eve")  # signing in again: a new token, and the old one is worth nothing
-    assert client.http.cookies["palate"] != token
+    assert client.http.cookies[server.cookie_name] != token
     assert server.ratings.session(hashed(token, "cookie"), server.clock()) is None
 
 
@@ -93,9 +93,9 @@ def test_a_session_cannot_be_fixed(server: RatingServer) -> None:
 def test_signing_out_ends_the_session_on_the_server(server: RatingServer) -> None:
     server.account("bob")
     client = server.client("bob")
-    token = client.http.cookies["palate"]
+    token = client.http.cookies[server.cookie_name]
     client.post("/signout")
-    again = httpx.Client(base_url=server.url, cookies={"palate": token})
+    again = httpx.Client(base_url=server.url, cookies={server.cookie_name: token})
     assert again.get("/api/session").status_code == 401
 
 
@@ -123,10 +123,10 @@ def test_sessions_can_be_revoked(server: RatingServer, how: str) -> None:
 def test_a_cookie_is_no_key_and_a_key_no_cookie(server: RatingServer) -> None:
     server.account("bob")
     client = server.client("bob")
-    cookie = client.http.cookies["palate"]
+    cookie = client.http.cookies[server.cookie_name]
     key = re.search(r'<code id="token">([\w-]+)</code>', client.post("/me/token").text)[1]  # type: ignore[index]
     assert server.client().http.get("/api/session", headers={"Authorization": f"Bearer {cookie}"}).status_code == 401
-    assert server.client().http.get("/api/session", cookies={"palate": key}).status_code == 401
+    assert server.client().http.get("/api/session", cookies={server.cookie_name: key}).status_code == 401
 
 
 def test_secrets_are_hashed_on_the_disk(server: RatingServer, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_secrets_are_hashed_on_the_disk(server: RatingServer, tmp_path: Path) ->
     server.account("ann", "owner", project)
     ann = server.client("ann")
     link = link_in(ann.post(f"/projects/{project.id}/invitations", {"role": "rater", "uses": "2", "days": "1"}).text, "invitations")
-    secrets = [PASSWORD, ann.http.cookies["palate"], link.rpartition("/")[2]]
+    secrets = [PASSWORD, ann.http.cookies[server.cookie_name], link.rpartition("/")[2]]
     dump = "\n".join(sqlite3.connect(tmp_path / "ratings.db").iterdump())
     assert "$argon2id$" in dump
     assert [one for one in secrets if one in dump] == []
@@ -164,7 +164,7 @@ def test_requests_of_other_sites_are_refused_even_at_the_sign_in(server: RatingS
     server.account("bob")
     client = server.client()
     assert client.http.post("/signin", data={"name": "bob", "password": PASSWORD}, headers=headers).status_code == 403
-    assert "palate" not in client.http.cookies
+    assert server.cookie_name not in client.http.cookies
 
 
 def test_joining_while_signed_in_needs_the_token(server: RatingServer) -> None:
@@ -208,7 +208,7 @@ def test_nobody_locks_out_whoever_was_signed_in_before(server: RatingServer) -> 
     bob.post("/signout")
     tries = [bob.sign_in("bob", f"wrong password {n}").status_code for n in range(7)]
     assert tries == [401] * 5 + [429] * 2  # a stolen browser guesses no more than others
-    known = bob.http.cookies["palate-known"]
+    known = bob.http.cookies[f"{server.cookie_name}-known"]
     assert server.client().http.get("/api/session", headers={"Cookie": f"palate={known}"}).status_code == 401
     assert server.client().http.get("/api/session", headers={"Authorization": f"Bearer {known}"}).status_code == 401
 
@@ -260,7 +260,7 @@ def test_cookies_and_headers(tmp_path: Path) -> None:
         server.account("bob")
         answer = server.client().http.post("/signin", data={"name": "bob", "password": PASSWORD})
         cookie = answer.headers["set-cookie"]
-        assert cookie.startswith("__Host-palate=")
+        assert cookie.startswith(f"__Host-{server.cookie_name}=")
         assert {"HttpOnly", "Secure", "SameSite=lax", "Path=/"} <= set(cookie.split("; "))
         for path in ("/signin", "/static/base.css", "/nowhere", "/api/session"):
             found = server.client().get(path).headers

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Route, expect
 
 from palate.core import Message
 from palate.ratings import Answer, Candidate, Item, Project, Task
-from palate.web.display import LONGEST_MARKDOWN, render_markdown
+from palate.web.prose import LONGEST_MARKDOWN, render_markdown
 from tests.support.rating_server import Client, RatingServer, open_rating_server
 from tests.web.conftest import Sit, until, while_it_acts
 from tests.web.xss import PAYLOADS
@@ -33,11 +33,12 @@ def test_markdown_makes_only_harmless_elements(payload: str) -> None:
             found.append((tag, attrs))
 
     Reader().feed(render_markdown(payload))
-    allowed = {"p", "a", "code", "pre", "table", "thead", "tbody", "tr", "th", "td", "span", "em", "strong", "br", "ul", "li"}
+    allowed = {"p", "a", "code", "pre", "table", "thead", "tbody", "tr", "th", "td", "span", "em", "strong", "br", "ul", "li", "div", "bdi"}
+    named = {"a": {"href", "rel", "target", "title"}, "li": {"value"}, "span": {"class", "data-code"}}
     assert {tag for tag, _ in found} <= allowed
     for tag, attrs in found:
         for name, value in attrs:
-            assert name in {"a": {"href", "rel", "target", "title"}, "code": {"class"}, "span": {"class"}}.get(tag, set())
+            assert name in {"dir", "class"} | named.get(tag, set())
             assert name != "href" or (value or "").startswith(("https://", "http://", "mailto:"))
         if tag == "a":
             assert dict(attrs)["rel"] == "noopener noreferrer nofollow"
@@ -45,9 +46,9 @@ def test_markdown_makes_only_harmless_elements(payload: str) -> None:
 
 def test_markdown_is_markdown() -> None:
     html = render_markdown("# T\n\n- **a** `b`\n\n| x |\n|---|\n| y |\n\n```py\nz < 1\n```\n[l](https://example.org)")
-    for part in ("<h1>T</h1>", "<strong>a</strong>", "<code>b</code>", "<td>y</td>", "z &lt; 1", 'href="https://example.org"'):
+    for part in (">T</h1>", "<strong>a</strong>", '<code dir="ltr">b</code>', ">y</td>", "z &lt; 1", 'href="https://example.org"'):
         assert part in html
-    assert render_markdown("[image]: x\n![a cat](https://example.org/cat.png)").count("[image: a cat]") == 1
+    assert render_markdown("[image]: x\n![a cat](https://example.org/cat.png)").count("[image: a cat https://example.org/cat.png]") == 1
 
 
 def test_a_text_that_would_take_long_is_shown_as_it_stands() -> None:

@@ -228,7 +228,7 @@ def test_a_revoked_session_keeps_the_answer_until_the_next(server: RatingServer,
     page.keyboard.press("1")
     page.keyboard.press("Enter")
     expect(page.locator("#strip")).to_contain_text("You are signed out. 1 answer is kept")
-    page.context.add_cookies([{"name": "palate", "value": server.cookie("bob"), "url": server.url}])
+    page.context.add_cookies([{"name": server.cookie_name, "value": server.cookie("bob"), "url": server.url}])
     page.evaluate("dispatchEvent(new Event('online'))")  # the page's CSRF token is the old session's: it fetches the new one
     settled(page)
     assert [one.status for one in said(server, project)] == ["kept"]

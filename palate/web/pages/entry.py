@@ -30,8 +30,8 @@ RENEW = {"heading": "A new password", "lead": "Your sessions on other devices wi
 def signin_page(context: Anyone) -> Response:
     """Show the form to sign in."""
     if context.session is not None:
-        return go(local_path(context.request.query_params.get("next", "/")))
-    return page(context, "signin.html", {"name": ""})
+        return go(_next_page(context))
+    return page(context, "signin.html", {"name": "", "next": _next_page(context)})
 
 
 @router.post("/signin")
@@ -41,12 +41,17 @@ def signin(context: Anyone) -> Response:
     try:
         account = authenticate(context, name, context.text("password"))
     except AccessError as error:
-        response = page(context, "signin.html", {"name": name, "error": error.message}, error.status)
+        response = page(context, "signin.html", {"name": name, "next": _next_page(context), "error": error.message}, error.status)
         if error.status == 429:
             response.headers["Retry-After"] = str(int(context.service.settings.window_seconds))
         return response
     context.service.audit(account.id, "signed in", account.id)
-    return sign_in(context, account, go(local_path(context.request.query_params.get("next", "/"))))
+    return sign_in(context, account, go(_next_page(context)))
+
+
+def _next_page(context: RequestContext) -> str:
+    """Return the page that a person wanted before they had to sign in. The form carries it on."""
+    return local_path(context.text("next") or context.request.query_params.get("next", "/"))
 
 
 @router.post("/signout")
@@ -81,7 +86,7 @@ def setup(context: Anyone, token: str) -> Response:
 def invitation_page(context: Anyone, token: str) -> Response:
     """Show the form of an invitation while its link works. This does not count as a use."""
     _check_invitation(context, token)
-    return page(context, "join.html", {**JOIN, "name": "", "joinable": True})
+    return page(context, "join.html", {**JOIN, "name": "", "joinable": True, "link": f"/invitations/{token}"})
 
 
 @router.post("/invitations/{token}")
@@ -98,7 +103,8 @@ def accept(context: Anyone, token: str) -> Response:
             account, password_hash = account_from_form(context, "rater")
         redeemed = service.ratings.redeem(hashed(token, "invitation"), service.clock(), account, password_hash)
     except ConfigError as error:
-        return page(context, "join.html", {**JOIN, "name": context.text("name"), "joinable": True, "error": str(error)}, 422)
+        values = {**JOIN, "name": context.text("name"), "joinable": True, "link": f"/invitations/{token}", "error": str(error)}
+        return page(context, "join.html", values, 422)
     if redeemed is None:
         raise GONE
     invitation, account = redeemed

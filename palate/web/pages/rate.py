@@ -7,9 +7,11 @@ from starlette.responses import FileResponse, Response
 
 from palate.core import DataError
 from palate.web.access import NOT_HERE, Access, AccessError, RequestContext
+from palate.web.api_models import LONGEST_REASON, LONGEST_TEXT
 from palate.web.display import MEDIA_HEADERS, media_file
 from palate.web.item_view import claim_items, first_fragment, task_json
 from palate.web.judging import join_as_owner, media_of
+from palate.web.probe_model import LONGEST_TURN
 from palate.web.view import page
 
 router = APIRouter(include_in_schema=False)
@@ -26,6 +28,7 @@ def rate(context: Rater) -> Response:
         "project": project,
         "task": project.task,
         "task_json": task_json(project.task),
+        "limits": {"text": LONGEST_TEXT, "reason": LONGEST_REASON, "turn": LONGEST_TURN},
         "guideline": service.ratings.guideline(project.id),
         "fragment": first_fragment(claim_items(service, project, context.me)),
         "mine": service.ratings.num_answered(project.id, context.me.id),

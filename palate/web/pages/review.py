@@ -10,6 +10,7 @@ from starlette.responses import Response
 from palate.core import DataError
 from palate.ratings import Answer, Item, JudgmentEntry
 from palate.web.access import Access, RequestContext
+from palate.web.api_models import LONGEST_REASON, LONGEST_TEXT
 from palate.web.display import answer_in_words, parse_ranking
 from palate.web.judging import adjudicate, withdraw_item
 from palate.web.view import go, page
@@ -100,9 +101,12 @@ def decide(context: Reviewer) -> Response:
 
 
 def _decision(context: RequestContext) -> Answer:
-    reason, kind = context.text("reason")[:4000], context.project.task.kind
+    reason, kind = context.text("reason"), context.project.task.kind
+    for name, limit in (("reason", LONGEST_REASON), ("text", LONGEST_TEXT)):
+        if len(context.text(name)) > limit:
+            raise DataError(f"The {name} has {len(context.text(name))} characters, and {limit} fit. Shorten it; nothing was saved yet.")
     if kind == "write":
-        return Answer(text=context.text("text")[:60_000], reason=reason)
+        return Answer(text=context.text("text"), reason=reason)
     if kind in {"rule", "probe"}:
         return Answer(broken=context.text("broken") == "yes", reason=reason)
     ranking = context.text("ranking").strip()

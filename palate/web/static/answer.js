@@ -1,7 +1,11 @@
 // The answer form: the choices, what is missing, and the answer as the server takes it.
 import { Ranking } from "./ranking.js";
 
+// Names of dimensions come from the task as JSON and by their place, because HTML changes line ends in an attribute.
 const PAIR = { 1: [[0], [1]], 2: [[1], [0]], "=": [[0, 1]] };
+
+// Characters beyond the limit of a field, counted as the server counts them.
+export function excess(field) { return [...field.value].length - Number(field.dataset.limit); }
 
 export class AnswerForm {
   constructor(form, task, { changed, say }) {
@@ -97,6 +101,8 @@ export class AnswerForm {
     return true;
   }
 
+  #tiersOf(index) { return this.task.kind === "rank" ? this.rankings[index].tiers : PAIR[this.value(`dimension-${index}`)]; }
+
   #clearAllBad() { for (const radio of this.form.querySelectorAll('input[name="dimension-0"]')) radio.checked = false; }
 
   #mark() {
@@ -133,7 +139,18 @@ export class AnswerForm {
     if ((kind === "rule" || kind === "probe") && !this.value("dimension-0")) return "Choose first: 1 or 2.";
     if (kind === "probe" && !this.dialogue.length) return "Write to the model first.";
     if (kind === "write" && !this.value("text").trim()) return "Write the answer first.";
+    const long = this.tooLong;
+    if (long) return long;
     if (reason === "required" && !this.value("reason").trim()) return "Give a reason first: press r.";
+    return "";
+  }
+
+  // Which field is longer than the server takes, in words; "" if none is. The fields are not cut, because a cut paste would go unnoticed.
+  get tooLong() {
+    for (const field of this.form.querySelectorAll("[data-limit]:not(#message)")) {
+      const surplus = excess(field);
+      if (surplus > 0) return `${field.dataset.what} can have ${Number(field.dataset.limit).toLocaleString("en")} characters. Shorten it by ${surplus.toLocaleString("en")}.`;
+    }
     return "";
   }
 
@@ -144,11 +161,11 @@ export class AnswerForm {
       answer.all_bad = this.isAllBad;
       if (!answer.all_bad) {
         answer.ranking = kind === "rank" ? this.rankings[0].tiers : PAIR[this.value("dimension-0")];
-        answer.dimensions = kind === "rank" ? Object.fromEntries(this.rankings.slice(1).map((one) => [one.name, one.tiers])) : Object.fromEntries(this.dimensions.slice(1).filter((dimension) => dimension.dataset.name).map((dimension) => [dimension.dataset.name, PAIR[this.value(dimension.dataset.dimension)]]));
+        answer.dimensions = Object.fromEntries(this.task.dimensions.slice(1).map((name, index) => [name, this.#tiersOf(index + 1)]));
         if (this.value("strength")) answer.strength = Number(this.value("strength"));
       }
     }
-    if (kind === "rule" || kind === "probe") { answer.broken = this.value("dimension-0") === "1"; answer.rule = this.item.dataset.rule ?? ""; }
+    if (kind === "rule" || kind === "probe") answer.broken = this.value("dimension-0") === "1"; // the server knows the item's rule
     if (kind === "probe") answer.dialogue = this.dialogue;
     if (kind === "write") answer.text = this.value("text");
     return answer;

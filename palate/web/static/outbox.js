@@ -1,11 +1,17 @@
 // Answers on their way. Each stays in localStorage until the server confirms it, and is sent again under the same key.
-// So a lost network, a closed page or a double press gives one judgment.
+// So a lost network, a closed page or a double press gives one judgment. An answer that the server refuses leaves the outbox,
+// but not the device: its draft stays until an answer to that assignment is confirmed (rate.js).
 import { read, write } from "./storage.js";
 
 const LONGEST_PAUSE_SECONDS = 20;
 
+function reasonOf(status, data) {
+  if (typeof data?.detail === "string") return data.detail;
+  return status === 413 ? "It is too long for the server. Shorten it." : `The server cannot take it (status ${status}).`;
+}
+
 export class Outbox {
-  // events: {sent(entry, receipt), held(entry), waiting(count, reason), refused(entry, message), signedOut(count)}
+  // events: {sent(entry, receipt), held(entry), waiting(count, reason), refused(entry, status, message), signedOut(count)}
   // `held` returns the assignments that the page has already, so that the receipt brings the next ones; undefined asks for none.
   constructor(account, api, events) {
     this.name = `palate:outbox:${account}`;
@@ -54,7 +60,7 @@ export class Outbox {
       this.#change((entries) => entries.filter((other) => other.body.key !== entry.body.key));
       this.pause = 0.5;
       if (status < 300) this.events.sent(entry, data);
-      else this.events.refused(entry, data?.detail ?? `status ${status}`);
+      else this.events.refused(entry, status, reasonOf(status, data));
     }
   }
 

@@ -1,4 +1,6 @@
 // Scripts of every page: the theme button, copying, confirmation before an action that cannot be undone, and removal of drafts at sign-out.
+import { copyText } from "./copying.js";
+
 const root = document.documentElement;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -33,9 +35,10 @@ for (const form of document.querySelectorAll("form[data-forget]")) {
   });
 }
 
+// A second press does not send a form twice. A form that only reads may be sent again: its answer can be a file, and then the page stays.
 for (const form of document.querySelectorAll("form")) {
   form.addEventListener("submit", (event) => {
-    if (event.defaultPrevented || form.method === "dialog") return;
+    if (event.defaultPrevented || form.method !== "post") return;
     if (form.dataset.sent) { event.preventDefault(); return; }
     if (!form.hasAttribute("data-again")) form.dataset.sent = "yes";
   });
@@ -44,8 +47,8 @@ addEventListener("pageshow", () => { for (const form of document.querySelectorAl
 
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.addEventListener("click", async () => {
-    const text = document.getElementById(button.dataset.copy).textContent.trim();
-    try { await navigator.clipboard.writeText(text); button.textContent = "Copied"; }
-    catch { getSelection().selectAllChildren(document.getElementById(button.dataset.copy)); }
+    const shown = document.getElementById(button.dataset.copy);
+    if (await copyText(shown.textContent.trim())) button.textContent = "Copied";
+    else getSelection().selectAllChildren(shown);
   });
 }

@@ -1,4 +1,6 @@
 // A dialogue with the model under test: the rater tries to make it break the rule.
+import { excess } from "./answer.js";
+
 const MODEL_MS = 75000; // longer than the server waits for the model, so that its message arrives
 const SLOW_SECONDS = 5;
 
@@ -24,6 +26,8 @@ export class Probe {
   async send() {
     const text = this.field.value.trim();
     if (!text || this.pending) return;
+    const surplus = excess(this.field);
+    if (surplus > 0) { this.status.textContent = `The message is too long. Shorten it by ${surplus.toLocaleString("en")} characters.`; return; }
     const dialogue = [...this.answers.dialogue, { role: "user", text }];
     const request = { assignment: this.assignment };
     this.#wait(request);

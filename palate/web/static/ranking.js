@@ -1,7 +1,7 @@
 // The board on which several completions are ranked: by keys, by arrows on a chip, or by dragging.
 // The keys are numbers for the first nine and letters for the others (PLACES).
 // State: `tiers`, best first, each a list of places from 0, and `tray`, the places that are not ranked yet.
-import { PLACES } from "./keys.js";
+import { PLACES, meaning } from "./keys.js";
 
 export class Ranking {
   constructor(board, { ties, name, changed, say }) {
@@ -79,15 +79,16 @@ export class Ranking {
 
   #arrow(event) {
     const chip = event.target.closest(".chipbutton");
-    if (!chip || !["ArrowLeft", "ArrowRight", "="].includes(event.key)) return;
+    const word = meaning(event);
+    if (!chip || !["ArrowLeft", "ArrowRight", "="].includes(word)) return;
     event.preventDefault();
     event.stopPropagation();
     const place = Number(chip.dataset.place);
     const at = this.tiers.findIndex((tier) => tier.includes(place));
-    if (event.key === "=") { if (this.ties && at > 0 && this.tiers[at].length === 1) this.#put(place, { tier: at - 1 }); }
-    else if (at < 0) this.#put(place, { gap: event.key === "ArrowLeft" ? 0 : this.tiers.length });
-    else if (this.tiers[at].length > 1) this.#put(place, { gap: event.key === "ArrowLeft" ? at : at + 1 });
-    else this.#put(place, { gap: event.key === "ArrowLeft" ? Math.max(0, at - 1) : Math.min(this.tiers.length, at + 2) });
+    if (word === "=") { if (this.ties && at > 0 && this.tiers[at].length === 1) this.#put(place, { tier: at - 1 }); }
+    else if (at < 0) this.#put(place, { gap: word === "ArrowLeft" ? 0 : this.tiers.length });
+    else if (this.tiers[at].length > 1) this.#put(place, { gap: word === "ArrowLeft" ? at : at + 1 });
+    else this.#put(place, { gap: word === "ArrowLeft" ? Math.max(0, at - 1) : Math.min(this.tiers.length, at + 2) });
     this.#done();
     this.board.querySelector(`[data-place="${place}"]`)?.focus();
   }

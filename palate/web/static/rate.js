@@ -1,20 +1,26 @@
 // The page on which people judge. It shows an item, takes the answer, shows the next item while the answer travels, and fetches one more.
 import { AnswerForm } from "./answer.js";
 import { Api } from "./api.js";
+import { checkMedia, playClips, watchMedia } from "./clips.js";
 import { PLACES, meaning } from "./keys.js";
 import { Outbox } from "./outbox.js";
+import { fitPanes } from "./panes.js";
 import { Probe } from "./probe.js";
 import { Stopwatch } from "./stopwatch.js";
+import { SURPLUS, Strip } from "./strip.js";
 import { read, remove, secret, write } from "./storage.js";
+import { Views } from "./views.js";
 
 const BREAK_AFTER_SECONDS = 45 * 60;
+const CORRECTABLE = [409, 413, 422]; // statuses of an answer that can be changed and sent again
 const desk = document.getElementById("desk");
 const { account, csrf, project } = desk.dataset;
 const guideline = Number(desk.dataset.guideline);
 const task = JSON.parse(desk.dataset.task);
 const find = (id) => document.getElementById(id);
-const [sheet, form, strip, live, hint, curtain, aside] = ["sheet", "verdict", "strip", "live", "hint", "curtain", "guidelines"].map(find);
+const [sheet, form, live, hint, curtain, aside] = ["sheet", "verdict", "live", "hint", "curtain", "guidelines"].map(find);
 const clock = new Stopwatch();
+const views = new Views(sheet, (text) => say(text));
 const api = new Api(account, csrf);
 const draftName = (assignment) => `palate:draft:${account}:${assignment}`;
 
@@ -23,6 +29,8 @@ let queue = []; // next items: {id, html, remaining, at}
 let last = null; // {id, state}: how the previous answer was filled in, to show it again after an undo
 let undoKey = null; // key of an undo on its way; it stays the same until the server has answered
 const skipped = new Set(); // assignments skipped on this page
+const leaving = new Map(); // items whose answers are on their way, by assignment, to show them again if the server refuses
+const refusals = new Map(); // why the answer to an assignment was refused
 let undoing = false;
 let fetching = null;
 let isEmpty = false; // the server has nothing left for this rater
@@ -31,39 +39,30 @@ const openedAt = performance.now();
 let sentHere = 0;
 
 const say = (text) => { live.textContent = text; };
-function notify(text, kind = "") {
-  strip.hidden = !text;
-  strip.className = `strip ${kind}`;
-  strip.textContent = text;
-}
-
+const line = new Strip(find("strip"));
+const notify = (text, kind) => line.show(text, kind);
 const answers = new AnswerForm(form, task, { changed: keepDraft, say });
 const probe = find("talkbox") && new Probe(find("talkbox"), { api, project, answers, changed: keepDraft, say });
 const outbox = new Outbox(account, api, {
   sent(entry, receipt) {
     remove(draftName(entry.body.assignment));
+    leaving.delete(entry.body.assignment);
+    refusals.delete(entry.body.assignment);
     if (entry.project === project && !queue.length) queue = fresh(receipt.assignments);
     if (receipt.status === "kept" && !entry.body.answer.skipped) { judged += 1; sentHere += 1; }
     pace();
-    if (receipt.status === "surplus") notify("That item was given to someone else or removed meanwhile. Your answer is kept as an extra.");
+    if (receipt.status === "surplus") notify(SURPLUS[receipt.cause] ?? SURPLUS.taken);
     else if (!outbox.entries.length) notify("");
   },
   held: (entry) => (entry.project === project ? [current, ...queue].filter((one) => one && !outbox.has(one.id)).map((one) => one.id) : undefined),
   waiting(count, reason) { notify(`${reason}. ${count === 1 ? "1 answer is" : `${count} answers are`} kept on this device and will be sent when the connection works again.`); },
-  refused(entry, message) { notify(`An answer was refused: ${typeof message === "string" ? message : "it is malformed"}`); },
-  signedOut(count) {
-    notify(count ? `You are signed out. ${count} answer${count === 1 ? " is" : "s are"} kept on this device; ` : "You are signed out; ");
-    const link = document.createElement("a");
-    link.href = "/signin";
-    link.target = "_blank";
-    link.textContent = "sign in again in a new tab";
-    strip.append(link, " and go on here.");
-  },
+  refused,
+  signedOut: (count) => line.signedOut(count),
 });
 
 function keepDraft() {
-  hint.textContent = "";
-  hint.classList.remove("bad");
+  hint.textContent = answers.tooLong;
+  hint.classList.toggle("bad", Boolean(answers.tooLong));
   if (current) write(draftName(current.id), { key: current.key, seconds: clock.seconds, ...answers.state });
 }
 
@@ -72,18 +71,22 @@ function show(id, item, remaining, state = null) {
   current = { id, item, key: draft?.key ?? secret(), expiresAt: performance.now() + remaining * 1000 };
   if (item.parentElement !== sheet) { item.classList.add("entering"); sheet.replaceChildren(item); }
   form.hidden = false;
-  for (const shown of item.querySelectorAll("img, video")) if (shown.error || (shown.complete && !shown.naturalWidth)) replaceBroken(shown); // before this script ran
+  checkMedia(item);
   find("play").hidden = !item.querySelector("video");
   clock.restart(draft?.seconds ?? 0);
   answers.reset(item, draft);
+  views.show(item);
   probe?.show(id);
   flagShown();
   sheet.scrollTop = 0;
+  scrollTo(0, 0); // in a low window the page scrolls as a whole
   if (!curtain.open) sheet.focus({ preventScroll: true });
-  hint.textContent = "";
+  hint.textContent = answers.tooLong;
+  hint.classList.toggle("bad", Boolean(answers.tooLong));
   say(`${item.querySelector(".asked")?.textContent ?? "New item"}`);
   breakHint();
   if (skipped.has(id)) notify("Nothing else is left. This is one that you skipped.");
+  if (refusals.has(id)) notify(`Your answer to this item was refused. ${refusals.get(id)} Change it and send it again.`);
   more();
 }
 
@@ -98,7 +101,7 @@ async function next() {
     const one = queue.shift();
     const remaining = one.remaining - (performance.now() - one.at) / 1000;
     if (one.guideline > guideline) { renew(); return; }
-    if (remaining > 0 && !outbox.has(one.id)) { show(one.id, parsed(one.html), remaining); return; }
+    if ((remaining > 0 || refusals.has(one.id)) && !outbox.has(one.id)) { show(one.id, parsed(one.html), remaining, one.state); return; }
   }
   sheet.replaceChildren(find("loading").content.cloneNode(true));
   await more();
@@ -139,12 +142,33 @@ function fresh(assignments) {
   return assignments.filter((one) => one.id !== current?.id && !outbox.has(one.id)).map((one) => ({ ...one, at }));
 }
 
+// The draft stays on the device until the server has confirmed the answer.
 function send(answer) {
+  keepDraft();
   last = { id: current.id, state: answers.state };
+  leaving.set(current.id, asQueued(current));
   outbox.put(project, { assignment: current.id, key: current.key, answer, guideline });
-  write(draftName(current.id), null);
-  remove(draftName(current.id));
   next();
+}
+
+function asQueued(one) {
+  const state = { key: one.key, seconds: clock.seconds, ...answers.state };
+  return { id: one.id, html: one.item.outerHTML, remaining: (one.expiresAt - performance.now()) / 1000, at: performance.now(), state };
+}
+
+// The draft brings the answer back with its item: on this page, or when the server gives the item to this person again.
+function refused(entry, status, message) {
+  const { assignment } = entry.body;
+  const again = leaving.get(assignment);
+  leaving.delete(assignment);
+  refusals.set(assignment, message);
+  if (!again || !CORRECTABLE.includes(status)) notify(`An answer was refused. ${message} What you wrote is kept on this device.`);
+  else {
+    queue.unshift(again);
+    if (current) notify(`An answer was refused. ${message} It is kept, and its item comes back after this one.`);
+    else next();
+  }
+  line.offerCopy(entry.body.answer);
 }
 
 function submit() {
@@ -177,7 +201,7 @@ async function takeBack() {
   sentHere = Math.max(0, sentHere - Math.max(0, judged - data.judged));
   judged = data.judged;
   pace();
-  if (current && current.id !== data.id) { keepDraft(); queue.unshift({ id: current.id, html: current.item.outerHTML, remaining: (current.expiresAt - performance.now()) / 1000, at: performance.now() }); }
+  if (current && current.id !== data.id) { keepDraft(); queue.unshift(asQueued(current)); }
   const state = last?.id === data.id ? { ...last.state, key: secret() } : { key: secret(), fields: {} };
   last = null;
   show(data.id, parsed(data.html), data.remaining, state);
@@ -209,25 +233,6 @@ function guide() {
   find("guide").setAttribute("aria-expanded", String(!shown));
 }
 
-// The clips of an item start together, so that people can compare them. The second press stops them.
-function play() {
-  const clips = [...sheet.querySelectorAll("video")];
-  const isOn = clips.some((clip) => !clip.paused);
-  for (const clip of clips) {
-    if (isOn) clip.pause();
-    else clip.play().catch(() => {}); // a clip that cannot be shown has its own message
-  }
-}
-
-// If a picture or clip does not load, the rater should not guess.
-function replaceBroken(shown) {
-  const words = document.createElement("p");
-  words.className = "notice warn";
-  words.textContent = `This ${shown.tagName === "IMG" ? "picture" : "clip"} cannot be shown. Flag the item (f), or skip it (s).`;
-  shown.replaceWith(words);
-}
-sheet.addEventListener("error", (event) => { if (event.target.matches("img, video")) replaceBroken(event.target); }, true);
-
 function pause() {
   for (const clip of sheet.querySelectorAll("video")) clip.pause();
   clock.stop();
@@ -257,7 +262,7 @@ setInterval(() => {
   }
 }, 1000);
 
-const acts = { s: skip, f: flag, u: undo, g: guide, p: pause, v: play, r: () => form.elements.reason?.focus(), Enter: submit };
+const acts = { s: skip, f: flag, u: undo, g: guide, p: pause, v: () => playClips(sheet), r: () => form.elements.reason?.focus(), Enter: submit };
 // People who reach a clip by Tab use the clip's controls, where Enter presses a button. People who click on it go on with the keys.
 let hasTabbed = false;
 document.addEventListener("pointerdown", () => { hasTabbed = false; }, true);
@@ -270,7 +275,7 @@ document.addEventListener("keydown", (event) => {
   if (!word) return;
   if (word === "Enter" && event.target.closest(hasTabbed ? "button, a, summary, video" : "button, a, summary")) return;
   if (!current && !["u", "g", "p"].includes(word)) return;
-  if (acts[word] ? (acts[word](), true) : answers.key(word)) event.preventDefault();
+  if (acts[word] ? (acts[word](), true) : (current && views.key(word)) || answers.key(word)) event.preventDefault();
 });
 function isField(target) { return target instanceof HTMLTextAreaElement; }
 
@@ -279,11 +284,11 @@ form.addEventListener("submit", (event) => { event.preventDefault(); submit(); }
 form.addEventListener("focusin", (event) => { if (event.target.matches(":focus-visible")) answers.moveTo(event.target); });
 form.addEventListener("pointerdown", (event) => answers.moveTo(event.target), true);
 for (const name of ["skip", "flag", "undo", "guide", "pause", "play"]) for (const button of document.querySelectorAll(`[data-act="${name}"]`)) {
-  button.addEventListener("click", () => { ({ skip, flag, undo, guide, pause, play })[name](); });
+  button.addEventListener("click", () => { ({ skip, flag, undo, guide, pause, play: acts.v })[name](); });
 }
 sheet.addEventListener("click", (event) => {
   const card = event.target.closest(".answer.choosable");
-  if (!card || event.target.closest("a, video, summary") || String(getSelection())) return;
+  if (!card || event.target.closest("a, video, summary, button") || String(getSelection())) return;
   answers.key(PLACES[Number(card.dataset.place)] ?? "");
 });
 addEventListener("pagehide", keepDraft);
@@ -291,6 +296,8 @@ addEventListener("pagehide", keepDraft);
 if (read("palate:guided") === false || matchMedia("(max-width: 1100px)").matches) guideHidden();
 function guideHidden() { desk.classList.remove("guided"); aside.hidden = true; find("guide").setAttribute("aria-expanded", "false"); }
 
+watchMedia(sheet);
+fitPanes(form, [document.querySelector(".top"), find("strip")]);
 const firstWarning = curtain.dataset.first && read(`palate:warned:${account}:${project}`) !== desk.dataset.guideline;
 if (firstWarning) { clock.stop(); curtain.showModal(); } else delete curtain.dataset.first;
 pace();

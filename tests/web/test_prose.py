@@ -1,0 +1,197 @@
+"""What people see of a text: nothing that was written is hidden, or the page says so."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palate.web.prose import AS_WRITTEN, BLANK, UNSEEN, direction_of, look_alike, prose_of
+
+
+def seen(text: str) -> str:
+    """What a reader reads of the formatted text, without its markup."""
+    return html.unescape(re.sub(r"<br>", "\n", re.sub(r"<(?!br>)[^>]+>", "", prose_of(text).html))).strip()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"^\d+\.\d+$",
+        r"C:\temp\new\*.txt",
+        '[1]: https://example.org/a "A paper"',
+        "__init__ and a_b_c and _x_",
+        "2*3*4 and x**2**3",
+        "/* a */ x /* b */",
+        "src/**/*.py and lib/**/*.js",
+        r"\[ x = \frac{-b}{2a} \]",
+        r"\(a \neq 0\) and \{1, 2\}",
+        "so $x^*y^*$ and $$a_1*b*c$$",
+        "&lt; and &amp;",
+        "costs $5 and $6 * 2 * 3",
+        "a\n===",
+        "[x](javascript:alert(1))",
+        "a\n  indented  twice",
+        "a line \\\nand one more",
+        r"\*not bold\*",
+    ],
+)
+def test_every_character_stays_on_the_page(text: str) -> None:
+    assert (seen(text), prose_of(text).note) == (text, "")
+
+
+def test_lines_of_a_formula_are_no_list_and_no_heading() -> None:
+    text = "$$\na\n= b\n- c\n+ d\n$$"
+    assert prose_of(text).html == f'<pre class="formula" dir="ltr"><code>{text}</code></pre>\n'
+    assert "<li>" in prose_of("$$\na\n- c\n\nno end").html
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [("**bold** and *it*, **重要**です", ["<strong>bold</strong>", "<em>it</em>", "<strong>重要</strong>"]),
+     ("[the paper](https://example.org/a_b \"Title\")", ['href="https://example.org/a_b"', "(https://example.org/a_b &#34;Title&#34;)"]),
+     ("![a cat](https://example.org/c_t.png)", ["[image: a cat https://example.org/c_t.png]"]),
+     ("```python x=1\ny_1\n```", ['<span class="language">python x=1</span>', "y_1"]),
+     ("1. a\n1. b\n7. c", ['<li value="1">', '<li value="7">']),
+     ("3) a", ['<ol dir="ltr" class="bracketed">', '<li value="3">']),
+     ("| a | b |\n|:-:|--:|\n| c | d |", ['<td dir="ltr" class="center">c</td>', '<td dir="ltr" class="right">d</td>'])],
+)  # fmt: skip
+def test_what_formatting_takes_is_drawn(text: str, parts: list[str]) -> None:
+    shown = prose_of(text)
+    assert [part for part in parts if part not in shown.html] == []
+    assert shown.note == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "| a | b |\n|---|---|\n| c | d | lost |",
+        "| a \\| b | c |\n|---|---|\n| 1 | 2 |",
+        "007. a",
+        r"[a\_b](https://example.org/a\_b)",
+        "#",
+        "```\n```",
+        "- \n- ",
+    ],
+)
+def test_what_formatting_would_lose_is_shown_as_written(text: str) -> None:
+    shown = prose_of(text)
+    assert shown.note == AS_WRITTEN
+    assert seen(text) == text.strip()
+    assert shown.html.startswith('<pre class="plain">')
+
+
+def test_the_source_is_the_text_with_marks_at_what_cannot_be_seen() -> None:
+    text = "a\u200bb\u202ec \n\xa0d\r\n\x00\u2028\n\n"
+    shown = prose_of(text)
+    names = re.findall(r'data-code="([^"]*)"', shown.source)
+    assert names == ["U+200B", "U+202E", "\u00b7", "U+00A0", "CR", "U+0000", "U+2028", "\u21b5", "\u21b5"]
+    assert html.unescape(re.sub(r"<[^>]+>", "", shown.source)) == text.replace("\x00", "\ufffd")
+    assert shown.note == UNSEEN
+    for clear in ("👩\u200d🚀 ✔\ufe0f", "بی\u200cتی", "a\xa0b", "a  \n\n"):  # emoji, Persian, and spaces
+        assert prose_of(clear).note == ""
+    assert (prose_of(" \n").note, prose_of("\u200b").note) == (BLANK, UNSEEN)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("- a", "* a"),
+        ("```\nx\n```", "~~~\nx\n~~~"),
+        ("a", "a "),
+        ("a  b", "a b"),
+        ("a", "a\n"),
+        ("ab", "a\u200bb"),
+        ("*a*", "*a*\n\n\n"),
+        ("caf\u00e9", "cafe\u0301"),
+    ],
+)
+def test_texts_that_look_alike_are_found(first: str, second: str) -> None:
+    assert look_alike([first, second])
+    assert look_alike(["other", first, second])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("a", "a"), ("a", "b"), ("*a*", "a"), (r"\d+\.\d", r"\d+.\d"), ("1. a", "1) a"), ("```\n  a\n```", "```\n a\n```")],
+)
+def test_texts_that_are_equal_or_look_different_are_not(first: str, second: str) -> None:
+    assert not look_alike([first, second])
+
+
+def test_each_block_has_its_own_direction() -> None:
+    shown = prose_of(
+        "هذه دالة `f(x)`:\n\n```python\nf(x)\n```\n\n1. أولاً\n2. English\n\n> اقتباس\n\nEnglish, ثم\n\n"
+        "| أ | b |\n|---|---|\n| 1 | 2 |\n\n# 1: عنوان"
+    )
+    parts = re.findall(r'<(\w+) (?:value="\d" )?dir="(\w+)"', shown.html)
+    assert shown.direction == "rtl"
+    assert parts == [
+        ("p", "rtl"), ("code", "ltr"), ("pre", "ltr"), ("ol", "rtl"), ("p", "rtl"), ("p", "ltr"), ("blockquote", "rtl"), ("p", "rtl"),
+        ("p", "ltr"), ("table", "rtl"), ("th", "rtl"), ("th", "ltr"), ("h1", "rtl"),
+    ]  # fmt: skip
+    assert direction_of("123 ...") == direction_of("") == "ltr"
+
+
+def test_nothing_in_the_html_is_a_style() -> None:
+    assert "style=" not in prose_of("| a |\n|--:|\n| b |\n\n| a |\n|:-:|\n| b |").html
+
+
+PIECES = (
+    "*",
+    "**",
+    "_",
+    "__",
+    "`",
+    "```",
+    "~~~",
+    "# ",
+    "- ",
+    "1. ",
+    "> ",
+    "|",
+    "|---|",
+    "\n",
+    "\n\n",
+    "\\",
+    "$",
+    "$$",
+    "\\(",
+    "\\)",
+    "\\[",
+    "\\]",
+    "[a]",
+    "(https://x.org/_)",
+    "![",
+    "<",
+    ">",
+    "&amp;",
+    "    ",
+    "  ",
+    "a",
+    "b_c",
+    "7",
+    "é",
+    "ش",
+    "\u200b",
+    ":",
+    "=",
+    "---",
+    "~~",
+    "\r\n",
+    '"t"',
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
+def test_letters_digits_underscores_and_backslashes_never_vanish(text: str) -> None:
+    """Or the text is shown as its source. Numbers of lists are attributes here; the browser draws them."""
+    drawn = re.sub(r'<li value="(\d+)">', r"\1", prose_of(text).html)
+    kept = html.unescape(re.sub(r"<[^>]+>", "", drawn))
+    letters = re.findall(r"[^\W]|\\", text)
+    rest = iter(re.findall(r"[^\W]|\\", kept))
+    assert all(letter in rest for letter in letters)
