@@ -62,7 +62,7 @@ class Prose:
     def look(self) -> str:
         """What a reader can tell apart: two texts of equal look cannot be compared by their formatted version."""
         plain = "".join(char for char in unicodedata.normalize("NFKC", str(self.html)) if unicodedata.category(char) != "Cf")
-        return "\n".join(re.sub(r"(?<=\S)\s+", " ", line).rstrip() for line in plain.expandtabs().strip().split("\n"))
+        return "\n".join(re.sub(r"(?<=[^\s>])\s+", " ", line).rstrip() for line in plain.expandtabs().strip().split("\n"))
 
 
 @lru_cache(maxsize=512)

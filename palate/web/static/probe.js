@@ -78,6 +78,7 @@ export class Probe {
       who.textContent = role === "user" ? "You" : "Model";
       words.className = "prose pre";
       words.textContent = text;
+      words.dir = "auto";
       turn.append(who, words);
       return turn;
     }));
