@@ -3,7 +3,7 @@ r"""The parts of Markdown that are drawn, as a parser. It differs from CommonMar
 - A backslash stays on the page. It still keeps the next character from being a mark.
 - Only asterisks make emphasis, and only outside of words and expressions: `__init__` and `2*3*4` stay as they are.
 - Definitions of links are text. A link shows its address, an image its description and address, a block of code its language.
-- LaTeX between `$...$`, `$$...$$`, `\(...\)`, `\[...\]` or `\begin...\end` is not touched.
+- LaTeX between `$...$`, `$$...$$`, `\(...\)`, `\[...\]` or `\begin...\end` is drawn as a formula, or stays as it is.
 - Numbers of a list are those that were written. Line ends and indentation are kept.
 """
 
@@ -22,6 +22,8 @@ from markdown_it.rules_inline import StateInline
 from markdown_it.rules_inline.emphasis import tokenize
 from markdown_it.token import Token
 from markupsafe import Markup
+
+from palate.web.formula import is_money, mathml
 
 LINKS = ("https://", "http://", "mailto:")
 Env = MutableMapping[str, Any]
@@ -102,7 +104,7 @@ def _formula_end(text: str, start: int) -> int:
         found = text.find(closing, start + 2, start + LONGEST_FORMULA)
         return found + len(closing) if found > start + 2 else -1
     short = _SHORT_FORMULA.match(text, start, start + LONGEST_FORMULA)
-    return short.end() if short else -1
+    return short.end() if short and not is_money(short[0][1:-1]) else -1
 
 
 def _formula(state: StateInline, silent: bool) -> bool:  # noqa: FBT001
@@ -198,8 +200,11 @@ def _cell(self: RendererHTML, tokens: Sequence[Token], idx: int, options: Any, e
 
 
 def _formula_html(self: RendererHTML, tokens: Sequence[Token], idx: int, options: Any, env: Env) -> str:  # noqa: ARG001
-    return Markup('<code class="formula" dir="ltr">{}</code>').format(tokens[idx].content)
+    drawn = mathml(tokens[idx].content)
+    return Markup('<code class="formula" dir="ltr">{}</code>').format(tokens[idx].content) if drawn is None else drawn
 
 
 def _formula_block_html(self: RendererHTML, tokens: Sequence[Token], idx: int, options: Any, env: Env) -> str:  # noqa: ARG001
-    return Markup('<pre class="formula" dir="ltr"><code>{}</code></pre>\n').format(tokens[idx].content)
+    drawn = mathml(tokens[idx].content)
+    block = Markup('<pre class="formula" dir="ltr"><code>{}</code></pre>\n').format(tokens[idx].content)
+    return block if drawn is None else Markup('<div class="formula" dir="ltr">{}</div>\n').format(drawn)

@@ -1,8 +1,8 @@
 """Texts as people read them: formatted, without hiding anything that was written, and beside it the source.
 
 A judge of texts must see where two texts differ. So Markdown is drawn only where its marks become something that can be seen, such as bold
-letters or a list. Backslashes, underscores, definitions of links, addresses and LaTeX stay on the page as they were written. If a part of
-a text would still be lost, the text is shown as its source, and the page says so.
+letters or a list. Backslashes, underscores, definitions of links and addresses stay on the page as they were written. LaTeX is drawn if all
+of it is understood. If a part of a text would still be lost, the text is shown as its source, and the page says so.
 
 The HTML of a text cannot do anything. HTML in the text does not pass through. Images are not fetched, because a remote server would learn
 who reads what and when. Links go only to http, https or mail, in a new page that cannot reach this one.
@@ -61,7 +61,8 @@ class Prose:
     @property
     def look(self) -> str:
         """What a reader can tell apart: two texts of equal look cannot be compared by their formatted version."""
-        plain = "".join(char for char in unicodedata.normalize("NFKC", str(self.html)) if unicodedata.category(char) != "Cf")
+        html = re.sub(r"<annotation.*?</annotation>", "", self.html, flags=re.DOTALL)  # the LaTeX of a formula, which is not drawn
+        plain = "".join(char for char in unicodedata.normalize("NFKC", html) if unicodedata.category(char) != "Cf")
         return "\n".join(re.sub(r"(?<=[^\s>])\s+", " ", line).rstrip() for line in plain.expandtabs().strip().split("\n"))
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from palate.web.formula import mathml
 from palate.web.prose import AS_WRITTEN, BLANK, UNSEEN, direction_of, look_alike, prose_of
 
 
@@ -27,12 +28,13 @@ def seen(text: str) -> str:
         "2*3*4 and x**2**3",
         "/* a */ x /* b */",
         "src/**/*.py and lib/**/*.js",
-        r"\[ x = \frac{-b}{2a} \]",
-        r"\(a \neq 0\) and \{1, 2\}",
-        "so $x^*y^*$ and $$a_1*b*c$$",
+        r"\[ x = \rare{-b}{2a} \]",
+        r"\(a \rare 0\) and \{1, 2\}",
+        r"so $x^*y^*\rare$ and $$a_1*b*c\rare$$",
         "&lt; and &amp;",
         "costs $5 and $6 * 2 * 3",
         "a\n===",
+        "it costs $5 a day or 6$ *2",
         "[x](javascript:alert(1))",
         "a\n  indented  twice",
         "a line \\\nand one more",
@@ -44,9 +46,45 @@ def test_every_character_stays_on_the_page(text: str) -> None:
 
 
 def test_lines_of_a_formula_are_no_list_and_no_heading() -> None:
-    text = "$$\na\n= b\n- c\n+ d\n$$"
+    text = "$$\na\n= b\n- \\rare\n+ d\n$$"
     assert prose_of(text).html == f'<pre class="formula" dir="ltr"><code>{text}</code></pre>\n'
+    drawn = prose_of(text.replace("\\rare", "c")).html
+    assert ('display="block"' in drawn, "<li>" in drawn) == (True, False)
     assert "<li>" in prose_of("$$\na\n- c\n\nno end").html
+
+
+def test_a_formula_is_drawn() -> None:
+    shown = prose_of(r"\[ x = \frac{-b \pm \sqrt{b^2-4ac}}{2a} \] with $a_i \neq 0$")
+    for part in ("<msqrt>", "<mfrac>", "<msup><mi>b</mi><mn>2</mn></msup>", "<mo>±</mo>", "<msub><mi>a</mi><mi>i</mi></msub><mo>≠</mo>"):
+        assert part in shown.html
+    assert shown.html.count("<math ") == 2
+    assert look_alike([r"$\frac12$", r"$\frac{1}{2}$"])  # so both are shown as written
+
+
+@pytest.mark.parametrize(
+    ("source", "part"),
+    [
+        (r"$\frac12$", "<mfrac><mn>1</mn><mn>2</mn></mfrac>"),
+        (r"$x^12$", "<msup><mi>x</mi><mn>1</mn></msup><mn>2</mn>"),
+        (r"$\sum_{i=1}^n$", "<munderover><mo>∑</mo>"),
+        (r"$f''(x)$", "<msup><mi>f</mi><mo>\u2032\u2032</mo></msup>"),
+        (r"\begin{pmatrix}1 & 2\\ 3 & 4\end{pmatrix}", "<mo>(</mo><mtable><mtr><mtd><mn>1</mn></mtd><mtd><mn>2</mn></mtd></mtr><mtr>"),
+        (r"$\left( x \right]$", "<mrow><mo>(</mo><mi>x</mi><mo>]</mo></mrow>"),
+        (r"$\mathbb{R}^n \text{ if <b> }$", "<mtext>\xa0if\xa0&lt;b&gt;\xa0</mtext>"),
+        (r"$\sqrt[3]{x}$", "<mroot><mi>x</mi><mn>3</mn></mroot>"),
+    ],
+)
+def test_what_latex_means(source: str, part: str) -> None:
+    assert part in str(mathml(source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [r"$\rare$", "$a^b^c$", "$x{$", r"$\frac{1}$", r"$\left( x$", r"$x \right)$", "$5 and 6$", "$five = six$", r"$a & b$", r"$a \\ b$", 
+     "$" + "{" * 99 + "}" * 99 + "$", r"\begin{matrix} 1 \end{pmatrix}", r"\begin{rare} 1 \end{rare}", r"$\text{\rare}$", r"$\mathbb{1}$", "$x % y$", "$ $", r"$\href{https://x.org}{x}$"],
+)  # fmt: skip
+def test_what_is_not_understood_stays_as_it_was_written(source: str) -> None:
+    assert mathml(source) is None
 
 
 @pytest.mark.parametrize(
