@@ -80,9 +80,27 @@ def test_what_latex_means(source: str, part: str) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    [r"$\rare$", "$a^b^c$", "$x{$", r"$\frac{1}$", r"$\left( x$", r"$x \right)$", "$5 and 6$", "$five = six$", r"$a & b$", r"$a \\ b$", 
-     "$" + "{" * 99 + "}" * 99 + "$", r"\begin{matrix} 1 \end{pmatrix}", r"\begin{rare} 1 \end{rare}", r"$\text{\rare}$", r"$\mathbb{1}$", "$x % y$", "$ $", r"$\href{https://x.org}{x}$"],
-)  # fmt: skip
+    [
+        r"$\rare$",
+        "$a^b^c$",
+        "$x{$",
+        r"$\frac{1}$",
+        r"$\left( x$",
+        r"$x \right)$",
+        "$5 and 6$",
+        "$five = six$",
+        r"$a & b$",
+        r"$a \\ b$",
+        "$" + "{" * 99 + "}" * 99 + "$",
+        r"\begin{matrix} 1 \end{pmatrix}",
+        r"\begin{rare} 1 \end{rare}",
+        r"$\text{\rare}$",
+        r"$\mathbb{1}$",
+        "$x % y$",
+        "$ $",
+        r"$\href{https://x.org}{x}$",
+    ],
+)
 def test_what_is_not_understood_stays_as_it_was_written(source: str) -> None:
     assert mathml(source) is None
 
