@@ -52,7 +52,7 @@ const outbox = new Outbox(account, api, {
     if (receipt.status === "kept" && !entry.body.answer.skipped) { judged += 1; sentHere += 1; }
     pace();
     if (receipt.status === "surplus") notify(SURPLUS[receipt.cause] ?? SURPLUS.taken);
-    else if (!outbox.entries.length) notify("");
+    else if (!outbox.entries.length) notify(standing());
   },
   held: (entry) => (entry.project === project ? [current, ...queue].filter((one) => one && !outbox.has(one.id)).map((one) => one.id) : undefined),
   waiting(count, reason) { notify(`${reason}. ${count === 1 ? "1 answer is" : `${count} answers are`} kept on this device and will be sent when the connection works again.`); },
@@ -85,9 +85,14 @@ function show(id, item, remaining, state = null) {
   hint.classList.toggle("bad", Boolean(answers.tooLong));
   say(`${item.querySelector(".asked")?.textContent ?? "New item"}`);
   breakHint();
-  if (skipped.has(id)) notify("Nothing else is left. This is one that you skipped.");
-  if (refusals.has(id)) notify(`Your answer to this item was refused. ${refusals.get(id)} Change it and send it again.`);
+  if (standing()) notify(standing());
   more();
+}
+
+// What the line says for as long as this item is shown.
+function standing() {
+  if (refusals.has(current?.id)) return `Your answer to this item was refused. ${refusals.get(current.id)} Change it and send it again.`;
+  return skipped.has(current?.id) ? "Nothing else is left. This is one that you skipped." : "";
 }
 
 function parsed(html) {
