@@ -123,7 +123,7 @@ def test_34_two_tabs_of_one_person(server: RatingServer, sit: Sit) -> None:  # n
     ready(second)
     judge(first, "1")
     judge(second, "2")
-    expect(second.locator("#strip")).to_contain_text("You have answered this item in another tab")
+    expect(second.locator("#strip")).to_contain_text("You have answered this in another tab")
 
 
 def test_35_cells_are_aligned_in_every_item(server: RatingServer, sit: Sit) -> None:  # noqa: F811

@@ -50,8 +50,8 @@ def signin(context: Anyone) -> Response:
 
 
 def _next_page(context: RequestContext) -> str:
-    """Return the page that a person wanted before they had to sign in. The form carries it on."""
-    return local_path(context.text("next") or context.request.query_params.get("next", "/"))
+    """Return the page that a person wanted before they had to sign in. The form's address carries it on."""
+    return local_path(context.request.query_params.get("next", "/"))
 
 
 @router.post("/signout")

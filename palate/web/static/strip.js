@@ -3,7 +3,7 @@ import { copyText } from "./copying.js";
 
 // Why an answer is kept but does not count.
 export const SURPLUS = {
-  answered: "You have answered this item in another tab. That answer counts, and this one is kept as an extra.",
+  answered: "You have answered this in another tab. That answer counts, and this one is kept as an extra.",
   taken: "That item was given to someone else meanwhile. Your answer is kept as an extra.",
   removed: "That item was removed meanwhile. Your answer is kept as an extra.",
   viewed: "You have seen what others answered to that item. Your answer is kept as an extra.",
