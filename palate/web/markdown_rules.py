@@ -33,7 +33,7 @@ _ENVIRONMENT = re.compile(r"\\begin(\{[\w*]{1,40}\})")
 _SHORT_FORMULA = re.compile(r"\$(?![\s$])(?:[^$\n\\]|\\.)+?(?<!\s)\$(?!\w)")
 LONGEST_FORMULA = 4000
 """Characters within which a formula must end. So a text full of beginnings does not take long."""
-_WITHIN = re.compile(r"[\w)\]}/][*]+[\w(\[{]|.[*]+/|/[*]+", flags=re.ASCII | re.DOTALL)
+_WITHIN = re.compile(r"[\w)\]}/=][*]+[\w(\[{]|.[*]+/|/[*]+", flags=re.ASCII | re.DOTALL)
 """Asterisks within an expression, a path or a comment of code."""
 
 

@@ -79,6 +79,23 @@ def test_the_last_answer_refused_is_kept(server: RatingServer, sit: Sit, is_relo
     assert said(server, project)[0].answer.text == "all my work"
 
 
+def test_signing_out_keeps_the_draft_of_an_answer_that_was_not_sent(server: RatingServer, sit: Sit) -> None:
+    project = server.project(items=2, task=Task("write"))
+    server.account("bob", "rater", project)
+    page = at_desk(sit, "bob", project)
+    page.route("**/judgments", lambda route: route.abort())
+    for text in ("unsent", "unfinished"):
+        page.locator("#text").fill(text)
+        if text == "unsent":
+            page.locator("#text").press("Control+Enter")
+            expect(page.locator("#strip")).to_contain_text("kept on this device")
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/signin")
+    drafts = "Object.keys(localStorage).filter((name) => name.startsWith('palate:draft')).map((name) => localStorage[name])"
+    (draft,) = page.evaluate(drafts)
+    assert '"unsent"' in draft
+
+
 def fill(page: Page, key: str, reason: str) -> None:
     page.keyboard.press(key)
     page.locator("#reason").fill(reason)

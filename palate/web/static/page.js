@@ -1,4 +1,5 @@
-// Scripts of every page: the theme button, copying, confirmation before an action that cannot be undone, and removal of drafts at sign-out.
+// Scripts of every page: the theme button, copying, confirmation before an action that cannot be undone, and removal of drafts at sign-out
+// (but of answers that were not sent yet, which the server may refuse).
 import { copyText } from "./copying.js";
 
 const root = document.documentElement;
@@ -30,7 +31,9 @@ for (const form of document.querySelectorAll("form[data-ask]")) {
 for (const form of document.querySelectorAll("form[data-forget]")) {
   form.addEventListener("submit", () => {
     try {
-      for (const name of Object.keys(localStorage)) if (name.startsWith("palate:draft:")) localStorage.removeItem(name);
+      const names = Object.keys(localStorage);
+      const unsent = names.filter((name) => name.startsWith("palate:outbox:")).flatMap((name) => JSON.parse(localStorage[name]).map(({ body }) => body.assignment));
+      for (const name of names) if (name.startsWith("palate:draft:") && !unsent.some((id) => name.endsWith(id))) localStorage.removeItem(name);
     } catch { /* nothing was stored */ }
   });
 }
