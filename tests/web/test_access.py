@@ -390,7 +390,7 @@ def test_what_a_rater_is_told_moves_with_gold_as_with_any_other(server: RatingSe
         held = bob.api(f"/projects/{project.id}/assignments").json()["assignments"][0]
         kinds.add(server.ratings.assignment(held["id"]).item in known)
         answer = {"assignment": held["id"], "key": f"number {n}", "answer": {"ranking": [[0], [1]]}}
-        assert bob.api(f"/projects/{project.id}/judgments", answer).json().keys() == {"judgment", "status", "assignments"}
+        assert bob.api(f"/projects/{project.id}/judgments", answer).json().keys() == {"judgment", "status", "cause", "assignments"}
     assert kinds == {True, False}
     assert [said for said, _, _ in told] == [{"mine": n} for n in range(8)]
     assert all(f"{n} judged by you" in text and "<progress" not in text for _, text, n in told)
