@@ -50,7 +50,7 @@ def markdown_parser() -> MarkdownIt:
     parser.core.ruler.push("addresses", _addresses)
     parser.validateLink = lambda url: url.strip().lower().startswith(LINKS)  # type: ignore[method-assign]
     parser.normalizeLink = lambda url: url  # type: ignore[method-assign]  # the page shows it as it was written; `_link` encodes it
-    parser.normalizeLinkText = lambda url: url  # type: ignore[method-assign]
+    parser.normalizeLinkText = lambda link: link  # type: ignore[method-assign]
     drawn = {
         "image": _image, "link_open": _link, "link_close": _link_end, "fence": _code, "code_block": _code, "code_inline": _code_inline,
         "softbreak": _break, "hardbreak": _break, "list_item_open": _list_item, "ordered_list_open": _list, "td_open": _cell,
