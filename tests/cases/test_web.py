@@ -15,7 +15,7 @@ from palate.ratings import Candidate, Item, Project, Task
 from palate.web.prose import prose_of
 from tests.support.rating_server import RatingServer
 from tests.support.repository import ROOT
-from tests.web.conftest import Sit, browser, database, idle, server, sit  # noqa: F401  # fixtures
+from tests.web.conftest import Sit, browser, database, idle, server, sit, until  # noqa: F401  # fixtures
 from tests.web.test_judging import at_desk, ready, said, settled
 
 LABEL = ROOT.parent / "shared" / "cases" / "label"
@@ -110,8 +110,7 @@ def test_33_a_zoomed_desk(server: RatingServer, sit: Sit) -> None:  # noqa: F811
     for width, height in sizes:
         page.set_viewport_size({"width": width, "height": height})
         ready(page)
-        page.wait_for_timeout(50)
-        assert page.evaluate("document.getElementById('sheet').clientHeight") > 200, (width, height)
+        until(page, "document.getElementById('sheet').clientHeight > 200")
 
 
 def test_34_two_tabs_of_one_person(server: RatingServer, sit: Sit) -> None:  # noqa: F811

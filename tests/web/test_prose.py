@@ -242,7 +242,7 @@ PIECES = (
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
 def test_letters_digits_underscores_and_backslashes_never_vanish(text: str) -> None:
     """Or the text is shown as its source. The browser draws the numbers of lists, which are attributes here, and the lines."""
