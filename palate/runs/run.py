@@ -149,8 +149,8 @@ class Run:
         for reason in reasons:
             counts[reason] = counts.get(reason, 0) + 1
         if counts:
-            listed = "; ".join(f"{count} x {reason}" for reason, count in sorted(counts.items()))
-            self.say(f"{sum(counts.values())} rows of {source} are left out: {listed}")
+            listed, number = "; ".join(f"{count} x {reason}" for reason, count in sorted(counts.items())), sum(counts.values())
+            self.say(f"{number} {'row' if number == 1 else 'rows'} of {source} {'is' if number == 1 else 'are'} left out: {listed}")
         self._save(replace(self._record, dropped={**self._record.dropped, source: dict(sorted(counts.items()))}))
 
     def columns_left_out(self, source: str, columns: Iterable[str]) -> None:

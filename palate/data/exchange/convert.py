@@ -141,9 +141,12 @@ def _recognised(first: SourceRow) -> Readable:
             f"{first.source}: is a table for spreadsheets, which does not hold the texts. Export as palate, and give that file."
         )
     if shape is None:
-        known = "; ".join(f"{readable.name}: {readable.needs}" for readable in READABLE)
         columns = one_line(", ".join(map(str, first.row))) or "none"
-        raise DataError(f"{first.source}: the row has the columns {columns}, which do not make a known shape. Palate reads {known}.")
+        raise DataError(
+            f"{first.source}: the columns {columns} do not make a known shape.\n"
+            f"Palate reads {', '.join(readable.name for readable in READABLE)}.\n"
+            "Rename the columns; docs/exchange.md shows rows of each kind."
+        )
     return shape
 
 
