@@ -143,7 +143,7 @@ def _recognised(first: SourceRow) -> Readable:
     if shape is None:
         columns = one_line(", ".join(map(str, first.row))) or "none"
         raise DataError(
-            f"{first.source}: the columns {columns} do not make a known shape.\n"
+            f"{first.source}: the row has the columns {columns}, which do not make a known shape.\n"
             f"Palate reads {', '.join(readable.name for readable in READABLE)}.\n"
             "Rename the columns; docs/exchange.md shows rows of each kind."
         )

@@ -151,7 +151,7 @@ def unknown_columns(source: str, row: Columns) -> str:
     offers = [f"columns.{name}={column}" for name, known in _LIKELY.items() for column in row if column.lower() in known][:2]
     example = f", such as {' and '.join(offers or ['columns.prompt=QUESTION and columns.completion=ANSWER'])}"
     return (
-        f"{source}: the columns {one_line(_names(row))} do not make a known shape.\n"
+        f"{source}: the row has the columns {one_line(_names(row))}, which do not make a known shape.\n"
         "Palate reads `text`; `messages`; `prompt` with `completion`, with `chosen` and `rejected`, or alone; and more.\n"
         f"Say in the setting `columns` what your columns hold{example}, or rename them. docs/data.md shows every shape."
     )

@@ -269,7 +269,7 @@ def test_the_summary_counts_by_kind_and_names_the_first_rows(file: Path) -> None
 
 def test_a_first_row_with_unknown_columns_stops_the_reading(file: Path) -> None:
     write(file, {"query": "a", "reply": "b"}, {"prompt": "a"})
-    with pytest.raises(DataError, match=r"a\.jsonl:1: the columns query, reply do not make a known shape\.") as caught:
+    with pytest.raises(DataError, match=r"a\.jsonl:1: the row has the columns query, reply, which do not make a known shape\.") as caught:
         read_prompts(file)
     assert "such as columns.prompt=query and columns.completion=reply, or rename them" in str(caught.value)
     assert all(len(line) < 200 for line in str(caught.value).replace(str(file), "").splitlines())
