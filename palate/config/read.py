@@ -100,7 +100,7 @@ class _Reader:
         shape = field_type(annotation)
         if shape.is_optional and raw in (None, "none", "null"):
             return None
-        if raw is None:
+        if raw is None or (shape.mark is not None and isinstance(raw, str) and not raw.strip()):  # an empty path is the current folder
             raise self.error(
                 keys,
                 f"{_dotted(keys)} is empty: nothing, `~` or `null` stands there. Give it {type_text(annotation)}, or leave the name out"

@@ -115,6 +115,7 @@ def test_a_field_called_like_a_word_of_python_has_no_underscore_in_settings() ->
         ({"name": "x", "count": None}, "count is empty: .* Give it whole number, or leave the name out for its default."),
         ({"name": "x", "sampling": None}, "sampling is empty: "),
         ({"name": "x", "by_name": {"a": {"model": None}}}, "by_name.a.model is empty: .* Give it path"),
+        ({"name": "x", "by_name": {"a": {"model": " "}}}, "by_name.a.model is empty: "),
         ({"name": "x", "words": None}, "words is empty: .* Give it text, several"),
         ({"name": "x", "words": ["a", None]}, "words.1 is empty: "),
         ({"name": "x", "share": 1.5}, "share: .*less than or equal to 1"),
