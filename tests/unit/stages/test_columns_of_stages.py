@@ -46,7 +46,7 @@ def stage_of(name: str, data: Path, columns: Recognised) -> Stage:
     prompts, sampling = str(data / "prompts.jsonl"), Sampling(max_tokens=2)
     match name:
         case "sft":
-            return SFT(model, str(data / "demos.jsonl"), columns, held_out=str(data / "demos.jsonl"))
+            return SFT(model, str(data / "demos.jsonl"), columns)
         case "pretrain":
             return Pretrain(prompts, model, columns)
         case "sample":
