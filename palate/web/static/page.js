@@ -30,6 +30,7 @@ for (const form of document.querySelectorAll("form[data-ask]")) {
 
 for (const form of document.querySelectorAll("form[data-forget]")) {
   form.addEventListener("submit", () => {
+    root.dataset.forgotten = "yes";
     try {
       const names = Object.keys(localStorage);
       const unsent = names.filter((name) => name.startsWith("palate:outbox:")).flatMap((name) => JSON.parse(localStorage[name]).map(({ body }) => body.assignment));

@@ -296,7 +296,7 @@ sheet.addEventListener("click", (event) => {
   if (!card || event.target.closest("a, video, summary, button") || String(getSelection())) return;
   answers.key(PLACES[Number(card.dataset.place)] ?? "");
 });
-addEventListener("pagehide", keepDraft);
+addEventListener("pagehide", () => { if (!document.documentElement.dataset.forgotten) keepDraft(); }); // after signing out nothing is written again
 
 if (read("palate:guided") === false || matchMedia("(max-width: 1100px)").matches) guideHidden();
 function guideHidden() { desk.classList.remove("guided"); aside.hidden = true; find("guide").setAttribute("aria-expanded", "false"); }
