@@ -58,15 +58,8 @@ class Prose:
     direction: str
     note: str
 
-    @property
-    def look(self) -> str:
-        """What a reader can tell apart: two texts of equal look cannot be compared by their formatted version."""
-        html = re.sub(r"<annotation.*?</annotation>", "", self.html, flags=re.DOTALL)  # the LaTeX of a formula, which is not drawn
-        plain = "".join(char for char in unicodedata.normalize("NFKC", html) if unicodedata.category(char) != "Cf")
-        return "\n".join(re.sub(r"(?<=[^\s>])\s+", " ", line).rstrip() for line in plain.expandtabs().strip().split("\n"))
 
-
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=256)
 def prose_of(text: str) -> Prose:
     """Return the text for people. A very long text is not formatted."""
     source, is_clear = _source(text)
@@ -91,7 +84,15 @@ def render_markdown(text: str) -> Markup:
 def look_alike(texts: Sequence[str]) -> bool:
     """Whether two of the texts differ, and formatting does not show it."""
     different = dict.fromkeys(texts)
-    return len({prose_of(text).look for text in different}) < len(different)
+    return len(different) > 1 and len({_look_of(text) for text in different}) < len(different)
+
+
+@lru_cache(maxsize=256)
+def _look_of(text: str) -> str:
+    """Return what a reader can tell apart of the formatted text."""
+    html = re.sub(r"<annotation.*?</annotation>", "", prose_of(text).html, flags=re.DOTALL)  # the LaTeX of a formula, which is not drawn
+    plain = "".join(char for char in unicodedata.normalize("NFKC", html) if char.isascii() or unicodedata.category(char) != "Cf")
+    return "\n".join(re.sub(r"(?<=[^\s>])\s+", " ", line).rstrip() for line in plain.expandtabs().strip().split("\n"))
 
 
 def direction_of(text: str) -> str:
