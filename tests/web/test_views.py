@@ -212,6 +212,14 @@ def test_an_ordinary_window_keeps_its_two_panes(server: RatingServer, sit: Sit) 
     expect(page.locator("body")).not_to_have_class(re.compile("low"))
 
 
+def test_guidelines_that_cover_the_page_can_be_closed_by_touch(server: RatingServer, sit: Sit) -> None:
+    page = at_desk(sit, "bob", asks(server, "a", "b"), viewport={"width": 390, "height": 844}, has_touch=True)
+    page.get_by_role("button", name="Guidelines").tap()
+    expect(page.locator("#guidelines")).to_be_visible()
+    page.get_by_role("button", name="Close").tap()
+    expect(page.locator("#guidelines")).to_be_hidden()
+
+
 @pytest.mark.parametrize("path", ["/", "/me", "/accounts", "/projects/new", "/projects/{}", "/projects/{}/people", "/projects/{}/review"])
 def test_no_page_scrolls_sideways_at_four_hundred_percent(server: RatingServer, sit: Sit, path: str) -> None:
     project = server.project()
