@@ -29,6 +29,7 @@ from palate.data.formats import (
     stream_demonstrations,
     stream_texts,
 )
+from palate.models.adapters import is_adapter
 from palate.models.load import load_config, load_tokenizer
 from palate.models.paths import longest_sequence
 from palate.text.inspect import InspectedRow, Repeats, RowTally, Statistics
@@ -66,7 +67,7 @@ class Viewer:
     def tokens(self) -> tuple[PreTrainedTokenizerBase, int]:
         """Return the tokenizer, and the most tokens of a sequence."""
         place = model_at(self.model)
-        is_tokenizer_alone = Path(place).is_dir() and not (Path(place) / "config.json").is_file()
+        is_tokenizer_alone = Path(place).is_dir() and not (Path(place) / "config.json").is_file() and not is_adapter(place)
         longest = None if is_tokenizer_alone else longest_sequence(load_config(place))
         return load_tokenizer(place), self.max_tokens or longest or NO_LIMIT
 

@@ -172,11 +172,13 @@ def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def load_config(path: str | Path) -> PretrainedConfig:
-    """Return the configuration at `path`, with dropout off.
+    """Return the configuration at `path`, with dropout off; of an adapter, that of its base.
 
     Raises:
         ModelError: no such directory, or no usable config.json in it.
     """
+    if is_adapter(path):
+        return load_config(base_of(path)[0])
     directory = Path(path)
     if directory.exists():
         if not (directory / "config.json").is_file():

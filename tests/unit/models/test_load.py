@@ -197,3 +197,16 @@ def test_testing_tokenizers_give_texts_back(text: str) -> None:
         assert tokenizer.unk_token_id is None or tokenizer.unk_token_id not in ids
         assert tokenizer.decode(ids) == text
     assert byte_tokenizer().decode(byte_tokenizer()("Grüße, 食").input_ids) == "Grüße, 食"
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_a_model_with_code_of_its_own_is_refused_without_running_it(file: str, tmp_path) -> None:
+    tiny_policy().save(tmp_path)
+    kinds = {"config.json": ("AutoConfig", "model_type"), "tokenizer_config.json": ("AutoTokenizer", "tokenizer_class")}
+    auto, key = kinds[file]
+    settings = json.loads((tmp_path / file).read_text())
+    own = ["own.Tokenizer", "own.TokenizerFast"] if auto == "AutoTokenizer" else "own.Config"
+    (tmp_path / file).write_text(json.dumps({**settings, key: "OwnThing", "auto_map": {auto: own}}))
+    (tmp_path / "own.py").write_text("raise SystemExit('this code ran')\n")
+    with pytest.raises(ModelError, match=r"brings code of its own \(auto_map\), which Palate does not run"):
+        load_policy(tmp_path)
