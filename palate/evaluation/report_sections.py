@@ -60,8 +60,8 @@ class EvaluatedModel:
     evals: Sequence[Mapping[str, Any]]
 
     def column(self, name: str) -> list[float]:
-        """Return a figure of every completion."""
-        return [float(row[name]) for row in self.rows]
+        """Return a figure of every completion, NaN where it is not known."""
+        return [float("nan") if row[name] is None else float(row[name]) for row in self.rows]
 
 
 def evaluated(key: str, directory: str) -> EvaluatedModel:
@@ -94,6 +94,9 @@ def win_rates_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) ->
     for m in models:
         if m is not reference:
             difference = np.array(m.column("score")) - np.array(reference.column("score"))
+            difference = difference[~np.isnan(difference)]  # a completion without a score is not compared
+            if not len(difference):
+                continue
             wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
             rows.append(
                 WinRate(m.key, reference.key, win_rate(wins, losses, len(difference) - wins - losses), len(difference) - wins - losses)

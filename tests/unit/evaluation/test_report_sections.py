@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,14 @@ def test_wins_are_those_of_the_model_over_the_reference(models: list[report_sect
     (row,) = found.rows
     assert (row.variant, row.opponent, row.ties) == ("tuned", "start", 1)
     assert row.estimate.value == pytest.approx(2.5 / 4)
+    start, tuned = models
+    without = replace(tuned, rows=[{**row, "score": None if k == 0 else row["score"]} for k, row in enumerate(tuned.rows)])
+    found = report_sections.win_rates_of([start, without], start)
+    assert found is not None
+    assert found.rows[0].estimate.n == 3
+    nothing = report_sections.win_rates_of([start, replace(tuned, rows=[{**row, "score": None} for row in tuned.rows])], start)
+    assert nothing is not None
+    assert nothing.rows == ()
 
 
 def test_lengths_probes_and_examples_stand_with_their_model(models: list[report_sections.EvaluatedModel]) -> None:
