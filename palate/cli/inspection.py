@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -33,7 +33,8 @@ from palate.models.adapters import is_adapter
 from palate.models.load import load_config, load_tokenizer
 from palate.models.paths import longest_sequence
 from palate.text.inspect import InspectedRow, Repeats, RowTally, Statistics
-from palate.text.spans import NO_LIMIT, answer_of, demonstration_tree, preference_tree, prompt_ids
+from palate.text.remarks import answer_remarks, demonstration_remarks
+from palate.text.spans import NO_LIMIT, Answer, answer_of, demonstration_tree, preference_tree, prompt_ids
 from palate.text.template import Unusable
 
 Kind = RowKind
@@ -226,12 +227,21 @@ def _example(row: Demonstration | Preference | UnpairedPreference | Prompt, toke
             first = min(row.learned)
             rest: Conversation = row.conversation[first:]
             completion = tuple(turn.text + turn.tool_fields for turn in rest)
-            return InspectedRow(row.source, row.conversation[:first], completion, tree.trunk, tree.branches)
+            remarks = demonstration_remarks(tokenizer, row, len(tree.branches))
+            return InspectedRow(row.source, row.conversation[:first], completion, tree.trunk, tree.branches, remarks=remarks)
         case UnpairedPreference():
-            tree = preference_tree(tokenizer, row.prompt.conversation, (answer_of(row.completion),), limit)
+            answers: tuple[Answer, ...] = (answer_of(row.completion),)
             texts: tuple[str, ...] = (row.completion.text + row.completion.tool_fields,)
-            return InspectedRow(row.prompt.source, row.prompt.conversation, texts, tree.trunk, tree.branches, desirable=row.desirable)
+            return replace(_judged(row.prompt, answers, texts, tokenizer, limit), desirable=row.desirable)
         case Preference():
             texts = row.chosen.text + row.chosen.tool_fields, row.rejected.text + row.rejected.tool_fields
-            tree = preference_tree(tokenizer, row.prompt.conversation, (answer_of(row.chosen), answer_of(row.rejected)), limit)
-            return InspectedRow(row.prompt.source, row.prompt.conversation, texts, tree.trunk, tree.branches, probability=row.probability)
+            answers = answer_of(row.chosen), answer_of(row.rejected)
+            return replace(_judged(row.prompt, answers, texts, tokenizer, limit), probability=row.probability)
+
+
+def _judged(
+    prompt: Prompt, answers: Sequence[Answer], texts: tuple[str, ...], tokenizer: PreTrainedTokenizerBase, limit: int
+) -> InspectedRow:
+    tree = preference_tree(tokenizer, prompt.conversation, answers, limit)
+    remarks = answer_remarks(tokenizer, prompt.conversation, answers)
+    return InspectedRow(prompt.source, prompt.conversation, texts, tree.trunk, tree.branches, remarks=remarks)

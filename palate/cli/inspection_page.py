@@ -15,7 +15,6 @@ from palate.text.inspect import InspectedRow, LengthQuantiles, Part, Piece, Repe
 
 STYLES: dict[Part, str] = {"prompt": "cyan", "learned": "green", "masked": "yellow"}
 MARKS: dict[Part, tuple[str, str]] = {"prompt": ("", ""), "learned": ("«", "»"), "masked": ("⟦", "⟧")}
-SIDES = {0: (), 1: ("completion",), 2: ("chosen", "rejected")}
 
 
 def show(inspection: Inspection, tokenizer: PreTrainedTokenizerBase, console: Console) -> None:
@@ -30,6 +29,8 @@ def show(inspection: Inspection, tokenizer: PreTrainedTokenizerBase, console: Co
     console.print(_lengths(numbers))
     for line in _statistics(numbers):
         console.print(Text(line), soft_wrap=True)
+    for remark in numbers.remarks:
+        console.print(Text(f"note: {remark}", style="yellow"), soft_wrap=True)
     for row in inspection.dropped:
         count = numbers.dropped[row.kind]
         console.print(Text(f"dropped: {count} x {row.kind}; first {Path(row.source).name}: {row.reason}", style="yellow"), soft_wrap=True)
@@ -46,10 +47,18 @@ def _show_row(example: InspectedRow, tokenizer: PreTrainedTokenizerBase, console
     verdict = {None: "", True: ", desirable", False: ", undesirable"}[example.desirable]
     console.print(Text(f"{Path(example.source).name}  {sizes} tokens{verdict}", style="bold"), soft_wrap=True)
     console.print(_marked(pieces(tokenizer, example.trunk, ["prompt"] * len(example.trunk))), soft_wrap=True)
-    for name, branch in zip(SIDES[len(example.branches)], example.branches, strict=True):
+    for name, branch in zip(_names(example), example.branches, strict=True):
         line = Text().append(f"{name}: ", style="dim")  # of the name alone, not of what follows
         console.print(line.append_text(_marked(pieces(tokenizer, branch.ids, branch_parts(branch)))), soft_wrap=True)
     console.print()
+
+
+def _names(example: InspectedRow) -> tuple[str, ...]:
+    """Names of the branches: sides of a pair, or the parts of a demonstration that the template writes separately."""
+    if example.probability is not None:
+        return "chosen", "rejected"
+    count = len(example.branches)
+    return ("completion",) * count if count < 2 else tuple(f"completion, part {part} of {count}" for part in range(1, count + 1))
 
 
 def _marked(tokens: Iterable[Piece]) -> Text:

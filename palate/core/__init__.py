@@ -10,6 +10,7 @@ from palate.core.errors import (
     TrainingError,
 )
 from palate.core.nouns import (
+    THOUGHT_FIELDS,
     Comparison,
     Completion,
     Conversation,
@@ -27,6 +28,7 @@ from palate.core.protocols import Advance, Follower, Gold, Tracker
 from palate.core.seeds import derive_seed
 
 __all__ = [
+    "THOUGHT_FIELDS",
     "Advance",
     "Comparison",
     "Completion",

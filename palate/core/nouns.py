@@ -13,6 +13,9 @@ from typing import Literal
 Role = Literal["system", "user", "assistant", "tool", "text"]
 """Who speaks. `text` is plain text outside any chat template; it is tokenised as it stands."""
 
+THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
+"""Names of the field of a message in which data and chat templates keep what an assistant thought before it answered."""
+
 StopReason = Literal["eos", "length"]
 """Why sampling stopped: the model wrote an end token, or the token budget ran out."""
 
@@ -21,9 +24,9 @@ StopReason = Literal["eos", "length"]
 class Message:
     """One turn of a conversation.
 
-    `tool_fields` is the JSON text of an object with what the turn says about tools besides its text. An assistant turn may have
-    `tool_calls`, a tool's turn `name` and `tool_call_id`, and the first turn `tools`: the functions that the conversation may call.
-    It is "" where there is nothing to say.
+    `tool_fields` is the JSON text of an object with what the turn says besides its text. An assistant turn may have `tool_calls` and
+    thoughts (one of `THOUGHT_FIELDS`), a tool's turn `name` and `tool_call_id`, and the first turn `tools`: the functions that the
+    conversation may call. It is "" where there is nothing to say.
     """
 
     role: Role

@@ -1,4 +1,4 @@
-r"""Conversations as outside rows write them: lists of messages, transcripts, plain texts, and the calls of tools.
+r"""Conversations as outside rows write them: lists of messages, transcripts, plain texts, calls of tools, thoughts and weights.
 
 Transcripts are `"\n\nHuman: ...\n\nAssistant: ..."` (Anthropic's HH) or `"Human: ...\nAssistant: ...\n"` (OASST pairs).
 """
@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from palate.core import Conversation, Message, Role
+from palate.core import THOUGHT_FIELDS, Conversation, Message, Role
 from palate.data.cells import InvalidRow, choice, filled, mapping, present, quoted, sequence, text
 
 ROLES: Mapping[str, Role] = {
@@ -29,6 +29,9 @@ ROLES: Mapping[str, Role] = {
 }
 """Role names in data (OpenAI's, ShareGPT's, Gemma's) and Palate's role for each. `text` is plain text that looks like something else."""
 
+TRAINED_FIELDS = ("train", "training", "loss")
+"""Names of a message's field that is false where the message is read and not learned (axolotl's, ms-swift's)."""
+
 CONTEXT_ROLES = ("user", "tool")
 """Roles that an assistant turn can answer."""
 
@@ -46,6 +49,32 @@ def conversation(value: object, field: str) -> Conversation:
     if not value:
         raise InvalidRow(f"empty `{field}`")
     return tuple(_message(entry, f"`{field}` turn {number}") for number, entry in enumerate(value, start=1))
+
+
+def unweighted(value: object, turns: Conversation, field: str) -> frozenset[int]:
+    """Numbers of the turns whose own fields say that they are read and not learned: `weight` 0, or `train` (or a kin) false.
+
+    Args:
+        value: the list of messages as the row has it.
+        turns: the same list as a conversation.
+        field: the column, for messages.
+
+    Raises:
+        InvalidRow: a weight is another number than 0 or 1, which would be learned as 1.
+    """
+    entries = cast("Sequence[Mapping[str, object]]", sequence(value, field))
+    return frozenset(
+        number
+        for number, (entry, turn) in enumerate(zip(entries, turns, strict=True))
+        if turn.role == "assistant" and not _is_weighted(entry, f"`{field}` turn {number + 1}")
+    )
+
+
+def _is_weighted(entry: Mapping[str, object], where: str) -> bool:
+    weight = entry.get("weight")
+    if weight is not None and weight not in (0, 1):
+        raise InvalidRow(f"a message's `weight` is neither 0 nor 1: {where} has {quoted(weight)}; a turn is learned or it is not")
+    return weight != 0 and not any(entry.get(name) is False for name in TRAINED_FIELDS)
 
 
 def conversation_or_text(value: object, field: str) -> Conversation:
@@ -117,10 +146,21 @@ def shared_length(one: Sequence[object], other: Sequence[object]) -> int:
 
 
 def tool_fields(turn: Mapping[Any, object], role: Role, where: str) -> str:
-    """The `tool_fields` of a message as a row writes it. Raises InvalidRow for calls in a form that no template reads."""
+    """The `tool_fields` of a message as a row writes it: thoughts, calls, and what a result says of its call.
+
+    Raises:
+        InvalidRow: thoughts are not a text, or calls have a form that no template reads.
+    """
     if turn.get("function_call"):
         raise InvalidRow(f"`function_call` is not read: {where}; write it as `tool_calls`")
     fields: dict[str, object] = {}
+    for name in THOUGHT_FIELDS:
+        thought = turn.get(name)
+        if thought is None or thought == "":
+            continue
+        if role != "assistant" or not isinstance(thought, str):
+            raise InvalidRow(f"`{name}` is not the text of an assistant's thoughts: {where} has {quoted(thought)}")
+        fields[name] = text(thought, name)
     if turn.get("tool_calls"):
         if role != "assistant":
             raise InvalidRow(f"tools are called by another turn than the assistant's: {where}")
@@ -168,11 +208,12 @@ def _message(entry: object, where: str) -> Message:
     content = "".join(_part(part, where) for part in content) if isinstance(content, list | tuple) else content
     role = ROLES[role_name.lower()]
     calls = tool_fields(fields, role, where)
-    if content is None and role == "assistant" and calls:
+    may_be_empty = role == "assistant" and bool(fields.get("tool_calls"))
+    if content is None and may_be_empty:
         content = ""
     if not isinstance(content, str):
         raise InvalidRow(f"a message without text: {where} has {quoted(content)}")
-    if role != "system" and not content.strip() and not (role == "assistant" and calls):
+    if role != "system" and not content.strip() and not may_be_empty:
         raise InvalidRow("empty completion" if role == "assistant" else f"empty turn: {where} ({role_name})")
     return Message(role, text(content, "content"), calls)
 

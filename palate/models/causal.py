@@ -19,11 +19,11 @@ from palate.models.attention import Attends, packed_states
 from palate.models.cpu import keeps_kernels, linear
 from palate.models.parts import in_parts
 from palate.models.paths import AttentionPath, longest_sequence, padded_rows
-from palate.models.transformers_io import save_pair
+from palate.models.transformers_io import save_pair, save_tokenizer
 from palate.objectives.logps import summed_nll, token_logps
 from palate.text.attention_plan import round_up
+from palate.text.ends import declare_ends, end_ids
 from palate.text.pack import PackedBatch
-from palate.text.template import end_ids
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class CausalPolicy:
         self.under = under
         self.max_tokens = longest_sequence(module.config)
         """Number of tokens that the model takes in one sequence; None where it has no limit."""
-        self.end_ids = end_ids(tokenizer, module.generation_config)
+        declare_ends(tokenizer, module.generation_config)
+        self.end_ids = end_ids(tokenizer)
         """Token ids that end a completion."""
 
     def logps(self, batch: PackedBatch, *, temperature: float = 1.0) -> TokenOutputs:
@@ -147,7 +148,7 @@ class CausalPolicy:
             save_pair(self.module, self.tokenizer, directory)
         else:
             self.adapters.save(directory)
-            self.tokenizer.save_pretrained(directory)
+            save_tokenizer(self.tokenizer, directory)
 
     def _padded(self, *columns: Tensor) -> Iterator[Tensor]:
         """Yield columns (n,) of targets; where kernels are kept, zeros at the end round n up so that shapes repeat."""

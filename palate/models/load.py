@@ -17,6 +17,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -31,6 +32,7 @@ from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
 from palate.models.paths import choose_path
 from palate.models.transformers_io import no_progress_bars, without_reports
+from palate.text.ends import declare_ends
 
 T = TypeVar("T")
 DType = Literal["float32", "bfloat16"]
@@ -222,7 +224,22 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 
     if is_adapter(path) and not has_tokenizer(path):
         return load_tokenizer(base_of(path)[0])
-    return _read(path, "tokenizer", read)
+    tokenizer = _read(path, "tokenizer", read)
+    declare_ends(tokenizer, generation_config_at(path))
+    return tokenizer
+
+
+def generation_config_at(path: str | Path) -> GenerationConfig | None:
+    """Return the generation config of a model as transformers would use it; None where the directory holds no model."""
+    with without_reports():
+        try:
+            return GenerationConfig.from_pretrained(path)
+        except (OSError, ValueError, TypeError):
+            pass  # older models name their end in config.json alone
+        try:
+            return GenerationConfig.from_model_config(AutoConfig.from_pretrained(path, trust_remote_code=False))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # a tokenizer alone; whatever is wrong with a model is reported where its weights are read
 
 
 def load_module(

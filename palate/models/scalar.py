@@ -22,7 +22,7 @@ from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_prod
 from palate.models.load import DType, base_policy, built, check_vocabulary, load_config, load_module, load_policy, load_tokenizer
 from palate.models.parts import in_parts
 from palate.models.paths import AttentionPath, choose_path, longest_sequence, padded_rows
-from palate.models.transformers_io import save_pair
+from palate.models.transformers_io import save_pair, save_tokenizer
 from palate.text.pack import PackedBatch
 from palate.text.template import end_ids
 
@@ -129,7 +129,7 @@ class ScalarModel:
             save_pair(self.module, self.tokenizer, directory)
         else:
             self.adapters.save(directory)
-            self.tokenizer.save_pretrained(directory)
+            save_tokenizer(self.tokenizer, directory)
         self.save_heads(directory)
 
     def save_heads(self, directory: str | Path) -> None:

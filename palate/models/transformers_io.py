@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
+
+from palate.text.chat_text import template_of
+from palate.text.ends import end_ids
+
+GENERATION_FILE = "generation_config.json"
 
 
 @contextmanager
@@ -37,4 +43,23 @@ def save_pair(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, direc
     """Write model and tokenizer as an ordinary Hugging Face directory."""
     with no_progress_bars():
         module.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+    save_tokenizer(tokenizer, directory)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: str | Path) -> None:
+    """Write the tokenizer with the template that Palate used, and the ends of completions into generation_config.json.
+
+    A tokenizer without a chat template gets the fallback template, and a reward model or an adapter its policy's ends. So what is
+    loaded from the directory writes conversations and stops as Palate does. Other settings in generation_config.json stay.
+    """
+    was, tokenizer.chat_template = tokenizer.chat_template, tokenizer.chat_template or template_of(tokenizer)
+    try:
+        tokenizer.save_pretrained(directory)
+    finally:
+        tokenizer.chat_template = was
+    path = Path(directory) / GENERATION_FILE
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    named = settings.get("eos_token_id")
+    ends = sorted(end_ids(tokenizer).union([named] if isinstance(named, int) else named or ()))
+    settings["eos_token_id"] = ends[0] if len(ends) == 1 else ends
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

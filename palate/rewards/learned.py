@@ -17,7 +17,7 @@ from palate.core import Completion, DataError, Prompt, TrainingError
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.runs.run import Run
 from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
-from palate.text.spans import NO_LIMIT, preference_tree, prompt_ids
+from palate.text.spans import NO_LIMIT, answer_of, preference_tree, prompt_ids
 from palate.text.template import Unusable
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class LearnedReward:
             trunk = prompt_ids(self.model.tokenizer, prompt.conversation)
             return Tree(trunk, tuple(Branch(c.ids, (True,) * len(c.ids)) for c in completions))
         tree = preference_tree(
-            self.model.tokenizer, prompt.conversation, [c.text for c in completions], limit or self.model.max_tokens or NO_LIMIT
+            self.model.tokenizer, prompt.conversation, [answer_of(c) for c in completions], limit or self.model.max_tokens or NO_LIMIT
         )
         return Tree(tree.trunk, tuple(_cut(b) if c.stop == "length" else b for b, c in zip(tree.branches, completions, strict=True)))
 

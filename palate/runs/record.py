@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -98,6 +98,7 @@ class RunRecord:
     finished: str | None = None
     seconds: float = 0.0
     dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     error: str | None = None
     format: int = FORMAT
 

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -152,6 +152,13 @@ class Run:
             listed, number = "; ".join(f"{count} x {reason}" for reason, count in sorted(counts.items())), sum(counts.values())
             self.say(f"{number} {'row' if number == 1 else 'rows'} of {source} {'is' if number == 1 else 'are'} left out: {listed}")
         self._save(replace(self._record, dropped={**self._record.dropped, source: dict(sorted(counts.items()))}))
+
+    def note(self, source: str, notes: Sequence[str]) -> None:
+        """Record what happens to rows of `source` that are used, and say it. This replaces earlier notes."""
+        if notes:
+            self._save(replace(self._record, notes={**self._record.notes, source: list(notes)}))
+        for text in notes:
+            self.say(f"{source}: {text}")
 
     def columns_left_out(self, source: str, columns: Iterable[str]) -> None:
         """Say which columns of `source` are no part of any text, if there are such columns."""

@@ -26,6 +26,7 @@ from palate.training.model_io import check_keep, keep_model, search, token_limit
 from palate.training.optimizer import AdamW
 from palate.training.pairs import PairLossInputs, Weighting
 from palate.training.reference import FixedReference, MovingReference, Reference, ReferenceUpdate, UniformReference
+from palate.training.template_remarks import tell_of
 from palate.training.unpaired import RatedPrompt, UnpairedLossInputs, UnpairedSource, mismatched, rated_prompts, read_unpaired
 
 IDENTITY_NATS: dict[DType, float] = {"float32": 1e-3, "bfloat16": 1.0}
@@ -190,6 +191,7 @@ class Direct:
             prompts = overall(judged)
         run.dropped(path, [row.kind for row in dropped] + reasons)
         run.columns_left_out(path, further)
+        tell_of(run, path, prompts)
         if not prompts:
             raise DataError(f"{path}: no preference is left that favours one side. Check probabilities, weights and lengths")
         return list(prompts)

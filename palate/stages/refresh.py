@@ -39,6 +39,7 @@ from palate.training.learner import Learner
 from palate.training.model_io import keep_model, token_limit
 from palate.training.optimizer import AdamW
 from palate.training.reward_batches import RewardBatches
+from palate.training.template_remarks import tell_of
 
 Figures = Mapping[str, Any]
 
@@ -102,6 +103,7 @@ class Refresh:
         old = self._old(run, tests, model)
         prompts, dropped, last = self._train(run, run, model, [*train, *self._replayed(run, old, train)])
         run.dropped("preferences that do not fit", dropped)
+        tell_of(run, self.preferences, prompts)
         samples, trees = reference_samples(run, self.samples, LearnedReward(model))
         scores_before, scores_after = raw_scores(before, trees), raw_scores(model, trees)
         model.normalisation, spread = normalisation_of(scores_after)

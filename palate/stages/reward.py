@@ -30,6 +30,7 @@ from palate.training.learner import Learner
 from palate.training.model_io import keep_model, search, token_limit, trainable, trained
 from palate.training.optimizer import AdamW
 from palate.training.reward_batches import RewardBatches
+from palate.training.template_remarks import tell_of
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Reward:
         choosing_prompts, _ = judged_prompts(choosing, model.tokenizer, limit)
         test_prompts, dropped_test = judged_prompts(test, model.tokenizer, limit)
         run.dropped("preferences that do not fit", dropped + dropped_test)
+        tell_of(run, self.preferences, [*train_prompts, *choosing_prompts, *test_prompts])
         if not train_prompts or not test_prompts:
             raise DataError(
                 f"{self.preferences}: nothing is left to {'test' if train_prompts else 'train'} on; {sorted(set(dropped + dropped_test))}"

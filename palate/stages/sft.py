@@ -14,6 +14,7 @@ from palate.models.load import DTYPES, DType, load_policy
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.runs.run import Run
 from palate.text.pack import Tree
+from palate.text.remarks import demonstration_remarks
 from palate.text.spans import demonstration_tree
 from palate.text.treefile import TreeFile
 from palate.training.fit import epochs_of
@@ -83,4 +84,13 @@ class SFT:
         max_tokens = token_limit(policy, self.max_tokens)
         further: Further = {}
         rows = stream_demonstrations(file_at(path, "demonstrations.jsonl"), limit=limit, columns=self.columns, further=further)
-        return trees_of(run, rows, lambda row: (demonstration_tree(policy.tokenizer, row, max_tokens),), path, folder, further)
+        tokenizer = policy.tokenizer
+        return trees_of(
+            run,
+            rows,
+            lambda row: (demonstration_tree(tokenizer, row, max_tokens),),
+            path,
+            folder,
+            further,
+            lambda row, trees: demonstration_remarks(tokenizer, row, len(trees[0].branches)),
+        )

@@ -12,6 +12,7 @@ from palate.testing.models import (
     tiny_policy,
 )
 from palate.testing.synthetic_votes import shared_data
+from palate.testing.templates import TEMPLATES, chat_tokenizer
 from palate.testing.tokenizers import byte_tokenizer, word_tokenizer
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "LENGTH_FAMILIES",
     "OWN_CACHE_FAMILIES",
     "PADDED_FAMILIES",
+    "TEMPLATES",
     "byte_tokenizer",
+    "chat_tokenizer",
     "random_trees",
     "shared_data",
     "tiny_config",

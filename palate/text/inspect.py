@@ -11,13 +11,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from palate.core import Conversation
+from palate.text.chat_text import Ids
+from palate.text.ends import special_ids
 from palate.text.pack import Branch
-from palate.text.template import Ids, marker_ids
+from palate.text.remarks import Remarks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,7 +45,7 @@ class Piece:
 class InspectedRow:
     """A row as text and as tokens: a prompt (the trunk) and its completions (the branches, if any).
 
-    `probability` and `desirable` are those of the row, or None.
+    `probability` and `desirable` are those of the row, or None. `remarks` say what the chat template does to the row.
     """
 
     source: str
@@ -52,6 +55,7 @@ class InspectedRow:
     branches: tuple[Branch, ...]
     probability: float | None = None
     desirable: bool | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,8 @@ class Statistics:
     desirable_share: float | None
     unusable_sides_share: float
     """Share of all rows that were dropped because a side is empty or both are equal."""
+    remarks: tuple[str, ...] = ()
+    """What the chat template does to rows that are used: a sentence for each kind, with the number of rows."""
 
 
 @dataclass
@@ -143,6 +149,7 @@ class RowTally:
     judged: int = 0
     even: int = 0
     same_tokens: int = 0
+    remarks: Remarks = field(default_factory=Remarks)
     _prompts: _Seen = field(default_factory=_Seen)
     _rows: _Seen = field(default_factory=_Seen)
     _trunks: array[int] = field(default_factory=lambda: array("q"))
@@ -157,6 +164,7 @@ class RowTally:
     def add(self, example: InspectedRow) -> None:
         """Count a row that can be used."""
         self.rows += 1
+        self.remarks.add(Path(example.source).name, example.remarks)
         self._prompts.add(example.prompt, example.source)
         self._rows.add((example.prompt, example.completions, example.desirable), example.source)
         self._trunks.append(len(example.trunk))
@@ -165,7 +173,7 @@ class RowTally:
         if example.desirable is not None:
             self.judged += 1
             self.desirable += example.desirable
-        if len(example.branches) == 2:
+        if example.probability is not None:
             (chosen, rejected), texts = example.branches, example.completions
             self._token_gaps.append(len(chosen.ids) - len(rejected.ids))
             self._character_gaps.append(len(texts[0]) - len(texts[1]))
@@ -188,6 +196,7 @@ class RowTally:
             pairs=self._pairs() if self._token_gaps else None,
             desirable_share=self.desirable / self.judged if self.judged else None,
             unusable_sides_share=sides / all_rows if all_rows else 0.0,
+            remarks=self.remarks.lines(),
         )
 
     def shared_prompts(self, other: RowTally) -> Repeats:
@@ -222,9 +231,9 @@ def lengths_of(lengths: Sequence[int]) -> LengthQuantiles | None:
 
 def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], parts: Iterable[Part]) -> tuple[Piece, ...]:
     """The tokens as text. Neighbours of one part are joined, and each special token is separate."""
-    markers = marker_ids(tokenizer) | {tokenizer.unk_token_id, tokenizer.bos_token_id}
+    special = special_ids(tokenizer)
     # The key of a special token is its place, which no neighbour has.
-    keyed = [((part, k if token in markers else -1), token) for k, (token, part) in enumerate(zip(ids, parts, strict=True))]
+    keyed = [((part, k if token in special else -1), token) for k, (token, part) in enumerate(zip(ids, parts, strict=True))]
     grouped = groupby(keyed, key=lambda item: item[0])
     return tuple(
         Piece(str(tokenizer.decode([token for _, token in group])), part, is_special=place >= 0) for (part, place), group in grouped

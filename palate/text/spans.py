@@ -3,6 +3,10 @@
 This is the only masking code. The prompt, and the prompt with its completion, are each tokenised whole. The completion begins at
 the first token that differs, so a merge across the boundary or a `<think>` in the generation prompt falls on one side. Several
 completions share the earliest such place. A turn ends with its first end token, which the model learns.
+
+Every learned turn is tokenised as the last turn of its conversation, because that is where a model generates it. Turns that stay the
+same when others follow share one branch. A template that writes earlier turns in another way (it forgets thoughts, or closes the last
+turn differently) gives a branch for each such turn.
 """
 
 from __future__ import annotations
@@ -10,9 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from palate.core import Completion, Conversation, Demonstration, Message, Prompt
+from palate.core import THOUGHT_FIELDS, Completion, Conversation, Demonstration, Message, Prompt
+from palate.text.chat_text import Ids, Unusable, fields_of
+from palate.text.ends import closing_id, end_ids, marked_end, written_end
 from palate.text.pack import Branch, Tree
-from palate.text.template import Ids, Unusable, end_ids, eos_id, is_plain_text, marker_ids, render
+from palate.text.remarks import WORDS, left_out, squeezed, turn_text
+from palate.text.template import is_plain_text, render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,30 +77,23 @@ def split_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, co
     Raises:
         Unusable: the tokenised wholes do not share a token, or the template rewrites earlier turns when a completion follows.
     """
-    prompt = prompt_ids(tokenizer, conversation)
     role: Literal["text", "assistant"] = "text" if is_plain_text(conversation) else "assistant"
-    wholes = []
-    cuts = []
-    for completion in completions:
-        turn = completion if isinstance(completion, Message) else Message(role, completion)
-        full = render(tokenizer, (*conversation, turn), generation_prompt=False)
-        start = _turn_start(tokenizer, prompt, full) if role == "assistant" else _shared(prompt, full)
-        whole = (*full, eos_id(tokenizer)) if role == "text" else _closed(tokenizer, full, start)
-        wholes.append(whole)
-        cuts.append(start)
+    turns = [completion if isinstance(completion, Message) else Message(role, completion) for completion in completions]
+    written = [(_text if role == "text" else _last_turn)(tokenizer, conversation, turn) for turn in turns]
     # A tokenizer without BOS may merge the whole prompt away. The trunk is then the first token, if all wholes share it.
-    cut = max(min(cuts), 1)
-    if len({whole[:cut] for whole in wholes}) > 1:
+    cut = max(min((start for _, start in written), default=0), 1)
+    if len({whole[:cut] for whole, _ in written}) > 1:
         raise Unusable("no shared prompt token: the prompt merges with the completions, and the tokenizer adds no BOS")
-    return wholes[0][:cut], tuple(whole[cut:] for whole in wholes)
+    return written[0][0][:cut], tuple(whole[cut:] for whole, _ in written)
 
 
 def demonstration_tree(
     tokenizer: PreTrainedTokenizerBase, demonstration: Demonstration, max_tokens: int, *, truncate: Truncate = "drop"
 ) -> Tree:
-    """The tree with a trunk up to the first learned token and one branch up to the end of the last learned turn.
+    """The tree with a trunk up to the first learned token, and a branch up to the end of the last learned turn.
 
-    The model learns the tokens of the turns in `learned`, each with its terminator. Turns after the last of them are left out.
+    The model learns the tokens of the turns in `learned`, each with its terminator. Turns after the last of them are left out. A turn
+    that the template writes in another way when others follow has a branch of its own, which ends with it.
 
     Args:
         tokenizer: has the template and the terminators.
@@ -106,17 +106,16 @@ def demonstration_tree(
     """
     conversation = demonstration.conversation[: max(demonstration.learned, default=-1) + 1]
     _check_learned(conversation, demonstration.learned)
-    if is_plain_text(conversation):
-        ids, spans = _text_spans(tokenizer, conversation, demonstration.learned)
-    else:
-        ids, spans = _turn_spans(tokenizer, conversation, demonstration.learned)
-    learned = [False] * len(ids)
-    for turn, (start, end) in zip(sorted(demonstration.learned), spans, strict=True):
-        if end <= start:
-            raise Unusable(f"a turn to learn from has no token: turn {turn}")
-        learned[start:end] = [True] * (end - start)
-    cut = max(spans[0][0], 1)
-    return _fit(tokenizer, ids[:cut], [Branch(ids[cut:], tuple(learned[cut:]))] if ids[cut:] else [], max_tokens, truncate)
+    plain = is_plain_text(conversation)
+    branches = (
+        [_text_spans(tokenizer, conversation, demonstration.learned)] if plain else _turn_spans(tokenizer, conversation, demonstration)
+    )
+    cut = max(min(start for _, spans in branches for start, _ in spans), 1)
+    if len({ids[:cut] for ids, _ in branches}) > 1:
+        cut = min(_shared(branches[0][0], ids) for ids, _ in branches)
+        if not cut:
+            raise Unusable("no shared token: the chat template begins a conversation differently when turns follow")
+    return _fit(tokenizer, branches[0][0][:cut], [_branch(ids, spans, cut) for ids, spans in branches], max_tokens, truncate)
 
 
 def preference_tree(
@@ -177,24 +176,88 @@ def _check_learned(conversation: Conversation, learned: Sequence[int]) -> None:
             raise Unusable("no turn before the assistant turn to learn from")
 
 
+def _text(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, completion: Message) -> tuple[Ids, int]:
+    """Ids of a plain prompt and its completion with the completion's own end or EOS, and the index at which the completion begins.
+
+    Raises:
+        Unusable: an end token stands inside the completion, so a model that learned it would stop there.
+    """
+    full = render(tokenizer, (*conversation, completion), generation_prompt=False)
+    start = _shared(prompt_ids(tokenizer, conversation), full)
+    _check_one_end(tokenizer, full[start:])
+    return (*full, written_end(tokenizer, completion.text)), start
+
+
 def _text_spans(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, learned: Sequence[int]) -> tuple[Ids, list[Span]]:
-    """Ids of the joined plain texts with EOS at the end, and the [start, end) of each learned text. The last one includes EOS."""
+    """Ids of the joined plain texts with an end, and the [start, end) of each learned text. The last one includes the end.
+
+    A document, which has no prompt, may hold ends.
+    """
     bare = render(tokenizer, conversation, generation_prompt=False)
-    ids = (*bare, eos_id(tokenizer))
+    ids = (*bare, written_end(tokenizer, conversation[-1].text))
     # An empty text renders as what the tokenizer puts before every text (BOS).
     before = [(*conversation[:i], Message("text", "")) for i in range(len(conversation))]
     starts = [*(_shared(render(tokenizer, texts, generation_prompt=False), bare) for texts in before), len(ids)]
-    return ids, [(starts[i], starts[i + 1]) for i in sorted(learned)]
+    spans = [(starts[i], starts[i + 1]) for i in sorted(learned)]
+    for turn, (start, end) in zip(sorted(learned), spans, strict=True):
+        if end <= start:
+            raise Unusable(f"a turn to learn from has no token: turn {turn}")
+        if turn:
+            _check_one_end(tokenizer, ids[start : min(end, len(bare))])
+    return ids, spans
 
 
-def _turn_spans(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, learned: Sequence[int]) -> tuple[Ids, list[Span]]:
-    """Ids of a chat that ends with a learned turn, and the [start, end) of each learned turn with its terminator."""
-    full = render(tokenizer, conversation, generation_prompt=False)
-    turns = sorted(learned)
-    starts = [_turn_start(tokenizer, render(tokenizer, conversation[:i], generation_prompt=True), full) for i in turns]
-    whole = _closed(tokenizer, full, starts[-1])
-    middle = [(start, _turn_end(tokenizer, conversation, turn, full, start)) for turn, start in zip(turns[:-1], starts[:-1], strict=True)]
-    return whole, [*middle, (starts[-1], len(whole))]
+def _check_one_end(tokenizer: PreTrainedTokenizerBase, completion: Ids) -> None:
+    inside = next((token for token in completion if token in end_ids(tokenizer)), None)
+    if inside is not None:
+        raise Unusable(f"an end token inside a completion: {tokenizer.decode([inside])!r}. Write it in another way, or cut the text there")
+
+
+def _turn_spans(
+    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, demonstration: Demonstration
+) -> list[tuple[Ids, list[Span]]]:
+    """The branches of a chat, shortest first: ids from the beginning, and the [start, end) of each learned turn with its terminator."""
+    branches: list[tuple[Ids, list[Span]]] = []
+    for turn in sorted(demonstration.learned, reverse=True):
+        whole, start = _last_turn(tokenizer, conversation[:turn], conversation[turn])
+        same = next((spans for ids, spans in branches if ids[: len(whole)] == whole), None)
+        if same is None:
+            branches.append((whole, [(start, len(whole))]))
+        else:
+            same.append((start, len(whole)))
+    return branches[::-1]
+
+
+def _last_turn(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, turn: Message) -> tuple[Ids, int]:
+    """Ids of a chat up to the end of its last turn, and the index at which that turn begins.
+
+    Raises:
+        Unusable: the template rewrites earlier turns when this one follows, or does not write its thoughts or its text.
+    """
+    full = render(tokenizer, (*conversation, turn), generation_prompt=False)
+    start = _turn_start(tokenizer, prompt_ids(tokenizer, conversation), full)
+    _check_written(tokenizer, conversation, turn)
+    return _closed(tokenizer, full, start, calls="tool_calls" in fields_of(turn)), start
+
+
+def _check_written(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, turn: Message) -> None:
+    """Check that the template writes the thoughts that an answer has in a field of their own, and something of its text."""
+    thoughts = {name: value for name, value in fields_of(turn).items() if name in THOUGHT_FIELDS}
+    written = squeezed(turn_text(tokenizer, conversation, turn)) if thoughts else ""
+    for name, value in thoughts.items():
+        if squeezed(value) not in written:
+            raise Unusable(f"the chat template does not write `{name}` of an answer: use a tokenizer whose template does, or `content`")
+    missing = left_out(tokenizer, conversation, turn)
+    if missing and len(missing) == len(WORDS.findall(turn.text)):
+        raise Unusable("the chat template does not write an answer: use a tokenizer whose template does")
+
+
+def _branch(ids: Ids, spans: Sequence[Span], cut: int) -> Branch:
+    """The branch behind the first `cut` ids; the ids in `spans` are learned."""
+    learned = [False] * len(ids)
+    for start, end in spans:
+        learned[start:end] = [True] * (end - start)
+    return Branch(ids[cut:], tuple(learned[cut:]))
 
 
 def _turn_start(tokenizer: PreTrainedTokenizerBase, prompt: Ids, full: Ids) -> int:
@@ -206,41 +269,12 @@ def _turn_start(tokenizer: PreTrainedTokenizerBase, prompt: Ids, full: Ids) -> i
     return start
 
 
-def _turn_end(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, turn: int, full: Ids, start: int) -> int:
-    """The index in `full` at which a turn before others ends: after its first end token, or the marker that opens the next turn."""
-    bound = _shared(render(tokenizer, conversation[: turn + 1], generation_prompt=False), full)
-    if bound <= start:  # the template writes a last turn differently, so the next turn's beginning is the bound
-        later = next(i for i in range(turn + 1, len(conversation)) if conversation[i].role == "assistant")
-        bound = _shared(render(tokenizer, conversation[:later], generation_prompt=True), full)
+def _closed(tokenizer: PreTrainedTokenizerBase, full: Ids, start: int, *, calls: bool) -> Ids:
+    """`full` up to and including the first end token from `start` on, or with an end appended if the template does not write one."""
     ends = end_ids(tokenizer)
-    end = next((at for at in range(start, bound) if full[at] in ends), None)
-    if end is not None:
-        return end + 1
-    if (marked := _marked_end(tokenizer, full, start, bound)) is not None:
-        return marked
-    # Some templates close a turn with the next role's marker (GLM), or with another token than at the very end (gpt-oss).
-    return bound + 1 if bound < len(full) and full[bound] in marker_ids(tokenizer) else bound
-
-
-def _closed(tokenizer: PreTrainedTokenizerBase, full: Ids, start: int) -> Ids:
-    """`full` up to and including the first end token from `start` on, or with EOS appended if the template does not write one."""
-    ends = end_ids(tokenizer)
-    end = next((at + 1 for at in range(start, len(full)) if full[at] in ends), _marked_end(tokenizer, full, start, len(full)))
-    return (*full, eos_id(tokenizer)) if end is None else full[:end]
-
-
-def _marked_end(tokenizer: PreTrainedTokenizerBase, full: Ids, start: int, bound: int) -> int | None:
-    """The index after the special token that closes [start, bound), ignoring white space after it; None if a word closes it.
-
-    A turn that calls tools may end with a special marker (gpt-oss: `<|call|>`, Llama 3.1: `<|eom_id|>`).
-    """
-    markers = marker_ids(tokenizer)
-    for at in range(bound - 1, start - 1, -1):
-        if full[at] in markers:
-            return at + 1
-        if str(tokenizer.decode([full[at]])).strip():
-            return None
-    return None
+    end = next((at + 1 for at in range(start, len(full)) if full[at] in ends), None)
+    end = marked_end(tokenizer, full, start) if end is None else end
+    return (*full, closing_id(tokenizer, calls=calls)) if end is None else full[:end]
 
 
 def _shared(one: Ids, other: Ids) -> int:

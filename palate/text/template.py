@@ -6,51 +6,24 @@ Three kinds of conversation:
 - chat roles and a tokenizer without one: `FALLBACK_TEMPLATE` (transcripts as in Anthropic's HH data), with BOS if the tokenizer adds it;
 - only the role `text`: the joined texts, with BOS if the tokenizer adds it.
 
-Tools and calls (`tool_fields` of a message) go to the chat template. A template that does not write them is an error.
+Tools and calls (`tool_fields` of a message) go to the chat template. A template that does not write them is an error. So is a message
+whose words would be read as tokens that the template itself writes, such as the end of a turn.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import replace
+import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from jinja2.exceptions import TemplateError
-
-from palate.core import Conversation, DataError, Message, ModelError
+from palate.core import Conversation, Message, ModelError
+from palate.text.chat_text import FALLBACK_TEMPLATE, Ids, Unusable, encode, fields_of, opening_ids, template_of, write
+from palate.text.ends import PROBES, end_ids, special_ids, unterminated
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
-Ids = tuple[int, ...]
-
-FALLBACK_TEMPLATE = (
-    "{% for m in messages %}"
-    "{% if m.role == 'assistant' %}{{ '\\n\\nAssistant: ' + m.content + eos_token }}"
-    "{% elif m.role == 'user' %}{{ '\\n\\nHuman: ' + m.content }}"
-    "{% else %}{{ '\\n\\n' + m.role | capitalize + ': ' + m.content }}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '\\n\\nAssistant:' }}{% endif %}"
-)
-"""The template of chat roles if the tokenizer does not have one. EOS closes every assistant turn."""
-
-PROBE: Conversation = (Message("user", "a"), Message("assistant", "a"))
-"""A conversation that every chat template accepts. It shows how a template closes an assistant turn."""
-
-
-class Unusable(DataError):  # noqa: N818 - says what the row is
-    """A row that cannot become a tree. The words of `reason` before a colon are the same for all rows of a kind."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    @property
-    def kind(self) -> str:
-        """The part of the reason that is the same for all rows of its kind."""
-        return self.reason.partition(":")[0]
+__all__ = ["FALLBACK_TEMPLATE", "Ids", "Unusable", "chat_text", "is_plain_text", "render", "special_texts"]
 
 
 def is_plain_text(conversation: Conversation) -> bool:
@@ -79,70 +52,35 @@ def render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, ge
         generation_prompt: whether to open an assistant turn at the end (no effect on plain text).
 
     Raises:
-        Unusable: the template refuses the conversation, or would leave out its tools.
-        ModelError: the template cannot open an assistant turn.
+        Unusable: the template refuses the conversation, or would leave out its tools, or a text holds a token of the template.
+        ModelError: the template cannot open an assistant turn, or does not write contents.
     """
     if is_plain_text(conversation):
-        return _opened(tokenizer, _encode(tokenizer, "".join(message.text for message in _unterminated(tokenizer, conversation))))
-    template = _template(tokenizer, has_tools="tools" in _tool_fields(conversation[0]))
+        ids = encode(tokenizer, "".join(message.text for message in unterminated(tokenizer, conversation)))
+        opening = opening_ids(tokenizer)
+        return ids if ids[: len(opening)] == opening else opening + ids
+    return _single_bos(tokenizer, encode(tokenizer, chat_text(tokenizer, conversation, generation_prompt=generation_prompt)))
+
+
+def chat_text(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, generation_prompt: bool) -> str:
+    """The text of which `render` gives the ids, for a conversation of chat roles. Raises as `render` does."""
+    template = template_of(tokenizer, has_tools="tools" in fields_of(conversation[0]))
     if generation_prompt:
         _require_generation_prompt(tokenizer, template)
-    ids = _apply(template, tokenizer, _unterminated(tokenizer, conversation), generation_prompt=generation_prompt)
-    return _opened(tokenizer, ids) if tokenizer.chat_template is None else _single_bos(tokenizer, ids)
+    bare = unterminated(tokenizer, conversation)
+    structure = _structure(tokenizer, template, end_ids(tokenizer))
+    for message in bare:
+        if (found := structure.search(message.text + message.tool_fields)) is not None:
+            raise Unusable(
+                f"a text holds a token of the chat template: {found[0]!r} in a turn of the {message.role} would begin or end a turn. "
+                "Write it in another way"
+            )
+    return write(tokenizer, template, bare, generation_prompt=generation_prompt)
 
 
-def end_ids(tokenizer: PreTrainedTokenizerBase, generation_config: GenerationConfig | None = None) -> frozenset[int]:
-    """Ids that end a completion: the EOS of the tokenizer and of the generation config, and the token that closes a turn in the template.
-
-    Raises:
-        ModelError: the tokenizer has no EOS token.
-    """
-    eos = eos_id(tokenizer)
-    ids = {eos}
-    if generation_config is not None:
-        configured = cast("int | Sequence[int] | None", generation_config.eos_token_id)
-        ids.update([configured] if isinstance(configured, int) else configured or ())
-    closing = _closing_id(tokenizer, _template(tokenizer), eos)
-    return frozenset(ids if closing is None else ids | {closing})
-
-
-def eos_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The tokenizer's EOS id.
-
-    Raises:
-        ModelError: it does not have one, so completions could not end.
-    """
-    if tokenizer.eos_token_id is None:
-        raise ModelError(
-            f"the tokenizer {tokenizer.name_or_path} has no EOS token, so no completion could end. "
-            "Set `eos_token` in its tokenizer_config.json."
-        )
-    return cast("int", tokenizer.eos_token_id)
-
-
-def marker_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Ids of special tokens that can mark the end of a turn: all but the unknown token, and BOS unless it is also EOS."""
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | set(tokenizer.all_special_ids)
-    # An unknown word of the content is not a marker, and neither is the BOS that some templates write before every user turn.
-    return frozenset(special - ({tokenizer.unk_token_id, tokenizer.bos_token_id} - {tokenizer.eos_token_id}))
-
-
-@lru_cache(maxsize=16)
-def opening_ids(tokenizer: PreTrainedTokenizerBase) -> Ids:
-    """Ids that the tokenizer puts before a text (usually BOS), or ()."""
-    bare, full = _encode(tokenizer, "a"), tuple(cast("list[int]", tokenizer("a").input_ids))
-    starts = (k for k in range(len(full) - len(bare) + 1) if full[k : k + len(bare)] == bare)
-    return full[: next(starts, 0)]
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> Ids:
-    # verbose=False: the caller cuts or drops a text longer than model_max_length, and reports it.
-    return tuple(cast("list[int]", tokenizer(text, add_special_tokens=False, verbose=False).input_ids))
-
-
-def _opened(tokenizer: PreTrainedTokenizerBase, ids: Ids) -> Ids:
-    opening = opening_ids(tokenizer)
-    return ids if ids[: len(opening)] == opening else opening + ids
+def special_texts(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[str, ...]:
+    """The special tokens that a text spells out, which the tokenizer reads as tokens, each once."""
+    return tuple(dict.fromkeys(found[0] for found in _any_of(tokenizer, special_ids(tokenizer)).finditer(text)))
 
 
 def _single_bos(tokenizer: PreTrainedTokenizerBase, ids: Ids) -> Ids:
@@ -152,34 +90,26 @@ def _single_bos(tokenizer: PreTrainedTokenizerBase, ids: Ids) -> Ids:
     return ids
 
 
-def _template(tokenizer: PreTrainedTokenizerBase, *, has_tools: bool = False) -> str:
-    """The tokenizer's template, or its template for tools if it has two."""
-    return FALLBACK_TEMPLATE if tokenizer.chat_template is None else tokenizer.get_chat_template(tools=[{}] if has_tools else None)
+@lru_cache(maxsize=16)
+def _structure(tokenizer: PreTrainedTokenizerBase, template: str, ends: frozenset[int]) -> re.Pattern[str]:
+    """A pattern that finds the special tokens with which the template builds a conversation, and all ends, in a text."""
+    built: set[int] = set()
+    for probe in PROBES:
+        for is_open in (False, True):
+            try:
+                built.update(encode(tokenizer, write(tokenizer, template, probe, generation_prompt=is_open)))
+            except Unusable:
+                continue
+    return _any_of(tokenizer, frozenset(built & special_ids(tokenizer)) - {cast("int", tokenizer.unk_token_id)} | ends)
 
 
-def _tool_fields(message: Message) -> dict[str, Any]:
-    return cast("dict[str, Any]", json.loads(message.tool_fields)) if message.tool_fields else {}
-
-
-def _apply(template: str, tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, generation_prompt: bool) -> Ids:
-    turns = [{"role": message.role, "content": message.text, **_tool_fields(message)} for message in conversation]
-    tools = turns[0].pop("tools", None)
-    # A template that does not name the tools leaves them out silently, and the model would learn to call tools that it never saw.
-    for name, is_present in (("tools", tools), ("tool_calls", any("tool_calls" in turn for turn in turns))):
-        if is_present and name not in template:
-            raise Unusable(f"the chat template does not write `{name}`: use a tokenizer whose template does")
-    try:
-        ids = tokenizer.apply_chat_template(
-            turns,
-            tools=tools,
-            chat_template=template,
-            add_generation_prompt=generation_prompt,
-            return_dict=False,
-            tokenizer_kwargs={"verbose": False},
-        )
-    except (TemplateError, TypeError) as error:  # TypeError: a template joins texts with something else, such as arguments
-        raise Unusable(f"the chat template refuses the conversation: {error}") from error
-    return tuple(cast("list[int]", ids))
+@lru_cache(maxsize=32)
+def _any_of(tokenizer: PreTrainedTokenizerBase, ids: frozenset[int]) -> re.Pattern[str]:
+    texts = cast("list[str | None]", tokenizer.convert_ids_to_tokens(sorted(ids)))
+    special = special_ids(tokenizer)
+    # A generation config may name an ordinary token as an end. Its text is an ordinary word, which may stand anywhere.
+    spelled = [text for text, token in zip(texts, sorted(ids), strict=True) if text and token in special]
+    return re.compile("|".join(map(re.escape, sorted(spelled, key=len, reverse=True))) or r"(?!)")
 
 
 @lru_cache(maxsize=16)
@@ -190,15 +120,11 @@ def _require_generation_prompt(tokenizer: PreTrainedTokenizerBase, template: str
         ModelError: the template opens assistant turns with a header, and does not have a generation prompt that writes it.
     """
     answer = "What is said."
-    question = [{"role": "user", "content": "a"}]
-
-    def written(turns: list[dict[str, str]], *, opened: bool) -> str:
-        return cast("str", tokenizer.apply_chat_template(turns, chat_template=template, add_generation_prompt=opened, tokenize=False))
-
+    question = (Message("user", "a"),)
     try:
-        bare, opened = written(question, opened=False), written(question, opened=True)
-        answered = written([*question, {"role": "assistant", "content": answer}], opened=False)
-    except TemplateError:
+        bare, opened = (write(tokenizer, template, question, generation_prompt=is_open) for is_open in (False, True))
+        answered = write(tokenizer, template, (*question, Message("assistant", answer)), generation_prompt=False)
+    except Unusable:
         return  # the rows that the template refuses are reported one by one
     if bare != opened or not answered.startswith(bare):
         return
@@ -209,42 +135,3 @@ def _require_generation_prompt(tokenizer: PreTrainedTokenizerBase, template: str
             f"the chat template of {tokenizer.name_or_path} has no generation prompt: it opens answers with {header!r}, which "
             f"every completion would have to write. End the template with {remedy}, or use the chat model's own tokenizer."
         )
-
-
-def _unterminated(tokenizer: PreTrainedTokenizerBase, conversation: Conversation) -> Conversation:
-    """The conversation without terminators at the end of assistant turns and of the last plain text."""
-    ends = tuple(tokenizer.convert_ids_to_tokens(sorted(end_ids(tokenizer))))
-    last = len(conversation) - 1
-    ended = [message.role == "assistant" or (message.role == "text" and i == last) for i, message in enumerate(conversation)]
-    return tuple(
-        replace(message, text=_without(message.text, ends)) if is_ended else message
-        for message, is_ended in zip(conversation, ended, strict=True)
-    )
-
-
-def _without(text: str, ends: tuple[str, ...]) -> str:
-    while True:
-        bare = text.rstrip()
-        end = next((end for end in ends if bare.endswith(end)), None)
-        if end is None:
-            return text
-        text = bare[: -len(end)]
-
-
-@lru_cache(maxsize=16)
-def _closing_id(tokenizer: PreTrainedTokenizerBase, template: str, eos: int) -> int | None:
-    """The id of the special token that closes an assistant turn in the chat template, or None.
-
-    The result is cached per template and EOS, since both can be replaced on a tokenizer.
-    """
-    try:
-        ids = _apply(template, tokenizer, PROBE, generation_prompt=False)
-    except Unusable:
-        return None
-    markers = marker_ids(tokenizer)
-    for token in reversed(ids):
-        if token == eos or token in markers:
-            return token
-        if str(tokenizer.decode([token])).strip():
-            return None
-    return None

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from palate.core import Conversation, DataError, Preference, Prompt
 from palate.text.pack import PackedBatch, Tree, microbatches, pack
+from palate.text.remarks import answer_remarks
 from palate.text.spans import answer_of, preference_tree
 from palate.text.template import Unusable
 
@@ -37,6 +38,7 @@ class JudgedPrompt:
     tree: Tree
     pairs: tuple[BranchPair, ...]
     preferences: tuple[Preference, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
@@ -105,7 +107,8 @@ def _judged(conversation: Conversation, group: list[Preference], tokenizer: PreT
     numbered = ((p, number[chosen], number[rejected]) for p, (chosen, rejected) in zip(group, sides, strict=True))
     different = [(p, chosen, rejected) for p, chosen, rejected in numbered if ids[chosen] != ids[rejected]]
     pairs = (BranchPair(chosen, rejected, p.probability, p.margin, p.weight, p.dimension) for p, chosen, rejected in different)
-    return JudgedPrompt(tree, tuple(pairs), tuple(p for p, _, _ in different))
+    remarks = answer_remarks(tokenizer, conversation, answers)
+    return JudgedPrompt(tree, tuple(pairs), tuple(p for p, _, _ in different), remarks)
 
 
 def pair_batches(

@@ -13,6 +13,7 @@ from palate.objectives.reduce import Sums
 from palate.objectives.supervised import SupervisedObjective
 from palate.runs.run import Run
 from palate.text.pack import PackedBatch, Tree, microbatches, pack
+from palate.text.remarks import Remarks
 from palate.text.template import Unusable
 from palate.text.treefile import TreeFile, write_trees
 from palate.training.fit import Epochs, fit, mean_loss
@@ -47,14 +48,16 @@ class Imitation:
 def trees_of(
     run: Run,
     rows: Iterable[Demonstration | Dropped],
-    make: Callable[[Demonstration], Iterable[Tree]],
+    make: Callable[[Demonstration], Sequence[Tree]],
     path: str,
     folder: str = "trees",
     further: Iterable[str] = (),
+    remarks_on: Callable[[Demonstration, Sequence[Tree]], Iterable[str]] = lambda _row, _trees: (),
 ) -> TreeFile:
     """Write the trees that `make` builds from the rows to the run's state, and open them. A resumed run reads those written before.
 
-    Rows that cannot be used are counted in the run, by reason. `further` holds the columns that the rows do not use, once all are read.
+    Rows that cannot be used are counted in the run, by reason, and so is what `remarks_on` says of the others. `further` holds the columns
+    that the rows do not use, once all are read.
 
     Raises:
         DataError: no row can be used.
@@ -64,13 +67,16 @@ def trees_of(
         return TreeFile(directory)
     reasons: Counter[str] = Counter()
     first: list[Dropped] = []
+    remarks = Remarks()
 
     def trees() -> Iterator[tuple[str, Tree]]:
         for row in rows:
             run.check_stop()
             try:
                 if not isinstance(row, Dropped):
-                    yield from ((row.source, tree) for tree in make(row))
+                    made = make(row)
+                    remarks.add(row.source, remarks_on(row, made))
+                    yield from ((row.source, tree) for tree in made)
                     continue
                 dropped = row
             except Unusable as unusable:
@@ -81,6 +87,7 @@ def trees_of(
     written = write_trees(directory, trees())
     run.dropped(path, reasons.elements())
     run.columns_left_out(path, further)
+    run.note(path, remarks.lines())
     if not written:
         counts = "; ".join(f"{count} x {kind}" for kind, count in reasons.most_common())
         raise DataError(

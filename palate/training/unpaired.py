@@ -19,6 +19,7 @@ from palate.models.causal import CausalPolicy
 from palate.objectives.direct import KTO, UnpairedLogps, UnpairedObjective
 from palate.objectives.reduce import Sums
 from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
+from palate.text.remarks import answer_remarks
 from palate.text.spans import answer_of, preference_tree
 from palate.text.template import Unusable
 from palate.training.comparisons import source_of
@@ -36,6 +37,7 @@ class RatedPrompt:
     weight: tuple[float, ...]
     source: str = ""
     """File and row of the prompt."""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def _rated(group: Sequence[UnpairedPreference], tokenizer: PreTrainedTokenizerBa
         tuple(preference.desirable for preference in group),
         tuple(preference.weight for preference in group),
         source_of(group[0].prompt),
+        answer_remarks(tokenizer, group[0].prompt.conversation, answers),
     )
 
 

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 from palate.core import Conversation
 from palate.data.cells import Columns, InvalidRow, sequence
-from palate.data.conversations import CONTEXT_ROLES, conversation
+from palate.data.conversations import CONTEXT_ROLES, conversation, unweighted
 from palate.data.formats.row_types import Dialogue, RowKind
 
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """Rows with a conversation. The model learns the assistant turns in `learned`, by default all that answer something."""
+    """Rows with a conversation. The model learns the assistant turns in `learned`, by default all that answer something.
+
+    A turn whose own weight is 0 is read and not learned.
+    """
 
     name: str = "messages"
     kind: RowKind = "demonstrations"
@@ -31,7 +34,9 @@ class ChatFormat:
         is_answered = turns[-1].role == "assistant"
         if is_answered and not answers:
             raise InvalidRow("no turn before the assistant turn")
-        return Dialogue(turns, _learned(row, answers), answers[-1] if is_answered else len(turns))
+        without_weight = unweighted(row[name], turns, name)
+        learned = tuple(turn for turn in _learned(row, answers) if turn not in without_weight)
+        return Dialogue(turns, learned, answers[-1] if is_answered else len(turns))
 
 
 def answering_turns(turns: Conversation, start: int = 0) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from palate.core import Message
 from palate.data.cells import Columns, InvalidRow, present, text
-from palate.data.conversations import conversation, prompt_of
+from palate.data.conversations import conversation, prompt_of, unweighted
 from palate.data.formats.chats import answering_turns
 from palate.data.formats.row_types import Dialogue, RowKind
 
@@ -39,8 +39,10 @@ class PromptCompletionFormat:
             return Dialogue((*prompt, turn), (len(prompt),), len(prompt))
         if isinstance(row["prompt"], str) and prompt[0].role == "text":
             prompt = (Message("user", prompt[0].text),)
-        turns = (*prompt, *conversation(completion, "completion"))
+        answered = conversation(completion, "completion")
+        turns = (*prompt, *answered)
         learned = answering_turns(turns, start=len(prompt))
         if not learned:
             raise InvalidRow("no assistant turn to learn from")
-        return Dialogue(turns, learned, len(prompt))
+        without_weight = unweighted(completion, answered, "completion")
+        return Dialogue(turns, tuple(turn for turn in learned if turn - len(prompt) not in without_weight), len(prompt))

@@ -13,7 +13,7 @@ from palate.cli import main
 from palate.cli.inspection import Viewer, inspect
 from palate.cli.inspection_page import show
 from palate.data.jsonl import write_rows
-from palate.testing import byte_tokenizer, shared_data, tiny_policy, word_tokenizer
+from palate.testing import byte_tokenizer, chat_tokenizer, shared_data, tiny_policy, word_tokenizer
 
 CHAT = "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}"
 
@@ -74,6 +74,21 @@ def test_turns_between_learned_ones_are_masked(capsys: pytest.CaptureFixture[str
     turns = [{"role": role, "content": text} for role, text in zip(["user", "assistant"] * 2, ("the", "rice", "no", "salt"), strict=True)]
     write_rows(Path("a.jsonl"), [{"messages": turns}])
     assert "the<eos>\ncompletion: «rice<eos>»⟦no<eos>⟧«salt<eos>»\n" in output_of(capsys, "a.jsonl --model chat")
+
+
+def test_what_the_template_does_to_rows_is_noted_and_an_answer_that_it_rewrites_is_a_part(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("forgetful", "thoughtless"):
+        chat_tokenizer(name).save_pretrained(name)
+    said = ("one?", "<think>hm</think>yes", "two?", "<think>ha</think>no")
+    turns = [{"role": role, "content": text} for role, text in zip(["user", "assistant"] * 2, said, strict=True)]
+    write_rows(Path("a.jsonl"), [{"messages": turns}] * 2)
+    out = output_of(capsys, "a.jsonl --model forgetful")
+    assert "completion, part 1 of 2: «<think>hm</think>yes<|close|>»\ncompletion, part 2 of 2: ⟦yes<|close|>\n" in out
+    assert "note: 2 x the chat template rewrites earlier answers; first a.jsonl:1: 1 of them are learned as the last" in out
+    note = "2 x the chat template leaves out words of an answer that is learned; first a.jsonl:1: 'think think hm' (3 words)"
+    assert f"note: {note}" in output_of(capsys, "a.jsonl --model thoughtless")
+    found = json.loads(output_of(capsys, "a.jsonl --model thoughtless --json"))
+    assert (found["remarks"], found["pairs"]) == ([note], None)
 
 
 def test_what_would_steer_a_terminal_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,7 @@ def test_every_reason_to_drop_a_row_is_on_the_page() -> None:
         data / "jsonl.py",
         *(data / "formats").glob("*.py"),
         ROOT / "palate" / "text" / "spans.py",
-        ROOT / "palate" / "text" / "template.py",
+        *(ROOT / "palate" / "text" / name for name in ("template.py", "chat_text.py")),
     ]
     pattern = re.compile(r'(?:InvalidRow|Unusable|Dropped)\(\s*(?:[\w\[\].]+, )?f?"((?:\{[^}]*\}|[^":])+)')
     raised = [reason for file in sources for reason in pattern.findall(file.read_text(encoding="utf-8"))]

@@ -112,12 +112,15 @@ def test_what_was_sampled_is_counted(data: Path, tmp_path: Path) -> None:
     rows = sampled(run)
     ended = [one["stop"] == "eos" for row in rows for one in row["completions"]]
     assert summary(run) == {"prompts": 5, "completions": 15, "eos": sum(ended) / 15}
-    write_rows(tmp_path / "long.jsonl", [{"prompt": text} for text in ("the cook has", "the" + " rice" * 200, "", "the cook has")])
+    spelled = [{"role": "user", "content": "what is <eos> for"}]
+    prompts = ("the cook has", "the" + " rice" * 200, "", "the cook has", spelled)
+    write_rows(tmp_path / "long.jsonl", [{"prompt": prompt} for prompt in prompts])
     run = done(Sample(str(data / "base"), str(tmp_path / "long.jsonl"), sampling=Sampling(max_tokens=2)), tmp_path / "long", "sample")
     record = read_record(run.directory)
     assert record is not None
     assert sum(record.dropped[str(tmp_path / "long.jsonl")].values()) == 1
     assert record.dropped["prompts too long"] == {"prompt longer than 126 tokens, which is what the model takes": 1}
+    assert record.dropped["prompts that the template refuses"] == {"a text holds a token of the chat template": 1}
     assert len(sampled(run)) == 1  # equal prompts are one
 
 

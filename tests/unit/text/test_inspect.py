@@ -47,7 +47,7 @@ def test_longer_wins_is_a_share_of_the_pairs_in_which_one_side_is_longer() -> No
 
 def test_pairs_that_are_all_of_one_length_have_no_share() -> None:
     survey = RowTally()
-    survey.add(InspectedRow("a:1", SOUP, ("x", "y"), (5,), (branch(2), branch(2))))
+    survey.add(InspectedRow("a:1", SOUP, ("x", "y"), (5,), (branch(2), branch(2)), probability=1.0))
     pairs = survey.statistics().pairs
     assert pairs is not None
     assert (pairs.longer_wins_tokens, pairs.longer_wins_characters, pairs.same_tokens) == (None, None, 1)

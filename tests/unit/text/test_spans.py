@@ -3,11 +3,14 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from palate.core import Conversation, Demonstration, Message, Prompt
+from palate.testing import TEMPLATES, chat_tokenizer
+from palate.text.chat_text import FALLBACK_TEMPLATE, opening_ids
+from palate.text.ends import end_ids
 from palate.text.pack import Tree
 from palate.text.spans import (
     Truncate,
@@ -19,8 +22,7 @@ from palate.text.spans import (
     prompt_ids,
     split_ids,
 )
-from palate.text.template import FALLBACK_TEMPLATE, end_ids, opening_ids
-from tests.unit.text.conftest import CHATML, GLM, LLAMA, QWEN3, REWRITING, THINK, bpe, words
+from tests.unit.text.conftest import CHATML, LLAMA, QWEN3, REWRITING, THINK, bpe, words
 
 LONG = 10_000
 ASK = (Message("user", "is it hot"),)
@@ -50,25 +52,28 @@ def whole(tokenizer: PreTrainedTokenizerFast, conversation: Conversation) -> tup
 
 
 def learned_text(tokenizer: PreTrainedTokenizerFast, tree: Tree) -> list[str]:
-    """The text of each run of learned tokens of the first branch."""
+    """The text of each run of learned tokens, branch by branch."""
     runs: list[list[int]] = [[]]
-    for token, is_learned in zip(tree.branches[0].ids, tree.branches[0].learned, strict=True):
-        if is_learned:
-            runs[-1].append(token)
-        elif runs[-1]:
-            runs.append([])
+    for branch in tree.branches:
+        runs.append([])
+        for token, is_learned in zip(branch.ids, branch.learned, strict=True):
+            if is_learned:
+                runs[-1].append(token)
+            elif runs[-1]:
+                runs.append([])
     return [tokenizer.decode(run) for run in runs if run]
 
 
 @given(ask=said, answer=said, role=st.sampled_from(["user", "text"]))
 @same_tokenizer
 def test_prompt_and_completion_are_the_tokenised_whole(any_tokenizer: PreTrainedTokenizerFast, ask: str, answer: str, role: str) -> None:
+    assume(ask.strip() or role == "user")  # a tokenizer of words has no token for white space, so such a prompt would be empty
     prompt = (Message("text" if role == "text" else "user", ask),)
     full = whole(any_tokenizer, (*prompt, Message("text" if role == "text" else "assistant", answer)))
     shared, (completion,) = split_ids(any_tokenizer, prompt, (answer,))
     joined, ends = shared + completion, end_ids(any_tokenizer)
-    # The whole ends with the terminator: after it the template may write white space; when it writes none EOS is added.
-    assert joined == full[: len(joined)] or joined == (*full, any_tokenizer.eos_token_id)
+    # The whole ends with the terminator: after it the template may write white space; when it writes none, one is added.
+    assert joined == full[: len(joined)] or joined[:-1] == full
     assert not any_tokenizer.decode(full[len(joined) :]).strip()
     assert completion[-1] in ends
     assert shared == prompt_ids(any_tokenizer, prompt)[: len(shared)] or len(shared) == 1
@@ -129,20 +134,15 @@ def test_a_think_block_opened_by_the_generation_prompt_is_shared_only_with_compl
 def test_learned_are_the_named_turns_each_with_its_terminator(any_tokenizer: PreTrainedTokenizerFast, learned: tuple[int, ...]) -> None:
     tree = demonstration_tree(any_tokenizer, Demonstration(FEW, learned), LONG)
     texts = learned_text(any_tokenizer, tree)
-    ends = any_tokenizer.convert_ids_to_tokens(sorted(end_ids(any_tokenizer, GenerationConfig(eos_token_id=_user_marker(any_tokenizer)))))
+    ends = any_tokenizer.convert_ids_to_tokens(sorted(end_ids(any_tokenizer)))
     assert len(texts) == len(learned)
     for turn, text in zip(sorted(learned), texts, strict=True):
         assert text.endswith(tuple(ends)), "a model that does not learn the terminator never stops"
         assert FEW[turn].text in text
         assert not any(other.text in text for other in FEW if other.role == "user")
-    joined = tree.trunk + tree.branches[0].ids
+    joined = tree.trunk + tree.branches[-1].ids
     last = FEW[: max(learned) + 1]
-    assert joined in (whole(any_tokenizer, last)[: len(joined)], (*whole(any_tokenizer, last), any_tokenizer.eos_token_id))
-
-
-def _user_marker(tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """What the generation config of a GLM-like model names beside EOS."""
-    return [tokenizer.convert_tokens_to_ids("<|user|>")] if tokenizer.chat_template == GLM else []
+    assert joined == whole(any_tokenizer, last)[: len(joined)] or joined[:-1] == whole(any_tokenizer, last)
 
 
 def test_exact_tokens_of_a_demonstration_with_many_turns(word_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -167,10 +167,73 @@ def test_padding_equal_to_eos_changes_nothing() -> None:
         assert tree.branches[0].learned[-1]
 
 
-def test_a_template_that_writes_the_last_answer_in_another_way_still_learns_the_ones_before() -> None:
+def test_every_answer_is_learned_as_the_last_one_also_where_the_template_writes_earlier_ones_in_another_way() -> None:
     tokenizer = bpe(chat_template=QWEN3)
     tree = demonstration_tree(tokenizer, Demonstration(FEW, (1, 3)), LONG)
-    assert learned_text(tokenizer, tree) == ["yes it is<|im_end|>", "<think>\n\n</think>\n\nvery good<|im_end|>"]
+    empty = "<think>\n\n</think>\n\n"
+    assert learned_text(tokenizer, tree) == [f"{empty}yes it is<|im_end|>", f"{empty}very good<|im_end|>"]
+    first, second = (tokenizer.decode(tree.trunk + branch.ids) for branch in tree.branches)
+    assert first.endswith(f"assistant\n{empty}yes it is<|im_end|>")
+    assert "assistant\nyes it is<|im_end|>\n" in second
+
+
+THOUGHTFUL = (
+    Message("user", "two and two?"),
+    Message("assistant", "<think>\nI add them.\n</think>\n\nFour."),
+    Message("user", "one more?"),
+    Message("assistant", "<think>\nFour and one.\n</think>\n\nFive."),
+)
+
+
+@pytest.mark.parametrize(("name", "close"), [("forgetful", "<|close|>"), ("other last end", "<eos>"), ("two ends", "<|close|>")])
+def test_thoughts_that_a_template_forgets_later_are_learned_where_they_are_the_last(name: str, close: str) -> None:
+    tokenizer = chat_tokenizer(name)
+    tree = demonstration_tree(tokenizer, Demonstration(THOUGHTFUL, (1, 3)), LONG)
+    assert learned_text(tokenizer, tree) == [THOUGHTFUL[1].text + close, THOUGHTFUL[3].text + close]
+    assert len(tree.branches) == (1 if name == "two ends" else 2)
+    last = tokenizer.decode(tree.trunk + tree.branches[-1].ids)
+    assert ("I add them." in last) == (name != "forgetful")
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_what_is_learned_of_a_turn_is_what_is_learned_of_it_alone(name: str) -> None:
+    tokenizer = chat_tokenizer(name)
+    both = demonstration_tree(tokenizer, Demonstration(FEW, (1, 3)), LONG)
+    alone = [demonstration_tree(tokenizer, Demonstration(FEW[: turn + 1], (turn,)), LONG) for turn in (1, 3)]
+    assert learned_text(tokenizer, both) == [text for tree in alone for text in learned_text(tokenizer, tree)]
+    for turn, tree in zip((1, 3), alone, strict=True):
+        assert tree.trunk == prompt_ids(tokenizer, FEW[:turn])[: len(tree.trunk)]
+        assert tree.branches[0].ids[-1] in end_ids(tokenizer)
+        assert end_ids(tokenizer).isdisjoint(tree.branches[0].ids[:-1])
+
+
+def test_thoughts_in_a_field_of_their_own_are_learned_or_the_row_says_why_not() -> None:
+    turns = (Message("user", "two and two?"), Message("assistant", "Four.", '{"reasoning_content": "I add them."}'))
+    tree = demonstration_tree(chat_tokenizer("reasoning"), Demonstration(turns, (1,)), LONG)
+    assert learned_text(chat_tokenizer("reasoning"), tree) == ["<think>I add them.</think>Four.<|close|>"]
+    with pytest.raises(Unusable, match="does not write `reasoning_content` of an answer"):
+        demonstration_tree(chat_tokenizer("closed"), Demonstration(turns, (1,)), LONG)
+
+
+def test_an_answer_of_which_nothing_is_written_is_no_row() -> None:
+    turns = (Message("user", "two and two?"), Message("assistant", "<think>I add them.</think>"))
+    with pytest.raises(Unusable, match="does not write an answer"):
+        demonstration_tree(chat_tokenizer("thoughtless"), Demonstration(turns, (1,)), LONG)
+
+
+def test_a_plain_completion_keeps_its_own_end_and_may_not_hold_another() -> None:
+    tokenizer = bpe(chat_template=CHATML)
+    prompt = (Message("text", "<|im_start|>user\nhot?<|im_end|>\n<|im_start|>assistant\n"),)
+    assert tokenizer.decode(completion_ids(tokenizer, prompt, "yes<|im_end|>\n")) == "yes<|im_end|>"
+    assert tokenizer.decode(completion_ids(tokenizer, prompt, "yes")) == "yes</s>"
+    for make in (
+        lambda: completion_ids(tokenizer, prompt, "yes</s> no"),
+        lambda: demonstration_tree(tokenizer, Demonstration((*prompt, Message("text", "yes<|im_end|> no")), (1,)), LONG),
+    ):
+        with pytest.raises(Unusable, match="an end token inside a completion"):
+            make()
+    document = Demonstration((Message("text", "one</s>two"),), (0,))
+    assert tokenizer.decode(demonstration_tree(tokenizer, document, LONG).branches[0].ids).endswith("</s>two</s>")
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused_rather_than_mislearned() -> None:

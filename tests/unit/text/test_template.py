@@ -4,8 +4,11 @@ import pytest
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from palate.core import Demonstration, Message, ModelError
+from palate.testing import chat_tokenizer
+from palate.text.chat_text import TODAY, opening_ids
+from palate.text.ends import declare_ends, end_ids
 from palate.text.spans import Unusable, completion_ids, demonstration_tree, prompt_ids
-from palate.text.template import end_ids, is_plain_text, opening_ids, render
+from palate.text.template import is_plain_text, render
 from tests.unit.text.conftest import CHATML, GLM, LLAMA, bpe, words
 
 ASK = (Message("user", "is it hot"),)
@@ -46,8 +49,10 @@ def test_a_completion_ends_with_exactly_one_terminator_also_when_its_text_ends_w
         assert sum(i in ends for i in ids) == 1
         for end in sorted(ends):
             written = any_tokenizer.convert_ids_to_tokens(end)
+            # A plain text says itself with which token it ends. In a chat the template does.
+            expected = ids if conversation is ASK else (*ids[:-1], end)
             for text in (f"yes it is{written}", f"yes it is{written}{written}\n"):
-                assert completion_ids(any_tokenizer, conversation, text) == ids
+                assert completion_ids(any_tokenizer, conversation, text) == expected
 
 
 def test_the_terminator_is_what_the_template_writes_not_always_eos() -> None:
@@ -58,18 +63,33 @@ def test_the_terminator_is_what_the_template_writes_not_always_eos() -> None:
 
 
 def test_end_ids_are_the_union_of_tokenizer_generation_config_and_template() -> None:
-    tokenizer = bpe(chat_template=CHATML)
-    closing, user = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|user|>"])
-    assert end_ids(tokenizer, GenerationConfig(eos_token_id=[user, 77])) == {tokenizer.eos_token_id, closing, user, 77}
-    assert end_ids(tokenizer, GenerationConfig(eos_token_id=77)) == {tokenizer.eos_token_id, closing, 77}
-    assert end_ids(tokenizer, GenerationConfig()) == end_ids(tokenizer) == {tokenizer.eos_token_id, closing}
-    assert end_ids(bpe(chat_template=GLM)) == {tokenizer.eos_token_id}
+    for declared in ([3, 77], 77, None):
+        tokenizer = bpe(chat_template=CHATML)
+        closing = tokenizer.convert_tokens_to_ids("<|im_end|>")
+        declare_ends(tokenizer, GenerationConfig(eos_token_id=declared))
+        more = {declared} if isinstance(declared, int) else set(declared or ())
+        assert end_ids(tokenizer) == {tokenizer.eos_token_id, closing} | more
+
+
+def test_the_marker_of_the_next_turn_ends_an_answer_that_nothing_else_closes() -> None:
+    tokenizer = bpe(chat_template=GLM)
+    user = tokenizer.convert_tokens_to_ids("<|user|>")
+    assert end_ids(tokenizer) == {tokenizer.eos_token_id, user}
+    assert completion_ids(tokenizer, ASK, "yes")[-1] == user
+
+
+def test_an_answer_ends_with_the_first_token_that_closes_it_though_eos_closes_the_conversation() -> None:
+    tokenizer = chat_tokenizer("two ends")
+    closing = tokenizer.convert_tokens_to_ids("<|close|>")
+    assert end_ids(tokenizer) == {tokenizer.eos_token_id, closing}
+    assert completion_ids(tokenizer, ASK, "yes")[-1] == closing
+    assert tokenizer.eos_token_id not in completion_ids(tokenizer, ASK, "yes")
 
 
 def test_an_unknown_word_does_not_pass_for_a_terminator() -> None:
     tokenizer = words(chat_template="{% for m in messages %}<|{{m.role}}|> {{m.content}} {% endfor %}")
     assert tokenizer("a").input_ids == [tokenizer.unk_token_id]
-    assert end_ids(tokenizer) == {tokenizer.eos_token_id}
+    assert end_ids(tokenizer) == {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|user|>")}
 
 
 def test_end_ids_follow_a_new_template_and_a_new_eos() -> None:
@@ -121,6 +141,46 @@ def test_what_the_template_refuses_is_a_row_with_a_reason() -> None:
     with pytest.raises(Unusable, match="the chat template refuses the conversation: roles must alternate") as caught:
         prompt_ids(bpe(chat_template=LLAMA, bos=True), (*ASK, *ASK))
     assert caught.value.reason.partition(":")[0] == "the chat template refuses the conversation"
+
+
+@pytest.mark.parametrize("name", ["closed", "endless", "two ends", "eos", "none"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_text_that_spells_out_a_token_of_the_template_is_refused_with_the_token(name: str, place: int) -> None:
+    tokenizer = chat_tokenizer(name)
+    (end, *_) = sorted(end_ids(tokenizer) - {tokenizer.eos_token_id} or {tokenizer.eos_token_id})
+    word = tokenizer.convert_ids_to_tokens(end)
+    texts = [f"a {word} b" if k == place else "a" for k in range(3)]
+    turns = (Message("user", texts[0]), Message("assistant", texts[1]), Message("user", texts[2]))
+    with pytest.raises(Unusable, match="a text holds a token of the chat template") as caught:
+        prompt_ids(tokenizer, turns)
+    assert word in caught.value.reason
+
+
+def test_an_ordinary_token_that_is_an_end_is_an_ordinary_word() -> None:
+    tokenizer = bpe(chat_template=CHATML)
+    declare_ends(tokenizer, GenerationConfig(eos_token_id=tokenizer.convert_tokens_to_ids("a")))
+    assert prompt_ids(tokenizer, (Message("user", "a"),))
+
+
+def test_contents_are_handed_over_as_parts_where_the_template_reads_nothing_else() -> None:
+    tokenizer = chat_tokenizer("parts")
+    turns = (Message("user", "soup?"), Message("assistant", "yes"), Message("user", "hot?"))
+    assert (
+        tokenizer.decode(prompt_ids(tokenizer, turns)) == "User: soup?<|close|>\nAssistant: yes<|close|>\nUser: hot?<|close|>\nAssistant: "
+    )
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+def test_a_template_that_writes_nothing_of_what_is_said_is_refused(role: str) -> None:
+    written = "{{ m.content if m.role != '" + role + "' else '' }}"
+    tokenizer = bpe(chat_template="{% for m in messages %}" + written + "{{ eos_token }}{% endfor %}")
+    with pytest.raises(ModelError, match=f"does not write what the {role} says, neither as text nor as a list of parts"):
+        completion_ids(tokenizer, ASK, "yes")
+
+
+def test_the_date_in_a_template_does_not_depend_on_the_day() -> None:
+    tokenizer = chat_tokenizer("dated")
+    assert f"{TODAY:%d %b %Y}" in tokenizer.decode(prompt_ids(tokenizer, ASK))
 
 
 def test_text_and_chat_roles_do_not_mix_and_nothing_is_no_conversation() -> None:

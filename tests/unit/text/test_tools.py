@@ -200,7 +200,7 @@ def test_the_template_for_tools_is_taken_where_there_are_two() -> None:
 
 def test_arguments_that_a_template_cannot_join_to_text_are_the_rows_fault() -> None:
     tokenizer = bpe(
-        chat_template="{% for m in messages %}{{ m.content + m.tool_calls[0].function.arguments if m.tool_calls else '' }}{% endfor %}"
+        chat_template="{% for m in messages %}{{ m.content + (m.tool_calls[0].function.arguments if m.tool_calls else '') }}{% endfor %}"
     )
     calls = Message("assistant", "", json.dumps({"tool_calls": [call("leeks")]}))
     with pytest.raises(Unusable, match="refuses the conversation"):
