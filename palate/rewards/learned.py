@@ -16,6 +16,7 @@ from palate.config.artifacts import model_at
 from palate.core import Completion, DataError, Prompt, TrainingError
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.runs.run import Run
+from palate.text.chat_text import template_of
 from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
 from palate.text.spans import NO_LIMIT, answer_of, preference_tree, prompt_ids
 from palate.text.template import Unusable
@@ -235,12 +236,11 @@ SAMPLE_TEXT = "The cook's 12 pots,\n\t  4.5 litres each: naïve café 你好 \U0
 
 def reads_alike(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
     """Return whether both tokenizers turn the same conversation and completion into the same ids."""
-    return one is other or (one.get_vocab(), one.chat_template, one.eos_token_id, one(SAMPLE_TEXT).input_ids) == (
-        other.get_vocab(),
-        other.chat_template,
-        other.eos_token_id,
-        other(SAMPLE_TEXT).input_ids,
-    )
+    if one is other:
+        return True
+    # An export of a tokenizer without a template has the fallback, which the tokenizer itself uses too.
+    mine, others = ((t.get_vocab(), template_of(t), t.eos_token_id, t(SAMPLE_TEXT).input_ids) for t in (one, other))
+    return mine == others
 
 
 def _cut(branch: Branch) -> Branch:

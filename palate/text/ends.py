@@ -85,7 +85,13 @@ def eos_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Ids of all special tokens."""
-    return frozenset({i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | set(tokenizer.all_special_ids))
+    return _special_ids(tokenizer, len(tokenizer), tuple(tokenizer.all_special_ids))
+
+
+@lru_cache(maxsize=16)
+def _special_ids(tokenizer: PreTrainedTokenizerBase, _size: int, named: Ids) -> frozenset[int]:
+    """The same, cached per size and named special tokens, since tokens can be added to a tokenizer."""
+    return frozenset({i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | set(named))
 
 
 def marker_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -208,7 +208,8 @@ def _text_spans(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, 
 
 
 def _check_one_end(tokenizer: PreTrainedTokenizerBase, completion: Ids) -> None:
-    inside = next((token for token in completion if token in end_ids(tokenizer)), None)
+    ends = end_ids(tokenizer)
+    inside = next((token for token in completion if token in ends), None)
     if inside is not None:
         raise Unusable(f"an end token inside a completion: {tokenizer.decode([inside])!r}. Write it in another way, or cut the text there")
 

@@ -10,11 +10,12 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from palate.core import Completion, ConfigError, Message, Prompt, TrainingError
+from palate.models.load import load_tokenizer
 from palate.models.scalar import Normalisation, scalar_from
 from palate.rewards.batch import ScoringBatch
 from palate.rewards.composition import Composition
 from palate.rewards.ensemble import Mean, Worst
-from palate.rewards.learned import LearnedReward
+from palate.rewards.learned import LearnedReward, reads_alike
 from palate.rewards.model import Member, ModelReward, ModelScorer
 from palate.testing import byte_tokenizer, tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree
@@ -94,6 +95,12 @@ def test_a_model_with_another_tokenizer_scores_texts(tmp_path) -> None:
     path = saved(tmp_path, policy=tiny_policy(tokenizer=byte_tokenizer()))
     found = scores_of(ModelReward(model=(path,)), word_tokenizer(), sampled(word_tokenizer()), groups_of())
     close(found.rewards, alone(path, sampled(byte_tokenizer())).sum(1))
+
+
+def test_a_tokenizer_without_a_template_is_the_same_as_its_export_which_has_the_fallback(tmp_path) -> None:
+    exported = load_tokenizer(saved(tmp_path))
+    assert exported.chat_template != word_tokenizer().chat_template
+    assert reads_alike(exported, word_tokenizer())
 
 
 @pytest.mark.parametrize("change", ["chat_template", "eos_token"])
