@@ -22,7 +22,7 @@ from palate.models.paths import AttentionPath, longest_sequence, padded_rows
 from palate.models.transformers_io import save_pair, save_tokenizer
 from palate.objectives.logps import summed_nll, token_logps
 from palate.text.attention_plan import round_up
-from palate.text.ends import declare_ends, end_ids
+from palate.text.ends import configured_ends, declare_ends, end_ids
 from palate.text.pack import PackedBatch
 
 
@@ -64,7 +64,7 @@ class CausalPolicy:
         self.under = under
         self.max_tokens = longest_sequence(module.config)
         """Number of tokens that the model takes in one sequence; None where it has no limit."""
-        declare_ends(tokenizer, module.generation_config)
+        declare_ends(tokenizer, configured_ends(module.generation_config))
         self.end_ids = end_ids(tokenizer)
         """Token ids that end a completion."""
 

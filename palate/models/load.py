@@ -32,7 +32,7 @@ from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
 from palate.models.paths import choose_path
 from palate.models.transformers_io import no_progress_bars, without_reports
-from palate.text.ends import declare_ends
+from palate.text.ends import configured_ends, declare_ends
 
 T = TypeVar("T")
 DType = Literal["float32", "bfloat16"]
@@ -225,7 +225,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     if is_adapter(path) and not has_tokenizer(path):
         return load_tokenizer(base_of(path)[0])
     tokenizer = _read(path, "tokenizer", read)
-    declare_ends(tokenizer, generation_config_at(path))
+    declare_ends(tokenizer, configured_ends(generation_config_at(path)))
     return tokenizer
 
 

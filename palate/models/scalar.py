@@ -23,8 +23,8 @@ from palate.models.load import DType, base_policy, built, check_vocabulary, load
 from palate.models.parts import in_parts
 from palate.models.paths import AttentionPath, choose_path, longest_sequence, padded_rows
 from palate.models.transformers_io import save_pair, save_tokenizer
+from palate.text.ends import declare_ends, end_ids
 from palate.text.pack import PackedBatch
-from palate.text.template import end_ids
 
 REWARD_FILE = "reward.json"
 
@@ -239,6 +239,7 @@ def with_padding(tokenizer: PreTrainedTokenizerBase, ends: Set[int]) -> PreTrain
     first = (tokenizer.unk_token_id, tokenizer.bos_token_id)
     unused = sorted(special, key=lambda i: ("pad" not in special[i].lower(), i in first, i))
     tokenizer = copy.deepcopy(tokenizer)
+    declare_ends(tokenizer, ends)
     tokenizer.pad_token = special[unused[0]] if unused else None
     return tokenizer
 

@@ -6,7 +6,7 @@ tokenizer what the generation config says, so that parts which have only a token
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
@@ -40,11 +40,15 @@ class TurnEnds:
     call: int | None
 
 
-def declare_ends(tokenizer: PreTrainedTokenizerBase, generation_config: GenerationConfig | None) -> None:
-    """Make the ends of a model's generation config known to everything that uses its tokenizer."""
+def declare_ends(tokenizer: PreTrainedTokenizerBase, ends: Iterable[int]) -> None:
+    """Make the ends of a model known to everything that uses its tokenizer. A copy of a tokenizer must be told again."""
+    _DECLARED[tokenizer] = _DECLARED.get(tokenizer, frozenset()) | frozenset(ends)
+
+
+def configured_ends(generation_config: GenerationConfig | None) -> frozenset[int]:
+    """The ends that a model's generation config names."""
     configured = None if generation_config is None else cast("int | Sequence[int] | None", generation_config.eos_token_id)
-    ids = [configured] if isinstance(configured, int) else configured or ()
-    _DECLARED[tokenizer] = _DECLARED.get(tokenizer, frozenset()) | frozenset(ids)
+    return frozenset([configured] if isinstance(configured, int) else configured or ())
 
 
 def end_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -6,7 +6,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 from palate.core import Demonstration, Message, ModelError
 from palate.testing import chat_tokenizer
 from palate.text.chat_text import TODAY, opening_ids
-from palate.text.ends import declare_ends, end_ids
+from palate.text.ends import configured_ends, declare_ends, end_ids
 from palate.text.spans import Unusable, completion_ids, demonstration_tree, prompt_ids
 from palate.text.template import is_plain_text, render
 from tests.unit.text.conftest import CHATML, GLM, LLAMA, bpe, words
@@ -66,7 +66,7 @@ def test_end_ids_are_the_union_of_tokenizer_generation_config_and_template() -> 
     for declared in ([3, 77], 77, None):
         tokenizer = bpe(chat_template=CHATML)
         closing = tokenizer.convert_tokens_to_ids("<|im_end|>")
-        declare_ends(tokenizer, GenerationConfig(eos_token_id=declared))
+        declare_ends(tokenizer, configured_ends(GenerationConfig(eos_token_id=declared)))
         more = {declared} if isinstance(declared, int) else set(declared or ())
         assert end_ids(tokenizer) == {tokenizer.eos_token_id, closing} | more
 
@@ -158,7 +158,7 @@ def test_a_text_that_spells_out_a_token_of_the_template_is_refused_with_the_toke
 
 def test_an_ordinary_token_that_is_an_end_is_an_ordinary_word() -> None:
     tokenizer = bpe(chat_template=CHATML)
-    declare_ends(tokenizer, GenerationConfig(eos_token_id=tokenizer.convert_tokens_to_ids("a")))
+    declare_ends(tokenizer, [tokenizer.convert_tokens_to_ids("a")])
     assert prompt_ids(tokenizer, (Message("user", "a"),))
 
 
