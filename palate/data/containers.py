@@ -22,6 +22,9 @@ READ = (
     "JSON lines (.jsonl), JSON (.json), CSV (.csv, .tsv), Parquet (.parquet), a directory of these, "
     "or a Hugging Face dataset (a directory, or owner/name)"
 )
+PARQUET_ROWS = 64
+"""Rows of a Parquet file that are unpacked at a time. A few bytes of its dictionary can be a long text in each row."""
+
 _METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"}
 _PACKED = (".jsonl", ".json", ".csv", ".tsv")
 
@@ -159,7 +162,7 @@ def _parquet(file: Path) -> Iterator[object]:
         raise DataError(f"{file}: Parquet needs pyarrow, which is not installed. Run: pip install pyarrow") from error
     try:
         with pq.ParquetFile(file) as opened:
-            for batch in opened.iter_batches(batch_size=1024):
+            for batch in opened.iter_batches(batch_size=PARQUET_ROWS):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file}: not a readable Parquet file ({error}). Write it again, or give another.") from error

@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from palate.core import ConfigError, DataError
 from palate.ratings import schema
+from palate.ratings.columns import is_text
 from palate.ratings.database import Store
 from palate.ratings.entities import Account, AccountRole, AuditEntry, RaterKind
 from palate.ratings.projects import find_project
@@ -68,7 +69,9 @@ def find_account(connection: Connection, account: str) -> Account:
 
 
 def account_by_name(store: Store, name: str) -> Account | None:
-    """Return the account with this name, whatever its capitals; None if no account has it."""
+    """Return the account with this name, whatever its capitals; None if no account has it, or none can have it."""
+    if not is_text(name):
+        return None
     with store.database.read() as connection:
         row = connection.execute(select(_ACCOUNTS).where(_ACCOUNTS.c.name_key == name_key(name))).one_or_none()
         return None if row is None else account_of(connection, row)

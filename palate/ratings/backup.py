@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Table, delete, func, insert, select, text, update
+from sqlalchemy import URL, Connection, Table, UniqueConstraint, delete, func, insert, select, text, update
 from sqlalchemy.exc import DatabaseError
 
 from palate.core import ConfigError, DataError, RunError
 from palate.ratings import schema
+from palate.ratings.columns import LongText, ShortText, storable
 from palate.ratings.database import Database, Store, make_engine
 from palate.ratings.versions import check_version, current, is_older, upgrade
 
@@ -50,16 +52,20 @@ def backup(store: Store, path: Path) -> None:
             Path(f"{draft}{suffix}").unlink(missing_ok=True)
 
 
-def restore(store: Store, path: Path, *, replace: bool = False) -> None:
+def restore(store: Store, path: Path, *, replace: bool = False) -> tuple[str, ...]:
     """Restore the ratings from a backup.
 
     It is one transaction, so readers see either the former content or the new one. A backup of an older schema is upgraded. Sessions and
-    one-time links are not restored, nor are the names of people whom this database knows as erased.
+    one-time links are not restored, nor are the names of people whom this database knows as erased. Older versions took some texts that
+    PostgreSQL cannot hold. They are changed on their way there (`columns.storable`).
 
     Args:
         store: the ratings.
         path: the backup.
         replace: replace what is in the database. Without it, only an empty database is written.
+
+    Returns:
+        A sentence about each column with texts that were changed.
 
     Raises:
         ConfigError: the database is not empty, and `replace` is not given.
@@ -84,8 +90,8 @@ def restore(store: Store, path: Path, *, replace: bool = False) -> None:
                 with store.database.read() as connection:
                     _check_replaceable(connection, replace=replace)
                 _overwrite(copy, store.database.file)
-        else:
-            _import(copy, store.database, replace=replace)
+            return ()
+        return _import(copy, store.database, replace=replace)
 
 
 def _check_replaceable(connection: Connection, *, replace: bool) -> None:
@@ -152,8 +158,9 @@ def _export(database: Database, target: Path) -> None:
         raw.execute("PRAGMA journal_mode=DELETE")
 
 
-def _import(source: Path, database: Database, *, replace: bool) -> None:
-    """Replace a server's rows by those of the SQLite database, in one transaction. Raises ConfigError as `restore` does."""
+def _import(source: Path, database: Database, *, replace: bool) -> tuple[str, ...]:
+    """Replace a server's rows by those of the SQLite database, in one transaction. Returns and raises what `restore` does."""
+    changed: Counter[str] = Counter()
     copy = Database(make_engine(URL.create("sqlite+pysqlite", database=str(source))), source)
     tables = schema.metadata.sorted_tables
     try:
@@ -164,19 +171,38 @@ def _import(source: Path, database: Database, *, replace: bool) -> None:
                 connection.execute(text(f"ALTER TABLE {name} DISABLE TRIGGER USER"))
             connection.execute(text(f"TRUNCATE {', '.join(table.name for table in tables)}"))
             for table in tables:
-                _copy_rows(table, rows, connection)
+                changed += _copy_rows(table, rows, connection)
             for name in schema.APPEND_ONLY:
                 connection.execute(text(f"ALTER TABLE {name} ENABLE TRIGGER USER"))
             _set_sequences(connection)
     finally:
         copy.close()
+    return tuple(
+        f"{count} {'text' if count == 1 else 'texts'} in {column} could not be stored as they are (a NUL character, or too long) and were "
+        "changed" for column, count in sorted(changed.items())
+    )  # fmt: skip
 
 
-def _copy_rows(table: Table, source: Connection, target: Connection) -> None:
+def _copy_rows(table: Table, source: Connection, target: Connection) -> Counter[str]:
+    """Copy the rows of a table, and return how many texts of each column had to be changed so that both databases can hold them."""
+    changed: Counter[str] = Counter()
+    texts = {column.name: column.type for column in table.columns if isinstance(column.type, ShortText | LongText)}
+    indexed = {column.name for column in table.primary_key} | {
+        column.name
+        for group in (*table.indexes, *(one for one in table.constraints if isinstance(one, UniqueConstraint)))
+        for column in group.columns
+    }
     # An undo refers to an earlier row of its table, so rows are copied in the order of their keys.
     rows = source.execute(select(table).order_by(*table.primary_key.columns)).mappings()
     for page in rows.partitions(PAGE_ROWS):
-        target.execute(insert(table), [dict(row) for row in page])
+        copies = [dict(row) for row in page]
+        for name, kind in texts.items():
+            for row in copies:
+                former = row[name]
+                row[name] = storable(former, kind, is_indexed=name in indexed)
+                changed[f"{table.name}.{name}"] += row[name] != former
+        target.execute(insert(table), copies)
+    return +changed
 
 
 def _set_sequences(connection: Connection) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from palate.core import ConfigError, RunError
 from palate.ratings.batches import Batches
+from palate.ratings.columns import json_text
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for others before it fails."""
@@ -144,8 +145,8 @@ class Store(Protocol):
 def make_engine(url: URL) -> Engine:
     """Return an engine for a SQLite file or a PostgreSQL server, with settings that keep every acknowledged write."""
     if url.get_backend_name() == "postgresql":
-        return create_engine(url, pool_size=20, max_overflow=20, pool_timeout=BUSY_SECONDS, pool_pre_ping=True)
-    engine = create_engine(url, pool_size=8, max_overflow=120, pool_timeout=BUSY_SECONDS)
+        return create_engine(url, json_serializer=json_text, pool_size=20, max_overflow=20, pool_timeout=BUSY_SECONDS, pool_pre_ping=True)
+    engine = create_engine(url, json_serializer=json_text, pool_size=8, max_overflow=120, pool_timeout=BUSY_SECONDS)
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "begin", _begin)
     return engine

@@ -239,12 +239,20 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class WorkDay:
-    """Answers given and seconds spent by one account in a project on one day (UTC, `2026-11-21`), with answers taken back later."""
+    """Answers given and seconds spent by one account in a project on one day (UTC, `2026-11-21`), with answers taken back later.
+
+    `seconds` is the sum over the answers whose time is known; None if no answer's time is.
+    """
 
     project: str
     day: str
     judgments: int
-    seconds: float
+    seconds: float | None
+
+    @property
+    def hours(self) -> float | None:
+        """The same in hours."""
+        return None if self.seconds is None else self.seconds / 3600
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,12 @@ from palate.data.cells import one_line
 from palate.data.exchange import Exchange, GuidelineText, RaterKind
 from palate.data.exchange.contents import SHOWN, is_shown
 from palate.ratings import schema
+from palate.ratings.columns import is_text
 from palate.ratings.database import Store
 from palate.ratings.entities import Candidate, Item, Project, Task, TaskKind
 from palate.ratings.import_judgments import ImportBatch, ItemLocation, insert_judgments
 from palate.ratings.items import PAGE, NewItem, insert_items, same_questions
-from palate.ratings.table_rows import digest, is_text, project_of, rule_of
+from palate.ratings.table_rows import digest, project_of, rule_of
 from palate.ratings.validation import check_item, check_project, check_time
 
 SOURCE_ID = "source_id"

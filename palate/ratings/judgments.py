@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, exists, insert, select, update
@@ -17,6 +18,7 @@ from palate.ratings.standing_answers import update_wanted
 from palate.ratings.table_rows import answer_json, assignment_of
 from palate.ratings.validation import check_answer, with_rule
 from palate.ratings.visibility import is_viewed
+from palate.ratings.worked_time import possible_seconds
 
 _ASSIGNMENTS, _JUDGMENTS = schema.assignments, schema.judgments
 # Statements are built once, because building them for every answer would cost more than running them.
@@ -37,7 +39,7 @@ def submit(store: Store, assignment: str, account: str, answer: Answer, key: str
 
     The same `key` from the same account is the same answer, however often it comes. A late answer, after its lease ran out or was given
     back, counts if the item still has a free place. The answer is kept as surplus if someone else has the place, the item was removed, or
-    the assignment has an answer already.
+    the assignment has an answer already. Its seconds are cut to those that the rater can have had (`worked_time.possible_seconds`).
 
     Args:
         store: the ratings.
@@ -67,9 +69,10 @@ def submit(store: Store, assignment: str, account: str, answer: Answer, key: str
         is_late = row.state in LATE and _is_member(connection, row) and not is_viewed(connection, row.item, account)
         has_place = row.state == "open" or (is_late and not answer.skipped and _take_place(connection, row.item))
         is_live = item.removed is None and (has_place or (is_late and answer.skipped))
+        timed = replace(answer, seconds=possible_seconds(connection, account, row.claimed, now, answer.seconds))
         identity = store.database.identify()
         columns = {"id": identity, "key": key, "guideline": version, "created": now, "status": "kept" if is_live else "surplus"}
-        _append(connection, row, with_rule(answer, project.task, item.fields, item.id), columns)
+        _append(connection, row, with_rule(timed, project.task, item.fields, item.id), columns)
         if has_place and (answer.skipped or not is_live):
             give_back(connection, row.item)
         if row.state != "done":

@@ -9,9 +9,10 @@ from sqlalchemy.exc import IntegrityError
 
 from palate.core import ConfigError, DataError
 from palate.ratings import schema
+from palate.ratings.columns import is_text
 from palate.ratings.database import Store
 from palate.ratings.entities import Guideline, Project
-from palate.ratings.table_rows import is_text, project_of
+from palate.ratings.table_rows import project_of
 from palate.ratings.validation import check_project
 
 _FIND = select(schema.projects).where(schema.projects.c.id == bindparam("which"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -113,16 +114,21 @@ def gold_record(store: Store, project: str, account: str) -> GoldRecord:
 
 
 def time_log(store: Store, account: str) -> tuple[WorkDay, ...]:
-    """Return what the account did, by project and day. The page measured the time of each answer."""
+    """Return what the account did, by project and day. The page measured the time of each answer, within what the server saw."""
     query = select(_JUDGMENTS.c.project, _JUDGMENTS.c.created, _JUDGMENTS.c.answer).where(
         _JUDGMENTS.c.rater == account, _JUDGMENTS.c.kind != "undo"
     )
     with store.database.read() as connection:
         rows = connection.execute(query.order_by(_JUDGMENTS.c.number)).all()
-    days: dict[tuple[str, str], list[float]] = defaultdict(list)
+    days: dict[tuple[str, str], list[float | None]] = defaultdict(list)
     for row in rows:
-        days[row.project, datetime.fromtimestamp(row.created, UTC).date().isoformat()].append(row.answer.get("seconds") or 0.0)
-    return tuple(WorkDay(project, day, len(seconds), sum(seconds)) for (project, day), seconds in sorted(days.items()))
+        days[row.project, datetime.fromtimestamp(row.created, UTC).date().isoformat()].append(row.answer.get("seconds"))
+    return tuple(WorkDay(project, day, len(times), _sum_of_known(times)) for (project, day), times in sorted(days.items()))
+
+
+def _sum_of_known(times: Sequence[float | None]) -> float | None:
+    known = [seconds for seconds in times if seconds is not None]
+    return sum(known) if known else None
 
 
 def check(store: Store) -> tuple[str, ...]:

@@ -136,12 +136,3 @@ def digest(item: Item, task: Task) -> str:
 def name_key(name: str) -> str:
     """Return the name composed (NFKC), without case and outer blanks, so that names that look alike are equal."""
     return unicodedata.normalize("NFKC", name).strip().casefold()
-
-
-def is_text(value: str) -> bool:
-    """Return whether a text column can hold the value. It cannot hold NUL (PostgreSQL) or half of a surrogate pair."""
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in value

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from sqlalchemy import Connection, Row, bindparam, select, update
@@ -21,6 +20,10 @@ WORDS = 256
 
 DIVERSE = 2000
 """Number of the most uncertain items that are ordered by diversity, too. Those after them are ordered by spread alone."""
+
+
+LARGEST = 1e100
+"""Largest number of a row, without its sign."""
 
 
 def set_scores(store: Store, project: str, rows: Iterable[Mapping[str, object]]) -> int:
@@ -58,11 +61,16 @@ def _row(number: int, row: Mapping[str, object]) -> tuple[str, float, tuple[floa
     item, spread, features = row.get("item"), row.get("spread"), row.get("features", ())
     if not isinstance(item, str):
         raise DataError(f"scores, row {number}: `item` must be the id of an item. Nothing was changed.")
-    if not isinstance(spread, int | float) or isinstance(spread, bool) or not math.isfinite(spread) or spread < 0:
+    if not _is_number(spread) or spread < 0:
         raise DataError(f"scores, row {number}: `spread` must be a number of at least 0. Nothing was changed.")
-    if not isinstance(features, list | tuple) or not all(isinstance(x, int | float) and math.isfinite(x) for x in features):
+    if not isinstance(features, list | tuple) or not all(map(_is_number, features)):
         raise DataError(f"scores, row {number}: `features` must be a list of numbers. Nothing was changed.")
     return item, float(spread), tuple(map(float, features))
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Return whether the value is a number that can be squared and summed. Whole numbers of JSON may have thousands of digits."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
 
 def _order(scored: Sequence[tuple[Row[Any], float, tuple[float, ...]]], items: Sequence[Row[Any]]) -> list[str]:

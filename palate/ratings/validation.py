@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from palate.core import ConfigError, DataError
+from palate.ratings.columns import INDEXED_BYTES, is_text
 from palate.ratings.entities import Answer, Gold, Item, Project, Task, Tiers
-from palate.ratings.table_rows import RULED, answer_json, candidates_json, is_text, rule_of
+from palate.ratings.table_rows import RULED, answer_json, candidates_json, rule_of
 
 MIN_RANDOM_SHARE = 0.3
 """Smallest share of an uncertain queue that is drawn at random. Below it, figures would describe only the items that were chosen."""
 
 MAX_BYTES = 2**20
 """Longest answer, as JSON."""
+
+_UNSTORABLE = f"holds a character that a database cannot store, or more than {INDEXED_BYTES} bytes"
 
 _END_OF_TIME = 253402300800.0
 """The year 10000, which calendars cannot show."""
@@ -43,7 +46,7 @@ def check_project(project: Project) -> None:
     """Raise ConfigError, with each fault, if the project's settings do not fit together."""
     task = project.task
     faults = {
-        "name: is empty, or holds a character that a database cannot store": not project.name.strip() or not is_text(project.name),
+        f"name: is empty, {_UNSTORABLE}": not project.name.strip() or not _fits_index(project.name),
         "overlap: must be at least 1": project.overlap < 1,
         "max_overlap: must be 0 or at least overlap": project.max_overlap != 0 and project.max_overlap < project.overlap,
         "lease_seconds: must be above 0": not project.lease_seconds > 0,
@@ -75,7 +78,7 @@ def check_item(item: Item, task: Task, place: str) -> None:
         "is_qualification: needs a gold answer": item.is_qualification and item.gold is None,
         f"fields: the rule {item.fields.get('rule')!r} is none of the project's ({', '.join(task.rules)})": _has_unknown_rule(item, task),
         "fields: hold what JSON does not have": not _is_json(item.fields),
-        "stratum or policy: holds a character that a database cannot store": not (is_text(item.stratum) and is_text(item.policy)),
+        f"stratum or policy: {_UNSTORABLE}": not (_fits_index(item.stratum) and _fits_index(item.policy)),
     }
     for fault, is_present in faults.items():
         if is_present:
@@ -125,6 +128,11 @@ def check_time(time: float | None, field: str, place: str) -> None:
     """Raise DataError if a calendar cannot show the time."""
     if time is not None and not 0 <= time < _END_OF_TIME:
         raise DataError(f"{place}: `{field}` is {time}, which is not a time in seconds since 1970. Nothing was added; correct the row.")
+
+
+def _fits_index(value: str) -> bool:
+    """Return whether a text fits into a column that is part of an index."""
+    return is_text(value) and len(value.encode("utf-8")) <= INDEXED_BYTES
 
 
 def is_ranking(tiers: Tiers, count: int) -> bool:

@@ -1,9 +1,9 @@
 """Access: every route names its rule, and one place looks up and checks the objects in its path.
 
-A route depends on `Access(least)`. The rule finds the account, by cookie or by a key sent as `Authorization: Bearer`. It checks the CSRF
-token of a request that changes something. It checks whether the account may touch the `project`, `assignment`, `item` or `account` in the
-path. An object that the account may not see answers 404, like one that does not exist. A test walks all routes and fails for one without a
-rule.
+A route depends on `Access(least)`, and asks it before it reads the body (`palate.web.admission`). The rule finds the account, by cookie or
+by a key sent as `Authorization: Bearer`. It checks the CSRF token of a request that changes something. It checks whether the account may
+touch the `project`, `assignment`, `item` or `account` in the path. An object that the account may not see answers 404, like one that does
+not exist. A test walks all routes and fails for one without a rule.
 """
 
 import hmac
@@ -13,7 +13,6 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from fastapi import Request
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from palate.core import DataError
@@ -47,6 +46,7 @@ class RequestContext:
         session: the session of the account; None if nobody is signed in.
         token_hash: hash of the session's token.
         form: fields of the form; empty for JSON.
+        needs_csrf: the request changes something for a session, so it must show the session's CSRF token.
         path_project: the project in the path; the others likewise. None if the path does not name one.
     """
 
@@ -55,6 +55,7 @@ class RequestContext:
     session: Session | None = None
     token_hash: str = ""
     form: FormData = field(default_factory=FormData)
+    needs_csrf: bool = False
     path_project: Project | None = None
     path_assignment: Assignment | None = None
     path_item: Item | None = None
@@ -116,6 +117,11 @@ class RequestContext:
         return value if isinstance(value, UploadFile) else None
 
 
+def has_form(request: Request) -> bool:
+    """Whether the request says that its body is a form."""
+    return request.method not in SAFE_METHODS and request.headers.get("content-type", "").lower().startswith(FORMS)
+
+
 def service_of(request: Request) -> Service:
     """Return the service that the server was started with."""
     service: Service = request.app.state.service
@@ -167,35 +173,34 @@ class Access:
     least: Least
 
     async def __call__(self, request: Request) -> RequestContext:
-        """Return the context of a request that may go on.
+        """Return the context of a request that its route has admitted (`palate.web.admission`)."""
+        context: RequestContext = request.state.context
+        return context
+
+    def admit(self, request: Request, *, has_form: bool) -> RequestContext:
+        """Return the context of a request that may go on, by its head alone. The token in a form must still be checked (`check_csrf`).
+
+        Args:
+            request: the request. Its body is not read.
+            has_form: the body is a form, which may hold the CSRF token.
 
         Raises:
             AccessError: 401 nobody is signed in; 403 wrong CSRF token, site or role; 404 an object that this account may not see.
         """
-        if request.method in SAFE_METHODS or not request.headers.get("content-type", "").startswith(FORMS):
-            return await run_in_threadpool(self._check, request, FormData())
-        await run_in_threadpool(self._authenticate, request)  # the form of an unknown sender is not read
-        form = await request.form(max_files=1, max_fields=100)
-        return await run_in_threadpool(self._check, request, form)
-
-    def _authenticate(self, request: Request) -> tuple[Session | None, str, bool]:
         session, digest, is_key = find_session(request)
         if request.method not in SAFE_METHODS and not is_key:
             check_origin(request)
-        if self.least != "public" and session is None:
+        if self.least == "public":
+            return RequestContext(request, service_of(request), session, digest)
+        if session is None:
             raise AccessError(401, "signin", "Sign in first.")
-        return session, digest, is_key
-
-    def _check(self, request: Request, form: FormData) -> RequestContext:
-        session, digest, is_key = self._authenticate(request)
-        if self.least != "public" and session is not None and not is_key and request.method not in SAFE_METHODS:
-            check_csrf(request, form, session)
-        context = RequestContext(request, service_of(request), session, digest, form)
-        return context if session is None else self._with_path_objects(context)
+        needs_csrf = not is_key and request.method not in SAFE_METHODS
+        context = RequestContext(request, service_of(request), session, digest, needs_csrf=needs_csrf)
+        if needs_csrf and not has_form:
+            check_csrf(request, FormData(), session)
+        return self._with_path_objects(context)
 
     def _with_path_objects(self, context: RequestContext) -> RequestContext:
-        if self.least == "public":
-            return context
         path, ratings, me = context.request.path_params, context.service.ratings, context.me
         project = assignment = item = account = None
         try:

@@ -10,6 +10,7 @@ from starlette.responses import FileResponse, JSONResponse
 from palate.core import DataError, Message, PalateError
 from palate.web import api_models
 from palate.web.access import Access, AccessError, RequestContext
+from palate.web.admission import GuardedRoute
 from palate.web.item_view import ItemView, claim_items, item_view
 from palate.web.judging import join_as_owner, remove_member, role_in_project, submit, withdraw_item
 from palate.web.probe_model import ProbeError
@@ -22,7 +23,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"model": api_models.ErrorReply, "description": "The object does not exist, or this account may not see it"},
     422: {"model": api_models.ErrorReply, "description": "The request is invalid"},
 }
-router = APIRouter(prefix="/api", responses=ERRORS)
+router = APIRouter(route_class=GuardedRoute, prefix="/api", responses=ERRORS)
 Rater = Annotated[RequestContext, Depends(Access("rater"))]
 Reviewer = Annotated[RequestContext, Depends(Access("reviewer"))]
 Owner = Annotated[RequestContext, Depends(Access("owner"))]

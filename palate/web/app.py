@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.datastructures import URL
@@ -21,7 +20,8 @@ from starlette.types import Scope
 from palate import __version__
 from palate.core import PalateError, RunError
 from palate.web import api
-from palate.web.access import SAFE_METHODS, Access, AccessError, RequestContext, cookie_name, service_of
+from palate.web.access import SAFE_METHODS, AccessError, RequestContext, cookie_name, service_of
+from palate.web.admission import malformed, rule_of
 from palate.web.pages import account, api_docs, entry, members, project_pages, rate, review
 from palate.web.request_limits import RequestLimits
 from palate.web.service import Service
@@ -71,22 +71,9 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
-def rule_of(route: BaseRoute) -> Access | None:
-    """Return the rule of a route, None if it does not have exactly one."""
-    dependencies = _dependencies(route.dependant) if isinstance(route, APIRoute) else ()
-    rules = [dependency for dependency in dependencies if isinstance(dependency, Access)]
-    return rules[0] if len(rules) == 1 else None
-
-
 def is_static(route: BaseRoute) -> bool:
     """Whether the route is the folder of static files, which everybody may read."""
     return isinstance(route, Mount) and isinstance(route.app, _Static)
-
-
-def _dependencies(dependant: Dependant) -> Iterator[object]:
-    for dependency in dependant.dependencies:
-        yield dependency.call
-        yield from _dependencies(dependency)
 
 
 def _with_roles(description: dict[str, Any], app: FastAPI) -> dict[str, Any]:
@@ -132,14 +119,14 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     message = {404: "This page does not exist.", 405: "This address does not accept such a request."}.get(
         error.status_code, str(error.detail)
     )
-    return _error_response(request, AccessError(error.status_code, "http", message))
+    response = _error_response(request, AccessError(error.status_code, "http", message))
+    response.headers.update(error.headers or {})
+    return response
 
 
 async def _on_malformed_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0] if error.errors() else {"loc": (), "msg": "is malformed"}
-    place = ".".join(str(part) for part in first["loc"] if part != "body")
-    return _error_response(request, AccessError(422, "malformed", f"{place}: {first['msg']}" if place else str(first["msg"])))
+    return _error_response(request, malformed(error.errors()))
 
 
 async def _on_unexpected_error(request: Request, error: Exception) -> Response:

@@ -15,7 +15,7 @@ import uvicorn
 from palate.core import ConfigError
 from palate.data.exchange import read_exchange
 from palate.ratings import Link, Ratings, open_ratings, upgrade_ratings, use_ratings
-from palate.web.app import create_app
+from palate.web.connections import allow_many_connections, server_config
 from palate.web.credentials import Passwords, hashed
 from palate.web.options import LabelOptions
 from palate.web.probe_model import ProbeModel
@@ -25,8 +25,6 @@ from palate.web.webhooks import Webhooks, WebhookSender
 
 SECRET, MODEL_KEY = "PALATE_WEBHOOK_SECRET", "PALATE_MODEL_KEY"
 """Environment variables."""
-KEEP_ALIVE_SECONDS = 75
-"""How long a connection stays open between two answers. Most people read an item in less time."""
 
 
 def upgrade(options: LabelOptions, say: Callable[[str], None]) -> None:
@@ -49,6 +47,7 @@ def serve(options: LabelOptions, say: Callable[[str], None]) -> None:
         service = make_service(options, ratings)
         if options.items is not None:
             say(import_items(service, options.items, options.project))
+        allow_many_connections()
         with listen(options) as listener:
             address = f"http://{options.host}:{listener.getsockname()[1]}"
             say(f"Palate listens at {address}")
@@ -56,16 +55,7 @@ def serve(options: LabelOptions, say: Callable[[str], None]) -> None:
             if token:
                 say(f"There is no owner yet. This link makes the first one. It works once, for a day:\n\n    {address}/setup/{token}\n")
             say("Ctrl-C stops it.")
-            trusted_proxy = "127.0.0.1" if options.https else None
-            config = uvicorn.Config(
-                create_app(service),
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                proxy_headers=options.https,
-                forwarded_allow_ips=trusted_proxy,
-            )
+            config = server_config(service, behind_proxy=options.https, log_level="warning")
             uvicorn.Server(config).run(sockets=[listener])
     finally:
         ratings.close()
@@ -160,6 +150,8 @@ def restore(options: LabelOptions, say: Callable[[str], None]) -> None:
     """
     assert options.restore is not None
     with use_ratings(options.ratings, create=True) as ratings:
-        ratings.restore(options.restore)
+        notes = ratings.restore(options.restore)
         counts = f"{len(ratings.projects())} projects, {len(ratings.accounts())} accounts"
     say(f"{options.restore} is restored: {counts}. Everybody has to sign in again.")
+    for note in notes:
+        say(f"Note: {note}.")

@@ -19,6 +19,9 @@ from palate.web.display import answer_in_words
 SEED = 0
 """Seed of the bootstrap, so that the same votes give the same intervals whenever the page is loaded."""
 
+DRAWN_FROM = -0.2
+"""Where the drawing of an alpha or a kappa begins, unless it lies further left."""
+
 _WITHOUT_AGREEMENT = {
     "write": "Answers that raters write are not compared, so there is no figure of agreement.",
     "probe": "Each rater of a probe judges a different dialogue, so there is no figure of agreement.",
@@ -48,7 +51,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class RaterRow:
-    """What one rater did in a project. `account` is its id. A share is None if there are no answers for it."""
+    """What one rater did in a project. `account` is its id. A share is None without answers for it, `hours` without measured times."""
 
     account: str
     pseudonym: str
@@ -59,7 +62,7 @@ class RaterRow:
     reliability: float | None
     gold: Estimate | None
     first: Estimate | None
-    hours: float
+    hours: float | None
     is_guessing: bool
 
 
@@ -154,11 +157,11 @@ def _figures(report: AgreementReport) -> tuple[Figure, ...]:
     figures = [
         _estimate("Raw agreement", report.agreement, raw),
         _estimate("Without ties", report.agreement_without_ties, "the same, without answers that are ties"),
-        _estimate("Krippendorff's alpha", report.alpha, "0 is chance, 1 is full agreement; a tie is an answer like the others", least=-0.2),
-        _estimate("Alpha, ordinal", report.alpha_ordinal, "a tie lies between the sides, so it counts as half a disagreement", least=-0.2),
-        _estimate("Alpha, interval", report.alpha_interval, "the same with answers as numbers and a tie halfway", least=-0.2),
-        *(_estimate(f"Alpha on {each.dimension}", each.alpha, "on this dimension alone", least=-0.2) for each in dimensions),
-        _estimate("Alpha of strengths", report.alpha_strength, "how far raters give the same strength, with ties as 0", least=-0.2),
+        _alpha("Krippendorff's alpha", report.alpha, "0 is chance, 1 is full agreement; a tie is an answer like the others"),
+        _alpha("Alpha, ordinal", report.alpha_ordinal, "a tie lies between the sides, so it counts as half a disagreement"),
+        _alpha("Alpha, interval", report.alpha_interval, "the same with answers as numbers and a tie halfway"),
+        *(_alpha(f"Alpha on {each.dimension}", each.alpha, "on this dimension alone") for each in dimensions),
+        _alpha("Alpha of strengths", report.alpha_strength, "how far raters give the same strength, with ties as 0"),
         *_kappas(report),
         _estimate("First side chosen", report.side.share, "0.5 is fair, because sides are drawn at random"),
         _odds("Log-odds for the first side", report.side, "0 is fair; the effect of policies is taken out"),
@@ -168,31 +171,47 @@ def _figures(report: AgreementReport) -> tuple[Figure, ...]:
     if report.ceiling is not None:
         meaning = "best accuracy that a reward model can reach against one such rater"
         figures.append(Figure("Ceiling of a reward model", report.ceiling.accuracy, meaning))
-    return tuple(figure for figure in figures if figure is not None and not math.isnan(figure.value))
+    return tuple(figure for figure in figures if figure is not None and math.isfinite(figure.value))
 
 
 def _kappas(report: AgreementReport) -> tuple[Figure, ...]:
-    return (
-        Figure("Cohen's kappa", report.cohen, "agreement of two raters beyond chance, averaged over pairs of raters", least=-0.2),
-        Figure("Fleiss' kappa", report.fleiss, "agreement of all raters beyond chance; alpha corrects it for few answers", least=-0.2),
+    kappas = (
+        ("Cohen's kappa", report.cohen, "agreement of two raters beyond chance, averaged over pairs of raters"),
+        ("Fleiss' kappa", report.fleiss, "agreement of all raters beyond chance; alpha corrects it for few answers"),
     )
+    return tuple(Figure(name, value, meaning, least=min(DRAWN_FROM, value)) for name, value, meaning in kappas)
 
 
 def _odds(name: str, bias: Bias, meaning: str) -> Figure | None:
-    if not bias.logit.n or math.isnan(bias.logit.low):
+    if not bias.logit.n or not (math.isfinite(bias.logit.low) and math.isfinite(bias.logit.high)):
         return None
     text = f"{meaning}; +- {bias.logit.se:.3f}, and +- {bias.rater_se:.3f} with other raters"
     limit = max(1.0, abs(bias.logit.low), abs(bias.logit.high))
     return Figure(name, bias.logit.value, text, bias.logit.low, bias.logit.high, -limit, limit)
 
 
-def _estimate(name: str, estimate: Estimate | None, meaning: str, *, least: float = 0.0) -> Figure | None:
+def _estimate(name: str, estimate: Estimate | None, meaning: str) -> Figure | None:
+    """Return the figure of a share, which lies between 0 and 1."""
+    return _bounded(name, estimate, meaning, least=0.0, drawn_from=0.0)
+
+
+def _alpha(name: str, estimate: Estimate | None, meaning: str) -> Figure | None:
+    """Return the figure of an alpha. It is at most 1, and below 0 where raters contradict each other."""
+    return _bounded(name, estimate, meaning, least=-math.inf, drawn_from=DRAWN_FROM)
+
+
+def _bounded(name: str, estimate: Estimate | None, meaning: str, *, least: float, drawn_from: float) -> Figure | None:
+    """Return the figure. Its interval ends where the figure cannot go on (`least`, 1), and always holds the figure itself.
+
+    The drawing begins at `drawn_from`, or further left if the interval does.
+    """
     if estimate is None or not estimate.n:
         return None
-    has_interval = not (math.isnan(estimate.low) or math.isnan(estimate.high))
-    # Normal intervals of few votes reach beyond what the figure can be.
-    low, high = (max(estimate.low, least), min(estimate.high, 1.0)) if has_interval else (None, None)
-    return Figure(name, estimate.value, meaning, low, high, least)
+    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
+        return Figure(name, estimate.value, meaning, least=min(drawn_from, estimate.value))
+    # Normal intervals of few votes reach beyond what the figure can be, and intervals of resampled votes can miss it.
+    low, high = min(max(estimate.low, least), estimate.value), max(min(estimate.high, 1.0), estimate.value)
+    return Figure(name, estimate.value, meaning, low, high, min(drawn_from, low))
 
 
 def _yes_no_agreement(
@@ -223,6 +242,6 @@ def _row(account: str, tally: _RaterTally, report: RaterReport | None) -> RaterR
         reliability=report.reliability if report else None,
         gold=report.gold if report else share(sum(tally.gold), len(tally.gold)) if tally.gold else None,
         first=report.first_shown if report else None,
-        hours=sum(tally.seconds) / 3600,
+        hours=sum(tally.seconds) / 3600 if tally.seconds else None,
         is_guessing=report is not None and report.is_guessing,
     )

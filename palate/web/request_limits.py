@@ -1,7 +1,8 @@
-"""Middleware for every request: a limit on its body, and security headers on its response."""
+"""Middleware for every request: limits on the size and the time of its body, and security headers on its response."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 
@@ -27,56 +28,84 @@ HEADERS = {
 TOO_LARGE = "The request is larger than {} bytes."
 
 
+TOO_SLOW = "The body of the request came too slowly. Send it again, in smaller parts if the network is slow."
+
+
 @dataclass(frozen=True)
 class Limits:
-    """Largest body of a request in bytes.
+    """Largest body of a request in bytes, and how long it may take.
 
     Attributes:
         body: the limit for most paths.
         upload: the limit for paths that match `uploads`.
+        public: the limit for paths that match `strangers`.
         uploads: pattern of the paths that import items or scores.
+        strangers: pattern of the paths that take forms of people who are not signed in.
+        seconds: how long any body may take.
+        rate: bytes for which it may take a second more.
     """
 
     body: int = 256 * 1024
     upload: int = 64 * 1024 * 1024
+    public: int = 16 * 1024
     uploads: str = r"/(api/)?projects/[^/]+/(items|scores)"
+    strangers: str = r"/(signin|(setup|invitations|passwords)/[^/]*)"
+    seconds: float = 30.0
+    rate: float = 10_000.0
 
     def of(self, path: str) -> int:
         """Return the limit for a path."""
-        return self.upload if re.fullmatch(self.uploads, path) else self.body
+        if re.fullmatch(self.uploads, path):
+            return self.upload
+        return min(self.body, self.public) if re.fullmatch(self.strangers, path) else self.body
 
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """ASGI middleware that answers 413 to a body that is too large, announced or not, and adds `HEADERS` that the response lacks."""
+    """ASGI middleware that limits bodies and adds `HEADERS` that the response lacks.
+
+    It answers 413 to a body that is too large, announced or not, and 408 to one that comes too slowly.
+    """
 
     app: ASGIApp
     limits: Limits = Limits()
     secure: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and count its bytes."""
+        """Pass the request on, and watch its body while it is read."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         limit = self.limits.of(scope["path"])
         announced = Headers(scope=scope).get("content-length", "0")
         send_with_headers = self._with_headers(send)
-        if not announced.isdigit() or int(announced) > limit:
+        if not re.fullmatch("[0-9]{1,15}", announced) or int(announced) > limit:
             refusal = PlainTextResponse(TOO_LARGE.format(limit), 413, headers={"Connection": "close"})
             await refusal(scope, receive, send_with_headers)
             return
-        received = 0
+        await self.app(scope, self._watched(receive, limit), send_with_headers)
 
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+    def _watched(self, receive: Receive, limit: int) -> Receive:
+        """Return a `receive` that refuses to read more than `limit` bytes, or to wait for them too long."""
+        loop = asyncio.get_running_loop()
+        begun, received, is_complete = loop.time(), 0, False
+
+        async def watched() -> Message:
+            nonlocal received, is_complete
+            if is_complete:  # what comes now is that the client has gone, whenever that is
+                return await receive()
+            try:
+                async with asyncio.timeout_at(begun + self.limits.seconds + received / self.limits.rate):
+                    message = await receive()
+            except TimeoutError as error:
+                raise HTTPException(408, TOO_SLOW, headers={"Connection": "close"}) from error
             received += len(message.get("body", b""))
+            is_complete = not message.get("more_body", False)
             if received > limit:
-                raise HTTPException(413, TOO_LARGE.format(limit))
+                raise HTTPException(413, TOO_LARGE.format(limit), headers={"Connection": "close"})
             return message
 
-        await self.app(scope, counted, send_with_headers)
+        return watched
 
     def _with_headers(self, send: Send) -> Send:
         async def send_with_headers(message: Message) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
 from starlette.background import BackgroundTask
@@ -21,6 +20,7 @@ from palate.data.exchange.contents import is_shown
 from palate.ratings import ImportResult, Project
 from palate.web.display import media_file
 from palate.web.service import Service
+from palate.web.uploads import received
 
 Upload = tuple[ImportResult, Exchange, tuple[str, ...]]
 """What was added, what the file held, and notes for the person who uploaded it."""
@@ -39,16 +39,8 @@ def import_file(service: Service, project: Project, content: IO[bytes], name: st
     Raises:
         DataError: the file cannot be read, or a row is invalid. The message names row and field, and nothing was added.
     """
-    ending = "".join(PurePosixPath(name.replace("\\", "/")).suffixes[-2:]).lower()
-    if ending.endswith((".gz", ".zip")):  # the content can be a thousand times larger than a request may be
-        raise DataError(f"{name}: the file is packed. Unpack it first.")
-    if not re.fullmatch(r"(\.\w{1,12}){0,2}", ending):
-        ending = ".jsonl"
     with _empty_folder() as folder:
-        file = folder / f"upload{ending or '.jsonl'}"
-        with file.open("wb") as copy:
-            shutil.copyfileobj(content, copy)
-        return _import(service, project, file, name)
+        return _import(service, project, received(content, name, folder, service.settings.limits.upload), name)
 
 
 def import_rows(service: Service, project: Project, rows: Iterable[Mapping[str, object]]) -> Upload:

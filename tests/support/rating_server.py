@@ -18,8 +18,8 @@ from argon2 import PasswordHasher
 
 from palate.core import Message
 from palate.ratings import Account, Candidate, Item, Project, Ratings, Task, open_ratings
-from palate.web.app import create_app
 from palate.web.command import listen
+from palate.web.connections import server_config
 from palate.web.credentials import Passwords, hashed
 from palate.web.options import LabelOptions
 from palate.web.service import Service, WebSettings
@@ -135,7 +135,7 @@ def open_rating_server(
     sender = WebhookSender(webhooks or Webhooks(), lost, pause=lambda _: None)
     service = Service(ratings, settings or WebSettings(), clock, lambda: secrets.token_urlsafe(32), Random(7), QUICK, sender)
     listener = listen(LabelOptions(port=0))
-    process = uvicorn.Server(uvicorn.Config(create_app(service), log_level="error", access_log=False, timeout_graceful_shutdown=2))
+    process = uvicorn.Server(server_config(service, log_level="error", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=process.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     wait_until(lambda: process.started or not thread.is_alive())

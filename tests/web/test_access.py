@@ -17,7 +17,8 @@ from starlette.routing import Route
 
 from palate.core import DataError, Message
 from palate.ratings import Answer, Candidate, Item, Link, Project, Task
-from palate.web.app import create_app, is_static, rule_of
+from palate.web.admission import rule_of
+from palate.web.app import create_app, is_static
 from palate.web.credentials import hashed
 from palate.web.service import DAY, WebSettings
 from tests.support.rating_server import PASSWORD, Client, RatingServer, open_rating_server

@@ -8,11 +8,12 @@ from starlette.responses import Response
 
 from palate.core import ConfigError
 from palate.web.access import Access, AccessError, RequestContext
+from palate.web.admission import GuardedRoute
 from palate.web.credentials import check_password
 from palate.web.signin import check_own_password, new_key, sign_in, sign_out
 from palate.web.view import go, page
 
-router = APIRouter(prefix="/me", include_in_schema=False)
+router = APIRouter(route_class=GuardedRoute, prefix="/me", include_in_schema=False)
 SignedIn = Annotated[RequestContext, Depends(Access("rater"))]
 
 
@@ -79,6 +80,6 @@ def _my_data(context: RequestContext, values: dict[str, Any], status: int = 200)
     ratings = context.service.ratings
     names = {project.id: project.name for project in ratings.projects()}
     days = ratings.time_log(context.me.id)
-    worked = [{"day": day.day, "project": names[day.project], "judgments": day.judgments, "hours": day.seconds / 3600} for day in days]
+    worked = [{"day": day.day, "project": names[day.project], "judgments": day.judgments, "hours": day.hours} for day in days]
     newest = sorted(worked, key=lambda row: str(row["day"]), reverse=True)
     return page(context, "me.html", {"here": "me", "worked": newest, "token": "", **values}, status)

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from palate.web.access import Access, RequestContext
+from palate.web.admission import GuardedRoute
 from palate.web.view import page
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from starlette.responses import Response
 from palate.core import ConfigError
 from palate.ratings import Account
 from palate.web.access import Access, AccessError, RequestContext, check_csrf
+from palate.web.admission import GuardedRoute
 from palate.web.credentials import check_password, hashed
 from palate.web.signin import account_from_form, authenticate, new_account, sign_in, sign_out
 from palate.web.view import go, local_path, page
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 Anyone = Annotated[RequestContext, Depends(Access("public"))]
 SignedIn = Annotated[RequestContext, Depends(Access("rater"))]
 

@@ -8,12 +8,13 @@ from starlette.responses import Response
 from palate.core import ConfigError
 from palate.ratings import Link
 from palate.web.access import Access, RequestContext
+from palate.web.admission import GuardedRoute
 from palate.web.credentials import hashed
 from palate.web.judging import remove_member, role_in_project
 from palate.web.service import DAY
 from palate.web.view import go, page
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 Reviewer = Annotated[RequestContext, Depends(Access("reviewer"))]
 Owner = Annotated[RequestContext, Depends(Access("owner"))]
 

@@ -9,12 +9,13 @@ from starlette.responses import Response
 from palate.core import ConfigError, DataError
 from palate.ratings import Account, Project
 from palate.web.access import RANKS, Access, RequestContext
+from palate.web.admission import GuardedRoute
 from palate.web.figures import RaterRow
 from palate.web.project_form import BLANK, FormError, bounds, read_form
 from palate.web.transfer import EXPORT_KINDS, export_file, import_file
 from palate.web.view import TASK_KINDS, go, page
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 Rater = Annotated[RequestContext, Depends(Access("rater"))]
 Owner = Annotated[RequestContext, Depends(Access("owner"))]
 
@@ -116,7 +117,7 @@ def _dashboard(context: RequestContext, success: str = "", error: str = "") -> R
         figures = cached.value
         accounts = {account.id: account for account in service.ratings.accounts()}
         worked = [
-            {"day": day.day, "name": accounts[id].name or accounts[id].pseudonym, "judgments": day.judgments, "hours": day.seconds / 3600}
+            {"day": day.day, "name": accounts[id].name or accounts[id].pseudonym, "judgments": day.judgments, "hours": day.hours}
             for id, day in figures.worked
             if id in accounts
         ]

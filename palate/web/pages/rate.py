@@ -8,13 +8,14 @@ from starlette.responses import FileResponse, Response
 from palate.core import DataError
 from palate.web.access import NOT_HERE, Access, AccessError, RequestContext
 from palate.web.api_models import LONGEST_REASON, LONGEST_TEXT
+from palate.web.admission import GuardedRoute
 from palate.web.display import MEDIA_HEADERS, media_file
 from palate.web.item_view import claim_items, first_fragment, task_json
 from palate.web.judging import join_as_owner, media_of
 from palate.web.probe_model import LONGEST_TURN
 from palate.web.view import page
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 Rater = Annotated[RequestContext, Depends(Access("rater"))]
 Reviewer = Annotated[RequestContext, Depends(Access("reviewer"))]
 

@@ -11,11 +11,12 @@ from palate.core import DataError
 from palate.ratings import Answer, Item, JudgmentEntry
 from palate.web.access import Access, RequestContext
 from palate.web.api_models import LONGEST_REASON, LONGEST_TEXT
+from palate.web.admission import GuardedRoute
 from palate.web.display import answer_in_words, parse_ranking
 from palate.web.judging import adjudicate, withdraw_item
 from palate.web.view import go, page
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 Reviewer = Annotated[RequestContext, Depends(Access("reviewer"))]
 Owner = Annotated[RequestContext, Depends(Access("owner"))]
 
