@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -144,3 +145,31 @@ def test_what_fails_is_not_kept() -> None:
     assert kept.get("p", None, 0.0, lambda: 3).value == 3
     assert kept.renew("p", None, 0.0, lambda: 4).value == 4
     assert kept.get("p", None, 0.0, lambda: 5).value == 4
+
+
+@pytest.mark.parametrize("votes", [[0, 0], [0, 1], [1, 0, 0], [0, 1, 2]])
+def test_an_interval_holds_its_figure_and_ends_where_the_figure_does(server: RatingServer, votes: list[int]) -> None:
+    """Raters who contradict each other, agree in part, and agree wholly: no end of a drawing becomes a number."""
+    crew = team(server.ratings, items=4, raters=len(votes), overlap=len(votes))
+    for number in range(4):
+        for rater, vote in enumerate(votes):
+            said(crew, rater, (vote + number * (vote == 2)) % 2)
+    figures = project_figures(server.ratings, crew.project, 0).figures
+    for one in figures:
+        assert math.isfinite(one.value)
+        assert one.least <= one.value
+        if one.low is not None and one.high is not None:
+            assert one.least <= one.low <= one.value <= one.high, one
+            assert "odds" in one.name or one.high <= 1, one
+    if votes == [0, 1]:
+        assert {one.name: one for one in figures}["Krippendorff's alpha"].value < -0.5
+
+
+def test_unmeasured_time_is_no_time(server: RatingServer) -> None:
+    crew = team(server.ratings, items=2, raters=1)
+    crew.judge(0, Answer(ranking=((0,), (1,))))
+    figures = project_figures(server.ratings, crew.project, 0)
+    assert (figures.raters[0].hours, figures.worked[0][1].hours) == (None, None)
+    said(crew, 0, 0, seconds=36.0)
+    figures = project_figures(server.ratings, crew.project, 0)
+    assert (figures.raters[0].hours, figures.worked[0][1].hours) == (0.01, 0.01)

@@ -232,7 +232,7 @@ def test_exports_hold_pseudonyms_and_no_formulas(server: RatingServer) -> None:
     ann = server.client("ann")
     answer = ann.get(f"/projects/{project.id}/export?kind=csv")
     assert answer.headers["content-disposition"].startswith("attachment")
-    (row,) = csv.DictReader(io.StringIO(answer.text, newline=""))
+    (row,) = csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline=""))
     assert row["reason"] == '\'=cmd|"/c calc"!A0\n,x'
     assert row["rater"] == server.accounts["Robert"].pseudonym
     assert row["ranking"] == ">".join(str(held.order[place] + 1) for place in (1, 0))

@@ -3,15 +3,16 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from palate.core import DataError
 from palate.web.access import NOT_HERE, Access, AccessError, RequestContext
-from palate.web.api_models import LONGEST_REASON, LONGEST_TEXT
 from palate.web.admission import GuardedRoute
-from palate.web.display import MEDIA_HEADERS, media_file
+from palate.web.api_models import LONGEST_REASON, LONGEST_TEXT
+from palate.web.display import media_file
 from palate.web.item_view import claim_items, first_fragment, task_json
 from palate.web.judging import join_as_owner, media_of
+from palate.web.media_response import media_response
 from palate.web.probe_model import LONGEST_TURN
 from palate.web.view import page
 
@@ -60,4 +61,4 @@ def _media(context: RequestContext, item: str, number: int) -> Response:
     if media is None:
         raise AccessError(404, "missing", NOT_HERE)
     path, content_type = media
-    return FileResponse(path, media_type=content_type, headers=MEDIA_HEADERS)
+    return media_response(context.request, path, content_type)

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from palate.core import DataError
 from palate.ratings import Answer, Item, JudgmentEntry
 from palate.web.access import Access, RequestContext
-from palate.web.api_models import LONGEST_REASON, LONGEST_TEXT
 from palate.web.admission import GuardedRoute
+from palate.web.api_models import LONGEST_REASON, LONGEST_TEXT
 from palate.web.display import answer_in_words, parse_ranking
 from palate.web.judging import adjudicate, withdraw_item
 from palate.web.view import go, page

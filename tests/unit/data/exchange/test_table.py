@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from palate.core import Judgment
-from palate.data.exchange import csv_table, guarded, write_exchange
+from palate.core import DataError, Judgment
+from palate.data.exchange import csv_table, guarded, read_exchange, write_exchange
 from tests.support.fuzz import sample
 
 
@@ -18,7 +18,16 @@ def test_cells_that_begin_as_formulas_do_are_quoted(cell: str) -> None:
     assert guarded(cell) == f"'{cell}"
 
 
-@pytest.mark.parametrize("cell", ["a=1", "1+1", "", -1, 0.5, "ä"])
+@pytest.mark.parametrize("cell", ["\u00a0=1", "\u200b=1", "\ufeff=1", "\u3000@x", "\x0b-1", "12345678901234567890", "12e34", "1E5"])
+def test_nor_what_is_hidden_before_a_formula_or_would_be_rounded(cell: str) -> None:
+    assert guarded(cell) == f"'{cell}"
+
+
+def test_a_nul_does_not_cut_a_cell() -> None:
+    assert guarded("a\0b") == "a\ufffdb"
+
+
+@pytest.mark.parametrize("cell", ["a=1", "1+1", "", -1, 0.5, "ä", "12", "1.5", "12e", "e12", 10**20])
 def test_other_cells_are_as_they_are(cell: object) -> None:
     assert guarded(cell) == cell
 
@@ -32,11 +41,18 @@ def test_every_cell_of_an_export_is_guarded(tmp_path: Path) -> None:
     vote = replace(first, judgment=judgment, id=evil, flag=evil, text=evil)
     changed = replace(exchange, items=(item, *exchange.items[1:]), votes=(vote, *exchange.votes[1:]))
     write_exchange(changed, tmp_path / "a.csv", "csv")
-    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(exchange.votes)
     assert sum(cell.startswith("'=") for cell in rows[0].values()) == 8
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for row in rows for cell in row.values())
+
+
+def test_a_table_says_that_its_bytes_are_utf_8_and_is_known_again(tmp_path: Path) -> None:
+    write_exchange(sample(), tmp_path / "a.csv", "csv")
+    assert (tmp_path / "a.csv").read_bytes().startswith(b"\xef\xbb\xbfjudgment,")
+    with pytest.raises(DataError, match="is a table for spreadsheets"):
+        read_exchange(tmp_path / "a.csv")
 
 
 def test_rankings_count_candidates_from_one_whatever_was_shown_first() -> None:
@@ -44,4 +60,4 @@ def test_rankings_count_candidates_from_one_whatever_was_shown_first() -> None:
     from palate.data.exchange.spreadsheet import ranking
 
     assert ranking(Vote(Judgment("i", "r", ((0,), (1, 2)), order=(2, 0, 1))).tiers) == "3>1=2"
-    assert csv_table([["a,b", 'c"d', "e\nf"]]) == '"a,b","c""d","e\nf"\n'
+    assert csv_table([["a,b", 'c"d', "e\nf"]]) == '\ufeff"a,b","c""d","e\nf"\n'
