@@ -189,8 +189,11 @@ def _copy_rows(table: Table, source: Connection, target: Connection) -> Counter[
     texts = {column.name: column.type for column in table.columns if isinstance(column.type, ShortText | LongText)}
     indexed = {column.name for column in table.primary_key} | {
         column.name
-        for group in (*table.indexes, *(one for one in table.constraints if isinstance(one, UniqueConstraint)))
-        for column in group.columns
+        for columns in (
+            *(index.columns for index in table.indexes),
+            *(one.columns for one in table.constraints if isinstance(one, UniqueConstraint)),
+        )
+        for column in columns
     }
     # An undo refers to an earlier row of its table, so rows are copied in the order of their keys.
     rows = source.execute(select(table).order_by(*table.primary_key.columns)).mappings()

@@ -56,6 +56,15 @@ class LongText(TypeDecorator[str]):
         return value
 
 
+def is_unicode(value: str) -> bool:
+    """Return whether UTF-8 can hold the value. It cannot hold half of a surrogate pair."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_text(value: str) -> bool:
     """Return whether a text column can hold the value. It cannot hold NUL (PostgreSQL) or half of a surrogate pair."""
     return not _fault(value)
@@ -107,10 +116,4 @@ def storable(value: Any, column: ShortText | LongText, *, is_indexed: bool) -> A
 def _fault(value: str) -> str:
     if "\0" in value:
         return "a NUL character"
-    if value.isascii():
-        return ""
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        return "half of a surrogate pair"
-    return ""
+    return "" if value.isascii() or is_unicode(value) else "half of a surrogate pair"

@@ -43,15 +43,15 @@ def possible_seconds(connection: Connection, rater: str, claimed: float, now: fl
         return 0.0
     earliest, before, taken = claimed, 2**53, list[tuple[float, float]]()
     while rows := connection.execute(_ANSWERS, {"of_rater": rater, "before": before}).all():
-        before = rows[-1].number
-        # What ended before all of this was begun does not matter. Imported answers have times of their own.
-        relevant = [row for row in rows if row.created > earliest]
-        for row in relevant:
+        before, known = rows[-1].number, len(taken)
+        for row in rows:
+            if row.created <= earliest:  # it ended before all of these were begun; imported answers have times of their own
+                continue
             spent = float(row.answer.get("seconds") or 0.0)
             begun = row.claimed if row.claimed < row.created else row.created - spent  # the item was handed out again since
             taken.append((begun, spent))
             earliest = min(earliest, begun)
-        if not relevant:
+        if len(taken) == known:
             break
     for since in {begun for begun, _ in taken if begun <= claimed} | {claimed}:
         most = min(most, now - since - sum(spent for begun, spent in taken if begun >= since))

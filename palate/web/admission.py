@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from palate.ratings.columns import is_unicode
 from palate.web.access import Access, AccessError, RequestContext, check_csrf, has_form
 
 MOST_CONTAINERS = 2_000_000
@@ -36,7 +37,7 @@ class GuardedRoute(APIRoute):
         rule = rule_of(self)
         if rule is None:
             raise TypeError(f"{self.path}: a route needs exactly one rule. Let it depend on Access.")
-        model = self.body_field.field_info.annotation if self.body_field is not None else None
+        model = None if self.body_field is None else cast("type[BaseModel]", self.body_field.field_info.annotation)
 
         async def admit(request: Request) -> Response:
             takes_form = model is None and has_form(request)
@@ -54,6 +55,10 @@ class GuardedRoute(APIRoute):
 
 async def _with_form(request: Request, context: RequestContext) -> RequestContext:
     form = await request.form(max_files=1, max_fields=100)
+    for name, value in form.multi_items():  # a form may name an encoding in which half a character can be written
+        for text in (name, value):
+            if isinstance(text, str) and not is_unicode(text):
+                raise AccessError(422, "malformed", "The form holds half of a character. Send it in UTF-8.")
     if context.needs_csrf and context.session is not None:
         check_csrf(request, form, context.session)
     return replace(context, form=form)

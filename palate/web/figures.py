@@ -186,8 +186,10 @@ def _odds(name: str, bias: Bias, meaning: str) -> Figure | None:
     if not bias.logit.n or not (math.isfinite(bias.logit.low) and math.isfinite(bias.logit.high)):
         return None
     text = f"{meaning}; +- {bias.logit.se:.3f}, and +- {bias.rater_se:.3f} with other raters"
-    limit = max(1.0, abs(bias.logit.low), abs(bias.logit.high))
-    return Figure(name, bias.logit.value, text, bias.logit.low, bias.logit.high, -limit, limit)
+    value = bias.logit.value
+    low, high = min(bias.logit.low, value), max(bias.logit.high, value)  # a tiny error is lost in rounding
+    limit = max(1.0, abs(low), abs(high))
+    return Figure(name, value, text, low, high, -limit, limit)
 
 
 def _estimate(name: str, estimate: Estimate | None, meaning: str) -> Figure | None:

@@ -68,7 +68,7 @@ def main(file: str, lines: str, most_bytes: int) -> int:
                 if written > most_bytes:
                     return _TOO_LARGE
     except DataError as error:
-        is_memory = "malloc" in str(error) or "allocat" in str(error)
+        is_memory = "alloc" in str(error)
         if not is_memory:
             sys.stderr.write(str(error))
         return _TOO_LARGE if is_memory else _REFUSED

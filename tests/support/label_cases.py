@@ -15,8 +15,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from palate.cli.main import main
 
+from palate.cli import main
 from palate.web.command import import_items, owner_link
 from palate.web.service import WebSettings
 from tests.support.rating_server import open_rating_server

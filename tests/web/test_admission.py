@@ -104,6 +104,20 @@ def test_a_body_of_empty_lists_is_refused_before_it_is_parsed(monkeypatch: pytes
         parse_body(b"[" + b"[]," * 20 + b"[]]")
 
 
+@pytest.mark.parametrize("path", ["/signin", "/projects"])
+@pytest.mark.parametrize("charset", ["unicode_escape", "utf-8", "nonsense", "zlib"])
+def test_a_form_in_an_odd_encoding_breaks_nothing(server: RatingServer, path: str, charset: str) -> None:
+    server.account("ann", "owner")
+    ann = server.client("ann")
+    part = '--x\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+    fields = {"name": "\\ud800\\x00\0", "password": "\\ud800 four words", "csrf": ann.csrf, "kind": "\\ud800"}
+    body = "".join(part.format(*field) for field in fields.items()) + "--x--\r\n"
+    headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    answer = ann.http.post(path, content=body.encode(), headers=headers)
+    assert answer.status_code == (422 if charset == "unicode_escape" or path == "/projects" else 401)
+    assert server.ratings.projects() == ()
+
+
 def test_gigantic_numbers_in_scores_are_refused(server: RatingServer) -> None:
     project = server.project()
     server.account("ann", "owner", project)

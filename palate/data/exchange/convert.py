@@ -37,6 +37,9 @@ READABLE: tuple[Readable, ...] = (
 )
 """Every shape that Palate reads. It reads a file in the first shape that the file's first row fits."""
 
+MOST_UNPACKED = 2**30
+"""Most bytes that a ZIP may unpack to. A small archive can hold enough to fill the disk."""
+
 WRITABLE: tuple[Writable, ...] = (
     LosslessShape(),
     LabelStudioShape(),
@@ -79,6 +82,9 @@ def _unpacked(path: Path, kind: str | None) -> Exchange:
             names = [name for name in archive.namelist() if PurePosixPath(name).suffix in {".json", ".jsonl"}]
             if len(names) != 1:
                 raise DataError(f"{path}: holds {len(names)} files of judgments. Unpack it, and give one of them.")
+            size = archive.getinfo(names[0]).file_size  # the reader of the archive stops there
+            if size > MOST_UNPACKED:
+                raise DataError(f"{path}: unpacks to {size} bytes, more than {MOST_UNPACKED}. Unpack it yourself, and give the file in it.")
             inner = Path(folder) / PurePosixPath(names[0]).name
             with archive.open(names[0]) as packed, inner.open("wb") as copy:
                 shutil.copyfileobj(packed, copy)

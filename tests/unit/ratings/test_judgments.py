@@ -17,7 +17,7 @@ def test_the_same_key_is_the_same_answer(ratings: Ratings) -> None:
     crew = team(ratings)
     held = crew.sure()
     account = crew.raters[0].id
-    first = ratings.submit(held.id, account, FIRST, "k", crew.now)
+    first = ratings.submit(held.id, account, FIRST, "k", crew.now + 3.0)
     again = ratings.submit(held.id, account, SECOND, "k", crew.now + 1000.0)
     assert (first.status, again.status) == ("kept", "repeat")
     assert first.judgment == again.judgment
