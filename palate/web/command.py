@@ -55,7 +55,7 @@ def serve(options: LabelOptions, say: Callable[[str], None]) -> None:
             if token:
                 say(f"There is no owner yet. This link makes the first one. It works once, for a day:\n\n    {address}/setup/{token}\n")
             say("Ctrl-C stops it.")
-            config = server_config(service, behind_proxy=options.https, log_level="warning")
+            config = server_config(service, behind_proxy=options.https)
             uvicorn.Server(config).run(sockets=[listener])
     finally:
         ratings.close()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from typing import Any
 
 import h11
 import uvicorn
@@ -85,25 +84,26 @@ class PatientProtocol(H11Protocol):
         self.transport.close()
 
 
-def server_config(service: Service, *, behind_proxy: bool = False, **options: Any) -> uvicorn.Config:
+def server_config(service: Service, *, behind_proxy: bool = False, shutdown_seconds: int | None = None) -> uvicorn.Config:
     """Return how uvicorn serves the application.
 
     Args:
         service: what the application needs.
         behind_proxy: people come through a proxy on this machine, whose word on addresses is trusted.
-        **options: further options of uvicorn.
+        shutdown_seconds: how long open requests may take when the server ends; None waits for them.
     """
     return uvicorn.Config(
         create_app(service),
         http=PatientProtocol,  # httptools, which uvicorn prefers, does not limit heads
         h11_max_incomplete_event_size=HEAD_BYTES,
         ws="none",
+        log_level="warning",
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         proxy_headers=behind_proxy,
         forwarded_allow_ips="127.0.0.1" if behind_proxy else None,
-        **options,
+        timeout_graceful_shutdown=shutdown_seconds,
     )
 
 

@@ -135,7 +135,7 @@ def open_rating_server(
     sender = WebhookSender(webhooks or Webhooks(), lost, pause=lambda _: None)
     service = Service(ratings, settings or WebSettings(), clock, lambda: secrets.token_urlsafe(32), Random(7), QUICK, sender)
     listener = listen(LabelOptions(port=0))
-    process = uvicorn.Server(server_config(service, log_level="error", timeout_graceful_shutdown=2))
+    process = uvicorn.Server(server_config(service, shutdown_seconds=2))
     thread = threading.Thread(target=process.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     wait_until(lambda: process.started or not thread.is_alive())

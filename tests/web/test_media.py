@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from palate.core import Message
 from palate.ratings import Candidate, Item, Project, Task
+from palate.web.clip_metadata import patches
 from palate.web.service import WebSettings
 from tests.support.rating_server import RatingServer, open_rating_server
 from tests.support.waiting import wait_until
@@ -160,6 +161,10 @@ def test_parts_of_a_clip_can_be_asked_for(server: RatingServer, folder: Path, cl
         return answer.status_code, answer.headers.get("content-range", ""), answer.content
 
     size = len(clip)
+    sent = bytearray(clip)
+    for at, instead in patches(folder / "a.mp4"):  # names and times are blanked, and nothing moves
+        sent[at : at + len(instead)] = instead
+    clip = bytes(sent)
     whole = bob.get(path)
     assert (whole.content, whole.headers["accept-ranges"], whole.headers["content-type"]) == (clip, "bytes", "video/mp4")
     assert part("bytes=0-99") == (206, f"bytes 0-99/{size}", clip[:100])

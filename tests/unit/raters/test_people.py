@@ -49,13 +49,14 @@ def judges(database: Path, names: list[str], count: int) -> None:
         project = ratings.projects()[0]
         ratings.join(project.id, account.id, time.time())
         for k in range(count):
-            held = ratings.claim(project.id, account.id, time.time(), random.Random(k))
+            begun = time.time() + 2.0 * k  # each answer takes two seconds
+            held = ratings.claim(project.id, account.id, begun, random.Random(k))
             if held is None:
                 break
             shown = [ratings.item(held.item).candidates[place] for place in held.order]
             tiers = ((0,), (1,)) if len(shown[0].text) < len(shown[1].text) else ((1,), (0,))
             answer = Answer(tiers, dimensions=dict.fromkeys(project.task.dimensions[1:], tiers), seconds=2.0)
-            ratings.submit(held.id, account.id, answer, f"{number}-{k}", time.time())
+            ratings.submit(held.id, account.id, answer, f"{number}-{k}", begun + 2.0)
     ratings.close()
 
 
