@@ -16,7 +16,7 @@ from tests.support.ratings import team
 
 
 def test_an_interval_holds_its_figure(tmp_path: Path) -> None:
-    """Two raters who contradict each other on four pairs. The script of the case reads the page of an old version, so only its votes are here."""
+    """Two raters who contradict each other on four pairs: the votes of the case, whose script reads the page of an old version."""
     with open_rating_server(tmp_path) as server:
         crew = team(server.ratings, items=4, raters=2, overlap=2)
         for rater in range(2):
