@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from palate.core import DataError
-from palate.data.cells import InvalidRow, invalid, one_line
+from palate.data.cells import Columns, InvalidRow, invalid, one_line
 from palate.data.containers import SourceRow
 from palate.data.exchange.contents import (
     MIN_CANDIDATES,
@@ -45,6 +45,7 @@ class Gathering:
     _dropped: list[Dropped] = field(default_factory=list)
     _project: tuple[Project, str] | None = None
     _taken_back: set[str] = field(default_factory=set)
+    _unread: dict[str, None] = field(default_factory=dict)
 
     def each(self, rows: Iterable[SourceRow], take: Callable[[SourceRow], None]) -> None:
         """Call `take` with every row.
@@ -117,12 +118,18 @@ class Gathering:
         """List the row among those that hold nothing to judge."""
         self._dropped.append(Dropped(source, reason))
 
+    def leave_unread(self, row: Columns, known: Collection[str]) -> None:
+        """Note the columns of a row that hold something and are not among those that the shape reads."""
+        self._unread |= {name: None for name, value in row.items() if name not in known and value is not None}
+
     def exchange(self) -> Exchange:
         """Everything that was collected.
 
         Raises:
             DataError: a judgment's item or rater is missing, or the judgment does not fit the candidates.
         """
+        if self._unread:
+            self.drop(str(self.path), f"columns that are not read: {', '.join(self._unread)}")
         for vote, source in self._votes:
             try:
                 self._check(vote)

@@ -19,6 +19,7 @@ from palate.data.formats.write import turns_of
 from palate.data.jsonl import Row, write_rows
 
 SPEAKERS = {"user": "Human", "assistant": "Assistant", "system": "System"}
+COLUMNS = ("question_id", "model_a", "model_b", "winner", "judge", "turn", "conversation_a", "conversation_b", "item")
 WINNERS = ("model_a", "model_b", "tie", "tie (inconsistent)")
 
 
@@ -50,6 +51,7 @@ class MTBenchShape:
 def _take(row: Columns, source: str, into: Gathering) -> None:
     question, turn = cells.name(cells.present(row, "question_id"), "question_id"), cells.whole(row.get("turn", 1), "turn", least=1, most=99)
     first, second = (cells.name(cells.present(row, name), name) for name in ("model_a", "model_b"))
+    into.leave_unread(row, COLUMNS)
     winner = cells.choice(cells.present(row, "winner"), "winner", WINNERS)
     if first == second:
         raise cells.invalid("model_b", f"is {second!r}, the same as model_a; name two models")

@@ -41,7 +41,9 @@ def _take(entry: SourceRow, into: Gathering) -> None:
     responses = [cells.text(cells.present(row, name), name) for name in ("response1", "response2")]
     item_id = cells.name(row["idx"], "idx") if row.get("idx") is not None else entry.place
     fields: dict[str, object] = {"instruction": instruction, **({} if extra in (None, "") else {"input": extra})}
-    fields |= {name: cells.json_value(row[name], name) for name in ("motivation_app", "cmp_key") if row.get(name) is not None}
+    known = ("idx", "instruction", "input", "response1", "response2")
+    further = {name: value for name, value in row.items() if value is not None and name not in known and not _ANNOTATOR.fullmatch(name)}
+    fields |= {name: cells.json_value(value, name) for name, value in further.items()}
     candidates = tuple(map(Candidate, responses, ("", ""), _policies(row.get("cmp_key"))))
     into.item(ExchangeItem(item_id, (Message("user", question),), candidates, fields=fields), entry.source)
     for name in row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Literal, cast
 
 from palate.data.cells import Columns, InvalidRow, quoted
@@ -12,6 +13,7 @@ from palate.data.formats.standard_rows import (
     StandardRow,
     answer_turn,
     earlier_turns,
+    is_answer,
     renamed,
     retagged,
     user_turn,
@@ -93,7 +95,7 @@ class Alpaca:
         row, hidden = _with_system(row, self.system)
         read = (self.instruction, self.input, self.output, self.history)
         made: dict[str, object] = {**without(row, read), "prompt": _asked(row, self.instruction, self.input, self.history)}
-        if row.get(self.output) is not None:
+        if is_answer(row.get(self.output)):
             made["completion"] = answer_turn(row[self.output], self.output)
         return StandardRow(made, {*read, self.system}, hidden)
 
@@ -195,9 +197,11 @@ class QuestionAnswer:
         row, hidden = _with_system(row, self.system)
         made = without(row, (self.question, "prompt", "completion", *SIDES, self.chosen, self.rejected))
         made["prompt"] = [user_turn(row.get(self.question), self.question)]
-        for name, column in (*zip(SIDES, (self.chosen, self.rejected), strict=True), ("completion", self.answer)):
+        for name, column in zip(SIDES, (self.chosen, self.rejected), strict=True):
             if row.get(column) is not None:
                 made[name] = answer_turn(row[column], column)
+        if is_answer(row.get(self.answer)):
+            made["completion"] = answer_turn(row[self.answer], self.answer)
         return StandardRow(made, {self.question, self.answer, self.chosen, self.rejected, self.system}, hidden)
 
 
@@ -218,6 +222,7 @@ def standard_row(row: Columns, columns: ColumnTypes = RECOGNISED) -> StandardRow
     return columns.standard(present)
 
 
+@cache
 def names_of(columns: ColumnTypes) -> Mapping[str, str]:
     """What a type calls each thing, and the file's column for it."""
     return {item.name: getattr(columns, item.name) for item in fields(cast("Any", columns)) if item.name != "kind"}

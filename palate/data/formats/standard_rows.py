@@ -40,6 +40,8 @@ def renamed(row: Columns, names: Mapping[str, str]) -> StandardRow:
     An empty text says that no column holds `name`.
     """
     changed = {name: column for name, column in names.items() if column != name}
+    if not changed:
+        return StandardRow(row)
     hidden = {*changed, *(SYSTEM_COLUMNS if "system" in changed else ())} - {*changed.values()}
     kept = {name: value for name, value in row.items() if name not in {*changed, *changed.values(), *hidden}}
     found = {name: row[column] for name, column in changed.items() if column in row}
@@ -102,9 +104,16 @@ def earlier_turns(history: object, name: str) -> list[dict[str, object]]:
     return turns
 
 
+def is_answer(value: object) -> bool:
+    """Whether the value can be the assistant's turn. Several right answers, or a fraction, are something to grade by."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(turn, dict) for turn in value)
+    return isinstance(value, str | dict | int) and not isinstance(value, bool)
+
+
 def answer_turn(answer: object, name: str) -> list[object]:
-    """The assistant's turn: a text, one message, or a list with it."""
-    turns = _turns(answer, name)
+    """The assistant's turn: a text, a whole number, one message, or a list with it."""
+    turns = _turns(str(answer) if isinstance(answer, int) else answer, name)
     if isinstance(turns, str):
         if not text(turns, name).strip():
             raise InvalidRow("empty completion")

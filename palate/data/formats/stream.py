@@ -52,6 +52,9 @@ _LIKELY = {
 }
 """What other data sets call the columns of the shapes; offered in messages, never taken."""
 
+_TYPES = {"question": ("question_answer", "answer"), "instruction": ("alpaca", "output")}
+"""Columns that show a type, and what that type calls the answer."""
+
 T = TypeVar("T")
 Make = Callable[[SourceRow, Columns, RowFormat], Iterable[T | Dropped]]
 """Makes results of a row. Raises InvalidRow, or returns Dropped for a part of the row."""
@@ -148,8 +151,13 @@ def _names(row: Columns) -> str:
 
 def unknown_columns(source: str, row: Columns) -> str:
     """The message about a row whose columns make no shape: what it has, what Palate reads, and what to do."""
-    offers = [f"columns.{name}={column}" for name, known in _LIKELY.items() for column in row if column.lower() in known][:2]
-    example = f", such as {' and '.join(offers or ['columns.prompt=QUESTION and columns.completion=ANSWER'])}"
+    kind, answer = next((pair for column, pair in _TYPES.items() if column in row), ("", "completion"))
+    likely = {name: known for name, known in _LIKELY.items() if not kind or name == "completion"}
+    offers = [f"columns={kind}"] if kind else []
+    offers += [
+        f"columns.{answer if kind else name}={column}" for name, known in likely.items() for column in row if column.lower() in known
+    ]
+    example = f", such as {' and '.join(offers[:2] or ['columns.prompt=QUESTION and columns.completion=ANSWER'])}"
     return (
         f"{source}: the row has the columns {one_line(_names(row))}, which do not make a known shape.\n"
         "Palate reads `text`; `messages`; `prompt` with `completion`, with `chosen` and `rejected`, or alone; and more.\n"

@@ -102,6 +102,25 @@ def test_an_answer_stays_a_field_and_a_system_text_does_not(file: Path) -> None:
     assert prompt.fields == {"answer": "4", "level": 3}
 
 
+def test_what_is_no_answer_of_the_assistant_is_only_graded_by(file: Path) -> None:
+    rows: list[Row] = [{"question": "2+2?", "answer": answer} for answer in (4, 4.5, ["4", "four"])]
+    assert [row.fields for row in read_prompts(write(file, *rows)).rows] == [{"answer": 4}, {"answer": 4.5}, {"answer": ["4", "four"]}]
+    table = read_demonstrations(file)
+    assert [row.conversation[-1] for row in table.rows] == [Message("assistant", "4")]
+    assert dropped_summary(table) == "2 x no completion (a.jsonl:2, a.jsonl:3)"
+
+
+def test_a_message_offers_the_type_that_columns_show(file: Path) -> None:
+    for row, offer in (
+        ({"question": "a", "response": "b"}, "columns=question_answer and columns.answer=response"),
+        ({"instruction": "a", "context": "b", "response": "c"}, "columns=alpaca and columns.output=response"),
+        ({"query": "a", "reply": "b"}, "columns.prompt=query and columns.completion=reply"),
+        ({"x": "a"}, "columns.prompt=QUESTION and columns.completion=ANSWER"),
+    ):
+        with pytest.raises(DataError, match=f"such as {offer}, or rename them"):
+            read_demonstrations(write(file, row))
+
+
 def test_a_row_with_an_empty_system_column_is_a_conversation_too(file: Path) -> None:
     rows = read_prompts(
         write(file, {"prompt": "soup?", "system": "Be brief."}, {"prompt": "soup?", "system": None}, {"prompt": "soup?"})
