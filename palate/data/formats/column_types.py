@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 from palate.data.cells import Columns, InvalidRow, quoted
 from palate.data.formats.standard_rows import (
     SYSTEM_COLUMNS,
+    TURN_COLUMNS,
     StandardRow,
     answer_turn,
     earlier_turns,
@@ -68,7 +69,7 @@ class Recognised:
         named = renamed(row, names_of(self))
         turns = with_turns(named.row)
         made = StandardRow(turns) if self.prompt == "" else _recognised(turns)
-        return StandardRow(made.row, {*named.read, *made.read}, named.hidden)
+        return StandardRow(made.row, {*named.read, *made.read}, {*named.hidden, *made.hidden})
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,11 @@ class Alpaca:
         """The row as `prompt` and `completion`, in messages; without an output only the prompt."""
         row, hidden = _with_system(row, self.system)
         read = (self.instruction, self.input, self.output, self.history)
-        made: dict[str, object] = {**without(row, read), "prompt": _asked(row, self.instruction, self.input, self.history)}
+        made: dict[str, object] = without(row, (*read, *TURN_COLUMNS))
+        made["prompt"] = _asked(row, self.instruction, self.input, self.history)
         if is_answer(row.get(self.output)):
             made["completion"] = answer_turn(row[self.output], self.output)
-        return StandardRow(made, {*read, self.system}, hidden)
+        return StandardRow(made, {*read, self.system}, {*hidden, *TURN_COLUMNS})
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,10 @@ class ShareGPT:
         """The row as `messages`."""
         row, hidden = _with_system(row, self.system)
         tags, roles = {"role": self.role, "content": self.content}, {self.user: "user", self.assistant: "assistant"}
-        made = without(row, (self.messages, "messages", "conversations"))
+        made = without(row, (self.messages, *TURN_COLUMNS))
         if row.get(self.messages) is not None:
             made["messages"] = retagged(row[self.messages], self.messages, tags, roles)
-        return StandardRow(made, {self.messages, self.system}, hidden)
+        return StandardRow(made, {self.messages, self.system}, {*hidden, *TURN_COLUMNS})
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class LLaMAFactoryPreference:
         """The row as `prompt`, `chosen` and `rejected`, in messages."""
         row, hidden = _with_system(row, self.system)
         read = (self.instruction, self.input, self.conversations, self.history, self.chosen, self.rejected)
-        made = without(row, read)
+        made = without(row, (*read, *TURN_COLUMNS))
         if row.get(self.instruction) is not None:
             made["prompt"] = _asked(row, self.instruction, self.input, self.history)
         elif row.get(self.conversations) is not None:
@@ -170,7 +172,7 @@ class LLaMAFactoryPreference:
             for side, column in zip(SIDES, (self.chosen, self.rejected), strict=True)
             if row.get(column) is not None
         }
-        return StandardRow(made, {*read, self.system}, hidden)
+        return StandardRow(made, {*read, self.system}, {*hidden, *TURN_COLUMNS})
 
 
 @dataclass(frozen=True)
@@ -195,14 +197,14 @@ class QuestionAnswer:
     def standard(self, row: Columns) -> StandardRow:
         """The row as `prompt` with `completion`, or with `chosen` and `rejected`, in messages."""
         row, hidden = _with_system(row, self.system)
-        made = without(row, (self.question, "prompt", "completion", *SIDES, self.chosen, self.rejected))
+        made = without(row, (self.question, self.chosen, self.rejected, *TURN_COLUMNS))
         made["prompt"] = [user_turn(row.get(self.question), self.question)]
         for name, column in zip(SIDES, (self.chosen, self.rejected), strict=True):
             if row.get(column) is not None:
                 made[name] = answer_turn(row[column], column)
         if is_answer(row.get(self.answer)):
             made["completion"] = answer_turn(row[self.answer], self.answer)
-        return StandardRow(made, {self.question, self.answer, self.chosen, self.rejected, self.system}, hidden)
+        return StandardRow(made, {self.question, self.answer, self.chosen, self.rejected, self.system}, {*hidden, *TURN_COLUMNS})
 
 
 ColumnTypes = Recognised | Alpaca | ShareGPT | LLaMAFactoryPreference | QuestionAnswer

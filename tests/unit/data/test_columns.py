@@ -102,6 +102,24 @@ def test_an_answer_stays_a_field_and_a_system_text_does_not(file: Path) -> None:
     assert prompt.fields == {"answer": "4", "level": 3}
 
 
+def test_a_named_type_reads_its_own_columns_and_no_others(file: Path) -> None:
+    row: Row = {
+        "instruction": "soup?",
+        "output": "leeks",
+        "prompt": "no",
+        "completion": "no",
+        **PAIR,
+        "conversations": TALK,
+        "question": "salt?",
+    }
+    table = read_demonstrations(write(file, {**row, "answer": "no"}), columns=Alpaca())
+    assert [read.conversation for read in table.rows] == [(USER, ANSWER)]
+    assert sorted(table.further) == ["answer", "chosen", "completion", "conversations", "prompt", "question", "rejected"]
+    (pair,) = read_preferences(file, columns=QuestionAnswer()).rows
+    assert (pair.prompt.text, pair.chosen.text) == ("salt?", "leeks")
+    assert read_demonstrations(file, columns=ShareGPT()).rows[0].conversation == (USER, ANSWER)
+
+
 def test_what_is_no_answer_of_the_assistant_is_only_graded_by(file: Path) -> None:
     rows: list[Row] = [{"question": "2+2?", "answer": answer} for answer in (4, 4.5, ["4", "four"])]
     assert [row.fields for row in read_prompts(write(file, *rows)).rows] == [{"answer": 4}, {"answer": 4.5}, {"answer": ["4", "four"]}]
