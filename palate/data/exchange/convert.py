@@ -149,8 +149,8 @@ def _recognised(first: SourceRow) -> Readable:
     if shape is None:
         columns = one_line(", ".join(map(str, first.row))) or "none"
         raise DataError(
-            f"{first.source}: the row has the columns {columns}, which do not make a known shape.\n"
-            f"Palate reads {', '.join(readable.name for readable in READABLE)}.\n"
+            f"{first.source}: the row has the columns {columns}, which do not make a known shape. "
+            f"Palate reads {', '.join(readable.name for readable in READABLE)}. "
             "Rename the columns; docs/exchange.md shows rows of each kind."
         )
     return shape

@@ -160,7 +160,7 @@ def test_inputs_are_found_wherever_they_stand() -> None:
 
 
 rules = st.builds(Plain, scale=st.floats(0.1, 9)) | st.builds(Long, letters=st.integers())
-inners = st.builds(Inner, model=st.text(), weight=st.floats(-5, 5))
+inners = st.builds(Inner, model=st.text().filter(str.strip), weight=st.floats(-5, 5))
 everything = st.builds(
     Every,
     name=st.text(),
