@@ -30,7 +30,9 @@ class Estimate:
 
     @property
     def z(self) -> float:
-        """Distance from zero in standard errors: 0 when both are 0, infinite when only the standard error is."""
+        """Distance from zero in standard errors: 0 when both are 0, infinite when only the standard error is, NaN when it is unknown."""
+        if math.isnan(self.se):
+            return math.nan
         if self.se > 0:
             return self.value / self.se
         return 0.0 if self.value == 0 else math.copysign(math.inf, self.value)
@@ -39,6 +41,11 @@ class Estimate:
     def excludes_zero(self) -> bool:
         """True when the interval lies wholly on one side of zero."""
         return self.low > 0 or self.high < 0
+
+
+def known(value: float) -> float | None:
+    """Return `value`, or None where it is NaN: what is not known is null in JSON."""
+    return None if math.isnan(value) else value
 
 
 def share(successes: float, n: int, *, z: float = Z95) -> Estimate:

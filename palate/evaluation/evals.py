@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from palate.agreement.estimates import known
 from palate.core import DataError, Prompt
 from palate.evaluation.intervals import mean
 
@@ -43,11 +44,11 @@ def grade(prompt: Prompt, text: str, gold: Any) -> float:
             )
 
 
-def eval_means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def eval_means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     """Mean, standard error and number of the grades of each eval."""
     names = dict.fromkeys(row["eval"] for row in rows)
     grades = {name: [row["grade"] for row in rows if row["eval"] == name] for name in names}
-    return {name: {"mean": (e := mean(np.array(values))).value, "se": e.se, "n": e.n} for name, values in grades.items()}
+    return {name: {"mean": (e := mean(np.array(values))).value, "se": known(e.se), "n": e.n} for name, values in grades.items()}
 
 
 WINDOW_WORDS = 40

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from palate.agreement.estimates import Z95, Estimate, share, wilson
 from palate.core import DataError
 
-__all__ = ["Z95", "Estimate", "bootstrap", "mean", "paired_difference", "proportion", "share", "wilson", "win_rate"]
+__all__ = ["Z95", "Estimate", "bootstrap", "clustered_mean", "mean", "paired_difference", "proportion", "share", "wilson", "win_rate"]
 
 Floats = NDArray[np.float64]
 
@@ -23,11 +23,11 @@ Floats = NDArray[np.float64]
 def mean(values: ArrayLike) -> Estimate:
     """The mean of `values` (n,) with SE = sd / sqrt(n) (unbiased sd) and the interval mean +- 1.96 SE.
 
-    The error of a single value is unknown. Its SE is 0 here and its interval is the point; `n` shows that.
+    Values that do not differ tell nothing about the error, nor does a single one: SE and interval are then NaN, which excludes nothing.
     """
     data = _finite(values, "values")
     centre = float(data.mean())
-    se = float(data.std(ddof=1) / math.sqrt(data.size)) if data.size > 1 else 0.0
+    se = float(data.std(ddof=1) / math.sqrt(data.size)) if np.ptp(data) > 1e-12 * max(1.0, abs(centre)) else math.nan
     return Estimate(centre, se, centre - Z95 * se, centre + Z95 * se, int(data.size))
 
 
@@ -46,6 +46,23 @@ def paired_difference(values: ArrayLike, reference: ArrayLike) -> Estimate:
     if a.shape != b.shape:
         raise DataError(f"A paired difference needs the same prompts on both sides; got {a.size} and {b.size} values.")
     return mean(a - b)
+
+
+def clustered_mean(groups: Sequence[ArrayLike]) -> Estimate:
+    """The mean of all values, whose error is that of the groups' means: values of one group (completions of one prompt) are alike.
+
+    Values that are NaN are left out, and groups without any other value.
+    """
+    means = [float(np.mean(kept)) for group in groups if (kept := _kept(group)).size]
+    values = [value for group in groups for value in _kept(group).tolist()]
+    centre, se = float(np.mean(values)), mean(means).se
+    return Estimate(centre, se, centre - Z95 * se, centre + Z95 * se, len(means))
+
+
+def _kept(group: ArrayLike) -> Floats:
+    values = np.asarray(group, dtype=np.float64)
+    kept: Floats = values[~np.isnan(values)]
+    return kept
 
 
 def bootstrap(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import numpy as np
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
 from palate.evaluation.calibration import calibration_bins, expected_calibration_error, pair_log_loss
+from palate.evaluation.evaluated_model import EvaluatedModel, Row, compared, is_known, matched, unmatched_note
 from palate.evaluation.intervals import Estimate, mean, paired_difference, proportion, win_rate
 from palate.evaluation.intervals import share as share_of
 from palate.evaluation.report import (
     AuditRow,
     BestOfN,
     BestOfNPoint,
+    Contest,
     DimensionScore,
     Eval,
     EvalResult,
@@ -29,10 +31,10 @@ from palate.evaluation.report import (
     PromptExample,
     RewardAccuracy,
     RewardModelCard,
-    Takeaways,
     Training,
     TrainingPoint,
     TrainingRun,
+    VariantRole,
     WinRate,
     WinRates,
 )
@@ -51,79 +53,106 @@ EVALS = {
 """Name, kind and question of the evals that are known; others appear under their own name as capabilities."""
 
 
-@dataclass(frozen=True)
-class EvaluatedModel:
-    """One evaluated model: its key on the page, and the rows that its evaluate run wrote."""
+def gold_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel, prompts: str = "") -> GoldScores | None:
+    """Gold by dimension with intervals, and paired differences to the reference. None where there is no gold.
 
-    key: str
-    rows: Sequence[Mapping[str, Any]]
-    evals: Sequence[Mapping[str, Any]]
-
-    def column(self, name: str) -> list[float]:
-        """Return a figure of every completion, NaN where it is not known."""
-        return [float("nan") if row[name] is None else float(row[name]) for row in self.rows]
-
-
-def evaluated(key: str, directory: str) -> EvaluatedModel:
-    """Read what the evaluate run in `directory` wrote."""
-    evals = Path(directory) / "evals.jsonl"
-    rows = [row for _, row in read_rows(Path(directory) / "completions.jsonl")]
-    return EvaluatedModel(key, rows, [row for _, row in read_rows(evals)] if evals.exists() else [])
-
-
-def gold_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> GoldScores | None:
-    """Gold by dimension with intervals, and paired differences to the reference. None where there is no gold."""
-    if "gold" not in reference.rows[0]:
+    Args:
+        models: the evaluated models.
+        reference: the one of them that the others are compared with.
+        prompts: what is known about the prompts, a sentence.
+    """
+    if not reference.has("gold"):
         return None
     dimensions = tuple(reference.rows[0]["dimensions"])
+    measured = [m for m in models if m.has("gold")]
     scores = []
     for dimension in ("gold", *dimensions):
-        own = {m.key: [float(row["gold"] if dimension == "gold" else row["dimensions"][dimension]) for row in m.rows] for m in models}
-        for m in models:
-            versus = None if m is reference else paired_difference(own[m.key], own[reference.key])
-            scores.append(DimensionScore(m.key, dimension, mean(own[m.key]), versus))
-    how = f"One completion for each of {len(reference.rows)} held-out prompts; intervals are 95 %, differences are paired by prompt."
-    return GoldScores(("gold", *dimensions), tuple(scores), how=how)
-
-
-def win_rates_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> WinRates | None:
-    """How often the reward model prefers a model's completion to the reference's; None where there are no scores."""
-    if "score" not in reference.rows[0]:
-        return None
-    rows = []
-    for m in models:
-        if m is not reference:
-            difference = np.array(m.column("score")) - np.array(reference.column("score"))
-            difference = difference[~np.isnan(difference)]  # a completion without a score is not compared
-            if not len(difference):
-                continue
-            wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
-            rows.append(
-                WinRate(m.key, reference.key, win_rate(wins, losses, len(difference) - wins - losses), len(difference) - wins - losses)
+        for m in measured:
+            pairs = [] if m is reference else compared(m, reference, "gold")
+            versus = paired_difference(*_columns(pairs, dimension)) if pairs else None
+            scores.append(
+                DimensionScore(m.key, dimension, mean([_gold(row, dimension) for row in m.rows if is_known(row, "gold")]), versus)
             )
+    contests = tuple(
+        Contest(first.key, second.key, paired_difference(*_columns(pairs, "gold")))
+        for first, second in combinations([m for m in measured if m is not reference], 2)
+        if (pairs := compared(first, second, "gold"))
+    )
+    how = f"One completion for each of {len(reference.rows)} prompts; intervals are 95 %, differences are paired by prompt."
+    return GoldScores(
+        ("gold", *dimensions), tuple(scores), how=_joined(how, unmatched_note(measured, reference), prompts), contests=contests
+    )
+
+
+def _gold(row: Row, dimension: str) -> float:
+    return float(row["gold"] if dimension == "gold" else row["dimensions"][dimension])
+
+
+def _columns(pairs: Sequence[tuple[Row, Row]], dimension: str) -> tuple[list[float], list[float]]:
+    return [_gold(row, dimension) for row, _ in pairs], [_gold(row, dimension) for _, row in pairs]
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(text for text in sentences if text)
+
+
+def win_rates_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel, prompts: str = "") -> WinRates | None:
+    """How often the reward model prefers a model's completion to the reference's; None where there are no scores.
+
+    Args:
+        models: the evaluated models.
+        reference: the one of them that the others are compared with.
+        prompts: what is known about the prompts, a sentence.
+    """
+    if not reference.has("score"):
+        return None
+    others = [m for m in models if m is not reference]
+    rows = []
+    for m in others:
+        wins = _wins(compared(m, reference, "score"))
+        ties = wins.count(0.5)
+        if not wins:
+            continue
+        rows.append(WinRate(m.key, reference.key, win_rate(wins.count(1.0), wins.count(0.0), ties), ties))
+    contests = tuple(
+        Contest(first.key, second.key, mean([won - 0.5 for won in _wins(pairs)]))
+        for first, second in combinations(others, 2)
+        if (pairs := compared(first, second, "score"))
+    )
     how = "The judge is the reward model that the online run was trained against: its verdict on that run is not evidence of quality."
-    return WinRates("the reward model", tuple(rows), held_out=False, how=how)
+    how = _joined(how, unmatched_note([reference, *others], reference), prompts)
+    return WinRates("the reward model", tuple(rows), held_out=False, how=how, contests=contests)
 
 
-def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None, roles: Mapping[str, str]) -> Training:
-    """Proxy and gold of every iteration's own completions, by run."""
+def _wins(pairs: Sequence[tuple[Row, Row]]) -> list[float]:
+    """Return 1 where the first row's score is the higher one, 0 where it is the lower one, and a half where both are equal."""
+    return [(1.0 if a["score"] > b["score"] else 0.0 if a["score"] < b["score"] else 0.5) for a, b in pairs]
+
+
+def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None) -> Training:
+    """Reward, score and gold of every iteration's own completions, by run."""
     training_runs = []
     for name, directory in runs.items():
         points = []
         for _, row in read_rows(Path(directory) / "metrics.jsonl"):
             number: Mapping[str, Any] = row
+            if "online/score/mean" not in number:  # every score of this iteration failed
+                continue
             points.append(
                 TrainingPoint(
                     step=int(number["step"]),
                     kl=number["online/kl/mean"],
                     proxy=number["online/score/mean"],
+                    proxy_se=number.get("online/score/se"),
+                    reward=number.get("online/reward/mean"),
+                    reward_se=number.get("online/reward/se"),
                     gold=number.get("online/gold/mean"),
                     gold_se=number.get("online/gold/se"),
                     length=number["online/length/mean"],
                 )
             )
         config: Any = read_json(Path(directory) / "run.json")
-        role: Any = roles.get(name, "online")
+        role: VariantRole = "ablation" if name == without_kl else "online"
         training_runs.append(TrainingRun(name, float(first_kl_coef(Path(directory))), tuple(points), role, _episodes(config["config"])))
     return Training(tuple(training_runs), tuned, without_kl)
 
@@ -171,15 +200,26 @@ def evals_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> tup
     for key in dict.fromkeys(str(row["eval"]) for row in reference.evals):
         if key == "bias":
             continue
-        grades = {m.key: [float(row["grade"]) for row in m.evals if row["eval"] == key] for m in graded}
+        answered = {m.key: [row for row in m.evals if row["eval"] == key] for m in graded}
         results = tuple(
-            EvalResult(m.key, proportion(grades[m.key]) if set(grades[m.key]) <= {0.0, 1.0} else mean(grades[m.key]),
-                       None if m is reference else paired_difference(grades[m.key], grades[reference.key]))
+            EvalResult(m.key, _graded(rows), None if m is reference else _grade_change(rows, answered[reference.key]))
             for m in graded
-        )  # fmt: skip
+            if (rows := answered[m.key])
+        )
         name, kind, question = EVALS.get(key, (key.replace("_", " "), "capability", ""))
         evals.append(Eval(key, name, kind, results, question=question))  # type: ignore[arg-type]
     return tuple(evals)
+
+
+def _graded(rows: Sequence[Row]) -> Estimate:
+    grades = [float(row["grade"]) for row in rows]
+    return proportion(grades) if set(grades) <= {0.0, 1.0} else mean(grades)
+
+
+def _grade_change(rows: Sequence[Row], reference: Sequence[Row]) -> Estimate | None:
+    """Return the paired difference in grade over the questions that both answered; None where there are none."""
+    pairs = matched(rows, reference)
+    return paired_difference([float(a["grade"]) for a, _ in pairs], [float(b["grade"]) for _, b in pairs]) if pairs else None
 
 
 def audit_of(models: Sequence[EvaluatedModel]) -> tuple[AuditRow, ...]:
@@ -212,7 +252,7 @@ def exploits_of(models: Sequence[EvaluatedModel]) -> tuple[ExploitShare, ...]:
     """Share of completions in which a probe counts two or more, for the models that were probed."""
     names = dict.fromkeys(name for m in models for name in m.rows[0].get("probes", {}))
     return tuple(
-        ExploitShare(m.key, f"two or more {name}", proportion([float(row["probes"][name] >= 2) for row in m.rows]))
+        ExploitShare(m.key, f"{name}: two or more per completion", proportion([float(row["probes"][name] >= 2) for row in m.rows]))
         for name in names
         for m in models
         if name in m.rows[0].get("probes", {})
@@ -232,22 +272,19 @@ def best_of_n_of(directory: str, key: str) -> BestOfN:
     return BestOfN(key, tuple(points), int(summary["prompts"]))
 
 
-def examples_of(models: Sequence[EvaluatedModel], count: int, phrases: Sequence[str]) -> tuple[PromptExample, ...]:
-    """The first prompts evaluated, with every model's answer."""
-    examples = []
-    for k, row in enumerate(models[0].rows[:count]):
-        answers = [
-            ExampleAnswer(
-                m.key,
-                m.rows[k]["text"],
-                tuple(m.rows[k].get("dimensions", {}).items()),
-                _highlights(m.rows[k]["text"], phrases),
-                m.rows[k]["stop"] == "length",
-            )
-            for m in models
-        ]
-        examples.append(PromptExample(row["prompt"], tuple(answers)))
-    return tuple(examples)
+def examples_of(
+    models: Sequence[EvaluatedModel], reference: EvaluatedModel, count: int, phrases: Sequence[str]
+) -> tuple[PromptExample, ...]:
+    """The first prompts of the reference, with the completion of every model that answered them."""
+    chosen = reference.rows[:count]
+    answers: list[list[ExampleAnswer]] = [[] for _ in chosen]
+    for m in models:
+        places = {id(other): row for row, other in matched(m.rows, chosen)}
+        for at, other in enumerate(chosen):
+            if (row := places.get(id(other))) is not None:
+                gold, marks = tuple(row.get("dimensions", {}).items()), _highlights(row["text"], phrases)
+                answers[at].append(ExampleAnswer(m.key, row["text"], gold, marks, row["stop"] == "length"))
+    return tuple(PromptExample(row["prompt"], tuple(texts)) for row, texts in zip(chosen, answers, strict=True))
 
 
 def _highlights(text: str, phrases: Sequence[str]) -> tuple[Highlight, ...]:
@@ -258,43 +295,3 @@ def _highlights(text: str, phrases: Sequence[str]) -> tuple[Highlight, ...]:
             highlights.append(Highlight(start, start + len(phrase), "exploit", "pleases raters but says nothing"))
             start = text.find(phrase, start + len(phrase))
     return tuple(sorted(highlights, key=lambda part: part.start))
-
-
-def takeaways_of(
-    reward: RewardModelCard | None, wins: WinRates | None, training: Sequence[TrainingRun], names: Mapping[str, str]
-) -> Takeaways:
-    """Say what was and was not learned. Each sentence is decided by its own interval."""
-    learned: list[str] = []
-    not_learned: list[str] = []
-
-    def add(is_learned: bool, sentence: str) -> None:  # noqa: FBT001 (a local verb)
-        (learned if is_learned else not_learned).append(sentence)
-
-    if reward is not None:
-        overall = reward.rows[0]
-        floor = max(overall.longer_wins or 0.5, overall.shorter_wins or 0.5, 0.5)
-        a = overall.accuracy
-        text = f"the reward model is right on {_interval(a)} of {a.n} held-out pairs; the better length rule on {floor:.1%}"
-        add(
-            a.low > floor,
-            f"{text}. {'It is better than the length rule.' if a.low > floor else 'It is not measurably better than the length rule.'}",
-        )
-    for win in wins.rows if wins is not None else ():
-        e = win.estimate
-        add(
-            e.low > 0.5,
-            f"{names[win.variant]} is scored above {names[win.opponent]} on {_interval(e)} of {e.n} prompts",
-        )
-    for run in training:
-        gain = run.points[-1].proxy - run.points[0].proxy
-        kl, count = run.points[-1].kl, len(run.points)
-        add(gain > 0, f"{run.name}: the score moved by {gain:+.2f} deviations at a KL of {kl:.1f} nats in {count} iterations")
-    return Takeaways(tuple(map(_sentence, learned)), tuple(map(_sentence, not_learned)))
-
-
-def _interval(e: Estimate) -> str:
-    return f"{e.value:.1%} (95 %: {e.low:.1%} to {e.high:.1%})"
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from palate.agreement import LearningCurve
+from palate.agreement.estimates import known
 from palate.core import Completion, Preference, Prompt
 from palate.data.files import write_atomic
 from palate.evaluation.calibration import calibration_bins, vote_agreement
@@ -74,7 +75,7 @@ class ComparedPredictions:
         change = self.change
         return {
             **{name: {key: figures[key] for key in FIGURES} for name, figures in overall.items()},
-            "change": {"accuracy": change.value, "se": change.se},
+            "change": {"accuracy": change.value, "se": known(change.se)},
         }
 
 

@@ -130,7 +130,17 @@ def run_pipeline(planned: Sequence[Planned], echo: Echo, only: str | None = None
     if len(outcomes) > 1:
         for line in times(outcomes):
             echo(line)
+    for page in (page_of(outcome.directory) for outcome in outcomes):
+        if page is not None:
+            echo(f"\nOpen the page: {page.resolve().as_uri()}")
     return tuple(outcomes)
+
+
+def page_of(directory: Path) -> Path | None:
+    """Return the page that the run in `directory` made for people, or None: the `page` of its summary."""
+    summary = read_json(directory / "summary.json") if (directory / "summary.json").is_file() else None
+    name = summary.get("page") if isinstance(summary, dict) else None
+    return directory / name if isinstance(name, str) else None
 
 
 def _only(planned: Sequence[Planned], only: str) -> Planned:

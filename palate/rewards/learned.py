@@ -54,7 +54,9 @@ class ReportCard:
         return ReportCard(**json.loads(path.read_text())) if path.exists() else None
 
     def check(self, min_accuracy: float, min_spread: float) -> None:
-        """Refuse a reward model that is near chance or nearly constant, because standardising its scores would amplify noise.
+        """Refuse a reward model that is near chance, not better than a length rule, or nearly constant.
+
+        Standardising the scores of such a model would amplify noise, and a policy trained on it would learn a length.
 
         Args:
             min_accuracy: the accuracy needed; 0 or less accepts any reward model.
@@ -71,6 +73,12 @@ class ReportCard:
                 f"the reward model is near chance: accuracy {self.accuracy:.3f} +- {margin:.3f} on {self.judgments} held-out judgments "
                 f"(needed: {min_accuracy}, and 0.5 outside the interval). A policy trained on it would learn noise. Collect more or better "
                 "judgments, or check whether the preferences were shuffled or swapped"
+            )
+        if self.accuracy <= self.length_rule:
+            raise TrainingError(
+                f"the reward model is not better than a rule that looks at the length alone: accuracy {self.accuracy:.3f} against "
+                f"{self.length_rule:.3f} on {self.judgments} held-out judgments. A policy trained on it would learn a length. Collect more "
+                "judgments, or pairs of equal length; min_accuracy 0 accepts any reward model"
             )
         if self.spread < min_spread:
             raise TrainingError(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from palate.agreement.estimates import known
 from palate.config.artifacts import file_at, model_at
 from palate.config.functions import load_function
 from palate.config.types import Count, Input, ModelInput
@@ -161,7 +162,7 @@ class Evaluate:
         ]
 
 
-def _means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def _means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     """Return mean, standard error and number of values of every figure of the completions."""
     columns: dict[str, list[float]] = {
         name: [row[name] for row in rows if row[name] is not None] for name in ("gold", "score", "kl", "tokens") if name in rows[0]
@@ -170,4 +171,4 @@ def _means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     columns |= {f"probe/{name}": [row["probes"][name] for row in rows] for name in rows[0].get("probes", {})}
     columns["eos"] = [float(row["stop"] == "eos") for row in rows]
     estimates = {name: mean(np.array(values)) for name, values in columns.items()}
-    return {name: {"mean": estimate.value, "se": estimate.se, "n": estimate.n} for name, estimate in estimates.items()}
+    return {name: {"mean": estimate.value, "se": known(estimate.se), "n": estimate.n} for name, estimate in estimates.items()}

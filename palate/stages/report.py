@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from palate.config.types import Input
 from palate.core import ConfigError
+from palate.data.jsonl import read_rows
 from palate.evaluation import report_sections
-from palate.evaluation.report import LineageRow, ReportData, StageTiming, Variant, VariantRole, write_report
-from palate.runs.record import RunRecord, lineage, read_record
-from palate.runs.run import Run
+from palate.evaluation.evaluated_model import prompts_note, read_evaluated
+from palate.evaluation.report import LineageRow, ReportData, RunWarning, StageTiming, Variant, VariantRole, write_report
+from palate.evaluation.report.learned import learned_and_not
+from palate.runs.record import RECORD, RunRecord, lineage, read_record
+from palate.runs.run import WARNINGS, Run
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ class Report:
         names = [model.name for model in self.models]
         if self.reference not in names:
             raise ConfigError(f"reference {self.reference!r} is not one of the models. Use one of: {', '.join(names)}")
+        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        if twice:
+            raise ConfigError(f"two models of the report are called {twice[0]!r}. Give each model a name of its own")
         for name in (self.tuned, self.without_kl):
             if name is not None and name not in self.training:
                 raise ConfigError(f"{name!r} is not one of the training runs. Use one of: {', '.join(self.training)}")
@@ -83,15 +89,17 @@ class Report:
         run.summary({"page": "report.html", "models": [model.name for model in self.models]})
 
     def _data(self, run: Run) -> ReportData:
-        models = [report_sections.evaluated(model.name, model.evaluation) for model in self.models]
+        self._refuse_names_of_two_models()
+        models = [read_evaluated(model.name, model.evaluation) for model in self.models]
+        prompts = prompts_note(models)
         reference = next(model for model in models if model.key == self.reference)
         reward = None if self.reward is None else report_sections.reward_of(self.reward, self.control, self.judgments)
-        roles = {model.name: model.role for model in self.models}
         training = None
         if self.training:
-            training = report_sections.training_of(self.training, self.tuned or next(iter(self.training)), self.without_kl, roles)
-        gold = report_sections.gold_of(models, reference)
-        wins = report_sections.win_rates_of(models, reference) if gold is None else None
+            training = report_sections.training_of(self.training, self.tuned or next(iter(self.training)), self.without_kl)
+        gold = report_sections.gold_of(models, reference, prompts)
+        wins = report_sections.win_rates_of(models, reference, prompts) if gold is None else None
+        lengths = report_sections.lengths_of(models)
         searched = next((model.name for model in self.models if model.role == "search"), self.reference)
         record = read_record(run.directory)
         ancestors = list(lineage(run.directory))
@@ -104,23 +112,42 @@ class Report:
             win_rates=wins,
             takeaways=None
             if gold is not None
-            else report_sections.takeaways_of(reward, wins, training.runs if training else (), {name: name for name in roles}),
+            else learned_and_not(reward, wins, training.runs if training else (), lengths, {model.key: model.key for model in models}),
             training=training,
             reward_model=reward,
             evals=report_sections.evals_of(models, reference),
-            lengths=report_sections.lengths_of(models),
+            lengths=lengths,
             audit=report_sections.audit_of(models),
             exploits=report_sections.exploits_of(models),
             best_of_n=None if self.best is None else report_sections.best_of_n_of(self.best, searched),
-            example_choice=f"The first {self.examples} evaluated prompts in file order, not a selection, with one completion each.",
-            examples=report_sections.examples_of(models, self.examples, self.exploit_phrases),
+            example_choice=f"The first {self.examples} prompts of {self.reference} in file order, not a selection, one completion each.",
+            examples=report_sections.examples_of(models, reference, self.examples, self.exploit_phrases),
+            warnings=_warnings(ancestors),
             timings=_timings(ancestors),
             lineage=_lineage(ancestors),
-            unmeasured=self.unmeasured,
+            unmeasured=(*self.unmeasured, *((prompts,) if prompts else ())),
             facts=()
             if record is None
             else tuple((name, str(value)) for name, value in {"seed": run.seed, **record.versions, **record.code}.items()),
         )
+
+    def _refuse_names_of_two_models(self) -> None:
+        """Refuse a name that stands for one model among the models and for another one among the training runs.
+
+        Raises:
+            ConfigError: the model that was evaluated under a name is not the one that the training run of this name made.
+        """
+        for model in self.models:
+            trained = self.training.get(model.name)
+            evaluation, run = read_record(Path(model.evaluation)), None if trained is None else read_record(Path(trained))
+            if evaluation is None or run is None:
+                continue
+            measured = [parent.key.split("/")[0] for parent in evaluation.parents if parent.field in {"model", "completions"}]
+            if measured and run.key not in measured:
+                raise ConfigError(
+                    f"{model.name!r} is the name of two models: {model.evaluation} measured {measured[0]}, and the training run of this "
+                    f"name is {run.name}-{run.key}. Give the model or the training run another name"
+                )
 
 
 Ancestors = Sequence[tuple[int, str, Path, RunRecord | None]]
@@ -130,6 +157,25 @@ def _timings(ancestors: Ancestors) -> tuple[StageTiming, ...]:
     """Return the seconds of every stage that led to the report, oldest first."""
     records = {record.key: record for _, _, _, record in ancestors if record is not None and record.finished is not None}
     return tuple(StageTiming(r.name, r.seconds, r.stage) for r in sorted(records.values(), key=lambda r: r.started))
+
+
+def _warnings(ancestors: Ancestors) -> tuple[RunWarning, ...]:
+    """Return what the guards of every run behind the report said, each guard of a run once."""
+    warnings: dict[tuple[str, str], RunWarning] = {}
+    directories = {record.key: path for _, _, path, record in ancestors if record is not None}
+    for record in sorted({r.key: r for _, _, _, r in ancestors if r is not None}.values(), key=lambda r: r.started):
+        path = _home(directories[record.key]) / WARNINGS
+        for _, row in read_rows(path) if path.is_file() else ():
+            name = (record.name, str(row["guard"]))
+            first = warnings.get(name)
+            step, text = int(str(row["step"])), str(row["text"])
+            warnings[name] = RunWarning(*name, step, text) if first is None else replace(first, times=first.times + 1)
+    return tuple(warnings.values())
+
+
+def _home(path: Path) -> Path:
+    """Return the run's directory of a path that may lie inside it."""
+    return next(place for place in (path, *path.parents) if (place / RECORD).is_file())
 
 
 def _lineage(ancestors: Ancestors) -> tuple[LineageRow, ...]:

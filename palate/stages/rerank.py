@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from palate.agreement.estimates import known
 from palate.config.artifacts import model_at
 from palate.config.functions import load_function
 from palate.config.types import Count, Input, ModelInput
@@ -87,7 +88,7 @@ class Rerank:
                 ]
             )
             estimates = best_of_n_curve(list(scores), list(truth), sizes).values()
-            curve |= {"gold": [estimate.value for estimate in estimates], "gold_se": [estimate.se for estimate in estimates]}
+            curve |= {"gold": [estimate.value for estimate in estimates], "gold_se": [known(estimate.se) for estimate in estimates]}
         run.summary({"prompts": len(prompts), "curve": curve})
 
     def _known(

@@ -98,7 +98,8 @@ def _dots(axes: Axes, rows: Sequence[DotRow], panel: Panel, limits: tuple[float,
 
 def span(groups: Sequence[Sequence[Estimate | None]]) -> tuple[float, float]:
     """A range that holds every interval, with a little air and never narrower than a tenth."""
-    ends = [end for group in groups for value in group if value is not None for end in (value.low, value.high)]
+    values = [value for group in groups for value in group if value is not None]
+    ends = [end for value in values for end in (value.low, value.value, value.high) if not math.isnan(end)]
     low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
     air = max(0.06 * (high - low), (0.1 - (high - low)) / 2, 1e-6)
     return low - air, high + air

@@ -39,17 +39,23 @@ def percent(value: float, digits: int = 0) -> str:
 
 
 def interval(estimate: Estimate, digits: int = 2) -> str:
-    """The 95 % interval as "0.64 to 0.70"."""
+    """The 95 % interval as "0.64 to 0.70", or "not known"."""
+    if math.isnan(estimate.low):
+        return "not known"
     return f"{number(estimate.low, digits)} to {number(estimate.high, digits)}"
 
 
 def percent_interval(estimate: Estimate) -> str:
-    """The 95 % interval of a share as "64 to 70 %"."""
+    """The 95 % interval of a share as "64 to 70 %", or "not known"."""
+    if math.isnan(estimate.low):
+        return "not known"
     return f"{number(100 * estimate.low, 0)} to {number(100 * estimate.high, 0)} %"
 
 
 def errors(estimate: Estimate) -> str:
-    """The distance from zero as "11 SE" (one decimal below 10), or nothing where the standard error is zero."""
+    """The distance from zero as "11 SE" (one decimal below 10); where the standard error is 0 or not known, it says so."""
+    if math.isnan(estimate.se):
+        return "SE not known"
     if not math.isfinite(estimate.z) or estimate.se == 0:
         return "SE 0"
     size = abs(estimate.z)

@@ -11,45 +11,60 @@ from matplotlib.ticker import MultipleLocator
 from palate.evaluation.intervals import Z95
 from palate.evaluation.report.dot_charts import FULL, HALF, NARROW, drawn
 from palate.evaluation.report.formatting import number, percent, sentence, shortened, thousands
-from palate.evaluation.report.records import BestOfNPoint, RewardAccuracy, TrainingRun
+from palate.evaluation.report.records import BestOfNPoint, RewardAccuracy, Training, TrainingRun
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.svg import INK, MUTED, PAPER, ROLE_COLOURS, RULE, WASH, Chart, figure, heading, tidy
-from palate.evaluation.report.takeaways import reward_floor, trajectory
+from palate.evaluation.report.takeaways import reward_floor
+from palate.evaluation.report.trajectory import has_gold, trajectory
 
 ACCENT = ROLE_COLOURS["online"]
+Curve = Sequence[tuple[float, float | None, float | None]]
+"""Points of a line: place, value, standard error."""
 
 
 def training_chart(report: ReportData) -> Chart | None:
-    """Proxy above and gold below, against sqrt(KL). Where the curves part, a higher proxy no longer means higher gold."""
+    """Reward, proxy and gold against sqrt(KL). Where proxy and gold part, a higher proxy no longer means higher gold."""
     training = report.training
     if training is None:
         return None
-    has_gold = any(point.gold is not None for run in training.runs for point in run.points)
+    panels = _panels(training)
 
     def draw(inches: float) -> Figure:
-        drawing = figure(inches, 4.5 if has_gold else 2.4)
-        grid = drawing.subplots(2 if has_gold else 1, 1, sharex=True, squeeze=False)
-        proxy, gold = grid[0][0], grid[-1][0]
-        tidy(proxy, grid="y")
-        heading(proxy, sentence(training.proxy_name), "what training maximises")
-        for run in training.runs:
-            _line(proxy, run, [(p.sqrt_kl, p.proxy, p.proxy_se) for p in run.points])
-        if has_gold:
-            tidy(gold, grid="y")
-            heading(gold, sentence(training.gold_name), "what is true")
-            for run in training.runs:
-                _line(gold, run, [(p.sqrt_kl, p.gold, p.gold_se) for p in run.points if p.gold is not None])
-            _mark_peak(gold, report)
-        _name_runs(proxy, training.runs)
-        gold.set_xlabel("\u221aKL to the start (nats)", fontsize=8.5)
-        for axes in (proxy, gold):
+        drawing = figure(inches, 2.1 * len(panels) + 0.3)
+        grid = drawing.subplots(len(panels), 1, sharex=True, squeeze=False)
+        for (name, note, curves), (axes,) in zip(panels, grid, strict=True):
+            tidy(axes, grid="y")
+            heading(axes, sentence(name), note)
+            for run, curve in zip(training.runs, curves, strict=True):
+                _line(axes, run, curve)
+            if name == training.gold_name:
+                _mark_peak(axes, report)
             axes.margins(x=0.03, y=0.16)
+        _name_runs(grid[0][0], training.runs, panels[0][2])
+        grid[-1][0].set_xlabel("\u221aKL to the start (nats)", fontsize=8.5)
         return drawing
 
     return drawn(draw, "training", _training_alt(report), HALF)
 
 
-def _line(axes: Axes, run: TrainingRun, points: Sequence[tuple[float, float | None, float | None]]) -> None:
+def _panels(training: Training) -> list[tuple[str, str, list[Curve]]]:
+    """(title, remark, a curve per run) of each panel. The score has its own one only where the reward is something else."""
+    scores: list[Curve] = [[(p.sqrt_kl, p.proxy, p.proxy_se) for p in run.points] for run in training.runs]
+    rewards: list[Curve] = [
+        [(p.sqrt_kl, p.proxy if p.reward is None else p.reward, p.reward_se) for p in run.points] for run in training.runs
+    ]
+    maximised = "what training maximises"
+    if any(p.reward is not None and abs(p.reward - p.proxy) > 1e-6 for run in training.runs for p in run.points):
+        panels = [("reward", maximised, rewards), (training.proxy_name, "without penalties", scores)]
+    else:
+        panels = [(training.proxy_name, maximised, scores)]
+    if has_gold(training):
+        gold: list[Curve] = [[(p.sqrt_kl, p.gold, p.gold_se) for p in run.points if p.gold is not None] for run in training.runs]
+        panels.append((training.gold_name, "what is true", gold))
+    return panels
+
+
+def _line(axes: Axes, run: TrainingRun, points: Curve) -> None:
     """Draw a line through the points, with a 95 % band where standard errors are known."""
     known = [(x, y, se or 0.0) for x, y, se in points if y is not None]
     if not known:
@@ -65,15 +80,15 @@ def _line(axes: Axes, run: TrainingRun, points: Sequence[tuple[float, float | No
     axes.plot(x[-1:], y[-1:], "o", color=colour, markersize=6.5, zorder=5, markeredgecolor=PAPER, markeredgewidth=1)
 
 
-def _name_runs(axes: Axes, runs: Sequence[TrainingRun]) -> None:
+def _name_runs(axes: Axes, runs: Sequence[TrainingRun], curves: Sequence[Curve]) -> None:
     """Write each run's name at the end of its line: above and to the left of a late end, below and to the right of an early one."""
     reach = max(p.sqrt_kl for run in runs for p in run.points) or 1.0
-    for run in runs:
-        end = run.points[-1]
-        late = end.sqrt_kl > 0.6 * reach
+    for run, curve in zip(runs, curves, strict=True):
+        at, value, _ = curve[-1]
+        late = at > 0.6 * reach
         axes.annotate(
             shortened(run.name),
-            (end.sqrt_kl, end.proxy),
+            (at, value or 0.0),
             xytext=(2 if late else 8, 11 if late else -9),
             textcoords="offset points",
             ha="right" if late else "left",

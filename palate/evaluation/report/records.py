@@ -47,6 +47,15 @@ class DimensionScore:
 
 
 @dataclass(frozen=True, slots=True)
+class Contest:
+    """The paired difference of the summary figure between two variants, neither of which is the reference."""
+
+    first: str
+    second: str
+    difference: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class GoldScores:
     """Gold by dimension and variant. `dimensions` is the order of the panels; `overall` names the dimension that is the summary."""
 
@@ -54,6 +63,7 @@ class GoldScores:
     scores: tuple[DimensionScore, ...]
     overall: str = "gold"
     how: str = ""
+    contests: tuple[Contest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +84,15 @@ class WinRates:
     rows: tuple[WinRate, ...]
     held_out: bool
     how: str = ""
+    contests: tuple[Contest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingPoint:
     """One evaluation during training. `kl` is the summed KL of a completion to the reference policy, in nats.
 
-    `proxy` is what training maximises (the reward model's score, before any KL penalty). `gold` is the truth where it is known.
+    `proxy` is the reward model's score. `reward` is what training maximises, before the price of KL: the score with its penalties.
+    `gold` is the truth where it is known.
     """
 
     step: int
@@ -90,6 +102,8 @@ class TrainingPoint:
     gold_se: float | None = None
     proxy_se: float | None = None
     length: float | None = None
+    reward: float | None = None
+    reward_se: float | None = None
 
     @property
     def sqrt_kl(self) -> float:
@@ -258,6 +272,17 @@ class Takeaways:
 
     learned: tuple[str, ...] = ()
     not_learned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunWarning:
+    """What a guard said about a run: its first text, the step at which it first spoke, and how often it did."""
+
+    run: str
+    guard: str
+    step: int
+    text: str
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)

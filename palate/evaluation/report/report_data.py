@@ -17,6 +17,7 @@ from palate.evaluation.report.records import (
     PromptExample,
     Replicate,
     RewardModelCard,
+    RunWarning,
     StageTiming,
     Takeaways,
     Training,
@@ -50,6 +51,7 @@ class ReportData:
     examples: tuple[PromptExample, ...] = ()
     example_choice: str = ""
     replicates: tuple[Replicate, ...] = ()
+    warnings: tuple[RunWarning, ...] = ()
     timings: tuple[StageTiming, ...] = ()
     lineage: tuple[LineageRow, ...] = ()
     unmeasured: tuple[str, ...] = ()
@@ -95,5 +97,8 @@ class ReportData:
         yield from (("exploits", row.variant) for row in self.exploits)
         yield from (("replicates", row.variant) for row in self.replicates)
         yield from (("examples", answer.variant) for example in self.examples for answer in example.answers)
+        for part in (self.gold, self.win_rates):
+            for contest in part.contests if part else ():
+                yield from (("contests", key) for key in (contest.first, contest.second))
         if self.best_of_n is not None:
             yield "best-of-n curve", self.best_of_n.variant

@@ -13,12 +13,15 @@ from palate.evaluation.intervals import Estimate
 from palate.evaluation.overoptimisation import fit_gold
 from palate.evaluation.report import dot_charts, line_charts, takeaways
 from palate.evaluation.report import formatting as wording
+from palate.evaluation.report.headline import headline
 from palate.evaluation.report.records import Eval, ExampleAnswer, Highlight, Training
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.svg import Chart, described
 from palate.evaluation.report.tiles import tiles
+from palate.evaluation.report.trajectory import has_gold
 
 MARKS = {"good": "good", "bad": "bad", "exploit": "trick"}
+"""Classes of the page by the kind of a highlight."""
 
 
 def render_page(report: ReportData) -> str:
@@ -61,7 +64,9 @@ def _view(report: ReportData) -> Mapping[str, object]:
         "role": {variant.key: variant.role for variant in report.variants},
         "gold_rows": _gold_rows(report),
         "examples": _examples(report),
+        "marks": [kind for kind in MARKS if any(m.kind == kind for e in report.examples for a in e.answers for m in a.highlights)],
         "fits": _fits(report.training),
+        "has_training_gold": has_gold(report.training),
         "total_seconds": sum(stage.seconds for stage in report.timings),
         "seen": _seen,
         "longest": max((stage.seconds for stage in report.timings), default=0.0),
@@ -71,7 +76,7 @@ def _view(report: ReportData) -> Mapping[str, object]:
 def _sentences(report: ReportData, capability: tuple[Eval, ...], refusal: tuple[Eval, ...]) -> Mapping[str, str]:
     """The takeaway of every section, empty where there is nothing to say."""
     return {
-        "headline": takeaways.headline(report),
+        "headline": headline(report),
         "gold": takeaways.gold_takeaway(report),
         "dimensions": takeaways.dimension_takeaway(report),
         "training": takeaways.training_takeaway(report),

@@ -5,44 +5,15 @@ A change is called a gain or a loss only when its 95 % interval excludes zero. O
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 
-from palate.evaluation.intervals import Z95, Estimate
+from palate.evaluation.intervals import Estimate
 from palate.evaluation.report.formatting import errors, gain, listed, number, percent, sentence, signed, thousands
-from palate.evaluation.report.records import DimensionScore, Eval, RewardAccuracy, TrainingPoint, TrainingRun
+from palate.evaluation.report.records import Contest, DimensionScore, Eval, RewardAccuracy, RewardModelCard, TrainingRun
 from palate.evaluation.report.report_data import ReportData
+from palate.evaluation.report.trajectory import has_gold, reward_trend, score_change, trajectory
 
 TRAINED = ("direct", "online", "search")
-
-
-@dataclass(frozen=True, slots=True)
-class Trajectory:
-    """A training run in four numbers: proxy at both ends, gold at its start, at its peak and at its end."""
-
-    run: TrainingRun
-    start: TrainingPoint
-    peak: TrainingPoint
-    end: TrainingPoint
-
-    @property
-    def proxy_gain(self) -> float:
-        """Proxy at the end minus proxy at the start."""
-        return self.end.proxy - self.start.proxy
-
-    def change(self, first: TrainingPoint, last: TrainingPoint) -> Estimate:
-        """Gold at `last` minus gold at `first`, with the SE of two unpaired means (the paired one would be smaller)."""
-        value = (last.gold or 0.0) - (first.gold or 0.0)
-        se = ((first.gold_se or 0.0) ** 2 + (last.gold_se or 0.0) ** 2) ** 0.5
-        return Estimate(value, se, value - Z95 * se, value + Z95 * se, self.run.n)
-
-
-def trajectory(run: TrainingRun) -> Trajectory | None:
-    """Sum up the run; None when fewer than two points have gold."""
-    scored = [point for point in run.points if point.gold is not None]
-    if len(scored) < 2:
-        return None
-    return Trajectory(run, scored[0], max(scored, key=lambda point: point.gold or 0.0), scored[-1])
 
 
 def overall(report: ReportData, variant: str) -> DimensionScore | None:
@@ -59,57 +30,21 @@ def best_trained(report: ReportData, among: Collection[str] | None = None) -> Di
     return max(compared, key=lambda row: row.estimate.value) if compared else None
 
 
+def not_apart(best: str, others: Sequence[str], contests: Sequence[Contest]) -> list[str]:
+    """Return those of the `others` that were compared with the `best` variant and are not measurably apart from it."""
+    level = {frozenset((c.first, c.second)) for c in contests if not c.difference.excludes_zero}
+    return [key for key in others if frozenset((best, key)) in level]
+
+
+def beats_length_rule(card: RewardModelCard | None) -> bool | None:
+    """Whether the reward model is measurably better than the better length rule; None where that was not measured."""
+    floor = reward_floor(card.rows[0]) if card is not None and card.rows else None
+    return None if card is None or floor is None else card.rows[0].accuracy.low > max(floor[1], 0.5)
+
+
 def verb(difference: Estimate, up: str, down: str, flat: str) -> str:
     """Return `up` or `down` where the interval excludes zero, else `flat`."""
     return flat if not difference.excludes_zero else up if difference.value > 0 else down
-
-
-def headline(report: ReportData) -> str:
-    """The page's first sentence or two: the best gain over the reference, and what the run without the KL penalty did."""
-    parts = [text for text in (_gain_sentence(report), _without_kl_sentence(report)) if text]
-    return sentence(" ".join(parts)) if parts else report.title
-
-
-def _gain_sentence(report: ReportData) -> str:
-    row, base = best_trained(report), overall(report, report.reference)
-    reference = report.variant(report.reference).name
-    if row is None or base is None or row.versus_reference is None:
-        return _win_sentence(report)
-    name = report.variant(row.variant).name
-    if not row.versus_reference.excludes_zero:
-        return f"{name} does not measurably change gold over {reference} ({signed(row.versus_reference.value)})."
-    word = "raises" if row.versus_reference.value > 0 else "lowers"
-    return f"{name} {word} gold from {number(base.estimate.value)} to {number(row.estimate.value)}."
-
-
-def _win_sentence(report: ReportData) -> str:
-    rows = [row for row in (report.win_rates.rows if report.win_rates else ()) if row.opponent == report.reference]
-    if not rows:
-        return ""
-    best = max(rows, key=lambda row: row.estimate.value)
-    name, other = report.variant(best.variant).name, report.variant(best.opponent).name
-    if best.estimate.low <= 0.5 <= best.estimate.high:
-        return f"No model is measurably preferred to {other}; {name} comes closest at {percent(best.estimate.value)}."
-    if best.estimate.value < 0.5:
-        return f"Every model loses to {other}; {name} wins {percent(best.estimate.value)} of comparisons."
-    return f"{name} is preferred to {other} on {percent(best.estimate.value)} of prompts."
-
-
-def _without_kl_sentence(report: ReportData) -> str:
-    if report.training is None or report.training.without_kl is None:
-        return ""
-    loose = trajectory(report.run(report.training.without_kl))
-    if loose is None:
-        return ""
-    drop = loose.change(loose.peak, loose.end)
-    if loose.proxy_gain > 0 and drop.high < 0:
-        return (
-            f"With the KL penalty off, the {report.training.proxy_name} climbs on "
-            f"while gold falls from {number(loose.peak.gold or 0)} to {number(loose.end.gold or 0)}."
-        )
-    if loose.proxy_gain > 0:
-        return "With the KL penalty off, gold shows no measurable fall from its peak in this run."
-    return f"With the KL penalty off, the {report.training.proxy_name} does not rise in this run."
 
 
 def gold_takeaway(report: ReportData) -> str:
@@ -148,6 +83,8 @@ def training_takeaway(report: ReportData) -> str:
     """What the two runs reached, and what the run without the KL penalty lost after its peak."""
     if report.training is None:
         return ""
+    if not has_gold(report.training):
+        return " ".join(reward_sentence(run) for run in report.training.runs)
     tuned = trajectory(report.run(report.training.tuned))
     loose = trajectory(report.run(report.training.without_kl)) if report.training.without_kl else None
     parts = []
@@ -162,9 +99,17 @@ def training_takeaway(report: ReportData) -> str:
         if loose.peak is not loose.end:
             fall = verb(drop, "rises to", "falls to", "ends, with no measurable fall, at")
             text += f" and {fall} {number(loose.end.gold or 0)} ({errors(drop)})"
-        later = loose.end.proxy - loose.peak.proxy
-        parts.append(f"{text}; after the peak the proxy still {'gains' if later > 0 else 'moves'} {signed(later)}.")
+        later = score_change(loose.run, loose.peak, loose.end)
+        word = verb(later, "still gains", "loses", "does not measurably move:")
+        parts.append(f"{text}. After the peak the score {word} {signed(later.value)}.")
     return " ".join(parts)
+
+
+def reward_sentence(run: TrainingRun) -> str:
+    """How the reward of a run changed from its first to its last quarter."""
+    change = reward_trend(run)
+    word = verb(change, "rises", "falls", "does not measurably change")
+    return f"{run.name}: the reward {word} from the first to the last quarter of training ({signed(change.value)}, {errors(change)})."
 
 
 def reward_floor(row: RewardAccuracy) -> tuple[str, float] | None:
@@ -250,8 +195,11 @@ def length_takeaway(report: ReportData) -> str:
             ratio = row.mean.value / base.mean.value if base.mean.value else float("nan")
             apart.append(f"{report.variant(key).name} {number(row.mean.value, 0)} ({number(ratio, 2)} times)")
     name = report.variant(report.reference).name
+    cut = [f"{report.variant(key).name} ({percent(1 - row.eos_share.value)})" for key, row in rows.items() if row.eos_share.high < 0.5]
+    warning = f" Most completions are cut at the limit of tokens and do not end: {listed(cut)}." if cut else ""
     start = f"{name} writes {number(base.mean.value, 0)} tokens on average"
-    return f"{start}; clearly different: {', '.join(apart)}." if apart else f"{start}; no other model is clearly longer or shorter."
+    text = f"{start}; clearly different: {', '.join(apart)}." if apart else f"{start}; no other model is clearly longer or shorter."
+    return text + warning
 
 
 def best_of_n_takeaway(report: ReportData) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from palate.evaluation.report.formatting import errors, number, percent, percent_interval, seconds, signed, thousands
 from palate.evaluation.report.records import Eval
 from palate.evaluation.report.report_data import ReportData
-from palate.evaluation.report.takeaways import best_trained, overall, reward_floor, trajectory
+from palate.evaluation.report.takeaways import beats_length_rule, best_trained, overall, reward_floor
+from palate.evaluation.report.trajectory import trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def _gains(report: ReportData) -> list[Tile]:
             Tile(signed(gap.value), label, f"95 %: {signed(gap.low)} to {signed(gap.high)} ({errors(gap)}), {thousands(gap.n)} prompts")
         ]
     rows = [row for row in (report.win_rates.rows if report.win_rates else ()) if row.opponent == report.reference]
-    if not rows:
+    if not rows or beats_length_rule(report.reward_model) is False:
         return []
     top = max(rows, key=lambda row: row.estimate.value)
     label = f"of prompts: {report.variant(top.variant).name} preferred to {reference}"

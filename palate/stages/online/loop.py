@@ -27,6 +27,7 @@ from palate.stages.online.pretraining import Texts
 from palate.stages.online.roles import new_value_model, share_base
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
+from palate.stages.online.score_metrics import gold_metrics, score_metrics
 from palate.training.guards import repetition
 from palate.training.keep import BestReward, HeldOut, HeldOutMeasurement, Search
 from palate.training.learner import Learner
@@ -166,11 +167,9 @@ class Loop:
 
     def record(self, scored: Scored, kl_coef: float, metrics: Mapping[str, float]) -> dict[str, float]:
         """Return the iteration's metrics under their full names, and move on to the next iteration."""
-        rollouts, scores, rewards = scored.rollouts, scored.scores[~scored.scores.isnan()], scored.rewards[~scored.rewards.isnan()]
+        rollouts = scored.rollouts
         logged = {
-            **({"score/mean": float(scores.mean())} if len(scores) else {}),
-            **({"score/sd": float(scores.std())} if len(scores) > 1 else {}),
-            **({"reward/mean": float(rewards.mean())} if len(rewards) else {}),
+            **score_metrics(scored),
             "flat_groups/share": float(scored.flat.float().mean()),
             "kl/mean": float(scored.kl.mean()),
             "kl_k3/mean": float(scored.kl_k3.mean()),
@@ -184,7 +183,7 @@ class Loop:
             **metrics,
         }
         if self.gold is not None:
-            logged |= _gold_metrics(self.gold, rollouts)
+            logged |= gold_metrics(self.gold, rollouts)
         self.iteration += 1
         self.last_metrics = logged
         return {f"online/{name}": value for name, value in logged.items()}
@@ -280,14 +279,3 @@ def _reward_metrics(scores: Scores) -> dict[str, float]:
         return metrics
     (name,) = scores.parts
     return {key.replace(f"score_{name}_", "score_"): value for key, value in metrics.items() if not key.startswith("part_")}
-
-
-def _gold_metrics(gold: Callable[..., Mapping[str, float]], rollouts: Rollouts) -> dict[str, float]:
-    """Return mean and standard error of what a function that knows the truth gives for the completions."""
-    dimensions = [
-        gold(prompt.text, completion.text, **prompt.fields)
-        for prompt, group in zip(rollouts.prompts, rollouts.groups, strict=True)
-        for completion in group
-    ]
-    means = [sum(values.values()) / len(values) for values in dimensions]
-    return {"gold/mean": float(np.mean(means)), "gold/se": float(np.std(means) / len(means) ** 0.5)}

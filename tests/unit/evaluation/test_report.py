@@ -14,8 +14,26 @@ import pytest
 
 from palate.core import DataError
 from palate.evaluation.intervals import Estimate
-from palate.evaluation.report import ExampleAnswer, Highlight, PromptExample, ReportData, Variant, render, takeaways, tiles, write_report
+from palate.evaluation.report import (
+    Contest,
+    ExampleAnswer,
+    Highlight,
+    LengthRow,
+    PromptExample,
+    ReportData,
+    RunWarning,
+    Training,
+    TrainingPoint,
+    TrainingRun,
+    Variant,
+    render,
+    takeaways,
+    tiles,
+    write_report,
+)
 from palate.evaluation.report import formatting as wording
+from palate.evaluation.report.headline import headline
+from palate.evaluation.report.learned import learned_and_not
 from palate.evaluation.report.report_page import marked
 from tests.unit.evaluation.sample_report import sample_report, sample_without_gold
 
@@ -178,24 +196,110 @@ def changed_gap(gap: Estimate) -> ReportData:
 
 
 def test_the_headline_follows_the_data() -> None:
-    assert takeaways.headline(changed_gap(Estimate(0.1, 0.01, 0.08, 0.12, 400))).startswith("PPO raises gold from 0.56 to 0.68")
-    assert takeaways.headline(changed_gap(Estimate(-0.1, 0.01, -0.12, -0.08, 400))).startswith("PPO lowers gold")
+    assert headline(changed_gap(Estimate(0.1, 0.01, 0.08, 0.12, 400))).startswith("PPO raises gold from 0.56 to 0.68")
+    assert headline(changed_gap(Estimate(-0.1, 0.01, -0.12, -0.08, 400))).startswith("PPO lowers gold")
     flat = changed_gap(Estimate(0.01, 0.01, -0.01, 0.03, 400))
-    assert takeaways.headline(flat) == "PPO does not measurably change gold over SFT (+0.01)."
+    assert headline(flat) == "PPO does not measurably change gold over SFT (+0.01)."
     assert "PPO does not measurably move (+0.01, 1.0 SE)" in takeaways.gold_takeaway(flat)
 
 
 def test_the_fall_is_claimed_only_when_it_is_measured() -> None:
     report = sample_report()
     assert report.training is not None
-    assert "gold falls from 0.66 to 0.50" in takeaways.headline(report)
+    assert "gold falls from 0.66 to 0.50" in headline(report)
     loose, tuned = report.training.runs
     short = replace(loose, points=loose.points[:7])
-    page = takeaways.headline(replace(report, training=replace(report.training, runs=(short, tuned))))
+    page = headline(replace(report, training=replace(report.training, runs=(short, tuned))))
     assert "no measurable fall" in page
     assert "falls from" not in page
     wide = replace(loose, points=tuple(replace(p, gold_se=0.4) for p in loose.points))
-    assert "no measurable fall" in takeaways.headline(replace(report, training=replace(report.training, runs=(wide, tuned))))
+    assert "no measurable fall" in headline(replace(report, training=replace(report.training, runs=(wide, tuned))))
+
+
+def test_models_that_are_not_apart_share_the_headline() -> None:
+    report = sample_report()
+    assert report.gold is not None
+    assert headline(replace(report, training=None)).startswith("PPO raises gold from 0.56 to 0.68.")
+    level = Contest("best", "ppo", Estimate(0.01, 0.01, -0.01, 0.03, 400))
+    gold = replace(report.gold, contests=(level, Contest("dpo", "ppo", Estimate(-0.05, 0.01, -0.07, -0.03, 400))))
+    text = headline(replace(report, gold=gold, training=None))
+    assert re.match(r"PPO and Best of 16 raise gold from 0\.56 to 0\.\d\d and 0\.\d\d\. They are not measurably apart\.$", text)
+
+
+def test_a_judge_that_does_not_beat_a_length_rule_makes_no_headline() -> None:
+    report = sample_without_gold()
+    full = sample_report()
+    assert full.reward_model is not None
+    row = replace(full.reward_model.rows[0], longer_wins=0.9)
+    weak = replace(report, reward_model=replace(full.reward_model, rows=(row,)))
+    assert headline(weak).startswith("The reward model is not measurably better than a rule that looks at the length alone")
+    assert not any("preferred" in tile.label for tile in tiles.tiles(weak))
+    assert weak.win_rates is not None
+    lists = learned_and_not(weak.reward_model, weak.win_rates, (), (), {v.key: v.name for v in weak.variants})
+    assert not any("scored above" in line for line in lists.learned)
+    assert any("scored above" in line for line in lists.not_learned)
+
+
+def online_run(rewards: list[float], se: float | None, scores: list[float] | None = None) -> TrainingRun:
+    points = [
+        TrainingPoint(k, float(k), score, reward=reward, reward_se=se, proxy_se=se)
+        for k, (reward, score) in enumerate(zip(rewards, scores or rewards, strict=True))
+    ]
+    return TrainingRun("PPO", 0.1, tuple(points))
+
+
+@pytest.mark.parametrize(
+    ("rewards", "se", "is_learned"),
+    [
+        ([0.0, 0.0, 0.0, 0.0, 0.1, 1.0, 1.0, 1.0], 0.1, True),
+        ([0.0, 0.1, -0.1, 0.0, 0.1, 0.1, 0.0, 0.2], 0.2, False),
+        ([0.0, 1.0], None, False),
+    ],
+    ids=["rises", "noise", "errors that are not known"],
+)
+def test_a_run_has_learned_when_the_interval_of_its_change_says_so(rewards: list[float], se: float | None, *, is_learned: bool) -> None:
+    lists = learned_and_not(None, None, [online_run(rewards, se)], (), {})
+    assert bool(lists.learned) is is_learned
+    assert bool(lists.not_learned) is not is_learned
+
+
+def test_a_score_that_rises_while_the_reward_does_not_is_not_learned() -> None:
+    run = online_run([-1.0] * 8, 0.05, [0.1 * k for k in range(8)])
+    (line,) = learned_and_not(None, None, [run], (), {}).not_learned
+    assert "the reward did not measurably change" in line
+
+
+def test_cut_completions_are_said_so() -> None:
+    row = LengthRow("sft", Estimate(48, 0.1, 47.8, 48.2, 200), 48, 48, 48, Estimate(0.05, 0.01, 0.03, 0.09, 200))
+    lists = learned_and_not(None, None, [], [row], {"sft": "SFT"})
+    assert "Only 5.0 % (95 %: 3.0 % to 9.0 %) of the completions of SFT end by themselves; the rest are cut." in lists.not_learned
+    report = replace(sample_report(), lengths=(row,))
+    assert "Most completions are cut at the limit of tokens and do not end: SFT (95 %)." in takeaways.length_takeaway(report)
+
+
+def test_what_training_maximises_is_drawn_as_such() -> None:
+    report = sample_without_gold()
+    same, other = online_run([0.0, 1.0], 0.1), online_run([-1.0, -0.9], 0.1, [0.0, 1.0])
+    pages = [render(replace(report, training=Training((run,), "PPO"))) for run in (same, other)]
+    assert [page.count("what training maximises</text>") > 0 for page in pages] == [True, True]
+    assert [">Reward</text>" in page for page in pages] == [False, True]
+    assert ["without penalties</text>" in page for page in pages] == [False, True]
+
+
+def test_the_legend_has_the_marks_that_answers_have() -> None:
+    report = sample_report()
+    for kind, word in (("good", "checked and right"), ("bad", "wrong or harmful"), ("exploit", "a trick")):
+        answer = ExampleAnswer("sft", "some text", (), (Highlight(0, 4, kind),))
+        page = render(replace(report, examples=(PromptExample("why?", (answer,)),)))
+        assert [w for w in ("checked and right", "wrong or harmful", "a trick") if f">{w}</mark>" in page] == [word]
+    plain = render(replace(report, examples=(PromptExample("why?", (ExampleAnswer("sft", "some text"),)),)))
+    assert "Marks:" not in plain
+
+
+def test_warnings_of_guards_stand_on_the_page() -> None:
+    page = render(replace(sample_report(), warnings=(RunWarning("ppo", "eos", 3, "only 0.1 of the completions end", 2),)))
+    assert "only 0.1 of the completions end" in page
+    assert 'href="#warnings"' in page
 
 
 def test_a_model_without_an_eval_is_not_said_to_have_passed_it() -> None:

@@ -52,9 +52,19 @@ def test_paired_difference_ignores_what_prompts_share() -> None:
     assert paired.excludes_zero
 
 
-def test_z_of_a_sure_nothing_and_a_sure_gain() -> None:
-    assert intervals.paired_difference([1.0, 2.0], [1.0, 2.0]).z == 0
-    assert intervals.paired_difference([2.0, 3.0], [1.0, 2.0]).z == math.inf
+@pytest.mark.parametrize("values", [[1.0], [0.25] * 4, [0.1 + 0.2, 0.3]])
+def test_the_error_of_values_that_do_not_differ_is_not_known(values: list[float]) -> None:
+    estimate = intervals.mean(values)
+    assert estimate.value == pytest.approx(values[0])
+    assert all(math.isnan(x) for x in (estimate.se, estimate.low, estimate.high, estimate.z))
+    assert not estimate.excludes_zero
+
+
+def test_the_error_of_completions_comes_from_their_prompts() -> None:
+    groups = [[0.0, 0.0, 0.0], [1.0, 1.0, math.nan], [math.nan]]
+    estimate = intervals.clustered_mean(groups)
+    assert (estimate.value, estimate.n) == (pytest.approx(0.4), 2)
+    assert estimate.se == pytest.approx(intervals.mean([0.0, 1.0]).se)
 
 
 def test_paired_difference_refuses_other_prompts() -> None:

@@ -1,0 +1,87 @@
+"""The first sentences of the report: what was gained over the reference, and what the run without the KL penalty did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from palate.evaluation.report.formatting import listed, number, percent, sentence, signed
+from palate.evaluation.report.records import TrainingRun, WinRate
+from palate.evaluation.report.report_data import ReportData
+from palate.evaluation.report.takeaways import TRAINED, beats_length_rule, best_trained, not_apart, overall
+from palate.evaluation.report.trajectory import score_trend, trajectory
+
+
+def headline(report: ReportData) -> str:
+    """The page's first sentence or two, or its title where nothing was compared."""
+    parts = [text for text in (_gain_sentence(report), _without_kl_sentence(report)) if text]
+    return sentence(" ".join(parts)) if parts else report.title
+
+
+def _gain_sentence(report: ReportData) -> str:
+    row, base = best_trained(report), overall(report, report.reference)
+    reference = report.variant(report.reference).name
+    if row is None or base is None or row.versus_reference is None or report.gold is None:
+        return _win_sentence(report)
+    if not row.versus_reference.excludes_zero:
+        name, change = report.variant(row.variant).name, signed(row.versus_reference.value)
+        return f"{name} does not measurably change gold over {reference} ({change})."
+    trained = [variant.key for variant in report.variants if variant.role in TRAINED and overall(report, variant.key) is not None]
+    best = [row.variant, *not_apart(row.variant, [key for key in trained if key != report.reference], report.gold.contests)]
+    rows = [one for one in (overall(report, key) for key in best) if one is not None]
+    moved = [one for one in rows if one.versus_reference is not None and one.versus_reference.excludes_zero]
+    is_one = len(moved) == 1
+    word = ("raises" if is_one else "raise") if row.versus_reference.value > 0 else ("lowers" if is_one else "lower")
+    names = listed([report.variant(one.variant).name for one in moved])
+    figures = listed([number(one.estimate.value) for one in moved])
+    apart = "" if is_one else " They are not measurably apart."
+    return f"{names} {word} gold from {number(base.estimate.value)} to {figures}.{apart}"
+
+
+def _win_sentence(report: ReportData) -> str:
+    wins = report.win_rates
+    rows = [row for row in (wins.rows if wins else ()) if row.opponent == report.reference]
+    if wins is None or not rows:
+        return ""
+    if beats_length_rule(report.reward_model) is False:
+        return (
+            "The reward model is not measurably better than a rule that looks at the length alone, "
+            "so its scores do not show which model is better."
+        )
+    best = max(rows, key=lambda row: row.estimate.value)
+    other = report.variant(best.opponent).name
+    if best.estimate.low <= 0.5 <= best.estimate.high:
+        name = report.variant(best.variant).name
+        return f"No model is measurably preferred to {other}; {name} comes closest at {percent(best.estimate.value)}."
+    if best.estimate.value < 0.5:
+        return f"Every model loses to {other}; {report.variant(best.variant).name} wins {percent(best.estimate.value)} of comparisons."
+    leading = [best, *_tied(best, rows, report)]
+    names = listed([report.variant(row.variant).name for row in leading])
+    shares = listed([percent(row.estimate.value) for row in leading])
+    by = "" if wins.held_out else ", by the reward model that training used"
+    apart = " They are not measurably apart." if len(leading) > 1 else ""
+    return f"{names} {'is' if len(leading) == 1 else 'are'} preferred to {other} on {shares} of prompts{by}.{apart}"
+
+
+def _tied(best: WinRate, rows: Sequence[WinRate], report: ReportData) -> list[WinRate]:
+    """Return the other models that beat the reference too and are not measurably apart from the best."""
+    contests = report.win_rates.contests if report.win_rates else ()
+    keys = not_apart(best.variant, [row.variant for row in rows if row.estimate.low > 0.5], contests)
+    return [row for row in rows if row.variant in keys]
+
+
+def _without_kl_sentence(report: ReportData) -> str:
+    if report.training is None or report.training.without_kl is None:
+        return ""
+    run: TrainingRun = report.run(report.training.without_kl)
+    loose = trajectory(run)
+    if loose is None:
+        return ""
+    rise, drop = score_trend(run), loose.change(loose.peak, loose.end)
+    if rise.low > 0 and drop.high < 0:
+        return (
+            f"With the KL penalty off, the {report.training.proxy_name} climbs on "
+            f"while gold falls from {number(loose.peak.gold or 0)} to {number(loose.end.gold or 0)}."
+        )
+    if rise.low > 0:
+        return "With the KL penalty off, gold shows no measurable fall from its peak in this run."
+    return f"With the KL penalty off, the {report.training.proxy_name} does not measurably rise in this run."

@@ -1,0 +1,42 @@
+"""Means and errors of what the completions of an iteration were given. Completions of one prompt are alike, so prompts are the units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
+
+from palate.evaluation.intervals import clustered_mean
+from palate.stages.online.rollouts import Rollouts, Scored
+
+
+def score_metrics(scored: Scored) -> dict[str, float]:
+    """Return mean, standard error and standard deviation of the scores, and mean and standard error of the rewards.
+
+    Failed scores (NaN) are left out. A figure without a value is not there: nothing is known of an error with one prompt.
+    """
+    scores = scored.scores[~scored.scores.isnan()]
+    spread = {"score/sd": float(scores.std())} if len(scores) > 1 else {}
+    return {
+        **_mean("score", scored.scores.tolist(), scored.rollouts),
+        **spread,
+        **_mean("reward", scored.rewards.tolist(), scored.rollouts),
+    }
+
+
+def gold_metrics(gold: Callable[..., Mapping[str, float]], rollouts: Rollouts) -> dict[str, float]:
+    """Return mean and standard error of what a function that knows the truth gives for the completions."""
+    dimensions = [
+        gold(prompt.text, completion.text, **prompt.fields)
+        for prompt, group in zip(rollouts.prompts, rollouts.groups, strict=True)
+        for completion in group
+    ]
+    return _mean("gold", [sum(values.values()) / len(values) for values in dimensions], rollouts)
+
+
+def _mean(name: str, values: Sequence[float], rollouts: Rollouts) -> dict[str, float]:
+    if all(math.isnan(value) for value in values):
+        return {}
+    ends = [0, *accumulate(len(group) for group in rollouts.groups)]
+    estimate = clustered_mean([values[start:end] for start, end in pairwise(ends)])
+    return {f"{name}/mean": estimate.value} | ({} if math.isnan(estimate.se) else {f"{name}/se": estimate.se})
