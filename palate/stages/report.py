@@ -12,7 +12,7 @@ from palate.data.jsonl import read_rows
 from palate.evaluation import report_sections
 from palate.evaluation.evaluated_model import prompts_note, read_evaluated
 from palate.evaluation.report import LineageRow, ReportData, RunWarning, StageTiming, Variant, VariantRole, write_report
-from palate.evaluation.report.learned import learned_and_not
+from palate.evaluation.report.what_was_learned import learned_and_not
 from palate.runs.record import RECORD, RunRecord, lineage, read_record
 from palate.runs.run import WARNINGS, Run
 

@@ -33,8 +33,8 @@ from palate.evaluation.report import (
 )
 from palate.evaluation.report import formatting as wording
 from palate.evaluation.report.headline import headline
-from palate.evaluation.report.learned import learned_and_not
 from palate.evaluation.report.report_page import marked
+from palate.evaluation.report.what_was_learned import learned_and_not
 from tests.unit.evaluation.sample_report import sample_report, sample_without_gold
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>&{{ 7*7 }}'
