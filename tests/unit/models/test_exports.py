@@ -135,10 +135,10 @@ def test_the_fallback_template_is_exported_and_the_tokenizer_in_memory_stays_as_
 def test_a_reward_model_scores_a_text_as_the_ids_that_a_policy_ends_with(template: str) -> None:
     tokenizer = chat_tokenizer(template)
     policy = tiny_policy("llama", tokenizer)
-    scorer = LearnedReward(scalar_from(policy, ("overall",), seed=0))
+    scorer = LearnedReward(scalar_from(policy, ("overall",), seed=0), tokenizer)
     prompt = Prompt("1", (Message("user", "soup?"),))
     ids = completion_ids(tokenizer, prompt.conversation, "yes")
     first = next(at for at, token in enumerate(ids) if token in policy.end_ids)
-    by_ids, by_text = (scorer.score([prompt], [[c]])["score"][0][0] for c in (Completion("yes", ids[: first + 1]), Completion("yes")))
+    by_ids, by_text = (scorer.score([prompt], [[c]])["score"][0][0] for c in (Completion("", ids[: first + 1]), Completion("yes")))
     assert by_ids is not None
     assert by_ids == pytest.approx(by_text, abs=1e-6)
