@@ -98,7 +98,8 @@ def test_an_export_has_the_template_that_was_used(models: Path) -> None:
 
 def test_a_reward_model_reads_the_score_where_samples_end(models: Path) -> None:
     run = trained(models / "two_ends", "reward", "--preferences", str(CASES / "data" / "pairs.jsonl"), "--held_out_share", "0.2")
-    policy, scorer = load_policy(models / "two_ends"), LearnedReward.load(str(run / "model"), policy.tokenizer)
+    policy = load_policy(models / "two_ends")
+    scorer = LearnedReward.load(str(run / "model"), policy.tokenizer)
     prompt = Prompt("x", (Message("user", "Question 77?"),))
     ids = completion_ids(policy.tokenizer, prompt.conversation, "yes yes 77")
     first = next(at for at, token in enumerate(ids) if token in policy.end_ids)

@@ -146,7 +146,7 @@ def test_sft_learns_the_rows_asked_for_and_measures_those_held_out(data: Path, t
 def test_pretraining_takes_seed_and_documents_per_step(data: Path, tmp_path: Path) -> None:
     word_tokenizer().save_pretrained(tmp_path / "tokenizer")
     small = Architecture(hidden_size=16, intermediate_size=16, layers=1, heads=2, max_positions=32)
-    stage = Pretrain(str(data / "texts.jsonl"), str(tmp_path / "tokenizer"), small, documents_per_step=4, optimizer=STILL)
+    stage = Pretrain(str(data / "texts.jsonl"), str(tmp_path / "tokenizer"), architecture=small, documents_per_step=4, optimizer=STILL)
     runs = [done(stage, tmp_path / str(seed), "pretrain", seed=seed) for seed in (1, 2)]
     assert summary(runs[0])["steps"] == 2
     one, two = (load_policy(run.directory / "model").state_dict() for run in runs)
