@@ -4,7 +4,7 @@
 docs/methods/agreement.md explains each figure.
 """
 
-from palate.agreement.advice import advice, favoured
+from palate.agreement.advice import advice, favoured, favoured_words, nearest
 from palate.agreement.alpha import krippendorff_alpha, raw_agreement
 from palate.agreement.analysis import AgreementReport, DimensionReport, analyse
 from palate.agreement.bias import Bias, length_bias, side_bias
@@ -20,7 +20,7 @@ from palate.agreement.kappa import (
     pair_kappas,
     rater_noise_ceiling,
 )
-from palate.agreement.raters import Pace, RaterReport, rater_reports
+from palate.agreement.raters import Pace, RaterReport, SelfConsistency, rater_reports, self_consistency
 from palate.agreement.selection import Selection, ask_further, ensemble_disagreement, select
 from palate.agreement.shares import (
     concluded,
@@ -34,10 +34,11 @@ from palate.agreement.shares import (
 )
 from palate.agreement.strengths import CrowdStrengths, CrowdVotes, bradley_terry, crowd_bradley_terry
 from palate.agreement.vote_table import VoteTable
-from palate.agreement.votes import PAIR_ANSWERS, Votes, pair_answer
+from palate.agreement.votes import PAIR_ANSWERS, RULE_ANSWERS, Votes, pair_answer
 
 __all__ = [
     "PAIR_ANSWERS",
+    "RULE_ANSWERS",
     "AgreementReport",
     "Bias",
     "CrowdStrengths",
@@ -53,6 +54,7 @@ __all__ = [
     "PairKappas",
     "RaterReport",
     "Selection",
+    "SelfConsistency",
     "VoteTable",
     "Votes",
     "advice",
@@ -65,6 +67,7 @@ __all__ = [
     "dawid_skene",
     "ensemble_disagreement",
     "favoured",
+    "favoured_words",
     "first_probability",
     "fleiss_kappa",
     "hold_out",
@@ -73,6 +76,7 @@ __all__ = [
     "length_bias",
     "majority",
     "majority_ceiling",
+    "nearest",
     "next_vote_shares",
     "pair_answer",
     "pair_kappas",
@@ -80,6 +84,7 @@ __all__ = [
     "rater_reports",
     "raw_agreement",
     "select",
+    "self_consistency",
     "side_bias",
     "smoothed_share",
     "smoothed_shares",

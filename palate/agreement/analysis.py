@@ -13,7 +13,7 @@ from palate.agreement.bias import Bias, length_bias, side_bias
 from palate.agreement.curve import LearningCurve
 from palate.agreement.estimates import Estimate
 from palate.agreement.kappa import NoiseCeiling, PairKappas, fleiss_kappa, pair_kappas, rater_noise_ceiling
-from palate.agreement.raters import Pace, RaterReport, pace, rater_reports
+from palate.agreement.raters import Pace, RaterReport, SelfConsistency, pace, rater_reports, self_consistency
 from palate.agreement.vote_table import VoteTable
 from palate.agreement.votes import count_pairs
 
@@ -52,8 +52,10 @@ class AgreementReport:
         votes: number of votes.
         items: number of pairs (times dimensions) that have votes.
         doubles: comparisons with two votes or more on a pair. All figures of agreement rest on these; the pairs of a ranking are one.
-        raters: number of raters.
-        answers: votes by answer: first, tie, second.
+        raters: number of raters with a name.
+        unnamed: votes of raters without a name, who may be any number of people.
+        names: names of the answers: first, tie, second, or broken, kept.
+        answers: votes by answer.
         agreement: share of pairs of raters who say the same, mean over items; ties are an answer.
         agreement_without_ties: the same for votes that are not ties.
         alpha: Krippendorff's, nominal: a tie is an answer like others.
@@ -69,6 +71,8 @@ class AgreementReport:
         dimensions: agreement by dimension.
         by_rater: each rater, by votes cast.
         pairs: pairs of raters with most items in common, at most 40.
+        repeats: whether raters say the same when they answer a pair again. None if nobody did.
+        left_out: what the file holds besides, by reason.
         curve: accuracy against labels, where it was measured.
     """
 
@@ -76,7 +80,9 @@ class AgreementReport:
     items: int
     doubles: int
     raters: int
-    answers: tuple[int, int, int]
+    unnamed: int
+    names: tuple[str, ...]
+    answers: tuple[int, ...]
     agreement: Estimate
     agreement_without_ties: Estimate
     alpha: Estimate
@@ -92,7 +98,14 @@ class AgreementReport:
     dimensions: tuple[DimensionReport, ...]
     by_rater: tuple[RaterReport, ...]
     pairs: tuple[NamedKappa, ...]
+    repeats: SelfConsistency | None = None
+    left_out: tuple[tuple[str, int], ...] = ()
     curve: LearningCurve | None = None
+
+    @property
+    def ties(self) -> int:
+        """Number of votes that are ties."""
+        return dict(zip(self.names, self.answers, strict=True)).get("tie", 0)
 
     @property
     def guessing(self) -> tuple[str, ...]:
@@ -108,23 +121,27 @@ def analyse(table: VoteTable, rng: np.random.Generator, curve: LearningCurve | N
     """Analyse a table of votes. `rng` draws the bootstrap's samples, so equal generators give equal reports."""
     whole, table = table, table.without_tests()
     votes, cluster = table.votes, table.comparison
-    counts = votes.counts()
-    without = raw_agreement(counts[:, [0, 2]], rng, cluster=cluster)
-    pairs = pair_kappas(votes)
+    counts, is_named = votes.counts(), table.is_named
+    decided = [k for k, name in enumerate(votes.answers) if name != "tie"]
+    swapped = None if votes.mirror is None else np.array([1, 0])
+    without = raw_agreement(counts[:, decided], rng, cluster=cluster, mirror=swapped)
+    pairs = pair_kappas(votes.selected(is_named), mirror=votes.mirror)
     return AgreementReport(
         votes=len(votes),
         items=int((counts.sum(1) > 0).sum()),
         doubles=int(np.unique(cluster[counts.sum(1) > 1]).size),
-        raters=int(np.unique(votes.rater).size),
-        answers=cast("tuple[int, int, int]", tuple(int(n) for n in counts.sum(0))),
-        agreement=raw_agreement(counts, rng, cluster=cluster),
+        raters=int(np.unique(votes.rater[is_named]).size),
+        unnamed=int((~is_named).sum()),
+        names=votes.answers,
+        answers=tuple(int(n) for n in counts.sum(0)),
+        agreement=raw_agreement(counts, rng, cluster=cluster, mirror=votes.mirror),
         agreement_without_ties=without,
-        alpha=krippendorff_alpha(counts, rng, cluster=cluster),
-        alpha_ordinal=krippendorff_alpha(counts, rng, "ordinal", cluster=cluster),
-        alpha_interval=krippendorff_alpha(counts, rng, "interval", cluster=cluster),
+        alpha=krippendorff_alpha(counts, rng, cluster=cluster, mirror=votes.mirror),
+        alpha_ordinal=krippendorff_alpha(counts, rng, "ordinal", cluster=cluster, mirror=votes.mirror),
+        alpha_interval=krippendorff_alpha(counts, rng, "interval", cluster=cluster, mirror=votes.mirror),
         alpha_strength=_of_strengths(table, rng),
         cohen=pairs.mean(),
-        fleiss=fleiss_kappa(counts),
+        fleiss=fleiss_kappa(counts, votes.mirror),
         ceiling=None if math.isnan(without.value) else rater_noise_ceiling(without.value),
         side=side_bias(table, rng),
         length=length_bias(table),
@@ -132,6 +149,7 @@ def analyse(table: VoteTable, rng: np.random.Generator, curve: LearningCurve | N
         dimensions=_by_dimension(table, counts, rng),
         by_rater=rater_reports(whole),
         pairs=_named(pairs, votes.raters),
+        repeats=self_consistency(table),
         curve=curve,
     )
 
@@ -142,11 +160,12 @@ def _of_strengths(table: VoteTable, rng: np.random.Generator) -> Estimate | None
     if not (table.strength[known] > 0).any():
         return None
     signed = np.where(votes.answer == 2, -table.strength, table.strength)[known]
-    values, code = np.unique(signed, return_inverse=True)
+    values = np.unique(np.concatenate([signed, -signed]))  # each strength for either side, whichever is called the first
     if values.size > _STRENGTHS:
         return None
-    strengths = count_pairs(votes.item[known], code, (len(votes.items), values.size))
-    return krippendorff_alpha(strengths, rng, "interval", values, cluster=table.comparison)
+    strengths = count_pairs(votes.item[known], np.searchsorted(values, signed), (len(votes.items), values.size))
+    mirror = np.arange(values.size)[::-1]
+    return krippendorff_alpha(strengths, rng, "interval", values, cluster=table.comparison, mirror=mirror)
 
 
 def _by_dimension(table: VoteTable, counts: Any, rng: np.random.Generator) -> tuple[DimensionReport, ...]:
@@ -154,7 +173,11 @@ def _by_dimension(table: VoteTable, counts: Any, rng: np.random.Generator) -> tu
     for number, name in enumerate(table.dimensions):
         here = table.dimension == number
         inside = counts[here]
-        reports.append(DimensionReport(name, int(inside.sum()), krippendorff_alpha(inside, rng, cluster=table.comparison[here])))
+        reports.append(
+            DimensionReport(
+                name, int(inside.sum()), krippendorff_alpha(inside, rng, cluster=table.comparison[here], mirror=table.votes.mirror)
+            )
+        )
     return tuple(reports)
 
 

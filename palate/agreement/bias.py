@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from palate.agreement.estimates import Estimate, Flags, Floats, Ints, from_draws, from_normal
+from palate.agreement.estimates import Estimate, Flags, Floats, Ints, clustered_share, from_draws, from_normal
 from palate.agreement.paired_logistic import Matches, clustered_error, fit
+from palate.agreement.profile import profile
 from palate.agreement.vote_table import VoteTable
 from palate.core import DataError
 
@@ -30,12 +31,14 @@ class Bias:
     """A bias: the share that was observed, and the estimate for completions of equal quality.
 
     Attributes:
-        share: how often the favoured side (the first shown, or the longer) won, without ties. The error is clustered by comparison.
-        logit: log-odds between completions of equal quality, as far as quality is known. NaN where the votes do not determine it, as with
-            a few votes that all agree.
+        share: how often the favoured side (the first shown, or the longer) won, without ties. The error is clustered by comparison, and the
+            interval is Wilson's for as many independent votes as have that error.
+        logit: log-odds between completions of equal quality, as far as quality is known. Infinite where the votes know no exception; then
+            the finite end of the interval says how large it is at least. NaN where the votes do not determine it, as where quality
+            explains them as well.
         policies: number of policies whose strengths were taken out; 0 where policies are not known.
         rater_se: standard error of the log-odds clustered by rater. It is larger where raters differ in their habits; use it when the
-            next raters will be others.
+            next raters will be others. NaN where it is not known: with fewer than five raters, or raters without names.
     """
 
     share: Estimate
@@ -50,10 +53,12 @@ UNKNOWN_BIAS = Bias(UNKNOWN, UNKNOWN, 0, math.nan)
 def side_bias(table: VoteTable, rng: np.random.Generator, resamples: int = RESAMPLES) -> Bias:
     """Estimate the log-odds in favour of the side shown first: the constant of a Bradley-Terry model of the policies.
 
-    Without policies it is the log-odds of the share, which is right only where sides were drawn at random. Ties are left out. The error
-    is from a bootstrap over comparisons that fits all strengths again; the interval has its percentiles.
+    Without policies it is the log-odds of the share, which is right only where sides were drawn at random. Ties are left out. All votes
+    count, also those that their raters gave again. The error is from a bootstrap over comparisons that fits all strengths again; the
+    interval has its percentiles.
     """
-    rows = np.flatnonzero((table.votes.answer != 1) & (table.shown >= 0))
+    table = table.with_earlier()
+    rows = np.flatnonzero(~table.votes.is_tie & (table.shown >= 0))
     if not rows.size:
         return UNKNOWN_BIAS
     item, left, first_won = _oriented(table, rows, table.shown[rows] == 0)
@@ -75,25 +80,31 @@ def side_bias(table: VoteTable, rng: np.random.Generator, resamples: int = RESAM
         share = np.bincount(of_cell, drawn * won, cell.size) / np.maximum(weight, 1e-300)
         return _determined(replace(cells, won=share, weight=weight), start, steps)
 
+    share = clustered_share(first_won, shown_together)
     theta = fitted(np.ones(n), None, 60)
     if theta is None:
-        return Bias(_clustered_share(first_won, shown_together), replace(UNKNOWN, n=n), players, math.nan)
+        alone = 1 / np.bincount(numbers)[numbers]  # the votes on a comparison count as one
+        weight = np.bincount(inside, alone, cell.size).astype(np.float64)
+        at_edge = profile(replace(cells, won=np.bincount(inside, alone * first_won, cell.size) / weight, weight=weight), 0, n)
+        return Bias(share, at_edge or replace(UNKNOWN, n=n), players, math.nan)
     times = (np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float64) for _ in range(resamples))
     refitted = (fitted(drawn, theta, 3) for drawn in times)
-    draws = np.array([math.nan if one is None else one[-1] for one in refitted])
+    draws = np.array([math.copysign(math.inf, theta[-1]) if one is None else one[-1] for one in refitted])
     single = replace(cells, first=first, second=second, won=first_won, weight=np.ones(rows.size), covariates=np.ones((rows.size, 1)))
-    by_rater = clustered_error(single, theta, theta.size - 1, table.votes.rater[rows])
-    return Bias(_clustered_share(first_won, shown_together), from_draws(float(theta[-1]), draws, n), players, by_rater)
+    by_rater = _rater_error(table, single, theta, rows)
+    return Bias(share, from_draws(float(theta[-1]), draws, n), players, by_rater)
 
 
 def length_bias(table: VoteTable) -> Bias:
     """Estimate the log-odds in favour of ten words more; the side shown and the policies' strengths are taken out where known.
 
     The error is clustered by comparison. Length is part of quality: without gold scores, votes cannot tell a taste for length from a taste
-    for what longer answers contain. The share leaves out equal lengths and ties, the log-odds leave out ties.
+    for what longer answers contain. The share leaves out equal lengths and ties, the log-odds leave out ties. All votes count, also those
+    that their raters gave again.
     """
+    table = table.with_earlier()
     known = np.asarray(~np.isnan(table.words).any(axis=1))
-    rows = np.flatnonzero((table.votes.answer != 1) & known[table.votes.item])
+    rows = np.flatnonzero(~table.votes.is_tie & known[table.votes.item])
     if not rows.size:
         return UNKNOWN_BIAS
     shown = table.shown[rows]
@@ -107,15 +118,23 @@ def length_bias(table: VoteTable) -> Bias:
     if not different.any():
         return UNKNOWN_BIAS
     cluster = table.comparison[item]
-    share, n = _clustered_share(longer_won[different], cluster[different]), int(np.unique(cluster).size)
+    share, n = clustered_share(longer_won[different], cluster[different]), int(np.unique(cluster).size)
     matches = Matches(first, second, first_won, np.ones(rows.size), columns, players, _PULL)
     theta = _determined(matches)
     if theta is None:
-        return Bias(share, replace(UNKNOWN, n=n), players, math.nan)
+        _, numbers = np.unique(cluster, return_inverse=True)
+        alone = replace(matches, weight=1 / np.bincount(numbers)[numbers])
+        return Bias(share, profile(alone, columns.shape[1] - 1, n) or replace(UNKNOWN, n=n), players, math.nan)
     error = clustered_error(matches, theta, theta.size - 1, cluster)
     logit = from_normal(float(theta[-1]), error, n)
-    by_rater = clustered_error(matches, theta, theta.size - 1, table.votes.rater[rows])
-    return Bias(share, logit, players, by_rater)
+    return Bias(share, logit, players, _rater_error(table, matches, theta, rows))
+
+
+def _rater_error(table: VoteTable, matches: Matches, theta: Floats, rows: Ints) -> float:
+    """Return the standard error of the last coefficient clustered by rater; NaN where a rater is not known."""
+    if not table.is_named[rows].all():
+        return math.nan
+    return clustered_error(matches, theta, theta.size - 1, table.votes.rater[rows])
 
 
 def _determined(matches: Matches, start: Floats | None = None, steps: int = 60) -> Floats | None:
@@ -141,13 +160,3 @@ def _players(table: VoteTable, item: Ints, left: Ints) -> tuple[Ints, Ints, int]
     if used[0] < 0 or not 1 < used.size <= _POLICIES:
         return np.zeros_like(item), np.zeros_like(item), 0
     return numbers[: item.size], numbers[item.size :], int(used.size)
-
-
-def _clustered_share(flags: Floats, cluster: Ints) -> Estimate:
-    """Return the share of flags (n,) with an error clustered by `cluster` (n,)."""
-    value = float(flags.mean())
-    _, numbers = np.unique(cluster, return_inverse=True)
-    parts = np.bincount(numbers, flags - value)
-    groups = parts.size
-    error = math.sqrt(float((parts**2).sum()) * groups / max(groups - 1, 1)) / flags.size
-    return from_normal(value, error, groups)

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from palate.agreement.estimates import Floats
-from palate.agreement.votes import Votes, count_pairs
+from palate.agreement.estimates import Floats, Ints
+from palate.agreement.votes import Votes, count_pairs, mirrored
 from palate.core import DataError
 
 Model = Literal["full", "one_coin"]
@@ -43,7 +43,14 @@ class DawidSkene:
         return np.asarray(np.einsum("c,rcc->r", self.prior, self.confusion))
 
 
-def dawid_skene(votes: Votes, model: Model = "full", pseudo: float = 3.0, steps: int = 100, tolerance: float = 1e-6) -> DawidSkene:
+def dawid_skene(
+    votes: Votes,
+    model: Model = "full",
+    pseudo: float = 3.0,
+    steps: int = 100,
+    tolerance: float = 1e-6,
+    mirror: Ints | None = None,
+) -> DawidSkene:
     """Fit the model to the votes by EM, starting from the shares of votes.
 
     In the full model each rater has a matrix of P(answer | class). In the one-coin model each rater gives the true answer with one
@@ -57,6 +64,8 @@ def dawid_skene(votes: Votes, model: Model = "full", pseudo: float = 3.0, steps:
             the start. Raters with few votes stay near the pool.
         steps: EM steps at most.
         tolerance: stops when the objective rises by less than this for each vote.
+        mirror: what each answer becomes when an item's two sides change their names (`Votes.mirror`). Classes and confusions are then the
+            same under both names, so nothing depends on which side is called the first. None is the original model.
     """
     if pseudo < 0 or steps < 1:
         raise DataError(f"dawid_skene: pseudo must be >= 0 and steps >= 1, got {pseudo} and {steps}")
@@ -66,12 +75,12 @@ def dawid_skene(votes: Votes, model: Model = "full", pseudo: float = 3.0, steps:
     voted = counts.sum(1) > 0
     posterior = np.full(counts.shape, 1 / counts.shape[1])
     posterior[voted] = counts[voted] / counts[voted].sum(1, keepdims=True)
-    in_advance = _normalised(_tables(votes, posterior).sum(0))
+    in_advance = _normalised(_tables(votes, posterior, mirror).sum(0))
     objective: list[float] = []
     for _ in range(steps):
-        tables = _tables(votes, posterior)
+        tables = _tables(votes, posterior, mirror)
         confusion = _confusion(tables, in_advance, pseudo) if model == "full" else _one_coin(tables, in_advance, pseudo)
-        prior = posterior[voted].mean(0)
+        prior = mirrored(posterior[voted].mean(0), mirror, axes=(0,))
         logs = np.log(np.maximum(confusion, _TINY))
         evidence = np.log(np.maximum(prior, _TINY)) + np.stack(
             [np.bincount(votes.item, weights=logs[votes.rater, c, votes.answer], minlength=len(counts)) for c in range(len(prior))], axis=1
@@ -84,14 +93,14 @@ def dawid_skene(votes: Votes, model: Model = "full", pseudo: float = 3.0, steps:
         objective.append(likelihood + (_log_prior(logs, in_advance, pseudo, model) if pseudo else 0.0))
         if len(objective) > 1 and objective[-1] - objective[-2] < tolerance * len(votes):
             break
-    return DawidSkene(posterior, confusion, prior, _normalised(_tables(votes, posterior).sum(0)), tuple(objective))
+    return DawidSkene(posterior, confusion, prior, _normalised(_tables(votes, posterior, mirror).sum(0)), tuple(objective))
 
 
-def _tables(votes: Votes, posterior: Floats) -> Floats:
+def _tables(votes: Votes, posterior: Floats, mirror: Ints | None) -> Floats:
     """Return (raters, classes, answers) expected numbers of votes."""
     shape = len(votes.raters), len(votes.answers)
     columns = [count_pairs(votes.rater, votes.answer, shape, posterior[votes.item, c]) for c in range(posterior.shape[1])]
-    return np.stack(columns, axis=1)
+    return mirrored(np.stack(columns, axis=1), mirror, axes=(1, 2))
 
 
 def _normalised(tables: Floats) -> Floats:

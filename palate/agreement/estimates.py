@@ -80,10 +80,31 @@ def from_normal(value: float, se: float, n: int) -> Estimate:
 def from_draws(value: float, draws: Floats, n: int) -> Estimate:
     """Return the estimate with the percentile interval of bootstrap `draws`. Undefined draws (NaN) are left out.
 
-    The standard error is the draws' standard deviation. With fewer than two defined draws it and the interval are NaN.
+    The standard error is the draws' standard deviation; NaN where a draw is infinite. With fewer than two defined draws, or of fewer
+    than two units, it and the interval are NaN: one unit is drawn again and again, and says nothing about others.
     """
     defined = draws[~np.isnan(draws)]
-    if defined.size < 2:
+    if defined.size < 2 or n < 2:
         return Estimate(value, math.nan, math.nan, math.nan, n)
-    low, high = np.quantile(defined, [0.025, 0.975])
-    return Estimate(value, float(defined.std(ddof=1)), float(low), float(high), n)
+    low, high = np.quantile(defined, [0.025, 0.975], method="linear" if np.isfinite(defined).all() else "inverted_cdf")
+    se = float(defined.std(ddof=1)) if np.isfinite(defined).all() else math.nan
+    return Estimate(value, se, float(low), float(high), n)
+
+
+def at_edge(value: float, low: float, high: float, n: int) -> Estimate:
+    """Return an estimate that all draws repeat, such as full agreement, with an interval that comes from elsewhere."""
+    return Estimate(value, (high - low) / (2 * Z95), low, high, n)
+
+
+def clustered_share(flags: Floats, cluster: Ints) -> Estimate:
+    """Return the share of flags (n,) with an error clustered by `cluster` (n,).
+
+    The interval is Wilson's for as many independent flags as have that error, between the clusters and the flags.
+    """
+    value = float(flags.mean())
+    _, numbers = np.unique(cluster, return_inverse=True)
+    parts = np.bincount(numbers, flags - value)
+    groups = parts.size
+    error = math.sqrt(float((parts**2).sum()) * groups / max(groups - 1, 1)) / flags.size
+    worth = min(max(value * (1 - value) / error**2, groups), flags.size) if error else groups
+    return Estimate(value, error, *wilson(value * worth, worth), groups)

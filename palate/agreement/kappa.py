@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from palate.agreement.estimates import Floats, Ints
-from palate.agreement.votes import Votes
+from palate.agreement.votes import Votes, mirrored
 from palate.core import DataError
 
 Weights = Literal["none", "linear", "quadratic"]
@@ -51,9 +51,13 @@ def cohen_kappa(confusion: Floats, weights: Weights = "none") -> float:
     return float(_kappas(np.asarray(confusion, dtype=np.float64)[None], weights)[0])
 
 
-def pair_kappas(votes: Votes, weights: Weights = "none") -> PairKappas:
-    """Return Cohen's kappa of every two raters with common items, from their answers to these."""
+def pair_kappas(votes: Votes, weights: Weights = "none", mirror: Ints | None = None) -> PairKappas:
+    """Return Cohen's kappa of every two raters with common items, from their answers to these.
+
+    With a `mirror` (see `Votes.mirror`) chance is that of answers whose sides may have either name, so kappa does not depend on the names.
+    """
     ones, others, tables = _confusions(votes)
+    tables = mirrored(tables, mirror, axes=(1, 2))
     totals = tables.sum((1, 2))
     same = np.trace(tables, axis1=1, axis2=2) / totals
     order = np.lexsort((others, ones, -totals))
@@ -61,11 +65,12 @@ def pair_kappas(votes: Votes, weights: Weights = "none") -> PairKappas:
     return PairKappas(ones[order], others[order], totals[order].astype(np.int64), same[order], kappas[order])
 
 
-def fleiss_kappa(counts: Floats) -> float:
+def fleiss_kappa(counts: Floats, mirror: Ints | None = None) -> float:
     """Return Fleiss' kappa of votes (items, answers): (P - Pe) / (1 - Pe).
 
     P is the mean over items of the share of agreeing pairs, Pe the sum of squared shares of answers. Fleiss has the same number of raters
     on each item. Where numbers differ, items with fewer than two votes are left out; items weigh alike in P, and votes in Pe.
+    With a `mirror` (see `Votes.mirror`) shares of answers are averaged over both names of the sides.
     NaN when all votes have one answer. Source: Fleiss 1971.
     """
     used = counts[counts.sum(1) > 1]
@@ -73,7 +78,7 @@ def fleiss_kappa(counts: Floats) -> float:
         return math.nan
     totals = used.sum(1)
     observed = float(((used * (used - 1)).sum(1) / (totals * (totals - 1))).mean())
-    chance = float(((used.sum(0) / used.sum()) ** 2).sum())
+    chance = float((mirrored(used.sum(0) / used.sum(), mirror, axes=(0,)) ** 2).sum())
     return (observed - chance) / (1 - chance) if chance < 1 else math.nan
 
 

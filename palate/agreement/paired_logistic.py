@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,12 @@ DENSE = 400
 """With at most this many unknowns a step solves a full system; with more it uses conjugate gradients, without a matrix."""
 
 _STEPS, _EPSILON, _LARGE = 60, 1e-10, 40.0
+
+_DAMPING = 1e-9
+"""Added to the curvature along covariates. It changes no maximum, and lets a step end where the likelihood is flat."""
+
+MIN_CLUSTERS = 5
+"""With fewer clusters an error clustered by them is not known: with two, 1.96 errors hold the truth in 70 % of cases, with five in 88 %."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +34,7 @@ class Matches:
         covariates: (n, k) further columns; a column of ones is the advantage of standing first.
         players: number of players; 0 for covariates alone.
         pull: encounters that each player won, and as many lost, against a player of strength 0.
+        offset: (n,) or one number, log-odds that are known and not fitted.
     """
 
     first: Ints
@@ -36,9 +44,14 @@ class Matches:
     covariates: Floats
     players: int
     pull: float = 0.0
+    offset: Floats | float = 0.0
 
     def logits(self, theta: Floats) -> Floats:
         """(n,) log-odds that the first wins."""
+        return np.asarray(self.along(theta) + self.offset)
+
+    def along(self, theta: Floats) -> Floats:
+        """(n,) what the unknowns add to the log-odds."""
         logits = self.covariates @ theta[self.players :]
         return np.asarray(logits + theta[self.first] - theta[self.second]) if self.players else np.asarray(logits)
 
@@ -66,7 +79,7 @@ class Matches:
         p = sigmoid(self.logits(theta))
         v = self.weight * p * (1 - p)
         q = sigmoid(theta[: self.players])
-        own = np.concatenate([2 * self.pull * q * (1 - q), np.zeros(self.covariates.shape[1])])
+        own = np.concatenate([2 * self.pull * q * (1 - q), np.full(self.covariates.shape[1], _DAMPING)])
         if theta.size <= DENSE:
             return self._solve_dense(v, own, right)
         return self._solve_gradients(v, own, right)
@@ -91,7 +104,7 @@ class Matches:
 
     def _solve_gradients(self, v: Floats, own: Floats, right: Floats) -> Floats:
         def product(x: Floats) -> Floats:
-            return self.spread(v * self.logits(x)) + own * x
+            return self.spread(v * self.along(x)) + own * x
 
         size = np.concatenate(
             [
@@ -144,15 +157,17 @@ def fit(matches: Matches, start: Floats | None = None, steps: int = _STEPS) -> F
 
 
 def clustered_error(matches: Matches, theta: Floats, which: int, cluster: Ints) -> float:
-    """Return the standard error of `theta[which]`, clustered by `cluster` (n,), such as an item.
+    """Return the standard error of `theta[which]`, clustered by `cluster` (n,), such as an item; NaN with fewer than `MIN_CLUSTERS`.
 
     The sandwich H^-1 (sum over clusters of the outer product of their scores) H^-1, with the factor G / (G - 1). Source: Liang
     & Zeger 1986.
     """
     unit = np.zeros_like(theta)
     unit[which] = 1
-    along = matches.logits(matches.solve(theta, unit))  # each row's share in the coefficient
+    along = matches.along(matches.solve(theta, unit))  # each row's share in the coefficient
     residuals = matches.weight * (matches.won - sigmoid(matches.logits(theta)))
     _, numbers = np.unique(cluster, return_inverse=True)
     parts = np.bincount(numbers, along * residuals)
-    return float(np.sqrt((parts**2).sum() * parts.size / max(parts.size - 1, 1)))
+    if parts.size < MIN_CLUSTERS:
+        return math.nan
+    return float(np.sqrt((parts**2).sum() * parts.size / (parts.size - 1)))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from palate.agreement.dawid_skene import dawid_skene
-from palate.agreement.estimates import Estimate, Flags, Floats, Ints, wilson
+from palate.agreement.estimates import Estimate, Flags, Floats, Ints, clustered_share, wilson
 from palate.agreement.vote_table import VoteTable
+from palate.agreement.votes import mirrored
 
 MIN_SHARED = 10
 """With fewer shared comparisons no rater is said to guess."""
@@ -56,6 +57,32 @@ class Pace:
     p95: float
 
 
+@dataclass(frozen=True, slots=True)
+class SelfConsistency:
+    """Whether raters say the same when they answer a pair again.
+
+    Attributes:
+        earlier: votes that were answered again. They do not count as votes of agreement, the last ones do.
+        same: share of them after which the rater gave the same answer.
+        turned: the same for those that were shown the other way round the next time, so that a habit of sides shows. None without any.
+    """
+
+    earlier: int
+    same: Estimate
+    turned: Estimate | None
+
+
+def self_consistency(table: VoteTable) -> SelfConsistency | None:
+    """Return how often raters repeat their own answer to an item; None if nobody answered one again."""
+    old = table.earlier
+    if not old.item.size:
+        return None
+    same, cluster = (old.answer == old.next_answer).astype(np.float64), table.comparison[old.item]
+    turned = (old.shown >= 0) & (old.next_shown >= 0) & (old.shown != old.next_shown)
+    of_turned = clustered_share(same[turned], cluster[turned]) if turned.any() else None
+    return SelfConsistency(int(old.item.size), clustered_share(same, cluster), of_turned)
+
+
 def pace(seconds: Floats) -> Pace | None:
     """Return quantiles of the known times; None without any."""
     known = seconds[~np.isnan(seconds)]
@@ -74,7 +101,8 @@ def gold_accuracy(table: VoteTable) -> tuple[Estimate | None, ...]:
 def agreement_with_others(table: VoteTable) -> tuple[Floats, Flags, Floats]:
     """Return for each vote the share of the item's other raters who agree, and whether there are any; for each rater the chance agreement.
 
-    Chance agreement is the rater's own shares of answers times those of the others on the same items, as in alpha and kappa.
+    Chance agreement is the rater's own shares of answers times those of the others on the same items, as in alpha and kappa. Shares are
+    averaged over both names of an item's sides.
     """
     votes = table.votes
     counts = votes.counts()
@@ -88,7 +116,8 @@ def agreement_with_others(table: VoteTable) -> tuple[Floats, Flags, Floats]:
     n = np.bincount(votes.rater, shared, raters)
     own = np.stack([np.bincount(votes.rater, shared & (votes.answer == a), raters) for a in range(k)], axis=1)
     theirs = np.stack([np.bincount(votes.rater, np.where(shared, others[:, a], 0.0), raters) for a in range(k)], axis=1)
-    chance = (own * theirs).sum(1) / np.maximum(n, 1) ** 2
+    sides = (mirrored(shares.astype(np.float64), votes.mirror, axes=(1,)) for shares in (own, theirs))
+    chance = np.prod(list(sides), axis=0).sum(1) / np.maximum(n, 1) ** 2
     return same, shared, np.asarray(chance)
 
 
@@ -101,7 +130,7 @@ def guessing(agreement: Estimate, expected: float, pool: float) -> bool:
 
 
 def rater_reports(table: VoteTable) -> tuple[RaterReport, ...]:
-    """Report on each rater, most votes first."""
+    """Report on each rater with a name, most votes first."""
     gold = gold_accuracy(table)
     raters = len(table.votes.raters)
     cast = np.bincount(table.votes.rater, minlength=raters)
@@ -111,12 +140,14 @@ def rater_reports(table: VoteTable) -> tuple[RaterReport, ...]:
     same, shared, chance = agreement_with_others(table)
     pool = float(same.sum() / max(shared.sum(), 1))
     agrees = _shares(table, shared, same)
-    decided = (votes.answer != 1) & (table.shown >= 0)
+    decided = ~votes.is_tie & (table.shown >= 0)
     first = _shares(table, decided, (votes.answer == 2 * table.shown).astype(np.float64))
-    ties = np.bincount(votes.rater, votes.answer == 1, raters) / np.maximum(np.bincount(votes.rater, minlength=raters), 1)
-    reliability = dawid_skene(votes, "one_coin").accuracy() if len(votes) else np.zeros(raters)
+    ties = np.bincount(votes.rater, votes.is_tie, raters) / np.maximum(np.bincount(votes.rater, minlength=raters), 1)
+    reliability = dawid_skene(votes, "one_coin", mirror=votes.mirror).accuracy() if len(votes) else np.zeros(raters)
     reports = []
     for k in np.argsort(-cast, kind="stable"):
+        if k in table.anonymous:
+            continue
         agreement = agrees[k]
         reports.append(
             RaterReport(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from palate.agreement.dawid_skene import dawid_skene
-from palate.agreement.estimates import Floats
-from palate.agreement.votes import Votes
+from palate.agreement.estimates import Floats, Ints
+from palate.agreement.votes import Votes, mirrored
 from palate.core import Comparison, DataError, Preference
 
 PRIOR = 1.0
@@ -20,16 +20,17 @@ def majority(counts: Floats) -> Floats:
     return np.asarray(most / most.sum(1, keepdims=True))
 
 
-def smoothed_shares(counts: Floats, prior: float = PRIOR, base: Floats | None = None) -> Floats:
+def smoothed_shares(counts: Floats, prior: float = PRIOR, base: Floats | None = None, mirror: Ints | None = None) -> Floats:
     """Return (items, answers) shares (votes + prior base) / (n + prior), an estimate of the next vote.
 
     One vote is not certainty: a raw share says 1 for an answer that the next rater denies a third of the time. `base` (answers,) is
-    expected before any vote, by default the shares of all votes, and is worth `prior` votes.
+    expected before any vote, by default the shares of all votes, and is worth `prior` votes. With a `mirror` (see `Votes.mirror`) the
+    shares of all votes do not depend on which side is called the first.
     """
     if prior < 0:
         raise DataError(f"smoothed_shares: prior is a number of votes >= 0, got {prior}; 1 is usual")
     total = counts.sum()
-    common = np.full(counts.shape[1], 1 / counts.shape[1]) if not total else counts.sum(0) / total
+    common = np.full(counts.shape[1], 1 / counts.shape[1]) if not total else mirrored(counts.sum(0) / total, mirror, axes=(0,))
     expected = common if base is None else base
     totals = counts.sum(1, keepdims=True)
     return np.where(totals + prior > 0, (counts + prior * expected) / np.maximum(totals + prior, 1e-300), expected)
@@ -48,7 +49,7 @@ def next_vote_shares(votes: Votes, pseudo: float = 3.0) -> Floats:
 
     The posterior itself is about a hidden truth and is too confident; a model that learns from it becomes more confident than raters are.
     """
-    return dawid_skene(votes, pseudo=pseudo).next_votes()
+    return dawid_skene(votes, pseudo=pseudo, mirror=votes.mirror).next_votes()
 
 
 def first_probability(shares: Floats) -> Floats:

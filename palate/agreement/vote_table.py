@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from palate.agreement.estimates import Floats, Ints
-from palate.agreement.votes import PAIR_ANSWERS, Votes, pairs_of
-from palate.core import Comparison, DataError, Judgment
+from palate.agreement.estimates import Flags, Floats, Ints
+from palate.agreement.votes import PAIR_ANSWERS, RULE_ANSWERS, Votes, pairs_of
+from palate.core import UNKNOWN_RATER, Comparison, DataError, Judgment, is_anonymous
 
 Ranking = tuple[tuple[int, ...], ...]
 """Completions of a comparison by number, in tiers, best first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class VoteTable:
-    """Votes on pairs and columns beside them. An unknown value is -1, or NaN for real numbers.
+class EarlierVotes:
+    """Votes on pairs that their raters answered again later, and what they said the next time. Each array is (m,).
 
     Attributes:
-        votes: the votes; answers are first, tie, second.
+        item: numbers of items.
+        rater: numbers of raters.
+        answer: numbers of answers.
+        shown: as in `VoteTable`.
+        next_answer: numbers of the same rater's next answers to the item.
+        next_shown: as in `VoteTable`, for the next answers.
+    """
+
+    item: Ints
+    rater: Ints
+    answer: Ints
+    shown: Ints
+    next_answer: Ints
+    next_shown: Ints
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[int, ...]]) -> EarlierVotes:
+        """Make the votes from rows of these six numbers."""
+        return cls(*np.array(list(rows), dtype=np.int64).reshape(-1, 6).T)
+
+    def selected(self, flags: Flags) -> EarlierVotes:
+        """Return the votes where `flags` (m,) is true."""
+        columns = (self.item, self.rater, self.answer, self.shown, self.next_answer, self.next_shown)
+        return EarlierVotes(*(column[flags] for column in columns))
+
+
+NO_EARLIER = EarlierVotes.of(())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VoteTable:
+    """Votes on pairs, or on whether a rule is broken, and columns beside them. An unknown value is -1, or NaN for real numbers.
+
+    Attributes:
+        votes: the votes; answers are first, tie, second, or broken, kept.
         shown: (n,) 0 when the item's first completion was shown first, 1 when its second was.
         seconds: (n,) time spent on the vote.
         words: (items, 2) lengths of both completions in words.
@@ -32,6 +67,8 @@ class VoteTable:
         comparison: (items,) number of the comparison. The pairs of one ranking go together in every error and count.
         policies: names of the policies.
         dimensions: names of the dimensions.
+        anonymous: numbers of the raters of whom nobody knows whether they are one person.
+        earlier: votes that their raters gave before they answered the same item again. They count in the biases and in self-consistency.
     """
 
     votes: Votes
@@ -45,12 +82,15 @@ class VoteTable:
     comparison: Ints
     policies: tuple[str, ...] = ()
     dimensions: tuple[str, ...] = ("overall",)
+    anonymous: frozenset[int] = frozenset()
+    earlier: EarlierVotes = NO_EARLIER
 
     def __post_init__(self) -> None:
         """Checks the shapes."""
         n, items = len(self.votes), len(self.votes.items)
-        if self.votes.answers != PAIR_ANSWERS:
-            raise DataError(f"a table of votes is on pairs: answers must be {', '.join(PAIR_ANSWERS)}, got {', '.join(self.votes.answers)}")
+        if self.votes.answers not in {PAIR_ANSWERS, RULE_ANSWERS}:
+            wanted_answers = " or ".join(map(", ".join, (PAIR_ANSWERS, RULE_ANSWERS)))
+            raise DataError(f"a table of votes is on pairs or rules: answers must be {wanted_answers}, got {', '.join(self.votes.answers)}")
         wanted = {"shown": (n,), "seconds": (n,), "strength": (n,), "words": (items, 2), "policy": (items, 2)}
         wanted |= {"gold": (items,), "dimension": (items,), "comparison": (items,)}
         columns = (self.shown, self.seconds, self.strength, self.words, self.policy, self.gold, self.dimension, self.comparison)
@@ -85,23 +125,34 @@ class VoteTable:
         comparisons: Iterable[Comparison] = (),
         gold: Mapping[str, Ranking] | None = None,
         tested: str | None = None,
+        together: Mapping[str, str] | None = None,
     ) -> VoteTable:
-        """Make the table of judgments. A rater's last judgment of a pair counts.
+        """Make the table of judgments. A rater's last judgment of a pair counts, and those before it are `earlier`.
+
+        Judgments of raters without a name (`is_anonymous`) all count, because nobody knows whether two of them come from one person.
 
         Args:
             judgments: the judgments of all raters.
             comparisons: what they were shown, where it is known. Lengths and policies come from these.
             gold: the right rankings of hidden tests, by comparison.
             tested: the dimension of the tests; judgments of tests on others are left out. None takes all dimensions.
+            together: for comparisons that hang together, such as the pairs of a ranking, the comparison that they count as.
         """
         # Only plain values of each judgment are kept: a hundred thousand objects would keep the garbage collector busy.
         last: dict[tuple[str, str], tuple[int, int, float, float]] = {}
+        again: list[tuple[str, str, int, int, int, int]] = []
         pairs: dict[str, tuple[str, str, int, int]] = {}
         for pair in pairs_of(judgments):
             judgment = pair.judgment
             if tested not in (None, judgment.dimension) and judgment.comparison in (gold or {}):
                 continue
-            last[pair.item, judgment.rater] = pair.answer, pair.shown, _known(judgment.seconds), _known(judgment.strength)
+            said, shown, rater = pair.answer, pair.shown, judgment.rater
+            if (pair.item, rater) in last:
+                if is_anonymous(rater):
+                    rater = _unused(pair.item, last)
+                else:
+                    again.append((pair.item, rater, *last[pair.item, rater][:2], said, shown))
+            last[pair.item, rater] = said, shown, _known(judgment.seconds), _known(judgment.strength)
             pairs.setdefault(pair.item, (judgment.comparison, judgment.dimension, pair.first, pair.second))
         votes = Votes.of((item, rater, answer) for (item, rater), (answer, *_) in last.items())
         dimensions = tuple(sorted({dimension for _, dimension, _, _ in pairs.values()})) or ("overall",)
@@ -113,26 +164,82 @@ class VoteTable:
             comparison, answer = by_name.get(name), (gold or {}).get(name)
             if comparison is not None:
                 sides = comparison.completions[first], comparison.completions[second]
-                words[k] = [len(side.text.split()) for side in sides]
+                if any(side.text for side in sides):  # without texts, labels alone
+                    words[k] = [len(side.text.split()) for side in sides]
                 policy[k] = [number.get(side.policy, -1) for side in sides]
             if answer is not None:
                 tiers = {completion: tier for tier, together in enumerate(answer) for completion in together}
                 right[k] = 1 + (tiers[first] > tiers[second]) - (tiers[first] < tiers[second])
-        together = {name: k for k, name in enumerate(dict.fromkeys(name for name, *_ in pairs.values()))}
-        comparison_of = np.array([together[name] for name, *_ in pairs.values()], dtype=np.int64)
+        clusters = [(together or {}).get(name, name) for name, *_ in pairs.values()]
+        cluster = {name: k for k, name in enumerate(dict.fromkeys(clusters))}
+        comparison_of = np.array([cluster[name] for name in clusters], dtype=np.int64)
         _, side, seconds, strength = zip(*last.values(), strict=True) if last else ((), (), (), ())
         dimension_of = np.array([dimensions.index(dimension) for _, dimension, _, _ in pairs.values()], dtype=np.int64)
         table = cls.of(votes, np.array(side, dtype=np.int64), np.array(seconds, dtype=np.float64), words, policy, policies)
-        graded = np.where(votes.answer == 1, 0.0, np.array(strength, dtype=np.float64))
-        return replace(table, gold=right, dimension=dimension_of, dimensions=dimensions, strength=graded, comparison=comparison_of)
+        graded = np.where(votes.is_tie, 0.0, np.array(strength, dtype=np.float64))
+        place, who = ({name: k for k, name in enumerate(names)} for names in (votes.items, votes.raters))
+        earlier = EarlierVotes.of((place[item], who[rater], *codes) for item, rater, *codes in again)
+        anonymous = frozenset(k for k, name in enumerate(votes.raters) if is_anonymous(name))
+        table = replace(table, gold=right, dimension=dimension_of, dimensions=dimensions, strength=graded, comparison=comparison_of)
+        return replace(table, anonymous=anonymous, earlier=earlier)
+
+    @classmethod
+    def of_verdicts(cls, rows: Iterable[tuple[str, str, bool, float | None]], gold: Mapping[str, bool] | None = None) -> VoteTable:
+        """Make the table of answers to rules, from rows (item, rater, whether the rule is broken, seconds). A rater's last answer counts.
+
+        Args:
+            rows: the answers.
+            gold: the right answers of hidden tests, by item.
+        """
+        last: dict[tuple[str, str], tuple[int, float]] = {}
+        again: list[tuple[str, str, int, int]] = []
+        for item, rater, is_broken, seconds in rows:
+            code = 0 if is_broken else 1
+            who_said = rater
+            if (item, rater) in last:
+                if is_anonymous(rater):
+                    who_said = _unused(item, last)
+                else:
+                    again.append((item, rater, last[item, rater][0], code))
+            last[item, who_said] = code, _known(seconds)
+        votes = Votes.of(((item, rater, code) for (item, rater), (code, _) in last.items()), RULE_ANSWERS)
+        place, who = ({name: k for k, name in enumerate(names)} for names in (votes.items, votes.raters))
+        earlier = EarlierVotes.of((place[item], who[rater], code, -1, later, -1) for item, rater, code, later in again)
+        right = np.array([-1 if (gold or {}).get(item) is None else int(not (gold or {})[item]) for item in votes.items], dtype=np.int64)
+        table = cls.of(votes, seconds=np.array([seconds for _, seconds in last.values()], dtype=np.float64))
+        anonymous = frozenset(k for k, name in enumerate(votes.raters) if is_anonymous(name))
+        return replace(table, gold=right, anonymous=anonymous, earlier=earlier)
 
     def without_tests(self) -> VoteTable:
         """Leave out the votes on hidden tests. Items, raters and their numbers stay."""
         is_asked = self.gold[self.votes.item] < 0
         if is_asked.all():
             return self
-        votes = self.votes.selected(is_asked)
-        return replace(self, votes=votes, shown=self.shown[is_asked], seconds=self.seconds[is_asked], strength=self.strength[is_asked])
+        votes, earlier = self.votes.selected(is_asked), self.earlier.selected(self.gold[self.earlier.item] < 0)
+        seconds, strength = self.seconds[is_asked], self.strength[is_asked]
+        return replace(self, votes=votes, earlier=earlier, shown=self.shown[is_asked], seconds=seconds, strength=strength)
+
+    def with_earlier(self) -> VoteTable:
+        """Return the table with the earlier votes among the votes, for what is about votes and not about raters who agree."""
+        old, votes = self.earlier, self.votes
+        if not old.item.size:
+            return self
+        columns = ((votes.item, old.item), (votes.rater, old.rater), (votes.answer, old.answer))
+        item, rater, answer = (np.concatenate(parts) for parts in columns)
+        unknown = np.full(old.item.size, np.nan)
+        return replace(
+            self,
+            votes=replace(votes, item=item, rater=rater, answer=answer),
+            shown=np.concatenate([self.shown, old.shown]),
+            seconds=np.concatenate([self.seconds, unknown]),
+            strength=np.concatenate([self.strength, unknown]),
+            earlier=NO_EARLIER,
+        )
+
+    @property
+    def is_named(self) -> Flags:
+        """(n,) whether the rater of each vote has a name."""
+        return ~np.isin(self.votes.rater, list(self.anonymous))
 
     def with_words(self, words: Floats) -> VoteTable:
         """Return the table with these lengths (items, 2)."""
@@ -145,6 +252,11 @@ class VoteTable:
     def with_dimensions(self, dimension: Ints, dimensions: tuple[str, ...]) -> VoteTable:
         """Return the table with these numbers of dimensions (items,) and their names."""
         return replace(self, dimension=dimension, dimensions=dimensions)
+
+
+def _unused(item: str, last: Mapping[tuple[str, str], object]) -> str:
+    """Return a name for a rater without one who answers an item that another such rater answered."""
+    return next(name for k in itertools.count(1) if (item, name := f"{UNKNOWN_RATER}-{k}") not in last)
 
 
 def _known(number: float | None) -> float:

@@ -14,6 +14,11 @@ from palate.core import DataError, Judgment
 PAIR_ANSWERS = ("first", "tie", "second")
 """Answers to a pair, in order of preference for its first completion (not for what was shown first)."""
 
+RULE_ANSWERS = ("broken", "kept")
+"""Answers to the question whether a completion breaks a rule."""
+
+_MIRROR = np.array([2, 1, 0])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Votes:
@@ -63,6 +68,19 @@ class Votes:
         """Make the votes on pairs: items `comparison/dimension`, or `comparison/dimension/i-j` for each pair of a longer ranking."""
         return cls.of((one.item, one.judgment.rater, one.answer) for one in pairs_of(judgments))
 
+    @property
+    def mirror(self) -> Ints | None:
+        """(answers,) what each answer becomes when an item's two completions change their names; None for answers with other meanings.
+
+        Which completion is called the first is a matter of the file, so no figure of pairs may depend on it.
+        """
+        return _MIRROR if self.answers == PAIR_ANSWERS else None
+
+    @property
+    def is_tie(self) -> Flags:
+        """(n,) whether each answer is a tie."""
+        return np.asarray(self.answer == (1 if self.answers == PAIR_ANSWERS else -1))
+
     def counts(self) -> Floats:
         """(items, answers) number of votes."""
         return count_pairs(self.item, self.answer, (len(self.items), len(self.answers)))
@@ -70,6 +88,16 @@ class Votes:
     def selected(self, flags: Flags) -> Votes:
         """Return the votes where `flags` (n,) is true. Names and numbers stay."""
         return Votes(self.item[flags], self.rater[flags], self.answer[flags], self.items, self.raters, self.answers)
+
+
+def mirrored(table: Floats, mirror: Ints | None, axes: tuple[int, ...]) -> Floats:
+    """Return the mean of a table and of the same with the answers along these axes renamed by `mirror`; the table itself without one."""
+    if mirror is None:
+        return table
+    turned = table
+    for axis in axes:
+        turned = np.take(turned, mirror, axis=axis)
+    return np.asarray((table + turned) / 2)
 
 
 def count_pairs(rows: Ints, columns: Ints, shape: tuple[int, int], weights: Floats | None = None) -> Floats:
@@ -94,23 +122,23 @@ class JudgedPair:
 
     @property
     def shown(self) -> int:
-        """0 when the first of the two was shown before the second, else 1."""
+        """0 when the first of the two was shown before the second, 1 when after it, -1 when the order shown is not known."""
         order = self.judgment.order
-        return int(order.index(self.first) > order.index(self.second))
+        return -1 if order is None else int(order.index(self.first) > order.index(self.second))
 
 
 def pairs_of(judgments: Iterable[Judgment]) -> Iterator[JudgedPair]:
     """Yield the pairs that each judgment ranks. Reviewers' decisions are not votes and are left out.
 
     Raises:
-        DataError: a ranking does not hold each place once, or an order does not hold each completion once.
+        DataError: a ranking does not hold each place once, or a known order does not hold each completion once.
     """
     for judgment in judgments:
         if judgment.is_decision:
             continue
-        k = len(judgment.order)
         places = sorted(place for tier in judgment.ranking for place in tier)
-        if k < 2 or places != list(range(k)) or sorted(judgment.order) != places:
+        k = len(places if judgment.order is None else judgment.order)
+        if k < 2 or places != list(range(k)) or (judgment.order is not None and sorted(judgment.order) != places):
             raise DataError(
                 f"judgment of {judgment.comparison} by {judgment.rater}: the ranking {judgment.ranking} must hold each of the {k} places "
                 f"shown once, and the order {judgment.order} each completion, two or more"
@@ -122,5 +150,5 @@ def pairs_of(judgments: Iterable[Judgment]) -> Iterator[JudgedPair]:
 
 def pair_answer(judgment: Judgment, first: int = 0, second: int = 1) -> int:
     """Return 0 when completion number `first` is ranked above `second`, 2 when below, 1 in one tier, whatever order they were shown in."""
-    tiers = {judgment.order[place]: tier for tier, places in enumerate(judgment.ranking) for place in places}
+    tiers = {number: tier for tier, numbers in enumerate(judgment.tiers) for number in numbers}
     return 1 + (tiers[first] > tiers[second]) - (tiers[first] < tiers[second])

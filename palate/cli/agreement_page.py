@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from palate.agreement import AgreementReport, Bias, Estimate, LearningCurve, RaterReport, advice, favoured
+from palate.agreement import AgreementReport, Bias, Estimate, LearningCurve, RaterReport, advice, favoured, favoured_words, nearest
 
 ROWS = 15
 """The most raters, and the most pairs of raters, that the page has."""
+
+_OTHER = {"shown first": "shown second", "longer": "shorter"}
 
 _COLUMNS = (
     "agrees: how often other raters give the same answer; by chance: the same for random answers in this rater's shares; "
@@ -22,15 +24,14 @@ _COLUMNS = (
 
 def show_agreement(report: AgreementReport, console: Console) -> None:
     """Print the report: agreement, biases, raters, pairs of raters, how many more labels help, what to do."""
-    answers = ", ".join(f"{count} {name}" for name, count in zip(("first", "tie", "second"), report.answers, strict=True))
-    of = "pairs" if len(report.dimensions) == 1 else "questions, a pair on a dimension each"
-    console.print(Text(f"{report.votes} votes ({answers}) of {report.raters} raters on {report.items} {of}", style="bold"), soft_wrap=True)
-    for line in (*_agreement(report), *_ceiling(report), *_sway(report), *_pace(report)):
+    console.print(Text(_title(report), style="bold"), soft_wrap=True)
+    for line in (*_left_out(report), *_agreement(report), *_repeats(report), *_ceiling(report), *_sway(report), *_pace(report)):
         console.print(Text(line), soft_wrap=True)
     if len(report.dimensions) > 1:
         console.print(_dimensions(report))
-    console.print(_raters(report))
-    console.print(Text(_COLUMNS, style="dim"))
+    if report.by_rater:
+        console.print(_raters(report))
+        console.print(Text(_COLUMNS, style="dim"))
     if report.pairs:
         console.print(_pairs(report))
     for line in _curve(report.curve):
@@ -38,6 +39,36 @@ def show_agreement(report: AgreementReport, console: Console) -> None:
     console.print(Text("what to do", style="bold"))
     for line in advice(report):
         console.print(Text(f"- {line}"), soft_wrap=True)
+
+
+def _title(report: AgreementReport) -> str:
+    """The numbers of votes, raters and questions. Which completion a file calls the first says nothing, so those are not told apart."""
+    if "tie" in report.names:
+        answers = f"{report.votes - report.ties} decided, {report.ties} tie"
+        of = "pairs" if len(report.dimensions) == 1 else "questions, a pair on a dimension each"
+    else:
+        answers, of = (
+            ", ".join(f"{count} {name}" for name, count in zip(report.names, report.answers, strict=True)),
+            "questions about a rule",
+        )
+    by = [f"{report.raters} raters"] if report.raters or not report.unnamed else []
+    unnamed = [f"{report.unnamed} of them by raters without a name"] if report.unnamed else []
+    return f"{report.votes} votes ({answers}) {'of ' if by else ''}{', '.join(by + unnamed)} on {report.items} {of}"
+
+
+def _left_out(report: AgreementReport) -> Iterator[str]:
+    if report.repeats is not None:
+        earlier = f"{report.repeats.earlier} earlier votes of raters who answered the same pair again"
+        yield f"left out of agreement: {earlier}; the last one counts"
+    for reason, count in report.left_out:
+        yield f"left out: {count} x {reason}"
+
+
+def _repeats(report: AgreementReport) -> Iterator[str]:
+    if report.repeats is not None:
+        turned = report.repeats.turned
+        of_turned = "" if turned is None else f"; {_share(turned)} where the sides were exchanged"
+        yield f"raters repeat their own answer: {_share(report.repeats.same)}{of_turned}"
 
 
 def _agreement(report: AgreementReport) -> Iterator[str]:
@@ -49,7 +80,8 @@ def _agreement(report: AgreementReport) -> Iterator[str]:
     yield f"Krippendorff's alpha (0 is chance, 1 full agreement): {_number(report.alpha)}: {_word(report.alpha.value)}"
     by_level = f"{_number(report.alpha_ordinal)} ordinal, {_number(report.alpha_interval)} interval"
     yield f"  with a tie between the sides: {by_level}" + _strengths(report.alpha_strength)
-    yield f"kappa: {report.cohen:.3f} Cohen's (mean over pairs of raters), {report.fleiss:.3f} Fleiss'"
+    cohen = "not known for" if math.isnan(report.cohen) else f"{report.cohen:.3f}"
+    yield f"kappa: {cohen} Cohen's (mean over pairs of raters), {report.fleiss:.3f} Fleiss'"
 
 
 def _strengths(alpha: Estimate | None) -> str:
@@ -78,18 +110,26 @@ def _sway(report: AgreementReport) -> Iterator[str]:
     for name, unit, bias, why in biases:
         if bias.share.n:
             if math.isnan(bias.logit.value):
-                yield f"{name} wins: {_share(bias.share)} of decided votes; too few to tell a habit from quality"
-                continue
-            even = favoured(bias) if bias.logit.value > 0 else 1 - favoured(bias)
-            yield f"{name} wins: {_share(bias.share)} of decided votes, {even:.1%} of even pairs{unit} ({_odds(bias)})"
+                yield f"{name} wins: {_share(bias.share)} of decided votes; these votes do not tell a habit from quality"
+            elif math.isinf(bias.logit.value):
+                side = name if bias.logit.value > 0 else _OTHER[name]
+                even = f"{side} wins {favoured_words(bias)} of even pairs{unit}" if bias.logit.excludes_zero else "too few to say more"
+                yield f"{name} wins: {_share(bias.share)} of decided votes, without exception; {even} ({_odds(bias)})"
+            else:
+                even = f"{favoured(bias) if bias.logit.value > 0 else 1 - favoured(bias):.1%}"
+                yield f"{name} wins: {_share(bias.share)} of decided votes, {even} of even pairs{unit} ({_odds(bias)})"
         else:
             yield f"{name} wins: not known, {why}"
 
 
 def _odds(bias: Bias) -> str:
-    spread = "" if math.isnan(bias.rater_se) else f", or +- {bias.rater_se:.3f} for other raters"
+    logit = bias.logit
+    spread = ", error for other raters not known" if math.isnan(bias.rater_se) else f", or +- {bias.rater_se:.3f} for other raters"
     of = f"; strengths of {bias.policies} policies taken out" if bias.policies else ""
-    return f"log-odds {bias.logit.value:+.3f} +- {bias.logit.se:.3f}{spread}{of}"
+    if math.isinf(logit.value):
+        return f"log-odds {'above' if logit.value > 0 else 'below'} {nearest(logit):+.3f}{spread}{of}"
+    error = "error not known" if math.isnan(logit.se) else f"+- {logit.se:.3f}"
+    return f"log-odds {logit.value:+.3f} {error}{spread}{of}"
 
 
 def _pace(report: AgreementReport) -> Iterator[str]:
@@ -166,12 +206,14 @@ def _table(*titles: str) -> Table:
 
 
 def _cells(estimate: Estimate) -> tuple[str, str]:
-    return f"{estimate.value:.2f}", f"{estimate.low:.2f}-{estimate.high:.2f}"
+    return f"{estimate.value:.2f}", "-" if math.isnan(estimate.low) else f"{estimate.low:.2f}-{estimate.high:.2f}"
 
 
 def _share(estimate: Estimate) -> str:
-    return f"{estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
+    interval = "interval not known" if math.isnan(estimate.low) else f"{estimate.low:.1%}, {estimate.high:.1%}"
+    return f"{estimate.value:.1%} [{interval}]"
 
 
 def _number(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    interval = "interval not known" if math.isnan(estimate.low) else f"{estimate.low:.3f}, {estimate.high:.3f}"
+    return f"{estimate.value:.3f} [{interval}]"

@@ -32,7 +32,12 @@ def exchange(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every co
         raise ConfigError(f"{options.target} is also the source. Give another file to write.")
     if options.project is not None and not (is_database(options.source) or is_database(options.target)):
         raise ConfigError("--project names a project of a database. Give a database as SOURCE or TARGET.")
-    judgments = _read_database(options) if is_database(options.source) else read_exchange(options.source, options.kind)
+    if is_database(options.source):
+        if options.kind is not None:
+            raise ConfigError(f"--from is for files, and {options.source} is a database. Leave out --from.")
+        judgments = read_project(options.source, options.project)
+    else:
+        judgments = read_exchange(options.source, options.kind)
     if options.items:
         judgments = join_items(judgments, read_exchange(options.items))
     if is_database(options.target):
@@ -68,7 +73,7 @@ def exchange_parser() -> Parser:
     parser.add_argument("--from", dest="kind", choices=read, help="the shape of SOURCE (default: that of its first row)")
     parser.add_argument("--to", choices=written, help="the shape of TARGET (default: palate, which loses nothing)")
     parser.add_argument(
-        "--items", metavar="FILE", help="the items as they were before another tool had them: adds, by id, what the tool did not keep"
+        "--items", metavar="FILE", help="the items as they were before another tool had them: adds what the tool did not keep"
     )
     parser.add_argument("--project", metavar="NAME", help="the database's project (default: the only one, or the one that SOURCE names)")
     return parser
@@ -86,16 +91,15 @@ def _opened(url: str, *, create: bool) -> AbstractContextManager[Ratings]:
     return use_ratings(url, create=create)
 
 
-def _read_database(options: argparse.Namespace) -> Exchange:
-    if options.kind is not None:
-        raise ConfigError(f"--from is for files, and {options.source} is a database. Leave out --from.")
-    with _opened(options.source, create=False) as ratings:
+def read_project(source: str, name: str | None) -> Exchange:
+    """Return what a database holds about a project, by default the only one. Raises ConfigError if there is no such project."""
+    with _opened(source, create=False) as ratings:
         projects = ratings.projects()
-        chosen = [project for project in projects if options.project in (None, project.name)]
+        chosen = [project for project in projects if name in (None, project.name)]
         if len(chosen) != 1:
             names = ", ".join(repr(project.name) for project in projects) or "none"
-            problem = "there are several" if options.project is None else f"there is no project {options.project!r}"
-            raise ConfigError(f"{options.source}: {problem if projects else 'there is no project'}. Choose one with --project: {names}.")
+            problem = "there are several" if name is None else f"there is no project {name!r}"
+            raise ConfigError(f"{source}: {problem if projects else 'there is no project'}. Choose one with --project: {names}.")
         return ratings.as_exchange(chosen[0].id)
 
 

@@ -61,7 +61,8 @@ def judge(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comma
 def agreement_parser() -> Parser:
     """What `palate agreement` takes."""
     parser = Parser("agreement", COMMANDS["agreement"])
-    parser.add_argument("votes", type=Path, help="a file of judgments, one of preferences with votes and raters, or a run of collect")
+    parser.add_argument("votes", help="a file of judgments that `palate exchange` reads, a run of collect, or a database of ratings")
+    parser.add_argument("--project", metavar="NAME", help="the database's project (default: the only one)")
     parser.add_argument("--dimension", metavar="NAME", help="only judgments on this dimension (default: all)")
     parser.add_argument("--curve", type=Path, metavar="RUN", help="a run of refresh (or its curve.jsonl): how many more labels")
     parser.add_argument("--rewards", type=Path, nargs="+", default=[], metavar="RUN", help="runs of stage reward: a curve's points")
@@ -73,9 +74,13 @@ def agreement_parser() -> Parser:
 def agreement(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
     """`palate agreement`; returns the exit status."""
     options = agreement_parser().parse(words)
+    from palate.cli.exchange_command import is_database, read_project
     from palate.evaluation.rater_report import report_on
 
-    report = report_on(options.votes, dimension=options.dimension, curve=options.curve, rewards=tuple(options.rewards), seed=options.seed)
+    if not is_database(options.votes) and options.project is not None:
+        raise ConfigError("--project names a project of a database, and VOTES is not one. Leave out --project.")
+    source = read_project(options.votes, options.project) if is_database(options.votes) else Path(options.votes)
+    report = report_on(source, dimension=options.dimension, curve=options.curve, rewards=tuple(options.rewards), seed=options.seed)
     if options.json:
         import json
 

@@ -11,6 +11,7 @@ from palate.core.errors import (
 )
 from palate.core.nouns import (
     THOUGHT_FIELDS,
+    UNKNOWN_RATER,
     Comparison,
     Completion,
     Conversation,
@@ -23,12 +24,14 @@ from palate.core.nouns import (
     Sampling,
     StopReason,
     UnpairedPreference,
+    is_anonymous,
 )
 from palate.core.protocols import Advance, Follower, Gold, Tracker
 from palate.core.seeds import derive_seed
 
 __all__ = [
     "THOUGHT_FIELDS",
+    "UNKNOWN_RATER",
     "Advance",
     "Comparison",
     "Completion",
@@ -53,4 +56,5 @@ __all__ = [
     "TrainingError",
     "UnpairedPreference",
     "derive_seed",
+    "is_anonymous",
 ]

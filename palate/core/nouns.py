@@ -112,24 +112,46 @@ class Comparison:
         return replace(self, completions=self.completions[::-1])
 
 
+UNKNOWN_RATER = "unknown"
+"""The rater of a judgment of which nobody knows whose it is. Several on one question are `unknown-1`, `unknown-2`, ..."""
+
+
+def is_anonymous(rater: str) -> bool:
+    """Return whether the rater is unknown: two judgments under such a name need not come from one person."""
+    return rater == UNKNOWN_RATER or (rater.startswith(f"{UNKNOWN_RATER}-") and rater.removeprefix(f"{UNKNOWN_RATER}-").isdecimal())
+
+
 @dataclass(frozen=True, slots=True)
 class Judgment:
     """An answer: tiers of completions, best first, as positions in the order shown. A tier of two is a tie.
 
-    A comparison may have many judgments, and none is ever changed. `order` says which completion of the prompt stood at each position.
-    `is_decision` is True where a reviewer settled what raters disagreed about; it is then the label and does not count as a vote.
+    A comparison may have many judgments, and none is ever changed. `order` says which completion of the comparison stood at each position.
+    It is None where nobody knows what the rater saw first; then the ranking holds the completions' own numbers. `is_decision` is True where
+    a reviewer settled what raters disagreed about; it is then the label and does not count as a vote.
     """
 
     comparison: str
     rater: str
     ranking: tuple[tuple[int, ...], ...]
     dimension: str = "overall"
-    order: tuple[int, ...] = (0, 1)
+    order: tuple[int, ...] | None = None
     strength: float | None = None
     reason: str = ""
     seconds: float | None = None
     guideline: str = ""
     is_decision: bool = False
+
+    @property
+    def tiers(self) -> tuple[tuple[int, ...], ...]:
+        """The ranking in completions' numbers, whatever the order shown. Numbers within a tier ascend."""
+        order = self.order
+        return tuple(tuple(sorted(tier if order is None else (order[place] for place in tier))) for tier in self.ranking)
+
+    def renumbered(self, comparison: str, numbers: tuple[int, ...]) -> Judgment:
+        """Return the same judgment of a comparison in which completion k of this one has the number `numbers[k]`."""
+        if self.order is not None:
+            return replace(self, comparison=comparison, order=tuple(numbers[k] for k in self.order))
+        return replace(self, comparison=comparison, ranking=tuple(tuple(sorted(numbers[k] for k in tier)) for tier in self.ranking))
 
 
 @dataclass(frozen=True, slots=True)

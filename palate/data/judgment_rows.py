@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from palate.core import Judgment, Preference
+from palate.core import UNKNOWN_RATER, Judgment, Preference
 from palate.data import cells
 from palate.data.cells import Columns, invalid
 from palate.data.formats import answer, messages, tools_of
 from palate.data.jsonl import Row
-
-UNKNOWN_RATER = "unknown"
-"""The rater of a data set that does not name raters."""
+from palate.data.pseudonyms import pseudonym
 
 
 def judgment_row(judgment: Judgment) -> Row:
@@ -27,14 +25,14 @@ def judgment_row(judgment: Judgment) -> Row:
         "rater": judgment.rater,
         "ranking": [list(tier) for tier in judgment.ranking],
         "dimension": judgment.dimension,
-        "order": list(judgment.order),
+        **({} if judgment.order is None else {"order": list(judgment.order)}),
         **({"is_decision": True} if judgment.is_decision else {}),
         **{name: value for name, value in optional.items() if value not in (None, "")},
     }
 
 
 def judgment_of(row: Columns) -> Judgment:
-    """The judgment of a row: the inverse of `judgment_row`. `order` is 0, 1, ... by default.
+    """The judgment of a row: the inverse of `judgment_row`. Without `order`, the ranking holds completions' numbers.
 
     Raises:
         InvalidRow: a field is missing or of another type, or the ranking does not fit the order.
@@ -45,10 +43,10 @@ def judgment_of(row: Columns) -> Judgment:
         raise invalid("ranking", f"holds {num_places} places; a comparison has two or more")
     judgment = Judgment(
         comparison=cells.name(cells.present(row, "comparison"), "comparison"),
-        rater=cells.text(cells.present(row, "rater"), "rater"),
+        rater=pseudonym(cells.present(row, "rater"), "rater"),
         ranking=ranking,
         dimension=cells.name(row.get("dimension", "overall"), "dimension"),
-        order=cells.whole_numbers(row.get("order", list(range(num_places))), "order"),
+        order=order_of(row),
         strength=_number_or_none(row, "strength"),
         reason=cells.text(row.get("reason", ""), "reason"),
         seconds=_number_or_none(row, "seconds"),
@@ -57,6 +55,11 @@ def judgment_of(row: Columns) -> Judgment:
     )
     check_ranking(judgment, num_places)
     return judgment
+
+
+def order_of(row: Columns) -> tuple[int, ...] | None:
+    """The completion at each place shown, in the field `order`; None where the row does not say. Raises InvalidRow for another type."""
+    return None if row.get("order") is None else cells.whole_numbers(row["order"], "order")
 
 
 def voted_preference_row(row_id: str, preference: Preference, votes: Sequence[float], raters: Sequence[str]) -> Row:
@@ -78,24 +81,26 @@ def voted_preference_row(row_id: str, preference: Preference, votes: Sequence[fl
 def votes_of(row: Columns) -> list[tuple[str, float]]:
     """(rater, 1 for chosen, 0 for rejected, 0.5 for a tie) of each vote in `votes`. Raters are `unknown-1`, ... without `raters`.
 
+    A null among the votes is none: that rater did not answer.
+
     Raises:
         InvalidRow: `votes` holds other numbers, or `raters` does not name one rater per vote.
     """
     votes = cells.sequence(cells.present(row, "votes"), "votes")
-    shares = [cells.number(vote, f"votes[{k}]") for k, vote in enumerate(votes)]
-    if any(share not in (0, 0.5, 1) for share in shares):
+    shares = [None if vote is None else cells.number(vote, f"votes[{k}]") for k, vote in enumerate(votes)]
+    if any(share not in (None, 0, 0.5, 1) for share in shares):
         raise invalid("votes", f"holds other numbers than 1 (chosen), 0 (rejected), 0.5 (a tie): {cells.quoted(votes)}")
     raters = [f"{UNKNOWN_RATER}-{k}" for k in range(1, len(shares) + 1)]
     if "raters" in row:
-        raters = [cells.name(rater, f"raters[{k}]") for k, rater in enumerate(cells.sequence(row["raters"], "raters"))]
+        raters = [pseudonym(rater, f"raters[{k}]") for k, rater in enumerate(cells.sequence(row["raters"], "raters"))]
     if len(raters) != len(shares):
         raise invalid("raters", f"names {len(raters)} for {len(shares)} votes")
-    return list(zip(raters, shares, strict=True))
+    return [(rater, share) for rater, share in zip(raters, shares, strict=True) if share is not None]
 
 
 def check_ranking(judgment: Judgment, num_candidates: int) -> None:
-    """Check that order and ranking fit the number of candidates. Raises InvalidRow otherwise."""
-    if sorted(judgment.order) != list(range(num_candidates)):
+    """Check that ranking and order, where it is known, fit the number of candidates. Raises InvalidRow otherwise."""
+    if judgment.order is not None and sorted(judgment.order) != list(range(num_candidates)):
         raise invalid("order", f"is {list(judgment.order)}; it must name each of the {num_candidates} candidates once, from 0")
     if judgment.ranking:
         check_tiers(judgment.ranking, num_candidates, "ranking", "place")

@@ -6,8 +6,8 @@ import random
 import shlex
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from palate.ratings import Progress, Project, Ratings
 
 COMPARISON = "comparison"
-"""The field of an item that holds the id of its comparison."""
+"""The field of an item that holds the id of the comparison that first asked it, for people to read."""
 
 DATABASE = "ratings.db"
 """Name of the database in the folder of runs."""
@@ -77,9 +77,10 @@ class People:
         raters_per_comparison: int,
         rng: random.Random,  # noqa: ARG002 (the protocol has it)
     ) -> tuple[list[Answered], dict[str, object]]:
-        """Return the questions that people answered, and `people`: the project, and the number of questions without an answer.
+        """Return the questions that people answered, and `people`: the project, and what is without an answer or was not asked here.
 
-        Questions that the project does not have yet are added. Waiting can be interrupted, because the answers are in the database.
+        Questions that the project does not have yet are added. An answer belongs to the question with the same conversation and the same
+        texts, in whatever order and under whatever id. Waiting can be interrupted, because the answers are in the database.
 
         Raises:
             ConfigError: the database cannot be used, or the project asks other questions.
@@ -88,24 +89,25 @@ class People:
         comparisons = list({comparison.id: comparison for comparison, _ in asks}.values())
         dimensions = tuple(dict.fromkeys(dimension for _, dimension in asks))
         url = self.database or str(run.directory.parent / DATABASE)
-        judgments = self._judgments(run, url, comparisons, dimensions, raters_per_comparison)
+        judgments, others = self._judgments(run, url, comparisons, dimensions, raters_per_comparison)
         count = sum(map(len, judgments.values()))
         if count < self.min_judgments:
+            besides = f" (and {others} of other texts, which do not count here)" if others else ""
             raise DataError(
-                f"project {self.project} in {_without_password(url)} has {count} judgments of these questions; {self.min_judgments} are "
-                f"needed. Judge more: {_command(url)}"
+                f"project {self.project} in {_without_password(url)} has {count} judgments of these questions{besides}; "
+                f"{self.min_judgments} are needed. Judge more: {_command(url)}"
             )
         answered = [
             ((comparison, dimension), judgments[comparison.id, dimension])
             for comparison, dimension in asks
             if (comparison.id, dimension) in judgments
         ]
-        return answered, {"people": {"project": self.project, "unanswered": len(asks) - len(answered)}}
+        return answered, {"people": {"project": self.project, "unanswered": len(asks) - len(answered), "judgments_of_other_texts": others}}
 
     def _judgments(
         self, run: Run, url: str, comparisons: Sequence[Comparison], dimensions: tuple[str, ...], raters_per_comparison: int
-    ) -> Mapping[tuple[str, str], list[Judgment]]:
-        """Ask the questions, wait if that is set, and return the judgments by comparison and dimension."""
+    ) -> tuple[Mapping[tuple[str, str], list[Judgment]], int]:
+        """Ask the questions and wait if that is set. Return the judgments by comparison and dimension, and how many are of other texts."""
         from palate.ratings import Candidate, Item, open_ratings
 
         ratings = open_ratings(url, create=True)
@@ -114,7 +116,7 @@ class People:
             items = [
                 Item(
                     comparison.prompt.conversation,
-                    tuple(Candidate(completion.text, policy=completion.policy) for completion in comparison.completions),
+                    tuple(Candidate(one.text, policy=one.policy, tool_fields=one.tool_fields) for one in comparison.completions),
                     fields={COMPARISON: comparison.id},
                 )
                 for comparison in comparisons
@@ -125,14 +127,19 @@ class People:
             items_asked, answers = ratings.as_comparisons(project.id, overruled=True)
         finally:
             ratings.close()
-        names = {item.id: str(item.prompt.fields.get(COMPARISON, "")) for item in items_asked}
-        wanted = {comparison.id for comparison in comparisons}
+        wanted = {question_of(comparison): comparison for comparison in reversed(comparisons)}
+        seen = {item.id: item for item in items_asked}
         judgments: dict[tuple[str, str], list[Judgment]] = defaultdict(list)
+        others = 0
         for judgment in answers:
-            name = names[judgment.comparison]
-            if name in wanted and judgment.dimension in dimensions:
-                judgments[name, judgment.dimension].append(replace(judgment, comparison=name))
-        return judgments
+            item = seen[judgment.comparison]
+            mine = wanted.get(question_of(item))
+            if mine is None:
+                others += 1
+            elif judgment.dimension in dimensions:
+                numbers = tuple(texts_of(mine).index(text) for text in texts_of(item))
+                judgments[mine.id, judgment.dimension].append(judgment.renumbered(mine.id, numbers))
+        return judgments, others
 
     def _project(self, ratings: Ratings, dimensions: tuple[str, ...], raters_per_comparison: int) -> Project:
         """Return the project of that name; create it with guidelines where there is none."""
@@ -173,6 +180,16 @@ class People:
                     run.check_stop()
                     time.sleep(min(left, STOP_CHECK_SECONDS))
                 progress = read_progress()
+
+
+def texts_of(comparison: Comparison) -> list[tuple[str, str]]:
+    """Return what raters read of each completion: its text, and the tools that it calls."""
+    return [(completion.text, completion.tool_fields) for completion in comparison.completions]
+
+
+def question_of(comparison: Comparison) -> Hashable:
+    """Return what raters are asked: the conversation, and the completions in any order. Equal questions have equal answers."""
+    return comparison.prompt.conversation, tuple(sorted(texts_of(comparison)))
 
 
 def guideline(dimensions: Sequence[str]) -> str:

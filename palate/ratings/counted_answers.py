@@ -11,7 +11,7 @@ from palate.core import Comparison, Completion, Prompt
 from palate.ratings import schema
 from palate.ratings.database import Store
 from palate.ratings.entities import Answer, Gold
-from palate.ratings.table_rows import answer_of, gold_of
+from palate.ratings.table_rows import answer_of, gold_of, order_of
 
 _ITEMS, _JUDGMENTS = schema.items, schema.judgments
 _PAGE = 2000
@@ -19,12 +19,15 @@ _PAGE = 2000
 
 @dataclass(frozen=True, slots=True)
 class CountedAnswer:
-    """A rater's answer that counts: it is kept, not a skip, and not taken back. `order` gives the candidate at each place shown."""
+    """A rater's answer that counts: it is kept, not a skip, and not taken back.
+
+    `order` gives the candidate at each place shown; None where nobody knows.
+    """
 
     item: str
     rater: str
     pseudonym: str
-    order: tuple[int, ...]
+    order: tuple[int, ...] | None
     answer: Answer
 
 
@@ -93,7 +96,7 @@ def counted_answers(store: Store, project: str) -> Iterator[CountedAnswer]:
         pseudonyms = {row.id: row.pseudonym for row in connection.execute(select(schema.accounts.c.id, schema.accounts.c.pseudonym))}
         for row in connection.execute(answers.execution_options(yield_per=_PAGE)):
             if row.id not in undone:
-                yield CountedAnswer(row.item, row.rater, pseudonyms[row.rater], tuple(row.shown), answer_of(row.answer))
+                yield CountedAnswer(row.item, row.rater, pseudonyms[row.rater], order_of(row.shown), answer_of(row.answer))
 
 
 def asked_items(store: Store, project: str) -> AskedItems:

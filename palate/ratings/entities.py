@@ -145,7 +145,8 @@ class JudgmentEntry:
     Attributes:
         number: counts up with every row of the database.
         rater: the account's id. Exports show `pseudonym` instead.
-        order: the candidate at each place shown.
+        order: the candidate at each place shown. None if nobody knows, as for judgments of a file that does not say; then the answer's
+            tiers hold candidate numbers.
         kind: an answer, a reviewer's adjudication, or an undo (its `answer` is empty).
         supersedes: id of the row that an undo takes back.
         is_standing: an answer or adjudication that no later row took back.
@@ -158,7 +159,7 @@ class JudgmentEntry:
     assignment: str
     rater: str
     pseudonym: str
-    order: tuple[int, ...]
+    order: tuple[int, ...] | None
     answer: Answer
     status: Status
     kind: EntryKind

@@ -12,11 +12,12 @@ from sqlalchemy import Row, select
 
 from palate.core import Judgment
 from palate.data.exchange import Exchange, ExchangeItem, GuidelineText, RaterInfo, Task, Vote
+from palate.data.pseudonyms import masked
 from palate.ratings import schema
 from palate.ratings.database import Store
 from palate.ratings.entities import Answer
 from palate.ratings.projects import find_project
-from palate.ratings.table_rows import answer_of, item_of, rule_of
+from palate.ratings.table_rows import answer_of, item_of, order_of, rule_of
 from palate.ratings.validation import is_ranking
 
 
@@ -45,8 +46,9 @@ def as_exchange(store: Store, project: str) -> Exchange:
         raters: dict[str, RaterInfo] = {}
         votes: list[Vote] = []
         for row in map(_writable, connection.execute(answers)):
-            raters.setdefault(row.pseudonym, RaterInfo(row.pseudonym, row.rater_kind))
-            votes.extend(_votes(row, settings.task))
+            rater = masked(row.pseudonym, row.rater_kind)
+            raters.setdefault(rater, RaterInfo(rater, row.rater_kind))
+            votes.extend(_votes(row, rater, settings.task))
         return Exchange(
             items=tuple(_item(row, settings.task) for row in map(_writable, connection.execute(items))),
             votes=tuple(votes),
@@ -89,12 +91,12 @@ def _item(row: Any, task: Task) -> ExchangeItem:
     )
 
 
-def _votes(row: Any, task: Task) -> Iterator[Vote]:
+def _votes(row: Any, rater: str, task: Task) -> Iterator[Vote]:
     """Yield the row's votes. The first is on the task's first dimension and holds everything that belongs to the whole answer."""
-    answer, order = answer_of(row.answer), tuple(row.shown)
+    answer, order = answer_of(row.answer), order_of(row.shown)
     judgment = Judgment(
         comparison=row.item,
-        rater=row.pseudonym,
+        rater=rater,
         ranking=_ranking(answer, task.dimensions[0], order),
         dimension=task.dimensions[0],
         order=order,
@@ -126,10 +128,10 @@ def _votes(row: Any, task: Task) -> Iterator[Vote]:
             )
 
 
-def _ranking(answer: Answer, dimension: str, order: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+def _ranking(answer: Answer, dimension: str, order: tuple[int, ...] | None) -> tuple[tuple[int, ...], ...]:
     """Return the ranking on this dimension. It is empty if there is none, or if a skip of an older version holds half of one."""
     ranking = answer.dimensions.get(dimension, answer.ranking)
-    return ranking if is_ranking(ranking, len(order)) else ()
+    return ranking if is_ranking(ranking, sum(map(len, ranking)) if order is None else len(order)) else ()
 
 
 def _number(value: float | None) -> float | None:

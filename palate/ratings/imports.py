@@ -15,14 +15,17 @@ from palate.core import ConfigError, DataError
 from palate.data.cells import one_line
 from palate.data.exchange import Exchange, GuidelineText, RaterKind
 from palate.data.exchange.contents import SHOWN, is_shown
+from palate.data.formats.dropped import Dropped
+from palate.data.pseudonyms import is_address
 from palate.ratings import schema
 from palate.ratings.columns import is_text
 from palate.ratings.database import Store
 from palate.ratings.entities import Candidate, Item, Project, Task, TaskKind
-from palate.ratings.import_judgments import ImportBatch, ItemLocation, insert_judgments
+from palate.ratings.import_answers import ImportBatch, ItemLocation
+from palate.ratings.import_judgments import insert_judgments
 from palate.ratings.items import PAGE, NewItem, insert_items, same_questions
-from palate.ratings.table_rows import digest, project_of, rule_of
-from palate.ratings.validation import check_item, check_project, check_time
+from palate.ratings.table_rows import digest, project_of, rule_of, turns
+from palate.ratings.validation import check_item, check_project, check_time, unjudgeable
 
 SOURCE_ID = "source_id"
 """The field of an item that keeps its name in the file, if that is not an id of a database."""
@@ -44,6 +47,7 @@ class ImportResult:
         known_judgments: number of judgments that the project had already.
         surplus: answers among those added beyond the one that a rater can give to an item.
         raters: number of accounts added.
+        left_out: items that a database cannot hold, because two candidates are the same or one is empty, and the judgments of them.
     """
 
     project: Project
@@ -53,6 +57,7 @@ class ImportResult:
     known_judgments: int
     surplus: int
     raters: int
+    left_out: tuple[Dropped, ...] = ()
 
     def __str__(self) -> str:
         """Return the result in words."""
@@ -60,6 +65,10 @@ class ImportResult:
         if self.judgments or self.known_judgments:
             extra = f" ({self.surplus} of them surplus: second answers of a rater to an item)" if self.surplus else ""
             parts.append(f"{self.judgments} judgments{extra} by {self.raters} new raters, {self.known_judgments} were there already")
+        if self.left_out:
+            parts.append(
+                f"{len(self.left_out)} rows with nothing to judge were left out, the first: {self.left_out[0].source}: {self.left_out[0].reason}"
+            )
         return "; ".join(parts)
 
 
@@ -82,6 +91,7 @@ def import_exchange(store: Store, exchange: Exchange, name: str, now: float) -> 
     """
     if not is_text(name):
         raise DataError(f"The project's name {name!r} holds a character that a database cannot store. Choose another.")
+    exchange, left_out = _holdable(exchange)
 
     def work(connection: Connection) -> ImportResult:
         project, versions = _project(connection, store, exchange, name, now)
@@ -90,7 +100,9 @@ def import_exchange(store: Store, exchange: Exchange, name: str, now: float) -> 
         accounts, num_added = _accounts(connection, store, exchange, project.id, now)
         counts = insert_judgments(connection, store, ImportBatch(exchange, project, locations, versions, accounts, now))
         known = len(exchange.items) - len(new)
-        return ImportResult(project, tuple(item.id for item in new), known, counts.judgments, counts.known, counts.surplus, num_added)
+        return ImportResult(
+            project, tuple(item.id for item in new), known, counts.judgments, counts.known, counts.surplus, num_added, left_out
+        )
 
     try:
         return store.database.run(work)
@@ -98,6 +110,30 @@ def import_exchange(store: Store, exchange: Exchange, name: str, now: float) -> 
         raise DataError(one_line(str(error))) from error
     except IntegrityError as error:
         raise ConfigError(f"Project {name!r}: another process wrote the same at the same moment ({error.orig}). Try again.") from error
+
+
+def _holdable(exchange: Exchange) -> tuple[Exchange, tuple[Dropped, ...]]:
+    """Return the exchange without items that nobody could judge and the judgments of them, and these with the reason."""
+    reasons = {item.id: reason for item in exchange.items if (reason := unjudgeable(item.candidates))}
+    if not reasons:
+        return exchange, ()
+    items = [number for number, item in enumerate(exchange.items) if item.id not in reasons]
+    votes = [number for number, vote in enumerate(exchange.votes) if vote.judgment.comparison not in reasons]
+    left_out = [Dropped(exchange.item_place(k), reasons[item.id]) for k, item in enumerate(exchange.items) if item.id in reasons]
+    of_votes = [(k, reasons.get(vote.judgment.comparison)) for k, vote in enumerate(exchange.votes)]
+    left_out += [Dropped(exchange.vote_place(k), f"a judgment of such an item: {reason}") for k, reason in of_votes if reason]
+    places = exchange.places
+    kept = replace(
+        exchange,
+        items=tuple(exchange.items[k] for k in items),
+        votes=tuple(exchange.votes[k] for k in votes),
+        places=replace(
+            places,
+            items=tuple(places.items[k] for k in items) if places.items else (),
+            votes=tuple(places.votes[k] for k in votes) if places.votes else (),
+        ),
+    )
+    return kept, tuple(left_out)
 
 
 def _project(connection: Connection, store: Store, exchange: Exchange, name: str, now: float) -> tuple[Project, Mapping[str, int]]:
@@ -170,9 +206,12 @@ def _locations(
     for number, (item, key) in enumerate(zip(items, digests, strict=True)):
         if item.id in same_ids:
             row = same_ids[item.id]
-            if list(map(_content, _candidates(row))) != list(map(_content, item.candidates)):
-                raise DataError(f"{exchange.item_place(number)}: `id` {item.id!r} names an item of the project with other candidates.")
-            locations[item.id] = ItemLocation(item.id, tuple(range(len(item.candidates))), rule_of(project.task, row.fields, item.id))
+            seen, given = (list(map(_content, candidates)) for candidates in (_candidates(row), item.candidates))
+            if sorted(seen) != sorted(given) or (item.conversation and turns(row.conversation) != item.conversation):
+                other = "other candidates" if sorted(seen) != sorted(given) else "another conversation"
+                raise DataError(f"{exchange.item_place(number)}: `id` {item.id!r} names an item of the project with {other}.")
+            numbers = tuple(range(len(given))) if seen == given else tuple(map(seen.index, given))
+            locations[item.id] = ItemLocation(item.id, numbers, rule_of(project.task, row.fields, item.id))
             continue
         if key not in known:
             keeps_id = _DATABASE_ID.fullmatch(item.id) is not None and item.id not in used_ids
@@ -217,7 +256,8 @@ def _rows_with(connection: Connection, column: Any, values: Sequence[str]) -> li
     table = schema.items
     rows: list[Any] = []
     for start in range(0, len(values), PAGE):
-        query = select(table.c.id, table.c.project, table.c.fields, table.c.candidates).where(column.in_(values[start : start + PAGE]))
+        columns = table.c.id, table.c.project, table.c.fields, table.c.candidates, table.c.conversation
+        query = select(*columns).where(column.in_(values[start : start + PAGE]))
         rows += connection.execute(query).all()
     return rows
 
@@ -235,6 +275,9 @@ def _accounts(connection: Connection, store: Store, exchange: Exchange, project:
     table = schema.accounts
     kinds = exchange.kinds()
     first = {vote.judgment.rater: number for number, vote in reversed(list(enumerate(exchange.votes)))}
+    for rater, number in first.items():
+        if is_address(rater, kinds[rater]):
+            raise DataError(f"{exchange.vote_place(number)}: `rater` is an email address. Replace it by a pseudonym. Nothing was added.")
     pseudonyms = {rater: _pseudonym(rater) for rater in first}
     known: dict[str, Any] = {}
     names = list(pseudonyms.values())

@@ -129,7 +129,7 @@ def undo(store: Store, project: str, account: str, key: str, now: float) -> Assi
             _ADD,
             {
                 "id": store.database.identify(), "project": project, "item": row.item, "assignment": row.id, "rater": account, "key": key,
-                "shown": row.shown, "answer": {}, "is_skip": False, "status": "kept", "kind": "undo", "supersedes": last.id,
+                "shown": last.shown, "answer": {}, "is_skip": False, "status": "kept", "kind": "undo", "supersedes": last.id,
                 "guideline": row.guideline, "created": now,
             },
         )  # fmt: skip

@@ -13,7 +13,7 @@ from palate.ratings import schema
 from palate.ratings.database import Store
 from palate.ratings.entities import GoldRecord, Progress, WorkDay
 from palate.ratings.standing_answers import is_right, undecided_votes
-from palate.ratings.table_rows import answer_of, gold_of
+from palate.ratings.table_rows import answer_of, gold_of, order_of
 
 _ITEMS, _JUDGMENTS, _ASSIGNMENTS = schema.items, schema.judgments, schema.assignments
 
@@ -158,4 +158,4 @@ def check(store: Store) -> tuple[str, ...]:
 
 
 def _is_right(row: Any) -> bool:
-    return is_right(answer_of(row.answer), tuple(row.shown), gold_of(row.gold))
+    return is_right(answer_of(row.answer), order_of(row.shown), gold_of(row.gold))

@@ -10,11 +10,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, select, update
 
 from palate.core import Comparison, Completion, Judgment, Prompt
+from palate.data.pseudonyms import masked
 from palate.ratings import schema
 from palate.ratings.database import Store
 from palate.ratings.entities import Answer, Gold, Item, JudgmentEntry, Project, Tiers
 from palate.ratings.items import PAGE, all_items
-from palate.ratings.table_rows import answer_of
+from palate.ratings.table_rows import answer_of, order_of
 
 _JUDGMENTS = schema.judgments
 
@@ -48,7 +49,7 @@ def as_comparisons(
 
     Judgments name raters by pseudonym. A reviewer's last decision replaces the raters' judgments of its item. Gold and qualification items
     test raters and are left out, as are skips and answers that do not rank anything. "All bad" is a tie of all. A comparison's completions
-    are in the item's own order, and `Judgment.order` says which stood where.
+    are in the item's own order, and `Judgment.order` says which stood where, if anybody knows.
 
     Args:
         store: the ratings.
@@ -58,12 +59,14 @@ def as_comparisons(
     """
     main_dimension = _main_dimension(store, project)
     comparisons = [_comparison(item) for item in all_items(store, project) if len(item.candidates) > 1 and item.gold is None]
-    known = {comparison.id for comparison in comparisons}
+    known = {comparison.id: comparison for comparison in comparisons}
     answered: list[Judgment] = []
     decided: dict[str, list[Judgment]] = {}
     for entry in judgments(store, project):
         if entry.is_standing and not entry.answer.skipped and entry.item in known and (surplus or entry.status == "kept"):
-            rankings = judgments_of_answer(entry.item, entry.pseudonym, entry.order, entry.answer, main_dimension, str(entry.guideline))
+            rankings = judgments_of_answer(
+                known[entry.item], masked(entry.pseudonym), entry.order, entry.answer, main_dimension, str(entry.guideline)
+            )
             if entry.kind == "adjudication":
                 decided[entry.item] = [replace(judgment, is_decision=True) for judgment in rankings]
             else:
@@ -92,7 +95,7 @@ def undecided_votes(connection: Connection, project: str, items: Collection[str]
         if kind == "adjudication":
             votes.pop(item, None)
         elif item in votes:
-            votes[item].append(vote_of(answer_of(answer), tuple(order)))
+            votes[item].append(vote_of(answer_of(answer), order_of(order)))
     return {item: len(cast) for item, cast in votes.items() if not has_majority(cast)}
 
 
@@ -118,16 +121,16 @@ def has_majority(votes: list[Vote]) -> bool:
     return bool(votes) and max(Counter(votes).values()) * 2 > len(votes)
 
 
-def vote_of(answer: Answer, order: tuple[int, ...]) -> Vote:
+def vote_of(answer: Answer, order: tuple[int, ...] | None) -> Vote:
     """Return the answer on the first dimension in candidate numbers."""
     if answer.all_bad:
         return ("all bad",)
     if answer.broken is not None:
         return ("rule", answer.broken)  # the item says which rule
-    return tuple(tuple(sorted(order[place] for place in tier)) for tier in answer.ranking)
+    return tuple(tuple(sorted(tier if order is None else (order[place] for place in tier))) for tier in answer.ranking)
 
 
-def is_right(answer: Answer, order: tuple[int, ...], gold: Gold | None) -> bool:
+def is_right(answer: Answer, order: tuple[int, ...] | None, gold: Gold | None) -> bool:
     """Return whether the answer is the right one: the same yes or no, or the same ranking on the first dimension."""
     if gold is None or isinstance(gold, bool):
         return gold is not None and answer.broken is gold
@@ -137,7 +140,7 @@ def is_right(answer: Answer, order: tuple[int, ...], gold: Gold | None) -> bool:
 def _cast(rows: Any) -> list[Vote]:
     """Return the raters' votes in these rows, without surplus answers, skips and adjudications."""
     counted = (row for row in rows if row.kind == "answer" and row.status == "kept" and not row.is_skip)
-    return [vote_of(answer_of(row.answer), tuple(row.shown)) for row in counted]
+    return [vote_of(answer_of(row.answer), order_of(row.shown)) for row in counted]
 
 
 def _rows() -> Select[Any]:
@@ -165,7 +168,7 @@ def _entry(row: Row[Any]) -> JudgmentEntry:
         assignment=row.assignment or "",
         rater=row.rater,
         pseudonym=row.pseudonym,
-        order=tuple(row.shown),
+        order=order_of(row.shown),
         answer=answer_of(row.answer),
         status=row.status,
         kind=row.kind,
@@ -191,17 +194,25 @@ def _comparison(item: Item) -> Comparison:
 
 
 def judgments_of_answer(
-    item: str, rater: str, order: tuple[int, ...], answer: Answer, dimension: str, guideline: str = ""
+    comparison: Comparison, rater: str, order: tuple[int, ...] | None, answer: Answer, dimension: str, guideline: str = ""
 ) -> list[Judgment]:
-    """Return one judgment for each dimension on which the answer ranks.
+    """Return one judgment of the comparison for each dimension on which the answer ranks.
 
     The main ranking is on `dimension`, where "all bad" is a tie of all. The strength belongs only to the main ranking.
     """
-    places = tuple(range(len(order)))
+    places = tuple(range(len(comparison.completions)))
     rankings: dict[str, Tiers] = {dimension: answer.ranking or ((places,) if answer.all_bad else ()), **answer.dimensions}
     return [
         Judgment(
-            item, rater, ranking, name, order, answer.strength if name == dimension else None, answer.reason, answer.seconds, guideline
+            comparison=comparison.id,
+            rater=rater,
+            ranking=ranking,
+            dimension=name,
+            order=order,
+            strength=answer.strength if name == dimension else None,
+            reason=answer.reason,
+            seconds=answer.seconds,
+            guideline=guideline,
         )
         for name, ranking in rankings.items()
         if ranking

@@ -85,6 +85,11 @@ def assignment_of(row: Row[Any]) -> Assignment:
     return Assignment(row.id, row.project, row.item, row.rater, tuple(row.shown), row.claimed, row.expires, row.state, row.guideline)
 
 
+def order_of(shown: Sequence[int] | None) -> tuple[int, ...] | None:
+    """Return the candidate at each place shown, from the column of a judgment; None where nobody knows the order."""
+    return None if shown is None else tuple(shown)
+
+
 def answer_of(value: Json) -> Answer:
     """Return the answer in a JSON object."""
     return Answer(

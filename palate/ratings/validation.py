@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from palate.core import ConfigError, DataError
 from palate.ratings.columns import INDEXED_BYTES, is_text
-from palate.ratings.entities import Answer, Gold, Item, Project, Task, Tiers
+from palate.ratings.entities import Answer, Candidate, Gold, Item, Project, Task, Tiers
 from palate.ratings.table_rows import RULED, answer_json, candidates_json, rule_of
 
 MIN_RANDOM_SHARE = 0.3
@@ -72,8 +72,7 @@ def check_item(item: Item, task: Task, place: str) -> None:
         f"candidates: {count} given, a task of kind {task.kind} takes {least if least == most else f'{least} to {most}'}": not (
             least <= count <= most
         ),
-        "candidates: one has neither text nor media": any(not (candidate.text or candidate.media) for candidate in item.candidates),
-        "candidates: two are the same": len(set(map(json.dumps, candidates_json(item.candidates)))) < count,
+        f"candidates: {unjudgeable(item.candidates)}": bool(unjudgeable(item.candidates)),
         f"gold: {_GOLD[task.kind]}": item.gold is not None and not _is_right_kind(item.gold, task, count),
         "is_qualification: needs a gold answer": item.is_qualification and item.gold is None,
         f"fields: the rule {item.fields.get('rule')!r} is none of the project's ({', '.join(task.rules)})": _has_unknown_rule(item, task),
@@ -83,6 +82,13 @@ def check_item(item: Item, task: Task, place: str) -> None:
     for fault, is_present in faults.items():
         if is_present:
             raise DataError(f"{place}, {fault}. Nothing was added; correct the item or leave it out.")
+
+
+def unjudgeable(candidates: Sequence[Candidate]) -> str:
+    """Return why nobody could judge the candidates: two are the same, or one is empty; "" if somebody can."""
+    if any(not (candidate.text or candidate.media) for candidate in candidates):
+        return "one has neither text nor media"
+    return "two are the same" if len(set(map(json.dumps, candidates_json(candidates)))) < len(candidates) else ""
 
 
 def check_answer(answer: Answer, task: Task, count: int) -> None:

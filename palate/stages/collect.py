@@ -108,7 +108,7 @@ def _summary(answers: Sequence[Answered]) -> dict[str, object]:
     votes_of_two = [[first_share(judgment) for judgment in judgments[:2]] for judgments in judgments_of if len(judgments) > 1]
     same = [float(first == second) for first, second in votes_of_two]
     every = [judgment for judgments in judgments_of for judgment in judgments]
-    first_wins = [float(judgment.ranking[0] == (0,)) for judgment in every if len(judgment.ranking) == 2]
+    first_wins = [float(judgment.ranking[0] == (0,)) for judgment in every if len(judgment.ranking) == 2 and judgment.order is not None]
     summary: dict[str, object] = {
         "judgments": len(every),
         "questions": len(answers),

@@ -76,7 +76,7 @@ def add_items(context: Owner, body: api_models.ItemsBody) -> dict[str, Any]:
         "surplus": imported.surplus,
         "known_judgments": imported.known_judgments,
         "raters": imported.raters,
-        "dropped": [f"{row.source}: {row.reason}" for row in exchange.dropped],
+        "dropped": [f"{row.source}: {row.reason}" for row in (*exchange.dropped, *imported.left_out)],
         "notes": list(notes),
     }
 

@@ -47,7 +47,7 @@ def media_file(folder: Path | None, name: str) -> tuple[Path, str] | None:
     return path, kind
 
 
-def answer_in_words(answer: Answer, order: tuple[int, ...]) -> str:
+def answer_in_words(answer: Answer, order: tuple[int, ...] | None) -> str:
     """Return the answer in words, such as `2 > 1 = 3`.
 
     Completions are numbered from 1 in the order of the item, in whatever order the rater saw them.
@@ -65,9 +65,10 @@ def answer_in_words(answer: Answer, order: tuple[int, ...]) -> str:
     return "; ".join([first, *others])
 
 
-def ranking_in_words(tiers: Tiers, order: tuple[int, ...]) -> str:
-    """Return tiers of displayed places as numbers of completions, such as `2 > 1 = 3`."""
-    return " > ".join(" = ".join(str(number + 1) for number in sorted(order[place] for place in tier)) for tier in tiers)
+def ranking_in_words(tiers: Tiers, order: tuple[int, ...] | None) -> str:
+    """Return tiers of displayed places, or of candidates without an order, as numbers of completions, such as `2 > 1 = 3`."""
+    numbers = (sorted(tier if order is None else (order[place] for place in tier)) for tier in tiers)
+    return " > ".join(" = ".join(str(number + 1) for number in tier) for tier in numbers)
 
 
 def parse_ranking(text: str, count: int) -> Tiers:

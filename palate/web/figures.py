@@ -10,7 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
-from palate.agreement import AgreementReport, Bias, Estimate, RaterReport, VoteTable, advice, analyse
+from palate.agreement import AgreementReport, Bias, Estimate, RaterReport, VoteTable, advice, analyse, nearest
 from palate.agreement.estimates import share
 from palate.ratings import CountedAnswer, Project, Ratings, WorkDay
 from palate.ratings.standing_answers import is_right, judgments_of_answer
@@ -140,13 +140,13 @@ def _time_log(ratings: Ratings, project: str) -> tuple[tuple[str, WorkDay], ...]
 
 def _vote_table(ratings: Ratings, project: Project, answers: Iterator[CountedAnswer]) -> VoteTable:
     items, dimension = ratings.asked_items(project.id), project.task.dimensions[0]
-    compared = {comparison.id for comparison in items.comparisons}
+    compared = {comparison.id: comparison for comparison in items.comparisons}
     gold = {item: right for item, right in items.gold.items() if not isinstance(right, bool)}
     judgments = (
         judgment
         for counted in answers
         if counted.item in compared
-        for judgment in judgments_of_answer(counted.item, counted.pseudonym, counted.order, counted.answer, dimension)
+        for judgment in judgments_of_answer(compared[counted.item], counted.pseudonym, counted.order, counted.answer, dimension)
     )
     return VoteTable.of_judgments(judgments, items.comparisons, gold, dimension)
 
@@ -183,13 +183,18 @@ def _kappas(report: AgreementReport) -> tuple[Figure, ...]:
 
 
 def _odds(name: str, bias: Bias, meaning: str) -> Figure | None:
+    if bias.logit.n and math.isinf(bias.logit.value):
+        least = nearest(bias.logit)
+        limit = max(1.0, 2 * abs(least))
+        text = f"{meaning}; this is its {'least' if least > 0 else 'highest'} value, as the votes know no exception"
+        return Figure(name, least, text, None, None, -limit, limit)
     if not bias.logit.n or not (math.isfinite(bias.logit.low) and math.isfinite(bias.logit.high)):
         return None
-    text = f"{meaning}; +- {bias.logit.se:.3f}, and +- {bias.rater_se:.3f} with other raters"
-    value = bias.logit.value
-    low, high = min(bias.logit.low, value), max(bias.logit.high, value)  # a tiny error is lost in rounding
+    logit, others = bias.logit, "not known" if math.isnan(bias.rater_se) else f"+- {bias.rater_se:.3f}"
+    text = f"{meaning}; +- {logit.se:.3f}, and with other raters {others}"
+    low, high = min(logit.low, logit.value), max(logit.high, logit.value)  # a tiny error is lost in rounding
     limit = max(1.0, abs(low), abs(high))
-    return Figure(name, value, text, low, high, -limit, limit)
+    return Figure(name, logit.value, text, low, high, -limit, limit)
 
 
 def _estimate(name: str, estimate: Estimate | None, meaning: str) -> Figure | None:

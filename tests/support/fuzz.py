@@ -84,6 +84,7 @@ def good_files(folder: Path) -> list[Path]:
     items = [{"prompt": f"soup {k}?", "completions": ["a", {"text": "b", "policy": "p"}], "gold": k, "fields": {"x": k}} for k in range(2)]
     annotated = {"idx": 1, "instruction": "Name a side dish.", "input": "leeks", "response1": "a", "response2": "b", "annotator1": 1}
     others: dict[str, Any] = {"flat.jsonl": [flat | answers], "ranked.json": [ranked], "counted.jsonl": [counted], "items.jsonl": items}
+    others["judgments.jsonl"] = [{"comparison": "c", "rater": who, "ranking": [[0], [1]], "order": [1, 0]} for who in ("ann", "bob")]
     others["annotated.json"] = [annotated, annotated | {"idx": 2, "response2": "c", "annotator2": 0}]
     for name, rows in others.items():
         files.append(folder / name)

@@ -74,8 +74,7 @@ def _take(entry: SourceRow, into: Gathering) -> None:
     into.item(item, entry.source)
     keys = {_plain(name): number for number, name in enumerate(names)}
     for rater, dimension, tiers, kind in (*_answers(responses, keys, entry, into), *_suggested(record, keys)):
-        order = tuple(range(len(candidates)))
-        into.vote(Vote(Judgment(item.id, into.rater(rater, kind), tiers, dimension, order)), entry.source)
+        into.vote(Vote(Judgment(item.id, into.rater(rater, kind), tiers, dimension)), entry.source)
 
 
 def _nested(row: Columns) -> Columns:

@@ -8,19 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from palate.core import Completion, DataError, Judgment, Preference, Prompt
+from palate.core import UNKNOWN_RATER, Completion, DataError, Judgment, Preference, Prompt
 from palate.data import cells
 from palate.data.cells import Columns, InvalidRow
 from palate.data.containers import SourceRow
 from palate.data.exchange.contents import Candidate, Exchange, ExchangeItem, RaterKind, Vote
-from palate.data.exchange.gather import Gathering
+from palate.data.exchange.gather import Gathering, NothingToJudge
 from palate.data.exchange.shape import unheld
 from palate.data.formats.column_types import standard_row
 from palate.data.formats.dropped import Dropped
 from palate.data.formats.preferences import margin_of
 from palate.data.formats.row_types import PairRow, RowFormat, content_of
 from palate.data.formats.standard_rows import SYSTEM_COLUMNS
-from palate.data.judgment_rows import UNKNOWN_RATER, votes_of
+from palate.data.judgment_rows import votes_of
 
 NOTHING_TO_JUDGE = (
     *("empty completion", "the two sides are equal", "the sides share no prompt", "the sides differ in more than the last assistant turn"),
@@ -58,8 +58,7 @@ def take_pair(entry: SourceRow, shapes: Sequence[RowFormat], into: Gathering) ->
     except InvalidRow as error:
         if error.reason.partition(":")[0] not in NOTHING_TO_JUDGE:
             raise
-        into.drop(entry.source, error.reason)
-        return
+        raise NothingToJudge(error.reason) from error
     if not isinstance(content, PairRow):
         raise InvalidRow("no `chosen` and `rejected`")
     dimension = cells.name(row.get("dimension", "overall"), "dimension")

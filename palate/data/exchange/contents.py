@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Literal, get_args
 
@@ -127,13 +127,17 @@ class Vote:
     @property
     def is_ranking(self) -> bool:
         """Whether it is a rater's ranking that counts: not skipped, surplus, taken back, or a reviewer's decision."""
-        return bool(self.judgment.ranking) and self.status == "kept" and not self.is_skipped and self.entry == "answer"
+        return bool(self.judgment.ranking) and self.is_counted
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is a rater's answer that counts, a ranking or another one."""
+        return self.status == "kept" and not self.is_skipped and self.entry == "answer"
 
     @property
     def tiers(self) -> Tiers:
         """The ranking in candidate numbers, whatever the order shown. Numbers within a tier ascend."""
-        order = self.judgment.order
-        return tuple(tuple(sorted(order[place] for place in tier)) for tier in self.judgment.ranking)
+        return self.judgment.tiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,7 @@ class Exchange:
         project: the task and how raters get the items; None if the file does not say.
         dropped: rows of the file that hold nothing to judge, with their reasons.
         places: the rows that items and votes were read from.
+        shape: the name of the shape that it was read in; "" if it does not come from a file.
     """
 
     items: tuple[ExchangeItem, ...] = ()
@@ -184,6 +189,7 @@ class Exchange:
     project: Project | None = None
     dropped: tuple[Dropped, ...] = field(default=(), compare=False)
     places: SourceLocations = field(default=SourceLocations(), compare=False)
+    shape: str = field(default="", compare=False)
 
     def item_place(self, number: int) -> str:
         """Where the item of this number was read: file and row, or its id."""
@@ -206,15 +212,20 @@ class Exchange:
         return votes
 
     def answers(self) -> Iterator[tuple[Comparison, Judgment]]:
-        """Question and answer of each vote that counts (`Vote.is_ranking`)."""
+        """Question and answer of each vote that counts (`Vote.is_ranking`). "All bad" is a tie of all, as in a database."""
         questions = {item.id: item.comparison() for item in self.items}
         for vote in self.votes:
+            question = questions[vote.judgment.comparison]
             if vote.is_ranking:
-                yield questions[vote.judgment.comparison], vote.judgment
+                yield question, vote.judgment
+            elif vote.is_all_bad and vote.is_counted:
+                yield question, replace(vote.judgment, ranking=(tuple(range(len(question.completions))),))
 
 
-def shown_places(tiers: Tiers, order: tuple[int, ...]) -> Tiers:
-    """Tiers of candidate numbers as tiers of places shown. Every number must be in `order`."""
+def shown_places(tiers: Tiers, order: tuple[int, ...] | None) -> Tiers:
+    """Tiers of candidate numbers as tiers of places shown. Every number must be in `order`. Without an order they stay as they are."""
+    if order is None:
+        return tiers
     at = {candidate: place for place, candidate in enumerate(order)}
     return tuple(tuple(sorted(at[candidate] for candidate in tier)) for tier in tiers)
 

@@ -6,6 +6,7 @@ import itertools
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +18,7 @@ from palate.data.exchange.contents import Exchange, ExchangeItem
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.hh import HHShape
 from palate.data.exchange.item_list import ItemsShape
+from palate.data.exchange.judgment_list import JudgmentsShape
 from palate.data.exchange.label_studio import LabelStudioShape
 from palate.data.exchange.lossless import LosslessShape
 from palate.data.exchange.mt_bench import MTBenchShape
@@ -24,9 +26,11 @@ from palate.data.exchange.pandalm import PandaLMShape
 from palate.data.exchange.shape import Readable, Writable, Written
 from palate.data.exchange.spreadsheet import COLUMNS, CSVShape
 from palate.data.exchange.trl import TRLShape
+from palate.data.pseudonyms import is_address
 
 READABLE: tuple[Readable, ...] = (
     LosslessShape(),
+    JudgmentsShape(),
     LabelStudioShape(),
     ArgillaShape(),
     MTBenchShape(),
@@ -106,27 +110,42 @@ def write_exchange(exchange: Exchange, path: str | Path, kind: str = "palate") -
     names = [shape.name for shape in WRITABLE]
     if kind not in names:
         raise ConfigError(f"there is no kind {kind!r} to write. Palate writes {', '.join(names)}.")
+    if named := [rater.id for rater in exchange.raters if is_address(rater.id, rater.kind)]:
+        raise DataError(f"{path}: {len(named)} raters are email addresses. Replace them by pseudonyms; a file of judgments holds no names.")
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     return WRITABLE[names.index(kind)].write(exchange, target)
 
 
 def join_items(judged: Exchange, known: Exchange) -> Exchange:
-    """The votes of `judged` on the items of `known`, joined by id, with what another tool never got (policies, gold, strata).
+    """The votes of `judged` on the items of `known` with the same texts, with what another tool never got (policies, gold, strata).
+
+    An item is joined with one of the same conversation and the same candidates in any order. The id only chooses among several of these.
 
     Raises:
-        DataError: a judged item is not among those of `known`, or has other candidates there.
+        DataError: a judged item is not among those of `known`, or has other texts there.
     """
-    items = {item.id: item for item in known.items}
+    ids = {item.id: item for item in known.items}
+    same: dict[Hashable, ExchangeItem] = {}
+    for item in known.items:
+        same.setdefault(_question(item), item)
+    places: dict[str, tuple[str, tuple[int, ...]]] = {}
     for item in judged.items:
-        mine = items.get(item.id)
-        if mine is None or _contents(item) != _contents(mine):
-            problem = "is not among the items to join with" if mine is None else "has other candidates among the items to join with"
+        named = ids.get(item.id)
+        # A tool that gives back the candidates alone leaves nothing but the id to tell the conversation.
+        asks_same = named is not None and (_question(named) == _question(item) or (not item.conversation and _is_like(named, item)))
+        mine = named if asks_same else same.get(_question(item))
+        if mine is None:
+            problem = "is not among the items to join with" if named is None else _difference(item, named)
             raise DataError(f"item {item.id!r}: {problem}. Give the file from which the tasks were written.")
+        theirs, ours = _contents(item), _contents(mine)
+        places[item.id] = mine.id, tuple(range(len(ours))) if theirs == ours else tuple(map(ours.index, theirs))
+    votes = tuple(replace(vote, judgment=vote.judgment.renumbered(*places[vote.judgment.comparison])) for vote in judged.votes)
     guidelines = {guideline.version: guideline for guideline in (*known.guidelines, *judged.guidelines)}
     return replace(
         judged,
         items=known.items,
+        votes=votes,
         name=known.name or judged.name,
         guidelines=tuple(guidelines.values()),
         project=known.project,
@@ -136,6 +155,20 @@ def join_items(judged: Exchange, known: Exchange) -> Exchange:
 
 def _contents(item: ExchangeItem) -> list[str]:
     return [candidate.text + candidate.media for candidate in item.candidates]
+
+
+def _question(item: ExchangeItem) -> Hashable:
+    """What the item asks, whoever tells it: the turns, and the candidates in any order. Tools differ in the role of a single text."""
+    return tuple(turn.text.strip() for turn in item.conversation), tuple(sorted(_contents(item)))
+
+
+def _is_like(known: ExchangeItem, item: ExchangeItem) -> bool:
+    return sorted(_contents(item)) == sorted(_contents(known))
+
+
+def _difference(item: ExchangeItem, known: ExchangeItem) -> str:
+    other = "another conversation" if _is_like(known, item) else "other candidates"
+    return f"has {other} among the items to join with"
 
 
 def _recognised(first: SourceRow) -> Readable:

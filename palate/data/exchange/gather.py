@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from palate.data.cells import Columns, InvalidRow, invalid, one_line
 from palate.data.containers import SourceRow
 from palate.data.exchange.contents import (
     MIN_CANDIDATES,
+    Candidate,
     Exchange,
     ExchangeItem,
     GuidelineText,
@@ -22,6 +23,11 @@ from palate.data.exchange.contents import (
 from palate.data.exchange.project import Project
 from palate.data.formats.dropped import Dropped
 from palate.data.judgment_rows import check_ranking, check_tiers
+from palate.data.pseudonyms import pseudonym
+
+
+class NothingToJudge(InvalidRow):
+    """A sound row that holds nothing to judge. It is dropped and listed, and the file is read on."""
 
 
 @dataclass
@@ -48,7 +54,7 @@ class Gathering:
     _unread: dict[str, None] = field(default_factory=dict)
 
     def each(self, rows: Iterable[SourceRow], take: Callable[[SourceRow], None]) -> None:
-        """Call `take` with every row.
+        """Call `take` with every row. Rows that hold nothing to judge are dropped.
 
         Raises:
             DataError: a row is invalid; the message names the row, the field and the remedy.
@@ -58,6 +64,8 @@ class Gathering:
                 if entry.fault:
                     raise InvalidRow(entry.fault)
                 take(entry)
+            except NothingToJudge as nothing:
+                self.drop(entry.source, nothing.reason)
             except InvalidRow as error:
                 raise self.error(entry.source, error.reason) from error
 
@@ -97,7 +105,14 @@ class Gathering:
             self._taken_back.add(vote.supersedes)
 
     def rater(self, rater: str, kind: RaterKind) -> str:
-        """Note the rater's kind and return the pseudonym. Raises InvalidRow if the kind was another one before."""
+        """Note the rater's kind and return the pseudonym.
+
+        Every reader comes by here, so that no name of a person gets further.
+
+        Raises:
+            InvalidRow: the rater is an address of mail, or the kind was another one before.
+        """
+        pseudonym(rater, "rater", kind)
         known = self._raters.setdefault(rater, RaterInfo(rater, kind))
         if known.kind != kind:
             raise invalid("rater", f"{rater!r} is a {known.kind} and a {kind}")
@@ -143,6 +158,7 @@ class Gathering:
             name=self.name,
             project=None if self._project is None else self._project[0],
             dropped=tuple(self._dropped),
+            shape=self.shape,
             places=SourceLocations(
                 "" if self._project is None else self._project[1],
                 tuple(source for _, source in self._items.values()),
@@ -177,6 +193,16 @@ class Gathering:
                 raise invalid(field_name, f"names {known!r}, which another rater gave, or on another item")
             if head is not None and field_name == "supersedes" and head.status != "superseded":
                 raise invalid(field_name, f"names {known!r}, whose status is {head.status}; one that was taken back is superseded")
+
+
+def nothing_to_judge(candidates: Sequence[Candidate]) -> str:
+    """Why nobody could judge the candidates; "" if somebody can."""
+    contents = [(each.text, each.media, each.tool_fields) for each in candidates]
+    if not all(text or media for text, media, _ in contents):
+        return "empty completion"
+    if len(set(contents)) < len(contents):
+        return "the two sides are equal" if len(contents) == 2 else "two candidates are equal"
+    return ""
 
 
 def check_gold(item: ExchangeItem) -> None:

@@ -11,7 +11,7 @@ from palate.data import cells
 from palate.data.cells import Columns, invalid
 from palate.data.containers import SourceRow
 from palate.data.exchange.contents import Candidate, ExchangeItem, Gold
-from palate.data.exchange.gather import Gathering
+from palate.data.exchange.gather import Gathering, NothingToJudge, nothing_to_judge
 from palate.data.exchange.project import TASKS, TaskKind
 
 KEYS = ("id", "prompt", "conversation", "completions", "task", "stratum", "gold", "qualification", "rule", "fields")
@@ -45,6 +45,8 @@ def _item(entry: SourceRow) -> ExchangeItem:
         _candidate(completion, f"completions[{k}]")
         for k, completion in enumerate(cells.sequence(row.get("completions", []), "completions"))
     )
+    if nothing := nothing_to_judge(candidates):
+        raise NothingToJudge(nothing)
     task = _BY_COUNT[len(candidates)] if len(candidates) < 3 else "rank"
     fields = cells.mapping(row.get("fields", {}), "fields")
     if "rule" in row:

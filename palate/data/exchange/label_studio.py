@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from palate.core import Conversation, Judgment
+from palate.core import UNKNOWN_RATER, Conversation, Judgment
 from palate.data import cells
 from palate.data.cells import Columns, invalid
 from palate.data.containers import SourceRow
@@ -27,7 +27,7 @@ from palate.data.exchange.gather import Gathering
 from palate.data.exchange.label_studio_page import page_of, tasks_of
 from palate.data.exchange.shape import Written
 from palate.data.files import write_atomic, write_json
-from palate.data.judgment_rows import UNKNOWN_RATER
+from palate.data.pseudonyms import pseudonym
 
 PROMPT_NAMES = ("conversation", "messages", "chat", "dialogue", "prompt", "question", "instruction", "query")
 """Names in `data` that can hold the prompt. The first that is present counts."""
@@ -91,9 +91,15 @@ def _take(entry: SourceRow, into: Gathering) -> None:
             if isinstance(annotation, int) and not isinstance(annotation, bool):  # Label Studio exports predictions like this by default
                 into.drop(entry.source, f"a number in place of its content: {where}")
                 continue
-            votes = list(_votes(cells.mapping(annotation, where), item, keys, where, kind))
+            entries = cells.mapping(annotation, where)
+            votes = list(_votes(entries, item, keys, where, kind))
+            for about in _left_out(entries):
+                into.drop(entry.source, f"{about}, which does not say how much better: {where}")
             if not votes:
                 into.drop(entry.source, f"nothing said about which candidate is better: {where}")
+            if number and votes and votes[0][0].judgment.rater == UNKNOWN_RATER:  # two annotators without a name need not be one person
+                name = f"{UNKNOWN_RATER}-{number + 1}"
+                votes = [(replace(vote, judgment=replace(vote.judgment, rater=name)), rater_kind) for vote, rater_kind in votes]
             for vote, rater_kind in votes:
                 into.rater(vote.judgment.rater, rater_kind)
                 into.vote(vote, entry.source)
@@ -143,8 +149,8 @@ def _votes(entry: Columns, item: ExchangeItem, keys: Mapping[str, int], where: s
         answers = {cells.name(meta.get("dimension", "overall"), "dimension"): _Answer(meta=meta)}
     for dimension, answer in answers.items():
         meta = answer.meta
-        order = cells.whole_numbers(meta.get("order", list(range(len(item.candidates)))), f"{where}.meta.palate.order")
-        if sorted(order) != list(range(len(item.candidates))):
+        order = _order(meta, kind, len(item.candidates), where)
+        if order is not None and sorted(order) != list(range(len(item.candidates))):
             raise invalid(f"{where}.meta.palate.order", f"does not name each candidate once: {list(order)}")
         seconds = meta.get("seconds", entry.get("lead_time"))
         time = meta.get("time")
@@ -169,6 +175,13 @@ def _votes(entry: Columns, item: ExchangeItem, keys: Mapping[str, int], where: s
         yield vote, cells.choice(meta.get("kind", kind), f"{where}.meta.palate.kind", RATER_KINDS)
 
 
+def _order(meta: Columns, kind: RaterKind, count: int, where: str) -> tuple[int, ...] | None:
+    """The order that Palate wrote, or for a person's own annotation the task's, in which Label Studio shows it; None if unknown."""
+    if meta.get("order") is not None:
+        return cells.whole_numbers(meta["order"], f"{where}.meta.palate.order")
+    return None if meta or kind == "model" else tuple(range(count))
+
+
 def _answers(results: Sequence[Columns], keys: Mapping[str, int], count: int, where: str) -> tuple[dict[str, _Answer], str]:
     """The answers by dimension, and the reason. A control that is alone of its kind judges `overall`, whatever its name."""
     deciding = {cells.text(result.get("from_name"), "from_name") for result in results if result.get("type") in ("pairwise", "ranker")}
@@ -180,6 +193,8 @@ def _answers(results: Sequence[Columns], keys: Mapping[str, int], count: int, wh
         if kind not in ("pairwise", "ranker", "choices", "rating", "textarea"):
             continue  # results of other tags do not say which candidate is better
         control, value = cells.text(result.get("from_name"), f"{at}.from_name"), cells.mapping(result.get("value"), f"{at}.value")
+        if _is_about_else(result, results):
+            continue
         if kind == "textarea":
             lines = value.get("text")
             texts = [lines] if isinstance(lines, str) else cells.sequence(lines, f"{at}.value.text")
@@ -200,6 +215,31 @@ def _answers(results: Sequence[Columns], keys: Mapping[str, int], count: int, wh
                 answer.tiers = (tuple(range(count)),)
             answer.is_all_bad = answer.is_all_bad or ALL_BAD in chosen
     return {name: answer for name, answer in answers.items() if answer.tiers is not None or answer.is_all_bad}, reason
+
+
+def _is_about_else(result: Columns, results: Sequence[Columns]) -> bool:
+    """Whether a rating is about one candidate or the prompt, such as its stars, or a text is one of several comments on candidates.
+
+    `to_name` says what a control stands at. Palate's own stand at the first candidate, and their names or their `meta` say what they are.
+    """
+    kind, target, control = result.get("type"), result.get("to_name"), str(result.get("from_name", ""))
+    if kind not in ("rating", "textarea") or not isinstance(target, str) or "," in target:
+        return False
+    if control.startswith("dimension_") or control == "reason" or _meta(result, "result"):
+        return False
+    compared = [str(other.get("to_name")) for other in results if other.get("type") in ("pairwise", "ranker")]
+    candidates = {*(side for names in SIDES for side in names), *(name for names in compared if "," in names for name in names.split(","))}
+    if kind == "textarea":  # one text can stand anywhere; one for each candidate is a comment on it
+        return target in candidates and len({other.get("to_name") for other in results if other.get("type") == kind} & candidates) > 1
+    return target in candidates or (target not in compared and bool(compared or target in PROMPT_NAMES))
+
+
+def _left_out(entry: Columns) -> Iterator[str]:
+    """What an annotation says of other things than the comparison, each kind once."""
+    given = entry.get("result")
+    results = [result for result in given if isinstance(result, dict)] if isinstance(given, list) else []
+    about = (result for result in results if _is_about_else(result, results))
+    yield from dict.fromkeys(f"a {result['type']} of {cells.quoted(result['to_name'])} alone" for result in about)
 
 
 def _dimension(control: str, deciding: set[str]) -> str:
@@ -256,11 +296,11 @@ def _rater(entry: Columns, meta: Columns, kind: RaterKind, where: str) -> str:
     who = entry.get("completed_by")
     if isinstance(who, dict):
         who = who.get("id")
+        if who is None:
+            raise invalid(f"{where}.completed_by", "has no id; export it with the number of each annotator")
     if who is None:
         return UNKNOWN_RATER
-    if isinstance(who, str) and "@" in who:
-        raise invalid(f"{where}.completed_by", "is an email address; export numbers, or replace it by a pseudonym")
-    return cells.name(who, f"{where}.completed_by")
+    return pseudonym(who, f"{where}.completed_by")
 
 
 def _created(value: object, where: str) -> float | None:

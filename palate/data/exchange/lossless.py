@@ -16,8 +16,10 @@ from palate.data.exchange.gather import Gathering
 from palate.data.exchange.project import TASKS, project_of, project_row
 from palate.data.exchange.shape import Written
 from palate.data.jsonl import Row, write_rows
+from palate.data.judgment_rows import order_of
 
-VERSION = 2
+VERSION = 3
+"""From version 3 on, a judgment without `order` is one whose order shown is not known."""
 _ROLES: tuple[Role, ...] = get_args(Role)
 _MESSAGE = ("role", "text", "tool_fields")
 _CANDIDATE = ("text", "media", "policy", "tool_fields")
@@ -147,7 +149,7 @@ def _vote(row: Columns) -> Vote:
         rater=cells.name(row.get("rater"), "judgment.rater"),
         ranking=cells.tiers(row.get("ranking", []), "ranking"),
         dimension=cells.name(row.get("dimension", "overall"), "dimension"),
-        order=cells.whole_numbers(cells.present(row, "order"), "order"),
+        order=order_of(row),
         strength=_number_or_none(row, "strength"),
         reason=cells.text(row.get("reason", ""), "reason"),
         seconds=None if seconds is None else cells.number(seconds, "seconds", least=0),
@@ -215,7 +217,7 @@ def vote_row(vote: Vote) -> Row:
         "item": judgment.comparison,
         "rater": judgment.rater,
         "ranking": judgment.ranking,
-        "order": judgment.order,
+        **({} if judgment.order is None else {"order": judgment.order}),
         "dimension": judgment.dimension,
         **_without_empty(strength=judgment.strength, reason=judgment.reason, seconds=judgment.seconds, guideline=judgment.guideline),
         **_without_empty(id=vote.id, time=vote.time, flag=vote.flag, text=vote.text, is_broken=vote.is_broken),

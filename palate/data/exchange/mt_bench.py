@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from palate.core import Conversation, DataError, Judgment
@@ -19,13 +19,20 @@ from palate.data.formats.write import turns_of
 from palate.data.jsonl import Row, write_rows
 
 SPEAKERS = {"user": "Human", "assistant": "Assistant", "system": "System"}
-COLUMNS = ("question_id", "model_a", "model_b", "winner", "judge", "turn", "conversation_a", "conversation_b", "item")
-WINNERS = ("model_a", "model_b", "tie", "tie (inconsistent)")
+COLUMNS = ("question_id", "model_a", "model_b", "winner", "judge", "turn", "conversation_a", "conversation_b", "item", "order")
+INCONSISTENT = "tie (inconsistent)"
+WINNERS = ("model_a", "model_b", "tie", INCONSISTENT)
+
+UNKNOWN_ORDER = "unknown"
+"""In the column `order`, which only Palate writes: nobody knows which model was shown first."""
 
 
 @dataclass(frozen=True)
 class MTBenchShape:
-    """One vote per row. A judge is a model if the name contains `gpt`, ends in `_pair`, or is a list; other judges are people."""
+    """One vote per row. A judge is a model if the name contains `gpt`, ends in `_pair`, or is a list; other judges are people.
+
+    FastChat asks judges of the last two kinds in both orders, so their verdict has none.
+    """
 
     name: str = "mt-bench"
     needs: str = "`question_id`, `model_a`, `model_b`, `winner` and `judge`"
@@ -66,10 +73,13 @@ def _take(row: Columns, source: str, into: Gathering) -> None:
     item_id = cells.name(row["item"], "item") if row.get("item") is not None else f"{question}/{turn}/{models[0]}/{models[1]}"
     candidates = tuple(Candidate(answers[name], policy=name) for name in models)
     into.item(ExchangeItem(item_id, prompt, candidates, fields={"question_id": row["question_id"], "turn": turn}), source)
+    judge, kind = _judge(row)
     order = (models.index(first), models.index(second))
     ranking: Tiers = ((0,), (1,)) if winner == "model_a" else ((1,), (0,)) if winner == "model_b" else ((0, 1),)
-    judge, kind = _judge(row)
-    into.vote(Vote(Judgment(item_id, into.rater(judge, kind), ranking, order=order)), source)
+    judgment = Judgment(item_id, into.rater(judge, kind), ranking, order=order)
+    if row.get("order") == UNKNOWN_ORDER or winner == INCONSISTENT or isinstance(row["judge"], list) or judge.endswith("_pair"):
+        judgment = replace(judgment, ranking=judgment.tiers, order=None)
+    into.vote(Vote(judgment), source)
 
 
 def _turns(row: Columns, name: str) -> Conversation:
@@ -110,11 +120,13 @@ def _votes(exchange: Exchange) -> Iterator[Row | Dropped]:
             if not vote.is_ranking or judgment.dimension != "overall":
                 yield unheld(item.id, "not a ranking on `overall`, or not kept")
                 continue
-            ranking = shown_places(tiers, judgment.order)
+            order = judgment.order or (0, 1)
+            ranking = shown_places(tiers, order)
             winner = "tie" if len(ranking) == 1 else ("model_a", "model_b")[ranking[0][0]]
-            first, second = judgment.order
+            first, second = order
             row: Row = {"question_id": question, "model_a": models[first], "model_b": models[second], "winner": winner}
             row |= {"judge": judgment.rater, "turn": turn, **own}
+            row |= {"order": UNKNOWN_ORDER} if judgment.order is None else {}
             yield row | ({"conversation_a": texts[first], "conversation_b": texts[second]} if texts else {})
 
 

@@ -90,7 +90,8 @@ def test_alpha_of_strengths_is_that_of_signed_numbers() -> None:
     rows = [[2.0, 3.0], [-1.0, 1.0], [0.0, -1.0]]  # d has one vote with a strength: nobody to agree with
     flat = [value for row in rows for value in row]
     observed = sum((x - y) ** 2 for x, y in rows) / 3
-    expected = sum((x - y) ** 2 for x in flat for y in flat) / (6 * 5)
+    either = [*flat, *(-value for value in flat)]  # either side may be called the first
+    expected = sum((x - y) ** 2 for x in either for y in either) / (4 * 6 * 5)
     assert found is not None
     assert found.value == pytest.approx(1 - observed / expected)
     assert analyse(VoteTable.of(votes), rng()).alpha_strength is None

@@ -181,7 +181,7 @@ def test_a_rater_is_compared_with_the_others_of_each_item() -> None:
 
 
 def test_reliability_is_that_of_the_one_coin_model(crowd) -> None:
-    of = dict(zip(crowd.votes.raters, dawid_skene(crowd.votes, "one_coin").accuracy(), strict=True))
+    of = dict(zip(crowd.votes.raters, dawid_skene(crowd.votes, "one_coin", mirror=crowd.votes.mirror).accuracy(), strict=True))
     assert {one.rater: one.reliability for one in rater_reports(crowd)} == pytest.approx(of)
 
 
@@ -213,7 +213,7 @@ def test_few_votes_that_all_say_the_same_determine_no_habit(pairs: int) -> None:
         table = VoteTable.of(votes, shown=np.zeros(2 * pairs, dtype=np.int64), words=words, policy=policy, policies=("a", "b"))
         for found in (side_bias(table, rng(), resamples=20), length_bias(table)):
             assert (found.share.value, found.share.n, found.logit.n) == (1.0, pairs, pairs)
-            assert np.isnan(found.logit.value) or abs(found.logit.value) < 12
+            assert np.isnan(found.logit.value) or found.logit.low < 0  # the bound of five pairs: chance explains them
         assert len(analyse(table, rng()).by_rater) == 2
 
 

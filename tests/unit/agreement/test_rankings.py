@@ -54,7 +54,7 @@ def test_intervals_of_rankings_hold_the_truth_as_often_as_they_say() -> None:
 def test_a_ranking_is_one_observation_and_brands_nobody() -> None:
     first, second = tuple((k,) for k in range(5)), tuple((k,) for k in reversed(range(5)))
     one = [Judgment("a", who, tiers, order=tuple(range(5))) for who, tiers in (("ann", first), ("ben", first), ("cy", second))]
-    many = [Judgment(f"p{k}", who, ((0,), (1,))) for k in range(40) for who in ("ann", "ben")]
+    many = [Judgment(f"p{k}", who, ((0,), (1,)), order=(0, 1)) for k in range(40) for who in ("ann", "ben")]
     report = analyse(VoteTable.of_judgments([*one, *many]), np.random.default_rng(0))
     assert (report.doubles, report.items, report.agreement.n, report.side.logit.n) == (41, 50, 41, 41)
     assert report.guessing == ()
@@ -95,7 +95,8 @@ def test_decisions_are_no_votes() -> None:
 
 
 def test_preferences_made_of_one_ranking_are_one_observation(tmp_path: Path) -> None:
-    pair = {"chosen": "a", "rejected": "b", "votes": [1.0, 0.0], "raters": ["ann", "ben"]}
-    write_rows(tmp_path / "p.jsonl", [pair | {"prompt": f"q{k // 6}", "id": f"i{k // 6}/{k % 6}"} for k in range(60)])
+    pair = {"rejected": "b", "votes": [1.0, 0.0], "raters": ["ann", "ben"]}
+    rows = [pair | {"chosen": f"a{k}", "prompt": f"q{k // 6}", "id": f"i{k // 6}/{k % 6}"} for k in range(60)]
+    write_rows(tmp_path / "p.jsonl", rows)
     report = report_on(tmp_path / "p.jsonl")
     assert (report.items, report.doubles, report.agreement.n) == (60, 10, 10)

@@ -48,7 +48,7 @@ def test_codes_without_names_are_refused() -> None:
         Votes(item, item, item, ("a", "b"), ("anna",))
     with pytest.raises(DataError, match="need one length, got answer of shape"):
         Votes(item, item, item[:1], ("a", "b"), ("anna", "ben"))
-    with pytest.raises(DataError, match="answers must be first, tie, second, got no, yes"):
+    with pytest.raises(DataError, match="answers must be first, tie, second or broken, kept, got no, yes"):
         VoteTable.of(Votes.of([("a", "anna", 1)], ("no", "yes")))
 
 
@@ -58,12 +58,12 @@ def test_a_survey_of_judgments_knows_sides_lengths_policies_tests_and_times() ->
     told = [
         judgment(((0,), (1,)), order=(1, 0), seconds=4.0, dimension="honest"),
         judgment(((0, 1),), rater="ben"),
-        judgment(((1,), (0,)), rater="ben", comparison="unseen"),
+        judgment(((1,), (0,)), order=None, rater="ben", comparison="unseen"),
     ]
     table = VoteTable.of_judgments(told, [Comparison("c", prompt, sides)], {"c": ((1,), (0,))})
     assert table.votes.items == ("c/honest", "c/overall", "unseen/overall")
     assert table.votes.answer.tolist() == [SECOND, TIE, SECOND]
-    assert table.shown.tolist() == [1, 0, 0]
+    assert table.shown.tolist() == [1, 0, -1]
     assert table.words[:2].tolist() == [[3, 1], [3, 1]]
     assert np.isnan(table.words[2]).all()
     assert [[table.policies[k] for k in row] for row in table.policy[:2]] == [["sft", "ppo"]] * 2
@@ -78,3 +78,12 @@ def test_an_undone_judgment_leaves_neither_its_side_nor_its_time() -> None:
     told = [judgment(((0,), (1,)), seconds=9.0), judgment(((0,), (1,)), order=(1, 0), seconds=2.0)]
     table = VoteTable.of_judgments(told)
     assert (table.votes.answer.tolist(), table.shown.tolist(), table.seconds.tolist()) == ([SECOND], [1], [2.0])
+    old = table.earlier
+    assert (old.answer.tolist(), old.shown.tolist(), old.next_answer.tolist(), old.next_shown.tolist()) == ([FIRST], [0], [SECOND], [1])
+
+
+def test_votes_of_nobody_in_particular_are_as_many_votes() -> None:
+    told = [judgment(((0,), (1,)), rater="unknown"), judgment(((1,), (0,)), rater="unknown"), judgment(((0,), (1,)), rater="unknown-1")]
+    table = VoteTable.of_judgments(told)
+    assert (len(table.votes), table.earlier.item.size, len(table.anonymous)) == (3, 0, 3)
+    assert not table.is_named.any()

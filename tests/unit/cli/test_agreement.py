@@ -74,9 +74,9 @@ def test_json_holds_everything_and_one_dimension_can_be_asked_for(capsys: pytest
 def test_preferences_with_votes_have_no_sides_but_lengths(capsys: pytest.CaptureFixture[str]) -> None:
     draw = random.Random(1)
     rows = [
-        {"prompt": "p", "chosen": "a longer one " * draw.randint(2, 9), "rejected": "short", "votes": [1, 1, draw.choice([0, 0.5, 1])],
+        {"prompt": f"p{k}", "chosen": "a longer one " * draw.randint(2, 9), "rejected": "short", "votes": [1, 1, draw.choice([0, 0.5, 1])],
          "raters": ["anna", "ben", "cleo"]}
-        for _ in range(40)
+        for k in range(40)
     ]  # fmt: skip
     write_rows(Path("preferences.jsonl"), rows)
     found = report(capsys, "preferences.jsonl")
@@ -94,7 +94,9 @@ def test_a_run_of_collect_knows_the_lengths_of_what_it_showed(capsys: pytest.Cap
     ]
     write_rows(Path("run/judgments.jsonl"), rows)  # the second completion wins; it is the longer one, and was shown first
     chosen, rejected = "one two three", "one"
-    kept = [{"id": f"p{k}/overall", "chosen": chosen, "rejected": [{"role": "assistant", "content": rejected}]} for k in range(20)]
+    votes = {"votes": [1, 1], "raters": ["a", "b"]}
+    sides = {"chosen": chosen, "rejected": [{"role": "assistant", "content": rejected}]}
+    kept = [{"id": f"p{k}/overall", **sides, **votes} for k in range(20)]
     write_rows(Path("run/preferences.jsonl"), kept[:15])
     write_rows(Path("run/held_out.jsonl"), kept[15:])
     found = report(capsys, "run")
@@ -150,18 +152,23 @@ def test_files_of_other_tools_are_read_as_they_are(capsys: pytest.CaptureFixture
     assert "no judgment on dimension 'kind'" in output_of(capsys, "own.jsonl --dimension kind", code=3)
 
 
+VOTED = {"prompt": "p", "chosen": "a", "rejected": "b", "votes": [1], "raters": ["anna"]}
+
+
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"prompt": "p", "chosen": "a", "rejected": "b"}, "a.jsonl:1: no judgments: columns are prompt, chosen, rejected"),
-        ({"rater": "anna", "ranking": [[0], [1]]}, "a.jsonl:1: not a judgment: no `comparison`"),
-        ({"comparison": "c", "rater": 3, "ranking": [[0], [1]]}, "a.jsonl:1: not a judgment: `rater` is not a string: 3"),
-        ({"comparison": "c", "rater": "anna", "ranking": [[0], [0]]}, "a.jsonl:1: not a judgment: `ranking` names a place twice: [0, 0]"),
-        ({"comparison": "c", "rater": "anna", "ranking": "first"}, "a.jsonl:1: not a judgment: `ranking` is not a list"),
-        ({"votes": [1], "raters": []}, "a.jsonl:1: `raters` names 0 for 1 votes"),
-        ({"votes": [0.7], "raters": ["anna"]}, "a.jsonl:1: `votes` holds other numbers than 1 (chosen), 0 (rejected), 0.5 (a tie): [0.7]"),
-        ({"votes": [[1]], "raters": ["anna"]}, "a.jsonl:1: `votes[0]` is not a number: [1]"),
-        ({"votes": [], "raters": []}, "all lists of votes are empty"),
+        ({"prompt": "p", "completions": ["a", "b"]}, "a.jsonl: holds 1 items that nobody judged. Have them judged first"),
+        ({"prompt": "p", "completion": "a", "label": True}, "a.jsonl:1: `completion` is not known"),
+        ({"rater": "anna", "ranking": [[0], [1]]}, "a.jsonl:1: the row has the columns rater, ranking, which do not make a known shape"),
+        ({"comparison": "c", "rater": [], "ranking": [[0], [1]]}, "a.jsonl:1: `rater` is not a string: []"),
+        ({"comparison": "c", "rater": "anna", "ranking": [[0], [0]]}, "a.jsonl:1: `ranking` names a place twice: [0, 0]"),
+        ({"comparison": "c", "rater": "anna", "ranking": "first"}, "a.jsonl:1: `ranking` is not a list"),
+        (VOTED | {"votes": [1], "raters": []}, "a.jsonl:1: `raters` names 0 for 1 votes"),
+        (VOTED | {"votes": [0.7]}, "a.jsonl:1: `votes` holds other numbers than 1 (chosen), 0 (rejected), 0.5 (a tie): [0.7]"),
+        (VOTED | {"votes": [[1]]}, "a.jsonl:1: `votes[0]` is not a number: [1]"),
+        (VOTED | {"votes": [], "raters": []}, "a.jsonl: holds 1 items that nobody judged"),
+        (VOTED | {"votes": [None]}, "a.jsonl: holds 1 items that nobody judged"),
     ],
 )
 def test_what_are_no_votes_is_said_with_file_and_row(capsys: pytest.CaptureFixture[str], row: dict, problem: str) -> None:
@@ -172,7 +179,7 @@ def test_what_are_no_votes_is_said_with_file_and_row(capsys: pytest.CaptureFixtu
 def test_places_without_votes_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     Path("empty").mkdir()
     assert "empty holds no judgments.jsonl" in output_of(capsys, "empty", code=2)
-    assert "cannot be read" in output_of(capsys, "nowhere.jsonl", code=3)
+    assert "no such file or directory" in output_of(capsys, "nowhere.jsonl", code=3)
     write_rows(Path("judgments.jsonl"), judgments())
     write_rows(Path("curve.jsonl"), [{"labels": 3, "accuracy": 0.7}])
     assert "curve.jsonl:1: a measurement needs" in output_of(capsys, "judgments.jsonl --curve curve.jsonl", code=3)

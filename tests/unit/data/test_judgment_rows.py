@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from palate.core import Completion, Judgment, Message, Preference, Prompt
 from palate.data.cells import InvalidRow
 from palate.data.judgment_rows import judgment_of, judgment_row, voted_preference_row, votes_of
+from palate.data.pseudonyms import is_address, masked, pseudonym
 
-WORDS = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
+WORDS = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda word: bool(word.strip()) and not is_address(word))
 
 
 @st.composite
@@ -28,7 +30,7 @@ def judgments(draw: st.DrawFn) -> Judgment:
         draw(WORDS),
         tuple(tuple(places[start:end]) for start, end in itertools.pairwise(cuts)),
         draw(WORDS),
-        tuple(draw(st.permutations(range(count)))),
+        draw(st.none() | st.permutations(range(count)).map(tuple)),
         draw(st.none() | st.floats(-5, 5)),
         draw(st.text(st.characters(codec="utf-8"))),
         draw(st.none() | st.floats(0, 1e6)),
@@ -43,9 +45,37 @@ def test_a_judgment_comes_back_as_it_was_written(judgment: Judgment) -> None:
 
 
 def test_what_a_row_leaves_out_is_as_in_a_judgment() -> None:
-    assert judgment_of({"comparison": "c", "rater": "ann", "ranking": [[2], [0, 1]]}) == Judgment(
-        "c", "ann", ((2,), (0, 1)), order=(0, 1, 2)
-    )
+    found = judgment_of({"comparison": "c", "rater": "ann", "ranking": [[2], [0, 1]]})
+    assert found == Judgment("c", "ann", ((2,), (0, 1)))
+    assert (found.order, found.tiers) == (None, ((2,), (0, 1)))  # who stood where is not known
+
+
+def test_renumbered_judgments_say_the_same_of_the_same_completions() -> None:
+    shown = Judgment("c", "ann", ((1,), (0,), (2,)), order=(2, 0, 1))  # completion 0 is best, then 2, then 1
+    for judgment in (shown, replace(shown, ranking=shown.tiers, order=None)):
+        there = judgment.renumbered("d", (1, 2, 0))  # completion 0 has the number 1 there
+        assert (there.comparison, there.tiers) == ("d", ((1,), (0,), (2,)))
+        assert (there.order is None) == (judgment.order is None)
+
+
+@pytest.mark.parametrize("rater", ["ann@example.org", "Ann <ann@example.org>", "ann\uff20example.org", "ann@desk"])
+def test_an_address_of_mail_is_no_pseudonym(rater: str) -> None:
+    with pytest.raises(InvalidRow, match=r"`rater` is an email address"):
+        judgment_of({**GOOD, "rater": rater})
+    with pytest.raises(InvalidRow, match=r"`raters\[1\]` is an email address"):
+        votes_of({"votes": [1, 0], "raters": ["bob", rater]})
+    assert masked(rater) == masked(rater) != masked(f"x{rater}")
+    assert "@" not in masked(rater)
+
+
+def test_a_models_revision_is_no_address() -> None:
+    assert pseudonym("judge@v2", "judge", "model") == masked("judge@v2", "model") == "judge@v2"
+    with pytest.raises(InvalidRow):
+        pseudonym("bot@example.org", "judge", "model")
+
+
+def test_a_null_among_votes_is_no_vote() -> None:
+    assert votes_of({"votes": [1, None, 0.5], "raters": ["a", "b", "c"]}) == [("a", 1.0), ("c", 0.5)]
 
 
 GOOD = {"comparison": "c", "rater": "ann", "ranking": [[0], [1]]}
@@ -55,7 +85,7 @@ GOOD = {"comparison": "c", "rater": "ann", "ranking": [[0], [1]]}
     ("change", "reason"),
     [
         ({"comparison": None}, "no `comparison`"),
-        ({"rater": 3}, "`rater` is not a string: 3"),
+        ({"rater": []}, r"`rater` is not a string: \[\]"),
         ({"ranking": [[0]]}, "`ranking` holds 1 places"),
         ({"ranking": [[0], []]}, "`ranking` has an empty tier"),
         ({"ranking": [[0], [2]]}, "`ranking` names place 2; there are 2"),

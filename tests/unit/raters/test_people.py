@@ -87,6 +87,27 @@ def test_it_waits_until_every_question_has_its_answers(given: str, tmp_path: Pat
     assert {tuple(row["order"]) for row in said} == {(0, 1), (1, 0)}
 
 
+def test_answers_belong_to_texts_whatever_they_are_called(given: str, tmp_path: Path) -> None:
+    database, file = tmp_path / "ratings.db", Path(given) / "samples.jsonl"
+    with pytest.raises(DataError, match="has 0 judgments of these questions; 1 are needed"):
+        collected(tmp_path / "runs", asked(given, database))
+    judges(database, ["ann"], 100)
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    turned = [row | {"id": f"other {row['id']}", "completions": row["completions"][::-1]} for row in lines]
+    file.write_text("".join(json.dumps(row) + "\n" for row in turned), encoding="utf-8")
+    directory = collected(tmp_path / "again", asked(given, database))
+    kept = rows(directory, "preferences") + rows(directory, "held_out")
+    assert len(kept) == 4 * 3 * 2
+    assert all(len(row["chosen"][0]["content"]) < len(row["rejected"][0]["content"]) for row in kept)
+    assert all(row["id"].startswith("other ") for row in kept)
+    for row in lines:
+        for completion in row["completions"]:
+            completion["text"] += " indeed"
+    file.write_text("".join(json.dumps(row) + "\n" for row in lines), encoding="utf-8")  # the old ids, and texts that nobody saw
+    with pytest.raises(DataError, match=r"has 0 judgments of these questions \(and 24 of other texts"):
+        collected(tmp_path / "third", asked(given, database))
+
+
 def wait_for(database: Path) -> None:
     wait_until(lambda: database.exists() and any(progress.items for progress in states(database)))
 
@@ -115,7 +136,7 @@ def test_it_takes_what_there_is_and_more_the_next_time(given: str, tmp_path: Pat
     first = collected(tmp_path / "runs", stage)
     assert len(rows(first, "judgments")) == 3 * 2
     told = json.loads((first / "summary.json").read_text())["people"]
-    assert told == {"project": "comparisons", "unanswered": (12 - 3) * 2}
+    assert told == {"project": "comparisons", "unanswered": (12 - 3) * 2, "judgments_of_other_texts": 0}
     judges(database, ["bob"], 100)
     second = collected(tmp_path / "again", stage)
     assert len(rows(second, "judgments")) == (3 + 12) * 2

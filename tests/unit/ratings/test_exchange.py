@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from palate.core import DataError, Judgment, Message
 from palate.data.exchange import Exchange, RaterInfo, Vote, read_exchange, write_exchange
@@ -120,7 +120,8 @@ def said(exchange: Exchange) -> Counter[object]:
     for vote in exchange.votes:
         item = items[vote.judgment.comparison]
         ranked = tuple(tuple(sorted(item.candidates[number].text for number in tier)) for tier in vote.tiers)
-        shown = tuple(item.candidates[number].text for number in vote.judgment.order)
+        order = vote.judgment.order
+        shown = None if order is None else tuple(item.candidates[number].text for number in order)
         rater = vote.judgment.rater.replace("-", "")  # UUIDs are kept as 32 digits
         found[item.conversation, rater, vote.judgment.dimension, ranked, shown, vote.judgment.strength] += 1
     return found
@@ -128,7 +129,7 @@ def said(exchange: Exchange) -> Counter[object]:
 
 def test_every_kind_of_file_becomes_a_project_that_says_the_same(ratings: Ratings, tmp_path: Path) -> None:
     for file in good_files(tmp_path):
-        if file.name == "votes.csv":
+        if file.name in {"votes.csv", "judgments.jsonl"}:
             continue
         exchange = read_exchange(file)
         done = ratings.import_exchange(exchange, file.name, 5.0)
@@ -229,8 +230,6 @@ def judged(**changes: object) -> dict[str, object]:
     ("rows", "told"),
     [
         ([PAIR, {"prompt": "p", "completions": ["a"]}], "a.jsonl:2, candidates: 1 given, a task of kind compare takes 2"),
-        ([PAIR, {"prompt": "p", "completions": ["a", "a"]}], "a.jsonl:2, candidates: two are the same"),
-        ([PAIR, {"prompt": "p", "completions": ["a", ""]}], "a.jsonl:2, candidates: one has neither text nor media"),
         ([PAIR, {"prompt": "p", "completions": ["a", {"media": "../a.png"}]}], "a.jsonl:2, candidates: '../a.png' is not a path inside"),
         ([PAIR, {"prompt": "p", "completions": ["a", "b"], "stratum": "\0"}], "a.jsonl:2, stratum or policy: holds a character"),
         ([PAIR, {"prompt": "p", "completions": ["a", "b"], "qualification": True}], "a.jsonl:2, is_qualification: needs a gold answer"),
@@ -334,3 +333,67 @@ def test_a_damaged_file_adds_all_or_nothing(ratings: Ratings, tmp_path: Path) ->
             assert read_exchange(tmp_path / "back.jsonl") == back, victim.read_bytes()
     assert ratings.check() == ()
     assert min(counts[name] for name in ("unreadable", "refused", "added")) > 3, counts
+
+
+def unordered(*raters: str) -> Exchange:
+    """Ten pairs of which nobody knows who stood first, with the judgments of these raters: all for candidate 0."""
+    items = tuple(OutsideItem(f"q{k}", (Message("user", f"q{k}"),), (Candidate(f"good {k}"), Candidate(f"bad {k}"))) for k in range(10))
+    votes = tuple(Vote(Judgment(item.id, who, ((0,), (1,)))) for item in items for who in raters)
+    return Exchange(items, votes, tuple(map(RaterInfo, raters)))
+
+
+def test_an_order_that_nobody_knows_stays_unknown(ratings: Ratings) -> None:
+    project = ratings.import_exchange(unordered("ann"), "pairs", 5.0).project
+    back = ratings.as_exchange(project.id)
+    assert [(vote.judgment.order, vote.tiers) for vote in back.votes] == [(None, ((0,), (1,)))] * 10
+    assert {entry.order for entry in ratings.judgments(project.id)} == {None}
+    _, judgments = ratings.as_comparisons(project.id)
+    assert {(one.order, one.tiers) for one in judgments} == {(None, ((0,), (1,)))}
+    assert [(one.order, one.answer.ranking) for one in ratings.counted_answers(project.id)] == [(None, ((0,), (1,)))] * 10
+    again = ratings.import_exchange(back, "pairs", 6.0)
+    assert (again.judgments, again.known_judgments) == (0, 10)
+    with ratings.database.read() as connection:
+        assert set(connection.execute(select(schema.items.c.sides)).scalars()) == {0}
+    assert ratings.check() == ()
+    copied = ratings.import_exchange(back, "copy", 6.0)  # into a project of its own, under other ids
+    assert {vote.judgment.order for vote in ratings.as_exchange(copied.project.id).votes} == {None}
+
+
+def test_of_an_unknown_order_the_candidates_are_renumbered(ratings: Ratings) -> None:
+    project = ratings.import_exchange(unordered(), "pairs", 5.0).project
+    turned = tuple(replace(item, candidates=item.candidates[::-1]) for item in unordered("ann").items)
+    done = ratings.import_exchange(replace(unordered("ann"), items=turned), "pairs", 6.0)  # `good` is candidate 1 there
+    assert (done.items, done.judgments) == ((), 10)
+    texts = {item.id: [one.text[:3] for one in item.candidates] for item in ratings.as_exchange(project.id).items}
+    for vote in ratings.as_exchange(project.id).votes:
+        assert texts[vote.judgment.comparison][vote.tiers[0][0]] == "bad"
+
+
+def test_what_nobody_can_judge_is_left_out_with_its_judgments(ratings: Ratings) -> None:
+    given = unordered("ann")
+    equal = replace(given.items[1], candidates=given.items[1].candidates[:1] * 2)
+    empty = replace(given.items[2], candidates=(Candidate("x"), Candidate("")))
+    done = ratings.import_exchange(replace(given, items=(given.items[0], equal, empty, *given.items[3:])), "pairs", 5.0)
+    assert (len(done.items), done.judgments, len(done.left_out)) == (8, 8, 4)
+    assert [row.reason for row in done.left_out[:2]] == ["two are the same", "one has neither text nor media"]
+    assert "4 rows with nothing to judge were left out, the first: item 'q1': two are the same" in str(done)
+
+
+def test_a_name_of_other_texts_is_refused(ratings: Ratings) -> None:
+    project = ratings.import_exchange(unordered(), "pairs", 5.0).project
+    (first, *_) = ratings.as_exchange(project.id).items
+    other = replace(first, conversation=(Message("user", "another question"),))
+    with pytest.raises(DataError, match="names an item of the project with another conversation"):
+        ratings.import_exchange(Exchange((other,)), "pairs", 6.0)
+
+
+def test_no_address_of_mail_gets_in_or_out(ratings: Ratings) -> None:
+    with pytest.raises(DataError, match="`rater` is an email address"):
+        ratings.import_exchange(unordered("ann@example.org"), "pairs", 5.0)
+    assert not ratings.projects()
+    project = ratings.import_exchange(unordered("ann"), "pairs", 5.0).project
+    with ratings.database.write() as connection:  # as an older version took it
+        connection.execute(update(schema.accounts).where(schema.accounts.c.pseudonym == "ann").values(pseudonym="ann@example.org"))
+    (rater,) = ratings.as_exchange(project.id).raters
+    assert rater.id.startswith("rater~")
+    assert {one.rater for one in ratings.as_comparisons(project.id)[1]} == {rater.id}

@@ -154,7 +154,7 @@ PICKED = {"from_name": "pw", "to_name": "text1,text2", "type": "pairwise", "valu
 def test_label_studio_pairs_as_exported(tmp_path: Path) -> None:
     entry = {"completed_by": {"id": 3, "email": "a@b.c"}, "lead_time": 4.5, "created_at": "2024-05-06T07:08:09.5Z", "result": [PICKED]}
     reason = {"from_name": "why", "to_name": "text1", "type": "textarea", "value": {"text": ["short"]}}
-    rated = {"from_name": "sure", "to_name": "text1", "type": "rating", "value": {"rating": 4}}
+    rated = {"from_name": "sure", "to_name": "text1,text2", "type": "rating", "value": {"rating": 4}}
     second = {"completed_by": 4, "result": [PICKED, reason, rated]}
     cancelled = {"completed_by": 5, "was_cancelled": True, "result": []}
     guess = {"model_version": "m1", "score": 0.5, "result": [PICKED]}

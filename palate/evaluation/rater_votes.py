@@ -1,0 +1,195 @@
+"""The votes in a file of judgments, a run of `collect` or a database: one reader for all, which says what it left out and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from palate.agreement import VoteTable, pair_answer
+from palate.core import Comparison, ConfigError, DataError, Judgment
+from palate.data.exchange import Exchange, ExchangeItem, Tiers, Vote, read_exchange
+from palate.data.jsonl import Row, read_rows
+from palate.runs.record import read_record
+
+JUDGMENTS = "judgments.jsonl"
+_CONCLUSIONS = ("preferences.jsonl", "held_out.jsonl")
+_PAIRS = frozenset({"trl", "hh"})
+"""Shapes whose rows are pairs, so that a ranking is several rows of one prompt."""
+
+LeftOut = tuple[tuple[str, int], ...]
+"""Reasons why something in a file is not a vote, with how often."""
+
+
+def read_votes(path: Path, dimension: str | None = None) -> tuple[VoteTable, LeftOut]:
+    """Read the votes at `path`, with what is known beside them, and count what is not a vote.
+
+    Raises:
+        ConfigError: it is a run, but not one of stage collect.
+        DataError: it cannot be read, or holds no vote; the message says what it holds.
+    """
+    file = path / JUDGMENTS
+    if not file.is_file():
+        if path.is_dir() and (read_record(path) is not None or not any(path.iterdir())):
+            note = "" if read_record(path) is None else " It is a run, but not of stage collect."
+            raise ConfigError(
+                f"{path} holds no {JUDGMENTS}.{note} Give a run of collect, a file of judgments, or of preferences with votes."
+            )
+        return votes_in(read_exchange(path), dimension, str(path))
+    exchange = read_exchange(file)
+    table, left_out = votes_in(exchange, dimension, str(file))
+    return _with_words(table, path, exchange), left_out
+
+
+def votes_in(exchange: Exchange, dimension: str | None = None, place: str = "the database") -> tuple[VoteTable, LeftOut]:
+    """Return the votes of an exchange, with what is known beside them, and what is not a vote. Raises DataError without any vote.
+
+    Items with the same conversation and candidates are one question, whatever their ids and the order of their candidates.
+    """
+    votes = _Sorted(exchange, dimension)
+    for vote in exchange.votes:
+        votes.take(vote)
+    left_out = Counter(row.kind for row in exchange.dropped) + votes.left_out
+    if votes.rankings:
+        left_out += Counter({"answer to a rule beside rankings": len(votes.verdicts)} if votes.verdicts else {})
+        first = None if exchange.project is None else exchange.project.task.dimensions[0]
+        table = VoteTable.of_judgments(votes.rankings, votes.questions(), votes.gold(), first, votes.prompts())
+    elif votes.verdicts:
+        table = VoteTable.of_verdicts(votes.verdicts, votes.right)
+    else:
+        raise _nothing(exchange, dimension, place, left_out)
+    return table, tuple(left_out.most_common())
+
+
+@dataclass
+class _Sorted:
+    """The votes of an exchange by what they are: rankings, answers to rules, and what is left out, by reason."""
+
+    exchange: Exchange
+    dimension: str | None
+    items: dict[str, ExchangeItem] = field(default_factory=dict)
+    numbers: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    rankings: list[Judgment] = field(default_factory=list)
+    verdicts: list[tuple[str, str, bool, float | None]] = field(default_factory=list)
+    right: dict[str, bool] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        """Number the candidates of equal questions alike."""
+        same: dict[Hashable, ExchangeItem] = {}
+        for item in self.exchange.items:
+            contents = [(each.text, each.media, each.policy, each.tool_fields) for each in item.candidates]
+            has_content = item.conversation or any(text or media for text, media, _, _ in contents)
+            rule = str(item.fields.get("rule", "")) if item.task == "rule" else ""
+            is_test = item.gold is not None, item.is_qualification
+            key = (item.conversation, tuple(sorted(contents)), rule, is_test) if has_content else item.id
+            first = same.setdefault(key, item)
+            theirs = [(each.text, each.media, each.policy, each.tool_fields) for each in first.candidates]
+            numbers = tuple(range(len(contents))) if theirs == contents else tuple(map(theirs.index, contents))
+            self.items[item.id], self.numbers[item.id] = item, (first.id, numbers)
+
+    def take(self, vote: Vote) -> None:
+        """Sort one vote."""
+        judgment = vote.judgment
+        if vote.entry == "undo" or self.dimension not in (None, judgment.dimension):
+            return
+        name, numbers = self.numbers[judgment.comparison]
+        item = self.items[judgment.comparison]
+        if reason := _reason(vote, item):
+            self.left_out[reason] += 1
+        elif vote.is_broken is not None:
+            question = f"{name}/{vote.rule}" if vote.rule else name
+            self.verdicts.append((question, judgment.rater, vote.is_broken, judgment.seconds))
+            if isinstance(item.gold, bool):
+                self.right[question] = item.gold
+        else:
+            tiers = judgment.ranking or (tuple(range(len(numbers))),)  # all bad: a tie of all
+            self.rankings.append(replace(judgment, ranking=tiers).renumbered(name, numbers))
+
+    def questions(self) -> Iterator[Comparison]:
+        """The items of which the texts are known, or at least who wrote them."""
+        return (item.comparison() for item in self.exchange.items if self.numbers[item.id][0] == item.id)
+
+    def gold(self) -> dict[str, Tiers]:
+        """The right rankings of hidden tests, in the numbers of their first item."""
+        right: dict[str, Tiers] = {}
+        for item in self.exchange.items:
+            if item.gold is not None and not isinstance(item.gold, bool):
+                name, numbers = self.numbers[item.id]
+                right[name] = tuple(tuple(numbers[candidate] for candidate in tier) for tier in item.gold)
+        return right
+
+    def prompts(self) -> dict[str, str]:
+        """For files of pairs, the first item of each item's prompt: the pairs of one ranking count as one comparison."""
+        if self.exchange.shape not in _PAIRS:
+            return {}
+        first: dict[Hashable, str] = {}
+        return {item.id: first.setdefault(item.conversation, item.id) for item in self.exchange.items}
+
+
+def _reason(vote: Vote, item: ExchangeItem) -> str:
+    """Why it is not a vote; "" for a vote."""
+    reasons = {
+        "reviewer's decision, which is not a vote": vote.entry == "adjudication",
+        "answer that its rater took back": vote.status == "superseded",
+        "surplus answer, beyond those that were wanted": vote.status == "surplus",
+        "skip": vote.is_skipped,
+        "answer to the qualification, of which raters know that it is a test": item.is_qualification,
+        "probe, which each rater leads alone": item.task == "probe",
+        "text that a rater wrote, which has no common answer": bool(vote.text) and not vote.judgment.ranking,
+    }
+    if found := next((reason for reason, is_it in reasons.items() if is_it), ""):
+        return found
+    return "" if vote.judgment.ranking or vote.is_all_bad or vote.is_broken is not None else "note without an answer"
+
+
+def _nothing(exchange: Exchange, dimension: str | None, place: str, left_out: Mapping[str, int]) -> DataError:
+    known = dict.fromkeys(vote.judgment.dimension for vote in exchange.votes)
+    if dimension is not None and dimension not in known:
+        there = f" It has judgments on {', '.join(known)}." if known else ""
+        return DataError(f"{place}: there is no judgment on dimension {dimension!r}.{there} Give another --dimension.")
+    holds = "; ".join(f"{count} x {reason}" for reason, count in left_out.items())
+    if not exchange.votes:
+        besides = f" It also holds {holds}." if holds else ""
+        return DataError(f"{place}: holds {len(exchange.items)} items that nobody judged.{besides} Have them judged first: `palate label`.")
+    return DataError(
+        f"{place}: holds no vote whose agreement could be measured, but {holds}. Give judgments of several raters on one item."
+    )
+
+
+def _with_words(table: VoteTable, run: Path, exchange: Exchange) -> VoteTable:
+    """Return the table of a run of collect with the lengths of its completions, as far as its preferences show them.
+
+    Votes tell which side of a preference is the pair's first completion: a rater who ranked that one higher voted for it.
+    """
+    answers = {
+        (f"{vote.judgment.comparison}/{vote.judgment.dimension}", vote.judgment.rater): pair_answer(vote.judgment)
+        for vote in exchange.votes
+        if vote.judgment.ranking
+    }
+    place = {name: k for k, name in enumerate(table.votes.items)}
+    words = table.words.copy()
+    for row in _conclusions(run):
+        name, shares, raters = str(row.get("id")), row.get("votes"), row.get("raters")
+        if name not in place or not (isinstance(shares, list) and isinstance(raters, list)):
+            continue
+        votes = ((share, answers.get((name, rater))) for share, rater in zip(shares, raters, strict=False))
+        chosen_is_first = next(((share == 1) == (answer == 0) for share, answer in votes if share in (0, 1) and answer in (0, 2)), None)
+        if chosen_is_first is not None:
+            sides = _words(row.get("chosen")), _words(row.get("rejected"))
+            words[place[name]] = sides if chosen_is_first else sides[::-1]
+    return table.with_words(words)
+
+
+def _conclusions(run: Path) -> Iterator[Row]:
+    for name in _CONCLUSIONS:
+        if (run / name).is_file():
+            yield from (row for _, row in read_rows(run / name))
+
+
+def _words(side: object) -> int:
+    """Count the words of a completion as files have it: a string, or turns of a chat."""
+    if isinstance(side, list):
+        return sum(len(str(turn.get("content", "")).split()) for turn in side if isinstance(turn, Mapping))
+    return len(str(side).split())
