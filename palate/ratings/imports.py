@@ -66,9 +66,8 @@ class ImportResult:
             extra = f" ({self.surplus} of them surplus: second answers of a rater to an item)" if self.surplus else ""
             parts.append(f"{self.judgments} judgments{extra} by {self.raters} new raters, {self.known_judgments} were there already")
         if self.left_out:
-            parts.append(
-                f"{len(self.left_out)} rows with nothing to judge were left out, the first: {self.left_out[0].source}: {self.left_out[0].reason}"
-            )
+            first = f"{self.left_out[0].source}: {self.left_out[0].reason}"
+            parts.append(f"{len(self.left_out)} rows with nothing to judge were left out, the first: {first}")
         return "; ".join(parts)
 
 
