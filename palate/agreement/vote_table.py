@@ -168,7 +168,7 @@ class VoteTable:
                     words[k] = [len(side.text.split()) for side in sides]
                 policy[k] = [number.get(side.policy, -1) for side in sides]
             if answer is not None:
-                tiers = {completion: tier for tier, together in enumerate(answer) for completion in together}
+                tiers = {completion: tier for tier, alike in enumerate(answer) for completion in alike}
                 right[k] = 1 + (tiers[first] > tiers[second]) - (tiers[first] < tiers[second])
         clusters = [(together or {}).get(name, name) for name, *_ in pairs.values()]
         cluster = {name: k for k, name in enumerate(dict.fromkeys(clusters))}
@@ -177,11 +177,8 @@ class VoteTable:
         dimension_of = np.array([dimensions.index(dimension) for _, dimension, _, _ in pairs.values()], dtype=np.int64)
         table = cls.of(votes, np.array(side, dtype=np.int64), np.array(seconds, dtype=np.float64), words, policy, policies)
         graded = np.where(votes.is_tie, 0.0, np.array(strength, dtype=np.float64))
-        place, who = ({name: k for k, name in enumerate(names)} for names in (votes.items, votes.raters))
-        earlier = EarlierVotes.of((place[item], who[rater], *codes) for item, rater, *codes in again)
-        anonymous = frozenset(k for k, name in enumerate(votes.raters) if is_anonymous(name))
         table = replace(table, gold=right, dimension=dimension_of, dimensions=dimensions, strength=graded, comparison=comparison_of)
-        return replace(table, anonymous=anonymous, earlier=earlier)
+        return table._with_repeats(again)
 
     @classmethod
     def of_verdicts(cls, rows: Iterable[tuple[str, str, bool, float | None]], gold: Mapping[str, bool] | None = None) -> VoteTable:
@@ -192,7 +189,7 @@ class VoteTable:
             gold: the right answers of hidden tests, by item.
         """
         last: dict[tuple[str, str], tuple[int, float]] = {}
-        again: list[tuple[str, str, int, int]] = []
+        again: list[tuple[str, str, int, int, int, int]] = []
         for item, rater, is_broken, seconds in rows:
             code = 0 if is_broken else 1
             who_said = rater
@@ -200,15 +197,18 @@ class VoteTable:
                 if is_anonymous(rater):
                     who_said = _unused(item, last)
                 else:
-                    again.append((item, rater, last[item, rater][0], code))
+                    again.append((item, rater, last[item, rater][0], -1, code, -1))
             last[item, who_said] = code, _known(seconds)
         votes = Votes.of(((item, rater, code) for (item, rater), (code, _) in last.items()), RULE_ANSWERS)
-        place, who = ({name: k for k, name in enumerate(names)} for names in (votes.items, votes.raters))
-        earlier = EarlierVotes.of((place[item], who[rater], code, -1, later, -1) for item, rater, code, later in again)
         right = np.array([-1 if (gold or {}).get(item) is None else int(not (gold or {})[item]) for item in votes.items], dtype=np.int64)
         table = cls.of(votes, seconds=np.array([seconds for _, seconds in last.values()], dtype=np.float64))
-        anonymous = frozenset(k for k, name in enumerate(votes.raters) if is_anonymous(name))
-        return replace(table, gold=right, anonymous=anonymous, earlier=earlier)
+        return replace(table, gold=right)._with_repeats(again)
+
+    def _with_repeats(self, again: Iterable[tuple[str, str, int, int, int, int]]) -> VoteTable:
+        """Return the table with its raters without a name, and the earlier votes in rows as of `EarlierVotes`, by names."""
+        place, who = ({name: k for k, name in enumerate(names)} for names in (self.votes.items, self.votes.raters))
+        earlier = EarlierVotes.of((place[item], who[rater], *codes) for item, rater, *codes in again)
+        return replace(self, anonymous=frozenset(k for k, name in enumerate(self.votes.raters) if is_anonymous(name)), earlier=earlier)
 
     def without_tests(self) -> VoteTable:
         """Leave out the votes on hidden tests. Items, raters and their numbers stay."""
