@@ -43,7 +43,7 @@ def alike(one: Any, other: Any) -> bool:
     return one == (pytest.approx(other, rel=1e-5, abs=1e-6) if isinstance(other, float) else other)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(given_judgments=judged(), turns=st.lists(st.booleans(), min_size=12, max_size=12))
 def test_no_figure_depends_on_which_completion_is_called_the_first(
     given_judgments: tuple[list[Judgment], list[Comparison]], turns: list[bool]
