@@ -22,6 +22,9 @@ READ = (
     "JSON lines (.jsonl), JSON (.json), CSV (.csv, .tsv), Parquet (.parquet), a directory of these, "
     "or a Hugging Face dataset (a directory, or owner/name)"
 )
+MOST_UNPACKED = 2**30
+"""Most bytes that a packed file may hold if all of it is read at once. A file of a thousandth of the size can hold as much."""
+
 PARQUET_ROWS = 64
 """Rows of a Parquet file that are unpacked at a time. A few bytes of its dictionary can be a long text in each row."""
 
@@ -145,13 +148,24 @@ def _json(file: Path, name: str) -> Iterator[SourceRow]:
 def _text(file: Path) -> str:
     """The file's text. Raises DataError if it cannot be read or is not UTF-8."""
     try:
-        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        content = _unpacked(file) if file.suffix == ".gz" else file.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file}: cannot be read ({error}). Check its permissions, and that it is complete.") from error
     try:
         return decoded(content, str(file))
     except ValueError as error:
         raise DataError(str(error)) from error
+
+
+def _unpacked(file: Path) -> bytes:
+    """The content of a gzip file. Raises DataError if it is more than `MOST_UNPACKED`."""
+    with gzip.open(file, "rb") as packed:
+        content = packed.read(MOST_UNPACKED + 1)
+    if len(content) > MOST_UNPACKED:
+        raise DataError(
+            f"{file}: unpacks to more than {MOST_UNPACKED} bytes. Unpack it, and write its rows as .jsonl, which is read line by line."
+        )
+    return content
 
 
 def _parquet(file: Path) -> Iterator[object]:

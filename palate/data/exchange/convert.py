@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from palate.core import ConfigError, DataError
 from palate.data.cells import one_line
-from palate.data.containers import SourceRow, read_container
+from palate.data.containers import MOST_UNPACKED, SourceRow, read_container
 from palate.data.exchange.argilla import ArgillaShape
 from palate.data.exchange.contents import Exchange, ExchangeItem
 from palate.data.exchange.gather import Gathering
@@ -40,9 +40,6 @@ READABLE: tuple[Readable, ...] = (
     ItemsShape(),
 )
 """Every shape that Palate reads. It reads a file in the first shape that the file's first row fits."""
-
-MOST_UNPACKED = 2**30
-"""Most bytes that a ZIP may unpack to. A small archive can hold enough to fill the disk."""
 
 WRITABLE: tuple[Writable, ...] = (
     LosslessShape(),

@@ -17,6 +17,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from palate.core import DataError, Message
+from palate.data import containers
 from palate.data.containers import read_container
 from palate.data.formats import prompt_row, read_demonstrations, read_preferences, read_prompts, read_texts
 from palate.data.hub import looks_like_hub
@@ -304,3 +305,11 @@ def test_reading_json_lines_loads_neither_pyarrow_nor_datasets_nor_torch(tmp_pat
     )
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["a.json.gz", "a.csv.gz"])
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(containers, "MOST_UNPACKED", 1000)
+    (tmp_path / name).write_bytes(gzip.compress(b'[{"a": 1}]' + b" " * 2000))
+    with pytest.raises(DataError, match="unpacks to more than 1000 bytes"):
+        list(containers.read_container(tmp_path / name))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from palate.core import DataError, Judgment
-from palate.data.exchange import csv_table, guarded, read_exchange, write_exchange
+from palate.data.exchange import convert, csv_table, guarded, read_exchange, write_exchange
 from tests.support.fuzz import sample
 
 
@@ -53,6 +54,14 @@ def test_a_table_says_that_its_bytes_are_utf_8_and_is_known_again(tmp_path: Path
     assert (tmp_path / "a.csv").read_bytes().startswith(b"\xef\xbb\xbfjudgment,")
     with pytest.raises(DataError, match="is a table for spreadsheets"):
         read_exchange(tmp_path / "a.csv")
+
+
+def test_a_small_archive_that_unpacks_to_a_large_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "MOST_UNPACKED", 1000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.jsonl", b" " * 2000)
+    with pytest.raises(DataError, match="unpacks to 2000 bytes, more than 1000"):
+        read_exchange(tmp_path / "a.zip")
 
 
 def test_rankings_count_candidates_from_one_whatever_was_shown_first() -> None:
