@@ -52,7 +52,8 @@ def test_a_rater_is_refused_the_owners_upload_before_a_byte_of_it_has_come(serve
     for path in (f"/api/projects/{project.id}/items", f"/projects/{project.id}/items"):
         with closing(connect(server)) as raw:
             kind = "application/json" if path.startswith("/api") else "multipart/form-data; boundary=x"
-            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: 60000000\r\n"
+            host = server.url.removeprefix("http://")
+            head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\nContent-Length: 60000000\r\n"
             bob = server.client("bob")
             cookies = "; ".join(f"{one.name}={one.value}" for one in bob.http.cookies.jar)
             raw.sendall(f"{head}Cookie: {cookies}\r\nX-CSRF-Token: {bob.csrf}\r\n\r\n".encode())

@@ -69,13 +69,21 @@ def zipped() -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize(
-    "content", [gzip.compress(b"{}"), bz2.compress(b"{}"), lzma.compress(b"{}"), zipped(), b"\x28\xb5\x2f\xfd...", b"ARROW1.."]
-)
+PACKED = {
+    "gzip": gzip.compress(b"{}"),
+    "bzip2": bz2.compress(b"{}"),
+    "xz": lzma.compress(b"{}"),
+    "zip": zipped(),
+    "zstandard": b"\x28\xb5\x2f\xfd...",
+    "arrow": b"ARROW1..",
+}
+
+
+@pytest.mark.parametrize("kind", PACKED)
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a"])
-def test_a_packed_file_is_known_by_its_content(tmp_path: Path, content: bytes, name: str) -> None:
+def test_a_packed_file_is_known_by_its_content(tmp_path: Path, kind: str, name: str) -> None:
     with pytest.raises(DataError, match="is packed"):
-        taken(content, name, tmp_path)
+        taken(PACKED[kind], name, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a.gz", "a.jsonl.gz", "a.zip", "a.xlsx", "a.ods", "A.ZST"])
