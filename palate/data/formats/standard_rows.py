@@ -105,15 +105,15 @@ def earlier_turns(history: object, name: str) -> list[dict[str, object]]:
 
 
 def is_answer(value: object) -> bool:
-    """Whether the value can be the assistant's turn. Several right answers, or a fraction, are something to grade by."""
+    """Whether the value can be the assistant's turn. A number can be that of a choice, and several answers are something to grade by."""
     if isinstance(value, list):
         return bool(value) and all(isinstance(turn, dict) for turn in value)
-    return isinstance(value, str | dict | int) and not isinstance(value, bool)
+    return isinstance(value, str | dict)
 
 
 def answer_turn(answer: object, name: str) -> list[object]:
-    """The assistant's turn: a text, a whole number, one message, or a list with it."""
-    turns = _turns(str(answer) if isinstance(answer, int) else answer, name)
+    """The assistant's turn: a text, one message, or a list with it."""
+    turns = _turns(answer, name)
     if isinstance(turns, str):
         if not text(turns, name).strip():
             raise InvalidRow("empty completion")
