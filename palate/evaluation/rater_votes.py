@@ -176,6 +176,8 @@ def _with_words(table: VoteTable, run: Path, exchange: Exchange) -> VoteTable:
             continue
         votes = ((share, answers.get((name, rater))) for share, rater in zip(shares, raters, strict=False))
         chosen_is_first = next(((share == 1) == (answer == 0) for share, answer in votes if share in (0, 1) and answer in (0, 2)), None)
+        if chosen_is_first is None and all(share == 0.5 for share in shares):
+            chosen_is_first = True  # `collect` calls the first one chosen where all votes are ties
         if chosen_is_first is not None:
             sides = _words(row.get("chosen")), _words(row.get("rejected"))
             words[place[name]] = sides if chosen_is_first else sides[::-1]

@@ -44,13 +44,15 @@ def test_the_report_of_a_run_agrees_with_its_summary_and_rows(run: Path) -> None
     assert report.items == summary["questions"]
     assert {one.dimension for one in report.dimensions} == {"helpful", "honest"}
     assert report.side.share.value == pytest.approx(summary["shown_first_wins"])
-    table = read_votes(run)
+    table, left_out = read_votes(run)
+    assert left_out == ()
     words = {tuple(sorted(len(text.split()) for text in pair)) for pair in [COMPLETIONS[:2], COMPLETIONS[1:], COMPLETIONS[::2]]}
     assert {tuple(sorted(map(int, row))) for row in table.words} == words
 
 
 def test_lengths_stand_on_the_side_they_belong_to(run: Path) -> None:
-    table = read_votes(run)
+    table, left_out = read_votes(run)
+    assert left_out == ()
     for item, row in zip(table.votes.items, table.words, strict=True):
         first, second = item.split("/")[1].split("-")
         assert row.tolist() == [len(COMPLETIONS[int(k)].split()) for k in (first, second)]
