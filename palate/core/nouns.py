@@ -6,6 +6,7 @@ was shown; `chosen` and `rejected` exist only in a conclusion.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -16,8 +17,11 @@ Role = Literal["system", "user", "assistant", "tool", "text"]
 THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
 """Names of the field of a message in which data and chat templates keep what an assistant thought before it answered."""
 
-StopReason = Literal["eos", "length"]
-"""Why sampling stopped: the model wrote an end token, or the token budget ran out."""
+StopReason = Literal["eos", "length", "unknown"]
+"""Why a completion stops: its writer wrote an end token, its token budget ran out, or its file does not say.
+
+A completion that nobody is known to have cut is learned as a finished one. One that was cut (`length`) never gets an end token.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,8 @@ Conversation = tuple[Message, ...]
 class Prompt:
     """What a completion continues: a conversation that waits for an assistant turn, or plain text.
 
-    `fields` are the further columns of the row, which scoring functions receive by name. `source` is `file:row`.
+    `fields` are the further columns of the row, which scoring functions receive by name. They belong to the user and may have any name,
+    also that of a column which Palate writes. `source` is `file:row`.
     """
 
     id: str
@@ -55,14 +60,23 @@ class Prompt:
         """The text of the last turn."""
         return self.conversation[-1].text
 
+    @property
+    def content(self) -> tuple[Conversation, str]:
+        """What makes it the same prompt as another: the conversation and the user's columns, as a key."""
+        return self.conversation, json.dumps(self.fields, sort_keys=True, default=repr)
+
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A conversation to imitate; `learned` are the indices of the turns to learn from."""
+    """A conversation to imitate; `learned` are the indices of the turns to learn from.
+
+    `sampled` is the last turn as a model wrote it, with its token ids and whether it was cut. It is then the only turn that is learned.
+    """
 
     conversation: Conversation
     learned: tuple[int, ...]
     source: str = ""
+    sampled: Completion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +102,30 @@ class Sampling:
 class Completion:
     """One continuation of a prompt.
 
-    `logps` are log-probabilities in nats under the distribution that was sampled, one per id. `tool_fields` is as in `Message`.
+    Attributes:
+        text: what it says, special tokens included, without the end token.
+        ids: its tokens as they were sampled, with the end token if it has one; () where only the text is known.
+        logps: log-probabilities in nats under the distribution that was sampled, one per id.
+        stop: why it stops.
+        policy: who wrote it.
+        tool_fields: as in `Message`.
+        tokenizer: the digest of the tokenizer that `ids` belong to (`palate.text.tokens.tokenizer_digest`).
+        is_exact: False where the text, turned into tokens again, does not give `ids`.
     """
 
     text: str
     ids: tuple[int, ...] = ()
     logps: tuple[float, ...] = ()
-    stop: StopReason = "eos"
+    stop: StopReason = "unknown"
     policy: str = ""
     tool_fields: str = ""
+    tokenizer: str = ""
+    is_exact: bool = True
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the token budget ran out before the completion ended."""
+        return self.stop == "length"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +187,8 @@ class Judgment:
 class Preference:
     """A conclusion drawn from judgments: `probability` (0 to 1) that `chosen` is the better one.
 
-    `margin` is how much better it is, in score units (0 where that is unknown). `weight` is how much the pair counts.
+    `margin` is how much better it is, in score units (0 where that is unknown). `weight` is how much the pair counts. `votes` are the
+    single judgments behind it, as (rater, 1 for chosen, 0 for rejected, 0.5 for a tie); the rater is "" where nobody is named.
     """
 
     prompt: Prompt
@@ -169,6 +199,7 @@ class Preference:
     weight: float = 1.0
     dimension: str = "overall"
     judgments: tuple[str, ...] = ()
+    votes: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

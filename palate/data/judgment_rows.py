@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from palate.core import UNKNOWN_RATER, Judgment, Preference
 from palate.data import cells
 from palate.data.cells import Columns, invalid
-from palate.data.formats import answer, messages, tools_of
+from palate.data.formats import preference_row
 from palate.data.jsonl import Row
 from palate.data.pseudonyms import pseudonym
 
@@ -64,18 +65,9 @@ def order_of(row: Columns) -> tuple[int, ...] | None:
 
 def voted_preference_row(row_id: str, preference: Preference, votes: Sequence[float], raters: Sequence[str]) -> Row:
     """A preference with single votes as a JSON object: 1 for chosen, 0 for rejected, 0.5 for a tie."""
-    prompt = preference.prompt
-    return {
-        "id": row_id,
-        "prompt": messages(prompt),
-        **tools_of(prompt.conversation),
-        "chosen": answer(prompt, preference.chosen),
-        "rejected": answer(prompt, preference.rejected),
-        "probability": preference.probability,
-        "dimension": preference.dimension,
-        "votes": list(votes),
-        "raters": list(raters),
-    }
+    named = replace(preference.prompt, id=row_id)
+    row = preference_row(replace(preference, prompt=named, votes=tuple(zip(raters, votes, strict=True))))
+    return {name: value for name, value in row.items() if name not in {"margin", "weight"}}
 
 
 def votes_of(row: Columns) -> list[tuple[str, float]]:

@@ -44,6 +44,14 @@ def grade(prompt: Prompt, text: str, gold: Any) -> float:
             )
 
 
+def eval_of(prompt: Prompt) -> str:
+    """The name of the eval that a row belongs to. Raises DataError if the row does not name it."""
+    name = prompt.fields.get("eval")
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{prompt.source or prompt.id}: eval rows need the column `eval`, the name of their eval, got {name!r}")
+    return name
+
+
 def eval_means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     """Mean, standard error and number of the grades of each eval."""
     names = dict.fromkeys(row["eval"] for row in rows)

@@ -229,7 +229,7 @@ def audit_of(models: Sequence[EvaluatedModel]) -> tuple[AuditRow, ...]:
         pairs: dict[int, dict[str, float]] = {}
         for row in m.evals:
             if row["eval"] == "bias":
-                pairs.setdefault(int(row["pair"]), {})[str(row["group"])] = float(row["grade"])
+                pairs.setdefault(int(row["fields"]["pair"]), {})[str(row["fields"]["group"])] = float(row["grade"])
         if pairs:
             first, second = sorted(next(iter(pairs.values())))
             difference = paired_difference([p[first] for p in pairs.values()], [p[second] for p in pairs.values()])
@@ -238,8 +238,9 @@ def audit_of(models: Sequence[EvaluatedModel]) -> tuple[AuditRow, ...]:
 
 
 def lengths_of(models: Sequence[EvaluatedModel]) -> tuple[LengthRow, ...]:
-    """Lengths of each model's completions in tokens, and the share that ended with EOS."""
-    return tuple(length_row(m.key, m.column("tokens"), [row["stop"] == "eos" for row in m.rows]) for m in models)
+    """Lengths of each model's completions in tokens, and the share that ended with EOS; without models of which that is not known."""
+    known = [m for m in models if all("tokens" in row and row["stop"] != "unknown" for row in m.rows)]
+    return tuple(length_row(m.key, m.column("tokens"), [row["stop"] == "eos" for row in m.rows]) for m in known)
 
 
 def length_row(key: str, tokens: Sequence[float], is_eos: Sequence[bool]) -> LengthRow:

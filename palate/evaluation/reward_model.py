@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from palate.config.artifacts import file_at
 from palate.core import Completion, DataError, Prompt
 from palate.data.samples import read_samples
 from palate.evaluation.calibration import calibration_bins, expected_calibration_error, pair_log_loss, vote_agreement
@@ -41,7 +42,9 @@ def reference_samples(run: Run, path: str, reward: LearnedReward) -> tuple[list[
         DataError: none fits.
     """
     kept, trees, reasons = [], [], []
-    for prompt, completions in read_samples(path)[:REFERENCE_PROMPTS]:
+    table = read_samples(file_at(path, "samples.jsonl"))
+    reasons += [row.kind for row in table.dropped]
+    for prompt, completions in table.rows[:REFERENCE_PROMPTS]:
         try:
             trees.append(reward.tree(prompt, completions))
             kept.append((prompt, completions))
@@ -66,8 +69,8 @@ def predictions(model: ScalarModel, judged: Sequence[JudgedPrompt], dimensions: 
             if head is None:
                 continue
             scores = [(float(raw[start + side, head]) - norm.bias[head]) / norm.gain[head] for side in (pair.chosen, pair.rejected)]
-            votes = preference.prompt.fields.get("votes")
-            observed = sum(votes) / len(votes) if isinstance(votes, list) and votes else pair.probability
+            votes = [vote for _, vote in preference.votes]
+            observed = sum(votes) / len(votes) if votes else pair.probability
             lengths = [len(prompt.tree.branches[side].ids) for side in (pair.chosen, pair.rejected)]
             rows.append(
                 {"dimension": pair.dimension, "chosen": scores[0], "rejected": scores[1], "observed": float(observed),

@@ -49,9 +49,14 @@ class ScoringBatch:
         """
         names = dict.fromkeys(name for prompt in self.prompts for name in prompt.fields)
         columns: dict[str, list[object]] = {name: [prompt.fields.get(name) for prompt, _ in self.each] for name in names}
-        columns["ended"] = [completion.stop == "eos" for _, completion in self.each]
+        columns["ended"] = [has_ended(completion) for _, completion in self.each]
         columns["conversation"] = [messages(prompt.conversation) for prompt, _ in self.each]
         return columns
+
+
+def has_ended(completion: Completion) -> bool | None:
+    """Return whether the completion ended by itself; None where that is not known."""
+    return None if completion.stop == "unknown" else not completion.is_cut
 
 
 def messages(conversation: Conversation) -> list[dict[str, str]]:

@@ -85,7 +85,7 @@ class JudgeReward(PartSettings):
         values = {
             "question": self.question,
             "prompt": "\n\n".join(m.text if m.role == "text" else f"{m.role}: {m.text}" for m in prompt.conversation),
-            "completion": completion.text + (CUT if completion.stop != "eos" else ""),
+            "completion": completion.text + (CUT if completion.is_cut else ""),
             "low": f"{low:g}",
             "high": f"{high:g}",
         }

@@ -16,10 +16,10 @@ from palate.config.artifacts import model_at
 from palate.core import Completion, DataError, Prompt, TrainingError
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.runs.run import Run
-from palate.text.chat_text import template_of
-from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
-from palate.text.spans import NO_LIMIT, answer_of, preference_tree, prompt_ids
+from palate.text.pack import PackedBatch, Tree, microbatches, pack
+from palate.text.spans import NO_LIMIT, preference_tree
 from palate.text.template import Unusable
+from palate.text.tokens import tokenizer_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -117,7 +117,7 @@ class LearnedReward:
     def __init__(self, model: ScalarModel, sampled_with: PreTrainedTokenizerBase | None = None) -> None:
         """Take the model, and the tokenizer that the completions' ids come from; with None only texts are scored."""
         self.model = model
-        self.takes_ids = sampled_with is not None and reads_alike(model.tokenizer, sampled_with)
+        self.takes_ids = sampled_with is not None and tokenizer_digest(model.tokenizer) == tokenizer_digest(sampled_with)
         """Whether completions are scored by their own ids. Otherwise their texts are, in the model's own tokens."""
         # A wider model reaches full speed with fewer tokens; more would only cost memory.
         self._width = model.module.config.get_text_config().hidden_size
@@ -224,33 +224,9 @@ class LearnedReward:
         return [values[end - len(group) : end] for end, group in zip(ends, completions, strict=True)]
 
     def tree(self, prompt: Prompt, completions: Sequence[Completion], limit: int | None = None) -> Tree:
-        """Return the tokens to score: the completions' own ids where the model takes them, otherwise those of their texts.
+        """Return the tokens to score: the completions' own ids if they are this model's tokens, otherwise those of their texts.
 
         Raises:
-            Unusable: prompt and longest text exceed `limit` tokens, by default the model's own limit.
+            Unusable: prompt and longest completion exceed `limit` tokens, by default the model's own limit.
         """
-        if self.takes_ids and all(completion.ids for completion in completions):
-            trunk = prompt_ids(self.model.tokenizer, prompt.conversation)
-            return Tree(trunk, tuple(Branch(c.ids, (True,) * len(c.ids)) for c in completions))
-        tree = preference_tree(
-            self.model.tokenizer, prompt.conversation, [answer_of(c) for c in completions], limit or self.model.max_tokens or NO_LIMIT
-        )
-        return Tree(tree.trunk, tuple(_cut(b) if c.stop == "length" else b for b, c in zip(tree.branches, completions, strict=True)))
-
-
-SAMPLE_TEXT = "The cook's 12 pots,\n\t  4.5 litres each: naïve café 你好 \U0001f372 <|im_end|></s>"
-"""A text with what tokenizers of one vocabulary split in different ways."""
-
-
-def reads_alike(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
-    """Return whether both tokenizers turn the same conversation and completion into the same ids."""
-    if one is other:
-        return True
-    # An export of a tokenizer without a template has the fallback, which the tokenizer itself uses too.
-    mine, others = ((t.get_vocab(), template_of(t), t.eos_token_id, t(SAMPLE_TEXT).input_ids) for t in (one, other))
-    return mine == others
-
-
-def _cut(branch: Branch) -> Branch:
-    """Return a branch without its end token: a completion that was cut off must not look finished."""
-    return Branch(branch.ids[:-1], branch.learned[:-1]) if len(branch.ids) > 1 else branch
+        return preference_tree(self.model.tokenizer, prompt.conversation, completions, limit or self.model.max_tokens or NO_LIMIT)

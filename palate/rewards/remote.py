@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from palate.clients.http import Endpoint, RequestFailed, key_header
-from palate.rewards.batch import PartScorer, PartScores, ScoringBatch, ScoringContext, messages
+from palate.rewards.batch import PartScorer, PartScores, ScoringBatch, ScoringContext, has_ended, messages
 from palate.rewards.part import PartSettings, check_timeout, read_scores
 
 
@@ -64,7 +64,8 @@ def _content(batch: ScoringBatch) -> dict[str, object]:
         "prompts": [prompt.text for prompt, _ in batch.each],
         "conversations": [messages(prompt.conversation) for prompt, _ in batch.each],
         "completions": [completion.text for _, completion in batch.each],
-        "ended": [completion.stop == "eos" for _, completion in batch.each],
+        "completion_ids": [list(completion.ids) for _, completion in batch.each],
+        "ended": [has_ended(completion) for _, completion in batch.each],
         "fields": [{name: _plain(value) for name, value in prompt.fields.items()} for prompt, _ in batch.each],
     }
 

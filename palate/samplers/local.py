@@ -17,6 +17,7 @@ from palate.samplers.own_cache import changes_angles, generated
 from palate.samplers.packed import PackedRows
 from palate.samplers.padded_decoding import PaddedDecoder, takes_padding
 from palate.samplers.requests import ActiveRows, Queue, SamplerCall
+from palate.text.sampled import completions_of
 from palate.text.spans import prompt_ids as ids_of_prompt
 
 __all__ = ["LocalSampler", "SampledTokens"]
@@ -41,14 +42,15 @@ class LocalSampler:
         self._cache = Cache()
 
     def generate(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
-        """Return `n` completions per prompt, in the order of the prompts; texts are stripped and have no special tokens."""
+        """Return `n` completions per prompt, in the order of the prompts, with their texts (see `palate.text.sampled`)."""
         tokenizer = self._policy.tokenizer
         ids = [ids_of_prompt(tokenizer, prompt) for prompt in prompts]
         names = [f"{number} ({prompt.source or prompt.id})" for number, prompt in enumerate(prompts)]
         samples = self._run(self._call(ids, names, n, sampling, seed), None)
-        ids_without_eos = [list(sample.ids[:-1] if sample.stop == "eos" else sample.ids) for group in samples for sample in group]
-        texts = iter(tokenizer.batch_decode(ids_without_eos, skip_special_tokens=True))
-        return [[Completion(next(texts).strip(), sample.ids, sample.logps, sample.stop) for sample in group] for group in samples]
+        return [
+            list(completions_of(tokenizer, prompt.conversation, trunk, group))
+            for prompt, trunk, group in zip(prompts, ids, samples, strict=True)
+        ]
 
     def sample(
         self,

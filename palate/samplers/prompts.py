@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from palate.config.artifacts import file_at
 from palate.core import DataError, Prompt
-from palate.data.formats import RECOGNISED, ColumnTypes, Dropped, read_prompts
+from palate.data.formats import RECOGNISED, ColumnTypes, Dropped, format_of_file, read_prompts
 from palate.models.causal import CausalPolicy
 from palate.runs.run import Run
 from palate.text.remarks import date_remarks
@@ -15,12 +15,24 @@ from palate.text.template import Unusable
 
 
 def prompts_at(run: Run, path: str, limit: int | None, columns: ColumnTypes = RECOGNISED) -> list[Prompt]:
-    """Return the distinct prompts in file order, and record the dropped rows in the run."""
-    table = read_prompts(file_at(path, "prompts.jsonl"), limit=limit, columns=columns)
-    run.dropped(path, [row.kind for row in table.dropped])
+    """Return the distinct prompts in file order, and record the dropped rows in the run.
+
+    Prompts with one text are different where the user's columns differ, such as the answer that a scoring function expects. Rows of pairs
+    and judgments are about completions, and so are their columns: there each text is one prompt, with the columns of its first row.
+    """
+    file = file_at(path, "prompts.jsonl")
+    table = read_prompts(file, limit=limit, columns=columns)
+    is_about_completions = format_of_file(file, columns).kind in {"preferences", "unpaired"}
+    distinct: dict[object, Prompt] = {}
+    repeated = []
+    for prompt in table.rows:
+        first = distinct.setdefault(prompt.conversation if is_about_completions else prompt.content, prompt)
+        if first is not prompt:
+            is_same = first.content == prompt.content
+            repeated.append("the prompt of an earlier row" if is_same else "the prompt of an earlier row, with other columns")
+    run.dropped(path, [row.kind for row in table.dropped] + repeated)
     run.columns_left_out(path, table.further)
-    distinct = {prompt.conversation: prompt for prompt in reversed(table.rows)}
-    return list(distinct.values())[::-1]
+    return list(distinct.values())
 
 
 def fitting(run: Run, prompts: Sequence[Prompt], policy: CausalPolicy, max_tokens: int) -> list[Prompt]:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate.agreement import concluded, pair_answer, rater_noise_ceiling, smoothed_share
+from palate.config.artifacts import file_at
 from palate.config.types import Amount, Count, Input, Share
 from palate.core import Comparison, Completion, ConfigError, DataError, Judgment, Prompt, derive_seed
+from palate.data.formats import read_samples
 from palate.data.jsonl import write_rows
 from palate.data.judgment_rows import judgment_row, voted_preference_row
-from palate.data.samples import read_samples
 from palate.evaluation.intervals import mean
 from palate.raters.people import People
 from palate.raters.rater import Answered, Ask, Rater
@@ -55,7 +56,9 @@ class Collect:
     def run(self, run: Run) -> None:
         """Write `judgments.jsonl`, `preferences.jsonl` and `held_out.jsonl`."""
         rng = random.Random(derive_seed(run.seed, "collect"))
-        asks, equal, cut_off = self._asks(read_samples(self.samples), rng)
+        table = read_samples(file_at(self.samples, "samples.jsonl"))
+        run.dropped(self.samples, [row.kind for row in table.dropped])
+        asks, equal, cut_off = self._asks(table.rows, rng)
         if not asks:
             raise DataError(f"{self.samples}: no prompt has two different finished completions to compare. Sample more completions")
         rater: Rater = self.from_
@@ -73,7 +76,7 @@ class Collect:
         asks: list[Ask] = []
         equal = cut_off = 0
         for prompt, completions in samples:
-            finished = [k for k, completion in enumerate(completions) if completion.stop == "eos"]
+            finished = [k for k, completion in enumerate(completions) if not completion.is_cut]
             cut_off += len(completions) - len(finished)
             pairs = list(itertools.combinations(finished, 2))
             for i, j in rng.sample(pairs, min(self.pairs_per_prompt or len(pairs), len(pairs))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,11 +14,10 @@ from palate.agreement.estimates import known
 from palate.config.artifacts import file_at, model_at
 from palate.config.functions import load_function
 from palate.config.types import Count, Input, ModelInput
-from palate.core import Completion, ConfigError, Prompt, Sampling, derive_seed
-from palate.data.formats import ColumnTypes, Recognised, read_prompts
+from palate.core import Completion, ConfigError, Conversation, DataError, Prompt, Sampling, derive_seed
+from palate.data.formats import ColumnTypes, Recognised, read_prompts, read_samples
 from palate.data.jsonl import write_rows
-from palate.data.samples import read_samples
-from palate.evaluation.evals import eval_means, grade
+from palate.evaluation.evals import eval_means, eval_of, grade
 from palate.evaluation.intervals import mean
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy, load_reference
@@ -38,7 +38,8 @@ class Evaluate:
 
     Attributes:
         model: the model to measure; none where `completions` are given.
-        completions: completions made elsewhere, for example by rerank; they are measured instead of fresh samples, without evals.
+        completions: completions of the prompts that were made elsewhere, for example by rerank; they are measured instead of fresh
+            samples, without evals.
         prompts: held-out prompts.
         columns: what the columns of the prompts hold where their names do not say it: a type, and columns by name.
         evals: questions with a known right behaviour (docs/guide.md).
@@ -88,17 +89,50 @@ class Evaluate:
 
     def _completions(self, run: Run, policy: CausalPolicy | None) -> Answered:
         """Return a completion of each prompt, sampled or given."""
+        prompts = prompts_at(run, self.prompts, self.limit, self.columns)
         if policy is None:
-            assert self.completions is not None
-            return [(prompt, group[0]) for prompt, group in read_samples(self.completions)]
-        prompts = fitting(run, prompts_at(run, self.prompts, self.limit, self.columns), policy, self.sampling.max_tokens)
+            return self._given(run, prompts)
+        prompts = fitting(run, prompts, policy, self.sampling.max_tokens)
         groups = LocalSampler(policy).generate(prompts, 1, self.sampling, derive_seed(run.seed, "evaluate"))
         return [(prompt, group[0]) for prompt, group in zip(prompts, groups, strict=True)]
+
+    def _given(self, run: Run, prompts: Sequence[Prompt]) -> Answered:
+        """Return the first given completion of each prompt, and record what is not measured.
+
+        A row answers the prompt of the same conversation, whatever its place in the file is. Where several prompts have this
+        conversation, it answers the one with its own columns or id.
+
+        Raises:
+            DataError: no completion answers a prompt.
+        """
+        assert self.completions is not None
+        table = read_samples(file_at(self.completions, "samples.jsonl"))
+        asked: dict[Conversation, list[Prompt]] = defaultdict(list)
+        for prompt in prompts:
+            asked[prompt.conversation].append(prompt)
+        given: dict[str, Completion] = {}
+        unused = [row.kind for row in table.dropped]
+        for answered, (completion, *others) in table.rows:
+            candidates = [prompt for prompt in asked[answered.conversation] if prompt.id not in given]
+            candidates.sort(key=lambda prompt, own=answered: (prompt.content != own.content, prompt.id != own.id))  # type: ignore[misc]
+            if candidates:
+                given[candidates[0].id] = completion
+            else:
+                unused.append("its prompt is not among the prompts")
+            unused += ["not the first completion of its prompt"] * len(others)
+        run.dropped(self.completions, unused)
+        run.dropped("prompts", ["no completion is given"] * (len(prompts) - len(given)))
+        if not given:
+            raise DataError(
+                f"{self.completions}: none of its {len(table.rows)} rows answers a prompt of {self.prompts}. "
+                "Give the prompts that the completions answer"
+            )
+        return [(prompt, given[prompt.id]) for prompt in prompts if prompt.id in given]
 
     def _measure(self, run: Run, policy: CausalPolicy | None, completions: Answered) -> list[dict[str, Any]]:
         """Return a row for each completion with its figures."""
         rows: list[dict[str, Any]] = [
-            {"id": p.id, "prompt": p.text, "text": c.text, "stop": c.stop, "tokens": len(c.ids) or len(c.text.split()) + 1}
+            {"id": p.id, "prompt": p.text, "text": c.text, "stop": c.stop, **({"tokens": len(c.ids)} if c.ids else {})}
             for p, c in completions
         ]
         if self.gold is not None:
@@ -153,10 +187,11 @@ class Evaluate:
         return [
             {
                 "id": prompt.id,
-                **prompt.fields,
+                "eval": eval_of(prompt),
                 "prompt": prompt.text,
                 "text": answers[prompt.id],
                 "grade": grade(prompt, answers[prompt.id], gold),
+                "fields": dict(prompt.fields),
             }
             for prompt in table.rows
         ]
@@ -164,11 +199,11 @@ class Evaluate:
 
 def _means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     """Return mean, standard error and number of values of every figure of the completions."""
-    columns: dict[str, list[float]] = {
-        name: [row[name] for row in rows if row[name] is not None] for name in ("gold", "score", "kl", "tokens") if name in rows[0]
-    }
+    names = [name for name in ("gold", "score", "kl", "tokens") if all(name in row for row in rows)]
+    columns: dict[str, list[float]] = {name: [row[name] for row in rows if row[name] is not None] for name in names}
     columns |= {f"gold/{dimension}": [row["dimensions"][dimension] for row in rows] for dimension in rows[0].get("dimensions", {})}
     columns |= {f"probe/{name}": [row["probes"][name] for row in rows] for name in rows[0].get("probes", {})}
-    columns["eos"] = [float(row["stop"] == "eos") for row in rows]
+    if all(row["stop"] != "unknown" for row in rows):
+        columns["eos"] = [float(row["stop"] == "eos") for row in rows]
     estimates = {name: mean(np.array(values)) for name, values in columns.items()}
     return {name: {"mean": estimate.value, "se": known(estimate.se), "n": estimate.n} for name, estimate in estimates.items()}

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from palate.config.artifacts import file_at, model_at
 from palate.config.types import Input, Share
 from palate.core import Completion, ConfigError, DataError, Preference, Prompt, derive_seed
-from palate.data.formats import preference_row, read_preferences
+from palate.data.formats import preference_row, read_preferences, read_samples
 from palate.data.jsonl import write_rows
-from palate.data.samples import read_samples
 from palate.rewards.learned import LearnedReward, required_report_card
 from palate.runs.run import Run
 
@@ -46,10 +45,12 @@ class Pair:
             raise ConfigError("replay and replay_share need each other: set both, or neither")
 
     def run(self, run: Run) -> None:
-        """Write `preferences.jsonl`."""
+        """Write `preferences.jsonl`, whose sides have the tokens that were sampled; a side that was cut is marked as cut."""
         required_report_card(run, self.reward, self.min_accuracy, self.min_spread)
         reward = LearnedReward.load(model_at(self.reward))
-        samples = read_samples(self.samples)
+        table = read_samples(file_at(self.samples, "samples.jsonl"))
+        run.dropped(self.samples, [row.kind for row in table.dropped])
+        samples = table.rows
         with run.progress(1, "pair") as advance:
             scores = reward.scores_of(run, self.reward, [prompt for prompt, _ in samples], [completions for _, completions in samples])
             advance(1, "scored")
@@ -68,7 +69,7 @@ class Pair:
     def _pair(self, prompt: Prompt, group: Sequence[Completion], scores: Sequence[float | None]) -> Preference | None:
         """Return the best against the worst completion; None where fewer than two are scored or the gap is too small."""
         rated = [
-            (self.missing_eos_reward if completion.stop != "eos" else score, completion)
+            (self.missing_eos_reward if completion.is_cut else score, completion)
             for completion, score in zip(group, scores, strict=True)
             if score is not None
         ]

@@ -13,9 +13,8 @@ from palate.config.artifacts import model_at
 from palate.config.functions import load_function
 from palate.config.types import Count, Input, ModelInput
 from palate.core import Completion, DataError, Prompt, Sampling, derive_seed
-from palate.data.formats import ColumnTypes, Recognised, answer, messages
+from palate.data.formats import ColumnTypes, Recognised, completion_row, sample_row
 from palate.data.jsonl import write_rows
-from palate.data.samples import sample_row
 from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_kl
 from palate.models.load import load_policy
 from palate.rewards.learned import LearnedReward
@@ -70,11 +69,9 @@ class Rerank:
             advance(1, "scored")
         prompts, groups, scores = self._known(run, prompts, groups, scored)
         best = [(prompt, group[k]) for prompt, group, k in zip(prompts, groups, scores.argmax(1), strict=True)]
-        rows = (
-            {**sample_row(prompt, [completion]), "score": score} for (prompt, completion), score in zip(best, scores.max(1), strict=True)
-        )
+        rows = (sample_row(prompt, [completion], [score]) for (prompt, completion), score in zip(best, scores.max(1), strict=True))
         write_rows(run.directory / "samples.jsonl", rows)
-        finished = ({"id": p.id, "prompt": messages(p), "completion": answer(p, c)} for p, c in best if c.stop == "eos")
+        finished = (completion_row(prompt, completion) for prompt, completion in best if completion.stop == "eos")
         write_rows(run.directory / "demonstrations.jsonl", finished)
         sizes = [n for n in SIZES if n <= self.n]
         curve: dict[str, list[float] | list[float | None]] = {"n": list(map(float, sizes)), "kl_at_most": [best_of_n_kl(n) for n in sizes]}

@@ -8,9 +8,8 @@ from typing import Any
 from palate.config.artifacts import model_at
 from palate.config.types import Count, Input, ModelInput
 from palate.core import Sampling, derive_seed
-from palate.data.formats import ColumnTypes, Recognised
+from palate.data.formats import ColumnTypes, Recognised, sample_row
 from palate.data.jsonl import read_rows
-from palate.data.samples import sample_row
 from palate.models.load import load_policy
 from palate.runs.run import Run
 from palate.samplers.local import LocalSampler
@@ -63,4 +62,5 @@ class Sample:
         written: list[Any] = [row for _, row in read_rows(run.directory / "samples.jsonl")]
         completions = [completion for row in written for completion in row["completions"]]
         eos = sum(completion["stop"] == "eos" for completion in completions) / len(completions)
-        run.summary({"prompts": len(written), "completions": len(completions), "eos": eos})
+        exact = sum(completion.get("exact", True) for completion in completions) / len(completions)
+        run.summary({"prompts": len(written), "completions": len(completions), "eos": eos, "exact": exact})

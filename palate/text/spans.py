@@ -7,11 +7,15 @@ completions share the earliest such place. A turn ends with its first end token,
 Every learned turn is tokenised as the last turn of its conversation, because that is where a model generates it. Turns that stay the
 same when others follow share one branch. A template that writes earlier turns in another way (it forgets thoughts, or closes the last
 turn differently) gives a branch for each such turn.
+
+A sampled completion has token ids already. They follow the prompt as they are, and nothing of them is tokenised again. A completion that
+was cut does not get an end token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from palate.core import THOUGHT_FIELDS, Completion, Conversation, Demonstration, Message, Prompt
@@ -20,6 +24,7 @@ from palate.text.ends import closing_id, end_ids, marked_end, written_end
 from palate.text.pack import Branch, Tree
 from palate.text.remarks import WORDS, left_out, squeezed, turn_text
 from palate.text.template import is_plain_text, render
+from palate.text.tokens import known_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,8 +44,8 @@ __all__ = [
 
 Span = tuple[int, int]
 
-Answer = str | Message
-"""A completion: its text, or an assistant turn that calls tools."""
+Answer = str | Message | Completion
+"""A completion: its text, an assistant turn that calls tools, or either with what is known of its tokens."""
 
 Truncate = Literal["drop", "prompt", "completion"]
 """What to give up if a path through a tree is too long: the row, the left side of the prompt, or the ends of the completions."""
@@ -64,9 +69,9 @@ def completion_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversatio
     return split_ids(tokenizer, conversation, (completion_text,))[1][0]
 
 
-def answer_of(completion: Completion) -> Answer:
-    """The part of a completion that goes through the template: its text, or a turn with its calls."""
-    return Message("assistant", completion.text, completion.tool_fields) if completion.tool_fields else completion.text
+def answer_of(completion: Completion) -> Completion:
+    """The part of a completion that decides its tokens. Completions that are alike in it share a branch."""
+    return replace(completion, logps=(), policy="", is_exact=True)
 
 
 def split_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, completions: Sequence[Answer]) -> tuple[Ids, tuple[Ids, ...]]:
@@ -78,8 +83,7 @@ def split_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, co
         Unusable: the tokenised wholes do not share a token, or the template rewrites earlier turns when a completion follows.
     """
     role: Literal["text", "assistant"] = "text" if is_plain_text(conversation) else "assistant"
-    turns = [completion if isinstance(completion, Message) else Message(role, completion) for completion in completions]
-    written = [(_text if role == "text" else _last_turn)(tokenizer, conversation, turn) for turn in turns]
+    written = [_written(tokenizer, conversation, completion, role) for completion in completions]
     # A tokenizer without BOS may merge the whole prompt away. The trunk is then the first token, if all wholes share it.
     cut = max(min((start for _, start in written), default=0), 1)
     if len({whole[:cut] for whole, _ in written}) > 1:
@@ -104,6 +108,9 @@ def demonstration_tree(
     Raises:
         Unusable: the tree is too long, no token is learned, or the tokens of a turn are not found.
     """
+    if demonstration.sampled is not None:
+        trunk, (ids,) = split_ids(tokenizer, demonstration.conversation[:-1], (demonstration.sampled,))
+        return _fit(tokenizer, trunk, [Branch(ids, (True,) * len(ids))], max_tokens, truncate)
     conversation = demonstration.conversation[: max(demonstration.learned, default=-1) + 1]
     _check_learned(conversation, demonstration.learned)
     plain = is_plain_text(conversation)
@@ -162,6 +169,35 @@ def document_trees(tokenizer: PreTrainedTokenizerBase, document: Demonstration, 
 
 NO_LIMIT = 1 << 30
 """The `max_tokens` of a sequence without a limit."""
+
+
+def _written(
+    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, answer: Answer, role: Literal["text", "assistant"]
+) -> tuple[Ids, int]:
+    """Ids of a prompt and its completion, and the index at which the completion begins."""
+    if isinstance(answer, Completion) and answer.ids:
+        prompt = prompt_ids(tokenizer, conversation)
+        ids = known_ids(tokenizer, prompt, answer, is_chat=role == "assistant")
+        if ids:
+            return prompt + ids, len(prompt)
+    whole, start = (_text if role == "text" else _last_turn)(tokenizer, conversation, _turn(answer, role))
+    return (whole[:-1] if _is_cut(answer) else whole), start
+
+
+def _turn(answer: Answer, role: Literal["text", "assistant"]) -> Message:
+    """The turn that the template writes."""
+    match answer:
+        case Message():
+            return answer
+        case Completion(text=text, tool_fields=calls):
+            return Message("assistant" if calls else role, text, calls)
+        case text:
+            return Message(role, text)
+
+
+def _is_cut(answer: Answer) -> bool:
+    """Whether the answer ran out of its token budget, so that no end token follows."""
+    return isinstance(answer, Completion) and answer.is_cut
 
 
 def _check_learned(conversation: Conversation, learned: Sequence[int]) -> None:

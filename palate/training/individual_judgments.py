@@ -6,10 +6,9 @@ import itertools
 import math
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from palate.core import DataError, Preference
 from palate.training.comparisons import BranchPair, JudgedPrompt
 
 MAX_ORDERS = 24
@@ -21,21 +20,17 @@ ORDERS_SEED = 0
 def single_judgments(judged: Sequence[JudgedPrompt], rater_weights: Mapping[str, float]) -> list[JudgedPrompt]:
     """Return the prompts with a pair per judgment, labelled 1, 0 or 0.5 by that rater; weights of 0 are left out.
 
-    The judgments of a row are its `votes` (for chosen) and `raters`, as `collect` writes them. A row without them is one judgment, by its
-    `rater` if it names one.
+    A preference without votes is one judgment, by nobody who is named.
 
     Args:
         judged: prompts with conclusions.
         rater_weights: weight of a rater's judgments; raters that are not named have weight 1.
-
-    Raises:
-        DataError: a vote is not between 0 and 1, or votes and raters differ in number.
     """
     result = []
     for prompt in judged:
         pairs, preferences = [], []
         for pair, preference in zip(prompt.pairs, prompt.preferences, strict=True):
-            for vote, rater in _votes(preference):
+            for rater, vote in preference.votes or (("", preference.probability),):
                 weight = pair.weight * rater_weights.get(rater, 1.0)
                 if weight > 0:
                     pairs.append(replace(pair, probability=vote, weight=weight, rater=rater))
@@ -43,22 +38,6 @@ def single_judgments(judged: Sequence[JudgedPrompt], rater_weights: Mapping[str,
         if pairs:
             result.append(replace(prompt, pairs=tuple(pairs), preferences=tuple(preferences)))
     return result
-
-
-def _votes(preference: Preference) -> Iterator[tuple[float, str]]:
-    """Yield each judgment behind a preference (1 when chosen won, 0 when rejected won, 0.5 for a tie) and its rater."""
-    fields, source = preference.prompt.fields, preference.prompt.source
-    votes, raters = fields.get("votes"), fields.get("raters")
-    if not isinstance(votes, list):  # some data have a count by this name
-        rater = fields.get("rater")
-        yield preference.probability, rater if isinstance(rater, str) else ""
-        return
-    if not all(isinstance(vote, int | float) and 0 <= vote <= 1 for vote in votes):
-        raise DataError(f"{source}: `votes` must be 1 for chosen, 0 for rejected, 0.5 for a tie, got {votes}")
-    names = [""] * len(votes) if raters is None else raters
-    if not isinstance(names, list) or len(names) != len(votes) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{source}: `raters` must name the rater of each of the {len(votes)} votes, got {raters}")
-    yield from zip(map(float, votes), names, strict=True)
 
 
 def raters_of(judged: Sequence[JudgedPrompt]) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from palate.data.exchange.gather import Gathering, NothingToJudge
 from palate.data.exchange.shape import unheld
 from palate.data.formats.column_types import standard_row
 from palate.data.formats.dropped import Dropped
+from palate.data.formats.fields import fields_of
 from palate.data.formats.preferences import margin_of
 from palate.data.formats.row_types import PairRow, RowFormat, content_of
 from palate.data.formats.standard_rows import SYSTEM_COLUMNS
@@ -67,7 +68,7 @@ def take_pair(entry: SourceRow, shapes: Sequence[RowFormat], into: Gathering) ->
     probability = cells.number(row.get("probability", 1.0), "probability", least=0, most=1)
     numbers = {"probability": probability, "margin": margin, "weight": weight}
     known = {*shape.columns, *COUNTS, *SYSTEM_COLUMNS, "id", "votes", "raters", "dimension", "tools"}
-    fields = {name: cells.json_value(value, name) for name, value in row.items() if name not in known}
+    fields = {name: cells.json_value(value, name) for name, value in fields_of(row, known).items()}
     fields |= {name: value for name, value in numbers.items() if name in row}
     sides = ((content.chosen, content.calls[0]), (content.rejected, content.calls[1]))
     candidates = tuple(Candidate(cells.text(completion, "completion"), tool_fields=calls) for completion, calls in sides)
@@ -119,18 +120,18 @@ class Conclusion:
         return "" if all(side.text.strip() or side.tool_fields for side in sides) else "a candidate without a text"
 
     def preference(self) -> Preference:
-        """The pair as a type of `palate.core`, with `votes` and `raters` as columns. Numbers that came with the data set are kept."""
+        """The pair as a type of `palate.core`, with its votes. Numbers that came with the data set are kept."""
         item = self.item
         concluded = {name: float(value) for name in _CONCLUDED if isinstance(value := item.fields.get(name), int | float)}
         is_given = self.raters == (UNKNOWN_RATER,)
         numbers = concluded if is_given else {"probability": self.probability}
-        columns = {name: value for name, value in item.fields.items() if name not in _CONCLUDED}
-        counted: Mapping[str, object] = {} if is_given else {"votes": list(self.votes), "raters": list(self.raters)}
+        fields = {name: value for name, value in item.fields.items() if name not in _CONCLUDED}
         chosen, rejected = (
             Completion(side.text, tool_fields=side.tool_fields) for side in (item.candidates[self.better], item.candidates[self.worse])
         )
-        prompt = Prompt(self.id, item.conversation, {**columns, **counted})
-        return Preference(prompt, chosen, rejected, **numbers, dimension=self.dimension, judgments=self.judgments)
+        votes = () if is_given else tuple(zip(self.raters, self.votes, strict=True))
+        prompt = Prompt(self.id, item.conversation, fields)
+        return Preference(prompt, chosen, rejected, **numbers, dimension=self.dimension, judgments=self.judgments, votes=votes)
 
 
 def conclusions(exchange: Exchange) -> Iterator[Conclusion | Dropped]:

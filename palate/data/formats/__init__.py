@@ -16,6 +16,7 @@ from palate.data.formats.readers import (
     read_demonstrations,
     read_preferences,
     read_prompts,
+    read_samples,
     read_texts,
     read_unpaired,
     stream_demonstrations,
@@ -23,7 +24,18 @@ from palate.data.formats.readers import (
 )
 from palate.data.formats.row_types import MEAN, RowKind
 from palate.data.formats.stream import SHAPES
-from palate.data.formats.write import answer, demonstration_row, messages, preference_row, prompt_row, tools_of, turns_of, unpaired_row
+from palate.data.formats.write import (
+    answer,
+    completion_row,
+    demonstration_row,
+    messages,
+    preference_row,
+    prompt_row,
+    sample_row,
+    tools_of,
+    turns_of,
+    unpaired_row,
+)
 
 __all__ = [
     "MEAN",
@@ -42,6 +54,7 @@ __all__ = [
     "ShareGPT",
     "Table",
     "answer",
+    "completion_row",
     "count_dropped",
     "demonstration_row",
     "dropped_summary",
@@ -52,8 +65,10 @@ __all__ = [
     "read_demonstrations",
     "read_preferences",
     "read_prompts",
+    "read_samples",
     "read_texts",
     "read_unpaired",
+    "sample_row",
     "stream_demonstrations",
     "stream_texts",
     "tools_of",

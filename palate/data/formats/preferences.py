@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from palate.core import Conversation, Message
-from palate.data.cells import Columns, InvalidRow, filled, number, present, text
+from palate.data.cells import Columns, InvalidRow, filled, number, present, sequence, text
 from palate.data.conversations import conversation, prompt_of, shared_length
 from palate.data.formats.row_types import PairRow, RowKind
+from palate.data.formats.sampled import has_ids
 
 SCORE_COLUMNS = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen-rating", "rejected-rating"))
 """Names of the ratings of both sides in binarized UltraFeedback and similar data sets."""
 
-PAIR_COLUMNS = frozenset({"prompt", "chosen", "rejected", "probability", "margin", "weight", "dimension", "judgments"}) | frozenset(
-    name for names in SCORE_COLUMNS for name in names
+PAIR_COLUMNS = frozenset(
+    {"prompt", "chosen", "rejected", "probability", "margin", "weight", "dimension", "judgments"}
+    | {name for names in SCORE_COLUMNS for name in names}
 )
 
 
@@ -32,6 +34,8 @@ class PreferenceFormat:
 
     def parse(self, row: Columns) -> PairRow:
         """The prompt and the two sides."""
+        if "prompt" in row and has_ids(row, "chosen") and has_ids(row, "rejected"):
+            return _of_sampled(row)
         chosen, rejected = present(row, "chosen"), present(row, "rejected")
         if isinstance(chosen, str) != isinstance(rejected, str):
             raise InvalidRow("one side is a string, the other a list of messages")
@@ -55,6 +59,30 @@ def margin_of(row: Columns) -> float:
     if chosen < rejected:
         raise InvalidRow(f"the chosen side is rated lower: {chosen:g}, the rejected one {rejected:g}")
     return chosen - rejected
+
+
+def vote_columns(row: Columns) -> frozenset[str]:
+    """The columns that hold single votes: `votes` and `raters`, or `rater`. Other values under these names are the user's columns."""
+    if isinstance(row.get("votes"), list):
+        return frozenset({"votes", "raters"})
+    return frozenset({"rater"} if isinstance(row.get("rater"), str) else ())
+
+
+def votes_in(row: Columns, probability: float) -> tuple[tuple[str, float], ...]:
+    """The single judgments of a row, as (rater, vote for chosen). A row with a `rater` alone is one vote of this rater.
+
+    Raises:
+        InvalidRow: a vote is not between 0 and 1, or votes and raters differ in number.
+    """
+    if "rater" in vote_columns(row):
+        return ((text(row["rater"], "rater"), probability),)
+    if not vote_columns(row):
+        return ()
+    votes = [number(vote, "votes", least=0.0, most=1.0) for vote in sequence(row["votes"], "votes")]
+    raters = [text(rater, "raters") for rater in sequence(row.get("raters", [""] * len(votes)), "raters")]
+    if len(raters) != len(votes):
+        raise InvalidRow(f"`raters` does not name one rater per vote: {len(raters)} for {len(votes)} votes")
+    return tuple(zip(raters, votes, strict=True))
 
 
 def checked_pair(prompt: Conversation, chosen: str, rejected: str, calls: tuple[str, str] = ("", "")) -> PairRow:
@@ -106,6 +134,22 @@ def _of_strings(row: Columns, chosen: str, rejected: str) -> PairRow:
     if not chosen[:shared].strip():
         raise InvalidRow("the sides share no prompt")
     return checked_pair((Message("text", chosen[:shared]),), chosen[shared:], rejected[shared:])
+
+
+def _of_sampled(row: Columns) -> PairRow:
+    """The pair of two sampled sides. A model may answer nothing, and equal texts have other tokens where one of them was cut."""
+    prompt = prompt_of(row["prompt"])
+    turns = [_sampled_turn(row[side], side) for side in ("chosen", "rejected")]
+    return PairRow(prompt, turns[0].text, turns[1].text, (turns[0].tool_fields, turns[1].tool_fields))
+
+
+def _sampled_turn(value: object, side: str) -> Message:
+    if isinstance(value, str):
+        return Message("assistant", text(value, side))
+    turns = sequence(value, side)
+    if len(turns) == 1 and isinstance(turns[0], dict) and turns[0].get("content") == "" and not turns[0].get("tool_calls"):
+        return Message("assistant", "")
+    return one_answer((), conversation(turns, side))
 
 
 def _word_end(chosen: str, rejected: str) -> int:

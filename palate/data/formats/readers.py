@@ -11,8 +11,9 @@ from palate.data.cells import Columns, InvalidRow, json_value, list_or_text, num
 from palate.data.containers import SourceRow, read_container
 from palate.data.formats.column_types import RECOGNISED, ColumnTypes, Recognised
 from palate.data.formats.dropped import Dropped, Further, Table, table_of
+from palate.data.formats.fields import fields_of
 from palate.data.formats.labelled_completions import LabelColumn
-from palate.data.formats.preferences import margin_of
+from palate.data.formats.preferences import margin_of, vote_columns, votes_in
 from palate.data.formats.ratings import RatingGroups
 from palate.data.formats.row_types import (
     MEAN,
@@ -24,8 +25,10 @@ from palate.data.formats.row_types import (
     Question,
     RatedGroups,
     RowFormat,
+    SampledCompletions,
     content_of,
 )
+from palate.data.formats.sampled import sampled_side
 from palate.data.formats.standard_rows import SYSTEM_COLUMNS
 from palate.data.formats.stream import SHAPES, Source, stream
 
@@ -80,7 +83,7 @@ def stream_demonstrations(
 
 
 def read_prompts(path: str | Path, *, limit: int | None = None, columns: ColumnTypes = RECOGNISED) -> Table[Prompt]:
-    """Read the prompts of prompt-only rows, demonstrations and preferences. Other columns become `fields`.
+    """Read the prompts of prompt-only rows, samples, demonstrations and preferences. Other columns become `fields`.
 
     The id is the row's `id`, else file:row; a repeated one gets a number. Repeated prompts are kept. Args and errors as in `read_texts`.
     """
@@ -90,6 +93,37 @@ def read_prompts(path: str | Path, *, limit: int | None = None, columns: ColumnT
         yield _prompt(entry, row, shape, _prompt_in(content_of(shape, row)), ids)
 
     return table_of(stream(source, make, "Prompts are rows with `prompt` or `messages`."), source.further)
+
+
+def read_samples(
+    path: str | Path, *, limit: int | None = None, columns: ColumnTypes = RECOGNISED
+) -> Table[tuple[Prompt, tuple[Completion, ...]]]:
+    """Read prompts with their completions: samples, prompt and completion, or messages, whose last answer is the completion.
+
+    Completions of one prompt with the same further columns belong together, wherever their rows are. Args and errors as in `read_texts`.
+    """
+    ids, source = _Ids(), Source(path, limit, columns)
+
+    def make(entry: SourceRow, row: Columns, shape: RowFormat) -> Iterator[tuple[Prompt, tuple[Completion, ...]]]:
+        match content_of(shape, row):
+            case SampledCompletions(conversation, completions):
+                pass
+            case Dialogue(turns, learned, count) if learned and count == len(turns) - 1:
+                conversation, answer = turns[:-1], turns[-1]
+                completions = (sampled_side(row, "completion", Completion(answer.text, tool_fields=answer.tool_fields)),)
+            case LabelledCompletion(conversation, text, _, calls):
+                completions = (sampled_side(row, "completion", Completion(text, tool_fields=calls)),)
+            case _:
+                raise InvalidRow(f"no completions of a prompt: it is a {shape.name} row")
+        yield _prompt(entry, row, shape, conversation, ids), completions
+
+    rows = stream(source, make, "Samples are rows with `prompt` and `completions`, or with `prompt` and `completion`.")
+    table = table_of(rows, source.further)
+    groups: dict[object, tuple[Prompt, tuple[Completion, ...]]] = {}
+    for prompt, completions in table.rows:
+        first, before = groups.get(prompt.content, (prompt, ()))
+        groups[prompt.content] = first, before + completions
+    return Table(list(groups.values()), table.dropped, table.further)
 
 
 def read_preferences(
@@ -151,7 +185,7 @@ def read_unpaired(path: str | Path, *, limit: int | None = None, columns: Column
             raise InvalidRow(f"no `label` of true or false: it is a {shape.name} row")
         prompt = _prompt(entry, row, shape, content.prompt, ids)
         weight = number(row.get("weight", 1.0), "weight", least=0.0)
-        completion = Completion(content.completion, tool_fields=content.calls)
+        completion = sampled_side(row, "completion", Completion(content.completion, tool_fields=content.calls))
         yield UnpairedPreference(prompt=prompt, completion=completion, desirable=content.desirable, weight=weight, id=prompt.id)
 
     return table_of(stream(source, make, "Unpaired preferences need `prompt`, `completion` and `label`."), source.further)
@@ -202,24 +236,34 @@ def _demonstration(entry: SourceRow, row: Columns, shape: RowFormat) -> Iterator
         case Dialogue(conversation, learned, _):
             if not learned:
                 raise InvalidRow("no assistant turn to learn from")
-            yield Demonstration(conversation, learned, entry.source)
+            if learned != (len(conversation) - 1,):
+                yield Demonstration(conversation, learned, entry.source)
+            else:
+                answer = conversation[-1]
+                yield _answered(
+                    conversation[:-1], sampled_side(row, "completion", Completion(answer.text, tool_fields=answer.tool_fields)), entry
+                )
         case PairRow(prompt, chosen, _, (calls, _)):
-            yield _answered(prompt, chosen, entry, calls)
+            yield _answered(prompt, sampled_side(row, "chosen", Completion(chosen, tool_fields=calls)), entry)
         case LabelledCompletion(prompt, completion, desirable, calls):
             if not desirable:
                 raise InvalidRow("an undesirable completion is not imitated")
-            yield _answered(prompt, completion, entry, calls)
+            yield _answered(prompt, sampled_side(row, "completion", Completion(completion, tool_fields=calls)), entry)
         case RatedGroups(groups, alone):
             for group in groups + alone:
                 best = max(group.answers, key=lambda answer: answer.ratings.get(MEAN, -math.inf))
-                yield _answered(group.prompt, best.text, entry)
+                yield _answered(group.prompt, Completion(best.text), entry)
         case Question():
             raise InvalidRow("no completion")
+        case SampledCompletions():
+            raise InvalidRow("samples that nobody judged are not imitated: `rerank` keeps the best, and `pair` and `collect` compare them")
 
 
-def _answered(prompt: Conversation, completion: str, entry: SourceRow, calls: str = "") -> Demonstration:
+def _answered(prompt: Conversation, completion: Completion, entry: SourceRow) -> Demonstration:
     role: Role = "text" if prompt[0].role == "text" else "assistant"
-    return Demonstration((*prompt, Message(role, completion, calls)), (len(prompt),), entry.source)
+    turn = Message(role, completion.text, completion.tool_fields)
+    is_sampled = bool(completion.ids) or completion.stop != "unknown"
+    return Demonstration((*prompt, turn), (len(prompt),), entry.source, completion if is_sampled else None)
 
 
 def _prompt_in(content: Content) -> Conversation:
@@ -231,12 +275,13 @@ def _prompt_in(content: Content) -> Conversation:
             return conversation[:turns]
         case RatedGroups(groups, alone):
             return min((group.prompt for group in groups + alone), key=len)
-        case PairRow(prompt) | Question(prompt) | LabelledCompletion(prompt):
+        case PairRow(prompt) | Question(prompt) | LabelledCompletion(prompt) | SampledCompletions(prompt):
             return prompt
 
 
 def _prompt(entry: SourceRow, row: Columns, shape: RowFormat, conversation: Conversation, ids: _Ids) -> Prompt:
-    fields = {name: json_value(value, name) for name, value in row.items() if name not in shape.columns and name not in _NO_FIELDS}
+    known = {*shape.columns, *SYSTEM_COLUMNS, *(vote_columns(row) if shape.kind == "preferences" else ())}
+    fields = {name: json_value(value, name) for name, value in fields_of(row, known).items()}
     return Prompt(ids.unique(_id(entry, row)), conversation, fields, entry.source)
 
 
@@ -253,13 +298,14 @@ def _preference(entry: SourceRow, row: Columns, shape: RowFormat, content: Conte
         raise InvalidRow("`judgments` is not a list of strings")
     return Preference(
         _prompt(entry, row, shape, content.prompt, ids),
-        Completion(content.chosen, tool_fields=content.calls[0]),
-        Completion(content.rejected, tool_fields=content.calls[1]),
+        sampled_side(row, "chosen", Completion(content.chosen, tool_fields=content.calls[0])),
+        sampled_side(row, "rejected", Completion(content.rejected, tool_fields=content.calls[1])),
         probability=probability,
         margin=margin,
         weight=weight,
         dimension=dimension,
         judgments=tuple(map(str, judgments)),
+        votes=votes_in(row, probability),
     )
 
 

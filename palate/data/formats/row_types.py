@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from palate.core import Conversation, Message
+from palate.core import Completion, Conversation, Message
 from palate.data.cells import Columns, InvalidRow
 from palate.data.conversations import json_or_none, without_nulls
 from palate.data.formats.standard_rows import SYSTEM_COLUMNS, system_text
@@ -81,10 +81,18 @@ class RatedGroups:
     alone: tuple[RatedCompletions, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SampledCompletions:
+    """A prompt with completions that nobody has judged."""
+
+    prompt: Conversation
+    completions: tuple[Completion, ...]
+
+
 MEAN = "mean"
 """The dimension that combines all ratings of how good a completion is. Each shape says which ratings those are."""
 
-Content = Document | Question | Dialogue | PairRow | LabelledCompletion | RatedGroups
+Content = Document | Question | Dialogue | PairRow | LabelledCompletion | RatedGroups | SampledCompletions
 
 
 RowKind = Literal["demonstrations", "preferences", "unpaired", "prompts", "texts"]
@@ -111,7 +119,7 @@ class RowFormat(Protocol):
 
     @property
     def columns(self) -> Collection[str]:
-        """Columns that the shape reads. Other columns become fields of the prompt."""
+        """Columns that the shape reads. Other columns become fields of the prompt (`palate.data.formats.fields`)."""
         ...
 
     def fits(self, row: Columns) -> bool:
@@ -134,7 +142,7 @@ def _with_system_of(content: Content, row: Columns) -> Content:
         return content
     system = system_text(row)
     match content:
-        case Question(turns) | PairRow(turns) | LabelledCompletion(turns):
+        case Question(turns) | PairRow(turns) | LabelledCompletion(turns) | SampledCompletions(turns):
             return replace(content, prompt=_under_system(turns, system))
         case Dialogue(turns, learned, count):
             spoken = tuple(Message("user" if k < count else "assistant", t.text) if t.role == "text" else t for k, t in enumerate(turns))
@@ -174,7 +182,7 @@ def _with_tools_of(content: Content, row: Columns) -> Content:
 
 def _with_tools(content: Content, tools: list[object]) -> Content:
     match content:
-        case Question(turns) | PairRow(turns) | LabelledCompletion(turns):
+        case Question(turns) | PairRow(turns) | LabelledCompletion(turns) | SampledCompletions(turns):
             return replace(content, prompt=_with_tools_in_first(turns, tools))
         case Dialogue(turns):
             return replace(content, conversation=_with_tools_in_first(turns, tools))

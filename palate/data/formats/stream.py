@@ -13,6 +13,7 @@ from palate.data.containers import SourceRow, read_container
 from palate.data.formats.chats import ChatFormat
 from palate.data.formats.column_types import RECOGNISED, ColumnTypes, named_columns, standard_row
 from palate.data.formats.dropped import Dropped, Further, count_dropped
+from palate.data.formats.fields import FIELDS
 from palate.data.formats.helpsteer import HelpSteerFormat
 from palate.data.formats.labelled_completions import LabelledCompletionFormat
 from palate.data.formats.oasst import OASSTFormat, with_trees
@@ -21,6 +22,8 @@ from palate.data.formats.preferences import PreferenceFormat
 from palate.data.formats.prompt_completion import PromptCompletionFormat
 from palate.data.formats.prompt_only import PromptOnlyFormat
 from palate.data.formats.row_types import RowFormat
+from palate.data.formats.sampled import SAMPLED
+from palate.data.formats.samples import SamplesFormat
 from palate.data.formats.standard_rows import SYSTEM_COLUMNS, StandardRow
 from palate.data.formats.transcripts import TranscriptFormat
 from palate.data.formats.ultrafeedback import UltraFeedbackFormat
@@ -34,12 +37,13 @@ SHAPES: tuple[RowFormat, ...] = (
     UltraFeedbackFormat(),
     OASSTFormat(),
     ChatFormat(),
+    SamplesFormat(),
     PromptOnlyFormat(),
     PlainTextFormat(),
 )
 """Every shape that Palate reads. A row is read in the first that fits, so a row with chosen, prompt and messages is a pair."""
 
-READ_EVERYWHERE = ("id", "tools", *SYSTEM_COLUMNS, "votes", "raters")
+READ_EVERYWHERE = ("id", "tools", *SYSTEM_COLUMNS, "votes", "raters", FIELDS, SAMPLED)
 """Columns that are read, or that other commands read, beside those of any shape."""
 
 _LIKELY = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from palate.core import Completion, Conversation, DataError, Demonstration, Message, Preference, Prompt, UnpairedPreference
 from palate.data.conversations import is_plain, is_transcript
 from palate.data.formats.chats import answering_turns
+from palate.data.formats.fields import fields_column
+from palate.data.formats.sampled import sampled_column, token_note
 from palate.data.formats.standard_rows import is_spelled_turns
 
 Row = dict[str, object]
@@ -21,6 +23,9 @@ def demonstration_row(demonstration: Demonstration) -> Row:
         DataError: a learned message of plain text is not the last one, or a learned turn is not an answer.
     """
     turns, learned = demonstration.conversation, demonstration.learned
+    if demonstration.sampled is not None:
+        row = completion_row(Prompt("", turns[:-1]), demonstration.sampled)
+        return {name: value for name, value in row.items() if name != "id"}
     answers = answering_turns(turns)
     if turns[0].role != "text" and set(learned) <= set(answers) and learned:
         every = {} if tuple(sorted(learned)) == answers else {"learned": sorted(learned)}
@@ -35,16 +40,40 @@ def demonstration_row(demonstration: Demonstration) -> Row:
 
 
 def prompt_row(prompt: Prompt) -> Row:
-    """A row with `id`, `prompt` and the fields as columns, without the source."""
-    return {"id": prompt.id, "prompt": messages(prompt), **tools_of(prompt.conversation), **_fields(prompt.fields)}
+    """A row with `id`, `prompt` and the user's columns under `fields`, without the source."""
+    return {"id": prompt.id, "prompt": messages(prompt), **_further(prompt)}
+
+
+def completion_row(prompt: Prompt, completion: Completion) -> Row:
+    """A row with `id`, `prompt`, `completion`, what is known of its tokens, and the user's columns under `fields`."""
+    answered = {"prompt": messages(prompt), "completion": answer(prompt, completion)}
+    return {"id": prompt.id, **answered, **sampled_column(completion=completion), **_further(prompt)}
+
+
+def sample_row(prompt: Prompt, completions: Sequence[Completion], scores: Sequence[float] | None = None) -> Row:
+    """A row of `samples.jsonl`: the prompt with its completions and what is known of their tokens, and their scores if there are any."""
+    digests = {completion.tokenizer for completion in completions if completion.ids and completion.tokenizer}
+    if len(digests) > 1:
+        raise DataError(f"the completions of {prompt.id} have token ids of {len(digests)} tokenizers. Write them in rows of their own")
+    entries = []
+    for k, completion in enumerate(completions):
+        size = {"tokens": len(completion.ids)} if completion.ids else {}
+        names = {"tool_fields": completion.tool_fields, "policy": completion.policy}
+        score = {} if scores is None else {"score": scores[k]}
+        own = {name: value for name, value in names.items() if value}
+        entries.append({"text": completion.text, **own, **score, **size, **token_note(completion)})
+    tokenizer = {"tokenizer": digests.pop()} if digests else {}
+    return {"id": prompt.id, "prompt": messages(prompt), "completions": entries, **tokenizer, **_further(prompt)}
 
 
 def preference_row(preference: Preference) -> Row:
-    """A row with `id`, `prompt`, `chosen`, `rejected`, the preference's numbers, and the prompt's fields as columns.
+    """A row with `id`, `prompt`, `chosen`, `rejected`, the preference's numbers, and the user's columns under `fields`.
 
-    It holds only the texts and calls of the completions.
+    Of the completions it holds the texts, the calls, and what is known of their tokens.
     """
     judgments: Row = {"judgments": list(preference.judgments)} if preference.judgments else {}
+    if preference.votes:
+        judgments |= {"votes": [vote for _, vote in preference.votes], "raters": [rater for rater, _ in preference.votes]}
     return {
         "id": preference.prompt.id,
         "prompt": messages(preference.prompt),
@@ -55,13 +84,13 @@ def preference_row(preference: Preference) -> Row:
         "weight": preference.weight,
         "dimension": preference.dimension,
         **judgments,
-        **tools_of(preference.prompt.conversation),
-        **_fields(preference.prompt.fields),
+        **sampled_column(chosen=preference.chosen, rejected=preference.rejected),
+        **_further(preference.prompt),
     }
 
 
 def unpaired_row(preference: UnpairedPreference) -> Row:
-    """A row with `id`, `prompt`, `completion`, `label`, `weight`, and the prompt's fields as columns."""
+    """A row with `id`, `prompt`, `completion`, `label`, `weight`, and the user's columns under `fields`."""
     prompt = preference.prompt
     return {
         "id": preference.id,
@@ -69,20 +98,14 @@ def unpaired_row(preference: UnpairedPreference) -> Row:
         "completion": answer(prompt, preference.completion),
         "label": preference.desirable,
         "weight": preference.weight,
-        **tools_of(prompt.conversation),
-        **_fields(prompt.fields),
+        **sampled_column(completion=preference.completion),
+        **_further(prompt),
     }
 
 
-_TAKEN = frozenset({"id", "prompt", "completion", "chosen", "rejected", "messages", "conversations", "text", "learned"}) | frozenset(
-    {"probability", "margin", "weight", "dimension", "judgments", "label"}
-)
-
-
-def _fields(fields: Mapping[str, object]) -> Row:
-    if taken := sorted(_TAKEN & fields.keys()):
-        raise DataError(f"the prompt's fields {', '.join(taken)} have the names of columns that Palate reads. Rename them.")
-    return dict(fields)
+def _further(prompt: Prompt) -> Row:
+    """The columns of a prompt beside `id` and `prompt`: its tools and the user's columns, each apart."""
+    return {**tools_of(prompt.conversation), **fields_column(prompt.fields, prompt.conversation)}
 
 
 def messages(prompt: Prompt) -> list[dict[str, Any]] | str:

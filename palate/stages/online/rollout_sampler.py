@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
-from palate.core import Completion, Prompt, Sampling, derive_seed
+from palate.core import Prompt, Sampling, derive_seed
 from palate.models.causal import CausalPolicy
 from palate.samplers.local import LocalSampler, SampledTokens
 from palate.stages.online.rollouts import Rollouts
+from palate.text.sampled import completions_of
 from palate.text.spans import prompt_ids
 
 SampledGroups = list[list[SampledTokens]]
@@ -83,9 +84,8 @@ class RolloutSampler:
         return [prompt_ids(self._policy.tokenizer, prompt) for prompt in prompts]
 
     def _rollouts(self, prompts: Sequence[Prompt], trunks: Sequence[tuple[int, ...]], groups: SampledGroups, age: int) -> Rollouts:
-        ids = [sample.ids for group in groups for sample in group]
-        texts = iter(self._policy.tokenizer.batch_decode(ids, skip_special_tokens=True))
-        completions = tuple(
-            tuple(Completion(next(texts).strip(), sample.ids, sample.logps, sample.stop) for sample in group) for group in groups
+        completions = (
+            completions_of(self._policy.tokenizer, prompt.conversation, trunk, group)
+            for prompt, trunk, group in zip(prompts, trunks, groups, strict=True)
         )
-        return Rollouts(tuple(prompts), tuple(trunks), completions, age)
+        return Rollouts(tuple(prompts), tuple(trunks), tuple(completions), age)

@@ -26,27 +26,39 @@ RATED = ("read_preferences", "read_demonstrations", "read_prompts")
 READERS = {
     "Transcripts (HH)": RATED,
     "Preferences": RATED,
-    "Unpaired preferences": ("read_unpaired", "read_demonstrations", "read_prompts"),
+    "Unpaired preferences": ("read_unpaired", "read_demonstrations", "read_prompts", "read_samples"),
     "Ratings (HelpSteer)": RATED,
     "Feedback (UltraFeedback)": RATED,
     "Message trees (OASST)": RATED,
     "Messages one by one (OASST)": RATED,
-    "Prompt and completion": ("read_demonstrations", "read_prompts"),
-    "Messages": ("read_demonstrations", "read_prompts"),
-    "Instruction and output (Alpaca)": ("read_demonstrations", "read_prompts"),
+    "Prompt and completion": ("read_demonstrations", "read_prompts", "read_samples"),
+    "Messages": ("read_demonstrations", "read_prompts", "read_samples"),
+    "Instruction and output (Alpaca)": ("read_demonstrations", "read_prompts", "read_samples"),
     "Pairs of LLaMA-Factory": RATED,
-    "Question and answer": ("read_demonstrations", "read_prompts"),
+    "Question and answer": ("read_demonstrations", "read_prompts", "read_samples"),
     "Prompts": ("read_prompts",),
+    "Samples": ("read_samples", "read_prompts"),
     "Texts": ("read_texts", "read_demonstrations"),
 }
 
 
-@pytest.mark.parametrize(("title", "block"), EXAMPLES)
+FURTHER_COLUMNS = ("Your own columns", "Token ids and cut completions")
+"""Sections about columns that rows of several shapes have."""
+
+
+@pytest.mark.parametrize(("title", "block"), [example for example in EXAMPLES if example[0] not in FURTHER_COLUMNS])
 def test_every_example_is_read_by_the_readers_named_and_by_no_other(tmp_path: Path, title: str, block: tuple[str, ...]) -> None:
     for line in block:
         parse_object(line)
     (tmp_path / "a.jsonl").write_text("\n".join(block), encoding="utf-8")
-    for reader in (formats.read_texts, formats.read_demonstrations, formats.read_prompts, formats.read_preferences, formats.read_unpaired):
+    for reader in (
+        formats.read_texts,
+        formats.read_demonstrations,
+        formats.read_prompts,
+        formats.read_samples,
+        formats.read_preferences,
+        formats.read_unpaired,
+    ):
         if reader.__name__ in READERS[title]:
             assert reader(tmp_path / "a.jsonl").rows
         else:
@@ -54,8 +66,21 @@ def test_every_example_is_read_by_the_readers_named_and_by_no_other(tmp_path: Pa
                 reader(tmp_path / "a.jsonl")
 
 
+@pytest.mark.parametrize("block", [block for title, block in EXAMPLES if title in FURTHER_COLUMNS])
+def test_further_columns_are_read_beside_those_of_a_shape(tmp_path: Path, block: tuple[str, ...]) -> None:
+    (line,) = block
+    (tmp_path / "a.jsonl").write_text(line, encoding="utf-8")
+    (prompt,) = formats.read_prompts(tmp_path / "a.jsonl").rows
+    row = parse_object(line)
+    assert prompt.fields == {**row.get("fields", {}), **({"answer": 4} if "answer" in row else {})}
+    if "sampled" in row:
+        (demonstration,) = formats.read_demonstrations(tmp_path / "a.jsonl").rows
+        assert demonstration.sampled is not None
+        assert demonstration.sampled.stop == ("eos" if "chosen" in row else "length")
+
+
 def test_every_shape_has_an_example() -> None:
-    assert {title for title, _ in EXAMPLES} == set(READERS)
+    assert {title for title, _ in EXAMPLES} == set(READERS) | set(FURTHER_COLUMNS)
     assert len(READERS) == len(formats.SHAPES) + 4  # messages one by one, and three types of rows, become rows of another shape first
 
 

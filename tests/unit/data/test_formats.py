@@ -13,6 +13,7 @@ from palate.data.formats import (
     read_demonstrations,
     read_preferences,
     read_prompts,
+    read_samples,
     read_texts,
 )
 from palate.data.jsonl import write_rows
@@ -134,6 +135,82 @@ def test_further_columns_of_a_prompt_are_its_fields_and_columns_with_a_meaning_a
     assert (first.id, first.fields) == ("7", {"answer": 4})
     assert (second.id, second.fields) == ("a.jsonl:2", {"x": "y"})
     assert read_preferences(file).rows[0].prompt.fields == {"x": "y"}
+
+
+def test_columns_under_fields_are_the_users_whatever_their_names(file: Path) -> None:
+    held = {"prompt": "mine", "weight": "heavy", "fields": 3, "id": 9}
+    write(file, {"prompt": "2+2=", "fields": held, "answer": 4}, {"prompt": "3+3=", "fields": "no object"})
+    first, second = read_prompts(file).rows
+    assert (first.id, first.text, first.fields) == ("a.jsonl:1", "2+2=", {**held, "answer": 4})
+    assert second.fields == {"fields": "no object"}
+    table = read_prompts(write(file, {"prompt": "a", "x": 1, "fields": {"x": 1}}, {"prompt": "b", "x": 1, "fields": {"x": 2}}))
+    assert [row.fields for row in table.rows] == [{"x": 1}]
+    assert dropped_summary(table) == "1 x a column stands in the row and in `fields` with two values (a.jsonl:2)"
+
+
+def test_votes_of_a_pair_are_not_columns_of_the_user_unless_they_are_something_else(file: Path) -> None:
+    pair = {"prompt": "a", "chosen": "b", "rejected": "c", "probability": 0.75}
+    table = read_preferences(
+        write(
+            file,
+            {**pair, "votes": [1, 0.5], "raters": ["ann", "bob"]},
+            {**pair, "votes": [1]},
+            {**pair, "rater": "ann"},
+            {**pair, "votes": 17},
+            *(
+                {**pair, **wrong}
+                for wrong in ({"votes": [2]}, {"votes": ["yes"]}, {"votes": [1, 0], "raters": ["ann"]}, {"votes": [1], "raters": [3]})
+            ),
+        )
+    )
+    assert [row.votes for row in table.rows] == [(("ann", 1.0), ("bob", 0.5)), (("", 1.0),), (("ann", 0.75),), ()]
+    assert [row.prompt.fields for row in table.rows] == [{}, {}, {}, {"votes": 17}]
+    assert len(table.dropped) == 4
+
+
+SAMPLES = [
+    ({"prompt": "Once", "completions": [{"text": " a"}, {"text": ""}]}, [" a", ""]),
+    ({"prompt": "Once", "completions": [" a", " b"]}, [" a", " b"]),
+    ({"prompt": "Once", "completion": " a"}, [" a"]),
+    ({"prompt": "Once", "completion": " a", "label": False}, [" a"]),
+    ({"prompt": CHAT, "completions": [YES, NO]}, ["leeks", "mud"]),
+    ({"messages": [*CHAT, *YES]}, ["leeks"]),
+]
+
+
+@pytest.mark.parametrize(("row", "texts"), SAMPLES)
+def test_samples_of_every_shape_say_what_is_not_known(file: Path, row: Mapping[str, object], texts: list[str]) -> None:
+    ((prompt, completions),) = read_samples(write(file, row)).rows
+    assert [completion.text for completion in completions] == texts
+    assert {(completion.stop, completion.ids, completion.tokenizer) for completion in completions} == {("unknown", (), "")}
+    assert prompt.conversation in ((Message("text", "Once"),), (SYSTEM, USER))
+    assert prompt.fields == {}
+
+
+def test_completions_of_one_prompt_belong_together_and_other_rows_are_said(file: Path) -> None:
+    table = read_samples(
+        write(
+            file,
+            {"prompt": "Once", "completion": " a", "answer": 1},
+            {"prompt": "Once", "completion": " b", "answer": 2},
+            {"prompt": "Once", "completions": [" c"], "answer": 1},
+            {"prompt": "Once", "completions": []},
+            {"prompt": "Once", "chosen": " a", "rejected": " b"},
+            {"prompt": "Once", "completions": [{"text": " a", "ids": [1]}]},
+            {"prompt": "Once", "completions": [{"text": " a", "stop": "maybe"}]},
+        )
+    )
+    assert [(prompt.fields["answer"], [one.text for one in group]) for prompt, group in table.rows] == [(1, [" a", " c"]), (2, [" b"])]
+    told = [row.kind for row in table.dropped]
+    assert told[:3] == ["no completion", "no completions of a prompt", "token ids without `tokenizer`"]
+    assert told[3].startswith("`completions[0].stop` is 'maybe'; it can be eos, length, unknown, stop")
+
+
+def test_completions_that_are_no_texts_are_a_column_of_the_user(file: Path) -> None:
+    (prompt,) = read_prompts(write(file, {"prompt": "Once", "completions": 3})).rows
+    assert prompt.fields == {"completions": 3}
+    (other,) = read_prompts(write(file, {"prompt": "Once", "completions": [" a"], "score": 1})).rows
+    assert other.fields == {"score": 1}
 
 
 def test_prompt_ids_are_unique_and_equal_prompts_stay(file: Path) -> None:

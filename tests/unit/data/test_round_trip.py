@@ -33,7 +33,8 @@ chat = st.tuples(
     st.lists(st.builds(Message, st.just("system"), st.text(st.characters(codec="utf-8"), max_size=4)), max_size=1).map(tuple), context
 ).map(lambda parts: parts[0] + parts[1])
 prompt = st.one_of(plain.map(lambda text: (Message("text", text),)), chat)
-fields = st.dictionaries(st.sampled_from(["answer", "level"]), st.integers() | plain, max_size=2)
+names = ["answer", "prompt", "completions", "weight", "id", "fields", "sampled", "text", "votes", "messages", "tools"]
+fields = st.dictionaries(st.sampled_from(names), st.integers() | plain, max_size=3)
 
 
 def answered(conversation: Conversation, text: str) -> Conversation:
@@ -99,5 +100,3 @@ def test_what_no_shape_can_hold_is_not_written() -> None:
         demonstration_row(Demonstration((USER, ANSWER), (0,)))
     with pytest.raises(DataError, match="Learn only answers"):
         demonstration_row(Demonstration((Message("text", "a"), Message("text", "b")), (0, 1)))
-    with pytest.raises(DataError, match="fields weight"):
-        prompt_row(Prompt("1", (USER,), {"weight": 3}))

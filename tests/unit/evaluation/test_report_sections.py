@@ -45,7 +45,7 @@ def places(tmp_path: Path) -> dict[str, str]:
     tuned[3]["stop"] = "length"
     for row in tuned:
         row["text"], row["tokens"] = f"tuned {row['text']}", 30
-    bias = [exam("bias", 2 * k + at, 0.5 + 0.25 * at, pair=k, group=("near", "far")[at]) for k in (1, 0) for at in (1, 0)]
+    bias = [exam("bias", 2 * k + at, 0.5 + 0.25 * at, fields={"pair": k, "group": ("near", "far")[at]}) for k in (1, 0) for at in (1, 0)]
     own = [exam("facts", k, mark) for k, mark in enumerate((1.0, 1.0, 0.0, 0.0))] + [exam("odd_ones", 0, 0.5)]
     other = [exam("facts", k, mark) for k, mark in enumerate((1.0, 0.0, 0.0, 0.0))] + [exam("odd_ones", 0, 0.75)]
     return {"start": evaluated(tmp_path / "a", start, own), "tuned": evaluated(tmp_path / "b", tuned, [*other, *bias])}

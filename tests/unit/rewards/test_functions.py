@@ -35,7 +35,7 @@ def test_a_function_gets_prompt_completion_and_the_fields_it_names(module) -> No
     """)
     scored = ScoringBatch(
         (Prompt("a", (Message("user", "one"),), {"answer": "yes"}), Prompt("b", (Message("user", "two"),))),
-        ((Completion("yes"), Completion("no", stop="length")), (Completion("so"),)),
+        ((Completion("yes", stop="eos"), Completion("no", stop="length")), (Completion("so", stop="eos"),)),
     )
     assert outcome(f"{name}:plain", scored).heads[""].tolist() == [3, 2, 2]
     assert outcome(f"{name}:by_name", scored).heads[""].tolist() == [1111, 1100, 1110]

@@ -31,7 +31,7 @@ def test_what_is_sent_and_what_comes_back(serve, monkeypatch) -> None:
             Prompt("a", (Message("system", "brief"), Message("user", "one")), {"level": 3, "odd": math.nan}),
             Prompt("b", (Message("user", "two"),)),
         ),
-        ((Completion("yes"), Completion("no", stop="length")), (Completion("é"),)),
+        ((Completion("yes", (5, 2), stop="eos"), Completion("no", stop="length")), (Completion("é"),)),
     )
     found = outcome(f"{server.url}/score?v=1", scored, key_variable="FAR_KEY")
     assert found.heads[""].tolist() == [3, 2, 1]
@@ -43,7 +43,8 @@ def test_what_is_sent_and_what_comes_back(serve, monkeypatch) -> None:
         "prompts": ["one", "one", "two"],
         "conversations": [first, first, [{"role": "user", "content": "two"}]],
         "completions": ["yes", "no", "é"],
-        "ended": [True, False, True],
+        "completion_ids": [[5, 2], [], []],
+        "ended": [True, False, None],
         "fields": [{"level": 3, "odd": "nan"}, {"level": 3, "odd": "nan"}, {}],
     }
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from palate.core import Completion, DataError, Message, Prompt, Sampling, derive_seed
+from palate.data.formats import prompt_row, sample_row
 from palate.data.jsonl import write_rows
-from palate.data.samples import sample_row
 from palate.evaluation.evals import grade
 from palate.models.load import load_policy
 from palate.models.scalar import Normalisation, scalar_from
@@ -136,15 +136,16 @@ def test_what_was_not_asked_for_is_not_in_the_figures(evaluated: Callable[..., P
     assert summary_of(run)["prompts"] == 3
     assert summary_of(run)["evals"] == {}
     whole = evaluated("whole")
-    assert sum(dropped_of(whole)[str(home / "prompts.jsonl")].values()) == 1
+    assert dropped_of(whole)[str(home / "prompts.jsonl")] == {"no known columns": 1, "the prompt of an earlier row": 1}
 
 
 def test_completions_made_elsewhere_are_measured_as_they_are(evaluated: Callable[..., Path], tmp_path: Path) -> None:
     asked = [Prompt(f"p{k}", (Message("text", f"the cook {k}"),), fields={"worth": k}) for k in range(3)]
     given = [[Completion(text, stop=stop)] for text, stop in (("has rice", "eos"), ("no salt so", "length"), ("please", "eos"))]  # type: ignore[arg-type]
     (tmp_path / "best").mkdir()
-    write_rows(tmp_path / "best" / "samples.jsonl", [sample_row(*pair) for pair in zip(asked, given, strict=True)])
-    run = evaluated(model=None, completions=str(tmp_path / "best"), gold=GOLD)
+    write_rows(tmp_path / "best" / "samples.jsonl", [sample_row(*pair) for pair in zip(asked, given, strict=True)][::-1])
+    write_rows(tmp_path / "prompts.jsonl", map(prompt_row, asked))
+    run = evaluated(model=None, prompts=str(tmp_path / "prompts.jsonl"), completions=str(tmp_path / "best"), gold=GOLD)
     found = [(row["text"], row["stop"], row["dimensions"]) for row in rows_of(run, "completions.jsonl")]
     assert found == [
         ("has rice", "eos", {"given": 0, "words": 2}),
@@ -188,11 +189,10 @@ def test_evals_are_graded_on_their_own_answer_and_right_answers_are_given_greedi
     first, second = (rows_of(run, "evals.jsonl") for run in runs)
     assert [row["id"] for row in first] == [f"e{k}" for k in range(6)]
     for row in first:
-        fields = {key: row[key] for key in ("kind", "answer", "dimension", "worth") if key in row}
-        assert row["grade"] == grade(Prompt(row["id"], (Message("text", row["prompt"]),), fields=fields), row["text"], gold)
-    same = {a["kind"] for a, b in zip(first, second, strict=True) if a["text"] == b["text"]}
+        assert row["grade"] == grade(Prompt(row["id"], (Message("text", row["prompt"]),), fields=row["fields"]), row["text"], gold)
+    same = {a["fields"]["kind"] for a, b in zip(first, second, strict=True) if a["text"] == b["text"]}
     assert "answer" in same
-    assert all(a["text"] == b["text"] for a, b in zip(first, second, strict=True) if a["kind"] == "answer")
+    assert all(a["text"] == b["text"] for a, b in zip(first, second, strict=True) if a["fields"]["kind"] == "answer")
     assert any(a["text"] != b["text"] for a, b in zip(first, second, strict=True))
     for name, at in (("facts", 0), ("odd", 1)):
         found = summary_of(runs[0])["evals"][name]

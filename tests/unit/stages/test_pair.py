@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from palate.core import Completion, ConfigError, DataError, Message, Prompt, TrainingError
+from palate.data.formats import sample_row
 from palate.data.jsonl import read_rows, write_rows
-from palate.data.samples import sample_row
 from palate.models.scalar import load_scalar, scalar_from
 from palate.rewards.learned import LearnedReward, ReportCard
 from palate.runs.record import RunPlan, read_record

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from palate.core import Completion, ConfigError, DataError, Message, Preference, Prompt
+from palate.data.formats import read_samples
 from palate.data.jsonl import read_rows, write_rows
-from palate.data.samples import read_samples
 from palate.evaluation.label_curve import nested_shares
 from palate.evaluation.rater_report import read_curve
 from palate.models.scalar import load_scalar, scalar_from
@@ -69,7 +69,7 @@ def test_it_learns_the_new_keeps_the_old_and_leaves_the_former_model_alone(home:
     assert "The reward model before and after" in capsys.readouterr().out
     assert all(value.equal(weights[name]) for name, value in load_scalar(home / "reward").state_dict().items())
     model = load_scalar(directory / "model")
-    samples = read_samples(str(home / "samples.jsonl"))
+    samples = read_samples(home / "samples.jsonl").rows
     scores = LearnedReward(model).score([prompt for prompt, _ in samples], [group for _, group in samples])["score"]
     flat = [score for group in scores for score in group if score is not None]
     assert sum(flat) / len(flat) == pytest.approx(0, abs=1e-4)

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from palate.core import Sampling, derive_seed
-from palate.data.formats import read_prompts
+from palate.data.formats import read_prompts, read_samples
 from palate.data.jsonl import read_rows
-from palate.data.samples import read_samples
 from palate.models.load import load_policy
 from palate.models.scalar import scalar_from
 from palate.rewards.learned import LearnedReward
@@ -40,7 +39,7 @@ def home(tmp_path: Path) -> Path:
 def test_best_of_n_distillation_is_rerank_and_then_sft(home: Path) -> None:
     sampling = Sampling(max_tokens=12)
     run = ran(Rerank(str(home / "base"), str(home / "reward"), str(home / "prompts.jsonl"), n=8, sampling=sampling), home, "rerank")
-    best = read_samples(str(run.directory))
+    best = read_samples(run.directory / "samples.jsonl").rows
     shown = [row for _, row in read_rows(run.directory / "demonstrations.jsonl")]
     finished = [(prompt.text, group[0].text) for prompt, group in best if group[0].stop == "eos"]
     assert 0 < len(finished) < len(best)
@@ -48,7 +47,7 @@ def test_best_of_n_distillation_is_rerank_and_then_sft(home: Path) -> None:
     curve = json.loads((run.directory / "summary.json").read_text())["curve"]
     assert curve["n"] == [1, 2, 4, 8]
     assert curve["score"] == sorted(curve["score"])
-    scores = [row["score"] for _, row in read_rows(run.directory / "samples.jsonl")]
+    scores = [row["completions"][0]["score"] for _, row in read_rows(run.directory / "samples.jsonl")]  # type: ignore[index]
     assert sum(scores) / len(scores) == pytest.approx(curve["score"][-1])
     taught = ran(SFT(str(home / "base"), str(run.directory), epochs=2), home, "sft")
     assert load_policy(taught.directory / "model").path == "packed"
@@ -68,7 +67,7 @@ def test_the_best_of_each_prompts_own_completions_is_kept_and_what_was_cut_off_h
     for missing in (-100.0, 100.0):
         stage = Rerank(*files, n=4, sampling=sampling, missing_eos_reward=missing, gold="tests.unit.stages.test_rerank:longest")
         run = ran(stage, home / f"runs{missing:.0f}", "rerank")
-        kept = [group[0].text for _, group in read_samples(str(run.directory))]
+        kept = [group[0].text for _, group in read_samples(run.directory / "samples.jsonl").rows]
         first = []
         for prompt_scores, group, text in zip(scores, groups, kept, strict=True):
             rated = [float(score or 0) if one.stop == "eos" else missing for score, one in zip(prompt_scores, group, strict=True)]

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from palate.core import Completion, Message, Preference, Prompt, derive_seed
-from palate.data.formats import read_preferences
+from palate.data.formats import read_preferences, read_samples
 from palate.data.jsonl import write_rows
-from palate.data.samples import read_samples
 from palate.data.splits import split_held_out
 from palate.evaluation.reward_model import assess, predictions
 from palate.models.load import load_policy
@@ -62,15 +61,15 @@ def test_floors_are_those_of_length_and_dimensions_are_assessed_apart() -> None:
     assert {name: one["accuracy"] for name, one in found.items()} == {"kind": 1.0, "honest": 0.0, "overall": pytest.approx(2 / 3)}
 
 
-def preference(question: str, chosen: str, rejected: str, dimension: str, **fields: object) -> Preference:
-    prompt = Prompt(question, (Message("text", question),), fields=fields)
-    return Preference(prompt, Completion(chosen), Completion(rejected), 0.9, dimension=dimension)
+def preference(question: str, chosen: str, rejected: str, dimension: str, votes: tuple[float, ...] = ()) -> Preference:
+    prompt = Prompt(question, (Message("text", question),))
+    return Preference(prompt, Completion(chosen), Completion(rejected), 0.9, dimension=dimension, votes=tuple(("", vote) for vote in votes))
 
 
 def test_predictions_are_raw_scores_of_the_right_branches_and_heads_beside_the_votes() -> None:
     model = scalar_from(tiny_policy("qwen3", word_tokenizer()), ("kind", "honest"), seed=0)
     given = [
-        preference("the cook", " has rice", " has beans and salt", "honest", votes=[1, 0, 0, 0]),
+        preference("the cook", " has rice", " has beans and salt", "honest", votes=(1, 0, 0, 0)),
         preference("the cook", " today", " has rice", "kind"),
         preference("the guests", " make salt", " no", "kind"),
     ]
@@ -149,7 +148,7 @@ def test_prompts_that_are_held_out_are_not_learned_and_the_card_is_of_them_alone
 
 
 def scores(model: LearnedReward, path: Path) -> torch.Tensor:
-    samples = read_samples(str(path))
+    samples = read_samples(path).rows
     found = model.score([prompt for prompt, _ in samples], [group for _, group in samples])["score"]
     return torch.tensor([score for group in found for score in group], dtype=torch.float64)
 

@@ -74,7 +74,7 @@ def seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_sample_that_is_cut_off_goes_on_with_the_next_row(seeds: list[int], data: Path, tmp_path: Path) -> None:
     stage = Sample(str(data / "base"), str(data / "prompts.jsonl"), samples_per_prompt=2, sampling=Sampling(max_tokens=4))
     straight = done(stage, tmp_path / "straight", "sample")
-    assert [row["number"] for row in sampled(straight)] == list(range(8))
+    assert [row["fields"]["number"] for row in sampled(straight)] == list(range(8))
     lines = (straight.directory / "samples.jsonl").read_text().splitlines(keepends=True)
     for at, chunks in ((1, 3), (3, 2), (4, 2), (8, 0)):
         cut = open_run(tmp_path / str(at), RunPlan("sample", "sample", seed=1))
@@ -111,14 +111,16 @@ def test_what_was_sampled_is_counted(data: Path, tmp_path: Path) -> None:
     run = done(stage, tmp_path, "sample")
     rows = sampled(run)
     ended = [one["stop"] == "eos" for row in rows for one in row["completions"]]
-    assert summary(run) == {"prompts": 5, "completions": 15, "eos": sum(ended) / 15}
+    exact = [one.get("exact", True) for row in rows for one in row["completions"]]
+    assert 0 < sum(exact) < 15  # some words run into the prompt's last one
+    assert summary(run) == {"prompts": 5, "completions": 15, "eos": sum(ended) / 15, "exact": sum(exact) / 15}
     spelled = [{"role": "user", "content": "what is <eos> for"}]
     prompts = ("the cook has", "the" + " rice" * 200, "", "the cook has", spelled)
     write_rows(tmp_path / "long.jsonl", [{"prompt": prompt} for prompt in prompts])
     run = done(Sample(str(data / "base"), str(tmp_path / "long.jsonl"), sampling=Sampling(max_tokens=2)), tmp_path / "long", "sample")
     record = read_record(run.directory)
     assert record is not None
-    assert sum(record.dropped[str(tmp_path / "long.jsonl")].values()) == 1
+    assert record.dropped[str(tmp_path / "long.jsonl")] == {"empty `prompt`": 1, "the prompt of an earlier row": 1}
     assert record.dropped["prompts too long"] == {"prompt longer than 126 tokens, which is what the model takes": 1}
     assert record.dropped["prompts that the template refuses"] == {"a text holds a token of the chat template": 1}
     assert len(sampled(run)) == 1  # equal prompts are one

@@ -37,6 +37,9 @@ QWEN3 = (
 )
 """The last answer is written in another way than answers before it."""
 
+TRIMMING = CHATML.replace("m.content", "(m.content | trim)")
+"""ChatML that drops white space around every turn, as Llama 3's template does."""
+
 REWRITING = "{% for m in messages %}{{ loop.revindex }}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
 """Earlier turns change when a turn is added: no prompt is a prefix of anything."""
 

@@ -17,11 +17,12 @@ from palate.data.formats import (
     read_demonstrations,
     read_preferences,
     read_prompts,
+    read_samples,
     read_unpaired,
+    sample_row,
     unpaired_row,
 )
 from palate.data.jsonl import write_rows
-from palate.data.samples import read_samples, sample_row
 from palate.raters.people import People
 from palate.stages.collect import Collect
 from palate.text.spans import Unusable, demonstration_tree, preference_tree, prompt_ids
@@ -250,7 +251,7 @@ def test_what_stages_hand_to_each_other_keeps_tools(tmp_path: Path) -> None:
     write_rows(tmp_path / "q.jsonl", [{"prompt": TURNS[:4], "tools": [SCHEMA]}])
     (prompt,) = read_prompts(tmp_path / "q.jsonl").rows
     write_rows(tmp_path / "samples.jsonl", [sample_row(prompt, [Completion("yes"), Completion("no")])])
-    ((again, _),) = read_samples(str(tmp_path))
+    ((again, _),) = read_samples(tmp_path / "samples.jsonl").rows
     assert again.conversation == prompt.conversation
     judged = Judgment("c", "r", ((0,), (1,)))
     row = Collect("samples", People())._preference_row((Comparison("c", again, (Completion("yes"), Completion("no"))), "overall"), [judged])

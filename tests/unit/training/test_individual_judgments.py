@@ -22,9 +22,10 @@ from palate.training.individual_judgments import MAX_ORDERS, Ranking, rankings_o
 from palate.training.reward_batches import RankingBatch, RewardBatches
 
 
-def preference(question: str, chosen: str, rejected: str, dimension: str = "overall", **fields: object) -> Preference:
-    prompt = Prompt(question, (Message("text", question),), fields, f"file:{question}")
-    return Preference(prompt, Completion(chosen), Completion(rejected), 0.75, dimension=dimension)
+def preference(question: str, chosen: str, rejected: str, dimension: str = "overall", **votes: float) -> Preference:
+    """A preference with the votes of raters by name."""
+    prompt = Prompt(question, (Message("text", question),), {"votes": 17}, f"file:{question}")
+    return Preference(prompt, Completion(chosen), Completion(rejected), 0.75, dimension=dimension, votes=tuple(votes.items()))
 
 
 def judged(*given: Preference) -> list[JudgedPrompt]:
@@ -51,7 +52,7 @@ def everyone(*tiers: tuple[int, ...]) -> JudgedPrompt:
     return compared(*pairs)
 
 
-VOTED = {"votes": [1.0, 0.0, 0.5], "raters": ["ann", "bob", "cat"]}
+VOTED = {"ann": 1.0, "bob": 0.0, "cat": 0.5}
 
 
 def test_a_preference_is_taken_apart_into_its_votes() -> None:
@@ -63,38 +64,20 @@ def test_a_preference_is_taken_apart_into_its_votes() -> None:
 
 
 def test_raters_are_weighed_and_left_out() -> None:
-    given = judged(preference("the cook", " has rice", " has beans", **VOTED), preference("two guests", " please", " no", rater="bob"))
+    given = judged(preference("the cook", " has rice", " has beans", **VOTED), preference("two guests", " please", " no", bob=0.75))
     found = single_judgments(given, {"bob": 0.0, "cat": 2.5})
     assert [(pair.rater, pair.weight) for one in found for pair in one.pairs] == [("ann", 1.0), ("cat", 2.5)]
 
 
 def test_rows_without_votes_are_one_judgment() -> None:
-    given = judged(
-        preference("the cook", " has rice", " has beans", rater="ann"), preference("the guests", " make salt", " today", votes=17)
-    )
-    found = single_judgments(given, {})
-    assert [(pair.probability, pair.rater) for one in found for pair in one.pairs] == [(0.75, "ann"), (0.75, "")]
+    (found,) = single_judgments(judged(preference("the guests", " make salt", " today")), {})
+    assert [(pair.probability, pair.rater) for pair in found.pairs] == [(0.75, "")]
 
 
 def test_shuffled_preferences_have_shuffled_votes() -> None:
-    given = [preference("the cook", " has rice", " has beans", votes=[1.0], raters=["ann"])] * 40
+    given = [preference("the cook", " has rice", " has beans", ann=1.0)] * 40
     sides = {(p.chosen.text, p.rejected.text) for p in shuffled(given, 0)}
     assert len(sides) == 2  # a vote stays with the side called chosen, whichever that is now
-
-
-@pytest.mark.parametrize(
-    ("fields", "told"),
-    [
-        ({"votes": [1.0, 2.0]}, "file:the cook: `votes` must be 1 for chosen"),
-        ({"votes": ["yes"]}, "`votes` must be"),
-        ({"votes": [1.0, 0.0], "raters": ["ann"]}, "`raters` must name the rater of each of the 2 votes"),
-        ({"votes": [1.0], "raters": [3]}, "`raters` must name"),
-        ({"votes": [1.0], "raters": "a"}, "`raters` must name"),
-    ],
-)
-def test_votes_that_cannot_be_read_are_an_error(fields: dict[str, object], told: str) -> None:
-    with pytest.raises(DataError, match=told):
-        single_judgments(judged(preference("the cook", " has rice", " has beans", **fields)), {})
 
 
 @pytest.mark.parametrize("tiers", [((2,), (0,), (3,), (1,)), ((1, 3), (0,), (2,)), ((0,), (1, 2, 3)), ((0, 1, 2, 3),), ((1, 2), (0, 3))])
@@ -145,12 +128,12 @@ def test_orders_of_a_ranking_with_ties() -> None:
 
 
 GIVEN = [
-    preference("the cook", " has rice", " has beans and salt", "honest", votes=[1.0, 0.5], raters=["ann", "bob"]),
-    preference("the guests", " make salt", " today", votes=[1.0], raters=["cat"]),
-    preference("the cook", " today", " has rice", votes=[0.0], raters=["ann"]),
-    preference("the cook", " no", " has rice", votes=[1.0], raters=["bob"]),
-    preference("the cook", " today", " no", votes=[0.5], raters=["bob"]),
-    preference("two guests", " please", " no", votes=[1.0, 1.0, 0.0], raters=["ann", "bob", "cat"]),
+    preference("the cook", " has rice", " has beans and salt", "honest", ann=1.0, bob=0.5),
+    preference("the guests", " make salt", " today", cat=1.0),
+    preference("the cook", " today", " has rice", ann=0.0),
+    preference("the cook", " no", " has rice", bob=1.0),
+    preference("the cook", " today", " no", bob=0.5),
+    preference("two guests", " please", " no", ann=1.0, bob=1.0, cat=0.0),
 ]
 OBJECTIVES: list[RewardObjective] = [
     BradleyTerry(),
@@ -201,13 +184,13 @@ def test_judgments_keep_their_raters_and_questions_in_any_batch() -> None:
     assert sorted(seen) == sorted(
         (one.chosen.text, vote, rater, 2 * prompt + head)
         for one, (prompt, head) in zip(GIVEN, wanted, strict=True)
-        for vote, rater in zip(one.prompt.fields["votes"], one.prompt.fields["raters"], strict=True)  # type: ignore[call-overload]
+        for rater, vote in one.votes
     )
 
 
 def test_a_tied_ranking_is_the_mean_over_its_orders() -> None:
     model = scalar_from(tiny_policy(), ("overall",), seed=0)
-    tied = [preference("the cook", " today", " no", votes=[0.5], raters=["a"])]
+    tied = [preference("the cook", " today", " no", a=0.5)]
     (one,) = single_judgments(judged(*tied), {})
     values = []
     for objective in (PlackettLuce(), PickBest(), BradleyTerry()):

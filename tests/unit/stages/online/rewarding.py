@@ -1,9 +1,11 @@
 """Reward functions that the tests of online training name by import path."""
 
+import re
+
 
 def letters(prompt: str, completion: str, **_: object) -> float:
-    """Letters written, in tens."""
-    return sum(map(str.isalpha, completion)) / 10
+    """Letters written, in tens; those of special tokens do not count."""
+    return sum(map(str.isalpha, re.sub(r"<\w+>", "", completion))) / 10
 
 
 def nothing(prompt: str, completion: str, **_: object) -> float:
@@ -13,7 +15,7 @@ def nothing(prompt: str, completion: str, **_: object) -> float:
 
 def wordy(prompt: str, completion: str, **_: object) -> float:
     """Whether more than ten letters were written: often the same for all completions of a prompt."""
-    return float(sum(map(str.isalpha, completion)) > 10)
+    return float(letters(prompt, completion) > 1)
 
 
 def riced(prompt: str, completion: str, **_: object) -> float:

@@ -1,0 +1,64 @@
+"""Make completions of sampled tokens: the text that stands for them, and whether it gives the same tokens again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from palate.core import Completion, Conversation, StopReason
+from palate.text.chat_text import Ids, Unusable
+from palate.text.spans import split_ids
+from palate.text.template import is_plain_text
+from palate.text.tokens import decoded, possible_texts, tokenizer_digest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Sample(Protocol):
+    """Sampled tokens, with the end token if `stop` is "eos"."""
+
+    @property
+    def ids(self) -> Ids:
+        """The tokens."""
+        ...
+
+    @property
+    def logps(self) -> tuple[float, ...]:
+        """The log-probability of each, nats."""
+        ...
+
+    @property
+    def stop(self) -> StopReason:
+        """Why sampling stopped."""
+        ...
+
+
+def completions_of(
+    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, trunk: Ids, samples: Sequence[Sample]
+) -> tuple[Completion, ...]:
+    """The completions of one prompt, whose ids are `trunk`.
+
+    A text holds everything that was sampled, special tokens included, but for the end token. After a chat prompt it lacks the white space
+    that the template writes itself. Among the texts that could stand for the tokens, the first that gives them again is taken.
+    """
+    digest, is_chat = tokenizer_digest(tokenizer), not is_plain_text(conversation)
+    bodies = [sample.ids[:-1] if sample.stop == "eos" else sample.ids for sample in samples]
+    completions = []
+    for sample, written in zip(samples, decoded(tokenizer, trunk, bodies), strict=True):
+        completion = Completion(written, sample.ids, sample.logps, sample.stop, tokenizer=digest, is_exact=False)
+        for text in possible_texts(written, is_chat=is_chat):
+            if _gives(tokenizer, conversation, trunk, sample, text):
+                completion = Completion(text, sample.ids, sample.logps, sample.stop, tokenizer=digest)
+                break
+        completions.append(completion)
+    return tuple(completions)
+
+
+def _gives(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, trunk: Ids, sample: Sample, text: str) -> bool:
+    """Whether the text after the conversation has the ids that were sampled."""
+    try:
+        shared, (branch,) = split_ids(tokenizer, conversation, (Completion(text, stop=sample.stop),))
+    except Unusable:
+        return False
+    return shared + branch == trunk + sample.ids
