@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from palate.core import Conversation, Message
-from palate.data.cells import Columns, InvalidRow, filled, number, present, sequence, text
+from palate.data.cells import Columns, InvalidRow, filled, list_or_text, number, present, sequence, text
 from palate.data.conversations import conversation, prompt_of, shared_length
 from palate.data.formats.row_types import PairRow, RowKind
 from palate.data.formats.sampled import has_ids
@@ -63,7 +63,7 @@ def margin_of(row: Columns) -> float:
 
 def vote_columns(row: Columns) -> frozenset[str]:
     """The columns that hold single votes: `votes` and `raters`, or `rater`. Other values under these names are the user's columns."""
-    if isinstance(row.get("votes"), list):
+    if isinstance(list_or_text(row.get("votes"), "votes"), list | tuple):
         return frozenset({"votes", "raters"})
     return frozenset({"rater"} if isinstance(row.get("rater"), str) else ())
 
