@@ -10,7 +10,7 @@ from torch import Tensor
 
 from palate.config.artifacts import file_at
 from palate.core import Completion, DataError, Prompt
-from palate.data.samples import read_samples
+from palate.data.formats import read_samples
 from palate.evaluation.calibration import calibration_bins, expected_calibration_error, pair_log_loss, vote_agreement
 from palate.evaluation.intervals import proportion
 from palate.models.scalar import Normalisation, ScalarModel

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from palate.data.samples import read_samples
 from transformers import AutoModelForCausalLM
 
 from palate.core import Completion, ConfigError, DataError, ModelError, Sampling
-from palate.data.formats import read_prompts
+from palate.data.formats import read_prompts, read_samples
 from palate.data.jsonl import read_rows
 from palate.models.load import as_policy, built, without_dropout
 from palate.models.scalar import scalar_from
