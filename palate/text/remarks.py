@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from palate.core import THOUGHT_FIELDS, Conversation, Demonstration, Message, Role
+from palate.core import THOUGHT_FIELDS, Completion, Conversation, Demonstration, Message
 from palate.text.chat_text import TODAY, fields_of, template_of, writes_date
 from palate.text.ends import unterminated
 from palate.text.template import chat_text, is_plain_text, special_texts
+from palate.text.tokens import Answer, turn_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -91,10 +92,10 @@ def date_remarks(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     return (f"the chat template writes the date: {TODAY:%Y-%m-%d} stands for the day of the run",)
 
 
-def answer_remarks(tokenizer: PreTrainedTokenizerBase, prompt: Conversation, answers: Iterable[str | Message]) -> tuple[str, ...]:
-    """What to tell about answers of one prompt, each of them learned."""
-    role: Role = "text" if is_plain_text(prompt) else "assistant"
-    turns = (answer if isinstance(answer, Message) else Message(role, answer) for answer in answers)
+def answer_remarks(tokenizer: PreTrainedTokenizerBase, prompt: Conversation, answers: Iterable[Answer]) -> tuple[str, ...]:
+    """What to tell about answers of one prompt, each of them learned. Nothing is left out of those whose tokens are known."""
+    role: Literal["text", "assistant"] = "text" if is_plain_text(prompt) else "assistant"
+    turns = [turn_of(answer, role) for answer in answers if not (isinstance(answer, Completion) and answer.ids)]
     return tuple(dict.fromkeys(remark for turn in turns for remark in _remarks(tokenizer, (*prompt, turn), (len(prompt),))))
 
 

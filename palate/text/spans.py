@@ -24,7 +24,7 @@ from palate.text.ends import closing_id, end_ids, marked_end, written_end
 from palate.text.pack import Branch, Tree
 from palate.text.remarks import WORDS, left_out, squeezed, turn_text
 from palate.text.template import is_plain_text, render
-from palate.text.tokens import known_ids
+from palate.text.tokens import Answer, known_ids, turn_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,9 +43,6 @@ __all__ = [
 ]
 
 Span = tuple[int, int]
-
-Answer = str | Message | Completion
-"""A completion: its text, an assistant turn that calls tools, or either with what is known of its tokens."""
 
 Truncate = Literal["drop", "prompt", "completion"]
 """What to give up if a path through a tree is too long: the row, the left side of the prompt, or the ends of the completions."""
@@ -180,19 +177,8 @@ def _written(
         ids = known_ids(tokenizer, prompt, answer, is_chat=role == "assistant")
         if ids:
             return prompt + ids, len(prompt)
-    whole, start = (_text if role == "text" else _last_turn)(tokenizer, conversation, _turn(answer, role))
+    whole, start = (_text if role == "text" else _last_turn)(tokenizer, conversation, turn_of(answer, role))
     return (whole[:-1] if _is_cut(answer) else whole), start
-
-
-def _turn(answer: Answer, role: Literal["text", "assistant"]) -> Message:
-    """The turn that the template writes."""
-    match answer:
-        case Message():
-            return answer
-        case Completion(text=text, tool_fields=calls):
-            return Message("assistant" if calls else role, text, calls)
-        case text:
-            return Message(role, text)
 
 
 def _is_cut(answer: Answer) -> bool:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-from palate.core import Completion
+from palate.core import Completion, Message
 from palate.text.chat_text import Ids, template_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Answer = str | Message | Completion
+"""A completion: its text, an assistant turn that calls tools, or either with what is known of its tokens."""
 
 SAMPLE_TEXT = "The cook's 12 pots,\n\t  4.5 litres each: na\u00efve caf\u00e9 \u4f60\u597d \U0001f372 <|im_end|></s>"
 """A text that tokenizers of one vocabulary may still split in different ways."""
@@ -63,6 +66,17 @@ def known_ids(tokenizer: PreTrainedTokenizerBase, trunk: Ids, completion: Comple
     body = completion.ids[:-1] if completion.stop == "eos" else completion.ids
     (written,) = decoded(tokenizer, trunk, [body])
     return completion.ids if completion.text in possible_texts(written, is_chat=is_chat) else ()
+
+
+def turn_of(answer: Answer, role: Literal["text", "assistant"]) -> Message:
+    """The turn that a template writes for an answer."""
+    match answer:
+        case Message():
+            return answer
+        case Completion(text=text, tool_fields=calls):
+            return Message("assistant" if calls else role, text, calls)
+        case text:
+            return Message(role, text)
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, sequences: Sequence[Ids]) -> list[str]:
