@@ -17,7 +17,7 @@ from palate.samplers.own_cache import changes_angles, generated
 from palate.samplers.packed import PackedRows
 from palate.samplers.padded_decoding import PaddedDecoder, takes_padding
 from palate.samplers.requests import ActiveRows, Queue, SamplerCall
-from palate.text.sampled import completions_of
+from palate.text.sampled_texts import completions_of
 from palate.text.spans import prompt_ids as ids_of_prompt
 
 __all__ = ["LocalSampler", "SampledTokens"]
@@ -42,7 +42,7 @@ class LocalSampler:
         self._cache = Cache()
 
     def generate(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
-        """Return `n` completions per prompt, in the order of the prompts, with their texts (see `palate.text.sampled`)."""
+        """Return `n` completions per prompt, in the order of the prompts, with their texts (see `palate.text.sampled_texts`)."""
         tokenizer = self._policy.tokenizer
         ids = [ids_of_prompt(tokenizer, prompt) for prompt in prompts]
         names = [f"{number} ({prompt.source or prompt.id})" for number, prompt in enumerate(prompts)]

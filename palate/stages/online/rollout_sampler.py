@@ -11,7 +11,7 @@ from palate.core import Prompt, Sampling, derive_seed
 from palate.models.causal import CausalPolicy
 from palate.samplers.local import LocalSampler, SampledTokens
 from palate.stages.online.rollouts import Rollouts
-from palate.text.sampled import completions_of
+from palate.text.sampled_texts import completions_of
 from palate.text.spans import prompt_ids
 
 SampledGroups = list[list[SampledTokens]]

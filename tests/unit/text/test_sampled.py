@@ -24,7 +24,7 @@ from palate.data.formats import (
 )
 from palate.data.jsonl import write_rows
 from palate.testing import byte_tokenizer
-from palate.text.sampled import completions_of
+from palate.text.sampled_texts import completions_of
 from palate.text.spans import NO_LIMIT, demonstration_tree, preference_tree, prompt_ids, split_ids
 from palate.text.template import end_ids
 from palate.text.tokens import tokenizer_digest
