@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class Sample(Protocol):
+class DrawnTokens(Protocol):
     """Sampled tokens, with the end token if `stop` is "eos"."""
 
     @property
@@ -35,7 +35,7 @@ class Sample(Protocol):
 
 
 def completions_of(
-    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, trunk: Ids, samples: Sequence[Sample]
+    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, trunk: Ids, samples: Sequence[DrawnTokens]
 ) -> tuple[Completion, ...]:
     """The completions of one prompt, whose ids are `trunk`.
 
@@ -55,7 +55,7 @@ def completions_of(
     return tuple(completions)
 
 
-def _gives(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, trunk: Ids, sample: Sample, text: str) -> bool:
+def _gives(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, trunk: Ids, sample: DrawnTokens, text: str) -> bool:
     """Whether the text after the conversation has the ids that were sampled."""
     try:
         shared, (branch,) = split_ids(tokenizer, conversation, (Completion(text, stop=sample.stop),))

@@ -15,7 +15,6 @@ was cut does not get an end token.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from palate.core import THOUGHT_FIELDS, Completion, Conversation, Demonstration, Message, Prompt
@@ -24,7 +23,7 @@ from palate.text.ends import closing_id, end_ids, marked_end, written_end
 from palate.text.pack import Branch, Tree
 from palate.text.remarks import WORDS, left_out, squeezed, turn_text
 from palate.text.template import is_plain_text, render
-from palate.text.tokens import Answer, known_ids, turn_of
+from palate.text.tokens import Answer, answer_of, known_ids, turn_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,11 +63,6 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt | Conversation
 def completion_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, completion_text: str) -> Ids:
     """Ids of the completion of `conversation` with exactly one terminator at the end: the second part of `split_ids`."""
     return split_ids(tokenizer, conversation, (completion_text,))[1][0]
-
-
-def answer_of(completion: Completion) -> Completion:
-    """The part of a completion that decides its tokens. Completions that are alike in it share a branch."""
-    return replace(completion, logps=(), policy="", is_exact=True)
 
 
 def split_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, completions: Sequence[Answer]) -> tuple[Ids, tuple[Ids, ...]]:
@@ -178,12 +172,8 @@ def _written(
         if ids:
             return prompt + ids, len(prompt)
     whole, start = (_text if role == "text" else _last_turn)(tokenizer, conversation, turn_of(answer, role))
-    return (whole[:-1] if _is_cut(answer) else whole), start
-
-
-def _is_cut(answer: Answer) -> bool:
-    """Whether the answer ran out of its token budget, so that no end token follows."""
-    return isinstance(answer, Completion) and answer.is_cut
+    is_cut = isinstance(answer, Completion) and answer.is_cut
+    return (whole[:-1] if is_cut else whole), start
 
 
 def _check_learned(conversation: Conversation, learned: Sequence[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -66,6 +67,11 @@ def known_ids(tokenizer: PreTrainedTokenizerBase, trunk: Ids, completion: Comple
     body = completion.ids[:-1] if completion.stop == "eos" else completion.ids
     (written,) = decoded(tokenizer, trunk, [body])
     return completion.ids if completion.text in possible_texts(written, is_chat=is_chat) else ()
+
+
+def answer_of(completion: Completion) -> Completion:
+    """The part of a completion that decides its tokens. Completions that are alike in it share a branch."""
+    return replace(completion, logps=(), policy="", is_exact=True)
 
 
 def turn_of(answer: Answer, role: Literal["text", "assistant"]) -> Message:
