@@ -80,7 +80,7 @@ def test_a_reward_model_of_another_vocabulary_scores_texts(home: Path, tmp_path:
         assert row["score"] == pytest.approx(score, abs=1e-4)
     for row, (prompt, (completion,)) in zip(best, read_samples(ranked.directory / "samples.jsonl").rows, strict=True):
         (((score,),), *_) = reward.score([prompt], [[completion]]).values()
-        assert row["score"] == pytest.approx(score if completion.stop == "eos" else -1.0, abs=1e-4)
+        assert row["completions"][0]["score"] == pytest.approx(score if completion.stop == "eos" else -1.0, abs=1e-4)
 
 
 def completion_of(row: dict[str, Any]):
