@@ -62,7 +62,7 @@ TOKENIZERS = {
     "bytes": byte_tokenizer,
     "spaces before words": spaced,
 }
-every = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
+every = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module", params=TOKENIZERS)
