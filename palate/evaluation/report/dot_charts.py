@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from palate.evaluation.intervals import Estimate
-from palate.evaluation.report.formatting import interval, number, percent, percent_interval, sentence, shortened
+from palate.evaluation.report.formatting import interval, lines_of, number, percent, percent_interval, sentence, wrapped
 from palate.evaluation.report.records import Better, Eval, VariantRole
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.svg import INK, MUTED, ROLE_COLOURS, RULE, Chart, figure, heading, inline, style, tidy
@@ -20,6 +20,11 @@ HALF, FULL, NARROW = 5.4, 11.0, 3.7
 
 ROW = 0.26
 """Height of a row of dots in inches."""
+
+
+def row_height(labels: Sequence[str], width: int = 18) -> float:
+    """The height of a row in inches: labels of several lines of `width` characters need more."""
+    return ROW + 0.12 * (lines_of(wrapped(label, width) for label in labels) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,8 @@ def dot_chart(
     def draw(inches: float) -> Figure:
         across = min(len(panels), columns if inches > NARROW else 1)
         down = math.ceil(len(panels) / across)
-        drawing = figure(inches, down * (ROW * len(rows) + 0.62))
+        titles = 0.16 * (lines_of(wrapped(panel.title) for panel in panels) - 1)
+        drawing = figure(inches, down * (row_height([row.label for row in rows]) * len(rows) + 0.62 + titles))
         grid = drawing.subplots(down, across, squeeze=False)
         for place, axes in enumerate(grid.flat):
             if place >= len(panels):
@@ -73,14 +79,14 @@ def dot_chart(
 def _dots(axes: Axes, rows: Sequence[DotRow], panel: Panel, limits: tuple[float, float] | None) -> None:
     """One panel: dot, interval, and the value in figures at the right edge."""
     note = {"higher": "higher is better", "lower": "lower is better", None: ""}[panel.better]
-    heading(axes, shortened(panel.title), note)
+    heading(axes, wrapped(panel.title), note)
     tidy(axes)
     low, high = limits or span([panel.values])
     reach = high - low
     room = 0.22 * reach if axes.get_position().width > 0.4 else 0.36 * reach
     axes.set_xlim(low, high + room)
     axes.set_ylim(len(rows) - 0.45, -0.6)
-    axes.set_yticks(range(len(rows)), [shortened(row.label, 18) for row in rows])
+    axes.set_yticks(range(len(rows)), [wrapped(row.label, 18) for row in rows])
     places = ticks(low, high)
     axes.set_xticks(places, [percent(t) if panel.percentages else number(t, decimals(places)) for t in places])
     if panel.line is not None:
@@ -221,14 +227,14 @@ def length_chart(report: ReportData) -> Chart | None:
     rows = [(v, by_key[v.key]) for v in report.variants if v.key in by_key]
 
     def draw(inches: float) -> Figure:
-        drawing = figure(inches, ROW * len(rows) + 0.75)
+        drawing = figure(inches, row_height([v.name for v, _ in rows]) * len(rows) + 0.75)
         axes = drawing.subplots()
         tidy(axes)
         heading(axes, "Tokens per answer", "mean")
         top = max(row.p90 for _, row in rows)
         axes.set_xlim(0, top * 1.14)
         axes.set_ylim(len(rows) - 0.45, -0.6)
-        axes.set_yticks(range(len(rows)), [shortened(v.name, 18) for v, _ in rows])
+        axes.set_yticks(range(len(rows)), [wrapped(v.name, 18) for v, _ in rows])
         for place, (variant, row) in enumerate(rows):
             axes.get_yticklabels()[place].set_color(INK)
             colour = ROLE_COLOURS[variant.role]
@@ -254,13 +260,13 @@ def audit_chart(report: ReportData) -> Chart | None:
     reach = max(abs(low), abs(high))
 
     def draw(inches: float) -> Figure:
-        drawing = figure(inches, ROW * len(rows) + 0.7)
+        drawing = figure(inches, row_height(labels, 30) * len(rows) + 0.7)
         axes = drawing.subplots()
         tidy(axes)
         axes.axvline(0, color=MUTED, linewidth=0.9)
         axes.set_xlim(-reach, reach)
         axes.set_ylim(len(rows) - 0.45, -0.6)
-        axes.set_yticks(range(len(rows)), [shortened(label, 30) for label in labels])
+        axes.set_yticks(range(len(rows)), [wrapped(label, 30) for label in labels])
         for place, row in enumerate(rows):
             axes.get_yticklabels()[place].set_color(INK)
             colour = ROLE_COLOURS[report.variant(row.variant).role]

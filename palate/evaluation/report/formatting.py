@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 
 from palate.evaluation.intervals import Estimate
 
@@ -93,6 +94,11 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def shortened(text: str, limit: int = 24) -> str:
-    """`text`, cut with an ellipsis where a chart has no room for more; tables show it whole."""
-    return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}\u2026"
+def wrapped(text: str, width: int = 24) -> str:
+    """`text` in lines of at most `width` characters: names in charts are never cut."""
+    return "\n".join(textwrap.wrap(text, width)) or text
+
+
+def lines_of(texts: Iterable[str]) -> int:
+    """The number of lines of the longest of some wrapped texts."""
+    return max((text.count("\n") + 1 for text in texts), default=1)

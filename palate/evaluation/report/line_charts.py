@@ -10,7 +10,7 @@ from matplotlib.ticker import MultipleLocator
 
 from palate.evaluation.intervals import Z95
 from palate.evaluation.report.dot_charts import FULL, HALF, NARROW, drawn
-from palate.evaluation.report.formatting import number, percent, sentence, shortened, thousands
+from palate.evaluation.report.formatting import number, percent, sentence, thousands, wrapped
 from palate.evaluation.report.records import BestOfNPoint, RewardAccuracy, Training, TrainingRun
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.svg import INK, MUTED, PAPER, ROLE_COLOURS, RULE, WASH, Chart, figure, heading, tidy
@@ -87,7 +87,7 @@ def _name_runs(axes: Axes, runs: Sequence[TrainingRun], curves: Sequence[Curve])
         at, value, _ = curve[-1]
         late = at > 0.6 * reach
         axes.annotate(
-            shortened(run.name),
+            wrapped(run.name),
             (at, value or 0.0),
             xytext=(2 if late else 8, 11 if late else -9),
             textcoords="offset points",
@@ -145,7 +145,7 @@ def accuracy_chart(report: ReportData) -> Chart | None:
         axes.set_xlim(min(0.46, *ends) - 0.02, max(ends) + 0.05)
         axes.xaxis.set_major_locator(MultipleLocator(0.1))
         axes.set_ylim(len(rows) - 0.45, -0.7)
-        axes.set_yticks(range(len(rows)), [shortened(sentence(r.dimension), 18) for r in rows])
+        axes.set_yticks(range(len(rows)), [wrapped(sentence(r.dimension), 18) for r in rows])
         axes.axvline(0.5, color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
         axes.text(0.5, -0.66, "chance", color=MUTED, fontsize=7.8, va="top", ha="center")
         axes.xaxis.set_major_formatter(lambda x, _: percent(x))

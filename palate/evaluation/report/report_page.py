@@ -75,7 +75,7 @@ def _view(report: ReportData) -> Mapping[str, object]:
 
 def _sentences(report: ReportData, capability: tuple[Eval, ...], refusal: tuple[Eval, ...]) -> Mapping[str, str]:
     """The takeaway of every section, empty where there is nothing to say."""
-    return {
+    texts = {
         "headline": headline(report),
         "gold": takeaways.gold_takeaway(report),
         "dimensions": takeaways.dimension_takeaway(report),
@@ -89,6 +89,7 @@ def _sentences(report: ReportData, capability: tuple[Eval, ...], refusal: tuple[
         "audit": takeaways.audit_takeaway(report),
         "best_of_n": takeaways.best_of_n_takeaway(report),
     }
+    return {name: wording.sentence(text) for name, text in texts.items()}
 
 
 def drawing(chart: Chart | None) -> Markup:
