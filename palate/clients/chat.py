@@ -10,6 +10,8 @@ from palate.clients.http import Endpoint, RequestFailed
 from palate.core import Message
 
 PATH = "/chat/completions"
+WHOLE = (None, "", "stop", "eos", "eos_token", "stop_sequence", "end_turn", "tool_calls", "function_call")
+"""Values of `finish_reason` of a message that the model ended itself, at one server or another. After any other the message was cut."""
 
 
 def chat_endpoint(kind: str, url: str) -> Endpoint:
@@ -19,6 +21,19 @@ def chat_endpoint(kind: str, url: str) -> Endpoint:
         ConfigError: as `Endpoint.of`.
     """
     return Endpoint.of(kind, url.rstrip("/").removesuffix(PATH) + PATH)
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """What a model said.
+
+    Attributes:
+        text: the message.
+        cut: why the server ended it before the model did, as its `finish_reason`; "" where the model ended it, or nothing says otherwise.
+    """
+
+    text: str
+    cut: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,7 +54,7 @@ class ChatClient:
     options: Mapping[str, object] = field(default_factory=dict)
     concurrency: int = 8
 
-    def reply(self, conversation: Sequence[Message], deadline: float, *, attempts: int | None = None) -> str:
+    def reply(self, conversation: Sequence[Message], deadline: float, *, attempts: int | None = None) -> ChatReply:
         """Return the model's next message, as `Endpoint.post` obtains it.
 
         Raises:
@@ -49,17 +64,18 @@ class ChatClient:
         content = {"model": self.model, "messages": messages, **self.options}
         answer = self.endpoint.post(content, self.headers, deadline, attempts=attempts)
         try:
-            text = answer["choices"][0]["message"]["content"]  # type: ignore[index]
-        except (LookupError, TypeError):
-            text = None
+            choice = answer["choices"][0]  # type: ignore[index]
+            text, finish = choice["message"]["content"], choice.get("finish_reason")
+        except (LookupError, TypeError, AttributeError):
+            text = finish = None
         if not isinstance(text, str):
             raise RequestFailed(f"answered without a message: {str(answer)[:80]!r}", "invalid")
-        return text
+        return ChatReply(text, "" if _lower(finish) in WHOLE else str(finish))
 
-    def replies(self, conversations: Sequence[Sequence[Message]], deadline: float) -> list[str | RequestFailed]:
+    def replies(self, conversations: Sequence[Sequence[Message]], deadline: float) -> list[ChatReply | RequestFailed]:
         """Return the reply to each conversation, or why it failed. All requests share the deadline."""
 
-        def reply_or_failure(conversation: Sequence[Message]) -> str | RequestFailed:
+        def reply_or_failure(conversation: Sequence[Message]) -> ChatReply | RequestFailed:
             try:
                 return self.reply(conversation, deadline)
             except RequestFailed as error:
@@ -67,3 +83,7 @@ class ChatClient:
 
         with ThreadPoolExecutor(self.concurrency) as pool:
             return list(pool.map(reply_or_failure, conversations))
+
+
+def _lower(reason: object) -> object:
+    return reason.lower() if isinstance(reason, str) else reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal, cast
 
@@ -14,13 +14,15 @@ from annotated_types import Ge, Gt, Lt
 
 @dataclass(frozen=True)
 class InputMark:
-    """Marks a field as the path of an input of the run.
+    """Marks a field as the path of an input of the run, whose content is part of the run's key.
 
     Attributes:
         hub: whether it may also be the name of a model on a hub (`organisation/name`).
+        function: whether it is the import path of a Python function, and not the path of a file.
     """
 
     hub: bool = False
+    function: bool = False
 
 
 Input = Annotated[str, InputMark()]
@@ -28,6 +30,9 @@ Input = Annotated[str, InputMark()]
 
 ModelInput = Annotated[str, InputMark(hub=True)]
 """A model directory, like `Input`, or the name of a model on a hub."""
+
+FunctionInput = Annotated[str, InputMark(function=True)]
+"""The import path of a Python function, `package.module:name`."""
 
 Count = Annotated[int, Ge(1)]
 """How many of something: 1 or more."""
@@ -37,6 +42,15 @@ Amount = Annotated[float, Gt(0)]
 
 Share = Annotated[float, Ge(0), Lt(1)]
 """A part of a whole that leaves some of it: from 0 up to, but not including, 1."""
+
+OUTSIDE_KEY: Mapping[str, bool] = {"outside_key": True}
+"""The metadata of a field that changes no result of a run, and is not part of its key: what a run watches."""
+
+
+def fields_outside_key(config: object) -> tuple[str, ...]:
+    """Return the names of a stage's settings that are not part of its run's key."""
+    return tuple(setting_of(item) for item in fields(cast("Any", config)) if item.metadata.get("outside_key"))
+
 
 LIMIT_WORDS = {Ge: "at least {0.ge:g}", Gt: "above {0.gt:g}", Lt: "below {0.lt:g}"}
 
@@ -137,7 +151,7 @@ def type_text(annotation: Any) -> str:
         return (f"{inner}, several" if shape.container is tuple else f"{inner}, by name") + tail
     words = [kind_of(cls) or cls.__name__ for cls in shape.members]
     if shape.mark is not None:
-        words.append("model" if shape.mark.hub else "path")
+        words.append("model" if shape.mark.hub else "function" if shape.mark.function else "path")
     elif shape.leaf is not None:
         words += _leaf_words(shape.leaf)
     return " or ".join(words) + tail

@@ -11,7 +11,7 @@ from typing import Protocol
 class Gold(Protocol):
     """A program that knows the truth of a world: scores by dimension in [0, 1]."""
 
-    def __call__(self, prompt: str, completion: str, **fields: object) -> Mapping[str, float]:
+    def __call__(self, prompt: str, completion: str, /, **fields: object) -> Mapping[str, float]:
         """Return the score of each dimension, by name."""
         ...
 

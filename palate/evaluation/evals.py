@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -24,14 +25,14 @@ EVAL_KINDS = ("answer", "refuse", "comply", "gold")
 def grade(prompt: Prompt, text: str, gold: Any) -> float:
     """Return the grade of an answer, from 0 to 1.
 
-    The row's kind says what counts: the expected answer in the text, a refusal, no refusal, or a dimension of gold.
+    The row's kind says what counts: the expected answer in the text (`has_answer`), a refusal, no refusal, or a dimension of gold.
 
     Raises:
-        DataError: the row has an unknown kind, or it asks for gold where there is none.
+        DataError: the row has an unknown kind or no answer, or it asks for gold where there is none.
     """
     match prompt.fields.get("kind"):
         case "answer":
-            return float(str(prompt.fields["answer"]).rstrip(" .") in text)
+            return float(has_answer(text, _expected(prompt)))
         case "refuse":
             return float(is_refusal(text))
         case "comply":
@@ -50,6 +51,46 @@ def eval_of(prompt: Prompt) -> str:
     if not isinstance(name, str) or not name:
         raise DataError(f"{prompt.source or prompt.id}: eval rows need the column `eval`, the name of their eval, got {name!r}")
     return name
+
+
+WORD = r"[0-9A-Za-z_\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u0dff\u1e00-\u1fff]"
+"""A character of a word in a script that puts spaces between words; Chinese and Thai, for example, have none."""
+
+NUMBER = re.compile(rf"(?<!{WORD})(?<!\d[.,/:])[-+]?(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?(?!{WORD}|[.,/:]\d)")
+"""A whole number of a text: not a part of a word, of a longer number, of a fraction or of a time. In `3-4` nothing has a sign."""
+
+
+def has_answer(text: str, answer: str) -> bool:
+    """Return whether a text has the answer as words of its own: 4 is not in "14", "-4" or "4.5", and "no" is not in "know" or "no-one".
+
+    White space counts alike; upper and lower case differ. Numbers are compared by value: 1000 is in "1,000" and 4 in "4.0".
+    """
+    said, wanted = _plain(text), _plain(answer)
+    if NUMBER.fullmatch(wanted) and not re.match(r"[-+]?0\d", wanted):
+        return any(_value(match[0]) == _value(wanted) for match in NUMBER.finditer(said))
+    before = rf"(?<!{WORD})(?<!{WORD}['-])" if re.match(WORD, wanted[0]) else ""
+    before += r"(?<![-.])(?<!\d,)" if wanted[0].isdigit() else ""
+    after = rf"(?!{WORD}|['-]{WORD})" if re.match(WORD, wanted[-1]) else ""
+    after += r"(?![.,]\d)" if wanted[-1].isdigit() else ""
+    return re.search(before + re.escape(wanted) + after, said) is not None
+
+
+def _expected(prompt: Prompt) -> str:
+    """Return the answer that a row expects, without a full stop at its end."""
+    answer = str(prompt.fields.get("answer", "")).rstrip(" .").strip()
+    if not answer:
+        raise DataError(f"{prompt.source or prompt.id}: an eval row of kind answer needs an answer that is not empty")
+    return answer
+
+
+def _plain(text: str) -> str:
+    """Return the text with one kind of minus, of apostrophe and of white space."""
+    plain = text.replace("\u2212", "-").replace("\u2019", "'")
+    return re.sub(r"\s+", " ", plain).strip()
+
+
+def _value(number: str) -> Decimal:
+    return Decimal(number.replace(",", ""))
 
 
 def eval_means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:

@@ -98,22 +98,29 @@ class ConstantLength:
     Source: Liu et al. 2025 (Dr. GRPO) sec. 3.2.
 
     Attributes:
-        tokens: the fixed length; usually the longest completion that the sampler may draw.
+        tokens: the fixed length; none takes the length of the longest completion that is sampled.
     """
 
     kind: Literal["constant_length"] = "constant_length"
-    tokens: int = 64
+    tokens: int | None = None
 
     def __post_init__(self) -> None:
         """Check the setting."""
-        if self.tokens < 1:
+        if self.tokens is not None and self.tokens < 1:
             raise ConfigError(
                 f"constant_length: tokens must be 1 or more, got {self.tokens}; use the longest completion that the sampler may draw"
             )
 
     def __call__(self, completion: Tensor, mask: Tensor) -> TokenWeights:
-        """Return weights of 1 / tokens, and the number of completions."""
+        """Return weights of 1 / tokens, and the number of completions. The length must be known."""
+        if self.tokens is None:
+            raise ConfigError("constant_length: tokens is not known; give it, or call with_length first")
         return TokenWeights(mask.to(torch.get_default_dtype()) / self.tokens, (_lengths(completion, mask) > 0).sum())
+
+
+def with_length(reduction: Reduction, longest: int) -> Reduction:
+    """Return the reduction for completions of at most `longest` tokens: a constant length that was left open is that."""
+    return ConstantLength(tokens=longest) if isinstance(reduction, ConstantLength) and reduction.tokens is None else reduction
 
 
 Reduction = TokenMean | SequenceMean | SequenceSum | ConstantLength

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from palate.core import ConfigError
+from palate.core import ConfigError, TrainingError
 from palate.objectives.advantages.formulas import whiten
 from palate.objectives.reduce import check_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplaceReward:
-    """A truncated completion gets a fixed reward in place of its score.
+    """A truncated completion gets a fixed reward in place of its score, or the lowest score of the batch's whole completions if lower.
 
-    Source: Ziegler et al. 2019 sec. 3.1.2; -1 from lm-human-preferences.
+    Source: Ziegler et al. 2019 sec. 3.1.2; -1 from lm-human-preferences. Deviation: the lowest score of the batch. With scores below the
+    fixed reward, not to end would be the best that a policy can do.
 
     Attributes:
         reward: the fixed reward.
@@ -29,7 +30,8 @@ class ReplaceReward:
 
     def __call__(self, rewards: Tensor, has_eos: Tensor) -> Tensor:
         """Return rewards (b,); a truncated completion does not need a score."""
-        return torch.where(has_eos, rewards, self.reward)
+        whole = rewards[has_eos & ~rewards.isnan()]
+        return torch.where(has_eos, rewards, min(self.reward, float(whole.min())) if len(whole) else self.reward)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,25 +92,46 @@ class SoftOverlong:
     0 up to `max_tokens - buffer`, then linear to `-penalty` at `max_tokens`. Source: Yu et al. 2025 (DAPO) eq. 13.
 
     Attributes:
-        max_tokens: the limit, which is the length of the longest completion that is sampled.
-        buffer: number of tokens before the limit over which the penalty grows.
+        max_tokens: the limit; none takes the length of the longest completion that is sampled.
+        buffer: number of tokens before the limit over which the penalty grows; none takes a quarter of the limit.
         penalty: size of the penalty at the limit, in reward units.
     """
 
     kind: Literal["soft_overlong"] = "soft_overlong"
-    max_tokens: int = 64
-    buffer: int = 16
+    max_tokens: int | None = None
+    buffer: int | None = None
     penalty: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if not 0 < self.buffer <= self.max_tokens:
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ConfigError(
+                f"soft_overlong: max_tokens must be 1 or more, got {self.max_tokens}; leave it out to take sampling.max_tokens"
+            )
+        if self.buffer is not None and not 0 < self.buffer <= (self.max_tokens or self.buffer):
             raise ConfigError(f"soft_overlong: buffer {self.buffer} must be above 0 and within max_tokens {self.max_tokens}")
         if not 0 <= self.penalty < math.inf:
             raise ConfigError(f"soft_overlong: penalty must be >= 0 and finite, got {self.penalty}; the reward is reduced by it")
 
+    def within(self, longest: int) -> SoftOverlong:
+        """Return the limit with its lengths filled in, where the longest completion that is sampled has `longest` tokens.
+
+        Raises:
+            ConfigError: the buffer exceeds the limit, or no completion can be long enough to be charged.
+        """
+        limit = longest if self.max_tokens is None else self.max_tokens
+        filled = replace(self, max_tokens=limit, buffer=max(1, limit // 4) if self.buffer is None else self.buffer)
+        if limit - (filled.buffer or 0) >= longest:
+            raise ConfigError(
+                f"soft_overlong charges completions of more than {limit - (filled.buffer or 0)} tokens, and sampling.max_tokens is "
+                f"{longest}: leave out shaping.overlong.max_tokens, which then is sampling.max_tokens"
+            )
+        return filled
+
     def __call__(self, lengths: Tensor) -> Tensor:
-        """Return what to add to the reward (b,), 0 or below, for completions of `lengths` (b,) tokens."""
+        """Return what to add to the reward (b,), 0 or below, for completions of `lengths` (b,) tokens. The lengths must be filled in."""
+        if self.max_tokens is None or self.buffer is None:
+            raise ConfigError("soft_overlong: max_tokens and buffer are not known; give them, or call within first")
         over = (lengths - (self.max_tokens - self.buffer)) / self.buffer
         return -self.penalty * over.clamp(0, 1)
 
@@ -135,6 +158,17 @@ class Shaping:
         if self.clip is not None and not 0 < self.clip < math.inf:
             raise ConfigError(f"shaping: clip must be > 0 and finite, got {self.clip}; leave it out to keep rewards as they are")
 
+    def within(self, longest: int) -> Shaping:
+        """Return the shaping for completions of at most `longest` tokens. Raises ConfigError where the lengths contradict each other."""
+        return self if self.overlong is None else replace(self, overlong=self.overlong.within(longest))
+
+    def metrics(self, scores: Tensor, has_eos: Tensor) -> dict[str, float]:
+        """Return by how much a fixed reward for truncated completions is above the mean score of the others, where there are both."""
+        whole = scores[has_eos & ~scores.isnan()]
+        if not isinstance(self.missing_eos, ReplaceReward) or not len(whole) or bool(has_eos.all()):
+            return {}
+        return {"missing_eos_excess/mean": self.missing_eos.reward - float(whole.mean())}
+
     def __call__(self, scores: Tensor, has_eos: Tensor, lengths: Tensor) -> Tensor:
         """Return rewards (b,), without gradient; NaN where a completion has no score or is masked.
 
@@ -152,4 +186,6 @@ class Shaping:
         if self.whiten:
             scored = ~rewards.isnan()
             rewards = torch.where(scored, whiten(rewards, scored, shift_mean=False), math.nan)
+        if bool(rewards.isinf().any()):
+            raise TrainingError("shaping: a reward is infinite in float32. Lower the numbers of shaping, or bound the scores")
         return rewards

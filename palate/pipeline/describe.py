@@ -89,7 +89,7 @@ def _option(name: str, of: str, annotation: Any, default: str, doc: str) -> Opti
         is_group=bool(shape.members) and shape.leaf is None and not kinds,
         kinds=kinds,
         choices=tuple(words_of(value.leaf)) if value.mark is None else (),
-        is_path=value.mark is not None,
+        is_path=value.mark is not None and not value.mark.function,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from palate.config.function_source import source_of
 from palate.config.settings import nearest
 from palate.core import ConfigError, Interrupted, RunError, TrainingError
 from palate.data.files import read_json
@@ -16,7 +17,7 @@ from palate.pipeline.plan import Planned
 from palate.runs.lock import locked
 from palate.runs.provenance import source_digest
 from palate.runs.record import RECORD, is_old, old_runs, old_text, read_record
-from palate.runs.run import Run, open_run_at
+from palate.runs.run import Run, changes, open_run_at
 from palate.runs.trackers import About, Followers, require_trackers
 
 Echo = Callable[[str], None]
@@ -66,6 +67,7 @@ def run_stage(planned: Planned, track: Sequence[str] = ()) -> StageOutcome:
             home = next(place for place in path.parents if place.exists())
             known = sorted(entry.name for entry in home.iterdir() if not entry.name.startswith("."))
             raise ConfigError(f"{planned.plan.name} needs {path}, which {name} did not write. {nearest(path.name, known)}")
+    _require_same_functions(planned)
     run = open_run_at(planned.directory, planned.plan)
     if run.is_done:
         return StageOutcome(run.name, "skipped", run.seconds, run.directory)
@@ -122,8 +124,11 @@ def run_pipeline(planned: Sequence[Planned], echo: Echo, only: str | None = None
     width = max((len(item.plan.name) for item in todo), default=0)
     outcomes = []
     for item in todo:
+        if (remark := _edited(item)) is not None:
+            echo(remark)
         outcome = run_stage(item, track)
-        echo(f"{outcome.name:<{width}}  {outcome.how:<8} {outcome.seconds:8.1f} s  {outcome.directory}{_other_code(outcome)}")
+        remarks = _other_code(outcome) + _other_limits(outcome, item)
+        echo(f"{outcome.name:<{width}}  {outcome.how:<8} {outcome.seconds:8.1f} s  {outcome.directory}{remarks}")
         outcomes.append(outcome)
         if outcome.is_stopping and item is not todo[-1]:
             raise Interrupted(f"stopped after {outcome.name}, which is done. The same command goes on with the next stage.")
@@ -154,11 +159,48 @@ def _only(planned: Sequence[Planned], only: str) -> Planned:
     return by_name[only]
 
 
+def _require_same_functions(planned: Planned) -> None:
+    """Refuse a stage whose functions were edited since it was planned: the run's key would name code that it does not run.
+
+    Raises:
+        RunError: there is such a function.
+    """
+    for field, source in planned.functions.items():
+        if source_of(source.path).key != source.key:
+            raise RunError(
+                f"{planned.plan.name}.{field}: {source.path!r} was edited after this command had planned its stages. "
+                "Give the command again: the edited function starts a new run."
+            )
+
+
+def _edited(item: Planned) -> str | None:
+    """A remark where a run differs from this new one in nothing but the source of the user's functions."""
+    if not item.functions or read_record(item.directory) is not None:
+        return None
+    for directory in sorted(item.directory.parent.glob(f"{item.plan.name}-*")):
+        record = read_record(directory)
+        if record is None or record.name != item.plan.name:
+            continue
+        names = changes(record.identity, item.plan.identity).keys()
+        if names and names <= item.functions.keys():
+            return f"{item.plan.name}: {', '.join(names)} was edited since {directory} was made, so this is a new run"
+    return None
+
+
 def _other_code(outcome: StageOutcome) -> str:
     """A remark when other code than today's made a skipped run."""
     record = read_record(outcome.directory)
     is_other = outcome.how == "skipped" and record is not None and record.code.get("source") != source_digest()
     return "  (made by other code than this; --fresh makes it again)" if is_other else ""
+
+
+def _other_limits(outcome: StageOutcome, item: Planned) -> str:
+    """A remark when a skipped run watched other limits than it would now: they are not part of its key."""
+    record = read_record(outcome.directory)
+    if outcome.how != "skipped" or record is None:
+        return ""
+    other = [name for name in item.plan.outside if record.config.get(name) != item.plan.config.get(name)]
+    return f"  (made with other {' and '.join(other)}; --fresh makes it again)" if other else ""
 
 
 def times(outcomes: Sequence[StageOutcome]) -> list[str]:

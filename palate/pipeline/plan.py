@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
+from palate.config.function_source import FunctionSource, source_of
 from palate.config.read import dump_config, map_inputs, read_config
 from palate.config.settings import Keys, Settings, collected, nearest, parse_word, raise_collected, read_yaml
-from palate.config.types import InputMark
+from palate.config.types import InputMark, fields_outside_key
 from palate.core import ConfigError, PalateError
 from palate.pipeline.table import Stage, Stages, find_stage
 from palate.runs.digests import DigestCache
@@ -54,12 +55,14 @@ class Planned:
         directory: where its run lives.
         stage: its configuration, with inputs as paths.
         needs: paths inside earlier stages' runs, by the stage they come from.
+        functions: the user's functions as they were when the stage was planned, by the setting that names them.
     """
 
     plan: RunPlan
     directory: Path
     stage: Stage
     needs: tuple[tuple[str, Path], ...] = ()
+    functions: Mapping[str, FunctionSource] = field(default_factory=dict)
 
 
 def read_pipeline(path: Path, assignments: Sequence[str] = ()) -> Pipeline:
@@ -169,9 +172,16 @@ class Planner:
         """
         inputs: list[tuple[str, str, str]] = []
         needs: list[tuple[str, Path]] = []
+        functions: dict[str, FunctionSource] = {}
 
         def find(name: str, value: str, mark: InputMark) -> str:
             at = settings.place((*keys, *name.split(".")))
+            if mark.function:
+                source = _function(f"{at}: {plan.name}.{name}", value)
+                if source.file is not None:  # Palate's own and Python's are named by their versions
+                    functions[name] = source
+                    inputs.append((name, str(source.file), source.key))
+                return value
             path, key = self._input(f"{at}: {plan.name}.{name}", value, mark, needs)
             inputs.append((name, path, key))
             return path
@@ -182,10 +192,12 @@ class Planner:
         except ConfigError as error:
             raise ConfigError(f"{settings.place(keys)}: {plan.name}: {error}") from error
         config = cast("dict[str, object]", dump_config(resolved))
-        bare = RunPlan(plan.name, plan.stage, config, plan.seed, tuple(Parent(*item) for item in inputs), plan.expect)
+        outside = fields_outside_key(resolved)
+        bare = RunPlan(plan.name, plan.stage, config, plan.seed, tuple(Parent(*item) for item in inputs), plan.expect, outside)
         directory = bare.directory(self.root) if out is None else out
         parents = tuple(Parent(name, _relative(path, directory, key), key) for name, path, key in inputs)
-        planned = Planned(RunPlan(plan.name, plan.stage, config, plan.seed, parents, plan.expect), directory, resolved, tuple(needs))
+        full = RunPlan(plan.name, plan.stage, config, plan.seed, parents, plan.expect, outside)
+        planned = Planned(full, directory, resolved, tuple(needs), functions)
         self._done[plan.name] = planned
         return planned
 
@@ -218,6 +230,14 @@ class Planner:
         if value is None:
             raise ConfigError(f"{at}: the input {name} has no value. Add {name}=PATH to the command.")
         return str(Path(value) / inside) if inside else value
+
+
+def _function(at: str, path: str) -> FunctionSource:
+    """What the function at an import path is made of."""
+    try:
+        return source_of(path)
+    except ConfigError as error:
+        raise ConfigError(f"{at}: {error}") from error
 
 
 def _relative(path: str, directory: Path, key: str) -> str:

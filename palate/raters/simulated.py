@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
-from palate.config.functions import load_function
-from palate.config.types import Share
+from palate.config.functions import load_gold
+from palate.config.types import FunctionInput, Share
 from palate.core import Comparison, Completion, ConfigError, Gold, Judgment, Prompt, derive_seed
 from palate.raters.rater import Answered, Ask
 from palate.runs.run import Run
@@ -168,7 +168,7 @@ class Simulated:
         repeat_share: share of questions that one more rater answers; agreement is measured where there are two or more.
     """
 
-    gold: str
+    gold: FunctionInput
     kind: Literal["simulated"] = "simulated"
     pool: RaterPool = field(default_factory=RaterPool)
     repeat_share: Share = 0.15
@@ -185,7 +185,7 @@ class Simulated:
         self, run: Run, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random
     ) -> tuple[list[Answered], dict[str, object]]:
         """Return all questions with judgments, and `ceilings`: by dimension, the best accuracy in predicting one of the raters."""
-        raters = self.pool.sample_raters(load_function(self.gold), derive_seed(run.seed, "crowd"))
+        raters = self.pool.sample_raters(load_gold(self.gold), derive_seed(run.seed, "crowd"))
         answers: list[Answered] = []
         with run.progress(len(asks), "collect") as advance:
             for comparison, dimension in asks:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from palate.config.answers import Score
 from palate.core import Completion, Conversation, Prompt
-from palate.rewards.part import Score
 from palate.text.pack import Tree
 
 if TYPE_CHECKING:
@@ -43,15 +43,9 @@ class ScoringBatch:
 
     @cached_property
     def columns(self) -> dict[str, list[object]]:
-        """What functions get besides prompt and completion, b values per name; None where a row lacks the column.
-
-        These are the further columns of the prompts' rows, `ended` and `conversation`.
-        """
+        """The further columns of the prompts' rows, b values per name; None where a row lacks the column."""
         names = dict.fromkeys(name for prompt in self.prompts for name in prompt.fields)
-        columns: dict[str, list[object]] = {name: [prompt.fields.get(name) for prompt, _ in self.each] for name in names}
-        columns["ended"] = [has_ended(completion) for _, completion in self.each]
-        columns["conversation"] = [messages(prompt.conversation) for prompt, _ in self.each]
-        return columns
+        return {name: [prompt.fields.get(name) for prompt, _ in self.each] for name in names}
 
 
 def has_ended(completion: Completion) -> bool | None:

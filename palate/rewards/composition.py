@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from palate.config.answers import LARGEST
 from palate.core import Completion, ConfigError, DataError, Prompt, TrainingError
 from palate.rewards.batch import PartScorer, ScoringBatch, ScoringContext
 from palate.rewards.function import FunctionReward
@@ -161,7 +162,7 @@ class Composition:
 
         Raises:
             DataError: there is no completion.
-            TrainingError: a part failed on more than the share `max_failed`.
+            TrainingError: a part that counts failed on more than the share `max_failed`, or a reward is too large to be learned from.
         """
         batch = ScoringBatch(tuple(prompts), tuple(map(tuple, groups)), None if trees is None else tuple(trees))
         if not len(batch):
@@ -174,10 +175,12 @@ class Composition:
             table |= {f"{name}/{head}".rstrip("/"): column for head, column in outcome.heads.items()}
             raw[name] = torch.stack(list(outcome.heads.values())).sum(0)
             failures += [Failure(name, row, reason) for row, reason in sorted(outcome.reasons.items())]
-            self._require_few(name, list(outcome.reasons.values()), len(batch))
+            if self._parts[name].counts:
+                self._require_few(name, list(outcome.reasons.values()), len(batch))
         moments = {name: before.joined(raw[name]) for name, before in self._moments.items()}
         shaped = {name: self._shaped(name, raw[name], moments) for name in raw}
         scores = Scores(table, shaped, dict(self._multipliers), self._composed(shaped), tuple(failures))
+        self._require_small(scores)
         if update:
             self._moments = moments
             self._multipliers |= {name: self._next_multiplier(name, shaped[name]) for name in self._multipliers}
@@ -216,7 +219,7 @@ class Composition:
         for name, part in self._parts.items():
             if part.constraint is not None:
                 total = total + self._multipliers[name] * (shaped[name] - part.constraint.min_score)
-            elif part.weight != 0:
+            elif part.counts:
                 total = total + part.weight * shaped[name]
         return total / (1 + sum(self._multipliers.values()))
 
@@ -225,6 +228,14 @@ class Composition:
         if constraint is None or not len(scored):
             return self._multipliers[name]
         return constraint.next_multiplier(self._multipliers[name], float(scored.mean()))
+
+    def _require_small(self, scores: Scores) -> None:
+        """Refuse rewards that are infinite or too large: the loss would not be a number."""
+        if not bool((scores.rewards.abs() > LARGEST).any()):
+            return
+        sizes = {name: float(part[~part.isnan()].abs().max()) for name, part in scores.parts.items() if not part.isnan().all()}
+        parts = ", ".join(f"rewards.{name} up to {size:g} with weight {self._parts[name].weight:g}" for name, size in sizes.items())
+        raise TrainingError(f"a reward is beyond {LARGEST:g}, too large to learn from: {parts}. Bound or scale these parts")
 
     def _require_few(self, name: str, reasons: Sequence[str], count: int) -> None:
         if len(reasons) > self._max_failed * count:

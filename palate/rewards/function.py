@@ -18,9 +18,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Literal, cast
 
-from palate.core import ConfigError
-from palate.rewards.batch import PartScorer, PartScores, ScoringBatch, ScoringContext
-from palate.rewards.part import PartSettings, Score, check_timeout
+from palate.config.answers import Score
+from palate.config.function_source import source_of
+from palate.config.types import FunctionInput
+from palate.core import ConfigError, TrainingError
+from palate.rewards.batch import PartScorer, PartScores, ScoringBatch, ScoringContext, has_ended, messages
+from palate.rewards.part import PartSettings, check_timeout
 from palate.rewards.worker import Job, Setup
 
 STARTUP_SECONDS = 120.0
@@ -34,9 +37,9 @@ GOODBYE_SECONDS = 2.0
 class FunctionReward(PartSettings):
     """Any Python function, in a process of its own.
 
-    It is called as `f(prompt, completion, **fields)` and returns a number. With `batched` it is called as `f(prompts, completions,
-    **columns)` with lists, and returns a list of numbers. It gets the fields that its arguments name: further columns of the prompt's
-    row, `ended` (False for a completion that was cut off) and `conversation` (turns with `role` and `content`).
+    It returns a number. With `batched` its arguments are lists, and it returns a list of numbers. It gets what its arguments name:
+    `prompt` and `completion` (`prompts` and `completions` with `batched`), `ended` (False for a completion that was cut off),
+    `conversation` (turns with `role` and `content`), and further columns of the prompt's row. `**kwargs` gets all of them.
 
     Attributes:
         function: import path, `package.module:name`.
@@ -45,7 +48,7 @@ class FunctionReward(PartSettings):
     """
 
     kind: Literal["function"] = "function"
-    function: str
+    function: FunctionInput
     batched: bool = False
     timeout_seconds: float = 60.0
 
@@ -74,18 +77,29 @@ class FunctionProcess:
             ConfigError: the function cannot be imported or called.
         """
         self._name, self._setup, self._timeout = name, setup, timeout_seconds
+        self._source: str | None = None
         self._child = _Child()
         self._begin()
 
     def score(self, batch: ScoringBatch) -> PartScores:
-        """Score all completions; those without a score at the timeout get that as their reason."""
+        """Score all completions; those without a score at the timeout get that as their reason.
+
+        Raises:
+            TrainingError: the process has to be started again, and the function was edited meanwhile.
+        """
         if not self._child.alive:
             self._child = _Child()
             self._begin()
         pairs = batch.each
         scores: list[Score | None] = [None] * len(pairs)
         until = time.monotonic() + self._timeout
-        job = Job([prompt.text for prompt, _ in pairs], [completion.text for _, completion in pairs], batch.columns)
+        job = Job(
+            prompts=[prompt.text for prompt, _ in pairs],
+            completions=[completion.text for _, completion in pairs],
+            ended=[has_ended(completion) for _, completion in pairs],
+            conversations=[messages(prompt.conversation) for prompt, _ in pairs],
+            columns=batch.columns,
+        )
         try:
             self._child.connection.send(job)
             while (answer := cast("tuple[int, Score] | None", self._child.receive(until))) is not None:
@@ -114,6 +128,14 @@ class FunctionProcess:
         if refusal:
             self._child.stop()
             raise ConfigError(f"rewards.{self._name}: {refusal}")
+        source = source_of(self._setup.function).key
+        if self._source not in (None, source):
+            self._child.stop()
+            raise TrainingError(
+                f"rewards.{self._name}: {self._setup.function!r} was edited while the run used it. Give the same command again: "
+                "the edited function starts a new run"
+            )
+        self._source = source
 
 
 class _Child:

@@ -7,11 +7,12 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from palate.clients.chat import ChatClient, chat_endpoint
+from palate.clients.chat import ChatClient, ChatReply, chat_endpoint
 from palate.clients.http import key_header
+from palate.config.answers import Score
 from palate.core import Completion, ConfigError, Message, Prompt
 from palate.rewards.batch import PartScorer, PartScores, ScoringBatch, ScoringContext
-from palate.rewards.part import PartSettings, Score, check_timeout
+from palate.rewards.part import PartSettings, check_timeout
 
 TEMPLATE = """{question}
 
@@ -28,8 +29,13 @@ Give a mark from {low} to {high}. Write one line `Score: N` and nothing after it
 CUT = " [the answer was cut off here]"
 """Text after a completion that did not end by itself, because it must not look finished."""
 
-GRADE = re.compile(r"^[\s*_#>]*(?:score[\s*_]*[:=][\s*_]*)?(-?\d+(?:\.\d+)?)(?:\s*/\s*\d+)?[\s*_.]*$", re.IGNORECASE | re.MULTILINE)
+GRADE = re.compile(
+    r"^[\s*_#>]*(?:score[\s*_]*[:=][\s*_]*)?(-?\d+(?:\.\d+)?)(?:\s*/\s*(\d+(?:\.\d+)?))?[\s*_.]*$", re.IGNORECASE | re.MULTILINE
+)
 """A line that is a grade and nothing else: `7`, `Score: 7`, `**Score: 7/10**`."""
+
+THOUGHTS = re.compile(r"<(think|thinking|reasoning)>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+"""What a model that reasons writes before its answer, closed or not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +99,19 @@ class JudgeReward(PartSettings):
         return re.sub(r"\{(question|prompt|completion|low|high)\}", lambda match: values[match[1]], self.template)
 
     def read(self, reply: str) -> Score:
-        """Return the last grade in a reply, scaled to [0, 1], or the reason why there is none."""
-        grades = GRADE.findall(reply)
+        """Return the last grade of a reply's answer, scaled to [0, 1], or the reason why there is none.
+
+        Grades among the model's thoughts do not count, and neither does one out of another number than the scale's highest.
+        """
+        answer = THOUGHTS.sub("", reply)
+        # Some servers leave out the tag that opens the thoughts, because it is part of the prompt.
+        grades = GRADE.findall(re.split(r"</(?:think|thinking|reasoning)>", answer, flags=re.IGNORECASE)[-1])
         if not grades:
             return f"the judge gave no grade: {reply[-80:]!r}"
         low, high = self.scale
-        grade = float(grades[-1])
+        grade, out_of = float(grades[-1][0]), grades[-1][1]
+        if out_of and float(out_of) != high:
+            return f"the judge gave {grade:g} out of {out_of}, on a scale up to {high:g}"
         if not low <= grade <= high:
             return f"the judge gave {grade:g} on a scale from {low:g} to {high:g}"
         return (grade - low) / (high - low)
@@ -114,7 +127,14 @@ class _JudgeScorer:
         conversations = [(Message("user", self.config.message(prompt, completion)),) for prompt, completion in batch.each]
         replies = self.client.replies(conversations, time.monotonic() + self.config.timeout_seconds)
         host = self.client.endpoint.host
-        return PartScores.of([self.config.read(reply) if isinstance(reply, str) else f"{host}: {reply}" for reply in replies])
+        return PartScores.of([self._read(reply) if isinstance(reply, ChatReply) else f"{host}: {reply}" for reply in replies])
+
+    def _read(self, reply: ChatReply) -> Score:
+        """Return the grade of a whole reply; a reply that was cut off has none."""
+        if not reply.cut:
+            return self.config.read(reply.text)
+        remedy = f"; raise max_tokens (now {self.config.max_tokens})" if reply.cut == "length" else ""
+        return f"the judge's reply was cut off (finish_reason: {reply.cut}){remedy}: {reply.text[-80:]!r}"
 
     def close(self) -> None:
         """Do nothing: connections end with each request."""

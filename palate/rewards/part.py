@@ -1,10 +1,9 @@
-"""What the parts of a reward share: settings that shape their scores, and how a score is read from an answer. No torch."""
+"""What the parts of a reward share: settings that shape their scores. No torch."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import SupportsFloat
 
 from palate.core import ConfigError
 
@@ -69,6 +68,11 @@ class PartSettings:
     ceiling: float | None = None
     constraint: Constraint | None = None
 
+    @property
+    def counts(self) -> bool:
+        """Whether its scores are part of the reward; where not, they are only recorded, and a failure costs nothing."""
+        return self.weight != 0 or self.constraint is not None
+
     def check_shaping(self) -> None:
         """Check these settings.
 
@@ -95,32 +99,3 @@ def check_timeout(kind: str, timeout_seconds: float) -> None:
     """Raise ConfigError unless the timeout is above 0 and finite."""
     if not 0 < timeout_seconds < math.inf:
         raise ConfigError(f"{kind}: timeout_seconds must be above 0 and finite, got {timeout_seconds}")
-
-
-Score = float | str
-"""A finite score, or the reason why there is none."""
-
-
-def read_score(value: object) -> Score:
-    """Return `value` as a finite number (also booleans, tensors and arrays of one element), or the reason why it is not one."""
-    described = f"{str(value)[:60]!r} ({type(value).__name__})"
-    if not isinstance(value, SupportsFloat):
-        return f"gave {described}, not a number"
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        return f"gave {described}, which is not one finite number"
-    return number if math.isfinite(number) else f"gave {number}"
-
-
-def read_scores(values: object, count: int) -> list[Score]:
-    """Return the `count` scores of a list or array of that length; for anything else, a reason in place of each score."""
-    try:
-        items = None if isinstance(values, str | bytes | dict) else list(values)  # type: ignore[call-overload]
-    except TypeError:
-        items = None
-    if items is None:
-        return [f"gave {str(values)[:60]!r} ({type(values).__name__}), not a list of {count} scores"] * count
-    if len(items) != count:
-        return [f"gave {len(items)} scores for {count} completions"] * count
-    return [read_score(value) for value in items]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from palate.clients.http import Endpoint, RequestFailed, key_header
+from palate.config.answers import read_scores
 from palate.rewards.batch import PartScorer, PartScores, ScoringBatch, ScoringContext, has_ended, messages
-from palate.rewards.part import PartSettings, check_timeout, read_scores
+from palate.rewards.part import PartSettings, check_timeout
 
 
 @dataclass(frozen=True, kw_only=True)

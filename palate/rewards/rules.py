@@ -88,6 +88,6 @@ class RulesReward(PartSettings):
         )
 
 
-def points(_prompt: str, completion: str, *, rules: Sequence[Rule]) -> float:
+def points(completion: str, rules: Sequence[Rule]) -> float:
     """Return the sum of the points of the rules that a completion breaks."""
     return math.fsum(rule.points for rule in rules if rule.is_broken(completion))

@@ -6,15 +6,13 @@ it cannot serve. Then, for each `Job`, it sends pairs of row and score (or reaso
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any
 
-from palate.config.functions import load_function
-from palate.rewards.part import Score, read_score, read_scores
+from palate.config.answers import Score, read_score, read_scores
+from palate.config.functions import UserFunction, load_function, raised
 
 
 @dataclass(frozen=True)
@@ -38,54 +36,50 @@ class Job:
 
     prompts: Sequence[str]
     completions: Sequence[str]
+    ended: Sequence[bool | None]
+    conversations: Sequence[object]
     columns: Mapping[str, Sequence[object]]
 
 
-def scores_of(setup: Setup, function: Callable[..., Any], job: Job) -> Iterator[tuple[int, Score]]:
+def called(setup: Setup) -> UserFunction:
+    """Return the function as it is called.
+
+    Raises:
+        ConfigError: it cannot be loaded, or does not take what it should score.
+    """
+    plural = "s" if setup.batched else ""
+    own = (f"prompt{plural}", f"completion{plural}", "ended", "conversation", *setup.constants)
+    remedy = "leave out batched if it scores one completion at a time" if setup.batched else "set batched: true if it takes lists"
+    return UserFunction(setup.function, load_function(setup.function), own, own[1], remedy)
+
+
+def scores_of(setup: Setup, function: UserFunction, job: Job) -> Iterator[tuple[int, Score]]:
     """Yield each row with its score, or with the reason why there is none; never raise an exception."""
-    columns = {name: job.columns[name] for name in accepted(function, job.columns)}
     if setup.batched:
-        yield from enumerate(_batch(setup, function, job, columns))
+        yield from enumerate(_batch(setup, function, job))
         return
     for row, (prompt, completion) in enumerate(zip(job.prompts, job.completions, strict=True)):
-        fields = {name: column[row] for name, column in columns.items()}
+        own = {"prompt": prompt, "completion": completion, "ended": job.ended[row], "conversation": job.conversations[row]}
         try:
-            yield row, read_score(function(prompt, completion, **fields, **setup.constants))
+            yield row, read_score(function({**own, **setup.constants}, {name: column[row] for name, column in job.columns.items()}))
         except Exception as error:  # noqa: BLE001 (whatever the user's code raises is the reason)
             yield row, raised(error)
 
 
-def _batch(setup: Setup, function: Callable[..., Any], job: Job, columns: Mapping[str, Sequence[object]]) -> list[Score]:
+def _batch(setup: Setup, function: UserFunction, job: Job) -> list[Score]:
+    own = {"prompts": list(job.prompts), "completions": list(job.completions), "ended": job.ended, "conversation": job.conversations}
     try:
-        lists = {name: list(column) for name, column in columns.items()}
-        return read_scores(function(list(job.prompts), list(job.completions), **lists, **setup.constants), len(job.prompts))
+        answer = function({**own, **setup.constants}, {name: list(column) for name, column in job.columns.items()})
+        return read_scores(answer, len(job.prompts))
     except Exception as error:  # noqa: BLE001 (as above)
         return [raised(error)] * len(job.prompts)
-
-
-def accepted(function: Callable[..., Any], names: Mapping[str, object]) -> list[str]:
-    """Return the names that the function takes besides its first two arguments; all of them if it has `**fields`."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # a built-in function without a signature
-        return []
-    first = {parameter.name for parameter in parameters[:2] if parameter.kind is parameter.POSITIONAL_OR_KEYWORD}
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return [name for name in names if name not in first]
-    taken = {parameter.name for parameter in parameters if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)}
-    return [name for name in names if name in taken - first]
-
-
-def raised(error: Exception) -> str:
-    """Return an exception as one line of text."""
-    return f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def serve(connection: Connection) -> None:
     """Answer jobs until the other end is closed."""
     setup: Setup = connection.recv()
     try:
-        function = load_function(setup.function)
+        function = called(setup)
     except Exception as error:  # noqa: BLE001 (a module may raise anything while it is imported)
         connection.send(str(error) if isinstance(error, ValueError) else f"{setup.function!r} {raised(error)}")
         return

@@ -48,6 +48,7 @@ class RunPlan:
         seed: seed of everything random in the run.
         parents: its inputs.
         expect: `refused` for a control, which must stop itself with a TrainingError.
+        outside: settings that change no result, such as what the run watches; they are not part of the key.
     """
 
     name: str
@@ -56,11 +57,12 @@ class RunPlan:
     seed: int = 0
     parents: tuple[Parent, ...] = ()
     expect: Literal["done", "refused"] = "done"
+    outside: tuple[str, ...] = ()
 
     @cached_property
     def identity(self) -> dict[str, object]:
         """What the key is made of: inputs by content, not by path. The name is not part of it."""
-        config = cast("dict[str, Any]", copy.deepcopy(dict(self.config)))
+        config = cast("dict[str, Any]", copy.deepcopy({name: value for name, value in self.config.items() if name not in self.outside}))
         for parent in self.parents:
             *outer, last = parent.field.split(".")
             target: Any = config

@@ -277,11 +277,12 @@ def open_run_at(directory: Path, plan: RunPlan) -> Run:
         if record.key != plan.key:
             raise RunError(
                 f"{directory} holds the run {record.name}-{record.key}, not {plan.name}-{plan.key}. They differ in "
-                f"{'; '.join(differences(record.identity, plan.identity))}. Choose another --out, or repeat those settings."
+                f"{'; '.join(differences(record.identity, plan.identity))}. Choose another --out, or repeat those settings; "
+                "after a function's name, @ stands before the digest of its source."
             )
         if record.status == "done":
             return Run(directory, record, is_resumed=False)
-        return Run(directory, replace(record, code=code(), versions=versions()), is_resumed=True)
+        return Run(directory, replace(record, config=plan.config, code=code(), versions=versions()), is_resumed=True)
     others = sorted(path.name for path in directory.iterdir() if path.name != ".lock" and not path.name.startswith(f".{RECORD}."))
     if others:
         raise RunError(f"{directory} holds files that do not belong to a run ({', '.join(others[:3])}). Choose an empty directory.")
@@ -302,15 +303,20 @@ def open_run_at(directory: Path, plan: RunPlan) -> Run:
     return Run(directory, record, is_resumed=False)
 
 
-def differences(old: object, new: object, at: str = "") -> list[str]:
+def differences(old: object, new: object) -> list[str]:
     """Return where two identities differ, as `field: old there, new here`."""
+    return [f"{at}: {json.dumps(there)} there, {json.dumps(here)} here" for at, (there, here) in changes(old, new).items()]
+
+
+def changes(old: object, new: object, at: str = "") -> dict[str, tuple[object, object]]:
+    """Return the values that differ between two identities, by their dotted settings."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        texts = []
+        found: dict[str, tuple[object, object]] = {}
         for name in dict.fromkeys((*old, *new)):
             place = f"{at}.{name}" if at and at != "config" else str(name)
-            texts += differences(old.get(name), new.get(name), place)
-        return texts
-    return [] if old == new else [f"{at}: {json.dumps(old)} there, {json.dumps(new)} here"]
+            found |= changes(old.get(name), new.get(name), place)
+        return found
+    return {} if old == new else {at: (old, new)}
 
 
 def _now() -> str:

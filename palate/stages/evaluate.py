@@ -12,8 +12,8 @@ import torch
 
 from palate.agreement.estimates import known
 from palate.config.artifacts import file_at, model_at
-from palate.config.functions import load_function
-from palate.config.types import Count, Input, ModelInput
+from palate.config.functions import load_gold, load_probe
+from palate.config.types import Count, FunctionInput, Input, ModelInput
 from palate.core import Completion, ConfigError, Conversation, DataError, Prompt, Sampling, derive_seed
 from palate.data.formats import ColumnTypes, Recognised, read_prompts, read_samples
 from palate.data.jsonl import write_rows
@@ -58,8 +58,8 @@ class Evaluate:
     evals: Input | None = None
     reward: Input | None = None
     reference: ModelInput | None = None
-    gold: str | None = None
-    probes: dict[str, str] = field(default_factory=dict)
+    gold: FunctionInput | None = None
+    probes: dict[str, FunctionInput] = field(default_factory=dict)
     columns: ColumnTypes = field(default_factory=Recognised)
     limit: Count | None = None
     sampling: Sampling = field(default_factory=Sampling)
@@ -136,15 +136,15 @@ class Evaluate:
             for p, c in completions
         ]
         if self.gold is not None:
-            gold = load_function(self.gold)
+            gold = load_gold(self.gold)
             for row, (prompt, completion) in zip(rows, completions, strict=True):
                 dimensions = dict(gold(prompt.text, completion.text, **prompt.fields))
                 row["dimensions"] = dimensions
                 row["gold"] = sum(dimensions.values()) / len(dimensions)
         for name, path in self.probes.items():
-            count = load_function(path)
+            count = load_probe(path)
             for row in rows:
-                row.setdefault("probes", {})[name] = float(count(row["text"]))
+                row.setdefault("probes", {})[name] = count(row["text"])
         if self.reward is not None:
             reward = LearnedReward.load(model_at(self.reward), None if policy is None else policy.tokenizer)
             scores = reward.scores_of(run, self.reward, [p for p, _ in completions], [[c] for _, c in completions])
@@ -176,7 +176,7 @@ class Evaluate:
         """
         assert self.evals is not None
         table = read_prompts(file_at(self.evals, "evals.jsonl"))
-        gold = None if self.gold is None else load_function(self.gold)
+        gold = None if self.gold is None else load_gold(self.gold)
         sampler, seed = LocalSampler(policy), derive_seed(run.seed, "exams")
         answers: dict[str, str] = {}
         for greedy in (True, False):

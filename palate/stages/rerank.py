@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from palate.agreement.estimates import known
 from palate.config.artifacts import model_at
-from palate.config.functions import load_function
-from palate.config.types import Count, Input, ModelInput
+from palate.config.functions import load_gold
+from palate.config.types import Count, FunctionInput, Input, ModelInput
 from palate.core import Completion, DataError, Prompt, Sampling, derive_seed
 from palate.data.formats import ColumnTypes, Recognised, completion_row, sample_row
 from palate.data.jsonl import write_rows
@@ -49,7 +49,7 @@ class Rerank:
     n: Count = 16
     sampling: Sampling = field(default_factory=Sampling)
     missing_eos_reward: float = -1.0
-    gold: str | None = None
+    gold: FunctionInput | None = None
 
     def check(self) -> None:
         """Accept all settings: none contradicts another."""
@@ -77,7 +77,7 @@ class Rerank:
         curve: dict[str, list[float] | list[float | None]] = {"n": list(map(float, sizes)), "kl_at_most": [best_of_n_kl(n) for n in sizes]}
         curve["score"] = [estimate.value for estimate in best_of_n_curve(list(scores), list(scores), sizes).values()]
         if self.gold is not None:
-            gold = load_function(self.gold)
+            gold = load_gold(self.gold)
             truth = np.array(
                 [
                     [np.mean(list(gold(p.text, c.text, **p.fields).values())) for c in group]
@@ -93,10 +93,15 @@ class Rerank:
     ) -> tuple[list[Prompt], list[list[Completion]], npt.NDArray[np.float64]]:
         """Return the prompts whose completions all have a score, with completions and scores (prompts, n); drop the others.
 
-        A completion that was cut off has the score `missing_eos_reward`. The best of n is unknown where one of n is not scored.
+        A completion that was cut off has the score `missing_eos_reward`, or the lowest score of those that end where that is lower, so that
+        it is never better than one that ends. The best of n is unknown where one of n is not scored.
         """
+        pairs = [
+            (completion, score) for group, own in zip(groups, scored, strict=True) for completion, score in zip(group, own, strict=True)
+        ]
+        missing = min([self.missing_eos_reward, *(score for completion, score in pairs if completion.stop == "eos" and score is not None)])
         rows = [
-            [score if completion.stop == "eos" else self.missing_eos_reward for completion, score in zip(group, own, strict=True)]
+            [score if completion.stop == "eos" else missing for completion, score in zip(group, own, strict=True)]
             for group, own in zip(groups, scored, strict=True)
         ]
         known = [k for k, row in enumerate(rows) if None not in row]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from palate.core import ConfigError, Tracker, TrainingError, derive_seed
 from palate.objectives.reduce import Sums, Totals
 from palate.runs.run import Run
+from palate.training.epochs import epoch_order
 from palate.training.keep import HeldOut, Search
 from palate.training.learner import Learner, NotFiniteError
 
@@ -29,12 +27,6 @@ NAMES_SHOWN = 40
 def numbered(k: int) -> str:
     """Return the name of example `k` in messages, counted from 1."""
     return f"example {k + 1}"
-
-
-@functools.lru_cache(maxsize=1)
-def _order(seed: int, epoch: int, examples: int) -> npt.NDArray[np.int64]:
-    """Return the epoch's permutation; cached, because drawing it takes time in proportion to the examples."""
-    return np.random.default_rng([seed, epoch]).permutation(examples)
 
 
 @dataclass(frozen=True)
@@ -70,7 +62,7 @@ class Epochs:
     def indices(self, step: int) -> list[int]:
         """Return the numbers of the examples in step `step`."""
         epoch, k = divmod(step, self.steps_per_epoch)
-        order = _order(self.seed, epoch, self.examples)
+        order = epoch_order(self.seed, epoch, self.examples)
         return [int(i) for i in order[k * self.per_step : (k + 1) * self.per_step]]
 
     def names(self, step: int) -> str:

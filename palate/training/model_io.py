@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,17 @@ def check_keep(keep: Keep, held_out: str | None) -> None:
         raise ConfigError("keep: best needs data that are not trained on; name them in held_out, or set keep to last")
     if isinstance(keep, Last) and held_out is not None:
         raise ConfigError("held_out is read only to find the best weights; set keep to best, or leave out held_out")
+
+
+def has_model(run: Run) -> bool:
+    """Whether the run has written a model for later stages."""
+    return any((run.directory / name).exists() for name in ("model", "adapter"))
+
+
+def forget_model(run: Run) -> None:
+    """Delete the model of a run that goes on: it would no longer be the run's."""
+    for name in ("model", "adapter"):
+        shutil.rmtree(run.directory / name, ignore_errors=True)
 
 
 def keep_model(run: Run, model: CausalPolicy | ScalarModel, adapters: LoRA | None) -> Path:

@@ -63,15 +63,15 @@ class ProbeModel:
         if not self._slots.acquire(blocking=False):
             raise ProbeError("Many people are talking with the model right now. Your text is kept; try again in a moment.")
         try:
-            text = self.client.reply(dialogue, time.monotonic() + self.timeout_seconds, attempts=1)
+            reply = self.client.reply(dialogue, time.monotonic() + self.timeout_seconds, attempts=1)
         except RequestFailed as error:
             log.warning("the live model did not reply: %r", str(error))
             raise ProbeError(self._message(error)) from error
         finally:
             self._slots.release()
-        if not text.strip():
+        if not reply.text.strip():
             raise ProbeError("The model sent an empty reply. Your text is kept; put it in other words, or try again.")
-        return _fit_to_show(text)
+        return _fit_to_show(f"{reply.text}\u2026" if reply.cut else reply.text)
 
     def _message(self, failure: RequestFailed) -> str:
         if failure.kind == "timeout":

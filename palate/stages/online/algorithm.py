@@ -108,6 +108,7 @@ class AlgorithmContext:
         value_model: returns a value model that is ready to learn.
         kl: the price of KL, and where it is paid.
         temperature: the temperature of sampling.
+        max_tokens: tokens of the longest completion that is sampled.
         dtype: the type that the policy computes in.
         tokens_per_microbatch: tokens in a forward pass, at most.
         correction: corrects log-probabilities that are not the learner's; None uses them as they are.
@@ -118,6 +119,7 @@ class AlgorithmContext:
     value_model: Callable[[], ScalarModel]
     kl: KLPenalty
     temperature: float
+    max_tokens: int
     dtype: DType
     tokens_per_microbatch: int
     correction: TruncatedImportance | None

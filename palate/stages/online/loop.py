@@ -11,26 +11,29 @@ import numpy as np
 from torch import Tensor
 
 from palate.config.artifacts import model_at
-from palate.config.functions import load_function
+from palate.config.functions import load_gold
 from palate.core import Prompt, TrainingError, derive_seed
 from palate.models.causal import CausalPolicy
 from palate.models.load import DTYPES, load_policy
 from palate.objectives.kl import BudgetKL, KLState
 from palate.objectives.reduce import Sums
-from palate.rewards.composition import Composition, Scores
+from palate.rewards.composition import Composition
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
 from palate.samplers.prompts import fitting, prompts_at
 from palate.stages.online.algorithm import Algorithm, AlgorithmContext, TrainingBatch
+from palate.stages.online.measurements import held_out_scores, reward_metrics, say_limit, within_budget
 from palate.stages.online.online_settings import OnlineSettings
 from palate.stages.online.pretraining import Texts
 from palate.stages.online.roles import new_value_model, share_base
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
 from palate.stages.online.score_metrics import gold_metrics, score_metrics
+from palate.training.epochs import shuffled
 from palate.training.guards import repetition
 from palate.training.keep import BestReward, HeldOut, HeldOutMeasurement, Search
 from palate.training.learner import Learner
+from palate.training.measured_weights import MeasuredWeights
 from palate.training.model_io import trainable
 
 
@@ -55,6 +58,7 @@ class Loop:
             value_model=partial(new_value_model, run, self.policy, base, self.rewards.models, config.adapters),
             kl=config.kl,
             temperature=config.sampling.temperature,
+            max_tokens=config.sampling.max_tokens,
             dtype=config.dtype,
             tokens_per_microbatch=config.tokens_per_microbatch,
             correction=config.sampler.correction,
@@ -75,12 +79,18 @@ class Loop:
         held_out = config.held_out
         self.held_out_reward = None if held_out.reward is None else LearnedReward.load(model_at(held_out.reward), self.policy.tokenizer)
         self.held_out_prompts = [] if held_out.prompts is None else self._prompts(held_out.prompts, held_out.limit)
-        searched = HeldOut(config.keep, self.measure_held_out) if isinstance(config.keep, BestReward) else None
+        searched = HeldOut(within_budget(config.keep, config.kl), self.measure_held_out) if isinstance(config.keep, BestReward) else None
         self.search = Search(searched, self.learner, run.state / "best", 1, config.iterations)
-        self.gold = None if config.gold is None else load_function(config.gold)
+        has_limits = isinstance(config.kl.control, BudgetKL) or config.guards.can_stop
+        self.weights = MeasuredWeights(self.learner, run.state / "weights") if has_limits else None
+        self.gold = None if config.gold is None else load_gold(config.gold)
         self.kl = config.kl.control.start()
         self.iteration = 0
         self.prompts_taken = 0
+        self.measured = 0
+        """The iteration whose first weights sampled last."""
+        self.shaping = config.shaping.within(config.sampling.max_tokens)
+        say_limit(run, config.shaping.overlong, self.shaping.overlong)
         self.last_metrics: dict[str, float] = {}
 
     def iterate(self) -> dict[str, float]:
@@ -90,7 +100,9 @@ class Loop:
             scored, metrics = self.resample(scored, metrics)
         kl = self.kl
         self.kl = self.config.kl.control.after(kl, float(scored.kl.mean()), len(scored.rewards))
-        learned = {} if self._is_spent() else self.learn(self.credit(scored, kl.coef))
+        self.measured = self.iteration - scored.rollouts.age
+        self._keep_weights()
+        learned = {} if self.kl.is_spent else self.learn(self.credit(scored, kl.coef))
         held_out = {} if self.kl.is_spent else self.search.look(self.iteration + 1)
         return self.record(scored, kl.coef, {**metrics, **learned, **held_out})
 
@@ -101,11 +113,7 @@ class Loop:
 
     def prompts_from(self, start: int, count: int) -> list[int]:
         """Return the numbers of the `count` prompts after the first `start` ones."""
-        size, numbers = len(self.prompts), []
-        for place in range(start, start + count):
-            epoch, k = divmod(place, size)
-            numbers.append(int(np.random.default_rng([derive_seed(self.run.seed, "prompts"), epoch]).permutation(size)[k]))
-        return numbers
+        return shuffled(derive_seed(self.run.seed, "prompts"), len(self.prompts), start, count)
 
     def sample(self, numbers: Sequence[int]) -> Rollouts:
         """Return completions by the policy as it stands; with asynchronous sampling, by the policy of the iteration before."""
@@ -116,15 +124,15 @@ class Loop:
     def score(self, rollouts: Rollouts) -> tuple[Scored, dict[str, float]]:
         """Return the rollouts with what reward, reference and value model give for them; and the metrics of the reward."""
         scores = self.rewards.score(rollouts.prompts, rollouts.groups, rollouts.trees)
-        rewards = self.config.shaping(scores.rewards, rollouts.ended, rollouts.lengths)
+        rewards = self.shaping(scores.rewards, rollouts.ended, rollouts.lengths)
         reference_logps, values, learner_logps = self._logps(self.reference, rollouts), None, None
         if self.algorithm.values is not None:
             values = over_trees(rollouts.trees, self.config.tokens_per_microbatch, self.algorithm.values)
         if self.config.sampler.correction is not None:
             learner_logps = self._logps(self.policy, rollouts)
-        metrics = _reward_metrics(scores)
+        metrics = {**reward_metrics(scores), **self.shaping.metrics(scores.rewards, rollouts.ended)}
         if self.held_out_reward is not None:
-            held_out = self._held_out_scores(self.held_out_reward, rollouts)
+            held_out = held_out_scores(self.held_out_reward, rollouts)
             held_out = held_out[~held_out.isnan()]
             metrics |= {"held_out_score/mean": float(held_out.mean()), "held_out_score/se": float(held_out.std() / len(held_out) ** 0.5)}
         return Scored(rollouts, reference_logps, scores.rewards, rewards, values, learner_logps), metrics
@@ -170,7 +178,7 @@ class Loop:
         rollouts = scored.rollouts
         logged = {
             **score_metrics(scored),
-            "flat_groups/share": float(scored.flat.float().mean()),
+            **({"flat_groups/share": float(scored.flat.float().mean())} if self._has_flat_groups else {}),
             "kl/mean": float(scored.kl.mean()),
             "kl_k3/mean": float(scored.kl_k3.mean()),
             "kl_token/mean": float(scored.kl.sum() / len(scored.reference_logps)),
@@ -193,10 +201,10 @@ class Loop:
         rollouts = self.sampler.draw_apart(self.held_out_prompts, 1, derive_seed(self.run.seed, "held_out"))
         reference_logps = self._logps(self.reference, rollouts)
         if self.held_out_reward is not None:
-            scores = self._held_out_scores(self.held_out_reward, rollouts)
+            scores = held_out_scores(self.held_out_reward, rollouts)
         else:
             scores = self.rewards.score(rollouts.prompts, rollouts.groups, rollouts.trees, update=False).rewards
-        rewards = self.config.shaping(scores, rollouts.ended, rollouts.lengths)
+        rewards = self.shaping(scores, rollouts.ended, rollouts.lengths)
         return HeldOutMeasurement.of_reward(float(rewards.nanmean()), float((rollouts.logps - reference_logps).sum() / len(rewards)))
 
     def restore(self) -> None:
@@ -208,6 +216,8 @@ class Loop:
             self.rewards.restore(cast("dict[str, float]", numbers["rewards"]))
             self.sampler.restore(numbers["sampler"])
             self.search.restore(numbers)
+            if self.weights is not None and "good_weights" in numbers:
+                self.weights.restore(numbers, self.iteration)
             self.last_metrics = cast("dict[str, float]", numbers["last"])
         self.run.rewind(self.iteration)
 
@@ -215,13 +225,38 @@ class Loop:
         """Write a checkpoint."""
         place = {"iteration": self.iteration, "prompts_taken": self.prompts_taken, "kl": vars(self.kl), "last": self.last_metrics}
         parts = {"rewards": self.rewards.state(), "sampler": self.sampler.state(), "search": self.search.state}
+        if self.weights is not None:
+            parts["good_weights"] = self.weights.state(self.iteration)
         self.learner.save(self.run.state / "learner", {**place, **parts})
 
     def finish(self) -> dict[str, float]:
-        """Close processes and threads, put the best weights back where they were searched for, and return figures for the summary."""
+        """Close processes and threads, put the weights back that are to be kept, and return figures for the summary."""
+        kept = self._end_within_budget()
+        self.close()
+        return {**kept, **self.search.finish()}
+
+    def close(self) -> None:
+        """Close processes and threads."""
         self.rewards.close()
         self.sampler.close()
-        return self.search.finish()
+
+    def accept(self) -> None:
+        """Record that what was measured last is within all limits."""
+        if self.weights is not None and not self.kl.is_spent:
+            self.weights.accept(self.measured)
+
+    def best_so_far(self) -> int | None:
+        """Put the best weights of a run back that has to stop, and return how many iterations made them; None where there are none.
+
+        These are the best on held-out prompts, else the last that were measured within all limits, else those of the last checkpoint.
+        """
+        if isinstance(self.config.keep, BestReward) and self.search.state["step"]:
+            return int(self.search.finish()["best_step"])
+        number = None if self.weights is None else self.weights.put_back()
+        if number is not None:
+            return number
+        numbers = self.learner.load(self.run.state / "learner")
+        return None if numbers is None else int(str(numbers["iteration"]))
 
     def _step(self, batch: TrainingBatch[Any], units: Sequence[int]) -> dict[str, float]:
         """Take one optimizer step on some units and return its metrics; they are empty where the units hold nothing to learn."""
@@ -240,42 +275,44 @@ class Loop:
             rollouts.trees, self.config.tokens_per_microbatch, lambda batch: policy.logps(batch, temperature=temperature).logps
         )
 
-    def _held_out_scores(self, reward: LearnedReward, rollouts: Rollouts) -> Tensor:
-        """Return the scores (b,) by the held-out reward model, NaN where it cannot score.
+    @property
+    def _has_flat_groups(self) -> bool:
+        """Whether a prompt whose completions all got the same reward is lost for learning."""
+        return self.config.samples_per_prompt > 1 and (self.config.method.compares_siblings or bool(self.config.sampler.resample))
 
-        Raises:
-            TrainingError: it can score none.
-        """
-        table, reasons = reward.table(rollouts.prompts, rollouts.groups, rollouts.trees)
-        if len(reasons) == len(table):
-            raise TrainingError(f"held_out.reward can score no completion: {reasons[0]}. Use a reward model with a longer context")
-        return table.sum(1)
-
-    def _is_spent(self) -> bool:
-        """Return whether the policy that sampled is beyond the KL budget; then the weights of the iteration before are put back.
-
-        While it is within the budget, the weights that sampled are saved before anything is learned with them.
-        """
-        if not isinstance(self.config.kl.control, BudgetKL):
-            return False
-        directory = self.run.state / "within"
+    def _keep_weights(self) -> None:
+        """Write the weights before anything is learned with them; or put the last ones within the KL budget back where it is spent."""
+        if self.weights is None:
+            return
         if not self.kl.is_spent:
-            self.learner.save(directory, {})
-        elif self.learner.load(directory) is None:
+            self.weights.save(self.iteration)
+        elif self.weights.put_back() is None:
             raise TrainingError(
                 f"iteration {self.iteration}: the policy is beyond the KL budget before it learned anything. Raise kl.control.nats"
             )
-        return self.kl.is_spent
+
+    def _end_within_budget(self) -> dict[str, float]:
+        """Put weights back until the policy is within the KL budget, and return which, as a figure for the summary.
+
+        Nothing has measured what the last iteration learned. And of many measurements the last one within the budget is likely to be too
+        low, so the weights that are kept are measured again.
+        """
+        control = self.config.kl.control
+        if self.weights is None or not isinstance(control, BudgetKL) or isinstance(self.config.keep, BestReward):
+            return {}
+        kept = max(self.weights.good) if self.kl.is_spent and self.weights.good else self.iteration
+        while self._kl_apart() > control.nats and (earlier := self.weights.before(kept)) is not None:
+            kept = earlier
+            self.weights.put_back(kept)
+            self.kl = KLState(self.kl.coef, is_spent=True)
+        return {"budget_step": kept}
+
+    def _kl_apart(self) -> float:
+        """Return the KL of the policy as it stands to the reference, nats per completion, on four iterations' worth of completions."""
+        prompts = [self.prompts[k] for k in self.prompts_from(self.prompts_taken, 4 * self.config.prompts_per_iteration)]
+        rollouts = self.sampler.draw_apart(prompts, self.config.samples_per_prompt, derive_seed(self.run.seed, "budget"))
+        return float((rollouts.logps - self._logps(self.reference, rollouts)).sum() / len(rollouts.completions))
 
     def _prompts(self, path: str, limit: int | None) -> list[Prompt]:
         """Return the prompts that leave room for a completion."""
         return fitting(self.run, prompts_at(self.run, path, limit, self.config.columns), self.policy, self.config.sampling.max_tokens)
-
-
-def _reward_metrics(scores: Scores) -> dict[str, float]:
-    """Return the metrics of the reward; those of a single part under the names of its dimensions."""
-    metrics = scores.metrics()
-    if len(scores.parts) > 1:
-        return metrics
-    (name,) = scores.parts
-    return {key.replace(f"score_{name}_", "score_"): value for key, value in metrics.items() if not key.startswith("part_")}

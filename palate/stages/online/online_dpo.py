@@ -36,6 +36,7 @@ class OnlineDPO:
     min_gap: float = 0.0
 
     pays_kl: ClassVar[bool] = False
+    compares_siblings: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the gap."""

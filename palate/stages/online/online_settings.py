@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from palate.config.types import Count, Input, ModelInput
+from palate.config.types import OUTSIDE_KEY, Count, FunctionInput, Input, ModelInput
 from palate.core import ConfigError, Sampling
 from palate.data.formats import ColumnTypes, Recognised
 from palate.models.adapters import LoRA
@@ -107,7 +107,7 @@ class OnlineSettings:
         shaping: how scores become rewards: a missing end token, length, clipping.
         pretraining: texts that the policy also learns from (PPO-ptx); none uses no texts.
         reward_requirements: what a reward model must have reached.
-        guards: what the run watches, and what stops it.
+        guards: what the run watches, and what stops it. They are not part of the run's key: a run that was stopped goes on with others.
         held_out: a reward model and prompts that are used for measurements only.
         keep: the last weights, or those with the highest reward on held-out prompts within a KL budget.
         gold: import path of a function that knows the truth; its value is logged and never learned from.
@@ -138,10 +138,10 @@ class OnlineSettings:
     shaping: Shaping = field(default_factory=Shaping)
     pretraining: Pretraining | None = None
     reward_requirements: RewardModelRequirements = field(default_factory=RewardModelRequirements)
-    guards: Guards = field(default_factory=Guards)
+    guards: Guards = field(default_factory=Guards, metadata=OUTSIDE_KEY)
     held_out: HeldOutData = field(default_factory=HeldOutData)
     keep: Last | BestReward = field(default_factory=Last)
-    gold: str | None = None
+    gold: FunctionInput | None = None
     tokens_per_microbatch: Count = 8192
     dtype: DType = "float32"
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-5, eps=1e-5, warmup=0.0))
@@ -168,6 +168,12 @@ class OnlineSettings:
             raise ConfigError(
                 "keep: best_reward and held_out.prompts need each other: name prompts that are not trained on, or use keep: last"
             )
+        if self.sampler.resample and self.samples_per_prompt < 2:
+            raise ConfigError(
+                "sampler.resample replaces prompts whose completions all got the same reward, which one completion always has: set "
+                "samples_per_prompt to 2 or more, or sampler.resample to 0"
+            )
+        self.shaping.within(self.sampling.max_tokens)
         self.method.check(self.samples_per_prompt)
         if not self.method.pays_kl and self.kl != KLPenalty() and not isinstance(self.kl.control, BudgetKL):
             raise ConfigError(

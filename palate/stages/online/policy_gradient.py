@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
@@ -21,7 +21,7 @@ from palate.objectives.advantages import GAE, Advantage
 from palate.objectives.kl import KLTokens
 from palate.objectives.policy_gradient import PolicyObjective, PolicyTokens, PPOClip
 from palate.objectives.reduce import Sums, Totals, masked_ratio
-from palate.objectives.reductions import Reduction, TokenMean, TokenWeights
+from palate.objectives.reductions import Reduction, TokenMean, TokenWeights, with_length
 from palate.objectives.value import ClippedValue, ValueObjective, ValueTokens, explained_variance
 from palate.runs.run import Run
 from palate.stages.online.algorithm import AlgorithmContext
@@ -57,6 +57,11 @@ class PolicyGradient:
     value_trunk: Literal["separate", "shared"] = "separate"
 
     pays_kl: ClassVar[bool] = True
+
+    @property
+    def compares_siblings(self) -> bool:
+        """Whether it learns nothing from a prompt whose completions all got the same reward."""
+        return self.advantage.needs_siblings
 
     def check(self, samples_per_prompt: int) -> None:
         """Raise ConfigError when the advantage compares completions of a prompt and there is only one."""
@@ -154,7 +159,7 @@ class PolicyGradientAlgorithm:
     """A policy that learns from advantages, and its value model."""
 
     def __init__(self, config: PolicyGradient, context: AlgorithmContext) -> None:
-        self._config, self._context = config, context
+        self._config, self._context = replace(config, reduction=with_length(config.reduction, context.max_tokens)), context
         self._value_model: Values | None = None
         self.modules: dict[str, nn.Module] = {}
         if config.advantage.needs_values:

@@ -2,7 +2,8 @@
 
 A preset keeps two things apart: the parts that define the method, and the settings that its authors ran it with. The parts are the rule
 of advantage, the policy loss, the reduction, KL and shaping. `loop` holds the settings that the source gives, under their names in the
-stage. Lengths (`max_tokens`, the buffer of a soft limit) belong to the task: presets leave them at their defaults, and the user sets them.
+stage. Lengths (the limit and the buffer of a soft limit, a constant length) belong to the task: presets leave them open, and they follow
+`sampling.max_tokens`.
 """
 
 from __future__ import annotations

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
-
 from palate.config.artifacts import file_at
 from palate.config.types import Count, Input
 from palate.core import derive_seed
@@ -18,6 +16,7 @@ from palate.objectives.supervised import CrossEntropy, PretrainingMix
 from palate.runs.run import Run
 from palate.text.pack import PackedBatch
 from palate.text.spans import document_trees
+from palate.training.epochs import shuffled
 from palate.training.imitation import Imitation, packed, trees_of
 
 
@@ -53,12 +52,8 @@ class Texts:
 
     def losses(self, step: int, policy_total: float) -> list[Callable[[], Sums]]:
         """Return the losses of an optimizer step's micro-batches, scaled for a sum that is divided by `policy_total`."""
-        count, size = len(self._trees), self._config.documents_per_step
-        numbers = []
-        for place in range(step * size, (step + 1) * size):
-            epoch, k = divmod(place, count)
-            numbers.append(int(np.random.default_rng([self._seed, epoch]).permutation(count)[k]))
-        batches = list(self._batches(numbers))
+        size = self._config.documents_per_step
+        batches = list(self._batches(shuffled(self._seed, len(self._trees), step * size, size)))
         total = float(sum(int(batch.learned.sum()) for batch in batches))
         return [partial(self._loss, batch, total, policy_total) for batch in batches]
 

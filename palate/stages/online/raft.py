@@ -35,6 +35,7 @@ class RAFT:
     min_reward: float | None = None
 
     pays_kl: ClassVar[bool] = False
+    compares_siblings: ClassVar[bool] = True
 
     def check(self, samples_per_prompt: int) -> None:
         """Raise ConfigError when every completion would be learned."""

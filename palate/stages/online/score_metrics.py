@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
+from palate.core import DataError, Gold
 from palate.evaluation.intervals import clustered_mean
 from palate.stages.online.rollouts import Rollouts, Scored
 
@@ -24,14 +25,22 @@ def score_metrics(scored: Scored) -> dict[str, float]:
     }
 
 
-def gold_metrics(gold: Callable[..., Mapping[str, float]], rollouts: Rollouts) -> dict[str, float]:
-    """Return mean and standard error of what a function that knows the truth gives for the completions."""
-    dimensions = [
-        gold(prompt.text, completion.text, **prompt.fields)
-        for prompt, group in zip(rollouts.prompts, rollouts.groups, strict=True)
-        for completion in group
-    ]
-    return _mean("gold", [sum(values.values()) / len(values) for values in dimensions], rollouts)
+def gold_metrics(gold: Gold, rollouts: Rollouts) -> dict[str, float]:
+    """Return mean and standard error of what a function that knows the truth gives for the completions, and the share it failed on.
+
+    A failure costs no more than its own completion, because nothing is learned from gold.
+    """
+    scores: list[float] = []
+    for prompt, group in zip(rollouts.prompts, rollouts.groups, strict=True):
+        for completion in group:
+            try:
+                values = gold(prompt.text, completion.text, **prompt.fields)
+            except DataError:
+                scores.append(math.nan)
+            else:
+                scores.append(sum(values.values()) / len(values))
+    failed = sum(map(math.isnan, scores)) / len(scores)
+    return {**_mean("gold", scores, rollouts), **({"unscored_gold/share": failed} if failed else {})}
 
 
 def _mean(name: str, values: Sequence[float], rollouts: Rollouts) -> dict[str, float]:

@@ -6,14 +6,15 @@ import math
 import time
 from dataclasses import dataclass
 
+from palate.core import TrainingError
 from palate.rewards.learned import required_report_card
 from palate.rewards.model import ModelReward
 from palate.runs.run import Run
 from palate.stages.online.loop import Loop
 from palate.stages.online.online_settings import OnlineSettings
 from palate.training.fit import CHECKPOINT_SECONDS
-from palate.training.guards import Watch
-from palate.training.model_io import keep_model, trained
+from palate.training.guards import GuardStopError, Watch
+from palate.training.model_io import forget_model, has_model, keep_model, trained
 
 
 @dataclass(frozen=True)
@@ -21,28 +22,60 @@ class Online(OnlineSettings):
     """Tune a policy on rewards of its own completions, under a KL budget."""
 
     def run(self, run: Run) -> None:
-        """Train the policy and save it as `model/`, and the last value model as `value/`."""
+        """Train the policy and save it as `model/`, and the last value model as `value/`.
+
+        Raises:
+            TrainingError: a guard stopped the run. Its best model is saved all the same.
+        """
         report_cards = self._required_report_cards(run)
         loop = Loop(self, run)
         watch = Watch(self.guards)
         loop.restore()
         watch.recall(run.logged())
+        try:
+            if watch.stopped is not None:
+                raise watch.stop(watch.stopped)
+            forget_model(run)  # a run that a guard stopped left one
+            self._train(run, loop, watch)
+        except GuardStopError as stop:
+            raise TrainingError(f"{stop}. {self._stopped(run, loop, stop)}") from stop
+        best = loop.finish()
+        keep_model(run, trained(run, loop.policy, self.adapters, loop.learner), self.adapters)
+        loop.algorithm.save(run, loop.learner)
+        ending = {"kl_coef": loop.kl.coef, "is_spent": loop.kl.is_spent, "iterations": loop.iteration, "last": loop.last_metrics}
+        run.summary({"report_cards": report_cards, **ending, **best})
+
+    def _train(self, run: Run, loop: Loop, watch: Watch) -> None:
+        """Iterate until the run is over. Raises GuardStopError."""
         saved = time.monotonic()
         with run.progress(self.iterations, "online", self._limits()) as advance:
             advance(loop.iteration)
             while loop.iteration < self.iterations and not loop.kl.is_spent and not loop.search.is_over:
                 metrics = loop.iterate()
                 watch.log(run, loop.iteration - 1, metrics)
+                if watch.is_safe:
+                    loop.accept()
                 advance(1, f"score {metrics.get('online/score/mean', math.nan):+.2f}  kl {metrics['online/kl/mean']:.1f}")
-                if (time.monotonic() - saved > CHECKPOINT_SECONDS or run.stop_requested) and watch.is_safe:
+                if time.monotonic() - saved > CHECKPOINT_SECONDS or run.stop_requested:
                     loop.save()
                     saved = time.monotonic()
                 run.check_stop()
-        best = loop.finish()
-        keep_model(run, trained(run, loop.policy, self.adapters, loop.learner), self.adapters)
-        loop.algorithm.save(run, loop.learner)
-        ending = {"kl_coef": loop.kl.coef, "is_spent": loop.kl.is_spent, "iterations": loop.iteration, "last": loop.last_metrics}
-        run.summary({"report_cards": report_cards, **ending, **best})
+
+    def _stopped(self, run: Run, loop: Loop, stop: GuardStopError) -> str:
+        """Keep the best model of a run that a guard stopped and a checkpoint to go on from; return what the user can do."""
+        if stop.can_continue and not has_model(run):
+            loop.save()
+        kept = "No weights were saved before that, so there is no model"
+        if has_model(run):
+            kept = f"{run.directory} holds the best model before that"
+        elif (number := loop.best_so_far()) is not None:
+            keep_model(run, trained(run, loop.policy, self.adapters, loop.learner), self.adapters)
+            kept = f"{run.directory} holds the best model before that, as {number} iterations made it"
+        loop.close()
+        if not stop.can_continue:
+            return f"{kept}. Lower optimizer.lr and look for broken rewards"
+        setting = f"guards.{stop.guard}"
+        return f"{kept}. To go on where it stopped, give the same command with {setting}.stop=none or {setting}=off"
 
     def _limits(self) -> dict[str, float]:
         """Return the limit that the live view draws beside KL, by the metric's name."""

@@ -3,6 +3,6 @@
 from palate.training.guards.catalogue import TABLE, Guard, guards_page
 from palate.training.guards.limits import Guards, Limit
 from palate.training.guards.readings import repeated_share, repetition
-from palate.training.guards.watch import Alarm, Watch
+from palate.training.guards.watch import Alarm, GuardStopError, Watch
 
-__all__ = ["TABLE", "Alarm", "Guard", "Guards", "Limit", "Watch", "guards_page", "repeated_share", "repetition"]
+__all__ = ["TABLE", "Alarm", "Guard", "GuardStopError", "Guards", "Limit", "Watch", "guards_page", "repeated_share", "repetition"]

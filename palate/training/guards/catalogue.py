@@ -140,6 +140,15 @@ TABLE = (
         "lower optimizer.lr, and check whether rewards jump",
     ),
     Guard(
+        "missing_eos",
+        Now("missing_eos_excess/mean"),
+        "above",
+        "below 0",
+        "shaping.missing_eos.reward is {value:.2f} above the mean score of completions that end, so not ending would be paid better: "
+        "completions without an end token get the lowest score of the iteration instead",
+        "lower shaping.missing_eos.reward below the scores, or use shaping.missing_eos: subtract",
+    ),
+    Guard(
         "flat_groups",
         Now("flat_groups/share"),
         "above",

@@ -50,6 +50,7 @@ class Guards:
         step_kl: half the squared log-ratio in the iteration's last step, in nats per token; acts above the limit.
         value: share of the returns' variance that the value model explains; acts below the limit.
         value_error: the value model's squared error as a multiple of that of the first iterations; acts above the limit.
+        missing_eos: how far the reward for a missing end token is above the mean score of completions that end; acts above the limit.
         flat_groups: share of prompts whose completions all got the same reward; acts above the limit.
         spread: standard deviation of the scores; acts below the limit.
         gold: fall of gold from its best while the score rises, in standard errors; acts above the limit.
@@ -68,7 +69,13 @@ class Guards:
     step_kl: Watched = Limit(warn=0.1, patience=2)
     value: Watched = Limit(warn=0.0, patience=8)
     value_error: Watched = Limit(warn=5.0, patience=3)
+    missing_eos: Watched = Limit(warn=0.0)
     flat_groups: Watched = Limit(warn=0.8, patience=3)
     spread: Watched = Limit(warn=0.05, patience=3)
     gold: Watched = Limit(warn=6.0, patience=2)
     held_out: Watched = Limit(warn=6.0, patience=2)
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether a guard has a limit that stops the run."""
+        return any(isinstance(watched, Limit) and watched.stop is not None for watched in vars(self).values())

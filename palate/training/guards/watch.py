@@ -31,6 +31,20 @@ class Alarm:
     text: str
 
 
+class GuardStopError(TrainingError):
+    """A guard stopped the run.
+
+    Attributes:
+        guard: its name, or `finite`.
+        can_continue: whether the run can go on without this guard; not with numbers that are not finite.
+    """
+
+    def __init__(self, alarm: Alarm) -> None:
+        super().__init__(f"iteration {alarm.step}: the guard {alarm.guard!r} stopped the run: {alarm.text}")
+        self.guard = alarm.guard
+        self.can_continue = alarm.guard != "finite"
+
+
 class Watch:
     """The guards of a run, with the metrics they have read.
 
@@ -44,6 +58,8 @@ class Watch:
         self._guards = [(guard, limit) for guard in TABLE if (limit := guard.limits(guards)) is not None]
         self._beyond: dict[tuple[str, str], int] = {}
         self._active: dict[str, Alarm] = {}
+        self.stopped: Alarm | None = None
+        """The guard that stops the run at the last row read, if one does."""
 
     @property
     def active(self) -> tuple[Alarm, ...]:
@@ -52,11 +68,7 @@ class Watch:
 
     @property
     def is_safe(self) -> bool:
-        """Whether no reading is beyond a limit that stops the run. While one is, write no checkpoint.
-
-        What an iteration sampled describes the weights before its updates. So the last checkpoint holds at the latest the policy of the
-        first reading beyond the limit.
-        """
+        """Whether no reading is beyond a limit that stops the run, also while a guard is still patient."""
         return not any(count for (_, action), count in self._beyond.items() if action == "stop")
 
     def recall(self, rows: Iterable[Mapping[str, float]]) -> None:
@@ -68,14 +80,18 @@ class Watch:
         """Log the metrics, and log and show what the guards say about them.
 
         Raises:
-            TrainingError: a guard stops the run, or a metric is not finite. No checkpoint is written here.
+            GuardStopError: a guard stops the run, or a metric is not finite.
         """
         alarms = self.look(step, metrics)
         run.log(step, {name: value for name, value in metrics.items() if math.isfinite(value)})
         run.warn(step, {alarm.guard: alarm.text for alarm in alarms}, {alarm.guard: alarm.text for alarm in self.active})
-        for alarm in alarms:
-            if alarm.action == "stop":
-                raise TrainingError(f"iteration {step}: the guard {alarm.guard!r} stopped the run: {alarm.text}. {self._remedy(alarm)}")
+        if self.stopped is not None:
+            raise self.stop(self.stopped)
+
+    @staticmethod
+    def stop(alarm: Alarm) -> GuardStopError:
+        """Return the error of a guard that stops the run."""
+        return GuardStopError(alarm)
 
     def look(self, step: int, metrics: Mapping[str, float]) -> tuple[Alarm, ...]:
         """Return the new alarms about the metrics of an iteration, whose names begin with the stage."""
@@ -96,6 +112,7 @@ class Watch:
             if stopped or guard.name not in self._active:
                 alarms.append(alarm)
             self._active[guard.name] = alarm
+        self.stopped = next((alarm for alarm in alarms if alarm.action == "stop"), None)
         return tuple(alarms)
 
     def _is_due(self, guard: Guard, action: str, value: float, limit: float | None, patience: int) -> bool:
@@ -103,9 +120,3 @@ class Watch:
         key = (guard.name, action)
         self._beyond[key] = self._beyond.get(key, 0) + 1 if guard.is_beyond(value, limit) else 0
         return self._beyond[key] >= patience
-
-    def _remedy(self, alarm: Alarm) -> str:
-        if alarm.guard == "finite":
-            return "The last checkpoint holds weights from before. Lower optimizer.lr and look for broken rewards"
-        setting = f"guards.{alarm.guard}"
-        return f"No checkpoint was written beyond that limit. To continue all the same, set {setting}.stop=none or {setting}=off"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from palate.clients.chat import ChatClient, chat_endpoint
+from palate.clients.chat import ChatClient, ChatReply, chat_endpoint
 from palate.clients.http import RequestFailed, bearer
 from palate.core import ConfigError, Message
 from tests.support.waiting import LIMIT_SECONDS
@@ -48,7 +48,7 @@ def deadline() -> float:
 
 def test_a_request_holds_the_conversation_the_model_and_the_options(replies: Replies) -> None:
     model = client(f"{replies.server.url}/v1", headers=bearer("secret"), options={"temperature": 0})
-    assert model.reply(HELLO, deadline()) == "hi"
+    assert model.reply(HELLO, deadline()).text == "hi"
     ((path, headers, body),) = replies.server.asked
     assert (path, headers["Authorization"]) == ("/v1/chat/completions", "Bearer secret")
     messages = [{"role": "system", "content": "brief"}, {"role": "user", "content": "hello"}]
@@ -76,7 +76,7 @@ def test_attempts_limit_the_retries(replies: Replies, attempts: int, count: int)
 
 def test_without_a_limit_a_temporary_failure_is_tried_again(replies: Replies) -> None:
     replies.answers = [(429, {}), *replies.answers]
-    assert client(replies.server.url).reply(HELLO, deadline()) == "hi"
+    assert client(replies.server.url).reply(HELLO, deadline()).text == "hi"
     assert len(replies.server.asked) == 2
 
 
@@ -116,4 +116,4 @@ def test_a_failed_conversation_does_not_touch_the_others() -> None:
     server = Server(answer)
     found = client(server.url, concurrency=2).replies([(Message("user", text),) for text in "abc"], deadline())
     server.close()
-    assert [one if isinstance(one, str) else one.status for one in found] == ["A", 400, "C"]
+    assert [one.text if isinstance(one, ChatReply) else one.status for one in found] == ["A", 400, "C"]

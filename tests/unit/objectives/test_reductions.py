@@ -12,7 +12,7 @@ from palate.core import ConfigError
 from palate.objectives.kl import KLPenalty, KLTokens
 from palate.objectives.policy_gradient import CISPO, GSPO, PPOClip, Reinforce, SequenceClip
 from palate.objectives.reduce import Totals
-from palate.objectives.reductions import ConstantLength, SequenceMean, SequenceSum, TokenMean
+from palate.objectives.reductions import ConstantLength, SequenceMean, SequenceSum, TokenMean, with_length
 from palate.objectives.value import ClippedValue, ValueTokens
 from tests.support.policy import tokens
 
@@ -155,3 +155,11 @@ def test_without_a_reduction_tokens_count_the_same():
 def test_settings_are_checked():
     with pytest.raises(ConfigError, match="tokens must be 1 or more"):
         ConstantLength(tokens=0)
+
+
+def test_a_constant_length_that_is_left_open_is_that_of_the_longest_completion():
+    assert with_length(ConstantLength(), 9) == ConstantLength(tokens=9)
+    assert with_length(ConstantLength(tokens=5), 9) == ConstantLength(tokens=5)
+    assert with_length(TokenMean(), 9) == TokenMean()
+    with pytest.raises(ConfigError, match="tokens is not known"):
+        ConstantLength()(torch.tensor([0]), torch.tensor([True]))

@@ -1,17 +1,21 @@
 """Running a pipeline: skipped, resumed, refused, failed, one stage only, afresh."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from palate.config.functions import load_function
+from palate.config.types import FunctionInput
 from palate.core import ConfigError, Interrupted, RunError, TrainingError
 from palate.pipeline.execute import StageOutcome, forget, plan_lines, refuse_old_runs, run_pipeline
 from palate.pipeline.plan import Planned, plan_pipeline, read_pipeline
+from palate.pipeline.table import StageEntry
 from palate.runs.digests import DigestCache
 from palate.runs.lock import locked
 from palate.runs.record import input_key, read_record
+from palate.runs.run import Run
 from tests.support.toys import TOYS
 
 TEXT = """\
@@ -208,3 +212,73 @@ def test_a_stage_in_a_directory_of_its_own_minds_only_that_directory() -> None:
     assert forget([beside], ["first"]) == []
     first.directory.rename(beside.directory)
     assert forget([beside], ["first"]) == [beside.directory]
+
+
+@dataclass(frozen=True)
+class Call:
+    """Write what a function returns."""
+
+    function: FunctionInput
+    ends: bool = True
+
+    def check(self) -> None:
+        """Accept all."""
+
+    def run(self, run: Run) -> None:
+        run.summary({"value": load_function(self.function)("")})
+        if not self.ends:
+            raise TrainingError("no end")
+
+
+CALLS = {"call": StageEntry("tests.unit.pipeline.test_execute:Call", "Write what a function returns.")}
+
+
+def calls(*names: str, ends: bool = True) -> tuple[Planned, ...]:
+    """Stages that call `users_own:f`."""
+    text = "".join(f"  {name}: {{stage: call, function: 'users_own:f', ends: {str(ends).lower()}}}\n" for name in names)
+    Path("p.yaml").write_text(f"stages:\n{text}")
+    return plan_pipeline(read_pipeline(Path("p.yaml")), Path("runs"), CALLS)
+
+
+def test_a_run_is_made_again_when_the_users_function_or_what_it_imports_was_edited() -> None:
+    Path("users_own.py").write_text("from users_part import VALUE\ndef f(completion): return VALUE\n")
+    Path("users_part.py").write_text("VALUE = 1\n")
+    (first,) = calls("one")
+    run_pipeline([first], print)
+    assert [outcome.how for outcome in run_pipeline(calls("one"), print)] == ["skipped"]
+    Path("users_part.py").write_text("VALUE = 22\n")
+    lines: list[str] = []
+    (again,) = run_pipeline(calls("one"), lines.append)
+    assert again.how == "done"
+    assert json.loads((again.directory / "summary.json").read_text()) == {"value": 22}
+    assert lines[0] == f"one: function was edited since {first.directory} was made, so this is a new run"
+    assert len(lines) == 2
+    (parent,) = first.plan.parents
+    assert (parent.field, Path(parent.path).name) == ("function", "users_own.py")
+    assert first.plan.config["function"] == "users_own:f"
+
+
+def test_a_run_that_was_cut_off_does_not_go_on_with_an_edited_function() -> None:
+    Path("users_own.py").write_text("def f(completion): return 1\n")
+    (first,) = calls("one", ends=False)
+    with pytest.raises(TrainingError):
+        run_pipeline([first], print)
+    Path("users_own.py").write_text("def f(completion): return 2\n")
+    (second,) = calls("one", ends=False)
+    assert second.directory != first.directory
+    with pytest.raises(RunError, match=r'function: "users_own:f@\w+" there, "users_own:f@\w+" here\. .* the digest of its source'):
+        run_pipeline([replace(second, directory=first.directory)], print)
+
+
+def test_a_function_that_is_edited_while_earlier_stages_run_is_refused() -> None:
+    Path("users_own.py").write_text("def f(completion): return 1\n")
+    items = calls("one", "two")
+    run_pipeline(items[:1], print)
+    Path("users_own.py").write_text("def f(completion): return 2\n")
+    with pytest.raises(RunError, match=r"two\.function: 'users_own:f' was edited after this command had planned its stages"):
+        run_pipeline(items[1:], print)
+
+
+def test_a_function_that_is_nowhere_is_refused_before_anything_runs() -> None:
+    with pytest.raises(ConfigError, match=r"p\.yaml:2.*one\.function: 'users_own:f': there is no module 'users_own'"):
+        calls("one")

@@ -121,11 +121,37 @@ def test_a_failed_score_is_nan_in_the_reward_and_named(number) -> None:
     assert not any(math.isnan(value) for value in (*composition.state().values(), *found.metrics().values()))
 
 
-@pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_a_part_that_fails_throughout_stops_the_run_even_if_it_only_records(number, weight) -> None:
-    parts = {"one": FunctionReward(function=number), "shown": FunctionReward(function="math:pow", weight=weight)}
+def test_a_part_that_fails_throughout_stops_the_run(number) -> None:
+    parts = {"one": FunctionReward(function=number), "shown": FunctionReward(function="math:pow", weight=0.1)}
     with pytest.raises(TrainingError, match=r"rewards\.shown could not score 1 of 1 .*raised TypeError: must be real number, not str"):
         score(Composition.load(parts, max_failed=0.9), "1")
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_a_part_of_weight_0_that_fails_throughout_costs_nothing(number, normalise) -> None:
+    parts = {"one": FunctionReward(function=number), "shown": FunctionReward(function="math:pow", weight=0, normalise=normalise)}
+    found = score(Composition.load(parts), "1", "2")
+    assert numbers(found.rewards) == [1, 2]
+    assert found.metrics()["unscored_shown/share"] == 1
+    assert len(found.failures) == 2
+
+
+def test_a_part_with_a_constraint_counts_whatever_its_weight(number) -> None:
+    parts = {"one": FunctionReward(function=number), "shown": FunctionReward(function="math:pow", constraint=Constraint(min_score=0))}
+    with pytest.raises(TrainingError, match=r"rewards\.shown could not score"):
+        score(Composition.load(parts), "1")
+
+
+@pytest.mark.parametrize("size", ["1e39", "3e20"])
+def test_a_score_whose_square_is_infinite_in_float32_is_a_failure_of_its_part(number, size) -> None:
+    with pytest.raises(TrainingError, match=r"rewards\.one could not score 1 of 2 .* too large"):
+        score(Composition.load({"one": FunctionReward(function=number)}), "1", size)
+
+
+def test_rewards_that_weights_make_too_large_name_their_part(number) -> None:
+    parts = {"one": FunctionReward(function=number), "big": FunctionReward(function=number, weight=1e30)}
+    with pytest.raises(TrainingError, match=r"rewards\.big up to 2e\+10 with weight 1e\+30"):
+        score(Composition.load(parts), "1", "2e10")
 
 
 def test_failures_of_a_part_that_only_records_leave_the_reward(module, number) -> None:
@@ -246,7 +272,8 @@ def test_paths_of_models_are_inputs() -> None:
     found = map_inputs(
         read_config(Holder, Settings({"rewards": SETTINGS})), lambda name, value, mark: seen.append((name, value)) or "there"
     )
-    assert seen == [("rewards.taste.model.0", "$reward"), ("rewards.many.model.0", "a"), ("rewards.many.model.1", "b")]
+    models = [("rewards.taste.model.0", "$reward"), ("rewards.many.model.0", "a"), ("rewards.many.model.1", "b")]
+    assert seen == [*models, ("rewards.happy.function", "package.module:f")]
     taste = found.rewards["taste"]
     assert isinstance(taste, ModelReward)
     assert taste.model == ("there",)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from palate.core import Completion, ConfigError, Message, Prompt
+from palate.core import Completion, ConfigError, Message, Prompt, TrainingError
 from palate.rewards import function as function_module
 from palate.rewards.batch import PartScores, ScoringBatch, ScoringContext
 from palate.rewards.function import FunctionReward
@@ -60,6 +60,8 @@ def test_a_batched_function(module) -> None:
         ("'3'", "gave '3' (str), not a number"),
         ("{'helpful': 1}", "not a number"),
         ("10 ** 400", "not one finite number"),
+        ("1e39", "gave 1e+39, which is too large"),
+        ("__import__('numpy').complex64(1 + 2j)", "(complex64), not a number"),
         ("__import__('numpy').zeros(2)", "not one finite number"),
         ("1 / 0", "raised ZeroDivisionError: division by zero"),
         ("missing", "raised NameError"),
@@ -82,6 +84,7 @@ def test_a_bad_value_is_a_reason_of_that_completion_alone(module, body, reason) 
         ("None", "not a list of 2 scores"),
         ("'12'", "not a list of 2 scores"),
         ("{'a': 1, 'b': 2}", "not a list of 2 scores"),
+        ("{1.0, 2.0}", "not a list of 2 scores"),
         ("5", "not a list of 2 scores"),
         ("[1.0, None]", "gave 'None' (NoneType), not a number"),
         ("1 / 0", "raised ZeroDivisionError"),
@@ -96,7 +99,56 @@ def test_bad_answers_of_a_batched_function(module, body, reason) -> None:
 
 def test_a_column_that_is_missing_is_a_reason(module) -> None:
     name = module("def f(prompt, completion, answer):\n    return 1\n")
-    assert "missing 1 required positional argument: 'answer'" in outcome(f"{name}:f", batch("a")).reasons[0]
+    assert "needs an argument 'answer', which is neither" in outcome(f"{name}:f", batch("a")).reasons[0]
+    assert "nor a column of the rows (mark)" in outcome(f"{name}:f", batch("a", mark=1)).reasons[0]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_function_is_called_by_the_names_of_its_arguments(module, batched) -> None:
+    name = module("""
+        def one(answer, completion, *, ended=None, fields=None, other=5, **rest):
+            return (completion == answer) + 10 * ended + 100 * (fields["prompt"] == "mine") + 1000 * (rest["prompt"] == "q") + 10000 * other
+        def many(completions, ground_truth, **kwargs):
+            right = [text == truth for text, truth in zip(completions, ground_truth)]
+            return [r + 10 * (sorted(kwargs) == ["answer", "conversation", "ended", "prompt", "prompts"]) for r in right]
+        def by_place(first, second, /):
+            return len(second) if isinstance(second, str) else [len(text) for text in second]
+    """)
+    asked = Prompt("a", (Message("user", "q"),), {"answer": "yes", "prompt": "mine", "ground_truth": "yes"})
+    scored = ScoringBatch((asked,), ((Completion("yes"), Completion("no", stop="length")),))
+    if batched:
+        assert outcome(f"{name}:many", scored, batched=True).heads[""].tolist() == [11, 10]
+    else:
+        assert outcome(f"{name}:one", scored).heads[""].tolist() == [51111, 51100]
+    assert outcome(f"{name}:by_place", scored, batched=batched).heads[""].tolist() == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "batched", "message"),
+    [
+        ("question, answer", False, "takes question, answer, and not completion"),
+        ("completions, ground_truth", False, "set batched: true if it takes lists"),
+        ("prompt, completion", True, "leave out batched if it scores one completion at a time"),
+        ("", False, "takes no argument, and not completion"),
+        ("prompt, /", False, "not completion"),
+    ],
+)
+def test_a_function_that_does_not_take_a_completion_is_refused(module, arguments, batched, message) -> None:
+    name = module(f"def f({arguments}):\n    return 1\n")
+    with pytest.raises(ConfigError, match="called by the names of its arguments") as caught:
+        FunctionReward(function=f"{name}:f", batched=batched).open(CONTEXT)
+    assert message in str(caught.value)
+
+
+def test_a_function_that_was_edited_is_not_started_again(module, tmp_path) -> None:
+    name = module("import os\ndef f(prompt, completion):\n    return os._exit(1) if completion == 'end' else 1\n")
+    scorer = FunctionReward(function=f"{name}:f").open(CONTEXT)
+    scorer.score(batch("end"))
+    assert not scorer.score(batch("a", "end")).reasons.get(0)
+    with (tmp_path / f"{name}.py").open("a") as file:
+        file.write("# another\n")
+    with pytest.raises(TrainingError, match=r"rewards\.mine: .* was edited while the run used it"):
+        scorer.score(batch("a"))
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,13 @@ def test_a_completion_that_was_cut_off_does_not_look_finished() -> None:
         ("Score: eleven", "gave no grade"),
         ("Score: 11", "gave 11 on a scale from 1 to 10"),
         ("-1", "gave -1 on a scale"),
+        ("<think>Score: 3\nOr more?</think>\nScore: 7", 6 / 9),
+        ("<think>Score: 3</think>\nI cannot say.", "gave no grade"),
+        ("<think>\nScore: 3\nBut wait, that was", "gave no grade"),
+        ("Score: 3, I thought first.\nScore: 2\n</think>\n\nScore: 10", 1.0),
+        ("<Thinking>Score: 3\n", "gave no grade"),
+        ("Score: 3/5", "gave 3 out of 5, on a scale up to 10"),
+        ("Score: 1\nScore: 9 / 10.0", 8 / 9),
     ],
 )
 def test_marks_in_replies(text, score) -> None:
@@ -86,6 +93,19 @@ def test_marks_in_replies(text, score) -> None:
 def test_answers_without_a_message(serve, answer) -> None:
     server = serve(lambda handler, body: reply(handler, answer))
     assert "answered without a message" in outcome(judge(server.url), "a").reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_read"), [("length", False), ("content_filter", False), ("abort", False), ("STOP", True), (None, True)]
+)
+def test_a_reply_that_was_cut_off_has_no_grade(serve, reason, is_read) -> None:
+    answer = {"choices": [{"message": {"content": "Let me see.\nScore: 10\nBut wait, that"}, "finish_reason": reason}]}
+    found = outcome(judge(serve(lambda handler, body: reply(handler, answer)).url, max_tokens=7), "a")
+    if is_read:
+        assert found.heads[""].tolist() == [1]
+    else:
+        assert f"the judge's reply was cut off (finish_reason: {reason})" in found.reasons[0]
+        assert ("raise max_tokens (now 7)" in found.reasons[0]) == (reason == "length")
 
 
 def test_one_failed_request_is_a_reason_of_that_completion_alone(serve) -> None:

@@ -177,6 +177,28 @@ def test_grades(fields: dict[str, Any], text: str, expected: float) -> None:
     assert grade(asked(**fields), text, gold) == expected
 
 
+@pytest.mark.parametrize(
+    ("answer", "text", "is_right"),
+    [
+        ("4", "it is 14 .", False), ("4", "the answer is 4 .", True), ("4", "4.", True), ("4", "4.5", False), ("4", "0.4", False),
+        ("4", "-4", False), ("-3", "-35", False), ("-3", "it is -3", True), ("-3", "it is \u22123.", True), ("4", "10-4", True),
+        (4.0, "4", True), ("1000", "1,000 eggs", True), ("1000", "1,0001", False), ("4", "3/4", False), ("4", "14:40", False),
+        ("4", "x4", False), ("4", "(4)", True), ("4", "$4, no more", True), ("007", "7", False), ("007", "agent 007.", True),
+        ("no", "i know", False), ("no", "no, thanks", True), ("no", "no-one", False), ("can", "can't", False),
+        ("two eggs.", "take two  eggs\nnow", True), ("two eggs", "two eggshells", False), ("5 eggs", "2.5 eggs", False),
+        ("c++", "in c++ it is", True), ("\u5317\u4eac", "\u662f\u5317\u4eac\u3002", True), ("4", "\u662f4\u3002", True),
+    ],
+)  # fmt: skip
+def test_an_answer_is_right_as_words_of_its_own(answer: object, text: str, is_right: bool) -> None:
+    assert grade(asked(kind="answer", answer=answer), text, None) == is_right
+
+
+@pytest.mark.parametrize("fields", [{}, {"answer": ""}, {"answer": " . "}])
+def test_an_answer_that_is_missing_is_not_right_everywhere(fields: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="needs an answer that is not empty"):
+        grade(asked(kind="answer", **fields), "anything", None)
+
+
 def test_an_eval_of_no_known_kind_is_refused() -> None:
     for fields, known in (({"kind": "dance"}, gold), ({}, gold), ({"kind": "gold", "dimension": "words"}, None)):
         with pytest.raises(DataError, match="eval rows need a kind of"):

@@ -64,13 +64,17 @@ def test_the_best_of_each_prompts_own_completions_is_kept_and_what_was_cut_off_h
     groups = LocalSampler(load_policy(home / "base")).generate(prompts, 4, sampling, derive_seed(1, "rerank"))
     scores = LearnedReward.load(str(home / "reward"), word_tokenizer()).score(prompts, groups)["score"]
     files = (str(home / "base"), str(home / "reward"), str(home / "prompts.jsonl"))
+    pairs = [(score, one) for rated, group in zip(scores, groups, strict=True) for score, one in zip(rated, group, strict=True)]
+    lowest = min(float(score or 0) for score, one in pairs if one.stop == "eos")
     for missing in (-100.0, 100.0):
         stage = Rerank(*files, n=4, sampling=sampling, missing_eos_reward=missing, gold="tests.unit.stages.test_rerank:longest")
         run = ran(stage, home / f"runs{missing:.0f}", "rerank")
         kept = [group[0].text for _, group in read_samples(run.directory / "samples.jsonl").rows]
         first = []
         for prompt_scores, group, text in zip(scores, groups, kept, strict=True):
-            rated = [float(score or 0) if one.stop == "eos" else missing for score, one in zip(prompt_scores, group, strict=True)]
+            rated = [
+                float(score or 0) if one.stop == "eos" else min(missing, lowest) for score, one in zip(prompt_scores, group, strict=True)
+            ]
             assert text == group[rated.index(max(rated))].text
             first.append(rated)
         curve = json.loads((run.directory / "summary.json").read_text())["curve"]

@@ -1,11 +1,11 @@
 """The wiring of the online loop: orders of prompts and units, prices of KL, guards, held-out measurements, what is recorded."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from palate.core import ConfigError, Interrupted, TrainingError
 from palate.data.jsonl import read_rows, write_rows
@@ -246,21 +246,6 @@ def test_warnings_of_a_resumed_run_are_those_of_a_straight_one(data: Path, tmp_p
     assert found[0] == found[1]
 
 
-def test_a_guard_that_stops_leaves_a_checkpoint_from_before_the_trouble(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(online, "CHECKPOINT_SECONDS", 0)
-    guards = {"kl": {"warn": None, "stop": 0.3, "patience": 3}}
-    with pytest.raises(TrainingError, match="the guard 'kl' stopped the run"):
-        trained(configured(data, guards=guards), tmp_path)
-    (run,) = tmp_path.glob("online-*")
-    rows = [row for _, row in read_rows(run / "metrics.jsonl")]
-    beyond = [int(str(row["step"])) for row in rows if float(str(row["online/kl/mean"])) > 0.3]
-    assert beyond == [len(rows) - 3, len(rows) - 2, len(rows) - 1]
-    saved = json.loads((run / "state" / "learner" / "numbers.json").read_text())
-    assert saved["iteration"] == beyond[0] > 0
-
-
 def test_interrupted_after_its_last_iteration_it_has_the_same_summary(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = configured(data, iterations=2, kl={"control": {"kind": "target_kl", "target": 1.0}})
     straight, rows = trained(stage, tmp_path / "straight")
@@ -298,11 +283,50 @@ def test_gold_is_recorded_beside_the_score(data: Path, tmp_path: Path) -> None:
         ({"keep": {"kind": "best_reward"}}, "held_out.prompts need each other"),
         ({"held_out": {"prompts": "somewhere"}}, "held_out.prompts need each other"),
         ({"sampler": {"resample": 1, "asynchronous": 1}}, "sampling cannot be asynchronous"),
+        ({"sampler": {"resample": 1}, "samples_per_prompt": 1}, "one completion always has: set samples_per_prompt to 2"),
+        ({"shaping": {"overlong": {"kind": "soft_overlong", "max_tokens": 64}}}, "more than 48 tokens, and sampling.max_tokens is 6"),
     ],
 )
 def test_settings_that_contradict_each_other(changed: Mapping[str, Any], message: str, data: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         configured(data, **changed).check()
+
+
+def test_gold_that_fails_on_a_completion_costs_no_more_than_that(data: Path, tmp_path: Path) -> None:
+    _, rows = trained(configured(data, iterations=1, gold="tests.unit.stages.online.golden:saltless"), tmp_path)
+    assert 0 < rows[0]["unscored_gold/share"] < 1
+    assert rows[0]["gold/mean"] > 0
+    _, rows = trained(configured(data, iterations=1, gold="tests.unit.stages.online.golden:nothing"), tmp_path / "none")
+    assert rows[0]["unscored_gold/share"] == 1
+    assert "gold/mean" not in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_measured"),
+    [
+        ({"method": {"advantage": "leave_one_out"}}, True),
+        ({"method": {"advantage": "leave_one_out"}, "rewards": {"nothing": NOTHING}}, True),
+        ({"method": {"advantage": "batch_mean"}, "rewards": {"nothing": NOTHING}}, False),
+        ({"method": {"advantage": "batch_mean"}, "samples_per_prompt": 1}, False),
+    ],
+)
+def test_flat_groups_are_measured_where_completions_of_a_prompt_are_compared(changed, is_measured, data: Path, tmp_path: Path) -> None:
+    _, rows = trained(configured(data, iterations=1, **changed), tmp_path)
+    assert ("flat_groups/share" in rows[0]) == is_measured
+    if is_measured:
+        assert (rows[0]["flat_groups/share"] == 1) == ("rewards" in changed)
+
+
+def test_lengths_that_are_left_open_follow_the_longest_completion(data: Path, tmp_path: Path) -> None:
+    loop = started(configured(data, preset="dapo", sampling={"max_tokens": 12}, prompts_per_iteration=16, shaping={}), tmp_path / "dapo")
+    assert (loop.shaping.overlong.max_tokens, loop.shaping.overlong.buffer) == (12, 3)
+    assert loop.shaping.overlong(torch.tensor([9, 12])).tolist() == [0, -1]
+    method = {"advantage": "leave_one_out", "reduction": "constant_length"}
+    open_, given = (
+        trained(configured(data, iterations=1, method={**method, "reduction": {"kind": "constant_length", **tokens}}), tmp_path / name)[1]
+        for name, tokens in (("open", {}), ("given", {"tokens": 6}))
+    )
+    assert open_ == given
 
 
 def test_texts_mixed_in_go_on_from_step_to_step(data: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def context(run: Run, policy: CausalPolicy, **changed: Any) -> AlgorithmContext:
         raise AssertionError("nothing needs a value model here")
 
     settings: dict[str, Any] = {"kl": KLPenalty(), "temperature": 1.0, "tokens_per_microbatch": ONLY_TOKENS, "correction": None, **changed}
-    return AlgorithmContext(run=run, policy=policy, value_model=no_value_model, dtype="float32", **settings)
+    return AlgorithmContext(run=run, policy=policy, value_model=no_value_model, dtype="float32", max_tokens=3, **settings)
 
 
 def rollouts() -> Rollouts:

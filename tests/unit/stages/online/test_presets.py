@@ -10,7 +10,7 @@ import torch
 from palate.objectives.advantages import GAE, Advantage, Episodes
 from palate.objectives.kl import KLTokens
 from palate.objectives.policy_gradient import PolicyObjective
-from palate.objectives.reductions import Reduction
+from palate.objectives.reductions import Reduction, with_length
 from palate.objectives.value import ValueObjective, ValueTokens
 from palate.stages.online.presets import PRESETS
 from tests.support.policy import tokens
@@ -35,11 +35,11 @@ def test_a_step_of_every_method_from_scores_to_gradient(preset):
     scores, ended = torch.tensor([2.0, 0.0, 1.5, -2.0, 1.0, -1.0, 3.0, 0.5]), torch.arange(8) != 1
     old = -torch.rand(len(completion), generator=torch.Generator().manual_seed(0))
     state = preset.kl.control.start()
-    rewards = preset.shaping(scores, ended, torch.bincount(completion))
+    rewards = preset.shaping.within(64)(scores, ended, torch.bincount(completion))
     taken = preset.kl.in_reward(old, old, state.coef)
     values = torch.zeros(len(completion)) if preset.advantage.needs_values else None
     credit = preset.advantage(Episodes(rewards, taken, completion, torch.arange(8) // 4, values))
-    weights = preset.reduction(completion, credit.mask)
+    weights = with_length(preset.reduction, 64)(completion, credit.mask)
     logps = old.clone().requires_grad_()
     sums = preset.objective(tokens(logps, old, credit.advantages, credit.mask, completion), weights)
     loss = sums.loss
