@@ -16,8 +16,8 @@ from palate.data.files import read_json
 from palate.pipeline.plan import Planned
 from palate.runs.lock import locked
 from palate.runs.provenance import source_digest
-from palate.runs.record import RECORD, is_old, old_runs, old_text, read_record
-from palate.runs.run import Run, changes, open_run_at
+from palate.runs.record import RECORD, changes, is_old, old_runs, old_text, read_record
+from palate.runs.run import Run, open_run_at
 from palate.runs.trackers import About, Followers, require_trackers
 
 Echo = Callable[[str], None]

@@ -128,6 +128,22 @@ def read_record(directory: Path) -> RunRecord | None:
         raise RunError(f"{path} is not the record of a run ({error}). Delete the directory, or choose another with --out.") from error
 
 
+def differences(old: object, new: object) -> list[str]:
+    """Return where two identities differ, as `field: old there, new here`."""
+    return [f"{at}: {json.dumps(there)} there, {json.dumps(here)} here" for at, (there, here) in changes(old, new).items()]
+
+
+def changes(old: object, new: object, at: str = "") -> dict[str, tuple[object, object]]:
+    """Return the values that differ between two identities, by their dotted settings."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        found: dict[str, tuple[object, object]] = {}
+        for name in dict.fromkeys((*old, *new)):
+            place = f"{at}.{name}" if at and at != "config" else str(name)
+            found |= changes(old.get(name), new.get(name), place)
+        return found
+    return {} if old == new else {at: (old, new)}
+
+
 def is_old(value: object) -> bool:
     """Whether the content of a `run.json` is a record in another form than `FORMAT`."""
     return isinstance(value, dict) and {"name", "stage", "key", "identity"} <= value.keys() and value.get("format") != FORMAT

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import math
 import re
 import shutil
@@ -23,7 +22,7 @@ from palate.runs.live_view import View, has_view
 from palate.runs.lock import Stop, locked, stoppable
 from palate.runs.progress import progress
 from palate.runs.provenance import code, versions
-from palate.runs.record import RECORD, RunPlan, RunRecord, Status, read_record
+from palate.runs.record import RECORD, RunPlan, RunRecord, Status, differences, read_record
 
 METRICS = "metrics.jsonl"
 WARNINGS = "warnings.jsonl"
@@ -301,22 +300,6 @@ def open_run_at(directory: Path, plan: RunPlan) -> Run:
     )
     record.write(directory)
     return Run(directory, record, is_resumed=False)
-
-
-def differences(old: object, new: object) -> list[str]:
-    """Return where two identities differ, as `field: old there, new here`."""
-    return [f"{at}: {json.dumps(there)} there, {json.dumps(here)} here" for at, (there, here) in changes(old, new).items()]
-
-
-def changes(old: object, new: object, at: str = "") -> dict[str, tuple[object, object]]:
-    """Return the values that differ between two identities, by their dotted settings."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        found: dict[str, tuple[object, object]] = {}
-        for name in dict.fromkeys((*old, *new)):
-            place = f"{at}.{name}" if at and at != "config" else str(name)
-            found |= changes(old.get(name), new.get(name), place)
-        return found
-    return {} if old == new else {at: (old, new)}
 
 
 def _now() -> str:
