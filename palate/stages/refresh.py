@@ -195,7 +195,7 @@ def change_table(tests: Mapping[str, Figures], scale: Mapping[str, float]) -> Ta
             f"{after['n']:.0f}",
             f"{before['accuracy']:.3f}",
             f"{after['accuracy']:.3f}",
-            f"{change['accuracy']:+.3f} +- {1.96 * change['se']:.3f}",
+            f"{change['accuracy']:+.3f}" + ("" if change["se"] is None else f" +- {1.96 * change['se']:.3f}"),
             *(f"{before[figure]:.2f} to {after[figure]:.2f}" for figure in ("log_loss", "calibration_error")),
         )
     table.caption = (

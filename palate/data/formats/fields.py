@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import cast
 
 from palate.core import Conversation
 from palate.data.cells import Columns, InvalidRow
-from palate.data.formats.sampled import is_note
+from palate.data.formats.sampled import is_note, object_in
 
 FIELDS = "fields"
 """The column of the user's columns. A column of this name that does not hold an object is one of the user's."""
@@ -19,11 +18,10 @@ def fields_of(row: Columns, known: Collection[str]) -> dict[str, object]:
     Raises:
         InvalidRow: a name stands in both places with two values.
     """
-    held = row.get(FIELDS)
-    inner = cast("Mapping[str, object]", held) if isinstance(held, dict) else {}
-    fields = {name: value for name, value in inner.items() if value is not None}
+    held = object_in(row.get(FIELDS))
+    fields = {name: value for name, value in (held or {}).items() if value is not None}
     for name, value in row.items():
-        if name in known or name == "id" or (name == FIELDS and isinstance(held, dict)) or is_note(name, value):
+        if name in known or name == "id" or (name == FIELDS and held is not None) or is_note(name, value):
             continue
         if name in fields and fields[name] != value:
             raise InvalidRow(f"a column stands in the row and in `fields` with two values: {name}")

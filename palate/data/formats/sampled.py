@@ -29,13 +29,24 @@ STOPS: Mapping[str, StopReason] = {
 
 def is_note(name: str, value: object) -> bool:
     """Whether a column is the one that `sampled_column` writes, and not one of the user's with the same name."""
-    return name == SAMPLED and isinstance(value, dict) and value.keys() <= {"tokenizer", *get_args(Side)}
+    column = object_in(value) if name == SAMPLED else None
+    return column is not None and column.keys() <= {"tokenizer", *get_args(Side)}
+
+
+def object_in(value: object) -> Columns | None:
+    """The object of a cell, or of the text that spells it in a CSV file; None if it is something else."""
+    if isinstance(value, str) and not value.lstrip().startswith("{"):
+        return None
+    try:
+        return mapping(value, "")
+    except InvalidRow:
+        return None
 
 
 def has_ids(row: Columns, side: Side) -> bool:
     """Whether the row has the token ids of a side."""
-    column = row.get(SAMPLED)
-    note = column.get(side) if isinstance(column, dict) and is_note(SAMPLED, column) else None
+    column = object_in(row.get(SAMPLED)) if is_note(SAMPLED, row.get(SAMPLED)) else None
+    note = None if column is None else column.get(side)
     return isinstance(note, dict) and bool(note.get("ids"))
 
 

@@ -77,14 +77,14 @@ def test_preferences_are_the_same_in_every_container(tmp_path_factory: pytest.Te
 def test_labels_long_cells_and_fields_are_the_same_in_every_container(tmp_path: Path, name: str) -> None:
     turns = [{"role": "user", "content": "a\r\nb\rc\x00\ufeff d"}]
     rows: list[Row] = [
-        {"id": "1", "prompt": turns, "completion": answer(LONG), "label": True, "weight": 0.5, "note": "8.0"},
+        {"id": "1", "prompt": turns, "completion": answer(LONG), "label": True, "weight": 0.5, "fields": {"note": "8.0"}},
         {
             "id": "2",
             "prompt": turns,
             "completion": answer(" 7\n"),
             "label": False,
             "weight": 1.0,
-            "note": "[{x",
+            "fields": {"note": "[{x"},
         },
     ]
     read: list[UnpairedPreference] = read_unpaired(save(tmp_path / name, rows)).rows
