@@ -115,7 +115,7 @@ def test_a_function_is_called_by_the_names_of_its_arguments(module, batched) -> 
             return len(second) if isinstance(second, str) else [len(text) for text in second]
     """)
     asked = Prompt("a", (Message("user", "q"),), {"answer": "yes", "prompt": "mine", "ground_truth": "yes"})
-    scored = ScoringBatch((asked,), ((Completion("yes"), Completion("no", stop="length")),))
+    scored = ScoringBatch((asked,), ((Completion("yes", stop="eos"), Completion("no", stop="length")),))
     if batched:
         assert outcome(f"{name}:many", scored, batched=True).heads[""].tolist() == [11, 10]
     else:

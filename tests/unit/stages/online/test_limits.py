@@ -40,7 +40,7 @@ def test_the_weights_that_are_kept_were_measured_within_the_budget(asynchronous:
 
 def test_a_guard_that_stops_keeps_the_last_model_within_its_limit(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {**FREE, "kl": UNPRICED, "iterations": 14}
-    stopping = configured(data, **settings, guards={"kl": {"warn": None, "stop": 0.5, "patience": 2}})
+    stopping = configured(data, **settings, guards={"kl": {"warn": None, "stop": 1.0, "patience": 2}})
     message = r"the guard 'kl' stopped the run: .*best model .* as (\d+) iterations made it\. .* guards\.kl\.stop=none"
     with pytest.raises(TrainingError, match=message):
         trained(stopping, tmp_path)
@@ -48,7 +48,7 @@ def test_a_guard_that_stops_keeps_the_last_model_within_its_limit(data: Path, tm
     with pytest.raises(TrainingError, match=r"guards\.kl\.stop=none"):
         trained(stopping, tmp_path)
     straight, rows = trained(configured(data, **settings), tmp_path / "straight")
-    first = next(k for k, row in enumerate(rows) if row["kl/mean"] > 0.5 and rows[k + 1]["kl/mean"] > 0.5)
+    first = next(k for k, row in enumerate(rows) if row["kl/mean"] > 1.0 and rows[k + 1]["kl/mean"] > 1.0)
     assert len((directory / "metrics.jsonl").read_text().splitlines()) == first + 2, "the same command did not go further"
     shorter, _ = trained(configured(data, **{**settings, "iterations": first - 1}), tmp_path / "shorter")
     assert alike(load_policy(directory / "model").state_dict(), weights(shorter))
