@@ -11,8 +11,6 @@ from typing import Any
 
 from palate.core import DataError
 from palate.data.jsonl import read_rows
-from palate.runs.record import read_record
-from palate.runs.training_prompts import training_prompts
 
 Row = Mapping[str, Any]
 
@@ -92,24 +90,6 @@ def unmatched_note(models: Sequence[EvaluatedModel], reference: EvaluatedModel) 
         if pairs < max(len(model.rows), len(reference.rows)):
             notes.append(f"{model.key} and {reference.key} both answered {pairs} of {len(model.rows)} and {len(reference.rows)} prompts.")
     return " ".join(notes)
-
-
-def prompts_note(models: Sequence[EvaluatedModel]) -> str:
-    """Say whether the models behind the figures trained on the prompts that they are measured on; "" where their runs are not known."""
-    known: dict[str, set[str] | None] = {}
-    for model in models:
-        if read_record(Path(model.directory)) is None:
-            return ""
-        known |= training_prompts(Path(model.directory))
-    asked = {str(row["content"]).split("/")[0] for model in models for row in model.rows if "content" in row}
-    if None in known.values() or not asked:
-        return "It is not known whether the models were trained on these prompts."
-    shared = {name: len(asked & digests) for name, digests in known.items() if digests is not None and asked & digests}
-    if not shared:
-        return f"None of the {len(asked)} prompts was a prompt of training."
-    worst = max(shared.values())
-    runs = ", ".join(f"{name} {count}" for name, count in shared.items())
-    return f"Caution: {worst} of the {len(asked)} prompts were also prompts of training ({runs}), so they are not held out."
 
 
 def _questions(rows: Sequence[Row]) -> list[tuple[str, int]]:

@@ -199,6 +199,11 @@ def _records(root: Path) -> list[Path]:
     return [path for pattern in (RECORD, f"*/{RECORD}", f"*/*/{RECORD}") for path in root.glob(pattern)]
 
 
+def parent_path(directory: Path, parent: Parent) -> Path:
+    """Return where an input of the run in `directory` lies."""
+    return (directory / parent.path).resolve() if parent.path.startswith("..") else Path(parent.path)
+
+
 def lineage(directory: Path, depth: int = 0) -> Iterator[tuple[int, str, Path, RunRecord | None]]:
     """Yield (depth, field, path, record) of the run in `directory` and of everything that it was made from, depth first.
 
@@ -210,7 +215,7 @@ def lineage(directory: Path, depth: int = 0) -> Iterator[tuple[int, str, Path, R
     if depth == 0:
         yield 0, "", directory, record
     for parent in record.parents:
-        path = (directory / parent.path).resolve() if parent.path.startswith("..") else Path(parent.path)
+        path = parent_path(directory, parent)
         home = next((place for place in (path, *path.parents) if (place / RECORD).is_file()), None)
         yield depth + 1, parent.field, path, None if home is None else read_record(home)
         if home is not None:

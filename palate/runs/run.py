@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -54,6 +55,9 @@ class Run:
         self._record = record
         self._stop = Stop()
         self._metrics: RowWriter | None = None
+        self._early_warnings = 0
+        self._has_logged = False
+        self._dropped: dict[str, Counter[str]] = {}
         self._view: View | None = None
         self._follower: Follower | None = None
 
@@ -86,6 +90,7 @@ class Run:
         Raises:
             RunError: a name has another shape, or a number is not finite.
         """
+        self._has_logged = True
         row: dict[str, float] = {"step": step}
         for name, value in metrics.items():
             number = float(value)
@@ -124,15 +129,22 @@ class Run:
         for guard, text in new.items():
             with self.rows(WARNINGS) as rows:
                 rows.append({"step": step, "guard": guard, "text": text})
+            self._early_warnings += not self._has_logged
             sys.stderr.write(f"  {self.name}, step {step}: {guard}: {text}\n")
 
     def rewind(self, step: int) -> None:
-        """Drop the rows of `metrics.jsonl` and `warnings.jsonl` from `step` on, because a resumed run does those steps again."""
+        """Drop the rows of `metrics.jsonl` and `warnings.jsonl` from `step` on, because a resumed run does those steps again.
+
+        Warnings that this process gave before it logged anything stay: they are not of a step.
+        """
         self._close()
         for path in (self.directory / METRICS, self.directory / WARNINGS):
             if path.is_file():
                 self.rows(path.name).close()  # removes a last line that a crash left half-written
-                write_rows(path, [row for _, row in read_rows(path) if cast("int", row["step"]) < step])
+                rows = [row for _, row in read_rows(path)]
+                early = self._early_warnings if path.name == WARNINGS else 0
+                earlier = rows[: len(rows) - early]
+                write_rows(path, [row for row in earlier if cast("int", row["step"]) < step] + rows[len(earlier) :])
 
     def rows(self, filename: str) -> RowWriter:
         """Return a writer that appends JSON rows to `filename` in the directory."""
@@ -143,14 +155,17 @@ class Run:
         write_json(self.directory / "summary.json", dict(values))
 
     def dropped(self, source: str, reasons: Iterable[str]) -> None:
-        """Record how many rows of `source` could not be used, by reason, and say so. This replaces an earlier count."""
-        counts: dict[str, int] = {}
-        for reason in reasons:
-            counts[reason] = counts.get(reason, 0) + 1
+        """Record how many rows of `source` could not be used, by reason, and say so.
+
+        Counts of one process add up, because several files can have one source; they replace those of an earlier process.
+        """
+        counts = Counter(reasons)
         if counts:
             listed, number = "; ".join(f"{count} x {reason}" for reason, count in sorted(counts.items())), sum(counts.values())
             self.say(f"{number} {'row' if number == 1 else 'rows'} of {source} {'is' if number == 1 else 'are'} left out: {listed}")
-        self._save(replace(self._record, dropped={**self._record.dropped, source: dict(sorted(counts.items()))}))
+        total = self._dropped.setdefault(source, Counter())
+        total.update(counts)
+        self._save(replace(self._record, dropped={**self._record.dropped, source: dict(sorted(total.items()))}))
 
     def note(self, source: str, notes: Sequence[str]) -> None:
         """Record what happens to rows of `source` that are used, and say it. This replaces earlier notes."""

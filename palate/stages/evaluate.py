@@ -19,6 +19,7 @@ from palate.data.formats import ColumnTypes, Recognised, read_prompts, read_samp
 from palate.data.jsonl import write_rows
 from palate.evaluation.evals import eval_means, eval_of, grade
 from palate.evaluation.intervals import mean
+from palate.evaluation.training_prompts import prompt_digest
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy, load_reference
 from palate.objectives.kl import k1
@@ -132,7 +133,14 @@ class Evaluate:
     def _measure(self, run: Run, policy: CausalPolicy | None, completions: Answered) -> list[dict[str, Any]]:
         """Return a row for each completion with its figures."""
         rows: list[dict[str, Any]] = [
-            {"id": p.id, "prompt": p.text, "text": c.text, "stop": c.stop, **({"tokens": len(c.ids)} if c.ids else {})}
+            {
+                "id": p.id,
+                "prompt": p.text,
+                "content": prompt_digest(p),
+                "text": c.text,
+                "stop": c.stop,
+                **({"tokens": len(c.ids)} if c.ids else {}),
+            }
             for p, c in completions
         ]
         if self.gold is not None:
@@ -189,6 +197,7 @@ class Evaluate:
                 "id": prompt.id,
                 "eval": eval_of(prompt),
                 "prompt": prompt.text,
+                "content": prompt_digest(prompt),
                 "text": answers[prompt.id],
                 "grade": grade(prompt, answers[prompt.id], gold),
                 "fields": dict(prompt.fields),

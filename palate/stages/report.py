@@ -10,9 +10,10 @@ from palate.config.types import Input
 from palate.core import ConfigError
 from palate.data.jsonl import read_rows
 from palate.evaluation import report_sections
-from palate.evaluation.evaluated_model import prompts_note, read_evaluated
+from palate.evaluation.evaluated_model import read_evaluated
 from palate.evaluation.report import LineageRow, ReportData, RunWarning, StageTiming, Variant, VariantRole, write_report
 from palate.evaluation.report.what_was_learned import learned_and_not
+from palate.evaluation.training_prompts import prompts_note
 from palate.runs.record import RECORD, RunRecord, lineage, read_record
 from palate.runs.run import WARNINGS, Run
 
@@ -91,7 +92,8 @@ class Report:
     def _data(self, run: Run) -> ReportData:
         self._refuse_names_of_two_models()
         models = [read_evaluated(model.name, model.evaluation) for model in self.models]
-        prompts = prompts_note(models)
+        contents = [str(row["content"]) for model in models for row in model.rows if "content" in row]
+        prompts = prompts_note([model.evaluation for model in self.models], contents)
         reference = next(model for model in models if model.key == self.reference)
         reward = None if self.reward is None else report_sections.reward_of(self.reward, self.control, self.judgments)
         training = None

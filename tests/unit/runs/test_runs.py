@@ -73,8 +73,7 @@ def test_dropped_rows_are_recorded_by_source_and_reason(tmp_path: Path) -> None:
     run = open_run(tmp_path, PLAN)
     run.dropped("a.jsonl", ["too long", "empty", "too long"])
     run.dropped("b.jsonl", ["empty"])
-    run.dropped("a.jsonl", ["too long"])
-    assert record_of(run.directory).dropped == {"a.jsonl": {"too long": 1}, "b.jsonl": {"empty": 1}}
+    assert record_of(run.directory).dropped == {"a.jsonl": {"empty": 1, "too long": 2}, "b.jsonl": {"empty": 1}}
 
 
 def test_only_finite_metrics_with_three_words_are_logged(tmp_path: Path) -> None:
@@ -180,3 +179,25 @@ def test_digests_of_large_files_are_remembered_until_the_file_changes(tmp_path: 
     assert digest("again", now) not in (one, two, digest("third", now))
     store.write_text("[spoilt")
     assert digest("first", past) == one
+
+
+def test_a_warning_before_the_first_step_outlives_the_start_of_training(tmp_path: Path) -> None:
+    run = open_run(tmp_path, RunPlan("ppo", "online"))
+    run.warn(0, {"card": "the quality of the reward model is unknown"}, {})
+    run.rewind(0)
+    run.log(0, {"online/loss/mean": 1.0})
+    assert "the quality of the reward model is unknown" in (run.directory / "warnings.jsonl").read_text()
+
+
+def test_rows_of_several_files_with_one_source_add_up(tmp_path: Path) -> None:
+    run = open_run(tmp_path, RunPlan("ppo", "online"))
+    run.dropped("prompts too long", ["longer than 8 tokens"] * 3)
+    run.dropped("prompts too long", ["longer than 8 tokens"] * 2)
+    record = read_record(run.directory)
+    assert record is not None
+    assert record.dropped == {"prompts too long": {"longer than 8 tokens": 5}}
+    again = open_run(tmp_path, RunPlan("ppo", "online"))
+    again.dropped("prompts too long", ["longer than 8 tokens"] * 5)
+    record = read_record(run.directory)
+    assert record is not None
+    assert record.dropped == {"prompts too long": {"longer than 8 tokens": 5}}

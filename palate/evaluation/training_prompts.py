@@ -1,0 +1,75 @@
+"""Whether a model is measured on prompts that it, or the reward model that scores it, was trained on: both are read again and compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from palate.config.artifacts import file_at
+from palate.core import Conversation, PalateError, Prompt
+from palate.data.formats import RECOGNISED, ColumnTypes, read_prompts
+from palate.runs.record import RECORD, RunRecord, lineage, parent_path
+
+FILES = {"data": "demonstrations.jsonl", "preferences": "preferences.jsonl", "prompts": "prompts.jsonl"}
+"""Settings that name what a stage learns from, with the file that they mean inside a run."""
+
+TRAINING_STAGES = ("sft", "reward", "refresh", "direct", "online")
+"""Stages that learn from prompts. Pretraining learns from texts, which have none."""
+
+
+def prompt_digest(prompt: Prompt) -> str:
+    """Return what stands for the content of a prompt: digests of its conversation and of the user's columns, with a slash between them."""
+    columns = hashlib.sha256(prompt.content[1].encode()).hexdigest()[:16]
+    return f"{conversation_digest(prompt.conversation)}/{columns}"
+
+
+def conversation_digest(conversation: Conversation) -> str:
+    """Return 16 hex digits that stand for the content of a conversation."""
+    return hashlib.sha256(json.dumps([astuple(message) for message in conversation]).encode()).hexdigest()[:16]
+
+
+def prompts_note(directories: Sequence[str], contents: Sequence[str]) -> str:
+    """Say whether the models of the evaluate runs in `directories` were trained on the prompts whose digests are `contents`.
+
+    Returns:
+        A sentence. It is "" where there are no contents, or where a directory is not that of a run.
+    """
+    asked = {content.split("/")[0] for content in contents}
+    if not asked or not all((Path(directory) / RECORD).is_file() for directory in directories):
+        return ""
+    shared: dict[str, int] = {}
+    for directory in directories:
+        for path, record in _training_runs(Path(directory)):
+            if record.name in shared:
+                continue
+            try:
+                shared[record.name] = len(asked & set(_training_prompts(path, record)))
+            except (PalateError, OSError, ValueError):
+                return f"It is not known whether the models were trained on these prompts: what {record.name} read cannot be read again."
+    named = {name: count for name, count in shared.items() if count}
+    if not named:
+        return f"None of the {len(asked)} prompts was a prompt of training."
+    runs = ", ".join(f"{name}: {count}" for name, count in named.items())
+    return f"Caution: of the {len(asked)} prompts, {max(named.values())} were also prompts of training ({runs}). They are not held out."
+
+
+def _training_runs(directory: Path) -> Iterator[tuple[Path, RunRecord]]:
+    for _, _, path, record in lineage(directory):
+        if record is not None and record.stage in TRAINING_STAGES:
+            yield next(place for place in (path, *path.parents) if (place / RECORD).is_file()), record
+
+
+def _training_prompts(directory: Path, record: RunRecord) -> Iterator[str]:
+    """Yield the digests of the conversations that a training run read."""
+    columns: ColumnTypes = TypeAdapter(ColumnTypes).validate_python(record.config["columns"]) if "columns" in record.config else RECOGNISED
+    limit = record.config.get("limit")
+    for parent in record.parents:
+        if parent.field in FILES:
+            file = file_at(str(parent_path(directory, parent)), FILES[parent.field])
+            table = read_prompts(file, limit=limit if isinstance(limit, int) else None, columns=columns)
+            yield from (conversation_digest(prompt.conversation) for prompt in table.rows)

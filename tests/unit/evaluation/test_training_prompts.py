@@ -1,0 +1,53 @@
+"""A report knows whether its models were trained on the prompts that they are measured on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from palate.core import Message, Prompt
+from palate.data.jsonl import write_rows
+from palate.evaluation.training_prompts import prompt_digest, prompts_note
+from palate.runs.digests import DigestCache
+from palate.runs.record import Parent, RunPlan, input_key
+from palate.runs.run import open_run
+
+
+def made(root: Path, stage: str, config: dict[str, object], parents: dict[str, Path]) -> Path:
+    """Make a finished run of a stage that read these inputs."""
+    cache = DigestCache(root / ".digests.json")
+    inputs = tuple(Parent(field, str(path), input_key(path, cache)) for field, path in parents.items())
+    run = open_run(root, RunPlan(stage, stage, {**config, **{field: str(path) for field, path in parents.items()}}, parents=inputs))
+    with run.active():
+        pass
+    return run.directory
+
+
+def digests(texts: list[str]) -> list[str]:
+    return [prompt_digest(Prompt(text, (Message("text", text),))) for text in texts]
+
+
+def test_prompts_of_training_are_counted_by_content(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    write_rows(rows, [{"prompt": text, "completion": " yes"} for text in ("a", "b", "c")])
+    sft = made(tmp_path, "sft", {"limit": None}, {"data": rows})
+    evaluate = str(made(tmp_path, "evaluate", {}, {"model": sft}))
+    assert prompts_note([evaluate], digests(["x", "y"])) == "None of the 2 prompts was a prompt of training."
+    leaked = prompts_note([evaluate], digests(["x", "b", "c"]))
+    assert leaked == "Caution: of the 3 prompts, 2 were also prompts of training (sft: 2). They are not held out."
+
+
+def test_rows_beyond_the_limit_were_not_read(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    write_rows(rows, [{"prompt": text, "completion": " yes"} for text in ("a", "b", "c")])
+    evaluate = str(made(tmp_path, "evaluate", {}, {"model": made(tmp_path, "sft", {"limit": 1}, {"data": rows})}))
+    assert "None of the 2 prompts" in prompts_note([evaluate], digests(["b", "c"]))
+
+
+def test_what_cannot_be_read_again_is_not_known(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"prompt": "a", "completion": " yes"}) + "\n")
+    evaluate = str(made(tmp_path, "evaluate", {}, {"model": made(tmp_path, "sft", {}, {"data": rows})}))
+    rows.unlink()
+    assert "It is not known whether" in prompts_note([evaluate], digests(["b"]))
+    assert prompts_note([str(tmp_path)], digests(["b"])) == ""
