@@ -142,9 +142,8 @@ class Run:
             if path.is_file():
                 self.rows(path.name).close()  # removes a last line that a crash left half-written
                 rows = [row for _, row in read_rows(path)]
-                early = self._early_warnings if path.name == WARNINGS else 0
-                earlier = rows[: len(rows) - early]
-                write_rows(path, [row for row in earlier if cast("int", row["step"]) < step] + rows[len(earlier) :])
+                early = len(rows) - (self._early_warnings if path.name == WARNINGS else 0)
+                write_rows(path, [row for row in rows[:early] if cast("int", row["step"]) < step] + rows[early:])
 
     def rows(self, filename: str) -> RowWriter:
         """Return a writer that appends JSON rows to `filename` in the directory."""
