@@ -80,7 +80,7 @@ stages:
     reference: SFT model
     models:
       - {evaluation: $eval-sft, name: SFT model, role: sft}
-      - {evaluation: $eval-ppo, name: PPO model, role: online}
+      - {evaluation: $eval-ppo, name: averaged PPO, role: online}
       - {evaluation: $eval-best, name: best of two, role: search}
     reward: $reward
     control: $shuffled
@@ -88,7 +88,7 @@ stages:
     training: {PPO model: $ppo}
     best: $best
 """
-MODELS = ("SFT model", "PPO model", "best of two")
+MODELS = ("SFT model", "averaged PPO", "best of two")
 REFUSED = {"refused"}
 
 # A process that saves after every step and is killed when it has logged one step of one stage, before that step is saved.
