@@ -1,11 +1,16 @@
 """Settings of all tests, and the servers that tests of several folders use."""
 
+import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import postgres
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # The same examples every time, however slow the machine: a test that fails does so for everyone. Only here is said what may take long.
 settings.register_profile("palate", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -17,6 +22,20 @@ FIRST = ("tests/web/", "tests/e2e/")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """One Chromium for all tests of a process."""
+    program = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine: install the package chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

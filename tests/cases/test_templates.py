@@ -14,6 +14,7 @@ from palate.core import Completion, Message, Prompt
 from palate.models.load import load_policy
 from palate.rewards.learned import LearnedReward
 from palate.text.spans import completion_ids, prompt_ids
+from palate.text.tokens import tokenizer_digest
 from tests.support.repository import ROOT
 
 CASES = ROOT.parent / "shared" / "cases" / "train"
@@ -103,7 +104,8 @@ def test_a_reward_model_reads_the_score_where_samples_end(models: Path) -> None:
     prompt = Prompt("x", (Message("user", "Question 77?"),))
     ids = completion_ids(policy.tokenizer, prompt.conversation, "yes yes 77")
     first = next(at for at, token in enumerate(ids) if token in policy.end_ids)
-    by_ids, by_text = (scorer.score([prompt], [[c]])["score"][0][0] for c in (Completion("a", ids[: first + 1]), Completion("yes yes 77")))
+    sampled = Completion("yes yes 77", ids[: first + 1], stop="eos", tokenizer=tokenizer_digest(policy.tokenizer))
+    by_ids, by_text = (scorer.score([prompt], [[c]])["score"][0][0] for c in (sampled, Completion("yes yes 77")))
     assert by_ids == pytest.approx(by_text, abs=1e-5)
 
 

@@ -1,13 +1,12 @@
-"""A running server for each test, and one Chromium for all of them."""
+"""A running server for each test."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect
 
 from tests.support import postgres
 from tests.support.rating_server import RatingServer, open_rating_server
@@ -15,7 +14,6 @@ from tests.support.waiting import LIMIT_SECONDS, wait_until
 
 LIMIT_MS = LIMIT_SECONDS * 1000
 expect.set_options(timeout=LIMIT_MS)
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 Sit = Callable[..., Page]
 
 COUNTED = """
@@ -75,16 +73,6 @@ def database(request: pytest.FixtureRequest) -> str:
 def server(tmp_path: Path, database: str) -> Iterator[RatingServer]:
     with open_rating_server(tmp_path, database=database) as opened:
         yield opened
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: install the package chromium")
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture

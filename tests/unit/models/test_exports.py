@@ -22,6 +22,7 @@ from palate.samplers.local import LocalSampler
 from palate.testing import TEMPLATES, chat_tokenizer, tiny_policy
 from palate.text.ends import end_ids
 from palate.text.spans import completion_ids, prompt_ids
+from palate.text.tokens import tokenizer_digest
 
 UNTIED = ("llama", "mistral", "qwen2", "qwen3")
 """Families whose output embeddings are not their input embeddings."""
@@ -139,6 +140,7 @@ def test_a_reward_model_scores_a_text_as_the_ids_that_a_policy_ends_with(templat
     prompt = Prompt("1", (Message("user", "soup?"),))
     ids = completion_ids(tokenizer, prompt.conversation, "yes")
     first = next(at for at, token in enumerate(ids) if token in policy.end_ids)
-    by_ids, by_text = (scorer.score([prompt], [[c]])["score"][0][0] for c in (Completion("", ids[: first + 1]), Completion("yes")))
+    sampled = Completion("yes", ids[: first + 1], stop="eos", tokenizer=tokenizer_digest(tokenizer))
+    by_ids, by_text = (scorer.score([prompt], [[c]])["score"][0][0] for c in (sampled, Completion("yes")))
     assert by_ids is not None
     assert by_ids == pytest.approx(by_text, abs=1e-6)

@@ -30,9 +30,9 @@ FIELDS = {"prompt": "mine", "completions": 7, "text": "x", "votes": 3, "chosen":
 """A column of the user's for every column that some stage writes."""
 
 
-def longest(prompt: str, completion: str, /, **fields: Any) -> dict[str, float]:
-    """A truth that wants all columns of the user."""
-    assert fields == FIELDS
+def longest(prompt: str, completion: str, **columns: Any) -> dict[str, float]:
+    """A truth that wants all columns of the user. A column of the name of an argument gives way to it."""
+    assert columns == {name: value for name, value in FIELDS.items() if name != "prompt"}
     return {"overall": len(completion) / 50}
 
 

@@ -166,7 +166,7 @@ def test_any_micro_batches_give_the_same_sums(objective: RewardObjective) -> Non
     for _, means, gradients in found[:-1]:
         assert means == pytest.approx(found[-1][1], rel=1e-5)
         for one, other in zip(gradients, found[-1][2], strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=5e-6)
 
 
 def test_judgments_keep_their_raters_and_questions_in_any_batch() -> None:
