@@ -13,7 +13,7 @@ def limit_spinning() -> None:
     """Let idle threads of GNU's OpenMP sleep soon, so that the process stays fast beside other busy ones.
 
     Between two parallel parts of a computation the threads wait for each other, and by default they wait for milliseconds without giving
-    up their core. On a busy machine they then take the core from the thread that they wait for. docs/benchmarks.md has the measurements.
+    up their core. On a busy machine they then take the core from the thread that they wait for. docs/benchmarks.md has measurements.
     What the user set in the environment wins. The library reads the variable when torch loads it, so a later call changes nothing.
     """
     if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:

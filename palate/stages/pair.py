@@ -24,7 +24,7 @@ class Pair:
         reward: a reward model, or the run that trained it.
         missing_eos_reward: the score of a completion that was cut off.
         min_gap: prompts whose best and worst score differ by no more than this are left out.
-        min_accuracy: the lowest held-out accuracy that is accepted of the reward model.
+        min_accuracy: the lowest held-out accuracy that is accepted of the reward model, as in `online`.
         min_spread: the lowest spread of its scores that is accepted, in logits.
         replay: preferences of people, or of an earlier round, that are mixed in.
         replay_share: their share of the preferences that are written.
