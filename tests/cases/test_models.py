@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ from palate.rewards.learned import LearnedReward
 from palate.samplers.local import LocalSampler
 from palate.testing import tiny_config, tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree, pack
+from tests.support.case_models import CASES, case_models
 from tests.support.repository import ROOT
 
 SHARED = ROOT.parent / "shared"
-CASES = SHARED / "cases" / "train"
 STORIES = str(SHARED / "data" / "models" / "stories260K-hf")
 WORDS = "the cook has rice and beans but no salt so what can we make for two guests today please"
 
@@ -39,15 +38,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The models of the cases."""
-    spec = importlib.util.spec_from_file_location("make_models", CASES / "make_models.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    folder = tmp_path_factory.mktemp("made")
-    for name in ("chatml", "no_pad", "longrope", "hybrid", "conv", "composite"):
-        module.make(name, folder)
-    return folder
+    return case_models(tmp_path_factory.mktemp("models"), "chatml", "no_pad", "longrope", "hybrid", "conv", "composite")
 
 
 def data(name: str) -> str:

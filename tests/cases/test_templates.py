@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -15,9 +14,8 @@ from palate.models.load import load_policy
 from palate.rewards.learned import LearnedReward
 from palate.text.spans import completion_ids, prompt_ids
 from palate.text.tokens import tokenizer_digest
-from tests.support.repository import ROOT
+from tests.support.case_models import CASES, case_models
 
-CASES = ROOT.parent / "shared" / "cases" / "train"
 if not CASES.is_dir():
     pytest.skip("the folder of shared cases is not there", allow_module_level=True)
 
@@ -25,15 +23,9 @@ if not CASES.is_dir():
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny models of these cases, made by the script of the folder."""
-    spec = importlib.util.spec_from_file_location("make_models", CASES / "make_models.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    folder = tmp_path_factory.mktemp("models")
-    for name in ("chatml", "endless", "forgetful", "parts", "two_ends", "dated", "base", "no_template"):
-        script.make(name, folder)
-    return folder
+    return case_models(
+        tmp_path_factory.mktemp("models"), "chatml", "endless", "forgetful", "parts", "two_ends", "dated", "base", "no_template"
+    )
 
 
 @pytest.fixture(autouse=True)

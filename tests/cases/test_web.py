@@ -111,6 +111,7 @@ def test_33_a_zoomed_desk(server: RatingServer, sit: Sit) -> None:  # noqa: F811
         page.set_viewport_size({"width": width, "height": height})
         ready(page)
         until(page, "document.getElementById('sheet').clientHeight > 200")
+        assert page.evaluate("document.getElementById('sheet').clientHeight") > 200
 
 
 def test_34_two_tabs_of_one_person(server: RatingServer, sit: Sit) -> None:  # noqa: F811
