@@ -59,10 +59,14 @@ def end_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     Raises:
         ModelError: the tokenizer has no EOS token.
     """
-    eos = eos_id(tokenizer)
-    ends = _turn_ends(tokenizer, template_of(tokenizer), eos)
-    written = {end for end in (ends.answer, ends.call) if end is not None}
-    return frozenset({eos}) | written | _DECLARED.get(tokenizer, frozenset())
+    return _end_ids(tokenizer, template_of(tokenizer), eos_id(tokenizer), _DECLARED.get(tokenizer, frozenset()))
+
+
+@lru_cache(maxsize=16)
+def _end_ids(tokenizer: PreTrainedTokenizerBase, template: str, eos: int, declared: frozenset[int]) -> frozenset[int]:
+    """The same, cached by what can be replaced on a tokenizer."""
+    ends = _turn_ends(tokenizer, template, eos)
+    return frozenset({eos}) | {end for end in (ends.answer, ends.call) if end is not None} | declared
 
 
 def closing_id(tokenizer: PreTrainedTokenizerBase, *, calls: bool) -> int:
@@ -139,7 +143,12 @@ def written_end(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
 
 
 def _end_texts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    texts = cast("list[str | None]", tokenizer.convert_ids_to_tokens(sorted(end_ids(tokenizer))))
+    return _texts_of(tokenizer, end_ids(tokenizer), len(tokenizer))
+
+
+@lru_cache(maxsize=16)
+def _texts_of(tokenizer: PreTrainedTokenizerBase, ids: frozenset[int], _size: int) -> tuple[str, ...]:
+    texts = cast("list[str | None]", tokenizer.convert_ids_to_tokens(sorted(ids)))
     return tuple(text for text in texts if text)  # a generation config may name ids that the tokenizer does not have
 
 

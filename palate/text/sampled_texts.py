@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from palate.core import Completion, Conversation, StopReason
 from palate.text.chat_text import Ids, Unusable
-from palate.text.spans import split_ids
+from palate.text.spans import whole_ids
 from palate.text.template import is_plain_text
 from palate.text.tokens import decoded, possible_texts, tokenizer_digest
 
@@ -58,7 +58,7 @@ def completions_of(
 def _gives(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, trunk: Ids, sample: DrawnTokens, text: str) -> bool:
     """Whether the text after the conversation has the ids that were sampled."""
     try:
-        shared, (branch,) = split_ids(tokenizer, conversation, (Completion(text, stop=sample.stop),))
+        whole, _ = whole_ids(tokenizer, conversation, trunk, Completion(text, stop=sample.stop))
     except Unusable:
         return False
-    return shared + branch == trunk + sample.ids
+    return whole == trunk + sample.ids

@@ -33,12 +33,12 @@ __all__ = [
     "Truncate",
     "Unusable",
     "answer_of",
-    "completion_ids",
     "demonstration_tree",
     "document_trees",
     "preference_tree",
     "prompt_ids",
     "split_ids",
+    "whole_ids",
 ]
 
 Span = tuple[int, int]
@@ -60,11 +60,6 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt | Conversation
     return ids
 
 
-def completion_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, completion_text: str) -> Ids:
-    """Ids of the completion of `conversation` with exactly one terminator at the end: the second part of `split_ids`."""
-    return split_ids(tokenizer, conversation, (completion_text,))[1][0]
-
-
 def split_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, completions: Sequence[Answer]) -> tuple[Ids, tuple[Ids, ...]]:
     """(shared ids, ids of each completion). Together they are the tokenised whole, cut where the prompt's tokens end in all of them.
 
@@ -73,13 +68,29 @@ def split_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, co
     Raises:
         Unusable: the tokenised wholes do not share a token, or the template rewrites earlier turns when a completion follows.
     """
-    role: Literal["text", "assistant"] = "text" if is_plain_text(conversation) else "assistant"
-    written = [_written(tokenizer, conversation, completion, role) for completion in completions]
+    prompt = prompt_ids(tokenizer, conversation)
+    written = [whole_ids(tokenizer, conversation, prompt, completion) for completion in completions]
     # A tokenizer without BOS may merge the whole prompt away. The trunk is then the first token, if all wholes share it.
     cut = max(min((start for _, start in written), default=0), 1)
     if len({whole[:cut] for whole, _ in written}) > 1:
         raise Unusable("no shared prompt token: the prompt merges with the completions, and the tokenizer adds no BOS")
     return written[0][0][:cut], tuple(whole[cut:] for whole, _ in written)
+
+
+def whole_ids(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, prompt: Ids, answer: Answer) -> tuple[Ids, int]:
+    """Ids of a prompt and its completion, and the index at which the completion begins. `prompt` is `prompt_ids` of the conversation.
+
+    Raises:
+        Unusable: an end token stands inside the completion, or the template rewrites or leaves out what it should write.
+    """
+    role: Literal["text", "assistant"] = "text" if is_plain_text(conversation) else "assistant"
+    if isinstance(answer, Completion) and answer.ids:
+        ids = known_ids(tokenizer, prompt, answer, is_chat=role == "assistant")
+        if ids:
+            return prompt + ids, len(prompt)
+    whole, start = (_text if role == "text" else _last_turn)(tokenizer, conversation, prompt, turn_of(answer, role))
+    is_cut = isinstance(answer, Completion) and answer.is_cut
+    return (whole[:-1] if is_cut else whole), start
 
 
 def demonstration_tree(
@@ -162,20 +173,6 @@ NO_LIMIT = 1 << 30
 """The `max_tokens` of a sequence without a limit."""
 
 
-def _written(
-    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, answer: Answer, role: Literal["text", "assistant"]
-) -> tuple[Ids, int]:
-    """Ids of a prompt and its completion, and the index at which the completion begins."""
-    if isinstance(answer, Completion) and answer.ids:
-        prompt = prompt_ids(tokenizer, conversation)
-        ids = known_ids(tokenizer, prompt, answer, is_chat=role == "assistant")
-        if ids:
-            return prompt + ids, len(prompt)
-    whole, start = (_text if role == "text" else _last_turn)(tokenizer, conversation, turn_of(answer, role))
-    is_cut = isinstance(answer, Completion) and answer.is_cut
-    return (whole[:-1] if is_cut else whole), start
-
-
 def _check_learned(conversation: Conversation, learned: Sequence[int]) -> None:
     if not learned:
         raise Unusable("no turn to learn from")
@@ -188,14 +185,14 @@ def _check_learned(conversation: Conversation, learned: Sequence[int]) -> None:
             raise Unusable("no turn before the assistant turn to learn from")
 
 
-def _text(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, completion: Message) -> tuple[Ids, int]:
+def _text(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, prompt: Ids, completion: Message) -> tuple[Ids, int]:
     """Ids of a plain prompt and its completion with the completion's own end or EOS, and the index at which the completion begins.
 
     Raises:
         Unusable: an end token stands inside the completion, so a model that learned it would stop there.
     """
     full = render(tokenizer, (*conversation, completion), generation_prompt=False)
-    start = _shared(prompt_ids(tokenizer, conversation), full)
+    start = _shared(prompt, full)
     _check_one_end(tokenizer, full[start:])
     return (*full, written_end(tokenizer, completion.text)), start
 
@@ -232,7 +229,8 @@ def _turn_spans(
     """The branches of a chat, shortest first: ids from the beginning, and the [start, end) of each learned turn with its terminator."""
     branches: list[tuple[Ids, list[Span]]] = []
     for turn in sorted(demonstration.learned, reverse=True):
-        whole, start = _last_turn(tokenizer, conversation[:turn], conversation[turn])
+        before = conversation[:turn]
+        whole, start = _last_turn(tokenizer, before, prompt_ids(tokenizer, before), conversation[turn])
         same = next((spans for ids, spans in branches if ids[: len(whole)] == whole), None)
         if same is None:
             branches.append((whole, [(start, len(whole))]))
@@ -241,14 +239,14 @@ def _turn_spans(
     return branches[::-1]
 
 
-def _last_turn(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, turn: Message) -> tuple[Ids, int]:
+def _last_turn(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, prompt: Ids, turn: Message) -> tuple[Ids, int]:
     """Ids of a chat up to the end of its last turn, and the index at which that turn begins.
 
     Raises:
         Unusable: the template rewrites earlier turns when this one follows, or does not write its thoughts or its text.
     """
     full = render(tokenizer, (*conversation, turn), generation_prompt=False)
-    start = _turn_start(tokenizer, prompt_ids(tokenizer, conversation), full)
+    start = _turn_start(tokenizer, prompt, full)
     _check_written(tokenizer, conversation, turn)
     return _closed(tokenizer, full, start, calls="tool_calls" in fields_of(turn)), start
 

@@ -12,9 +12,10 @@ from palate.cli import main
 from palate.core import Completion, Message, Prompt
 from palate.models.load import load_policy
 from palate.rewards.learned import LearnedReward
-from palate.text.spans import completion_ids, prompt_ids
+from palate.text.spans import prompt_ids
 from palate.text.tokens import tokenizer_digest
 from tests.support.case_models import CASES, case_models
+from tests.support.completion_ids import completion_ids
 
 if not CASES.is_dir():
     pytest.skip("the folder of shared cases is not there", allow_module_level=True)

@@ -21,8 +21,9 @@ from palate.rewards.learned import LearnedReward
 from palate.samplers.local import LocalSampler
 from palate.testing import TEMPLATES, chat_tokenizer, tiny_policy
 from palate.text.ends import end_ids
-from palate.text.spans import completion_ids, prompt_ids
+from palate.text.spans import prompt_ids
 from palate.text.tokens import tokenizer_digest
+from tests.support.completion_ids import completion_ids
 
 UNTIED = ("llama", "mistral", "qwen2", "qwen3")
 """Families whose output embeddings are not their input embeddings."""

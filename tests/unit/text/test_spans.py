@@ -15,13 +15,13 @@ from palate.text.pack import Tree
 from palate.text.spans import (
     Truncate,
     Unusable,
-    completion_ids,
     demonstration_tree,
     document_trees,
     preference_tree,
     prompt_ids,
     split_ids,
 )
+from tests.support.completion_ids import completion_ids
 from tests.unit.text.conftest import CHATML, LLAMA, QWEN3, REWRITING, THINK, bpe, words
 
 LONG = 10_000

@@ -7,8 +7,9 @@ from palate.core import Demonstration, Message, ModelError
 from palate.testing import chat_tokenizer
 from palate.text.chat_text import TODAY, opening_ids
 from palate.text.ends import configured_ends, declare_ends, end_ids
-from palate.text.spans import Unusable, completion_ids, demonstration_tree, prompt_ids
+from palate.text.spans import Unusable, demonstration_tree, prompt_ids
 from palate.text.template import is_plain_text, render
+from tests.support.completion_ids import completion_ids
 from tests.unit.text.conftest import CHATML, GLM, LLAMA, bpe, words
 
 ASK = (Message("user", "is it hot"),)
