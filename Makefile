@@ -15,8 +15,9 @@ ifdef JUDGE
 	$(BIN)/palate judge runs/kitchen --pairs $(JUDGE)
 endif
 
+# Tests start some hundred processes. Without bytecode on the disk each of them would compile all of Palate anew.
 test: check ## Check the code, then run every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed-dev ## Lint, types, import layers
 	$(BIN)/ruff check .

@@ -19,6 +19,9 @@ settings.load_profile("palate")
 FIRST = ("tests/web/", "tests/e2e/")
 """Folders whose files take longest. They come first, so that no process is left with one of them at the end."""
 
+CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+"""Programs that will do, the lightest first: without a window's frame a page costs half of the processor time."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
@@ -27,9 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def browser() -> Iterator["Browser"]:
     """One Chromium for all tests of a process."""
-    program = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    program = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
     if program is None:
-        pytest.skip("no Chromium on this machine: install the package chromium")
+        pytest.skip("no Chromium on this machine: install the package chromium-headless-shell or chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:

@@ -287,7 +287,7 @@ def test_what_training_maximises_is_drawn_as_such() -> None:
 
 
 def test_the_legend_has_the_marks_that_answers_have() -> None:
-    report = sample_report()
+    report = small_report()
     for kind, word in (("good", "checked and right"), ("bad", "wrong or harmful"), ("exploit", "a trick")):
         answer = ExampleAnswer("sft", "some text", (), (Highlight(0, 4, kind),))
         page = render(replace(report, examples=(PromptExample("why?", (answer,)),)))
@@ -297,7 +297,7 @@ def test_the_legend_has_the_marks_that_answers_have() -> None:
 
 
 def test_warnings_of_guards_stand_on_the_page() -> None:
-    page = render(replace(sample_report(), warnings=(RunWarning("ppo", "eos", 3, "only 0.1 of the completions end", 2),)))
+    page = render(replace(small_report(), warnings=(RunWarning("ppo", "eos", 3, "only 0.1 of the completions end", 2),)))
     assert "only 0.1 of the completions end" in page
     assert 'href="#warnings"' in page
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, insert
 
 from palate.ratings import Answer, Ratings, schema
-from palate.ratings.worked_time import possible_seconds
+from palate.ratings.worked_time import PAGE, possible_seconds
 from tests.support.ratings import Team, team
 
 
@@ -42,6 +42,16 @@ def test_three_answers_at_once_are_not_three_times_the_time(ratings: Ratings) ->
     claimed(crew, 3)
     kept = [answered(crew, 0, crew.now + (90 if not number else 0), 60.0) for number in range(3)]
     assert kept == pytest.approx([60, 30, 0])
+
+
+def test_every_answer_since_the_item_was_handed_out_counts_however_many_there_are(ratings: Ratings) -> None:
+    count = PAGE + 5
+    crew = team(ratings, items=count + 2, lease_seconds=1e6)
+    claimed(crew, count + 2)
+    start = crew.now
+    assert answered(crew, 0, start + 60, 60.0) == 60
+    assert [answered(crew, 0, start + 60 + number, 1.0) for number in range(1, count + 1)] == [1.0] * count
+    assert answered(crew, 0, start + 60 + count + 5, 86_400) == pytest.approx(5)
 
 
 def test_answers_kept_on_a_device_without_a_network_keep_their_times(ratings: Ratings) -> None:
