@@ -136,9 +136,9 @@ def spread(ratios: list[float]) -> str:
     return f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
-def ran(command: list[str], work: Work, more: dict[str, str]) -> dict[str, Any]:
-    """Return what one process reported. A failed process raises RuntimeError with its last lines."""
-    done = subprocess.run([*command, work.words()], env={**os.environ, **more}, capture_output=True, text=True, check=False)
+def ran(command: list[str], work: Work, more: dict[str, str], folder: Path | None = None) -> dict[str, Any]:
+    """Return what one process, started in `folder`, reported. A failed process raises RuntimeError with its last lines."""
+    done = subprocess.run([*command, work.words()], env={**os.environ, **more}, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

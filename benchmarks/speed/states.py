@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -48,9 +47,7 @@ def main() -> int:
 def measured(work: Work, checkout: Path) -> dict[str, Any]:
     """Return what a process of the code in `checkout` reported."""
     kind = "online" if work.stage in ONLINE else "ours"
-    # -P leaves out the directory in which the command was started: the code is that of the checkout, and of nothing else.
-    command = [sys.executable, "-P", "-m", f"benchmarks.speed.{kind}"]
-    return ran(command, work, {**SPINNING, "PYTHONPATH": os.fspath(checkout)})
+    return ran([sys.executable, "-m", f"benchmarks.speed.{kind}"], work, SPINNING, checkout)
 
 
 def row(work: Work, older: list[dict[str, Any]], newer: list[dict[str, Any]]) -> str:
