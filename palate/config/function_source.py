@@ -77,7 +77,8 @@ def put_current_folder_first() -> None:
     """Let imports look in the current folder first, as `python -m palate` does, whatever started this process."""
     here = str(Path.cwd())
     if _placed and _placed != [here]:
-        sys.path[:] = [folder for folder in sys.path if folder not in _placed]
+        if _placed[0] in sys.path:
+            sys.path.remove(_placed[0])  # the first of that name: somebody else may have named the folder too
         _placed.clear()
     if sys.path[:1] != [here] and sys.path[:1] != [""]:
         sys.path.insert(0, here)

@@ -91,6 +91,16 @@ def test_the_current_folder_is_looked_into_and_an_edited_module_is_loaded_again(
     assert load_function("mine:f")("") == 22
 
 
+def test_a_folder_that_the_user_named_stays_when_another_is_the_current_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", ["/somewhere", str(tmp_path), *sys.path])
+    (tmp_path / "other").mkdir()
+    for folder in (tmp_path, tmp_path / "other", tmp_path):
+        monkeypatch.chdir(folder)
+        source_of("json:dumps")
+        assert sys.path.count(str(tmp_path)) == 1 + (folder == tmp_path)
+        assert sys.path.count(str(tmp_path / "other")) == (folder != tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
