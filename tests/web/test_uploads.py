@@ -70,7 +70,7 @@ def zipped() -> bytes:
 
 
 PACKED = {
-    "gzip": gzip.compress(b"{}"),
+    "gzip": gzip.compress(b"{}", mtime=0),
     "bzip2": bz2.compress(b"{}"),
     "xz": lzma.compress(b"{}"),
     "zip": zipped(),

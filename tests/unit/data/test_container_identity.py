@@ -41,7 +41,7 @@ def save(path: Path, rows: Sequence[Row]) -> Path:
         path.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8", newline="")
     else:
         content = "".join(json.dumps(row, ensure_ascii=False) + "\r\n" for row in rows).encode()
-        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+        path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
     return path
 
 

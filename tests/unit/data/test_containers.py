@@ -42,7 +42,7 @@ def save(path: Path, rows: list[dict[str, object]] | list[dict[str, str]] = ROWS
             writer.writerows(rows)
     else:
         content = json.dumps(rows) if path.name.startswith("list") else "".join(json.dumps(row) + "\n" for row in rows)
-        path.write_bytes(gzip.compress(content.encode()) if path.suffix == ".gz" else content.encode())
+        path.write_bytes(gzip.compress(content.encode(), mtime=0) if path.suffix == ".gz" else content.encode())
     return path
 
 
@@ -236,7 +236,7 @@ def test_a_directory_with_nothing_to_read_or_with_two_kinds_is_refused(tmp_path:
         ("a.csv", "prompt".encode("utf-32"), r"a\.csv:1: is UTF-32 text"),
         ("a.csv", b"PK\x03\x04 ...", r"a\.csv:1: is a ZIP archive, as an Excel workbook is.* Save the sheet as CSV"),
         ("a.jsonl", b"PAR1 ...", r"a\.jsonl:1: is Parquet, not UTF-8 text\. Give it a name that ends in \.parquet"),
-        ("a.jsonl", gzip.compress(b"{}"), r"a\.jsonl:1: is gzip, .* a name that ends in \.gz"),
+        ("a.jsonl", gzip.compress(b"{}", mtime=0), r"a\.jsonl:1: is gzip, .* a name that ends in \.gz"),
         ("a.csv", b"prompt,prompt\na,b\n", r"a\.csv:1: names the column 'prompt' twice"),
         ("a.csv", b'"prompt;x', r"a\.csv: not CSV near line \d"),
         ("a.json", b'[{"prompt": "\n\xff"}]', r"a\.json:2: not UTF-8 \(byte 15\)\. Save the file as UTF-8"),
@@ -310,6 +310,6 @@ def test_reading_json_lines_loads_neither_pyarrow_nor_datasets_nor_torch(tmp_pat
 @pytest.mark.parametrize("name", ["a.json.gz", "a.csv.gz"])
 def test_a_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(containers, "MOST_UNPACKED", 1000)
-    (tmp_path / name).write_bytes(gzip.compress(b'[{"a": 1}]' + b" " * 2000))
+    (tmp_path / name).write_bytes(gzip.compress(b'[{"a": 1}]' + b" " * 2000, mtime=0))
     with pytest.raises(DataError, match="unpacks to more than 1000 bytes"):
         list(containers.read_container(tmp_path / name))
