@@ -35,6 +35,7 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
     parser = Parser(command, "")
     names = _add_options(parser, options, words)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--track")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
@@ -48,7 +49,7 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
             settings = settings.put(tuple(name.split(".")), _value(values[name], same), f"--{name}")
     stage = read_config(cls, settings)
     planner = Planner(values["runs"], DigestCache(values["runs"] / ".digests.json"))
-    planned = planner.add(RunPlan(command, command, seed=values["seed"]), stage, settings, out=values["out"])
+    planned = planner.add(RunPlan(command, command, seed=values["seed"], device=values["device"]), stage, settings, out=values["out"])
     if values["dry_run"]:
         say(plan_lines([planned])[0])
         return 0

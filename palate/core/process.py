@@ -1,9 +1,12 @@
-"""Settings of the whole process that must be made before torch is loaded."""
+"""Settings of the whole process. They are known before torch is loaded, and without it."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 SPINS = "1000"
 """How often an idle thread of OpenMP looks for work before it sleeps."""
@@ -18,3 +21,31 @@ def limit_spinning() -> None:
     """
     if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
+@dataclass
+class Computing:
+    """The device that models compute on meanwhile, as its user named it, and whether a model was put there."""
+
+    device: str
+    is_used: bool = False
+
+
+_now = Computing("cpu")
+
+
+def device_name() -> str:
+    """Return the device that the next model of this process is put on, as its user named it; `palate.models.devices` finds it."""
+    _now.is_used = True
+    return _now.device
+
+
+@contextmanager
+def computing_on(device: str) -> Iterator[Computing]:
+    """Load and make models on this device meanwhile. A process computes on one device, whichever of its threads loads a model."""
+    global _now
+    before, _now = _now, Computing(device)
+    try:
+        yield _now
+    finally:
+        _now = before

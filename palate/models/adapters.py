@@ -23,6 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from palate.core import ConfigError, ModelError
 from palate.models.cpu import PLAIN
+from palate.models.transformers_io import on_cpu
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -164,7 +165,8 @@ class Adapters:
     def save(self, directory: str | Path) -> None:
         """Write every adapter in peft's format, with the base that it belongs to."""
         with _as_model_error(f"the adapter cannot be written to {directory}"):
-            self._peft.save_pretrained(str(directory), save_embedding_layers=False)  # modules_to_save are saved anyway
+            # peft would write tensors as they are; modules_to_save are saved anyway
+            self._peft.save_pretrained(str(directory), save_embedding_layers=False, state_dict=on_cpu(self._peft))
         for name in self._peft.peft_config:
             folder = Path(directory) / ("" if name == DEFAULT else name)
             settings = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))

@@ -52,6 +52,6 @@ def _beginning(tree: Tree, limit: int) -> Tree:
 def joined(early: Tensor, whole: Tensor, batch: PackedBatch, limit: int) -> Tensor:
     """Return the states (t, d) of the batch: those of `beginnings` (e, d) up to `limit` tokens, those of the whole batch after them."""
     is_early = batch.position_ids < limit
-    place = torch.arange(len(is_early)) + len(early)
-    place[is_early] = torch.arange(len(early))
+    place = torch.arange(len(is_early), device=early.device) + len(early)
+    place[is_early] = torch.arange(len(early), device=early.device)
     return torch.cat([early, whole]).index_select(0, place)

@@ -18,6 +18,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from palate.core import ModelError
 from palate.models.angles import beginnings, joined, short_angles
 from palate.models.cpu import keeps_kernels
+from palate.models.devices import moved
 from palate.text.attention_plan import AttentionPlan, Block, Ints, round_up
 from palate.text.pack import PackedBatch
 
@@ -74,7 +75,8 @@ class PackedAttention:
         heads, kv_heads = query.shape[1], key.shape[1]
         if self._rows is None or (self._rows.heads, self._rows.kv_heads) != (heads, kv_heads):
             is_narrow = all(x.dtype.itemsize < 4 for x in (query, key, value))
-            self._rows = _head_rows(self._plan.coarse() if is_narrow else self._plan, heads, kv_heads, query.shape[2])
+            plan = self._plan.coarse() if is_narrow else self._plan
+            self._rows = _head_rows(plan, heads, kv_heads, query.shape[2], query.device)
         with torch.autocast(value.device.type, enabled=False):  # autocast would compute products in another type than their operands
             output: Tensor = _PackedAttend.apply(query, key, value, self._rows, scaling)  # type: ignore[no-untyped-call]
         return output
@@ -87,6 +89,8 @@ class _HeadRows:
     plan: AttentionPlan
     heads: int
     kv_heads: int
+    masks: tuple[Tensor, ...]
+    """The mask of each block of the plan."""
     query: Tensor
     """(s * H,) row of the query matrix (T * H, D) in each query slot."""
     key: Tensor
@@ -101,7 +105,7 @@ class _HeadRows:
     """(T * KV + 1,) start of each key row's slots in `key_slot`."""
 
 
-def _head_rows(plan: AttentionPlan, heads: int, kv_heads: int, places: int) -> _HeadRows:
+def _head_rows(plan: AttentionPlan, heads: int, kv_heads: int, places: int, device: torch.device) -> _HeadRows:
     """Return the rows of matrices that hold `places` tokens; tokens after the plan's have no attention in either direction."""
     group = heads // kv_heads
     of_query = [_block_rows(plan.query_tokens, b.query_offset, (b.rows, b.queries), kv_heads, group) for b in plan.blocks]
@@ -115,8 +119,9 @@ def _head_rows(plan: AttentionPlan, heads: int, kv_heads: int, places: int) -> _
     key_end = np.zeros(places * kv_heads + 1, np.int64)
     np.cumsum(np.bincount(key, minlength=places * kv_heads), out=key_end[1:])
     key_slot = np.argsort(key, kind="stable")
-    tensors = map(torch.from_numpy, (query, key, np.flatnonzero(query_padding), query_slot, key_slot, key_end))
-    return _HeadRows(plan, heads, kv_heads, *tensors)
+    masks = tuple(moved(block.mask, device) for block in plan.blocks)
+    numbers = (query, key, np.flatnonzero(query_padding), query_slot, key_slot, key_end)
+    return _HeadRows(plan, heads, kv_heads, masks, *(moved(torch.from_numpy(x), device) for x in numbers))
 
 
 def _block_rows(tokens: Ints, offset: int, shape: tuple[int, int], kv_heads: int, group: int) -> Ints:
@@ -171,11 +176,11 @@ class _PackedAttend(torch.autograd.Function):
         k, v = (torch.embedding(_flat(x), rows.key).to(dtype) for x in (key, value))
         out = torch.empty_like(q)
         weights = []
-        for block in rows.plan.blocks:
+        for block, mask in zip(rows.plan.blocks, rows.masks, strict=True):
             qb, ob = (_queries(x, block, rows) for x in (q, out))
             kb, vb = (_keys(x, block, rows) for x in (k, v))
             scores = torch.bmm(qb, kb.transpose(1, 2).contiguous()).to(wide)
-            scores.view(rows.kv_heads, block.rows, -1, block.queries, block.keys).add_(block.mask)
+            scores.view(rows.kv_heads, block.rows, -1, block.queries, block.keys).add_(mask)
             weight = torch.softmax(scores, -1).to(dtype)
             torch.bmm(weight, vb, out=ob)
             if any(ctx.needs_input_grad):

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from palate.models.adapters import Adapters, LoRA
 from palate.models.attention import Attends, packed_states
 from palate.models.cpu import keeps_kernels, linear
+from palate.models.devices import moved, on_model
 from palate.models.parts import in_parts
 from palate.models.paths import AttentionPath, longest_sequence, padded_rows
 from palate.models.transformers_io import save_pair, save_tokenizer
@@ -30,7 +31,7 @@ from palate.text.pack import PackedBatch
 class TokenOutputs:
     """Log-probability of each target and entropy (detached) of its distribution, both (n,), nats, float32.
 
-    `states` (n, d) are the hidden states that predict the targets, in the model's type; None on the padded path.
+    `states` (n, d) are the hidden states that predict the targets, in the model's type and on its device; None on the padded path.
     """
 
     logps: Tensor
@@ -79,25 +80,28 @@ class CausalPolicy:
 
     def _logps(self, batch: PackedBatch, temperature: float) -> TokenOutputs:
         with self.under():
+            batch = on_model(batch, self.device)
             if self.path == "packed":
                 weight, bias = self.head
                 sources, targets = self._padded(batch.sources, batch.targets)
                 states = packed_states(self.module, batch).index_select(0, sources)
                 logps_and_entropy = token_logps(states, weight, targets, bias=bias, temperature=temperature, linear=linear)
-                return TokenOutputs(*(x[: len(batch.targets)] for x in (*logps_and_entropy, states)))
+                logps, entropy, states = (x[: len(batch.targets)] for x in (*logps_and_entropy, states))
+                return TokenOutputs(logps.cpu(), entropy.cpu(), states)
             logps = torch.log_softmax(self._padded_logits(batch).float() / temperature, -1)
         entropy = -(logps.exp() * logps.clamp_min(torch.finfo(logps.dtype).min)).sum(-1)
-        return TokenOutputs(logps.gather(-1, batch.targets[:, None])[:, 0], entropy.detach())
+        return TokenOutputs(logps.gather(-1, batch.targets[:, None])[:, 0].cpu(), entropy.detach().cpu())
 
     def nll(self, batch: PackedBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Return `sum -w logp` (0-d) and the log-probabilities (n,), detached; `weights` (n,) are those of the targets."""
         if self.path == "packed" and len(batch.parts()) == 1:
             with self.under():
                 weight, bias = self.head
+                batch, weights = on_model(batch, self.device), moved(weights, self.device)
                 sources, targets, weights = self._padded(batch.sources, batch.targets, weights)
                 states = packed_states(self.module, batch).index_select(0, sources)
                 total, logps = summed_nll(states, weight, targets, weights, bias=bias, linear=linear)
-                return total, logps[: len(batch.targets)]
+                return total.cpu(), logps[: len(batch.targets)].cpu()
         logps = self.logps(batch).logps
         return -(weights * logps)[weights != 0].sum(), logps.detach()
 
@@ -105,6 +109,11 @@ class CausalPolicy:
         """Return hidden states (t, d) of input_ids (1, t) at position_ids (1, t), with attention computed by `tree` and without a cache."""
         states: Tensor = self.module.base_model(input_ids=input_ids, position_ids=position_ids, tree=tree, use_cache=False)[0]
         return states[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the weights are."""
+        return self.module.device
 
     @property
     def head(self) -> tuple[Tensor, Tensor | None]:
@@ -158,5 +167,5 @@ class CausalPolicy:
 
     def _padded_logits(self, batch: PackedBatch) -> Tensor:
         """Return logits (n, v) that predict the targets, by the model's own forward, which may do more than multiply by the head."""
-        rows = padded_rows(batch, self.path)
+        rows = padded_rows(batch, self.path).to(self.device)
         return rows.run(self.module)[rows.source]

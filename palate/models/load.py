@@ -30,6 +30,7 @@ from palate.core import ModelError
 from palate.models.adapters import Adapters, base_of, is_adapter
 from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
+from palate.models.devices import placed
 from palate.models.paths import choose_path
 from palate.models.transformers_io import no_progress_bars, without_reports
 from palate.text.ends import configured_ends, declare_ends
@@ -141,7 +142,7 @@ def new_policy(tokenizer: PreTrainedTokenizerBase, architecture: Architecture, s
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return as_policy(built(Qwen3ForCausalLM, config, seed), tokenizer)
+    return as_policy(placed(built(Qwen3ForCausalLM, config, seed)), tokenizer)
 
 
 def as_policy(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> CausalPolicy:
@@ -158,7 +159,7 @@ def as_policy(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Ca
 
 
 def built(make: Callable[[PretrainedConfig], T], config: PretrainedConfig, seed: int) -> T:
-    """Return `make(config)` with weights drawn from `seed`; no other random state changes."""
+    """Return `make(config)` with weights drawn from `seed` on the CPU, alike for every device; no other random state changes."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make(config)
@@ -264,7 +265,7 @@ def load_module(
     if report["unexpected_keys"]:
         unused = _some(report["unexpected_keys"])
         warnings.warn(f"{path} holds weights that a {type(module).__name__} does not use ({unused}); Palate ignores them", stacklevel=2)
-    return module
+    return placed(module)
 
 
 def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:

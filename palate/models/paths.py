@@ -17,6 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from palate.models.angles import short_angles
 from palate.models.attention import NAME, PackedAttention
+from palate.models.devices import moved, on_model
 from palate.text.pack import Branch, PackedBatch, Tree, pack
 
 AttentionPath = Literal["packed", "padded", "single"]
@@ -47,6 +48,11 @@ class PaddedBatch:
     """Rows (b,) and columns (b,) of the last tokens of branches."""
     path: AttentionPath = "padded"
     """With "single" each row has a forward pass of its own."""
+
+    def to(self, device: torch.device) -> PaddedBatch:
+        """Return the rows on a device."""
+        source, last = ((moved(a, device), moved(b, device)) for a, b in (self.source, self.last))
+        return PaddedBatch(moved(self.input_ids, device), moved(self.attention_mask, device), source, last, self.path)
 
     def run(self, module: PreTrainedModel) -> Tensor:
         """Return the output of `module` on the rows: hidden states (b, w, d) of a base model, or logits (b, w, v) of a whole model."""
@@ -125,8 +131,8 @@ def _configured_reason(module: PreTrainedModel) -> str | None:
 
 def _measured_reason(module: PreTrainedModel) -> str | None:
     """Return why packed and plain outputs of a two-branch tree differ, or switch the module's attention to trees and return None."""
-    batch = _two_branches(module.get_input_embeddings().num_embeddings, longest_sequence(module.config) or 8)
-    rows = padded_rows(batch)
+    batch = on_model(_two_branches(module.get_input_embeddings().num_embeddings, longest_sequence(module.config) or 8), module.device)
+    rows = padded_rows(batch).to(module.device)
     with torch.no_grad():
         plain = rows.run(module.base_model)[rows.source]
         return _head_reason(module, rows, plain) or _tree_reason(module, batch, plain)
@@ -154,7 +160,8 @@ def _depends_on_padding(module: PreTrainedModel) -> bool:
     trees = [Tree(ids.trunk[:1], (Branch(branch, (True,) * len(branch)),)) for branch in (ids.branches[0].ids[:1], ids.trunk)]
     batch = pack(trees)
     with torch.no_grad():
-        beside, alone = (rows.run(module.base_model)[rows.source] for rows in (padded_rows(batch), padded_rows(batch, "single")))
+        both = (padded_rows(batch, path).to(module.device) for path in ("padded", "single"))
+        beside, alone = (rows.run(module.base_model)[rows.source] for rows in both)
     return _gap(beside, alone) > TOLERANCE[alone.dtype]
 
 
@@ -165,7 +172,8 @@ def _tree_reason(module: PreTrainedModel, batch: PackedBatch, plain: Tensor) -> 
     try:
         states = _tree_states(module, batch, batch.position_ids)
         # A second tree whose last token stands at the end of the context, as if it were long.
-        both = pack([*batch.trees, Tree(batch.trees[0].trunk[:1], (Branch(batch.trees[0].trunk[:1], (True,)),))])
+        more = Tree(batch.trees[0].trunk[:1], (Branch(batch.trees[0].trunk[:1], (True,)),))
+        both = on_model(pack([*batch.trees, more]), module.device)
         far = both.position_ids.clone()
         far[-1] = far[-1] if limit is None else limit - 1
         beside = _tree_states(module, both, far)[: len(states)]

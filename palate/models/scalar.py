@@ -19,6 +19,7 @@ from palate.models.adapters import Adapters, LoRA, base_of, is_adapter
 from palate.models.attention import packed_states
 from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
+from palate.models.devices import moved, on_model, placed
 from palate.models.load import DType, base_policy, built, check_vocabulary, load_config, load_module, load_policy, load_tokenizer
 from palate.models.parts import in_parts
 from palate.models.paths import AttentionPath, choose_path, longest_sequence, padded_rows
@@ -57,18 +58,24 @@ class ScalarModel:
 
     def scores(self, batch: PackedBatch) -> Tensor:
         """Return raw scores (b, h), float32, at the last token of each branch."""
-        return self._head(self.states(batch))
+        parts = in_parts(batch, lambda part: self._head(self._states(part)))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def states(self, batch: PackedBatch) -> Tensor:
         """Return what the heads read (b, d): the final hidden state at the last token of each branch."""
-        parts = in_parts(batch, self._states)
+        parts = in_parts(batch, lambda part: self._states(part).cpu())
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    @property
+    def device(self) -> torch.device:
+        """Return where the weights are."""
+        return self.module.device
+
     def _states(self, batch: PackedBatch) -> Tensor:
-        padding = self._padding(batch)
+        batch, padding = on_model(batch, self.device), moved(self._padding(batch), self.device)
         if self.path == "packed":
             return packed_states(self.module, batch).index_select(0, batch.last - padding)
-        rows = padded_rows(batch, self.path)
+        rows = padded_rows(batch, self.path).to(self.device)
         numbers, columns = rows.last
         return rows.run(self.module.base_model)[numbers, columns - padding]
 
@@ -78,9 +85,10 @@ class ScalarModel:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _values(self, batch: PackedBatch) -> Tensor:
+        batch = on_model(batch, self.device)
         if self.path == "packed":
             return self._head(packed_states(self.module, batch).index_select(0, batch.sources))
-        rows = padded_rows(batch, self.path)
+        rows = padded_rows(batch, self.path).to(self.device)
         return self._head(rows.run(self.module.base_model)[rows.source])
 
     def normalised(self, scores: Tensor) -> Tensor:
@@ -147,9 +155,9 @@ class ScalarModel:
         return torch.tensor(counts)
 
     def _head(self, states: Tensor) -> Tensor:
-        """Return scores in float32 whatever the backbone computes in, because differences within a pair are small."""
+        """Return scores in float32 whatever the backbone computes in, because differences within a pair are small; on the CPU."""
         head = self.module.get_submodule("score")
-        return functional.linear(states.float(), head.weight.float(), None if head.bias is None else head.bias.float())
+        return functional.linear(states.float(), head.weight.float(), None if head.bias is None else head.bias.float()).cpu()
 
     def _twin(self, adapters: Adapters | None) -> ScalarModel:
         twin = ScalarModel(self.module, self.tokenizer, self.path, adapters)
@@ -215,7 +223,7 @@ def scalar_from(source: CausalPolicy | ScalarModel | str | Path, heads: Sequence
         module: PreTrainedModel = built(AutoModelForSequenceClassification.from_config, config, seed)
     except ValueError as error:
         raise ModelError(f"transformers has no scalar head for {config.model_type} models; use another family") from error
-    module.to(source.module.dtype)
+    module = placed(module.to(source.module.dtype), source.device)
     module.base_model.load_state_dict(source.module.base_model.state_dict())
     head = head_of(module)
     spread = 0.0 if zero else (head.in_features + 1) ** -0.5

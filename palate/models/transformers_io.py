@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -42,8 +43,15 @@ def without_reports() -> Iterator[None]:
 def save_pair(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | Path) -> None:
     """Write model and tokenizer as an ordinary Hugging Face directory."""
     with no_progress_bars():
-        module.save_pretrained(directory)
+        module.save_pretrained(directory, state_dict=on_cpu(module))
     save_tokenizer(tokenizer, directory)
+
+
+def on_cpu(module: nn.Module) -> dict[str, Tensor]:
+    """Return the weights by name, on the CPU. A weight with several names is one tensor, so that transformers knows it is tied."""
+    copies: dict[int, Tensor] = {}
+    named = module.state_dict(keep_vars=True)
+    return {name: copies.setdefault(id(x), x.detach().cpu()) for name, x in named.items()}
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: str | Path) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 from palate.config.function_source import source_of
 from palate.config.settings import nearest
 from palate.core import ConfigError, Interrupted, RunError, TrainingError
+from palate.core.process import computing_on
 from palate.data.files import read_json
 from palate.pipeline.plan import Planned
 from palate.runs.lock import locked
@@ -71,7 +72,7 @@ def run_stage(planned: Planned, track: Sequence[str] = ()) -> StageOutcome:
     run = open_run_at(planned.directory, planned.plan)
     if run.is_done:
         return StageOutcome(run.name, "skipped", run.seconds, run.directory)
-    with run.active(), _followed(run, track):
+    with run.active(), _followed(run, track), _computing(run, planned.plan.device):
         is_refused = _work(planned, run)
     how: Literal["done", "resumed", "refused"] = "refused" if is_refused else "resumed" if run.is_resumed else "done"
     return StageOutcome(run.name, how, run.seconds, run.directory, run.stop_requested)
@@ -92,6 +93,28 @@ def _followed(run: Run, track: Sequence[str]) -> Iterator[None]:
         is_done = True
     finally:
         followers.close(is_done=is_done)
+
+
+@contextmanager
+def _computing(run: Run, device: str) -> Iterator[None]:
+    """A context in which models compute on this device, which is recorded. Where its memory becomes full, the user is told what helps."""
+    with computing_on(device) as computing:
+        try:
+            yield
+        except RuntimeError as error:
+            if not computing.is_used:
+                raise
+            from palate.models.devices import out_of_memory
+
+            told = out_of_memory(error)
+            if told is None:
+                raise
+            raise told from error
+        finally:
+            if computing.is_used:
+                from palate.models.devices import current_device, describe
+
+                run.computed_on(describe(current_device()))
 
 
 def _work(planned: Planned, run: Run) -> bool:
@@ -121,6 +144,7 @@ def run_pipeline(planned: Sequence[Planned], echo: Echo, only: str | None = None
     """
     require_trackers(track)
     todo = list(planned) if only is None else [_only(planned, only)]
+    _require_devices(todo)
     width = max((len(item.plan.name) for item in todo), default=0)
     outcomes = []
     for item in todo:
@@ -157,6 +181,22 @@ def _only(planned: Sequence[Planned], only: str) -> Planned:
         if state_of(by_name[name]) != "done":
             raise ConfigError(f"--only {only} needs {name}, which is not done. Run {name} first, or leave out --only.")
     return by_name[only]
+
+
+def _require_devices(planned: Sequence[Planned]) -> None:
+    """Refuse a device that is not there before any stage runs. The two that are everywhere are not looked for: that loads torch.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    for item in planned:
+        if item.plan.device not in ("auto", "cpu"):
+            from palate.models.devices import find_device
+
+            try:
+                find_device(item.plan.device)
+            except ConfigError as error:
+                raise ConfigError(f"{item.plan.name}: {error}") from error
 
 
 def _require_same_functions(planned: Planned) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -19,8 +19,10 @@ from palate.runs.digests import DigestCache
 from palate.runs.record import Parent, RunPlan, input_key
 from palate.runs.trackers import tracker_names
 
-TOP = ("name", "seed", "track", "inputs", "stages")
-BESIDE = ("stage", "seed", "expect")
+TOP = ("name", "seed", "device", "track", "inputs", "stages")
+BESIDE = ("stage", "seed", "device", "expect")
+AUTO = "auto"
+"""The device where none is named: a card if there is one."""
 REFERENCE = re.compile(r"\$([\w-]+)(?:/(.*))?")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -32,6 +34,7 @@ class Pipeline:
     Attributes:
         name: its name; its runs go to `runs/<name>`.
         seed: the seed of every stage that does not give one.
+        device: the device of every stage that does not give one.
         inputs: outside paths by name; None where the command line must give the path.
         settings: everything in the file, with places.
         stages: stage names in order.
@@ -44,6 +47,7 @@ class Pipeline:
     settings: Settings
     stages: tuple[str, ...]
     track: tuple[str, ...] = ()
+    device: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ def read_pipeline(path: Path, assignments: Sequence[str] = ()) -> Pipeline:
 
     Args:
         path: the file.
-        assignments: `input=PATH`, `seed=1`, `track=tensorboard`, or `stage.field=value` (fields may go deeper: `online.kl.control.coef=0`).
+        assignments: `input=PATH`, `seed=1`, `device=cuda`, `track=tensorboard`, or `stage.field=value` (fields may go deeper:
+            `online.kl.control.coef=0`).
 
     Raises:
         ConfigError: unknown or malformed keys, each with file and line.
@@ -95,7 +100,10 @@ def read_pipeline(path: Path, assignments: Sequence[str] = ()) -> Pipeline:
             raise ConfigError(f"{settings.place(('inputs', name))}: the input {name} must be a path, got {value!r}.")
     seed = settings.get(("seed",))
     title = str(settings.get(("name",)) or path.stem)
-    return Pipeline(title, _seed(settings, ("seed",), 0 if seed is None else seed), paths, settings, tuple(stages), _track(settings))
+    device = _device(settings, ("device",), settings.get(("device",)) or AUTO)
+    return Pipeline(
+        title, _seed(settings, ("seed",), 0 if seed is None else seed), paths, settings, tuple(stages), _track(settings), device
+    )
 
 
 def _track(settings: Settings) -> tuple[str, ...]:
@@ -122,6 +130,12 @@ def _seed(settings: Settings, keys: Keys, value: object) -> int:
     return value
 
 
+def _device(settings: Settings, keys: Keys, value: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{settings.place(keys)}: a device is auto, cpu, cuda, mps, or one of several such as cuda:1, got {value!r}.")
+    return value
+
+
 def _assign(settings: Settings, word: str, inputs: Mapping[str, object], stages: Mapping[str, object]) -> Settings:
     """The settings with one `name=value` of the command line applied."""
     name, equals, value = word.partition("=")
@@ -131,13 +145,13 @@ def _assign(settings: Settings, word: str, inputs: Mapping[str, object], stages:
     first, *rest = name.split(".")
     if not rest and first in inputs:
         return settings.put(("inputs", first), value, place)
-    if not rest and first in ("seed", "name", "track"):
+    if not rest and first in ("seed", "device", "name", "track"):
         return settings.put((first,), parse_word(value) if first == "seed" else value, place)
     if rest and first in stages:
         return settings.put(("stages", first, *rest), parse_word(value), place)
     if first in stages:
         raise ConfigError(f"{place}: {first} is a stage; set one of its fields: {first}.field=value.")
-    raise ConfigError(f"{place}: there is no input or stage {first!r}. {nearest(first, (*inputs, *stages, 'seed', 'track'))}")
+    raise ConfigError(f"{place}: there is no input or stage {first!r}. {nearest(first, (*inputs, *stages, 'seed', 'device', 'track'))}")
 
 
 @dataclass
@@ -161,7 +175,7 @@ class Planner:
         """Find the stage's inputs, check it, and give it a key and a directory.
 
         Args:
-            plan: name, kind, seed and expectation; this adds config and parents.
+            plan: name, kind, seed, expectation and device; this adds config and parents.
             stage: its configuration as written.
             settings: where it was read from, for error messages.
             keys: where in the settings it begins.
@@ -192,12 +206,10 @@ class Planner:
         except ConfigError as error:
             raise ConfigError(f"{settings.place(keys)}: {plan.name}: {error}") from error
         config = cast("dict[str, object]", dump_config(resolved))
-        outside = fields_outside_key(resolved)
-        bare = RunPlan(plan.name, plan.stage, config, plan.seed, tuple(Parent(*item) for item in inputs), plan.expect, outside)
+        bare = replace(plan, config=config, parents=tuple(Parent(*item) for item in inputs), outside=fields_outside_key(resolved))
         directory = bare.directory(self.root) if out is None else out
         parents = tuple(Parent(name, _relative(path, directory, key), key) for name, path, key in inputs)
-        full = RunPlan(plan.name, plan.stage, config, plan.seed, parents, plan.expect, outside)
-        planned = Planned(full, directory, resolved, tuple(needs), functions)
+        planned = Planned(replace(bare, parents=parents), directory, resolved, tuple(needs), functions)
         self._done[plan.name] = planned
         return planned
 
@@ -276,4 +288,6 @@ def _read_stage(pipeline: Pipeline, name: str, stages: Stages) -> tuple[RunPlan,
     if expect not in ("done", "refused"):
         raise ConfigError(f"{settings.place((*keys, 'expect'))}: expect must be done or refused, got {expect!r}.")
     seed = _seed(settings, (*keys, "seed"), entry.get("seed", pipeline.seed))
-    return RunPlan(name, kind, seed=seed, expect=cast("Literal['done', 'refused']", expect)), read_config(cls, settings, keys, BESIDE)
+    device = _device(settings, (*keys, "device"), entry.get("device", pipeline.device))
+    plan = RunPlan(name, kind, seed=seed, expect=cast("Literal['done', 'refused']", expect), device=device)
+    return plan, read_config(cls, settings, keys, BESIDE)

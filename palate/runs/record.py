@@ -49,6 +49,7 @@ class RunPlan:
         parents: its inputs.
         expect: `refused` for a control, which must stop itself with a TrainingError.
         outside: settings that change no result, such as what the run watches; they are not part of the key.
+        device: what its models compute on, as the user names it. Devices differ by rounding alone, so it is not part of the key.
     """
 
     name: str
@@ -58,6 +59,7 @@ class RunPlan:
     parents: tuple[Parent, ...] = ()
     expect: Literal["done", "refused"] = "done"
     outside: tuple[str, ...] = ()
+    device: str = "auto"
 
     @cached_property
     def identity(self) -> dict[str, object]:
@@ -84,7 +86,10 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The content of a `run.json`; `format` is `FORMAT` in every record that this version writes."""
+    """The content of a `run.json`; `format` is `FORMAT` in every record that this version writes.
+
+    `device` is what models were loaded on, None where the run loaded none.
+    """
 
     name: str
     stage: str
@@ -102,6 +107,7 @@ class RunRecord:
     dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     error: str | None = None
+    device: str | None = None
     format: int = FORMAT
 
     def write(self, directory: Path) -> None:

@@ -48,8 +48,7 @@ class Run:
 
     def __init__(self, directory: Path, record: RunRecord, *, is_resumed: bool) -> None:
         self.directory = directory
-        self.name, self.stage, self.seed = record.name, record.stage, record.seed
-        self.config, self.key = record.config, record.key
+        self.name, self.stage, self.seed, self.config, self.key = record.name, record.stage, record.seed, record.config, record.key
         self.is_done = record.status == "done"
         self.is_resumed = is_resumed
         self._record = record
@@ -99,13 +98,12 @@ class Run:
             if not math.isfinite(number):
                 raise RunError(f"metric {name!r} of step {step} is {number}. Leave out what has no value at this step.")
             row[name] = number
-        if self._metrics is None:
-            self._metrics = self.rows(METRICS)
+        self._metrics = self._metrics or self.rows(METRICS)
         self._metrics.append(row)
         if self._view is not None:
             self._view.feed(row)
         if self._follower is not None:
-            self._follower.log(step, {name: value for name, value in row.items() if name != "step"})
+            self._follower.log(step, {name: row[name] for name in metrics})
 
     def follow(self, follower: Follower) -> None:
         """Send every further row to `follower`, after it is written."""
@@ -158,13 +156,15 @@ class Run:
 
         Counts of one process add up, because several files can have one source; they replace those of an earlier process.
         """
-        counts = Counter(reasons)
-        if counts:
+        if counts := Counter(reasons):
             listed, number = "; ".join(f"{count} x {reason}" for reason, count in sorted(counts.items())), sum(counts.values())
             self.say(f"{number} {'row' if number == 1 else 'rows'} of {source} {'is' if number == 1 else 'are'} left out: {listed}")
-        total = self._dropped.setdefault(source, Counter())
-        total.update(counts)
+        (total := self._dropped.setdefault(source, Counter())).update(counts)
         self._save(replace(self._record, dropped={**self._record.dropped, source: dict(sorted(total.items()))}))
+
+    def computed_on(self, device: str) -> None:
+        """Record the device on which the run's models were."""
+        self._save(replace(self._record, device=device))
 
     def note(self, source: str, notes: Sequence[str]) -> None:
         """Record what happens to rows of `source` that are used, and say it. This replaces earlier notes."""

@@ -111,7 +111,7 @@ def _generate(policy: CausalPolicy, batch: Sequence[_Request], sampling: Samplin
     room = max(request.budget - len(request.ids) for request in batch)
     if limit is not None and length <= limit:
         room = min(room, limit - length + 1)  # the token after `limit` tokens is the last one with the short angles
-    ids = torch.tensor([[*request.prompt, *request.ids] for request in batch], device=policy.head[0].device)
+    ids = torch.tensor([[*request.prompt, *request.ids] for request in batch], device=policy.device)
     policy.module.generate(  # type: ignore[operator]
         input_ids=ids,
         attention_mask=torch.ones_like(ids),

@@ -22,9 +22,9 @@ def takes_padding(policy: CausalPolicy) -> bool:
         with torch.no_grad():
             rows = PaddedDecoder(policy, prompts, slots=3)
             rows.admit([Share(0, 0, 1), Share(1, 0, 2)])
-            rows.keep(torch.tensor([True, False, True]))
-            found = rows.advance(torch.tensor(ids[4:]))
-            whole = [torch.tensor([[*prompt, token]]) for prompt, token in zip(prompts, ids[4:], strict=True)]
+            rows.keep(torch.tensor([True, False, True], device=policy.device))
+            found = rows.advance(torch.tensor(ids[4:], device=policy.device))
+            whole = [torch.tensor([[*prompt, token]], device=policy.device) for prompt, token in zip(prompts, ids[4:], strict=True)]
             plain = torch.cat([policy.module(input_ids=one, use_cache=False).logits[:, -1] for one in whole])
     except Exception:  # noqa: BLE001  # whatever the model raises here, it has another way to decode
         return False
@@ -38,7 +38,7 @@ class PaddedDecoder:
 
     def __init__(self, policy: CausalPolicy, prompts: Sequence[Sequence[int]], *, slots: int) -> None:
         self._module = policy.module
-        self._device = policy.head[0].device
+        self._device = policy.device
         self._prompts = prompts
         self._slots = slots
         self._cache = DynamicCache(config=policy.module.config)

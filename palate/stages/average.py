@@ -14,6 +14,7 @@ from palate.config.types import Amount, ModelInput
 from palate.core import ConfigError, ModelError
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
+from palate.models.transformers_io import on_cpu
 from palate.runs.run import Run
 from palate.training.model_io import keep_model
 
@@ -46,7 +47,7 @@ class Average:
         for path, policy in zip(self.models[1:], policies[1:], strict=True):
             _check_shapes(self.models[0], policies[0], path, policy)
         weights = self.weights or (1.0,) * len(policies)
-        states = [policy.state_dict() for policy in policies]
+        states = [on_cpu(policy.module) for policy in policies]
         mean = {name: _mean([state[name] for state in states], weights) for name in states[0]}
         distances = [math.sqrt(sum(float((state[name].double() - mean[name]).square().sum()) for name in mean)) for state in states]
         policies[0].load_state_dict(mean)

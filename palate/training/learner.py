@@ -157,7 +157,7 @@ class Learner:
             for name, p in self._parameters.items():
                 p.copy_(tensors[f"weights.{name}"])
                 state = {
-                    key: tensors[f"optimizer.{key}.{name}"]
+                    key: tensors[f"optimizer.{key}.{name}"].to(p.device)
                     for key in ("step", "exp_avg", "exp_avg_sq")
                     if f"optimizer.{key}.{name}" in tensors
                 }
@@ -180,7 +180,7 @@ def save_checkpoint(directory: Path, tensors: Mapping[str, torch.Tensor], number
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, new / "tensors.safetensors")
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, new / "tensors.safetensors")
         (new / "numbers.json").write_text(json.dumps(numbers))
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)

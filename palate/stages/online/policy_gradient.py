@@ -137,7 +137,7 @@ class SharedValues:
         if context.policy.path != "packed":
             raise ConfigError("method.value_trunk: shared needs a model that takes packed trees, and this one does not. Use separate")
         self._policy = context.policy
-        self._head = nn.Linear(context.policy.head[0].shape[1], 1)
+        self._head = nn.Linear(context.policy.head[0].shape[1], 1).to(context.policy.device)
         nn.init.zeros_(self._head.weight)
         nn.init.zeros_(self._head.bias)
         self.module: nn.Module = self._head
@@ -149,7 +149,7 @@ class SharedValues:
     def from_outputs(self, outputs: TokenOutputs) -> Tensor:
         """Return the same (n,), with gradient, from the policy's outputs for a batch."""
         assert outputs.states is not None
-        return functional.linear(outputs.states.float(), self._head.weight.float(), self._head.bias.float())[:, 0]
+        return functional.linear(outputs.states.float(), self._head.weight.float(), self._head.bias.float())[:, 0].cpu()
 
     def save(self, directory: Path) -> None:
         """Write nothing: the head is useless without this very policy."""

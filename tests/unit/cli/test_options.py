@@ -7,6 +7,7 @@ from typing import Literal
 import pytest
 
 from palate.cli import main
+from palate.cli.option_names import offer
 from palate.pipeline.table import StageEntry
 from palate.runs.record import list_runs
 from palate.runs.run import Run
@@ -166,3 +167,8 @@ def test_a_value_is_checked_by_the_kind_that_is_given(words: list[str], message:
     assert main(["mixed", *words], STAGES) == 2
     assert message in capsys.readouterr().err
     assert not Path("runs").exists() or not list_runs(Path("runs"))
+
+
+def test_the_setting_that_stands_highest_is_offered_first() -> None:
+    text = offer("--lr", ["--a.b.lr", "--optimizer.lr"])
+    assert 0 < text.index("--optimizer.lr") < text.index("--a.b.lr")

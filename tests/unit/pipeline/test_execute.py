@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from palate.config.functions import load_function
 from palate.config.types import FunctionInput
 from palate.core import ConfigError, Interrupted, RunError, TrainingError
+from palate.core.process import device_name
 from palate.pipeline.execute import StageOutcome, forget, plan_lines, refuse_old_runs, run_pipeline
 from palate.pipeline.plan import Planned, plan_pipeline, read_pipeline
 from palate.pipeline.table import StageEntry
@@ -16,7 +18,7 @@ from palate.runs.digests import DigestCache
 from palate.runs.lock import locked
 from palate.runs.record import input_key, read_record
 from palate.runs.run import Run
-from tests.support.toys import TOYS
+from tests.support.toys import TOYS, Count
 
 TEXT = """\
 stages:
@@ -83,6 +85,29 @@ def test_a_stage_that_is_cut_off_is_resumed_and_ends_like_one_that_was_not(way: 
     assert json.loads((outcomes[0].directory / "summary.json").read_text()) == {"lines": 3, "first": 2}
     steps = [json.loads(line)["step"] for line in (outcomes[0].directory / "metrics.jsonl").read_text().splitlines()]
     assert steps == [0, 1, 2]
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_runs() -> None:
+    with pytest.raises(ConfigError, match="both: device 'quantum' is unknown: use auto, cpu, cuda"):
+        run("both.device=quantum")
+    assert not Path("runs").exists()
+
+
+def test_a_full_device_is_one_message_and_the_run_can_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Count.run
+
+    def full(stage: Count, run: Run) -> None:
+        assert device_name() == "cpu"
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has 1.00 MiB free.")
+
+    monkeypatch.setattr(Count, "run", full)
+    with pytest.raises(TrainingError, match=r"the memory of cpu is full \(CUDA out of memory\)\. Give a smaller tokens_per_microbatch"):
+        run("device=cpu")
+    record = read_record(planned()[0].directory)
+    assert record is not None
+    assert (record.status, record.device) == ("failed", "cpu")
+    monkeypatch.setattr(Count, "run", work)
+    assert [outcome.how for outcome in run()[0]] == ["resumed", "done", "done"]
 
 
 def test_what_resumes_writes_the_same_bytes_as_what_runs_through() -> None:

@@ -89,6 +89,16 @@ def test_overrides_reach_nested_settings_seed_and_name() -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_a_device_is_that_of_the_pipeline_or_of_the_stage_and_changes_no_key() -> None:
+    keys = [item.plan.key for item in planned("words=w.txt")]
+    assert [item.plan.device for item in planned("words=w.txt")] == ["auto"] * 3
+    later = planned("words=w.txt", "device=cuda", "second.device=cpu")
+    assert [item.plan.device for item in later] == ["cuda", "cpu", "cuda"]
+    assert [item.plan.device for item in planned("words=w.txt", text=f"device: cuda:1\n{TEXT}")] == ["cuda:1"] * 3
+    assert [item.plan.key for item in later] == keys
+
+
+@pytest.mark.usefixtures("here")
 def test_a_pipeline_without_name_seed_and_inputs_takes_the_files_name() -> None:
     Path("p.yaml").write_text("stages: {}\n")
     pipeline = read_pipeline(Path("p.yaml"))
@@ -110,6 +120,7 @@ def test_a_pipeline_without_name_seed_and_inputs_takes_the_files_name() -> None:
         (["words=w.txt", "second.rate"], "not of the form name=value"),
         (["words=w.txt", "seed=-1"], "a seed is a whole number of 0 or more, got -1"),
         (["words=w.txt", "second.seed=x"], "a seed is a whole number"),
+        (["words=w.txt", "second.device=1"], "a device is auto, cpu, cuda, mps, or one of several such as cuda:1, got 1"),
         (["words=w.txt", "second.expect=maybe"], "expect must be done or refused, got 'maybe'"),
         (["words=w.txt", "second.data=$both/out.txt"], "both comes later"),
         (["words=w.txt", "second.data=$second"], "second comes later .or is this stage itself"),

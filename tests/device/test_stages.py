@@ -1,0 +1,89 @@
+"""Every stage gives the same numbers on another device, which refuses tensors of the CPU as a card does."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from palate.runs.record import list_runs, read_record
+from palate.testing.pretend_device import NAME
+from tests.device import work
+
+STAGES = tuple(yaml.safe_load(work.PIPELINE.read_text())["stages"])
+NARROW = ("sft-lora",)
+"""They compute in bfloat16, which keeps 8 bits."""
+
+Numbers = dict[str, float]
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    """A process that knows the device."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), work.prepare) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def runs(pool: ProcessPoolExecutor, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]]:
+    """The directories of the stages, by device and name."""
+    folder = tmp_path_factory.mktemp("devices")
+    pool.submit(work.pipeline, folder).result()
+    return {device: {record.name: path for path, record in list_runs(folder / device)} for device in ("cpu", NAME)}
+
+
+def numbers(directory: Path) -> Numbers:
+    """All numbers that a run wrote, by file and place; of weights, every value."""
+    found: Numbers = {}
+    for path in sorted(directory.rglob("*")):
+        name = str(path.relative_to(directory))
+        if path.suffix == ".safetensors":
+            for key, tensor in load_file(path).items():
+                found |= {f"{name} {key} {at}": value for at, value in enumerate(tensor.flatten().tolist())}
+        elif path.suffix == ".jsonl":
+            for at, line in enumerate(path.read_text().splitlines()):
+                flatten(json.loads(line), f"{name} {at}", found)
+        elif path.name == "summary.json":
+            flatten(json.loads(path.read_text()), name, found)
+    return found
+
+
+def flatten(value: object, at: str, found: Numbers) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            flatten(inner, f"{at}.{key}", found)
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            flatten(inner, f"{at}.{place}", found)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        found[at] = float(value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_gives_the_numbers_of_the_cpu(runs: dict[str, dict[str, Path]], stage: str) -> None:
+    here, there = numbers(runs["cpu"][stage]), numbers(runs[NAME][stage])
+    assert here.keys() == there.keys()
+    far = {at: (here[at], there[at]) for at in here if not math.isclose(here[at], there[at], rel_tol=1e-5, abs_tol=limit(stage))}
+    assert far == {}
+
+
+def limit(stage: str) -> float:
+    return 1e-2 if stage in NARROW else 1e-5
+
+
+def test_the_record_says_where_models_were(runs: dict[str, dict[str, Path]]) -> None:
+    recorded = {device: read_record(paths["sft"]).device for device, paths in runs.items()}  # type: ignore[union-attr]
+    assert recorded == {"cpu": "cpu", NAME: NAME}
+    assert read_record(runs[NAME]["world"]).device is None  # type: ignore[union-attr]
+
+
+def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    assert pool.submit(work.continued, tmp_path).result() == 0

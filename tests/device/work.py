@@ -1,0 +1,69 @@
+"""What the process with the pretend device does: autograd must not have run in a process before it knows the device."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+import torch
+
+from palate.cli import main
+from palate.models.causal import CausalPolicy
+from palate.models.load import load_policy
+from palate.objectives.reduce import Sums
+from palate.testing import random_trees, tiny_policy, word_tokenizer
+from palate.testing.pretend_device import NAME, pretend_device, register
+from palate.text.pack import pack
+from palate.training.learner import Learner
+from palate.training.optimizer import AdamW
+
+PIPELINE = Path(__file__).with_name("pipeline.yaml")
+
+
+def prepare() -> None:
+    """Makes the device known."""
+    register()
+
+
+def pipeline(folder: Path) -> dict[str, str]:
+    """Runs every stage on the CPU and on the device; what each said, by device."""
+    return {"cpu": _said(folder, "cpu"), NAME: _on_device(folder)}
+
+
+def continued(folder: Path) -> float:
+    """Takes two steps on the device, and one and one with a checkpoint between them; how far the weights are apart."""
+    base = folder / "base"
+    tiny_policy("qwen3", word_tokenizer()).save(base)
+    batch = pack(random_trees([(3, (4, 5))], 20))
+
+    def learner() -> tuple[CausalPolicy, Learner]:
+        policy = load_policy(base)
+        return policy, Learner({"policy": policy.module}, AdamW(lr=1e-2), 2)
+
+    def step(policy: CausalPolicy, learner: Learner) -> None:
+        learner.step([batch], lambda one: Sums(-policy.logps(one).logps.sum(), torch.tensor(float(len(one.targets))), {}))
+
+    with pretend_device():
+        straight, first = learner()
+        step(straight, first)
+        first.save(folder / "checkpoint", {})
+        step(straight, first)
+        later, second = learner()
+        assert second.load(folder / "checkpoint") is not None
+        step(later, second)
+        pairs = zip(straight.parameters(), later.parameters(), strict=True)
+        return max(float((one.detach() - other.detach()).abs().max()) for one, other in pairs)
+
+
+def _on_device(folder: Path) -> str:
+    with pretend_device():
+        return _said(folder, NAME)
+
+
+def _said(folder: Path, device: str) -> str:
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        code = main(["run", str(PIPELINE), f"device={device}", "--runs", str(folder / device)])
+    assert code == 0, text.getvalue()[-4000:]
+    return text.getvalue()
