@@ -16,7 +16,15 @@ from benchmarks.speed.__main__ import COMPLETIONS, ONLINE, SPINNING, STAGES, ran
 from benchmarks.speed.workload import Work, prepare
 
 HERE = Path(__file__).parents[2]
-HEADER = ("stage", "model", "rows/s, older", "rows/s, newer", "newer over older", "rounds in which the newer was faster", "peak MB, newer against older")
+HEADER = (
+    "stage",
+    "model",
+    "rows/s, older",
+    "rows/s, newer",
+    "newer over older",
+    "rounds in which the newer was faster",
+    "peak MB, newer against older",
+)
 
 
 def main() -> int:
