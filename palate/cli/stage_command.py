@@ -11,6 +11,7 @@ from palate.cli.parser import HELP_WORDS, Parser, say, underscored
 from palate.cli.settings_table import described
 from palate.cli.stage_help import metavar, page_of
 from palate.core import ConfigError
+from palate.core.process import AUTO
 from palate.pipeline.option import Option
 from palate.pipeline.table import Stages
 
@@ -35,7 +36,7 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
     parser = Parser(command, "")
     names = _add_options(parser, options, words)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", default=AUTO)
     parser.add_argument("--track")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs"))

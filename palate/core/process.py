@@ -23,6 +23,10 @@ def limit_spinning() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
+AUTO = "auto"
+"""The device where the user names none: a GPU if there is one."""
+
+
 @dataclass
 class Computing:
     """The device that models compute on meanwhile, as its user named it, and whether a model was put there."""

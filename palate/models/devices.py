@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from palate.core import ConfigError, TrainingError
-from palate.core.process import device_name
+from palate.core.process import AUTO, device_name
 from palate.text.pack import PackedBatch
 
 M = TypeVar("M", bound=PreTrainedModel)
@@ -31,12 +31,12 @@ def current_device() -> torch.device:
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device that a setting names: `auto` takes the first card of CUDA, or the CPU where there is none.
+    """Return the device that a setting names: `auto` takes the first GPU that CUDA finds, or the CPU where there is none.
 
     Raises:
         ConfigError: there is no such device, or not for this build of torch.
     """
-    if name == "auto":
+    if name == AUTO:
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
@@ -59,26 +59,26 @@ def _cuda(name: str, index: int) -> torch.device:
         )
     if not torch.cuda.is_available():
         raise ConfigError(
-            f"device is {name}, and torch {torch.__version__} (CUDA {torch.version.cuda}) finds no card that it can use. "
-            "Look at nvidia-smi: is a card there, and is its driver new enough? Or use device cpu"
+            f"device is {name}, and torch {torch.__version__} (CUDA {torch.version.cuda}) finds no GPU that it can use. "
+            "Look at nvidia-smi: is a GPU there, and is its driver new enough? Or use device cpu"
         )
     if index >= torch.cuda.device_count():
-        raise ConfigError(f"device is {name}, and there are {torch.cuda.device_count()} cards, counted from 0: use one of them")
+        raise ConfigError(f"device is {name}, and there are {torch.cuda.device_count()} GPUs, counted from 0: use one of them")
     return torch.device("cuda", index)
 
 
-def out_of_memory(error: Exception) -> TrainingError | None:
-    """Return what to tell the user if this error says that the memory of a device is full."""
+def out_of_memory(error: Exception, name: str) -> TrainingError | None:
+    """Return what to tell the user if this error says that the memory of the device of this name is full."""
     if not isinstance(error, torch.OutOfMemoryError):
         return None
     return TrainingError(
-        f"the memory of {describe(current_device())} is full ({str(error).partition('. ')[0]}). Give a smaller tokens_per_microbatch, then "
-        "checkpoint_activations, then adapters. With the same settings the same command goes on from the last checkpoint"
+        f"the memory of {describe(find_device(name))} is full ({str(error).partition('. ')[0]}). Give a smaller tokens_per_microbatch, "
+        "then checkpoint_activations, then adapters. With the same settings the same command goes on from the last checkpoint"
     )
 
 
 def describe(device: torch.device) -> str:
-    """Return the name of a device for people: its card where it has one."""
+    """Return the name of a device for people: its GPU where it has one."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
@@ -90,7 +90,7 @@ def placed(module: M, device: torch.device | None = None) -> M:
 
 
 def moved(x: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor on `device`. To a card it is copied from pinned memory, while the processor goes on."""
+    """Return a tensor on `device`. To a GPU it is copied from pinned memory, while the processor goes on."""
     if device.type == "cuda" and x.device.type == "cpu":
         return x.pin_memory().to(device, non_blocking=True)
     return x.to(device)

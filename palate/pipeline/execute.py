@@ -12,7 +12,7 @@ from typing import Literal
 from palate.config.function_source import source_of
 from palate.config.settings import nearest
 from palate.core import ConfigError, Interrupted, RunError, TrainingError
-from palate.core.process import computing_on
+from palate.core.process import AUTO, computing_on
 from palate.data.files import read_json
 from palate.pipeline.plan import Planned
 from palate.runs.lock import locked
@@ -106,15 +106,15 @@ def _computing(run: Run, device: str) -> Iterator[None]:
                 raise
             from palate.models.devices import out_of_memory
 
-            told = out_of_memory(error)
+            told = out_of_memory(error, device)
             if told is None:
                 raise
             raise told from error
         finally:
             if computing.is_used:
-                from palate.models.devices import current_device, describe
+                from palate.models.devices import describe, find_device
 
-                run.computed_on(describe(current_device()))
+                run.computed_on(describe(find_device(device)))
 
 
 def _work(planned: Planned, run: Run) -> bool:
@@ -190,7 +190,7 @@ def _require_devices(planned: Sequence[Planned]) -> None:
         ConfigError: there is no such device.
     """
     for item in planned:
-        if item.plan.device not in ("auto", "cpu"):
+        if item.plan.device not in (AUTO, "cpu"):
             from palate.models.devices import find_device
 
             try:

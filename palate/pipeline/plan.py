@@ -14,6 +14,7 @@ from palate.config.read import dump_config, map_inputs, read_config
 from palate.config.settings import Keys, Settings, collected, nearest, parse_word, raise_collected, read_yaml
 from palate.config.types import InputMark, fields_outside_key
 from palate.core import ConfigError, PalateError
+from palate.core.process import AUTO
 from palate.pipeline.table import Stage, Stages, find_stage
 from palate.runs.digests import DigestCache
 from palate.runs.record import Parent, RunPlan, input_key
@@ -21,8 +22,6 @@ from palate.runs.trackers import tracker_names
 
 TOP = ("name", "seed", "device", "track", "inputs", "stages")
 BESIDE = ("stage", "seed", "device", "expect")
-AUTO = "auto"
-"""The device where none is named: a card if there is one."""
 REFERENCE = re.compile(r"\$([\w-]+)(?:/(.*))?")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 
 from palate import __version__
 from palate.core import RunError
+from palate.core.process import AUTO
 from palate.data.files import read_json, write_json
 from palate.runs.digests import DIGEST_LENGTH, DigestCache
 
@@ -59,7 +60,7 @@ class RunPlan:
     parents: tuple[Parent, ...] = ()
     expect: Literal["done", "refused"] = "done"
     outside: tuple[str, ...] = ()
-    device: str = "auto"
+    device: str = AUTO
 
     @cached_property
     def identity(self) -> dict[str, object]:

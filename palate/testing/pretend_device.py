@@ -1,4 +1,4 @@
-"""A pretend accelerator, so that devices are tested where there is none: a forgotten transfer fails as it does on a card.
+"""A pretend accelerator, so that devices are tested where there is none: a forgotten transfer fails as it does on a GPU.
 
 Its tensors compute on the CPU, say that they are on `pretend:0`, and do not meet tensors of the CPU. It is a backend that torch lets
 Python write. It cannot show speed, streams, or what kernels do.
@@ -21,7 +21,7 @@ from palate.core.process import computing_on
 NAME = "pretend"
 
 _CROSSING = ("aten::copy_", "aten::_to_copy", "aten::index.Tensor", "aten::index_put_", "aten::_index_put_impl_")
-"""Operations that take tensors of two devices. Row numbers may be on the CPU, as a card's may."""
+"""Operations that take tensors of two devices. Row numbers may be on the CPU, as a GPU's may."""
 
 _MADE_ON_CPU = ("tensor", "as_tensor", "arange", "linspace", "eye")
 """Functions of torch that make tensors in a way of their own, or give a tensor its size after it was made."""
@@ -66,7 +66,7 @@ class PretendTensor(torch.Tensor):
         self.content = new.content
 
     def tolist(self) -> Any:
-        """Return the content, as a card's tensors do."""
+        """Return the content, as a GPU's tensors do."""
         return self.content.tolist()
 
     def __repr__(self, *, tensor_contents: object = None) -> str:  # type: ignore[override]
@@ -110,7 +110,7 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Return what the operation gives on the CPU, as tensors of the device where it would give those.
 
     Raises:
-        RuntimeError: tensors of both devices meet, as torch says it for a card.
+        RuntimeError: tensors of both devices meet, as torch says it for a GPU.
     """
     name = func._schema.name + (f".{func._overloadname}" if func._overloadname == "Tensor" and "index" in func._schema.name else "")
     tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor)]

@@ -31,8 +31,8 @@ def pipeline(folder: Path) -> dict[str, str]:
     return {"cpu": _said(folder, "cpu"), NAME: _on_device(folder)}
 
 
-def continued(folder: Path) -> float:
-    """Takes two steps on the device, and one and one with a checkpoint between them; how far the weights are apart."""
+def continued(folder: Path) -> tuple[float, float]:
+    """Takes two steps on the device; how far off the weights are with a checkpoint between them, and with the second step on the CPU."""
     base = folder / "base"
     tiny_policy("qwen3", word_tokenizer()).save(base)
     batch = pack(random_trees([(3, (4, 5))], 20))
@@ -49,11 +49,18 @@ def continued(folder: Path) -> float:
         step(straight, first)
         first.save(folder / "checkpoint", {})
         step(straight, first)
-        later, second = learner()
-        assert second.load(folder / "checkpoint") is not None
-        step(later, second)
-        pairs = zip(straight.parameters(), later.parameters(), strict=True)
-        return max(float((one.detach() - other.detach()).abs().max()) for one, other in pairs)
+        again, third = learner()
+        assert third.load(folder / "checkpoint") is not None
+        step(again, third)
+    later, second = learner()
+    assert second.load(folder / "checkpoint") is not None
+    step(later, second)
+    return _apart(straight, again), _apart(straight, later)
+
+
+def _apart(one: CausalPolicy, other: CausalPolicy) -> float:
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return max(float((a.detach().cpu() - b.detach().cpu()).abs().max()) for a, b in pairs)
 
 
 def _on_device(folder: Path) -> str:

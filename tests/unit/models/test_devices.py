@@ -41,4 +41,4 @@ def test_mps_is_apples() -> None:
 
 
 def test_other_errors_do_not_speak_of_memory() -> None:
-    assert out_of_memory(RuntimeError("CUDA error")) is None
+    assert out_of_memory(RuntimeError("CUDA error"), "cpu") is None
