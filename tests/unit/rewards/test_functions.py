@@ -154,9 +154,9 @@ def test_a_function_that_was_edited_is_not_started_again(module, tmp_path) -> No
 @pytest.mark.parametrize(
     "hang",
     [
-        "__import__('time').sleep(60)",
+        "__import__('time').sleep(3600)",
         "__import__('re').match('(a+)+$', 'a' * 40 + 'b')",  # holds the interpreter's lock: no thread could stop it
-        "[__import__('signal').signal(15, 1), __import__('time').sleep(60)]",
+        "[__import__('signal').signal(15, 1), __import__('time').sleep(3600)]",
     ],
 )
 def test_a_hang_ends_at_the_deadline_and_the_next_batch_is_scored(module, hang) -> None:
@@ -178,7 +178,7 @@ def test_what_a_hanging_function_started_is_killed_with_it(module) -> None:
     name = module("""
         import subprocess
         def f(prompt, completion):
-            child = subprocess.Popen(["sleep", "60"])
+            child = subprocess.Popen(["sleep", "3600"])  # longer than anybody waits
             if completion == "pid":
                 return child.pid
             child.wait()
