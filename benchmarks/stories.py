@@ -25,7 +25,7 @@ from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
 from palate.objectives.kl import k1
 from palate.samplers.local import LocalSampler
-from palate.text.pack import Branch, Tree, microbatches, pack
+from palate.text.pack import Branch, Tree, cut_by_tokens, pack
 from palate.text.spans import prompt_ids
 
 HEROES = ("girl named Lily", "boy named Tim", "dog named Max", "cat named Tom", "bird named Sue", "bear named Ben", "fish named Bob")
@@ -101,7 +101,7 @@ def logps(policy: CausalPolicy, drawn: Sequence[Story]) -> list[Any]:
     trees = [Tree(trunk, (Branch(ids, (True,) * len(ids)),)) for trunk, ids, _ in drawn]
     by_number: dict[int, Any] = {}
     with torch.no_grad():
-        for part in microbatches(trees, 4096):
+        for part in cut_by_tokens(trees, 4096):
             pieces = policy.logps(pack([trees[k] for k in part])).logps.split([len(drawn[k][1]) for k in part])
             by_number |= dict(zip(part, pieces, strict=True))
     return [by_number[k] for k in range(len(trees))]

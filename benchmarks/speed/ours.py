@@ -18,7 +18,7 @@ from palate.runs.run import open_run
 from palate.stages.direct import Direct
 from palate.stages.reward import Reward
 from palate.stages.sft import SFT
-from palate.training import fit as loop
+from palate.training import checkpoints
 from palate.training.fit import Epochs
 from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
@@ -49,7 +49,7 @@ def main() -> None:
 
     Learner.step, FixedReference.values = timed, timed_reference  # type: ignore[method-assign]
     Epochs.indices = in_order  # type: ignore[method-assign]
-    loop.CHECKPOINT_SECONDS = 1e9
+    checkpoints.CHECKPOINT_SECONDS = 1e9
     with tempfile.TemporaryDirectory() as folder:
         stage = made(work, Path(folder))
         stage.check()

@@ -13,7 +13,7 @@ from palate.cli.parser import COMMANDS, overview
 from palate.cli.stage_command import stage
 from palate.config.settings import nearest
 from palate.core import ConfigError, PalateError
-from palate.core.process import limit_spinning
+from palate.core.process import limit_spinning, place
 from palate.pipeline.table import STAGES, Stages
 
 __all__ = ["COMMANDS", "main"]
@@ -29,7 +29,12 @@ def main(argv: Sequence[str] | None = None, stages: Stages = STAGES) -> int:
     limit_spinning()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(words, stages)
+        if place().world == 1:
+            return _dispatch(words, stages)
+        from palate.distributed.group import joined_group
+
+        with joined_group():
+            return _dispatch(words, stages)
     except PalateError as error:
         sys.stderr.write(f"palate: {error}\n")
         return error.exit_code

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from palate.cli.parser import COMMANDS, Parser, say, underscored
 from palate.core import ConfigError
+from palate.core.process import place
 from palate.pipeline.table import Stages
 
 
@@ -20,12 +21,17 @@ def run_parser() -> Parser:
     parser.add_argument("--fresh", nargs="?", const="", metavar="STAGE", help=fresh)
     parser.add_argument("--runs", type=Path, metavar="DIR", help="folder of runs (default: runs/NAME)")
     parser.add_argument("--dry-run", action="store_true", help="check everything and print the plan, without running it")
+    parser.add_argument("--launch", metavar="HOW", help="torchrun:N runs it on N processes of this machine, such as one per GPU")
     return parser
 
 
 def run(words: list[str], stages: Stages) -> int:
     """`palate run`; returns the exit status."""
     options = run_parser().parse(words)
+    if options.launch is not None and place().world == 1:
+        from palate.distributed.launch import launch
+
+        return launch(options.launch, "run", words)
     from palate.pipeline.execute import forget, plan_lines, refuse_old_runs, run_pipeline
     from palate.pipeline.plan import plan_pipeline, read_pipeline
 

@@ -11,7 +11,7 @@ from palate.cli.parser import HELP_WORDS, Parser, say, underscored
 from palate.cli.settings_table import described
 from palate.cli.stage_help import metavar, page_of
 from palate.core import ConfigError
-from palate.core.process import AUTO
+from palate.core.process import AUTO, place
 from palate.pipeline.option import Option
 from palate.pipeline.table import Stages
 
@@ -42,7 +42,12 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--launch")
     values = vars(parser.parse(words))
+    if values["launch"] is not None and place().world == 1:
+        from palate.distributed.launch import launch
+
+        return launch(values["launch"], command, words)
     settings = Settings({}, {(): "command line"})
     for name in sorted(names, key=lambda name: name.count(".")):
         if values[name] is not None:

@@ -53,3 +53,17 @@ def computing_on(device: str) -> Iterator[Computing]:
         yield _now
     finally:
         _now = before
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among those that work on one run together: its rank of `world`, and its number on its machine."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+
+
+def place() -> Place:
+    """Return the place that the launcher gave this process (torchrun's variables); alone where nobody launched it."""
+    return Place(*(int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))))

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from palate.core import ConfigError, TrainingError
-from palate.core.process import AUTO, device_name
+from palate.core.process import AUTO, device_name, place
 from palate.text.pack import PackedBatch
 
 M = TypeVar("M", bound=PreTrainedModel)
@@ -37,13 +37,13 @@ def find_device(name: str) -> torch.device:
         ConfigError: there is no such device, or not for this build of torch.
     """
     if name == AUTO:
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        return _cuda(name, place().local_rank) if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"device {name!r} is unknown: use auto, cpu, cuda, mps, or one of several such as cuda:1") from error
     if device.type == "cuda":
-        return _cuda(name, device.index or 0)
+        return _cuda(name, place().local_rank if device.index is None else device.index)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(f"device is {name}, and this machine has no MPS, which is Apple's: use device auto")
     if device.type not in ("cpu", "mps", torch._C._get_privateuse1_backend_name()):
@@ -61,6 +61,11 @@ def _cuda(name: str, index: int) -> torch.device:
         raise ConfigError(
             f"device is {name}, and torch {torch.__version__} (CUDA {torch.version.cuda}) finds no GPU that it can use. "
             "Look at nvidia-smi: is a GPU there, and is its driver new enough? Or use device cpu"
+        )
+    if index >= torch.cuda.device_count() and index == place().local_rank:
+        raise ConfigError(
+            f"there are {torch.cuda.device_count()} GPUs on this machine, and rank {place().rank} is number {index} on it, counted from 0. "
+            "Start at most one rank per GPU"
         )
     if index >= torch.cuda.device_count():
         raise ConfigError(f"device is {name}, and there are {torch.cuda.device_count()} GPUs, counted from 0: use one of them")

@@ -14,11 +14,13 @@ from palate.config.settings import nearest
 from palate.core import ConfigError, Interrupted, RunError, TrainingError
 from palate.core.process import AUTO, computing_on
 from palate.data.files import read_json
+from palate.distributed.ranks import ranks
 from palate.pipeline.plan import Planned
+from palate.pipeline.together import opened, sharing
 from palate.runs.lock import locked
 from palate.runs.provenance import source_digest
 from palate.runs.record import RECORD, changes, is_old, old_runs, old_text, read_record
-from palate.runs.run import Run, open_run_at
+from palate.runs.run import Run
 from palate.runs.trackers import About, Followers, require_trackers
 
 Echo = Callable[[str], None]
@@ -69,13 +71,17 @@ def run_stage(planned: Planned, track: Sequence[str] = ()) -> StageOutcome:
             known = sorted(entry.name for entry in home.iterdir() if not entry.name.startswith("."))
             raise ConfigError(f"{planned.plan.name} needs {path}, which {name} did not write. {nearest(path.name, known)}")
     _require_same_functions(planned)
-    run = open_run_at(planned.directory, planned.plan)
-    if run.is_done:
-        return StageOutcome(run.name, "skipped", run.seconds, run.directory)
-    with run.active(), _followed(run, track), _computing(run, planned.plan.device):
-        is_refused = _work(planned, run)
-    how: Literal["done", "resumed", "refused"] = "refused" if is_refused else "resumed" if run.is_resumed else "done"
-    return StageOutcome(run.name, how, run.seconds, run.directory, run.stop_requested)
+    group = ranks()
+    with opened(planned, group) as run:
+        if run.is_done:
+            return StageOutcome(run.name, "skipped", run.record.seconds, planned.directory)
+        is_refused = False
+        with sharing(planned, group) as has_work:
+            if has_work:
+                with run.active(), _followed(run, track if group.is_writer else ()), _computing(run, planned.plan.device):
+                    is_refused = _work(planned, run)
+        how: Literal["done", "resumed", "refused"] = "refused" if is_refused else "resumed" if run.is_resumed else "done"
+        return StageOutcome(run.name, how, run.record.seconds, planned.directory, any(group.gather(run.stop_requested)))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from palate.config.answers import LARGEST
 from palate.core import Completion, ConfigError, DataError, Prompt, TrainingError
+from palate.distributed.sharing import from_writer
 from palate.rewards.batch import PartScorer, ScoringBatch, ScoringContext
 from palate.rewards.function import FunctionReward
 from palate.rewards.judge import JudgeReward
@@ -171,7 +172,9 @@ class Composition:
         raw: dict[str, Tensor] = {}
         failures: list[Failure] = []
         for name, scorer in self._scorers.items():
-            outcome = scorer.score(batch)
+            # Models are shared out over ranks. The others may be servers or functions with a state of their own, so one rank asks them.
+            is_model = isinstance(self._parts[name], ModelReward)
+            outcome = scorer.score(batch) if is_model else from_writer(partial(scorer.score, batch))
             table |= {f"{name}/{head}".rstrip("/"): column for head, column in outcome.heads.items()}
             raw[name] = torch.stack(list(outcome.heads.values())).sum(0)
             failures += [Failure(name, row, reason) for row, reason in sorted(outcome.reasons.items())]

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from palate.config.artifacts import model_at
 from palate.core import Completion, DataError, Prompt, TrainingError
+from palate.distributed.sharing import microbatches, shared
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.runs.run import Run
-from palate.text.pack import PackedBatch, Tree, microbatches, pack
+from palate.text.pack import PackedBatch, Tree, pack
 from palate.text.spans import NO_LIMIT, preference_tree
 from palate.text.template import Unusable
 from palate.text.tokens import tokenizer_digest
@@ -149,10 +150,11 @@ class LearnedReward:
         sizes = [len(tree.branches) for tree in trees]
         starts = [sum(sizes[:k]) for k in range(len(sizes))]
         values = torch.empty(sum(sizes), width)
+        parts = microbatches(trees, self._tokens)
         with torch.inference_mode():
-            for part in microbatches(trees, self._tokens):
-                rows = torch.cat([torch.arange(starts[k], starts[k] + sizes[k]) for k in part])
-                values[rows] = measure(pack([trees[k] for k in part], self._tokens)).float()
+            measured = shared(parts, lambda part: measure(pack([trees[k] for k in part], self._tokens)).float())
+        for part, of_part in zip(parts, measured, strict=True):
+            values[torch.cat([torch.arange(starts[k], starts[k] + sizes[k]) for k in part])] = of_part
         return values
 
     def table(

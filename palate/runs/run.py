@@ -66,9 +66,9 @@ class Run:
         return f"{self.name}-{self.key}-{re.sub('[^0-9]', '', self._record.started)[:14]}"
 
     @property
-    def seconds(self) -> float:
-        """Seconds spent in this run by all processes that worked on it, as of the last time that one ended."""
-        return self._record.seconds
+    def record(self) -> RunRecord:
+        """What `run.json` holds."""
+        return self._record
 
     @property
     def state(self) -> Path:

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 
 from palate.core import Completion, ConfigError, DataError, Prompt, Sampling, TrainingError
+from palate.distributed.sharing import rejoined
 from palate.models.causal import CausalPolicy
 from palate.samplers.cache import Cache
 from palate.samplers.draw import check_sampling
@@ -46,7 +47,7 @@ class LocalSampler:
         tokenizer = self._policy.tokenizer
         ids = [ids_of_prompt(tokenizer, prompt) for prompt in prompts]
         names = [f"{number} ({prompt.source or prompt.id})" for number, prompt in enumerate(prompts)]
-        samples = self._run(self._call(ids, names, n, sampling, seed), None)
+        samples = rejoined(self._run(self._call(ids, names, n, sampling, seed).share(), None))
         return [
             list(completions_of(tokenizer, prompt.conversation, trunk, group))
             for prompt, trunk, group in zip(prompts, ids, samples, strict=True)
@@ -71,8 +72,19 @@ class LocalSampler:
             DataError: a prompt is empty, or leaves no room for a single token; the message has its number, from 0.
             TrainingError: the policy's logits are not finite.
         """
+        return rejoined(self.sample_share(prompt_ids, n, sampling, seed, progress))
+
+    def sample_share(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        n: int,
+        sampling: Sampling,
+        seed: int | Sequence[int],
+        progress: Progress | None = None,
+    ) -> list[list[SampledTokens]]:
+        """Return the samples of this rank's share of the prompts, without waiting for other ranks; see `sample`."""
         names = [str(number) for number in range(len(prompt_ids))]
-        return self._run(self._call(prompt_ids, names, n, sampling, seed), progress)
+        return self._run(self._call(prompt_ids, names, n, sampling, seed).share(), progress)
 
     def _call(
         self, prompts: Sequence[Sequence[int]], names: Sequence[str], n: int, sampling: Sampling, seed: int | Sequence[int]

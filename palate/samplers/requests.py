@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
 
 from palate.core import Sampling
+from palate.distributed.sharing import mine
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,10 @@ class SamplerCall:
     samples: int
     sampling: Sampling
     streams: tuple[tuple[int, int], ...]
+
+    def share(self) -> SamplerCall:
+        """Return the part of the call that this rank answers."""
+        return replace(self, prompts=tuple(mine(self.prompts)), budgets=tuple(mine(self.budgets)), streams=tuple(mine(self.streams)))
 
     @property
     def longest(self) -> int:

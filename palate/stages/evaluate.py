@@ -17,6 +17,7 @@ from palate.config.types import Count, FunctionInput, Input, ModelInput
 from palate.core import Completion, ConfigError, Conversation, DataError, Prompt, Sampling, derive_seed
 from palate.data.formats import ColumnTypes, Recognised, read_prompts, read_samples
 from palate.data.jsonl import write_rows
+from palate.distributed.sharing import microbatches
 from palate.evaluation.evals import eval_means, eval_of, grade
 from palate.evaluation.intervals import mean
 from palate.evaluation.training_prompts import prompt_digest
@@ -27,7 +28,7 @@ from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
 from palate.samplers.local import LocalSampler
 from palate.samplers.prompts import fitting, prompts_at
-from palate.text.pack import Branch, Tree, longest_of, microbatches, pack
+from palate.text.pack import Branch, Tree, longest_of, pack
 from palate.text.spans import prompt_ids
 
 Answered = Sequence[tuple[Prompt, Completion]]

@@ -172,7 +172,7 @@ def _spans(segments: Spans, lonely: Ints) -> Spans:
     return Spans(segments.start[keep], length[keep], segments.trunk_start[keep], segments.trunk[keep])
 
 
-def microbatches(trees: Sequence[Tree], tokens_per_microbatch: int) -> list[list[int]]:
+def cut_by_tokens(trees: Sequence[Tree], tokens_per_microbatch: int) -> list[list[int]]:
     """Indices of trees, the longest first, in micro-batches of at most `tokens_per_microbatch` tokens.
 
     A larger tree is alone in its micro-batch, and `pack` with this limit computes it in parts. Every tree is in exactly one micro-batch.

@@ -12,7 +12,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from palate.core import Conversation, DataError, Preference, Prompt
-from palate.text.pack import PackedBatch, Tree, microbatches, pack
+from palate.distributed.sharing import microbatches
+from palate.text.pack import PackedBatch, Tree, pack
 from palate.text.remarks import answer_remarks
 from palate.text.spans import answer_of, preference_tree
 from palate.text.template import Unusable

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -11,14 +10,15 @@ from typing import TypeVar, cast
 import torch
 
 from palate.core import ConfigError, Tracker, TrainingError, derive_seed
+from palate.distributed.sharing import shared
 from palate.objectives.reduce import Sums, Totals
 from palate.runs.run import Run
+from palate.training.checkpoints import Checkpoints
 from palate.training.epochs import epoch_order
 from palate.training.keep import HeldOut, Search
 from palate.training.learner import Learner, NotFiniteError
 
 E = TypeVar("E")
-CHECKPOINT_SECONDS = 20.0
 FEW_STEPS = 4
 NAMES_SHOWN = 40
 """Examples that a message names at most."""
@@ -91,8 +91,8 @@ def mean_loss(batches: Iterable[E], loss: Callable[[E], Sums]) -> float:
     """Return the loss per unit over all of `batches`, without gradient."""
     totals = Totals()
     with torch.no_grad():
-        for batch in batches:
-            totals.add(loss(batch))
+        for sums in shared(batches, loss):
+            totals.add(sums)
     return totals.means().get("loss", math.nan)
 
 
@@ -122,7 +122,7 @@ def fit(
     def save() -> None:
         learner.save(run.state / "learner", {"last": metrics, "search": search.state})
 
-    saved = time.monotonic()
+    checkpoints = Checkpoints(run, save)
     with run.progress(epochs.steps, prefix) as advance:
         advance(learner.steps_done)
         while learner.steps_done < epochs.steps and not search.is_over:
@@ -136,8 +136,5 @@ def fit(
                 ) from error
             run.log(step, {f"{prefix}/{name}": value for name, value in metrics.items()})
             advance(1, f"loss {metrics['loss/mean']:.4f}")
-            if time.monotonic() - saved > CHECKPOINT_SECONDS or run.stop_requested:
-                save()
-                saved = time.monotonic()
-            run.check_stop()
+            checkpoints.after_step()
     return {**metrics, **search.finish()}

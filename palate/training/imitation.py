@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from palate.core import DataError, Demonstration
 from palate.data.formats import Dropped
+from palate.distributed.sharing import microbatches
 from palate.models.causal import CausalPolicy
 from palate.objectives.reduce import Sums
 from palate.objectives.supervised import SupervisedObjective
 from palate.runs.run import Run
-from palate.text.pack import PackedBatch, Tree, microbatches, pack
+from palate.text.pack import PackedBatch, Tree, pack
 from palate.text.remarks import Remarks
 from palate.text.template import Unusable
 from palate.text.treefile import TreeFile, write_trees

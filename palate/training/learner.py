@@ -11,6 +11,8 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,8 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from palate.core import RunError, TrainingError
+from palate.distributed.ranks import ranks
+from palate.distributed.sharing import mine, rejoined
 from palate.objectives.reduce import MAXIMUM, Sums, Totals
 from palate.training.optimizer import AdamW
+from palate.training.sliced_weights import SlicedWeights
+from palate.training.whole_weights import WholeWeights
 
 B = TypeVar("B")
 
@@ -50,89 +56,92 @@ class Learner:
         self.total_steps = total_steps
         self.steps_done = 0
         self._config = optimizer
+        self._group = ranks()
         self._used = {
             f"{name}.{key}": p for name, module in self.modules.items() for key, p in module.named_parameters() if p.requires_grad
         }
         """The modules' own parameters."""
-        self._parameters = dict(self._used)
-        """The float32 weights that steps move; the same objects, unless the modules compute in another type."""
+        self._weights: WholeWeights | SlicedWeights
+        if self._group.world == 1:
+            self._weights = WholeWeights(self._used, optimizer, dtype)
+        else:
+            self._weights = SlicedWeights(self._used, optimizer, self._group)
         if dtype != torch.float32:
-            self._parameters = {name: nn.Parameter(p.detach().clone()) for name, p in self._used.items()}
             for module in self.modules.values():
                 for p in module.parameters():
                     p.data = p.data.to(dtype)
-        self._optimizer = optimizer.build(self._parameters.values())
 
     def step(self, batches: Iterable[B], loss: Callable[[B], Sums]) -> dict[str, float]:
         """Take one optimizer step over `batches`, and return the metrics' means, the gradient's norm and the learning rate.
+
+        Several ranks are given the same batches, and each computes its share of them.
 
         Raises:
             NotFiniteError: the loss or the gradient is not finite; the weights stay as they were.
             TrainingError: the count of the batches is 0.
         """
-        self._optimizer.zero_grad(set_to_none=True)
+        measured = self._backward(batches, loss)
         totals, total, count = Totals(), 0.0, 0.0
-        for batch in batches:
-            sums = loss(batch)
-            if sums.loss.requires_grad:
-                sums.loss.backward()
-                self._gather_gradients()
+        for sums in measured:
             totals.add(sums)
-            total, count = total + float(sums.loss.detach()), count + float(sums.count)
+            total, count = total + float(sums.loss), count + float(sums.count)
         if count <= 0:
             raise TrainingError(
                 f"step {self.steps_done}: the batch has nothing to learn from (count {count}); check the data's masks and weights"
             )
-        gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
-        for gradient in gradients:
-            gradient.div_(count)
-        norm = float(nn.utils.clip_grad_norm_(list(self._parameters.values()), self._config.max_grad_norm))
+        norm = self._weights.divide_and_clip(count, self._config.max_grad_norm)
         if not math.isfinite(total) or not math.isfinite(norm):
             raise NotFiniteError(
                 f"step {self.steps_done}: the loss is {total / count} and the gradient's norm {norm}; the weights did not change. "
                 f"Lower the learning rate (now {self._lr():.3g}) or look for broken rows among this step's examples"
             )
         lr = self._lr()
-        for group in self._optimizer.param_groups:
+        for group in self._weights.optimizer.param_groups:
             group["lr"] = lr
-        self._optimizer.step()
-        self._use_weights()
+        self._weights.optimizer.step()
+        self._weights.use()
         self.steps_done += 1
         return {**statistics(totals), "gradient/norm": norm, "learning_rate/value": lr}
+
+    def _backward(self, batches: Iterable[B], loss: Callable[[B], Sums]) -> list[Sums]:
+        """Add up the gradients of all batches, and return the loss and the metrics of each."""
+        self._weights.start()
+        measured = []
+        if self._group.world == 1:
+            for batch in batches:  # one after another, because each may be packed when it is asked for
+                measured.append(self._one_backward(batch, loss))
+                self._weights.gather()
+            return measured
+        parts = list(batches)
+        own = mine(parts)
+        for _ in range(-(-len(parts) // self._group.world)):
+            measured += [self._one_backward(batch, loss) for batch in islice(own, 1)]  # none is left where the shares are uneven
+            self._weights.gather()
+        return rejoined(measured)
+
+    def _one_backward(self, batch: B, loss: Callable[[B], Sums]) -> Sums:
+        """Compute the gradient of a micro-batch, and return its loss and metrics without one."""
+        sums = loss(batch)
+        if sums.loss.requires_grad:
+            sums.loss.backward()
+        return replace(sums, loss=sums.loss.detach())
 
     def release(self) -> None:
         """End training: the modules hold the learned weights in float32. Frozen parameters keep the precision of `dtype`."""
         for module in self.modules.values():
             for p in module.parameters():
                 p.data = p.data.float()
-        for name, p in self._used.items():
-            p.data = self._parameters[name].data
+        for name, weight in self._weights.float32():
+            self._used[name].data = weight
 
     def _lr(self) -> float:
         return self._config.lr_at(self.steps_done, self.total_steps)
 
-    def _gather_gradients(self) -> None:
-        """Add a micro-batch's gradients to the float32 ones."""
-        for name, p in self._used.items():
-            weight = self._parameters[name]
-            if weight is not p and p.grad is not None:
-                weight.grad = p.grad.float() if weight.grad is None else weight.grad.add_(p.grad)
-                p.grad = None
-
-    def _use_weights(self) -> None:
-        """Copy the weights as they are now into the modules."""
-        with torch.no_grad():
-            for name, p in self._used.items():
-                if self._parameters[name] is not p:
-                    p.copy_(self._parameters[name])
-
     def save(self, directory: Path, numbers: Mapping[str, object]) -> None:
-        """Write weights, optimizer state and the caller's `numbers` (JSON) as one checkpoint."""
-        tensors = {f"weights.{name}": p for name, p in self._parameters.items()}
-        for name, p in self._parameters.items():
-            for key, value in self._optimizer.state.get(p, {}).items():
-                tensors[f"optimizer.{key}.{name}"] = value
-        save_checkpoint(directory, tensors, {"steps_done": self.steps_done, **numbers})
+        """Write weights, optimizer state and the caller's `numbers` (JSON) as one checkpoint, which any number of ranks can load."""
+        tensors = self._weights.tensors()
+        if self._group.is_writer:
+            save_checkpoint(directory, tensors, {"steps_done": self.steps_done, **numbers})
 
     def load(self, directory: Path) -> dict[str, object] | None:
         """Restore the last checkpoint and return its numbers, or None where there is none.
@@ -140,12 +149,21 @@ class Learner:
         Raises:
             RunError: the checkpoint belongs to a model with other names or shapes.
         """
-        checkpoint = load_checkpoint(directory)
-        if checkpoint is None:
+        checkpoint = load_checkpoint(directory) if self._group.is_writer else None
+        if checkpoint is not None:
+            self._require_same_model(directory, checkpoint[0])
+        tensors, own = checkpoint or ({}, None)
+        numbers: dict[str, object] | None = self._group.broadcast(own)
+        if numbers is None:
             return None
-        tensors, numbers = checkpoint
+        self._weights.restore(tensors.get)
+        self.steps_done = int(str(numbers["steps_done"]))
+        return numbers
+
+    def _require_same_model(self, directory: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Raise RunError where a checkpoint has other names or shapes."""
         saved = {name.removeprefix("weights."): tuple(x.shape) for name, x in tensors.items() if name.startswith("weights.")}
-        wanted = {name: tuple(p.shape) for name, p in self._parameters.items()}
+        wanted = {name: tuple(p.shape) for name, p in self._used.items()}
         if saved != wanted:
             name = next(name for name in (*wanted, *saved) if saved.get(name) != wanted.get(name))
             shapes = [f"{shape[name]}" if name in shape else "missing" for shape in (saved, wanted)]
@@ -153,19 +171,6 @@ class Learner:
                 f"the checkpoint {directory} belongs to another model: {name} is {shapes[0]} in it and {shapes[1]} in the model. "
                 "Remove it, or use another run directory"
             )
-        with torch.no_grad():
-            for name, p in self._parameters.items():
-                p.copy_(tensors[f"weights.{name}"])
-                state = {
-                    key: tensors[f"optimizer.{key}.{name}"].to(p.device)
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                    if f"optimizer.{key}.{name}" in tensors
-                }
-                if state:
-                    self._optimizer.state[p] = state
-        self._use_weights()
-        self.steps_done = int(str(numbers["steps_done"]))
-        return numbers
 
 
 def save_checkpoint(directory: Path, tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, object]) -> None:

@@ -30,7 +30,7 @@ class MeasuredWeights:
         """Write the current weights as those of `iteration`, and delete those that nothing can need any longer."""
         self._learner.save(self._directory / str(iteration), {})
         oldest = min(self.good, default=0)
-        for path in self._directory.iterdir():
+        for path in self._directory.glob("*"):
             number = int(path.name) if path.name.isdigit() else iteration
             if number < oldest and number not in self._needed:
                 shutil.rmtree(path, ignore_errors=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from palate.core import ConfigError, derive_seed
+from palate.distributed.ranks import ranks
 from palate.models.adapters import LoRA, is_adapter
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
@@ -97,10 +98,15 @@ def forget_model(run: Run) -> None:
 def keep_model(run: Run, model: CausalPolicy | ScalarModel, adapters: LoRA | None) -> Path:
     """Write `model/` and return it, the directory for later stages; or return `adapter/` where the adapter is not to be merged.
 
+    Only the writer writes; on other ranks the directory is empty.
+
     Raises:
         ModelError: plain transformers or peft reads another model from a directory that was written.
     """
     adapter, whole = run.directory / "adapter", run.directory / "model"
+    if not ranks().is_writer:
+        whole.mkdir(exist_ok=True)
+        return whole
     if adapter.is_dir():
         if isinstance(model, ScalarModel):
             model.save_heads(adapter)  # they were normalised after `trained` wrote them

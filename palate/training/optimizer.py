@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,7 +47,11 @@ class AdamW:
         others: list[torch.nn.Parameter] = []
         for parameter in parameters:
             (matrices if parameter.ndim >= 2 else others).append(parameter)
-        groups = [{"params": matrices, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        return self.build_groups(matrices, others)
+
+    def build_groups(self, matrices: Sequence[torch.nn.Parameter], others: Sequence[torch.nn.Parameter]) -> torch.optim.AdamW:
+        """Return a torch optimizer over matrices, with weight decay, and others, without."""
+        groups = [{"params": list(matrices), "weight_decay": self.weight_decay}, {"params": list(others), "weight_decay": 0.0}]
         return torch.optim.AdamW([g for g in groups if g["params"]], lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
 
     def lr_at(self, step: int, total_steps: int) -> float:

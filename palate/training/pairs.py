@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from palate.distributed.sharing import shared
 from palate.models.causal import CausalPolicy
 from palate.objectives.direct import AOT, BCOPair, Mixture, PairLogps, PairObjective, PairSide, wpo_importance
 from palate.objectives.reduce import Sums
@@ -77,11 +78,11 @@ class PairLossInputs:
     def microbatches(self, policy: CausalPolicy, indices: list[int]) -> list[PairMicroBatch]:
         """Return the micro-batches of a step. Baselines depend on the whole step, so they cost a pass over all of it."""
         batches = list(self.batches(indices))
-        reference_logps = [self._reference(batch) for batch in batches]
+        reference_logps = shared(batches, self._reference)
         if not isinstance(self._objective, AOT | BCOPair | Mixture) or "baselines" not in self._objective.needs:
             return [PairMicroBatch(batch, values, None) for batch, values in zip(batches, reference_logps, strict=True)]
         with torch.no_grad():
-            logps = [self.measure(policy, batch) for batch in batches]
+            logps = shared(batches, lambda batch: self.measure(policy, batch))
         whole = self._pairs(batches, torch.cat(logps), torch.cat(reference_logps), None)
         baselines = torch.stack(self._objective.baselines(whole), 1).split([len(batch.weight) for batch in batches])
         return [PairMicroBatch(*part) for part in zip(batches, reference_logps, baselines, strict=True)]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from palate.config.types import Count
 from palate.core import ConfigError
+from palate.distributed.sharing import shared
 from palate.models.causal import CausalPolicy
 
 
@@ -110,9 +111,9 @@ class FixedReference:
         """Measure the whole source at once, because the reference may be the policy itself before its first step."""
         measured: dict[int, Tensor] = {}
         with torch.no_grad():
-            for batch in source.batches(list(range(len(source.rows)))):
-                sizes = [source.rows[k] for k in batch.indices]
-                measured.update(zip(batch.indices, source.measure(self._reference, batch).split(sizes), strict=True))
+            batches = source.batches(list(range(len(source.rows))))
+            for indices, values in shared(batches, lambda batch: (batch.indices, source.measure(self._reference, batch))):
+                measured.update(zip(indices, values.split([source.rows[k] for k in indices]), strict=True))
         return lambda batch: torch.cat([measured[k] for k in batch.indices])
 
     def before_step(self, policy: CausalPolicy, steps_done: int) -> None:

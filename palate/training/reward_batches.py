@@ -10,12 +10,13 @@ from torch import Tensor
 
 from palate.config.settings import nearest
 from palate.core import ConfigError, DataError
+from palate.distributed.sharing import microbatches
 from palate.models.scalar import ScalarModel
 from palate.objectives.bradley_terry import JudgedScores, PairScores
 from palate.objectives.rankings import RankedScores
 from palate.objectives.reduce import Sums
 from palate.objectives.reward_objectives import LearnedNumbers, RewardObjective
-from palate.text.pack import PackedBatch, microbatches, pack
+from palate.text.pack import PackedBatch, pack
 from palate.training.comparisons import JudgedPrompt, PairBatch, pair_batches
 from palate.training.individual_judgments import Ranking, rankings_of, raters_of, single_judgments
 

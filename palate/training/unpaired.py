@@ -15,10 +15,11 @@ from transformers import PreTrainedTokenizerBase
 from palate.core import Conversation, DataError, Preference, UnpairedPreference
 from palate.data.formats import RECOGNISED, ColumnTypes, LabelledCompletionFormat, Table, format_of_file, read_preferences
 from palate.data.formats import read_unpaired as read_unpaired_rows
+from palate.distributed.sharing import microbatches, shared
 from palate.models.causal import CausalPolicy
 from palate.objectives.direct import KTO, UnpairedLogps, UnpairedObjective
 from palate.objectives.reduce import Sums
-from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
+from palate.text.pack import Branch, PackedBatch, Tree, pack
 from palate.text.remarks import answer_remarks
 from palate.text.spans import answer_of, preference_tree
 from palate.text.template import Unusable
@@ -187,7 +188,7 @@ class UnpairedLossInputs:
     def microbatches(self, policy: CausalPolicy, indices: list[int]) -> list[UnpairedMicroBatch]:
         """Return the micro-batches of a step with its baseline, which costs a pass over `others` (KTO) or over the step (BCO)."""
         batches = list(self._own.batches(indices))
-        reference_logps = [self._reference(batch) for batch in batches]
+        reference_logps = shared(batches, self._reference)
         baseline = self._baseline(policy, indices, batches, reference_logps)
         return [UnpairedMicroBatch(batch, values, baseline) for batch, values in zip(batches, reference_logps, strict=True)]
 
@@ -196,13 +197,13 @@ class UnpairedLossInputs:
     ) -> Tensor:
         with torch.no_grad():
             if isinstance(self._objective, KTO):
-                assert self._others is not None
-                assert self._reference_of_others is not None
-                others = self._others.batches(indices)
-                return self._objective.baseline(
-                    torch.cat([self._others.measure(policy, batch) - self._reference_of_others(batch) for batch in others])[:, 0]
-                )
-            gaps = torch.cat([self._own.measure(policy, batch) - values for batch, values in zip(batches, reference_logps, strict=True)])
+                others, reference_of_others = self._others, self._reference_of_others
+                assert others is not None
+                assert reference_of_others is not None
+                log_ratios = shared(others.batches(indices), lambda batch: others.measure(policy, batch) - reference_of_others(batch))
+                return self._objective.baseline(torch.cat(log_ratios)[:, 0])
+            logps = shared(batches, lambda batch: self._own.measure(policy, batch))
+            gaps = torch.cat([own - values for own, values in zip(logps, reference_logps, strict=True)])
             return self._objective.baseline(
                 gaps[:, 0], torch.cat([batch.desirable for batch in batches]), torch.cat([batch.weight for batch in batches])
             )

@@ -12,7 +12,7 @@ from palate.cli import main
 from palate.data.jsonl import write_rows
 from palate.models.load import Architecture, new_policy
 from palate.testing import word_tokenizer
-from palate.training import fit as loop
+from palate.training import checkpoints
 from palate.training.learner import Learner
 
 CUT_AT = 3
@@ -63,7 +63,7 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
             raise ZeroDivisionError("cut off")
         return step(self, *given)
 
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(Learner, "step", broken)
     return lambda: monkeypatch.setattr(Learner, "step", step)
 

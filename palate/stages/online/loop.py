@@ -13,6 +13,7 @@ from torch import Tensor
 from palate.config.artifacts import model_at
 from palate.config.functions import load_gold
 from palate.core import Prompt, TrainingError, derive_seed
+from palate.distributed.sharing import from_writer
 from palate.models.causal import CausalPolicy
 from palate.models.load import DTYPES, load_policy
 from palate.objectives.kl import BudgetKL, KLState
@@ -191,7 +192,7 @@ class Loop:
             **metrics,
         }
         if self.gold is not None:
-            logged |= gold_metrics(self.gold, rollouts)
+            logged |= from_writer(partial(gold_metrics, self.gold, rollouts))
         self.iteration += 1
         self.last_metrics = logged
         return {f"online/{name}": value for name, value in logged.items()}
@@ -264,7 +265,8 @@ class Loop:
         total = sum(batch.count(microbatch) for microbatch in microbatches)
         if not total:
             return {}
-        losses: list[Callable[[], Sums]] = [loss for microbatch in microbatches for loss in batch.losses(microbatch)]
+        # One model after another, so that each is shared out evenly over ranks.
+        losses: list[Callable[[], Sums]] = [loss for kind in zip(*map(batch.losses, microbatches), strict=True) for loss in kind]
         text_losses = [] if self.texts is None else self.texts.losses(self.learner.steps_done, total)
         return self.learner.step([*losses, *text_losses], operator.call)
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from palate.core import ConfigError, TrainingError
+from palate.distributed.ranks import ranks
+from palate.distributed.sharing import microbatches
 from palate.models.causal import TokenOutputs
 from palate.models.load import DType
 from palate.models.written import check_export
@@ -26,7 +28,7 @@ from palate.objectives.value import ClippedValue, ValueObjective, ValueTokens, e
 from palate.runs.run import Run
 from palate.stages.online.algorithm import AlgorithmContext
 from palate.stages.online.rollouts import Scored, token_columns
-from palate.text.pack import PackedBatch, Tree, microbatches, pack
+from palate.text.pack import PackedBatch, Tree, pack
 from palate.training.learner import Learner, statistics
 
 EXPLAINED_BY = ("return", "return_squared", "residual", "residual_squared")
@@ -195,7 +197,8 @@ class PolicyGradientAlgorithm:
         """Write a separate value model as `value/`."""
         if self._value_model is not None:
             learner.release()
-            self._value_model.save(run.directory / "value")
+            if ranks().is_writer:
+                self._value_model.save(run.directory / "value")
 
 
 class PolicyTrainingBatch:

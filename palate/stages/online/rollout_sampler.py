@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
 from palate.core import Prompt, Sampling, derive_seed
+from palate.distributed.sharing import mine, rejoined
 from palate.models.causal import CausalPolicy
 from palate.samplers.local import LocalSampler, SampledTokens
 from palate.stages.online.rollouts import Rollouts
@@ -21,7 +22,8 @@ class RolloutSampler:
     """A sampler that draws from the policy as it stands, or asynchronously from a copy of it.
 
     With asynchronous sampling, an iteration's completions come from the weights before the previous iteration was learned. Their `age` is
-    1, and that of the first iteration 0. A checkpoint holds the completions that wait, so a resumed run draws the same ones.
+    1, and that of the first iteration 0. A checkpoint holds the completions that wait, so a resumed run draws the same ones. The thread
+    draws this rank's share, and ranks meet when the completions are taken.
     """
 
     def __init__(self, policy: CausalPolicy, samples_per_prompt: int, sampling: Sampling, seed: int, *, is_asynchronous: bool) -> None:
@@ -47,13 +49,13 @@ class RolloutSampler:
         if self._waiting is None:
             groups = self._sampler.sample(trunks, self._samples_per_prompt, self._sampling, seed)
         else:
-            groups = self._waiting.result()
+            groups = rejoined(self._waiting.result())
         if self._thread is not None and self._copy is not None:
             self._copy.load_state_dict(self._policy.state_dict())
             next_seed = derive_seed(self._seed, "rollouts", number + 1)
             sampler = LocalSampler(self._copy)
             self._waiting = self._thread.submit(
-                sampler.sample, self._trunks(next_prompts), self._samples_per_prompt, self._sampling, next_seed
+                sampler.sample_share, self._trunks(next_prompts), self._samples_per_prompt, self._sampling, next_seed
             )
         return self._rollouts(prompts, trunks, groups, self.age)
 
@@ -66,14 +68,17 @@ class RolloutSampler:
         """Return the completions that wait as JSON values; None where none wait."""
         if self._waiting is None:
             return None
-        return [[[sample.ids, sample.logps, sample.stop] for sample in group] for group in self._waiting.result()]
+        groups = rejoined(self._waiting.result())
+        return [[[sample.ids, sample.logps, sample.stop] for sample in group] for group in groups]
 
     def restore(self, state: Any) -> None:
         """Take the completions of a checkpoint."""
         if state is not None:
             self._waiting = Future()
             groups = cast("list[list[tuple[list[int], list[float], Any]]]", state)
-            self._waiting.set_result([[SampledTokens(tuple(ids), tuple(logps), stop) for ids, logps, stop in group] for group in groups])
+            self._waiting.set_result(
+                [[SampledTokens(tuple(ids), tuple(logps), stop) for ids, logps, stop in group] for group in mine(groups)]
+            )
 
     def close(self) -> None:
         """End the thread."""

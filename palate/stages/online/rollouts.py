@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from palate.core import Completion, Prompt
+from palate.distributed.sharing import microbatches, shared
 from palate.objectives.advantages import Episodes
 from palate.objectives.kl import k1, k3
-from palate.text.pack import Branch, PackedBatch, Tree, microbatches, pack
+from palate.text.pack import Branch, PackedBatch, Tree, pack
 
 
 @dataclass(frozen=True)
@@ -159,10 +160,10 @@ def over_trees(trees: Sequence[Tree], tokens: int, measure: Callable[[PackedBatc
     """Return what `measure` gives for the tokens of all trees (n,), in their order, without gradient; `tokens` is the most per pass."""
     counts = _token_counts(trees)
     pieces: dict[int, Tensor] = {}
+    parts = microbatches(trees, tokens)
     with torch.no_grad():
-        for part in microbatches(trees, tokens):
-            measured = measure(pack([trees[k] for k in part], tokens)).split([counts[k] for k in part])
-            pieces |= dict(zip(part, measured, strict=True))
+        for part, measured in zip(parts, shared(parts, lambda part: measure(pack([trees[k] for k in part], tokens))), strict=True):
+            pieces |= dict(zip(part, measured.split([counts[k] for k in part]), strict=True))
     return torch.cat([pieces[k] for k in range(len(trees))])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 
 from palate.core import TrainingError
@@ -12,7 +11,7 @@ from palate.rewards.model import ModelReward
 from palate.runs.run import Run
 from palate.stages.online.loop import Loop
 from palate.stages.online.online_settings import OnlineSettings
-from palate.training.fit import CHECKPOINT_SECONDS
+from palate.training.checkpoints import Checkpoints
 from palate.training.guards import GuardStopError, Watch
 from palate.training.model_io import forget_model, has_model, keep_model, trained
 
@@ -47,7 +46,7 @@ class Online(OnlineSettings):
 
     def _train(self, run: Run, loop: Loop, watch: Watch) -> None:
         """Iterate until the run is over. Raises GuardStopError."""
-        saved = time.monotonic()
+        checkpoints = Checkpoints(run, loop.save)
         with run.progress(self.iterations, "online", self._limits()) as advance:
             advance(loop.iteration)
             while loop.iteration < self.iterations and not loop.kl.is_spent and not loop.search.is_over:
@@ -56,10 +55,7 @@ class Online(OnlineSettings):
                 if watch.is_safe:
                     loop.accept()
                 advance(1, f"score {metrics.get('online/score/mean', math.nan):+.2f}  kl {metrics['online/kl/mean']:.1f}")
-                if time.monotonic() - saved > CHECKPOINT_SECONDS or run.stop_requested:
-                    loop.save()
-                    saved = time.monotonic()
-                run.check_stop()
+                checkpoints.after_step()
 
     def _stopped(self, run: Run, loop: Loop, stop: GuardStopError) -> str:
         """Keep the best model of a run that a guard stopped and a checkpoint to go on from; return what the user can do."""

@@ -10,7 +10,7 @@ import torch
 from palate.core import DataError
 from palate.testing import random_trees
 from palate.text.attention_plan import AttentionPlan, round_up
-from palate.text.pack import Branch, PackedBatch, Segment, Tree, microbatches, pack
+from palate.text.pack import Branch, PackedBatch, Segment, Tree, cut_by_tokens, pack
 
 A = Tree((10, 11), (Branch((12, 13, 14), (True, False, True)), Branch((15,), (True,))))
 B = Tree((20,), (Branch((21, 22), (True, True)),))
@@ -115,7 +115,7 @@ def test_empty_parts_are_refused(make) -> None:
 def test_microbatches_cover_all_within_the_budget() -> None:
     rng = random.Random(3)
     trees = random_trees([(rng.randint(1, 20), [rng.randint(1, 30), 2]) for _ in range(60)], 50)
-    parts = microbatches(trees, 100)
+    parts = cut_by_tokens(trees, 100)
     assert sorted(k for part in parts for k in part) == list(range(60))
     assert all(sum(trees[k].tokens for k in part) <= 100 for part in parts)
     sizes = [trees[k].tokens for part in parts for k in part]
@@ -125,8 +125,8 @@ def test_microbatches_cover_all_within_the_budget() -> None:
 
 def test_a_tree_over_the_budget_stands_alone() -> None:
     trees = random_trees([(2, [2]), (50, [50]), (3, [1])], 50)
-    assert microbatches(trees, 10) == [[1], [0, 2]]
-    assert microbatches(trees, 1) == [[1], [0], [2]]
+    assert cut_by_tokens(trees, 10) == [[1], [0, 2]]
+    assert cut_by_tokens(trees, 1) == [[1], [0], [2]]
 
 
 def test_dtypes() -> None:

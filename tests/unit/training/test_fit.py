@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from palate.core import Advance, ConfigError, Interrupted, TrainingError
 from palate.objectives.reduce import Sums
-from palate.training import fit as loop
+from palate.training import checkpoints
 from palate.training.fit import Epochs, fit, mean_loss
 from palate.training.keep import Best, BestReward, HeldOut, HeldOutMeasurement
 from palate.training.learner import Learner
@@ -122,7 +122,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(steps: int, tmp_path:
 def test_a_kill_costs_the_steps_since_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     straight = Notes(tmp_path / "straight")
     _, weight = work(straight)
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
     run = Notes(tmp_path / "killed")
     log = run.log
 
@@ -204,7 +204,7 @@ def test_the_search_for_the_best_goes_on_as_if_it_had_not_been_stopped(
     straight = Notes(tmp_path / "straight")
     expected = work(straight, keep, measured)
     assert len(straight.rows) == 5
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
     run = Notes(tmp_path / "killed")
     log = run.log
 

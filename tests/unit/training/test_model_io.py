@@ -13,10 +13,9 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3MLP
 from palate.cli import main
 from palate.models.load import load_policy
 from palate.runs.run import Run
-from palate.stages.online import stage as online
 from palate.testing import tiny_policy, word_tokenizer
 from palate.testing.tokenizers import WORDS
-from palate.training import fit as loop
+from palate.training import checkpoints
 
 STEPS = 6
 LORA = ("--adapters", "lora", "--adapters.rank", "4", "--optimizer.lr", "0.01")
@@ -91,7 +90,7 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(
 ) -> None:
     command = [*words(data, stage), *best(data, stage), *EXTRAS[extra]]
     do(*command, "--out", str(tmp_path / "straight"))
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
     log = Run.log
 
     def deadly(run: Run, step: int, metrics: Mapping[str, float]) -> None:
@@ -214,7 +213,7 @@ def test_online_runs_with_adapters_resume_exactly(data: Path, tmp_path: Path, mo
     command += ["--sampling.max_tokens", "6", "--iterations", "3", "--prompts_per_iteration", "4", "--samples_per_prompt", "2"]
     command += ["--minibatches", "2", "--reward_requirements.min_accuracy", "0"]
     do(*command, "--out", str(tmp_path / "straight"))
-    monkeypatch.setattr(online, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
     log = Run.log
 
     def deadly(run: Run, step: int, metrics: Mapping[str, float]) -> None:

@@ -11,6 +11,7 @@ from palate.core import TrainingError
 from palate.models.load import load_policy
 from palate.runs.record import read_record
 from palate.stages.online import stage as online
+from palate.training import checkpoints
 from palate.training.guards import Guards, Limit
 from tests.unit.stages.online.toy import SLOW, alike, configured, summary, trained, weights
 
@@ -74,7 +75,7 @@ def test_a_number_that_is_not_finite_leaves_the_model_of_the_last_checkpoint(
     monkeypatch.setattr(online.Loop, "iterate", broken)
     with pytest.raises(TrainingError, match="No weights were saved before that, so there is no model"):
         trained(configured(data, **FREE), tmp_path / "fast")
-    monkeypatch.setattr(online, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
     with pytest.raises(TrainingError, match="as 2 iterations made it. Lower optimizer.lr"):
         trained(configured(data, **FREE), tmp_path / "slow")
     (directory,) = (tmp_path / "slow").glob("online-*")

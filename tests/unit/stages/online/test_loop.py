@@ -14,9 +14,9 @@ from palate.objectives.reduce import Sums
 from palate.rewards.learned import ReportCard
 from palate.runs.run import Run
 from palate.samplers.local import LocalSampler
-from palate.stages.online import stage as online
 from palate.stages.online.algorithm import TrainingBatch
 from palate.testing import tiny_policy, word_tokenizer
+from palate.training import checkpoints
 from tests.unit.stages.online.toy import (
     LETTERS,
     NOTHING,
@@ -255,7 +255,7 @@ def test_interrupted_after_its_last_iteration_it_has_the_same_summary(data: Path
             raise Interrupted("stopped")
 
     with monkeypatch.context() as patch:
-        patch.setattr(online, "CHECKPOINT_SECONDS", 0)
+        patch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
         patch.setattr(Run, "check_stop", stopped)
         with pytest.raises(Interrupted):
             trained(stage, tmp_path / "late")

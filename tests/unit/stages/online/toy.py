@@ -15,8 +15,8 @@ from palate.models.load import load_policy
 from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
 from palate.stages.online import Online
-from palate.stages.online import stage as online
 from palate.stages.online.loop import Loop
+from palate.training import checkpoints
 
 ITERATIONS = 8
 SLOW: Mapping[str, Any] = {"lr": 0.002, "warmup": 0.0, "decay": "constant"}
@@ -54,7 +54,7 @@ def killed_and_resumed(stage: Online, folder: Path, at: int, monkeypatch: pytest
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(online, "CHECKPOINT_SECONDS", 0)
+        patch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
         patch.setattr(Run, "log", deadly)
         with pytest.raises(Interrupted):
             trained(stage, folder)

@@ -1,0 +1,82 @@
+"""The float32 weights that optimizer steps move, of a process that works alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from palate.training.optimizer import AdamW
+
+STATE = ("step", "exp_avg", "exp_avg_sq")
+"""What the optimizer holds for a weight."""
+
+
+class WholeWeights:
+    """The float32 weights behind the modules' own parameters, and their optimizer.
+
+    They are the same objects, unless the modules compute in a narrower type: then the modules hold copies.
+    """
+
+    def __init__(self, used: Mapping[str, nn.Parameter], optimizer: AdamW, dtype: torch.dtype) -> None:
+        """Take the modules' float32 parameters `used`, by name, which are to compute in `dtype`."""
+        self._used = dict(used)
+        self._weights = dict(used)
+        if dtype != torch.float32:
+            self._weights = {name: nn.Parameter(p.detach().clone()) for name, p in used.items()}
+        self.optimizer = optimizer.build(self._weights.values())
+
+    def start(self) -> None:
+        """Forget the gradient of the step before."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def gather(self) -> None:
+        """Add a micro-batch's gradients to the float32 ones."""
+        for name, p in self._used.items():
+            weight = self._weights[name]
+            if weight is not p and p.grad is not None:
+                weight.grad = p.grad.float() if weight.grad is None else weight.grad.add_(p.grad)
+                p.grad = None
+
+    def divide_and_clip(self, count: float, most: float) -> float:
+        """Divide the gradient by `count`, shorten it to a norm of at most `most`, and return the norm that it had."""
+        for weight in self._weights.values():
+            if weight.grad is not None:
+                weight.grad.div_(count)
+        return float(nn.utils.clip_grad_norm_(list(self._weights.values()), most))
+
+    def use(self) -> None:
+        """Copy the weights as they are now into the modules."""
+        with torch.no_grad():
+            for name, p in self._used.items():
+                if self._weights[name] is not p:
+                    p.copy_(self._weights[name])
+
+    def float32(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the whole float32 weights by name."""
+        for name, weight in self._weights.items():
+            yield name, weight.data
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return weights and optimizer state by the names of a checkpoint."""
+        tensors = {f"weights.{name}": weight.data for name, weight in self._weights.items()}
+        for name, weight in self._weights.items():
+            for key, value in self.optimizer.state.get(weight, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = value
+        return tensors
+
+    def restore(self, tensor: Callable[[str], Tensor | None]) -> None:
+        """Take weights and optimizer state from a checkpoint, which gives None for what it does not hold."""
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                weight.copy_(_known(tensor(f"weights.{name}")))
+                state = {key: value.to(weight.device) for key in STATE if (value := tensor(f"optimizer.{key}.{name}")) is not None}
+                if state:
+                    self.optimizer.state[weight] = state
+        self.use()
+
+
+def _known(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None, "the names of a checkpoint are compared before"
+    return tensor
