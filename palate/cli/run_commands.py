@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from palate.cli.parser import COMMANDS, Parser, say, underscored
 from palate.core import ConfigError
 from palate.core.process import place
+from palate.distributed.launch import LAUNCH_HELP, launch
+from palate.distributed.ranks import from_writer
 from palate.pipeline.table import Stages
 
 
@@ -21,7 +24,7 @@ def run_parser() -> Parser:
     parser.add_argument("--fresh", nargs="?", const="", metavar="STAGE", help=fresh)
     parser.add_argument("--runs", type=Path, metavar="DIR", help="folder of runs (default: runs/NAME)")
     parser.add_argument("--dry-run", action="store_true", help="check everything and print the plan, without running it")
-    parser.add_argument("--launch", metavar="HOW", help="torchrun:N runs it on N processes of this machine, such as one per GPU")
+    parser.add_argument("--launch", metavar="HOW", help=LAUNCH_HELP)
     return parser
 
 
@@ -29,8 +32,6 @@ def run(words: list[str], stages: Stages) -> int:
     """`palate run`; returns the exit status."""
     options = run_parser().parse(words)
     if options.launch is not None and place().world == 1:
-        from palate.distributed.launch import launch
-
         return launch(options.launch, "run", words)
     from palate.pipeline.execute import forget, plan_lines, refuse_old_runs, run_pipeline
     from palate.pipeline.plan import plan_pipeline, read_pipeline
@@ -43,7 +44,7 @@ def run(words: list[str], stages: Stages) -> int:
         return 0
     if options.fresh is not None:
         named = options.fresh or options.only
-        forget(planned, [named] if named else [item.plan.name for item in planned])
+        from_writer(partial(forget, planned, [named] if named else [item.plan.name for item in planned]))
     refuse_old_runs(planned)
     run_pipeline(planned, say, options.only, pipeline.track)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from palate.cli.help_page import show
@@ -12,6 +13,8 @@ from palate.cli.settings_table import described
 from palate.cli.stage_help import metavar, page_of
 from palate.core import ConfigError
 from palate.core.process import AUTO, place
+from palate.distributed.launch import launch
+from palate.distributed.ranks import from_writer
 from palate.pipeline.option import Option
 from palate.pipeline.table import Stages
 
@@ -45,8 +48,6 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
     parser.add_argument("--launch")
     values = vars(parser.parse(words))
     if values["launch"] is not None and place().world == 1:
-        from palate.distributed.launch import launch
-
         return launch(values["launch"], command, words)
     settings = Settings({}, {(): "command line"})
     for name in sorted(names, key=lambda name: name.count(".")):
@@ -60,7 +61,7 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
         say(plan_lines([planned])[0])
         return 0
     if values["fresh"]:
-        forget([planned], [command])
+        from_writer(partial(forget, [planned], [command]))
     run_pipeline([planned], say, track=tracker_names(values["track"]))
     return 0
 

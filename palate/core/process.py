@@ -55,6 +55,10 @@ def computing_on(device: str) -> Iterator[Computing]:
         _now = before
 
 
+DEADLINE = "PALATE_RANK_DEADLINE"
+"""The environment's variable for the seconds after which a rank that does not answer is given up."""
+
+
 @dataclass(frozen=True)
 class Place:
     """This process among those that work on one run together: its rank of `world`, and its number on its machine."""

@@ -17,13 +17,11 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from palate.core import RunError
-from palate.core.process import Place, place
+from palate.core.process import DEADLINE, Place, place
 from palate.distributed.ranks import Ranks, working_together
 
 T = TypeVar("T")
 
-DEADLINE = "PALATE_RANK_DEADLINE"
-"""The environment's variable for the seconds after which a rank that does not answer is given up."""
 DEFAULT_DEADLINE = 600.0
 # Before torch 2.13 they had other names.
 _SCATTER = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor

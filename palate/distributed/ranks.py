@@ -10,7 +10,7 @@ without torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -66,6 +66,12 @@ _now = ALONE
 def ranks() -> Ranks:
     """Return the group that works on what runs now; a process alone where a stage runs on the writer only."""
     return _now
+
+
+def from_writer(make: Callable[[], T]) -> T:
+    """Return what `make` returns on the writer; the other ranks do not call it. For what must happen once, such as asking a server."""
+    group = ranks()
+    return group.broadcast(make() if group.is_writer else cast("T", None))
 
 
 @contextmanager

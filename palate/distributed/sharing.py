@@ -34,12 +34,6 @@ def rejoined(results: list[T]) -> list[T]:
 _NOTHING = object()
 
 
-def from_writer(make: Callable[[], T]) -> T:
-    """Return what `make` returns on the writer; the other ranks do not call it. For what must happen once, such as asking a server."""
-    group = ranks()
-    return group.broadcast(make() if group.is_writer else cast("T", None))
-
-
 def microbatches(trees: Sequence[Tree], tokens_per_microbatch: int) -> list[list[int]]:
     """Return the numbers of trees in micro-batches of at most `tokens_per_microbatch` tokens, so many that every rank has work."""
     world = ranks().world

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from palate.config.answers import LARGEST
 from palate.core import Completion, ConfigError, DataError, Prompt, TrainingError
-from palate.distributed.sharing import from_writer
+from palate.distributed.ranks import from_writer
 from palate.rewards.batch import PartScorer, ScoringBatch, ScoringContext
 from palate.rewards.function import FunctionReward
 from palate.rewards.judge import JudgeReward

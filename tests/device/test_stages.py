@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import multiprocessing
 from collections.abc import Iterator
@@ -11,17 +10,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from safetensors.torch import load_file
 
 from palate.runs.record import list_runs, read_record
 from palate.testing.pretend_device import NAME
 from tests.device import work
+from tests.support.run_numbers import numbers
 
 STAGES = tuple(yaml.safe_load(work.PIPELINE.read_text())["stages"])
 NARROW = ("sft-lora",)
 """They compute in bfloat16, which keeps 8 bits."""
-
-Numbers = dict[str, float]
 
 
 @pytest.fixture(scope="module")
@@ -37,33 +34,6 @@ def runs(pool: ProcessPoolExecutor, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("devices")
     pool.submit(work.pipeline, folder).result()
     return {device: {record.name: path for path, record in list_runs(folder / device)} for device in ("cpu", NAME)}
-
-
-def numbers(directory: Path) -> Numbers:
-    """All numbers that a run wrote, by file and place; of weights, every value."""
-    found: Numbers = {}
-    for path in sorted(directory.rglob("*")):
-        name = str(path.relative_to(directory))
-        if path.suffix == ".safetensors":
-            for key, tensor in load_file(path).items():
-                found |= {f"{name} {key} {at}": value for at, value in enumerate(tensor.flatten().tolist())}
-        elif path.suffix == ".jsonl":
-            for at, line in enumerate(path.read_text().splitlines()):
-                flatten(json.loads(line), f"{name} {at}", found)
-        elif path.name == "summary.json":
-            flatten(json.loads(path.read_text()), name, found)
-    return found
-
-
-def flatten(value: object, at: str, found: Numbers) -> None:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            flatten(inner, f"{at}.{key}", found)
-    elif isinstance(value, list):
-        for place, inner in enumerate(value):
-            flatten(inner, f"{at}.{place}", found)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        found[at] = float(value)
 
 
 @pytest.mark.slow

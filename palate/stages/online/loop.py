@@ -13,7 +13,7 @@ from torch import Tensor
 from palate.config.artifacts import model_at
 from palate.config.functions import load_gold
 from palate.core import Prompt, TrainingError, derive_seed
-from palate.distributed.sharing import from_writer
+from palate.distributed.ranks import from_writer
 from palate.models.causal import CausalPolicy
 from palate.models.load import DTYPES, load_policy
 from palate.objectives.kl import BudgetKL, KLState

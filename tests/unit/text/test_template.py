@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
@@ -179,9 +181,14 @@ def test_a_template_that_writes_nothing_of_what_is_said_is_refused(role: str) ->
         completion_ids(tokenizer, ASK, "yes")
 
 
-def test_the_date_in_a_template_does_not_depend_on_the_day() -> None:
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_the_date_in_a_template_depends_neither_on_the_day_nor_on_the_time_zone(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
     tokenizer = chat_tokenizer("dated")
     assert f"{TODAY:%d %b %Y}" in tokenizer.decode(prompt_ids(tokenizer, ASK))
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_text_and_chat_roles_do_not_mix_and_nothing_is_no_conversation() -> None:

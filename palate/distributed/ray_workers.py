@@ -1,0 +1,82 @@
+"""Ranks as workers of a Ray cluster: Ray Train starts them and ends all when one fails; each runs the command as torchrun's ranks do."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from palate.core import ConfigError, RunError
+from palate.core.process import DEADLINE
+
+
+def run_on_ray(count: int | None, address: str | None, words: Sequence[str]) -> int:
+    """Run a command of palate on workers of a Ray cluster and return its exit code.
+
+    Args:
+        count: the number of workers; None starts one per GPU.
+        address: the cluster's address; None takes the one that `RAY_ADDRESS` or a running `ray start` names, or starts one here.
+        words: the command and its words.
+
+    Raises:
+        ConfigError: Ray is not installed, or the cluster has no GPU and `count` is None.
+        RunError: the cluster cannot be reached, or a worker failed in a way that has no exit code.
+    """
+    try:
+        import ray
+        from ray.train import RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+    except ImportError as error:
+        raise ConfigError(f"--launch ray needs Ray Train ({error}): pip install 'ray[train]'") from error
+    environment = {name: value for name in ("OMP_NUM_THREADS", DEADLINE, "PYTHONPATH") if (value := os.environ.get(name)) is not None}
+    try:
+        ray.init(address=address, runtime_env={"env_vars": environment}, logging_level="ERROR", include_dashboard=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise RunError(f"--launch ray: no cluster answers at {address or 'the default address'} ({str(error).splitlines()[0]})") from error
+    try:
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        if count is None and not gpus:
+            raise ConfigError("--launch ray: the cluster has no GPU, so say how many workers there are to be, such as --launch ray:4")
+        trainer = TorchTrainer(
+            _work,
+            train_loop_config={"words": list(words), "folder": str(Path.cwd())},
+            scaling_config=ScalingConfig(num_workers=count or gpus, use_gpu=bool(gpus)),
+            run_config=RunConfig(name="palate"),
+        )
+        trainer.fit()
+    finally:
+        ray.shutdown()
+    return 0
+
+
+def _work(settings: dict[str, Any]) -> None:
+    """Run the command as one rank, in a process of its own: Ray's has threads and signals of Ray's."""
+    from ray import train
+    from ray.train.collective import broadcast_from_rank_zero
+
+    context = train.get_context()
+    rank = context.get_world_rank()
+    meeting = broadcast_from_rank_zero(_free_address() if rank == 0 else None)
+    host, port = meeting
+    place = {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(context.get_world_size()),
+        "LOCAL_RANK": str(context.get_local_rank()),
+        "MASTER_ADDR": host,
+        "MASTER_PORT": str(port),
+    }
+    command = [sys.executable, "-m", "palate", *settings["words"]]
+    done = subprocess.run(command, env={**os.environ, **place}, cwd=settings["folder"], check=False)
+    if done.returncode:
+        raise RuntimeError(f"rank {rank} ended with exit code {done.returncode}")
+
+
+def _free_address() -> tuple[str, int]:
+    """Return this machine's address and a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return socket.gethostbyname(socket.gethostname()), int(probe.getsockname()[1])
