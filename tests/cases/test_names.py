@@ -67,12 +67,10 @@ def test_columns_of_a_chat_do_not_replace_what_was_sampled_from() -> None:
 def test_columns_named_as_arguments_of_a_gold_function_do_not_stop_it() -> None:
     case = CASES / "train" / "data" / "prompt_and_messages.jsonl"
     tiny_policy("llama", bpe(chat_template=CHATML, eos="<|im_end|>")).save("chatml")
-    Path("asked.py").write_text(
-        "def gold(prompt, completion, fields):\n    return {'first': float(prompt != fields['prompt']), 'any': float(completion is not None)}\n"
-    )
+    Path("asked.py").write_text("def gold(prompt, completion, fields):\n    return {'first': float(prompt != fields['prompt'])}\n")
     palate("evaluate", "--model", "chatml", "--prompts", case, "--gold", "asked:gold", "--sampling.max_tokens", 4, "--out", "e")
     (row,) = rows("e/completions.jsonl")
-    assert row["dimensions"] == {"first": 1.0, "any": 1.0}
+    assert row["dimensions"] == {"first": 1.0}
 
 
 def test_a_plain_prompt_and_its_completion_are_the_tokens_that_were_sampled() -> None:
