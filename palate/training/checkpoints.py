@@ -33,6 +33,6 @@ class Checkpoints:
             self._save()
             self._saved = time.monotonic()
             self._wait = CHECKPOINT_SECONDS * max(1.0, self._saved - began)
-        self._run.check_stop()
-        if any(stops):
+        if any(stops) and len(stops) > 1:
             raise Interrupted(f"rank {stops.index(True)} was asked to stop, and the run is saved. The same command continues it.")
+        self._run.check_stop()

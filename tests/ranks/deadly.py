@@ -1,4 +1,7 @@
-"""What a rank runs in the tests of failures: the command, and at one step of one stage, on one rank, what is to go wrong."""
+"""What a rank runs in the tests of failures: the command, and at one step of one stage, on one rank, what is to go wrong.
+
+`deadly.py FAILURE:RANK:STAGE:STEP COMMAND...`
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,12 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from palate.cli import main
 from palate.core.process import place
 from palate.runs.run import Run
-from palate.training import checkpoints
+from palate.training import checkpoints, learner
 
 
 def die() -> None:
@@ -30,9 +32,13 @@ def fail() -> None:
     raise MemoryError("no memory is left on this rank")
 
 
+def stop() -> None:
+    """The rank alone is asked to stop."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def fill() -> None:
     """The disk of the writer is full."""
-    from palate.training import learner
 
     def full(*_: object, **__: object) -> None:
         raise OSError(learner.NO_SPACE, "No space left on device")
@@ -40,7 +46,7 @@ def fill() -> None:
     learner.save_file = full  # type: ignore[assignment]
 
 
-FAILURES = {"die": die, "hang": hang, "fail": fail, "fill": fill}
+FAILURES = {"die": die, "hang": hang, "fail": fail, "fill": fill, "stop": stop}
 
 
 def plant(failure: str, rank: int, stage: str, step: int) -> None:
@@ -57,8 +63,6 @@ def plant(failure: str, rank: int, stage: str, step: int) -> None:
 
 if __name__ == "__main__":
     checkpoints.CHECKPOINT_SECONDS = 0.0
-    marker = Path(sys.argv[1])
-    failure, rank, stage, step = sys.argv[2].split(":")
-    if marker.exists():
-        plant(failure, int(rank), stage, int(step))
-    raise SystemExit(main(sys.argv[3:]))
+    failure, rank, stage, step = sys.argv[1].split(":")
+    plant(failure, int(rank), stage, int(step))
+    raise SystemExit(main(sys.argv[2:]))
