@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from palate.core import ConfigError, RunError
 from palate.core.process import DEADLINE
+
+ENDED = re.compile(r"a rank ended with exit code (-?\d+)")
 
 
 def run_on_ray(count: int | None, address: str | None, words: Sequence[str]) -> int:
@@ -29,6 +33,7 @@ def run_on_ray(count: int | None, address: str | None, words: Sequence[str]) -> 
     try:
         import ray
         from ray.train import RunConfig, ScalingConfig
+        from ray.train.base_trainer import TrainingFailedError
         from ray.train.torch import TorchTrainer
     except ImportError as error:
         raise ConfigError(f"--launch ray needs Ray Train ({error}): pip install 'ray[train]'") from error
@@ -41,13 +46,16 @@ def run_on_ray(count: int | None, address: str | None, words: Sequence[str]) -> 
         gpus = int(ray.cluster_resources().get("GPU", 0))
         if count is None and not gpus:
             raise ConfigError("--launch ray: the cluster has no GPU, so say how many workers there are to be, such as --launch ray:4")
-        trainer = TorchTrainer(
-            _work,
-            train_loop_config={"words": list(words), "folder": str(Path.cwd())},
-            scaling_config=ScalingConfig(num_workers=count or gpus, use_gpu=bool(gpus)),
-            run_config=RunConfig(name="palate"),
-        )
-        trainer.fit()
+        with tempfile.TemporaryDirectory() as folder:  # Ray Train's own records, which nobody needs: the run's are in its directory
+            TorchTrainer(
+                _work,
+                train_loop_config={"words": list(words), "folder": str(Path.cwd())},
+                scaling_config=ScalingConfig(num_workers=count or gpus, use_gpu=bool(gpus)),
+                run_config=RunConfig(name="palate", storage_path=folder),
+            ).fit()
+    except TrainingFailedError as error:
+        codes = ENDED.findall(str(error))
+        return int(codes[0]) if codes else 1
     finally:
         ray.shutdown()
     return 0
@@ -72,7 +80,7 @@ def _work(settings: dict[str, Any]) -> None:
     command = [sys.executable, "-m", "palate", *settings["words"]]
     done = subprocess.run(command, env={**os.environ, **place}, cwd=settings["folder"], check=False)
     if done.returncode:
-        raise RuntimeError(f"rank {rank} ended with exit code {done.returncode}")
+        raise RuntimeError(f"a rank ended with exit code {done.returncode}")
 
 
 def _free_address() -> tuple[str, int]:

@@ -14,6 +14,7 @@ from palate.models.load import load_policy
 from palate.runs.run import Run
 from palate.samplers.local import LocalSampler
 from palate.samplers.prompts import fitting, prompts_at
+from palate.training.checkpoints import check_stop
 
 PROMPTS_PER_CHUNK = 512
 """Prompts sampled between two writes. The seed of each chunk is derived from its place, so an interrupted run goes on exactly."""
@@ -58,7 +59,7 @@ class Sample:
                 for prompt, group in list(zip(chunk, groups, strict=True))[max(0, rows.rows_done - start) :]:
                     rows.append(sample_row(prompt, group))
                     advance(1)
-                run.check_stop()
+                check_stop(run)
         written: list[Any] = [row for _, row in read_rows(run.directory / "samples.jsonl")]
         completions = [completion for row in written for completion in row["completions"]]
         eos = sum(completion["stop"] == "eos" for completion in completions) / len(completions)

@@ -16,12 +16,12 @@ pytestmark = pytest.mark.slow
 TRAINED = """\
 name: failing
 seed: 4
-inputs: {base: null, sft: null, world: null, reward: null}
+inputs: {base: null, tuned: null, world: null, reward: null}
 stages:
   sft: {stage: sft, model: $base, data: $world, demonstrations_per_step: 4, epochs: 1}
   ppo:
     stage: online
-    model: $sft
+    model: $tuned
     reward: $reward
     prompts: $world
     iterations: 4
@@ -40,7 +40,7 @@ def words(alone: Runs, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The words that run two stages of ten and of eight steps."""
     file = tmp_path_factory.mktemp("failing") / "failing.yaml"
     file.write_text(TRAINED)
-    return [str(file), *(f"{name}={alone[name][0]}" for name in ("base", "sft", "world", "reward"))]
+    return [str(file), f"tuned={alone['sft'][0]}", *(f"{name}={alone[name][0]}" for name in ("base", "world", "reward"))]
 
 
 @pytest.fixture(scope="module")
