@@ -49,20 +49,22 @@ def fill() -> None:
 FAILURES = {"die": die, "hang": hang, "fail": fail, "fill": fill, "stop": stop}
 
 
-def plant(failure: str, rank: int, stage: str, step: int) -> None:
-    """Lets it happen when that rank has logged that step."""
+def plant(failure: str) -> None:
+    """Lets `FAILURE:RANK:STAGE:STEP` happen when that rank has logged that step; checkpoints are saved after every step."""
+    if not failure:
+        return
+    checkpoints.CHECKPOINT_SECONDS = 0.0
+    name, rank, stage, step = failure.split(":")
     log = Run.log
 
     def deadly(run: Run, at: int, metrics: Mapping[str, Any]) -> None:
         log(run, at, metrics)
-        if run.name == stage and at == step and place().rank == rank:
-            FAILURES[failure]()
+        if (run.name, at, place().rank) == (stage, int(step), int(rank)):
+            FAILURES[name]()
 
     Run.log = deadly  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
-    checkpoints.CHECKPOINT_SECONDS = 0.0
-    failure, rank, stage, step = sys.argv[1].split(":")
-    plant(failure, int(rank), stage, int(step))
+    plant(sys.argv[1])
     raise SystemExit(main(sys.argv[2:]))

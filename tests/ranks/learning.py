@@ -1,13 +1,12 @@
-"""What a rank runs in the test of the learner: it learns alone and with the others, and prints how far apart the two end.
+"""What a rank does in the test of the learner: it learns alone and with the others.
 
-`learning.py FOLDER`, under torchrun. Batches are uneven, one weight gets a gradient only now and then and one never, and the learner that
+Batches are uneven, one weight gets a gradient only now and then and one never, and the learner that
 works with the others is replaced by a new one that goes on from its checkpoint.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -70,9 +69,10 @@ def learned(folder: Path) -> tuple[Small, list[dict[str, float]]]:
     return module, metrics
 
 
-if __name__ == "__main__":
+def compared(root: Path) -> int:
+    """Learns alone and with the others, and writes how far apart the two end."""
     sliced_weights.BUCKET = 40  # several buckets
-    folder = Path(sys.argv[1]) / str(place().rank)
+    folder = root / str(place().rank)
     with joined_group():
         together, figures = learned(folder / "together")
         with working_together(ALONE):
@@ -82,3 +82,4 @@ if __name__ == "__main__":
     moved = {name: float((p - dict(Small().named_parameters())[name]).abs().max()) for name, p in together.named_parameters()}
     checkpoints = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.safetensors"))
     (folder / "figures.json").write_text(json.dumps({"apart": apart, "metrics": metrics, "moved": moved, "checkpoints": checkpoints}))
+    return 0

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from palate.cli import main
 from tests.device.work import PIPELINE
-from tests.ranks.commands import Runs, palate, runs_at, torchrun, whole
+from tests.ranks.commands import Runs, palate, runs_at, torchrun
+from tests.ranks.forked import on_ranks
 from tests.support.run_numbers import Numbers, numbers
 
 pytestmark = pytest.mark.slow
@@ -46,42 +48,60 @@ def words(alone: Runs, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def straight(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Numbers]:
     """The numbers that the stages end with if nothing goes wrong."""
-    runs = whole(tmp_path_factory.mktemp("straight"), Path(words[0]), *words[1:])
-    return {name: numbers(path) for name, (path, _) in runs.items()}
+    folder = tmp_path_factory.mktemp("straight")
+    assert main(["run", *words, "--runs", str(folder)]) == 0
+    return {name: numbers(path) for name, (path, _) in runs_at(folder).items()}
 
 
 @pytest.mark.parametrize(
     ("failure", "ranks", "then", "told"),
     [
-        ("die:1:sft:4", 2, ("--launch", "torchrun:3"), "rank 0 of 2 lost the others"),
-        ("die:0:sft:4", 2, (), "rank 1 of 2 lost the others"),
-        ("hang:1:sft:4", 2, (), "rank 0 of 2 lost the others: one has ended, or did not answer for 5 s"),
-        ("fail:1:sft:4", 3, ("--launch", "torchrun:2"), "no memory is left on this rank"),
-        ("fill:0:sft:4", 2, (), "no space left on the disk for the checkpoint"),
-        ("stop:1:sft:4", 2, ("--launch", "torchrun:2"), "rank 1 was asked to stop, and the run is saved"),
-        ("die:1:ppo:2", 2, (), "rank 0 of 2 lost the others"),
-        ("die:1:ppo:2", 2, ("--launch", "torchrun:3"), "rank 0 of 2 lost the others"),
+        ("die:0:sft:4", 2, 1, "rank 1 of 2 lost the others"),
+        ("die:1:ppo:2", 3, 2, "lost the others: one has ended, or did not answer for 20 s"),
+        ("fail:1:sft:4", 2, 3, "no memory is left on this rank"),
+        ("fill:0:sft:4", 2, 1, "no space left on the disk for the checkpoint"),
+        ("stop:1:ppo:2", 2, 1, "rank 1 was asked to stop, and the run is saved"),
     ],
 )
 def test_a_run_whose_ranks_fail_goes_on_with_another_number(
-    straight: dict[str, Numbers], words: list[str], tmp_path: Path, failure: str, ranks: int, then: tuple[str, ...], told: str
+    straight: dict[str, Numbers], words: list[str], tmp_path: Path, failure: str, ranks: int, then: int, told: str
 ) -> None:
-    stage = failure.split(":")[2]
-    script = [str(Path(__file__).with_name("deadly.py")), failure, "run", *words, "--only", stage, "--runs", str(tmp_path)]
-    done = torchrun(ranks, *script, PALATE_RANK_DEADLINE="5")
-    assert done.returncode != 0
-    assert told in done.stderr
-    assert done.stderr.count("palate: ") + done.stderr.count("MemoryError: ") == 1, done.stderr
-    path, record = runs_at(tmp_path)[stage]
-    assert record.status != "done"
-    assert (path / "state" / "learner").is_dir()
-    again = palate("run", *words, "--only", stage, "--runs", str(tmp_path), *then)
-    assert again.returncode == 0, again.stderr
-    path, record = runs_at(tmp_path)[stage]
+    stage, runs = failure.split(":")[2], tmp_path / "runs"
+    command = ["run", *words, "--only", stage, "--runs", str(runs)]
+    ended = on_ranks(ranks, command, tmp_path / "failing", failure, PALATE_RANK_DEADLINE="20")
+    assert 0 not in ended.codes
+    check_told(ended.stderr, told)
+    check_is_kept(runs, stage)
+    again = on_ranks(then, command, tmp_path / "again")
+    assert again.codes == [0] * then, again.stderr
+    path, record = runs_at(runs)[stage]
     assert record.status == "done"
     reached, wanted = numbers(path), straight[stage]
     assert reached.keys() == wanted.keys()
     assert {at for at in wanted if not math.isclose(wanted[at], reached[at], rel_tol=1e-5, abs_tol=1e-5)} == set()
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"), [("die:1:sft:4", "rank 0 of 2 lost the others"), ("hang:1:sft:4", "one has ended, or did not answer for 5 s")]
+)
+def test_torchrun_ends_all_ranks_when_one_is_killed_or_hangs(words: list[str], tmp_path: Path, failure: str, told: str) -> None:
+    script = [str(Path(__file__).with_name("deadly.py")), failure, "run", *words, "--only", "sft", "--runs", str(tmp_path)]
+    done = torchrun(2, *script, PALATE_RANK_DEADLINE="5")
+    assert done.returncode != 0
+    check_told(done.stderr, told)
+    check_is_kept(tmp_path, "sft")
+
+
+def check_told(stderr: str, told: str) -> None:
+    """One rank says why, and only one."""
+    assert told in stderr
+    assert stderr.count("palate: ") + stderr.count("MemoryError: ") == 1, stderr
+
+
+def check_is_kept(runs: Path, stage: str) -> None:
+    path, record = runs_at(runs)[stage]
+    assert record.status != "done"
+    assert (path / "state" / "learner").is_dir()
 
 
 @pytest.mark.parametrize("how", ["torchrun", "torchrun:0", "slurm:2"])

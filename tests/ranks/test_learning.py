@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.ranks.commands import torchrun
+from tests.ranks.forked import forked
+from tests.ranks.learning import compared
 
 RANKS = 3
 
@@ -17,8 +17,8 @@ RANKS = 3
 def figures(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each rank found."""
     folder = tmp_path_factory.mktemp("learning")
-    done = torchrun(RANKS, str(Path(__file__).with_name("learning.py")), str(folder))
-    assert done.returncode == 0, done.stderr
+    ended = forked(RANKS, compared, (folder,), folder)
+    assert ended.codes == [0] * RANKS, ended.stderr
     return [json.loads((folder / str(rank) / "figures.json").read_text()) for rank in range(RANKS)]
 
 

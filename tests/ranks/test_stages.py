@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import yaml
 
 from tests.device.work import PIPELINE
 from tests.ranks.commands import Runs, whole
+from tests.ranks.forked import on_ranks
+from tests.support.repository import ROOT
 from tests.support.run_numbers import numbers
 
 pytestmark = pytest.mark.slow
@@ -95,10 +98,11 @@ def test_functions_and_collecting_happen_once(alone: Runs, tmp_path: Path) -> No
     file.write_text(CALLING)
     words = [f"{name}={alone[name][0]}" for name in ("sft", "world", "samples")]
     calls = {}
-    for ranks in ("1", "2"):
-        path = tmp_path / f"calls-{ranks}"
-        how = ("--launch", "torchrun:2") if ranks == "2" else ()
-        whole(tmp_path / f"runs-{ranks}", file, *words, *how, CALLS=str(path), PYTHONPATH=f"{tmp_path}:{Path(__file__).parents[2]}")
-        calls[ranks] = sorted(path.read_text().splitlines())
-    assert {line.split()[0] for line in calls["1"]} == {"judge", "reward", "gold", "probe"}
-    assert calls["2"] == calls["1"]
+    for ranks in (1, 2):
+        folder = tmp_path / str(ranks)
+        command = ["run", str(file), *words, "--runs", str(folder / "runs")]
+        ended = on_ranks(ranks, command, folder, CALLS=str(folder / "calls"), PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+        assert set(ended.codes) == {0}, ended.stderr
+        calls[ranks] = sorted((folder / "calls").read_text().splitlines())
+    assert {line.split()[0] for line in calls[1]} == {"judge", "reward", "gold", "probe"}
+    assert calls[2] == calls[1]
