@@ -15,6 +15,7 @@ from typing import Any
 from palate.core import ConfigError, RunError
 from palate.core.process import DEADLINE
 
+CONNECT_SECONDS = 10.0
 ENDED = re.compile(r"a rank ended with exit code (-?\d+)")
 
 
@@ -28,20 +29,17 @@ def run_on_ray(count: int | None, address: str | None, words: Sequence[str]) -> 
 
     Raises:
         ConfigError: Ray is not installed, or the cluster has no GPU and `count` is None.
-        RunError: the cluster cannot be reached, or a worker failed in a way that has no exit code.
+        RunError: the cluster cannot be reached.
     """
     try:
         import ray
-        from ray.train import RunConfig, ScalingConfig
-        from ray.train.base_trainer import TrainingFailedError
+        from ray.train import RunConfig, ScalingConfig, TrainingFailedError
         from ray.train.torch import TorchTrainer
     except ImportError as error:
         raise ConfigError(f"--launch ray needs Ray Train ({error}): pip install 'ray[train]'") from error
     environment = {name: value for name in ("OMP_NUM_THREADS", DEADLINE, "PYTHONPATH") if (value := os.environ.get(name)) is not None}
-    try:
-        ray.init(address=address, runtime_env={"env_vars": environment}, logging_level="ERROR", include_dashboard=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise RunError(f"--launch ray: no cluster answers at {address or 'the default address'} ({str(error).splitlines()[0]})") from error
+    _require_answer(address)
+    ray.init(address=address, runtime_env={"env_vars": environment}, logging_level="ERROR", include_dashboard=False)
     try:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         if count is None and not gpus:
@@ -59,6 +57,21 @@ def run_on_ray(count: int | None, address: str | None, words: Sequence[str]) -> 
     finally:
         ray.shutdown()
     return 0
+
+
+def _require_answer(address: str | None) -> None:
+    """Ask for a connection first: Ray itself waits for minutes where nothing answers.
+
+    Raises:
+        RunError: nothing answers.
+    """
+    host, _, port = (address or os.environ.get("RAY_ADDRESS", "")).removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise RunError(f"--launch ray: no cluster answers at {host}:{port} ({error}). Is `ray start` running there?") from error
 
 
 def _work(settings: dict[str, Any]) -> None:
