@@ -15,7 +15,8 @@ from palate.config.functions import load_gold
 from palate.core import Prompt, TrainingError, derive_seed
 from palate.distributed.ranks import from_writer
 from palate.models.causal import CausalPolicy
-from palate.models.load import DTYPES, load_policy
+from palate.models.load import load_policy
+from palate.models.precision import cast_parameters, dtype_of
 from palate.objectives.kl import BudgetKL, KLState
 from palate.objectives.reduce import Sums
 from palate.rewards.composition import Composition
@@ -43,7 +44,7 @@ class Loop:
 
     def __init__(self, config: OnlineSettings, run: Run) -> None:
         self.config, self.run = config, run
-        base = model_at(config.model)
+        base, dtype = model_at(config.model), dtype_of(config.dtype)
         self.policy = trainable(run, load_policy(base), base, config.adapters)
         self.reference = self.policy.reference()
         self.rewards = Composition.load(
@@ -60,7 +61,7 @@ class Loop:
             kl=config.kl,
             temperature=config.sampling.temperature,
             max_tokens=config.sampling.max_tokens,
-            dtype=config.dtype,
+            dtype=dtype,
             tokens_per_microbatch=config.tokens_per_microbatch,
             correction=config.sampler.correction,
         )
@@ -68,17 +69,20 @@ class Loop:
         self.prompts = self._prompts(config.prompts, config.limit)
         steps = config.iterations * config.epochs_per_batch * min(config.minibatches, config.prompts_per_iteration)
         modules = {"policy": self.policy.module, **self.algorithm.modules}
-        self.learner = Learner(modules, config.optimizer, steps, dtype=DTYPES[config.dtype])
-        self.reference.module.to(DTYPES[config.dtype])
+        self.learner = Learner(modules, config.optimizer, steps, dtype=dtype)
+        rewards = [reward.model.module for reward in self.rewards.models.values()]
+        for module in (self.reference.module, *rewards):  # now that a value model has started from a reward model's float32 weights
+            cast_parameters(module, dtype)
         if config.adapters is not None:
-            reward_models = [reward.model for reward in self.rewards.models.values()]
-            share_base(self.learner.modules.values(), reward_models, DTYPES[config.dtype])
+            share_base(self.learner.modules.values(), rewards)
         self.sampler = RolloutSampler(
             self.policy, config.samples_per_prompt, config.sampling, run.seed, is_asynchronous=bool(config.sampler.asynchronous)
         )
         self.texts = None if config.pretraining is None else Texts(config.pretraining, run, self.policy, config.tokens_per_microbatch)
         held_out = config.held_out
-        self.held_out_reward = None if held_out.reward is None else LearnedReward.load(model_at(held_out.reward), self.policy.tokenizer)
+        self.held_out_reward = None
+        if held_out.reward is not None:
+            self.held_out_reward = LearnedReward.load(model_at(held_out.reward), self.policy.tokenizer, dtype=config.dtype)
         self.held_out_prompts = [] if held_out.prompts is None else self._prompts(held_out.prompts, held_out.limit)
         searched = HeldOut(within_budget(config.keep, config.kl), self.measure_held_out) if isinstance(config.keep, BestReward) else None
         self.search = Search(searched, self.learner, run.state / "best", 1, config.iterations)

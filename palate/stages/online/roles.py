@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -52,11 +51,6 @@ def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[
     return trainable(run, scalar_from(start, ("value",), seed=0, zero=True), directory, adapters)
 
 
-def share_base(learned: Iterable[nn.Module], rewards: Iterable[ScalarModel], dtype: torch.dtype) -> None:
-    """Let models on the policy's base hold its frozen weights once. Reward models that are adapters compute in `dtype`."""
-    models = list(rewards)
-    for model in models:
-        if model.adapters is not None:
-            model.module.to(dtype)
-    learning = [module for module in learned if isinstance(module, PreTrainedModel)]
-    share_frozen(*learning, *(model.module for model in models))
+def share_base(learned: Iterable[nn.Module], rewards: Iterable[PreTrainedModel]) -> None:
+    """Let models on the policy's base hold its frozen weights once; all compute in the same type."""
+    share_frozen(*(module for module in learned if isinstance(module, PreTrainedModel)), *rewards)
