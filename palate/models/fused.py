@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ def _listed(chosen: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
 def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, scaling: float) -> Tensor:
     """Return the attention output (1, T, H, D) in the dtype of `value`, as `Attends.attend`; compiled where the tensors are on a GPU."""
     dtype = torch.promote_types(torch.promote_types(query.dtype, key.dtype), value.dtype)
-    attention: Callable[..., Tensor] = _compiled() if query.device.type == "cuda" else flex_attention
+    attention: Any = _compiled() if query.device.type == "cuda" else flex_attention
     is_grouped = query.shape[1] != key.shape[1]
     # The scale is applied before, because a compiled function would be compiled anew for each number that it is given.
     out: Tensor = attention(query.to(dtype) * scaling, key.to(dtype), value.to(dtype), block_mask=mask, scale=1.0, enable_gqa=is_grouped)

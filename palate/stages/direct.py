@@ -88,8 +88,8 @@ class Direct:
         objective: the loss.
         optimizer: the optimizer and its schedule.
         adapters: train a LoRA adapter on the frozen model; none trains all weights.
-        dtype: the type that forward and backward pass compute in; weights, summed gradients and optimizer state stay float32. auto is
-            bfloat16 on a GPU that has it, and float32 elsewhere and with `reference_update`.
+        dtype: the type that forward and backward pass compute in; auto is bfloat16 on GPUs, else float32, as with `reference_update`.
+            Weights stay float32.
         checkpoint_activations: recompute activations in the backward pass: it needs less memory and one more forward pass.
         held_out: preferences that are not trained on, for `keep: best`.
         keep: the last weights, or the best on `held_out`.

@@ -53,7 +53,7 @@ class Evaluate:
         limit: how many prompts are read, at most; none reads all.
         sampling: the temperature, and the length of the longest completion.
         tokens_per_microbatch: tokens in a forward pass, at most.
-        dtype: the type that all models compute in; auto is bfloat16 on a GPU that has it, and float32 elsewhere.
+        dtype: the type that all models compute in; auto is bfloat16 on GPUs, else float32.
     """
 
     prompts: Input

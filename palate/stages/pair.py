@@ -29,7 +29,7 @@ class Pair:
         min_spread: the lowest spread of its scores that is accepted, in logits.
         replay: preferences of people, or of an earlier round, that are mixed in.
         replay_share: their share of the preferences that are written.
-        dtype: the type that the reward model computes in; auto is bfloat16 on a GPU that has it, and float32 elsewhere.
+        dtype: the type that the reward model computes in; auto is bfloat16 on GPUs, else float32.
     """
 
     samples: Input

@@ -34,8 +34,7 @@ class Pretrain:
         tokens_per_microbatch: tokens in a forward pass, at most.
         optimizer: the optimizer and its schedule.
         objective: the loss.
-        dtype: the type that forward and backward pass compute in; weights, summed gradients and optimizer state stay float32. auto is
-            bfloat16 on a GPU that has it, and float32 elsewhere.
+        dtype: the type that forward and backward pass compute in; auto is bfloat16 on GPUs, else float32. Weights stay float32.
     """
 
     data: Input

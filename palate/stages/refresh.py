@@ -63,8 +63,7 @@ class Refresh:
         tokens_per_microbatch: tokens in a forward pass, at most.
         objective: the loss.
         optimizer: the optimizer and its schedule.
-        dtype: the type that forward and backward pass compute in; weights, summed gradients and optimizer state stay float32. auto is
-            bfloat16 on a GPU that has it, and float32 elsewhere.
+        dtype: the type that forward and backward pass compute in; auto is bfloat16 on GPUs, else float32. Weights stay float32.
         curve: shares of the new prompts on which further models are trained, to estimate the gain from more labels. Give two or more, or
             none for no curve.
     """

@@ -40,7 +40,7 @@ class Rerank:
         sampling: the temperature, and the length of the longest completion.
         missing_eos_reward: the score of a completion that was cut off.
         gold: import path of a function that knows the truth; it shows the true gain of more samples.
-        dtype: the type that policy and reward model compute in; auto is bfloat16 on a GPU that has it, and float32 elsewhere.
+        dtype: the type that policy and reward model compute in; auto is bfloat16 on GPUs, else float32.
     """
 
     model: ModelInput

@@ -56,8 +56,7 @@ class Reward:
         objective: the loss.
         optimizer: the optimizer and its schedule.
         adapters: train a LoRA adapter on the frozen backbone, and the heads; none trains all weights.
-        dtype: the type that forward and backward pass compute in; weights, summed gradients and optimizer state stay float32. auto is
-            bfloat16 on a GPU that has it, and float32 elsewhere.
+        dtype: the type that forward and backward pass compute in; auto is bfloat16 on GPUs, else float32. Weights stay float32.
         checkpoint_activations: recompute activations in the backward pass: it needs less memory and one more forward pass.
         keep: the last weights, or the best on a further `held_out_share` of the prompts. The held-out data test the model, so they cannot
             also choose it.

@@ -31,7 +31,7 @@ class Sample:
         limit: how many prompts are read, at most; none reads all.
         samples_per_prompt: completions per prompt.
         sampling: temperature, top-p, top-k, and the length of the longest completion in tokens.
-        dtype: the type that the model computes in; auto is bfloat16 on a GPU that has it, and float32 elsewhere.
+        dtype: the type that the model computes in; auto is bfloat16 on GPUs, else float32.
     """
 
     model: ModelInput

@@ -42,8 +42,7 @@ class SFT:
         optimizer: the optimizer and its schedule.
         objective: the loss.
         adapters: train a LoRA adapter on the frozen model; none trains all weights.
-        dtype: the type that forward and backward pass compute in; weights, summed gradients and optimizer state stay float32. auto is
-            bfloat16 on a GPU that has it, and float32 elsewhere.
+        dtype: the type that forward and backward pass compute in; auto is bfloat16 on GPUs, else float32. Weights stay float32.
         checkpoint_activations: recompute activations in the backward pass: it needs less memory and one more forward pass.
         held_out: demonstrations that are not trained on, for `keep: best`.
         keep: the last weights, or the best on `held_out`.

@@ -16,18 +16,17 @@ from palate.core import Prompt, TrainingError, derive_seed
 from palate.distributed.ranks import from_writer
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
-from palate.models.precision import cast_parameters, dtype_of
+from palate.models.precision import dtype_of
 from palate.objectives.kl import BudgetKL, KLState
 from palate.objectives.reduce import Sums
 from palate.rewards.composition import Composition
-from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
 from palate.samplers.prompts import fitting, prompts_at
 from palate.stages.online.algorithm import Algorithm, AlgorithmContext, TrainingBatch
-from palate.stages.online.measurements import held_out_scores, reward_metrics, say_limit, within_budget
+from palate.stages.online.measurements import held_out_scores, load_held_out, reward_metrics, say_limit, within_budget
 from palate.stages.online.online_settings import OnlineSettings
 from palate.stages.online.pretraining import Texts
-from palate.stages.online.roles import new_value_model, share_base
+from palate.stages.online.roles import make_alike, new_value_model
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
 from palate.stages.online.score_metrics import gold_metrics, score_metrics
@@ -70,19 +69,14 @@ class Loop:
         steps = config.iterations * config.epochs_per_batch * min(config.minibatches, config.prompts_per_iteration)
         modules = {"policy": self.policy.module, **self.algorithm.modules}
         self.learner = Learner(modules, config.optimizer, steps, dtype=dtype)
-        rewards = [reward.model.module for reward in self.rewards.models.values()]
-        for module in (self.reference.module, *rewards):  # now that a value model has started from a reward model's float32 weights
-            cast_parameters(module, dtype)
-        if config.adapters is not None:
-            share_base(self.learner.modules.values(), rewards)
+        fixed = [self.reference.module, *(reward.model.module for reward in self.rewards.models.values())]
+        make_alike(fixed, self.learner.modules.values(), dtype, shares_base=config.adapters is not None)
         self.sampler = RolloutSampler(
             self.policy, config.samples_per_prompt, config.sampling, run.seed, is_asynchronous=bool(config.sampler.asynchronous)
         )
         self.texts = None if config.pretraining is None else Texts(config.pretraining, run, self.policy, config.tokens_per_microbatch)
         held_out = config.held_out
-        self.held_out_reward = None
-        if held_out.reward is not None:
-            self.held_out_reward = LearnedReward.load(model_at(held_out.reward), self.policy.tokenizer, dtype=config.dtype)
+        self.held_out_reward = load_held_out(held_out.reward, self.policy.tokenizer, config.dtype)
         self.held_out_prompts = [] if held_out.prompts is None else self._prompts(held_out.prompts, held_out.limit)
         searched = HeldOut(within_budget(config.keep, config.kl), self.measure_held_out) if isinstance(config.keep, BestReward) else None
         self.search = Search(searched, self.learner, run.state / "best", 1, config.iterations)

@@ -113,8 +113,7 @@ class OnlineSettings:
         keep: the last weights, or those with the highest reward on held-out prompts within a KL budget.
         gold: import path of a function that knows the truth; its value is logged and never learned from.
         tokens_per_microbatch: tokens in a forward pass, at most.
-        dtype: the type that all models compute in; weights, summed gradients and optimizer state stay float32. auto is bfloat16 on a
-            GPU that has it, and float32 elsewhere.
+        dtype: the type that all models compute in; auto is bfloat16 on GPUs, else float32. Weights and optimizer state stay float32.
         optimizer: the optimizer of the policy and the value model.
         adapters: train LoRA adapters on the frozen policy and value model; none trains all weights. The reference is then the policy with
             its adapter off, not a second copy.
