@@ -29,10 +29,11 @@ AUTO = "auto"
 
 @dataclass
 class Computing:
-    """The device that models compute on meanwhile, as its user named it, and whether a model was put there."""
+    """The device that models compute on meanwhile, as its user named it; whether a model was put there, and what `dtype: auto` meant."""
 
     device: str
     is_used: bool = False
+    dtype: str | None = None
 
 
 _now = Computing("cpu")
@@ -42,6 +43,11 @@ def device_name() -> str:
     """Return the device that the next model of this process is put on, as its user named it; `palate.models.devices` finds it."""
     _now.is_used = True
     return _now.device
+
+
+def note_dtype(name: str) -> None:
+    """Note the type that `dtype: auto` means on the device."""
+    _now.dtype = name
 
 
 @contextmanager

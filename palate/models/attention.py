@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import AttentionInterface, PreTrainedModel
 
 from palate.core import ModelError
 from palate.models.angles import beginnings, joined, short_angles
 from palate.models.cpu import keeps_kernels
 from palate.models.devices import moved
+from palate.models.fused import BLOCK, fused_attention, takes_kernel, tree_mask
 from palate.text.attention_plan import AttentionPlan, Block, Ints, round_up
 from palate.text.pack import PackedBatch
 
@@ -69,9 +71,19 @@ class PackedAttention:
         """Store `plan`. The first layer shows the number of heads, from which the row numbers follow."""
         self._plan = plan
         self._rows: _HeadRows | None = None
+        self._mask: BlockMask | None = None
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:  # noqa: ARG002  # layers are alike
         """Return the attention output (1, T, H, D) in the dtype of `value`; T may exceed the plan's tokens, and is 0 after them."""
+        if takes_kernel(self._plan.tokens, query, key, value, _by_products):
+            if self._mask is None:
+                self._mask = tree_mask(self._plan, query.shape[2], query.device)
+            with torch.autocast(value.device.type, enabled=False):
+                return fused_attention(query, key, value, self._mask, scaling)
+        return self.by_products(query, key, value, scaling)
+
+    def by_products(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """Return the same without a fused kernel."""
         heads, kv_heads = query.shape[1], key.shape[1]
         if self._rows is None or (self._rows.heads, self._rows.kv_heads) != (heads, kv_heads):
             is_narrow = all(x.dtype.itemsize < 4 for x in (query, key, value))
@@ -80,6 +92,11 @@ class PackedAttention:
         with torch.autocast(value.device.type, enabled=False):  # autocast would compute products in another type than their operands
             output: Tensor = _PackedAttend.apply(query, key, value, self._rows, scaling)  # type: ignore[no-untyped-call]
         return output
+
+
+def _by_products(plan: AttentionPlan, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return attention without a fused kernel, to compare one with."""
+    return PackedAttention(plan).by_products(query, key, value, query.shape[3] ** -0.5)
 
 
 @dataclass(frozen=True)
@@ -146,10 +163,14 @@ def packed_states(module: PreTrainedModel, batch: PackedBatch) -> Tensor:
 
 
 def _states(module: PreTrainedModel, batch: PackedBatch) -> Tensor:
-    """Return hidden states (T, d) of one forward pass; where kernels are kept, padding rounds T up so that shapes repeat."""
+    """Return hidden states (T, d) of one forward pass; padding rounds T up to whole blocks, or so that shapes repeat."""
     ids, positions = batch.input_ids, batch.position_ids
-    if keeps_kernels(module.dtype, len(ids), module.config.get_text_config().hidden_size):
-        more = round_up(len(ids), 16) - len(ids)
+    tokens, more = len(ids), 0
+    if ids.device.type == "cuda":
+        more = -tokens % BLOCK
+    elif keeps_kernels(module.dtype, tokens, module.config.get_text_config().hidden_size):
+        more = round_up(tokens, 16) - tokens
+    if more:
         ids, positions = (torch.nn.functional.pad(x, (0, more)) for x in (ids, positions))
     tree = PackedAttention(batch.layout)
     states: Tensor = module.base_model(input_ids=ids[None], position_ids=positions[None], tree=tree, use_cache=False)[0]

@@ -162,7 +162,8 @@ class CausalPolicy:
     def _padded(self, *columns: Tensor) -> Iterator[Tensor]:
         """Yield columns (n,) of targets; where kernels are kept, zeros at the end round n up so that shapes repeat."""
         n = len(columns[0])
-        more = round_up(n, 16) - n if keeps_kernels(self.module.dtype, n, self.head[0].shape[1]) else 0
+        keeps = self.device.type != "cuda" and keeps_kernels(self.module.dtype, n, self.head[0].shape[1])
+        more = round_up(n, 16) - n if keeps else 0
         return (functional.pad(column, (0, more)) for column in columns)
 
     def _padded_logits(self, batch: PackedBatch) -> Tensor:

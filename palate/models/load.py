@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -32,12 +32,11 @@ from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
 from palate.models.devices import placed
 from palate.models.paths import choose_path
+from palate.models.precision import DType, cast_parameters, dtype_of
 from palate.models.transformers_io import no_progress_bars, without_reports
 from palate.text.ends import configured_ends, declare_ends
 
 T = TypeVar("T")
-DType = Literal["float32", "bfloat16"]
-DTYPES: dict[DType, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -49,22 +48,23 @@ def load_policy(path: str | Path, *, dtype: DType = "float32") -> CausalPolicy:
         ModelError: no such directory, a file is missing or broken, or model and tokenizer do not fit.
     """
     if is_adapter(path):
-        policy = base_policy(path, dtype=dtype)
+        policy = base_policy(path)
         adapters = Adapters(policy.module, base_of(path)[0])
         adapters.load(path)
-        adapters.merge()
+        adapters.merge()  # before weights are rounded: a narrow type would round most of a small change away
+        cast_parameters(policy.module, dtype_of(dtype))
         return policy
     config = load_config(path)
     return as_policy(load_module(AutoModelForCausalLM, path, config, dtype), load_tokenizer(path))
 
 
-def base_policy(path: str | Path, *, dtype: DType = "float32") -> CausalPolicy:
+def base_policy(path: str | Path) -> CausalPolicy:
     """Return the base of the adapter at `path` as its users have it: with the adapter's own tokenizer, and a row for each of its ids.
 
     Raises:
         ModelError: as `load_policy`.
     """
-    policy = load_policy(base_of(path)[0], dtype=dtype)
+    policy = load_policy(base_of(path)[0])
     if not has_tokenizer(path):
         return policy
     tokenizer = load_tokenizer(path)
@@ -251,11 +251,10 @@ def load_module(
     Raises:
         ModelError: dtype is unknown, or weights are missing, broken, or of other shapes.
     """
-    if dtype not in DTYPES:
-        raise ModelError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}")
+    computed_in = dtype_of(dtype)
     with without_reports():  # their content is in the messages below
         module, report = _read(
-            path, "weights", lambda: auto.from_pretrained(path, config=config, dtype=DTYPES[dtype], output_loading_info=True)
+            path, "weights", lambda: auto.from_pretrained(path, config=config, dtype=computed_in, output_loading_info=True)
         )
     if report["missing_keys"]:
         raise ModelError(

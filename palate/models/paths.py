@@ -23,7 +23,7 @@ from palate.text.pack import Branch, PackedBatch, Tree, pack
 AttentionPath = Literal["packed", "padded", "single"]
 """How a model computes a batch: as packed trees, as one right-padded row per branch, or row by row without padding."""
 
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest difference allowed from the plain forward pass, relative to the largest hidden state or logit."""
 
 

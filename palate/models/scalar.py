@@ -20,9 +20,10 @@ from palate.models.attention import packed_states
 from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
 from palate.models.devices import moved, on_model, placed
-from palate.models.load import DType, base_policy, built, check_vocabulary, load_config, load_module, load_policy, load_tokenizer
+from palate.models.load import base_policy, built, check_vocabulary, load_config, load_module, load_policy, load_tokenizer
 from palate.models.parts import in_parts
 from palate.models.paths import AttentionPath, choose_path, longest_sequence, padded_rows
+from palate.models.precision import DType, cast_parameters, dtype_of
 from palate.models.transformers_io import save_pair, save_tokenizer
 from palate.text.ends import declare_ends, end_ids
 from palate.text.pack import PackedBatch
@@ -174,7 +175,9 @@ def load_scalar(path: str | Path, *, dtype: DType = "float32", merge_adapter: bo
         ModelError: as `load_policy`, or there is no scalar head, or reward.json does not fit.
     """
     if is_adapter(path):
-        return _with_adapter_at(Path(path), merge=merge_adapter)
+        model = _with_adapter_at(Path(path), merge=merge_adapter)
+        cast_parameters(model.module, dtype_of(dtype))
+        return model
     module = load_module(AutoModelForSequenceClassification, path, load_config(path), dtype)
     tokenizer = load_tokenizer(path)
     head_of(module)
@@ -223,7 +226,7 @@ def scalar_from(source: CausalPolicy | ScalarModel | str | Path, heads: Sequence
         module: PreTrainedModel = built(AutoModelForSequenceClassification.from_config, config, seed)
     except ValueError as error:
         raise ModelError(f"transformers has no scalar head for {config.model_type} models; use another family") from error
-    module = placed(module.to(source.module.dtype), source.device)
+    module = placed(cast_parameters(module, source.module.dtype), source.device)
     module.base_model.load_state_dict(source.module.base_model.state_dict())
     head = head_of(module)
     spread = 0.0 if zero else (head.in_features + 1) ** -0.5

@@ -222,7 +222,12 @@ class _SummedNll(torch.autograd.Function):
             scale = weights[rows, None]
             logits.mul_(scale / total).scatter_add_(1, targets[rows, None], -scale)
             gradients.add(rows, logits, hidden[rows], narrow)
-        ctx.save_for_backward(gradients.hidden, _as(gradients.weight, weight), _as(gradients.bias, bias))
+        # A sum over many tokens may be beyond float16, and the caller may scale it down.
+        narrowed = (gradients.weight, gradients.bias)
+        if weight.dtype != torch.float16:
+            narrowed = _as(gradients.weight, weight), _as(gradients.bias, bias)
+        ctx.save_for_backward(gradients.hidden, *narrowed)
+        ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         ctx.mark_non_differentiable(logps)
         # A token left out may have log-probability -inf: 0 * inf would be NaN.
         return -torch.where(weights == 0, weights, weights * logps).sum(), logps
@@ -230,7 +235,10 @@ class _SummedNll(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _logps: Tensor) -> tuple[Tensor | None, ...]:
-        formed = (None if saved is None else saved * grad.to(saved.dtype) for saved in ctx.saved_tensors)
+        formed = (
+            None if saved is None else (saved * grad.to(saved.dtype)).to(dtype)
+            for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        )
         return (*formed, None, None, None)
 
 

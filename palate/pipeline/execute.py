@@ -120,7 +120,7 @@ def _computing(run: Run, device: str) -> Iterator[None]:
             if computing.is_used:
                 from palate.models.devices import describe, find_device
 
-                run.computed_on(describe(find_device(device)))
+                run.computed_on(describe(find_device(device)), computing.dtype)
 
 
 def _work(planned: Planned, run: Run) -> bool:

@@ -89,7 +89,8 @@ class RunPlan:
 class RunRecord:
     """The content of a `run.json`; `format` is `FORMAT` in every record that this version writes.
 
-    `device` is what models were loaded on, None where the run loaded none.
+    `device` is what models were loaded on, None where the run loaded none. `dtype` is what `dtype: auto` meant there, None where the
+    settings name a type.
     """
 
     name: str
@@ -109,6 +110,7 @@ class RunRecord:
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     error: str | None = None
     device: str | None = None
+    dtype: str | None = None
     format: int = FORMAT
 
     def write(self, directory: Path) -> None:

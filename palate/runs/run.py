@@ -162,9 +162,9 @@ class Run:
         (total := self._dropped.setdefault(source, Counter())).update(counts)
         self._save(replace(self._record, dropped={**self._record.dropped, source: dict(sorted(total.items()))}))
 
-    def computed_on(self, device: str) -> None:
-        """Record the device on which the run's models were."""
-        self._save(replace(self._record, device=device))
+    def computed_on(self, device: str, dtype: str | None) -> None:
+        """Record the device on which the run's models were, and what `dtype: auto` meant there, where a stage asked."""
+        self._save(replace(self._record, device=device, dtype=dtype))
 
     def note(self, source: str, notes: Sequence[str]) -> None:
         """Record what happens to rows of `source` that are used, and say it. This replaces earlier notes."""

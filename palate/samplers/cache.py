@@ -20,6 +20,9 @@ _ROWS, _COLUMNS = 8, 16
 """In narrow types a step's rows and columns are multiples of these: oneDNN compiles a kernel for each new shape, which takes longer than
 the product (361 against 89 microseconds for 32 rows whose columns grow by one per step). MKL's float32 products do not compile kernels."""
 
+_GPU_COLUMNS = 64
+"""On a GPU a step reads one block of all rows, whose columns are a multiple of this: more and smaller products would cost more."""
+
 _SHORT = 512
 """Longest prompt, in tokens, whose attention may be held as one matrix."""
 
@@ -105,6 +108,11 @@ def _up(number: int, grain: int) -> int:
     return -(-number // grain) * grain
 
 
+def gpu_columns(longest: int, cache: Cache) -> int:
+    """Return the columns that a step on a GPU reads where the longest row holds `longest` tokens."""
+    return min(_up(longest + 1, _GPU_COLUMNS), cache.columns)
+
+
 class Prefill:
     """Causal attention of several packed prompts, which writes their keys and values into the cache.
 
@@ -153,22 +161,27 @@ def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor
 class Step:
     """Attention of one new token per row to the row's earlier tokens and itself; it appends its key and value to the cache.
 
-    `lengths` (b,) are the numbers of tokens that rows 0 to b - 1 already hold. The step takes rows in blocks and reads each block up to its
-    longest row. Reading keys and values is the main cost of attention here, and neighbouring rows have similar lengths.
+    `lengths` (b,) are the numbers of tokens that rows 0 to b - 1 already hold, and `longest` is the largest. The step takes rows in blocks
+    and reads each block up to its longest row. Reading keys and values is the main cost of attention here, and neighbouring rows have
+    similar lengths. On a GPU all rows are one block, and nothing here waits for the GPU.
     """
 
-    def __init__(self, cache: Cache, lengths: Tensor) -> None:
+    def __init__(self, cache: Cache, lengths: Tensor, longest: int) -> None:
         self._cache = cache
         self._lengths = lengths
         self._rows = torch.arange(len(lengths), device=lengths.device)
         rows, columns = cache.grain
         self._padding = -len(lengths) % rows
         seen = functional.pad(lengths, (0, self._padding))  # the rows after the last one are unused, and see one column
-        widths = [_up(int(block.max()) + 1, columns) for block in seen.split(_BLOCK_ROWS)]
+        block_rows = _BLOCK_ROWS
+        if lengths.device.type == "cuda":
+            block_rows, widths = len(seen), [gpu_columns(longest, cache)]
+        else:
+            widths = [_up(int(block.max()) + 1, columns) for block in seen.split(block_rows)]
         column = torch.arange(max(widths), device=lengths.device)
         self._blocks = [
-            (slice(start, start + _BLOCK_ROWS), width, column[:width] > seen[start : start + _BLOCK_ROWS, None])
-            for start, width in zip(range(0, len(seen), _BLOCK_ROWS), widths, strict=True)
+            (slice(start, start + block_rows), width, column[:width] > seen[start : start + block_rows, None])
+            for start, width in zip(range(0, len(seen), block_rows), widths, strict=True)
         ]  # rows, columns, and which entries (rows, columns) are hidden
         self._bias: list[Tensor] = []
 

@@ -42,6 +42,11 @@ def request_uniforms(seed: int, prompt: int, sample: int, length: int) -> np.nda
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, prompt, sample]))).random(length)
 
 
+def drawing_device(device: torch.device) -> torch.device:
+    """Return where the tokens of a model on this device are drawn: there, or on the CPU where the device has no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """Draw tokens (b,) and return them with their log-probabilities (b,) in nats, from logits (b, v) and uniforms (b,).
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from palate.core import StopReason
-from palate.samplers.draw import draw, request_uniforms
+from palate.samplers.draw import draw, drawing_device, request_uniforms
 from palate.samplers.requests import SamplerCall, Share
 
 
@@ -24,7 +24,7 @@ class SampledTokens:
 
 
 class Ledger:
-    """Draws the next token of each row and records it.
+    """Draws the next token of each row and records it, on the model's device or on the CPU (see `drawing_device`).
 
     Row i of the batch writes into line `_line[i]` of tables (slots, longest budget). A line becomes free when its sample is done. Row
     numbers change and lines do not, so only vectors (b,) are reordered.
@@ -33,6 +33,7 @@ class Ledger:
     def __init__(self, call: SamplerCall, slots: int, *, end_ids: Set[int], vocabulary: int, device: torch.device) -> None:
         self._call = call
         self._end_ids = end_ids
+        self._models_device, device = device, drawing_device(device)
         self._is_end = torch.zeros(vocabulary, dtype=torch.bool, device=device)
         self._is_end[[token for token in end_ids if token < vocabulary]] = True
         size = (slots, max(call.budgets))
@@ -41,12 +42,17 @@ class Ledger:
         self._logps = torch.zeros(size, device=device)
         self._requests = [(0, 0)] * slots  # prompt and sample of each line
         self._free_lines = list(range(slots))
-        self._line, self._count, self._budget, self.tokens = torch.zeros(4, 0, dtype=torch.long, device=device)
+        self._line, self._count, self._budget, self._tokens = torch.zeros(4, 0, dtype=torch.long, device=device)
         self._done: dict[tuple[int, int], SampledTokens] = {}
 
     def __len__(self) -> int:
         """Return the number of active rows."""
-        return len(self.tokens)
+        return len(self._tokens)
+
+    @property
+    def tokens(self) -> Tensor:
+        """Return the last token of each row (b,), on the model's device."""
+        return self._tokens.to(self._models_device)
 
     @property
     def done(self) -> int:
@@ -66,24 +72,25 @@ class Ledger:
         self._line = torch.cat((self._line, new))
         self._count = torch.cat((self._count, torch.zeros_like(new)))
         self._budget = torch.cat((self._budget, torch.tensor([self._call.budgets[prompt] for prompt, _ in requests], device=new.device)))
-        self.tokens = torch.cat((self.tokens, torch.zeros_like(new)))
+        self._tokens = torch.cat((self._tokens, torch.zeros_like(new)))
 
     def accept(self, logits: Tensor) -> None:
         """Draw one token for each of the last k rows from their logits (k, v)."""
         start = len(self) - len(logits)
         line, count = self._line[start:], self._count[start:]
-        tokens, logps = draw(logits, self._uniforms[line, count], self._call.sampling)
+        tokens, logps = draw(logits.to(self._uniforms.device), self._uniforms[line, count], self._call.sampling)
         self._ids[line, count] = tokens
         self._logps[line, count] = logps
-        self.tokens[start:] = tokens
+        self._tokens[start:] = tokens
         count += 1  # a view: counts up in place
 
     def alive(self) -> Tensor:
-        """Return True (b,) for rows that continue: they have no eos yet, and their budget is not used up."""
-        return ~self._is_end[self.tokens] & (self._count < self._budget)
+        """Return True (b,), on the model's device, for rows that continue: they have no eos yet, and their budget is not used up."""
+        return (~self._is_end[self._tokens] & (self._count < self._budget)).to(self._models_device)
 
     def keep(self, alive: Tensor, order: Tensor) -> None:
         """Finish the rows that are not alive; row `order[i]` becomes row i."""
+        alive, order = (x.to(self._tokens.device) for x in (alive, order))
         finished = ~alive
         lines = self._line[finished]
         rows = zip(lines.tolist(), self._count[finished].tolist(), self._ids[lines].tolist(), self._logps[lines].tolist(), strict=True)
@@ -91,8 +98,8 @@ class Ledger:
             stop: StopReason = "eos" if ids[count - 1] in self._end_ids else "length"
             self._done[self._requests[line]] = SampledTokens(tuple(ids[:count]), tuple(logps[:count]), stop)
             self._free_lines.append(line)
-        self._line, self._count, self._budget, self.tokens = (
-            vector[order] for vector in (self._line, self._count, self._budget, self.tokens)
+        self._line, self._count, self._budget, self._tokens = (
+            vector[order] for vector in (self._line, self._count, self._budget, self._tokens)
         )
 
     def samples(self) -> list[list[SampledTokens]]:

@@ -20,7 +20,7 @@ from palate.core import Sampling
 from palate.models.angles import short_angles
 from palate.models.attention import NAME
 from palate.models.causal import CausalPolicy
-from palate.samplers.draw import draw, request_uniforms
+from palate.samplers.draw import draw, drawing_device, request_uniforms
 from palate.samplers.ledger import SampledTokens
 from palate.samplers.requests import SamplerCall
 
@@ -59,13 +59,14 @@ class _Draw(LogitsProcessor):  # type: ignore[misc]  # transformers loads it laz
         """Return scores (b, v) that are -inf but for the drawn tokens."""
         del input_ids
         places = [min(len(request.ids), len(request.uniforms) - 1) for request in self._requests]
-        uniforms = torch.tensor([request.uniforms[k] for request, k in zip(self._requests, places, strict=True)], device=scores.device)
-        tokens, logps = draw(scores, uniforms, self._sampling)
+        device = drawing_device(scores.device)
+        uniforms = torch.tensor([request.uniforms[k] for request, k in zip(self._requests, places, strict=True)], device=device)
+        tokens, logps = draw(scores.to(device), uniforms, self._sampling)
         for request, token, logp in zip(self._requests, tokens.tolist(), logps.tolist(), strict=True):
             if not request.is_done(self._end_ids):
                 request.ids.append(token)
                 request.logps.append(logp)
-        return torch.full_like(scores, -torch.inf).scatter_(1, tokens[:, None], 0.0)
+        return torch.full_like(scores, -torch.inf).scatter_(1, tokens[:, None].to(scores.device), 0.0)
 
 
 class _Stop(StoppingCriteria):  # type: ignore[misc]  # transformers loads it lazily

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from palate.samplers.cache import Cache, LayerRows, Prefill, Step
 from palate.samplers.forward import Forward
+from palate.samplers.graphs import GraphedSteps
 from palate.samplers.requests import SamplerCall, Share
 
 _PREFILL_TOKENS = 4096
@@ -44,6 +46,9 @@ class PackedRows:
         self._lengths = torch.empty(0, dtype=torch.long, device=device)  # (b,) number of tokens in the cache
         self._longest = 0
         cache.reshape(slots, call.longest)
+        # Recording must not meet what another thread does on the GPU, such as learning.
+        is_recorded = device.type == "cuda" and threading.current_thread() is threading.main_thread()
+        self._graphs = GraphedSteps(forward, cache, device) if is_recorded else None
 
     def places(self) -> int:
         """Return the number of free rows; 0 while few are free and others can continue."""
@@ -63,8 +68,11 @@ class PackedRows:
 
     def advance(self, tokens: Tensor) -> Tensor:
         """Return logits (b, v) of each row's next token."""
-        step = Step(self._cache, self._lengths)
-        logits = self._forward.logits(tokens[None], self._lengths[None], step)
+        if self._graphs is not None:
+            logits = self._graphs.logits(tokens, self._lengths, self._longest)
+        else:
+            step = Step(self._cache, self._lengths, self._longest)
+            logits = self._forward.logits(tokens[None], self._lengths[None], step)
         self._lengths = self._lengths + 1
         self._longest += 1
         return logits

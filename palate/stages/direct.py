@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from palate.config.artifacts import file_at, model_at
@@ -13,7 +14,8 @@ from palate.core import ConfigError, DataError, TrainingError, derive_seed
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy
-from palate.models.load import DTYPES, DType, load_policy, load_reference
+from palate.models.load import load_policy, load_reference
+from palate.models.precision import DType, dtype_of
 from palate.objectives.direct import DPO, KTO, DirectObjective
 from palate.objectives.reduce import Sums
 from palate.runs.run import Run
@@ -29,7 +31,7 @@ from palate.training.reference import FixedReference, MovingReference, Reference
 from palate.training.template_remarks import tell_of
 from palate.training.unpaired import RatedPrompt, UnpairedLossInputs, UnpairedSource, mismatched, rated_prompts, read_unpaired
 
-IDENTITY_NATS: dict[DType, float] = {"float32": 1e-3, "bfloat16": 1.0}
+IDENTITY_NATS = {torch.float32: 1e-3, torch.bfloat16: 1.0, torch.float16: 0.25}
 """How far a model's log-probability of a completion may differ between two ways of batching it, in nats."""
 
 
@@ -86,7 +88,8 @@ class Direct:
         objective: the loss.
         optimizer: the optimizer and its schedule.
         adapters: train a LoRA adapter on the frozen model; none trains all weights.
-        dtype: the type that forward and backward pass compute in; weights, summed gradients and optimizer state stay float32.
+        dtype: the type that forward and backward pass compute in; auto is bfloat16 on GPUs, else float32, as with `reference_update`.
+            Weights stay float32.
         checkpoint_activations: recompute activations in the backward pass: it needs less memory and one more forward pass.
         held_out: preferences that are not trained on, for `keep: best`.
         keep: the last weights, or the best on `held_out`.
@@ -108,7 +111,7 @@ class Direct:
     objective: DirectObjective = field(default_factory=DPO)
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-5))
     adapters: LoRA | None = None
-    dtype: DType = "float32"
+    dtype: DType = "auto"
     checkpoint_activations: bool = False
     held_out: Input | None = None
     keep: Keep = field(default_factory=Last)
@@ -116,7 +119,7 @@ class Direct:
     def check(self) -> None:
         """Raise ConfigError when settings contradict each other."""
         check_keep(self.keep, self.held_out)
-        if self.reference_update is not None and (self.adapters is not None or self.dtype != "float32"):
+        if self.reference_update is not None and (self.adapters is not None or self.dtype not in ("auto", "float32")):
             what = "adapters" if self.adapters is not None else f"dtype {self.dtype}"
             raise ConfigError(
                 f"reference_update mixes the policy's weights into a second model in float32, which excludes {what}. Leave one out"
@@ -140,13 +143,13 @@ class Direct:
 
     def run(self, run: Run) -> None:
         """Train the policy and save it as `model/`."""
-        base = model_at(self.model)
+        base, dtype = model_at(self.model), dtype_of(self._dtype)
         policy = trainable(run, load_policy(base), base, self.adapters, checkpoint_activations=self.checkpoint_activations)
         examples = self._examples(run, policy, self.preferences, "preferences.jsonl", self.limit)
         held_out = [] if self.held_out is None else self._examples(run, policy, self.held_out, "held_out.jsonl", None)
         epochs = epochs_of(run, len(examples), self.prompts_per_step, self.epochs, lambda k: examples[k].source)
         reference = self._reference(policy, longest_of([example.tree for example in [*examples, *held_out]]))
-        learner = Learner({"policy": policy.module, **reference.modules}, self.optimizer, epochs.steps, dtype=DTYPES[self.dtype])
+        learner = Learner({"policy": policy.module, **reference.modules}, self.optimizer, epochs.steps, dtype=dtype)
         # After the learner is made: the policy is its own reference, and must compute in the type that it learns in.
         inputs = self._loss_inputs(run, policy, [*examples, *held_out], reference)
         warn_of_few_steps(run, epochs, sum(inputs.rows[: len(examples)]))
@@ -159,7 +162,7 @@ class Direct:
         def loss(part: Any) -> Sums:
             logps = inputs.logps(policy, part)
             if learner.steps_done == 0 and starts_at_reference:
-                _require_identity(logps.detach() - part.reference_logps, IDENTITY_NATS[self.dtype])
+                _require_identity(logps.detach() - part.reference_logps, IDENTITY_NATS[dtype])
             return inputs.sums(part, logps)
 
         held_out_indices = list(range(len(examples), len(examples) + len(held_out)))
@@ -169,11 +172,16 @@ class Direct:
         unit, rows = ("unpaired" if self.objective.is_unpaired else "pairs"), inputs.rows[: len(examples)]
         run.summary({"prompts": len(examples), unit: sum(rows), "steps": epochs.steps, "last": last})
 
+    @property
+    def _dtype(self) -> DType:
+        """The type to compute in: float32 where the reference moves, as `check` demands."""
+        return "float32" if self.reference_update is not None else self.dtype
+
     def _reference(self, policy: CausalPolicy, longest: int) -> Reference:
         """Return the reference of the log-ratios; without a named one it is the policy before its first step."""
         if self.reference_kind == "uniform" or not self.objective.needs_reference:
             return UniformReference()
-        model = policy if self.reference is None else load_reference(model_at(self.reference), policy, longest, dtype=self.dtype)
+        model = policy if self.reference is None else load_reference(model_at(self.reference), policy, longest, dtype=self._dtype)
         return FixedReference(model) if self.reference_update is None else MovingReference(model, self.reference_update)
 
     def _examples(self, run: Run, policy: CausalPolicy, path: str, name: str, limit: int | None) -> list[Any]:

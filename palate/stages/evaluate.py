@@ -26,6 +26,7 @@ from palate.evaluation.intervals import mean
 from palate.evaluation.training_prompts import prompt_digest
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy, load_reference
+from palate.models.precision import DType
 from palate.objectives.kl import k1
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
@@ -55,6 +56,7 @@ class Evaluate:
         limit: how many prompts are read, at most; none reads all.
         sampling: the temperature, and the length of the longest completion.
         tokens_per_microbatch: tokens in a forward pass, at most.
+        dtype: the type that all models compute in; auto is bfloat16 on GPUs, else float32.
     """
 
     prompts: Input
@@ -69,6 +71,7 @@ class Evaluate:
     limit: Count | None = None
     sampling: Sampling = field(default_factory=Sampling)
     tokens_per_microbatch: Count = 16_384
+    dtype: DType = "auto"
 
     def check(self) -> None:
         """Raise ConfigError when there is not exactly one thing to measure."""
@@ -80,7 +83,7 @@ class Evaluate:
     def run(self, run: Run) -> None:
         """Write `completions.jsonl`, `evals.jsonl` and the means."""
         with run.progress(3, "evaluate") as advance:
-            policy = None if self.model is None else load_policy(model_at(self.model))
+            policy = None if self.model is None else load_policy(model_at(self.model), dtype=self.dtype)
             completions = self._completions(run, policy)
             advance(1, "completions")
             rows = self._measure(run, policy, completions)
@@ -160,7 +163,7 @@ class Evaluate:
             for row, counted in zip(rows, from_writer(partial(_counts, count, rows)), strict=True):
                 row.setdefault("probes", {})[name] = counted
         if self.reward is not None:
-            reward = LearnedReward.load(model_at(self.reward), None if policy is None else policy.tokenizer)
+            reward = LearnedReward.load(model_at(self.reward), None if policy is None else policy.tokenizer, dtype=self.dtype)
             scores = reward.scores_of(run, self.reward, [p for p, _ in completions], [[c] for _, c in completions])
             for row, (score,) in zip(rows, scores, strict=True):
                 row["score"] = score
@@ -173,7 +176,7 @@ class Evaluate:
         """Return the KL of each completion to the reference by k1, summed over its tokens, nats."""
         assert self.reference is not None
         trees = [Tree(prompt_ids(policy.tokenizer, prompt), (Branch(c.ids, (True,) * len(c.ids)),)) for prompt, c in completions]
-        reference = load_reference(model_at(self.reference), policy, longest_of(trees))
+        reference = load_reference(model_at(self.reference), policy, longest_of(trees), dtype=self.dtype)
 
         def measured(part: list[int]) -> Tensor:
             batch = pack([trees[k] for k in part])

@@ -11,6 +11,7 @@ from palate.config.types import Input, Share
 from palate.core import Completion, ConfigError, DataError, Preference, Prompt, derive_seed
 from palate.data.formats import preference_row, read_preferences, read_samples
 from palate.data.jsonl import write_rows
+from palate.models.precision import DType
 from palate.rewards.learned import LearnedReward, required_report_card
 from palate.runs.run import Run
 
@@ -28,6 +29,7 @@ class Pair:
         min_spread: the lowest spread of its scores that is accepted, in logits.
         replay: preferences of people, or of an earlier round, that are mixed in.
         replay_share: their share of the preferences that are written.
+        dtype: the type that the reward model computes in; auto is bfloat16 on GPUs, else float32.
     """
 
     samples: Input
@@ -38,6 +40,7 @@ class Pair:
     min_spread: float = 0.05
     replay: Input | None = None
     replay_share: Share = 0.0
+    dtype: DType = "auto"
 
     def check(self) -> None:
         """Raise ConfigError when only one of `replay` and `replay_share` is set."""
@@ -47,7 +50,7 @@ class Pair:
     def run(self, run: Run) -> None:
         """Write `preferences.jsonl`, whose sides have the tokens that were sampled; a side that was cut is marked as cut."""
         required_report_card(run, self.reward, self.min_accuracy, self.min_spread)
-        reward = LearnedReward.load(model_at(self.reward))
+        reward = LearnedReward.load(model_at(self.reward), dtype=self.dtype)
         table = read_samples(file_at(self.samples, "samples.jsonl"))
         run.dropped(self.samples, [row.kind for row in table.dropped])
         samples = table.rows

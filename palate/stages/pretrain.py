@@ -9,13 +9,14 @@ from palate.config.types import Amount, Count, Input
 from palate.core import ConfigError, derive_seed
 from palate.data.formats import ColumnTypes, Further, Recognised, stream_texts
 from palate.models.load import Architecture, load_tokenizer, new_policy
+from palate.models.precision import DType, dtype_of
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.runs.run import Run
 from palate.text.spans import document_trees
 from palate.training.fit import epochs_of
 from palate.training.imitation import Imitation, trees_of
 from palate.training.learner import Learner
-from palate.training.model_io import keep_model
+from palate.training.model_io import keep_model, trained
 from palate.training.optimizer import AdamW
 
 
@@ -33,6 +34,7 @@ class Pretrain:
         tokens_per_microbatch: tokens in a forward pass, at most.
         optimizer: the optimizer and its schedule.
         objective: the loss.
+        dtype: the type that forward and backward pass compute in; auto is bfloat16 on GPUs, else float32. Weights stay float32.
     """
 
     data: Input
@@ -44,6 +46,7 @@ class Pretrain:
     tokens_per_microbatch: Count = 8192
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=4e-3, decay="cosine", weight_decay=0.01))
     objective: SupervisedObjective = field(default_factory=CrossEntropy)
+    dtype: DType = "auto"
 
     def check(self) -> None:
         """Raise ConfigError when the heads do not divide the width."""
@@ -61,6 +64,6 @@ class Pretrain:
         rows = stream_texts(file_at(self.data, "corpus.jsonl"), columns=self.columns, further=further)
         trees = trees_of(run, rows, lambda document: document_trees(tokenizer, document, size.max_positions), self.data, further=further)
         epochs = epochs_of(run, len(trees), self.documents_per_step, self.epochs, trees.name)
-        learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps)
+        learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps, dtype=dtype_of(self.dtype))
         Imitation(policy, self.objective, self.tokens_per_microbatch).learn(run, trees, epochs, learner)
-        keep_model(run, policy, None)
+        keep_model(run, trained(run, policy, None, learner), None)

@@ -29,6 +29,7 @@ from palate.evaluation.reward_change import (
     write_change,
 )
 from palate.evaluation.reward_model import normalisation_of, reference_samples
+from palate.models.precision import DType, dtype_of
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.objectives.bradley_terry import BradleyTerry
 from palate.rewards.learned import LearnedReward, ReportCard
@@ -62,6 +63,7 @@ class Refresh:
         tokens_per_microbatch: tokens in a forward pass, at most.
         objective: the loss.
         optimizer: the optimizer and its schedule.
+        dtype: the type that forward and backward pass compute in; auto is bfloat16 on GPUs, else float32. Weights stay float32.
         curve: shares of the new prompts on which further models are trained, to estimate the gain from more labels. Give two or more, or
             none for no curve.
     """
@@ -79,6 +81,7 @@ class Refresh:
     tokens_per_microbatch: Count = 1024
     objective: BradleyTerry = field(default_factory=BradleyTerry)
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=3e-4))
+    dtype: DType = "auto"
     curve: tuple[Share, ...] = (0.0625, 0.25)
 
     def check(self) -> None:
@@ -139,10 +142,11 @@ class Refresh:
         prompts, dropped = judged_prompts(preferences, model.tokenizer, token_limit(model))
         data = RewardBatches.of(self.objective, prompts, {})
         epochs = epochs_of(run, len(data.judged), self.prompts_per_step, self.epochs, lambda k: data.judged[k].source)
-        learner = Learner({"reward": model.module}, self.optimizer, epochs.steps)
+        learner = Learner({"reward": model.module}, self.optimizer, epochs.steps, dtype=dtype_of(self.dtype))
         batches = data.batches(model.heads, self.tokens_per_microbatch)
         loss = data.loss(model, None, lambda: learner.steps_done / epochs.steps)
         last = fit(tracker, learner, epochs, batches, loss, "refresh")
+        learner.release()
         model.module.eval()
         return data.judged, dropped, last
 

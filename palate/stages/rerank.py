@@ -18,6 +18,7 @@ from palate.data.jsonl import write_rows
 from palate.distributed.ranks import from_writer
 from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_kl
 from palate.models.load import load_policy
+from palate.models.precision import DType
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
 from palate.samplers.local import LocalSampler
@@ -40,6 +41,7 @@ class Rerank:
         sampling: the temperature, and the length of the longest completion.
         missing_eos_reward: the score of a completion that was cut off.
         gold: import path of a function that knows the truth; it shows the true gain of more samples.
+        dtype: the type that policy and reward model compute in; auto is bfloat16 on GPUs, else float32.
     """
 
     model: ModelInput
@@ -51,6 +53,7 @@ class Rerank:
     sampling: Sampling = field(default_factory=Sampling)
     missing_eos_reward: float = -1.0
     gold: FunctionInput | None = None
+    dtype: DType = "auto"
 
     def check(self) -> None:
         """Accept all settings: none contradicts another."""
@@ -60,8 +63,8 @@ class Rerank:
 
         `demonstrations.jsonl` has those with an end token, for `sft` to learn from (best-of-n distillation).
         """
-        policy = load_policy(model_at(self.model))
-        reward = LearnedReward.load(model_at(self.reward), policy.tokenizer)
+        policy = load_policy(model_at(self.model), dtype=self.dtype)
+        reward = LearnedReward.load(model_at(self.reward), policy.tokenizer, dtype=self.dtype)
         prompts = fitting(run, prompts_at(run, self.prompts, self.limit, self.columns), policy, self.sampling.max_tokens)
         with run.progress(2, "rerank") as advance:
             groups = LocalSampler(policy).generate(prompts, self.n, self.sampling, derive_seed(run.seed, "rerank"))

@@ -17,7 +17,7 @@ from palate.data.splits import shuffled, split_held_out
 from palate.evaluation.active_learning import ask_next
 from palate.evaluation.reward_model import REFERENCE_PROMPTS, assess, normalisation_of, predictions, reference_samples
 from palate.models.adapters import LoRA
-from palate.models.load import DTYPES, DType
+from palate.models.precision import DType, dtype_of
 from palate.models.scalar import ScalarModel, scalar_from
 from palate.objectives.bradley_terry import BradleyTerry
 from palate.objectives.reward_objectives import RewardObjective
@@ -56,7 +56,7 @@ class Reward:
         objective: the loss.
         optimizer: the optimizer and its schedule.
         adapters: train a LoRA adapter on the frozen backbone, and the heads; none trains all weights.
-        dtype: the type that forward and backward pass compute in; weights, summed gradients and optimizer state stay float32.
+        dtype: the type that forward and backward pass compute in; auto is bfloat16 on GPUs, else float32. Weights stay float32.
         checkpoint_activations: recompute activations in the backward pass: it needs less memory and one more forward pass.
         keep: the last weights, or the best on a further `held_out_share` of the prompts. The held-out data test the model, so they cannot
             also choose it.
@@ -79,7 +79,7 @@ class Reward:
     objective: RewardObjective = field(default_factory=BradleyTerry)
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-4))
     adapters: LoRA | None = None
-    dtype: DType = "float32"
+    dtype: DType = "auto"
     checkpoint_activations: bool = False
     keep: Keep = field(default_factory=Last)
 
@@ -129,7 +129,7 @@ class Reward:
         modules: dict[str, nn.Module] = {"reward": model.module}
         if learned is not None:
             modules["objective"] = learned
-        learner = Learner(modules, self.optimizer, epochs.steps, dtype=DTYPES[self.dtype])
+        learner = Learner(modules, self.optimizer, epochs.steps, dtype=dtype_of(self.dtype))
         batches = data.batches(dimensions, self.tokens_per_microbatch)
         loss = data.loss(model, learned, lambda: learner.steps_done / epochs.steps)
         last = fit(run, learner, epochs, batches, loss, "reward", search(self.keep, lambda: mean_loss(batches(measuring), loss)))

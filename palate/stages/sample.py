@@ -11,6 +11,7 @@ from palate.core import Sampling, derive_seed
 from palate.data.formats import ColumnTypes, Recognised, sample_row
 from palate.data.jsonl import read_rows
 from palate.models.load import load_policy
+from palate.models.precision import DType
 from palate.runs.run import Run
 from palate.samplers.local import LocalSampler
 from palate.samplers.prompts import fitting, prompts_at
@@ -31,6 +32,7 @@ class Sample:
         limit: how many prompts are read, at most; none reads all.
         samples_per_prompt: completions per prompt.
         sampling: temperature, top-p, top-k, and the length of the longest completion in tokens.
+        dtype: the type that the model computes in; auto is bfloat16 on GPUs, else float32.
     """
 
     model: ModelInput
@@ -39,13 +41,14 @@ class Sample:
     limit: Count | None = None
     samples_per_prompt: Count = 4
     sampling: Sampling = field(default_factory=Sampling)
+    dtype: DType = "auto"
 
     def check(self) -> None:
         """Accept all settings: none contradicts another."""
 
     def run(self, run: Run) -> None:
         """Write `samples.jsonl`, one row per prompt, chunk by chunk."""
-        policy = load_policy(model_at(self.model))
+        policy = load_policy(model_at(self.model), dtype=self.dtype)
         sampler = LocalSampler(policy)
         prompts = fitting(run, prompts_at(run, self.prompts, self.limit, self.columns), policy, self.sampling.max_tokens)
         with run.rows("samples.jsonl") as rows, run.progress(len(prompts), "sample") as advance:

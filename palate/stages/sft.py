@@ -10,7 +10,8 @@ from palate.config.types import Amount, Count, Input, ModelInput
 from palate.data.formats import ColumnTypes, Further, Recognised, stream_demonstrations
 from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy
-from palate.models.load import DTYPES, DType, load_policy
+from palate.models.load import load_policy
+from palate.models.precision import DType, dtype_of
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.runs.run import Run
 from palate.text.pack import Tree
@@ -41,7 +42,7 @@ class SFT:
         optimizer: the optimizer and its schedule.
         objective: the loss.
         adapters: train a LoRA adapter on the frozen model; none trains all weights.
-        dtype: the type that forward and backward pass compute in; weights, summed gradients and optimizer state stay float32.
+        dtype: the type that forward and backward pass compute in; auto is bfloat16 on GPUs, else float32. Weights stay float32.
         checkpoint_activations: recompute activations in the backward pass: it needs less memory and one more forward pass.
         held_out: demonstrations that are not trained on, for `keep: best`.
         keep: the last weights, or the best on `held_out`.
@@ -58,7 +59,7 @@ class SFT:
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-4))
     objective: SupervisedObjective = field(default_factory=CrossEntropy)
     adapters: LoRA | None = None
-    dtype: DType = "float32"
+    dtype: DType = "auto"
     checkpoint_activations: bool = False
     held_out: Input | None = None
     keep: Keep = field(default_factory=Last)
@@ -74,7 +75,7 @@ class SFT:
         trees = self._trees(run, policy, self.data, "trees", self.limit)
         held_out: Sequence[Tree] = () if self.held_out is None else self._trees(run, policy, self.held_out, "held_out", None)
         epochs = epochs_of(run, len(trees), self.demonstrations_per_step, self.epochs, trees.name)
-        learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps, dtype=DTYPES[self.dtype])
+        learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps, dtype=dtype_of(self.dtype))
         task = Imitation(policy, self.objective, self.tokens_per_microbatch)
         task.learn(run, trees, epochs, learner, search(self.keep, lambda: task.mean_loss(held_out)))
         keep_model(run, trained(run, policy, self.adapters, learner), self.adapters)

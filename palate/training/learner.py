@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,9 @@ from torch import nn
 from palate.core import RunError, TrainingError
 from palate.distributed.ranks import ranks
 from palate.distributed.sharing import mine, rejoined
+from palate.models.precision import cast_parameters
 from palate.objectives.reduce import MAXIMUM, Sums, Totals
+from palate.training.loss_scale import LossScale
 from palate.training.optimizer import AdamW
 from palate.training.sliced_weights import SlicedWeights
 from palate.training.whole_weights import WholeWeights
@@ -61,6 +63,7 @@ class Learner:
             f"{name}.{key}": p for name, module in self.modules.items() for key, p in module.named_parameters() if p.requires_grad
         }
         """The modules' own parameters."""
+        self._scale = LossScale(dtype)
         self._weights: WholeWeights | SlicedWeights
         if self._group.world == 1:
             self._weights = WholeWeights(self._used, optimizer, dtype)
@@ -68,8 +71,7 @@ class Learner:
             self._weights = SlicedWeights(self._used, optimizer, self._group)
         if dtype != torch.float32:
             for module in self.modules.values():
-                for p in module.parameters():
-                    p.data = p.data.to(dtype)
+                cast_parameters(module, dtype)
 
     def step(self, batches: Iterable[B], loss: Callable[[B], Sums]) -> dict[str, float]:
         """Take one optimizer step over `batches`, and return the metrics' means, the gradient's norm and the learning rate.
@@ -80,20 +82,16 @@ class Learner:
             NotFiniteError: the loss or the gradient is not finite; the weights stay as they were.
             TrainingError: the count of the batches is 0.
         """
-        measured = self._backward(batches, loss)
-        totals, total, count = Totals(), 0.0, 0.0
-        for sums in measured:
-            totals.add(sums)
-            total, count = total + float(sums.loss), count + float(sums.count)
-        if count <= 0:
-            raise TrainingError(
-                f"step {self.steps_done}: the batch has nothing to learn from (count {count}); check the data's masks and weights"
-            )
-        norm = self._weights.divide_and_clip(count, self._config.max_grad_norm)
+        parts = list(batches) if self._scale.may_repeat else batches
+        while True:
+            totals, total, count = self._summed(self._backward(parts, loss))
+            norm = self._weights.divide_and_clip(count * self._scale.factor, self._config.max_grad_norm)
+            if not self._scale.must_repeat(total, norm):
+                break
         if not math.isfinite(total) or not math.isfinite(norm):
             raise NotFiniteError(
                 f"step {self.steps_done}: the loss is {total / count} and the gradient's norm {norm}; the weights did not change. "
-                f"Lower the learning rate (now {self._lr():.3g}) or look for broken rows among this step's examples"
+                f"Lower the learning rate (now {self._lr():.3g}) or look for broken rows among this step's examples{self._scale.remedy}"
             )
         lr = self._lr()
         for group in self._weights.optimizer.param_groups:
@@ -102,6 +100,22 @@ class Learner:
         self._weights.use()
         self.steps_done += 1
         return {**statistics(totals), "gradient/norm": norm, "learning_rate/value": lr}
+
+    def _summed(self, measured: Sequence[Sums]) -> tuple[Totals, float, float]:
+        """Return the metrics, the loss and the count of all micro-batches together.
+
+        Raises:
+            TrainingError: the count is 0.
+        """
+        totals, total, count = Totals(), 0.0, 0.0
+        for sums in measured:
+            totals.add(sums)
+            total, count = total + float(sums.loss), count + float(sums.count)
+        if count <= 0:
+            raise TrainingError(
+                f"step {self.steps_done}: the batch has nothing to learn from (count {count}); check the data's masks and weights"
+            )
+        return totals, total, count
 
     def _backward(self, batches: Iterable[B], loss: Callable[[B], Sums]) -> list[Sums]:
         """Add up the gradients of all batches, and return the loss and the metrics of each."""
@@ -123,7 +137,7 @@ class Learner:
         """Compute the gradient of a micro-batch, and return its loss and metrics without one."""
         sums = loss(batch)
         if sums.loss.requires_grad:
-            sums.loss.backward()
+            (sums.loss * self._scale.factor).backward()
         return replace(sums, loss=sums.loss.detach())
 
     def release(self) -> None:
@@ -141,7 +155,7 @@ class Learner:
         """Write weights, optimizer state and the caller's `numbers` (JSON) as one checkpoint, which any number of ranks can load."""
         tensors = self._weights.tensors()
         if self._group.is_writer:
-            save_checkpoint(directory, tensors, {"steps_done": self.steps_done, **numbers})
+            save_checkpoint(directory, tensors, {"steps_done": self.steps_done, **self._scale.state(), **numbers})
 
     def load(self, directory: Path) -> dict[str, object] | None:
         """Restore the last checkpoint and return its numbers, or None where there is none.
@@ -158,6 +172,7 @@ class Learner:
             return None
         self._weights.restore(tensors.get)
         self.steps_done = int(str(numbers["steps_done"]))
+        self._scale.restore(numbers)
         return numbers
 
     def _require_same_model(self, directory: Path, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -41,17 +41,15 @@ class WholeWeights:
 
     def divide_and_clip(self, count: float, most: float) -> float:
         """Divide the gradient by `count`, shorten it to a norm of at most `most`, and return the norm that it had."""
-        for weight in self._weights.values():
-            if weight.grad is not None:
-                weight.grad.div_(count)
+        torch._foreach_div_([weight.grad for weight in self._weights.values() if weight.grad is not None], count)
         return float(nn.utils.clip_grad_norm_(list(self._weights.values()), most))
 
     def use(self) -> None:
         """Copy the weights as they are now into the modules."""
-        with torch.no_grad():
-            for name, p in self._used.items():
-                if self._weights[name] is not p:
-                    p.copy_(self._weights[name])
+        copies = [(p, self._weights[name]) for name, p in self._used.items() if self._weights[name] is not p]
+        if copies:
+            with torch.no_grad():
+                torch._foreach_copy_([copy for copy, _ in copies], [weight for _, weight in copies])
 
     def float32(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the whole float32 weights by name."""

@@ -59,3 +59,7 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(pool: Proce
     there, on_the_cpu = pool.submit(work.continued, tmp_path).result()
     assert there == 0
     assert on_the_cpu < 1e-5
+
+
+def test_tokens_are_drawn_on_the_cpu_where_the_device_has_no_float64(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    assert pool.submit(work.drawn, tmp_path).result() == [True] * 3

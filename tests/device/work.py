@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
 from palate.cli import main
+from palate.core import Sampling
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
 from palate.objectives.reduce import Sums
+from palate.samplers import LocalSampler, ledger, own_cache
 from palate.testing import random_trees, tiny_policy, word_tokenizer
 from palate.testing.pretend_device import NAME, pretend_device, register
 from palate.text.pack import pack
@@ -56,6 +60,33 @@ def continued(folder: Path) -> tuple[float, float]:
     assert second.load(folder / "checkpoint") is not None
     step(later, second)
     return _apart(straight, again), _apart(straight, later)
+
+
+def drawn(folder: Path) -> list[bool]:
+    """Samples with tokens drawn on the CPU, as where the device has no float64, with rows that are refilled and with the model's own cache.
+
+    Returns whether each has the tokens that are drawn on the device.
+    """
+    same = []
+    for family in ("qwen3", "gemma2", "mamba"):
+        base = folder / family
+        tiny_policy(family, word_tokenizer()).save(base)
+        with pretend_device(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            policy = load_policy(base)
+
+            def sample(policy: CausalPolicy = policy) -> list[tuple[int, ...]]:
+                groups = LocalSampler(policy, slots=3).sample([(4, 5, 6), (7, 8)], 3, Sampling(max_tokens=6, top_p=0.9), seed=1)
+                return [one.ids for group in groups for one in group]
+
+            there = sample()
+            with patch.object(ledger, "drawing_device", _cpu), patch.object(own_cache, "drawing_device", _cpu):
+                same.append(sample() == there)
+    return same
+
+
+def _cpu(_device: torch.device) -> torch.device:
+    return torch.device("cpu")
 
 
 def _apart(one: CausalPolicy, other: CausalPolicy) -> float:

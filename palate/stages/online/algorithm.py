@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from palate.models.causal import CausalPolicy
-from palate.models.load import DType
 from palate.models.scalar import ScalarModel
 from palate.objectives.importance import TruncatedImportance
 from palate.objectives.kl import KLPenalty
@@ -120,6 +120,6 @@ class AlgorithmContext:
     kl: KLPenalty
     temperature: float
     max_tokens: int
-    dtype: DType
+    dtype: torch.dtype
     tokens_per_microbatch: int
     correction: TruncatedImportance | None

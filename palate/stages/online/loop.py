@@ -15,18 +15,18 @@ from palate.config.functions import load_gold
 from palate.core import Prompt, TrainingError, derive_seed
 from palate.distributed.ranks import from_writer
 from palate.models.causal import CausalPolicy
-from palate.models.load import DTYPES, load_policy
+from palate.models.load import load_policy
+from palate.models.precision import dtype_of
 from palate.objectives.kl import BudgetKL, KLState
 from palate.objectives.reduce import Sums
 from palate.rewards.composition import Composition
-from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
 from palate.samplers.prompts import fitting, prompts_at
 from palate.stages.online.algorithm import Algorithm, AlgorithmContext, TrainingBatch
-from palate.stages.online.measurements import held_out_scores, reward_metrics, say_limit, within_budget
+from palate.stages.online.measurements import held_out_scores, load_held_out, reward_metrics, say_limit, within_budget
 from palate.stages.online.online_settings import OnlineSettings
 from palate.stages.online.pretraining import Texts
-from palate.stages.online.roles import new_value_model, share_base
+from palate.stages.online.roles import make_alike, new_value_model
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
 from palate.stages.online.score_metrics import gold_metrics, score_metrics
@@ -43,7 +43,7 @@ class Loop:
 
     def __init__(self, config: OnlineSettings, run: Run) -> None:
         self.config, self.run = config, run
-        base = model_at(config.model)
+        base, dtype = model_at(config.model), dtype_of(config.dtype)
         self.policy = trainable(run, load_policy(base), base, config.adapters)
         self.reference = self.policy.reference()
         self.rewards = Composition.load(
@@ -60,7 +60,7 @@ class Loop:
             kl=config.kl,
             temperature=config.sampling.temperature,
             max_tokens=config.sampling.max_tokens,
-            dtype=config.dtype,
+            dtype=dtype,
             tokens_per_microbatch=config.tokens_per_microbatch,
             correction=config.sampler.correction,
         )
@@ -68,17 +68,15 @@ class Loop:
         self.prompts = self._prompts(config.prompts, config.limit)
         steps = config.iterations * config.epochs_per_batch * min(config.minibatches, config.prompts_per_iteration)
         modules = {"policy": self.policy.module, **self.algorithm.modules}
-        self.learner = Learner(modules, config.optimizer, steps, dtype=DTYPES[config.dtype])
-        self.reference.module.to(DTYPES[config.dtype])
-        if config.adapters is not None:
-            reward_models = [reward.model for reward in self.rewards.models.values()]
-            share_base(self.learner.modules.values(), reward_models, DTYPES[config.dtype])
+        self.learner = Learner(modules, config.optimizer, steps, dtype=dtype)
+        fixed = [self.reference.module, *(reward.model.module for reward in self.rewards.models.values())]
+        make_alike(fixed, self.learner.modules.values(), dtype, shares_base=config.adapters is not None)
         self.sampler = RolloutSampler(
             self.policy, config.samples_per_prompt, config.sampling, run.seed, is_asynchronous=bool(config.sampler.asynchronous)
         )
         self.texts = None if config.pretraining is None else Texts(config.pretraining, run, self.policy, config.tokens_per_microbatch)
         held_out = config.held_out
-        self.held_out_reward = None if held_out.reward is None else LearnedReward.load(model_at(held_out.reward), self.policy.tokenizer)
+        self.held_out_reward = load_held_out(held_out.reward, self.policy.tokenizer, config.dtype)
         self.held_out_prompts = [] if held_out.prompts is None else self._prompts(held_out.prompts, held_out.limit)
         searched = HeldOut(within_budget(config.keep, config.kl), self.measure_held_out) if isinstance(config.keep, BestReward) else None
         self.search = Search(searched, self.learner, run.state / "best", 1, config.iterations)

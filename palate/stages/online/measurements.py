@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
+from palate.config.artifacts import model_at
 from palate.core import TrainingError
+from palate.models.precision import DType
 from palate.objectives.kl import BudgetKL, KLPenalty
 from palate.objectives.shaping import SoftOverlong
 from palate.rewards.composition import Scores
@@ -23,6 +26,11 @@ def reward_metrics(scores: Scores) -> dict[str, float]:
         return metrics
     (name,) = scores.parts
     return {key.replace(f"score_{name}_", "score_"): value for key, value in metrics.items() if not key.startswith("part_")}
+
+
+def load_held_out(path: str | None, tokenizer: PreTrainedTokenizerBase, dtype: DType) -> LearnedReward | None:
+    """Return the held-out reward model at `path`, for completions of this tokenizer; None where there is none."""
+    return None if path is None else LearnedReward.load(model_at(path), tokenizer, dtype=dtype)
 
 
 def held_out_scores(reward: LearnedReward, rollouts: Rollouts) -> Tensor:

@@ -10,7 +10,7 @@ from palate.config.types import OUTSIDE_KEY, Count, FunctionInput, Input, ModelI
 from palate.core import ConfigError, Sampling
 from palate.data.formats import ColumnTypes, Recognised
 from palate.models.adapters import LoRA
-from palate.models.load import DType
+from palate.models.precision import DType
 from palate.objectives.importance import TruncatedImportance
 from palate.objectives.kl import BudgetKL, KLPenalty
 from palate.objectives.shaping import Shaping
@@ -113,7 +113,7 @@ class OnlineSettings:
         keep: the last weights, or those with the highest reward on held-out prompts within a KL budget.
         gold: import path of a function that knows the truth; its value is logged and never learned from.
         tokens_per_microbatch: tokens in a forward pass, at most.
-        dtype: the type that policy and value model compute in; weights, summed gradients and optimizer state stay float32.
+        dtype: the type that all models compute in; auto is bfloat16 on GPUs, else float32. Weights and optimizer state stay float32.
         optimizer: the optimizer of the policy and the value model.
         adapters: train LoRA adapters on the frozen policy and value model; none trains all weights. The reference is then the policy with
             its adapter off, not a second copy.
@@ -144,7 +144,7 @@ class OnlineSettings:
     keep: Last | BestReward = field(default_factory=Last)
     gold: FunctionInput | None = None
     tokens_per_microbatch: Count = 8192
-    dtype: DType = "float32"
+    dtype: DType = "auto"
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-5, eps=1e-5, warmup=0.0))
     adapters: LoRA | None = None
 

@@ -17,7 +17,6 @@ from palate.core import ConfigError, TrainingError
 from palate.distributed.ranks import ranks
 from palate.distributed.sharing import microbatches
 from palate.models.causal import TokenOutputs
-from palate.models.load import DType
 from palate.models.written import check_export
 from palate.objectives.advantages import GAE, Advantage
 from palate.objectives.kl import KLTokens
@@ -32,7 +31,7 @@ from palate.text.pack import PackedBatch, Tree, pack
 from palate.training.learner import Learner, statistics
 
 EXPLAINED_BY = ("return", "return_squared", "residual", "residual_squared")
-DRIFT_LIMIT: dict[DType, float] = {"float32": 1e-2, "bfloat16": 0.5}
+DRIFT_LIMIT = {torch.float32: 1e-2, torch.bfloat16: 0.5, torch.float16: 0.1}
 """How far sampler and learner may disagree before anything was learned, in nats per token: they round differently."""
 
 

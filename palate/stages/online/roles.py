@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,6 +13,7 @@ from palate.config.artifacts import model_at
 from palate.models.adapters import LoRA, base_of, share_frozen
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
+from palate.models.precision import cast_parameters
 from palate.models.scalar import ScalarModel, load_scalar, scalar_from
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
@@ -52,11 +53,12 @@ def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[
     return trainable(run, scalar_from(start, ("value",), seed=0, zero=True), directory, adapters)
 
 
-def share_base(learned: Iterable[nn.Module], rewards: Iterable[ScalarModel], dtype: torch.dtype) -> None:
-    """Let models on the policy's base hold its frozen weights once. Reward models that are adapters compute in `dtype`."""
-    models = list(rewards)
-    for model in models:
-        if model.adapters is not None:
-            model.module.to(dtype)
-    learning = [module for module in learned if isinstance(module, PreTrainedModel)]
-    share_frozen(*learning, *(model.module for model in models))
+def make_alike(fixed: Sequence[PreTrainedModel], learned: Iterable[nn.Module], dtype: torch.dtype, *, shares_base: bool) -> None:
+    """Let the models that do not learn compute in `dtype`, as those do that learn, and with `shares_base` hold equal frozen weights once.
+
+    A value model may start from the float32 weights of a reward model, so this comes after it is made.
+    """
+    for module in fixed:
+        cast_parameters(module, dtype)
+    if shares_base:
+        share_frozen(*(module for module in learned if isinstance(module, PreTrainedModel)), *fixed)

@@ -49,7 +49,7 @@ def test_prefill_then_steps_are_causal_attention(
     for step in range(3):
         held = torch.tensor([keys.shape[1] for keys, _ in rows])
         query, key, value = (states(len(rows), heads, dtype, 10 * step + seed) for seed, heads in enumerate((HEADS, GROUPS, GROUPS)))
-        out = Step(cache, held).attend(0, query, key, value, 0.3)
+        out = Step(cache, held, int(held.max())).attend(0, query, key, value, 0.3)
         rows = [(torch.cat((k, key[0, :, i, None]), 1), torch.cat((v, value[0, :, i, None]), 1)) for i, (k, v) in enumerate(rows)]
         for i, (k, v) in enumerate(rows):
             torch.testing.assert_close(out[0, i].float(), expected(query[0, :, i, None], k, v)[:, 0], rtol=0, atol=TOLERANCE[dtype])
