@@ -73,9 +73,8 @@ class Loop:
         if config.adapters is not None:
             reward_models = [reward.model for reward in self.rewards.models.values()]
             share_base(self.learner.modules.values(), reward_models, DTYPES[config.dtype])
-        self.sampler = RolloutSampler(
-            self.policy, config.samples_per_prompt, config.sampling, run.seed, is_asynchronous=bool(config.sampler.asynchronous)
-        )
+        engine, is_early = config.sampler.open(self.policy, run.state / "sampler"), bool(config.sampler.asynchronous)
+        self.sampler = RolloutSampler(self.policy, engine, config.samples_per_prompt, config.sampling, run.seed, is_asynchronous=is_early)
         self.texts = None if config.pretraining is None else Texts(config.pretraining, run, self.policy, config.tokens_per_microbatch)
         held_out = config.held_out
         self.held_out_reward = None if held_out.reward is None else LearnedReward.load(model_at(held_out.reward), self.policy.tokenizer)
