@@ -120,9 +120,12 @@ class OpenAISampler:
         ids, names = [prompt_ids(self.tokenizer, prompt) for prompt in prompts], prompt_names(prompts)
         budgets = token_budgets(ids, names, n, sampling, self.max_tokens)
 
+        is_greedy = sampling.temperature == 0
+        draws = 1 if is_greedy else n  # all greedy completions of a prompt are one, and vLLM refuses to draw several
+
         def ask(number: int) -> list[Completion]:
-            choices = self._choices(ids[number], names[number], n, self._fields(sampling, budgets[number], derive_seed(seed, number)))
-            return self._completions(prompts[number], ids[number], choices, is_greedy=sampling.temperature == 0)
+            choices = self._choices(ids[number], names[number], draws, self._fields(sampling, budgets[number], derive_seed(seed, number)))
+            return self._completions(prompts[number], ids[number], choices, is_greedy=is_greedy) * (n // draws)
 
         return from_writer(lambda: self._each(ask, len(prompts)))
 

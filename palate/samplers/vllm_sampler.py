@@ -34,8 +34,13 @@ from palate.text.pack import Branch, Tree, pack
 from palate.text.sampled_texts import completions_of
 from palate.text.spans import prompt_ids
 
-ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "1"}
-"""Variables of vLLM that are set where the user has not set them: no process of its own, no cores of its own, 1 GiB of keys and values."""
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # its threads are the learner's too, and stay where they are
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_LOGGING_LEVEL": "ERROR",
+}
+"""Variables of vLLM that are set where the user has not set them."""
 
 PROBE_TOKENS = 48
 """Number of tokens whose log-probabilities are compared after each load. They are spread over the vocabulary."""
@@ -120,21 +125,16 @@ class VLLMSampler:
         check_sampling(sampling)
         ids = [prompt_ids(self.tokenizer, prompt) for prompt in prompts]
         budgets = token_budgets(ids, prompt_names(prompts), n, sampling, self.max_tokens)
+        is_greedy = sampling.temperature == 0
+        draws = 1 if is_greedy else n  # all greedy completions of a prompt are one, and vLLM refuses to draw several
         numbers = list(mine(range(len(prompts))))
-        parameters = [self._parameters(n, sampling, budgets[number], derive_seed(seed, number)) for number in numbers]
-        outputs = self._run([ids[number] for number in numbers], parameters)
-        return [
-            list(
-                completions_of(
-                    self.tokenizer,
-                    prompts[number].conversation,
-                    ids[number],
-                    [self._drawn(one, is_greedy=sampling.temperature == 0) for one in sorted(output.outputs, key=lambda one: one.index)],
-                    policy=self._version,
-                )
-            )
-            for number, output in zip(numbers, outputs, strict=True)
-        ]
+        parameters = [self._parameters(draws, sampling, budgets[number], derive_seed(seed, number)) for number in numbers]
+        groups = []
+        for number, output in zip(numbers, self._run([ids[number] for number in numbers], parameters), strict=True):
+            drawn = [self._drawn(one, is_greedy=is_greedy) for one in sorted(output.outputs, key=lambda one: one.index)]
+            made = completions_of(self.tokenizer, prompts[number].conversation, ids[number], drawn, policy=self._version)
+            groups.append(list(made) * (n // draws))
+        return groups
 
     def close(self) -> None:
         """End vLLM and give its memory back."""

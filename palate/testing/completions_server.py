@@ -82,6 +82,8 @@ def policy_answers(policy: CausalPolicy, *, is_strict: bool = False, knows_ids: 
         foreign = sorted(body.keys() - STANDARD)
         if is_strict and foreign:
             return 400, {"error": {"message": f"Unrecognized request argument supplied: {foreign[0]}"}}
+        if body.get("temperature") == 0 and body.get("n", 1) > 1:
+            return 400, {"error": {"message": "n must be 1 when using greedy sampling"}}
         sampling = Sampling(
             body.get("temperature", 1.0), body.get("top_p", 1.0), max(body.get("top_k", 0), 0), body["max_tokens"], body.get("min_p", 0.0)
         )

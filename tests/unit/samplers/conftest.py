@@ -15,27 +15,30 @@ import pytest
 
 from palate.core import Message, Prompt
 from palate.models.causal import CausalPolicy
-from palate.models.load import load_policy
+from palate.models.load import Architecture, load_policy, new_policy
 from palate.samplers.kinds import LocalSamplerSettings
 from palate.samplers.openai_sampler import OpenAISamplerSettings
 from palate.samplers.sampler import Sampler
 from palate.samplers.vllm_sampler import VLLMSampler
-from palate.testing import tiny_policy, word_tokenizer
+from palate.testing import word_tokenizer
 from palate.testing.completions_server import CompletionsServer, policy_answers
 from tests.support.waiting import wait_until
 
 TEXTS = [Prompt(name, (Message("text", f"the {name} has"),)) for name in ("cook", "guests", "rice")]
 CHATS = [Prompt(name, (Message("user", f"what can {name} make?"),)) for name in ("the cook", "we")]
 PROMPTS = [*TEXTS, *CHATS]
+VLLM_SIZE = Architecture(
+    hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=96, max_positions=320, rope_theta=10_000.0, init_std=0.3
+)
 START_SECONDS = 300.0
 """vLLM is another project's program, which compiles when it starts."""
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a small model; about one completion of twenty tokens in two ends."""
+    """A directory with a small model whose heads are as wide as vLLM needs them, and whose output layer is tied to its embeddings."""
     folder = tmp_path_factory.mktemp("model")
-    tiny_policy("qwen3", word_tokenizer()).save(folder)
+    new_policy(word_tokenizer(), VLLM_SIZE, seed=1).save(folder)
     return folder
 
 
@@ -106,7 +109,7 @@ def served(model: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     words = [
         *("--model", str(model), "--served-model-name", "small", "--port", str(port), "--host", "127.0.0.1", "--dtype", "float32"),
-        *("--logprobs-mode", "processed_logprobs", "--enforce-eager", "--max-model-len", "128"),
+        *("--logprobs-mode", "processed_logprobs", "--enforce-eager", "--max-model-len", "320"),
     ]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words]

