@@ -107,10 +107,11 @@ class Completion:
         ids: its tokens as they were sampled, with the end token if it has one; () where only the text is known.
         logps: log-probabilities in nats under the distribution that was sampled, one per id.
         stop: why it stops.
-        policy: who wrote it.
+        policy: who wrote it; in online training the version of the weights, as a number.
         tool_fields: as in `Message`.
         tokenizer: the digest of the tokenizer that `ids` belong to (`palate.text.tokens.tokenizer_digest`).
-        is_exact: False where the text, turned into tokens again, does not give `ids`.
+        is_exact: False where the text, turned into tokens again, does not give `ids`, or where `ids` are of the text and may not be those
+            that were sampled.
     """
 
     text: str

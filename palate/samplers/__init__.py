@@ -1,4 +1,4 @@
-"""Samplers draw completions from a policy."""
+"""Samplers draw completions from a policy: in this process, from a server, or with vLLM beside the learner."""
 
 from palate.samplers.local import LocalSampler, SampledTokens
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
-from palate.core import Completion, ConfigError, DataError, Prompt, Sampling, TrainingError
-from palate.distributed.sharing import rejoined
+from palate.core import Completion, ConfigError, Prompt, Sampling, TrainingError
+from palate.distributed.sharing import mine, rejoined
 from palate.models.causal import CausalPolicy
 from palate.samplers.cache import Cache
 from palate.samplers.draw import check_sampling
@@ -18,6 +19,7 @@ from palate.samplers.own_cache import changes_angles, generated
 from palate.samplers.packed import PackedRows
 from palate.samplers.padded_decoding import PaddedDecoder, takes_padding
 from palate.samplers.requests import ActiveRows, Queue, SamplerCall
+from palate.samplers.sampler import prompt_names, token_budgets
 from palate.text.sampled_texts import completions_of
 from palate.text.spans import prompt_ids as ids_of_prompt
 
@@ -41,17 +43,43 @@ class LocalSampler:
         self._policy = policy
         self._slots = slots
         self._cache = Cache()
+        self._version = ""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The policy's tokenizer."""
+        return self._policy.tokenizer
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The most tokens of the policy; None where it has no limit."""
+        return self._policy.max_tokens
 
     def generate(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
-        """Return `n` completions per prompt, in the order of the prompts, with their texts (see `palate.text.sampled_texts`)."""
-        tokenizer = self._policy.tokenizer
-        ids = [ids_of_prompt(tokenizer, prompt) for prompt in prompts]
-        names = [f"{number} ({prompt.source or prompt.id})" for number, prompt in enumerate(prompts)]
-        samples = rejoined(self._run(self._call(ids, names, n, sampling, seed).share(), None))
+        """Return `n` completions per prompt, in the order of the prompts, with their texts (see `palate.text.sampled_texts`).
+
+        Ranks share the prompts. Raises as `sample`.
+        """
+        return rejoined(self.generate_share(prompts, n, sampling, seed))
+
+    def generate_share(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
+        """Return the completions of this rank's share of the prompts, without waiting for other ranks; see `generate`."""
+        ids = [ids_of_prompt(self.tokenizer, prompt) for prompt in prompts]
+        samples = self._run(self._call(ids, prompt_names(prompts), n, sampling, seed).share(), None)
         return [
-            list(completions_of(tokenizer, prompt.conversation, trunk, group))
-            for prompt, trunk, group in zip(prompts, ids, samples, strict=True)
+            list(completions_of(self.tokenizer, prompt.conversation, trunk, group, policy=self._version))
+            for prompt, trunk, group in zip(mine(prompts), mine(ids), samples, strict=True)
         ]
+
+    def load(self, policy: CausalPolicy, version: int) -> None:
+        """Take the weights of a policy of the same architecture; where it is the sampler's own, they are there already."""
+        if policy is not self._policy:
+            self._policy.load_state_dict(policy.state_dict())
+        self._version = str(version)
+
+    def close(self) -> None:
+        """Give back the memory of keys and values."""
+        self._cache = Cache()
 
     def sample(
         self,
@@ -72,26 +100,13 @@ class LocalSampler:
             DataError: a prompt is empty, or leaves no room for a single token; the message has its number, from 0.
             TrainingError: the policy's logits are not finite.
         """
-        return rejoined(self.sample_share(prompt_ids, n, sampling, seed, progress))
-
-    def sample_share(
-        self,
-        prompt_ids: Sequence[Sequence[int]],
-        n: int,
-        sampling: Sampling,
-        seed: int | Sequence[int],
-        progress: Progress | None = None,
-    ) -> list[list[SampledTokens]]:
-        """Return the samples of this rank's share of the prompts, without waiting for other ranks; see `sample`."""
         names = [str(number) for number in range(len(prompt_ids))]
-        return self._run(self._call(prompt_ids, names, n, sampling, seed).share(), progress)
+        return rejoined(self._run(self._call(prompt_ids, names, n, sampling, seed).share(), progress))
 
     def _call(
         self, prompts: Sequence[Sequence[int]], names: Sequence[str], n: int, sampling: Sampling, seed: int | Sequence[int]
     ) -> SamplerCall:
         check_sampling(sampling)
-        if n < 1:
-            raise ConfigError(f"n is {n}: ask for at least 1 sample per prompt")
         streams = (
             [(seed, number) for number in range(len(prompts))] if isinstance(seed, int) else [(prompt_seed, 0) for prompt_seed in seed]
         )
@@ -99,18 +114,8 @@ class LocalSampler:
             raise ConfigError(f"there are {len(streams)} seeds for {len(prompts)} prompts: pass one per prompt, or one number for all")
         if any(number < 0 for number, _ in streams):
             raise ConfigError(f"seed is {min(streams)[0]}: it must be 0 or more")
-        limit = self._policy.max_tokens
-        budgets = []
-        for prompt, name in zip(prompts, names, strict=True):
-            if not prompt:
-                raise DataError(f"prompt {name} has no tokens: give it some text, or use a tokenizer that starts a text with a token")
-            if limit is not None and len(prompt) >= limit:
-                raise DataError(
-                    f"prompt {name} has {len(prompt)} tokens and the model holds {limit}, which leaves no room for a completion: "
-                    "shorten the prompt or use a model with a longer context"
-                )
-            budgets.append(sampling.max_tokens if limit is None else min(sampling.max_tokens, limit - len(prompt)))
-        return SamplerCall(tuple(tuple(prompt) for prompt in prompts), tuple(budgets), n, sampling, tuple(streams))
+        budgets = token_budgets(prompts, names, n, sampling, self.max_tokens)
+        return SamplerCall(tuple(tuple(prompt) for prompt in prompts), budgets, n, sampling, tuple(streams))
 
     def _run(self, call: SamplerCall, progress: Progress | None) -> list[list[SampledTokens]]:
         if not call.prompts:

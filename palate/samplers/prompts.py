@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from palate.config.artifacts import file_at
 from palate.core import DataError, Prompt
 from palate.data.formats import RECOGNISED, ColumnTypes, Dropped, format_of_file, read_prompts
-from palate.models.causal import CausalPolicy
 from palate.runs.run import Run
+from palate.samplers.sampler import PromptReader
 from palate.text.remarks import date_remarks
 from palate.text.spans import prompt_ids
 from palate.text.template import Unusable
@@ -35,7 +35,7 @@ def prompts_at(run: Run, path: str, limit: int | None, columns: ColumnTypes = RE
     return list(distinct.values())
 
 
-def fitting(run: Run, prompts: Sequence[Prompt], policy: CausalPolicy, max_tokens: int) -> list[Prompt]:
+def fitting(run: Run, prompts: Sequence[Prompt], reader: PromptReader, max_tokens: int) -> list[Prompt]:
     """Return the prompts that leave room for a completion of `max_tokens` (or of half the model's limit), and record the others in the run.
 
     Prompts that the chat template refuses are recorded too.
@@ -46,17 +46,17 @@ def fitting(run: Run, prompts: Sequence[Prompt], policy: CausalPolicy, max_token
     readable, refused = [], []
     for prompt in prompts:
         try:
-            readable.append((prompt, len(prompt_ids(policy.tokenizer, prompt))))
+            readable.append((prompt, len(prompt_ids(reader.tokenizer, prompt))))
         except Unusable as unusable:
             refused.append(Dropped(prompt.source or prompt.id, unusable.reason))
     if refused:
         run.dropped("prompts that the template refuses", [row.kind for row in refused])
     if prompts and not readable:
         raise DataError(f"none of the {len(prompts)} prompts can be used; the first, {refused[0].source}, says: {refused[0].reason}")
-    run.note("prompts", date_remarks(policy.tokenizer))
-    if policy.max_tokens is None:
+    run.note("prompts", date_remarks(reader.tokenizer))
+    if reader.max_tokens is None:
         return [prompt for prompt, _ in readable]
-    room = policy.max_tokens - min(max_tokens, policy.max_tokens // 2)
+    room = reader.max_tokens - min(max_tokens, reader.max_tokens // 2)
     fitting_prompts = [prompt for prompt, length in readable if length <= room]
     run.dropped(
         "prompts too long",
@@ -64,7 +64,7 @@ def fitting(run: Run, prompts: Sequence[Prompt], policy: CausalPolicy, max_token
     )
     if not fitting_prompts:
         raise DataError(
-            f"all {len(readable)} prompts are longer than {room} tokens: the model takes {policy.max_tokens}, and completions need the "
+            f"all {len(readable)} prompts are longer than {room} tokens: the model takes {reader.max_tokens}, and completions need the "
             "rest. Lower sampling.max_tokens or use shorter prompts"
         )
     return fitting_prompts

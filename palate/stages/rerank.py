@@ -17,11 +17,10 @@ from palate.data.formats import ColumnTypes, Recognised, completion_row, sample_
 from palate.data.jsonl import write_rows
 from palate.distributed.ranks import from_writer
 from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_kl
-from palate.models.load import load_policy
 from palate.models.precision import DType
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
-from palate.samplers.local import LocalSampler
+from palate.samplers.kinds import LocalSamplerSettings, SamplerKind
 from palate.samplers.prompts import fitting, prompts_at
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -32,13 +31,14 @@ class Rerank:
     """Keep the best of several completions by a reward model.
 
     Attributes:
-        model: the policy to sample from.
+        model: the policy to sample from. Where a server has it, only its tokenizer and its configuration are read here.
         reward: a reward model, or the run that trained it.
         prompts: the prompts to complete.
         columns: what the columns of the prompts hold where their names do not say it: a type, and columns by name.
         limit: how many prompts are read, at most; none reads all.
         n: completions per prompt.
         sampling: the temperature, and the length of the longest completion.
+        sampler: what draws: this process (local), or a server with an OpenAI-compatible API (openai).
         missing_eos_reward: the score of a completion that was cut off.
         gold: import path of a function that knows the truth; it shows the true gain of more samples.
         dtype: the type that policy and reward model compute in; auto is bfloat16 on GPUs, else float32.
@@ -51,23 +51,26 @@ class Rerank:
     limit: Count | None = None
     n: Count = 16
     sampling: Sampling = field(default_factory=Sampling)
+    sampler: SamplerKind = field(default_factory=LocalSamplerSettings)
     missing_eos_reward: float = -1.0
     gold: FunctionInput | None = None
     dtype: DType = "auto"
 
     def check(self) -> None:
-        """Accept all settings: none contradicts another."""
+        """Raise ConfigError where the sampler cannot draw so."""
+        self.sampler.check(self.sampling)
 
     def run(self, run: Run) -> None:
         """Write the best completion of each prompt to `samples.jsonl`, and the curve over n to the summary.
 
         `demonstrations.jsonl` has those with an end token, for `sft` to learn from (best-of-n distillation).
         """
-        policy = load_policy(model_at(self.model), dtype=self.dtype)
-        reward = LearnedReward.load(model_at(self.reward), policy.tokenizer, dtype=self.dtype)
-        prompts = fitting(run, prompts_at(run, self.prompts, self.limit, self.columns), policy, self.sampling.max_tokens)
+        sampler = self.sampler.open(model_at(self.model), self.dtype)
+        reward = LearnedReward.load(model_at(self.reward), sampler.tokenizer, dtype=self.dtype)
+        prompts = fitting(run, prompts_at(run, self.prompts, self.limit, self.columns), sampler, self.sampling.max_tokens)
         with run.progress(2, "rerank") as advance:
-            groups = LocalSampler(policy).generate(prompts, self.n, self.sampling, derive_seed(run.seed, "rerank"))
+            groups = sampler.generate(prompts, self.n, self.sampling, derive_seed(run.seed, "rerank"))
+            sampler.close()
             advance(1, "sampled")
             scored = reward.scores_of(run, self.reward, prompts, groups)
             advance(1, "scored")

@@ -10,10 +10,9 @@ from palate.config.types import Count, Input, ModelInput
 from palate.core import Sampling, derive_seed
 from palate.data.formats import ColumnTypes, Recognised, sample_row
 from palate.data.jsonl import read_rows
-from palate.models.load import load_policy
 from palate.models.precision import DType
 from palate.runs.run import Run
-from palate.samplers.local import LocalSampler
+from palate.samplers.kinds import LocalSamplerSettings, SamplerKind
 from palate.samplers.prompts import fitting, prompts_at
 from palate.training.checkpoints import check_stop
 
@@ -26,12 +25,13 @@ class Sample:
     """Draw completions of prompts from a model.
 
     Attributes:
-        model: the model to sample from.
+        model: the model to sample from. Where a server has it, only its tokenizer and its configuration are read here.
         prompts: prompts, or rows that have a prompt.
         columns: what the columns of the prompts hold where their names do not say it: a type, and columns by name.
         limit: how many prompts are read, at most; none reads all.
         samples_per_prompt: completions per prompt.
         sampling: temperature, top-p, top-k, and the length of the longest completion in tokens.
+        sampler: what draws: this process (local), or a server with an OpenAI-compatible API (openai).
         dtype: the type that the model computes in; auto is bfloat16 on GPUs, else float32.
     """
 
@@ -41,16 +41,17 @@ class Sample:
     limit: Count | None = None
     samples_per_prompt: Count = 4
     sampling: Sampling = field(default_factory=Sampling)
+    sampler: SamplerKind = field(default_factory=LocalSamplerSettings)
     dtype: DType = "auto"
 
     def check(self) -> None:
-        """Accept all settings: none contradicts another."""
+        """Raise ConfigError where the sampler cannot draw so."""
+        self.sampler.check(self.sampling)
 
     def run(self, run: Run) -> None:
         """Write `samples.jsonl`, one row per prompt, chunk by chunk."""
-        policy = load_policy(model_at(self.model), dtype=self.dtype)
-        sampler = LocalSampler(policy)
-        prompts = fitting(run, prompts_at(run, self.prompts, self.limit, self.columns), policy, self.sampling.max_tokens)
+        sampler = self.sampler.open(model_at(self.model), self.dtype)
+        prompts = fitting(run, prompts_at(run, self.prompts, self.limit, self.columns), sampler, self.sampling.max_tokens)
         with run.rows("samples.jsonl") as rows, run.progress(len(prompts), "sample") as advance:
             advance(rows.rows_done)
             for start in range(0, len(prompts), PROMPTS_PER_CHUNK):
@@ -63,6 +64,7 @@ class Sample:
                     rows.append(sample_row(prompt, group))
                     advance(1)
                 check_stop(run)
+        sampler.close()
         written: list[Any] = [row for _, row in read_rows(run.directory / "samples.jsonl")]
         completions = [completion for row in written for completion in row["completions"]]
         eos = sum(completion["stop"] == "eos" for completion in completions) / len(completions)

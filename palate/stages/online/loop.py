@@ -71,9 +71,8 @@ class Loop:
         self.learner = Learner(modules, config.optimizer, steps, dtype=dtype)
         fixed = [self.reference.module, *(reward.model.module for reward in self.rewards.models.values())]
         make_alike(fixed, self.learner.modules.values(), dtype, shares_base=config.adapters is not None)
-        self.sampler = RolloutSampler(
-            self.policy, config.samples_per_prompt, config.sampling, run.seed, is_asynchronous=bool(config.sampler.asynchronous)
-        )
+        engine, is_early = config.sampler.open(self.policy, run.state / "sampler"), bool(config.sampler.asynchronous)
+        self.sampler = RolloutSampler(self.policy, engine, config.samples_per_prompt, config.sampling, run.seed, is_asynchronous=is_early)
         self.texts = None if config.pretraining is None else Texts(config.pretraining, run, self.policy, config.tokens_per_microbatch)
         held_out = config.held_out
         self.held_out_reward = load_held_out(held_out.reward, self.policy.tokenizer, config.dtype)

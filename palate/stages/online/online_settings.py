@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from palate.config.types import OUTSIDE_KEY, Count, FunctionInput, Input, ModelInput
 from palate.core import ConfigError, Sampling
 from palate.data.formats import ColumnTypes, Recognised
 from palate.models.adapters import LoRA
 from palate.models.precision import DType
-from palate.objectives.importance import TruncatedImportance
 from palate.objectives.kl import BudgetKL, KLPenalty
 from palate.objectives.shaping import Shaping
 from palate.rewards.composition import RewardPart
@@ -21,6 +20,7 @@ from palate.stages.online.policy_gradient import PolicyGradient
 from palate.stages.online.presets import SETTINGS
 from palate.stages.online.pretraining import Pretraining
 from palate.stages.online.raft import RAFT
+from palate.stages.online.rollout_settings import LocalRollouts, VLLMRollouts
 from palate.training.guards import Guards
 from palate.training.keep import BestReward, Last
 from palate.training.optimizer import AdamW
@@ -42,32 +42,6 @@ class RewardModelRequirements:
     min_accuracy: float = 0.55
     min_spread: float = 0.05
     max_failed: float = 0.05
-
-
-@dataclass(frozen=True)
-class SamplerSettings:
-    """How the completions of an iteration are drawn.
-
-    Attributes:
-        resample: how often, at most, new prompts replace those whose completions all got the same reward (DAPO).
-        correction: recompute the log-probabilities with the learner, and weight tokens by how far the sampler's were off. Use it for
-            sampling in bfloat16, or by another engine. None uses the sampler's as they are, after a check that they agree.
-        asynchronous: 1 samples the next iteration while the policy learns from this one. The sampling policy is then one iteration behind
-            (see `staleness`).
-    """
-
-    resample: int = 0
-    asynchronous: Literal[0, 1] = 0
-    correction: TruncatedImportance | None = None
-
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        if self.resample < 0:
-            raise ConfigError(f"sampler: resample must be 0 or more, got {self.resample}")
-        if self.resample and self.asynchronous:
-            raise ConfigError(
-                "sampler: resample needs the rewards before it samples again, so sampling cannot be asynchronous: leave one of them at 0"
-            )
 
 
 @dataclass(frozen=True)
@@ -99,7 +73,8 @@ class OnlineSettings:
         iterations: how often the run samples and learns.
         prompts_per_iteration: prompts per iteration.
         samples_per_prompt: completions per prompt.
-        sampler: whether prompts with equal rewards are replaced, and whether sampling is asynchronous.
+        sampler: what draws, in this process (local) or with vLLM (vllm); and whether prompts with equal rewards are replaced, and whether
+            sampling is asynchronous.
         epochs_per_batch: epochs over the completions of an iteration.
         minibatches: optimizer steps per epoch.
         sampling: the temperature, and the length of the longest completion; the distribution cannot be cut.
@@ -130,7 +105,7 @@ class OnlineSettings:
     iterations: Count = 12
     prompts_per_iteration: Count = 64
     samples_per_prompt: Count = 4
-    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    sampler: LocalRollouts | VLLMRollouts = field(default_factory=LocalRollouts)
     epochs_per_batch: Count = 2
     minibatches: Count = 4
     sampling: Sampling = field(default_factory=Sampling)
@@ -174,6 +149,7 @@ class OnlineSettings:
                 "sampler.resample replaces prompts whose completions all got the same reward, which one completion always has: set "
                 "samples_per_prompt to 2 or more, or sampler.resample to 0"
             )
+        self.sampler.check()
         self.shaping.within(self.sampling.max_tokens)
         self.method.check(self.samples_per_prompt)
         if not self.method.pays_kl and self.kl != KLPenalty() and not isinstance(self.kl.control, BudgetKL):

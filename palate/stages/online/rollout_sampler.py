@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any, cast
 
-from palate.core import Prompt, Sampling, derive_seed
+from palate.core import Completion, Prompt, Sampling, derive_seed
 from palate.distributed.sharing import mine, rejoined
 from palate.models.causal import CausalPolicy
-from palate.samplers.local import LocalSampler, SampledTokens
+from palate.samplers.sampler import UpdatableSampler
 from palate.stages.online.rollouts import Rollouts
-from palate.text.sampled_texts import completions_of
 from palate.text.spans import prompt_ids
 
-SampledGroups = list[list[SampledTokens]]
+Groups = list[list[Completion]]
 
 
 class RolloutSampler:
-    """A sampler that draws from the policy as it stands, or asynchronously from a copy of it.
+    """Gives a sampler the weights of the policy, and draws with it: from the policy as it stands, or asynchronously.
 
     With asynchronous sampling, an iteration's completions come from the weights before the previous iteration was learned. Their `age` is
     1, and that of the first iteration 0. A checkpoint holds the completions that wait, so a resumed run draws the same ones. The thread
     draws this rank's share, and ranks meet when the completions are taken.
     """
 
-    def __init__(self, policy: CausalPolicy, samples_per_prompt: int, sampling: Sampling, seed: int, *, is_asynchronous: bool) -> None:
+    def __init__(
+        self,
+        policy: CausalPolicy,
+        sampler: UpdatableSampler,
+        samples_per_prompt: int,
+        sampling: Sampling,
+        seed: int,
+        *,
+        is_asynchronous: bool,
+    ) -> None:
+        """Draw with `sampler`. With asynchronous sampling its weights must be a copy, which does not change while the policy learns."""
         self._policy, self._samples_per_prompt, self._sampling, self._seed = policy, samples_per_prompt, sampling, seed
-        self._sampler = LocalSampler(policy)
-        self._copy = copy.deepcopy(policy) if is_asynchronous else None
+        self._sampler = sampler
         self._thread = ThreadPoolExecutor(1) if is_asynchronous else None
-        self._waiting: Future[SampledGroups] | None = None
+        self._waiting: Future[Groups] | None = None
+        self._number = 0
+        """The number of the last call of `draw`, which names the version of the weights."""
         self.age = 0
-        """Iterations by which the policy of the last completions was behind."""
+        """Iterations by which the policy of the last completions of `draw` was behind."""
 
     def draw(self, prompts: Sequence[Prompt], next_prompts: Sequence[Prompt], number: int) -> Rollouts:
         """Return completions of `prompts`; asynchronous sampling then starts on those of `next_prompts`.
@@ -43,54 +53,52 @@ class RolloutSampler:
             next_prompts: the prompts of the next call.
             number: the number of this call, from which the seed is derived.
         """
-        self.age = 0 if self._waiting is None else 1
-        trunks = self._trunks(prompts)
-        seed = derive_seed(self._seed, "rollouts", number)
+        self._number = number
         if self._waiting is None:
-            groups = self._sampler.sample(trunks, self._samples_per_prompt, self._sampling, seed)
+            self._sampler.load(self._policy, number)
+            groups = self._sampler.generate(prompts, self._samples_per_prompt, self._sampling, derive_seed(self._seed, "rollouts", number))
         else:
             groups = rejoined(self._waiting.result())
-        if self._thread is not None and self._copy is not None:
-            self._copy.load_state_dict(self._policy.state_dict())
+        if self._thread is not None:
+            self._sampler.load(self._policy, number)
             next_seed = derive_seed(self._seed, "rollouts", number + 1)
-            sampler = LocalSampler(self._copy)
             self._waiting = self._thread.submit(
-                sampler.sample_share, self._trunks(next_prompts), self._samples_per_prompt, self._sampling, next_seed
+                self._sampler.generate_share, next_prompts, self._samples_per_prompt, self._sampling, next_seed
             )
-        return self._rollouts(prompts, trunks, groups, self.age)
+        self.age = number - int(groups[0][0].policy)
+        return self._rollouts(prompts, groups, self.age)
 
     def draw_apart(self, prompts: Sequence[Prompt], samples_per_prompt: int, seed: int) -> Rollouts:
         """Return completions of the policy as it stands, without an effect on what `draw` returns."""
-        trunks = self._trunks(prompts)
-        return self._rollouts(prompts, trunks, self._sampler.sample(trunks, samples_per_prompt, self._sampling, seed), 0)
+        if self._waiting is not None:
+            self._waiting.exception()  # waits: the sampler must not get other weights before; `draw` raises what went wrong
+        self._sampler.load(self._policy, self._number + 1)
+        return self._rollouts(prompts, self._sampler.generate(prompts, samples_per_prompt, self._sampling, seed), 0)
 
     def state(self) -> Any:
         """Return the completions that wait as JSON values; None where none wait."""
         if self._waiting is None:
             return None
-        groups = rejoined(self._waiting.result())
-        return [[[sample.ids, sample.logps, sample.stop] for sample in group] for group in groups]
+        return [[asdict(completion) for completion in group] for group in rejoined(self._waiting.result())]
 
     def restore(self, state: Any) -> None:
         """Take the completions of a checkpoint."""
         if state is not None:
             self._waiting = Future()
-            groups = cast("list[list[tuple[list[int], list[float], Any]]]", state)
-            self._waiting.set_result(
-                [[SampledTokens(tuple(ids), tuple(logps), stop) for ids, logps, stop in group] for group in mine(groups)]
-            )
+            groups = cast("list[list[dict[str, Any]]]", state)
+            self._waiting.set_result([[_completion(fields) for fields in group] for group in mine(groups)])
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread and the sampler."""
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
+        self._sampler.close()
 
-    def _trunks(self, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
-        return [prompt_ids(self._policy.tokenizer, prompt) for prompt in prompts]
+    def _rollouts(self, prompts: Sequence[Prompt], groups: Groups, age: int) -> Rollouts:
+        trunks = tuple(prompt_ids(self._policy.tokenizer, prompt) for prompt in prompts)
+        return Rollouts(tuple(prompts), trunks, tuple(map(tuple, groups)), age)
 
-    def _rollouts(self, prompts: Sequence[Prompt], trunks: Sequence[tuple[int, ...]], groups: SampledGroups, age: int) -> Rollouts:
-        completions = (
-            completions_of(self._policy.tokenizer, prompt.conversation, trunk, group)
-            for prompt, trunk, group in zip(prompts, trunks, groups, strict=True)
-        )
-        return Rollouts(tuple(prompts), tuple(trunks), tuple(completions), age)
+
+def _completion(fields: dict[str, Any]) -> Completion:
+    """Return the completion of its fields as JSON gives them, which knows no tuples."""
+    return Completion(**{**fields, "ids": tuple(fields["ids"]), "logps": tuple(fields["logps"])})

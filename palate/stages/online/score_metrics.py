@@ -14,7 +14,8 @@ from palate.stages.online.rollouts import Rollouts, Scored
 def score_metrics(scored: Scored) -> dict[str, float]:
     """Return mean, standard error and standard deviation of the scores, and mean and standard error of the rewards.
 
-    Failed scores (NaN) are left out. A figure without a value is not there: nothing is known of an error with one prompt.
+    Failed scores (NaN) are left out. A figure without a value is not there: nothing is known of an error with one prompt. Where the learner
+    has recomputed the log-probabilities, their distance from the sampler's is there too, nats per token.
     """
     scores = scored.scores[~scored.scores.isnan()]
     spread = {"score/sd": float(scores.std())} if len(scores) > 1 else {}
@@ -22,7 +23,15 @@ def score_metrics(scored: Scored) -> dict[str, float]:
         **_mean("score", scored.scores.tolist(), scored.rollouts),
         **spread,
         **_mean("reward", scored.rewards.tolist(), scored.rollouts),
+        **_engine_gap(scored),
     }
+
+
+def _engine_gap(scored: Scored) -> dict[str, float]:
+    if scored.learner_logps is None:
+        return {}
+    gaps = (scored.learner_logps - scored.rollouts.logps).abs()
+    return {"engine_gap/mean": float(gaps.nanmean()), "engine_gap/max": float(gaps.nan_to_num().max())}
 
 
 def gold_metrics(gold: Gold, rollouts: Rollouts) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The wiring of the online loop: orders of prompts and units, prices of KL, guards, held-out measurements, what is recorded."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,12 @@ def test_prompts_come_once_an_epoch_in_a_new_order_each(data: Path, tmp_path: Pa
 def test_a_sampler_that_disagrees_with_the_learner_stops_the_run(
     dtype: str, shift: float, is_refused: bool, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sample = LocalSampler.sample
+    generate = LocalSampler.generate
 
     def shifted(self: LocalSampler, *given: Any) -> Any:
-        return [[type(one)(one.ids, tuple(x - shift for x in one.logps), one.stop) for one in group] for group in sample(self, *given)]
+        return [[replace(one, logps=tuple(x - shift for x in one.logps)) for one in group] for group in generate(self, *given)]
 
-    monkeypatch.setattr(LocalSampler, "sample", shifted)
+    monkeypatch.setattr(LocalSampler, "generate", shifted)
     stage = configured(data, iterations=1, dtype=dtype)
     if not is_refused:
         trained(stage, tmp_path)

@@ -1,7 +1,12 @@
 """Drawing completions: each iteration by its own number, asynchronously or not, and the same after a resume."""
 
+import copy
+
+import torch
+
 from palate.core import Message, Prompt, Sampling
 from palate.models.causal import CausalPolicy
+from palate.samplers.local import LocalSampler
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts
 from palate.testing import tiny_policy, word_tokenizer
@@ -11,7 +16,9 @@ MANY = Sampling(max_tokens=6)
 
 
 def sampler(policy: CausalPolicy, is_asynchronous: bool) -> RolloutSampler:
-    return RolloutSampler(policy, 2, MANY, 7, is_asynchronous=is_asynchronous)
+    return RolloutSampler(
+        policy, LocalSampler(copy.deepcopy(policy) if is_asynchronous else policy), 2, MANY, 7, is_asynchronous=is_asynchronous
+    )
 
 
 def ids(rollouts: Rollouts) -> list[tuple[int, ...]]:
@@ -26,6 +33,8 @@ def test_iterations_differ_and_asynchronous_sampling_draws_what_sampling_in_turn
     early = [ahead.draw(PROMPTS, PROMPTS, number) for number in range(3)]
     assert [ids(made) for made in early] == [ids(made) for made in rounds]  # nothing was learned between them
     assert [made.age for made in early] == [0, 1, 1]
+    assert [{one.policy for one in made.completions} for made in rounds] == [{"0"}, {"1"}, {"2"}]
+    assert [{one.policy for one in made.completions} for made in early] == [{"0"}, {"0"}, {"1"}]
     resumed = sampler(policy, is_asynchronous=True)
     resumed.restore(ahead.state())
     last = resumed.draw(PROMPTS, PROMPTS, 3)
@@ -43,3 +52,20 @@ def test_what_is_drawn_apart_changes_no_iteration() -> None:
     assert (len(ids(one)), one.age) == (3, 0)
     assert ids(turn.draw_apart(PROMPTS, 1, 3)) == ids(one)
     assert ids(turn.draw(PROMPTS, PROMPTS, 0)) == first
+
+
+def test_what_is_drawn_apart_is_of_the_weights_as_they_are_and_what_waits_is_not() -> None:
+    policy = tiny_policy("qwen3", word_tokenizer())
+    ahead = sampler(policy, is_asynchronous=True)
+    ahead.draw(PROMPTS, PROMPTS, 0)
+    before = ids(sampler(policy, is_asynchronous=False).draw(PROMPTS, PROMPTS, 1))
+    with torch.no_grad():
+        for weight in policy.parameters():
+            weight.mul_(1.5)
+    now = LocalSampler(policy).generate(PROMPTS, 2, MANY, 3)
+    apart = ahead.draw_apart(PROMPTS, 2, 3)
+    assert ids(apart) == [one.ids for group in now for one in group]
+    assert (apart.age, {one.policy for one in apart.completions}) == (0, {"1"})
+    waited = ahead.draw(PROMPTS, PROMPTS, 1)
+    assert (ids(waited), waited.age) == (before, 1)
+    ahead.close()
