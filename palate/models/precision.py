@@ -45,9 +45,10 @@ def _has_bfloat16(device: torch.device) -> bool:
 def cast_parameters(module: M, dtype: torch.dtype) -> M:
     """Let the parameters of a module have this type, and return it.
 
-    Its buffers stay as they are. `module.to(dtype)` would round the frequencies of rotary positions too, and in bfloat16 the angles of
-    distant tokens would be wrong.
+    Packed weights of 4 bits and the buffers stay as they are. `module.to(dtype)` would round the frequencies of rotary positions too, and
+    in bfloat16 the angles of distant tokens would be wrong.
     """
     for p in module.parameters():
-        p.data = p.data.to(dtype)
+        if p.is_floating_point():
+            p.data = p.data.to(dtype)
     return module

@@ -141,10 +141,9 @@ class Learner:
         return replace(sums, loss=sums.loss.detach())
 
     def release(self) -> None:
-        """End training: the modules hold the learned weights in float32. Frozen parameters keep the precision of `dtype`."""
+        """End training: the modules hold the learned weights in float32. Frozen ones keep the precision of `dtype`, or their 4 bits."""
         for module in self.modules.values():
-            for p in module.parameters():
-                p.data = p.data.float()
+            cast_parameters(module, torch.float32)
         for name, weight in self._weights.float32():
             self._used[name].data = weight
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.device.work import PIPELINE
-from tests.ranks.commands import Runs, whole
+from tests.device.work import PIPELINE, QUANTISED
+from tests.ranks.commands import Runs, runs_at, whole
 from tests.ranks.forked import on_ranks
+from tests.support.quantised import needs_bitsandbytes
 from tests.support.repository import ROOT
 from tests.support.run_numbers import numbers
 
@@ -31,6 +32,21 @@ def test_two_ranks_give_the_numbers_of_one(alone: Runs, together: Runs, stage: s
     assert here.keys() == there.keys()
     far = {at: (here[at], there[at]) for at in here if not math.isclose(here[at], there[at], rel_tol=1e-5, abs_tol=limit(stage))}
     assert far == {}
+
+
+@needs_bitsandbytes
+def test_on_a_base_of_four_bits_two_ranks_give_the_numbers_of_one(tmp_path: Path) -> None:
+    alone, together = (quantised(tmp_path / str(count), count) for count in (1, 2))
+    for stage in ("sft", "reward", "direct", "ppo"):
+        here, there = numbers(alone[stage][0]), numbers(together[stage][0])
+        assert {at: (here[at], there[at]) for at in here if not math.isclose(here[at], there[at], rel_tol=1e-5, abs_tol=1e-5)} == {}
+
+
+def quantised(folder: Path, count: int) -> Runs:
+    """The pipeline on a base of 4 bits, on so many ranks."""
+    ended = on_ranks(count, ["run", str(QUANTISED), "--runs", str(folder / "runs")], folder)
+    assert ended.codes == [0] * count, ended.stderr
+    return runs_at(folder / "runs")
 
 
 def limit(stage: str) -> float:
