@@ -13,7 +13,8 @@ import numpy.typing as npt
 from palate.agreement.selection import ensemble_disagreement
 from palate.core import Completion, PalateError, Prompt, derive_seed
 from palate.data.jsonl import write_rows
-from palate.models.scalar import ScalarModel, head_of
+from palate.models.heads import head_of
+from palate.models.scalar import ScalarModel
 from palate.raters.people import project_of_run
 from palate.rewards.ensemble import drawn_heads, precision_of
 from palate.rewards.learned import LearnedReward

@@ -1,4 +1,4 @@
-"""LoRA (Hu et al. 2021) with peft: small trainable matrices beside the frozen linear layers of a model, and shared frozen weights.
+"""LoRA (Hu et al. 2021) with peft: small trainable matrices beside the frozen linear layers of a model.
 
 peft replaces linear layers inside a module. The module stays a Hugging Face model, so packed trees, the sampler and the scalar heads use it
 as before. Only this file uses peft.
@@ -23,6 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from palate.core import ConfigError, ModelError
 from palate.models.cpu import PLAIN
+from palate.models.four_bit import FourBit, four_bit_layers, sampled
 from palate.models.transformers_io import on_cpu
 
 if TYPE_CHECKING:
@@ -31,12 +32,8 @@ if TYPE_CHECKING:
 ADAPTER_FILE = "adapter_config.json"
 """File that a directory with an adapter has instead of config.json."""
 BASE_FILE = "base.json"
-_WRAPPED = ".base_layer"
-"""What peft inserts into the name of a weight that has an adapter."""
 DEFAULT = "default"
 """peft's name for the adapter whose files are at the top of a directory; other adapters get a folder of their name."""
-SAMPLED = 64
-"""Number of values of each tensor in a fingerprint, which is enough to distinguish two models."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,8 @@ class LoRA:
         alpha: the adapter's output is scaled by alpha / rank.
         target_modules: endings of the names of the layers that get an adapter; none gives one to every linear layer except the head.
         modules_to_save: endings of the names of modules that are trained and saved as a whole beside the adapter.
+        base_dtype: nf4 holds the frozen linear layers in 4 bits (QLoRA), which needs `palate[quant]`; none holds them in `dtype`. Products
+            are computed in `dtype` either way. The adapter is merged into the base as it is on disk.
         merge: write `model/`, an ordinary model with the adapter merged; false writes only `adapter/`, which is small.
     """
 
@@ -56,11 +55,17 @@ class LoRA:
     alpha: float = 32.0
     target_modules: tuple[str, ...] = ()
     modules_to_save: tuple[str, ...] = ()
+    base_dtype: Literal["nf4"] | None = None
     merge: bool = True
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not self.alpha > 0:
             raise ConfigError(f"an adapter needs a rank of 1 or more and an alpha above 0, got {self.rank} and {self.alpha}")
+
+
+def four_bit_of(adapters: LoRA | None) -> FourBit | None:
+    """Return how the base of these adapters is quantised when it is loaded; None where it is not."""
+    return None if adapters is None or adapters.base_dtype is None else FourBit(keep=adapters.modules_to_save)
 
 
 class Adapters:
@@ -177,8 +182,16 @@ class Adapters:
     def merge(self) -> None:
         """Add the active adapter to the module's weights and remove all adapters, so the module is an ordinary one again.
 
-        It replaces the weights and does not change them in place, because another model may share them (see `share_frozen`).
+        It replaces the weights and does not change them in place, because another model may share them (see `share_frozen`). Those of 4-bit
+        layers are dequantised. To merge the adapter into the base as it was, save it and load the directory.
         """
+        from peft.tuners.lora import Linear
+
+        for name, layer in four_bit_layers(self._module).items():
+            parent = self._module.get_submodule(name.rpartition(".")[0])
+            setattr(parent, name.rpartition(".")[2], layer.plain())
+            if isinstance(parent, Linear):
+                parent.fan_in_fan_out = layer.is_transposed
         for name, p in self._module.named_parameters():
             if ".base_layer." in name:
                 p.data = p.data.clone()
@@ -241,6 +254,12 @@ def is_adapter(path: str | Path) -> bool:
     return (directory / ADAPTER_FILE).is_file() and not (directory / "config.json").is_file()
 
 
+def trained_whole(directory: str | Path) -> tuple[str, ...]:
+    """Return the endings of the names of modules that an adapter brings as a whole."""
+    settings = json.loads((Path(directory) / ADAPTER_FILE).read_text(encoding="utf-8"))
+    return tuple(settings.get("modules_to_save") or ())
+
+
 def base_of(directory: str | Path) -> tuple[str, str | None]:
     """Return the model that an adapter was made for, and its fingerprint if Palate made the adapter.
 
@@ -275,38 +294,17 @@ def read_by_peft(directory: str | Path, num_labels: int | None) -> Any:
 
 
 def fingerprint(module: PreTrainedModel) -> str:
-    """Return 16 hex digits from names, shapes and some values of a backbone's weights; rounding to bfloat16 makes both dtypes equal."""
-    digest = hashlib.sha256()
-    for name, p in module.base_model.named_parameters():
-        values: Tensor = p.detach().flatten()
-        sample = values[:: max(1, values.numel() // SAMPLED)].to("cpu", torch.bfloat16).view(torch.int16)
-        digest.update(f"{name} {tuple(p.shape)}".encode() + sample.numpy().tobytes())
-    return digest.hexdigest()[:16]
+    """Return 16 hex digits from names, shapes and some values of a backbone's weights; rounding to bfloat16 makes both dtypes equal.
 
-
-def share_frozen(*modules: PreTrainedModel) -> int:
-    """Let equal frozen weights of several backbones share memory; return the number of bytes saved.
-
-    Two weights are equal when name, type, shape and every value are equal. Do not write to them afterwards; merging an adapter replaces
-    them.
+    A quantised layer has its values from before.
     """
-    weights: dict[str, list[Tensor]] = {}
-    saved = 0
-    for module in modules:
-        for name, weight in _backbone(module):
-            candidates = weights.setdefault(name, [])
-            same = next((w for w in candidates if w.dtype == weight.dtype and torch.equal(w, weight)), None)
-            if same is None:
-                candidates.append(weight)
-            elif same.data_ptr() != weight.data_ptr():
-                weight.data = same.data
-                saved += same.numel() * same.element_size()
-    return saved
-
-
-def _backbone(module: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """Return the frozen weights below the head, by their names without adapters."""
-    return ((name.replace(_WRAPPED, ""), p) for name, p in module.base_model.named_parameters() if not p.requires_grad)
+    digest = hashlib.sha256()
+    packed = {id(layer.weight): layer for layer in four_bit_layers(module).values()}
+    for name, p in module.base_model.named_parameters():
+        layer = packed.get(id(p))
+        shape, sample = (tuple(p.shape), sampled(p)) if layer is None else (layer.original_shape, layer.sample)
+        digest.update(f"{name} {shape}".encode() + sample.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 @contextmanager

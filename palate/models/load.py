@@ -31,6 +31,7 @@ from palate.models.adapters import Adapters, base_of, is_adapter
 from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
 from palate.models.devices import placed
+from palate.models.four_bit import FourBit, quantised
 from palate.models.paths import choose_path
 from palate.models.transformers_io import no_progress_bars, without_reports
 from palate.text.ends import configured_ends, declare_ends
@@ -42,12 +43,17 @@ _PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-def load_policy(path: str | Path, *, dtype: DType = "float32") -> CausalPolicy:
+def load_policy(path: str | Path, *, dtype: DType = "float32", four_bit: FourBit | None = None) -> CausalPolicy:
     """Return the policy in a local directory, or of that name on the hub; for an adapter's directory, its base with the adapter merged.
 
+    With `four_bit` its linear layers are quantised and frozen, and the rest is float32.
+
     Raises:
-        ModelError: no such directory, a file is missing or broken, or model and tokenizer do not fit.
+        ConfigError: `four_bit` is given, and bitsandbytes is missing or too old.
+        ModelError: no such directory, a file is missing or broken, model and tokenizer do not fit, or `four_bit` does not suit the model.
     """
+    if four_bit is not None:
+        return quantised(lambda: load_policy(path, dtype=stored_dtype(path)), four_bit)
     if is_adapter(path):
         policy = base_policy(path, dtype=dtype)
         adapters = Adapters(policy.module, base_of(path)[0])
@@ -56,6 +62,11 @@ def load_policy(path: str | Path, *, dtype: DType = "float32") -> CausalPolicy:
         return policy
     config = load_config(path)
     return as_policy(load_module(AutoModelForCausalLM, path, config, dtype), load_tokenizer(path))
+
+
+def stored_dtype(path: str | Path) -> DType:
+    """Return the narrowest type that holds the weights at `path` as they are; merging an adapter needs float32."""
+    return "bfloat16" if not is_adapter(path) and load_config(path).dtype == torch.bfloat16 else "float32"
 
 
 def base_policy(path: str | Path, *, dtype: DType = "float32") -> CausalPolicy:
@@ -197,7 +208,7 @@ def load_config(path: str | Path) -> PretrainedConfig:
     if packed.get("quant_method") == "bitsandbytes":  # optimizer steps, merges and fingerprints need plain weights
         raise ModelError(
             f"the weights of {path} are packed in {4 if packed.get('load_in_4bit') else 8} bits by bitsandbytes, which Palate cannot read. "
-            "Use the model that they were made from, with dtype bfloat16 and adapters if memory is short"
+            "Use the model that they were made from; adapters.base_dtype: nf4 packs its weights in memory"
         )
     return without_dropout(config)
 

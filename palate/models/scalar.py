@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Linear, Parameter, functional
+from torch.nn import Parameter, functional
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from palate.core import ModelError
-from palate.models.adapters import Adapters, LoRA, base_of, is_adapter
+from palate.models.adapters import Adapters, LoRA, base_of, is_adapter, trained_whole
 from palate.models.attention import packed_states
 from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
-from palate.models.devices import moved, on_model, placed
-from palate.models.load import DType, base_policy, built, check_vocabulary, load_config, load_module, load_policy, load_tokenizer
+from palate.models.devices import moved, on_model
+from palate.models.four_bit import FourBit, quantised
+from palate.models.heads import head_of, on_backbone, with_padding
+from palate.models.load import (
+    DType,
+    base_policy,
+    check_vocabulary,
+    load_config,
+    load_module,
+    load_policy,
+    load_tokenizer,
+    stored_dtype,
+)
 from palate.models.parts import in_parts
 from palate.models.paths import AttentionPath, choose_path, longest_sequence, padded_rows
 from palate.models.transformers_io import save_pair, save_tokenizer
-from palate.text.ends import declare_ends, end_ids
+from palate.text.ends import end_ids
 from palate.text.pack import PackedBatch
 
 REWARD_FILE = "reward.json"
@@ -165,16 +177,17 @@ class ScalarModel:
         return twin
 
 
-def load_scalar(path: str | Path, *, dtype: DType = "float32", merge_adapter: bool = True) -> ScalarModel:
+def load_scalar(path: str | Path, *, dtype: DType = "float32", merge_adapter: bool = True, four_bit: FourBit | None = None) -> ScalarModel:
     """Return the scalar model in a directory; without a reward.json its scores stay raw.
 
-    With `merge_adapter` an adapter is merged into its base; otherwise it stays beside it.
+    With `merge_adapter` an adapter is merged into its base; otherwise it stays beside it, and `four_bit` quantises that base.
 
     Raises:
+        ConfigError: `four_bit` is given, and bitsandbytes is missing or too old.
         ModelError: as `load_policy`, or there is no scalar head, or reward.json does not fit.
     """
     if is_adapter(path):
-        return _with_adapter_at(Path(path), merge=merge_adapter)
+        return _with_adapter_at(Path(path), four_bit, merge=merge_adapter)
     module = load_module(AutoModelForSequenceClassification, path, load_config(path), dtype)
     tokenizer = load_tokenizer(path)
     head_of(module)
@@ -186,12 +199,20 @@ def load_scalar(path: str | Path, *, dtype: DType = "float32", merge_adapter: bo
     return model
 
 
-def _with_adapter_at(path: Path, *, merge: bool) -> ScalarModel:
+def _with_adapter_at(path: Path, four_bit: FourBit | None, *, merge: bool) -> ScalarModel:
     """Return the model that an adapter directory describes, with the adapter merged or not."""
     if not (path / REWARD_FILE).is_file():
         raise ModelError(f"{path} is an adapter without {REWARD_FILE}, which names the heads; use an adapter that a reward stage wrote")
-    model = scalar_from(base_policy(path), _read_heads(path / REWARD_FILE)[0], seed=0)
-    adapters = Adapters(model.module, base_of(path)[0])
+    heads, base = _read_heads(path / REWARD_FILE)[0], base_of(path)[0]
+
+    def load(dtype: DType) -> ScalarModel:
+        return with_heads(base_policy(path, dtype=dtype), heads, seed=0, takes=True)
+
+    if four_bit is None or merge:
+        model = load("float32")
+    else:
+        model = quantised(partial(load, stored_dtype(base)), FourBit(keep=(*four_bit.keep, *trained_whole(path))))
+    adapters = Adapters(model.module, base)
     adapters.load(path)
     if merge:
         adapters.merge()
@@ -201,30 +222,50 @@ def _with_adapter_at(path: Path, *, merge: bool) -> ScalarModel:
     return model
 
 
-def scalar_from(source: CausalPolicy | ScalarModel | str | Path, heads: Sequence[str], seed: int, *, zero: bool = False) -> ScalarModel:
+def scalar_from(
+    source: CausalPolicy | ScalarModel | str | Path,
+    heads: Sequence[str],
+    seed: int,
+    *,
+    zero: bool = False,
+    four_bit: FourBit | None = None,
+) -> ScalarModel:
     """Return a trainable scalar model with new heads on a copy of the source's backbone.
 
-    Heads start as N(0, 1 / (d + 1)) (Stiennon et al. 2020), or as 0 with `zero`, as value heads do. A path names a policy.
+    Heads start as N(0, 1 / (d + 1)) (Stiennon et al. 2020), or as 0 with `zero`, as value heads do. A path names a policy. With `four_bit`
+    the linear layers of the copy are quantised and frozen; the source must not be.
 
     Raises:
+        ConfigError: `four_bit` is given, and bitsandbytes is missing or too old.
         ModelError: there is no head, a name stands twice, or transformers has no scalar head for the family.
     """
     if not heads or len(set(heads)) < len(heads):
         raise ModelError(f"heads need one or more distinct names, got {list(heads)}")
-    if isinstance(source, str | Path):
-        source = load_policy(source)
+    if four_bit is not None:
+        dtype = stored_dtype(source) if isinstance(source, str | Path) else "float32"
+        return quantised(lambda: _scalar_on(source, heads, seed, dtype, zero=zero), four_bit)
+    return _scalar_on(source, heads, seed, "float32", zero=zero)
+
+
+def _scalar_on(
+    source: CausalPolicy | ScalarModel | str | Path, heads: Sequence[str], seed: int, dtype: DType, *, zero: bool
+) -> ScalarModel:
+    """Return new heads on the backbone of a policy that is read in `dtype`, or on a copy of another model's."""
+    is_path = isinstance(source, str | Path)
+    return with_heads(load_policy(source, dtype=dtype) if isinstance(source, str | Path) else source, heads, seed, zero=zero, takes=is_path)
+
+
+def with_heads(
+    source: CausalPolicy | ScalarModel, heads: Sequence[str], seed: int, *, zero: bool = False, takes: bool = False
+) -> ScalarModel:
+    """As `scalar_from`; with `takes` the backbone is the source's own, which is not to be used any more."""
+    ends = source.end_ids if isinstance(source, CausalPolicy) else end_ids(source.tokenizer)
+    tokenizer = with_padding(source.tokenizer, ends)
     config = copy.deepcopy(source.module.config)
     config.num_labels = len(heads)
     config.id2label, config.label2id = dict(enumerate(heads)), {name: k for k, name in enumerate(heads)}
-    ends = source.end_ids if isinstance(source, CausalPolicy) else end_ids(source.tokenizer)
-    tokenizer = with_padding(source.tokenizer, ends)
     config.get_text_config().pad_token_id = config.pad_token_id = tokenizer.pad_token_id
-    try:
-        module: PreTrainedModel = built(AutoModelForSequenceClassification.from_config, config, seed)
-    except ValueError as error:
-        raise ModelError(f"transformers has no scalar head for {config.model_type} models; use another family") from error
-    module = placed(module.to(source.module.dtype), source.device)
-    module.base_model.load_state_dict(source.module.base_model.state_dict())
+    module = on_backbone(source.module, config, seed, takes=takes)
     head = head_of(module)
     spread = 0.0 if zero else (head.in_features + 1) ** -0.5
     with torch.no_grad():
@@ -233,35 +274,6 @@ def scalar_from(source: CausalPolicy | ScalarModel | str | Path, heads: Sequence
             head.bias.zero_()
     module.set_attn_implementation(source.module.config._attn_implementation)
     return ScalarModel(module.eval(), tokenizer, source.path)
-
-
-def with_padding(tokenizer: PreTrainedTokenizerBase, ends: Set[int]) -> PreTrainedTokenizerBase:
-    """Return the tokenizer if its padding token is not one of `ends`, or a copy that pads with another special token, or with none.
-
-    transformers scores a sequence at its last token that is not padding. With the end of a turn as padding it would score the token before
-    that end, and in batches whatever token is there. Without a padding token it refuses batches.
-    """
-    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in ends:
-        return tokenizer
-    special = {i: token.content for i, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special and i not in ends}
-    first = (tokenizer.unk_token_id, tokenizer.bos_token_id)
-    unused = sorted(special, key=lambda i: ("pad" not in special[i].lower(), i in first, i))
-    tokenizer = copy.deepcopy(tokenizer)
-    declare_ends(tokenizer, ends)
-    tokenizer.pad_token = special[unused[0]] if unused else None
-    return tokenizer
-
-
-def head_of(module: PreTrainedModel) -> Linear:
-    """Return the linear layer of a sequence classification model.
-
-    Raises:
-        ModelError: it has no layer of the name that transformers uses.
-    """
-    head = dict(module.named_children()).get("score")
-    if not isinstance(head, Linear):
-        raise ModelError(f"{type(module).__name__} has no linear layer `score`; use a decoder for sequence classification")
-    return head
 
 
 def _count_at_end(ids: Sequence[int], token: int) -> int:

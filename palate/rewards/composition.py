@@ -14,6 +14,7 @@ from torch import Tensor
 from palate.config.answers import LARGEST
 from palate.core import Completion, ConfigError, DataError, Prompt, TrainingError
 from palate.distributed.ranks import from_writer
+from palate.models.adapters import LoRA, four_bit_of
 from palate.rewards.batch import PartScorer, ScoringBatch, ScoringContext
 from palate.rewards.function import FunctionReward
 from palate.rewards.judge import JudgeReward
@@ -115,7 +116,7 @@ class Composition:
         *,
         locate: Callable[[str], str] = str,
         max_failed: float = 0.05,
-        merge_adapters: bool = True,
+        adapters: LoRA | None = None,
     ) -> Composition:
         """Load the parts: their models are read and their processes started.
 
@@ -124,7 +125,8 @@ class Composition:
             tokenizer: the policy's; None where completions come from elsewhere, and then texts are scored.
             locate: turns a model's path in the settings into a directory.
             max_failed: largest share of a batch's completions that a part may fail to score.
-            merge_adapters: whether a reward model that was kept as an adapter is merged into its base or stays beside it.
+            adapters: those that the policy trains. With them a reward model that was kept as an adapter stays beside its base, which is
+                quantised as the policy's. Without them it is merged into its base.
 
         Raises:
             ConfigError: there is no part, a name has a slash, a function cannot be imported, or a model lacks the heads asked for.
@@ -139,7 +141,7 @@ class Composition:
 
         @cache
         def member(path: str) -> Member:
-            models[path] = LearnedReward.load(locate(path), tokenizer, merge_adapter=merge_adapters)
+            models[path] = LearnedReward.load(locate(path), tokenizer, merge_adapter=adapters is None, four_bit=four_bit_of(adapters))
             return Member(models[path])
 
         scorers = {name: part.open(ScoringContext(name, tokenizer, member)) for name, part in parts.items()}

@@ -15,6 +15,7 @@ from torch import Tensor
 from palate.config.artifacts import model_at
 from palate.core import Completion, DataError, Prompt, TrainingError
 from palate.distributed.sharing import microbatches, shared
+from palate.models.four_bit import FourBit
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.runs.run import Run
 from palate.text.pack import PackedBatch, Tree, pack
@@ -129,15 +130,18 @@ class LearnedReward:
         self._tokens = tokens_at_once(self._width)
 
     @staticmethod
-    def load(path: str, sampled_with: PreTrainedTokenizerBase | None = None, *, merge_adapter: bool = True) -> LearnedReward:
+    def load(
+        path: str, sampled_with: PreTrainedTokenizerBase | None = None, *, merge_adapter: bool = True, four_bit: FourBit | None = None
+    ) -> LearnedReward:
         """Load the reward model in a directory, with frozen weights.
 
         Args:
             path: the directory.
             sampled_with: the tokenizer that the completions' ids come from; None where only texts are known.
             merge_adapter: whether an adapter is merged into its base, or stays beside it.
+            four_bit: how the base of an adapter that stays beside it is quantised; None leaves it as it is.
         """
-        model = load_scalar(path, merge_adapter=merge_adapter)
+        model = load_scalar(path, merge_adapter=merge_adapter, four_bit=four_bit)
         model.module.requires_grad_(requires_grad=False)
         return LearnedReward(model, sampled_with)
 

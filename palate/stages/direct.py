@@ -11,7 +11,7 @@ from palate.config.artifacts import file_at, model_at
 from palate.config.types import Amount, Count, Input, ModelInput
 from palate.core import ConfigError, DataError, TrainingError, derive_seed
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
-from palate.models.adapters import LoRA
+from palate.models.adapters import LoRA, four_bit_of
 from palate.models.causal import CausalPolicy
 from palate.models.load import DTYPES, DType, load_policy, load_reference
 from palate.objectives.direct import DPO, KTO, DirectObjective
@@ -22,7 +22,7 @@ from palate.training.comparisons import JudgedPrompt, judged_prompts, overall
 from palate.training.fit import epochs_of, fit, mean_loss, warn_of_few_steps
 from palate.training.keep import Keep, Last
 from palate.training.learner import Learner
-from palate.training.model_io import check_keep, keep_model, search, token_limit, trainable, trained
+from palate.training.model_io import check_keep, check_packages, keep_model, search, token_limit, trainable, trained
 from palate.training.optimizer import AdamW
 from palate.training.pairs import PairLossInputs, Weighting
 from palate.training.reference import FixedReference, MovingReference, Reference, ReferenceUpdate, UniformReference
@@ -116,6 +116,7 @@ class Direct:
     def check(self) -> None:
         """Raise ConfigError when settings contradict each other."""
         check_keep(self.keep, self.held_out)
+        check_packages(self.optimizer, self.adapters)
         if self.reference_update is not None and (self.adapters is not None or self.dtype != "float32"):
             what = "adapters" if self.adapters is not None else f"dtype {self.dtype}"
             raise ConfigError(
@@ -141,7 +142,13 @@ class Direct:
     def run(self, run: Run) -> None:
         """Train the policy and save it as `model/`."""
         base = model_at(self.model)
-        policy = trainable(run, load_policy(base), base, self.adapters, checkpoint_activations=self.checkpoint_activations)
+        policy = trainable(
+            run,
+            load_policy(base, four_bit=four_bit_of(self.adapters)),
+            base,
+            self.adapters,
+            checkpoint_activations=self.checkpoint_activations,
+        )
         examples = self._examples(run, policy, self.preferences, "preferences.jsonl", self.limit)
         held_out = [] if self.held_out is None else self._examples(run, policy, self.held_out, "held_out.jsonl", None)
         epochs = epochs_of(run, len(examples), self.prompts_per_step, self.epochs, lambda k: examples[k].source)

@@ -16,7 +16,7 @@ from palate.data.jsonl import write_rows
 from palate.data.splits import shuffled, split_held_out
 from palate.evaluation.active_learning import ask_next
 from palate.evaluation.reward_model import REFERENCE_PROMPTS, assess, normalisation_of, predictions, reference_samples
-from palate.models.adapters import LoRA
+from palate.models.adapters import LoRA, four_bit_of
 from palate.models.load import DTYPES, DType
 from palate.models.scalar import ScalarModel, scalar_from
 from palate.objectives.bradley_terry import BradleyTerry
@@ -27,7 +27,7 @@ from palate.training.comparisons import JudgedPrompt, judged_prompts
 from palate.training.fit import epochs_of, fit, mean_loss, warn_of_few_steps
 from palate.training.keep import Best, Keep, Last
 from palate.training.learner import Learner
-from palate.training.model_io import keep_model, search, token_limit, trainable, trained
+from palate.training.model_io import check_packages, keep_model, search, token_limit, trainable, trained
 from palate.training.optimizer import AdamW
 from palate.training.reward_batches import RewardBatches
 from palate.training.template_remarks import tell_of
@@ -84,7 +84,8 @@ class Reward:
     keep: Keep = field(default_factory=Last)
 
     def check(self) -> None:
-        """Raise ConfigError when the held-out share or the weight of a rater is out of range."""
+        """Raise ConfigError when the held-out share or the weight of a rater is out of range, or a package is missing."""
+        check_packages(self.optimizer, self.adapters)
         if (self.held_out is None or isinstance(self.keep, Best)) and not 0 < self.held_out_share < 1:
             raise ConfigError(f"held_out_share must lie between 0 and 1, got {self.held_out_share}: a reward model needs a test")
         for name, weight in self.rater_weights.items():
@@ -98,7 +99,7 @@ class Reward:
         train, test = self._split(run)
         dimensions = tuple(dict.fromkeys(preference.dimension for preference in train))
         base = model_at(self.model)
-        fresh = scalar_from(base, dimensions, seed=derive_seed(run.seed, "heads"))
+        fresh = scalar_from(base, dimensions, seed=derive_seed(run.seed, "heads"), four_bit=four_bit_of(self.adapters))
         model = trainable(run, fresh, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
         limit = token_limit(model, self.max_tokens)
         train, choosing = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from palate.config.artifacts import file_at, model_at
 from palate.config.types import Amount, Count, Input, ModelInput
 from palate.data.formats import ColumnTypes, Further, Recognised, stream_demonstrations
-from palate.models.adapters import LoRA
+from palate.models.adapters import LoRA, four_bit_of
 from palate.models.causal import CausalPolicy
 from palate.models.load import DTYPES, DType, load_policy
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
@@ -21,7 +21,7 @@ from palate.training.fit import epochs_of
 from palate.training.imitation import Imitation, trees_of
 from palate.training.keep import Keep, Last
 from palate.training.learner import Learner
-from palate.training.model_io import check_keep, keep_model, search, token_limit, trainable, trained
+from palate.training.model_io import check_keep, check_packages, keep_model, search, token_limit, trainable, trained
 from palate.training.optimizer import AdamW
 
 
@@ -64,13 +64,20 @@ class SFT:
     keep: Keep = field(default_factory=Last)
 
     def check(self) -> None:
-        """Raise ConfigError when `keep: best` has no held-out data."""
+        """Raise ConfigError when `keep: best` has no held-out data, or a package is missing."""
         check_keep(self.keep, self.held_out)
+        check_packages(self.optimizer, self.adapters)
 
     def run(self, run: Run) -> None:
         """Train the model and save it as `model/`."""
         base = model_at(self.model)
-        policy = trainable(run, load_policy(base), base, self.adapters, checkpoint_activations=self.checkpoint_activations)
+        policy = trainable(
+            run,
+            load_policy(base, four_bit=four_bit_of(self.adapters)),
+            base,
+            self.adapters,
+            checkpoint_activations=self.checkpoint_activations,
+        )
         trees = self._trees(run, policy, self.data, "trees", self.limit)
         held_out: Sequence[Tree] = () if self.held_out is None else self._trees(run, policy, self.held_out, "held_out", None)
         epochs = epochs_of(run, len(trees), self.demonstrations_per_step, self.epochs, trees.name)

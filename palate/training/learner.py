@@ -23,6 +23,7 @@ from torch import nn
 from palate.core import RunError, TrainingError
 from palate.distributed.ranks import ranks
 from palate.distributed.sharing import mine, rejoined
+from palate.models.four_bit import cast_to
 from palate.objectives.reduce import MAXIMUM, Sums, Totals
 from palate.training.optimizer import AdamW
 from palate.training.sliced_weights import SlicedWeights
@@ -68,8 +69,7 @@ class Learner:
             self._weights = SlicedWeights(self._used, optimizer, self._group)
         if dtype != torch.float32:
             for module in self.modules.values():
-                for p in module.parameters():
-                    p.data = p.data.to(dtype)
+                cast_to(module, dtype)
 
     def step(self, batches: Iterable[B], loss: Callable[[B], Sums]) -> dict[str, float]:
         """Take one optimizer step over `batches`, and return the metrics' means, the gradient's norm and the learning rate.
@@ -127,10 +127,9 @@ class Learner:
         return replace(sums, loss=sums.loss.detach())
 
     def release(self) -> None:
-        """End training: the modules hold the learned weights in float32. Frozen parameters keep the precision of `dtype`."""
+        """End training: the modules hold the learned weights in float32. Frozen ones keep the precision of `dtype`, or their 4 bits."""
         for module in self.modules.values():
-            for p in module.parameters():
-                p.data = p.data.float()
+            cast_to(module, torch.float32)
         for name, weight in self._weights.float32():
             self._used[name].data = weight
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
 from palate.core import ConfigError, derive_seed
+from palate.core.process import computing_on
 from palate.distributed.ranks import ranks
-from palate.models.adapters import LoRA, is_adapter
+from palate.models.adapters import LoRA, four_bit_of, is_adapter
 from palate.models.causal import CausalPolicy
+from palate.models.four_bit import bitsandbytes
 from palate.models.load import load_policy
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.models.written import check_export
@@ -19,6 +22,7 @@ from palate.runs.run import Run
 from palate.text.spans import NO_LIMIT
 from palate.training.keep import Best, HeldOut, Keep, Last
 from palate.training.learner import Learner
+from palate.training.optimizer import AdamW
 
 M = TypeVar("M", CausalPolicy, ScalarModel)
 
@@ -53,7 +57,8 @@ def trained(run: Run, model: M, adapters: LoRA | None, learner: Learner) -> M:
     The base of an adapter must be an ordinary model: other programs would read an adapter on an adapter without the one below. So where
     the base is an adapter, it is written merged to `base/`; or the new adapter does not stay in the run, if `model/` holds it anyway.
 
-    The adapter is then merged into its base as it is on disk, because the one in memory may compute in a narrower type.
+    The adapter is then merged into its base as it is on disk, because the one in memory may have a narrower type. Where that is 4 bits, a
+    device may be too small for the whole policy, which is only written now: it is merged on the CPU.
     """
     learner.release()
     model.module.eval()
@@ -67,13 +72,22 @@ def trained(run: Run, model: M, adapters: LoRA | None, learner: Learner) -> M:
             load_policy(model.adapters.base).save(run.directory / "base")
             model.adapters.move_base(str(run.directory / "base"))
     model.save(directory)
-    load = load_policy if isinstance(model, CausalPolicy) else load_scalar
-    return load(directory)
+    if not isinstance(model, CausalPolicy):
+        return load_scalar(directory)
+    with nullcontext() if adapters.base_dtype is None else computing_on("cpu"):
+        return load_policy(directory)
 
 
 def search(keep: Keep, measure: Callable[[], float]) -> HeldOut | None:
     """Return how to look for the best weights, or None where the last ones are kept."""
     return HeldOut(keep, measure) if isinstance(keep, Best) else None
+
+
+def check_packages(optimizer: AdamW, adapters: LoRA | None) -> None:
+    """Raise ConfigError when a setting needs bitsandbytes, and it is missing, too old, or not for several ranks."""
+    optimizer.check()
+    if four_bit_of(adapters) is not None:
+        bitsandbytes("adapters.base_dtype nf4")
 
 
 def check_keep(keep: Keep, held_out: str | None) -> None:

@@ -9,9 +9,6 @@ from torch import Tensor, nn
 
 from palate.training.optimizer import AdamW
 
-STATE = ("step", "exp_avg", "exp_avg_sq")
-"""What the optimizer holds for a weight."""
-
 
 class WholeWeights:
     """The float32 weights behind the modules' own parameters, and their optimizer.
@@ -25,6 +22,7 @@ class WholeWeights:
         self._weights = dict(used)
         if dtype != torch.float32:
             self._weights = {name: nn.Parameter(p.detach().clone()) for name, p in used.items()}
+        self._config = optimizer
         self.optimizer = optimizer.build(self._weights.values())
 
     def start(self) -> None:
@@ -62,7 +60,7 @@ class WholeWeights:
         """Return weights and optimizer state by the names of a checkpoint."""
         tensors = {f"weights.{name}": weight.data for name, weight in self._weights.items()}
         for name, weight in self._weights.items():
-            for key, value in self.optimizer.state.get(weight, {}).items():
+            for key, value in self._config.state_of(self.optimizer, weight).items():
                 tensors[f"optimizer.{key}.{name}"] = value
         return tensors
 
@@ -71,9 +69,7 @@ class WholeWeights:
         with torch.no_grad():
             for name, weight in self._weights.items():
                 weight.copy_(_known(tensor(f"weights.{name}")))
-                state = {key: value.to(weight.device) for key in STATE if (value := tensor(f"optimizer.{key}.{name}")) is not None}
-                if state:
-                    self.optimizer.state[weight] = state
+                self._config.restore_state(self.optimizer, weight, lambda key, name=name: tensor(f"optimizer.{key}.{name}"))  # type: ignore[misc]
         self.use()
 
 

@@ -14,6 +14,7 @@ from palate.config.artifacts import model_at
 from palate.config.functions import load_gold
 from palate.core import Prompt, TrainingError, derive_seed
 from palate.distributed.ranks import from_writer
+from palate.models.adapters import four_bit_of
 from palate.models.causal import CausalPolicy
 from palate.models.load import DTYPES, load_policy
 from palate.objectives.kl import BudgetKL, KLState
@@ -44,14 +45,14 @@ class Loop:
     def __init__(self, config: OnlineSettings, run: Run) -> None:
         self.config, self.run = config, run
         base = model_at(config.model)
-        self.policy = trainable(run, load_policy(base), base, config.adapters)
+        self.policy = trainable(run, load_policy(base, four_bit=four_bit_of(config.adapters)), base, config.adapters)
         self.reference = self.policy.reference()
         self.rewards = Composition.load(
             config.reward_parts(),
             self.policy.tokenizer,
             locate=model_at,
             max_failed=config.reward_requirements.max_failed,
-            merge_adapters=config.adapters is None,
+            adapters=config.adapters,
         )
         context = AlgorithmContext(
             run=run,
@@ -86,8 +87,7 @@ class Loop:
         self.weights = MeasuredWeights(self.learner, run.state / "weights") if has_limits else None
         self.gold = None if config.gold is None else load_gold(config.gold)
         self.kl = config.kl.control.start()
-        self.iteration = 0
-        self.prompts_taken = 0
+        self.iteration = self.prompts_taken = 0
         self.measured = 0
         """The iteration whose first weights sampled last."""
         self.shaping = config.shaping.within(config.sampling.max_tokens)

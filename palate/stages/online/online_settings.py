@@ -23,6 +23,7 @@ from palate.stages.online.pretraining import Pretraining
 from palate.stages.online.raft import RAFT
 from palate.training.guards import Guards
 from palate.training.keep import BestReward, Last
+from palate.training.model_io import check_packages
 from palate.training.optimizer import AdamW
 
 Method = PolicyGradient | OnlineDPO | RAFT
@@ -149,7 +150,8 @@ class OnlineSettings:
     adapters: LoRA | None = None
 
     def check(self) -> None:
-        """Raise ConfigError when settings contradict each other."""
+        """Raise ConfigError when settings contradict each other, or a package is missing."""
+        check_packages(self.optimizer, self.adapters)
         sampling = self.sampling
         if sampling.top_k or sampling.top_p < 1 or sampling.min_p:
             raise ConfigError(

@@ -17,6 +17,7 @@ from palate.core import ConfigError, TrainingError
 from palate.distributed.ranks import ranks
 from palate.distributed.sharing import microbatches
 from palate.models.causal import TokenOutputs
+from palate.models.four_bit import four_bit_layers
 from palate.models.load import DType
 from palate.models.written import check_export
 from palate.objectives.advantages import GAE, Advantage
@@ -126,7 +127,9 @@ class SeparateValues:
         return self._model.values(batch)[:, 0].float()
 
     def save(self, directory: Path) -> None:
-        """Write a scalar model."""
+        """Write a scalar model. One with a base of 4 bits is dequantised on the CPU, because a device may be too small for it."""
+        if four_bit_layers(self.module):
+            self.module.cpu()
         model = self._model.merged()
         model.save(directory)
         check_export(model, directory)

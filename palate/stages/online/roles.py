@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -10,10 +11,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from palate.config.artifacts import model_at
-from palate.models.adapters import LoRA, base_of, share_frozen
+from palate.core.process import computing_on
+from palate.models.adapters import LoRA, base_of, four_bit_of
 from palate.models.causal import CausalPolicy
-from palate.models.load import load_policy
 from palate.models.scalar import ScalarModel, load_scalar, scalar_from
+from palate.models.shared_weights import share_frozen
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
 from palate.text.spans import NO_LIMIT
@@ -42,14 +44,18 @@ def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[
         if reward.model.tokenizer.get_vocab() == vocabulary and (reward.model.max_tokens or NO_LIMIT) >= longest
     ]
     directory, source = (model_at(matching[0][0]), matching[0][1]) if matching else (base, None)
+    four_bit = four_bit_of(adapters)
     if source is not None and source.adapters is not None:
         reward_base, _ = base_of(directory)
-        value = trainable(run, scalar_from(reward_base, ("value",), seed=0, zero=True), reward_base, adapters)
+        fresh = scalar_from(reward_base, ("value",), seed=0, zero=True, four_bit=four_bit)
+        value = trainable(run, fresh, reward_base, adapters)
         if value.adapters is not None and value.adapters.start_as(source.adapters):
             return value
-        source = None  # An adapter of another rank or on other layers cannot go on, but base and adapter together can be the base.
-    start = (load_scalar(directory) if matching else load_policy(directory)) if source is None else source
-    return trainable(run, scalar_from(start, ("value",), seed=0, zero=True), directory, adapters)
+        # An adapter of another rank or on other layers cannot go on, but base and adapter together can be the base.
+        with nullcontext() if four_bit is None else computing_on("cpu"):
+            source = load_scalar(directory)
+    start = directory if source is None else source
+    return trainable(run, scalar_from(start, ("value",), seed=0, zero=True, four_bit=four_bit), directory, adapters)
 
 
 def share_base(learned: Iterable[nn.Module], rewards: Iterable[ScalarModel], dtype: torch.dtype) -> None:

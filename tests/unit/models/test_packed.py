@@ -9,9 +9,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from palate.models.causal import CausalPolicy
+from palate.models.heads import head_of
 from palate.models.load import built, load_policy, without_dropout
 from palate.models.paths import PaddedPathWarning
-from palate.models.scalar import head_of, scalar_from
+from palate.models.scalar import scalar_from
 from palate.testing import FAMILIES, PADDED_FAMILIES, random_trees, shared_data, tiny_config, tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree, pack
 

@@ -7,7 +7,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from palate.core import ModelError
-from palate.models.scalar import Normalisation, ScalarModel, head_of, load_scalar, scalar_from
+from palate.models.heads import head_of
+from palate.models.scalar import Normalisation, ScalarModel, load_scalar, scalar_from
 from palate.testing import FAMILIES, random_trees, tiny_policy
 from palate.text.pack import pack
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import torch
 
-from palate.models.adapters import LoRA, share_frozen
+from palate.models.adapters import LoRA
 from palate.models.load import load_policy
 from palate.models.scalar import scalar_from
+from palate.models.shared_weights import share_frozen
 from palate.testing import random_trees, tiny_policy
 from palate.text.pack import pack
 

@@ -16,9 +16,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from palate.core import ModelError, Sampling
 from palate.models.adapters import LoRA, is_adapter
 from palate.models.causal import CausalPolicy
+from palate.models.heads import with_padding
 from palate.models.load import load_policy
 from palate.models.paths import PaddedPathWarning
-from palate.models.scalar import load_scalar, scalar_from, with_padding
+from palate.models.scalar import load_scalar, scalar_from
 from palate.models.written import check_export
 from palate.samplers.local import LocalSampler
 from palate.testing import ALL_FAMILIES, random_trees, tiny_policy, word_tokenizer

@@ -1,6 +1,7 @@
 """The learner: any split of a batch gives the same step; what is not finite moves nothing; schedules."""
 
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from palate.core import ConfigError, RunError, TrainingError
+from palate.distributed.ranks import Ranks, working_together
 from palate.objectives.reduce import Sums
 from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
+from tests.support.quantised import needs_bitsandbytes
 
 STEPS = 6
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -258,3 +261,60 @@ def test_only_matrices_decay() -> None:
 def test_optimizers_that_learn_nothing_are_refused(setting: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         AdamW(**setting)  # type: ignore[arg-type]
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("state", ["8bit", "paged_8bit"])
+def test_eight_bit_state_moves_the_weights_nearly_alike_and_is_saved(state: str, tmp_path: Path) -> None:
+    def made(state: str) -> Learner:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(4, 2048), nn.Tanh(), nn.Linear(2048, 1))  # 8,192 numbers are worth 8 bits, 2,048 are not
+        return Learner({"net": net}, AdamW(lr=0.01, weight_decay=0.1, state=state), STEPS)  # type: ignore[arg-type]
+
+    exact, narrow = made("float32"), made(state)
+    first = weights(exact)
+    steps(exact, STEPS, [8])
+    steps(narrow, 3, [8])
+    narrow.save(tmp_path / "c", {})
+    saved = load_file(tmp_path / "c" / "tensors.safetensors")
+    assert saved["optimizer.state1.net.0.weight"].dtype == torch.uint8
+    assert saved["optimizer.state1.net.2.weight"].dtype == torch.float32
+    steps(narrow, 3, [8], start=3)
+    resumed = made(state)
+    assert resumed.load(tmp_path / "c") is not None
+    steps(resumed, 3, [8], start=3)
+    for name, value in weights(narrow).items():
+        assert torch.equal(weights(resumed)[name], value)
+        moved = (weights(exact)[name] - first[name]).abs().mean()
+        assert (value - weights(exact)[name]).abs().mean() < 0.1 * moved
+    narrow.load(tmp_path / "c")  # also after other steps
+    steps(narrow, 3, [8], start=3)
+    assert torch.equal(weights(narrow)["0.weight"], weights(resumed)["0.weight"])
+
+
+@needs_bitsandbytes
+def test_several_ranks_refuse_an_eight_bit_state() -> None:
+    class Two(Ranks):
+        world = 2
+
+    with (
+        working_together(Two()),
+        pytest.raises(ConfigError, match="optimizer.state is 8bit, which one process alone can do. With 2 ranks"),
+    ):
+        AdamW(state="8bit").check()
+
+
+def test_an_eight_bit_state_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ConfigError, match="optimizer.state 8bit needs bitsandbytes, which is not installed: pip install"):
+        learner(state="8bit")
+
+
+def test_weights_from_before_the_first_step_have_no_state(tmp_path: Path) -> None:
+    one, other = learner(), learner()
+    one.save(tmp_path / "c", {})
+    steps(one, 2, [8])
+    one.load(tmp_path / "c")
+    for step, two in zip(steps(one, 2, [8]), steps(other, 2, [8]), strict=True):
+        assert step == two
+    assert all(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())

@@ -16,6 +16,7 @@ from palate.runs.run import Run
 from palate.testing import tiny_policy, word_tokenizer
 from palate.testing.tokenizers import WORDS
 from palate.training import checkpoints
+from tests.support.quantised import needs_bitsandbytes
 
 STEPS = 6
 LORA = ("--adapters", "lora", "--adapters.rank", "4", "--optimizer.lr", "0.01")
@@ -76,14 +77,17 @@ def weights(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
 
 
+FOUR_BIT = (*LORA, "--adapters.base_dtype", "nf4")
 EXTRAS = {
     "adapters": LORA,
     "bfloat16": ("--dtype", "bfloat16"),
     "adapters in bfloat16, activations computed anew": (*LORA, "--dtype", "bfloat16", "--checkpoint_activations", "true"),
+    "adapters on 4 bits": (*FOUR_BIT, "--dtype", "bfloat16", "--checkpoint_activations", "true", "--optimizer.state", "8bit"),
+    "8-bit state": ("--optimizer.state", "8bit"),
 }
 
 
-@pytest.mark.parametrize("extra", EXTRAS)
+@pytest.mark.parametrize("extra", [pytest.param(name, marks=needs_bitsandbytes if "bit" in name else ()) for name in EXTRAS])
 @pytest.mark.parametrize("stage", ["sft", "direct", "reward"])
 def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(
     stage: str, extra: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -168,9 +172,12 @@ def test_bfloat16_stays_near_float32_and_moves_weights_by_less_than_it_can_hold(
         assert 0 < gap < 1e-4, name  # steps of 1e-5 a weight of size 0.3 would lose in bfloat16
 
 
-@pytest.mark.parametrize("merge", ["true", "false"])
-def test_every_later_stage_takes_a_run_with_adapters(merge: str, data: Path, tmp_path: Path) -> None:
-    lora = (*LORA, "--adapters.merge", merge)
+@pytest.mark.parametrize(
+    ("merge", "adapters"),
+    [("true", LORA), ("false", LORA), *(pytest.param(merge, FOUR_BIT, marks=needs_bitsandbytes) for merge in ("true", "false"))],
+)
+def test_every_later_stage_takes_a_run_with_adapters(merge: str, adapters: tuple[str, ...], data: Path, tmp_path: Path) -> None:
+    lora = (*adapters, "--adapters.merge", merge)
     place = {name: tmp_path / name for name in ("sft", "direct", "reward", "rloo", "ppo", "samples", "scores")}
     do(*words(data, "sft"), *lora, "--out", str(place["sft"]))
     assert (place["sft"] / "model").is_dir() == (merge == "true")
@@ -207,9 +214,13 @@ def test_every_later_stage_takes_a_run_with_adapters(merge: str, data: Path, tmp
     assert AutoModelForCausalLM.from_pretrained(place["ppo"] / "model" if merge == "true" else data / "base") is not None
 
 
-def test_online_runs_with_adapters_resume_exactly(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("adapters", [LORA, pytest.param((*FOUR_BIT, "--optimizer.state", "8bit"), marks=needs_bitsandbytes)])
+def test_online_runs_with_adapters_resume_exactly(
+    adapters: tuple[str, ...], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     do(*words(data, "reward"), "--out", str(tmp_path / "reward"))
-    command = ["online", "--model", str(data / "base"), "--reward", str(tmp_path / "reward"), "--prompts", str(data / "pairs.jsonl"), *LORA]
+    command = ["online", "--model", str(data / "base"), "--reward", str(tmp_path / "reward"), "--prompts", str(data / "pairs.jsonl")]
+    command += adapters
     command += ["--sampling.max_tokens", "6", "--iterations", "3", "--prompts_per_iteration", "4", "--samples_per_prompt", "2"]
     command += ["--minibatches", "2", "--reward_requirements.min_accuracy", "0"]
     do(*command, "--out", str(tmp_path / "straight"))

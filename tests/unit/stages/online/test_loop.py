@@ -9,7 +9,8 @@ import torch
 
 from palate.core import ConfigError, Interrupted, TrainingError
 from palate.data.jsonl import read_rows, write_rows
-from palate.models.scalar import head_of, load_scalar, scalar_from
+from palate.models.heads import head_of
+from palate.models.scalar import load_scalar, scalar_from
 from palate.objectives.reduce import Sums
 from palate.rewards.learned import ReportCard
 from palate.runs.run import Run

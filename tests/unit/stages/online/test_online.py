@@ -13,6 +13,7 @@ from palate.config.read import dump_config, read_config
 from palate.config.settings import Settings
 from palate.core import ConfigError, TrainingError
 from palate.models.adapters import LoRA
+from palate.models.four_bit import four_bit_layers
 from palate.models.load import load_policy
 from palate.models.scalar import load_scalar, scalar_from
 from palate.runs.record import RunPlan
@@ -23,6 +24,7 @@ from palate.stages.online.online_dpo import best_and_worst
 from palate.stages.online.raft import top_k
 from palate.testing import byte_tokenizer, random_trees, tiny_policy, word_tokenizer
 from palate.text.pack import pack
+from tests.support.quantised import needs_bitsandbytes
 from tests.unit.stages.online.toy import ITERATIONS, LETTERS, NOTHING, SLOW, alike, configured, killed_and_resumed, trained, weights
 
 METHODS: Mapping[str, Mapping[str, Any]] = {
@@ -146,14 +148,16 @@ def test_a_reward_model_of_another_tokenizer_scores_texts(data: Path, tmp_path: 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("rank", [4, 2])
-def test_under_adapters_four_roles_hold_one_base(dtype: str, rank: int, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("base_dtype", [None, pytest.param("nf4", marks=needs_bitsandbytes)])
+def test_under_adapters_four_roles_hold_one_base(dtype: str, rank: int, base_dtype: str | None, data: Path, tmp_path: Path) -> None:
     reward = scalar_from(str(data / "base"), ("overall",), seed=0).with_adapter(LoRA(rank=4), str(data / "base"), seed=3)
     with torch.no_grad():
         for p in reward.parameters():
             if p.requires_grad:
                 p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
     reward.save(tmp_path / "reward")
-    stage = configured(data, rewards={}, reward=str(tmp_path / "reward"), iterations=2, adapters={"rank": rank}, dtype=dtype)
+    adapters = {"rank": rank, "base_dtype": base_dtype}
+    stage = configured(data, rewards={}, reward=str(tmp_path / "reward"), iterations=2, adapters=adapters, dtype=dtype)
     run = open_run(tmp_path / "run", RunPlan("online", "online", seed=1))
     loop = Loop(stage, run)
     value, (scorer,) = loop.learner.modules["value"], loop.rewards.models.values()
@@ -166,8 +170,11 @@ def test_under_adapters_four_roles_hold_one_base(dtype: str, rank: int, data: Pa
         assert addresses[0] < addresses[2]
         assert addresses[0] != addresses[3]
     batch = pack(random_trees([(5, [3, 1])], 20, seed=5))
-    expected = load_scalar(tmp_path / "reward")
-    torch.testing.assert_close(scorer.model.scores(batch), expected.scores(batch), rtol=0, atol=1e-5 if dtype == "float32" else 0.1)
+    if base_dtype is None:
+        expected = load_scalar(tmp_path / "reward")
+        torch.testing.assert_close(scorer.model.scores(batch), expected.scores(batch), rtol=0, atol=1e-5 if dtype == "float32" else 0.1)
+    else:
+        assert all(len(four_bit_layers(module)) == 14 for module in modules)
     run, rows = trained(stage, tmp_path / "runs")
     assert len(rows) == stage.iterations
     assert load_scalar(run.directory / "value").heads == ("value",)
