@@ -26,7 +26,7 @@ SIZES: Mapping[str, tuple[int, int, int, int, int, int, bool]] = {
 LENGTH = 256
 """Tokens of a sequence, and of its prompt half as many."""
 
-STEPS, PER_STEP = 3, 2
+STEPS, PER_STEP = 2, 2
 """Optimizer steps, and micro-batches of each."""
 
 WORDS = ("the", "cook", "has", "rice", "and", "beans", "but", "no", "salt", "so", "what", "can", "we", "make", "for", "two", "guests")
@@ -43,16 +43,16 @@ class Case(NamedTuple):
 
 LORA = {"adapters": {"kind": "lora", "rank": 16}}
 CASES: Mapping[str, Case] = {
-    "sft 34M": Case("sft", "34M", 2048, {}),
-    "sft 112M": Case("sft", "112M", 1024, {}),
-    "sft 246M": Case("sft", "246M", 512, {}),
-    "sft 112M, checkpoints": Case("sft", "112M", 2048, {"checkpoint_activations": True}),
-    "sft 112M, LoRA": Case("sft", "112M", 2048, dict(LORA)),
-    "sft 34M, bfloat16": Case("sft", "34M", 2048, {"dtype": "bfloat16"}),
-    "direct 34M": Case("direct", "34M", 2048, {}),
-    "reward 112M": Case("reward", "112M", 1024, {}),
-    "ppo 34M": Case("online", "34M", 2048, {"reward": "reward"}),
-    "grpo 34M": Case("online", "34M", 2048, {"reward": "reward", "preset": "grpo"}),
+    "sft 34M": Case("sft", "34M", 1024, {}),
+    "sft 112M": Case("sft", "112M", 512, {}),
+    "sft 246M": Case("sft", "246M", 256, {}),
+    "sft 112M, checkpoints": Case("sft", "112M", 1024, {"checkpoint_activations": True}),
+    "sft 112M, LoRA": Case("sft", "112M", 512, dict(LORA)),
+    "sft 34M, bfloat16": Case("sft", "34M", 1024, {"dtype": "bfloat16"}),
+    "direct 34M": Case("direct", "34M", 1024, {}),
+    "reward 112M": Case("reward", "112M", 512, {}),
+    "ppo 34M": Case("online", "34M", 1280, {"reward": "reward"}),
+    "grpo 34M": Case("online", "34M", 1280, {"reward": "reward", "preset": "deepseek-grpo"}),
     "sample 112M": Case("sample", "112M", 0, {}),
 }
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from palate.cli.plan_page import gigabytes, phases_text, roles_table, verdict
+from palate.cli.plan_page import WIDTH, gigabytes, phases_text, roles_table, verdict
 from palate.pipeline.estimates.cluster_plan import SPREAD, OnlineRequest, layout_choices, memory_choices, what_to_change
 from palate.pipeline.estimates.memory_parts import GB
 from palate.pipeline.estimates.step_time import Reached
@@ -14,7 +14,7 @@ from palate.pipeline.estimates.step_time import Reached
 
 def show_cluster(request: OnlineRequest, gpu: str) -> int:
     """Print the plan, and return the exit status: 1 where no way to train fits."""
-    console, reached = Console(highlight=False, soft_wrap=True), Reached()
+    console, reached = Console(highlight=False, soft_wrap=True, width=WIDTH), Reached()
     shape = request.shape
     console.print(
         Text(f"GRPO of {shape.name} ({shape.parameters / 1e9:.2f} billion parameters) on {request.gpus} x {gpu}", style="bold"),

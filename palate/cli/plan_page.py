@@ -16,6 +16,9 @@ from palate.pipeline.estimates.role_memory import Machine
 COLUMNS = ("weights", "float32 weights", "gradients", "moments", "activations", "head", "cache")
 """Kinds with a column of their own; all others are added up."""
 
+WIDTH = 120
+"""Columns of the terminal that the widest table needs."""
+
 TIGHT = 0.9
 """Share of a device's memory above which a stage is called tight, because the estimate may be that far off."""
 
@@ -36,7 +39,7 @@ def verdict(peak: float, memory: float) -> str:
 
 def show_memory(planned: Sequence[PlannedMemory], machine: Machine, memory: float | None, notes: Sequence[str]) -> int:
     """Print the table of every stage, and return the exit status: 1 where a stage does not fit."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=WIDTH)
     console.print(Text(_where(machine, memory), style="bold"))
     for item in planned:
         if item.memory is None:
@@ -100,7 +103,7 @@ def roles_table(needed: StageMemory) -> Table:
 
 def phases_text(needed: StageMemory) -> str:
     """Return the bytes of every phase."""
-    return ", ".join(f"{phase} {gigabytes(needed.total(phase))}" for phase in PHASES if phase in needed.phases)
+    return ", ".join(f"{phase} {gigabytes(needed.total(phase))}" for phase in needed.phases)
 
 
 def _assumptions(machine: Machine) -> list[str]:

@@ -72,7 +72,7 @@ def memory_choices(request: OnlineRequest) -> tuple[MemoryChoice, ...]:
     """Return the memory of GRPO with all weights and with an adapter, with functions as rewards."""
     completion = request.tokens - request.tokens // 2
     values = {
-        "preset": "grpo",
+        "preset": "deepseek-grpo",
         "model": "model",
         "prompts": "prompts",
         "rewards": {"checked": {"kind": "function", "function": "rewards:checked"}},

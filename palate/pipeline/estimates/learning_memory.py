@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from palate.models.adapters import LoRA
 from palate.pipeline.estimates.memory_parts import MemoryPart, MemoryScript
-from palate.pipeline.estimates.pass_memory import WIDE, PackedTrees, Trained, backward_bytes, head_bytes, kept_bytes
+from palate.pipeline.estimates.pass_memory import PackedTrees, Trained, backward_bytes, head_bytes, kept_bytes
 from palate.pipeline.estimates.role_memory import (
     Machine,
     ModelOrigin,
@@ -55,6 +55,7 @@ def lengths_of(machine: Machine, origin: ModelOrigin, most: int | None = None, c
 
 def learn(script: MemoryScript, machine: Machine, role: str, trained: Trained, trees: PackedTrees, learned: int, head: float) -> None:
     """Record the moment at which the backward pass begins; `head` are the bytes of the output head's own work."""
+    trees = replace(trees, is_fused=machine.is_gpu)
     passing = [
         MemoryPart(role, "activations", kept_bytes(trained, trees)),
         MemoryPart(role, "head" if head > backward_bytes(trained, trees) else "backward pass", max(head, backward_bytes(trained, trees))),
@@ -62,10 +63,12 @@ def learn(script: MemoryScript, machine: Machine, role: str, trained: Trained, t
     script.moment("learn", [*passing, *passing_gradients(machine, role, trained, learned)])
 
 
-def train_alone(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained, trees: PackedTrees) -> None:
+def train_alone(
+    script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained, trees: PackedTrees, state: str
+) -> None:
     """Train one model and write it."""
     learned = learned_by(origin, trained)
-    start_learning(script, machine, role, origin, trained, learned)
+    start_learning(script, machine, role, origin, trained, learned, state)
     head = 0.0 if origin.heads else head_bytes(trained, learns=True, forms_early=trees.branches == 1)
     learn(script, machine, role, trained, trees, learned, head)
     write(script, machine, role, origin, trained)
@@ -81,4 +84,4 @@ def score_by_reward(script: MemoryScript, machine: Machine, origin: ModelOrigin,
     """Load a reward model and score completions with it."""
     load(script, machine, "reward", origin.scalar(), copies=origin.rank is not None)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, branches, tokens_at_once(origin.shape.hidden_size))
-    score(script, "reward", origin.shape, WIDE, trees, has_vocabulary=False)
+    score(script, machine, "reward", Trained(origin.shape), trees, has_vocabulary=False)

@@ -1,4 +1,4 @@
-"""What to change in a stage that does not fit: fewer tokens per micro-batch, checkpoints, adapters, more ranks, in this order."""
+"""What to change in a stage that does not fit: fewer tokens per micro-batch, checkpoints, adapters, 4 bits, more ranks, in this order."""
 
 from __future__ import annotations
 
@@ -63,6 +63,9 @@ def _tries(stage: Stage, ranks: int) -> Iterator[tuple[tuple[str, ...], Stage, i
     full, whole = so_far, stage
     if "adapters" in has and has["adapters"] is None and has.get("reference_update") is None:
         so_far, stage = (*so_far, f"adapters=lora (rank {ADAPTER.rank})"), _changed(stage, "adapters", value=ADAPTER)
+        yield so_far, stage, ranks
+        yield from ((words, changed, ranks) for words, changed in _fewer_tokens(so_far, stage, has))
+        so_far, stage = (*so_far, "adapters.base_dtype=nf4"), _changed(stage, "adapters", value=replace(ADAPTER, base_dtype="nf4"))
         yield so_far, stage, ranks
         yield from ((words, changed, ranks) for words, changed in _fewer_tokens(so_far, stage, has))
     for more in RANKS:

@@ -64,8 +64,16 @@ class StageMemory:
 
 @dataclass
 class MemoryScript:
-    """Follows a stage: what it holds and drops, and the moments between. Each phase keeps its fullest moment."""
+    """Follows a stage: what it holds and drops, and the moments between. Each phase keeps its fullest moment.
 
+    Attributes:
+        gaps: the share of what passes that lies unused between blocks of memory, which an allocator cannot join.
+        held: bytes by role and kind.
+        phases: the fullest moment of each phase so far.
+        host: bytes of the machine's own memory.
+    """
+
+    gaps: float = 0.0
     held: dict[tuple[str, str], float] = field(default_factory=dict)
     phases: dict[PhaseName, tuple[MemoryPart, ...]] = field(default_factory=dict)
     host: float = 0.0
@@ -79,11 +87,20 @@ class MemoryScript:
         for key in [key for key in self.held if key[0] == role and (not kinds or key[1] in kinds)]:
             del self.held[key]
 
-    def moment(self, phase: PhaseName, passing: Iterable[MemoryPart] = ()) -> None:
-        """Record a moment of a phase, with what is in memory only then."""
-        parts = (*(MemoryPart(role, kind, size) for (role, kind), size in self.held.items() if size), *passing)
+    def moment(self, phase: PhaseName, passing: Iterable[MemoryPart] = (), apart: Iterable[MemoryPart] = ()) -> None:
+        """Record a moment of a phase, with what is in memory only then; between what is `apart` there are no gaps."""
+        own = list(passing)
+        if self.gaps and own:
+            own.append(MemoryPart("process", "gaps", self.gaps * sum(part.size for part in own)))
+        parts = (*(MemoryPart(role, kind, size) for (role, kind), size in self.held.items() if size), *own, *apart)
         if sum(part.size for part in parts) > sum(part.size for part in self.phases.get(phase, ())):
             self.phases[phase] = tuple(parts)
+
+    @property
+    def freed(self) -> float:
+        """Return the bytes that earlier moments needed beyond those held now."""
+        fullest = max((sum(part.size for part in parts) for parts in self.phases.values()), default=0.0)
+        return max(0.0, fullest - sum(self.held.values()))
 
     def needs_host(self, size: float) -> None:
         """Record bytes of the machine's memory that are needed at one moment."""

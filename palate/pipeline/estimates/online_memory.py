@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from palate.pipeline.estimates.learning_memory import Lengths, learn, learned_by, lengths_of
 from palate.pipeline.estimates.memory_parts import MemoryScript
 from palate.pipeline.estimates.pass_memory import WIDE, PackedTrees, Trained, head_bytes
-from palate.pipeline.estimates.role_memory import Machine, ModelOrigin, Origins, load, sample, score, start_learning, trained_of, write
+from palate.pipeline.estimates.role_memory import (
+    Machine,
+    ModelOrigin,
+    Origins,
+    frozen_bytes,
+    load,
+    load_trained,
+    sample,
+    score,
+    start_learning,
+    trained_of,
+    write,
+)
 from palate.rewards.learned import tokens_at_once
 from palate.stages.online import Online
 from palate.stages.online.online_dpo import OnlineDPO
@@ -17,20 +31,23 @@ def online(script: MemoryScript, machine: Machine, stage: Online, origins: Origi
     """Play an online stage: its roles are loaded, share what they can, sample, score, learn, and are written."""
     policy, trained = origins["model"], trained_of(origins["model"], stage.dtype, stage.adapters)
     lengths = lengths_of(machine, policy, completion=stage.sampling.max_tokens)
-    load(script, machine, "policy", policy)
+    load_trained(script, machine, "policy", policy, trained)
     if stage.adapters is None:
         load(script, machine, "reference", policy)
     rewards = _rewards(origins)
     for role, reward in rewards.items():
-        load(script, machine, role, reward, copies=reward.rank is not None)
+        if reward.rank is not None and trained.is_packed:
+            load_trained(script, machine, role, reward, replace(trained, shape=reward.shape))
+        else:
+            load(script, machine, role, reward, copies=reward.rank is not None)
     value = _value(stage, policy, rewards)
     if value is not None:
-        load(script, machine, "value", value, copies=1)
+        load_trained(script, machine, "value", value, trained_of(value, stage.dtype, stage.adapters))
     learned = {"policy": learned_by(policy, trained)}
-    start_learning(script, machine, "policy", policy, trained, learned["policy"])
+    start_learning(script, machine, "policy", policy, trained, learned["policy"], stage.optimizer.state)
     if value is not None:
         learned["value"] = learned_by(value, trained)
-        start_learning(script, machine, "value", value, trained, learned["value"])
+        start_learning(script, machine, "value", value, trained, learned["value"], stage.optimizer.state)
     if stage.adapters is None:
         script.hold("reference", "weights", trained.width * policy.size)
     else:
@@ -38,18 +55,18 @@ def online(script: MemoryScript, machine: Machine, stage: Online, origins: Origi
     if "held_out.reward" in origins:
         load(script, machine, "held-out reward", origins["held_out.reward"].scalar())
     if stage.sampler.asynchronous:
-        script.hold("policy that samples", "weights", trained.width * policy.size)
+        script.hold("policy that samples", "weights", frozen_bytes(policy, trained, trained.width))
     rows = stage.prompts_per_iteration * stage.samples_per_prompt // machine.ranks
     if stage.held_out.prompts is not None:
         rows = max(rows, (stage.held_out.limit or rows) // machine.ranks)
     sample(script, policy, trained.width, rows, lengths.prompt, lengths.completion)
-    _score(script, stage, trained, lengths, (policy, value, rewards))
+    _score(script, machine, stage, trained, lengths, (policy, value, rewards))
     _learn(script, machine, stage, trained, lengths, (policy, value, learned))
     if value is not None:
         if trained.rank is None and trained.width != WIDE and machine.ranks == 1:
             script.drop("value", "weights")
         else:
-            script.hold("value", "weights", WIDE * value.size)
+            script.hold("value", "weights", frozen_bytes(value, trained, WIDE))
     write(script, machine, "policy", policy, trained)
 
 
@@ -81,30 +98,33 @@ def _share(script: MemoryScript, trained: Trained, policy: ModelOrigin, value: M
     for role, reward in rewards.items():
         if reward.rank is not None:
             shared = reward.base in holders
-            script.hold(role, "weights", trained.width * (reward.shape.adapter(reward.rank) + (0 if shared else reward.size)))
+            own = 0.0 if shared else frozen_bytes(reward, trained, trained.width)
+            script.hold(role, "weights", trained.width * reward.shape.adapter(reward.rank) + own)
             holders.add(reward.base)
     if value is not None:
         is_shared = value.base in holders and (value.rank is not None or value.name == policy.name)
-        script.hold("value", "weights", trained.width * (learned_by(value, trained) + (0 if is_shared else value.size)))
+        own = 0.0 if is_shared else frozen_bytes(value, trained, trained.width)
+        script.hold("value", "weights", trained.width * learned_by(value, trained) + own)
 
 
 def _score(
     script: MemoryScript,
+    machine: Machine,
     stage: Online,
     trained: Trained,
     lengths: Lengths,
     models: tuple[ModelOrigin, ModelOrigin | None, dict[str, ModelOrigin]],
 ) -> None:
     """Record the passes of the reward models, the reference and the value model."""
-    policy, value, rewards = models
+    _, value, rewards = models
     for role, reward in rewards.items():
         width = trained.width if reward.rank is not None and trained.rank is not None else WIDE
         trees = PackedTrees.within(lengths.prompt, lengths.completion, stage.samples_per_prompt, tokens_at_once(reward.shape.hidden_size))
-        score(script, role, reward.shape, width, trees, has_vocabulary=False)
+        score(script, machine, role, Trained(reward.shape, width), trees, has_vocabulary=False)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, stage.samples_per_prompt, stage.tokens_per_microbatch)
-    score(script, "reference", policy.shape, trained.width, trees, has_vocabulary=True)
+    score(script, machine, "reference", trained, trees, has_vocabulary=True)
     if value is not None:
-        score(script, "value", value.shape, trained.width, trees, has_vocabulary=False)
+        score(script, machine, "value", replace(trained, shape=value.shape), trees, has_vocabulary=False)
 
 
 def _learn(
@@ -129,5 +149,5 @@ def _learn(
         head = head_bytes(trained, learns=True, forms_early=True)
         learn(script, machine, "policy", trained, text, learned["policy"], head)
     if value is not None:
-        of_value = Trained(value.shape, trained.width, trained.rank, trained.targets)
+        of_value = replace(trained, shape=value.shape)
         learn(script, machine, "value", of_value, trees, learned["value"], 0.0)

@@ -26,12 +26,14 @@ class PackedTrees:
         completion: tokens of a branch.
         branches: branches of a tree.
         tokens: tokens of the pass.
+        is_fused: whether a kernel computes attention without holding its weights, and without copies of a trunk's keys, as on a GPU.
     """
 
     prompt: int
     completion: int
     branches: int
     tokens: int
+    is_fused: bool = False
 
     @staticmethod
     def within(prompt: int, completion: int, branches: int, limit: int, rows: int | None = None) -> PackedTrees:
@@ -52,13 +54,15 @@ class PackedTrees:
     @property
     def keys(self) -> float:
         """Return key slots: a branch has its trunk's keys before its own."""
-        if self.branches == 1:
+        if self.branches == 1 or self.is_fused:
             return float(self.tokens)
         return self._trees * (self.prompt + self.branches * (self.prompt + self.completion))
 
     @property
     def cells(self) -> float:
-        """Return query-key cells per head."""
+        """Return query-key cells per head that are held; of a kernel, one number per query."""
+        if self.is_fused:
+            return float(self.tokens)
         longest = self.prompt + self.completion
         if self.branches == 1:
             return self._trees * longest**2
@@ -67,6 +71,8 @@ class PackedTrees:
     @property
     def block_cells(self) -> float:
         """Return the cells per head of the largest batched product."""
+        if self.is_fused:
+            return 0.0
         longest = self.prompt + self.completion
         largest = longest**2 if self.branches == 1 else max(self.prompt**2, self.completion * longest)
         return max(largest, min(self.cells, BLOCK_AREA))
@@ -87,6 +93,7 @@ class Trained:
         rank: rank of the adapter; None where all weights learn.
         targets: endings of the names of the layers with an adapter; none means all.
         is_checkpointing: whether only the inputs of layers are kept.
+        is_packed: whether the frozen linear layers are held in 4 bits; then the weight of one at a time is unpacked.
     """
 
     shape: ModelShape
@@ -94,6 +101,12 @@ class Trained:
     rank: int | None = None
     targets: Sequence[str] = ()
     is_checkpointing: bool = False
+    is_packed: bool = False
+
+    @property
+    def unpacked(self) -> float:
+        """Return the bytes of the largest weight that is unpacked for a product."""
+        return self.width * self.shape.hidden_size * self.shape.intermediate_size if self.is_packed else 0.0
 
 
 def layer_bytes(model: Trained, trees: PackedTrees) -> float:
@@ -139,7 +152,7 @@ def backward_bytes(model: Trained, trees: PackedTrees) -> float:
     feed_forward = t * b * (2 * d + 3 * inner) + (d * inner * b if model.rank is None else 0)
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     attention = t * b * (2 * d + 3 * queries) + 4 * keys * b * trees.keys + 2 * shape.heads * trees.block_cells * b
-    return max(feed_forward, attention)
+    return max(feed_forward + model.unpacked, attention)
 
 
 def forward_bytes(model: Trained, trees: PackedTrees) -> float:
@@ -149,7 +162,7 @@ def forward_bytes(model: Trained, trees: PackedTrees) -> float:
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     feed_forward = t * (2 * d * b + 2 * d * WIDE + (4 if shape.is_gated else 2) * inner * b)
     attention = t * (2 * d * b + 5 * queries * b) + 4 * keys * b * trees.keys + shape.heads * trees.block_cells * (2 * WIDE + b)
-    return max(feed_forward, attention)
+    return max(feed_forward + model.unpacked, attention)
 
 
 def head_bytes(model: Trained, *, learns: bool, forms_early: bool = False) -> float:

@@ -156,7 +156,6 @@ def plan_memory(
     for name in pipeline.stages:
         with collected(errors):
             plan, stage = read_stage(pipeline, name, stages)
-            stage.check()
             origins = models.origins(name, stage)
             models.record(name, stage, origins)
             own = machine if stages[plan.stage].is_shared else replace(machine, ranks=1)

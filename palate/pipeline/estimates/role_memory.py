@@ -13,8 +13,14 @@ from palate.pipeline.estimates.pass_memory import WIDE, PackedTrees, Trained, ca
 from palate.samplers.forward import LARGEST_PACKED
 from palate.training.sliced_weights import BUCKET
 
-WIDTHS: dict[DType, int] = {"float32": 4, "bfloat16": 2}
+WIDTHS: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes of a number of each type."""
+
+PACKED = 0.52
+"""Bytes of a number in 4 bits, with its scales (see `palate.models.four_bit`)."""
+
+MOMENTS: Mapping[str, int] = {"float32": 8, "8bit": 2, "paged_8bit": 2}
+"""Bytes of the optimizer's two running means, by the type of its state."""
 
 ROWS = 256
 """Completions that the local sampler draws at once, at most."""
@@ -23,8 +29,11 @@ PREFILL = 4096
 """Tokens of prompts that the local sampler reads at once."""
 
 
-CPU_PROCESS = 0.45 * GB
+CPU_PROCESS = 0.40 * GB
 """What a process needs on a CPU before any model is there: Python, torch and transformers (`benchmarks/plan_memory.py` measures it)."""
+
+CPU_GAPS = 0.4
+"""Share of what passes that lies unused between blocks on a CPU; `benchmarks/plan_memory.py` measured it."""
 
 GPU_PROCESS = 1.0 * GB
 """What is assumed for a process on a GPU before any model is there: CUDA's context and its libraries."""
@@ -84,8 +93,16 @@ Origins = Mapping[str, ModelOrigin]
 
 def trained_of(origin: ModelOrigin, dtype: DType, adapters: LoRA | None, *, is_checkpointing: bool = False) -> Trained:
     """Return how a stage with these settings trains a model."""
-    rank, targets = (None, ()) if adapters is None else (adapters.rank, adapters.target_modules)
-    return Trained(origin.shape, WIDTHS[dtype], rank, targets, is_checkpointing)
+    if adapters is None:
+        return Trained(origin.shape, WIDTHS[dtype], is_checkpointing=is_checkpointing)
+    is_packed = adapters.base_dtype is not None
+    return Trained(origin.shape, WIDTHS[dtype], adapters.rank, adapters.target_modules, is_checkpointing, is_packed)
+
+
+def frozen_bytes(origin: ModelOrigin, trained: Trained, width: int) -> float:
+    """Return the bytes of a model whose numbers have this width, except those that are packed in 4 bits."""
+    packed = origin.shape.linear_numbers if trained.is_packed else 0
+    return PACKED * packed + width * (origin.size - packed)
 
 
 def learned_numbers(origin: ModelOrigin, adapters: LoRA | None) -> int:
@@ -93,6 +110,20 @@ def learned_numbers(origin: ModelOrigin, adapters: LoRA | None) -> int:
     if adapters is None:
         return origin.size
     return origin.shape.adapter(adapters.rank, adapters.target_modules) + origin.heads * origin.shape.hidden_size
+
+
+def load_trained(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained) -> None:
+    """Load a model that will learn: in float32; or on the CPU, layer by layer packed in 4 bits."""
+    if not trained.is_packed:
+        load(script, machine, role, origin, copies=origin.heads > 0)
+        return
+    script.hold(role, "weights", frozen_bytes(origin, trained, WIDE))
+    read = trained.width * origin.size
+    if machine.is_gpu:
+        script.moment("load")
+        script.needs_host(read * machine.ranks)
+    else:
+        script.moment("load", [MemoryPart(role, "weights while loading", read)])
 
 
 def load(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, *, copies: int = 0) -> None:
@@ -103,15 +134,17 @@ def load(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin,
         script.needs_host(WIDE * origin.size * machine.ranks)
 
 
-def start_learning(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained, learned: int) -> None:
-    """Hold what the learner does: weights in the computing type, float32 weights, gradients and moments."""
+def start_learning(
+    script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained, learned: int, state: str
+) -> None:
+    """Hold what the learner does: weights in the computing type, float32 weights, gradients and moments of the type `state`."""
     adapter = learned if trained.rank is not None else 0
-    script.hold(role, "weights", trained.width * (origin.size + adapter))
+    script.hold(role, "weights", frozen_bytes(origin, trained, trained.width) + trained.width * adapter)
     share = machine.ranks
     if share > 1 or trained.width != WIDE:
         script.hold(role, "float32 weights", WIDE * learned / share)
     script.hold(role, "gradients", WIDE * learned / share)
-    script.hold(role, "moments", 2 * WIDE * learned / share)
+    script.hold(role, "moments", MOMENTS[state] * learned / share)
     if machine.is_gpu:
         script.needs_host(3 * WIDE * learned)  # a checkpoint is gathered on its way to the disk
 
@@ -131,8 +164,9 @@ def write(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin
     """
     whole = WIDE * origin.size
     if trained.rank is not None:
-        script.hold(role, "weights", whole)
-        script.hold("merged", "weights", whole)
+        script.hold(role, "weights", frozen_bytes(origin, trained, WIDE))
+        if origin.heads or not trained.is_packed or not machine.is_gpu:  # else the policy is merged on the CPU
+            script.hold("merged", "weights", whole)
         if origin.heads:
             script.moment("write", [MemoryPart("merged", "weights while loading", whole)])
     elif machine.ranks > 1:
@@ -142,9 +176,10 @@ def write(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin
         script.drop(role, "weights")  # the float32 weights take their place
     if machine.is_gpu:
         script.moment("write")
-        script.needs_host(whole * (machine.ranks if trained.rank is not None else 1))
-    else:
-        script.moment("write", [MemoryPart("check", "weights", whole)])
+        script.needs_host(whole * (2 * machine.ranks if trained.is_packed else machine.ranks if trained.rank is not None else 1))
+    else:  # a process on a CPU keeps what was freed, and the file that is checked is mapped beside it
+        freed = MemoryPart("process", "freed memory that stays", script.freed)
+        script.moment("write", [], [freed, MemoryPart("check", "weights", whole)])
     script.drop("merged")
 
 
@@ -161,9 +196,9 @@ def sample(script: MemoryScript, origin: ModelOrigin, width: int, rows: int, pro
     script.moment("sample", passing)
 
 
-def score(script: MemoryScript, role: str, shape: ModelShape, width: int, trees: PackedTrees, *, has_vocabulary: bool) -> None:
+def score(script: MemoryScript, machine: Machine, role: str, trained: Trained, trees: PackedTrees, *, has_vocabulary: bool) -> None:
     """Read completions without gradients."""
-    trained = Trained(shape, width)
+    trees = replace(trees, is_fused=machine.is_gpu)
     passing = [MemoryPart(role, "activations", forward_bytes(trained, trees))]
     if has_vocabulary:
         passing.append(MemoryPart(role, "head", head_bytes(trained, learns=False)))

@@ -7,8 +7,19 @@ from collections.abc import Callable, Mapping
 from palate.pipeline.estimates.learning_memory import MANY, Lengths, learn, learned_by, lengths_of, score_by_reward, train_alone
 from palate.pipeline.estimates.memory_parts import MemoryPart, MemoryScript, StageMemory
 from palate.pipeline.estimates.online_memory import online
-from palate.pipeline.estimates.pass_memory import WIDE, PackedTrees, head_bytes
-from palate.pipeline.estimates.role_memory import Machine, Origins, load, sample, score, start_learning, trained_of, write
+from palate.pipeline.estimates.pass_memory import WIDE, PackedTrees, Trained, head_bytes
+from palate.pipeline.estimates.role_memory import (
+    CPU_GAPS,
+    Machine,
+    Origins,
+    load,
+    load_trained,
+    sample,
+    score,
+    start_learning,
+    trained_of,
+    write,
+)
 from palate.pipeline.table import Stage
 from palate.stages.average import Average
 from palate.stages.direct import Direct
@@ -25,11 +36,11 @@ from palate.stages.sft import SFT
 
 def _sft(script: MemoryScript, machine: Machine, stage: SFT, origins: Origins) -> None:
     origin = origins["model"]
-    load(script, machine, "policy", origin)
     trained = trained_of(origin, stage.dtype, stage.adapters, is_checkpointing=stage.checkpoint_activations)
+    load_trained(script, machine, "policy", origin, trained)
     lengths = lengths_of(machine, origin, stage.max_tokens)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, 1, stage.tokens_per_microbatch, stage.demonstrations_per_step)
-    train_alone(script, machine, "policy", origin, trained, trees)
+    train_alone(script, machine, "policy", origin, trained, trees, stage.optimizer.state)
 
 
 def _pretrain(script: MemoryScript, machine: Machine, stage: Pretrain, origins: Origins) -> None:
@@ -37,13 +48,13 @@ def _pretrain(script: MemoryScript, machine: Machine, stage: Pretrain, origins: 
     load(script, machine, "policy", origin)
     window = stage.architecture.max_positions
     trees = PackedTrees.within(1, window - 1, 1, stage.tokens_per_microbatch, stage.documents_per_step)
-    train_alone(script, machine, "policy", origin, trained_of(origin, "float32", None), trees)
+    train_alone(script, machine, "policy", origin, trained_of(origin, "float32", None), trees, stage.optimizer.state)
 
 
 def _direct(script: MemoryScript, machine: Machine, stage: Direct, origins: Origins) -> None:
     origin = origins["model"]
-    load(script, machine, "policy", origin)
     trained = trained_of(origin, stage.dtype, stage.adapters, is_checkpointing=stage.checkpoint_activations)
+    load_trained(script, machine, "policy", origin, trained)
     lengths = lengths_of(machine, origin, stage.max_tokens)
     if "reference" in origins:
         reference = origins["reference"]
@@ -56,20 +67,20 @@ def _direct(script: MemoryScript, machine: Machine, stage: Direct, origins: Orig
     branches = 1 if stage.objective.is_unpaired else 2
     trees = PackedTrees.within(lengths.prompt, lengths.completion, branches, stage.tokens_per_microbatch, stage.prompts_per_step)
     learned = learned_by(origin, trained)
-    start_learning(script, machine, "policy", origin, trained, learned)
+    start_learning(script, machine, "policy", origin, trained, learned, stage.optimizer.state)
     if stage.objective.needs_reference and stage.reference_kind == "model":
-        score(script, "reference", origin.shape, trained.width, trees, has_vocabulary=True)
+        score(script, machine, "reference", trained, trees, has_vocabulary=True)
     learn(script, machine, "policy", trained, trees, learned, head_bytes(trained, learns=True))
     write(script, machine, "policy", origin, trained)
 
 
 def _reward(script: MemoryScript, machine: Machine, stage: Reward, origins: Origins) -> None:
     origin = origins["model"].scalar()
-    load(script, machine, "reward", origin, copies=1)
     trained = trained_of(origin, stage.dtype, stage.adapters, is_checkpointing=stage.checkpoint_activations)
+    load_trained(script, machine, "reward", origin, trained)
     lengths = lengths_of(machine, origin, stage.max_tokens)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, 2, stage.tokens_per_microbatch, stage.prompts_per_step)
-    train_alone(script, machine, "reward", origin, trained, trees)
+    train_alone(script, machine, "reward", origin, trained, trees, stage.optimizer.state)
 
 
 def _refresh(script: MemoryScript, machine: Machine, stage: Refresh, origins: Origins) -> None:
@@ -78,12 +89,12 @@ def _refresh(script: MemoryScript, machine: Machine, stage: Refresh, origins: Or
     load(script, machine, "reward", origin)
     trained, lengths = trained_of(origin, "float32", None), lengths_of(machine, origin)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, 2, stage.tokens_per_microbatch, stage.prompts_per_step)
-    train_alone(script, machine, "reward", origin, trained, trees)
+    train_alone(script, machine, "reward", origin, trained, trees, stage.optimizer.state)
     if stage.curve:
         script.drop("reward", "moments")
         load(script, machine, "curve", origin)
         learned = learned_by(origin, trained)
-        start_learning(script, machine, "curve", origin, trained, learned)
+        start_learning(script, machine, "curve", origin, trained, learned, stage.optimizer.state)
         learn(script, machine, "curve", trained, trees, learned, 0.0)
 
 
@@ -109,7 +120,7 @@ def _evaluate(script: MemoryScript, machine: Machine, stage: Evaluate, origins: 
     if "reference" in origins:
         load(script, machine, "reference", origins["reference"])
         trees = PackedTrees.within(lengths.prompt, lengths.completion, 1, stage.tokens_per_microbatch)
-        score(script, "reference", origins["reference"].shape, WIDE, trees, has_vocabulary=True)
+        score(script, machine, "reference", Trained(origins["reference"].shape), trees, has_vocabulary=True)
 
 
 def _rerank(script: MemoryScript, machine: Machine, stage: Rerank, origins: Origins) -> None:
@@ -154,7 +165,7 @@ def memory_of(stage: Stage, origins: Origins, machine: Machine) -> StageMemory |
     play = kinds.get(type(stage))
     if play is None or not origins:
         return None
-    script = MemoryScript()
+    script = MemoryScript(gaps=0.0 if machine.is_gpu else CPU_GAPS)
     script.hold("process", "baseline", machine.process)
     play(script, machine, stage, origins)
     return script.result()
