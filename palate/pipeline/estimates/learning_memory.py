@@ -80,8 +80,8 @@ def learned_by(origin: ModelOrigin, trained: Trained) -> int:
     return learned_numbers(origin, lora)
 
 
-def score_by_reward(script: MemoryScript, machine: Machine, origin: ModelOrigin, lengths: Lengths, branches: int) -> None:
+def score_by_reward(script: MemoryScript, machine: Machine, origin: ModelOrigin, width: int, lengths: Lengths, branches: int) -> None:
     """Load a reward model and score completions with it."""
-    load(script, machine, "reward", origin.scalar(), copies=origin.rank is not None)
+    load(script, machine, "reward", origin.scalar(), copies=origin.rank is not None, width=width)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, branches, tokens_at_once(origin.shape.hidden_size))
-    score(script, machine, "reward", Trained(origin.shape), trees, has_vocabulary=False)
+    score(script, machine, "reward", Trained(origin.shape, width), trees, has_vocabulary=False)

@@ -18,6 +18,7 @@ from palate.pipeline.estimates.role_memory import (
     score,
     start_learning,
     trained_of,
+    width_of,
     write,
 )
 from palate.rewards.learned import tokens_at_once
@@ -29,33 +30,9 @@ from palate.stages.online.raft import RAFT
 
 def online(script: MemoryScript, machine: Machine, stage: Online, origins: Origins) -> None:
     """Play an online stage: its roles are loaded, share what they can, sample, score, learn, and are written."""
-    policy, trained = origins["model"], trained_of(origins["model"], stage.dtype, stage.adapters)
+    policy, trained = origins["model"], trained_of(origins["model"], width_of(stage, machine), stage.adapters)
     lengths = lengths_of(machine, policy, completion=stage.sampling.max_tokens)
-    load_trained(script, machine, "policy", policy, trained)
-    if stage.adapters is None:
-        load(script, machine, "reference", policy)
-    rewards = _rewards(origins)
-    for role, reward in rewards.items():
-        if reward.rank is not None and trained.is_packed:
-            load_trained(script, machine, role, reward, replace(trained, shape=reward.shape))
-        else:
-            load(script, machine, role, reward, copies=reward.rank is not None)
-    value = _value(stage, policy, rewards)
-    if value is not None:
-        load_trained(script, machine, "value", value, trained_of(value, stage.dtype, stage.adapters))
-    learned = {"policy": learned_by(policy, trained)}
-    start_learning(script, machine, "policy", policy, trained, learned["policy"], stage.optimizer.state)
-    if value is not None:
-        learned["value"] = learned_by(value, trained)
-        start_learning(script, machine, "value", value, trained, learned["value"], stage.optimizer.state)
-    if stage.adapters is None:
-        script.hold("reference", "weights", trained.width * policy.size)
-    else:
-        _share(script, trained, policy, value, rewards)
-    if "held_out.reward" in origins:
-        load(script, machine, "held-out reward", origins["held_out.reward"].scalar())
-    if stage.sampler.asynchronous:
-        script.hold("policy that samples", "weights", frozen_bytes(policy, trained, trained.width))
+    rewards, value, learned = _load_roles(script, machine, stage, trained, origins)
     rows = stage.prompts_per_iteration * stage.samples_per_prompt // machine.ranks
     if stage.held_out.prompts is not None:
         rows = max(rows, (stage.held_out.limit or rows) // machine.ranks)
@@ -68,6 +45,42 @@ def online(script: MemoryScript, machine: Machine, stage: Online, origins: Origi
         else:
             script.hold("value", "weights", frozen_bytes(value, trained, WIDE))
     write(script, machine, "policy", policy, trained)
+
+
+def _load_roles(
+    script: MemoryScript, machine: Machine, stage: Online, trained: Trained, origins: Origins
+) -> tuple[dict[str, ModelOrigin], ModelOrigin | None, dict[str, int]]:
+    """Load the models; return the reward models by role, a separate value model, and how many numbers learn by role."""
+    policy = origins["model"]
+    load_trained(script, machine, "policy", policy, trained)
+    if stage.adapters is None:
+        load(script, machine, "reference", policy)
+    rewards = _rewards(origins)
+    for role, reward in rewards.items():
+        if reward.rank is not None and trained.is_packed:
+            load_trained(script, machine, role, reward, replace(trained, shape=reward.shape))
+        else:
+            load(script, machine, role, reward, copies=reward.rank is not None)
+    value = _value(stage, policy, rewards)
+    learned = {"policy": learned_by(policy, trained)}
+    if value is not None:
+        learned["value"] = learned_by(value, trained)
+        load_trained(script, machine, "value", value, replace(trained, shape=value.shape))
+    for role, origin in (("policy", policy), ("value", value)):
+        if origin is not None:
+            start_learning(script, machine, role, origin, trained, learned[role], stage.optimizer.state)
+    if stage.adapters is None:
+        script.hold("reference", "weights", trained.width * policy.size)
+    else:
+        _share(script, trained, policy, value, rewards)
+    for role, reward in rewards.items():
+        if reward.rank is None or trained.rank is None:
+            script.hold(role, "weights", trained.width * reward.size)
+    if "held_out.reward" in origins:
+        load(script, machine, "held-out reward", origins["held_out.reward"].scalar(), width=trained.width)
+    if stage.sampler.asynchronous:
+        script.hold("policy that samples", "weights", frozen_bytes(policy, trained, trained.width))
+    return rewards, value, learned
 
 
 def _rewards(origins: Origins) -> dict[str, ModelOrigin]:
@@ -118,9 +131,8 @@ def _score(
     """Record the passes of the reward models, the reference and the value model."""
     _, value, rewards = models
     for role, reward in rewards.items():
-        width = trained.width if reward.rank is not None and trained.rank is not None else WIDE
         trees = PackedTrees.within(lengths.prompt, lengths.completion, stage.samples_per_prompt, tokens_at_once(reward.shape.hidden_size))
-        score(script, machine, role, Trained(reward.shape, width), trees, has_vocabulary=False)
+        score(script, machine, role, Trained(reward.shape, trained.width), trees, has_vocabulary=False)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, stage.samples_per_prompt, stage.tokens_per_microbatch)
     score(script, machine, "reference", trained, trees, has_vocabulary=True)
     if value is not None:

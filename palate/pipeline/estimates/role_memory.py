@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from palate.core.process import AUTO
 from palate.models.adapters import LoRA
-from palate.models.load import DType
 from palate.models.shapes import ModelShape
 from palate.pipeline.estimates.memory_parts import GB, MemoryPart, MemoryScript
 from palate.pipeline.estimates.pass_memory import WIDE, PackedTrees, Trained, cache_bytes, forward_bytes, head_bytes
+from palate.pipeline.table import Stage
 from palate.samplers.forward import LARGEST_PACKED
 from palate.training.sliced_weights import BUCKET
 
@@ -91,12 +92,18 @@ Origins = Mapping[str, ModelOrigin]
 """The models of a stage by the setting that names them; those in a list have their number behind a dot."""
 
 
-def trained_of(origin: ModelOrigin, dtype: DType, adapters: LoRA | None, *, is_checkpointing: bool = False) -> Trained:
+def width_of(stage: Stage, machine: Machine) -> int:
+    """Return the bytes of a number of the type that a stage computes in; `auto` is a narrow one on a GPU."""
+    name = vars(stage).get("dtype", "float32")
+    return WIDTHS["bfloat16" if machine.is_gpu else "float32"] if name == AUTO else WIDTHS[name]
+
+
+def trained_of(origin: ModelOrigin, width: int, adapters: LoRA | None, *, is_checkpointing: bool = False) -> Trained:
     """Return how a stage with these settings trains a model."""
     if adapters is None:
-        return Trained(origin.shape, WIDTHS[dtype], is_checkpointing=is_checkpointing)
+        return Trained(origin.shape, width, is_checkpointing=is_checkpointing)
     is_packed = adapters.base_dtype is not None
-    return Trained(origin.shape, WIDTHS[dtype], adapters.rank, adapters.target_modules, is_checkpointing, is_packed)
+    return Trained(origin.shape, width, adapters.rank, adapters.target_modules, is_checkpointing, is_packed)
 
 
 def frozen_bytes(origin: ModelOrigin, trained: Trained, width: int) -> float:
@@ -126,12 +133,12 @@ def load_trained(script: MemoryScript, machine: Machine, role: str, origin: Mode
         script.moment("load", [MemoryPart(role, "weights while loading", read)])
 
 
-def load(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, *, copies: int = 0) -> None:
-    """Load a model in float32; `copies` of it exist beside it for a moment."""
-    script.hold(role, "weights", WIDE * origin.size)
-    script.moment("load", [MemoryPart(role, "weights while loading", WIDE * origin.size * copies)] if copies else [])
+def load(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, *, copies: int = 0, width: int = WIDE) -> None:
+    """Load a model in float32, or with numbers of this width; `copies` of it exist beside it for a moment."""
+    script.hold(role, "weights", width * origin.size)
+    script.moment("load", [MemoryPart(role, "weights while loading", width * origin.size * copies)] if copies else [])
     if machine.is_gpu:
-        script.needs_host(WIDE * origin.size * machine.ranks)
+        script.needs_host(width * origin.size * machine.ranks)
 
 
 def start_learning(
@@ -162,7 +169,7 @@ def write(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin
 
     The learner, with its gradients and moments, is still there.
     """
-    whole = WIDE * origin.size
+    whole, freed = WIDE * origin.size, script.freed
     if trained.rank is not None:
         script.hold(role, "weights", frozen_bytes(origin, trained, WIDE))
         if origin.heads or not trained.is_packed or not machine.is_gpu:  # else the policy is merged on the CPU
@@ -177,9 +184,11 @@ def write(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin
     if machine.is_gpu:
         script.moment("write")
         script.needs_host(whole * (2 * machine.ranks if trained.is_packed else machine.ranks if trained.rank is not None else 1))
-    else:  # a process on a CPU keeps what was freed, and the file that is checked is mapped beside it
-        freed = MemoryPart("process", "freed memory that stays", script.freed)
-        script.moment("write", [], [freed, MemoryPart("check", "weights", whole)])
+    else:
+        # A process on a CPU keeps what was freed. Files of weights are mapped beside it, and merged layers are copies of what was mapped.
+        merged = 0 if trained.rank is None else WIDE * origin.shape.linear_numbers
+        stays = MemoryPart("process", "freed memory that stays", freed)
+        script.moment("write", [], [stays, MemoryPart("merged", "merged layers", merged), MemoryPart("check", "weights", whole)])
     script.drop("merged")
 
 

@@ -18,6 +18,7 @@ from palate.pipeline.estimates.role_memory import (
     score,
     start_learning,
     trained_of,
+    width_of,
     write,
 )
 from palate.pipeline.table import Stage
@@ -36,7 +37,7 @@ from palate.stages.sft import SFT
 
 def _sft(script: MemoryScript, machine: Machine, stage: SFT, origins: Origins) -> None:
     origin = origins["model"]
-    trained = trained_of(origin, stage.dtype, stage.adapters, is_checkpointing=stage.checkpoint_activations)
+    trained = trained_of(origin, width_of(stage, machine), stage.adapters, is_checkpointing=stage.checkpoint_activations)
     load_trained(script, machine, "policy", origin, trained)
     lengths = lengths_of(machine, origin, stage.max_tokens)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, 1, stage.tokens_per_microbatch, stage.demonstrations_per_step)
@@ -48,12 +49,12 @@ def _pretrain(script: MemoryScript, machine: Machine, stage: Pretrain, origins: 
     load(script, machine, "policy", origin)
     window = stage.architecture.max_positions
     trees = PackedTrees.within(1, window - 1, 1, stage.tokens_per_microbatch, stage.documents_per_step)
-    train_alone(script, machine, "policy", origin, trained_of(origin, "float32", None), trees, stage.optimizer.state)
+    train_alone(script, machine, "policy", origin, trained_of(origin, width_of(stage, machine), None), trees, stage.optimizer.state)
 
 
 def _direct(script: MemoryScript, machine: Machine, stage: Direct, origins: Origins) -> None:
     origin = origins["model"]
-    trained = trained_of(origin, stage.dtype, stage.adapters, is_checkpointing=stage.checkpoint_activations)
+    trained = trained_of(origin, width_of(stage, machine), stage.adapters, is_checkpointing=stage.checkpoint_activations)
     load_trained(script, machine, "policy", origin, trained)
     lengths = lengths_of(machine, origin, stage.max_tokens)
     if "reference" in origins:
@@ -76,7 +77,7 @@ def _direct(script: MemoryScript, machine: Machine, stage: Direct, origins: Orig
 
 def _reward(script: MemoryScript, machine: Machine, stage: Reward, origins: Origins) -> None:
     origin = origins["model"].scalar()
-    trained = trained_of(origin, stage.dtype, stage.adapters, is_checkpointing=stage.checkpoint_activations)
+    trained = trained_of(origin, width_of(stage, machine), stage.adapters, is_checkpointing=stage.checkpoint_activations)
     load_trained(script, machine, "reward", origin, trained)
     lengths = lengths_of(machine, origin, stage.max_tokens)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, 2, stage.tokens_per_microbatch, stage.prompts_per_step)
@@ -87,7 +88,7 @@ def _refresh(script: MemoryScript, machine: Machine, stage: Refresh, origins: Or
     origin = origins["reward"].scalar()
     load(script, machine, "reward before", origin)
     load(script, machine, "reward", origin)
-    trained, lengths = trained_of(origin, "float32", None), lengths_of(machine, origin)
+    trained, lengths = trained_of(origin, width_of(stage, machine), None), lengths_of(machine, origin)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, 2, stage.tokens_per_microbatch, stage.prompts_per_step)
     train_alone(script, machine, "reward", origin, trained, trees, stage.optimizer.state)
     if stage.curve:
@@ -100,42 +101,43 @@ def _refresh(script: MemoryScript, machine: Machine, stage: Refresh, origins: Or
 
 def _sample(script: MemoryScript, machine: Machine, stage: Sample, origins: Origins) -> None:
     origin = origins["model"]
-    load(script, machine, "policy", origin)
+    width = width_of(stage, machine)
+    load(script, machine, "policy", origin, width=width)
     lengths = lengths_of(machine, origin, completion=stage.sampling.max_tokens)
     rows = (stage.limit or MANY) * stage.samples_per_prompt // machine.ranks
-    sample(script, origin, WIDE, rows, lengths.prompt, lengths.completion)
+    sample(script, origin, width, rows, lengths.prompt, lengths.completion)
 
 
 def _evaluate(script: MemoryScript, machine: Machine, stage: Evaluate, origins: Origins) -> None:
-    lengths = Lengths(machine.tokens // 2, stage.sampling.max_tokens)
+    lengths, width = Lengths(machine.tokens // 2, stage.sampling.max_tokens), width_of(stage, machine)
     if "model" in origins:
         origin = origins["model"]
-        load(script, machine, "policy", origin)
+        load(script, machine, "policy", origin, width=width)
         lengths = lengths_of(machine, origin, completion=stage.sampling.max_tokens)
         rows = (stage.limit or MANY) // machine.ranks
-        sample(script, origin, WIDE, rows, lengths.prompt, lengths.completion)
+        sample(script, origin, width, rows, lengths.prompt, lengths.completion)
         script.drop("sampler")
     if "reward" in origins:
-        score_by_reward(script, machine, origins["reward"], lengths, 1)
+        score_by_reward(script, machine, origins["reward"], width, lengths, 1)
     if "reference" in origins:
-        load(script, machine, "reference", origins["reference"])
+        load(script, machine, "reference", origins["reference"], width=width)
         trees = PackedTrees.within(lengths.prompt, lengths.completion, 1, stage.tokens_per_microbatch)
-        score(script, machine, "reference", Trained(origins["reference"].shape), trees, has_vocabulary=True)
+        score(script, machine, "reference", Trained(origins["reference"].shape, width), trees, has_vocabulary=True)
 
 
 def _rerank(script: MemoryScript, machine: Machine, stage: Rerank, origins: Origins) -> None:
-    origin = origins["model"]
-    load(script, machine, "policy", origin)
-    load(script, machine, "reward", origins["reward"].scalar())
+    origin, width = origins["model"], width_of(stage, machine)
+    load(script, machine, "policy", origin, width=width)
+    load(script, machine, "reward", origins["reward"].scalar(), width=width)
     lengths = lengths_of(machine, origin, completion=stage.sampling.max_tokens)
     rows = (stage.limit or MANY) * stage.n // machine.ranks
-    sample(script, origin, WIDE, rows, lengths.prompt, lengths.completion)
+    sample(script, origin, width, rows, lengths.prompt, lengths.completion)
     script.drop("sampler")
-    score_by_reward(script, machine, origins["reward"], lengths, stage.n)
+    score_by_reward(script, machine, origins["reward"], width, lengths, stage.n)
 
 
-def _pair(script: MemoryScript, machine: Machine, stage: Pair, origins: Origins) -> None:  # noqa: ARG001 (one signature for all)
-    score_by_reward(script, machine, origins["reward"], lengths_of(machine, origins["reward"]), 2)
+def _pair(script: MemoryScript, machine: Machine, stage: Pair, origins: Origins) -> None:
+    score_by_reward(script, machine, origins["reward"], width_of(stage, machine), lengths_of(machine, origins["reward"]), 2)
 
 
 def _average(script: MemoryScript, machine: Machine, stage: Average, origins: Origins) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from palate.core import Sampling
 from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy
-from palate.models.load import DTYPES, DType, as_policy, built
+from palate.models.load import as_policy, built
 from palate.models.shapes import ModelShape, find_shape, shape_of_config
 from palate.objectives.supervised import CrossEntropy
 from palate.pipeline.estimates.learning_memory import learned_by
@@ -26,6 +26,7 @@ from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
 
 BATCH = 1 << 30
+WIDTHS = {torch.float32: 4, torch.bfloat16: 2}
 
 
 def policy_of(family: str) -> CausalPolicy:
@@ -56,17 +57,17 @@ def size_of(*tensors: torch.Tensor) -> int:
     return sum({x.untyped_storage().data_ptr(): x.numel() * x.element_size() for x in tensors}.values())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", list(WIDTHS))
 @pytest.mark.parametrize("adapters", [None, LoRA(rank=4)])
-def test_a_learner_holds_what_was_estimated(dtype: DType, adapters: LoRA | None) -> None:
+def test_a_learner_holds_what_was_estimated(dtype: torch.dtype, adapters: LoRA | None) -> None:
     policy = policy_of("llama")
     origin = origin_of(policy)
     if adapters is not None:
         policy = policy.with_adapter(adapters, "base", 0)
-    learner = Learner({"policy": policy.module}, AdamW(), 1, dtype=DTYPES[dtype])
+    learner = Learner({"policy": policy.module}, AdamW(), 1, dtype=dtype)
     batch = pack(random_trees([(4, (5,))], 40))
     learner.step([batch], Imitation(policy, CrossEntropy(), BATCH).loss)
-    trained = trained_of(origin, dtype, adapters)
+    trained = trained_of(origin, WIDTHS[dtype], adapters)
     script = MemoryScript()
     start_learning(script, Machine(), "policy", origin, trained, learned_by(origin, trained), "float32")
     learned = [weight for group in learner._weights.optimizer.param_groups for weight in group["params"]]
@@ -75,13 +76,13 @@ def test_a_learner_holds_what_was_estimated(dtype: DType, adapters: LoRA | None)
     assert script.held["policy", "weights"] == size_of(*own)
     assert script.held["policy", "gradients"] == size_of(*(weight.grad for weight in learned))
     assert script.held["policy", "moments"] == size_of(*moments)
-    wide = 0 if dtype == "float32" else size_of(*learned)
+    wide = 0 if dtype == torch.float32 else size_of(*learned)
     assert script.held.get(("policy", "float32 weights"), 0) == wide
 
 
 def test_ranks_share_what_the_optimizer_moves() -> None:
     origin = ModelOrigin(find_shape("8B"), "8B", "8B")
-    script, trained = MemoryScript(), trained_of(origin, "bfloat16", None)
+    script, trained = MemoryScript(), trained_of(origin, 2, None)
     start_learning(script, Machine(ranks=8), "policy", origin, trained, origin.size, "float32")
     assert sum(script.held.values()) == (2 + 16 / 8) * origin.size  # and 2 more for the gradients of a pass
 
@@ -106,19 +107,19 @@ def saved_by(policy: CausalPolicy, trees: list[Any]) -> float:
 
 @pytest.mark.parametrize("trees", list(SHAPES))
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
-@pytest.mark.parametrize(("dtype", "rank"), [("float32", None), ("float32", 8), ("bfloat16", None), ("bfloat16", 8)])
-def test_a_forward_pass_leaves_what_was_estimated(family: str, trees: str, dtype: DType, rank: int | None) -> None:
+@pytest.mark.parametrize(("dtype", "rank"), [(dtype, rank) for dtype in WIDTHS for rank in (None, 8)])
+def test_a_forward_pass_leaves_what_was_estimated(family: str, trees: str, dtype: torch.dtype, rank: int | None) -> None:
     policy = policy_of(family)
     shape = origin_of(policy).shape
     if rank is not None:
         policy = policy.with_adapter(LoRA(rank=rank), "base", 0)
-    policy.module.to(DTYPES[dtype])
+    policy.module.to(dtype)
     own = random_trees(SHAPES[trees], 40)
     (prompt, branches), count = SHAPES[trees][0], len(SHAPES[trees])
     estimated = PackedTrees(prompt, branches[0], len(branches), count * (prompt + sum(branches)))
-    found = kept_bytes(Trained(shape, 4 if dtype == "float32" else 2, rank), estimated)
+    found = kept_bytes(Trained(shape, WIDTHS[dtype], rank), estimated)
     assert found == pytest.approx(
-        saved_by(policy, own), rel=0.1 if dtype == "float32" else 0.13
+        saved_by(policy, own), rel=0.1 if dtype == torch.float32 else 0.13
     )  # shapes in bfloat16 are rounded up on a CPU
 
 

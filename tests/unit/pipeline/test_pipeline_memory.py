@@ -85,7 +85,7 @@ def test_the_roles_of_ppo_hold_what_they_must() -> None:
     assert roles["policy"]["float32 weights"] == 4 * size
     assert roles["policy"]["moments"] == 8 * size
     assert roles["reference"] == {"weights": 2 * size}
-    assert roles["reward"]["weights"] == pytest.approx(4 * size, rel=1e-4)
+    assert roles["reward"]["weights"] == pytest.approx(2 * size, rel=1e-4)
     assert roles["value"]["moments"] == pytest.approx(8 * size, rel=1e-4)
     assert roles["sampler"]["cache"] > 0
 
