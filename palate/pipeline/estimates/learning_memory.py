@@ -82,6 +82,6 @@ def learned_by(origin: ModelOrigin, trained: Trained) -> int:
 
 def score_by_reward(script: MemoryScript, machine: Machine, origin: ModelOrigin, width: int, lengths: Lengths, branches: int) -> None:
     """Load a reward model and score completions with it."""
-    load(script, machine, "reward", origin.scalar(), copies=origin.rank is not None, width=width)
+    load(script, machine, "reward", origin.scalar(), width=width)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, branches, tokens_at_once(origin.shape.hidden_size))
     score(script, machine, "reward", Trained(origin.shape, width), trees, has_vocabulary=False)

@@ -60,7 +60,7 @@ def _load_roles(
         if reward.rank is not None and trained.is_packed:
             load_trained(script, machine, role, reward, replace(trained, shape=reward.shape))
         else:
-            load(script, machine, role, reward, copies=reward.rank is not None)
+            load(script, machine, role, reward)
     value = _value(stage, policy, rewards)
     learned = {"policy": learned_by(policy, trained)}
     if value is not None:

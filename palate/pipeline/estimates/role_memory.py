@@ -122,7 +122,7 @@ def learned_numbers(origin: ModelOrigin, adapters: LoRA | None) -> int:
 def load_trained(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained) -> None:
     """Load a model that will learn: in float32; or on the CPU, layer by layer packed in 4 bits."""
     if not trained.is_packed:
-        load(script, machine, role, origin, copies=origin.heads > 0)
+        load(script, machine, role, origin)
         return
     script.hold(role, "weights", frozen_bytes(origin, trained, WIDE))
     read = trained.width * origin.size
@@ -133,10 +133,10 @@ def load_trained(script: MemoryScript, machine: Machine, role: str, origin: Mode
         script.moment("load", [MemoryPart(role, "weights while loading", read)])
 
 
-def load(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, *, copies: int = 0, width: int = WIDE) -> None:
-    """Load a model in float32, or with numbers of this width; `copies` of it exist beside it for a moment."""
+def load(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, *, width: int = WIDE) -> None:
+    """Load a model in float32, or with numbers of this width."""
     script.hold(role, "weights", width * origin.size)
-    script.moment("load", [MemoryPart(role, "weights while loading", width * origin.size * copies)] if copies else [])
+    script.moment("load")
     if machine.is_gpu:
         script.needs_host(width * origin.size * machine.ranks)
 
@@ -174,8 +174,6 @@ def write(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin
         script.hold(role, "weights", frozen_bytes(origin, trained, WIDE))
         if origin.heads or not trained.is_packed or not machine.is_gpu:  # else the policy is merged on the CPU
             script.hold("merged", "weights", whole)
-        if origin.heads:
-            script.moment("write", [MemoryPart("merged", "weights while loading", whole)])
     elif machine.ranks > 1:
         script.hold(role, "weights", whole)
     elif trained.width != WIDE:
