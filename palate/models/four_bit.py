@@ -29,6 +29,7 @@ from palate.models.devices import current_device, placed
 
 OLDEST = (0, 50)
 """The first release of bitsandbytes that does everything on a CPU too, where this is tested."""
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that Palate does not use; peft imports it too
 INSTALL = "pip install 'palate[quant]'"
 SAMPLED = 64
 """Number of values of each weight from which a model's fingerprint is made, which is enough to distinguish two models."""
@@ -59,16 +60,11 @@ def bitsandbytes(setting: str) -> Any:
     Raises:
         ConfigError: it is missing, too old or broken; the message has the setting and the command that installs it.
     """
-    logger = logging.getLogger("bitsandbytes")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns of kernels that Palate does not use
     try:
         package = importlib.import_module("bitsandbytes")
     except ImportError as error:
         reason = "which is not installed" if error.name == "bitsandbytes" else f"which cannot be imported ({error})"
         raise ConfigError(f"{setting} needs bitsandbytes, {reason}: {INSTALL}") from error
-    finally:
-        logger.setLevel(level)
     found = re.match(r"(\d+)\.(\d+)", package.__version__)
     if found is None or tuple(map(int, found.groups())) < OLDEST:
         raise ConfigError(

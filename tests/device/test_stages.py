@@ -14,6 +14,7 @@ import yaml
 from palate.runs.record import list_runs, read_record
 from palate.testing.pretend_device import NAME
 from tests.device import work
+from tests.support.quantised import needs_bitsandbytes
 from tests.support.run_numbers import numbers
 
 STAGES = tuple(yaml.safe_load(work.PIPELINE.read_text())["stages"])
@@ -28,12 +29,17 @@ def pool() -> Iterator[ProcessPoolExecutor]:
         yield made
 
 
+def directories(folder: Path) -> dict[str, dict[str, Path]]:
+    """The directories of the stages, by device and name."""
+    return {device: {record.name: path for path, record in list_runs(folder / device)} for device in ("cpu", NAME)}
+
+
 @pytest.fixture(scope="module")
 def runs(pool: ProcessPoolExecutor, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]]:
     """The directories of the stages, by device and name."""
     folder = tmp_path_factory.mktemp("devices")
     pool.submit(work.pipeline, folder).result()
-    return {device: {record.name: path for path, record in list_runs(folder / device)} for device in ("cpu", NAME)}
+    return directories(folder)
 
 
 @pytest.mark.slow
@@ -59,3 +65,14 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(pool: Proce
     there, on_the_cpu = pool.submit(work.continued, tmp_path).result()
     assert there == 0
     assert on_the_cpu < 1e-5
+
+
+@pytest.mark.slow
+@needs_bitsandbytes
+def test_on_a_base_of_four_bits_stages_give_the_numbers_of_the_cpu(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    pool.submit(work.pipeline, tmp_path, work.QUANTISED).result()
+    found = directories(tmp_path)
+    for stage in ("sft", "reward", "direct", "ppo"):
+        here, there = numbers(found["cpu"][stage]), numbers(found[NAME][stage])
+        assert here.keys() == there.keys()
+        assert {at: (here[at], there[at]) for at in here if not math.isclose(here[at], there[at], rel_tol=1e-5, abs_tol=2e-5)} == {}

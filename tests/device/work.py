@@ -19,6 +19,8 @@ from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
 
 PIPELINE = Path(__file__).with_name("pipeline.yaml")
+QUANTISED = Path(__file__).with_name("quantised.yaml")
+"""Every training stage on a base of 4 bits."""
 
 
 def prepare() -> None:
@@ -26,9 +28,9 @@ def prepare() -> None:
     register()
 
 
-def pipeline(folder: Path) -> dict[str, str]:
+def pipeline(folder: Path, file: Path = PIPELINE) -> dict[str, str]:
     """Runs every stage on the CPU and on the device; what each said, by device."""
-    return {"cpu": _said(folder, "cpu"), NAME: _on_device(folder)}
+    return {"cpu": _said(folder, "cpu", file), NAME: _on_device(folder, file)}
 
 
 def continued(folder: Path) -> tuple[float, float]:
@@ -63,14 +65,14 @@ def _apart(one: CausalPolicy, other: CausalPolicy) -> float:
     return max(float((a.detach().cpu() - b.detach().cpu()).abs().max()) for a, b in pairs)
 
 
-def _on_device(folder: Path) -> str:
+def _on_device(folder: Path, file: Path) -> str:
     with pretend_device():
-        return _said(folder, NAME)
+        return _said(folder, NAME, file)
 
 
-def _said(folder: Path, device: str) -> str:
+def _said(folder: Path, device: str, file: Path) -> str:
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-        code = main(["run", str(PIPELINE), f"device={device}", "--runs", str(folder / device)])
+        code = main(["run", str(file), f"device={device}", "--runs", str(folder / device)])
     assert code == 0, text.getvalue()[-4000:]
     return text.getvalue()

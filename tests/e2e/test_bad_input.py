@@ -4,6 +4,7 @@ import json
 import random
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -253,6 +254,16 @@ def test_weights_packed_in_four_bits(fails) -> None:  # type: ignore[no-untyped-
     fails("sft --model policy --data world --adapters lora", DATA, "policy are packed in 4 bits", "Use the model that they were made from")
     path.write_text(json.dumps({**json.loads(path.read_text()), "quantization_config": {"quant_method": "awq", "bits": 4}}))
     fails("sft --model policy --data world", DATA, "policy: weights cannot be read (ImportError: ")
+
+
+def test_four_bits_without_the_package_or_in_another_place(fails, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    remedy = "needs bitsandbytes, which is not installed: pip install 'palate[quant]'"
+    for words in ("sft --model policy --data world", "online --model policy --reward reward --prompts world"):
+        fails(f"{words} --adapters.base_dtype nf4", CONFIG, "adapters.base_dtype nf4", remedy)
+        fails(f"{words} --optimizer.state 8bit", CONFIG, "optimizer.state 8bit", remedy)
+    fails("sft --model policy --data world --base_dtype nf4", CONFIG, "Did you mean '--adapters.base_dtype'?")
+    fails("sft --model policy --data world --dtype nf4", CONFIG, "Expected: float32 or bfloat16")
 
 
 def test_an_adapter_of_another_base(fails) -> None:  # type: ignore[no-untyped-def]

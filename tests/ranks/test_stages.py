@@ -13,6 +13,7 @@ import yaml
 
 from palate.runs.record import RunRecord, list_runs
 from tests.device import work
+from tests.support.quantised import needs_bitsandbytes
 from tests.support.repository import ROOT
 from tests.support.run_numbers import numbers
 
@@ -31,8 +32,8 @@ def runs_at(folder: Path) -> Runs:
     return {record.name: (path, record) for path, record in list_runs(folder)}
 
 
-def whole_pipeline(folder: Path, *how: str) -> Runs:
-    done = palate("run", str(work.PIPELINE), "--runs", str(folder), *how)
+def whole_pipeline(folder: Path, *how: str, file: Path = work.PIPELINE) -> Runs:
+    done = palate("run", str(file), "--runs", str(folder), *how)
     assert done.returncode == 0, done.stderr
     return runs_at(folder)
 
@@ -53,6 +54,15 @@ def test_two_ranks_give_the_numbers_of_one(alone: Runs, together: Runs, stage: s
     assert here.keys() == there.keys()
     far = {at: (here[at], there[at]) for at in here if not math.isclose(here[at], there[at], rel_tol=1e-5, abs_tol=limit(stage))}
     assert far == {}
+
+
+@needs_bitsandbytes
+def test_on_a_base_of_four_bits_two_ranks_give_the_numbers_of_one(tmp_path: Path) -> None:
+    alone = whole_pipeline(tmp_path / "alone", file=work.QUANTISED)
+    together = whole_pipeline(tmp_path / "together", "--launch", "torchrun:2", file=work.QUANTISED)
+    for stage in ("sft", "reward", "direct", "ppo"):
+        here, there = numbers(alone[stage][0]), numbers(together[stage][0])
+        assert {at: (here[at], there[at]) for at in here if not math.isclose(here[at], there[at], rel_tol=1e-5, abs_tol=1e-5)} == {}
 
 
 def limit(stage: str) -> float:

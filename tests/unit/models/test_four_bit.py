@@ -110,6 +110,7 @@ def test_an_adapter_is_merged_into_the_base_as_it_is_on_disk(stored: torch.dtype
     base = str(tmp_path / "base")
     policy = load_policy(base, four_bit=HOW)
     assert fingerprint(policy.module) == fingerprint(load_policy(base).module)
+    assert torch.equal(policy.module.get_input_embeddings().weight, load_policy(base).module.get_input_embeddings().weight)
     policy = policy.with_adapter(LORA, base, seed=1)
     perturbed(policy)
     policy.save(tmp_path / "adapter")

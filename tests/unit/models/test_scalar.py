@@ -8,7 +8,7 @@ from transformers import AutoModelForSequenceClassification
 
 from palate.core import ModelError
 from palate.models.heads import head_of
-from palate.models.scalar import Normalisation, ScalarModel, load_scalar, scalar_from
+from palate.models.scalar import Normalisation, ScalarModel, load_scalar, scalar_from, with_heads
 from palate.testing import FAMILIES, random_trees, tiny_policy
 from palate.text.pack import pack
 
@@ -152,3 +152,15 @@ def test_tokens_that_round_a_narrow_batch_up_take_no_part() -> None:
     plain, rough = (model.module.get_input_embeddings().weight.grad.float() for model in (wide, narrow))
     assert not rough[0].any()
     assert (rough - plain).abs().max() < 0.05 * plain.abs().max()
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "gemma2", "composite"])
+def test_new_heads_copy_a_backbone_or_take_it_over(family: str) -> None:
+    policy = tiny_policy(family)
+    copied, taken = (with_heads(policy, ("helpful", "honest"), 1, takes=takes) for takes in (False, True))
+    assert copied.module.base_model is not policy.module.base_model
+    assert taken.module.base_model is policy.module.base_model
+    with torch.no_grad():
+        assert torch.equal(taken.scores(BATCH), copied.scores(BATCH))
+    assert not any(x.is_meta for x in (*taken.module.parameters(), *taken.module.buffers()))
+    assert taken.module.state_dict().keys() == copied.module.state_dict().keys()
