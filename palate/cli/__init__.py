@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from palate import __version__
-from palate.cli import completion, exchange_command, rater_commands, run_commands
+from palate.cli import completion, exchange_command, plan_command, rater_commands, run_commands
 from palate.cli.help_page import show
 from palate.cli.parser import COMMANDS, overview
 from palate.cli.stage_command import stage
@@ -56,6 +56,7 @@ def _dispatch(words: list[str], stages: Stages) -> int:
     command, rest = words[0], words[1:]
     commands: dict[str, Callable[[list[str], Stages], int]] = {
         "run": run_commands.run,
+        "plan": plan_command.plan,
         "runs": run_commands.runs,
         "label": rater_commands.label,
         "judge": rater_commands.judge,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from palate.cli import exchange_command, rater_commands, run_commands
+from palate.cli import exchange_command, plan_command, rater_commands, run_commands
 from palate.cli.option_names import below, canonical, kinds_given, level_of
 from palate.cli.parser import COMMANDS, HELP_WORDS, Parser
 from palate.cli.settings_table import described
@@ -29,6 +29,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 PARSERS: dict[str, Callable[[], Parser]] = {
     "run": run_commands.run_parser,
+    "plan": plan_command.plan_parser,
     "runs": run_commands.runs_parser,
     "label": rater_commands.label_parser,
     "judge": rater_commands.judge_parser,

@@ -13,6 +13,7 @@ from palate.core import ConfigError
 
 COMMANDS = {
     "run": "Run a pipeline file: skip what is done, resume what was interrupted.",
+    "plan": "Estimate the memory of each stage, and the time of an online step, before anything runs.",
     "runs": "List runs, or show what a run was made from.",
     "label": "Open the pages on which people judge, at an address of this machine.",
     "judge": "Judge pairs of a finished pipeline, and see how its reward model changes.",
@@ -25,7 +26,7 @@ COMMANDS = {
 }
 
 GROUPS = {
-    "Run a pipeline": ("run", "swap"),
+    "Run a pipeline": ("run", "plan", "swap"),
     "Make a model": (
         "world", "pretrain", "sft", "sample", "reward", "refresh", "direct", "online", "pair", "average", "rerank",
     ),

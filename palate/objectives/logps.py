@@ -58,7 +58,7 @@ def token_logps(
     """
     if not temperature > 0:
         raise ConfigError(f"token_logps: temperature must be > 0, got {temperature}; greedy sampling leaves nothing to learn from")
-    products = _Products(_rows_at_once(len(weight), chunk), linear)
+    products = _Products(rows_at_once(len(weight), chunk), linear)
     hidden, weight, bias = _leaves(hidden, weight, bias)
     logps, entropy = _TokenLogps.apply(hidden, weight, bias, targets, temperature, products)  # type: ignore[no-untyped-call]
     return logps, entropy
@@ -91,7 +91,7 @@ def summed_nll(
     Raises:
         ConfigError: chunk is not positive.
     """
-    products = _Products(_rows_at_once(len(weight), chunk), linear)
+    products = _Products(rows_at_once(len(weight), chunk), linear)
     hidden, weight, bias = _leaves(hidden, weight, bias)
     total, logps = _SummedNll.apply(hidden, weight, bias, targets, weights, products)  # type: ignore[no-untyped-call]
     return total, logps
@@ -105,8 +105,8 @@ class _Products:
     linear: Linear
 
 
-def _rows_at_once(vocabulary: int, chunk: int | None) -> int:
-    """Return the number of rows in a block: from 128, below which products are slow, to 1,024."""
+def rows_at_once(vocabulary: int, chunk: int | None = None) -> int:
+    """Return the number of rows in a block: `chunk`, or from 128, below which products are slow, to 1,024."""
     if chunk is None:
         return min(1024, max(128, BLOCK_CELLS // vocabulary))
     if chunk < 1:

@@ -269,14 +269,14 @@ def plan_pipeline(pipeline: Pipeline, root: Path, stages: Stages) -> tuple[Plann
     errors: list[str] = []
     for name in pipeline.stages:
         with collected(errors):
-            configs[name] = _read_stage(pipeline, name, stages)
+            configs[name] = read_stage(pipeline, name, stages)
     raise_collected(errors)
     planner = Planner(root, DigestCache(root / ".digests.json"), pipeline.inputs, pipeline.stages)
     return tuple(planner.add(plan, config, pipeline.settings, ("stages", name)) for name, (plan, config) in configs.items())
 
 
-def _read_stage(pipeline: Pipeline, name: str, stages: Stages) -> tuple[RunPlan, Stage]:
-    """A stage's plan, which has no inputs yet, and its configuration."""
+def read_stage(pipeline: Pipeline, name: str, stages: Stages) -> tuple[RunPlan, Stage]:
+    """Return a stage's plan, which has no inputs yet, and its configuration, whose inputs are as written."""
     keys, settings = ("stages", name), pipeline.settings
     entry = settings.get(keys)
     if not isinstance(entry, Mapping) or not isinstance(entry.get("stage"), str):

@@ -110,6 +110,11 @@ PRODUCT = 1 << 28
 """Tokens times squared hidden size of a batch that is scored."""
 
 
+def tokens_at_once(hidden_size: int) -> int:
+    """Return the tokens of a batch that is scored: a wider model reaches full speed with fewer, and more would only cost memory."""
+    return min(16_384, max(1024, PRODUCT // hidden_size**2))
+
+
 class LearnedReward:
     """A reward model as a scorer: the sum of its normalised heads has mean 0 and standard deviation 1 on reference samples.
 
@@ -122,9 +127,8 @@ class LearnedReward:
         self.model = model
         self.takes_ids = sampled_with is not None and tokenizer_digest(model.tokenizer) == tokenizer_digest(sampled_with)
         """Whether completions are scored by their own ids. Otherwise their texts are, in the model's own tokens."""
-        # A wider model reaches full speed with fewer tokens; more would only cost memory.
         self._width = model.module.config.get_text_config().hidden_size
-        self._tokens = min(16_384, max(1024, PRODUCT // self._width**2))
+        self._tokens = tokens_at_once(self._width)
 
     @staticmethod
     def load(

@@ -27,7 +27,7 @@ from palate.samplers.onednn import Product, fill, filled
 
 _NORMS = (LlamaRMSNorm, MistralRMSNorm, Qwen2RMSNorm, Qwen3RMSNorm)
 _KNOWN = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
-_MOST_BYTES = 2 << 30
+LARGEST_PACKED = 2 << 30
 """Size above which a model uses its own code: packed weights would take too much memory, and small operations cost little there."""
 
 
@@ -128,7 +128,7 @@ class LlamaForward:
             type(module) not in _KNOWN
             or not _has_plain_norms(module)
             or policy.path != "packed"
-            or size > _MOST_BYTES
+            or size > LARGEST_PACKED
             or _has_moving_angles(module)
         ):
             return None

@@ -14,6 +14,7 @@ from palate.config.types import Amount, Count, Share, accepts, hints_of
 from palate.pipeline.describe import options_of, reference, summary_of
 from palate.pipeline.plan import plan_pipeline, read_pipeline
 from palate.pipeline.table import RESERVED, STAGES, Stage
+from tests.support.quantised import needs_bitsandbytes
 from tests.support.repository import ROOT, absent
 
 FIELDS = 26
@@ -78,7 +79,9 @@ def test_there_are_configurations() -> None:
     assert ROOT / "configs" / "kitchen.yaml" in CONFIGS
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, id=path.name, marks=needs_bitsandbytes if "nf4" in path.read_text() else ()) for path in CONFIGS]
+)
 def test_every_configuration_file_can_be_planned(path: Path, tmp_path: Path) -> None:
     for name in STAGES:
         load(name)

@@ -1,0 +1,86 @@
+"""What to change in a stage that does not fit: fewer tokens per micro-batch, checkpoints, adapters, 4 bits, more ranks, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
+
+from palate.models.adapters import LoRA
+from palate.pipeline.estimates.role_memory import Machine, Origins
+from palate.pipeline.estimates.stage_memory import memory_of
+from palate.pipeline.table import Stage
+
+SMALLEST = 512
+"""The fewest tokens per micro-batch that are proposed; with fewer, products are slow."""
+
+RANKS = (2, 4, 8, 16, 32, 64)
+"""Numbers of ranks that are proposed."""
+
+ADAPTER = LoRA()
+"""The adapter that is proposed."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Changes with which a stage fits.
+
+    Attributes:
+        changes: settings as they are written, such as `tokens_per_microbatch=1024`.
+        peak: bytes that the stage then needs; those of the last try where nothing fits.
+        fits: whether that is enough.
+    """
+
+    changes: tuple[str, ...]
+    peak: float
+    fits: bool
+
+
+def advice_for(stage: Stage, origins: Origins, machine: Machine, memory: float) -> Advice:
+    """Return the first changes with which the stage fits `memory` bytes, or the smallest that was found."""
+    smallest: Advice | None = None
+    for changes, changed, ranks in _tries(stage, machine.ranks):
+        needed = memory_of(changed, origins, replace(machine, ranks=ranks))
+        if needed is None:
+            continue
+        words = (*changes, f"--ranks {ranks}") if ranks != machine.ranks else changes
+        if needed.peak <= memory:
+            return Advice(words, needed.peak, fits=True)
+        if smallest is None or needed.peak < smallest.peak:
+            smallest = Advice(words, needed.peak, fits=False)
+    return smallest or Advice((), 0.0, fits=False)
+
+
+def _tries(stage: Stage, ranks: int) -> Iterator[tuple[tuple[str, ...], Stage, int]]:
+    """Yield changes, the changed stage and the number of ranks, in the order in which they should be tried."""
+    has = {item.name: vars(stage)[item.name] for item in fields(cast("Any", stage))}
+    yield from ((words, changed, ranks) for words, changed in _fewer_tokens((), stage, has))
+    so_far: tuple[str, ...] = ()
+    if has.get("checkpoint_activations") is False:
+        so_far, stage = (*so_far, "checkpoint_activations=true"), _changed(stage, "checkpoint_activations", value=True)
+        yield so_far, stage, ranks
+        yield from ((words, changed, ranks) for words, changed in _fewer_tokens(so_far, stage, has))
+    full, whole = so_far, stage
+    if "adapters" in has and has["adapters"] is None and has.get("reference_update") is None:
+        so_far, stage = (*so_far, f"adapters=lora (rank {ADAPTER.rank})"), _changed(stage, "adapters", value=ADAPTER)
+        yield so_far, stage, ranks
+        yield from ((words, changed, ranks) for words, changed in _fewer_tokens(so_far, stage, has))
+        so_far, stage = (*so_far, "adapters.base_dtype=nf4"), _changed(stage, "adapters", value=replace(ADAPTER, base_dtype="nf4"))
+        yield so_far, stage, ranks
+        yield from ((words, changed, ranks) for words, changed in _fewer_tokens(so_far, stage, has))
+    for more in RANKS:
+        if more > ranks:
+            yield full, whole, more
+            yield from ((words, changed, more) for words, changed in _fewer_tokens(full, whole, has))
+
+
+def _fewer_tokens(so_far: tuple[str, ...], stage: Stage, has: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], Stage]]:
+    """Yield the stage with half as many tokens per micro-batch, and half of that, as long as products stay fast."""
+    tokens = has.get("tokens_per_microbatch", 0) // 2
+    while tokens >= SMALLEST:
+        yield (f"tokens_per_microbatch={tokens}", *so_far), _changed(stage, "tokens_per_microbatch", value=tokens)
+        tokens //= 2
+
+
+def _changed(stage: Stage, name: str, *, value: object) -> Stage:
+    return cast("Stage", replace(cast("Any", stage), **{name: value}))

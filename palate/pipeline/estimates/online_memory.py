@@ -1,0 +1,165 @@
+"""Bytes of stage `online`, whose models depend on the method, on adapters, and on where the value model starts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from palate.pipeline.estimates.learning_memory import Lengths, learn, learned_by, lengths_of
+from palate.pipeline.estimates.memory_parts import MemoryScript
+from palate.pipeline.estimates.pass_memory import WIDE, PackedTrees, Trained, head_bytes
+from palate.pipeline.estimates.role_memory import (
+    Machine,
+    ModelOrigin,
+    Origins,
+    frozen_bytes,
+    load,
+    load_trained,
+    sample,
+    score,
+    start_learning,
+    trained_of,
+    width_of,
+    write,
+)
+from palate.rewards.learned import tokens_at_once
+from palate.stages.online import Online
+from palate.stages.online.online_dpo import OnlineDPO
+from palate.stages.online.policy_gradient import PolicyGradient
+from palate.stages.online.raft import RAFT
+
+
+def online(script: MemoryScript, machine: Machine, stage: Online, origins: Origins) -> None:
+    """Play an online stage: its roles are loaded, share what they can, sample, score, learn, and are written."""
+    policy, trained = origins["model"], trained_of(origins["model"], width_of(stage, machine), stage.adapters)
+    lengths = lengths_of(machine, policy, completion=stage.sampling.max_tokens)
+    rewards, value, learned = _load_roles(script, machine, stage, trained, origins)
+    rows = stage.prompts_per_iteration * stage.samples_per_prompt // machine.ranks
+    if stage.held_out.prompts is not None:
+        rows = max(rows, (stage.held_out.limit or rows) // machine.ranks)
+    sample(script, policy, trained.width, rows, lengths.prompt, lengths.completion)
+    _score(script, machine, stage, trained, lengths, (policy, value, rewards))
+    _learn(script, machine, stage, trained, lengths, (policy, value, learned))
+    if value is not None:
+        if trained.rank is None and trained.width != WIDE and machine.ranks == 1:
+            script.drop("value", "weights")
+        else:
+            script.hold("value", "weights", frozen_bytes(value, trained, WIDE))
+    write(script, machine, "policy", policy, trained)
+
+
+def _load_roles(
+    script: MemoryScript, machine: Machine, stage: Online, trained: Trained, origins: Origins
+) -> tuple[dict[str, ModelOrigin], ModelOrigin | None, dict[str, int]]:
+    """Load the models; return the reward models by role, a separate value model, and how many numbers learn by role."""
+    policy = origins["model"]
+    load_trained(script, machine, "policy", policy, trained)
+    if stage.adapters is None:
+        load(script, machine, "reference", policy)
+    rewards = _rewards(origins)
+    for role, reward in rewards.items():
+        if reward.rank is not None and trained.is_packed:
+            load_trained(script, machine, role, reward, replace(trained, shape=reward.shape))
+        else:
+            load(script, machine, role, reward)
+    value = _value(stage, policy, rewards)
+    learned = {"policy": learned_by(policy, trained)}
+    if value is not None:
+        learned["value"] = learned_by(value, trained)
+        load_trained(script, machine, "value", value, replace(trained, shape=value.shape))
+    for role, origin in (("policy", policy), ("value", value)):
+        if origin is not None:
+            start_learning(script, machine, role, origin, trained, learned[role], stage.optimizer.state)
+    if stage.adapters is None:
+        script.hold("reference", "weights", trained.width * policy.size)
+    else:
+        _share(script, trained, policy, value, rewards)
+    for role, reward in rewards.items():
+        if reward.rank is None or trained.rank is None:
+            script.hold(role, "weights", trained.width * reward.size)
+    if "held_out.reward" in origins:
+        load(script, machine, "held-out reward", origins["held_out.reward"].scalar(), width=trained.width)
+    if stage.sampler.asynchronous:
+        script.hold("policy that samples", "weights", frozen_bytes(policy, trained, trained.width))
+    return rewards, value, learned
+
+
+def _rewards(origins: Origins) -> dict[str, ModelOrigin]:
+    """Return the reward models by role, each once."""
+    models = {origin.name: origin for name, origin in origins.items() if name.startswith("reward")}
+    if len(models) == 1:
+        return {"reward": next(iter(models.values())).scalar()}
+    return {f"reward {number}": origin.scalar() for number, origin in enumerate(models.values(), 1)}
+
+
+def _value(stage: Online, policy: ModelOrigin, rewards: dict[str, ModelOrigin]) -> ModelOrigin | None:
+    """Return the separate value model: the first reward model that reads the policy's tokens and is as long, or else the policy."""
+    method = stage.method
+    if not isinstance(method, PolicyGradient) or not method.advantage.needs_values or method.value_trunk == "shared":
+        return None
+    longest = policy.shape.positions or 0
+    matching = [
+        reward
+        for reward in rewards.values()
+        if reward.shape.vocabulary == policy.shape.vocabulary and (reward.shape.positions is None or reward.shape.positions >= longest)
+    ]
+    return matching[0] if matching else policy.scalar()
+
+
+def _share(script: MemoryScript, trained: Trained, policy: ModelOrigin, value: ModelOrigin | None, rewards: dict[str, ModelOrigin]) -> None:
+    """Let adapters on one base hold its frozen weights once."""
+    holders = {policy.base}
+    for role, reward in rewards.items():
+        if reward.rank is not None:
+            shared = reward.base in holders
+            own = 0.0 if shared else frozen_bytes(reward, trained, trained.width)
+            script.hold(role, "weights", trained.width * reward.shape.adapter(reward.rank) + own)
+            holders.add(reward.base)
+    if value is not None:
+        is_shared = value.base in holders and (value.rank is not None or value.name == policy.name)
+        own = 0.0 if is_shared else frozen_bytes(value, trained, trained.width)
+        script.hold("value", "weights", trained.width * learned_by(value, trained) + own)
+
+
+def _score(
+    script: MemoryScript,
+    machine: Machine,
+    stage: Online,
+    trained: Trained,
+    lengths: Lengths,
+    models: tuple[ModelOrigin, ModelOrigin | None, dict[str, ModelOrigin]],
+) -> None:
+    """Record the passes of the reward models, the reference and the value model."""
+    _, value, rewards = models
+    for role, reward in rewards.items():
+        trees = PackedTrees.within(lengths.prompt, lengths.completion, stage.samples_per_prompt, tokens_at_once(reward.shape.hidden_size))
+        score(script, machine, role, Trained(reward.shape, trained.width), trees, has_vocabulary=False)
+    trees = PackedTrees.within(lengths.prompt, lengths.completion, stage.samples_per_prompt, stage.tokens_per_microbatch)
+    score(script, machine, "reference", trained, trees, has_vocabulary=True)
+    if value is not None:
+        score(script, machine, "value", replace(trained, shape=value.shape), trees, has_vocabulary=False)
+
+
+def _learn(
+    script: MemoryScript,
+    machine: Machine,
+    stage: Online,
+    trained: Trained,
+    lengths: Lengths,
+    models: tuple[ModelOrigin, ModelOrigin | None, dict[str, int]],
+) -> None:
+    """Record the backward passes of the policy, on completions and on texts, and of the value model."""
+    _, value, learned = models
+    method, limit = stage.method, stage.tokens_per_microbatch
+    branches = 2 if isinstance(method, OnlineDPO) else method.top_k if isinstance(method, RAFT) else stage.samples_per_prompt
+    prompts = -(-stage.prompts_per_iteration // stage.minibatches)
+    trees = PackedTrees.within(lengths.prompt, lengths.completion, branches, limit, prompts)
+    is_imitation = isinstance(method, RAFT)
+    head = head_bytes(trained, learns=True, forms_early=is_imitation)
+    learn(script, machine, "policy", trained, trees, learned["policy"], head)
+    if stage.pretraining is not None:
+        text = PackedTrees.within(1, max(1, min(limit, trained.shape.positions or limit) - 1), 1, limit)
+        head = head_bytes(trained, learns=True, forms_early=True)
+        learn(script, machine, "policy", trained, text, learned["policy"], head)
+    if value is not None:
+        of_value = replace(trained, shape=value.shape)
+        learn(script, machine, "value", of_value, trees, learned["value"], 0.0)

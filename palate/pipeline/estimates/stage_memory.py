@@ -1,0 +1,173 @@
+"""Bytes of each kind of stage: it plays what the stage's `run` holds and drops, and records the moments between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from palate.pipeline.estimates.learning_memory import MANY, Lengths, learn, learned_by, lengths_of, score_by_reward, train_alone
+from palate.pipeline.estimates.memory_parts import MemoryPart, MemoryScript, StageMemory
+from palate.pipeline.estimates.online_memory import online
+from palate.pipeline.estimates.pass_memory import WIDE, PackedTrees, Trained, head_bytes
+from palate.pipeline.estimates.role_memory import (
+    CPU_GAPS,
+    Machine,
+    Origins,
+    load,
+    load_trained,
+    sample,
+    score,
+    start_learning,
+    trained_of,
+    width_of,
+    write,
+)
+from palate.pipeline.table import Stage
+from palate.stages.average import Average
+from palate.stages.direct import Direct
+from palate.stages.evaluate import Evaluate
+from palate.stages.online import Online
+from palate.stages.pair import Pair
+from palate.stages.pretrain import Pretrain
+from palate.stages.refresh import Refresh
+from palate.stages.rerank import Rerank
+from palate.stages.reward import Reward
+from palate.stages.sample import Sample
+from palate.stages.sft import SFT
+
+
+def _sft(script: MemoryScript, machine: Machine, stage: SFT, origins: Origins) -> None:
+    origin = origins["model"]
+    trained = trained_of(origin, width_of(stage, machine), stage.adapters, is_checkpointing=stage.checkpoint_activations)
+    load_trained(script, machine, "policy", origin, trained)
+    lengths = lengths_of(machine, origin, stage.max_tokens)
+    trees = PackedTrees.within(lengths.prompt, lengths.completion, 1, stage.tokens_per_microbatch, stage.demonstrations_per_step)
+    train_alone(script, machine, "policy", origin, trained, trees, stage.optimizer.state)
+
+
+def _pretrain(script: MemoryScript, machine: Machine, stage: Pretrain, origins: Origins) -> None:
+    origin = origins["architecture"]
+    load(script, machine, "policy", origin)
+    window = stage.architecture.max_positions
+    trees = PackedTrees.within(1, window - 1, 1, stage.tokens_per_microbatch, stage.documents_per_step)
+    train_alone(script, machine, "policy", origin, trained_of(origin, width_of(stage, machine), None), trees, stage.optimizer.state)
+
+
+def _direct(script: MemoryScript, machine: Machine, stage: Direct, origins: Origins) -> None:
+    origin = origins["model"]
+    trained = trained_of(origin, width_of(stage, machine), stage.adapters, is_checkpointing=stage.checkpoint_activations)
+    load_trained(script, machine, "policy", origin, trained)
+    lengths = lengths_of(machine, origin, stage.max_tokens)
+    if "reference" in origins:
+        reference = origins["reference"]
+        script.hold("reference", "weights", trained.width * reference.size)
+        script.moment("load")
+    elif stage.reference_update is not None:
+        script.hold("reference", "weights", WIDE * origin.size)
+        script.hold("reference", "float32 weights", 0.0)
+        script.moment("load")
+    branches = 1 if stage.objective.is_unpaired else 2
+    trees = PackedTrees.within(lengths.prompt, lengths.completion, branches, stage.tokens_per_microbatch, stage.prompts_per_step)
+    learned = learned_by(origin, trained)
+    start_learning(script, machine, "policy", origin, trained, learned, stage.optimizer.state)
+    if stage.objective.needs_reference and stage.reference_kind == "model":
+        score(script, machine, "reference", trained, trees, has_vocabulary=True)
+    learn(script, machine, "policy", trained, trees, learned, head_bytes(trained, learns=True))
+    write(script, machine, "policy", origin, trained)
+
+
+def _reward(script: MemoryScript, machine: Machine, stage: Reward, origins: Origins) -> None:
+    origin = origins["model"].scalar()
+    trained = trained_of(origin, width_of(stage, machine), stage.adapters, is_checkpointing=stage.checkpoint_activations)
+    load_trained(script, machine, "reward", origin, trained)
+    lengths = lengths_of(machine, origin, stage.max_tokens)
+    trees = PackedTrees.within(lengths.prompt, lengths.completion, 2, stage.tokens_per_microbatch, stage.prompts_per_step)
+    train_alone(script, machine, "reward", origin, trained, trees, stage.optimizer.state)
+
+
+def _refresh(script: MemoryScript, machine: Machine, stage: Refresh, origins: Origins) -> None:
+    origin = origins["reward"].scalar()
+    load(script, machine, "reward before", origin)
+    load(script, machine, "reward", origin)
+    trained, lengths = trained_of(origin, width_of(stage, machine), None), lengths_of(machine, origin)
+    trees = PackedTrees.within(lengths.prompt, lengths.completion, 2, stage.tokens_per_microbatch, stage.prompts_per_step)
+    train_alone(script, machine, "reward", origin, trained, trees, stage.optimizer.state)
+    if stage.curve:
+        script.drop("reward", "moments")
+        load(script, machine, "curve", origin)
+        learned = learned_by(origin, trained)
+        start_learning(script, machine, "curve", origin, trained, learned, stage.optimizer.state)
+        learn(script, machine, "curve", trained, trees, learned, 0.0)
+
+
+def _sample(script: MemoryScript, machine: Machine, stage: Sample, origins: Origins) -> None:
+    origin = origins["model"]
+    width = width_of(stage, machine)
+    load(script, machine, "policy", origin, width=width)
+    lengths = lengths_of(machine, origin, completion=stage.sampling.max_tokens)
+    rows = (stage.limit or MANY) * stage.samples_per_prompt // machine.ranks
+    sample(script, origin, width, rows, lengths.prompt, lengths.completion)
+
+
+def _evaluate(script: MemoryScript, machine: Machine, stage: Evaluate, origins: Origins) -> None:
+    lengths, width = Lengths(machine.tokens // 2, stage.sampling.max_tokens), width_of(stage, machine)
+    if "model" in origins:
+        origin = origins["model"]
+        load(script, machine, "policy", origin, width=width)
+        lengths = lengths_of(machine, origin, completion=stage.sampling.max_tokens)
+        rows = (stage.limit or MANY) // machine.ranks
+        sample(script, origin, width, rows, lengths.prompt, lengths.completion)
+        script.drop("sampler")
+    if "reward" in origins:
+        score_by_reward(script, machine, origins["reward"], width, lengths, 1)
+    if "reference" in origins:
+        load(script, machine, "reference", origins["reference"], width=width)
+        trees = PackedTrees.within(lengths.prompt, lengths.completion, 1, stage.tokens_per_microbatch)
+        score(script, machine, "reference", Trained(origins["reference"].shape, width), trees, has_vocabulary=True)
+
+
+def _rerank(script: MemoryScript, machine: Machine, stage: Rerank, origins: Origins) -> None:
+    origin, width = origins["model"], width_of(stage, machine)
+    load(script, machine, "policy", origin, width=width)
+    load(script, machine, "reward", origins["reward"].scalar(), width=width)
+    lengths = lengths_of(machine, origin, completion=stage.sampling.max_tokens)
+    rows = (stage.limit or MANY) * stage.n // machine.ranks
+    sample(script, origin, width, rows, lengths.prompt, lengths.completion)
+    script.drop("sampler")
+    score_by_reward(script, machine, origins["reward"], width, lengths, stage.n)
+
+
+def _pair(script: MemoryScript, machine: Machine, stage: Pair, origins: Origins) -> None:
+    score_by_reward(script, machine, origins["reward"], width_of(stage, machine), lengths_of(machine, origins["reward"]), 2)
+
+
+def _average(script: MemoryScript, machine: Machine, stage: Average, origins: Origins) -> None:
+    for number in range(len(stage.models)):
+        load(script, machine, f"model {number + 1}", origins[f"models.{number}"])
+    whole = WIDE * origins["models.0"].size
+    copies = len(stage.models) if machine.is_gpu else 0
+    if machine.is_gpu:
+        script.needs_host((copies + 1) * whole)
+        script.moment("write")
+    else:
+        script.moment("write", [MemoryPart("mean", "weights", whole), MemoryPart("check", "weights", whole)])
+
+
+def memory_of(stage: Stage, origins: Origins, machine: Machine) -> StageMemory | None:
+    """Return the memory that a stage needs on each device; None for a stage without a model.
+
+    Args:
+        stage: its settings.
+        origins: the models that it loads, by setting.
+        machine: what it runs on.
+    """
+    kinds: Mapping[type, Callable[..., None]] = {
+        SFT: _sft, Pretrain: _pretrain, Direct: _direct, Reward: _reward, Refresh: _refresh, Sample: _sample,
+        Evaluate: _evaluate, Rerank: _rerank, Pair: _pair, Average: _average, Online: online,
+    }  # fmt: skip
+    play = kinds.get(type(stage))
+    if play is None or not origins:
+        return None
+    script = MemoryScript(gaps=0.0 if machine.is_gpu else CPU_GAPS)
+    script.hold("process", "baseline", machine.process)
+    play(script, machine, stage, origins)
+    return script.result()

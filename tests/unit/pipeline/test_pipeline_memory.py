@@ -1,0 +1,175 @@
+"""The memory of a pipeline's stages: models are followed through the file, and what is short gets advice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from palate.core import ConfigError, ModelError
+from palate.pipeline.estimates.gpus import GPUS, bytes_of, find_gpu
+from palate.pipeline.estimates.memory_advice import advice_for
+from palate.pipeline.estimates.memory_parts import GB, StageMemory
+from palate.pipeline.estimates.pipeline_memory import PlannedMemory, plan_memory
+from palate.pipeline.estimates.role_memory import Machine
+from palate.pipeline.plan import read_pipeline
+from palate.pipeline.table import STAGES
+from palate.testing import tiny_policy
+
+WHOLE = """\
+name: p
+inputs: {model: null, data: null}
+stages:
+  sft: {stage: sft, model: $model, data: $data}
+  reward: {stage: reward, model: $sft, preferences: $data}
+  ppo: {stage: online, model: $sft, reward: $reward, prompts: $data, dtype: bfloat16}
+  eval: {stage: evaluate, model: $ppo, prompts: $data, reward: $reward, reference: $sft}
+  world: {stage: world}
+"""
+ADAPTERS = """\
+name: p
+stages:
+  reward: {stage: reward, model: 7B, preferences: d, adapters: {kind: lora, merge: false}, dtype: bfloat16}
+  grpo:
+    {stage: online, preset: deepseek-grpo, model: 7B, reward: $reward, prompts: d, adapters: lora, dtype: bfloat16}
+"""
+GPU = Machine(is_gpu=True)
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def planned(text: str, *words: str, machine: Machine = GPU, memory: float | None = None) -> dict[str, PlannedMemory]:
+    Path("p.yaml").write_text(text)
+    items, _ = plan_memory(read_pipeline(Path("p.yaml"), words), STAGES, machine, memory)
+    return {item.name: item for item in items}
+
+
+def needed(item: PlannedMemory) -> StageMemory:
+    assert item.memory is not None
+    return item.memory
+
+
+def test_models_are_followed_from_stage_to_stage_without_any_file() -> None:
+    items = planned(WHOLE, "model=0.5B")
+    assert {name: sorted(item.origins) for name, item in items.items()} == {
+        "sft": ["model"], "reward": ["model"], "ppo": ["model", "reward"], "eval": ["model", "reference", "reward"], "world": [],
+    }  # fmt: skip
+    assert {origin.shape.name for item in items.values() for origin in item.origins.values()} == {"Qwen2.5-0.5B"}
+    assert items["world"].memory is None
+    assert list(needed(items["ppo"]).by_role()) == ["process", "policy", "reference", "reward", "value", "sampler"]
+
+
+def test_a_directory_and_a_model_made_here_are_followed_too() -> None:
+    tiny_policy("llama").save("tiny")
+    text = """\
+name: p
+stages:
+  base: {stage: pretrain, data: c, tokenizer: tiny, architecture: {hidden_size: 64, layers: 3}}
+  one: {stage: sft, model: $base, data: d}
+  two: {stage: sft, model: tiny, data: d}
+  mean: {stage: average, models: [$one, $one/model]}
+"""
+    items = planned(text)
+    assert items["one"].origins["model"].shape.layers == 3
+    assert items["two"].origins["model"].shape.layers == 2
+    assert [origin.shape.hidden_size for origin in items["mean"].origins.values()] == [64, 64]
+
+
+def test_the_roles_of_ppo_hold_what_they_must() -> None:
+    item = planned(WHOLE, "model=0.5B")["ppo"]
+    roles, size = needed(item).by_role(), item.origins["model"].shape.parameters
+    assert roles["policy"]["weights"] == 2 * size
+    assert roles["policy"]["float32 weights"] == 4 * size
+    assert roles["policy"]["moments"] == 8 * size
+    assert roles["reference"] == {"weights": 2 * size}
+    assert roles["reward"]["weights"] == pytest.approx(2 * size, rel=1e-4)
+    assert roles["value"]["moments"] == pytest.approx(8 * size, rel=1e-4)
+    assert roles["sampler"]["cache"] > 0
+
+
+def test_adapters_share_their_base() -> None:
+    items = planned(ADAPTERS)
+    size = items["grpo"].origins["model"].shape.parameters
+    roles = needed(items["grpo"]).phases["learn"]
+    held = {(part.role, part.kind): part.size for part in roles}
+    assert held["policy", "weights"] == pytest.approx(2 * size, rel=0.02)
+    assert held["reward", "weights"] < 0.02 * size
+    assert "reference" not in {part.role for part in roles}
+    other = planned(ADAPTERS.replace("model: 7B, reward", "model: Qwen2.5-3B, reward"))
+    alone = {(part.role, part.kind): part.size for part in needed(other["grpo"]).phases["learn"]}
+    assert alone["reward", "weights"] == pytest.approx(2 * size, rel=0.2)
+
+
+def test_settings_that_save_memory_do() -> None:
+    def peak(*words: str, ranks: int = 1) -> float:
+        return needed(planned(WHOLE, "model=1.5B", "sft.dtype=bfloat16", *words, machine=Machine(is_gpu=True, ranks=ranks))["sft"]).peak
+
+    whole, adapter = peak(), peak("sft.adapters=lora")
+    assert peak("sft.tokens_per_microbatch=2048") < whole
+    assert peak("sft.checkpoint_activations=true") < whole
+    assert peak("sft.adapters=lora", "sft.adapters.base_dtype=nf4") < adapter < whole
+    assert peak("sft.optimizer.state=8bit") == pytest.approx(whole - 6 * 1_543_714_304)
+    assert peak(ranks=8) < whole
+    assert peak("sft.dtype=float32") > whole
+
+
+def test_advice_tries_the_cheapest_change_first() -> None:
+    item = planned(WHOLE, "model=1.5B", "sft.dtype=bfloat16")["sft"]
+
+    def advised(memory: float) -> tuple[str, ...]:
+        advice = advice_for(item.stage, item.origins, GPU, memory)
+        assert advice.fits
+        assert advice.peak <= memory
+        return advice.changes
+
+    assert advised(50 * GB) == ("tokens_per_microbatch=4096",)
+    assert advised(36 * GB) == ("tokens_per_microbatch=512",) or advised(36 * GB) == ("checkpoint_activations=true",)
+    assert advised(20 * GB)[-1] == "adapters=lora (rank 16)"
+    assert advised(6 * GB)[-1] == "adapters.base_dtype=nf4"
+    smallest = advice_for(item.stage, item.origins, GPU, 1 * GB)
+    assert not smallest.fits
+    assert smallest.peak > 1 * GB
+
+
+def test_more_ranks_are_proposed_where_an_adapter_cannot_help() -> None:
+    size = "{hidden_size: 4096, layers: 24, intermediate_size: 16384}"
+    text = f"name: p\nstages:\n  base: {{stage: pretrain, data: c, tokenizer: t, architecture: {size}}}\n"
+    item = planned(text, memory=60 * GB)["base"]
+    assert item.advice is not None
+    assert [word for word in item.advice.changes if word.startswith("--ranks")]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "p.yaml:4: the input model has no value. Add model=PATH, or a size such as model=7B"),
+        (("model=9B",), "p.yaml:4: there is no model '9B'"),
+        (("model=7B", "sft.dtype=float8"), "dtype"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_place(words: tuple[str, ...], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        planned(WHOLE, *words)
+    assert told in str(caught.value)
+
+
+def test_a_model_directory_without_a_configuration_is_told_with_its_place() -> None:
+    Path("empty").mkdir()
+    with pytest.raises(ModelError, match=r"p.yaml:4: empty is not a model directory: it has no config.json"):
+        planned(WHOLE, "model=empty")
+
+
+@pytest.mark.parametrize("text", ["24", "GB", "-1GB", "0GB", "many", "24XB", ""])
+def test_an_amount_of_memory_needs_a_number_and_a_unit(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not an amount of memory. Give a number above 0 with its unit"):
+        bytes_of(text)
+
+
+def test_amounts_of_memory_and_kinds_of_gpu() -> None:
+    assert [bytes_of(text) for text in ("24GB", "24 gb", "1.5TB", "80GiB")] == [24e9, 24e9, 1.5e12, 80 * 2**30]
+    assert find_gpu("RTX 4090") is GPUS["rtx4090"]
+    with pytest.raises(ConfigError, match=r"there is no GPU 'h9000' in the table. Known: .*h100"):
+        find_gpu("h9000")
