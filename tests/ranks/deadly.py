@@ -40,6 +40,13 @@ def fill() -> None:
     learner.save_file = full  # type: ignore[assignment]
 
 
+def overflow() -> None:
+    """The first steps of float16 begin with a factor that makes gradients overflow."""
+    from palate.training import loss_scale
+
+    loss_scale.START = loss_scale.HIGHEST
+
+
 FAILURES = {"die": die, "hang": hang, "fail": fail, "fill": fill}
 
 
@@ -59,6 +66,8 @@ if __name__ == "__main__":
     checkpoints.CHECKPOINT_SECONDS = 0.0
     marker = Path(sys.argv[1])
     failure, rank, stage, step = sys.argv[2].split(":")
-    if marker.exists():
+    if failure == "overflow":
+        overflow()
+    elif marker.exists():
         plant(failure, int(rank), stage, int(step))
     raise SystemExit(main(sys.argv[3:]))
