@@ -108,6 +108,11 @@ def _up(number: int, grain: int) -> int:
     return -(-number // grain) * grain
 
 
+def _is_one_block(device: torch.device) -> bool:
+    """Return whether a step takes all rows at once, as on a GPU."""
+    return device.type == "cuda"
+
+
 def gpu_columns(longest: int, cache: Cache) -> int:
     """Return the columns that a step on a GPU reads where the longest row holds `longest` tokens."""
     return min(_up(longest + 1, _GPU_COLUMNS), cache.columns)
@@ -174,7 +179,7 @@ class Step:
         self._padding = -len(lengths) % rows
         seen = functional.pad(lengths, (0, self._padding))  # the rows after the last one are unused, and see one column
         block_rows = _BLOCK_ROWS
-        if lengths.device.type == "cuda":
+        if _is_one_block(lengths.device):
             block_rows, widths = len(seen), [gpu_columns(longest, cache)]
         else:
             widths = [_up(int(block.max()) + 1, columns) for block in seen.split(block_rows)]

@@ -18,8 +18,8 @@ from tests.support.quantised import needs_bitsandbytes
 from tests.support.run_numbers import numbers
 
 STAGES = tuple(yaml.safe_load(work.PIPELINE.read_text())["stages"])
-NARROW = ("sft-lora",)
-"""They compute in bfloat16, which keeps 8 bits."""
+NARROW = ("sft-lora", "sft-half")
+"""They compute in bfloat16, which keeps 8 bits, or in float16, which keeps 11."""
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,11 @@ def test_the_record_says_where_models_were(runs: dict[str, dict[str, Path]]) -> 
     recorded = {device: read_record(paths["sft"]).device for device, paths in runs.items()}  # type: ignore[union-attr]
     assert recorded == {"cpu": "cpu", NAME: NAME}
     assert read_record(runs[NAME]["world"]).device is None  # type: ignore[union-attr]
+
+
+def test_the_record_says_what_auto_meant(runs: dict[str, dict[str, Path]]) -> None:
+    recorded = {stage: read_record(runs[NAME][stage]).dtype for stage in ("sft", "sft-lora", "samples", "world")}  # type: ignore[union-attr]
+    assert recorded == {"sft": "float32", "sft-lora": None, "samples": "float32", "world": None}
 
 
 def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(pool: ProcessPoolExecutor, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from palate.cli import main
 from palate.core.process import place
 from palate.runs.run import Run
-from palate.training import checkpoints, learner
+from palate.training import checkpoints, learner, loss_scale
 
 
 def die() -> None:
@@ -46,6 +46,11 @@ def fill() -> None:
     learner.save_file = full  # type: ignore[assignment]
 
 
+def overflow() -> None:
+    """The first steps in float16 begin with a factor that makes gradients overflow."""
+    loss_scale.START = loss_scale.HIGHEST
+
+
 FAILURES = {"die": die, "hang": hang, "fail": fail, "fill": fill, "stop": stop}
 
 
@@ -54,6 +59,9 @@ def plant(failure: str) -> None:
     if not failure:
         return
     checkpoints.CHECKPOINT_SECONDS = 0.0
+    if failure == "overflow":
+        overflow()
+        return
     name, rank, stage, step = failure.split(":")
     log = Run.log
 

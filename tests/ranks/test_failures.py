@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -79,6 +80,21 @@ def test_a_run_whose_ranks_fail_goes_on_with_another_number(
     reached, wanted = numbers(path), straight[stage]
     assert reached.keys() == wanted.keys()
     assert {at for at in wanted if not math.isclose(wanted[at], reached[at], rel_tol=1e-5, abs_tol=1e-5)} == set()
+
+
+def test_ranks_compute_a_step_again_together_where_a_gradient_overflows_on_one(words: list[str], tmp_path: Path) -> None:
+    metrics = []
+    for ranks in (1, 2):
+        folder = tmp_path / str(ranks)
+        command = ["run", *words, "--only", "sft", "sft.dtype=float16", "--runs", str(folder / "runs")]
+        ended = on_ranks(ranks, command, folder, "overflow")
+        assert ended.codes == [0] * ranks, ended.stderr
+        path, _ = runs_at(folder / "runs")["sft"]
+        metrics.append([json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()])
+    assert [row["step"] for row in metrics[1]] == list(range(10))
+    for one, two in zip(*metrics, strict=True):
+        assert two["sft/loss/mean"] == pytest.approx(one["sft/loss/mean"], rel=1e-2)
+        assert two["sft/gradient/norm"] == pytest.approx(one["sft/gradient/norm"], rel=2e-2)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ Shapes = list[tuple[int, list[int]]]
 
 
 def shapes_of(seed: int) -> Shapes:
-    """Some trees: with one branch or several, shorter and longer than blocks."""
+    """Some trees: with one branch or several, shorter and longer than blocks; the first ones end a token after a block, or with it."""
+    if seed < 2:
+        return [(BLOCK + 1 - seed, [200, 200])]
     rng = random.Random(seed)
     return [(rng.randint(1, 200), [rng.randint(1, 150) for _ in range(rng.randint(1, 4))]) for _ in range(rng.randint(1, 4))]
 

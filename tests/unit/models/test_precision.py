@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,8 @@ from torch import nn
 from palate.core import ModelError
 from palate.core.process import computing_on
 from palate.models import precision
+from palate.models.adapters import LoRA
+from palate.models.load import load_policy
 from palate.models.precision import DTYPES, cast_parameters, dtype_of
 from palate.testing import tiny_policy
 
@@ -55,3 +59,17 @@ def test_a_weight_with_two_names_stays_one() -> None:
     net[1].weight = net[0].weight
     cast_parameters(net, torch.float16)
     assert net[1].weight is net[0].weight
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_an_adapter_is_merged_before_its_base_is_rounded(dtype: str, tmp_path: Path) -> None:
+    tiny_policy("qwen3").save(tmp_path / "base")
+    policy = load_policy(tmp_path / "base").with_adapter(LoRA(rank=2), str(tmp_path / "base"), seed=0)
+    with torch.no_grad():
+        for name, p in policy.module.named_parameters():
+            if "lora_B" in name:
+                p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) * 0.01)
+    policy.save(tmp_path / "adapter")
+    wide, narrow = load_policy(tmp_path / "adapter"), load_policy(tmp_path / "adapter", dtype=dtype)  # type: ignore[arg-type]
+    for one, two in zip(wide.parameters(), narrow.parameters(), strict=True):
+        assert torch.equal(one.to(DTYPES[dtype]), two)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from palate.samplers import cache as module
-from palate.samplers.cache import Cache, Prefill, Step
+from palate.samplers.cache import Cache, Prefill, Step, gpu_columns
 
 HEADS, GROUPS, DIM = 4, 2, 8
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
@@ -27,12 +27,16 @@ def expected(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("block", [2, 64])
+@pytest.mark.parametrize("block", [2, 64, None])
 @pytest.mark.parametrize("repeats", [(1, 1, 1), (2, 1, 3)])
 def test_prefill_then_steps_are_causal_attention(
-    dtype: torch.dtype, block: int, repeats: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, block: int | None, repeats: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_BLOCK_ROWS", block)
+    """Blocks of so many rows, or None: one block of all rows, as on a GPU."""
+    if block is None:
+        monkeypatch.setattr(module, "_is_one_block", lambda _: True)
+    else:
+        monkeypatch.setattr(module, "_BLOCK_ROWS", block)
     lengths = torch.tensor([7, 6, 5])
     cache = Cache()
     cache.reshape(sum(repeats) + 2, 12)
@@ -53,3 +57,10 @@ def test_prefill_then_steps_are_causal_attention(
         rows = [(torch.cat((k, key[0, :, i, None]), 1), torch.cat((v, value[0, :, i, None]), 1)) for i, (k, v) in enumerate(rows)]
         for i, (k, v) in enumerate(rows):
             torch.testing.assert_close(out[0, i].float(), expected(query[0, :, i, None], k, v)[:, 0], rtol=0, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(("longest", "columns"), [(0, 64), (62, 64), (63, 64), (64, 112), (111, 112)])
+def test_a_step_on_a_gpu_reads_the_longest_row_and_its_new_token(longest: int, columns: int) -> None:
+    cache = Cache()
+    cache.reshape(4, 100)
+    assert gpu_columns(longest, cache) == columns

@@ -81,6 +81,7 @@ FOUR_BIT = (*LORA, "--adapters.base_dtype", "nf4")
 EXTRAS = {
     "adapters": LORA,
     "bfloat16": ("--dtype", "bfloat16"),
+    "float16": ("--dtype", "float16"),
     "adapters in bfloat16, activations computed anew": (*LORA, "--dtype", "bfloat16", "--checkpoint_activations", "true"),
     "adapters on 4 bits": (*FOUR_BIT, "--dtype", "bfloat16", "--checkpoint_activations", "true", "--optimizer.state", "8bit"),
     "8-bit state": ("--optimizer.state", "8bit"),
@@ -154,18 +155,21 @@ def test_computing_activations_anew_changes_nothing(stage: str, data: Path, tmp_
 
 # Largest difference of the mean loss (nats) over six steps. bfloat16 keeps 8 bits; these weights are ten times the usual scale.
 BOUNDS = {"sft": 0.02, "direct": 0.02, "reward": 0.05}
+FINER = {"bfloat16": 1, "float16": 4}
+"""By what the bound is divided: float16 keeps 11 bits."""
 
 
+@pytest.mark.parametrize("dtype", FINER)
 @pytest.mark.parametrize("stage", BOUNDS)
-def test_bfloat16_stays_near_float32_and_moves_weights_by_less_than_it_can_hold(stage: str, data: Path, tmp_path: Path) -> None:
+def test_bfloat16_stays_near_float32_and_moves_weights_by_less_than_it_can_hold(stage: str, dtype: str, data: Path, tmp_path: Path) -> None:
     slow = ["--optimizer.lr", "1e-5"]
-    for dtype in ("float32", "bfloat16"):
-        do(*words(data, stage), *slow, "--dtype", dtype, "--out", str(tmp_path / dtype))
-    wide, narrow = rows(tmp_path / "float32"), rows(tmp_path / "bfloat16")
+    for name in ("float32", dtype):
+        do(*words(data, stage), *slow, "--dtype", name, "--out", str(tmp_path / name))
+    wide, narrow = rows(tmp_path / "float32"), rows(tmp_path / dtype)
     gaps = [abs(a[f"{stage}/loss/mean"] - b[f"{stage}/loss/mean"]) for a, b in zip(wide, narrow, strict=True)]
-    assert 0 < max(gaps) < BOUNDS[stage]
+    assert 0 < max(gaps) < BOUNDS[stage] / FINER[dtype]
     base = load_policy(data / "base").state_dict()
-    moved = AutoModelForCausalLM.from_pretrained(tmp_path / "bfloat16" / "model").state_dict() if stage != "reward" else {}
+    moved = AutoModelForCausalLM.from_pretrained(tmp_path / dtype / "model").state_dict() if stage != "reward" else {}
     for name, value in moved.items():
         assert value.dtype == torch.float32
         gap = (value - base[name]).abs().max()

@@ -1,0 +1,31 @@
+"""The models of online training that do not learn compute in the type of those that do."""
+
+from __future__ import annotations
+
+import torch
+
+from palate.models.scalar import scalar_from
+from palate.stages.online.roles import make_alike
+from palate.testing import tiny_policy
+
+
+def test_models_that_do_not_learn_are_cast_and_their_frequencies_are_not() -> None:
+    policy = tiny_policy("qwen3")
+    reference, reward = policy.reference(), scalar_from(policy, ("overall",), seed=1)
+    before = {name: buffer.clone() for name, buffer in reference.module.named_buffers()}
+    make_alike([reference.module, reward.module], [policy.module], torch.bfloat16, shares_base=False)
+    assert {p.dtype for model in (reference, reward) for p in model.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in policy.parameters()} == {torch.float32}
+    assert before
+    assert all(torch.equal(buffer, before[name]) for name, buffer in reference.module.named_buffers())
+
+
+def test_equal_frozen_weights_are_held_once_where_that_is_asked_for() -> None:
+    for shares in (False, True):
+        policy = tiny_policy("qwen3")
+        reward = scalar_from(policy, ("overall",), seed=1)
+        for module in (policy.module, reward.module):
+            module.requires_grad_(requires_grad=False)
+        make_alike([reward.module], [policy.module], torch.float32, shares_base=shares)
+        one, other = (module.base_model.layers[0].mlp.up_proj.weight for module in (policy.module, reward.module))
+        assert (one.data_ptr() == other.data_ptr()) == shares
