@@ -80,7 +80,7 @@ class AdamW:
         groups = [group for group in both if group["params"]]
         if self.state == "float32":
             return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
-        is_paged = self.state == "paged_8bit" and matrices[0].device.type == "cuda"  # a CPU has nowhere to move them to
+        is_paged = self.state == "paged_8bit" and (*matrices, *others)[0].device.type == "cuda"  # a CPU has nowhere to move them to
         made: torch.optim.Optimizer = bitsandbytes(f"optimizer.state {self.state}").optim.AdamW8bit(
             groups, lr=self.lr, betas=self.betas, eps=self.eps, is_paged=is_paged
         )
