@@ -48,11 +48,13 @@ class Machine:
         is_gpu: whether models compute on a GPU; then loading and writing also need memory of the machine.
         ranks: processes that share the work, one per device.
         tokens: tokens of the longest prompt and completion together, where no setting says it.
+        memory: bytes of a device, of which an engine may take a share; None where they are not known.
     """
 
     is_gpu: bool = False
     ranks: int = 1
     tokens: int = 1024
+    memory: float | None = None
 
     @property
     def process(self) -> float:
@@ -96,6 +98,12 @@ def width_of(stage: Stage, machine: Machine) -> int:
     """Return the bytes of a number of the type that a stage computes in; `auto` is a narrow one on a GPU."""
     name = vars(stage).get("dtype", "float32")
     return WIDTHS["bfloat16" if machine.is_gpu else "float32"] if name == AUTO else WIDTHS[name]
+
+
+def sampler_settings(stage: Stage) -> Mapping[str, object]:
+    """Return the settings of what draws completions in a stage; without a `kind` it is this process."""
+    settings = vars(stage).get("sampler")
+    return {"kind": "local"} if settings is None else {"kind": "local", **vars(settings)}
 
 
 def trained_of(origin: ModelOrigin, width: int, adapters: LoRA | None, *, is_checkpointing: bool = False) -> Trained:
