@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from palate.core import ConfigError, ModelError
+from palate.models.adapters import LoRA
+from palate.models.load import load_policy
+from palate.models.shapes import find_shape
 from palate.pipeline.estimates.gpus import GPUS, bytes_of, find_gpu
 from palate.pipeline.estimates.memory_advice import advice_for
 from palate.pipeline.estimates.memory_parts import GB, StageMemory
@@ -76,6 +79,15 @@ stages:
     assert items["one"].origins["model"].shape.layers == 3
     assert items["two"].origins["model"].shape.layers == 2
     assert [origin.shape.hidden_size for origin in items["mean"].origins.values()] == [64, 64]
+
+
+def test_an_adapter_on_disk_has_the_sizes_of_its_base_and_its_own_rank() -> None:
+    tiny_policy("llama").save("tiny")
+    load_policy("tiny").with_adapter(LoRA(rank=5), "tiny", 0).save("adapter")
+    item = planned("name: p\nstages:\n  one: {stage: sft, model: adapter, data: d}\n")["one"]
+    assert item.origins["model"].rank == 5
+    assert item.origins["model"].shape.parameters == find_shape("tiny").parameters
+    assert Path(item.origins["model"].base).resolve() == Path("tiny").resolve()
 
 
 def test_the_roles_of_ppo_hold_what_they_must() -> None:
