@@ -51,6 +51,9 @@ def online(script: MemoryScript, machine: Machine, stage: Online, origins: Origi
             script.drop("value", "weights")
         else:
             script.hold("value", "weights", frozen_bytes(value, trained, WIDE))
+    if trained.rank is not None and trained.width != WIDE and any(reward.base == policy.base for reward in rewards.values()):
+        packed = policy.shape.linear_numbers if trained.is_packed else 0
+        script.hold("reward", "weights", trained.width * (policy.size - packed))  # the policy leaves the base for its own in float32
     write(script, machine, "policy", policy, trained)
 
 

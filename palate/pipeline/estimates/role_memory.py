@@ -180,7 +180,7 @@ def write(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin
     whole, freed = WIDE * origin.size, script.freed
     if trained.rank is not None:
         script.hold(role, "weights", frozen_bytes(origin, trained, WIDE))
-        if origin.heads or not trained.is_packed or not machine.is_gpu:  # else the policy is merged on the CPU
+        if origin.heads or not machine.is_gpu:  # a policy is merged on the CPU
             script.hold("merged", "weights", whole)
     elif machine.ranks > 1:
         script.hold(role, "weights", whole)
@@ -189,7 +189,7 @@ def write(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin
         script.drop(role, "weights")  # the float32 weights take their place
     if machine.is_gpu:
         script.moment("write")
-        script.needs_host(whole * (2 * machine.ranks if trained.is_packed else machine.ranks if trained.rank is not None else 1))
+        script.needs_host(whole * (2 * machine.ranks if trained.rank is not None and not origin.heads else 1))
     else:
         # A process on a CPU keeps what was freed. Files of weights are mapped beside it, and merged layers are copies of what was mapped.
         merged = 0 if trained.rank is None else WIDE * origin.shape.linear_numbers
