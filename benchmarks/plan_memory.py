@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 SIZES: Mapping[str, tuple[int, int, int, int, int, int, bool]] = {
     "34M": (512, 6, 8, 2, 1536, 32_000, True),
     "112M": (768, 12, 12, 4, 2048, 48_000, True),
-    "246M": (1024, 16, 16, 4, 2816, 32_000, False),
+    "191M": (896, 16, 14, 2, 2432, 32_000, False),
 }
 """Width, layers, heads, key heads, inner width, vocabulary, tied embeddings."""
 
@@ -45,7 +45,7 @@ LORA = {"adapters": {"kind": "lora", "rank": 16}}
 CASES: Mapping[str, Case] = {
     "sft 34M": Case("sft", "34M", 1024, {}),
     "sft 112M": Case("sft", "112M", 512, {}),
-    "sft 246M": Case("sft", "246M", 256, {}),
+    "sft 191M": Case("sft", "191M", 256, {}),
     "sft 112M, checkpoints": Case("sft", "112M", 1024, {"checkpoint_activations": True}),
     "sft 112M, LoRA": Case("sft", "112M", 512, dict(LORA)),
     "sft 34M, bfloat16": Case("sft", "34M", 1024, {"dtype": "bfloat16"}),
@@ -71,7 +71,7 @@ def settings_of(case: Case, folder: Path) -> dict[str, Any]:
         return {**own, "data": str(folder / "sft.jsonl"), "demonstrations_per_step": rows, "limit": rows * STEPS, **_common(case)}
     if case.stage in ("direct", "reward"):
         rows = PER_STEP * max(1, case.tokens // (LENGTH + LENGTH // 2))
-        held_out = {"held_out": str(folder / "pairs.jsonl")} if case.stage == "reward" else {}
+        held_out = {"held_out": str(folder / "held_out.jsonl")} if case.stage == "reward" else {}
         return {
             **own,
             **held_out,
@@ -132,16 +132,15 @@ def make(case: Case, folder: Path) -> None:
         scalar_from(policy, ("score",), 0).save(folder / "reward")
     half = LENGTH // 2
     prompt, reply = half - 14, half - 3  # the template adds about so many
-    with (
-        (folder / "sft.jsonl").open("w") as sft,
-        (folder / "pairs.jsonl").open("w") as pairs,
-        (folder / "prompts.jsonl").open("w") as asked,
-    ):
-        for k in range(400):
-            question = f"{k} {text(prompt - 2 * len(str(k)), k)}"
-            sft.write(json.dumps({"prompt": question, "completion": text(reply, k + 1)}) + "\n")
-            pairs.write(json.dumps({"prompt": question, "chosen": text(reply, k + 1), "rejected": text(reply, k + 2)}) + "\n")
-            asked.write(json.dumps({"prompt": question}) + "\n")
+    rows: dict[str, list[dict[str, str]]] = {"sft": [], "pairs": [], "prompts": [], "held_out": []}
+    for k in range(400):
+        question = f"{k} {text(prompt - 2 * len(str(k)), k)}"
+        pair = {"prompt": question, "chosen": text(reply, k + 1), "rejected": text(reply, k + 2)}
+        rows["sft"].append({"prompt": question, "completion": text(reply, k + 1)})
+        rows["prompts"].append({"prompt": question})
+        rows["pairs" if k < 390 else "held_out"].append(pair)
+    for name, content in rows.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
 
 
 def predicted(case: Case, folder: Path) -> tuple[float, str]:

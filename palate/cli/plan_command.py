@@ -60,8 +60,8 @@ def plan(words: list[str], stages: Stages) -> int:
     pipeline = read_pipeline(options.file, options.assignments)
     device = options.device or pipeline.device
     is_gpu = device != "cpu" if device != AUTO else given is not None or _has_gpu()
-    machine = Machine(is_gpu, options.ranks, options.tokens)
     memory = _memory_here(is_gpu=is_gpu) if given is None else given
+    machine = Machine(is_gpu, options.ranks, options.tokens, memory)
     planned, notes = plan_memory(pipeline, stages, machine, memory)
     return show_memory(planned, machine, memory, notes)
 

@@ -181,8 +181,7 @@ def shape_of_config(config: PretrainedConfig, name: str) -> ModelShape:
         raise ModelError(f"{name}: transformers cannot build a language model from its config.json ({error})") from error
     text = config.get_text_config()
     settings = text.to_dict()
-    head, total = module.get_output_embeddings(), sum(p.numel() for p in module.parameters())
-    own = {id(p) for p in module.base_model.parameters()}
+    backbone = sum(p.numel() for p in module.base_model.parameters())
     widths: dict[str, int] = {}
     numbers = 0
     for path, layer in module.base_model.named_modules():
@@ -202,8 +201,8 @@ def shape_of_config(config: PretrainedConfig, name: str) -> ModelShape:
         intermediate_size=int(settings.get("intermediate_size") or settings.get("n_inner") or 4 * text.hidden_size),
         vocabulary=int(text.vocab_size),
         positions=longest_sequence(config),
-        backbone=sum(p.numel() for p in module.base_model.parameters()),
-        output_head=0 if head is None or id(head.weight) in own else total - sum(p.numel() for p in module.base_model.parameters()),
+        backbone=backbone,
+        output_head=sum(p.numel() for p in module.parameters()) - backbone,  # a tied weight is one parameter
         linear_numbers=numbers,
         linear_widths=widths,
         has_head_norms=any(path.endswith("q_norm") for path, _ in module.named_modules()),

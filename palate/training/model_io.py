@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -57,8 +56,8 @@ def trained(run: Run, model: M, adapters: LoRA | None, learner: Learner) -> M:
     The base of an adapter must be an ordinary model: other programs would read an adapter on an adapter without the one below. So where
     the base is an adapter, it is written merged to `base/`; or the new adapter does not stay in the run, if `model/` holds it anyway.
 
-    The adapter is then merged into its base as it is on disk, because the one in memory may have a narrower type. Where that is 4 bits, a
-    device may be too small for the whole policy, which is only written now: it is merged on the CPU.
+    The adapter is then merged into its base as it is on disk, because the one in memory may have a narrower type. A policy is only written
+    now, and its device may be too small for the whole of it in float32: it is merged on the CPU.
     """
     learner.release()
     model.module.eval()
@@ -74,7 +73,7 @@ def trained(run: Run, model: M, adapters: LoRA | None, learner: Learner) -> M:
     model.save(directory)
     if not isinstance(model, CausalPolicy):
         return load_scalar(directory)
-    with nullcontext() if adapters.base_dtype is None else computing_on("cpu"):
+    with computing_on("cpu"):
         return load_policy(directory)
 
 

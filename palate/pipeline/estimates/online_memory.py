@@ -15,6 +15,7 @@ from palate.pipeline.estimates.role_memory import (
     load,
     load_trained,
     sample,
+    sampler_settings,
     score,
     start_learning,
     trained_of,
@@ -33,10 +34,16 @@ def online(script: MemoryScript, machine: Machine, stage: Online, origins: Origi
     policy, trained = origins["model"], trained_of(origins["model"], width_of(stage, machine), stage.adapters)
     lengths = lengths_of(machine, policy, completion=stage.sampling.max_tokens)
     rewards, value, learned = _load_roles(script, machine, stage, trained, origins)
-    rows = stage.prompts_per_iteration * stage.samples_per_prompt // machine.ranks
-    if stage.held_out.prompts is not None:
-        rows = max(rows, (stage.held_out.limit or rows) // machine.ranks)
-    sample(script, policy, trained.width, rows, lengths.prompt, lengths.completion)
+    sampler = sampler_settings(stage)
+    if sampler["kind"] == "local":
+        rows = stage.prompts_per_iteration * stage.samples_per_prompt // machine.ranks
+        if stage.held_out.prompts is not None:
+            rows = max(rows, (stage.held_out.limit or rows) // machine.ranks)
+        sample(script, policy, trained.width, rows, lengths.prompt, lengths.completion)
+    else:  # vLLM takes its share of the device for weights, keys and values
+        share = sampler.get("memory_share", 0.0)
+        script.hold("sampler", "share of the device", (machine.memory or 0.0) * float(str(share)))
+        script.moment("sample")
     _score(script, machine, stage, trained, lengths, (policy, value, rewards))
     _learn(script, machine, stage, trained, lengths, (policy, value, learned))
     if value is not None:
@@ -44,6 +51,9 @@ def online(script: MemoryScript, machine: Machine, stage: Online, origins: Origi
             script.drop("value", "weights")
         else:
             script.hold("value", "weights", frozen_bytes(value, trained, WIDE))
+    if trained.rank is not None and trained.width != WIDE and any(reward.base == policy.base for reward in rewards.values()):
+        packed = policy.shape.linear_numbers if trained.is_packed else 0
+        script.hold("reward", "weights", trained.width * (policy.size - packed))  # the policy leaves the base for its own in float32
     write(script, machine, "policy", policy, trained)
 
 
@@ -78,7 +88,7 @@ def _load_roles(
             script.hold(role, "weights", trained.width * reward.size)
     if "held_out.reward" in origins:
         load(script, machine, "held-out reward", origins["held_out.reward"].scalar(), width=trained.width)
-    if stage.sampler.asynchronous:
+    if stage.sampler.asynchronous and sampler_settings(stage)["kind"] == "local":
         script.hold("policy that samples", "weights", frozen_bytes(policy, trained, trained.width))
     return rewards, value, learned
 

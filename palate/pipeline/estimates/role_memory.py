@@ -48,11 +48,13 @@ class Machine:
         is_gpu: whether models compute on a GPU; then loading and writing also need memory of the machine.
         ranks: processes that share the work, one per device.
         tokens: tokens of the longest prompt and completion together, where no setting says it.
+        memory: bytes of a device, of which an engine may take a share; None where they are not known.
     """
 
     is_gpu: bool = False
     ranks: int = 1
     tokens: int = 1024
+    memory: float | None = None
 
     @property
     def process(self) -> float:
@@ -96,6 +98,12 @@ def width_of(stage: Stage, machine: Machine) -> int:
     """Return the bytes of a number of the type that a stage computes in; `auto` is a narrow one on a GPU."""
     name = vars(stage).get("dtype", "float32")
     return WIDTHS["bfloat16" if machine.is_gpu else "float32"] if name == AUTO else WIDTHS[name]
+
+
+def sampler_settings(stage: Stage) -> Mapping[str, object]:
+    """Return the settings of what draws completions in a stage; without a `kind` it is this process."""
+    settings = vars(stage).get("sampler")
+    return {"kind": "local"} if settings is None else {"kind": "local", **vars(settings)}
 
 
 def trained_of(origin: ModelOrigin, width: int, adapters: LoRA | None, *, is_checkpointing: bool = False) -> Trained:
@@ -172,7 +180,7 @@ def write(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin
     whole, freed = WIDE * origin.size, script.freed
     if trained.rank is not None:
         script.hold(role, "weights", frozen_bytes(origin, trained, WIDE))
-        if origin.heads or not trained.is_packed or not machine.is_gpu:  # else the policy is merged on the CPU
+        if origin.heads or not machine.is_gpu:  # a policy is merged on the CPU
             script.hold("merged", "weights", whole)
     elif machine.ranks > 1:
         script.hold(role, "weights", whole)
@@ -181,7 +189,7 @@ def write(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin
         script.drop(role, "weights")  # the float32 weights take their place
     if machine.is_gpu:
         script.moment("write")
-        script.needs_host(whole * (2 * machine.ranks if trained.is_packed else machine.ranks if trained.rank is not None else 1))
+        script.needs_host(whole * (2 * machine.ranks if trained.rank is not None and not origin.heads else 1))
     else:
         # A process on a CPU keeps what was freed. Files of weights are mapped beside it, and merged layers are copies of what was mapped.
         merged = 0 if trained.rank is None else WIDE * origin.shape.linear_numbers

@@ -15,6 +15,7 @@ from palate.pipeline.estimates.role_memory import (
     load,
     load_trained,
     sample,
+    sampler_settings,
     score,
     start_learning,
     trained_of,
@@ -102,6 +103,9 @@ def _refresh(script: MemoryScript, machine: Machine, stage: Refresh, origins: Or
 def _sample(script: MemoryScript, machine: Machine, stage: Sample, origins: Origins) -> None:
     origin = origins["model"]
     width = width_of(stage, machine)
+    if sampler_settings(stage)["kind"] != "local":  # a server has the model
+        script.moment("sample")
+        return
     load(script, machine, "policy", origin, width=width)
     lengths = lengths_of(machine, origin, completion=stage.sampling.max_tokens)
     rows = (stage.limit or MANY) * stage.samples_per_prompt // machine.ranks

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from palate.cli import main
+from tests.support.repository import ROOT
 
 PIPELINE = """\
 name: p
@@ -38,6 +39,15 @@ def test_a_stage_that_does_not_fit_says_what_to_change(capsys: pytest.CaptureFix
     assert "does not fit" in out
     assert "change: " in out
     assert "adapters.base_dtype=nf4; it then needs" in out
+
+
+def test_the_demo_can_be_planned_before_its_tokenizer_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(ROOT / "configs" / "kitchen.yaml"), "device=cpu"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("One CPU with ")
+    assert "base: its tokenizer is not there yet; a vocabulary of 4,096 tokens is assumed." in out
+    for line in ("world (world): no model", "ppo (online, base, ", "eval-ppo (evaluate, base, "):
+        assert line in out
 
 
 def test_ranks_a_device_and_lengths_can_be_planned_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:

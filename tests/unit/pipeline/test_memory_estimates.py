@@ -157,6 +157,14 @@ def test_the_largest_pass(prompt: int, completion: int, branches: int, limit: in
     assert PackedTrees.within(prompt, completion, branches, limit, rows).tokens == tokens
 
 
+def test_branches_see_their_trunk() -> None:
+    two_trees = PackedTrees(10, 20, 4, 180)
+    assert two_trees.keys == 2 * (10 + 4 * 30)
+    assert two_trees.cells == 2 * (10 * 10 + 4 * 20 * 30)
+    assert two_trees.targets == 2 * 4 * 20
+    assert PackedTrees(10, 20, 1, 60).cells == 2 * 30 * 30  # a trunk with one branch is a plain sequence
+
+
 def test_a_fused_kernel_leaves_less_than_products() -> None:
     shape: ModelShape = find_shape("1.5B")
     trees = PackedTrees(512, 512, 8, 4608)

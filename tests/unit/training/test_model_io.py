@@ -11,11 +11,17 @@ from transformers import AutoModelForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import Qwen3MLP
 
 from palate.cli import main
+from palate.core.process import computing_on
+from palate.models.adapters import LoRA
 from palate.models.load import load_policy
-from palate.runs.run import Run
+from palate.runs.record import RunPlan
+from palate.runs.run import Run, open_run_at
 from palate.testing import tiny_policy, word_tokenizer
 from palate.testing.tokenizers import WORDS
 from palate.training import checkpoints
+from palate.training.learner import Learner
+from palate.training.model_io import trained
+from palate.training.optimizer import AdamW
 from tests.support.quantised import needs_bitsandbytes
 
 STEPS = 6
@@ -268,3 +274,13 @@ def test_a_loss_that_is_no_number_names_its_rows_and_keeps_the_weights_before(
     do(*command)  # what broke it is gone: the same command goes on from there
     do(*command[:-1], str(tmp_path / "straight"))
     assert weights(tmp_path / "run") == weights(tmp_path / "straight")
+
+
+def test_a_policy_is_merged_on_the_cpu_because_its_device_may_be_too_small(data: Path, tmp_path: Path) -> None:
+    policy = load_policy(data / "base").with_adapter(LoRA(rank=2), str(data / "base"), 0)
+    learner = Learner({"policy": policy.module}, AdamW(), 1)
+    run = open_run_at(tmp_path / "run", RunPlan("sft", "sft", seed=0))
+    with computing_on("meta"):  # where nothing can be loaded
+        merged = trained(run, policy, LoRA(rank=2), learner)
+    assert merged.device.type == "cpu"
+    assert (tmp_path / "run" / "adapter").is_dir()
