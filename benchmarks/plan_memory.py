@@ -1,7 +1,8 @@
-"""Predicted and measured peak memory of stages on a CPU: `python -m benchmarks.plan_memory`.
+"""Predicted and measured peak memory of stages: `python -m benchmarks.plan_memory`, or with `--device cuda` on a GPU.
 
-Each case has models with random weights and a few steps on sequences of one length. It runs in a process of its own, whose largest
-resident set is what was measured. The prediction is that of `palate plan`, which reads config.json alone.
+Each case has models with random weights and a few steps on sequences of one length. It runs in a process of its own. On a CPU its largest
+resident set is what was measured, and on a GPU the most that torch allocated there. The prediction is that of `palate plan`, which reads
+config.json alone.
 """
 
 from __future__ import annotations
@@ -143,8 +144,8 @@ def make(case: Case, folder: Path) -> None:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
 
 
-def predicted(case: Case, folder: Path) -> tuple[float, str]:
-    """Return the bytes that `palate plan` predicts, and the phase that needs them."""
+def predicted(case: Case, folder: Path, device: str) -> tuple[float, str]:
+    """Return the bytes that `palate plan` predicts, and the phase that needs them; on a GPU without those of CUDA itself."""
     from palate.pipeline.estimates.pipeline_memory import origin_at
     from palate.pipeline.estimates.role_memory import Machine
     from palate.pipeline.estimates.stage_memory import memory_of
@@ -152,23 +153,25 @@ def predicted(case: Case, folder: Path) -> tuple[float, str]:
     origins = {"model": origin_at(str(folder / "model"))}
     if "reward" in case.settings:
         origins["reward"] = origin_at(str(folder / "reward"))
-    needed = memory_of(stage_of(case, folder), origins, Machine(tokens=LENGTH))
+    machine = Machine(is_gpu=device != "cpu", tokens=LENGTH)
+    needed = memory_of(stage_of(case, folder), origins, machine)
     assert needed is not None
     print({phase: round(needed.total(phase) / 1e6) for phase in needed.phases}, file=sys.stderr)
-    return needed.peak, needed.peak_phase
+    return needed.peak - (machine.process if machine.is_gpu else 0), needed.peak_phase
 
 
-def run(case: Case, folder: Path) -> None:
+def run(case: Case, folder: Path, device: str) -> None:
     """Run the stage, so that its memory can be read afterwards."""
     import torch
 
+    from palate.core.process import computing_on
     from palate.runs.record import RunPlan
     from palate.runs.run import open_run
 
     torch.set_num_threads(1)
     stage = stage_of(case, folder)
     opened = open_run(folder / "runs", RunPlan(case.stage, case.stage, seed=0))
-    with opened.active():
+    with opened.active(), computing_on(device):
         stage.run(opened)
 
 
@@ -188,10 +191,20 @@ def own_process(words: Sequence[str]) -> str:
 
 
 def part(options: argparse.Namespace) -> int:
-    """Do one part, and print the largest resident set in bytes."""
-    parts: Mapping[str, Callable[[Case, Path], object]] = {"make": make, "run": run, "baseline": lambda _case, _folder: baseline()}
-    parts[options.part](CASES[options.case or "sft 34M"], Path(options.folder or "."))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    """Do one part, and print how much memory it needed at most, in bytes."""
+    case, folder = CASES[options.case or "sft 34M"], Path(options.folder or ".")
+    parts: Mapping[str, Callable[[], object]] = {
+        "make": lambda: make(case, folder),
+        "run": lambda: run(case, folder, options.device),
+        "baseline": baseline,
+    }
+    parts[options.part]()
+    if options.part == "run" and options.device != "cpu":
+        import torch
+
+        print(torch.cuda.max_memory_allocated())
+    else:
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     return 0
 
 
@@ -199,6 +212,7 @@ def main() -> int:
     """Print a table of all cases, or of those named."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan_memory", description=__doc__)
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     for name in ("part", "case", "folder"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -211,8 +225,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             words = ["--case", name, "--folder", folder]
             own_process(["--part", "make", *words])
-            size, phase = predicted(case, Path(folder))
-            measured = int(own_process(["--part", "run", *words]))
+            size, phase = predicted(case, Path(folder), options.device)
+            measured = int(own_process(["--part", "run", "--device", options.device, *words]))
         print(f"| {name} | {size / 1e6:.0f} | {measured / 1e6:.0f} | {size / measured:.2f} | {phase}s |", flush=True)
     return 0
 
