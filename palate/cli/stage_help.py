@@ -16,8 +16,8 @@ from palate.pipeline.option import REQUIRED, Option
 
 RUN_OPTIONS = {
     "--seed N": f"seed of everything random {whole('[default: 0]')}",
-    "--device NAME": f"what models compute on: cpu, cuda, cuda:1, mps {whole('[default: auto, a GPU if there is one]')}",
-    "--launch HOW": "on several processes: torchrun:N, ray:N or ray:N:ADDRESS",
+    "--device NAME": f"such as cpu, cuda:1, mps {whole('[default: auto]')}",
+    "--launch HOW": "on N processes: torchrun:N, ray:N:ADDRESS",
     "--track NAMES": "also send metrics to tensorboard,wandb,mlflow,trackio",
     "--out DIR": f"directory of the run {whole('[default: RUNS/STAGE-KEY]')}",
     "--runs DIR": f"folder of runs {whole('[default: runs]')}",
