@@ -10,7 +10,9 @@ import torch
 
 from palate.cli import main
 from palate.models.causal import CausalPolicy
+from palate.models.devices import placed
 from palate.models.load import load_policy
+from palate.models.scalar import with_heads
 from palate.objectives.reduce import Sums
 from palate.testing import random_trees, tiny_policy, word_tokenizer
 from palate.testing.pretend_device import NAME, pretend_device, register
@@ -58,6 +60,21 @@ def continued(folder: Path) -> tuple[float, float]:
     assert second.load(folder / "checkpoint") is not None
     step(later, second)
     return _apart(straight, again), _apart(straight, later)
+
+
+def devices_of_new_heads() -> set[str]:
+    """Puts heads on a copy of a policy's backbone, and on the backbone itself; the devices that their weights are on."""
+    with pretend_device():
+        policy = placed_policy()
+        models = [with_heads(policy, ("overall",), 0, takes=takes) for takes in (False, True)]
+        return {p.device.type for model in models for p in model.parameters()}
+
+
+def placed_policy() -> CausalPolicy:
+    """A tiny policy on the process's device."""
+    policy = tiny_policy("qwen3", word_tokenizer())
+    placed(policy.module)
+    return policy
 
 
 def _apart(one: CausalPolicy, other: CausalPolicy) -> float:
