@@ -85,3 +85,7 @@ def test_on_a_base_of_four_bits_stages_give_the_numbers_of_the_cpu(pool: Process
         here, there = numbers(found["cpu"][stage]), numbers(found[NAME][stage])
         assert here.keys() == there.keys()
         assert {at: (here[at], there[at]) for at in here if not math.isclose(here[at], there[at], rel_tol=1e-5, abs_tol=2e-5)} == {}
+
+
+def test_new_heads_are_where_their_backbone_is(pool: ProcessPoolExecutor) -> None:
+    assert pool.submit(work.devices_of_new_heads).result() == {NAME}

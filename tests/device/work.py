@@ -13,7 +13,9 @@ import torch
 from palate.cli import main
 from palate.core import Sampling
 from palate.models.causal import CausalPolicy
+from palate.models.devices import placed
 from palate.models.load import load_policy
+from palate.models.scalar import with_heads
 from palate.objectives.reduce import Sums
 from palate.samplers import LocalSampler, ledger, own_cache
 from palate.testing import random_trees, tiny_policy, word_tokenizer
@@ -89,6 +91,21 @@ def drawn(folder: Path) -> list[bool]:
 
 def _cpu(_device: torch.device) -> torch.device:
     return torch.device("cpu")
+
+
+def devices_of_new_heads() -> set[str]:
+    """Puts heads on a copy of a policy's backbone, and on the backbone itself; the devices that their weights are on."""
+    with pretend_device():
+        policy = placed_policy()
+        models = [with_heads(policy, ("overall",), 0, takes=takes) for takes in (False, True)]
+        return {p.device.type for model in models for p in model.parameters()}
+
+
+def placed_policy() -> CausalPolicy:
+    """A tiny policy on the process's device."""
+    policy = tiny_policy("qwen3", word_tokenizer())
+    placed(policy.module)
+    return policy
 
 
 def _apart(one: CausalPolicy, other: CausalPolicy) -> float:
