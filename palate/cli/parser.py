@@ -13,7 +13,7 @@ from palate.core import ConfigError
 
 COMMANDS = {
     "run": "Run a pipeline file: skip what is done, resume what was interrupted.",
-    "plan": "Estimate the memory of each stage, and the time of an online step, before anything runs.",
+    "plan": "Estimate each stage's memory and the time of a step, before anything runs.",
     "runs": "List runs, or show what a run was made from.",
     "label": "Open the pages on which people judge, at an address of this machine.",
     "judge": "Judge pairs of a finished pipeline, and see how its reward model changes.",
