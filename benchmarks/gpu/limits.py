@@ -12,8 +12,8 @@ from torch import Tensor
 
 from benchmarks.gpu.results import is_tiny, result
 from benchmarks.gpu.work import SHAPES, device, waited
-from palate.models.attention import PackedAttention
-from palate.models.fused import fused_attention, tree_mask
+from palate.models.attention import PackedAttention, by_products
+from palate.models.fused import fused_attention, takes_kernel, tree_mask
 from palate.text.pack import Branch, Tree, pack
 
 
@@ -83,6 +83,7 @@ def attention(shape: str) -> None:
         waited()
         first = time.perf_counter() - began
         result(f"attention {shape} {name}", tokens=places, ms=1000 * seconds(lambda attend=attend: both(attend)), first_call_s=first)
+    result(f"attention {shape} kernel", is_used=takes_kernel(plan.tokens, *inputs, by_products))
     gap = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*found.values(), strict=True))
     result(f"attention {shape} relative gap", gap=gap)
 

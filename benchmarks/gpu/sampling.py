@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
@@ -19,7 +21,8 @@ from benchmarks.speed.workload import shape as config_of
 from palate.core import Sampling
 from palate.core.process import computing_on
 from palate.models.load import load_policy, load_tokenizer
-from palate.samplers import LocalSampler
+from palate.samplers import LocalSampler, packed
+from palate.samplers.graphs import GraphWarning
 
 PROMPTS, TOKENS, CALLS = (8, 8, 1) if is_tiny() else (256, 128, 2)
 
@@ -36,8 +39,16 @@ def main() -> None:
         rows = [json.loads(line)["prompt"] for line in pairs()[0].read_text(encoding="utf-8").splitlines()]
         prompts = [tuple(ids) for ids in tokenizer((rows * PROMPTS)[:PROMPTS])["input_ids"]]
         least = needs(config_of(path), [len(ids) for ids in prompts], [TOKENS] * PROMPTS, PROMPTS, DTYPE)
-        ours = timed(sampler_of(str(path)), prompts)
-        result(f"sample {shape}", **rates(ours), share_of_memory_limit=least.bytes_read / read / ours, peak_gb=peak_gb())
+        draw = sampler_of(str(path))
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", GraphWarning)
+            ours = timed(draw, prompts)
+        warned = "; ".join(str(one.message)[:200] for one in told if issubclass(one.category, GraphWarning)) or None
+        result(f"sample {shape}", **rates(ours), share_of_memory_limit=least.bytes_read / read / ours, peak_gb=peak_gb(), warned=warned)
+        if device().type == "cuda":
+            with patch.object(packed, "GraphedSteps", lambda *_: None):
+                result(f"sample {shape} without CUDA graphs", **rates(timed(draw, prompts)))
+        del draw
         theirs = timed(generate_of(str(path)), prompts)
         result(f"generate {shape}", **rates(theirs), palate_is_faster_by=theirs / ours, peak_gb=peak_gb())
 

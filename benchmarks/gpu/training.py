@@ -16,7 +16,7 @@ import torch
 from benchmarks.gpu.limits import matmul_rate
 from benchmarks.gpu.plain import plain_steps
 from benchmarks.gpu.results import result
-from benchmarks.gpu.work import DTYPE, SHAPES, EnoughError, device, is_tiny, pairs, peak_gb, reset_peak, scratch, waited, work
+from benchmarks.gpu.work import DTYPE, SHAPES, EnoughError, device, pairs, peak_gb, reset_peak, scratch, waited, work
 from benchmarks.speed.__main__ import ran
 from benchmarks.speed.limits import needed_flops
 from benchmarks.speed.ours import in_order, made
@@ -105,7 +105,9 @@ def compared(name: str, own: float, act: Any) -> None:
     except Exception as error:  # noqa: BLE001  # whatever another library raises here, the other results count
         result(name, failed=f"{type(error).__name__}: {str(error)[:200]}")
         return
-    result(name, step_ms=1000 * step, palate_is_faster_by=step / own, peak_gb=None if is_tiny() else peak_gb())
+    result(
+        name, step_ms=1000 * step, palate_is_faster_by=step / own, peak_gb=None if name.endswith("TRL") else peak_gb()
+    )  # TRL has a process of its own
 
 
 def free() -> None:

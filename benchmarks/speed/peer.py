@@ -59,7 +59,7 @@ def make(work: Work, tokenizer: Any, callbacks: list[Any]) -> Any:
 
     shared = {
         "output_dir": str(Path(work.rows).parent / "trl"),
-        "use_cpu": True,
+        "use_cpu": not torch.cuda.is_available(),
         "bf16": work.dtype == "bfloat16",
         "gradient_checkpointing": False,
         "save_strategy": "no",

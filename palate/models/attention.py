@@ -75,7 +75,7 @@ class PackedAttention:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:  # noqa: ARG002  # layers are alike
         """Return the attention output (1, T, H, D) in the dtype of `value`; T may exceed the plan's tokens, and is 0 after them."""
-        if takes_kernel(self._plan.tokens, query, key, value, _by_products):
+        if takes_kernel(self._plan.tokens, query, key, value, by_products):
             if self._mask is None:
                 self._mask = tree_mask(self._plan, query.shape[2], query.device)
             with torch.autocast(value.device.type, enabled=False):
@@ -94,7 +94,7 @@ class PackedAttention:
         return output
 
 
-def _by_products(plan: AttentionPlan, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def by_products(plan: AttentionPlan, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return attention without a fused kernel, to compare one with."""
     return PackedAttention(plan).by_products(query, key, value, query.shape[3] ** -0.5)
 

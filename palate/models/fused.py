@@ -83,9 +83,9 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, 
 
 @functools.cache
 def _compiled() -> Callable[..., Tensor]:
-    """Return flex attention as torch compiles it: for the first length, and for all lengths once a second one comes."""
+    """Return flex attention as torch compiles it, for all lengths at once."""
     torch._dynamo.config.recompile_limit = max(KERNELS, torch._dynamo.config.recompile_limit)
-    return torch.compile(flex_attention)  # type: ignore[no-any-return]
+    return torch.compile(flex_attention, dynamic=True)  # type: ignore[no-any-return]
 
 
 def takes_kernel(tokens: int, query: Tensor, key: Tensor, value: Tensor, plain: Attention) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.attention import flex_attention as flex
 
 from palate.models import fused
-from palate.models.attention import PackedAttention, _by_products
+from palate.models.attention import PackedAttention, by_products
 from palate.models.fused import BLOCK, fused_attention, gap_to, takes_kernel, tree_mask, two_branches
 from palate.testing import random_trees
 from palate.text.attention_plan import AttentionPlan
@@ -100,12 +100,12 @@ def test_some_blocks_are_left_out_and_some_are_full() -> None:
 @pytest.mark.usefixtures("gradients_on_cpu")
 def test_what_is_tried_on_a_device_before_the_kernel_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert two_branches(360).tokens == 360
-    assert gap_to(_by_products, CPU, torch.float32, (4, 2, 16), 3 * BLOCK) < 1e-5
-    assert gap_to(_by_products, CPU, torch.bfloat16, (7, 1, 64), 3 * BLOCK) < fused.GAP
+    assert gap_to(by_products, CPU, torch.float32, (4, 2, 16), 3 * BLOCK) < 1e-5
+    assert gap_to(by_products, CPU, torch.bfloat16, (7, 1, 64), 3 * BLOCK) < fused.GAP
     wrong = monkeypatch.context
     with wrong() as patch:
         patch.setattr(fused, "tree_mask", lambda plan, places, device: tree_mask(two_branches(places - 30), places, device))
-        assert gap_to(_by_products, CPU, torch.bfloat16, (4, 2, 16), 3 * BLOCK) > fused.GAP
+        assert gap_to(by_products, CPU, torch.bfloat16, (4, 2, 16), 3 * BLOCK) > fused.GAP
 
 
 @pytest.mark.usefixtures("gradients_on_cpu")
@@ -113,18 +113,18 @@ def test_a_kernel_that_fails_or_is_wrong_is_not_used(monkeypatch: pytest.MonkeyP
     fused._is_right.cache_clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert fused._is_right(CPU, torch.bfloat16, (4, 2, 16), _by_products)
+        assert fused._is_right(CPU, torch.bfloat16, (4, 2, 16), by_products)
     with pytest.warns(fused.FusedAttentionWarning, match=r"off by .* of the largest number"):
-        assert not fused._is_right(CPU, torch.bfloat16, (4, 2, 16), lambda plan, q, k, v: 2 * _by_products(plan, q, k, v))
+        assert not fused._is_right(CPU, torch.bfloat16, (4, 2, 16), lambda plan, q, k, v: 2 * by_products(plan, q, k, v))
     monkeypatch.setattr(fused, "flex_attention", lambda *_args, **_named: 1 / 0)
     with pytest.warns(fused.FusedAttentionWarning, match="ZeroDivisionError"):
-        assert not fused._is_right(CPU, torch.bfloat16, (8, 2, 16), _by_products)
+        assert not fused._is_right(CPU, torch.bfloat16, (8, 2, 16), by_products)
     fused._is_right.cache_clear()
 
 
 def test_on_a_cpu_the_kernel_is_not_used() -> None:
     query, key, value = (x.detach().bfloat16() for x in inputs_of(512, (4, 2)))
-    assert not takes_kernel(512, query, key, value, _by_products)
+    assert not takes_kernel(512, query, key, value, by_products)
 
 
 def test_blocks_are_listed_with_the_chosen_first() -> None:
