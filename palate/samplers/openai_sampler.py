@@ -209,10 +209,10 @@ class OpenAISampler:
 
 def _told(failure: RequestFailed) -> str:
     """Return the failure as the end of a sentence that begins with the server."""
-    return (
-        f"gave {failure}"
-        if failure.kind == "timeout"
-        else f"cannot be reached ({failure})"
-        if failure.kind == "unreachable"
-        else str(failure)
-    )
+    match failure.kind:
+        case "timeout":
+            return f"gave {failure}"
+        case "unreachable":
+            return f"cannot be reached ({failure})"
+        case _:
+            return str(failure)
