@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from benchmarks.speed.__main__ import busy_loops, ran
+from benchmarks.speed.__main__ import COMPLETIONS, ONLINE, STAGES, busy_loops, ran
 from benchmarks.speed.workload import Work, prepare
 from palate.core.process import SPINS
 
@@ -23,7 +23,7 @@ def main() -> int:
     """Print a row per stage and setting."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.spinning", description=__doc__)
     parser.add_argument("--pairs", type=Path, required=True, help="HH pairs, JSONL")
-    parser.add_argument("--stages", nargs="+", choices=("sft", "reward", "dpo"), default=["sft", "dpo"])
+    parser.add_argument("--stages", nargs="+", choices=(*STAGES, *ONLINE), default=["sft", "dpo"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--batch", type=int, default=8)
@@ -33,7 +33,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         rows, _ = prepare(options.pairs, Path(name))
         for stage in options.stages:
-            work = Work(stage, str(Path(name) / "S"), str(rows), "float32", options.steps, options.batch)
+            batch = COMPLETIONS if stage in ONLINE else options.batch
+            work = Work(stage, str(Path(name) / "S"), str(rows), "float32", options.steps, batch)
             seconds: dict[tuple[str, int], list[float]] = {(count, loops): [] for count in COUNTS for loops in (0, 1)}
             for _ in range(options.rounds):
                 for (count, loops), medians in seconds.items():
@@ -50,7 +51,8 @@ def main() -> int:
 def measured(work: Work, count: str) -> float:
     """Return the median seconds of a step of our side."""
     environment = {} if count == "default" else {"GOMP_SPINCOUNT": count}
-    return float(ran([sys.executable, "-m", "benchmarks.speed.ours"], work, environment)["median"])
+    kind = "online" if work.stage in ONLINE else "ours"
+    return float(ran([sys.executable, "-m", f"benchmarks.speed.{kind}"], work, environment)["median"])
 
 
 if __name__ == "__main__":

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from palate.core import ConfigError, RunError
 from palate.core.process import DEADLINE
+
+CONNECT_SECONDS = 10.0
+ENDED = re.compile(r"a rank ended with exit code (-?\d+)")
 
 
 def run_on_ray(count: int | None, address: str | None, words: Sequence[str]) -> int:
@@ -24,33 +29,49 @@ def run_on_ray(count: int | None, address: str | None, words: Sequence[str]) -> 
 
     Raises:
         ConfigError: Ray is not installed, or the cluster has no GPU and `count` is None.
-        RunError: the cluster cannot be reached, or a worker failed in a way that has no exit code.
+        RunError: the cluster cannot be reached.
     """
     try:
         import ray
-        from ray.train import RunConfig, ScalingConfig
+        from ray.train import RunConfig, ScalingConfig, TrainingFailedError
         from ray.train.torch import TorchTrainer
     except ImportError as error:
         raise ConfigError(f"--launch ray needs Ray Train ({error}): pip install 'ray[train]'") from error
     environment = {name: value for name in ("OMP_NUM_THREADS", DEADLINE, "PYTHONPATH") if (value := os.environ.get(name)) is not None}
-    try:
-        ray.init(address=address, runtime_env={"env_vars": environment}, logging_level="ERROR", include_dashboard=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise RunError(f"--launch ray: no cluster answers at {address or 'the default address'} ({str(error).splitlines()[0]})") from error
+    _require_answer(address)
+    ray.init(address=address, runtime_env={"env_vars": environment}, logging_level="ERROR", include_dashboard=False)
     try:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         if count is None and not gpus:
             raise ConfigError("--launch ray: the cluster has no GPU, so say how many workers there are to be, such as --launch ray:4")
-        trainer = TorchTrainer(
-            _work,
-            train_loop_config={"words": list(words), "folder": str(Path.cwd())},
-            scaling_config=ScalingConfig(num_workers=count or gpus, use_gpu=bool(gpus)),
-            run_config=RunConfig(name="palate"),
-        )
-        trainer.fit()
+        with tempfile.TemporaryDirectory() as folder:  # Ray Train's own records, which nobody needs: the run's are in its directory
+            TorchTrainer(
+                _work,
+                train_loop_config={"words": list(words), "folder": str(Path.cwd())},
+                scaling_config=ScalingConfig(num_workers=count or gpus, use_gpu=bool(gpus)),
+                run_config=RunConfig(name="palate", storage_path=folder),
+            ).fit()
+    except TrainingFailedError as error:
+        codes = ENDED.findall(str(error))
+        return int(codes[0]) if codes else 1
     finally:
         ray.shutdown()
     return 0
+
+
+def _require_answer(address: str | None) -> None:
+    """Ask for a connection first: Ray itself waits for minutes where nothing answers.
+
+    Raises:
+        RunError: nothing answers.
+    """
+    host, _, port = (address or os.environ.get("RAY_ADDRESS", "")).removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise RunError(f"--launch ray: no cluster answers at {host}:{port} ({error}). Is `ray start` running there?") from error
 
 
 def _work(settings: dict[str, Any]) -> None:
@@ -72,7 +93,7 @@ def _work(settings: dict[str, Any]) -> None:
     command = [sys.executable, "-m", "palate", *settings["words"]]
     done = subprocess.run(command, env={**os.environ, **place}, cwd=settings["folder"], check=False)
     if done.returncode:
-        raise RuntimeError(f"rank {rank} ended with exit code {done.returncode}")
+        raise RuntimeError(f"a rank ended with exit code {done.returncode}")
 
 
 def _free_address() -> tuple[str, int]:

@@ -39,7 +39,8 @@ class FunctionReward(PartSettings):
 
     It returns a number. With `batched` its arguments are lists, and it returns a list of numbers. It gets what its arguments name:
     `prompt` and `completion` (`prompts` and `completions` with `batched`), `ended` (False for a completion that was cut off),
-    `conversation` (turns with `role` and `content`), and further columns of the prompt's row. `**kwargs` gets all of them.
+    `conversation` (turns with `role` and `content`), `completion_ids` (the sampled token ids, empty where only a text is known), and
+    further columns of the prompt's row. `**kwargs` gets all of them.
 
     Attributes:
         function: import path, `package.module:name`.
@@ -98,6 +99,7 @@ class FunctionProcess:
             completions=[completion.text for _, completion in pairs],
             ended=[has_ended(completion) for _, completion in pairs],
             conversations=[messages(prompt.conversation) for prompt, _ in pairs],
+            completion_ids=[list(completion.ids) for _, completion in pairs],
             columns=batch.columns,
         )
         try:

@@ -32,12 +32,16 @@ class Setup:
 
 @dataclass(frozen=True)
 class Job:
-    """Completions to score, as lists of the same length; `columns` are those of `ScoringBatch.columns`."""
+    """Completions to score, as lists of the same length; `columns` are those of `ScoringBatch.columns`.
+
+    `completion_ids` are the token ids that were sampled, empty where only the text is known.
+    """
 
     prompts: Sequence[str]
     completions: Sequence[str]
     ended: Sequence[bool | None]
     conversations: Sequence[object]
+    completion_ids: Sequence[Sequence[int]]
     columns: Mapping[str, Sequence[object]]
 
 
@@ -48,7 +52,7 @@ def called(setup: Setup) -> UserFunction:
         ConfigError: it cannot be loaded, or does not take what it should score.
     """
     plural = "s" if setup.batched else ""
-    own = (f"prompt{plural}", f"completion{plural}", "ended", "conversation", *setup.constants)
+    own = (f"prompt{plural}", f"completion{plural}", "ended", "conversation", "completion_ids", *setup.constants)
     remedy = "leave out batched if it scores one completion at a time" if setup.batched else "set batched: true if it takes lists"
     return UserFunction(setup.function, load_function(setup.function), own, own[1], remedy)
 
@@ -59,7 +63,8 @@ def scores_of(setup: Setup, function: UserFunction, job: Job) -> Iterator[tuple[
         yield from enumerate(_batch(setup, function, job))
         return
     for row, (prompt, completion) in enumerate(zip(job.prompts, job.completions, strict=True)):
-        own = {"prompt": prompt, "completion": completion, "ended": job.ended[row], "conversation": job.conversations[row]}
+        own: dict[str, object] = {"prompt": prompt, "completion": completion, "ended": job.ended[row]}
+        own |= {"conversation": job.conversations[row], "completion_ids": job.completion_ids[row]}
         try:
             yield row, read_score(function({**own, **setup.constants}, {name: column[row] for name, column in job.columns.items()}))
         except Exception as error:  # noqa: BLE001 (whatever the user's code raises is the reason)
@@ -67,7 +72,8 @@ def scores_of(setup: Setup, function: UserFunction, job: Job) -> Iterator[tuple[
 
 
 def _batch(setup: Setup, function: UserFunction, job: Job) -> list[Score]:
-    own = {"prompts": list(job.prompts), "completions": list(job.completions), "ended": job.ended, "conversation": job.conversations}
+    own: dict[str, object] = {"prompts": list(job.prompts), "completions": list(job.completions), "ended": job.ended}
+    own |= {"conversation": job.conversations, "completion_ids": job.completion_ids}
     try:
         answer = function({**own, **setup.constants}, {name: list(column) for name, column in job.columns.items()})
         return read_scores(answer, len(job.prompts))

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from palate.core import RunError
+from palate.core.process import place
 
 
 class Stop:
@@ -21,8 +22,13 @@ class Stop:
         self.is_requested = False
 
     def request(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 (the form Python asks of a handler)
-        """Handle a signal: the first asks to stop, the second raises KeyboardInterrupt."""
+        """Handle a signal: the first asks to stop, the second raises KeyboardInterrupt.
+
+        A launcher of several ranks passes Ctrl-C on as SIGTERM, which they had too. So there only Ctrl-C counts as the second.
+        """
         if self.is_requested:
+            if signum == signal.SIGTERM and place().world > 1:
+                return
             raise KeyboardInterrupt
         self.is_requested = True
         # Not through sys.stderr: the signal may arrive while something writes to it.

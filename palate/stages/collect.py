@@ -12,7 +12,7 @@ from typing import Any
 from palate.agreement import concluded, pair_answer, rater_noise_ceiling, smoothed_share
 from palate.config.artifacts import file_at
 from palate.config.types import Amount, Count, Input, Share
-from palate.core import Comparison, Completion, ConfigError, DataError, Judgment, Prompt, derive_seed
+from palate.core import Comparison, Completion, ConfigError, Conversation, DataError, Judgment, Prompt, derive_seed
 from palate.data.formats import read_samples
 from palate.data.jsonl import write_rows
 from palate.data.judgment_rows import judgment_row, voted_preference_row
@@ -64,10 +64,14 @@ class Collect:
         rater: Rater = self.from_
         answers, rater_figures = rater.answers(run, asks, self.raters_per_comparison, rng)
         write_rows(run.directory / "judgments.jsonl", (judgment_row(judgment) for _, judgments in answers for judgment in judgments))
-        ids = sorted({comparison.prompt.id for (comparison, _), _ in answers})
+        # Prompts of one conversation and other columns stay on one side: a model is asked the same in all of them.
+        names: dict[Conversation, str] = {}
+        for (comparison, _), _ in answers:
+            names.setdefault(comparison.prompt.conversation, comparison.prompt.id)
+        ids = sorted(names.values())
         held_out = set(rng.sample(ids, round(self.held_out * len(ids))))
         for name, is_held_out in (("preferences.jsonl", False), ("held_out.jsonl", True)):
-            part = [(ask, judgments) for ask, judgments in answers if (ask[0].prompt.id in held_out) == is_held_out]
+            part = [(ask, judgments) for ask, judgments in answers if (names[ask[0].prompt.conversation] in held_out) == is_held_out]
             write_rows(run.directory / name, (self._preference_row(ask, judgments) for ask, judgments in part))
         run.summary({"equal_pairs": equal, "unfinished_completions": cut_off, **_summary(answers), **rater_figures})
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from palate.agreement.estimates import known
 from palate.config.artifacts import file_at, model_at
@@ -17,7 +19,8 @@ from palate.config.types import Count, FunctionInput, Input, ModelInput
 from palate.core import Completion, ConfigError, Conversation, DataError, Prompt, Sampling, derive_seed
 from palate.data.formats import ColumnTypes, Recognised, read_prompts, read_samples
 from palate.data.jsonl import write_rows
-from palate.distributed.sharing import microbatches
+from palate.distributed.ranks import from_writer
+from palate.distributed.sharing import microbatches, shared
 from palate.evaluation.evals import eval_means, eval_of, grade
 from palate.evaluation.intervals import mean
 from palate.evaluation.training_prompts import prompt_digest
@@ -146,14 +149,16 @@ class Evaluate:
         ]
         if self.gold is not None:
             gold = load_gold(self.gold)
-            for row, (prompt, completion) in zip(rows, completions, strict=True):
-                dimensions = dict(gold(prompt.text, completion.text, **prompt.fields))
+            measured = from_writer(
+                lambda: [dict(gold(prompt.text, completion.text, **prompt.fields)) for prompt, completion in completions]
+            )
+            for row, dimensions in zip(rows, measured, strict=True):
                 row["dimensions"] = dimensions
                 row["gold"] = sum(dimensions.values()) / len(dimensions)
         for name, path in self.probes.items():
             count = load_probe(path)
-            for row in rows:
-                row.setdefault("probes", {})[name] = count(row["text"])
+            for row, counted in zip(rows, from_writer(partial(_counts, count, rows)), strict=True):
+                row.setdefault("probes", {})[name] = counted
         if self.reward is not None:
             reward = LearnedReward.load(model_at(self.reward), None if policy is None else policy.tokenizer)
             scores = reward.scores_of(run, self.reward, [p for p, _ in completions], [[c] for _, c in completions])
@@ -169,13 +174,18 @@ class Evaluate:
         assert self.reference is not None
         trees = [Tree(prompt_ids(policy.tokenizer, prompt), (Branch(c.ids, (True,) * len(c.ids)),)) for prompt, c in completions]
         reference = load_reference(model_at(self.reference), policy, longest_of(trees))
+
+        def measured(part: list[int]) -> Tensor:
+            batch = pack([trees[k] for k in part])
+            logps = torch.tensor([logp for k in part for logp in completions[k][1].logps])
+            tokens = k1(logps, reference.logps(batch, temperature=self.sampling.temperature).logps)
+            return torch.zeros(len(part)).index_add(0, batch.branch, tokens)
+
         kl = torch.zeros(len(trees))
+        parts = microbatches(trees, self.tokens_per_microbatch)
         with torch.no_grad():
-            for part in microbatches(trees, self.tokens_per_microbatch):
-                batch = pack([trees[k] for k in part])
-                logps = torch.tensor([logp for k in part for logp in completions[k][1].logps])
-                tokens = k1(logps, reference.logps(batch, temperature=self.sampling.temperature).logps)
-                kl[torch.tensor(part)] = torch.zeros(len(part)).index_add(0, batch.branch, tokens)
+            for part, of_part in zip(parts, shared(parts, measured), strict=True):
+                kl[torch.tensor(part)] = of_part
         return [float(x) for x in kl]
 
     def _answers(self, run: Run, policy: CausalPolicy) -> list[dict[str, Any]]:
@@ -193,6 +203,7 @@ class Evaluate:
             sampling = replace(self.sampling, temperature=0.0) if greedy else self.sampling
             groups = sampler.generate(prompts, 1, sampling, seed)
             answers |= {prompt.id: group[0].text for prompt, group in zip(prompts, groups, strict=True)}
+        grades = from_writer(lambda: [grade(prompt, answers[prompt.id], gold) for prompt in table.rows])
         return [
             {
                 "id": prompt.id,
@@ -200,11 +211,16 @@ class Evaluate:
                 "prompt": prompt.text,
                 "content": prompt_digest(prompt),
                 "text": answers[prompt.id],
-                "grade": grade(prompt, answers[prompt.id], gold),
+                "grade": graded,
                 "fields": dict(prompt.fields),
             }
-            for prompt in table.rows
+            for prompt, graded in zip(table.rows, grades, strict=True)
         ]
+
+
+def _counts(count: Callable[[str], float], rows: Sequence[dict[str, Any]]) -> list[float]:
+    """Return what a probe counts in each completion."""
+    return [count(row["text"]) for row in rows]
 
 
 def _means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:

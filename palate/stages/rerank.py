@@ -15,6 +15,7 @@ from palate.config.types import Count, FunctionInput, Input, ModelInput
 from palate.core import Completion, DataError, Prompt, Sampling, derive_seed
 from palate.data.formats import ColumnTypes, Recognised, completion_row, sample_row
 from palate.data.jsonl import write_rows
+from palate.distributed.ranks import from_writer
 from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_kl
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
@@ -81,11 +82,13 @@ class Rerank:
         curve["score"] = [estimate.value for estimate in best_of_n_curve(list(scores), list(scores), sizes).values()]
         if self.gold is not None:
             gold = load_gold(self.gold)
-            truth = np.array(
-                [
-                    [np.mean(list(gold(p.text, c.text, **p.fields).values())) for c in group]
-                    for p, group in zip(prompts, groups, strict=True)
-                ]
+            truth = from_writer(
+                lambda: np.array(
+                    [
+                        [np.mean(list(gold(p.text, c.text, **p.fields).values())) for c in group]
+                        for p, group in zip(prompts, groups, strict=True)
+                    ]
+                )
             )
             estimates = best_of_n_curve(list(scores), list(truth), sizes).values()
             curve |= {"gold": [estimate.value for estimate in estimates], "gold_se": [known(estimate.se) for estimate in estimates]}

@@ -13,6 +13,7 @@ from palate.data.jsonl import read_rows
 from palate.runs.run import Run
 from palate.samplers.kinds import LocalSamplerSettings, SamplerKind
 from palate.samplers.prompts import fitting, prompts_at
+from palate.training.checkpoints import check_stop
 
 PROMPTS_PER_CHUNK = 512
 """Prompts sampled between two writes. The seed of each chunk is derived from its place, so an interrupted run goes on exactly."""
@@ -59,7 +60,7 @@ class Sample:
                 for prompt, group in list(zip(chunk, groups, strict=True))[max(0, rows.rows_done - start) :]:
                     rows.append(sample_row(prompt, group))
                     advance(1)
-                run.check_stop()
+                check_stop(run)
         sampler.close()
         written: list[Any] = [row for _, row in read_rows(run.directory / "samples.jsonl")]
         completions = [completion for row in written for completion in row["completions"]]

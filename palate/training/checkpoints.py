@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from palate.core import Interrupted, Tracker
 from palate.distributed.ranks import ranks
@@ -33,6 +33,19 @@ class Checkpoints:
             self._save()
             self._saved = time.monotonic()
             self._wait = CHECKPOINT_SECONDS * max(1.0, self._saved - began)
-        self._run.check_stop()
-        if any(stops):
-            raise Interrupted(f"rank {stops.index(True)} was asked to stop, and the run is saved. The same command continues it.")
+        _stop(self._run, stops)
+
+
+def check_stop(run: Tracker) -> None:
+    """Stop all ranks if one was asked to. Call it where everything is saved, on all ranks.
+
+    Raises:
+        Interrupted: the user asked to stop.
+    """
+    _stop(run, ranks().gather(run.stop_requested))
+
+
+def _stop(run: Tracker, stops: Sequence[bool]) -> None:
+    if any(stops) and len(stops) > 1:
+        raise Interrupted(f"rank {stops.index(True)} was asked to stop, and the run is saved. The same command continues it.")
+    run.check_stop()

@@ -1,4 +1,7 @@
-"""What a rank runs in the tests of failures: the command, and at one step of one stage, on one rank, what is to go wrong."""
+"""What a rank runs in the tests of failures: the command, and at one step of one stage, on one rank, what is to go wrong.
+
+`deadly.py FAILURE:RANK:STAGE:STEP COMMAND...`
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,12 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from palate.cli import main
 from palate.core.process import place
 from palate.runs.run import Run
-from palate.training import checkpoints
+from palate.training import checkpoints, learner
 
 
 def die() -> None:
@@ -30,9 +32,13 @@ def fail() -> None:
     raise MemoryError("no memory is left on this rank")
 
 
+def stop() -> None:
+    """The rank alone is asked to stop."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def fill() -> None:
     """The disk of the writer is full."""
-    from palate.training import learner
 
     def full(*_: object, **__: object) -> None:
         raise OSError(learner.NO_SPACE, "No space left on device")
@@ -40,25 +46,25 @@ def fill() -> None:
     learner.save_file = full  # type: ignore[assignment]
 
 
-FAILURES = {"die": die, "hang": hang, "fail": fail, "fill": fill}
+FAILURES = {"die": die, "hang": hang, "fail": fail, "fill": fill, "stop": stop}
 
 
-def plant(failure: str, rank: int, stage: str, step: int) -> None:
-    """Lets it happen when that rank has logged that step."""
+def plant(failure: str) -> None:
+    """Lets `FAILURE:RANK:STAGE:STEP` happen when that rank has logged that step; checkpoints are saved after every step."""
+    if not failure:
+        return
+    checkpoints.CHECKPOINT_SECONDS = 0.0
+    name, rank, stage, step = failure.split(":")
     log = Run.log
 
     def deadly(run: Run, at: int, metrics: Mapping[str, Any]) -> None:
         log(run, at, metrics)
-        if run.name == stage and at == step and place().rank == rank:
-            FAILURES[failure]()
+        if (run.name, at, place().rank) == (stage, int(step), int(rank)):
+            FAILURES[name]()
 
     Run.log = deadly  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
-    checkpoints.CHECKPOINT_SECONDS = 0.0
-    marker = Path(sys.argv[1])
-    failure, rank, stage, step = sys.argv[2].split(":")
-    if marker.exists():
-        plant(failure, int(rank), stage, int(step))
-    raise SystemExit(main(sys.argv[3:]))
+    plant(sys.argv[1])
+    raise SystemExit(main(sys.argv[2:]))

@@ -31,7 +31,7 @@ def test_a_function_gets_prompt_completion_and_the_fields_it_names(module) -> No
         def by_name(prompt, completion, answer, ended, conversation):
             return (completion == answer) + 10 * ended + 100 * len(conversation) + 1000 * (conversation[0]["content"] == prompt)
         def every(prompt, completion, **fields):
-            return sorted(fields) == ["answer", "conversation", "ended"]
+            return sorted(fields) == ["answer", "completion_ids", "conversation", "ended"]
     """)
     scored = ScoringBatch(
         (Prompt("a", (Message("user", "one"),), {"answer": "yes"}), Prompt("b", (Message("user", "two"),))),
@@ -40,6 +40,18 @@ def test_a_function_gets_prompt_completion_and_the_fields_it_names(module) -> No
     assert outcome(f"{name}:plain", scored).heads[""].tolist() == [3, 2, 2]
     assert outcome(f"{name}:by_name", scored).heads[""].tolist() == [1111, 1100, 1110]
     assert outcome(f"{name}:every", scored).heads[""].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_function_gets_the_ids_that_were_sampled(module, batched) -> None:
+    name = module("""
+        def one(completion, completion_ids):
+            return sum(completion_ids)
+        def many(completions, completion_ids):
+            return [sum(ids) for ids in completion_ids]
+    """)
+    scored = ScoringBatch((Prompt("a", (Message("user", "q"),)),), ((Completion("yes", ids=(5, 2)), Completion("only a text")),))
+    assert outcome(f"{name}:{'many' if batched else 'one'}", scored, batched=batched).heads[""].tolist() == [7, 0]
 
 
 def test_a_batched_function(module) -> None:
@@ -110,7 +122,7 @@ def test_a_function_is_called_by_the_names_of_its_arguments(module, batched) -> 
             return (completion == answer) + 10 * ended + 100 * (fields["prompt"] == "mine") + 1000 * (rest["prompt"] == "q") + 10000 * other
         def many(completions, ground_truth, **kwargs):
             right = [text == truth for text, truth in zip(completions, ground_truth)]
-            return [r + 10 * (sorted(kwargs) == ["answer", "conversation", "ended", "prompt", "prompts"]) for r in right]
+            return [r + 10 * (sorted(kwargs) == ["answer", "completion_ids", "conversation", "ended", "prompt", "prompts"]) for r in right]
         def by_place(first, second, /):
             return len(second) if isinstance(second, str) else [len(text) for text in second]
     """)

@@ -144,6 +144,17 @@ def test_held_out_prompts_are_in_no_training_pair(tmp_path: Path) -> None:
     assert words[0].isdisjoint(words[1])
 
 
+def test_prompts_of_one_conversation_and_other_columns_are_held_out_together(tmp_path: Path) -> None:
+    given = Path(samples(tmp_path, THREE, prompts=10)) / "samples.jsonl"
+    twins = [{**row, "id": f"{row['id']}-{name}", "fields": {"name": name}} for _, row in read_rows(given) for name in ("one", "two")]
+    write_rows(given, twins)
+    directory, _ = collect(tmp_path, str(tmp_path), held_out=0.3, dimensions=("helpful",))
+    train, test = ({json.dumps(row["prompt"]) for row in rows(directory, name)} for name in ("preferences", "held_out"))
+    assert len(test) == 3
+    assert train.isdisjoint(test)
+    assert {row["id"].split("/")[0][-3:] for row in rows(directory, "held_out")} == {"one", "two"}
+
+
 def test_pairs_a_prompt_and_reproducibility(tmp_path: Path) -> None:
     given = samples(tmp_path, THREE)
     one, summary = collect(tmp_path / "a", given, pairs_per_prompt=2)

@@ -1,0 +1,42 @@
+"""Commands of palate in processes of their own, on one rank or several."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from palate.runs.record import RunRecord, list_runs
+from tests.support.repository import ROOT
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+Runs = dict[str, tuple[Path, RunRecord]]
+Done = subprocess.CompletedProcess[str]
+
+
+def palate(*words: str, **more: str) -> Done:
+    """The command, with `more` in its environment."""
+    return ran("-m", "palate", *words, **more)
+
+
+def torchrun(count: int, *words: str, **more: str) -> Done:
+    """A script or module on several ranks, under torchrun itself."""
+    how = ("--standalone", "--nproc-per-node", str(count), "--shutdown-timeout", "5")
+    return ran("-m", "torch.distributed.run", *how, *words, **more)
+
+
+def ran(*words: str, **more: str) -> Done:
+    command = [sys.executable, *words]
+    return subprocess.run(command, capture_output=True, text=True, env={**ENVIRONMENT, **more}, cwd=ROOT, check=False)
+
+
+def runs_at(folder: Path) -> Runs:
+    return {record.name: (path, record) for path, record in list_runs(folder)}
+
+
+def whole(folder: Path, file: Path, *words: str, **more: str) -> Runs:
+    """The runs of a pipeline, which must not fail."""
+    done = palate("run", str(file), "--runs", str(folder), *words, **more)
+    assert done.returncode == 0, done.stderr
+    return runs_at(folder)
