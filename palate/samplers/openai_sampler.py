@@ -15,7 +15,7 @@ from palate.clients.completions import CompletionChoice, CompletionsClient, comp
 from palate.clients.http import RequestFailed, key_header
 from palate.config.types import Amount, Count
 from palate.core import Completion, ConfigError, ModelError, Prompt, RunError, Sampling, StopReason, derive_seed
-from palate.distributed.ranks import from_writer
+from palate.distributed.ranks import ranks
 from palate.models.load import load_config, load_tokenizer
 from palate.models.paths import longest_sequence
 from palate.models.precision import DType
@@ -128,7 +128,10 @@ class OpenAISampler:
             choices = self._choices(ids[number], names[number], draws, self._fields(sampling, budgets[number], derive_seed(seed, number)))
             return self._completions(prompts[number], ids[number], choices, is_greedy=is_greedy) * (n // draws)
 
-        return from_writer(lambda: self._each(ask, len(prompts)))
+        group = ranks()
+        completions = self._each(ask, len(prompts)) if group.is_writer else None
+        group.wait_for_writer()  # a server may take longer than ranks wait for each other
+        return group.broadcast(completions)
 
     def close(self) -> None:
         """Do nothing: connections end with each request."""
@@ -210,10 +213,10 @@ class OpenAISampler:
 
 def _told(failure: RequestFailed) -> str:
     """Return the failure as the end of a sentence that begins with the server."""
-    return (
-        f"gave {failure}"
-        if failure.kind == "timeout"
-        else f"cannot be reached ({failure})"
-        if failure.kind == "unreachable"
-        else str(failure)
-    )
+    match failure.kind:
+        case "timeout":
+            return f"gave {failure}"
+        case "unreachable":
+            return f"cannot be reached ({failure})"
+        case _:
+            return str(failure)

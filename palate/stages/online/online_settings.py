@@ -74,11 +74,10 @@ class OnlineSettings:
         iterations: how often the run samples and learns.
         prompts_per_iteration: prompts per iteration.
         samples_per_prompt: completions per prompt.
-        sampler: what draws, in this process (local) or with vLLM (vllm); and whether prompts with equal rewards are replaced, and whether
-            sampling is asynchronous.
+        sampler: what draws completions.
         epochs_per_batch: epochs over the completions of an iteration.
         minibatches: optimizer steps per epoch.
-        sampling: the temperature, and the length of the longest completion; the distribution cannot be cut.
+        sampling: the temperature, and the longest completion; the distribution cannot be cut.
         method: the algorithm: policy_gradient (PPO, RLOO, GRPO ...), online_dpo (online DPO) or raft (RAFT).
         kl: the price of KL, which keeps the policy near the reference.
         shaping: how scores become rewards: a missing end token, length, clipping.

@@ -91,7 +91,7 @@ def test_without_token_ids_the_tokens_are_those_of_the_text_and_not_exact(policy
     assert [one.stop for one, _ in pairs] == [other.stop for _, other in pairs]
     # Where the text is one of whole words, its tokens are those that were drawn.
     assert all(one.ids == other.ids for one, other in pairs if other.is_exact)
-    assert sum(other.is_exact for _, other in pairs) > 10
+    assert sum(other.is_exact for _, other in pairs) > 5
     assert {one.logps for one, _ in pairs} == {()}
     server.close()
     with_ids.close()
@@ -169,6 +169,18 @@ def test_a_server_that_is_down_or_slow_is_one_message(server: CompletionsServer,
     over.set()
 
 
+def test_completions_come_in_the_order_of_their_numbers(server: CompletionsServer, model: Path) -> None:
+    expected = asking(server, model).generate(TEXTS, 4, FEW, 1)
+    answer = server.answer
+
+    def reversed_answer(body: Mapping[str, Any]) -> tuple[int, object]:
+        status, value = answer(body)
+        return status, {"choices": cast("dict[str, Any]", value)["choices"][::-1]}
+
+    server.answer = reversed_answer
+    assert asking(server, model).generate(TEXTS, 4, FEW, 1) == expected
+
+
 def test_a_busy_server_is_asked_again(server: CompletionsServer, model: Path) -> None:
     answer, left = server.answer, [(503, {}), (429, {})]
     server.answer = lambda body: left.pop() if left else answer(body)
@@ -188,9 +200,13 @@ class Second(Ranks):
     rank, world = 1, 2
 
     def __init__(self, told: list[list[Completion]]) -> None:
-        self.told = told
+        self.told, self.has_waited = told, False
+
+    def wait_for_writer(self) -> None:
+        self.has_waited = True
 
     def broadcast(self, value: T | None) -> T:
+        assert self.has_waited  # a broadcast has a deadline, and a server may be slower
         return cast("T", self.told)
 
 

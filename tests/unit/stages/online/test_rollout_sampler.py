@@ -1,6 +1,8 @@
 """Drawing completions: each iteration by its own number, asynchronously or not, and the same after a resume."""
 
 import copy
+import threading
+from typing import Any
 
 import torch
 
@@ -10,6 +12,7 @@ from palate.samplers.local import LocalSampler
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts
 from palate.testing import tiny_policy, word_tokenizer
+from tests.support.waiting import happened
 
 PROMPTS = [Prompt(name, (Message("text", f"the {name} has"),)) for name in ("cook", "guests", "rice")]
 MANY = Sampling(max_tokens=6)
@@ -68,4 +71,36 @@ def test_what_is_drawn_apart_is_of_the_weights_as_they_are_and_what_waits_is_not
     assert (apart.age, {one.policy for one in apart.completions}) == (0, {"1"})
     waited = ahead.draw(PROMPTS, PROMPTS, 1)
     assert (ids(waited), waited.age) == (before, 1)
+    ahead.close()
+
+
+class Watched(LocalSampler):
+    """A sampler that says when a thread draws with it, and refuses other weights meanwhile."""
+
+    def __init__(self, policy: CausalPolicy) -> None:
+        super().__init__(policy)
+        self.started, self.is_drawing = threading.Event(), False
+
+    def generate_share(self, *given: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            return super().generate_share(*given)
+        self.is_drawing = True
+        self.started.set()
+        for _ in range(20):
+            drawn = super().generate_share(*given)
+        self.is_drawing = False
+        return drawn
+
+    def load(self, policy: CausalPolicy, version: int) -> None:
+        assert not self.is_drawing
+        super().load(policy, version)
+
+
+def test_weights_do_not_change_while_a_thread_draws_with_them() -> None:
+    policy = tiny_policy("qwen3", word_tokenizer())
+    watched = Watched(copy.deepcopy(policy))
+    ahead = RolloutSampler(policy, watched, 2, MANY, 7, is_asynchronous=True)
+    ahead.draw(PROMPTS, PROMPTS, 0)
+    happened(watched.started)
+    ahead.draw_apart(PROMPTS, 2, 3)
     ahead.close()
