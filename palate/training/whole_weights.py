@@ -39,7 +39,8 @@ class WholeWeights:
 
     def divide_and_clip(self, count: float, most: float) -> float:
         """Divide the gradient by `count`, shorten it to a norm of at most `most`, and return the norm that it had."""
-        torch._foreach_div_([weight.grad for weight in self._weights.values() if weight.grad is not None], count)
+        if gradients := [weight.grad for weight in self._weights.values() if weight.grad is not None]:
+            torch._foreach_div_(gradients, count)
         return float(nn.utils.clip_grad_norm_(list(self._weights.values()), most))
 
     def use(self) -> None:
