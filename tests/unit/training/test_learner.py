@@ -318,3 +318,13 @@ def test_weights_from_before_the_first_step_have_no_state(tmp_path: Path) -> Non
     for step, two in zip(steps(one, 2, [8]), steps(other, 2, [8]), strict=True):
         assert step == two
     assert all(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())
+
+
+def test_a_loss_without_a_gradient_is_a_step_without_one() -> None:
+    module = nn.Linear(2, 2)
+    before = module.weight.detach().clone()
+    learner = Learner({"module": module}, AdamW(lr=1e-2), 1)
+    metrics = learner.step([1], lambda _: Sums(torch.tensor(3.0), torch.tensor(2.0), {}))
+    assert metrics["loss/mean"] == 1.5
+    assert metrics["gradient/norm"] == 0
+    assert torch.equal(module.weight, before)
