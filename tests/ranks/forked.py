@@ -17,7 +17,7 @@ from torch.distributed import TCPStore
 from palate.cli import main
 from tests.ranks import deadly
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds in which the other ranks must end by themselves when one has failed; a stopped one cannot."""
 
 
