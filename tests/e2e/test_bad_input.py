@@ -263,7 +263,7 @@ def test_four_bits_without_the_package_or_in_another_place(fails, monkeypatch: p
         fails(f"{words} --adapters.base_dtype nf4", CONFIG, "adapters.base_dtype nf4", remedy)
         fails(f"{words} --optimizer.state 8bit", CONFIG, "optimizer.state 8bit", remedy)
     fails("sft --model policy --data world --base_dtype nf4", CONFIG, "Did you mean '--adapters.base_dtype'?")
-    fails("sft --model policy --data world --dtype nf4", CONFIG, "Expected: float32 or bfloat16")
+    fails("sft --model policy --data world --dtype nf4", CONFIG, "Expected: auto or float32 or bfloat16 or float16")
 
 
 def test_an_adapter_of_another_base(fails) -> None:  # type: ignore[no-untyped-def]
