@@ -15,9 +15,11 @@ ifdef JUDGE
 	$(BIN)/palate judge runs/kitchen --pairs $(JUDGE)
 endif
 
-# Tests start some hundred processes. Without bytecode on the disk each of them would compile all of Palate anew.
+# Tests start some hundred processes. Without bytecode on the disk each of them would compile all of Palate anew. Many wait for a browser, a
+# database or another process, so one more runs than there are cores.
 test: check ## Check the code, then run every test
-	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder \
+		-n $$($(BIN)/python -c 'import os; print(min((os.cpu_count() or 1) + 1, 4))')
 
 check: .venv/installed-dev ## Lint, types, import layers
 	$(BIN)/ruff check .

@@ -98,11 +98,11 @@ def test_ranks_compute_a_step_again_together_where_a_gradient_overflows_on_one(w
 
 
 @pytest.mark.parametrize(
-    ("failure", "told"), [("die:1:sft:4", "rank 0 of 2 lost the others"), ("hang:1:sft:4", "one has ended, or did not answer for 20 s")]
+    ("failure", "told"), [("die:1:sft:4", "rank 0 of 2 lost the others"), ("hang:1:sft:4", "one has ended, or did not answer for 10 s")]
 )
 def test_torchrun_ends_all_ranks_when_one_is_killed_or_hangs(words: list[str], tmp_path: Path, failure: str, told: str) -> None:
     script = [str(Path(__file__).with_name("deadly.py")), failure, "run", *words, "--only", "sft", "--runs", str(tmp_path)]
-    done = torchrun(2, *script, PALATE_RANK_DEADLINE="20")
+    done = torchrun(2, *script, PALATE_RANK_DEADLINE="10")
     assert done.returncode != 0
     check_told(done.stderr, told)
     check_is_kept(tmp_path, "sft")
