@@ -80,6 +80,7 @@ class Watched(LocalSampler):
     def __init__(self, policy: CausalPolicy) -> None:
         super().__init__(policy)
         self.started, self.is_drawing = threading.Event(), False
+        self.loaded: list[int] = []
 
     def generate_share(self, *given: Any) -> Any:
         if threading.current_thread() is threading.main_thread():
@@ -93,6 +94,7 @@ class Watched(LocalSampler):
 
     def load(self, policy: CausalPolicy, version: int) -> None:
         assert not self.is_drawing
+        self.loaded.append(version)
         super().load(policy, version)
 
 
@@ -102,5 +104,7 @@ def test_weights_do_not_change_while_a_thread_draws_with_them() -> None:
     ahead = RolloutSampler(policy, watched, 2, MANY, 7, is_asynchronous=True)
     ahead.draw(PROMPTS, PROMPTS, 0)
     happened(watched.started)
-    ahead.draw_apart(PROMPTS, 2, 3)
+    apart = ahead.draw_apart(PROMPTS, 2, 3)
     ahead.close()
+    assert watched.loaded == [0, 0, 1]
+    assert {completion.policy for group in apart.groups for completion in group} == {"1"}
