@@ -10,7 +10,9 @@ from palate.clients.http import Endpoint, RequestFailed
 from palate.core import Message
 
 PATH = "/chat/completions"
-WHOLE = (None, "", "stop", "eos", "eos_token", "stop_sequence", "end_turn", "tool_calls", "function_call")
+ENDED = ("stop", "eos", "eos_token", "stop_sequence", "end_turn")
+"""Values of `finish_reason` of a text that the model ended itself, at one server or another."""
+WHOLE = (None, "", *ENDED, "tool_calls", "function_call")
 """Values of `finish_reason` of a message that the model ended itself, at one server or another. After any other the message was cut."""
 
 

@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from palate.clients.chat import ENDED
 from palate.clients.http import Endpoint, RequestFailed
 
 COMPLETIONS_PATH = "/completions"
-
-ENDED = ("stop", "eos", "eos_token", "stop_sequence", "end_turn")
-"""Values of `finish_reason` of a completion that the model ended itself, at one server or another. After any other it was cut."""
 
 
 def completions_endpoint(kind: str, url: str) -> Endpoint:

@@ -131,28 +131,30 @@ class Architecture:
     rope_theta: float = 500.0
     init_std: float = 0.08
 
+    def config(self, vocabulary: int) -> Qwen3Config:
+        """Return the configuration of a model with so many tokens, whose output embeddings are tied to its input embeddings."""
+        return Qwen3Config(
+            vocab_size=vocabulary,
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+            head_dim=self.hidden_size // self.heads,
+            intermediate_size=self.intermediate_size,
+            max_position_embeddings=self.max_positions,
+            rope_parameters={"rope_type": "default", "rope_theta": self.rope_theta},
+            initializer_range=self.init_std,
+            tie_word_embeddings=True,
+        )
+
 
 def new_policy(tokenizer: PreTrainedTokenizerBase, architecture: Architecture, seed: int) -> CausalPolicy:
     """Return a policy with random weights for the tokenizer's vocabulary; the same seed gives the same weights.
 
-    Output embeddings are tied to input embeddings. The global random state does not change.
+    The global random state does not change.
     """
-    config = Qwen3Config(
-        vocab_size=vocabulary_size(tokenizer),
-        hidden_size=architecture.hidden_size,
-        num_hidden_layers=architecture.layers,
-        num_attention_heads=architecture.heads,
-        num_key_value_heads=architecture.kv_heads,
-        head_dim=architecture.hidden_size // architecture.heads,
-        intermediate_size=architecture.intermediate_size,
-        max_position_embeddings=architecture.max_positions,
-        rope_parameters={"rope_type": "default", "rope_theta": architecture.rope_theta},
-        initializer_range=architecture.init_std,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    config = architecture.config(vocabulary_size(tokenizer))
+    config.bos_token_id, config.eos_token_id, config.pad_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
     return as_policy(placed(built(Qwen3ForCausalLM, config, seed)), tokenizer)
 
 

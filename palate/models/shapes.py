@@ -153,19 +153,7 @@ def published_shape(name: str) -> ModelShape:
 
 def shape_of_architecture(architecture: Architecture, vocabulary: int, name: str) -> ModelShape:
     """Return the sizes of the model that stage `pretrain` makes."""
-    config = AutoConfig.for_model(
-        "qwen3",
-        hidden_size=architecture.hidden_size,
-        num_hidden_layers=architecture.layers,
-        num_attention_heads=architecture.heads,
-        num_key_value_heads=architecture.kv_heads,
-        head_dim=architecture.hidden_size // architecture.heads,
-        intermediate_size=architecture.intermediate_size,
-        vocab_size=vocabulary,
-        tie_word_embeddings=True,
-        max_position_embeddings=architecture.max_positions,
-    )
-    return shape_of_config(config, name)
+    return shape_of_config(architecture.config(vocabulary), name)
 
 
 def shape_of_config(config: PretrainedConfig, name: str) -> ModelShape:

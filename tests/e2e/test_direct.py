@@ -16,20 +16,13 @@ from palate.config.types import kind_of
 from palate.data.jsonl import write_rows
 from palate.objectives.direct import DirectObjective
 from palate.testing import tiny_policy
+from tests.support.cook_pairs import PAIRS
 from tests.support.metric_names import logged, undocumented
 
 KINDS = [str(kind_of(cls)) for cls in get_args(DirectObjective)]
 STARTS = {"dpo": math.log(2), "robust_dpo": math.log(2), "ld_dpo": math.log(2), "ipo": 25.0, "hinge": 1.0, "aot": math.log(2),
           "apo_zero": 1.0, "apo_down": 1.0, "nca": 2 * math.log(2), "sppo": 50.0, "bco_pair": 2 * math.log(2), "kto": 0.5,
           "bco": math.log(2)}  # fmt: skip
-PAIRS = [
-    ("the cook has ", "rice and beans", "no salt"),
-    ("so what can we make ", "for two guests today", "please"),
-    ("the guests ", "make rice", "make beans today"),
-    ("please ", "make salt for the cook", "what can we make today please"),
-    ("today we ", "can", "has"),
-    ("two guests make ", "the beans and rice", "salt and rice"),
-]
 MIXED = ["--objective.parts", "dpo", "nll", "--objective.weights", "1", "0.5"]
 
 

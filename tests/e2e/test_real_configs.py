@@ -15,6 +15,7 @@ from palate.pipeline.estimates.role_memory import Machine
 from palate.pipeline.plan import read_pipeline
 from palate.pipeline.table import STAGES
 from palate.testing import tiny_policy
+from tests.support.cook_pairs import PAIRS
 from tests.support.quantised import needs_bitsandbytes
 from tests.support.repository import ROOT
 
@@ -26,14 +27,6 @@ USES = {
 }
 """Model, GPU, ranks, and the family of the tiny model."""
 
-ROWS = [
-    ("the cook has ", "rice and beans", "no salt"),
-    ("so what can we make ", "for two guests today", "please"),
-    ("the guests ", "make rice", "make beans today"),
-    ("please ", "make salt for the cook", "what can we make today please"),
-    ("today we ", "can", "has"),
-    ("two guests make ", "the beans and rice", "salt and rice"),
-]
 SHORT = ("iterations=1", "prompts_per_iteration=2", "minibatches=1", "sampling.max_tokens=8", "reward_requirements.min_accuracy=0")
 
 
@@ -61,8 +54,8 @@ PACKED = frozenset(name for name in USES if "nf4" in (ROOT / "configs" / name).r
 def test_it_runs_from_end_to_end(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = ROOT / "configs" / name
     tiny_policy(USES[name][3]).save(tmp_path / "model")
-    write_rows(tmp_path / "pairs.jsonl", [dict(zip(("prompt", "chosen", "rejected"), row, strict=True)) for row in ROWS])
-    write_rows(tmp_path / "demonstrations.jsonl", [{"prompt": row[0], "completion": row[1]} for row in ROWS])
+    write_rows(tmp_path / "pairs.jsonl", [dict(zip(("prompt", "chosen", "rejected"), row, strict=True)) for row in PAIRS])
+    write_rows(tmp_path / "demonstrations.jsonl", [{"prompt": row[0], "completion": row[1]} for row in PAIRS])
     pipeline = read_pipeline(path)
     given = {"model": tmp_path / "model", "pairs": tmp_path / "pairs.jsonl", "demonstrations": tmp_path / "demonstrations.jsonl"}
     words = [f"{input}={given[input]}" for input in pipeline.inputs]
