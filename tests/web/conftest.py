@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Error, Page, Route, expect
 
 from tests.support import postgres
 from tests.support.rating_server import RatingServer, open_rating_server
@@ -49,6 +50,17 @@ def until(page: Page, condition: str) -> None:
 def while_it_acts(page: Page, condition: Callable[[], object], what: str = "") -> None:
     """Waits for a condition on our side. Requests that a test answers itself go on meanwhile."""
     wait_until(condition, lambda: what, pause=lambda seconds: page.wait_for_timeout(1000 * seconds))
+
+
+def intercept(target: Page | BrowserContext, pattern: str, answer: Callable[[Route], object], **options: Any) -> None:
+    """Answers a page's requests, or those of all pages, in the test from now on.
+
+    Chromium says that it intercepts before its renderers have heard of it, so this asks each page until it does.
+    """
+    target.route(pattern, answer, **options)
+    target.route("**/intercepted", lambda route: route.fulfill(json={}))
+    for page in [target] if isinstance(target, Page) else target.pages:
+        until(page, "fetch('/intercepted').then(async (response) => { await response.json().catch(() => {}); return response.ok; })")
 
 
 def idle(page: Page) -> None:

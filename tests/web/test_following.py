@@ -7,7 +7,7 @@ from playwright.sync_api import Page, Route, expect
 from palate.core import Message
 from palate.ratings import Candidate, Item
 from tests.support.rating_server import RatingServer
-from tests.web.conftest import Sit
+from tests.web.conftest import Sit, intercept
 from tests.web.test_judging import at_desk, question, ready, said, settled
 
 CHOICE = {"ranking": [[0], [1]]}
@@ -85,7 +85,7 @@ def test_an_undo_whose_reply_was_lost_takes_back_one_answer(server: RatingServer
         route.fetch()
         route.abort()
 
-    page.route("**/undo", arrive_and_be_lost)
+    intercept(page, "**/undo", arrive_and_be_lost)
     page.keyboard.press("u")
     expect(page.locator("#strip")).to_contain_text("did not answer")
     page.unroute("**/undo")

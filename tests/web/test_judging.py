@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from palate.ratings import Answer, JudgmentEntry, Project, Task
 from tests.support.rating_server import RatingServer
-from tests.web.conftest import Sit, both, idle, until
+from tests.web.conftest import Sit, both, idle, intercept, until
 
 
 def at_desk(sit: Sit, name: str, project: Project, **options: object) -> Page:
@@ -187,7 +187,7 @@ def test_a_lost_network_loses_and_doubles_nothing(server: RatingServer, sit: Sit
             route.fetch()  # type: ignore[attr-defined]
         route.abort()  # type: ignore[attr-defined]
 
-    page.route("**/judgments", broken)
+    intercept(page, "**/judgments", broken)
     first = question(page)
     page.keyboard.press("1")
     page.keyboard.press("Enter")
@@ -209,7 +209,7 @@ def test_answers_survive_a_closed_page(server: RatingServer, sit: Sit) -> None:
     project = server.project(items=2)
     server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
-    page.route("**/judgments", lambda route: route.abort())
+    intercept(page, "**/judgments", lambda route: route.abort())
     page.keyboard.press("1")
     page.keyboard.press("Enter")
     expect(page.locator("#strip")).to_contain_text("kept on this device")
@@ -456,7 +456,7 @@ def test_two_pages_of_one_rater_keep_both_answers(server: RatingServer, sit: Sit
     second = page.context.new_page()
     second.goto(f"{server.url}/projects/{other.id}/rate")
     expect(second.locator("#verdict")).to_be_visible()
-    page.context.route("**/judgments", lambda route: route.abort())
+    intercept(page.context, "**/judgments", lambda route: route.abort())
     for one in (page, second):
         one.keyboard.press("1")
         one.keyboard.press("Enter")
@@ -472,8 +472,8 @@ def test_signed_out_is_not_taken_for_nothing_left(server: RatingServer, sit: Sit
     project = server.project(items=3)
     server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
-    page.route("**/assignments", lambda route: route.fulfill(status=401, json={"detail": "Sign in first."}))
-    page.route("**/judgments", lambda route: route.fulfill(json={**route.fetch().json(), "assignments": []}))
+    intercept(page, "**/assignments", lambda route: route.fulfill(status=401, json={"detail": "Sign in first."}))
+    intercept(page, "**/judgments", lambda route: route.fulfill(json={**route.fetch().json(), "assignments": []}))
     for _ in range(2):
         page.keyboard.press("1")
         page.keyboard.press("Enter")

@@ -23,7 +23,7 @@ from palate.web.service import WebSettings
 from tests.support.rating_server import Client, RatingServer, open_rating_server
 from tests.support.waiting import LIMIT_SECONDS, PAUSE_SECONDS, happened, joined, wait_until
 from tests.unit.rewards.conftest import Server, reply
-from tests.web.conftest import Sit, idle
+from tests.web.conftest import Sit, idle, intercept
 from tests.web.test_judging import at_desk, ready, said, settled
 
 Answering = Callable[[BaseHTTPRequestHandler, Any], None]
@@ -167,7 +167,7 @@ def test_words_say_that_the_model_is_slow(server: RatingServer, sit: Sit) -> Non
     page.clock.install()
     page.goto(f"{server.url}/projects/{project.id}/rate")
     ready(page)
-    page.route("**/probe", lambda _: None)
+    intercept(page, "**/probe", lambda _: None)
     says(page, "hello")
     expect(page.get_by_role("button", name="Waiting for the model")).to_be_disabled()
     page.clock.fast_forward(6000)

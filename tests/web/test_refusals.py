@@ -11,7 +11,7 @@ from palate.core import Message
 from palate.ratings import Account, Answer, Candidate, Item, Task
 from palate.web.api_models import LONGEST_REASON, LONGEST_TEXT
 from tests.support.rating_server import PASSWORD, RatingServer, open_rating_server
-from tests.web.conftest import Sit, idle
+from tests.web.conftest import Sit, idle, intercept
 from tests.web.test_judging import at_desk, question, ready, said, settled
 
 
@@ -41,7 +41,7 @@ def test_a_refused_answer_comes_back_with_its_item(server: RatingServer, sit: Si
     server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
     refused = question(page)
-    page.route("**/judgments", lambda route: route.fulfill(status=status, json={"detail": "The answer does not fit."}), times=1)
+    intercept(page, "**/judgments", lambda route: route.fulfill(status=status, json={"detail": "The answer does not fit."}), times=1)
     fill(page, "1", "my reason")
     expect(page.locator("#strip")).to_contain_text("The answer does not fit. It is kept, and its item comes back")
     expect(page.get_by_role("button", name="Copy what you wrote")).to_be_visible()
@@ -65,7 +65,7 @@ def test_the_last_answer_refused_is_kept(server: RatingServer, sit: Sit, is_relo
     project = server.project(items=1, task=Task("write"))
     server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
-    page.route("**/judgments", lambda route: route.fulfill(status=422, body="<p>no JSON</p>"), times=1)
+    intercept(page, "**/judgments", lambda route: route.fulfill(status=422, body="<p>no JSON</p>"), times=1)
     page.locator("#text").fill("all my work")
     page.keyboard.press("Control+Enter")
     expect(page.locator("#strip")).to_contain_text("The server cannot take it (status 422)")
@@ -83,7 +83,7 @@ def test_signing_out_keeps_the_draft_of_an_answer_that_was_not_sent(server: Rati
     project = server.project(items=2, task=Task("write"))
     server.account("bob", "rater", project)
     page = at_desk(sit, "bob", project)
-    page.route("**/judgments", lambda route: route.abort())
+    intercept(page, "**/judgments", lambda route: route.abort())
     for text in ("unsent", "unfinished"):
         page.locator("#text").fill(text)
         if text == "unsent":
