@@ -157,7 +157,8 @@ class Judgment:
 
     A comparison may have many judgments, and none is ever changed. `order` says which completion of the comparison stood at each position.
     It is None where nobody knows what the rater saw first; then the ranking holds the completions' own numbers. `is_decision` is True where
-    a reviewer settled what raters disagreed about; it is then the label and does not count as a vote.
+    a reviewer settled what raters disagreed about; it is then the label and does not count as a vote. `probability` is that of a rater who
+    gives one for a pair: how likely the completion at the first position is the better one, from 0 to 1. None where the rater only ranks.
     """
 
     comparison: str
@@ -170,6 +171,7 @@ class Judgment:
     seconds: float | None = None
     guideline: str = ""
     is_decision: bool = False
+    probability: float | None = None
 
     @property
     def tiers(self) -> tuple[tuple[int, ...], ...]:

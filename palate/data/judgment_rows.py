@@ -17,6 +17,7 @@ def judgment_row(judgment: Judgment) -> Row:
     """The judgment as a JSON object."""
     optional = {
         "strength": judgment.strength,
+        "probability": judgment.probability,
         "reason": judgment.reason,
         "seconds": judgment.seconds,
         "guideline": judgment.guideline,
@@ -53,6 +54,7 @@ def judgment_of(row: Columns) -> Judgment:
         seconds=_number_or_none(row, "seconds"),
         guideline=cells.text(row.get("guideline", ""), "guideline"),
         is_decision=cells.boolean(row.get("is_decision", False), "is_decision"),
+        probability=_number_or_none(row, "probability"),
     )
     check_ranking(judgment, num_places)
     return judgment
