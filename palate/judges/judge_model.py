@@ -13,7 +13,7 @@ NoReplyKind = Literal["timeout", "unreachable", "status", "invalid", "refused", 
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class JudgeQuestion:
     """One request to a model that judges.
 
     Attributes:
@@ -28,7 +28,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class JudgeReply:
     """What a model answered.
 
     Attributes:
@@ -66,7 +66,7 @@ class JudgeModel(Protocol):
         """What raters' names and the report call it."""
         ...
 
-    def replies(self, questions: Sequence[Question]) -> Iterator[Reply | NoReply]:
+    def replies(self, questions: Sequence[JudgeQuestion]) -> Iterator[JudgeReply | NoReply]:
         """Yield the answer to each question, in the order of the questions, as soon as it and those before it are known."""
         ...
 
