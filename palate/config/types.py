@@ -48,8 +48,18 @@ OUTSIDE_KEY: Mapping[str, bool] = {"outside_key": True}
 
 
 def fields_outside_key(config: object) -> tuple[str, ...]:
-    """Return the names of a stage's settings that are not part of its run's key."""
-    return tuple(setting_of(item) for item in fields(cast("Any", config)) if item.metadata.get("outside_key"))
+    """Return the dotted names of the settings of a stage, and of dataclasses in it, that are not part of its run's key."""
+    names: list[str] = []
+    for item in fields(cast("Any", config)):
+        value, name = getattr(config, item.name), setting_of(item)
+        if item.metadata.get("outside_key"):
+            names.append(name)
+            continue
+        inner = value if isinstance(value, Mapping) else {str(k): one for k, one in enumerate(value)} if isinstance(value, tuple) else {"": value}
+        for key, one in inner.items():
+            if is_dataclass(one) and not isinstance(one, type):
+                names += [".".join(part for part in (name, str(key), below) if part) for below in fields_outside_key(one)]
+    return tuple(names)
 
 
 LIMIT_WORDS = {Ge: "at least {0.ge:g}", Gt: "above {0.gt:g}", Lt: "below {0.lt:g}"}
@@ -170,4 +180,6 @@ def _leaf_words(annotation: Any) -> list[str]:
         return [f"list of {len(args)}: {', '.join(word for arg in args for word in _leaf_words(arg))}"]
     if origin is not None:
         return [str(annotation).replace("typing.", "")]
+    if annotation is Any:
+        return ["any value"]
     return [{str: "text", float: "number", int: "whole number", bool: "true or false"}.get(annotation, str(annotation))]
