@@ -19,10 +19,12 @@ class InputMark:
     Attributes:
         hub: whether it may also be the name of a model on a hub (`organisation/name`).
         function: whether it is the import path of a Python function, and not the path of a file.
+        names: words that name something of Palate's own, and no path.
     """
 
     hub: bool = False
     function: bool = False
+    names: tuple[str, ...] = ()
 
 
 Input = Annotated[str, InputMark()]
@@ -161,7 +163,7 @@ def type_text(annotation: Any) -> str:
         return (f"{inner}, several" if shape.container is tuple else f"{inner}, by name") + tail
     words = [kind_of(cls) or cls.__name__ for cls in shape.members]
     if shape.mark is not None:
-        words.append("model" if shape.mark.hub else "function" if shape.mark.function else "path")
+        words += [*shape.mark.names, "model" if shape.mark.hub else "function" if shape.mark.function else "path"]
     elif shape.leaf is not None:
         words += _leaf_words(shape.leaf)
     return " or ".join(words) + tail
