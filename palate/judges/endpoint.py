@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,6 +128,10 @@ class EndpointModel:
         finally:
             self._end(pool)
 
+    def spent(self) -> Charge:
+        """Return what this run has spent so far, with what is reserved and what broke off."""
+        return self._ledger.spent()
+
     def close(self) -> None:
         """Wait for requests under way, whose answers are kept, and close the ledger."""
         for pool in tuple(self._pools):
@@ -165,7 +169,7 @@ class EndpointModel:
                     charge = -1
                     charge = self._ledger.reserve(key, most)
 
-                kept = self._obtain(body, most, pay_again)
+                kept = self._obtain(key, body, most, pay_again)
                 self._ledger.keep(charge, key, (self.name, body), kept)
             except BudgetSpent as error:
                 return NoReply(str(error), "budget")
@@ -178,10 +182,12 @@ class EndpointModel:
                 raise
         return _read(key, question, kept)
 
-    def _obtain(self, body: Mapping[str, object], most: Charge, before_retry: Any) -> KeptAnswer:
+    def _obtain(self, key: str, body: Mapping[str, object], most: Charge, before_retry: Callable[[RequestFailed], None]) -> KeptAnswer:
+        """Send the request and return its answer. Servers that know the header Idempotency-Key charge once for a request sent again."""
         settings = self._settings
         deadline = time.monotonic() + settings.timeout_seconds
-        answer = self._client.endpoint.post(body, self._client.headers, deadline, attempts=settings.attempts, before_retry=before_retry)
+        headers = {**self._client.headers, "Idempotency-Key": key}
+        answer = self._client.endpoint.post(body, headers, deadline, attempts=settings.attempts, before_retry=before_retry)
         reply = ChatReply.of(answer)
         if reply.tokens_in is None or reply.tokens_out is None:
             tokens_in, tokens_out = most.tokens - _longest_reply(body), _longest_reply(body)  # the server does not count
