@@ -86,24 +86,23 @@ class OpenAIJudge:
             )
 
     def open(self, run: Run) -> EndpointModel:
-        """Return the model, with its ledger in the run's directory; nothing is sent yet."""
+        """Return the model, with its ledger in the run's directory; nothing is sent yet.
+
+        Raises:
+            ConfigError: the environment variable holds no key.
+        """
+        client = ChatClient(chat_endpoint("judge", self.url), self.model, key_header("judge", self.key_variable))
         ledger = JudgeLedger(run.directory / LEDGER, self.budget, None if self.cache is None else Path(self.cache).expanduser())
-        return EndpointModel(self, ledger, run.seed)
+        return EndpointModel(self, client, ledger, run.seed)
 
 
 class EndpointModel:
     """The model behind an endpoint, with the ledger of what it was asked."""
 
-    def __init__(self, settings: OpenAIJudge, ledger: JudgeLedger, seed: int) -> None:
-        """Take the settings, an open ledger, and the seed of replies that are drawn.
-
-        Raises:
-            ConfigError: the environment variable holds no key.
-        """
-        self._settings, self._ledger, self._seed = settings, ledger, seed
+    def __init__(self, settings: OpenAIJudge, client: ChatClient, ledger: JudgeLedger, seed: int) -> None:
+        """Take the settings, a client, an open ledger, and the seed of replies that are drawn."""
+        self._settings, self._client, self._ledger, self._seed = settings, client, ledger, seed
         self._pools: set[ThreadPoolExecutor] = set()
-        headers = key_header("judge", settings.key_variable)
-        self._client = ChatClient(chat_endpoint("judge", settings.url), settings.model, headers)
 
     @property
     def name(self) -> str:
