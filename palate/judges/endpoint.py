@@ -125,25 +125,18 @@ class EndpointModel:
 
     def replies(self, questions: Sequence[JudgeQuestion]) -> Iterator[JudgeReply | NoReply]:
         """Yield the answer to each question in order, while the next ones are asked. Equal questions are asked once."""
-        bodies = [self._body(question) for question in questions]
-        keys = [
-            digest_of({"url": self._settings.url, "draw": question.draw, **body}) for question, body in zip(questions, bodies, strict=True)
-        ]
+        keys = [digest_of({"url": self._settings.url, "draw": question.draw, **self._body(question)}) for question in questions]
         pool = ThreadPoolExecutor(self._settings.concurrency)
         self._pools.add(pool)
         try:
             asked: dict[str, Future[JudgeReply | NoReply]] = {}
-            for key, question, body in zip(keys, questions, bodies, strict=True):
+            for key, question in zip(keys, questions, strict=True):
                 if key not in asked:
-                    asked[key] = pool.submit(self._ask, key, question, body)
+                    asked[key] = pool.submit(self._ask, key, question)
             for key in keys:
                 yield asked[key].result()
         finally:
             self._end(pool)
-
-    def spent(self) -> Charge:
-        """Return what this run has spent so far, with what is reserved and what broke off."""
-        return self._ledger.spent()
 
     def close(self) -> None:
         """Wait for requests under way, whose answers are kept, and close the ledger."""
@@ -170,10 +163,11 @@ class EndpointModel:
         body = self._client.body(question.conversation, {**fields, **settings.extra})
         return {name: value for name, value in body.items() if value is not None}
 
-    def _ask(self, key: str, question: JudgeQuestion, body: Mapping[str, object]) -> JudgeReply | NoReply:
+    def _ask(self, key: str, question: JudgeQuestion) -> JudgeReply | NoReply:
         """Return the answer that the ledger has, or obtain one and write it down."""
         kept = self._ledger.kept(key)
         if kept is None:
+            body = self._body(question)
             most, charge = self._most(body), -1
             try:
                 charge = self._ledger.reserve(key, most)
@@ -208,7 +202,11 @@ class EndpointModel:
             return endpoint.post(content, headers, deadline, attempts=settings.attempts, before_retry=before_retry)
 
         options: Any = body.get("scored_options")
-        answer = self._labels.answer(body, options, post) if options else post(self._client.endpoint, body)
+        try:
+            answer = self._labels.answer(body, options, post) if options else post(self._client.endpoint, body)
+        except RequestFailed as error:
+            error.is_sent = error.is_sent or bool(options)  # one of several requests failed, and others may have been charged
+            raise
         reply = ChatReply.of(answer)
         if reply.tokens_in is None or reply.tokens_out is None:
             tokens_in, tokens_out = most.tokens - _longest_reply(body), _longest_reply(body)  # the server does not count

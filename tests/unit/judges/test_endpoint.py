@@ -12,7 +12,7 @@ import pytest
 
 from palate.core import ConfigError, Message
 from palate.judges.endpoint import EndpointModel, OpenAIJudge
-from palate.judges.judge_ledger import Budget
+from palate.judges.judge_ledger import LEDGER, Budget, JudgeLedger
 from palate.judges.judge_model import JudgeQuestion, JudgeReply, NoReply
 from palate.judges.option_tokens import option_logps, same_first_token
 from palate.runs.record import RunPlan
@@ -115,9 +115,10 @@ def test_an_answer_that_broke_off_is_charged_and_a_refused_request_is_not(serve,
     settings = endpoint(serve(answer).url, max_tokens=10)
     model = settings.open(open_run_at(tmp_path / "run", RunPlan("a", "collect")))
     list(model.replies([question()]))
-    lost = len("which?") + 64 + 10
-    assert model.spent().tokens == lost + 9
     model.close()
+    lost, ledger = len("which?") + 64 + 10, JudgeLedger(tmp_path / "run" / LEDGER)
+    assert ledger.spent().tokens == lost + 9
+    ledger.close()
 
 
 @pytest.mark.parametrize(
