@@ -65,15 +65,21 @@ DEADLINE = "PALATE_RANK_DEADLINE"
 """The environment's variable for the seconds after which a rank that does not answer is given up."""
 
 
+MEMORY_CHECK = "PALATE_MEMORY_CHECK"
+"""The environment's variable that says `off` where models are to be loaded although they are estimated not to fit."""
+
+
 @dataclass(frozen=True)
 class Place:
-    """This process among those that work on one run together: its rank of `world`, and its number on its machine."""
+    """This process among those that work on one run together: its rank of `world`, and its number of `local_world` on its machine."""
 
     rank: int = 0
     world: int = 1
     local_rank: int = 0
+    local_world: int = 1
 
 
 def place() -> Place:
     """Return the place that the launcher gave this process (torchrun's variables); alone where nobody launched it."""
-    return Place(*(int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))))
+    names = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+    return Place(*(int(os.environ.get(name, default)) for name, default in names))

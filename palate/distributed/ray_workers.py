@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from palate.core import ConfigError, RunError
-from palate.core.process import DEADLINE
+from palate.core.process import DEADLINE, MEMORY_CHECK
 
 CONNECT_SECONDS = 10.0
+PASSED_ON = ("OMP_NUM_THREADS", DEADLINE, MEMORY_CHECK, "PYTHONPATH")
+"""Variables of the environment that workers get too."""
 ENDED = re.compile(r"a rank ended with exit code (-?\d+)")
 
 
@@ -37,7 +39,7 @@ def run_on_ray(count: int | None, address: str | None, words: Sequence[str]) -> 
         from ray.train.torch import TorchTrainer
     except ImportError as error:
         raise ConfigError(f"--launch ray needs Ray Train ({error}): pip install 'ray[train]'") from error
-    environment = {name: value for name in ("OMP_NUM_THREADS", DEADLINE, "PYTHONPATH") if (value := os.environ.get(name)) is not None}
+    environment = {name: value for name in PASSED_ON if (value := os.environ.get(name)) is not None}
     _require_answer(address)
     ray.init(address=address, runtime_env={"env_vars": environment}, logging_level="ERROR", include_dashboard=False)
     try:
@@ -87,6 +89,7 @@ def _work(settings: dict[str, Any]) -> None:
         "RANK": str(rank),
         "WORLD_SIZE": str(context.get_world_size()),
         "LOCAL_RANK": str(context.get_local_rank()),
+        "LOCAL_WORLD_SIZE": str(context.get_local_world_size()),
         "MASTER_ADDR": host,
         "MASTER_PORT": str(port),
     }

@@ -87,5 +87,23 @@ def test_on_a_base_of_four_bits_stages_give_the_numbers_of_the_cpu(pool: Process
         assert {at: (here[at], there[at]) for at in here if not math.isclose(here[at], there[at], rel_tol=1e-5, abs_tol=2e-5)} == {}
 
 
+def test_a_loaded_model_is_on_the_device_and_its_results_are_on_the_cpu(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    found = pool.submit(work.devices_of_results, tmp_path).result()
+    assert found.pop("module") == NAME
+    assert set(found.values()) == {"cpu"}
+    assert len(found) == 6
+
+
+def test_a_model_that_is_larger_than_the_device_is_refused_before_it_is_loaded(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    code, told = pool.submit(work.refused, tmp_path, 80e9).result()
+    assert code == 2
+    assert (
+        "sft: its weights, gradients and moments alone need 128.5 GB of pretend, which has 80.0 GB: policy 128.5 (weights 32.1, " in told
+    )
+    assert not (tmp_path / "runs" / "sft").exists()
+    code, told = pool.submit(work.refused, tmp_path, 200e9).result()
+    assert "no file named model.safetensors" in told
+
+
 def test_new_heads_are_where_their_backbone_is(pool: ProcessPoolExecutor) -> None:
     assert pool.submit(work.devices_of_new_heads).result() == {NAME}

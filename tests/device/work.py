@@ -19,10 +19,11 @@ from palate.models.scalar import with_heads
 from palate.objectives.reduce import Sums
 from palate.samplers import LocalSampler, ledger, own_cache
 from palate.testing import random_trees, tiny_policy, word_tokenizer
-from palate.testing.pretend_device import NAME, pretend_device, register
+from palate.testing.pretend_device import MEMORY, NAME, pretend_device, register
 from palate.text.pack import pack
 from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
+from tests.support.huge_models import huge_model
 
 PIPELINE = Path(__file__).with_name("pipeline.yaml")
 QUANTISED = Path(__file__).with_name("quantised.yaml")
@@ -99,6 +100,29 @@ def devices_of_new_heads() -> set[str]:
         policy = placed_policy()
         models = [with_heads(policy, ("overall",), 0, takes=takes) for takes in (False, True)]
         return {p.device.type for model in models for p in model.parameters()}
+
+
+def devices_of_results(folder: Path) -> dict[str, str]:
+    """Loads a policy on the device and computes with it, and with heads on it; where the module is and where each result is, by name."""
+    tiny_policy("qwen3", word_tokenizer()).save(folder / "base")
+    batch = pack(random_trees([(3, (4, 5)), (2, (6,))], 20))
+    with pretend_device(), torch.no_grad():
+        policy = load_policy(folder / "base")
+        outputs, scalar = policy.logps(batch), with_heads(policy, ("overall",), 0)
+        total, logps = policy.nll(batch, torch.ones(len(batch.targets)))
+        results = {"logps": outputs.logps, "entropy": outputs.entropy, "total": total, "learned": logps}
+        results |= {"scores": scalar.scores(batch), "values": scalar.values(batch)}
+        return {"module": policy.device.type, **{name: x.device.type for name, x in results.items()}}
+
+
+def refused(folder: Path, total: float) -> tuple[int, str]:
+    """Starts a stage on the device with this memory in all; its exit code, and what it wrote on standard error."""
+    huge_model(folder / "huge")
+    (folder / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    words = ["sft", "--model", str(folder / "huge"), "--data", str(folder / "rows.jsonl"), "--runs", str(folder / "runs"), "--device", NAME]
+    text = io.StringIO()
+    with pretend_device(), patch.object(MEMORY, "total", total), contextlib.redirect_stderr(text):
+        return main(words), text.getvalue()
 
 
 def placed_policy() -> CausalPolicy:

@@ -11,6 +11,17 @@ PhaseName = Literal["load", "sample", "score", "learn", "write"]
 GB = 1_000_000_000
 """Bytes in a gigabyte, as makers of devices count."""
 
+CERTAIN = frozenset({"weights", "float32 weights", "gradients", "moments"})
+"""Kinds that follow from the number of parameters alone, whatever a batch holds."""
+
+CHECK = "check"
+"""The role of weights that are read again after they were written. Their file is mapped, and needs no memory that others need."""
+
+
+def gigabytes(size: float) -> str:
+    """Return bytes in gigabytes."""
+    return f"{size / GB:.2f}" if size < 10 * GB else f"{size / GB:.1f}"
+
 
 @dataclass(frozen=True)
 class MemoryPart:
@@ -53,13 +64,24 @@ class StageMemory:
         """Return the bytes that a phase needs."""
         return sum(part.size for part in self.phases[phase])
 
+    @property
+    def certain(self) -> tuple[MemoryPart, ...]:
+        """Return the weights, gradients and moments of the phase that has most of them."""
+        each = [tuple(part for part in parts if part.kind in CERTAIN and part.role != CHECK) for parts in self.phases.values()]
+        return max(each, key=lambda parts: sum(part.size for part in parts))
+
     def by_role(self) -> dict[str, dict[str, float]]:
         """Return bytes of the fullest phase by role and kind."""
-        table: dict[str, dict[str, float]] = {}
-        for part in self.phases[self.peak_phase]:
-            kinds = table.setdefault(part.role, {})
-            kinds[part.kind] = kinds.get(part.kind, 0.0) + part.size
-        return table
+        return sizes_by_role(self.phases[self.peak_phase])
+
+
+def sizes_by_role(parts: Iterable[MemoryPart]) -> dict[str, dict[str, float]]:
+    """Return bytes by role and kind."""
+    table: dict[str, dict[str, float]] = {}
+    for part in parts:
+        kinds = table.setdefault(part.role, {})
+        kinds[part.kind] = kinds.get(part.kind, 0.0) + part.size
+    return table
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from palate.core.process import AUTO
 from palate.models.adapters import LoRA
 from palate.models.shapes import ModelShape
-from palate.pipeline.estimates.memory_parts import GB, MemoryPart, MemoryScript
+from palate.pipeline.estimates.memory_parts import CHECK, GB, MemoryPart, MemoryScript
 from palate.pipeline.estimates.pass_memory import WIDE, PackedTrees, Trained, cache_bytes, forward_bytes, head_bytes
 from palate.pipeline.table import Stage
 from palate.samplers.forward import LARGEST_PACKED
@@ -194,7 +194,7 @@ def write(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin
         # A process on a CPU keeps what was freed. Files of weights are mapped beside it, and merged layers are copies of what was mapped.
         merged = 0 if trained.rank is None else WIDE * origin.shape.linear_numbers
         stays = MemoryPart("process", "freed memory that stays", freed)
-        script.moment("write", [], [stays, MemoryPart("merged", "merged layers", merged), MemoryPart("check", "weights", whole)])
+        script.moment("write", [], [stays, MemoryPart("merged", "merged layers", merged), MemoryPart(CHECK, "weights", whole)])
     script.drop("merged")
 
 

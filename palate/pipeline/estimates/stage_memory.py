@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from palate.pipeline.estimates.learning_memory import MANY, Lengths, learn, learned_by, lengths_of, score_by_reward, train_alone
-from palate.pipeline.estimates.memory_parts import MemoryPart, MemoryScript, StageMemory
+from palate.pipeline.estimates.memory_parts import CHECK, MemoryPart, MemoryScript, StageMemory
 from palate.pipeline.estimates.online_memory import online
 from palate.pipeline.estimates.pass_memory import WIDE, PackedTrees, Trained, head_bytes
 from palate.pipeline.estimates.role_memory import (
@@ -153,7 +153,7 @@ def _average(script: MemoryScript, machine: Machine, stage: Average, origins: Or
         script.needs_host((copies + 1) * whole)
         script.moment("write")
     else:
-        script.moment("write", [MemoryPart("mean", "weights", whole), MemoryPart("check", "weights", whole)])
+        script.moment("write", [MemoryPart("mean", "weights", whole), MemoryPart(CHECK, "weights", whole)])
 
 
 def memory_of(stage: Stage, origins: Origins, machine: Machine) -> StageMemory | None:

@@ -153,7 +153,7 @@ def test_more_ranks_are_proposed_where_an_adapter_cannot_help() -> None:
     text = f"name: p\nstages:\n  base: {{stage: pretrain, data: c, tokenizer: t, architecture: {size}}}\n"
     item = planned(text, memory=60 * GB)["base"]
     assert item.advice is not None
-    assert [word for word in item.advice.changes if word.startswith("--ranks")]
+    assert [word for word in item.advice.changes if word.startswith("--launch torchrun:")]
 
 
 @pytest.mark.parametrize(
