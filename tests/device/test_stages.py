@@ -94,15 +94,39 @@ def test_a_loaded_model_is_on_the_device_and_its_results_are_on_the_cpu(pool: Pr
     assert len(found) == 6
 
 
+def test_a_single_stage_computes_on_its_device(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    assert pool.submit(work.tuned, tmp_path).result() == NAME
+
+
 def test_a_model_that_is_larger_than_the_device_is_refused_before_it_is_loaded(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
     code, told = pool.submit(work.refused, tmp_path, 80e9).result()
     assert code == 2
-    assert (
-        "sft: its weights, gradients and moments alone need 128.5 GB of pretend, which has 80.0 GB: policy 128.5 (weights 32.1, " in told
-    )
+    assert "sft: its weights, gradients and moments alone need 128.5 GB of pretend, which has 80.0 GB: policy 128.5 (weights 32.1, " in told
     assert not (tmp_path / "runs" / "sft").exists()
     code, told = pool.submit(work.refused, tmp_path, 200e9).result()
     assert "no file named model.safetensors" in told
+
+
+def test_frozen_models_are_on_the_device_only_while_they_compute(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    found = pool.submit(work.offloaded, tmp_path, method={"advantage": "leave_one_out"}).result()
+    assert found.rows[0] == found.rows[1]
+    assert found.is_alike
+    off = {(NAME, "cpu", "cpu")}
+    assert found.at == {"sample": off, "reward": {(NAME, "cpu", NAME)}, "reference": {(NAME, NAME, "cpu")}, "learn": off}
+
+
+def test_a_reference_that_is_the_policy_without_its_adapter_stays(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    found = pool.submit(work.offloaded, tmp_path, adapters={"rank": 2}).result()
+    assert found.rows[0] == found.rows[1]
+    assert found.at["learn"] == {(NAME, NAME, "cpu")}
+
+
+def test_weights_come_back_as_they_were(pool: ProcessPoolExecutor) -> None:
+    places, is_same, is_tied, lost = pool.submit(work.moved_and_back).result()
+    assert places == [NAME, "cpu", "cpu", NAME, "cpu", NAME, "cpu"]
+    assert is_same
+    assert is_tied
+    assert lost == 0
 
 
 def test_new_heads_are_where_their_backbone_is(pool: ProcessPoolExecutor) -> None:

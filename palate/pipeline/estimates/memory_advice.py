@@ -1,4 +1,4 @@
-"""What to change in a stage that does not fit: fewer tokens per micro-batch, checkpoints, adapters, 4 bits, more ranks, in this order."""
+"""What to change in a stage that does not fit: fewer tokens per micro-batch, checkpoints, offload, adapters, 4 bits, more ranks."""
 
 from __future__ import annotations
 
@@ -72,6 +72,10 @@ def _tries(stage: Stage, machine: Machine) -> Iterator[tuple[tuple[str, ...], St
         yield so_far, stage, ranks
         yield from ((words, changed, ranks) for words, changed in _fewer_tokens(so_far, stage, has))
     full, whole = so_far, stage
+    if has.get("offload") is False and machine.is_gpu:
+        full, whole = (*so_far, "offload=true"), _changed(stage, "offload", value=True)
+        yield full, whole, ranks
+        yield from ((words, changed, ranks) for words, changed in _fewer_tokens(full, whole, has))
     if "adapters" in has and has["adapters"] is None and has.get("reference_update") is None:
         so_far, stage = (*so_far, f"adapters=lora (rank {ADAPTER.rank})"), _changed(stage, "adapters", value=ADAPTER)
         yield so_far, stage, ranks

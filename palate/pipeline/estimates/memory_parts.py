@@ -92,13 +92,15 @@ class MemoryScript:
         gaps: the share of what passes that lies unused between blocks of memory, which an allocator cannot join.
         held: bytes by role and kind.
         phases: the fullest moment of each phase so far.
-        host: bytes of the machine's own memory.
+        host: bytes of the machine's own memory that are needed at one moment.
+        resting: bytes of the machine's own memory that are needed all the time, by weights that wait there.
     """
 
     gaps: float = 0.0
     held: dict[tuple[str, str], float] = field(default_factory=dict)
     phases: dict[PhaseName, tuple[MemoryPart, ...]] = field(default_factory=dict)
     host: float = 0.0
+    resting: float = 0.0
 
     def hold(self, role: str, kind: str, size: float) -> None:
         """Have these bytes from now on, in place of those of the same role and kind."""
@@ -130,4 +132,4 @@ class MemoryScript:
 
     def result(self) -> StageMemory:
         """Return the fullest moments."""
-        return StageMemory(dict(self.phases), self.host)
+        return StageMemory(dict(self.phases), self.host + self.resting)

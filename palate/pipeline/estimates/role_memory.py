@@ -149,15 +149,20 @@ def load(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin,
         script.needs_host(width * origin.size * machine.ranks)
 
 
+def make_learner(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained, learned: int) -> None:
+    """Hold what a learner does before its first step: weights in the computing type, and float32 weights."""
+    adapter = learned if trained.rank is not None else 0
+    script.hold(role, "weights", frozen_bytes(origin, trained, trained.width) + trained.width * adapter)
+    if machine.ranks > 1 or trained.width != WIDE:
+        script.hold(role, "float32 weights", WIDE * learned / machine.ranks)
+
+
 def start_learning(
     script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained, learned: int, state: str
 ) -> None:
-    """Hold what the learner does: weights in the computing type, float32 weights, gradients and moments of the type `state`."""
-    adapter = learned if trained.rank is not None else 0
-    script.hold(role, "weights", frozen_bytes(origin, trained, trained.width) + trained.width * adapter)
+    """Hold what a learner does from its first step on: its weights, gradients and moments of the type `state`."""
+    make_learner(script, machine, role, origin, trained, learned)
     share = machine.ranks
-    if share > 1 or trained.width != WIDE:
-        script.hold(role, "float32 weights", WIDE * learned / share)
     script.hold(role, "gradients", WIDE * learned / share)
     script.hold(role, "moments", MOMENTS[state] * learned / share)
     if machine.is_gpu:

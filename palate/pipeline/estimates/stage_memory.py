@@ -14,6 +14,7 @@ from palate.pipeline.estimates.role_memory import (
     Origins,
     load,
     load_trained,
+    make_learner,
     sample,
     sampler_settings,
     score,
@@ -69,8 +70,12 @@ def _direct(script: MemoryScript, machine: Machine, stage: Direct, origins: Orig
     branches = 1 if stage.objective.is_unpaired else 2
     trees = PackedTrees.within(lengths.prompt, lengths.completion, branches, stage.tokens_per_microbatch, stage.prompts_per_step)
     learned = learned_by(origin, trained)
+    if stage.objective.needs_reference and stage.reference_kind == "model" and stage.reference_update is None:
+        make_learner(script, machine, "policy", origin, trained, learned)
+        score(script, machine, "reference", trained, trees, has_vocabulary=True)
+        script.drop("reference")  # what it says about every example is known
     start_learning(script, machine, "policy", origin, trained, learned, stage.optimizer.state)
-    if stage.objective.needs_reference and stage.reference_kind == "model":
+    if stage.reference_update is not None:
         score(script, machine, "reference", trained, trees, has_vocabulary=True)
     learn(script, machine, "policy", trained, trees, learned, head_bytes(trained, learns=True))
     write(script, machine, "policy", origin, trained)
