@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from palate.core.errors import ConfigError
+
 SPINS = "1000"
 """How often an idle thread of OpenMP looks for work before it sleeps."""
 
@@ -65,6 +67,9 @@ DEADLINE = "PALATE_RANK_DEADLINE"
 """The environment's variable for the seconds after which a rank that does not answer is given up."""
 
 
+PLACE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+"""Variables that launchers set, and what they are where nobody launched the process."""
+
 MEMORY_CHECK = "PALATE_MEMORY_CHECK"
 """The environment's variable that says `off` where models are to be loaded although they are estimated not to fit."""
 
@@ -80,6 +85,13 @@ class Place:
 
 
 def place() -> Place:
-    """Return the place that the launcher gave this process (torchrun's variables); alone where nobody launched it."""
-    names = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
-    return Place(*(int(os.environ.get(name, default)) for name, default in names))
+    """Return the place that the launcher gave this process (torchrun's variables); alone where nobody launched it.
+
+    Raises:
+        ConfigError: a variable is not a whole number.
+    """
+    words = {name: os.environ.get(name, default) for name, default in PLACE.items()}
+    for name, word in words.items():
+        if not word.isdecimal():
+            raise ConfigError(f"the environment variable {name} is {word!r}: it must be a whole number. Unset it, or use --launch")
+    return Place(*map(int, words.values()))

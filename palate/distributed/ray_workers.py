@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.core import ConfigError, RunError
+from palate.core.packages import installed_version
 from palate.core.process import DEADLINE, MEMORY_CHECK
 
 CONNECT_SECONDS = 10.0
@@ -36,9 +37,12 @@ def run_on_ray(count: int | None, address: str | None, words: Sequence[str]) -> 
     try:
         import ray
         from ray.train import RunConfig, ScalingConfig, TrainingFailedError
+        from ray.train.collective import broadcast_from_rank_zero  # noqa: F401  (the workers use it)
         from ray.train.torch import TorchTrainer
     except ImportError as error:
-        raise ConfigError(f"--launch ray needs Ray Train ({error}): pip install 'ray[train]'") from error
+        found = installed_version("ray")
+        how, of = ("", "") if found is None else ("--upgrade ", f" of ray {found}")
+        raise ConfigError(f"--launch ray needs Ray Train{of} ({error}): pip install {how}'ray[train]'") from error
     environment = {name: value for name in PASSED_ON if (value := os.environ.get(name)) is not None}
     _require_answer(address)
     ray.init(address=address, runtime_env={"env_vars": environment}, logging_level="ERROR", include_dashboard=False)

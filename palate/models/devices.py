@@ -8,6 +8,7 @@ Losses, advantages, guards and records never ask, and autograd carries gradients
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,8 @@ from palate.text.pack import PackedBatch
 
 M = TypeVar("M", bound=PreTrainedModel)
 
+INSTALL_CUDA = "`pip install --force-reinstall torch` on Linux; pytorch.org has the command for other systems"
+"""Without `--force-reinstall` pip keeps a build for CPUs of the same version."""
 MEMINFO, CONTAINER_LIMIT = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
 """Where Linux tells how much memory is available, and how much a container may use."""
 
@@ -58,10 +61,8 @@ def find_device(name: str) -> torch.device:
 
 def _cuda(name: str, index: int) -> torch.device:
     if torch.version.cuda is None and getattr(torch.version, "hip", None) is None:
-        raise ConfigError(
-            f"device is {name}, and torch {torch.__version__} was built without CUDA. Install a build with it (`pip install torch` on "
-            "Linux; see pytorch.org for others), or use device cpu"
-        )
+        remedy = "Use device mps or cpu" if sys.platform == "darwin" else f"Install a build with it ({INSTALL_CUDA}), or use device cpu"
+        raise ConfigError(f"device is {name}, and torch {torch.__version__} was built without CUDA. {remedy}")
     if not torch.cuda.is_available():
         raise ConfigError(
             f"device is {name}, and torch {torch.__version__} (CUDA {torch.version.cuda}) finds no GPU that it can use. "

@@ -90,6 +90,7 @@ def test_on_a_base_of_four_bits_stages_give_the_numbers_of_the_cpu(pool: Process
 def test_a_loaded_model_is_on_the_device_and_its_results_are_on_the_cpu(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
     found = pool.submit(work.devices_of_results, tmp_path).result()
     assert found.pop("module") == NAME
+    assert found.pop("path") == "packed", "a transfer that is forgotten there lets the model take the padded path"
     assert set(found.values()) == {"cpu"}
     assert len(found) == 6
 

@@ -114,7 +114,7 @@ def devices_of_new_heads() -> set[str]:
 
 
 def devices_of_results(folder: Path) -> dict[str, str]:
-    """Loads a policy on the device and computes with it, and with heads on it; where the module is and where each result is, by name."""
+    """Loads a policy on the device and computes with it, and with heads on it; the path, where the module is and where each result is."""
     tiny_policy("qwen3", word_tokenizer()).save(folder / "base")
     batch = pack(random_trees([(3, (4, 5)), (2, (6,))], 20))
     with pretend_device(), torch.no_grad():
@@ -123,7 +123,7 @@ def devices_of_results(folder: Path) -> dict[str, str]:
         total, logps = policy.nll(batch, torch.ones(len(batch.targets)))
         results = {"logps": outputs.logps, "entropy": outputs.entropy, "total": total, "learned": logps}
         results |= {"scores": scalar.scores(batch), "values": scalar.values(batch)}
-        return {"module": policy.device.type, **{name: x.device.type for name, x in results.items()}}
+        return {"path": policy.path, "module": policy.device.type, **{name: x.device.type for name, x in results.items()}}
 
 
 def tuned(folder: Path) -> str | None:
