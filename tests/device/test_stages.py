@@ -122,6 +122,12 @@ def test_a_reference_that_is_the_policy_without_its_adapter_stays(pool: ProcessP
     assert found.at["learn"] == {(NAME, NAME, "cpu")}
 
 
+def test_a_value_head_on_the_policy_is_where_the_policy_is(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    found = pool.submit(work.offloaded, tmp_path, method={"value_trunk": "shared"}, iterations=1).result()
+    assert found.rows[0] == found.rows[1]
+    assert found.is_alike
+
+
 def test_weights_come_back_as_they_were(pool: ProcessPoolExecutor) -> None:
     places, is_same, is_tied, lost = pool.submit(work.moved_and_back).result()
     assert places == [NAME, "cpu", "cpu", NAME, "cpu", NAME, "cpu"]
