@@ -96,7 +96,7 @@ def test_a_loaded_model_is_on_the_device_and_its_results_are_on_the_cpu(pool: Pr
 
 
 def test_a_single_stage_computes_on_its_device(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
-    assert pool.submit(work.tuned, tmp_path).result() == NAME
+    assert pool.submit(work.tuned, tmp_path).result() == (NAME, NAME)
 
 
 def test_a_model_that_is_larger_than_the_device_is_refused_before_it_is_loaded(pool: ProcessPoolExecutor, tmp_path: Path) -> None:

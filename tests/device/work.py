@@ -26,6 +26,7 @@ from palate.objectives.reduce import Sums
 from palate.runs.record import RunPlan, read_record
 from palate.runs.run import open_run
 from palate.samplers import LocalSampler, ledger, own_cache
+from palate.stages import sft
 from palate.stages.online import Online
 from palate.stages.online import loop as loop_module
 from palate.stages.online.loop import Loop
@@ -126,15 +127,22 @@ def devices_of_results(folder: Path) -> dict[str, str]:
         return {"path": policy.path, "module": policy.device.type, **{name: x.device.type for name, x in results.items()}}
 
 
-def tuned(folder: Path) -> str | None:
-    """Runs a single stage on the device; the device that its record names."""
+def tuned(folder: Path) -> tuple[str, str | None]:
+    """Runs a single stage on the device; the device of its model, and the one that its record names."""
     tiny_policy("llama", word_tokenizer()).save(folder / "base")
     (folder / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     words = ["sft", "--model", str(folder / "base"), "--data", str(folder / "rows.jsonl"), "--out", str(folder / "run"), "--device", NAME]
-    with pretend_device(), contextlib.redirect_stdout(io.StringIO()):
+    places = []
+
+    def loading(*given: Any, **settings: Any) -> CausalPolicy:
+        policy = load_policy(*given, **settings)
+        places.append(policy.device.type)
+        return policy
+
+    with pretend_device(), contextlib.redirect_stdout(io.StringIO()), patch.object(sft, "load_policy", loading):
         assert main(words) == 0
-    record = read_record(folder / "run")
-    return None if record is None else record.device
+    (place,), record = places, read_record(folder / "run")
+    return place, None if record is None else record.device
 
 
 def refused(folder: Path, total: float) -> tuple[int, str]:
