@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from palate.cli.plan_page import WIDTH, gigabytes, phases_text, roles_table, verdict
+from palate.cli.plan_page import WIDTH, phases_text, roles_table, verdict
 from palate.pipeline.estimates.cluster_plan import SPREAD, OnlineRequest, layout_choices, memory_choices, what_to_change
-from palate.pipeline.estimates.memory_parts import GB
+from palate.pipeline.estimates.memory_parts import GB, gigabytes
 from palate.pipeline.estimates.step_time import Reached
 
 

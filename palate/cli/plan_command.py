@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from palate.cli.parser import COMMANDS, Parser
@@ -91,8 +90,10 @@ def _has_gpu() -> bool:
 
 def _memory_here(*, is_gpu: bool) -> float | None:
     """Return the memory of this machine's device, in bytes; None for a GPU that is not here."""
-    if not is_gpu:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     import torch
 
-    return float(torch.cuda.get_device_properties(0).total_memory) if torch.cuda.is_available() else None
+    from palate.models.devices import memory_of_device
+
+    if is_gpu and not torch.cuda.is_available():
+        return None
+    return memory_of_device(torch.device("cuda", 0) if is_gpu else torch.device("cpu")).total

@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from palate.pipeline.estimates.memory_advice import Advice
-from palate.pipeline.estimates.memory_parts import GB, StageMemory
+from palate.pipeline.estimates.memory_parts import StageMemory, gigabytes
 from palate.pipeline.estimates.pipeline_memory import PlannedMemory
 from palate.pipeline.estimates.role_memory import Machine
 
@@ -25,11 +24,6 @@ TIGHT = 0.9
 STYLES = {"does not fit": "bold red", "tight": "bold yellow", "fits": "bold green"}
 
 PHASES = {"load": "loads", "sample": "samples", "score": "scores", "learn": "learns", "write": "writes"}
-
-
-def gigabytes(size: float) -> str:
-    """Return bytes in gigabytes."""
-    return f"{size / GB:.2f}" if size < 10 * GB else f"{size / GB:.1f}"
 
 
 def verdict(peak: float, memory: float) -> str:
@@ -52,21 +46,11 @@ def show_memory(planned: Sequence[PlannedMemory], machine: Machine, memory: floa
         if item.memory.host > 0:
             console.print(Text(f"  memory of the machine beside the GPUs: {gigabytes(item.memory.host)} GB", style="dim"))
         if item.advice is not None:
-            console.print(Text(f"  {advice_text(item.advice, memory or 0.0)}", style="yellow"))
+            console.print(Text(f"  {item.advice.text(memory or 0.0)}", style="yellow"))
     console.print()
     for line in (*notes, *_assumptions(machine)):
         console.print(Text(f"- {line}", style="dim"))
     return int(any(item.memory is not None and memory is not None and item.memory.peak > memory for item in planned))
-
-
-def advice_text(advice: Advice, memory: float) -> str:
-    """Return what to change, in a sentence."""
-    changes = " and ".join(advice.changes)
-    if advice.fits:
-        return f"change: {changes}; it then needs {gigabytes(advice.peak)} GB"
-    if not advice.changes:
-        return f"no setting makes it fit: use a smaller model, or a device with more than {gigabytes(memory)} GB"
-    return f"no setting makes it fit: with {changes} it still needs {gigabytes(advice.peak)} GB. Use a smaller model or a larger device"
 
 
 def _where(machine: Machine, memory: float | None) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from palate.core.errors import ConfigError
+
 SPINS = "1000"
 """How often an idle thread of OpenMP looks for work before it sleeps."""
 
@@ -65,15 +67,31 @@ DEADLINE = "PALATE_RANK_DEADLINE"
 """The environment's variable for the seconds after which a rank that does not answer is given up."""
 
 
+PLACE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+"""Variables that launchers set, and what they are where nobody launched the process."""
+
+MEMORY_CHECK = "PALATE_MEMORY_CHECK"
+"""The environment's variable that says `off` where models are to be loaded although they are estimated not to fit."""
+
+
 @dataclass(frozen=True)
 class Place:
-    """This process among those that work on one run together: its rank of `world`, and its number on its machine."""
+    """This process among those that work on one run together: its rank of `world`, and its number of `local_world` on its machine."""
 
     rank: int = 0
     world: int = 1
     local_rank: int = 0
+    local_world: int = 1
 
 
 def place() -> Place:
-    """Return the place that the launcher gave this process (torchrun's variables); alone where nobody launched it."""
-    return Place(*(int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))))
+    """Return the place that the launcher gave this process (torchrun's variables); alone where nobody launched it.
+
+    Raises:
+        ConfigError: a variable is not a whole number.
+    """
+    words = {name: os.environ.get(name, default) for name, default in PLACE.items()}
+    for name, word in words.items():
+        if not word.isdecimal():
+            raise ConfigError(f"the environment variable {name} is {word!r}: it must be a whole number. Unset it, or use --launch")
+    return Place(*map(int, words.values()))

@@ -95,10 +95,16 @@ class Group(Ranks):
         try:
             exchange()
         except RuntimeError as error:  # all that torch raises here is of this class
-            raise RunError(
-                f"rank {self.rank} of {self.world} lost the others: one has ended, or did not answer for {self._deadline:g} s. "
-                "The last checkpoint is kept: the same command goes on from it, also with another number of ranks"
-            ) from error
+            raise RunError(lost(self, self._deadline, str(error))) from error
+
+
+def lost(group: Ranks, deadline: float, reason: str) -> str:
+    """Return what to tell where an exchange failed. What NCCL says is told too, because its errors may have another cause."""
+    of_nccl = next((f" NCCL says: {line.strip()}." for line in reason.splitlines() if "NCCL" in line), "")
+    return (
+        f"rank {group.rank} of {group.world} lost the others: one has ended, or did not answer for {deadline:g} s.{of_nccl} "
+        "The last checkpoint is kept: the same command goes on from it, also with another number of ranks"
+    )
 
 
 @contextmanager
@@ -153,6 +159,11 @@ def _start(here: Place, deadline: timedelta) -> Store:
     Raises:
         RunError: they cannot be reached.
     """
+    if unset := [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise RunError(
+            f"this process is rank {here.rank} of {here.world}, and {' and '.join(unset)} are not set, so it cannot meet the others. "
+            "Start ranks with --launch or torchrun, or unset WORLD_SIZE"
+        )
     has_gpus = torch.cuda.is_available()
     if has_gpus and here.local_rank < torch.cuda.device_count():
         torch.cuda.set_device(here.local_rank)

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from palate.core import ConfigError, RunError
-from palate.core.process import DEADLINE
+from palate.core.packages import installed_version
+from palate.core.process import DEADLINE, MEMORY_CHECK
 
 CONNECT_SECONDS = 10.0
+PASSED_ON = ("OMP_NUM_THREADS", DEADLINE, MEMORY_CHECK, "PYTHONPATH")
+"""Variables of the environment that workers get too."""
 ENDED = re.compile(r"a rank ended with exit code (-?\d+)")
 
 
@@ -34,10 +37,13 @@ def run_on_ray(count: int | None, address: str | None, words: Sequence[str]) -> 
     try:
         import ray
         from ray.train import RunConfig, ScalingConfig, TrainingFailedError
+        from ray.train.collective import broadcast_from_rank_zero  # noqa: F401  (the workers use it)
         from ray.train.torch import TorchTrainer
     except ImportError as error:
-        raise ConfigError(f"--launch ray needs Ray Train ({error}): pip install 'ray[train]'") from error
-    environment = {name: value for name in ("OMP_NUM_THREADS", DEADLINE, "PYTHONPATH") if (value := os.environ.get(name)) is not None}
+        found = installed_version("ray")
+        how, of = ("", "") if found is None else ("--upgrade ", f" of ray {found}")
+        raise ConfigError(f"--launch ray needs Ray Train{of} ({error}): pip install {how}'ray[train]'") from error
+    environment = {name: value for name in PASSED_ON if (value := os.environ.get(name)) is not None}
     _require_answer(address)
     ray.init(address=address, runtime_env={"env_vars": environment}, logging_level="ERROR", include_dashboard=False)
     try:
@@ -87,6 +93,7 @@ def _work(settings: dict[str, Any]) -> None:
         "RANK": str(rank),
         "WORLD_SIZE": str(context.get_world_size()),
         "LOCAL_RANK": str(context.get_local_rank()),
+        "LOCAL_WORLD_SIZE": str(context.get_local_world_size()),
         "MASTER_ADDR": host,
         "MASTER_PORT": str(port),
     }

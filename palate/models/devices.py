@@ -7,7 +7,10 @@ Losses, advantages, guards and records never ask, and autograd carries gradients
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -19,6 +22,11 @@ from palate.core.process import AUTO, device_name, place
 from palate.text.pack import PackedBatch
 
 M = TypeVar("M", bound=PreTrainedModel)
+
+INSTALL_CUDA = "`pip install --force-reinstall torch` on Linux; pytorch.org has the command for other systems"
+"""Without `--force-reinstall` pip keeps a build for CPUs of the same version."""
+MEMINFO, CONTAINER_LIMIT = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+"""Where Linux tells how much memory is available, and how much a container may use."""
 
 
 def current_device() -> torch.device:
@@ -53,10 +61,8 @@ def find_device(name: str) -> torch.device:
 
 def _cuda(name: str, index: int) -> torch.device:
     if torch.version.cuda is None and getattr(torch.version, "hip", None) is None:
-        raise ConfigError(
-            f"device is {name}, and torch {torch.__version__} was built without CUDA. Install a build with it (`pip install torch` on "
-            "Linux; see pytorch.org for others), or use device cpu"
-        )
+        remedy = "Use device mps or cpu" if sys.platform == "darwin" else f"Install a build with it ({INSTALL_CUDA}), or use device cpu"
+        raise ConfigError(f"device is {name}, and torch {torch.__version__} was built without CUDA. {remedy}")
     if not torch.cuda.is_available():
         raise ConfigError(
             f"device is {name}, and torch {torch.__version__} (CUDA {torch.version.cuda}) finds no GPU that it can use. "
@@ -80,6 +86,36 @@ def out_of_memory(error: Exception, name: str) -> TrainingError | None:
         f"the memory of {describe(find_device(name))} is full ({str(error).partition('. ')[0]}). Give a smaller tokens_per_microbatch, "
         "then checkpoint_activations, then adapters. With the same settings the same command goes on from the last checkpoint"
     )
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """Memory of a device that this process can use, in bytes.
+
+    Attributes:
+        total: all of it.
+        free: what nobody uses now; None where the system does not tell.
+    """
+
+    total: float
+    free: float | None
+
+
+def memory_of_device(device: torch.device) -> DeviceMemory:
+    """Return the memory of a device. Ranks on one machine that compute on its CPU share its memory."""
+    if device.type == "mps":
+        most = torch.mps.recommended_max_memory()
+        return DeviceMemory(most, most - torch.mps.driver_allocated_memory())
+    if device.type != "cpu":
+        free, total = torch.get_device_module(device).mem_get_info(device)
+        return DeviceMemory(total, free)
+    total = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    if CONTAINER_LIMIT.is_file() and (limit := CONTAINER_LIMIT.read_text(encoding="ascii").strip()).isdigit():
+        total = min(total, float(limit))
+    lines = MEMINFO.read_text(encoding="ascii").splitlines() if MEMINFO.is_file() else []
+    available = [1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    ranks_here = place().local_world
+    return DeviceMemory(total / ranks_here, min(total, *available) / ranks_here if available else None)
 
 
 def describe(device: torch.device) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -39,6 +40,7 @@ from palate.text.ends import configured_ends, declare_ends
 
 T = TypeVar("T")
 _PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
+_UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, SafetensorError, StrictDataclassError)
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -304,7 +306,7 @@ def _read(path: str | Path, what: str, read: Callable[[], T]) -> T:
     try:
         with no_progress_bars():
             return read()
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, SafetensorError) as error:
+    except _UNREADABLE as error:
         if "trust_remote_code" in str(error):
             raise ModelError(
                 f"{path}: {what} cannot be read, because the model brings code of its own (auto_map), which Palate does not run. "

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from palate.core import ConfigError, ModelError
 from palate.models.load import Architecture, load_config
@@ -135,8 +135,13 @@ def find_shape(name: str) -> ModelShape:
 @cache
 def published_shape(name: str) -> ModelShape:
     """Return the sizes of one of `PUBLISHED`."""
+    return shape_of_config(published_config(name), name)
+
+
+def published_config(name: str) -> PretrainedConfig:
+    """Return a configuration with the sizes of one of `PUBLISHED`."""
     family, width, layers, heads, kv_heads, head_dim, inner, vocabulary, is_tied, positions = PUBLISHED[name]
-    config = AutoConfig.for_model(
+    return AutoConfig.for_model(
         family,
         hidden_size=width,
         num_hidden_layers=layers,
@@ -148,7 +153,6 @@ def published_shape(name: str) -> ModelShape:
         tie_word_embeddings=is_tied,
         max_position_embeddings=positions,
     )
-    return shape_of_config(config, name)
 
 
 def shape_of_architecture(architecture: Architecture, vocabulary: int, name: str) -> ModelShape:
@@ -165,8 +169,12 @@ def shape_of_config(config: PretrainedConfig, name: str) -> ModelShape:
     try:
         with torch.device("meta"), without_reports():
             module = AutoModelForCausalLM.from_config(config)
+        return _shape_of(module, config, name)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise ModelError(f"{name}: transformers cannot build a language model from its config.json ({error})") from error
+        raise ModelError(f"{name}: its config.json does not describe a language model of transformers ({error})") from error
+
+
+def _shape_of(module: PreTrainedModel, config: PretrainedConfig, name: str) -> ModelShape:
     text = config.get_text_config()
     settings = text.to_dict()
     backbone = sum(p.numel() for p in module.base_model.parameters())

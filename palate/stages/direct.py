@@ -159,6 +159,8 @@ class Direct:
         learner = Learner({"policy": policy.module, **reference.modules}, self.optimizer, epochs.steps, dtype=dtype)
         # After the learner is made: the policy is its own reference, and must compute in the type that it learns in.
         inputs = self._loss_inputs(run, policy, [*examples, *held_out], reference)
+        if isinstance(reference, FixedReference):
+            reference.release()
         warn_of_few_steps(run, epochs, sum(inputs.rows[: len(examples)]))
         starts_at_reference = self.reference is None and not isinstance(reference, UniformReference)
 

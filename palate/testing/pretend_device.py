@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar
 from unittest.mock import patch
 
@@ -27,7 +28,21 @@ _MADE_ON_CPU = ("tensor", "as_tensor", "arange", "linspace", "eye")
 """Functions of torch that make tensors in a way of their own, or give a tensor its size after it was made."""
 
 
+@dataclass
+class PretendMemory:
+    """Bytes that the device says are free, and all that it has."""
+
+    free: float = 1e12
+    total: float = 1e12
+
+
+MEMORY = PretendMemory()
+
+
 class _Backend(_DummyBackendModule):  # type: ignore[misc]
+    def mem_get_info(self, _device: torch.device) -> tuple[float, float]:
+        return MEMORY.free, MEMORY.total
+
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.float16, torch.bfloat16]
 

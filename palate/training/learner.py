@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -201,6 +204,8 @@ def save_checkpoint(directory: Path, tensors: Mapping[str, torch.Tensor], number
         new.mkdir(parents=True)
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, new / "tensors.safetensors")
         (new / "numbers.json").write_text(json.dumps(numbers))
+        for path in (*new.iterdir(), new):
+            _sync(path)  # before the rename, so that a machine that goes down does not leave half of a file behind the new name
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
         if error.errno == NO_SPACE:
@@ -223,10 +228,31 @@ def save_checkpoint(directory: Path, tensors: Mapping[str, torch.Tensor], number
 
 
 def load_checkpoint(directory: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]] | None:
-    """Return tensors and numbers of the last whole checkpoint, or None where there is none."""
+    """Return tensors and numbers of the last whole checkpoint, or None where there is none.
+
+    Raises:
+        RunError: a file is missing or damaged.
+    """
     old = directory.with_name(directory.name + ".old")
     if not directory.exists() and old.exists():  # killed between the two renames
         old.replace(directory)
     if not directory.exists():
         return None
-    return load_file(directory / "tensors.safetensors"), json.loads((directory / "numbers.json").read_text())
+    try:
+        return load_file(directory / "tensors.safetensors"), json.loads((directory / "numbers.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RunError(
+            f"the checkpoint {directory} is damaged ({type(error).__name__}: {error}). Put a whole copy of it back, or use "
+            "--fresh to begin again"
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    """Let what was written to a file or folder reach the disk."""
+    if sys.platform == "win32":
+        return
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

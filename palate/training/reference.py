@@ -105,16 +105,22 @@ class FixedReference:
     modules: Mapping[str, nn.Module] = {}
 
     def __init__(self, reference: CausalPolicy) -> None:
-        self._reference = reference
+        self._reference: CausalPolicy | None = reference
 
     def values(self, source: ReferencedExamples[B]) -> Callable[[B], Tensor]:
         """Measure the whole source at once, because the reference may be the policy itself before its first step."""
         measured: dict[int, Tensor] = {}
+        reference = self._reference
+        assert reference is not None, "values after release"
         with torch.no_grad():
             batches = source.batches(list(range(len(source.rows))))
-            for indices, values in shared(batches, lambda batch: (batch.indices, source.measure(self._reference, batch))):
+            for indices, values in shared(batches, lambda batch: (batch.indices, source.measure(reference, batch))):
                 measured.update(zip(indices, values.split([source.rows[k] for k in indices]), strict=True))
         return lambda batch: torch.cat([measured[k] for k in batch.indices])
+
+    def release(self) -> None:
+        """Forget the model, once `values` was called for every source: its memory is then free for learning."""
+        self._reference = None
 
     def before_step(self, policy: CausalPolicy, steps_done: int) -> None:
         """Do nothing: this reference does not move."""

@@ -17,7 +17,7 @@ from palate.pipeline.table import RESERVED, STAGES, Stage
 from tests.support.quantised import needs_bitsandbytes
 from tests.support.repository import ROOT, absent
 
-FIELDS = 26
+FIELDS = 27
 
 
 def load(name: str) -> type[Stage]:

@@ -87,5 +87,54 @@ def test_on_a_base_of_four_bits_stages_give_the_numbers_of_the_cpu(pool: Process
         assert {at: (here[at], there[at]) for at in here if not math.isclose(here[at], there[at], rel_tol=1e-5, abs_tol=2e-5)} == {}
 
 
+def test_a_loaded_model_is_on_the_device_and_its_results_are_on_the_cpu(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    found = pool.submit(work.devices_of_results, tmp_path).result()
+    assert found.pop("module") == NAME
+    assert found.pop("path") == "packed", "a transfer that is forgotten there lets the model take the padded path"
+    assert set(found.values()) == {"cpu"}
+    assert len(found) == 6
+
+
+def test_a_single_stage_computes_on_its_device(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    assert pool.submit(work.tuned, tmp_path).result() == (NAME, NAME)
+
+
+def test_a_model_that_is_larger_than_the_device_is_refused_before_it_is_loaded(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    code, told = pool.submit(work.refused, tmp_path, 80e9).result()
+    assert code == 2
+    assert "sft: its weights, gradients and moments alone need 128.5 GB of pretend, which has 80.0 GB: policy 128.5 (weights 32.1, " in told
+    assert not (tmp_path / "runs" / "sft").exists()
+    code, told = pool.submit(work.refused, tmp_path, 200e9).result()
+    assert "no file named model.safetensors" in told
+
+
+def test_frozen_models_are_on_the_device_only_while_they_compute(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    found = pool.submit(work.offloaded, tmp_path, method={"advantage": "leave_one_out"}).result()
+    assert found.rows[0] == found.rows[1]
+    assert found.is_alike
+    off = {(NAME, "cpu", "cpu")}
+    assert found.at == {"sample": off, "reward": {(NAME, "cpu", NAME)}, "reference": {(NAME, NAME, "cpu")}, "learn": off}
+
+
+def test_a_reference_that_is_the_policy_without_its_adapter_stays(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    found = pool.submit(work.offloaded, tmp_path, adapters={"rank": 2}).result()
+    assert found.rows[0] == found.rows[1]
+    assert found.at["learn"] == {(NAME, NAME, "cpu")}
+
+
+def test_a_value_head_on_the_policy_is_where_the_policy_is(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    found = pool.submit(work.offloaded, tmp_path, method={"value_trunk": "shared"}, iterations=1).result()
+    assert found.rows[0] == found.rows[1]
+    assert found.is_alike
+
+
+def test_weights_come_back_as_they_were(pool: ProcessPoolExecutor) -> None:
+    places, is_same, is_tied, lost = pool.submit(work.moved_and_back).result()
+    assert places == [NAME, "cpu", "cpu", NAME, "cpu", NAME, "cpu"]
+    assert is_same
+    assert is_tied
+    assert lost == 0
+
+
 def test_new_heads_are_where_their_backbone_is(pool: ProcessPoolExecutor) -> None:
     assert pool.submit(work.devices_of_new_heads).result() == {NAME}

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from palate.cli import main
@@ -46,12 +47,22 @@ def fill() -> None:
     learner.save_file = full  # type: ignore[assignment]
 
 
+def half() -> None:
+    """The writer is lost while it writes its next checkpoint."""
+
+    def cut(_tensors: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        die()
+
+    learner.save_file = cut  # type: ignore[assignment]
+
+
 def overflow() -> None:
     """The first steps in float16 begin with a factor that makes gradients overflow."""
     loss_scale.START = loss_scale.HIGHEST
 
 
-FAILURES = {"die": die, "hang": hang, "fail": fail, "fill": fill, "stop": stop}
+FAILURES = {"die": die, "hang": hang, "fail": fail, "fill": fill, "half": half, "stop": stop}
 
 
 def plant(failure: str) -> None:

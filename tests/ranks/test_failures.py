@@ -61,6 +61,7 @@ def straight(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict
         ("die:1:ppo:2", 3, 2, "lost the others: one has ended, or did not answer for 60 s"),
         ("fail:1:sft:4", 2, 3, "no memory is left on this rank"),
         ("fill:0:sft:4", 2, 1, "no space left on the disk for the checkpoint"),
+        ("half:0:sft:4", 2, 1, "rank 1 of 2 lost the others"),
         ("stop:1:ppo:2", 2, 1, "rank 1 was asked to stop, and the run is saved"),
     ],
 )

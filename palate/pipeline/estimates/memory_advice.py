@@ -1,4 +1,4 @@
-"""What to change in a stage that does not fit: fewer tokens per micro-batch, checkpoints, adapters, 4 bits, more ranks, in this order."""
+"""What to change in a stage that does not fit: fewer tokens per micro-batch, checkpoints, offload, adapters, 4 bits, more ranks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 from palate.models.adapters import LoRA
+from palate.pipeline.estimates.memory_parts import gigabytes
 from palate.pipeline.estimates.role_memory import Machine, Origins
 from palate.pipeline.estimates.stage_memory import memory_of
 from palate.pipeline.table import Stage
@@ -35,15 +36,24 @@ class Advice:
     peak: float
     fits: bool
 
+    def text(self, memory: float) -> str:
+        """Return what to change to fit `memory` bytes, in a sentence."""
+        changes = " and ".join(self.changes)
+        if self.fits:
+            return f"change: {changes}; it then needs {gigabytes(self.peak)} GB"
+        if not self.changes:
+            return f"no setting makes it fit: use a smaller model, or a device with more than {gigabytes(memory)} GB"
+        return f"no setting makes it fit: with {changes} it still needs {gigabytes(self.peak)} GB. Use a smaller model or a larger device"
+
 
 def advice_for(stage: Stage, origins: Origins, machine: Machine, memory: float) -> Advice:
     """Return the first changes with which the stage fits `memory` bytes, or the smallest that was found."""
     smallest: Advice | None = None
-    for changes, changed, ranks in _tries(stage, machine.ranks):
+    for changes, changed, ranks in _tries(stage, machine):
         needed = memory_of(changed, origins, replace(machine, ranks=ranks))
         if needed is None:
             continue
-        words = (*changes, f"--ranks {ranks}") if ranks != machine.ranks else changes
+        words = (*changes, f"--launch torchrun:{ranks}") if ranks != machine.ranks else changes
         if needed.peak <= memory:
             return Advice(words, needed.peak, fits=True)
         if smallest is None or needed.peak < smallest.peak:
@@ -51,8 +61,9 @@ def advice_for(stage: Stage, origins: Origins, machine: Machine, memory: float) 
     return smallest or Advice((), 0.0, fits=False)
 
 
-def _tries(stage: Stage, ranks: int) -> Iterator[tuple[tuple[str, ...], Stage, int]]:
+def _tries(stage: Stage, machine: Machine) -> Iterator[tuple[tuple[str, ...], Stage, int]]:
     """Yield changes, the changed stage and the number of ranks, in the order in which they should be tried."""
+    ranks = machine.ranks
     has = {item.name: vars(stage)[item.name] for item in fields(cast("Any", stage))}
     yield from ((words, changed, ranks) for words, changed in _fewer_tokens((), stage, has))
     so_far: tuple[str, ...] = ()
@@ -61,6 +72,10 @@ def _tries(stage: Stage, ranks: int) -> Iterator[tuple[tuple[str, ...], Stage, i
         yield so_far, stage, ranks
         yield from ((words, changed, ranks) for words, changed in _fewer_tokens(so_far, stage, has))
     full, whole = so_far, stage
+    if has.get("offload") is False and machine.is_gpu:
+        full, whole = (*so_far, "offload=true"), _changed(stage, "offload", value=True)
+        yield full, whole, ranks
+        yield from ((words, changed, ranks) for words, changed in _fewer_tokens(full, whole, has))
     if "adapters" in has and has["adapters"] is None and has.get("reference_update") is None:
         so_far, stage = (*so_far, f"adapters=lora (rank {ADAPTER.rank})"), _changed(stage, "adapters", value=ADAPTER)
         yield so_far, stage, ranks
@@ -68,7 +83,7 @@ def _tries(stage: Stage, ranks: int) -> Iterator[tuple[tuple[str, ...], Stage, i
         so_far, stage = (*so_far, "adapters.base_dtype=nf4"), _changed(stage, "adapters", value=replace(ADAPTER, base_dtype="nf4"))
         yield so_far, stage, ranks
         yield from ((words, changed, ranks) for words, changed in _fewer_tokens(so_far, stage, has))
-    for more in RANKS:
+    for more in RANKS if machine.is_gpu else ():  # ranks on CPUs share the memory of their machine
         if more > ranks:
             yield full, whole, more
             yield from ((words, changed, more) for words, changed in _fewer_tokens(full, whole, has))

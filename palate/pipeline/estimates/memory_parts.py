@@ -11,6 +11,17 @@ PhaseName = Literal["load", "sample", "score", "learn", "write"]
 GB = 1_000_000_000
 """Bytes in a gigabyte, as makers of devices count."""
 
+CERTAIN = frozenset({"weights", "float32 weights", "gradients", "moments"})
+"""Kinds that follow from the number of parameters alone, whatever a batch holds."""
+
+CHECK = "check"
+"""The role of weights that are read again after they were written. Their file is mapped, and needs no memory that others need."""
+
+
+def gigabytes(size: float) -> str:
+    """Return bytes in gigabytes."""
+    return f"{size / GB:.2f}" if size < 10 * GB else f"{size / GB:.1f}"
+
 
 @dataclass(frozen=True)
 class MemoryPart:
@@ -53,13 +64,24 @@ class StageMemory:
         """Return the bytes that a phase needs."""
         return sum(part.size for part in self.phases[phase])
 
+    @property
+    def certain(self) -> tuple[MemoryPart, ...]:
+        """Return the weights, gradients and moments of the phase that has most of them."""
+        each = [tuple(part for part in parts if part.kind in CERTAIN and part.role != CHECK) for parts in self.phases.values()]
+        return max(each, key=lambda parts: sum(part.size for part in parts))
+
     def by_role(self) -> dict[str, dict[str, float]]:
         """Return bytes of the fullest phase by role and kind."""
-        table: dict[str, dict[str, float]] = {}
-        for part in self.phases[self.peak_phase]:
-            kinds = table.setdefault(part.role, {})
-            kinds[part.kind] = kinds.get(part.kind, 0.0) + part.size
-        return table
+        return sizes_by_role(self.phases[self.peak_phase])
+
+
+def sizes_by_role(parts: Iterable[MemoryPart]) -> dict[str, dict[str, float]]:
+    """Return bytes by role and kind."""
+    table: dict[str, dict[str, float]] = {}
+    for part in parts:
+        kinds = table.setdefault(part.role, {})
+        kinds[part.kind] = kinds.get(part.kind, 0.0) + part.size
+    return table
 
 
 @dataclass
@@ -70,13 +92,15 @@ class MemoryScript:
         gaps: the share of what passes that lies unused between blocks of memory, which an allocator cannot join.
         held: bytes by role and kind.
         phases: the fullest moment of each phase so far.
-        host: bytes of the machine's own memory.
+        host: bytes of the machine's own memory that are needed at one moment.
+        resting: bytes of the machine's own memory that are needed all the time, by weights that wait there.
     """
 
     gaps: float = 0.0
     held: dict[tuple[str, str], float] = field(default_factory=dict)
     phases: dict[PhaseName, tuple[MemoryPart, ...]] = field(default_factory=dict)
     host: float = 0.0
+    resting: float = 0.0
 
     def hold(self, role: str, kind: str, size: float) -> None:
         """Have these bytes from now on, in place of those of the same role and kind."""
@@ -108,4 +132,4 @@ class MemoryScript:
 
     def result(self) -> StageMemory:
         """Return the fullest moments."""
-        return StageMemory(dict(self.phases), self.host)
+        return StageMemory(dict(self.phases), self.host + self.resting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from palate.pipeline.estimates.learning_memory import Lengths, learn, learned_by, lengths_of
@@ -34,6 +35,7 @@ def online(script: MemoryScript, machine: Machine, stage: Online, origins: Origi
     policy, trained = origins["model"], trained_of(origins["model"], width_of(stage, machine), stage.adapters)
     lengths = lengths_of(machine, policy, completion=stage.sampling.max_tokens)
     rewards, value, learned = _load_roles(script, machine, stage, trained, origins)
+    resting = _take_off(script, machine, stage, rewards)
     sampler = sampler_settings(stage)
     if sampler["kind"] == "local":
         rows = stage.prompts_per_iteration * stage.samples_per_prompt // machine.ranks
@@ -44,7 +46,7 @@ def online(script: MemoryScript, machine: Machine, stage: Online, origins: Origi
         share = sampler.get("memory_share", 0.0)
         script.hold("sampler", "share of the device", (machine.memory or 0.0) * float(str(share)))
         script.moment("sample")
-    _score(script, machine, stage, trained, lengths, (policy, value, rewards))
+    _score(script, machine, stage, trained, lengths, (policy, value, rewards), resting)
     _learn(script, machine, stage, trained, lengths, (policy, value, learned))
     if value is not None:
         if trained.rank is None and trained.width != WIDE and machine.ranks == 1:
@@ -130,6 +132,19 @@ def _share(script: MemoryScript, trained: Trained, policy: ModelOrigin, value: M
         script.hold("value", "weights", trained.width * learned_by(value, trained) + own)
 
 
+def _take_off(script: MemoryScript, machine: Machine, stage: Online, rewards: Mapping[str, ModelOrigin]) -> dict[str, float]:
+    """Let frozen models that share no weights wait in the machine's memory, and return their bytes by role."""
+    if not stage.offload or not machine.is_gpu:
+        return {}
+    roles = [role for role, reward in rewards.items() if reward.rank is None or stage.adapters is None]
+    roles += [role for role in ("reference", "held-out reward") if (role, "weights") in script.held]
+    resting = {role: script.held[role, "weights"] for role in roles}
+    for role in roles:
+        script.drop(role)
+    script.resting = machine.ranks * sum(resting.values())
+    return resting
+
+
 def _score(
     script: MemoryScript,
     machine: Machine,
@@ -137,14 +152,23 @@ def _score(
     trained: Trained,
     lengths: Lengths,
     models: tuple[ModelOrigin, ModelOrigin | None, dict[str, ModelOrigin]],
+    resting: Mapping[str, float],
 ) -> None:
-    """Record the passes of the reward models, the reference and the value model."""
+    """Record the passes of the reward models, the reference and the value model; what rests elsewhere comes for its pass."""
     _, value, rewards = models
+    if "reference" in resting:  # it is on its way while the reward models compute
+        script.hold("reference", "weights", resting["reference"])
     for role, reward in rewards.items():
+        if role in resting:
+            script.hold(role, "weights", resting[role])
         trees = PackedTrees.within(lengths.prompt, lengths.completion, stage.samples_per_prompt, tokens_at_once(reward.shape.hidden_size))
         score(script, machine, role, Trained(reward.shape, trained.width), trees, has_vocabulary=False)
+        if role in resting:
+            script.drop(role)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, stage.samples_per_prompt, stage.tokens_per_microbatch)
     score(script, machine, "reference", trained, trees, has_vocabulary=True)
+    if "reference" in resting:
+        script.drop("reference")
     if value is not None:
         score(script, machine, "value", replace(trained, shape=value.shape), trees, has_vocabulary=False)
 

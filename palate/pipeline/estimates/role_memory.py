@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from palate.core.process import AUTO
 from palate.models.adapters import LoRA
 from palate.models.shapes import ModelShape
-from palate.pipeline.estimates.memory_parts import GB, MemoryPart, MemoryScript
+from palate.pipeline.estimates.memory_parts import CHECK, GB, MemoryPart, MemoryScript
 from palate.pipeline.estimates.pass_memory import WIDE, PackedTrees, Trained, cache_bytes, forward_bytes, head_bytes
 from palate.pipeline.table import Stage
 from palate.samplers.forward import LARGEST_PACKED
@@ -149,15 +149,20 @@ def load(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin,
         script.needs_host(width * origin.size * machine.ranks)
 
 
+def make_learner(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained, learned: int) -> None:
+    """Hold what a learner does before its first step: weights in the computing type, and float32 weights."""
+    adapter = learned if trained.rank is not None else 0
+    script.hold(role, "weights", frozen_bytes(origin, trained, trained.width) + trained.width * adapter)
+    if machine.ranks > 1 or trained.width != WIDE:
+        script.hold(role, "float32 weights", WIDE * learned / machine.ranks)
+
+
 def start_learning(
     script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained, learned: int, state: str
 ) -> None:
-    """Hold what the learner does: weights in the computing type, float32 weights, gradients and moments of the type `state`."""
-    adapter = learned if trained.rank is not None else 0
-    script.hold(role, "weights", frozen_bytes(origin, trained, trained.width) + trained.width * adapter)
+    """Hold what a learner does from its first step on: its weights, gradients and moments of the type `state`."""
+    make_learner(script, machine, role, origin, trained, learned)
     share = machine.ranks
-    if share > 1 or trained.width != WIDE:
-        script.hold(role, "float32 weights", WIDE * learned / share)
     script.hold(role, "gradients", WIDE * learned / share)
     script.hold(role, "moments", MOMENTS[state] * learned / share)
     if machine.is_gpu:
@@ -194,7 +199,7 @@ def write(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin
         # A process on a CPU keeps what was freed. Files of weights are mapped beside it, and merged layers are copies of what was mapped.
         merged = 0 if trained.rank is None else WIDE * origin.shape.linear_numbers
         stays = MemoryPart("process", "freed memory that stays", freed)
-        script.moment("write", [], [stays, MemoryPart("merged", "merged layers", merged), MemoryPart("check", "weights", whole)])
+        script.moment("write", [], [stays, MemoryPart("merged", "merged layers", merged), MemoryPart(CHECK, "weights", whole)])
     script.drop("merged")
 
 

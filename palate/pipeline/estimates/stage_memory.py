@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from palate.pipeline.estimates.learning_memory import MANY, Lengths, learn, learned_by, lengths_of, score_by_reward, train_alone
-from palate.pipeline.estimates.memory_parts import MemoryPart, MemoryScript, StageMemory
+from palate.pipeline.estimates.memory_parts import CHECK, MemoryPart, MemoryScript, StageMemory
 from palate.pipeline.estimates.online_memory import online
 from palate.pipeline.estimates.pass_memory import WIDE, PackedTrees, Trained, head_bytes
 from palate.pipeline.estimates.role_memory import (
@@ -14,6 +14,7 @@ from palate.pipeline.estimates.role_memory import (
     Origins,
     load,
     load_trained,
+    make_learner,
     sample,
     sampler_settings,
     score,
@@ -69,8 +70,12 @@ def _direct(script: MemoryScript, machine: Machine, stage: Direct, origins: Orig
     branches = 1 if stage.objective.is_unpaired else 2
     trees = PackedTrees.within(lengths.prompt, lengths.completion, branches, stage.tokens_per_microbatch, stage.prompts_per_step)
     learned = learned_by(origin, trained)
+    if stage.objective.needs_reference and stage.reference_kind == "model" and stage.reference_update is None:
+        make_learner(script, machine, "policy", origin, trained, learned)
+        score(script, machine, "reference", trained, trees, has_vocabulary=True)
+        script.drop("reference")  # what it says about every example is known
     start_learning(script, machine, "policy", origin, trained, learned, stage.optimizer.state)
-    if stage.objective.needs_reference and stage.reference_kind == "model":
+    if stage.reference_update is not None:
         score(script, machine, "reference", trained, trees, has_vocabulary=True)
     learn(script, machine, "policy", trained, trees, learned, head_bytes(trained, learns=True))
     write(script, machine, "policy", origin, trained)
@@ -153,7 +158,7 @@ def _average(script: MemoryScript, machine: Machine, stage: Average, origins: Or
         script.needs_host((copies + 1) * whole)
         script.moment("write")
     else:
-        script.moment("write", [MemoryPart("mean", "weights", whole), MemoryPart("check", "weights", whole)])
+        script.moment("write", [MemoryPart("mean", "weights", whole), MemoryPart(CHECK, "weights", whole)])
 
 
 def memory_of(stage: Stage, origins: Origins, machine: Machine) -> StageMemory | None:

@@ -27,7 +27,7 @@ from palate.stages.online.algorithm import Algorithm, AlgorithmContext, Training
 from palate.stages.online.measurements import held_out_scores, load_held_out, reward_metrics, say_limit, within_budget
 from palate.stages.online.online_settings import OnlineSettings
 from palate.stages.online.pretraining import Texts
-from palate.stages.online.roles import make_alike, new_value_model
+from palate.stages.online.roles import FrozenModels, make_alike, new_value_model
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
 from palate.stages.online.score_metrics import gold_metrics, score_metrics
@@ -71,14 +71,15 @@ class Loop:
         steps = config.iterations * config.epochs_per_batch * min(config.minibatches, config.prompts_per_iteration)
         modules = {"policy": self.policy.module, **self.algorithm.modules}
         self.learner = Learner(modules, config.optimizer, steps, dtype=dtype)
-        fixed = [self.reference.module, *(reward.model.module for reward in self.rewards.models.values())]
-        make_alike(fixed, self.learner.modules.values(), dtype, shares_base=config.adapters is not None)
+        scorers, learned = list(self.rewards.models.values()), self.learner.modules.values()
+        make_alike([self.reference.module, *(one.model.module for one in scorers)], learned, dtype, shares_base=config.adapters is not None)
+        self.held_out_reward = load_held_out(config.held_out.reward, self.policy.tokenizer, config.dtype)
+        scorers += [] if self.held_out_reward is None else [self.held_out_reward]
+        self.frozen = FrozenModels(self.reference, scorers, learned, offload=config.offload)
         engine, is_early = config.sampler.open(self.policy, run.state / "sampler"), bool(config.sampler.asynchronous)
         self.sampler = RolloutSampler(self.policy, engine, config.samples_per_prompt, config.sampling, run.seed, is_asynchronous=is_early)
         self.texts = None if config.pretraining is None else Texts(config.pretraining, run, self.policy, config.tokens_per_microbatch)
-        held_out = config.held_out
-        self.held_out_reward = load_held_out(held_out.reward, self.policy.tokenizer, config.dtype)
-        self.held_out_prompts = [] if held_out.prompts is None else self._prompts(held_out.prompts, held_out.limit)
+        self.held_out_prompts = [] if (path := config.held_out.prompts) is None else self._prompts(path, config.held_out.limit)
         searched = HeldOut(within_budget(config.keep, config.kl), self.measure_held_out) if isinstance(config.keep, BestReward) else None
         self.search = Search(searched, self.learner, run.state / "best", 1, config.iterations)
         has_limits = isinstance(config.kl.control, BudgetKL) or config.guards.can_stop
@@ -122,6 +123,7 @@ class Loop:
 
     def score(self, rollouts: Rollouts) -> tuple[Scored, dict[str, float]]:
         """Return the rollouts with what reward, reference and value model give for them; and the metrics of the reward."""
+        self.frozen.expect_reference()
         scores = self.rewards.score(rollouts.prompts, rollouts.groups, rollouts.trees)
         rewards = self.shaping(scores.rewards, rollouts.ended, rollouts.lengths)
         reference_logps, values, learner_logps = self._logps(self.reference, rollouts), None, None
@@ -271,9 +273,10 @@ class Loop:
     def _logps(self, policy: CausalPolicy, rollouts: Rollouts) -> Tensor:
         """Return the log-probabilities of the sampled tokens (n,) under `policy` at the sampling temperature, nats."""
         temperature = self.config.sampling.temperature
-        return over_trees(
-            rollouts.trees, self.config.tokens_per_microbatch, lambda batch: policy.logps(batch, temperature=temperature).logps
-        )
+        with self.frozen.used(policy):
+            return over_trees(
+                rollouts.trees, self.config.tokens_per_microbatch, lambda batch: policy.logps(batch, temperature=temperature).logps
+            )
 
     @property
     def _has_flat_groups(self) -> bool:

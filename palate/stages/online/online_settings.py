@@ -89,6 +89,8 @@ class OnlineSettings:
         gold: import path of a function that knows the truth; its value is logged and never learned from.
         tokens_per_microbatch: tokens in a forward pass, at most.
         dtype: the type that all models compute in; auto is bfloat16 on GPUs, else float32. Weights and optimizer state stay float32.
+        offload: keep the reference and the reward models in the CPU's memory, and on the GPU only while they compute. It changes no
+            numbers. The copies take time in every iteration.
         optimizer: the optimizer of the policy and the value model.
         adapters: train LoRA adapters on the frozen policy and value model; none trains all weights. The reference is then the policy with
             its adapter off, not a second copy.
@@ -120,6 +122,7 @@ class OnlineSettings:
     gold: FunctionInput | None = None
     tokens_per_microbatch: Count = 8192
     dtype: DType = "auto"
+    offload: bool = field(default=False, metadata=OUTSIDE_KEY)
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-5, eps=1e-5, warmup=0.0))
     adapters: LoRA | None = None
 
@@ -149,6 +152,12 @@ class OnlineSettings:
             raise ConfigError(
                 "sampler.resample replaces prompts whose completions all got the same reward, which one completion always has: set "
                 "samples_per_prompt to 2 or more, or sampler.resample to 0"
+            )
+        has_scorer = self.held_out.reward is not None or any(isinstance(part, ModelReward) for part in self.reward_parts().values())
+        if self.offload and self.adapters is not None and not has_scorer:
+            raise ConfigError(
+                "offload would have no effect: with adapters the reference is the policy with its adapter off, and there is no reward "
+                "model. Leave it out"
             )
         self.sampler.check()
         self.shaping.within(self.sampling.max_tokens)

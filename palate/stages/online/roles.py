@@ -1,9 +1,9 @@
-"""The models of online training beside the policy: where the value model starts, and one base for all."""
+"""The models of online training beside the policy: where the value model starts, one base for all, and where frozen ones lie."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -14,6 +14,7 @@ from palate.config.artifacts import model_at
 from palate.core.process import computing_on
 from palate.models.adapters import LoRA, base_of, four_bit_of
 from palate.models.causal import CausalPolicy
+from palate.models.offload import Offload, shares_weights
 from palate.models.precision import cast_parameters
 from palate.models.scalar import ScalarModel, load_scalar, scalar_from
 from palate.models.shared_weights import share_frozen
@@ -57,6 +58,36 @@ def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[
             source = load_scalar(directory)
     start = directory if source is None else source
     return trainable(run, scalar_from(start, ("value",), seed=0, zero=True, four_bit=four_bit), directory, adapters)
+
+
+class FrozenModels:
+    """The models of online training that do not learn: the reference and the reward models.
+
+    With `offload` they are on the device only while they compute. A model that shares weights with another one stays there: the reference
+    of a policy with adapters, and adapters on its base.
+    """
+
+    def __init__(self, reference: CausalPolicy, rewards: Sequence[LearnedReward], learned: Iterable[nn.Module], *, offload: bool) -> None:
+        self._reference = reference
+        modules = [reference.module, *(reward.model.module for reward in rewards)]
+        others = list(learned)
+        apart = [
+            offload and reference.device.type != "cpu" and not shares_weights(module, *others, *modules[:k], *modules[k + 1 :])
+            for k, module in enumerate(modules)
+        ]
+        self._offload = Offload(reference.module) if apart[0] else None
+        for reward, is_apart in zip(rewards, apart[1:], strict=True):
+            if is_apart:
+                reward.used = Offload(reward.model.module).used
+
+    def expect_reference(self) -> None:
+        """Begin to bring the reference to the device."""
+        if self._offload is not None:
+            self._offload.fetch()
+
+    def used(self, policy: CausalPolicy) -> AbstractContextManager[None]:
+        """A context in which a policy can compute: the reference, or another one, which always can."""
+        return self._offload.used() if policy is self._reference and self._offload is not None else nullcontext()
 
 
 def make_alike(fixed: Sequence[PreTrainedModel], learned: Iterable[nn.Module], dtype: torch.dtype, *, shares_base: bool) -> None:

@@ -119,6 +119,20 @@ def test_missing_weights(saved) -> None:
         load_policy(saved)
 
 
+def test_a_missing_or_cut_shard_is_named(tmp_path) -> None:
+    tiny_policy().module.save_pretrained(tmp_path, max_shard_size="20KB")
+    word_tokenizer().save_pretrained(tmp_path)
+    load_policy(tmp_path)
+    shard = sorted(tmp_path.glob("model-*.safetensors"))[1]
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match=rf"{tmp_path}: weights cannot be read"):
+        load_policy(tmp_path)
+    shard.unlink()
+    with pytest.raises(ModelError, match=rf"{tmp_path}: weights cannot be read \(.*{shard.name}"):
+        load_policy(tmp_path)
+
+
 def test_weights_of_another_model(saved, tmp_path) -> None:
     tiny_policy("gpt2").save(tmp_path / "other")
     shutil.copy(tmp_path / "other" / "model.safetensors", saved / "model.safetensors")

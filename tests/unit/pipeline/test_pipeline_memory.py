@@ -128,6 +128,36 @@ def test_settings_that_save_memory_do() -> None:
     assert peak("sft.dtype=float32") > whole
 
 
+def test_frozen_models_that_are_offloaded_are_counted_where_they_lie() -> None:
+    here, there = (needed(planned(WHOLE, "model=0.5B", f"ppo.offload={word}")["ppo"]) for word in ("false", "true"))
+    size = planned(WHOLE, "model=0.5B")["ppo"].origins["model"].shape.parameters
+    frozen = {(part.role, part.kind): part.size for part in here.phases["learn"] if part.role in ("reference", "reward")}
+    assert sum(frozen.values()) == pytest.approx(4 * size, rel=1e-3)
+    assert here.total("learn") - there.total("learn") == pytest.approx(sum(frozen.values()))
+    assert there.host - here.host == pytest.approx(sum(frozen.values()))
+    scored = {(part.role, part.kind) for part in there.phases["score"]}
+    assert ("reference", "weights") in scored
+    on_a_cpu = [needed(planned(WHOLE, "model=0.5B", f"ppo.offload={word}", machine=Machine())["ppo"]).peak for word in ("false", "true")]
+    assert on_a_cpu[0] == on_a_cpu[1]
+
+
+def test_offload_is_advised_before_adapters() -> None:
+    item = planned(WHOLE, "model=0.5B")["ppo"]
+    fewest = needed(planned(WHOLE, "model=0.5B", "ppo.tokens_per_microbatch=512", "ppo.offload=true")["ppo"]).peak
+    assert advice_for(item.stage, item.origins, GPU, fewest + 1).changes == ("tokens_per_microbatch=512", "offload=true")
+
+
+def test_a_reference_that_is_measured_once_is_gone_when_the_policy_learns() -> None:
+    text = "name: p\nstages:\n  dpo: {stage: direct, model: 0.5B, reference: 1.5B, preferences: d, dtype: bfloat16}\n"
+    dpo = needed(planned(text)["dpo"])
+    size = find_shape("1.5B").parameters
+    assert {(part.role, part.kind): part.size for part in dpo.phases["score"]}["reference", "weights"] == 2 * size
+    assert "moments" not in {part.kind for part in dpo.phases["score"]}
+    assert "reference" not in {part.role for part in dpo.phases["learn"]}
+    moving = needed(planned(text.replace("reference: 1.5B", "reference_update: {}").replace("bfloat16", "float32"))["dpo"])
+    assert "reference" in {part.role for part in moving.phases["learn"]}
+
+
 def test_advice_tries_the_cheapest_change_first() -> None:
     item = planned(WHOLE, "model=1.5B", "sft.dtype=bfloat16")["sft"]
 
@@ -153,7 +183,7 @@ def test_more_ranks_are_proposed_where_an_adapter_cannot_help() -> None:
     text = f"name: p\nstages:\n  base: {{stage: pretrain, data: c, tokenizer: t, architecture: {size}}}\n"
     item = planned(text, memory=60 * GB)["base"]
     assert item.advice is not None
-    assert [word for word in item.advice.changes if word.startswith("--ranks")]
+    assert [word for word in item.advice.changes if word.startswith("--launch torchrun:")]
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,8 @@ def test_digests_of_large_files_are_remembered_until_the_file_changes(tmp_path: 
     now = time.time()
     assert digest("third", now) not in json.loads(store.read_text()).values()  # it may still change within the same tick
     assert digest("again", now) not in (one, two, digest("third", now))
+    ahead = now + 3600  # written by a machine whose clock is ahead
+    assert digest("ahead", ahead) != digest("skews", ahead)
     store.write_text("[spoilt")
     assert digest("first", past) == one
 

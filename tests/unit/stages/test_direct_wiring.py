@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +17,13 @@ from palate.core import TrainingError
 from palate.data.jsonl import write_rows
 from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy, TokenOutputs
-from palate.objectives.direct.unpaired_losses import KTO
+from palate.objectives.direct import DPO, KTO
+from palate.stages import direct
 from palate.stages.direct import Direct
 from palate.testing import tiny_policy
 from palate.text.pack import PackedBatch
 from palate.training.keep import Best
+from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
 from palate.training.reference import ReferenceUpdate
 from tests.support.stages import column_of, dropped_of, ran, summary_of
@@ -67,6 +71,29 @@ def test_a_reference_that_follows_is_moved_before_every_step(train: Train) -> No
         [math.log(2)] * 3, abs=1e-5
     )
     assert column_of(train("fixed"), "direct/loss/mean")[-1] < 0.6
+
+
+@pytest.mark.parametrize("objective", [DPO(), KTO()])
+def test_a_reference_that_was_measured_is_not_in_memory_while_the_policy_learns(
+    objective: DPO | KTO, train: Train, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[weakref.ref[torch.nn.Module]] = []
+    alive: list[bool] = []
+    load, step = direct.load_reference, Learner.step
+
+    def loading(*words: Any, **settings: Any) -> CausalPolicy:
+        reference = load(*words, **settings)
+        loaded.append(weakref.ref(reference.module))
+        return reference
+
+    def stepping(learner: Learner, *words: Any) -> dict[str, float]:
+        alive.append(loaded[0]() is not None)
+        return step(learner, *words)
+
+    monkeypatch.setattr(direct, "load_reference", loading)
+    monkeypatch.setattr(Learner, "step", stepping)
+    train(reference=str(home / "other"), objective=objective)
+    assert alive == [False] * 3
 
 
 @pytest.fixture

@@ -144,3 +144,32 @@ def test_other_errors_keep_their_name(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(OtherLibrarysError):
         save(tmp_path / "c", 1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "content"), [("tensors.safetensors", b"half"), ("tensors.safetensors", None), ("numbers.json", b'{"num')])
+def test_a_damaged_checkpoint_is_one_message(name: str, content: bytes | None, tmp_path: Path) -> None:
+    save(tmp_path / "c", 1)
+    (tmp_path / "c" / name).unlink()
+    if content is not None:
+        (tmp_path / "c" / name).write_bytes(content)
+    with pytest.raises(RunError, match=r"the checkpoint \S+/c is damaged \(.*\)\. Put a whole copy of it back, or use --fresh"):
+        load_checkpoint(tmp_path / "c")
+
+
+def test_files_reach_the_disk_before_they_get_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def synced(file: int) -> None:
+        order.append(Path(f"/proc/self/fd/{file}").readlink().name)
+        sync(file)
+
+    def renamed(path: Path, target: Path) -> Path:
+        order.append(f"{path.name} to {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    save(tmp_path / "c", 1)
+    assert sorted(order[:2]) == ["numbers.json", "tensors.safetensors"]
+    assert order[2:] == ["c.new", "c.new to c"]

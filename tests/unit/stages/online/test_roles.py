@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 
+from palate.core import ConfigError
 from palate.models.scalar import scalar_from
 from palate.stages.online.roles import make_alike
 from palate.testing import tiny_policy
+from tests.unit.stages.online.toy import configured
 
 
 def test_models_that_do_not_learn_are_cast_and_their_frequencies_are_not() -> None:
@@ -29,3 +34,10 @@ def test_equal_frozen_weights_are_held_once_where_that_is_asked_for() -> None:
         make_alike([reward.module], [policy.module], torch.float32, shares_base=shares)
         one, other = (module.base_model.layers[0].mlp.up_proj.weight for module in (policy.module, reward.module))
         assert (one.data_ptr() == other.data_ptr()) == shares
+
+
+def test_offload_that_would_move_nothing_is_refused(data: Path) -> None:
+    with pytest.raises(ConfigError, match="offload would have no effect: with adapters the reference is the policy with its adapter off"):
+        configured(data, offload=True, adapters={"rank": 2}).check()
+    configured(data, offload=True).check()
+    configured(data, offload=True, adapters={"rank": 2}, rewards={}, reward="reward").check()

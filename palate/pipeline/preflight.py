@@ -1,0 +1,48 @@
+"""What is looked at on this machine before the first stage runs: its devices, and whether models fit their memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from palate.core import ConfigError
+from palate.core.process import AUTO, MEMORY_CHECK
+from palate.pipeline.model_inputs import has_model
+from palate.pipeline.plan import Planned
+
+
+def require_devices(planned: Sequence[Planned]) -> None:
+    """Refuse a device that is not there before any stage runs. The two that are everywhere are not looked for: that loads torch.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    for item in planned:
+        if item.plan.device not in (AUTO, "cpu"):
+            from palate.models.devices import find_device
+
+            try:
+                find_device(item.plan.device)
+            except ConfigError as error:
+                raise ConfigError(f"{item.plan.name}: {error}") from error
+
+
+def require_memory(planned: Sequence[Planned], echo: Callable[[str], None]) -> None:
+    """Refuse stages whose weights, gradients and moments are larger than their device, and tell which others may be too large.
+
+    Args:
+        planned: the stages to run, in order.
+        echo: takes a line of text.
+
+    Raises:
+        ConfigError: a stage cannot fit, or the environment's variable says neither `on` nor `off`.
+    """
+    word = os.environ.get(MEMORY_CHECK, "on")
+    if word not in ("on", "off"):
+        raise ConfigError(f"the environment variable {MEMORY_CHECK} is {word!r}: give on or off, or unset it")
+    if word == "off" or not any(has_model(item.stage) for item in planned):
+        return
+    from palate.pipeline.estimates.memory_check import check_memory
+
+    for line in check_memory(planned):
+        echo(line)
