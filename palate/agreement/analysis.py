@@ -11,7 +11,7 @@ import numpy as np
 from palate.agreement.alpha import krippendorff_alpha, raw_agreement
 from palate.agreement.bias import Bias, length_bias, side_bias
 from palate.agreement.curve import LearningCurve
-from palate.agreement.estimates import Estimate
+from palate.agreement.estimates import Estimate, json_values
 from palate.agreement.kappa import NoiseCeiling, PairKappas, fleiss_kappa, pair_kappas, rater_noise_ceiling
 from palate.agreement.raters import Pace, RaterReport, SelfConsistency, pace, rater_reports, self_consistency
 from palate.agreement.vote_table import VoteTable
@@ -114,7 +114,7 @@ class AgreementReport:
 
     def plain(self) -> dict[str, Any]:
         """Return the report as JSON values. Undefined and infinite numbers become None."""
-        return cast("dict[str, Any]", _plain({**asdict(self), "guessing": list(self.guessing)}))
+        return cast("dict[str, Any]", json_values({**asdict(self), "guessing": list(self.guessing)}))
 
 
 def analyse(table: VoteTable, rng: np.random.Generator, curve: LearningCurve | None = None) -> AgreementReport:
@@ -185,14 +185,3 @@ def _named(pairs: PairKappas, names: tuple[str, ...]) -> tuple[NamedKappa, ...]:
     columns = (pairs.one, pairs.other, pairs.items, pairs.agreement, pairs.kappa)
     first = zip(*(column[:_NAMED_PAIRS].tolist() for column in columns), strict=True)
     return tuple(NamedKappa(names[one], names[other], items, agreement, kappa) for one, other, items, agreement, kappa in first)
-
-
-def _plain(value: Any) -> Any:
-    """Return the value with lists for tuples, and None for numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

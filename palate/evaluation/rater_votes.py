@@ -96,7 +96,7 @@ class _Sorted:
             return
         name, numbers = self.numbers[judgment.comparison]
         item = self.items[judgment.comparison]
-        if reason := _reason(vote, item):
+        if reason := reason_to_leave_out(vote, item):
             self.left_out[reason] += 1
         elif vote.is_broken is not None:
             question = f"{name}/{vote.rule}" if vote.rule else name
@@ -128,7 +128,7 @@ class _Sorted:
         return {item.id: first.setdefault(item.conversation, item.id) for item in self.exchange.items}
 
 
-def _reason(vote: Vote, item: ExchangeItem) -> str:
+def reason_to_leave_out(vote: Vote, item: ExchangeItem) -> str:
     """Why it is not a vote; "" for a vote."""
     reasons = {
         "reviewer's decision, which is not a vote": vote.entry == "adjudication",
