@@ -76,6 +76,13 @@ class JudgeReport:
         return JudgeCard(self.judge, entries, self.data)
 
 
+    def plain(self) -> dict[str, Any]:
+        """The report as JSON values, with its verdicts in words. Undefined and infinite numbers are null."""
+        words = [{"verdict": verdict(self.judge, one), "findings": findings(one)} for one in self.dimensions]
+        plain = cast("dict[str, Any]", json_values(asdict(self)))
+        return plain | {"dimensions": [row | json_values(said) for row, said in zip(plain["dimensions"], words, strict=True)]}
+
+
 def report_on_judge(
     judgments: Exchange,
     people: Exchange | None = None,
