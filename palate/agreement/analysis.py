@@ -45,6 +45,33 @@ class DimensionReport:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeFigures:
+    """A model among the raters, on one dimension. `palate judge-fit` measures more.
+
+    Attributes:
+        judge: its name.
+        dimension: the dimension.
+        votes: its judgments.
+        pairs: pairs that it and at least one person judged.
+        with_ties: how often it says what one person says, where a tie is an answer.
+        decided: the same, over votes without ties.
+        people: how often one person says what another says, without ties, on the same pairs.
+        flips: share of pairs whose verdict changes with the order; None where no pair was judged in both.
+        cost: price of all judgments of the run; None where it is not known, or not this judge's alone.
+    """
+
+    judge: str
+    dimension: str
+    votes: int
+    pairs: int
+    with_ties: Estimate
+    decided: Estimate
+    people: Estimate
+    flips: Estimate | None
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AgreementReport:
     """What the votes on pairs say about their raters. Hidden tests count in each rater's `gold` and nowhere else.
 
@@ -74,6 +101,7 @@ class AgreementReport:
         repeats: whether raters say the same when they answer a pair again. None if nobody did.
         left_out: what the file holds besides, by reason.
         curve: accuracy against labels, where it was measured.
+        judges: models among the raters. Where people voted too, all other figures are of people alone.
     """
 
     votes: int
@@ -101,6 +129,7 @@ class AgreementReport:
     repeats: SelfConsistency | None = None
     left_out: tuple[tuple[str, int], ...] = ()
     curve: LearningCurve | None = None
+    judges: tuple[JudgeFigures, ...] = ()
 
     @property
     def ties(self) -> int:

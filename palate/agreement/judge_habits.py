@@ -109,7 +109,9 @@ def habits_of(table: JudgeAnswers, rng: np.random.Generator) -> JudgeHabits:
     labelled = table.labelled
     more = (table.words[:, 0] - table.words[:, 1]) / 10
     spread = float(np.std(more[labelled & ~np.isnan(more)])) if (labelled & ~np.isnan(more)).any() else 1.0
-    side, length = ([habit(votes) for votes in (table.judge_votes, table.people_votes)] for habit in (partial(side_bias, rng=rng), length_bias))
+    side, length = (
+        [habit(votes) for votes in (table.judge_votes, table.people_votes)] for habit in (partial(side_bias, rng=rng), length_bias)
+    )
     judge_side, people_side = (bias.logit for bias in side)
     beyond = _beyond_people(table, more, rng)
     return JudgeHabits(

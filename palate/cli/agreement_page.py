@@ -29,6 +29,10 @@ def show_agreement(report: AgreementReport, console: Console) -> None:
         console.print(Text(line), soft_wrap=True)
     if len(report.dimensions) > 1:
         console.print(_dimensions(report))
+    if report.judges:
+        console.print(_judges(report))
+        for line in _about_judges(report):
+            console.print(Text(line, style="dim"), soft_wrap=True)
     if report.by_rater:
         console.print(_raters(report))
         console.print(Text(_COLUMNS, style="dim"))
@@ -154,6 +158,28 @@ def _raters(report: AgreementReport) -> Table:
     return table
 
 
+def _judges(report: AgreementReport) -> Table:
+    table = _table("judge (a model)", "dimension", "votes", "pairs", "agrees", "interval", "people", "flips", "cost")
+    for one in report.judges:
+        agrees, interval = _cells(one.decided) if one.decided.n else ("-", "-")
+        people = f"{one.people.value:.2f}" if one.people.n else "-"
+        flips = "-" if one.flips is None else f"{one.flips.value:.1%}"
+        cost = "-" if one.cost is None else f"{one.cost:.4g}"
+        table.add_row(Text(one.judge), Text(one.dimension), str(one.votes), str(one.pairs), agrees, interval, people, flips, cost)
+    return table
+
+
+def _about_judges(report: AgreementReport) -> Iterator[str]:
+    yield (
+        "agrees: how often the judge says what one person says, without ties; people: how often another person does; flips: verdicts that "
+        "change with the order of the sides. No judge here is known to be calibrated: `palate judge-fit` measures one on people's votes."
+    )
+    if any(one.pairs for one in report.judges):
+        yield "All other figures are of people alone."
+    else:
+        yield "Nobody but models judged here, so all other figures are of models, and none of them says what people would."
+
+
 def _rater(rater: RaterReport) -> list[Text]:
     agrees, interval = ("-", "-") if rater.agreement is None else _cells(rater.agreement)
     cells = [
@@ -201,7 +227,7 @@ def _labels(number: float) -> str:
 def _table(*titles: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
     for title in titles:
-        table.add_column(title, justify="left" if title in {"rater", "and", "dimension", ""} else "right")
+        table.add_column(title, justify="left" if title in {"rater", "and", "dimension", "judge (a model)", ""} else "right")
     return table
 
 

@@ -19,7 +19,9 @@ def judge_fit_parser() -> Parser:
     parser.add_argument("--people", metavar="FILE", help="people's judgments of the same completions, of the same kinds")
     parser.add_argument("--judge", metavar="NAME", help="the rater who is the judge (default: the only model)")
     parser.add_argument("--dimension", metavar="NAME", help="only judgments on this dimension (default: all)")
-    parser.add_argument("--own", nargs="+", default=[], metavar="POLICY", help="the judge's own policies (default: those of its model or family)")
+    parser.add_argument(
+        "--own", nargs="+", default=[], metavar="POLICY", help="the judge's own policies (default: those of its model or family)"
+    )
     parser.add_argument("--project", metavar="NAME", help="the database's project (default: the only one)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the card, for a judge's setting `calibration`")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap and of the split (default: 0)")

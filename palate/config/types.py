@@ -57,7 +57,13 @@ def fields_outside_key(config: object) -> tuple[str, ...]:
         if item.metadata.get("outside_key"):
             names.append(name)
             continue
-        inner = value if isinstance(value, Mapping) else {str(k): one for k, one in enumerate(value)} if isinstance(value, tuple) else {"": value}
+        inner = (
+            value
+            if isinstance(value, Mapping)
+            else {str(k): one for k, one in enumerate(value)}
+            if isinstance(value, tuple)
+            else {"": value}
+        )
         for key, one in inner.items():
             if is_dataclass(one) and not isinstance(one, type):
                 names += [".".join(part for part in (name, str(key), below) if part) for below in fields_outside_key(one)]

@@ -75,7 +75,6 @@ class JudgeReport:
             entries[one.dimension] = CardEntry(one.agreement.pairs, one.missing, calibration, figures | {"findings": list(findings(one))})
         return JudgeCard(self.judge, entries, self.data)
 
-
     def plain(self) -> dict[str, Any]:
         """The report as JSON values, with its verdicts in words. Undefined and infinite numbers are null."""
         words = [{"verdict": verdict(self.judge, one), "findings": findings(one)} for one in self.dimensions]
@@ -161,7 +160,9 @@ def _taste(name: str, one: JudgedDimension) -> str:
         more = "longer" if taste.value > 0 else "shorter"
         return f"It prefers the {more} completion beyond what people say: ten words move it by {points(taste)}. Compare lengths before and after."
     style = "prefers" if taste.value > 0 else "marks down"
-    return f"It {style} completions of {', '.join(habits.policies)} beyond what people say, by {points(taste)}. Let another model judge them."
+    return (
+        f"It {style} completions of {', '.join(habits.policies)} beyond what people say, by {points(taste)}. Let another model judge them."
+    )
 
 
 def points(share: Estimate) -> str:

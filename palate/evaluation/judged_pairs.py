@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from palate.agreement.judge_answers import JudgeAnswers
@@ -50,7 +50,7 @@ def judged_pairs(
         ConfigError: it is not clear which rater is the judge.
         DataError: the judge and people have no pair in common.
     """
-    questions = _Questions()
+    questions = Questions()
     mine = questions.take(judgments)
     theirs = mine if people is None else questions.take(people)
     name = _judge(mine, judge)
@@ -72,6 +72,11 @@ def judged_pairs(
     return JudgedPairs(name, tables, dict(kinds), _digest(questions, [*said, *heard]), questions.has_texts or people is None)
 
 
+def is_judge(rater: str, kinds: Mapping[str, RaterKind]) -> bool:
+    """Return whether a rater is a model: the file says so, or the name is a judge's."""
+    return kinds[rater] == "model" or (kinds[rater] == "unknown" and judge_name(rater) is not None)
+
+
 def own_policies(judge: str, policies: Iterable[str]) -> tuple[str, ...]:
     """Return the policies that are a judge's own model, or else those of its family, such as all that begin with `gpt`."""
     name = judge_name(judge)
@@ -90,7 +95,7 @@ class _Read:
 
 
 @dataclass
-class _Questions:
+class Questions:
     """The questions of one file or several. Those with the same conversation and candidates are one."""
 
     items: dict[Hashable, ExchangeItem] = field(default_factory=dict)
@@ -117,7 +122,8 @@ class _Questions:
             if not is_left_out:
                 tiers = vote.judgment.ranking or (tuple(range(len(item.candidates))),)  # all bad: a tie of all
                 kept.append(replace(vote.judgment, ranking=tiers).renumbered(*places[item.id]))
-        kinds = {rater: "model" if judge_name(rater) else kind for rater, kind in exchange.kinds().items()}
+        named = exchange.kinds()
+        kinds: dict[str, RaterKind] = {rater: "model" if is_judge(rater, named) else kind for rater, kind in named.items()}
         return _Read(tuple(kept), kinds)
 
     def comparisons(self) -> Iterable[Comparison]:
@@ -157,7 +163,9 @@ def _judge(read: _Read, wanted: str | None) -> str:
     if len(models) > 1:
         versions = Counter((name.model, name.instructions) for name in map(judge_name, models) if isinstance(name, JudgeName))
         twice = next((f"{model}/{instructions}" for (model, instructions), count in versions.items() if count > 1), "")
-        problem = f"{twice} judged under several versions of its instructions, and each is another judge" if twice else "there are several judges"
+        problem = (
+            f"{twice} judged under several versions of its instructions, and each is another judge" if twice else "there are several judges"
+        )
         raise ConfigError(f"{problem}. Choose one with --judge. {_listed(models)}")
     return models[0]
 
@@ -181,7 +189,7 @@ def _nothing_in_common(judge: str, said: Sequence[Judgment], heard: Sequence[Jud
     )
 
 
-def _digest(questions: _Questions, judgments: Iterable[Judgment]) -> str:
+def _digest(questions: Questions, judgments: Iterable[Judgment]) -> str:
     """Return a digest of judgments by what they are about, whatever the files and their items are called."""
     keys = {item.id: json.dumps(key) for key, item in questions.items.items()}
     rows = sorted(

@@ -76,7 +76,9 @@ class OpenAIJudge:
     def check(self, options: tuple[str, ...], draws: int) -> None:
         """Raise ConfigError when the model cannot tell these options apart, or draw several different replies."""
         if draws > 1 and self.temperature == 0:
-            raise ConfigError(f"judge: {draws} samples at temperature 0 are one; set model.temperature to 1, or ask once (verdict: written)")
+            raise ConfigError(
+                f"judge: {draws} samples at temperature 0 are one; set model.temperature to 1, or ask once (verdict: written)"
+            )
         if pair := same_first_token(options):
             raise ConfigError(
                 f"judge: the options {pair[0]!r} and {pair[1]!r} can begin with the same token, and a chat server reports first tokens "
@@ -110,7 +112,9 @@ class EndpointModel:
     def replies(self, questions: Sequence[JudgeQuestion]) -> Iterator[JudgeReply | NoReply]:
         """Yield the answer to each question in order, while the next ones are asked. Equal questions are asked once."""
         bodies = [self._body(question) for question in questions]
-        keys = [digest_of({"url": self._settings.url, "draw": question.draw, **body}) for question, body in zip(questions, bodies, strict=True)]
+        keys = [
+            digest_of({"url": self._settings.url, "draw": question.draw, **body}) for question, body in zip(questions, bodies, strict=True)
+        ]
         pool = ThreadPoolExecutor(self._settings.concurrency)
         try:
             asked: dict[str, Future[JudgeReply | NoReply]] = {}
@@ -169,9 +173,7 @@ class EndpointModel:
     def _obtain(self, body: Mapping[str, object], most: Charge, before_retry: Any) -> KeptAnswer:
         settings = self._settings
         deadline = time.monotonic() + settings.timeout_seconds
-        answer = self._client.endpoint.post(
-            body, self._client.headers, deadline, attempts=settings.attempts, before_retry=before_retry
-        )
+        answer = self._client.endpoint.post(body, self._client.headers, deadline, attempts=settings.attempts, before_retry=before_retry)
         reply = ChatReply.of(answer)
         if reply.tokens_in is None or reply.tokens_out is None:
             tokens_in, tokens_out = most.tokens - _longest_reply(body), _longest_reply(body)  # the server does not count

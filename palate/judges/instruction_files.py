@@ -73,7 +73,9 @@ class Instructions:
     def _check_marks(self) -> None:
         marks = [float(option) if re.fullmatch(r"-?\d+(\.\d+)?", option) else None for option in self.options]
         if len(marks) < 2 or any(mark is None for mark in marks) or marks != sorted(marks, key=lambda mark: mark or 0.0):
-            raise ConfigError(f"instructions {self.id}: options must be marks from the lowest to the highest, got {', '.join(self.options)}")
+            raise ConfigError(
+                f"instructions {self.id}: options must be marks from the lowest to the highest, got {', '.join(self.options)}"
+            )
 
     @property
     def marks(self) -> tuple[float, ...]:

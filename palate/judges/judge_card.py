@@ -130,7 +130,10 @@ def read_card(path: Path) -> JudgeCard:
             raise cells.invalid("palate", 'is not "judge card"')
         if cells.whole(row.get("version"), "version", least=1, most=10**6) > VERSION:
             raise cells.invalid("version", f"is {row['version']}: a newer Palate wrote the file; this one reads up to {VERSION}")
-        entries = {str(name): _entry(cells.mapping(entry, "dimensions")) for name, entry in cells.mapping(row.get("dimensions"), "dimensions").items()}
+        entries = {
+            str(name): _entry(cells.mapping(entry, "dimensions"))
+            for name, entry in cells.mapping(row.get("dimensions"), "dimensions").items()
+        }
         return JudgeCard(cells.name(row.get("judge"), "judge"), entries, cells.text(row.get("data", ""), "data"), str(path))
     except (InvalidRow, RunError) as error:
         raise DataError(f"{path}: is not the report card of a judge: {error}. Give a card that `palate judge-fit --out` wrote.") from error

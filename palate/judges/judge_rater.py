@@ -106,7 +106,9 @@ class JudgeRater:
         """Check the settings."""
         low, high = self.clamp
         if not 0 <= low <= 0.5 <= high <= 1:
-            raise ConfigError(f"clamp must be a least probability up to 0.5 and a largest from 0.5, got {low} and {high}; [0, 1] changes none")
+            raise ConfigError(
+                f"clamp must be a least probability up to 0.5 and a largest from 0.5, got {low} and {high}; [0, 1] changes none"
+            )
 
     def check(self, raters_per_comparison: int) -> None:
         """Raise ConfigError when instructions do not exist or the model cannot answer them, before anything is asked."""
@@ -143,7 +145,9 @@ class JudgeRater:
         model = self.model.open(run)
         try:
             chosen = self._chosen(model.name, asks, raters_per_comparison, rng)
-            shown = [[(judge, self._views(judge, comparison)) for judge in judges] for (comparison, _), judges in zip(asks, chosen, strict=True)]
+            shown = [
+                [(judge, self._views(judge, comparison)) for judge in judges] for (comparison, _), judges in zip(asks, chosen, strict=True)
+            ]
             views = list(dict.fromkeys(view for by_judge in shown for _, both in by_judge for view in both))
             counts = JudgeCounts()
             readings = dict(zip(views, self._readings(run, model, views, counts), strict=True))
@@ -174,9 +178,7 @@ class JudgeRater:
     def _principles(self) -> tuple[Principle, ...]:
         return ()
 
-    def _chosen(
-        self, model: str, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random
-    ) -> list[tuple[Judge, ...]]:
+    def _chosen(self, model: str, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random) -> list[tuple[Judge, ...]]:
         """Return the judges of each question, drawn from those of its dimension."""
         pools = {dimension: self._pool(model, dimension) for dimension in dict.fromkeys(dimension for _, dimension in asks)}
         for dimension, pool in pools.items():
@@ -196,9 +198,7 @@ class JudgeRater:
             self._check_instructions(one, principles)
         own = [one for one in principles if one.dimension in ("", dimension)] or ([] if principles else [NO_PRINCIPLE])
         mode = self.verdict.kind
-        return [
-            Judge(model, one, principle, one.version(mode, reasons_first=self.reasons_first)) for one in fitting for principle in own
-        ]
+        return [Judge(model, one, principle, one.version(mode, reasons_first=self.reasons_first)) for one in fitting for principle in own]
 
     def _readings(self, run: Run, model: JudgeModel, views: Sequence[View], counts: JudgeCounts) -> list[Reading | Abstention]:
         """Ask about each view and return what was said, in order."""
@@ -274,7 +274,13 @@ class JudgeRater:
 
 
 def judgment_of_judge(
-    comparison: Comparison, dimension: str, judge: Judge, order: tuple[int, ...] | None, probability: float, *, strength: float | None = None
+    comparison: Comparison,
+    dimension: str,
+    judge: Judge,
+    order: tuple[int, ...] | None,
+    probability: float,
+    *,
+    strength: float | None = None,
 ) -> Judgment:
     """Return the judgment with this probability of the completion shown first; one half is a tie."""
     ranking: tuple[tuple[int, ...], ...] = ((0, 1),)

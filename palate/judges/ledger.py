@@ -200,7 +200,9 @@ def _opened(path: Path) -> sqlite3.Connection:
             cursor.execute("PRAGMA synchronous = FULL")
             cursor.executescript(TABLES)
     except (OSError, sqlite3.Error) as error:
-        raise RunError(f"{path}: the ledger of judges cannot be used ({error}). Choose a folder that can be written, or delete it") from error
+        raise RunError(
+            f"{path}: the ledger of judges cannot be used ({error}). Choose a folder that can be written, or delete it"
+        ) from error
     return database
 
 

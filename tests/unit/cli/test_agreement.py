@@ -94,7 +94,9 @@ def test_a_run_of_collect_knows_the_lengths_of_what_it_showed(capsys: pytest.Cap
     ]
     write_rows(Path("run/judgments.jsonl"), rows)  # the second completion wins; it is the longer one, and was shown first
     turns, candidates = [{"role": "user", "text": "count"}], [{"text": "one"}, {"text": "one two three"}]
-    items = [{"item": {"id": f"p{k}", "conversation": [*turns, {"role": "user", "text": str(k)}], "candidates": candidates}} for k in range(20)]
+    items = [
+        {"item": {"id": f"p{k}", "conversation": [*turns, {"role": "user", "text": str(k)}], "candidates": candidates}} for k in range(20)
+    ]
     write_rows(Path("run/comparisons.jsonl"), [{"palate": "exchange", "version": 3, "name": ""}, *items])
     found = report(capsys, "run")
     assert found["answers"] == [0, 0, 40]

@@ -1,0 +1,51 @@
+"""Models among the raters of `palate agreement`: a line for each, and people's votes without theirs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from palate.agreement.analysis import JudgeFigures
+from palate.agreement.judge_agreement import NOT_MEASURED, agreement_with_people
+from palate.agreement.judge_answers import JudgeAnswers
+from palate.agreement.judge_habits import flips
+from palate.data.exchange import Exchange, Vote
+from palate.data.judge_names import judge_of
+from palate.evaluation.judged_pairs import Questions, is_judge
+
+
+def people_alone(exchange: Exchange, dimension: str | None = None) -> Exchange | None:
+    """Return the exchange without the votes of models; None where there are none, or nothing else on the dimension."""
+    kinds = exchange.kinds()
+    people = tuple(vote for vote in exchange.votes if not is_judge(vote.judgment.rater, kinds))
+    if len(people) == len(exchange.votes) or not any(_counts(vote, dimension) for vote in people):
+        return None
+    return replace(exchange, votes=people)
+
+
+def judge_figures(
+    exchange: Exchange, dimension: str | None, rng: np.random.Generator, cost: float | None = None
+) -> tuple[JudgeFigures, ...]:
+    """Return a line for each model and dimension. `cost` is that of the whole run; it is a judge's where there is only one."""
+    if not any(is_judge(rater, exchange.kinds()) for rater in exchange.kinds()):
+        return ()
+    questions = Questions()
+    read = questions.take(exchange)
+    people = [one for one in read.judgments if read.kinds[one.rater] not in {"model", "rule"}]
+    comparisons, lines = list(questions.comparisons()), []
+    judges = {judge_of(rater): None for rater, kind in read.kinds.items() if kind == "model"}
+    for judge in judges:
+        mine = [one for one in read.judgments if judge_of(one.rater) == judge and dimension in (None, one.dimension)]
+        for name in dict.fromkeys(one.dimension for one in mine):
+            said, heard = ([one for one in part if one.dimension == name] for part in (mine, people))
+            table = JudgeAnswers.of_judgments(said, heard, comparisons, questions.prompts, lambda _: False)
+            found, turned = agreement_with_people(table, rng), flips(table)
+            agrees = (found.judge.with_ties, found.judge.decided, found.people.decided) if found.pairs else (NOT_MEASURED,) * 3
+            share = None if turned is None else turned.share
+            lines.append(JudgeFigures(judge, name, len(said), found.pairs, *agrees, share, cost if len(judges) == 1 else None))
+    return tuple(lines)
+
+
+def _counts(vote: Vote, dimension: str | None) -> bool:
+    return vote.entry != "undo" and dimension in (None, vote.judgment.dimension)
