@@ -76,8 +76,8 @@ class AnswerColumns:
 
     def selected(self, flags: Flags) -> AnswerColumns:
         """Return the answers where `flags` (n,) is true."""
-        columns = (self.pair, self.rater, self.answer, self.shown, self.first, self.has_probability, self.consistent)
-        return AnswerColumns(*(column[flags] for column in columns))
+        pair, rater, answer, shown = (column[flags] for column in (self.pair, self.rater, self.answer, self.shown))
+        return AnswerColumns(pair, rater, answer, shown, self.first[flags], self.has_probability[flags], self.consistent[flags])
 
     @property
     def shown_first(self) -> Floats:

@@ -180,7 +180,7 @@ def _beyond_people(table: JudgeAnswers, more: Floats, rng: np.random.Generator) 
         return np.stack([np.linalg.lstsq(row[: k * k].reshape(k, k), row[k * k :], rcond=None)[0] for row in moments])
 
     drawn = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=RESAMPLES)
-    theta, draws = solved(totals.sum(0, keepdims=True))[0], solved(drawn @ totals)
+    theta, draws = solved(totals.sum(0, keepdims=True))[0], solved((drawn @ totals).astype(np.float64))
     found = {name: from_draws(float(theta[j]), draws[:, j], int((columns[name] != 0).sum())) for j, name in enumerate(columns, start=1)}
     return found.get("length", UNKNOWN), found.get("own", UNKNOWN)
 

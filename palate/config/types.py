@@ -70,6 +70,9 @@ def fields_outside_key(config: object) -> tuple[str, ...]:
     return tuple(names)
 
 
+MANY_NAMES = 4
+"""From so many names on, a type is described as a name."""
+
 LIMIT_WORDS = {Ge: "at least {0.ge:g}", Gt: "above {0.gt:g}", Lt: "below {0.lt:g}"}
 
 
@@ -169,7 +172,11 @@ def type_text(annotation: Any) -> str:
         return (f"{inner}, several" if shape.container is tuple else f"{inner}, by name") + tail
     words = [kind_of(cls) or cls.__name__ for cls in shape.members]
     if shape.mark is not None:
-        words += [*shape.mark.names, "model" if shape.mark.hub else "function" if shape.mark.function else "path"]
+        names = shape.mark.names
+        words += [
+            *(names if len(names) < MANY_NAMES else ("name",)),
+            "model" if shape.mark.hub else "function" if shape.mark.function else "path",
+        ]
     elif shape.leaf is not None:
         words += _leaf_words(shape.leaf)
     return " or ".join(words) + tail

@@ -85,9 +85,9 @@ def fitted_calibration(table: JudgeAnswers, rng: np.random.Generator) -> FittedC
     else:
         calibration = Calibration.of(slope.value, 0.0)
     after = np.array([calibration.of_probability(p) for p in rest.probability.tolist()])
-    counts = (int(np.unique(each.pair).size) for each in (part, rest))
-    tests = (_reliability(values, rest, rng) for values in (rest.probability, after))
-    return FittedCalibration(calibration, slope, offset, *counts, *tests)
+    fitted, tested = (int(np.unique(each.pair).size) for each in (part, rest))
+    before, afterwards = (_reliability(values, rest, rng) for values in (rest.probability, after))
+    return FittedCalibration(calibration, slope, offset, fitted, tested, before, afterwards)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,9 +136,9 @@ def _coefficients(rows: _Rows, *, has_offset: bool) -> list[Estimate] | None:
 def _reliability(probability: Floats, rows: _Rows, rng: np.random.Generator) -> Reliability:
     odds = log_odds(probability)
     losses = np.logaddexp(0, -odds) * rows.share + np.logaddexp(0, odds) * (1 - rows.share)
-    means = (clustered_mean(values, rows.cluster, rng) for values in (losses, (probability - rows.share) ** 2))
+    loss, brier = (clustered_mean(values, rows.cluster, rng) for values in (losses, (probability - rows.share) ** 2))
     bins = reliability(probability, rows.share, bins=BINS)
-    return Reliability(*means, _calibration_error(probability, rows, expected_calibration_error(bins), rng), bins)
+    return Reliability(loss, brier, _calibration_error(probability, rows, expected_calibration_error(bins), rng), bins)
 
 
 def _calibration_error(probability: Floats, rows: _Rows, value: float, rng: np.random.Generator) -> Estimate:

@@ -112,9 +112,9 @@ class Questions:
             ours = _question(first)[1]
             numbers = tuple(range(len(ours))) if ours == sides else tuple(map(ours.index, sides))
             places[item.id] = first.id, numbers
-            named = {ours_at: item.candidates[at].policy for at, ours_at in enumerate(numbers)}
-            sides_named = (replace(side, policy=side.policy or named.get(k, "")) for k, side in enumerate(first.candidates))
-            self.items[key] = replace(first, candidates=tuple(sides_named))
+            writers = {number: item.candidates[place].policy for place, number in enumerate(numbers)}
+            candidates = (replace(side, policy=side.policy or writers.get(k, "")) for k, side in enumerate(first.candidates))
+            self.items[key] = replace(first, candidates=tuple(candidates))
         kept = []
         for vote in exchange.votes:
             item = known[vote.judgment.comparison]

@@ -14,8 +14,8 @@ from palate.clients.chat import ChatClient, ChatReply, chat_endpoint
 from palate.clients.http import RequestFailed, key_header
 from palate.config.types import OUTSIDE_KEY, Amount, Count
 from palate.core import ConfigError, derive_seed
+from palate.judges.judge_ledger import LEDGER, Budget, BudgetSpent, Charge, JudgeLedger, KeptAnswer, digest_of
 from palate.judges.judge_model import JudgeQuestion, JudgeReply, NoReply
-from palate.judges.ledger import LEDGER, Budget, BudgetSpent, Charge, KeptAnswer, Ledger, digest_of
 from palate.judges.option_tokens import option_logps, same_first_token
 from palate.runs.run import Run
 
@@ -87,20 +87,21 @@ class OpenAIJudge:
 
     def open(self, run: Run) -> EndpointModel:
         """Return the model, with its ledger in the run's directory; nothing is sent yet."""
-        ledger = Ledger(run.directory / LEDGER, self.budget, None if self.cache is None else Path(self.cache).expanduser())
+        ledger = JudgeLedger(run.directory / LEDGER, self.budget, None if self.cache is None else Path(self.cache).expanduser())
         return EndpointModel(self, ledger, run.seed)
 
 
 class EndpointModel:
     """The model behind an endpoint, with the ledger of what it was asked."""
 
-    def __init__(self, settings: OpenAIJudge, ledger: Ledger, seed: int) -> None:
+    def __init__(self, settings: OpenAIJudge, ledger: JudgeLedger, seed: int) -> None:
         """Take the settings, an open ledger, and the seed of replies that are drawn.
 
         Raises:
             ConfigError: the environment variable holds no key.
         """
         self._settings, self._ledger, self._seed = settings, ledger, seed
+        self._pools: set[ThreadPoolExecutor] = set()
         headers = key_header("judge", settings.key_variable)
         self._client = ChatClient(chat_endpoint("judge", settings.url), settings.model, headers)
 
@@ -116,6 +117,7 @@ class EndpointModel:
             digest_of({"url": self._settings.url, "draw": question.draw, **body}) for question, body in zip(questions, bodies, strict=True)
         ]
         pool = ThreadPoolExecutor(self._settings.concurrency)
+        self._pools.add(pool)
         try:
             asked: dict[str, Future[JudgeReply | NoReply]] = {}
             for key, question, body in zip(keys, questions, bodies, strict=True):
@@ -124,11 +126,17 @@ class EndpointModel:
             for key in keys:
                 yield asked[key].result()
         finally:
-            pool.shutdown(cancel_futures=True)  # requests under way end, and what they bring is kept
+            self._end(pool)
 
     def close(self) -> None:
-        """Close the ledger."""
+        """Wait for requests under way, whose answers are kept, and close the ledger."""
+        for pool in tuple(self._pools):
+            self._end(pool)
         self._ledger.close()
+
+    def _end(self, pool: ThreadPoolExecutor) -> None:
+        pool.shutdown(cancel_futures=True)
+        self._pools.discard(pool)
 
     def _body(self, question: JudgeQuestion) -> dict[str, object]:
         """Return the request of a question. A last turn of the assistant is continued, as vLLM and SGLang do."""
