@@ -60,9 +60,8 @@ class AnswerColumns:
                 places[one.item] = said.comparison, one.first, one.second
             is_pair = sum(map(len, said.ranking)) == 2  # a probability says nothing about the pairs of a ranking
             probability = said.probability if is_pair else None
-            if probability is None:
-                first = 1 - one.answer / 2
-            else:
+            first = 1 - one.answer / 2
+            if probability is not None:
                 first = 1 - probability if one.shown == 1 else probability
             rater = f"{said.rater}/{len(last)}" if is_anonymous(said.rater) else said.rater
             same = -1 if said.is_consistent is None else int(said.is_consistent)

@@ -14,7 +14,7 @@ import numpy as np
 
 from palate.agreement.advice import SWAY, nearest
 from palate.agreement.bias import UNKNOWN, length_bias, side_bias
-from palate.agreement.estimates import Estimate, Floats, Ints, clustered_share, from_draws, from_normal
+from palate.agreement.estimates import Estimate, Floats, clustered_share, from_draws, from_normal
 from palate.agreement.judge_answers import JudgeAnswers
 from palate.agreement.paired_logistic import sigmoid
 

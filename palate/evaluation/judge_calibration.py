@@ -1,4 +1,4 @@
-"""The calibration of a judge: are its probabilities people's shares? A temperature and a threshold, fitted on some prompts and tested on others."""
+"""Calibrate a judge: fit a temperature and a threshold to people's shares on some prompts, and test them on others."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def _taste(name: str, one: JudgedDimension) -> str:
     taste = habits.length.beyond if name == "length" else habits.own.beyond
     if name == "length":
         more = "longer" if taste.value > 0 else "shorter"
-        return f"It prefers the {more} completion beyond what people say: ten words move it by {points(taste)}. Compare lengths before and after."
+        return f"It prefers the {more} completion beyond what people say: ten words move it by {points(taste)}. Watch the lengths."
     style = "prefers" if taste.value > 0 else "marks down"
     return (
         f"It {style} completions of {', '.join(habits.policies)} beyond what people say, by {points(taste)}. Let another model judge them."

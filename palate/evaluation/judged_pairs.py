@@ -184,8 +184,8 @@ def _nothing_in_common(judge: str, said: Sequence[Judgment], heard: Sequence[Jud
         dimensions = (", ".join(sorted({one.dimension for one in part})) for part in (said, heard))
         return DataError("{} judged {}, and people judged {}. Give judgments on one dimension.".format(judge, *dimensions))
     return DataError(
-        f"{judge} and people judged no pair in common ({len(ours)} and {len(theirs)} questions). Pairs are joined by the texts of prompt and "
-        "completions, and without texts by the items' names. Give judgments of the same completions."
+        f"{judge} and people judged no pair in common ({len(ours)} and {len(theirs)} questions). Pairs are joined by the texts of prompt "
+        "and completions, and without texts by the items' names. Give judgments of the same completions."
     )
 
 

@@ -32,8 +32,8 @@ class AlpacaEvalShape:
     name: str = "alpaca-eval"
     needs: str = "`instruction`, `output_1`, `output_2` and `preference`, with `generator_1`, `generator_2` and `annotator`"
     loses: str = (
-        "orders shown, votes on other dimensions than `overall`, rankings of more than two, conversations of several turns, and the strength "
-        "and time of a vote"
+        "orders shown, votes on other dimensions than `overall`, rankings of more than two, conversations of several turns, the strength "
+        "of a vote, and its time"
     )
 
     def fits(self, row: Columns) -> bool:
