@@ -14,7 +14,7 @@ import numpy as np
 
 from palate.agreement.advice import SWAY, nearest
 from palate.agreement.bias import UNKNOWN, length_bias, side_bias
-from palate.agreement.estimates import Estimate, Floats, clustered_share, from_draws, from_normal
+from palate.agreement.estimates import Z95, Estimate, Floats, clustered_share, from_normal
 from palate.agreement.judge_answers import JudgeAnswers
 from palate.agreement.paired_logistic import sigmoid
 
@@ -155,7 +155,8 @@ def _beyond_people(table: JudgeAnswers, more: Floats, rng: np.random.Generator) 
     The judge's label of a pair is c (v - 1/2) + t x + rest: v is the share of all people who would choose the first completion, x the
     difference of the sides, and c says how sharply the judge sees what people see. The votes at hand are v with noise, so a plain
     regression on them would give the judge a taste for everything that goes with quality. Here the noise is taken out: two votes on one
-    pair have independent noise, so the mean of their product is v squared. That needs pairs with two votes. Clusters are drawn again.
+    pair have independent noise, so the mean of their product is v squared. That needs pairs with two votes. By Cramer's rule a taste
+    is a ratio of two determinants of moments, whose joint error comes from clusters that are drawn again.
     """
     people, label = table.people, table.label - 0.5
     many = np.bincount(people.pair, minlength=table.pairs)
@@ -175,14 +176,31 @@ def _beyond_people(table: JudgeAnswers, more: Floats, rng: np.random.Generator) 
     _, number = np.unique(table.cluster[used], return_inverse=True)
     totals = np.stack([np.bincount(number, row) for row in rows.T], axis=1)
     clusters, k = len(totals), design.shape[1]
-
-    def solved(moments: Floats) -> Floats:
-        return np.stack([np.linalg.lstsq(row[: k * k].reshape(k, k), row[k * k :], rcond=None)[0] for row in moments])
-
     drawn = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=RESAMPLES)
-    theta, draws = solved(totals.sum(0, keepdims=True))[0], solved((drawn @ totals).astype(np.float64))
-    found = {name: from_draws(float(theta[j]), draws[:, j], int((columns[name] != 0).sum())) for j, name in enumerate(columns, start=1)}
+    moments = np.concatenate([totals.sum(0, keepdims=True), (drawn @ totals).astype(np.float64)]) / clusters
+    left, right = moments[:, : k * k].reshape(-1, k, k), moments[:, k * k :]
+    whole, found = np.linalg.det(left), {}
+    for j, name in enumerate(columns, start=1):
+        replaced = left.copy()
+        replaced[:, :, j] = right
+        found[name] = _ratio(np.linalg.det(replaced), whole, int((columns[name] != 0).sum()))
     return found.get("length", UNKNOWN), found.get("own", UNKNOWN)
+
+
+def _ratio(top: Floats, bottom: Floats, n: int) -> Estimate:
+    """Return top[0] / bottom[0] with Fieller's interval, from their draws top[1:] and bottom[1:].
+
+    Where the bottom cannot be told from 0 the interval has no ends. Value / error is the distance of the top from 0 in its own errors.
+    Source: Fieller 1954.
+    """
+    (var_top, both), (_, var_bottom) = np.cov(top[1:], bottom[1:]).tolist()
+    one, other = float(top[0]), float(bottom[0])
+    value, error = one / other, math.sqrt(var_top) / abs(other)
+    a, b, c = other**2 - Z95**2 * var_bottom, one * other - Z95**2 * both, one**2 - Z95**2 * var_top
+    if a <= 0:
+        return Estimate(value, error, -math.inf, math.inf, n)
+    half = math.sqrt(max(b * b - a * c, 0.0)) / a
+    return Estimate(value, error, b / a - half, b / a + half, n)
 
 
 def _side(table: JudgeAnswers) -> Floats:

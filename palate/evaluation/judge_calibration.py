@@ -17,7 +17,7 @@ from palate.judges.judge_card import Calibration, log_odds
 BINS = 10
 RESAMPLES = 1000
 
-MIN_TESTED = 10
+MIN_TESTED = 5
 """Prompts on either side of the split, at least."""
 
 

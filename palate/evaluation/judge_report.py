@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -167,4 +168,5 @@ def _taste(name: str, one: JudgedDimension) -> str:
 
 def points(share: Estimate) -> str:
     """Return a difference of shares in percentage points, with its interval."""
-    return f"{100 * share.value:+.1f} points [{100 * share.low:+.1f}, {100 * share.high:+.1f}]"
+    interval = "interval without ends" if math.isinf(share.low) else f"{100 * share.low:+.1f}, {100 * share.high:+.1f}"
+    return f"{100 * share.value:+.1f} points [{interval}]"
