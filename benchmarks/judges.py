@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from palate.agreement import Estimate
+from palate.agreement.judge_agreement import NOT_MEASURED
 from palate.agreement.judge_habits import habits_of
 from palate.data.exchange import read_exchange
 from palate.data.jsonl import read_rows, write_rows
@@ -68,12 +69,12 @@ COLUMNS = (
 def row(one: JudgedDimension) -> list[str]:
     """Return the figures of one judge."""
     agreement, habits, fitted = one.agreement, one.habits, one.fitted
-    calibration = ["-"] * 3
+    calibration, flips = ["-"] * 3, NOT_MEASURED if habits.flips is None else habits.flips.share
     if fitted is not None:
         calibration = [f"{fitted.calibration.temperature:.2f}", _number(fitted.before.ece), _number(fitted.after.ece)]
     return [
         str(agreement.pairs), _number(agreement.judge.with_ties), _number(agreement.judge.decided), _number(agreement.people.decided),
-        _number(agreement.constant.decided), _number(agreement.longer.decided), "-" if habits.flips is None else _number(habits.flips.share),
+        _number(agreement.constant.decided), _number(agreement.longer.decided), _number(flips),
         _number(habits.side.judge), _number(habits.side.people), _number(habits.length.judge), _number(habits.length.people),
         _number(habits.length.beyond), _number(habits.own.beyond), *calibration,
     ]  # fmt: skip

@@ -160,20 +160,21 @@ def _raters(report: AgreementReport) -> Table:
 
 
 def _judges(report: AgreementReport) -> Table:
-    table = _table("judge (a model)", "dimension", "votes", "pairs", "agrees", "interval", "people", "flips", "cost")
+    table = _table("judge (a model)", "dimension", "votes", "pairs", "agrees", "interval", "people", "flips", "cost", "")
     for one in report.judges:
         agrees, interval = _cells(one.decided) if one.decided.n else ("-", "-")
         people = f"{one.people.value:.2f}" if one.people.n else "-"
         flips = "-" if one.flips is None else f"{one.flips.value:.1%}"
         cost = "-" if one.cost is None else f"{one.cost:.4g}"
-        table.add_row(Text(one.judge), Text(one.dimension), str(one.votes), str(one.pairs), agrees, interval, people, flips, cost)
+        status = "calibrated" if one.is_calibrated else "not calibrated"
+        table.add_row(Text(one.judge), Text(one.dimension), str(one.votes), str(one.pairs), agrees, interval, people, flips, cost, status)
     return table
 
 
 def _about_judges(report: AgreementReport) -> Iterator[str]:
     yield (
         "agrees: how often the judge says what one person says, without ties; people: how often another person does; flips: verdicts that "
-        "change with the order of the sides. No judge here is known to be calibrated: `palate judge-fit` measures one on people's votes."
+        "change with the order of the sides; calibrated: with the card that `palate judge-fit` writes."
     )
     if any(one.pairs for one in report.judges):
         yield "All other figures are of people alone."

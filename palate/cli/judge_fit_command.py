@@ -66,6 +66,9 @@ def judge_fit(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every c
 
 def _read(source: str, project: str | None) -> Exchange:
     from palate.cli.exchange_command import is_database, read_project
+    from palate.evaluation.judge_table import summary_of_judges
     from palate.evaluation.rater_votes import read_judgments
 
+    if summary_of_judges(Path(source)).get("calibrated") is True:
+        raise ConfigError(f"{source}: its judge was calibrated already. Measure it in a run without `calibration`.")
     return read_project(source, project) if is_database(source) else read_judgments(Path(source))[0]

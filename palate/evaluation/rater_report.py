@@ -13,7 +13,7 @@ from palate.core import ConfigError, DataError, derive_seed
 from palate.data.exchange import Exchange
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
-from palate.evaluation.judge_table import judge_figures, people_alone
+from palate.evaluation.judge_table import judge_figures, people_alone, summary_of_judges
 from palate.evaluation.rater_votes import read_judgments, votes_in
 
 CURVE = "curve.jsonl"
@@ -43,21 +43,13 @@ def report_on(
     exchange, place = read_judgments(source) if isinstance(source, Path) else (source, "the database")
     people = people_alone(exchange, dimension)
     table, left_out = votes_in(people or exchange, dimension, place)
-    judges = judge_figures(exchange, dimension, rng, _cost(source) if isinstance(source, Path) else None)
+    judges = judge_figures(exchange, dimension, rng, summary_of_judges(source) if isinstance(source, Path) else {})
     report = replace(analyse(table, rng), left_out=left_out, judges=judges)
     points = (*(() if curve is None else read_curve(curve)), *map(read_reward, rewards))
     if not points:
         return report
     limit = 1.0 if report.ceiling is None else report.ceiling.accuracy
     return replace(report, curve=learning_curve(points, rng, max(limit, *(point.accuracy for point in points))))
-
-
-def _cost(source: Path) -> float | None:
-    """Return what a run of `collect` paid for its judges, from its summary; None where it does not say."""
-    file = source / "summary.json"
-    summary: Any = read_json(file) if file.is_file() else {}
-    cost = (summary.get("judges") or {}).get("cost") if isinstance(summary, dict) else None
-    return float(cost) if isinstance(cost, int | float) else None
 
 
 def read_curve(source: Path) -> tuple[CurvePoint, ...]:

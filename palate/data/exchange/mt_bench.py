@@ -38,7 +38,8 @@ class MTBenchShape:
     name: str = "mt-bench"
     needs: str = "`question_id`, `model_a`, `model_b`, `winner` and `judge`"
     loses: str = (
-        "votes on other dimensions than `overall`, and the probability, strength, reason and time of a vote. Each candidate must name its policy"
+        "votes on other dimensions than `overall`, and the probability, strength, reason and time of a vote. "
+        "Each candidate must name its policy"
     )
 
     def fits(self, row: Columns) -> bool:

@@ -50,7 +50,8 @@ def _as_shown(exchange: Exchange) -> Exchange:
 def test_llmfao_judges_have_biases_with_intervals(name: str) -> None:
     one = llmfao_judge(name)
     assert one.agreement.pairs == 1906  # of 2,139, equal ones counted once
-    assert one.habits.flips is None  # one order alone
+    assert one.habits.flips is not None  # of the pairs that the file holds twice, the other way round
+    assert one.habits.flips.share.n == 79
     for taste in (one.habits.side.judge, one.habits.side.people, one.habits.length.judge, one.habits.length.people):
         assert taste.low < taste.value < taste.high
     assert one.habits.length.beyond.n > 900

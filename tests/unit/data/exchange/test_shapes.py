@@ -23,7 +23,7 @@ from palate.data.exchange import (
     write_exchange,
 )
 from palate.data.formats import read_preferences
-from tests.support.fuzz import ENDINGS, UNREAD, in_both_orders, sample
+from tests.support.fuzz import ENDINGS, UNREAD, sample
 
 
 def save(file: Path, *rows: object) -> Path:
