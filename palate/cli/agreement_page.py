@@ -160,22 +160,24 @@ def _raters(report: AgreementReport) -> Table:
 
 
 def _judges(report: AgreementReport) -> Table:
-    table = _table("judge (a model)", "dimension", "votes", "pairs", "agrees", "interval", "people", "flips", "cost", "")
+    table = _table("judge (a model)", "dimension", "votes", "pairs", "agrees", "interval", "people", "flips", "cost")
     for one in report.judges:
         agrees, interval = _cells(one.decided) if one.decided.n else ("-", "-")
         people = f"{one.people.value:.2f}" if one.people.n else "-"
         flips = "-" if one.flips is None else f"{one.flips.value:.1%}"
         cost = "-" if one.cost is None else f"{one.cost:.4g}"
-        status = "calibrated" if one.is_calibrated else "not calibrated"
-        table.add_row(Text(one.judge), Text(one.dimension), str(one.votes), str(one.pairs), agrees, interval, people, flips, cost, status)
+        table.add_row(Text(one.judge), Text(one.dimension), str(one.votes), str(one.pairs), agrees, interval, people, flips, cost)
     return table
 
 
 def _about_judges(report: AgreementReport) -> Iterator[str]:
     yield (
         "agrees: how often the judge says what one person says, without ties; people: how often another person does; flips: verdicts that "
-        "change with the order of the sides; calibrated: with the card that `palate judge-fit` writes."
+        "change with the order of the sides."
     )
+    for words, is_calibrated in (("calibrated with its card", True), ("not calibrated", False)):
+        if named := dict.fromkeys(one.judge for one in report.judges if one.is_calibrated == is_calibrated):
+            yield f"{words}: {', '.join(named)}{'' if is_calibrated else '. Measure it on people with `palate judge-fit`'}"
     if any(one.pairs for one in report.judges):
         yield "All other figures are of people alone."
     else:
