@@ -60,7 +60,7 @@ def judged_pairs(
     heard = [one for one in theirs.judgments if one.rater in is_person and dimension in (None, one.dimension)]
     common = {(one.comparison, one.dimension) for one in said} & {(one.comparison, one.dimension) for one in heard}
     if not common:
-        raise _nothing_in_common(name, said, heard)
+        raise _nothing_in_common(name, said, heard, dimension)
     comparisons = list(questions.comparisons())
     policies = {side.policy for comparison in comparisons for side in comparison.completions if side.policy}
     is_own = set(own or own_policies(name, policies)).__contains__
@@ -164,7 +164,9 @@ def _judge(read: _Read, wanted: str | None) -> str:
         versions = Counter((name.model, name.instructions) for name in map(judge_name, models) if isinstance(name, JudgeName))
         twice = next((f"{model}/{instructions}" for (model, instructions), count in versions.items() if count > 1), "")
         problem = (
-            f"{twice} judged under several versions of its instructions, and each is another judge" if twice else "there are several judges"
+            f"{twice} judged under several versions of its instructions, and each is another judge"
+            if twice
+            else "there are several judges, and a model under another prompt is another judge"
         )
         raise ConfigError(f"{problem}. Choose one with --judge. {_listed(models)}")
     return models[0]
@@ -175,10 +177,11 @@ def _listed(raters: Sequence[str]) -> str:
     return f"There are {shown}." if raters else "There are no raters."
 
 
-def _nothing_in_common(judge: str, said: Sequence[Judgment], heard: Sequence[Judgment]) -> DataError:
+def _nothing_in_common(judge: str, said: Sequence[Judgment], heard: Sequence[Judgment], dimension: str | None) -> DataError:
     if not said or not heard:
         who = judge if not said else "any person"
-        return DataError(f"there is no judgment of {who} here. Give files with judgments of both; --people names that of people.")
+        on = "" if dimension is None else f" on {dimension}"
+        return DataError(f"there is no judgment of {who}{on} here. Give files with judgments of both; --people names that of people.")
     ours, theirs = ({one.comparison for one in part} for part in (said, heard))
     if ours & theirs:
         dimensions = (", ".join(sorted({one.dimension for one in part})) for part in (said, heard))
