@@ -11,7 +11,7 @@ import numpy as np
 from palate.agreement.alpha import krippendorff_alpha, raw_agreement
 from palate.agreement.bias import Bias, length_bias, side_bias
 from palate.agreement.curve import LearningCurve
-from palate.agreement.estimates import Estimate
+from palate.agreement.estimates import Estimate, json_values
 from palate.agreement.kappa import NoiseCeiling, PairKappas, fleiss_kappa, pair_kappas, rater_noise_ceiling
 from palate.agreement.raters import Pace, RaterReport, SelfConsistency, pace, rater_reports, self_consistency
 from palate.agreement.vote_table import VoteTable
@@ -45,6 +45,35 @@ class DimensionReport:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeFigures:
+    """A model among the raters, on one dimension. `palate judge-fit` measures more.
+
+    Attributes:
+        judge: its name.
+        dimension: the dimension.
+        votes: its judgments.
+        pairs: pairs that it and at least one person judged.
+        with_ties: how often it says what one person says, where a tie is an answer.
+        decided: the same, over votes without ties.
+        people: how often one person says what another says, without ties, on the same pairs.
+        flips: share of pairs whose verdict changes with the order; None where no pair was judged in both.
+        cost: price of all judgments of the run; None where it is not known, or not this judge's alone.
+        is_calibrated: whether the run calibrated its probabilities with the judge's card.
+    """
+
+    judge: str
+    dimension: str
+    votes: int
+    pairs: int
+    with_ties: Estimate
+    decided: Estimate
+    people: Estimate
+    flips: Estimate | None
+    cost: float | None = None
+    is_calibrated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class AgreementReport:
     """What the votes on pairs say about their raters. Hidden tests count in each rater's `gold` and nowhere else.
 
@@ -75,6 +104,7 @@ class AgreementReport:
         averaged: votes that are the mean of several answers, of raters who give probabilities.
         left_out: what the file holds besides, by reason.
         curve: accuracy against labels, where it was measured.
+        judges: models among the raters. Where people voted too, all other figures are of people alone.
     """
 
     votes: int
@@ -103,6 +133,7 @@ class AgreementReport:
     averaged: int = 0
     left_out: tuple[tuple[str, int], ...] = ()
     curve: LearningCurve | None = None
+    judges: tuple[JudgeFigures, ...] = ()
 
     @property
     def ties(self) -> int:
@@ -116,7 +147,7 @@ class AgreementReport:
 
     def plain(self) -> dict[str, Any]:
         """Return the report as JSON values. Undefined and infinite numbers become None."""
-        return cast("dict[str, Any]", _plain({**asdict(self), "guessing": list(self.guessing)}))
+        return cast("dict[str, Any]", json_values({**asdict(self), "guessing": list(self.guessing)}))
 
 
 def analyse(table: VoteTable, rng: np.random.Generator, curve: LearningCurve | None = None) -> AgreementReport:
@@ -188,14 +219,3 @@ def _named(pairs: PairKappas, names: tuple[str, ...]) -> tuple[NamedKappa, ...]:
     columns = (pairs.one, pairs.other, pairs.items, pairs.agreement, pairs.kappa)
     first = zip(*(column[:_NAMED_PAIRS].tolist() for column in columns), strict=True)
     return tuple(NamedKappa(names[one], names[other], items, agreement, kappa) for one, other, items, agreement, kappa in first)
-
-
-def _plain(value: Any) -> Any:
-    """Return the value with lists for tuples, and None for numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,17 @@ class Estimate:
 def known(value: float) -> float | None:
     """Return `value`, or None where it is NaN: what is not known is null in JSON."""
     return None if math.isnan(value) else value
+
+
+def json_values(value: Any) -> Any:
+    """Return the value with lists for tuples, and None for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: json_values(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_values(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def share(successes: float, n: int, *, z: float = Z95) -> Estimate:

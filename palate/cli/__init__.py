@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from palate import __version__
-from palate.cli import completion, exchange_command, plan_command, rater_commands, run_commands
+from palate.cli import completion, exchange_command, judge_fit_command, plan_command, rater_commands, run_commands
 from palate.cli.help_page import show
 from palate.cli.parser import COMMANDS, overview
 from palate.cli.stage_command import stage
@@ -63,6 +63,7 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         "inspect": run_commands.inspect,
         "swap": run_commands.swap,
         "agreement": rater_commands.agreement,
+        "judge-fit": judge_fit_command.judge_fit,
         "exchange": exchange_command.exchange,
         "reference": run_commands.reference,
         "completion": completion.completion,

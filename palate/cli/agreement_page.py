@@ -29,6 +29,10 @@ def show_agreement(report: AgreementReport, console: Console) -> None:
         console.print(Text(line), soft_wrap=True)
     if len(report.dimensions) > 1:
         console.print(_dimensions(report))
+    if report.judges:
+        console.print(_judges(report))
+        for line in _about_judges(report):
+            console.print(Text(line, style="dim"), soft_wrap=True)
     if report.by_rater:
         console.print(_raters(report))
         console.print(Text(_COLUMNS, style="dim"))
@@ -155,6 +159,31 @@ def _raters(report: AgreementReport) -> Table:
     return table
 
 
+def _judges(report: AgreementReport) -> Table:
+    table = _table("judge (a model)", "dimension", "votes", "pairs", "agrees", "interval", "people", "flips", "cost")
+    for one in report.judges:
+        agrees, interval = _cells(one.decided) if one.decided.n else ("-", "-")
+        people = f"{one.people.value:.2f}" if one.people.n else "-"
+        flips = "-" if one.flips is None else f"{one.flips.value:.1%}"
+        cost = "-" if one.cost is None else f"{one.cost:.4g}"
+        table.add_row(Text(one.judge), Text(one.dimension), str(one.votes), str(one.pairs), agrees, interval, people, flips, cost)
+    return table
+
+
+def _about_judges(report: AgreementReport) -> Iterator[str]:
+    yield (
+        "agrees: how often the judge says what one person says, without ties; people: how often another person does; flips: verdicts that "
+        "change with the order of the sides."
+    )
+    for words, is_calibrated in (("calibrated with its card", True), ("not calibrated", False)):
+        if named := dict.fromkeys(one.judge for one in report.judges if one.is_calibrated == is_calibrated):
+            yield f"{words}: {', '.join(named)}{'' if is_calibrated else '. Measure it on people with `palate judge-fit`'}"
+    if any(one.pairs for one in report.judges):
+        yield "All other figures are of people alone."
+    else:
+        yield "Nobody but models judged here, so all other figures are of models, and none of them says what people would."
+
+
 def _rater(rater: RaterReport) -> list[Text]:
     agrees, interval = ("-", "-") if rater.agreement is None else _cells(rater.agreement)
     cells = [
@@ -202,7 +231,7 @@ def _labels(number: float) -> str:
 def _table(*titles: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
     for title in titles:
-        is_name = title in {"rater", "and", "dimension", ""}
+        is_name = title in {"rater", "and", "dimension", "judge (a model)", ""}
         table.add_column(title, justify="left" if is_name else "right", overflow="fold" if is_name else "ellipsis")
     return table
 

@@ -159,6 +159,8 @@ class Judgment:
     It is None where nobody knows what the rater saw first; then the ranking holds the completions' own numbers. `is_decision` is True where
     a reviewer settled what raters disagreed about; it is then the label and does not count as a vote. `probability` is that of a rater who
     gives one for a pair: how likely the completion at the first position is the better one, from 0 to 1. None where the rater only ranks.
+    `is_consistent` belongs to a verdict that sums up two, one in each order: whether both were the same. Where they were not, the ranking
+    is a tie. None for a verdict in one order.
     """
 
     comparison: str
@@ -172,6 +174,7 @@ class Judgment:
     guideline: str = ""
     is_decision: bool = False
     probability: float | None = None
+    is_consistent: bool | None = None
 
     @property
     def tiers(self) -> tuple[tuple[int, ...], ...]:

@@ -18,6 +18,7 @@ def judgment_row(judgment: Judgment) -> Row:
     optional = {
         "strength": judgment.strength,
         "probability": judgment.probability,
+        "is_consistent": judgment.is_consistent,
         "reason": judgment.reason,
         "seconds": judgment.seconds,
         "guideline": judgment.guideline,
@@ -54,7 +55,8 @@ def judgment_of(row: Columns) -> Judgment:
         seconds=_number_or_none(row, "seconds"),
         guideline=cells.text(row.get("guideline", ""), "guideline"),
         is_decision=cells.boolean(row.get("is_decision", False), "is_decision"),
-        probability=_number_or_none(row, "probability"),
+        probability=probability_of(row),
+        is_consistent=consistency_of(row),
     )
     check_ranking(judgment, num_places)
     return judgment
@@ -63,6 +65,16 @@ def judgment_of(row: Columns) -> Judgment:
 def order_of(row: Columns) -> tuple[int, ...] | None:
     """The completion at each place shown, in the field `order`; None where the row does not say. Raises InvalidRow for another type."""
     return None if row.get("order") is None else cells.whole_numbers(row["order"], "order")
+
+
+def probability_of(row: Columns) -> float | None:
+    """The probability that a judge gave, in the field `probability`; None where there is none. Raises InvalidRow outside [0, 1]."""
+    return None if row.get("probability") is None else cells.number(row["probability"], "probability", least=0, most=1)
+
+
+def consistency_of(row: Columns) -> bool | None:
+    """Whether verdicts in both orders were the same, in the field `is_consistent`; None where the row does not say."""
+    return None if row.get("is_consistent") is None else cells.boolean(row["is_consistent"], "is_consistent")
 
 
 def voted_preference_row(row_id: str, preference: Preference, votes: Sequence[float], raters: Sequence[str]) -> Row:

@@ -8,10 +8,9 @@ import unicodedata
 
 from palate.data import cells
 from palate.data.cells import invalid
+from palate.data.judge_names import judge_name
 
 _ADDRESS = re.compile(r"\S@[\w.-]+\.[^\W\d_]{2,}")
-_JUDGE = re.compile(r".+/[\w.-]+@[0-9a-f]{8}(#.*)?")
-"""The name of a judge: `model/instructions@version#principle`."""
 _PROGRAMS = frozenset({"model", "rule", "simulated"})
 
 
@@ -21,7 +20,7 @@ def is_address(rater: str, kind: str = "person") -> bool:
     A name in the form of a judge's is a program's, whatever `kind` says: files of judgments do not hold the kind of their raters.
     """
     plain = unicodedata.normalize("NFKC", rater)
-    is_program = kind in _PROGRAMS or _JUDGE.fullmatch(plain) is not None
+    is_program = kind in _PROGRAMS or judge_name(plain) is not None
     return bool(_ADDRESS.search(plain)) if is_program else "@" in plain
 
 

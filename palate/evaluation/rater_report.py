@@ -13,7 +13,8 @@ from palate.core import ConfigError, DataError, derive_seed
 from palate.data.exchange import Exchange
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
-from palate.evaluation.rater_votes import read_votes, votes_in
+from palate.evaluation.judge_table import judge_figures, people_alone, summary_of_judges
+from palate.evaluation.rater_votes import read_judgments, votes_in
 
 CURVE = "curve.jsonl"
 
@@ -39,8 +40,11 @@ def report_on(
         DataError: there are no votes, or a row is not a judgment.
     """
     rng = np.random.default_rng(derive_seed(seed, "agreement"))
-    table, left_out = read_votes(source, dimension) if isinstance(source, Path) else votes_in(source, dimension)
-    report = replace(analyse(table, rng), left_out=left_out)
+    exchange, place = read_judgments(source) if isinstance(source, Path) else (source, "the database")
+    people = people_alone(exchange, dimension)
+    table, left_out = votes_in(people or exchange, dimension, place)
+    judges = judge_figures(exchange, dimension, rng, summary_of_judges(source) if isinstance(source, Path) else {})
+    report = replace(analyse(table, rng), left_out=left_out, judges=judges)
     points = (*(() if curve is None else read_curve(curve)), *map(read_reward, rewards))
     if not points:
         return report

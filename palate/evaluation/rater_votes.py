@@ -7,14 +7,15 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from palate.agreement import VoteTable, pair_answer
+from palate.agreement import VoteTable
 from palate.core import Comparison, ConfigError, DataError, Judgment
 from palate.data.exchange import Exchange, ExchangeItem, Tiers, Vote, read_exchange
-from palate.data.jsonl import Row, read_rows
 from palate.runs.record import read_record
 
 JUDGMENTS = "judgments.jsonl"
-_CONCLUSIONS = ("preferences.jsonl", "held_out.jsonl")
+COMPARISONS = "comparisons.jsonl"
+"""What a run of `collect` compared, with texts and policies, as a file of items."""
+
 _PAIRS = frozenset({"trl", "hh"})
 """Shapes whose rows are pairs, so that a ranking is several rows of one prompt."""
 
@@ -29,6 +30,17 @@ def read_votes(path: Path, dimension: str | None = None) -> tuple[VoteTable, Lef
         ConfigError: it is a run, but not one of stage collect.
         DataError: it cannot be read, or holds no vote; the message says what it holds.
     """
+    exchange, place = read_judgments(path)
+    return votes_in(exchange, dimension, place)
+
+
+def read_judgments(path: Path) -> tuple[Exchange, str]:
+    """Return what is in a file of judgments or a run of `collect`, with the texts that the run compared, and the place that was read.
+
+    Raises:
+        ConfigError: it is a run, but not one of stage collect.
+        DataError: it cannot be read.
+    """
     file = path / JUDGMENTS
     if not file.is_file():
         if path.is_dir() and (read_record(path) is not None or not any(path.iterdir())):
@@ -36,10 +48,10 @@ def read_votes(path: Path, dimension: str | None = None) -> tuple[VoteTable, Lef
             raise ConfigError(
                 f"{path} holds no {JUDGMENTS}.{note} Give a run of collect, a file of judgments, or of preferences with votes."
             )
-        return votes_in(read_exchange(path), dimension, str(path))
-    exchange = read_exchange(file)
-    table, left_out = votes_in(exchange, dimension, str(file))
-    return _with_words(table, path, exchange), left_out
+        return read_exchange(path), str(path)
+    exchange, known = read_exchange(file), path / COMPARISONS
+    items = {item.id: item for item in read_exchange(known).items} if known.is_file() else {}
+    return replace(exchange, items=tuple(items.get(item.id, item) for item in exchange.items)), str(file)
 
 
 def votes_in(exchange: Exchange, dimension: str | None = None, place: str = "the database") -> tuple[VoteTable, LeftOut]:
@@ -96,7 +108,7 @@ class _Sorted:
             return
         name, numbers = self.numbers[judgment.comparison]
         item = self.items[judgment.comparison]
-        if reason := _reason(vote, item):
+        if reason := reason_to_leave_out(vote, item):
             self.left_out[reason] += 1
         elif vote.is_broken is not None:
             question = f"{name}/{vote.rule}" if vote.rule else name
@@ -128,7 +140,7 @@ class _Sorted:
         return {item.id: first.setdefault(item.conversation, item.id) for item in self.exchange.items}
 
 
-def _reason(vote: Vote, item: ExchangeItem) -> str:
+def reason_to_leave_out(vote: Vote, item: ExchangeItem) -> str:
     """Why it is not a vote; "" for a vote."""
     reasons = {
         "reviewer's decision, which is not a vote": vote.entry == "adjudication",
@@ -156,42 +168,3 @@ def _nothing(exchange: Exchange, dimension: str | None, place: str, left_out: Ma
     return DataError(
         f"{place}: holds no vote whose agreement could be measured, but {holds}. Give judgments of several raters on one item."
     )
-
-
-def _with_words(table: VoteTable, run: Path, exchange: Exchange) -> VoteTable:
-    """Return the table of a run of collect with the lengths of its completions, as far as its preferences show them.
-
-    Votes tell which side of a preference is the pair's first completion: a rater who ranked that one higher voted for it.
-    """
-    answers = {
-        (f"{vote.judgment.comparison}/{vote.judgment.dimension}", vote.judgment.rater): pair_answer(vote.judgment)
-        for vote in exchange.votes
-        if vote.judgment.ranking
-    }
-    place = {name: k for k, name in enumerate(table.votes.items)}
-    words = table.words.copy()
-    for row in _conclusions(run):
-        name, shares, raters = str(row.get("id")), row.get("votes"), row.get("raters")
-        if name not in place or not (isinstance(shares, list) and isinstance(raters, list)):
-            continue
-        votes = ((share, answers.get((name, rater))) for share, rater in zip(shares, raters, strict=False))
-        chosen_is_first = next(((share == 1) == (answer == 0) for share, answer in votes if share in (0, 1) and answer in (0, 2)), None)
-        if chosen_is_first is None and all(share == 0.5 for share in shares):
-            chosen_is_first = True  # `collect` calls the first one chosen where all votes are ties
-        if chosen_is_first is not None:
-            sides = _words(row.get("chosen")), _words(row.get("rejected"))
-            words[place[name]] = sides if chosen_is_first else sides[::-1]
-    return table.with_words(words)
-
-
-def _conclusions(run: Path) -> Iterator[Row]:
-    for name in _CONCLUSIONS:
-        if (run / name).is_file():
-            yield from (row for _, row in read_rows(run / name))
-
-
-def _words(side: object) -> int:
-    """Count the words of a completion as files have it: a string, or turns of a chat."""
-    if isinstance(side, list):
-        return sum(len(str(turn.get("content", "")).split()) for turn in side if isinstance(turn, Mapping))
-    return len(str(side).split())

@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
-from palate.config.types import Share
+from palate.config.types import Input, Share
 from palate.core import Comparison, Completion, ConfigError, DataError, Judgment, RunError
 from palate.data.jsonl import Row, write_rows
 from palate.judges.constitution import ConstitutionInput, Principle, load_constitution
 from palate.judges.instruction_files import Instructions, InstructionsInput, load_instructions
+from palate.judges.judge_card import Calibration, read_card
 from palate.judges.judge_kinds import JudgeModelKind
 from palate.judges.judge_model import JudgeModel, JudgeQuestion, JudgeReply, NoReply
 from palate.judges.judge_summary import JudgeCounts, judge_summary
@@ -49,6 +51,8 @@ class JudgeRater:
         clamp: least and largest probability of an answer; after reasons, Constitutional AI takes 0.4 and 0.6.
         principles: a constitution's file. Each question is asked under `raters_per_comparison` principles of its dimension, drawn by
             their weights.
+        calibration: the report card of this judge, as `palate judge-fit` writes it; its temperature and threshold turn the judge's
+            probabilities into the shares of people who say the same.
         max_failed: largest share of requests without an answer, such as of a server that is down. With more the run stops.
     """
 
@@ -59,6 +63,7 @@ class JudgeRater:
     reasons_first: bool = False
     clamp: tuple[float, float] = (0.0, 1.0)
     principles: ConstitutionInput | None = None
+    calibration: Input | None = None
     max_failed: Share = 0.1
 
     def __post_init__(self) -> None:
@@ -98,12 +103,13 @@ class JudgeRater:
         Abstentions go to `abstentions.jsonl`, marks of single completions to `marks.jsonl`.
 
         Raises:
-            ConfigError: there are no instructions for a dimension.
+            ConfigError: there are no instructions for a dimension, or the card is another judge's.
             RunError: the budget is spent, or too many requests failed. The same command goes on from there.
         """
         model = self.model.open(run)
         try:
             chosen = self._chosen(model.name, asks, raters_per_comparison, rng)
+            calibrations = self._calibrations(asks, chosen)
             shown = [
                 [(judge, self._views(judge, comparison)) for judge in judges] for (comparison, _), judges in zip(asks, chosen, strict=True)
             ]
@@ -123,7 +129,7 @@ class JudgeRater:
                     abstentions += [abstention_row(comparison, dimension, judge, place, one) for place, one in missing]
                 else:
                     found = [one for one in own if isinstance(one, JudgeReading)]
-                    judgments += self._judgments(comparison, dimension, judge, found)
+                    judgments += self._judgments(comparison, dimension, judge, found, calibrations.get((judge.name, dimension)))
             if judgments:
                 answers.append(((comparison, dimension), judgments))
         write_rows(run.directory / ABSTENTIONS, abstentions)
@@ -137,10 +143,18 @@ class JudgeRater:
         summary, warnings = judge_summary(answers, abstentions, counts)
         for warning in warnings:
             run.say(warning)
-        return answers, {"judges": summary}
+        return answers, {"judges": {"calibrated": self.calibration is not None, **summary}}
 
     def _principles(self) -> tuple[Principle, ...]:
         return () if self.principles is None else load_constitution(self.principles).principles
+
+    def _calibrations(self, asks: Sequence[Ask], chosen: Sequence[Sequence[Judge]]) -> dict[tuple[str, str], Calibration]:
+        """Return what the card says, by judge and dimension. Raises ConfigError where it is not about one of them."""
+        if self.calibration is None:
+            return {}
+        card = read_card(Path(self.calibration))
+        asked = dict.fromkeys((judge.name, dimension) for (_, dimension), judges in zip(asks, chosen, strict=True) for judge in judges)
+        return {(name, dimension): card.calibration_of(name, dimension) for name, dimension in asked}
 
     def _chosen(self, model: str, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random) -> list[list[Judge]]:
         """Return the judges of each question, drawn from those of its dimension by the weights of their principles."""
@@ -239,15 +253,22 @@ class JudgeRater:
                 f"the judge gave no answer to {counts.failed} of {counts.requests} requests, for example: {counts.failure}. {goes_on}"
             )
 
-    def _judgments(self, comparison: Comparison, dimension: str, judge: Judge, readings: Sequence[JudgeReading]) -> list[Judgment]:
+    def _judgments(
+        self, comparison: Comparison, dimension: str, judge: Judge, readings: Sequence[JudgeReading], calibration: Calibration | None
+    ) -> list[Judgment]:
         """Return a judgment per order of a pair; of marks one judgment, whose order nobody saw."""
+
+        def share(probability: float) -> float:
+            inside = clamped(probability, self.clamp)
+            return inside if calibration is None else calibration.of_probability(inside)
+
         if judge.instructions.scale == "pointwise":
             first, second = readings
-            probability = clamped(better(first, second), self.clamp)
+            probability = share(better(first, second))
             gap = abs(first.mean - second.mean)
             return [judgment_of_judge(comparison, dimension, judge, None, probability, strength=gap)]
         return [
-            judgment_of_judge(comparison, dimension, judge, order, clamped(smoothed(reading.mean, reading.votes), self.clamp))
+            judgment_of_judge(comparison, dimension, judge, order, share(smoothed(reading.mean, reading.votes)))
             for order, reading in zip(ORDERS, readings, strict=True)
         ]
 

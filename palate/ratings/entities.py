@@ -107,6 +107,8 @@ class Answer:
         flag: why somebody should check the item; "" if it is not flagged.
         skipped: the rater did not answer, and the item goes to someone else.
         seconds: time spent.
+        probability: that what is shown first is better, by a judge that gives one.
+        is_consistent: for a verdict that sums up two, one in each order, whether both were the same.
     """
 
     ranking: Tiers = ()
@@ -121,6 +123,8 @@ class Answer:
     flag: str = ""
     skipped: bool = False
     seconds: float | None = None
+    probability: float | None = None
+    is_consistent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,8 @@ def _votes(row: Any, rater: str, task: Task) -> Iterator[Vote]:
         reason=answer.reason,
         seconds=_number(answer.seconds),
         guideline=str(row.guideline) if row.guideline else "",
+        probability=_number(answer.probability),
+        is_consistent=answer.is_consistent,
     )
     vote = Vote(
         judgment,
@@ -121,7 +123,7 @@ def _votes(row: Any, rater: str, task: Task) -> Iterator[Vote]:
         if ranking := _ranking(answer, dimension, order):
             yield replace(
                 vote,
-                judgment=replace(judgment, ranking=ranking, dimension=dimension, strength=None),
+                judgment=replace(judgment, ranking=ranking, dimension=dimension, strength=None, probability=None, is_consistent=None),
                 id=f"{row.id}/{dimension}",
                 answer=row.id,
                 supersedes="",

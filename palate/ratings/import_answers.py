@@ -105,6 +105,8 @@ def grouped_answer(group: AnswerGroup, batch: ImportBatch) -> tuple[Answer, tupl
         flag=main.flag,
         skipped=main.is_skipped,
         seconds=main.judgment.seconds,
+        probability=main.judgment.probability,
+        is_consistent=main.judgment.is_consistent,
     )
     if main.entry == "undo":
         return Answer(), order

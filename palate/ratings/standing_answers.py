@@ -198,7 +198,7 @@ def judgments_of_answer(
 ) -> list[Judgment]:
     """Return one judgment of the comparison for each dimension on which the answer ranks.
 
-    The main ranking is on `dimension`, where "all bad" is a tie of all. The strength belongs only to the main ranking.
+    The main ranking is on `dimension`, where "all bad" is a tie of all. Strength and probability belong only to it.
     """
     places = tuple(range(len(comparison.completions)))
     rankings: dict[str, Tiers] = {dimension: answer.ranking or ((places,) if answer.all_bad else ()), **answer.dimensions}
@@ -213,6 +213,8 @@ def judgments_of_answer(
             reason=answer.reason,
             seconds=answer.seconds,
             guideline=guideline,
+            probability=answer.probability if name == dimension else None,
+            is_consistent=answer.is_consistent if name == dimension else None,
         )
         for name, ranking in rankings.items()
         if ranking

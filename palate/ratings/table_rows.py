@@ -105,6 +105,8 @@ def answer_of(value: Json) -> Answer:
         flag=value.get("flag", ""),
         skipped=value.get("skipped", False),
         seconds=value.get("seconds"),
+        probability=value.get("probability"),
+        is_consistent=value.get("is_consistent"),
     )
 
 
@@ -113,7 +115,8 @@ def answer_json(answer: Answer) -> dict[str, Any]:
     value = asdict(answer) | {"dialogue": turns_json(answer.dialogue)}
     # Not `in (False, ...)`, because 0.0 seconds are equal to False but not empty.
     fields = {name: part for name, part in value.items() if part is not None and part is not False and part not in ("", (), [], {})}
-    return fields | ({} if answer.broken is None else {"broken": answer.broken})
+    stated = {"broken": answer.broken, "is_consistent": answer.is_consistent}  # false is an answer here
+    return fields | {name: said for name, said in stated.items() if said is not None}
 
 
 def rule_of(task: Task, fields: Json, identity: str) -> str:

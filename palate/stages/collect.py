@@ -14,10 +14,12 @@ from palate.agreement import concluded, pair_answer, rater_noise_ceiling, smooth
 from palate.config.artifacts import file_at
 from palate.config.types import Amount, Count, Input, Share
 from palate.core import Comparison, Completion, ConfigError, Conversation, DataError, Judgment, Prompt, derive_seed, is_anonymous
+from palate.data.exchange import Exchange, ExchangeItem, write_exchange
 from palate.data.formats import read_samples
 from palate.data.jsonl import write_rows
 from palate.data.judgment_rows import judgment_row, voted_preference_row
 from palate.evaluation.intervals import mean
+from palate.evaluation.rater_votes import COMPARISONS, JUDGMENTS
 from palate.judges.judge_rater import JudgeRater
 from palate.raters.people import People
 from palate.raters.rater import Answered, Ask, Rater
@@ -57,7 +59,7 @@ class Collect:
         self.from_.check(self.raters_per_comparison)
 
     def run(self, run: Run) -> None:
-        """Write `judgments.jsonl`, `preferences.jsonl` and `held_out.jsonl`."""
+        """Write `judgments.jsonl`, what they compare, `preferences.jsonl` and `held_out.jsonl`."""
         rng = random.Random(derive_seed(run.seed, "collect"))
         table = read_samples(file_at(self.samples, "samples.jsonl"))
         run.dropped(self.samples, [row.kind for row in table.dropped])
@@ -66,7 +68,9 @@ class Collect:
             raise DataError(f"{self.samples}: no prompt has two different finished completions to compare. Sample more completions")
         rater: Rater = self.from_
         answers, rater_figures = rater.answers(run, asks, self.raters_per_comparison, rng)
-        write_rows(run.directory / "judgments.jsonl", (judgment_row(judgment) for _, judgments in answers for judgment in judgments))
+        write_rows(run.directory / JUDGMENTS, (judgment_row(judgment) for _, judgments in answers for judgment in judgments))
+        items = {comparison.id: ExchangeItem.of(comparison) for (comparison, _), _ in answers}
+        write_exchange(Exchange(tuple(items.values())), run.directory / COMPARISONS)
         # Prompts of one conversation and other columns stay on one side: a model is asked the same in all of them.
         names: dict[Conversation, str] = {}
         for (comparison, _), _ in answers:

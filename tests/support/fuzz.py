@@ -11,6 +11,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from palate.core import DataError, Judgment, Message
 from palate.data.exchange import WRITABLE, Candidate, Exchange, ExchangeItem, GuidelineText, RaterInfo, Vote, read_exchange, write_exchange
 
 ENDINGS = {"label-studio": "json", "argilla": "json"}
+UNREAD = ("csv", "alpaca-outputs", "alpaca-leaderboard")
+"""Shapes that are written, and not read back."""
 NO_ROW = re.compile(
     r"holds no row|holds an object with|holds [a-z]+\. Give a list of rows|cannot be read|not JSON|not CSV|nested too deeply"
 )
@@ -60,13 +63,21 @@ def sample(seed: int = 0, *, ties: bool = True) -> Exchange:
     return Exchange(items, votes, raters, (GuidelineText("1", "Be fair."),), "soups")
 
 
+def in_both_orders() -> Exchange:
+    """The votes of the sample's judge, each with another in the other order."""
+    whole = sample()
+    mine = [replace(vote, judgment=replace(vote.judgment, order=(0, 1))) for vote in whole.votes if vote.judgment.rater == "judge-1"]
+    turned = [replace(vote, judgment=replace(vote.judgment, order=(1, 0)), id=f"{vote.id}-turned") for vote in mine]
+    return replace(whole, votes=(*mine, *turned))
+
+
 def good_files(folder: Path) -> list[Path]:
     """One good file in each shape that is read, by the shape's own writing and in forms that other tools write."""
     files = []
     for shape in WRITABLE:
-        if shape.name != "csv":
+        if shape.name not in UNREAD:
             files.append(folder / f"{shape.name}.{ENDINGS.get(shape.name, 'jsonl')}")
-            write_exchange(sample(), files[-1], shape.name)
+            write_exchange(in_both_orders() if shape.name == "mt-bench-pairs" else sample(), files[-1], shape.name)
     flat = {"id": "r", "prompt": "soup?", "response_1": "a", "response_2": "b"}
     answers = {
         "ranking.responses": [["response_1", "response_2"]],
@@ -86,6 +97,10 @@ def good_files(folder: Path) -> list[Path]:
     others: dict[str, Any] = {"flat.jsonl": [flat | answers], "ranked.json": [ranked], "counted.jsonl": [counted], "items.jsonl": items}
     others["judgments.jsonl"] = [{"comparison": "c", "rater": who, "ranking": [[0], [1]], "order": [1, 0]} for who in ("ann", "bob")]
     others["annotated.json"] = [annotated, annotated | {"idx": 2, "response2": "c", "annotator2": 0}]
+    completions = [{"text": "a", "policy": "p"}, {"text": "b"}]
+    others["samples.jsonl"] = [
+        {"id": f"s{k}", "prompt": [{"role": "user", "content": f"soup {k}?"}], "completions": completions} for k in "ab"
+    ]
     for name, rows in others.items():
         files.append(folder / name)
         text = json.dumps(rows) if name.endswith(".json") else "".join(json.dumps(row) + "\n" for row in rows)

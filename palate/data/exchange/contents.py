@@ -80,6 +80,13 @@ class ExchangeItem:
     created: float | None = None
     removed: float | None = None
 
+    @classmethod
+    def of(cls, comparison: Comparison) -> ExchangeItem:
+        """The item of a question; further columns of its prompt stay behind."""
+        candidates = tuple(Candidate(each.text, policy=each.policy, tool_fields=each.tool_fields) for each in comparison.completions)
+        task: TaskKind = "compare" if len(candidates) == 2 else "rank"
+        return cls(comparison.id, comparison.prompt.conversation, candidates, task)
+
     def comparison(self) -> Comparison:
         """The question as a type of `palate.core`, without media."""
         completions = (Completion(each.text, policy=each.policy, tool_fields=each.tool_fields) for each in self.candidates)

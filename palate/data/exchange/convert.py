@@ -13,6 +13,9 @@ from pathlib import Path, PurePosixPath
 from palate.core import ConfigError, DataError
 from palate.data.cells import one_line
 from palate.data.containers import MOST_UNPACKED, SourceRow, read_container
+from palate.data.exchange.alpaca_eval import AlpacaEvalShape
+from palate.data.exchange.alpaca_leaderboard import AlpacaLeaderboardShape
+from palate.data.exchange.alpaca_outputs import AlpacaOutputsShape
 from palate.data.exchange.argilla import ArgillaShape
 from palate.data.exchange.contents import Exchange, ExchangeItem
 from palate.data.exchange.gather import Gathering
@@ -22,7 +25,9 @@ from palate.data.exchange.judgment_list import JudgmentsShape
 from palate.data.exchange.label_studio import LabelStudioShape
 from palate.data.exchange.lossless import LosslessShape
 from palate.data.exchange.mt_bench import MTBenchShape
+from palate.data.exchange.mt_bench_pairs import MTBenchPairsShape
 from palate.data.exchange.pandalm import PandaLMShape
+from palate.data.exchange.sampled_items import SamplesShape
 from palate.data.exchange.shape import Readable, Writable, Written
 from palate.data.exchange.spreadsheet import COLUMNS, CSVShape
 from palate.data.exchange.trl import TRLShape
@@ -33,10 +38,13 @@ READABLE: tuple[Readable, ...] = (
     JudgmentsShape(),
     LabelStudioShape(),
     ArgillaShape(),
+    MTBenchPairsShape(),
     MTBenchShape(),
+    AlpacaEvalShape(),
     PandaLMShape(),
     HHShape(),
     TRLShape(),
+    SamplesShape(),
     ItemsShape(),
 )
 """Every shape that Palate reads. It reads a file in the first shape that the file's first row fits."""
@@ -47,6 +55,10 @@ WRITABLE: tuple[Writable, ...] = (
     ArgillaShape(),
     TRLShape(),
     MTBenchShape(),
+    MTBenchPairsShape(),
+    AlpacaEvalShape(),
+    AlpacaOutputsShape(),
+    AlpacaLeaderboardShape(),
     HHShape(),
     CSVShape(),
 )

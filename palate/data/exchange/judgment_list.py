@@ -9,12 +9,13 @@ from palate.data.cells import Columns
 from palate.data.containers import SourceRow
 from palate.data.exchange.contents import Candidate, ExchangeItem, Vote
 from palate.data.exchange.gather import Gathering
+from palate.data.judge_names import judge_name
 from palate.data.judgment_rows import judgment_of
 
 
 @dataclass(frozen=True)
 class JudgmentsShape:
-    """One judgment per row. Nobody knows what kind of rater gave it."""
+    """One judgment per row. Only a judge's name says what kind of rater gave it: a model."""
 
     name: str = "judgments"
     needs: str = "`comparison`, `rater` and `ranking`, tiers of places shown such as [[0], [1]], and the `order` where it is known"
@@ -30,7 +31,7 @@ class JudgmentsShape:
 
 def _take(entry: SourceRow, into: Gathering) -> None:
     judgment = judgment_of(entry.row)
-    into.rater(judgment.rater, "unknown")
+    into.rater(judgment.rater, "unknown" if judge_name(judgment.rater) is None else "model")
     count = sum(map(len, judgment.ranking))
     candidates = (Candidate(),) * count
     into.item(ExchangeItem(judgment.comparison, (), candidates, "compare" if count == 2 else "rank"), entry.source)

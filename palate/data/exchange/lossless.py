@@ -16,7 +16,7 @@ from palate.data.exchange.gather import Gathering
 from palate.data.exchange.project import TASKS, project_of, project_row
 from palate.data.exchange.shape import Written
 from palate.data.jsonl import Row, write_rows
-from palate.data.judgment_rows import order_of
+from palate.data.judgment_rows import consistency_of, order_of, probability_of
 
 VERSION = 3
 """From version 3 on, a judgment without `order` is one whose order shown is not known."""
@@ -28,7 +28,7 @@ _ITEM = (
     *("is_qualification", "selection_probability", "fields", "policy", "created", "removed"),
 )
 _VOTE = (
-    *("item", "rater", "ranking", "order", "dimension", "strength", "reason", "seconds", "guideline"),
+    *("item", "rater", "ranking", "order", "dimension", "strength", "reason", "seconds", "guideline", "probability", "is_consistent"),
     *("id", "time", "status", "is_all_bad", "is_skipped", "flag", "text", "is_broken"),
     *("entry", "supersedes", "answer", "was_surplus", "rule", "dialogue"),
 )
@@ -154,6 +154,8 @@ def _vote(row: Columns) -> Vote:
         reason=cells.text(row.get("reason", ""), "reason"),
         seconds=None if seconds is None else cells.number(seconds, "seconds", least=0),
         guideline=cells.text(row.get("guideline", ""), "guideline"),
+        probability=probability_of(row),
+        is_consistent=consistency_of(row),
     )
     return Vote(
         judgment,
@@ -220,6 +222,7 @@ def vote_row(vote: Vote) -> Row:
         **({} if judgment.order is None else {"order": judgment.order}),
         "dimension": judgment.dimension,
         **_without_empty(strength=judgment.strength, reason=judgment.reason, seconds=judgment.seconds, guideline=judgment.guideline),
+        **_without_empty(probability=judgment.probability, is_consistent=judgment.is_consistent),
         **_without_empty(id=vote.id, time=vote.time, flag=vote.flag, text=vote.text, is_broken=vote.is_broken),
         **_without_empty(is_all_bad=vote.is_all_bad or None, is_skipped=vote.is_skipped or None),
         **({} if vote.status == "kept" else {"status": vote.status}),

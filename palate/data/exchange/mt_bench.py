@@ -23,21 +23,23 @@ COLUMNS = ("question_id", "model_a", "model_b", "winner", "judge", "turn", "conv
 INCONSISTENT = "tie (inconsistent)"
 WINNERS = ("model_a", "model_b", "tie", INCONSISTENT)
 
-UNKNOWN_ORDER = "unknown"
-"""In the column `order`, which only Palate writes: nobody knows which model was shown first."""
+UNKNOWN_ORDER, KNOWN_ORDER = "unknown", "model_a"
+"""In the column `order`, which only Palate writes: nobody knows which model was shown first, or it was `model_a`, also for a judge that
+FastChat would ask in both orders."""
 
 
 @dataclass(frozen=True)
 class MTBenchShape:
     """One vote per row. A judge is a model if the name contains `gpt`, ends in `_pair`, or is a list; other judges are people.
 
-    FastChat asks judges of the last two kinds in both orders, so their verdict has none.
+    FastChat asks judges of the last two kinds in both orders, so their verdict has none, and says whether both were the same.
     """
 
     name: str = "mt-bench"
     needs: str = "`question_id`, `model_a`, `model_b`, `winner` and `judge`"
     loses: str = (
-        "votes on other dimensions than `overall`, and the strength, reason and time of a vote. Each candidate must name its policy"
+        "votes on other dimensions than `overall`, and the probability, strength, reason and time of a vote. "
+        "Each candidate must name its policy"
     )
 
     def fits(self, row: Columns) -> bool:
@@ -73,12 +75,13 @@ def _take(row: Columns, source: str, into: Gathering) -> None:
     item_id = cells.name(row["item"], "item") if row.get("item") is not None else f"{question}/{turn}/{models[0]}/{models[1]}"
     candidates = tuple(Candidate(answers[name], policy=name) for name in models)
     into.item(ExchangeItem(item_id, prompt, candidates, fields={"question_id": row["question_id"], "turn": turn}), source)
-    judge, kind = _judge(row)
+    judge, kind = judge_and_kind(row)
     order = (models.index(first), models.index(second))
     ranking: Tiers = ((0,), (1,)) if winner == "model_a" else ((1,), (0,)) if winner == "model_b" else ((0, 1),)
     judgment = Judgment(item_id, into.rater(judge, kind), ranking, order=order)
-    if row.get("order") == UNKNOWN_ORDER or winner == INCONSISTENT or isinstance(row["judge"], list) or judge.endswith("_pair"):
-        judgment = replace(judgment, ranking=judgment.tiers, order=None)
+    in_both = winner == INCONSISTENT or ((isinstance(row["judge"], list) or judge.endswith("_pair")) and row.get("order") is None)
+    if in_both or row.get("order") == UNKNOWN_ORDER:
+        judgment = replace(judgment, ranking=judgment.tiers, order=None, is_consistent=winner != INCONSISTENT if in_both else None)
     into.vote(Vote(judgment), source)
 
 
@@ -89,7 +92,7 @@ def _turns(row: Columns, name: str) -> Conversation:
     return turns
 
 
-def _judge(row: Columns) -> tuple[str, RaterKind]:
+def judge_and_kind(row: Columns) -> tuple[str, RaterKind]:
     """The judge and its kind. FastChat writes a model's name and its prompt as a list."""
     judge = cells.list_or_text(cells.present(row, "judge"), "judge")
     rater = "/".join(cells.name(part, "judge") for part in judge) if isinstance(judge, list) else cells.name(judge, "judge")
@@ -123,11 +126,22 @@ def _votes(exchange: Exchange) -> Iterator[Row | Dropped]:
             order = judgment.order or (0, 1)
             ranking = shown_places(tiers, order)
             winner = "tie" if len(ranking) == 1 else ("model_a", "model_b")[ranking[0][0]]
+            winner = INCONSISTENT if judgment.is_consistent is False else winner
             first, second = order
             row: Row = {"question_id": question, "model_a": models[first], "model_b": models[second], "winner": winner}
             row |= {"judge": judgment.rater, "turn": turn, **own}
-            row |= {"order": UNKNOWN_ORDER} if judgment.order is None else {}
+            row |= _order_column(judgment)
             yield row | ({"conversation_a": texts[first], "conversation_b": texts[second]} if texts else {})
+
+
+def _order_column(judgment: Judgment) -> Row:
+    """What the column `order` must say so that the row is read back as it is: nothing, where the judge's name says the same."""
+    in_both = judgment.rater.endswith("_pair")
+    if judgment.is_consistent is not None and (in_both or not judgment.is_consistent):
+        return {}
+    if judgment.order is None:
+        return {"order": UNKNOWN_ORDER}
+    return {"order": KNOWN_ORDER} if in_both else {}
 
 
 def _conversations(item: ExchangeItem) -> list[list[dict[str, object]]]:

@@ -255,6 +255,8 @@ def _recognised(row: Columns) -> StandardRow:
         return LLaMAFactoryPreference().standard(row)
     if "question" in names and (has_sides or ("answer" in names and not {"messages", "conversations"} & names)):
         return QuestionAnswer().standard(row) if not _are_wholes(row) else StandardRow(row)
+    if {"instruction", "output", "generator"} <= names and isinstance(row["generator"], str):
+        return _of_alpaca_eval(row)
     if "instruction" in names and "output" in names and not {"messages", "conversations"} & names:
         return Alpaca().standard(row)
     if has_sides and ("conversations" in names or "messages" in names) and not _are_wholes(row):
@@ -262,6 +264,15 @@ def _recognised(row: Columns) -> StandardRow:
     if has_sides:
         _check_no_question(row)
     return StandardRow(row)
+
+
+def _of_alpaca_eval(row: Columns) -> StandardRow:
+    """An output in the shape of AlpacaEval as a sample of the policy that generated it."""
+    read = ("instruction", "input", "output", "generator")
+    made = without(row, (*read, *TURN_COLUMNS))
+    made["prompt"] = _asked(row, "instruction", "input", "")
+    made["completions"] = [{"text": row["output"], "policy": row["generator"]}]
+    return StandardRow(made, set(read), set(TURN_COLUMNS))
 
 
 def _are_wholes(row: Columns) -> bool:

@@ -93,12 +93,11 @@ def test_a_run_of_collect_knows_the_lengths_of_what_it_showed(capsys: pytest.Cap
         for rater in "ab"
     ]
     write_rows(Path("run/judgments.jsonl"), rows)  # the second completion wins; it is the longer one, and was shown first
-    chosen, rejected = "one two three", "one"
-    votes = {"votes": [1, 1], "raters": ["a", "b"]}
-    sides = {"chosen": chosen, "rejected": [{"role": "assistant", "content": rejected}]}
-    kept = [{"id": f"p{k}/overall", **sides, **votes} for k in range(20)]
-    write_rows(Path("run/preferences.jsonl"), kept[:15])
-    write_rows(Path("run/held_out.jsonl"), kept[15:])
+    turns, candidates = [{"role": "user", "text": "count"}], [{"text": "one"}, {"text": "one two three"}]
+    items = [
+        {"item": {"id": f"p{k}", "conversation": [*turns, {"role": "user", "text": str(k)}], "candidates": candidates}} for k in range(20)
+    ]
+    write_rows(Path("run/comparisons.jsonl"), [{"palate": "exchange", "version": 3, "name": ""}, *items])
     found = report(capsys, "run")
     assert found["answers"] == [0, 0, 40]
     assert (found["length"]["share"]["value"], found["length"]["share"]["n"]) == (1.0, 20)

@@ -9,7 +9,8 @@ import pytest
 from palate.core import Judgment, Message
 from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, Vote, write_exchange
 from palate.data.jsonl import read_rows, write_rows
-from palate.evaluation.rater_report import read_votes, report_on
+from palate.evaluation.rater_report import report_on
+from palate.evaluation.rater_votes import read_votes
 from palate.kitchen.guests import draw_request, write_request
 from palate.raters.simulated import RaterPool, Simulated
 from palate.runs.record import RunPlan

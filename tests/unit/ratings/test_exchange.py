@@ -129,7 +129,7 @@ def said(exchange: Exchange) -> Counter[object]:
 
 def test_every_kind_of_file_becomes_a_project_that_says_the_same(ratings: Ratings, tmp_path: Path) -> None:
     for file in good_files(tmp_path):
-        if file.name in {"votes.csv", "judgments.jsonl"}:
+        if file.name in {"votes.csv", "judgments.jsonl", "mt-bench-pairs.jsonl"}:
             continue
         exchange = read_exchange(file)
         done = ratings.import_exchange(exchange, file.name, 5.0)
@@ -302,6 +302,8 @@ def test_a_damaged_file_adds_all_or_nothing(ratings: Ratings, tmp_path: Path) ->
     good = [file for file in good_files(tmp_path) if file.name != "votes.csv"]
     good.append(tmp_path / "project.jsonl")
     lines(ratings, crew.project.id, good[-1])
+    # This file calls all raters people, so files that call one a model are refused later.
+    ratings.import_exchange(read_exchange(tmp_path / "trl.jsonl"), "first", 4.0)
     counts: Counter[str] = Counter()
     before = content(ratings)
     for number in range(140):
@@ -323,7 +325,7 @@ def test_a_damaged_file_adds_all_or_nothing(ratings: Ratings, tmp_path: Path) ->
         if done is None:
             counts["refused"] += 1
             assert content(ratings) == before, victim.read_bytes()
-            assert re.search(rf"{re.escape(str(victim))}:\d+(: `|, )[a-z_]+|guideline '", told), told
+            assert re.search(rf"{re.escape(str(victim))}:\d+(: `|, )[a-z_]+|guideline '|all items of a project", told), told
             assert "\n" not in told
         else:
             counts["added"] += 1
@@ -397,3 +399,12 @@ def test_no_address_of_mail_gets_in_or_out(ratings: Ratings) -> None:
     (rater,) = ratings.as_exchange(project.id).raters
     assert rater.id.startswith("rater~")
     assert {one.rater for one in ratings.as_comparisons(project.id)[1]} == {rater.id}
+
+
+def test_what_a_judge_gives_beside_its_ranking_stays_in_a_database(ratings: Ratings) -> None:
+    judge = [vote for vote in sample().votes if vote.judgment.rater == "judge-1"]
+    soft = replace(judge[1].judgment, probability=0.25, ranking=((1,), (0,)))
+    summed = replace(judge[2].judgment, is_consistent=False, ranking=((0, 1),), order=None)
+    given = replace(sample(), votes=(replace(judge[1], judgment=soft), replace(judge[2], judgment=summed)))
+    back = ratings.as_exchange(ratings.import_exchange(given, "judged", 5.0).project.id)
+    assert [(vote.judgment.probability, vote.judgment.is_consistent) for vote in back.votes] == [(0.25, None), (None, False)]

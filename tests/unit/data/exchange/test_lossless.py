@@ -67,6 +67,8 @@ def exchanges(draw: st.DrawFn) -> Exchange:
             draw(words),
             draw(st.none() | st.floats(0, 1e9)),
             draw(words),
+            probability=draw(st.none() | st.floats(0, 1)),
+            is_consistent=draw(st.none() | st.booleans()),
         )
         broken = draw(st.none() | st.booleans()) if count else True
         rest = (draw(st.sampled_from(STATUSES)), draw(st.booleans()), draw(st.booleans()), draw(words), draw(words), broken)

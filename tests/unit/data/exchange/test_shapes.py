@@ -23,7 +23,7 @@ from palate.data.exchange import (
     write_exchange,
 )
 from palate.data.formats import read_preferences
-from tests.support.fuzz import ENDINGS, sample
+from tests.support.fuzz import ENDINGS, UNREAD, sample
 
 
 def save(file: Path, *rows: object) -> Path:
@@ -46,7 +46,9 @@ def verdicts(exchange: Exchange) -> list[tuple[object, ...]]:
     return sorted((*texts[vote.judgment.comparison], vote.judgment.dimension, vote.tiers) for vote in exchange.votes)
 
 
-@pytest.mark.parametrize("kind", [shape.name for shape in WRITABLE if shape.name not in ("csv", "hh", "trl", "mt-bench")])
+@pytest.mark.parametrize(
+    "kind", [shape.name for shape in WRITABLE if shape.name not in (*UNREAD, "hh", "trl", "mt-bench", "mt-bench-pairs")]
+)
 def test_votes_come_back_as_they_were_written(tmp_path: Path, kind: str) -> None:
     back = read_exchange(file_of(tmp_path, sample(), kind))
     assert verdicts(back) == verdicts(sample())

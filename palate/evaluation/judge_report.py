@@ -1,0 +1,172 @@
+"""The report card of a judge: agreement with people beside floors and ceiling, habits, and calibration; and what these figures mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from palate.agreement.estimates import Estimate, json_values
+from palate.agreement.judge_agreement import JudgeAgreement, agreement_with_people
+from palate.agreement.judge_answers import JudgeAnswers
+from palate.agreement.judge_habits import MIN_LABELS, JudgeHabits, habits_of
+from palate.core import derive_seed
+from palate.data.exchange import Exchange, RaterKind
+from palate.evaluation.judge_calibration import FittedCalibration, fitted_calibration
+from palate.evaluation.judged_pairs import judged_pairs
+from palate.judges.judge_card import CardEntry, JudgeCard
+
+STEADY_FLIPS = 0.05
+"""A judge is said to change its verdict with the order where the interval of its flips lies above this share."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedDimension:
+    """What is known about a judge on one dimension.
+
+    Attributes:
+        dimension: the dimension.
+        agreement: agreement with people, floors and ceiling.
+        habits: flips, and tastes for side, length and own style.
+        is_by_prompt: whether errors are clustered by prompt; with few prompts, by pair.
+        has_probabilities: whether the judge gave probabilities.
+        same_answer: what the judge always answers; "" if its answers differ.
+        missing: why it is not calibrated; "" where it is.
+        fitted: temperature and threshold, and what they change on held-out prompts. None where it is not calibrated.
+    """
+
+    dimension: str
+    agreement: JudgeAgreement
+    habits: JudgeHabits
+    is_by_prompt: bool
+    has_probabilities: bool
+    same_answer: str
+    missing: str
+    fitted: FittedCalibration | None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeReport:
+    """A judge's report card.
+
+    Attributes:
+        judge: its name.
+        dimensions: what was measured, by dimension.
+        people: number of people's votes by kind of rater.
+        data: digest of the judgments.
+        is_joined_by_text: False where files without texts were joined by the names of items.
+    """
+
+    judge: str
+    dimensions: tuple[JudgedDimension, ...]
+    people: dict[RaterKind, int]
+    data: str
+    is_joined_by_text: bool
+
+    @property
+    def card(self) -> JudgeCard:
+        """The card as a file holds it."""
+        entries = {}
+        for one in self.dimensions:
+            figures = cast("dict[str, Any]", json_values(asdict(one)))
+            calibration = None if one.fitted is None else one.fitted.calibration
+            entries[one.dimension] = CardEntry(one.agreement.pairs, one.missing, calibration, figures | {"findings": list(findings(one))})
+        return JudgeCard(self.judge, entries, self.data)
+
+    def plain(self) -> dict[str, Any]:
+        """The report as JSON values, with its verdicts in words. Undefined and infinite numbers are null."""
+        words = [{"verdict": verdict(self.judge, one), "findings": findings(one)} for one in self.dimensions]
+        plain = cast("dict[str, Any]", json_values(asdict(self)))
+        return plain | {"dimensions": [row | json_values(said) for row, said in zip(plain["dimensions"], words, strict=True)]}
+
+
+def report_on_judge(
+    judgments: Exchange,
+    people: Exchange | None = None,
+    *,
+    judge: str | None = None,
+    dimension: str | None = None,
+    own: Sequence[str] = (),
+    seed: int = 0,
+) -> JudgeReport:
+    """Measure a judge on people's votes. Arguments and errors are those of `judged_pairs`; `seed` is that of bootstrap and split."""
+    pairs = judged_pairs(judgments, people, judge, dimension, own)
+    measured = tuple(judged_dimension(name, table, derive_seed(seed, "judge", name)) for name, table in pairs.dimensions.items())
+    return JudgeReport(pairs.judge, measured, pairs.kinds, pairs.data, pairs.is_joined_by_text)
+
+
+def judged_dimension(name: str, table: JudgeAnswers, seed: int) -> JudgedDimension:
+    """Measure a judge on one dimension."""
+    agreement = agreement_with_people(table, np.random.default_rng(seed))
+    habits = habits_of(table, np.random.default_rng(seed + 1))
+    same = table.same_answer
+    fitted: FittedCalibration | str
+    if agreement.pairs < MIN_LABELS:
+        lacking = MIN_LABELS - agreement.pairs
+        fitted = f"people judged {agreement.pairs} of its pairs, and calibration takes {MIN_LABELS}; {lacking} are missing"
+    elif same:
+        fitted = f"it gives the same answer to every pair ({same})"
+    else:
+        fitted = fitted_calibration(table, np.random.default_rng(seed + 2))
+    why, fit = (fitted, None) if isinstance(fitted, str) else ("", fitted)
+    has_probabilities = bool(table.judge.has_probability.all())
+    return JudgedDimension(name, agreement, habits, table.is_by_prompt, has_probabilities, same, why, fit)
+
+
+def verdict(judge: str, one: JudgedDimension) -> str:
+    """Return the sentence that comes first: whether the judge is calibrated, and on what."""
+    if one.missing:
+        return f"{judge} is not calibrated for {one.dimension}: {one.missing}."
+    return f"{judge} is calibrated for {one.dimension}, on {one.agreement.pairs} pairs that people judged ({one.agreement.votes} votes)."
+
+
+def findings(one: JudgedDimension) -> tuple[str, ...]:
+    """Return a sentence for each thing that the figures establish and that a user of the judge should know, the gravest first."""
+    sentences = []
+    if one.same_answer:
+        sentences.append(f"It gives the same answer to every pair: {one.same_answer}. Its answers do not depend on the completions.")
+    sentences += _beside_rules(one.agreement)
+    flips = one.habits.flips
+    if flips is not None and flips.share.low > STEADY_FLIPS and not one.same_answer:
+        sentences.append(
+            f"Its verdict changes with the order of the sides on {flips.share.value:.1%} of pairs. Ask in both orders, and take the mean."
+        )
+    sentences += [_taste(name, one) for name in one.habits.found]
+    return tuple(sentences)
+
+
+def _beside_rules(agreement: JudgeAgreement) -> list[str]:
+    sentences = []
+    for gain, rule in ((agreement.over_constant, "a constant answer"), (agreement.over_longer, "the rule that the longer one wins")):
+        if gain.n and gain.high < 0:
+            sentences.append(f"It agrees with people less than {rule} does ({points(gain)}). Do not use its verdicts.")
+        elif gain.n and not gain.low > 0:
+            sentences.append(f"It cannot be told from {rule} ({points(gain)}). Have more pairs judged by people, or use another judge.")
+    people, judge = agreement.people.decided, agreement.judge.decided
+    if people.n and judge.n and judge.high < people.low:
+        sentences.append(f"It agrees with a person less ({judge.value:.1%}) than people agree among themselves ({people.value:.1%}).")
+    return sentences
+
+
+def _taste(name: str, one: JudgedDimension) -> str:
+    habits = one.habits
+    if name == "side":
+        which = "first" if habits.side.judge.value > 0 else "second"
+        return f"It prefers what is shown {which}, whatever that is. Ask in both orders, and take the mean."
+    taste = habits.length.beyond if name == "length" else habits.own.beyond
+    if name == "length":
+        more = "longer" if taste.value > 0 else "shorter"
+        return f"It prefers the {more} completion beyond what people say: ten words move it by {points(taste)}. Watch the lengths."
+    style = "prefers" if taste.value > 0 else "marks down"
+    return (
+        f"It {style} completions of {', '.join(habits.policies)} beyond what people say, by {points(taste)}. Let another model judge them."
+    )
+
+
+def points(share: Estimate) -> str:
+    """Return a difference of shares in percentage points, with its interval."""
+    interval = "interval without ends" if math.isinf(share.low) else f"{100 * share.low:+.1f}, {100 * share.high:+.1f}"
+    return f"{100 * share.value:+.1f} points [{interval}]"

@@ -1,0 +1,202 @@
+"""The pairs that a judge and people judged, in one file or in two, joined by what they ask."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from palate.agreement.judge_answers import JudgeAnswers
+from palate.core import Comparison, ConfigError, DataError, Judgment
+from palate.data.exchange import Exchange, ExchangeItem, RaterKind
+from palate.data.judge_names import JudgeName, family, judge_name, judge_of, model_words
+from palate.evaluation.rater_votes import reason_to_leave_out
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPairs:
+    """What a judge and people said, by dimension.
+
+    Attributes:
+        judge: the judge's name.
+        dimensions: answers by dimension, for the dimensions on which both judged a pair.
+        kinds: number of people's votes by kind of rater; simulated raters stand for people.
+        data: digest of all judgments that count.
+        is_joined_by_text: False where files without texts were joined by the names of items.
+    """
+
+    judge: str
+    dimensions: dict[str, JudgeAnswers]
+    kinds: dict[RaterKind, int]
+    data: str
+    is_joined_by_text: bool
+
+
+def judged_pairs(
+    judgments: Exchange, people: Exchange | None = None, judge: str | None = None, dimension: str | None = None, own: Sequence[str] = ()
+) -> JudgedPairs:
+    """Return the pairs that a judge and people judged.
+
+    Args:
+        judgments: the judge's judgments; and people's, if they are not elsewhere.
+        people: people's judgments.
+        judge: the judge's name as a rater, with or without its principle. By default the only model among the raters.
+        dimension: the only dimension that counts.
+        own: policies that are the judge's own; by default its model, or its family where its model wrote nothing.
+
+    Raises:
+        ConfigError: it is not clear which rater is the judge.
+        DataError: the judge and people have no pair in common.
+    """
+    questions = Questions()
+    mine = questions.take(judgments)
+    theirs = mine if people is None else questions.take(people)
+    name = _judge(mine, judge)
+    is_mine = {rater for rater in mine.kinds if rater == name or judge_of(rater) == name}
+    is_person = {rater for rater, kind in theirs.kinds.items() if kind not in {"model", "rule"} and rater not in is_mine}
+    said = [one for one in mine.judgments if one.rater in is_mine and dimension in (None, one.dimension)]
+    heard = [one for one in theirs.judgments if one.rater in is_person and dimension in (None, one.dimension)]
+    common = {(one.comparison, one.dimension) for one in said} & {(one.comparison, one.dimension) for one in heard}
+    if not common:
+        raise _nothing_in_common(name, said, heard, dimension)
+    comparisons = list(questions.comparisons())
+    policies = {side.policy for comparison in comparisons for side in comparison.completions if side.policy}
+    is_own = set(own or own_policies(name, policies)).__contains__
+    tables = {}
+    for each in dict.fromkeys(one.dimension for one in said if (one.comparison, one.dimension) in common):
+        parts = [[one for one in side if one.dimension == each] for side in (said, heard)]
+        tables[each] = JudgeAnswers.of_judgments(parts[0], parts[1], comparisons, questions.prompts, is_own)
+    kinds = Counter(theirs.kinds[one.rater] for one in heard if (one.comparison, one.dimension) in common)
+    return JudgedPairs(name, tables, dict(kinds), _digest(questions, [*said, *heard]), questions.has_texts or people is None)
+
+
+def is_judge(rater: str, kinds: Mapping[str, RaterKind]) -> bool:
+    """Return whether a rater is a model: the file says so, or the name is a judge's."""
+    return kinds[rater] == "model" or (kinds[rater] == "unknown" and judge_name(rater) is not None)
+
+
+def own_policies(judge: str, policies: Iterable[str]) -> tuple[str, ...]:
+    """Return the policies that are a judge's own model, or else those of its family, such as all that begin with `gpt`."""
+    name = judge_name(judge)
+    model = judge.removesuffix("_pair").removesuffix("_single").split("/")[0] if name is None else name.model
+    known = sorted(policies)
+    exact = tuple(policy for policy in known if model_words(policy) == model_words(model))
+    return exact or tuple(policy for policy in known if family(model) and family(policy) == family(model))
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The judgments of one file that count, in the numbers of the joined questions, and its raters."""
+
+    judgments: tuple[Judgment, ...]
+    kinds: dict[str, RaterKind]
+
+
+@dataclass
+class Questions:
+    """The questions of one file or several. Those with the same conversation and candidates are one."""
+
+    items: dict[Hashable, ExchangeItem] = field(default_factory=dict)
+    has_texts: bool = True
+
+    def take(self, exchange: Exchange) -> _Read:
+        """Add the questions of a file and return its judgments. Hidden tests do not count."""
+        places: dict[str, tuple[str, tuple[int, ...]]] = {}
+        known: dict[str, ExchangeItem] = {item.id: item for item in exchange.items}
+        for item in exchange.items:
+            key, sides = _question(item)
+            self.has_texts = self.has_texts and not isinstance(key, str)
+            first = self.items.setdefault(key, replace(item, id=str(len(self.items))))
+            ours = _question(first)[1]
+            numbers = tuple(range(len(ours))) if ours == sides else tuple(map(ours.index, sides))
+            places[item.id] = first.id, numbers
+            writers = {number: item.candidates[place].policy for place, number in enumerate(numbers)}
+            candidates = (replace(side, policy=side.policy or writers.get(k, "")) for k, side in enumerate(first.candidates))
+            self.items[key] = replace(first, candidates=tuple(candidates))
+        kept = []
+        for vote in exchange.votes:
+            item = known[vote.judgment.comparison]
+            is_left_out = vote.entry == "undo" or vote.is_broken is not None or item.gold is not None or reason_to_leave_out(vote, item)
+            if not is_left_out:
+                tiers = vote.judgment.ranking or (tuple(range(len(item.candidates))),)  # all bad: a tie of all
+                kept.append(replace(vote.judgment, ranking=tiers).renumbered(*places[item.id]))
+        named = exchange.kinds()
+        kinds: dict[str, RaterKind] = {rater: "model" if is_judge(rater, named) else kind for rater, kind in named.items()}
+        return _Read(tuple(kept), kinds)
+
+    def comparisons(self) -> Iterable[Comparison]:
+        """The questions with their texts and policies."""
+        return (item.comparison() for item in self.items.values())
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The prompt of each question: its conversation; without texts the number of its question in MT-bench, or the item itself."""
+        return {item.id: _prompt(item) for item in self.items.values()}
+
+
+def _question(item: ExchangeItem) -> tuple[Hashable, list[str]]:
+    """What the item asks, as a key, and what tells its candidates apart. Without texts the key is the item's id."""
+    contents = [candidate.text + candidate.media for candidate in item.candidates]
+    if any(contents):
+        return (tuple(turn.text.strip() for turn in item.conversation), tuple(sorted(contents))), contents
+    policies = [candidate.policy for candidate in item.candidates]
+    return item.id, policies if len(set(policies)) == len(policies) else [str(k) for k in range(len(policies))]
+
+
+def _prompt(item: ExchangeItem) -> str:
+    if item.conversation:
+        return json.dumps([turn.text for turn in item.conversation])
+    return str(item.fields.get("question_id", item.id))
+
+
+def _judge(read: _Read, wanted: str | None) -> str:
+    """Return the judge's name. Raises ConfigError where there is no such rater, or several."""
+    models = list(dict.fromkeys(judge_of(rater) for rater, kind in read.kinds.items() if kind == "model"))
+    if wanted is not None:
+        if wanted not in read.kinds and wanted not in models:
+            raise ConfigError(f"--judge {wanted}: there is no such rater. {_listed(models or list(read.kinds))}")
+        return wanted
+    if not models:
+        raise ConfigError(f"no rater is a model, so it is not clear who is the judge. Name it with --judge. {_listed(list(read.kinds))}")
+    if len(models) > 1:
+        versions = Counter((name.model, name.instructions) for name in map(judge_name, models) if isinstance(name, JudgeName))
+        twice = next((f"{model}/{instructions}" for (model, instructions), count in versions.items() if count > 1), "")
+        problem = (
+            f"{twice} judged under several versions of its instructions, and each is another judge"
+            if twice
+            else "there are several judges, and a model under another prompt is another judge"
+        )
+        raise ConfigError(f"{problem}. Choose one with --judge. {_listed(models)}")
+    return models[0]
+
+
+def _listed(raters: Sequence[str]) -> str:
+    shown = ", ".join(raters[:6]) + (f" and {len(raters) - 6} more" if len(raters) > 6 else "")
+    return f"There are {shown}." if raters else "There are no raters."
+
+
+def _nothing_in_common(judge: str, said: Sequence[Judgment], heard: Sequence[Judgment], dimension: str | None) -> DataError:
+    if not said or not heard:
+        who = judge if not said else "any person"
+        on = "" if dimension is None else f" on {dimension}"
+        return DataError(f"there is no judgment of {who}{on} here. Give files with judgments of both; --people names that of people.")
+    ours, theirs = ({one.comparison for one in part} for part in (said, heard))
+    if ours & theirs:
+        dimensions = (", ".join(sorted({one.dimension for one in part})) for part in (said, heard))
+        return DataError("{} judged {}, and people judged {}. Give judgments on one dimension.".format(judge, *dimensions))
+    return DataError(
+        f"{judge} and people judged no pair in common ({len(ours)} and {len(theirs)} questions). Pairs are joined by the texts of prompt "
+        "and completions, and without texts by the items' names. Give judgments of the same completions."
+    )
+
+
+def _digest(questions: Questions, judgments: Iterable[Judgment]) -> str:
+    """Return a digest of judgments by what they are about, whatever the files and their items are called."""
+    keys = {item.id: json.dumps(key) for key, item in questions.items.items()}
+    rows = sorted(
+        json.dumps([keys[one.comparison], one.rater, one.dimension, one.tiers, one.order, one.probability, one.is_consistent])
+        for one in judgments
+    )
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
