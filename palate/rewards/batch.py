@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from palate.config.answers import Score
 from palate.core import Completion, Conversation, Prompt
+from palate.runs.run import Run
 from palate.text.pack import Tree
 
 if TYPE_CHECKING:
@@ -65,10 +66,12 @@ class PartScores:
     Attributes:
         heads: scores (b,) by head of the model, NaN where scoring failed; a part with a single unnamed score has the key "".
         reasons: why there is no score, by the completion's number in the batch.
+        details: what the scores were made of, (b,) by name, NaN where it is not known. They are recorded and are not part of the score.
     """
 
     heads: Mapping[str, Tensor]
     reasons: Mapping[int, str]
+    details: Mapping[str, Tensor] = field(default_factory=dict)
 
     @staticmethod
     def of(scores: Sequence[Score]) -> PartScores:
@@ -110,8 +113,10 @@ class ScoringContext:
         name: the part's name, for messages.
         tokenizer: the policy's; None where completions come from elsewhere, so that their texts are scored.
         model: gives the reward model at a path, which is loaded once.
+        run: the run that scores, which keeps what judges answered; None outside a run.
     """
 
     name: str
     tokenizer: PreTrainedTokenizerBase | None
     model: Callable[[str], HeadScorer]
+    run: Run | None = None

@@ -22,6 +22,7 @@ from palate.rewards.learned import LearnedReward
 from palate.rewards.model import Member, ModelReward
 from palate.rewards.remote import HTTPReward
 from palate.rewards.rules import RulesReward
+from palate.runs.run import Run
 from palate.text.pack import Tree
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Scores:
     """The scores of b completions and the rewards that follow from them.
 
     Attributes:
-        table: (b,) scores as the parts gave them, by `part` or `part/head`; NaN where scoring failed.
+        table: (b,) scores as the parts gave them, by `part` or `part/head`, and their details; NaN where scoring failed.
         parts: (b,) scores by part, heads added up, after normalisation and bounds, before weights.
         multipliers: multiplier of each part with a constraint, as used in this batch.
         rewards: (b,) all parts together; NaN where a part that counts failed.
@@ -117,6 +118,7 @@ class Composition:
         locate: Callable[[str], str] = str,
         max_failed: float = 0.05,
         adapters: LoRA | None = None,
+        run: Run | None = None,
     ) -> Composition:
         """Load the parts: their models are read and their processes started.
 
@@ -127,6 +129,7 @@ class Composition:
             max_failed: largest share of a batch's completions that a part may fail to score.
             adapters: those that the policy trains. With them a reward model that was kept as an adapter stays beside its base, which is
                 quantised as the policy's. Without them it is merged into its base.
+            run: the run that scores; judges keep their answers in its directory.
 
         Raises:
             ConfigError: there is no part, a name has a slash, a function cannot be imported, or a model lacks the heads asked for.
@@ -144,7 +147,7 @@ class Composition:
             models[path] = LearnedReward.load(locate(path), tokenizer, merge_adapter=adapters is None, four_bit=four_bit_of(adapters))
             return Member(models[path])
 
-        scorers = {name: part.open(ScoringContext(name, tokenizer, member)) for name, part in parts.items()}
+        scorers = {name: part.open(ScoringContext(name, tokenizer, member, run)) for name, part in parts.items()}
         return Composition(parts, scorers, models, max_failed)
 
     def score(
@@ -177,7 +180,7 @@ class Composition:
             # Models are shared out over ranks. The others may be servers or functions with a state of their own, so one rank asks them.
             is_model = isinstance(self._parts[name], ModelReward)
             outcome = scorer.score(batch) if is_model else from_writer(partial(scorer.score, batch))
-            table |= {f"{name}/{head}".rstrip("/"): column for head, column in outcome.heads.items()}
+            table |= {f"{name}/{head}".rstrip("/"): column for head, column in (*outcome.heads.items(), *outcome.details.items())}
             raw[name] = torch.stack(list(outcome.heads.values())).sum(0)
             failures += [Failure(name, row, reason) for row, reason in sorted(outcome.reasons.items())]
             if self._parts[name].counts:
@@ -190,6 +193,11 @@ class Composition:
             self._moments = moments
             self._multipliers |= {name: self._next_multiplier(name, shaped[name]) for name in self._multipliers}
         return scores
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Check that the prompts have what the parts read of them, before anything is sampled. Raises DataError."""
+        for name, part in self._parts.items():
+            part.check_prompts(prompts, f"rewards.{name}")
 
     def state(self) -> dict[str, float]:
         """Return what was learned so far, for a checkpoint."""

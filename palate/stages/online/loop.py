@@ -53,6 +53,7 @@ class Loop:
             locate=model_at,
             max_failed=config.reward_requirements.max_failed,
             adapters=config.adapters,
+            run=run,
         )
         context = AlgorithmContext(
             run=run,
@@ -78,6 +79,7 @@ class Loop:
         held_out = config.held_out
         self.held_out_reward = load_held_out(held_out.reward, self.policy.tokenizer, config.dtype)
         self.held_out_prompts = [] if held_out.prompts is None else self._prompts(held_out.prompts, held_out.limit)
+        self.rewards.check_prompts([*self.prompts, *(self.held_out_prompts if self.held_out_reward is None else [])])
         searched = HeldOut(within_budget(config.keep, config.kl), self.measure_held_out) if isinstance(config.keep, BestReward) else None
         self.search = Search(searched, self.learner, run.state / "best", 1, config.iterations)
         has_limits = isinstance(config.kl.control, BudgetKL) or config.guards.can_stop
