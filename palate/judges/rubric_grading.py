@@ -6,6 +6,7 @@ grade: nothing is guessed, and nothing counts as not met.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -16,7 +17,9 @@ from typing import Literal
 from palate.config.answers import Score
 from palate.core import Completion, Message, Prompt
 from palate.data.rubrics import Criterion, Rubric
+from palate.judges.instruction_files import shown, spoken
 from palate.judges.judge_model import JudgeModel, JudgeQuestion, JudgeReply, NoReply
+from palate.judges.verdicts import OptionProbabilities, answer_of
 
 Asking = Literal["one_by_one", "options", "together"]
 """How criteria are asked: each in a question of its own with a written verdict, each by the probabilities of yes and no, or all in one."""
@@ -52,17 +55,14 @@ ALL = f"""Which statements are true of an answer? The conversation so far, betwe
 {RULE}Write one line per statement, with its id, a colon, and yes or no. Write nothing else."""
 
 OPTIONS = ("yes", "no")
-LEAST_MASS = 0.5
+LEAST_MASS = OptionProbabilities().min_mass
 """Least probability of both words together. With less, the model was about to write something else, and their ratio says little."""
-
-CUT = " [the answer was cut off here]"
-"""Text after a completion that did not end by itself, because it must not look finished."""
-
-THOUGHTS = re.compile(r"<(think|thinking|reasoning)>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-"""What a model that reasons writes before its answer, closed or not."""
 
 VERDICT = re.compile(r"^[\s*_#>`-]*(?:met[\s*_`]*[:=][\s*_`]*)?(yes|no)[\s*_.`]*$", re.IGNORECASE | re.MULTILINE)
 """A line that is a verdict and nothing else: `met: yes`, `No.`"""
+
+VERSION = hashlib.blake2b("\n".join((ONE, WRITTEN, WORD, ALL)).encode(), digest_size=4).hexdigest()
+"""Eight hex digits of the digest of all texts that a judge reads beside prompt, completion and criteria."""
 
 WORDS = {"yes": True, "true": True, "met": True, "no": False, "false": False, "not met": False, "unmet": False}
 
@@ -93,8 +93,7 @@ def _parts(rubric: Rubric, asking: Asking) -> list[tuple[Criterion, ...]]:
 
 def question_of(item: GradingItem, criteria: Sequence[Criterion], asking: Asking) -> JudgeQuestion:
     """Return the question whether criteria are met. The model does not learn their weights, which would say what to answer."""
-    prompt = "\n\n".join(turn.text if turn.role == "text" else f"{turn.role}: {turn.text}" for turn in item.prompt.conversation)
-    completion = item.completion.text + (CUT if item.completion.is_cut else "")
+    prompt, completion = spoken(item.prompt.conversation), shown(item.completion)
     if asking == "together":
         template, listed = ALL, "\n".join(f"{c.id}: {' '.join(c.text.split())}" for c in criteria)
     else:
@@ -118,15 +117,8 @@ def grades_in(reply: JudgeReply | NoReply, criteria: Sequence[Criterion], asking
         return {criteria[0].id: _probability(reply)}
     if reply.cut:
         return {criterion.id: f"the judge's reply was cut off ({reply.cut}): {reply.text[-80:]!r}" for criterion in criteria}
-    answer = without_thoughts(reply.text)
+    answer = answer_of(reply.text)
     return {criteria[0].id: _verdict(answer)} if asking == "one_by_one" else _listed(answer, [c.id for c in criteria])
-
-
-def without_thoughts(text: str) -> str:
-    """Return a reply without what the model thought before it."""
-    answer = THOUGHTS.sub("", text)
-    # Some servers leave out the tag that opens the thoughts, because it is part of the prompt.
-    return re.split(r"</(?:think|thinking|reasoning)>", answer, flags=re.IGNORECASE)[-1]
 
 
 def _probability(reply: JudgeReply) -> Score:

@@ -21,6 +21,7 @@ from palate.rewards.judge import JudgeReward
 from palate.rewards.learned import LearnedReward
 from palate.rewards.model import Member, ModelReward
 from palate.rewards.remote import HTTPReward
+from palate.rewards.rubric import RubricReward
 from palate.rewards.rules import RulesReward
 from palate.runs.run import Run
 from palate.text.pack import Tree
@@ -28,7 +29,7 @@ from palate.text.pack import Tree
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-RewardPart = ModelReward | FunctionReward | RulesReward | HTTPReward | JudgeReward
+RewardPart = ModelReward | FunctionReward | RulesReward | HTTPReward | JudgeReward | RubricReward
 """The parts that a reward can have."""
 
 
