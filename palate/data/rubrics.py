@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from palate.config.answers import Score
 from palate.config.settings import nearest
@@ -22,6 +23,11 @@ AXIS = "axis:"
 """How the tag of a HealthBench criterion begins that names its dimension."""
 
 LONGEST_ID = 200
+GradeWord = Literal["met", "unmet", "unsure"]
+"""What a person says of a criterion. Who is unsure gives no grade."""
+
+GRADE_WORDS: tuple[GradeWord, ...] = get_args(GradeWord)
+
 SHOWN = 12
 """Faults and places that a message names, at most."""
 
@@ -65,6 +71,11 @@ class Rubric:
             return f"{len(missing)} of {len(self.criteria)} criteria have no grade: {first}: {reason}"
         total = math.fsum(c.weight * float(grades[c.id]) for c in self.criteria)
         return min(1.0, max(0.0, total / self.best))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the criteria."""
+        return tuple(criterion.id for criterion in self.criteria)
 
     @property
     def best(self) -> float:
