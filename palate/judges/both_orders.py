@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from palate.core import Completion, Prompt
 from palate.judges.instruction_files import Instructions
 from palate.judges.judge_model import JudgeModel, JudgeQuestion
-from palate.judges.verdicts import Abstention, Reading, VerdictKind, smoothed
+from palate.judges.rubric_grading import within_budget
+from palate.judges.verdicts import Abstention, JudgeReading, VerdictKind, smoothed
 
 Pair = tuple[Prompt, Completion, Completion]
 
@@ -31,13 +32,13 @@ def second_wins(model: JudgeModel, pairs: Sequence[Pair], instructions: Instruct
         for prompt, shown in orders
         for draw in range(verdict.draws)
     ]
-    replies = list(model.replies(questions))
+    replies = [within_budget(reply) for reply in model.replies(questions)]
     readings = [verdict.read(instructions, replies[k * verdict.draws : (k + 1) * verdict.draws]) for k in range(len(orders))]
     found = iter([_second(*readings[k : k + 2]) for k in range(0, len(readings), 2)])
     return [next(found) if one.text != other.text else 0.5 for _, one, other in pairs]
 
 
-def _second(first_shown: Reading | Abstention, last_shown: Reading | Abstention) -> float | Abstention:
+def _second(first_shown: JudgeReading | Abstention, last_shown: JudgeReading | Abstention) -> float | Abstention:
     if isinstance(first_shown, Abstention):
         return first_shown
     if isinstance(last_shown, Abstention):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from palate.config.answers import Score
-from palate.core import Completion, Message, Prompt
+from palate.core import Completion, Message, Prompt, RunError
 from palate.data.rubrics import Criterion, Rubric
 from palate.judges.instruction_files import shown, spoken
 from palate.judges.judge_model import JudgeModel, JudgeQuestion, JudgeReply, NoReply
@@ -77,13 +77,20 @@ class GradingItem:
 
 
 def grade_all(model: JudgeModel, items: Sequence[GradingItem], asking: Asking) -> list[Grades]:
-    """Return the grades of each item, in their order."""
+    """Return the grades of each item, in their order. Raises RunError when the model's budget is spent."""
     asked = [(number, part) for number, item in enumerate(items) for part in _parts(item.rubric, asking)]
     questions = [question_of(items[number], part, asking) for number, part in asked]
     grades: list[dict[str, Score]] = [{} for _ in items]
     for (number, part), reply in zip(asked, model.replies(questions), strict=True):
-        grades[number] |= grades_in(reply, part, asking)
+        grades[number] |= grades_in(within_budget(reply), part, asking)
     return list(grades)
+
+
+def within_budget(reply: JudgeReply | NoReply) -> JudgeReply | NoReply:
+    """Return the reply. Raises RunError when there is none because the budget is spent: what follows would lack its answers too."""
+    if isinstance(reply, NoReply) and reply.kind == "budget":
+        raise RunError(f"{reply.reason}. Raise the model's budget. What was answered is kept in the ledger, and the same command goes on")
+    return reply
 
 
 def _parts(rubric: Rubric, asking: Asking) -> list[tuple[Criterion, ...]]:

@@ -17,8 +17,8 @@ from palate.core import ConfigError, Prompt
 from palate.data.cells import InvalidRow
 from palate.data.rubric_files import RubricFile, RubricSource
 from palate.data.rubrics import Rubric
+from palate.judges.judge_kinds import JudgeModelKind
 from palate.judges.judge_model import JudgeModel
-from palate.judges.kinds import JudgeModelKind
 from palate.judges.rubric_grading import OPTIONS, Asking, Grades, GradingItem, grade_all
 from palate.rewards.batch import PartScorer, PartScores, ScoringBatch, ScoringContext
 from palate.rewards.part import PartSettings

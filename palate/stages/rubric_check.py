@@ -16,8 +16,8 @@ from palate.data.rubrics import Rubric
 from palate.evaluation.rubric_gains import JudgedGain, RubricGains
 from palate.judges.both_orders import second_wins
 from palate.judges.instruction_files import InstructionsInput, load_instructions
+from palate.judges.judge_kinds import JudgeModelKind
 from palate.judges.judge_model import JudgeModelSettings
-from palate.judges.kinds import JudgeModelKind
 from palate.judges.rubric_grading import Grades, GradingItem, grade_all
 from palate.judges.verdicts import Abstention, VerdictKind, WrittenVerdict
 from palate.rewards.rubric import RubricReward

@@ -51,7 +51,7 @@ def _item(entry: SourceRow) -> ExchangeItem:
     fields = cells.mapping(row.get("fields", {}), "fields")
     if "rubric" in fields or "rubric" in row:
         task = "rubric" if len(candidates) == 1 else task
-    own = {"rule": cells.text(row["rule"], "rule")} if "rule" in row else {}
+    own: dict[str, object] = {"rule": cells.text(row["rule"], "rule")} if "rule" in row else {}
     own |= {"rubric": list(cells.sequence(row["rubric"], "rubric"))} if "rubric" in row else {}
     for name, value in own.items():
         if fields.get(name, value) != value:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from palate.core import Completion, Message, Prompt
+from palate.core import Completion, Message, Prompt, RunError
 from palate.data.rubrics import Criterion, Rubric
 from palate.judges.judge_model import JudgeQuestion, JudgeReply, NoReply
 from palate.judges.rubric_grading import GradingItem, grade_all, grades_in, question_of
@@ -57,7 +57,7 @@ def test_options_give_the_probability_of_yes() -> None:
 
 def test_a_model_that_is_about_to_write_prose_gives_no_probability() -> None:
     (reason,) = grades_in(JudgeReply("", (math.log(0.02), math.log(0.01))), RUBRIC.criteria[:1], "options").values()
-    assert reason == "the judge gives yes and no together a probability of 0.03; it needs 0.5"
+    assert reason == "the judge gives yes and no together a probability of 0.03; it needs 0.1"
     assert isinstance(grades_in(JudgeReply("", (-math.inf, -math.inf)), RUBRIC.criteria[:1], "options")["cause"], str)
 
 
@@ -111,6 +111,11 @@ def test_a_reply_that_was_cut_or_did_not_come_gives_no_grade() -> None:
     assert all(isinstance(grade, str) and "cut off (length)" in grade for grade in cut.values())
     none = grades_in(NoReply("no answer within the deadline", "timeout"), RUBRIC.criteria, "one_by_one")
     assert set(none.values()) == {"no answer within the deadline"}
+
+
+def test_a_spent_budget_stops_the_run() -> None:
+    with pytest.raises(RunError, match="the budget is spent. Raise the model's budget"):
+        grade_all(Model(lambda question: NoReply("the budget is spent", "budget")), [ITEM], "together")
 
 
 def test_a_completion_cannot_end_its_own_part_of_the_question() -> None:
