@@ -33,7 +33,7 @@ from palate.agreement.shares import (
     vote_log_loss,
 )
 from palate.agreement.strengths import CrowdStrengths, CrowdVotes, bradley_terry, crowd_bradley_terry
-from palate.agreement.vote_table import VoteTable
+from palate.agreement.vote_table import Grading, VoteTable
 from palate.agreement.votes import PAIR_ANSWERS, RULE_ANSWERS, Votes, pair_answer
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "DimensionReport",
     "Estimate",
     "Forecast",
+    "Grading",
     "LearningCurve",
     "NoiseCeiling",
     "Pace",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from palate.agreement.estimates import Flags, Floats, Ints
-from palate.agreement.votes import PAIR_ANSWERS, RULE_ANSWERS, Votes, pairs_of
+from palate.agreement.votes import CRITERION_ANSWERS, PAIR_ANSWERS, RULE_ANSWERS, Votes, pairs_of
 from palate.core import UNKNOWN_RATER, Comparison, DataError, Judgment, is_anonymous
 
 Ranking = tuple[tuple[int, ...], ...]
@@ -51,12 +51,33 @@ class EarlierVotes:
 NO_EARLIER = EarlierVotes.of(())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class VoteTable:
-    """Votes on pairs, or on whether a rule is broken, and columns beside them. An unknown value is -1, or NaN for real numbers.
+@dataclass(frozen=True, slots=True)
+class Grading:
+    """What a rater says of one criterion about one completion.
 
     Attributes:
-        votes: the votes; answers are first, tie, second, or broken, kept.
+        completion: the completion's name.
+        criterion: the criterion's id in the completion's rubric.
+        dimension: what its votes are counted under.
+        rater: who says it.
+        is_met: whether the criterion is met.
+        seconds: time spent on the whole rubric.
+    """
+
+    completion: str
+    criterion: str
+    dimension: str
+    rater: str
+    is_met: bool
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VoteTable:
+    """Votes on pairs, rules or criteria, and columns beside them. An unknown value is -1, or NaN for real numbers.
+
+    Attributes:
+        votes: the votes; answers are first, tie, second, or broken, kept, or unmet, met.
         shown: (n,) 0 when the item's first completion was shown first, 1 when its second was.
         seconds: (n,) time spent on the vote.
         words: (items, 2) lengths of both completions in words.
@@ -88,9 +109,10 @@ class VoteTable:
     def __post_init__(self) -> None:
         """Checks the shapes."""
         n, items = len(self.votes), len(self.votes.items)
-        if self.votes.answers not in {PAIR_ANSWERS, RULE_ANSWERS}:
-            wanted_answers = " or ".join(map(", ".join, (PAIR_ANSWERS, RULE_ANSWERS)))
-            raise DataError(f"a table of votes is on pairs or rules: answers must be {wanted_answers}, got {', '.join(self.votes.answers)}")
+        kinds = (PAIR_ANSWERS, RULE_ANSWERS, CRITERION_ANSWERS)
+        if self.votes.answers not in kinds:
+            wanted_answers = " or ".join(map(", ".join, kinds))
+            raise DataError(f"a table of votes must have the answers {wanted_answers}, got {', '.join(self.votes.answers)}")
         wanted = {"shown": (n,), "seconds": (n,), "strength": (n,), "words": (items, 2), "policy": (items, 2)}
         wanted |= {"gold": (items,), "dimension": (items,), "comparison": (items,)}
         columns = (self.shown, self.seconds, self.strength, self.words, self.policy, self.gold, self.dimension, self.comparison)
@@ -203,6 +225,23 @@ class VoteTable:
         right = np.array([-1 if (gold or {}).get(item) is None else int(not (gold or {})[item]) for item in votes.items], dtype=np.int64)
         table = cls.of(votes, seconds=np.array([seconds for _, seconds in last.values()], dtype=np.float64))
         return replace(table, gold=right)._with_repeats(again)
+
+    @classmethod
+    def of_grades(cls, rows: Iterable[Grading]) -> VoteTable:
+        """Make the table of grades of criteria. A rater's last grade counts. The grades of one completion go together in every error."""
+        grades = list(rows)
+        about = {f"{grade.completion}/{grade.criterion}": grade for grade in grades}
+        table = cls.of_verdicts((f"{g.completion}/{g.criterion}", g.rater, not g.is_met, g.seconds) for g in grades)
+        asked = [about[name] for name in table.votes.items]
+        completions = {name: k for k, name in enumerate(dict.fromkeys(g.completion for g in asked))}
+        dimensions = sorted({g.dimension for g in asked})
+        return replace(
+            table,
+            votes=replace(table.votes, answers=CRITERION_ANSWERS),
+            comparison=np.array([completions[g.completion] for g in asked], dtype=np.int64),
+            dimension=np.array([dimensions.index(g.dimension) for g in asked], dtype=np.int64),
+            dimensions=tuple(dimensions),
+        )
 
     def _with_repeats(self, again: Iterable[tuple[str, str, int, int, int, int]]) -> VoteTable:
         """Return the table with its raters without a name, and the earlier votes in rows as of `EarlierVotes`, by names."""

@@ -73,9 +73,9 @@ class Rubric:
         return min(1.0, max(0.0, total / self.best))
 
     @property
-    def ids(self) -> tuple[str, ...]:
-        """The ids of the criteria."""
-        return tuple(criterion.id for criterion in self.criteria)
+    def question(self) -> list[list[str]]:
+        """What raters are asked: id and text of each criterion. Weights are not part of it."""
+        return [[criterion.id, criterion.text] for criterion in self.criteria]
 
     @property
     def best(self) -> float:

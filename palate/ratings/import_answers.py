@@ -119,7 +119,7 @@ def grouped_answer(group: AnswerGroup, batch: ImportBatch) -> tuple[Answer, tupl
     )
     try:
         check_answer(answer, answered, len(location.numbers))
-        check_criteria(answer, location.criteria)
+        check_criteria(answer, [name for name in location.criteria if name in answer.grades])  # a model may have left some out
     except DataError as error:
         wanted = f"project {batch.project.name!r} asks to {task.kind} on {', '.join(task.dimensions)}"
         raise DataError(f"{group.place}: `{_FIELDS[task.kind]}`: {error} The {wanted}. Nothing was added.") from error

@@ -137,10 +137,10 @@ def criteria_of(task: Task, fields: Json) -> tuple[Criterion, ...]:
 def digest(item: Item, task: Task) -> str:
     """Return the SHA-256 of the conversation and the candidates in any order, so that a swapped pair is the same question.
 
-    If the task is about rules or rubrics, the rule that the item names, or its rubric, is part of it.
+    If the task is about rules or rubrics, the rule that the item names, or ids and texts of its criteria, are part of it.
     """
     rule = [item.fields["rule"]] if task.kind in RULED and item.fields.get("rule") else []
-    rule += [item.fields["rubric"]] if task.kind == "rubric" else []
+    rule += [rubric_of(item.fields["rubric"]).question] if task.kind == "rubric" else []
     candidates = sorted(json.dumps(candidate, sort_keys=True) for candidate in candidates_json(item.candidates))
     question = json.dumps([turns_json(item.conversation), candidates, *rule], sort_keys=True)
     return hashlib.sha256(question.encode("utf-8", errors="surrogatepass")).hexdigest()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from palate.config.answers import Score
 from palate.config.artifacts import file_at
 from palate.config.types import Count, Input
 from palate.core import Completion, ConfigError, DataError, Prompt
+from palate.data.exchange import write_exchange
 from palate.data.formats import read_samples
 from palate.data.jsonl import write_rows
 from palate.data.rubric_files import RubricSource
@@ -18,6 +19,7 @@ from palate.judges.both_orders import second_wins
 from palate.judges.instruction_files import InstructionsInput, load_instructions
 from palate.judges.judge_kinds import JudgeModelKind
 from palate.judges.judge_model import JudgeModelSettings
+from palate.judges.rubric_exchange import grader_name, rubric_exchange
 from palate.judges.rubric_grading import Grades, GradingItem, grade_all
 from palate.judges.verdicts import Abstention, VerdictKind, WrittenVerdict
 from palate.rewards.rubric import RubricReward
@@ -28,7 +30,18 @@ JUDGE = "judge"
 
 ROWS = "rubric_check.jsonl"
 
+JUDGMENTS = "judgments.jsonl"
+
 Matched = tuple[Prompt, Completion, Completion]
+
+
+@dataclass(frozen=True)
+class WhatJudgeSaid:
+    """The grades of all completions by one judge, those before first, and how likely it finds each later completion the better one."""
+
+    rater: str
+    grades: list[Grades]
+    verdicts: list[float | Abstention]
 
 
 @dataclass(frozen=True)
@@ -68,23 +81,34 @@ class RubricCheck:
             model.check(self.verdict.options(instructions), self.verdict.draws)
 
     def run(self, run: Run) -> None:
-        """Write a row per prompt with what every judge says to `rubric_check.jsonl`, and the comparison to the summary."""
+        """Write a row per prompt with what every judge says to `rubric_check.jsonl`, and the comparison to the summary.
+
+        `judgments.jsonl` has the grades as judgments, for `palate agreement`, and for a project in which people grade the same completions.
+        """
         matched = self._matched(run)
         source = self.rubric.source
         source.require([prompt for prompt, _, _ in matched], "rubric")
         rubrics = [rubric_at(source, prompt) for prompt, _, _ in matched]
-        grades: dict[str, tuple[list[Grades], list[Grades]]] = {}
-        verdicts: dict[str, list[float | Abstention]] = {}
+        both = list(zip(matched, rubrics, strict=True))
+        items = {f"{prompt.id}/before": GradingItem(prompt, before, rubric) for (prompt, before, _), rubric in both}
+        items |= {f"{prompt.id}/after": GradingItem(prompt, after, rubric) for (prompt, _, after), rubric in both}
+        said: dict[str, WhatJudgeSaid] = {}
         with run.progress(1 + len(self.panel), "rubric_check") as advance:
-            grades[JUDGE], _ = self._asked(run, self.rubric.model, matched, rubrics, compares=False)
-            advance(1, JUDGE)
-            for name, model in self.panel.items():
-                grades[name], verdicts[name] = self._asked(run, model, matched, rubrics, compares=True)
+            for name, model in {JUDGE: self.rubric.model, **self.panel}.items():
+                said[name] = self._asked(run, model, list(items.values()), [] if name == JUDGE else matched)
                 advance(1, name)
+        write_exchange(rubric_exchange(run.name, items, {one.rater: one.grades for one in said.values()}), run.directory / JUDGMENTS)
+        self._compare(run, matched, rubrics, said)
+
+    def _compare(self, run: Run, matched: Sequence[Matched], rubrics: Sequence[Rubric], said: Mapping[str, WhatJudgeSaid]) -> None:
+        """Write the rows and the summary."""
+        count = len(matched)
+        grades = {name: (one.grades[:count], one.grades[count:]) for name, one in said.items()}
         scores = {
             name: [[rubric.score(own) for rubric, own in zip(rubrics, side, strict=True)] for side in sides]
             for name, sides in grades.items()
         }
+        verdicts = {name: one.verdicts for name, one in said.items() if name != JUDGE}
         for name, sides in scores.items():
             run.dropped(f"scores by {name}", [score.split(":")[0] for side in sides for score in side if isinstance(score, str)])
         for name, cast in verdicts.items():
@@ -97,7 +121,7 @@ class RubricCheck:
                 "after": after.text,
                 "scores": {name: {"before": sides[0][k], "after": sides[1][k]} for name, sides in scores.items()},
                 "grades": {name: {"before": sides[0][k], "after": sides[1][k]} for name, sides in grades.items()},
-                "after_wins": {name: vote.reason if isinstance(vote := cast[k], Abstention) else vote for name, cast in verdicts.items()},
+                "after_wins": {name: _told(cast[k]) for name, cast in verdicts.items()},
             }
             for k, (prompt, before, after) in enumerate(matched)
         ]
@@ -139,19 +163,15 @@ class RubricCheck:
             )
         return [(before[key][0], before[key][1], after[key][1]) for key in common]
 
-    def _asked(
-        self, run: Run, settings: JudgeModelSettings, matched: Sequence[Matched], rubrics: Sequence[Rubric], *, compares: bool
-    ) -> tuple[tuple[list[Grades], list[Grades]], list[float | Abstention]]:
-        """Return the grades of both sides by one judge, and its verdicts where it compares."""
-        items = [GradingItem(prompt, before, rubric) for (prompt, before, _), rubric in zip(matched, rubrics, strict=True)]
-        items += [GradingItem(prompt, after, rubric) for (prompt, _, after), rubric in zip(matched, rubrics, strict=True)]
+    def _asked(self, run: Run, settings: JudgeModelSettings, items: Sequence[GradingItem], compared: Sequence[Matched]) -> WhatJudgeSaid:
+        """Return the grades of all completions by one judge, and its verdicts on those that it compares."""
         model = settings.open(run)
         try:
-            graded = grade_all(model, items, self.rubric.ask)
-            verdicts = second_wins(model, matched, load_instructions(self.instructions), self.verdict) if compares else []
+            grades = grade_all(model, items, self.rubric.ask)
+            verdicts = second_wins(model, compared, load_instructions(self.instructions), self.verdict)
+            return WhatJudgeSaid(grader_name(model.name), grades, verdicts)
         finally:
             model.close()
-        return (graded[: len(matched)], graded[len(matched) :]), verdicts
 
 
 def rubric_at(source: RubricSource, prompt: Prompt) -> Rubric:
@@ -159,6 +179,10 @@ def rubric_at(source: RubricSource, prompt: Prompt) -> Rubric:
     rubric = source.rubric(prompt)
     assert rubric is not None
     return rubric
+
+
+def _told(vote: float | Abstention) -> float | str:
+    return vote.reason if isinstance(vote, Abstention) else vote
 
 
 def _number(said: Score | Abstention) -> float | None:

@@ -24,6 +24,7 @@ from palate.data.exchange.project import Project
 from palate.data.formats.dropped import Dropped
 from palate.data.judgment_rows import check_ranking, check_tiers
 from palate.data.pseudonyms import pseudonym
+from palate.data.rubrics import rubric_of
 
 
 class NothingToJudge(InvalidRow):
@@ -85,6 +86,8 @@ class Gathering:
         required = MIN_CANDIDATES[item.task]
         if len(item.candidates) < required:
             raise invalid("candidates", f"holds {len(item.candidates)}; to {item.task} takes {required} or more")
+        if item.task == "rubric":
+            rubric_of(item.fields.get("rubric"))
         check_gold(item)
         self._items[item.id] = item, source
 

@@ -11,7 +11,9 @@ import pytest
 from palate.core import Completion, ConfigError, DataError, Message, Prompt
 from palate.data.formats import sample_row
 from palate.data.jsonl import write_rows
+from palate.evaluation.rater_votes import read_votes
 from palate.judges.endpoint import OpenAIJudge
+from palate.judges.rubric_grading import VERSION
 from palate.rewards.rubric import RubricReward
 from palate.stages.rubric_check import RubricCheck
 from palate.testing.chat_answers import asked_pair, chat_answer
@@ -105,6 +107,11 @@ def test_a_completion_that_only_lists_the_criteria_is_caught(chat: Callable[[Ans
     third = rows_of(run, "rubric_check.jsonl")[2]
     assert "holds no verdict" in third["after_wins"]["one"], "equal for a judge that abstains: neither a win nor a tie"
     assert found["abstentions"] == 2 * PROMPTS / 3
+    table, left_out = read_votes(run)
+    assert len(table.votes) == 3 * 2 * PROMPTS * len(RUBRIC)
+    assert table.votes.raters == ("judge/rubric@" + VERSION, "one/rubric@" + VERSION, "other/rubric@" + VERSION)
+    assert table.dimensions == ("amount", "blame", "spice")
+    assert left_out == ()
 
 
 def test_a_real_gain_is_confirmed(chat: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
