@@ -8,7 +8,7 @@ from palate.core import Completion, Prompt
 from palate.judges.instruction_files import Instructions
 from palate.judges.judge_model import JudgeModel, JudgeQuestion
 from palate.judges.rubric_grading import within_budget
-from palate.judges.verdicts import Abstention, JudgeReading, VerdictKind, smoothed
+from palate.judges.verdicts import Abstention, JudgeReading, VerdictKind
 
 Pair = tuple[Prompt, Completion, Completion]
 
@@ -43,4 +43,4 @@ def _second(first_shown: JudgeReading | Abstention, last_shown: JudgeReading | A
         return first_shown
     if isinstance(last_shown, Abstention):
         return last_shown
-    return (1 - smoothed(first_shown.mean, first_shown.votes) + smoothed(last_shown.mean, last_shown.votes)) / 2
+    return (1 - first_shown.mean + last_shown.mean) / 2
