@@ -33,7 +33,8 @@ from palate.agreement.shares import (
     vote_log_loss,
 )
 from palate.agreement.strengths import CrowdStrengths, CrowdVotes, bradley_terry, crowd_bradley_terry
-from palate.agreement.vote_table import Grading, VoteTable
+from palate.agreement.gradings import Grading, table_of_grades
+from palate.agreement.vote_table import VoteTable
 from palate.agreement.votes import PAIR_ANSWERS, RULE_ANSWERS, Votes, pair_answer
 
 __all__ = [
@@ -90,4 +91,5 @@ __all__ = [
     "smoothed_share",
     "smoothed_shares",
     "vote_log_loss",
+    "table_of_grades",
 ]

@@ -51,27 +51,6 @@ class EarlierVotes:
 NO_EARLIER = EarlierVotes.of(())
 
 
-@dataclass(frozen=True, slots=True)
-class Grading:
-    """What a rater says of one criterion about one completion.
-
-    Attributes:
-        completion: the completion's name.
-        criterion: the criterion's id in the completion's rubric.
-        dimension: what its votes are counted under.
-        rater: who says it.
-        is_met: whether the criterion is met.
-        seconds: time spent on the whole rubric.
-    """
-
-    completion: str
-    criterion: str
-    dimension: str
-    rater: str
-    is_met: bool
-    seconds: float | None
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class VoteTable:
     """Votes on pairs, rules or criteria, and columns beside them. An unknown value is -1, or NaN for real numbers.
@@ -237,23 +216,6 @@ class VoteTable:
         right = np.array([-1 if (gold or {}).get(item) is None else int(not (gold or {})[item]) for item in votes.items], dtype=np.int64)
         table = cls.of(votes, seconds=np.array([seconds for _, seconds in last.values()], dtype=np.float64))
         return replace(table, gold=right)._with_repeats(again)
-
-    @classmethod
-    def of_grades(cls, rows: Iterable[Grading]) -> VoteTable:
-        """Make the table of grades of criteria. A rater's last grade counts. The grades of one completion go together in every error."""
-        grades = list(rows)
-        about = {f"{grade.completion}/{grade.criterion}": grade for grade in grades}
-        table = cls.of_verdicts((f"{g.completion}/{g.criterion}", g.rater, not g.is_met, g.seconds) for g in grades)
-        asked = [about[name] for name in table.votes.items]
-        completions = {name: k for k, name in enumerate(dict.fromkeys(g.completion for g in asked))}
-        dimensions = sorted({g.dimension for g in asked})
-        return replace(
-            table,
-            votes=replace(table.votes, answers=CRITERION_ANSWERS),
-            comparison=np.array([completions[g.completion] for g in asked], dtype=np.int64),
-            dimension=np.array([dimensions.index(g.dimension) for g in asked], dtype=np.int64),
-            dimensions=tuple(dimensions),
-        )
 
     def _with_repeats(self, again: Iterable[tuple[str, str, int, int, int, int]]) -> VoteTable:
         """Return the table with its raters without a name, and the earlier votes in rows as of `EarlierVotes`, by names."""

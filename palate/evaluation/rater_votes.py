@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from palate.agreement import Grading, VoteTable, pair_answer
+from palate.agreement import Grading, VoteTable, pair_answer, table_of_grades
 from palate.core import Comparison, ConfigError, DataError, Judgment
 from palate.data.exchange import Exchange, ExchangeItem, Tiers, Vote, read_exchange
 from palate.data.jsonl import Row, read_rows
@@ -62,7 +62,7 @@ def votes_in(exchange: Exchange, dimension: str | None = None, place: str = "the
     elif votes.verdicts:
         table = VoteTable.of_verdicts(votes.verdicts, votes.right)
     elif votes.grades:
-        table = VoteTable.of_grades(votes.grades)
+        table = table_of_grades(votes.grades)
     else:
         raise _nothing(exchange, dimension, place, left_out)
     return table, tuple(left_out.most_common())

@@ -86,8 +86,8 @@ STAGES: Stages = {
     "average": StageEntry("palate.stages.average:Average", "Average the weights of models that were tuned from one another."),
     "rerank": StageEntry("palate.stages.rerank:Rerank", "Keep the best of several completions by a reward.", is_shared=True),
     "evaluate": StageEntry("palate.stages.evaluate:Evaluate", "Measure what a model gained and lost.", is_shared=True),
-    "rubric_check": StageEntry(
-        "palate.stages.rubric_check:RubricCheck", "Ask judges that were not trained against whether a gain on a rubric is real."
+    "regrade": StageEntry(
+        "palate.stages.regrade:Regrade", "Ask judges that were not trained against whether a gain on a rubric is real."
     ),
     "report": StageEntry("palate.stages.report:Report", "Write a report of the runs with tables and plots."),
 }

@@ -1,4 +1,4 @@
-"""Stage rubric_check: a completion that lists the criteria's words without doing them pleases the judge alone, and that is said."""
+"""Stage regrade: a completion that lists the criteria's words without doing them pleases the judge alone, and that is said."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from palate.evaluation.rater_votes import read_votes
 from palate.judges.endpoint import OpenAIJudge
 from palate.judges.rubric_grading import VERSION
 from palate.rewards.rubric import RubricReward
-from palate.stages.rubric_check import RubricCheck
+from palate.stages.regrade import Regrade
 from palate.testing.chat_answers import asked_pair, chat_answer
 from palate.testing.completions_server import Answer, CompletionsServer
 from tests.support.rubric_judges import Grade, one_by_one
@@ -79,16 +79,16 @@ def model(server: CompletionsServer, name: str) -> OpenAIJudge:
     return OpenAIJudge(url=server.url, model=name)
 
 
-def check(chat: Callable[[Answer], CompletionsServer], before: str, after: str, grade: Grade = by_words) -> RubricCheck:
+def check(chat: Callable[[Answer], CompletionsServer], before: str, after: str, grade: Grade = by_words) -> Regrade:
     panel = chat(panelist(by_deeds))
-    return RubricCheck(
+    return Regrade(
         before, after, RubricReward(model=model(chat(one_by_one(grade)), "judge")), {name: model(panel, name) for name in ("one", "other")}
     )
 
 
 def test_a_completion_that_only_lists_the_criteria_is_caught(chat: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
     before, after = samples(tmp_path / "before", lambda k: PLAIN[k % 3]), samples(tmp_path / "after", lambda k: HACK)
-    run = ran(check(chat, before, after), tmp_path / "run", "rubric_check")
+    run = ran(check(chat, before, after), tmp_path / "run", "regrade")
     found = summary_of(run)
     assert (found["judge"]["before"], found["judge"]["after"]) == (0.0, 1.0)
     assert found["panel_mean"]["high"] < 0
@@ -96,7 +96,7 @@ def test_a_completion_that_only_lists_the_criteria_is_caught(chat: Callable[[Ans
     assert found["is_confined_to_judge"]
     assert found["is_against_verdict"]
     assert "This looks like rubric hacking" in found["findings"][-1]
-    row = rows_of(run, "rubric_check.jsonl")[1]
+    row = rows_of(run, "regrade.jsonl")[1]
     assert row["scores"] == {
         "judge": {"before": 0.0, "after": 1.0},
         "one": {"before": 1.0, "after": 0.0},
@@ -104,7 +104,7 @@ def test_a_completion_that_only_lists_the_criteria_is_caught(chat: Callable[[Ans
     }
     assert row["grades"]["one"]["before"] == {"spice": 1.0, "amount": 1.0, "blame": 0.0}
     assert row["after_wins"]["one"] < 0.3
-    third = rows_of(run, "rubric_check.jsonl")[2]
+    third = rows_of(run, "regrade.jsonl")[2]
     assert "holds no verdict" in third["after_wins"]["one"], "equal for a judge that abstains: neither a win nor a tie"
     assert found["abstentions"] == 2 * PROMPTS / 3
     table, left_out = read_votes(run)
@@ -117,7 +117,7 @@ def test_a_completion_that_only_lists_the_criteria_is_caught(chat: Callable[[Ans
 def test_a_real_gain_is_confirmed(chat: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
     before = samples(tmp_path / "before", lambda k: PLAIN[2] if k % 4 else PLAIN[0])
     after = samples(tmp_path / "after", lambda k: PLAIN[1])
-    found = summary_of(ran(check(chat, before, after, by_deeds), tmp_path / "run", "rubric_check"))
+    found = summary_of(ran(check(chat, before, after, by_deeds), tmp_path / "run", "regrade"))
     assert found["judge"]["gain"]["low"] > 0
     assert not found["is_confined_to_judge"]
     assert not found["is_against_verdict"]
@@ -130,7 +130,7 @@ def test_missing_scores_are_counted_by_judge(chat: Callable[[Answer], Completion
         return None if completion == PLAIN[0] and criterion == "gives an amount" else by_words(criterion, completion)
 
     before, after = samples(tmp_path / "before", lambda k: PLAIN[k % 3]), samples(tmp_path / "after", lambda k: HACK, first=6)
-    run = ran(check(chat, before, after, poet), tmp_path / "run", "rubric_check")
+    run = ran(check(chat, before, after, poet), tmp_path / "run", "regrade")
     found = summary_of(run)
     assert found["prompts"] == PROMPTS - 6
     assert found["judge"]["missing"] == 6
@@ -147,10 +147,10 @@ def test_the_panel_is_others_than_the_judge(chat: Callable[[Answer], Completions
         ({"judge": own}, "choose another"),
     ):
         with pytest.raises(ConfigError, match=message):
-            RubricCheck("b", "a", RubricReward(model=own), panel).check()
+            Regrade("b", "a", RubricReward(model=own), panel).check()
     with pytest.raises(ConfigError, match="must compare two completions"):
         other = OpenAIJudge(url="http://127.0.0.1:1/v1", model="n")
-        RubricCheck("b", "a", RubricReward(model=own), {"other": other}, instructions="overall-pointwise").check()
+        Regrade("b", "a", RubricReward(model=own), {"other": other}, instructions="overall-pointwise").check()
 
 
 def test_sides_without_a_common_prompt_are_refused(chat: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
@@ -158,4 +158,4 @@ def test_sides_without_a_common_prompt_are_refused(chat: Callable[[Answer], Comp
     (tmp_path / "after").mkdir()
     write_rows(tmp_path / "after" / "samples.jsonl", [sample_row(Prompt("q", (Message("user", "Else?"),)), [Completion("x")])])
     with pytest.raises(DataError, match="no prompt of .* is among those of"):
-        ran(check(chat, before, str(tmp_path / "after")), tmp_path / "run", "rubric_check")
+        ran(check(chat, before, str(tmp_path / "after")), tmp_path / "run", "regrade")

@@ -1,4 +1,4 @@
-"""Stage `rubric_check`: ask judges that were not trained against whether a gain on a rubric is real."""
+"""Stage `regrade`: ask judges that were not trained against whether a gain on a rubric is real."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from palate.runs.run import Run
 JUDGE = "judge"
 """What rows and summary call the judge that was trained against."""
 
-ROWS = "rubric_check.jsonl"
+ROWS = "regrade.jsonl"
 
 JUDGMENTS = "judgments.jsonl"
 
@@ -45,7 +45,7 @@ class WhatJudgeSaid:
 
 
 @dataclass(frozen=True)
-class RubricCheck:
+class Regrade:
     """Ask judges that were not trained against whether a gain on a rubric is real.
 
     Attributes:
@@ -81,7 +81,7 @@ class RubricCheck:
             model.check(self.verdict.options(instructions), self.verdict.draws)
 
     def run(self, run: Run) -> None:
-        """Write a row per prompt with what every judge says to `rubric_check.jsonl`, and the comparison to the summary.
+        """Write a row per prompt with what every judge says to `regrade.jsonl`, and the comparison to the summary.
 
         `judgments.jsonl` has the grades as judgments, for `palate agreement`, and for a project in which people grade the same completions.
         """
@@ -93,7 +93,7 @@ class RubricCheck:
         items = {f"{prompt.id}/before": GradingItem(prompt, before, rubric) for (prompt, before, _), rubric in both}
         items |= {f"{prompt.id}/after": GradingItem(prompt, after, rubric) for (prompt, _, after), rubric in both}
         said: dict[str, WhatJudgeSaid] = {}
-        with run.progress(1 + len(self.panel), "rubric_check") as advance:
+        with run.progress(1 + len(self.panel), "regrade") as advance:
             for name, model in {JUDGE: self.rubric.model, **self.panel}.items():
                 said[name] = self._asked(run, model, list(items.values()), [] if name == JUDGE else matched)
                 advance(1, name)
