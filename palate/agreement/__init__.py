@@ -11,6 +11,7 @@ from palate.agreement.bias import Bias, length_bias, side_bias
 from palate.agreement.curve import CurvePoint, Forecast, LearningCurve, learning_curve
 from palate.agreement.dawid_skene import DawidSkene, dawid_skene
 from palate.agreement.estimates import Estimate
+from palate.agreement.gradings import Grading, table_of_grades
 from palate.agreement.kappa import (
     NoiseCeiling,
     PairKappas,
@@ -33,7 +34,6 @@ from palate.agreement.shares import (
     vote_log_loss,
 )
 from palate.agreement.strengths import CrowdStrengths, CrowdVotes, bradley_terry, crowd_bradley_terry
-from palate.agreement.gradings import Grading, table_of_grades
 from palate.agreement.vote_table import VoteTable
 from palate.agreement.votes import PAIR_ANSWERS, RULE_ANSWERS, Votes, pair_answer
 
@@ -90,6 +90,6 @@ __all__ = [
     "side_bias",
     "smoothed_share",
     "smoothed_shares",
-    "vote_log_loss",
     "table_of_grades",
+    "vote_log_loss",
 ]
