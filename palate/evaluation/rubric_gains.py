@@ -85,7 +85,7 @@ class RubricGains:
             panel: the others; at least one.
 
         Raises:
-            DataError: a judge scored no prompt before and after, or there is no prompt that all of them scored.
+            DataError: there is no prompt that all of them scored, before and after.
         """
         common = [
             (own, statistics.fmean(others))
@@ -93,7 +93,7 @@ class RubricGains:
             if (own := prompt.gain(judge)) is not None and len(others := _known(prompt.gain(name) for name in panel)) == len(panel)
         ]
         if not common:
-            raise DataError("no prompt has a score by every judge, before and after, so nothing can be compared. See regrade.jsonl")
+            raise DataError("no prompt has a score by every judge, before and after, so nothing can be compared")
         seen = {name: _seen(prompts, name) for name in panel}
         cast = [votes for prompt in prompts if (votes := _known(prompt.verdicts.values()))]
         gains = [gain.gain.value for gain in seen.values()]
@@ -173,8 +173,6 @@ def _known(values: Any) -> list[float]:
 
 def _seen(prompts: Sequence[JudgedGain], judge: str) -> SeenGain:
     pairs = [(prompt.before[judge], prompt.after[judge]) for prompt in prompts if prompt.gain(judge) is not None]
-    if not pairs:
-        raise DataError(f"{judge} scored no prompt before and after. See regrade.jsonl for the reasons")
     before, after = (statistics.fmean(_known(column)) for column in zip(*pairs, strict=True))
     gains = [gain for prompt in prompts if (gain := prompt.gain(judge)) is not None]
     return SeenGain(before, after, _gain(gains), len(prompts) - len(pairs))

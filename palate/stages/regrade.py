@@ -134,7 +134,11 @@ class Regrade:
             )
             for k in range(len(matched))
         ]
-        gains = RubricGains.of(judged, JUDGE, tuple(self.panel))
+        try:
+            gains = RubricGains.of(judged, JUDGE, tuple(self.panel))
+        except DataError as error:
+            reasons = [score for sides in scores.values() for side in sides for score in side if isinstance(score, str)]
+            raise DataError(f"{error}. For example: {reasons[0]}") from error
         for finding in gains.findings:
             run.say(finding)
         run.summary({"prompts": len(matched), **gains.summary()})

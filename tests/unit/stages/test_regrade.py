@@ -139,6 +139,12 @@ def test_missing_scores_are_counted_by_judge(chat: Callable[[Answer], Completion
     assert found["excess"]["n"] == PROMPTS - 12
 
 
+def test_where_nothing_is_scored_the_message_says_why(chat: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
+    before, after = samples(tmp_path / "before", lambda k: PLAIN[k % 3]), samples(tmp_path / "after", lambda k: HACK)
+    with pytest.raises(DataError, match="so nothing can be compared. For example: 3 of 3 criteria have no grade: spice: the judge gave no"):
+        ran(check(chat, before, after, lambda criterion, completion: None), tmp_path / "run", "regrade")
+
+
 def test_the_panel_is_others_than_the_judge(chat: Callable[[Answer], CompletionsServer]) -> None:
     own = OpenAIJudge(url="http://127.0.0.1:1/v1", model="m")
     for panel, message in (
