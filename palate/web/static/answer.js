@@ -2,8 +2,8 @@
 import { Ranking } from "./ranking.js";
 
 // Names of dimensions come from the task as JSON and by their place, because HTML changes line ends in an attribute.
-const GRADES = { 1: "met", 2: "unmet", 3: "unsure" };
 const PAIR = { 1: [[0], [1]], 2: [[1], [0]], "=": [[0, 1]] };
+const GRADES = { 1: "met", 2: "unmet", 3: "unsure" };
 
 // Characters beyond the limit of a field, counted as the server counts them.
 export function excess(field) { return [...field.value].length - Number(field.dataset.limit); }
