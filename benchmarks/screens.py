@@ -20,7 +20,7 @@ from argon2 import PasswordHasher
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from benchmarks.screens_data import ITEMS, PEOPLE, RULE, TEXT, WRITE_ITEMS
+from benchmarks.screens_data import ITEMS, PEOPLE, RUBRIC, RULE, TEXT, WRITE_ITEMS
 from palate.core import Message
 from palate.ratings import Account, Answer, Candidate, Item, Project, Ratings, Task, open_ratings
 from palate.web.app import create_app
@@ -144,6 +144,9 @@ def shoot(browser: Browser, url: str, service: Service, out: Path) -> None:
     ranked = service.ratings.add_project(Project("Rank on three dimensions", dimensions, lease_seconds=3600), time.time())
     more = [Item((Message("user", prompt),), tuple(Candidate(text) for text in texts)) for prompt, *texts in WRITE_ITEMS]
     service.ratings.add_items(ranked.id, more, time.time())
+    graded = service.ratings.add_project(Project("Grade by criteria", Task(kind="rubric", reason="off"), lease_seconds=3600), time.time())
+    by_rubric = Item((Message("user", ITEMS[1][0]),), (Candidate(ITEMS[1][1]),), {"rubric": list(RUBRIC)})
+    service.ratings.add_items(graded.id, [by_rubric], time.time())
     write = service.ratings.add_project(Project("Write an answer", Task(kind="write", reason="off")), time.time())
     service.ratings.add_items(write.id, [Item((Message("user", ITEMS[2][0]),))], time.time())
     shown = service.ratings.add_project(Project("Explain it to a child", pairs.task, lease_seconds=3600), time.time())
@@ -173,6 +176,11 @@ def shoot(browser: Browser, url: str, service: Service, out: Path) -> None:
         for key in "3=1423":
             page.keyboard.press(key)
         keep(page, out / f"dimensions-{name}.png")
+        page.goto(f"{url}/projects/{graded.id}/rate")
+        page.wait_for_selector("#verdict:not([hidden])")
+        for key in "112":
+            page.keyboard.press(key)
+        keep(page, out / f"rubric-{name}.png")
         page.goto(f"{url}/projects/{pairs.id}")
         keep(page, out / f"dashboard-{name}.png", whole=True)
         page.context.close()

@@ -2,6 +2,12 @@
 
 PEOPLE = ("Amara", "Jonas", "Mei", "Tomas")
 RULE = "The answer must not give a dose of a medicine without naming who it is for."
+RUBRIC = (
+    {"id": "sugar", "text": "Names a dish without sugar.", "weight": 3},
+    {"id": "time", "text": "The dish is ready within 20 minutes, resting included.", "weight": 2},
+    {"id": "shopping", "text": "Asks for something that the person does not have.", "weight": -2},
+    {"id": "amounts", "text": "Gives amounts that one can measure in a kitchen.", "weight": 1},
+)
 TEXT = """**Choose the answer you would rather have been given.**
 
 1. Does it do what was asked? That counts most.

@@ -11,6 +11,7 @@ from palate.agreement.bias import Bias, length_bias, side_bias
 from palate.agreement.curve import CurvePoint, Forecast, LearningCurve, learning_curve
 from palate.agreement.dawid_skene import DawidSkene, dawid_skene
 from palate.agreement.estimates import Estimate
+from palate.agreement.gradings import Grading, table_of_grades
 from palate.agreement.kappa import (
     NoiseCeiling,
     PairKappas,
@@ -48,6 +49,7 @@ __all__ = [
     "DimensionReport",
     "Estimate",
     "Forecast",
+    "Grading",
     "LearningCurve",
     "NoiseCeiling",
     "Pace",
@@ -88,5 +90,6 @@ __all__ = [
     "side_bias",
     "smoothed_share",
     "smoothed_shares",
+    "table_of_grades",
     "vote_log_loss",
 ]

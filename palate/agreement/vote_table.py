@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from palate.agreement.estimates import Flags, Floats, Ints
-from palate.agreement.votes import PAIR_ANSWERS, RULE_ANSWERS, Votes, pairs_of
+from palate.agreement.votes import CRITERION_ANSWERS, PAIR_ANSWERS, RULE_ANSWERS, Votes, pairs_of
 from palate.core import UNKNOWN_RATER, Comparison, DataError, Judgment, is_anonymous
 
 Ranking = tuple[tuple[int, ...], ...]
@@ -53,10 +53,10 @@ NO_EARLIER = EarlierVotes.of(())
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VoteTable:
-    """Votes on pairs, or on whether a rule is broken, and columns beside them. An unknown value is -1, or NaN for real numbers.
+    """Votes on pairs, rules or criteria, and columns beside them. An unknown value is -1, or NaN for real numbers.
 
     Attributes:
-        votes: the votes; answers are first, tie, second, or broken, kept.
+        votes: the votes; answers are first, tie, second, or broken, kept, or unmet, met.
         shown: (n,) 0 when the item's first completion was shown first, 1 when its second was.
         seconds: (n,) time spent on the vote.
         words: (items, 2) lengths of both completions in words.
@@ -91,9 +91,10 @@ class VoteTable:
     def __post_init__(self) -> None:
         """Checks the shapes."""
         n, items = len(self.votes), len(self.votes.items)
-        if self.votes.answers not in {PAIR_ANSWERS, RULE_ANSWERS}:
-            wanted_answers = " or ".join(map(", ".join, (PAIR_ANSWERS, RULE_ANSWERS)))
-            raise DataError(f"a table of votes is on pairs or rules: answers must be {wanted_answers}, got {', '.join(self.votes.answers)}")
+        kinds = (PAIR_ANSWERS, RULE_ANSWERS, CRITERION_ANSWERS)
+        if self.votes.answers not in kinds:
+            wanted_answers = " or ".join(map(", ".join, kinds))
+            raise DataError(f"a table of votes must have the answers {wanted_answers}, got {', '.join(self.votes.answers)}")
         wanted = {"shown": (n,), "seconds": (n,), "strength": (n,), "words": (items, 2), "policy": (items, 2)}
         wanted |= {"gold": (items,), "dimension": (items,), "comparison": (items,)}
         columns = (self.shown, self.seconds, self.strength, self.words, self.policy, self.gold, self.dimension, self.comparison)

@@ -17,6 +17,9 @@ PAIR_ANSWERS = ("first", "tie", "second")
 RULE_ANSWERS = ("broken", "kept")
 """Answers to the question whether a completion breaks a rule."""
 
+CRITERION_ANSWERS = ("unmet", "met")
+"""Answers to the question whether a completion meets a criterion of a rubric."""
+
 _MIRROR = np.array([2, 1, 0])
 
 

@@ -51,10 +51,8 @@ def _title(report: AgreementReport) -> str:
         answers = f"{report.votes - report.ties} decided, {report.ties} tie"
         of = "pairs" if len(report.dimensions) == 1 else "questions, a pair on a dimension each"
     else:
-        answers, of = (
-            ", ".join(f"{count} {name}" for name, count in zip(report.names, report.answers, strict=True)),
-            "questions about a rule",
-        )
+        answers = ", ".join(f"{count} {name}" for name, count in zip(report.names, report.answers, strict=True))
+        of = "criteria of completions" if "met" in report.names else "questions about a rule"
     by = [f"{report.raters} raters"] if report.raters or not report.unnamed else []
     unnamed = [f"{report.unnamed} of them by raters without a name"] if report.unnamed else []
     return f"{report.votes} votes ({answers}) {'of ' if by else ''}{', '.join(by + unnamed)} on {report.items} {of}"
@@ -144,7 +142,7 @@ def _pace(report: AgreementReport) -> Iterator[str]:
 
 
 def _dimensions(report: AgreementReport) -> Table:
-    table = _table("dimension", "votes", "alpha", "interval")
+    table = _table("criterion" if "met" in report.names else "dimension", "votes", "alpha", "interval")
     for row in report.dimensions:
         table.add_row(Text(row.dimension), str(row.votes), *_cells(row.alpha))
     return table
@@ -231,7 +229,7 @@ def _labels(number: float) -> str:
 def _table(*titles: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
     for title in titles:
-        is_name = title in {"rater", "and", "dimension", "judge (a model)", ""}
+        is_name = title in {"rater", "and", "dimension", "criterion", "judge (a model)", ""}
         table.add_column(title, justify="left" if is_name else "right", overflow="fold" if is_name else "ellipsis")
     return table
 

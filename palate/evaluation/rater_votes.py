@@ -7,9 +7,10 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from palate.agreement import VoteTable
+from palate.agreement import Grading, VoteTable, table_of_grades
 from palate.core import Comparison, ConfigError, DataError, Judgment
 from palate.data.exchange import Exchange, ExchangeItem, Tiers, Vote, read_exchange
+from palate.data.rubrics import rubric_of
 from palate.runs.record import read_record
 
 JUDGMENTS = "judgments.jsonl"
@@ -18,6 +19,9 @@ COMPARISONS = "comparisons.jsonl"
 
 _PAIRS = frozenset({"trl", "hh"})
 """Shapes whose rows are pairs, so that a ranking is several rows of one prompt."""
+
+SEVERAL = "criteria whose id has several texts"
+"""What votes on criteria are counted under that have an id in common and no text, such as numbers within rubrics of one prompt."""
 
 LeftOut = tuple[tuple[str, int], ...]
 """Reasons why something in a file is not a vote, with how often."""
@@ -69,6 +73,8 @@ def votes_in(exchange: Exchange, dimension: str | None = None, place: str = "the
         table = VoteTable.of_judgments(votes.rankings, votes.questions(), votes.gold(), first, votes.prompts())
     elif votes.verdicts:
         table = VoteTable.of_verdicts(votes.verdicts, votes.right)
+    elif votes.grades:
+        table = table_of_grades(votes.grades)
     else:
         raise _nothing(exchange, dimension, place, left_out)
     return table, tuple(left_out.most_common())
@@ -76,7 +82,7 @@ def votes_in(exchange: Exchange, dimension: str | None = None, place: str = "the
 
 @dataclass
 class _Sorted:
-    """The votes of an exchange by what they are: rankings, answers to rules, and what is left out, by reason."""
+    """The votes of an exchange by what they are: rankings, answers to rules, grades of criteria, and what is left out, by reason."""
 
     exchange: Exchange
     dimension: str | None
@@ -84,6 +90,8 @@ class _Sorted:
     numbers: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     rankings: list[Judgment] = field(default_factory=list)
     verdicts: list[tuple[str, str, bool, float | None]] = field(default_factory=list)
+    grades: list[Grading] = field(default_factory=list)
+    texts: dict[str, set[str]] = field(default_factory=dict)
     right: dict[str, bool] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
 
@@ -94,12 +102,16 @@ class _Sorted:
             contents = [(each.text, each.media, each.policy, each.tool_fields) for each in item.candidates]
             has_content = item.conversation or any(text or media for text, media, _, _ in contents)
             rule = str(item.fields.get("rule", "")) if item.task == "rule" else ""
+            rubric = rubric_of(item.fields["rubric"]) if item.task == "rubric" else None
             is_test = item.gold is not None, item.is_qualification
-            key = (item.conversation, tuple(sorted(contents)), rule, is_test) if has_content else item.id
+            asked = rule if rubric is None else str(rubric.question)
+            key = (item.conversation, tuple(sorted(contents)), asked, is_test) if has_content else item.id
             first = same.setdefault(key, item)
             theirs = [(each.text, each.media, each.policy, each.tool_fields) for each in first.candidates]
             numbers = tuple(range(len(contents))) if theirs == contents else tuple(map(theirs.index, contents))
             self.items[item.id], self.numbers[item.id] = item, (first.id, numbers)
+            for criterion in () if rubric is None else rubric.criteria:
+                self.texts.setdefault(criterion.id, set()).add(criterion.text)
 
     def take(self, vote: Vote) -> None:
         """Sort one vote."""
@@ -115,9 +127,21 @@ class _Sorted:
             self.verdicts.append((question, judgment.rater, vote.is_broken, judgment.seconds))
             if isinstance(item.gold, bool):
                 self.right[question] = item.gold
+        elif vote.grades:
+            known = {criterion: word for criterion, word in vote.grades.items() if word != "unsure"}
+            if unsure := len(vote.grades) - len(known):
+                self.left_out["criterion that its rater is unsure of"] += unsure
+            self.grades += [
+                Grading(name, criterion, self._dimension(criterion), judgment.rater, word == "met", judgment.seconds)
+                for criterion, word in known.items()
+            ]
         else:
             tiers = judgment.ranking or (tuple(range(len(numbers))),)  # all bad: a tie of all
             self.rankings.append(replace(judgment, ranking=tiers).renumbered(name, numbers))
+
+    def _dimension(self, criterion: str) -> str:
+        """What the votes on a criterion are counted under: its id, where this names one text in all items."""
+        return criterion if len(self.texts.get(criterion, ())) == 1 else SEVERAL
 
     def questions(self) -> Iterator[Comparison]:
         """The items of which the texts are known, or at least who wrote them."""
@@ -153,7 +177,7 @@ def reason_to_leave_out(vote: Vote, item: ExchangeItem) -> str:
     }
     if found := next((reason for reason, is_it in reasons.items() if is_it), ""):
         return found
-    return "" if vote.judgment.ranking or vote.is_all_bad or vote.is_broken is not None else "note without an answer"
+    return "" if vote.judgment.ranking or vote.is_all_bad or vote.grades or vote.is_broken is not None else "note without an answer"
 
 
 def _nothing(exchange: Exchange, dimension: str | None, place: str, left_out: Mapping[str, int]) -> DataError:

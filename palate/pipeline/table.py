@@ -82,10 +82,11 @@ STAGES: Stages = {
     "online": StageEntry(
         "palate.stages.online:Online", "Tune a policy on rewards of its own completions, under a KL budget.", is_shared=True
     ),
-    "pair": StageEntry("palate.stages.pair:Pair", "Pair the best with the worst of sampled completions by a reward model.", is_shared=True),
+    "pair": StageEntry("palate.stages.pair:Pair", "Pair the best with the worst of sampled completions by a reward.", is_shared=True),
     "average": StageEntry("palate.stages.average:Average", "Average the weights of models that were tuned from one another."),
-    "rerank": StageEntry("palate.stages.rerank:Rerank", "Keep the best of several completions by a reward model.", is_shared=True),
+    "rerank": StageEntry("palate.stages.rerank:Rerank", "Keep the best of several completions by a reward.", is_shared=True),
     "evaluate": StageEntry("palate.stages.evaluate:Evaluate", "Measure what a model gained and lost.", is_shared=True),
+    "regrade": StageEntry("palate.stages.regrade:Regrade", "Ask judges that were not trained against whether a gain on a rubric is real."),
     "report": StageEntry("palate.stages.report:Report", "Write a report of the runs with tables and plots."),
 }
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from palate.core import Message
 from palate.data.exchange import Candidate, Gold, Project, RaterKind, Task, TaskKind, Tiers
+from palate.data.rubrics import GradeWord
 
 __all__ = ["Candidate", "Gold", "Project", "RaterKind", "Task", "TaskKind", "Tiers"]
 
@@ -39,7 +40,7 @@ class Item:
 
     Attributes:
         conversation: the turns so far.
-        candidates: two to compare, two or more to rank, one for a rule or an edit, none to probe or write.
+        candidates: two to compare, two or more to rank, one for a rule, a rubric or an edit, none to probe or write.
         fields: further columns of the row it came from.
         stratum: items are drawn at random within strata.
         policy: the newest policy among the candidates. Items of policies that appeared later come first.
@@ -104,6 +105,7 @@ class Answer:
         dialogue: the turns of a probe.
         broken: whether the rule is broken (`rule`, `probe`).
         rule: the rule in question.
+        grades: what the rater says of each criterion, by its id (`rubric`).
         flag: why somebody should check the item; "" if it is not flagged.
         skipped: the rater did not answer, and the item goes to someone else.
         seconds: time spent.
@@ -120,6 +122,7 @@ class Answer:
     dialogue: tuple[Message, ...] = ()
     broken: bool | None = None
     rule: str = ""
+    grades: Mapping[str, GradeWord] = field(default_factory=dict)
     flag: str = ""
     skipped: bool = False
     seconds: float | None = None

@@ -118,6 +118,7 @@ def _votes(row: Any, rater: str, task: Task) -> Iterator[Vote]:
         supersedes=row.supersedes or "",
         was_surplus=row.later is not None and row.status == "surplus",
     )
+    vote = replace(vote, grades=answer.grades)
     yield replace(vote, flag=answer.flag, text=answer.text, is_broken=answer.broken, rule=answer.rule, dialogue=answer.dialogue)
     for dimension in answer.dimensions:
         if ranking := _ranking(answer, dimension, order):

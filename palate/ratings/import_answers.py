@@ -8,18 +8,19 @@ from dataclasses import dataclass, replace
 from palate.core import DataError
 from palate.data.exchange import Exchange, Tiers, Vote
 from palate.ratings.entities import Answer, Project
-from palate.ratings.validation import check_answer
+from palate.ratings.validation import check_answer, check_criteria
 
-_FIELDS = {"compare": "ranking", "rank": "ranking", "rule": "is_broken", "probe": "is_broken", "write": "text"}
+_FIELDS = {"compare": "ranking", "rank": "ranking", "rule": "is_broken", "rubric": "grades", "probe": "is_broken", "write": "text"}
 
 
 @dataclass(frozen=True, slots=True)
 class ItemLocation:
-    """Where an item of a file is in the project: its id, the number there of each candidate, and the rule it asks about."""
+    """Where an item of a file is in the project: its id, the number there of each candidate, and the rule or the criteria it asks about."""
 
     id: str
     numbers: tuple[int, ...]
     rule: str = ""
+    criteria: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ def grouped_answer(group: AnswerGroup, batch: ImportBatch) -> tuple[Answer, tupl
         dialogue=main.dialogue,
         broken=main.is_broken,
         rule=main.rule,
+        grades=main.grades,
         flag=main.flag,
         skipped=main.is_skipped,
         seconds=main.judgment.seconds,
@@ -119,6 +121,7 @@ def grouped_answer(group: AnswerGroup, batch: ImportBatch) -> tuple[Answer, tupl
     )
     try:
         check_answer(answer, answered, len(location.numbers))
+        check_criteria(answer, [name for name in location.criteria if name in answer.grades])  # a model may have left some out
     except DataError as error:
         wanted = f"project {batch.project.name!r} asks to {task.kind} on {', '.join(task.dimensions)}"
         raise DataError(f"{group.place}: `{_FIELDS[task.kind]}`: {error} The {wanted}. Nothing was added.") from error

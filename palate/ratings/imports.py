@@ -24,7 +24,7 @@ from palate.ratings.entities import Candidate, Item, Project, Task, TaskKind
 from palate.ratings.import_answers import ImportBatch, ItemLocation
 from palate.ratings.import_judgments import insert_judgments
 from palate.ratings.items import PAGE, NewItem, insert_items, same_questions
-from palate.ratings.table_rows import digest, project_of, rule_of, turns
+from palate.ratings.table_rows import criteria_of, digest, project_of, rule_of, turns
 from palate.ratings.validation import check_item, check_project, check_time, unjudgeable
 
 SOURCE_ID = "source_id"
@@ -210,7 +210,7 @@ def _locations(
                 other = "other candidates" if sorted(seen) != sorted(given) else "another conversation"
                 raise DataError(f"{exchange.item_place(number)}: `id` {item.id!r} names an item of the project with {other}.")
             numbers = tuple(range(len(given))) if seen == given else tuple(map(seen.index, given))
-            locations[item.id] = ItemLocation(item.id, numbers, rule_of(project.task, row.fields, item.id))
+            locations[item.id] = _location(project.task, item.id, numbers, row.fields)
             continue
         if key not in known:
             keeps_id = _DATABASE_ID.fullmatch(item.id) is not None and item.id not in used_ids
@@ -223,8 +223,13 @@ def _locations(
             known[key] = added.id, item.candidates, added.fields
         identity, candidates, fields = known[key]
         numbers = tuple(list(candidates).index(candidate) for candidate in item.candidates)
-        locations[item.id] = ItemLocation(identity, numbers, rule_of(project.task, fields, identity))
+        locations[item.id] = _location(project.task, identity, numbers, fields)
     return locations, new
+
+
+def _location(task: Task, identity: str, numbers: tuple[int, ...], fields: Mapping[str, object]) -> ItemLocation:
+    criteria = tuple(criterion.id for criterion in criteria_of(task, fields))
+    return ItemLocation(identity, numbers, rule_of(task, fields, identity), criteria)
 
 
 def _item(exchange: Exchange, number: int, task: Task) -> Item:

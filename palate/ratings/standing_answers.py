@@ -127,6 +127,8 @@ def vote_of(answer: Answer, order: tuple[int, ...] | None) -> Vote:
         return ("all bad",)
     if answer.broken is not None:
         return ("rule", answer.broken)  # the item says which rule
+    if answer.grades:
+        return ("grades", *sorted(answer.grades.items()))
     return tuple(tuple(sorted(tier if order is None else (order[place] for place in tier))) for tier in answer.ranking)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from palate.core import Message
+from palate.data.rubrics import Criterion, rubric_of
 from palate.ratings.entities import Answer, Assignment, Candidate, Gold, Item, Project, Task, Tiers
 
 Json = Mapping[str, Any]
@@ -102,6 +103,7 @@ def answer_of(value: Json) -> Answer:
         dialogue=turns(value.get("dialogue", ())),
         broken=value.get("broken"),
         rule=value.get("rule", ""),
+        grades=value.get("grades", {}),
         flag=value.get("flag", ""),
         skipped=value.get("skipped", False),
         seconds=value.get("seconds"),
@@ -130,12 +132,18 @@ def rule_of(task: Task, fields: Json, identity: str) -> str:
     return str(named) if named in task.rules else task.rules[int(identity[:8], 16) % len(task.rules)]
 
 
+def criteria_of(task: Task, fields: Json) -> tuple[Criterion, ...]:
+    """Return the criteria that an item is graded by; () if the task does not ask about rubrics."""
+    return rubric_of(fields["rubric"]).criteria if task.kind == "rubric" else ()
+
+
 def digest(item: Item, task: Task) -> str:
     """Return the SHA-256 of the conversation and the candidates in any order, so that a swapped pair is the same question.
 
-    If the task is about rules, the rule that the item names is part of it.
+    If the task is about rules or rubrics, the rule that the item names, or ids and texts of its criteria, are part of it.
     """
     rule = [item.fields["rule"]] if task.kind in RULED and item.fields.get("rule") else []
+    rule += [rubric_of(item.fields["rubric"]).question] if task.kind == "rubric" else []
     candidates = sorted(json.dumps(candidate, sort_keys=True) for candidate in candidates_json(item.candidates))
     question = json.dumps([turns_json(item.conversation), candidates, *rule], sort_keys=True)
     return hashlib.sha256(question.encode("utf-8", errors="surrogatepass")).hexdigest()

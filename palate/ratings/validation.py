@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from palate.core import ConfigError, DataError
+from palate.data.cells import InvalidRow
+from palate.data.rubrics import GRADE_WORDS, rubric_of
 from palate.ratings.columns import INDEXED_BYTES, is_text
 from palate.ratings.entities import Answer, Candidate, Gold, Item, Project, Task, Tiers
-from palate.ratings.table_rows import RULED, answer_json, candidates_json, rule_of
+from palate.ratings.table_rows import RULED, answer_json, candidates_json, criteria_of, rule_of
 
 MIN_RANDOM_SHARE = 0.3
 """Smallest share of an uncertain queue that is drawn at random. Below it, figures would describe only the items that were chosen."""
@@ -23,19 +25,20 @@ _UNSTORABLE = f"holds a character that a database cannot store, or more than {IN
 _END_OF_TIME = 253402300800.0
 """The year 10000, which calendars cannot show."""
 
-_NUM_CANDIDATES = {"compare": (2, 2), "rank": (2, 26), "rule": (1, 1), "probe": (0, 1), "write": (0, 1)}
+_NUM_CANDIDATES = {"compare": (2, 2), "rank": (2, 26), "rule": (1, 1), "rubric": (1, 1), "probe": (0, 1), "write": (0, 1)}
 _RANKED, _UNKNOWN = "must name each candidate once, best first", "must be left out, because nobody knows the right answer to this task"
 _GOLD = {
     "compare": _RANKED,
     "rank": _RANKED,
     "rule": "must be true or false: whether the rule is broken",
+    "rubric": _UNKNOWN,
     "probe": _UNKNOWN,
     "write": _UNKNOWN,
 }
 _COMPARED = frozenset({"compare", "rank"})
 _ONLY = {
     "ranking": _COMPARED, "all_bad": _COMPARED, "dimensions": _COMPARED, "strength": _COMPARED, "broken": RULED, "rule": RULED,
-    "text": frozenset({"write"}), "dialogue": frozenset({"probe"}),
+    "text": frozenset({"write"}), "dialogue": frozenset({"probe"}), "grades": frozenset({"rubric"}),
 }  # fmt: skip
 """Parts of an answer that only some tasks ask for."""
 
@@ -76,6 +79,7 @@ def check_item(item: Item, task: Task, place: str) -> None:
         f"gold: {_GOLD[task.kind]}": item.gold is not None and not _is_right_kind(item.gold, task, count),
         "is_qualification: needs a gold answer": item.is_qualification and item.gold is None,
         f"fields: the rule {item.fields.get('rule')!r} is none of the project's ({', '.join(task.rules)})": _has_unknown_rule(item, task),
+        f"fields.rubric: {_rubric_fault(item, task)}": bool(_rubric_fault(item, task)),
         "fields: hold what JSON does not have": not _is_json(item.fields),
         f"stratum or policy: {_UNSTORABLE}": not (_fits_index(item.stratum) and _fits_index(item.policy)),
     }
@@ -122,12 +126,21 @@ def with_rule(answer: Answer, task: Task, fields: Mapping[str, object], identity
     """Return the answer with the rule that the item with these fields and this id asks about.
 
     Raises:
-        DataError: the answer names another rule.
+        DataError: the answer names another rule, or other criteria than the item's rubric.
     """
+    check_criteria(answer, [criterion.id for criterion in criteria_of(task, fields)])
     rule = rule_of(task, fields, identity)
     if answer.rule and answer.rule != rule and not answer.skipped:
         raise DataError(f"The answer is about the rule {answer.rule!r}, and the item asks about {rule!r}. Load the page again.")
     return answer if answer.broken is None else replace(answer, rule=rule)
+
+
+def check_criteria(answer: Answer, criteria: Sequence[str]) -> None:
+    """Raise DataError if an answer that is not skipped does not say something of each of these criteria, and of no other."""
+    if answer.skipped or set(answer.grades) == set(criteria):
+        return
+    odd = sorted(set(answer.grades) ^ set(criteria))
+    raise DataError(f"The answer must grade each criterion of the item once ({', '.join(criteria)}); see {odd[0]!r}. Load the page again.")
 
 
 def check_time(time: float | None, field: str, place: str) -> None:
@@ -157,6 +170,19 @@ def _has_unknown_rule(item: Item, task: Task) -> bool:
     return task.kind in RULED and bool(item.fields.get("rule")) and item.fields["rule"] not in task.rules
 
 
+def _rubric_fault(item: Item, task: Task) -> str:
+    """Return why nobody could grade by the item's rubric; "" where the task does not ask for that, or somebody can."""
+    if task.kind != "rubric":
+        return ""
+    if item.fields.get("rubric") is None:
+        return "is missing; a task of kind rubric grades by it"
+    try:
+        rubric_of(item.fields["rubric"])
+    except InvalidRow as error:
+        return error.reason
+    return ""
+
+
 def _is_json(value: object) -> bool:
     try:
         json.dumps(value, allow_nan=False).encode("utf-8")
@@ -174,6 +200,9 @@ def _fault(answer: Answer, task: Task, count: int) -> str:
         return _ranking_fault(answer, task, count)
     if task.kind == "write":
         return "" if answer.text.strip() else "nothing is written"
+    if task.kind == "rubric":
+        wrong = [word for word in answer.grades.values() if word not in GRADE_WORDS]
+        return f"a grade is {', '.join(GRADE_WORDS)}, not {wrong[0]!r}" if wrong else "" if answer.grades else "nothing is graded"
     if answer.broken is None:
         return "it does not say whether the rule is broken"
     return "" if answer.rule in {"", *task.rules} else f"{answer.rule!r} is none of the project's rules"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -66,10 +66,12 @@ class PartScores:
     Attributes:
         heads: scores (b,) by head of the model, NaN where scoring failed; a part with a single unnamed score has the key "".
         reasons: why there is no score, by the completion's number in the batch.
+        details: what the scores were made of, (b,) by name, NaN where it is not known. They are recorded and are not part of the score.
     """
 
     heads: Mapping[str, Tensor]
     reasons: Mapping[int, str]
+    details: Mapping[str, Tensor] = field(default_factory=dict)
 
     @staticmethod
     def of(scores: Sequence[Score]) -> PartScores:

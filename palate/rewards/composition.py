@@ -21,6 +21,7 @@ from palate.rewards.judge import JudgeReward
 from palate.rewards.learned import LearnedReward
 from palate.rewards.model import Member, ModelReward
 from palate.rewards.remote import HTTPReward
+from palate.rewards.rubric import RubricReward
 from palate.rewards.rules import RulesReward
 from palate.runs.run import Run
 from palate.text.pack import Tree
@@ -28,7 +29,7 @@ from palate.text.pack import Tree
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-RewardPart = ModelReward | FunctionReward | RulesReward | HTTPReward | JudgeReward
+RewardPart = ModelReward | FunctionReward | RulesReward | HTTPReward | JudgeReward | RubricReward
 """The parts that a reward can have."""
 
 
@@ -46,7 +47,7 @@ class Scores:
     """The scores of b completions and the rewards that follow from them.
 
     Attributes:
-        table: (b,) scores as the parts gave them, by `part` or `part/head`; NaN where scoring failed.
+        table: (b,) scores as the parts gave them, by `part` or `part/head`, and their details; NaN where scoring failed.
         parts: (b,) scores by part, heads added up, after normalisation and bounds, before weights.
         multipliers: multiplier of each part with a constraint, as used in this batch.
         rewards: (b,) all parts together; NaN where a part that counts failed.
@@ -180,7 +181,7 @@ class Composition:
             # Models are shared out over ranks. The others may be servers or functions with a state of their own, so one rank asks them.
             is_model = isinstance(self._parts[name], ModelReward)
             outcome = scorer.score(batch) if is_model else from_writer(partial(scorer.score, batch))
-            table |= {f"{name}/{head}".rstrip("/"): column for head, column in outcome.heads.items()}
+            table |= {f"{name}/{head}".rstrip("/"): column for head, column in (*outcome.heads.items(), *outcome.details.items())}
             raw[name] = torch.stack(list(outcome.heads.values())).sum(0)
             failures += [Failure(name, row, reason) for row, reason in sorted(outcome.reasons.items())]
             if self._parts[name].counts:
@@ -193,6 +194,11 @@ class Composition:
             self._moments = moments
             self._multipliers |= {name: self._next_multiplier(name, shaped[name]) for name in self._multipliers}
         return scores
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Check that the prompts have what the parts read of them, before anything is sampled. Raises DataError."""
+        for name, part in self._parts.items():
+            part.check_prompts(prompts, f"rewards.{name}")
 
     def state(self) -> dict[str, float]:
         """Return what was learned so far, for a checkpoint."""

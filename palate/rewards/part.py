@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from palate.core import ConfigError
+from palate.core import ConfigError, Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,17 @@ class PartSettings:
     def counts(self) -> bool:
         """Whether its scores are part of the reward; where not, they are only recorded, and a failure costs nothing."""
         return self.weight != 0 or self.constraint is not None
+
+    def check_prompts(self, prompts: Sequence[Prompt], name: str) -> None:
+        """Check that the prompts have what the part reads of them; most parts read nothing.
+
+        Args:
+            prompts: those whose completions are scored later.
+            name: the part's name, for messages.
+
+        Raises:
+            DataError: a prompt lacks it.
+        """
 
     def check_shaping(self) -> None:
         """Check these settings.

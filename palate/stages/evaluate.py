@@ -28,7 +28,8 @@ from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy, load_reference
 from palate.models.precision import DType
 from palate.objectives.kl import k1
-from palate.rewards.learned import LearnedReward
+from palate.rewards.completion_scores import CompletionScorer
+from palate.rewards.composition import RewardPart
 from palate.runs.run import Run
 from palate.samplers.local import LocalSampler
 from palate.samplers.prompts import fitting, prompts_at
@@ -49,7 +50,8 @@ class Evaluate:
         prompts: held-out prompts.
         columns: what the columns of the prompts hold where their names do not say it: a type, and columns by name.
         evals: questions with a known right behaviour (docs/guide.md).
-        reward: a reward model that scores the completions.
+        reward: a reward model that scores the completions; a short form of `rewards` with this model alone.
+        rewards: the parts of a reward by name, as in `online`, that score the completions.
         reference: the model to which the KL is measured.
         gold: import path of a function that knows the truth.
         probes: import paths of functions f(completion) that return a number, by name.
@@ -64,6 +66,7 @@ class Evaluate:
     completions: Input | None = None
     evals: Input | None = None
     reward: Input | None = None
+    rewards: dict[str, RewardPart] = field(default_factory=dict)
     reference: ModelInput | None = None
     gold: FunctionInput | None = None
     probes: dict[str, FunctionInput] = field(default_factory=dict)
@@ -74,7 +77,9 @@ class Evaluate:
     dtype: DType = "auto"
 
     def check(self) -> None:
-        """Raise ConfigError when there is not exactly one thing to measure."""
+        """Raise ConfigError when there is not exactly one thing to measure, or two rewards."""
+        if self.reward is not None and self.rewards:
+            raise ConfigError("evaluate takes a reward model in reward, or parts in rewards, and not both")
         if (self.model is None) == (self.completions is None):
             raise ConfigError("evaluate needs either a model or completions: set one of the two")
         if self.completions is not None and (self.evals is not None or self.reference is not None):
@@ -162,15 +167,24 @@ class Evaluate:
             count = load_probe(path)
             for row, counted in zip(rows, from_writer(partial(_counts, count, rows)), strict=True):
                 row.setdefault("probes", {})[name] = counted
-        if self.reward is not None:
-            reward = LearnedReward.load(model_at(self.reward), None if policy is None else policy.tokenizer, dtype=self.dtype)
-            scores = reward.scores_of(run, self.reward, [p for p, _ in completions], [[c] for _, c in completions])
-            for row, (score,) in zip(rows, scores, strict=True):
-                row["score"] = score
+        if self.reward is not None or self.rewards:
+            self._score(run, policy, completions, rows)
         if self.reference is not None and policy is not None:
             for row, kl in zip(rows, self._kl(policy, completions), strict=True):
                 row["kl"] = kl
         return rows
+
+    def _score(self, run: Run, policy: CausalPolicy | None, completions: Answered, rows: Sequence[dict[str, Any]]) -> None:
+        """Give each row its score, and beside it those of the parts and what they are made of."""
+        tokenizer = None if policy is None else policy.tokenizer
+        scorer = CompletionScorer.load(run, self.reward, self.rewards, tokenizer, self.dtype)
+        prompts = [prompt for prompt, _ in completions]
+        scorer.check_prompts(prompts)
+        scored = scorer.scores(prompts, [[completion] for _, completion in completions])
+        for row, (score,), (details,) in zip(rows, scored.scores, scored.details, strict=True):
+            row["score"] = score
+            if details:
+                row["parts"] = details
 
     def _kl(self, policy: CausalPolicy, completions: Answered) -> list[float]:
         """Return the KL of each completion to the reference by k1, summed over its tokens, nats."""
@@ -231,8 +245,10 @@ def _means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]
     names = [name for name in ("gold", "score", "kl", "tokens") if all(name in row for row in rows)]
     columns: dict[str, list[float]] = {name: [row[name] for row in rows if row[name] is not None] for name in names}
     columns |= {f"gold/{dimension}": [row["dimensions"][dimension] for row in rows] for dimension in rows[0].get("dimensions", {})}
+    for part in rows[0].get("parts", {}):
+        columns[f"score/{part}"] = [row["parts"][part] for row in rows if row["parts"][part] is not None]
     columns |= {f"probe/{name}": [row["probes"][name] for row in rows] for name in rows[0].get("probes", {})}
     if all(row["stop"] != "unknown" for row in rows):
         columns["eos"] = [float(row["stop"] == "eos") for row in rows]
-    estimates = {name: mean(np.array(values)) for name, values in columns.items()}
+    estimates = {name: mean(np.array(values)) for name, values in columns.items() if values}
     return {name: {"mean": estimate.value, "se": known(estimate.se), "n": estimate.n} for name, estimate in estimates.items()}

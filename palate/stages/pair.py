@@ -1,39 +1,43 @@
-"""Stage `pair`: make preferences from a reward model's scores, for iterative direct alignment."""
+"""Stage `pair`: make preferences from a reward's scores, for iterative direct alignment."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from palate.config.artifacts import file_at, model_at
+from palate.config.artifacts import file_at
 from palate.config.types import Input, Share
 from palate.core import Completion, ConfigError, DataError, Preference, Prompt, derive_seed
 from palate.data.formats import preference_row, read_preferences, read_samples
 from palate.data.jsonl import write_rows
 from palate.models.precision import DType
-from palate.rewards.learned import LearnedReward, required_report_card
+from palate.rewards.completion_scores import CompletionScorer, require_one_reward, reward_models
+from palate.rewards.composition import RewardPart
+from palate.rewards.learned import required_report_card
 from palate.runs.run import Run
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Pair the best with the worst of sampled completions by a reward model.
+    """Pair the best with the worst of sampled completions by a reward.
 
     Attributes:
         samples: completions of the current policy, two or more per prompt.
-        reward: a reward model, or the run that trained it.
+        reward: a reward model, or the run that trained it; a short form of `rewards` with this model alone.
+        rewards: the parts of the reward by name, as in `online`: reward models, functions, rules, servers, judges, rubrics.
         missing_eos_reward: the score of a completion that was cut off.
         min_gap: prompts whose best and worst score differ by no more than this are left out.
         min_accuracy: the lowest held-out accuracy that is accepted of the reward model, as in `online`.
         min_spread: the lowest spread of its scores that is accepted, in logits.
         replay: preferences of people, or of an earlier round, that are mixed in.
         replay_share: their share of the preferences that are written.
-        dtype: the type that the reward model computes in; auto is bfloat16 on GPUs, else float32.
+        dtype: the type that `reward` computes in; auto is bfloat16 on GPUs, else float32.
     """
 
     samples: Input
-    reward: Input
+    reward: Input | None = None
+    rewards: dict[str, RewardPart] = field(default_factory=dict)
     missing_eos_reward: float = -1.0
     min_gap: float = 0.0
     min_accuracy: float = 0.55
@@ -43,19 +47,23 @@ class Pair:
     dtype: DType = "auto"
 
     def check(self) -> None:
-        """Raise ConfigError when only one of `replay` and `replay_share` is set."""
+        """Raise ConfigError when only one of `replay` and `replay_share` is set, or there is not exactly one reward."""
+        require_one_reward("pair", self.reward, self.rewards)
         if (self.replay is None) != (self.replay_share == 0):
             raise ConfigError("replay and replay_share need each other: set both, or neither")
 
     def run(self, run: Run) -> None:
         """Write `preferences.jsonl`, whose sides have the tokens that were sampled; a side that was cut is marked as cut."""
-        required_report_card(run, self.reward, self.min_accuracy, self.min_spread)
-        reward = LearnedReward.load(model_at(self.reward), dtype=self.dtype)
+        for path in reward_models(self.reward, self.rewards):
+            required_report_card(run, path, self.min_accuracy, self.min_spread)
+        scorer = CompletionScorer.load(run, self.reward, self.rewards, None, self.dtype)
         table = read_samples(file_at(self.samples, "samples.jsonl"))
         run.dropped(self.samples, [row.kind for row in table.dropped])
         samples = table.rows
+        prompts = [prompt for prompt, _ in samples]
+        scorer.check_prompts(prompts)
         with run.progress(1, "pair") as advance:
-            scores = reward.scores_of(run, self.reward, [prompt for prompt, _ in samples], [completions for _, completions in samples])
+            scores = scorer.scores(prompts, [completions for _, completions in samples]).scores
             advance(1, "scored")
         pairs = [self._pair(prompt, group, own) for (prompt, group), own in zip(samples, scores, strict=True)]
         fresh = [pair for pair in pairs if pair is not None]

@@ -1,4 +1,4 @@
-"""Stage `rerank`: keep the best of n completions by a reward model."""
+"""Stage `rerank`: keep the best of n completions by a reward."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from palate.data.jsonl import write_rows
 from palate.distributed.ranks import from_writer
 from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_kl
 from palate.models.precision import DType
-from palate.rewards.learned import LearnedReward
+from palate.rewards.completion_scores import CompletionScorer, require_one_reward
+from palate.rewards.composition import RewardPart
 from palate.runs.run import Run
 from palate.samplers.kinds import LocalSamplerSettings, SamplerKind
 from palate.samplers.prompts import fitting, prompts_at
@@ -28,11 +29,12 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 @dataclass(frozen=True)
 class Rerank:
-    """Keep the best of several completions by a reward model.
+    """Keep the best of several completions by a reward.
 
     Attributes:
         model: the policy to sample from. Where a server has it, only its tokenizer and its configuration are read here.
-        reward: a reward model, or the run that trained it.
+        reward: a reward model, or the run that trained it; a short form of `rewards` with this model alone.
+        rewards: the parts of the reward by name, as in `online`: reward models, functions, rules, servers, judges, rubrics.
         prompts: the prompts to complete.
         columns: what the columns of the prompts hold where their names do not say it: a type, and columns by name.
         limit: how many prompts are read, at most; none reads all.
@@ -41,12 +43,13 @@ class Rerank:
         sampler: what draws: this process (local), or a server with an OpenAI-compatible API (openai).
         missing_eos_reward: the score of a completion that was cut off.
         gold: import path of a function that knows the truth; it shows the true gain of more samples.
-        dtype: the type that policy and reward model compute in; auto is bfloat16 on GPUs, else float32.
+        dtype: the type that policy and `reward` compute in; auto is bfloat16 on GPUs, else float32.
     """
 
     model: ModelInput
-    reward: Input
     prompts: Input
+    reward: Input | None = None
+    rewards: dict[str, RewardPart] = field(default_factory=dict)
     columns: ColumnTypes = field(default_factory=Recognised)
     limit: Count | None = None
     n: Count = 16
@@ -57,7 +60,8 @@ class Rerank:
     dtype: DType = "auto"
 
     def check(self) -> None:
-        """Raise ConfigError where the sampler cannot draw so."""
+        """Raise ConfigError where the sampler cannot draw so, or there is not exactly one reward."""
+        require_one_reward("rerank", self.reward, self.rewards)
         self.sampler.check(self.sampling)
 
     def run(self, run: Run) -> None:
@@ -66,15 +70,16 @@ class Rerank:
         `demonstrations.jsonl` has those with an end token, for `sft` to learn from (best-of-n distillation).
         """
         sampler = self.sampler.open(model_at(self.model), self.dtype)
-        reward = LearnedReward.load(model_at(self.reward), sampler.tokenizer, dtype=self.dtype)
+        scorer = CompletionScorer.load(run, self.reward, self.rewards, sampler.tokenizer, self.dtype)
         prompts = fitting(run, prompts_at(run, self.prompts, self.limit, self.columns), sampler, self.sampling.max_tokens)
+        scorer.check_prompts(prompts)
         with run.progress(2, "rerank") as advance:
             groups = sampler.generate(prompts, self.n, self.sampling, derive_seed(run.seed, "rerank"))
             sampler.close()
             advance(1, "sampled")
-            scored = reward.scores_of(run, self.reward, prompts, groups)
+            scored = scorer.scores(prompts, groups).scores
             advance(1, "scored")
-        prompts, groups, scores = self._known(run, prompts, groups, scored)
+        prompts, groups, scores = self._known(scorer, prompts, groups, scored)
         best = [(prompt, group[k]) for prompt, group, k in zip(prompts, groups, scores.argmax(1), strict=True)]
         rows = (sample_row(prompt, [completion], [score]) for (prompt, completion), score in zip(best, scores.max(1), strict=True))
         write_rows(run.directory / "samples.jsonl", rows)
@@ -98,7 +103,11 @@ class Rerank:
         run.summary({"prompts": len(prompts), "curve": curve})
 
     def _known(
-        self, run: Run, prompts: Sequence[Prompt], groups: Sequence[list[Completion]], scored: Sequence[Sequence[float | None]]
+        self,
+        scorer: CompletionScorer,
+        prompts: Sequence[Prompt],
+        groups: Sequence[list[Completion]],
+        scored: Sequence[Sequence[float | None]],
     ) -> tuple[list[Prompt], list[list[Completion]], npt.NDArray[np.float64]]:
         """Return the prompts whose completions all have a score, with completions and scores (prompts, n); drop the others.
 
@@ -115,10 +124,10 @@ class Rerank:
         ]
         known = [k for k, row in enumerate(rows) if None not in row]
         if len(known) < len(rows):
-            run.dropped("prompts without a best completion", ["a completion has no score"] * (len(rows) - len(known)))
+            scorer.run.dropped("prompts without a best completion", ["a completion has no score"] * (len(rows) - len(known)))
         if not known:
             raise DataError(
-                f"every prompt has a completion that {self.reward} cannot score. Use a reward model with a longer context, or lower "
-                "sampling.max_tokens"
+                f"every prompt has a completion that {scorer.name} cannot score. Use a reward model with a longer context, lower "
+                "sampling.max_tokens, or repair the part that fails"
             )
         return [prompts[k] for k in known], [groups[k] for k in known], np.array([rows[k] for k in known], dtype=float)

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from palate.core import Message
-from palate.ratings import Answer, Tiers
+from palate.data.rubrics import GradeWord
+from palate.ratings import Answer, TaskKind, Tiers
 from palate.web.probe_model import LONGEST_TURN
 
 LONGEST_TEXT = 60_000
@@ -45,6 +46,9 @@ class AnswerBody(_Body):
     dialogue: list[Turn] = Field(default=[], max_length=100, description="the dialogue of a probe task")
     broken: bool | None = Field(default=None, description="whether the rule is broken (rule and probe tasks)")
     rule: str = Field(default="", max_length=4000)
+    grades: dict[str, GradeWord] = Field(
+        default={}, max_length=200, description="met, unmet or unsure by the criterion's id (rubric tasks)"
+    )
     flag: str = Field(default="", max_length=1200)
     skipped: bool = False
     seconds: float | None = Field(default=None, ge=0, le=86_400)
@@ -61,6 +65,7 @@ class AnswerBody(_Body):
             dialogue=tuple(Message(turn.role, turn.text) for turn in self.dialogue),
             broken=self.broken,
             rule=self.rule,
+            grades=self.grades,
             flag=self.flag,
             skipped=self.skipped,
             seconds=self.seconds,
@@ -115,7 +120,7 @@ class ScoresBody(_Body):
 class TaskBody(_Body):
     """The question about each item."""
 
-    kind: Literal["compare", "rank", "rule", "probe", "write"] = "compare"
+    kind: TaskKind = "compare"
     dimensions: list[Annotated[str, Field(min_length=1, max_length=60)]] = Field(default=["overall"], min_length=1, max_length=12)
     ties: bool = True
     all_bad: bool = False

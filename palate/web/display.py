@@ -17,6 +17,7 @@ MEDIA_TYPES = {
     ".mp4": "video/mp4",
     ".webm": "video/webm",
 }
+_GRADES = {"met": "met", "unmet": "not met", "unsure": "unsure"}
 MEDIA_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cache-Control": "private, max-age=3600",
@@ -58,6 +59,8 @@ def answer_in_words(answer: Answer, order: tuple[int, ...] | None) -> str:
         return "all bad"
     if answer.broken is not None:
         return "breaks the rule" if answer.broken else "keeps the rule"
+    if answer.grades:
+        return "; ".join(f"{name}: {_GRADES[word]}" for name, word in answer.grades.items())
     if not answer.ranking:
         return "wrote an answer" if answer.text else "took an answer back"
     first = ranking_in_words(answer.ranking, order)

@@ -231,6 +231,10 @@ def _yes_no_agreement(
         right = items.gold.get(counted.item)
         if right is not None:
             tallies[counted.rater].gold.append(is_right(counted.answer, counted.order, right))
+        elif counted.answer.grades and counted.item in items.items:
+            for criterion, word in counted.answer.grades.items():
+                if word != "unsure":
+                    votes[f"{counted.item}/{criterion}"].append(word)
         elif counted.item in items.items and project.task.kind not in _WITHOUT_AGREEMENT:
             votes[counted.item].append(answer_in_words(counted.answer, counted.order))
     pairs = [first == second for item_votes in votes.values() for first, second in combinations(item_votes, 2)]

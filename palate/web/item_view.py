@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from palate.ratings import Account, Assignment, Item, Project, Task
-from palate.ratings.table_rows import rule_of
+from palate.ratings.table_rows import criteria_of, rule_of
 from palate.web.judging import qualify
 from palate.web.service import Service
 from palate.web.view import fragment
@@ -45,6 +45,7 @@ def item_view(service: Service, project: Project, assignment: Assignment, item: 
         "assignment": assignment,
         "remaining": remaining,
         "rule": rule_of(project.task, item.fields, item.id),
+        "criteria": criteria_of(project.task, item.fields),
         "places": [item.candidates[number] for number in assignment.order],
         "media_url": media_url,
     }

@@ -28,6 +28,7 @@ TASK_KINDS = (
     ("compare", "Which of two is better"),
     ("rank", "Rank several"),
     ("rule", "Does this break a rule"),
+    ("rubric", "Which criteria does this meet"),
     ("probe", "Make the model break a rule"),
     ("write", "Write or edit an answer"),
 )

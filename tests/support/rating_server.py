@@ -68,7 +68,7 @@ class RatingServer:
     def project(self, name: str = "Taste", task: Task | None = None, items: int = 5, **settings: object) -> Project:
         """A project with items; candidate 0 of item n says `good n`, candidate 1 `bad n`."""
         made = self.ratings.add_project(replace(Project(name, task or Task(all_bad=True)), **settings), self.clock())  # type: ignore[arg-type]
-        size = {"compare": 2, "rank": 4, "rule": 1, "write": 0, "probe": 0}[made.task.kind]
+        size = {"compare": 2, "rank": 4, "rule": 1, "rubric": 1, "write": 0, "probe": 0}[made.task.kind]
         words = ("good", "bad", "fair", "poor")
         rows = [
             Item((Message("user", f"question {n}"),), tuple(Candidate(f"{words[k]} {n}", policy=f"p{k}") for k in range(size)))

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from palate.core import Comparison, Completion, Conversation, Judgment, Prompt
 from palate.data.exchange.project import Project, TaskKind
 from palate.data.formats.dropped import Dropped
+from palate.data.rubrics import GradeWord
 
 Tiers = tuple[tuple[int, ...], ...]
 """Numbers in tiers, the best first; a tier of two or more is a tie."""
@@ -18,8 +19,8 @@ Tiers = tuple[tuple[int, ...], ...]
 Gold = Tiers | bool
 """The right answer to an item: its ranking, or whether it breaks the rule."""
 
-MIN_CANDIDATES: Mapping[TaskKind, int] = {"compare": 2, "rank": 2, "rule": 1, "probe": 0, "write": 0}
-"""Fewest candidates of an item: two to compare, one to check against a rule."""
+MIN_CANDIDATES: Mapping[TaskKind, int] = {"compare": 2, "rank": 2, "rule": 1, "rubric": 1, "probe": 0, "write": 0}
+"""Fewest candidates of an item: two to compare, one to check against a rule or a rubric."""
 
 RaterKind = Literal["person", "model", "rule", "simulated", "unknown"]
 RATER_KINDS: tuple[RaterKind, ...] = get_args(RaterKind)
@@ -113,6 +114,7 @@ class Vote:
         was_surplus: whether a superseded judgment was surplus before.
         rule: the rule that the question was about.
         dialogue: the turns of a probe.
+        grades: what the rater said of each criterion of a rubric, by its id.
     """
 
     judgment: Judgment
@@ -130,6 +132,7 @@ class Vote:
     was_surplus: bool = False
     rule: str = ""
     dialogue: Conversation = ()
+    grades: Mapping[str, GradeWord] = field(default_factory=dict)
 
     @property
     def is_ranking(self) -> bool:

@@ -24,6 +24,7 @@ from palate.data.exchange.project import Project
 from palate.data.formats.dropped import Dropped
 from palate.data.judgment_rows import check_ranking, check_tiers
 from palate.data.pseudonyms import pseudonym
+from palate.data.rubrics import rubric_of
 
 
 class NothingToJudge(InvalidRow):
@@ -85,6 +86,8 @@ class Gathering:
         required = MIN_CANDIDATES[item.task]
         if len(item.candidates) < required:
             raise invalid("candidates", f"holds {len(item.candidates)}; to {item.task} takes {required} or more")
+        if item.task == "rubric":
+            rubric_of(item.fields.get("rubric"))
         check_gold(item)
         self._items[item.id] = item, source
 
@@ -174,7 +177,9 @@ class Gathering:
             raise invalid("rater", f"{judgment.rater!r} is not among the file's raters")
         check_ranking(judgment, len(self._items[judgment.comparison][0].candidates))
         self._check_link(vote)
-        has_answer = judgment.ranking or vote.is_all_bad or vote.is_skipped or vote.flag or vote.text or vote.is_broken is not None
+        has_answer = (
+            judgment.ranking or vote.is_all_bad or vote.is_skipped or vote.flag or vote.text or vote.grades or vote.is_broken is not None
+        )
         if not has_answer and vote.entry != "undo":
             raise invalid("ranking", "is empty, and there is no other answer")
 
@@ -209,7 +214,7 @@ def check_gold(item: ExchangeItem) -> None:
     """Check that raters could give the right answer; only rankings and rules have one. Raises InvalidRow otherwise."""
     if item.gold is None:
         return
-    if item.task in {"probe", "write"}:
+    if item.task in {"probe", "write", "rubric"}:
         raise invalid("gold", f"is not possible for an item to {item.task}, which does not have one right answer; leave it out")
     if isinstance(item.gold, bool) != (item.task == "rule"):
         raise invalid("gold", "must be true or false for a rule (whether it is broken), and a ranking for candidates that are compared")

@@ -14,7 +14,7 @@ from palate.data.exchange.contents import Candidate, ExchangeItem, Gold
 from palate.data.exchange.gather import Gathering, NothingToJudge, nothing_to_judge
 from palate.data.exchange.project import TASKS, TaskKind
 
-KEYS = ("id", "prompt", "conversation", "completions", "task", "stratum", "gold", "qualification", "rule", "fields")
+KEYS = ("id", "prompt", "conversation", "completions", "task", "stratum", "gold", "qualification", "rule", "rubric", "fields")
 _ROLES: tuple[Role, ...] = get_args(Role)
 _BY_COUNT: tuple[TaskKind, ...] = ("write", "rule", "compare")
 """The default task for zero, one and two completions. More completions are ranked."""
@@ -49,11 +49,14 @@ def _item(entry: SourceRow) -> ExchangeItem:
         raise NothingToJudge(nothing)
     task = _BY_COUNT[len(candidates)] if len(candidates) < 3 else "rank"
     fields = cells.mapping(row.get("fields", {}), "fields")
-    if "rule" in row:
-        rule = cells.text(row["rule"], "rule")
-        if fields.get("rule", rule) != rule:
-            raise invalid("rule", "differs from `rule` in `fields`; give only one of them")
-        fields = {**fields, "rule": rule}
+    if "rubric" in fields or "rubric" in row:
+        task = "rubric" if len(candidates) == 1 else task
+    own: dict[str, object] = {"rule": cells.text(row["rule"], "rule")} if "rule" in row else {}
+    own |= {"rubric": list(cells.sequence(row["rubric"], "rubric"))} if "rubric" in row else {}
+    for name, value in own.items():
+        if fields.get(name, value) != value:
+            raise invalid(name, f"differs from `{name}` in `fields`; give only one of them")
+    fields = {**fields, **own}
     return ExchangeItem(
         id=cells.name(row.get("id", entry.place), "id"),
         conversation=_conversation(row),

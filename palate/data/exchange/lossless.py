@@ -17,6 +17,7 @@ from palate.data.exchange.project import TASKS, project_of, project_row
 from palate.data.exchange.shape import Written
 from palate.data.jsonl import Row, write_rows
 from palate.data.judgment_rows import consistency_of, order_of, probability_of
+from palate.data.rubrics import GRADE_WORDS
 
 VERSION = 3
 """From version 3 on, a judgment without `order` is one whose order shown is not known."""
@@ -30,7 +31,7 @@ _ITEM = (
 _VOTE = (
     *("item", "rater", "ranking", "order", "dimension", "strength", "reason", "seconds", "guideline", "probability", "is_consistent"),
     *("id", "time", "status", "is_all_bad", "is_skipped", "flag", "text", "is_broken"),
-    *("entry", "supersedes", "answer", "was_surplus", "rule", "dialogue"),
+    *("entry", "supersedes", "answer", "was_surplus", "rule", "dialogue", "grades"),
 )
 
 
@@ -144,6 +145,7 @@ def _candidate(value: object) -> Candidate:
 def _vote(row: Columns) -> Vote:
     cells.only_known(row, _VOTE, "judgment")
     seconds, broken = row.get("seconds"), row.get("is_broken")
+    grades = cells.mapping(row.get("grades", {}), "grades")
     judgment = Judgment(
         comparison=cells.name(row.get("item"), "judgment.item"),
         rater=cells.name(row.get("rater"), "judgment.rater"),
@@ -173,6 +175,7 @@ def _vote(row: Columns) -> Vote:
         was_surplus=cells.boolean(row.get("was_surplus", False), "was_surplus"),
         rule=cells.text(row.get("rule", ""), "rule"),
         dialogue=_turns(row.get("dialogue", []), "dialogue"),
+        grades={name: cells.choice(word, f"grades.{name}", GRADE_WORDS) for name, word in grades.items()},
     )
 
 
@@ -229,6 +232,7 @@ def vote_row(vote: Vote) -> Row:
         **({} if vote.entry == "answer" else {"entry": vote.entry}),
         **_without_empty(supersedes=vote.supersedes, answer=vote.answer, was_surplus=vote.was_surplus or None, rule=vote.rule),
         **({"dialogue": _turn_rows(vote.dialogue)} if vote.dialogue else {}),
+        **({"grades": dict(vote.grades)} if vote.grades else {}),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from palate.data import cells
 from palate.data.cells import Columns
 
-TaskKind = Literal["compare", "rank", "rule", "probe", "write"]
+TaskKind = Literal["compare", "rank", "rule", "rubric", "probe", "write"]
 Queue = Literal["random", "uncertain"]
 Reason = Literal["off", "optional", "required"]
 
@@ -28,7 +28,8 @@ class Task:
     """What is asked about each item of a project.
 
     Attributes:
-        kind: compare two completions, rank several, say whether one breaks a rule, probe a model, or write an answer.
+        kind: compare two completions, rank several, say whether one breaks a rule, grade one by the criteria of the item's rubric, probe a
+            model, or write an answer.
         dimensions: what raters compare; the first is `Answer.ranking`, the others are in `Answer.dimensions`.
         ties: whether equal completions may share a tier.
         all_bad: whether raters may answer that none of them is good.

@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"\d{16,}|\d+(\.\d*)?[eE]\d+", re.ASCII)
 
 COLUMNS = (
     *("judgment", "item", "dimension", "rater", "kind", "ranking", "first_shown", "policies", "strength", "seconds", "time"),
-    *("status", "all_bad", "skipped", "flag", "reason", "text", "guideline", "stratum", "entry", "rule", "broken"),
+    *("status", "all_bad", "skipped", "flag", "reason", "text", "guideline", "stratum", "entry", "rule", "broken", "grades"),
 )
 
 
@@ -50,7 +50,8 @@ class CSVShape:
             row: list[object] = [vote.id, item.id, judgment.dimension, judgment.rater, kinds[judgment.rater], ranking(vote.tiers)]
             row += [first_shown, policies, judgment.strength, judgment.seconds, vote.time, vote.status, vote.is_all_bad, vote.is_skipped]
             row += [vote.flag, judgment.reason, vote.text, judgment.guideline, item.stratum, vote.entry, vote.rule]
-            rows.append([*row, {None: "", True: "yes", False: "no"}[vote.is_broken]])
+            grades = "; ".join(f"{name}: {word}" for name, word in vote.grades.items())
+            rows.append([*row, {None: "", True: "yes", False: "no"}[vote.is_broken], grades])
         write_atomic(path, table([COLUMNS, *rows]))
         return Written(len(rows))
 

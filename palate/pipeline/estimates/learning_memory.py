@@ -10,6 +10,7 @@ from palate.pipeline.estimates.pass_memory import PackedTrees, Trained, backward
 from palate.pipeline.estimates.role_memory import (
     Machine,
     ModelOrigin,
+    Origins,
     learned_numbers,
     load,
     passing_gradients,
@@ -80,8 +81,19 @@ def learned_by(origin: ModelOrigin, trained: Trained) -> int:
     return learned_numbers(origin, lora)
 
 
-def score_by_reward(script: MemoryScript, machine: Machine, origin: ModelOrigin, width: int, lengths: Lengths, branches: int) -> None:
-    """Load a reward model and score completions with it."""
-    load(script, machine, "reward", origin.scalar(), width=width)
-    trees = PackedTrees.within(lengths.prompt, lengths.completion, branches, tokens_at_once(origin.shape.hidden_size))
-    score(script, machine, "reward", Trained(origin.shape, width), trees, has_vocabulary=False)
+def rewards_of(origins: Origins) -> dict[str, ModelOrigin]:
+    """Return the reward models by role, each once."""
+    models = {origin.name: origin for name, origin in origins.items() if name.startswith("reward")}
+    if len(models) == 1:
+        return {"reward": next(iter(models.values())).scalar()}
+    return {f"reward {number}": origin.scalar() for number, origin in enumerate(models.values(), 1)}
+
+
+def score_by_rewards(script: MemoryScript, machine: Machine, origins: Origins, width: int, lengths: Lengths, branches: int) -> None:
+    """Load the reward models of a stage and score completions with each."""
+    rewards = rewards_of(origins)
+    for role, origin in rewards.items():
+        load(script, machine, role, origin, width=width)
+    for role, origin in rewards.items():
+        trees = PackedTrees.within(lengths.prompt, lengths.completion, branches, tokens_at_once(origin.shape.hidden_size))
+        score(script, machine, role, Trained(origin.shape, width), trees, has_vocabulary=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from palate.pipeline.estimates.learning_memory import Lengths, learn, learned_by, lengths_of
+from palate.pipeline.estimates.learning_memory import Lengths, learn, learned_by, lengths_of, rewards_of
 from palate.pipeline.estimates.memory_parts import MemoryScript
 from palate.pipeline.estimates.pass_memory import WIDE, PackedTrees, Trained, head_bytes
 from palate.pipeline.estimates.role_memory import (
@@ -67,7 +67,7 @@ def _load_roles(
     load_trained(script, machine, "policy", policy, trained)
     if stage.adapters is None:
         load(script, machine, "reference", policy)
-    rewards = _rewards(origins)
+    rewards = rewards_of(origins)
     for role, reward in rewards.items():
         if reward.rank is not None and trained.is_packed:
             load_trained(script, machine, role, reward, replace(trained, shape=reward.shape))
@@ -93,14 +93,6 @@ def _load_roles(
     if stage.sampler.asynchronous and sampler_settings(stage)["kind"] == "local":
         script.hold("policy that samples", "weights", frozen_bytes(policy, trained, trained.width))
     return rewards, value, learned
-
-
-def _rewards(origins: Origins) -> dict[str, ModelOrigin]:
-    """Return the reward models by role, each once."""
-    models = {origin.name: origin for name, origin in origins.items() if name.startswith("reward")}
-    if len(models) == 1:
-        return {"reward": next(iter(models.values())).scalar()}
-    return {f"reward {number}": origin.scalar() for number, origin in enumerate(models.values(), 1)}
 
 
 def _value(stage: Online, policy: ModelOrigin, rewards: dict[str, ModelOrigin]) -> ModelOrigin | None:

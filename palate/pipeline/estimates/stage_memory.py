@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from palate.pipeline.estimates.learning_memory import MANY, Lengths, learn, learned_by, lengths_of, score_by_reward, train_alone
+from palate.pipeline.estimates.learning_memory import (
+    MANY,
+    Lengths,
+    learn,
+    learned_by,
+    lengths_of,
+    rewards_of,
+    score_by_rewards,
+    train_alone,
+)
 from palate.pipeline.estimates.memory_parts import CHECK, MemoryPart, MemoryScript, StageMemory
 from palate.pipeline.estimates.online_memory import online
 from palate.pipeline.estimates.pass_memory import WIDE, PackedTrees, Trained, head_bytes
@@ -126,8 +135,7 @@ def _evaluate(script: MemoryScript, machine: Machine, stage: Evaluate, origins: 
         rows = (stage.limit or MANY) // machine.ranks
         sample(script, origin, width, rows, lengths.prompt, lengths.completion)
         script.drop("sampler")
-    if "reward" in origins:
-        score_by_reward(script, machine, origins["reward"], width, lengths, 1)
+    score_by_rewards(script, machine, origins, width, lengths, 1)
     if "reference" in origins:
         load(script, machine, "reference", origins["reference"], width=width)
         trees = PackedTrees.within(lengths.prompt, lengths.completion, 1, stage.tokens_per_microbatch)
@@ -137,16 +145,18 @@ def _evaluate(script: MemoryScript, machine: Machine, stage: Evaluate, origins: 
 def _rerank(script: MemoryScript, machine: Machine, stage: Rerank, origins: Origins) -> None:
     origin, width = origins["model"], width_of(stage, machine)
     load(script, machine, "policy", origin, width=width)
-    load(script, machine, "reward", origins["reward"].scalar(), width=width)
+    for role, reward in rewards_of(origins).items():
+        load(script, machine, role, reward, width=width)
     lengths = lengths_of(machine, origin, completion=stage.sampling.max_tokens)
     rows = (stage.limit or MANY) * stage.n // machine.ranks
     sample(script, origin, width, rows, lengths.prompt, lengths.completion)
     script.drop("sampler")
-    score_by_reward(script, machine, origins["reward"], width, lengths, stage.n)
+    score_by_rewards(script, machine, origins, width, lengths, stage.n)
 
 
 def _pair(script: MemoryScript, machine: Machine, stage: Pair, origins: Origins) -> None:
-    score_by_reward(script, machine, origins["reward"], width_of(stage, machine), lengths_of(machine, origins["reward"]), 2)
+    longest = next(iter(rewards_of(origins).values()))
+    score_by_rewards(script, machine, origins, width_of(stage, machine), lengths_of(machine, longest), 2)
 
 
 def _average(script: MemoryScript, machine: Machine, stage: Average, origins: Origins) -> None:

@@ -80,6 +80,7 @@ class Loop:
         self.sampler = RolloutSampler(self.policy, engine, config.samples_per_prompt, config.sampling, run.seed, is_asynchronous=is_early)
         self.texts = None if config.pretraining is None else Texts(config.pretraining, run, self.policy, config.tokens_per_microbatch)
         self.held_out_prompts = [] if (path := config.held_out.prompts) is None else self._prompts(path, config.held_out.limit)
+        self.rewards.check_prompts([*self.prompts, *(self.held_out_prompts if self.held_out_reward is None else [])])
         searched = HeldOut(within_budget(config.keep, config.kl), self.measure_held_out) if isinstance(config.keep, BestReward) else None
         self.search = Search(searched, self.learner, run.state / "best", 1, config.iterations)
         has_limits = isinstance(config.kl.control, BudgetKL) or config.guards.can_stop

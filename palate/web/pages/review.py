@@ -8,7 +8,9 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from palate.core import DataError
+from palate.data.rubrics import GRADE_WORDS, GradeWord
 from palate.ratings import Answer, Item, JudgmentEntry
+from palate.ratings.table_rows import criteria_of
 from palate.web.access import Access, RequestContext
 from palate.web.admission import GuardedRoute
 from palate.web.api_models import LONGEST_REASON, LONGEST_TEXT
@@ -110,6 +112,9 @@ def _decision(context: RequestContext) -> Answer:
         return Answer(text=context.text("text"), reason=reason)
     if kind in {"rule", "probe"}:
         return Answer(broken=context.text("broken") == "yes", reason=reason)
+    if kind == "rubric":
+        criteria = criteria_of(context.project.task, context.item.fields)
+        return Answer(grades={one.id: _grade(context.text(f"grade-{k}")) for k, one in enumerate(criteria)}, reason=reason)
     ranking = context.text("ranking").strip()
     if ranking == "0":
         return Answer(all_bad=True, reason=reason)
@@ -121,6 +126,13 @@ def _decision(context: RequestContext) -> Answer:
     return Answer(ranking=parse_ranking(ranking, count), dimensions=dimensions, reason=reason)
 
 
+def _grade(text: str) -> GradeWord:
+    for word in GRADE_WORDS:
+        if word == text:
+            return word
+    raise DataError(f"Choose {', '.join(GRADE_WORDS)} for each criterion, not {text[:40]!r}.")
+
+
 def _case(context: RequestContext, error: str = "", status: int = 200) -> Response:
     ratings, item = context.service.ratings, context.item
     is_seen = ratings.has_viewed(item.id, context.me.id)
@@ -129,6 +141,7 @@ def _case(context: RequestContext, error: str = "", status: int = 200) -> Respon
     values = {
         "project": context.project,
         "item": item,
+        "criteria": criteria_of(context.project.task, item.fields),
         "is_seen": is_seen,
         "may_look": is_seen or ratings.may_view(item.id, context.me.id),
         "votes": [_rater_answer(entry, names.get(entry.rater, "") or entry.pseudonym) for entry in entries],

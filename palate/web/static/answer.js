@@ -3,6 +3,7 @@ import { Ranking } from "./ranking.js";
 
 // Names of dimensions come from the task as JSON and by their place, because HTML changes line ends in an attribute.
 const PAIR = { 1: [[0], [1]], 2: [[1], [0]], "=": [[0, 1]] };
+const GRADES = { 1: "met", 2: "unmet", 3: "unsure" };
 
 // Characters beyond the limit of a field, counted as the server counts them.
 export function excess(field) { return [...field.value].length - Number(field.dataset.limit); }
@@ -23,6 +24,7 @@ export class AnswerForm {
   // Show a new item. `state` is its draft, or null.
   reset(item, state) {
     this.item = item;
+    this.#askCriteria();
     this.form.reset();
     const text = this.form.elements.text;
     if (text) text.value = item.querySelector("[data-original]")?.textContent ?? "";
@@ -36,6 +38,14 @@ export class AnswerForm {
     this.currentDimension = 0;
     this.currentBoard = Math.max(0, this.rankings.findIndex((one) => !one.isComplete));
     this.#mark();
+  }
+
+  // The criteria of a rubric differ from item to item, so each item brings its own.
+  #askCriteria() {
+    const criteria = this.item.querySelector("template.criteria");
+    if (!criteria) return;
+    this.form.querySelector("#criteria").replaceChildren(criteria.content.cloneNode(true));
+    this.dimensions = [...this.form.querySelectorAll(".dimension[data-dimension]")];
   }
 
   get state() {
@@ -56,6 +66,7 @@ export class AnswerForm {
     if (!dimension || !this.#pick(dimension.dataset.dimension, word)) return false;
     if (this.currentDimension < this.dimensions.length - 1) this.currentDimension += 1;
     this.#mark();
+    this.dimensions[this.currentDimension].scrollIntoView({ block: "nearest" });
     return true;
   }
 
@@ -136,6 +147,10 @@ export class AnswerForm {
       if (open) return this.dimensions.length > 1 ? `Choose for \u201c${open.dataset.name}\u201d first.` : "Choose first: 1, 2, = or 0.";
       if (this.task.strength && kind === "compare" && "12".includes(this.value("dimension-0")) && !this.value("strength")) return "How much better? Press q, w or e.";
     }
+    if (kind === "rubric") {
+      const open = this.dimensions.filter((dimension) => !this.value(dimension.dataset.dimension)).length;
+      if (open) return `${open === 1 ? "1 criterion is" : `${open} criteria are`} still open: press 1, 2 or 3.`;
+    }
     if ((kind === "rule" || kind === "probe") && !this.value("dimension-0")) return "Choose first: 1 or 2.";
     if (kind === "probe" && !this.dialogue.length) return "Write to the model first.";
     if (kind === "write" && !this.value("text").trim()) return "Write the answer first.";
@@ -166,6 +181,7 @@ export class AnswerForm {
       }
     }
     if (kind === "rule" || kind === "probe") answer.broken = this.value("dimension-0") === "1"; // the server knows the item's rule
+    if (kind === "rubric") answer.grades = Object.fromEntries(this.dimensions.map((one) => [one.dataset.name, GRADES[this.value(one.dataset.dimension)]]));
     if (kind === "probe") answer.dialogue = this.dialogue;
     if (kind === "write") answer.text = this.value("text");
     return answer;

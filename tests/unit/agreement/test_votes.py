@@ -48,7 +48,7 @@ def test_codes_without_names_are_refused() -> None:
         Votes(item, item, item, ("a", "b"), ("anna",))
     with pytest.raises(DataError, match="need one length, got answer of shape"):
         Votes(item, item, item[:1], ("a", "b"), ("anna", "ben"))
-    with pytest.raises(DataError, match="answers must be first, tie, second or broken, kept, got no, yes"):
+    with pytest.raises(DataError, match="the answers first, tie, second or broken, kept or unmet, met, got no, yes"):
         VoteTable.of(Votes.of([("a", "anna", 1)], ("no", "yes")))
 
 

@@ -109,7 +109,7 @@ def test_collected_preferences_have_the_sampled_tokens_and_the_columns_of_the_us
 
 
 def test_the_best_of_n_is_learned_token_by_token(home: Path, tmp_path: Path) -> None:
-    run = ran(Rerank(str(home / "policy"), str(home / "reward"), str(home / "prompts.jsonl"), n=4, sampling=SAMPLING), tmp_path, "rerank")
+    run = ran(Rerank(str(home / "policy"), str(home / "prompts.jsonl"), str(home / "reward"), n=4, sampling=SAMPLING), tmp_path, "rerank")
     kept = {tuple(one["ids"]) for row in rows_of(run, "samples.jsonl") for one in row["completions"] if one["stop"] == "eos"}
     tokenizer = load_policy(home / "policy").tokenizer
     table = read_demonstrations(run / "demonstrations.jsonl")

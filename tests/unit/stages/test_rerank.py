@@ -38,7 +38,7 @@ def home(tmp_path: Path) -> Path:
 
 def test_best_of_n_distillation_is_rerank_and_then_sft(home: Path) -> None:
     sampling = Sampling(max_tokens=12)
-    run = ran(Rerank(str(home / "base"), str(home / "reward"), str(home / "prompts.jsonl"), n=8, sampling=sampling), home, "rerank")
+    run = ran(Rerank(str(home / "base"), str(home / "prompts.jsonl"), str(home / "reward"), n=8, sampling=sampling), home, "rerank")
     best = read_samples(run.directory / "samples.jsonl").rows
     shown = [row for _, row in read_rows(run.directory / "demonstrations.jsonl")]
     finished = [(prompt.text, group[0].text) for prompt, group in best if group[0].stop == "eos"]
@@ -63,7 +63,7 @@ def test_the_best_of_each_prompts_own_completions_is_kept_and_what_was_cut_off_h
     prompts = read_prompts(home / "prompts.jsonl").rows
     groups = LocalSampler(load_policy(home / "base")).generate(prompts, 4, sampling, derive_seed(1, "rerank"))
     scores = LearnedReward.load(str(home / "reward"), word_tokenizer()).score(prompts, groups)["score"]
-    files = (str(home / "base"), str(home / "reward"), str(home / "prompts.jsonl"))
+    files = (str(home / "base"), str(home / "prompts.jsonl"), str(home / "reward"))
     pairs = [(score, one) for rated, group in zip(scores, groups, strict=True) for score, one in zip(rated, group, strict=True)]
     lowest = min(float(score or 0) for score, one in pairs if one.stop == "eos")
     for missing in (-100.0, 100.0):

@@ -72,7 +72,7 @@ def test_a_reward_model_of_another_vocabulary_scores_texts(home: Path, tmp_path:
     reward, prompts = LearnedReward.load(path_of(home, "other")), read_prompts(home / "prompts.jsonl").rows
     rows = [row for _, row in read_rows(run.directory / "completions.jsonl")]
     ranked = ran(
-        Rerank(path_of(home, "policy"), path_of(home, "other"), path_of(home, "prompts.jsonl"), n=2, sampling=SAMPLING), tmp_path, "r"
+        Rerank(path_of(home, "policy"), path_of(home, "prompts.jsonl"), path_of(home, "other"), n=2, sampling=SAMPLING), tmp_path, "r"
     )
     best = [row for _, row in read_rows(ranked.directory / "samples.jsonl")]
     for row, prompt in zip(rows, prompts, strict=True):
@@ -99,10 +99,10 @@ def test_a_completion_longer_than_the_reward_model_takes_has_no_score(family: st
     assert means["score"]["n"] == len(rows) - len(unscored)
     record = json.loads((run.directory / "run.json").read_text())
     assert record["dropped"][f"completions without a score by {short}"] == {"too long for the reward model": len(unscored)}
-    ranked = ran(Rerank(policy, short, prompts, n=2, sampling=SAMPLING), tmp_path, "rerank")
+    ranked = ran(Rerank(policy, prompts, short, n=2, sampling=SAMPLING), tmp_path, "rerank")
     for stage in (
         Evaluate(prompts, policy, reward=path_of(home, f"tiny-{family}"), sampling=SAMPLING),
-        Rerank(policy, path_of(home, f"tiny-{family}"), prompts, n=2, sampling=SAMPLING),
+        Rerank(policy, prompts, path_of(home, f"tiny-{family}"), n=2, sampling=SAMPLING),
         Pair(str(ranked.directory), path_of(home, f"tiny-{family}")),
     ):
         with pytest.raises(DataError, match=r"cannot score \d+ of \d+ completions: too long for the reward model: \d+ tokens, it takes 4"):

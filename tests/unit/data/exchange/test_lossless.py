@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from palate.data.exchange import Candidate, Exchange, ExchangeItem, GuidelineTex
 from palate.data.exchange.contents import MIN_CANDIDATES, RATER_KINDS, STATUSES, Tiers
 from palate.data.exchange.project import TASKS
 from palate.data.pseudonyms import is_address
+from palate.data.rubrics import GRADE_WORDS
 from tests.support.fuzz import sample
 
 few = settings(max_examples=60)  # each example waits for the disk
@@ -29,6 +31,9 @@ def rankings(draw: st.DrawFn, count: int) -> Tiers:
     numbers = draw(st.permutations(range(count)))
     cuts = sorted(draw(st.sets(st.integers(1, count - 1)))) if count > 1 else []
     return tuple(tuple(numbers[a:b]) for a, b in zip([0, *cuts], [*cuts, count], strict=True))
+
+
+rubrics = st.lists(st.floats(0.1, 9), min_size=1, max_size=3).map(lambda given: [{"text": "x", "weight": weight} for weight in given])
 
 
 @st.composite
@@ -50,7 +55,7 @@ def exchanges(draw: st.DrawFn) -> Exchange:
                 draw(st.none() | right[task]) if task in right else None,
                 draw(st.booleans()),
                 draw(st.none() | st.floats(0, 1)),
-                draw(st.dictionaries(words, values, max_size=2)),
+                {**draw(st.dictionaries(words, values, max_size=2)), **({"rubric": draw(rubrics)} if task == "rubric" else {})},
             )
         )
     votes = []
@@ -72,7 +77,8 @@ def exchanges(draw: st.DrawFn) -> Exchange:
         )
         broken = draw(st.none() | st.booleans()) if count else True
         rest = (draw(st.sampled_from(STATUSES)), draw(st.booleans()), draw(st.booleans()), draw(words), draw(words), broken)
-        votes.append(Vote(judgment, draw(st.sampled_from(["", f"vote-{number}"])), draw(st.none() | finite), *rest))
+        vote = Vote(judgment, draw(st.sampled_from(["", f"vote-{number}"])), draw(st.none() | finite), *rest)
+        votes.append(replace(vote, grades=draw(st.dictionaries(words, st.sampled_from(GRADE_WORDS), max_size=2))))
     guidelines = tuple(GuidelineText(version, draw(words), draw(words)) for version in draw(st.lists(words, max_size=2, unique=True)))
     return Exchange(tuple(items), tuple(votes), raters, guidelines, draw(words))
 
