@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from palate import __version__
-from palate.cli import completion, exchange_command, plan_command, rater_commands, run_commands
+from palate.cli import completion, exchange_command, plan_command, rater_commands, reward_commands, run_commands
 from palate.cli.help_page import show
 from palate.cli.parser import COMMANDS, overview
 from palate.cli.stage_command import stage
@@ -63,6 +63,8 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         "inspect": run_commands.inspect,
         "swap": run_commands.swap,
         "agreement": rater_commands.agreement,
+        "score": reward_commands.score,
+        "reward-check": reward_commands.reward_check,
         "exchange": exchange_command.exchange,
         "reference": run_commands.reference,
         "completion": completion.completion,

@@ -20,6 +20,8 @@ COMMANDS = {
     "inspect": "Show a data file as a model sees it: tokens, lengths, duplicates.",
     "swap": "Point a link to another run, or back to the one before.",
     "agreement": "Report how reliable raters are, and how many more labels help.",
+    "score": "Score completions with a reward model, by dimension.",
+    "reward-check": "Say whether a reward model can be trusted, and what it scores.",
     "exchange": "Convert judgments between files of other tools and the database.",
     "reference": "Write docs/reference.md: every stage and each of its settings.",
     "completion": "Print a script that completes commands and options in your shell.",
@@ -31,7 +33,7 @@ GROUPS = {
         "world", "pretrain", "sft", "sample", "reward", "refresh", "direct", "online", "pair", "average", "rerank",
     ),
     "Judge": ("label", "collect", "judge", "exchange"),
-    "Measure": ("evaluate", "report", "agreement"),
+    "Measure": ("score", "reward-check", "evaluate", "report", "agreement"),
     "Look": ("runs", "inspect", "reference", "completion"),
 }  # fmt: skip
 """Headings of `palate --help`, and the commands and stages under each."""

@@ -31,10 +31,10 @@ SEED = 1
 
 
 def row(
-    chosen: float, rejected: float, observed: float, lengths: tuple[int, int] = (3, 3), dimension: str = "overall"
+    chosen: float, rejected: float, observed: float, lengths: tuple[int, int] = (3, 3), dimension: str = "overall", prompt: int = 0
 ) -> dict[str, float | str]:
-    return {"dimension": dimension, "chosen": chosen, "rejected": rejected, "observed": observed, "chosen_tokens": lengths[0],
-            "rejected_tokens": lengths[1]}  # fmt: skip
+    return {"dimension": dimension, "prompt": prompt, "chosen": chosen, "rejected": rejected, "observed": observed,
+            "chosen_tokens": lengths[0], "rejected_tokens": lengths[1]}  # fmt: skip
 
 
 @pytest.mark.parametrize(
