@@ -97,7 +97,7 @@ class RewardModels:
     """One reward model, or several that make an ensemble. They read texts, each in its own tokens."""
 
     def __init__(self, members: Mapping[str, LearnedReward], ensemble: Ensemble, max_tokens: int | None = None) -> None:
-        """Take the loaded models by path. `max_tokens` lowers the limit of all of them.
+        """Take the loaded models by path. What has more than `max_tokens` in a model's own tokens has no score.
 
         Raises:
             ConfigError: the models have other heads, or only some of them have normalised scores.
@@ -118,9 +118,7 @@ class RewardModels:
                 f"{raw[0]} gives raw scores, and another member of the ensemble normalised ones: they have different units. "
                 "Use models that `palate reward` trained, or raw ones only."
             )
-        limits = [one.model.max_tokens or NO_LIMIT for one in members.values()]
-        self.max_tokens = min(*limits, max_tokens or NO_LIMIT) if limits else NO_LIMIT
-        """Most tokens of prompt and completion that every model takes; `NO_LIMIT` without one."""
+        self._max_tokens = max_tokens
 
     @staticmethod
     def load(
@@ -179,10 +177,10 @@ class RewardModels:
             alone, failed = member.table([each[row][0] for row in again], [[each[row][1]] for row in again])
             table[again] = alone
             reasons = {row: reason for row, reason in reasons.items() if row not in again} | {again[k]: why for k, why in failed.items()}
-        if self.max_tokens < (member.model.max_tokens or NO_LIMIT):
+        if self._max_tokens is not None:
             for row, (prompt, completion) in enumerate(each):
-                if row not in reasons and (count := tokens_of(member, prompt, completion)) > self.max_tokens:
-                    reasons[row] = f"too long: {count} tokens, the limit is {self.max_tokens}"
+                if row not in reasons and (count := tokens_of(member, prompt, completion)) > self._max_tokens:
+                    reasons[row] = f"too long: {count} tokens, the limit is {self._max_tokens}"
                     table[row] = float("nan")
         return table, reasons
 

@@ -143,7 +143,7 @@ def check_reward(
         sources=by_source(pairs, settings.column),
         gaps=by_gap(pairs),
         clusters=by_cluster(pairs),
-        log_loss=pair_log_loss(pairs.logits, np.zeros(len(pairs)), pairs.observed).value,
+        log_loss=pair_log_loss(pairs.logits.mean(0), np.zeros(len(pairs)), pairs.observed).value,
         calibration_error=expected_calibration_error(bins),
         calibration=bins,
         length=length,
@@ -167,7 +167,7 @@ def _elsewhere(pairs: ScoredPairs, dimensions: Sequence[GroupAccuracy]) -> list[
 
 
 def _bins(pairs: ScoredPairs) -> tuple[Bin, ...]:
-    columns = zip(pairs.logits, pairs.observed, pairs.tokens, strict=True)
+    columns = zip(pairs.logits.mean(0), pairs.observed, pairs.tokens, strict=True)
     return calibration_bins(
         [{"chosen": logit, "rejected": 0.0, "observed": share, "chosen_tokens": tokens[0], "rejected_tokens": tokens[1]}
          for logit, share, tokens in columns]

@@ -32,7 +32,7 @@ class EnsembleDisagreement:
     """The error of the ensemble on the pairs about which its members disagree least and most (a third each).
 
     Attributes:
-        spread: mean standard deviation among the members' differences, each in units of its own deviation.
+        spread: mean standard deviation among the members' probabilities that the chosen side wins.
         agreed: share of wrong answers in the third with the least disagreement.
         disputed: the same in the third with the most.
     """
@@ -74,10 +74,9 @@ class Familiarity:
 
 def ensemble_disagreement(pairs: ScoredPairs) -> EnsembleDisagreement | None:
     """Return how disagreement goes with errors; None for one model, or fewer than 30 pairs."""
-    if len(pairs.members) < 2 or len(pairs) < 30:
+    if len(pairs.logits) < 2 or len(pairs) < 30:
         return None
-    own = pairs.members.std(1, keepdims=True)
-    spread = (pairs.members / np.where(own > 0, own, 1.0)).std(0)
+    spread = (0.5 * (1 + np.tanh(pairs.logits / 2))).std(0)
     order = np.argsort(spread, kind="stable")
     third = len(order) // 3
     agreed, disputed = (clustered_share(1 - pairs.right[part], pairs.prompt[part]) for part in (order[:third], order[-third:]))

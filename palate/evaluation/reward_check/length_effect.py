@@ -32,8 +32,10 @@ class LengthEffect:
 
     @property
     def is_fault(self) -> bool:
-        """Whether length moves the scores, and the model is wrong more often than right where the better side has the other length."""
-        return self.effect.excludes_zero and self.against is not None and self.against.high < 0.5
+        """Whether length decides: the model is right more often than not only where the better side has the length that it prefers."""
+        if self.agreeing is None or self.against is None:
+            return False
+        return self.effect.excludes_zero and self.agreeing.low > 0.5 and self.against.high < 0.5
 
 
 def length_effect(pairs: ScoredPairs) -> LengthEffect | None:

@@ -16,7 +16,6 @@ from palate.config.artifacts import model_at
 from palate.core import Completion, Message, Preference, Prompt
 from palate.evaluation.calibration import vote_agreement
 from palate.evaluation.length_floor import clustered_difference
-from palate.evaluation.reward_check.attacks import ATTACKED
 from palate.evaluation.reward_check.score_book import Floats, ScoreBook, ScoredPairs, column_of
 from palate.models.scalar import REWARD_FILE
 from palate.text.chat_text import encode, template_of
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
 
 MOST_UNKNOWN = 0.05
 """Largest share of unknown tokens in completions that a fitting tokenizer leaves."""
+
+RENDERED = 512
+"""Pairs that are written in another way, at most: the first ones."""
 
 _MARK = re.compile(r"<\|[^|<>\s]{1,40}\|>|<(?:start|end)_of_turn>")
 """Texts with which chat templates mark turns, and which a fitting tokenizer has as one token."""
@@ -62,7 +64,7 @@ class ReadingHabits:
 
 def reading_habits(book: ScoreBook, pairs: ScoredPairs, *, combined: bool) -> ReadingHabits:
     """Measure how the models read the first pairs."""
-    part = pairs.where(np.arange(len(pairs)) < ATTACKED)
+    part = pairs.where(np.arange(len(pairs)) < RENDERED)
     recorded = {path: trained_tokenizer(path) for path in book.models.members}
     changed = [
         path for path, member in book.models.members.items() if recorded[path] not in (None, tokenizer_digest(member.model.tokenizer))

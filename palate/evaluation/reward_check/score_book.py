@@ -31,9 +31,8 @@ WHOLE = ("overall", "mean")
 
 @dataclass(frozen=True)
 class BookEntry:
-    """The scores of a completion by model and head (m, h), after the ensemble (h,), and in raw logits (m, h); or why it has none."""
+    """The scores of a completion by head (h,), those in raw logits by model and head (m, h), or why it has none."""
 
-    members: Floats
     scores: Floats
     raw: Floats
     reason: str = ""
@@ -66,10 +65,10 @@ class ScoreBook:
     ) -> None:
         found = self.models.score([prompts[one] for one in part], [tuple(groups[one]) for one in part])
         raw = self.models.raw(found.members).double().numpy()
-        members, scores = found.members.double().numpy(), found.scores.double().numpy()
+        scores = found.scores.double().numpy()
         keys = ((conversation, answer) for conversation in part for answer in groups[conversation])
         for number, key in enumerate(keys):
-            self._known[key] = BookEntry(members[:, number], scores[number], raw[:, number], found.reasons.get(number, ""))
+            self._known[key] = BookEntry(scores[number], raw[:, number], found.reasons.get(number, ""))
 
     def of(self, prompt: Prompt, completion: Completion) -> BookEntry:
         """Return the scores of a completion that was added."""
@@ -87,8 +86,7 @@ class ScoredPairs:
     Attributes:
         preferences: the p pairs.
         scores: scores (p, 2) of the chosen and the rejected side on the pair's own dimension, after the ensemble.
-        members: differences chosen - rejected (m, p) by model, normalised.
-        logits: differences (p,) in raw logits, the mean over models.
+        logits: differences chosen - rejected (m, p) by model, in raw logits.
         observed: the share of votes (p,) for the chosen side.
         tokens: lengths (p, 2) of both sides in tokens.
         prompt: the number (p,) of each pair's prompt.
@@ -96,7 +94,6 @@ class ScoredPairs:
 
     preferences: tuple[Preference, ...]
     scores: Floats
-    members: Floats
     logits: Floats
     observed: Floats
     tokens: Floats
@@ -121,8 +118,7 @@ class ScoredPairs:
         kept = tuple(one for one, flag in zip(self.preferences, flags, strict=True) if flag)
         arrays = (
             self.scores[flags],
-            self.members[:, flags],
-            self.logits[flags],
+            self.logits[:, flags],
             self.observed[flags],
             self.tokens[flags],
             self.prompt[flags],
@@ -170,8 +166,7 @@ def scored_pairs(book: ScoreBook, preferences: Sequence[Preference], *, combined
         kept.append(one)
         rows.append((
             [float(entry.scores[pick].sum()) for entry in entries],
-            entries[0].members[:, pick].sum(1) - entries[1].members[:, pick].sum(1),
-            float((entries[0].raw[:, pick].sum(1) - entries[1].raw[:, pick].sum(1)).mean()),
+            entries[0].raw[:, pick].sum(1) - entries[1].raw[:, pick].sum(1),
             _observed(one),
             [lengths[side.text] for side in (one.chosen, one.rejected)],
             numbers.setdefault(one.prompt.conversation, len(numbers)),
@@ -179,8 +174,8 @@ def scored_pairs(book: ScoreBook, preferences: Sequence[Preference], *, combined
     if not kept:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in left_out.most_common())
         raise DataError(f"the reward model gives none of the {len(preferences)} pairs two scores: {reasons}")
-    scores, members, logits, observed, tokens, prompt = (list(column) for column in zip(*rows, strict=True))
-    arrays = (np.array(scores), np.array(members).T, np.array(logits), np.array(observed), np.array(tokens, dtype=np.float64))
+    scores, logits, observed, tokens, prompt = (list(column) for column in zip(*rows, strict=True))
+    arrays = (np.array(scores), np.array(logits).T, np.array(observed), np.array(tokens, dtype=np.float64))
     return ScoredPairs(tuple(kept), *arrays, np.array(prompt, dtype=np.int64)), left_out
 
 
