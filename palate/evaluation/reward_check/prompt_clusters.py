@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 WORDS = re.compile(r"[^\W\d_]{3,}")
 MOST_WORDS = 1000
 """Words that are counted, at most: the ones in most prompts."""
+RARE = 0.01
+"""A word in a smaller share of the prompts, or in fewer than three, names no kind of prompt."""
 COMMON = 0.5
 """A word in a larger share of the prompts tells nothing apart."""
 PER_CLUSTER = 30
@@ -61,8 +63,10 @@ def _vectors(texts: Sequence[str]) -> tuple[Floats, list[str]]:
     """Return unit vectors (n, v) of the texts, or zeros, and the v words."""
     counted = [Counter(WORDS.findall(text.lower())) for text in texts]
     spread = Counter(word for each in counted for word in each)
-    most = max(COMMON * len(texts), 1)
-    words = [word for word, in_texts in sorted(spread.items(), key=lambda item: (-item[1], item[0])) if 1 < in_texts <= most][:MOST_WORDS]
+    least, most = max(RARE * len(texts), 3), max(COMMON * len(texts), 1)
+    words = [word for word, in_texts in sorted(spread.items(), key=lambda item: (-item[1], item[0])) if least <= in_texts <= most][
+        :MOST_WORDS
+    ]
     place = {word: k for k, word in enumerate(words)}
     table = np.zeros((len(texts), max(len(words), 1)))
     for row, each in enumerate(counted):
