@@ -34,11 +34,11 @@ def score_parser() -> Parser:
     parser.add_argument("--dimensions", nargs="+", default=[], metavar="NAME", help="dimensions that count (default: all)")
     parser.add_argument("--weights", nargs="+", default=[], metavar="WORD", help="weights, as DIMENSION=NUMBER (default: 1 each)")
     parser.add_argument("--combine", choices=("sum", "mean", "min", "max"), default="sum", help="how dimensions become one (default: sum)")
-    _add_models(parser)
+    _add_common(parser)
     return parser
 
 
-def _add_models(parser: Parser) -> None:
+def _add_common(parser: Parser) -> None:
     """The options that both commands share."""
     parser.add_argument("--also", nargs="+", default=[], metavar="PATH", help="further models: together they are an ensemble")
     parser.add_argument("--ensemble", choices=ENSEMBLES, help="how the models' scores become one (default: mean)")
@@ -102,7 +102,7 @@ def reward_check_parser() -> Parser:
     parser.add_argument("--card", action="store_true", help="write report_card.json beside MODEL, which `online` reads")
     parser.add_argument("--json", action="store_true", help="write everything as JSON")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON to a file")
-    _add_models(parser)
+    _add_common(parser)
     return parser
 
 
@@ -114,6 +114,8 @@ def reward_check(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (ever
         raise ConfigError(f"--attack_limit is a share from 0 to 1, got {options.attack_limit}.")
     if options.best_of is not None and options.benchmark != "rewardbench-2":
         raise ConfigError("--best_of says how many completions a row of rewardbench-2 has. Add --benchmark rewardbench-2.")
+    if options.card and options.also:
+        raise ConfigError("--card writes what is known of one model, and --also makes an ensemble. Check each model alone.")
     from palate.cli.inspection import columns_of
     from palate.core import TrainingError
     from palate.core.process import computing_on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,7 @@ class ScoreTally:
 
     rows: int = 0
     completions: int = 0
-    unscored: Counter[str] = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        """Begin the counts."""
-        self.unscored = Counter()
+    unscored: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         """The counts as a sentence."""

@@ -160,8 +160,8 @@ class RewardModels:
         for path, member in self.members.items():
             table, failed = self._table(member, prompts, groups)
             tables.append(table[:, [member.model.heads.index(head) for head in self.heads]])
-            named = f"{path}: " if len(self.members) > 1 else ""
-            reasons = {**{row: f"{named}{reason}" for row, reason in failed.items()}, **reasons}
+            named = f" ({path})" if len(self.members) > 1 else ""
+            reasons = {**{row: f"{reason}{named}" for row, reason in failed.items()}, **reasons}
         members = torch.stack(tables)
         return GroupScores(members, self._ensemble(members), reasons)
 

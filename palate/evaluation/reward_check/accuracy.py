@@ -10,7 +10,8 @@ import numpy as np
 
 from palate.agreement.estimates import Estimate, clustered_share
 from palate.agreement.kappa import rater_noise_ceiling
-from palate.core import Preference
+from palate.config.settings import nearest
+from palate.core import DataError, Preference
 from palate.evaluation.calibration import vote_agreement
 from palate.evaluation.length_floor import gain_over_length, rule_agreement
 from palate.evaluation.reward_check.prompt_clusters import cluster_prompts
@@ -83,8 +84,17 @@ def by_dimension(pairs: ScoredPairs) -> tuple[GroupAccuracy, ...]:
 
 
 def by_source(pairs: ScoredPairs, column: str | None = None) -> tuple[GroupAccuracy, ...]:
-    """Return the accuracy by the values of a column of the rows; by default the first of `SOURCES` that they have."""
+    """Return the accuracy by the values of a column of the rows; by default the first of `SOURCES` that they have.
+
+    Raises:
+        DataError: no row has the column that is named.
+    """
     fields = [one.prompt.fields for one in pairs.preferences]
+    known = list(dict.fromkeys(name for each in fields for name in each))
+    if column is not None and column not in known:
+        raise DataError(
+            f"--by: no pair has the column {column!r}. {nearest(column, known) if known else 'The rows have no further columns.'}"
+        )
     wanted = column or next((name for name in SOURCES if any(name in each for each in fields)), None)
     return () if wanted is None else _by(pairs, [str(each.get(wanted, "not given")) for each in fields])
 

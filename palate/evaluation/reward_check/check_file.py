@@ -118,13 +118,11 @@ def _notes(known: KnownTexts, preferences: Sequence[Preference]) -> tuple[str, .
 
 
 def write_card(check: RewardCheck) -> Path:
-    """Write `report_card.json` beside the model that was checked, and return its path.
+    """Write `report_card.json` beside the one model that was checked, and return its path.
 
     Raises:
-        ConfigError: an ensemble was checked, or the model is not a directory.
+        ConfigError: the model is not a directory.
     """
-    if len(check.models) > 1:
-        raise ConfigError("--card writes what is known of one model, and an ensemble was checked. Check each model alone.")
     directory = Path(model_at(check.models[0]))
     if not directory.is_dir():
         raise ConfigError(f"--card writes beside the model, and {directory} is not a directory. Download the model first.")

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from palate.agreement.estimates import Estimate, clustered_share
+from palate.config.settings import nearest
 from palate.core import Completion, DataError, Preference
 from palate.evaluation.calibration import Bin, calibration_bins, expected_calibration_error, pair_log_loss
 from palate.evaluation.reward_check.accuracy import (
@@ -111,12 +112,13 @@ def check_reward(
 
     Raises:
         ConfigError: a pair's dimension is not one of the model's.
-        DataError: no pair is left.
+        DataError: no pair is about a dimension that is asked for, has the column that is named, or can be scored.
     """
+    known = dict.fromkeys(one.dimension for one in preferences)
+    for name in settings.dimensions:
+        if name not in known:
+            raise DataError(f"--dimensions: no pair is about {name!r}. {nearest(name, known)}")
     asked = [one for one in preferences if not settings.dimensions or one.dimension in settings.dimensions]
-    if not asked:
-        known = ", ".join(dict.fromkeys(one.dimension for one in preferences))
-        raise DataError(f"no pair is about {', '.join(settings.dimensions)}; the pairs judge {known}. Give other --dimensions.")
     book = ScoreBook(models)
     pairs, left_out = scored_pairs(book, asked, combined=settings.combined)
     figures, dimensions = figures_of(pairs), by_dimension(pairs)

@@ -157,7 +157,7 @@ def scored_pairs(book: ScoreBook, preferences: Sequence[Preference], *, combined
     for one in preferences:
         entries = [book.of(one.prompt, side) for side in (one.chosen, one.rejected)]
         if reason := entries[0].reason or entries[1].reason:
-            left_out[reason.partition(": too long")[0] if ": too long" in reason else reason.partition(":")[0]] += 1
+            left_out[reason.partition(":")[0]] += 1
             continue
         head = columns[one.dimension]
         pick = slice(None) if head is None else slice(head, head + 1)

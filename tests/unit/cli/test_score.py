@@ -233,7 +233,9 @@ def test_members_of_other_tokenizers_and_contexts_are_told_of_and_the_shortest_c
     assert "take contexts of different lengths" in err
     rows = [json.loads(line) for line in out.splitlines()]
     assert rows[0]["completions"][0]["score"] is not None
-    assert "words: too long for the reward model" in rows[1]["completions"][0]["unscored"]
+    reason = rows[1]["completions"][0]["unscored"]
+    assert reason.startswith("too long for the reward model: ")
+    assert reason.endswith(f"({models / 'words'})")
 
 
 def test_rows_without_completions_are_an_error(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

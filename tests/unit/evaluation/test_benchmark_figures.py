@@ -225,3 +225,6 @@ def test_other_bad_benchmark_files(model: Path, tmp_path: Path, capsys: pytest.C
     )
     assert "--best_of says how many completions a row of rewardbench-2 has" in fails(pairs, "--best_of", "2")
     assert "--attack_limit is a share from 0 to 1" in fails(pairs, "--attack_limit", "2")
+    assert "--dimensions: no pair is about 'overal'. Did you mean 'overall'?" in fails(pairs, "--dimensions", "overal")
+    assert "--by: no pair has the column 'subst'. Did you mean 'subset'?" in fails(pairs, "--by", "subst")
+    assert "--card writes what is known of one model" in fails(pairs, "--card", "--also", str(model))
