@@ -144,14 +144,21 @@ def _group(name: str, pairs: ScoredPairs) -> GroupAccuracy:
 
 
 def _ceiling(preferences: Sequence[Preference]) -> float | None:
-    """Return the best accuracy against one rater: from the mean over pairs of how often two of its decided votes agree."""
-    agreed = []
+    """Return the best accuracy against one rater, from the mean over pairs of how often two of its decided votes agree.
+
+    A tie counts one half here too, whatever the model says.
+    """
+    agreed, decided, votes = [], 0, 0
     for one in preferences:
-        decided = Counter(vote for _, vote in one.votes if vote in (0, 1))
-        total = sum(decided.values())
+        counts = Counter(vote for _, vote in one.votes if vote in (0, 1))
+        total = sum(counts.values())
+        decided, votes = decided + total, votes + len(one.votes)
         if total > 1:
-            agreed.append(sum(count * (count - 1) for count in decided.values()) / (total * (total - 1)))
-    return rater_noise_ceiling(sum(agreed) / len(agreed)).accuracy if agreed else None
+            agreed.append(sum(count * (count - 1) for count in counts.values()) / (total * (total - 1)))
+    if not agreed:
+        return None
+    share = decided / votes
+    return share * rater_noise_ceiling(sum(agreed) / len(agreed)).accuracy + (1 - share) / 2
 
 
 def _writer_rule(pairs: ScoredPairs) -> Estimate | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from palate.core import Completion, Conversation, Preference
 from palate.evaluation.reward_check.score_book import ScoreBook
 
 ATTACKED = 256
-"""Pairs that are attacked, at most: the first ones."""
+"""Pairs that are attacked, at most: the first ones of each prompt, then the second ones, and so on."""
 
 LONGER = 1.5
 """A padded completion has this many times the words of the longer side."""
@@ -55,19 +56,29 @@ class AttackResult:
 
 
 def attack_results(book: ScoreBook, pairs: Sequence[Preference], phrases: Sequence[str] = ()) -> tuple[AttackResult, ...]:
-    """Score the attacks on the first `ATTACKED` pairs, and return a result per set that some pair gives.
+    """Score the attacks on `ATTACKED` pairs of as many prompts as there are, and return a result per set that some pair gives.
 
     Args:
         book: the scores, by the sum of all heads.
         pairs: pairs whose `chosen` is better as a whole.
         phrases: texts that reassure without saying anything. Without any, two of the sets are left out.
     """
-    part = pairs[:ATTACKED]
+    part = _over_prompts(pairs)[:ATTACKED]
     sets = [(*named, _made(attack, part)) for named, attack in _attacks(phrases).items()]
     book.add(((one.prompt, Completion(text)) for *_, made in sets for one, text in made), "attacks")
     book.add(((one.prompt, side) for one in part for side in (one.chosen, one.rejected)), "attacks")
     results = (_result(book, name, meaning, made) for name, meaning, made in sets)
     return tuple(one for one in results if one is not None)
+
+
+def _over_prompts(pairs: Sequence[Preference]) -> list[Preference]:
+    """Return the pairs with the first of each prompt first, then the second of each."""
+    counts: Counter[Conversation] = Counter()
+    ranks = []
+    for one in pairs:
+        ranks.append(counts[one.prompt.conversation])
+        counts[one.prompt.conversation] += 1
+    return [one for _, one in sorted(zip(ranks, pairs, strict=True), key=lambda ranked: ranked[0])]
 
 
 def _attacks(phrases: Sequence[str]) -> dict[tuple[str, str], Attack]:

@@ -53,6 +53,8 @@ def test_accuracy_stands_beside_its_floors_its_majority_and_its_ceiling() -> Non
     raters = {one.name: (one.pairs, one.accuracy.value) for one in by_rater(pairs)}
     assert raters == {"anna": (4, 0.5), "ben": (3, pytest.approx(1 / 3))}
     assert figures_of(scored([1.0, 1.0])).ceiling is None
+    tied = figures_of(scored([1.0, 1.0], votes=[(("anna", 1.0), ("ben", 1.0)), (("anna", 0.5), ("ben", 0.5))])).ceiling
+    assert tied == 0.75, "half of the votes are ties, which every model gets half right"
 
 
 def test_the_rule_by_writer_is_a_floor_where_writers_are_known() -> None:
