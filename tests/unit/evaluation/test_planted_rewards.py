@@ -20,7 +20,6 @@ from palate.evaluation.reward_check.attacks import attack_results
 from palate.evaluation.reward_check.score_book import ScoreBook
 from palate.rewards.combination import RewardModels
 from palate.rewards.learned import ReportCard
-from palate.stages.reward import Reward
 from palate.testing.tokenizers import WORDS as OTHER_WORDS
 from tests.support.planted_rewards import WORDS, a_row, a_world, cooks_tokenizer, halo_label, length_label, train
 
@@ -206,7 +205,6 @@ def test_the_run_of_a_model_says_what_it_knows_and_what_it_was_trained_on(
     if not (home / "base").is_dir():
         train(home, "base-only", a_world(20, 2))
     assert main(words) == 0
-    assert Reward.__name__ == "Reward"
     capsys.readouterr()
     assert main(["reward-check", str(tmp_path / "run"), str(tmp_path / "pairs.jsonl")]) == 0
     out = " ".join(capsys.readouterr().out.split())
