@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from palate import __version__
-from palate.cli import completion, exchange_command, judge_fit_command, plan_command, rater_commands, run_commands
+from palate.cli import completion, exchange_command, judge_fit_command, plan_command, rater_commands, reward_commands, run_commands
 from palate.cli.help_page import show
 from palate.cli.parser import COMMANDS, overview
 from palate.cli.stage_command import stage
@@ -64,6 +64,8 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         "swap": run_commands.swap,
         "agreement": rater_commands.agreement,
         "judge-fit": judge_fit_command.judge_fit,
+        "score": reward_commands.score,
+        "reward-check": reward_commands.reward_check,
         "exchange": exchange_command.exchange,
         "reference": run_commands.reference,
         "completion": completion.completion,

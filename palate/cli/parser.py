@@ -21,6 +21,8 @@ COMMANDS = {
     "swap": "Point a link to another run, or back to the one before.",
     "agreement": "Report how reliable raters are, and how many more labels help.",
     "judge-fit": "Measure a model that judges on people's judgments; write its card.",
+    "score": "Score completions with a reward model, by dimension.",
+    "reward-check": "Say whether a reward model can be trusted, and what it scores.",
     "exchange": "Convert judgments between files of other tools and the database.",
     "reference": "Write docs/reference.md: every stage and each of its settings.",
     "completion": "Print a script that completes commands and options in your shell.",
@@ -32,7 +34,7 @@ GROUPS = {
         "world", "pretrain", "sft", "sample", "reward", "refresh", "direct", "online", "pair", "average", "rerank",
     ),
     "Judge": ("label", "collect", "judge", "exchange"),
-    "Measure": ("evaluate", "report", "agreement", "judge-fit"),
+    "Measure": ("score", "reward-check", "evaluate", "report", "agreement", "judge-fit"),
     "Look": ("runs", "inspect", "reference", "completion"),
 }  # fmt: skip
 """Headings of `palate --help`, and the commands and stages under each."""

@@ -31,7 +31,7 @@ from palate.training.model_io import token_limit
 
 Rows = list[dict[str, float | str]]
 Floats = npt.NDArray[np.float64]
-FIGURES = ("accuracy", "se", "n", "log_loss", "calibration_error", "longer_wins")
+FIGURES = ("accuracy", "se", "n", "log_loss", "calibration_error", "longer_wins", "over_length", "over_length_low")
 PAGE = "refresh.html"
 EXAMPLES = 6
 """Prompts on the page that have another best completion now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -13,8 +13,9 @@ from palate.core import Completion, DataError, Prompt
 from palate.data.formats import read_samples
 from palate.evaluation.calibration import calibration_bins, expected_calibration_error, pair_log_loss, vote_agreement
 from palate.evaluation.intervals import proportion
+from palate.evaluation.length_floor import gain_over_length
 from palate.models.scalar import Normalisation, ScalarModel
-from palate.rewards.learned import LearnedReward
+from palate.rewards.learned import LearnedReward, ReportCard
 from palate.runs.run import Run
 from palate.text.pack import Tree
 from palate.text.template import Unusable
@@ -58,12 +59,12 @@ def reference_samples(run: Run, path: str, reward: LearnedReward) -> tuple[list[
 
 
 def predictions(model: ScalarModel, judged: Sequence[JudgedPrompt], dimensions: tuple[str, ...]) -> list[dict[str, float | str]]:
-    """Return a row per held-out preference: the model's raw scores, the share of votes, and the lengths in tokens."""
+    """Return a row per held-out preference: the prompt's number, raw scores, the share of votes, and lengths in tokens."""
     raw = LearnedReward(model).score_trees([prompt.tree for prompt in judged])
     norm = model.normalisation
     rows: list[dict[str, float | str]] = []
     start = 0
-    for prompt in judged:
+    for number, prompt in enumerate(judged):
         for pair, preference in zip(prompt.pairs, prompt.preferences, strict=True):
             head = dimensions.index(pair.dimension) if pair.dimension in dimensions else None
             if head is None:
@@ -73,7 +74,7 @@ def predictions(model: ScalarModel, judged: Sequence[JudgedPrompt], dimensions: 
             observed = sum(votes) / len(votes) if votes else pair.probability
             lengths = [len(prompt.tree.branches[side].ids) for side in (pair.chosen, pair.rejected)]
             rows.append(
-                {"dimension": pair.dimension, "chosen": scores[0], "rejected": scores[1], "observed": float(observed),
+                {"dimension": pair.dimension, "prompt": number, "chosen": scores[0], "rejected": scores[1], "observed": float(observed),
                  "chosen_tokens": lengths[0], "rejected_tokens": lengths[1]}
             )  # fmt: skip
         start += len(prompt.tree.branches)
@@ -88,11 +89,20 @@ def assess(rows: Sequence[dict[str, float | str]]) -> dict[str, dict[str, float]
     return {**by_dimension, "overall": _assess(rows)}
 
 
+def card_of(overall: Mapping[str, float], spread: float) -> ReportCard:
+    """Return the report card of a reward model from what `assess` says of all rows, and the deviation of its raw scores in logits."""
+    floor = max(overall["longer_wins"], 1 - overall["longer_wins"])
+    return ReportCard(overall["accuracy"], int(overall["n"]), spread, floor, overall["over_length_low"])
+
+
 def _assess(rows: Sequence[dict[str, float | str]]) -> dict[str, float]:
     columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0] if name != "dimension"}
     observed = columns["observed"]
-    accuracy = proportion(vote_agreement(columns["chosen"] - columns["rejected"], observed))
+    right = vote_agreement(columns["chosen"] - columns["rejected"], observed)
+    accuracy = proportion(right)
     longer_wins = proportion(vote_agreement(columns["chosen_tokens"] - columns["rejected_tokens"], observed))
+    lengths = np.stack([columns["chosen_tokens"], columns["rejected_tokens"]], axis=1)
+    over_length = gain_over_length(right, lengths, observed, columns["prompt"].astype(np.int64))
     return {
         "accuracy": accuracy.value,
         "se": accuracy.se,
@@ -101,4 +111,6 @@ def _assess(rows: Sequence[dict[str, float | str]]) -> dict[str, float]:
         "calibration_error": expected_calibration_error(calibration_bins(rows)),
         "longer_wins": longer_wins.value,
         "shorter_wins": 1 - longer_wins.value,
+        "over_length": over_length.value,
+        "over_length_low": over_length.low,
     }

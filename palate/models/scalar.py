@@ -30,6 +30,7 @@ from palate.models.precision import DType, cast_parameters, dtype_of
 from palate.models.transformers_io import save_pair, save_tokenizer
 from palate.text.ends import end_ids
 from palate.text.pack import PackedBatch
+from palate.text.tokens import tokenizer_digest
 
 REWARD_FILE = "reward.json"
 
@@ -133,7 +134,7 @@ class ScalarModel:
         return self._twin(None)
 
     def save(self, directory: str | Path) -> None:
-        """Write a Hugging Face directory with model, tokenizer and reward.json (head names, gain, bias).
+        """Write a Hugging Face directory with model, tokenizer and reward.json (head names, gain, bias, tokenizer).
 
         Of a model with adapters, write these in peft's format in place of the model.
         """
@@ -145,8 +146,8 @@ class ScalarModel:
         self.save_heads(directory)
 
     def save_heads(self, directory: str | Path) -> None:
-        """Write reward.json to a directory that already has the model."""
-        content = {"heads": self.heads, **asdict(self.normalisation)}
+        """Write reward.json to a directory that already has the model. It also says which tokenizer the heads were trained with."""
+        content = {"heads": self.heads, **asdict(self.normalisation), "tokenizer": tokenizer_digest(self.tokenizer)}
         (Path(directory) / REWARD_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     def _padding(self, batch: PackedBatch) -> Tensor:

@@ -40,12 +40,14 @@ class ReportCard:
         judgments: number of held-out judgments that the accuracy was measured on.
         spread: standard deviation of raw scores on the reference policy's samples, in logits.
         length_rule: accuracy of the better of "longer wins" and "shorter wins" on the same judgments.
+        over_length_low: lower end of the interval of `accuracy - length_rule`, paired by judgment; None where it was not measured.
     """
 
     accuracy: float
     judgments: int
     spread: float
     length_rule: float
+    over_length_low: float | None = None
 
     def write(self, directory: Path) -> None:
         """Write the report card to a model directory."""
@@ -78,11 +80,14 @@ class ReportCard:
                 f"(needed: {min_accuracy}, and 0.5 outside the interval). A policy trained on it would learn noise. Collect more or better "
                 "judgments, or check whether the preferences were shuffled or swapped"
             )
-        if self.accuracy <= self.length_rule:
+        gain = self.accuracy - self.length_rule
+        lowest = gain if self.over_length_low is None else self.over_length_low
+        if lowest <= 0:
+            interval = "" if self.over_length_low is None else f", and the interval of the difference begins at {lowest:+.3f}"
             raise TrainingError(
                 f"the reward model is not better than a rule that looks at the length alone: accuracy {self.accuracy:.3f} against "
-                f"{self.length_rule:.3f} on {self.judgments} held-out judgments. A policy trained on it would learn a length. Collect more "
-                "judgments, or pairs of equal length; min_accuracy 0 accepts any reward model"
+                f"{self.length_rule:.3f} on {self.judgments} held-out judgments{interval}. A policy trained on it would learn a length. "
+                "Collect more judgments, or pairs of equal length; min_accuracy 0 accepts any reward model"
             )
         if self.spread < min_spread:
             raise TrainingError(

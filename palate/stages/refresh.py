@@ -28,11 +28,11 @@ from palate.evaluation.reward_change import (
     terminal_lines,
     write_change,
 )
-from palate.evaluation.reward_model import normalisation_of, reference_samples
+from palate.evaluation.reward_model import card_of, normalisation_of, reference_samples
 from palate.models.precision import DType, dtype_of
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.objectives.bradley_terry import BradleyTerry
-from palate.rewards.learned import LearnedReward, ReportCard
+from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
 from palate.training.comparisons import JudgedPrompt, judged_prompts
 from palate.training.fit import epochs_of, fit
@@ -116,8 +116,7 @@ class Refresh:
         keep_model(run, model, None)
         figures = {name: comparison.summary() for name, comparison in compared.items()}
         overall = figures.get("old", figures["new"])["after"]
-        length_rule = max(overall["longer_wins"], 1 - overall["longer_wins"])
-        ReportCard(overall["accuracy"], int(overall["n"]), spread, length_rule).write(run.directory / "model")
+        card_of(overall, spread).write(run.directory / "model")
 
         def accuracy(tracker: Tracker, part: Sequence[Preference]) -> tuple[float, int]:
             further = load_scalar(directory)

@@ -15,13 +15,13 @@ from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.splits import shuffled, split_held_out
 from palate.evaluation.active_learning import ask_next
-from palate.evaluation.reward_model import REFERENCE_PROMPTS, assess, normalisation_of, predictions, reference_samples
+from palate.evaluation.reward_model import REFERENCE_PROMPTS, assess, card_of, normalisation_of, predictions, reference_samples
 from palate.models.adapters import LoRA, four_bit_of
 from palate.models.precision import DType, dtype_of
 from palate.models.scalar import ScalarModel, scalar_from
 from palate.objectives.bradley_terry import BradleyTerry
 from palate.objectives.reward_objectives import RewardObjective
-from palate.rewards.learned import LearnedReward, ReportCard
+from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
 from palate.training.comparisons import JudgedPrompt, judged_prompts
 from palate.training.fit import epochs_of, fit, mean_loss, warn_of_few_steps
@@ -140,8 +140,7 @@ class Reward:
         write_rows(run.directory / "predictions.jsonl", rows)
         figures = assess(rows)
         overall = figures["overall"]
-        length_rule = max(overall["longer_wins"], overall["shorter_wins"])
-        ReportCard(overall["accuracy"], int(overall["n"]), spread, length_rule).write(keep_model(run, model, self.adapters))
+        card_of(overall, spread).write(keep_model(run, model, self.adapters))
         run.summary(
             {
                 "prompts": len(training),

@@ -9,6 +9,7 @@ from palate.data.formats.column_types import (
     Recognised,
     ShareGPT,
 )
+from palate.data.formats.completion_groups import BenchmarkKind, BenchmarkRow, CompletionGroup, read_benchmark, read_completion_groups
 from palate.data.formats.dropped import DropCount, Dropped, Further, Table, count_dropped, dropped_summary
 from palate.data.formats.labelled_completions import LabelledCompletionFormat
 from palate.data.formats.readers import (
@@ -42,7 +43,10 @@ __all__ = [
     "RECOGNISED",
     "SHAPES",
     "Alpaca",
+    "BenchmarkKind",
+    "BenchmarkRow",
     "ColumnTypes",
+    "CompletionGroup",
     "DropCount",
     "Dropped",
     "Further",
@@ -62,6 +66,8 @@ __all__ = [
     "messages",
     "preference_row",
     "prompt_row",
+    "read_benchmark",
+    "read_completion_groups",
     "read_demonstrations",
     "read_preferences",
     "read_prompts",

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from palate.core import Completion, Conversation, Demonstration, Message, Preference, Prompt, Role, UnpairedPreference
-from palate.data.cells import Columns, InvalidRow, json_value, list_or_text, number
+from palate.data.cells import Columns, InvalidRow, list_or_text, number
 from palate.data.containers import SourceRow, read_container
 from palate.data.formats.column_types import RECOGNISED, ColumnTypes, Recognised
 from palate.data.formats.dropped import Dropped, Further, Table, table_of
-from palate.data.formats.fields import fields_of
 from palate.data.formats.labelled_completions import LabelColumn
-from palate.data.formats.preferences import margin_of, vote_columns, votes_in
+from palate.data.formats.preferences import margin_of, votes_in
 from palate.data.formats.ratings import RatingGroups
+from palate.data.formats.row_prompts import RowIds, prompt_of_row
 from palate.data.formats.row_types import (
     MEAN,
     Content,
@@ -29,7 +29,6 @@ from palate.data.formats.row_types import (
     content_of,
 )
 from palate.data.formats.sampled import sampled_side
-from palate.data.formats.standard_rows import SYSTEM_COLUMNS
 from palate.data.formats.stream import SHAPES, Source, stream
 
 
@@ -87,10 +86,10 @@ def read_prompts(path: str | Path, *, limit: int | None = None, columns: ColumnT
 
     The id is the row's `id`, else file:row; a repeated one gets a number. Repeated prompts are kept. Args and errors as in `read_texts`.
     """
-    ids, source = _Ids(), Source(path, limit, columns)
+    ids, source = RowIds(), Source(path, limit, columns)
 
     def make(entry: SourceRow, row: Columns, shape: RowFormat) -> Iterator[Prompt]:
-        yield _prompt(entry, row, shape, _prompt_in(content_of(shape, row)), ids)
+        yield prompt_of_row(entry, row, shape, _prompt_in(content_of(shape, row)), ids)
 
     return table_of(stream(source, make, "Prompts are rows with `prompt` or `messages`."), source.further)
 
@@ -102,7 +101,7 @@ def read_samples(
 
     Completions of one prompt with the same further columns belong together, wherever their rows are. Args and errors as in `read_texts`.
     """
-    ids, source = _Ids(), Source(path, limit, columns)
+    ids, source = RowIds(), Source(path, limit, columns)
 
     def make(entry: SourceRow, row: Columns, shape: RowFormat) -> Iterator[tuple[Prompt, tuple[Completion, ...]]]:
         match content_of(shape, row):
@@ -115,7 +114,7 @@ def read_samples(
                 completions = (sampled_side(row, "completion", Completion(text, tool_fields=calls)),)
             case _:
                 raise InvalidRow(f"no completions of a prompt: it is a {shape.name} row")
-        yield _prompt(entry, row, shape, conversation, ids), completions
+        yield prompt_of_row(entry, row, shape, conversation, ids), completions
 
     rows = stream(source, make, "Samples are rows with `prompt` and `completions`, or with `prompt` and `completion`.")
     table = table_of(rows, source.further)
@@ -142,7 +141,7 @@ def read_preferences(
     Raises:
         DataError: as in `read_texts`.
     """
-    ids, ratings, source = _Ids(), RatingGroups(dimension), Source(path, limit, columns)
+    ids, ratings, source = RowIds(), RatingGroups(dimension), Source(path, limit, columns)
 
     def make(entry: SourceRow, row: Columns, shape: RowFormat) -> Iterator[Preference | Dropped]:
         content = content_of(shape, row)
@@ -156,7 +155,7 @@ def read_preferences(
                         rated
                         if isinstance(rated, Dropped)
                         else Preference(
-                            _prompt(entry, row, shape, rated.pair.prompt, ids),
+                            prompt_of_row(entry, row, shape, rated.pair.prompt, ids),
                             Completion(rated.pair.chosen),
                             Completion(rated.pair.rejected),
                             margin=rated.margin,
@@ -175,7 +174,7 @@ def read_unpaired(path: str | Path, *, limit: int | None = None, columns: Column
 
     Args and errors as in `read_texts`.
     """
-    ids, source = _Ids(), Source(path, limit, columns)
+    ids, source = RowIds(), Source(path, limit, columns)
     labels = _labels(source)
 
     def make(entry: SourceRow, row: Columns, shape: RowFormat) -> Iterator[UnpairedPreference]:
@@ -183,7 +182,7 @@ def read_unpaired(path: str | Path, *, limit: int | None = None, columns: Column
         content = content_of(shape, row)
         if not isinstance(content, LabelledCompletion):
             raise InvalidRow(f"no `label` of true or false: it is a {shape.name} row")
-        prompt = _prompt(entry, row, shape, content.prompt, ids)
+        prompt = prompt_of_row(entry, row, shape, content.prompt, ids)
         weight = number(row.get("weight", 1.0), "weight", least=0.0)
         completion = sampled_side(row, "completion", Completion(content.completion, tool_fields=content.calls))
         yield UnpairedPreference(prompt=prompt, completion=completion, desirable=content.desirable, weight=weight, id=prompt.id)
@@ -201,25 +200,6 @@ def _labels(source: Source) -> LabelColumn:
     """The column of labels of a file, which is read once more where a label could also be a class."""
     name = source.columns.label if isinstance(source.columns, Recognised) else "label"
     return LabelColumn(lambda: (entry.row.get(name) for entry in read_container(source.path)))
-
-
-_NO_FIELDS = ("id", *SYSTEM_COLUMNS)
-
-
-class _Ids:
-    """Gives each row an id that no other row of the file has."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def unique(self, wanted: str) -> str:
-        """Return `wanted`, followed by #2, #3, ... if another row has it already."""
-        name, count = wanted, 1
-        while name in self._taken:
-            count += 1
-            name = f"{wanted}#{count}"
-        self._taken.add(name)
-        return name
 
 
 def _document(entry: SourceRow, row: Columns, shape: RowFormat) -> Iterator[Demonstration]:
@@ -279,13 +259,7 @@ def _prompt_in(content: Content) -> Conversation:
             return prompt
 
 
-def _prompt(entry: SourceRow, row: Columns, shape: RowFormat, conversation: Conversation, ids: _Ids) -> Prompt:
-    known = {*shape.columns, *SYSTEM_COLUMNS, *(vote_columns(row) if shape.kind == "preferences" else ())}
-    fields = {name: json_value(value, name) for name, value in fields_of(row, known).items()}
-    return Prompt(ids.unique(_id(entry, row)), conversation, fields, entry.source)
-
-
-def _preference(entry: SourceRow, row: Columns, shape: RowFormat, content: Content, ids: _Ids) -> Preference:
+def _preference(entry: SourceRow, row: Columns, shape: RowFormat, content: Content, ids: RowIds) -> Preference:
     if not isinstance(content, PairRow):
         raise InvalidRow(f"no `chosen` and `rejected`: it is a {shape.name} row")
     probability = number(row.get("probability", 1.0), "probability", least=0.0, most=1.0)
@@ -297,7 +271,7 @@ def _preference(entry: SourceRow, row: Columns, shape: RowFormat, content: Conte
     if not isinstance(judgments, list) or not all(isinstance(judgment, str) for judgment in judgments):
         raise InvalidRow("`judgments` is not a list of strings")
     return Preference(
-        _prompt(entry, row, shape, content.prompt, ids),
+        prompt_of_row(entry, row, shape, content.prompt, ids),
         sampled_side(row, "chosen", Completion(content.chosen, tool_fields=content.calls[0])),
         sampled_side(row, "rejected", Completion(content.rejected, tool_fields=content.calls[1])),
         probability=probability,
@@ -307,12 +281,3 @@ def _preference(entry: SourceRow, row: Columns, shape: RowFormat, content: Conte
         judgments=tuple(map(str, judgments)),
         votes=votes_in(row, probability),
     )
-
-
-def _id(entry: SourceRow, row: Columns) -> str:
-    value = row.get("id", entry.place)
-    if isinstance(value, float) and value.is_integer():  # a column of whole numbers with a gap, as pandas writes it
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise InvalidRow(f"`id` is not a string or a whole number: {value!r}")
-    return str(value)

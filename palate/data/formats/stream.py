@@ -10,6 +10,7 @@ from typing import TypeVar
 from palate.core import ConfigError, DataError
 from palate.data.cells import Columns, InvalidRow, one_line
 from palate.data.containers import SourceRow, read_container
+from palate.data.formats.best_of import BestOfFormat
 from palate.data.formats.chats import ChatFormat
 from palate.data.formats.column_types import RECOGNISED, ColumnTypes, named_columns, standard_row
 from palate.data.formats.dropped import Dropped, Further, count_dropped
@@ -30,6 +31,7 @@ from palate.data.formats.ultrafeedback import UltraFeedbackFormat
 
 SHAPES: tuple[RowFormat, ...] = (
     TranscriptFormat(),
+    BestOfFormat(),
     PreferenceFormat(),
     LabelledCompletionFormat(),
     PromptCompletionFormat(),

@@ -34,8 +34,8 @@ class RewardModelRequirements:
     """What a reward model must have reached on held-out judgments before a policy is trained on it.
 
     Attributes:
-        min_accuracy: the lowest accuracy that is accepted, which must also be above that of the better length rule; 0 accepts every
-            reward model.
+        min_accuracy: the lowest accuracy that is accepted, which must also be above that of the better length rule by the interval of
+            their difference; 0 accepts every reward model.
         min_spread: the lowest spread of its scores that is accepted, in logits.
         max_failed: the share of an iteration's completions that a part of the reward may fail to score.
     """

@@ -26,6 +26,7 @@ RATED = ("read_preferences", "read_demonstrations", "read_prompts")
 READERS = {
     "Transcripts (HH)": RATED,
     "Preferences": RATED,
+    "Best of K (RewardBench 2)": RATED,
     "Unpaired preferences": ("read_unpaired", "read_demonstrations", "read_prompts", "read_samples"),
     "Ratings (HelpSteer)": RATED,
     "Feedback (UltraFeedback)": RATED,

@@ -24,6 +24,15 @@ def card(accuracy: float = 0.7, judgments: int = 1000, spread: float = 1.0) -> R
         (card(0.5, 0), r"on 0 held-out judgments"),
         (card(spread=0.049), r"scores is 0\.0490 logits \(0\.05 needed\)"),
         (card(spread=0.0), r"scores is 0\.0000"),
+        (
+            ReportCard(0.7, 1000, 1.0, 0.7),
+            r"a rule that looks at the length alone: accuracy 0\.700 against 0\.700 on 1000 held-out judgments\. A",
+        ),
+        (
+            ReportCard(0.7, 1000, 1.0, 0.66, -0.002),
+            r"accuracy 0\.700 against 0\.660 .*, and the interval of the difference begins at -0\.002",
+        ),
+        (ReportCard(0.7, 1000, 1.0, 0.66, 0.0), r"begins at \+0\.000"),
     ],
     ids=str,
 )
@@ -32,7 +41,9 @@ def test_weak_reward_models_are_refused_with_the_figure(weak: ReportCard, told: 
         weak.check(*NEEDED)
 
 
-@pytest.mark.parametrize("good", [card(), card(0.56, 10_000), card(0.55, 100_000), card(spread=0.05)], ids=str)
+@pytest.mark.parametrize(
+    "good", [card(), card(0.56, 10_000), card(0.55, 100_000), card(spread=0.05), ReportCard(0.7, 1000, 1.0, 0.66, 0.001)], ids=str
+)
 def test_sound_reward_models_are_trusted(good: ReportCard) -> None:
     good.check(*NEEDED)
     with pytest.raises(TrainingError):  # the same card fails a higher bar: it was looked at
@@ -43,6 +54,7 @@ def test_sound_reward_models_are_trusted(good: ReportCard) -> None:
 def test_whoever_asks_for_no_accuracy_trusts_everything(accuracy: float) -> None:
     weak = card(0.5, 10, 0.0)
     weak.check(accuracy, 0.05)
+    ReportCard(0.7, 1000, 1.0, 0.66, -0.1).check(accuracy, 0.05)
     with pytest.raises(TrainingError):
         weak.check(*NEEDED)
 
@@ -51,3 +63,6 @@ def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert ReportCard.read_from(str(tmp_path)) is None
     card().write(tmp_path)
     assert ReportCard.read_from(str(tmp_path)) == card()
+    measured = ReportCard(0.7, 1000, 1.0, 0.66, 0.01)
+    measured.write(tmp_path)
+    assert ReportCard.read_from(str(tmp_path)) == measured

@@ -95,7 +95,7 @@ def test_judgments_about_what_the_model_does_not_know_are_recorded(refreshed: Ca
 
 
 def test_the_change_is_from_before_to_after() -> None:
-    row = {"observed": 1.0, "dimension": "overall", "chosen_tokens": 2, "rejected_tokens": 2}
+    row = {"observed": 1.0, "dimension": "overall", "prompt": 0, "chosen_tokens": 2, "rejected_tokens": 2}
     wrong, right = {**row, "chosen": 0.0, "rejected": 1.0}, {**row, "chosen": 1.0, "rejected": 0.0}
     told = ComparedPredictions([wrong, wrong, right, right], [right, right, right, wrong]).summary()
     assert (told["before"]["accuracy"], told["after"]["accuracy"], told["change"]["accuracy"]) == (0.5, 0.75, 0.25)

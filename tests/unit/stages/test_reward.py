@@ -31,10 +31,10 @@ SEED = 1
 
 
 def row(
-    chosen: float, rejected: float, observed: float, lengths: tuple[int, int] = (3, 3), dimension: str = "overall"
+    chosen: float, rejected: float, observed: float, lengths: tuple[int, int] = (3, 3), dimension: str = "overall", prompt: int = 0
 ) -> dict[str, float | str]:
-    return {"dimension": dimension, "chosen": chosen, "rejected": rejected, "observed": observed, "chosen_tokens": lengths[0],
-            "rejected_tokens": lengths[1]}  # fmt: skip
+    return {"dimension": dimension, "prompt": prompt, "chosen": chosen, "rejected": rejected, "observed": observed,
+            "chosen_tokens": lengths[0], "rejected_tokens": lengths[1]}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,8 @@ def test_prompts_that_are_held_out_are_not_learned_and_the_card_is_of_them_alone
     card, tested = card_of(run), summary["held_out"]["overall"]
     assert (card.accuracy, card.judgments) == (tested["accuracy"], tested["n"]) == (0.0, 10)
     assert card.length_rule == 1.0, "the shorter side wins every held-out pair"
+    assert card.over_length_low == tested["over_length_low"] == tested["over_length"] == -1.0
+    assert [one["prompt"] for one in rows_of(run, "predictions.jsonl")] == list(range(10))
     assert card.spread == summary["spread"]
     assert len(rows_of(run, "predictions.jsonl")) == 10
 

@@ -1,0 +1,1 @@
+"""`palate reward-check`: what a reward model's scores rest on. Each file measures one thing; `faults` names what is wrong."""

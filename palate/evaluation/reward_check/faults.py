@@ -1,0 +1,125 @@
+"""What is wrong with a reward model, named only where an interval supports it, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from palate.agreement.estimates import Estimate
+from palate.evaluation.reward_check.accuracy import AccuracyFigures, GroupAccuracy
+from palate.evaluation.reward_check.attacks import AttackResult
+from palate.evaluation.reward_check.length_effect import LengthEffect
+from palate.evaluation.reward_check.reading_habits import MOST_UNKNOWN, ReadingHabits
+
+MANY = 3.0
+"""Standard errors that a fault among several looked for must be away from what is sound: with 1.96, one in 20 would be a false alarm."""
+
+NEAR_CHANCE = 0.6
+"""A model whose interval holds 0.5 and ends below this is at chance. With a wider interval there are too few pairs to tell."""
+
+Verdict = Literal["passes", "faulty", "open"]
+"""`open`: no fault is shown, and neither is that the model is better than chance or than a length rule."""
+
+FaultName = Literal["chance", "reversed", "length", "blind", "tokenizer", "attack", "unstable"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is wrong, and the figures that show it."""
+
+    name: FaultName
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What faults are found in."""
+
+    figures: AccuracyFigures
+    dimensions: Sequence[GroupAccuracy]
+    rest: Sequence[Estimate]
+    length: LengthEffect | None
+    attacks: Sequence[AttackResult]
+    attack_limit: float
+    habits: ReadingHabits
+    change: float
+    change_limit: float
+
+
+def find_faults(evidence: Evidence) -> tuple[Fault, ...]:
+    """Return every fault that an interval (or a plain fact) supports."""
+    return (*_of_accuracy(evidence), *_of_dimensions(evidence), *_of_length(evidence), *_of_habits(evidence), *_of_attacks(evidence))
+
+
+def verdict_of(figures: AccuracyFigures, faults: Sequence[Fault]) -> Verdict:
+    """Return whether the model passes: by the intervals better than chance and than the better length rule, and without a fault."""
+    if faults:
+        return "faulty"
+    return "passes" if figures.accuracy.low > 0.5 and figures.over_length.low > 0 else "open"
+
+
+def verdict_sentence(verdict: Verdict, figures: AccuracyFigures, faults: Sequence[Fault]) -> str:
+    """Return the verdict in words, the first line of the page."""
+    right = f"it is right on {percent(figures.accuracy)} of {figures.accuracy.n} prompts' pairs"
+    rule = f"the better length rule on {figures.floor.value:.1%}"
+    if verdict == "passes":
+        return f"This reward model passes: {right}, {rule}, and no fault is shown."
+    if verdict == "faulty":
+        return f"Do not train on this reward model: {'; '.join(fault.sentence for fault in faults)}."
+    missing = "better than chance" if figures.accuracy.low <= 0.5 else "better than a rule that looks at the length alone"
+    return f"Not shown: that this reward model is {missing}. {right.capitalize()}, {rule}. Judge more pairs."
+
+
+def percent(estimate: Estimate) -> str:
+    """Return a share with its interval in words."""
+    return f"{estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
+
+
+def _of_accuracy(evidence: Evidence) -> list[Fault]:
+    accuracy = evidence.figures.accuracy
+    if accuracy.high < 0.5:
+        return [Fault("reversed", f"it prefers the worse side: accuracy {percent(accuracy)}, so check whether sides were swapped")]
+    explained = evidence.length is not None and evidence.length.is_fault
+    if accuracy.low <= 0.5 and accuracy.high < NEAR_CHANCE and not explained:
+        return [Fault("chance", f"it is at chance, as a model trained on shuffled labels is: accuracy {percent(accuracy)}")]
+    return []
+
+
+def _of_dimensions(evidence: Evidence) -> list[Fault]:
+    found = []
+    for group, rest in zip(evidence.dimensions, evidence.rest, strict=True):
+        if group.accuracy.low <= 0.5 and group.accuracy.high < rest.low:
+            figures = f"accuracy {percent(group.accuracy)} there, {percent(rest)} elsewhere"
+            found.append(Fault("blind", f"it is blind to {group.name}: {figures}"))
+    return found
+
+
+def _of_length(evidence: Evidence) -> list[Fault]:
+    length = evidence.length
+    if length is None or not length.is_fault or length.against is None:
+        return []
+    other = "shorter" if length.prefers == "longer" else "longer"
+    figures = f"where the {other} side is better it is right on {percent(length.against)}"
+    return [Fault("length", f"it scores length: it picks the {length.prefers} side on {percent(length.follows)}, and {figures}")]
+
+
+def _of_habits(evidence: Evidence) -> list[Fault]:
+    habits, found = evidence.habits, []
+    if habits.changed:
+        where = ", ".join(habits.changed)
+        found.append(Fault("tokenizer", f"the tokenizer or chat template in {where} is not the one that it was trained with"))
+    if habits.unknown is not None and habits.unknown.low > MOST_UNKNOWN:
+        found.append(Fault("tokenizer", f"its tokenizer does not know {percent(habits.unknown)} of the completions' tokens"))
+    for way in habits.renderings:
+        if way.accuracy.low > 0.5 and way.gain.z > MANY:
+            gain = f"{way.accuracy.value:.1%} in place of {way.accuracy.value - way.gain.value:.1%}"
+            found.append(Fault("tokenizer", f"it has another template's habits: {way.name} it is right more often, {gain}"))
+    if evidence.change > evidence.change_limit:
+        found.append(Fault("unstable", f"a score changes by {evidence.change:.2g} with what is scored beside it"))
+    return found
+
+
+def _of_attacks(evidence: Evidence) -> list[Fault]:
+    lost = [one for one in evidence.attacks if one.is_fault(evidence.attack_limit)]
+    return [Fault("attack", f"{one.name}: the better side wins against {one.meaning} on {percent(one.wins)} only") for one in lost]
