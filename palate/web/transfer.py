@@ -25,7 +25,7 @@ from palate.web.uploads import received
 Upload = tuple[ImportResult, Exchange, tuple[str, ...]]
 """What was added, what the file held, and notes for the person who uploaded it."""
 
-ENDINGS = {"palate": "jsonl", "trl": "jsonl", "mt-bench": "jsonl", "hh": "jsonl", "csv": "csv"}
+ENDINGS = dict.fromkeys(("palate", "trl", "mt-bench", "mt-bench-pairs", "hh"), "jsonl") | {"csv": "csv", "alpaca-leaderboard": "csv"}
 """Endings of the files that an export writes. Kinds that are not listed end in `.json`."""
 CONTENT_TYPES = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8", "json": "application/json", "zip": "application/zip"}
 EXPORT_KINDS = tuple(shape.name for shape in WRITABLE)

@@ -245,7 +245,7 @@ def test_exports_hold_pseudonyms_and_no_formulas(server: RatingServer) -> None:
 GOOD = {"prompt": "p", "completions": ["a", "b"]}
 
 
-@pytest.mark.parametrize("kind", EXPORT_KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in EXPORT_KINDS if kind != "mt-bench-pairs"])
 def test_a_project_is_downloaded_in_every_kind(server: RatingServer, kind: str) -> None:
     project = server.project(items=1)
     server.account("bob", "rater", project)
@@ -268,7 +268,7 @@ def test_a_kind_that_is_not_there_or_cannot_hold_the_project_is_refused(server: 
     server.account("ann", "owner", empty)
     ann = server.client("ann")
     for path in (f"/projects/{empty.id}/export?kind=", f"/api/projects/{empty.id}/judgments?kind="):
-        for kind, words in (("word", "no kind"), ("trl", "judgments.jsonl: nothing to write")):
+        for kind, words in (("word", "no kind"), ("trl", "judgments.jsonl: nothing to write"), ("mt-bench-pairs", "nothing to write")):
             answer = ann.get(path + kind)
             assert answer.status_code == 422
             assert words in answer.text
