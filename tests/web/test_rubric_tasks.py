@@ -109,7 +109,9 @@ def test_people_and_a_model_stand_in_one_table_by_criterion(server: RatingServer
         answer = Answer(grades=grades, seconds=9.0)  # type: ignore[arg-type]
         server.ratings.submit(held.id, server.accounts[name].id, answer, f"key-of-the-answer-{name}", server.clock())
     (item,) = server.ratings.items(project.id)
-    judged = GradingItem(Prompt("p", item.conversation), Completion(item.candidates[0].text), rubric_of(RUBRIC))
+    judged = GradingItem(
+        Prompt("p", item.conversation), Completion(item.candidates[0].text), rubric_of([{**one, "weight": 1} for one in RUBRIC])
+    )
     of_model = rubric_exchange("Taste", {"p": judged}, {"small/rubric@1": [{"cause": 0.9, "first": 0.2, "blame": "prose"}]})
     write_exchange(of_model, tmp_path / "model.jsonl")
     server.ratings.import_exchange(read_exchange(tmp_path / "model.jsonl"), "Taste", server.clock())
