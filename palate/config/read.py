@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -112,10 +112,20 @@ class _Reader:
             word = raw[0] if isinstance(raw, list) and len(raw) == 1 else raw  # the command line makes a list of every word: `--curve []`
             listed = parse_word(word) if isinstance(word, str) and word.startswith("[") else raw
             items = listed if isinstance(listed, list | tuple) else [listed]
-            return tuple(self.read(shape.item, value, MISSING, (*keys, str(index))) for index, value in enumerate(items))
+            return self.listed(shape.item, items, keys)
         if shape.container is dict:
             return self.named(shape.item, raw, default, keys)
         return self.leaf(shape.leaf, raw, keys)
+
+    def listed(self, item: Any, raw: Sequence[object], keys: Keys) -> tuple[object, ...]:
+        """`raw` as values of type `item`."""
+        read: list[object] = []
+        errors: list[str] = []
+        for index, value in enumerate(raw):
+            with collected(errors):
+                read.append(self.read(item, value, MISSING, (*keys, str(index))))
+        raise_collected(errors)
+        return tuple(read)
 
     def named(self, item: Any, raw: object, default: object, keys: Keys) -> dict[str, object]:
         """`raw` as a mapping of names to values of type `item`."""

@@ -19,10 +19,12 @@ class InputMark:
     Attributes:
         hub: whether it may also be the name of a model on a hub (`organisation/name`).
         function: whether it is the import path of a Python function, and not the path of a file.
+        names: words that name something of Palate's own, and no path.
     """
 
     hub: bool = False
     function: bool = False
+    names: tuple[str, ...] = ()
 
 
 Input = Annotated[str, InputMark()]
@@ -48,8 +50,18 @@ OUTSIDE_KEY: Mapping[str, bool] = {"outside_key": True}
 
 
 def fields_outside_key(config: object) -> tuple[str, ...]:
-    """Return the names of a stage's settings that are not part of its run's key."""
-    return tuple(setting_of(item) for item in fields(cast("Any", config)) if item.metadata.get("outside_key"))
+    """Return the dotted names of the settings of a stage, and of dataclasses in it, that are not part of its run's key."""
+    names: list[str] = []
+    for item in fields(cast("Any", config)):
+        value, name = getattr(config, item.name), setting_of(item)
+        if item.metadata.get("outside_key"):
+            names.append(name)
+            continue
+        inner = value if isinstance(value, Mapping) else {str(k): one for k, one in enumerate(value)} if isinstance(value, tuple) else {"": value}
+        for key, one in inner.items():
+            if is_dataclass(one) and not isinstance(one, type):
+                names += [".".join(part for part in (name, str(key), below) if part) for below in fields_outside_key(one)]
+    return tuple(names)
 
 
 LIMIT_WORDS = {Ge: "at least {0.ge:g}", Gt: "above {0.gt:g}", Lt: "below {0.lt:g}"}
@@ -151,7 +163,7 @@ def type_text(annotation: Any) -> str:
         return (f"{inner}, several" if shape.container is tuple else f"{inner}, by name") + tail
     words = [kind_of(cls) or cls.__name__ for cls in shape.members]
     if shape.mark is not None:
-        words.append("model" if shape.mark.hub else "function" if shape.mark.function else "path")
+        words += [*shape.mark.names, "model" if shape.mark.hub else "function" if shape.mark.function else "path"]
     elif shape.leaf is not None:
         words += _leaf_words(shape.leaf)
     return " or ".join(words) + tail
@@ -170,4 +182,6 @@ def _leaf_words(annotation: Any) -> list[str]:
         return [f"list of {len(args)}: {', '.join(word for arg in args for word in _leaf_words(arg))}"]
     if origin is not None:
         return [str(annotation).replace("typing.", "")]
+    if annotation is Any:
+        return ["any value"]
     return [{str: "text", float: "number", int: "whole number", bool: "true or false"}.get(annotation, str(annotation))]

@@ -214,6 +214,8 @@ class Planner:
 
     def _input(self, at: str, value: str, mark: InputMark, needs: list[tuple[str, Path]]) -> tuple[str, str]:
         """The path and the key of an input as written."""
+        if value in mark.names:
+            return value, f"palate:{value}"
         reference = REFERENCE.fullmatch(value)
         if reference is not None:
             name, inside = reference.group(1), reference.group(2) or ""
@@ -253,7 +255,7 @@ def _function(at: str, path: str) -> FunctionSource:
 
 def _relative(path: str, directory: Path, key: str) -> str:
     """A parent's path as the record has it: relative to the run when both lie in one folder of runs, else absolute."""
-    if key.startswith("hub:"):
+    if key.startswith(("hub:", "palate:")):
         return path
     whole, home = Path(path).absolute(), directory.absolute()
     return os.path.relpath(whole, home) if home.parent in whole.parents else str(whole)
