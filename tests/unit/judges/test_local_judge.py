@@ -10,7 +10,7 @@ import torch
 
 from palate.core import Message, Sampling
 from palate.judges.judge_model import JudgeQuestion, JudgeReply, NoReply
-from palate.judges.local_judge import LocalJudgeModel
+from palate.judges.packed_judge import PackedJudge
 from palate.models.causal import CausalPolicy
 from palate.testing.models import tiny_policy
 from palate.testing.templates import chat_tokenizer
@@ -28,8 +28,8 @@ QUESTIONS = [
 ]
 
 
-def judge(policy: CausalPolicy, *, limit: int = 4096, seed: int = 0, sampling: Sampling | None = None) -> LocalJudgeModel:
-    return LocalJudgeModel("tiny", policy, sampling or Sampling(temperature=1.0, max_tokens=12), limit, seed)
+def judge(policy: CausalPolicy, *, limit: int = 4096, seed: int = 0, sampling: Sampling | None = None) -> PackedJudge:
+    return PackedJudge("tiny", policy, sampling or Sampling(temperature=1.0, max_tokens=12), limit, seed)
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma2"])
@@ -37,7 +37,7 @@ def policy(request: pytest.FixtureRequest) -> CausalPolicy:
     return tiny_policy(request.param, chat_tokenizer())
 
 
-def logps_of(model: LocalJudgeModel, questions: list[JudgeQuestion]) -> list[tuple[float, ...]]:
+def logps_of(model: PackedJudge, questions: list[JudgeQuestion]) -> list[tuple[float, ...]]:
     replies = list(model.replies(questions))
     assert all(isinstance(reply, JudgeReply) for reply in replies)
     return [reply.logps for reply in replies if isinstance(reply, JudgeReply)]
