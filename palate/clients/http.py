@@ -40,9 +40,7 @@ class RequestFailed(Exception):  # noqa: N818 (a reason that callers record, not
         wait_seconds: how long the server asks to wait before the next request (its header Retry-After), otherwise 0.
     """
 
-    def __init__(
-        self, reason: str, kind: FailureKind, status: int = 0, *, is_sent: bool = False, wait_seconds: float = 0.0
-    ) -> None:
+    def __init__(self, reason: str, kind: FailureKind, status: int = 0, *, is_sent: bool = False, wait_seconds: float = 0.0) -> None:
         super().__init__(reason)
         self.kind, self.status = kind, status
         self.is_sent, self.wait_seconds = is_sent, wait_seconds

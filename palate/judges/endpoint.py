@@ -14,8 +14,8 @@ from palate.clients.chat import ChatClient, ChatReply, chat_endpoint
 from palate.clients.http import RequestFailed, key_header
 from palate.config.types import OUTSIDE_KEY, Amount, Count
 from palate.core import ConfigError, derive_seed
+from palate.judges.judge_ledger import LEDGER, Budget, BudgetSpent, Charge, JudgeLedger, KeptAnswer, digest_of
 from palate.judges.judge_model import JudgeQuestion, JudgeReply, NoReply
-from palate.judges.ledger import LEDGER, Budget, BudgetSpent, Charge, KeptAnswer, Ledger, digest_of
 from palate.judges.option_tokens import option_logps, same_first_token
 from palate.runs.run import Run
 
@@ -76,7 +76,9 @@ class OpenAIJudge:
     def check(self, options: tuple[str, ...], draws: int) -> None:
         """Raise ConfigError when the model cannot tell these options apart, or draw several different replies."""
         if draws > 1 and self.temperature == 0:
-            raise ConfigError(f"judge: {draws} samples at temperature 0 are one; set model.temperature to 1, or ask once (verdict: written)")
+            raise ConfigError(
+                f"judge: {draws} samples at temperature 0 are one; set model.temperature to 1, or ask once (verdict: written)"
+            )
         if pair := same_first_token(options):
             raise ConfigError(
                 f"judge: the options {pair[0]!r} and {pair[1]!r} can begin with the same token, and a chat server reports first tokens "
@@ -85,20 +87,21 @@ class OpenAIJudge:
 
     def open(self, run: Run) -> EndpointModel:
         """Return the model, with its ledger in the run's directory; nothing is sent yet."""
-        ledger = Ledger(run.directory / LEDGER, self.budget, None if self.cache is None else Path(self.cache).expanduser())
+        ledger = JudgeLedger(run.directory / LEDGER, self.budget, None if self.cache is None else Path(self.cache).expanduser())
         return EndpointModel(self, ledger, run.seed)
 
 
 class EndpointModel:
     """The model behind an endpoint, with the ledger of what it was asked."""
 
-    def __init__(self, settings: OpenAIJudge, ledger: Ledger, seed: int) -> None:
+    def __init__(self, settings: OpenAIJudge, ledger: JudgeLedger, seed: int) -> None:
         """Take the settings, an open ledger, and the seed of replies that are drawn.
 
         Raises:
             ConfigError: the environment variable holds no key.
         """
         self._settings, self._ledger, self._seed = settings, ledger, seed
+        self._pools: set[ThreadPoolExecutor] = set()
         headers = key_header("judge", settings.key_variable)
         self._client = ChatClient(chat_endpoint("judge", settings.url), settings.model, headers)
 
@@ -110,8 +113,11 @@ class EndpointModel:
     def replies(self, questions: Sequence[JudgeQuestion]) -> Iterator[JudgeReply | NoReply]:
         """Yield the answer to each question in order, while the next ones are asked. Equal questions are asked once."""
         bodies = [self._body(question) for question in questions]
-        keys = [digest_of({"url": self._settings.url, "draw": question.draw, **body}) for question, body in zip(questions, bodies, strict=True)]
+        keys = [
+            digest_of({"url": self._settings.url, "draw": question.draw, **body}) for question, body in zip(questions, bodies, strict=True)
+        ]
         pool = ThreadPoolExecutor(self._settings.concurrency)
+        self._pools.add(pool)
         try:
             asked: dict[str, Future[JudgeReply | NoReply]] = {}
             for key, question, body in zip(keys, questions, bodies, strict=True):
@@ -120,11 +126,17 @@ class EndpointModel:
             for key in keys:
                 yield asked[key].result()
         finally:
-            pool.shutdown(cancel_futures=True)  # requests under way end, and what they bring is kept
+            self._end(pool)
 
     def close(self) -> None:
-        """Close the ledger."""
+        """Wait for requests under way, whose answers are kept, and close the ledger."""
+        for pool in tuple(self._pools):
+            self._end(pool)
         self._ledger.close()
+
+    def _end(self, pool: ThreadPoolExecutor) -> None:
+        pool.shutdown(cancel_futures=True)
+        self._pools.discard(pool)
 
     def _body(self, question: JudgeQuestion) -> dict[str, object]:
         """Return the request of a question. A last turn of the assistant is continued, as vLLM and SGLang do."""
@@ -169,9 +181,7 @@ class EndpointModel:
     def _obtain(self, body: Mapping[str, object], most: Charge, before_retry: Any) -> KeptAnswer:
         settings = self._settings
         deadline = time.monotonic() + settings.timeout_seconds
-        answer = self._client.endpoint.post(
-            body, self._client.headers, deadline, attempts=settings.attempts, before_retry=before_retry
-        )
+        answer = self._client.endpoint.post(body, self._client.headers, deadline, attempts=settings.attempts, before_retry=before_retry)
         reply = ChatReply.of(answer)
         if reply.tokens_in is None or reply.tokens_out is None:
             tokens_in, tokens_out = most.tokens - _longest_reply(body), _longest_reply(body)  # the server does not count

@@ -8,19 +8,26 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from palate.config.read import read_config
 from palate.config.settings import nearest, read_yaml
+from palate.config.types import InputMark
 from palate.core import Completion, ConfigError, Conversation, Message, Prompt
 
 FOLDER = Path(__file__).parent / "instructions"
 """Where the shipped instructions lie."""
 
+SHIPPED = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+"""Their names."""
+
+InstructionsInput = Annotated[str, InputMark(names=SHIPPED)]
+"""The name of instructions that Palate ships, or the path of a file, whose content is part of the run's key."""
+
 CUT = " [the answer was cut off here]"
 """Text after a completion that did not end by itself, because it must not look finished."""
 
-PLACEHOLDERS = ("prompt", "first", "second", "completion", "principle", "options", "low", "high")
+FIELDS = ("prompt", "first", "second", "completion", "principle", "options", "low", "high")
 NEEDED = {"pairwise": ("prompt", "first", "second"), "pointwise": ("prompt", "completion")}
 VERSION_DIGITS = 8
 
@@ -73,7 +80,9 @@ class Instructions:
     def _check_marks(self) -> None:
         marks = [float(option) if re.fullmatch(r"-?\d+(\.\d+)?", option) else None for option in self.options]
         if len(marks) < 2 or any(mark is None for mark in marks) or marks != sorted(marks, key=lambda mark: mark or 0.0):
-            raise ConfigError(f"instructions {self.id}: options must be marks from the lowest to the highest, got {', '.join(self.options)}")
+            raise ConfigError(
+                f"instructions {self.id}: options must be marks from the lowest to the highest, got {', '.join(self.options)}"
+            )
 
     @property
     def marks(self) -> tuple[float, ...]:
@@ -92,7 +101,7 @@ class Instructions:
         return hashlib.blake2b(json.dumps(texts).encode(), digest_size=16).hexdigest()[:VERSION_DIGITS]
 
     def question(self, prompt: Prompt, completions: Sequence[Completion], principle: str, *, reasons_first: bool) -> Conversation:
-        """Return what the judge reads of completions, in the order shown. A text among them that looks like a placeholder stays as it is."""
+        """Return what the judge reads of completions, in the order shown. A field in their text stays as it is."""
         values = self._values(principle) | {"prompt": spoken(prompt.conversation)}
         names = ("first", "second") if self.scale == "pairwise" else ("completion",)
         values |= {name: shown(completion) for name, completion in zip(names, completions, strict=True)}
@@ -110,8 +119,8 @@ class Instructions:
 
 
 def filled(text: str, values: Mapping[str, str]) -> str:
-    """Return the text with each placeholder replaced, in one pass."""
-    return re.sub(r"\{(" + "|".join(PLACEHOLDERS) + r")\}", lambda match: values.get(match[1], match[0]), text)
+    """Return the text with each {field} replaced, in one pass."""
+    return re.sub(r"\{(" + "|".join(FIELDS) + r")\}", lambda match: values.get(match[1], match[0]), text)
 
 
 def spoken(conversation: Conversation) -> str:
@@ -131,15 +140,9 @@ def load_instructions(name: str) -> Instructions:
     Raises:
         ConfigError: there are none of that name, or the file's content is not instructions.
     """
-    if re.fullmatch(r"[\w-]+", name):
-        path = FOLDER / f"{name}.yaml"
-        if not path.is_file():
-            raise ConfigError(f"there are no instructions {name!r}. {nearest(name, shipped_names())} A file of your own needs its path")
-    else:
-        path = Path(name).expanduser()
+    if name in SHIPPED:
+        return read_config(Instructions, read_yaml(FOLDER / f"{name}.yaml"))
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"there are no instructions {name!r}. {nearest(name, SHIPPED)} A file of your own needs its path")
     return read_config(Instructions, read_yaml(path))
-
-
-def shipped_names() -> list[str]:
-    """Return the names of the instructions that Palate ships."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))

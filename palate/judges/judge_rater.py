@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from palate.config.types import Share, ShippedInput
-from palate.core import Comparison, Completion, ConfigError, Conversation, Judgment, Prompt, RunError, derive_seed
+from palate.config.types import Share
+from palate.core import Comparison, Completion, ConfigError, Judgment, RunError
 from palate.data.jsonl import Row, write_rows
-from palate.judges.instruction_files import Instructions, load_instructions
+from palate.judges.constitution import ConstitutionInput, Principle, load_constitution
+from palate.judges.instruction_files import Instructions, InstructionsInput, load_instructions
+from palate.judges.judge_kinds import JudgeModelKind
 from palate.judges.judge_model import JudgeModel, JudgeQuestion, JudgeReply, NoReply
 from palate.judges.judge_summary import JudgeCounts, judge_summary
-from palate.judges.kinds import JudgeModelKind
+from palate.judges.judge_views import ORDERS, Judge, JudgeView, abstention_row, judgment_of_judge, mark_row
 from palate.judges.verdicts import (
     Abstention,
+    JudgeReading,
     OptionProbabilities,
-    Reading,
-    SampledVerdicts,
     VerdictKind,
-    WrittenVerdict,
     answer_of,
     better,
     clamped,
@@ -33,49 +32,8 @@ from palate.runs.run import Run
 ABSTENTIONS = "abstentions.jsonl"
 MARKS = "marks.jsonl"
 
-ORDERS = ((0, 1), (1, 0))
-"""Both orders in which a judge is shown a pair."""
-
 FAILURES_AT_START = 16
 """When this many requests have failed and none was answered, the run stops at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Principle:
-    """A principle that a judge may be given: its id, its text, and the dimension that it is about; "" is for any."""
-
-    id: str
-    text: str
-    dimension: str = ""
-
-
-NO_PRINCIPLE = Principle("", "")
-
-
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """One rater: a model's name, the instructions, the principle, and the version of what it is asked."""
-
-    model: str
-    instructions: Instructions
-    principle: Principle
-    version: str
-
-    @property
-    def name(self) -> str:
-        """The rater's name, `model/instructions@version#principle`."""
-        principle = f"#{self.principle.id}" if self.principle.id else ""
-        return f"{self.model}/{self.instructions.id}@{self.version}{principle}"
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What a judge is shown once: a pair in an order, or one completion. Views with equal texts are one."""
-
-    judge: Judge
-    asked: Conversation
-    prompt: Prompt = field(compare=False)
-    completions: tuple[Completion, ...] = field(compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,29 +42,32 @@ class JudgeRater:
 
     Attributes:
         model: the model: behind an OpenAI-compatible API, or a Python function.
-        instructions: names of instructions that Palate ships, or paths of files. Those of a question's dimension are asked. By default those
-            with the dimension's name.
+        instructions: names of instructions that Palate ships, or paths of files. By default those with the name
+            of the dimension. A question is asked with those that are about its dimension.
         verdict: how the verdict is obtained: the probabilities of the options, the shares of several samples, or a written verdict.
         reasons_first: the judge reasons before its verdict.
         clamp: least and largest probability of an answer; after reasons, Constitutional AI takes 0.4 and 0.6.
-        principles: a constitution's file; each question is asked under `raters_per_comparison` principles of its dimension, drawn at random.
+        principles: a constitution's file. Each question is asked under `raters_per_comparison` principles of its dimension, drawn by
+            their weights.
         max_failed: largest share of requests without an answer, such as of a server that is down. With more the run stops.
     """
 
     kind: Literal["judge"] = "judge"
     model: JudgeModelKind
-    instructions: tuple[ShippedInput, ...] = ()
+    instructions: tuple[InstructionsInput, ...] = ()
     verdict: VerdictKind = field(default_factory=OptionProbabilities)
     reasons_first: bool = False
     clamp: tuple[float, float] = (0.0, 1.0)
-    principles: ShippedInput | None = None
+    principles: ConstitutionInput | None = None
     max_failed: Share = 0.1
 
     def __post_init__(self) -> None:
         """Check the settings."""
         low, high = self.clamp
         if not 0 <= low <= 0.5 <= high <= 1:
-            raise ConfigError(f"clamp must be a least probability up to 0.5 and a largest from 0.5, got {low} and {high}; [0, 1] changes none")
+            raise ConfigError(
+                f"clamp must be a least probability up to 0.5 and a largest from 0.5, got {low} and {high}; [0, 1] changes none"
+            )
 
     def check(self, raters_per_comparison: int) -> None:
         """Raise ConfigError when instructions do not exist or the model cannot answer them, before anything is asked."""
@@ -143,7 +104,9 @@ class JudgeRater:
         model = self.model.open(run)
         try:
             chosen = self._chosen(model.name, asks, raters_per_comparison, rng)
-            shown = [[(judge, self._views(judge, comparison)) for judge in judges] for (comparison, _), judges in zip(asks, chosen, strict=True)]
+            shown = [
+                [(judge, self._views(judge, comparison)) for judge in judges] for (comparison, _), judges in zip(asks, chosen, strict=True)
+            ]
             views = list(dict.fromkeys(view for by_judge in shown for _, both in by_judge for view in both))
             counts = JudgeCounts()
             readings = dict(zip(views, self._readings(run, model, views, counts), strict=True))
@@ -159,7 +122,7 @@ class JudgeRater:
                 if missing:
                     abstentions += [abstention_row(comparison, dimension, judge, place, one) for place, one in missing]
                 else:
-                    found = [one for one in own if isinstance(one, Reading)]
+                    found = [one for one in own if isinstance(one, JudgeReading)]
                     judgments += self._judgments(comparison, dimension, judge, found)
             if judgments:
                 answers.append(((comparison, dimension), judgments))
@@ -172,35 +135,46 @@ class JudgeRater:
         return answers, {"judges": summary}
 
     def _principles(self) -> tuple[Principle, ...]:
-        return ()
+        return () if self.principles is None else load_constitution(self.principles).principles
 
-    def _chosen(
-        self, model: str, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random
-    ) -> list[tuple[Judge, ...]]:
-        """Return the judges of each question, drawn from those of its dimension."""
+    def _chosen(self, model: str, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random) -> list[list[Judge]]:
+        """Return the judges of each question, drawn from those of its dimension by the weights of their principles."""
         pools = {dimension: self._pool(model, dimension) for dimension in dict.fromkeys(dimension for _, dimension in asks)}
         for dimension, pool in pools.items():
             if raters_per_comparison > len(pool):
                 raise ConfigError(
-                    f"raters_per_comparison is {raters_per_comparison}, and {dimension} has {len(pool)} judges (instructions times principles)"
+                    f"raters_per_comparison is {raters_per_comparison}; {dimension} has {len(pool)} judges, instructions times principles"
                 )
-        return [tuple(rng.sample(pools[dimension], raters_per_comparison)) for _, dimension in asks]
+        chosen: list[list[Judge]] = []
+        for _, dimension in asks:
+            left, drawn = list(pools[dimension]), list[Judge]()
+            while len(drawn) < raters_per_comparison:
+                weights = [1.0 if judge.principle is None else judge.principle.weight for judge in left]
+                drawn.append(left.pop(rng.choices(range(len(left)), weights)[0]))
+            chosen.append(drawn)
+        return chosen
 
     def _pool(self, model: str, dimension: str) -> list[Judge]:
+        """Return the judges of a dimension: its instructions, each with each of its principles."""
         principles = self._principles()
         names = self.instructions or (("principle",) if principles else (dimension,))
         fitting = [one for one in map(load_instructions, names) if one.dimension in (None, dimension)]
         if not fitting:
             raise ConfigError(f"from.instructions: none of {', '.join(names)} is about {dimension}. Add instructions with that dimension")
+        own: list[Principle | None] = [one for one in principles if dimension in (one.dimension, "overall")]
+        if principles and not own:
+            known = ", ".join(dict.fromkeys(one.dimension for one in principles))
+            raise ConfigError(
+                f"from.principles: no principle of {self.principles} is about {dimension}; there are {known}. Change dimensions"
+            )
+        judges: list[Judge] = []
         for one in fitting:
             self._check_instructions(one, principles)
-        own = [one for one in principles if one.dimension in ("", dimension)] or ([] if principles else [NO_PRINCIPLE])
-        mode = self.verdict.kind
-        return [
-            Judge(model, one, principle, one.version(mode, reasons_first=self.reasons_first)) for one in fitting for principle in own
-        ]
+            version = one.version(self.verdict.kind, reasons_first=self.reasons_first)
+            judges += [Judge(model, one, principle, version) for principle in own or [None]]
+        return judges
 
-    def _readings(self, run: Run, model: JudgeModel, views: Sequence[View], counts: JudgeCounts) -> list[Reading | Abstention]:
+    def _readings(self, run: Run, model: JudgeModel, views: Sequence[JudgeView], counts: JudgeCounts) -> list[JudgeReading | Abstention]:
         """Ask about each view and return what was said, in order."""
         reasons: list[JudgeReply | NoReply | None] = [None] * len(views)
         is_written = not isinstance(self.verdict, OptionProbabilities)
@@ -220,7 +194,7 @@ class JudgeRater:
 
             if self.reasons_first and not is_written:
                 reasons = [*replies([JudgeQuestion(view.asked) for view in views])]
-            readings: list[Reading | Abstention | None] = [_no_reasons(reply) for reply in reasons]
+            readings: list[JudgeReading | Abstention | None] = [_no_reasons(reply) for reply in reasons]
             open_views = [k for k, reading in enumerate(readings) if reading is None]
             questions = [question for k in open_views for question in self._questions(views[k], reasons[k])]
             got = replies(questions)
@@ -229,7 +203,7 @@ class JudgeRater:
                 readings[k] = self.verdict.read(views[k].judge.instructions, got[place * draws : (place + 1) * draws])
         return [reading for reading in readings if reading is not None]
 
-    def _views(self, judge: Judge, comparison: Comparison) -> list[View]:
+    def _views(self, judge: Judge, comparison: Comparison) -> list[JudgeView]:
         """Return what a judge is shown of a pair: both orders, or each completion alone."""
         one, other = comparison.completions
         shown: Iterable[tuple[Completion, ...]] = ((one, other), (other, one))
@@ -237,30 +211,30 @@ class JudgeRater:
             shown = ((one,), (other,))
         views = []
         for completions in shown:
-            asked = judge.instructions.question(comparison.prompt, completions, judge.principle.text, reasons_first=self.reasons_first)
-            views.append(View(judge, asked, comparison.prompt, completions))
+            asked = judge.instructions.question(comparison.prompt, completions, judge.principle_text, reasons_first=self.reasons_first)
+            views.append(JudgeView(judge, asked, comparison.prompt, completions))
         return views
 
-    def _questions(self, view: View, reasons: JudgeReply | NoReply | None) -> list[JudgeQuestion]:
+    def _questions(self, view: JudgeView, reasons: JudgeReply | NoReply | None) -> list[JudgeQuestion]:
         """Return the questions whose replies make the reading of a view."""
         instructions, asked = view.judge.instructions, view.asked
         if isinstance(reasons, JudgeReply):
-            asked = instructions.verdict_question(asked, answer_of(reasons.text).strip(), view.judge.principle.text)
+            asked = instructions.verdict_question(asked, answer_of(reasons.text).strip(), view.judge.principle_text)
         options = self.verdict.options(instructions)
         return [JudgeQuestion(asked, options, draw) for draw in range(self.verdict.draws)]
 
     def _check_failures(self, counts: JudgeCounts, total: int) -> None:
         """Stop when the budget is spent, when nothing is answered at the start, or when too many of `total` requests have failed."""
-        goes_on = "What was answered is kept in the ledger, and the same command goes on from there"
+        goes_on = "Answers are kept in the ledger, and the same command goes on from there"
         if counts.budget:
             raise RunError(f"{counts.budget}. {counts.answered} of {total} requests are answered. Raise from.model.budget. {goes_on}")
         is_dead = not counts.answered and counts.failed >= min(FAILURES_AT_START, total)
         if is_dead or counts.failed > max(self.max_failed * total, 1):
             raise RunError(
-                f"the judge gave no answer to {counts.failed} of {counts.requests} requests so far, for example: {counts.failure}. {goes_on}"
+                f"the judge gave no answer to {counts.failed} of {counts.requests} requests, for example: {counts.failure}. {goes_on}"
             )
 
-    def _judgments(self, comparison: Comparison, dimension: str, judge: Judge, readings: Sequence[Reading]) -> list[Judgment]:
+    def _judgments(self, comparison: Comparison, dimension: str, judge: Judge, readings: Sequence[JudgeReading]) -> list[Judgment]:
         """Return a judgment per order of a pair; of marks one judgment, whose order nobody saw."""
         if judge.instructions.scale == "pointwise":
             first, second = readings
@@ -271,33 +245,6 @@ class JudgeRater:
             judgment_of_judge(comparison, dimension, judge, order, clamped(smoothed(reading.mean, reading.votes), self.clamp))
             for order, reading in zip(ORDERS, readings, strict=True)
         ]
-
-
-def judgment_of_judge(
-    comparison: Comparison, dimension: str, judge: Judge, order: tuple[int, ...] | None, probability: float, *, strength: float | None = None
-) -> Judgment:
-    """Return the judgment with this probability of the completion shown first; one half is a tie."""
-    ranking: tuple[tuple[int, ...], ...] = ((0, 1),)
-    if not math.isclose(probability, 0.5, abs_tol=1e-12):
-        ranking = ((0,), (1,)) if probability > 0.5 else ((1,), (0,))
-    return Judgment(comparison.id, judge.name, ranking, dimension, order, strength, probability=probability)
-
-
-def abstention_row(comparison: Comparison, dimension: str, judge: Judge, place: int, abstention: Abstention) -> Row:
-    """Return a row of `abstentions.jsonl`; `order` is that of the pair as shown, `completion` the number of the one that was shown alone."""
-    is_pair = judge.instructions.scale == "pairwise"
-    shown: Mapping[str, object] = {"order": list(ORDERS[place])} if is_pair else {"completion": place}
-    return {
-        "comparison": comparison.id, "dimension": dimension, "rater": judge.name, **shown, "kind": abstention.kind, "reason": abstention.reason,
-    }  # fmt: skip
-
-
-def mark_row(view: View, reading: Reading | Abstention) -> Row:
-    """Return a row of `marks.jsonl`."""
-    told: Row = {"prompt": view.prompt.id, "completion": view.completions[0].text, "rater": view.judge.name}
-    if isinstance(reading, Abstention):
-        return {**told, "reason": reading.reason}
-    return {**told, "mark": reading.mean, "shares": {f"{value:g}": share for value, share in reading.shares}}
 
 
 def _no_reasons(reply: JudgeReply | NoReply | None) -> Abstention | None:

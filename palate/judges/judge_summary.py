@@ -96,7 +96,9 @@ def _warnings(rater: str, pairs: Sequence[Sequence[Judgment]]) -> list[str]:
     if len({judgment.ranking for judgment in every}) == 1:
         what = {((0,), (1,)): "what it sees first", ((1,), (0,)): "what it sees second", ((0, 1),): "neither"}[every[0].ranking]
         if every[0].order is not None or every[0].ranking == ((0, 1),):
-            return [f"{rater} prefers {what} in all {len(pairs)} pairs: its answers do not depend on the completions. Read some of its replies"]
+            return [
+                f"{rater} prefers {what} in all {len(pairs)} pairs: its answers do not depend on the completions. Read some of its replies"
+            ]
     if len({judgment.probability for judgment in every}) == 1:
         return [f"{rater} gives the same probability to all {len(pairs)} pairs. Read some of its replies"]
     return []

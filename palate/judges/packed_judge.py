@@ -13,7 +13,7 @@ import torch
 
 from palate.core import Completion, Conversation, Sampling, derive_seed
 from palate.judges.judge_model import JudgeQuestion, JudgeReply, NoReply
-from palate.judges.ledger import digest_of
+from palate.judges.judge_ledger import digest_of
 from palate.models.causal import CausalPolicy
 from palate.samplers.local import LocalSampler
 from palate.text.chat_text import Ids

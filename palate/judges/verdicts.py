@@ -1,4 +1,4 @@
-"""How a verdict is obtained, which is declared and never changes silently: probabilities of options, several samples, or a written verdict."""
+"""How a verdict is obtained, which never changes silently: from probabilities of options, several samples, or a written verdict."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GRADE = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class JudgeReading:
     """What a judge said about one question: how likely each value is.
 
     Attributes:
@@ -82,8 +82,8 @@ class OptionProbabilities:
         """Return the options that the model is asked for."""
         return instructions.options
 
-    def read(self, instructions: Instructions, replies: Sequence[JudgeReply | NoReply]) -> Reading | Abstention:
-        """Return the probability of each option among the options, p_k = exp(l_k) / sum_j exp(l_j). Source: Bai et al. 2022b, section 4.1."""
+    def read(self, instructions: Instructions, replies: Sequence[JudgeReply | NoReply]) -> JudgeReading | Abstention:
+        """Return each option's probability among the options, p_k = exp(l_k) / sum_j exp(l_j). Source: Bai et al. 2022b, section 4.1."""
         (reply,) = replies
         if isinstance(reply, NoReply):
             return Abstention(reply.kind, reply.reason)
@@ -94,7 +94,7 @@ class OptionProbabilities:
             options = ", ".join(instructions.options)
             return Abstention("no_verdict", f"the options {options} have a probability of {mass:.3g} together{wanted}")
         pairs = zip(_values(instructions), (math.exp(logp - total) for logp in reply.logps), strict=True)
-        return Reading(tuple(sorted(pairs)))
+        return JudgeReading(tuple(sorted(pairs)))
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,11 @@ class WrittenVerdict:
         """Return (): the model writes."""
         return ()
 
-    def read(self, instructions: Instructions, replies: Sequence[JudgeReply | NoReply]) -> Reading | Abstention:
+    def read(self, instructions: Instructions, replies: Sequence[JudgeReply | NoReply]) -> JudgeReading | Abstention:
         """Return the verdict of the reply."""
         (reply,) = replies
         value = written_value(instructions, reply)
-        return value if isinstance(value, Abstention) else Reading(((value, 1.0),), 1)
+        return value if isinstance(value, Abstention) else JudgeReading(((value, 1.0),), 1)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class SampledVerdicts:
         """Return (): the model writes."""
         return ()
 
-    def read(self, instructions: Instructions, replies: Sequence[JudgeReply | NoReply]) -> Reading | Abstention:
+    def read(self, instructions: Instructions, replies: Sequence[JudgeReply | NoReply]) -> JudgeReading | Abstention:
         """Return the shares of the verdicts. Replies without one are left out, and never count as a tie."""
         values = [written_value(instructions, reply) for reply in replies]
         found = [value for value in values if not isinstance(value, Abstention)]
@@ -149,7 +149,7 @@ class SampledVerdicts:
             kind, reason = Counter((one.kind, one.reason) for one in values if isinstance(one, Abstention)).most_common(1)[0][0]
             return Abstention(kind, f"{len(found)} of {len(values)} replies hold a verdict: {reason}")
         counts = Counter(found)
-        return Reading(tuple(sorted((value, count / len(found)) for value, count in counts.items())), len(found))
+        return JudgeReading(tuple(sorted((value, count / len(found)) for value, count in counts.items())), len(found))
 
 
 VerdictKind = OptionProbabilities | SampledVerdicts | WrittenVerdict
@@ -215,7 +215,7 @@ def smoothed(probability: float, votes: int | None) -> float:
     return probability if votes is None else (probability * votes + PRIOR / 2) / (votes + PRIOR)
 
 
-def better(first: Reading, second: Reading) -> float:
+def better(first: JudgeReading, second: JudgeReading) -> float:
     """Return the probability that the first of two completions has the higher mark, P(M1 > M2) + P(M1 = M2) / 2, for marks drawn alone."""
     wins = math.fsum(
         p * q * (1.0 if one > other else 0.5 if one == other else 0.0) for one, p in first.shares for other, q in second.shares

@@ -147,7 +147,7 @@ def _summary(answers: Sequence[Answered]) -> dict[str, object]:
 
 
 def first_share(judgment: Judgment) -> float:
-    """Return the probability that the comparison's first completion is better, whatever order was shown; 1, 0 or 0.5 where there is none."""
+    """Return the probability that the comparison's first completion is better, whatever order was shown; without one 1, 0, or 0.5."""
     if judgment.probability is None:
         return 1 - pair_answer(judgment) / 2
     return judgment.probability if judgment.order in (None, (0, 1)) else 1 - judgment.probability

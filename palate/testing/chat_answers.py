@@ -1,4 +1,4 @@
-"""Answers of a chat model behind a `CompletionsServer`, as a judge gives them: texts, log-probabilities of options, cut and refused replies."""
+"""Answers of a chat model behind a `CompletionsServer`, as a judge gives them: texts, log-probabilities, cut and refused replies."""
 
 from __future__ import annotations
 

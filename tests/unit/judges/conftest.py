@@ -66,7 +66,5 @@ def rows(directory: Path, name: str) -> list[dict[str, Any]]:
     return [dict(row) for _, row in read_rows(directory / f"{name}.jsonl")]
 
 
-
-
 def endpoint(url: str = "http://127.0.0.1:1/v1", **settings: Any) -> OpenAIJudge:
     return OpenAIJudge(url=url, model="small", **settings)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from palate.core import ConfigError, RunError
-from palate.judges.function import FunctionJudge
+from palate.judges.function_judge import FunctionJudge
+from palate.judges.judge_ledger import Budget
 from palate.judges.judge_rater import JudgeRater
 from palate.judges.verdicts import OptionProbabilities, SampledVerdicts, WrittenVerdict
 from palate.testing.chat_answers import asked_pair, chat_answer, option_answer
@@ -69,8 +70,6 @@ def test_a_bias_for_a_side_leaves_no_trace_in_the_label(serve, tmp_path: Path, b
         labels.append({row["chosen"][0]["content"]: row["probability"] for row in rows(folder / "run", "preferences")})
     assert labels[0].keys() == labels[1].keys()
     assert all(labels[0][text] == pytest.approx(labels[1][text], abs=1e-9) for text in labels[0])
-    summary = json.loads((tmp_path / "False" / "run" / "summary.json").read_text())
-    assert summary["shown_first_wins"] != 0.5 or bias == 0
 
 
 def test_equal_completions_under_a_bias_are_even(serve, tmp_path: Path) -> None:
@@ -215,16 +214,14 @@ def test_a_run_that_was_stopped_asks_only_what_has_no_answer(serve, tmp_path: Pa
 
 
 def test_a_spent_budget_stops_the_run_and_a_larger_one_continues_it(serve, tmp_path: Path) -> None:
-    from palate.judges.ledger import Budget
-
     server = serve(by_worth())
     given = samples(tmp_path)
     prices = {"price_in": 1000.0, "price_out": 10000.0}
     price = 100 * 1000 / 1e6 + 1 * 10000 / 1e6
-    with pytest.raises(RunError, match=r"the budget is spent .*of 2\.5.*Raise from\.model\.budget"):
-        collected(tmp_path / "run", given, JudgeRater(model=endpoint(server.url, **prices, budget=Budget(cost=2.5))))
+    with pytest.raises(RunError, match=r"the budget is spent .*of 1\.4.*Raise from\.model\.budget"):
+        collected(tmp_path / "run", given, JudgeRater(model=endpoint(server.url, **prices, budget=Budget(cost=1.4))))
     paid = len(server.asked)
-    assert 0 < paid * price <= 2.5
+    assert 0 < paid * price <= 1.4
     summary = collected(tmp_path / "run", given, JudgeRater(model=endpoint(server.url, **prices, budget=Budget(cost=100.0))))
     assert len(server.asked) == 12
     assert summary["judges"]["cost"] == pytest.approx(12 * price)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from palate.judges.endpoint import OpenAIJudge
-from palate.judges.function import FunctionJudge
+from palate.judges.function_judge import FunctionJudge
 from palate.judges.local_judge import LocalJudge
 
 JudgeModelKind = OpenAIJudge | LocalJudge | FunctionJudge

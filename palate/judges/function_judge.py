@@ -12,8 +12,8 @@ from palate.config.function_source import source_of
 from palate.config.functions import UserFunction, load_function, raised
 from palate.config.types import OUTSIDE_KEY, FunctionInput
 from palate.core import DataError
+from palate.judges.judge_ledger import LEDGER, Charge, JudgeLedger, KeptAnswer, digest_of
 from palate.judges.judge_model import JudgeQuestion, JudgeReply, NoReply
-from palate.judges.ledger import LEDGER, Charge, KeptAnswer, Ledger, digest_of
 from palate.runs.run import Run
 
 ARGUMENTS = ("messages", "options", "draw")
@@ -46,7 +46,7 @@ class FunctionJudge:
         Raises:
             ConfigError: the function cannot be loaded, or does not take messages.
         """
-        ledger = Ledger(run.directory / LEDGER, None, None if self.cache is None else Path(self.cache).expanduser())
+        ledger = JudgeLedger(run.directory / LEDGER, None, None if self.cache is None else Path(self.cache).expanduser())
         function = UserFunction(self.function, load_function(self.function), ARGUMENTS, "messages")
         return FunctionModel(self.name or self.function, source_of(self.function).key, function, ledger)
 
@@ -54,7 +54,7 @@ class FunctionJudge:
 class FunctionModel:
     """The user's function, with the ledger of what it was asked. It is called for one question after the other."""
 
-    def __init__(self, name: str, version: str, function: UserFunction, ledger: Ledger) -> None:
+    def __init__(self, name: str, version: str, function: UserFunction, ledger: JudgeLedger) -> None:
         """Take the function; `version` identifies its source."""
         self.name, self._version, self._function, self._ledger = name, version, function, ledger
 

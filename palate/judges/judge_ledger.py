@@ -38,8 +38,8 @@ NO_COST = 1e-9
 class Budget:
     """What questions to a judge may cost in one run.
 
-    The most that a request can cost is reserved before it is sent, so that requests under way together stay within the budget too. A request
-    that broke off counts as that much, because the server may have charged for it; so does one that was under way when the run was killed.
+    The most that a request can cost is reserved before it is sent, so that requests under way together stay within the budget too. That
+    much also counts for a request that broke off, or was under way when the run was killed: the server may have charged for it.
 
     Attributes:
         tokens: most tokens, read and written together.
@@ -78,7 +78,7 @@ def digest_of(value: object) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-class Ledger:
+class JudgeLedger:
     """A file of requests, answers and charges. Several threads and processes may use one file.
 
     Answers are keyed by content and never change. An answer is on the disk before anybody reads it, so a run that was killed goes on with
@@ -150,10 +150,11 @@ class Ledger:
             return self._total()
 
     def close(self) -> None:
-        """Close the files."""
-        for database in (self._database, self._shared):
-            if database is not None:
-                database.close()
+        """Close the files. Nobody may use the ledger afterwards."""
+        with self._turn:
+            for database in (self._database, self._shared):
+                if database is not None:
+                    database.close()
 
     def _settle(
         self, charge: int, state: str, used: Charge | None, reason: str = "", change: Callable[[sqlite3.Connection], None] | None = None
@@ -200,7 +201,9 @@ def _opened(path: Path) -> sqlite3.Connection:
             cursor.execute("PRAGMA synchronous = FULL")
             cursor.executescript(TABLES)
     except (OSError, sqlite3.Error) as error:
-        raise RunError(f"{path}: the ledger of judges cannot be used ({error}). Choose a folder that can be written, or delete it") from error
+        raise RunError(
+            f"{path}: the ledger of judges cannot be used ({error}). Choose a folder that can be written, or delete it"
+        ) from error
     return database
 
 
