@@ -19,10 +19,10 @@ from palate.config.types import Amount
 from palate.core import Comparison, Completion, ConfigError, Judgment, Message, Prompt
 from palate.data.jsonl import write_rows
 from palate.judges.instruction_files import VERSION_DIGITS, spoken
+from palate.judges.judge_kinds import JudgeModelKind
 from palate.judges.judge_model import JudgeQuestion, JudgeReply, NoReply
 from palate.judges.judge_rater import ABSTENTIONS
 from palate.judges.judge_summary import JudgeCounts, judge_summary
-from palate.judges.judge_kinds import JudgeModelKind
 from palate.judges.option_tokens import log_sum
 from palate.raters.rater import Answered, Ask
 from palate.runs.run import Run

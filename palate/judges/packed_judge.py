@@ -12,8 +12,8 @@ from itertools import islice
 import torch
 
 from palate.core import Completion, Conversation, Sampling, derive_seed
-from palate.judges.judge_model import JudgeQuestion, JudgeReply, NoReply
 from palate.judges.judge_ledger import digest_of
+from palate.judges.judge_model import JudgeQuestion, JudgeReply, NoReply
 from palate.models.causal import CausalPolicy
 from palate.samplers.local import LocalSampler
 from palate.text.chat_text import Ids
