@@ -115,11 +115,11 @@ class LikelihoodRater:
         rater = f"{model.name}/{self.name or self.score.kind}@{self._version()}"
         counts = JudgeCounts()
         try:
-            pairs = [(comparison.prompt, one) for comparison, _ in asks for one in comparison.completions]
-            questions = [self.score.question(prompt, completion) for prompt, completion in pairs]
+            questions = [self.score.question(comparison.prompt, one) for comparison, _ in asks for one in comparison.completions]
+            completions = dict(zip(questions, (one for comparison, _ in asks for one in comparison.completions), strict=True))
             scores: dict[JudgeQuestion, float | NoReply] = {}
-            with run.progress(len(questions), "judge") as advance:
-                for (_, completion), question, reply in zip(pairs, questions, model.replies(questions), strict=True):
+            with run.progress(len(completions), "judge") as advance:  # each completion once, however many questions it is in
+                for (question, completion), reply in zip(completions.items(), model.replies(list(completions)), strict=True):
                     counts.add(reply)
                     scores[question] = reply if isinstance(reply, NoReply) else self.score.score(completion, reply)
                     advance(1)
