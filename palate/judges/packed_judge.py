@@ -143,7 +143,7 @@ def option_tree(policy: CausalPolicy, question: JudgeQuestion) -> Tree:
     wholes = [whole_ids(policy.tokenizer, before, prompt, Completion(begun + option, stop="length"))[0] for option in question.options]
     cut = max(min(_shared(read, whole) for whole in wholes), 1)
     if len({whole[:cut] for whole in wholes}) > 1 or not all(whole[cut:] for whole in wholes):
-        raise Unusable(f"an option has no token of its own after the question: {', '.join(map(repr, question.options))}")
+        raise Unusable(f"an option adds no token to the question: {', '.join(map(repr, question.options))}")
     return Tree(wholes[0][:cut], tuple(Branch(whole[cut:], (True,) * (len(whole) - cut)) for whole in wholes))
 
 

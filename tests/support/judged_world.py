@@ -50,3 +50,23 @@ def shy(messages: Sequence[Mapping[str, str]]) -> list[float]:
     if abs(_gap(messages)) == 7:
         raise ValueError("no opinion")
     return right(messages)
+
+
+def guests(messages: Sequence[Mapping[str, str]], options: Sequence[str]) -> list[float]:
+    """Guests who thank for a text by its worth: log-odds of half its worth for the first option against the others together."""
+    ((role, text),) = ((message["role"], message["content"]) for message in messages)
+    if role != "text" or not text.startswith("guest: question") or not text.endswith(" guest:"):
+        raise ValueError(f"they do not read {role}: {text}")
+    worth = int(text.removesuffix(" guest:").split()[-1])
+    if worth == 9:
+        raise ValueError("too good")
+    thanks, complaint = _logps(worth / 2)
+    return [thanks, *[complaint - math.log(len(options) - 1)] * (len(options) - 1)]
+
+
+def writer(messages: Sequence[Mapping[str, str]], options: Sequence[str]) -> list[float]:
+    """A writer who finds each word as likely as the text's worth says: -1 nat per word for 9, -10 for 0."""
+    if messages[-1]["role"] != "user":
+        raise ValueError("nobody asked")
+    (text,) = options
+    return [-(10 - int(text.split()[-1])) * len(text.split())]

@@ -130,6 +130,6 @@ def test_questions_that_do_not_fit_get_no_reply_and_the_others_theirs() -> None:
     *refused, answered = judge(policy).replies(questions)
     assert [type(reply) for reply in refused] == [NoReply] * 5
     reasons = [reply.reason for reply in refused if isinstance(reply, NoReply)]
-    for reason, words in zip(reasons, ("129 tokens", "leave no room", "before the assistant", "no token", "<|close|>"), strict=True):
+    for reason, words in zip(reasons, ("129 tokens", "leave no room", "before the assistant", "adds no token", "<|close|>"), strict=True):
         assert words in reason
     assert isinstance(answered, JudgeReply)
