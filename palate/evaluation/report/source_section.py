@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from palate.evaluation.report.dot_charts import HALF, drawn
+from palate.evaluation.report.dot_charts import FULL, drawn
 from palate.evaluation.report.formatting import gain, listed, percent, percent_interval, sentence, signed, thousands, wrapped
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.source_records import LabelSource
@@ -33,8 +33,8 @@ def sources_takeaway(report: ReportData) -> str:
             apart = "" if contest.difference.excludes_zero else ", which is not measurable"
             text += f"{first} less {second} is {signed(contest.difference.value)} gold{apart} ({gain(contest.difference)}). "
     measured = [(source.name, source.reward_accuracy) for source in report.sources if source.reward_accuracy is not None]
-    found = [f"{percent(one.value, 1)} from {name} ({percent_interval(one)})" for name, one in measured]
-    return f"{text}Reward models are right on {listed(found)} of held-out pairs." if found else text.strip()
+    found = [f"with {name} {percent(one.value, 1)} ({percent_interval(one)})" for name, one in measured]
+    return f"{text}Held-out pairs that the reward models get right: {listed(found)}." if found else text.strip()
 
 
 def labels_text(source: LabelSource) -> str:
@@ -70,7 +70,7 @@ def source_chart(report: ReportData) -> Chart | None:
         heading(axes, "Reward models, right on held-out pairs", "")
         return drawing
 
-    return drawn(draw, "sources", _alt(rows), HALF)
+    return drawn(draw, "sources", _alt(rows), FULL)
 
 
 def _alt(rows: Sequence[tuple[LabelSource, object]]) -> str:
