@@ -142,6 +142,8 @@ class Endpoint:
             connection.request("POST", self.path, body, headers)
             response = connection.getresponse()
             text = response.read(MAX_BYTES + 1)
+            if response.length and len(text) <= MAX_BYTES:  # a read of so many bytes does not complain about fewer
+                raise http.client.IncompleteRead(text, response.length)
         except (OSError, http.client.HTTPException) as error:
             if time.monotonic() >= deadline:
                 raise RequestFailed("no whole answer within the deadline", "timeout", is_sent=is_sent) from error

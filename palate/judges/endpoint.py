@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,24 +86,23 @@ class OpenAIJudge:
             )
 
     def open(self, run: Run) -> EndpointModel:
-        """Return the model, with its ledger in the run's directory; nothing is sent yet."""
+        """Return the model, with its ledger in the run's directory; nothing is sent yet.
+
+        Raises:
+            ConfigError: the environment variable holds no key.
+        """
+        client = ChatClient(chat_endpoint("judge", self.url), self.model, key_header("judge", self.key_variable))
         ledger = JudgeLedger(run.directory / LEDGER, self.budget, None if self.cache is None else Path(self.cache).expanduser())
-        return EndpointModel(self, ledger, run.seed)
+        return EndpointModel(self, client, ledger, run.seed)
 
 
 class EndpointModel:
     """The model behind an endpoint, with the ledger of what it was asked."""
 
-    def __init__(self, settings: OpenAIJudge, ledger: JudgeLedger, seed: int) -> None:
-        """Take the settings, an open ledger, and the seed of replies that are drawn.
-
-        Raises:
-            ConfigError: the environment variable holds no key.
-        """
-        self._settings, self._ledger, self._seed = settings, ledger, seed
+    def __init__(self, settings: OpenAIJudge, client: ChatClient, ledger: JudgeLedger, seed: int) -> None:
+        """Take the settings, a client, an open ledger, and the seed of replies that are drawn."""
+        self._settings, self._client, self._ledger, self._seed = settings, client, ledger, seed
         self._pools: set[ThreadPoolExecutor] = set()
-        headers = key_header("judge", settings.key_variable)
-        self._client = ChatClient(chat_endpoint("judge", settings.url), settings.model, headers)
 
     @property
     def name(self) -> str:
@@ -127,6 +126,10 @@ class EndpointModel:
                 yield asked[key].result()
         finally:
             self._end(pool)
+
+    def spent(self) -> Charge:
+        """Return what this run has spent so far, with what is reserved and what broke off."""
+        return self._ledger.spent()
 
     def close(self) -> None:
         """Wait for requests under way, whose answers are kept, and close the ledger."""
@@ -165,7 +168,7 @@ class EndpointModel:
                     charge = -1
                     charge = self._ledger.reserve(key, most)
 
-                kept = self._obtain(body, most, pay_again)
+                kept = self._obtain(key, body, most, pay_again)
                 self._ledger.keep(charge, key, (self.name, body), kept)
             except BudgetSpent as error:
                 return NoReply(str(error), "budget")
@@ -178,10 +181,12 @@ class EndpointModel:
                 raise
         return _read(key, question, kept)
 
-    def _obtain(self, body: Mapping[str, object], most: Charge, before_retry: Any) -> KeptAnswer:
+    def _obtain(self, key: str, body: Mapping[str, object], most: Charge, before_retry: Callable[[RequestFailed], None]) -> KeptAnswer:
+        """Send the request and return its answer. Servers that know the header Idempotency-Key charge once for a request sent again."""
         settings = self._settings
         deadline = time.monotonic() + settings.timeout_seconds
-        answer = self._client.endpoint.post(body, self._client.headers, deadline, attempts=settings.attempts, before_retry=before_retry)
+        headers = {**self._client.headers, "Idempotency-Key": key}
+        answer = self._client.endpoint.post(body, headers, deadline, attempts=settings.attempts, before_retry=before_retry)
         reply = ChatReply.of(answer)
         if reply.tokens_in is None or reply.tokens_out is None:
             tokens_in, tokens_out = most.tokens - _longest_reply(body), _longest_reply(body)  # the server does not count

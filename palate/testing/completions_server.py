@@ -44,7 +44,12 @@ class CompletionsServer:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 """Answer a request."""
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                size = int(self.headers["Content-Length"])
+                content = self.rfile.read(size)
+                if len(content) < size:
+                    self.close_connection = True  # the client was killed
+                    return
+                body = json.loads(content)
                 server.asked.append((self.path, dict(self.headers), body))
                 status, value, *more = server.answer(body)
                 content = value if isinstance(value, bytes) else json.dumps(value).encode()

@@ -267,3 +267,35 @@ def test_bounds_of_a_clamp_are_around_one_half() -> None:
     with pytest.raises(ConfigError, match="clamp must be"):
         JudgeRater(model=endpoint(), clamp=(0.6, 0.4))
     assert JudgeRater(model=endpoint()).verdict == OptionProbabilities()
+
+
+CONSTITUTION = """principles:
+  - {id: plain, dimension: helpful, text: "Which answer is the plainer one?", critique: c, revision: r}
+  - {id: brief, dimension: helpful, text: "Which answer is the briefer one?", critique: c, revision: r}
+  - {id: kind, dimension: harmless, text: "Which answer is the kinder one?", critique: c, revision: r}
+"""
+
+
+def test_several_principles_are_several_raters_and_their_mean_is_the_label(serve, tmp_path: Path) -> None:
+    def answer(body: Any) -> tuple[int, object]:
+        first, second = asked_pair(body)
+        size = {"plainer": 1.0, "briefer": 3.0}[next(word for word in ("plainer", "briefer") if word in body["messages"][-1]["content"])]
+        return 200, option_answer(size if worth(first) > worth(second) else -size)
+
+    (tmp_path / "constitution.yaml").write_text(CONSTITUTION)
+    judge = JudgeRater(model=endpoint(serve(answer).url), principles=str(tmp_path / "constitution.yaml"))
+    summary = collected(tmp_path / "both", samples(tmp_path), judge, raters_per_comparison=2)
+    raters = {row["rater"].partition("#")[2] for row in rows(tmp_path / "both", "judgments")}
+    assert raters == {"plain", "brief"}
+    expected = (sigmoid(1.0) + sigmoid(3.0)) / 2
+    assert all(row["probability"] == pytest.approx(expected) for row in rows(tmp_path / "both", "preferences"))
+    assert summary["agreement"] == 1.0
+    assert summary["doubly_judged"] == 6
+    assert summary["judges"]["flips"] == {"share": 0.0, "n": 12}
+    given = samples(tmp_path, prompts=30)
+    collected(tmp_path / "one", given, judge)
+    drawn = [row["rater"].partition("#")[2] for row in rows(tmp_path / "one", "judgments")]
+    assert drawn[::2] == drawn[1::2]  # both orders under one principle
+    assert set(drawn) == {"plain", "brief"}
+    with pytest.raises(ConfigError, match="no principle of .* is about honest; there are helpful, harmless"):
+        collected(tmp_path / "none", given, judge, dimensions=("honest",))
