@@ -29,7 +29,7 @@ from palate.evaluation.label_sources import label_accuracy, reward_accuracy
 from palate.judges.hybrid import ByRules, ByShare, Hybrid
 from palate.judges.likelihood_rater import LikelihoodRater
 from palate.judges.local_judge import LocalJudge
-from palate.judges.routes import judge_share
+from palate.raters.answer_shares import question_share
 from palate.raters.rater import Answered, Ask, Rater
 from palate.raters.simulated import RaterPool, Simulated
 from palate.runs.record import RunPlan, read_record
@@ -193,7 +193,7 @@ def first_sides(labels: Path) -> float:
     for _, row in read_rows(labels / "judgments.jsonl"):
         judgment = judgment_of(row)
         answers[judgment.comparison, judgment.dimension].append(judgment)
-    return statistics.fmean(judge_share(own) for own in answers.values())
+    return statistics.fmean(question_share(own) for own in answers.values())
 
 
 def table(figures: Mapping[int, Mapping[str, float]]) -> str:

@@ -22,11 +22,10 @@ from palate.judges.routes import (
     JudgeComparison,
     Key,
     compare_with_people,
-    judge_share,
     key_of,
     most_urgent,
-    side,
 )
+from palate.raters.answer_shares import question_share, vote_of
 from palate.raters.people import People
 from palate.raters.rater import Answered, Ask, Rater
 from palate.raters.simulated import Simulated
@@ -74,7 +73,7 @@ class ByRules:
             return "not as good"
         if share is None:
             return "abstained"
-        if other is not None and side(other) != side(share):
+        if other is not None and vote_of(other) != vote_of(share):
             return "disputed"
         return "uncertain" if self.uncertain[0] <= share <= self.uncertain[1] else JUDGE
 
@@ -188,7 +187,7 @@ class _Work:
                 continue
             # The same seed each time, so that a question that is asked again is asked the same.
             found, figures = judge.answers(self.run, asks, 1, random.Random(derive_seed(self.run.seed, "hybrid", purpose)))
-            shares.update((key_of(ask), judge_share(judgments)) for ask, judgments in found)
+            shares.update((key_of(ask), question_share(judgments)) for ask, judgments in found)
             if purpose == "judge":
                 self.judged.update((key_of(one[0]), one) for one in found)
             self.figures[purpose] = figures.get("judges", {})

@@ -14,7 +14,8 @@ from palate.agreement.estimates import Estimate
 from palate.config.functions import load_gold
 from palate.config.types import Amount, Count
 from palate.core import ConfigError, Gold
-from palate.judges.routes import JudgeComparison, Key, clustered, judge_share, key_of, side
+from palate.judges.routes import JudgeComparison, Key, clustered, key_of
+from palate.raters.answer_shares import question_share, vote_of
 from palate.raters.people import People
 from palate.raters.rater import Answered, Ask
 from palate.raters.simulated import OVERALL, Simulated
@@ -122,7 +123,7 @@ def gold_accuracy(answers: Sequence[Answered], gold: Gold) -> Estimate | None:
     for ask, judgments in answers:
         gap = gold_gap(ask, gold)
         if abs(gap) > 1e-9:
-            right.append(1 - abs(side(judge_share(judgments)) - float(gap > 0)))
+            right.append(1 - abs(vote_of(question_share(judgments)) - float(gap > 0)))
             prompts.append(ask[0].prompt.id)
     return clustered(np.array(right), prompts) if right else None
 
