@@ -57,4 +57,5 @@ def test_the_same_command_goes_on_when_people_have_answered(tmp_path: Path) -> N
     assert "accuracy" not in mix["all"]  # nobody knows the truth
     assert mix["dimensions"]["helpful"]["people"]["value"] == 1
     by = Counter(row["rater"].split("/")[0] for _, row in read_rows(directory / "judgments.jsonl"))
-    assert by == {"ann": 52 + unsure, "bob": 52, "careful": 2 * (PROMPTS - 52 - unsure)}
+    assert by.pop("careful") == 2 * (PROMPTS - 52 - unsure)
+    assert sorted(by.values()) == [52, 52 + unsure]  # two people under pseudonyms
