@@ -234,7 +234,7 @@ class _Work:
             if by != "nobody":
                 answers.append(self.peopled[key] if by == "people" else self.judged[key])
         write_rows(self.run.directory / ROUTES, rows)
-        mix = Mix(answers, rows, compared, believed, self.judged)
+        mix = Mix(answers, rows, compared, believed)
         summary = mix_summary(mix, self.config.people, self.config.budget, self.figures, self.judge_cost)
         others = {name: value for name, value in self.figures.items() if name not in ("judge", "second")}
         return answers, {**others, "judges": self.figures.get("judge", {}), "mix": summary}
