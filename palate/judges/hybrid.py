@@ -228,8 +228,8 @@ class _Work:
         rows = []
         for ask in asks:
             key = key_of(ask)
-            may_judge = believed.get(ask[1], True) and routes[key] in (JUDGE, *JUDGE_CAN)
-            by = "people" if key in self.peopled else "judge" if may_judge and key in self.judged else "nobody"
+            may_judge = routes[key] in (JUDGE, *JUDGE_CAN) and key in self.judged
+            by = "people" if key in self.peopled else "judge" if may_judge else "nobody"
             rows.append({"comparison": key[0], "dimension": key[1], "route": routes[key], "by": by})
             if by != "nobody":
                 answers.append(self.peopled[key] if by == "people" else self.judged[key])
