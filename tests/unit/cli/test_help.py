@@ -107,7 +107,7 @@ def test_a_union_without_a_kind_says_what_each_kind_is() -> None:
 
 def test_names_that_the_user_chose_stay() -> None:
     text = shown("online", "--rewards.helpful", "judge", "--help")
-    assert "--rewards.helpful.question TEXT" in text
+    assert "--rewards.helpful.instructions " in text
     assert "NAME" not in text
     assert "--rewards.helpful.constraint.rate X" in shown("online", "--rewards.helpful", "judge", "--rewards.helpful.constraint", "--help")
 
