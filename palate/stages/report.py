@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from palate.config.types import Input
+from palate.config.functions import load_gold
+from palate.config.types import FunctionInput, Input
 from palate.core import ConfigError
 from palate.data.jsonl import read_rows
 from palate.evaluation import report_sections
 from palate.evaluation.evaluated_model import read_evaluated
-from palate.evaluation.report import LineageRow, ReportData, RunWarning, StageTiming, Variant, VariantRole, write_report
+from palate.evaluation.label_sources import label_source
+from palate.evaluation.report import LabelSource, LineageRow, ReportData, RunWarning, StageTiming, Variant, VariantRole, write_report
 from palate.evaluation.report.what_was_learned import learned_and_not
 from palate.evaluation.training_prompts import prompts_note
 from palate.runs.record import RECORD, RunRecord, lineage, read_record
@@ -36,6 +38,23 @@ class ReportedModel:
 
 
 @dataclass(frozen=True)
+class ReportedSource:
+    """A source of labels, such as people or a judge.
+
+    Attributes:
+        name: the source's name on the page.
+        judgments: the collect run with its labels.
+        reward: the reward run that learned from them. Test all sources on the same `held_out` pairs.
+        model: name of the model of the report that was trained with that reward model.
+    """
+
+    name: str
+    judgments: Input
+    reward: Input | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True)
 class Report:
     """Write a report of the runs with tables and plots.
 
@@ -47,6 +66,8 @@ class Report:
         reward: the reward run.
         control: a reward run on shuffled preferences, which must stay at chance.
         judgments: the collect run, which gives the raters' noise ceiling.
+        sources: who judged, to compare what labels cost and what they were worth.
+        gold: the function that knows the truth, for the share of labels that are right.
         training: online runs by name, for plots of score and gold against the KL.
         tuned: name of the online run that is compared with `without_kl`.
         without_kl: name of the online run without a KL penalty.
@@ -63,6 +84,8 @@ class Report:
     reward: Input | None = None
     control: Input | None = None
     judgments: Input | None = None
+    sources: tuple[ReportedSource, ...] = ()
+    gold: FunctionInput | None = None
     training: dict[str, Input] = field(default_factory=dict)
     tuned: str | None = None
     without_kl: str | None = None
@@ -79,6 +102,9 @@ class Report:
         twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
         if twice:
             raise ConfigError(f"two models of the report are called {twice[0]!r}. Give each model a name of its own")
+        for source in self.sources:
+            if source.model not in (None, *names):
+                raise ConfigError(f"sources: the model {source.model!r} is not one of the models. Use one of: {', '.join(names)}")
         for name in (self.tuned, self.without_kl):
             if name is not None and name not in self.training:
                 raise ConfigError(f"{name!r} is not one of the training runs. Use one of: {', '.join(self.training)}")
@@ -117,6 +143,7 @@ class Report:
             else learned_and_not(reward, wins, training.runs if training else (), lengths, {model.key: model.key for model in models}),
             training=training,
             reward_model=reward,
+            sources=self._sources(),
             evals=report_sections.evals_of(models, reference),
             lengths=lengths,
             audit=report_sections.audit_of(models),
@@ -132,6 +159,10 @@ class Report:
             if record is None
             else tuple((name, str(value)) for name, value in {"seed": run.seed, **record.versions, **record.code}.items()),
         )
+
+    def _sources(self) -> tuple[LabelSource, ...]:
+        gold = None if self.gold is None else load_gold(self.gold)
+        return tuple(label_source(one.name, one.judgments, one.reward, one.model or "", gold) for one in self.sources)
 
     def _refuse_names_of_two_models(self) -> None:
         """Refuse a name that stands for one model among the models and for another one among the training runs.

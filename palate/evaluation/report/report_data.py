@@ -25,6 +25,7 @@ from palate.evaluation.report.records import (
     Variant,
     WinRates,
 )
+from palate.evaluation.report.source_records import LabelSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class ReportData:
     takeaways: Takeaways | None = None
     training: Training | None = None
     reward_model: RewardModelCard | None = None
+    sources: tuple[LabelSource, ...] = ()
     evals: tuple[Eval, ...] = ()
     lengths: tuple[LengthRow, ...] = ()
     audit: tuple[AuditRow, ...] = ()
@@ -95,6 +97,7 @@ class ReportData:
         yield from (("lengths", row.variant) for row in self.lengths)
         yield from (("bias audit", row.variant) for row in self.audit)
         yield from (("exploits", row.variant) for row in self.exploits)
+        yield from (("sources of labels", row.variant) for row in self.sources if row.variant)
         yield from (("replicates", row.variant) for row in self.replicates)
         yield from (("examples", answer.variant) for example in self.examples for answer in example.answers)
         for part in (self.gold, self.win_rates):
