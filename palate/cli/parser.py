@@ -28,7 +28,7 @@ COMMANDS = {
 GROUPS = {
     "Run a pipeline": ("run", "plan", "swap"),
     "Make a model": (
-        "world", "pretrain", "sft", "sample", "reward", "refresh", "direct", "online", "pair", "average", "rerank",
+        "world", "pretrain", "sft", "sample", "revise", "reward", "refresh", "direct", "online", "pair", "average", "rerank",
     ),
     "Judge": ("label", "collect", "judge", "exchange"),
     "Measure": ("evaluate", "report", "agreement"),
