@@ -4,102 +4,95 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from palate.agreement.estimates import known
-from palate.evaluation.intervals import Estimate, clustered_mean, mean, proportion
+from palate.data.jsonl import read_rows
+from palate.evaluation.intervals import Estimate, clustered_mean, mean, paired_difference, proportion
+from palate.evaluation.report.constitution_records import PrincipleRow, RevisionRounds
 from palate.judges.reviser import OUTCOMES, RevisionRound
 
 Row = Mapping[str, Any]
 Scores = Mapping[str, float]
+Change = tuple[str, RevisionRound, Scores, Scores]
+"""A draft's id, one of its rounds, and the gold before and after it by dimension, with the mean as `gold`; empty where none is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class PrincipleFigures:
-    """What one principle did in the rounds in which it was drawn.
-
-    Attributes:
-        principle: its id.
-        dimension: its dimension.
-        drawn: rounds in which it was drawn.
-        outcomes: rounds by outcome.
-        changed: share of the rounds that changed the text.
-        gold: in these rounds, the gold after minus before, by dimension; empty where no gold is known or no text was changed. The error
-            counts each draft once, however often its text was changed.
-    """
-
-    principle: str
-    dimension: str
-    drawn: int
-    outcomes: Mapping[str, int]
-    changed: Estimate
-    gold: Mapping[str, Estimate]
+def revision_rounds(directory: str) -> RevisionRounds:
+    """Return what the revise run in `directory` did, for the report."""
+    rows: list[Row] = [row for _, row in read_rows(Path(directory) / "revisions.jsonl")]
+    gold = _gold(rows)
+    gains = {name: paired_difference(values[-1], values[0]) for name, values in gold.items()}
+    rounds = tuple({name: mean(values[number]) for name, values in gold.items()} for number in range(len(next(iter(gold.values()), []))))
+    return RevisionRounds(str(rows[0]["constitution"]), len(rows), principle_rows(rows), rounds, gains)
 
 
-def principle_figures(rows: Sequence[Row]) -> tuple[PrincipleFigures, ...]:
-    """Return the figures of each principle that was drawn, those of one dimension together."""
-    rounds: dict[tuple[str, str], list[tuple[str, RevisionRound, Scores, Scores]]] = {}
+def principle_rows(rows: Sequence[Row]) -> tuple[PrincipleRow, ...]:
+    """Return what each principle did, those of one dimension together. Errors of gold count a draft once, however often it was changed."""
+    changes: dict[tuple[str, str], list[Change]] = {}
     for row in rows:
-        for done, before, after in _rounds(row):
-            rounds.setdefault((done.dimension, done.principle), []).append((str(row["id"]), done, before, after))
-    return tuple(_figures(dimension, principle, rounds[dimension, principle]) for dimension, principle in sorted(rounds))
+        for change in _changes(row):
+            changes.setdefault((change[1].dimension, change[1].principle), []).append(change)
+    return tuple(_principle_row(dimension, name, changes[dimension, name]) for dimension, name in sorted(changes))
 
 
-def _rounds(row: Row) -> Iterator[tuple[RevisionRound, Scores, Scores]]:
-    """Yield each round of a draft with the gold before and after it, which is empty where it is not known."""
-    scores = [{**each, "gold": sum(each.values()) / len(each)} for each in row.get("gold", ())]
+def _changes(row: Row) -> Iterator[Change]:
+    scores = [_with_mean(each) for each in row.get("gold", ())]
     for number, each in enumerate(row["rounds"]):
-        yield RevisionRound.of(each), *((scores[number], scores[number + 1]) if scores else ({}, {}))
+        before, after = (scores[number], scores[number + 1]) if scores else ({}, {})
+        yield str(row["id"]), RevisionRound.of(each), before, after
 
 
-def _figures(dimension: str, principle: str, rounds: Sequence[tuple[str, RevisionRound, Scores, Scores]]) -> PrincipleFigures:
+def _principle_row(dimension: str, principle: str, changes: Sequence[Change]) -> PrincipleRow:
     gains: dict[str, dict[str, list[float]]] = {}
-    for draft, done, before, after in rounds:
-        if done.outcome == "revised":
-            for name in after:
-                gains.setdefault(name, {}).setdefault(draft, []).append(after[name] - before[name])
-    return PrincipleFigures(
+    for draft, done, before, after in changes:
+        for name in after if done.outcome == "revised" else ():
+            gains.setdefault(name, {}).setdefault(draft, []).append(after[name] - before[name])
+    outcomes = _counted(done.outcome for _, done, _, _ in changes)
+    return PrincipleRow(
         principle,
         dimension,
-        len(rounds),
-        _counted(done.outcome for _, done, _, _ in rounds),
-        proportion([done.outcome == "revised" for _, done, _, _ in rounds]),
+        len(changes),
+        proportion([done.outcome == "revised" for _, done, _, _ in changes]),
+        {outcome: count for outcome, count in outcomes.items() if outcome != "revised"},
         {name: clustered_mean(list(of_draft.values())) for name, of_draft in gains.items()},
     )
 
 
-def gold_by_round(rows: Sequence[Row]) -> list[dict[str, Estimate]]:
-    """Return the mean gold by dimension of the originals and of the texts after each round; [] where no gold is known."""
-    if not rows or "gold" not in rows[0]:
-        return []
-    return [
-        {name: mean([float(row["gold"][number][name]) for row in rows]) for name in rows[0]["gold"][0]}
-        for number in range(len(rows[0]["gold"]))
-    ]
+def _gold(rows: Sequence[Row]) -> dict[str, list[list[float]]]:
+    """Gold by dimension, then by round (0 is the original), then by draft; empty where no gold is known."""
+    scored = [[_with_mean(each) for each in row.get("gold", ())] for row in rows]
+    names = scored[0][0] if scored and scored[0] else {}
+    return {name: [[scores[number][name] for scores in scored] for number in range(len(scored[0]))] for name in names}
+
+
+def _with_mean(scores: Scores) -> Scores:
+    return {"gold": sum(scores.values()) / len(scores), **scores}
 
 
 def revision_summary(rows: Sequence[Row]) -> dict[str, object]:
     """Return the figures of a revise run for its summary."""
     rounds = [RevisionRound.of(each) for row in rows for each in row["rounds"]]
+    gold = _gold(rows)
     return {
         "drafts": len(rows),
         "changed": sum(row["rounds"][-1]["text"] != row["completion"] for row in rows) / len(rows),
         "outcomes": _counted(each.outcome for each in rounds),
         "tokens_read": sum(each.tokens_read for each in rounds),
         "tokens_written": sum(each.tokens_written for each in rounds),
-        "principles": {each.principle: _figures_row(each) for each in principle_figures(rows)},
-        "gold": [{name: _estimate_row(estimate) for name, estimate in scores.items()} for scores in gold_by_round(rows)],
+        "principles": {each.principle: _summary_of(each) for each in principle_rows(rows)},
+        "gold": {name: [_estimate_row(mean(of_round)) for of_round in values] for name, values in gold.items()},
     }
 
 
-def _figures_row(figures: PrincipleFigures) -> dict[str, object]:
+def _summary_of(row: PrincipleRow) -> dict[str, object]:
     return {
-        "dimension": figures.dimension,
-        "drawn": figures.drawn,
-        "outcomes": figures.outcomes,
-        "changed": _estimate_row(figures.changed),
-        "gold": {name: _estimate_row(estimate) for name, estimate in figures.gold.items()},
+        "dimension": row.dimension,
+        "drawn": row.drawn,
+        "kept": row.kept,
+        "changed": _estimate_row(row.changed),
+        "gold": {name: _estimate_row(estimate) for name, estimate in row.gold.items()},
     }
 
 

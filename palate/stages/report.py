@@ -11,8 +11,10 @@ from palate.core import ConfigError
 from palate.data.jsonl import read_rows
 from palate.evaluation import report_sections
 from palate.evaluation.evaluated_model import read_evaluated
+from palate.evaluation.model_costs import model_cost
 from palate.evaluation.report import LineageRow, ReportData, RunWarning, StageTiming, Variant, VariantRole, write_report
 from palate.evaluation.report.what_was_learned import learned_and_not
+from palate.evaluation.revision_figures import revision_rounds
 from palate.evaluation.training_prompts import prompts_note
 from palate.runs.record import RECORD, RunRecord, lineage, read_record
 from palate.runs.run import WARNINGS, Run
@@ -47,6 +49,8 @@ class Report:
         reward: the reward run.
         control: a reward run on shuffled preferences, which must stay at chance.
         judgments: the collect run, which gives the raters' noise ceiling.
+        revisions: a revise run, for what each principle did.
+        costs: whether the page says what each model cost in labels and in tokens.
         training: online runs by name, for plots of score and gold against the KL.
         tuned: name of the online run that is compared with `without_kl`.
         without_kl: name of the online run without a KL penalty.
@@ -63,6 +67,8 @@ class Report:
     reward: Input | None = None
     control: Input | None = None
     judgments: Input | None = None
+    revisions: Input | None = None
+    costs: bool = False
     training: dict[str, Input] = field(default_factory=dict)
     tuned: str | None = None
     without_kl: str | None = None
@@ -117,6 +123,8 @@ class Report:
             else learned_and_not(reward, wins, training.runs if training else (), lengths, {model.key: model.key for model in models}),
             training=training,
             reward_model=reward,
+            revisions=None if self.revisions is None else revision_rounds(self.revisions),
+            costs=tuple(model_cost(model.name, model.evaluation) for model in self.models) if self.costs else (),
             evals=report_sections.evals_of(models, reference),
             lengths=lengths,
             audit=report_sections.audit_of(models),

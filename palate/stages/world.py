@@ -26,6 +26,8 @@ class World:
             may_be_none = name in {"revisions", "red_team"}
             if size < 0 or (size == 0 and not may_be_none):
                 raise ConfigError(f"kitchen.{name} must be {'0 or more' if may_be_none else 'above 0'}, got {size}")
+        if self.kitchen.revisions > 1:
+            raise ConfigError(f"kitchen.revisions is a share: it must be at most 1, got {self.kitchen.revisions}")
 
     def run(self, run: Run) -> None:
         """Write corpus, demonstrations, prompts, held-out prompts, evals and the tokenizer."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from palate.core import DataError
+from palate.evaluation.report.constitution_records import ModelCost, RevisionRounds
 from palate.evaluation.report.records import (
     AuditRow,
     BestOfN,
@@ -43,6 +44,8 @@ class ReportData:
     takeaways: Takeaways | None = None
     training: Training | None = None
     reward_model: RewardModelCard | None = None
+    revisions: RevisionRounds | None = None
+    costs: tuple[ModelCost, ...] = ()
     evals: tuple[Eval, ...] = ()
     lengths: tuple[LengthRow, ...] = ()
     audit: tuple[AuditRow, ...] = ()
@@ -95,6 +98,7 @@ class ReportData:
         yield from (("lengths", row.variant) for row in self.lengths)
         yield from (("bias audit", row.variant) for row in self.audit)
         yield from (("exploits", row.variant) for row in self.exploits)
+        yield from (("costs", row.variant) for row in self.costs)
         yield from (("replicates", row.variant) for row in self.replicates)
         yield from (("examples", answer.variant) for example in self.examples for answer in example.answers)
         for part in (self.gold, self.win_rates):

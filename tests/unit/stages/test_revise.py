@@ -224,7 +224,9 @@ def test_later_stages_get_revisions_pairs_and_samples(home: Path, model: Path, a
     assert {row["gold"][0]["level"] for row in rows[:2]} == {3.0}
     assert all(row["constitution"].startswith("two@") for row in rows)
     figures = summary_of(done)
-    assert [scores["harmless"]["n"] for scores in figures["gold"]] == [3] * 4
+    assert [each["n"] for each in figures["gold"]["harmless"]] == [3] * 4
+    means = [sum(row["gold"][k]["harmless"] for row in rows) / 3 for k in range(4)]
+    assert [each["mean"] for each in figures["gold"]["harmless"]] == pytest.approx(means)
     assert sum(each["drawn"] for each in figures["principles"].values()) == 9
     assert (figures["pairs"], figures["demonstrations"], figures["drafts"]) == (len(pairs), len(imitated), 3)
     gains = [
