@@ -11,7 +11,7 @@ from palate.agreement.estimates import known
 from palate.data.jsonl import read_rows
 from palate.evaluation.intervals import Estimate, clustered_mean, mean, paired_difference, proportion
 from palate.evaluation.report.constitution_records import PrincipleRow, RevisionRounds
-from palate.judges.reviser import OUTCOMES, RevisionRound
+from palate.judges.revision_rounds import OUTCOMES, RevisionRound
 
 Row = Mapping[str, Any]
 Scores = Mapping[str, float]

@@ -28,7 +28,8 @@ from palate.data.jsonl import read_rows, write_rows
 from palate.distributed.ranks import from_writer
 from palate.evaluation.revision_figures import revision_summary
 from palate.judges.constitution import DEFAULT, Constitution, ConstitutionInput, load_constitution
-from palate.judges.reviser import SETTLED, Draft, Reviser, RevisionRound
+from palate.judges.reviser import Draft, Reviser
+from palate.judges.revision_rounds import SETTLED, RevisionRound
 from palate.models.precision import DType
 from palate.runs.run import Run
 from palate.samplers.kinds import LocalSamplerSettings, SamplerKind

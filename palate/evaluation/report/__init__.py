@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from palate.evaluation.report.constitution_records import ModelCost, PrincipleRow, RevisionRounds
 from palate.evaluation.report.records import (
     AuditRow,
     BestOfN,
@@ -76,9 +77,12 @@ __all__ = [
     "HighlightKind",
     "LengthRow",
     "LineageRow",
+    "ModelCost",
+    "PrincipleRow",
     "PromptExample",
     "Replicate",
     "ReportData",
+    "RevisionRounds",
     "RewardAccuracy",
     "RewardModelCard",
     "RunWarning",
