@@ -72,6 +72,7 @@ class AgreementReport:
         by_rater: each rater, by votes cast.
         pairs: pairs of raters with most items in common, at most 40.
         repeats: whether raters say the same when they answer a pair again. None if nobody did.
+        averaged: votes that are the mean of several answers, of raters who give probabilities.
         left_out: what the file holds besides, by reason.
         curve: accuracy against labels, where it was measured.
     """
@@ -99,6 +100,7 @@ class AgreementReport:
     by_rater: tuple[RaterReport, ...]
     pairs: tuple[NamedKappa, ...]
     repeats: SelfConsistency | None = None
+    averaged: int = 0
     left_out: tuple[tuple[str, int], ...] = ()
     curve: LearningCurve | None = None
 
@@ -150,6 +152,7 @@ def analyse(table: VoteTable, rng: np.random.Generator, curve: LearningCurve | N
         by_rater=rater_reports(whole),
         pairs=_named(pairs, votes.raters),
         repeats=self_consistency(table),
+        averaged=0 if table.last is None else int((table.last >= 0).sum()),
         curve=curve,
     )
 

@@ -28,7 +28,7 @@ class RaterReport:
             comparisons, and the pairs of a ranking are one.
         expected: that agreement for random answers, in the shares in which this rater gives answers.
         reliability: probability of the true answer in the one-coin model of Dawid and Skene.
-        first_shown: share of decided votes for the side shown first, with Wilson's interval.
+        first_shown: share of decided answers for the side shown first, with Wilson's interval. Answers that were given again count too.
         ties: share of ties.
         seconds: median time per vote.
         is_guessing: agreement cannot be told from `expected`, though the pool of raters agrees better; see `guessing`.
@@ -140,8 +140,9 @@ def rater_reports(table: VoteTable) -> tuple[RaterReport, ...]:
     same, shared, chance = agreement_with_others(table)
     pool = float(same.sum() / max(shared.sum(), 1))
     agrees = _shares(table, shared, same)
-    decided = ~votes.is_tie & (table.shown >= 0)
-    first = _shares(table, decided, (votes.answer == 2 * table.shown).astype(np.float64))
+    every = table.with_earlier()
+    decided = ~every.votes.is_tie & (every.shown >= 0)
+    first = _shares(every, decided, (every.votes.answer == 2 * every.shown).astype(np.float64))
     ties = np.bincount(votes.rater, votes.is_tie, raters) / np.maximum(np.bincount(votes.rater, minlength=raters), 1)
     reliability = dawid_skene(votes, "one_coin", mirror=votes.mirror).accuracy() if len(votes) else np.zeros(raters)
     reports = []

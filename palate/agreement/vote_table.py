@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,6 +69,8 @@ class VoteTable:
         dimensions: names of the dimensions.
         anonymous: numbers of the raters of whom nobody knows whether they are one person.
         earlier: votes that their raters gave before they answered the same item again. They count in the biases and in self-consistency.
+        last: (n,) for a vote that is the mean of several answers, the last of these; -1 for others. None where no vote is a mean. A rater
+            who gives probabilities, such as a judge who saw both orders, has one vote, the side that the mean favours. Biases count all.
     """
 
     votes: Votes
@@ -84,6 +86,7 @@ class VoteTable:
     dimensions: tuple[str, ...] = ("overall",)
     anonymous: frozenset[int] = frozenset()
     earlier: EarlierVotes = NO_EARLIER
+    last: Ints | None = None
 
     def __post_init__(self) -> None:
         """Checks the shapes."""
@@ -129,6 +132,8 @@ class VoteTable:
     ) -> VoteTable:
         """Make the table of judgments. A rater's last judgment of a pair counts, and those before it are `earlier`.
 
+        Of a rater who gives probabilities the mean of all counts: a judge who is shown a pair in both orders has one opinion of it.
+
         Judgments of raters without a name (`is_anonymous`) all count, because nobody knows whether two of them come from one person.
 
         Args:
@@ -140,6 +145,7 @@ class VoteTable:
         """
         # Only plain values of each judgment are kept: a hundred thousand objects would keep the garbage collector busy.
         last: dict[tuple[str, str], tuple[int, int, float, float]] = {}
+        given: dict[tuple[str, str], list[float]] = {}
         again: list[tuple[str, str, int, int, int, int]] = []
         pairs: dict[str, tuple[str, str, int, int]] = {}
         for pair in pairs_of(judgments):
@@ -153,8 +159,13 @@ class VoteTable:
                 else:
                     again.append((pair.item, rater, *last[pair.item, rater][:2], said, shown))
             last[pair.item, rater] = said, shown, _known(judgment.seconds), _known(judgment.strength)
+            if judgment.probability is not None and shown >= 0:
+                given.setdefault((pair.item, rater), []).append(judgment.probability if shown == 0 else 1 - judgment.probability)
             pairs.setdefault(pair.item, (judgment.comparison, judgment.dimension, pair.first, pair.second))
-        votes = Votes.of((item, rater, answer) for (item, rater), (answer, *_) in last.items())
+        said_last = [answer for answer, *_ in last.values()]
+        opinions = [_opinion(given.get(key, ()), answer) for key, answer in zip(last, said_last, strict=True)]
+        of_means = [answer if len(given.get(key, ())) > 1 else -1 for key, answer in zip(last, said_last, strict=True)]
+        votes = Votes.of((item, rater, answer) for (item, rater), answer in zip(last, opinions, strict=True))
         dimensions = tuple(sorted({dimension for _, dimension, _, _ in pairs.values()})) or ("overall",)
         by_name = {comparison.id: comparison for comparison in comparisons}
         policies = tuple(sorted({side.policy for comparison in by_name.values() for side in comparison.completions if side.policy}))
@@ -178,6 +189,7 @@ class VoteTable:
         table = cls.of(votes, np.array(side, dtype=np.int64), np.array(seconds, dtype=np.float64), words, policy, policies)
         graded = np.where(votes.is_tie, 0.0, np.array(strength, dtype=np.float64))
         table = replace(table, gold=right, dimension=dimension_of, dimensions=dimensions, strength=graded, comparison=comparison_of)
+        table = replace(table, last=np.array(of_means, dtype=np.int64) if given else None)
         return table._with_repeats(again)
 
     @classmethod
@@ -216,12 +228,15 @@ class VoteTable:
         if is_asked.all():
             return self
         votes, earlier = self.votes.selected(is_asked), self.earlier.selected(self.gold[self.earlier.item] < 0)
-        seconds, strength = self.seconds[is_asked], self.strength[is_asked]
-        return replace(self, votes=votes, earlier=earlier, shown=self.shown[is_asked], seconds=seconds, strength=strength)
+        seconds, strength, shown = self.seconds[is_asked], self.strength[is_asked], self.shown[is_asked]
+        last = None if self.last is None else self.last[is_asked]
+        return replace(self, votes=votes, earlier=earlier, shown=shown, seconds=seconds, strength=strength, last=last)
 
     def with_earlier(self) -> VoteTable:
-        """Return the table with the earlier votes among the votes, for what is about votes and not about raters who agree."""
+        """Return the table with each answer as a vote, the earlier ones too, for what is about answers and not about raters who agree."""
         old, votes = self.earlier, self.votes
+        if self.last is not None:
+            votes = replace(votes, answer=np.where(self.last >= 0, self.last, votes.answer))
         if not old.item.size:
             return self
         columns = ((votes.item, old.item), (votes.rater, old.rater), (votes.answer, old.answer))
@@ -234,6 +249,7 @@ class VoteTable:
             seconds=np.concatenate([self.seconds, unknown]),
             strength=np.concatenate([self.strength, unknown]),
             earlier=NO_EARLIER,
+            last=None,
         )
 
     @property
@@ -257,6 +273,14 @@ class VoteTable:
 def _unused(item: str, last: Mapping[tuple[str, str], object]) -> str:
     """Return a name for a rater without one who answers an item that another such rater answered."""
     return next(name for k in itertools.count(1) if (item, name := f"{UNKNOWN_RATER}-{k}") not in last)
+
+
+def _opinion(given: Sequence[float], answer: int) -> int:
+    """Return the answer that the mean of several probabilities of the first favours; `answer` itself where there are fewer than two."""
+    if len(given) < 2:
+        return answer
+    gap = math.fsum(given) / len(given) - 0.5
+    return 1 if abs(gap) < 1e-9 else 0 if gap > 0 else 2
 
 
 def _known(number: float | None) -> float:

@@ -59,7 +59,8 @@ def _title(report: AgreementReport) -> str:
 def _left_out(report: AgreementReport) -> Iterator[str]:
     if report.repeats is not None:
         earlier = f"{report.repeats.earlier} earlier votes of raters who answered the same pair again"
-        yield f"left out of agreement: {earlier}; the last one counts"
+        counts = "the last one counts" if not report.averaged else "of a rater who gives probabilities their mean counts, else the last one"
+        yield f"left out of agreement: {earlier}; {counts}"
     for reason, count in report.left_out:
         yield f"left out: {count} x {reason}"
 
@@ -201,7 +202,8 @@ def _labels(number: float) -> str:
 def _table(*titles: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
     for title in titles:
-        table.add_column(title, justify="left" if title in {"rater", "and", "dimension", ""} else "right")
+        is_name = title in {"rater", "and", "dimension", ""}
+        table.add_column(title, justify="left" if is_name else "right", overflow="fold" if is_name else "ellipsis")
     return table
 
 

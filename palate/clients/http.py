@@ -5,12 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Literal, cast
 from urllib.parse import urlsplit
 
@@ -20,7 +23,8 @@ MAX_BYTES = 16 << 20
 """Longest answer that is read."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds before the first retry, doubled each time, up to the longest."""
+"""Seconds before the first retry, doubled each time, up to the longest. Each pause is drawn between half of it and the whole, so that many
+clients that were refused together do not come back together."""
 
 FailureKind = Literal["timeout", "unreachable", "status", "invalid"]
 
@@ -32,11 +36,14 @@ class RequestFailed(Exception):  # noqa: N818 (a reason that callers record, not
         kind: `timeout` (the deadline passed), `unreachable` (refused or broken off), `status` (anything but 200), or `invalid`
             (an answer that is too long, is not JSON, or lacks what was asked for).
         status: the HTTP status of kind `status`, otherwise 0.
+        is_sent: whether the server may have answered, and charged, although no answer came: the request broke off after it was sent.
+        wait_seconds: how long the server asks to wait before the next request (its header Retry-After), otherwise 0.
     """
 
-    def __init__(self, reason: str, kind: FailureKind, status: int = 0) -> None:
+    def __init__(self, reason: str, kind: FailureKind, status: int = 0, *, is_sent: bool = False, wait_seconds: float = 0.0) -> None:
         super().__init__(reason)
         self.kind, self.status = kind, status
+        self.is_sent, self.wait_seconds = is_sent, wait_seconds
 
     @property
     def is_temporary(self) -> bool:
@@ -78,20 +85,31 @@ class Endpoint:
             raise ConfigError(f"{kind}: url must hold no user name or password, because settings are written to run.json; use key_variable")
         return Endpoint(parts.scheme, host, port, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
 
-    def post(self, content: object, headers: Mapping[str, str], deadline: float, *, attempts: int | None = None) -> object:
+    def post(
+        self,
+        content: object,
+        headers: Mapping[str, str],
+        deadline: float,
+        *,
+        attempts: int | None = None,
+        before_retry: Callable[[RequestFailed], None] | None = None,
+    ) -> object:
         """Post JSON and return the JSON value of the answer. Refused or broken connections, 429 and 5xx are tried again.
+
+        The pause before a retry doubles each time, with jitter. Where the server says how long to wait, it is at least that long.
 
         Args:
             content: JSON values.
             headers: headers beside the content type.
             deadline: the `time.monotonic()` at which the request fails. Only the look-up of the host's name can take longer.
             attempts: most attempts; None tries until the deadline.
+            before_retry: called with each failure after which the request is sent again; what it raises ends the attempts.
 
         Raises:
             RequestFailed: no attempt brought a usable answer.
         """
         body = json.dumps(content, allow_nan=False).encode()
-        pause, tries = FIRST_PAUSE, 0
+        longest, tries = FIRST_PAUSE, 0
         while True:
             tries += 1
             try:
@@ -99,11 +117,13 @@ class Endpoint:
             except RequestFailed as error:
                 if not error.is_temporary:
                     raise
+                pause = max(random.uniform(longest / 2, longest), error.wait_seconds)
                 if tries == attempts or time.monotonic() + pause >= deadline:
-                    times = "once" if tries == 1 else f"{tries} times" if tries == attempts else f"{tries} times until the deadline"
-                    raise RequestFailed(f"{error} (tried {times})", error.kind, error.status) from error
+                    raise _given_up(error, tries, attempts) from error
+                if before_retry is not None:
+                    before_retry(error)
             time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            longest = min(2 * longest, LONGEST_PAUSE)
 
     def _post_once(self, body: bytes, headers: dict[str, str], deadline: float) -> object:
         remaining = deadline - time.monotonic()
@@ -111,9 +131,10 @@ class Endpoint:
             raise RequestFailed("no answer within the deadline", "timeout")
         connect = http.client.HTTPSConnection if self.scheme == "https" else http.client.HTTPConnection
         connection = connect(self.host, self.port, timeout=remaining)
-        timer = None
+        timer, is_sent = None, False
         try:
             connection.connect()
+            is_sent = True
             # A server that sends a byte now and then never runs into the socket's own timeout.
             timer = threading.Timer(max(deadline - time.monotonic(), 0), _shut_down, [connection.sock])
             timer.daemon = True
@@ -121,16 +142,18 @@ class Endpoint:
             connection.request("POST", self.path, body, headers)
             response = connection.getresponse()
             text = response.read(MAX_BYTES + 1)
+            if response.length and len(text) <= MAX_BYTES:  # a read of so many bytes does not complain about fewer
+                raise http.client.IncompleteRead(text, response.length)
         except (OSError, http.client.HTTPException) as error:
             if time.monotonic() >= deadline:
-                raise RequestFailed("no whole answer within the deadline", "timeout") from error
-            raise RequestFailed(f"{type(error).__name__}: {error}", "unreachable") from error
+                raise RequestFailed("no whole answer within the deadline", "timeout", is_sent=is_sent) from error
+            raise RequestFailed(f"{type(error).__name__}: {error}", "unreachable", is_sent=is_sent) from error
         finally:
             if timer is not None:
                 timer.cancel()
             connection.close()
         if time.monotonic() >= deadline:
-            raise RequestFailed("no whole answer within the deadline", "timeout")
+            raise RequestFailed("no whole answer within the deadline", "timeout", is_sent=True)
         return _json_of(response, text)
 
 
@@ -140,13 +163,33 @@ def _json_of(response: http.client.HTTPResponse, text: bytes) -> object:
         location = response.getheader("Location")
         raise RequestFailed(f"redirects to {location!r}, which is not followed: write that address as url", "status", status)
     if status != 200:
-        raise RequestFailed(f"answered {status}: {excerpt!r}", "status", status)
+        wait = _seconds_to_wait(response.getheader("Retry-After"))
+        raise RequestFailed(f"answered {status}: {excerpt!r}", "status", status, wait_seconds=wait)
     if len(text) > MAX_BYTES:
-        raise RequestFailed(f"answered with more than {MAX_BYTES} bytes", "invalid")
+        raise RequestFailed(f"answered with more than {MAX_BYTES} bytes", "invalid", is_sent=True)
     try:
         return cast("object", json.loads(text))
     except (ValueError, RecursionError) as error:
-        raise RequestFailed(f"answered with something that is not JSON: {excerpt!r}", "invalid") from error
+        raise RequestFailed(f"answered with something that is not JSON: {excerpt!r}", "invalid", is_sent=True) from error
+
+
+def _given_up(error: RequestFailed, tries: int, attempts: int | None) -> RequestFailed:
+    """Return the failure with the number of attempts."""
+    times = "once" if tries == 1 else f"{tries} times" if tries == attempts else f"{tries} times until the deadline"
+    return RequestFailed(f"{error} (tried {times})", error.kind, error.status, is_sent=error.is_sent, wait_seconds=error.wait_seconds)
+
+
+def _seconds_to_wait(header: str | None) -> float:
+    """Return the seconds in a header Retry-After, which holds a number or a date; 0 where it holds neither."""
+    if header is None:
+        return 0.0
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        when = parsedate_to_datetime(header)
+    except ValueError:
+        return 0.0
+    return max((when - datetime.now(UTC)).total_seconds(), 0.0) if when.tzinfo is not None else 0.0
 
 
 def _shut_down(sock: socket.socket) -> None:

@@ -50,9 +50,28 @@ OUTSIDE_KEY: Mapping[str, bool] = {"outside_key": True}
 
 
 def fields_outside_key(config: object) -> tuple[str, ...]:
-    """Return the names of a stage's settings that are not part of its run's key."""
-    return tuple(setting_of(item) for item in fields(cast("Any", config)) if item.metadata.get("outside_key"))
+    """Return the dotted names of the settings of a stage, and of dataclasses in it, that are not part of its run's key."""
+    names: list[str] = []
+    for item in fields(cast("Any", config)):
+        value, name = getattr(config, item.name), setting_of(item)
+        if item.metadata.get("outside_key"):
+            names.append(name)
+            continue
+        inner = (
+            value
+            if isinstance(value, Mapping)
+            else {str(k): one for k, one in enumerate(value)}
+            if isinstance(value, tuple)
+            else {"": value}
+        )
+        for key, one in inner.items():
+            if is_dataclass(one) and not isinstance(one, type):
+                names += [".".join(part for part in (name, str(key), below) if part) for below in fields_outside_key(one)]
+    return tuple(names)
 
+
+MANY_NAMES = 4
+"""From so many names on, a type is described as a name."""
 
 LIMIT_WORDS = {Ge: "at least {0.ge:g}", Gt: "above {0.gt:g}", Lt: "below {0.lt:g}"}
 
@@ -153,7 +172,11 @@ def type_text(annotation: Any) -> str:
         return (f"{inner}, several" if shape.container is tuple else f"{inner}, by name") + tail
     words = [kind_of(cls) or cls.__name__ for cls in shape.members]
     if shape.mark is not None:
-        words += [*shape.mark.names, "model" if shape.mark.hub else "function" if shape.mark.function else "path"]
+        names = shape.mark.names
+        words += [
+            *(names if len(names) < MANY_NAMES else ("name",)),
+            "model" if shape.mark.hub else "function" if shape.mark.function else "path",
+        ]
     elif shape.leaf is not None:
         words += _leaf_words(shape.leaf)
     return " or ".join(words) + tail
@@ -172,4 +195,6 @@ def _leaf_words(annotation: Any) -> list[str]:
         return [f"list of {len(args)}: {', '.join(word for arg in args for word in _leaf_words(arg))}"]
     if origin is not None:
         return [str(annotation).replace("typing.", "")]
+    if annotation is Any:
+        return ["any value"]
     return [{str: "text", float: "number", int: "whole number", bool: "true or false"}.get(annotation, str(annotation))]

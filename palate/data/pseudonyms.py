@@ -10,13 +10,19 @@ from palate.data import cells
 from palate.data.cells import invalid
 
 _ADDRESS = re.compile(r"\S@[\w.-]+\.[^\W\d_]{2,}")
+_JUDGE = re.compile(r".+/[\w.-]+@[0-9a-f]{8}(#.*)?")
+"""The name of a judge: `model/instructions@version#principle`."""
 _PROGRAMS = frozenset({"model", "rule", "simulated"})
 
 
 def is_address(rater: str, kind: str = "person") -> bool:
-    """Return whether a rater's name holds an address of mail. A program's may hold an @, as in `model@revision`, but no address."""
+    """Return whether a rater's name holds an address of mail. A program's may hold an @, as in `model@revision`, but no address.
+
+    A name in the form of a judge's is a program's, whatever `kind` says: files of judgments do not hold the kind of their raters.
+    """
     plain = unicodedata.normalize("NFKC", rater)
-    return bool(_ADDRESS.search(plain)) if kind in _PROGRAMS else "@" in plain
+    is_program = kind in _PROGRAMS or _JUDGE.fullmatch(plain) is not None
+    return bool(_ADDRESS.search(plain)) if is_program else "@" in plain
 
 
 def pseudonym(value: object, field: str, kind: str = "person") -> str:

@@ -78,6 +78,15 @@ class JudgeModel(Protocol):
 class JudgeModelSettings(Protocol):
     """Settings of a model that judges: a member of the union `JudgeModelKind`."""
 
+    def check(self, options: tuple[str, ...], draws: int) -> None:
+        """Raise ConfigError when the model cannot answer so.
+
+        Args:
+            options: the options whose log-probabilities are asked for; () where the model writes.
+            draws: how many different replies to one question are drawn.
+        """
+        ...
+
     def open(self, run: Run) -> JudgeModel:
         """Return the model; its ledger lies in the run's directory.
 

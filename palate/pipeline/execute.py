@@ -19,7 +19,7 @@ from palate.pipeline.plan import Planned
 from palate.pipeline.together import opened, sharing
 from palate.runs.lock import locked
 from palate.runs.provenance import source_digest
-from palate.runs.record import RECORD, changes, is_old, old_runs, old_text, read_record
+from palate.runs.record import RECORD, changes, is_old, old_runs, old_text, read_record, setting_at
 from palate.runs.run import Run
 from palate.runs.trackers import About, Followers, require_trackers
 
@@ -245,7 +245,7 @@ def _other_limits(outcome: StageOutcome, item: Planned) -> str:
     record = read_record(outcome.directory)
     if outcome.how != "skipped" or record is None:
         return ""
-    other = [name for name in item.plan.outside if record.config.get(name) != item.plan.config.get(name)]
+    other = [name for name in item.plan.outside if setting_at(record.config, name) != setting_at(item.plan.config, name)]
     return f"  (made with other {' and '.join(other)}; --fresh makes it again)" if other else ""
 
 

@@ -232,7 +232,8 @@ class Planner:
                 raise type(error)(f"{at}: {error}") from error
         if mark.hub and HUB_NAME.fullmatch(value):
             return value, f"hub:{value}"
-        raise ConfigError(f"{at}: there is nothing at {value}. Correct the path{' or the name of the model' if mark.hub else ''}.")
+        offer = f" {nearest(value, mark.names)}" if mark.names else ""
+        raise ConfigError(f"{at}: there is nothing at {value}. Correct the path{' or the name of the model' if mark.hub else ''}.{offer}")
 
     def _outside(self, at: str, name: str, inside: str) -> str:
         if name not in self.inputs:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from palate.config.answers import Score
 from palate.core import Completion, Conversation, Prompt
+from palate.runs.run import Run
 from palate.text.pack import Tree
 
 if TYPE_CHECKING:
@@ -110,8 +111,10 @@ class ScoringContext:
         name: the part's name, for messages.
         tokenizer: the policy's; None where completions come from elsewhere, so that their texts are scored.
         model: gives the reward model at a path, which is loaded once.
+        run: the run that scores, which keeps what judges answered; None outside a run.
     """
 
     name: str
     tokenizer: PreTrainedTokenizerBase | None
     model: Callable[[str], HeadScorer]
+    run: Run | None = None

@@ -22,6 +22,7 @@ from palate.rewards.learned import LearnedReward
 from palate.rewards.model import Member, ModelReward
 from palate.rewards.remote import HTTPReward
 from palate.rewards.rules import RulesReward
+from palate.runs.run import Run
 from palate.text.pack import Tree
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class Composition:
         locate: Callable[[str], str] = str,
         max_failed: float = 0.05,
         adapters: LoRA | None = None,
+        run: Run | None = None,
     ) -> Composition:
         """Load the parts: their models are read and their processes started.
 
@@ -127,6 +129,7 @@ class Composition:
             max_failed: largest share of a batch's completions that a part may fail to score.
             adapters: those that the policy trains. With them a reward model that was kept as an adapter stays beside its base, which is
                 quantised as the policy's. Without them it is merged into its base.
+            run: the run that scores; judges keep their answers in its directory.
 
         Raises:
             ConfigError: there is no part, a name has a slash, a function cannot be imported, or a model lacks the heads asked for.
@@ -144,7 +147,7 @@ class Composition:
             models[path] = LearnedReward.load(locate(path), tokenizer, merge_adapter=adapters is None, four_bit=four_bit_of(adapters))
             return Member(models[path])
 
-        scorers = {name: part.open(ScoringContext(name, tokenizer, member)) for name, part in parts.items()}
+        scorers = {name: part.open(ScoringContext(name, tokenizer, member, run)) for name, part in parts.items()}
         return Composition(parts, scorers, models, max_failed)
 
     def score(

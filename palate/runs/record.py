@@ -49,7 +49,7 @@ class RunPlan:
         seed: seed of everything random in the run.
         parents: its inputs.
         expect: `refused` for a control, which must stop itself with a TrainingError.
-        outside: settings that change no result, such as what the run watches; they are not part of the key.
+        outside: dotted names of settings that change no result, such as what the run watches; they are not part of the key.
         device: what its models compute on, as the user names it. Devices differ by rounding alone, so it is not part of the key.
     """
 
@@ -65,13 +65,13 @@ class RunPlan:
     @cached_property
     def identity(self) -> dict[str, object]:
         """What the key is made of: inputs by content, not by path. The name is not part of it."""
-        config = cast("dict[str, Any]", copy.deepcopy({name: value for name, value in self.config.items() if name not in self.outside}))
+        config = cast("dict[str, Any]", copy.deepcopy(dict(self.config)))
+        for name in self.outside:
+            holder, last = _holder(config, name)
+            del holder[last]
         for parent in self.parents:
-            *outer, last = parent.field.split(".")
-            target: Any = config
-            for part in outer:
-                target = target[int(part)] if isinstance(target, list) else target[part]
-            target[int(last) if isinstance(target, list) else last] = parent.key
+            holder, last = _holder(config, parent.field)
+            holder[last] = parent.key
         return {"stage": self.stage, "config": config, "seed": self.seed, "expect": self.expect, "version": __version__}
 
     @cached_property
@@ -83,6 +83,23 @@ class RunPlan:
     def directory(self, root: Path) -> Path:
         """Where the run lives below `root`."""
         return root / f"{self.name}-{self.key}"
+
+
+def _holder(config: Any, field: str) -> tuple[Any, Any]:
+    """Return the mapping or list that holds a dotted setting, and the name or number of the setting in it."""
+    *outer, last = field.split(".")
+    for part in outer:
+        config = config[int(part)] if isinstance(config, list) else config[part]
+    return config, int(last) if isinstance(config, list) else last
+
+
+def setting_at(config: Any, field: str) -> object:
+    """Return the value of a dotted setting in a configuration; None where there is none."""
+    try:
+        holder, last = _holder(config, field)
+        return cast("object", holder[last])
+    except (LookupError, TypeError, ValueError):
+        return None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 from palate.agreement import concluded, pair_answer, rater_noise_ceiling, smoothed_share
 from palate.config.artifacts import file_at
 from palate.config.types import Amount, Count, Input, Share
-from palate.core import Comparison, Completion, ConfigError, Conversation, DataError, Judgment, Prompt, derive_seed
+from palate.core import Comparison, Completion, ConfigError, Conversation, DataError, Judgment, Prompt, derive_seed, is_anonymous
 from palate.data.formats import read_samples
 from palate.data.jsonl import write_rows
 from palate.data.judgment_rows import judgment_row, voted_preference_row
 from palate.evaluation.intervals import mean
+from palate.judges.judge_rater import JudgeRater
 from palate.raters.people import People
 from palate.raters.rater import Answered, Ask, Rater
 from palate.raters.simulated import OVERALL, Simulated
@@ -29,17 +31,18 @@ class Collect:
 
     Attributes:
         samples: the completions to compare.
-        from_: who judges: people at `palate label`, or simulated raters.
+        from_: who judges: people at `palate label`, simulated raters, or a model as judge.
         dimensions: the dimensions that raters judge, one question for each; "overall" asks a single question.
         pairs_per_prompt: pairs of completions judged per prompt; none judges all pairs.
         limit: how many pairs are judged, at most; none judges all.
-        raters_per_comparison: raters per question; the label is their share of votes.
+        raters_per_comparison: raters per question; the label is the mean of their answers. For a judge these are principles.
         held_out: share of the prompts whose judgments are set aside to test reward models.
-        prior: votes added to each question, half to each side: with 1, a single vote gives a label of 3/4 instead of 1.
+        prior: votes added to each question, half to each side: with 1, a single vote gives a label of 3/4 instead of 1. None are added
+            where all raters give probabilities, as judges do.
     """
 
     samples: Input
-    from_: People | Simulated
+    from_: People | Simulated | JudgeRater
     dimensions: tuple[str, ...] = (OVERALL,)
     pairs_per_prompt: Count | None = None
     limit: Count | None = None
@@ -94,14 +97,18 @@ class Collect:
         return asks, equal, cut_off
 
     def _preference_row(self, ask: Ask, judgments: Sequence[Judgment]) -> dict[str, Any]:
-        """Return a preference by the smoothed share of votes, (votes + prior / 2) / (n + prior); it favours the chosen side."""
+        """Return a preference by the smoothed mean over raters, (sum + prior / 2) / (n + prior); it favours the chosen side.
+
+        A rater who answered several times counts once, with the mean of their answers. Their vote is the side that this mean favours.
+        """
         comparison, dimension = ask
-        judgments = labels(judgments)
-        votes = [first_share(judgment) for judgment in judgments]
-        share = smoothed_share(votes, self.prior)
+        by_rater = answers_by_rater(labels(judgments))
+        shares = [rater_share(own) for _, own in by_rater]
+        is_soft = all(judgment.probability is not None for _, own in by_rater for judgment in own)
+        share = smoothed_share(shares, 0.0 if is_soft else self.prior)
         preference = concluded(comparison, share, dimension)
-        chosen_votes = [vote if share >= 0.5 else 1 - vote for vote in votes]
-        return voted_preference_row(f"{comparison.id}/{dimension}", preference, chosen_votes, [judgment.rater for judgment in judgments])
+        votes = [vote_of(one if share >= 0.5 else 1 - one) for one in shares]
+        return voted_preference_row(f"{comparison.id}/{dimension}", preference, votes, [rater for rater, _ in by_rater])
 
 
 def labels(judgments: Sequence[Judgment]) -> Sequence[Judgment]:
@@ -109,11 +116,19 @@ def labels(judgments: Sequence[Judgment]) -> Sequence[Judgment]:
     return [judgment for judgment in judgments if judgment.is_decision][-1:] or judgments
 
 
+def answers_by_rater(judgments: Sequence[Judgment]) -> list[tuple[str, list[Judgment]]]:
+    """Return the judgments of a question by rater. Those of raters without a name stay apart: nobody knows whether they are one person."""
+    by_rater: dict[str, list[Judgment]] = defaultdict(list)
+    for number, judgment in enumerate(judgments):
+        by_rater[f"{number}:" if is_anonymous(judgment.rater) else f":{judgment.rater}"].append(judgment)
+    return [(own[0].rater, own) for own in by_rater.values()]
+
+
 def _summary(answers: Sequence[Answered]) -> dict[str, object]:
     """Return counts, and the agreement of two raters on a question, which limits how well anyone can predict a rater."""
     judgments_of = [[judgment for judgment in judgments if not judgment.is_decision] for _, judgments in answers]
-    votes_of_two = [[first_share(judgment) for judgment in judgments[:2]] for judgments in judgments_of if len(judgments) > 1]
-    same = [float(first == second) for first, second in votes_of_two]
+    votes_of = [[vote_of(rater_share(own)) for _, own in answers_by_rater(judgments)] for judgments in judgments_of]
+    same = [float(votes[0] == votes[1]) for votes in votes_of if len(votes) > 1]
     every = [judgment for judgments in judgments_of for judgment in judgments]
     first_wins = [float(judgment.ranking[0] == (0,)) for judgment in every if len(judgment.ranking) == 2 and judgment.order is not None]
     summary: dict[str, object] = {
@@ -130,5 +145,17 @@ def _summary(answers: Sequence[Answered]) -> dict[str, object]:
 
 
 def first_share(judgment: Judgment) -> float:
-    """Return 1 when the comparison's first completion won, 0 when its second did, 0.5 for a tie, whatever order was shown."""
-    return 1 - pair_answer(judgment) / 2
+    """Return the probability that the comparison's first completion is better, whatever order was shown; without one 1, 0, or 0.5."""
+    if judgment.probability is None:
+        return 1 - pair_answer(judgment) / 2
+    return judgment.probability if judgment.order in (None, (0, 1)) else 1 - judgment.probability
+
+
+def rater_share(judgments: Sequence[Judgment]) -> float:
+    """Return the mean of a rater's own answers to a question, as `first_share`."""
+    return math.fsum(map(first_share, judgments)) / len(judgments)
+
+
+def vote_of(share: float) -> float:
+    """Return the side that a share favours as a vote: 1, 0, or 0.5 for neither."""
+    return 0.5 if math.isclose(share, 0.5, abs_tol=1e-9) else float(share > 0.5)

@@ -12,8 +12,11 @@ from palate.core import PalateError, Sampling
 from palate.models.causal import CausalPolicy
 from palate.samplers.local import LocalSampler, SampledTokens
 
-Answer = Callable[[Mapping[str, Any]], tuple[int, object]]
-"""Returns status and body for the body of a request; bytes are sent as they are."""
+Answer = Callable[[Mapping[str, Any]], tuple[int, object] | tuple[int, object, Mapping[str, str]]]
+"""Returns status, body and perhaps headers for the body of a request; bytes are sent as they are.
+
+A header `Content-Length` that is longer than the body makes a connection that breaks off in the middle of an answer.
+"""
 
 STANDARD = frozenset(
     (
@@ -41,13 +44,20 @@ class CompletionsServer:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 """Answer a request."""
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                size = int(self.headers["Content-Length"])
+                content = self.rfile.read(size)
+                if len(content) < size:
+                    self.close_connection = True  # the client was killed
+                    return
+                body = json.loads(content)
                 server.asked.append((self.path, dict(self.headers), body))
-                status, value = server.answer(body)
+                status, value, *more = server.answer(body)
                 content = value if isinstance(value, bytes) else json.dumps(value).encode()
+                headers = {"Content-Length": str(len(content)), **(more[0] if more else {})}
                 try:
                     self.send_response(status)
-                    self.send_header("Content-Length", str(len(content)))
+                    for name, text in headers.items():
+                        self.send_header(name, text)
                     self.end_headers()
                     self.wfile.write(content)
                 except OSError:

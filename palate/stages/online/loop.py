@@ -53,6 +53,7 @@ class Loop:
             locate=model_at,
             max_failed=config.reward_requirements.max_failed,
             adapters=config.adapters,
+            run=run,
         )
         context = AlgorithmContext(
             run=run,

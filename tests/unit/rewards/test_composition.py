@@ -257,7 +257,11 @@ SETTINGS = {
     "happy": {"kind": "function", "function": "package.module:f", "weight": 0.5, "normalise": True, "floor": -3},
     "short": {"kind": "rules", "rules": [{"pattern": "a+", "forbidden": True, "points": -1}, {"longest": 60, "points": -0.5}]},
     "remote": {"kind": "http", "url": "http://127.0.0.1:1/score", "timeout_seconds": 10},
-    "judge": {"kind": "judge", "url": "http://127.0.0.1:1/v1", "model": "small", "question": "How kind?", "scale": [0, 5]},
+    "judge": {
+        "kind": "judge",
+        "model": {"kind": "openai", "url": "http://127.0.0.1:1/v1", "model": "small"},
+        "instructions": "helpful-pointwise",
+    },
 }
 
 
@@ -273,7 +277,7 @@ def test_paths_of_models_are_inputs() -> None:
         read_config(Holder, Settings({"rewards": SETTINGS})), lambda name, value, mark: seen.append((name, value)) or "there"
     )
     models = [("rewards.taste.model.0", "$reward"), ("rewards.many.model.0", "a"), ("rewards.many.model.1", "b")]
-    assert seen == [*models, ("rewards.happy.function", "package.module:f")]
+    assert seen == [*models, ("rewards.happy.function", "package.module:f"), ("rewards.judge.instructions", "helpful-pointwise")]
     taste = found.rewards["taste"]
     assert isinstance(taste, ModelReward)
     assert taste.model == ("there",)

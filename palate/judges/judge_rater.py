@@ -1,0 +1,256 @@
+"""Models that judge as the raters of stage `collect`: each model with its instructions, and a principle if there is one, is a rater."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from palate.config.types import Share
+from palate.core import Comparison, Completion, ConfigError, Judgment, RunError
+from palate.data.jsonl import Row, write_rows
+from palate.judges.constitution import ConstitutionInput, Principle, load_constitution
+from palate.judges.instruction_files import Instructions, InstructionsInput, load_instructions
+from palate.judges.judge_kinds import JudgeModelKind
+from palate.judges.judge_model import JudgeModel, JudgeQuestion, JudgeReply, NoReply
+from palate.judges.judge_summary import JudgeCounts, judge_summary
+from palate.judges.judge_views import ORDERS, Judge, JudgeView, abstention_row, judgment_of_judge, mark_row
+from palate.judges.verdicts import (
+    Abstention,
+    JudgeReading,
+    OptionProbabilities,
+    VerdictKind,
+    answer_of,
+    better,
+    clamped,
+    smoothed,
+)
+from palate.raters.rater import Answered, Ask
+from palate.runs.run import Run
+
+ABSTENTIONS = "abstentions.jsonl"
+MARKS = "marks.jsonl"
+
+FAILURES_AT_START = 16
+"""When this many requests have failed and none was answered, the run stops at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeRater:
+    """A model that judges, as the rater of stage `collect`. It sees each pair in both orders.
+
+    Attributes:
+        model: the model: behind an OpenAI-compatible API, or a Python function.
+        instructions: names of instructions that Palate ships, or paths of files. By default those with the name
+            of the dimension. A question is asked with those that are about its dimension.
+        verdict: how the verdict is obtained: the probabilities of the options, the shares of several samples, or a written verdict.
+        reasons_first: the judge reasons before its verdict.
+        clamp: least and largest probability of an answer; after reasons, Constitutional AI takes 0.4 and 0.6.
+        principles: a constitution's file. Each question is asked under `raters_per_comparison` principles of its dimension, drawn by
+            their weights.
+        max_failed: largest share of requests without an answer, such as of a server that is down. With more the run stops.
+    """
+
+    kind: Literal["judge"] = "judge"
+    model: JudgeModelKind
+    instructions: tuple[InstructionsInput, ...] = ()
+    verdict: VerdictKind = field(default_factory=OptionProbabilities)
+    reasons_first: bool = False
+    clamp: tuple[float, float] = (0.0, 1.0)
+    principles: ConstitutionInput | None = None
+    max_failed: Share = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        low, high = self.clamp
+        if not 0 <= low <= 0.5 <= high <= 1:
+            raise ConfigError(
+                f"clamp must be a least probability up to 0.5 and a largest from 0.5, got {low} and {high}; [0, 1] changes none"
+            )
+
+    def check(self, raters_per_comparison: int) -> None:
+        """Raise ConfigError when instructions do not exist or the model cannot answer them, before anything is asked."""
+        principles = self._principles()
+        for name in self.instructions:
+            self._check_instructions(load_instructions(name), principles)
+        if not self.instructions and principles:
+            self._check_instructions(load_instructions("principle"), principles)
+        most = max(len(self.instructions), 1) * max(len(principles), 1)
+        if raters_per_comparison > most:
+            raise ConfigError(
+                f"raters_per_comparison must be at most {most}, the number of instructions times principles, got {raters_per_comparison}: "
+                "a judge answers a question once, in both orders"
+            )
+
+    def _check_instructions(self, instructions: Instructions, principles: Sequence[Principle]) -> None:
+        if principles and not instructions.takes_principle:
+            raise ConfigError(f"instructions {instructions.id} have no place for a principle; write {{principle}} into the text")
+        if instructions.takes_principle and not principles:
+            raise ConfigError(f"instructions {instructions.id} ask about a principle; name a constitution in principles")
+        self.model.check(self.verdict.options(instructions), self.verdict.draws)
+
+    def answers(
+        self, run: Run, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random
+    ) -> tuple[list[Answered], dict[str, object]]:
+        """Return the questions that judges answered, and `judges`: what was asked, what that cost, and how steady the answers are.
+
+        Abstentions go to `abstentions.jsonl`, marks of single completions to `marks.jsonl`.
+
+        Raises:
+            ConfigError: there are no instructions for a dimension.
+            RunError: the budget is spent, or too many requests failed. The same command goes on from there.
+        """
+        model = self.model.open(run)
+        try:
+            chosen = self._chosen(model.name, asks, raters_per_comparison, rng)
+            shown = [
+                [(judge, self._views(judge, comparison)) for judge in judges] for (comparison, _), judges in zip(asks, chosen, strict=True)
+            ]
+            views = list(dict.fromkeys(view for by_judge in shown for _, both in by_judge for view in both))
+            counts = JudgeCounts()
+            readings = dict(zip(views, self._readings(run, model, views, counts), strict=True))
+        finally:
+            model.close()
+        answers: list[Answered] = []
+        abstentions: list[Row] = []
+        for (comparison, dimension), by_judge in zip(asks, shown, strict=True):
+            judgments: list[Judgment] = []
+            for judge, both in by_judge:
+                own = [readings[view] for view in both]
+                missing = [(place, one) for place, one in enumerate(own) if isinstance(one, Abstention)]
+                if missing:
+                    abstentions += [abstention_row(comparison, dimension, judge, place, one) for place, one in missing]
+                else:
+                    found = [one for one in own if isinstance(one, JudgeReading)]
+                    judgments += self._judgments(comparison, dimension, judge, found)
+            if judgments:
+                answers.append(((comparison, dimension), judgments))
+        write_rows(run.directory / ABSTENTIONS, abstentions)
+        if marks := [mark_row(view, reading) for view, reading in readings.items() if view.judge.instructions.scale == "pointwise"]:
+            write_rows(run.directory / MARKS, marks)
+        summary, warnings = judge_summary(answers, abstentions, counts)
+        for warning in warnings:
+            run.say(warning)
+        return answers, {"judges": summary}
+
+    def _principles(self) -> tuple[Principle, ...]:
+        return () if self.principles is None else load_constitution(self.principles).principles
+
+    def _chosen(self, model: str, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random) -> list[list[Judge]]:
+        """Return the judges of each question, drawn from those of its dimension by the weights of their principles."""
+        pools = {dimension: self._pool(model, dimension) for dimension in dict.fromkeys(dimension for _, dimension in asks)}
+        for dimension, pool in pools.items():
+            if raters_per_comparison > len(pool):
+                raise ConfigError(
+                    f"raters_per_comparison is {raters_per_comparison}; {dimension} has {len(pool)} judges, instructions times principles"
+                )
+        chosen: list[list[Judge]] = []
+        for _, dimension in asks:
+            left, drawn = list(pools[dimension]), list[Judge]()
+            while len(drawn) < raters_per_comparison:
+                weights = [1.0 if judge.principle is None else judge.principle.weight for judge in left]
+                drawn.append(left.pop(rng.choices(range(len(left)), weights)[0]))
+            chosen.append(drawn)
+        return chosen
+
+    def _pool(self, model: str, dimension: str) -> list[Judge]:
+        """Return the judges of a dimension: its instructions, each with each of its principles."""
+        principles = self._principles()
+        names = self.instructions or (("principle",) if principles else (dimension,))
+        fitting = [one for one in map(load_instructions, names) if one.dimension in (None, dimension)]
+        if not fitting:
+            raise ConfigError(f"from.instructions: none of {', '.join(names)} is about {dimension}. Add instructions with that dimension")
+        own: list[Principle | None] = [one for one in principles if dimension in (one.dimension, "overall")]
+        if principles and not own:
+            known = ", ".join(dict.fromkeys(one.dimension for one in principles))
+            raise ConfigError(
+                f"from.principles: no principle of {self.principles} is about {dimension}; there are {known}. Change dimensions"
+            )
+        judges: list[Judge] = []
+        for one in fitting:
+            self._check_instructions(one, principles)
+            version = one.version(self.verdict.kind, reasons_first=self.reasons_first)
+            judges += [Judge(model, one, principle, version) for principle in own or [None]]
+        return judges
+
+    def _readings(self, run: Run, model: JudgeModel, views: Sequence[JudgeView], counts: JudgeCounts) -> list[JudgeReading | Abstention]:
+        """Ask about each view and return what was said, in order."""
+        reasons: list[JudgeReply | NoReply | None] = [None] * len(views)
+        is_written = not isinstance(self.verdict, OptionProbabilities)
+        total = len(views) * (self.verdict.draws + (self.reasons_first and not is_written))
+        with run.progress(total, "judge") as advance:
+
+            def replies(questions: Sequence[JudgeQuestion]) -> list[JudgeReply | NoReply]:
+                got: list[JudgeReply | NoReply] = []
+                stream = model.replies(questions)
+                for reply in stream:
+                    got.append(reply)
+                    counts.add(reply)
+                    self._check_failures(counts, total)
+                    advance(1)
+                    run.check_stop()
+                return got
+
+            if self.reasons_first and not is_written:
+                reasons = [*replies([JudgeQuestion(view.asked) for view in views])]
+            readings: list[JudgeReading | Abstention | None] = [_no_reasons(reply) for reply in reasons]
+            open_views = [k for k, reading in enumerate(readings) if reading is None]
+            questions = [question for k in open_views for question in self._questions(views[k], reasons[k])]
+            got = replies(questions)
+            draws = self.verdict.draws
+            for place, k in enumerate(open_views):
+                readings[k] = self.verdict.read(views[k].judge.instructions, got[place * draws : (place + 1) * draws])
+        return [reading for reading in readings if reading is not None]
+
+    def _views(self, judge: Judge, comparison: Comparison) -> list[JudgeView]:
+        """Return what a judge is shown of a pair: both orders, or each completion alone."""
+        one, other = comparison.completions
+        shown: Iterable[tuple[Completion, ...]] = ((one, other), (other, one))
+        if judge.instructions.scale == "pointwise":
+            shown = ((one,), (other,))
+        views = []
+        for completions in shown:
+            asked = judge.instructions.question(comparison.prompt, completions, judge.principle_text, reasons_first=self.reasons_first)
+            views.append(JudgeView(judge, asked, comparison.prompt, completions))
+        return views
+
+    def _questions(self, view: JudgeView, reasons: JudgeReply | NoReply | None) -> list[JudgeQuestion]:
+        """Return the questions whose replies make the reading of a view."""
+        instructions, asked = view.judge.instructions, view.asked
+        if isinstance(reasons, JudgeReply):
+            asked = instructions.verdict_question(asked, answer_of(reasons.text).strip(), view.judge.principle_text)
+        options = self.verdict.options(instructions)
+        return [JudgeQuestion(asked, options, draw) for draw in range(self.verdict.draws)]
+
+    def _check_failures(self, counts: JudgeCounts, total: int) -> None:
+        """Stop when the budget is spent, when nothing is answered at the start, or when too many of `total` requests have failed."""
+        goes_on = "Answers are kept in the ledger, and the same command goes on from there"
+        if counts.budget:
+            raise RunError(f"{counts.budget}. {counts.answered} of {total} requests are answered. Raise from.model.budget. {goes_on}")
+        is_dead = not counts.answered and counts.failed >= min(FAILURES_AT_START, total)
+        if is_dead or counts.failed > max(self.max_failed * total, 1):
+            raise RunError(
+                f"the judge gave no answer to {counts.failed} of {counts.requests} requests, for example: {counts.failure}. {goes_on}"
+            )
+
+    def _judgments(self, comparison: Comparison, dimension: str, judge: Judge, readings: Sequence[JudgeReading]) -> list[Judgment]:
+        """Return a judgment per order of a pair; of marks one judgment, whose order nobody saw."""
+        if judge.instructions.scale == "pointwise":
+            first, second = readings
+            probability = clamped(better(first, second), self.clamp)
+            gap = abs(first.mean - second.mean)
+            return [judgment_of_judge(comparison, dimension, judge, None, probability, strength=gap)]
+        return [
+            judgment_of_judge(comparison, dimension, judge, order, clamped(smoothed(reading.mean, reading.votes), self.clamp))
+            for order, reading in zip(ORDERS, readings, strict=True)
+        ]
+
+
+def _no_reasons(reply: JudgeReply | NoReply | None) -> Abstention | None:
+    """Return why reasons cannot be used; None where there are none to give, or they are whole."""
+    if isinstance(reply, NoReply):
+        return Abstention(reply.kind, reply.reason)
+    if reply is not None and reply.cut:
+        return Abstention("cut", f"the reasons were cut off (finish_reason: {reply.cut}); raise max_tokens: {reply.text[-80:]!r}")
+    return None

@@ -1,0 +1,104 @@
+"""What a run says about its judges: requests, tokens and cost, abstentions by reason, and how often a verdict changes with the order."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from palate.agreement import pair_answer
+from palate.core import Judgment
+from palate.judges.judge_model import JudgeReply, NoReply
+from palate.raters.rater import Answered
+
+FEW = 20
+"""With fewer pairs nobody is said to answer always the same."""
+
+FAILURES = frozenset({"timeout", "unreachable", "status", "invalid", "error"})
+"""Kinds of a request without an answer. A refusal is an answer of the model."""
+
+
+@dataclass
+class JudgeCounts:
+    """What came of the requests so far. Equal requests are counted once in tokens and cost.
+
+    Attributes:
+        requests: replies and failures.
+        failed: requests without an answer.
+        failure: the first reason for that.
+        budget: why the budget does not pay for more; "" while it does.
+        paid: tokens read, tokens written and cost, by the key of the request.
+    """
+
+    requests: int = 0
+    failed: int = 0
+    failure: str = ""
+    budget: str = ""
+    paid: dict[str, tuple[int, int, float]] = field(default_factory=dict)
+
+    @property
+    def answered(self) -> int:
+        """Replies, and refusals."""
+        return self.requests - self.failed
+
+    def add(self, reply: JudgeReply | NoReply) -> None:
+        """Count one more."""
+        if isinstance(reply, JudgeReply):
+            self.requests += 1
+            self.paid[reply.key] = reply.tokens_in, reply.tokens_out, reply.cost
+        elif reply.kind == "budget":
+            self.budget = reply.reason
+        else:
+            self.requests += 1
+            if reply.kind in FAILURES:
+                self.failed += 1
+                self.failure = self.failure or reply.reason
+
+
+def judge_summary(
+    answers: Sequence[Answered], abstentions: Sequence[Mapping[str, object]], counts: JudgeCounts
+) -> tuple[dict[str, object], list[str]]:
+    """Return the figures of all judges and of each, and warnings for the user."""
+    pairs: dict[str, list[list[Judgment]]] = defaultdict(list)
+    for _, judgments in answers:
+        own: dict[str, list[Judgment]] = defaultdict(list)
+        for judgment in judgments:
+            own[judgment.rater].append(judgment)
+        for rater, both in own.items():
+            pairs[rater].append(both)
+    by_rater = {rater: _figures(both) for rater, both in sorted(pairs.items())}
+    tokens_in, tokens_out, cost = (sum(column) for column in zip(*counts.paid.values(), strict=True)) if counts.paid else (0, 0, 0.0)
+    summary: dict[str, object] = {
+        "requests": counts.requests,
+        "failed": counts.failed,
+        "tokens_in": tokens_in,
+        "tokens_out": tokens_out,
+        "cost": round(cost, 9),
+        "abstentions": dict(sorted(Counter(str(row["kind"]) for row in abstentions).items())),
+        "abstained_questions": len({(row["comparison"], row["dimension"], row["rater"]) for row in abstentions}),
+        **_figures([both for each in pairs.values() for both in each]),
+        "by_rater": by_rater,
+    }
+    return summary, [warning for rater, both in sorted(pairs.items()) for warning in _warnings(rater, both)]
+
+
+def _figures(pairs: Sequence[Sequence[Judgment]]) -> dict[str, object]:
+    """Return the number of pairs, and of those seen in both orders the flips: the share whose verdict changes with the order."""
+    turned = [both for both in pairs if len(both) == 2]
+    flips = [pair_answer(one) != pair_answer(other) for one, other in turned]
+    return {"pairs": len(pairs), **({"flips": {"share": sum(flips) / len(flips), "n": len(flips)}} if flips else {})}
+
+
+def _warnings(rater: str, pairs: Sequence[Sequence[Judgment]]) -> list[str]:
+    every = [judgment for both in pairs for judgment in both]
+    if len(pairs) < FEW:
+        return []
+    if len({judgment.ranking for judgment in every}) == 1:
+        what = {((0,), (1,)): "what it sees first", ((1,), (0,)): "what it sees second", ((0, 1),): "neither"}[every[0].ranking]
+        if every[0].order is not None or every[0].ranking == ((0, 1),):
+            return [
+                f"{rater} prefers {what} in all {len(pairs)} pairs: its answers do not depend on the completions. Read some of its replies"
+            ]
+    if len({judgment.probability for judgment in every}) == 1:
+        return [f"{rater} gives the same probability to all {len(pairs)} pairs. Read some of its replies"]
+    return []

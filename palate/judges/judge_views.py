@@ -1,0 +1,79 @@
+"""One rater of a judge, what it is shown once, and the rows and judgments that follow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from palate.core import Comparison, Completion, Conversation, Judgment, Prompt
+from palate.data.jsonl import Row
+from palate.judges.constitution import Principle
+from palate.judges.instruction_files import Instructions
+from palate.judges.verdicts import Abstention, JudgeReading
+
+ORDERS = ((0, 1), (1, 0))
+"""Both orders in which a judge is shown a pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """One rater: a model's name, the instructions, the principle, and the version of what it is asked."""
+
+    model: str
+    instructions: Instructions
+    principle: Principle | None
+    version: str
+
+    @property
+    def name(self) -> str:
+        """The rater's name, `model/instructions@version#principle`."""
+        principle = "" if self.principle is None else f"#{self.principle.id}"
+        return f"{self.model}/{self.instructions.id}@{self.version}{principle}"
+
+    @property
+    def principle_text(self) -> str:
+        """What the principle asks; "" without one."""
+        return "" if self.principle is None else self.principle.text
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeView:
+    """What a judge is shown once: a pair in an order, or one completion. Views with equal texts are one."""
+
+    judge: Judge
+    asked: Conversation
+    prompt: Prompt = field(compare=False)
+    completions: tuple[Completion, ...] = field(compare=False)
+
+
+def judgment_of_judge(
+    comparison: Comparison,
+    dimension: str,
+    judge: Judge,
+    order: tuple[int, ...] | None,
+    probability: float,
+    *,
+    strength: float | None = None,
+) -> Judgment:
+    """Return the judgment with this probability of the completion shown first; one half is a tie."""
+    ranking: tuple[tuple[int, ...], ...] = ((0, 1),)
+    if not math.isclose(probability, 0.5, abs_tol=1e-12):
+        ranking = ((0,), (1,)) if probability > 0.5 else ((1,), (0,))
+    return Judgment(comparison.id, judge.name, ranking, dimension, order, strength, probability=probability)
+
+
+def abstention_row(comparison: Comparison, dimension: str, judge: Judge, place: int, abstention: Abstention) -> Row:
+    """Return a row of `abstentions.jsonl`: the `order` of the pair as shown, or the number of the `completion` that was shown alone."""
+    is_pair = judge.instructions.scale == "pairwise"
+    shown: Mapping[str, object] = {"order": list(ORDERS[place])} if is_pair else {"completion": place}
+    told: Row = {"comparison": comparison.id, "dimension": dimension, "rater": judge.name}
+    return {**told, **shown, "kind": abstention.kind, "reason": abstention.reason}
+
+
+def mark_row(view: JudgeView, reading: JudgeReading | Abstention) -> Row:
+    """Return a row of `marks.jsonl`."""
+    told: Row = {"prompt": view.prompt.id, "completion": view.completions[0].text, "rater": view.judge.name}
+    if isinstance(reading, Abstention):
+        return {**told, "reason": reading.reason}
+    return {**told, "mark": reading.mean, "shares": {f"{value:g}": share for value, share in reading.shares}}
