@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
@@ -41,13 +41,16 @@ def _home(path: Path) -> Path:
 
 
 def _of_collect(path: Path, record: RunRecord) -> Figures:
+    """Labels of people or of judges; where both answered, the summary's `mix` says who gave how many."""
     summary = _summary(path)
-    source: Any = record.config["from"]
+    kind = cast("Any", record.config["from"])["kind"]
+    if "mix" in summary:
+        people, judge = (summary["mix"]["sources"][name] for name in ("people", "judge"))
+        return int(people["labels"]), int(judge["labels"]), 0, int(judge["tokens"])
+    if kind in {"people", "simulated"}:
+        return int(summary["judgments"]), 0, 0, 0
     judges = summary.get("judges", {})
-    labels = int(summary["judgments"])
-    if source["kind"] in {"people", "simulated"}:
-        return labels, 0, 0, 0
-    return 0, labels, int(judges.get("tokens_in", 0)), int(judges.get("tokens_out", 0))
+    return 0, int(summary["judgments"]), int(judges.get("tokens_in", 0)), int(judges.get("tokens_out", 0))
 
 
 def _of_revise(path: Path, record: RunRecord) -> Figures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from palate.judges.endpoint import OpenAIJudge
 from palate.judges.function_judge import FunctionJudge
+from palate.judges.local_judge import LocalJudge
 
-JudgeModelKind = OpenAIJudge | FunctionJudge
-"""A model that judges: behind an OpenAI-compatible API, or a Python function."""
+JudgeModelKind = OpenAIJudge | LocalJudge | FunctionJudge
+"""A model that judges: behind an OpenAI-compatible API, in this process, or a Python function."""

@@ -18,7 +18,9 @@ from palate.data.formats import read_samples
 from palate.data.jsonl import write_rows
 from palate.data.judgment_rows import judgment_row, voted_preference_row
 from palate.evaluation.intervals import mean
+from palate.judges.hybrid import Hybrid
 from palate.judges.judge_rater import JudgeRater
+from palate.judges.likelihood_rater import LikelihoodRater
 from palate.raters.people import People
 from palate.raters.rater import Answered, Ask, Rater
 from palate.raters.simulated import OVERALL, Simulated
@@ -31,7 +33,7 @@ class Collect:
 
     Attributes:
         samples: the completions to compare.
-        from_: who judges: people at `palate label`, simulated raters, or a model as judge.
+        from_: who judges: people at `palate label`, simulated raters, a model as judge, its likelihood, or a judge and people (hybrid).
         dimensions: the dimensions that raters judge, one question for each; "overall" asks a single question.
         pairs_per_prompt: pairs of completions judged per prompt; none judges all pairs.
         limit: how many pairs are judged, at most; none judges all.
@@ -42,7 +44,7 @@ class Collect:
     """
 
     samples: Input
-    from_: People | Simulated | JudgeRater
+    from_: People | Simulated | JudgeRater | LikelihoodRater | Hybrid
     dimensions: tuple[str, ...] = (OVERALL,)
     pairs_per_prompt: Count | None = None
     limit: Count | None = None

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from palate.config.types import Input
+from palate.config.functions import load_gold
+from palate.config.types import FunctionInput, Input
 from palate.core import ConfigError
 from palate.data.jsonl import read_rows
 from palate.evaluation import report_sections
 from palate.evaluation.evaluated_model import read_evaluated
+from palate.evaluation.label_sources import label_source
 from palate.evaluation.model_costs import model_cost
-from palate.evaluation.report import LineageRow, ReportData, RunWarning, StageTiming, Variant, VariantRole, write_report
+from palate.evaluation.report import LabelSource, LineageRow, ReportData, RunWarning, StageTiming, Variant, VariantRole, write_report
 from palate.evaluation.report.what_was_learned import learned_and_not
 from palate.evaluation.revision_figures import revision_rounds
 from palate.evaluation.training_prompts import prompts_note
@@ -38,6 +40,23 @@ class ReportedModel:
 
 
 @dataclass(frozen=True)
+class ReportedSource:
+    """A source of labels, such as people or a judge.
+
+    Attributes:
+        name: the source's name on the page.
+        judgments: the collect run with its labels.
+        reward: the reward run that learned from them. Test all sources on the same `held_out` pairs.
+        model: name of the model of the report that was trained with that reward model.
+    """
+
+    name: str
+    judgments: Input
+    reward: Input | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True)
 class Report:
     """Write a report of the runs with tables and plots.
 
@@ -51,6 +70,8 @@ class Report:
         judgments: the collect run, which gives the raters' noise ceiling.
         revisions: a revise run, for what each principle did.
         costs: whether the page says what each model cost in labels and in tokens.
+        sources: who judged, to compare what labels cost and what they were worth.
+        gold: the function that knows the truth, for the share of labels that are right.
         training: online runs by name, for plots of score and gold against the KL.
         tuned: name of the online run that is compared with `without_kl`.
         without_kl: name of the online run without a KL penalty.
@@ -69,6 +90,8 @@ class Report:
     judgments: Input | None = None
     revisions: Input | None = None
     costs: bool = False
+    sources: tuple[ReportedSource, ...] = ()
+    gold: FunctionInput | None = None
     training: dict[str, Input] = field(default_factory=dict)
     tuned: str | None = None
     without_kl: str | None = None
@@ -85,6 +108,9 @@ class Report:
         twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
         if twice:
             raise ConfigError(f"two models of the report are called {twice[0]!r}. Give each model a name of its own")
+        for source in self.sources:
+            if source.model not in (None, *names):
+                raise ConfigError(f"sources: the model {source.model!r} is not one of the models. Use one of: {', '.join(names)}")
         for name in (self.tuned, self.without_kl):
             if name is not None and name not in self.training:
                 raise ConfigError(f"{name!r} is not one of the training runs. Use one of: {', '.join(self.training)}")
@@ -125,6 +151,7 @@ class Report:
             reward_model=reward,
             revisions=None if self.revisions is None else revision_rounds(self.revisions),
             costs=tuple(model_cost(model.name, model.evaluation) for model in self.models) if self.costs else (),
+            sources=self._sources(),
             evals=report_sections.evals_of(models, reference),
             lengths=lengths,
             audit=report_sections.audit_of(models),
@@ -140,6 +167,10 @@ class Report:
             if record is None
             else tuple((name, str(value)) for name, value in {"seed": run.seed, **record.versions, **record.code}.items()),
         )
+
+    def _sources(self) -> tuple[LabelSource, ...]:
+        gold = None if self.gold is None else load_gold(self.gold)
+        return tuple(label_source(one.name, one.judgments, one.reward, one.model or "", gold) for one in self.sources)
 
     def _refuse_names_of_two_models(self) -> None:
         """Refuse a name that stands for one model among the models and for another one among the training runs.

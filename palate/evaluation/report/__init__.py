@@ -41,6 +41,7 @@ from palate.evaluation.report.records import (
     WinRates,
 )
 from palate.evaluation.report.report_data import ReportData
+from palate.evaluation.report.source_records import LabelSource
 
 
 def render(report: ReportData) -> str:
@@ -75,6 +76,7 @@ __all__ = [
     "GoldScores",
     "Highlight",
     "HighlightKind",
+    "LabelSource",
     "LengthRow",
     "LineageRow",
     "ModelCost",

@@ -26,6 +26,7 @@ from palate.evaluation.report.records import (
     Variant,
     WinRates,
 )
+from palate.evaluation.report.source_records import LabelSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class ReportData:
     reward_model: RewardModelCard | None = None
     revisions: RevisionRounds | None = None
     costs: tuple[ModelCost, ...] = ()
+    sources: tuple[LabelSource, ...] = ()
     evals: tuple[Eval, ...] = ()
     lengths: tuple[LengthRow, ...] = ()
     audit: tuple[AuditRow, ...] = ()
@@ -99,6 +101,7 @@ class ReportData:
         yield from (("bias audit", row.variant) for row in self.audit)
         yield from (("exploits", row.variant) for row in self.exploits)
         yield from (("costs", row.variant) for row in self.costs)
+        yield from (("sources of labels", row.variant) for row in self.sources if row.variant)
         yield from (("replicates", row.variant) for row in self.replicates)
         yield from (("examples", answer.variant) for example in self.examples for answer in example.answers)
         for part in (self.gold, self.win_rates):

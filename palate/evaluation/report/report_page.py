@@ -17,6 +17,7 @@ from palate.evaluation.report.constitution_section import costs_takeaway, revisi
 from palate.evaluation.report.headline import headline
 from palate.evaluation.report.records import Eval, ExampleAnswer, Highlight, Training
 from palate.evaluation.report.report_data import ReportData
+from palate.evaluation.report.source_section import source_chart, sources_takeaway
 from palate.evaluation.report.svg import Chart, described
 from palate.evaluation.report.tiles import tiles
 from palate.evaluation.report.trajectory import has_gold
@@ -47,6 +48,7 @@ def _view(report: ReportData) -> Mapping[str, object]:
         "wins": dot_charts.win_chart(report),
         "training": line_charts.training_chart(report),
         "accuracy": line_charts.accuracy_chart(report),
+        "sources": source_chart(report),
         "calibration": line_charts.calibration_chart(report),
         "capability": dot_charts.eval_chart(report, capability, "capability"),
         "refusal": dot_charts.eval_chart(report, refusal, "refusal"),
@@ -83,6 +85,7 @@ def _sentences(report: ReportData, capability: tuple[Eval, ...], refusal: tuple[
         "dimensions": takeaways.dimension_takeaway(report),
         "training": takeaways.training_takeaway(report),
         "reward": takeaways.reward_takeaway(report),
+        "sources": sources_takeaway(report),
         "calibration": takeaways.calibration_takeaway(report),
         "revisions": revisions_takeaway(report),
         "costs": costs_takeaway(report),

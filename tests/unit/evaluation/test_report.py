@@ -99,7 +99,7 @@ def test_the_page_is_well_formed_with_unique_ids_and_live_anchors(page: str) -> 
 def test_the_page_serves_readers_who_do_not_see_it(page: str) -> None:
     tags = structure(page).tags
     charts = [a for _, a in tags if a.get("class") == "chart"]
-    assert len(charts) == 10
+    assert len(charts) == 11
     assert all(a["role"] == "img" and len(a["aria-label"] or "") > 30 for a in charts)
     assert all(a.get("scope") in {"col", "row"} for tag, a in tags if tag == "th")
     levels = [int(tag[1]) for tag, _ in tags if re.fullmatch(r"h[1-6]", tag)]
@@ -129,6 +129,7 @@ def test_hostile_text_is_shown_and_not_run() -> None:
         evals=tuple(replace(item, name=HOSTILE, question=HOSTILE) for item in report.evals),
         facts=((HOSTILE, HOSTILE),),
         unmeasured=(HOSTILE,),
+        sources=tuple(replace(source, name=HOSTILE, mix=HOSTILE) for source in report.sources),
     )
     page = render(hostile)
     assert not {"script", "img"} & {tag for tag, _ in structure(page).tags}
@@ -150,6 +151,7 @@ ANCHORS = {
     "reward_model": {"reward-model"},
     "revisions": {"principles"},
     "costs": {"costs"},
+    "sources": {"who-judged"},
     "evals": {"tax", "refusals"},
     "audit": {"audit"},
     "examples": {"examples"},
@@ -158,7 +160,7 @@ ANCHORS = {
 
 
 @pytest.mark.parametrize(
-    "kept", [("gold", "audit", "examples"), ("best_of_n", "evals", "timings"), ("reward_model",), ("revisions", "costs")]
+    "kept", [("gold", "audit", "examples"), ("best_of_n", "evals", "timings"), ("reward_model", "sources"), ("revisions", "costs")]
 )
 def test_a_section_is_there_exactly_when_its_data_are(kept: tuple[str, ...]) -> None:
     full = sample_report()

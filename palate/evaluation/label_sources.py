@@ -1,0 +1,110 @@
+"""What labels cost and what they were worth, from runs of collect and of the reward models that learned from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palate.agreement.estimates import clustered_share
+from palate.core import Gold, Preference
+from palate.data.files import read_json
+from palate.data.formats import read_preferences
+from palate.data.jsonl import read_rows
+from palate.evaluation.calibration import vote_agreement
+from palate.evaluation.intervals import Estimate, proportion
+from palate.evaluation.report.formatting import listed, thousands
+from palate.evaluation.report.source_records import LabelSource
+
+REASONS = {
+    "calibration": "to compare both",
+    "sensitive": "sensitive",
+    "not as good": "the judge is not as good as people there",
+    "abstained": "the judge abstained",
+    "disputed": "two judges disagree",
+    "uncertain": "the judge is unsure",
+}
+"""Why people answer a question of hybrid labelling, in words."""
+
+
+def label_source(name: str, judgments: str, reward: str | None, variant: str, gold: Gold | None) -> LabelSource:
+    """Return what one source of labels cost and what it was worth.
+
+    Args:
+        name: what the page calls it.
+        judgments: the run of collect.
+        reward: the run of the reward model that learned from its labels, if any.
+        variant: the model of the report that was trained with that reward model; "" for none.
+        gold: the truth, if it is known.
+    """
+    summary: Any = read_json(Path(judgments) / "summary.json")
+    mix: Mapping[str, Any] = summary.get("mix", {})
+    judge: Mapping[str, Any] = summary.get("judges", {})
+    sources: Mapping[str, Any] = mix.get("sources", {})
+    people_labels = sources["people"]["labels"] if mix else 0 if judge else summary["judgments"]
+    judge_labels = sources["judge"]["labels"] if mix else summary["judgments"] if judge else 0
+    tokens = sources["judge"]["tokens"] if mix else judge.get("tokens_in", 0) + judge.get("tokens_out", 0)
+    cost = sources["people"]["cost"] + sources["judge"]["cost"] if mix else None
+    return LabelSource(
+        name,
+        people_labels,
+        judge_labels,
+        tokens,
+        summary["questions"],
+        cost or None,
+        None if gold is None else label_accuracy(judgments, gold),
+        None if reward is None else reward_accuracy(reward),
+        variant,
+        mix_sentence(mix) if mix else "",
+    )
+
+
+def label_accuracy(judgments: str, gold: Gold) -> Estimate | None:
+    """Return the share of a run's labels on the side of the gold, clustered by prompt.
+
+    A label without a side counts one half. Pairs on which the gold sees no difference are left out; None where there are no others.
+    """
+    paths = (Path(judgments) / "preferences.jsonl", Path(judgments) / "held_out.jsonl")
+    labels = [label for path in paths if path.is_file() and path.stat().st_size for label in read_preferences(path).rows]
+    scores: dict[tuple[str, str], Mapping[str, float]] = {}
+
+    def gap(label: Preference) -> float:
+        for text in (label.chosen.text, label.rejected.text):
+            if (label.prompt.text, text) not in scores:
+                scores[label.prompt.text, text] = gold(label.prompt.text, text, **label.prompt.fields)
+        chosen, rejected = (scores[label.prompt.text, one.text] for one in (label.chosen, label.rejected))
+        names = [label.dimension] if label.dimension in chosen else list(chosen)
+        return sum(chosen[name] - rejected[name] for name in names) / len(names)
+
+    gaps = np.array([gap(label) for label in labels])
+    flags = np.array([0.5 if label.probability == 0.5 else float(own > 0) for label, own in zip(labels, gaps, strict=True)])
+    _, prompts = np.unique([label.prompt.text for label in labels], return_inverse=True)
+    known = np.abs(gaps) > 1e-9
+    return clustered_share(flags[known], prompts[known]) if known.any() else None
+
+
+def reward_accuracy(reward: str) -> Estimate | None:
+    """Return the accuracy of a reward model on its held-out pairs, without those that are ties; None where all are."""
+    rows: list[Any] = [row for _, row in read_rows(Path(reward) / "predictions.jsonl")]
+    rows = [row for row in rows if abs(row["observed"] - 0.5) > 1e-9]
+    if not rows:
+        return None
+    agreed = vote_agreement([row["chosen"] - row["rejected"] for row in rows], [float(row["observed"] > 0.5) for row in rows])
+    return proportion(agreed)
+
+
+def mix_sentence(mix: Mapping[str, Any]) -> str:
+    """Return who answered how many questions of hybrid labelling, and why people answered theirs."""
+    sources, routes = mix["sources"], mix["routes"]
+    reasons = [f"{thousands(routes[name])} {words}" for name, words in REASONS.items() if routes.get(name)]
+    believed = [name for name, one in mix["dimensions"].items() if one["believed"]]
+    text = f"the judge answered {thousands(sources['judge']['questions'])} questions and people {thousands(sources['people']['questions'])}"
+    if believed:
+        text += f"; the judge is as good as people on {listed(believed)}"
+    if reasons:
+        text += f"; routed to people: {listed(reasons)}"
+    if mix["unanswered"]:
+        text += f"; {thousands(mix['unanswered'])} questions were left out when the budget was spent"
+    return text

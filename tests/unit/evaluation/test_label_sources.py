@@ -1,0 +1,92 @@
+"""What labels cost and what they were worth: counts by source, accuracy against the truth, and the sentence of the report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palate.core import Completion, ConfigError, Message, Preference, Prompt
+from palate.data.formats import preference_row
+from palate.data.jsonl import write_rows
+from palate.evaluation.intervals import Estimate, share
+from palate.evaluation.label_sources import label_accuracy, label_source, reward_accuracy
+from palate.evaluation.report import Contest, LabelSource
+from palate.evaluation.report.source_section import sources_takeaway
+from palate.stages.report import Report, ReportedModel, ReportedSource
+from tests.support.judged_world import gold
+from tests.unit.evaluation.sample_report import sample_report
+
+MIX = {
+    "sources": {
+        "people": {"questions": 30, "labels": 60, "cost": 6.0},
+        "judge": {"questions": 70, "labels": 140, "cost": 0.5, "tokens": 900},
+    },
+    "routes": {"calibration": 10, "sensitive": 20, "judge": 70},
+    "unanswered": 3,
+    "dimensions": {"helpful": {"believed": True}, "harmless": {"believed": False}},
+}
+
+
+def collect_run(folder: Path, **summary: Any) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").write_text(json.dumps({"judgments": 40, "questions": 20, **summary}))
+    return str(folder)
+
+
+def label(prompt: str, chosen: int, rejected: int, probability: float = 0.8) -> dict[str, Any]:
+    asked = Prompt(prompt, (Message("user", prompt),))
+    sides = (Completion(f"answer {number}") for number in (chosen, rejected))
+    return dict(preference_row(Preference(asked, *sides, probability, dimension="helpful")))
+
+
+def test_labels_belong_to_people_judges_or_both(tmp_path: Path) -> None:
+    people = label_source("people", collect_run(tmp_path / "people"), None, "", None)
+    judge = label_source("judge", collect_run(tmp_path / "judge", judges={"tokens_in": 5, "tokens_out": 2}), None, "ppo", None)
+    both = label_source("both", collect_run(tmp_path / "both", mix=MIX, judges={"tokens_in": 1, "tokens_out": 1}), None, "", None)
+    assert (people.people_labels, people.judge_labels, people.tokens, people.cost) == (40, 0, 0, None)
+    assert (judge.people_labels, judge.judge_labels, judge.tokens, judge.variant) == (0, 40, 7, "ppo")
+    assert (both.people_labels, both.judge_labels, both.tokens, both.cost) == (60, 140, 900, 6.5)
+    assert both.mix == (
+        "the judge answered 70 questions and people 30; the judge is as good as people on helpful; routed to people: 10 to compare both "
+        "and 20 sensitive; 3 questions were left out when the budget was spent"
+    )
+
+
+def test_labels_are_right_where_they_are_on_the_side_of_the_truth(tmp_path: Path) -> None:
+    right, wrong, tied, unknown = label("a", 9, 3), label("b", 2, 5), label("c", 9, 1, 0.5), label("d", 4, 4)
+    write_rows(tmp_path / "preferences.jsonl", [right, wrong, tied, unknown])
+    write_rows(tmp_path / "held_out.jsonl", [right])
+    found = label_accuracy(str(tmp_path), gold)
+    assert found is not None
+    assert found.value == pytest.approx((1 + 0 + 0.5 + 1) / 4)
+
+
+def test_the_reward_model_is_tested_on_pairs_that_have_a_side(tmp_path: Path) -> None:
+    rows = [{"chosen": 1.0, "rejected": 0.0, "observed": one} for one in (1.0, 1.0, 0.0, 0.5)]
+    write_rows(tmp_path / "predictions.jsonl", rows)
+    assert reward_accuracy(str(tmp_path)) == share(2, 3)
+    write_rows(tmp_path / "predictions.jsonl", rows[3:])
+    assert reward_accuracy(str(tmp_path)) is None
+
+
+def test_the_sentence_says_what_was_gained_with_whose_labels() -> None:
+    report = sample_report()
+    assert report.gold is not None
+    report = replace(report, gold=replace(report.gold, contests=(Contest("ppo", "dpo", Estimate(0.04, 0.03, -0.02, 0.1, 400)),)))
+    text = sources_takeaway(report)
+    assert "with 17,242 labels of people and DPO gains" in text
+    assert "with no label of a person" in text
+    assert "PPO less DPO is +0.04 gold, which is not measurable (+0.04, 1.3 SE)" in text
+    assert "with people 71.8 % (71 to 73 %)" in text
+    alone = replace(report, sources=(LabelSource("people", 1, 0, 0, 1),))
+    assert sources_takeaway(alone) == ""
+
+
+def test_a_source_names_a_model_of_the_report() -> None:
+    report = Report((ReportedModel("x", "SFT"),), "SFT", sources=(ReportedSource("people", "y", model="PPO"),))
+    with pytest.raises(ConfigError, match="'PPO' is not one of the models"):
+        report.check()
