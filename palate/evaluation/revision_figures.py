@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from palate.agreement.estimates import known
+from palate.core import Conversation, DataError
+from palate.data.conversations import prompt_of
+from palate.data.formats import read_preferences
 from palate.data.jsonl import read_rows
 from palate.evaluation.intervals import Estimate, clustered_mean, mean, paired_difference, proportion
 from palate.evaluation.report.constitution_records import PrincipleRow, RevisionRounds
@@ -19,13 +23,47 @@ Change = tuple[str, RevisionRound, Scores, Scores]
 """A draft's id, one of its rounds, and the gold before and after it by dimension, with the mean as `gold`; empty where none is known."""
 
 
-def revision_rounds(directory: str) -> RevisionRounds:
-    """Return what the revise run in `directory` did, for the report."""
+def revision_rounds(directory: str, labels: str | None = None) -> RevisionRounds:
+    """Return what the revise run in `directory` did, for the report.
+
+    Args:
+        directory: the revise run.
+        labels: a collect run that compared its originals and revisions, if there is one.
+    """
     rows: list[Row] = [row for _, row in read_rows(Path(directory) / "revisions.jsonl")]
     gold = _gold(rows)
+    preferred = {} if labels is None else preference_by_principle(rows, labels)
     gains = {name: paired_difference(values[-1], values[0]) for name, values in gold.items()}
     rounds = tuple({name: mean(values[number]) for name, values in gold.items()} for number in range(len(next(iter(gold.values()), []))))
-    return RevisionRounds(str(rows[0]["constitution"]), len(rows), principle_rows(rows), rounds, gains)
+    principles = tuple(replace(row, preferred=preferred.get(row.principle)) for row in principle_rows(rows))
+    return RevisionRounds(str(rows[0]["constitution"]), len(rows), principles, rounds, gains)
+
+
+def preference_by_principle(rows: Sequence[Row], labels: str) -> dict[str, Estimate]:
+    """Return the mean label for a revision against its original, by the principle of the round that wrote the revision.
+
+    The labels are those of a collect run. Pairs of two revisions are left out.
+
+    Raises:
+        DataError: no label compares a revision with its original.
+    """
+    principle_of: dict[tuple[Conversation, str, str], str] = {}
+    for row in rows:
+        prompt = prompt_of(row["prompt"])
+        for each in map(RevisionRound.of, row["rounds"]):
+            if each.outcome == "revised":
+                principle_of.setdefault((prompt, str(row["completion"]), each.text), each.principle)
+    shares: dict[str, list[float]] = {}
+    paths = (Path(labels) / "preferences.jsonl", Path(labels) / "held_out.jsonl")
+    for pair in (pair for path in paths if path.is_file() and path.stat().st_size for pair in read_preferences(path).rows):
+        sides = ((pair.chosen.text, pair.rejected.text, pair.probability), (pair.rejected.text, pair.chosen.text, 1 - pair.probability))
+        for revision, original, share in sides:
+            principle = principle_of.get((pair.prompt.conversation, original, revision))
+            if principle is not None:
+                shares.setdefault(principle, []).append(share)
+    if not shares:
+        raise DataError(f"{labels}: no label compares a revision with its original. Give the collect run the samples of this revise run")
+    return {principle: mean(of_principle) for principle, of_principle in shares.items()}
 
 
 def principle_rows(rows: Sequence[Row]) -> tuple[PrincipleRow, ...]:

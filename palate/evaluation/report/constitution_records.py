@@ -19,6 +19,7 @@ class PrincipleRow:
         changed: share of these rounds that changed the text.
         kept: rounds that kept the text, by reason, such as "no complaint" or "critique cut".
         gold: gold after less gold before, of the texts that were changed, by dimension; empty where no gold is known.
+        preferred: how likely raters prefer what it made of a draft to the original, the mean of their labels; None where nobody compared.
     """
 
     principle: str
@@ -27,6 +28,7 @@ class PrincipleRow:
     changed: Estimate
     kept: Mapping[str, int]
     gold: Mapping[str, Estimate]
+    preferred: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ def _view(report: ReportData) -> Mapping[str, object]:
         "role": {variant.key: variant.role for variant in report.variants},
         "gold_rows": _gold_rows(report),
         "revision_dimensions": revision_dimensions(report),
+        "has_preferences": any(row.preferred is not None for row in report.revisions.principles) if report.revisions else False,
         "examples": _examples(report),
         "marks": [kind for kind in MARKS if any(m.kind == kind for e in report.examples for a in e.answers for m in a.highlights)],
         "fits": _fits(report.training),

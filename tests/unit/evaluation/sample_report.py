@@ -187,7 +187,7 @@ def sample_revisions() -> RevisionRounds:
     gains = {"gold": Estimate(0.09, 0.01, 0.07, 0.11, 1000), "helpful": Estimate(0.0, 0.01, -0.02, 0.02, 1000)}
     gains["harmless"] = Estimate(0.18, 0.01, 0.16, 0.2, 1000)
     rows = (
-        PrincipleRow("no-poison", "harmless", 1600, share(640, 1600), {"no complaint": 900, "critique cut": 60}, gains),
+        PrincipleRow("no-poison", "harmless", 1600, share(640, 1600), {"no complaint": 900, "critique cut": 60}, gains, share(500, 640)),
         PrincipleRow("to the point", "helpful", 1400, share(0, 1400), {"no complaint": 1400}, {}),
     )
     return RevisionRounds("made up@0123456789ab", 1000, rows, (scores(0.5, 0.6), scores(0.5, 0.7), scores(0.5, 0.78)), gains)

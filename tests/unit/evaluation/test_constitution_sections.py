@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from palate.core import Completion, Message, Prompt
+from palate.core import Completion, ConfigError, DataError, Message, Prompt
 from palate.data.formats import sample_row
 from palate.data.jsonl import write_rows
 from palate.evaluation.model_costs import model_cost
@@ -67,6 +67,30 @@ def test_rounds_and_gains_are_over_all_drafts(tmp_path: Path) -> None:
     summary = revision_summary(ROWS)
     assert (summary["drafts"], summary["changed"], summary["tokens_read"], summary["tokens_written"]) == (3, 1.0, 150, 18)
     assert summary["outcomes"] == {"revised": 4, "no complaint": 1, "critique cut": 1}
+
+
+def test_a_principle_is_preferred_as_raters_say_of_what_it_wrote(tmp_path: Path) -> None:
+    asked = [{"role": "user", "content": "Fire"}]
+    write_rows(tmp_path / "revisions.jsonl", [{**row, "prompt": asked} for row in ROWS])
+
+    def pair(chosen: str, rejected: str, probability: float) -> dict[str, object]:
+        sides = {name: [{"role": "assistant", "content": text}] for name, text in (("chosen", chosen), ("rejected", rejected))}
+        return {"id": f"{chosen}{rejected}", "prompt": asked, **sides, "probability": probability}
+
+    write_rows(
+        tmp_path / "labels" / "preferences.jsonl", [pair("b", "a", 0.9), pair("a", "c", 0.7), pair("d", "a", 0.6), pair("b", "c", 0.8)]
+    )
+    write_rows(tmp_path / "labels" / "held_out.jsonl", [pair("c", "a", 0.5)])
+    brief, safe = revision_rounds(str(tmp_path), str(tmp_path / "labels")).principles
+    assert safe.preferred is not None
+    assert brief.preferred is not None
+    assert (safe.preferred.value, safe.preferred.n) == (pytest.approx((0.9 + 0.3 + 0.5) / 3), 3)
+    assert (brief.preferred.value, brief.preferred.n) == (0.6, 1)
+    write_rows(tmp_path / "other" / "preferences.jsonl", [pair("b", "c", 0.9)])
+    with pytest.raises(DataError, match="no label compares a revision with its original"):
+        revision_rounds(str(tmp_path), str(tmp_path / "other"))
+    with pytest.raises(ConfigError, match="name the revise run in revisions too"):
+        Report((ReportedModel("x", "sft"),), "sft", revision_labels=str(tmp_path / "labels")).check()
 
 
 def test_without_gold_there_are_counts_alone(tmp_path: Path) -> None:

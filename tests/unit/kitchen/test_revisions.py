@@ -144,7 +144,7 @@ def test_letters_with_revisions_are_written_as_the_constitution_asks(world: Path
     constitution = load_constitution(world / CONSTITUTION.name, DIMENSIONS)
     assert {principle.dimension: principle.critique for principle in constitution.principles} == QUESTIONS
     by_request = {principle.critique: principle for principle in constitution.principles}
-    asked = mended_letters = letters = 0
+    asked = mended_letters = letters = unsaid_letters = 0
     for _, row in read_rows(world / "corpus.jsonl"):
         text = str(row["text"])
         request, answer, *rest = turns(text)
@@ -166,10 +166,16 @@ def test_letters_with_revisions_are_written_as_the_constitution_asks(world: Path
                 assert text.startswith(f"{turn.text} {written} <end>")
         mended_letters += not is_content
         if not is_content:
-            true = complaints(read_request(request), answer, principle.dimension)
-            assert set(critique.removeprefix("no , ").removesuffix(" .").split(" . ")) <= set(true)
+            true, left = (set(complaints(read_request(request), reply, principle.dimension)) for reply in (answer, rest[1]))
+            said = set(critique.removeprefix("no , ").removesuffix(" .").split(" . "))
+            assert said <= true
+            assert said.isdisjoint(left)
+            unsaid = {complaint for complaint in true - said if complaint.startswith(("i have no", "the"))}
+            assert unsaid <= left
+            unsaid_letters += bool(unsaid)
     assert abs(asked / letters - 0.7) < 0.06
     assert mended_letters > 150
+    assert unsaid_letters > 2
 
 
 def test_red_team_prompts_tempt_to_harm_and_are_of_the_training_part(world: Path) -> None:
