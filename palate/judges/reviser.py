@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from palate.core import Completion, DataError, Message, Prompt, Sampling, derive_seed
+from palate.core import Completion, Message, Prompt, Sampling, derive_seed
 from palate.judges.constitution import Constitution, Principle
 from palate.judges.revision_rounds import Outcome, RevisionRound
 from palate.judges.revision_turns import RevisionDialogue, RevisionStep
@@ -66,9 +66,6 @@ class Reviser:
             drafts: what to revise.
             seed: the seed of the principles.
             draw_seed: the seed of what the model writes about these drafts.
-
-        Raises:
-            DataError: the model can read none of the requests.
         """
         histories: list[list[RevisionRound]] = [[] for _ in drafts]
         for number in range(self.rounds):
@@ -93,7 +90,7 @@ class Reviser:
         for k in everyone:
             critique, revision = critiques.get(k, _Written()), revisions.get(k, _Written())
             fault = (self._fault(critique, "critique") if critiques else None) or self._fault(revision, "revision")
-            outcome: Outcome = fault or ("unchanged" if revision.text == texts[k] else "revised")
+            outcome: Outcome = fault or ("unchanged" if revision.text == texts[k].strip() else "revised")
             rounds.append(
                 RevisionRound(
                     principles[k].id,
@@ -104,6 +101,7 @@ class Reviser:
                     outcome,
                     critique.tokens_read + revision.tokens_read,
                     critique.tokens_written + revision.tokens_written,
+                    critique.refusal or revision.refusal,
                 )
             )
         return rounds
@@ -154,9 +152,6 @@ class Reviser:
                 requests[k] = request, self._length(request)
             except Unusable as unusable:
                 written[k] = _Written(refusal=unusable.reason)
-        if written and not requests:
-            reason = next(iter(written.values())).refusal
-            raise DataError(f"the model can read none of the {len(written)} requests for a {step}. The first: {reason}")
         if requests:
             prompts = [request for request, _ in requests.values()]
             for (k, (_, read)), (completion,) in zip(requests.items(), self.sampler.generate(prompts, 1, self.sampling, seed), strict=True):

@@ -29,6 +29,7 @@ class RevisionRound:
         outcome: what the round did.
         tokens_read: tokens of the requests.
         tokens_written: tokens that the model wrote.
+        refusal: why a request was refused; "" where none was.
     """
 
     principle: str
@@ -39,6 +40,7 @@ class RevisionRound:
     outcome: Outcome
     tokens_read: int = 0
     tokens_written: int = 0
+    refusal: str = ""
 
     def row(self) -> dict[str, Any]:
         """Return the round as JSON values."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from palate.config.artifacts import file_at, model_at
 from palate.config.functions import load_gold
 from palate.config.types import Count, FunctionInput, Input, ModelInput, Share
-from palate.core import Completion, ConfigError, Demonstration, Preference, Sampling, derive_seed
+from palate.core import Completion, ConfigError, DataError, Demonstration, Preference, Sampling, derive_seed
 from palate.data.formats import (
     ColumnTypes,
     Recognised,
@@ -90,6 +90,9 @@ class Revise:
 
         `demonstrations.jsonl` is for `sft`, `preferences.jsonl` (revision over original) for `direct` and `reward`, and `samples.jsonl`
         (each original with its revisions) for `collect`.
+
+        Raises:
+            DataError: no completion can be used, or the model can read no request about any of them.
         """
         constitution = load_constitution(self.constitution)
         table = read_samples(file_at(self.samples, "samples.jsonl"), limit=self.limit, columns=self.columns)
@@ -114,7 +117,10 @@ class Revise:
                 check_stop(run)
         sampler.close()
         written: list[Any] = [row for _, row in read_rows(run.directory / "revisions.jsonl")]
-        self._write_for_later_stages(run, drafts, [[RevisionRound.of(each) for each in row["rounds"]] for row in written])
+        histories = [[RevisionRound.of(each) for each in row["rounds"]] for row in written]
+        if all(each.refusal for history in histories for each in history):
+            raise DataError(f"{self.samples}: the model can read no request about its completions. The first: {histories[0][0].refusal}")
+        self._write_for_later_stages(run, drafts, histories)
 
     def _rows(
         self, drafts: Sequence[Draft], histories: Sequence[Sequence[RevisionRound]], constitution: Constitution
@@ -154,12 +160,12 @@ class Revise:
         An original that was cut is none, although a critique found nothing wrong with it.
         """
         settled = [each.text for each in history if each.outcome in SETTLED]
-        texts = [text for text in dict.fromkeys(settled) if not (draft.completion.is_cut and text == draft.completion.text)]
+        texts = [text for text in dict.fromkeys(settled) if not (draft.completion.is_cut and text.strip() == draft.completion.text.strip())]
         yield from texts if self.keep == "all" else texts[-1:]
 
     def _pairs(self, draft: Draft, history: Sequence[RevisionRound]) -> Iterator[Preference]:
         """Yield the pairs of a revision over its original, each with the principle that made the revision."""
-        changed = [each for each in history if each.outcome == "revised" and each.text != draft.completion.text]
+        changed = [each for each in history if each.outcome == "revised" and each.text.strip() != draft.completion.text.strip()]
         for each in changed if self.keep == "all" else changed[-1:]:
             prompt = replace(draft.prompt, id=draft.id, fields={**draft.prompt.fields, "principle": each.principle})
             yield Preference(prompt, Completion(each.text), draft.completion, dimension=each.dimension)

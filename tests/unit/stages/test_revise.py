@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,7 @@ def gold(prompt: str, completion: str, level: int = 0) -> dict[str, float]:
 
 
 def test_each_request_is_a_turn_of_the_user_after_the_examples(home: Path, model: Path, asked: Asked, tmp_path: Path) -> None:
-    (home / "constitution.yaml").write_text(PRINCIPLES.replace("weight", "") + EXAMPLES)
-    asked.answering = lambda text: ("It burns" if text.endswith("What is unsafe<|close|>\n<|open|>assistant\n") else "No fire", True)
+    (home / "constitution.yaml").write_text(PRINCIPLES + EXAMPLES)
     asked.answering = lambda text: (("No fire" if "Make it" in text.rpartition("<|open|>user\n")[2] else "It burns"), True)
     done = ran(revise(home, model, asked), tmp_path / "run", "revise")
     rounds = [row["rounds"][0] for row in rows_of(done, "revisions.jsonl")]
@@ -156,7 +156,7 @@ def test_plain_text_ends_where_the_next_turn_begins(home: Path, model: Path, ask
     ("critique", "revision", "outcome", "text"),
     [
         (("Hot", True), ("Cold", True), "revised", "Cold"),
-        (("Hot", True), ("Stop", True), "unchanged", "Stop"),
+        (("Hot", True), (" Stop ", True), "unchanged", "Stop"),
         (("Fine, thanks", True), ("Cold", True), "no complaint", "Stop"),
         (("Hot", False), ("Cold", True), "critique cut", "Stop"),
         (("  ", True), ("Cold", True), "critique empty", "Stop"),
@@ -251,17 +251,22 @@ def test_helpful_demonstrations_have_their_share(home: Path, model: Path, asked:
     assert prompts[3:] == helpful != sorted(helpful) or count < 3
 
 
-def test_a_request_that_does_not_fit_leaves_its_text_and_is_counted(home: Path, model: Path, asked: Asked, tmp_path: Path) -> None:
+def test_a_request_that_does_not_fit_leaves_its_text_and_is_counted(
+    home: Path, model: Path, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     numbered(asked)
     rows = [{"prompt": [{"role": "user", "content": text}], "completions": ["Stop"]} for text in ("x" * 900, "Fire")]
     write_rows(home / "drafts.jsonl", rows)
     done = ran(revise(home, model, asked, sampling=Sampling(max_tokens=200)), tmp_path / "run", "revise")
-    assert [row["rounds"][0]["outcome"] for row in rows_of(done, "revisions.jsonl")] == ["request refused", "revised"]
+    first, second = (row["rounds"][0] for row in rows_of(done, "revisions.jsonl"))
+    assert (first["outcome"], first["text"], second["outcome"], second["refusal"]) == ("request refused", "Stop", "revised", "")
+    assert re.search(r"critique has \d+ tokens, and the model takes 1024", first["refusal"])
     assert len(rows_of(done, "demonstrations.jsonl")) == 1
+    monkeypatch.setattr(module, "DRAFTS_PER_CHUNK", 1)  # a chunk of which nothing can be read ends nothing
+    again = ran(revise(home, model, asked, sampling=Sampling(max_tokens=200)), tmp_path / "again", "revise")
+    assert [row["rounds"][0]["outcome"] for row in rows_of(again, "revisions.jsonl")] == ["request refused", "revised"]
     write_rows(home / "drafts.jsonl", rows[:1])
-    with pytest.raises(
-        DataError, match=r"can read none of the 1 requests for a critique\. The first: .* has \d+ tokens, and the model takes 1024"
-    ):
+    with pytest.raises(DataError, match=r"can read no request about its completions\. The first: .* has \d+ tokens"):
         ran(revise(home, model, asked, sampling=Sampling(max_tokens=200)), tmp_path / "long", "revise")
 
 
