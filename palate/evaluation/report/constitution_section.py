@@ -37,5 +37,5 @@ def costs_takeaway(report: ReportData) -> str:
             continue
         labels = f"{thousands(row.human_labels)} labels of people" if row.human_labels else "no label of a person"
         tokens = f"{thousands(row.tokens_read + row.tokens_written)} tokens of models"
-        clauses.append(f"{report.variant(row.variant).name} gains {gain(score.versus_reference)} with {labels} and {tokens}")
+        clauses.append(f"{report.variant(row.variant).name} gains gold ({gain(score.versus_reference)}) with {labels} and {tokens}")
     return f"{listed(clauses)}." if clauses else ""

@@ -108,8 +108,8 @@ def test_sentences_say_what_was_measured() -> None:
         "the revisions do not measurably move helpful (0.00, 0.0 SE) and raise harmless (+0.18, 18 SE)."
     )
     said = costs_takeaway(report)
-    assert re.search(r"DPO gains \+0\.\d\d, \d+ SE with no label of a person and 976,514 tokens of models", said)
-    assert re.search(r"PPO gains \+0\.\d\d, \d+ SE with 3,500 labels of people and 2,400,000 tokens of models", said)
+    assert re.search(r"DPO gains gold \(\+0\.\d\d, \d+ SE\) with no label of a person and 976,514 tokens of models", said)
+    assert re.search(r"PPO gains gold \(\+0\.\d\d, \d+ SE\) with 3,500 labels of people and 2,400,000 tokens of models", said)
     assert "SFT" not in said
     assert costs_takeaway(replace(report, gold=None)) == ""
 
