@@ -83,8 +83,11 @@ def _table(title: str, figures: dict[str, Figure], runs: Sequence[SeedRun]) -> s
     for name, figure in figures.items():
         estimates = [figure(run) for run in runs]
         values = [estimate.value for estimate in estimates]
-        cells = [f"{each.value:+.3f} ({each.low:+.3f} to {each.high:+.3f})" for each in estimates]
-        lines.append(f"| {name} | {' | '.join(cells)} | {statistics.median(values):+.3f} ({min(values):+.3f} to {max(values):+.3f}) |")
+        form = "+.3f" if "gain" in f"{title}{name}" else ".3f"
+        cells = [f"{each.value:{form}} ({each.low:{form}} to {each.high:{form}})" for each in estimates]
+        lines.append(
+            f"| {name} | {' | '.join(cells)} | {statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}}) |"
+        )
     return "\n".join(lines) + "\n"
 
 
