@@ -133,7 +133,6 @@ class VoteTable:
         """Make the table of judgments. A rater's last judgment of a pair counts, and those before it are `earlier`.
 
         Of a rater who gives probabilities the mean of all counts: a judge who is shown a pair in both orders has one opinion of it.
-
         Judgments of raters without a name (`is_anonymous`) all count, because nobody knows whether two of them come from one person.
 
         Args:
@@ -158,39 +157,31 @@ class VoteTable:
                     rater = _unused(pair.item, last)
                 else:
                     again.append((pair.item, rater, *last[pair.item, rater][:2], said, shown))
-            last[pair.item, rater] = said, shown, _known(judgment.seconds), _known(judgment.strength)
+            last[pair.item, rater] = said, shown, _known(judgment.seconds), 0.0 if said == 1 else _known(judgment.strength)
             if judgment.probability is not None and shown >= 0:
                 given.setdefault((pair.item, rater), []).append(judgment.probability if shown == 0 else 1 - judgment.probability)
             pairs.setdefault(pair.item, (judgment.comparison, judgment.dimension, pair.first, pair.second))
-        said_last = [answer for answer, *_ in last.values()]
-        opinions = [_opinion(given.get(key, ()), answer) for key, answer in zip(last, said_last, strict=True)]
-        of_means = [answer if len(given.get(key, ())) > 1 else -1 for key, answer in zip(last, said_last, strict=True)]
-        votes = Votes.of((item, rater, answer) for (item, rater), answer in zip(last, opinions, strict=True))
+        votes = Votes.of((item, rater, answer) for (item, rater), (answer, *_) in last.items())
         dimensions = tuple(sorted({dimension for _, dimension, _, _ in pairs.values()})) or ("overall",)
         by_name = {comparison.id: comparison for comparison in comparisons}
         policies = tuple(sorted({side.policy for comparison in by_name.values() for side in comparison.completions if side.policy}))
         number = {name: k for k, name in enumerate(policies)}
         words, policy, right = np.full((len(pairs), 2), math.nan), np.full((len(pairs), 2), -1), np.full(len(pairs), -1)
         for k, (name, _, first, second) in enumerate(pairs.values()):
-            comparison, answer = by_name.get(name), (gold or {}).get(name)
-            if comparison is not None:
+            if (comparison := by_name.get(name)) is not None:
                 sides = comparison.completions[first], comparison.completions[second]
                 if any(side.text for side in sides):  # without texts, labels alone
                     words[k] = [len(side.text.split()) for side in sides]
                 policy[k] = [number.get(side.policy, -1) for side in sides]
-            if answer is not None:
-                tiers = {completion: tier for tier, alike in enumerate(answer) for completion in alike}
-                right[k] = 1 + (tiers[first] > tiers[second]) - (tiers[first] < tiers[second])
-        clusters = [(together or {}).get(name, name) for name, *_ in pairs.values()]
-        cluster = {name: k for k, name in enumerate(dict.fromkeys(clusters))}
-        comparison_of = np.array([cluster[name] for name in clusters], dtype=np.int64)
+            if gold is not None and name in gold:
+                right[k] = _right_answer(gold[name], first, second)
+        comparison_of = _numbers([(together or {}).get(name, name) for name, *_ in pairs.values()])
         _, side, seconds, strength = zip(*last.values(), strict=True) if last else ((), (), (), ())
         dimension_of = np.array([dimensions.index(dimension) for _, dimension, _, _ in pairs.values()], dtype=np.int64)
         table = cls.of(votes, np.array(side, dtype=np.int64), np.array(seconds, dtype=np.float64), words, policy, policies)
-        graded = np.where(votes.is_tie, 0.0, np.array(strength, dtype=np.float64))
-        table = replace(table, gold=right, dimension=dimension_of, dimensions=dimensions, strength=graded, comparison=comparison_of)
-        table = replace(table, last=np.array(of_means, dtype=np.int64) if given else None)
-        return table._with_repeats(again)
+        known = np.array(strength, dtype=np.float64)
+        table = replace(table, gold=right, dimension=dimension_of, dimensions=dimensions, strength=known, comparison=comparison_of)
+        return table._with_repeats(again)._with_means([given.get(key, ()) for key in last])
 
     @classmethod
     def of_verdicts(cls, rows: Iterable[tuple[str, str, bool, float | None]], gold: Mapping[str, bool] | None = None) -> VoteTable:
@@ -221,6 +212,16 @@ class VoteTable:
         place, who = ({name: k for k, name in enumerate(names)} for names in (self.votes.items, self.votes.raters))
         earlier = EarlierVotes.of((place[item], who[rater], *codes) for item, rater, *codes in again)
         return replace(self, anonymous=frozenset(k for k, name in enumerate(self.votes.raters) if is_anonymous(name)), earlier=earlier)
+
+    def _with_means(self, given: Sequence[Sequence[float]]) -> VoteTable:
+        """Return the table with one opinion of each rater who gave an item several probabilities of its first completion; `given` has n."""
+        is_mean = np.array([len(own) > 1 for own in given], dtype=np.bool_)
+        if not is_mean.any():
+            return self
+        told = self.votes.answer
+        opinions = [_opinion(own) if several else answer for own, several, answer in zip(given, is_mean, told.tolist(), strict=True)]
+        votes = replace(self.votes, answer=np.array(opinions, dtype=np.int64))
+        return replace(self, votes=votes, last=np.where(is_mean, told, -1), strength=np.where(votes.is_tie, 0.0, self.strength))
 
     def without_tests(self) -> VoteTable:
         """Leave out the votes on hidden tests. Items, raters and their numbers stay."""
@@ -275,10 +276,20 @@ def _unused(item: str, last: Mapping[tuple[str, str], object]) -> str:
     return next(name for k in itertools.count(1) if (item, name := f"{UNKNOWN_RATER}-{k}") not in last)
 
 
-def _opinion(given: Sequence[float], answer: int) -> int:
-    """Return the answer that the mean of several probabilities of the first favours; `answer` itself where there are fewer than two."""
-    if len(given) < 2:
-        return answer
+def _numbers(names: Sequence[str]) -> Ints:
+    """Return a number for each name, the same for equal names, in the order in which they come."""
+    number = {name: k for k, name in enumerate(dict.fromkeys(names))}
+    return np.array([number[name] for name in names], dtype=np.int64)
+
+
+def _right_answer(ranking: Ranking, first: int, second: int) -> int:
+    """Return the answer to a pair that a ranking gives."""
+    tiers = {completion: tier for tier, alike in enumerate(ranking) for completion in alike}
+    return 1 + (tiers[first] > tiers[second]) - (tiers[first] < tiers[second])
+
+
+def _opinion(given: Sequence[float]) -> int:
+    """Return the answer that the mean of several probabilities of the first favours."""
     gap = math.fsum(given) / len(given) - 0.5
     return 1 if abs(gap) < 1e-9 else 0 if gap > 0 else 2
 

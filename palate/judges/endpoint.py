@@ -11,13 +11,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from palate.clients.chat import ChatClient, ChatReply, chat_endpoint
-from palate.clients.http import RequestFailed, key_header
+from palate.clients.http import Endpoint, RequestFailed, key_header
 from palate.config.types import OUTSIDE_KEY, Amount, Count
 from palate.core import ConfigError, derive_seed
 from palate.judges.judge_ledger import LEDGER, Budget, BudgetSpent, Charge, JudgeLedger, KeptAnswer, digest_of
 from palate.judges.judge_model import JudgeQuestion, JudgeReply, NoReply
+from palate.judges.label_scoring import LabelScoring
 from palate.judges.option_tokens import option_logps, same_first_token
 from palate.runs.run import Run
+
+REMEDIES: dict[int | str, str] = {
+    401: ". Name the environment variable with the server's key in model.key_variable",
+    403: ". Name the environment variable with the server's key in model.key_variable",
+    404: ". model.model must be the name that the server gives the model, and model.url the base of its API",
+    "timeout": ". Raise model.timeout_seconds, or lower model.concurrency",
+    "unreachable": ". Start the server, or correct model.url",
+}
+"""What to do, by status or kind of failure."""
 
 TOKENS_AROUND = 64
 """Tokens at most that a server puts around each message."""
@@ -36,6 +46,8 @@ class OpenAIJudge:
         key_variable: name of an environment variable with the API's key.
         temperature: of what the judge writes. Several samples of a reply need more than 0.
         max_tokens: longest reply in tokens; a model that reasons before it answers needs more.
+        scoring: where the probabilities of options come from: the likeliest first tokens of a reply (chat), or vLLM's own
+            `/generative_scoring`, which knows the probability of any token and needs one request per option.
         top_logprobs: how many of the likeliest first tokens the server reports where options are compared. OpenAI takes up to 20.
         extra: further fields of each request, such as `chat_template_kwargs`. They replace Palate's own, and null leaves one out.
         concurrency: number of requests at the same time.
@@ -53,6 +65,7 @@ class OpenAIJudge:
     key_variable: str | None = field(default=None, metadata=OUTSIDE_KEY)
     temperature: float = 0.0
     max_tokens: Count = 512
+    scoring: Literal["chat", "generative_scoring"] = "chat"
     top_logprobs: Count = 20
     extra: dict[str, Any] = field(default_factory=dict)
     concurrency: Count = field(default=8, metadata=OUTSIDE_KEY)
@@ -79,7 +92,7 @@ class OpenAIJudge:
             raise ConfigError(
                 f"judge: {draws} samples at temperature 0 are one; set model.temperature to 1, or ask once (verdict: written)"
             )
-        if pair := same_first_token(options):
+        if self.scoring == "chat" and (pair := same_first_token(options)):
             raise ConfigError(
                 f"judge: the options {pair[0]!r} and {pair[1]!r} can begin with the same token, and a chat server reports first tokens "
                 "alone. Name options that begin differently, or use verdict: written"
@@ -103,6 +116,7 @@ class EndpointModel:
         """Take the settings, a client, an open ledger, and the seed of replies that are drawn."""
         self._settings, self._client, self._ledger, self._seed = settings, client, ledger, seed
         self._pools: set[ThreadPoolExecutor] = set()
+        self._labels = LabelScoring(settings.url, settings.model)
 
     @property
     def name(self) -> str:
@@ -111,25 +125,18 @@ class EndpointModel:
 
     def replies(self, questions: Sequence[JudgeQuestion]) -> Iterator[JudgeReply | NoReply]:
         """Yield the answer to each question in order, while the next ones are asked. Equal questions are asked once."""
-        bodies = [self._body(question) for question in questions]
-        keys = [
-            digest_of({"url": self._settings.url, "draw": question.draw, **body}) for question, body in zip(questions, bodies, strict=True)
-        ]
+        keys = [digest_of({"url": self._settings.url, "draw": question.draw, **self._body(question)}) for question in questions]
         pool = ThreadPoolExecutor(self._settings.concurrency)
         self._pools.add(pool)
         try:
             asked: dict[str, Future[JudgeReply | NoReply]] = {}
-            for key, question, body in zip(keys, questions, bodies, strict=True):
+            for key, question in zip(keys, questions, strict=True):
                 if key not in asked:
-                    asked[key] = pool.submit(self._ask, key, question, body)
+                    asked[key] = pool.submit(self._ask, key, question)
             for key in keys:
                 yield asked[key].result()
         finally:
             self._end(pool)
-
-    def spent(self) -> Charge:
-        """Return what this run has spent so far, with what is reserved and what broke off."""
-        return self._ledger.spent()
 
     def close(self) -> None:
         """Wait for requests under way, whose answers are kept, and close the ledger."""
@@ -145,7 +152,9 @@ class EndpointModel:
         """Return the request of a question. A last turn of the assistant is continued, as vLLM and SGLang do."""
         settings = self._settings
         fields: dict[str, object] = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
-        if question.options:
+        if question.options and settings.scoring == "generative_scoring":
+            fields = {"max_tokens": 1, "add_generation_prompt": True, "scored_options": list(question.options)}
+        elif question.options:
             fields = {"temperature": 0, "max_tokens": 1, "logprobs": True, "top_logprobs": settings.top_logprobs}
         elif settings.temperature:
             fields["seed"] = derive_seed(self._seed, "judge", question.draw) >> 32  # 31 bits, which every server takes
@@ -154,10 +163,11 @@ class EndpointModel:
         body = self._client.body(question.conversation, {**fields, **settings.extra})
         return {name: value for name, value in body.items() if value is not None}
 
-    def _ask(self, key: str, question: JudgeQuestion, body: Mapping[str, object]) -> JudgeReply | NoReply:
+    def _ask(self, key: str, question: JudgeQuestion) -> JudgeReply | NoReply:
         """Return the answer that the ledger has, or obtain one and write it down."""
         kept = self._ledger.kept(key)
         if kept is None:
+            body = self._body(question)
             most, charge = self._most(body), -1
             try:
                 charge = self._ledger.reserve(key, most)
@@ -174,7 +184,8 @@ class EndpointModel:
                 return NoReply(str(error), "budget")
             except RequestFailed as error:
                 self._ledger.give_up(charge, str(error), is_charged=error.is_sent)
-                return NoReply(str(error), error.kind)
+                remedy = REMEDIES.get(error.status if error.kind == "status" else error.kind, "")
+                return NoReply(f"{error}{remedy}", error.kind)
             except BaseException as error:
                 if charge >= 0:
                     self._ledger.give_up(charge, f"{type(error).__name__}: {error}", is_charged=True)
@@ -185,8 +196,17 @@ class EndpointModel:
         """Send the request and return its answer. Servers that know the header Idempotency-Key charge once for a request sent again."""
         settings = self._settings
         deadline = time.monotonic() + settings.timeout_seconds
-        headers = {**self._client.headers, "Idempotency-Key": key}
-        answer = self._client.endpoint.post(body, headers, deadline, attempts=settings.attempts, before_retry=before_retry)
+
+        def post(endpoint: Endpoint, content: object) -> object:
+            headers = {**self._client.headers, "Idempotency-Key": digest_of([key, endpoint.path, content])}
+            return endpoint.post(content, headers, deadline, attempts=settings.attempts, before_retry=before_retry)
+
+        options: Any = body.get("scored_options")
+        try:
+            answer = self._labels.answer(body, options, post) if options else post(self._client.endpoint, body)
+        except RequestFailed as error:
+            error.is_sent = error.is_sent or bool(options)  # one of several requests failed, and others may have been charged
+            raise
         reply = ChatReply.of(answer)
         if reply.tokens_in is None or reply.tokens_out is None:
             tokens_in, tokens_out = most.tokens - _longest_reply(body), _longest_reply(body)  # the server does not count
@@ -198,7 +218,9 @@ class EndpointModel:
         """Return the most that a request can cost: a token is at least a byte of text, and a reply is not longer than it may be."""
         messages: Any = body["messages"]
         tokens_in = sum(len(message["content"].encode("utf-8", "surrogatepass")) + TOKENS_AROUND for message in messages)
-        return Charge(tokens_in + _longest_reply(body), self._price(tokens_in, _longest_reply(body)))
+        scored: Any = body.get("scored_options", ())
+        times = max(len(scored), 1)  # each option is a request
+        return Charge(times * (tokens_in + _longest_reply(body)), times * self._price(tokens_in, _longest_reply(body)))
 
     def _price(self, tokens_in: int, tokens_out: int) -> float:
         return (tokens_in * self._settings.price_in + tokens_out * self._settings.price_out) / PER_PRICE

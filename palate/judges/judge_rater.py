@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from palate.config.types import Share
-from palate.core import Comparison, Completion, ConfigError, Judgment, RunError
+from palate.core import Comparison, Completion, ConfigError, DataError, Judgment, RunError
 from palate.data.jsonl import Row, write_rows
 from palate.judges.constitution import ConstitutionInput, Principle, load_constitution
 from palate.judges.instruction_files import Instructions, InstructionsInput, load_instructions
@@ -129,6 +129,11 @@ class JudgeRater:
         write_rows(run.directory / ABSTENTIONS, abstentions)
         if marks := [mark_row(view, reading) for view, reading in readings.items() if view.judge.instructions.scale == "pointwise"]:
             write_rows(run.directory / MARKS, marks)
+        if not answers:
+            raise DataError(
+                f"the judge abstained on all {len(asks)} questions, for example: {abstentions[0]['reason']}. {run.directory / ABSTENTIONS} "
+                "has all reasons. Correct the instructions, from.verdict or the model"
+            )
         summary, warnings = judge_summary(answers, abstentions, counts)
         for warning in warnings:
             run.say(warning)

@@ -19,7 +19,8 @@ def option_logps(options: Sequence[str], first_tokens: Sequence[tuple[str, float
     logps: list[list[float]] = [[] for _ in options]
     for token, logp in first_tokens:
         word = token.strip()
-        begun = [k for k, option in enumerate(options) if word and option.startswith(word)]
+        exact = [k for k, option in enumerate(options) if option == word]
+        begun = exact or [k for k, option in enumerate(options) if word and option.startswith(word)]
         if len(begun) == 1:
             logps[begun[0]].append(logp)
     return tuple(log_sum(each) for each in logps)

@@ -47,7 +47,7 @@ def test_the_settings_offered_are_those_of_the_kind_that_is_given() -> None:
     pairs = ("online", "--method", "online_dpo")
     assert "--method.advantage" not in offered(*pairs, "--method.")
     assert offered(*pairs, "--method.objective", "") == ["dpo", "ipo", "hinge"]
-    assert "--rewards.helpful.question" in offered("online", "--rewards.helpful", "judge", "--rewards.helpful.")
+    assert "--rewards.helpful.instructions" in offered("online", "--rewards.helpful", "judge", "--rewards.helpful.")
     two = ("online", "--rewards.a", "judge", "--rewards.b", "http")
     assert "--rewards.a.question" in offered(*two, "--rewards.a.")
     assert "--rewards.b.question" not in offered(*two, "--rewards.b.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from palate.core import ConfigError, RunError
+from palate.core import ConfigError, DataError, RunError
 from palate.judges.function_judge import FunctionJudge
 from palate.judges.judge_ledger import Budget
 from palate.judges.judge_rater import JudgeRater
@@ -231,6 +231,13 @@ def test_a_server_without_log_probabilities_is_an_error_and_not_another_mode(ser
     server = serve(lambda body: (200, chat_answer("A")))
     with pytest.raises(RunError, match="the server gives no log-probabilities"):
         collected(tmp_path / "run", samples(tmp_path), JudgeRater(model=endpoint(server.url)))
+
+
+def test_a_judge_without_any_verdict_ends_the_run(serve, tmp_path: Path) -> None:
+    judge = JudgeRater(model=endpoint(serve(lambda body: (200, chat_answer("Both are nice."))).url), verdict=WrittenVerdict())
+    with pytest.raises(DataError, match="abstained on all 6 questions, for example: the reply holds no verdict: 'Both are nice.'"):
+        collected(tmp_path / "run", samples(tmp_path), judge)
+    assert len(rows(tmp_path / "run", "abstentions")) == 12
 
 
 def test_a_function_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
