@@ -29,7 +29,7 @@ from palate.evaluation.label_sources import label_accuracy, reward_accuracy
 from palate.judges.hybrid import ByRules, ByShare, Hybrid
 from palate.judges.likelihood_rater import LikelihoodRater
 from palate.judges.local_judge import LocalJudge
-from palate.judges.routes import judge_share
+from palate.raters.answer_shares import question_share
 from palate.raters.rater import Answered, Ask, Rater
 from palate.raters.simulated import RaterPool, Simulated
 from palate.runs.record import RunPlan, read_record
@@ -52,10 +52,10 @@ GOLD = load_gold("palate.kitchen:judge")
 
 @dataclass(frozen=True)
 class NoisyJudge:
-    """A judge that errs like one of the simulated people, and shows a bias for the first side on top.
+    """A judge that errs and sees ties like one of the simulated people, and shows a bias for the first side on top.
 
     Attributes:
-        pool: the people whose noise it has, without their other biases.
+        pool: the people whose noise it has, without their bias for a side.
         bias: logits in favour of the first side.
         orders: the orders in which it sees each pair.
     """
@@ -70,18 +70,19 @@ class NoisyJudge:
     def answers(
         self, run: Run, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random
     ) -> tuple[list[Answered], dict[str, object]]:
-        """Return all questions with an answer in each order. It takes one side of a pair, whatever the order."""
+        """Return all questions with an answer in each order. Before the bias it takes the same side in both."""
         del raters_per_comparison, rng
-        plain = replace(self.pool, raters=200, side_bias=0.0, length_bias=0.0, phrase_bias=0.0, indifference=0.0)
+        plain = replace(self.pool, raters=200, side_bias=0.0)
         errs_as = plain.sample_raters(GOLD, derive_seed(run.seed, "noisy judge"))
         answers = []
         for comparison, dimension in asks:
             one = errs_as[derive_seed(run.seed, comparison.id, dimension) % len(errs_as)]
-            takes_first = one.judge(comparison, dimension, (0, 1), run.seed).ranking == ((0,), (1,))
+            tiers = one.judge(comparison, dimension, (0, 1), run.seed).ranking
+            for_first = 0.0 if len(tiers) == 1 else SURE if tiers[0] == (0,) else -SURE
             judgments = []
             for order in self.orders:
-                logit = (SURE if takes_first == (order[0] == 0) else -SURE) + self.bias
-                ranking = ((0,), (1,)) if logit > 0 else ((1,), (0,))
+                logit = (for_first if order[0] == 0 else -for_first) + self.bias
+                ranking: tuple[tuple[int, ...], ...] = ((0, 1),) if not logit else ((0,), (1,)) if logit > 0 else ((1,), (0,))
                 probability = 1 / (1 + math.exp(-logit))
                 judgments.append(Judgment(comparison.id, "noisy", ranking, dimension, order, probability=probability))
             answers.append(((comparison, dimension), judgments))
@@ -128,7 +129,7 @@ def measured(seed: int, root: Path) -> dict[str, float]:
     run = SeedRun.read(seed, root)
     samples, people = run.stages["samples"], people_of(run)
     noisy = NoisyJudge(people.pool)
-    believed = ByRules(calibration=0.1, sensitive=("harmless",))
+    believed = ByRules(calibration=0.06)
     raters: Mapping[str, Rater] = {
         "judge": noisy,
         "biased": NoisyJudge(people.pool, bias=BIAS),
@@ -192,7 +193,7 @@ def first_sides(labels: Path) -> float:
     for _, row in read_rows(labels / "judgments.jsonl"):
         judgment = judgment_of(row)
         answers[judgment.comparison, judgment.dimension].append(judgment)
-    return statistics.fmean(judge_share(own) for own in answers.values())
+    return statistics.fmean(question_share(own) for own in answers.values())
 
 
 def table(figures: Mapping[int, Mapping[str, float]]) -> str:

@@ -22,11 +22,10 @@ from palate.judges.routes import (
     JudgeComparison,
     Key,
     compare_with_people,
-    judge_share,
     key_of,
     most_urgent,
-    side,
 )
+from palate.raters.answer_shares import question_share, vote_of
 from palate.raters.people import People
 from palate.raters.rater import Answered, Ask, Rater
 from palate.raters.simulated import Simulated
@@ -74,7 +73,7 @@ class ByRules:
             return "not as good"
         if share is None:
             return "abstained"
-        if other is not None and side(other) != side(share):
+        if other is not None and vote_of(other) != vote_of(share):
             return "disputed"
         return "uncertain" if self.uncertain[0] <= share <= self.uncertain[1] else JUDGE
 
@@ -111,11 +110,11 @@ class Hybrid:
     budget: PeopleBudget = field(default_factory=PeopleBudget)
 
     def check(self, raters_per_comparison: int) -> None:
-        """Raise ConfigError when judge or people cannot answer so. Questions of calibration need two people."""
+        """Raise ConfigError when judges or people cannot answer so. Questions of calibration need two people."""
         for judge in (self.judge, self.second):
             if judge is not None:
                 judge.check(1)
-        self.people.check(max(raters_per_comparison, 2))
+        self.people.check(max(raters_per_comparison, 2) if isinstance(self.route, ByRules) else raters_per_comparison)
 
     def answers(
         self, run: Run, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random
@@ -149,13 +148,11 @@ class _Work:
     def by_rules(self, rules: ByRules, asks: Sequence[Ask]) -> tuple[list[Answered], dict[str, object]]:
         """Compare the judge with people on questions drawn at random, then route the rest."""
         dimensions = tuple(dict.fromkeys(dimension for _, dimension in asks))
-        drawn = [
-            ask
-            for dimension in dimensions
-            if dimension not in rules.sensitive
-            for own in [[ask for ask in asks if ask[1] == dimension]]
-            for ask in self.rng.sample(own, round(rules.calibration * len(own)))
-        ]
+        drawn: list[Ask] = []
+        for dimension in dimensions:
+            own = [ask for ask in asks if ask[1] == dimension]
+            if dimension not in rules.sensitive:
+                drawn += self.rng.sample(own, round(rules.calibration * len(own)))
         overlap = max(self.raters, 2)
         both = drawn[: int(min(self._labels_left() / overlap, len(drawn)))]
         self._ask_judge(both)
@@ -164,7 +161,8 @@ class _Work:
         self._write_calibration(calibration)
         compared = {d: compare_with_people([one for one in calibration if one[0][1] == d], self.shares) for d in dimensions}
         believed = {d: one is not None and one.is_as_good(rules.margin) for d, one in compared.items()}
-        self._ask_judge([*both, *(ask for ask in asks if believed[ask[1]] and key_of(ask) not in self.judged)])
+        if more := [ask for ask in asks if believed[ask[1]] and key_of(ask) not in self.judged]:
+            self._ask_judge([*both, *more])
         routes = {
             key_of(ask): rules.route(ask[1], self.shares.get(key_of(ask)), self.others.get(key_of(ask)), believed)
             for ask in asks
@@ -183,12 +181,13 @@ class _Work:
 
     def _ask_judge(self, asks: Sequence[Ask]) -> None:
         """Ask both judges. What they answered before comes first again: it costs nothing, and their files stay whole."""
-        for judge, shares, purpose in ((self.config.judge, self.shares, "judge"), (self.config.second, self.others, "second")):
+        # The first judge comes last, so that the files about abstentions and marks are its own.
+        for judge, shares, purpose in ((self.config.second, self.others, "second"), (self.config.judge, self.shares, "judge")):
             if judge is None or not asks:
                 continue
             # The same seed each time, so that a question that is asked again is asked the same.
             found, figures = judge.answers(self.run, asks, 1, random.Random(derive_seed(self.run.seed, "hybrid", purpose)))
-            shares.update((key_of(ask), judge_share(judgments)) for ask, judgments in found)
+            shares.update((key_of(ask), question_share(judgments)) for ask, judgments in found)
             if purpose == "judge":
                 self.judged.update((key_of(one[0]), one) for one in found)
             self.figures[purpose] = figures.get("judges", {})
@@ -229,13 +228,13 @@ class _Work:
         rows = []
         for ask in asks:
             key = key_of(ask)
-            may_judge = believed.get(ask[1], True) and routes[key] in (JUDGE, *JUDGE_CAN)
-            by = "people" if key in self.peopled else "judge" if may_judge and key in self.judged else "nobody"
+            may_judge = routes[key] in (JUDGE, *JUDGE_CAN) and key in self.judged
+            by = "people" if key in self.peopled else "judge" if may_judge else "nobody"
             rows.append({"comparison": key[0], "dimension": key[1], "route": routes[key], "by": by})
             if by != "nobody":
                 answers.append(self.peopled[key] if by == "people" else self.judged[key])
         write_rows(self.run.directory / ROUTES, rows)
-        mix = Mix(answers, rows, compared, believed, self.judged)
+        mix = Mix(answers, rows, compared, believed)
         summary = mix_summary(mix, self.config.people, self.config.budget, self.figures, self.judge_cost)
         others = {name: value for name, value in self.figures.items() if name not in ("judge", "second")}
         return answers, {**others, "judges": self.figures.get("judge", {}), "mix": summary}

@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from palate.config.types import Amount
-from palate.core import Comparison, Completion, ConfigError, Judgment, Message, Prompt
+from palate.core import Comparison, Completion, ConfigError, Judgment, Message, Prompt, RunError
 from palate.data.jsonl import write_rows
+from palate.judges.function_judge import FunctionJudge
 from palate.judges.instruction_files import VERSION_DIGITS, spoken
-from palate.judges.judge_kinds import JudgeModelKind
 from palate.judges.judge_model import JudgeQuestion, JudgeReply, NoReply
 from palate.judges.judge_rater import ABSTENTIONS
 from palate.judges.judge_summary import JudgeCounts, judge_summary
+from palate.judges.local_judge import LocalJudge
 from palate.judges.option_tokens import log_sum
 from palate.raters.rater import Answered, Ask
 from palate.runs.run import Run
@@ -83,14 +84,14 @@ class LikelihoodRater:
     """A language model that judges by its own probabilities, without instructions, as the rater of stage `collect`.
 
     Attributes:
-        model: the model; for the kind `writing` an endpoint that gives the log-probabilities of whole texts, or a local model.
+        model: the model, in this process, or a function; an endpoint for chat does not tell how likely whole texts are.
         score: what a completion's score is: how likely the model would write it, or what follows.
         name: what raters are called after the model: `model/name@version`; the kind of score by default.
         temperature: nats of difference in score that make odds of e to 1.
     """
 
     kind: Literal["likelihood"] = "likelihood"
-    model: JudgeModelKind
+    model: LocalJudge | FunctionJudge
     score: OwnWriting | WhatFollows = field(default_factory=OwnWriting)
     name: str | None = None
     temperature: Amount = 1.0
@@ -110,6 +111,9 @@ class LikelihoodRater:
         """Return the questions with a judgment each, whose probability is sigma((score of first - score of second) / temperature).
 
         All dimensions get the same answer. Completions that the model cannot read go to `abstentions.jsonl`.
+
+        Raises:
+            RunError: the model can read none of the pairs.
         """
         model = self.model.open(run)
         rater = f"{model.name}/{self.name or self.score.kind}@{self._version()}"
@@ -121,7 +125,7 @@ class LikelihoodRater:
             with run.progress(len(completions), "judge") as advance:  # each completion once, however many questions it is in
                 for (question, completion), reply in zip(completions.items(), model.replies(list(completions)), strict=True):
                     counts.add(reply)
-                    scores[question] = reply if isinstance(reply, NoReply) else self.score.score(completion, reply)
+                    scores[question] = self._score(completion, reply)
                     advance(1)
                     run.check_stop()
         finally:
@@ -140,8 +144,16 @@ class LikelihoodRater:
             else:
                 answers.append(((comparison, dimension), [self._judgment(comparison, dimension, rater, first - second)]))
         write_rows(run.directory / ABSTENTIONS, abstentions)
+        if abstentions and not answers:
+            raise RunError(f"{rater} scored none of the {len(asks)} pairs, for example: {abstentions[0]['reason']}. Use another model")
         summary, _ = judge_summary(answers, abstentions, counts)
         return answers, {"judges": summary}
+
+    def _score(self, completion: Completion, reply: JudgeReply | NoReply) -> float | NoReply:
+        score = reply if isinstance(reply, NoReply) else self.score.score(completion, reply)
+        if isinstance(score, NoReply) or math.isfinite(score):
+            return score
+        return NoReply("the model gives the texts a probability of 0", "invalid")
 
     def _judgment(self, comparison: Comparison, dimension: str, rater: str, gap: float) -> Judgment:
         probability = 1 / (1 + math.exp(-max(min(gap / self.temperature, 500.0), -500.0)))

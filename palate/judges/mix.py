@@ -14,7 +14,8 @@ from palate.agreement.estimates import Estimate
 from palate.config.functions import load_gold
 from palate.config.types import Amount, Count
 from palate.core import ConfigError, Gold
-from palate.judges.routes import JudgeComparison, Key, clustered, judge_share, key_of, side
+from palate.judges.routes import JudgeComparison, clustered, key_of
+from palate.raters.answer_shares import question_share, vote_of
 from palate.raters.people import People
 from palate.raters.rater import Answered, Ask
 from palate.raters.simulated import OVERALL, Simulated
@@ -64,14 +65,12 @@ class Mix:
         routes: rows of `routes.jsonl`, one per question that was asked.
         compared: judge and people by dimension, on questions that both answered.
         believed: whether the judge is believed, by dimension.
-        judged: what the judge answered, also where people's answers are the label.
     """
 
     answers: Sequence[Answered]
     routes: Sequence[Mapping[str, str]]
     compared: Mapping[str, JudgeComparison | None]
     believed: Mapping[str, bool]
-    judged: Mapping[Key, Answered]
 
 
 def mix_summary(
@@ -84,33 +83,32 @@ def mix_summary(
     labels = sum(len(judgments) for _, judgments in sources["people"])
     seconds = [judgment.seconds for _, judgments in sources["people"] for judgment in judgments]
     worked = sum(budget.seconds_per_label if own is None else own for own in seconds)
-    told: Mapping[str, Mapping[str, object]] = {
-        "people": {"labels": labels, "cost": labels * budget.cost_per_label, "hours": worked / 3600},
+    people_cost = labels * budget.cost_per_label
+    tokens = sum(_tokens(figures.get(name)) for name in ("judge", "second"))
+    given = {
+        "people": {"labels": labels, "hours": worked / 3600, **_bought(sources["people"], gold, people_cost)},
         "judge": {
             "labels": sum(len(judgments) for _, judgments in sources["judge"]),
-            "cost": judge_cost,
-            "tokens": sum(_tokens(figures.get(name)) for name in ("judge", "second")),
+            "tokens": tokens,
+            **_bought(sources["judge"], gold, judge_cost),
         },
     }
     return {
-        "sources": {
-            name: {"questions": len(own), **told[name], **_bought(own, gold, float(str(told[name]["cost"])))}
-            for name, own in sources.items()
-        },
+        "sources": {name: {"questions": len(own), **given[name]} for name, own in sources.items()},
         "routes": dict(Counter(row["route"] for row in mix.routes)),
         "unanswered": sum(row["by"] == "nobody" for row in mix.routes),
-        "all": _bought(mix.answers, gold, labels * budget.cost_per_label + judge_cost),
+        "all": _bought(mix.answers, gold, people_cost + judge_cost),
         "dimensions": {d: _compared(one, is_believed=mix.believed.get(d, False)) for d, one in mix.compared.items()},
     }
 
 
 def _bought(answers: Sequence[Answered], gold: Gold | None, cost: float) -> dict[str, object]:
-    """Return how often the labels are on the side of the gold, and right labels per unit of money where something was paid."""
+    """Return the cost of labels, how often they are on the side of the gold, and right labels per unit of money."""
     accuracy = None if gold is None else gold_accuracy(answers, gold)
     if accuracy is None:
-        return {}
+        return {"cost": cost}
     right = {"right_per_cost": accuracy.value * len(answers) / cost} if cost else {}
-    return {"accuracy": interval_of(accuracy), **right}
+    return {"cost": cost, "accuracy": interval_of(accuracy), **right}
 
 
 def gold_accuracy(answers: Sequence[Answered], gold: Gold) -> Estimate | None:
@@ -122,7 +120,7 @@ def gold_accuracy(answers: Sequence[Answered], gold: Gold) -> Estimate | None:
     for ask, judgments in answers:
         gap = gold_gap(ask, gold)
         if abs(gap) > 1e-9:
-            right.append(1 - abs(side(judge_share(judgments)) - float(gap > 0)))
+            right.append(1 - abs(vote_of(question_share(judgments)) - float(gap > 0)))
             prompts.append(ask[0].prompt.id)
     return clustered(np.array(right), prompts) if right else None
 

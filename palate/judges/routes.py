@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from palate.agreement import pair_answer
 from palate.agreement.estimates import Estimate, from_normal
-from palate.core import Judgment
+from palate.raters.answer_shares import first_share, vote_of
 from palate.raters.rater import Answered, Ask
 
 Key = tuple[str, str]
@@ -51,27 +49,6 @@ class JudgeComparison:
         return self.questions >= MIN_CALIBRATION and self.difference.low >= -margin
 
 
-def judge_share(judgments: Sequence[Judgment]) -> float:
-    """Return the probability that the comparison's first completion is the better one: the mean over raters of each rater's own mean."""
-    own: dict[str, list[float]] = defaultdict(list)
-    for judgment in judgments:
-        own[judgment.rater].append(first_share(judgment))
-    return float(np.mean([np.mean(shares) for shares in own.values()]))
-
-
-def first_share(judgment: Judgment) -> float:
-    """Return how much of a judgment is for the comparison's first completion, from 0 to 1, whatever order was shown."""
-    if judgment.probability is None:
-        return 1 - pair_answer(judgment) / 2
-    place = judgment.order if judgment.order is not None else (0, 1)
-    return judgment.probability if place[0] == 0 else 1 - judgment.probability
-
-
-def side(share: float) -> float:
-    """Return the vote of a share: 1 for the first completion, 0 for the second, one half for neither."""
-    return 0.5 if abs(share - 0.5) < 1e-9 else float(share > 0.5)
-
-
 def compare_with_people(people: Sequence[Answered], judge: Mapping[Key, float]) -> JudgeComparison | None:
     """Compare a judge with people, all on one dimension; None where no question has answers of two people and of the judge.
 
@@ -85,10 +62,10 @@ def compare_with_people(people: Sequence[Answered], judge: Mapping[Key, float]) 
     with_people: list[float] = []
     prompts: list[str] = []
     for ask, judgments in people:
-        votes = [side(first_share(judgment)) for judgment in judgments if not judgment.is_decision]
+        votes = [vote_of(first_share(judgment)) for judgment in judgments if not judgment.is_decision]
         if len(votes) < 2 or key_of(ask) not in judge:
             continue
-        verdict = side(judge[key_of(ask)])
+        verdict = vote_of(judge[key_of(ask)])
         with_judge.append(float(np.mean([1 - abs(verdict - vote) for vote in votes])))
         with_people.append(float(np.mean([1 - abs(one - other) for one, other in combinations(votes, 2)])))
         prompts.append(ask[0].prompt.id)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from palate.agreement import concluded, pair_answer, rater_noise_ceiling, smoothed_share
+from palate.agreement import concluded, rater_noise_ceiling, smoothed_share
 from palate.config.artifacts import file_at
 from palate.config.types import Amount, Count, Input, Share
-from palate.core import Comparison, Completion, ConfigError, Conversation, DataError, Judgment, Prompt, derive_seed, is_anonymous
+from palate.core import Comparison, Completion, ConfigError, Conversation, DataError, Judgment, Prompt, derive_seed
 from palate.data.formats import read_samples
 from palate.data.jsonl import write_rows
 from palate.data.judgment_rows import judgment_row, voted_preference_row
@@ -21,6 +20,7 @@ from palate.evaluation.intervals import mean
 from palate.judges.hybrid import Hybrid
 from palate.judges.judge_rater import JudgeRater
 from palate.judges.likelihood_rater import LikelihoodRater
+from palate.raters.answer_shares import answers_by_rater, rater_share, vote_of
 from palate.raters.people import People
 from palate.raters.rater import Answered, Ask, Rater
 from palate.raters.simulated import OVERALL, Simulated
@@ -118,14 +118,6 @@ def labels(judgments: Sequence[Judgment]) -> Sequence[Judgment]:
     return [judgment for judgment in judgments if judgment.is_decision][-1:] or judgments
 
 
-def answers_by_rater(judgments: Sequence[Judgment]) -> list[tuple[str, list[Judgment]]]:
-    """Return the judgments of a question by rater. Those of raters without a name stay apart: nobody knows whether they are one person."""
-    by_rater: dict[str, list[Judgment]] = defaultdict(list)
-    for number, judgment in enumerate(judgments):
-        by_rater[f"{number}:" if is_anonymous(judgment.rater) else f":{judgment.rater}"].append(judgment)
-    return [(own[0].rater, own) for own in by_rater.values()]
-
-
 def _summary(answers: Sequence[Answered]) -> dict[str, object]:
     """Return counts, and the agreement of two raters on a question, which limits how well anyone can predict a rater."""
     judgments_of = [[judgment for judgment in judgments if not judgment.is_decision] for _, judgments in answers]
@@ -144,20 +136,3 @@ def _summary(answers: Sequence[Answered]) -> dict[str, object]:
         agreement = sum(same) / len(same)
         summary |= {"agreement": agreement, "doubly_judged": len(same), "ceiling_from_agreement": rater_noise_ceiling(agreement).accuracy}
     return summary
-
-
-def first_share(judgment: Judgment) -> float:
-    """Return the probability that the comparison's first completion is better, whatever order was shown; without one 1, 0, or 0.5."""
-    if judgment.probability is None:
-        return 1 - pair_answer(judgment) / 2
-    return judgment.probability if judgment.order in (None, (0, 1)) else 1 - judgment.probability
-
-
-def rater_share(judgments: Sequence[Judgment]) -> float:
-    """Return the mean of a rater's own answers to a question, as `first_share`."""
-    return math.fsum(map(first_share, judgments)) / len(judgments)
-
-
-def vote_of(share: float) -> float:
-    """Return the side that a share favours as a vote: 1, 0, or 0.5 for neither."""
-    return 0.5 if math.isclose(share, 0.5, abs_tol=1e-9) else float(share > 0.5)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from palate.evaluation.report.dot_charts import FULL, drawn
-from palate.evaluation.report.formatting import gain, listed, percent, percent_interval, sentence, signed, thousands, wrapped
+from palate.evaluation.report.formatting import gain, listed, percent, percent_interval, sentence, thousands, wrapped
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.source_records import LabelSource
 from palate.evaluation.report.svg import INK, MUTED, ROLE_COLOURS, Chart, figure, heading, tidy
@@ -30,8 +30,8 @@ def sources_takeaway(report: ReportData) -> str:
     for contest in report.gold.contests if report.gold else ():
         if {contest.first, contest.second} <= {source.variant for source in trained}:
             first, second = report.variant(contest.first).name, report.variant(contest.second).name
-            apart = "" if contest.difference.excludes_zero else ", which is not measurable"
-            text += f"{first} less {second} is {signed(contest.difference.value)} gold{apart} ({gain(contest.difference)}). "
+            word = verb(contest.difference, "gains more than", "gains less than", "is not measurably apart from")
+            text += f"{first} {word} {second} ({gain(contest.difference)}). "
     measured = [(source.name, source.reward_accuracy) for source in report.sources if source.reward_accuracy is not None]
     found = [f"with {name} {percent(one.value, 1)} ({percent_interval(one)})" for name, one in measured]
     return f"{text}Held-out pairs that the reward models get right: {listed(found)}." if found else text.strip()
@@ -66,8 +66,10 @@ def source_chart(report: ReportData) -> Chart | None:
             axes.plot([one.low, one.high], [place, place], color=ACCENT, linewidth=6, alpha=0.35, solid_capstyle="butt", zorder=3)
             axes.plot([one.value], [place], "o", color=ACCENT, markersize=7, zorder=4, markeredgewidth=0)
             note = f"{percent(one.value, 1)}, {labels_text(source)}"
-            axes.text(one.value, place - 0.34, note, color=INK, fontsize=8.2, ha="center", va="center")
-        heading(axes, "Reward models, right on held-out pairs", "")
+            is_right = one.value > sum(axes.get_xlim()) / 2  # a note stays within the axes
+            at, side = (one.high, "right") if is_right else (one.low, "left")
+            axes.text(at, place - 0.34, note, color=INK, fontsize=8.2, ha=side, va="center")
+        heading(axes, "Right on held-out pairs")
         return drawing
 
     return drawn(draw, "sources", _alt(rows), FULL)

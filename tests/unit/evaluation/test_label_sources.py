@@ -80,7 +80,7 @@ def test_the_sentence_says_what_was_gained_with_whose_labels() -> None:
     text = sources_takeaway(report)
     assert "with 17,242 labels of people and DPO gains" in text
     assert "with no label of a person" in text
-    assert "PPO less DPO is +0.04 gold, which is not measurable (+0.04, 1.3 SE)" in text
+    assert "PPO is not measurably apart from DPO (+0.04, 1.3 SE)" in text
     assert "with people 71.8 % (71 to 73 %)" in text
     alone = replace(report, sources=(LabelSource("people", 1, 0, 0, 1),))
     assert sources_takeaway(alone) == ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from palate.core import ConfigError
+from palate.core import ConfigError, RunError
 from palate.judges.function_judge import FunctionJudge
 from palate.judges.likelihood_rater import LikelihoodRater, OwnWriting, WhatFollows
 from palate.judges.local_judge import LocalJudge
@@ -92,3 +92,9 @@ def test_settings_that_cannot_judge_are_refused() -> None:
         LikelihoodRater(model=function("writer")).check(2)
     with pytest.raises(ConfigError, match="temperature 0"):
         LocalJudge(model="x").check((), 3)
+
+
+def test_a_model_that_can_read_nothing_stops_the_run(tmp_path: Path) -> None:
+    rater = LikelihoodRater(model=function("guests"), score=WhatFollows(text="{prompt} {completion}", good=("thanks",), bad=("no",)))
+    with pytest.raises(RunError, match="scored none of the 6 pairs, for example: .* they do not read text"):
+        collected(tmp_path / "run", samples(tmp_path), rater)

@@ -13,10 +13,11 @@ from palate.core import ConfigError, DataError, Judgment
 from palate.data.formats import read_preferences
 from palate.data.jsonl import read_rows, write_rows
 from palate.kitchen.guests import draw_request, write_request
+from palate.raters.answer_shares import first_share
 from palate.raters.simulated import RaterPool, Simulated
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run
-from palate.stages.collect import Collect, first_share
+from palate.stages.collect import Collect
 from palate.stages.reward import Reward
 
 GOLD = "palate.kitchen:judge"
