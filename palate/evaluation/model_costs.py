@@ -9,7 +9,7 @@ from typing import Any, cast
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
 from palate.evaluation.report.constitution_records import ModelCost
-from palate.runs.record import RECORD, RunRecord, lineage, read_record
+from palate.runs.record import RECORD, RunRecord, lineage, parent_path, read_record
 
 Figures = tuple[int, int, int, int]
 """Labels of people, labels of models, tokens read and tokens written."""
@@ -30,7 +30,7 @@ def _measured(evaluation: Path) -> Iterator[Path]:
     """Yield the run of the model, or of the completions, that an evaluate run measured: not that of a reward model that scored them."""
     record = read_record(evaluation)
     for parent in () if record is None else record.parents:
-        path = (evaluation / parent.path).resolve() if parent.path.startswith("..") else Path(parent.path)
+        path = parent_path(evaluation, parent)
         if parent.field in {"model", "completions"} and any((place / RECORD).is_file() for place in (path, *path.parents)):
             yield _home(path)
 

@@ -160,8 +160,9 @@ class Revise:
         An original that was cut is none, although a critique found nothing wrong with it.
         """
         settled = [each.text for each in history if each.outcome in SETTLED]
-        texts = [text for text in dict.fromkeys(settled) if not (draft.completion.is_cut and text.strip() == draft.completion.text.strip())]
-        yield from texts if self.keep == "all" else texts[-1:]
+        for text in dict.fromkeys(settled if self.keep == "all" else settled[-1:]):
+            if not (draft.completion.is_cut and text.strip() == draft.completion.text.strip()):
+                yield text
 
     def _pairs(self, draft: Draft, history: Sequence[RevisionRound]) -> Iterator[Preference]:
         """Yield the pairs of a revision over its original, each with the principle that made the revision."""

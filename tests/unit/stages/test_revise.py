@@ -187,6 +187,17 @@ def test_only_what_the_model_ended_replaces_a_text(
     assert len(rows_of(done, "preferences.jsonl")) == (outcome == "revised")
 
 
+def test_the_last_text_is_learned_although_it_was_there_before(home: Path, model: Path, asked: Asked, tmp_path: Path) -> None:
+    write_rows(home / "drafts.jsonl", [{"prompt": [{"role": "user", "content": "Fire"}], "completions": ["Stop"]}])
+    asked.answering = lambda text: (("Hot" if "assistant\nCold" in text else "Cold") if "Make it" in text else "c", True)
+    done = ran(revise(home, model, asked, rounds=3), tmp_path / "run", "revise")
+    assert [each["text"] for each in rows_of(done, "revisions.jsonl")[0]["rounds"]] == ["Cold", "Hot", "Cold"]
+    (learned,) = read_demonstrations(done / "demonstrations.jsonl").rows
+    assert learned.conversation[-1].text == "Cold"
+    everything = ran(revise(home, model, asked, rounds=3, keep="all"), tmp_path / "all", "revise")
+    assert [each.conversation[-1].text for each in read_demonstrations(everything / "demonstrations.jsonl").rows] == ["Cold", "Hot"]
+
+
 def numbered(asked: Asked) -> None:
     """Let every revision be another text."""
     asked.answering = lambda text: (f"No {len(asked.texts)}" if "Make it" in text else "Hot", True)
