@@ -31,7 +31,7 @@ COMMANDS = {
 GROUPS = {
     "Run a pipeline": ("run", "plan", "swap"),
     "Make a model": (
-        "world", "pretrain", "sft", "sample", "reward", "refresh", "direct", "online", "pair", "average", "rerank",
+        "world", "pretrain", "sft", "sample", "revise", "reward", "refresh", "direct", "online", "pair", "average", "rerank",
     ),
     "Judge": ("label", "collect", "judge", "exchange"),
     "Measure": ("score", "reward-check", "evaluate", "report", "agreement", "judge-fit"),

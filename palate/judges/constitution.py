@@ -75,12 +75,14 @@ class Constitution:
         name: what raters' names and reports call the constitution.
         examples: examples of critiques and revisions, in the order in which a model reads them.
         turns: how requests, critiques and revisions are written for a model.
+        no_complaint: beginnings of critiques that find nothing wrong. The answer then stays as it is, and no revision is asked for.
     """
 
     principles: tuple[Principle, ...]
     name: str = "constitution"
     examples: tuple[RevisionExample, ...] = ()
     turns: RevisionTurns = field(default_factory=ChatTurns)
+    no_complaint: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:

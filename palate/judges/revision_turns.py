@@ -7,9 +7,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from palate.core import ConfigError, Conversation, Message
+from palate.text.template import Unusable
 
 TEXT = "{text}"
 REQUEST = "{request}"
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionStep:
+    """A request for a critique or a revision, and what was written; "" where the model is to write it."""
+
+    kind: Literal["critique", "revision"]
+    request: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +29,12 @@ class RevisionDialogue:
     Attributes:
         prompt: the conversation that the answer continues.
         completion: the answer.
-        steps: requests for a critique or a revision ("critique" or "revision", request, what was written), in order. The text of the last
-            one is "" where the model is to write it.
+        steps: the requests in order. Only the last one may wait for its text.
     """
 
     prompt: Conversation
     completion: str
-    steps: tuple[tuple[Literal["critique", "revision"], str, str], ...]
+    steps: tuple[RevisionStep, ...]
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,8 @@ class ChatTurns:
 
 def _turns(dialogue: RevisionDialogue) -> list[Message]:
     turns = [*dialogue.prompt, Message("assistant", dialogue.completion)]
-    for _, request, text in dialogue.steps:
-        turns += [Message("user", request), *([Message("assistant", text)] if text else [])]
+    for step in dialogue.steps:
+        turns += [Message("user", step.request), *([Message("assistant", step.text)] if step.text else [])]
     return turns
 
 
@@ -85,7 +94,11 @@ class TextTurns:
                 raise ConfigError(f"turns.{name} must have {TEXT} once, where what the turn says stands, got {vars(self)[name]!r}")
 
     def written(self, examples: Sequence[RevisionDialogue], asked: RevisionDialogue) -> Conversation:
-        """Return the text that the model continues: the examples, and the dialogue whose last step it is to write."""
+        """Return the text that the model continues: the examples, and the dialogue whose last step it is to write.
+
+        Raises:
+            Unusable: the prompt has a turn that is not of the system, the user or the assistant, such as a tool's.
+        """
         whole = "".join(self._text(dialogue) for dialogue in (*examples, asked))
         return (Message("text", whole.strip()),)
 
@@ -97,12 +110,15 @@ class TextTurns:
     def _text(self, dialogue: RevisionDialogue) -> str:
         """The dialogue; up to where the text of its last step stands, if that is empty."""
         patterns = {"system": self.system, "user": self.user, "assistant": self.assistant, "text": TEXT}
+        foreign = [turn.role for turn in dialogue.prompt if turn.role not in patterns]
+        if foreign:
+            raise Unusable(f"the constitution's turns have no text for a role: {foreign[0]}")
         parts = [_filled(patterns[turn.role], "", turn.text) for turn in dialogue.prompt]
         is_plain = dialogue.prompt[-1].role == "text"
         parts.append(dialogue.completion if is_plain else _filled(self.assistant, "", dialogue.completion))
-        for step, request, text in dialogue.steps:
-            pattern = self.critique if step == "critique" else self.revision
-            parts.append(_filled(pattern, request, text) if text else _filled(pattern.partition(TEXT)[0], request, ""))
+        for step in dialogue.steps:
+            pattern = self.critique if step.kind == "critique" else self.revision
+            parts.append(_filled(pattern if step.text else pattern.partition(TEXT)[0], step.request, step.text))
         return "".join(parts)
 
 

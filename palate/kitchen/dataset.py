@@ -11,6 +11,7 @@ from palate.kitchen.cooks import CAREFUL, STREET, TRAINEE, reply
 from palate.kitchen.gold import answer
 from palate.kitchen.guests import Split, draw_request, write_request
 from palate.kitchen.questions import draw_evals, draw_lesson
+from palate.kitchen.revisions import critique_and_revision
 
 Row = Mapping[str, object]
 DEMONSTRATED_LESSONS = 0.2
@@ -20,6 +21,8 @@ TEMPLATE = (
     "{% for message in messages %}{% if message.role == 'user' %}<guest> {{ message.content }} <end> "
     "{% else %}<cook> {{ message.content }} <end> {% endif %}{% endfor %}{% if add_generation_prompt %}<cook> {% endif %}"
 )
+CONSTITUTION = Path(__file__).with_name("constitution.yaml")
+"""What a model that has read letters with revisions is asked when it criticises and revises its own replies."""
 SPECIAL = ("<pad>", "<unk>", "<end>", "<guest>", "<cook>")
 
 
@@ -35,6 +38,9 @@ class Kitchen:
         prompts: requests for sampling, judging and reinforcement learning.
         held_out: requests whose combinations of ingredients are in none of the data above.
         evals: questions of each eval.
+        revisions: share of the letters in which the guest asks one question about the reply and the cook mends what is wrong. With some,
+            a constitution is written beside the data.
+        red_team: requests that tempt a cook to do harm: poisons, and pressure to serve what the guest cannot eat.
     """
 
     texts: int = 24_000
@@ -44,16 +50,21 @@ class Kitchen:
     prompts: int = 4_000
     held_out: int = 400
     evals: int = 200
+    revisions: float = 0.0
+    red_team: int = 0
 
     def files(self, seed: int) -> dict[str, Callable[[], Iterator[Row]]]:
         """Return file names, each with a function that yields its rows. Each file draws by its own seed, so sizes are independent."""
-        return {
+        files = {
             "corpus.jsonl": lambda: self._corpus(_rng(seed, "corpus")),
             "demonstrations.jsonl": lambda: self._demonstrations(_rng(seed, "demonstrations")),
             "prompts.jsonl": lambda: _prompts(_rng(seed, "prompts"), "train", self.prompts),
             "held_out.jsonl": lambda: _prompts(_rng(seed, "held_out"), "held_out", self.held_out),
             "evals.jsonl": lambda: draw_evals(_rng(seed, "exams"), self.evals),
         }
+        if self.red_team:
+            files["red_team.jsonl"] = lambda: _red_team(_rng(seed, "red team"), self.red_team)
+        return files
 
     def _corpus(self, rng: random.Random) -> Iterator[Row]:
         for _ in range(self.texts):
@@ -63,7 +74,10 @@ class Kitchen:
             else:
                 request = draw_request(rng, "train")
                 question, text = write_request(request), reply(CAREFUL if rng.random() < self.cookbooks else STREET, request, rng)
-                response = f" <guest> {answer(request, text, rng)} <end>"
+                if self.revisions and rng.random() < self.revisions:
+                    response = critique_and_revision(request, text, rng)
+                else:
+                    response = f" <guest> {answer(request, text, rng)} <end>"
             yield {"text": f"<guest> {question} <end> <cook> {text} <end>{response}"}
 
     def _demonstrations(self, rng: random.Random) -> Iterator[Row]:
@@ -83,6 +97,8 @@ class Kitchen:
             for row in drawn:
                 words.update(_words(row))
         write_tokenizer(words, directory / "tokenizer")
+        if self.revisions:
+            (directory / CONSTITUTION.name).write_bytes(CONSTITUTION.read_bytes())
 
 
 def _rng(seed: int, name: str) -> random.Random:
@@ -100,6 +116,16 @@ def _prompts(rng: random.Random, split: Split, size: int) -> Iterator[Row]:
         if text not in seen:
             seen.add(text)
             yield {"id": f"{split}-{len(seen) - 1}", "prompt": [{"role": "user", "content": text}]}
+
+
+def _red_team(rng: random.Random, size: int) -> Iterator[Row]:
+    seen: set[str] = set()
+    while len(seen) < size:
+        request = draw_request(rng, "train", poison=0.25, pressure=0.6)
+        text = write_request(request)
+        if text not in seen and (request.poison or any(map(request.forbidden, request.at_hand))):
+            seen.add(text)
+            yield {"id": f"red-team-{len(seen) - 1}", "prompt": [{"role": "user", "content": text}]}
 
 
 def _words(row: Row) -> Iterator[str]:

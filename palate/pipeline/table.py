@@ -73,6 +73,11 @@ STAGES: Stages = {
     "pretrain": StageEntry("palate.stages.pretrain:Pretrain", "Train a small language model from nothing on plain text.", is_shared=True),
     "sft": StageEntry("palate.stages.sft:SFT", "Fine-tune a model on demonstrations.", is_shared=True),
     "sample": StageEntry("palate.stages.sample:Sample", "Draw completions of prompts from a model.", is_shared=True),
+    "revise": StageEntry(
+        "palate.stages.revise:Revise",
+        "Criticise and revise completions by the principles of a constitution.",
+        is_shared=True,
+    ),
     "collect": StageEntry("palate.stages.collect:Collect", "Have completions compared by raters, and conclude preferences."),
     "reward": StageEntry("palate.stages.reward:Reward", "Train a reward model on preferences.", is_shared=True),
     "refresh": StageEntry(

@@ -13,8 +13,10 @@ from palate.data.jsonl import read_rows
 from palate.evaluation import report_sections
 from palate.evaluation.evaluated_model import read_evaluated
 from palate.evaluation.label_sources import label_source
+from palate.evaluation.model_costs import model_cost
 from palate.evaluation.report import LabelSource, LineageRow, ReportData, RunWarning, StageTiming, Variant, VariantRole, write_report
 from palate.evaluation.report.what_was_learned import learned_and_not
+from palate.evaluation.revision_figures import revision_rounds
 from palate.evaluation.training_prompts import prompts_note
 from palate.runs.record import RECORD, RunRecord, lineage, read_record
 from palate.runs.run import WARNINGS, Run
@@ -66,6 +68,9 @@ class Report:
         reward: the reward run.
         control: a reward run on shuffled preferences, which must stay at chance.
         judgments: the collect run, which gives the raters' noise ceiling.
+        revisions: a revise run, for what each principle did.
+        revision_labels: a collect run on the revise run's samples, for how often revisions are preferred to their originals.
+        costs: whether the page says what each model cost in labels and in tokens.
         sources: who judged, to compare what labels cost and what they were worth.
         gold: the function that knows the truth, for the share of labels that are right.
         training: online runs by name, for plots of score and gold against the KL.
@@ -84,6 +89,9 @@ class Report:
     reward: Input | None = None
     control: Input | None = None
     judgments: Input | None = None
+    revisions: Input | None = None
+    revision_labels: Input | None = None
+    costs: bool = False
     sources: tuple[ReportedSource, ...] = ()
     gold: FunctionInput | None = None
     training: dict[str, Input] = field(default_factory=dict)
@@ -102,6 +110,8 @@ class Report:
         twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
         if twice:
             raise ConfigError(f"two models of the report are called {twice[0]!r}. Give each model a name of its own")
+        if self.revision_labels is not None and self.revisions is None:
+            raise ConfigError("revision_labels are about revisions: name the revise run in revisions too")
         for source in self.sources:
             if source.model not in (None, *names):
                 raise ConfigError(f"sources: the model {source.model!r} is not one of the models. Use one of: {', '.join(names)}")
@@ -143,6 +153,8 @@ class Report:
             else learned_and_not(reward, wins, training.runs if training else (), lengths, {model.key: model.key for model in models}),
             training=training,
             reward_model=reward,
+            revisions=None if self.revisions is None else revision_rounds(self.revisions, self.revision_labels),
+            costs=tuple(model_cost(model.name, model.evaluation) for model in self.models) if self.costs else (),
             sources=self._sources(),
             evals=report_sections.evals_of(models, reference),
             lengths=lengths,

@@ -21,10 +21,13 @@ class World:
     kitchen: Kitchen = field(default_factory=Kitchen)
 
     def check(self) -> None:
-        """Raise ConfigError when a size is not above 0."""
+        """Raise ConfigError when a size is not above 0, or below it where there may be none."""
         for name, size in vars(self.kitchen).items():
-            if size <= 0:
-                raise ConfigError(f"kitchen.{name} must be above 0, got {size}")
+            may_be_none = name in {"revisions", "red_team"}
+            if size < 0 or (size == 0 and not may_be_none):
+                raise ConfigError(f"kitchen.{name} must be {'0 or more' if may_be_none else 'above 0'}, got {size}")
+        if self.kitchen.revisions > 1:
+            raise ConfigError(f"kitchen.revisions is a share: it must be at most 1, got {self.kitchen.revisions}")
 
     def run(self, run: Run) -> None:
         """Write corpus, demonstrations, prompts, held-out prompts, evals and the tokenizer."""

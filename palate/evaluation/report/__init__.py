@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from palate.evaluation.report.constitution_records import ModelCost, PrincipleRow, RevisionRounds
 from palate.evaluation.report.records import (
     AuditRow,
     BestOfN,
@@ -78,9 +79,12 @@ __all__ = [
     "LabelSource",
     "LengthRow",
     "LineageRow",
+    "ModelCost",
+    "PrincipleRow",
     "PromptExample",
     "Replicate",
     "ReportData",
+    "RevisionRounds",
     "RewardAccuracy",
     "RewardModelCard",
     "RunWarning",

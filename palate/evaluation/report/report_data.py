@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from palate.core import DataError
+from palate.evaluation.report.constitution_records import ModelCost, RevisionRounds
 from palate.evaluation.report.records import (
     AuditRow,
     BestOfN,
@@ -44,6 +45,8 @@ class ReportData:
     takeaways: Takeaways | None = None
     training: Training | None = None
     reward_model: RewardModelCard | None = None
+    revisions: RevisionRounds | None = None
+    costs: tuple[ModelCost, ...] = ()
     sources: tuple[LabelSource, ...] = ()
     evals: tuple[Eval, ...] = ()
     lengths: tuple[LengthRow, ...] = ()
@@ -97,6 +100,7 @@ class ReportData:
         yield from (("lengths", row.variant) for row in self.lengths)
         yield from (("bias audit", row.variant) for row in self.audit)
         yield from (("exploits", row.variant) for row in self.exploits)
+        yield from (("costs", row.variant) for row in self.costs)
         yield from (("sources of labels", row.variant) for row in self.sources if row.variant)
         yield from (("replicates", row.variant) for row in self.replicates)
         yield from (("examples", answer.variant) for example in self.examples for answer in example.answers)

@@ -13,6 +13,7 @@ from palate.evaluation.intervals import Estimate
 from palate.evaluation.overoptimisation import fit_gold
 from palate.evaluation.report import dot_charts, line_charts, takeaways
 from palate.evaluation.report import formatting as wording
+from palate.evaluation.report.constitution_section import costs_takeaway, revision_dimensions, revisions_takeaway
 from palate.evaluation.report.headline import headline
 from palate.evaluation.report.records import Eval, ExampleAnswer, Highlight, Training
 from palate.evaluation.report.report_data import ReportData
@@ -65,6 +66,8 @@ def _view(report: ReportData) -> Mapping[str, object]:
         "name": {variant.key: variant.name for variant in report.variants},
         "role": {variant.key: variant.role for variant in report.variants},
         "gold_rows": _gold_rows(report),
+        "revision_dimensions": revision_dimensions(report),
+        "has_preferences": any(row.preferred is not None for row in report.revisions.principles) if report.revisions else False,
         "examples": _examples(report),
         "marks": [kind for kind in MARKS if any(m.kind == kind for e in report.examples for a in e.answers for m in a.highlights)],
         "fits": _fits(report.training),
@@ -85,6 +88,8 @@ def _sentences(report: ReportData, capability: tuple[Eval, ...], refusal: tuple[
         "reward": takeaways.reward_takeaway(report),
         "sources": sources_takeaway(report),
         "calibration": takeaways.calibration_takeaway(report),
+        "revisions": revisions_takeaway(report),
+        "costs": costs_takeaway(report),
         "capability": takeaways.eval_takeaway(report, capability),
         "refusal": takeaways.eval_takeaway(report, refusal),
         "lengths": takeaways.length_takeaway(report),

@@ -41,6 +41,7 @@ from palate.stages.pair import Pair
 from palate.stages.pretrain import Pretrain
 from palate.stages.refresh import Refresh
 from palate.stages.rerank import Rerank
+from palate.stages.revise import DRAFTS_PER_CHUNK, Revise
 from palate.stages.reward import Reward
 from palate.stages.sample import Sample
 from palate.stages.sft import SFT
@@ -114,7 +115,7 @@ def _refresh(script: MemoryScript, machine: Machine, stage: Refresh, origins: Or
         learn(script, machine, "curve", trained, trees, learned, 0.0)
 
 
-def _sample(script: MemoryScript, machine: Machine, stage: Sample, origins: Origins) -> None:
+def _sample(script: MemoryScript, machine: Machine, stage: Sample | Revise, origins: Origins) -> None:
     origin = origins["model"]
     width = width_of(stage, machine)
     if sampler_settings(stage)["kind"] != "local":  # a server has the model
@@ -122,7 +123,7 @@ def _sample(script: MemoryScript, machine: Machine, stage: Sample, origins: Orig
         return
     load(script, machine, "policy", origin, width=width)
     lengths = lengths_of(machine, origin, completion=stage.sampling.max_tokens)
-    rows = (stage.limit or MANY) * stage.samples_per_prompt // machine.ranks
+    rows = (DRAFTS_PER_CHUNK if isinstance(stage, Revise) else (stage.limit or MANY) * stage.samples_per_prompt) // machine.ranks
     sample(script, origin, width, rows, lengths.prompt, lengths.completion)
 
 
@@ -181,7 +182,7 @@ def memory_of(stage: Stage, origins: Origins, machine: Machine) -> StageMemory |
     """
     kinds: Mapping[type, Callable[..., None]] = {
         SFT: _sft, Pretrain: _pretrain, Direct: _direct, Reward: _reward, Refresh: _refresh, Sample: _sample,
-        Evaluate: _evaluate, Rerank: _rerank, Pair: _pair, Average: _average, Online: online,
+        Revise: _sample, Evaluate: _evaluate, Rerank: _rerank, Pair: _pair, Average: _average, Online: online,
     }  # fmt: skip
     play = kinds.get(type(stage))
     if play is None or not origins:

@@ -23,8 +23,11 @@ from palate.evaluation.report import (
     LabelSource,
     LengthRow,
     LineageRow,
+    ModelCost,
+    PrincipleRow,
     PromptExample,
     ReportData,
+    RevisionRounds,
     RewardAccuracy,
     RewardModelCard,
     StageTiming,
@@ -174,6 +177,22 @@ def sample_examples() -> tuple[PromptExample, ...]:
     return tuple(out)
 
 
+def sample_revisions() -> RevisionRounds:
+    """Three rounds over 1,000 drafts by two principles."""
+
+    def scores(helpful: float, harmless: float) -> dict[str, Estimate]:
+        values = {"gold": (helpful + harmless) / 2, "helpful": helpful, "harmless": harmless}
+        return {name: Estimate(value, 0.01, value - 0.02, value + 0.02, 1000) for name, value in values.items()}
+
+    gains = {"gold": Estimate(0.09, 0.01, 0.07, 0.11, 1000), "helpful": Estimate(0.0, 0.01, -0.02, 0.02, 1000)}
+    gains["harmless"] = Estimate(0.18, 0.01, 0.16, 0.2, 1000)
+    rows = (
+        PrincipleRow("no-poison", "harmless", 1600, share(640, 1600), {"no complaint": 900, "critique cut": 60}, gains, share(500, 640)),
+        PrincipleRow("to the point", "helpful", 1400, share(0, 1400), {"no complaint": 1400}, {}),
+    )
+    return RevisionRounds("made up@0123456789ab", 1000, rows, (scores(0.5, 0.6), scores(0.5, 0.7), scores(0.5, 0.78)), gains)
+
+
 def sample_report() -> ReportData:
     """Every section, with invented figures."""
     lengths = {"base": 47, "sft": 36, "dpo": 39, "ppo": 44, "best": 42, "loose": 61}
@@ -189,6 +208,8 @@ def sample_report() -> ReportData:
         gold=sample_gold(),
         training=sample_training(),
         reward_model=sample_reward_model(),
+        revisions=sample_revisions(),
+        costs=(ModelCost("sft", 0, 0, 0, 0), ModelCost("dpo", 0, 0, 825_757, 150_757), ModelCost("ppo", 3_500, 120, 0, 2_400_000)),
         sources=(
             LabelSource("people", 17_242, 0, 0, 17_242, 1724.2, share(13_800, 17_242), share(4_310, 6_000), "ppo"),
             LabelSource("a judge", 0, 34_484, 488_761, 17_242, None, share(11_760, 17_242), share(4_080, 6_000), "dpo"),

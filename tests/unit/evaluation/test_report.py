@@ -149,6 +149,8 @@ ANCHORS = {
     "gold": {"gold"},
     "best_of_n": {"best-of-n"},
     "reward_model": {"reward-model"},
+    "revisions": {"principles"},
+    "costs": {"costs"},
     "sources": {"who-judged"},
     "evals": {"tax", "refusals"},
     "audit": {"audit"},
@@ -157,7 +159,9 @@ ANCHORS = {
 }
 
 
-@pytest.mark.parametrize("kept", [("gold", "audit", "examples"), ("best_of_n", "evals", "timings"), ("reward_model", "sources")])
+@pytest.mark.parametrize(
+    "kept", [("gold", "audit", "examples"), ("best_of_n", "evals", "timings"), ("reward_model", "sources"), ("revisions", "costs")]
+)
 def test_a_section_is_there_exactly_when_its_data_are(kept: tuple[str, ...]) -> None:
     full = sample_report()
     report = replace(small_report(), **{name: getattr(full, name) for name in kept}, variants=full.variants)

@@ -1,0 +1,100 @@
+"""Constitutional AI in the kitchen, for several seeds: `python -m benchmarks.constitution --seeds 101 102 103`.
+
+It runs configs/constitution.yaml, one folder per seed, and prints gold by dimension: of the originals, of the text after each round, and
+of the tuned models on held-out prompts against SFT. Every figure has its 95 % interval; the last column has the median and the spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.kitchen import SeedRun
+from palate.evaluation.intervals import Estimate
+from palate.evaluation.model_costs import model_cost
+from palate.evaluation.revision_figures import revision_rounds
+
+DIMENSIONS = ("gold", "helpful", "honest", "harmless")
+MODELS = {"SFT on revisions": "cai-sft", "DPO on revisions": "cai-dpo", "RLHF (PPO)": "ppo"}
+EVALS = ("must_refuse", "must_help", "jailbreak", "facts", "sums")
+Figure = Callable[[SeedRun], Estimate]
+
+
+def main() -> int:
+    """Run what is not done yet below `--runs`, one folder per seed, print the tables, and return exit status 0."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.constitution", description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
+    parser.add_argument("--runs", type=Path, default=Path("runs/bench-constitution"))
+    parser.add_argument("--config", type=Path, default=Path("configs/constitution.yaml"))
+    options = parser.parse_args()
+    runs = []
+    for seed in options.seeds:
+        root = options.runs / f"seed{seed}"
+        command = [sys.executable, "-m", "palate", "run", str(options.config), f"seed={seed}", "--runs", str(root)]
+        done = subprocess.run(command, check=False)
+        if done.returncode:
+            return done.returncode
+        runs.append(SeedRun.read(seed, root))
+    sys.stdout.write(revision_table(runs) + "\n" + model_table(runs) + "\n" + cost_table(runs))
+    return 0
+
+
+def revision_table(runs: Sequence[SeedRun]) -> str:
+    """Return a Markdown table of the gold of drafts and revisions: a row per round and dimension, and the gain of the last round."""
+    rounds = {run.seed: revision_rounds(str(run.stages["revisions"])) for run in runs}
+    count = len(next(iter(rounds.values())).gold)
+    names = ["originals", *(f"after round {number}" for number in range(1, count))]
+    figures: dict[str, Figure] = {}
+    for dimension in DIMENSIONS:
+        for number, name in enumerate(names):
+            figures[f"{dimension}, {name}"] = lambda run, d=dimension, k=number: rounds[run.seed].gold[k][d]  # type: ignore[misc]
+        figures[f"{dimension}, **gain**"] = lambda run, d=dimension: rounds[run.seed].gains[d]  # type: ignore[misc]
+    return _table("revisions of red-team prompts", figures, runs)
+
+
+def model_table(runs: Sequence[SeedRun]) -> str:
+    """Return a Markdown table of the models' gain over SFT on held-out prompts, paired by prompt."""
+    figures: dict[str, Figure] = {
+        f"{dimension}, {name}": lambda run, m=model, d=dimension: run.gain(m, "sft", d)  # type: ignore[misc]
+        for dimension in DIMENSIONS
+        for name, model in MODELS.items()
+    }
+    return _table("gain over SFT, held-out prompts", figures, runs)
+
+
+def cost_table(runs: Sequence[SeedRun]) -> str:
+    """Return a Markdown table of the labels and tokens of each model, and its grades on evals, by seed."""
+    lines = [_header("cost and evals", runs, last=False)]
+    for name, model in {"SFT": "sft", **MODELS}.items():
+        costs = [model_cost(name, str(run.stages[f"eval-{model}"])) for run in runs]
+        labels = [f"{cost.human_labels:,} / {cost.tokens_read + cost.tokens_written:,}" for cost in costs]
+        lines.append(f"| {name}: labels of people / tokens of models | " + " | ".join(labels) + " |")
+        grades = {one: [f"{run.grade(model, one):.3f}" for run in runs] for one in EVALS}
+        lines += [f"| {name}: {one} | {' | '.join(of_seeds)} |" for one, of_seeds in grades.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _table(title: str, figures: dict[str, Figure], runs: Sequence[SeedRun]) -> str:
+    lines = [_header(title, runs)]
+    for name, figure in figures.items():
+        estimates = [figure(run) for run in runs]
+        values = [estimate.value for estimate in estimates]
+        form = "+.3f" if "gain" in f"{title}{name}" else ".3f"
+        cells = [f"{each.value:{form}} ({each.low:{form}} to {each.high:{form}})" for each in estimates]
+        lines.append(
+            f"| {name} | {' | '.join(cells)} | {statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}}) |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _header(title: str, runs: Sequence[SeedRun], *, last: bool = True) -> str:
+    columns = [title, *(f"seed {run.seed}" for run in runs), *(["median (spread)"] if last else [])]
+    return "| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
