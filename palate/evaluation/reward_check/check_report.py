@@ -26,7 +26,7 @@ from palate.evaluation.reward_check.accuracy import (
 from palate.evaluation.reward_check.attacks import AttackResult, attack_results
 from palate.evaluation.reward_check.benchmark_figures import BenchmarkFigures
 from palate.evaluation.reward_check.doubts import EnsembleDisagreement, Familiarity, ensemble_disagreement, familiarity
-from palate.evaluation.reward_check.faults import Evidence, Fault, Verdict, find_faults, verdict_of, verdict_sentence
+from palate.evaluation.reward_check.faults import Evidence, RewardFault, Verdict, find_faults, verdict_of, verdict_sentence
 from palate.evaluation.reward_check.length_effect import LengthEffect, length_effect
 from palate.evaluation.reward_check.reading_habits import ReadingHabits, largest_change, reading_habits
 from palate.evaluation.reward_check.score_book import ScoreBook, ScoredPairs, scored_pairs, whole_pairs
@@ -65,7 +65,7 @@ class RewardCheck:
     models: tuple[str, ...]
     verdict: Verdict
     sentence: str
-    faults: tuple[Fault, ...]
+    faults: tuple[RewardFault, ...]
     pairs: int
     prompts: int
     left_out: dict[str, int]

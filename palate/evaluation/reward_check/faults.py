@@ -25,7 +25,7 @@ FaultName = Literal["chance", "reversed", "length", "blind", "tokenizer", "attac
 
 
 @dataclass(frozen=True)
-class Fault:
+class RewardFault:
     """Something that is wrong, and the figures that show it."""
 
     name: FaultName
@@ -47,19 +47,19 @@ class Evidence:
     change_limit: float
 
 
-def find_faults(evidence: Evidence) -> tuple[Fault, ...]:
+def find_faults(evidence: Evidence) -> tuple[RewardFault, ...]:
     """Return every fault that an interval (or a plain fact) supports."""
     return (*_of_accuracy(evidence), *_of_dimensions(evidence), *_of_length(evidence), *_of_habits(evidence), *_of_attacks(evidence))
 
 
-def verdict_of(figures: AccuracyFigures, faults: Sequence[Fault]) -> Verdict:
+def verdict_of(figures: AccuracyFigures, faults: Sequence[RewardFault]) -> Verdict:
     """Return whether the model passes: by the intervals better than chance and than the better length rule, and without a fault."""
     if faults:
         return "faulty"
     return "passes" if figures.accuracy.low > 0.5 and figures.over_length.low > 0 else "open"
 
 
-def verdict_sentence(verdict: Verdict, figures: AccuracyFigures, faults: Sequence[Fault]) -> str:
+def verdict_sentence(verdict: Verdict, figures: AccuracyFigures, faults: Sequence[RewardFault]) -> str:
     """Return the verdict in words, the first line of the page."""
     right = f"it is right on {percent(figures.accuracy)} of {figures.accuracy.n} prompts' pairs"
     rule = f"the better length rule on {figures.floor.value:.1%}"
@@ -76,50 +76,50 @@ def percent(estimate: Estimate) -> str:
     return f"{estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
 
 
-def _of_accuracy(evidence: Evidence) -> list[Fault]:
+def _of_accuracy(evidence: Evidence) -> list[RewardFault]:
     accuracy = evidence.figures.accuracy
     if accuracy.high < 0.5:
-        return [Fault("reversed", f"it prefers the worse side: accuracy {percent(accuracy)}, so check whether sides were swapped")]
+        return [RewardFault("reversed", f"it prefers the worse side: accuracy {percent(accuracy)}, so check whether sides were swapped")]
     explained = evidence.length is not None and evidence.length.is_fault
     if accuracy.low <= 0.5 and accuracy.high < NEAR_CHANCE and not explained:
-        return [Fault("chance", f"it is at chance, as a model trained on shuffled labels is: accuracy {percent(accuracy)}")]
+        return [RewardFault("chance", f"it is at chance, as a model trained on shuffled labels is: accuracy {percent(accuracy)}")]
     return []
 
 
-def _of_dimensions(evidence: Evidence) -> list[Fault]:
+def _of_dimensions(evidence: Evidence) -> list[RewardFault]:
     found = []
     for group, rest in zip(evidence.dimensions, evidence.rest, strict=True):
         if group.accuracy.low <= 0.5 and group.accuracy.high < rest.low:
             figures = f"accuracy {percent(group.accuracy)} there, {percent(rest)} elsewhere"
-            found.append(Fault("blind", f"it is blind to {group.name}: {figures}"))
+            found.append(RewardFault("blind", f"it is blind to {group.name}: {figures}"))
     return found
 
 
-def _of_length(evidence: Evidence) -> list[Fault]:
+def _of_length(evidence: Evidence) -> list[RewardFault]:
     length = evidence.length
     if length is None or not length.is_fault or length.against is None:
         return []
     other = "shorter" if length.prefers == "longer" else "longer"
     figures = f"where the {other} side is better it is right on {percent(length.against)}"
-    return [Fault("length", f"it scores length: it picks the {length.prefers} side on {percent(length.follows)}, and {figures}")]
+    return [RewardFault("length", f"it scores length: it picks the {length.prefers} side on {percent(length.follows)}, and {figures}")]
 
 
-def _of_habits(evidence: Evidence) -> list[Fault]:
+def _of_habits(evidence: Evidence) -> list[RewardFault]:
     habits, found = evidence.habits, []
     if habits.changed:
         where = ", ".join(habits.changed)
-        found.append(Fault("tokenizer", f"the tokenizer or chat template in {where} is not the one that it was trained with"))
+        found.append(RewardFault("tokenizer", f"the tokenizer or chat template in {where} is not the one that it was trained with"))
     if habits.unknown is not None and habits.unknown.low > MOST_UNKNOWN:
-        found.append(Fault("tokenizer", f"its tokenizer does not know {percent(habits.unknown)} of the completions' tokens"))
+        found.append(RewardFault("tokenizer", f"its tokenizer does not know {percent(habits.unknown)} of the completions' tokens"))
     for way in habits.renderings:
         if way.accuracy.low > 0.5 and way.gain.z > MANY:
             gain = f"{way.accuracy.value:.1%} in place of {way.accuracy.value - way.gain.value:.1%}"
-            found.append(Fault("tokenizer", f"it has another template's habits: {way.name} it is right more often, {gain}"))
+            found.append(RewardFault("tokenizer", f"it has another template's habits: {way.name} it is right more often, {gain}"))
     if evidence.change > evidence.change_limit:
-        found.append(Fault("unstable", f"a score changes by {evidence.change:.2g} with what is scored beside it"))
+        found.append(RewardFault("unstable", f"a score changes by {evidence.change:.2g} with what is scored beside it"))
     return found
 
 
-def _of_attacks(evidence: Evidence) -> list[Fault]:
+def _of_attacks(evidence: Evidence) -> list[RewardFault]:
     lost = [one for one in evidence.attacks if one.is_fault(evidence.attack_limit)]
-    return [Fault("attack", f"{one.name}: the better side wins against {one.meaning} on {percent(one.wins)} only") for one in lost]
+    return [RewardFault("attack", f"{one.name}: the better side wins against {one.meaning} on {percent(one.wins)} only") for one in lost]

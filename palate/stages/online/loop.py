@@ -273,11 +273,9 @@ class Loop:
 
     def _logps(self, policy: CausalPolicy, rollouts: Rollouts) -> Tensor:
         """Return the log-probabilities of the sampled tokens (n,) under `policy` at the sampling temperature, nats."""
-        temperature = self.config.sampling.temperature
+        temperature, limit = self.config.sampling.temperature, self.config.tokens_per_microbatch
         with self.frozen.used(policy):
-            return over_trees(
-                rollouts.trees, self.config.tokens_per_microbatch, lambda batch: policy.logps(batch, temperature=temperature).logps
-            )
+            return over_trees(rollouts.trees, limit, lambda batch: policy.logps(batch, temperature=temperature).logps)
 
     @property
     def _has_flat_groups(self) -> bool:
