@@ -69,7 +69,7 @@ def train_alone(
     """Train one model and write it."""
     learned = learned_by(origin, trained)
     start_learning(script, machine, role, origin, trained, learned, state)
-    head = 0.0 if origin.heads else head_bytes(trained, learns=True, forms_early=trees.branches == 1)
+    head = head_bytes(trained, learns=True, forms_early=trees.branches == 1) if origin.has_vocabulary else 0.0
     learn(script, machine, role, trained, trees, learned, head)
     write(script, machine, role, origin, trained)
 
@@ -84,4 +84,4 @@ def score_by_reward(script: MemoryScript, machine: Machine, origin: ModelOrigin,
     """Load a reward model and score completions with it."""
     load(script, machine, "reward", origin.scalar(), width=width)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, branches, tokens_at_once(origin.shape.hidden_size))
-    score(script, machine, "reward", Trained(origin.shape, width), trees, has_vocabulary=False)
+    score(script, machine, "reward", Trained(origin.shape, width), trees, has_vocabulary=origin.reads_likelihood)

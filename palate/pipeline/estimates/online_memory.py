@@ -112,7 +112,7 @@ def _value(stage: Online, policy: ModelOrigin, rewards: dict[str, ModelOrigin]) 
         for reward in rewards.values()
         if reward.shape.vocabulary == policy.shape.vocabulary and (reward.shape.positions is None or reward.shape.positions >= longest)
     ]
-    return matching[0] if matching else policy.scalar()
+    return replace(matching[0], reads_likelihood=False) if matching else policy.scalar()
 
 
 def _share(script: MemoryScript, trained: Trained, policy: ModelOrigin, value: ModelOrigin | None, rewards: dict[str, ModelOrigin]) -> None:
@@ -142,7 +142,7 @@ def _score(
     _, value, rewards = models
     for role, reward in rewards.items():
         trees = PackedTrees.within(lengths.prompt, lengths.completion, stage.samples_per_prompt, tokens_at_once(reward.shape.hidden_size))
-        score(script, machine, role, Trained(reward.shape, trained.width), trees, has_vocabulary=False)
+        score(script, machine, role, Trained(reward.shape, trained.width), trees, has_vocabulary=reward.reads_likelihood)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, stage.samples_per_prompt, stage.tokens_per_microbatch)
     score(script, machine, "reference", trained, trees, has_vocabulary=True)
     if value is not None:

@@ -15,6 +15,7 @@ from palate.config.types import InputMark
 from palate.core import ConfigError, ModelError
 from palate.models.adapters import ADAPTER_FILE, LoRA, base_of, is_adapter
 from palate.models.load import load_tokenizer, vocabulary_size
+from palate.models.reward_file import RewardFile
 from palate.models.shapes import find_shape, shape_of_architecture
 from palate.pipeline.estimates.memory_advice import Advice, advice_for
 from palate.pipeline.estimates.memory_parts import StageMemory
@@ -23,6 +24,7 @@ from palate.pipeline.estimates.stage_memory import memory_of
 from palate.pipeline.plan import REFERENCE, Pipeline, read_stage
 from palate.pipeline.table import Stage, Stages
 from palate.stages.pretrain import Pretrain
+from palate.stages.reward import Reward
 
 VOCABULARY = 4096
 """Tokens that are assumed where the tokenizer is not there yet."""
@@ -120,7 +122,8 @@ class _Models:
         adapters = own.get("adapters")
         is_kept = isinstance(adapters, LoRA) and not adapters.merge and start.rank is None
         rank = adapters.rank if is_kept and isinstance(adapters, LoRA) else None
-        self.made[name] = replace(start, name=name, base=start.name if is_kept else name, rank=rank)
+        reads = stage.score == "with_likelihood" if isinstance(stage, Reward) else start.reads_likelihood
+        self.made[name] = replace(start, name=name, base=start.name if is_kept else name, rank=rank, reads_likelihood=reads)
 
 
 def origin_at(path: str) -> ModelOrigin:
@@ -131,11 +134,13 @@ def origin_at(path: str) -> ModelOrigin:
         ModelError: it cannot be read.
     """
     place = model_at(path)
+    stored = RewardFile.read(place)
+    reads = stored is not None and stored.likelihood is not None
     if is_adapter(place):
         base = base_of(place)[0]
         settings = json.loads((Path(place) / ADAPTER_FILE).read_text(encoding="utf-8"))
-        return ModelOrigin(find_shape(base), place, base, rank=int(settings.get("r", LoRA().rank)))
-    return ModelOrigin(find_shape(place), place, place)
+        return ModelOrigin(find_shape(base), place, base, rank=int(settings.get("r", LoRA().rank)), reads_likelihood=reads)
+    return ModelOrigin(find_shape(place), place, place, reads_likelihood=reads)
 
 
 def plan_memory(
