@@ -101,15 +101,7 @@ class Reward:
         """Train the model, normalise and test it; save `model/` with its report card, and `predictions.jsonl`."""
         train, test = self._split(run)
         dimensions = tuple(dict.fromkeys(preference.dimension for preference in train))
-        base = model_at(self.model)
-        fresh = scalar_from(
-            base,
-            dimensions,
-            seed=derive_seed(run.seed, "heads"),
-            four_bit=four_bit_of(self.adapters),
-            reads_likelihood=self.score == "with_likelihood",
-        )
-        model = trainable(run, fresh, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
+        model = self._untrained(run, dimensions)
         limit = token_limit(model, self.max_tokens)
         train, choosing = (
             (train, []) if isinstance(self.keep, Last) else split_held_out(train, self.held_out_share, derive_seed(run.seed, "keep"))
@@ -163,6 +155,18 @@ class Reward:
                 **ask_next(run, self.preferences, model, train_prompts),
             }
         )
+
+    def _untrained(self, run: Run, dimensions: tuple[str, ...]) -> ScalarModel:
+        """Return the model as it will learn, with new heads."""
+        base = model_at(self.model)
+        fresh = scalar_from(
+            base,
+            dimensions,
+            seed=derive_seed(run.seed, "heads"),
+            four_bit=four_bit_of(self.adapters),
+            reads_likelihood=self.score == "with_likelihood",
+        )
+        return trainable(run, fresh, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
 
     def _split(self, run: Run) -> tuple[list[Preference], list[Preference]]:
         """Return the preferences to train and to test on; no prompt is in both."""
