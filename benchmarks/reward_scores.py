@@ -28,7 +28,7 @@ from palate.training.comparisons import judged_prompts
 from tests.support.llmfao import read_llmfao
 
 SCORES = ("last_token", "with_likelihood")
-SETTINGS = ("--prompts_per_step", "8", "--optimizer.lr", "1e-3", "--epochs", "2")
+SETTINGS = ("--prompts_per_step", "8", "--optimizer.lr", "1e-3")
 TUNING = ("--demonstrations_per_step", "16", "--optimizer.lr", "3e-3", "--epochs", "2")
 MAX_TOKENS = 512
 
