@@ -128,7 +128,10 @@ def attach_stored(module: PreTrainedModel, directory: Path, coefficients: Sequen
     """
     if coefficients is None:
         if NOTE_NAME in module.config.to_dict():
-            raise ModelError(f"{directory}: the scores of this model read its likelihood, and its reward.json has no coefficients for it")
+            raise ModelError(
+                f"{directory}: the scores of this model read its likelihood, and its reward.json has no coefficients for it. Copy the "
+                "directory again, as it was written"
+            )
         return
     path, tensors = directory / HEAD_FILE, dict[str, Tensor]()
     if path.is_file():

@@ -47,7 +47,7 @@ class RewardFile:
             return None
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            likelihood = content.get("likelihood")
+            likelihood = content["likelihood"] if "note" in content else content.get("likelihood")
             numbers = (content["gain"], content["bias"], *(() if likelihood is None else (likelihood,)))
             heads = tuple(content["heads"])
             columns = [tuple(map(float, column)) for column in numbers]

@@ -249,6 +249,14 @@ def without_coefficients(folder: Path) -> None:
     (folder / "reward.json").write_text(json.dumps(stored))
 
 
+def without_an_entry(folder: Path) -> None:
+    """Nothing in the configuration of an adapter says what the scores read; the note beside the coefficients does."""
+    config = json.loads((folder / "config.json").read_text())
+    del config["palate_scores"]
+    (folder / "config.json").write_text(json.dumps(config))
+    without_coefficients(folder)
+
+
 def of_another_width(folder: Path) -> None:
     weight = load_file(folder / "lm_head.safetensors")["weight"]
     save_file({"weight": weight[:, :5].contiguous()}, folder / "lm_head.safetensors")
@@ -262,11 +270,12 @@ def with_one_coefficient(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (without_coefficients, "reads its likelihood|read its likelihood, and its reward.json has no coefficients"),
+        (without_coefficients, "reward.json cannot be read .*likelihood"),
+        (without_an_entry, "reward.json cannot be read .*likelihood"),
         (lambda folder: (folder / "reward.json").unlink(), "its reward.json has no coefficients"),
         (lambda folder: (folder / "lm_head.safetensors").unlink(), "lm_head.safetensors is missing.*Copy the whole directory"),
         (lambda folder: (folder / "lm_head.safetensors").write_bytes(b"broken"), "lm_head.safetensors cannot be read"),
-        (of_another_width, r"lm_head.safetensors has shape \(40, 5\)|lm_head.safetensors has shape"),
+        (of_another_width, r"lm_head.safetensors has shape \(\d+, 5\), and the model's embeddings"),
         (with_one_coefficient, "reward.json needs one number per head"),
     ],
 )
