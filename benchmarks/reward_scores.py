@@ -61,7 +61,7 @@ class DataSet:
         cells.append(("with_likelihood less last_token", self.by_prompt(means["with_likelihood"] - means["last_token"]), ""))
         cells.append(("rule: the longer wins", self.by_prompt(_agreement(first, "chosen_tokens", "rejected_tokens")), ""))
         text = [
-            f"| {self.name} | {name} | {e.value:+.3f} | {e.low:+.3f} to {e.high:+.3f} | {len(self.prompts)} | {e.n} | {by_seed} |"
+            f"| {self.name} | {name} | {e.value:.3f} | {e.low:.3f} to {e.high:.3f} | {len(self.prompts)} | {e.n} | {by_seed} |"
             for name, e, by_seed in cells
         ]
         low, high = min(self.coefficients), max(self.coefficients)
