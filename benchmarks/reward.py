@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import random
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.speed.workload import MAX_TOKENS, bpe_tokenizer
+from palate import cli
 from palate.core import Message
 from palate.data.formats import read_preferences
 from palate.data.formats.write import preference_row
@@ -60,7 +60,8 @@ def main() -> int:
 
 def palate(*words: object) -> None:
     """Run a stage, or skip it when it is done."""
-    subprocess.run([sys.executable, "-m", "palate", *map(str, words)], check=True)
+    if cli.main([str(word) for word in words]) != 0:
+        raise SystemExit(f"palate {' '.join(map(str, words))} failed")
 
 
 def pretrained(pairs: Path, out: Path, epochs: int) -> Path:

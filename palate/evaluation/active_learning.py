@@ -13,7 +13,6 @@ import numpy.typing as npt
 from palate.agreement.selection import ensemble_disagreement
 from palate.core import Completion, PalateError, Prompt, derive_seed
 from palate.data.jsonl import write_rows
-from palate.models.heads import head_of
 from palate.models.scalar import ScalarModel
 from palate.raters.people import project_of_run
 from palate.rewards.ensemble import drawn_heads, precision_of
@@ -47,7 +46,7 @@ class Ensemble:
         reward = LearnedReward(model)
         states = reward.states([prompt.tree for prompt in judged]).double().numpy()
         starts = np.cumsum([0, *(len(prompt.tree.branches) for prompt in judged)])
-        weights = head_of(model.module).weight.detach().double().numpy()
+        weights = model.head_weights.detach().double().numpy()
         heads = {}
         for name, head in zip(model.heads, weights, strict=True):
             pairs = [(start, p) for start, prompt in zip(starts, judged, strict=False) for p in prompt.pairs if p.dimension == name]

@@ -11,18 +11,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter, functional
+from torch.nn import Parameter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from palate.models.adapters import Adapters, LoRA
 from palate.models.attention import Attends, packed_states
-from palate.models.cpu import keeps_kernels, linear
+from palate.models.cpu import linear
 from palate.models.devices import moved, on_model
+from palate.models.head_logps import head_logps, rounded_up
 from palate.models.parts import in_parts
 from palate.models.paths import AttentionPath, longest_sequence, padded_rows
 from palate.models.transformers_io import save_pair, save_tokenizer
-from palate.objectives.logps import summed_nll, token_logps
-from palate.text.attention_plan import round_up
+from palate.objectives.logps import summed_nll
 from palate.text.ends import configured_ends, declare_ends, end_ids
 from palate.text.pack import PackedBatch
 
@@ -82,11 +82,7 @@ class CausalPolicy:
         with self.under():
             batch = on_model(batch, self.device)
             if self.path == "packed":
-                weight, bias = self.head
-                sources, targets = self._padded(batch.sources, batch.targets)
-                states = packed_states(self.module, batch).index_select(0, sources)
-                logps_and_entropy = token_logps(states, weight, targets, bias=bias, temperature=temperature, linear=linear)
-                logps, entropy, states = (x[: len(batch.targets)] for x in (*logps_and_entropy, states))
+                logps, entropy, states = head_logps(packed_states(self.module, batch), batch, *self.head, temperature=temperature)
                 return TokenOutputs(logps.cpu(), entropy.cpu(), states)
             logps = torch.log_softmax(self._padded_logits(batch).float() / temperature, -1)
         entropy = -(logps.exp() * logps.clamp_min(torch.finfo(logps.dtype).min)).sum(-1)
@@ -98,8 +94,9 @@ class CausalPolicy:
             with self.under():
                 weight, bias = self.head
                 batch, weights = on_model(batch, self.device), moved(weights, self.device)
-                sources, targets, weights = self._padded(batch.sources, batch.targets, weights)
-                states = packed_states(self.module, batch).index_select(0, sources)
+                states = packed_states(self.module, batch)
+                sources, targets, weights = rounded_up(states, weight, batch.sources, batch.targets, weights)
+                states = states.index_select(0, sources)
                 total, logps = summed_nll(states, weight, targets, weights, bias=bias, linear=linear)
                 return total.cpu(), logps[: len(batch.targets)].cpu()
         logps = self.logps(batch).logps
@@ -158,13 +155,6 @@ class CausalPolicy:
         else:
             self.adapters.save(directory)
             save_tokenizer(self.tokenizer, directory)
-
-    def _padded(self, *columns: Tensor) -> Iterator[Tensor]:
-        """Yield columns (n,) of targets; where kernels are kept, zeros at the end round n up so that shapes repeat."""
-        n = len(columns[0])
-        keeps = self.device.type != "cuda" and keeps_kernels(self.module.dtype, n, self.head[0].shape[1])
-        more = round_up(n, 16) - n if keeps else 0
-        return (functional.pad(column, (0, more)) for column in columns)
 
     def _padded_logits(self, batch: PackedBatch) -> Tensor:
         """Return logits (n, v) that predict the targets, by the model's own forward, which may do more than multiply by the head."""

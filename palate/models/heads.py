@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 import torch
+from torch import Tensor
 from torch.nn import Linear
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -14,6 +15,7 @@ from palate.models.devices import placed
 from palate.models.load import built
 from palate.models.precision import cast_parameters
 from palate.text.ends import declare_ends
+from palate.text.pack import PackedBatch
 
 
 def on_backbone(source: PreTrainedModel, config: PretrainedConfig, seed: int, *, takes: bool) -> PreTrainedModel:
@@ -79,3 +81,18 @@ def head_of(module: PreTrainedModel) -> Linear:
     if not isinstance(head, Linear):
         raise ModelError(f"{type(module).__name__} has no linear layer `score`; use a decoder for sequence classification")
     return head
+
+
+def padding_at_ends(batch: PackedBatch, module: PreTrainedModel) -> Tensor:
+    """Return how many tokens of padding each branch ends with (b,): transformers scores the token before them, so these are not read.
+
+    Models that Palate trains never end a sequence with padding (see `with_padding`); others may pad with the end of a turn.
+    """
+    pad = module.config.get_text_config().pad_token_id
+    counts = [0 if branch.ids[-1] != pad else _count_at_end(branch.ids, pad) for tree in batch.trees for branch in tree.branches]
+    return torch.tensor(counts)
+
+
+def _count_at_end(ids: Sequence[int], token: int) -> int:
+    """Return how often `token` stands at the end, at most one time less than there are ids."""
+    return next((count for count, one in enumerate(reversed(ids)) if one != token), len(ids) - 1)

@@ -154,6 +154,16 @@ def _head_reason(module: PreTrainedModel, rows: PaddedBatch, plain: Tensor) -> s
     return None if gap <= TOLERANCE[plain.dtype] else f"its logits are not hidden states times output embeddings (relative gap {gap:.2g})"
 
 
+def head_reason(module: PreTrainedModel) -> str | None:
+    """Return why a model's logits are not just hidden states times the output embeddings; None if they are."""
+    if module.config.get_text_config().to_dict().get("final_logit_softcapping") is not None:
+        return "it caps its logits (final_logit_softcapping)"
+    batch = _two_branches(module.get_input_embeddings().num_embeddings, longest_sequence(module.config) or 8)
+    rows = padded_rows(batch).to(module.device)
+    with torch.no_grad():
+        return _head_reason(module, rows, rows.run(module.base_model)[rows.source])
+
+
 def _depends_on_padding(module: PreTrainedModel) -> bool:
     """Return whether a row's hidden states change when it is padded beside a longer row."""
     ids = _two_branches(module.get_input_embeddings().num_embeddings, longest_sequence(module.config) or 8).trees[0]

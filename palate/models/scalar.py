@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,17 +21,17 @@ from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
 from palate.models.devices import moved, on_model
 from palate.models.four_bit import FourBit, quantised
-from palate.models.heads import head_of, on_backbone, with_padding
+from palate.models.heads import head_of, on_backbone, padding_at_ends, with_padding
+from palate.models.likelihood import NOTE_NAME, PREFIX, attach, attach_stored, likelihood_of, of_policy
 from palate.models.load import base_policy, check_vocabulary, load_config, load_module, load_policy, load_tokenizer, stored_dtype
 from palate.models.parts import in_parts
 from palate.models.paths import AttentionPath, choose_path, longest_sequence, padded_rows
 from palate.models.precision import DType, cast_parameters, dtype_of
+from palate.models.reward_file import REWARD_FILE, RewardFile
 from palate.models.transformers_io import save_pair, save_tokenizer
 from palate.text.ends import end_ids
 from palate.text.pack import PackedBatch
 from palate.text.tokens import tokenizer_digest
-
-REWARD_FILE = "reward.json"
 
 
 @dataclass(frozen=True)
@@ -60,32 +59,59 @@ class ScalarModel:
         self.heads: tuple[str, ...] = tuple(module.config.id2label[k] for k in range(module.config.num_labels))
         """Names of the heads, in the order of their columns."""
         self.normalisation = Normalisation((1.0,) * len(self.heads), (0.0,) * len(self.heads))
+        self.likelihood = likelihood_of(module)
+        """What scores read beside the last token; None where they read only that."""
 
     def scores(self, batch: PackedBatch) -> Tensor:
-        """Return raw scores (b, h), float32, at the last token of each branch."""
-        parts = in_parts(batch, lambda part: self._head(self._states(part)))
+        """Return raw scores (b, h), float32: of the last token of each branch, and of its likelihood where the model reads it."""
+        parts = in_parts(batch, lambda part: self._scores(*self._read(part)))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    def last_token_scores(self, batch: PackedBatch) -> Tensor:
+        """Return the part (b, h) of the raw scores that plain transformers computes."""
+        return self._head(self._read(batch)[0])
+
     def states(self, batch: PackedBatch) -> Tensor:
-        """Return what the heads read (b, d): the final hidden state at the last token of each branch."""
-        parts = in_parts(batch, lambda part: self._states(part).cpu())
+        """Return what the heads read, on the CPU: the final hidden state at the last token of each branch (b, d).
+
+        Where the model reads the likelihood of the branch, that is one more column.
+        """
+        parts = in_parts(batch, lambda part: _joined(*self._read(part)))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    @property
+    def head_weights(self) -> Tensor:
+        """Return the weights (h, d) by which heads read `states`, float32 on the CPU; one more column for the likelihood."""
+        weights = self.module.get_submodule("score").weight.float().cpu()
+        return weights if self.likelihood is None else torch.cat([weights, self.likelihood.coefficients.cpu()[:, None]], 1)
 
     @property
     def device(self) -> torch.device:
         """Return where the weights are."""
         return self.module.device
 
-    def _states(self, batch: PackedBatch) -> Tensor:
-        batch, padding = on_model(batch, self.device), moved(self._padding(batch), self.device)
+    def _read(self, batch: PackedBatch) -> tuple[Tensor, Tensor | None]:
+        """Return the final hidden state (b, d) of each branch on the device, and its mean log-likelihood (b,) on the CPU if it counts."""
+        batch, padding = on_model(batch, self.device), moved(padding_at_ends(batch, self.module), self.device)
+        reads = self.likelihood
         if self.path == "packed":
-            return packed_states(self.module, batch).index_select(0, batch.last - padding)
+            states = packed_states(self.module, batch)
+            last = states.index_select(0, batch.last - padding)
+            return last, None if reads is None else reads.of_packed(self.module, states, batch)
         rows = padded_rows(batch, self.path).to(self.device)
         numbers, columns = rows.last
-        return rows.run(self.module.base_model)[numbers, columns - padding]
+        states = rows.run(self.module.base_model)
+        return states[numbers, columns - padding], None if reads is None else reads.of_rows(self.module, states, rows, batch)
+
+    def _scores(self, last: Tensor, likelihood: Tensor | None) -> Tensor:
+        scores = self._head(last)
+        if self.likelihood is None or likelihood is None:
+            return scores
+        return scores + likelihood[:, None] * self.likelihood.coefficients.cpu()
 
     def values(self, batch: PackedBatch) -> Tensor:
-        """Return raw values (n, h), float32, of the state before each target."""
+        """Return raw values (n, h), float32, of the state before each target; a value model has no likelihood to read."""
+        assert self.likelihood is None, "a value model reads states alone: make one with scalar_from"
         parts = in_parts(batch, self._values)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -125,6 +151,8 @@ class ScalarModel:
         """
         adapters = Adapters(self.module, base)
         adapters.add(lora, seed)
+        if self.likelihood is not None:
+            self.likelihood.raw.requires_grad_()
         return self._twin(adapters)
 
     def merged(self) -> ScalarModel:
@@ -134,12 +162,14 @@ class ScalarModel:
         return self._twin(None)
 
     def save(self, directory: str | Path) -> None:
-        """Write a Hugging Face directory with model, tokenizer and reward.json (head names, gain, bias, tokenizer).
+        """Write a Hugging Face directory with model, tokenizer and reward.json (head names, gain, bias, coefficients, tokenizer).
 
         Of a model with adapters, write these in peft's format in place of the model.
         """
         if self.adapters is None:
-            save_pair(self.module, self.tokenizer, directory)
+            save_pair(self.module, self.tokenizer, directory, without=PREFIX)
+            if self.likelihood is not None:
+                self.likelihood.save(directory)
         else:
             self.adapters.save(directory)
             save_tokenizer(self.tokenizer, directory)
@@ -147,17 +177,9 @@ class ScalarModel:
 
     def save_heads(self, directory: str | Path) -> None:
         """Write reward.json to a directory that already has the model. It also says which tokenizer the heads were trained with."""
-        content = {"heads": self.heads, **asdict(self.normalisation), "tokenizer": tokenizer_digest(self.tokenizer)}
-        (Path(directory) / REWARD_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-    def _padding(self, batch: PackedBatch) -> Tensor:
-        """Return how many tokens of padding each branch ends with (b,): transformers scores the token before them, so these are not read.
-
-        Models that Palate trains never end a sequence with padding (see `with_padding`); others may pad with the end of a turn.
-        """
-        pad = self.module.config.get_text_config().pad_token_id
-        counts = [0 if branch.ids[-1] != pad else _count_at_end(branch.ids, pad) for tree in batch.trees for branch in tree.branches]
-        return torch.tensor(counts)
+        coefficients = None if self.likelihood is None else self.likelihood.stored()
+        digest = tokenizer_digest(self.tokenizer)
+        RewardFile(self.heads, self.normalisation.gain, self.normalisation.bias, coefficients, digest).write(directory)
 
     def _head(self, states: Tensor) -> Tensor:
         """Return scores in float32 whatever the backbone computes in, because differences within a pair are small; on the CPU."""
@@ -189,19 +211,25 @@ def load_scalar(path: str | Path, *, dtype: DType = "float32", merge_adapter: bo
     check_vocabulary(module, tokenizer)
     keep_freed_memory()
     keep_few_kernels()
-    model = ScalarModel(module.eval(), tokenizer, choose_path(module))
-    model.normalisation = _read_normalisation(Path(path) / REWARD_FILE, model.heads) or model.normalisation
-    return model
+    path_taken = choose_path(module)
+    stored = RewardFile.read(path)
+    attach_stored(module, Path(path), None if stored is None else stored.likelihood)
+    return _normalised(ScalarModel(module.eval(), tokenizer, path_taken), stored, path)
 
 
 def _with_adapter_at(path: Path, four_bit: FourBit | None, *, merge: bool) -> ScalarModel:
     """Return the model that an adapter directory describes, with the adapter merged or not."""
-    if not (path / REWARD_FILE).is_file():
+    stored = RewardFile.read(path)
+    if stored is None:
         raise ModelError(f"{path} is an adapter without {REWARD_FILE}, which names the heads; use an adapter that a reward stage wrote")
-    heads, base = _read_heads(path / REWARD_FILE)[0], base_of(path)[0]
+    base = base_of(path)[0]
 
     def load(dtype: DType) -> ScalarModel:
-        return with_heads(base_policy(path, dtype=dtype), heads, seed=0, takes=True)
+        policy = base_policy(path, dtype=dtype)
+        model = with_heads(policy, stored.heads, seed=0, takes=True, reads_likelihood=stored.likelihood is not None)
+        if model.likelihood is not None and stored.likelihood is not None:
+            model.likelihood.restore(stored.likelihood)
+        return model
 
     if four_bit is None or merge:
         model = load("float32")
@@ -213,8 +241,7 @@ def _with_adapter_at(path: Path, four_bit: FourBit | None, *, merge: bool) -> Sc
         adapters.merge()
     else:
         model = ScalarModel(model.module, model.tokenizer, model.path, adapters)
-    model.normalisation = _read_normalisation(path / REWARD_FILE, model.heads) or model.normalisation
-    return model
+    return _normalised(model, stored, path)
 
 
 def scalar_from(
@@ -224,39 +251,46 @@ def scalar_from(
     *,
     zero: bool = False,
     four_bit: FourBit | None = None,
+    reads_likelihood: bool = False,
 ) -> ScalarModel:
     """Return a trainable scalar model with new heads on a copy of the source's backbone.
 
     Heads start as N(0, 1 / (d + 1)) (Stiennon et al. 2020), or as 0 with `zero`, as value heads do. A path names a policy. With `four_bit`
-    the linear layers of the copy are quantised and frozen; the source must not be.
+    the linear layers of the copy are quantised and frozen; the source must not be. With `reads_likelihood`, for which the source is a
+    policy, scores also read the likelihood of the completion, with a coefficient that starts at 0.
 
     Raises:
         ConfigError: `four_bit` is given, and bitsandbytes is missing or too old.
-        ModelError: there is no head, a name stands twice, or transformers has no scalar head for the family.
+        ModelError: there is no head, a name stands twice, transformers has no scalar head for the family, or its likelihood is more than
+            hidden states times a head.
     """
     if not heads or len(set(heads)) < len(heads):
         raise ModelError(f"heads need one or more distinct names, got {list(heads)}")
-    if four_bit is not None:
-        dtype = stored_dtype(source) if isinstance(source, str | Path) else "float32"
-        return quantised(lambda: _scalar_on(source, heads, seed, dtype, zero=zero), four_bit)
-    return _scalar_on(source, heads, seed, "float32", zero=zero)
-
-
-def _scalar_on(
-    source: CausalPolicy | ScalarModel | str | Path, heads: Sequence[str], seed: int, dtype: DType, *, zero: bool
-) -> ScalarModel:
-    """Return new heads on the backbone of a policy that is read in `dtype`, or on a copy of another model's."""
     is_path = isinstance(source, str | Path)
-    return with_heads(load_policy(source, dtype=dtype) if isinstance(source, str | Path) else source, heads, seed, zero=zero, takes=is_path)
+
+    def make(dtype: DType) -> ScalarModel:
+        policy = load_policy(source, dtype=dtype) if isinstance(source, str | Path) else source
+        return with_heads(policy, heads, seed, zero=zero, takes=is_path, reads_likelihood=reads_likelihood)
+
+    if four_bit is None:
+        return make("float32")
+    return quantised(lambda: make(stored_dtype(source) if isinstance(source, str | Path) else "float32"), four_bit)
 
 
 def with_heads(
-    source: CausalPolicy | ScalarModel, heads: Sequence[str], seed: int, *, zero: bool = False, takes: bool = False
+    source: CausalPolicy | ScalarModel,
+    heads: Sequence[str],
+    seed: int,
+    *,
+    zero: bool = False,
+    takes: bool = False,
+    reads_likelihood: bool = False,
 ) -> ScalarModel:
     """As `scalar_from`; with `takes` the backbone is the source's own, which is not to be used any more."""
     ends = source.end_ids if isinstance(source, CausalPolicy) else end_ids(source.tokenizer)
     tokenizer = with_padding(source.tokenizer, ends)
     config = copy.deepcopy(source.module.config)
+    config.__dict__.pop(NOTE_NAME, None)  # of a reward model that reads the likelihood, which new heads need not do
     config.num_labels = len(heads)
     config.id2label, config.label2id = dict(enumerate(heads)), {name: k for k, name in enumerate(heads)}
     config.get_text_config().pad_token_id = config.pad_token_id = tokenizer.pad_token_id
@@ -268,27 +302,21 @@ def with_heads(
         if head.bias is not None:
             head.bias.zero_()
     module.set_attn_implementation(source.module.config._attn_implementation)
+    if reads_likelihood:
+        assert isinstance(source, CausalPolicy), "a scalar model has no language-model head"
+        attach(module, of_policy(source, len(heads), takes=takes))
     return ScalarModel(module.eval(), tokenizer, source.path)
 
 
-def _count_at_end(ids: Sequence[int], token: int) -> int:
-    """Return how often `token` stands at the end, at most one time less than there are ids."""
-    return next((count for count, one in enumerate(reversed(ids)) if one != token), len(ids) - 1)
+def _joined(last: Tensor, likelihood: Tensor | None) -> Tensor:
+    """Return the states (b, d), and the likelihood (b,) as one more column, on the CPU."""
+    return last.cpu() if likelihood is None else torch.cat([last.cpu(), likelihood[:, None].to(last.dtype)], 1)
 
 
-def _read_normalisation(path: Path, heads: tuple[str, ...]) -> Normalisation | None:
-    if not path.exists():
-        return None
-    names, gain, bias = _read_heads(path)
-    if names != heads or len(gain) != len(heads) or len(bias) != len(heads):
-        raise ModelError(f"{path} has heads {list(names)}, {len(gain)} gains and {len(bias)} biases; the model has heads {list(heads)}")
-    return Normalisation(gain, bias)
-
-
-def _read_heads(path: Path) -> tuple[tuple[str, ...], tuple[float, ...], tuple[float, ...]]:
-    """Return names, gains and biases from a reward.json."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return tuple(content["heads"]), tuple(content["gain"]), tuple(content["bias"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} cannot be read ({type(error).__name__}: {error}); it needs heads, gain and bias") from error
+def _normalised(model: ScalarModel, stored: RewardFile | None, path: str | Path) -> ScalarModel:
+    """Give the model the gain and bias that were stored, if any, and return it."""
+    if stored is not None and stored.heads != model.heads:
+        raise ModelError(f"{Path(path) / REWARD_FILE} has heads {list(stored.heads)}; the model has heads {list(model.heads)}")
+    if stored is not None:
+        model.normalisation = Normalisation(stored.gain, stored.bias)
+    return model

@@ -40,10 +40,11 @@ def without_reports() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def save_pair(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | Path) -> None:
-    """Write model and tokenizer as an ordinary Hugging Face directory."""
+def save_pair(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | Path, *, without: str = "") -> None:
+    """Write model and tokenizer as an ordinary Hugging Face directory, without the weights whose names begin with `without`."""
+    weights = {name: x for name, x in on_cpu(module).items() if not (without and name.startswith(without))}
     with no_progress_bars():
-        module.save_pretrained(directory, state_dict=on_cpu(module))
+        module.save_pretrained(directory, state_dict=weights)
     save_tokenizer(tokenizer, directory)
 
 

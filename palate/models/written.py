@@ -24,6 +24,8 @@ TOKENS = 12
 def check_export(model: CausalPolicy | ScalarModel, directory: str | Path) -> None:
     """Load the model or adapter in `directory` as its users do, and compare it with `model` on some tokens that end as completions do.
 
+    Of scores, this is the part of the last token, which is all that other programs compute.
+
     Raises:
         ModelError: it cannot be loaded, or gives other numbers, or other special tokens.
     """
@@ -34,7 +36,7 @@ def check_export(model: CausalPolicy | ScalarModel, directory: str | Path) -> No
     row = torch.tensor([tree.trunk + tree.branches[0].ids])
     try:
         with torch.no_grad(), no_progress_bars(), without_reports():
-            ours = model.logps(pack([tree])).logps if isinstance(model, CausalPolicy) else model.scores(pack([tree]))[0]
+            ours = model.logps(pack([tree])).logps if isinstance(model, CausalPolicy) else model.last_token_scores(pack([tree]))[0]
             plain = _plain(model, directory)
             theirs = _logps(plain(input_ids=row).logits[0], row[0, len(tree.trunk) :]) if is_policy else plain(input_ids=row).logits[0]
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError, ImportError) as error:

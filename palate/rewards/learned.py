@@ -135,8 +135,7 @@ class LearnedReward:
         """Whether completions are scored by their own ids. Otherwise their texts are, in the model's own tokens."""
         self.used: Callable[[], AbstractContextManager[None]] = nullcontext
         """A context in which the model can compute, where its weights lie elsewhere meanwhile."""
-        self._width = model.module.config.get_text_config().hidden_size
-        self._tokens = tokens_at_once(self._width)
+        self._tokens = tokens_at_once(model.module.config.get_text_config().hidden_size)
 
     @staticmethod
     def load(
@@ -165,8 +164,8 @@ class LearnedReward:
         return self._of_branches(trees, len(self.model.heads), lambda batch: self.model.normalised(self.model.scores(batch)))
 
     def states(self, trees: Sequence[Tree]) -> Tensor:
-        """Return the hidden states (b, d) that the heads read at the end of each branch, in the same order."""
-        return self._of_branches(trees, self._width, self.model.states)
+        """Return what the heads read of each branch, in the same order: see `ScalarModel.states`."""
+        return self._of_branches(trees, self.model.head_weights.shape[1], self.model.states)
 
     def _of_branches(self, trees: Sequence[Tree], width: int, measure: Callable[[PackedBatch], Tensor]) -> Tensor:
         """Return `measure` (b, width) of all branches, trees in order, branches in order."""

@@ -54,6 +54,8 @@ class Reward:
         control: shuffled swaps chosen and rejected at random; that model must stay at chance.
         rater_weights: weight of each rater's judgments, by name; others have 1, and 0 leaves a rater out. The labels are then single votes.
         objective: the loss.
+        score: what a score reads. last_token is a linear head on the last token's state. with_likelihood adds a learned coefficient per
+            head times the mean log-likelihood of the completion, by the model's own language-model head.
         optimizer: the optimizer and its schedule.
         adapters: train a LoRA adapter on the frozen backbone, and the heads; none trains all weights.
         dtype: the type that forward and backward pass compute in; auto is bfloat16 on GPUs, else float32. Weights stay float32.
@@ -77,6 +79,7 @@ class Reward:
     control: Literal["none", "shuffled"] = "none"
     rater_weights: dict[str, float] = field(default_factory=dict)
     objective: RewardObjective = field(default_factory=BradleyTerry)
+    score: Literal["last_token", "with_likelihood"] = "last_token"
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-4))
     adapters: LoRA | None = None
     dtype: DType = "auto"
@@ -98,9 +101,7 @@ class Reward:
         """Train the model, normalise and test it; save `model/` with its report card, and `predictions.jsonl`."""
         train, test = self._split(run)
         dimensions = tuple(dict.fromkeys(preference.dimension for preference in train))
-        base = model_at(self.model)
-        fresh = scalar_from(base, dimensions, seed=derive_seed(run.seed, "heads"), four_bit=four_bit_of(self.adapters))
-        model = trainable(run, fresh, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
+        model = self._untrained(run, dimensions)
         limit = token_limit(model, self.max_tokens)
         train, choosing = (
             (train, []) if isinstance(self.keep, Last) else split_held_out(train, self.held_out_share, derive_seed(run.seed, "keep"))
@@ -147,11 +148,24 @@ class Reward:
                 "preferences": sum(len(prompt.pairs) for prompt in train_prompts),
                 "last": last,
                 "learned": data.learned_figures(learned),
+                **({} if model.likelihood is None else {"likelihood": model.likelihood.figures(model.heads)}),
                 "spread": spread,
                 "held_out": figures,
                 **ask_next(run, self.preferences, model, train_prompts),
             }
         )
+
+    def _untrained(self, run: Run, dimensions: tuple[str, ...]) -> ScalarModel:
+        """Return the model as it will learn, with new heads."""
+        base = model_at(self.model)
+        fresh = scalar_from(
+            base,
+            dimensions,
+            seed=derive_seed(run.seed, "heads"),
+            four_bit=four_bit_of(self.adapters),
+            reads_likelihood=self.score == "with_likelihood",
+        )
+        return trainable(run, fresh, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
 
     def _split(self, run: Run) -> tuple[list[Preference], list[Preference]]:
         """Return the preferences to train and to test on; no prompt is in both."""

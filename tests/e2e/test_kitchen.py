@@ -43,6 +43,7 @@ stages:
     held_out: $judged
     reference_samples: $samples
     prompts_per_step: 8
+    score: with_likelihood
   shuffled: {<<: *reward, control: shuffled}
   direct: {stage: direct, model: $sft, preferences: $judged, prompts_per_step: 8}
   pairs: {stage: pair, samples: $samples, reward: $reward, min_accuracy: 0, replay: $judged, replay_share: 0.25}

@@ -76,12 +76,18 @@ def _without_kl_sentence(report: ReportData) -> str:
     loose = trajectory(run)
     if loose is None:
         return ""
-    rise, drop = score_trend(run), loose.change(loose.peak, loose.end)
+    rise, drop = score_trend(run), loose.fall()
     if rise.low > 0 and drop.high < 0:
         return (
             f"With the KL penalty off, the {report.training.proxy_name} climbs on "
             f"while gold falls from {number(loose.peak.gold or 0)} to {number(loose.end.gold or 0)}."
         )
+    tuned = trajectory(report.run(report.training.tuned))
+    if rise.low > 0 and tuned is not None and loose.change(tuned.end, loose.end).high < 0:
+        return (
+            f"With the KL penalty off, the {report.training.proxy_name} climbs on, and gold ends at {number(loose.end.gold or 0)}, "
+            f"below the {number(tuned.end.gold or 0)} with the penalty."
+        )
     if rise.low > 0:
-        return "With the KL penalty off, gold shows no measurable fall from its peak in this run."
+        return "With the KL penalty off, gold shows no measurable fall from its peak in this run, which exploits nothing that gold notices."
     return f"With the KL penalty off, the {report.training.proxy_name} does not measurably rise in this run."

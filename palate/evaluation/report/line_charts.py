@@ -103,7 +103,7 @@ def _mark_peak(axes: Axes, report: ReportData) -> None:
     """Label the peak and the end of the run without the KL penalty, when it fell measurably."""
     training = report.training
     loose = trajectory(report.run(training.without_kl)) if training and training.without_kl else None
-    if loose is None or loose.change(loose.peak, loose.end).high >= 0:
+    if loose is None or loose.fall().high >= 0:
         return
     colour = ROLE_COLOURS[loose.run.role]
     for point, offset, align in ((loose.peak, (0, -15), "center"), (loose.end, (-2, -13), "right")):

@@ -94,7 +94,7 @@ def training_takeaway(report: ReportData) -> str:
         ends = f"{number(tuned.start.gold or 0)} to {number(tuned.end.gold or 0)}"
         parts.append(f"With KL coefficient {tuned.run.kl_coef:g} gold {word} from {ends} ({errors(change)}).")
     if loose is not None:
-        drop = loose.change(loose.peak, loose.end)
+        drop = loose.fall()
         text = f"Without the penalty it peaks at {number(loose.peak.gold or 0)}"
         if loose.peak is not loose.end:
             fall = verb(drop, "rises to", "falls to", "ends, with no measurable fall, at")

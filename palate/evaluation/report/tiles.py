@@ -57,7 +57,7 @@ def _fall(report: ReportData) -> Tile | None:
     loose = trajectory(report.run(report.training.without_kl))
     if loose is None:
         return None
-    drop = loose.change(loose.peak, loose.end)
+    drop = loose.fall()
     size = f", {thousands(drop.n)} prompts per point" if drop.n else ""
     return Tile(signed(drop.value), "gold after its peak, KL penalty off", f"95 %: {signed(drop.low)} to {signed(drop.high)}{size}")
 

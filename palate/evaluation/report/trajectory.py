@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from palate.evaluation.intervals import Z95, Estimate
 from palate.evaluation.report.records import Training, TrainingPoint, TrainingRun
@@ -22,6 +23,16 @@ class Trajectory:
     def change(self, first: TrainingPoint, last: TrainingPoint) -> Estimate:
         """Gold at `last` minus gold at `first`, with the SE of two unpaired means (the paired one would be smaller)."""
         return _difference(first.gold, first.gold_se, last.gold, last.gold_se, self.run.n)
+
+    def fall(self) -> Estimate:
+        """Gold at the end minus gold at the peak, with an interval that allows for the choice of the peak.
+
+        The highest of k noisy points is above its own mean. So the interval is as wide as for k comparisons (Bonferroni): where gold is
+        flat, it excludes zero in at most one run of twenty.
+        """
+        plain, count = self.change(self.peak, self.end), sum(point.gold is not None for point in self.run.points)
+        reach = NormalDist().inv_cdf(1 - 0.025 / max(1, count - 1)) * plain.se
+        return Estimate(plain.value, plain.se, plain.value - reach, plain.value + reach, plain.n)
 
 
 def trajectory(run: TrainingRun) -> Trajectory | None:

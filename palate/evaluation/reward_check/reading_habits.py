@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +15,7 @@ from palate.core import Completion, Message, Preference, Prompt
 from palate.evaluation.calibration import vote_agreement
 from palate.evaluation.length_floor import clustered_difference
 from palate.evaluation.reward_check.score_book import Floats, ScoreBook, ScoredPairs, column_of
-from palate.models.scalar import REWARD_FILE
+from palate.models.reward_file import RewardFile
 from palate.text.chat_text import encode, template_of
 from palate.text.tokens import tokenizer_digest
 
@@ -81,9 +79,8 @@ def reading_habits(book: ScoreBook, pairs: ScoredPairs, *, combined: bool) -> Re
 
 def trained_tokenizer(path: str) -> str | None:
     """Return the digest of the tokenizer that the reward model at `path` was trained with; None where it does not say."""
-    file = Path(model_at(path)) / REWARD_FILE
-    digest = json.loads(file.read_text(encoding="utf-8")).get("tokenizer") if file.is_file() else None
-    return str(digest) if digest else None
+    stored = RewardFile.read(model_at(path))
+    return None if stored is None else stored.tokenizer
 
 
 def _unknown(tokenizer: PreTrainedTokenizerBase, pairs: ScoredPairs) -> Estimate | None:

@@ -70,7 +70,7 @@ def train_alone(
     """Train one model and write it."""
     learned = learned_by(origin, trained)
     start_learning(script, machine, role, origin, trained, learned, state)
-    head = 0.0 if origin.heads else head_bytes(trained, learns=True, forms_early=trees.branches == 1)
+    head = head_bytes(trained, learns=True, forms_early=trees.branches == 1) if origin.has_vocabulary else 0.0
     learn(script, machine, role, trained, trees, learned, head)
     write(script, machine, role, origin, trained)
 
@@ -96,4 +96,4 @@ def score_by_rewards(script: MemoryScript, machine: Machine, origins: Origins, w
         load(script, machine, role, origin, width=width)
     for role, origin in rewards.items():
         trees = PackedTrees.within(lengths.prompt, lengths.completion, branches, tokens_at_once(origin.shape.hidden_size))
-        score(script, machine, role, Trained(origin.shape, width), trees, has_vocabulary=False)
+        score(script, machine, role, Trained(origin.shape, width), trees, has_vocabulary=origin.reads_likelihood)

@@ -11,11 +11,13 @@ from typing import Any, cast
 from palate.config.artifacts import model_at
 from palate.models.adapters import ADAPTER_FILE, LoRA, base_of, is_adapter
 from palate.models.load import load_tokenizer, vocabulary_size
+from palate.models.reward_file import RewardFile
 from palate.models.shapes import find_shape, shape_of_architecture
 from palate.pipeline.estimates.role_memory import ModelOrigin
 from palate.pipeline.model_inputs import model_inputs
 from palate.pipeline.table import Stage
 from palate.stages.pretrain import Pretrain
+from palate.stages.reward import Reward
 
 VOCABULARY = 4096
 """Tokens that are assumed where the tokenizer is not there yet."""
@@ -67,7 +69,8 @@ class ModelOrigins:
         adapters = own.get("adapters")
         is_kept = isinstance(adapters, LoRA) and not adapters.merge and start.rank is None
         rank = adapters.rank if is_kept and isinstance(adapters, LoRA) else None
-        self.made[name] = replace(start, name=name, base=start.name if is_kept else name, rank=rank)
+        reads = stage.score == "with_likelihood" if isinstance(stage, Reward) else start.reads_likelihood
+        self.made[name] = replace(start, name=name, base=start.name if is_kept else name, rank=rank, reads_likelihood=reads)
 
 
 def origin_at(path: str) -> ModelOrigin:
@@ -78,8 +81,10 @@ def origin_at(path: str) -> ModelOrigin:
         ModelError: it cannot be read.
     """
     place = model_at(path)
+    stored = RewardFile.read(place)
+    reads = stored is not None and stored.likelihood is not None
     if is_adapter(place):
         base = base_of(place)[0]
         settings = json.loads((Path(place) / ADAPTER_FILE).read_text(encoding="utf-8"))
-        return ModelOrigin(find_shape(base), place, base, rank=int(settings.get("r", LoRA().rank)))
-    return ModelOrigin(find_shape(place), place, place)
+        return ModelOrigin(find_shape(base), place, base, rank=int(settings.get("r", LoRA().rank)), reads_likelihood=reads)
+    return ModelOrigin(find_shape(place), place, place, reads_likelihood=reads)

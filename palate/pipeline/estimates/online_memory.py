@@ -106,7 +106,7 @@ def _value(stage: Online, policy: ModelOrigin, rewards: dict[str, ModelOrigin]) 
         for reward in rewards.values()
         if reward.shape.vocabulary == policy.shape.vocabulary and (reward.shape.positions is None or reward.shape.positions >= longest)
     ]
-    return matching[0] if matching else policy.scalar()
+    return replace(matching[0], reads_likelihood=False) if matching else policy.scalar()
 
 
 def _share(script: MemoryScript, trained: Trained, policy: ModelOrigin, value: ModelOrigin | None, rewards: dict[str, ModelOrigin]) -> None:
@@ -154,7 +154,7 @@ def _score(
         if role in resting:
             script.hold(role, "weights", resting[role])
         trees = PackedTrees.within(lengths.prompt, lengths.completion, stage.samples_per_prompt, tokens_at_once(reward.shape.hidden_size))
-        score(script, machine, role, Trained(reward.shape, trained.width), trees, has_vocabulary=False)
+        score(script, machine, role, Trained(reward.shape, trained.width), trees, has_vocabulary=reward.reads_likelihood)
         if role in resting:
             script.drop(role)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, stage.samples_per_prompt, stage.tokens_per_microbatch)

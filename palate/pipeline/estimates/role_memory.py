@@ -72,6 +72,7 @@ class ModelOrigin:
         base: where its weights come from; adapters with the same base share it.
         rank: rank of the adapter, if it is kept beside its base.
         heads: heads of a scalar model; 0 for a language model.
+        reads_likelihood: whether the scores read the likelihood, for which a scalar model keeps its language-model head.
     """
 
     shape: ModelShape
@@ -79,11 +80,19 @@ class ModelOrigin:
     base: str
     rank: int | None = None
     heads: int = 0
+    reads_likelihood: bool = False
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """Return whether the model computes logits."""
+        return not self.heads or self.reads_likelihood
 
     @property
     def size(self) -> int:
         """Return the numbers of the model without adapters."""
-        return self.shape.backbone + self.heads * self.shape.hidden_size if self.heads else self.shape.parameters
+        if not self.heads:
+            return self.shape.parameters
+        return self.shape.backbone + self.heads * self.shape.hidden_size + (self.shape.output_head if self.reads_likelihood else 0)
 
     def scalar(self, heads: int = 1) -> ModelOrigin:
         """Return a scalar model on the same backbone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from palate.pipeline.estimates.learning_memory import (
     MANY,
@@ -92,7 +93,7 @@ def _direct(script: MemoryScript, machine: Machine, stage: Direct, origins: Orig
 
 
 def _reward(script: MemoryScript, machine: Machine, stage: Reward, origins: Origins) -> None:
-    origin = origins["model"].scalar()
+    origin = replace(origins["model"].scalar(), reads_likelihood=stage.score == "with_likelihood")
     trained = trained_of(origin, width_of(stage, machine), stage.adapters, is_checkpointing=stage.checkpoint_activations)
     load_trained(script, machine, "reward", origin, trained)
     lengths = lengths_of(machine, origin, stage.max_tokens)
@@ -112,7 +113,8 @@ def _refresh(script: MemoryScript, machine: Machine, stage: Refresh, origins: Or
         load(script, machine, "curve", origin)
         learned = learned_by(origin, trained)
         start_learning(script, machine, "curve", origin, trained, learned, stage.optimizer.state)
-        learn(script, machine, "curve", trained, trees, learned, 0.0)
+        head = head_bytes(trained, learns=True) if origin.has_vocabulary else 0.0
+        learn(script, machine, "curve", trained, trees, learned, head)
 
 
 def _sample(script: MemoryScript, machine: Machine, stage: Sample | Revise, origins: Origins) -> None:

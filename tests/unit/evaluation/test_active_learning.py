@@ -137,6 +137,8 @@ def test_states_are_what_the_heads_read(home: Path) -> None:
     assert model._head(reward.states(trees)).detach() == pytest.approx(reward.score_trees(trees), abs=1e-5)
     members = Ensemble.of(model, [], 0).heads["overall"]
     assert members.shape == (16, model.module.config.hidden_size)
+    reading = scalar_from(tiny_policy("qwen3", word_tokenizer()), ("overall",), seed=0, reads_likelihood=True)
+    assert Ensemble.of(reading, [], 0).heads["overall"].shape == (16, model.module.config.hidden_size + 1)
     assert torch.tensor(members).std() < 2 * (model.module.config.hidden_size + 1) ** -0.5
 
 

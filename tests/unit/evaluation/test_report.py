@@ -10,6 +10,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from palate.core import DataError
@@ -34,6 +35,7 @@ from palate.evaluation.report import (
 from palate.evaluation.report import formatting as wording
 from palate.evaluation.report.headline import headline
 from palate.evaluation.report.report_page import marked
+from palate.evaluation.report.trajectory import trajectory
 from palate.evaluation.report.what_was_learned import learned_and_not
 from tests.unit.evaluation.sample_report import sample_report, sample_without_gold
 
@@ -215,11 +217,28 @@ def test_the_fall_is_claimed_only_when_it_is_measured() -> None:
     assert "gold falls from 0.66 to 0.50" in headline(report)
     loose, tuned = report.training.runs
     short = replace(loose, points=loose.points[:7])
-    page = headline(replace(report, training=replace(report.training, runs=(short, tuned))))
+    low, high = (replace(tuned, points=tuple(replace(p, gold=gold) for p in tuned.points)) for gold in (0.6, 0.75))
+    page = headline(replace(report, training=replace(report.training, runs=(short, low))))
     assert "no measurable fall" in page
     assert "falls from" not in page
+    page = headline(replace(report, training=replace(report.training, runs=(short, high))))
+    assert f"climbs on, and gold ends at {short.points[-1].gold:.2f}, below the 0.75 with the penalty" in page
     wide = replace(loose, points=tuple(replace(p, gold_se=0.4) for p in loose.points))
     assert "no measurable fall" in headline(replace(report, training=replace(report.training, runs=(wide, tuned))))
+
+
+def test_the_highest_of_many_noisy_points_is_no_fall() -> None:
+    """Where gold is flat, chance makes a peak: the plain interval would take that for a fall far too often."""
+    rng = np.random.default_rng(0)
+    falls = {"plain": 0, "chosen": 0}
+    for _ in range(400):
+        points = tuple(TrainingPoint(k, float(k), float(k), 0.7 + 0.012 * rng.standard_normal(), 0.012, 0.01) for k in range(28))
+        path = trajectory(TrainingRun("loose", 0.0, points, "ablation", 192))
+        assert path is not None
+        falls["plain"] += path.change(path.peak, path.end).high < 0
+        falls["chosen"] += path.fall().high < 0
+    assert falls["plain"] > 0.1 * 400
+    assert falls["chosen"] <= 0.05 * 400
 
 
 def test_models_that_are_not_apart_share_the_headline() -> None:

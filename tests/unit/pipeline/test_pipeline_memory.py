@@ -9,6 +9,7 @@ import pytest
 from palate.core import ConfigError, ModelError
 from palate.models.adapters import LoRA
 from palate.models.load import load_policy
+from palate.models.scalar import scalar_from
 from palate.models.shapes import find_shape
 from palate.pipeline.estimates.gpus import GPUS, bytes_of, find_gpu
 from palate.pipeline.estimates.memory_advice import advice_for
@@ -113,6 +114,30 @@ def test_adapters_share_their_base() -> None:
     other = planned(ADAPTERS.replace("model: 7B, reward", "model: Qwen2.5-3B, reward"))
     alone = {(part.role, part.kind): part.size for part in needed(other["grpo"]).phases["learn"]}
     assert alone["reward", "weights"] == pytest.approx(2 * size, rel=0.2)
+
+
+def test_a_reward_model_that_reads_the_likelihood_keeps_a_head_and_computes_logits() -> None:
+    """Qwen2.5-7B has a head of its own, of a billion numbers; its value model keeps none."""
+    text = WHOLE + "  best: {stage: rerank, model: $sft, reward: $reward, prompts: $data}\n"
+    plain, reading = (planned(text, "model=7B", f"reward.score={score}") for score in ("last_token", "with_likelihood"))
+    head = find_shape("7B").output_head
+    assert head > 5e8
+    for stage, kind, size in (("reward", "moments", 8), ("ppo", "weights", 2)):
+        with_head, without = (needed(items[stage]).by_role()["reward"][kind] for items in (reading, plain))
+        assert with_head - without == pytest.approx(size * head)
+    values = [needed(items["ppo"]).by_role()["value"]["moments"] for items in (reading, plain)]
+    assert values[0] == values[1]
+    assert "head" in needed(reading["reward"]).by_role()["reward"]
+    assert "head" not in needed(plain["reward"]).by_role()["reward"]
+    scored = [{part.kind for part in needed(items["best"]).phases["score"] if part.role == "reward"} for items in (reading, plain)]
+    assert ["head" in kinds for kinds in scored] == [True, False]
+
+
+def test_the_file_of_a_reward_model_says_whether_it_reads_the_likelihood() -> None:
+    for name, reads in (("plain", False), ("reading", True)):
+        scalar_from(tiny_policy("llama"), ("overall",), seed=0, reads_likelihood=reads).save(name)
+        item = planned(f"name: p\nstages:\n  one: {{stage: rerank, model: {name}, reward: {name}, prompts: d}}\n")["one"]
+        assert item.origins["reward"].reads_likelihood == reads
 
 
 def test_settings_that_save_memory_do() -> None:

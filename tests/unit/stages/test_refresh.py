@@ -76,6 +76,17 @@ def test_it_learns_the_new_keeps_the_old_and_leaves_the_former_model_alone(home:
     assert ReportCard.read_from(str(directory / "model")) is not None
 
 
+def test_a_model_that_reads_the_likelihood_goes_on_reading_it(home: Path) -> None:
+    scalar_from(tiny_policy("qwen3", word_tokenizer()), ("overall",), seed=0, reads_likelihood=True).save(home / "reward")
+    directory, summary = refreshed(home, curve=())
+    before, after = (load_scalar(path).likelihood for path in (home / "reward", directory / "model"))
+    assert before is not None
+    assert after is not None
+    assert not before.raw.any()
+    assert float(after.raw.detach().abs().max()) > 1e-3
+    assert summary["tests"]["new"]["after"]["accuracy"] == 1.0
+
+
 def test_the_curve_is_measured_on_nested_shares_and_the_page_says_what_it_found(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory, summary = refreshed(home, replay=str(home / "old.jsonl"), curve=(0.25, 0.0625))
     curve = read_curve(directory)

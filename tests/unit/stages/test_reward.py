@@ -15,6 +15,7 @@ from palate.data.formats import read_preferences, read_samples
 from palate.data.jsonl import write_rows
 from palate.data.splits import split_held_out
 from palate.evaluation.reward_model import assess, predictions
+from palate.models.adapters import LoRA
 from palate.models.load import load_policy
 from palate.models.scalar import Normalisation, load_scalar, scalar_from
 from palate.rewards.learned import LearnedReward, ReportCard
@@ -217,3 +218,30 @@ def test_the_language_model_stays_as_it_was(train: Train, home: Path) -> None:
     run = train(epochs=1)
     assert all(value.equal(before[name]) for name, value in load_policy(home / "base").state_dict().items())
     assert json.loads((run / "model" / "reward.json").read_text())["gain"] != [1.0]
+
+
+def test_scores_that_read_the_likelihood_learn_a_coefficient_and_are_tested_saved_and_scored_with_it(train: Train, home: Path) -> None:
+    plain, run = train("plain"), train("reading", score="with_likelihood", reference_samples=str(home / "samples.jsonl"))
+    summary = summary_of(run)
+    assert "likelihood" not in summary_of(plain)
+    assert abs(summary["likelihood"]["overall"]) > 1e-3
+    model = load_scalar(run / "model")
+    assert model.likelihood is not None
+    assert model.likelihood.figures(model.heads) == summary["likelihood"]
+    found = scores(LearnedReward(model), home / "samples.jsonl")
+    assert (float(found.mean()), float(found.std(unbiased=False))) == (pytest.approx(0, abs=1e-4), pytest.approx(1, abs=1e-4))
+    held_out, _ = judged_prompts(read_preferences(home / "held.jsonl").rows, model.tokenizer, 100)
+    assert predictions(model, held_out, model.heads) == [
+        {name: pytest.approx(value, abs=1e-4) for name, value in row.items()} | {"dimension": "overall"}
+        for row in rows_of(run, "predictions.jsonl")
+    ]
+
+
+def test_an_adapter_learns_the_coefficient_too(train: Train) -> None:
+    run = train(score="with_likelihood", adapters=LoRA(rank=2))
+    model, beside = load_scalar(run / "model"), load_scalar(run / "adapter")
+    assert model.likelihood is not None
+    assert beside.likelihood is not None
+    assert float(model.likelihood.raw.detach().abs().max()) > 1e-3
+    assert torch.equal(model.likelihood.coefficients, beside.likelihood.coefficients)
+    assert model.normalisation == beside.normalisation

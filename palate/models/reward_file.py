@@ -1,0 +1,61 @@
+"""The file beside a scalar model's weights: names of the heads, gain and bias, coefficients of the likelihood, and the tokenizer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from palate.core import ModelError
+from palate.models.likelihood import NOTE
+
+REWARD_FILE = "reward.json"
+
+
+@dataclass(frozen=True)
+class RewardFile:
+    """What reward.json holds.
+
+    Attributes:
+        heads: names of the heads.
+        gain: gain of each head.
+        bias: bias of each head.
+        likelihood: coefficient of each head, in logits per nat of mean log-likelihood; None where scores read only the last token.
+        tokenizer: digest of the tokenizer that the heads were trained with; None where nobody knows.
+    """
+
+    heads: tuple[str, ...]
+    gain: tuple[float, ...]
+    bias: tuple[float, ...]
+    likelihood: tuple[float, ...] | None = None
+    tokenizer: str | None = None
+
+    def write(self, directory: str | Path) -> None:
+        """Write the file to a directory that already has the model."""
+        content = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.likelihood is not None:
+            content["note"] = NOTE
+        (Path(directory) / REWARD_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    @staticmethod
+    def read(directory: str | Path) -> RewardFile | None:
+        """Return the file of a directory, or None where there is none.
+
+        Raises:
+            ModelError: it cannot be read, or does not have one number per head.
+        """
+        path = Path(directory) / REWARD_FILE
+        if not path.is_file():
+            return None
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            likelihood = content["likelihood"] if "note" in content else content.get("likelihood")
+            numbers = (content["gain"], content["bias"], *(() if likelihood is None else (likelihood,)))
+            heads = tuple(content["heads"])
+            columns = [tuple(map(float, column)) for column in numbers]
+            tokenizer = content.get("tokenizer")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{path} cannot be read ({type(error).__name__}: {error}); it needs heads, gain and bias") from error
+        if any(len(column) != len(heads) for column in columns):
+            raise ModelError(f"{path} needs one number per head: it has {len(heads)} heads and columns of {[len(c) for c in columns]}")
+        return RewardFile(heads, columns[0], columns[1], columns[2] if likelihood is not None else None, tokenizer)
