@@ -14,7 +14,8 @@ from palate.data.formats import read_samples
 from palate.evaluation.calibration import calibration_bins, expected_calibration_error, pair_log_loss, vote_agreement
 from palate.evaluation.intervals import proportion
 from palate.evaluation.length_floor import gain_over_length
-from palate.models.scalar import Normalisation, ScalarModel
+from palate.models.reward_file import Normalisation
+from palate.models.scalar import ScalarModel
 from palate.rewards.learned import LearnedReward, ReportCard
 from palate.runs.run import Run
 from palate.text.pack import Tree

@@ -13,6 +13,14 @@ REWARD_FILE = "reward.json"
 
 
 @dataclass(frozen=True)
+class Normalisation:
+    """Gain and bias per head: `gain * score + bias` has mean 0 and standard deviation 1 on reference samples (Ziegler et al. 2019)."""
+
+    gain: tuple[float, ...]
+    bias: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class RewardFile:
     """What reward.json holds.
 

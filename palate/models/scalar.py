@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,19 +26,11 @@ from palate.models.load import base_policy, check_vocabulary, load_config, load_
 from palate.models.parts import in_parts
 from palate.models.paths import AttentionPath, choose_path, longest_sequence, padded_rows
 from palate.models.precision import DType, cast_parameters, dtype_of
-from palate.models.reward_file import REWARD_FILE, RewardFile
+from palate.models.reward_file import REWARD_FILE, Normalisation, RewardFile
 from palate.models.transformers_io import save_pair, save_tokenizer
 from palate.text.ends import end_ids
 from palate.text.pack import PackedBatch
 from palate.text.tokens import tokenizer_digest
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Gain and bias per head: `gain * score + bias` has mean 0 and standard deviation 1 on reference samples (Ziegler et al. 2019)."""
-
-    gain: tuple[float, ...]
-    bias: tuple[float, ...]
 
 
 class ScalarModel:

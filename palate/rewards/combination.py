@@ -14,7 +14,7 @@ from palate.config.artifacts import model_at
 from palate.config.settings import nearest
 from palate.core import Completion, ConfigError, Prompt
 from palate.models.precision import DType
-from palate.models.scalar import Normalisation
+from palate.models.reward_file import Normalisation
 from palate.rewards.ensemble import Ensemble, Mean
 from palate.rewards.learned import LearnedReward
 from palate.text.spans import NO_LIMIT

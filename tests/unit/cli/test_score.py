@@ -19,7 +19,8 @@ from palate.data.formats import read_completion_groups, read_samples
 from palate.data.jsonl import read_rows, write_rows
 from palate.evaluation import score_file
 from palate.evaluation.score_file import write_scores
-from palate.models.scalar import Normalisation, scalar_from
+from palate.models.reward_file import Normalisation
+from palate.models.scalar import scalar_from
 from palate.rewards.combination import Combination, RewardModels
 from palate.testing import tiny_policy, word_tokenizer
 from tests.support.planted_rewards import a_world, cooks_tokenizer

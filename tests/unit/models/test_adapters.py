@@ -13,7 +13,8 @@ from palate.core import ConfigError, ModelError
 from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy
 from palate.models.load import built, load_policy
-from palate.models.scalar import Normalisation, ScalarModel, load_scalar, scalar_from
+from palate.models.reward_file import Normalisation
+from palate.models.scalar import ScalarModel, load_scalar, scalar_from
 from palate.testing import FAMILIES, PADDED_FAMILIES, random_trees, tiny_policy
 from palate.text.pack import pack
 

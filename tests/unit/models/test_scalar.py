@@ -8,7 +8,8 @@ from transformers import AutoModelForSequenceClassification
 
 from palate.core import ModelError
 from palate.models.heads import head_of
-from palate.models.scalar import Normalisation, ScalarModel, load_scalar, scalar_from, with_heads
+from palate.models.reward_file import Normalisation
+from palate.models.scalar import ScalarModel, load_scalar, scalar_from, with_heads
 from palate.testing import FAMILIES, random_trees, tiny_policy
 from palate.text.pack import pack
 

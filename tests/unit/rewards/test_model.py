@@ -11,7 +11,8 @@ from transformers import AutoModelForSequenceClassification
 
 from palate.core import Completion, ConfigError, Message, Prompt, TrainingError
 from palate.models.load import load_tokenizer
-from palate.models.scalar import Normalisation, scalar_from
+from palate.models.reward_file import Normalisation
+from palate.models.scalar import scalar_from
 from palate.rewards.batch import ScoringBatch
 from palate.rewards.composition import Composition
 from palate.rewards.ensemble import Mean, Worst

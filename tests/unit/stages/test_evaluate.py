@@ -15,7 +15,8 @@ from palate.data.formats import prompt_row, sample_row
 from palate.data.jsonl import write_rows
 from palate.evaluation.evals import grade
 from palate.models.load import load_policy
-from palate.models.scalar import Normalisation, scalar_from
+from palate.models.reward_file import Normalisation
+from palate.models.scalar import scalar_from
 from palate.rewards.learned import LearnedReward
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run

@@ -17,7 +17,8 @@ from palate.data.splits import split_held_out
 from palate.evaluation.reward_model import assess, predictions
 from palate.models.adapters import LoRA
 from palate.models.load import load_policy
-from palate.models.scalar import Normalisation, load_scalar, scalar_from
+from palate.models.reward_file import Normalisation
+from palate.models.scalar import load_scalar, scalar_from
 from palate.rewards.learned import LearnedReward, ReportCard
 from palate.stages.reward import Reward
 from palate.testing import tiny_policy, word_tokenizer
