@@ -12,6 +12,8 @@ from dataclasses import dataclass
 COLUMN = 26
 """The widest left column. A longer entry has its text on the next line."""
 
+USAGE = "Usage: "
+
 WIDEST = 120
 """The longest line in a wide terminal, because long lines are hard to read."""
 
@@ -60,7 +62,7 @@ class Page:
 
     Attributes:
         lead: what the command does.
-        usage: one line; the page leaves it out where it is empty.
+        usage: how the command is called; the page leaves it out where it is empty.
         sections: what the command takes; the page leaves out empty sections.
         more: commands that show further pages; these lines are never cut.
         wide: whether the left column may take two fifths of the terminal, for long names.
@@ -83,7 +85,8 @@ class Page:
         strong = (lambda text: f"\033[1m{text}\033[0m") if bold else str
         lines = _wrapped(self.lead, width)
         if self.usage:
-            lines += ["", f"{strong('Usage:')} {self.usage}"]
+            first, *more = textwrap.wrap(self.usage, width - len(USAGE), break_on_hyphens=False, break_long_words=False)
+            lines += ["", f"{strong(USAGE.strip())} {first}", *(" " * len(USAGE) + line for line in more)]
         sections = [section for section in self.sections if section.rows or section.text]
         column = _column((row for section in sections for row in section.rows), width * 2 // 5 if self.wide else COLUMN)
         for section in sections:

@@ -12,20 +12,20 @@ from palate.cli.option_names import offer
 from palate.core import ConfigError
 
 COMMANDS = {
-    "run": "Run a pipeline file: skip what is done, resume what was interrupted.",
-    "plan": "Estimate each stage's memory and the time of a step, before anything runs.",
+    "run": "Run a pipeline file: skip what is done, resume the rest.",
+    "plan": "Estimate memory and the time of a step before anything runs.",
     "runs": "List runs, or show what a run was made from.",
-    "label": "Open the pages on which people judge, at an address of this machine.",
-    "judge": "Judge pairs of a finished pipeline, and see how its reward model changes.",
-    "inspect": "Show a data file as a model sees it: tokens, lengths, duplicates.",
+    "label": "Open the pages on which people judge.",
+    "judge": "Judge pairs of a pipeline, and see its reward model change.",
+    "inspect": "Show a data file as a model sees it: tokens and duplicates.",
     "swap": "Point a link to another run, or back to the one before.",
     "agreement": "Report how reliable raters are, and how many more labels help.",
-    "judge-fit": "Measure a model that judges on people's judgments; write its card.",
+    "judge-fit": "Measure a judge on people's judgments, and write its card.",
     "score": "Score completions with a reward model, by dimension.",
     "reward-check": "Say whether a reward model can be trusted, and what it scores.",
     "exchange": "Convert judgments between files of other tools and the database.",
     "reference": "Write docs/reference.md: every stage and each of its settings.",
-    "completion": "Print a script that completes commands and options in your shell.",
+    "completion": "Print a script that completes commands in your shell.",
 }
 
 GROUPS = {
@@ -34,7 +34,7 @@ GROUPS = {
         "world", "pretrain", "sft", "sample", "revise", "reward", "refresh", "direct", "online", "pair", "average", "rerank",
     ),
     "Judge": ("label", "collect", "judge", "exchange"),
-    "Measure": ("score", "reward-check", "evaluate", "report", "agreement", "judge-fit"),
+    "Measure": ("score", "reward-check", "evaluate", "regrade", "report", "agreement", "judge-fit"),
     "Look": ("runs", "inspect", "reference", "completion"),
 }  # fmt: skip
 """Headings of `palate --help`, and the commands and stages under each."""

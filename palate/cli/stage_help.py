@@ -80,7 +80,7 @@ def _overview(command: str, stage: Described) -> Page:
 
 
 def _usage(command: str, stage: Described) -> str:
-    required = [_left(option) for option in stage.options if "." not in option.name and option.default == REQUIRED]
+    required = [whole(_left(option)) for option in stage.options if "." not in option.name and option.default == REQUIRED]
     return " ".join(["palate", command, *required, "[options]"])
 
 

@@ -69,29 +69,25 @@ class StageEntry:
 Stages = Mapping[str, StageEntry]
 
 STAGES: Stages = {
-    "world": StageEntry("palate.stages.world:World", "Write the kitchen's data: corpus, demonstrations, prompts and tests."),
+    "world": StageEntry("palate.stages.world:World", "Write the kitchen's corpus, demonstrations, prompts and tests."),
     "pretrain": StageEntry("palate.stages.pretrain:Pretrain", "Train a small language model from nothing on plain text.", is_shared=True),
     "sft": StageEntry("palate.stages.sft:SFT", "Fine-tune a model on demonstrations.", is_shared=True),
     "sample": StageEntry("palate.stages.sample:Sample", "Draw completions of prompts from a model.", is_shared=True),
     "revise": StageEntry(
         "palate.stages.revise:Revise",
-        "Criticise and revise completions by the principles of a constitution.",
+        "Criticise and revise completions by a constitution's principles.",
         is_shared=True,
     ),
     "collect": StageEntry("palate.stages.collect:Collect", "Have completions compared by raters, and conclude preferences."),
     "reward": StageEntry("palate.stages.reward:Reward", "Train a reward model on preferences.", is_shared=True),
-    "refresh": StageEntry(
-        "palate.stages.refresh:Refresh", "Go on training a reward model with new judgments, and show what that changed.", is_shared=True
-    ),
+    "refresh": StageEntry("palate.stages.refresh:Refresh", "Train a reward model further, and show what that changed.", is_shared=True),
     "direct": StageEntry("palate.stages.direct:Direct", "Tune a policy on preferences directly, without a reward model.", is_shared=True),
-    "online": StageEntry(
-        "palate.stages.online:Online", "Tune a policy on rewards of its own completions, under a KL budget.", is_shared=True
-    ),
+    "online": StageEntry("palate.stages.online:Online", "Tune a policy on rewards of its completions, within a KL budget.", is_shared=True),
     "pair": StageEntry("palate.stages.pair:Pair", "Pair the best with the worst of sampled completions by a reward.", is_shared=True),
     "average": StageEntry("palate.stages.average:Average", "Average the weights of models that were tuned from one another."),
     "rerank": StageEntry("palate.stages.rerank:Rerank", "Keep the best of several completions by a reward.", is_shared=True),
     "evaluate": StageEntry("palate.stages.evaluate:Evaluate", "Measure what a model gained and lost.", is_shared=True),
-    "regrade": StageEntry("palate.stages.regrade:Regrade", "Ask judges that were not trained against whether a gain on a rubric is real."),
+    "regrade": StageEntry("palate.stages.regrade:Regrade", "Ask other judges whether a gain on a rubric is real."),
     "report": StageEntry("palate.stages.report:Report", "Write a report of the runs with tables and plots."),
 }
 

@@ -47,7 +47,7 @@ Figures = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Refresh:
-    """Go on training a reward model with new judgments, and show what that changed.
+    """Train a reward model further, and show what that changed.
 
     Attributes:
         reward: the reward model to start from, or the run that trained it; it is not changed.

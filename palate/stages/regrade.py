@@ -46,7 +46,7 @@ class WhatJudgeSaid:
 
 @dataclass(frozen=True)
 class Regrade:
-    """Ask judges that were not trained against whether a gain on a rubric is real.
+    """Ask other judges whether a gain on a rubric is real.
 
     Attributes:
         before: completions of the model before it was trained on the rubric, as `sample` writes them, with the prompts' columns.

@@ -41,7 +41,7 @@ DRAFTS_PER_CHUNK = 256
 
 @dataclass(frozen=True)
 class Revise:
-    """Criticise and revise completions by the principles of a constitution.
+    """Criticise and revise completions by a constitution's principles.
 
     This is the first half of Constitutional AI; `sft`, `direct` or `collect` goes on from its files (docs/methods/constitution.md).
 

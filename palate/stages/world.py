@@ -12,7 +12,7 @@ from palate.runs.run import Run
 
 @dataclass(frozen=True)
 class World:
-    """Write the kitchen's data: corpus, demonstrations, prompts and tests.
+    """Write the kitchen's corpus, demonstrations, prompts and tests.
 
     Attributes:
         kitchen: the world, and the sizes of its files.

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from palate.cli import main
+from palate.runs.record import RunPlan
+from palate.runs.run import open_run_at
 from tests.support.repository import ROOT
 
 CASES = ROOT.parent / "shared" / "cases" / "rl"
@@ -31,6 +33,9 @@ NOW = {
     "palate.recipes.evaluate import mark": "palate.evaluation.evals import grade as mark",
     "palate.rewards.common": "palate.config.answers", "palate.recipes.online.loop": "palate.stages.online.loop",
     "self.drawn": "self.prompts_taken", "l.places(": "l.prompts_from(",
+    "import JudgeReward": "import JudgeReward; from palate.judges.endpoint import OpenAIJudge",
+    "JudgeReward(url=": "JudgeReward(model=OpenAIJudge(url=", "max_failed=0.9)": "max_failed=0.9, run=run_here)",
+    ', question="q", timeout_seconds=5)': ', timeout_seconds=5), instructions="helpful-pointwise")',
 }  # fmt: skip
 """What the cases' programs call by a former name, and what it is called now."""
 
@@ -85,6 +90,7 @@ def test_a_case_ends_right(name: str, folder: Path, monkeypatch: pytest.MonkeyPa
         text = text.replace(written, instead)
     text = text.replace("from _h import *\n", "")
     names: dict[str, Any] = dict(vars(helpers(folder)))
+    names["run_here"] = open_run_at(folder / "run", RunPlan("case", "online"))
     before = set(sys.modules)
     with pytest.raises(Verdict) as ended:
         exec(compile(text, name, "exec"), names)

@@ -245,7 +245,7 @@ def test_exports_hold_pseudonyms_and_no_formulas(server: RatingServer) -> None:
 GOOD = {"prompt": "p", "completions": ["a", "b"]}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in EXPORT_KINDS if kind != "mt-bench-pairs"])
+@pytest.mark.parametrize("kind", EXPORT_KINDS)
 def test_a_project_is_downloaded_in_every_kind(server: RatingServer, kind: str) -> None:
     project = server.project(items=1)
     server.account("bob", "rater", project)

@@ -227,7 +227,7 @@ NONSENSE: dict[str, tuple[Answering, str]] = {
     "a number": (lambda h, _: reply(h, chat(5)), "not a reply"),
     "blanks": (lambda h, _: reply(h, chat(" \n ")), "an empty reply"),
     "endless": (lambda h, _: reply(h, b"x" * 3_000_000), "not a reply"),
-    "cut off": (lambda h, _: reply(h, b'{"choices": [', **{"Content-Length": "500"}), "not a reply"),
+    "cut off": (lambda h, _: reply(h, b'{"choices": [', **{"Content-Length": "500"}), "cannot be reached"),
     "no HTTP": (raw(b"SSH-2.0-OpenSSH_9.9\r\n"), "cannot be reached"),
     "hung up": (raw(b""), "cannot be reached"),
     "a redirect": (lambda h, _: reply(h, b"", 302, Location="http://127.0.0.1:1/"), "cannot be reached"),

@@ -75,7 +75,7 @@ class OnlineSettings:
         prompts_per_iteration: prompts per iteration.
         samples_per_prompt: completions per prompt.
         sampler: what draws completions.
-        epochs_per_batch: epochs over the completions of an iteration.
+        epochs_per_batch: epochs over an iteration's completions.
         minibatches: optimizer steps per epoch.
         sampling: the temperature, and the longest completion; the distribution cannot be cut.
         method: the algorithm: policy_gradient (PPO, RLOO, GRPO ...), online_dpo (online DPO) or raft (RAFT).
@@ -84,12 +84,12 @@ class OnlineSettings:
         pretraining: texts that the policy also learns from (PPO-ptx); none uses no texts.
         reward_requirements: what a reward model must have reached.
         guards: what the run watches, and what stops it. They are not part of the run's key: a run that was stopped goes on with others.
-        held_out: a reward model and prompts that are used for measurements only.
+        held_out: a reward model and prompts for measuring alone.
         keep: the last weights, or those with the highest reward on held-out prompts within a KL budget.
         gold: import path of a function that knows the truth; its value is logged and never learned from.
         tokens_per_microbatch: tokens in a forward pass, at most.
         dtype: the type that all models compute in; auto is bfloat16 on GPUs, else float32. Weights and optimizer state stay float32.
-        offload: keep the reference and the reward models in the CPU's memory, and on the GPU only while they compute. It changes no
+        offload: frozen models rest in the CPU's memory while they do not compute. These are the reference and the reward models. It changes no
             numbers. The copies take time in every iteration.
         optimizer: the optimizer of the policy and the value model.
         adapters: train LoRA adapters on the frozen policy and value model; none trains all weights. The reference is then the policy with

@@ -18,7 +18,7 @@ from palate.training.model_io import forget_model, has_model, keep_model, traine
 
 @dataclass(frozen=True)
 class Online(OnlineSettings):
-    """Tune a policy on rewards of its own completions, under a KL budget."""
+    """Tune a policy on rewards of its completions, within a KL budget."""
 
     def run(self, run: Run) -> None:
         """Train the policy and save it as `model/`, and the last value model as `value/`.

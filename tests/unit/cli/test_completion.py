@@ -25,7 +25,7 @@ def offered(*words: str) -> list[str]:
 def test_every_command_can_be_completed() -> None:
     assert set(PARSERS) == set(COMMANDS)
     assert offered("") == [*COMMANDS, *STAGES]
-    assert offered("re") == ["reward-check", "reference", "reward", "refresh", "rerank", "report"]
+    assert offered("re") == ["reward-check", "reference", "revise", "reward", "refresh", "rerank", "regrade", "report"]
     assert offered("online", "--unknown", "x") == offered("nothing", "-") == offered("nothing", "") == []
 
 

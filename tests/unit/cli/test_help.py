@@ -35,8 +35,9 @@ def test_the_help_of_a_stage_fits_on_two_screens(stage: str, width: int) -> None
     assert len(lines) <= TWO_SCREENS
     assert max(map(len, lines)) <= width
     assert lines[0].startswith(STAGES[stage].help[:40])
-    (usage,) = [line for line in lines if line.startswith("Usage:")]
-    assert re.fullmatch(rf"Usage: palate {stage}( --\w+ \w+( \.\.\.)?)* \[options\]", usage)
+    start = next(number for number, line in enumerate(lines) if line.startswith("Usage:"))
+    usage = " ".join(line.strip() for line in lines[start : lines.index("", start)])
+    assert re.fullmatch(rf"Usage: palate {stage}( --[\w.]+ \w+( \.\.\.)?)* \[options\]", usage)
 
 
 def unions() -> Iterator[tuple[str, Option]]:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from palate.data.jsonl import read_rows, write_rows
 from palate.judges.endpoint import OpenAIJudge
@@ -15,21 +12,6 @@ from palate.judges.judge_rater import JudgeRater
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run_at
 from palate.stages.collect import Collect
-from palate.testing.completions_server import Answer, CompletionsServer
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Answer], CompletionsServer]]:
-    """Starts servers that answer through a function of the body."""
-    servers: list[CompletionsServer] = []
-
-    def start(answer: Answer) -> CompletionsServer:
-        servers.append(CompletionsServer(answer))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
 
 
 def samples(folder: Path, prompts: int = 6, completions: int = 2) -> str:

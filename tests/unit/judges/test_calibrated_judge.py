@@ -42,8 +42,8 @@ def people(compared: Path, target: Path, dimension: str = "helpful") -> Exchange
     return found
 
 
-def test_a_card_of_a_run_calibrates_the_next_run(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given, judge = samples(tmp_path, prompts=40, completions=3), JudgeRater(model=endpoint(serve(answer).url))
+def test_a_card_of_a_run_calibrates_the_next_run(serve_model: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given, judge = samples(tmp_path, prompts=40, completions=3), JudgeRater(model=endpoint(serve_model(answer).url))
     plain = collected(tmp_path / "plain", given, judge)
     assert plain["judges"]["calibrated"] is False
     people(tmp_path / "plain" / "comparisons.jsonl", tmp_path / "people.jsonl")
@@ -73,8 +73,8 @@ def test_a_card_of_a_run_calibrates_the_next_run(serve: Serve, tmp_path: Path, c
     assert "its judge was calibrated already" in capsys.readouterr().err
 
 
-def test_another_judges_card_is_refused_before_anything_is_asked(serve: Serve, tmp_path: Path) -> None:
-    server, given = serve(answer), samples(tmp_path, prompts=40, completions=3)
+def test_another_judges_card_is_refused_before_anything_is_asked(serve_model: Serve, tmp_path: Path) -> None:
+    server, given = serve_model(answer), samples(tmp_path, prompts=40, completions=3)
     judge = JudgeRater(model=endpoint(server.url))
     collected(tmp_path / "plain", given, judge)
     people(tmp_path / "plain" / "comparisons.jsonl", tmp_path / "people.jsonl")
@@ -96,9 +96,9 @@ def test_another_judges_card_is_refused_before_anything_is_asked(serve: Serve, t
 
 
 def test_agreement_shows_a_judge_beside_people_and_counts_people_alone(
-    serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    serve_model: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given, judge = samples(tmp_path, prompts=20, completions=3), JudgeRater(model=endpoint(serve(answer).url))
+    given, judge = samples(tmp_path, prompts=20, completions=3), JudgeRater(model=endpoint(serve_model(answer).url))
     collected(tmp_path / "plain", given, judge)
     theirs = people(tmp_path / "plain" / "comparisons.jsonl", tmp_path / "people.jsonl")
     judged = read_exchange(tmp_path / "plain" / "judgments.jsonl")
@@ -143,8 +143,8 @@ def test_agreement_shows_a_judge_beside_people_and_counts_people_alone(
         ("--people nothing.jsonl", "nothing.jsonl"),
     ],
 )
-def test_bad_input_is_one_message(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, told: str) -> None:
-    collected(tmp_path / "plain", samples(tmp_path, prompts=4), JudgeRater(model=endpoint(serve(answer).url)))
+def test_bad_input_is_one_message(serve_model: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, told: str) -> None:
+    collected(tmp_path / "plain", samples(tmp_path, prompts=4), JudgeRater(model=endpoint(serve_model(answer).url)))
     assert main(["judge-fit", str(tmp_path / "plain"), *words.split()]) in {2, 3}
     err = capsys.readouterr().err
     assert told in err

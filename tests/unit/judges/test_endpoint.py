@@ -42,9 +42,9 @@ def ask(tmp_path: Path) -> Iterator[Ask]:
         model.close()
 
 
-def test_what_is_sent(serve, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_sent(serve_model, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUDGE_KEY", "secret")
-    server = serve(lambda body: (200, option_answer(0.0) if "logprobs" in body else chat_answer("hm")))
+    server = serve_model(lambda body: (200, option_answer(0.0) if "logprobs" in body else chat_answer("hm")))
     settings = endpoint(server.url, key_variable="JUDGE_KEY", extra={"chat_template_kwargs": {"enable_thinking": False}}, temperature=0.7)
     begun = JudgeQuestion((Message("user", "a"), Message("assistant", "I say (")))
     ask(settings, question(options=("A", "B")), question(draw=1), question(draw=2), begun)
@@ -64,15 +64,15 @@ def test_what_is_sent(serve, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({one["Idempotency-Key"] for one in headers}) == 4
 
 
-def test_a_field_of_extra_replaces_and_null_leaves_out(serve, ask: Ask) -> None:
-    server = serve(lambda body: (200, chat_answer("hm")))
+def test_a_field_of_extra_replaces_and_null_leaves_out(serve_model, ask: Ask) -> None:
+    server = serve_model(lambda body: (200, chat_answer("hm")))
     ask(endpoint(server.url, extra={"max_tokens": None, "max_completion_tokens": 9}), question())
     assert "max_tokens" not in server.asked[0][2]
     assert server.asked[0][2]["max_completion_tokens"] == 9
 
 
-def test_what_changes_an_answer_asks_again_and_nothing_else_does(serve, ask: Ask) -> None:
-    server = serve(lambda body: (200, chat_answer("hm")))
+def test_what_changes_an_answer_asks_again_and_nothing_else_does(serve_model, ask: Ask) -> None:
+    server = serve_model(lambda body: (200, chat_answer("hm")))
     settings = endpoint(server.url)
     ask(settings, question(), question())
     ask(replace(settings, concurrency=2, timeout_seconds=5.0, price_in=3.0), question())
@@ -82,7 +82,7 @@ def test_what_changes_an_answer_asks_again_and_nothing_else_does(serve, ask: Ask
         assert len(server.asked) == count
 
 
-def test_busy_and_broken_servers_are_asked_again(serve, ask: Ask) -> None:
+def test_busy_and_broken_servers_are_asked_again(serve_model, ask: Ask) -> None:
     calls: list[int] = []
 
     def answer(body: Any) -> tuple[int, object] | tuple[int, object, dict[str, str]]:
@@ -96,14 +96,14 @@ def test_busy_and_broken_servers_are_asked_again(serve, ask: Ask) -> None:
                 return 200, b'{"choices": [', {"Content-Length": "500"}
         return 200, chat_answer("hm", usage=(7, 2))
 
-    server = serve(answer)
+    server = serve_model(answer)
     (reply,) = ask(endpoint(server.url, price_in=1e6, price_out=1e6, budget=Budget(cost=5000.0)), question())
     assert isinstance(reply, JudgeReply)
     assert (reply.text, reply.tokens_in, reply.tokens_out, reply.cost) == ("hm", 7, 2, 9.0)
     assert len(calls) == 4
 
 
-def test_an_answer_that_broke_off_is_charged_and_a_refused_request_is_not(serve, tmp_path: Path) -> None:
+def test_an_answer_that_broke_off_is_charged_and_a_refused_request_is_not(serve_model, tmp_path: Path) -> None:
     calls: list[int] = []
 
     def answer(body: Any) -> tuple[int, object] | tuple[int, object, dict[str, str]]:
@@ -112,7 +112,7 @@ def test_an_answer_that_broke_off_is_charged_and_a_refused_request_is_not(serve,
             return 500, {}
         return (200, b"{", {"Content-Length": "9"}) if len(calls) == 2 else (200, chat_answer("hm", usage=(7, 2)))
 
-    settings = endpoint(serve(answer).url, max_tokens=10)
+    settings = endpoint(serve_model(answer).url, max_tokens=10)
     model = settings.open(open_run_at(tmp_path / "run", RunPlan("a", "collect")))
     list(model.replies([question()]))
     model.close()
@@ -131,8 +131,8 @@ def test_an_answer_that_broke_off_is_charged_and_a_refused_request_is_not(serve,
         ((200, chat_answer(None, refusal="I cannot judge this.")), "refused", "I cannot judge this."),
     ],
 )
-def test_what_is_not_an_answer(serve, ask: Ask, answer: tuple[int, object], kind: str, told: str) -> None:
-    server = serve(lambda body: answer)
+def test_what_is_not_an_answer(serve_model, ask: Ask, answer: tuple[int, object], kind: str, told: str) -> None:
+    server = serve_model(lambda body: answer)
     (reply,) = ask(endpoint(server.url), question())
     assert isinstance(reply, NoReply)
     assert reply.kind == kind
@@ -147,24 +147,24 @@ def test_a_server_that_is_not_there(ask: Ask) -> None:
     assert "tried 2 times" in reply.reason
 
 
-def test_a_server_that_does_not_answer(serve, ask: Ask) -> None:
+def test_a_server_that_does_not_answer(serve_model, ask: Ask) -> None:
     is_over = threading.Event()
-    server = serve(lambda body: (200, is_over.wait(LIMIT_SECONDS)))
+    server = serve_model(lambda body: (200, is_over.wait(LIMIT_SECONDS)))
     (reply,) = ask(endpoint(server.url, timeout_seconds=0.5), question())
     is_over.set()
     assert isinstance(reply, NoReply)
     assert reply.kind == "timeout"
 
 
-def test_failures_are_asked_again_by_the_next_process(serve, ask: Ask) -> None:
-    server = serve(lambda body: (400, {}))
+def test_failures_are_asked_again_by_the_next_process(serve_model, ask: Ask) -> None:
+    server = serve_model(lambda body: (400, {}))
     assert isinstance(ask(endpoint(server.url), question())[0], NoReply)
     server.answer = lambda body: (200, chat_answer("hm"))
     (reply,) = ask(endpoint(server.url), question())
     assert isinstance(reply, JudgeReply)
 
 
-def test_replies_come_in_the_order_of_the_questions(serve, ask: Ask) -> None:
+def test_replies_come_in_the_order_of_the_questions(serve_model, ask: Ask) -> None:
     first = threading.Event()
 
     def answer(body: Any) -> tuple[int, object]:
@@ -175,12 +175,12 @@ def test_replies_come_in_the_order_of_the_questions(serve, ask: Ask) -> None:
             first.set()
         return 200, chat_answer(number)
 
-    found = ask(endpoint(serve(answer).url, concurrency=8), *(question(str(k)) for k in range(6)))
+    found = ask(endpoint(serve_model(answer).url, concurrency=8), *(question(str(k)) for k in range(6)))
     assert [reply.text for reply in found if isinstance(reply, JudgeReply)] == list("012345")
 
 
-def test_a_server_that_does_not_count_tokens_is_charged_at_the_most(serve, ask: Ask) -> None:
-    (reply,) = ask(endpoint(serve(lambda body: (200, chat_answer("hm", usage=None))).url, max_tokens=10), question())
+def test_a_server_that_does_not_count_tokens_is_charged_at_the_most(serve_model, ask: Ask) -> None:
+    (reply,) = ask(endpoint(serve_model(lambda body: (200, chat_answer("hm", usage=None))).url, max_tokens=10), question())
     assert isinstance(reply, JudgeReply)
     assert (reply.tokens_in, reply.tokens_out) == (len("which?") + 64, 10)
 
@@ -218,7 +218,7 @@ def test_a_key_that_is_not_there(tmp_path: Path) -> None:
         endpoint(key_variable="NO_SUCH_KEY").open(open_run_at(tmp_path / "run", RunPlan("a", "collect")))
 
 
-def test_vllm_scores_the_tokens_of_options(serve, ask: Ask) -> None:
+def test_vllm_scores_the_tokens_of_options(serve_model, ask: Ask) -> None:
     """Its answers are probabilities of the first label among all tokens; a token is a character here."""
     probabilities = {ord("A"): 0.3, ord("B"): 0.1}
 
@@ -232,7 +232,7 @@ def test_vllm_scores_the_tokens_of_options(serve, ask: Ask) -> None:
         assert body.keys() == {"model", "messages", "add_generation_prompt"}
         return 200, {"tokens": [1, 2, 3]}
 
-    server = serve(answer)
+    server = serve_model(answer)
     settings = endpoint(server.url, scoring="generative_scoring", price_in=1e6)
     (reply,) = ask(settings, question(options=("A", "B")))
     assert isinstance(reply, JudgeReply)

@@ -30,8 +30,8 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-def test_both_orders_are_asked_and_the_label_is_their_mean(serve, tmp_path: Path) -> None:
-    server = serve(by_worth(bias=1.0))
+def test_both_orders_are_asked_and_the_label_is_their_mean(serve_model, tmp_path: Path) -> None:
+    server = serve_model(by_worth(bias=1.0))
     summary = collected(tmp_path / "run", samples(tmp_path), JudgeRater(model=endpoint(server.url)))
     judgments, preferences = rows(tmp_path / "run", "judgments"), rows(tmp_path / "run", "preferences")
     assert len(server.asked) == len(judgments) == 12
@@ -54,9 +54,9 @@ def test_both_orders_are_asked_and_the_label_is_their_mean(serve, tmp_path: Path
 
 
 @pytest.mark.parametrize("bias", [1.0, -3.0])
-def test_a_bias_for_a_side_leaves_no_trace_in_the_label(serve, tmp_path: Path, bias: float) -> None:
+def test_a_bias_for_a_side_leaves_no_trace_in_the_label(serve_model, tmp_path: Path, bias: float) -> None:
     """Completions of equal worth get one half, and who stands first in the file does not matter."""
-    server = serve(by_worth(bias))
+    server = serve_model(by_worth(bias))
     given = Path(samples(tmp_path, prompts=10))
     table = [json.loads(line) for line in (given / "samples.jsonl").read_text().splitlines()]
     labels: list[dict[str, float]] = []
@@ -72,28 +72,28 @@ def test_a_bias_for_a_side_leaves_no_trace_in_the_label(serve, tmp_path: Path, b
     assert all(labels[0][text] == pytest.approx(labels[1][text], abs=1e-9) for text in labels[0])
 
 
-def test_equal_completions_under_a_bias_are_even(serve, tmp_path: Path) -> None:
-    server = serve(lambda body: (200, option_answer(1.0)))
+def test_equal_completions_under_a_bias_are_even(serve_model, tmp_path: Path) -> None:
+    server = serve_model(lambda body: (200, option_answer(1.0)))
     summary = collected(tmp_path / "run", samples(tmp_path, prompts=25), JudgeRater(model=endpoint(server.url)))
     assert all(row["probability"] == pytest.approx(0.5, abs=1e-9) for row in rows(tmp_path / "run", "preferences"))
     assert all(row["votes"] == [0.5] for row in rows(tmp_path / "run", "preferences"))
     assert summary["judges"]["flips"] == {"share": 1.0, "n": 25}
 
 
-def test_a_judge_that_always_prefers_one_side_is_warned_about(serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    server = serve(lambda body: (200, option_answer(1.0)))
+def test_a_judge_that_always_prefers_one_side_is_warned_about(serve_model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    server = serve_model(lambda body: (200, option_answer(1.0)))
     collected(tmp_path / "run", samples(tmp_path, prompts=25), JudgeRater(model=endpoint(server.url)))
     assert "prefers what it sees first in all 25 pairs" in capsys.readouterr().err
 
 
-def test_a_missing_order_is_an_abstention_and_not_a_tie(serve, tmp_path: Path) -> None:
+def test_a_missing_order_is_an_abstention_and_not_a_tie(serve_model, tmp_path: Path) -> None:
     def answer(body: Any) -> tuple[int, object]:
         first, second = asked_pair(body)
         if first.startswith("answer 2 ") and worth(first) > worth(second):
             return 200, chat_answer("I", options={"I": -0.01, "Sorry": -5.0})
         return by_worth()(body)
 
-    summary = collected(tmp_path / "run", samples(tmp_path), JudgeRater(model=endpoint(serve(answer).url)))
+    summary = collected(tmp_path / "run", samples(tmp_path), JudgeRater(model=endpoint(serve_model(answer).url)))
     assert len(rows(tmp_path / "run", "judgments")) == 10
     (row,) = rows(tmp_path / "run", "abstentions")
     assert (row["comparison"], row["kind"], row["dimension"]) == ("p2/0-1", "no_verdict", "helpful")
@@ -114,35 +114,35 @@ def test_a_missing_order_is_an_abstention_and_not_a_tie(serve, tmp_path: Path) -
         (chat_answer(None, refusal="I will not."), "refused", "I will not."),
     ],
 )
-def test_replies_without_a_verdict(serve, tmp_path: Path, reply: dict[str, object], kind: str, told: str) -> None:
+def test_replies_without_a_verdict(serve_model, tmp_path: Path, reply: dict[str, object], kind: str, told: str) -> None:
     def answer(body: Any) -> tuple[int, object]:
         return 200, reply if "answer 0 " in body["messages"][-1]["content"] else chat_answer("Verdict: A")
 
-    judge = JudgeRater(model=endpoint(serve(answer).url), verdict=WrittenVerdict(), reasons_first=True)
+    judge = JudgeRater(model=endpoint(serve_model(answer).url), verdict=WrittenVerdict(), reasons_first=True)
     summary = collected(tmp_path / "run", samples(tmp_path), judge)
     assert summary["judges"]["abstentions"] == {kind: 2}
     assert summary["questions"] == 5
     assert all(told in row["reason"] for row in rows(tmp_path / "run", "abstentions"))
 
 
-def test_written_verdicts_are_votes_and_are_smoothed(serve, tmp_path: Path) -> None:
+def test_written_verdicts_are_votes_and_are_smoothed(serve_model, tmp_path: Path) -> None:
     def answer(body: Any) -> tuple[int, object]:
         first, second = asked_pair(body)
         return 200, chat_answer(f"A is short.\n**Verdict: {'A' if worth(first) > worth(second) else 'B'}**")
 
-    judge = JudgeRater(model=endpoint(serve(answer).url), verdict=WrittenVerdict(), reasons_first=True)
+    judge = JudgeRater(model=endpoint(serve_model(answer).url), verdict=WrittenVerdict(), reasons_first=True)
     collected(tmp_path / "run", samples(tmp_path), judge)
     assert {row["probability"] for row in rows(tmp_path / "run", "preferences")} == {0.75}
 
 
-def test_samples_are_drawn_apart_and_their_share_is_smoothed(serve, tmp_path: Path) -> None:
+def test_samples_are_drawn_apart_and_their_share_is_smoothed(serve_model, tmp_path: Path) -> None:
     def answer(body: Any) -> tuple[int, object]:
         first, second = asked_pair(body)
         is_first = (worth(first) > worth(second)) == (body["seed"] not in seeds[:1])
         return 200, chat_answer("Verdict: A" if is_first else "Verdict: B")
 
     seeds: list[int] = []
-    server = serve(lambda body: (200, chat_answer("A")))
+    server = serve_model(lambda body: (200, chat_answer("A")))
     judge = JudgeRater(model=endpoint(server.url, temperature=1.0), verdict=SampledVerdicts(n=4))
     collected(tmp_path / "first", samples(tmp_path), judge)
     seeds = sorted({body["seed"] for _, _, body in server.asked})
@@ -153,7 +153,7 @@ def test_samples_are_drawn_apart_and_their_share_is_smoothed(serve, tmp_path: Pa
     assert {row["probability"] for row in rows(tmp_path / "run", "preferences")} == {(3 + 0.5) / 5}
 
 
-def test_reasons_come_first_and_the_probabilities_are_clamped(serve, tmp_path: Path) -> None:
+def test_reasons_come_first_and_the_probabilities_are_clamped(serve_model, tmp_path: Path) -> None:
     def answer(body: Any) -> tuple[int, object]:
         if "logprobs" not in body:
             return 200, chat_answer("<think>hm</think>The first says more.\nVerdict: A")
@@ -161,19 +161,19 @@ def test_reasons_come_first_and_the_probabilities_are_clamped(serve, tmp_path: P
         assert body["messages"][2]["content"] == "The first says more.\nVerdict: A"
         return by_worth()(body)
 
-    server = serve(answer)
+    server = serve_model(answer)
     judge = JudgeRater(model=endpoint(server.url), reasons_first=True, clamp=(0.4, 0.6))
     collected(tmp_path / "run", samples(tmp_path), judge)
     assert len(server.asked) == 24
     assert {row["probability"] for row in rows(tmp_path / "run", "preferences")} == {0.6}
 
 
-def test_marks_of_single_completions_become_judgments_of_pairs(serve, tmp_path: Path) -> None:
+def test_marks_of_single_completions_become_judgments_of_pairs(serve_model, tmp_path: Path) -> None:
     def answer(body: Any) -> tuple[int, object]:
         mark = worth(body["messages"][-1]["content"].split("=====\n")[3].strip()) // 3 + 1
         return 200, chat_answer(str(mark), options={str(mark): math.log(0.7), str(mark + 1): math.log(0.3)}, finish="length")
 
-    judge = JudgeRater(model=endpoint(serve(answer).url), instructions=("helpful-pointwise",))
+    judge = JudgeRater(model=endpoint(serve_model(answer).url), instructions=("helpful-pointwise",))
     collected(tmp_path / "run", samples(tmp_path), judge)
     marks = {row["completion"]: row["mark"] for row in rows(tmp_path / "run", "marks")}
     assert marks == {text: pytest.approx(worth(text) // 3 + 1.3) for text in marks}
@@ -189,7 +189,7 @@ def test_marks_of_single_completions_become_judgments_of_pairs(serve, tmp_path: 
         assert "order" not in row
 
 
-def test_a_run_that_was_stopped_asks_only_what_has_no_answer(serve, tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_asks_only_what_has_no_answer(serve_model, tmp_path: Path) -> None:
     answered: list[str] = []
 
     def fails_later(body: Any) -> tuple[int, object]:
@@ -198,7 +198,7 @@ def test_a_run_that_was_stopped_asks_only_what_has_no_answer(serve, tmp_path: Pa
         answered.append(json.dumps(body))
         return by_worth()(body)
 
-    server = serve(fails_later)
+    server = serve_model(fails_later)
     judge = JudgeRater(model=endpoint(server.url, concurrency=1))
     given = samples(tmp_path)
     with pytest.raises(RunError, match="gave no answer to 2 of 11 requests"):
@@ -213,8 +213,8 @@ def test_a_run_that_was_stopped_asks_only_what_has_no_answer(serve, tmp_path: Pa
     assert (tmp_path / "run" / "summary.json").read_bytes() == (tmp_path / "straight" / "summary.json").read_bytes()
 
 
-def test_a_spent_budget_stops_the_run_and_a_larger_one_continues_it(serve, tmp_path: Path) -> None:
-    server = serve(by_worth())
+def test_a_spent_budget_stops_the_run_and_a_larger_one_continues_it(serve_model, tmp_path: Path) -> None:
+    server = serve_model(by_worth())
     given = samples(tmp_path)
     prices = {"price_in": 1000.0, "price_out": 10000.0}
     price = 100 * 1000 / 1e6 + 1 * 10000 / 1e6
@@ -227,14 +227,14 @@ def test_a_spent_budget_stops_the_run_and_a_larger_one_continues_it(serve, tmp_p
     assert summary["judges"]["cost"] == pytest.approx(12 * price)
 
 
-def test_a_server_without_log_probabilities_is_an_error_and_not_another_mode(serve, tmp_path: Path) -> None:
-    server = serve(lambda body: (200, chat_answer("A")))
+def test_a_server_without_log_probabilities_is_an_error_and_not_another_mode(serve_model, tmp_path: Path) -> None:
+    server = serve_model(lambda body: (200, chat_answer("A")))
     with pytest.raises(RunError, match="the server gives no log-probabilities"):
         collected(tmp_path / "run", samples(tmp_path), JudgeRater(model=endpoint(server.url)))
 
 
-def test_a_judge_without_any_verdict_ends_the_run(serve, tmp_path: Path) -> None:
-    judge = JudgeRater(model=endpoint(serve(lambda body: (200, chat_answer("Both are nice."))).url), verdict=WrittenVerdict())
+def test_a_judge_without_any_verdict_ends_the_run(serve_model, tmp_path: Path) -> None:
+    judge = JudgeRater(model=endpoint(serve_model(lambda body: (200, chat_answer("Both are nice."))).url), verdict=WrittenVerdict())
     with pytest.raises(DataError, match="abstained on all 6 questions, for example: the reply holds no verdict: 'Both are nice.'"):
         collected(tmp_path / "run", samples(tmp_path), judge)
     assert len(rows(tmp_path / "run", "abstentions")) == 12
@@ -283,14 +283,14 @@ CONSTITUTION = """principles:
 """
 
 
-def test_several_principles_are_several_raters_and_their_mean_is_the_label(serve, tmp_path: Path) -> None:
+def test_several_principles_are_several_raters_and_their_mean_is_the_label(serve_model, tmp_path: Path) -> None:
     def answer(body: Any) -> tuple[int, object]:
         first, second = asked_pair(body)
         size = {"plainer": 1.0, "briefer": 3.0}[next(word for word in ("plainer", "briefer") if word in body["messages"][-1]["content"])]
         return 200, option_answer(size if worth(first) > worth(second) else -size)
 
     (tmp_path / "constitution.yaml").write_text(CONSTITUTION)
-    judge = JudgeRater(model=endpoint(serve(answer).url), principles=str(tmp_path / "constitution.yaml"))
+    judge = JudgeRater(model=endpoint(serve_model(answer).url), principles=str(tmp_path / "constitution.yaml"))
     summary = collected(tmp_path / "both", samples(tmp_path), judge, raters_per_comparison=2)
     raters = {row["rater"].partition("#")[2] for row in rows(tmp_path / "both", "judgments")}
     assert raters == {"plain", "brief"}

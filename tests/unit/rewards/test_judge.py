@@ -209,6 +209,7 @@ def test_requests_end_at_the_deadline(serve, outcome: Outcome) -> None:
     assert {reason.partition(": ")[2] for reason in found.reasons.values()} <= {
         "no answer within the deadline",
         "no whole answer within the deadline",
+        "no whole answer within the deadline. Raise model.timeout_seconds, or lower model.concurrency",
     }
 
 

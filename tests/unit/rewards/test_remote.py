@@ -89,8 +89,9 @@ def test_retries_end_at_the_deadline(serve, clock) -> None:
     server, start = serve(lambda handler, body: reply(handler, b"broken", 500)), clock.now
     found = outcome(server.url, batch("a", "b"), timeout_seconds=60.0)
     assert 55 < clock.now - start < 60  # the longest pause is 5 s
-    assert found.reasons == dict.fromkeys((0, 1), "127.0.0.1: answered 500: 'broken' (tried 17 times until the deadline)")
-    assert len(server.asked) == 17
+    tries = len(server.asked)
+    assert 15 < tries < 40  # pauses differ by chance
+    assert found.reasons == dict.fromkeys((0, 1), f"127.0.0.1: answered 500: 'broken' (tried {tries} times until the deadline)")
 
 
 def test_a_refused_connection(clock) -> None:

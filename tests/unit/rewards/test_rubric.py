@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +36,6 @@ def holds(criterion: str, completion: str) -> bool:
 
 
 @pytest.fixture
-def chat() -> Iterator[Callable[[Answer], CompletionsServer]]:
-    servers: list[CompletionsServer] = []
-
-    def start(answer: Answer) -> CompletionsServer:
-        servers.append(CompletionsServer(answer))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
-
-
-@pytest.fixture
 def run(tmp_path: Path) -> Run:
     return open_run(tmp_path / "runs", RunPlan("rubric", "rubric"))
 
@@ -75,9 +62,9 @@ def scored(part: RubricReward, run: Run, what: ScoringBatch) -> PartScores:
 
 @pytest.mark.parametrize(("ask", "requests"), [("one_by_one", 12), ("together", 4)])
 def test_a_score_is_the_signed_weights_of_what_a_completion_meets(
-    chat: Callable[[Answer], CompletionsServer], run: Run, ask: Asking, requests: int
+    serve_model: Callable[[Answer], CompletionsServer], run: Run, ask: Asking, requests: int
 ) -> None:
-    server = chat(together(holds) if ask == "together" else one_by_one(holds))
+    server = serve_model(together(holds) if ask == "together" else one_by_one(holds))
     part = RubricReward(model=judge(server), ask=ask)
     found = scored(part, run, batch(*TEXTS))
     assert found.heads[""].tolist() == WANTED
@@ -87,24 +74,24 @@ def test_a_score_is_the_signed_weights_of_what_a_completion_meets(
     assert len(server.asked) == requests, "the ledger has the answers"
 
 
-def test_probabilities_of_options_are_grades(chat: Callable[[Answer], CompletionsServer], run: Run) -> None:
+def test_probabilities_of_options_are_grades(serve_model: Callable[[Answer], CompletionsServer], run: Run) -> None:
     def answer(body: Any) -> tuple[int, object]:
         completion, rest = asked_about(body)
         return 200, option_answer(2.0 if rest.split("The statement: ")[1].split("\n")[0] in completion else -2.0, first="yes", second="no")
 
-    found = scored(RubricReward(model=judge(chat(answer)), ask="options"), run, batch("salt"))
+    found = scored(RubricReward(model=judge(serve_model(answer)), ask="options"), run, batch("salt"))
     yes = 1 / (1 + math.exp(-2))
     assert found.heads[""].tolist() == [pytest.approx((3 * yes + (1 - yes) - 2 * (1 - yes)) / 4, abs=1e-3)]
 
 
 @pytest.mark.parametrize("ask", ["one_by_one", "together"])
 def test_a_missing_grade_is_a_missing_score_and_is_never_averaged_away(
-    chat: Callable[[Answer], CompletionsServer], run: Run, ask: Asking
+    serve_model: Callable[[Answer], CompletionsServer], run: Run, ask: Asking
 ) -> None:
     def poet(criterion: str, completion: str) -> bool | None:
         return None if criterion == "rice" and completion == "salt, idiot" else criterion in completion
 
-    server = chat(together(poet) if ask == "together" else one_by_one(poet))
+    server = serve_model(together(poet) if ask == "together" else one_by_one(poet))
     found = scored(RubricReward(model=judge(server), ask=ask), run, batch(*TEXTS))
     scores = found.heads[""].tolist()
     assert math.isnan(scores[1])
@@ -114,8 +101,8 @@ def test_a_missing_grade_is_a_missing_score_and_is_never_averaged_away(
     assert found.details["missing_grades"].tolist() == [0.0, pytest.approx(1 / 3), 0.0, 0.0]
 
 
-def test_an_endpoint_that_gives_prose_scores_nothing(chat: Callable[[Answer], CompletionsServer], run: Run) -> None:
-    server = chat(lambda body: (200, chat_answer("A fine answer, all in all, which I would recommend.")))
+def test_an_endpoint_that_gives_prose_scores_nothing(serve_model: Callable[[Answer], CompletionsServer], run: Run) -> None:
+    server = serve_model(lambda body: (200, chat_answer("A fine answer, all in all, which I would recommend.")))
     found = scored(RubricReward(model=judge(server), ask="together"), run, batch(*TEXTS))
     assert found.heads[""].isnan().all()
     assert sorted(found.reasons) == [0, 1, 2, 3]
@@ -123,14 +110,14 @@ def test_an_endpoint_that_gives_prose_scores_nothing(chat: Callable[[Answer], Co
 
 
 def test_dimensions_and_the_criteria_of_the_default_are_recorded(
-    chat: Callable[[Answer], CompletionsServer], run: Run, tmp_path: Path
+    serve_model: Callable[[Answer], CompletionsServer], run: Run, tmp_path: Path
 ) -> None:
     default = [
         {"id": "has salt", "text": "salt", "weight": 1, "dimension": "taste"},
         {"id": "rude", "text": "idiot", "weight": -1, "dimension": "taste"},
     ]
     (tmp_path / "rubrics.json").write_text(json.dumps({"default": default, "prompts": {"own": OWN}}))
-    part = RubricReward(model=judge(chat(one_by_one(holds))), file=str(tmp_path / "rubrics.json"))
+    part = RubricReward(model=judge(serve_model(one_by_one(holds))), file=str(tmp_path / "rubrics.json"))
     what = ScoringBatch((prompt(), prompt("own")), ((Completion("salt"),), (Completion("rice"),)))
     found = scored(part, run, what)
     assert found.heads[""].tolist() == [1.0, 0.25]
@@ -139,9 +126,9 @@ def test_dimensions_and_the_criteria_of_the_default_are_recorded(
     assert found.details["has_salt"][1].isnan(), "a rubric of one prompt has no metrics by criterion"
 
 
-def test_details_are_in_the_table_and_not_in_the_reward(chat: Callable[[Answer], CompletionsServer], run: Run) -> None:
+def test_details_are_in_the_table_and_not_in_the_reward(serve_model: Callable[[Answer], CompletionsServer], run: Run) -> None:
     rubric = [{"id": "salt", "text": "salt", "weight": 1, "dimension": "taste"}]
-    parts = {"r": RubricReward(model=judge(chat(one_by_one(holds))))}
+    parts = {"r": RubricReward(model=judge(serve_model(one_by_one(holds))))}
     composition = Composition.load(parts, run=run)
     found = composition.score([prompt(rubric=rubric)], [[Completion("salt"), Completion("rice")]])
     composition.close()
@@ -151,8 +138,10 @@ def test_details_are_in_the_table_and_not_in_the_reward(chat: Callable[[Answer],
     }  # fmt: skip
 
 
-def test_prompts_without_a_rubric_are_refused_before_anything_is_asked(chat: Callable[[Answer], CompletionsServer], run: Run) -> None:
-    server = chat(one_by_one(holds))
+def test_prompts_without_a_rubric_are_refused_before_anything_is_asked(
+    serve_model: Callable[[Answer], CompletionsServer], run: Run
+) -> None:
+    server = serve_model(one_by_one(holds))
     composition = Composition.load({"r": RubricReward(model=judge(server))}, run=run)
     with pytest.raises(DataError, match=r"rewards.r: 1 of 2 prompts have no rubric.*\n.*no column 'rubric': prompts.jsonl:q"):
         composition.check_prompts([prompt(rubric=OWN), prompt("q")])
@@ -160,7 +149,7 @@ def test_prompts_without_a_rubric_are_refused_before_anything_is_asked(chat: Cal
     assert not server.asked
 
 
-def test_a_part_outside_a_run_is_refused(chat: Callable[[Answer], CompletionsServer]) -> None:
+def test_a_part_outside_a_run_is_refused(serve_model: Callable[[Answer], CompletionsServer]) -> None:
     with pytest.raises(ConfigError, match="rewards.r: a model's answers are kept in a run's directory"):
         Composition.load({"r": RubricReward(model=OpenAIJudge(url="http://127.0.0.1:1/v1", model="m"))})
 

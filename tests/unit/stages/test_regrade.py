@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,19 +54,6 @@ def panelist(grade: Grade) -> Answer:
     return answer
 
 
-@pytest.fixture
-def chat() -> Iterator[Callable[[Answer], CompletionsServer]]:
-    servers: list[CompletionsServer] = []
-
-    def start(answer: Answer) -> CompletionsServer:
-        servers.append(CompletionsServer(answer))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
-
-
 def samples(folder: Path, texts: Callable[[int], str], first: int = 0) -> str:
     folder.mkdir()
     prompts = [Prompt(f"p{k}", (Message("user", f"What does soup {k} lack?"),), {"rubric": RUBRIC}) for k in range(first, PROMPTS)]
@@ -79,16 +66,19 @@ def model(server: CompletionsServer, name: str) -> OpenAIJudge:
     return OpenAIJudge(url=server.url, model=name)
 
 
-def check(chat: Callable[[Answer], CompletionsServer], before: str, after: str, grade: Grade = by_words) -> Regrade:
-    panel = chat(panelist(by_deeds))
+def check(serve_model: Callable[[Answer], CompletionsServer], before: str, after: str, grade: Grade = by_words) -> Regrade:
+    panel = serve_model(panelist(by_deeds))
     return Regrade(
-        before, after, RubricReward(model=model(chat(one_by_one(grade)), "judge")), {name: model(panel, name) for name in ("one", "other")}
+        before,
+        after,
+        RubricReward(model=model(serve_model(one_by_one(grade)), "judge")),
+        {name: model(panel, name) for name in ("one", "other")},
     )
 
 
-def test_a_completion_that_only_lists_the_criteria_is_caught(chat: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
+def test_a_completion_that_only_lists_the_criteria_is_caught(serve_model: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
     before, after = samples(tmp_path / "before", lambda k: PLAIN[k % 3]), samples(tmp_path / "after", lambda k: HACK)
-    run = ran(check(chat, before, after), tmp_path / "run", "regrade")
+    run = ran(check(serve_model, before, after), tmp_path / "run", "regrade")
     found = summary_of(run)
     assert (found["judge"]["before"], found["judge"]["after"]) == (0.0, 1.0)
     assert found["panel_mean"]["high"] < 0
@@ -114,10 +104,10 @@ def test_a_completion_that_only_lists_the_criteria_is_caught(chat: Callable[[Ans
     assert left_out == ()
 
 
-def test_a_real_gain_is_confirmed(chat: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
+def test_a_real_gain_is_confirmed(serve_model: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
     before = samples(tmp_path / "before", lambda k: PLAIN[2] if k % 4 else PLAIN[0])
     after = samples(tmp_path / "after", lambda k: PLAIN[1])
-    found = summary_of(ran(check(chat, before, after, by_deeds), tmp_path / "run", "regrade"))
+    found = summary_of(ran(check(serve_model, before, after, by_deeds), tmp_path / "run", "regrade"))
     assert found["judge"]["gain"]["low"] > 0
     assert not found["is_confined_to_judge"]
     assert not found["is_against_verdict"]
@@ -125,12 +115,12 @@ def test_a_real_gain_is_confirmed(chat: Callable[[Answer], CompletionsServer], t
     assert "it confirms the gain" in found["findings"][1]
 
 
-def test_missing_scores_are_counted_by_judge(chat: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
+def test_missing_scores_are_counted_by_judge(serve_model: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
     def poet(criterion: str, completion: str) -> bool | None:
         return None if completion == PLAIN[0] and criterion == "gives an amount" else by_words(criterion, completion)
 
     before, after = samples(tmp_path / "before", lambda k: PLAIN[k % 3]), samples(tmp_path / "after", lambda k: HACK, first=6)
-    run = ran(check(chat, before, after, poet), tmp_path / "run", "regrade")
+    run = ran(check(serve_model, before, after, poet), tmp_path / "run", "regrade")
     found = summary_of(run)
     assert found["prompts"] == PROMPTS - 6
     assert found["judge"]["missing"] == 6
@@ -139,13 +129,13 @@ def test_missing_scores_are_counted_by_judge(chat: Callable[[Answer], Completion
     assert found["excess"]["n"] == PROMPTS - 12
 
 
-def test_where_nothing_is_scored_the_message_says_why(chat: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
+def test_where_nothing_is_scored_the_message_says_why(serve_model: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
     before, after = samples(tmp_path / "before", lambda k: PLAIN[k % 3]), samples(tmp_path / "after", lambda k: HACK)
     with pytest.raises(DataError, match="so nothing can be compared. For example: 3 of 3 criteria have no grade: spice: the judge gave no"):
-        ran(check(chat, before, after, lambda criterion, completion: None), tmp_path / "run", "regrade")
+        ran(check(serve_model, before, after, lambda criterion, completion: None), tmp_path / "run", "regrade")
 
 
-def test_the_panel_is_others_than_the_judge(chat: Callable[[Answer], CompletionsServer]) -> None:
+def test_the_panel_is_others_than_the_judge(serve_model: Callable[[Answer], CompletionsServer]) -> None:
     own = OpenAIJudge(url="http://127.0.0.1:1/v1", model="m")
     for panel, message in (
         ({}, "panel is empty"),
@@ -159,9 +149,9 @@ def test_the_panel_is_others_than_the_judge(chat: Callable[[Answer], Completions
         Regrade("b", "a", RubricReward(model=own), {"other": other}, instructions="overall-pointwise").check()
 
 
-def test_sides_without_a_common_prompt_are_refused(chat: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
+def test_sides_without_a_common_prompt_are_refused(serve_model: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
     before = samples(tmp_path / "before", lambda k: PLAIN[0], first=23)
     (tmp_path / "after").mkdir()
     write_rows(tmp_path / "after" / "samples.jsonl", [sample_row(Prompt("q", (Message("user", "Else?"),)), [Completion("x")])])
     with pytest.raises(DataError, match="no prompt of .* is among those of"):
-        ran(check(chat, before, str(tmp_path / "after")), tmp_path / "run", "regrade")
+        ran(check(serve_model, before, str(tmp_path / "after")), tmp_path / "run", "regrade")

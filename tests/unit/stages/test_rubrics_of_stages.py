@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +33,6 @@ def holds(criterion: str, completion: str) -> bool:
     return criterion in completion.split()
 
 
-@pytest.fixture
-def chat() -> Iterator[Callable[[Answer], CompletionsServer]]:
-    servers: list[CompletionsServer] = []
-
-    def start(answer: Answer) -> CompletionsServer:
-        servers.append(CompletionsServer(answer))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
-
-
 def part(server: CompletionsServer, **settings: Any) -> RubricReward:
     return RubricReward(model=OpenAIJudge(url=server.url, model="small"), **settings)
 
@@ -66,11 +53,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_rerank_keeps_the_completion_that_follows_the_rubric(
-    chat: Callable[[Answer], CompletionsServer], base: str, tmp_path: Path
+    serve_model: Callable[[Answer], CompletionsServer], base: str, tmp_path: Path
 ) -> None:
     rubric = [{"id": "please", "text": "please", "weight": 2}, {"id": "rice", "text": "rice", "weight": -1}]
     (tmp_path / "rubrics.json").write_text(json.dumps({"default": rubric}))
-    server = chat(one_by_one(lambda criterion, completion: criterion in completion))
+    server = serve_model(one_by_one(lambda criterion, completion: criterion in completion))
     reward = part(server, file=str(tmp_path / "rubrics.json"))
     stage = Rerank(base, prompts(tmp_path, rubrics=0), rewards={"r": reward}, n=16, sampling=Sampling(max_tokens=48))
     run = ran(stage, tmp_path / "run", "rerank")
@@ -86,18 +73,20 @@ def test_rerank_keeps_the_completion_that_follows_the_rubric(
     assert curve[-1] > curve[0] + 0.2
 
 
-def test_pair_prefers_what_meets_the_rubric(chat: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
+def test_pair_prefers_what_meets_the_rubric(serve_model: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
     prompt = Prompt("p", (Message("user", "what now"),), {"rubric": RUBRIC})
     group = [Completion(text, stop="eos") for text in ("beans", "rice and salt", "rice and beans")]
     write_rows(tmp_path / "samples.jsonl", [sample_row(prompt, group)])
-    run = ran(Pair(str(tmp_path / "samples.jsonl"), rewards={"r": part(chat(together(holds)), ask="together")}), tmp_path / "run", "pair")
+    run = ran(
+        Pair(str(tmp_path / "samples.jsonl"), rewards={"r": part(serve_model(together(holds)), ask="together")}), tmp_path / "run", "pair"
+    )
     (row,) = rows_of(run, "preferences.jsonl")
     assert row["chosen"][-1]["content"] == "rice and beans"
     assert row["rejected"][-1]["content"] == "beans"
     assert row["margin"] == 1.0
 
 
-def test_evaluate_says_the_score_and_its_parts(chat: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
+def test_evaluate_says_the_score_and_its_parts(serve_model: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
     def gives_up(criterion: str, completion: str) -> bool | None:
         return None if completion == "beans" else holds(criterion, completion)
 
@@ -108,7 +97,7 @@ def test_evaluate_says_the_score_and_its_parts(chat: Callable[[Answer], Completi
     asked = [{"id": prompt.id, "prompt": [{"role": "user", "content": prompt.text}], "rubric": RUBRIC} for prompt in given]
     write_rows(tmp_path / "prompts.jsonl", asked)
     stage = Evaluate(
-        str(tmp_path / "prompts.jsonl"), completions=str(tmp_path / "samples.jsonl"), rewards={"r": part(chat(one_by_one(gives_up)))}
+        str(tmp_path / "prompts.jsonl"), completions=str(tmp_path / "samples.jsonl"), rewards={"r": part(serve_model(one_by_one(gives_up)))}
     )
     run = ran(stage, tmp_path / "run", "evaluate")
     measured = rows_of(run, "completions.jsonl")
@@ -129,8 +118,8 @@ def online(base: str, file: str, server: CompletionsServer, **part_settings: Any
     return read_config(Online, Settings(settings, {(): "here"}))
 
 
-def test_online_learns_from_the_rubrics(chat: Callable[[Answer], CompletionsServer], base: str, tmp_path: Path) -> None:
-    run = ran(online(base, prompts(tmp_path), chat(together(holds)), ask="together"), tmp_path / "run", "online")
+def test_online_learns_from_the_rubrics(serve_model: Callable[[Answer], CompletionsServer], base: str, tmp_path: Path) -> None:
+    run = ran(online(base, prompts(tmp_path), serve_model(together(holds)), ask="together"), tmp_path / "run", "online")
     assert len(column_of(run, "online/score_taste/mean")) == 2
     assert column_of(run, "online/score_missing_grades/mean") == [0.0, 0.0]
     assert column_of(run, "online/unscored_r/share") == [0.0, 0.0]
@@ -138,9 +127,9 @@ def test_online_learns_from_the_rubrics(chat: Callable[[Answer], CompletionsServ
 
 @pytest.mark.parametrize("name", ["online", "rerank"])
 def test_prompts_without_a_rubric_stop_a_stage_before_anything_is_asked(
-    chat: Callable[[Answer], CompletionsServer], base: str, tmp_path: Path, name: str
+    serve_model: Callable[[Answer], CompletionsServer], base: str, tmp_path: Path, name: str
 ) -> None:
-    server = chat(one_by_one(holds))
+    server = serve_model(one_by_one(holds))
     file = prompts(tmp_path, rubrics=7)
     stage: Stage = Rerank(base, file, rewards={"r": part(server)}, n=2, sampling=Sampling(max_tokens=4))
     if name == "online":
