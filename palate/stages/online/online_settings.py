@@ -89,8 +89,8 @@ class OnlineSettings:
         gold: import path of a function that knows the truth; its value is logged and never learned from.
         tokens_per_microbatch: tokens in a forward pass, at most.
         dtype: the type that all models compute in; auto is bfloat16 on GPUs, else float32. Weights and optimizer state stay float32.
-        offload: frozen models rest in the CPU's memory while they do not compute. These are the reference and the reward models. It changes no
-            numbers. The copies take time in every iteration.
+        offload: frozen models rest in the CPU's memory while they do not compute. These are the reference and the reward models. It
+            changes no numbers. The copies take time in every iteration.
         optimizer: the optimizer of the policy and the value model.
         adapters: train LoRA adapters on the frozen policy and value model; none trains all weights. The reference is then the policy with
             its adapter off, not a second copy.
