@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,14 +16,7 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs/bench"))
     parser.add_argument("--config", type=Path, default=Path("configs/kitchen.yaml"))
     options = parser.parse_args()
-    runs = []
-    for seed in options.seeds:
-        root = options.runs / f"seed{seed}"
-        command = [sys.executable, "-m", "palate", "run", str(options.config), f"seed={seed}", "--runs", str(root)]
-        done = subprocess.run(command, check=False)
-        if done.returncode:
-            return done.returncode
-        runs.append(SeedRun.read(seed, root))
+    runs = [SeedRun.of(seed, options.runs / f"seed{seed}", options.config) for seed in options.seeds]
     sys.stdout.write(table(runs))
     return 0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,14 +30,7 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-constitution"))
     parser.add_argument("--config", type=Path, default=Path("configs/constitution.yaml"))
     options = parser.parse_args()
-    runs = []
-    for seed in options.seeds:
-        root = options.runs / f"seed{seed}"
-        command = [sys.executable, "-m", "palate", "run", str(options.config), f"seed={seed}", "--runs", str(root)]
-        done = subprocess.run(command, check=False)
-        if done.returncode:
-            return done.returncode
-        runs.append(SeedRun.read(seed, root))
+    runs = [SeedRun.of(seed, options.runs / f"seed{seed}", options.config) for seed in options.seeds]
     sys.stdout.write(revision_table(runs) + "\n" + model_table(runs) + "\n" + cost_table(runs))
     return 0
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,14 @@ class SeedRun:
     seed: int
     stages: Mapping[str, Path]
     seconds: Mapping[str, float]
+
+    @staticmethod
+    def of(seed: int, root: Path, config: Path) -> SeedRun:
+        """Run what a seed's pipeline has not done yet below `root`, and read it. Exits with palate's status where that fails."""
+        done = subprocess.run([sys.executable, "-m", "palate", "run", str(config), f"seed={seed}", "--runs", str(root)], check=False)
+        if done.returncode:
+            raise SystemExit(done.returncode)
+        return SeedRun.read(seed, root)
 
     @staticmethod
     def read(seed: int, root: Path) -> SeedRun:

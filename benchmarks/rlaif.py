@@ -124,9 +124,7 @@ def people_of(run: SeedRun) -> Simulated:
 
 def measured(seed: int, root: Path) -> dict[str, float]:
     """Return the figures of a seed; what is not done yet is run below `root`."""
-    command = [sys.executable, "-m", "palate", "run", str(CONFIG), f"seed={seed}", "--runs", str(root)]
-    subprocess.run(command, check=True)
-    run = SeedRun.read(seed, root)
+    run = SeedRun.of(seed, root, CONFIG)
     samples, people = run.stages["samples"], people_of(run)
     noisy = NoisyJudge(people.pool)
     believed = ByRules(calibration=0.06)
