@@ -12,7 +12,7 @@ from palate.data.cells import Columns, filled
 from palate.data.containers import SourceRow
 from palate.data.exchange.contents import RATER_KINDS, Candidate, Exchange, ExchangeItem, RaterKind, Tiers, Vote
 from palate.data.exchange.gather import Gathering
-from palate.data.exchange.shape import Written, unheld
+from palate.data.exchange.shape import Written, parted, unheld
 from palate.data.files import write_json
 from palate.data.formats.dropped import Dropped
 from palate.data.jsonl import Row, write_rows
@@ -46,11 +46,9 @@ class AlpacaEvalShape:
 
     def write(self, exchange: Exchange, path: Path) -> Written:
         """Write one row per vote: a list in a `.json` file, else lines. Raises DataError if there is none."""
-        results = list(_rows(exchange))
-        rows = [result for result in results if not isinstance(result, Dropped)]
+        rows, left_out = parted(_rows(exchange))
         if not rows:
             raise DataError(f"{path}: nothing to write: no vote on a pair of texts that answer one user turn. Write another kind.")
-        left_out = tuple(result for result in results if isinstance(result, Dropped))
         return Written(write_list(path, rows), left_out)
 
 

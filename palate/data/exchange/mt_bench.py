@@ -13,7 +13,7 @@ from palate.data.containers import SourceRow
 from palate.data.conversations import possibly_empty_turns, shared_length
 from palate.data.exchange.contents import Candidate, Exchange, ExchangeItem, RaterKind, Tiers, Vote, shown_places
 from palate.data.exchange.gather import Gathering
-from palate.data.exchange.shape import Written, unheld
+from palate.data.exchange.shape import Written, parted, unheld
 from palate.data.formats.dropped import Dropped
 from palate.data.formats.write import turns_of
 from palate.data.jsonl import Row, write_rows
@@ -52,9 +52,8 @@ class MTBenchShape:
 
     def write(self, exchange: Exchange, path: Path) -> Written:
         """Write one row per vote; `model_a` was shown first. Raises DataError for an item that is not a pair of named policies."""
-        results = list(_votes(exchange))
-        rows = [result for result in results if not isinstance(result, Dropped)]
-        return Written(write_rows(path, rows), tuple(result for result in results if isinstance(result, Dropped)))
+        rows, left_out = parted(_votes(exchange))
+        return Written(write_rows(path, rows), left_out)
 
 
 def _take(row: Columns, source: str, into: Gathering) -> None:

@@ -14,7 +14,7 @@ from palate.data.containers import SourceRow
 from palate.data.exchange.contents import Candidate, Exchange, ExchangeItem, Tiers, Vote
 from palate.data.exchange.gather import Gathering
 from palate.data.exchange.mt_bench import judge_and_kind
-from palate.data.exchange.shape import Written, unheld
+from palate.data.exchange.shape import Written, parted, unheld
 from palate.data.formats.dropped import Dropped
 from palate.data.jsonl import Row, write_rows
 
@@ -51,11 +51,10 @@ class MTBenchPairsShape:
 
     def write(self, exchange: Exchange, path: Path) -> Written:
         """Write one row per pair and judge that answered in both orders. Raises DataError for an item that is not a pair of policies."""
-        results = list(_rows(exchange))
-        rows = [result for result in results if not isinstance(result, Dropped)]
+        rows, left_out = parted(_rows(exchange))
         if not rows:
             raise DataError(f"{path}: nothing to write: no judge answered a pair in both orders. Write another kind.")
-        return Written(write_rows(path, rows), tuple(result for result in results if isinstance(result, Dropped)))
+        return Written(write_rows(path, rows), left_out)
 
 
 def _take(entry: SourceRow, into: Gathering) -> None:

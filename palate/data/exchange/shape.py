@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from palate.data.cells import Columns
 from palate.data.containers import SourceRow
 from palate.data.exchange.contents import Exchange
 from palate.data.exchange.gather import Gathering
 from palate.data.formats.dropped import Dropped
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,13 @@ def unheld(item: str, reason: str) -> Dropped:
     """An item, or a vote on it, that a shape cannot hold, with the reason."""
     source = f"item {item!r}"
     return Dropped(source, reason)
+
+
+def parted(results: Iterable[T | Dropped]) -> tuple[list[T], tuple[Dropped, ...]]:
+    """What a shape can hold, and what it cannot, each in order."""
+    every = list(results)
+    held = [result for result in every if not isinstance(result, Dropped)]
+    return held, tuple(result for result in every if isinstance(result, Dropped))
 
 
 class Readable(Protocol):

@@ -11,8 +11,7 @@ from palate.data.containers import SourceRow
 from palate.data.exchange.conclusions import conclusions, nothing_to_write, take_pair
 from palate.data.exchange.contents import Exchange
 from palate.data.exchange.gather import Gathering
-from palate.data.exchange.shape import Written
-from palate.data.formats.dropped import Dropped
+from palate.data.exchange.shape import Written, parted
 from palate.data.formats.preferences import PreferenceFormat
 from palate.data.formats.transcripts import TranscriptFormat
 from palate.data.formats.write import preference_row
@@ -40,9 +39,7 @@ class TRLShape:
 
     def write(self, exchange: Exchange, path: Path) -> Written:
         """Write one row per pair of candidates and dimension. Raises DataError if there is none."""
-        results = list(conclusions(exchange))
-        pairs = [result.preference() for result in results if not isinstance(result, Dropped)]
-        left_out = tuple(result for result in results if isinstance(result, Dropped))
+        pairs, left_out = parted(conclusions(exchange))
         if not pairs:
             raise nothing_to_write(path, left_out)
-        return Written(write_rows(path, map(preference_row, pairs)), left_out)
+        return Written(write_rows(path, (preference_row(pair.preference()) for pair in pairs)), left_out)
