@@ -15,9 +15,13 @@ ifdef JUDGE
 	$(BIN)/palate judge runs/kitchen --pairs $(JUDGE)
 endif
 
-# Tests start some hundred processes. Without bytecode on the disk each of them would compile all of Palate anew. Many wait for a browser, a
-# database or another process, so one more runs than there are cores.
-test: check ## Check the code, then run every test
+# Checks and tests run beside each other: the checks use one core. Tests start some hundred processes. Without bytecode on the disk each of
+# them would compile all of Palate anew. Many wait for a browser, a database or another process, so one more runs than there are cores.
+test: .venv/installed-dev ## Check the code and run every test
+	@$(MAKE) --no-print-directory --jobs=2 check tests
+
+.PHONY: tests
+tests: .venv/installed-dev
 	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder \
 		-n $$($(BIN)/python -c 'import os; print(min((os.cpu_count() or 1) + 1, 4))')
 

@@ -87,9 +87,10 @@ def run(part: str, seconds: float, environment: dict[str, str], found: dict[str,
 def machine() -> dict[str, Any]:
     """Return what the results depend on, as a process of its own finds it: this one holds nothing on the GPU."""
     code = (
-        "import json, torch, transformers\n"
+        "import importlib.metadata, json, torch\n"
         "gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None\n"
-        "print(json.dumps({'torch': torch.__version__, 'cuda': torch.version.cuda, 'transformers': transformers.__version__, 'gpu': gpu}))"
+        "print(json.dumps({'torch': torch.__version__, 'cuda': torch.version.cuda, 'gpu': gpu,"
+        " 'transformers': importlib.metadata.version('transformers')}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(), **json.loads(done.stdout)}

@@ -65,7 +65,7 @@ def has_dtype(stage: str) -> bool:
 def started(pipeline: Path, runs: Path, words: list[str]) -> subprocess.Popen[Any]:
     """Start a run of the pipeline; what it says goes to the part's log."""
     command = [sys.executable, "-m", "palate", "run", str(pipeline), *words, "--runs", str(runs)]
-    return subprocess.Popen(command, stdout=sys.stderr, stderr=sys.stderr, env={**os.environ, "OMP_NUM_THREADS": "4"})
+    return subprocess.Popen(command, stdout=sys.stderr, stderr=sys.stderr, env={"OMP_NUM_THREADS": "4", **os.environ})
 
 
 def furthest(here: dict[str, float], there: dict[str, float]) -> tuple[float, str]:

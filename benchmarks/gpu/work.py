@@ -27,7 +27,7 @@ _QWEN: dict[str, dict[str, int]] = {
 _TINY: dict[str, dict[str, int]] = {
     name: {
         "hidden_size": 16 * heads, "num_hidden_layers": 2, "num_attention_heads": heads, "num_key_value_heads": 2,
-        "intermediate_size": 96, "vocab_size": 20_000,
+        "intermediate_size": 96, "vocab_size": 4_000,
     }
     for name, heads in (("0.5B", 4), ("1.5B", 6))
 }  # fmt: skip
