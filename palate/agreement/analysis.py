@@ -16,6 +16,7 @@ from palate.agreement.kappa import NoiseCeiling, PairKappas, fleiss_kappa, pair_
 from palate.agreement.raters import Pace, RaterReport, SelfConsistency, pace, rater_reports, self_consistency
 from palate.agreement.vote_table import VoteTable
 from palate.agreement.votes import count_pairs
+from palate.agreement.win_rates import PolicyMatch, PolicyStrength
 
 _NAMED_PAIRS = 40
 """Pairs of raters that are reported by name, at most."""
@@ -105,6 +106,8 @@ class AgreementReport:
         left_out: what the file holds besides, by reason.
         curve: accuracy against labels, where it was measured.
         judges: models among the raters. Where people voted too, all other figures are of people alone.
+        policies: the policies that wrote the completions, the strongest first, by dimension.
+        win_rates: each pair of policies that met, by dimension.
     """
 
     votes: int
@@ -134,6 +137,8 @@ class AgreementReport:
     left_out: tuple[tuple[str, int], ...] = ()
     curve: LearningCurve | None = None
     judges: tuple[JudgeFigures, ...] = ()
+    policies: tuple[PolicyStrength, ...] = ()
+    win_rates: tuple[PolicyMatch, ...] = ()
 
     @property
     def ties(self) -> int:

@@ -29,6 +29,11 @@ def show_agreement(report: AgreementReport, console: Console) -> None:
         console.print(Text(line), soft_wrap=True)
     if len(report.dimensions) > 1:
         console.print(_dimensions(report))
+    if report.policies:
+        console.print(_policies(report))
+        console.print(_win_rates(report))
+        for line in _about_policies(report):
+            console.print(Text(line, style="dim"), soft_wrap=True)
     if report.judges:
         console.print(_judges(report))
         for line in _about_judges(report):
@@ -157,6 +162,55 @@ def _raters(report: AgreementReport) -> Table:
     return table
 
 
+def _policies(report: AgreementReport) -> Table:
+    several = len({one.dimension for one in report.policies}) > 1
+    table = _table("policy", *(["dimension"] if several else []), "votes", "wins", "interval", "strength", "interval")
+    for one in report.policies:
+        row: list[str | Text] = [
+            Text(one.policy),
+            *([Text(one.dimension)] if several else []),
+            str(one.votes),
+            f"{one.rate.value:.1%}",
+            _percent(one.rate),
+        ]
+        table.add_row(*row, f"{one.strength.value:+.2f}", _cells(one.strength)[1])
+    return table
+
+
+def _win_rates(report: AgreementReport) -> Table:
+    several = len({one.dimension for one in report.win_rates}) > 1
+    joined = any(one.joined for one in report.win_rates)
+    titles = ("policy", "against", *(["dimension"] if several else []), "votes", "wins", "interval")
+    table = _table(*titles, *(("with the judge", "interval", "votes saved") if joined else ()))
+    for one in report.win_rates[:ROWS]:
+        row: list[str | Text] = [Text(one.policy), Text(one.other), *([Text(one.dimension)] if several else []), str(one.votes)]
+        row += [f"{one.rate.value:.1%}", _percent(one.rate)]
+        if one.joined is not None and one.saved is not None:
+            row += [f"{one.joined.value:.1%}", _percent(one.joined), f"{one.saved:.0f}"]
+        table.add_row(*row)
+    if len(report.win_rates) > ROWS:
+        table.caption = f"the {ROWS} with most votes of {len(report.win_rates)}; --json has all"
+    return table
+
+
+def _about_policies(report: AgreementReport) -> Iterator[str]:
+    whose = "of models" if report.judges and not any(one.pairs for one in report.judges) else "of people"
+    yield (
+        f"wins: share of the votes {whose} on its completions, whoever it met, a tie being half a win; strength: log-odds against a policy "
+        "of mean strength (Bradley-Terry). Errors count a prompt once."
+    )
+    if named := sorted({one.judge for one in report.win_rates if one.joined is not None}):
+        yield (
+            f"with the judge: people's rate, made more exact by what {', '.join(named)} says about pairs that no person judged; "
+            "votes saved: the votes of people that this was worth. It is right where people judged a random draw of the pairs, "
+            "however bad the judge is."
+        )
+
+
+def _percent(estimate: Estimate) -> str:
+    return "-" if math.isnan(estimate.low) else f"{estimate.low:.1%}-{estimate.high:.1%}"
+
+
 def _judges(report: AgreementReport) -> Table:
     table = _table("judge (a model)", "dimension", "votes", "pairs", "agrees", "interval", "people", "flips", "cost")
     for one in report.judges:
@@ -229,7 +283,7 @@ def _labels(number: float) -> str:
 def _table(*titles: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
     for title in titles:
-        is_name = title in {"rater", "and", "dimension", "criterion", "judge (a model)", ""}
+        is_name = title in {"rater", "and", "dimension", "criterion", "judge (a model)", "policy", "against", ""}
         table.add_column(title, justify="left" if is_name else "right", overflow="fold" if is_name else "ellipsis")
     return table
 

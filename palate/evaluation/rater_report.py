@@ -14,7 +14,9 @@ from palate.data.exchange import Exchange
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
 from palate.evaluation.judge_table import judge_figures, people_alone, summary_of_judges
+from palate.evaluation.policy_table import policy_figures
 from palate.evaluation.rater_votes import read_judgments, votes_in
+from palate.judges.hybrid import ROUTES
 
 CURVE = "curve.jsonl"
 
@@ -44,7 +46,9 @@ def report_on(
     people = people_alone(exchange, dimension)
     table, left_out = votes_in(people or exchange, dimension, place)
     judges = judge_figures(exchange, dimension, rng, summary_of_judges(source) if isinstance(source, Path) else {})
-    report = replace(analyse(table, rng), left_out=left_out, judges=judges)
+    is_random = not (isinstance(source, Path) and (source / ROUTES).is_file())  # a router gave people what the judge knew least
+    policies, rates = policy_figures(exchange, dimension, rng, is_random=is_random)
+    report = replace(analyse(table, rng), left_out=left_out, judges=judges, policies=policies, win_rates=rates)
     points = (*(() if curve is None else read_curve(curve)), *map(read_reward, rewards))
     if not points:
         return report
