@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ from palate.data.judgment_rows import judgment_row, voted_preference_row
 from palate.evaluation.intervals import mean
 from palate.evaluation.rater_votes import COMPARISONS, JUDGMENTS
 from palate.judges.hybrid import Hybrid
+from palate.judges.instruction_files import LEAST_RANKED
 from palate.judges.judge_rater import JudgeRater
 from palate.judges.likelihood_rater import LikelihoodRater
 from palate.raters.answer_shares import answers_by_rater, rater_share, vote_of
@@ -30,7 +31,8 @@ from palate.raters.rater import Answered, Ask, Rater
 from palate.raters.simulated import OVERALL, Simulated
 from palate.runs.run import Run
 
-Samples = Sequence[tuple[Prompt, tuple[Completion, ...]]]
+Samples = Sequence[tuple[Prompt, Mapping[int, Completion]]]
+"""Prompts with their finished completions by number."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,9 @@ class Collect:
         rng = random.Random(derive_seed(run.seed, "collect"))
         table = read_samples(file_at(self.samples, "samples.jsonl"))
         run.dropped(self.samples, [row.kind for row in table.dropped])
-        asks, left_out = self._pairs(table.rows, rng) if self.completions_per_comparison == 2 else self._groups(table.rows, rng)
+        finished = [(prompt, {k: one for k, one in enumerate(completions) if not one.is_cut}) for prompt, completions in table.rows]
+        cut_off = sum(map(len, (row[1] for row in table.rows))) - sum(map(len, (row[1] for row in finished)))
+        asks, left_out = (self._pairs if self.completions_per_comparison == 2 else self._groups)(finished, rng)
         if not asks:
             least = "two" if self.completions_per_comparison == 2 else "three"
             raise DataError(f"{self.samples}: no prompt has {least} different finished completions to compare. Sample more completions")
@@ -91,24 +95,22 @@ class Collect:
         for name, is_held_out in (("preferences.jsonl", False), ("held_out.jsonl", True)):
             part = [(ask, judgments) for ask, judgments in answers if (names[ask[0].prompt.conversation] in held_out) == is_held_out]
             write_rows(run.directory / name, (row for ask, judgments in part for row in self._preference_rows(ask, judgments)))
-        run.summary({**left_out, **_summary(answers), **rater_figures})
+        run.summary({**left_out, "unfinished_completions": cut_off, **_summary(answers), **rater_figures})
 
     def _pairs(self, samples: Samples, rng: random.Random) -> tuple[list[Ask], dict[str, int]]:
-        """Return the questions about pairs, and the numbers of pairs left out as equal, and of completions left out as unfinished."""
+        """Return the questions about pairs, and the number of pairs left out as equal."""
         asks: list[Ask] = []
-        equal = cut_off = 0
+        equal = 0
         for prompt, completions in samples:
-            finished = [k for k, completion in enumerate(completions) if not completion.is_cut]
-            cut_off += len(completions) - len(finished)
-            pairs = list(itertools.combinations(finished, 2))
-            for i, j in rng.sample(pairs, min(self.pairs_per_prompt or len(pairs), len(pairs))):
-                if completions[i].text == completions[j].text:
+            pairs = list(itertools.combinations(completions, 2))
+            for one, other in rng.sample(pairs, min(self.pairs_per_prompt or len(pairs), len(pairs))):
+                if completions[one].text == completions[other].text:
                     equal += 1
                     continue
-                if len(asks) == (self.limit or math.inf) * len(self.dimensions):
-                    return asks, {"equal_pairs": equal, "unfinished_completions": cut_off}
-                asks += self._questions(prompt, completions, (i, j))
-        return asks, {"equal_pairs": equal, "unfinished_completions": cut_off}
+                if len(asks) == self._most_asks:
+                    return asks, {"equal_pairs": equal}
+                asks += self._questions(prompt, completions, (one, other))
+        return asks, {"equal_pairs": equal}
 
     def _groups(self, samples: Samples, rng: random.Random) -> tuple[list[Ask], dict[str, int]]:
         """Return the questions about three completions or more, one per prompt and dimension, and the numbers of what is left out.
@@ -116,20 +118,22 @@ class Collect:
         A prompt with fewer different completions than are seen at once is asked about all of them, from three on.
         """
         asks: list[Ask] = []
-        equal = cut_off = small = 0
+        equal = small = 0
         for prompt, completions in samples:
-            finished = [k for k, completion in enumerate(completions) if not completion.is_cut]
-            cut_off += len(completions) - len(finished)
-            different = list({completions[k].text: k for k in reversed(finished)}.values())
-            equal += len(finished) - len(different)
-            if len(different) < 3:
+            different = sorted({completion.text: k for k, completion in reversed(completions.items())}.values())
+            equal += len(completions) - len(different)
+            if len(different) < LEAST_RANKED:
                 small += 1
-            elif len(asks) < (self.limit or math.inf) * len(self.dimensions):
+            elif len(asks) < self._most_asks:
                 numbers = rng.sample(different, min(self.completions_per_comparison, len(different)))
                 asks += self._questions(prompt, completions, tuple(sorted(numbers)))
-        return asks, {"equal_completions": equal, "unfinished_completions": cut_off, "small_prompts": small}
+        return asks, {"equal_completions": equal, "small_prompts": small}
 
-    def _questions(self, prompt: Prompt, completions: Sequence[Completion], numbers: tuple[int, ...]) -> list[Ask]:
+    @property
+    def _most_asks(self) -> float:
+        return (self.limit or math.inf) * len(self.dimensions)
+
+    def _questions(self, prompt: Prompt, completions: Mapping[int, Completion], numbers: tuple[int, ...]) -> list[Ask]:
         """Return the questions about some of a prompt's completions, by their numbers, one per dimension."""
         name = f"{prompt.id}/{'-'.join(map(str, numbers))}"
         comparison = Comparison(name, prompt, tuple(completions[k] for k in numbers))
