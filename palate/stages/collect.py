@@ -7,9 +7,7 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
-
-from annotated_types import Ge, Le
+from typing import Any
 
 from palate.agreement import concluded, rater_noise_ceiling, smoothed_share
 from palate.config.artifacts import file_at
@@ -30,6 +28,9 @@ from palate.raters.people import People
 from palate.raters.rater import Answered, Ask, Rater
 from palate.raters.simulated import OVERALL, Simulated
 from palate.runs.run import Run
+
+MOST_AT_ONCE = 8
+"""Completions at most that a rater sees at once."""
 
 Samples = Sequence[tuple[Prompt, Mapping[int, Completion]]]
 """Prompts with their finished completions by number."""
@@ -55,7 +56,7 @@ class Collect:
     samples: Input
     from_: People | Simulated | JudgeRater | LikelihoodRater | Hybrid
     dimensions: tuple[str, ...] = (OVERALL,)
-    completions_per_comparison: Annotated[int, Ge(2), Le(8)] = 2
+    completions_per_comparison: Count = 2
     pairs_per_prompt: Count | None = None
     limit: Count | None = None
     raters_per_comparison: Count = 1
@@ -63,9 +64,11 @@ class Collect:
     prior: Amount = 1.0
 
     def check(self) -> None:
-        """Raise ConfigError when there is no dimension, or too few raters."""
+        """Raise ConfigError when there is no dimension, too few raters, or raters who cannot see so many completions at once."""
         if not self.dimensions:
             raise ConfigError("dimensions is empty, but raters need a question. Use [overall]")
+        if not 2 <= self.completions_per_comparison <= MOST_AT_ONCE:
+            raise ConfigError(f"completions_per_comparison must be 2 to {MOST_AT_ONCE}, got {self.completions_per_comparison}")
         if self.completions_per_comparison > 2 and self.pairs_per_prompt is not None:
             raise ConfigError("pairs_per_prompt is for pairs. Leave it out: a ranking compares every two of its completions")
         self.from_.check(self.raters_per_comparison, self.completions_per_comparison)

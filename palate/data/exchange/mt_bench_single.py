@@ -31,7 +31,7 @@ _WRITTEN = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
 class MTBenchSingleShape:
     """One mark of one answer per row. A judge's marks of two answers to one question are its vote on that pair; equal marks are a tie.
 
-    A score of -1 is no mark: the judge's reply held none, and the row is listed.
+    A score of -1 stands for a reply without a mark, and the row is listed.
     """
 
     name: str = "mt-bench-single"

@@ -307,6 +307,8 @@ JUDGE = JudgeRater(model=endpoint())
         (LikelihoodRater(model=FunctionJudge(function="x:y")), {}, "from: likelihood answers questions about pairs"),
         (Hybrid(judge=JUDGE, people=People()), {}, "from: hybrid answers questions about pairs"),
         (JUDGE, {"pairs_per_prompt": 2}, "pairs_per_prompt is for pairs"),
+        (JUDGE, {"completions_per_comparison": 9}, "completions_per_comparison must be 2 to 8, got 9"),
+        (JUDGE, {"completions_per_comparison": 1}, "completions_per_comparison must be 2 to 8, got 1"),
         (JUDGE, {"raters_per_comparison": 2}, "raters_per_comparison must be at most 1"),
         (JUDGE, {"dimensions": ("polite",)}, "there are no instructions 'polite-ranking'"),
         (JudgeRater(model=endpoint(), instructions=("helpful",)), {}, "have scale: pairwise, and 4 completions are compared at once"),
