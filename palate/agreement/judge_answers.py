@@ -203,7 +203,7 @@ class JudgeAnswers:
                 policy[k] = [policies.setdefault(side.policy, len(policies)) for side in sides]
                 own[k] = float(is_own(sides[0].policy)) - float(is_own(sides[1].policy))
         names = [prompts.get(name, name) for name, _, _ in places.values()]
-        prompt, comparison = (numbers_of(each) for each in (names, [name for name, _, _ in places.values()]))
+        prompt, together = (numbers_of(each) for each in (names, [name for name, _, _ in places.values()]))
         tables = (VoteTable.of_judgments(judgments, known.values()) for judgments in (judge, people))
         mine = tuple(sorted(filter(is_own, policies)))
-        return cls(of_judge, of_people, words, policy, own, prompt, comparison, mine, *tables)
+        return cls(of_judge, of_people, words, policy, own, prompt, together, mine, *tables)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from palate.core import Comparison, Judgment
 from palate.data.jsonl import Row
@@ -43,7 +44,7 @@ def ranking_rows(comparison: Comparison, dimension: str, judgments: Sequence[Jud
     """Return a row of `rankings.jsonl` for each rater: the completions' mean ranks over its orders, and the ranking that follows."""
     rows: list[Row] = []
     for rater, own in answers_by_rater(judgments):
-        ranks = expected_ranks(len(comparison.completions), lambda one, other, own=own: rater_share(own, one, other))
+        ranks = expected_ranks(len(comparison.completions), partial(rater_share, own))
         told: Row = {"comparison": comparison.id, "dimension": dimension, "rater": rater, "ranking": [list(t) for t in tiers_of(ranks)]}
         rows.append(told | {"mean_ranks": ranks, "orders": len(own)})
     return rows

@@ -123,7 +123,7 @@ class Collect:
         asks: list[Ask] = []
         equal = small = 0
         for prompt, completions in samples:
-            different = sorted({completion.text: k for k, completion in reversed(completions.items())}.values())
+            different = sorted({completions[k].text: k for k in reversed(list(completions))}.values())
             equal += len(completions) - len(different)
             if len(different) < LEAST_RANKED:
                 small += 1
