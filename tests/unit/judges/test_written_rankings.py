@@ -68,7 +68,7 @@ def test_a_written_ranking_is_one_vote_on_every_two_places() -> None:
     [
         (JudgeReply("Ranking: A > B", cut="length"), "cut"),
         (JudgeReply("Ranking: A > B"), "no_verdict"),
-        (JudgeReply("<think>Ranking: A > B > C"), "no_verdict"),
+        (JudgeReply("<think>\nRanking: A > B > C\n"), "no_verdict"),
         (NoReply("no server", "unreachable"), "unreachable"),
     ],
 )
