@@ -13,6 +13,7 @@ from palate.agreement.bias import Bias, length_bias, side_bias
 from palate.agreement.curve import LearningCurve
 from palate.agreement.estimates import Estimate, json_values
 from palate.agreement.kappa import NoiseCeiling, PairKappas, fleiss_kappa, pair_kappas, rater_noise_ceiling
+from palate.agreement.ranking_habits import RankingHabits
 from palate.agreement.raters import Pace, RaterReport, SelfConsistency, pace, rater_reports, self_consistency
 from palate.agreement.vote_table import VoteTable
 from palate.agreement.votes import count_pairs
@@ -58,6 +59,7 @@ class JudgeFigures:
         decided: the same, over votes without ties.
         people: how often one person says what another says, without ties, on the same pairs.
         flips: share of pairs whose verdict changes with the order; None where no pair was judged in both.
+        habits: what the order does to its rankings; None where it ranked no three completions or more in a known order.
         cost: price of all judgments of the run; None where it is not known, or not this judge's alone.
         is_calibrated: whether the run calibrated its probabilities with the judge's card.
     """
@@ -72,6 +74,7 @@ class JudgeFigures:
     flips: Estimate | None
     cost: float | None = None
     is_calibrated: bool = False
+    habits: RankingHabits | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from palate.agreement.estimates import Flags, Floats, Ints
-from palate.agreement.vote_table import VoteTable
+from palate.agreement.vote_table import VoteTable, numbers_of
 from palate.agreement.votes import pairs_of
 from palate.core import Comparison, Judgment, is_anonymous
 
 MIN_PROMPTS = 20
-"""With fewer prompts that both sides judged, errors are clustered by pair and not by prompt."""
+"""With fewer prompts that both sides judged, errors are clustered by comparison and not by prompt."""
 
 OwnPolicy = Callable[[str], bool]
 """Whether a policy of this name is the judge's own model, or of its family."""
@@ -52,20 +52,17 @@ class AnswerColumns:
             per_order: whether an answer in the other order is another answer.
         """
         numbers = {name: k for k, name in enumerate(places)}
-        last: dict[tuple[int, str, int], tuple[int, int, float, bool, int]] = {}
+        last: dict[tuple[int, str, tuple[int, ...] | None], tuple[int, int, float, bool, int]] = {}
         for one in pairs_of(judgments):
             said = one.judgment
             if one.item not in numbers:
                 numbers[one.item] = len(places)
                 places[one.item] = said.comparison, one.first, one.second
-            is_pair = sum(map(len, said.ranking)) == 2  # a probability says nothing about the pairs of a ranking
-            probability = said.probability if is_pair else None
-            first = 1 - one.answer / 2
-            if probability is not None:
-                first = 1 - probability if one.shown == 1 else probability
+            probability = said.first_probability(one.first, one.second)
+            first = 1 - one.answer / 2 if probability is None else probability
             rater = f"{said.rater}/{len(last)}" if is_anonymous(said.rater) else said.rater
             same = -1 if said.is_consistent is None else int(said.is_consistent)
-            key = numbers[one.item], rater, one.shown if per_order else -1
+            key = numbers[one.item], rater, said.order if per_order else None
             last[key] = one.answer, one.shown, first, probability is not None, same
         raters = {name: k for k, name in enumerate(dict.fromkeys(rater for _, rater, _ in last))}
         who = np.array([(pair, raters[name]) for pair, name, _ in last], dtype=np.int64).reshape(-1, 2)
@@ -96,6 +93,7 @@ class JudgeAnswers:
         own: (pairs,) 1 where the judge's own model wrote the first completion alone, -1 where it wrote the second alone, else 0; NaN where
             a policy is not known.
         prompt: (pairs,) number of the pair's prompt.
+        comparison: (pairs,) number of the pair's comparison; the pairs of a ranking have one.
         policies: names of policies that count as the judge's own.
         judge_votes: the judge's answers as a table of votes.
         people_votes: people's votes as a table of votes.
@@ -107,6 +105,7 @@ class JudgeAnswers:
     policy: Ints
     own: Floats
     prompt: Ints
+    comparison: Ints
     policies: tuple[str, ...]
     judge_votes: VoteTable
     people_votes: VoteTable
@@ -162,13 +161,13 @@ class JudgeAnswers:
 
     @property
     def is_by_prompt(self) -> bool:
-        """Whether errors are clustered by prompt, and not by pair."""
+        """Whether errors are clustered by prompt, and not by comparison."""
         return int(np.unique(self.prompt[self.labelled]).size) >= MIN_PROMPTS
 
     @property
     def cluster(self) -> Ints:
         """(pairs,) number of the cluster: what is alike within it counts as one in every error."""
-        return self.prompt if self.is_by_prompt else np.arange(self.pairs)
+        return self.prompt if self.is_by_prompt else self.comparison
 
     @classmethod
     def of_judgments(
@@ -204,8 +203,7 @@ class JudgeAnswers:
                 policy[k] = [policies.setdefault(side.policy, len(policies)) for side in sides]
                 own[k] = float(is_own(sides[0].policy)) - float(is_own(sides[1].policy))
         names = [prompts.get(name, name) for name, _, _ in places.values()]
-        number = {name: k for k, name in enumerate(dict.fromkeys(names))}
-        prompt = np.array([number[name] for name in names], dtype=np.int64)
+        prompt, together = (numbers_of(each) for each in (names, [name for name, _, _ in places.values()]))
         tables = (VoteTable.of_judgments(judgments, known.values()) for judgments in (judge, people))
         mine = tuple(sorted(filter(is_own, policies)))
-        return cls(of_judge, of_people, words, policy, own, prompt, mine, *tables)
+        return cls(of_judge, of_people, words, policy, own, prompt, together, mine, *tables)

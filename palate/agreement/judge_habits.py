@@ -14,7 +14,7 @@ import numpy as np
 
 from palate.agreement.advice import SWAY, nearest
 from palate.agreement.bias import UNKNOWN, length_bias, side_bias
-from palate.agreement.estimates import Z95, Estimate, Floats, clustered_share, from_normal
+from palate.agreement.estimates import Z95, Estimate, Flags, Floats, Ints, clustered_share, from_normal
 from palate.agreement.judge_answers import JudgeAnswers
 from palate.agreement.paired_logistic import sigmoid
 
@@ -38,7 +38,8 @@ class Flips:
     """How often a verdict changes when the sides are exchanged.
 
     Attributes:
-        share: share of the pairs that were judged in both orders whose two verdicts differ.
+        share: share of the pairs that were judged in both orders whose two verdicts differ. In a pair of a ranking that was made in several
+            orders, the two verdicts are the means where one of both stood before the other, and where it stood after it.
         to_first: pairs on which the judge preferred what was shown first both times.
         to_second: pairs on which it preferred what was shown second both times.
         to_tie: pairs on which one of the two verdicts was a tie.
@@ -127,8 +128,7 @@ def flips(table: JudgeAnswers) -> Flips | None:
     """Return how often the judge's verdict on a pair changes with the order; None where none was asked in both."""
     judge = table.judge
     raters = int(judge.rater.max(initial=0)) + 1
-    cell = judge.pair * raters + judge.rater
-    first, second = (dict(zip(cell[judge.shown == side], judge.answer[judge.shown == side], strict=True)) for side in (0, 1))
+    first, second = (_verdicts(judge.pair * raters + judge.rater, judge.answer, judge.shown == side) for side in (0, 1))
     both = [(number // raters, first[number], second[number]) for number in first if number in second]
     summed = judge.consistent >= 0
     pair = np.concatenate([np.array([pair for pair, _, _ in both], dtype=np.int64), judge.pair[summed]])
@@ -140,6 +140,16 @@ def flips(table: JudgeAnswers) -> Flips | None:
     unknown = int((judge.consistent == 0).sum())
     share = clustered_share(changed.astype(np.float64), table.cluster[pair])
     return Flips(replace(share, n=int(pair.size)), kinds[0, 2], kinds[2, 0], ties, unknown)
+
+
+def _verdicts(cell: Ints, answer: Ints, flags: Flags) -> dict[int, int]:
+    """Return by cell the answer that lies on the mean of the answers where `flags` (n,) is true.
+
+    A cell is a pair and a rater. Rankings in several orders give it several answers in which the same of both stood first.
+    """
+    cells, number = np.unique(cell[flags], return_inverse=True)
+    verdicts = 1 + np.sign(np.bincount(number, answer[flags] - 1.0, cells.size)).astype(np.int64)
+    return dict(zip(cells.tolist(), verdicts.tolist(), strict=True))
 
 
 def _difference(one: Estimate, other: Estimate) -> Estimate:

@@ -159,8 +159,8 @@ class VoteTable:
                 else:
                     again.append((pair.item, rater, *last[pair.item, rater][:2], said, shown))
             last[pair.item, rater] = said, shown, _known(judgment.seconds), 0.0 if said == 1 else _known(judgment.strength)
-            if judgment.probability is not None and shown >= 0:
-                given.setdefault((pair.item, rater), []).append(judgment.probability if shown == 0 else 1 - judgment.probability)
+            if shown >= 0 and (probability := judgment.first_probability(pair.first, pair.second)) is not None:
+                given.setdefault((pair.item, rater), []).append(probability)
             pairs.setdefault(pair.item, (judgment.comparison, judgment.dimension, pair.first, pair.second))
         votes = Votes.of((item, rater, answer) for (item, rater), (answer, *_) in last.items())
         dimensions = tuple(sorted({dimension for _, dimension, _, _ in pairs.values()})) or ("overall",)
@@ -176,7 +176,7 @@ class VoteTable:
                 policy[k] = [number.get(side.policy, -1) for side in sides]
             if gold is not None and name in gold:
                 right[k] = _right_answer(gold[name], first, second)
-        comparison_of = _numbers([(together or {}).get(name, name) for name, *_ in pairs.values()])
+        comparison_of = numbers_of([(together or {}).get(name, name) for name, *_ in pairs.values()])
         _, side, seconds, strength = zip(*last.values(), strict=True) if last else ((), (), (), ())
         dimension_of = np.array([dimensions.index(dimension) for _, dimension, _, _ in pairs.values()], dtype=np.int64)
         table = cls.of(votes, np.array(side, dtype=np.int64), np.array(seconds, dtype=np.float64), words, policy, policies)
@@ -277,7 +277,7 @@ def _unused(item: str, last: Mapping[tuple[str, str], object]) -> str:
     return next(name for k in itertools.count(1) if (item, name := f"{UNKNOWN_RATER}-{k}") not in last)
 
 
-def _numbers(names: Sequence[str]) -> Ints:
+def numbers_of(names: Sequence[str]) -> Ints:
     """Return a number for each name, the same for equal names, in the order in which they come."""
     number = {name: k for k, name in enumerate(dict.fromkeys(names))}
     return np.array([number[name] for name in names], dtype=np.int64)

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from palate.agreement import AgreementReport, Bias, Estimate, LearningCurve, RaterReport, advice, favoured, favoured_words, nearest
+from palate.agreement.ranking_habits import RankingHabits
 
 ROWS = 15
 """The most raters, and the most pairs of raters, that the page has."""
@@ -212,14 +213,24 @@ def _percent(estimate: Estimate) -> str:
 
 
 def _judges(report: AgreementReport) -> Table:
-    table = _table("judge (a model)", "dimension", "votes", "pairs", "agrees", "interval", "people", "flips", "cost")
+    ranks = any(one.habits is not None for one in report.judges)
+    of_rankings = ("orders agree", "first wins", "by chance") if ranks else ()
+    table = _table("judge (a model)", "dimension", "votes", "pairs", "agrees", "interval", "people", "flips", *of_rankings, "cost")
     for one in report.judges:
         agrees, interval = _cells(one.decided) if one.decided.n else ("-", "-")
         people = f"{one.people.value:.2f}" if one.people.n else "-"
         flips = "-" if one.flips is None else f"{one.flips.value:.1%}"
         cost = "-" if one.cost is None else f"{one.cost:.4g}"
-        table.add_row(Text(one.judge), Text(one.dimension), str(one.votes), str(one.pairs), agrees, interval, people, flips, cost)
+        habits = _order_habits(one.habits) if ranks else ()
+        table.add_row(Text(one.judge), Text(one.dimension), str(one.votes), str(one.pairs), agrees, interval, people, flips, *habits, cost)
     return table
+
+
+def _order_habits(habits: RankingHabits | None) -> tuple[str, str, str]:
+    if habits is None:
+        return ("-", "-", "-")
+    tau = "-" if habits.tau is None else f"{habits.tau.value:+.2f}"
+    return tau, f"{habits.first_place.value:.1%}", f"{habits.chance:.1%}"
 
 
 def _about_judges(report: AgreementReport) -> Iterator[str]:
@@ -227,6 +238,11 @@ def _about_judges(report: AgreementReport) -> Iterator[str]:
         "agrees: how often the judge says what one person says, without ties; people: how often another person does; flips: verdicts that "
         "change with the order of the sides."
     )
+    if any(one.habits is not None for one in report.judges):
+        yield (
+            "Of rankings, orders agree: Kendall's tau between two orders of a comparison, 1 where the order changes nothing; first wins: "
+            "how often what is shown first is ranked first; by chance: the same without a habit."
+        )
     for words, is_calibrated in (("calibrated with its card", True), ("not calibrated", False)):
         if named := dict.fromkeys(one.judge for one in report.judges if one.is_calibrated == is_calibrated):
             yield f"{words}: {', '.join(named)}{'' if is_calibrated else '. Measure it on people with `palate judge-fit`'}"

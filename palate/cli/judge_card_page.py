@@ -56,7 +56,7 @@ def _cells(figures: WithPeople) -> Iterator[str]:
 
 def _errors(one: JudgedDimension) -> Iterator[str]:
     agreement = one.agreement
-    yield f"pairs: {agreement.pairs}, votes of people: {agreement.votes}; errors by {'prompt' if one.is_by_prompt else 'pair'}"
+    yield f"pairs: {agreement.pairs}, votes of people: {agreement.votes}; errors by {'prompt' if one.is_by_prompt else 'comparison'}"
     if agreement.over_constant.n:
         yield f"more than a constant answer, without ties: {points(agreement.over_constant)}"
     if agreement.over_longer.n:

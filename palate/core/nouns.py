@@ -6,6 +6,7 @@ was shown; `chosen` and `rejected` exist only in a conclusion.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -159,6 +160,8 @@ class Judgment:
     It is None where nobody knows what the rater saw first; then the ranking holds the completions' own numbers. `is_decision` is True where
     a reviewer settled what raters disagreed about; it is then the label and does not count as a vote. `probability` is that of a rater who
     gives one for a pair: how likely the completion at the first position is the better one, from 0 to 1. None where the rater only ranks.
+    `probabilities` are those of a rater who gives them for three completions or more: one for every two positions, in the order 0-1, 0-2,
+    ..., 1-2, ..., how likely the completion at the earlier one is the better one. () where the rater gives none.
     `is_consistent` belongs to a verdict that sums up two, one in each order: whether both were the same. Where they were not, the ranking
     is a tie. None for a verdict in one order.
     """
@@ -175,6 +178,7 @@ class Judgment:
     is_decision: bool = False
     probability: float | None = None
     is_consistent: bool | None = None
+    probabilities: tuple[float, ...] = ()
 
     @property
     def tiers(self) -> tuple[tuple[int, ...], ...]:
@@ -186,7 +190,27 @@ class Judgment:
         """Return the same judgment of a comparison in which completion k of this one has the number `numbers[k]`."""
         if self.order is not None:
             return replace(self, comparison=comparison, order=tuple(numbers[k] for k in self.order))
-        return replace(self, comparison=comparison, ranking=tuple(tuple(sorted(numbers[k] for k in tier)) for tier in self.ranking))
+        former = sorted(range(len(numbers)), key=numbers.__getitem__)
+        given = [self.first_probability(one, other) for one, other in itertools.combinations(former, 2)]
+        return replace(
+            self,
+            comparison=comparison,
+            ranking=tuple(tuple(sorted(numbers[k] for k in tier)) for tier in self.ranking),
+            probability=None if self.probability is None else given[0],
+            probabilities=tuple(one for one in given if one is not None) if self.probabilities else (),
+        )
+
+    def first_probability(self, first: int = 0, second: int = 1) -> float | None:
+        """Return how likely completion `first` is better than `second`, whatever order was shown; None where the rater only ranks."""
+        if self.probability is None and not self.probabilities:
+            return None
+        one, other = (first, second) if self.order is None else (self.order.index(first), self.order.index(second))
+        low, high = sorted((one, other))
+        given = self.probability
+        if self.probabilities:
+            places = sum(map(len, self.ranking))
+            given = self.probabilities[low * (2 * places - low - 1) // 2 + high - low - 1]
+        return given if given is None or one < other else 1 - given
 
 
 @dataclass(frozen=True, slots=True)

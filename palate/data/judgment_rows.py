@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ def judgment_row(judgment: Judgment) -> Row:
     optional = {
         "strength": judgment.strength,
         "probability": judgment.probability,
+        "probabilities": list(judgment.probabilities) or None,
         "is_consistent": judgment.is_consistent,
         "reason": judgment.reason,
         "seconds": judgment.seconds,
@@ -57,6 +59,7 @@ def judgment_of(row: Columns) -> Judgment:
         is_decision=cells.boolean(row.get("is_decision", False), "is_decision"),
         probability=probability_of(row),
         is_consistent=consistency_of(row),
+        probabilities=probabilities_of(row),
     )
     check_ranking(judgment, num_places)
     return judgment
@@ -70,6 +73,15 @@ def order_of(row: Columns) -> tuple[int, ...] | None:
 def probability_of(row: Columns) -> float | None:
     """The probability that a judge gave, in the field `probability`; None where there is none. Raises InvalidRow outside [0, 1]."""
     return None if row.get("probability") is None else cells.number(row["probability"], "probability", least=0, most=1)
+
+
+def probabilities_of(row: Columns) -> tuple[float, ...]:
+    """The probabilities of every two places that a judge ranked, in the field `probabilities`; () where there are none.
+
+    Raises InvalidRow outside [0, 1]. `check_ranking` checks their number.
+    """
+    given = cells.sequence(row.get("probabilities") or [], "probabilities")
+    return tuple(cells.number(one, f"probabilities[{k}]", least=0, most=1) for k, one in enumerate(given))
 
 
 def consistency_of(row: Columns) -> bool | None:
@@ -110,6 +122,11 @@ def check_ranking(judgment: Judgment, num_candidates: int) -> None:
         raise invalid("order", f"is {list(judgment.order)}; it must name each of the {num_candidates} candidates once, from 0")
     if judgment.ranking:
         check_tiers(judgment.ranking, num_candidates, "ranking", "place")
+    if judgment.probabilities and (not judgment.ranking or len(judgment.probabilities) != math.comb(num_candidates, 2)):
+        problem = f"holds {len(judgment.probabilities)} numbers"
+        raise invalid(
+            "probabilities", f"{problem}; a ranking of {num_candidates} has {math.comb(num_candidates, 2)}, one for every two places"
+        )
 
 
 def check_tiers(tiers: Sequence[Sequence[int]], num_candidates: int, field: str, noun: str) -> None:

@@ -31,7 +31,7 @@ class JudgedDimension:
         dimension: the dimension.
         agreement: agreement with people, floors and ceiling.
         habits: flips, and tastes for side, length and own style.
-        is_by_prompt: whether errors are clustered by prompt; with few prompts, by pair.
+        is_by_prompt: whether errors are clustered by prompt; with few prompts, by comparison.
         has_probabilities: whether the judge gave probabilities.
         same_answer: what the judge always answers; "" if its answers differ.
         missing: why it is not calibrated; "" where it is.

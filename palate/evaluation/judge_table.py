@@ -12,6 +12,7 @@ from palate.agreement.analysis import JudgeFigures
 from palate.agreement.judge_agreement import NOT_MEASURED, agreement_with_people
 from palate.agreement.judge_answers import JudgeAnswers
 from palate.agreement.judge_habits import flips
+from palate.agreement.ranking_habits import ranking_habits
 from palate.data.exchange import Exchange, Vote
 from palate.data.files import read_json
 from palate.data.judge_names import judge_of
@@ -57,7 +58,7 @@ def judge_figures(
             share = None if turned is None else turned.share
             paid = float(cost) if isinstance(cost, int | float) and len(judges) == 1 else None
             is_calibrated = summary.get("calibrated") is True
-            lines.append(JudgeFigures(judge, name, len(said), found.pairs, *agrees, share, paid, is_calibrated))
+            lines.append(JudgeFigures(judge, name, len(said), found.pairs, *agrees, share, paid, is_calibrated, ranking_habits(said)))
     return tuple(lines)
 
 

@@ -196,7 +196,10 @@ def _digest(questions: Questions, judgments: Iterable[Judgment]) -> str:
     """Return a digest of judgments by what they are about, whatever the files and their items are called."""
     keys = {item.id: json.dumps(key) for key, item in questions.items.items()}
     rows = sorted(
-        json.dumps([keys[one.comparison], one.rater, one.dimension, one.tiers, one.order, one.probability, one.is_consistent])
+        json.dumps(
+            [keys[one.comparison], one.rater, one.dimension, one.tiers, one.order, one.probability, one.is_consistent]
+            + ([one.probabilities] if one.probabilities else [])
+        )
         for one in judgments
     )
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()

@@ -20,6 +20,9 @@ COMPARISONS = "comparisons.jsonl"
 _PAIRS = frozenset({"trl", "hh"})
 """Shapes whose rows are pairs, so that a ranking is several rows of one prompt."""
 
+_MARKS = "mt-bench-single"
+"""The shape whose pairs are made of marks: each mark is in several pairs of its question and turn."""
+
 SEVERAL = "criteria whose id has several texts"
 """What votes on criteria are counted under that have an id in common and no text, such as numbers within rubrics of one prompt."""
 
@@ -157,11 +160,13 @@ class _Sorted:
         return right
 
     def prompts(self) -> dict[str, str]:
-        """For files of pairs, the first item of each item's prompt: the pairs of one ranking count as one comparison."""
-        if self.exchange.shape not in _PAIRS:
+        """For files of pairs, the first item of each item's prompt: the pairs of one ranking, or of one set of marks, count as one."""
+        if self.exchange.shape not in {*_PAIRS, _MARKS}:
             return {}
         first: dict[Hashable, str] = {}
-        return {item.id: first.setdefault(item.conversation, item.id) for item in self.exchange.items}
+        by_fields = self.exchange.shape == _MARKS
+        keys = ((str(item.fields["question_id"]), item.fields["turn"]) if by_fields else item.conversation for item in self.exchange.items)
+        return {item.id: first.setdefault(key, item.id) for item, key in zip(self.exchange.items, keys, strict=True)}
 
 
 def reason_to_leave_out(vote: Vote, item: ExchangeItem) -> str:

@@ -27,7 +27,7 @@ from palate.judges.routes import (
 )
 from palate.raters.answer_shares import question_share, vote_of
 from palate.raters.people import People
-from palate.raters.rater import Answered, Ask, Rater
+from palate.raters.rater import Answered, Ask, Rater, refuse_rankings
 from palate.raters.simulated import Simulated
 from palate.runs.run import Run
 
@@ -109,8 +109,9 @@ class Hybrid:
     route: ByRules | ByShare = field(default_factory=ByRules)
     budget: PeopleBudget = field(default_factory=PeopleBudget)
 
-    def check(self, raters_per_comparison: int) -> None:
-        """Raise ConfigError when judges or people cannot answer so. Questions of calibration need two people."""
+    def check(self, raters_per_comparison: int, completions: int = 2) -> None:
+        """Raise ConfigError for rankings, or when judges or people cannot answer so. Questions of calibration need two people."""
+        refuse_rankings("hybrid", completions)
         for judge in (self.judge, self.second):
             if judge is not None:
                 judge.check(1)

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from palate.config.types import Input, Share
-from palate.core import Comparison, Completion, ConfigError, DataError, Judgment, RunError
+from palate.core import Comparison, ConfigError, DataError, Judgment, RunError
 from palate.data.jsonl import Row, write_rows
 from palate.judges.constitution import ConstitutionInput, Principle, load_constitution
 from palate.judges.instruction_files import Instructions, InstructionsInput, load_instructions
 from palate.judges.judge_card import Calibration, read_card
 from palate.judges.judge_kinds import JudgeModelKind
 from palate.judges.judge_model import JudgeModel, JudgeQuestion, JudgeReply, NoReply
+from palate.judges.judge_orders import OrderDesign, orders_of
 from palate.judges.judge_summary import JudgeCounts, judge_summary
-from palate.judges.judge_views import ORDERS, Judge, JudgeView, abstention_row, judgment_of_judge, mark_row
+from palate.judges.judge_views import Judge, JudgeView, abstention_row, judgment_of_judge, mark_row
+from palate.judges.judged_rankings import ranking_of_judge, ranking_rows
 from palate.judges.verdicts import (
     Abstention,
     JudgeReading,
     OptionProbabilities,
+    RankingReading,
     VerdictKind,
     answer_of,
     better,
@@ -33,6 +36,9 @@ from palate.runs.run import Run
 
 ABSTENTIONS = "abstentions.jsonl"
 MARKS = "marks.jsonl"
+RANKINGS = "rankings.jsonl"
+
+Reading = JudgeReading | RankingReading | Abstention
 
 FAILURES_AT_START = 16
 """When this many requests have failed and none was answered, the run stops at once."""
@@ -40,14 +46,16 @@ FAILURES_AT_START = 16
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeRater:
-    """A model that judges, as the rater of stage `collect`. It sees each pair in both orders.
+    """A model that judges, as the rater of stage `collect`. It sees each pair in both orders, and more completions in several.
 
     Attributes:
         model: the model: behind an OpenAI-compatible API, or a Python function.
-        instructions: names of instructions that Palate ships, or paths of files. By default those with the name
-            of the dimension. A question is asked with those that are about its dimension.
+        instructions: names of instructions that Palate ships, or paths of files. By default those with the name of the dimension, for
+            rankings with `-ranking` after it. A question is asked with those that are about its dimension.
         verdict: how the verdict is obtained: the probabilities of the options, the shares of several samples, or a written verdict.
         reasons_first: the judge reasons before its verdict.
+        orders: orders in which three completions or more are shown: balanced, in which each stands in each place equally often, or an order
+            and its reverse (reversed), which costs less and leaves a habit for the first place in the labels.
         clamp: least and largest probability of an answer; after reasons, Constitutional AI takes 0.4 and 0.6.
         principles: a constitution's file. Each question is asked under `raters_per_comparison` principles of its dimension, drawn by
             their weights.
@@ -61,6 +69,7 @@ class JudgeRater:
     instructions: tuple[InstructionsInput, ...] = ()
     verdict: VerdictKind = field(default_factory=OptionProbabilities)
     reasons_first: bool = False
+    orders: OrderDesign = "balanced"
     clamp: tuple[float, float] = (0.0, 1.0)
     principles: ConstitutionInput | None = None
     calibration: Input | None = None
@@ -74,13 +83,11 @@ class JudgeRater:
                 f"clamp must be a least probability up to 0.5 and a largest from 0.5, got {low} and {high}; [0, 1] changes none"
             )
 
-    def check(self, raters_per_comparison: int) -> None:
+    def check(self, raters_per_comparison: int, completions: int = 2) -> None:
         """Raise ConfigError when instructions do not exist or the model cannot answer them, before anything is asked."""
         principles = self._principles()
-        for name in self.instructions:
-            self._check_instructions(load_instructions(name), principles)
-        if not self.instructions and principles:
-            self._check_instructions(load_instructions("principle"), principles)
+        for name in self.instructions or ((_named("principle", completions),) if principles else ()):
+            self._check_instructions(load_instructions(name), principles, completions)
         most = max(len(self.instructions), 1) * max(len(principles), 1)
         if raters_per_comparison > most:
             raise ConfigError(
@@ -88,19 +95,26 @@ class JudgeRater:
                 "a judge answers a question once, in both orders"
             )
 
-    def _check_instructions(self, instructions: Instructions, principles: Sequence[Principle]) -> None:
+    def _check_instructions(self, instructions: Instructions, principles: Sequence[Principle], completions: int) -> None:
+        if (instructions.scale == "ranking") != (completions > 2):
+            remedy = "use instructions with scale: ranking" if completions > 2 else "set completions_per_comparison to 3 or more"
+            problem = f"instructions {instructions.id} have scale: {instructions.scale}, and {completions} completions are compared at once"
+            raise ConfigError(f"{problem}; {remedy}")
+        if instructions.scale == "ranking" and completions > len(instructions.options):
+            most = len(instructions.options)
+            raise ConfigError(f"instructions {instructions.id} have {most} labels (options) for {completions} completions; add labels")
         if principles and not instructions.takes_principle:
             raise ConfigError(f"instructions {instructions.id} have no place for a principle; write {{principle}} into the text")
         if instructions.takes_principle and not principles:
             raise ConfigError(f"instructions {instructions.id} ask about a principle; name a constitution in principles")
-        self.model.check(self.verdict.options(instructions), self.verdict.draws)
+        self.model.check(self.verdict.options(instructions, completions), self.verdict.draws)
 
     def answers(
         self, run: Run, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random
     ) -> tuple[list[Answered], dict[str, object]]:
         """Return the questions that judges answered, and `judges`: what was asked, what that cost, and how steady the answers are.
 
-        Abstentions go to `abstentions.jsonl`, marks of single completions to `marks.jsonl`.
+        Abstentions go to `abstentions.jsonl`, marks of single completions to `marks.jsonl`, mean ranks to `rankings.jsonl`.
 
         Raises:
             ConfigError: there are no instructions for a dimension, or the card is another judge's.
@@ -113,28 +127,31 @@ class JudgeRater:
             shown = [
                 [(judge, self._views(judge, comparison)) for judge in judges] for (comparison, _), judges in zip(asks, chosen, strict=True)
             ]
-            views = list(dict.fromkeys(view for by_judge in shown for _, both in by_judge for view in both))
+            views = list(dict.fromkeys(view for by_judge in shown for _, own in by_judge for view in own.values()))
             counts = JudgeCounts()
             readings = dict(zip(views, self._readings(run, model, views, counts), strict=True))
         finally:
             model.close()
         answers: list[Answered] = []
-        abstentions: list[Row] = []
+        abstentions, ranks = list[Row](), list[Row]()
         for (comparison, dimension), by_judge in zip(asks, shown, strict=True):
             judgments: list[Judgment] = []
-            for judge, both in by_judge:
-                own = [readings[view] for view in both]
-                missing = [(place, one) for place, one in enumerate(own) if isinstance(one, Abstention)]
+            for judge, own in by_judge:
+                said = {order: readings[view] for order, view in own.items()}
+                missing = [(order, one) for order, one in said.items() if isinstance(one, Abstention)]
                 if missing:
-                    abstentions += [abstention_row(comparison, dimension, judge, place, one) for place, one in missing]
+                    abstentions += [abstention_row(comparison, dimension, judge, order, one) for order, one in missing]
                 else:
-                    found = [one for one in own if isinstance(one, JudgeReading)]
-                    judgments += self._judgments(comparison, dimension, judge, found, calibrations.get((judge.name, dimension)))
+                    judgments += self._judgments(comparison, dimension, judge, said, calibrations.get((judge.name, dimension)))
             if judgments:
                 answers.append(((comparison, dimension), judgments))
+                ranks += ranking_rows(comparison, dimension, judgments) if len(comparison.completions) > 2 else []
         write_rows(run.directory / ABSTENTIONS, abstentions)
-        if marks := [mark_row(view, reading) for view, reading in readings.items() if view.judge.instructions.scale == "pointwise"]:
+        marks = [mark_row(view, one) for view, one in readings.items() if view.is_alone and not isinstance(one, RankingReading)]
+        if marks:
             write_rows(run.directory / MARKS, marks)
+        if ranks:
+            write_rows(run.directory / RANKINGS, ranks)
         if not answers:
             raise DataError(
                 f"the judge abstained on all {len(asks)} questions, for example: {abstentions[0]['reason']}. {run.directory / ABSTENTIONS} "
@@ -158,7 +175,8 @@ class JudgeRater:
 
     def _chosen(self, model: str, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random) -> list[list[Judge]]:
         """Return the judges of each question, drawn from those of its dimension by the weights of their principles."""
-        pools = {dimension: self._pool(model, dimension) for dimension in dict.fromkeys(dimension for _, dimension in asks)}
+        most = max(len(comparison.completions) for comparison, _ in asks)
+        pools = {dimension: self._pool(model, dimension, most) for dimension in dict.fromkeys(dimension for _, dimension in asks)}
         for dimension, pool in pools.items():
             if raters_per_comparison > len(pool):
                 raise ConfigError(
@@ -173,10 +191,10 @@ class JudgeRater:
             chosen.append(drawn)
         return chosen
 
-    def _pool(self, model: str, dimension: str) -> list[Judge]:
+    def _pool(self, model: str, dimension: str, completions: int) -> list[Judge]:
         """Return the judges of a dimension: its instructions, each with each of its principles."""
         principles = self._principles()
-        names = self.instructions or (("principle",) if principles else (dimension,))
+        names = self.instructions or (_named("principle" if principles else dimension, completions),)
         fitting = [one for one in map(load_instructions, names) if one.dimension in (None, dimension)]
         if not fitting:
             raise ConfigError(f"from.instructions: none of {', '.join(names)} is about {dimension}. Add instructions with that dimension")
@@ -188,12 +206,12 @@ class JudgeRater:
             )
         judges: list[Judge] = []
         for one in fitting:
-            self._check_instructions(one, principles)
+            self._check_instructions(one, principles, completions)
             version = one.version(self.verdict.kind, reasons_first=self.reasons_first)
             judges += [Judge(model, one, principle, version) for principle in own or [None]]
         return judges
 
-    def _readings(self, run: Run, model: JudgeModel, views: Sequence[JudgeView], counts: JudgeCounts) -> list[JudgeReading | Abstention]:
+    def _readings(self, run: Run, model: JudgeModel, views: Sequence[JudgeView], counts: JudgeCounts) -> list[Reading]:
         """Ask about each view and return what was said, in order."""
         reasons: list[JudgeReply | NoReply | None] = [None] * len(views)
         is_written = not isinstance(self.verdict, OptionProbabilities)
@@ -213,33 +231,34 @@ class JudgeRater:
 
             if self.reasons_first and not is_written:
                 reasons = [*replies([JudgeQuestion(view.asked) for view in views])]
-            readings: list[JudgeReading | Abstention | None] = [_no_reasons(reply) for reply in reasons]
+            readings: list[Reading | None] = [_no_reasons(reply) for reply in reasons]
             open_views = [k for k, reading in enumerate(readings) if reading is None]
             questions = [question for k in open_views for question in self._questions(views[k], reasons[k])]
             got = replies(questions)
             draws = self.verdict.draws
             for place, k in enumerate(open_views):
-                readings[k] = self.verdict.read(views[k].judge.instructions, got[place * draws : (place + 1) * draws])
+                readings[k] = views[k].read(self.verdict, got[place * draws : (place + 1) * draws])
         return [reading for reading in readings if reading is not None]
 
-    def _views(self, judge: Judge, comparison: Comparison) -> list[JudgeView]:
-        """Return what a judge is shown of a pair: both orders, or each completion alone."""
-        one, other = comparison.completions
-        shown: Iterable[tuple[Completion, ...]] = ((one, other), (other, one))
-        if judge.instructions.scale == "pointwise":
-            shown = ((one,), (other,))
-        views = []
-        for completions in shown:
-            asked = judge.instructions.question(comparison.prompt, completions, judge.principle_text, reasons_first=self.reasons_first)
-            views.append(JudgeView(judge, asked, comparison.prompt, completions))
+    def _views(self, judge: Judge, comparison: Comparison) -> dict[tuple[int, ...], JudgeView]:
+        """Return what a judge is shown, by the numbers of the completions shown: several orders, or each completion alone."""
+        completions, instructions = comparison.completions, judge.instructions
+        orders = orders_of(len(completions), self.orders)
+        if instructions.scale == "pointwise":
+            orders = tuple((k,) for k in range(len(completions)))
+        views = {}
+        for order in orders:
+            shown, mode = tuple(completions[k] for k in order), self.verdict.kind
+            asked = instructions.question(comparison.prompt, shown, judge.principle_text, reasons_first=self.reasons_first, mode=mode)
+            views[order] = JudgeView(judge, asked, comparison.prompt, shown)
         return views
 
     def _questions(self, view: JudgeView, reasons: JudgeReply | NoReply | None) -> list[JudgeQuestion]:
         """Return the questions whose replies make the reading of a view."""
-        instructions, asked = view.judge.instructions, view.asked
+        instructions, asked, count = view.judge.instructions, view.asked, len(view.completions)
         if isinstance(reasons, JudgeReply):
-            asked = instructions.verdict_question(asked, answer_of(reasons.text).strip(), view.judge.principle_text)
-        options = self.verdict.options(instructions)
+            asked = instructions.verdict_question(asked, answer_of(reasons.text).strip(), view.judge.principle_text, count)
+        options = self.verdict.options(instructions, count)
         return [JudgeQuestion(asked, options, draw) for draw in range(self.verdict.draws)]
 
     def _check_failures(self, counts: JudgeCounts, total: int) -> None:
@@ -254,23 +273,36 @@ class JudgeRater:
             )
 
     def _judgments(
-        self, comparison: Comparison, dimension: str, judge: Judge, readings: Sequence[JudgeReading], calibration: Calibration | None
+        self,
+        comparison: Comparison,
+        dimension: str,
+        judge: Judge,
+        said: Mapping[tuple[int, ...], Reading],
+        calibration: Calibration | None,
     ) -> list[Judgment]:
-        """Return a judgment per order of a pair; of marks one judgment, whose order nobody saw."""
+        """Return a judgment per order; of marks one judgment, whose order nobody saw."""
 
         def share(probability: float) -> float:
             inside = clamped(probability, self.clamp)
             return inside if calibration is None else calibration.of_probability(inside)
 
         if judge.instructions.scale == "pointwise":
-            first, second = readings
+            first, second = (one for one in said.values() if isinstance(one, JudgeReading))
             probability = share(better(first, second))
             gap = abs(first.mean - second.mean)
             return [judgment_of_judge(comparison, dimension, judge, None, probability, strength=gap)]
-        return [
-            judgment_of_judge(comparison, dimension, judge, order, share(smoothed(reading.mean, reading.votes)))
-            for order, reading in zip(ORDERS, readings, strict=True)
-        ]
+        judgments = []
+        for order, one in said.items():
+            if isinstance(one, RankingReading):
+                judgments.append(ranking_of_judge(comparison, dimension, judge, order, one, share))
+            elif isinstance(one, JudgeReading):
+                judgments.append(judgment_of_judge(comparison, dimension, judge, order, share(smoothed(one.mean, one.votes))))
+        return judgments
+
+
+def _named(name: str, completions: int) -> str:
+    """Return the name of the shipped instructions for comparing so many completions."""
+    return f"{name}-ranking" if completions > 2 else name
 
 
 def _no_reasons(reply: JudgeReply | NoReply | None) -> Abstention | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from palate.agreement import pair_answer
+from palate.agreement.ranking_habits import ranking_habits
 from palate.core import Judgment
 from palate.judges.judge_model import JudgeReply, NoReply
 from palate.raters.rater import Answered
@@ -82,23 +83,39 @@ def judge_summary(
     return summary, [warning for rater, both in sorted(pairs.items()) for warning in _warnings(rater, both)]
 
 
-def _figures(pairs: Sequence[Sequence[Judgment]]) -> dict[str, object]:
-    """Return the number of pairs, and of those seen in both orders the flips: the share whose verdict changes with the order."""
+def _figures(questions: Sequence[Sequence[Judgment]]) -> dict[str, object]:
+    """Return the number of pairs, and of those seen in both orders the flips: the share whose verdict changes with the order.
+
+    Of rankings it returns their number, how often what is shown first is put first, and Kendall's tau between two orders.
+    """
+    rankings = [judgment for own in questions for judgment in own if sum(map(len, judgment.ranking)) > 2]
+    pairs = [own for own in questions if sum(map(len, own[0].ranking)) == 2]
     turned = [both for both in pairs if len(both) == 2]
     flips = [pair_answer(one) != pair_answer(other) for one, other in turned]
-    return {"pairs": len(pairs), **({"flips": {"share": sum(flips) / len(flips), "n": len(flips)}} if flips else {})}
+    figures: dict[str, object] = {} if rankings and not pairs else {"pairs": len(pairs)}
+    if flips:
+        figures["flips"] = {"share": sum(flips) / len(flips), "n": len(flips)}
+    habits = ranking_habits(rankings)
+    if habits is None:
+        return figures
+    first = {"share": habits.first_place.value, "chance": habits.chance, "n": habits.rankings}
+    tau = {} if habits.tau is None else {"tau_between_orders": {"mean": habits.tau.value, "n": habits.tau.n}}
+    return {**figures, "comparisons": len(questions) - len(pairs), "shown_first_ranked_first": first, **tau}
 
 
-def _warnings(rater: str, pairs: Sequence[Sequence[Judgment]]) -> list[str]:
-    every = [judgment for both in pairs for judgment in both]
-    if len(pairs) < FEW:
+def _warnings(rater: str, questions: Sequence[Sequence[Judgment]]) -> list[str]:
+    every = [judgment for own in questions for judgment in own]
+    if len(questions) < FEW:
         return []
+    is_ranking = sum(map(len, every[0].ranking)) > 2
     if len({judgment.ranking for judgment in every}) == 1:
-        what = {((0,), (1,)): "what it sees first", ((1,), (0,)): "what it sees second", ((0, 1),): "neither"}[every[0].ranking]
-        if every[0].order is not None or every[0].ranking == ((0, 1),):
-            return [
-                f"{rater} prefers {what} in all {len(pairs)} pairs: its answers do not depend on the completions. Read some of its replies"
-            ]
-    if len({judgment.probability for judgment in every}) == 1:
-        return [f"{rater} gives the same probability to all {len(pairs)} pairs. Read some of its replies"]
+        (ranking,) = {judgment.ranking for judgment in every}
+        advice = "its answers do not depend on the completions. Read some of its replies"
+        if is_ranking:
+            return [f"{rater} gives the places the same ranking in all {len(questions)} comparisons: {advice}"]
+        side = {((0,), (1,)): "what it sees first", ((1,), (0,)): "what it sees second", ((0, 1),): "neither"}[ranking]
+        if every[0].order is not None or ranking == ((0, 1),):
+            return [f"{rater} prefers {side} in all {len(questions)} pairs: {advice}"]
+    if not is_ranking and len({judgment.probability for judgment in every}) == 1:
+        return [f"{rater} gives the same probability to all {len(questions)} pairs. Read some of its replies"]
     return []

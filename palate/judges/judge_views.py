@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from palate.core import Comparison, Completion, Conversation, Judgment, Prompt
 from palate.data.jsonl import Row
 from palate.judges.constitution import Principle
 from palate.judges.instruction_files import Instructions
-from palate.judges.verdicts import Abstention, JudgeReading
-
-ORDERS = ((0, 1), (1, 0))
-"""Both orders in which a judge is shown a pair."""
+from palate.judges.judge_model import JudgeReply, NoReply
+from palate.judges.verdicts import Abstention, JudgeReading, RankingReading, VerdictKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +37,28 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class JudgeView:
-    """What a judge is shown once: a pair in an order, or one completion. Views with equal texts are one."""
+    """What a judge is shown once: a pair or more in an order, or one completion. Views with equal texts are one."""
 
     judge: Judge
     asked: Conversation
     prompt: Prompt = field(compare=False)
     completions: tuple[Completion, ...] = field(compare=False)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it is one completion, which gets a mark."""
+        return self.judge.instructions.scale == "pointwise"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What a verdict may be, or of a ranking the labels of the completions."""
+        return self.judge.instructions.labels(len(self.completions))
+
+    def read(self, verdict: VerdictKind, replies: Sequence[JudgeReply | NoReply]) -> JudgeReading | RankingReading | Abstention:
+        """Return what replies to it say."""
+        if self.judge.instructions.scale == "ranking":
+            return verdict.rank(self.labels, replies)
+        return verdict.read(self.judge.instructions, replies)
 
 
 def judgment_of_judge(
@@ -63,10 +77,9 @@ def judgment_of_judge(
     return Judgment(comparison.id, judge.name, ranking, dimension, order, strength, probability=probability)
 
 
-def abstention_row(comparison: Comparison, dimension: str, judge: Judge, place: int, abstention: Abstention) -> Row:
-    """Return a row of `abstentions.jsonl`: the `order` of the pair as shown, or the number of the `completion` that was shown alone."""
-    is_pair = judge.instructions.scale == "pairwise"
-    shown: Mapping[str, object] = {"order": list(ORDERS[place])} if is_pair else {"completion": place}
+def abstention_row(comparison: Comparison, dimension: str, judge: Judge, order: tuple[int, ...], abstention: Abstention) -> Row:
+    """Return a row of `abstentions.jsonl`: the `order` that was shown, or the number of the `completion` that was shown alone."""
+    shown: Mapping[str, object] = {"completion": order[0]} if judge.instructions.scale == "pointwise" else {"order": list(order)}
     told: Row = {"comparison": comparison.id, "dimension": dimension, "rater": judge.name}
     return {**told, **shown, "kind": abstention.kind, "reason": abstention.reason}
 

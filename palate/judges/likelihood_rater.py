@@ -25,7 +25,7 @@ from palate.judges.judge_rater import ABSTENTIONS
 from palate.judges.judge_summary import JudgeCounts, judge_summary
 from palate.judges.local_judge import LocalJudge
 from palate.judges.option_tokens import log_sum
-from palate.raters.rater import Answered, Ask
+from palate.raters.rater import Answered, Ask, refuse_rankings
 from palate.runs.run import Run
 
 
@@ -96,8 +96,9 @@ class LikelihoodRater:
     name: str | None = None
     temperature: Amount = 1.0
 
-    def check(self, raters_per_comparison: int) -> None:
-        """Raise ConfigError when a question needs several raters, because this is one, or the model cannot score options."""
+    def check(self, raters_per_comparison: int, completions: int = 2) -> None:
+        """Raise ConfigError for rankings, or when a question needs several raters, because this is one."""
+        refuse_rankings("likelihood", completions)
         if raters_per_comparison > 1:
             raise ConfigError(f"raters_per_comparison must be 1, got {raters_per_comparison}: a model's likelihood is one rater")
 

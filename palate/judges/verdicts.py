@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from annotated_types import Ge
 
@@ -15,6 +16,9 @@ from palate.agreement.shares import PRIOR
 from palate.judges.instruction_files import Instructions
 from palate.judges.judge_model import JudgeReply, NoReply
 from palate.judges.option_tokens import log_sum
+from palate.judges.written_rankings import Tiers, ranking_in
+
+T = TypeVar("T")
 
 PAIR_VALUES = (1.0, 0.0, 0.5)
 """What the options of a pair stand for: the first is the better one, the second is, a tie."""
@@ -50,6 +54,21 @@ class JudgeReading:
 
 
 @dataclass(frozen=True, slots=True)
+class RankingReading:
+    """What a judge said about three completions or more in one order.
+
+    Attributes:
+        shares: for every two places (0-1, 0-2, ..., 1-2, ...), how likely the completion at the earlier one is the better one.
+        votes: number of replies that were counted; None where the probabilities are the model's.
+        reply: the reply that was read, or the first of several; "" where the model did not have to write.
+    """
+
+    shares: tuple[float, ...]
+    votes: int | None = None
+    reply: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Abstention:
     """Why a judge has no opinion on a question. It is never a tie.
 
@@ -78,12 +97,33 @@ class OptionProbabilities:
         """Replies per question."""
         return 1
 
-    def options(self, instructions: Instructions) -> tuple[str, ...]:
-        """Return the options that the model is asked for."""
-        return instructions.options
+    def options(self, instructions: Instructions, count: int = 2) -> tuple[str, ...]:
+        """Return the options that the model is asked for about `count` completions."""
+        return instructions.labels(count)
 
     def read(self, instructions: Instructions, replies: Sequence[JudgeReply | NoReply]) -> JudgeReading | Abstention:
         """Return each option's probability among the options, p_k = exp(l_k) / sum_j exp(l_j). Source: Bai et al. 2022b, section 4.1."""
+        logps = self._among(instructions.options, replies)
+        if isinstance(logps, Abstention):
+            return logps
+        return JudgeReading(tuple(sorted(zip(_values(instructions), map(math.exp, logps), strict=True))))
+
+    def rank(self, labels: Sequence[str], replies: Sequence[JudgeReply | NoReply]) -> RankingReading | Abstention:
+        """Return P(i is better than j) = p_i / (p_i + p_j), where p_k is the probability that k is the best of all.
+
+        That is Luce's choice axiom: which of two is better does not depend on what else is shown. Source: Luce 1959.
+        Two completions that the model finds impossible as the best have no order, so it abstains.
+        """
+        logps = self._among(labels, replies)
+        if isinstance(logps, Abstention):
+            return logps
+        unknown = [label for label, logp in zip(labels, logps, strict=True) if math.isinf(logp)]
+        if len(unknown) > 1:
+            return Abstention("no_verdict", f"no probability is known for {' and '.join(unknown)}, so nothing says which is better")
+        return RankingReading(tuple(_odds(one - other) for one, other in itertools.combinations(logps, 2)))
+
+    def _among(self, options: Sequence[str], replies: Sequence[JudgeReply | NoReply]) -> list[float] | Abstention:
+        """Return the log of each option's probability among the options."""
         (reply,) = replies
         if isinstance(reply, NoReply):
             return Abstention(reply.kind, reply.reason)
@@ -91,10 +131,8 @@ class OptionProbabilities:
         if math.isinf(total) or math.exp(total) < self.min_mass:
             wanted = f", wanted to write {reply.text[:40]!r}" if reply.text.strip() else ""
             mass = 0.0 if math.isinf(total) else math.exp(total)
-            options = ", ".join(instructions.options)
-            return Abstention("no_verdict", f"the options {options} have a probability of {mass:.3g} together{wanted}")
-        pairs = zip(_values(instructions), (math.exp(logp - total) for logp in reply.logps), strict=True)
-        return JudgeReading(tuple(sorted(pairs)))
+            return Abstention("no_verdict", f"the options {', '.join(options)} have a probability of {mass:.3g} together{wanted}")
+        return [logp - total for logp in reply.logps]
 
 
 @dataclass(frozen=True)
@@ -108,7 +146,7 @@ class WrittenVerdict:
         """Replies per question."""
         return 1
 
-    def options(self, instructions: Instructions) -> tuple[str, ...]:  # noqa: ARG002 (other verdicts need them)
+    def options(self, instructions: Instructions, count: int = 2) -> tuple[str, ...]:  # noqa: ARG002 (other verdicts need them)
         """Return (): the model writes."""
         return ()
 
@@ -117,6 +155,12 @@ class WrittenVerdict:
         (reply,) = replies
         value = written_value(instructions, reply)
         return value if isinstance(value, Abstention) else JudgeReading(((value, 1.0),), 1)
+
+    def rank(self, labels: Sequence[str], replies: Sequence[JudgeReply | NoReply]) -> RankingReading | Abstention:
+        """Return the ranking of the reply as one vote on every two places."""
+        (reply,) = replies
+        ranking = _written_ranking(labels, reply)
+        return ranking if isinstance(ranking, Abstention) else _counted([ranking], replies)
 
 
 @dataclass(frozen=True)
@@ -137,19 +181,30 @@ class SampledVerdicts:
         """Replies per question."""
         return self.n
 
-    def options(self, instructions: Instructions) -> tuple[str, ...]:  # noqa: ARG002 (other verdicts need them)
+    def options(self, instructions: Instructions, count: int = 2) -> tuple[str, ...]:  # noqa: ARG002 (other verdicts need them)
         """Return (): the model writes."""
         return ()
 
     def read(self, instructions: Instructions, replies: Sequence[JudgeReply | NoReply]) -> JudgeReading | Abstention:
         """Return the shares of the verdicts. Replies without one are left out, and never count as a tie."""
-        values = [written_value(instructions, reply) for reply in replies]
+        found = self._readable([written_value(instructions, reply) for reply in replies])
+        if isinstance(found, Abstention):
+            return found
+        counts = Counter(found)
+        return JudgeReading(tuple(sorted((value, count / len(found)) for value, count in counts.items())), len(found))
+
+    def rank(self, labels: Sequence[str], replies: Sequence[JudgeReply | NoReply]) -> RankingReading | Abstention:
+        """Return the shares of the rankings on every two places. Replies without a ranking are left out, and never count as a tie."""
+        found = self._readable([_written_ranking(labels, reply) for reply in replies])
+        return found if isinstance(found, Abstention) else _counted(found, replies)
+
+    def _readable(self, values: Sequence[T | Abstention]) -> list[T] | Abstention:
+        """Return the verdicts of the replies that hold one, or why they are too few."""
         found = [value for value in values if not isinstance(value, Abstention)]
         if not found or len(found) < self.min_readable * len(values):
             kind, reason = Counter((one.kind, one.reason) for one in values if isinstance(one, Abstention)).most_common(1)[0][0]
             return Abstention(kind, f"{len(found)} of {len(values)} replies hold a verdict: {reason}")
-        counts = Counter(found)
-        return JudgeReading(tuple(sorted((value, count / len(found)) for value, count in counts.items())), len(found))
+        return found
 
 
 VerdictKind = OptionProbabilities | SampledVerdicts | WrittenVerdict
@@ -163,13 +218,45 @@ def _values(instructions: Instructions) -> tuple[float, ...]:
 
 def written_value(instructions: Instructions, reply: JudgeReply | NoReply) -> float | Abstention:
     """Return the value of the last verdict in a whole reply. A reply that was cut off has none."""
+    text = _whole(reply)
+    if isinstance(text, Abstention):
+        return text
+    value = mark_in(text, instructions.marks) if instructions.scale == "pointwise" else _verdict_in(text, instructions)
+    return Abstention("no_verdict", value) if isinstance(value, str) else value
+
+
+def _written_ranking(labels: Sequence[str], reply: JudgeReply | NoReply) -> Tiers | Abstention:
+    text = _whole(reply)
+    if isinstance(text, Abstention):
+        return text
+    ranking = ranking_in(answer_of(text), labels)
+    return Abstention("no_verdict", ranking) if isinstance(ranking, str) else ranking
+
+
+def _whole(reply: JudgeReply | NoReply) -> str | Abstention:
+    """Return the text of a reply that is whole, or why there is none."""
     if isinstance(reply, NoReply):
         return Abstention(reply.kind, reply.reason)
     if reply.cut:
         remedy = "; raise max_tokens" if reply.cut == "length" else ""
         return Abstention("cut", f"the reply was cut off (finish_reason: {reply.cut}){remedy}: {reply.text[-80:]!r}")
-    value = mark_in(reply.text, instructions.marks) if instructions.scale == "pointwise" else _verdict_in(reply.text, instructions)
-    return Abstention("no_verdict", value) if isinstance(value, str) else value
+    return reply.text
+
+
+def _counted(rankings: Sequence[Tiers], replies: Sequence[JudgeReply | NoReply]) -> RankingReading:
+    """Return the share of rankings in which the earlier of every two places is the better one; a tie counts one half."""
+    tiers = [{place: number for number, tier in enumerate(ranking) for place in tier} for ranking in rankings]
+    shares = tuple(
+        math.fsum(0.5 + 0.5 * ((tier[i] < tier[j]) - (tier[i] > tier[j])) for tier in tiers) / len(tiers)
+        for i, j in itertools.combinations(range(len(tiers[0])), 2)
+    )
+    text = next((reply.text for reply in replies if isinstance(reply, JudgeReply)), "")
+    return RankingReading(shares, len(rankings), text)
+
+
+def _odds(logit: float) -> float:
+    """Return 1 / (1 + exp(-logit)), which holds at infinity too."""
+    return 0.5 * (1 + math.tanh(logit / 2))
 
 
 def mark_in(text: str, marks: Sequence[float]) -> float | str:

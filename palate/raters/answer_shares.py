@@ -18,16 +18,15 @@ def answers_by_rater(judgments: Sequence[Judgment]) -> list[tuple[str, list[Judg
     return [(own[0].rater, own) for own in by_rater.values()]
 
 
-def first_share(judgment: Judgment) -> float:
-    """Return the probability that the comparison's first completion is better, whatever order was shown; without one 1, 0, or 0.5."""
-    if judgment.probability is None:
-        return 1 - pair_answer(judgment) / 2
-    return judgment.probability if judgment.order in (None, (0, 1)) else 1 - judgment.probability
+def first_share(judgment: Judgment, first: int = 0, second: int = 1) -> float:
+    """Return the probability that completion `first` is better than `second`, whatever order was shown; without one 1, 0, or 0.5."""
+    probability = judgment.first_probability(first, second)
+    return 1 - pair_answer(judgment, first, second) / 2 if probability is None else probability
 
 
-def rater_share(judgments: Sequence[Judgment]) -> float:
+def rater_share(judgments: Sequence[Judgment], first: int = 0, second: int = 1) -> float:
     """Return the mean of a rater's own answers to a question, as `first_share`."""
-    return math.fsum(map(first_share, judgments)) / len(judgments)
+    return math.fsum(first_share(judgment, first, second) for judgment in judgments) / len(judgments)
 
 
 def vote_of(share: float) -> float:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from palate.config.types import Count
 from palate.core import Comparison, ConfigError, DataError, Judgment
-from palate.raters.rater import Answered, Ask
+from palate.raters.rater import Answered, Ask, refuse_rankings
 from palate.runs.record import read_record
 from palate.runs.run import Run
 
@@ -67,8 +67,9 @@ class People:
         if not self.poll_seconds > 0:
             raise ConfigError(f"poll_seconds must be above 0, got {self.poll_seconds}")
 
-    def check(self, raters_per_comparison: int) -> None:
-        """Accept any number of raters: how many people will come is unknown."""
+    def check(self, raters_per_comparison: int, completions: int = 2) -> None:  # noqa: ARG002 (how many people will come is unknown)
+        """Raise ConfigError for rankings, which people make in projects of their own."""
+        refuse_rankings("people", completions)
 
     def answers(
         self,

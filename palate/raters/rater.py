@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Protocol
 
-from palate.core import Comparison, Judgment
+from palate.core import Comparison, ConfigError, Judgment
 from palate.runs.run import Run
 
 Ask = tuple[Comparison, str]
@@ -19,8 +19,8 @@ Answered = tuple[Ask, list[Judgment]]
 class Rater(Protocol):
     """Who answers the questions of stage `collect`: a member of its setting `from`, such as people or simulated raters."""
 
-    def check(self, raters_per_comparison: int) -> None:
-        """Raise ConfigError when a question cannot get answers from so many different raters."""
+    def check(self, raters_per_comparison: int, completions: int = 2) -> None:
+        """Raise ConfigError when a question about so many completions cannot get answers from so many different raters."""
         ...
 
     def answers(
@@ -35,3 +35,17 @@ class Rater(Protocol):
             rng: for what is drawn at random, such as the order of the two sides.
         """
         ...
+
+
+def refuse_rankings(who: str, completions: int) -> None:
+    """Raise ConfigError when raters who compare pairs would see more completions at once.
+
+    Args:
+        who: the raters, as in `from: {kind: people}`.
+        completions: how many completions a question is about.
+    """
+    if completions > 2:
+        raise ConfigError(
+            f"completions_per_comparison is {completions}, and from: {who} answers questions about pairs. Set it to 2: collect compares "
+            "all pairs of a prompt, and a ranking follows from them; or use from: judge. People rank on the pages of `palate label`"
+        )

@@ -13,7 +13,7 @@ from typing import Literal
 from palate.config.functions import load_gold
 from palate.config.types import FunctionInput, Share
 from palate.core import Comparison, Completion, ConfigError, Gold, Judgment, Prompt, derive_seed
-from palate.raters.rater import Answered, Ask
+from palate.raters.rater import Answered, Ask, refuse_rankings
 from palate.runs.run import Run
 
 OVERALL = "overall"
@@ -173,8 +173,9 @@ class Simulated:
     pool: RaterPool = field(default_factory=RaterPool)
     repeat_share: Share = 0.15
 
-    def check(self, raters_per_comparison: int) -> None:
-        """Raise ConfigError when the pool has fewer raters than a question needs."""
+    def check(self, raters_per_comparison: int, completions: int = 2) -> None:
+        """Raise ConfigError for rankings, or when the pool has fewer raters than a question needs."""
+        refuse_rankings("simulated", completions)
         if raters_per_comparison > self.pool.raters:
             raise ConfigError(
                 f"raters_per_comparison must be at most {self.pool.raters}, the number of raters in the pool, got {raters_per_comparison}: "

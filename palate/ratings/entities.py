@@ -111,6 +111,8 @@ class Answer:
         seconds: time spent.
         probability: that what is shown first is better, by a judge that gives one.
         is_consistent: for a verdict that sums up two, one in each order, whether both were the same.
+        probabilities: of every two places of a longer ranking, by a judge that gives them.
+        marks: the marks of single candidates, by their numbers.
     """
 
     ranking: Tiers = ()
@@ -128,6 +130,8 @@ class Answer:
     seconds: float | None = None
     probability: float | None = None
     is_consistent: bool | None = None
+    probabilities: tuple[float, ...] = ()
+    marks: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,7 @@ def _votes(row: Any, rater: str, task: Task) -> Iterator[Vote]:
         guideline=str(row.guideline) if row.guideline else "",
         probability=_number(answer.probability),
         is_consistent=answer.is_consistent,
+        probabilities=tuple(map(float, answer.probabilities)),
     )
     vote = Vote(
         judgment,
@@ -118,13 +119,23 @@ def _votes(row: Any, rater: str, task: Task) -> Iterator[Vote]:
         supersedes=row.supersedes or "",
         was_surplus=row.later is not None and row.status == "surplus",
     )
-    vote = replace(vote, grades=answer.grades)
+    vote = replace(vote, grades=answer.grades, marks=tuple(map(float, answer.marks)))
     yield replace(vote, flag=answer.flag, text=answer.text, is_broken=answer.broken, rule=answer.rule, dialogue=answer.dialogue)
     for dimension in answer.dimensions:
         if ranking := _ranking(answer, dimension, order):
             yield replace(
                 vote,
-                judgment=replace(judgment, ranking=ranking, dimension=dimension, strength=None, probability=None, is_consistent=None),
+                judgment=Judgment(
+                    row.item,
+                    rater,
+                    ranking,
+                    dimension,
+                    order,
+                    reason=judgment.reason,
+                    seconds=judgment.seconds,
+                    guideline=judgment.guideline,
+                ),
+                marks=(),
                 id=f"{row.id}/{dimension}",
                 answer=row.id,
                 supersedes="",

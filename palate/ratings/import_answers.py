@@ -88,7 +88,8 @@ def grouped_answer(group: AnswerGroup, batch: ImportBatch) -> tuple[Answer, tupl
     """
     main, task = group.main, batch.project.task
     location = batch.locations[main.judgment.comparison]
-    judgments = [vote.judgment.renumbered(location.id, location.numbers) for vote in group.votes]
+    votes = [vote.renumbered(location.id, location.numbers) for vote in group.votes]
+    judgments = [vote.judgment for vote in votes]
     order = judgments[0].order
     rankings: dict[str, Tiers] = {judgment.dimension: judgment.ranking for judgment in judgments}
     ranking = rankings.pop(task.dimensions[0], ())
@@ -107,8 +108,10 @@ def grouped_answer(group: AnswerGroup, batch: ImportBatch) -> tuple[Answer, tupl
         flag=main.flag,
         skipped=main.is_skipped,
         seconds=main.judgment.seconds,
-        probability=main.judgment.probability,
+        probability=judgments[0].probability,
         is_consistent=main.judgment.is_consistent,
+        probabilities=judgments[0].probabilities,
+        marks=votes[0].marks,
     )
     if main.entry == "undo":
         return Answer(), order

@@ -217,6 +217,7 @@ def judgments_of_answer(
             guideline=guideline,
             probability=answer.probability if name == dimension else None,
             is_consistent=answer.is_consistent if name == dimension else None,
+            probabilities=answer.probabilities if name == dimension else (),
         )
         for name, ranking in rankings.items()
         if ranking

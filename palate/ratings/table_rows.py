@@ -109,6 +109,8 @@ def answer_of(value: Json) -> Answer:
         seconds=value.get("seconds"),
         probability=value.get("probability"),
         is_consistent=value.get("is_consistent"),
+        probabilities=tuple(value.get("probabilities", ())),
+        marks=tuple(value.get("marks", ())),
     )
 
 

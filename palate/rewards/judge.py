@@ -49,7 +49,7 @@ class JudgeReward(PartSettings):
         """
         at, instructions = f"rewards.{context.name}", load_instructions(self.instructions)
         if instructions.scale != "pointwise":
-            raise ConfigError(f"{at}: instructions {instructions.id} compare pairs; a reward marks one completion, with scale: pointwise")
+            raise ConfigError(f"{at}: instructions {instructions.id} compare completions; a reward marks one, with scale: pointwise")
         if instructions.takes_principle:
             raise ConfigError(f"{at}: instructions {instructions.id} ask about a principle; a reward has none, so write it into them")
         self.model.check(self.verdict.options(instructions), self.verdict.draws)

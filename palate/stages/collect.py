@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from palate.agreement import concluded, rater_noise_ceiling, smoothed_share
@@ -20,6 +20,7 @@ from palate.data.judgment_rows import judgment_row, voted_preference_row
 from palate.evaluation.intervals import mean
 from palate.evaluation.rater_votes import COMPARISONS, JUDGMENTS
 from palate.judges.hybrid import Hybrid
+from palate.judges.instruction_files import LEAST_RANKED
 from palate.judges.judge_rater import JudgeRater
 from palate.judges.likelihood_rater import LikelihoodRater
 from palate.raters.answer_shares import answers_by_rater, rater_share, vote_of
@@ -27,6 +28,12 @@ from palate.raters.people import People
 from palate.raters.rater import Answered, Ask, Rater
 from palate.raters.simulated import OVERALL, Simulated
 from palate.runs.run import Run
+
+MOST_AT_ONCE = 8
+"""Completions at most that a rater sees at once."""
+
+Samples = Sequence[tuple[Prompt, Mapping[int, Completion]]]
+"""Prompts with their finished completions by number."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +44,9 @@ class Collect:
         samples: the completions to compare.
         from_: who judges: people at `palate label`, simulated raters, a model as judge, its likelihood, or a judge and people (hybrid).
         dimensions: the dimensions that raters judge, one question for each; "overall" asks a single question.
+        completions_per_comparison: completions that a rater sees at once: 2 for pairs; from 3 on a judge ranks that many of each prompt.
         pairs_per_prompt: pairs of completions judged per prompt; none judges all pairs.
-        limit: how many pairs are judged, at most; none judges all.
+        limit: how many comparisons are judged, at most; none judges all.
         raters_per_comparison: raters per question; the label is the mean of their answers. For a judge these are principles.
         held_out: share of the prompts whose judgments are set aside to test reward models.
         prior: votes added to each question, half to each side: with 1, a single vote gives a label of 3/4 instead of 1. None are added
@@ -48,6 +56,7 @@ class Collect:
     samples: Input
     from_: People | Simulated | JudgeRater | LikelihoodRater | Hybrid
     dimensions: tuple[str, ...] = (OVERALL,)
+    completions_per_comparison: Count = 2
     pairs_per_prompt: Count | None = None
     limit: Count | None = None
     raters_per_comparison: Count = 1
@@ -55,19 +64,26 @@ class Collect:
     prior: Amount = 1.0
 
     def check(self) -> None:
-        """Raise ConfigError when there is no dimension, or too few raters."""
+        """Raise ConfigError when there is no dimension, too few raters, or raters who cannot see so many completions at once."""
         if not self.dimensions:
             raise ConfigError("dimensions is empty, but raters need a question. Use [overall]")
-        self.from_.check(self.raters_per_comparison)
+        if not 2 <= self.completions_per_comparison <= MOST_AT_ONCE:
+            raise ConfigError(f"completions_per_comparison must be 2 to {MOST_AT_ONCE}, got {self.completions_per_comparison}")
+        if self.completions_per_comparison > 2 and self.pairs_per_prompt is not None:
+            raise ConfigError("pairs_per_prompt is for pairs. Leave it out: a ranking compares every two of its completions")
+        self.from_.check(self.raters_per_comparison, self.completions_per_comparison)
 
     def run(self, run: Run) -> None:
         """Write `judgments.jsonl`, what they compare, `preferences.jsonl` and `held_out.jsonl`."""
         rng = random.Random(derive_seed(run.seed, "collect"))
         table = read_samples(file_at(self.samples, "samples.jsonl"))
         run.dropped(self.samples, [row.kind for row in table.dropped])
-        asks, equal, cut_off = self._asks(table.rows, rng)
+        finished = [(prompt, {k: one for k, one in enumerate(completions) if not one.is_cut}) for prompt, completions in table.rows]
+        cut_off = sum(map(len, (row[1] for row in table.rows))) - sum(map(len, (row[1] for row in finished)))
+        asks, left_out = (self._pairs if self.completions_per_comparison == 2 else self._groups)(finished, rng)
         if not asks:
-            raise DataError(f"{self.samples}: no prompt has two different finished completions to compare. Sample more completions")
+            least = "two" if self.completions_per_comparison == 2 else "three"
+            raise DataError(f"{self.samples}: no prompt has {least} different finished completions to compare. Sample more completions")
         rater: Rater = self.from_
         answers, rater_figures = rater.answers(run, asks, self.raters_per_comparison, rng)
         write_rows(run.directory / JUDGMENTS, (judgment_row(judgment) for _, judgments in answers for judgment in judgments))
@@ -81,40 +97,68 @@ class Collect:
         held_out = set(rng.sample(ids, round(self.held_out * len(ids))))
         for name, is_held_out in (("preferences.jsonl", False), ("held_out.jsonl", True)):
             part = [(ask, judgments) for ask, judgments in answers if (names[ask[0].prompt.conversation] in held_out) == is_held_out]
-            write_rows(run.directory / name, (self._preference_row(ask, judgments) for ask, judgments in part))
-        run.summary({"equal_pairs": equal, "unfinished_completions": cut_off, **_summary(answers), **rater_figures})
+            write_rows(run.directory / name, (row for ask, judgments in part for row in self._preference_rows(ask, judgments)))
+        run.summary({**left_out, "unfinished_completions": cut_off, **_summary(answers), **rater_figures})
 
-    def _asks(self, samples: Sequence[tuple[Prompt, tuple[Completion, ...]]], rng: random.Random) -> tuple[list[Ask], int, int]:
-        """Return the questions, the number of pairs left out as equal, and of completions left out as unfinished."""
+    def _pairs(self, samples: Samples, rng: random.Random) -> tuple[list[Ask], dict[str, int]]:
+        """Return the questions about pairs, and the number of pairs left out as equal."""
         asks: list[Ask] = []
-        equal = cut_off = 0
+        equal = 0
         for prompt, completions in samples:
-            finished = [k for k, completion in enumerate(completions) if not completion.is_cut]
-            cut_off += len(completions) - len(finished)
-            pairs = list(itertools.combinations(finished, 2))
-            for i, j in rng.sample(pairs, min(self.pairs_per_prompt or len(pairs), len(pairs))):
-                if completions[i].text == completions[j].text:
+            pairs = list(itertools.combinations(completions, 2))
+            for one, other in rng.sample(pairs, min(self.pairs_per_prompt or len(pairs), len(pairs))):
+                if completions[one].text == completions[other].text:
                     equal += 1
                     continue
-                if len(asks) == (self.limit or math.inf) * len(self.dimensions):
-                    return asks, equal, cut_off
-                comparison = Comparison(f"{prompt.id}/{i}-{j}", prompt, (completions[i], completions[j]))
-                asks += [(comparison, dimension) for dimension in self.dimensions]
-        return asks, equal, cut_off
+                if len(asks) == self._most_asks:
+                    return asks, {"equal_pairs": equal}
+                asks += self._questions(prompt, completions, (one, other))
+        return asks, {"equal_pairs": equal}
 
-    def _preference_row(self, ask: Ask, judgments: Sequence[Judgment]) -> dict[str, Any]:
-        """Return a preference by the smoothed mean over raters, (sum + prior / 2) / (n + prior); it favours the chosen side.
+    def _groups(self, samples: Samples, rng: random.Random) -> tuple[list[Ask], dict[str, int]]:
+        """Return the questions about three completions or more, one per prompt and dimension, and the numbers of what is left out.
 
-        A rater who answered several times counts once, with the mean of their answers. Their vote is the side that this mean favours.
+        A prompt with fewer different completions than are seen at once is asked about all of them, from three on.
+        """
+        asks: list[Ask] = []
+        equal = small = 0
+        for prompt, completions in samples:
+            different = sorted({completions[k].text: k for k in reversed(list(completions))}.values())
+            equal += len(completions) - len(different)
+            if len(different) < LEAST_RANKED:
+                small += 1
+            elif len(asks) < self._most_asks:
+                numbers = rng.sample(different, min(self.completions_per_comparison, len(different)))
+                asks += self._questions(prompt, completions, tuple(sorted(numbers)))
+        return asks, {"equal_completions": equal, "small_prompts": small}
+
+    @property
+    def _most_asks(self) -> float:
+        return (self.limit or math.inf) * len(self.dimensions)
+
+    def _questions(self, prompt: Prompt, completions: Mapping[int, Completion], numbers: tuple[int, ...]) -> list[Ask]:
+        """Return the questions about some of a prompt's completions, by their numbers, one per dimension."""
+        name = f"{prompt.id}/{'-'.join(map(str, numbers))}"
+        comparison = Comparison(name, prompt, tuple(completions[k] for k in numbers))
+        return [(comparison, dimension) for dimension in self.dimensions]
+
+    def _preference_rows(self, ask: Ask, judgments: Sequence[Judgment]) -> Iterator[dict[str, Any]]:
+        """Yield a preference for every two completions of a question; it favours the chosen side.
+
+        Its probability is the smoothed mean over raters, (sum + prior / 2) / (n + prior). A rater who answered several times counts once,
+        with the mean of their answers. Their vote is the side that this mean favours.
         """
         comparison, dimension = ask
         by_rater = answers_by_rater(labels(judgments))
-        shares = [rater_share(own) for _, own in by_rater]
-        is_soft = all(judgment.probability is not None for _, own in by_rater for judgment in own)
-        share = smoothed_share(shares, 0.0 if is_soft else self.prior)
-        preference = concluded(comparison, share, dimension)
-        votes = [vote_of(one if share >= 0.5 else 1 - one) for one in shares]
-        return voted_preference_row(f"{comparison.id}/{dimension}", preference, votes, [rater for rater, _ in by_rater])
+        raters = [rater for rater, _ in by_rater]
+        for i, j in itertools.combinations(range(len(comparison.completions)), 2):
+            shares = [rater_share(own, i, j) for _, own in by_rater]
+            is_soft = all(judgment.first_probability(i, j) is not None for _, own in by_rater for judgment in own)
+            share = smoothed_share(shares, 0.0 if is_soft else self.prior)
+            pair = replace(comparison, completions=(comparison.completions[i], comparison.completions[j]))
+            votes = [vote_of(one if share >= 0.5 else 1 - one) for one in shares]
+            name = f"{comparison.id}/{dimension}" + (f"/{i}-{j}" if len(comparison.completions) > 2 else "")
+            yield voted_preference_row(name, concluded(pair, share, dimension), votes, raters)
 
 
 def labels(judgments: Sequence[Judgment]) -> Sequence[Judgment]:
@@ -124,11 +168,16 @@ def labels(judgments: Sequence[Judgment]) -> Sequence[Judgment]:
 
 def _summary(answers: Sequence[Answered]) -> dict[str, object]:
     """Return counts, and the agreement of two raters on a question, which limits how well anyone can predict a rater."""
-    judgments_of = [[judgment for judgment in judgments if not judgment.is_decision] for _, judgments in answers]
-    votes_of = [[vote_of(rater_share(own)) for _, own in answers_by_rater(judgments)] for judgments in judgments_of]
-    same = [float(votes[0] == votes[1]) for votes in votes_of if len(votes) > 1]
-    every = [judgment for judgments in judgments_of for judgment in judgments]
-    first_wins = [float(judgment.ranking[0] == (0,)) for judgment in every if len(judgment.ranking) == 2 and judgment.order is not None]
+    judgments_of = [(ask, [judgment for judgment in judgments if not judgment.is_decision]) for ask, judgments in answers]
+    same = []
+    for (comparison, _), judgments in judgments_of:
+        by_rater = answers_by_rater(judgments)
+        for i, j in itertools.combinations(range(len(comparison.completions)), 2) if len(by_rater) > 1 else ():
+            one, other, *_ = (vote_of(rater_share(own, i, j)) for _, own in by_rater)
+            same.append(float(one == other))
+    every = [judgment for _, judgments in judgments_of for judgment in judgments]
+    ranked = [judgment for judgment in every if sum(map(len, judgment.ranking)) == 2 == len(judgment.ranking)]
+    first_wins = [float(judgment.ranking[0] == (0,)) for judgment in ranked if judgment.order is not None]
     summary: dict[str, object] = {
         "judgments": len(every),
         "questions": len(answers),

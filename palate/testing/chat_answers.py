@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -39,6 +39,21 @@ def option_answer(logit: float, *, first: str = "A", second: str = "B", usage: t
     text = first if logit > 0 else second
     likely = {first: log_first - 1e-3, f" {second}": log_second - 1e-3, "I": math.log(1e-4)}
     return chat_answer(text, finish="length", options=likely, usage=usage)
+
+
+def choice_answer(logits: Sequence[float], *, usage: tuple[int, int] | None = (100, 1)) -> dict[str, object]:
+    """Return an answer whose options A, B, C, ... have these logits; other tokens have little probability."""
+    top = max(logits)
+    total = top + math.log(math.fsum(math.exp(logit - top) for logit in logits))
+    likely = {chr(ord("A") + place): logit - total - 1e-3 for place, logit in enumerate(logits)}
+    first = max(likely, key=likely.__getitem__)
+    return chat_answer(first, finish="length", options={**likely, "I": math.log(1e-4)}, usage=usage)
+
+
+def asked_ranking(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the answers in the question of a shipped instruction for rankings, in the order shown."""
+    user = next(message["content"] for message in body["messages"] if message["role"] == "user")
+    return tuple(part.removesuffix("\n") for part in user.split("=====\n")[3::2])
 
 
 def asked_pair(body: Mapping[str, Any]) -> tuple[str, str]:

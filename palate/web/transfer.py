@@ -28,7 +28,7 @@ Upload = tuple[ImportResult, Exchange, tuple[str, ...]]
 ENDINGS = dict.fromkeys(("palate", "trl", "mt-bench", "hh"), "jsonl") | {"csv": "csv"}
 """Endings of the files that an export writes. Kinds that are not listed end in `.json`."""
 CONTENT_TYPES = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8", "json": "application/json", "zip": "application/zip"}
-WITHOUT_PEOPLE = frozenset({"mt-bench-pairs", "alpaca-outputs", "alpaca-leaderboard"})
+WITHOUT_PEOPLE = frozenset({"mt-bench-pairs", "mt-bench-single", "alpaca-outputs", "alpaca-leaderboard"})
 """Kinds of files that hold no judgments of people, so pages do not offer them."""
 EXPORT_KINDS = tuple(shape.name for shape in WRITABLE if shape.name not in WITHOUT_PEOPLE)
 MAX_NAMED = 3

@@ -71,13 +71,27 @@ def in_both_orders() -> Exchange:
     return replace(whole, votes=(*mine, *turned))
 
 
+def marked() -> Exchange:
+    """The votes of the sample's judge, made from marks."""
+    whole = sample()
+    marks = {((0,), (1,)): (7.0, 2.5), ((1,), (0,)): (1.0, 9.0), ((0, 1),): (4.0, 4.0)}
+    votes = []
+    for vote in whole.votes:
+        tiers = vote.tiers
+        if vote.judgment.rater == "judge-1":
+            gap = abs(marks[tiers][0] - marks[tiers][1])
+            votes.append(replace(vote, judgment=replace(vote.judgment, ranking=tiers, order=None, strength=gap), marks=marks[tiers]))
+    return replace(whole, votes=tuple(votes))
+
+
 def good_files(folder: Path) -> list[Path]:
     """One good file in each shape that is read, by the shape's own writing and in forms that other tools write."""
     files = []
     for shape in WRITABLE:
         if shape.name not in UNREAD:
             files.append(folder / f"{shape.name}.{ENDINGS.get(shape.name, 'jsonl')}")
-            write_exchange(in_both_orders() if shape.name == "mt-bench-pairs" else sample(), files[-1], shape.name)
+            special = {"mt-bench-pairs": in_both_orders, "mt-bench-single": marked}
+            write_exchange(special.get(shape.name, sample)(), files[-1], shape.name)
     flat = {"id": "r", "prompt": "soup?", "response_1": "a", "response_2": "b"}
     answers = {
         "ranking.responses": [["response_1", "response_2"]],

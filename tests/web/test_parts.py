@@ -280,7 +280,12 @@ def test_an_uploaded_file_brings_its_judgments(server: RatingServer, tmp_path: P
     ann = server.client("ann")
     files = good_files(tmp_path)
     for file in files:
-        if file.name in {"votes.csv", "judgments.jsonl", "mt-bench-pairs.jsonl"}:  # systems and answers without texts
+        if file.name in {
+            "votes.csv",
+            "judgments.jsonl",
+            "mt-bench-pairs.jsonl",
+            "mt-bench-single.jsonl",
+        }:  # systems and answers without texts
             continue
         made = server.project(file.name, Task("rank", all_bad=True) if file.name == "ranked.json" else None, items=0)
         sent = ann.post(f"/projects/{made.id}/items", files={"file": (file.name, file.read_bytes())})

@@ -115,6 +115,7 @@ class Vote:
         rule: the rule that the question was about.
         dialogue: the turns of a probe.
         grades: what the rater said of each criterion of a rubric, by its id.
+        marks: the marks that the rater gave to single candidates, by their numbers; () for a rater who compared them.
     """
 
     judgment: Judgment
@@ -133,6 +134,13 @@ class Vote:
     rule: str = ""
     dialogue: Conversation = ()
     grades: Mapping[str, GradeWord] = field(default_factory=dict)
+    marks: tuple[float, ...] = ()
+
+    def renumbered(self, item: str, numbers: tuple[int, ...]) -> Vote:
+        """The same vote on an item in which candidate k of this one has the number `numbers[k]`."""
+        former = sorted(range(len(numbers)), key=numbers.__getitem__)
+        marks = tuple(self.marks[k] for k in former) if self.marks else ()
+        return replace(self, judgment=self.judgment.renumbered(item, numbers), marks=marks)
 
     @property
     def is_ranking(self) -> bool:

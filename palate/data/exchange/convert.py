@@ -26,6 +26,7 @@ from palate.data.exchange.label_studio import LabelStudioShape
 from palate.data.exchange.lossless import LosslessShape
 from palate.data.exchange.mt_bench import MTBenchShape
 from palate.data.exchange.mt_bench_pairs import MTBenchPairsShape
+from palate.data.exchange.mt_bench_single import MTBenchSingleShape
 from palate.data.exchange.pandalm import PandaLMShape
 from palate.data.exchange.sampled_items import SamplesShape
 from palate.data.exchange.shape import Readable, Writable, Written
@@ -39,6 +40,7 @@ READABLE: tuple[Readable, ...] = (
     LabelStudioShape(),
     ArgillaShape(),
     MTBenchPairsShape(),
+    MTBenchSingleShape(),
     MTBenchShape(),
     AlpacaEvalShape(),
     PandaLMShape(),
@@ -56,6 +58,7 @@ WRITABLE: tuple[Writable, ...] = (
     TRLShape(),
     MTBenchShape(),
     MTBenchPairsShape(),
+    MTBenchSingleShape(),
     AlpacaEvalShape(),
     AlpacaOutputsShape(),
     AlpacaLeaderboardShape(),
@@ -149,7 +152,7 @@ def join_items(judged: Exchange, known: Exchange) -> Exchange:
             raise DataError(f"item {item.id!r}: {problem}. Give the file from which the tasks were written.")
         theirs, ours = _contents(item), _contents(mine)
         places[item.id] = mine.id, tuple(range(len(ours))) if theirs == ours else tuple(map(ours.index, theirs))
-    votes = tuple(replace(vote, judgment=vote.judgment.renumbered(*places[vote.judgment.comparison])) for vote in judged.votes)
+    votes = tuple(vote.renumbered(*places[vote.judgment.comparison]) for vote in judged.votes)
     guidelines = {guideline.version: guideline for guideline in (*known.guidelines, *judged.guidelines)}
     return replace(
         judged,

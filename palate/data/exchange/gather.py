@@ -176,6 +176,8 @@ class Gathering:
         if judgment.rater not in self._raters:
             raise invalid("rater", f"{judgment.rater!r} is not among the file's raters")
         check_ranking(judgment, len(self._items[judgment.comparison][0].candidates))
+        if len(vote.marks) not in (0, len(self._items[judgment.comparison][0].candidates)):
+            raise invalid("marks", f"holds {len(vote.marks)} numbers; the item has another number of candidates")
         self._check_link(vote)
         has_answer = (
             judgment.ranking or vote.is_all_bad or vote.is_skipped or vote.flag or vote.text or vote.grades or vote.is_broken is not None

@@ -16,7 +16,7 @@ from palate.data.exchange.gather import Gathering
 from palate.data.exchange.project import TASKS, project_of, project_row
 from palate.data.exchange.shape import Written
 from palate.data.jsonl import Row, write_rows
-from palate.data.judgment_rows import consistency_of, order_of, probability_of
+from palate.data.judgment_rows import consistency_of, order_of, probabilities_of, probability_of
 from palate.data.rubrics import GRADE_WORDS
 
 VERSION = 3
@@ -29,7 +29,8 @@ _ITEM = (
     *("is_qualification", "selection_probability", "fields", "policy", "created", "removed"),
 )
 _VOTE = (
-    *("item", "rater", "ranking", "order", "dimension", "strength", "reason", "seconds", "guideline", "probability", "is_consistent"),
+    *("item", "rater", "ranking", "order", "dimension", "strength", "reason", "seconds", "guideline"),
+    *("probability", "probabilities", "is_consistent", "marks"),
     *("id", "time", "status", "is_all_bad", "is_skipped", "flag", "text", "is_broken"),
     *("entry", "supersedes", "answer", "was_surplus", "rule", "dialogue", "grades"),
 )
@@ -158,6 +159,7 @@ def _vote(row: Columns) -> Vote:
         guideline=cells.text(row.get("guideline", ""), "guideline"),
         probability=probability_of(row),
         is_consistent=consistency_of(row),
+        probabilities=probabilities_of(row),
     )
     return Vote(
         judgment,
@@ -176,6 +178,7 @@ def _vote(row: Columns) -> Vote:
         rule=cells.text(row.get("rule", ""), "rule"),
         dialogue=_turns(row.get("dialogue", []), "dialogue"),
         grades={name: cells.choice(word, f"grades.{name}", GRADE_WORDS) for name, word in grades.items()},
+        marks=tuple(cells.number(mark, f"marks[{k}]") for k, mark in enumerate(cells.sequence(row.get("marks", []), "marks"))),
     )
 
 
@@ -233,6 +236,8 @@ def vote_row(vote: Vote) -> Row:
         **_without_empty(supersedes=vote.supersedes, answer=vote.answer, was_surplus=vote.was_surplus or None, rule=vote.rule),
         **({"dialogue": _turn_rows(vote.dialogue)} if vote.dialogue else {}),
         **({"grades": dict(vote.grades)} if vote.grades else {}),
+        **({"probabilities": judgment.probabilities} if judgment.probabilities else {}),
+        **({"marks": vote.marks} if vote.marks else {}),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +37,7 @@ def judgments(draw: st.DrawFn) -> Judgment:
         draw(st.none() | st.floats(0, 1e6)),
         draw(st.text(st.characters(codec="utf-8"))),
         is_decision=draw(st.booleans()),
+        probabilities=tuple(draw(st.just([]) | st.lists(st.floats(0, 1), min_size=math.comb(count, 2), max_size=math.comb(count, 2)))),
     )
 
 
@@ -56,6 +58,42 @@ def test_renumbered_judgments_say_the_same_of_the_same_completions() -> None:
         there = judgment.renumbered("d", (1, 2, 0))  # completion 0 has the number 1 there
         assert (there.comparison, there.tiers) == ("d", ((1,), (0,), (2,)))
         assert (there.order is None) == (judgment.order is None)
+
+
+@pytest.mark.parametrize("order", [(2, 0, 1), None])
+@pytest.mark.parametrize("numbers", list(itertools.permutations(range(3))))
+def test_probabilities_stay_with_their_completions(order: tuple[int, ...] | None, numbers: tuple[int, ...]) -> None:
+    """The places are 0-1, 0-2 and 1-2, whatever stands there."""
+    given = Judgment("c", "judge", ((0,), (1,), (2,)), order=order, probabilities=(0.6, 0.9, 0.8))
+    places = (0, 1, 2) if order is None else tuple(order.index(k) for k in range(3))
+    by_places = {(0, 1): 0.6, (0, 2): 0.9, (1, 2): 0.8}
+    by_places |= {(b, a): 1 - share for (a, b), share in by_places.items()}
+    there = given.renumbered("d", numbers)
+    for i, j in itertools.permutations(range(3), 2):
+        assert given.first_probability(i, j) == pytest.approx(by_places[places[i], places[j]])
+        assert there.first_probability(numbers[i], numbers[j]) == pytest.approx(by_places[places[i], places[j]])
+
+
+def test_a_probability_without_an_order_turns_with_the_numbers() -> None:
+    alone = Judgment("c", "judge", ((0,), (1,)), probability=0.8)
+    turned = alone.renumbered("d", (1, 0))
+    assert (turned.ranking, turned.probability) == (((1,), (0,)), pytest.approx(0.2))
+    assert alone.renumbered("d", (0, 1)).probability == 0.8
+    assert replace(alone, order=(1, 0)).renumbered("d", (1, 0)).probability == 0.8
+    assert Judgment("c", "ann", ((0,), (1,))).first_probability() is None
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"probabilities": [0.5, 0.5]}, "`probabilities` holds 2 numbers; a ranking of 3 has 3"),
+        ({"probabilities": [0.5, 0.5, 1.5]}, r"`probabilities\[2\]` is outside 0 to 1"),
+        ({"probabilities": 0.5}, "`probabilities` is not a list"),
+    ],
+)
+def test_probabilities_that_do_not_fit_are_named(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidRow, match=told):
+        judgment_of({"comparison": "c", "rater": "judge", "ranking": [[2], [0, 1]], **change})
 
 
 @pytest.mark.parametrize("rater", ["ann@example.org", "Ann <ann@example.org>", "ann\uff20example.org", "ann@desk"])

@@ -1,5 +1,7 @@
 """Instructions: those that Palate ships are whole, texts are filled in one pass, and a file that is wrong says how."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,24 +26,55 @@ def test_shipped_instructions_show_everything(name: str) -> None:
     one = load_instructions(name)
     assert one.id == name
     assert one.takes_principle == (one.dimension is None)
-    completions = [Completion(text) for text in (("left", "right") if one.scale == "pairwise" else ("alone",))]
-    for reasons_first in (False, True):
-        asked = one.question(PROMPT, completions, "be kind", reasons_first=reasons_first)
+    shown = {"pairwise": ("left", "right"), "pointwise": ("alone",), "ranking": ("left", "right", "middle", "{label}")}[one.scale]
+    completions = [Completion(text) for text in shown]
+    for reasons_first, mode in ((False, "written"), (False, "options"), (True, "options")):
+        asked = one.question(PROMPT, completions, "be kind", reasons_first=reasons_first, mode=mode)
         text = "\n".join(turn.text for turn in asked)
         assert [turn.role for turn in asked] == ["system", "user"]
         assert all(completion.text in text for completion in completions)
         assert "user: a {first} question\n\nassistant: {options}\n\nuser: and now?" in text
         assert ("be kind" in text) == one.takes_principle
-        left = text.replace("a {first} question", "").replace("assistant: {options}", "")
+        left = text.replace("a {first} question", "").replace("assistant: {options}", "").replace("{label}", "")
         assert "{" not in left
-    follow_up = one.verdict_question(asked, "because", "be kind")
+    follow_up = one.verdict_question(asked, "because", "be kind", len(shown))
     assert [turn.role for turn in follow_up] == ["system", "user", "assistant", "user"]
 
 
 @pytest.mark.parametrize("dimension", ["helpful", "honest", "harmless", "instruction-following", "overall"])
-def test_each_dimension_has_both_scales(dimension: str) -> None:
-    pair, mark = load_instructions(dimension), load_instructions(f"{dimension}-pointwise")
-    assert (pair.scale, pair.dimension, mark.scale, mark.dimension) == ("pairwise", dimension, "pointwise", dimension)
+def test_each_dimension_has_all_scales(dimension: str) -> None:
+    for name, scale in ((dimension, "pairwise"), (f"{dimension}-pointwise", "pointwise"), (f"{dimension}-ranking", "ranking")):
+        one = load_instructions(name)
+        assert (one.scale, one.dimension) == (scale, dimension)
+
+
+def test_a_ranking_shows_as_many_labels_as_completions() -> None:
+    one = load_instructions("helpful-ranking")
+    asked = one.question(PROMPT, [Completion(f"text {k}", stop="length") for k in range(3)], "", reasons_first=False)[-1].text
+    assert [f"Answer {label}, between" in asked for label in "ABCD"] == [True, True, True, False]
+    assert asked.count("cut off here") == 3
+    assert "(A, B, C)" in asked
+    best = one.question(PROMPT, [Completion(f"text {k}") for k in range(3)], "", reasons_first=False, mode="options")[-1].text
+    assert best.endswith("Answer with A, B or C alone.")
+    assert one.version("options", reasons_first=False) != one.version("written", reasons_first=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"each": None}, "each is how one completion of a ranking stands among the others; give it"),
+        ({"each": "{label}"}, "each must hold {label} and {completion}"),
+        ({"options": ("A", "B")}, "labels, 3 or more different words, got 'A', 'B'"),
+        ({"options": ("A", "a", "B")}, "labels, 3 or more different words"),
+        ({"options": ("A", "B", "C>D")}, "labels, 3 or more different words"),
+        ({"user": "{prompt}"}, "user lacks {completions}"),
+    ],
+)
+def test_instructions_for_rankings_that_are_wrong(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        replace(load_instructions("helpful-ranking"), **change)
+    with pytest.raises(ConfigError, match="leave it out"):
+        replace(load_instructions("helpful"), each="{label} {completion}")
 
 
 def test_placeholders_are_filled_in_one_pass() -> None:

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import select, update
 
 from palate.core import DataError, Judgment, Message
+from palate.data.exchange import Candidate as OutsideCandidate
 from palate.data.exchange import Exchange, RaterInfo, Vote, read_exchange, write_exchange
 from palate.data.exchange import ExchangeItem as OutsideItem
 from palate.ratings import Answer, Candidate, Item, Project, Ratings, Task, open_ratings, schema
@@ -129,7 +130,7 @@ def said(exchange: Exchange) -> Counter[object]:
 
 def test_every_kind_of_file_becomes_a_project_that_says_the_same(ratings: Ratings, tmp_path: Path) -> None:
     for file in good_files(tmp_path):
-        if file.name in {"votes.csv", "judgments.jsonl", "mt-bench-pairs.jsonl"}:
+        if file.name in {"votes.csv", "judgments.jsonl", "mt-bench-pairs.jsonl", "mt-bench-single.jsonl"}:
             continue
         exchange = read_exchange(file)
         done = ratings.import_exchange(exchange, file.name, 5.0)
@@ -408,3 +409,23 @@ def test_what_a_judge_gives_beside_its_ranking_stays_in_a_database(ratings: Rati
     given = replace(sample(), votes=(replace(judge[1], judgment=soft), replace(judge[2], judgment=summed)))
     back = ratings.as_exchange(ratings.import_exchange(given, "judged", 5.0).project.id)
     assert [(vote.judgment.probability, vote.judgment.is_consistent) for vote in back.votes] == [(0.25, None), (None, False)]
+
+
+def test_probabilities_of_rankings_and_marks_stay_with_their_candidates(ratings: Ratings, other: Ratings) -> None:
+    """Also where a database has the candidates in another order."""
+    three = OutsideItem("i", (Message("user", "soup?"),), (OutsideCandidate("a"), OutsideCandidate("b"), OutsideCandidate("c")), "rank")
+    ranked = Judgment("i", "judge-1", ((1,), (0,), (2,)), order=(2, 0, 1), probabilities=(0.25, 0.75, 0.875))
+    marked = Judgment("i", "judge-2", ((0,), (1, 2)))
+    raters = (RaterInfo("judge-1", "model"), RaterInfo("judge-2", "model"))
+    given = Exchange((three,), (Vote(ranked), Vote(marked, marks=(7.0, 2.5, 2.5))), raters)
+    done = ratings.import_exchange(given, "ranked", 5.0)
+    back = ratings.as_exchange(done.project.id)
+    assert [(vote.judgment.probabilities, vote.marks) for vote in back.votes] == [((0.25, 0.75, 0.875), ()), ((), (7.0, 2.5, 2.5))]
+    turned = replace(three, candidates=three.candidates[::-1])
+    votes = tuple(vote.renumbered("i", (2, 1, 0)) for vote in given.votes)
+    first = other.import_exchange(replace(given, items=(turned,), votes=()), "ranked", 5.0).project
+    other.import_exchange(given, "ranked", 6.0)
+    assert [(vote.judgment.first_probability(0, 2), vote.marks) for vote in other.as_exchange(first.id).votes] == [
+        (votes[0].judgment.first_probability(0, 2), ()),
+        (None, (2.5, 2.5, 7.0)),
+    ]

@@ -47,7 +47,7 @@ def verdicts(exchange: Exchange) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize(
-    "kind", [shape.name for shape in WRITABLE if shape.name not in (*UNREAD, "hh", "trl", "mt-bench", "mt-bench-pairs")]
+    "kind", [shape.name for shape in WRITABLE if shape.name not in (*UNREAD, "hh", "trl", "mt-bench", "mt-bench-pairs", "mt-bench-single")]
 )
 def test_votes_come_back_as_they_were_written(tmp_path: Path, kind: str) -> None:
     back = read_exchange(file_of(tmp_path, sample(), kind))
