@@ -58,7 +58,7 @@ class JudgeFigures:
         people: how often one person says what another says, without ties, on the same pairs.
         flips: share of pairs whose verdict changes with the order; None where no pair was judged in both.
         cost: price of all judgments of the run; None where it is not known, or not this judge's alone.
-        is_calibrated: whether the run calibrated its probabilities with the judge's card.
+        is_calibrated: whether the run calibrated its probabilities with the judge's card; None where no run says so, as in a file.
     """
 
     judge: str
@@ -70,7 +70,7 @@ class JudgeFigures:
     people: Estimate
     flips: Estimate | None
     cost: float | None = None
-    is_calibrated: bool = False
+    is_calibrated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
