@@ -40,15 +40,14 @@ def judge_fit(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every c
     if options.project is not None and not any(map(is_database, named)):
         raise ConfigError("--project names a project of a database, and there is no database. Leave out --project.")
     (judgments, marks), *others = (_read(word, options.project) for word in named)
-    people, people_marks = others[0] if others else (None, marks)
+    people, their_marks = others[0] if others else (None, ())
     report = report_on_judge(
         judgments,
         people,
         judge=options.judge,
         dimension=options.dimension,
         own=options.own,
-        marks=marks,
-        people_marks=people_marks,
+        marks=(*marks, *their_marks),
         seed=options.seed,
     )
     if options.out is not None:

@@ -103,19 +103,18 @@ def report_on_judge(
     dimension: str | None = None,
     own: Sequence[str] = (),
     marks: Sequence[Mark] = (),
-    people_marks: Sequence[Mark] = (),
     seed: int = 0,
 ) -> JudgeReport:
     """Measure a judge on people's votes.
 
-    Args and errors are those of `judged_pairs`. `people_marks` are people's own marks, to which those of the judge are compared besides,
-    and `seed` is that of bootstrap and split.
+    Args and errors are those of `judged_pairs`. Those of the marks that are people's own are compared with the judge's besides, and `seed`
+    is that of bootstrap and split.
     """
     pairs = judged_pairs(judgments, people, judge, dimension, own, marks)
     measured = []
     for name, table in pairs.dimensions.items():
         drawn = derive_seed(seed, "judge", name)
-        theirs = [mark for mark in people_marks if (mark.dimension or OVERALL) == name and not is_model(mark.rater, pairs.judge)]
+        theirs = [mark for mark in marks if (mark.dimension or OVERALL) == name and not is_model(mark.rater, pairs.judge)]
         distance = mark_distance(pairs.marks[name], theirs, np.random.default_rng(drawn + 4))
         measured.append(replace(judged_dimension(name, table, drawn), distance=distance))
     return JudgeReport(pairs.judge, tuple(measured), pairs.kinds, pairs.data, pairs.is_joined_by_text)

@@ -111,10 +111,10 @@ class RubricGains:
         Raises:
             DataError: there is no prompt that all of them scored, before and after.
         """
-        found = [gains for prompt in prompts if (gains := prompt.gains((judge, *panel))) is not None]
+        found = [own for prompt in prompts if (own := prompt.gains((judge, *panel))) is not None]
         if not found:
             raise DataError("no prompt has a score by every judge, before and after, so nothing can be compared")
-        common = [(gains[judge], statistics.fmean(gains[name] for name in panel)) for gains in found]
+        common = [(own[judge], statistics.fmean(own[name] for name in panel)) for own in found]
         seen = {name: _seen(prompts, name) for name in panel}
         cast = _known(prompt.verdict for prompt in prompts)
         pairs = sum(any(vote is not None for vote in votes) for prompt in prompts for votes in zip(*prompt.verdicts.values(), strict=True))

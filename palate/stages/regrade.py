@@ -87,11 +87,11 @@ class WhatJudgeSaid:
 
 @dataclass(frozen=True)
 class Regrade:
-    """Ask other judges whether a gain on a rubric is real, on all completions of each prompt.
+    """Ask other judges whether a gain on a rubric is real.
 
     Attributes:
         before: completions of the model before it was trained on the rubric, as `sample` writes them, with the prompts' columns.
-        after: completions of the same prompts by the model after.
+        after: completions of the same prompts by the model after. All completions of a prompt count, on both sides.
         rubric: the part of the reward that the model was trained on, with its judge.
         panel: judges that were not part of the reward, by name. They grade the same criteria, and compare the completions without them.
         verdict: how the comparison is obtained: the probabilities of the options, the shares of several samples, or a written verdict.

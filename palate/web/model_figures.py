@@ -86,7 +86,7 @@ def _of_words(exchange: Exchange, rng: np.random.Generator) -> Iterator[JudgeFig
 
 
 def _words(vote: Vote) -> Iterator[tuple[Hashable, object]]:
-    """Yield (question, answer) of a vote; what its rater is unsure of is no answer."""
+    """Yield (question, answer) of a vote; criteria of which its rater is unsure are left out."""
     if vote.is_broken is not None:
         yield (vote.judgment.comparison, vote.rule), vote.is_broken
     yield from (((vote.judgment.comparison, criterion), word) for criterion, word in vote.grades.items() if word != "unsure")

@@ -53,7 +53,7 @@ def world(
 
 
 def measured(marks: Sequence[Mark], people: Exchange, people_marks: Sequence[Mark] = ()) -> JudgedDimension:
-    report = report_on_judge(exchange_of_marks(marks), people, marks=marks, people_marks=people_marks)
+    report = report_on_judge(exchange_of_marks(marks), people, marks=(*marks, *people_marks))
     (one,) = report.dimensions
     return one
 
