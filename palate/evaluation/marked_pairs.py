@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
-from palate.core import Judgment
+from palate.core import DataError, Judgment
 from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, Vote
 from palate.data.judge_names import judge_name
 from palate.data.marks import Mark
@@ -19,6 +19,9 @@ def exchange_of_marks(marks: Iterable[Mark]) -> Exchange:
 
     Equal marks are a tie. A judge's marks give a probability too, as in `collect`: that of the higher mark, for marks drawn alone. Nobody
     saw an order. A rater's last mark of a completion counts.
+
+    Raises:
+        DataError: nobody marked two completions of one prompt.
     """
     last = {(mark.dimension or OVERALL, mark.rater, mark.key): mark for mark in marks}
     by_rater: dict[tuple[str, str, tuple[str, ...]], list[Mark]] = {}
@@ -32,6 +35,8 @@ def exchange_of_marks(marks: Iterable[Mark]) -> Exchange:
             candidates = tuple(map(Candidate, texts))
             item = items.setdefault((prompt, texts), ExchangeItem(f"marks-{len(items)}", pair[0].prompt, candidates))
             votes.append(Vote(_judgment(item.id, dimension, pair)))
+    if not votes:
+        raise DataError(f"there are {len(last)} marks, and no rater marked two completions of one prompt. Judges are measured on pairs")
     raters = dict.fromkeys(vote.judgment.rater for vote in votes)
     kinds = tuple(RaterInfo(rater, "model" if judge_name(rater) else "unknown") for rater in raters)
     return Exchange(tuple(items.values()), tuple(votes), kinds)

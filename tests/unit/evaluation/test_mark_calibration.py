@@ -192,6 +192,8 @@ def test_marks_imply_pairs_with_ties_and_probabilities() -> None:
     judge = [Mark(prompt, text, JUDGE, 2.0, shares=own) for text, own in zip("ab", shares, strict=True)]
     (vote,) = exchange_of_marks(judge).votes
     assert (vote.judgment.probability, vote.judgment.ranking) == (0.5, ((0, 1),))
+    with pytest.raises(DataError, match="there are 1 marks, and no rater marked two completions of one prompt"):
+        exchange_of_marks(plain[:1])
     again = [*plain, Mark(prompt, "a", "ann", 9)]
     assert exchange_of_marks(again).votes[0].judgment.ranking == ((0,), (1,)), "a rater's last mark counts"
 
