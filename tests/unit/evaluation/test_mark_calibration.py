@@ -4,52 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from palate.core import DataError, Judgment, Message
-from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, Vote
+from palate.core import DataError, Message
+from palate.data.exchange import Exchange
 from palate.data.marks import Mark, has_marks, read_marks
 from palate.evaluation.judge_report import JudgedDimension, findings, report_on_judge, verdict
 from palate.evaluation.marked_pairs import exchange_of_marks
 from palate.judges.judge_card import NO_MARKS, MarkCalibration, read_card
-
-JUDGE = "org/judge-7b/helpful-pointwise@1"
-
-MarkOf = Callable[[np.random.Generator, float, int], float]
-"""A judge's mark of a completion, from what people see in it (nats) and its words."""
-
-
-def sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
-
-
-def world(
-    mark_of: MarkOf, prompts: int = 100, completions: int = 3, taste: float = 0.0, seed: int = 0
-) -> tuple[list[Mark], Exchange, dict[tuple[str, str], float]]:
-    """A judge's marks, two people's votes on all pairs of each prompt, and what people see in each completion."""
-    rng = np.random.default_rng(seed)
-    marks, items, votes, worth = [], [], [], {}
-    for k in range(prompts):
-        prompt, texts = (Message("user", f"question {k}"),), []
-        for j in range(completions):
-            words = int(rng.integers(5, 60))
-            quality = float(rng.normal(0, 1.2)) + taste * words / 10
-            texts.append(f"{'word ' * (words - 1)}{k}-{j}")
-            worth[prompt[0].text, texts[-1]] = quality
-            marks.append(Mark(prompt, texts[-1], JUDGE, mark_of(rng, quality, words)))
-        for one in range(completions):
-            for other in range(one):
-                items.append(ExchangeItem(f"{k}/{one}-{other}", prompt, (Candidate(texts[one]), Candidate(texts[other]))))
-                gap = worth[prompt[0].text, texts[one]] - worth[prompt[0].text, texts[other]]
-                for who in ("ann", "bob"):
-                    wins = rng.random() < sigmoid(gap)
-                    votes.append(Vote(Judgment(items[-1].id, who, ((0,), (1,)) if wins else ((1,), (0,)))))
-    return marks, Exchange(tuple(items), tuple(votes), (RaterInfo("ann"), RaterInfo("bob"))), worth
+from tests.support.marked_world import JUDGE, MarkOf, world
 
 
 def measured(marks: Sequence[Mark], people: Exchange, people_marks: Sequence[Mark] = ()) -> JudgedDimension:
@@ -70,7 +38,7 @@ def test_the_scale_of_marks_is_recovered_in_nats() -> None:
     assert found.over_constant.low > 0
     assert found.over_longer is not None
     assert found.over_longer.low > 0
-    assert found.calibrated.ece.value < found.implied.ece.low
+    assert found.calibrated.log_loss.value < found.implied.log_loss.low
     one, other = ("question 0", marks[0].completion), ("question 0", marks[1].completion)
     gap = found.calibration.score(marks[0].value) - found.calibration.score(marks[1].value)
     assert gap == pytest.approx(worth[one] - worth[other], rel=0.15)
