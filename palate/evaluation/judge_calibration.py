@@ -124,8 +124,8 @@ class JudgedRows:
 
     def selected(self, flags: Flags) -> JudgedRows:
         """Return the rows where `flags` (n,) is true."""
-        columns = (self.probability, self.share, self.votes, self.shown, self.pair, self.prompt, self.cluster)
-        return JudgedRows(*(column[flags] for column in columns))
+        shown, pair, prompt, cluster = (column[flags] for column in (self.shown, self.pair, self.prompt, self.cluster))
+        return JudgedRows(self.probability[flags], self.share[flags], self.votes[flags], shown, pair, prompt, cluster)
 
     @property
     def pairs(self) -> int:

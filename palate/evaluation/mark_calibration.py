@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from palate.evaluation.judge_calibration import (
     log_losses,
 )
 from palate.judges.judge_card import MarkCalibration
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ def _by_length(part: JudgedRows, words: Floats, held_out: Floats) -> Floats | No
     return None if found is None else np.asarray(sigmoid(found[0].value * held_out / 10))
 
 
-def _numbered(keys: Sequence[object]) -> tuple[list[object], Ints]:
+def _numbered(keys: Sequence[Key]) -> tuple[list[Key], Ints]:
     """Return the different keys, and the number of each key among them."""
     numbers = {key: k for k, key in enumerate(dict.fromkeys(keys))}
     return list(numbers), np.array([numbers[key] for key in keys], dtype=np.int64)

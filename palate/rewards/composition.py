@@ -194,7 +194,8 @@ class Composition:
         shaped = {name: self._shaped(name, raw[name], moments) for name in raw}
         rewards = self._composed(shaped)
         self._require_small(rewards, shaped)
-        parts, multipliers = ({self._titles[name]: value for name, value in own.items()} for own in (shaped, self._multipliers))
+        parts = {self._titles[name]: column for name, column in shaped.items()}
+        multipliers = {self._titles[name]: value for name, value in self._multipliers.items()}
         scores = Scores(table, parts, multipliers, rewards, tuple(failures))
         if update:
             self._moments = moments

@@ -169,7 +169,8 @@ class Regrade:
         write_rows(run.directory / ROWS, rows)
         judged = [
             JudgedGain(
-                *({name: list(map(_number, own[k][side])) for name, own in scores.items()} for side in SIDES),
+                {name: list(map(_number, own[k]["before"])) for name, own in scores.items()},
+                {name: list(map(_number, own[k]["after"])) for name, own in scores.items()},
                 {name: list(map(_number, cast[k])) for name, cast in verdicts.items()},
             )
             for k in range(len(matched))
