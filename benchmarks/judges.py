@@ -19,6 +19,10 @@ from palate.agreement.judge_habits import habits_of
 from palate.data.exchange import read_exchange
 from palate.data.jsonl import read_rows, write_rows
 from palate.evaluation.judge_report import JudgedDimension, findings, report_on_judge
+from palate.evaluation.judged_pairs import judged_pairs
+from palate.evaluation.mark_calibration import fitted_marks
+from palate.evaluation.marked_pairs import exchange_of_marks
+from tests.support.marked_world import MarkOf, world
 from tests.support.simulated_judges import Pool, answers
 
 FLAWS = {
@@ -32,6 +36,16 @@ FLAWS = {
     "own style (1.5)": Pool(own=1.5),
     "own style (3)": Pool(own=3.0),
 }
+
+
+MARKS: dict[str, tuple[MarkOf, float]] = {
+    "people's own quality": (lambda _rng, quality, _words: quality, 0.0),
+    "the same, rounded to 1 to 5": (lambda _rng, quality, _words: float(np.clip(round(3 + quality), 1, 5)), 0.0),
+    "half of them a mind of its own": (lambda rng, quality, _words: quality + float(rng.normal(0, 1.2)), 0.0),
+    "words, and people like length too": (lambda _rng, _quality, words: words / 10, 0.5),
+    "a coin": (lambda rng, _quality, _words: float(rng.integers(1, 6)), 0.0),
+}
+"""Planted judges of single completions, and people's nats for ten words more. The first gives a mark per nat of what people see."""
 
 
 def main() -> int:
@@ -57,7 +71,44 @@ def main() -> int:
             f"| {name} | " + " | ".join(f"{found[what] / options.seeds:.1%}" for what in ("side", "length", "own", "any")) + " |",
             flush=True,
         )
+    print(f"\n| marks follow | {' | '.join(MARK_COLUMNS)} |\n|{'---|' * (len(MARK_COLUMNS) + 1)}")
+    for name, (mark_of, taste) in MARKS.items():
+        for prompts in (20, 100):
+            print(f"| {name} | {' | '.join(mark_row(mark_of, taste, prompts, options.seeds))} |", flush=True)
     return 0
+
+
+MARK_COLUMNS = (
+    "pairs",
+    "calibrated",
+    "nats per mark",
+    "interval holds 1",
+    "differences",
+    "as `collect`",
+    "length rule",
+    "found no better than length",
+)
+
+
+def mark_row(mark_of: MarkOf, taste: float, prompts: int, seeds: int) -> list[str]:
+    """Return how often marks are calibrated, with what scale, and the mean log-loss of held-out pairs by three predictions."""
+    found = []
+    for seed in range(seeds):
+        marks, people, _ = world(mark_of, prompts=prompts, taste=taste, seed=seed)
+        table = judged_pairs(exchange_of_marks(marks), people, marks=marks).dimensions["overall"]
+        fitted = fitted_marks(table, np.random.default_rng(seed))
+        found += [] if isinstance(fitted, str) else [fitted]
+    slopes = [one.slope.value for one in found]
+    losses = [[one.calibrated, one.implied, one.longer] for one in found]
+    means = [np.mean([one.log_loss.value for one in column if one is not None]) for column in zip(*losses, strict=True)]
+    spread = f"{np.median(slopes):.2f} [{np.quantile(slopes, 0.05):.2f}, {np.quantile(slopes, 0.95):.2f}]" if found else "-"
+    shares = (
+        np.mean([one.slope.low <= 1 <= one.slope.high for one in found]) if found else 0,
+        np.mean([one.over_longer is not None and not one.over_longer.low > 0 for one in found]) if found else 0,
+    )
+    holds, no_better = (f"{share:.0%}" if found else "-" for share in shares)
+    predictions = [f"{mean:.3f}" for mean in means] if found else ["-"] * 3
+    return [str(3 * prompts), f"{len(found) / seeds:.0%}", spread, holds, *predictions, no_better]
 
 
 COLUMNS = (

@@ -61,7 +61,7 @@ class JudgeFigures:
         flips: share of pairs whose verdict changes with the order; None where no pair was judged in both.
         habits: what the order does to its rankings; None where it ranked no three completions or more in a known order.
         cost: price of all judgments of the run; None where it is not known, or not this judge's alone.
-        is_calibrated: whether the run calibrated its probabilities with the judge's card.
+        is_calibrated: whether the run calibrated its probabilities with the judge's card; None where no run says so, as in a file.
     """
 
     judge: str
@@ -73,7 +73,7 @@ class JudgeFigures:
     people: Estimate
     flips: Estimate | None
     cost: float | None = None
-    is_calibrated: bool = False
+    is_calibrated: bool | None = None
     habits: RankingHabits | None = None
 
 

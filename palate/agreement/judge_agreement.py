@@ -103,7 +103,7 @@ def clustered_mean(values: Floats, cluster: Ints, rng: np.random.Generator, resa
     _, number = np.unique(cluster, return_inverse=True)
     sums = np.stack([np.bincount(number, values), np.bincount(number)], axis=1)
     n, value = len(sums), float(values.mean())
-    if value == 1.0 or not values.any():
+    if (values == 1).all() or not values.any():
         return at_edge(value, *wilson(value * n, n), n)
     draws = [drawn @ sums for drawn in _drawn(n, rng, resamples)]
     totals = np.concatenate(draws)

@@ -94,6 +94,7 @@ class JudgeAnswers:
             a policy is not known.
         prompt: (pairs,) number of the pair's prompt.
         comparison: (pairs,) number of the pair's comparison; the pairs of a ranking have one.
+        marks: (pairs, 2) the judge's marks of both completions by themselves; NaN where it gave none.
         policies: names of policies that count as the judge's own.
         judge_votes: the judge's answers as a table of votes.
         people_votes: people's votes as a table of votes.
@@ -106,6 +107,7 @@ class JudgeAnswers:
     own: Floats
     prompt: Ints
     comparison: Ints
+    marks: Floats
     policies: tuple[str, ...]
     judge_votes: VoteTable
     people_votes: VoteTable
@@ -177,6 +179,7 @@ class JudgeAnswers:
         comparisons: Iterable[Comparison],
         prompts: Mapping[str, str],
         is_own: OwnPolicy,
+        marks: Mapping[tuple[str, int], float] | None = None,
     ) -> JudgeAnswers:
         """Make the table of judgments on one dimension. A rater's last answer to a pair in one order counts.
 
@@ -186,12 +189,14 @@ class JudgeAnswers:
             comparisons: what both were shown. Lengths and policies come from these.
             prompts: the prompt of each comparison, by its id; the comparison itself where it is missing.
             is_own: whether a policy is the judge's own.
+            marks: the judge's marks, by a comparison's id and the number of its completion.
         """
         judge, people, known = tuple(judge), tuple(people), {comparison.id: comparison for comparison in comparisons}
         places: dict[str, tuple[str, int, int]] = {}
         of_judge, of_people = (AnswerColumns.of(said, places, per_order=per_order) for said, per_order in ((judge, True), (people, False)))
         words, own = np.full((len(places), 2), math.nan), np.full(len(places), math.nan)
-        policy = np.full((len(places), 2), -1)
+        policy, mark_of = np.full((len(places), 2), -1), marks or {}
+        marked = [[mark_of.get((name, side), math.nan) for side in sides] for name, *sides in places.values()]
         policies: dict[str, int] = {}
         for k, (name, first, second) in enumerate(places.values()):
             if (comparison := known.get(name)) is None:
@@ -206,4 +211,5 @@ class JudgeAnswers:
         prompt, together = (numbers_of(each) for each in (names, [name for name, _, _ in places.values()]))
         tables = (VoteTable.of_judgments(judgments, known.values()) for judgments in (judge, people))
         mine = tuple(sorted(filter(is_own, policies)))
-        return cls(of_judge, of_people, words, policy, own, prompt, together, mine, *tables)
+        both_marks = np.array(marked, dtype=np.float64).reshape(-1, 2)
+        return cls(of_judge, of_people, words, policy, own, prompt, together, both_marks, mine, *tables)

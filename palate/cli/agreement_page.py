@@ -11,6 +11,7 @@ from rich.text import Text
 
 from palate.agreement import AgreementReport, Bias, Estimate, LearningCurve, RaterReport, advice, favoured, favoured_words, nearest
 from palate.agreement.ranking_habits import RankingHabits
+from palate.data.judge_names import UNCALIBRATED, UNKNOWN_CALIBRATION, titled
 
 ROWS = 15
 """The most raters, and the most pairs of raters, that the page has."""
@@ -222,7 +223,8 @@ def _judges(report: AgreementReport) -> Table:
         flips = "-" if one.flips is None else f"{one.flips.value:.1%}"
         cost = "-" if one.cost is None else f"{one.cost:.4g}"
         habits = _order_habits(one.habits) if ranks else ()
-        table.add_row(Text(one.judge), Text(one.dimension), str(one.votes), str(one.pairs), agrees, interval, people, flips, *habits, cost)
+        title = Text(titled(one.judge, is_calibrated=one.is_calibrated))
+        table.add_row(title, Text(one.dimension), str(one.votes), str(one.pairs), agrees, interval, people, flips, *habits, cost)
     return table
 
 
@@ -243,9 +245,9 @@ def _about_judges(report: AgreementReport) -> Iterator[str]:
             "Of rankings, orders agree: Kendall's tau between two orders of a comparison, 1 where the order changes nothing; first wins: "
             "how often what is shown first is ranked first; by chance: the same without a habit."
         )
-    for words, is_calibrated in (("calibrated with its card", True), ("not calibrated", False)):
-        if named := dict.fromkeys(one.judge for one in report.judges if one.is_calibrated == is_calibrated):
-            yield f"{words}: {', '.join(named)}{'' if is_calibrated else '. Measure it on people with `palate judge-fit`'}"
+    for words, status in (("calibrated with its card", True), (UNCALIBRATED, False), (UNKNOWN_CALIBRATION, None)):
+        if named := dict.fromkeys(one.judge for one in report.judges if one.is_calibrated is status):
+            yield f"{words}: {', '.join(named)}{'' if status else '. Measure it on people with `palate judge-fit`'}"
     if any(one.pairs for one in report.judges):
         yield "All other figures are of people alone."
     else:

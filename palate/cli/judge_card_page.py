@@ -14,6 +14,7 @@ from palate.agreement.judge_agreement import JudgeAgreement, WithPeople
 from palate.agreement.judge_habits import Habit, JudgeHabits
 from palate.evaluation.judge_calibration import FittedCalibration, Reliability
 from palate.evaluation.judge_report import JudgedDimension, JudgeReport, findings, points, verdict
+from palate.evaluation.mark_calibration import FittedMarks, MarkDistance
 
 
 def show_card(report: JudgeReport, console: Console) -> None:
@@ -26,7 +27,7 @@ def show_card(report: JudgeReport, console: Console) -> None:
         for line in found:
             console.print(Text(f"- {line}"), soft_wrap=True)
         console.print(_agreement(one.agreement))
-        for line in (*_errors(one), *_habits(one.habits), *_calibration(one)):
+        for line in (*_errors(one), *_habits(one.habits), *_calibration(one), *_marks(one.marks), *_distance(one.distance)):
             console.print(Text(line), soft_wrap=True)
     for line in _people(report):
         console.print(Text(line), soft_wrap=True)
@@ -105,6 +106,37 @@ def _calibration(one: JudgedDimension) -> Iterator[str]:
     yield f"fitted on {fitted.fitted} pairs, tested on {fitted.tested} of other prompts:"
     for name, figures in (("before", fitted.before), ("after", fitted.after)):
         yield f"  {name}: {_reliability(figures)}"
+
+
+def _marks(marks: FittedMarks | None) -> Iterator[str]:
+    if marks is None:
+        return
+    fitted = marks.calibration
+    yield f"marks as a score in nats: (mark - {fitted.threshold:.3f}) / {fitted.temperature:.3f}; nats per mark {_logit(marks.slope)}"
+    yield f"fitted on {marks.fitted} pairs, tested on {marks.tested} of other prompts:"
+    rows = {
+        "difference of scores": marks.calibrated,
+        "pairs as `collect` takes them": marks.implied,
+        "one half for every pair": marks.constant,
+    }
+    for name, figures in rows.items():
+        yield f"  {name}: {_reliability(figures)}"
+    yield f"  the length rule: {'not known, texts are missing' if marks.longer is None else _reliability(marks.longer)}"
+
+
+def _distance(distance: MarkDistance | None) -> Iterator[str]:
+    if distance is None:
+        return
+    yield f"distance from one person's mark, on {distance.completions} completions that people marked ({distance.marks} marks):"
+    rows = {
+        "this judge, on a line": distance.judge,
+        "another person": distance.people,
+        "a constant mark": distance.constant,
+        "a line in the number of words": distance.longer,
+    }
+    for name, one in rows.items():
+        known = f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
+        yield f"  {name}: {known if one.n else 'not known, no completion has marks of two people'}"
 
 
 def _threshold(fitted: FittedCalibration) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 from palate.cli.parser import COMMANDS, Parser, say
 from palate.core import ConfigError
 from palate.data.exchange import Exchange
+from palate.data.marks import Mark
 from palate.pipeline.table import Stages
 
-SOURCES = "a file that `palate exchange` reads, a run of collect, or a database of ratings"
+SOURCES = "a file that `palate exchange` reads, a run of collect, a file of marks, or a database of ratings"
 
 
 def judge_fit_parser() -> Parser:
@@ -38,13 +39,15 @@ def judge_fit(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every c
     named = [word for word in (options.judgments, options.people) if word is not None]
     if options.project is not None and not any(map(is_database, named)):
         raise ConfigError("--project names a project of a database, and there is no database. Leave out --project.")
-    judgments, *people = (_read(word, options.project) for word in named)
+    (judgments, marks), *others = (_read(word, options.project) for word in named)
+    people, their_marks = others[0] if others else (None, ())
     report = report_on_judge(
         judgments,
-        people[0] if people else None,
+        people,
         judge=options.judge,
         dimension=options.dimension,
         own=options.own,
+        marks=(*marks, *their_marks),
         seed=options.seed,
     )
     if options.out is not None:
@@ -64,11 +67,17 @@ def judge_fit(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every c
     return 0
 
 
-def _read(source: str, project: str | None) -> Exchange:
+def _read(source: str, project: str | None) -> tuple[Exchange, tuple[Mark, ...]]:
+    """Return judgments and marks in a source. The judgments of a file of marks are those that the marks imply."""
     from palate.cli.exchange_command import is_database, read_project
+    from palate.data.marks import has_marks, read_marks
     from palate.evaluation.judge_table import summary_of_judges
+    from palate.evaluation.marked_pairs import exchange_of_marks
     from palate.evaluation.rater_votes import read_judgments
 
     if summary_of_judges(Path(source)).get("calibrated") is True:
         raise ConfigError(f"{source}: its judge was calibrated already. Measure it in a run without `calibration`.")
-    return read_project(source, project) if is_database(source) else read_judgments(Path(source))[0]
+    if is_database(source):
+        return read_project(source, project), ()
+    marks = read_marks(Path(source))
+    return exchange_of_marks(marks) if has_marks(Path(source)) else read_judgments(Path(source))[0], marks

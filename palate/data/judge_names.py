@@ -35,6 +35,31 @@ def judge_of(rater: str) -> str:
     return rater if name is None else name.without_principle
 
 
+UNCALIBRATED = "uncalibrated"
+"""What a judge is called, wherever one of its figures appears, that was not measured on people's labels."""
+
+
+UNKNOWN_CALIBRATION = "calibration not known"
+"""The same where no run says whether it was measured, as in a file of judgments or a database."""
+
+
+def titled(judge: str, *, is_calibrated: bool | None) -> str:
+    """Return a judge's name as pages, logs and sentences have it: with what is known about its report card.
+
+    Args:
+        judge: its name.
+        is_calibrated: whether its answers went through its report card; None where nobody knows, as in a file of judgments.
+    """
+    if is_calibrated:
+        return judge
+    return f"{judge} ({UNKNOWN_CALIBRATION if is_calibrated is None else UNCALIBRATED})"
+
+
+def figure_name(name: str, *, is_calibrated: bool) -> str:
+    """Return the name of a judge's figure as metrics and columns have it: `honest`, or `honest_uncalibrated`."""
+    return name if is_calibrated else f"{name}_{UNCALIBRATED}"
+
+
 def model_words(name: str) -> str:
     """Return the name of a model without owner, capitals and punctuation: `openai/GPT-4` and `gpt4` are one."""
     return re.sub(r"[^a-z0-9]+", "", name.rsplit("/", 1)[-1].lower())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate.agreement.estimates import Estimate, Floats, Ints, from_draws, from_normal
+from palate.agreement.estimates import Estimate, Flags, Floats, Ints, from_draws, from_normal
 from palate.agreement.judge_agreement import clustered_mean
 from palate.agreement.judge_answers import JudgeAnswers
 from palate.agreement.paired_logistic import Matches, clustered_error, fit
@@ -68,16 +68,16 @@ def fitted_calibration(table: JudgeAnswers, rng: np.random.Generator) -> FittedC
     threshold, is kept only where its interval excludes 0 and every order is known. A judge without probabilities counts as certain.
     Source: Platt 1999; Guo et al. 2017 (temperature alone).
     """
-    rows = _Rows.of(table)
-    prompts = np.unique(rows.prompt)
-    if prompts.size < 2 * MIN_TESTED:
-        return f"its pairs have {prompts.size} prompts; a split needs {2 * MIN_TESTED}"
-    is_fitted = np.isin(rows.prompt, rng.permutation(prompts)[: prompts.size // 2])
+    rows = JudgedRows.of(table)
+    is_fitted = fitted_half(rows.prompt, rng)
+    if isinstance(is_fitted, str):
+        return is_fitted
     part, rest = rows.selected(is_fitted), rows.selected(~is_fitted)
-    alone = _coefficients(part, has_offset=False)
+    odds = log_odds(part.probability)
+    alone = coefficients(part, odds)
     if alone is None or alone[0].low <= 0:
         return "its answers do not tell what people prefer, so no temperature fits"
-    both = _coefficients(part, has_offset=True) if (rows.shown >= 0).all() else None
+    both = coefficients(part, odds, np.ones(odds.size)) if (rows.shown >= 0).all() else None
     slope, offset = alone[0], None if both is None else both[1]
     if both is not None and both[0].low > 0 and both[1].excludes_zero:
         slope = both[0]
@@ -85,13 +85,20 @@ def fitted_calibration(table: JudgeAnswers, rng: np.random.Generator) -> FittedC
     else:
         calibration = Calibration.of(slope.value, 0.0)
     after = np.array([calibration.of_probability(p) for p in rest.probability.tolist()])
-    fitted, tested = (int(np.unique(each.pair).size) for each in (part, rest))
-    before, afterwards = (_reliability(values, rest, rng) for values in (rest.probability, after))
-    return FittedCalibration(calibration, slope, offset, fitted, tested, before, afterwards)
+    before, afterwards = (held_out_reliability(values, rest, rng) for values in (rest.probability, after))
+    return FittedCalibration(calibration, slope, offset, part.pairs, rest.pairs, before, afterwards)
+
+
+def fitted_half(prompt: Ints, rng: np.random.Generator) -> Flags | str:
+    """Return which rows (n,) are of the half of the prompts that a calibration is fitted on; or say why there are too few to split."""
+    prompts = np.unique(prompt)
+    if prompts.size < 2 * MIN_TESTED:
+        return f"its pairs have {prompts.size} prompts; a split needs {2 * MIN_TESTED}"
+    return np.isin(prompt, rng.permutation(prompts)[: prompts.size // 2])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Rows:
+class JudgedRows:
     """A judge's answers to pairs that people judged: its probability for what was shown first, and people's share of that. Each is (n,)."""
 
     probability: Floats
@@ -103,7 +110,8 @@ class _Rows:
     cluster: Ints
 
     @classmethod
-    def of(cls, table: JudgeAnswers) -> _Rows:
+    def of(cls, table: JudgeAnswers) -> JudgedRows:
+        """Return a row per answer of the judge."""
         people, judge = table.people, table.judge
         votes = np.bincount(people.pair, minlength=table.pairs).astype(np.float64)
         with np.errstate(invalid="ignore"):
@@ -114,34 +122,44 @@ class _Rows:
         columns = (judge.shown, judge.pair, table.prompt[judge.pair], table.cluster[judge.pair])
         return cls(judge.shown_first, turned, votes[judge.pair], *columns)
 
-    def selected(self, flags: np.ndarray) -> _Rows:
-        columns = (self.probability, self.share, self.votes, self.shown, self.pair, self.prompt, self.cluster)
-        return _Rows(*(column[flags] for column in columns))
+    def selected(self, flags: Flags) -> JudgedRows:
+        """Return the rows where `flags` (n,) is true."""
+        shown, pair, prompt, cluster = (column[flags] for column in (self.shown, self.pair, self.prompt, self.cluster))
+        return JudgedRows(self.probability[flags], self.share[flags], self.votes[flags], shown, pair, prompt, cluster)
+
+    @property
+    def pairs(self) -> int:
+        """Number of different pairs."""
+        return int(np.unique(self.pair).size)
 
 
-def _coefficients(rows: _Rows, *, has_offset: bool) -> list[Estimate] | None:
-    """Return slope, and offset where it is asked for; None where the answers do not determine them."""
-    odds = log_odds(rows.probability)
-    empty, ones = np.zeros(odds.size, dtype=np.int64), np.ones(odds.size)
-    matches = Matches(empty, empty, rows.share, rows.votes, np.stack([odds, ones] if has_offset else [odds], axis=1), 0)
+def coefficients(rows: JudgedRows, *columns: Floats) -> list[Estimate] | None:
+    """Return what columns (n,) add to people's log-odds for what was shown first; None where the answers do not determine it."""
+    empty = np.zeros(rows.share.size, dtype=np.int64)
+    matches = Matches(empty, empty, rows.share, rows.votes, np.stack(columns, axis=1), 0)
     try:
         theta = fit(matches)
     except DataError:
         return None
     errors = [clustered_error(matches, theta, k, rows.cluster) for k in range(theta.size)]
-    n = int(np.unique(rows.pair).size)
-    return [from_normal(float(value), error, n) for value, error in zip(theta, errors, strict=True)]
+    return [from_normal(float(value), error, rows.pairs) for value, error in zip(theta, errors, strict=True)]
 
 
-def _reliability(probability: Floats, rows: _Rows, rng: np.random.Generator) -> Reliability:
+def log_losses(probability: Floats, rows: JudgedRows) -> Floats:
+    """(n,) log-loss of people's shares, nats."""
     odds = log_odds(probability)
-    losses = np.logaddexp(0, -odds) * rows.share + np.logaddexp(0, odds) * (1 - rows.share)
+    return np.asarray(np.logaddexp(0, -odds) * rows.share + np.logaddexp(0, odds) * (1 - rows.share))
+
+
+def held_out_reliability(probability: Floats, rows: JudgedRows, rng: np.random.Generator) -> Reliability:
+    """Return how well probabilities (n,) fit people's shares."""
+    losses = log_losses(probability, rows)
     loss, brier = (clustered_mean(values, rows.cluster, rng) for values in (losses, (probability - rows.share) ** 2))
     bins = reliability(probability, rows.share, bins=BINS)
     return Reliability(loss, brier, _calibration_error(probability, rows, expected_calibration_error(bins), rng), bins)
 
 
-def _calibration_error(probability: Floats, rows: _Rows, value: float, rng: np.random.Generator) -> Estimate:
+def _calibration_error(probability: Floats, rows: JudgedRows, value: float, rng: np.random.Generator) -> Estimate:
     """Return the calibration error with a percentile interval from clusters drawn again."""
     _, number = np.unique(rows.cluster, return_inverse=True)
     n, index = int(number.max()) + 1, np.minimum((probability * BINS).astype(int), BINS - 1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -15,9 +15,13 @@ from palate.agreement.judge_answers import JudgeAnswers
 from palate.agreement.judge_habits import MIN_LABELS, JudgeHabits, habits_of
 from palate.core import derive_seed
 from palate.data.exchange import Exchange, RaterKind
+from palate.data.judge_names import judge_name
+from palate.data.marks import Mark
 from palate.evaluation.judge_calibration import FittedCalibration, fitted_calibration
 from palate.evaluation.judged_pairs import judged_pairs
-from palate.judges.judge_card import CardEntry, JudgeCard
+from palate.evaluation.mark_calibration import FittedMarks, MarkDistance, fitted_marks, mark_distance
+from palate.evaluation.marked_pairs import OVERALL
+from palate.judges.judge_card import NO_MARKS, CardEntry, JudgeCard
 
 STEADY_FLIPS = 0.05
 """A judge is said to change its verdict with the order where the interval of its flips lies above this share."""
@@ -36,6 +40,9 @@ class JudgedDimension:
         same_answer: what the judge always answers; "" if its answers differ.
         missing: why it is not calibrated; "" where it is.
         fitted: temperature and threshold, and what they change on held-out prompts. None where it is not calibrated.
+        marks_missing: why its marks of single completions are not calibrated; "" where they are.
+        marks: their scale, and what it is worth on held-out prompts. None where they are not calibrated.
+        distance: how far its marks are from people's own marks; None where people gave fewer than 50.
     """
 
     dimension: str
@@ -46,6 +53,9 @@ class JudgedDimension:
     same_answer: str
     missing: str
     fitted: FittedCalibration | None
+    marks_missing: str = NO_MARKS
+    marks: FittedMarks | None = None
+    distance: MarkDistance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +83,9 @@ class JudgeReport:
         for one in self.dimensions:
             figures = cast("dict[str, Any]", json_values(asdict(one)))
             calibration = None if one.fitted is None else one.fitted.calibration
-            entries[one.dimension] = CardEntry(one.agreement.pairs, one.missing, calibration, figures | {"findings": list(findings(one))})
+            marks = None if one.marks is None else one.marks.calibration
+            told = figures | {"findings": list(findings(one))}
+            entries[one.dimension] = CardEntry(one.agreement.pairs, one.missing, calibration, marks, one.marks_missing, told)
         return JudgeCard(self.judge, entries, self.data)
 
     def plain(self) -> dict[str, Any]:
@@ -90,16 +102,31 @@ def report_on_judge(
     judge: str | None = None,
     dimension: str | None = None,
     own: Sequence[str] = (),
+    marks: Sequence[Mark] = (),
     seed: int = 0,
 ) -> JudgeReport:
-    """Measure a judge on people's votes. Arguments and errors are those of `judged_pairs`; `seed` is that of bootstrap and split."""
-    pairs = judged_pairs(judgments, people, judge, dimension, own)
-    measured = tuple(judged_dimension(name, table, derive_seed(seed, "judge", name)) for name, table in pairs.dimensions.items())
-    return JudgeReport(pairs.judge, measured, pairs.kinds, pairs.data, pairs.is_joined_by_text)
+    """Measure a judge on people's votes.
+
+    Args and errors are those of `judged_pairs`. Those of the marks that are people's own are compared with the judge's besides, and `seed`
+    is that of bootstrap and split.
+    """
+    pairs = judged_pairs(judgments, people, judge, dimension, own, marks)
+    measured = []
+    for name, table in pairs.dimensions.items():
+        drawn = derive_seed(seed, "judge", name)
+        theirs = [mark for mark in marks if (mark.dimension or OVERALL) == name and not is_model(mark.rater, pairs.judge)]
+        distance = mark_distance(pairs.marks[name], theirs, np.random.default_rng(drawn + 4))
+        measured.append(replace(judged_dimension(name, table, drawn), distance=distance))
+    return JudgeReport(pairs.judge, tuple(measured), pairs.kinds, pairs.data, pairs.is_joined_by_text)
+
+
+def is_model(rater: str, judge: str) -> bool:
+    """Return whether a rater of marks is the judge, or has the name of one; all others are people."""
+    return rater == judge or judge_name(rater) is not None
 
 
 def judged_dimension(name: str, table: JudgeAnswers, seed: int) -> JudgedDimension:
-    """Measure a judge on one dimension."""
+    """Measure a judge on one dimension, without people's marks."""
     agreement = agreement_with_people(table, np.random.default_rng(seed))
     habits = habits_of(table, np.random.default_rng(seed + 1))
     same = table.same_answer
@@ -112,15 +139,23 @@ def judged_dimension(name: str, table: JudgeAnswers, seed: int) -> JudgedDimensi
     else:
         fitted = fitted_calibration(table, np.random.default_rng(seed + 2))
     why, fit = (fitted, None) if isinstance(fitted, str) else ("", fitted)
+    has_marks = not np.isnan(table.marks).all()
+    marked = fitted_marks(table, np.random.default_rng(seed + 3)) if has_marks else NO_MARKS
+    marks_missing, marks = (marked, None) if isinstance(marked, str) else ("", marked)
     has_probabilities = bool(table.judge.has_probability.all())
-    return JudgedDimension(name, agreement, habits, table.is_by_prompt, has_probabilities, same, why, fit)
+    return JudgedDimension(name, agreement, habits, table.is_by_prompt, has_probabilities, same, why, fit, marks_missing, marks)
 
 
 def verdict(judge: str, one: JudgedDimension) -> str:
-    """Return the sentence that comes first: whether the judge is calibrated, and on what."""
+    """Return the sentence that comes first: whether the judge is calibrated, and on what; and its marks, where it gave any."""
+    sentence = (
+        f"{judge} is calibrated for {one.dimension}, on {one.agreement.pairs} pairs that people judged ({one.agreement.votes} votes)."
+    )
     if one.missing:
-        return f"{judge} is not calibrated for {one.dimension}: {one.missing}."
-    return f"{judge} is calibrated for {one.dimension}, on {one.agreement.pairs} pairs that people judged ({one.agreement.votes} votes)."
+        sentence = f"{judge} is not calibrated for {one.dimension}: {one.missing}."
+    if one.marks is not None:
+        return f"{sentence} Its marks are calibrated as the score of a reward."
+    return sentence if one.marks_missing == NO_MARKS else f"{sentence} Its marks are not: {one.marks_missing}."
 
 
 def findings(one: JudgedDimension) -> tuple[str, ...]:
@@ -135,7 +170,17 @@ def findings(one: JudgedDimension) -> tuple[str, ...]:
             f"Its verdict changes with the order of the sides on {flips.share.value:.1%} of pairs. Ask in both orders, and take the mean."
         )
     sentences += [_taste(name, one) for name in one.habits.found]
-    return tuple(sentences)
+    return (*sentences, *_marks_beside_rules(one.marks))
+
+
+def _marks_beside_rules(marks: FittedMarks | None) -> Iterator[str]:
+    """Yield a sentence for each rule whose predictions of held-out pairs are not worse than those of the marks."""
+    if marks is None:
+        return
+    for gain, rule in ((marks.over_constant, "one half for every pair"), (marks.over_longer, "the length rule")):
+        if gain is not None and not gain.low > 0:
+            interval = f"{gain.value:+.3f} nats [{gain.low:+.3f}, {gain.high:+.3f}]"
+            yield f"Its marks do not predict what people prefer better than {rule} ({interval}). Do not use them as a reward."
 
 
 def _beside_rules(agreement: JudgeAgreement) -> list[str]:

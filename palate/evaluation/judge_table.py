@@ -57,7 +57,8 @@ def judge_figures(
             agrees = (found.judge.with_ties, found.judge.decided, found.people.decided) if found.pairs else (NOT_MEASURED,) * 3
             share = None if turned is None else turned.share
             paid = float(cost) if isinstance(cost, int | float) and len(judges) == 1 else None
-            is_calibrated = summary.get("calibrated") is True
+            status = summary.get("calibrated")
+            is_calibrated = status if isinstance(status, bool) else None
             lines.append(JudgeFigures(judge, name, len(said), found.pairs, *agrees, share, paid, is_calibrated, ranking_habits(said)))
     return tuple(lines)
 

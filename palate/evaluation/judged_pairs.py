@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import statistics
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from palate.agreement.judge_answers import JudgeAnswers
 from palate.core import Comparison, ConfigError, DataError, Judgment
 from palate.data.exchange import Exchange, ExchangeItem, RaterKind
 from palate.data.judge_names import JudgeName, family, judge_name, judge_of, model_words
+from palate.data.marks import Mark, MarkedText
 from palate.evaluation.rater_votes import reason_to_leave_out
 
 
@@ -22,6 +24,7 @@ class JudgedPairs:
     Attributes:
         judge: the judge's name.
         dimensions: answers by dimension, for the dimensions on which both judged a pair.
+        marks: the judge's mean mark of each completion, by dimension; completions that nobody else judged count too.
         kinds: number of people's votes by kind of rater; simulated raters stand for people.
         data: digest of all judgments that count.
         is_joined_by_text: False where files without texts were joined by the names of items.
@@ -29,13 +32,19 @@ class JudgedPairs:
 
     judge: str
     dimensions: dict[str, JudgeAnswers]
+    marks: dict[str, dict[MarkedText, float]]
     kinds: dict[RaterKind, int]
     data: str
     is_joined_by_text: bool
 
 
 def judged_pairs(
-    judgments: Exchange, people: Exchange | None = None, judge: str | None = None, dimension: str | None = None, own: Sequence[str] = ()
+    judgments: Exchange,
+    people: Exchange | None = None,
+    judge: str | None = None,
+    dimension: str | None = None,
+    own: Sequence[str] = (),
+    marks: Sequence[Mark] = (),
 ) -> JudgedPairs:
     """Return the pairs that a judge and people judged.
 
@@ -45,6 +54,7 @@ def judged_pairs(
         judge: the judge's name as a rater, with or without its principle. By default the only model among the raters.
         dimension: the only dimension that counts.
         own: policies that are the judge's own; by default its model, or its family where its model wrote nothing.
+        marks: marks of single completions, of which those of the judge count.
 
     Raises:
         ConfigError: it is not clear which rater is the judge.
@@ -64,12 +74,14 @@ def judged_pairs(
     comparisons = list(questions.comparisons())
     policies = {side.policy for comparison in comparisons for side in comparison.completions if side.policy}
     is_own = set(own or own_policies(name, policies)).__contains__
-    tables = {}
+    tables, given = {}, {}
     for each in dict.fromkeys(one.dimension for one in said if (one.comparison, one.dimension) in common):
         parts = [[one for one in side if one.dimension == each] for side in (said, heard)]
-        tables[each] = JudgeAnswers.of_judgments(parts[0], parts[1], comparisons, questions.prompts, is_own)
+        given[each] = mean_marks(mark for mark in marks if mark.rater in is_mine and mark.dimension in (None, each))
+        marked = {place: given[each][key] for place, key in questions.places() if key in given[each]}
+        tables[each] = JudgeAnswers.of_judgments(parts[0], parts[1], comparisons, questions.prompts, is_own, marked)
     kinds = Counter(theirs.kinds[one.rater] for one in heard if (one.comparison, one.dimension) in common)
-    return JudgedPairs(name, tables, dict(kinds), _digest(questions, [*said, *heard]), questions.has_texts or people is None)
+    return JudgedPairs(name, tables, given, dict(kinds), _digest(questions, [*said, *heard]), questions.has_texts or people is None)
 
 
 def is_judge(rater: str, kinds: Mapping[str, RaterKind]) -> bool:
@@ -130,10 +142,25 @@ class Questions:
         """The questions with their texts and policies."""
         return (item.comparison() for item in self.items.values())
 
+    def places(self) -> Iterable[tuple[tuple[str, int], MarkedText]]:
+        """Yield ((question's id, candidate's number), what tells that candidate's text from others) of all candidates."""
+        for item in self.items.values():
+            prompt = tuple(turn.text.strip() for turn in item.conversation)
+            yield from (((item.id, number), (prompt, candidate.text)) for number, candidate in enumerate(item.candidates))
+
     @property
     def prompts(self) -> dict[str, str]:
         """The prompt of each question: its conversation; without texts the number of its question in MT-bench, or the item itself."""
         return {item.id: _prompt(item) for item in self.items.values()}
+
+
+def mean_marks(marks: Iterable[Mark]) -> dict[MarkedText, float]:
+    """Return the mean mark of each completion, by the texts of its prompt and its own. A rater's last mark counts."""
+    last = {(mark.key, mark.rater): mark.value for mark in marks}
+    by_text: dict[MarkedText, list[float]] = {}
+    for (key, _), value in last.items():
+        by_text.setdefault(key, []).append(value)
+    return {key: statistics.fmean(values) for key, values in by_text.items()}
 
 
 def _question(item: ExchangeItem) -> tuple[Hashable, list[str]]:

@@ -13,6 +13,7 @@ from palate.core import Gold, Preference
 from palate.data.files import read_json
 from palate.data.formats import read_preferences
 from palate.data.jsonl import read_rows
+from palate.data.judge_names import titled
 from palate.evaluation.calibration import vote_agreement
 from palate.evaluation.intervals import Estimate, proportion
 from palate.evaluation.report.formatting import listed, thousands
@@ -33,7 +34,7 @@ def label_source(name: str, judgments: str, reward: str | None, variant: str, go
     """Return what one source of labels cost and what it was worth.
 
     Args:
-        name: what the page calls it.
+        name: what the page calls it; a source with an uncalibrated judge is named so.
         judgments: the run of collect.
         reward: the run of the reward model that learned from its labels, if any.
         variant: the model of the report that was trained with that reward model; "" for none.
@@ -48,7 +49,7 @@ def label_source(name: str, judgments: str, reward: str | None, variant: str, go
     tokens = sources["judge"]["tokens"] if mix else judge.get("tokens_in", 0) + judge.get("tokens_out", 0)
     cost = sources["people"]["cost"] + sources["judge"]["cost"] if mix else None
     return LabelSource(
-        name,
+        titled(name, is_calibrated=False) if judge.get("calibrated") is False else name,
         people_labels,
         judge_labels,
         tokens,

@@ -3,10 +3,14 @@
 A policy that is trained on a rubric can learn to please its judge: it repeats the criteria's words, or claims what it does not do. Another
 judge, or a judge who does not see the rubric, is pleased less. Every comparison is paired by prompt, and nothing is said that the intervals
 do not support.
+
+A prompt has all its completions: its score is the mean over those of one side, and each prompt counts once. So completions of one prompt,
+which are alike, are one unit of every error, and a prompt with many of them weighs no more than one with a single one.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +20,7 @@ import numpy as np
 
 from palate.agreement.estimates import known
 from palate.core import DataError
-from palate.evaluation.intervals import Estimate, mean, share
+from palate.evaluation.intervals import Estimate, mean, wilson
 
 TAIL = 0.025
 """Probability beyond each end of an interval."""
@@ -24,33 +28,53 @@ TAIL = 0.025
 
 @dataclass(frozen=True)
 class JudgedGain:
-    """One prompt, as judges see the completions before and after training.
+    """One prompt, as judges see its completions before and after training.
 
     Attributes:
-        before: the rubric's score of the completion before, by judge; None where there is none.
-        after: the same after.
-        verdicts: how likely the completion after is the better one for a judge who does not see the rubric, by judge; None where the
-            judge abstained.
+        before: the rubric's score of each completion before, by judge; None where there is none.
+        after: the same of each completion after; there may be more or fewer.
+        verdicts: how likely the completion after is the better one of each pair for a judge who does not see the rubric, by judge; None
+            where the judge abstained.
     """
 
-    before: Mapping[str, float | None]
-    after: Mapping[str, float | None]
-    verdicts: Mapping[str, float | None]
+    before: Mapping[str, Sequence[float | None]]
+    after: Mapping[str, Sequence[float | None]]
+    verdicts: Mapping[str, Sequence[float | None]]
 
-    def gain(self, judge: str) -> float | None:
-        """Return the gain that a judge sees; None where one of the scores is missing."""
-        before, after = self.before.get(judge), self.after.get(judge)
-        return None if before is None or after is None else after - before
+    def gains(self, judges: Sequence[str]) -> dict[str, float] | None:
+        """Return the gain that each judge sees in the means over completions that all of them scored; None where a side has none."""
+        sides = []
+        for side in (self.before, self.after):
+            scored = [scores for scores in zip(*(side[name] for name in judges), strict=True) if None not in scores]
+            if not scored:
+                return None
+            sides.append([statistics.fmean(_known(column)) for column in zip(*scored, strict=True)])
+        return {name: after - before for name, before, after in zip(judges, *sides, strict=True)}
+
+    def means(self, judge: str) -> tuple[float, float] | None:
+        """Return the mean scores before and after by one judge; None where a side has no score."""
+        sides = _known(self.before[judge]), _known(self.after[judge])
+        return (statistics.fmean(sides[0]), statistics.fmean(sides[1])) if all(sides) else None
+
+    @property
+    def verdict(self) -> float | None:
+        """The mean over judges of their mean verdict; None where all of them abstained on everything."""
+        cast = [statistics.fmean(votes) for each in self.verdicts.values() if (votes := _known(each))]
+        return statistics.fmean(cast) if cast else None
 
 
 @dataclass(frozen=True)
 class SeenGain:
-    """Scores before and after of one judge, and the gain paired by prompt. `missing` counts prompts without one of the scores."""
+    """Mean scores before and after of one judge, and the gain paired by prompt.
+
+    `missing` counts prompts without a score on one side, and `unscored` completions without a score.
+    """
 
     before: float
     after: float
     gain: Estimate
     missing: int
+    unscored: int
 
 
 @dataclass(frozen=True)
@@ -60,10 +84,10 @@ class RubricGains:
     Attributes:
         judge: what the judge sees that was trained against.
         panel: what each held-out judge sees.
-        panel_mean: the gain that the panel sees, as the mean of its judges, on prompts that all of them scored.
+        panel_mean: the gain that the panel sees, as the mean of its judges, on completions that all judges scored.
         panel_spread: the standard deviation of the gains among the panel's judges; None with fewer than two.
         excess: the judge's gain less that of the panel, paired by prompt.
-        verdict: how often the completion after is the better one without the rubric: the mean over the judges who gave a verdict.
+        verdict: how often a completion after is the better one without the rubric: the mean over the judges who gave a verdict.
         abstentions: verdicts that are missing.
     """
 
@@ -87,15 +111,13 @@ class RubricGains:
         Raises:
             DataError: there is no prompt that all of them scored, before and after.
         """
-        common = [
-            (own, statistics.fmean(others))
-            for prompt in prompts
-            if (own := prompt.gain(judge)) is not None and len(others := _known(prompt.gain(name) for name in panel)) == len(panel)
-        ]
-        if not common:
+        found = [own for prompt in prompts if (own := prompt.gains((judge, *panel))) is not None]
+        if not found:
             raise DataError("no prompt has a score by every judge, before and after, so nothing can be compared")
+        common = [(own[judge], statistics.fmean(own[name] for name in panel)) for own in found]
         seen = {name: _seen(prompts, name) for name in panel}
-        cast = [votes for prompt in prompts if (votes := _known(prompt.verdicts.values()))]
+        cast = _known(prompt.verdict for prompt in prompts)
+        pairs = sum(any(vote is not None for vote in votes) for prompt in prompts for votes in zip(*prompt.verdicts.values(), strict=True))
         gains = [gain.gain.value for gain in seen.values()]
         return RubricGains(
             judge=_seen(prompts, judge),
@@ -103,8 +125,8 @@ class RubricGains:
             panel_mean=_gain([others for _, others in common]),
             panel_spread=statistics.stdev(gains) if len(gains) > 1 else None,
             excess=_gain([own - others for own, others in common], widest=2.0),
-            verdict=share(sum(map(statistics.fmean, cast)), len(cast)) if cast else None,
-            abstentions=sum(vote is None for prompt in prompts for vote in prompt.verdicts.values()),
+            verdict=_win_rate(cast, pairs) if cast else None,
+            abstentions=sum(vote is None for prompt in prompts for votes in prompt.verdicts.values() for vote in votes),
         )
 
     @property
@@ -172,10 +194,21 @@ def _known(values: Any) -> list[float]:
 
 
 def _seen(prompts: Sequence[JudgedGain], judge: str) -> SeenGain:
-    pairs = [(prompt.before[judge], prompt.after[judge]) for prompt in prompts if prompt.gain(judge) is not None]
-    before, after = (statistics.fmean(_known(column)) for column in zip(*pairs, strict=True))
-    gains = [gain for prompt in prompts if (gain := prompt.gain(judge)) is not None]
-    return SeenGain(before, after, _gain(gains), len(prompts) - len(pairs))
+    pairs = [means for prompt in prompts if (means := prompt.means(judge)) is not None]
+    before, after = (statistics.fmean(column) for column in zip(*pairs, strict=True))
+    unscored = sum(score is None for prompt in prompts for side in (prompt.before, prompt.after) for score in side[judge])
+    return SeenGain(before, after, _gain([later - earlier for earlier, later in pairs]), len(prompts) - len(pairs), unscored)
+
+
+def _win_rate(values: Sequence[float], pairs: int) -> Estimate:
+    """Return the mean over prompts of their mean verdict (0 to 1) on `pairs` pairs in all.
+
+    The interval is Wilson's for as many independent verdicts as have the error of the prompts' means, between the prompts and the pairs.
+    """
+    centre, n = statistics.fmean(values), len(values)
+    error = statistics.stdev(values) / math.sqrt(n) if n > 1 else 0.0
+    worth = min(max(centre * (1 - centre) / error**2, n), max(pairs, n)) if error else n
+    return Estimate(centre, error, *wilson(centre * worth, worth), n)
 
 
 def _gain(values: Sequence[float], widest: float = 1.0) -> Estimate:
@@ -200,4 +233,4 @@ def _row(estimate: Estimate) -> dict[str, Any]:
 
 
 def _seen_row(seen: SeenGain) -> dict[str, Any]:
-    return {"before": seen.before, "after": seen.after, "gain": _row(seen.gain), "missing": seen.missing}
+    return {"before": seen.before, "after": seen.after, "gain": _row(seen.gain), "missing": seen.missing, "unscored": seen.unscored}

@@ -21,6 +21,9 @@ from palate.data.judge_names import judge_name, judge_of
 
 VERSION = 1
 
+NO_MARKS = "it gave no marks of single completions"
+"""Why the marks of a judge that only compares are not calibrated."""
+
 CLIP = 1e-4
 """Probabilities closer than this to 0 or 1 count as this. A judge that only ranks is as certain as that."""
 
@@ -55,6 +58,25 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkCalibration:
+    """From a judge's mark of one completion to a score in nats: (mark - threshold) / temperature.
+
+    The difference of two scores is the log-odds that people prefer the one to the other, as with a reward model that learned from people.
+
+    Attributes:
+        temperature: marks per nat; more than those of another judge for one whose marks are far apart for little.
+        threshold: the mark with score 0: the judge's mean mark of the completions that it was measured on.
+    """
+
+    temperature: float
+    threshold: float
+
+    def score(self, mark: float) -> float:
+        """Return the score of a mark, nats."""
+        return (mark - self.threshold) / self.temperature
+
+
+@dataclass(frozen=True, slots=True)
 class CardEntry:
     """What a card says about one dimension.
 
@@ -62,12 +84,16 @@ class CardEntry:
         pairs: pairs that the judge and people judged.
         missing: why the judge is not calibrated; "" where it is.
         calibration: temperature and threshold; None where the judge is not calibrated.
+        marks: what its marks of single completions are worth; None where they are not calibrated.
+        marks_missing: why they are not; "" where they are.
         figures: everything that was measured, as JSON.
     """
 
     pairs: int
     missing: str = ""
     calibration: Calibration | None = None
+    marks: MarkCalibration | None = None
+    marks_missing: str = NO_MARKS
     figures: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -93,14 +119,38 @@ class JudgeCard:
         Raises:
             ConfigError: the card is another judge's, or its judge is not calibrated on the dimension.
         """
-        if rater != self.judge and judge_of(rater) != self.judge:
-            raise ConfigError(f"{self.place}: is the card of {self.judge}, and the judge is {rater}{_other(self.judge, rater)}. {_REMEDY}")
-        entry = self.dimensions.get(dimension)
-        if entry is None:
-            raise ConfigError(f"{self.place}: is about {', '.join(self.dimensions)}, and the question is {dimension}. {_REMEDY}")
+        entry = self._entry(rater, dimension)
         if entry.calibration is None:
             raise ConfigError(f"{self.place}: says that {self.judge} is not calibrated for {dimension}: {entry.missing}. {_REMEDY}")
         return entry.calibration
+
+    def mark_calibration_of(self, rater: str, dimension: str | None) -> MarkCalibration:
+        """Return the calibration of a judge's marks.
+
+        Args:
+            rater: the judge's name.
+            dimension: what its instructions are about; None where they do not say, and then the card must be about one dimension alone.
+
+        Raises:
+            ConfigError: the card is another judge's, or the marks are not calibrated on the dimension.
+        """
+        if dimension is None and len(self.dimensions) == 1:
+            (dimension,) = self.dimensions
+        entry = self._entry(rater, dimension)
+        if entry.marks is None:
+            raise ConfigError(
+                f"{self.place}: says that marks of {self.judge} are not calibrated for {dimension}: {entry.marks_missing}. {_REMEDY}"
+            )
+        return entry.marks
+
+    def _entry(self, rater: str, dimension: str | None) -> CardEntry:
+        if rater != self.judge and judge_of(rater) != self.judge:
+            raise ConfigError(f"{self.place}: is the card of {self.judge}, and the judge is {rater}{_other(self.judge, rater)}. {_REMEDY}")
+        entry = None if dimension is None else self.dimensions.get(dimension)
+        if entry is None:
+            asked = "the instructions name none" if dimension is None else f"the question is {dimension}"
+            raise ConfigError(f"{self.place}: is about {', '.join(self.dimensions)}, and {asked}. {_REMEDY}")
+        return entry
 
     def write(self, path: Path) -> None:
         """Write the card in one step."""
@@ -143,17 +193,32 @@ def _row(entry: CardEntry) -> dict[str, object]:
     fitted = entry.calibration
     numbers = {} if fitted is None else {"temperature": fitted.temperature, "threshold": fitted.threshold}
     missing = {"missing": entry.missing} if entry.missing else {}
-    return {"pairs": entry.pairs, "calibrated": fitted is not None, **missing, **numbers, "figures": dict(entry.figures)}
+    marks: dict[str, object] = {"calibrated": entry.marks is not None}
+    if entry.marks is None:
+        marks["missing"] = entry.marks_missing
+    else:
+        marks |= {"temperature": entry.marks.temperature, "threshold": entry.marks.threshold}
+    return {"pairs": entry.pairs, "calibrated": fitted is not None, **missing, **numbers, "marks": marks, "figures": dict(entry.figures)}
 
 
 def _entry(row: Columns) -> CardEntry:
     pairs, missing = cells.whole(row.get("pairs"), "pairs", least=0, most=10**12), cells.text(row.get("missing", ""), "missing")
     figures = cells.mapping(row.get("figures", {}), "figures")
+    marks, marks_missing = _marks(cells.mapping(row.get("marks"), "marks"))
     if not cells.boolean(row.get("calibrated"), "calibrated"):
-        return CardEntry(pairs, missing, None, figures)
-    temperature = cells.number(row.get("temperature"), "temperature", least=1e-9)
+        return CardEntry(pairs, missing, None, marks, marks_missing, figures)
     threshold = cells.number(row.get("threshold"), "threshold", least=0, most=1)
-    return CardEntry(pairs, missing, Calibration(temperature, threshold), figures)
+    return CardEntry(pairs, missing, Calibration(_temperature(row, "temperature"), threshold), marks, marks_missing, figures)
+
+
+def _marks(row: Columns) -> tuple[MarkCalibration | None, str]:
+    if not cells.boolean(row.get("calibrated"), "marks.calibrated"):
+        return None, cells.text(row.get("missing"), "marks.missing")
+    return MarkCalibration(_temperature(row, "marks.temperature"), cells.number(row.get("threshold"), "marks.threshold")), ""
+
+
+def _temperature(row: Columns, field: str) -> float:
+    return cells.number(row.get("temperature"), field, least=1e-9)
 
 
 def _other(judge: str, rater: str) -> str:

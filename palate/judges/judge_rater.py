@@ -11,13 +11,15 @@ from typing import Literal
 from palate.config.types import Input, Share
 from palate.core import Comparison, ConfigError, DataError, Judgment, RunError
 from palate.data.jsonl import Row, write_rows
+from palate.data.judge_names import judge_of
+from palate.data.marks import MARKS
 from palate.judges.constitution import ConstitutionInput, Principle, load_constitution
 from palate.judges.instruction_files import Instructions, InstructionsInput, load_instructions
 from palate.judges.judge_card import Calibration, read_card
 from palate.judges.judge_kinds import JudgeModelKind
 from palate.judges.judge_model import JudgeModel, JudgeQuestion, JudgeReply, NoReply
 from palate.judges.judge_orders import OrderDesign, orders_of
-from palate.judges.judge_summary import JudgeCounts, judge_summary
+from palate.judges.judge_summary import JudgeCounts, judge_summary, note_uncalibrated
 from palate.judges.judge_views import Judge, JudgeView, abstention_row, judgment_of_judge, mark_row
 from palate.judges.judged_rankings import ranking_of_judge, ranking_rows
 from palate.judges.verdicts import (
@@ -35,7 +37,6 @@ from palate.raters.rater import Answered, Ask
 from palate.runs.run import Run
 
 ABSTENTIONS = "abstentions.jsonl"
-MARKS = "marks.jsonl"
 RANKINGS = "rankings.jsonl"
 
 Reading = JudgeReading | RankingReading | Abstention
@@ -123,7 +124,7 @@ class JudgeRater:
         model = self.model.open(run)
         try:
             chosen = self._chosen(model.name, asks, raters_per_comparison, rng)
-            calibrations = self._calibrations(asks, chosen)
+            calibrations = self._calibrations(run, asks, chosen)
             shown = [
                 [(judge, self._views(judge, comparison)) for judge in judges] for (comparison, _), judges in zip(asks, chosen, strict=True)
             ]
@@ -157,20 +158,22 @@ class JudgeRater:
                 f"the judge abstained on all {len(asks)} questions, for example: {abstentions[0]['reason']}. {run.directory / ABSTENTIONS} "
                 "has all reasons. Correct the instructions, from.verdict or the model"
             )
-        summary, warnings = judge_summary(answers, abstentions, counts)
+        summary, warnings = judge_summary(answers, abstentions, counts, is_calibrated=self.calibration is not None)
         for warning in warnings:
             run.say(warning)
-        return answers, {"judges": {"calibrated": self.calibration is not None, **summary}}
+        return answers, {"judges": summary}
 
     def _principles(self) -> tuple[Principle, ...]:
         return () if self.principles is None else load_constitution(self.principles).principles
 
-    def _calibrations(self, asks: Sequence[Ask], chosen: Sequence[Sequence[Judge]]) -> dict[tuple[str, str], Calibration]:
+    def _calibrations(self, run: Run, asks: Sequence[Ask], chosen: Sequence[Sequence[Judge]]) -> dict[tuple[str, str], Calibration]:
         """Return what the card says, by judge and dimension. Raises ConfigError where it is not about one of them."""
+        asked = dict.fromkeys((judge.name, dimension) for (_, dimension), judges in zip(asks, chosen, strict=True) for judge in judges)
         if self.calibration is None:
+            for judge in dict.fromkeys(judge_of(name) for name, _ in asked):
+                note_uncalibrated(run, "judge", judge)
             return {}
         card = read_card(Path(self.calibration))
-        asked = dict.fromkeys((judge.name, dimension) for (_, dimension), judges in zip(asks, chosen, strict=True) for judge in judges)
         return {(name, dimension): card.calibration_of(name, dimension) for name, dimension in asked}
 
     def _chosen(self, model: str, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random) -> list[list[Judge]]:

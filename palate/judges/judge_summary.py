@@ -9,11 +9,16 @@ from dataclasses import dataclass, field
 from palate.agreement import pair_answer
 from palate.agreement.ranking_habits import ranking_habits
 from palate.core import Judgment
+from palate.data.judge_names import UNCALIBRATED, titled
 from palate.judges.judge_model import JudgeReply, NoReply
 from palate.raters.rater import Answered
+from palate.runs.run import Run
 
 FEW = 20
 """With fewer pairs nobody is said to answer always the same."""
+
+MEASURE = "Measure it with `palate judge-fit`, and name its report card in `calibration`"
+"""What to do about a judge without a report card."""
 
 FAILURES = frozenset({"timeout", "unreachable", "status", "invalid", "error"})
 """Kinds of a request without an answer. A refusal is an answer of the model."""
@@ -56,8 +61,15 @@ class JudgeCounts:
                 self.failure = self.failure or reply.reason
 
 
+def note_uncalibrated(run: Run, place: str, judge: str, remedy: str = MEASURE) -> None:
+    """Say and record that figures of a judge come from a model that nobody measured on people's labels."""
+    source = f"{place} ({judge})"
+    if source not in run.record.notes:  # a judge may be opened several times in a run
+        run.note(source, [f"{UNCALIBRATED}, because nobody measured it on people's labels. {remedy}"])
+
+
 def judge_summary(
-    answers: Sequence[Answered], abstentions: Sequence[Mapping[str, object]], counts: JudgeCounts
+    answers: Sequence[Answered], abstentions: Sequence[Mapping[str, object]], counts: JudgeCounts, *, is_calibrated: bool = False
 ) -> tuple[dict[str, object], list[str]]:
     """Return the figures of all judges and of each, and warnings for the user."""
     pairs: dict[str, list[list[Judgment]]] = defaultdict(list)
@@ -70,6 +82,7 @@ def judge_summary(
     by_rater = {rater: _figures(both) for rater, both in sorted(pairs.items())}
     tokens_in, tokens_out, cost = (sum(column) for column in zip(*counts.paid.values(), strict=True)) if counts.paid else (0, 0, 0.0)
     summary: dict[str, object] = {
+        "calibrated": is_calibrated,
         "requests": counts.requests,
         "failed": counts.failed,
         "tokens_in": tokens_in,
@@ -80,7 +93,8 @@ def judge_summary(
         **_figures([both for each in pairs.values() for both in each]),
         "by_rater": by_rater,
     }
-    return summary, [warning for rater, both in sorted(pairs.items()) for warning in _warnings(rater, both)]
+    titles = {rater: titled(rater, is_calibrated=is_calibrated) for rater in sorted(pairs)}
+    return summary, [warning for rater, title in titles.items() for warning in _warnings(title, pairs[rater])]
 
 
 def _figures(questions: Sequence[Sequence[Judgment]]) -> dict[str, object]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from palate.core import Comparison, Completion, Conversation, Judgment, Prompt
+from palate.data.formats import turns_of
 from palate.data.jsonl import Row
 from palate.judges.constitution import Principle
 from palate.judges.instruction_files import Instructions
@@ -85,8 +86,11 @@ def abstention_row(comparison: Comparison, dimension: str, judge: Judge, order: 
 
 
 def mark_row(view: JudgeView, reading: JudgeReading | Abstention) -> Row:
-    """Return a row of `marks.jsonl`."""
-    told: Row = {"prompt": view.prompt.id, "completion": view.completions[0].text, "rater": view.judge.name}
+    """Return a row of `marks.jsonl`, which `palate.data.marks` reads."""
+    prompt: Row = {"id": view.prompt.id, "prompt": turns_of(view.prompt.conversation)}
+    dimension = {} if view.judge.instructions.dimension is None else {"dimension": view.judge.instructions.dimension}
+    told: Row = {**prompt, "completion": view.completions[0].text, "rater": view.judge.name, **dimension}
     if isinstance(reading, Abstention):
         return {**told, "reason": reading.reason}
-    return {**told, "mark": reading.mean, "shares": {f"{value:g}": share for value, share in reading.shares}}
+    votes = {} if reading.votes is None else {"votes": reading.votes}
+    return {**told, "mark": reading.mean, "shares": {f"{value:g}": share for value, share in reading.shares}, **votes}

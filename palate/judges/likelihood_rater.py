@@ -22,7 +22,7 @@ from palate.judges.function_judge import FunctionJudge
 from palate.judges.instruction_files import VERSION_DIGITS, spoken
 from palate.judges.judge_model import JudgeQuestion, JudgeReply, NoReply
 from palate.judges.judge_rater import ABSTENTIONS
-from palate.judges.judge_summary import JudgeCounts, judge_summary
+from palate.judges.judge_summary import JudgeCounts, judge_summary, note_uncalibrated
 from palate.judges.local_judge import LocalJudge
 from palate.judges.option_tokens import log_sum
 from palate.raters.rater import Answered, Ask, refuse_rankings
@@ -119,6 +119,7 @@ class LikelihoodRater:
         model = self.model.open(run)
         rater = f"{model.name}/{self.name or self.score.kind}@{self._version()}"
         counts = JudgeCounts()
+        note_uncalibrated(run, "judge", rater, "Measure it with `palate judge-fit`, and set `temperature` by what that says")
         try:
             questions = [self.score.question(comparison.prompt, one) for comparison, _ in asks for one in comparison.completions]
             completions = dict(zip(questions, (one for comparison, _ in asks for one in comparison.completions), strict=True))

@@ -103,10 +103,9 @@ class CompletionScorer:
             found = self.scorer.score(prompts, groups)
         finally:
             self.scorer.close()
-        for name in found.parts:
+        for name in dict.fromkeys(failure.part for failure in found.failures):
             reasons = [failure.reason.split(":")[0] for failure in found.failures if failure.part == name]
-            if reasons:
-                self.run.dropped(f"completions without a score by rewards.{name}", reasons)
+            self.run.dropped(f"completions without a score by rewards.{name}", reasons)
         columns = {name: _known(column) for name, column in found.table.items()}
         details = [{name: column[row] for name, column in columns.items()} for row in range(len(found.rewards))]
         return CompletionScores(_by_prompt(_known(found.rewards), groups), _by_prompt(details, groups))

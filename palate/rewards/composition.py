@@ -13,6 +13,7 @@ from torch import Tensor
 
 from palate.config.answers import LARGEST
 from palate.core import Completion, ConfigError, DataError, Prompt, TrainingError
+from palate.data.judge_names import figure_name
 from palate.distributed.ranks import from_writer
 from palate.models.adapters import LoRA, four_bit_of
 from palate.rewards.batch import PartScorer, ScoringBatch, ScoringContext
@@ -35,7 +36,7 @@ RewardPart = ModelReward | FunctionReward | RulesReward | HTTPReward | JudgeRewa
 
 @dataclass(frozen=True)
 class Failure:
-    """A completion, by its number in the batch, that a part could not score, and the reason."""
+    """A completion, by its number in the batch, that a part could not score, and the reason. `part` is its name in the settings."""
 
     part: str
     completion: int
@@ -47,7 +48,8 @@ class Scores:
     """The scores of b completions and the rewards that follow from them.
 
     Attributes:
-        table: (b,) scores as the parts gave them, by `part` or `part/head`, and their details; NaN where scoring failed.
+        table: (b,) scores as the parts gave them, by `part` or `part/head`, and their details; NaN where scoring failed. Here and below a
+            part whose judge has no report card is called `part_uncalibrated`.
         parts: (b,) scores by part, heads added up, after normalisation and bounds, before weights.
         multipliers: multiplier of each part with a constraint, as used in this batch.
         rewards: (b,) all parts together; NaN where a part that counts failed.
@@ -106,6 +108,7 @@ class Composition:
         self, parts: Mapping[str, RewardPart], scorers: Mapping[str, PartScorer], models: Mapping[str, LearnedReward], max_failed: float
     ) -> None:
         self._parts, self._scorers, self._max_failed = parts, scorers, max_failed
+        self._titles = {name: figure_name(name, is_calibrated=part.is_calibrated) for name, part in parts.items()}
         self.models = models
         """Reward models by the path that names them."""
         self._moments = {name: Moments() for name, part in parts.items() if part.normalise}
@@ -181,15 +184,19 @@ class Composition:
             # Models are shared out over ranks. The others may be servers or functions with a state of their own, so one rank asks them.
             is_model = isinstance(self._parts[name], ModelReward)
             outcome = scorer.score(batch) if is_model else from_writer(partial(scorer.score, batch))
-            table |= {f"{name}/{head}".rstrip("/"): column for head, column in (*outcome.heads.items(), *outcome.details.items())}
+            title = self._titles[name]
+            table |= {f"{title}/{head}".rstrip("/"): column for head, column in (*outcome.heads.items(), *outcome.details.items())}
             raw[name] = torch.stack(list(outcome.heads.values())).sum(0)
             failures += [Failure(name, row, reason) for row, reason in sorted(outcome.reasons.items())]
             if self._parts[name].counts:
                 self._require_few(name, list(outcome.reasons.values()), len(batch))
         moments = {name: before.joined(raw[name]) for name, before in self._moments.items()}
         shaped = {name: self._shaped(name, raw[name], moments) for name in raw}
-        scores = Scores(table, shaped, dict(self._multipliers), self._composed(shaped), tuple(failures))
-        self._require_small(scores)
+        rewards = self._composed(shaped)
+        self._require_small(rewards, shaped)
+        parts = {self._titles[name]: column for name, column in shaped.items()}
+        multipliers = {self._titles[name]: value for name, value in self._multipliers.items()}
+        scores = Scores(table, parts, multipliers, rewards, tuple(failures))
         if update:
             self._moments = moments
             self._multipliers |= {name: self._next_multiplier(name, shaped[name]) for name in self._multipliers}
@@ -243,11 +250,11 @@ class Composition:
             return self._multipliers[name]
         return constraint.next_multiplier(self._multipliers[name], float(scored.mean()))
 
-    def _require_small(self, scores: Scores) -> None:
+    def _require_small(self, rewards: Tensor, shaped: Mapping[str, Tensor]) -> None:
         """Refuse rewards that are infinite or too large: the loss would not be a number."""
-        if not bool((scores.rewards.abs() > LARGEST).any()):
+        if not bool((rewards.abs() > LARGEST).any()):
             return
-        sizes = {name: float(part[~part.isnan()].abs().max()) for name, part in scores.parts.items() if not part.isnan().all()}
+        sizes = {name: float(part[~part.isnan()].abs().max()) for name, part in shaped.items() if not part.isnan().all()}
         parts = ", ".join(f"rewards.{name} up to {size:g} with weight {self._parts[name].weight:g}" for name, size in sizes.items())
         raise TrainingError(f"a reward is beyond {LARGEST:g}, too large to learn from: {parts}. Bound or scale these parts")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from palate.core import ConfigError, Prompt
+from palate.data.judge_names import UNCALIBRATED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,11 @@ class PartSettings:
         """Whether its scores are part of the reward; where not, they are only recorded, and a failure costs nothing."""
         return self.weight != 0 or self.constraint is not None
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether no judge gives its scores, or one whose report card says what they are worth."""
+        return True
+
     def check_prompts(self, prompts: Sequence[Prompt], name: str) -> None:
         """Check that the prompts have what the part reads of them; most parts read nothing.
 
@@ -105,6 +111,12 @@ class PartSettings:
             )
         if self.constraint is not None and self.weight != 1:
             raise ConfigError(f"{self.kind}: a constraint learns the part's weight; leave out weight or constraint")
+
+
+def caveats_of(parts: Mapping[str, PartSettings]) -> dict[str, list[str]]:
+    """Return what a summary says beside figures of a reward: `uncalibrated`, the parts whose judge has no report card; {} without any."""
+    names = [name for name, part in parts.items() if not part.is_calibrated]
+    return {UNCALIBRATED: names} if names else {}
 
 
 def check_timeout(kind: str, timeout_seconds: float) -> None:

@@ -19,6 +19,8 @@ from palate.data.rubric_files import RubricFile, RubricSource
 from palate.data.rubrics import Rubric
 from palate.judges.judge_kinds import JudgeModelKind
 from palate.judges.judge_model import JudgeModel
+from palate.judges.judge_summary import note_uncalibrated
+from palate.judges.rubric_exchange import grader_name
 from palate.judges.rubric_grading import OPTIONS, Asking, Grades, GradingItem, grade_all
 from palate.rewards.batch import PartScorer, PartScores, ScoringBatch, ScoringContext
 from palate.rewards.part import PartSettings
@@ -58,6 +60,11 @@ class RubricReward(PartSettings):
         """Where rubrics come from. Raises DataError where the file cannot be used."""
         return RubricSource(self.column, None if self.file is None else RubricFile.read(Path(self.file)))
 
+    @property
+    def is_calibrated(self) -> bool:
+        """False: report cards measure verdicts and marks, and not grades of criteria."""
+        return False
+
     def check_prompts(self, prompts: Sequence[Prompt], name: str) -> None:
         """Check that every prompt has a rubric. Raises DataError, which says how many have none, and where."""
         self.source.require(prompts, name)
@@ -71,7 +78,11 @@ class RubricReward(PartSettings):
         """
         if context.run is None:
             raise ConfigError(f"rewards.{context.name}: a model's answers are kept in a run's directory, and there is no run")
-        return _RubricScorer(self, self.source, self.model.open(context.run))
+        source, model = self.source, self.model.open(context.run)
+        note_uncalibrated(
+            context.run, f"rewards.{context.name}", grader_name(model.name), "Compare its grades with people's: docs/methods/rubrics.md"
+        )
+        return _RubricScorer(self, source, model)
 
 
 @dataclass(frozen=True)

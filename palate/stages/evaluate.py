@@ -30,6 +30,7 @@ from palate.models.precision import DType
 from palate.objectives.kl import k1
 from palate.rewards.completion_scores import CompletionScorer
 from palate.rewards.composition import RewardPart
+from palate.rewards.part import caveats_of
 from palate.runs.run import Run
 from palate.samplers.local import LocalSampler
 from palate.samplers.prompts import fitting, prompts_at
@@ -98,7 +99,7 @@ class Evaluate:
             if evals:
                 write_rows(run.directory / "evals.jsonl", evals)
             advance(1, "evals")
-        run.summary({"prompts": len(rows), "means": _means(rows), "evals": eval_means(evals)})
+        run.summary({"prompts": len(rows), "means": _means(rows), "evals": eval_means(evals), **caveats_of(self.rewards)})
 
     def _completions(self, run: Run, policy: CausalPolicy | None) -> Answered:
         """Return a completion of each prompt, sampled or given."""

@@ -15,6 +15,7 @@ from palate.models.precision import DType
 from palate.rewards.completion_scores import CompletionScorer, require_one_reward, reward_models
 from palate.rewards.composition import RewardPart
 from palate.rewards.learned import required_report_card
+from palate.rewards.part import caveats_of
 from palate.runs.run import Run
 
 
@@ -75,7 +76,8 @@ class Pair:
         replayed = self._replayed(run, len(fresh))
         write_rows(run.directory / "preferences.jsonl", map(preference_row, [*fresh, *replayed]))
         gaps = [preference.margin for preference in fresh]
-        run.summary({"prompts": len(samples), "pairs": len(fresh), "replayed": len(replayed), "mean_gap": sum(gaps) / len(gaps)})
+        counts = {"prompts": len(samples), "pairs": len(fresh), "replayed": len(replayed)}
+        run.summary({**counts, "mean_gap": sum(gaps) / len(gaps), **caveats_of(self.rewards)})
 
     def _pair(self, prompt: Prompt, group: Sequence[Completion], scores: Sequence[float | None]) -> Preference | None:
         """Return the best against the worst completion; None where fewer than two are scored or the gap is too small."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from palate.config.answers import Score
@@ -12,6 +12,7 @@ from palate.core import Completion, ConfigError, DataError, Prompt
 from palate.data.exchange import write_exchange
 from palate.data.formats import read_samples
 from palate.data.jsonl import write_rows
+from palate.data.judge_names import UNCALIBRATED
 from palate.data.rubric_files import RubricSource
 from palate.data.rubrics import Rubric
 from palate.evaluation.rubric_gains import JudgedGain, RubricGains
@@ -32,16 +33,56 @@ ROWS = "regrade.jsonl"
 
 JUDGMENTS = "judgments.jsonl"
 
-Matched = tuple[Prompt, Completion, Completion]
+SIDES = ("before", "after")
+
+WITHOUT_CARDS = f"Nobody measured these judges on people's labels, so all figures are {UNCALIBRATED}"
+
+Completions = tuple[Completion, ...]
+Sides = tuple[Completions, Completions]
+
+
+@dataclass(frozen=True)
+class MatchedPrompt:
+    """A prompt with its completions before and after, and its rubric."""
+
+    prompt: Prompt
+    sides: Sides
+    rubric: Rubric
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Numbers of a completion before and one after that are compared: each with its like, and the shorter side from the start again."""
+        before, after = map(len, self.sides)
+        return [(k % before, k % after) for k in range(max(before, after))]
+
+    def items(self) -> dict[str, GradingItem]:
+        """What is graded, by id: the completions before, then those after."""
+        return {
+            f"{self.prompt.id}/{name}/{number}": GradingItem(self.prompt, completion, self.rubric)
+            for name, side in zip(SIDES, self.sides, strict=True)
+            for number, completion in enumerate(side)
+        }
+
+    def by_side(self, grades: Iterator[Grades]) -> dict[str, list[Grades]]:
+        """Take the grades of this prompt's items."""
+        return {name: [next(grades) for _ in side] for name, side in zip(SIDES, self.sides, strict=True)}
 
 
 @dataclass(frozen=True)
 class WhatJudgeSaid:
-    """The grades of all completions by one judge, those before first, and how likely it finds each later completion the better one."""
+    """What one judge says about each prompt.
+
+    Attributes:
+        rater: the judge's name.
+        grades: the grades of all items, in their order.
+        by_prompt: the same for each prompt by side.
+        verdicts: how likely it finds the later completion of each pair the better one, for each prompt.
+    """
 
     rater: str
     grades: list[Grades]
-    verdicts: list[float | Abstention]
+    by_prompt: list[dict[str, list[Grades]]]
+    verdicts: list[list[float | Abstention]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +91,7 @@ class Regrade:
 
     Attributes:
         before: completions of the model before it was trained on the rubric, as `sample` writes them, with the prompts' columns.
-        after: completions of the same prompts by the model after.
+        after: completions of the same prompts by the model after. All completions of a prompt count, on both sides.
         rubric: the part of the reward that the model was trained on, with its judge.
         panel: judges that were not part of the reward, by name. They grade the same criteria, and compare the completions without them.
         verdict: how the comparison is obtained: the probabilities of the options, the shares of several samples, or a written verdict.
@@ -86,77 +127,78 @@ class Regrade:
         `judgments.jsonl` has the grades as judgments, for `palate agreement`, and for a project in which people grade the same completions.
         """
         matched = self._matched(run)
-        source = self.rubric.source
-        source.require([prompt for prompt, _, _ in matched], "rubric")
-        rubrics = [rubric_at(source, prompt) for prompt, _, _ in matched]
-        both = list(zip(matched, rubrics, strict=True))
-        items = {f"{prompt.id}/before": GradingItem(prompt, before, rubric) for (prompt, before, _), rubric in both}
-        items |= {f"{prompt.id}/after": GradingItem(prompt, after, rubric) for (prompt, _, after), rubric in both}
+        items = {name: item for one in matched for name, item in one.items().items()}
         said: dict[str, WhatJudgeSaid] = {}
         with run.progress(1 + len(self.panel), "regrade") as advance:
             for name, model in {JUDGE: self.rubric.model, **self.panel}.items():
-                said[name] = self._asked(run, model, list(items.values()), [] if name == JUDGE else matched)
+                said[name] = self._asked(run, model, matched, list(items.values()), is_compared=name != JUDGE)
                 advance(1, name)
         write_exchange(rubric_exchange(run.name, items, {one.rater: one.grades for one in said.values()}), run.directory / JUDGMENTS)
-        self._compare(run, matched, rubrics, said)
+        self._compare(run, matched, said)
 
-    def _compare(self, run: Run, matched: Sequence[Matched], rubrics: Sequence[Rubric], said: Mapping[str, WhatJudgeSaid]) -> None:
+    def _compare(self, run: Run, matched: Sequence[MatchedPrompt], said: Mapping[str, WhatJudgeSaid]) -> None:
         """Write the rows and the summary."""
-        count = len(matched)
-        grades = {name: (one.grades[:count], one.grades[count:]) for name, one in said.items()}
-        scores = {
-            name: [[rubric.score(own) for rubric, own in zip(rubrics, side, strict=True)] for side in sides]
-            for name, sides in grades.items()
-        }
         verdicts = {name: one.verdicts for name, one in said.items() if name != JUDGE}
-        for name, sides in scores.items():
-            run.dropped(f"scores by {name}", [score.split(":")[0] for side in sides for score in side if isinstance(score, str)])
+        scores = {
+            name: [
+                {side: [one.rubric.score(own) for own in grades] for side, grades in by_side.items()}
+                for one, by_side in zip(matched, judge.by_prompt, strict=True)
+            ]
+            for name, judge in said.items()
+        }
+        reasons = {
+            name: [score for by_side in own for side in by_side.values() for score in side if isinstance(score, str)]
+            for name, own in scores.items()
+        }
+        for name, own in reasons.items():
+            run.dropped(f"scores by {name}", [reason.split(":")[0] for reason in own])
         for name, cast in verdicts.items():
-            run.dropped(f"verdicts by {name}", [vote.kind for vote in cast if isinstance(vote, Abstention)])
+            run.dropped(f"verdicts by {name}", [vote.kind for votes in cast for vote in votes if isinstance(vote, Abstention)])
         rows = [
             {
-                "id": prompt.id,
-                "prompt": prompt.text,
-                "before": before.text,
-                "after": after.text,
-                "scores": {name: {"before": sides[0][k], "after": sides[1][k]} for name, sides in scores.items()},
-                "grades": {name: {"before": sides[0][k], "after": sides[1][k]} for name, sides in grades.items()},
-                "after_wins": {name: _told(cast[k]) for name, cast in verdicts.items()},
+                "id": one.prompt.id,
+                "prompt": one.prompt.text,
+                **{name: [completion.text for completion in side] for name, side in zip(SIDES, one.sides, strict=True)},
+                "scores": {name: own[k] for name, own in scores.items()},
+                "grades": {name: judge.by_prompt[k] for name, judge in said.items()},
+                "pairs": one.pairs,
+                "after_wins": {name: list(map(_told, cast[k])) for name, cast in verdicts.items()},
             }
-            for k, (prompt, before, after) in enumerate(matched)
+            for k, one in enumerate(matched)
         ]
         write_rows(run.directory / ROWS, rows)
         judged = [
             JudgedGain(
-                {name: _number(sides[0][k]) for name, sides in scores.items()},
-                {name: _number(sides[1][k]) for name, sides in scores.items()},
-                {name: _number(cast[k]) for name, cast in verdicts.items()},
+                {name: list(map(_number, own[k]["before"])) for name, own in scores.items()},
+                {name: list(map(_number, own[k]["after"])) for name, own in scores.items()},
+                {name: list(map(_number, cast[k])) for name, cast in verdicts.items()},
             )
             for k in range(len(matched))
         ]
         try:
             gains = RubricGains.of(judged, JUDGE, tuple(self.panel))
         except DataError as error:
-            reasons = [score for sides in scores.values() for side in sides for score in side if isinstance(score, str)]
-            raise DataError(f"{error}. For example: {reasons[0]}") from error
-        for finding in gains.findings:
+            raise DataError(f"{error}. For example: {next(filter(None, reasons.values()))[0]}") from error
+        for finding in (*gains.findings, WITHOUT_CARDS):
             run.say(finding)
-        run.summary({"prompts": len(matched), **gains.summary()})
+        counts = {name: sum(len(one.sides[number]) for one in matched) for number, name in enumerate(SIDES)}
+        judges = {UNCALIBRATED: [one.rater for one in said.values()]}
+        run.summary({"prompts": len(matched), "completions": counts, **gains.summary(), **judges})
 
-    def _matched(self, run: Run) -> list[Matched]:
-        """Return the prompts with the first completion of each side, and record what has no partner.
+    def _matched(self, run: Run) -> list[MatchedPrompt]:
+        """Return the prompts with all completions of each side and with their rubrics, and record what has no partner.
 
         Raises:
-            DataError: no prompt stands in both.
+            DataError: no prompt stands in both, or one has no rubric.
         """
-        sides: list[dict[tuple[object, ...], tuple[Prompt, Completion]]] = []
+        sides: list[dict[tuple[object, ...], tuple[Prompt, list[Completion]]]] = []
         for path in (self.before, self.after):
             table = read_samples(file_at(path, "samples.jsonl"))
-            first: dict[tuple[object, ...], tuple[Prompt, Completion]] = {}
-            for prompt, (completion, *_) in table.rows:
-                first.setdefault(prompt.content, (prompt, completion))
+            every: dict[tuple[object, ...], tuple[Prompt, list[Completion]]] = {}
+            for prompt, completions in table.rows:
+                every.setdefault(prompt.content, (prompt, []))[1].extend(completions)
             run.dropped(path, [row.kind for row in table.dropped])
-            sides.append(first)
+            sides.append(every)
         before, after = sides
         common = [key for key in before if key in after][: self.limit]
         for path, own, other in ((self.before, before, after), (self.after, after, before)):
@@ -165,17 +207,29 @@ class Regrade:
             raise DataError(
                 f"no prompt of {self.before} is among those of {self.after}, with the same columns. Sample both models on the same prompts"
             )
-        return [(before[key][0], before[key][1], after[key][1]) for key in common]
+        source = self.rubric.source
+        source.require([before[key][0] for key in common], "rubric")
+        return [
+            MatchedPrompt(before[key][0], (tuple(before[key][1]), tuple(after[key][1])), rubric_at(source, before[key][0]))
+            for key in common
+        ]
 
-    def _asked(self, run: Run, settings: JudgeModelSettings, items: Sequence[GradingItem], compared: Sequence[Matched]) -> WhatJudgeSaid:
-        """Return the grades of all completions by one judge, and its verdicts on those that it compares."""
+    def _asked(
+        self, run: Run, settings: JudgeModelSettings, matched: Sequence[MatchedPrompt], items: Sequence[GradingItem], *, is_compared: bool
+    ) -> WhatJudgeSaid:
+        """Return the grades of all completions by one judge, and its verdicts on pairs where it compares."""
+        pairs = [(one.prompt, one.sides[0][k], one.sides[1][n]) for one in matched for k, n in one.pairs] if is_compared else []
         model = settings.open(run)
         try:
             grades = grade_all(model, items, self.rubric.ask)
-            verdicts = second_wins(model, compared, load_instructions(self.instructions), self.verdict)
-            return WhatJudgeSaid(grader_name(model.name), grades, verdicts)
+            verdicts = iter(second_wins(model, pairs, load_instructions(self.instructions), self.verdict))
+            rater = grader_name(model.name)
         finally:
             model.close()
+        ordered = iter(grades)
+        by_prompt = [one.by_side(ordered) for one in matched]
+        cast = [[next(verdicts) for _ in one.pairs] for one in matched] if is_compared else []
+        return WhatJudgeSaid(rater, grades, by_prompt, cast)
 
 
 def rubric_at(source: RubricSource, prompt: Prompt) -> Rubric:

@@ -20,6 +20,7 @@ from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_kl
 from palate.models.precision import DType
 from palate.rewards.completion_scores import CompletionScorer, require_one_reward
 from palate.rewards.composition import RewardPart
+from palate.rewards.part import caveats_of
 from palate.runs.run import Run
 from palate.samplers.kinds import LocalSamplerSettings, SamplerKind
 from palate.samplers.prompts import fitting, prompts_at
@@ -100,7 +101,7 @@ class Rerank:
             )
             estimates = best_of_n_curve(list(scores), list(truth), sizes).values()
             curve |= {"gold": [estimate.value for estimate in estimates], "gold_se": [known(estimate.se) for estimate in estimates]}
-        run.summary({"prompts": len(prompts), "curve": curve})
+        run.summary({"prompts": len(prompts), "curve": curve, **caveats_of(self.rewards)})
 
     def _known(
         self,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
 
 from palate.agreement import AgreementReport, Bias, Estimate, RaterReport, VoteTable, advice, analyse, nearest
 from palate.agreement.estimates import share
+from palate.data.exchange import Exchange
 from palate.ratings import CountedAnswer, Project, Ratings, WorkDay
 from palate.ratings.standing_answers import is_right, judgments_of_answer
 from palate.web.display import answer_in_words
+from palate.web.model_figures import ModelRow, is_model, model_rows
 
 SEED = 0
 """Seed of the bootstrap, so that the same votes give the same intervals whenever the page is loaded."""
@@ -71,18 +73,22 @@ class ProjectFigures:
     """What the answers say about their raters.
 
     Attributes:
-        figures: of all raters.
-        raters: a row per rater, the busiest first.
+        figures: of the people among the raters; of models only where nobody else answered.
+        raters: a row per person, the busiest first.
+        models: a row per model and dimension.
         advice: what to do about them, with pseudonyms.
         worked: (account's id, its work in the project on a day), the last days first.
+        is_of_people: whether figures and advice are of people alone.
         answers: how many answers the figures cover.
         number: number of the newest row of judgments when the figures were computed.
     """
 
     figures: tuple[Figure, ...]
     raters: tuple[RaterRow, ...]
+    models: tuple[ModelRow, ...]
     advice: tuple[str, ...]
     worked: tuple[tuple[str, WorkDay], ...]
+    is_of_people: bool
     answers: int
     number: int
 
@@ -100,15 +106,35 @@ class _RaterTally:
 def project_figures(ratings: Ratings, project: Project, number: int) -> ProjectFigures:
     """Return the figures of all answers of a project. This reads every answer.
 
+    As in `palate agreement`, models stand in a table of their own where people answered too, and all other figures are of people alone.
+
     Args:
         ratings: the store.
         project: the project.
         number: number of the newest row of judgments, read before. The figures may cover answers that came since.
     """
+    models = {account.id for account in ratings.accounts() if is_model(account)}
+    of_people = _measured(ratings, project, models)
+    found = of_people if of_people.answers or not models else _measured(ratings, project, set())
+    exchange = ratings.as_exchange(project.id) if models else Exchange()
+    return replace(
+        found,
+        raters=of_people.raters,
+        models=model_rows(exchange, np.random.default_rng(SEED)),
+        worked=_time_log(ratings, project.id, models),
+        is_of_people=found is of_people,
+        number=number,
+    )
+
+
+def _measured(ratings: Ratings, project: Project, left_out: Set[str]) -> ProjectFigures:
+    """Return the figures of all answers except those of the accounts that are left out, without models and the time log."""
     tallies: dict[str, _RaterTally] = {}
 
     def tallied_answers() -> Iterator[CountedAnswer]:
         for counted in ratings.counted_answers(project.id):
+            if counted.rater in left_out:
+                continue
             tally = tallies.setdefault(counted.rater, _RaterTally(counted.pseudonym))
             tally.answers += 1
             if counted.answer.seconds is not None:
@@ -130,11 +156,12 @@ def project_figures(ratings: Ratings, project: Project, number: int) -> ProjectF
     else:
         lines = () if report is None else advice(report)
     answers = sum(tally.answers for tally in tallies.values())
-    return ProjectFigures(figures, rows, lines, _time_log(ratings, project.id), answers, number)
+    return ProjectFigures(figures, rows, (), lines, (), is_of_people=True, answers=answers, number=0)
 
 
-def _time_log(ratings: Ratings, project: str) -> tuple[tuple[str, WorkDay], ...]:
-    logs = ((account.id, day) for account in ratings.accounts(project) for day in ratings.time_log(account.id) if day.project == project)
+def _time_log(ratings: Ratings, project: str, left_out: Set[str]) -> tuple[tuple[str, WorkDay], ...]:
+    people = (account.id for account in ratings.accounts(project) if account.id not in left_out)
+    logs = ((person, day) for person in people for day in ratings.time_log(person) if day.project == project)
     return tuple(sorted(logs, key=lambda entry: entry[1].day, reverse=True)[:DAYS])
 
 

@@ -6,15 +6,21 @@ import math
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
-from palate.ratings import Answer, Task
+from palate.core import Judgment, Message
+from palate.data.exchange import Exchange, RaterInfo, Vote, write_exchange
+from palate.ratings import Answer, Candidate, Item, Task
 from palate.web.figure_cache import LEAST_SECONDS, TIMES_COST, CachedFigure, FigureCache
 from palate.web.figures import project_figures
 from tests.support.rating_server import RatingServer
 from tests.support.ratings import Team, pair, said, team
 from tests.support.waiting import LIMIT_SECONDS, happened
+from tests.web.conftest import Sit
+from tests.web.test_dimensions import FITS, PHONE
 
 
 @pytest.fixture
@@ -173,3 +179,112 @@ def test_unmeasured_time_is_no_time(server: RatingServer) -> None:
     said(crew, 0, 0, seconds=36.0)
     figures = project_figures(server.ratings, crew.project, 0)
     assert (figures.raters[0].hours, figures.worked[0][1].hours) == (0.01, 0.01)
+
+
+MODEL = "small/helpful@1a2b3c4d"
+
+
+def with_people(server: RatingServer) -> Team:
+    """Two people on 30 pairs: both take candidate 0, but the second one takes candidate 1 of the last six."""
+    crew = team(server.ratings, items=30, raters=2, overlap=2)
+    for rater in range(2):
+        for _ in range(30):
+            assignment = crew.sure(rater)
+            (words,) = (turn.text for turn in server.ratings.item(assignment.item).conversation)
+            better = assignment.order.index(int(rater == 1 and int(words.split()[1]) >= 24))
+            crew.submit(assignment, Answer(ranking=((better,), (1 - better,)), seconds=4.0), rater)
+    return crew
+
+
+def of_model(server: RatingServer, crew: Team) -> Exchange:
+    """A model's answers to these pairs: it always takes what is shown first, and sees candidate 0 first in 20 of 30."""
+    items = server.ratings.as_exchange(crew.project.id).items
+    votes = []
+    for item in items:
+        order = (0, 1) if int(item.conversation[0].text.split()[1]) < 20 else (1, 0)
+        votes.append(Vote(Judgment(item.id, MODEL, ((0,), (1,)), order=order, seconds=0.1)))
+    return Exchange(items, tuple(votes), (RaterInfo(MODEL, "model"),))
+
+
+def test_models_stand_in_a_table_of_their_own_and_move_no_figure_of_people(server: RatingServer) -> None:
+    crew = with_people(server)
+    alone = project_figures(server.ratings, crew.project, 0)
+    server.ratings.import_exchange(of_model(server, crew), "pairs", server.clock())
+    both = project_figures(server.ratings, crew.project, 0)
+    assert both.figures == alone.figures
+    assert both.raters == alone.raters
+    assert both.advice == alone.advice
+    assert (both.worked, both.answers, both.is_of_people) == (alone.worked, 60, True)
+    assert alone.models == ()
+    (row,) = both.models
+    assert (row.figures.judge, row.figures.votes, row.figures.pairs, row.figures.is_calibrated) == (MODEL, 30, 30, None)
+    # Its votes are for candidate 0 in pairs 0 to 19: with the first person in 20 of 30, with the second in these and in the last six.
+    assert row.figures.decided.value == pytest.approx((20 + 26) / 60)
+    assert row.figures.people.value == pytest.approx(24 / 30)
+    assert row.first is not None
+    assert (row.first.value, row.first.n) == (1.0, 30)
+    assert row.figures.flips is None
+
+
+def test_where_nobody_but_models_judged_the_page_says_so(server: RatingServer) -> None:
+    crew = team(server.ratings, items=30, raters=1, overlap=1)
+    server.ratings.import_exchange(of_model(server, crew), "pairs", server.clock())
+    found = project_figures(server.ratings, crew.project, 0)
+    assert (found.is_of_people, found.answers, found.raters) == (False, 30, ())
+    assert {one.name: one.value for one in found.figures}["First side chosen"] == 1.0
+    server.account("olga", "owner", crew.project)
+    told = server.client("olga").get(f"/projects/{crew.project.id}").text
+    assert "Nobody but models judged here, so these figures are of models" in told
+    assert "No person has judged yet." in told
+
+
+def test_a_model_that_grades_criteria_is_beside_people(server: RatingServer) -> None:
+    rubric = [{"id": "cause", "text": "Names a cause", "weight": 1}, {"id": "blame", "text": "Blames", "weight": -1}]
+    project = server.project(items=0, task=Task(kind="rubric", reason="off"), overlap=2)
+    asked = [Item((Message("user", f"Tap {n} drips."),), (Candidate(f"Seal {n}."),), {"rubric": rubric}) for n in range(4)]
+    server.ratings.add_items(project.id, asked, server.clock())
+    for name, cause, unblamed in (("bob", "met", (0,)), ("eve", "unsure", (0, 3))):
+        account = server.account(name, "rater", project)
+        for number in range(4):
+            held = server.ratings.claim(project.id, account.id, server.clock(), server.service.random)
+            assert held is not None
+            tap = int(server.ratings.item(held.item).conversation[0].text.split()[1])
+            grades = {"cause": cause, "blame": "unmet" if tap in unblamed else "met"}
+            server.ratings.submit(held.id, account.id, Answer(grades=grades), f"key {name} {number}", server.clock())  # type: ignore[arg-type]
+    alone = project_figures(server.ratings, project, 0)
+    items = server.ratings.as_exchange(project.id).items
+    said = tuple(Vote(Judgment(item.id, "small/rubric@1", ()), grades={"cause": "met", "blame": "met"}) for item in items)
+    server.ratings.import_exchange(Exchange(items, said, (RaterInfo("small/rubric@1", "model"),)), "Taste", server.clock())
+    both = project_figures(server.ratings, project, 0)
+    assert both.figures == alone.figures
+    (row,) = both.models
+    assert (row.figures.votes, row.figures.pairs) == (4, 8)
+    assert row.figures.decided.value == pytest.approx((4 + 3 + 2) / (4 + 8)), "four votes of bob on the cause, and both on the blame"
+    assert (row.figures.people.value, row.figures.people.n) == (pytest.approx(6 / 8), 4)
+
+
+@pytest.mark.parametrize(("options", "scheme"), [({}, "light"), (PHONE, "dark")])
+def test_an_owner_adds_a_models_judgments_and_sees_them_apart(
+    server: RatingServer, sit: Sit, tmp_path: Path, options: dict[str, object], scheme: str
+) -> None:
+    crew = with_people(server)
+    server.account("olga", "owner", crew.project)
+    write_exchange(of_model(server, crew), tmp_path / "model.jsonl")
+    page = sit("olga", f"/projects/{crew.project.id}", color_scheme=scheme, **options)
+    expect(page.get_by_role("heading", name="Models")).to_have_count(0)
+    page.get_by_text("Add items").click()
+    page.locator("#file").set_input_files(tmp_path / "model.jsonl")
+    page.get_by_role("button", name="Add the items").click()
+    expect(page.locator(".notice.good")).to_contain_text("30 judgments by 1 new raters")
+    server.clock.ahead += 1000  # the figures of before are too old
+    page.goto(f"{server.url}/projects/{crew.project.id}")
+    models = page.locator("section", has=page.get_by_role("heading", name="Models", exact=True))
+    expect(models.get_by_role("row")).to_have_count(2)
+    row = models.get_by_role("row", name=MODEL)
+    expect(row.get_by_role("cell")).to_have_text(["30", "30", re.compile("^77 %"), re.compile("^80 %"), "\u2013", re.compile("^100 %")])
+    expect(row).to_contain_text("calibration not known")
+    raters = page.locator("section", has=page.get_by_role("heading", name="Raters", exact=True))
+    expect(raters.get_by_role("row")).to_have_count(3)
+    expect(raters).not_to_contain_text(MODEL)
+    expect(page.get_by_text("These figures cover all 60 answers of people so far.")).to_be_visible()
+    assert page.evaluate(FITS)

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from palate.config.artifacts import model_at
 from palate.core import TrainingError
+from palate.data.judge_names import figure_name
 from palate.models.precision import DType
 from palate.objectives.kl import BudgetKL, KLPenalty
 from palate.objectives.shaping import SoftOverlong
@@ -20,11 +21,11 @@ from palate.training.keep import BestReward
 
 
 def reward_metrics(scores: Scores) -> dict[str, float]:
-    """Return the metrics of the reward; those of a single part under the names of its dimensions."""
+    """Return the metrics of the reward; those of a single part under the names of its dimensions, unless its judge is uncalibrated."""
     metrics = scores.metrics()
-    if len(scores.parts) > 1:
+    (name, *others) = scores.parts
+    if others or name.endswith(figure_name("", is_calibrated=False)):
         return metrics
-    (name,) = scores.parts
     return {key.replace(f"score_{name}_", "score_"): value for key, value in metrics.items() if not key.startswith("part_")}
 
 

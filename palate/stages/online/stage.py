@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from palate.core import TrainingError
 from palate.rewards.learned import required_report_card
 from palate.rewards.model import ModelReward
+from palate.rewards.part import caveats_of
 from palate.runs.run import Run
 from palate.stages.online.loop import Loop
 from palate.stages.online.online_settings import OnlineSettings
@@ -42,11 +43,12 @@ class Online(OnlineSettings):
         keep_model(run, trained(run, loop.policy, self.adapters, loop.learner), self.adapters)
         loop.algorithm.save(run, loop.learner)
         ending = {"kl_coef": loop.kl.coef, "is_spent": loop.kl.is_spent, "iterations": loop.iteration, "last": loop.last_metrics}
-        run.summary({"report_cards": report_cards, **ending, **best})
+        run.summary({"report_cards": report_cards, **ending, **best, **caveats_of(self.rewards)})
 
     def _train(self, run: Run, loop: Loop, watch: Watch) -> None:
         """Iterate until the run is over. Raises GuardStopError."""
         checkpoints = Checkpoints(run, loop.save)
+        words = "".join(f"{word} " for word in caveats_of(self.rewards))
         with run.progress(self.iterations, "online", self._limits()) as advance:
             advance(loop.iteration)
             while loop.iteration < self.iterations and not loop.kl.is_spent and not loop.search.is_over:
@@ -54,7 +56,7 @@ class Online(OnlineSettings):
                 watch.log(run, loop.iteration - 1, metrics)
                 if watch.is_safe:
                     loop.accept()
-                advance(1, f"score {metrics.get('online/score/mean', math.nan):+.2f}  kl {metrics['online/kl/mean']:.1f}")
+                advance(1, f"{words}score {metrics.get('online/score/mean', math.nan):+.2f}  kl {metrics['online/kl/mean']:.1f}")
                 checkpoints.after_step()
 
     def _stopped(self, run: Run, loop: Loop, stop: GuardStopError) -> str:

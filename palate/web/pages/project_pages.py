@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from palate.core import ConfigError, DataError
+from palate.data.judge_names import UNKNOWN_CALIBRATION
 from palate.ratings import Account, Project
 from palate.web.access import RANKS, Access, RequestContext
 from palate.web.admission import GuardedRoute
@@ -126,6 +127,9 @@ def _dashboard(context: RequestContext, success: str = "", error: str = "") -> R
             "figures": figures.figures,
             "advice": [_with_names(line, figures.raters, accounts) for line in figures.advice],
             "raters": [(rater, accounts.get(rater.account)) for rater in figures.raters],
+            "models": figures.models,
+            "is_of_people": figures.is_of_people,
+            "unknown_calibration": UNKNOWN_CALIBRATION,
             "counted": {"answers": figures.answers, "seconds": max(0.0, service.clock() - cached.at), "since": since},
             "worked": worked,
         }

@@ -50,6 +50,9 @@ def test_labels_belong_to_people_judges_or_both(tmp_path: Path) -> None:
     assert (people.people_labels, people.judge_labels, people.tokens, people.cost) == (40, 0, 0, None)
     assert (judge.people_labels, judge.judge_labels, judge.tokens, judge.variant) == (0, 40, 7, "ppo")
     assert (both.people_labels, both.judge_labels, both.tokens, both.cost) == (60, 140, 900, 6.5)
+    plain = label_source("judge", collect_run(tmp_path / "plain", judges={"calibrated": False}), None, "", None)
+    carded = label_source("judge", collect_run(tmp_path / "carded", judges={"calibrated": True}), None, "", None)
+    assert (judge.name, plain.name, carded.name) == ("judge", "judge (uncalibrated)", "judge")
     assert both.mix == (
         "the judge answered 70 questions and people 30; the judge is as good as people on helpful; routed to people: 10 to compare both "
         "and 20 sensitive; 3 questions were left out when the budget was spent"

@@ -13,6 +13,7 @@ import pytest
 from palate.cli import main
 from palate.core import ConfigError, Judgment
 from palate.data.exchange import Exchange, RaterInfo, Vote, read_exchange, write_exchange
+from palate.data.judge_names import titled
 from palate.judges.judge_card import read_card
 from palate.judges.judge_rater import JudgeRater
 from palate.testing.chat_answers import asked_pair, option_answer
@@ -66,7 +67,7 @@ def test_a_card_of_a_run_calibrates_the_next_run(serve_model: Serve, tmp_path: P
         assert after["ranking"] == ([[0], [1]] if share > 0.5 else [[1], [0]])
         assert after["rater"] == before["rater"]
     capsys.readouterr()
-    for run, status in (("plain", f"not calibrated: {name}"), ("again", f"calibrated with its card: {name}")):
+    for run, status in (("plain", f"uncalibrated: {name}"), ("again", f"calibrated with its card: {name}")):
         assert main(["agreement", str(tmp_path / run)]) == 0
         assert status in capsys.readouterr().out
     assert main(["judge-fit", str(tmp_path / "again"), "--people", str(tmp_path / "people.jsonl")]) == 2
@@ -121,17 +122,23 @@ def test_agreement_shows_a_judge_beside_people_and_counts_people_alone(
     assert found["both"]["alpha"]["value"] == pytest.approx(found["people"]["alpha"]["value"])
     assert found["people"]["judges"] == []
     (line,) = found["both"]["judges"]
-    assert (line["votes"], line["pairs"], line["is_calibrated"]) == (120, 60, False)
+    assert (line["votes"], line["pairs"], line["is_calibrated"]) == (120, 60, None)
     assert (line["flips"]["value"], line["flips"]["n"]) == (0.0, 60)
     assert main(["agreement", str(tmp_path / "both.jsonl")]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "judge (a model)" in out
+    assert f"calibration not known: {line['judge']}. Measure it" in out
     assert "All other figures are of people alone." in out
     assert main(["judge-fit", str(tmp_path / "both.jsonl"), "--json"]) == 0
     whole = json.loads(capsys.readouterr().out)
     assert whole["dimensions"][0]["verdict"].endswith("on 60 pairs that people judged (120 votes).")
     assert main(["agreement", str(tmp_path / "plain")]) == 0
     assert "Nobody but models judged here" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_title_says_what_is_known_about_the_card() -> None:
+    titles = [titled("small/helpful@1", is_calibrated=status) for status in (True, False, None)]
+    assert titles == ["small/helpful@1", "small/helpful@1 (uncalibrated)", "small/helpful@1 (calibration not known)"]
 
 
 @pytest.mark.parametrize(

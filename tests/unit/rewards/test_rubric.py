@@ -12,7 +12,7 @@ import pytest
 
 from palate.core import Completion, ConfigError, DataError, Message, Prompt
 from palate.judges.endpoint import OpenAIJudge
-from palate.judges.rubric_grading import Asking
+from palate.judges.rubric_grading import VERSION, Asking
 from palate.rewards.batch import PartScores, ScoringBatch, ScoringContext
 from palate.rewards.composition import Composition
 from palate.rewards.rubric import RubricReward
@@ -134,8 +134,14 @@ def test_details_are_in_the_table_and_not_in_the_reward(serve_model: Callable[[A
     composition.close()
     assert found.rewards.tolist() == [1.0, 0.0]
     assert found.metrics() == {
-        "score_r/mean": 0.5, "score_r_taste/mean": 0.5, "score_r_missing_grades/mean": 0.0, "part_r/mean": 0.5, "unscored_r/share": 0.0,
+        f"{figure}_r_uncalibrated{detail}": value
+        for figure, detail, value in (
+            ("score", "/mean", 0.5), ("score", "_taste/mean", 0.5), ("score", "_missing_grades/mean", 0.0),
+            ("part", "/mean", 0.5), ("unscored", "/share", 0.0),
+        )
     }  # fmt: skip
+    (note,) = run.record.notes[f"rewards.r (small/rubric@{VERSION})"]
+    assert note.startswith("uncalibrated, because nobody measured it on people's labels.")
 
 
 def test_prompts_without_a_rubric_are_refused_before_anything_is_asked(

@@ -54,10 +54,11 @@ def panelist(grade: Grade) -> Answer:
     return answer
 
 
-def samples(folder: Path, texts: Callable[[int], str], first: int = 0) -> str:
+def samples(folder: Path, *texts: Callable[[int], str], first: int = 0) -> str:
+    """A file of completions: one of each prompt for each function of the prompt's number."""
     folder.mkdir()
     prompts = [Prompt(f"p{k}", (Message("user", f"What does soup {k} lack?"),), {"rubric": RUBRIC}) for k in range(first, PROMPTS)]
-    rows = [sample_row(prompt, [Completion(texts(k), stop="eos")]) for k, prompt in enumerate(prompts, start=first)]
+    rows = [sample_row(prompt, [Completion(text(k), stop="eos") for text in texts]) for k, prompt in enumerate(prompts, start=first)]
     write_rows(folder / "samples.jsonl", rows)
     return str(folder)
 
@@ -88,14 +89,15 @@ def test_a_completion_that_only_lists_the_criteria_is_caught(serve_model: Callab
     assert "This looks like rubric hacking" in found["findings"][-1]
     row = rows_of(run, "regrade.jsonl")[1]
     assert row["scores"] == {
-        "judge": {"before": 0.0, "after": 1.0},
-        "one": {"before": 1.0, "after": 0.0},
-        "other": {"before": 1.0, "after": 0.0},
+        "judge": {"before": [0.0], "after": [1.0]},
+        "one": {"before": [1.0], "after": [0.0]},
+        "other": {"before": [1.0], "after": [0.0]},
     }
-    assert row["grades"]["one"]["before"] == {"spice": 1.0, "amount": 1.0, "blame": 0.0}
-    assert row["after_wins"]["one"] < 0.3
+    assert row["grades"]["one"]["before"] == [{"spice": 1.0, "amount": 1.0, "blame": 0.0}]
+    assert row["after_wins"]["one"][0] < 0.3
     third = rows_of(run, "regrade.jsonl")[2]
-    assert "holds no verdict" in third["after_wins"]["one"], "equal for a judge that abstains: neither a win nor a tie"
+    assert "holds no verdict" in third["after_wins"]["one"][0], "equal for a judge that abstains: neither a win nor a tie"
+    assert found["uncalibrated"] == ["judge/rubric@" + VERSION, "one/rubric@" + VERSION, "other/rubric@" + VERSION]
     assert found["abstentions"] == 2 * PROMPTS / 3
     table, left_out = read_votes(run)
     assert len(table.votes) == 3 * 2 * PROMPTS * len(RUBRIC)
@@ -115,6 +117,32 @@ def test_a_real_gain_is_confirmed(serve_model: Callable[[Answer], CompletionsSer
     assert "it confirms the gain" in found["findings"][1]
 
 
+def test_every_completion_of_a_prompt_counts_and_a_prompt_counts_once(
+    serve_model: Callable[[Answer], CompletionsServer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two completions before and three after, of which the first ones alone would show no gain."""
+    before = samples(tmp_path / "before", lambda k: PLAIN[1], lambda k: PLAIN[2 - 2 * (k % 2)])
+    after = samples(tmp_path / "after", *(lambda k, text=text: text for text in (PLAIN[1], f"{PLAIN[1]} Stir.", PLAIN[1])))
+    run = ran(check(serve_model, before, after, by_deeds), tmp_path / "run", "regrade")
+    found = summary_of(run)
+    assert (found["prompts"], found["completions"]) == (PROMPTS, {"before": 2 * PROMPTS, "after": 3 * PROMPTS})
+    # Before, a prompt has 1 and, in turns, 0 or 3/5; after it has 1 throughout.
+    assert found["judge"]["before"] == pytest.approx((0.5 + 0.8) / 2)
+    assert (found["judge"]["after"], found["judge"]["gain"]["n"]) == (1.0, PROMPTS)
+    assert found["judge"]["gain"]["value"] == pytest.approx(0.35)
+    row = rows_of(run, "regrade.jsonl")[0]
+    assert [len(row[side]) for side in ("before", "after")] == [2, 3]
+    assert row["scores"]["one"] == {"before": [1.0, 0.0], "after": [1.0, 1.0, 1.0]}
+    assert row["pairs"] == [[0, 0], [1, 1], [0, 2]]
+    # Equal texts are level, and the second pair is won.
+    assert row["after_wins"]["one"] == [0.5, 1.0, 0.5]
+    assert found["verdict"]["value"] == pytest.approx(2 / 3)
+    assert found["verdict"]["n"] == PROMPTS
+    assert "Nobody measured these judges on people's labels, so all figures are uncalibrated" in capsys.readouterr().err
+    table, _ = read_votes(run)
+    assert len(set(table.votes.items)) == 5 * PROMPTS * len(RUBRIC) - len(RUBRIC) * PROMPTS * 2, "equal completions are one question"
+
+
 def test_missing_scores_are_counted_by_judge(serve_model: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
     def poet(criterion: str, completion: str) -> bool | None:
         return None if completion == PLAIN[0] and criterion == "gives an amount" else by_words(criterion, completion)
@@ -123,7 +151,7 @@ def test_missing_scores_are_counted_by_judge(serve_model: Callable[[Answer], Com
     run = ran(check(serve_model, before, after, poet), tmp_path / "run", "regrade")
     found = summary_of(run)
     assert found["prompts"] == PROMPTS - 6
-    assert found["judge"]["missing"] == 6
+    assert (found["judge"]["missing"], found["judge"]["unscored"]) == (6, 6)
     assert dropped_of(run)["scores by judge"] == {"1 of 3 criteria have no grade": 6}
     assert dropped_of(run)[before] == {"its prompt is not among those of the other side": 6}
     assert found["excess"]["n"] == PROMPTS - 12

@@ -71,6 +71,7 @@ def test_rerank_keeps_the_completion_that_follows_the_rubric(
     assert max(score for _, score in kept) == 1.0, [text for text, _ in kept]
     curve = summary_of(run)["curve"]["score"]
     assert curve[-1] > curve[0] + 0.2
+    assert summary_of(run)["uncalibrated"] == ["r"]
 
 
 def test_pair_prefers_what_meets_the_rubric(serve_model: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
@@ -84,6 +85,7 @@ def test_pair_prefers_what_meets_the_rubric(serve_model: Callable[[Answer], Comp
     assert row["chosen"][-1]["content"] == "rice and beans"
     assert row["rejected"][-1]["content"] == "beans"
     assert row["margin"] == 1.0
+    assert summary_of(run)["uncalibrated"] == ["r"]
 
 
 def test_evaluate_says_the_score_and_its_parts(serve_model: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
@@ -102,10 +104,11 @@ def test_evaluate_says_the_score_and_its_parts(serve_model: Callable[[Answer], C
     run = ran(stage, tmp_path / "run", "evaluate")
     measured = rows_of(run, "completions.jsonl")
     assert [row["score"] for row in measured] == [1.0, 0.5, None]
-    assert measured[2]["parts"] == {"r": None, "r/taste": None, "r/missing_grades": 1.0}
+    assert measured[2]["parts"] == {"r_uncalibrated": None, "r_uncalibrated/taste": None, "r_uncalibrated/missing_grades": 1.0}
     means = summary_of(run)["means"]
+    assert summary_of(run)["uncalibrated"] == ["r"]
     assert (means["score"]["mean"], means["score"]["n"]) == (0.75, 2)
-    assert means["score/r/taste"]["mean"] == 1.0
+    assert means["score/r_uncalibrated/taste"]["mean"] == 1.0
 
 
 def online(base: str, file: str, server: CompletionsServer, **part_settings: Any) -> Online:
@@ -120,9 +123,10 @@ def online(base: str, file: str, server: CompletionsServer, **part_settings: Any
 
 def test_online_learns_from_the_rubrics(serve_model: Callable[[Answer], CompletionsServer], base: str, tmp_path: Path) -> None:
     run = ran(online(base, prompts(tmp_path), serve_model(together(holds)), ask="together"), tmp_path / "run", "online")
-    assert len(column_of(run, "online/score_taste/mean")) == 2
-    assert column_of(run, "online/score_missing_grades/mean") == [0.0, 0.0]
-    assert column_of(run, "online/unscored_r/share") == [0.0, 0.0]
+    assert len(column_of(run, "online/score_r_uncalibrated_taste/mean")) == 2
+    assert column_of(run, "online/score_r_uncalibrated_missing_grades/mean") == [0.0, 0.0]
+    assert column_of(run, "online/unscored_r_uncalibrated/share") == [0.0, 0.0]
+    assert summary_of(run)["uncalibrated"] == ["r"]
 
 
 @pytest.mark.parametrize("name", ["online", "rerank"])
