@@ -20,6 +20,7 @@ from palate.runs.record import read_record
 from palate.runs.run import Run
 
 if TYPE_CHECKING:
+    from palate.data.exchange import Exchange
     from palate.ratings import Progress, Project, Ratings
 
 COMPARISON = "comparison"
@@ -141,6 +142,25 @@ class People:
                 judgments[mine.id, judgment.dimension].append(judgment.renumbered(mine.id, numbers))
         return judgments, others
 
+    def answers_about(self, run: Run, asked: Exchange) -> Exchange:
+        """Add questions to the project, wait if that is set, and return everything that the project holds then.
+
+        Raises:
+            ConfigError: the database cannot be used.
+            DataError: the project asks other questions.
+        """
+        from palate.ratings import open_ratings
+
+        url = self.database or str(run.directory.parent / DATABASE)
+        ratings = open_ratings(url, create=True)
+        try:
+            project = ratings.import_exchange(asked, self.project, time.time()).project
+            if self.wait:
+                self._wait(run, url, lambda: ratings.progress(project.id, time.time()))
+            return ratings.as_exchange(project.id)
+        finally:
+            ratings.close()
+
     def _project(self, ratings: Ratings, dimensions: tuple[str, ...], raters_per_comparison: int) -> Project:
         """Return the project of that name; create it with guidelines where there is none."""
         from palate.ratings import Project, Task
@@ -163,7 +183,7 @@ class People:
         if progress.complete >= progress.items:
             return
         Console(highlight=False, soft_wrap=True).print(
-            f"{progress.items - progress.complete} pairs wait for people in project {self.project!r}. If no page is open yet, type "
+            f"{progress.items - progress.complete} questions wait for people in project {self.project!r}. If no page is open yet, type "
             f"in another terminal:\n\n    {_command(url)}\n\nCtrl-C ends the waiting and loses no judgment; the same command continues.",
             markup=False,
         )
