@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from palate.core import Completion, Conversation, DataError, Prompt
-from palate.data.rules import RuleFile
+from palate.data.rule_file import RuleFile
 from palate.evaluation.rule_figures import RulePrediction
 from palate.evaluation.rule_votes import RuledCompletion
 from palate.rewards.batch import ScoringBatch

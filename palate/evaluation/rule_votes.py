@@ -9,7 +9,7 @@ from pathlib import Path
 
 from palate.core import Completion, Conversation, DataError, Prompt, is_anonymous
 from palate.data.exchange import Exchange, ExchangeItem, Vote
-from palate.data.rules import RuleFile, normal
+from palate.data.rule_file import RuleFile, normal
 from palate.evaluation.rater_votes import PROBE, read_judgments, reason_to_leave_out
 
 OTHER_RULE = "its rule is not in the file of rules"
@@ -87,7 +87,7 @@ def rule_votes(exchange: Exchange, rules: RuleFile) -> tuple[list[RuledCompletio
 
 
 def _reason(vote: Vote, item: ExchangeItem) -> str:
-    """Return why it is no judgment of a rule; "" for one."""
+    """Return why it is not a judgment of a rule; "" for one."""
     if vote.is_broken is None:
         return "judgment that is not about a rule"
     if vote.entry == "adjudication" and vote.status == "kept":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from palate.data.rules import RuleFile
+from palate.data.rule_file import RuleFile
 from palate.kitchen.cooks import CAREFUL, STREET, TRAINEE, reply
 from palate.kitchen.gold import answer
 from palate.kitchen.guests import Split, draw_request, write_request

@@ -82,7 +82,7 @@ STAGES: Stages = {
     "reward": StageEntry("palate.stages.reward:Reward", "Train a reward model on preferences.", is_shared=True),
     "collect_rules": StageEntry("palate.stages.collect_rules:CollectRules", "Have completions judged by the rules of a file."),
     "rules": StageEntry(
-        "palate.stages.rules:TrainRules",
+        "palate.stages.train_rules:TrainRules",
         "Train a classifier that says whether a written rule is broken.",
         is_shared=True,
     ),

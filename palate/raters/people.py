@@ -123,8 +123,7 @@ class People:
                 for comparison in comparisons
             ]
             ratings.add_items(project.id, items, time.time())
-            if self.wait:
-                self._wait(run, url, lambda: ratings.progress(project.id, time.time()))
+            self._wait(run, url, lambda: ratings.progress(project.id, time.time()))
             items_asked, answers = ratings.as_comparisons(project.id, overruled=True)
         finally:
             ratings.close()
@@ -155,8 +154,7 @@ class People:
         ratings = open_ratings(url, create=True)
         try:
             project = ratings.import_exchange(asked, self.project, time.time()).project
-            if self.wait:
-                self._wait(run, url, lambda: ratings.progress(project.id, time.time()))
+            self._wait(run, url, lambda: ratings.progress(project.id, time.time()))
             return ratings.as_exchange(project.id)
         finally:
             ratings.close()
@@ -178,7 +176,9 @@ class People:
         return project
 
     def _wait(self, run: Run, url: str, read_progress: Callable[[], Progress]) -> None:
-        """Return once every item has its answers."""
+        """Return once every item has its answers; at once where that is not wanted."""
+        if not self.wait:
+            return
         progress = read_progress()
         if progress.complete >= progress.items:
             return

@@ -16,7 +16,7 @@ from palate.config.answers import Score
 from palate.config.types import Input
 from palate.core import ConfigError
 from palate.data.rubrics import Criterion, Rubric
-from palate.data.rules import RuleFile, WrittenRule
+from palate.data.rule_file import RuleFile, WrittenRule
 from palate.distributed.ranks import from_writer
 from palate.judges.judge_kinds import JudgeModelKind
 from palate.judges.judge_model import JudgeModel

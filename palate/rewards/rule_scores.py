@@ -10,7 +10,7 @@ import torch
 from palate.config.answers import Score
 from palate.config.artifacts import model_at
 from palate.core import Completion, Prompt
-from palate.data.rules import RuleFile, WrittenRule
+from palate.data.rule_file import RuleFile, WrittenRule
 from palate.models.precision import DType
 from palate.rewards.combination import GroupScores
 from palate.rewards.learned import LearnedReward

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from palate.config.settings import nearest
 from palate.core import ConfigError
-from palate.data.rules import WrittenRule
+from palate.data.rule_file import WrittenRule
 from palate.rewards.batch import PartScorer, PartScores, ScoringBatch, ScoringContext
 from palate.rewards.part import PartSettings
 from palate.rewards.rule_check import OpenRules, RuleCheck

@@ -15,7 +15,7 @@ from palate.data.cells import InvalidRow
 from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, Vote, rule_questions, write_exchange
 from palate.data.exchange.rule_questions import RULE
 from palate.data.formats import read_samples
-from palate.data.rules import RuleFile, normal
+from palate.data.rule_file import RuleFile, normal
 from palate.evaluation.rater_votes import JUDGMENTS
 from palate.evaluation.rule_figures import alpha_of, disagreement, is_badly_worded
 from palate.evaluation.rule_tests import program_truths, shown

@@ -14,7 +14,7 @@ import uvicorn
 
 from palate.core import ConfigError
 from palate.data.exchange import read_exchange, rule_questions
-from palate.data.rules import RuleFile
+from palate.data.rule_file import RuleFile
 from palate.ratings import Link, Ratings, open_ratings, upgrade_ratings, use_ratings
 from palate.web.connections import allow_many_connections, server_config
 from palate.web.credentials import Passwords, hashed

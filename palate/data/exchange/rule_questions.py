@@ -9,7 +9,7 @@ from palate.config.settings import nearest
 from palate.core import DataError
 from palate.data.exchange.contents import Exchange, ExchangeItem, GuidelineText, SourceLocations, Vote
 from palate.data.exchange.project import Project, Task, TaskKind
-from palate.data.rules import RuleFile, guideline, normal
+from palate.data.rule_file import RuleFile, guideline, normal
 
 RULE = "rule"
 """The field of an item that names its rule."""

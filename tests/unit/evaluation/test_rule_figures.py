@@ -15,7 +15,6 @@ from palate.evaluation.ranking_quality import auc
 from palate.evaluation.rule_figures import RulePrediction, alpha_of, figures_of, findings, is_badly_worded
 from palate.evaluation.rule_votes import RuledCompletion
 
-
 TOSSED = [(broken, 3 - broken) for broken in (0, 1, 1, 1, 2, 2, 2, 3)] * 8
 """What three raters say who toss a coin."""
 

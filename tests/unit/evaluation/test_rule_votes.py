@@ -10,7 +10,7 @@ import pytest
 
 from palate.core import DataError, Judgment, Message
 from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, Vote
-from palate.data.rules import RuleFile
+from palate.data.rule_file import RuleFile
 from palate.evaluation.rater_report import report_on
 from palate.evaluation.rule_votes import RuledCompletion, read_rule_votes, rule_votes
 from tests.support.rule_files import answered, rule_file

@@ -12,7 +12,7 @@ import pytest
 
 from palate.core import ConfigError, DataError
 from palate.data.jsonl import write_rows
-from palate.data.rules import RuleFile
+from palate.data.rule_file import RuleFile
 from palate.evaluation.rater_votes import JUDGMENTS
 from palate.evaluation.rule_votes import read_rule_votes
 from palate.models.scalar import load_scalar
@@ -22,7 +22,7 @@ from palate.ratings import Answer, use_ratings
 from palate.rewards.learned import LearnedReward
 from palate.rewards.rule_classifier import HEAD, RuleClassifier
 from palate.stages.collect_rules import CollectRules
-from palate.stages.rules import TrainRules
+from palate.stages.train_rules import TrainRules
 from palate.testing import tiny_policy, word_tokenizer
 from palate.training.optimizer import AdamW
 from tests.support.rule_files import HERE, RULES, answered, rule_file

@@ -13,7 +13,7 @@ from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, Input, ModelInput, Share
 from palate.core import ConfigError, DataError, derive_seed
 from palate.data.jsonl import write_rows
-from palate.data.rules import RuleFile, WrittenRule
+from palate.data.rule_file import RuleFile, WrittenRule
 from palate.data.splits import split_held_out
 from palate.distributed.sharing import microbatches
 from palate.evaluation.rule_figures import RuleFigures, figures_of, findings

@@ -9,7 +9,7 @@ import pytest
 
 from palate.core import ConfigError, DataError, Judgment, Message
 from palate.data.exchange import Candidate, Exchange, ExchangeItem, Vote, rule_questions
-from palate.data.rules import RuleFile, WrittenRule, guideline, normal
+from palate.data.rule_file import RuleFile, WrittenRule, guideline, normal
 from tests.support.rule_files import RULES, rule_file
 
 GOOD = """

@@ -10,7 +10,7 @@ import pytest
 
 from palate.config.functions import UserFunction, load_function
 from palate.data.jsonl import read_rows, write_rows
-from palate.data.rules import RuleFile
+from palate.data.rule_file import RuleFile
 from palate.kitchen import Kitchen
 from palate.kitchen.cooks import Cook, reply
 from palate.kitchen.dataset import RULES
