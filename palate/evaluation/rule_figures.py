@@ -115,7 +115,8 @@ def figures_of(
         base,
         _auc(asked),
         _auc(unseen) if unseen else None,
-        *(_auc_program(part) for part in (asked, unseen)),
+        _auc_program(asked),
+        _auc_program(unseen),
         # A single vote differs from its completion's share by the votes' own spread, which nobody can predict.
         float(np.average((probabilities - said) ** 2 + said * (1 - said), weights=counts)),
         base.value * (1 - base.value),
@@ -133,8 +134,8 @@ def _auc(predictions: Sequence[RulePrediction]) -> Estimate:
 
 
 def _auc_program(predictions: Sequence[RulePrediction]) -> Estimate | None:
-    known = [one for one in predictions if one.truth is not None]
-    return auc([one.probability for one in known], [one.truth for one in known], [one.prompt for one in known]) if known else None
+    known = [(one.probability, one.truth, one.prompt) for one in predictions if one.truth is not None]
+    return auc(*zip(*known, strict=True)) if known else None
 
 
 def alpha_of(votes: Sequence[RuledCompletion], seed: int) -> Estimate | None:
