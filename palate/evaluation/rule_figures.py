@@ -173,8 +173,8 @@ def findings(figures: Mapping[str, RuleFigures]) -> list[str]:
 def disagreement(rule: str, agreement: Estimate) -> str:
     """Return a sentence about a rule that is badly worded."""
     return (
-        f"rule {rule}: raters do not agree on it (alpha {_in_words(agreement)}; {ENOUGH_ALPHA:g} is the least). Word it anew, or give "
-        "raters examples"
+        f"rule {rule}: raters do not agree on it (alpha {_in_words(agreement)}; {ENOUGH_ALPHA:g} is the least). Word it anew, give raters "
+        "examples, or let them judge more completions that break it"
     )
 
 
