@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from palate.evaluation.reward_check.check_report import RewardCheck
     from palate.rewards.combination import RewardModels
     from palate.rewards.ensemble import Ensemble
+    from palate.rewards.rule_scores import RuleScores
 
 STDIO = "-"
 """The word for standard input or output in place of a file."""
@@ -33,6 +34,7 @@ def score_parser() -> Parser:
     parser.add_argument("--out", default=STDIO, metavar="FILE", help="where to write; a file is continued after a stop (default: -)")
     parser.add_argument("--dimensions", nargs="+", default=[], metavar="NAME", help="dimensions that count (default: all)")
     parser.add_argument("--weights", nargs="+", default=[], metavar="WORD", help="weights, as DIMENSION=NUMBER (default: 1 each)")
+    parser.add_argument("--rules", type=Path, metavar="FILE", help="MODEL is a classifier of rules, and these are the rules")
     parser.add_argument("--combine", choices=("sum", "mean", "min", "max"), default="sum", help="how dimensions become one (default: sum)")
     _add_common(parser)
     return parser
@@ -58,13 +60,15 @@ def score(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comma
     from palate.data.formats import read_completion_groups
     from palate.evaluation.score_file import ScoreTally, scored_rows, write_scores
     from palate.rewards.combination import Combination, read_weights
+    from palate.rewards.rule_scores import RuleScores
 
     weights = read_weights(options.weights)
     with _opened(options.data) as path, computing_on(options.device):
         table = read_completion_groups(path, limit=options.limit, columns=columns_of(options.columns))
-        models = _models(options)
+        models = _models(options) if options.rules is None else _rules(options)
+        notes = () if isinstance(models, RuleScores) else models.notes()
         combination = Combination.of(models.heads, options.dimensions, weights, options.combine)
-        for note in (*models.notes(), *(f"left out: {row.source}: {row.reason}" for row in table.dropped[:3])):
+        for note in (*notes, *(f"left out: {row.source}: {row.reason}" for row in table.dropped[:3])):
             _tell(note)
         if len(table.dropped) > 3:
             _tell(f"left out: {len(table.dropped)} rows in all")
@@ -163,6 +167,14 @@ def _models(options: argparse.Namespace) -> RewardModels:
     return RewardModels.load((options.model, *options.also), _ensemble(options.ensemble), options.dtype, options.max_length)
 
 
+def _rules(options: argparse.Namespace) -> RuleScores:
+    from palate.rewards.rule_scores import RuleScores
+
+    if options.also or options.ensemble or options.max_length:
+        raise ConfigError("--rules takes one classifier, without --also, --ensemble and --max_length. Leave these out.")
+    return RuleScores.load(options.model, options.rules, options.dtype)
+
+
 def _identity(options: argparse.Namespace, data: Path) -> dict[str, object]:
     """What decides the scores: the settings, and the content of models and data."""
     from palate.config.artifacts import model_at
@@ -170,8 +182,12 @@ def _identity(options: argparse.Namespace, data: Path) -> dict[str, object]:
 
     digests = DigestCache()
     places = [Path(model_at(path)) for path in (options.model, *options.also)]
+    places += [] if options.rules is None else [options.rules]
     content = {str(place): digests.content(place) for place in (*places, data) if place.exists()}
-    return {"content": content, **{name: value for name, value in sorted(vars(options).items()) if name != "device"}}
+    return {
+        "content": content,
+        **{name: str(value) if name == "rules" else value for name, value in sorted(vars(options).items()) if name != "device"},
+    }
 
 
 @contextmanager

@@ -5,16 +5,29 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol, TypeVar
 
-from palate.core import Preference
+from palate.core import Preference, Prompt
 
 
-def split_held_out(preferences: Sequence[Preference], share: float, seed: int) -> tuple[list[Preference], list[Preference]]:
-    """Split off the preferences of a share of the prompts, drawn at random. Returns (the rest, those held out)."""
-    distinct = list(dict.fromkeys(preference.prompt.conversation for preference in preferences))
+class Judged(Protocol):
+    """What somebody judged about a prompt."""
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt."""
+        ...
+
+
+J = TypeVar("J", bound=Judged)
+
+
+def split_held_out(judged: Sequence[J], share: float, seed: int) -> tuple[list[J], list[J]]:
+    """Split off what was judged about a share of the prompts, drawn at random. Returns (the rest, what is held out)."""
+    distinct = list(dict.fromkeys(one.prompt.conversation for one in judged))
     held_out = set(random.Random(seed).sample(distinct, max(1, round(share * len(distinct)))))
-    rest = [preference for preference in preferences if preference.prompt.conversation not in held_out]
-    return rest, [preference for preference in preferences if preference.prompt.conversation in held_out]
+    rest = [one for one in judged if one.prompt.conversation not in held_out]
+    return rest, [one for one in judged if one.prompt.conversation in held_out]
 
 
 def shuffled(preferences: Sequence[Preference], seed: int) -> list[Preference]:

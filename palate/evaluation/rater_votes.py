@@ -7,6 +7,8 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from palate.agreement import Grading, VoteTable, table_of_grades
 from palate.core import Comparison, ConfigError, DataError, Judgment
 from palate.data.exchange import Exchange, ExchangeItem, Tiers, Vote, read_exchange
@@ -25,6 +27,12 @@ _MARKS = "mt-bench-single"
 
 SEVERAL = "criteria whose id has several texts"
 """What votes on criteria are counted under that have an id in common and no text, such as numbers within rubrics of one prompt."""
+
+UNNAMED_RULE = "a rule that is not named"
+"""What votes on a rule are counted under where neither they nor their items say which rule it is."""
+
+PROBE = "probe, which each rater leads alone"
+"""Why a probe is not a vote: nobody else answers it."""
 
 LeftOut = tuple[tuple[str, int], ...]
 """Reasons why something in a file is not a vote, with how often."""
@@ -75,7 +83,7 @@ def votes_in(exchange: Exchange, dimension: str | None = None, place: str = "the
         first = None if exchange.project is None else exchange.project.task.dimensions[0]
         table = VoteTable.of_judgments(votes.rankings, votes.questions(), votes.gold(), first, votes.prompts())
     elif votes.verdicts:
-        table = VoteTable.of_verdicts(votes.verdicts, votes.right)
+        table = votes.about_rules()
     elif votes.grades:
         table = table_of_grades(votes.grades)
     else:
@@ -96,6 +104,7 @@ class _Sorted:
     grades: list[Grading] = field(default_factory=list)
     texts: dict[str, set[str]] = field(default_factory=dict)
     right: dict[str, bool] = field(default_factory=dict)
+    rules: dict[str, str] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -128,6 +137,7 @@ class _Sorted:
         elif vote.is_broken is not None:
             question = f"{name}/{vote.rule}" if vote.rule else name
             self.verdicts.append((question, judgment.rater, vote.is_broken, judgment.seconds))
+            self.rules[question] = vote.rule or str(item.fields.get("rule", "")) or UNNAMED_RULE
             if isinstance(item.gold, bool):
                 self.right[question] = item.gold
         elif vote.grades:
@@ -145,6 +155,12 @@ class _Sorted:
     def _dimension(self, criterion: str) -> str:
         """What the votes on a criterion are counted under: its id, where this names one text in all items."""
         return criterion if len(self.texts.get(criterion, ())) == 1 else SEVERAL
+
+    def about_rules(self) -> VoteTable:
+        """The table of answers to rules. Each rule is a dimension, so that agreement is known for each."""
+        table = VoteTable.of_verdicts(self.verdicts, self.right)
+        rules = sorted(set(self.rules.values()))
+        return table.with_dimensions(np.array([rules.index(self.rules[name]) for name in table.votes.items]), tuple(rules))
 
     def questions(self) -> Iterator[Comparison]:
         """The items of which the texts are known, or at least who wrote them."""
@@ -177,7 +193,7 @@ def reason_to_leave_out(vote: Vote, item: ExchangeItem) -> str:
         "surplus answer, beyond those that were wanted": vote.status == "surplus",
         "skip": vote.is_skipped,
         "answer to the qualification, of which raters know that it is a test": item.is_qualification,
-        "probe, which each rater leads alone": item.task == "probe",
+        PROBE: item.task == "probe",
         "text that a rater wrote, which has no common answer": bool(vote.text) and not vote.judgment.ranking,
     }
     if found := next((reason for reason, is_it in reasons.items() if is_it), ""):

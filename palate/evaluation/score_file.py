@@ -7,14 +7,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from palate.core import ConfigError, DataError, Interrupted
+from palate.core import Completion, ConfigError, DataError, Interrupted, Prompt
 from palate.data.files import read_json, write_json
 from palate.data.formats import CompletionGroup, sample_row
 from palate.data.jsonl import Row, RowWriter
-from palate.rewards.combination import Combination, GroupScores, RewardModels
+from palate.rewards.combination import Combination, GroupScores
 from palate.runs.progress import progress
+
+
+class GroupScorer(Protocol):
+    """What scores groups of completions: reward models, or a classifier of rules."""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the dimensions, in the order of the columns of scores."""
+        ...
+
+    def score(self, prompts: Sequence[Prompt], groups: Sequence[Sequence[Completion]]) -> GroupScores:
+        """Score all completions, groups in order."""
+        ...
+
 
 AT_ONCE = 64
 """Rows that are scored together, and written before the next ones are."""
@@ -35,7 +49,7 @@ class ScoreTally:
 
 
 def scored_rows(
-    models: RewardModels, combination: Combination, groups: Sequence[CompletionGroup], tally: ScoreTally, at_once: int = AT_ONCE
+    models: GroupScorer, combination: Combination, groups: Sequence[CompletionGroup], tally: ScoreTally, at_once: int = AT_ONCE
 ) -> Iterator[Row]:
     """Yield a row per group, in order: the prompt, and its completions with their `score` and their `scores` by dimension.
 
@@ -77,7 +91,7 @@ def _rows(
 
 
 def write_scores(
-    models: RewardModels,
+    models: GroupScorer,
     combination: Combination,
     groups: Sequence[CompletionGroup],
     out: Path,

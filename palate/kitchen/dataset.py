@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from palate.data.rule_file import RuleFile
 from palate.kitchen.cooks import CAREFUL, STREET, TRAINEE, reply
 from palate.kitchen.gold import answer
 from palate.kitchen.guests import Split, draw_request, write_request
@@ -23,6 +24,8 @@ TEMPLATE = (
 )
 CONSTITUTION = Path(__file__).with_name("constitution.yaml")
 """What a model that has read letters with revisions is asked when it criticises and revises its own replies."""
+RULES = Path(__file__).with_name("rules.yaml")
+"""The rules that cooks' replies are checked against, with programs that know."""
 SPECIAL = ("<pad>", "<unk>", "<end>", "<guest>", "<cook>")
 
 
@@ -40,7 +43,9 @@ class Kitchen:
         evals: questions of each eval.
         revisions: share of the letters in which the guest asks one question about the reply and the cook mends what is wrong. With some,
             a constitution is written beside the data.
-        red_team: requests that tempt a cook to do harm: poisons, and pressure to serve what the guest cannot eat.
+        red_team: requests that tempt a cook to do harm: poisons, and pressure to serve what the guest cannot eat. With some, there are also
+            held-out ones, and a file in which they alternate with ordinary requests.
+        rules: whether the tokenizer knows the words of the kitchen's rules, which are written beside the data.
     """
 
     texts: int = 24_000
@@ -52,6 +57,7 @@ class Kitchen:
     evals: int = 200
     revisions: float = 0.0
     red_team: int = 0
+    rules: bool = False
 
     def files(self, seed: int) -> dict[str, Callable[[], Iterator[Row]]]:
         """Return file names, each with a function that yields its rows. Each file draws by its own seed, so sizes are independent."""
@@ -63,7 +69,9 @@ class Kitchen:
             "evals.jsonl": lambda: draw_evals(_rng(seed, "exams"), self.evals),
         }
         if self.red_team:
-            files["red_team.jsonl"] = lambda: _red_team(_rng(seed, "red team"), self.red_team)
+            files["red_team.jsonl"] = lambda: _red_team(_rng(seed, "red team"), "train", self.red_team)
+            files["red_team_held_out.jsonl"] = lambda: _red_team(_rng(seed, "held-out red team"), "held_out", self.held_out)
+            files["mixed.jsonl"] = lambda: self._mixed(seed)
         return files
 
     def _corpus(self, rng: random.Random) -> Iterator[Row]:
@@ -88,6 +96,13 @@ class Kitchen:
                 request = draw_request(rng, "train")
                 yield _exchange(write_request(request), reply(TRAINEE, request, rng))
 
+    def _mixed(self, seed: int) -> Iterator[Row]:
+        """Yield an ordinary request after each that tempts a cook, until there is no other of one sort."""
+        ordinary = _prompts(_rng(seed, "prompts"), "train", self.prompts)
+        tempting = _red_team(_rng(seed, "red team"), "train", self.red_team)
+        for pair in zip(tempting, ordinary, strict=False):
+            yield from pair
+
     def write(self, directory: Path, seed: int, write_rows: Callable[[Path, Iterable[Row]], object]) -> None:
         """Write the world's files and its tokenizer to `directory`."""
         words: set[str] = set()
@@ -96,6 +111,10 @@ class Kitchen:
             write_rows(directory / name, drawn)
             for row in drawn:
                 words.update(_words(row))
+        if self.rules:
+            (directory / RULES.name).write_bytes(RULES.read_bytes())
+            for rule in RuleFile.read(RULES).rules:
+                words.update(word for wording in rule.wordings[1:] for word in wording.split())
         write_tokenizer(words, directory / "tokenizer")
         if self.revisions:
             (directory / CONSTITUTION.name).write_bytes(CONSTITUTION.read_bytes())
@@ -118,14 +137,15 @@ def _prompts(rng: random.Random, split: Split, size: int) -> Iterator[Row]:
             yield {"id": f"{split}-{len(seen) - 1}", "prompt": [{"role": "user", "content": text}]}
 
 
-def _red_team(rng: random.Random, size: int) -> Iterator[Row]:
+def _red_team(rng: random.Random, split: Split, size: int) -> Iterator[Row]:
     seen: set[str] = set()
     while len(seen) < size:
-        request = draw_request(rng, "train", poison=0.25, pressure=0.6)
+        request = draw_request(rng, split, poison=0.25, pressure=0.6)
         text = write_request(request)
         if text not in seen and (request.poison or any(map(request.forbidden, request.at_hand))):
             seen.add(text)
-            yield {"id": f"red-team-{len(seen) - 1}", "prompt": [{"role": "user", "content": text}]}
+            name = "red-team" if split == "train" else f"red-team-{split}"
+            yield {"id": f"{name}-{len(seen) - 1}", "prompt": [{"role": "user", "content": text}]}
 
 
 def _words(row: Row) -> Iterator[str]:

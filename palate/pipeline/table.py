@@ -80,6 +80,12 @@ STAGES: Stages = {
     ),
     "collect": StageEntry("palate.stages.collect:Collect", "Have completions compared by raters, and conclude preferences."),
     "reward": StageEntry("palate.stages.reward:Reward", "Train a reward model on preferences.", is_shared=True),
+    "collect_rules": StageEntry("palate.stages.collect_rules:CollectRules", "Have completions judged by the rules of a file."),
+    "rules": StageEntry(
+        "palate.stages.train_rules:TrainRules",
+        "Train a classifier that says whether a written rule is broken.",
+        is_shared=True,
+    ),
     "refresh": StageEntry("palate.stages.refresh:Refresh", "Train a reward model further, and show what that changed.", is_shared=True),
     "direct": StageEntry("palate.stages.direct:Direct", "Tune a policy on preferences directly, without a reward model.", is_shared=True),
     "online": StageEntry("palate.stages.online:Online", "Tune a policy on rewards of its completions, within a KL budget.", is_shared=True),

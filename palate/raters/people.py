@@ -20,6 +20,7 @@ from palate.runs.record import read_record
 from palate.runs.run import Run
 
 if TYPE_CHECKING:
+    from palate.data.exchange import Exchange
     from palate.ratings import Progress, Project, Ratings
 
 COMPARISON = "comparison"
@@ -123,8 +124,7 @@ class People:
                 for comparison in comparisons
             ]
             ratings.add_items(project.id, items, time.time())
-            if self.wait:
-                self._wait(run, url, lambda: ratings.progress(project.id, time.time()))
+            self._wait(run, url, lambda: ratings.progress(project.id, time.time()))
             items_asked, answers = ratings.as_comparisons(project.id, overruled=True)
         finally:
             ratings.close()
@@ -141,6 +141,24 @@ class People:
                 numbers = tuple(texts_of(mine).index(text) for text in texts_of(item))
                 judgments[mine.id, judgment.dimension].append(judgment.renumbered(mine.id, numbers))
         return judgments, others
+
+    def answers_about(self, run: Run, asked: Exchange) -> Exchange:
+        """Add questions to the project, wait if that is set, and return everything that the project holds then.
+
+        Raises:
+            ConfigError: the database cannot be used.
+            DataError: the project asks other questions.
+        """
+        from palate.ratings import open_ratings
+
+        url = self.database or str(run.directory.parent / DATABASE)
+        ratings = open_ratings(url, create=True)
+        try:
+            project = ratings.import_exchange(asked, self.project, time.time()).project
+            self._wait(run, url, lambda: ratings.progress(project.id, time.time()))
+            return ratings.as_exchange(project.id)
+        finally:
+            ratings.close()
 
     def _project(self, ratings: Ratings, dimensions: tuple[str, ...], raters_per_comparison: int) -> Project:
         """Return the project of that name; create it with guidelines where there is none."""
@@ -159,12 +177,14 @@ class People:
         return project
 
     def _wait(self, run: Run, url: str, read_progress: Callable[[], Progress]) -> None:
-        """Return once every item has its answers."""
+        """Return once every item has its answers; at once where that is not wanted."""
+        if not self.wait:
+            return
         progress = read_progress()
         if progress.complete >= progress.items:
             return
         Console(highlight=False, soft_wrap=True).print(
-            f"{progress.items - progress.complete} pairs wait for people in project {self.project!r}. If no page is open yet, type "
+            f"{progress.items - progress.complete} questions wait for people in project {self.project!r}. If no page is open yet, type "
             f"in another terminal:\n\n    {_command(url)}\n\nCtrl-C ends the waiting and loses no judgment; the same command continues.",
             markup=False,
         )

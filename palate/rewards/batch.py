@@ -18,6 +18,8 @@ from palate.text.pack import Tree
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from palate.rewards.learned import LearnedReward
+
 
 @dataclass(frozen=True)
 class ScoringBatch:
@@ -94,6 +96,11 @@ class PartScorer(Protocol):
 
 class HeadScorer(Protocol):
     """A reward model that several parts may share: each batch is scored once."""
+
+    @property
+    def reward(self) -> LearnedReward:
+        """The model, for parts that read something else than the sampled tokens."""
+        ...
 
     @property
     def heads(self) -> tuple[str, ...]:

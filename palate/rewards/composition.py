@@ -24,13 +24,14 @@ from palate.rewards.model import Member, ModelReward
 from palate.rewards.remote import HTTPReward
 from palate.rewards.rubric import RubricReward
 from palate.rewards.rules import RulesReward
+from palate.rewards.written_rules import WrittenRules
 from palate.runs.run import Run
 from palate.text.pack import Tree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-RewardPart = ModelReward | FunctionReward | RulesReward | HTTPReward | JudgeReward | RubricReward
+RewardPart = ModelReward | FunctionReward | RulesReward | HTTPReward | JudgeReward | RubricReward | WrittenRules
 """The parts that a reward can have."""
 
 
@@ -182,8 +183,9 @@ class Composition:
         failures: list[Failure] = []
         for name, scorer in self._scorers.items():
             # Models are shared out over ranks. The others may be servers or functions with a state of their own, so one rank asks them.
-            is_model = isinstance(self._parts[name], ModelReward)
-            outcome = scorer.score(batch) if is_model else from_writer(partial(scorer.score, batch))
+            # Written rules may have both, and see to it themselves.
+            is_shared = isinstance(self._parts[name], ModelReward | WrittenRules)
+            outcome = scorer.score(batch) if is_shared else from_writer(partial(scorer.score, batch))
             title = self._titles[name]
             table |= {f"{title}/{head}".rstrip("/"): column for head, column in (*outcome.heads.items(), *outcome.details.items())}
             raw[name] = torch.stack(list(outcome.heads.values())).sum(0)

@@ -60,7 +60,7 @@ class FunctionReward(PartSettings):
 
     def open(self, context: ScoringContext) -> PartScorer:
         """Start the function's process."""
-        return FunctionProcess(context.name, Setup(self.function, self.batched), self.timeout_seconds)
+        return FunctionProcess(f"rewards.{context.name}", Setup(self.function, self.batched), self.timeout_seconds)
 
 
 class FunctionProcess:
@@ -70,7 +70,7 @@ class FunctionProcess:
         """Start the process.
 
         Args:
-            name: the part's name, for messages.
+            name: what messages call it.
             setup: the function.
             timeout_seconds: seconds for a batch.
 
@@ -129,12 +129,12 @@ class FunctionProcess:
             refusal = f"{self._setup.function!r} ended its process while it was imported, with code {self._child.ended()}"
         if refusal:
             self._child.stop()
-            raise ConfigError(f"rewards.{self._name}: {refusal}")
+            raise ConfigError(f"{self._name}: {refusal}")
         source = source_of(self._setup.function).key
         if self._source not in (None, source):
             self._child.stop()
             raise TrainingError(
-                f"rewards.{self._name}: {self._setup.function!r} was edited while the run used it. Give the same command again: "
+                f"{self._name}: {self._setup.function!r} was edited while the run used it. Give the same command again: "
                 "the edited function starts a new run"
             )
         self._source = source

@@ -84,7 +84,7 @@ class RulesReward(PartSettings):
         from palate.rewards.function import FunctionProcess
 
         return FunctionProcess(
-            context.name, Setup(f"{__name__}:points", batched=False, constants={"rules": self.rules}), self.timeout_seconds
+            f"rewards.{context.name}", Setup(f"{__name__}:points", batched=False, constants={"rules": self.rules}), self.timeout_seconds
         )
 
 

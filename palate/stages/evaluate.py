@@ -23,6 +23,7 @@ from palate.distributed.ranks import from_writer
 from palate.distributed.sharing import microbatches, shared
 from palate.evaluation.evals import eval_means, eval_of, grade
 from palate.evaluation.intervals import mean
+from palate.evaluation.rule_audit import audited
 from palate.evaluation.training_prompts import prompt_digest
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy, load_reference
@@ -31,6 +32,7 @@ from palate.objectives.kl import k1
 from palate.rewards.completion_scores import CompletionScorer
 from palate.rewards.composition import RewardPart
 from palate.rewards.part import caveats_of
+from palate.rewards.rule_check import RuleCheck
 from palate.runs.run import Run
 from palate.samplers.local import LocalSampler
 from palate.samplers.prompts import fitting, prompts_at
@@ -54,6 +56,7 @@ class Evaluate:
         reward: a reward model that scores the completions; a short form of `rewards` with this model alone.
         rewards: the parts of a reward by name, as in `online`, that score the completions.
         reference: the model to which the KL is measured.
+        rules: written rules that the completions are checked against, and who checks them.
         gold: import path of a function that knows the truth.
         probes: import paths of functions f(completion) that return a number, by name.
         limit: how many prompts are read, at most; none reads all.
@@ -69,6 +72,7 @@ class Evaluate:
     reward: Input | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
     reference: ModelInput | None = None
+    rules: RuleCheck | None = None
     gold: FunctionInput | None = None
     probes: dict[str, FunctionInput] = field(default_factory=dict)
     columns: ColumnTypes = field(default_factory=Recognised)
@@ -93,13 +97,15 @@ class Evaluate:
             completions = self._completions(run, policy)
             advance(1, "completions")
             rows = self._measure(run, policy, completions)
+            audit = {} if self.rules is None else {"rules": audited(run, self.rules, completions, rows)}
             write_rows(run.directory / "completions.jsonl", rows)
             advance(1, "scores")
             evals = [] if self.evals is None or policy is None else self._answers(run, policy)
             if evals:
                 write_rows(run.directory / "evals.jsonl", evals)
             advance(1, "evals")
-        run.summary({"prompts": len(rows), "means": _means(rows), "evals": eval_means(evals), **caveats_of(self.rewards)})
+        caveats = caveats_of(self.rewards)
+        run.summary({"prompts": len(rows), "means": _means(rows), "evals": eval_means(evals), **audit, **caveats})
 
     def _completions(self, run: Run, policy: CausalPolicy | None) -> Answered:
         """Return a completion of each prompt, sampled or given."""

@@ -17,6 +17,7 @@ from palate.evaluation.model_costs import model_cost
 from palate.evaluation.report import LabelSource, LineageRow, ReportData, RunWarning, StageTiming, Variant, VariantRole, write_report
 from palate.evaluation.report.what_was_learned import learned_and_not
 from palate.evaluation.revision_figures import revision_rounds
+from palate.evaluation.rule_sections import rules_of
 from palate.evaluation.training_prompts import prompts_note
 from palate.runs.record import RECORD, RunRecord, lineage, read_record
 from palate.runs.run import WARNINGS, Run
@@ -159,6 +160,7 @@ class Report:
             evals=report_sections.evals_of(models, reference),
             lengths=lengths,
             audit=report_sections.audit_of(models),
+            rules=rules_of(models, reference),
             exploits=report_sections.exploits_of(models),
             best_of_n=None if self.best is None else report_sections.best_of_n_of(self.best, searched),
             example_choice=f"The first {self.examples} prompts of {self.reference} in file order, not a selection, one completion each.",

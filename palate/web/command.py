@@ -13,7 +13,8 @@ from random import SystemRandom
 import uvicorn
 
 from palate.core import ConfigError
-from palate.data.exchange import read_exchange
+from palate.data.exchange import read_exchange, rule_questions
+from palate.data.rule_file import RuleFile
 from palate.ratings import Link, Ratings, open_ratings, upgrade_ratings, use_ratings
 from palate.web.connections import allow_many_connections, server_config
 from palate.web.credentials import Passwords, hashed
@@ -42,11 +43,13 @@ def serve(options: LabelOptions, say: Callable[[str], None]) -> None:
     """
     if options.media is not None and not options.media.is_dir():
         raise ConfigError(f"--media {options.media} is not a folder.")
+    if options.rules is not None and options.items is None:
+        raise ConfigError("--rules is about the items of --items. Name a file with them too.")
     ratings = open_ratings(options.ratings, create=True)
     try:
         service = make_service(options, ratings)
         if options.items is not None:
-            say(import_items(service, options.items, options.project))
+            say(import_items(service, options.items, options.project, options.rules))
         allow_many_connections()
         with listen(options) as listener:
             address = f"http://{options.host}:{listener.getsockname()[1]}"
@@ -108,16 +111,18 @@ def owner_link(service: Service) -> str:
     return token
 
 
-def import_items(service: Service, path: Path, project: str) -> str:
-    """Import a file into a project and say what was imported.
+def import_items(service: Service, path: Path, project: str, rules: Path | None = None) -> str:
+    """Import a file into a project and say what was imported. With a file of rules, each item is a question about one of them.
 
     Raises:
         ConfigError: the file does not exist.
-        DataError: a row is invalid, or none of the media that the rows name exists. Nothing was added.
+        DataError: a row is invalid, none of the media that the rows name exists, or the rules cannot be used. Nothing was added.
     """
     if not path.exists():
         raise ConfigError(f"--items {path} does not exist. Give the path of a file; docs/exchange.md shows the kinds.")
     exchange = read_exchange(path)
+    if rules is not None:
+        exchange = rule_questions(exchange, RuleFile.read(rules), project)
     notes = upload_notes(exchange, service.settings.media)
     parts = [str(service.ratings.import_exchange(exchange, project, service.clock()))]
     if exchange.dropped:

@@ -17,6 +17,7 @@ class LabelOptions:
         port: port to listen on; 0 takes a free one.
         items: a file to import into `project` first, of any kind that `palate exchange` reads.
         project: name of the project for `items`; it is made if it does not exist.
+        rules: a file of rules that `items` are asked about; their project gets these rules and guidelines with their examples.
         media: folder with images and clips; None serves no media.
         https: people come by https through a proxy. Cookies are sent by https only, and the proxy's word on addresses is trusted.
         webhooks: addresses that each judgment is sent to.
@@ -32,6 +33,7 @@ class LabelOptions:
     port: int = 8080
     items: Path | None = None
     project: str = "First project"
+    rules: Path | None = None
     media: Path | None = None
     https: bool = False
     webhooks: tuple[str, ...] = ()
@@ -54,6 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--items", type=Path, metavar="FILE", help="a file to add first: prompts and completions, or any kind that `exchange` reads"
     )
     parser.add_argument("--project", default=defaults.project, metavar="NAME", help="project for --items (default: %(default)s)")
+    parser.add_argument("--rules", type=Path, metavar="FILE", help="a file of rules: raters say whether the items break them")
     parser.add_argument("--media", type=Path, metavar="DIR", help="folder with the images and clips that items name")
     parser.add_argument("--https", action="store_true", help="people come by https, through a proxy on this machine")
     parser.add_argument("--webhook", action="append", default=[], metavar="URL", help="send each judgment to this address; repeatable")
@@ -74,6 +77,7 @@ def label_options(arguments: argparse.Namespace) -> LabelOptions:
         port=arguments.port,
         items=arguments.items,
         project=arguments.project,
+        rules=arguments.rules,
         media=arguments.media,
         https=arguments.https,
         webhooks=tuple(arguments.webhook),

@@ -31,7 +31,7 @@ def test_it_says_what_to_type_waits_and_goes_on(tmp_path: Path) -> None:
             process.kill()
             process.wait()
     assert f"palate label --ratings {database}" in told.read_text()
-    assert "6 pairs wait" in told.read_text()
+    assert "6 questions wait" in told.read_text()
     record = read_record(tmp_path / "runs" / "mine")
     assert record is not None
     assert record.status == "interrupted"

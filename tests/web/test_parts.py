@@ -26,12 +26,14 @@ from palate.cli import main
 from palate.core import ConfigError, DataError, Message
 from palate.data.exchange import read_exchange
 from palate.ratings import Answer, Candidate, Item, Task
+from palate.web.command import import_items
 from palate.web.display import answer_in_words, media_file, parse_ranking
 from palate.web.service import WebSettings
 from palate.web.transfer import EXPORT_KINDS
 from palate.web.webhooks import Webhooks, is_public
 from tests.support.fuzz import good_files
 from tests.support.rating_server import RatingServer, open_rating_server
+from tests.support.rule_files import rule_file
 from tests.support.waiting import LIMIT_SECONDS, joined
 
 
@@ -430,13 +432,29 @@ def test_bad_rankings_are_refused(words: str) -> None:
         parse_ranking(words, 2)
 
 
+def test_items_are_asked_about_the_rules_of_a_file(server: RatingServer, tmp_path: Path) -> None:
+    items = tmp_path / "items.jsonl"
+    items.write_text('{"prompt": "x", "completions": ["a"]}\n{"prompt": "y", "completions": ["b"], "rule": "salt"}\n')
+    rules = rule_file(tmp_path)
+    assert import_items(server.service, items, "Rules", rules).startswith("3 items added to 'Rules'")
+    (project,) = (one for one in server.ratings.projects() if one.name == "Rules")
+    assert (project.task.kind, project.task.rules) == ("rule", ("the cook has rice", "the cook has salt"))
+    assert "no salt" in server.ratings.guideline(project.id).text
+    asked = [(item.candidates[0].text, item.fields["rule"]) for item in server.ratings.items(project.id)]
+    assert asked == [("a", "the cook has rice"), ("a", "the cook has salt"), ("b", "the cook has salt")]
+    assert import_items(server.service, items, "Rules", rules).startswith("0 items added"), "nothing is asked twice"
+
+
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.jsonl").write_text("{")
+    (tmp_path / "good.jsonl").write_text('{"prompt": "x", "completions": ["a"]}')
     for words, told in (
         (["--port", "99999"], "--port"),
         (["--media", str(tmp_path / "none")], "--media"),
         (["--items", str(tmp_path / "none")], "--items"),
         (["--items", str(tmp_path / "bad.jsonl")], "bad.jsonl:1: not JSON"),
+        (["--rules", str(tmp_path / "none")], "--rules is about the items of --items"),
+        (["--items", str(tmp_path / "good.jsonl"), "--rules", str(tmp_path / "none")], "none cannot be read"),
         (["--webhook", "http://evil.example/"], "--webhook_allow"),
         (["--prot", "1"], "--port"),
     ):

@@ -15,6 +15,7 @@ from palate.data.exchange.convert import READABLE, WRITABLE, join_items, read_ex
 from palate.data.exchange.label_studio_page import page_of as label_studio_page
 from palate.data.exchange.lossless import vote_row
 from palate.data.exchange.project import Project, Task, TaskKind
+from palate.data.exchange.rule_questions import rule_questions
 from palate.data.exchange.shape import Readable, Writable, Written
 from palate.data.exchange.spreadsheet import guarded
 from palate.data.exchange.spreadsheet import table as csv_table
@@ -42,6 +43,7 @@ __all__ = [
     "join_items",
     "label_studio_page",
     "read_exchange",
+    "rule_questions",
     "vote_row",
     "write_exchange",
 ]

@@ -41,6 +41,7 @@ from palate.evaluation.report.records import (
     WinRates,
 )
 from palate.evaluation.report.report_data import ReportData
+from palate.evaluation.report.rule_records import RuleBreachRow
 from palate.evaluation.report.source_records import LabelSource
 
 
@@ -87,6 +88,7 @@ __all__ = [
     "RevisionRounds",
     "RewardAccuracy",
     "RewardModelCard",
+    "RuleBreachRow",
     "RunWarning",
     "StageTiming",
     "Takeaways",

@@ -26,6 +26,7 @@ from palate.evaluation.report.records import (
     Variant,
     WinRates,
 )
+from palate.evaluation.report.rule_records import RuleBreachRow
 from palate.evaluation.report.source_records import LabelSource
 
 
@@ -51,6 +52,7 @@ class ReportData:
     evals: tuple[Eval, ...] = ()
     lengths: tuple[LengthRow, ...] = ()
     audit: tuple[AuditRow, ...] = ()
+    rules: tuple[RuleBreachRow, ...] = ()
     exploits: tuple[ExploitShare, ...] = ()
     best_of_n: BestOfN | None = None
     examples: tuple[PromptExample, ...] = ()
@@ -99,6 +101,7 @@ class ReportData:
         yield from ((f"eval {item.key!r}", row.variant) for item in self.evals for row in item.results)
         yield from (("lengths", row.variant) for row in self.lengths)
         yield from (("bias audit", row.variant) for row in self.audit)
+        yield from (("rules", key) for row in self.rules for key in (*row.broken, *row.versus_reference))
         yield from (("exploits", row.variant) for row in self.exploits)
         yield from (("costs", row.variant) for row in self.costs)
         yield from (("sources of labels", row.variant) for row in self.sources if row.variant)

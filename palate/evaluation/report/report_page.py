@@ -17,6 +17,7 @@ from palate.evaluation.report.constitution_section import costs_takeaway, revisi
 from palate.evaluation.report.headline import headline
 from palate.evaluation.report.records import Eval, ExampleAnswer, Highlight, Training
 from palate.evaluation.report.report_data import ReportData
+from palate.evaluation.report.rule_section import rules_takeaway
 from palate.evaluation.report.source_section import source_chart, sources_takeaway
 from palate.evaluation.report.svg import Chart, described
 from palate.evaluation.report.tiles import tiles
@@ -95,6 +96,7 @@ def _sentences(report: ReportData, capability: tuple[Eval, ...], refusal: tuple[
         "lengths": takeaways.length_takeaway(report),
         "exploits": takeaways.exploit_takeaway(report),
         "audit": takeaways.audit_takeaway(report),
+        "rules": rules_takeaway(report),
         "best_of_n": takeaways.best_of_n_takeaway(report),
     }
     return {name: wording.sentence(text) for name, text in texts.items()}

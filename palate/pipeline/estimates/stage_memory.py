@@ -46,6 +46,7 @@ from palate.stages.revise import DRAFTS_PER_CHUNK, Revise
 from palate.stages.reward import Reward
 from palate.stages.sample import Sample
 from palate.stages.sft import SFT
+from palate.stages.train_rules import TrainRules
 
 
 def _sft(script: MemoryScript, machine: Machine, stage: SFT, origins: Origins) -> None:
@@ -99,6 +100,15 @@ def _reward(script: MemoryScript, machine: Machine, stage: Reward, origins: Orig
     lengths = lengths_of(machine, origin, stage.max_tokens)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, 2, stage.tokens_per_microbatch, stage.prompts_per_step)
     train_alone(script, machine, "reward", origin, trained, trees, stage.optimizer.state)
+
+
+def _train_rules(script: MemoryScript, machine: Machine, stage: TrainRules, origins: Origins) -> None:
+    origin = origins["model"].scalar()
+    trained = trained_of(origin, width_of(stage, machine), stage.adapters, is_checkpointing=stage.checkpoint_activations)
+    load_trained(script, machine, "classifier", origin, trained)
+    lengths = lengths_of(machine, origin, stage.max_tokens)
+    trees = PackedTrees.within(lengths.prompt, lengths.completion, 1, stage.tokens_per_microbatch, stage.completions_per_step)
+    train_alone(script, machine, "classifier", origin, trained, trees, stage.optimizer.state)
 
 
 def _refresh(script: MemoryScript, machine: Machine, stage: Refresh, origins: Origins) -> None:
@@ -183,7 +193,7 @@ def memory_of(stage: Stage, origins: Origins, machine: Machine) -> StageMemory |
         machine: what it runs on.
     """
     kinds: Mapping[type, Callable[..., None]] = {
-        SFT: _sft, Pretrain: _pretrain, Direct: _direct, Reward: _reward, Refresh: _refresh, Sample: _sample,
+        SFT: _sft, Pretrain: _pretrain, Direct: _direct, Reward: _reward, TrainRules: _train_rules, Refresh: _refresh, Sample: _sample,
         Revise: _sample, Evaluate: _evaluate, Rerank: _rerank, Pair: _pair, Average: _average, Online: online,
     }  # fmt: skip
     play = kinds.get(type(stage))

@@ -15,6 +15,7 @@ from palate.objectives.kl import BudgetKL, KLPenalty
 from palate.objectives.shaping import Shaping
 from palate.rewards.composition import RewardPart
 from palate.rewards.model import ModelReward
+from palate.rewards.written_rules import WrittenRules
 from palate.stages.online.online_dpo import OnlineDPO
 from palate.stages.online.policy_gradient import PolicyGradient
 from palate.stages.online.presets import SETTINGS
@@ -153,7 +154,8 @@ class OnlineSettings:
                 "sampler.resample replaces prompts whose completions all got the same reward, which one completion always has: set "
                 "samples_per_prompt to 2 or more, or sampler.resample to 0"
             )
-        has_scorer = self.held_out.reward is not None or any(isinstance(part, ModelReward) for part in self.reward_parts().values())
+        parts = self.reward_parts().values()
+        has_scorer = self.held_out.reward is not None or any(isinstance(part, ModelReward | WrittenRules) for part in parts)
         if self.offload and self.adapters is not None and not has_scorer:
             raise ConfigError(
                 "offload would have no effect: with adapters the reference is the policy with its adapter off, and there is no reward "

@@ -22,8 +22,10 @@ from palate.evaluation.score_file import write_scores
 from palate.models.reward_file import Normalisation
 from palate.models.scalar import scalar_from
 from palate.rewards.combination import Combination, RewardModels
+from palate.rewards.rule_classifier import HEAD
 from palate.testing import tiny_policy, word_tokenizer
 from tests.support.planted_rewards import a_world, cooks_tokenizer
+from tests.support.rule_files import rule_file
 
 HEADS = ("taste", "kind")
 
@@ -242,3 +244,20 @@ def test_members_of_other_tokenizers_and_contexts_are_told_of_and_the_shortest_c
 def test_rows_without_completions_are_an_error(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(Path("rows.jsonl"), [{"prompt": "so what"}])
     assert "no completion to score" in fails(capsys, models / "one", "rows.jsonl")
+
+
+def test_a_classifier_of_rules_gives_how_likely_each_rule_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str], models: Path) -> None:
+    scalar_from(tiny_policy("qwen3", cooks_tokenizer()), (HEAD,), seed=5).save(tmp_path / "classifier")
+    rules = rule_file(tmp_path)
+    write_rows(Path("rows.jsonl"), [ROWS["samples"]])
+    (row,) = scored(capsys, tmp_path / "classifier", "rows.jsonl", "--rules", rules, "--combine", "min")
+    one = row["completions"][0]
+    assert set(one["scores"]) == {"rice", "salt"}
+    assert all(0 < value < 1 for value in one["scores"].values())
+    assert one["score"] == min(one["scores"].values())
+    (alone,) = scored(capsys, tmp_path / "classifier", "rows.jsonl", "--rules", rules, "--dimensions", "salt")
+    assert alone["completions"][0]["score"] == one["scores"]["salt"]
+    assert "it is a reward model and reads no rule" in fails(capsys, models / "one", "rows.jsonl", "--rules", rules)
+    assert "--rules takes one classifier" in fails(capsys, tmp_path / "classifier", "rows.jsonl", "--rules", rules, "--max_length", 9)
+    (tmp_path / "rules.yaml").write_text("rules: []")
+    assert "`rules` holds 0" in fails(capsys, tmp_path / "classifier", "rows.jsonl", "--rules", rules)

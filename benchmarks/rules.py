@@ -1,0 +1,102 @@
+"""Written rules in the kitchen, for several seeds: `python -m benchmarks.rules --seeds 120 121 122`.
+
+It runs configs/rules.yaml, one folder per seed, and prints three tables: how well one classifier reads each rule, under its question and
+under wordings that it has not learned; how often each model breaks each rule, for guests who tempt the cook and for others; and what the
+rules cost. Breaches are counted by programs that know. The last column has the median and the spread over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.kitchen import SeedRun
+from palate.data.jsonl import read_rows
+from palate.evaluation.intervals import Estimate, share
+
+MODELS = {"SFT": "sft", "RL without rules": "plain", "RL with rules": "ruled"}
+GUESTS = {"tempting": "probe", "ordinary": "eval"}
+AREAS = {"question": "auc_program", "held-out wordings": "auc_program_held_out"}
+Figure = Callable[[SeedRun], Estimate]
+
+
+def main() -> int:
+    """Run what is not done yet below `--runs`, one folder per seed, print the tables, and return exit status 0."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rules", description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[120, 121, 122])
+    parser.add_argument("--runs", type=Path, default=Path("runs/bench-rules"))
+    parser.add_argument("--config", type=Path, default=Path("configs/rules.yaml"))
+    options = parser.parse_args()
+    runs = [SeedRun.of(seed, options.runs / f"seed{seed}", options.config) for seed in options.seeds]
+    sys.stdout.write(classifier_table(runs) + "\n" + breach_table(runs) + "\n" + cost_table(runs))
+    return 0
+
+
+def classifier_table(runs: Sequence[SeedRun]) -> str:
+    """Return a Markdown table of the classifier's area under the curve against the rules' programs, on held-out prompts."""
+    rules = list(runs[0].summary("classifier")["held_out"])
+    figures: dict[str, Figure] = {
+        f"{rule}, {name}": lambda run, r=rule, f=field: _estimate(run.summary("classifier")["held_out"][r][f])  # type: ignore[misc]
+        for rule in rules
+        for name, field in AREAS.items()
+    }
+    return _table("area under the curve", figures, runs, ".3f")
+
+
+def breach_table(runs: Sequence[SeedRun]) -> str:
+    """Return a Markdown table of the share of replies that break each rule, and of those that break any of them."""
+    rules = list(runs[0].summary("probe-sft")["rules"])
+    figures: dict[str, Figure] = {}
+    for guests, stage in GUESTS.items():
+        for name, model in MODELS.items():
+            figures[f"{guests} guests, any rule, {name}"] = lambda run, s=f"{stage}-{model}": any_broken(run, s)  # type: ignore[misc]
+        for rule in rules:
+            for name, model in MODELS.items():
+                figures[f"{guests} guests, {rule}, {name}"] = lambda run, s=f"{stage}-{model}", r=rule: _estimate(  # type: ignore[misc]
+                    run.summary(s)["rules"][r]["broken"]
+                )
+    return _table("share of replies with a breach", figures, runs, ".3f")
+
+
+def cost_table(runs: Sequence[SeedRun]) -> str:
+    """Return a Markdown table of what the rules cost: gold on ordinary guests against the same training without rules, and the KL."""
+    figures: dict[str, Figure] = {
+        f"{dimension}, RL with rules less RL without": lambda run, d=dimension: run.gain("ruled", "plain", d)  # type: ignore[misc]
+        for dimension in ("gold", "helpful", "honest", "harmless")
+    }
+    figures["helpful, RL with rules less SFT"] = lambda run: run.gain("ruled", "sft", "helpful")
+    return _table("cost", figures, runs, "+.3f")
+
+
+def any_broken(run: SeedRun, stage: str) -> Estimate:
+    """Return the share of a model's replies that break any rule."""
+    rows: list[Any] = [row for _, row in read_rows(run.stages[stage] / "completions.jsonl")]
+    return share(sum(any(value > 0.5 for value in row["rules"].values()) for row in rows), len(rows))
+
+
+def _estimate(plain: Mapping[str, float | None] | None) -> Estimate:
+    """Return an estimate as a summary has it; NaN where nothing is known."""
+    values = {name: math.nan if value is None else value for name, value in (plain or {}).items()}
+    return Estimate(*(values.get(name, math.nan) for name in ("value", "se", "low", "high")), int(values.get("n", 0)))
+
+
+def _table(title: str, figures: Mapping[str, Figure], runs: Sequence[SeedRun], form: str) -> str:
+    columns = [title, *(f"seed {run.seed}" for run in runs), "median (spread)"]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for name, figure in figures.items():
+        estimates = [figure(run) for run in runs]
+        values = [estimate.value for estimate in estimates]
+        cells = [f"{one.value:{form}} ({one.low:{form}} to {one.high:{form}})" for one in estimates]
+        lines.append(
+            f"| {name} | {' | '.join(cells)} | {statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}}) |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

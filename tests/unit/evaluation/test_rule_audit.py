@@ -1,0 +1,132 @@
+"""How often a model breaks each rule: in the summary of evaluate, in its rows, and on the page of the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from palate.agreement.estimates import wilson
+from palate.core import DataError
+from palate.data.jsonl import write_rows
+from palate.evaluation.evaluated_model import read_evaluated
+from palate.evaluation.report import ReportData, RuleBreachRow, Variant, render
+from palate.evaluation.report.rule_section import rules_takeaway
+from palate.evaluation.rule_audit import breaches_of
+from palate.evaluation.rule_sections import rules_of
+from palate.models.scalar import scalar_from
+from palate.rewards.rule_check import RuleCheck
+from palate.rewards.rule_classifier import HEAD
+from palate.stages.evaluate import Evaluate
+from palate.stages.report import Report, ReportedModel
+from palate.testing import tiny_policy, word_tokenizer
+from tests.support.rule_files import HERE, RULES, rule_file
+from tests.support.stages import dropped_of, ran, rows_of, summary_of
+
+BEFORE = [" make rice"] * 6 + [" make beans"] * 2
+AFTER = [" make rice"] + [" make beans"] * 7
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prompts, completions of two models, and a classifier."""
+    folder = tmp_path_factory.mktemp("home")
+    prompts = [f"the cook {k}" for k in range(8)]
+    write_rows(folder / "prompts.jsonl", [{"prompt": prompt} for prompt in prompts])
+    for name, texts in (("before", BEFORE), ("after", AFTER), ("long", [" rice" * 200, *BEFORE[1:]])):
+        rows = [{"prompt": prompt, "completions": [{"text": text}]} for prompt, text in zip(prompts, texts, strict=True)]
+        write_rows(folder / f"{name}.jsonl", rows)
+    scalar_from(tiny_policy("qwen3", word_tokenizer()), (HEAD,), seed=0).save(folder / "classifier")
+    return folder
+
+
+Audit = Callable[..., Path]
+
+
+@pytest.fixture
+def audit(home: Path, tmp_path: Path) -> Audit:
+    """Evaluates given completions against rules."""
+
+    def run(name: str, rules: RuleCheck) -> Path:
+        stage = Evaluate(str(home / "prompts.jsonl"), completions=str(home / f"{name}.jsonl"), rules=rules)
+        return ran(stage, tmp_path / name, "evaluate")
+
+    return run
+
+
+def test_each_rule_has_its_share_and_who_says_so(audit: Audit, home: Path, tmp_path: Path) -> None:
+    file = str(rule_file(tmp_path))
+    run = audit("before", RuleCheck(file=file, model=str(home / "classifier")))
+    rice, salt = (summary_of(run)["rules"][name] for name in ("rice", "salt"))
+    assert rice["checked_by"] == f"program {HERE}:rice"
+    assert rice["broken"] == rice["probability"]
+    low, high = wilson(6, 8)
+    assert (rice["broken"]["value"], rice["broken"]["low"], rice["broken"]["high"]) == (0.75, pytest.approx(low), pytest.approx(high))
+    assert salt["checked_by"] == f"classifier {home / 'classifier'}"
+    rows = rows_of(run, "completions.jsonl")
+    assert [row["rules"]["rice"] for row in rows] == [1.0] * 6 + [0.0] * 2
+    told = [row["rules"]["salt"] for row in rows]
+    assert salt["probability"]["value"] == pytest.approx(sum(told) / 8)
+    assert salt["broken"]["value"] == sum(p > 0.5 for p in told) / 8
+    assert rice["unknown"] == salt["unknown"] == 0
+
+
+def test_what_a_classifier_cannot_read_is_unknown_and_never_kept(audit: Audit, home: Path, tmp_path: Path) -> None:
+    run = audit("long", RuleCheck(file=str(rule_file(tmp_path)), model=str(home / "classifier"), programs=False))
+    rice = summary_of(run)["rules"]["rice"]
+    assert (rice["unknown"], rice["broken"]["n"]) == (1, 7)
+    assert rows_of(run, "completions.jsonl")[0]["rules"] == {"rice": None, "salt": None}
+    assert dropped_of(run)["completions not checked against rule 'rice'"] == {"too long": 1}
+
+
+def test_a_program_that_fails_stops_the_stage(audit: Audit, tmp_path: Path) -> None:
+    broken = [{**RULES[0], "program": f"{HERE}:seven"}]
+    with pytest.raises(
+        DataError, match=r"rule 'rice': its program .*:seven gave 7, .* for the completion ' make rice'. 8 of 8 completions"
+    ):
+        audit("before", RuleCheck(file=str(rule_file(tmp_path, broken))))
+
+
+def test_probabilities_have_the_interval_of_a_mean() -> None:
+    found = breaches_of("judge x", np.array([0.2, 0.9, 0.6, 0.1]), 1)
+    assert (found.broken.value, found.broken.n, found.unknown) == (0.5, 4, 1)
+    assert found.probability.value == pytest.approx(0.45)
+    assert found.probability.se == pytest.approx(math.sqrt(np.var([0.2, 0.9, 0.6, 0.1], ddof=1) / 4))
+
+
+def test_the_report_compares_models_that_one_checker_checked(audit: Audit, home: Path, tmp_path: Path) -> None:
+    check = RuleCheck(file=str(rule_file(tmp_path)), ids=("rice",))
+    before = read_evaluated("before", str(audit("before", check)))
+    after = read_evaluated("after", str(audit("after", check)))
+    (row,) = rules_of([before, after], before)
+    assert (row.rule, row.checked_by) == ("rice", f"program {HERE}:rice")
+    assert {name: one.value for name, one in row.broken.items()} == {"before": 0.75, "after": 0.125}
+    assert list(row.versus_reference) == ["after"]
+    assert row.versus_reference["after"].value == -0.625
+    other = replace(check, model=str(home / "classifier"), programs=False)
+    (tmp_path / "again").mkdir()
+    stage = Evaluate(str(home / "prompts.jsonl"), completions=str(home / "after.jsonl"), rules=other)
+    apart = read_evaluated("after", str(ran(stage, tmp_path / "again" / "after", "evaluate")))
+    first, second = rules_of([before, apart], before)
+    assert [list(one.broken) for one in (first, second)] == [["before"], ["after"]]
+    assert first.versus_reference == second.versus_reference == {}
+
+
+def test_the_page_has_the_rules_and_says_what_moved(audit: Audit, tmp_path: Path) -> None:
+    check = RuleCheck(file=str(rule_file(tmp_path)), ids=("rice",))
+    models = tuple(ReportedModel(str(audit(name, check)), name) for name in ("before", "after"))
+    page = (ran(Report(models, "before"), tmp_path / "report", "report") / "report.html").read_text()
+    assert 'id="rules"' in page
+    assert f"program {HERE}:rice" in page
+    assert "Against before, after breaks rice less often (\u221262 points)" in page.replace("-62", "\u221262")
+
+
+def test_without_a_measurable_difference_the_page_says_so() -> None:
+    report = ReportData("Title", "", (Variant("sft", "SFT"),), "sft", rules=(RuleBreachRow("rice", "program x", {}, {}),))
+    assert rules_takeaway(report) == "no model breaks a rule measurably more or less often than another."
+    assert 'id="rules"' in render(report)
+    assert rules_takeaway(replace(report, rules=())) == ""

@@ -1,0 +1,244 @@
+"""Stages `collect_rules` and `rules`: what is asked, what a classifier learns and is tested on, and what the summary says."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from palate.core import ConfigError, DataError
+from palate.data.jsonl import write_rows
+from palate.data.rule_file import RuleFile
+from palate.evaluation.rater_votes import JUDGMENTS
+from palate.evaluation.rule_votes import read_rule_votes
+from palate.models.scalar import load_scalar
+from palate.raters.people import People
+from palate.raters.rule_raters import RuleRaters
+from palate.ratings import Answer, use_ratings
+from palate.rewards.learned import LearnedReward
+from palate.rewards.rule_classifier import HEAD, RuleClassifier
+from palate.stages.collect_rules import CollectRules
+from palate.stages.train_rules import TrainRules
+from palate.testing import tiny_policy, word_tokenizer
+from palate.training.optimizer import AdamW
+from tests.support.rule_files import HERE, RULES, answered, rule_file
+from tests.support.stages import dropped_of, ran, rows_of, summary_of
+
+FOODS = ("rice", "salt", "beans")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy, a file of rules, and judgments of 24 prompts by three raters, who all know."""
+    folder = tmp_path_factory.mktemp("home")
+    tiny_policy("qwen3", word_tokenizer()).save(folder / "base")
+    rule_file(folder)
+    rng = random.Random(0)
+    rows = []
+    for k in range(24):
+        prompt = f"the {' '.join(rng.choice(('guests', 'today', 'please', 'so')) for _ in range(3))} {k}"
+        for food in FOODS:
+            rows += [
+                (prompt, f" make {food}", rule, f"r{j}", rule == food or (food, rule) == ("beans", "salt"))
+                for rule in ("rice", "salt")
+                for j in range(3)
+            ]
+    answered(folder / "judgments.jsonl", rows)
+    return folder
+
+
+Train = Callable[..., Path]
+
+
+@pytest.fixture
+def train(home: Path, tmp_path: Path) -> Train:
+    start = TrainRules(
+        str(home / "base"), str(home / "rules.yaml"), (str(home / "judgments.jsonl"),), held_out_share=0.25, epochs=12,
+        completions_per_step=18, optimizer=AdamW(lr=1e-2),
+    )  # fmt: skip
+
+    def run(name: str = "run", **settings: object) -> Path:
+        return ran(replace(start, **settings), tmp_path / name, "rules")  # type: ignore[arg-type]
+
+    return run
+
+
+def test_one_classifier_learns_all_rules_and_reads_wordings_it_has_not_learned(train: Train, home: Path) -> None:
+    run = train()
+    summary = summary_of(run)
+    assert (summary["judgments"], summary["completions"]) == (18 * 18, 18 * 3)
+    for rule in ("rice", "salt"):
+        figures = summary["held_out"][rule]
+        assert figures["questions"] == 18
+        assert figures["auc"]["value"] > 0.95, (rule, figures)
+        assert figures["auc_held_out"]["value"] > 0.9, (rule, figures)
+        assert figures["agreement"]["value"] == 1.0
+        assert figures["is_learned"]
+        assert figures["brier"] < figures["brier_base"] / 2
+    assert summary["held_out"]["rice"]["auc_program"] is not None
+    assert summary["held_out"]["salt"]["auc_program"] is None, "the rule has no program"
+    model = load_scalar(run / "model")
+    assert model.heads == (HEAD,)
+    rows = rows_of(run, "predictions.jsonl")
+    assert len(rows) == 6 * 3 * 2 * 2, "prompts, completions, rules, and two wordings of each"
+    classifier = RuleClassifier(LearnedReward(model), "model")
+    file = RuleFile.read(home / "rules.yaml")
+    test, _ = read_rule_votes(home / "judgments.jsonl", file)
+    by_rule = {rule.id: rule for rule in file.rules}
+    chosen = next(one for one in test if one.rule == "salt" and one.completion.text == " make beans")
+    ((yes, no),) = classifier.logits([(chosen.prompt, chosen.completion)], [[by_rule["salt"].question, by_rule["rice"].question]])
+    assert isinstance(yes, float)
+    assert isinstance(no, float)
+    assert yes > 0 > no
+
+
+def test_no_prompt_is_learned_and_tested(train: Train, home: Path, tmp_path: Path) -> None:
+    own = answered(tmp_path / "test.jsonl", [(f"the cook {k}", " make rice", "rice", "ann", k % 2 == 0) for k in range(8)])
+    run = train(held_out=(str(own),), epochs=1)
+    assert summary_of(run)["completions"] == 72
+    assert {row["prompt"] for row in rows_of(run, "predictions.jsonl")} == set(range(8))
+    again = train("again", held_out=(str(home / "judgments.jsonl"),), judgments=(str(own), str(home / "judgments.jsonl")), epochs=1)
+    assert summary_of(again)["completions"] == 8
+    assert dropped_of(again)["judgments"] == {"its prompt is held out": 144}
+
+
+def test_rules_that_are_not_learned_are_tested(train: Train) -> None:
+    run = train(unlearned=("salt",), epochs=1)
+    summary = summary_of(run)
+    assert {name: own["is_learned"] for name, own in summary["held_out"].items()} == {"rice": True, "salt": False}
+    assert {row["rule"] for row in rows_of(run, "predictions.jsonl")} == {"rice", "salt"}
+
+
+def test_labels_are_shares_and_each_judgment_weighs_one(train: Train, tmp_path: Path) -> None:
+    """With one completion whose raters are divided 3 to 1, the classifier ends at their share, whatever the number of wordings."""
+    rows = [(f"the cook {k}", " make rice", "rice", f"r{j}", j > 0) for k in range(8) for j in range(4)]
+    path = answered(tmp_path / "divided.jsonl", rows)
+    run = train(judgments=(str(path),), epochs=25, wordings=None)
+    broken = [row["probability"] for row in rows_of(run, "predictions.jsonl") if row["wording"] == "question"]
+    assert broken == pytest.approx([0.75] * len(broken), abs=0.08)
+    assert summary_of(run)["last"]["broken/mean"] == pytest.approx(0.75)
+
+
+def test_the_summary_says_what_is_not_reached(train: Train, capfd: pytest.CaptureFixture[str]) -> None:
+    run = train(epochs=0.1, optimizer=AdamW(lr=1e-9))
+    said = summary_of(run)["findings"]
+    assert any("on held-out wordings the classifier has not reached 0.9" in one for one in said), said
+    assert said[0] in capfd.readouterr().err
+
+
+def test_a_program_that_fails_stops_the_stage_before_it_trains(train: Train, tmp_path: Path) -> None:
+    broken = rule_file(tmp_path, [{**RULES[0], "program": f"{HERE}:failing"}, RULES[1]], "broken.yaml")
+    with pytest.raises(
+        DataError, match=r"rule 'rice': its program .*failing raised ZeroDivisionError: no oven, for the completion ' make salt'"
+    ):
+        train(rules=str(broken))
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_bad_settings_are_messages(train: Train, tmp_path: Path, home: Path) -> None:
+    with pytest.raises(ConfigError, match="no rule 'pepper'"):
+        train(unlearned=("pepper",))
+    with pytest.raises(ConfigError, match="held_out_share is 0 and held_out is empty"):
+        train(held_out_share=0.0)
+    with pytest.raises(ConfigError, match="judgments is empty"):
+        train(judgments=())
+    with pytest.raises(DataError, match="nothing is left to train on"):
+        train(unlearned=("rice", "salt"))
+    other = answered(tmp_path / "other.jsonl", [("x", "y", "something", "ann", True)])
+    with pytest.raises(DataError, match="there is no judgment of a rule of"):
+        train(judgments=(str(other),))
+
+
+def samples(folder: Path) -> str:
+    """Completions of six prompts: rice, salt, an empty one, and one twice."""
+    rows = [
+        {
+            "id": f"p{k}",
+            "prompt": f"the cook {k}",
+            "wanted": "rice",
+            "completions": [{"text": text} for text in (" rice", " salt", "", " rice")],
+        }
+        for k in range(6)
+    ]
+    write_rows(folder / "samples.jsonl", rows)
+    return str(folder / "samples.jsonl")
+
+
+def test_each_completion_is_judged_by_each_rule(tmp_path: Path) -> None:
+    file = rule_file(tmp_path, [RULES[0], {**RULES[1], "program": f"{HERE}:of_column"}])
+    raters = RuleRaters(raters=4, misses=0.0, false_alarms=0.0)
+    run = ran(CollectRules(samples(tmp_path), str(file), raters, raters_per_question=2), tmp_path / "run", "collect_rules")
+    summary = summary_of(run)
+    assert (summary["questions"], summary["judgments"]) == (24, 48)
+    assert summary["rules"]["rice"]["broken"] == summary["rules"]["salt"]["broken"] == 0.5
+    judged, left_out = read_rule_votes(run / JUDGMENTS, RuleFile.read(file))
+    assert not left_out
+    assert {(one.completion.text, one.rule, one.broken) for one in judged} == {
+        (" rice", "rice", 1.0), (" salt", "rice", 0.0), (" rice", "salt", 0.0), (" salt", "salt", 1.0),
+    }  # fmt: skip
+    assert all(len(one.votes) == 2 for one in judged)
+    assert dropped_of(run)["completions"] == {"empty completion": 6}
+    few = ran(CollectRules(samples(tmp_path), str(file), raters, ids=("rice",), limit=3), tmp_path / "few", "collect_rules")
+    assert summary_of(few)["questions"] == 3
+
+
+def test_simulated_people_err_at_the_rates_that_are_set() -> None:
+    raters = RuleRaters(raters=10, misses=0.2, false_alarms=0.1, spread=0.0)
+    votes = {
+        is_broken: [says for k in range(600) for _, says in raters.votes(f"q{k}", "r", is_broken=is_broken, count=5, seed=1)]
+        for is_broken in (True, False)
+    }
+    assert sum(votes[True]) / 3000 == pytest.approx(0.8, abs=0.03)
+    assert sum(votes[False]) / 3000 == pytest.approx(0.1, abs=0.03)
+    assert len({name for name, _ in raters.votes("q", "r", is_broken=True, count=5, seed=1)}) == 5
+    assert raters.votes("q", "r", is_broken=True, count=5, seed=1) == raters.votes("q", "r", is_broken=True, count=5, seed=1)
+    unclear = replace(raters, unclear={"vague": 1.0})
+    tossed = [says for k in range(600) for _, says in unclear.votes(f"q{k}", "vague", is_broken=True, count=5, seed=1)]
+    assert sum(tossed) / 3000 == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_badly_worded_rule_is_flagged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = rule_file(tmp_path, [RULES[0], {**RULES[1], "program": f"{HERE}:rice"}])
+    raters = RuleRaters(misses=0.0, false_alarms=0.0, unclear={"salt": 1.0})
+    write_rows(
+        tmp_path / "many.jsonl",
+        [{"prompt": f"the cook {k}", "completions": [{"text": text} for text in (" rice", " salt")]} for k in range(60)],
+    )
+    run = ran(CollectRules(str(tmp_path / "many.jsonl"), str(file), raters, raters_per_question=3), tmp_path / "run", "collect_rules")
+    flags = {name: own["is_badly_worded"] for name, own in summary_of(run)["rules"].items()}
+    assert flags == {"rice": False, "salt": True}
+    assert "rule salt: raters do not agree on it" in capfd.readouterr().err
+
+
+def test_people_are_asked_each_rule_and_answers_of_other_texts_stay_out(tmp_path: Path) -> None:
+    file, database = rule_file(tmp_path), tmp_path / "ratings.db"
+    stage = CollectRules(samples(tmp_path), str(file), People(database=str(database), project="Rules", wait=False), limit=2)
+    asked = ran(stage, tmp_path / "asked", "collect_rules")
+    assert summary_of(asked)["judgments"] == 0
+    with use_ratings(str(database)) as ratings:
+        (project,) = ratings.projects()
+        assert project.task.rules == ("the cook has rice", "the cook has salt")
+        assert "## salt" in ratings.guideline(project.id).text
+        ann = ratings.add_account("ann", "rater", time.time())
+        ratings.join(project.id, ann.id, time.time())
+        while (held := ratings.claim(project.id, ann.id, time.time(), random.Random(0))) is not None:
+            item = ratings.item(held.item)
+            broken = str(item.fields["rule"]).split()[-1] in item.candidates[0].text
+            ratings.submit(held.id, ann.id, Answer(broken=broken), held.id, time.time())
+    told = ran(replace(stage, limit=1), tmp_path / "told", "collect_rules")
+    judged, _ = read_rule_votes(told / JUDGMENTS, RuleFile.read(file))
+    assert sorted((one.completion.text, one.rule, one.broken) for one in judged) == [(" rice", "rice", 1.0), (" rice", "salt", 0.0)]
+
+
+def test_what_simulated_people_cannot_see_is_refused(tmp_path: Path) -> None:
+    file = str(rule_file(tmp_path))
+    with pytest.raises(ConfigError, match="simulated people see what a rule's program says, and salt in"):
+        ran(CollectRules(samples(tmp_path), file, RuleRaters()), tmp_path / "run", "collect_rules")
+    with pytest.raises(ConfigError, match="raters_per_question must be at most 2"):
+        CollectRules(samples(tmp_path), file, RuleRaters(raters=2), raters_per_question=3).check()
+    with pytest.raises(ConfigError, match=r"unclear.salt is a share, got 2"):
+        RuleRaters(unclear={"salt": 2.0})
