@@ -12,6 +12,7 @@ from torch import Tensor
 
 from palate.config.answers import Score
 from palate.core import Completion, Conversation, Prompt
+from palate.rewards.members import EnsembleMember
 from palate.runs.run import Run
 from palate.text.pack import Tree
 
@@ -93,11 +94,11 @@ class PartScorer(Protocol):
 
 
 class HeadScorer(Protocol):
-    """A reward model that several parts may share: each batch is scored once."""
+    """A member of an ensemble, or a reward model alone. Several parts may share it: each batch is scored once."""
 
     @property
-    def heads(self) -> tuple[str, ...]:
-        """Names of the model's heads."""
+    def member(self) -> EnsembleMember:
+        """The member that scores."""
         ...
 
     def score(self, batch: ScoringBatch) -> tuple[Tensor, dict[int, str]]:
@@ -112,11 +113,11 @@ class ScoringContext:
     Attributes:
         name: the part's name, for messages.
         tokenizer: the policy's; None where completions come from elsewhere, so that their texts are scored.
-        model: gives the reward model at a path, which is loaded once.
+        members: gives the members of the ensemble at a path, or the one reward model; each is loaded once.
         run: the run that scores, which keeps what judges answered; None outside a run.
     """
 
     name: str
     tokenizer: PreTrainedTokenizerBase | None
-    model: Callable[[str], HeadScorer]
+    members: Callable[[str], Sequence[HeadScorer]]
     run: Run | None = None

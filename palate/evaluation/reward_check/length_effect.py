@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from palate.agreement.estimates import Estimate, clustered_share, from_normal
+from palate.agreement.estimates import Estimate, clustered_share, from_normal, known
 from palate.evaluation.calibration import vote_agreement
 from palate.evaluation.reward_check.score_book import Floats, Ints, ScoredPairs
 
@@ -56,6 +57,16 @@ def length_effect(pairs: ScoredPairs) -> LengthEffect | None:
     is_with, is_against = better * np.sign(x) * sign > 0, better * np.sign(x) * sign < 0
     parts = [clustered_share(pairs.right[flags], pairs.prompt[flags]) if flags.any() else None for flags in (is_with, is_against)]
     return LengthEffect(effect, "longer" if sign > 0 else "shorter", clustered_share(follows, pairs.prompt[differs]), *parts)
+
+
+def length_of_rows(rows: Sequence[Mapping[str, float | str]]) -> dict[str, float | None] | None:
+    """Return the effect of length with its interval, from the rows of `predictions.jsonl`; None as `length_effect`."""
+    columns = ("chosen", "rejected", "chosen_tokens", "rejected_tokens", "observed", "prompt")
+    values = {name: np.array([float(row[name]) for row in rows]) for name in columns}
+    scores, tokens = (np.stack([values[name] for name in pair], axis=1) for pair in (columns[:2], columns[2:4]))
+    found = length_effect(ScoredPairs((), scores, np.empty((0, len(rows))), values["observed"], tokens, values["prompt"].astype(np.int64)))
+    effect = None if found is None else found.effect
+    return None if effect is None else {"effect": effect.value, "low": known(effect.low), "high": known(effect.high)}
 
 
 def _slope(x: Floats, y: Floats, cluster: Ints) -> Estimate:
