@@ -48,8 +48,8 @@ def read_scored(path: Path) -> ScoredSamples:
     """Read scored samples.
 
     Raises:
-        DataError: a row has no completions or cannot be read, a completion has no scores by dimension, rows have scores of other dimensions,
-            or no completion has a score.
+        DataError: a row cannot be read or has no completions, a completion has no scores by dimension, rows have scores of other
+            dimensions, or no completion has a score.
     """
     groups = read_completion_groups(path)
     if groups.dropped:

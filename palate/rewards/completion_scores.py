@@ -83,7 +83,7 @@ class CompletionScorer:
             return CompletionScorer(run, reward, LearnedReward.load(model_at(reward), sampled_with, dtype=dtype))
         if reward is not None:
             rewards = {"reward": ModelReward(model=(reward,))}
-        parts = Composition.load(rewards, sampled_with, locate=model_at, max_failed=MAX_UNSCORED, run=run)
+        parts = Composition.load(rewards, sampled_with, max_failed=MAX_UNSCORED, run=run)
         return CompletionScorer(run, f"rewards ({', '.join(rewards)})", parts)
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:

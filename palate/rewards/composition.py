@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from palate.config.answers import LARGEST
-from palate.config.artifacts import models_at
+from palate.config.artifacts import model_at, models_at
 from palate.core import Completion, ConfigError, DataError, Prompt, TrainingError
 from palate.distributed.ranks import from_writer
 from palate.models.adapters import LoRA, four_bit_of
@@ -124,7 +124,6 @@ class Composition:
         parts: Mapping[str, RewardPart],
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
-        locate: Callable[[str], str] = str,
         max_failed: float = 0.05,
         adapters: LoRA | None = None,
         run: Run | None = None,
@@ -134,7 +133,6 @@ class Composition:
         Args:
             parts: by name.
             tokenizer: the policy's; None where completions come from elsewhere, and then texts are scored.
-            locate: turns a model's path in the settings into a directory.
             max_failed: largest share of a batch's completions that a part may fail to score.
             adapters: those that the policy trains. With them a reward model that was kept as an adapter stays beside its base, which is
                 quantised as the policy's. Without them it is merged into its base.
@@ -156,7 +154,7 @@ class Composition:
             each = models_at(path)
             merges = adapters is None and not has_adapters(each)
             load = partial(LearnedReward.load, sampled_with=tokenizer, merge_adapter=merges, four_bit=four_bit_of(adapters))
-            loaded = {one: load(locate(one)) for one in each}
+            loaded = {one: load(model_at(one)) for one in each}
             if adapters is None:
                 share_bases(loaded.values())
             models.update(loaded)

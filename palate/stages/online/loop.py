@@ -50,7 +50,6 @@ class Loop:
         self.rewards = Composition.load(
             config.reward_parts(),
             self.policy.tokenizer,
-            locate=model_at,
             max_failed=config.reward_requirements.max_failed,
             adapters=config.adapters,
             run=run,
