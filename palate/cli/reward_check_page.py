@@ -88,8 +88,9 @@ def _length(check: RewardCheck) -> Iterator[str]:
         yield "length: all pairs have sides of one length, so its effect is not known"
         return
     yield f"length: {signed(length.effect, digits=2)} sd of score for one sd of length, quality held fixed"
-    if check.length_before is not None:
-        yield f"  before, by --before: {signed(check.length_before.effect, digits=2)}"
+    yield f"  correlation of scores with length, whichever side won: {signed(length.correlation, digits=2)}"
+    if (before := check.length_before) is not None:
+        yield f"  of --before: {signed(before.effect, digits=2)} sd; correlation {signed(before.correlation, digits=2)}"
     parts = {"has that length": length.agreeing, "has the other": length.against}
     known = ", ".join(f"{share(one)} where the better side {name}" for name, one in parts.items() if one is not None)
     yield f"  picks the {length.prefers} side on {share(length.follows)}; right on {known}"
