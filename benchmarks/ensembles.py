@@ -1,8 +1,8 @@
-"""Best of many by one reward model and by ensembles, against the truth of the kitchen: `python -m benchmarks.ensembles --seeds 130 131 132`.
+"""Best of many by one reward model and by ensembles, in the kitchen: `python -m benchmarks.ensembles --seeds 130 131 132`.
 
-World, language model and samples are those of configs/kitchen.yaml. A few hundred noisy judgments train one model on all of them, an
-ensemble with bootstrapped prompts, an ensemble of heads on one trunk, and an ensemble with the same first heads, whose weights are averaged.
-Each of them chooses among the same `--pool` completions per held-out prompt. There is a row per rule with the gold of the best of n.
+World, language model and samples are those of configs/kitchen.yaml. Noisy judgments train one model on all of them, an ensemble with
+bootstrapped prompts, an ensemble of heads on one trunk, and an ensemble with the same first heads, whose weights are averaged. Each of them
+chooses among the same `--pool` completions per held-out prompt. There is a row per rule with the gold of the best of n.
 """
 
 from __future__ import annotations
