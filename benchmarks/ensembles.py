@@ -1,8 +1,8 @@
 """Best of many by one reward model and by ensembles, in the kitchen: `python -m benchmarks.ensembles --seeds 130 131 132`.
 
-World, language model and samples are those of configs/kitchen.yaml. Noisy judgments train one model on all of them, an ensemble with
-bootstrapped prompts, an ensemble of heads on one trunk, and an ensemble with the same first heads, whose weights are averaged. Each of them
-chooses among the same `--pool` completions per held-out prompt. There is a row per rule with the gold of the best of n.
+World, language model and samples are those of configs/kitchen.yaml. A few noisy judgments train one model on all of them, an
+ensemble with bootstrapped prompts, and heads on one trunk. The weights of the ensemble are averaged too. Each of them chooses among the
+same `--pool` completions per held-out prompt. There is a row per rule with the gold of the best of n.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def pipeline(pairs: int, members: int, prompts: int, pool: int) -> dict[str, Any
     """Return the kitchen's stages up to noisy judgments, the reward models, and the completions to choose among."""
     stages: dict[str, Any] = yaml.safe_load(KITCHEN.read_text(encoding="utf-8"))["stages"]
     kept = {name: stages[name] for name in ("world", "base", "sft", "samples")}
-    people = {"raters": 12, "reliability": 0.5, "sharpness": 6, "side_bias": 0.0, "length_bias": 0.0, "phrase_bias": 0.0}
+    people = {"raters": 12, "reliability": 0.8, "sharpness": 6, "side_bias": 0.0, "length_bias": 0.0, "phrase_bias": 0.0}
     judged = {**stages["judged"], "from": {**stages["judged"]["from"], "pool": people}, "raters_per_comparison": 1, "pairs_per_prompt": 2}
     reward = {**stages["reward"], "limit": pairs}
-    ensemble = {"count": members, "bootstrap": "prompts"}
+    ensemble = {"count": members, "bootstrap": "prompts", "heads": "same"}
     return {
         "name": "ensembles",
         "seed": 0,
@@ -48,10 +48,9 @@ def pipeline(pairs: int, members: int, prompts: int, pool: int) -> dict[str, Any
             "judged": judged,
             "single": reward,
             "ensemble": {**reward, "members": ensemble},
-            "heads": {**reward, "members": {**ensemble, "trunk": "shared"}},
-            "alike": {**reward, "members": {**ensemble, "heads": "same"}},
+            "heads": {**reward, "members": {**ensemble, "trunk": "shared", "heads": "own"}},
             "averaged": {
-                "stage": "average", "models": ["$alike"], "reference_samples": "$samples", "held_out": "$judged/held_out.jsonl",
+                "stage": "average", "models": ["$ensemble"], "reference_samples": "$samples", "held_out": "$judged/held_out.jsonl",
             },
             "pool": {
                 "stage": "sample", "model": "$sft", "prompts": "$world/held_out.jsonl", "limit": prompts, "samples_per_prompt": pool,
@@ -121,7 +120,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ensembles", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[130, 131, 132])
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-ensembles"))
-    parser.add_argument("--pairs", type=int, default=1500, help="judgments that train")
+    parser.add_argument("--pairs", type=int, default=3000, help="judgments that train")
     parser.add_argument("--members", type=int, default=4)
     parser.add_argument("--prompts", type=int, default=200, help="held-out prompts")
     parser.add_argument("--pool", type=int, default=64, help="completions per prompt")

@@ -65,8 +65,8 @@ def score(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comma
         table = read_completion_groups(path, limit=options.limit, columns=columns_of(options.columns))
         models = _models(options)
         combination = Combination.of(models.heads, options.dimensions, weights, options.combine)
-        for row in table.dropped[:3]:
-            _tell(f"left out: {row.source}: {row.reason}")
+        for left_out in table.dropped[:3]:
+            _tell(f"left out: {left_out.source}: {left_out.reason}")
         if len(table.dropped) > 3:
             _tell(f"left out: {len(table.dropped)} rows in all")
         if options.out == STDIO:

@@ -110,8 +110,8 @@ def ensemble_disagreement(pairs: ScoredPairs) -> EnsembleDisagreement | None:
 
 def rank_correlation(first: Floats, second: Floats) -> float:
     """Return Spearman's correlation of two columns (n,), equal values at their mean rank; NaN where one of them is constant."""
-    ranks = [_mean_ranks(column) for column in (first, second)]
-    return float("nan") if any(np.ptp(column) == 0 for column in ranks) else float(np.corrcoef(*ranks)[0, 1])
+    one, other = _mean_ranks(first), _mean_ranks(second)
+    return float("nan") if np.ptp(one) == 0 or np.ptp(other) == 0 else float(np.corrcoef(one, other)[0, 1])
 
 
 def _mean_ranks(values: Floats) -> Floats:

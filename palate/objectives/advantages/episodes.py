@@ -50,7 +50,8 @@ class RewardParts:
 
     def split(self, sizes: Sequence[int]) -> list[RewardParts]:
         """Return the parts of successive completions, `sizes` of them each."""
-        return [RewardParts(*pieces) for pieces in zip(self.added.split(list(sizes)), self.weights.split(list(sizes)), strict=True)]
+        pieces = zip(torch.split(self.added, list(sizes)), torch.split(self.weights, list(sizes)), strict=True)
+        return [RewardParts(added, weights) for added, weights in pieces]
 
     @staticmethod
     def joined(pieces: Sequence[RewardParts]) -> RewardParts:
