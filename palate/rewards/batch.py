@@ -12,7 +12,7 @@ from torch import Tensor
 
 from palate.config.answers import Score
 from palate.core import Completion, Conversation, Prompt
-from palate.rewards.members import EnsembleMember
+from palate.rewards.ensemble_members import EnsembleMember
 from palate.runs.run import Run
 from palate.text.pack import Tree
 

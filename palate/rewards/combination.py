@@ -15,8 +15,8 @@ from palate.config.settings import nearest
 from palate.core import Completion, ConfigError, Prompt
 from palate.models.precision import DType
 from palate.rewards.ensemble import Ensemble, Mean
+from palate.rewards.ensemble_members import has_adapters, members_of, require_alike, share_bases
 from palate.rewards.learned import LearnedReward
-from palate.rewards.members import has_adapters, members_of, require_alike, share_bases
 from palate.text.spans import NO_LIMIT
 
 Combine = Literal["sum", "mean", "min", "max"]

@@ -18,10 +18,10 @@ from palate.distributed.ranks import from_writer
 from palate.models.adapters import LoRA, four_bit_of
 from palate.objectives.advantages import RewardParts
 from palate.rewards.batch import PartScorer, ScoringBatch, ScoringContext
+from palate.rewards.ensemble_members import has_adapters, share_bases
 from palate.rewards.function import FunctionReward
 from palate.rewards.judge import JudgeReward
 from palate.rewards.learned import LearnedReward
-from palate.rewards.members import has_adapters, share_bases
 from palate.rewards.model import Member, ModelReward
 from palate.rewards.remote import HTTPReward
 from palate.rewards.rubric import RubricReward

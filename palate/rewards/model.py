@@ -13,8 +13,8 @@ from palate.config.types import Input
 from palate.core import ConfigError
 from palate.rewards.batch import HeadScorer, PartScores, ScoringBatch, ScoringContext
 from palate.rewards.ensemble import Ensemble, Mean
+from palate.rewards.ensemble_members import EnsembleMember, members_of, require_alike
 from palate.rewards.learned import LearnedReward
-from palate.rewards.members import EnsembleMember, members_of, require_alike
 from palate.rewards.part import PartSettings
 
 

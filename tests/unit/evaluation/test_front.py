@@ -66,7 +66,7 @@ def test_weights_that_make_no_sense(weights: dict[str, float]) -> None:
 scores = st.lists(st.tuples(*[st.integers(-3, 3).map(float)] * 2), min_size=1, max_size=6).map(np.array)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(scores, min_size=1, max_size=4), st.integers(2, 9), st.none() | st.integers(-3, 1))
 def test_along_the_front_one_dimension_never_falls_and_the_other_never_rises(
     groups: list[np.ndarray], points: int, floor: int | None
