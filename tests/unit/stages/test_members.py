@@ -17,6 +17,7 @@ from palate.data.jsonl import write_rows
 from palate.models.adapters import LoRA
 from palate.models.load import load_tokenizer
 from palate.models.scalar import load_scalar
+from palate.pipeline.estimates.model_origins import origin_at
 from palate.rewards.combination import RewardModels
 from palate.rewards.composition import Composition
 from palate.rewards.ensemble import Mean, Worst
@@ -121,6 +122,7 @@ def test_a_run_of_members_is_an_ensemble_wherever_a_reward_model_is_named(ensemb
     part = ModelReward(model=(str(ensemble),), ensemble=Worst())
     reward = Composition.load({"taste": part}).score(PROMPTS, [GROUP, GROUP])
     torch.testing.assert_close(reward.rewards, found.scores.sum(1), atol=1e-5, rtol=0)
+    assert origin_at(str(ensemble)).shape == origin_at(models_at(str(ensemble))[0]).shape
     with pytest.raises(ConfigError, match=r"holds an ensemble, and this setting takes one model. Name a member, such as .*/members/1"):
         model_at(str(ensemble))
 
