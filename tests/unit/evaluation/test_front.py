@@ -27,6 +27,12 @@ def test_weights_choose_the_highest_weighted_sum_of_standardised_scores() -> Non
         assert sums[k] == pytest.approx(sums.max())
 
 
+def test_of_equally_good_completions_the_one_that_is_better_otherwise_is_chosen() -> None:
+    tied = ScoreTable(("helpful", "harmless"), (np.array([[1.0, 0.0], [1.0, 2.0], [0.0, 5.0]]), np.array([[2.0, 3.0], [2.0, 1.0]])))
+    assert choose(tied, Choice({"helpful": 1.0})).numbers == (1, 0)
+    assert choose(tied, Choice({"helpful": 1.0}, {"harmless": 0.0})).numbers == (1, 0)
+
+
 def test_a_dimension_that_does_not_vary_changes_nothing() -> None:
     assert choose(TABLE, Choice({"helpful": 1.0, "same": 100.0})).numbers == choose(TABLE, Choice({"helpful": 1.0})).numbers
 
