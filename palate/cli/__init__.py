@@ -7,7 +7,16 @@ import sys
 from collections.abc import Callable, Sequence
 
 from palate import __version__
-from palate.cli import completion, exchange_command, judge_fit_command, plan_command, rater_commands, reward_commands, run_commands
+from palate.cli import (
+    completion,
+    exchange_command,
+    front_command,
+    judge_fit_command,
+    plan_command,
+    rater_commands,
+    reward_commands,
+    run_commands,
+)
 from palate.cli.help_page import show
 from palate.cli.parser import COMMANDS, overview
 from palate.cli.stage_command import stage
@@ -66,6 +75,7 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         "judge-fit": judge_fit_command.judge_fit,
         "score": reward_commands.score,
         "reward-check": reward_commands.reward_check,
+        "front": front_command.front,
         "exchange": exchange_command.exchange,
         "reference": run_commands.reference,
         "completion": completion.completion,

@@ -88,6 +88,9 @@ def _length(check: RewardCheck) -> Iterator[str]:
         yield "length: all pairs have sides of one length, so its effect is not known"
         return
     yield f"length: {signed(length.effect, digits=2)} sd of score for one sd of length, quality held fixed"
+    yield f"  correlation of scores with length, whichever side won: {signed(length.correlation, digits=2)}"
+    if (before := check.length_before) is not None:
+        yield f"  of --before: {signed(before.effect, digits=2)} sd; correlation {signed(before.correlation, digits=2)}"
     parts = {"has that length": length.agreeing, "has the other": length.against}
     known = ", ".join(f"{share(one)} where the better side {name}" for name, one in parts.items() if one is not None)
     yield f"  picks the {length.prefers} side on {share(length.follows)}; right on {known}"
@@ -125,6 +128,13 @@ def _doubts(check: RewardCheck) -> Iterator[str]:
     if disagreement is not None:
         yield f"ensemble: wrong on {share(disagreement.agreed)} where it agrees, on {share(disagreement.disputed)} where it disagrees"
         yield "  " + ("disagreement warns of errors" if disagreement.warns else "disagreement is not shown to warn of errors")
+        if not math.isnan(disagreement.correlation):
+            yield f"  rank correlation of disagreement with error: {disagreement.correlation:+.2f}"
+    if (novelty := check.novelty) is not None:
+        yield f"new completions: the members differ by {novelty.new:.2f} sd on them, by {novelty.usual:.2f} sd on the pairs"
+        yield f"  beyond 95 % of the pairs' completions: {share(novelty.beyond)} of {novelty.completions}, 5 % expected"
+        if novelty.is_warning:
+            yield "  warning: the ensemble does not know such completions; do not trust scores on which its members disagree"
     if known is None:
         yield "familiar texts: not known; give --reference FILE with completions that the model knows"
         return

@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palate.cli.parser import COMMANDS, Parser, say, underscored
+from palate.config.artifacts import models_at
+from palate.config.dimension_numbers import read_numbers
 from palate.core import ConfigError
 from palate.pipeline.table import Stages
 
 if TYPE_CHECKING:
     from palate.evaluation.reward_check.check_report import RewardCheck
     from palate.rewards.combination import RewardModels
-    from palate.rewards.ensemble import Ensemble
     from palate.rewards.rule_scores import RuleScores
 
 STDIO = "-"
 """The word for standard input or output in place of a file."""
-
-ENSEMBLES = ("mean", "wco", "uwo", "soft_min")
 
 
 def score_parser() -> Parser:
@@ -43,7 +42,9 @@ def score_parser() -> Parser:
 def _add_common(parser: Parser) -> None:
     """The options that both commands share."""
     parser.add_argument("--also", nargs="+", default=[], metavar="PATH", help="further models: together they are an ensemble")
-    parser.add_argument("--ensemble", choices=ENSEMBLES, help="how the models' scores become one (default: mean)")
+    parser.add_argument(
+        "--ensemble", metavar="RULE", help="how their scores become one: mean, wco, uwo=0.5, mean_minus_sd=1, soft_min=1 (default: mean)"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="most rows to read (default: all)")
     parser.add_argument("--max_length", type=int, metavar="N", help="most tokens; longer rows have no score (default: the model's)")
     parser.add_argument("--columns", nargs="+", default=[], metavar="WORD", help="what the columns hold, such as prompt=question")
@@ -59,17 +60,15 @@ def score(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comma
     from palate.core.process import computing_on
     from palate.data.formats import read_completion_groups
     from palate.evaluation.score_file import ScoreTally, scored_rows, write_scores
-    from palate.rewards.combination import Combination, read_weights
-    from palate.rewards.rule_scores import RuleScores
+    from palate.rewards.combination import Combination
 
-    weights = read_weights(options.weights)
+    weights = read_numbers(options.weights)
     with _opened(options.data) as path, computing_on(options.device):
         table = read_completion_groups(path, limit=options.limit, columns=columns_of(options.columns))
         models = _models(options) if options.rules is None else _rules(options)
-        notes = () if isinstance(models, RuleScores) else models.notes()
         combination = Combination.of(models.heads, options.dimensions, weights, options.combine)
-        for note in (*notes, *(f"left out: {row.source}: {row.reason}" for row in table.dropped[:3])):
-            _tell(note)
+        for left_out in table.dropped[:3]:
+            _tell(f"left out: {left_out.source}: {left_out.reason}")
         if len(table.dropped) > 3:
             _tell(f"left out: {len(table.dropped)} rows in all")
         if options.out == STDIO:
@@ -98,6 +97,8 @@ def reward_check_parser() -> Parser:
     parser.add_argument("--reassure", nargs="+", default=[], metavar="TEXT", help="phrases that must not win: two more adversarial sets")
     parser.add_argument("--attack_limit", type=float, default=0.5, metavar="SHARE", help="wins needed in adversarial sets (default: 0.5)")
     parser.add_argument("--reference", metavar="FILE", help="completions that the model knows (default: what its run was trained on)")
+    parser.add_argument("--new", metavar="FILE", help="completions, such as a tuned policy's: does the ensemble disagree more on them?")
+    parser.add_argument("--before", metavar="MODEL", help="another reward model, to compare the effect of length with")
     parser.add_argument(
         "--benchmark", choices=("rewardbench", "rewardbench-2"), help="PAIRS has this form: add the benchmark's own figures"
     )
@@ -118,23 +119,34 @@ def reward_check(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (ever
         raise ConfigError(f"--attack_limit is a share from 0 to 1, got {options.attack_limit}.")
     if options.best_of is not None and options.benchmark != "rewardbench-2":
         raise ConfigError("--best_of says how many completions a row of rewardbench-2 has. Add --benchmark rewardbench-2.")
-    if options.card and options.also:
-        raise ConfigError("--card writes what is known of one model, and --also makes an ensemble. Check each model alone.")
+    if options.card and (options.also or len(models_at(options.model)) > 1):
+        raise ConfigError("--card writes what is known of one model, and these are an ensemble. Check each model alone.")
     from palate.cli.inspection import columns_of
     from palate.core import TrainingError
     from palate.core.process import computing_on
     from palate.evaluation.reward_check.check_file import CheckedFile, check_file, write_card
     from palate.evaluation.reward_check.check_report import CheckSettings
+    from palate.rewards.combination import RewardModels
 
     settings = CheckSettings(
         tuple(options.dimensions), options.combined, options.by, tuple(options.reassure), options.attack_limit, options.dtype
     )
     file = CheckedFile(
-        options.data, options.benchmark, options.best_of, options.rating, options.limit, columns_of(options.columns), options.reference
+        path=options.data,
+        benchmark=options.benchmark,
+        best_of=options.best_of,
+        rating=options.rating,
+        limit=options.limit,
+        columns=columns_of(options.columns),
+        reference=options.reference,
+        new=options.new,
     )
     with computing_on(options.device):
         models = _models(options)
-        check = check_file(models, file, settings)
+        if options.new is not None and len(models.members) < 2:
+            raise ConfigError("--new asks where the members of an ensemble disagree, and there is one model. Name others with --also.")
+        before = None if options.before is None else RewardModels.load((options.before,), dtype=options.dtype)
+        check = check_file(models, file, settings, before)
     if options.card:
         _tell(f"wrote {write_card(check)}")
     _write(check, options)
@@ -163,8 +175,10 @@ def _write(check: RewardCheck, options: argparse.Namespace) -> None:
 
 def _models(options: argparse.Namespace) -> RewardModels:
     from palate.rewards.combination import RewardModels
+    from palate.rewards.ensemble import read_ensemble
 
-    return RewardModels.load((options.model, *options.also), _ensemble(options.ensemble), options.dtype, options.max_length)
+    rule = None if options.ensemble is None else read_ensemble(options.ensemble)
+    return RewardModels.load((options.model, *options.also), rule, options.dtype, options.max_length)
 
 
 def _rules(options: argparse.Namespace) -> RuleScores:
@@ -181,7 +195,7 @@ def _identity(options: argparse.Namespace, data: Path) -> dict[str, object]:
     from palate.runs.digests import DigestCache
 
     digests = DigestCache()
-    places = [Path(model_at(path)) for path in (options.model, *options.also)]
+    places = [Path(model_at(member)) for path in (options.model, *options.also) for member in models_at(path)]
     places += [] if options.rules is None else [options.rules]
     content = {str(place): digests.content(place) for place in (*places, data) if place.exists()}
     return {
@@ -200,13 +214,6 @@ def _opened(word: str) -> Iterator[Path]:
         path = Path(folder) / "stdin.jsonl"
         path.write_bytes(sys.stdin.buffer.read())
         yield path
-
-
-def _ensemble(kind: str | None) -> Ensemble | None:
-    from palate.rewards.ensemble import Mean, SoftMin, UncertaintyWeighted, Worst
-
-    kinds: dict[str, Ensemble] = {"mean": Mean(), "wco": Worst(), "uwo": UncertaintyWeighted(), "soft_min": SoftMin()}
-    return None if kind is None else kinds[kind]
 
 
 def _check_counts(options: argparse.Namespace) -> None:

@@ -4,13 +4,50 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from palate.core import ConfigError
+
+MEMBERS = "members"
+"""The folder of a run that has the members of an ensemble, each in a folder named by its number."""
+_MODELS = ("model", "adapter")
+
 
 def model_at(path: str) -> str:
-    """Return the model directory that a path means: `model/` or `adapter/` of a run directory, else the path or hub name itself."""
-    return next((str(inside) for inside in (Path(path) / "model", Path(path) / "adapter") if inside.is_dir()), path)
+    """Return the model directory that a path means: `model/` or `adapter/` of a run directory, else the path or hub name itself.
+
+    Raises:
+        ConfigError: the run trained several models.
+    """
+    inside = _model_in(Path(path))
+    if inside is None and (Path(path) / MEMBERS).is_dir():
+        raise ConfigError(
+            f"{path} holds an ensemble, and this setting takes one model. Name a member, such as {path}/{MEMBERS}/1, or join them with the "
+            "stage average"
+        )
+    return path if inside is None else str(inside)
+
+
+def models_at(path: str) -> tuple[str, ...]:
+    """Return the models that a path means: the members of a run that trained an ensemble, in order, else the path itself.
+
+    Raises:
+        ConfigError: a member has no model.
+    """
+    folder = Path(path) / MEMBERS
+    if not folder.is_dir() or _model_in(Path(path)) is not None:
+        return (path,)
+    numbers = sorted(int(place.name) for place in folder.iterdir() if place.name.isdigit())
+    found = tuple(str(folder / str(number)) for number in numbers)
+    for member in found:
+        if _model_in(Path(member)) is None:
+            raise ConfigError(f"{member} has no model: the run that trains this ensemble is not finished. Finish it first")
+    return found
 
 
 def file_at(path: str, name: str) -> Path:
     """Return the file that a path means: `name` in a run directory, else the path itself."""
     inside = Path(path) / name
     return inside if inside.is_file() else Path(path)
+
+
+def _model_in(directory: Path) -> Path | None:
+    return next((directory / name for name in _MODELS if (directory / name).is_dir()), None)

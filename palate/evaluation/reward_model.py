@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from palate.config.artifacts import file_at
@@ -22,19 +23,23 @@ from palate.text.pack import Tree
 from palate.text.template import Unusable
 from palate.training.comparisons import JudgedPrompt
 
+Prediction = dict[str, float | str]
+"""A held-out preference with raw scores; see `predictions`."""
+
 REFERENCE_PROMPTS = 1000
 """The completions of at most this many prompts set the scale of a reward model's scores."""
 
 
-def normalisation_of(raw: Tensor) -> tuple[Normalisation, float]:
+def normalisation_of(raw: Tensor, members: int = 1) -> tuple[Normalisation, float]:
     """Return each head's gain and bias for raw scores (n, h), and the raw deviation of their sum.
 
     With them the sum of the heads has mean 0 and deviation 1. The deviation is the biased one (Ziegler et al. 2019 sec. 2.2). Scores that
-    are all equal keep their scale.
+    are all equal keep their scale. Of `members` members on one trunk each has a scale of its own (see `Normalisation`), and the deviation
+    returned is their mean.
     """
-    spread = float(raw.sum(1).std(unbiased=False))
-    gain = 1 / spread if spread > 0 else 1.0
-    return Normalisation((gain,) * raw.shape[1], tuple((-gain * raw.mean(0)).tolist())), spread
+    spreads = raw.unflatten(1, (members, -1)).sum(2).std(0, unbiased=False)
+    gain = torch.where(spreads > 0, 1 / spreads, torch.ones_like(spreads)).repeat_interleave(raw.shape[1] // members) / members
+    return Normalisation(tuple(gain.tolist()), tuple((-gain * raw.mean(0)).tolist()), members), float(spreads.mean())
 
 
 def reference_samples(run: Run, path: str, reward: LearnedReward) -> tuple[list[tuple[Prompt, tuple[Completion, ...]]], list[Tree]]:
@@ -59,18 +64,23 @@ def reference_samples(run: Run, path: str, reward: LearnedReward) -> tuple[list[
     return kept, trees
 
 
-def predictions(model: ScalarModel, judged: Sequence[JudgedPrompt], dimensions: tuple[str, ...]) -> list[dict[str, float | str]]:
-    """Return a row per held-out preference: the prompt's number, raw scores, the share of votes, and lengths in tokens."""
-    raw = LearnedReward(model).score_trees([prompt.tree for prompt in judged])
+def predictions(model: ScalarModel, judged: Sequence[JudgedPrompt], dimensions: tuple[str, ...]) -> list[Prediction]:
+    """Return a row per held-out preference: the prompt's number, raw scores, the share of votes, and lengths in tokens.
+
+    The raw score of members on one trunk is their mean.
+    """
     norm = model.normalisation
-    rows: list[dict[str, float | str]] = []
+    scaled = LearnedReward(model).score_trees([prompt.tree for prompt in judged]).double()
+    each = (scaled - scaled.new_tensor(norm.bias)) / scaled.new_tensor(norm.gain)
+    raw = each.unflatten(1, (norm.members, -1)).mean(1)
+    rows: list[Prediction] = []
     start = 0
     for number, prompt in enumerate(judged):
         for pair, preference in zip(prompt.pairs, prompt.preferences, strict=True):
             head = dimensions.index(pair.dimension) if pair.dimension in dimensions else None
             if head is None:
                 continue
-            scores = [(float(raw[start + side, head]) - norm.bias[head]) / norm.gain[head] for side in (pair.chosen, pair.rejected)]
+            scores = [float(raw[start + side, head]) for side in (pair.chosen, pair.rejected)]
             votes = [vote for _, vote in preference.votes]
             observed = sum(votes) / len(votes) if votes else pair.probability
             lengths = [len(prompt.tree.branches[side].ids) for side in (pair.chosen, pair.rejected)]
@@ -82,7 +92,7 @@ def predictions(model: ScalarModel, judged: Sequence[JudgedPrompt], dimensions: 
     return rows
 
 
-def assess(rows: Sequence[dict[str, float | str]]) -> dict[str, dict[str, float]]:
+def assess(rows: Sequence[Prediction]) -> dict[str, dict[str, float]]:
     """Return accuracy against single votes, its floors and calibration, per dimension and over all rows (`overall`)."""
     names = list(dict.fromkeys(str(row["dimension"]) for row in rows))
     parts = {name: [row for row in rows if row["dimension"] == name] for name in names}
@@ -96,7 +106,7 @@ def card_of(overall: Mapping[str, float], spread: float) -> ReportCard:
     return ReportCard(overall["accuracy"], int(overall["n"]), spread, floor, overall["over_length_low"])
 
 
-def _assess(rows: Sequence[dict[str, float | str]]) -> dict[str, float]:
+def _assess(rows: Sequence[Prediction]) -> dict[str, float]:
     columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0] if name != "dimension"}
     observed = columns["observed"]
     right = vote_agreement(columns["chosen"] - columns["rejected"], observed)

@@ -9,6 +9,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from palate.core import Completion, ConfigError, DataError, Interrupted, Prompt
 from palate.data.files import read_json, write_json
 from palate.data.formats import CompletionGroup, sample_row
@@ -53,7 +55,8 @@ def scored_rows(
 ) -> Iterator[Row]:
     """Yield a row per group, in order: the prompt, and its completions with their `score` and their `scores` by dimension.
 
-    A completion without a score has null in both, and the reason under `unscored`.
+    An ensemble adds `spread`, the standard deviation among its members' scores. A completion without a score has null in all of them, and
+    the reason under `unscored`.
     """
     with progress(len(groups), "score") as advance:
         for start in range(0, len(groups), at_once):
@@ -69,6 +72,9 @@ def _rows(
     columns = [heads.index(name) for name in combination.dimensions]
     table = scores.scores[:, columns]
     combined, by_dimension = combination(table).tolist(), table.tolist()
+    spread = None
+    if len(scores.members) > 1:
+        spread = torch.stack([combination(member[:, columns]) for member in scores.members]).std(0, correction=0).tolist()
     ends = list(accumulate(len(group.completions) for group in part))
     for group, end in zip(part, ends, strict=True):
         numbers = range(end - len(group.completions), end)
@@ -80,6 +86,8 @@ def _rows(
             entry["scores"] = (
                 dict.fromkeys(combination.dimensions) if reason else dict(zip(combination.dimensions, by_dimension[number], strict=True))
             )
+            if spread is not None:
+                entry["spread"] = None if reason else spread[number]
             if reason:
                 entry["unscored"] = reason
                 tally.unscored[reason.partition(":")[0]] += 1

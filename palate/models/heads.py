@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 
 import torch
 from torch import Tensor
-from torch.nn import Linear
+from torch.nn import Linear, Parameter
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from palate.core import ModelError
@@ -52,6 +52,22 @@ def _new(config: PretrainedConfig, seed: int) -> PreTrainedModel:
     except ValueError as error:
         raise ModelError(f"transformers has no scalar head for {config.model_type} models; use another family") from error
     return module
+
+
+def keep_first_heads(module: PreTrainedModel, names: Sequence[str]) -> None:
+    """Cut the heads of a sequence classification model down to the first ones, which keep their weights and have these names."""
+    head = head_of(module)
+    head.weight = Parameter(head.weight.detach()[: len(names)].clone(), requires_grad=head.weight.requires_grad)
+    if head.bias is not None:
+        head.bias = Parameter(head.bias.detach()[: len(names)].clone(), requires_grad=head.bias.requires_grad)
+    head.out_features = len(names)
+    name_heads(module.config, names)
+
+
+def name_heads(config: PretrainedConfig, names: Sequence[str]) -> None:
+    """Say in a configuration what heads there are."""
+    config.num_labels = len(names)
+    config.id2label, config.label2id = dict(enumerate(names)), {name: k for k, name in enumerate(names)}
 
 
 def with_padding(tokenizer: PreTrainedTokenizerBase, ends: Set[int]) -> PreTrainedTokenizerBase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,10 +15,28 @@ REWARD_FILE = "reward.json"
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Gain and bias per head: `gain * score + bias` has mean 0 and standard deviation 1 on reference samples (Ziegler et al. 2019)."""
+    """Gain and bias per head: `gain * score + bias` has mean 0 and standard deviation 1 on reference samples (Ziegler et al. 2019).
+
+    Attributes:
+        gain: one per head.
+        bias: one per head.
+        members: members of an ensemble that the heads belong to, one member's heads after another's. The sum of all heads is then the mean
+            over members, so each gain is divided by their number.
+    """
 
     gain: tuple[float, ...]
     bias: tuple[float, ...]
+    members: int = 1
+
+
+def member_heads(dimensions: Sequence[str], members: int) -> tuple[str, ...]:
+    """Return the names of the heads of `members` members: of one member the dimensions, of several `DIMENSION.NUMBER`."""
+    return tuple(dimensions) if members == 1 else tuple(f"{name}.{k}" for k in range(1, members + 1) for name in dimensions)
+
+
+def dimensions_of(heads: Sequence[str], members: int) -> tuple[str, ...]:
+    """Return the dimensions that the heads of `members` members are about."""
+    return tuple(heads) if members == 1 else tuple(name.removesuffix(".1") for name in heads[: len(heads) // members])
 
 
 @dataclass(frozen=True)
@@ -30,6 +49,7 @@ class RewardFile:
         bias: bias of each head.
         likelihood: coefficient of each head, in logits per nat of mean log-likelihood; None where scores read only the last token.
         tokenizer: digest of the tokenizer that the heads were trained with; None where nobody knows.
+        members: members of an ensemble that share this model, as in `Normalisation`.
     """
 
     heads: tuple[str, ...]
@@ -37,10 +57,11 @@ class RewardFile:
     bias: tuple[float, ...]
     likelihood: tuple[float, ...] | None = None
     tokenizer: str | None = None
+    members: int = 1
 
     def write(self, directory: str | Path) -> None:
         """Write the file to a directory that already has the model."""
-        content = {name: value for name, value in asdict(self).items() if value is not None}
+        content = {name: value for name, value in asdict(self).items() if value is not None and (name, value) != ("members", 1)}
         if self.likelihood is not None:
             content["note"] = NOTE
         (Path(directory) / REWARD_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -61,9 +82,11 @@ class RewardFile:
             numbers = (content["gain"], content["bias"], *(() if likelihood is None else (likelihood,)))
             heads = tuple(content["heads"])
             columns = [tuple(map(float, column)) for column in numbers]
-            tokenizer = content.get("tokenizer")
+            tokenizer, members = content.get("tokenizer"), int(content.get("members", 1))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{path} cannot be read ({type(error).__name__}: {error}); it needs heads, gain and bias") from error
         if any(len(column) != len(heads) for column in columns):
             raise ModelError(f"{path} needs one number per head: it has {len(heads)} heads and columns of {[len(c) for c in columns]}")
-        return RewardFile(heads, columns[0], columns[1], columns[2] if likelihood is not None else None, tokenizer)
+        if members < 1 or len(heads) % members or member_heads(dimensions_of(heads, members), members) != heads:
+            raise ModelError(f"{path} says that {members} members share the heads {', '.join(heads)}. Copy the directory as it was written")
+        return RewardFile(heads, columns[0], columns[1], columns[2] if likelihood is not None else None, tokenizer, members)

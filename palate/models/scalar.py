@@ -20,7 +20,7 @@ from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
 from palate.models.devices import moved, on_model
 from palate.models.four_bit import FourBit, quantised
-from palate.models.heads import head_of, on_backbone, padding_at_ends, with_padding
+from palate.models.heads import head_of, name_heads, on_backbone, padding_at_ends, with_padding
 from palate.models.likelihood import NOTE_NAME, PREFIX, attach, attach_stored, likelihood_of, of_policy
 from palate.models.load import base_policy, check_vocabulary, load_config, load_module, load_policy, load_tokenizer, stored_dtype
 from palate.models.parts import in_parts
@@ -170,7 +170,8 @@ class ScalarModel:
         """Write reward.json to a directory that already has the model. It also says which tokenizer the heads were trained with."""
         coefficients = None if self.likelihood is None else self.likelihood.stored()
         digest = tokenizer_digest(self.tokenizer)
-        RewardFile(self.heads, self.normalisation.gain, self.normalisation.bias, coefficients, digest).write(directory)
+        scale = self.normalisation
+        RewardFile(self.heads, scale.gain, scale.bias, coefficients, digest, scale.members).write(directory)
 
     def _head(self, states: Tensor) -> Tensor:
         """Return scores in float32 whatever the backbone computes in, because differences within a pair are small; on the CPU."""
@@ -282,8 +283,7 @@ def with_heads(
     tokenizer = with_padding(source.tokenizer, ends)
     config = copy.deepcopy(source.module.config)
     config.__dict__.pop(NOTE_NAME, None)  # of a reward model that reads the likelihood, which new heads need not do
-    config.num_labels = len(heads)
-    config.id2label, config.label2id = dict(enumerate(heads)), {name: k for k, name in enumerate(heads)}
+    name_heads(config, heads)
     config.get_text_config().pad_token_id = config.pad_token_id = tokenizer.pad_token_id
     module = on_backbone(source.module, config, seed, takes=takes)
     head = head_of(module)
@@ -309,5 +309,5 @@ def _normalised(model: ScalarModel, stored: RewardFile | None, path: str | Path)
     if stored is not None and stored.heads != model.heads:
         raise ModelError(f"{Path(path) / REWARD_FILE} has heads {list(stored.heads)}; the model has heads {list(model.heads)}")
     if stored is not None:
-        model.normalisation = Normalisation(stored.gain, stored.bias)
+        model.normalisation = Normalisation(stored.gain, stored.bias, stored.members)
     return model

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from palate.config.answers import Score
 from palate.core import Completion, Conversation, Prompt
+from palate.rewards.ensemble_members import EnsembleMember
 from palate.runs.run import Run
 from palate.text.pack import Tree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from palate.rewards.learned import LearnedReward
 
 
 @dataclass(frozen=True)
@@ -95,16 +95,11 @@ class PartScorer(Protocol):
 
 
 class HeadScorer(Protocol):
-    """A reward model that several parts may share: each batch is scored once."""
+    """A member of an ensemble, or a reward model alone. Several parts may share it: each batch is scored once."""
 
     @property
-    def reward(self) -> LearnedReward:
-        """The model, for parts that read something else than the sampled tokens."""
-        ...
-
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """Names of the model's heads."""
+    def member(self) -> EnsembleMember:
+        """The member that scores."""
         ...
 
     def score(self, batch: ScoringBatch) -> tuple[Tensor, dict[int, str]]:
@@ -119,11 +114,11 @@ class ScoringContext:
     Attributes:
         name: the part's name, for messages.
         tokenizer: the policy's; None where completions come from elsewhere, so that their texts are scored.
-        model: gives the reward model at a path, which is loaded once.
+        members: gives the members of the ensemble at a path, or the one reward model; each is loaded once.
         run: the run that scores, which keeps what judges answered; None outside a run.
     """
 
     name: str
     tokenizer: PreTrainedTokenizerBase | None
-    model: Callable[[str], HeadScorer]
+    members: Callable[[str], Sequence[HeadScorer]]
     run: Run | None = None

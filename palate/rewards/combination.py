@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from palate.config.artifacts import model_at
+from palate.config.artifacts import model_at, models_at
 from palate.config.settings import nearest
 from palate.core import Completion, ConfigError, Prompt
 from palate.models.precision import DType
-from palate.models.reward_file import Normalisation
 from palate.rewards.ensemble import Ensemble, Mean
+from palate.rewards.ensemble_members import has_adapters, members_of, require_alike, share_bases
 from palate.rewards.learned import LearnedReward
 from palate.text.spans import NO_LIMIT
-from palate.text.tokens import tokenizer_digest
 
 Combine = Literal["sum", "mean", "min", "max"]
 
@@ -96,72 +95,68 @@ class GroupScores:
 class RewardModels:
     """One reward model, or several that make an ensemble. They read texts, each in its own tokens."""
 
-    def __init__(self, members: Mapping[str, LearnedReward], ensemble: Ensemble, max_tokens: int | None = None) -> None:
+    def __init__(self, rewards: Mapping[str, LearnedReward], ensemble: Ensemble | None = None, max_tokens: int | None = None) -> None:
         """Take the loaded models by path. What has more than `max_tokens` in a model's own tokens has no score.
 
         Raises:
-            ConfigError: the models have other heads, or only some of them have normalised scores.
+            ConfigError: one member has an ensemble's rule; the models have other tokens, contexts or heads; or only some of them have
+                normalised scores.
         """
-        self.members, self._ensemble = members, ensemble
-        first, *others = members
-        self.heads = members[first].model.heads
+        self.members = {one.name: one for path, reward in rewards.items() for one in members_of(path, reward)}
+        """The members of the ensemble by name; the model itself where there is no ensemble."""
+        self._ensemble = ensemble or Mean()
+        if len(self.members) == 1 and self._ensemble != Mean():
+            raise ConfigError("an ensemble's rule needs two models or more, got one. Name others, or leave the rule out.")
+        first, *others = self.members.values()
+        self.heads = first.dimensions
         """Names of the dimensions, in the order of the first model."""
-        for path in others:
-            if set(members[path].model.heads) != set(self.heads):
-                theirs = ", ".join(members[path].model.heads)
+        for one in others:
+            if set(one.dimensions) != set(self.heads):
+                theirs = ", ".join(one.dimensions)
                 raise ConfigError(
-                    f"{path} has the dimensions {theirs}, and {first} has {', '.join(self.heads)}. An ensemble needs the same."
+                    f"{one.name} has the dimensions {theirs}, and {first.name} has {', '.join(self.heads)}. An ensemble needs the same."
                 )
-        raw = [path for path, one in members.items() if not is_normalised(one)]
-        if 0 < len(raw) < len(members):
+        raw = [one.name for one in self.members.values() if not one.is_normalised]
+        if 0 < len(raw) < len(self.members):
             raise ConfigError(
                 f"{raw[0]} gives raw scores, and another member of the ensemble normalised ones: they have different units. "
                 "Use models that `palate reward` trained, or raw ones only."
             )
+        require_alike(rewards)
         self._max_tokens = max_tokens
 
     @staticmethod
     def load(
         paths: Sequence[str], ensemble: Ensemble | None = None, dtype: DType = "float32", max_tokens: int | None = None
     ) -> RewardModels:
-        """Load the models at the paths, or of the runs that trained them.
+        """Load the models at the paths, or of the runs that trained them. A run that trained an ensemble means all its members.
 
         Raises:
-            ConfigError: a model stands twice, one model has an ensemble's rule, or as `RewardModels`.
+            ConfigError: a model stands twice, or as `RewardModels`.
             ModelError: a path has no reward model.
         """
-        if len(set(paths)) < len(paths):
+        each = [member for path in paths for member in models_at(path)]
+        if len(set(each)) < len(each):
             raise ConfigError(f"the ensemble names a model twice: {', '.join(paths)}. Name each once.")
-        if len(paths) == 1 and ensemble not in (None, Mean()):
-            raise ConfigError("an ensemble's rule needs two models or more, got one. Name others, or leave the rule out.")
-        return RewardModels({path: LearnedReward.load(model_at(path), dtype=dtype) for path in paths}, ensemble or Mean(), max_tokens)
+        merges = not has_adapters(each)
+        rewards = {path: LearnedReward.load(model_at(path), dtype=dtype, merge_adapter=merges) for path in each}
+        share_bases(rewards.values())
+        return RewardModels(rewards, ensemble, max_tokens)
 
     @property
     def first(self) -> LearnedReward:
         """The first model."""
-        return next(iter(self.members.values()))
-
-    def notes(self) -> tuple[str, ...]:
-        """Return what the user should know about members that differ in tokenizer or context."""
-        found = []
-        if len({tokenizer_digest(one.model.tokenizer) for one in self.members.values()}) > 1:
-            found.append("the members of the ensemble have different tokenizers: each reads the text in its own tokens")
-        limits = {path: one.model.max_tokens for path, one in self.members.items()}
-        if len(set(limits.values())) > 1:
-            listed = ", ".join(f"{path} {limit or 'no limit'}" for path, limit in limits.items())
-            found.append(
-                f"the members of the ensemble take contexts of different lengths ({listed}): the shortest decides what has a score"
-            )
-        return tuple(found)
+        return next(iter(self.members.values())).reward
 
     def score(self, prompts: Sequence[Prompt], groups: Sequence[Sequence[Completion]]) -> GroupScores:
         """Score all completions, groups in order. Other completions in the call change a score by rounding only, below 1e-5 in float32."""
-        tables, reasons = [], dict[int, str]()
-        for path, member in self.members.items():
-            table, failed = self._table(member, prompts, groups)
-            tables.append(table[:, [member.model.heads.index(head) for head in self.heads]])
-            named = f" ({path})" if len(self.members) > 1 else ""
-            reasons = {**{row: f"{reason}{named}" for row, reason in failed.items()}, **reasons}
+        tables, reasons, known = [], dict[int, str](), dict[str, Tensor]()
+        for member in self.members.values():
+            if member.path not in known:
+                known[member.path], failed = self._table(member.reward, prompts, groups)
+                named = f" ({member.path})" if len(self.members) > 1 else ""
+                reasons = {**{row: f"{reason}{named}" for row, reason in failed.items()}, **reasons}
+            tables.append(member.normalised(known[member.path])[:, [member.dimensions.index(head) for head in self.heads]])
         members = torch.stack(tables)
         return GroupScores(members, self._ensemble(members), reasons)
 
@@ -186,43 +181,10 @@ class RewardModels:
 
     def raw(self, members: Tensor) -> Tensor:
         """Return raw scores (m, b, h), in logits, from normalised ones."""
-        return torch.stack([_raw(one, table, self.heads) for one, table in zip(self.members.values(), members, strict=True)])
+        return torch.stack([one.raw(table, self.heads) for one, table in zip(self.members.values(), members, strict=True)])
 
 
 def tokens_of(member: LearnedReward, prompt: Prompt, completion: Completion) -> int:
     """Return the number of tokens of a prompt with its completion."""
     tree = member.tree(prompt, [completion], NO_LIMIT)
     return len(tree.trunk) + len(tree.branches[0].ids)
-
-
-def is_normalised(reward: LearnedReward) -> bool:
-    """Return whether a model's scores have a scale of their own (`reward.json`) and are not raw logits."""
-    heads = len(reward.model.heads)
-    return reward.model.normalisation != Normalisation((1.0,) * heads, (0.0,) * heads)
-
-
-def read_weights(words: Iterable[str]) -> dict[str, float]:
-    """Return weights by dimension from words such as `helpful=2`.
-
-    Raises:
-        ConfigError: a word has another form, or a dimension stands twice.
-    """
-    weights: dict[str, float] = {}
-    for word in words:
-        name, equals, number = word.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            value = math.nan
-        if not equals or not name or math.isnan(value):
-            raise ConfigError(f"a weight is written DIMENSION=NUMBER, such as helpful=2; got {word!r}")
-        if name in weights:
-            raise ConfigError(f"weights: {name} stands twice. Give it one weight.")
-        weights[name] = value
-    return weights
-
-
-def _raw(reward: LearnedReward, table: Tensor, heads: Sequence[str]) -> Tensor:
-    norm, order = reward.model.normalisation, [reward.model.heads.index(head) for head in heads]
-    gain, bias = table.new_tensor(norm.gain)[order], table.new_tensor(norm.bias)[order]
-    return (table - bias) / gain

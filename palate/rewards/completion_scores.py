@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from torch import Tensor
 
-from palate.config.artifacts import model_at
+from palate.config.artifacts import model_at, models_at
 from palate.core import Completion, ConfigError, Prompt
 from palate.models.precision import DType
 from palate.rewards.composition import Composition, RewardPart
@@ -31,9 +31,9 @@ def require_one_reward(stage: str, reward: str | None, rewards: Mapping[str, Rew
 
 
 def reward_models(reward: str | None, rewards: Mapping[str, RewardPart]) -> list[str]:
-    """Return the paths of all reward models of a stage."""
+    """Return the paths of all reward models of a stage, members of ensembles one by one."""
     parts = [path for part in rewards.values() if isinstance(part, ModelReward) for path in part.model]
-    return parts if reward is None else [reward]
+    return [member for path in (parts if reward is None else [reward]) for member in models_at(path)]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class CompletionScorer:
 
         Args:
             run: the run that scores.
-            reward: the path of a reward model; None where there are parts.
+            reward: the path of a reward model, or of an ensemble, whose members' mean is the score; None where there are parts.
             rewards: parts by name.
             sampled_with: the tokenizer that the completions' ids come from; None where only texts are known.
             dtype: the type that a reward model computes in.
@@ -79,9 +79,11 @@ class CompletionScorer:
         Raises:
             ConfigError: a part cannot be opened.
         """
-        if reward is not None:
+        if reward is not None and len(models_at(reward)) == 1:
             return CompletionScorer(run, reward, LearnedReward.load(model_at(reward), sampled_with, dtype=dtype))
-        parts = Composition.load(rewards, sampled_with, locate=model_at, max_failed=MAX_UNSCORED, run=run)
+        if reward is not None:
+            rewards = {"reward": ModelReward(model=(reward,))}
+        parts = Composition.load(rewards, sampled_with, max_failed=MAX_UNSCORED, run=run)
         return CompletionScorer(run, f"rewards ({', '.join(rewards)})", parts)
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from palate.config.answers import LARGEST
+from palate.config.artifacts import model_at, models_at
 from palate.core import Completion, ConfigError, DataError, Prompt, TrainingError
 from palate.data.judge_names import figure_name
 from palate.distributed.ranks import from_writer
 from palate.models.adapters import LoRA, four_bit_of
+from palate.objectives.advantages import RewardParts
 from palate.rewards.batch import PartScorer, ScoringBatch, ScoringContext
+from palate.rewards.ensemble_members import has_adapters, share_bases
 from palate.rewards.function import FunctionReward
 from palate.rewards.judge import JudgeReward
 from palate.rewards.learned import LearnedReward
@@ -53,15 +56,20 @@ class Scores:
             part whose judge has no report card is called `part_uncalibrated`.
         parts: (b,) scores by part, heads added up, after normalisation and bounds, before weights.
         multipliers: multiplier of each part with a constraint, as used in this batch.
-        rewards: (b,) all parts together; NaN where a part that counts failed.
+        added: what each part that counts adds to the rewards.
         failures: each failed score with its reason.
     """
 
     table: Mapping[str, Tensor]
     parts: Mapping[str, Tensor]
     multipliers: Mapping[str, float]
-    rewards: Tensor
+    added: RewardParts
     failures: tuple[Failure, ...]
+
+    @property
+    def rewards(self) -> Tensor:
+        """Return (b,) all parts together; NaN where a part that counts failed."""
+        return self.added.added.sum(1)
 
     def metrics(self) -> dict[str, float]:
         """Return means over what was scored, and the share that was not; a part without any score has no mean."""
@@ -120,7 +128,6 @@ class Composition:
         parts: Mapping[str, RewardPart],
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
-        locate: Callable[[str], str] = str,
         max_failed: float = 0.05,
         adapters: LoRA | None = None,
         run: Run | None = None,
@@ -130,7 +137,6 @@ class Composition:
         Args:
             parts: by name.
             tokenizer: the policy's; None where completions come from elsewhere, and then texts are scored.
-            locate: turns a model's path in the settings into a directory.
             max_failed: largest share of a batch's completions that a part may fail to score.
             adapters: those that the policy trains. With them a reward model that was kept as an adapter stays beside its base, which is
                 quantised as the policy's. Without them it is merged into its base.
@@ -148,11 +154,17 @@ class Composition:
         models: dict[str, LearnedReward] = {}
 
         @cache
-        def member(path: str) -> Member:
-            models[path] = LearnedReward.load(locate(path), tokenizer, merge_adapter=adapters is None, four_bit=four_bit_of(adapters))
-            return Member(models[path])
+        def members(path: str) -> tuple[Member, ...]:
+            each = models_at(path)
+            merges = adapters is None and not has_adapters(each)
+            load = partial(LearnedReward.load, sampled_with=tokenizer, merge_adapter=merges, four_bit=four_bit_of(adapters))
+            loaded = {one: load(model_at(one)) for one in each}
+            if adapters is None:
+                share_bases(loaded.values())
+            models.update(loaded)
+            return tuple(member for one, reward in loaded.items() for member in Member.all_of(one, reward))
 
-        scorers = {name: part.open(ScoringContext(name, tokenizer, member, run)) for name, part in parts.items()}
+        scorers = {name: part.open(ScoringContext(name, tokenizer, members, run)) for name, part in parts.items()}
         return Composition(parts, scorers, models, max_failed)
 
     def score(
@@ -194,11 +206,10 @@ class Composition:
                 self._require_few(name, list(outcome.reasons.values()), len(batch))
         moments = {name: before.joined(raw[name]) for name, before in self._moments.items()}
         shaped = {name: self._shaped(name, raw[name], moments) for name in raw}
-        rewards = self._composed(shaped)
-        self._require_small(rewards, shaped)
         parts = {self._titles[name]: column for name, column in shaped.items()}
         multipliers = {self._titles[name]: value for name, value in self._multipliers.items()}
-        scores = Scores(table, parts, multipliers, rewards, tuple(failures))
+        scores = Scores(table, parts, multipliers, self._added(shaped), tuple(failures))
+        self._require_small(scores.rewards, shaped)
         if update:
             self._moments = moments
             self._multipliers |= {name: self._next_multiplier(name, shaped[name]) for name in self._multipliers}
@@ -236,15 +247,17 @@ class Composition:
         scores = moments[name].standardised(raw) if name in moments else raw
         return scores if part.floor is None and part.ceiling is None else scores.clamp(part.floor, part.ceiling)
 
-    def _composed(self, shaped: Mapping[str, Tensor]) -> Tensor:
-        """Return rewards (b,) by the formula of `Constraint`; a part of weight 0 is left out, so that its failures do not count."""
-        total = torch.zeros_like(next(iter(shaped.values())))
+    def _added(self, shaped: Mapping[str, Tensor]) -> RewardParts:
+        """Return what each part adds by the formula of `Constraint`; one of weight 0 is left out, so that its failures do not count."""
+        first = next(iter(shaped.values()))
+        weights, columns = [], [first.new_empty(len(first), 0)]
         for name, part in self._parts.items():
-            if part.constraint is not None:
-                total = total + self._multipliers[name] * (shaped[name] - part.constraint.min_score)
-            elif part.counts:
-                total = total + part.weight * shaped[name]
-        return total / (1 + sum(self._multipliers.values()))
+            if part.counts:
+                weights.append(part.weight if part.constraint is None else self._multipliers[name])
+                level = 0.0 if part.constraint is None else part.constraint.min_score
+                columns.append((weights[-1] * (shaped[name] - level))[:, None])
+        scale = 1 + sum(self._multipliers.values())
+        return RewardParts(torch.cat(columns, 1) / scale, first.new_tensor(weights).abs().expand(len(first), -1) / scale)
 
     def _next_multiplier(self, name: str, scores: Tensor) -> float:
         constraint, scored = self._parts[name].constraint, scores[~scores.isnan()]

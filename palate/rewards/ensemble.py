@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from palate.config.settings import nearest
 from palate.core import ConfigError
 
 
@@ -60,6 +62,29 @@ class UncertaintyWeighted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeanMinusDeviations:
+    """The mean minus `deviations` standard deviations among the models: in units of the score, unlike `uwo`.
+
+    The variance is divided by the number of models m, as in `uwo`. Two models and one deviation give the lower score.
+
+    Attributes:
+        deviations: how many standard deviations are subtracted; 0 is the mean.
+    """
+
+    kind: Literal["mean_minus_sd"] = "mean_minus_sd"
+    deviations: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the setting."""
+        if not 0 <= self.deviations < math.inf:
+            raise ConfigError(f"mean_minus_sd: deviations must be >= 0 and finite, got {self.deviations}; 1 is usual")
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        """Return scores (..., b) from the scores (m, ..., b) of m models."""
+        return scores.mean(0) - self.deviations * scores.std(0, correction=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SoftMin:
     """A score between the mean and the minimum: `-beta log mean exp(-score / beta)`.
 
@@ -84,7 +109,42 @@ class SoftMin:
         return -self.beta * (torch.logsumexp(-scores / self.beta, 0) - math.log(len(scores)))
 
 
-Ensemble = Mean | Worst | UncertaintyWeighted | SoftMin
+Ensemble = Mean | Worst | UncertaintyWeighted | MeanMinusDeviations | SoftMin
+
+_NUMBERED: Mapping[str, Callable[[float], Ensemble]] = {
+    "uwo": lambda number: UncertaintyWeighted(coefficient=number),
+    "mean_minus_sd": lambda number: MeanMinusDeviations(deviations=number),
+    "soft_min": lambda number: SoftMin(beta=number),
+}
+
+ENSEMBLES: Mapping[str, Ensemble] = {
+    "mean": Mean(),
+    "wco": Worst(),
+    "uwo": UncertaintyWeighted(),
+    "mean_minus_sd": MeanMinusDeviations(),
+    "soft_min": SoftMin(),
+}
+"""Rules by kind, with their default numbers."""
+
+
+def read_ensemble(word: str) -> Ensemble:
+    """Return the rule that a word means: its kind, and after `=` its number, such as `uwo=0.3`.
+
+    Raises:
+        ConfigError: there is no such kind, it takes no number, or the number is out of range.
+    """
+    kind, equals, number = word.partition("=")
+    if kind not in ENSEMBLES:
+        raise ConfigError(f"--ensemble: there is no rule {kind!r}. {nearest(kind, ENSEMBLES)}")
+    if not equals:
+        return ENSEMBLES[kind]
+    if kind not in _NUMBERED:
+        raise ConfigError(f"--ensemble: {kind} takes no number; {', '.join(_NUMBERED)} do. Leave out ={number}")
+    try:
+        value = float(number)
+    except ValueError as error:
+        raise ConfigError(f"--ensemble: {word} needs a number behind =, such as {kind}=0.5") from error
+    return _NUMBERED[kind](value)
 
 
 Floats = npt.NDArray[np.float64]

@@ -13,6 +13,7 @@ from palate.config.types import Input
 from palate.core import ConfigError
 from palate.rewards.batch import HeadScorer, PartScores, ScoringBatch, ScoringContext
 from palate.rewards.ensemble import Ensemble, Mean
+from palate.rewards.ensemble_members import EnsembleMember, members_of, require_alike
 from palate.rewards.learned import LearnedReward
 from palate.rewards.part import PartSettings
 
@@ -24,7 +25,7 @@ class ModelReward(PartSettings):
     The sampled tokens are scored where model and policy have the same tokenizer, chat template and end token; otherwise the texts are.
 
     Attributes:
-        model: a reward model or the run that trained it; several make an ensemble.
+        model: a reward model or the run that trained it; several make an ensemble, and so do the members of one run.
         heads: heads that count; all of them by default.
         ensemble: how the scores of several models become one, for each head.
     """
@@ -40,40 +41,59 @@ class ModelReward(PartSettings):
             raise ConfigError(f"model: heads names a head twice: {', '.join(self.heads)}")
         if not self.model:
             raise ConfigError("model: needs at least one reward model")
-        if len(self.model) == 1 and self.ensemble != Mean():
-            raise ConfigError(f"model: ensemble {self.ensemble.kind} needs at least two reward models, got one")
         self.check_shaping()
 
     def open(self, context: ScoringContext) -> ModelScorer:
         """Load the models."""
-        members = [context.model(path) for path in self.model]
-        wanted = self.heads or members[0].heads
-        for path, member in zip(self.model, members, strict=True):
-            if not set(wanted) <= set(member.heads) or (not self.heads and set(member.heads) != set(wanted)):
+        scorers = [scorer for path in self.model for scorer in context.members(path)]
+        members = [scorer.member for scorer in scorers]
+        if len(members) == 1 and self.ensemble != Mean():
+            raise ConfigError(
+                f"rewards.{context.name}: ensemble {self.ensemble.kind} needs two reward models or more, got one. Name others, or leave "
+                "out ensemble"
+            )
+        wanted = self.heads or members[0].dimensions
+        for member in members:
+            if not set(wanted) <= set(member.dimensions) or (not self.heads and set(member.dimensions) != set(wanted)):
                 raise ConfigError(
-                    f"rewards.{context.name}: {path} has the heads {', '.join(member.heads)}, not {', '.join(wanted)}; "
+                    f"rewards.{context.name}: {member.name} has the heads {', '.join(member.dimensions)}, not {', '.join(wanted)}; "
                     "name heads that all models have"
                 )
-        return ModelScorer(members, wanted, self.ensemble)
+        require_alike({member.path: member.reward for member in members})
+        return ModelScorer(scorers, wanted, self.ensemble)
 
 
-class Member:
-    """A reward model that several parts may share: it scores each batch once."""
+class SharedModel:
+    """A reward model that several parts, or several members of an ensemble, may share: it scores each batch once."""
 
     def __init__(self, reward: LearnedReward) -> None:
-        self.reward = reward
+        self._reward = reward
         self._last: tuple[ScoringBatch, tuple[Tensor, dict[int, str]]] | None = None
 
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """Names of the model's heads."""
-        return self.reward.model.heads
+    def table(self, batch: ScoringBatch) -> tuple[Tensor, dict[int, str]]:
+        """Return normalised scores (b, heads of the model), NaN where a completion cannot be scored, and the reasons."""
+        if self._last is None or self._last[0] is not batch:
+            self._last = batch, self._reward.table(batch.prompts, batch.groups, batch.trees)
+        return self._last[1]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member of an ensemble that scores batches; a reward model alone is the only member."""
+
+    member: EnsembleMember
+    model: SharedModel
+
+    @staticmethod
+    def all_of(path: str, reward: LearnedReward) -> tuple[Member, ...]:
+        """Return the members that the model at `path` holds."""
+        model = SharedModel(reward)
+        return tuple(Member(member, model) for member in members_of(path, reward))
 
     def score(self, batch: ScoringBatch) -> tuple[Tensor, dict[int, str]]:
         """Return normalised scores (b, h), NaN where a completion cannot be scored, and the reasons."""
-        if self._last is None or self._last[0] is not batch:
-            self._last = batch, self.reward.table(batch.prompts, batch.groups, batch.trees)
-        return self._last[1]
+        table, reasons = self.model.table(batch)
+        return self.member.normalised(table), reasons
 
 
 class ModelScorer:
@@ -89,7 +109,7 @@ class ModelScorer:
         for member in self._members:
             scores, failed = member.score(batch)
             reasons = {**failed, **reasons}
-            tables.append(scores[:, [member.heads.index(head) for head in self._heads]])
+            tables.append(scores[:, [member.member.dimensions.index(head) for head in self._heads]])
         table = self._ensemble(torch.stack(tables))
         return PartScores({head: table[:, k] for k, head in enumerate(self._heads)}, reasons)
 

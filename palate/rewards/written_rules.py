@@ -55,7 +55,7 @@ class WrittenRules(PartSettings):
             ConfigError: a weight or a floor names no rule that is checked, all weights are 0, or as `RuleCheck.open`.
         """
         at = f"rewards.{context.name}"
-        opened = self.check.open(at, lambda path: context.model(path).reward, context.run)
+        opened = self.check.open(at, lambda path: context.members(path)[0].member.reward, context.run)
         try:
             return WrittenRulesScorer(self, opened, self._by_rule(at, opened.rules))
         except ConfigError:

@@ -9,14 +9,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from palate.config.artifacts import model_at
-from palate.config.types import Amount, ModelInput
+from palate.config.artifacts import file_at, model_at, models_at
+from palate.config.types import Amount, Input, ModelInput
 from palate.core import ConfigError, ModelError
+from palate.data.formats import read_preferences
+from palate.data.jsonl import write_rows
+from palate.evaluation.reward_model import assess, card_of, normalisation_of, predictions, reference_samples
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
+from palate.models.reward_file import RewardFile, dimensions_of
+from palate.models.scalar import ScalarModel, load_scalar
 from palate.models.transformers_io import on_cpu
+from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
-from palate.training.model_io import keep_model
+from palate.training.comparisons import judged_prompts
+from palate.training.model_io import keep_model, token_limit
+
+Averaged = CausalPolicy | ScalarModel
 
 
 @dataclass(frozen=True)
@@ -24,35 +33,89 @@ class Average:
     """Average the weights of models that were tuned from one another.
 
     A policy averaged with the model it was tuned from keeps most of what tuning gained, and forgets less of everything else
-     (Lin et al. 2024; Wortsman et al. 2022).
+    (Lin et al. 2024; Wortsman et al. 2022). Reward models that were tuned from one policy, with the same first heads, become one that costs
+    no more than a member (WARM, Rame et al. 2024).
 
     Attributes:
-        models: policies of one architecture and one vocabulary; the result has the first one's tokenizer and settings.
+        models: policies, or reward models, of one architecture and one vocabulary; a run that trained an ensemble means its members. The
+            result has the first one's tokenizer and settings.
         weights: the weight of each model, divided by their sum; none gives all the same weight.
+        reference_samples: completions on which the scores of averaged reward models get mean 0 and deviation 1. Policies need none.
+        held_out: judgments that test averaged reward models, for their report card; none leaves their quality unknown.
     """
 
     models: tuple[ModelInput, ...]
     weights: tuple[Amount, ...] | None = None
+    reference_samples: Input | None = None
+    held_out: Input | None = None
 
     def check(self) -> None:
-        """Raise ConfigError when there is nothing to average, or not one weight per model."""
-        if len(self.models) < 2:
-            raise ConfigError(f"models must name at least 2 models to average, got {len(self.models)}")
-        if self.weights is not None and len(self.weights) != len(self.models):
-            raise ConfigError(f"weights must hold one number per model: {len(self.models)} models, {len(self.weights)} weights")
+        """Raise ConfigError when there is nothing to average."""
+        if not self.models:
+            raise ConfigError("models must name models to average, got none")
 
     def run(self, run: Run) -> None:
-        """Write the averaged model as `model/`, and each model's distance from it to the summary."""
-        policies = [load_policy(model_at(path)) for path in self.models]
-        for path, policy in zip(self.models[1:], policies[1:], strict=True):
-            _check_shapes(self.models[0], policies[0], path, policy)
-        weights = self.weights or (1.0,) * len(policies)
-        states = [on_cpu(policy.module) for policy in policies]
+        """Write the averaged model as `model/`, and each model's distance from it to the summary.
+
+        Raises:
+            ConfigError: there is one model, or not one weight per model; or reward models have no reference samples, or policies have them.
+            ModelError: the models are not alike.
+        """
+        paths = [member for path in self.models for member in models_at(path)]
+        if len(paths) < 2:
+            raise ConfigError(f"models must name at least 2 models to average, got {len(paths)}")
+        if self.weights is not None and len(self.weights) != len(paths):
+            raise ConfigError(f"weights must hold one number per model: {len(paths)} models, {len(self.weights)} weights")
+        models = [_load(path) for path in paths]
+        for path, model in zip(paths[1:], models[1:], strict=True):
+            _check_alike(paths[0], models[0], path, model)
+        weights = self.weights or (1.0,) * len(models)
+        states = [on_cpu(model.module) for model in models]
         mean = {name: _mean([state[name] for state in states], weights) for name in states[0]}
         distances = [math.sqrt(sum(float((state[name].double() - mean[name]).square().sum()) for name in mean)) for state in states]
-        policies[0].load_state_dict(mean)
-        keep_model(run, policies[0], None)
-        run.summary({"weights": [w / sum(weights) for w in weights], "distance": distances})
+        first = models[0]
+        first.load_state_dict(mean)
+        tested = self._measured(run, first) if isinstance(first, ScalarModel) else self._kept(run, first)
+        run.summary({"weights": [w / sum(weights) for w in weights], "distance": distances, **tested})
+
+    def _kept(self, run: Run, policy: CausalPolicy) -> dict[str, object]:
+        """Write the policy; return no figures."""
+        if self.reference_samples is not None or self.held_out is not None:
+            raise ConfigError("reference_samples and held_out are for reward models, and these are policies. Leave them out")
+        keep_model(run, policy, None)
+        return {}
+
+    def _measured(self, run: Run, model: ScalarModel) -> dict[str, object]:
+        """Give the scores of an averaged reward model their scale, test it, write it, and return its figures.
+
+        Averaged weights do not give averaged scores, so neither scale nor accuracy follow from those of the models.
+        """
+        if self.reference_samples is None:
+            raise ConfigError("averaged reward models have a scale of their own: name completions of the policy in reference_samples")
+        reward = LearnedReward(model)
+        _, trees = reference_samples(run, self.reference_samples, reward)
+        raw = (reward.score_trees(trees) - torch.tensor(model.normalisation.bias)) / torch.tensor(model.normalisation.gain)
+        model.normalisation, spread = normalisation_of(raw, model.normalisation.members)
+        directory = keep_model(run, model, None)
+        if self.held_out is None:
+            return {"spread": spread}
+        table = read_preferences(file_at(self.held_out, "held_out.jsonl"))
+        judged, dropped = judged_prompts(table.rows, model.tokenizer, token_limit(model))
+        run.dropped(self.held_out, [*(row.kind for row in table.dropped), *dropped])
+        dimensions = dimensions_of(model.heads, model.normalisation.members)
+        rows = predictions(model, judged, dimensions)
+        if not rows:
+            raise ConfigError(f"held_out: {self.held_out} judges none of the dimensions {', '.join(dimensions)}. Name other judgments")
+        write_rows(run.directory / "predictions.jsonl", rows)
+        figures = assess(rows)
+        card_of(figures["overall"], spread).write(directory)
+        return {"spread": spread, "held_out": figures}
+
+
+def _load(path: str) -> Averaged:
+    """Return the reward model or the policy at a path."""
+    directory = model_at(path)
+    return load_policy(directory) if RewardFile.read(directory) is None else load_scalar(directory)
 
 
 def _mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -66,10 +129,18 @@ def _mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return total.div_(sum(weights)).to(first.dtype)
 
 
-def _check_shapes(first_path: str, first: CausalPolicy, path: str, policy: CausalPolicy) -> None:
-    if policy.tokenizer.get_vocab() != first.tokenizer.get_vocab():
+def _check_alike(first_path: str, first: Averaged, path: str, model: Averaged) -> None:
+    """Raise ModelError where two models are not of one kind, one vocabulary, the same heads and the same shapes."""
+    if isinstance(first, ScalarModel) != isinstance(model, ScalarModel):
+        kinds = ["a reward model" if isinstance(one, ScalarModel) else "a policy" for one in (first, model)]
+        raise ModelError(f"{first_path} is {kinds[0]}, and {path} is {kinds[1]}: only models of one kind can be averaged")
+    if model.tokenizer.get_vocab() != first.tokenizer.get_vocab():
         raise ModelError(f"{path} and {first_path} have different vocabularies: only models tuned from one another can be averaged")
-    first_shapes, shapes = ({name: tuple(p.shape) for name, p in model.state_dict().items()} for model in (first, policy))
+    if isinstance(first, ScalarModel) and isinstance(model, ScalarModel) and first.heads != model.heads:
+        raise ModelError(
+            f"{path} has the heads {', '.join(model.heads)}, and {first_path} has {', '.join(first.heads)}. Average models with one set"
+        )
+    first_shapes, shapes = ({name: tuple(p.shape) for name, p in one.state_dict().items()} for one in (first, model))
     differing = sorted(name for name in first_shapes.keys() | shapes.keys() if first_shapes.get(name) != shapes.get(name))
     if differing:
         name = differing[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -14,22 +15,31 @@ from palate.core import ConfigError, DataError, Preference, derive_seed
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.splits import shuffled, split_held_out
+from palate.distributed.ranks import from_writer
 from palate.evaluation.active_learning import ask_next
+from palate.evaluation.ensemble_summary import ensemble_summary, joined_predictions
+from palate.evaluation.reward_check.length_effect import length_of_rows
 from palate.evaluation.reward_model import REFERENCE_PROMPTS, assess, card_of, normalisation_of, predictions, reference_samples
 from palate.models.adapters import LoRA, four_bit_of
 from palate.models.precision import DType, dtype_of
+from palate.models.reward_file import member_heads
 from palate.models.scalar import ScalarModel, scalar_from
 from palate.objectives.bradley_terry import BradleyTerry
 from palate.objectives.reward_objectives import RewardObjective
 from palate.rewards.learned import LearnedReward
+from palate.runs.member_runs import member_runs
 from palate.runs.run import Run
+from palate.training.bootstrap import Members
+from palate.training.checkpoints import check_stop
 from palate.training.comparisons import JudgedPrompt, judged_prompts
 from palate.training.fit import epochs_of, fit, mean_loss, warn_of_few_steps
 from palate.training.keep import Best, Keep, Last
 from palate.training.learner import Learner
+from palate.training.length_head import LengthHead, LengthPenalty, with_length, without_length
 from palate.training.model_io import check_packages, keep_model, search, token_limit, trainable, trained
 from palate.training.optimizer import AdamW
-from palate.training.reward_batches import RewardBatches
+from palate.training.reward_batches import RewardBatches, scored_loss
+from palate.training.reward_task import RewardTask
 from palate.training.template_remarks import tell_of
 
 
@@ -62,6 +72,8 @@ class Reward:
         checkpoint_activations: recompute activations in the backward pass: it needs less memory and one more forward pass.
         keep: the last weights, or the best on a further `held_out_share` of the prompts. The held-out data test the model, so they cannot
             also choose it.
+        members: train an ensemble of this many models, or of heads on one trunk; none trains one model.
+        length_head: learn length with a second head per dimension, which is dropped after training; none has no such head.
     """
 
     model: ModelInput
@@ -85,9 +97,11 @@ class Reward:
     dtype: DType = "auto"
     checkpoint_activations: bool = False
     keep: Keep = field(default_factory=Last)
+    members: Members | None = None
+    length_head: LengthHead | None = None
 
     def check(self) -> None:
-        """Raise ConfigError when the held-out share or the weight of a rater is out of range, or a package is missing."""
+        """Raise ConfigError when a share or a weight is out of range, settings contradict each other, or a package is missing."""
         check_packages(self.optimizer, self.adapters)
         if (self.held_out is None or isinstance(self.keep, Best)) and not 0 < self.held_out_share < 1:
             raise ConfigError(f"held_out_share must lie between 0 and 1, got {self.held_out_share}: a reward model needs a test")
@@ -96,12 +110,87 @@ class Reward:
                 raise ConfigError(
                     f"rater_weights: {name} must be 0 or more, got {weight}. Use objective: crowd_bt for raters who err on purpose"
                 )
+        if self.length_head is not None and self.adapters is not None:
+            raise ConfigError("length_head is dropped from a model that learns whole, and adapters keep their heads. Leave one of them out")
 
     def run(self, run: Run) -> None:
-        """Train the model, normalise and test it; save `model/` with its report card, and `predictions.jsonl`."""
+        """Train the model, normalise and test it; save `model/` with its report card, and `predictions.jsonl`.
+
+        The members of an ensemble that do not share a trunk are runs of their own in `members/`, and `predictions.jsonl` has their mean.
+        """
         train, test = self._split(run)
         dimensions = tuple(dict.fromkeys(preference.dimension for preference in train))
-        model = self._untrained(run, dimensions)
+        model = self._untrained(run, dimensions, run)
+        task = self._task(run, train, test, model)
+        if self.members is None:
+            run.summary(self._trained(run, task, model))
+        elif self.members.trunk == "shared":
+            run.summary(self._trained(run, task.of_shared_trunk(self.members, run.seed), model))
+        else:
+            del model
+            self._each(run, task, self.members)
+
+    def _each(self, run: Run, task: RewardTask, members: Members) -> None:
+        """Train the members of an ensemble, each in a run of its own; those that are done are not trained again."""
+        done = []
+        for member in member_runs(run, members.count):
+            if not from_writer(partial(bool, member.is_done)):
+                with member.active():
+                    model = self._untrained(member, task.dimensions, run if members.heads == "same" else member)
+                    member.summary(self._trained(member, task.of_member(members, member.seed), model))
+            done.append(member.directory)
+            for stopped in (member, run):
+                check_stop(stopped)
+        run.summary(from_writer(partial(ensemble_summary, run.directory, done)))
+
+    def _trained(self, run: Run, task: RewardTask, model: ScalarModel) -> dict[str, object]:
+        """Train a model, write it with its report card and its predictions, and return the figures of the summary."""
+        data = task.data
+        epochs = epochs_of(run, task.count, self.prompts_per_step, self.epochs, lambda k: data.judged[k].source)
+        warn_of_few_steps(run, epochs, sum(len(data.judged[k].pairs) for k in task.training))
+        learned = data.learned(self.optimizer.lr)
+        modules: dict[str, nn.Module] = {"reward": model.module}
+        if learned is not None:
+            modules["objective"] = learned
+        learner = Learner(modules, self.optimizer, epochs.steps, dtype=dtype_of(self.dtype))
+        batches = data.batches(task.heads, self.tokens_per_microbatch)
+        of_scores = data.loss_of_scores(learned, lambda: learner.steps_done / epochs.steps)
+        if self.length_head is None:
+            loss = partial(scored_loss, model, of_scores)
+            last = fit(run, learner, epochs, batches, loss, "reward", search(self.keep, lambda: mean_loss(batches(task.choosing), loss)))
+        else:
+            penalty = LengthPenalty(self.length_head, model, of_scores)
+            whole = penalty.batches(batches)
+            last = fit(run, learner, epochs, whole, penalty, "reward", search(self.keep, lambda: mean_loss(whole(task.choosing), penalty)))
+        model = trained(run, model, self.adapters, learner)
+        both_heads = None
+        if self.length_head is not None:
+            both_heads = length_of_rows(joined_predictions(model, task))
+            model = without_length(model)
+        spread = self._normalise(run, model, task)
+        rows = predictions(model, task.test, task.dimensions)
+        write_rows(run.directory / "predictions.jsonl", rows)
+        figures = assess(rows)
+        card_of(figures["overall"], spread).write(keep_model(run, model, self.adapters))
+        return {
+            "prompts": task.count,
+            "preferences": task.preferences,
+            "last": last,
+            "learned": data.learned_figures(learned),
+            **({} if model.likelihood is None else {"likelihood": model.likelihood.figures(model.heads)}),
+            "spread": spread,
+            "held_out": figures,
+            **({} if self.length_head is None else {"length": {"both_heads": both_heads, "quality_head": length_of_rows(rows)}}),
+            **(ask_next(run, self.preferences, model, task.judged) if self.members is None else {}),
+        }
+
+    def _task(self, run: Run, train: list[Preference], test: Sequence[Preference], model: ScalarModel) -> RewardTask:
+        """Return the judged prompts in the model's tokens, and record what cannot be used.
+
+        Raises:
+            DataError: nothing is left to train or to test on.
+        """
+        dimensions = tuple(dict.fromkeys(preference.dimension for preference in train))
         limit = token_limit(model, self.max_tokens)
         train, choosing = (
             (train, []) if isinstance(self.keep, Last) else split_held_out(train, self.held_out_share, derive_seed(run.seed, "keep"))
@@ -120,48 +209,20 @@ class Reward:
         if data.unused:
             run.dropped("rankings", list(data.unused))
         choosing_conversations = {preference.prompt.conversation for preference in choosing}
-        is_choosing = [prompt.preferences[0].prompt.conversation in choosing_conversations for prompt in data.judged]
         # Prompts that choose the weights come after those that train them, so the numbers of the latter count from 0.
-        training, measuring = ([k for k, chooses in enumerate(is_choosing) if chooses == which] for which in (False, True))
-        if not training:
+        count = sum(prompt.preferences[0].prompt.conversation not in choosing_conversations for prompt in data.judged)
+        if not count:
             raise DataError(f"{self.preferences}: {self.objective.kind} can use none of the preferences; {sorted(set(data.unused))}")
-        epochs = epochs_of(run, len(training), self.prompts_per_step, self.epochs, lambda k: data.judged[k].source)
-        warn_of_few_steps(run, epochs, sum(len(data.judged[k].pairs) for k in training))
-        learned = data.learned(self.optimizer.lr)
-        modules: dict[str, nn.Module] = {"reward": model.module}
-        if learned is not None:
-            modules["objective"] = learned
-        learner = Learner(modules, self.optimizer, epochs.steps, dtype=dtype_of(self.dtype))
-        batches = data.batches(dimensions, self.tokens_per_microbatch)
-        loss = data.loss(model, learned, lambda: learner.steps_done / epochs.steps)
-        last = fit(run, learner, epochs, batches, loss, "reward", search(self.keep, lambda: mean_loss(batches(measuring), loss)))
-        model = trained(run, model, self.adapters, learner)
-        spread = self._normalise(run, model, train_prompts)
-        rows = predictions(model, test_prompts, dimensions)
-        write_rows(run.directory / "predictions.jsonl", rows)
-        figures = assess(rows)
-        overall = figures["overall"]
-        card_of(overall, spread).write(keep_model(run, model, self.adapters))
-        run.summary(
-            {
-                "prompts": len(training),
-                "preferences": sum(len(prompt.pairs) for prompt in train_prompts),
-                "last": last,
-                "learned": data.learned_figures(learned),
-                **({} if model.likelihood is None else {"likelihood": model.likelihood.figures(model.heads)}),
-                "spread": spread,
-                "held_out": figures,
-                **ask_next(run, self.preferences, model, train_prompts),
-            }
-        )
+        return RewardTask(dimensions, dimensions, data, count, train_prompts, test_prompts)
 
-    def _untrained(self, run: Run, dimensions: tuple[str, ...]) -> ScalarModel:
-        """Return the model as it will learn, with new heads."""
+    def _untrained(self, run: Run, dimensions: tuple[str, ...], heads_of: Run) -> ScalarModel:
+        """Return the model as it will learn, with new heads, drawn from the seed of the run `heads_of`."""
         base = model_at(self.model)
+        heads = dimensions if self.members is None or self.members.trunk == "own" else member_heads(dimensions, self.members.count)
         fresh = scalar_from(
             base,
-            dimensions,
-            seed=derive_seed(run.seed, "heads"),
+            heads if self.length_head is None else with_length(heads),
+            seed=derive_seed(heads_of.seed, "heads"),
             four_bit=four_bit_of(self.adapters),
             reads_likelihood=self.score == "with_likelihood",
         )
@@ -189,14 +250,14 @@ class Reward:
             raise DataError(f"{self.preferences}: no preference is left to train on. Give more prompts than are held out")
         return (shuffled(train, derive_seed(run.seed, "shuffle")) if self.control == "shuffled" else train), test
 
-    def _normalise(self, run: Run, model: ScalarModel, prompts: Sequence[JudgedPrompt]) -> float:
+    def _normalise(self, run: Run, model: ScalarModel, task: RewardTask) -> float:
         """Set gain and bias so that the heads' sum has mean 0 and deviation 1 on reference samples; return its raw deviation."""
         reward = LearnedReward(model)
         if self.reference_samples is not None:
             _, trees = reference_samples(run, self.reference_samples, reward)
         else:
-            trees = [prompt.tree for prompt in prompts[:REFERENCE_PROMPTS]]
-        model.normalisation, spread = normalisation_of(reward.score_trees(trees))
+            trees = [prompt.tree for prompt in task.judged[:REFERENCE_PROMPTS]]
+        model.normalisation, spread = normalisation_of(reward.score_trees(trees), len(task.heads) // len(task.dimensions))
         return spread
 
 

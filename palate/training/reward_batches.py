@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -42,6 +43,11 @@ class RankingBatch:
 
 
 RewardBatch = JudgedBatch | RankingBatch
+
+
+def trees_of(batch: RewardBatch) -> PackedBatch:
+    """Return the trees of a micro-batch, whose branches are scored."""
+    return batch.trees if isinstance(batch, RankingBatch) else batch.pairs.trees
 
 
 @dataclass(frozen=True)
@@ -138,20 +144,27 @@ class RewardBatches:
 
     def loss(self, model: ScalarModel, learned: LearnedNumbers | None, done: Callable[[], float]) -> Callable[[RewardBatch], Sums]:
         """Return a function from a micro-batch to the objective's sums; `done` gives the share of the steps that are done."""
+        return partial(scored_loss, model, self.loss_of_scores(learned, done))
+
+    def loss_of_scores(self, learned: LearnedNumbers | None, done: Callable[[], float]) -> Callable[[Tensor, RewardBatch], Sums]:
+        """Return a function from the scores (b, h) of a micro-batch's completions, and the micro-batch, to the objective's sums."""
         objective = self.objective
 
-        def loss(batch: RewardBatch) -> Sums:
+        def loss(scores: Tensor, batch: RewardBatch) -> Sums:
             if objective.learns_from == "rankings":
                 assert isinstance(batch, RankingBatch)
-                scores = model.scores(batch.trees).float()[batch.branch, batch.dimension]
-                return objective(RankedScores(scores, batch.group, batch.weight))
+                return objective(RankedScores(scores[batch.branch, batch.dimension], batch.group, batch.weight))
             assert isinstance(batch, JudgedBatch)
-            scores = model.scores(batch.pairs.trees).float()
             numbers = scores.new_empty(0) if learned is None else learned()
             pairs, items = pair_scores(scores, batch.pairs), _items(scores, batch.pairs)
             return objective.of_judged(JudgedScores(pairs, batch.question, batch.rater, items, numbers, done()))
 
         return loss
+
+
+def scored_loss(model: ScalarModel, of_scores: Callable[[Tensor, RewardBatch], Sums], batch: RewardBatch) -> Sums:
+    """Score the completions of a micro-batch, and return the sums that `of_scores` gives for their scores."""
+    return of_scores(model.scores(trees_of(batch)).float(), batch)
 
 
 def pair_scores(scores: Tensor, batch: PairBatch) -> PairScores:

@@ -20,7 +20,7 @@ from palate.data.formats import (
     read_preferences,
 )
 from palate.evaluation.reward_check.benchmark_figures import benchmark_figures, benchmark_pairs
-from palate.evaluation.reward_check.check_report import CheckSettings, RewardCheck, check_reward
+from palate.evaluation.reward_check.check_report import CheckSettings, ComparedWith, RewardCheck, check_reward
 from palate.evaluation.reward_check.score_book import ScoreBook
 from palate.rewards.combination import RewardModels
 from palate.runs.record import RECORD, parent_path, read_record
@@ -41,6 +41,7 @@ class CheckedFile:
         limit: most rows.
         columns: what the columns hold.
         reference: completions that the model knows; None takes what the model's run was trained on.
+        new: completions on which an ensemble may disagree more than on the pairs; None compares none.
     """
 
     path: str
@@ -50,10 +51,11 @@ class CheckedFile:
     limit: int | None = None
     columns: ColumnTypes = RECOGNISED
     reference: str | None = None
+    new: str | None = None
 
 
-def check_file(models: RewardModels, file: CheckedFile, settings: CheckSettings) -> RewardCheck:
-    """Read the pairs, and check the models on them.
+def check_file(models: RewardModels, file: CheckedFile, settings: CheckSettings, before: RewardModels | None = None) -> RewardCheck:
+    """Read the pairs, and check the models on them; the effect of length is compared with that on the scores of `before`.
 
     Raises:
         ConfigError: a pair's dimension is not one of the model's.
@@ -61,14 +63,15 @@ def check_file(models: RewardModels, file: CheckedFile, settings: CheckSettings)
     """
     path = file_at(file_at(file.path, "held_out.jsonl").as_posix(), "preferences.jsonl")
     known = known_texts(models, file.reference)
+    compared = ComparedWith(known.completions, [] if file.new is None else _groups(file_at(file.new, "samples.jsonl")), before)
     if file.benchmark is None:
         table = read_preferences(path, limit=file.limit, dimension=file.rating, columns=file.columns)
-        check = check_reward(models, table.rows, settings, known.completions)
+        check = check_reward(models, table.rows, settings, compared)
         dropped = Counter(row.kind for row in table.dropped)
         return replace(check, left_out={**check.left_out, **dropped}, notes=(*check.notes, *_notes(known, table.rows)))
     rows = read_benchmark(path, file.benchmark, limit=file.limit)
     pairs = benchmark_pairs(rows)
-    check = check_reward(models, pairs, settings, known.completions)
+    check = check_reward(models, pairs, settings, compared)
     figures = benchmark_figures(ScoreBook(models), rows, file.benchmark, file.best_of)
     return replace(check, benchmark=figures, notes=(*check.notes, *_notes(known, pairs)))
 
@@ -83,7 +86,7 @@ class KnownTexts:
 
 def known_texts(models: RewardModels, path: str | None) -> KnownTexts:
     """Return what the first model knows: the completions of the file, or of what its run was trained on."""
-    inputs = _inputs_of_run(next(iter(models.members)))
+    inputs = _inputs_of_run(next(iter(models.members.values())).path)
     preferences, samples = inputs.get("preferences"), inputs.get("reference_samples")
     trained = _groups(file_at(preferences, "preferences.jsonl")) if preferences else []
     if path is not None:

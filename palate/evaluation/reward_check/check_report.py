@@ -12,6 +12,7 @@ import numpy as np
 from palate.agreement.estimates import Estimate, clustered_share
 from palate.config.settings import nearest
 from palate.core import Completion, DataError, Preference
+from palate.data.formats import CompletionGroup
 from palate.evaluation.calibration import Bin, calibration_bins, expected_calibration_error, pair_log_loss
 from palate.evaluation.reward_check.accuracy import (
     AccuracyFigures,
@@ -25,7 +26,14 @@ from palate.evaluation.reward_check.accuracy import (
 )
 from palate.evaluation.reward_check.attacks import AttackResult, attack_results
 from palate.evaluation.reward_check.benchmark_figures import BenchmarkFigures
-from palate.evaluation.reward_check.doubts import EnsembleDisagreement, Familiarity, ensemble_disagreement, familiarity
+from palate.evaluation.reward_check.doubts import (
+    EnsembleDisagreement,
+    Familiarity,
+    Novelty,
+    ensemble_disagreement,
+    familiarity,
+    novelty,
+)
 from palate.evaluation.reward_check.faults import Evidence, RewardFault, Verdict, find_faults, verdict_of, verdict_sentence
 from palate.evaluation.reward_check.length_effect import LengthEffect, length_effect
 from palate.evaluation.reward_check.reading_habits import ReadingHabits, largest_change, reading_habits
@@ -87,6 +95,8 @@ class RewardCheck:
     spread: float
     disagreement: EnsembleDisagreement | None
     familiarity: Familiarity | None
+    novelty: Novelty | None
+    length_before: LengthEffect | None
     benchmark: BenchmarkFigures | None = field(default=None)
 
     def plain(self) -> dict[str, Any]:
@@ -99,8 +109,23 @@ class RewardCheck:
         return ReportCard(figures.accuracy.value, self.pairs, self.spread, figures.floor.value, figures.over_length.low)
 
 
+@dataclass(frozen=True)
+class ComparedWith:
+    """What the completions of the pairs are compared with.
+
+    Attributes:
+        references: completions that the model knows; without them nothing is said about unfamiliar texts.
+        new: completions on which an ensemble may disagree more than on those of the pairs.
+        before: another reward model, for the effect of length on its scores.
+    """
+
+    references: Sequence[Completion] = ()
+    new: Sequence[CompletionGroup] = ()
+    before: RewardModels | None = None
+
+
 def check_reward(
-    models: RewardModels, preferences: Sequence[Preference], settings: CheckSettings, references: Sequence[Completion] = ()
+    models: RewardModels, preferences: Sequence[Preference], settings: CheckSettings, compared: ComparedWith = ComparedWith()
 ) -> RewardCheck:
     """Measure a reward model, or an ensemble, on judged pairs.
 
@@ -108,10 +133,10 @@ def check_reward(
         models: what scores.
         preferences: the pairs.
         settings: how to check.
-        references: completions that the model knows; without them nothing is said about unfamiliar texts.
+        compared: what the pairs' completions are compared with.
 
     Raises:
-        ConfigError: a pair's dimension is not one of the model's.
+        ConfigError: a pair's dimension is not one of a model's.
         DataError: no pair is about a dimension that is asked for, has the column that is named, or can be scored.
     """
     known = dict.fromkeys(one.dimension for one in preferences)
@@ -138,7 +163,7 @@ def check_reward(
         pairs=len(pairs),
         prompts=int(pairs.prompt.max()) + 1,
         left_out=dict(left_out),
-        notes=models.notes(),
+        notes=(),
         figures=figures,
         dimensions=dimensions,
         raters=by_rater(pairs),
@@ -155,8 +180,15 @@ def check_reward(
         change=change,
         spread=_spread(book, pairs),
         disagreement=ensemble_disagreement(pairs),
-        familiarity=familiarity(models.first.model.tokenizer, pairs, references),
+        familiarity=familiarity(models.first.model.tokenizer, pairs, compared.references),
+        novelty=novelty(book, pairs, compared.new),
+        length_before=_length_before(compared.before, pairs, combined=settings.combined),
     )
+
+
+def _length_before(before: RewardModels | None, pairs: ScoredPairs, *, combined: bool) -> LengthEffect | None:
+    """Return the effect of length on another model's scores of the same pairs."""
+    return None if before is None else length_effect(scored_pairs(ScoreBook(before), pairs.preferences, combined=combined)[0])
 
 
 def _elsewhere(pairs: ScoredPairs, dimensions: Sequence[GroupAccuracy]) -> list[Estimate]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from palate.agreement.estimates import Estimate, clustered_share
 from palate.core import Completion
-from palate.evaluation.reward_check.score_book import ScoredPairs
+from palate.data.formats import CompletionGroup
+from palate.evaluation.reward_check.score_book import Floats, ScoreBook, ScoredPairs
 from palate.text.chat_text import encode
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ class EnsembleDisagreement:
         spread: mean standard deviation among the members' probabilities that the chosen side wins.
         agreed: share of wrong answers in the third with the least disagreement.
         disputed: the same in the third with the most.
+        correlation: rank correlation (Spearman) of disagreement with error over all pairs; NaN where one of them is constant.
     """
 
     spread: float
     agreed: Estimate
     disputed: Estimate
+    correlation: float
 
     @property
     def warns(self) -> bool:
@@ -72,6 +75,28 @@ class Familiarity:
         return self.unfamiliar.low > 2 * EXPECTED
 
 
+@dataclass(frozen=True)
+class Novelty:
+    """How much more the members of an ensemble disagree about new completions than about the held-out ones.
+
+    Attributes:
+        new: mean standard deviation among the members' scores of new completions, in units of the score.
+        usual: the same on the completions of the held-out pairs.
+        beyond: share of new completions with a larger deviation than 95 % of the held-out ones; 5 % is expected of completions like these.
+        completions: new completions with scores.
+    """
+
+    new: float
+    usual: float
+    beyond: Estimate
+    completions: int
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether more than twice the expected share is beyond, by its interval."""
+        return self.beyond.low > 2 * EXPECTED
+
+
 def ensemble_disagreement(pairs: ScoredPairs) -> EnsembleDisagreement | None:
     """Return how disagreement goes with errors; None for one model, or fewer than 30 pairs."""
     if len(pairs.logits) < 2 or len(pairs) < 30:
@@ -80,7 +105,42 @@ def ensemble_disagreement(pairs: ScoredPairs) -> EnsembleDisagreement | None:
     order = np.argsort(spread, kind="stable")
     third = len(order) // 3
     agreed, disputed = (clustered_share(1 - pairs.right[part], pairs.prompt[part]) for part in (order[:third], order[-third:]))
-    return EnsembleDisagreement(float(spread.mean()), agreed, disputed)
+    return EnsembleDisagreement(float(spread.mean()), agreed, disputed, rank_correlation(spread, 1 - pairs.right))
+
+
+def rank_correlation(first: Floats, second: Floats) -> float:
+    """Return Spearman's correlation of two columns (n,), equal values at their mean rank; NaN where one of them is constant."""
+    one, other = _mean_ranks(first), _mean_ranks(second)
+    return float("nan") if np.ptp(one) == 0 or np.ptp(other) == 0 else float(np.corrcoef(one, other)[0, 1])
+
+
+def _mean_ranks(values: Floats) -> Floats:
+    _, numbers, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[numbers])
+
+
+def novelty(book: ScoreBook, pairs: ScoredPairs, new: Sequence[CompletionGroup]) -> Novelty | None:
+    """Return how much more the members disagree about new completions than about those of the pairs.
+
+    None for one model, without new completions, or with fewer than `FEWEST` completions of the pairs.
+    """
+    if len(pairs.logits) < 2 or not new:
+        return None
+    sides = {(one.prompt.conversation, side): one.prompt for one in pairs.preferences for side in (one.chosen, one.rejected)}
+    usual = np.array([book.of(prompt, side).spread for (_, side), prompt in sides.items()])
+    book.add(((group.prompt, completion) for group in new for completion in group.completions), "new completions")
+    found = [
+        (number, entry.spread)
+        for number, group in enumerate(new)
+        for entry in (book.of(group.prompt, completion) for completion in group.completions)
+        if not entry.reason
+    ]
+    if len(usual) < FEWEST or not found:
+        return None
+    prompt, spread = np.array([number for number, _ in found]), np.array([spread for _, spread in found])
+    beyond = clustered_share((spread > np.quantile(usual, UNUSUAL)).astype(np.float64), prompt)
+    return Novelty(float(spread.mean()), float(usual.mean()), beyond, len(found))
 
 
 def familiarity(tokenizer: PreTrainedTokenizerBase, pairs: ScoredPairs, references: Sequence[Completion]) -> Familiarity | None:

@@ -63,10 +63,9 @@ class ReadingHabits:
 def reading_habits(book: ScoreBook, pairs: ScoredPairs, *, combined: bool) -> ReadingHabits:
     """Measure how the models read the first pairs."""
     part = pairs.where(np.arange(len(pairs)) < RENDERED)
-    recorded = {path: trained_tokenizer(path) for path in book.models.members}
-    changed = [
-        path for path, member in book.models.members.items() if recorded[path] not in (None, tokenizer_digest(member.model.tokenizer))
-    ]
+    rewards = {member.path: member.reward for member in book.models.members.values()}
+    recorded = {path: trained_tokenizer(path) for path in rewards}
+    changed = [path for path, reward in rewards.items() if recorded[path] not in (None, tokenizer_digest(reward.model.tokenizer))]
     first = book.models.first.model.tokenizer
     return ReadingHabits(
         tuple(changed),

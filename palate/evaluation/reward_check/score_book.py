@@ -31,11 +31,17 @@ WHOLE = ("overall", "mean")
 
 @dataclass(frozen=True)
 class BookEntry:
-    """The scores of a completion by head (h,), those in raw logits by model and head (m, h), or why it has none."""
+    """The scores of a completion by head (h,), normalised and raw ones by member and head (m, h), or why it has none."""
 
     scores: Floats
+    members: Floats
     raw: Floats
     reason: str = ""
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation among the members' scores, heads added up; in units of the score, divided by the number of members."""
+        return float(self.members.sum(1).std())
 
 
 class ScoreBook:
@@ -65,10 +71,10 @@ class ScoreBook:
     ) -> None:
         found = self.models.score([prompts[one] for one in part], [tuple(groups[one]) for one in part])
         raw = self.models.raw(found.members).double().numpy()
-        scores = found.scores.double().numpy()
+        scores, members = found.scores.double().numpy(), found.members.double().numpy()
         keys = ((conversation, answer) for conversation in part for answer in groups[conversation])
         for number, key in enumerate(keys):
-            self._known[key] = BookEntry(scores[number], raw[:, number], found.reasons.get(number, ""))
+            self._known[key] = BookEntry(scores[number], members[:, number], raw[:, number], found.reasons.get(number, ""))
 
     def of(self, prompt: Prompt, completion: Completion) -> BookEntry:
         """Return the scores of a completion that was added."""

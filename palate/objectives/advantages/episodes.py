@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,33 @@ class PaddedEpisodes:
 
 
 @dataclass(frozen=True)
+class RewardParts:
+    """What several rewards add to the reward of each completion, before shaping; the sum over k parts is the reward.
+
+    Attributes:
+        added: (b, k) weight times score of each part; NaN where the part has no score.
+        weights: (b, k) how much each part counts, 0 or more.
+    """
+
+    added: Tensor
+    weights: Tensor
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        check_shapes("RewardParts", vars(self))
+
+    def split(self, sizes: Sequence[int]) -> list[RewardParts]:
+        """Return the parts of successive completions, `sizes` of them each."""
+        pieces = zip(torch.split(self.added, list(sizes)), torch.split(self.weights, list(sizes)), strict=True)
+        return [RewardParts(added, weights) for added, weights in pieces]
+
+    @staticmethod
+    def joined(pieces: Sequence[RewardParts]) -> RewardParts:
+        """Return the parts of all completions, in order."""
+        return RewardParts(torch.cat([one.added for one in pieces]), torch.cat([one.weights for one in pieces]))
+
+
+@dataclass(frozen=True)
 class Episodes:
     """A whole batch (not a micro-batch) of b completions with n tokens in total, over which advantages are computed.
 
@@ -41,6 +69,7 @@ class Episodes:
         completion: (n,) long, number of each token's completion, below b; the tokens of a completion are in order.
         group: (b,) long, number of each completion's prompt.
         values: (n,) expected reward from each token on, predicted before the token was chosen; None without a value model.
+        parts: what each part of the reward adds for each completion; None where that is not known.
     """
 
     rewards: Tensor
@@ -48,10 +77,13 @@ class Episodes:
     completion: Tensor
     group: Tensor
     values: Tensor | None = None
+    parts: RewardParts | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes."""
         check_shapes("Episodes of completions", {"rewards": self.rewards, "group": self.group})
+        if self.parts is not None:
+            check_shapes("Episodes of parts", {"rewards": self.rewards, "part": self.parts.added[:, 0]})
         tokens = {"penalties": self.penalties, "completion": self.completion}
         check_shapes("Episodes of tokens", tokens if self.values is None else {**tokens, "values": self.values})
 

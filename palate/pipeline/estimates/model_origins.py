@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-from palate.config.artifacts import model_at
+from palate.config.artifacts import model_at, models_at
 from palate.models.adapters import ADAPTER_FILE, LoRA, base_of, is_adapter
 from palate.models.load import load_tokenizer, vocabulary_size
 from palate.models.reward_file import RewardFile
@@ -74,13 +74,13 @@ class ModelOrigins:
 
 
 def origin_at(path: str) -> ModelOrigin:
-    """Return the model at a path, or of a published size.
+    """Return the model at a path, or of a published size; of an ensemble the first member, which the others are like.
 
     Raises:
         ConfigError: there is none.
         ModelError: it cannot be read.
     """
-    place = model_at(path)
+    place = model_at(models_at(path)[0])
     stored = RewardFile.read(place)
     reads = stored is not None and stored.likelihood is not None
     if is_adapter(place):

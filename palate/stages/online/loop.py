@@ -50,7 +50,6 @@ class Loop:
         self.rewards = Composition.load(
             config.reward_parts(),
             self.policy.tokenizer,
-            locate=model_at,
             max_failed=config.reward_requirements.max_failed,
             adapters=config.adapters,
             run=run,
@@ -137,7 +136,7 @@ class Loop:
             held_out = held_out_scores(self.held_out_reward, rollouts)
             held_out = held_out[~held_out.isnan()]
             metrics |= {"held_out_score/mean": float(held_out.mean()), "held_out_score/se": float(held_out.std() / len(held_out) ** 0.5)}
-        return Scored(rollouts, reference_logps, scores.rewards, rewards, values, learner_logps), metrics
+        return Scored(rollouts, reference_logps, scores.rewards, rewards, values, learner_logps, scores.added), metrics
 
     def resample(self, scored: Scored, metrics: Mapping[str, float]) -> tuple[Scored, dict[str, float]]:
         """Replace prompts whose completions all got the same reward by further ones, `resample` times at most (DAPO)."""

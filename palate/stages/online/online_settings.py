@@ -164,6 +164,8 @@ class OnlineSettings:
         self.sampler.check()
         self.shaping.within(self.sampling.max_tokens)
         self.method.check(self.samples_per_prompt)
+        if isinstance(self.method, PolicyGradient):
+            self.method.check_reward(self.kl, self.shaping)
         if not self.method.pays_kl and self.kl != KLPenalty() and not isinstance(self.kl.control, BudgetKL):
             raise ConfigError(
                 f"method {self.method.kind} does not pay for KL: leave kl out, or use kl.control: budget_kl, which stops the run"

@@ -19,11 +19,12 @@ from palate.distributed.sharing import microbatches
 from palate.models.causal import TokenOutputs
 from palate.models.four_bit import four_bit_layers
 from palate.models.written import check_export
-from palate.objectives.advantages import GAE, Advantage
-from palate.objectives.kl import KLTokens
+from palate.objectives.advantages import GAE, Advantage, GroupDecoupled
+from palate.objectives.kl import FixedKL, KLPenalty, KLTokens
 from palate.objectives.policy_gradient import PolicyObjective, PolicyTokens, PPOClip
 from palate.objectives.reduce import Sums, Totals, masked_ratio
 from palate.objectives.reductions import Reduction, TokenMean, TokenWeights, with_length
+from palate.objectives.shaping import Shaping
 from palate.objectives.value import ClippedValue, ValueObjective, ValueTokens, explained_variance
 from palate.runs.run import Run
 from palate.stages.online.algorithm import AlgorithmContext
@@ -72,6 +73,18 @@ class PolicyGradient:
                 f"the advantage {self.advantage.kind} compares completions of one prompt: set samples_per_prompt to 2 or more, or "
                 "method.advantage to gae"
             )
+
+    def check_reward(self, kl: KLPenalty, shaping: Shaping) -> None:
+        """Raise ConfigError when the advantage normalises parts of the reward apart, and the reward has a price of KL or is whitened."""
+        if not isinstance(self.advantage, GroupDecoupled):
+            return
+        if kl.place == "reward" and not (isinstance(kl.control, FixedKL) and kl.control.coef == 0):
+            raise ConfigError(
+                "the advantage group_decoupled normalises each reward apart, so a price of KL in the reward would lose its size: set "
+                "kl.place to loss and kl.estimator to k3, or kl.control.coef to 0"
+            )
+        if shaping.whiten:
+            raise ConfigError("the advantage group_decoupled normalises rewards itself: leave out shaping.whiten")
 
     def algorithm(self, context: AlgorithmContext) -> PolicyGradientAlgorithm:
         """Return the algorithm, with a value model where the advantage needs one."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from palate.core import Completion, Prompt
 from palate.distributed.sharing import microbatches, shared
-from palate.objectives.advantages import Episodes
+from palate.objectives.advantages import Episodes, RewardParts
 from palate.objectives.kl import k1, k3
 from palate.text.pack import Branch, PackedBatch, Tree, pack
 
@@ -82,6 +82,7 @@ class Scored:
         rewards: (b,) what is learned from: the scores after shaping; NaN where nothing is to be learned.
         values: (n,) expected reward before each token; None without a value model.
         learner_logps: (n,) log-probabilities under the learner, nats, where they replace the sampler's; else None.
+        parts: what each part of the reward adds to the score of each completion.
     """
 
     rollouts: Rollouts
@@ -90,6 +91,7 @@ class Scored:
     rewards: Tensor
     values: Tensor | None
     learner_logps: Tensor | None = None
+    parts: RewardParts | None = None
 
     @property
     def kl(self) -> Tensor:
@@ -103,7 +105,7 @@ class Scored:
 
     def episodes(self, penalties: Tensor) -> Episodes:
         """Return the input of an advantage, with penalties (n,) of tokens in the reward."""
-        return Episodes(self.rewards, penalties, self.rollouts.completion, self.rollouts.group, self.values)
+        return Episodes(self.rewards, penalties, self.rollouts.completion, self.rollouts.group, self.values, self.parts)
 
     @property
     def flat(self) -> Tensor:
@@ -132,7 +134,14 @@ class Scored:
             _pieces(self.rewards, completions, chosen),
             None if self.values is None else _pieces(self.values, tokens, chosen),
             None if self.learner_logps is None else _pieces(self.learner_logps, tokens, chosen),
+            self._parts_of(completions, chosen),
         )
+
+    def _parts_of(self, sizes: Sequence[int], chosen: Sequence[int]) -> RewardParts | None:
+        if self.parts is None:
+            return None
+        pieces = self.parts.split(sizes)
+        return RewardParts.joined([self.parts.split([0, len(self.scores)])[0], *(pieces[k] for k in chosen)])
 
     @staticmethod
     def joined(parts: Sequence[Scored]) -> Scored:
@@ -150,6 +159,7 @@ class Scored:
             torch.cat([part.rewards for part in parts]),
             _joined([part.values for part in parts]),
             _joined([part.learner_logps for part in parts]),
+            RewardParts.joined(known) if (known := [part.parts for part in parts if part.parts is not None]) else None,
         )
 
     def _summed(self, tokens: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from palate.config.artifacts import models_at
 from palate.core import TrainingError
 from palate.rewards.learned import required_report_card
 from palate.rewards.model import ModelReward
@@ -89,7 +90,8 @@ class Online(OnlineSettings):
         requirements = self.reward_requirements
         cards = {}
         for name, part in self.reward_parts().items():
-            for number, path in enumerate(part.model if isinstance(part, ModelReward) else ()):
+            given = part.model if isinstance(part, ModelReward) else ()
+            for number, path in enumerate(member for one in given for member in models_at(one)):
                 card = required_report_card(run, path, requirements.min_accuracy, requirements.min_spread)
                 if card is not None:
                     cards[f"{name}.{number}" if number else name] = vars(card)

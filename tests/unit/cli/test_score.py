@@ -218,6 +218,8 @@ def test_a_scoring_that_was_stopped_goes_on_and_gives_the_same_file(
         (["--also", "MODELS/raw"], "gives raw scores, and another member of the ensemble normalised ones"),
         (["--limit", "0"], "--limit is 0; give 1 or more"),
         (["--out", "out.jsonl", "--combine", "median"], "invalid choice: 'median'"),
+        (["--also", "MODELS/two", "--ensemble", "worst"], "--ensemble: there is no rule 'worst'"),
+        (["--also", "MODELS/two", "--ensemble", "wco=2"], "wco takes no number"),
     ],
 )
 def test_bad_input_has_one_message(words: list[str], told: str, models: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,20 +227,24 @@ def test_bad_input_has_one_message(words: list[str], told: str, models: Path, ca
     assert told in fails(capsys, models / "one", "rows.jsonl", *(word.replace("MODELS", str(models)) for word in words))
 
 
-def test_members_of_other_tokenizers_and_contexts_are_told_of_and_the_shortest_context_decides(
-    models: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    long = {"prompt": "so", "completion": " and".join(" rice" for _ in range(12))}
-    write_rows(Path("rows.jsonl"), [{"prompt": "so", "completion": " rice"}, long])
-    assert main(["score", str(models / "one"), "rows.jsonl", "--also", str(models / "words")]) == 0
-    out, err = capsys.readouterr()
-    assert "have different tokenizers: each reads the text in its own tokens" in err
-    assert "take contexts of different lengths" in err
-    rows = [json.loads(line) for line in out.splitlines()]
-    assert rows[0]["completions"][0]["score"] is not None
-    reason = rows[1]["completions"][0]["unscored"]
-    assert reason.startswith("too long for the reward model: ")
-    assert reason.endswith(f"({models / 'words'})")
+def test_members_of_other_tokenizers_and_contexts_are_refused_in_one_message(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(Path("rows.jsonl"), [ROWS["pair"]])
+    told = fails(capsys, models / "one", "rows.jsonl", "--also", models / "words")
+    assert "words has another tokenizer or chat template; " in told
+    assert f"words takes 24 tokens and {models / 'one'} " in told
+    assert "Train the members from one model, or give each model a part in `rewards`" in told
+
+
+def test_an_ensemble_says_how_far_its_members_differ(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(Path("rows.jsonl"), [ROWS["completion"]])
+    (row,) = scored(capsys, models / "one", "rows.jsonl", "--also", models / "two", "--weights", "taste=2", "kind=1")
+    totals = [2 * taste + kind for taste, kind in (plain_scores(models / name, "rice today.") for name in ("one", "two"))]
+    assert row["completions"][0]["spread"] == pytest.approx(abs(totals[0] - totals[1]) / 2, abs=1e-5)
+    (alone,) = scored(capsys, models / "one", "rows.jsonl")
+    assert "spread" not in alone["completions"][0]
+    (low,) = scored(capsys, models / "one", "rows.jsonl", "--also", models / "two", "--ensemble", "mean_minus_sd=1")
+    (worst,) = scored(capsys, models / "one", "rows.jsonl", "--also", models / "two", "--ensemble", "wco")
+    assert low["completions"][0]["scores"] == pytest.approx(worst["completions"][0]["scores"], abs=1e-5)
 
 
 def test_rows_without_completions_are_an_error(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

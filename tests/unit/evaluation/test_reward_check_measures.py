@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from scipy.stats import spearmanr
 
 from palate.agreement.estimates import Estimate
 from palate.core import Completion, ConfigError, Message, Preference, Prompt
+from palate.data.formats import CompletionGroup
 from palate.evaluation.length_floor import clustered_difference, gain_over_length, rule_agreement
 from palate.evaluation.reward_check.accuracy import by_gap, by_rater, by_source, figures_of
-from palate.evaluation.reward_check.doubts import ensemble_disagreement
+from palate.evaluation.reward_check.doubts import ensemble_disagreement, novelty, rank_correlation
 from palate.evaluation.reward_check.length_effect import length_effect
 from palate.evaluation.reward_check.prompt_clusters import OTHER, cluster_prompts
-from palate.evaluation.reward_check.score_book import ScoredPairs, column_of, whole_pairs
+from palate.evaluation.reward_check.score_book import BookEntry, ScoreBook, ScoredPairs, column_of, whole_pairs
 
 ONES = np.ones(1)
 
@@ -175,6 +178,53 @@ def test_disagreement_is_among_the_members_probabilities() -> None:
     assert found is not None
     assert (found.agreed.value, found.disputed.value, found.warns) == (0.0, 1.0, True)
     assert ensemble_disagreement(scored([1.0] * count)) is None
+
+
+def test_disagreement_goes_with_errors_by_ranks() -> None:
+    count = 40
+    spread = np.random.default_rng(0).random(count)
+    wrong = (np.random.default_rng(1).random(count) < spread).astype(float)
+    logits = np.stack([np.zeros(count), np.log((0.5 + spread / 3) / (0.5 - spread / 3))])
+    found = ensemble_disagreement(replace(scored(list(1 - 2 * wrong)), logits=logits))
+    assert found is not None
+    assert found.correlation == pytest.approx(spearmanr(spread, wrong).statistic)
+    assert rank_correlation(np.array([1.0, 2.0, 2.0, 5.0]), np.array([3.0, 1.0, 1.0, 0.0])) == pytest.approx(-1.0)
+    assert np.isnan(rank_correlation(np.ones(4), np.arange(4.0)))
+
+
+class Book(ScoreBook):
+    """Scores that are known beforehand: by text, the members' scores."""
+
+    def __init__(self, members: dict[str, tuple[float, ...]]) -> None:
+        self._members = members
+
+    def add(self, asked: Iterable[tuple[Prompt, Completion]], label: str) -> None:
+        assert label == "new completions"
+        self.added = [completion.text for _, completion in asked]
+
+    def of(self, prompt: Prompt, completion: Completion) -> BookEntry:
+        scores = np.array(self._members[completion.text])[:, None]
+        return BookEntry(scores.mean(0), scores, scores, "" if np.isfinite(scores).all() else "too long")
+
+
+def two_members(count: int) -> ScoredPairs:
+    pairs = scored([1.0] * count)
+    return replace(pairs, logits=np.stack([pairs.difference] * 2))
+
+
+def test_new_completions_are_strange_where_members_differ_more_than_on_held_out_ones() -> None:
+    pairs = two_members(30)
+    known = {"yes": (0.0, 2.0), "no": (0.0, 4.0), "odd": (0.0, 6.0), "lost": (0.0, np.nan)}
+    group = [CompletionGroup(Prompt(str(k), (Message("user", f"new {k}"),)), (Completion("odd"), Completion("yes"))) for k in range(20)]
+    found = novelty(Book(known), pairs, group)
+    assert found is not None
+    assert (found.new, found.usual, found.completions) == ((3 + 1) / 2, (1 + 2) / 2, 40)
+    assert (found.beyond.value, found.beyond.n, found.is_warning) == (0.5, 20, True)
+    alike = novelty(Book(known), pairs, [replace(one, completions=(Completion("yes"), Completion("lost"))) for one in group])
+    assert alike is not None
+    assert (alike.beyond.value, alike.completions, alike.is_warning) == (0.0, 20, False)
+    assert novelty(Book(known), scored([1.0] * 30), group) is None, "one model does not disagree"
+    assert novelty(Book(known), pairs, []) is None
 
 
 def test_a_dimension_is_judged_by_its_head_or_named_as_missing() -> None:

@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.objectives.advantages import GAE, BatchMean, Episodes, GroupRelative, LeaveOneOut, ReinforcePlusPlus, whiten
+from palate.objectives.advantages import (
+    GAE,
+    BatchMean,
+    Episodes,
+    GroupDecoupled,
+    GroupRelative,
+    LeaveOneOut,
+    ReinforcePlusPlus,
+    RewardParts,
+    whiten,
+)
 
 RULES = [
     GAE(),
@@ -18,6 +28,7 @@ RULES = [
     GroupRelative(),
     GroupRelative(scale="batch"),
     GroupRelative(scale="none"),
+    GroupDecoupled(),
     ReinforcePlusPlus(),
     ReinforcePlusPlus(baseline="prompt", gamma=0.9),
     BatchMean(),
@@ -32,12 +43,14 @@ def name(rule) -> str:
 every_rule = pytest.mark.parametrize("rule", RULES, ids=name)
 
 
-def episodes(lengths, rewards, group, *, penalties=None, values=None) -> Episodes:
+def episodes(lengths, rewards, group, *, penalties=None, values=None, parts=None) -> Episodes:
     completion = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     n = len(completion)
     taken = torch.zeros(n) if penalties is None else torch.as_tensor(penalties)
     value_tensor = torch.zeros(n) if values is None else torch.as_tensor(values)
-    return Episodes(torch.as_tensor(rewards), taken, completion, torch.as_tensor(group), value_tensor)
+    added = torch.as_tensor(rewards)[:, None] if parts is None else torch.as_tensor(parts)
+    reward_parts = RewardParts(added, torch.ones_like(added))
+    return Episodes(torch.as_tensor(rewards), taken, completion, torch.as_tensor(group), value_tensor, reward_parts)
 
 
 def drawn(seed: int = 0) -> Episodes:
@@ -107,6 +120,56 @@ def test_grpo(oracle, matches, differs):
     matches(of_completions(GroupRelative(scale="batch")(e), e), expected["adv_unbiased_eps1e4"])
 
 
+def decoupled(e: Episodes) -> list[float]:
+    return of_completions(GroupDecoupled()(e), e)
+
+
+def standardised(values) -> torch.Tensor:
+    values = torch.as_tensor(values)
+    return (values - values.mean()) / (values.std() + 1e-4)
+
+
+def test_gdpo_normalises_each_part_in_its_group_and_then_the_batch(oracle, matches):
+    """Of one part alone, and of that part and another of which the oracle's values are the negative."""
+    case = oracle("grpo_advantage")
+    given, expected = torch.tensor(case["inputs"]["rewards"]), torch.tensor(case["expected"]["adv_unbiased_eps1e4"])
+    matches(decoupled(episodes([2, 1, 3, 1], given, [0] * 4)), standardised(expected).tolist())
+    parts = torch.stack([given, -given[[1, 0, 3, 2]]], 1)
+    both = expected - expected[[1, 0, 3, 2]]
+    matches(decoupled(episodes([1] * 4, parts.sum(1), [0] * 4, parts=parts)), standardised(both).tolist())
+
+
+def test_gdpo_tells_apart_what_a_sum_makes_equal(differs):
+    """Two parts of which one varies ten times as much: in the sum of two groups it decides alone."""
+    wide, narrow = torch.tensor([0.0, 10.0, 0.0, 10.0, 10.0, 0.0]), torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0, 1.0])
+    parts, group = torch.stack([wide, narrow], 1), [0] * 6
+    e = episodes([1] * 6, parts.sum(1), group, parts=parts)
+    apart, together = decoupled(e), of_completions(GroupRelative()(e), e)
+    assert apart[0] == pytest.approx(apart[1], abs=1e-3), "good in one part each; 1e-4 is added to each deviation"
+    assert together[1] - together[0] > 1.5
+    assert apart[3] > apart[1] > apart[2]
+
+
+def test_gdpo_weighs_parts_after_they_are_normalised(matches):
+    given = torch.tensor([1.0, 0.0, 0.0, 0.5])
+    parts, weights = torch.stack([2.0 * given, -0.5 * given[[3, 2, 1, 0]]], 1), torch.tensor([2.0, 0.5]).expand(4, -1)
+    e = episodes([1] * 4, parts.sum(1), [0] * 4, parts=parts)
+    e = replace(e, parts=RewardParts(parts, weights))
+    normalised = [(column - column.mean()) / (column.std() + 1e-4) for column in parts.unbind(1)]
+    matches(decoupled(e), standardised(2.0 * normalised[0] + 0.5 * normalised[1]).tolist())
+
+
+def test_gdpo_takes_what_shaping_adds_for_a_part_and_leaves_out_what_has_no_score(matches):
+    given = torch.tensor([1.0, 0.0, 0.25, 0.5, 9.0])
+    shaped = given + torch.tensor([0.0, -1.0, 0.0, 0.0, math.nan])
+    e = episodes([1] * 5, shaped, [0] * 5, parts=given[:, None])
+    extra = torch.tensor([0.0, -1.0, 0.0, 0.0])
+    columns = [(column - column.mean()) / (column.std() + 1e-4) for column in (given[:4], extra)]
+    matches(decoupled(e), [*standardised(columns[0] + columns[1]).tolist(), 0.0])
+    with pytest.raises(ValueError, match="group_decoupled needs the parts of the reward"):
+        GroupDecoupled()(replace(e, parts=None))
+
+
 def test_batch_scale_divides_every_group_by_one_number(matches):
     e = episodes([1] * 6, [1.0, 2.0, 3.0, 10.0, 10.0, 40.0], [0, 0, 0, 1, 1, 1])
     deviation = float(e.rewards.std()) + 1e-4
@@ -153,7 +216,12 @@ def test_order_of_the_batch_and_names_of_prompts_play_no_part(rule):
     order = torch.tensor([5, 2, 7, 0, 3, 6, 1, 4])
     at = torch.cat([(e.completion == number).nonzero()[:, 0] for number in order])
     moved = Episodes(
-        e.rewards[order], e.penalties[at], torch.argsort(order)[e.completion[at]], torch.tensor([4, 0, 2])[e.group[order]], e.values[at]
+        e.rewards[order],
+        e.penalties[at],
+        torch.argsort(order)[e.completion[at]],
+        torch.tensor([4, 0, 2])[e.group[order]],
+        e.values[at],
+        RewardParts(e.parts.added[order], e.parts.weights[order]),
     )
     here, there = rule(e), rule(moved)
 
@@ -168,7 +236,7 @@ def test_completions_may_be_interleaved(rule):
     e = drawn()
     within = torch.cat([torch.arange(int((e.completion == k).sum())) for k in range(8)])
     at = (within * 8 + e.completion).argsort()
-    mixed = Episodes(e.rewards, e.penalties[at], e.completion[at], e.group, e.values[at])
+    mixed = Episodes(e.rewards, e.penalties[at], e.completion[at], e.group, e.values[at], e.parts)
 
     torch.testing.assert_close(rule(mixed).advantages, rule(e).advantages[at])
 
@@ -186,6 +254,7 @@ def test_a_completion_that_could_not_be_scored_is_as_if_it_were_not_there(rule):
         (valid.cumsum(0) - 1)[e.completion[at]],
         e.group[valid],
         None if e.values is None else e.values[at],
+        RewardParts(e.parts.added[valid], e.parts.weights[valid]),
     )
     credit = rule(replace(e, rewards=torch.where(valid, e.rewards, math.nan)))
 

@@ -86,6 +86,8 @@ def test_a_constraint_prices_its_part(number) -> None:
     composition = Composition.load(parts)
     found = score(composition, "1", "3")
     # (2 * score - 0.5 * (3 - score)) / 1.5
+    assert numbers(found.added.added[0]) == [round(2 / 1.5, 5), round(-1 / 1.5, 5)]
+    assert numbers(found.added.weights[1]) == [round(2 / 1.5, 5), round(0.5 / 1.5, 5)]
     assert numbers(found.rewards) == [round((2 - 1) / 1.5, 5), 4]
     assert found.multipliers == {"kept": 0.5}
     after = 0.5 * math.exp(0.1 * 0.5 * (3 - 2))

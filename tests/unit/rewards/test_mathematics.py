@@ -8,7 +8,7 @@ import torch
 
 from palate.core import ConfigError
 from palate.rewards.composition import Moments
-from palate.rewards.ensemble import Mean, SoftMin, UncertaintyWeighted, Worst
+from palate.rewards.ensemble import ENSEMBLES, Mean, MeanMinusDeviations, SoftMin, UncertaintyWeighted, Worst, read_ensemble
 from palate.rewards.part import Constraint
 
 
@@ -28,6 +28,36 @@ def test_ensembles(oracle, ensemble, name) -> None:
     assert case["inputs"]["uwo_lambda"] == 0.5
     close(ensemble(scores), case["expected"][name])
     close(ensemble(scores[:, None].expand(-1, 2, -1)), [case["expected"][name]] * 2)
+
+
+def test_the_mean_less_standard_deviations(oracle) -> None:
+    case = oracle("reward_ensemble_aggregation")
+    scores = torch.tensor(case["inputs"]["member_scores"], dtype=torch.float64)
+    mean, variance = (torch.tensor(case["expected"][name], dtype=torch.float64) for name in ("mean", "var_biased"))
+    close(MeanMinusDeviations(deviations=1.5)(scores), (mean - 1.5 * variance.sqrt()).tolist())
+    close(MeanMinusDeviations()(scores[:2]), Worst()(scores[:2]).tolist())
+
+
+def test_a_rule_is_read_from_a_word_with_its_number() -> None:
+    assert {word: read_ensemble(word) for word in ENSEMBLES} == dict(ENSEMBLES)
+    assert read_ensemble("uwo=0.25") == UncertaintyWeighted(coefficient=0.25)
+    assert read_ensemble("mean_minus_sd=2") == MeanMinusDeviations(deviations=2.0)
+    assert read_ensemble("soft_min=0.1") == SoftMin(beta=0.1)
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("worst", "there is no rule 'worst'"),
+        ("wco=1", "wco takes no number"),
+        ("uwo=", "uwo= needs a number behind ="),
+        ("uwo=-1", "coefficient must be >= 0"),
+        ("mean_minus_sd=nan", "deviations must be >= 0"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_has_one_message(word, told) -> None:
+    with pytest.raises(ConfigError, match=told):
+        read_ensemble(word)
 
 
 def test_the_soft_minimum_lies_between_minimum_and_mean() -> None:

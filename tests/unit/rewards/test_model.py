@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -186,12 +187,27 @@ def test_a_model_whose_weights_are_lost_gives_reasons(tmp_path) -> None:
         reward.model.module.get_submodule("score").weight[1] = float("nan")
     with pytest.raises(TrainingError, match="the model gave no finite number"):
         composition.score(PROMPTS, groups_of())
-    outcome = ModelScorer([Member(reward)], HEADS, Mean()).score(ScoringBatch(PROMPTS, tuple(map(tuple, groups_of()))))
+    outcome = ModelScorer(Member.all_of("a", reward), HEADS, Mean()).score(ScoringBatch(PROMPTS, tuple(map(tuple, groups_of()))))
     assert all(column.isnan().all() for column in outcome.heads.values())
     assert list(outcome.reasons) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("settings", [{"model": ()}, {"heads": ("x", "x")}, {"ensemble": Worst()}])
+def test_an_ensembles_rule_needs_two_models(tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"rewards\.taste: ensemble wco needs two reward models or more, got one"):
+        Composition.load({"taste": ModelReward(model=(saved(tmp_path),), ensemble=Worst())})
+
+
+def test_members_that_read_other_tokens_or_contexts_are_refused_in_one_message(tmp_path) -> None:
+    paths = (saved(tmp_path / "a"), saved(tmp_path / "b", policy=tiny_policy(tokenizer=byte_tokenizer())), saved(tmp_path / "c"))
+    config = tmp_path / "c" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "max_position_embeddings": 24}))
+    with pytest.raises(ConfigError, match="members of an ensemble must read the same tokens") as refused:
+        Composition.load({"taste": ModelReward(model=paths)})
+    assert f"{paths[1]} has another tokenizer or chat template" in str(refused.value)
+    assert f"{paths[2]} takes 24 tokens and {paths[0]} " in str(refused.value)
+
+
+@pytest.mark.parametrize("settings", [{"model": ()}, {"heads": ("x", "x")}])
 def test_settings_that_make_no_sense(settings) -> None:
     with pytest.raises(ConfigError, match="model: "):
         ModelReward(**{"model": ("a",), **settings})

@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from palate.core import ConfigError, ModelError
+from palate.data.formats import read_samples
+from palate.data.jsonl import write_rows
 from palate.models.load import Architecture, load_policy, new_policy
+from palate.models.reward_file import Normalisation
+from palate.models.scalar import load_scalar, scalar_from
+from palate.rewards.learned import LearnedReward, ReportCard
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run
 from palate.stages.average import Average
@@ -51,10 +56,69 @@ def test_without_weights_all_count_alike_and_an_average_of_one_model_with_itself
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize(("models", "weights", "told"), [(("a",), None, "at least 2"), (("a", "b"), (1.0,), "2 models, 1 weights")])
-def test_settings_that_make_no_sense_are_refused(models: tuple[str, ...], weights: tuple[float, ...] | None, told: str) -> None:
+@pytest.mark.parametrize(
+    ("models", "weights", "told"), [((), None, "got none"), (("a",), None, "at least 2"), (("a", "b"), (1.0,), "2 models, 1 weights")]
+)
+def test_settings_that_make_no_sense_are_refused(
+    models: tuple[str, ...], weights: tuple[float, ...] | None, told: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=told):
-        Average(models, weights).check()
+        averaged(tmp_path, Average(models, weights))
+
+
+def rewarding(folder: Path, seed: int, heads: Sequence[str] = ("taste", "kind")) -> str:
+    """A reward model with a scale of its own."""
+    model = scalar_from(new_policy(word_tokenizer(), SIZE, seed), heads, seed)
+    model.normalisation = Normalisation((2.0,) * len(heads), (seed + 1.0,) * len(heads))
+    model.save(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> str:
+    texts = ("rice and beans", "no", "the cook has two guests", "salt today")
+    shown = [{"text": text, "stop": "eos", "tokens": 2} for text in texts]
+    write_rows(tmp_path / "samples.jsonl", [{"id": str(k), "prompt": f"make rice {k}", "completions": shown} for k in range(5)])
+    return str(tmp_path / "samples.jsonl")
+
+
+def test_reward_models_are_averaged_weight_by_weight_and_get_their_own_scale(tmp_path: Path, samples: str) -> None:
+    paths = tuple(rewarding(tmp_path / f"m{k}", k) for k in range(3))
+    pair = {"prompt": "make rice", "chosen": " rice today", "rejected": " no", "dimension": "kind"}
+    write_rows(tmp_path / "held_out.jsonl", [{**pair, "prompt": f"make rice {k}"} for k in range(6)])
+    run = averaged(tmp_path, Average(paths, reference_samples=samples, held_out=str(tmp_path / "held_out.jsonl")))
+    mean, states = load_scalar(run / "model"), [load_scalar(path).state_dict() for path in paths]
+    for name, value in mean.state_dict().items():
+        torch.testing.assert_close(value, sum(state[name] for state in states) / 3)
+    assert mean.heads == ("taste", "kind")
+    prompts, groups = zip(*read_samples(samples).rows, strict=True)
+    found, _ = LearnedReward(mean).table(prompts, groups)
+    assert float(found.sum(1).mean()) == pytest.approx(0, abs=1e-4)
+    assert float(found.sum(1).std(correction=0)) == pytest.approx(1, abs=1e-4)
+    summary, card = json.loads((run / "summary.json").read_text()), ReportCard.read_from(str(run / "model"))
+    assert summary["spread"] == pytest.approx(1 / mean.normalisation.gain[0], rel=1e-5)
+    assert card is not None
+    assert (card.accuracy, card.judgments, card.spread) == (summary["held_out"]["overall"]["accuracy"], 6, summary["spread"])
+
+
+def test_reward_models_need_samples_and_go_with_their_like(tmp_path: Path, samples: str) -> None:
+    one, two = rewarding(tmp_path / "one", 0), rewarding(tmp_path / "two", 1)
+    other, policy = rewarding(tmp_path / "other", 2, ("taste", "honest")), written(tmp_path / "policy", 0)
+    with pytest.raises(ConfigError, match="name completions of the policy in reference_samples"):
+        averaged(tmp_path / "a", Average((one, two)))
+    with pytest.raises(ModelError, match=r"other has the heads taste, honest, and .*one has taste, kind"):
+        averaged(tmp_path / "b", Average((one, other), reference_samples=samples))
+    with pytest.raises(ModelError, match=r"one is a reward model, and .*policy is a policy"):
+        averaged(tmp_path / "c", Average((one, policy), reference_samples=samples))
+    with pytest.raises(ConfigError, match="reference_samples and held_out are for reward models"):
+        averaged(tmp_path / "d", Average((policy, policy), reference_samples=samples))
+
+
+def test_a_run_of_an_ensemble_means_its_members(tmp_path: Path, samples: str) -> None:
+    paths = [rewarding(tmp_path / "run" / "members" / str(k + 1) / "model", k) for k in range(2)]
+    run = averaged(tmp_path, Average((str(tmp_path / "run"),), reference_samples=samples))
+    first, second, mean = (load_scalar(path).state_dict()["score.weight"] for path in (*paths, run / "model"))
+    torch.testing.assert_close(mean, (first + second) / 2)
 
 
 def test_models_of_other_shapes_or_words_are_refused_by_name(tmp_path: Path) -> None:

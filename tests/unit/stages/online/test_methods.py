@@ -1,19 +1,21 @@
 """What algorithms learn from: advantages, pairs and imitated completions stand beside the tokens that they belong to."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from palate.core import Completion, Message, Prompt
+from palate.core import Completion, ConfigError, Message, Prompt
 from palate.data.jsonl import write_rows
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
-from palate.objectives.advantages import LeaveOneOut
+from palate.objectives.advantages import GroupDecoupled, GroupRelative, LeaveOneOut, RewardParts
 from palate.objectives.importance import TruncatedImportance
-from palate.objectives.kl import KLPenalty
+from palate.objectives.kl import FixedKL, KLPenalty
+from palate.objectives.shaping import Shaping
 from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
 from palate.stages.online.algorithm import AlgorithmContext
@@ -22,6 +24,7 @@ from palate.stages.online.policy_gradient import PolicyGradient
 from palate.stages.online.pretraining import Pretraining, Texts
 from palate.stages.online.raft import RAFT
 from palate.stages.online.rollouts import Rollouts, Scored
+from palate.stages.online.stage import Online
 from palate.testing import tiny_policy, word_tokenizer
 from tests.unit.stages.online.toy import alike, configured, trained, weights
 
@@ -76,6 +79,31 @@ def test_each_completion_is_compared_with_those_of_its_own_prompt(run: Run, poli
     both = batch.microbatches([2, 0])
     assert torch.equal(torch.cat([part.advantages for part in both]), torch.cat([third.advantages, first.advantages]))
     assert torch.equal(torch.cat([part.logps for part in both]), torch.cat([rollouts().logps[12:], rollouts().logps[:6]]))
+
+
+def test_parts_of_a_reward_are_normalised_apart(run: Run, policy: CausalPolicy) -> None:
+    given = scored(rollouts())
+    parts = RewardParts(torch.stack([given.rewards / 4, given.rewards * 3 / 4], 1), torch.ones(9, 2))
+    batch = PolicyGradient(advantage=GroupDecoupled()).algorithm(context(run, policy)).batch(replace(given, parts=parts), 0.0)
+    alike = PolicyGradient(advantage=GroupRelative()).algorithm(context(run, policy)).batch(given, 0.0)
+    first, second = (one.microbatches([0])[0].advantages.unique() for one in (batch, alike))
+    spacing = [(column[2] - column[1]) / (column[1] - column[0]) for column in (first, second)]
+    assert float(spacing[0]) == pytest.approx(float(spacing[1]), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kl", "shaping", "told"),
+    [
+        (KLPenalty(), Shaping(), "a price of KL in the reward would lose its size: set kl.place to loss"),
+        (KLPenalty(control=FixedKL(coef=0.0)), Shaping(whiten=True), "leave out shaping.whiten"),
+    ],
+)
+def test_what_would_be_normalised_away_is_refused(kl: KLPenalty, shaping: Shaping, told: str) -> None:
+    method = PolicyGradient(advantage=GroupDecoupled())
+    with pytest.raises(ConfigError, match=told):
+        Online(model="m", prompts="p", reward="r", method=method, kl=kl, shaping=shaping).check()
+    for fine in (KLPenalty(place="loss", estimator="k3"), KLPenalty(control=FixedKL(coef=0.0))):
+        Online(model="m", prompts="p", reward="r", method=method, kl=fine).check()
 
 
 def test_the_price_of_kl_is_taken_off_the_reward(run: Run, policy: CausalPolicy) -> None:

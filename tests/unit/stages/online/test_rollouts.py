@@ -1,9 +1,12 @@
 """Rollouts: what is summed over completions, and batches cut and joined with every column in its place."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from palate.core import Completion, Message, Prompt, StopReason
+from palate.objectives.advantages import RewardParts
 from palate.stages.online import rollouts as roll
 
 PROMPT = Prompt("p", (Message("text", "x"),))
@@ -61,7 +64,15 @@ def test_batches_are_cut_and_joined_with_every_column_in_its_place() -> None:
     groups = [tuple(tuple(-float(100 * t + 10 * c + n) for n in range(1 + (t + c) % 3)) for c in range(2)) for t in range(5)]
     made = rollouts(*groups)
     given = scored(made, (made.logps - 1).tolist(), [float(k) for k in range(10)], (made.logps - 2).tolist())
+    parts = RewardParts(torch.arange(20.0).view(10, 2), torch.ones(10, 2))
+    given = replace(given, parts=parts)
     cut = given.of([3, 0])
+    assert cut.parts is not None
+    assert cut.parts.added.tolist() == [[12, 13], [14, 15], [0, 1], [2, 3]]
+    joined = roll.Scored.joined([cut, given.of([1])])
+    assert joined.parts is not None
+    assert joined.parts.added[:, 0].tolist() == [12, 14, 0, 2, 4, 6]
+    assert given.of([]).parts is not None
     expected = [logp for t in (3, 0) for completion in groups[t] for logp in completion]
     assert cut.rollouts.logps.tolist() == expected
     assert cut.reference_logps.tolist() == [logp - 1 for logp in expected]

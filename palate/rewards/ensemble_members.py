@@ -1,0 +1,94 @@
+"""The members of an ensemble of reward models: models of their own, adapters on one base, or heads of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from palate.config.artifacts import model_at
+from palate.core import ConfigError
+from palate.models.adapters import is_adapter
+from palate.models.reward_file import Normalisation, dimensions_of
+from palate.models.shared_weights import share_frozen
+from palate.rewards.learned import LearnedReward
+from palate.text.tokens import tokenizer_digest
+
+
+@dataclass(frozen=True)
+class EnsembleMember:
+    """A member of an ensemble: a reward model, or those heads of one that belong to this member.
+
+    Attributes:
+        name: the path of the model; with the member's number where several share the model.
+        path: the path of the model.
+        reward: the model.
+        dimensions: names of the dimensions, in the order of `columns`.
+        columns: numbers of the model's heads.
+    """
+
+    name: str
+    path: str
+    reward: LearnedReward
+    dimensions: tuple[str, ...]
+    columns: tuple[int, ...]
+
+    def normalised(self, table: Tensor) -> Tensor:
+        """Return this member's normalised scores (b, h) from those of all the model's heads."""
+        return table[:, list(self.columns)] * self.reward.model.normalisation.members
+
+    def raw(self, scores: Tensor, dimensions: Sequence[str]) -> Tensor:
+        """Return raw scores (b, h), in logits, from normalised ones in the order of `dimensions`."""
+        scale = self.reward.model.normalisation
+        order = [self.columns[self.dimensions.index(name)] for name in dimensions]
+        gain, bias = scores.new_tensor(scale.gain)[order], scores.new_tensor(scale.bias)[order]
+        return (scores / scale.members - bias) / gain
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether the model's scores have a scale of their own (`reward.json`) and are not raw logits."""
+        heads = len(self.reward.model.heads)
+        return self.reward.model.normalisation != Normalisation((1.0,) * heads, (0.0,) * heads)
+
+
+def members_of(path: str, reward: LearnedReward) -> tuple[EnsembleMember, ...]:
+    """Return the members that the model at `path` holds: one, or several with heads of their own on its backbone."""
+    count, heads = reward.model.normalisation.members, reward.model.heads
+    dimensions = dimensions_of(heads, count)
+    size = len(dimensions)
+    return tuple(
+        EnsembleMember(f"{path}#{k + 1}" if count > 1 else path, path, reward, dimensions, tuple(range(k * size, (k + 1) * size)))
+        for k in range(count)
+    )
+
+
+def has_adapters(paths: Sequence[str]) -> bool:
+    """Whether two of the models or more are adapters. These stay beside their bases, of which equal weights can be held once."""
+    return sum(is_adapter(model_at(path)) for path in paths) > 1
+
+
+def share_bases(rewards: Iterable[LearnedReward]) -> None:
+    """Hold the equal weights below adapters once."""
+    share_frozen(*(reward.model.module for reward in rewards if reward.model.adapters is not None))
+
+
+def require_alike(rewards: Mapping[str, LearnedReward]) -> None:
+    """Refuse an ensemble whose models do not read the same tokens: they would disagree about the text and not about its quality.
+
+    Raises:
+        ConfigError: a model has another tokenizer, chat template, end token or context than the first. One message names them all.
+    """
+    (first, one), *others = rewards.items()
+    digest, limit = tokenizer_digest(one.model.tokenizer), one.model.max_tokens
+    told = [f"{path} has another tokenizer or chat template" for path, other in others if tokenizer_digest(other.model.tokenizer) != digest]
+    told += [
+        f"{path} takes {other.model.max_tokens or 'any number of'} tokens and {first} {limit or 'any number'}"
+        for path, other in others
+        if other.model.max_tokens != limit
+    ]
+    if told:
+        raise ConfigError(
+            f"the members of an ensemble must read the same tokens as {first}, but {'; '.join(told)}. Train the members from one model, or "
+            "give each model a part in `rewards`, whose scores are added"
+        )

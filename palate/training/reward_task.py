@@ -1,0 +1,60 @@
+"""What stage `reward` learns from, what chooses its weights, and what tests it; and what each member of an ensemble sees of that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from palate.models.reward_file import member_heads
+from palate.training.bootstrap import Members, bootstrapped, on_shared_trunk
+from palate.training.comparisons import JudgedPrompt
+from palate.training.reward_batches import RewardBatches
+
+
+@dataclass(frozen=True)
+class RewardTask:
+    """Judged prompts, and the heads that learn from them.
+
+    Attributes:
+        dimensions: names of the dimensions.
+        heads: names of the heads that learn: the dimensions; of members on a shared trunk, those of each member.
+        data: what the objective uses: first the prompts that train, then those that choose the weights.
+        count: how many prompts train.
+        judged: all prompts that train, also those that the objective cannot use.
+        test: prompts that test.
+    """
+
+    dimensions: tuple[str, ...]
+    heads: tuple[str, ...]
+    data: RewardBatches
+    count: int
+    judged: Sequence[JudgedPrompt]
+    test: Sequence[JudgedPrompt]
+
+    @property
+    def training(self) -> range:
+        """Numbers of the prompts that train."""
+        return range(self.count)
+
+    @property
+    def choosing(self) -> list[int]:
+        """Numbers of the prompts that choose the weights."""
+        return list(range(self.count, len(self.data.judged)))
+
+    @property
+    def preferences(self) -> int:
+        """How many preferences train."""
+        return sum(len(prompt.pairs) for prompt in self.judged)
+
+    def of_member(self, members: Members, seed: int) -> RewardTask:
+        """Return what a member learns from that has this seed and a trunk of its own."""
+        return self._with(bootstrapped(self.data.judged[: self.count], members, seed), self.data.judged[self.count :])
+
+    def of_shared_trunk(self, members: Members, seed: int) -> RewardTask:
+        """Return what one model learns from that has heads for each member."""
+        drawn = on_shared_trunk(self.data.judged[: self.count], self.dimensions, members, seed)
+        choosing = on_shared_trunk(self.data.judged[self.count :], self.dimensions, replace(members, bootstrap="none"), seed)
+        return replace(self._with(drawn, choosing), heads=member_heads(self.dimensions, members.count))
+
+    def _with(self, training: Sequence[JudgedPrompt], choosing: Sequence[JudgedPrompt]) -> RewardTask:
+        return replace(self, data=replace(self.data, judged=[*training, *choosing]), count=len(training))
