@@ -134,7 +134,8 @@ class RewardModels:
             raise ConfigError(f"the ensemble names a model twice: {', '.join(paths)}. Name each once.")
         if len(paths) == 1 and ensemble not in (None, Mean()):
             raise ConfigError("an ensemble's rule needs two models or more, got one. Name others, or leave the rule out.")
-        return RewardModels({path: LearnedReward.load(model_at(path), dtype=dtype) for path in paths}, ensemble or Mean(), max_tokens)
+        models = {path: LearnedReward.load(model_at(path), dtype=dtype).share_out() for path in paths}
+        return RewardModels(models, ensemble or Mean(), max_tokens)
 
     @property
     def first(self) -> LearnedReward:
