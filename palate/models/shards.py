@@ -180,11 +180,12 @@ class Shards:
         """Give every weight memory of its own on the CPU again."""
         for number, pieces in enumerate(self._pieces):
             self.gather(number)
+            self._here = None  # this layer is not to be taken apart any more
             for piece in pieces.values():
                 for p, _ in piece.starts.values():
                     p.data = p.data.to("cpu", copy=True)
                     del _HOMES[p]
-        self.forget()
+                piece.whole.untyped_storage().resize_(0)
         for hook in self._hooks:
             hook.remove()
 

@@ -94,7 +94,7 @@ stages:
     data: $demonstrations
     demonstrations_per_step: 5
     tokens_per_microbatch: 24
-    epochs: 3
+    epochs: 2
     checkpoint_activations: true
   reward-lora: {stage: reward, model: $sft, preferences: $preferences, prompts_per_step: 3, adapters: {rank: 2, merge: false}}
   dpo: {stage: direct, model: $sft, preferences: $preferences, reference: $base, prompts_per_step: 3, tokens_per_microbatch: 48}
@@ -111,7 +111,6 @@ stages:
     sampling: {max_tokens: 6}
     reward_requirements: {min_accuracy: 0}
   ppo-lora: {<<: *online, reward: $reward-lora, adapters: {rank: 2}}
-  grpo: {<<: *online, preset: dr-grpo}
 """
 NOUNS = ("rice", "beans", "salt", "water", "bread")
 
