@@ -132,11 +132,11 @@ class Shards:
     def together(self) -> Iterator[None]:
         """A context in which all layers are together, for many passes through them, such as those of sampling."""
         self.forget()
-        for number in range(len(self._pieces)):
-            self._here = None
-            self.gather(number)
-        self._are_together = True
         try:
+            for number in range(len(self._pieces)):
+                self.gather(number)
+                self._here = None
+            self._are_together = True
             yield
         finally:
             self._are_together = False

@@ -150,7 +150,12 @@ def far(one: Path, other: Path) -> dict[str, tuple[float, float]]:
     """The numbers that differ between two runs."""
     here, there = numbers(one), numbers(other)
     assert here.keys() == there.keys()
-    return {at: (here[at], there[at]) for at in here if not math.isclose(here[at], there[at], rel_tol=1e-5, abs_tol=1e-5)}
+    return {at: (here[at], there[at]) for at in here if not math.isclose(here[at], there[at], rel_tol=1e-5, abs_tol=limit(at))}
+
+
+def limit(at: str) -> float:
+    # The share explained is a small difference of two variances.
+    return 1e-4 if "value_explained" in at else 1e-5
 
 
 @pytest.mark.parametrize(("count", "shard"), [(2, "all"), (2, "frozen"), (4, "all:2")])
