@@ -185,18 +185,22 @@ def load(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin,
     script.hold(role, "weights", 0.0 if rests else width * origin.size)
     script.moment("load")
     if machine.is_gpu:
-        script.needs_host(width * origin.size * machine.ranks)
+        read = width * origin.size * machine.ranks
+        script.needs_host(script.waiting + read)
+        script.waiting += read if rests else 0.0
 
 
 def load_frozen(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, width: int) -> None:
     """Load a model that does not learn, and share it out over ranks where the stage does that."""
     load(script, machine, role, origin, width=width, rests=machine.rests(learns=False))
     script.hold(role, "weights", device_bytes(machine, origin, width * origin.size, width, learns=False))
+    script.waiting = 0.0
 
 
 def make_learner(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained, learned: int) -> None:
     """Hold what a learner does before its first step: weights in the computing type, and float32 weights."""
     adapter = learned if trained.rank is not None else 0
+    script.waiting = 0.0
     whole = frozen_bytes(origin, trained, trained.width)
     held = device_bytes(machine, origin, whole, trained.width, learns=trained.rank is None)
     script.hold(role, "weights", held + trained.width * adapter)

@@ -183,12 +183,14 @@ def test_weights_that_ranks_share_out_are_counted_where_they_lie() -> None:
     assert at("shard=all").total("load") < at("shard=none").total("load") / 2  # models come by way of the machine's memory
     gradients = [part.size for part in at("shard=all").phases["learn"] if part.kind == "gradients" and part.role == "policy"]
     assert sum(gradients) == pytest.approx(4 * shape.parameters / 4 + 2 * (rest + layers / shape.layers))
-    assert at("shard=all").host > at("shard=none").host
+    assert at("shard=all").host > 3 * at("shard=none").host  # policy, reference, reward and value model wait together
 
 
 def test_sharing_out_is_advised_where_more_ranks_are_not_enough() -> None:
-    item = planned(WHOLE, "model=14B", "sft.dtype=bfloat16")["sft"]
-    assert advice_for(item.stage, item.origins, GPU, 40e9).changes[-2:] == ("shard=all", "--launch torchrun:8")
+    item = planned(WHOLE, "model=70B", "sft.dtype=bfloat16", "sft.adapters=lora")["sft"]
+    advice = advice_for(item.stage, item.origins, GPU, 80e9)
+    assert advice.changes[-2:] == ("shard=all", "--launch torchrun:8")
+    assert advice.fits
 
 
 def test_offload_is_advised_before_adapters() -> None:
