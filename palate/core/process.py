@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
 from palate.core.errors import ConfigError
 
@@ -31,7 +31,9 @@ AUTO = "auto"
 """The device where the user names none: a GPU if there is one."""
 
 
-WHOLE, FROZEN, ALL = "none", "frozen", "all"
+WHOLE: Final = "none"
+FROZEN: Final = "frozen"
+ALL: Final = "all"
 """Which weights ranks share out: no weights, those that do not learn, or all."""
 
 

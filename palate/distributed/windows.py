@@ -79,7 +79,7 @@ class Windows:
         from torch.multiprocessing.reductions import reduce_tensor
 
         own = torch.empty(count, dtype=dtype, device=device)
-        rebuild, arguments = reduce_tensor(own)
+        rebuild, arguments = reduce_tensor(own)  # type: ignore[no-untyped-call]
         offered: list[Any] = self._group.gather(arguments)
         parts = []
         for rank in self._members:
