@@ -17,7 +17,7 @@ def run_parser() -> Parser:
     """What `palate run` takes."""
     parser = Parser("run", COMMANDS["run"])
     parser.add_argument("file", type=Path, help="the pipeline's YAML file")
-    words = "input=PATH, seed=1, device=cuda, track=tensorboard, or stage.field=value"
+    words = "input=PATH, seed=1, device=cuda, shard=all, track=tensorboard, or stage.field=value"
     parser.add_argument("assignments", nargs="*", metavar="name=value", help=words)
     parser.add_argument("--only", metavar="STAGE", help="run only this stage; the stages that it needs must be done")
     fresh = "forget earlier runs of this stage and of those built on it; without STAGE, of all stages"

@@ -12,7 +12,7 @@ from palate.cli.parser import HELP_WORDS, Parser, say, underscored
 from palate.cli.settings_table import described
 from palate.cli.stage_help import metavar, page_of
 from palate.core import ConfigError
-from palate.core.process import AUTO, place
+from palate.core.process import AUTO, WHOLE, Shard, place
 from palate.distributed.launch import launch
 from palate.distributed.ranks import from_writer
 from palate.pipeline.option import Option
@@ -46,6 +46,7 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--launch")
+    parser.add_argument("--shard", default=WHOLE)
     values = vars(parser.parse(words))
     if values["launch"] is not None and place().world == 1:
         return launch(values["launch"], command, words)
@@ -56,7 +57,8 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
             settings = settings.put(tuple(name.split(".")), _value(values[name], same), f"--{name}")
     stage = read_config(cls, settings)
     planner = Planner(values["runs"], DigestCache(values["runs"] / ".digests.json"))
-    planned = planner.add(RunPlan(command, command, seed=values["seed"], device=values["device"]), stage, settings, out=values["out"])
+    plan = RunPlan(command, command, seed=values["seed"], device=values["device"], shard=Shard.read(values["shard"]))
+    planned = planner.add(plan, stage, settings, out=values["out"])
     if values["dry_run"]:
         say(plan_lines([planned])[0])
         return 0

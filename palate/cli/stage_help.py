@@ -18,11 +18,12 @@ RUN_OPTIONS = {
     "--seed N": f"seed of everything random {whole('[default: 0]')}",
     "--device NAME": f"such as cpu, cuda:1, mps {whole('[default: auto]')}",
     "--launch HOW": "on N processes: torchrun:N, ray:N:ADDRESS",
+    "--shard WHAT": "weights that these share out: frozen, all, all:N",
     "--track NAMES": "also send metrics to tensorboard,wandb,mlflow,trackio",
     "--out DIR": f"directory of the run {whole('[default: RUNS/STAGE-KEY]')}",
     "--runs DIR": f"folder of runs {whole('[default: runs]')}",
     "--fresh": "forget an earlier run with these settings",
-    "--dry-run": "check everything and print the plan, without running it",
+    "--dry-run": "check and print the plan, without running it",
 }
 """Options that every stage takes beside its settings."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final, Literal, cast
 
 from palate.core.errors import ConfigError
 
@@ -29,11 +31,59 @@ AUTO = "auto"
 """The device where the user names none: a GPU if there is one."""
 
 
+WHOLE: Final = "none"
+FROZEN: Final = "frozen"
+ALL: Final = "all"
+"""Which weights ranks share out: no weights, those that do not learn, or all."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """How ranks hold the layers of models: whole, or each a slice.
+
+    Attributes:
+        kind: `none` holds them whole, `frozen` shares out models and weights that do not learn, and `all` those that learn too.
+        ranks: how many ranks share a model; None stands for all ranks of a machine.
+    """
+
+    kind: Literal["none", "frozen", "all"] = "none"
+    ranks: int | None = None
+
+    @staticmethod
+    def read(text: str) -> Shard:
+        """Return what `frozen`, `all` or `all:4` means.
+
+        Raises:
+            ConfigError: it means nothing.
+        """
+        match = re.fullmatch(rf"({WHOLE}|{FROZEN}|{ALL})(?::([1-9][0-9]*))?", text)
+        if match is None or (match[1] == WHOLE and match[2]):
+            raise ConfigError(
+                f"shard is {text!r}: use none, frozen or all. With a number, such as all:4, so many ranks share each model; without one, "
+                "all ranks of a machine do"
+            )
+        return Shard(cast("Literal['none', 'frozen', 'all']", match[1]), None if match[2] is None else int(match[2]))
+
+    def takes(self, *, learns: bool) -> bool:
+        """Return whether a model is shared out: one whose weights all learn, or one that has frozen weights."""
+        return self.kind == ALL or (self.kind == FROZEN and not learns)
+
+
 @dataclass
 class Computing:
-    """The device that models compute on meanwhile, as its user named it; whether a model was put there, and what `dtype: auto` meant."""
+    """How models of this process compute meanwhile.
+
+    Attributes:
+        device: the device, as its user named it.
+        shard: how ranks share out weights.
+        rests: whether models stay in the machine's memory when they are loaded, because they will be shared out.
+        is_used: whether a model was put on the device.
+        dtype: what `dtype: auto` meant.
+    """
 
     device: str
+    shard: Shard = field(default_factory=Shard)
+    rests: bool = False
     is_used: bool = False
     dtype: str | None = None
 
@@ -53,14 +103,37 @@ def note_dtype(name: str) -> None:
 
 
 @contextmanager
-def computing_on(device: str) -> Iterator[Computing]:
+def computing_on(device: str, shard: Shard | None = None) -> Iterator[Computing]:
     """Load and make models on this device meanwhile. A process computes on one device, whichever of its threads loads a model."""
     global _now
-    before, _now = _now, Computing(device)
+    before, _now = _now, Computing(device, shard or Shard())
     try:
         yield _now
     finally:
         _now = before
+
+
+def shard_now() -> Shard:
+    """Return how the ranks that run this stage share out weights."""
+    return _now.shard
+
+
+def rests() -> bool:
+    """Return whether a model that is loaded now stays in the machine's memory."""
+    return _now.rests
+
+
+@contextmanager
+def before_sharing_out(*, learns: bool) -> Iterator[None]:
+    """A context in which a model is loaded that may be shared out afterwards. Then it rests in the machine's memory until that is done.
+
+    A device may be too small for all of it. `learns` says whether all its weights learn.
+    """
+    before, _now.rests = _now.rests, _now.shard.takes(learns=learns)
+    try:
+        yield
+    finally:
+        _now.rests = before
 
 
 DEADLINE = "PALATE_RANK_DEADLINE"

@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from palate.core import ConfigError, ModelError
 from palate.models.cpu import PLAIN
 from palate.models.four_bit import FourBit, four_bit_layers, sampled
+from palate.models.shared_layers import make_whole
 from palate.models.transformers_io import on_cpu
 
 if TYPE_CHECKING:
@@ -187,6 +188,7 @@ class Adapters:
         """
         from peft.tuners.lora import Linear
 
+        make_whole(self._module)
         for name, layer in four_bit_layers(self._module).items():
             parent = self._module.get_submodule(name.rpartition(".")[0])
             setattr(parent, name.rpartition(".")[2], layer.plain())

@@ -10,6 +10,8 @@ from torch import nn
 from palate.core import ModelError
 from palate.core.process import AUTO, note_dtype
 from palate.models.devices import current_device
+from palate.models.shards import is_shared_out
+from palate.models.shared_layers import shards_of
 
 M = TypeVar("M", bound=nn.Module)
 DType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -48,7 +50,9 @@ def cast_parameters(module: M, dtype: torch.dtype) -> M:
     Packed weights of 4 bits and the buffers stay as they are. `module.to(dtype)` would round the frequencies of rotary positions too, and
     in bfloat16 the angles of distant tokens would be wrong.
     """
+    for shards in shards_of(module):
+        shards.cast(dtype)
     for p in module.parameters():
-        if p.is_floating_point():
+        if p.is_floating_point() and not is_shared_out(p):
             p.data = p.data.to(dtype)
     return module

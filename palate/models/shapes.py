@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from palate.core import ConfigError, ModelError
 from palate.models.load import Architecture, load_config
 from palate.models.paths import longest_sequence
+from palate.models.shared_layers import layers_of
 from palate.models.transformers_io import without_reports
 
 Sizes = tuple[str, int, int, int, int, int, int, int, bool, int]
@@ -70,6 +71,7 @@ class ModelShape:
         positions: the most tokens of a sequence; None where the model has no limit.
         backbone: numbers below the output head.
         output_head: numbers of the output head; 0 where it is tied to the embeddings.
+        layer_numbers: numbers of the transformer blocks, which ranks can share out.
         linear_numbers: numbers of the backbone's linear layers.
         linear_widths: inputs plus outputs of these layers, added up by the last part of their names.
         has_head_norms: whether queries and keys are normalised.
@@ -87,6 +89,7 @@ class ModelShape:
     positions: int | None
     backbone: int
     output_head: int
+    layer_numbers: int
     linear_numbers: int
     linear_widths: Mapping[str, int]
     has_head_norms: bool
@@ -199,6 +202,7 @@ def _shape_of(module: PreTrainedModel, config: PretrainedConfig, name: str) -> M
         positions=longest_sequence(config),
         backbone=backbone,
         output_head=sum(p.numel() for p in module.parameters()) - backbone,  # a tied weight is one parameter
+        layer_numbers=sum(p.numel() for _, weights in layers_of(module) for p in weights),
         linear_numbers=numbers,
         linear_widths=widths,
         has_head_norms=any(path.endswith("q_norm") for path, _ in module.named_modules()),

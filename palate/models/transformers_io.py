@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from palate.models.shared_layers import on_host
 from palate.text.chat_text import template_of
 from palate.text.ends import end_ids
 
@@ -52,7 +53,10 @@ def on_cpu(module: nn.Module) -> dict[str, Tensor]:
     """Return the weights by name, on the CPU. A weight with several names is one tensor, so that transformers knows it is tied."""
     copies: dict[int, Tensor] = {}
     named = module.state_dict(keep_vars=True)
-    return {name: copies.setdefault(id(x), x.detach().cpu()) for name, x in named.items()}
+    for x in named.values():
+        if id(x) not in copies:
+            copies[id(x)] = on_host(x)
+    return {name: copies[id(x)] for name, x in named.items()}
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: str | Path) -> None:

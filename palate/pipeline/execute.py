@@ -16,11 +16,11 @@ from palate.core.process import computing_on
 from palate.data.files import read_json
 from palate.distributed.ranks import ranks
 from palate.pipeline.plan import Planned
-from palate.pipeline.preflight import require_devices, require_memory
+from palate.pipeline.preflight import require_devices, require_memory, require_shards
 from palate.pipeline.together import opened, sharing
 from palate.runs.lock import locked
 from palate.runs.provenance import source_digest
-from palate.runs.record import RECORD, changes, is_old, old_runs, old_text, read_record, setting_at
+from palate.runs.record import RECORD, RunPlan, changes, is_old, old_runs, old_text, read_record, setting_at
 from palate.runs.run import Run
 from palate.runs.trackers import About, Followers, require_trackers
 
@@ -79,7 +79,7 @@ def run_stage(planned: Planned, track: Sequence[str] = ()) -> StageOutcome:
         is_refused = False
         with sharing(planned, group) as has_work:
             if has_work:
-                with run.active(), _followed(run, track if group.is_writer else ()), _computing(run, planned.plan.device):
+                with run.active(), _followed(run, track if group.is_writer else ()), _computing(run, planned.plan):
                     is_refused = _work(planned, run)
         how: Literal["done", "resumed", "refused"] = "refused" if is_refused else "resumed" if run.is_resumed else "done"
         return StageOutcome(run.name, how, run.record.seconds, planned.directory, any(group.gather(run.stop_requested)))
@@ -103,9 +103,10 @@ def _followed(run: Run, track: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _computing(run: Run, device: str) -> Iterator[None]:
-    """A context in which models compute on this device, which is recorded. Where its memory becomes full, the user is told what helps."""
-    with computing_on(device) as computing:
+def _computing(run: Run, plan: RunPlan) -> Iterator[None]:
+    """A context in which models compute as planned; their device is recorded. Where its memory is full, the user is told what helps."""
+    device = plan.device
+    with computing_on(device, plan.shard if ranks().world > 1 else None) as computing:
         try:
             yield
         except RuntimeError as error:
@@ -152,6 +153,7 @@ def run_pipeline(planned: Sequence[Planned], echo: Echo, only: str | None = None
     require_trackers(track)
     todo = list(planned) if only is None else [_only(planned, only)]
     require_devices(todo)
+    require_shards(todo)
     require_memory([item for item in todo if state_of(item) != "done"], echo)
     width = max((len(item.plan.name) for item in todo), default=0)
     outcomes = []

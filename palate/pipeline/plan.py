@@ -14,14 +14,14 @@ from palate.config.read import dump_config, map_inputs, read_config
 from palate.config.settings import Keys, Settings, collected, nearest, parse_word, raise_collected, read_yaml
 from palate.config.types import InputMark, fields_outside_key
 from palate.core import ConfigError, PalateError
-from palate.core.process import AUTO
+from palate.core.process import AUTO, Shard
 from palate.pipeline.table import Stage, Stages, find_stage
 from palate.runs.digests import DigestCache
 from palate.runs.record import Parent, RunPlan, input_key
 from palate.runs.trackers import tracker_names
 
-TOP = ("name", "seed", "device", "track", "inputs", "stages")
-BESIDE = ("stage", "seed", "device", "expect")
+TOP = ("name", "seed", "device", "shard", "track", "inputs", "stages")
+BESIDE = ("stage", "seed", "device", "shard", "expect")
 REFERENCE = re.compile(r"\$([\w-]+)(?:/(.*))?")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -34,6 +34,7 @@ class Pipeline:
         name: its name; its runs go to `runs/<name>`.
         seed: the seed of every stage that does not give one.
         device: the device of every stage that does not give one.
+        shard: which weights ranks share out in every stage that does not say it.
         inputs: outside paths by name; None where the command line must give the path.
         settings: everything in the file, with places.
         stages: stage names in order.
@@ -47,6 +48,7 @@ class Pipeline:
     stages: tuple[str, ...]
     track: tuple[str, ...] = ()
     device: str = AUTO
+    shard: Shard = field(default_factory=Shard)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def read_pipeline(path: Path, assignments: Sequence[str] = ()) -> Pipeline:
 
     Args:
         path: the file.
-        assignments: `input=PATH`, `seed=1`, `device=cuda`, `track=tensorboard`, or `stage.field=value` (fields may go deeper:
+        assignments: `input=PATH`, `seed=1`, `device=cuda`, `shard=all`, `track=tensorboard`, or `stage.field=value` (fields may go deeper:
             `online.kl.control.coef=0`).
 
     Raises:
@@ -100,8 +102,9 @@ def read_pipeline(path: Path, assignments: Sequence[str] = ()) -> Pipeline:
     seed = settings.get(("seed",))
     title = str(settings.get(("name",)) or path.stem)
     device = _device(settings, ("device",), settings.get(("device",)) or AUTO)
+    shard = _shard(settings, ("shard",), settings.get(("shard",)), Shard())
     return Pipeline(
-        title, _seed(settings, ("seed",), 0 if seed is None else seed), paths, settings, tuple(stages), _track(settings), device
+        title, _seed(settings, ("seed",), 0 if seed is None else seed), paths, settings, tuple(stages), _track(settings), device, shard
     )
 
 
@@ -135,6 +138,15 @@ def _device(settings: Settings, keys: Keys, value: object) -> str:
     return value
 
 
+def _shard(settings: Settings, keys: Keys, value: object, default: Shard) -> Shard:
+    if value is None:
+        return default
+    try:
+        return Shard.read(str(value))
+    except ConfigError as error:
+        raise ConfigError(f"{settings.place(keys)}: {error}") from error
+
+
 def _assign(settings: Settings, word: str, inputs: Mapping[str, object], stages: Mapping[str, object]) -> Settings:
     """The settings with one `name=value` of the command line applied."""
     name, equals, value = word.partition("=")
@@ -144,13 +156,15 @@ def _assign(settings: Settings, word: str, inputs: Mapping[str, object], stages:
     first, *rest = name.split(".")
     if not rest and first in inputs:
         return settings.put(("inputs", first), value, place)
-    if not rest and first in ("seed", "device", "name", "track"):
+    if not rest and first in ("seed", "device", "shard", "name", "track"):
         return settings.put((first,), parse_word(value) if first == "seed" else value, place)
     if rest and first in stages:
         return settings.put(("stages", first, *rest), parse_word(value), place)
     if first in stages:
         raise ConfigError(f"{place}: {first} is a stage; set one of its fields: {first}.field=value.")
-    raise ConfigError(f"{place}: there is no input or stage {first!r}. {nearest(first, (*inputs, *stages, 'seed', 'device', 'track'))}")
+    raise ConfigError(
+        f"{place}: there is no input or stage {first!r}. {nearest(first, (*inputs, *stages, 'seed', 'device', 'shard', 'track'))}"
+    )
 
 
 @dataclass
@@ -291,5 +305,6 @@ def read_stage(pipeline: Pipeline, name: str, stages: Stages) -> tuple[RunPlan, 
         raise ConfigError(f"{settings.place((*keys, 'expect'))}: expect must be done or refused, got {expect!r}.")
     seed = _seed(settings, (*keys, "seed"), entry.get("seed", pipeline.seed))
     device = _device(settings, (*keys, "device"), entry.get("device", pipeline.device))
-    plan = RunPlan(name, kind, seed=seed, expect=cast("Literal['done', 'refused']", expect), device=device)
+    shard = _shard(settings, (*keys, "shard"), entry.get("shard"), pipeline.shard)
+    plan = RunPlan(name, kind, seed=seed, expect=cast("Literal['done', 'refused']", expect), device=device, shard=shard)
     return plan, read_config(cls, settings, keys, BESIDE)

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 
 from palate.core import ConfigError
-from palate.core.process import AUTO, MEMORY_CHECK
+from palate.core.process import ALL, AUTO, MEMORY_CHECK, WHOLE
+from palate.distributed.ranks import ranks
 from palate.pipeline.model_inputs import has_model
 from palate.pipeline.plan import Planned
 
@@ -25,6 +26,31 @@ def require_devices(planned: Sequence[Planned]) -> None:
                 find_device(item.plan.device)
             except ConfigError as error:
                 raise ConfigError(f"{item.plan.name}: {error}") from error
+
+
+def require_shards(planned: Sequence[Planned]) -> None:
+    """Refuse settings that need whole weights where ranks share them out.
+
+    Raises:
+        ConfigError: there is such a setting.
+    """
+    if ranks().world == 1:
+        return  # nothing is shared out
+    for item in planned:
+        shard, has = item.plan.shard, vars(item.stage)
+        if shard.kind == WHOLE:
+            continue
+        sampler = {} if has.get("sampler") is None else vars(has["sampler"])
+        takes_policy = shard.takes(learns=has.get("adapters") is None)
+        why = None
+        if has.get("offload"):
+            why = "offload keeps frozen models in the machine's memory. Set offload to false"
+        elif has.get("reference_update") is not None and shard.kind == ALL:
+            why = "reference_update reads all weights of the policy. Leave it out"
+        elif takes_policy and sampler.get("asynchronous"):
+            why = "asynchronous sampling needs a whole copy of the policy. Set sampler.asynchronous to 0"
+        if why is not None:
+            raise ConfigError(f"{item.plan.name}: shard is {shard.kind}, and {why}; or use shard none")
 
 
 def require_memory(planned: Sequence[Planned], echo: Callable[[str], None]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from palate.config.artifacts import model_at
 from palate.core import ConfigError
+from palate.core.process import WHOLE, shard_now
 from palate.models.adapters import is_adapter
 from palate.models.reward_file import Normalisation, dimensions_of
 from palate.models.shared_weights import share_frozen
@@ -69,8 +70,9 @@ def has_adapters(paths: Sequence[str]) -> bool:
 
 
 def share_bases(rewards: Iterable[LearnedReward]) -> None:
-    """Hold the equal weights below adapters once."""
-    share_frozen(*(reward.model.module for reward in rewards if reward.model.adapters is not None))
+    """Hold the equal weights below adapters once; ranks that share out weights hold slices of each model."""
+    if shard_now().kind == WHOLE:
+        share_frozen(*(reward.model.module for reward in rewards if reward.model.adapters is not None))
 
 
 def require_alike(rewards: Mapping[str, LearnedReward]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from palate import __version__
 from palate.core import RunError
-from palate.core.process import AUTO
+from palate.core.process import AUTO, Shard
 from palate.data.files import read_json, write_json
 from palate.runs.digests import DIGEST_LENGTH, DigestCache
 
@@ -51,6 +51,7 @@ class RunPlan:
         expect: `refused` for a control, which must stop itself with a TrainingError.
         outside: dotted names of settings that change no result, such as what the run watches; they are not part of the key.
         device: what its models compute on, as the user names it. Devices differ by rounding alone, so it is not part of the key.
+        shard: which weights ranks share out. That changes no result, so it is not part of the key.
     """
 
     name: str
@@ -61,6 +62,7 @@ class RunPlan:
     expect: Literal["done", "refused"] = "done"
     outside: tuple[str, ...] = ()
     device: str = AUTO
+    shard: Shard = field(default_factory=Shard)
 
     @cached_property
     def identity(self) -> dict[str, object]:

@@ -23,6 +23,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 from palate.models.adapters import low_rank
 from palate.models.attention import Attends
 from palate.models.causal import CausalPolicy
+from palate.models.shared_layers import shards_of
 from palate.samplers.onednn import Product, fill, filled
 
 _NORMS = (LlamaRMSNorm, MistralRMSNorm, Qwen2RMSNorm, Qwen3RMSNorm)
@@ -33,6 +34,11 @@ LARGEST_PACKED = 2 << 30
 
 class Forward(Protocol):
     """One forward pass over packed tokens (1, t)."""
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether its weights stay where they are between passes, as a recorded pass needs."""
+        ...
 
     def logits(self, ids: Tensor, positions: Tensor, tree: Attends, wanted: Tensor | None = None) -> Tensor:
         """Return logits (w, v) at the positions `wanted` (w,), or at all t; ids and positions are (1, t), and `tree` computes attention."""
@@ -45,6 +51,7 @@ class ModuleForward:
     def __init__(self, policy: CausalPolicy) -> None:
         self._policy = policy
         self._weight, self._bias = policy.head
+        self.is_steady = not shards_of(policy.module)
 
     def logits(self, ids: Tensor, positions: Tensor, tree: Attends, wanted: Tensor | None = None) -> Tensor:
         """See `Forward.logits`."""
@@ -107,6 +114,8 @@ class _Layer:
 class LlamaForward:
     """A `Forward` for Llama and similar models, with the policy's weights at the time it was made."""
 
+    is_steady = True
+
     def __init__(self, policy: CausalPolicy, layers: Sequence[_Layer], longest: int) -> None:
         base: Any = policy.module.base_model
         weight, bias = policy.head
@@ -129,6 +138,7 @@ class LlamaForward:
             or not _has_plain_norms(module)
             or policy.path != "packed"
             or size > LARGEST_PACKED
+            or shards_of(module)  # its weights are not there to be packed
             or _has_moving_angles(module)
         ):
             return None

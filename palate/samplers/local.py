@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from palate.core import Completion, ConfigError, Prompt, Sampling, TrainingError
 from palate.distributed.sharing import mine, rejoined
 from palate.models.causal import CausalPolicy
+from palate.models.shared_layers import together
 from palate.samplers.cache import Cache
 from palate.samplers.draw import check_sampling
 from palate.samplers.forward import forward_of
@@ -120,7 +121,7 @@ class LocalSampler:
     def _run(self, call: SamplerCall, progress: Progress | None) -> list[list[SampledTokens]]:
         if not call.prompts:
             return []
-        with torch.inference_mode(), self._policy.under():
+        with torch.inference_mode(), self._policy.under(), together(self._policy.module):
             return self._draw(call, progress)
 
     @cached_property

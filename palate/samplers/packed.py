@@ -47,7 +47,7 @@ class PackedRows:
         self._longest = 0
         cache.reshape(slots, call.longest)
         # Recording must not meet what another thread does on the GPU, such as learning.
-        is_recorded = device.type == "cuda" and threading.current_thread() is threading.main_thread()
+        is_recorded = device.type == "cuda" and forward.is_steady and threading.current_thread() is threading.main_thread()
         self._graphs = GraphedSteps(forward, cache, device) if is_recorded else None
 
     def places(self) -> int:

@@ -11,11 +11,14 @@ from torch import Tensor
 from palate.config.artifacts import file_at, model_at
 from palate.config.types import Amount, Count, Input, ModelInput
 from palate.core import ConfigError, DataError, TrainingError, derive_seed
+from palate.core.process import before_sharing_out
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
+from palate.distributed.windows import windows
 from palate.models.adapters import LoRA, four_bit_of
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy, load_reference
 from palate.models.precision import DType, dtype_of
+from palate.models.shared_layers import share_out
 from palate.objectives.direct import DPO, KTO, DirectObjective
 from palate.objectives.reduce import Sums
 from palate.runs.run import Run
@@ -145,13 +148,9 @@ class Direct:
     def run(self, run: Run) -> None:
         """Train the policy and save it as `model/`."""
         base, dtype = model_at(self.model), dtype_of(self._dtype)
-        policy = trainable(
-            run,
-            load_policy(base, four_bit=four_bit_of(self.adapters)),
-            base,
-            self.adapters,
-            checkpoint_activations=self.checkpoint_activations,
-        )
+        with before_sharing_out(learns=self.adapters is None):
+            policy = load_policy(base, four_bit=four_bit_of(self.adapters))
+        policy = trainable(run, policy, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
         examples = self._examples(run, policy, self.preferences, "preferences.jsonl", self.limit)
         held_out = [] if self.held_out is None else self._examples(run, policy, self.held_out, "held_out.jsonl", None)
         epochs = epochs_of(run, len(examples), self.prompts_per_step, self.epochs, lambda k: examples[k].source)
@@ -190,7 +189,11 @@ class Direct:
         """Return the reference of the log-ratios; without a named one it is the policy before its first step."""
         if self.reference_kind == "uniform" or not self.objective.needs_reference:
             return UniformReference()
-        model = policy if self.reference is None else load_reference(model_at(self.reference), policy, longest, dtype=self._dtype)
+        model = policy
+        if self.reference is not None:
+            with before_sharing_out(learns=False):
+                model = load_reference(model_at(self.reference), policy, longest, dtype=self._dtype)
+            share_out(model.module.requires_grad_(requires_grad=False), windows())
         return FixedReference(model) if self.reference_update is None else MovingReference(model, self.reference_update)
 
     def _examples(self, run: Run, policy: CausalPolicy, path: str, name: str, limit: int | None) -> list[Any]:

@@ -12,6 +12,7 @@ from torch import nn
 from palate.config.artifacts import file_at, model_at
 from palate.config.types import Amount, Count, Input, ModelInput
 from palate.core import ConfigError, DataError, Preference, derive_seed
+from palate.core.process import before_sharing_out
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.splits import shuffled, split_held_out
@@ -219,13 +220,14 @@ class Reward:
         """Return the model as it will learn, with new heads, drawn from the seed of the run `heads_of`."""
         base = model_at(self.model)
         heads = dimensions if self.members is None or self.members.trunk == "own" else member_heads(dimensions, self.members.count)
-        fresh = scalar_from(
-            base,
-            heads if self.length_head is None else with_length(heads),
-            seed=derive_seed(heads_of.seed, "heads"),
-            four_bit=four_bit_of(self.adapters),
-            reads_likelihood=self.score == "with_likelihood",
-        )
+        with before_sharing_out(learns=self.adapters is None):
+            fresh = scalar_from(
+                base,
+                heads if self.length_head is None else with_length(heads),
+                seed=derive_seed(heads_of.seed, "heads"),
+                four_bit=four_bit_of(self.adapters),
+                reads_likelihood=self.score == "with_likelihood",
+            )
         return trainable(run, fresh, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
 
     def _split(self, run: Run) -> tuple[list[Preference], list[Preference]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from palate.config.artifacts import file_at, model_at
 from palate.config.types import Amount, Count, Input, ModelInput
+from palate.core.process import before_sharing_out
 from palate.data.formats import ColumnTypes, Further, Recognised, stream_demonstrations
 from palate.models.adapters import LoRA, four_bit_of
 from palate.models.causal import CausalPolicy
@@ -72,13 +73,9 @@ class SFT:
     def run(self, run: Run) -> None:
         """Train the model and save it as `model/`."""
         base = model_at(self.model)
-        policy = trainable(
-            run,
-            load_policy(base, four_bit=four_bit_of(self.adapters)),
-            base,
-            self.adapters,
-            checkpoint_activations=self.checkpoint_activations,
-        )
+        with before_sharing_out(learns=self.adapters is None):
+            policy = load_policy(base, four_bit=four_bit_of(self.adapters))
+        policy = trainable(run, policy, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
         trees = self._trees(run, policy, self.data, "trees", self.limit)
         held_out: Sequence[Tree] = () if self.held_out is None else self._trees(run, policy, self.held_out, "held_out", None)
         epochs = epochs_of(run, len(trees), self.demonstrations_per_step, self.epochs, trees.name)

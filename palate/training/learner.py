@@ -24,9 +24,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from palate.core import RunError, TrainingError
+from palate.core.process import ALL, shard_now
 from palate.distributed.ranks import ranks
 from palate.distributed.sharing import mine, rejoined
+from palate.distributed.windows import windows
+from palate.models.devices import current_device
 from palate.models.precision import cast_parameters
+from palate.models.shared_layers import share_out
 from palate.objectives.reduce import MAXIMUM, Sums, Totals
 from palate.training.loss_scale import LossScale
 from palate.training.optimizer import AdamW
@@ -56,7 +60,10 @@ class Learner:
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], optimizer: AdamW, total_steps: int, *, dtype: torch.dtype = torch.float32) -> None:
-        """Make the float32 `modules` compute in `dtype`; their parameters that require a gradient will learn."""
+        """Make the float32 `modules` compute in `dtype`; their parameters that require a gradient will learn.
+
+        Where ranks share out weights, the modules may rest in the machine's memory. They are on the device afterwards.
+        """
         self.modules = dict(modules)
         self.total_steps = total_steps
         self.steps_done = 0
@@ -67,14 +74,19 @@ class Learner:
         }
         """The modules' own parameters."""
         self._scale = LossScale(dtype)
+        sharing = windows()
         self._weights: WholeWeights | SlicedWeights
         if self._group.world == 1:
             self._weights = WholeWeights(self._used, optimizer, dtype)
         else:
-            self._weights = SlicedWeights(self._used, optimizer, self._group)
+            device = next(iter(self._used.values())).device if sharing is None else current_device()
+            self._weights = SlicedWeights(self._used, optimizer, self._group, device)
         if dtype != torch.float32:
             for module in self.modules.values():
                 cast_parameters(module, dtype)
+        for module in self.modules.values():
+            share_out(module, sharing, frozen_only=shard_now().kind != ALL)
+        self._weights.watch()
 
     def step(self, batches: Iterable[B], loss: Callable[[B], Sums]) -> dict[str, float]:
         """Take one optimizer step over `batches`, and return the metrics' means, the gradient's norm and the learning rate.
@@ -147,8 +159,7 @@ class Learner:
         """End training: the modules hold the learned weights in float32. Frozen ones keep the precision of `dtype`, or their 4 bits."""
         for module in self.modules.values():
             cast_parameters(module, torch.float32)
-        for name, weight in self._weights.float32():
-            self._used[name].data = weight
+        self._weights.release()
 
     def _lr(self) -> float:
         return self._config.lr_at(self.steps_done, self.total_steps)

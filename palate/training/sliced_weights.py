@@ -1,9 +1,10 @@
 """The float32 weights that optimizer steps move, where several ranks share them: each holds a slice, with its optimizer's state.
 
-The modules of every rank hold whole weights, in the type that they compute in, so samplers, rewards and losses never meet a slice. After
-a backward pass a gradient is summed over ranks, and each rank keeps the sum for its slice. After a step the ranks exchange their slices.
-Per parameter a rank holds 2 bytes of weight and 2 of gradient in bfloat16, and 16 bytes (weight, gradient, two moments) divided by the
-number of ranks. This is stage 2 of ZeRO (Rajbhandari et al. 2020).
+The modules of every rank hold weights in the type that they compute in: whole ones, or layers that are shared out (`palate.models.shards`).
+After a backward pass a gradient is summed over ranks, and each rank keeps the sum for its slice. After a step the ranks exchange their
+slices. Per parameter a rank holds 2 bytes of weight and 2 of gradient in bfloat16, and 16 bytes (weight, gradient, two moments) divided by
+the number of ranks. This is stage 2 of ZeRO (Rajbhandari et al. 2020). Of layers that are shared out, the 2 bytes of weight are divided
+too, and those of the gradient wait in the machine's memory.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from palate.distributed.ranks import Ranks
+from palate.models.shards import is_shared_out
+from palate.models.shared_layers import put, settle
 from palate.training.optimizer import AdamW
 
 BUCKET = 1 << 26
@@ -41,15 +46,15 @@ class Bucket:
     pieces: Mapping[str, tuple[nn.Parameter, int]]
 
     @staticmethod
-    def of(used: Mapping[str, nn.Parameter], group: Ranks) -> Bucket:
-        """Return the bucket of some parameters."""
+    def of(used: Mapping[str, nn.Parameter], group: Ranks, device: torch.device) -> Bucket:
+        """Return the bucket of some parameters, whose slice is to lie on `device`."""
         starts, total = {}, 0
         for name, p in used.items():
             starts[name], total = total, total + p.numel()
         size = -(-total // group.world)
-        whole = _flat(used, size * group.world)
+        whole = _flat(used, size * group.world, next(iter(used.values())).device)
         first = group.rank * size
-        own = whole[first : first + size].clone()
+        own = whole[first : first + size].to(device, copy=True)
         pieces = {}
         for name, p in used.items():
             start, end = max(starts[name] - first, 0), min(starts[name] + p.numel() - first, size)
@@ -66,18 +71,33 @@ class Bucket:
 class SlicedWeights:
     """This rank's slices of the float32 weights behind the modules' own parameters, and their optimizer."""
 
-    def __init__(self, used: Mapping[str, nn.Parameter], optimizer: AdamW, group: Ranks) -> None:
-        """Take the modules' float32 parameters `used`, by name; every rank has the same."""
-        self._used, self._group = dict(used), group
-        self._buckets = [Bucket.of(part, group) for part in _cut(used)]
+    def __init__(self, used: Mapping[str, nn.Parameter], optimizer: AdamW, group: Ranks, device: torch.device) -> None:
+        """Take the modules' float32 parameters `used`, by name; every rank has the same. The slices lie on `device`."""
+        self._used, self._group, self._device = dict(used), group, device
+        self._resting: dict[str, Tensor] = {}
+        """Gradients of the pass in the machine's memory, of weights that are shared out."""
+        self._hooks: list[RemovableHandle] = []
+        self._buckets = [Bucket.of(part, group, self._device) for part in _cut(used)]
         matrices = [piece for name, piece in self._pieces() if used[name].ndim >= 2]
         others = [piece for name, piece in self._pieces() if used[name].ndim < 2]
         self.optimizer = optimizer.build_groups(matrices, others)
         self._with_gradient: set[str] = set()
 
+    def watch(self) -> None:
+        """Bring the gradients of weights that are shared out to the machine's memory, each when the backward pass has it."""
+        for name, p in self._used.items():
+            if is_shared_out(p):
+                self._hooks.append(p.register_post_accumulate_grad_hook(partial(self._take, name)))
+
+    def _take(self, name: str, p: Tensor) -> None:
+        assert p.grad is not None, "torch calls this when it has added to the gradient"
+        assert name not in self._resting, "there is one backward pass between two exchanges"
+        self._resting[name], p.grad = p.grad.to("cpu"), None
+
     def start(self) -> None:
         """Forget the gradient of the step before."""
         self._with_gradient.clear()
+        self._resting.clear()
         for bucket in self._buckets:
             bucket.gradient.zero_()
         for p in self._used.values():
@@ -85,21 +105,23 @@ class SlicedWeights:
 
     def gather(self) -> None:
         """Add the gradients of all ranks' micro-batches to the slices. All ranks must call it, also one without a micro-batch."""
-        new = {name for name, p in self._used.items() if p.grad is not None}
+        new = {name: p.grad for name, p in self._used.items() if p.grad is not None} | self._resting
         # A weight without a gradient must not decay, as it would not on one rank.
-        anywhere = set[str]().union(*self._group.gather(new))
+        anywhere = set[str]().union(*self._group.gather(set(new)))
         self._with_gradient |= anywhere
         for bucket in self._buckets:
             if not anywhere.isdisjoint(bucket.used):
-                gradients = {name: p if p.grad is None else p.grad for name, p in bucket.used.items()}
-                whole = _flat(gradients, len(bucket.own) * self._group.world, without=bucket.used.keys() - new)
+                gradients = {name: new.get(name, p) for name, p in bucket.used.items()}
+                size = len(bucket.own) * self._group.world
+                whole = _flat(gradients, size, self._device, without=bucket.used.keys() - new.keys())
                 bucket.gradient += self._group.scattered_sum(whole)
+        self._resting.clear()
         for p in self._used.values():
             p.grad = None
 
     def divide_and_clip(self, count: float, most: float) -> float:
         """Divide the gradient by `count`, shorten it to a norm of at most `most`, and return the norm that it had."""
-        squares = torch.zeros(1, device=next(iter(self._used.values())).device)
+        squares = torch.zeros(1, device=self._device)
         for bucket in self._buckets:
             bucket.gradient.div_(count)
             squares += bucket.gradient.double().square().sum()
@@ -112,17 +134,18 @@ class SlicedWeights:
 
     def use(self) -> None:
         """Give the modules the weights as they are now."""
-        with torch.no_grad():
-            for bucket in self._buckets:
-                dtype = next(iter(bucket.used.values())).dtype
-                for name, weight in bucket.named(self._group.joined(bucket.own.to(dtype))):
-                    self._used[name].copy_(weight)
-
-    def float32(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the whole float32 weights by name."""
+        # The first exchange ends when all ranks are here, so none reads weights any more.
         for bucket in self._buckets:
-            for name, weight in bucket.named(self._group.joined(bucket.own)):
-                yield name, weight.clone()
+            dtype = next(iter(bucket.used.values())).dtype
+            for name, weight in bucket.named(self._group.joined(bucket.own.to(dtype))):
+                put(self._used[name], weight)
+        settle(self._used.values())
+
+    def release(self) -> None:
+        """Give the modules, which are float32 by now, the weights as they are, and let them have their gradients again."""
+        self.use()
+        for hook in self._hooks:
+            hook.remove()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights and optimizer state by the names of a checkpoint, on the CPU; empty on ranks that are not the writer."""
@@ -192,10 +215,9 @@ def _cut(used: Mapping[str, nn.Parameter]) -> Sequence[dict[str, nn.Parameter]]:
     return parts
 
 
-def _flat(tensors: Mapping[str, Tensor], size: int, without: frozenset[str] | set[str] = frozenset()) -> Tensor:
+def _flat(tensors: Mapping[str, Tensor], size: int, device: torch.device, without: frozenset[str] | set[str] = frozenset()) -> Tensor:
     """Return the numbers of all tensors one after another (size,) in float32, with zeros for those to leave out and at the end."""
-    first = next(iter(tensors.values()))
-    whole = torch.zeros(size, device=first.device)
+    whole = torch.zeros(size, device=device)
     start = 0
     for name, x in tensors.items():
         if name not in without:

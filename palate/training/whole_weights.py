@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -50,10 +50,13 @@ class WholeWeights:
             with torch.no_grad():
                 torch._foreach_copy_([copy for copy, _ in copies], [weight for _, weight in copies])
 
-    def float32(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the whole float32 weights by name."""
+    def watch(self) -> None:
+        """Do nothing: gradients stay where the backward pass leaves them."""
+
+    def release(self) -> None:
+        """Give the modules the float32 weights themselves."""
         for name, weight in self._weights.items():
-            yield name, weight.data
+            self._used[name].data = weight.data
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights and optimizer state by the names of a checkpoint."""

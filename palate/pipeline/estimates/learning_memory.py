@@ -12,7 +12,7 @@ from palate.pipeline.estimates.role_memory import (
     ModelOrigin,
     Origins,
     learned_numbers,
-    load,
+    load_frozen,
     passing_gradients,
     score,
     start_learning,
@@ -93,7 +93,7 @@ def score_by_rewards(script: MemoryScript, machine: Machine, origins: Origins, w
     """Load the reward models of a stage and score completions with each."""
     rewards = rewards_of(origins)
     for role, origin in rewards.items():
-        load(script, machine, role, origin, width=width)
+        load_frozen(script, machine, role, origin, width)
     for role, origin in rewards.items():
         trees = PackedTrees.within(lengths.prompt, lengths.completion, branches, tokens_at_once(origin.shape.hidden_size))
         score(script, machine, role, Trained(origin.shape, width), trees, has_vocabulary=origin.reads_likelihood)

@@ -1,4 +1,4 @@
-"""What to change in a stage that does not fit: fewer tokens per micro-batch, checkpoints, offload, adapters, 4 bits, more ranks."""
+"""What to change in a stage that does not fit: fewer tokens, checkpoints, offload, adapters, 4 bits, more ranks, shared-out weights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
+from palate.core.process import ALL, WHOLE, Shard
 from palate.models.adapters import LoRA
 from palate.pipeline.estimates.memory_parts import gigabytes
 from palate.pipeline.estimates.role_memory import Machine, Origins
@@ -49,11 +50,12 @@ class Advice:
 def advice_for(stage: Stage, origins: Origins, machine: Machine, memory: float) -> Advice:
     """Return the first changes with which the stage fits `memory` bytes, or the smallest that was found."""
     smallest: Advice | None = None
-    for changes, changed, ranks in _tries(stage, machine):
-        needed = memory_of(changed, origins, replace(machine, ranks=ranks))
+    for changes, changed, other in _tries(stage, machine):
+        needed = memory_of(changed, origins, other)
         if needed is None:
             continue
-        words = (*changes, f"--launch torchrun:{ranks}") if ranks != machine.ranks else changes
+        words = changes if other.shard == machine.shard else (*changes, f"shard={other.shard.kind}")
+        words = words if other.ranks == machine.ranks else (*words, f"--launch torchrun:{other.ranks}")
         if needed.peak <= memory:
             return Advice(words, needed.peak, fits=True)
         if smallest is None or needed.peak < smallest.peak:
@@ -61,32 +63,38 @@ def advice_for(stage: Stage, origins: Origins, machine: Machine, memory: float) 
     return smallest or Advice((), 0.0, fits=False)
 
 
-def _tries(stage: Stage, machine: Machine) -> Iterator[tuple[tuple[str, ...], Stage, int]]:
-    """Yield changes, the changed stage and the number of ranks, in the order in which they should be tried."""
-    ranks = machine.ranks
+def _tries(stage: Stage, machine: Machine) -> Iterator[tuple[tuple[str, ...], Stage, Machine]]:
+    """Yield changes, the changed stage and what it then runs on, in the order in which they should be tried."""
     has = {item.name: vars(stage)[item.name] for item in fields(cast("Any", stage))}
-    yield from ((words, changed, ranks) for words, changed in _fewer_tokens((), stage, has))
+    yield from ((words, changed, machine) for words, changed in _fewer_tokens((), stage, has))
     so_far: tuple[str, ...] = ()
     if has.get("checkpoint_activations") is False:
         so_far, stage = (*so_far, "checkpoint_activations=true"), _changed(stage, "checkpoint_activations", value=True)
-        yield so_far, stage, ranks
-        yield from ((words, changed, ranks) for words, changed in _fewer_tokens(so_far, stage, has))
-    full, whole = so_far, stage
-    if has.get("offload") is False and machine.is_gpu:
+        yield so_far, stage, machine
+        yield from ((words, changed, machine) for words, changed in _fewer_tokens(so_far, stage, has))
+    full, whole = plain = so_far, stage
+    may_share = machine.is_gpu and machine.shard.kind == WHOLE and not has.get("offload")
+    if has.get("offload") is False and may_share:
         full, whole = (*so_far, "offload=true"), _changed(stage, "offload", value=True)
-        yield full, whole, ranks
-        yield from ((words, changed, ranks) for words, changed in _fewer_tokens(full, whole, has))
+        yield full, whole, machine
+        yield from ((words, changed, machine) for words, changed in _fewer_tokens(full, whole, has))
     if "adapters" in has and has["adapters"] is None and has.get("reference_update") is None:
         so_far, stage = (*so_far, f"adapters=lora (rank {ADAPTER.rank})"), _changed(stage, "adapters", value=ADAPTER)
-        yield so_far, stage, ranks
-        yield from ((words, changed, ranks) for words, changed in _fewer_tokens(so_far, stage, has))
+        yield so_far, stage, machine
+        yield from ((words, changed, machine) for words, changed in _fewer_tokens(so_far, stage, has))
         so_far, stage = (*so_far, "adapters.base_dtype=nf4"), _changed(stage, "adapters", value=replace(ADAPTER, base_dtype="nf4"))
-        yield so_far, stage, ranks
-        yield from ((words, changed, ranks) for words, changed in _fewer_tokens(so_far, stage, has))
+        yield so_far, stage, machine
+        yield from ((words, changed, machine) for words, changed in _fewer_tokens(so_far, stage, has))
     for more in RANKS if machine.is_gpu else ():  # ranks on CPUs share the memory of their machine
-        if more > ranks:
-            yield full, whole, more
-            yield from ((words, changed, more) for words, changed in _fewer_tokens(full, whole, has))
+        if more > machine.ranks:
+            other = replace(machine, ranks=more)
+            yield full, whole, other
+            yield from ((words, changed, other) for words, changed in _fewer_tokens(full, whole, has))
+    for more in RANKS if may_share and has.get("reference_update") is None else ():
+        if more >= machine.ranks:
+            other = replace(machine, ranks=more, shard=Shard(ALL))
+            yield plain[0], plain[1], other
+            yield from ((words, changed, other) for words, changed in _fewer_tokens(*plain, has))
 
 
 def _fewer_tokens(so_far: tuple[str, ...], stage: Stage, has: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], Stage]]:

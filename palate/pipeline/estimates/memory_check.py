@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from palate.core import ConfigError
-from palate.core.process import MEMORY_CHECK
+from palate.core.process import MEMORY_CHECK, place
 from palate.distributed.ranks import ranks
 from palate.models.devices import describe, find_device, memory_of_device
 from palate.pipeline.estimates.memory_advice import advice_for
@@ -67,7 +67,9 @@ def _finding(item: Planned, origins: dict[str, ModelOrigin]) -> MemoryFinding | 
     device = find_device(item.plan.device)
     there = memory_of_device(device)
     entry = STAGES.get(item.plan.stage)
-    machine = Machine(is_gpu=device.type == "cuda", ranks=ranks().world if entry is not None and entry.is_shared else 1, memory=there.total)
+    count, shard = ranks().world if entry is not None and entry.is_shared else 1, item.plan.shard
+    sharing = replace(shard, ranks=shard.ranks or place().local_world)
+    machine = Machine(is_gpu=device.type == "cuda", ranks=count, memory=there.total, shard=sharing)
     needed = memory_of(item.stage, origins, machine)
     if needed is None:
         return None

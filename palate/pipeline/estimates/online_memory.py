@@ -12,8 +12,10 @@ from palate.pipeline.estimates.role_memory import (
     Machine,
     ModelOrigin,
     Origins,
+    device_bytes,
     frozen_bytes,
     load,
+    load_frozen,
     load_trained,
     sample,
     sampler_settings,
@@ -52,8 +54,10 @@ def online(script: MemoryScript, machine: Machine, stage: Online, origins: Origi
         if trained.rank is None and trained.width != WIDE and machine.ranks == 1:
             script.drop("value", "weights")
         else:
-            script.hold("value", "weights", frozen_bytes(value, trained, WIDE))
-    if trained.rank is not None and trained.width != WIDE and any(reward.base == policy.base for reward in rewards.values()):
+            whole = frozen_bytes(value, trained, WIDE)
+            script.hold("value", "weights", device_bytes(machine, value, whole, WIDE, learns=trained.rank is None))
+    is_shared = machine.sharers(learns=False) == 1 and any(reward.base == policy.base for reward in rewards.values())
+    if trained.rank is not None and trained.width != WIDE and is_shared:
         packed = policy.shape.linear_numbers if trained.is_packed else 0
         script.hold("reward", "weights", trained.width * (policy.size - packed))  # the policy leaves the base for its own in float32
     write(script, machine, "policy", policy, trained)
@@ -66,13 +70,13 @@ def _load_roles(
     policy = origins["model"]
     load_trained(script, machine, "policy", policy, trained)
     if stage.adapters is None:
-        load(script, machine, "reference", policy)
+        load(script, machine, "reference", policy, rests=machine.rests(learns=True))
     rewards = rewards_of(origins)
     for role, reward in rewards.items():
         if reward.rank is not None and trained.is_packed:
             load_trained(script, machine, role, reward, replace(trained, shape=reward.shape))
         else:
-            load(script, machine, role, reward)
+            load(script, machine, role, reward, rests=machine.rests(learns=False))
     value = _value(stage, policy, rewards)
     learned = {"policy": learned_by(policy, trained)}
     if value is not None:
@@ -82,14 +86,14 @@ def _load_roles(
         if origin is not None:
             start_learning(script, machine, role, origin, trained, learned[role], stage.optimizer.state)
     if stage.adapters is None:
-        script.hold("reference", "weights", trained.width * policy.size)
+        script.hold("reference", "weights", _frozen(machine, policy, trained.width * policy.size, trained.width))
     else:
-        _share(script, trained, policy, value, rewards)
+        _share(script, machine, trained, policy, value, rewards)
     for role, reward in rewards.items():
         if reward.rank is None or trained.rank is None:
-            script.hold(role, "weights", trained.width * reward.size)
+            script.hold(role, "weights", _frozen(machine, reward, trained.width * reward.size, trained.width))
     if "held_out.reward" in origins:
-        load(script, machine, "held-out reward", origins["held_out.reward"].scalar(), width=trained.width)
+        load_frozen(script, machine, "held-out reward", origins["held_out.reward"].scalar(), trained.width)
     if stage.sampler.asynchronous and sampler_settings(stage)["kind"] == "local":
         script.hold("policy that samples", "weights", frozen_bytes(policy, trained, trained.width))
     return rewards, value, learned
@@ -109,18 +113,32 @@ def _value(stage: Online, policy: ModelOrigin, rewards: dict[str, ModelOrigin]) 
     return replace(matching[0], reads_likelihood=False) if matching else policy.scalar()
 
 
-def _share(script: MemoryScript, trained: Trained, policy: ModelOrigin, value: ModelOrigin | None, rewards: dict[str, ModelOrigin]) -> None:
-    """Let adapters on one base hold its frozen weights once."""
-    holders = {policy.base}
+def _frozen(machine: Machine, origin: ModelOrigin, whole: float, width: int) -> float:
+    """Return what a device holds of a model with frozen weights."""
+    return device_bytes(machine, origin, whole, width, learns=False)
+
+
+def _share(
+    script: MemoryScript,
+    machine: Machine,
+    trained: Trained,
+    policy: ModelOrigin,
+    value: ModelOrigin | None,
+    rewards: dict[str, ModelOrigin],
+) -> None:
+    """Let adapters on one base hold its frozen weights once, or each have its own where ranks share them out."""
+    is_whole = machine.sharers(learns=False) == 1
+    holders = {policy.base} if is_whole else set()
     for role, reward in rewards.items():
         if reward.rank is not None:
             shared = reward.base in holders
-            own = 0.0 if shared else frozen_bytes(reward, trained, trained.width)
+            whole = frozen_bytes(reward, trained, trained.width)
+            own = 0.0 if shared else _frozen(machine, reward, whole, trained.width)
             script.hold(role, "weights", trained.width * reward.shape.adapter(reward.rank) + own)
-            holders.add(reward.base)
+            holders.update({reward.base} if is_whole else ())
     if value is not None:
         is_shared = value.base in holders and (value.rank is not None or value.name == policy.name)
-        own = 0.0 if is_shared else frozen_bytes(value, trained, trained.width)
+        own = 0.0 if is_shared else _frozen(machine, value, frozen_bytes(value, trained, trained.width), trained.width)
         script.hold("value", "weights", trained.width * learned_by(value, trained) + own)
 
 

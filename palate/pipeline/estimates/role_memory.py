@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from palate.core.process import AUTO
+from palate.core.process import AUTO, Shard
 from palate.models.adapters import LoRA
 from palate.models.shapes import ModelShape
 from palate.pipeline.estimates.memory_parts import CHECK, GB, MemoryPart, MemoryScript
@@ -36,6 +36,9 @@ CPU_PROCESS = 0.40 * GB
 CPU_GAPS = 0.4
 """Share of what passes that lies unused between blocks on a CPU; `benchmarks/plan_memory.py` measured it."""
 
+MACHINE = 8
+"""GPUs of a machine that are assumed where nothing says how many ranks share out weights."""
+
 GPU_PROCESS = 1.0 * GB
 """What is assumed for a process on a GPU before any model is there: CUDA's context and its libraries."""
 
@@ -49,12 +52,22 @@ class Machine:
         ranks: processes that share the work, one per device.
         tokens: tokens of the longest prompt and completion together, where no setting says it.
         memory: bytes of a device, of which an engine may take a share; None where they are not known.
+        shard: which weights the ranks share out.
     """
 
     is_gpu: bool = False
     ranks: int = 1
     tokens: int = 1024
     memory: float | None = None
+    shard: Shard = field(default_factory=Shard)
+
+    def sharers(self, *, learns: bool) -> int:
+        """Return how many ranks share out a model, of which all weights learn or some are frozen."""
+        return min(self.ranks, self.shard.ranks or MACHINE) if self.shard.takes(learns=learns) else 1
+
+    def rests(self, *, learns: bool) -> bool:
+        """Return whether such a model is loaded into the machine's memory beside a GPU."""
+        return self.is_gpu and self.sharers(learns=learns) > 1
 
     @property
     def process(self) -> float:
@@ -129,6 +142,23 @@ def frozen_bytes(origin: ModelOrigin, trained: Trained, width: int) -> float:
     return PACKED * packed + width * (origin.size - packed)
 
 
+def device_bytes(machine: Machine, origin: ModelOrigin, whole: float, width: int, *, learns: bool) -> float:
+    """Return what a device holds of a model: all, or what is not in its layers, a slice of the layers, and one layer.
+
+    Args:
+        machine: says how many ranks share.
+        origin: the model.
+        whole: its bytes.
+        width: bytes of a number outside its layers.
+        learns: whether all its weights learn.
+    """
+    sharers = machine.sharers(learns=learns)
+    if sharers == 1:
+        return whole
+    rest = width * (origin.size - origin.shape.layer_numbers)
+    return rest + (whole - rest) * (1 / sharers + 1 / origin.shape.layers)
+
+
 def learned_numbers(origin: ModelOrigin, adapters: LoRA | None) -> int:
     """Return how many numbers learn."""
     if adapters is None:
@@ -139,7 +169,7 @@ def learned_numbers(origin: ModelOrigin, adapters: LoRA | None) -> int:
 def load_trained(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained) -> None:
     """Load a model that will learn: in float32; or on the CPU, layer by layer packed in 4 bits."""
     if not trained.is_packed:
-        load(script, machine, role, origin)
+        load(script, machine, role, origin, rests=machine.rests(learns=trained.rank is None))
         return
     script.hold(role, "weights", frozen_bytes(origin, trained, WIDE))
     read = trained.width * origin.size
@@ -150,18 +180,30 @@ def load_trained(script: MemoryScript, machine: Machine, role: str, origin: Mode
         script.moment("load", [MemoryPart(role, "weights while loading", read)])
 
 
-def load(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, *, width: int = WIDE) -> None:
-    """Load a model in float32, or with numbers of this width."""
-    script.hold(role, "weights", width * origin.size)
+def load(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, *, width: int = WIDE, rests: bool = False) -> None:
+    """Load a model in float32, or with numbers of this width; one that `rests` stays in the machine's memory."""
+    script.hold(role, "weights", 0.0 if rests else width * origin.size)
     script.moment("load")
     if machine.is_gpu:
-        script.needs_host(width * origin.size * machine.ranks)
+        read = width * origin.size * machine.ranks
+        script.needs_host(script.waiting + read)
+        script.waiting += read if rests else 0.0
+
+
+def load_frozen(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, width: int) -> None:
+    """Load a model that does not learn, and share it out over ranks where the stage does that."""
+    load(script, machine, role, origin, width=width, rests=machine.rests(learns=False))
+    script.hold(role, "weights", device_bytes(machine, origin, width * origin.size, width, learns=False))
+    script.waiting = 0.0
 
 
 def make_learner(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained, learned: int) -> None:
     """Hold what a learner does before its first step: weights in the computing type, and float32 weights."""
     adapter = learned if trained.rank is not None else 0
-    script.hold(role, "weights", frozen_bytes(origin, trained, trained.width) + trained.width * adapter)
+    script.waiting = 0.0
+    whole = frozen_bytes(origin, trained, trained.width)
+    held = device_bytes(machine, origin, whole, trained.width, learns=trained.rank is None)
+    script.hold(role, "weights", held + trained.width * adapter)
     if machine.ranks > 1 or trained.width != WIDE:
         script.hold(role, "float32 weights", WIDE * learned / machine.ranks)
 
@@ -176,6 +218,8 @@ def start_learning(
     script.hold(role, "moments", MOMENTS[state] * learned / share)
     if machine.is_gpu:
         script.needs_host(3 * WIDE * learned)  # a checkpoint is gathered on its way to the disk
+        if machine.rests(learns=True) and trained.rank is None:
+            script.needs_host(machine.ranks * trained.width * origin.shape.layer_numbers)  # gradients of a pass
 
 
 def passing_gradients(machine: Machine, role: str, trained: Trained, learned: int) -> list[MemoryPart]:
@@ -183,6 +227,8 @@ def passing_gradients(machine: Machine, role: str, trained: Trained, learned: in
     if machine.ranks == 1:
         return [] if trained.width == WIDE else [MemoryPart(role, "gradients", trained.width * learned)]
     exchanged = 2 * WIDE * min(learned, BUCKET)
+    if machine.rests(learns=True) and trained.rank is None:  # those of layers wait in the machine's memory
+        learned -= round(trained.shape.layer_numbers * (1 - 1 / trained.shape.layers))
     return [MemoryPart(role, "gradients", trained.width * learned), MemoryPart("ranks", "exchange", exchanged)]
 
 
@@ -193,11 +239,12 @@ def write(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin
     """
     whole, freed = WIDE * origin.size, script.freed
     if trained.rank is not None:
-        script.hold(role, "weights", frozen_bytes(origin, trained, WIDE))
+        held = device_bytes(machine, origin, frozen_bytes(origin, trained, WIDE), WIDE, learns=False)
+        script.hold(role, "weights", held)
         if origin.heads or not machine.is_gpu:  # a policy is merged on the CPU
             script.hold("merged", "weights", whole)
     elif machine.ranks > 1:
-        script.hold(role, "weights", whole)
+        script.hold(role, "weights", device_bytes(machine, origin, whole, WIDE, learns=True))
     elif trained.width != WIDE:
         script.moment("write", [MemoryPart(role, "weights", whole - trained.width * origin.size)])
         script.drop(role, "weights")  # the float32 weights take their place

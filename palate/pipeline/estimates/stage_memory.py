@@ -23,6 +23,7 @@ from palate.pipeline.estimates.role_memory import (
     Machine,
     Origins,
     load,
+    load_frozen,
     load_trained,
     make_learner,
     sample,
@@ -73,8 +74,7 @@ def _direct(script: MemoryScript, machine: Machine, stage: Direct, origins: Orig
     lengths = lengths_of(machine, origin, stage.max_tokens)
     if "reference" in origins:
         reference = origins["reference"]
-        script.hold("reference", "weights", trained.width * reference.size)
-        script.moment("load")
+        load_frozen(script, machine, "reference", reference, trained.width)
     elif stage.reference_update is not None:
         script.hold("reference", "weights", WIDE * origin.size)
         script.hold("reference", "float32 weights", 0.0)
@@ -150,7 +150,7 @@ def _evaluate(script: MemoryScript, machine: Machine, stage: Evaluate, origins: 
         script.drop("sampler")
     score_by_rewards(script, machine, origins, width, lengths, 1)
     if "reference" in origins:
-        load(script, machine, "reference", origins["reference"], width=width)
+        load_frozen(script, machine, "reference", origins["reference"], width)
         trees = PackedTrees.within(lengths.prompt, lengths.completion, 1, stage.tokens_per_microbatch)
         score(script, machine, "reference", Trained(origins["reference"].shape, width), trees, has_vocabulary=True)
 
@@ -159,7 +159,7 @@ def _rerank(script: MemoryScript, machine: Machine, stage: Rerank, origins: Orig
     origin, width = origins["model"], width_of(stage, machine)
     load(script, machine, "policy", origin, width=width)
     for role, reward in rewards_of(origins).items():
-        load(script, machine, role, reward, width=width)
+        load_frozen(script, machine, role, reward, width)
     lengths = lengths_of(machine, origin, completion=stage.sampling.max_tokens)
     rows = (stage.limit or MANY) * stage.n // machine.ranks
     sample(script, origin, width, rows, lengths.prompt, lengths.completion)

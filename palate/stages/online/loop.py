@@ -14,9 +14,7 @@ from palate.config.artifacts import model_at
 from palate.config.functions import load_gold
 from palate.core import Prompt, TrainingError, derive_seed
 from palate.distributed.ranks import from_writer
-from palate.models.adapters import four_bit_of
 from palate.models.causal import CausalPolicy
-from palate.models.load import load_policy
 from palate.models.precision import dtype_of
 from palate.objectives.kl import BudgetKL, KLState
 from palate.objectives.reduce import Sums
@@ -27,7 +25,7 @@ from palate.stages.online.algorithm import Algorithm, AlgorithmContext, Training
 from palate.stages.online.measurements import held_out_scores, load_held_out, reward_metrics, say_limit, within_budget
 from palate.stages.online.online_settings import OnlineSettings
 from palate.stages.online.pretraining import Texts
-from palate.stages.online.roles import FrozenModels, make_alike, new_value_model
+from palate.stages.online.roles import FrozenModels, learning_policy, make_alike, new_value_model
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
 from palate.stages.online.score_metrics import gold_metrics, score_metrics
@@ -36,7 +34,6 @@ from palate.training.guards import repetition
 from palate.training.keep import BestReward, HeldOut, HeldOutMeasurement, Search
 from palate.training.learner import Learner
 from palate.training.measured_weights import MeasuredWeights
-from palate.training.model_io import trainable
 
 
 class Loop:
@@ -45,7 +42,7 @@ class Loop:
     def __init__(self, config: OnlineSettings, run: Run) -> None:
         self.config, self.run = config, run
         base, dtype = model_at(config.model), dtype_of(config.dtype)
-        self.policy = trainable(run, load_policy(base, four_bit=four_bit_of(config.adapters)), base, config.adapters)
+        self.policy = learning_policy(run, base, config.adapters)
         self.reference = self.policy.reference()
         self.rewards = Composition.load(
             config.reward_parts(),

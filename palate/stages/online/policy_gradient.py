@@ -18,6 +18,7 @@ from palate.distributed.ranks import ranks
 from palate.distributed.sharing import microbatches
 from palate.models.causal import TokenOutputs
 from palate.models.four_bit import four_bit_layers
+from palate.models.shared_layers import to_cpu
 from palate.models.written import check_export
 from palate.objectives.advantages import GAE, Advantage, GroupDecoupled
 from palate.objectives.kl import FixedKL, KLPenalty, KLTokens
@@ -141,7 +142,7 @@ class SeparateValues:
     def save(self, directory: Path) -> None:
         """Write a scalar model. One with a base of 4 bits is dequantised on the CPU, because a device may be too small for it."""
         if four_bit_layers(self.module):
-            self.module.cpu()
+            to_cpu(self.module)
         model = self._model.merged()
         model.save(directory)
         check_export(model, directory)

@@ -1,4 +1,4 @@
-"""The models of online training beside the policy: where the value model starts, one base for all, and where frozen ones lie."""
+"""The models of online training: how the policy and the value model start, one base for all, and where frozen ones lie."""
 
 from __future__ import annotations
 
@@ -11,17 +11,27 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from palate.config.artifacts import model_at
-from palate.core.process import computing_on
+from palate.core.process import WHOLE, before_sharing_out, computing_on, shard_now
+from palate.distributed.windows import windows
 from palate.models.adapters import LoRA, base_of, four_bit_of
 from palate.models.causal import CausalPolicy
+from palate.models.load import load_policy
 from palate.models.offload import Offload, shares_weights
 from palate.models.precision import cast_parameters
 from palate.models.scalar import ScalarModel, load_scalar, scalar_from
+from palate.models.shared_layers import share_out
 from palate.models.shared_weights import share_frozen
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
 from palate.text.spans import NO_LIMIT
 from palate.training.model_io import trainable
+
+
+def learning_policy(run: Run, base: str, adapters: LoRA | None) -> CausalPolicy:
+    """Return the policy at `base`, ready to learn."""
+    with before_sharing_out(learns=adapters is None):
+        policy = load_policy(base, four_bit=four_bit_of(adapters))
+    return trainable(run, policy, base, adapters)
 
 
 def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[str, LearnedReward], adapters: LoRA | None) -> ScalarModel:
@@ -49,7 +59,8 @@ def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[
     four_bit = four_bit_of(adapters)
     if source is not None and source.adapters is not None:
         reward_base, _ = base_of(directory)
-        fresh = scalar_from(reward_base, ("value",), seed=0, zero=True, four_bit=four_bit)
+        with before_sharing_out(learns=False):
+            fresh = scalar_from(reward_base, ("value",), seed=0, zero=True, four_bit=four_bit)
         value = trainable(run, fresh, reward_base, adapters)
         if value.adapters is not None and value.adapters.start_as(source.adapters):
             return value
@@ -57,14 +68,16 @@ def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[
         with nullcontext() if four_bit is None else computing_on("cpu"):
             source = load_scalar(directory)
     start = directory if source is None else source
-    return trainable(run, scalar_from(start, ("value",), seed=0, zero=True, four_bit=four_bit), directory, adapters)
+    with before_sharing_out(learns=adapters is None):
+        fresh = scalar_from(start, ("value",), seed=0, zero=True, four_bit=four_bit)
+    return trainable(run, fresh, directory, adapters)
 
 
 class FrozenModels:
     """The models of online training that do not learn: the reference and the reward models.
 
     With `offload` they are on the device only while they compute. A model that shares weights with another one stays there: the reference
-    of a policy with adapters, and adapters on its base.
+    of a policy with adapters, and adapters on its base. Where ranks share out weights, they share out those of these models.
     """
 
     def __init__(self, reference: CausalPolicy, rewards: Sequence[LearnedReward], learned: Iterable[nn.Module], *, offload: bool) -> None:
@@ -79,6 +92,9 @@ class FrozenModels:
         for reward, is_apart in zip(rewards, apart[1:], strict=True):
             if is_apart:
                 reward.used = Offload(reward.model.module).used
+        sharing = windows()
+        for module in modules:
+            share_out(module, sharing, frozen_only=True)
 
     def expect_reference(self) -> None:
         """Begin to bring the reference to the device."""
@@ -93,9 +109,10 @@ class FrozenModels:
 def make_alike(fixed: Sequence[PreTrainedModel], learned: Iterable[nn.Module], dtype: torch.dtype, *, shares_base: bool) -> None:
     """Let the models that do not learn compute in `dtype`, as those do that learn, and with `shares_base` hold equal frozen weights once.
 
-    A value model may start from the float32 weights of a reward model, so this comes after it is made.
+    A value model may start from the float32 weights of a reward model, so this comes after it is made. Models whose layers ranks share out
+    each have their own.
     """
     for module in fixed:
         cast_parameters(module, dtype)
-    if shares_base:
+    if shares_base and shard_now().kind == WHOLE:
         share_frozen(*(module for module in learned if isinstance(module, PreTrainedModel)), *fixed)

@@ -166,6 +166,33 @@ def test_frozen_models_that_are_offloaded_are_counted_where_they_lie() -> None:
     assert on_a_cpu[0] == on_a_cpu[1]
 
 
+def test_weights_that_ranks_share_out_are_counted_where_they_lie() -> None:
+    def at(*words: str) -> StageMemory:
+        return needed(planned(WHOLE, "model=7B", "ppo.dtype=bfloat16", *words, machine=Machine(is_gpu=True, ranks=4))["ppo"])
+
+    shape = planned(WHOLE, "model=7B")["ppo"].origins["model"].shape
+    rest, layers = shape.parameters - shape.layer_numbers, shape.layer_numbers
+    assert layers == pytest.approx(0.857 * shape.parameters, rel=1e-2)  # the embeddings are the rest
+    held = {}
+    for word in ("none", "frozen", "all", "all:2"):
+        memory = at(f"shard={word}")
+        held[word] = {part.role: part.size for part in memory.phases["learn"] if part.kind == "weights"}
+    for word, sharers in (("all", 4), ("all:2", 2)):
+        assert held[word]["policy"] == held[word]["reference"] == 2 * (rest + layers * (1 / sharers + 1 / shape.layers))
+    assert held["frozen"] == {**held["none"], "reference": held["all"]["reference"], "reward": held["all"]["reward"]}
+    assert at("shard=all").total("load") < at("shard=none").total("load") / 2  # models come by way of the machine's memory
+    gradients = [part.size for part in at("shard=all").phases["learn"] if part.kind == "gradients" and part.role == "policy"]
+    assert sum(gradients) == pytest.approx(4 * shape.parameters / 4 + 2 * (rest + layers / shape.layers))
+    assert at("shard=all").host > 3 * at("shard=none").host  # policy, reference, reward and value model wait together
+
+
+def test_sharing_out_is_advised_where_more_ranks_are_not_enough() -> None:
+    item = planned(WHOLE, "model=70B", "sft.dtype=bfloat16", "sft.adapters=lora")["sft"]
+    advice = advice_for(item.stage, item.origins, GPU, 80e9)
+    assert advice.changes[-2:] == ("shard=all", "--launch torchrun:8")
+    assert advice.fits
+
+
 def test_offload_is_advised_before_adapters() -> None:
     item = planned(WHOLE, "model=0.5B")["ppo"]
     fewest = needed(planned(WHOLE, "model=0.5B", "ppo.tokens_per_microbatch=512", "ppo.offload=true")["ppo"]).peak

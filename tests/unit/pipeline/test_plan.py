@@ -8,6 +8,7 @@ from palate.cli.settings_table import described
 from palate.config.former_names import FORMER_NAMES
 from palate.config.settings import nearest
 from palate.core import ConfigError, RunError
+from palate.core.process import Shard
 from palate.pipeline.plan import Pipeline, Planned, plan_pipeline, read_pipeline
 from palate.pipeline.table import STAGES
 from tests.support.toys import TOYS, Count, Long, Plain
@@ -96,6 +97,18 @@ def test_a_device_is_that_of_the_pipeline_or_of_the_stage_and_changes_no_key() -
     assert [item.plan.device for item in later] == ["cuda", "cpu", "cuda"]
     assert [item.plan.device for item in planned("words=w.txt", text=f"device: cuda:1\n{TEXT}")] == ["cuda:1"] * 3
     assert [item.plan.key for item in later] == keys
+
+
+@pytest.mark.usefixtures("here")
+def test_what_ranks_share_out_is_said_by_the_pipeline_or_the_stage_and_changes_no_key() -> None:
+    keys = [item.plan.key for item in planned("words=w.txt")]
+    assert [item.plan.shard for item in planned("words=w.txt")] == [Shard()] * 3
+    later = planned("words=w.txt", "shard=all:4", "second.shard=frozen")
+    assert [item.plan.shard for item in later] == [Shard("all", 4), Shard("frozen"), Shard("all", 4)]
+    assert [item.plan.shard for item in planned("words=w.txt", text=f"shard: frozen\n{TEXT}")] == [Shard("frozen")] * 3
+    assert [item.plan.key for item in later] == keys
+    with pytest.raises(ConfigError, match=r"second\.shard=8.*shard is '8': use none, frozen or all"):
+        planned("words=w.txt", "second.shard=8")
 
 
 @pytest.mark.usefixtures("here")

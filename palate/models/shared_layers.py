@@ -1,0 +1,106 @@
+"""Models whose layers ranks share out (`palate.models.shards`): taking them apart, and what reads and writes their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from palate.core import ModelError
+from palate.models.devices import current_device, memory_of_device, placed
+from palate.models.shards import Shards, SharingRanks, home_of, is_shared_out
+
+
+def share_out(module: nn.Module, windows: SharingRanks | None, *, frozen_only: bool = False) -> None:
+    """Share out the layers of a module and move the rest of it to the process's device; with None as `windows` do nothing.
+
+    Weights that are shared out already stay as they are. `frozen_only` leaves out those that need a gradient.
+
+    Raises:
+        ModelError: it is a model of transformers in which there are no layers to be found.
+    """
+    if windows is None:
+        return
+    if isinstance(module, PreTrainedModel) and not layers_of(module):
+        raise ModelError(f"shard: no layers are found in {type(module).__name__}, so ranks cannot share them out. Use shard none")
+    chosen = [
+        (layer, [p for p in weights if not is_shared_out(p) and not (frozen_only and p.requires_grad)])
+        for layer, weights in layers_of(module)
+    ]
+    if any(weights for _, weights in chosen):
+        Shards([(layer, weights) for layer, weights in chosen if weights], windows, current_device())
+    if isinstance(module, PreTrainedModel):
+        placed(module, current_device())
+    else:
+        module.to(current_device())
+
+
+def layers_of(module: nn.Module) -> list[tuple[nn.Module, list[nn.Parameter]]]:
+    """Return the layers that a model computes one after another, each with its weights. A weight that several layers use is left out."""
+    lists = [(name, child) for name, child in module.named_modules() if isinstance(child, nn.ModuleList)]
+    outer = [child for name, child in lists if not any(name.startswith(f"{other}.") for other, _ in lists)]
+    layers = [layer for child in outer for layer in child]
+    uses: dict[int, int] = {}
+    for _, p in module.named_parameters(remove_duplicate=False):
+        uses[id(p)] = uses.get(id(p), 0) + 1
+    return [(layer, [p for p in layer.parameters() if uses[id(p)] == 1]) for layer in layers]
+
+
+def shards_of(module: nn.Module) -> list[Shards]:
+    """Return how the weights of a module are shared out; nothing where they are whole."""
+    return list(dict.fromkeys(home_of(p)[0] for p in module.parameters() if is_shared_out(p)))
+
+
+@contextmanager
+def together(module: nn.Module) -> Iterator[None]:
+    """A context for many passes without a gradient: layers that are shared out stay together in it, if the device has room for them.
+
+    They may take half of the memory that is free. Otherwise each pass puts one layer after another together.
+    """
+    shards = shards_of(module)
+    free = memory_of_device(next(module.parameters()).device).free if shards else None
+    with ExitStack() as stack:
+        if free is None or 2 * sum(one.whole_nbytes for one in shards) <= free:
+            for one in shards:
+                stack.enter_context(one.together())
+        yield
+
+
+def put(p: nn.Parameter, weight: Tensor) -> None:
+    """Give a parameter the numbers of `weight`; of one that is shared out, its slice on this rank (see `Shards.put`)."""
+    if is_shared_out(p):
+        home_of(p)[0].put(p, weight)
+    else:
+        with torch.no_grad():
+            p.copy_(weight)
+
+
+def settle(weights: Iterable[Tensor]) -> None:
+    """Let all ranks read what was `put`. All of them must call it, with the weights of the same modules."""
+    for shards in dict.fromkeys(home_of(p)[0] for p in weights if is_shared_out(p)):
+        shards.settle()
+
+
+def on_host(p: Tensor) -> Tensor:
+    """Return the numbers of a weight on the CPU. A weight that is shared out is put together for it."""
+    if not is_shared_out(p):
+        return p.detach().cpu()
+    shards, number = home_of(p)
+    shards.gather(number)
+    return p.detach().to("cpu", copy=True)
+
+
+def make_whole(module: nn.Module) -> None:
+    """Give a module whose layers are shared out whole weights on the CPU, because a device may be too small for them."""
+    if shards_of(module):
+        to_cpu(module)
+
+
+def to_cpu(module: nn.Module) -> None:
+    """Move a module to the CPU, with whole weights."""
+    for shards in shards_of(module):
+        shards.undo()
+    module.cpu()
