@@ -14,6 +14,7 @@ from palate.clients.http import Endpoint, RequestFailed
 
 DEVELOPMENT = "Start the server with VLLM_SERVER_DEV_MODE=1"
 ADAPTERS = "Start the server with --enable-lora, a --max-lora-rank that is large enough, and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1"
+SLEEP = f"{DEVELOPMENT} and --enable-sleep-mode, on a GPU"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class VLLMControl:
     def reload_weights(self, directory: Path, deadline: float) -> None:
         """Let all workers read the weights in a directory. The server must find it under the same path."""
         told = {"method": "reload_weights", "kwargs": {"weights_path": str(directory)}}
-        self._tell("/collective_rpc", told, deadline, DEVELOPMENT)
+        self._tell("/collective_rpc", told, deadline, DEVELOPMENT, f"The server must see {directory} too, with weights of its own model")
 
     def reset_prefix_cache(self, deadline: float) -> None:
         """Forget the keys and values of earlier prompts. vLLM refuses while requests run, and newer versions say so."""
@@ -45,7 +46,7 @@ class VLLMControl:
 
     def load_adapter(self, name: str, directory: Path, deadline: float) -> None:
         """Load the adapter in a directory. Requests whose model is `name` use it."""
-        self._tell("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(directory)}, deadline, ADAPTERS)
+        self._tell("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(directory)}, deadline, ADAPTERS, ADAPTERS)
 
     def unload_adapter(self, name: str, deadline: float) -> None:
         """Forget an adapter."""
@@ -53,20 +54,24 @@ class VLLMControl:
 
     def sleep(self, deadline: float) -> None:
         """Move the weights to the machine's memory and free that of the GPU. The server answers no prompts until it is woken."""
-        self._tell("/sleep?level=1", {}, deadline, f"{DEVELOPMENT} and --enable-sleep-mode, on a GPU")
+        self._tell("/sleep?level=1", {}, deadline, SLEEP)
 
     def wake_up(self, deadline: float) -> None:
         """Bring the weights back to the GPU, with an empty cache. A server that is awake stays as it is."""
-        self._tell("/wake_up", {}, deadline, f"{DEVELOPMENT} and --enable-sleep-mode, on a GPU")
+        self._tell("/wake_up", {}, deadline, SLEEP)
 
-    def _tell(self, path: str, content: Mapping[str, object], deadline: float, remedy: str) -> bytes:
-        """Post once and return the answer. Some endpoints answer with nothing, others with plain text."""
+    def _tell(self, path: str, content: Mapping[str, object], deadline: float, missing: str, refused: str = "") -> bytes:
+        """Post once and return the answer. Some endpoints answer with nothing, others with plain text.
+
+        `missing` is the remedy where the endpoint does not exist, and `refused` where it answers with an error.
+        """
         name = path.partition("?")[0]
         try:
             return Endpoint.of(self.kind, self.base + path).send(content, self.headers, deadline, attempts=1)
         except RequestFailed as failure:
-            added = f". {remedy}" if failure.kind == "status" else ""
-            raise RequestFailed(f"{name}: {failure}{added}", failure.kind, failure.status, is_sent=failure.is_sent) from failure
+            remedy = {404: missing}.get(failure.status, refused) if failure.kind == "status" else ""
+            text = ". ".join(part for part in (f"{name}: {failure}", remedy) if part)
+            raise RequestFailed(text, failure.kind, failure.status, is_sent=failure.is_sent) from failure
 
 
 def _value(answer: bytes) -> Mapping[str, object]:

@@ -44,7 +44,7 @@ class PooledServer:
 
 
 @dataclass(frozen=True)
-class Turn:
+class ServerTurn:
     """A server that a request may go to, as it was prepared at its load of this number."""
 
     server: PooledServer
@@ -89,7 +89,7 @@ class ServerPool:
             self._prepare = prepare
             self._prepare_all()
 
-    def take(self) -> Turn:
+    def take(self) -> ServerTurn:
         """Return the next server. Where none is left, all are prepared again; whoever asks meanwhile waits.
 
         Raises:
@@ -101,18 +101,18 @@ class ServerPool:
             usable = list(self._usable())
             self._taken += 1
             server = usable[self._taken % len(usable)]
-            return Turn(server, server.loads)
+            return ServerTurn(server, server.loads)
 
-    def leave_out(self, turn: Turn, failure: RequestFailed) -> None:
+    def leave_out(self, turn: ServerTurn, failure: RequestFailed) -> None:
         """Send no more requests to a server that failed at this turn."""
         with self._lock:
             if turn.is_valid:  # another request may have failed before, and the server have been prepared since
                 self._mark(turn.server, failure)
 
-    def turns(self) -> list[Turn]:
+    def turns(self) -> list[ServerTurn]:
         """Return a turn of every server that takes part."""
         with self._lock:
-            return [Turn(server, server.loads) for server in self._usable()]
+            return [ServerTurn(server, server.loads) for server in self._usable()]
 
     def _usable(self) -> Iterator[PooledServer]:
         return (server for server in self.servers if not server.fault)

@@ -26,7 +26,7 @@ from palate.samplers.draw import check_sampling
 from palate.samplers.ledger import SampledTokens
 from palate.samplers.probe import DRAW_TEMPERATURE, Probe, ProbedTokens
 from palate.samplers.sampler import prompt_names, token_budgets
-from palate.samplers.server_pool import PooledServer, ServerPool, Turn
+from palate.samplers.server_pool import PooledServer, ServerPool, ServerTurn
 from palate.samplers.server_requests import asked_together, drawing_fields, further_fields, told
 from palate.samplers.vllm_server_settings import API, VLLMServerSettings, base_of_server
 from palate.samplers.weight_files import published, write_weights
@@ -140,7 +140,7 @@ class VLLMServers:
         is_greedy = sampling.temperature == 0
         draws = 1 if is_greedy else n  # all greedy completions of a prompt are one, and vLLM refuses to draw several
 
-        def ask(number: int) -> tuple[Turn, list[SampledTokens]]:
+        def ask(number: int) -> tuple[ServerTurn, list[SampledTokens]]:
             fields = self._fields(sampling, budgets[number], derive_seed(seed, number))
             return self._asked(ids[number], fields, draws, budgets[number])
 
@@ -197,10 +197,10 @@ class VLLMServers:
             with suppress(RequestFailed):
                 server.control.unload_adapter(adapter, self._deadline())
 
-    def _verified(self, ask: Callable[[int], tuple[Turn, list[SampledTokens]]], prompts: int) -> list[list[SampledTokens]]:
+    def _verified(self, ask: Callable[[int], tuple[ServerTurn, list[SampledTokens]]], prompts: int) -> list[list[SampledTokens]]:
         """Return the completions of each prompt. Those of a server that has other weights at the end are drawn again elsewhere."""
         self._wake()
-        done: dict[int, tuple[Turn, list[SampledTokens]]] = {}
+        done: dict[int, tuple[ServerTurn, list[SampledTokens]]] = {}
         waiting: Sequence[int] = range(prompts)
         for _ in range(self._settings.attempts):
             done.update(zip(waiting, asked_together(ask, waiting, self._settings.concurrency), strict=True))
@@ -214,7 +214,7 @@ class VLLMServers:
             "last checkpoint"
         )
 
-    def _is_changed(self, turn: Turn) -> bool:
+    def _is_changed(self, turn: ServerTurn) -> bool:
         """Return whether a server computes something else than at its load, and leave it out then. One that failed since is not asked."""
         if not turn.is_valid or turn.server.probed is None:
             return False
@@ -227,7 +227,7 @@ class VLLMServers:
             self._pool.leave_out(turn, RequestFailed("has other weights than those of its load", "invalid"))
         return is_changed
 
-    def _asked(self, prompt: Ids, fields: dict[str, object], n: int, budget: int) -> tuple[Turn, list[SampledTokens]]:
+    def _asked(self, prompt: Ids, fields: dict[str, object], n: int, budget: int) -> tuple[ServerTurn, list[SampledTokens]]:
         """Return completions of a prompt from the next server; where one fails, the next is asked."""
         told_last, attempts = "", self._settings.attempts * len(self._pool.servers)
         for _ in range(attempts):
@@ -280,7 +280,7 @@ class VLLMServers:
             turn.server.is_asleep = True  # also where no answer comes
             self._took(turn, turn.server.control.sleep)
 
-    def _took(self, turn: Turn, tell: Callable[[float], None]) -> bool:
+    def _took(self, turn: ServerTurn, tell: Callable[[float], None]) -> bool:
         """Return whether a server does what it is told; else it is left out."""
         try:
             tell(self._deadline())

@@ -60,7 +60,7 @@ class ServedVLLM:
             "/v1/completions": self.complete,
             "/collective_rpc": self.rpc,
             "/reset_prefix_cache": self.reset,
-            "/sleep": self.sleep,
+            "/sleep": self.fall_asleep,
             "/wake_up": self.wake_up,
             "/v1/load_lora_adapter": self.load_adapter,
             "/v1/unload_lora_adapter": self.unload_adapter,
@@ -121,7 +121,7 @@ class ServedVLLM:
             self.cache.clear()
         return 200, {"success": True}
 
-    def sleep(self, body: Mapping[str, Any]) -> Reply:
+    def fall_asleep(self, body: Mapping[str, Any]) -> Reply:
         self.is_asleep = True
         self.cache.clear()
         return 200, b""

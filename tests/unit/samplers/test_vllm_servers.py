@@ -134,6 +134,15 @@ def test_where_no_server_takes_the_weights_one_message_names_all(asking: Asking,
     assert text.endswith("the same command goes on from the last checkpoint, also with other addresses in sampler.servers")
 
 
+def test_a_server_that_does_not_see_the_files_is_told_from_one_without_the_endpoint(
+    asking: Asking, served: list[ServedVLLM], policy: CausalPolicy, tmp_path: Path
+) -> None:
+    served[0].http.routes["/collective_rpc"] = lambda body: (500, {"error": "Repo id must use alphanumeric chars"})
+    with pytest.raises(RunError, match=rf"answered 500.*The server must see {tmp_path}/weights/load-0 too") as failed:
+        asking(1).load(policy, 0)
+    assert "VLLM_SERVER_DEV_MODE" not in str(failed.value)
+
+
 LONG = [Prompt("long", (Message("text", "the cook has rice and beans " * 24),))]
 
 
