@@ -27,7 +27,7 @@ def write_weights(policy: CausalPolicy, directory: Path) -> Path:
     """Write the policy's weights as an ordinary directory with one file, adapters merged, and return it.
 
     An output layer that is tied to the embeddings is written as one of its own. vLLM's build for CPUs keeps a packed copy of the output
-    layer, which an update of tied weights does not reach.
+    layer, which an update of tied weights does not reach, also where vLLM was started from a model that ties them.
     """
     shutil.rmtree(directory, ignore_errors=True)
     whole = policy if policy.adapters is None else copy.deepcopy(policy).merged()

@@ -17,7 +17,6 @@ from palate.samplers.sampler import Sampler
 from palate.samplers.vllm_sampler import VLLMSampler
 from palate.samplers.vllm_server_settings import VLLMServerSettings
 from palate.samplers.vllm_servers import VLLMServers
-from palate.samplers.weight_files import write_weights
 from palate.testing import word_tokenizer
 from palate.testing.completions_server import CompletionsServer, policy_answers
 from tests.support.real_vllm import vllm_serving
@@ -122,9 +121,8 @@ def vllm_servers(policy: CausalPolicy, tmp_path: Path) -> Iterator[VLLMServers]:
 
 
 @pytest.fixture(scope="session")
-def served(policy: CausalPolicy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of vLLM's own server, whose output layer is not tied: its build for CPUs does not update one that is."""
-    model = write_weights(policy, tmp_path_factory.mktemp("served") / "model")
+def served(model: Path) -> Iterator[str]:
+    """The address of vLLM's own server."""
     with vllm_serving(model, "--enable-lora", VLLM_ALLOW_RUNTIME_LORA_UPDATING="True") as address:
         yield address
 

@@ -12,7 +12,6 @@ import pytest
 from palate.config.types import fields_outside_key
 from palate.core import RunError
 from palate.models.load import load_policy, new_policy
-from palate.samplers.weight_files import write_weights
 from palate.testing import word_tokenizer
 from palate.training import checkpoints
 from tests.support.real_vllm import vllm_python, vllm_serving
@@ -131,10 +130,9 @@ def test_addresses_and_limits_are_no_part_of_what_a_run_is(data: Path, start: Ca
 @pytest.mark.parametrize("sampler", [{}, {"asynchronous": 1}])
 def test_it_learns_from_what_the_servers_of_vllm_draw(sampler: Mapping[str, object], data: Path, tmp_path: Path) -> None:
     vllm_python()
-    policy = new_policy(word_tokenizer(), VLLM_SIZE, seed=1)
-    policy.save(tmp_path / "base")
+    new_policy(word_tokenizer(), VLLM_SIZE, seed=1).save(tmp_path / "base")
     (tmp_path / "prompts.jsonl").write_bytes((data / "prompts.jsonl").read_bytes())
-    with vllm_serving(write_weights(policy, tmp_path / "served")) as address:
+    with vllm_serving(tmp_path / "base") as address:
         given = {"kind": "vllm_servers", "servers": [address], "model": "small", "attempts": 1, **sampler}
         _, rows = trained(configured(tmp_path, sampler=given), tmp_path / "runs")
     assert sum(row["score/mean"] for row in rows[-3:]) / 3 > 1.6 * rows[0]["score/mean"]
