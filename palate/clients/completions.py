@@ -72,6 +72,22 @@ class CompletionsClient:
             raise RequestFailed(f"answered with {len(choices)} completions instead of {n}", "invalid")
         return [_choice(choice) for choice in sorted(choices, key=_index)]
 
+    def prompt_logps(self, prompt: Sequence[int], deadline: float) -> list[float]:
+        """Return vLLM's log-probability of each token of a prompt after the first, given those before it, nats.
+
+        The field that asks for them is vLLM's own. vLLM computes such a prompt afresh, whatever its cache holds.
+
+        Raises:
+            RequestFailed: there is no answer, or it is of kind `invalid` because it does not hold a number per token.
+        """
+        content = {"model": self.model, "prompt": list(prompt), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0, **self.options}
+        answer: Any = self.endpoint.post(content, self.headers, deadline, attempts=1)
+        try:
+            entries = answer["choices"][0]["prompt_logprobs"][1:]
+            return [float(entry[str(token)]["logprob"]) for entry, token in zip(entries, prompt[1:], strict=True)]
+        except (LookupError, TypeError, ValueError) as error:
+            raise RequestFailed(f"answered without a log-probability per token of the prompt: {str(answer)[:80]!r}", "invalid") from error
+
 
 def _index(choice: Mapping[str, Any]) -> int:
     """Return the number of a choice. Where a server does not number them, the order of the answer stays."""

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from palate.core import ConfigError
 
 MAX_BYTES = 16 << 20
-"""Longest answer that is read."""
+"""Longest answer that is read, where an endpoint does not say another length."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds before the first retry, doubled each time, up to the longest. Each pause is drawn between half of it and the whole, so that many
@@ -60,12 +60,14 @@ class Endpoint:
         host: name or number.
         port: None takes the scheme's own.
         path: path and query.
+        max_bytes: longest answer that is read; None takes MAX_BYTES.
     """
 
     scheme: str
     host: str
     port: int | None
     path: str
+    max_bytes: int | None = None
 
     @staticmethod
     def of(kind: str, url: str) -> Endpoint:
@@ -94,7 +96,23 @@ class Endpoint:
         attempts: int | None = None,
         before_retry: Callable[[RequestFailed], None] | None = None,
     ) -> object:
-        """Post JSON and return the JSON value of the answer. Refused or broken connections, 429 and 5xx are tried again.
+        """Post JSON and return the JSON value of the answer; see `send`.
+
+        Raises:
+            RequestFailed: no attempt brought a usable answer, or it is of kind `invalid` because the answer is not JSON.
+        """
+        return _json_of(self.send(content, headers, deadline, attempts=attempts, before_retry=before_retry))
+
+    def send(
+        self,
+        content: object,
+        headers: Mapping[str, str],
+        deadline: float,
+        *,
+        attempts: int | None = None,
+        before_retry: Callable[[RequestFailed], None] | None = None,
+    ) -> bytes:
+        """Post JSON and return the answer as it is. Refused or broken connections, 429 and 5xx are tried again.
 
         The pause before a retry doubles each time, with jitter. Where the server says how long to wait, it is at least that long.
 
@@ -113,7 +131,7 @@ class Endpoint:
         while True:
             tries += 1
             try:
-                return self._post_once(body, {**headers, "Content-Type": "application/json"}, deadline)
+                return self._send_once(body, {**headers, "Content-Type": "application/json"}, deadline)
             except RequestFailed as error:
                 if not error.is_temporary:
                     raise
@@ -125,7 +143,7 @@ class Endpoint:
             time.sleep(pause)
             longest = min(2 * longest, LONGEST_PAUSE)
 
-    def _post_once(self, body: bytes, headers: dict[str, str], deadline: float) -> object:
+    def _send_once(self, body: bytes, headers: dict[str, str], deadline: float) -> bytes:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise RequestFailed("no answer within the deadline", "timeout")
@@ -141,8 +159,9 @@ class Endpoint:
             timer.start()
             connection.request("POST", self.path, body, headers)
             response = connection.getresponse()
-            text = response.read(MAX_BYTES + 1)
-            if response.length and len(text) <= MAX_BYTES:  # a read of so many bytes does not complain about fewer
+            most = MAX_BYTES if self.max_bytes is None else self.max_bytes
+            text = response.read(most + 1)
+            if response.length and len(text) <= most:  # a read of so many bytes does not complain about fewer
                 raise http.client.IncompleteRead(text, response.length)
         except (OSError, http.client.HTTPException) as error:
             if time.monotonic() >= deadline:
@@ -154,10 +173,11 @@ class Endpoint:
             connection.close()
         if time.monotonic() >= deadline:
             raise RequestFailed("no whole answer within the deadline", "timeout", is_sent=True)
-        return _json_of(response, text)
+        return _checked(response, text, most)
 
 
-def _json_of(response: http.client.HTTPResponse, text: bytes) -> object:
+def _checked(response: http.client.HTTPResponse, text: bytes, most: int) -> bytes:
+    """Return the answer if it is one: 200, and not too long."""
     excerpt, status = text[:200].decode("utf-8", "replace"), response.status
     if 300 <= status < 400:
         location = response.getheader("Location")
@@ -165,11 +185,16 @@ def _json_of(response: http.client.HTTPResponse, text: bytes) -> object:
     if status != 200:
         wait = _seconds_to_wait(response.getheader("Retry-After"))
         raise RequestFailed(f"answered {status}: {excerpt!r}", "status", status, wait_seconds=wait)
-    if len(text) > MAX_BYTES:
-        raise RequestFailed(f"answered with more than {MAX_BYTES} bytes", "invalid", is_sent=True)
+    if len(text) > most:
+        raise RequestFailed(f"answered with more than {most} bytes", "invalid", is_sent=True)
+    return text
+
+
+def _json_of(text: bytes) -> object:
     try:
         return cast("object", json.loads(text))
     except (ValueError, RecursionError) as error:
+        excerpt = text[:200].decode("utf-8", "replace")
         raise RequestFailed(f"answered with something that is not JSON: {excerpt!r}", "invalid", is_sent=True) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from palate.models.paths import AttentionPath, longest_sequence, padded_rows
 from palate.models.transformers_io import save_pair, save_tokenizer
 from palate.objectives.logps import summed_nll
 from palate.text.ends import configured_ends, declare_ends, end_ids
-from palate.text.pack import PackedBatch
+from palate.text.pack import Branch, PackedBatch, Tree, pack
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,17 @@ class CausalPolicy:
             logps = torch.log_softmax(self._padded_logits(batch).float() / temperature, -1)
         entropy = -(logps.exp() * logps.clamp_min(torch.finfo(logps.dtype).min)).sum(-1)
         return TokenOutputs(logps.gather(-1, batch.targets[:, None])[:, 0].cpu(), entropy.detach().cpu())
+
+    def next_logps(self, ids: Sequence[int], *, temperature: float = 1.0) -> Tensor:
+        """Return the log-probability (v,) of every token after `ids`, nats, float32, on the CPU. Nothing is differentiated."""
+        batch = on_model(pack([Tree(tuple(ids), (Branch((ids[0],), (False,)),))]), self.device)
+        with torch.no_grad(), self.under():
+            if self.path == "packed":
+                weight, bias = self.head
+                logits = torch.nn.functional.linear(packed_states(self.module, batch)[batch.sources], weight, bias)
+            else:
+                logits = self._padded_logits(batch)
+        return torch.log_softmax(logits[0].float() / temperature, -1).cpu()
 
     def nll(self, batch: PackedBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Return `sum -w logp` (0-d) and the log-probabilities (n,), detached; `weights` (n,) are those of the targets."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +21,7 @@ from palate.models.precision import DType
 from palate.samplers.draw import check_sampling
 from palate.samplers.ledger import SampledTokens
 from palate.samplers.sampler import prompt_names, token_budgets
+from palate.samplers.server_requests import asked_together, drawing_fields, further_fields, told
 from palate.text.chat_text import Ids
 from palate.text.ends import closing_id, end_ids
 from palate.text.sampled_texts import completion_of_text, completions_of
@@ -129,42 +129,18 @@ class OpenAISampler:
             return self._completions(prompts[number], ids[number], choices, is_greedy=is_greedy) * (n // draws)
 
         group = ranks()
-        completions = self._each(ask, len(prompts)) if group.is_writer else None
+        completions = asked_together(ask, range(len(prompts)), self._settings.concurrency) if group.is_writer else None
         group.wait_for_writer()  # a server may take longer than ranks wait for each other
         return group.broadcast(completions)
 
     def close(self) -> None:
         """Do nothing: connections end with each request."""
 
-    def _each(self, ask: Callable[[int], list[Completion]], count: int) -> list[list[Completion]]:
-        """Return what `ask` returns for each number, several at a time; after a failure no further request is sent."""
-        pool = ThreadPoolExecutor(self._settings.concurrency)
-        try:
-            return list(pool.map(ask, range(count)))
-        finally:
-            pool.shutdown(cancel_futures=True)
-
     def _fields(self, sampling: Sampling, budget: int, seed: int) -> dict[str, object]:
-        """Return the fields that say how to draw. All are sent, because a server may have other defaults for a model."""
-        fields: dict[str, object] = {
-            "max_tokens": budget,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "frequency_penalty": 0,
-            "presence_penalty": 0,
-            "seed": seed >> 32,  # 31 bits, which every server takes
-            "logprobs": 1,
-        }
+        """Return the fields that say how to draw."""
+        fields = drawing_fields(sampling, budget, seed)
         if self._settings.extensions:
-            fields |= {
-                "top_k": sampling.top_k or -1,  # what all servers take for no limit
-                "min_p": sampling.min_p,
-                "repetition_penalty": 1.0,
-                "stop_token_ids": sorted(self._end_ids),
-                "return_token_ids": True,
-                "skip_special_tokens": False,
-                "spaces_between_special_tokens": False,
-            }
+            fields |= further_fields(sampling, self._end_ids)
         return fields
 
     def _choices(self, prompt: Ids, name: str, n: int, fields: dict[str, object]) -> list[CompletionChoice]:
@@ -175,7 +151,7 @@ class OpenAISampler:
             status = {403: 401, 422: 400}.get(failure.status, failure.status)
             remedy = REMEDIES.get(status if failure.kind == "status" else failure.kind, "Look at the server's log")
             raise RunError(
-                f"{settings.url} gave no completions of prompt {name}: it {_told(failure)}. {remedy}. What was written stays, and the same "
+                f"{settings.url} gave no completions of prompt {name}: it {told(failure)}. {remedy}. What was written stays, and the same "
                 "command goes on from there"
             ) from failure
 
@@ -209,14 +185,3 @@ class OpenAISampler:
             ids, logps = (*ids, closing_id(self.tokenizer, calls=False)), (*logps, math.nan)
         is_ended = end is not None or choice.is_ended
         return SampledTokens(ids, (0.0,) * len(ids) if is_greedy else logps, "eos" if is_ended else "length")
-
-
-def _told(failure: RequestFailed) -> str:
-    """Return the failure as the end of a sentence that begins with the server."""
-    match failure.kind:
-        case "timeout":
-            return f"gave {failure}"
-        case "unreachable":
-            return f"cannot be reached ({failure})"
-        case _:
-            return str(failure)

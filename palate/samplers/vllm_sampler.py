@@ -6,9 +6,7 @@ CPU it leaves the threads of the process as they are.
 
 from __future__ import annotations
 
-import copy
 import importlib.util
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -16,22 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from palate.core import Completion, ConfigError, Prompt, Sampling, StopReason, TrainingError, derive_seed
+from palate.core import Completion, ConfigError, Prompt, Sampling, StopReason, derive_seed
 from palate.core.packages import require_version
 from palate.distributed.ranks import ranks
 from palate.distributed.sharing import mine, rejoined
 from palate.models.causal import CausalPolicy
-from palate.models.transformers_io import no_progress_bars, on_cpu, save_tokenizer
 from palate.samplers.draw import check_sampling
 from palate.samplers.ledger import SampledTokens
+from palate.samplers.probe import Probe, ProbedTokens
 from palate.samplers.sampler import prompt_names, token_budgets
+from palate.samplers.weight_files import write_weights
 from palate.text.chat_text import Ids
-from palate.text.ends import special_ids
-from palate.text.pack import Branch, Tree, pack
 from palate.text.sampled_texts import completions_of
 from palate.text.spans import prompt_ids
 
@@ -45,15 +41,6 @@ ENVIRONMENT = {
 
 OLDEST = (0, 20)
 """The first release whose `reload_weights` takes a directory for sure; 0.12 does not."""
-
-PROBE_TOKENS = 48
-"""Number of tokens whose log-probabilities are compared after each load. They are spread over the vocabulary."""
-
-TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.25}
-"""The largest difference of a probed token's log-probability, nats, that other kernels may make."""
-
-STILL = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
-"""Where the learner's probe moved by more than this, nats, an engine whose probe stayed the same has old weights."""
 
 
 def check_vllm() -> None:
@@ -91,13 +78,10 @@ class VLLMSampler:
         """
         check_vllm()
         self._policy, self._directory = policy, directory
-        dtype = policy.module.dtype
-        self._tolerance = TOLERANCES[dtype] if tolerance is None else tolerance
-        self._still = STILL[dtype]
-        self._probe = probe_ids(policy)
-        self._probed: tuple[Tensor, Tensor] | None = None
+        self._probe = Probe(policy, tolerance)
+        self._probed: ProbedTokens | None = None
         self._version = ""
-        self._engine = _started(policy, _written(policy, directory / "start"), memory_share, concurrency)
+        self._engine = _started(policy, write_weights(policy, directory / "start"), memory_share, concurrency)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -115,12 +99,13 @@ class VLLMSampler:
         Raises:
             TrainingError: vLLM's are not the learner's, or did not move with them.
         """
-        weights = _written(policy, self._directory / f"version-{version}")
+        weights = write_weights(policy, self._directory / f"version-{version}")
         self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(weights)})
         self._engine.reset_prefix_cache()
         shutil.rmtree(weights)
-        self._check(version, _learner_logps(policy, self._probe), self._engine_logps())
-        self._version = str(version)
+        now = ProbedTokens(self._probe.learner_logps(policy), self._engine_logps())
+        self._probe.check(str(version), "vLLM", now, self._probed)
+        self._probed, self._version = now, str(version)
 
     def generate(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         """Return `n` completions per prompt, in the order of the prompts; see `LocalSampler.generate`."""
@@ -151,30 +136,12 @@ class VLLMSampler:
         cleanup_dist_env_and_memory()
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _check(self, version: int, learner: Tensor, engine: Tensor) -> None:
-        """Compare the probes (p,) of this version with each other, and with those of the version before."""
-        gap = float((engine - learner).abs().max())
-        if not gap <= self._tolerance:
-            raise TrainingError(
-                f"version {version} of the weights gives other numbers in vLLM than in the learner: the log-probability of a fixed token "
-                f"is {gap:.2e} nats off, and {self._tolerance:g} is allowed. vLLM may compute this model in another way, or it did not "
-                "take all weights. Use sampler=local, or raise sampler.tolerance if the difference is one of precision"
-            )
-        if self._probed is not None:
-            moved = float((learner - self._probed[0]).abs().max())
-            if moved > self._still and torch.equal(engine, self._probed[1]):
-                raise TrainingError(
-                    f"version {version} of the weights did not reach vLLM: a fixed token's log-probability moved by {moved:.2e} nats in "
-                    "the learner, and not at all in vLLM. Use sampler=local"
-                )
-        self._probed = learner, engine
-
     def _engine_logps(self) -> Tensor:
         """Return vLLM's log-probabilities (p,) of the probe's tokens, each after those before it, nats."""
         from vllm import SamplingParams
 
-        (output,) = self._run([self._probe], [SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)])
-        positions = zip(output.prompt_logprobs[1:], self._probe[1:], strict=True)
+        (output,) = self._run([self._probe.ids], [SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)])
+        positions = zip(output.prompt_logprobs[1:], self._probe.ids[1:], strict=True)
         return torch.tensor([logps[token].logprob for logps, token in positions])
 
     def _run(self, prompts: Sequence[Ids], parameters: Sequence[Any]) -> Any:
@@ -204,43 +171,6 @@ class VLLMSampler:
         logps = [entry[token].logprob for entry, token in zip(output.logprobs, ids, strict=True)]
         stop: StopReason = "eos" if ids[-1] in self._policy.end_ids else "length"
         return SampledTokens(ids, (0.0,) * len(ids) if is_greedy else tuple(logps), stop)
-
-
-def probe_ids(policy: CausalPolicy) -> Ids:
-    """Return ordinary tokens that are spread over the vocabulary, as many as are probed or fit the model."""
-    size = policy.module.get_input_embeddings().num_embeddings
-    count = min(PROBE_TOKENS, (policy.max_tokens or PROBE_TOKENS + 1) - 1)
-    special = special_ids(policy.tokenizer)
-    ordinary = [token for token in range(size) if token not in special]
-    return tuple(ordinary[(2 * k + 1) * len(ordinary) // (2 * count)] for k in range(count))
-
-
-def _learner_logps(policy: CausalPolicy, ids: Ids) -> Tensor:
-    """Return the policy's log-probabilities (p,) of the tokens after the first, nats."""
-    with torch.no_grad():
-        return policy.logps(pack([Tree(ids[:1], (Branch(ids[1:], (True,) * (len(ids) - 1)),))])).logps
-
-
-def _written(policy: CausalPolicy, directory: Path) -> Path:
-    """Write the policy's weights as an ordinary directory with one file, adapters merged, and return it.
-
-    An output layer that is tied to the embeddings is written as one of its own. vLLM's build for CPUs keeps a packed copy of the output
-    layer, which an update of tied weights does not reach.
-    """
-    shutil.rmtree(directory, ignore_errors=True)
-    whole = policy if policy.adapters is None else copy.deepcopy(policy).merged()
-    module = whole.module
-    weights = on_cpu(module)
-    with no_progress_bars():
-        module.save_pretrained(directory, state_dict=weights, max_shard_size="10TB")
-    head, _ = whole.head
-    if head is module.get_input_embeddings().weight:
-        save_file({"lm_head.weight": head.detach().cpu().contiguous()}, directory / "output_layer.safetensors")
-        path = directory / "config.json"
-        settings = {**json.loads(path.read_text(encoding="utf-8")), "tie_word_embeddings": False}
-        path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    save_tokenizer(policy.tokenizer, directory)
-    return directory
 
 
 def _started(policy: CausalPolicy, model: Path, memory_share: float, concurrency: int) -> Any:

@@ -34,9 +34,11 @@ class CompletionsServer:
         url: the base of its API.
         asked: path, headers and body of each request, in the order they came.
         answer: answers the requests; a test may replace it.
+        routes: answers requests to paths of their own, without their query; a test may replace them too.
     """
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, routes: Mapping[str, Answer] | None = None) -> None:
+        self.routes: dict[str, Answer] = dict(routes or {})
         self.asked: list[tuple[str, dict[str, str], Mapping[str, Any]]] = []
         self.answer = answer
         server = self
@@ -51,7 +53,7 @@ class CompletionsServer:
                     return
                 body = json.loads(content)
                 server.asked.append((self.path, dict(self.headers), body))
-                status, value, *more = server.answer(body)
+                status, value, *more = server.routes.get(self.path.partition("?")[0], server.answer)(body)
                 content = value if isinstance(value, bytes) else json.dumps(value).encode()
                 headers = {"Content-Length": str(len(content)), **(more[0] if more else {})}
                 try:

@@ -72,7 +72,7 @@ class Loop:
         self.held_out_reward = load_held_out(config.held_out.reward, self.policy.tokenizer, config.dtype)
         scorers += [] if self.held_out_reward is None else [self.held_out_reward]
         self.frozen = FrozenModels(self.reference, scorers, learned, offload=config.offload)
-        engine, is_early = config.sampler.open(self.policy, run.state / "sampler"), bool(config.sampler.asynchronous)
+        engine, is_early = config.sampler.open(self.policy, run), bool(config.sampler.asynchronous)
         self.sampler = RolloutSampler(self.policy, engine, config.samples_per_prompt, config.sampling, run.seed, is_asynchronous=is_early)
         self.texts = None if config.pretraining is None else Texts(config.pretraining, run, self.policy, config.tokens_per_microbatch)
         self.held_out_prompts = [] if (path := config.held_out.prompts) is None else self._prompts(path, config.held_out.limit)

@@ -21,7 +21,7 @@ from palate.stages.online.policy_gradient import PolicyGradient
 from palate.stages.online.presets import SETTINGS
 from palate.stages.online.pretraining import Pretraining
 from palate.stages.online.raft import RAFT
-from palate.stages.online.rollout_settings import LocalRollouts, VLLMRollouts
+from palate.stages.online.rollout_settings import LocalRollouts, VLLMRollouts, VLLMServerRollouts
 from palate.training.guards import Guards
 from palate.training.keep import BestReward, Last
 from palate.training.model_io import check_packages
@@ -108,7 +108,7 @@ class OnlineSettings:
     iterations: Count = 12
     prompts_per_iteration: Count = 64
     samples_per_prompt: Count = 4
-    sampler: LocalRollouts | VLLMRollouts = field(default_factory=LocalRollouts)
+    sampler: LocalRollouts | VLLMRollouts | VLLMServerRollouts = field(default_factory=LocalRollouts)
     epochs_per_batch: Count = 2
     minibatches: Count = 4
     sampling: Sampling = field(default_factory=Sampling)
@@ -161,7 +161,7 @@ class OnlineSettings:
                 "offload would have no effect: with adapters the reference is the policy with its adapter off, and there is no reward "
                 "model. Leave it out"
             )
-        self.sampler.check()
+        self.sampler.check(self.adapters)
         self.shaping.within(self.sampling.max_tokens)
         self.method.check(self.samples_per_prompt)
         if isinstance(self.method, PolicyGradient):

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, cast
 
 from palate.core import Completion, Prompt, Sampling, derive_seed
+from palate.distributed.ranks import ranks
 from palate.distributed.sharing import mine, rejoined
 from palate.models.causal import CausalPolicy
 from palate.samplers.sampler import UpdatableSampler
@@ -58,7 +59,7 @@ class RolloutSampler:
             self._sampler.load(self._policy, number)
             groups = self._sampler.generate(prompts, self._samples_per_prompt, self._sampling, derive_seed(self._seed, "rollouts", number))
         else:
-            groups = rejoined(self._waiting.result())
+            groups = self._taken(self._waiting)
         if self._thread is not None:
             self._sampler.load(self._policy, number)
             next_seed = derive_seed(self._seed, "rollouts", number + 1)
@@ -79,7 +80,7 @@ class RolloutSampler:
         """Return the completions that wait as JSON values; None where none wait."""
         if self._waiting is None:
             return None
-        return [[asdict(completion) for completion in group] for group in rejoined(self._waiting.result())]
+        return [[asdict(completion) for completion in group] for group in self._taken(self._waiting)]
 
     def restore(self, state: Any) -> None:
         """Take the completions of a checkpoint."""
@@ -93,6 +94,12 @@ class RolloutSampler:
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
         self._sampler.close()
+
+    def _taken(self, waiting: Future[Groups]) -> Groups:
+        """Return the completions of all ranks, when they are there."""
+        share = waiting.result()
+        ranks().wait_for_writer()  # it may ask servers, and they may take longer than ranks wait for each other
+        return rejoined(share)
 
     def _rollouts(self, prompts: Sequence[Prompt], groups: Groups, age: int) -> Rollouts:
         trunks = tuple(prompt_ids(self._policy.tokenizer, prompt) for prompt in prompts)

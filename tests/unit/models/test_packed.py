@@ -76,6 +76,16 @@ def test_logps_and_gradients(family: str, shapes: str) -> None:
 
 
 @pytest.mark.parametrize("family", ALL)
+def test_the_next_token_has_the_log_probability_of_a_branch(family: str) -> None:
+    policy, ids = tiny_policy(family), (5, 9, 7)
+    found = policy.next_logps(ids, temperature=0.7)
+    with torch.no_grad():
+        expected = policy.logps(pack([Tree(ids, tuple(Branch((token,), (True,)) for token in range(len(found))))]), temperature=0.7).logps
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert not found.requires_grad
+
+
+@pytest.mark.parametrize("family", ALL)
 def test_nll_and_gradients(family: str) -> None:
     policy, trees = tiny_policy(family), _trees()
     twin, batch = _twin(policy, family), pack(trees)

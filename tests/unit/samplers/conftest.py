@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import importlib.util
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,9 +15,12 @@ from palate.samplers.kinds import LocalSamplerSettings
 from palate.samplers.openai_sampler import OpenAISamplerSettings
 from palate.samplers.sampler import Sampler
 from palate.samplers.vllm_sampler import VLLMSampler
+from palate.samplers.vllm_server_settings import VLLMServerSettings
+from palate.samplers.vllm_servers import VLLMServers
 from palate.testing import word_tokenizer
 from palate.testing.completions_server import CompletionsServer, policy_answers
-from tests.support.waiting import wait_until
+from tests.support.real_vllm import vllm_serving
+from tests.support.vllm_server import ServedVLLM
 
 TEXTS = [Prompt(name, (Message("text", f"the {name} has"),)) for name in ("cook", "guests", "rice")]
 CHATS = [Prompt(name, (Message("user", f"what can {name} make?"),)) for name in ("the cook", "we")]
@@ -30,8 +28,6 @@ PROMPTS = [*TEXTS, *CHATS]
 VLLM_SIZE = Architecture(
     hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=96, max_positions=320, rope_theta=10_000.0, init_std=0.3
 )
-START_SECONDS = 300.0
-"""vLLM is another project's program, which compiles when it starts."""
 
 
 @pytest.fixture(scope="session")
@@ -69,14 +65,26 @@ def vllm(model: Path, request: pytest.FixtureRequest) -> Sampler:
     return engine
 
 
+def servers(model: Path, request: pytest.FixtureRequest, fixture: str = "vllm_servers") -> Sampler:
+    sampler: VLLMServers = request.getfixturevalue(fixture)
+    sampler.load(request.getfixturevalue("policy"), 0)
+    return sampler
+
+
+def real_servers(model: Path, request: pytest.FixtureRequest) -> Sampler:
+    return servers(model, request, "real_vllm_servers")
+
+
 def vllm_server(model: Path, request: pytest.FixtureRequest) -> Sampler:
-    return OpenAISamplerSettings(url=request.getfixturevalue("served"), model="small").open(str(model))
+    return OpenAISamplerSettings(url=request.getfixturevalue("served") + "/v1", model="small").open(str(model))
 
 
 KINDS: dict[str, Callable[[Path, pytest.FixtureRequest], Sampler]] = {
     "local": local,
     "openai": openai,
     "vllm": vllm,
+    "vllm servers": servers,
+    "vllm servers of vllm": real_servers,
     "openai from vllm": vllm_server,
 }
 
@@ -100,32 +108,29 @@ def engine(policy: CausalPolicy, tmp_path_factory: pytest.TempPathFactory) -> It
     made.close()
 
 
+@pytest.fixture
+def vllm_servers(policy: CausalPolicy, tmp_path: Path) -> Iterator[VLLMServers]:
+    """Two servers that do what vLLM's do, and the sampler that asks them."""
+    running = [ServedVLLM(policy) for _ in range(2)]
+    settings = VLLMServerSettings(servers=tuple(one.url for one in running), model="small", attempts=1)
+    sampler = VLLMServers(policy, settings, tmp_path / "weights", print)
+    yield sampler
+    sampler.close()
+    for one in running:
+        one.close()
+
+
 @pytest.fixture(scope="session")
 def served(model: Path) -> Iterator[str]:
-    """The base of the API of vLLM's own server."""
-    skip_without_vllm()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [
-        *("--model", str(model), "--served-model-name", "small", "--port", str(port), "--host", "127.0.0.1", "--dtype", "float32"),
-        *("--logprobs-mode", "processed_logprobs", "--enforce-eager", "--max-model-len", "320"),
-    ]
-    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_until(lambda: process.poll() is not None or is_healthy(port), limit=START_SECONDS)
-        assert process.poll() is None, "vLLM's server ended"
-        yield f"http://127.0.0.1:{port}/v1"
-        process.terminate()
+    """The address of vLLM's own server."""
+    with vllm_serving(model, "--enable-lora", VLLM_ALLOW_RUNTIME_LORA_UPDATING="True") as address:
+        yield address
 
 
-def is_healthy(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
+@pytest.fixture
+def real_vllm_servers(served: str, policy: CausalPolicy, tmp_path: Path) -> Iterator[VLLMServers]:
+    """The sampler that asks vLLM's own server, which has the policy's weights again afterwards."""
+    sampler = VLLMServers(policy, VLLMServerSettings(servers=(served,), model="small", attempts=1), tmp_path / "weights", print)
+    yield sampler
+    sampler.load(policy, 0)
+    sampler.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,8 +16,11 @@ from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy
 from palate.samplers import vllm_sampler
 from palate.samplers.local import LocalSampler
+from palate.samplers.probe import PROBE_TOKENS, probe_ids
 from palate.samplers.sampler import UpdatableSampler
-from palate.samplers.vllm_sampler import VLLMSampler, probe_ids
+from palate.samplers.vllm_sampler import VLLMSampler
+from palate.samplers.vllm_server_settings import VLLMServerSettings
+from palate.samplers.vllm_servers import VLLMServers
 from palate.stages.online.online_settings import OnlineSettings
 from palate.stages.online.rollout_settings import VLLMRollouts
 from palate.text.pack import Branch, Tree, pack
@@ -26,9 +30,12 @@ from tests.unit.samplers.conftest import PROMPTS
 GREEDY = Sampling(temperature=0, max_tokens=12)
 
 
-@pytest.fixture(params=["local", "vllm"])
+@pytest.fixture(params=["local", "engine", "vllm_servers", "real_vllm_servers"])
 def follower(request: pytest.FixtureRequest, policy: CausalPolicy) -> UpdatableSampler:
-    return LocalSampler(copy.deepcopy(policy)) if request.param == "local" else request.getfixturevalue("engine")
+    if request.param == "local":
+        return LocalSampler(copy.deepcopy(policy))
+    follower: UpdatableSampler = request.getfixturevalue(request.param)
+    return follower
 
 
 def moved(policy: CausalPolicy, by: float, seed: int = 0) -> CausalPolicy:
@@ -59,25 +66,43 @@ def test_completions_are_of_the_weights_that_were_loaded_last_and_say_so(followe
     assert found[0] == found[3]
 
 
-def test_an_adapter_is_part_of_the_weights(engine: VLLMSampler, policy: CausalPolicy) -> None:
-    tuned = copy.deepcopy(policy).with_adapter(LoRA(rank=4), "base", 0)
+def tuned(policy: CausalPolicy) -> CausalPolicy:
+    """The policy with an adapter that changes it."""
+    other = copy.deepcopy(policy).with_adapter(LoRA(rank=4), "base", 0)
     with torch.no_grad():
-        for weight in tuned.parameters():
+        for weight in other.parameters():
             if weight.requires_grad:
                 weight.add_(0.1)
-    engine.load(tuned, 1)
-    assert greedy_of(engine) == greedy_of(LocalSampler(tuned)) != greedy_of(LocalSampler(policy))
-    assert tuned.adapters is not None  # the learner's own adapter stays apart
+    return other
+
+
+@pytest.mark.parametrize("sampler", ["engine", "vllm_servers", "real_vllm_servers"])
+def test_an_adapter_is_part_of_the_weights(sampler: str, policy: CausalPolicy, request: pytest.FixtureRequest) -> None:
+    engine: UpdatableSampler = request.getfixturevalue(sampler)
+    other = tuned(policy)
+    engine.load(other, 1)
+    assert greedy_of(engine) == greedy_of(LocalSampler(other)) != greedy_of(LocalSampler(policy))
+    assert other.adapters is not None  # the learner's own adapter stays apart
     engine.load(policy, 2)
+
+
+def test_vllm_takes_the_adapter_alone(served: str, policy: CausalPolicy, tmp_path: Path) -> None:
+    other = tuned(policy)
+    settings = VLLMServerSettings(servers=(served,), model="small", update="adapter", attempts=1)
+    sampler = VLLMServers(other, settings, tmp_path / "weights", print)
+    for version in range(2):
+        sampler.load(other, version)
+        assert greedy_of(sampler) == greedy_of(LocalSampler(other)) != greedy_of(LocalSampler(policy))
+    sampler.close()
 
 
 def test_weights_that_vllm_does_not_take_end_the_run(engine: VLLMSampler, policy: CausalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.load(policy, 0)
-    written = vllm_sampler._written
-    monkeypatch.setattr(vllm_sampler, "_written", lambda other, directory: written(policy, directory))
+    written = vllm_sampler.write_weights
+    monkeypatch.setattr(vllm_sampler, "write_weights", lambda other, directory: written(policy, directory))
     with pytest.raises(TrainingError, match="version 1 of the weights gives other numbers in vLLM than in the learner"):
         engine.load(moved(policy, 0.1), 1)
-    with pytest.raises(TrainingError, match=r"version 2 of the weights did not reach vLLM: .* and not at all in vLLM"):
+    with pytest.raises(TrainingError, match=r"version 2 of the weights did not reach vLLM: .* and not at all there"):
         engine.load(moved(policy, 3e-6), 2)
     monkeypatch.undo()
     engine.load(moved(policy, 3e-6), 3)
@@ -85,7 +110,11 @@ def test_weights_that_vllm_does_not_take_end_the_run(engine: VLLMSampler, policy
     engine.load(policy, 5)
 
 
-def test_prompts_that_vllm_has_seen_before_are_computed_with_the_new_weights(engine: VLLMSampler, policy: CausalPolicy) -> None:
+@pytest.mark.parametrize("sampler", ["engine", "vllm_servers", "real_vllm_servers"])
+def test_prompts_that_vllm_has_seen_before_are_computed_with_the_new_weights(
+    sampler: str, policy: CausalPolicy, request: pytest.FixtureRequest
+) -> None:
+    engine: UpdatableSampler = request.getfixturevalue(sampler)
     # vLLM keeps blocks of 128 tokens on a CPU.
     long = [Prompt("long", (Message("text", "the cook has rice and beans " * 24),))]
     engine.load(policy, 0)
@@ -102,7 +131,7 @@ def test_prompts_that_vllm_has_seen_before_are_computed_with_the_new_weights(eng
 
 def test_the_probe_is_of_ordinary_tokens_all_over_the_vocabulary(policy: CausalPolicy) -> None:
     ids = probe_ids(policy)
-    assert len(ids) == vllm_sampler.PROBE_TOKENS
+    assert len(ids) == PROBE_TOKENS
     assert not set(ids) & set(policy.tokenizer.all_special_ids)
     size = policy.module.get_input_embeddings().num_embeddings
     assert max(ids) - min(ids) > 0.9 * (size - 4)
@@ -123,7 +152,7 @@ def test_several_ranks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vllm_sampler, "ranks", Two)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     with pytest.raises(ConfigError, match="sampler vllm works in one process"):
-        VLLMRollouts().check()
+        VLLMRollouts().check(None)
 
 
 def test_settings_of_one_kind_are_refused_by_the_other() -> None:

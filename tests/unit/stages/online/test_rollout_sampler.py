@@ -2,11 +2,12 @@
 
 import copy
 import threading
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from palate.core import Message, Prompt, Sampling
+from palate.distributed.ranks import Ranks, working_together
 from palate.models.causal import CausalPolicy
 from palate.samplers.local import LocalSampler
 from palate.stages.online.rollout_sampler import RolloutSampler
@@ -16,6 +17,7 @@ from tests.support.waiting import happened
 
 PROMPTS = [Prompt(name, (Message("text", f"the {name} has"),)) for name in ("cook", "guests", "rice")]
 MANY = Sampling(max_tokens=6)
+T = TypeVar("T")
 
 
 def sampler(policy: CausalPolicy, is_asynchronous: bool) -> RolloutSampler:
@@ -71,6 +73,30 @@ def test_what_is_drawn_apart_is_of_the_weights_as_they_are_and_what_waits_is_not
     assert (apart.age, {one.policy for one in apart.completions}) == (0, {"1"})
     waited = ahead.draw(PROMPTS, PROMPTS, 1)
     assert (ids(waited), waited.age) == (before, 1)
+    ahead.close()
+
+
+class Patient(Ranks):
+    """A group of one, in which nothing is exchanged before the writer is waited for."""
+
+    has_waited = False
+
+    def wait_for_writer(self) -> None:
+        self.has_waited = True
+
+    def gather(self, value: T) -> list[T]:
+        assert self.has_waited  # an exchange has a deadline, and a writer that asks servers may take longer
+        return [value]
+
+
+def test_ranks_wait_for_a_writer_that_asks_servers() -> None:
+    policy = tiny_policy("qwen3", word_tokenizer())
+    ahead = sampler(policy, is_asynchronous=True)
+    first = ids(ahead.draw(PROMPTS, PROMPTS, 0))
+    with working_together(Patient()):
+        assert len(ids(ahead.draw(PROMPTS, PROMPTS, 1))) == len(first)
+    with working_together(Patient()):
+        assert len(ahead.state()) == len(PROMPTS)
     ahead.close()
 
 
