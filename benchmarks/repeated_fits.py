@@ -1,7 +1,7 @@
 """Reward models of several fits: their accuracy on the same pairs, its spread, and the difference of two sources of labels.
 
 A reward model's accuracy depends on the noise of its labels, and also on the order of its data and its first heads. One fit per source
-compares luck too.
+compares luck too. Where each fit has labels of its own, what is said of fits is said of labels as well.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ MIX_PAIRS = 1800
 """Pairs that each of those shares is measured on."""
 
 FIT_SEEDS = 1000
-"""Fit k of a reward model has the pipeline's seed and k times this."""
+"""Fit k of a reward model, and the labels that it learns from, have the pipeline's seed and k times this."""
 
 GOLD = load_gold("palate.kitchen:judge")
 
@@ -104,7 +104,7 @@ class Sources:
 
     Attributes:
         pipeline: the pipeline of configs/rlaif.yaml.
-        fits: how many reward models are trained on the labels of people, and on those of the judge with people's noise.
+        fits: how many reward models are trained for people, and for the judge with people's noise, each on labels drawn anew.
     """
 
     pipeline: LazyPipeline
@@ -123,25 +123,29 @@ class Sources:
     def _rater(self, stage: str) -> Rater:
         return cast("Rater", cast("Any", self.pipeline.planned[stage].stage).from_)
 
-    def labels(self, name: str) -> Path:
-        """Return the run of collect of a source: a stage of the pipeline, or that of people with another rater."""
-        if name in self.pipeline.planned:
+    def labels(self, name: str, draw: int = 0) -> Path:
+        """Return the run of collect of a source: a stage of the pipeline, or that of people with another rater.
+
+        Each draw has other people of the same pool, and other errors.
+        """
+        if name in self.pipeline.planned and not draw:
             return self.pipeline.run(name)
         by_rules = ByRules(calibration=0.06)
         raters: Mapping[str, Rater] = {
+            "people": self.people,
             "judge": self.judge,
             "biased": replace(self.judge, bias=BIAS),
             "one-order": replace(self.judge, bias=BIAS, orders=((0, 1),)),
             "hybrid-judge": Hybrid(judge=cast("Any", self.judge), people=self.people, route=by_rules),
             "hybrid-itself": Hybrid(judge=cast("Any", self._rater("itself")), people=self.people, route=by_rules),
         }
-        return self.pipeline.run_copy("people", f"labels-{name}", self.pipeline.seed, from_=raters[name])
+        return self.pipeline.run_copy("people", f"labels-{name}-{draw}", self.pipeline.seed + FIT_SEEDS * draw, from_=raters[name])
 
     def reward(self, name: str, fit: int = 0) -> Path:
-        """Return a reward model of these labels: the pipeline's, or one with the same settings. Fit k has its own order and heads."""
+        """Return a reward model of a source: the pipeline's, or one with the same settings. Each fit has other labels, order and heads."""
         if not fit and f"reward-{name}" in self.pipeline.planned:
             return self.pipeline.run(f"reward-{name}")
-        preferences = str(self.labels(name) / "preferences.jsonl")
+        preferences = str(self.labels(name, fit) / "preferences.jsonl")
         seed = self.pipeline.seed + FIT_SEEDS * fit
         return self.pipeline.run_copy("reward-people", f"reward-by-{name}-{fit}", seed, preferences=preferences)
 
@@ -174,16 +178,17 @@ def rewards(sources: Sources) -> Figures:
 def fits(sources: Sources) -> Figures:
     """Return how many test pairs reward models have right: the mean over fits, the lowest and the highest fit, and the difference."""
     names = ("people", "judge")
-    figures = {f"labels right, {name}": known(label_accuracy(str(sources.labels(name)), GOLD)) for name in names}
+    figures = {}
+    for name in names:
+        right = [known(label_accuracy(str(sources.labels(name, fit)), GOLD)).value for fit in range(sources.fits)]
+        figures[f"labels right, {name}, mean over {len(right)} draws (lowest to highest)"] = spread(right, 0)
     read = {name: Fits.read([sources.reward(name, fit) for fit in range(sources.fits)]) for name in names}
     for part in ("all", *dict.fromkeys(read["people"].dimension.tolist())):
         own = {name: read[name] if part == "all" else read[name].of(part) for name in names}
         for name, one in own.items():
-            spread = one.accuracies
-            figures[f"{part}: reward model right, {name}, mean over {len(spread)} fits (lowest to highest)"] = Estimate(
-                float(spread.mean()), math.nan, float(spread.min()), float(spread.max()), len(one.prompt)
-            )
-        figures[f"{part}: judge less people (95 % over fits and prompts)"] = fit_difference(own["judge"], own["people"])
+            title = f"{part}: reward model right, {name}, mean over {sources.fits} fits (lowest to highest)"
+            figures[title] = spread(one.accuracies.tolist(), len(one.prompt))
+        figures[f"{part}: judge less people (95 % over labels, fits and prompts)"] = fit_difference(own["judge"], own["people"])
         for name, one in own.items():
             figures[f"{part}: mean of the scores of all fits right, {name}"] = plain(one.together)
     return figures
@@ -235,6 +240,11 @@ def known(estimate: Estimate | None) -> Estimate:
     return estimate
 
 
+def spread(values: Sequence[float], n: int) -> Estimate:
+    """Return the mean of values, with their lowest and highest in the place of an interval."""
+    return Estimate(statistics.fmean(values), math.nan, min(values), max(values), n)
+
+
 def plain(value: float) -> Estimate:
     """Return a figure without an interval."""
     return Estimate(value, math.nan, math.nan, math.nan, 0)
@@ -278,7 +288,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rlaif", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[110, 111, 112])
     parser.add_argument("--figures", nargs="+", choices=list(FIGURES), default=list(FIGURES), help="what to measure (default: all)")
-    parser.add_argument("--fits", type=int, default=5, help="reward models for each of people and the judge with people's noise")
+    parser.add_argument("--fits", type=int, default=4, help="reward models for each of people and the judge with people's noise")
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-rlaif"))
     options = parser.parse_args()
     figures: dict[int, Figures] = {}
