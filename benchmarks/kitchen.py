@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from palate.config.settings import Settings
+from palate.core import Interrupted
 from palate.data.jsonl import read_rows
 from palate.evaluation.intervals import Estimate, paired_difference
 from palate.pipeline.execute import run_pipeline
@@ -97,7 +98,7 @@ class LazyPipeline:
         stage = self.planned[name]
         if name not in self._done:
             self._run_needs(stage)
-            run_pipeline([stage], print)
+            _run(stage)
             self._done.add(name)
         return stage.directory
 
@@ -112,12 +113,19 @@ class LazyPipeline:
         stage = replace(cast("Any", original.stage), **changes)
         planner = Planner(self.root, DigestCache(self.root / ".digests.json"))
         copy = planner.add(RunPlan(name, original.plan.stage, seed=seed), stage, Settings())
-        run_pipeline([copy], print)
+        _run(copy)
         return copy.directory
 
     def figures(self) -> SeedRun:
         """Return what is done so far."""
         return SeedRun.read(self.seed, self.root)
+
+
+def _run(stage: Planned) -> None:
+    """Run a stage. Raises Interrupted where Ctrl-C came too late for it to notice: what comes next must not start."""
+    (outcome,) = run_pipeline([stage], print)
+    if outcome.is_stopping:
+        raise Interrupted(f"stopped after {outcome.name}, which is done. The same command goes on.")
 
 
 Figure = Callable[[SeedRun], str]

@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.kitchen import LazyPipeline
 from benchmarks.repeated_fits import Fits, fit_difference, mean_difference
 from palate.config.functions import load_gold
-from palate.core import Judgment, derive_seed
+from palate.core import Judgment, PalateError, derive_seed
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
 from palate.data.judgment_rows import judgment_of
@@ -294,7 +294,10 @@ def main() -> int:
     figures: dict[int, Figures] = {}
     for seed in options.seeds:
         sources = Sources(LazyPipeline(seed, options.runs / f"seed{seed}", CONFIG), options.fits)
-        figures[seed] = {name: one for part in options.figures for name, one in FIGURES[part](sources).items()}
+        try:
+            figures[seed] = {name: one for part in options.figures for name, one in FIGURES[part](sources).items()}
+        except PalateError as error:
+            raise SystemExit(f"seed {seed}: {error}") from error
         print(table({seed: figures[seed]}), flush=True)
     if len(figures) > 1:
         print(table(figures))
