@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +19,7 @@ from palate.data.jsonl import read_rows
 from palate.evaluation.intervals import Estimate, paired_difference
 from palate.pipeline.execute import run_pipeline
 from palate.pipeline.plan import Planned, Planner, plan_pipeline, read_pipeline
-from palate.pipeline.table import STAGES
+from palate.pipeline.table import STAGES, Stages
 from palate.runs.digests import DigestCache
 from palate.runs.record import RunPlan, list_runs
 
@@ -76,17 +76,19 @@ class LazyPipeline:
         seed: the pipeline's seed.
         root: the folder of its runs. `palate run` with the same file, seed and folder finds them done.
         config: the pipeline's file, the one definition of every setting that a copy does not change.
+        table: the kinds of stages.
     """
 
     seed: int
     root: Path
     config: Path
+    table: Stages = field(default_factory=lambda: STAGES)
 
     @cached_property
     def planned(self) -> dict[str, Planned]:
         """The stages by name, in the file's order."""
         pipeline = read_pipeline(self.config, [f"seed={self.seed}"])
-        return {one.plan.name: one for one in plan_pipeline(pipeline, self.root, STAGES)}
+        return {one.plan.name: one for one in plan_pipeline(pipeline, self.root, self.table)}
 
     @cached_property
     def _done(self) -> set[str]:

@@ -8,49 +8,60 @@ import pytest
 
 from benchmarks.kitchen import LazyPipeline
 from palate.cli import main
+from palate.core import Interrupted
 from palate.runs.record import read_record
-from palate.testing import tiny_policy
-from tests.support.planted_rewards import cooks_tokenizer
+from palate.runs.run import Run
+from tests.support.toys import TOYS
 
 PIPELINE = """
 stages:
-  first: {{stage: average, models: [{one}, {two}], weights: [0.25, 0.75]}}
-  other: {{stage: average, models: [$first, {one}], weights: [0.1, 0.9]}}
-  second: {{stage: average, models: [$first, {two}], weights: [0.5, 0.5]}}
+  first: {stage: count, data: w.txt, trip: trip.txt}
+  other: {stage: count, data: $first/out.txt}
+  second: {stage: join, parts: [$first/out.txt, w.txt]}
+  third: {stage: count, data: $second/out.txt, rate: 0.25, others: [$first/out.txt]}
 """
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path) -> LazyPipeline:
-    paths = [tmp_path / name for name in ("one", "two")]
-    for seed, path in enumerate(paths):
-        tiny_policy("qwen3", cooks_tokenizer(), seed=seed).save(path)
-    (tmp_path / "p.yaml").write_text(PIPELINE.format(one=paths[0], two=paths[1]))
-    return LazyPipeline(7, tmp_path / "runs", tmp_path / "p.yaml")
+def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LazyPipeline:
+    monkeypatch.chdir(tmp_path)
+    Path("w.txt").write_text("one two\nthree\nfour five six")
+    Path("p.yaml").write_text(PIPELINE)
+    return LazyPipeline(7, Path("runs"), Path("p.yaml"), TOYS)
 
 
 def names(pipeline: LazyPipeline) -> list[str]:
     return sorted(pipeline.figures().stages)
 
 
-def test_a_stage_runs_with_what_it_needs_and_nothing_else(pipeline: LazyPipeline, capsys: pytest.CaptureFixture[str]) -> None:
-    directory = pipeline.run("second")
-    assert names(pipeline) == ["first", "second"]
-    assert pipeline.run("second") == directory
-    assert capsys.readouterr().out.count("second  done") == 1
+def told(capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
+    return [line.split()[:2] for line in capsys.readouterr().out.splitlines() if line.split()[1:2] in (["done"], ["skipped"])]
 
-    assert main(["run", str(pipeline.config), "seed=7", "--runs", str(pipeline.root)]) == 0
-    told = capsys.readouterr().out
-    assert [told.count(f"{name}  skipped") + told.count(f"{name}   skipped") for name in ("first", "second", "other")] == [1, 1, 0]
-    assert pipeline.figures().stages["second"] == directory
+
+def test_a_stage_runs_with_what_it_needs_and_nothing_else(pipeline: LazyPipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = pipeline.run("third")
+    assert names(pipeline) == ["first", "second", "third"]
+    assert pipeline.run("third") == directory
+    assert told(capsys) == [["first", "done"], ["second", "done"], ["third", "done"]]
+
+    assert main(["run", "p.yaml", "seed=7", "--runs", "runs"], TOYS) == 0
+    assert told(capsys) == [["first", "skipped"], ["other", "done"], ["second", "skipped"], ["third", "skipped"]]
+    assert pipeline.figures().stages["third"].samefile(directory)
 
 
 def test_a_copy_has_every_setting_that_it_does_not_change(pipeline: LazyPipeline) -> None:
-    copy = pipeline.run_copy("second", "copy", 9, weights=(0.4, 0.6))
-    assert names(pipeline) == ["copy", "first"]
-    record, original = read_record(copy), pipeline.planned["second"].plan
+    copy = pipeline.run_copy("third", "copy", 9, others=())
+    assert names(pipeline) == ["copy", "first", "second"]
+    record, original = read_record(copy), pipeline.planned["third"].plan
     assert record is not None
-    assert (record.name, record.stage, record.seed) == ("copy", "average", 9)
-    assert record.config == {**original.config, "weights": [0.4, 0.6]}
-    same = pipeline.run_copy("second", "same", pipeline.seed)
-    assert same.name == f"same-{original.key}"  # settings, inputs and seed are the pipeline's own
+    assert (record.name, record.stage, record.seed) == ("copy", "count", 9)
+    assert record.config == {**original.config, "others": []}
+    assert pipeline.run_copy("third", "same", 7).name == f"same-{original.key}"  # settings, inputs and seed are the pipeline's own
+
+
+def test_ctrl_c_too_late_for_a_stage_stops_before_the_next(pipeline: LazyPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("trip.txt").write_text("once")
+    monkeypatch.setattr(Run, "check_stop", lambda self: None)
+    with pytest.raises(Interrupted, match="stopped after first, which is done"):
+        pipeline.run("third")
+    assert names(pipeline) == ["first"]
