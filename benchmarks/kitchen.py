@@ -6,15 +6,22 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from palate.config.settings import Settings
+from palate.core import Interrupted
 from palate.data.jsonl import read_rows
 from palate.evaluation.intervals import Estimate, paired_difference
-from palate.runs.record import list_runs
+from palate.pipeline.execute import run_pipeline
+from palate.pipeline.plan import Planned, Planner, plan_pipeline, read_pipeline
+from palate.pipeline.table import STAGES, Stages
+from palate.runs.digests import DigestCache
+from palate.runs.record import RunPlan, list_runs
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,68 @@ class SeedRun:
     def probe(self, model: str) -> float:
         """Return the mean number of padding sentences."""
         return float(self.summary(f"eval-{model}")["means"]["probe/padding"]["mean"])
+
+
+@dataclass(frozen=True)
+class LazyPipeline:
+    """One seed's pipeline, whose stages run when they are asked for, and copies of them with a few other settings.
+
+    Attributes:
+        seed: the pipeline's seed.
+        root: the folder of its runs. `palate run` with the same file, seed and folder finds them done.
+        config: the pipeline's file, the one definition of every setting that a copy does not change.
+        table: the kinds of stages.
+    """
+
+    seed: int
+    root: Path
+    config: Path
+    table: Stages = field(default_factory=lambda: STAGES)
+
+    @cached_property
+    def planned(self) -> dict[str, Planned]:
+        """The stages by name, in the file's order."""
+        pipeline = read_pipeline(self.config, [f"seed={self.seed}"])
+        return {one.plan.name: one for one in plan_pipeline(pipeline, self.root, self.table)}
+
+    @cached_property
+    def _done(self) -> set[str]:
+        """Names of the stages that this process ran or found done."""
+        return set()
+
+    def run(self, name: str) -> Path:
+        """Run a stage and what it needs, unless they are done, and return its directory."""
+        stage = self.planned[name]
+        if name not in self._done:
+            self._run_needs(stage)
+            _run(stage)
+            self._done.add(name)
+        return stage.directory
+
+    def _run_needs(self, stage: Planned) -> None:
+        for name in dict.fromkeys(name for name, _ in stage.needs):
+            self.run(name)
+
+    def run_copy(self, of: str, name: str, seed: int, **changes: object) -> Path:
+        """Run the stage `of` under another name, with a seed and some fields of its own, and return the directory."""
+        original = self.planned[of]
+        self._run_needs(original)
+        stage = replace(cast("Any", original.stage), **changes)
+        planner = Planner(self.root, DigestCache(self.root / ".digests.json"))
+        copy = planner.add(RunPlan(name, original.plan.stage, seed=seed), stage, Settings())
+        _run(copy)
+        return copy.directory
+
+    def figures(self) -> SeedRun:
+        """Return what is done so far."""
+        return SeedRun.read(self.seed, self.root)
+
+
+def _run(stage: Planned) -> None:
+    """Run a stage. Raises Interrupted where Ctrl-C came too late for it to notice: what comes next must not start."""
+    (outcome,) = run_pipeline([stage], print)
+    if outcome.is_stopping:
+        raise Interrupted(f"stopped after {outcome.name}, which is done. The same command goes on.")
 
 
 Figure = Callable[[SeedRun], str]

@@ -1,7 +1,9 @@
-"""Labels of judges against labels of people in the kitchen: `python -m benchmarks.rlaif --seeds 101 102 103`.
+"""Labels of judges against labels of people in the kitchen: `python -m benchmarks.rlaif --seeds 110 111 112`.
 
-It runs configs/rlaif.yaml for each seed. Beside it a judge that errs as often as one person labels the same pairs: with a planted bias for
-what it sees first, in one order and in both, and together with people. All reward models are tested on the same pairs against the truth.
+It runs the stages of configs/rlaif.yaml that its figures need. Whatever it does besides is a stage of that file with another rater or
+another seed, so that file has every other setting. A judge that errs as often as one person labels the same pairs: with a planted bias
+for what it sees first, in one order and in both, and together with people. All reward models are tested on the same pairs against the
+truth. `--figures` chooses what is measured; what is done is not done again.
 """
 
 from __future__ import annotations
@@ -10,31 +12,29 @@ import argparse
 import math
 import random
 import statistics
-import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from benchmarks.kitchen import SeedRun
+import numpy as np
+
+from benchmarks.kitchen import LazyPipeline
+from benchmarks.repeated_fits import Fits, fit_difference, mean_difference
 from palate.config.functions import load_gold
-from palate.core import Judgment, derive_seed
+from palate.core import Judgment, PalateError, derive_seed
 from palate.data.files import read_json
-from palate.data.formats import read_samples, sample_row
-from palate.data.jsonl import read_rows, write_rows
+from palate.data.jsonl import read_rows
 from palate.data.judgment_rows import judgment_of
+from palate.evaluation.intervals import Estimate, bootstrap
 from palate.evaluation.label_sources import label_accuracy, reward_accuracy
 from palate.judges.hybrid import ByRules, ByShare, Hybrid
-from palate.judges.likelihood_rater import LikelihoodRater
-from palate.judges.local_judge import LocalJudge
 from palate.raters.answer_shares import question_share
 from palate.raters.rater import Answered, Ask, Rater
 from palate.raters.simulated import RaterPool, Simulated
-from palate.runs.record import RunPlan, read_record
-from palate.runs.run import Run, open_run_at
-from palate.stages.collect import Collect
+from palate.runs.run import Run
 
 CONFIG = Path("configs/rlaif.yaml")
 BIAS = 1.0
@@ -46,7 +46,12 @@ SURE = 1.4
 MIX = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 """Shares of the questions that people answer."""
 
-SWEEP_PROMPTS = 300
+MIX_PAIRS = 1800
+"""Pairs that each of those shares is measured on."""
+
+FIT_SEEDS = 1000
+"""Fit k of a reward model, and the labels that it learns from, have the pipeline's seed and k times this."""
+
 GOLD = load_gold("palate.kitchen:judge")
 
 
@@ -89,94 +94,160 @@ class NoisyJudge:
         return answers, {"judges": {"tokens_in": 0, "tokens_out": 0, "cost": 0.0}}
 
 
-def collected(root: Path, name: str, samples: Path, rater: Rater, seed: int) -> Path:
-    """Run stage collect with a rater that is not a setting, and return the directory; what is done is kept."""
-    stage = Collect(str(samples), cast("Any", rater), dimensions=("helpful", "honest", "harmless"), pairs_per_prompt=6, prior=0.6)
-    run = open_run_at(root / name, RunPlan(name, "collect", {"rater": repr(rater)}, seed))
-    if not run.is_done:
-        with run.active():
-            stage.run(run)
-    return root / name
+Figures = dict[str, Estimate]
+"""Figures of one seed by name. Those without an interval have NaN as their error."""
 
 
-def rewarded(root: Path, name: str, like: Path, preferences: Path) -> Path:
-    """Train a reward model with the settings of the run `like` on other preferences, and return its directory."""
-    record = read_record(like)
-    if record is None:
-        raise SystemExit(f"{like} is not a run")
-    config = cast("Mapping[str, Any]", record.config)
-    words = [f"--{field}={config[field]}" for field in ("model", "held_out", "reference_samples", "epochs", "prompts_per_step")]
-    words += [f"--optimizer.{field}={config['optimizer'][field]}" for field in ("lr", "weight_decay")]
-    out = root / name
-    command = [sys.executable, "-m", "palate", "reward", "--preferences", str(preferences / "preferences.jsonl"), *words]
-    subprocess.run([*command, "--seed", str(record.seed), "--out", str(out)], check=True)
-    return out
+@dataclass(frozen=True)
+class Sources:
+    """Who labels the samples of a seed's pipeline.
+
+    Attributes:
+        pipeline: the pipeline of configs/rlaif.yaml.
+        fits: how many reward models are trained for people, and for the judge with people's noise, each on labels drawn anew.
+    """
+
+    pipeline: LazyPipeline
+    fits: int
+
+    @property
+    def people(self) -> Simulated:
+        """The simulated people of the pipeline."""
+        return cast("Simulated", self._rater("people"))
+
+    @property
+    def judge(self) -> NoisyJudge:
+        """The judge with people's noise, in both orders and without a bias."""
+        return NoisyJudge(self.people.pool)
+
+    def _rater(self, stage: str) -> Rater:
+        return cast("Rater", cast("Any", self.pipeline.planned[stage].stage).from_)
+
+    def labels(self, name: str, draw: int = 0) -> Path:
+        """Return the run of collect of a source: a stage of the pipeline, or that of people with another rater.
+
+        Each draw has other people of the same pool, and other errors.
+        """
+        if name in self.pipeline.planned and not draw:
+            return self.pipeline.run(name)
+        by_rules = ByRules(calibration=0.06)
+        raters: Mapping[str, Rater] = {
+            "people": self.people,
+            "judge": self.judge,
+            "biased": replace(self.judge, bias=BIAS),
+            "one-order": replace(self.judge, bias=BIAS, orders=((0, 1),)),
+            "hybrid-judge": Hybrid(judge=cast("Any", self.judge), people=self.people, route=by_rules),
+            "hybrid-itself": Hybrid(judge=cast("Any", self._rater("itself")), people=self.people, route=by_rules),
+        }
+        return self.pipeline.run_copy("people", f"labels-{name}-{draw}", self.pipeline.seed + FIT_SEEDS * draw, from_=raters[name])
+
+    def reward(self, name: str, fit: int = 0) -> Path:
+        """Return a reward model of a source: the pipeline's, or one with the same settings. Each fit has other labels, order and heads."""
+        if not fit and f"reward-{name}" in self.pipeline.planned:
+            return self.pipeline.run(f"reward-{name}")
+        preferences = str(self.labels(name, fit) / "preferences.jsonl")
+        seed = self.pipeline.seed + FIT_SEEDS * fit
+        return self.pipeline.run_copy("reward-people", f"reward-by-{name}-{fit}", seed, preferences=preferences)
+
+    def mixed(self, judge: str, share: float) -> Path:
+        """Return labels of some prompts where people answer a share of the questions, those of which the judge is least sure."""
+        rater = self.judge if judge == "judge" else self._rater(judge)
+        mix = Hybrid(judge=cast("Any", rater), people=self.people, route=ByShare(people=share))
+        return self.pipeline.run_copy("people", f"mix-{judge}-{share:g}", self.pipeline.seed, from_=mix, limit=MIX_PAIRS)
 
 
-def people_of(run: SeedRun) -> Simulated:
-    """Return the simulated people of the pipeline."""
-    record: Any = read_json(run.stages["people"] / "run.json")
-    config = dict(record["config"]["from"])
-    pool = dict(config["pool"])
-    pool["phrases"] = tuple(pool["phrases"])
-    return Simulated(gold=config["gold"], pool=RaterPool(**pool), repeat_share=0.0)
-
-
-def measured(seed: int, root: Path) -> dict[str, float]:
-    """Return the figures of a seed; what is not done yet is run below `root`."""
-    run = SeedRun.of(seed, root, CONFIG)
-    samples, people = run.stages["samples"], people_of(run)
-    noisy = NoisyJudge(people.pool)
-    believed = ByRules(calibration=0.06)
-    raters: Mapping[str, Rater] = {
-        "judge": noisy,
-        "biased": NoisyJudge(people.pool, bias=BIAS),
-        "one-order": NoisyJudge(people.pool, bias=BIAS, orders=((0, 1),)),
-        "hybrid-judge": Hybrid(judge=cast("Any", noisy), people=people, route=believed),
-        "hybrid-itself": Hybrid(judge=itself(run), people=people, route=believed),
-    }
-    labels = {name: collected(root, f"labels-{name}", samples, rater, seed) for name, rater in raters.items()}
-    labels |= {name: run.stages[name] for name in ("people", "itself", "guests", "hybrid")}
-    rewards = {name: run.stages[f"reward-{name}"] for name in ("people", "itself", "hybrid")}
-    for name in ("judge", "hybrid-judge"):
-        rewards[name] = rewarded(root, f"reward-by-{name}", run.stages["reward-people"], labels[name])
-    figures = {f"labels right, {name}": accuracy(label_accuracy(str(path), GOLD)) for name, path in labels.items()}
-    figures |= {f"reward model right, {name}": accuracy(reward_accuracy(str(path))) for name, path in rewards.items()}
-    total = people_labels(labels["people"])
-    figures |= {f"labels of people, {name}": people_labels(labels[name]) / total for name in ("hybrid", "hybrid-judge", "hybrid-itself")}
+def labels(sources: Sources) -> Figures:
+    """Return how many labels are right by source, how many people gave, and what a bias for the first side does."""
+    names = ("people", "judge", "biased", "one-order", "hybrid-judge", "hybrid-itself", "itself", "guests", "hybrid")
+    runs = {name: sources.labels(name) for name in names}
+    figures = {f"labels right, {name}": known(label_accuracy(str(path), GOLD)) for name, path in runs.items()}
+    total = people_labels(runs["people"])
+    for name in ("hybrid", "hybrid-judge", "hybrid-itself"):
+        figures[f"labels of people, {name}"] = plain(people_labels(runs[name]) / total)
     for name in ("one-order", "biased"):
-        figures[f"share of labels for the first side, {name}"] = first_sides(labels[name])
-    for name in ("rlhf", "rlaif", "mixed"):
-        figures[f"gold gained, {name}"] = run.gain(name).value
-    figures["gain of rlaif / gain of rlhf"] = figures["gold gained, rlaif"] / figures["gold gained, rlhf"]
-    figures |= sweep(run, root, people, {"noisy": noisy, "itself": itself(run)})
+        figures[f"share of labels for the first side, {name}"] = plain(first_sides(runs[name]))
     return figures
 
 
-def itself(run: SeedRun) -> LikelihoodRater:
-    """Return the base model as a judge, as in the pipeline."""
-    return LikelihoodRater(model=LocalJudge(model=str(run.stages["base"])), temperature=0.25)
+def rewards(sources: Sources) -> Figures:
+    """Return how many test pairs one reward model of each further source has right."""
+    names = ("itself", "hybrid", "hybrid-judge")
+    return {f"reward model right, {name}, one fit": known(reward_accuracy(str(sources.reward(name)))) for name in names}
 
 
-def sweep(run: SeedRun, root: Path, people: Simulated, judges: Mapping[str, Rater]) -> dict[str, float]:
-    """Return how many labels are right by the share of the questions that people answer, those first of which the judge is least sure."""
-    samples = root / "sweep-samples"
-    if not samples.is_dir():
-        samples.mkdir()
-        rows = read_samples(run.stages["samples"] / "samples.jsonl").rows[:SWEEP_PROMPTS]
-        write_rows(samples / "samples.jsonl", (sample_row(prompt, completions) for prompt, completions in rows))
+def fits(sources: Sources) -> Figures:
+    """Return how many test pairs reward models have right: the mean over fits, the lowest and the highest fit, and the difference."""
+    names = ("people", "judge")
     figures = {}
-    for name, judge in judges.items():
-        for share in MIX:
-            mix = Hybrid(judge=cast("Any", judge), people=people, route=ByShare(people=share))
-            labels = collected(root, f"sweep-{name}-{share:g}", samples, mix, run.seed)
-            figures[f"mix with {name}: labels right, {share:.0%} people"] = accuracy(label_accuracy(str(labels), GOLD))
+    for name in names:
+        right = [known(label_accuracy(str(sources.labels(name, fit)), GOLD)).value for fit in range(sources.fits)]
+        figures[f"labels right, {name}, mean over {len(right)} draws (lowest to highest)"] = spread(right, 0)
+    read = {name: Fits.read([sources.reward(name, fit) for fit in range(sources.fits)]) for name in names}
+    for part in ("all", *dict.fromkeys(read["people"].dimension.tolist())):
+        own = {name: read[name] if part == "all" else read[name].of(part) for name in names}
+        for name, one in own.items():
+            title = f"{part}: reward model right, {name}, mean over {sources.fits} fits (lowest to highest)"
+            figures[title] = spread(one.accuracies.tolist(), len(one.prompt))
+        figures[f"{part}: judge less people (95 % over labels, fits and prompts)"] = fit_difference(own["judge"], own["people"])
+        for name, one in own.items():
+            figures[f"{part}: mean of the scores of all fits right, {name}"] = plain(one.together)
     return figures
 
 
-def accuracy(estimate: Any) -> float:
-    """Return the value of an estimate that must be there."""
-    return float(estimate.value)
+def gains(sources: Sources) -> Figures:
+    """Return the gold gained over SFT by DPO on labels of people and of the model itself, their KL, and the share of the former gained."""
+    names = ("sft", "rlhf", "rlaif")
+    for name in names:
+        sources.pipeline.run(f"eval-{name}")
+    run = sources.pipeline.figures()
+    figures = {f"gold gained, {name}": run.gain(name) for name in names[1:]}
+    figures |= {f"KL in nats, {name}": plain(float(run.summary(f"eval-{name}")["means"]["kl"]["mean"])) for name in names[1:]}
+    gained = np.stack([run.column(name) - run.column("sft") for name in names[1:]], axis=1)
+    figures["gain of rlaif / gain of rlhf"] = bootstrap(gained, lambda rows: float(rows[:, 1].mean() / rows[:, 0].mean()), seed=0)
+    return figures
+
+
+def mixed_gain(sources: Sources) -> Figures:
+    """Return the gold gained over SFT by DPO on labels of which people gave half."""
+    for name in ("sft", "mixed"):
+        sources.pipeline.run(f"eval-{name}")
+    return {"gold gained, mixed": sources.pipeline.figures().gain("mixed")}
+
+
+def mix(sources: Sources) -> Figures:
+    """Return how many labels are right by the share of the questions that people answer."""
+    return {
+        f"mix with {judge}: labels right, {share:.0%} people": known(label_accuracy(str(sources.mixed(judge, share)), GOLD))
+        for judge in ("judge", "itself")
+        for share in MIX
+    }
+
+
+FIGURES: Mapping[str, Callable[[Sources], Figures]] = {
+    "gains": gains,
+    "fits": fits,
+    "labels": labels,
+    "rewards": rewards,
+    "mixed": mixed_gain,
+    "mix": mix,
+}
+
+
+def known(estimate: Estimate | None) -> Estimate:
+    """Return an estimate that must be there."""
+    if estimate is None:
+        raise ValueError("gold sees no difference between any of the pairs")
+    return estimate
+
+
+def spread(values: Sequence[float], n: int) -> Estimate:
+    """Return the mean of values, with their lowest and highest in the place of an interval."""
+    return Estimate(statistics.fmean(values), math.nan, min(values), max(values), n)
+
+
+def plain(value: float) -> Estimate:
+    """Return a figure without an interval."""
+    return Estimate(value, math.nan, math.nan, math.nan, 0)
 
 
 def people_labels(labels: Path) -> int:
@@ -194,23 +265,42 @@ def first_sides(labels: Path) -> float:
     return statistics.fmean(question_share(own) for own in answers.values())
 
 
-def table(figures: Mapping[int, Mapping[str, float]]) -> str:
-    """Return a Markdown table: a row per figure with its median and its values by seed."""
+def table(figures: Mapping[int, Figures]) -> str:
+    """Return a Markdown table: a row per figure with its median, its values by seed, and their intervals where they have one."""
     seeds = list(figures)
     lines = ["| | median | " + " | ".join(f"seed {seed}" for seed in seeds) + " |", "|---" * (len(seeds) + 2) + "|"]
     for name in figures[seeds[0]]:
-        values = [figures[seed][name] for seed in seeds]
-        lines.append(f"| {name} | {statistics.median(values):.3f} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
+        own = [figures[seed][name] for seed in seeds]
+        cells = [cell(one) for one in own]
+        lines.append(f"| {name} | {statistics.median(one.value for one in own):.3f} | " + " | ".join(cells) + " |")
+        if "judge less people" in name and len(own) > 1:
+            lines.append(f"| {name}, mean of these kitchens | {cell(mean_difference(own))} |" + " |" * len(own))
     return "\n".join(lines) + "\n"
+
+
+def cell(one: Estimate) -> str:
+    """Return a figure with its interval."""
+    return f"{one.value:.3f}" if math.isnan(one.low) else f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
 
 
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed; return exit status 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rlaif", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[110, 111, 112])
+    parser.add_argument("--figures", nargs="+", choices=list(FIGURES), default=list(FIGURES), help="what to measure (default: all)")
+    parser.add_argument("--fits", type=int, default=4, help="reward models for each of people and the judge with people's noise")
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-rlaif"))
     options = parser.parse_args()
-    sys.stdout.write(table({seed: measured(seed, options.runs / f"seed{seed}") for seed in options.seeds}))
+    figures: dict[int, Figures] = {}
+    for seed in options.seeds:
+        sources = Sources(LazyPipeline(seed, options.runs / f"seed{seed}", CONFIG), options.fits)
+        try:
+            figures[seed] = {name: one for part in options.figures for name, one in FIGURES[part](sources).items()}
+        except PalateError as error:
+            raise SystemExit(f"seed {seed}: {error}") from error
+        print(table({seed: figures[seed]}), flush=True)
+    if len(figures) > 1:
+        print(table(figures))
     return 0
 
 
