@@ -67,7 +67,7 @@ class People:
         if not self.poll_seconds > 0:
             raise ConfigError(f"poll_seconds must be above 0, got {self.poll_seconds}")
 
-    def check(self, raters_per_comparison: int) -> None:
+    def check(self, raters_per_comparison: int, dimensions: Sequence[str]) -> None:
         """Accept any number of raters: how many people will come is unknown."""
 
     def answers(

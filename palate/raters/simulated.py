@@ -173,7 +173,7 @@ class Simulated:
     pool: RaterPool = field(default_factory=RaterPool)
     repeat_share: Share = 0.15
 
-    def check(self, raters_per_comparison: int) -> None:
+    def check(self, raters_per_comparison: int, dimensions: Sequence[str]) -> None:  # noqa: ARG002 (the protocol has it)
         """Raise ConfigError when the pool has fewer raters than a question needs."""
         if raters_per_comparison > self.pool.raters:
             raise ConfigError(

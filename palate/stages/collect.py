@@ -58,7 +58,7 @@ class Collect:
         """Raise ConfigError when there is no dimension, or too few raters."""
         if not self.dimensions:
             raise ConfigError("dimensions is empty, but raters need a question. Use [overall]")
-        self.from_.check(self.raters_per_comparison)
+        self.from_.check(self.raters_per_comparison, self.dimensions)
 
     def run(self, run: Run) -> None:
         """Write `judgments.jsonl`, what they compare, `preferences.jsonl` and `held_out.jsonl`."""
