@@ -51,10 +51,8 @@ stages:
         model: {kind: local, model: $base}
         principles: $world/constitution.yaml
         score:
-          kind: follows
+          kind: named
           text: "<guest> {prompt} <end> <cook> {completion} <end> <guest> {principle}"
-          good: [" yes"]
-          bad: [" no"]
         clamp: [0.1, 0.9]
       people: {kind: simulated, gold: "palate.kitchen:judge", pool: {raters: 3}, repeat_share: 0}
       people_shares: {helpful: 1, honest: 0, harmless: 0}
