@@ -1,7 +1,8 @@
-"""Constitutional AI in the kitchen, for several seeds: `python -m benchmarks.constitution --seeds 101 102 103`.
+"""Constitutional AI in the kitchen, for several seeds: `python -m benchmarks.constitution --seeds 107 108 109`.
 
 It runs configs/constitution.yaml, one folder per seed, and prints gold by dimension: of the originals, of the text after each round, and
-of the tuned models on held-out prompts against SFT. Every figure has its 95 % interval; the last column has the median and the spread.
+of the tuned models on held-out prompts against SFT, and the full path's against RLHF. Then it prints how often the labels behind the two
+are right. Every figure has its 95 % interval; the last column has the median and the spread.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.kitchen import SeedRun
+from palate.config.functions import load_gold
 from palate.evaluation.intervals import Estimate
+from palate.evaluation.label_sources import label_accuracy
 from palate.evaluation.model_costs import model_cost
 from palate.evaluation.revision_figures import revision_rounds
 
 DIMENSIONS = ("gold", "helpful", "honest", "harmless")
-MODELS = {"SFT on revisions": "cai-sft", "DPO on revisions": "cai-dpo", "RLHF (PPO)": "ppo"}
+MODELS = {"SFT on revisions": "cai-sft", "DPO on revisions": "cai-dpo", "full path (PPO)": "cai-ppo", "RLHF (PPO)": "ppo"}
+LABELS = {"full path": "cai-judged", "RLHF": "judged"}
 EVALS = ("must_refuse", "must_help", "jailbreak", "facts", "sums")
 Figure = Callable[[SeedRun], Estimate]
 
@@ -26,12 +30,13 @@ Figure = Callable[[SeedRun], Estimate]
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed, print the tables, and return exit status 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.constitution", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[107, 108, 109])
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-constitution"))
     parser.add_argument("--config", type=Path, default=Path("configs/constitution.yaml"))
     options = parser.parse_args()
     runs = [SeedRun.of(seed, options.runs / f"seed{seed}", options.config) for seed in options.seeds]
-    sys.stdout.write(revision_table(runs) + "\n" + model_table(runs) + "\n" + cost_table(runs))
+    tables = (revision_table, model_table, path_table, label_table, cost_table)
+    sys.stdout.write("\n".join(table(runs) for table in tables))
     return 0
 
 
@@ -56,6 +61,26 @@ def model_table(runs: Sequence[SeedRun]) -> str:
         for name, model in MODELS.items()
     }
     return _table("gain over SFT, held-out prompts", figures, runs)
+
+
+def path_table(runs: Sequence[SeedRun]) -> str:
+    """Return a Markdown table of the full path's gain over RLHF on held-out prompts, paired by prompt."""
+    figures: dict[str, Figure] = {
+        dimension: lambda run, d=dimension: run.gain("cai-ppo", "ppo", d)  # type: ignore[misc]
+        for dimension in DIMENSIONS
+    }
+    return _table("gain of the full path over RLHF, held-out prompts", figures, runs)
+
+
+def label_table(runs: Sequence[SeedRun]) -> str:
+    """Return a Markdown table of the share of labels on the side of the gold, by dimension: of the full path and of RLHF."""
+    gold = load_gold("palate.kitchen:judge")
+    figures: dict[str, Figure] = {
+        f"{dimension}, {name}": lambda run, s=stage, d=dimension: label_accuracy(str(run.stages[s]), gold, d)  # type: ignore[misc]
+        for dimension in DIMENSIONS[1:]
+        for name, stage in LABELS.items()
+    }
+    return _table("labels that are right", figures, runs)
 
 
 def cost_table(runs: Sequence[SeedRun]) -> str:

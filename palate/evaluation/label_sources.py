@@ -21,7 +21,7 @@ from palate.evaluation.report.source_records import LabelSource
 
 REASONS = {
     "calibration": "to compare both",
-    "sensitive": "sensitive",
+    "assigned": "on dimensions that people judge alone",
     "not as good": "the judge is not as good as people there",
     "abstained": "the judge abstained",
     "disputed": "two judges disagree",
@@ -62,13 +62,14 @@ def label_source(name: str, judgments: str, reward: str | None, variant: str, go
     )
 
 
-def label_accuracy(judgments: str, gold: Gold) -> Estimate | None:
-    """Return the share of a run's labels on the side of the gold, clustered by prompt.
+def label_accuracy(judgments: str, gold: Gold, dimension: str | None = None) -> Estimate | None:
+    """Return the share of a run's labels on the side of the gold, clustered by prompt: of one dimension, or of all.
 
     A label without a side counts one half. Pairs on which the gold sees no difference are left out; None where there are no others.
     """
     paths = (Path(judgments) / "preferences.jsonl", Path(judgments) / "held_out.jsonl")
-    labels = [label for path in paths if path.is_file() and path.stat().st_size for label in read_preferences(path).rows]
+    every = [label for path in paths if path.is_file() and path.stat().st_size for label in read_preferences(path).rows]
+    labels = [label for label in every if dimension in (None, label.dimension)]
     scores: dict[tuple[str, str], Mapping[str, float]] = {}
 
     def gap(label: Preference) -> float:
@@ -107,5 +108,5 @@ def mix_sentence(mix: Mapping[str, Any]) -> str:
     if reasons:
         text += f"; routed to people: {listed(reasons)}"
     if mix["unanswered"]:
-        text += f"; {thousands(mix['unanswered'])} questions were left out when the budget was spent"
+        text += f"; {thousands(mix['unanswered'])} questions stayed without an answer"
     return text

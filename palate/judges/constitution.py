@@ -9,18 +9,23 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from palate.config.read import dump_config, read_config
 from palate.config.settings import Keys, Settings, collected, nearest, raise_collected, read_yaml
 from palate.config.types import Amount, InputMark
+from palate.core import ConfigError
 from palate.judges.revision_turns import ChatTurns, RevisionTurns
 
 DEFAULT: Final = "default"
 OWN: Final = Path(__file__).with_suffix(".yaml")
+ALL_DIMENSIONS: Final = "overall"
+"""The dimension about which every principle says something."""
+
+T = TypeVar("T")
 
 ConstitutionInput = Annotated[str, InputMark(names=(DEFAULT,))]
 """The path of a constitution file, or `default` for Palate's own."""
@@ -33,7 +38,7 @@ class Principle:
     Attributes:
         id: its name in the file, in raters' names and in reports.
         dimension: the dimension that it is about.
-        text: what a judge of two answers is asked ("Which answer is ...?").
+        text: what a judge is asked: about two answers ("Which answer is ...?"), or about one where it sees one.
         critique: what asks a model to criticise its answer.
         revision: what asks it to write the answer again.
         weight: how often it is drawn, relative to the others.
@@ -99,6 +104,14 @@ class Constitution:
         (drawn,) = random.Random(seed).choices(self.principles, [principle.weight for principle in self.principles])
         return drawn
 
+    def about(self, dimension: str) -> tuple[Principle, ...]:
+        """Return the principles of a dimension; `overall` has them all. Raises ConfigError if there is none."""
+        own = tuple(principle for principle in self.principles if dimension in (principle.dimension, ALL_DIMENSIONS))
+        if not own:
+            known = ", ".join(self.dimensions)
+            raise ConfigError(f"from.principles: no principle of {self.name} is about {dimension}; there are {known}. Change dimensions")
+        return own
+
     @property
     def dimensions(self) -> tuple[str, ...]:
         """The dimensions of the principles, in the order of the file."""
@@ -123,6 +136,19 @@ def load_constitution(path: str | Path = DEFAULT, dimensions: Collection[str] = 
     errors += _faults(settings, dimensions)
     raise_collected(errors)
     return constitution
+
+
+def known_constitution(path: str | None) -> Constitution | None:
+    """Return the constitution in a file; None without one, or where an earlier stage has yet to write it. Raises as `load_constitution`."""
+    return load_constitution(path) if path is not None and (path == DEFAULT or Path(path).is_file()) else None
+
+
+def drawn_by_weight(pool: Sequence[tuple[T, float]], count: int, rng: random.Random) -> list[T]:
+    """Return `count` different members of a pool of members with weights, drawn one after the other by their weights."""
+    left, drawn = list(pool), list[T]()
+    while len(drawn) < count:
+        drawn.append(left.pop(rng.choices(range(len(left)), [weight for _, weight in left])[0])[0])
+    return drawn
 
 
 def _faults(settings: Settings, dimensions: Collection[str]) -> Iterator[str]:

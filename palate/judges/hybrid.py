@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
+from palate.config.settings import nearest
 from palate.config.types import Share
 from palate.core import ConfigError, derive_seed
 from palate.data.jsonl import write_rows
@@ -24,12 +25,16 @@ from palate.judges.routes import (
     compare_with_people,
     key_of,
     most_urgent,
+    share_routes,
 )
 from palate.raters.answer_shares import question_share, vote_of
 from palate.raters.people import People
 from palate.raters.rater import Answered, Ask, Rater, refuse_rankings
 from palate.raters.simulated import Simulated
 from palate.runs.run import Run
+
+PeopleShare = Annotated[float, Ge(0), Le(1)]
+"""The share of the questions that people answer. With 1 the judge is not asked."""
 
 CALIBRATION = "calibration.jsonl"
 ROUTES = "routes.jsonl"
@@ -43,14 +48,12 @@ class ByRules:
         calibration: share of each dimension's questions that the judge and at least two people answer, drawn at random.
         margin: how much less than another person the judge may agree with a person, with 97.5 % certainty.
         uncertain: people get the questions with a probability of the judge between these.
-        sensitive: dimensions that people always judge.
     """
 
     kind: Literal["rules"] = "rules"
     calibration: Share = 0.1
     margin: Annotated[float, Ge(0), Le(1)] = 0.1
     uncertain: tuple[float, float] = (0.4, 0.6)
-    sensitive: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the band."""
@@ -58,18 +61,15 @@ class ByRules:
         if not 0 <= low <= 0.5 <= high <= 1:
             raise ConfigError(f"uncertain must be two probabilities around one half, got {low} and {high}, such as [0.4, 0.6]")
 
-    def route(self, dimension: str, share: float | None, other: float | None, believed: Mapping[str, bool]) -> str:
+    def route(self, share: float | None, other: float | None, *, is_believed: bool) -> str:
         """Return the route of a question: "judge", or why it goes to people.
 
         Args:
-            dimension: what is asked about.
             share: the judge's probability that the first completion is better; None where it abstained.
             other: that of the second judge; None without one, or where it abstained.
-            believed: the dimensions on which the judge is as good as people.
+            is_believed: whether the judge is as good as people on the question's dimension.
         """
-        if dimension in self.sensitive:
-            return "sensitive"
-        if not believed[dimension]:
+        if not is_believed:
             return "not as good"
         if share is None:
             return "abstained"
@@ -87,7 +87,7 @@ class ByShare:
     """
 
     kind: Literal["share"] = "share"
-    people: Annotated[float, Ge(0), Le(1)]
+    people: PeopleShare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,9 @@ class Hybrid:
         judge: the model that judges.
         second: another judge; what the two disagree about goes to people.
         people: people at `palate label`, or simulated raters. For simulated raters `repeat_share` does not count here.
-        route: who answers what.
+        people_shares: the share of the questions that people answer, by dimension: 1 for people alone, 0 for the judge alone. In between
+            people get those of which the judge is least sure.
+        route: who answers what on all other dimensions.
         budget: what people's answers may cost.
     """
 
@@ -106,16 +108,21 @@ class Hybrid:
     judge: JudgeRater | LikelihoodRater
     second: JudgeRater | LikelihoodRater | None = None
     people: People | Simulated
+    people_shares: dict[str, PeopleShare] = field(default_factory=dict)
     route: ByRules | ByShare = field(default_factory=ByRules)
     budget: PeopleBudget = field(default_factory=PeopleBudget)
 
-    def check(self, raters_per_comparison: int, completions: int = 2) -> None:
+    def check(self, raters_per_comparison: int, dimensions: Sequence[str], completions: int = 2) -> None:
         """Raise ConfigError for rankings, or when judges or people cannot answer so. Questions of calibration need two people."""
         refuse_rankings("hybrid", completions)
+        if unknown := [name for name in self.people_shares if name not in dimensions]:
+            named = " and ".join(map(repr, unknown))
+            raise ConfigError(f"people_shares: nothing is asked about {named}. {nearest(unknown[0], dimensions)}")
         for judge in (self.judge, self.second):
             if judge is not None:
-                judge.check(1)
-        self.people.check(max(raters_per_comparison, 2) if isinstance(self.route, ByRules) else raters_per_comparison)
+                judge.check(1, [name for name in dimensions if self.people_shares.get(name, 0) < 1])
+        is_compared = isinstance(self.route, ByRules) and not set(dimensions) <= set(self.people_shares)
+        self.people.check(max(raters_per_comparison, 2) if is_compared else raters_per_comparison, dimensions)
 
     def answers(
         self, run: Run, asks: Sequence[Ask], raters_per_comparison: int, rng: random.Random
@@ -128,10 +135,7 @@ class Hybrid:
         Raises:
             RunError, DataError: as the judge and the people.
         """
-        work = _Work(self, run, raters_per_comparison, rng)
-        if isinstance(self.route, ByShare):
-            return work.by_share(self.route, asks)
-        return work.by_rules(self.route, asks)
+        return _Work(self, run, raters_per_comparison, rng).answers(asks)
 
 
 class _Work:
@@ -146,39 +150,44 @@ class _Work:
         self.figures: dict[str, object] = {}
         self.judge_cost = 0.0
 
-    def by_rules(self, rules: ByRules, asks: Sequence[Ask]) -> tuple[list[Answered], dict[str, object]]:
-        """Compare the judge with people on questions drawn at random, then route the rest."""
+    def answers(self, asks: Sequence[Ask]) -> tuple[list[Answered], dict[str, object]]:
+        """Compare the judge with people where rules say so, let it answer, and give people the questions that are routed to them."""
+        fixed = self.config.people_shares
+        shared = [(share, [ask for ask in asks if ask[1] == dimension]) for dimension, share in fixed.items()]
+        rest = [ask for ask in asks if ask[1] not in fixed]
+        rules = self.config.route
+        if isinstance(rules, ByShare):  # then nothing is left to rules
+            shared, rest, rules = [*shared, (rules.people, rest)], [], ByRules()
+        both, compared = self._compared(rules, rest)
+        believed = {dimension: one is not None and one.is_as_good(rules.margin) for dimension, one in compared.items()}
+        more = [ask for share, own in shared for ask in own if share < 1] + [ask for ask in rest if believed[ask[1]]]
+        if new := [ask for ask in more if key_of(ask) not in self.judged]:
+            self._ask_judge([*both, *new])
+        routes = {
+            key_of(ask): rules.route(self.shares.get(key_of(ask)), self.others.get(key_of(ask)), is_believed=believed[ask[1]])
+            for ask in rest
+            if key_of(ask) not in self.peopled
+        }
+        for share, own in shared:
+            routes |= share_routes(share, list(map(key_of, own)), self.shares)
+        self._ask_most_urgent(asks, routes)
+        return self._result(asks, {**dict.fromkeys(map(key_of, both), "calibration"), **routes}, believed, compared)
+
+    def _compared(self, rules: ByRules, asks: Sequence[Ask]) -> tuple[list[Ask], dict[str, JudgeComparison | None]]:
+        """Ask the judge and people about questions drawn at random; return these, and by dimension how the two compare."""
         dimensions = tuple(dict.fromkeys(dimension for _, dimension in asks))
         drawn: list[Ask] = []
         for dimension in dimensions:
             own = [ask for ask in asks if ask[1] == dimension]
-            if dimension not in rules.sensitive:
-                drawn += self.rng.sample(own, round(rules.calibration * len(own)))
+            drawn += self.rng.sample(own, round(rules.calibration * len(own)))
         overlap = max(self.raters, 2)
         both = drawn[: int(min(self._labels_left() / overlap, len(drawn)))]
         self._ask_judge(both)
         self._ask_people(both, overlap)
         calibration = list(self.peopled.values())
-        self._write_calibration(calibration)
-        compared = {d: compare_with_people([one for one in calibration if one[0][1] == d], self.shares) for d in dimensions}
-        believed = {d: one is not None and one.is_as_good(rules.margin) for d, one in compared.items()}
-        if more := [ask for ask in asks if believed[ask[1]] and key_of(ask) not in self.judged]:
-            self._ask_judge([*both, *more])
-        routes = {
-            key_of(ask): rules.route(ask[1], self.shares.get(key_of(ask)), self.others.get(key_of(ask)), believed)
-            for ask in asks
-            if key_of(ask) not in self.peopled
-        }
-        self._ask_most_urgent(asks, routes)
-        return self._result(asks, {**dict.fromkeys(map(key_of, both), "calibration"), **routes}, believed, compared)
-
-    def by_share(self, mix: ByShare, asks: Sequence[Ask]) -> tuple[list[Answered], dict[str, object]]:
-        """Let the judge answer everything, and people the questions of which it is least sure."""
-        self._ask_judge(asks if mix.people < 1 else [])
-        unsure = sorted(map(key_of, asks), key=lambda key: abs(self.shares.get(key, 0.5) - 0.5))[: round(mix.people * len(asks))]
-        routes = dict.fromkeys(map(key_of, asks), JUDGE) | dict.fromkeys(unsure, "uncertain")
-        self._ask_most_urgent(asks, routes)
-        return self._result(asks, routes, {}, {})
+        if asks:
+            self._write_calibration(calibration)
+        return both, {d: compare_with_people([one for one in calibration if one[0][1] == d], self.shares) for d in dimensions}
 
     def _ask_judge(self, asks: Sequence[Ask]) -> None:
         """Ask both judges. What they answered before comes first again: it costs nothing, and their files stay whole."""

@@ -13,7 +13,7 @@ from palate.core import Comparison, ConfigError, DataError, Judgment, RunError
 from palate.data.jsonl import Row, write_rows
 from palate.data.judge_names import judge_of
 from palate.data.marks import MARKS
-from palate.judges.constitution import ConstitutionInput, Principle, load_constitution
+from palate.judges.constitution import ConstitutionInput, Principle, drawn_by_weight, known_constitution, load_constitution
 from palate.judges.instruction_files import Instructions, InstructionsInput, load_instructions
 from palate.judges.judge_card import Calibration, read_card
 from palate.judges.judge_kinds import JudgeModelKind
@@ -30,6 +30,7 @@ from palate.judges.verdicts import (
     VerdictKind,
     answer_of,
     better,
+    check_clamp,
     clamped,
     smoothed,
 )
@@ -78,25 +79,26 @@ class JudgeRater:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        low, high = self.clamp
-        if not 0 <= low <= 0.5 <= high <= 1:
-            raise ConfigError(
-                f"clamp must be a least probability up to 0.5 and a largest from 0.5, got {low} and {high}; [0, 1] changes none"
-            )
+        check_clamp(self.clamp)
 
-    def check(self, raters_per_comparison: int, completions: int = 2) -> None:
+    def check(self, raters_per_comparison: int, dimensions: Sequence[str], completions: int = 2) -> None:
         """Raise ConfigError when instructions do not exist or the model cannot answer them, before anything is asked."""
-        principles = self._principles()
-        for name in self.instructions or ((_named("principle", completions),) if principles else ()):
-            self._check_instructions(load_instructions(name), principles, completions)
-        most = max(len(self.instructions), 1) * max(len(principles), 1)
+        for name in self.instructions or (() if self.principles is None else (_named("principle", completions),)):
+            self._check_instructions(load_instructions(name), completions)
+        constitution = known_constitution(self.principles)
+        if constitution is not None:
+            for dimension in dimensions:
+                constitution.about(dimension)
+        elif self.principles is not None:
+            return  # an earlier stage writes the file; `answers` checks the rest
+        most = max(len(self.instructions), 1) * (1 if constitution is None else len(constitution.principles))
         if raters_per_comparison > most:
             raise ConfigError(
                 f"raters_per_comparison must be at most {most}, the number of instructions times principles, got {raters_per_comparison}: "
                 "a judge answers a question once, in both orders"
             )
 
-    def _check_instructions(self, instructions: Instructions, principles: Sequence[Principle], completions: int) -> None:
+    def _check_instructions(self, instructions: Instructions, completions: int) -> None:
         if (instructions.scale == "ranking") != (completions > 2):
             remedy = "use instructions with scale: ranking" if completions > 2 else "set completions_per_comparison to 3 or more"
             problem = f"instructions {instructions.id} have scale: {instructions.scale}, and {completions} completions are compared at once"
@@ -104,9 +106,9 @@ class JudgeRater:
         if instructions.scale == "ranking" and completions > len(instructions.options):
             most = len(instructions.options)
             raise ConfigError(f"instructions {instructions.id} have {most} labels (options) for {completions} completions; add labels")
-        if principles and not instructions.takes_principle:
+        if self.principles is not None and not instructions.takes_principle:
             raise ConfigError(f"instructions {instructions.id} have no place for a principle; write {{principle}} into the text")
-        if instructions.takes_principle and not principles:
+        if self.principles is None and instructions.takes_principle:
             raise ConfigError(f"instructions {instructions.id} ask about a principle; name a constitution in principles")
         self.model.check(self.verdict.options(instructions, completions), self.verdict.draws)
 
@@ -163,9 +165,6 @@ class JudgeRater:
             run.say(warning)
         return answers, {"judges": summary}
 
-    def _principles(self) -> tuple[Principle, ...]:
-        return () if self.principles is None else load_constitution(self.principles).principles
-
     def _calibrations(self, run: Run, asks: Sequence[Ask], chosen: Sequence[Sequence[Judge]]) -> dict[tuple[str, str], Calibration]:
         """Return what the card says, by judge and dimension. Raises ConfigError where it is not about one of them."""
         asked = dict.fromkeys((judge.name, dimension) for (_, dimension), judges in zip(asks, chosen, strict=True) for judge in judges)
@@ -187,31 +186,23 @@ class JudgeRater:
                 )
         chosen: list[list[Judge]] = []
         for _, dimension in asks:
-            left, drawn = list(pools[dimension]), list[Judge]()
-            while len(drawn) < raters_per_comparison:
-                weights = [1.0 if judge.principle is None else judge.principle.weight for judge in left]
-                drawn.append(left.pop(rng.choices(range(len(left)), weights)[0]))
-            chosen.append(drawn)
+            weighted = [(judge, 1.0 if judge.principle is None else judge.principle.weight) for judge in pools[dimension]]
+            chosen.append(drawn_by_weight(weighted, raters_per_comparison, rng))
         return chosen
 
     def _pool(self, model: str, dimension: str, completions: int) -> list[Judge]:
         """Return the judges of a dimension: its instructions, each with each of its principles."""
-        principles = self._principles()
-        names = self.instructions or (_named("principle" if principles else dimension, completions),)
+        constitution = None if self.principles is None else load_constitution(self.principles)
+        names = self.instructions or (_named(dimension if constitution is None else "principle", completions),)
         fitting = [one for one in map(load_instructions, names) if one.dimension in (None, dimension)]
         if not fitting:
             raise ConfigError(f"from.instructions: none of {', '.join(names)} is about {dimension}. Add instructions with that dimension")
-        own: list[Principle | None] = [one for one in principles if dimension in (one.dimension, "overall")]
-        if principles and not own:
-            known = ", ".join(dict.fromkeys(one.dimension for one in principles))
-            raise ConfigError(
-                f"from.principles: no principle of {self.principles} is about {dimension}; there are {known}. Change dimensions"
-            )
+        principles: Sequence[Principle | None] = [None] if constitution is None else constitution.about(dimension)
         judges: list[Judge] = []
         for one in fitting:
-            self._check_instructions(one, principles, completions)
+            self._check_instructions(one, completions)
             version = one.version(self.verdict.kind, reasons_first=self.reasons_first)
-            judges += [Judge(model, one, principle, version) for principle in own or [None]]
+            judges += [Judge(model, one, principle, version) for principle in principles]
         return judges
 
     def _readings(self, run: Run, model: JudgeModel, views: Sequence[JudgeView], counts: JudgeCounts) -> list[Reading]:

@@ -21,7 +21,7 @@ MIN_CALIBRATION = 50
 JUDGE = "judge"
 """The route of a question that the judge answers."""
 
-URGENT = ("sensitive", "not as good", "abstained", "disputed", "uncertain")
+URGENT = ("assigned", "not as good", "abstained", "disputed", "uncertain")
 """Why a question goes to people, the most urgent first: within a budget they get these first."""
 
 JUDGE_CAN = ("disputed", "uncertain")
@@ -90,6 +90,20 @@ def clustered(values: np.ndarray, clusters: Sequence[str]) -> Estimate:
 def key_of(ask: Ask) -> Key:
     """Return what tells a question from others: comparison and dimension."""
     return ask[0].id, ask[1]
+
+
+def share_routes(people: float, keys: Sequence[Key], shares: Mapping[Key, float]) -> dict[Key, str]:
+    """Return the routes of questions of which people answer a fixed share, those first of which the judge is least sure.
+
+    Args:
+        people: their share; with 1 all questions are assigned to them.
+        keys: the questions.
+        shares: the judge's probability for the first completion; where it abstained it is not sure at all.
+    """
+    if people == 1:
+        return dict.fromkeys(keys, "assigned")
+    unsure = sorted(keys, key=lambda key: abs(shares.get(key, 0.5) - 0.5))[: round(people * len(keys))]
+    return dict.fromkeys(keys, JUDGE) | dict.fromkeys(unsure, "uncertain")
 
 
 def most_urgent(routes: Mapping[Key, str], shares: Mapping[Key, float]) -> list[Key]:

@@ -68,8 +68,8 @@ class People:
         if not self.poll_seconds > 0:
             raise ConfigError(f"poll_seconds must be above 0, got {self.poll_seconds}")
 
-    def check(self, raters_per_comparison: int, completions: int = 2) -> None:  # noqa: ARG002 (how many people will come is unknown)
-        """Raise ConfigError for rankings, which people make in projects of their own."""
+    def check(self, raters_per_comparison: int, dimensions: Sequence[str], completions: int = 2) -> None:  # noqa: ARG002
+        """Raise ConfigError for rankings, which people make in projects of their own. How many people will come is unknown."""
         refuse_rankings("people", completions)
 
     def answers(

@@ -19,8 +19,8 @@ Answered = tuple[Ask, list[Judgment]]
 class Rater(Protocol):
     """Who answers the questions of stage `collect`: a member of its setting `from`, such as people or simulated raters."""
 
-    def check(self, raters_per_comparison: int, completions: int = 2) -> None:
-        """Raise ConfigError when a question about so many completions cannot get answers from so many different raters."""
+    def check(self, raters_per_comparison: int, dimensions: Sequence[str], completions: int = 2) -> None:
+        """Raise ConfigError when a question about so many completions cannot get answers from so many raters on one of these dimensions."""
         ...
 
     def answers(

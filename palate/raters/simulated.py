@@ -173,7 +173,7 @@ class Simulated:
     pool: RaterPool = field(default_factory=RaterPool)
     repeat_share: Share = 0.15
 
-    def check(self, raters_per_comparison: int, completions: int = 2) -> None:
+    def check(self, raters_per_comparison: int, dimensions: Sequence[str], completions: int = 2) -> None:  # noqa: ARG002
         """Raise ConfigError for rankings, or when the pool has fewer raters than a question needs."""
         refuse_rankings("simulated", completions)
         if raters_per_comparison > self.pool.raters:

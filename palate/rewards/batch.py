@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-
 @dataclass(frozen=True)
 class ScoringBatch:
     """Prompts with completions, b completions in all.

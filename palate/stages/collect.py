@@ -71,7 +71,7 @@ class Collect:
             raise ConfigError(f"completions_per_comparison must be 2 to {MOST_AT_ONCE}, got {self.completions_per_comparison}")
         if self.completions_per_comparison > 2 and self.pairs_per_prompt is not None:
             raise ConfigError("pairs_per_prompt is for pairs. Leave it out: a ranking compares every two of its completions")
-        self.from_.check(self.raters_per_comparison, self.completions_per_comparison)
+        self.from_.check(self.raters_per_comparison, self.dimensions, self.completions_per_comparison)
 
     def run(self, run: Run) -> None:
         """Write `judgments.jsonl`, what they compare, `preferences.jsonl` and `held_out.jsonl`."""

@@ -1,4 +1,4 @@
-"""Constitutional AI on a very small kitchen: critiques, revisions, what is learned from them, and the report."""
+"""Constitutional AI on a very small kitchen: critiques, revisions, labels by principles, what is learned from them, and the report."""
 
 from pathlib import Path
 
@@ -39,6 +39,34 @@ stages:
     gold: palate.kitchen:judge
   cai-sft: {<<: *sft, data: $revisions}
   cai-dpo: {stage: direct, model: $cai-sft, preferences: $revisions, prompts_per_step: 8}
+  answers: {stage: sample, model: $cai-sft, prompts: $world/red_team.jsonl, samples_per_prompt: 2, sampling: *sampling}
+  labels:
+    stage: collect
+    samples: $answers
+    dimensions: [helpful, honest, harmless]
+    from:
+      kind: hybrid
+      judge:
+        kind: likelihood
+        model: {kind: local, model: $base}
+        principles: $world/constitution.yaml
+        score:
+          kind: named
+          text: "<guest> {prompt} <end> <cook> {completion} <end> <guest> {principle}"
+        clamp: [0.1, 0.9]
+      people: {kind: simulated, gold: "palate.kitchen:judge", pool: {raters: 3}, repeat_share: 0}
+      people_shares: {helpful: 1, honest: 0, harmless: 0}
+  reward: {stage: reward, model: $cai-sft, preferences: $labels, held_out_share: 0.2, prompts_per_step: 8}
+  ppo:
+    stage: online
+    model: $cai-sft
+    reward: $reward
+    prompts: $world/red_team.jsonl
+    iterations: 1
+    prompts_per_iteration: 4
+    minibatches: 1
+    sampling: *sampling
+    reward_requirements: {min_accuracy: 0, min_spread: 0}
   compared: {stage: collect, samples: $revisions, from: {kind: simulated, gold: "palate.kitchen:judge", pool: {raters: 3}}}
   eval-sft: &eval
     stage: evaluate
@@ -47,12 +75,14 @@ stages:
     gold: palate.kitchen:judge
     sampling: *sampling
   eval-cai: {<<: *eval, model: $cai-dpo}
+  eval-full: {<<: *eval, model: $ppo}
   report:
     stage: report
     reference: SFT
     models:
       - {evaluation: $eval-sft, name: SFT, role: sft}
       - {evaluation: $eval-cai, name: CAI, role: direct}
+      - {evaluation: $eval-full, name: the full path, role: online}
     revisions: $revisions
     revision_labels: $compared
     costs: true
@@ -77,6 +107,14 @@ def test_a_model_learns_from_its_own_revisions_and_the_report_says_what_they_did
     assert all(said in page for said in ("What the principles did", "Preferred to the original", "What each model cost"))
     tokens = f"{summary['tokens_read']:,}"
     assert f'data-label="Tokens models read">{tokens}<' in page
+    labels = rows_of(runs["labels"], "preferences.jsonl") + rows_of(runs["labels"], "held_out.jsonl")
+    principles = {"honest": "#true", "harmless": "#safe"}
+    for row in labels:
+        (rater,) = row["raters"]
+        assert rater.endswith(principles[row["dimension"]]) if row["dimension"] in principles else rater.startswith("simulated")
+    by_people = sum(row["dimension"] == "helpful" for row in labels)
+    assert 0 < by_people == len(labels) / 3
+    assert f'data-label="Labels of people">{by_people}<' in page
     capsys.readouterr()
     assert main(["run", str(file), "--runs", str(tmp_path / "runs")]) == 0
     assert capsys.readouterr().out.count("skipped") == len(runs)

@@ -64,6 +64,24 @@ def guests(messages: Sequence[Mapping[str, str]], options: Sequence[str]) -> lis
     return [thanks, *[complaint - math.log(len(options) - 1)] * (len(options) - 1)]
 
 
+def principled(messages: Sequence[Mapping[str, str]], options: Sequence[str]) -> list[float]:
+    """Guests with a question of their own: log-odds of half a text's worth for "is it safe ?", of none for kindness, else of minus half."""
+    ((role, text),) = ((message["role"], message["content"]) for message in messages)
+    told, _, asked = text.rpartition(" guest: ")
+    if role != "text" or not asked or len(options) != 2:
+        raise ValueError(f"they do not read {role}: {text}")
+    return _logps({"is it safe ?": 0.5, "is it kind ?": 0.0}.get(asked, -0.5) * int(told.split()[-1]))
+
+
+def complainers(messages: Sequence[Mapping[str, str]], options: Sequence[str]) -> list[float]:
+    """Guests who name a number with a probability of a hundredth of it, and "answer" with one of a tenth."""
+    ((role, text),) = ((message["role"], message["content"]) for message in messages)
+    if role != "text" or not text.endswith(" no , i dislike"):
+        raise ValueError(f"they do not read {role}: {text}")
+    shares = [0.1 if option == " answer" else int(option) / 100 if option.strip().isdigit() else 0.0 for option in options]
+    return [math.log(share) if share else -math.inf for share in shares]
+
+
 def writer(messages: Sequence[Mapping[str, str]], options: Sequence[str]) -> list[float]:
     """A writer who finds each word as likely as the text's worth says: -1 nat per word for 9, -10 for 0."""
     if messages[-1]["role"] != "user":

@@ -25,7 +25,7 @@ MIX = {
         "people": {"questions": 30, "labels": 60, "cost": 6.0},
         "judge": {"questions": 70, "labels": 140, "cost": 0.5, "tokens": 900},
     },
-    "routes": {"calibration": 10, "sensitive": 20, "judge": 70},
+    "routes": {"calibration": 10, "assigned": 20, "judge": 70},
     "unanswered": 3,
     "dimensions": {"helpful": {"believed": True}, "harmless": {"believed": False}},
 }
@@ -55,7 +55,7 @@ def test_labels_belong_to_people_judges_or_both(tmp_path: Path) -> None:
     assert (judge.name, plain.name, carded.name) == ("judge", "judge (uncalibrated)", "judge")
     assert both.mix == (
         "the judge answered 70 questions and people 30; the judge is as good as people on helpful; routed to people: 10 to compare both "
-        "and 20 sensitive; 3 questions were left out when the budget was spent"
+        "and 20 on dimensions that people judge alone; 3 questions stayed without an answer"
     )
 
 
@@ -66,6 +66,11 @@ def test_labels_are_right_where_they_are_on_the_side_of_the_truth(tmp_path: Path
     found = label_accuracy(str(tmp_path), gold)
     assert found is not None
     assert found.value == pytest.approx((1 + 0 + 0.5 + 1) / 4)
+    write_rows(tmp_path / "held_out.jsonl", [{**right, "dimension": "honest"}])
+    honest = label_accuracy(str(tmp_path), gold, "honest")
+    assert honest is not None
+    assert (honest.value, honest.n) == (1, 1)
+    assert label_accuracy(str(tmp_path), gold, "harmless") is None
 
 
 def test_the_reward_model_is_tested_on_pairs_that_have_a_side(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """Constitution files: Palate's own, what is drawn from one, and every fault of a bad one in one message."""
 
+import random
 from pathlib import Path
 
 import pytest
 
 from palate.core import ConfigError
-from palate.judges.constitution import Constitution, Principle, load_constitution
+from palate.judges.constitution import Constitution, Principle, drawn_by_weight, load_constitution
 
 GOOD = """\
 name: two
@@ -40,6 +41,15 @@ def test_principles_are_drawn_by_seed_and_weight(tmp_path: Path) -> None:
     assert drawn == [constitution.draw(seed).id for seed in range(400)]
     assert 0.68 < drawn.count("safe") / 400 < 0.82
     assert constitution.principle("safe").dimension == "harmless"
+
+
+def test_different_members_of_a_pool_are_drawn_by_their_weights() -> None:
+    rng = random.Random(0)
+    pool = [("rare", 1.0), ("usual", 6.0), ("rare too", 1.0)]
+    drawn = [drawn_by_weight(pool, 2, rng) for _ in range(400)]
+    assert all(len(set(pair)) == 2 for pair in drawn)
+    assert 0.68 < [first for first, _ in drawn].count("usual") / 400 < 0.82
+    assert sorted(drawn_by_weight(pool, 3, rng)) == ["rare", "rare too", "usual"]
 
 
 def test_any_word_changes_the_version_and_a_comment_does_not(tmp_path: Path) -> None:

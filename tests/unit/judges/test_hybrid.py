@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,14 @@ def judge(name: str, **settings: Any) -> JudgeRater:
     return JudgeRater(model=FunctionJudge(function=f"{WORLD}:{name}", name=name), max_failed=0.9, **settings)
 
 
-def hybrid(of: str, second: str | None = None, budget: PeopleBudget | None = None, **rules: Any) -> Hybrid:
+def hybrid(
+    of: str, second: str | None = None, budget: PeopleBudget | None = None, people_shares: dict[str, float] | None = None, **rules: Any
+) -> Hybrid:
     return Hybrid(
         judge=judge(of),
         second=None if second is None else judge(second),
         people=PEOPLE,
+        people_shares=people_shares or {},
         route=ByRules(**{"calibration": 0.25, **rules}),
         budget=budget or PeopleBudget(),
     )
@@ -97,12 +101,35 @@ def test_few_answers_do_not_prove_a_judge(given: str, tmp_path: Path) -> None:
     assert routes(tmp_path / "enough") == {("calibration", "people"): 50, ("judge", "judge"): 158}
 
 
-def test_sensitive_dimensions_always_go_to_people_and_the_judge_is_not_asked(given: str, tmp_path: Path) -> None:
-    mix = told(tmp_path, given, hybrid("right", sensitive=("harmless",)), "harmless")
-    assert routes(tmp_path, "harmless") == {("sensitive", "people"): 208}
-    assert routes(tmp_path, "helpful")["judge", "judge"] == 156
-    assert mix["dimensions"]["harmless"] == {"believed": False, "questions": 0}
+def test_a_dimension_of_people_alone_is_not_asked_of_the_judge(given: str, tmp_path: Path) -> None:
+    mix = told(tmp_path, given, hybrid("right", people_shares={"harmless": 1.0}), "harmless")
+    assert routes(tmp_path, "harmless") == {("assigned", "people"): 208}
+    assert routes(tmp_path)["judge", "judge"] == 156
+    assert list(mix["dimensions"]) == ["helpful"]
     assert {row["dimension"] for row in rows(tmp_path, "judgments") if row["rater"].startswith("right")} == {"helpful"}
+    assert {row["dimension"] for row in rows(tmp_path, "calibration")} == {"helpful"}
+
+
+@pytest.mark.parametrize("route", [ByRules(calibration=0.25), ByShare(people=1.0)])
+def test_a_dimension_of_the_judge_alone_is_not_asked_of_people(given: str, tmp_path: Path, route: ByRules | ByShare) -> None:
+    """Whatever the route of the others, and though this judge is always wrong."""
+    of = Hybrid(judge=judge("wrong"), people=PEOPLE, people_shares={"harmless": 0.0}, route=route)
+    mix = told(tmp_path, given, of, "harmless")
+    assert routes(tmp_path, "harmless") == {("judge", "judge"): 208}
+    assert {by for _, by in routes(tmp_path)} == {"people"}
+    assert {row["dimension"] for row in rows(tmp_path, "judgments") if row["rater"].startswith("simulated")} == {"helpful"}
+    assert mix["sources"]["people"]["questions"] == mix["sources"]["judge"]["questions"] == 208
+
+
+def test_each_dimension_has_its_own_share_of_people(given: str, tmp_path: Path) -> None:
+    of = Hybrid(judge=judge("right"), people=PEOPLE, people_shares={"helpful": 0.25, "harmless": 0.5}, route=ByShare(people=1.0))
+    told(tmp_path, given, of, "harmless")
+    assert routes(tmp_path) == {("uncertain", "people"): 52, ("judge", "judge"): 156}
+    assert routes(tmp_path, "harmless") == {("uncertain", "people"): 104, ("judge", "judge"): 104}
+    for dimension in ("helpful", "harmless"):
+        found = [row for row in rows(tmp_path, "routes") if row["dimension"] == dimension]
+        people, judged = ([gap_of(row) for row in found if row["by"] == by] for by in ("people", "judge"))
+        assert max(people) <= min(judged)
 
 
 def test_what_the_judge_is_unsure_of_goes_to_people(given: str, tmp_path: Path) -> None:
@@ -138,9 +165,9 @@ def test_a_spent_budget_leaves_the_judge_what_it_can_answer(given: str, tmp_path
 
 
 def test_a_spent_budget_leaves_out_what_no_judge_may_answer(given: str, tmp_path: Path) -> None:
-    """Sensitive questions come first; the rest of a dimension that the judge does not master stays without an answer."""
-    mix = told(tmp_path, given, hybrid("wrong", sensitive=("harmless",), budget=PeopleBudget(labels=332)), "harmless")
-    assert routes(tmp_path, "harmless") == {("sensitive", "people"): 208}
+    """Questions of people alone come first; the rest of a dimension that the judge does not master stays without an answer."""
+    mix = told(tmp_path, given, hybrid("wrong", people_shares={"harmless": 1.0}, budget=PeopleBudget(labels=332)), "harmless")
+    assert routes(tmp_path, "harmless") == {("assigned", "people"): 208}
     assert routes(tmp_path) == {("calibration", "people"): 52, ("not as good", "people"): 20, ("not as good", "nobody"): 136}
     assert mix["unanswered"] == 136
     assert len(rows(tmp_path, "preferences")) == 280
@@ -181,4 +208,21 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ConfigError, match="around one half"):
         ByRules(uncertain=(0.6, 0.9))
     with pytest.raises(ConfigError, match="at most 1, the number of raters in the pool, got 2"):
-        Hybrid(judge=judge("right"), people=Simulated(gold=f"{WORLD}:gold", pool=RaterPool(raters=1))).check(1)
+        Hybrid(judge=judge("right"), people=Simulated(gold=f"{WORLD}:gold", pool=RaterPool(raters=1))).check(1, ("helpful",))
+
+
+def test_a_dimension_that_nobody_asks_about_is_refused_before_anything_is_asked(given: str, tmp_path: Path) -> None:
+    of = hybrid("right", people_shares={"harmles": 1.0, "honest": 0.5})
+    with pytest.raises(ConfigError, match="nothing is asked about 'harmles' and 'honest'. Did you mean 'harmless'?"):
+        told(tmp_path, given, of, "harmless")
+    assert not (tmp_path / "routes.jsonl").exists()
+
+
+def test_who_does_not_answer_a_dimension_need_not_be_able_to(tmp_path: Path) -> None:
+    """The judge has principles on one dimension alone, and one person is too few to compare it with."""
+    (tmp_path / "mine.yaml").write_text("principles: [{id: safe, dimension: harmless, text: a, critique: b, revision: c}]")
+    one = Simulated(gold=f"{WORLD}:gold", pool=RaterPool(raters=1))
+    of = Hybrid(judge=judge("right", principles=str(tmp_path / "mine.yaml")), people=one, people_shares={"harmless": 0.0, "helpful": 1.0})
+    of.check(1, ("helpful", "harmless"))
+    with pytest.raises(ConfigError, match="no principle of constitution is about helpful; there are harmless"):
+        replace(of, people_shares={"harmless": 0.0, "helpful": 0.5}).check(1, ("helpful", "harmless"))

@@ -46,9 +46,9 @@ def logits(comparison: Comparison, **changes: object) -> list[float]:
 
 def test_no_question_can_have_more_raters_than_the_pool() -> None:
     rater: Rater = Simulated("package.module:function", pool=RaterPool(raters=3))
-    rater.check(3)
+    rater.check(3, ("helpful",))
     with pytest.raises(ConfigError, match="at most 3, the number of raters in the pool, got 4"):
-        rater.check(4)
+        rater.check(4, ("helpful",))
 
 
 def test_without_reliability_a_judgment_is_a_coins_toss() -> None:
