@@ -32,9 +32,9 @@ COMMANDS = {
 GROUPS = {
     "Run a pipeline": ("run", "plan", "swap"),
     "Make a model": (
-        "world", "pretrain", "sft", "sample", "revise", "reward", "refresh", "direct", "online", "pair", "average", "rerank",
+        "world", "pretrain", "sft", "sample", "revise", "reward", "rules", "refresh", "direct", "online", "pair", "average", "rerank",
     ),
-    "Judge": ("label", "collect", "judge", "exchange"),
+    "Judge": ("label", "collect", "collect_rules", "judge", "exchange"),
     "Measure": ("score", "front", "reward-check", "evaluate", "regrade", "report", "agreement", "judge-fit"),
     "Look": ("runs", "inspect", "reference", "completion"),
 }  # fmt: skip

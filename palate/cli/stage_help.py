@@ -19,7 +19,7 @@ RUN_OPTIONS = {
     "--device NAME": f"such as cpu, cuda:1, mps {whole('[default: auto]')}",
     "--launch HOW": "on N processes: torchrun:N, ray:N:ADDRESS",
     "--shard WHAT": "weights that these share out: frozen, all, all:N",
-    "--track NAMES": "also send metrics to tensorboard,wandb,mlflow,trackio",
+    "--track NAMES": "log metrics to tensorboard,wandb,mlflow,trackio",
     "--out DIR": f"directory of the run {whole('[default: RUNS/STAGE-KEY]')}",
     "--runs DIR": f"folder of runs {whole('[default: runs]')}",
     "--fresh": "forget an earlier run with these settings",

@@ -13,6 +13,7 @@ from palate.core import Comparison, ConfigError, DataError, Judgment, RunError
 from palate.data.jsonl import Row, write_rows
 from palate.data.judge_names import judge_of
 from palate.data.marks import MARKS
+from palate.judges.clamp import check_clamp, clamped
 from palate.judges.constitution import ConstitutionInput, Principle, drawn_by_weight, known_constitution, load_constitution
 from palate.judges.instruction_files import Instructions, InstructionsInput, load_instructions
 from palate.judges.judge_card import Calibration, read_card
@@ -30,8 +31,6 @@ from palate.judges.verdicts import (
     VerdictKind,
     answer_of,
     better,
-    check_clamp,
-    clamped,
     smoothed,
 )
 from palate.raters.rater import Answered, Ask

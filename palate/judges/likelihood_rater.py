@@ -20,6 +20,7 @@ from palate.config.types import Amount
 from palate.core import Comparison, Completion, ConfigError, Conversation, Judgment, Message, Prompt, RunError
 from palate.data.jsonl import write_rows
 from palate.data.judge_names import judge_of
+from palate.judges.clamp import check_clamp, clamped
 from palate.judges.constitution import Constitution, ConstitutionInput, drawn_by_weight, known_constitution, load_constitution
 from palate.judges.function_judge import FunctionJudge
 from palate.judges.instruction_files import VERSION_DIGITS, spoken
@@ -28,7 +29,6 @@ from palate.judges.judge_rater import ABSTENTIONS
 from palate.judges.judge_summary import JudgeCounts, judge_summary, note_uncalibrated
 from palate.judges.local_judge import LocalJudge
 from palate.judges.option_tokens import log_sum
-from palate.judges.verdicts import check_clamp, clamped
 from palate.raters.rater import Answered, Ask, refuse_rankings
 from palate.runs.run import Run
 
