@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from palate.judges.clamp import clamped
 from palate.judges.instruction_files import Instructions, load_instructions
 from palate.judges.judge_model import JudgeReply, NoReply
 from palate.judges.verdicts import (
@@ -16,7 +17,6 @@ from palate.judges.verdicts import (
     SampledVerdicts,
     WrittenVerdict,
     better,
-    clamped,
     smoothed,
 )
 

@@ -215,7 +215,7 @@ def test_requests_end_at_the_deadline(serve, outcome: Outcome) -> None:
 
 def test_settings_that_make_no_sense(tmp_path: Path, outcome: Outcome) -> None:
     url = "http://127.0.0.1:1/v1"
-    with pytest.raises(ConfigError, match="instructions helpful compare pairs"):
+    with pytest.raises(ConfigError, match="instructions helpful compare completions"):
         outcome(url, part={"instructions": "helpful"})
     with pytest.raises(ConfigError, match="ask about a principle"):
         outcome(url, part={"instructions": "principle-pointwise"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from palate.judges.endpoint import OpenAIJudge
 from palate.models.scalar import ScalarModel, scalar_from
 from palate.rewards.batch import PartScores, ScoringBatch, ScoringContext
 from palate.rewards.composition import Composition
+from palate.rewards.ensemble_members import members_of
 from palate.rewards.learned import LearnedReward
 from palate.rewards.model import ModelReward
 from palate.rewards.part import Constraint
@@ -62,11 +64,10 @@ def run(tmp_path: Path) -> Run:
 
 
 def context(run: Run | None = None) -> ScoringContext:
-    class Loaded:
-        def __init__(self, path: str) -> None:
-            self.reward = LearnedReward.load(path)
+    def members(path: str) -> list[SimpleNamespace]:
+        return [SimpleNamespace(member=member) for member in members_of(path, LearnedReward.load(path))]
 
-    return ScoringContext("law", None, Loaded, run)  # type: ignore[arg-type]
+    return ScoringContext("law", None, members, run)  # type: ignore[arg-type]
 
 
 def scored(part: WrittenRules, what: ScoringBatch, run: Run | None = None) -> PartScores:
