@@ -86,7 +86,7 @@ MARK_COLUMNS = (
     "differences",
     "as `collect`",
     "length rule",
-    "found no better than length",
+    "cannot be told from length",
 )
 
 

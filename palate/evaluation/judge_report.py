@@ -174,13 +174,17 @@ def findings(one: JudgedDimension) -> tuple[str, ...]:
 
 
 def _marks_beside_rules(marks: FittedMarks | None) -> Iterator[str]:
-    """Yield a sentence for each rule whose predictions of held-out pairs are not worse than those of the marks."""
+    """Yield a sentence for each rule whose predictions of held-out pairs the marks do not surpass beyond chance."""
     if marks is None:
         return
     for gain, rule in ((marks.over_constant, "one half for every pair"), (marks.over_longer, "the length rule")):
-        if gain is not None and not gain.low > 0:
-            interval = f"{gain.value:+.3f} nats [{gain.low:+.3f}, {gain.high:+.3f}]"
-            yield f"Its marks do not predict what people prefer better than {rule} ({interval}). Do not use them as a reward."
+        if gain is None or gain.low > 0:
+            continue
+        interval = f"{gain.value:+.3f} nats [{gain.low:+.3f}, {gain.high:+.3f}]"
+        if gain.high < 0:
+            yield f"Its marks predict what people prefer worse than {rule} ({interval}). Do not use them as a reward."
+        else:
+            yield f"Its marks cannot be told from {rule} ({interval}). Have more pairs judged by people, or use another judge."
 
 
 def _beside_rules(agreement: JudgeAgreement) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from palate.agreement.analysis import JudgeFigures
-from palate.agreement.judge_agreement import NOT_MEASURED, agreement_with_people
+from palate.agreement.estimates import Estimate
+from palate.agreement.judge_agreement import NOT_MEASURED, agreement_with_people, clustered_mean
 from palate.agreement.judge_answers import JudgeAnswers
 from palate.agreement.judge_habits import flips
 from palate.agreement.ranking_habits import ranking_habits
@@ -42,6 +44,10 @@ def judge_figures(
     """Return a line for each model and dimension. The cost in the run's `summary` is a judge's where there is only one."""
     if not any(is_judge(rater, exchange.kinds()) for rater in exchange.kinds()):
         return ()
+    status = summary.get("calibrated")
+    is_calibrated = status if isinstance(status, bool) else None
+    if not any(vote.is_ranking for vote in exchange.votes):
+        return tuple(replace(line, is_calibrated=is_calibrated) for line in _lines_of_words(exchange, dimension, rng))
     questions = Questions()
     read = questions.take(exchange)
     people = [one for one in read.judgments if read.kinds[one.rater] not in {"model", "rule"}]
@@ -57,10 +63,43 @@ def judge_figures(
             agrees = (found.judge.with_ties, found.judge.decided, found.people.decided) if found.pairs else (NOT_MEASURED,) * 3
             share = None if turned is None else turned.share
             paid = float(cost) if isinstance(cost, int | float) and len(judges) == 1 else None
-            status = summary.get("calibrated")
-            is_calibrated = status if isinstance(status, bool) else None
             lines.append(JudgeFigures(judge, name, len(said), found.pairs, *agrees, share, paid, is_calibrated, ranking_habits(said)))
     return tuple(lines)
+
+
+def _lines_of_words(exchange: Exchange, dimension: str | None, rng: np.random.Generator) -> Iterator[JudgeFigures]:
+    """Yield the agreement of each model on questions with one word as an answer: whether a rule is broken, a criterion is met."""
+    kinds, tested = exchange.kinds(), {item.id for item in exchange.items if item.gold is not None or item.is_qualification}
+    counted = [vote for vote in exchange.votes if vote.is_counted and _counts(vote, dimension) and vote.judgment.comparison not in tested]
+    words: dict[Hashable, dict[str, object]] = defaultdict(dict)
+    for vote in counted:
+        for question, word in _words(vote):
+            words[question][vote.judgment.rater] = word
+    people = {rater for rater, kind in kinds.items() if kind != "rule" and not is_judge(rater, kinds)}
+    for judge in dict.fromkeys(judge_of(rater) for rater in kinds if is_judge(rater, kinds)):
+        mine = {rater for rater in kinds if judge_of(rater) == judge}
+        agrees: list[tuple[float, int]] = []
+        others: list[tuple[float, int]] = []
+        for number, given in enumerate(words.values()):
+            said = [word for rater, word in given.items() if rater in mine]
+            heard = [word for rater, word in given.items() if rater in people]
+            agrees += [(float(np.mean([one == word for one in said])), number) for word in heard if said]
+            others += [((heard.count(word) - 1) / (len(heard) - 1), number) for word in heard if said and len(heard) > 1]
+        judge_share, people_share = (_mean(values, rng) for values in (agrees, others))
+        votes = sum(vote.judgment.rater in mine for vote in counted)
+        questions = len({number for _, number in agrees})
+        yield JudgeFigures(judge, dimension or "overall", votes, questions, judge_share, judge_share, people_share, None)
+
+
+def _words(vote: Vote) -> Iterator[tuple[Hashable, object]]:
+    """Yield (question, answer) of a vote; criteria of which its rater is unsure are left out."""
+    if vote.is_broken is not None:
+        yield (vote.judgment.comparison, vote.rule), vote.is_broken
+    yield from (((vote.judgment.comparison, criterion), word) for criterion, word in vote.grades.items() if word != "unsure")
+
+
+def _mean(values: list[tuple[float, int]], rng: np.random.Generator) -> Estimate:
+    return clustered_mean(np.array([value for value, _ in values]), np.array([number for _, number in values], dtype=np.int64), rng)
 
 
 def _counts(vote: Vote, dimension: str | None) -> bool:

@@ -130,7 +130,13 @@ class Questions:
         kept = []
         for vote in exchange.votes:
             item = known[vote.judgment.comparison]
-            is_left_out = vote.entry == "undo" or vote.is_broken is not None or item.gold is not None or reason_to_leave_out(vote, item)
+            is_left_out = (
+                vote.entry == "undo"
+                or vote.is_broken is not None
+                or vote.grades
+                or item.gold is not None
+                or reason_to_leave_out(vote, item)
+            )
             if not is_left_out:
                 tiers = vote.judgment.ranking or (tuple(range(len(item.candidates))),)  # all bad: a tie of all
                 kept.append(replace(vote.judgment, ranking=tiers).renumbered(*places[item.id]))

@@ -182,7 +182,7 @@ class Regrade:
         for finding in (*gains.findings, WITHOUT_CARDS):
             run.say(finding)
         counts = {name: sum(len(one.sides[number]) for one in matched) for number, name in enumerate(SIDES)}
-        judges = {UNCALIBRATED: [one.rater for one in said.values()]}
+        judges = {UNCALIBRATED: [one.rater for one in said.values()], "judges": {"calibrated": False}}  # the latter for `palate agreement`
         run.summary({"prompts": len(matched), "completions": counts, **gains.summary(), **judges})
 
     def _matched(self, run: Run) -> list[MatchedPrompt]:

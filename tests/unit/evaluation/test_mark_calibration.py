@@ -98,7 +98,7 @@ def test_marks_that_only_count_words_are_not_better_than_the_length_rule() -> No
     one = measured(marks, people)
     assert one.marks is not None
     assert one.marks.over_constant.low > 0
-    assert any("better than the length rule" in sentence and "Do not use them as a reward" in sentence for sentence in findings(one))
+    assert any(sentence.startswith("Its marks cannot be told from the length rule") for sentence in findings(one))
     good, people, _ = world(lambda rng, quality, words: quality, prompts=150, taste=0.5)
     assert not any("length rule" in sentence for sentence in findings(measured(good, people)))
 

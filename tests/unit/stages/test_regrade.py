@@ -11,6 +11,7 @@ import pytest
 from palate.core import Completion, ConfigError, DataError, Message, Prompt
 from palate.data.formats import sample_row
 from palate.data.jsonl import write_rows
+from palate.evaluation.rater_report import report_on
 from palate.evaluation.rater_votes import read_votes
 from palate.judges.endpoint import OpenAIJudge
 from palate.judges.rubric_grading import VERSION
@@ -99,6 +100,8 @@ def test_a_completion_that_only_lists_the_criteria_is_caught(serve_model: Callab
     assert "holds no verdict" in third["after_wins"]["one"][0], "equal for a judge that abstains: neither a win nor a tie"
     assert found["uncalibrated"] == ["judge/rubric@" + VERSION, "one/rubric@" + VERSION, "other/rubric@" + VERSION]
     assert found["abstentions"] == 2 * PROMPTS / 3
+    lines = report_on(run).judges
+    assert {line.judge: line.is_calibrated for line in lines} == dict.fromkeys(found["uncalibrated"], False)
     table, left_out = read_votes(run)
     assert len(table.votes) == 3 * 2 * PROMPTS * len(RUBRIC)
     assert table.votes.raters == ("judge/rubric@" + VERSION, "one/rubric@" + VERSION, "other/rubric@" + VERSION)
