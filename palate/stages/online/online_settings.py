@@ -74,7 +74,7 @@ class OnlineSettings:
         iterations: how often the run samples and learns.
         prompts_per_iteration: prompts per iteration.
         samples_per_prompt: completions per prompt.
-        sampler: what draws completions.
+        sampler: what samples.
         epochs_per_batch: epochs over an iteration's completions.
         minibatches: optimizer steps per epoch.
         sampling: the temperature, and the longest completion; the distribution cannot be cut.
