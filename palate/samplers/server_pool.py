@@ -15,6 +15,8 @@ from palate.core import RunError, TrainingError
 from palate.samplers.probe import ProbedTokens
 from palate.samplers.server_requests import told
 
+NEW = "was not tried yet"
+
 
 @dataclass(eq=False)
 class PooledServer:
@@ -38,7 +40,7 @@ class PooledServer:
     probed: ProbedTokens | None = None
     adapter: str = ""
     is_asleep: bool = False
-    fault: str = "is new"
+    fault: str = NEW
     is_slow: bool = False
     loads: int = 0
 
@@ -118,11 +120,11 @@ class ServerPool:
         return (server for server in self.servers if not server.fault)
 
     def _mark(self, server: PooledServer, failure: RequestFailed | TrainingError) -> None:
-        """Note why a server cannot take part, and say so where it did until now."""
-        was_usable = not server.fault
+        """Note why a server cannot take part, and say so where it did until now, or was never tried."""
+        is_news = server.fault in ("", NEW)
         server.fault = f"{server.url} {told(failure)}" if isinstance(failure, RequestFailed) else str(failure)
         server.is_slow = isinstance(failure, RequestFailed) and failure.kind == "timeout"
-        if was_usable or not server.loads:
+        if is_news:
             self.say(f"{server.fault}. Nothing is drawn there until it takes the weights")
 
     def _prepare_all(self) -> None:
@@ -138,8 +140,8 @@ class ServerPool:
                 if any(self._usable()):
                     return
         raise RunError(
-            f"no server of sampler.servers draws completions: {'; '.join(server.fault for server in self.servers)}. What was written "
-            "stays, and the same command goes on from the last checkpoint, also with other addresses in sampler.servers"
+            f"no server of sampler.servers draws completions: {'; '.join(server.fault for server in self.servers)}. Start "
+            "them, or name others in sampler.servers. What was written stays, and the same command goes on from the last checkpoint"
         )
 
     def _prepare_some(self, servers: Sequence[PooledServer]) -> None:
@@ -151,7 +153,7 @@ class ServerPool:
             if failure is not None:
                 self._mark(server, failure)
                 continue
-            if server.fault and server.loads:
+            if server.fault not in ("", NEW):
                 self.say(f"{server.url} takes part again")
             server.fault, server.is_slow = "", False
             server.loads += 1

@@ -44,7 +44,7 @@ def online(script: MemoryScript, machine: Machine, stage: Online, origins: Origi
         if stage.held_out.prompts is not None:
             rows = max(rows, (stage.held_out.limit or rows) // machine.ranks)
         sample(script, policy, trained.width, rows, lengths.prompt, lengths.completion)
-    else:  # vLLM takes its share of the device for weights, keys and values
+    else:  # vLLM in this process takes its share of the device for weights, keys and values; servers take none
         share = sampler.get("memory_share", 0.0)
         script.hold("sampler", "share of the device", (machine.memory or 0.0) * float(str(share)))
         script.moment("sample")
