@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from palate.agreement import AgreementReport, Bias, Estimate, LearningCurve, RaterReport, advice, favoured, favoured_words, nearest
-from palate.agreement.ranking_habits import RankingHabits
 from palate.data.judge_names import UNCALIBRATED, UNKNOWN_CALIBRATION, titled
 
 ROWS = 15
@@ -38,6 +37,8 @@ def show_agreement(report: AgreementReport, console: Console) -> None:
             console.print(Text(line, style="dim"), soft_wrap=True)
     if report.judges:
         console.print(_judges(report))
+        if (of_rankings := _habits_of_rankings(report)) is not None:
+            console.print(of_rankings)
         for line in _about_judges(report):
             console.print(Text(line, style="dim"), soft_wrap=True)
     if report.by_rater:
@@ -214,25 +215,28 @@ def _percent(estimate: Estimate) -> str:
 
 
 def _judges(report: AgreementReport) -> Table:
-    ranks = any(one.habits is not None for one in report.judges)
-    of_rankings = ("orders agree", "first wins", "by chance") if ranks else ()
-    table = _table("judge (a model)", "dimension", "votes", "pairs", "agrees", "interval", "people", "flips", *of_rankings, "cost")
+    table = _table("judge (a model)", "dimension", "votes", "pairs", "agrees", "interval", "people", "flips", "cost")
     for one in report.judges:
         agrees, interval = _cells(one.decided) if one.decided.n else ("-", "-")
         people = f"{one.people.value:.2f}" if one.people.n else "-"
         flips = "-" if one.flips is None else f"{one.flips.value:.1%}"
         cost = "-" if one.cost is None else f"{one.cost:.4g}"
-        habits = _order_habits(one.habits) if ranks else ()
         title = Text(titled(one.judge, is_calibrated=one.is_calibrated))
-        table.add_row(title, Text(one.dimension), str(one.votes), str(one.pairs), agrees, interval, people, flips, *habits, cost)
+        table.add_row(title, Text(one.dimension), str(one.votes), str(one.pairs), agrees, interval, people, flips, cost)
     return table
 
 
-def _order_habits(habits: RankingHabits | None) -> tuple[str, str, str]:
-    if habits is None:
-        return ("-", "-", "-")
-    tau = "-" if habits.tau is None else f"{habits.tau.value:+.2f}"
-    return tau, f"{habits.first_place.value:.1%}", f"{habits.chance:.1%}"
+def _habits_of_rankings(report: AgreementReport) -> Table | None:
+    """A line for each judge who ranked three completions or more in known orders; None without any."""
+    found = [(one, one.habits) for one in report.judges if one.habits is not None]
+    if not found:
+        return None
+    table = _table("judge (a model)", "dimension", "rankings", "orders agree", "first wins", "by chance")
+    for one, habits in found:
+        tau = "-" if habits.tau is None else f"{habits.tau.value:.2f}"
+        first = f"{habits.first_place.value:.1%}"
+        table.add_row(Text(one.judge), Text(one.dimension), str(habits.rankings), tau, first, f"{habits.chance:.1%}")
+    return table
 
 
 def _about_judges(report: AgreementReport) -> Iterator[str]:

@@ -207,6 +207,8 @@ def _nothing(exchange: Exchange, dimension: str | None, place: str, left_out: Ma
         there = f" It has judgments on {', '.join(known)}." if known else ""
         return DataError(f"{place}: there is no judgment on dimension {dimension!r}.{there} Give another --dimension.")
     holds = "; ".join(f"{count} x {reason}" for reason, count in left_out.items())
+    if not exchange.items:
+        return DataError(f"{place}: holds nothing that was compared, but {holds}. Give judgments of two completions of a prompt or more.")
     if not exchange.votes:
         besides = f" It also holds {holds}." if holds else ""
         return DataError(f"{place}: holds {len(exchange.items)} items that nobody judged.{besides} Have them judged first: `palate label`.")

@@ -133,6 +133,11 @@ def test_a_faulty_mark_is_one_message(tmp_path: Path, change: dict[str, Any], to
         read_exchange(save(tmp_path / "a.jsonl", row("a", 1), ROW | change))
 
 
+def test_marks_of_one_model_compare_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds nothing that was compared, but 2 x the judge's only mark"):
+        read_votes(save(tmp_path / "a.jsonl", row("a", 1), row("a", 2, turn=2)))
+
+
 def test_marks_turn_with_their_candidates() -> None:
     vote = Vote(Judgment("i", "judge", ((1,), (0,)), strength=3.0), marks=(4.0, 7.0)).renumbered("j", (1, 0))
     assert (vote.judgment.comparison, vote.tiers, vote.marks) == ("j", ((0,), (1,)), (7.0, 4.0))
