@@ -46,7 +46,7 @@ def _of_collect(path: Path, record: RunRecord) -> Figures:
     kind = cast("Any", record.config["from"])["kind"]
     if "mix" in summary:
         people, judge = (summary["mix"]["sources"][name] for name in ("people", "judge"))
-        return int(people["labels"]), int(judge["labels"]), 0, int(judge["tokens"])
+        return int(people["labels"]), int(judge["labels"]), int(judge["tokens"]) - int(judge["tokens_out"]), int(judge["tokens_out"])
     if kind in {"people", "simulated"}:
         return int(summary["judgments"]), 0, 0, 0
     judges = summary.get("judges", {})

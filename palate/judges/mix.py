@@ -84,12 +84,13 @@ def mix_summary(
     seconds = [judgment.seconds for _, judgments in sources["people"] for judgment in judgments]
     worked = sum(budget.seconds_per_label if own is None else own for own in seconds)
     people_cost = labels * budget.cost_per_label
-    tokens = sum(_tokens(figures.get(name)) for name in ("judge", "second"))
+    read, written = (sum(_tokens(figures.get(name), which) for name in ("judge", "second")) for which in ("tokens_in", "tokens_out"))
     given = {
         "people": {"labels": labels, "hours": worked / 3600, **_bought(sources["people"], gold, people_cost)},
         "judge": {
             "labels": sum(len(judgments) for _, judgments in sources["judge"]),
-            "tokens": tokens,
+            "tokens": read + written,
+            "tokens_out": written,
             **_bought(sources["judge"], gold, judge_cost),
         },
     }
@@ -153,5 +154,5 @@ def _compared(one: JudgeComparison | None, *, is_believed: bool) -> dict[str, ob
     }
 
 
-def _tokens(figures: Any) -> int:
-    return int(figures.get("tokens_in", 0)) + int(figures.get("tokens_out", 0)) if isinstance(figures, Mapping) else 0
+def _tokens(figures: Any, which: str) -> int:
+    return int(figures.get(which, 0)) if isinstance(figures, Mapping) else 0

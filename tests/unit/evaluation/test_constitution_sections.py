@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +160,9 @@ def test_labels_of_a_judge_are_not_labels_of_people(runs: dict[str, Path]) -> No
     (judged / "run.json").write_text(record.replace('"simulated"', '"judge"'))
     (judged / "summary.json").write_text('{"judgments": 36, "judges": {"tokens_in": 500, "tokens_out": 20}}')
     assert model_cost("ppo", str(runs["ppo"])) == ModelCost("ppo", 0, 36, 500, 11 + 6 * 21 + 20)
+    by_both = {"people": {"labels": 30}, "judge": {"labels": 6, "tokens": 520, "tokens_out": 20}}
+    (judged / "summary.json").write_text(json.dumps({"judgments": 36, "mix": {"sources": by_both}}))
+    assert model_cost("ppo", str(runs["ppo"])) == ModelCost("ppo", 30, 6, 500, 11 + 6 * 21 + 20)
 
 
 def test_the_stage_puts_both_on_the_page(runs: dict[str, Path], tmp_path: Path) -> None:
