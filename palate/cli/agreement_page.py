@@ -10,10 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from palate.agreement import AgreementReport, Bias, Estimate, LearningCurve, RaterReport, advice, favoured, favoured_words, nearest
+from palate.cli.policy_page import ROWS, named_table, show_policies, two_cells
 from palate.data.judge_names import UNCALIBRATED, UNKNOWN_CALIBRATION, titled
-
-ROWS = 15
-"""The most raters, and the most pairs of raters, that the page has."""
 
 _OTHER = {"shown first": "shown second", "longer": "shorter"}
 
@@ -31,10 +29,7 @@ def show_agreement(report: AgreementReport, console: Console) -> None:
     if len(report.dimensions) > 1:
         console.print(_dimensions(report))
     if report.policies:
-        console.print(_policies(report))
-        console.print(_win_rates(report))
-        for line in _about_policies(report):
-            console.print(Text(line, style="dim"), soft_wrap=True)
+        show_policies(report, console)
     if report.judges:
         console.print(_judges(report))
         if (of_rankings := _habits_of_rankings(report)) is not None:
@@ -150,14 +145,16 @@ def _pace(report: AgreementReport) -> Iterator[str]:
 
 
 def _dimensions(report: AgreementReport) -> Table:
-    table = _table("criterion" if "met" in report.names else "dimension", "votes", "alpha", "interval")
+    table = named_table("criterion" if "met" in report.names else "dimension", "votes", "alpha", "interval")
     for row in report.dimensions:
-        table.add_row(Text(row.dimension), str(row.votes), *_cells(row.alpha))
+        table.add_row(Text(row.dimension), str(row.votes), *two_cells(row.alpha))
     return table
 
 
 def _raters(report: AgreementReport) -> Table:
-    table = _table("rater", "votes", "agrees", "interval", "by chance", "reliability", "tests right", "first shown", "ties", "seconds", "")
+    table = named_table(
+        "rater", "votes", "agrees", "interval", "by chance", "reliability", "tests right", "first shown", "ties", "seconds", ""
+    )
     for rater in report.by_rater[:ROWS]:
         table.add_row(*_rater(rater))
     if len(report.by_rater) > ROWS:
@@ -165,59 +162,10 @@ def _raters(report: AgreementReport) -> Table:
     return table
 
 
-def _policies(report: AgreementReport) -> Table:
-    several = len({one.dimension for one in report.policies}) > 1
-    table = _table("policy", *(["dimension"] if several else []), "votes", "wins", "interval", "strength", "interval")
-    for one in report.policies:
-        row: list[str | Text] = [
-            Text(one.policy),
-            *([Text(one.dimension)] if several else []),
-            str(one.votes),
-            f"{one.rate.value:.1%}",
-            _percent(one.rate),
-        ]
-        table.add_row(*row, f"{one.strength.value:+.2f}", _cells(one.strength)[1])
-    return table
-
-
-def _win_rates(report: AgreementReport) -> Table:
-    several = len({one.dimension for one in report.win_rates}) > 1
-    joined = any(one.joined for one in report.win_rates)
-    titles = ("policy", "against", *(["dimension"] if several else []), "votes", "wins", "interval")
-    table = _table(*titles, *(("with the judge", "interval", "votes saved") if joined else ()))
-    for one in report.win_rates[:ROWS]:
-        row: list[str | Text] = [Text(one.policy), Text(one.other), *([Text(one.dimension)] if several else []), str(one.votes)]
-        row += [f"{one.rate.value:.1%}", _percent(one.rate)]
-        if one.joined is not None and one.saved is not None:
-            row += [f"{one.joined.value:.1%}", _percent(one.joined), f"{one.saved:.0f}"]
-        table.add_row(*row)
-    if len(report.win_rates) > ROWS:
-        table.caption = f"the {ROWS} with most votes of {len(report.win_rates)}; --json has all"
-    return table
-
-
-def _about_policies(report: AgreementReport) -> Iterator[str]:
-    whose = "of models" if report.judges and not any(one.pairs for one in report.judges) else "of people"
-    yield (
-        f"wins: share of the votes {whose} on its completions, whoever it met, a tie being half a win; strength: log-odds against a policy "
-        "of mean strength (Bradley-Terry). Errors count a prompt once."
-    )
-    if named := sorted({one.judge for one in report.win_rates if one.joined is not None}):
-        yield (
-            f"with the judge: people's rate, made more exact by what {', '.join(named)} says about pairs that no person judged; "
-            "votes saved: the votes of people that this was worth. It is right where people judged a random draw of the pairs, "
-            "however bad the judge is."
-        )
-
-
-def _percent(estimate: Estimate) -> str:
-    return "-" if math.isnan(estimate.low) else f"{estimate.low:.1%}-{estimate.high:.1%}"
-
-
 def _judges(report: AgreementReport) -> Table:
-    table = _table("judge (a model)", "dimension", "votes", "pairs", "agrees", "interval", "people", "flips", "cost")
+    table = named_table("judge (a model)", "dimension", "votes", "pairs", "agrees", "interval", "people", "flips", "cost")
     for one in report.judges:
-        agrees, interval = _cells(one.decided) if one.decided.n else ("-", "-")
+        agrees, interval = two_cells(one.decided) if one.decided.n else ("-", "-")
         people = f"{one.people.value:.2f}" if one.people.n else "-"
         flips = "-" if one.flips is None else f"{one.flips.value:.1%}"
         cost = "-" if one.cost is None else f"{one.cost:.4g}"
@@ -231,7 +179,7 @@ def _habits_of_rankings(report: AgreementReport) -> Table | None:
     found = [(one, one.habits) for one in report.judges if one.habits is not None]
     if not found:
         return None
-    table = _table("judge (a model)", "dimension", "rankings", "orders agree", "first wins", "by chance")
+    table = named_table("judge (a model)", "dimension", "rankings", "orders agree", "first wins", "by chance")
     for one, habits in found:
         tau = "-" if habits.tau is None else f"{habits.tau.value:.2f}"
         first = f"{habits.first_place.value:.1%}"
@@ -259,7 +207,7 @@ def _about_judges(report: AgreementReport) -> Iterator[str]:
 
 
 def _rater(rater: RaterReport) -> list[Text]:
-    agrees, interval = ("-", "-") if rater.agreement is None else _cells(rater.agreement)
+    agrees, interval = ("-", "-") if rater.agreement is None else two_cells(rater.agreement)
     cells = [
         rater.rater,
         str(rater.votes),
@@ -277,7 +225,7 @@ def _rater(rater: RaterReport) -> list[Text]:
 
 
 def _pairs(report: AgreementReport) -> Table:
-    table = _table("rater", "and", "common", "agree", "kappa")
+    table = named_table("rater", "and", "common", "agree", "kappa")
     for pair in report.pairs[:ROWS]:
         kappa = "-" if math.isnan(pair.kappa) else f"{pair.kappa:.2f}"
         table.add_row(Text(pair.one), Text(pair.other), str(pair.items), f"{pair.agreement:.0%}", kappa)
@@ -300,18 +248,6 @@ def _curve(curve: LearningCurve | None) -> Iterator[str]:
 
 def _labels(number: float) -> str:
     return f"{number:.0f}" if number < 1e9 else "more than anybody can collect"
-
-
-def _table(*titles: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
-    for title in titles:
-        is_name = title in {"rater", "and", "dimension", "criterion", "judge (a model)", "policy", "against", ""}
-        table.add_column(title, justify="left" if is_name else "right", overflow="fold" if is_name else "ellipsis")
-    return table
-
-
-def _cells(estimate: Estimate) -> tuple[str, str]:
-    return f"{estimate.value:.2f}", "-" if math.isnan(estimate.low) else f"{estimate.low:.2f}-{estimate.high:.2f}"
 
 
 def _share(estimate: Estimate) -> str:
