@@ -102,10 +102,11 @@ def test_few_answers_do_not_prove_a_judge(given: str, tmp_path: Path) -> None:
 
 
 def test_a_dimension_of_people_alone_is_not_asked_of_the_judge(given: str, tmp_path: Path) -> None:
-    mix = told(tmp_path, given, hybrid("right", people_shares={"harmless": 1.0}), "harmless")
+    summary = collected(tmp_path, given, hybrid("right", people_shares={"harmless": 1.0}), dimensions=("helpful", "harmless"))
     assert routes(tmp_path, "harmless") == {("assigned", "people"): 208}
     assert routes(tmp_path)["judge", "judge"] == 156
-    assert list(mix["dimensions"]) == ["helpful"]
+    assert list(summary["mix"]["dimensions"]) == ["helpful"]
+    assert summary["judges"]["requests"] == 208 * 2  # each pair in both orders, on helpful alone
     assert {row["dimension"] for row in rows(tmp_path, "judgments") if row["rater"].startswith("right")} == {"helpful"}
     assert {row["dimension"] for row in rows(tmp_path, "calibration")} == {"helpful"}
 
