@@ -215,10 +215,10 @@ def two_members(count: int) -> ScoredPairs:
 def test_new_completions_are_strange_where_members_differ_more_than_on_held_out_ones() -> None:
     pairs = two_members(30)
     known = {"yes": (0.0, 2.0), "no": (0.0, 4.0), "odd": (0.0, 6.0), "lost": (0.0, np.nan)}
-    group = [CompletionGroup(Prompt(str(k), (Message("user", f"new {k}"),)), (Completion("odd"), Completion("yes"))) for k in range(20)]
+    group = [CompletionGroup(Prompt(str(k), (Message("user", f"new {k}"),)), (Completion("odd"), Completion("no"))) for k in range(20)]
     found = novelty(Book(known), pairs, group)
     assert found is not None
-    assert (found.new, found.usual, found.completions) == ((3 + 1) / 2, (1 + 2) / 2, 40)
+    assert (found.new, found.usual, found.completions) == ((3 + 2) / 2, (1 + 2) / 2, 40)
     assert (found.beyond.value, found.beyond.n, found.is_warning) == (0.5, 20, True)
     alike = novelty(Book(known), pairs, [replace(one, completions=(Completion("yes"), Completion("lost"))) for one in group])
     assert alike is not None

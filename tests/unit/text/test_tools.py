@@ -254,6 +254,7 @@ def test_what_stages_hand_to_each_other_keeps_tools(tmp_path: Path) -> None:
     ((again, _),) = read_samples(tmp_path / "samples.jsonl").rows
     assert again.conversation == prompt.conversation
     judged = Judgment("c", "r", ((0,), (1,)))
-    row = Collect("samples", People())._preference_row((Comparison("c", again, (Completion("yes"), Completion("no"))), "overall"), [judged])
+    ask = Comparison("c", again, (Completion("yes"), Completion("no"))), "overall"
+    (row,) = Collect("samples", People())._preference_rows(ask, [judged])
     write_rows(tmp_path / "preferences.jsonl", [row])
     assert read_preferences(tmp_path / "preferences.jsonl").rows[0].prompt.conversation == prompt.conversation
