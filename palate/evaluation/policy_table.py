@@ -38,7 +38,7 @@ def policy_figures(
     strengths: list[PolicyStrength] = []
     rates: list[PolicyMatch] = []
     for name in dict.fromkeys(one.dimension for one in people or kept):
-        reader = _Reader(questions)
+        reader = _VoteReader(questions)
         votes = reader.votes([one for one in people or kept if one.dimension == name], per_order=not people)
         if not votes.won.size or len(reader.names) > MOST:
             continue
@@ -56,7 +56,7 @@ def _with_judge(rate: PolicyMatch, people: PolicyVotes, judge: PolicyVotes, name
     return rate if powered is None else replace(rate, judge=name, joined=powered.estimate, saved=powered.saved)
 
 
-class _Reader:
+class _VoteReader:
     """Reads judgments into columns in which pairs, prompts and policies keep their numbers."""
 
     def __init__(self, questions: Questions) -> None:
