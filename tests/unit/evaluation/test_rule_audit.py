@@ -37,7 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     prompts = [f"the cook {k}" for k in range(8)]
     write_rows(folder / "prompts.jsonl", [{"prompt": prompt} for prompt in prompts])
-    for name, texts in (("before", BEFORE), ("after", AFTER), ("long", [" rice" * 200, *BEFORE[1:]])):
+    for name, texts in (("before", BEFORE), ("after", AFTER), ("long", [" rice" * 200, *BEFORE[1:]]), ("salty", [" salt", *BEFORE[1:]])):
         rows = [{"prompt": prompt, "completions": [{"text": text}]} for prompt, text in zip(prompts, texts, strict=True)]
         write_rows(folder / f"{name}.jsonl", rows)
     scalar_from(tiny_policy("qwen3", word_tokenizer()), (HEAD,), seed=0).save(folder / "classifier")
@@ -89,6 +89,12 @@ def test_a_program_that_fails_stops_the_stage(audit: Audit, tmp_path: Path) -> N
         DataError, match=r"rule 'rice': its program .*:seven gave 7, .* for the completion ' make rice'. 8 of 8 completions"
     ):
         audit("before", RuleCheck(file=str(rule_file(tmp_path, broken))))
+
+
+def test_a_program_that_fails_on_one_completion_stops_the_stage_too(audit: Audit, tmp_path: Path) -> None:
+    broken = [{**RULES[0], "program": f"{HERE}:failing"}]
+    with pytest.raises(DataError, match=r"raised ZeroDivisionError.*1 of 8 completions could not be checked"):
+        audit("salty", RuleCheck(file=str(rule_file(tmp_path, broken))))
 
 
 def test_probabilities_have_the_interval_of_a_mean() -> None:
