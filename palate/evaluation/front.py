@@ -35,15 +35,19 @@ class ScoreTable:
     groups: tuple[Floats, ...]
 
     @cached_property
+    def deviation(self) -> Floats:
+        """(d,) the standard deviation of each dimension over all completions."""
+        return np.asarray(np.concatenate(self.groups).std(0))
+
+    @cached_property
     def standardised(self) -> tuple[Floats, ...]:
         """The scores less their mean, divided by their standard deviation over all completions, so that weights of dimensions compare.
 
         A dimension that does not vary is 0.
         """
-        everything = np.concatenate(self.groups)
-        deviation = everything.std(0)
-        scale = np.where(deviation > 0, deviation, np.inf)
-        return tuple((group - everything.mean(0)) / scale for group in self.groups)
+        centre = np.concatenate(self.groups).mean(0)
+        scale = np.where(self.deviation > 0, self.deviation, np.inf)
+        return tuple((group - centre) / scale for group in self.groups)
 
     def column(self, name: str, option: str) -> int:
         """Return the number of a dimension. Raises ConfigError where there is none of that name; `option` is what named it."""
@@ -104,12 +108,11 @@ def choose(table: ScoreTable, choice: Choice) -> Chosen:
     """
     columns = {name: table.column(name, "weights") for name in choice.weights}
     floors = {table.column(name, "floors"): floor for name, floor in choice.floors.items()}
-    deviation = np.concatenate(table.groups).std(0)
     numbers, below = [], 0
     for raw, scores in zip(table.groups, table.standardised, strict=True):
         short = np.zeros(len(raw))
         for column, floor in floors.items():
-            short = np.maximum(short, (floor - raw[:, column]) / (deviation[column] or 1.0))
+            short = np.maximum(short, (floor - raw[:, column]) / (table.deviation[column] or 1.0))
         below += bool(short.min() > 0)
         best = np.flatnonzero(short == short.min() if short.min() > 0 else short == 0)
         value = choice.value(scores[best], columns)

@@ -29,6 +29,8 @@ def policy_figures(
         rng: draws the bootstrap's samples.
         is_random: whether people judged a random draw of the pairs. If not, nothing is joined.
     """
+    if not any(side.policy for item in exchange.items for side in item.candidates):
+        return (), ()
     questions = Questions()
     read = questions.take(exchange)
     kept = [one for one in read.judgments if dimension in (None, one.dimension)]
@@ -65,7 +67,12 @@ class _VoteReader:
         self._prompts = questions.prompts
         self._places: dict[str, tuple[str, int, int]] = {}
         self._numbers: dict[str, int] = {}
-        self.names: list[str] = []
+        self._policies: dict[str, int] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The policies, by their numbers."""
+        return tuple(self._policies)
 
     def votes(self, judgments: Iterable[Judgment], *, per_order: bool) -> PolicyVotes:
         """Return the votes on pairs of completions whose policies are known.
@@ -86,7 +93,5 @@ class _VoteReader:
         policies = ("", "") if comparison is None else (comparison.completions[first].policy, comparison.completions[second].policy)
         if not all(policies):
             return -1, -1, prompt
-        for policy in policies:
-            if policy not in self.names:
-                self.names.append(policy)
-        return self.names.index(policies[0]), self.names.index(policies[1]), prompt
+        one, other = (self._policies.setdefault(policy, len(self._policies)) for policy in policies)
+        return one, other, prompt

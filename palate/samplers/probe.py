@@ -23,10 +23,10 @@ PREFIX_TOKENS = 300
 DRAW_TEMPERATURE = 2.0
 """Temperature of these draws. Log-probabilities from before the temperature differ from those after it."""
 
-TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.25}
-"""The largest difference of a probed token's log-probability, nats, that other kernels may make."""
+TOLERANCES = {torch.float32: 1e-3, torch.float16: 0.03, torch.bfloat16: 0.25}
+"""The largest difference of a token's log-probability, nats, that other kernels may make. float16 has three bits more than bfloat16."""
 
-STILL = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+STILL = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 1e-2}
 """Where the learner's probe moved by more than this, nats, an engine whose probe stayed the same has old weights."""
 
 

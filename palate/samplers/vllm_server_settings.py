@@ -27,7 +27,8 @@ class VLLMServerSettings:
         concurrency: number of requests at the same time, over all servers; each asks for all completions of one prompt.
         timeout_seconds: seconds for one request, also for one that loads weights.
         attempts: how often a prompt is asked for, per server, and how often all servers are tried where none is left.
-        tolerance: the largest difference of a probed token's log-probability, nats; none allows 0.001 in float32 and 0.25 in bfloat16.
+        tolerance: the largest difference of a probed token's log-probability, nats; none allows 0.001 in float32,
+            0.03 in float16, and 0.25 in bfloat16.
         sleep: let the servers give back their memory while the policy learns. It needs GPUs and servers with `--enable-sleep-mode`.
     """
 

@@ -73,7 +73,8 @@ class VLLMRollouts(RolloutSettings):
             are, after a check that they agree.
         memory_share: the share of a GPU's memory that vLLM takes for weights, keys and values; the learner needs the rest.
         concurrency: number of completions at the same time.
-        tolerance: the largest difference of a probed token's log-probability, nats; none allows 0.001 in float32 and 0.25 in bfloat16.
+        tolerance: the largest difference of a probed token's log-probability, nats; none allows 0.001 in float32,
+            0.03 in float16, and 0.25 in bfloat16.
     """
 
     kind: Literal["vllm"] = "vllm"

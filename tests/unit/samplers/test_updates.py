@@ -14,15 +14,17 @@ from palate.config.settings import Settings
 from palate.core import ConfigError, Message, Prompt, Sampling, TrainingError
 from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy
+from palate.models.precision import DTYPES
 from palate.samplers import vllm_sampler
 from palate.samplers.local import LocalSampler
-from palate.samplers.probe import PROBE_TOKENS, probe_ids
+from palate.samplers.probe import PROBE_TOKENS, Probe, ProbedTokens, probe_ids
 from palate.samplers.sampler import UpdatableSampler
 from palate.samplers.vllm_sampler import VLLMSampler
 from palate.samplers.vllm_server_settings import VLLMServerSettings
 from palate.samplers.vllm_servers import VLLMServers
 from palate.stages.online.online_settings import OnlineSettings
 from palate.stages.online.rollout_settings import VLLMRollouts
+from palate.testing import tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree, pack
 from palate.text.spans import prompt_ids
 from tests.unit.samplers.conftest import PROMPTS
@@ -163,3 +165,14 @@ def test_settings_of_one_kind_are_refused_by_the_other() -> None:
     assert settings(resample=2).sampler.correction is None
     with pytest.raises(ConfigError, match="LocalRollouts has no 'concurrency'"):
         settings(concurrency=3)
+
+
+@pytest.mark.parametrize("name", sorted(DTYPES))
+def test_the_probe_has_limits_for_every_type_that_policies_compute_in(name: str) -> None:
+    policy = tiny_policy(tokenizer=word_tokenizer())
+    policy.module.to(DTYPES[name])
+    probe = Probe(policy, None)
+    own = probe.learner_logps(policy).float()
+    probe.check("1", "it", ProbedTokens(own, own), None)
+    with pytest.raises(TrainingError, match="nats off"):
+        probe.check("1", "it", ProbedTokens(own, own + 0.5), None)
