@@ -20,10 +20,10 @@ def palate(*words: str, **more: str) -> Done:
     return ran("-m", "palate", *words, **more)
 
 
-def torchrun(count: int, *words: str, **more: str) -> Done:
-    """A script or module on several ranks, under torchrun itself."""
-    how = ("--standalone", "--nproc-per-node", str(count), "--shutdown-timeout", "5")
-    return ran("-m", "torch.distributed.run", *how, *words, **more)
+def torchrun(count: int, patience: int, *words: str, **more: str) -> Done:
+    """A script or module on several ranks, under torchrun itself, which kills ranks that do not end within `patience` seconds."""
+    script = str(Path(__file__).with_name("patient_torchrun.py"))
+    return ran(script, str(patience), "--standalone", "--nproc-per-node", str(count), *words, **more)
 
 
 def ran(*words: str, **more: str) -> Done:
