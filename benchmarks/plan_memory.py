@@ -146,7 +146,7 @@ def make(case: Case, folder: Path) -> None:
 
 def predicted(case: Case, folder: Path, device: str) -> tuple[float, str]:
     """Return the bytes that `palate plan` predicts, and the phase that needs them; on a GPU without those of CUDA itself."""
-    from palate.pipeline.estimates.pipeline_memory import origin_at
+    from palate.pipeline.estimates.model_origins import origin_at
     from palate.pipeline.estimates.role_memory import Machine
     from palate.pipeline.estimates.stage_memory import memory_of
 

@@ -95,7 +95,7 @@ def measured(kind: str, folder: Path, iterations: int) -> dict[str, float]:
         found["learning"] = peak()
         return finish(self)
 
-    Loop.__init__, Loop.iterate, Loop.finish = loaded, timed, finished  # type: ignore[method-assign]
+    Loop.__init__, Loop.iterate, Loop.finish = loaded, timed, finished  # type: ignore[method-assign, assignment]
     values = {
         "preset": "n-plus", "model": str(folder / "model"), "reward": str(folder / "reward"), "prompts": str(folder / "prompts.jsonl"),
         "iterations": iterations, "prompts_per_iteration": 4, "samples_per_prompt": 1, "epochs_per_batch": 1, "minibatches": 1,

@@ -240,7 +240,7 @@ def main() -> None:
             print(f"{done.kills} kills, {done.acknowledged} judgments acknowledged, {done.lost} lost")
             faults += done.faults
     print("\n".join(faults[:20]) or "none lost, none double, none over-assigned")
-    return sys.exit(bool(faults))
+    sys.exit(bool(faults))
 
 
 if __name__ == "__main__":

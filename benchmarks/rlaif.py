@@ -69,7 +69,7 @@ class NoisyJudge:
     bias: float = 0.0
     orders: tuple[tuple[int, int], ...] = ((0, 1), (1, 0))
 
-    def check(self, raters_per_comparison: int, dimensions: Sequence[str]) -> None:
+    def check(self, raters_per_comparison: int, dimensions: Sequence[str], completions: int = 2) -> None:
         """Accept any number: it is one rater."""
 
     def answers(

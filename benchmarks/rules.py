@@ -82,7 +82,8 @@ def any_broken(run: SeedRun, stage: str) -> Estimate:
 def _estimate(plain: Mapping[str, float | None] | None) -> Estimate:
     """Return an estimate as a summary has it; NaN where nothing is known."""
     values = {name: math.nan if value is None else value for name, value in (plain or {}).items()}
-    return Estimate(*(values.get(name, math.nan) for name in ("value", "se", "low", "high")), int(values.get("n", 0)))
+    value, se, low, high = (values.get(name, math.nan) for name in ("value", "se", "low", "high"))
+    return Estimate(value, se, low, high, int(values.get("n", 0)))
 
 
 def _table(title: str, figures: Mapping[str, Figure], runs: Sequence[SeedRun], form: str) -> str:

@@ -18,7 +18,7 @@ from random import Random
 import uvicorn
 from argon2 import PasswordHasher
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from benchmarks.screens_data import ITEMS, PEOPLE, RUBRIC, RULE, TEXT, WRITE_ITEMS
 from palate.core import Message
@@ -32,7 +32,7 @@ from palate.web.service import Service, WebSettings
 from palate.web.webhooks import Webhooks, WebhookSender
 
 ANSWER = "I cannot tell you a dose. Read the leaflet of the syrup, which goes by weight, or call us: we look at it together."
-WIDE, PHONE = {"width": 1360, "height": 860}, {"width": 390, "height": 844}
+WIDE, PHONE = ViewportSize(width=1360, height=860), ViewportSize(width=390, height=844)
 
 
 def fill(ratings: Ratings, now: float) -> tuple[Project, Project, Account]:

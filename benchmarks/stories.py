@@ -102,7 +102,7 @@ def logps(policy: CausalPolicy, drawn: Sequence[Story]) -> list[Any]:
     by_number: dict[int, Any] = {}
     with torch.no_grad():
         for part in cut_by_tokens(trees, 4096):
-            pieces = policy.logps(pack([trees[k] for k in part])).logps.split([len(drawn[k][1]) for k in part])
+            pieces = torch.split(policy.logps(pack([trees[k] for k in part])).logps, [len(drawn[k][1]) for k in part])
             by_number |= dict(zip(part, pieces, strict=True))
     return [by_number[k] for k in range(len(trees))]
 

@@ -11,8 +11,9 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -59,7 +60,7 @@ def main() -> None:
 
 def has_dtype(stage: str) -> bool:
     """Return whether a stage has the setting."""
-    return "dtype" in STAGES[stage].load().__dataclass_fields__
+    return "dtype" in {field.name for field in fields(cast("Any", STAGES[stage].load()))}
 
 
 def started(pipeline: Path, runs: Path, words: list[str]) -> subprocess.Popen[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,7 +63,8 @@ def attention(shape: str) -> None:
     plan = pack(trees).layout
     places = -(-plan.tokens // 128) * 128
     dtype = torch.float32 if is_tiny() else torch.bfloat16
-    inputs = [torch.randn(1, places, count, width, device=device()).to(dtype).transpose(1, 2) for count in (heads, kv_heads, kv_heads)]
+    sizes = [(1, places, count, width) for count in (heads, kv_heads, kv_heads)]
+    inputs = query, key, value = [torch.randn(*size, device=device()).to(dtype).transpose(1, 2) for size in sizes]
     direction = torch.randn(1, places, heads, width, device=device()).to(dtype)
     mask = tree_mask(plan, places, device())
     ways: dict[str, Callable[..., Tensor]] = {
@@ -82,8 +84,8 @@ def attention(shape: str) -> None:
         found[name] = both(attend)
         waited()
         first = time.perf_counter() - began
-        result(f"attention {shape} {name}", tokens=places, ms=1000 * seconds(lambda attend=attend: both(attend)), first_call_s=first)
-    result(f"attention {shape} kernel", is_used=takes_kernel(plan.tokens, *inputs, by_products))
+        result(f"attention {shape} {name}", tokens=places, ms=1000 * seconds(partial(both, attend)), first_call_s=first)
+    result(f"attention {shape} kernel", is_used=takes_kernel(plan.tokens, query, key, value, by_products))
     gap = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*found.values(), strict=True))
     result(f"attention {shape} relative gap", gap=gap)
 

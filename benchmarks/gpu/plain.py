@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ def plain_steps(one: Work) -> list[float]:
         for k in range(step * per_step, (step + 1) * per_step):
             with torch.autocast(device().type, getattr(torch, DTYPE), enabled=DTYPE != "float32"):
                 loss = _loss(module, parts[k], one.stage, references[k] if references else None)
-            (loss / per_step).backward()
+            torch.autograd.backward(loss / per_step)
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -85,7 +85,7 @@ def _logps(module: Any, ids: Tensor, mask: Tensor, learned: Tensor) -> Tensor:
     """Return the log-probability of each completion (b,)."""
     logits = module(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
     each = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-    return (each * learned).sum(1)
+    return cast("Tensor", (each * learned).sum(1))
 
 
 @torch.no_grad()

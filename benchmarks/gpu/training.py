@@ -74,7 +74,7 @@ def steps_of(one: Work) -> tuple[list[float], list[float]]:
 
     free()
     folder = scratch(one.stage)
-    Learner.step, Epochs.indices = timed, in_order  # type: ignore[method-assign]
+    Learner.step, Epochs.indices = timed, in_order  # type: ignore[method-assign, assignment]
     try:
         stage = made(one, folder)  # of dpo it measures the reference before the first step, whose time does not count
         stage.check()

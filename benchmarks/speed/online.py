@@ -20,8 +20,8 @@ from palate.models.scalar import scalar_from
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run
 from palate.stages.online import Online
-from palate.stages.online import stage as online
 from palate.stages.online.loop import Loop
+from palate.training import checkpoints
 from palate.training.optimizer import AdamW
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -50,7 +50,7 @@ def main() -> None:
         return metrics
 
     Loop.iterate = timed  # type: ignore[method-assign]
-    online.CHECKPOINT_SECONDS = 1e9
+    checkpoints.CHECKPOINT_SECONDS = 1e9
     with tempfile.TemporaryDirectory() as folder:
         stage = made(work, Path(folder))
         stage.check()

@@ -48,7 +48,7 @@ def main() -> None:
         return found
 
     Learner.step, FixedReference.values = timed, timed_reference  # type: ignore[method-assign]
-    Epochs.indices = in_order  # type: ignore[method-assign]
+    Epochs.indices = in_order  # type: ignore[method-assign, assignment]
     checkpoints.CHECKPOINT_SECONDS = 1e9
     with tempfile.TemporaryDirectory() as folder:
         stage = made(work, Path(folder))
@@ -62,9 +62,9 @@ def main() -> None:
     ends.report(losses)
 
 
-def in_order(epochs: Epochs, step: int) -> Sequence[int]:
+def in_order(epochs: Epochs, step: int) -> list[int]:
     """Return the rows in the file's order, as the peer reads them."""
-    return range(step * epochs.per_step, min((step + 1) * epochs.per_step, epochs.examples))
+    return list(range(step * epochs.per_step, min((step + 1) * epochs.per_step, epochs.examples)))
 
 
 def made(work: Work, folder: Path) -> Stage:
