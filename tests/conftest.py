@@ -1,5 +1,6 @@
 """Settings of all tests, and the servers that tests of several folders use."""
 
+import gc
 import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -25,6 +26,12 @@ CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-c
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays to the end, and collections of garbage need not go through it: torch, transformers, seven thousand tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

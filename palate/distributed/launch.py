@@ -60,7 +60,7 @@ def _torchrun(count: int, words: Sequence[str]) -> int:
         logs_specs=DefaultLogsSpecs(),
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "palate", *words)
+        elastic_launch(config, os.environ.get("PYTHON_EXEC", sys.executable))("-m", "palate", *words)  # as torchrun itself
     except ChildFailedError as error:
         # A rank that was killed has a negative code; the others then end with one of their own.
         return max((failure.exitcode for failure in error.failures.values()), default=1)

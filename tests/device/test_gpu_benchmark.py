@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.repository import ROOT
+from tests.support.warm_python import executable
 
 PARTS = ("device", "limits", "training", "sampling", "online")
 
 
 def run(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHON": executable(), "OMP_NUM_THREADS": "1"}
     script = str(ROOT / "benchmarks" / "gpu" / "run.sh")
     return subprocess.run([script, "--tiny", "--out", str(out), *words], capture_output=True, text=True, env=environment, check=False)
 

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -18,6 +17,7 @@ from palate.runs.record import RunPlan, read_record
 from palate.runs.run import Run, open_run
 from palate.testing import tiny_policy, word_tokenizer
 from tests.support.waiting import LIMIT_SECONDS, ended, wait_until
+from tests.support.warm_python import executable
 from tests.unit.raters.test_people import judges, states
 
 TEXTS = ("make salt", "make rice and beans", "for two guests today please")
@@ -45,7 +45,7 @@ def runs(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_somebody_judges_and_the_reward_model_learns(runs: Path) -> None:
-    command = [sys.executable, "-m", "palate", "judge", str(runs), "--pairs", "6"]
+    command = [executable(), "-m", "palate", "judge", str(runs), "--pairs", "6"]
     told = (runs / "told.txt").open("w+")
     process = subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT, start_new_session=True)
     try:

@@ -5,7 +5,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from palate.cli import main
 from palate.runs.record import RunRecord, list_runs
 from tests.support.metric_names import logged, undocumented
 from tests.support.repository import ROOT
+from tests.support.warm_python import executable
 
 pytestmark = pytest.mark.slow
 
@@ -263,7 +263,7 @@ def test_another_seed_gives_other_bytes(first: Path, tmp_path: Path) -> None:
 def killed(folder: Path, name: str, step: int) -> None:
     """The pipeline in a process of its own, which is killed when that step of that stage is logged."""
     done = subprocess.run(
-        [sys.executable, "-c", DEADLY, name, str(step), *words(folder)], cwd=ROOT, env=dict(os.environ), capture_output=True, check=False
+        [executable(), "-c", DEADLY, name, str(step), *words(folder)], cwd=ROOT, env=dict(os.environ), capture_output=True, check=False
     )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     path, record = records(folder)[name]

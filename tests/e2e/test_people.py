@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from palate.cli import main
 from palate.runs.record import read_record
 from tests.support.waiting import ended, wait_until
+from tests.support.warm_python import executable
 from tests.unit.raters.test_people import judges
 from tests.unit.stages.test_collect import THREE, rows, samples
 
@@ -22,7 +22,7 @@ def test_it_says_what_to_type_waits_and_goes_on(tmp_path: Path) -> None:
     words = ["collect", "--samples", given, "--from", "people", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "runs" / "mine")]
     words += ["--from.poll_seconds", "3600"]
     with told.open("w") as out:
-        process = subprocess.Popen([sys.executable, "-m", "palate", *words], stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([executable(), "-m", "palate", *words], stdout=out, stderr=subprocess.STDOUT)
         try:
             wait_until(lambda: "Ctrl-C" in told.read_text() or process.poll() is not None, told.read_text)
             os.kill(process.pid, signal.SIGINT)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from palate.runs.record import RunRecord, list_runs
 from tests.support.repository import ROOT
+from tests.support.warm_python import executable
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 Runs = dict[str, tuple[Path, RunRecord]]
@@ -27,8 +27,8 @@ def torchrun(count: int, patience: int, *words: str, **more: str) -> Done:
 
 
 def ran(*words: str, **more: str) -> Done:
-    command = [sys.executable, *words]
-    return subprocess.run(command, capture_output=True, text=True, env={**ENVIRONMENT, **more}, cwd=ROOT, check=False)
+    environment = {**ENVIRONMENT, "PYTHON_EXEC": executable(), **more}  # what torchrun starts ranks with
+    return subprocess.run([executable(), *words], capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
 
 
 def runs_at(folder: Path) -> Runs:

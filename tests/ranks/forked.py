@@ -1,21 +1,24 @@
-"""Ranks that are forked from a warm process, because each Python that loads torch and transformers anew takes seconds."""
+"""Ranks without torchrun: processes that know their places, started by a warm Python."""
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
 import os
+import pickle
+import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch.distributed import TCPStore
 
 from palate.cli import main
 from tests.ranks import deadly
+from tests.ranks.commands import ENVIRONMENT
+from tests.support.repository import ROOT
+from tests.support.warm_python import executable
 
 PATIENCE = 120.0
 """Seconds in which the other ranks must end by themselves when one has failed; a stopped one cannot."""
@@ -35,45 +38,47 @@ def on_ranks(count: int, words: Sequence[str], folder: Path, failure: str = "", 
 
 def forked(count: int, target: Callable[..., int], arguments: tuple[object, ...], folder: Path, **more: str) -> Ended:
     """Calls a function of a module on so many ranks; what it returns is the exit code."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.ranks.warm"])
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # outlives every rank, as that of torchrun's agent
-    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "OMP_NUM_THREADS": "1", **more}
+    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), **ENVIRONMENT, **more}
     shared["TORCHELASTIC_USE_AGENT_STORE"] = "True"
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"rank-{rank}.txt" for rank in range(count)]
-    places = [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
-    processes = [context.Process(target=work, args=(*pair, target, arguments)) for pair in zip(places, files, strict=True)]
-    for process in processes:
-        process.start()
-    _supervise(processes)
-    return Ended([process.exitcode for process in processes], "".join(file.read_text() for file in files if file.exists()))
+    words = [executable(), "-m", "tests.ranks.forked", pickle.dumps((target, arguments)).hex()]
+    with contextlib.ExitStack() as open_files:
+        processes = [
+            subprocess.Popen(
+                words,
+                stdout=subprocess.DEVNULL,
+                stderr=open_files.enter_context(file.open("w")),
+                env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                cwd=ROOT,
+            )
+            for rank, file in enumerate(files)
+        ]
+        _supervise(processes)
+    return Ended([process.returncode for process in processes], "".join(file.read_text() for file in files))
 
 
-def _supervise(processes: Sequence[ForkServerProcess]) -> None:
+def _supervise(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """Waits for all ranks; when one has failed, kills those that do not end by themselves."""
-    while alive := [process for process in processes if process.is_alive()]:
-        has_failed = any(process.exitcode for process in processes)
-        if not wait([process.sentinel for process in alive], PATIENCE if has_failed else None):
-            for process in alive:
+    ends = {os.pidfd_open(process.pid): process for process in processes}
+    while ends:
+        has_failed = any(process.poll() for process in processes)
+        ended = wait(list(ends), PATIENCE if has_failed else None)
+        if not ended:
+            for process in ends.values():
                 process.kill()
-
-
-def work(environment: Mapping[str, str], file: Path, target: Callable[..., int], arguments: tuple[object, ...]) -> None:
-    """What a rank does."""
-    os.environ.update(environment)
-    sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)
-    torch.set_num_threads(1)
-    with file.open("w", buffering=1) as stream:
-        os.dup2(stream.fileno(), 2)
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
-        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
-        code = target(*arguments)
-        sys.stderr.flush()
-    raise SystemExit(code)
+        for end in ended:
+            ends.pop(end).wait()
+            os.close(end)
 
 
 def command(words: list[str], failure: str) -> int:
     """The command of palate, in which something goes wrong."""
     deadly.plant(failure)
     return main(words)
+
+
+if __name__ == "__main__":
+    target, arguments = pickle.loads(bytes.fromhex(sys.argv[1]))
+    sys.exit(target(*arguments))

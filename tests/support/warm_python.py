@@ -1,0 +1,176 @@
+"""A Python that has torch, transformers and Palate loaded already: tests start many processes, and each would load them for seconds.
+
+`executable` is a program that takes Python's own words (`-m MODULE`, `-c CODE` or a script, with `-u` before them). It passes them with its
+files, folder and environment to a process that forks a child for each. Signals are passed on, and what ends the child ends the program. If
+the program is killed, so is the child, with what it started.
+
+A child differs from a new process in two ways: modules are there before its first line, and so it never sees another version of a package.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from functools import cache
+from pathlib import Path
+
+MODULES = (
+    "palate.cli", "palate.distributed.group", "palate.pipeline.execute", "palate.stages.direct", "palate.stages.evaluate",
+    "palate.stages.online", "palate.stages.pair", "palate.stages.pretrain", "palate.stages.refresh", "palate.stages.sft",
+    "palate.testing.models", "peft",
+)  # fmt: skip
+"""What is loaded before the first child."""
+
+CLIENT = Path(__file__).with_name("warm_client.py")
+FOLDERS = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+PASSED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@cache
+def executable() -> str:
+    """Starts the warm process, once for each process that tests; returns the path of the program, which lives as long."""
+    folder = Path(tempfile.mkdtemp(prefix="warm-"))
+    program, address = folder / "python", folder / "socket"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -ISu "{CLIENT}" "{address}" "$@"\n')
+    program.chmod(0o755)
+    here = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CLIENT.parents[2])}
+    words = [sys.executable, "-m", "tests.support.warm_python", str(address)]
+    server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=here)  # it ends when its standard input does
+    assert server.stdin is not None
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n"
+    return str(program)
+
+
+class Server:
+    """Forks a child for each program that connects, and watches both."""
+
+    def __init__(self, address: str) -> None:
+        self._watched = selectors.DefaultSelector()
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(address)
+        self._listening.listen(64)
+        self._watched.register(self._listening, selectors.EVENT_READ, self._accept)
+        self._watched.register(sys.stdin, selectors.EVENT_READ, lambda: sys.exit(0))
+
+    def serve(self) -> None:
+        """Serves until the standard input ends."""
+        while True:
+            for key, _ in self._watched.select():
+                key.data()
+
+    def _accept(self) -> None:
+        connection, _ = self._listening.accept()
+        message, files, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+        length, _, body = message.partition(b"\n")
+        while len(body) < int(length):
+            body += connection.recv(1 << 20)
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            for one in (self._listening, self._watched, connection):
+                one.close()
+            become(files, **json.loads(body))
+        for file in files:
+            os.close(file)
+        ended = os.pidfd_open(child)
+
+        def passed() -> None:
+            if number := connection.recv(1):
+                os.kill(child, number[0])
+            else:
+                self._watched.unregister(connection)
+                for kill in (os.killpg, os.kill):  # with what it started; it may not lead its group yet
+                    with contextlib.suppress(ProcessLookupError):
+                        kill(child, signal.SIGKILL)
+
+        def reap() -> None:
+            self._watched.unregister(ended)
+            os.close(ended)
+            _, status = os.waitpid(child, 0)
+            with contextlib.suppress(OSError):
+                connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+            with contextlib.suppress(KeyError):
+                self._watched.unregister(connection)
+            connection.close()
+
+        self._watched.register(ended, selectors.EVENT_READ, reap)
+        self._watched.register(connection, selectors.EVENT_READ, passed)
+
+
+def become(files: list[int], words: list[str], folder: str, environment: dict[str, str]) -> None:
+    """Runs in the child: does what a new Python with these words would do, and ends the process."""
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for number in PASSED:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    given = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:] = [*filter(None, given), *(place for place in sys.path[1:] if place not in FOLDERS)]
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w", buffering=1), open(2, "w", buffering=1)  # noqa: SIM115
+    os._exit(ran(words))
+
+
+def ran(words: list[str]) -> int:
+    """Runs what the words say; returns the exit status."""
+    code: object = 0
+    try:
+        run(words)
+    except SystemExit as end:
+        code = end.code
+    except BaseException as error:  # noqa: BLE001 (what Python does with what nobody caught)
+        sys.excepthook(type(error), error, error.__traceback__)
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    if code is not None and not isinstance(code, int):
+        sys.stderr.write(f"{code}\n")
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    return int(code or 0)
+
+
+def run(words: list[str]) -> None:
+    """Runs a module, code or a script with the words after it."""
+    while words[0] == "-u":
+        words = words[1:]
+    if words[0] == "-m":
+        sys.argv = words[1:]
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        sys.path.insert(0, "")
+        exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        sys.argv = words
+        sys.path.insert(0, str(Path(words[0]).resolve().parent))
+        runpy.run_path(words[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    for name in MODULES:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    server = Server(sys.argv[1])
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    server.serve()
