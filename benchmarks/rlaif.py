@@ -104,7 +104,8 @@ class Sources:
 
     Attributes:
         pipeline: the pipeline of configs/rlaif.yaml.
-        fits: how many reward models are trained for people, and for the judge with people's noise, each on labels drawn anew.
+        fits: how many reward models are trained for people, for the judge with people's noise and for a mix of both, each on labels drawn
+            anew.
     """
 
     pipeline: LazyPipeline
@@ -176,8 +177,8 @@ def rewards(sources: Sources) -> Figures:
 
 
 def fits(sources: Sources) -> Figures:
-    """Return how many test pairs reward models have right: the mean over fits, the lowest and the highest fit, and the difference."""
-    names = ("people", "judge")
+    """Return how many test pairs reward models have right: the mean over fits, the lowest and the highest fit, and the differences."""
+    names = ("people", "judge", "hybrid-judge")
     figures = {}
     for name in names:
         right = [known(label_accuracy(str(sources.labels(name, fit)), GOLD)).value for fit in range(sources.fits)]
@@ -188,9 +189,14 @@ def fits(sources: Sources) -> Figures:
         for name, one in own.items():
             title = f"{part}: reward model right, {name}, mean over {sources.fits} fits (lowest to highest)"
             figures[title] = spread(one.accuracies.tolist(), len(one.prompt))
-        figures[f"{part}: judge less people (95 % over labels, fits and prompts)"] = fit_difference(own["judge"], own["people"])
+        for name in names[1:]:
+            figures[f"{part}: {name} less people (95 % over labels, fits and prompts)"] = fit_difference(own[name], own["people"])
         for name, one in own.items():
             figures[f"{part}: mean of the scores of all fits right, {name}"] = plain(one.together)
+    shares = [
+        people_labels(sources.labels("hybrid-judge", fit)) / people_labels(sources.labels("people", fit)) for fit in range(sources.fits)
+    ]
+    figures["labels of people, hybrid-judge, mean over draws (lowest to highest)"] = spread(shares, 0)
     return figures
 
 
@@ -273,7 +279,7 @@ def table(figures: Mapping[int, Figures]) -> str:
         own = [figures[seed][name] for seed in seeds]
         cells = [cell(one) for one in own]
         lines.append(f"| {name} | {statistics.median(one.value for one in own):.3f} | " + " | ".join(cells) + " |")
-        if "judge less people" in name and len(own) > 1:
+        if " less people" in name and len(own) > 1:
             lines.append(f"| {name}, mean of these kitchens | {cell(mean_difference(own))} |" + " |" * len(own))
     return "\n".join(lines) + "\n"
 
@@ -288,7 +294,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rlaif", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[110, 111, 112])
     parser.add_argument("--figures", nargs="+", choices=list(FIGURES), default=list(FIGURES), help="what to measure (default: all)")
-    parser.add_argument("--fits", type=int, default=4, help="reward models for each of people and the judge with people's noise")
+    parser.add_argument("--fits", type=int, default=4, help="reward models for each of people, the judge with people's noise, and hybrid")
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-rlaif"))
     options = parser.parse_args()
     figures: dict[int, Figures] = {}
