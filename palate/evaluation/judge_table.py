@@ -45,26 +45,33 @@ def judge_figures(
     if not any(is_judge(rater, exchange.kinds()) for rater in exchange.kinds()):
         return ()
     status = summary.get("calibrated")
-    is_calibrated = status if isinstance(status, bool) else None
     if not any(vote.is_ranking for vote in exchange.votes):
-        return tuple(replace(line, is_calibrated=is_calibrated) for line in _lines_of_words(exchange, dimension, rng))
+        return tuple(replace(line, is_calibrated=_status(status, line.judge)) for line in _lines_of_words(exchange, dimension, rng))
     questions = Questions()
     read = questions.take(exchange)
     people = [one for one in read.judgments if read.kinds[one.rater] not in {"model", "rule"}]
-    comparisons, lines = list(questions.comparisons()), []
+    comparisons, lines, same = list(questions.comparisons()), [], questions.same_pairs()
     cost = summary.get("cost")
     judges = {judge_of(rater): None for rater, kind in read.kinds.items() if kind == "model"}
     for judge in judges:
         mine = [one for one in read.judgments if judge_of(one.rater) == judge and dimension in (None, one.dimension)]
         for name in dict.fromkeys(one.dimension for one in mine):
             said, heard = ([one for one in part if one.dimension == name] for part in (mine, people))
-            table = JudgeAnswers.of_judgments(said, heard, comparisons, questions.prompts, lambda _: False)
+            table = JudgeAnswers.of_judgments(said, heard, comparisons, questions.prompts, lambda _: False, same=same)
             found, turned = agreement_with_people(table, rng), flips(table)
             agrees = (found.judge.with_ties, found.judge.decided, found.people.decided) if found.pairs else (NOT_MEASURED,) * 3
             share = None if turned is None else turned.share
             paid = float(cost) if isinstance(cost, int | float) and len(judges) == 1 else None
-            lines.append(JudgeFigures(judge, name, len(said), found.pairs, *agrees, share, paid, is_calibrated, ranking_habits(said)))
+            lines.append(
+                JudgeFigures(judge, name, len(said), found.pairs, *agrees, share, paid, _status(status, judge), ranking_habits(said))
+            )
     return tuple(lines)
+
+
+def _status(status: object, judge: str) -> bool | None:
+    """Return whether a run calibrated a judge: the summary says so of all of its judges or of each; None where it does not."""
+    told = status.get(judge) if isinstance(status, Mapping) else status
+    return told if isinstance(told, bool) else None
 
 
 def _lines_of_words(exchange: Exchange, dimension: str | None, rng: np.random.Generator) -> Iterator[JudgeFigures]:

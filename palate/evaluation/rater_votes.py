@@ -66,7 +66,9 @@ def read_judgments(path: Path) -> tuple[Exchange, str]:
         return read_exchange(path), str(path)
     exchange, known = read_exchange(file), path / COMPARISONS
     items = {item.id: item for item in read_exchange(known).items} if known.is_file() else {}
-    return replace(exchange, items=tuple(items.get(item.id, item) for item in exchange.items)), str(file)
+    judged = {item.id: items.get(item.id, item) for item in exchange.items}
+    rankings = {item.id: item for item in items.values() if len(item.candidates) > 2}  # whose pairs were judged one by one
+    return replace(exchange, items=tuple((judged | rankings).values())), str(file)
 
 
 def votes_in(exchange: Exchange, dimension: str | None = None, place: str = "the database") -> tuple[VoteTable, LeftOut]:

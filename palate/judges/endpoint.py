@@ -86,6 +86,11 @@ class OpenAIJudge:
         if self.budget is not None and self.budget.cost is not None and not (self.price_in or self.price_out):
             raise ConfigError("judge: budget.cost has no meaning without prices; give price_in and price_out per million tokens")
 
+    @property
+    def model_name(self) -> str:
+        """The name that the server knows the model by."""
+        return self.model
+
     def check(self, options: tuple[str, ...], draws: int) -> None:
         """Raise ConfigError when the model cannot tell these options apart, or draw several different replies."""
         if draws > 1 and self.temperature == 0:
