@@ -61,7 +61,7 @@ class AnswerColumns:
             same: pairs that count elsewhere, such as a single pair within a ranking of the same texts.
         """
         numbers = {name: k for k, name in enumerate(places)}
-        last: dict[tuple[int, str, object], tuple[int, int, float, bool, int]] = {}
+        last: dict[tuple[int, str, str | None, tuple[int, ...] | None], tuple[int, int, float, bool, int]] = {}
         for one in pairs_of(judgments):
             said, own = one.judgment, (one.judgment.comparison, one.first, one.second)
             place, is_turned = (same or {}).get(own, (own, False))
@@ -76,10 +76,10 @@ class AnswerColumns:
                 first, answer, shown = 1 - first, 2 - answer, 1 - shown if shown >= 0 else shown
             rater = f"{said.rater}/{len(last)}" if is_anonymous(said.rater) else said.rater
             is_same = -1 if said.is_consistent is None else int(said.is_consistent)
-            key = numbers[name], rater, (said.comparison, said.order) if per_order else None
+            key = numbers[name], rater, said.comparison if per_order else None, said.order if per_order else None
             last[key] = answer, shown, first, probability is not None, is_same
-        raters = {name: k for k, name in enumerate(dict.fromkeys(rater for _, rater, _ in last))}
-        who = np.array([(pair, raters[name]) for pair, name, _ in last], dtype=np.int64).reshape(-1, 2)
+        raters = {name: k for k, name in enumerate(dict.fromkeys(rater for _, rater, *_ in last))}
+        who = np.array([(pair, raters[name]) for pair, name, *_ in last], dtype=np.int64).reshape(-1, 2)
         rows = np.array(list(last.values()), dtype=np.float64).reshape(-1, 5)
         answer, shown, same_twice = (rows[:, k].astype(np.int64) for k in (0, 1, 4))
         return cls(who[:, 0], who[:, 1], answer, shown, rows[:, 2], rows[:, 3] > 0, same_twice)

@@ -75,8 +75,7 @@ def _read(source: str, project: str | None) -> tuple[Exchange, tuple[Mark, ...]]
     from palate.evaluation.marked_pairs import exchange_of_marks
     from palate.evaluation.rater_votes import read_judgments
 
-    status = summary_of_judges(Path(source)).get("calibrated")
-    if status is True or (isinstance(status, dict) and any(status.values())):
+    if summary_of_judges(Path(source)).get("calibrated") is True:
         raise ConfigError(f"{source}: its judge was calibrated already. Measure it in a run without `calibration` and `cards`.")
     if is_database(source):
         return read_project(source, project), ()

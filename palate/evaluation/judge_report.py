@@ -144,12 +144,14 @@ def _calibrated(
     table: JudgeAnswers, agreement: JudgeAgreement, same: str, seed: int, counted: str, noun: str
 ) -> tuple[str, FittedCalibration | None]:
     """Return why the judge is not calibrated, and its calibration if it is."""
+    fitted: FittedCalibration | str
     if agreement.pairs < MIN_LABELS:
         lacking = MIN_LABELS - agreement.pairs
-        return f"{counted.format(agreement.pairs)}, and calibration takes {MIN_LABELS}; {lacking} are missing", None
-    if same:
-        return f"it gives the same answer to every {noun} ({same})", None
-    fitted = fitted_calibration(table, np.random.default_rng(seed + 2))
+        fitted = f"{counted.format(agreement.pairs)}, and calibration takes {MIN_LABELS}; {lacking} are missing"
+    elif same:
+        fitted = f"it gives the same answer to every {noun} ({same})"
+    else:
+        fitted = fitted_calibration(table, np.random.default_rng(seed + 2))
     return (fitted, None) if isinstance(fitted, str) else ("", fitted)
 
 

@@ -44,9 +44,8 @@ def judge_figures(
     """Return a line for each model and dimension. The cost in the run's `summary` is a judge's where there is only one."""
     if not any(is_judge(rater, exchange.kinds()) for rater in exchange.kinds()):
         return ()
-    status = summary.get("calibrated")
     if not any(vote.is_ranking for vote in exchange.votes):
-        return tuple(replace(line, is_calibrated=_status(status, line.judge)) for line in _lines_of_words(exchange, dimension, rng))
+        return tuple(replace(line, is_calibrated=_status(summary, line.judge)) for line in _lines_of_words(exchange, dimension, rng))
     questions = Questions()
     read = questions.take(exchange)
     people = [one for one in read.judgments if read.kinds[one.rater] not in {"model", "rule"}]
@@ -63,14 +62,16 @@ def judge_figures(
             share = None if turned is None else turned.share
             paid = float(cost) if isinstance(cost, int | float) and len(judges) == 1 else None
             lines.append(
-                JudgeFigures(judge, name, len(said), found.pairs, *agrees, share, paid, _status(status, judge), ranking_habits(said))
+                JudgeFigures(judge, name, len(said), found.pairs, *agrees, share, paid, _status(summary, judge), ranking_habits(said))
             )
     return tuple(lines)
 
 
-def _status(status: object, judge: str) -> bool | None:
-    """Return whether a run calibrated a judge: the summary says so of all of its judges or of each; None where it does not."""
-    told = status.get(judge) if isinstance(status, Mapping) else status
+def _status(summary: Mapping[str, object], judge: str) -> bool | None:
+    """Return whether a run calibrated a judge: its summary says so of each judge, or of all; None where it does not."""
+    each, told = summary.get("calibrated_by_judge"), summary.get("calibrated")
+    if isinstance(each, Mapping):
+        told = each.get(judge)
     return told if isinstance(told, bool) else None
 
 

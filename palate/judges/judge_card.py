@@ -204,7 +204,8 @@ def read_cards(paths: Sequence[str], judges: Collection[str], place: str) -> dic
         card = read_card(Path(path))
         mine = [judge for judge in judges if judge_of(judge) == judge_of(card.judge)]
         if not mine:
-            raise ConfigError(f"{place}: {path} is the card of {card.judge}, and the judges are {', '.join(judges)}. {_REMEDY}")
+            others = f"the judges are {', '.join(judges)}" if judges else "there is no judge that it could be about"
+            raise ConfigError(f"{place}: {path} is the card of {card.judge}, and {others}. {_REMEDY}")
         if mine[0] in cards:
             raise ConfigError(f"{place}: {cards[mine[0]].place} and {path} are both cards of {card.judge}. Name one of them")
         cards |= dict.fromkeys(mine, card)

@@ -140,7 +140,11 @@ def option_tree(policy: CausalPolicy, question: JudgeQuestion) -> Tree:
     """
     before, prompt, read = beginning_ids(policy, question.conversation)
     begun = question.conversation[-1].text if before is not question.conversation else ""
-    wholes = ids_with_endings(policy.tokenizer, before, prompt, begun, question.options)
+
+    def whole(option: str) -> Ids:
+        return whole_ids(policy.tokenizer, before, prompt, Completion(begun + option, stop="length"))[0]
+
+    wholes = ids_with_endings(policy.tokenizer, before, begun, question.options, whole)
     cut = max(min(_shared(read, whole) for whole in wholes), 1)
     if len({whole[:cut] for whole in wholes}) > 1 or not all(whole[cut:] for whole in wholes):
         raise Unusable(f"an option adds no token to the question: {', '.join(map(repr, question.options))}")

@@ -42,8 +42,8 @@ SIDES = ("before", "after")
 WITHOUT_CARDS = f"Nobody measured {{}} on people's labels, so all figures of {{}} are {UNCALIBRATED}"
 
 Completions = tuple[Completion, ...]
-Sides = tuple[Completions, ...]
-"""The completions before and after, or those before alone."""
+Sides = tuple[Completions, Completions]
+"""The completions before and after. There are none after where nothing is compared."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,20 @@ class MatchedPrompt:
     @property
     def pairs(self) -> list[tuple[int, int]]:
         """Numbers of a completion before and one after that are compared: each with its like, and the shorter side from the start again."""
-        before, after = (len(self.sides[0]), len(self.sides[-1]))
-        return [(k % before, k % after) for k in range(max(before, after))]
+        before, after = map(len, self.sides)
+        return [(k % before, k % after) for k in range(max(before, after))] if after else []
 
     def items(self) -> dict[str, GradingItem]:
         """What is graded, by id: the completions before, then those after."""
         return {
             f"{self.prompt.id}/{name}/{number}": GradingItem(self.prompt, completion, self.rubric)
-            for name, side in zip(SIDES, self.sides, strict=False)
+            for name, side in zip(SIDES, self.sides, strict=True)
             for number, completion in enumerate(side)
         }
 
     def by_side(self, grades: Iterator[Grades]) -> dict[str, list[Grades]]:
         """Take the grades of this prompt's items."""
-        return {name: [next(grades) for _ in side] for name, side in zip(SIDES, self.sides, strict=False)}
+        return {name: [next(grades) for _ in side] for name, side in zip(SIDES, self.sides, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -191,20 +191,21 @@ class Regrade:
             {
                 "id": one.prompt.id,
                 "prompt": one.prompt.text,
-                **{name: [completion.text for completion in side] for name, side in zip(SIDES, one.sides, strict=False)},
+                **{name: [completion.text for completion in side] for name, side in zip(SIDES, one.sides, strict=True)},
                 "scores": {name: own[k] for name, own in scores.items()},
                 "grades": {name: judge.by_prompt[k] for name, judge in said.items()},
-                **({} if self.after is None else {"pairs": one.pairs}),
-                **({} if self.after is None else {"after_wins": {name: list(map(_told, cast[k])) for name, cast in verdicts.items()}}),
+                "pairs": one.pairs,
+                "after_wins": {name: list(map(_told, cast[k])) for name, cast in verdicts.items()},
             }
             for k, one in enumerate(matched)
         ]
         write_rows(run.directory / ROWS, rows)
-        counts = {name: sum(map(len, sides)) for name, sides in zip(SIDES, zip(*(one.sides for one in matched), strict=True), strict=False)}
+        counts = {name: sum(len(one.sides[number]) for one in matched) for number, name in enumerate(SIDES)}
         without = [name for name, calibration in calibrations.items() if calibration is None]
-        status = {one.rater: calibrations[one.rater] is not None for one in said.values()}  # for `palate agreement`
-        about = {"prompts": len(matched), "completions": counts, UNCALIBRATED: without, "judges": {"calibrated": status}}
-        figures = self._gains(run, scores, verdicts, reasons, len(matched)) if self.after is not None else {"scores": _means(scores)}
+        status = {one.rater: calibrations[one.rater] is not None for one in said.values()}  # `palate agreement` reads it, and judge-fit
+        judges = {"calibrated": any(status.values()), "calibrated_by_judge": status}
+        about = {"prompts": len(matched), "completions": counts, UNCALIBRATED: without, "judges": judges}
+        figures = {"scores": _means(scores, reasons)} if self.after is None else self._gains(run, scores, verdicts, reasons)
         if without:
             run.say(WITHOUT_CARDS.format(", ".join(without), "it" if len(without) == 1 else "them"))
         run.summary({**about, **figures})
@@ -215,7 +216,6 @@ class Regrade:
         scores: Mapping[str, list[dict[str, list[Score]]]],
         verdicts: Mapping[str, list[list[float | Abstention]]],
         reasons: Mapping[str, list[str]],
-        prompts: int,
     ) -> dict[str, Any]:
         """Return the comparison for the summary. Raises DataError where nothing can be compared."""
         judged = [
@@ -224,7 +224,7 @@ class Regrade:
                 {name: list(map(_number, own[k]["after"])) for name, own in scores.items()},
                 {name: list(map(_number, cast[k])) for name, cast in verdicts.items()},
             )
-            for k in range(prompts)
+            for k in range(len(scores[JUDGE]))
         ]
         try:
             gains = RubricGains.of(judged, JUDGE, tuple(self.panel))
@@ -254,14 +254,17 @@ class Regrade:
         for path, own, other in zip(paths, sides, sides[::-1], strict=True):
             run.dropped(path, ["its prompt is not among those of the other side"] * sum(key not in other for key in own))
         if not common:
-            problem = (
+            both = (
                 f"no prompt of {self.before} is among those of {self.after}, with the same columns. Sample both models on the same prompts"
             )
-            raise DataError(f"{self.before} holds no completion. Sample some first" if self.after is None else problem)
+            raise DataError(f"{self.before} holds no completion. Sample some first" if self.after is None else both)
+        then: Mapping[tuple[object, ...], tuple[Prompt, list[Completion]]] = (
+            after if self.after is not None else {k: (before[k][0], []) for k in common}
+        )
         source = self.rubric.source
         source.require([before[key][0] for key in common], "rubric")
         return [
-            MatchedPrompt(before[key][0], tuple(tuple(side[key][1]) for side in sides), rubric_at(source, before[key][0])) for key in common
+            MatchedPrompt(before[key][0], (tuple(before[key][1]), tuple(then[key][1])), rubric_at(source, before[key][0])) for key in common
         ]
 
     def _asked(
@@ -296,12 +299,14 @@ def rubric_at(source: RubricSource, prompt: Prompt) -> Rubric:
     return rubric
 
 
-def _means(scores: Mapping[str, list[dict[str, list[Score]]]]) -> dict[str, float | None]:
-    """Return the mean over prompts of the mean score of a prompt's completions, by judge; None where none has a score."""
+def _means(scores: Mapping[str, list[dict[str, list[Score]]]], reasons: Mapping[str, list[str]]) -> dict[str, float]:
+    """Return the mean over prompts of the mean score of a prompt's completions, by judge. Raises DataError for one that scored none."""
     means = {}
     for name, own in scores.items():
         each = [known for one in own if (known := [number for score in one[SIDES[0]] if (number := _number(score)) is not None])]
-        means[name] = statistics.fmean(map(statistics.fmean, each)) if each else None
+        if not each:
+            raise DataError(f"{name} scored no completion, so there is nothing to measure. For example: {reasons[name][0]}")
+        means[name] = statistics.fmean(map(statistics.fmean, each))
     return means
 
 

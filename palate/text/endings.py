@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from palate.core import Completion, Conversation, Message
+from palate.core import Conversation, Message
 from palate.text.chat_text import Ids, encode
 from palate.text.ends import end_ids
-from palate.text.spans import whole_ids
 from palate.text.template import chat_text, is_plain_text, special_texts
 
 if TYPE_CHECKING:
@@ -16,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def ids_with_endings(
-    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, prompt: Ids, begun: str, endings: Sequence[str]
+    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, begun: str, endings: Sequence[str], whole: Callable[[str], Ids]
 ) -> list[Ids]:
-    """Return the ids of the conversation with each ending, without an end token: those of `whole_ids` of a completion that was cut.
+    """Return the ids of the conversation with each ending, without an end token.
 
     A tokenizer reads the text before and after a special token apart. So from the last special token before the endings on, all but the
     first ending are tokenised without what stands before it. Where no such token is found, each is tokenised whole.
@@ -26,17 +25,13 @@ def ids_with_endings(
     Args:
         tokenizer: has the template.
         conversation: what comes before.
-        prompt: `prompt_ids` of the conversation.
         begun: how the answer begins, before each ending.
         endings: one or more texts.
+        whole: tokenises the conversation with one ending (`whole_ids` of a completion that was cut).
 
     Raises:
-        Unusable: as `whole_ids`.
+        Unusable: as `whole`.
     """
-
-    def whole(ending: str) -> Ids:
-        return whole_ids(tokenizer, conversation, prompt, Completion(begun + ending, stop="length"))[0]
-
     first = whole(endings[0])
     tail = _tail(tokenizer, conversation, begun, endings) if len(endings) > 1 else ""
     known = encode(tokenizer, tail + endings[0]) if tail else ()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from palate.cli import main
-from palate.core import Completion, ConfigError, Judgment, Message, Prompt
+from palate.core import Completion, ConfigError, DataError, Judgment, Message, Prompt
 from palate.data.exchange import Exchange, RaterInfo, Vote, read_exchange, write_exchange
 from palate.data.formats import sample_row
 from palate.data.jsonl import write_rows
@@ -135,7 +135,17 @@ def test_a_run_that_grades_gives_a_card(measured: tuple[CompletionsServer, Path,
     assert summary["uncalibrated"] == [NAME]
     assert "gain" not in json.dumps(summary)
     assert set(summary["scores"]) == {"judge"}
-    assert set(rows_of(tmp_path / "graded", "regrade.jsonl")[0]) == {"id", "prompt", "before", "scores", "grades"}
+    assert set(rows_of(tmp_path / "graded", "regrade.jsonl")[0]) == {
+        "id",
+        "prompt",
+        "before",
+        "after",
+        "scores",
+        "grades",
+        "pairs",
+        "after_wins",
+    }
+    assert summary["completions"] == {"before": 120, "after": 0}
 
 
 def test_a_card_makes_grades_the_shares_of_people(measured: tuple[CompletionsServer, Path, str], tmp_path: Path) -> None:
@@ -148,7 +158,7 @@ def test_a_card_makes_grades_the_shares_of_people(measured: tuple[CompletionsSer
         for one, other in zip(after["grades"]["judge"]["before"], before["grades"]["judge"]["before"], strict=True):
             assert one == {name: pytest.approx(calibration.of_probability(grade)) for name, grade in other.items()}
     assert summary_of(run)["uncalibrated"] == []
-    assert summary_of(run)["judges"] == {"calibrated": {NAME: True}}
+    assert summary_of(run)["judges"] == {"calibrated": True, "calibrated_by_judge": {NAME: True}}
     assert main(["judge-fit", str(run), "--people", str(tmp_path / "people.jsonl")]) == 2
     with open_run_at(tmp_path / "reward", RunPlan("r", "rerank")).active() as of:
         scorer = part.open(ScoringContext("taste", None, None, of))  # type: ignore[arg-type]
@@ -170,7 +180,7 @@ def test_a_panel_takes_cards_of_its_grades(measured: tuple[CompletionsServer, Pa
     trained = grader_name("trained", "options")
     assert found["uncalibrated"][0] == trained
     assert [name.split("@")[0] for name in found["uncalibrated"][1:]] == ["small/overall"]
-    assert found["judges"]["calibrated"] == {trained: False, NAME: True}
+    assert found["judges"]["calibrated_by_judge"] == {trained: False, NAME: True}
     rows = rows_of(tmp_path / "run", "regrade.jsonl")
     calibration = read_card(card).calibration_of(NAME, "overall")
     for side in ("before", "after"):
@@ -213,6 +223,12 @@ def test_a_judge_that_says_yes_or_no_is_calibrated_as_certain(serve_model: Serve
     yes = [vote.grades[str(c["id"])] for vote in theirs.votes for c in RUBRIC if odds(str(c["text"]), next(i for i in theirs.items if i.id == vote.judgment.comparison).candidates[0].text) > 0]  # noqa: E501  # fmt: skip
     share = yes.count("met") / (yes.count("met") + yes.count("unmet"))
     assert one.fitted.calibration.of_probability(1.0) == pytest.approx(share, abs=0.06)
+
+
+def test_a_judge_that_grades_nothing_is_one_message(tmp_path: Path) -> None:
+    dead = RubricReward(model=OpenAIJudge(url="http://127.0.0.1:9/v1", model="m", attempts=1))
+    with pytest.raises(DataError, match="judge scored no completion, so there is nothing to measure. For example: 3 of 3 .* refused"):
+        ran(Regrade(samples(tmp_path / "given", 3), dead), tmp_path / "run", "regrade")
 
 
 def graded(exchange: Exchange, keep: int) -> Exchange:

@@ -19,6 +19,7 @@ from palate.cli import main
 from palate.core import Comparison, Completion, DataError, Judgment, Message, Prompt
 from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, Vote, read_exchange, write_exchange
 from palate.evaluation.judged_pairs import judged_pairs
+from palate.evaluation.rater_votes import read_judgments
 from palate.judges.function_judge import FunctionJudge
 from palate.judges.hybrid import ByRules, ByShare, Hybrid
 from palate.judges.judge_orders import orders_of
@@ -202,3 +203,19 @@ def test_where_a_hybrids_judge_is_not_asked_or_does_not_rank(tmp_path: Path) -> 
     mix = collected(tmp_path / "likely", given, likely, completions_per_comparison=3)["mix"]
     assert (mix["sources"]["people"]["questions"], mix["sources"]["judge"]["questions"]) == (9, 9)
     assert not (tmp_path / "likely" / "rankings.jsonl").exists()
+
+
+def test_pairs_of_a_hybrids_ranking_stay_one_cluster_in_its_files(
+    serve_model: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With few prompts the comparisons are the clusters, and a ranking of four is one comparison, not six."""
+    of = hybrid(JudgeRater(model=endpoint(serve_model(answer).url)), ByRules(calibration=1.0))
+    collected(tmp_path / "run", samples(tmp_path, prompts=12, completions=4), of, completions_per_comparison=4)
+    exchange, _ = read_judgments(tmp_path / "run" / "calibration.jsonl")
+    table = judged_pairs(exchange).dimensions["helpful"]
+    assert (table.pairs, len(set(table.cluster.tolist())), table.is_by_prompt) == (72, 12, False)
+    assert not np.isnan(table.words).any()
+    assert main(["judge-fit", str(tmp_path / "run" / "calibration.jsonl")]) == 0
+    assert "on 72 pairs that people judged (144 votes)" in capsys.readouterr().out
+    found, _ = read_judgments(tmp_path / "run")
+    assert sum(len(item.candidates) == 4 for item in found.items) == 12

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
@@ -11,7 +13,7 @@ from palate.testing.templates import TEMPLATES, chat_tokenizer
 from palate.testing.tokenizers import word_tokenizer
 from palate.text import endings as module
 from palate.text import template
-from palate.text.chat_text import encode
+from palate.text.chat_text import Ids, encode
 from palate.text.endings import ids_with_endings
 from palate.text.spans import prompt_ids, whole_ids
 
@@ -21,18 +23,22 @@ BARE = (Message("text", "the soup is cold . Answer:"),)
 ENDINGS = [("A", "B"), (" A", " B", " neither"), ("yes", " no"), ("<think>", "b"), ("open", "o"), ("A", ""), ("A", "so <|close|> ends")]
 
 
+def whole(tokenizer: PreTrainedTokenizerFast, conversation: Conversation, begun: str) -> Callable[[str], Ids]:
+    prompt = prompt_ids(tokenizer, conversation)
+    return lambda ending: whole_ids(tokenizer, conversation, prompt, Completion(begun + ending, stop="length"))[0]
+
+
 def each_whole(tokenizer: PreTrainedTokenizerFast, conversation: Conversation, begun: str, endings: tuple[str, ...]) -> object:
     """The same by tokenising each whole, or why that is refused."""
     try:
-        prompt = prompt_ids(tokenizer, conversation)
-        return [whole_ids(tokenizer, conversation, prompt, Completion(begun + one, stop="length"))[0] for one in endings]
+        return list(map(whole(tokenizer, conversation, begun), endings))
     except DataError as error:
         return str(error)
 
 
 def together(tokenizer: PreTrainedTokenizerFast, conversation: Conversation, begun: str, endings: tuple[str, ...]) -> object:
     try:
-        return ids_with_endings(tokenizer, conversation, prompt_ids(tokenizer, conversation), begun, endings)
+        return ids_with_endings(tokenizer, conversation, begun, endings, whole(tokenizer, conversation, begun))
     except DataError as error:
         return str(error)
 
@@ -69,11 +75,11 @@ def test_the_beginning_is_tokenised_once(conversation: Conversation, monkeypatch
         read.append(text)
         return encode(of, text)
 
-    prompt = prompt_ids(tokenizer, conversation)
-    ids_with_endings(tokenizer, conversation, prompt, "", ("1", "2"))  # what depends on the template alone is kept
+    one = whole(tokenizer, conversation, "")
+    ids_with_endings(tokenizer, conversation, "", ("1", "2"), one)  # what depends on the template alone is kept
     for place in (module, template):
         monkeypatch.setattr(place, "encode", counted)
-    ids_with_endings(tokenizer, conversation, prompt, "", tuple("123456789"))
+    ids_with_endings(tokenizer, conversation, "", tuple("123456789"), one)
     assert sum("so so" in text for text in read) == 1
     assert len(read) == 11
 
