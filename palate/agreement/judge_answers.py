@@ -71,13 +71,13 @@ class AnswerColumns:
                 places[name] = place
             probability = said.first_probability(one.first, one.second)
             first = 1 - one.answer / 2 if probability is None else probability
-            answer, shown = one.answer, one.shown
+            better, side = one.answer, one.shown
             if is_turned:
-                first, answer, shown = 1 - first, 2 - answer, 1 - shown if shown >= 0 else shown
+                first, better, side = 1 - first, 2 - better, 1 - side if side >= 0 else side
             rater = f"{said.rater}/{len(last)}" if is_anonymous(said.rater) else said.rater
             is_same = -1 if said.is_consistent is None else int(said.is_consistent)
             key = numbers[name], rater, said.comparison if per_order else None, said.order if per_order else None
-            last[key] = answer, shown, first, probability is not None, is_same
+            last[key] = better, side, first, probability is not None, is_same
         raters = {name: k for k, name in enumerate(dict.fromkeys(rater for _, rater, *_ in last))}
         who = np.array([(pair, raters[name]) for pair, name, *_ in last], dtype=np.int64).reshape(-1, 2)
         rows = np.array(list(last.values()), dtype=np.float64).reshape(-1, 5)
