@@ -91,3 +91,12 @@ def test_a_tokenizer_that_takes_white_space_before_its_tokens_is_not_split() -> 
     conversation = (Message("text", "the soup <guest> the"),)
     endings = (" soup", " cold")
     assert together(tokenizer, conversation, "", endings) == each_whole(tokenizer, conversation, "", endings)
+
+
+def test_a_special_token_within_another_one_does_not_split_it() -> None:
+    """The tokenizer reads the longer token, and the shorter one begins later in the text."""
+    tokenizer = word_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<<guest>", "guest>"]})
+    conversation = (Message("text", "the soup <<guest> the"),)
+    endings = (" soup", " cold")
+    assert together(tokenizer, conversation, "", endings) == each_whole(tokenizer, conversation, "", endings)
