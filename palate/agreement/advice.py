@@ -92,7 +92,7 @@ def _ties(report: AgreementReport) -> Iterator[str]:
 
 
 def _sway(report: AgreementReport) -> Iterator[str]:
-    if is_swayed(report.side):
+    if is_swayed(report.side) and not report.saw_all_orders:
         side = "first" if report.side.logit.value > 0 else "second"
         yield (
             f"Raters lean to what is shown {side}: between equal completions it wins {favoured_words(report.side)} of the time. "

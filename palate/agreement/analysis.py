@@ -106,6 +106,7 @@ class AgreementReport:
         pairs: pairs of raters with most items in common, at most 40.
         repeats: whether raters say the same when they answer a pair again. None if nobody did.
         averaged: votes that are the mean of several answers, of raters who give probabilities.
+        saw_all_orders: whether every rater saw each side of each pair first equally often, as judges do. A taste for a side then cancels.
         left_out: what the file holds besides, by reason.
         curve: accuracy against labels, where it was measured.
         judges: models among the raters. Where people voted too, all other figures are of people alone.
@@ -137,6 +138,7 @@ class AgreementReport:
     pairs: tuple[NamedKappa, ...]
     repeats: SelfConsistency | None = None
     averaged: int = 0
+    saw_all_orders: bool = False
     left_out: tuple[tuple[str, int], ...] = ()
     curve: LearningCurve | None = None
     judges: tuple[JudgeFigures, ...] = ()
@@ -192,6 +194,7 @@ def analyse(table: VoteTable, rng: np.random.Generator, curve: LearningCurve | N
         pairs=_named(pairs, votes.raters),
         repeats=self_consistency(table),
         averaged=0 if table.last is None else int((table.last >= 0).sum()),
+        saw_all_orders=table.saw_all_orders,
         curve=curve,
     )
 

@@ -16,6 +16,12 @@ from palate.core import Comparison, Judgment, is_anonymous
 MIN_PROMPTS = 20
 """With fewer prompts that both sides judged, errors are clustered by comparison and not by prompt."""
 
+Place = tuple[str, int, int]
+"""A pair of completions: their comparison, and their numbers in it."""
+
+SamePairs = Mapping[Place, tuple[Place, bool]]
+"""For a pair of texts that stands in several comparisons, the place where it counts, and whether its two completions are turned there."""
+
 OwnPolicy = Callable[[str], bool]
 """Whether a policy of this name is the judge's own model, or of its family."""
 
@@ -43,29 +49,37 @@ class AnswerColumns:
     consistent: Ints
 
     @classmethod
-    def of(cls, judgments: Iterable[Judgment], places: dict[str, tuple[str, int, int]], *, per_order: bool) -> AnswerColumns:
+    def of(
+        cls, judgments: Iterable[Judgment], places: dict[str, Place], *, per_order: bool, same: SamePairs | None = None
+    ) -> AnswerColumns:
         """Make the columns of judgments. A rater's last answer to a pair counts; with `per_order`, the last in each order.
 
         Args:
             judgments: the judgments, on one dimension.
             places: comparison and both completions of each pair, by name; pairs that it lacks are added.
-            per_order: whether an answer in the other order is another answer.
+            per_order: whether an answer in the other order, or in another comparison, is another answer.
+            same: pairs that count elsewhere, such as a single pair within a ranking of the same texts.
         """
         numbers = {name: k for k, name in enumerate(places)}
-        last: dict[tuple[int, str, tuple[int, ...] | None], tuple[int, int, float, bool, int]] = {}
+        last: dict[tuple[int, str, str | None, tuple[int, ...] | None], tuple[int, int, float, bool, int]] = {}
         for one in pairs_of(judgments):
-            said = one.judgment
-            if one.item not in numbers:
-                numbers[one.item] = len(places)
-                places[one.item] = said.comparison, one.first, one.second
+            said, own = one.judgment, (one.judgment.comparison, one.first, one.second)
+            place, is_turned = (same or {}).get(own, (own, False))
+            name = "/".join(map(str, place))
+            if name not in numbers:
+                numbers[name] = len(places)
+                places[name] = place
             probability = said.first_probability(one.first, one.second)
             first = 1 - one.answer / 2 if probability is None else probability
+            better, side = one.answer, one.shown
+            if is_turned:
+                first, better, side = 1 - first, 2 - better, 1 - side if side >= 0 else side
             rater = f"{said.rater}/{len(last)}" if is_anonymous(said.rater) else said.rater
-            same = -1 if said.is_consistent is None else int(said.is_consistent)
-            key = numbers[one.item], rater, said.order if per_order else None
-            last[key] = one.answer, one.shown, first, probability is not None, same
-        raters = {name: k for k, name in enumerate(dict.fromkeys(rater for _, rater, _ in last))}
-        who = np.array([(pair, raters[name]) for pair, name, _ in last], dtype=np.int64).reshape(-1, 2)
+            is_same = -1 if said.is_consistent is None else int(said.is_consistent)
+            key = numbers[name], rater, said.comparison if per_order else None, said.order if per_order else None
+            last[key] = better, side, first, probability is not None, is_same
+        raters = {name: k for k, name in enumerate(dict.fromkeys(rater for _, rater, *_ in last))}
+        who = np.array([(pair, raters[name]) for pair, name, *_ in last], dtype=np.int64).reshape(-1, 2)
         rows = np.array(list(last.values()), dtype=np.float64).reshape(-1, 5)
         answer, shown, same_twice = (rows[:, k].astype(np.int64) for k in (0, 1, 4))
         return cls(who[:, 0], who[:, 1], answer, shown, rows[:, 2], rows[:, 3] > 0, same_twice)
@@ -180,6 +194,7 @@ class JudgeAnswers:
         prompts: Mapping[str, str],
         is_own: OwnPolicy,
         marks: Mapping[tuple[str, int], float] | None = None,
+        same: SamePairs | None = None,
     ) -> JudgeAnswers:
         """Make the table of judgments on one dimension. A rater's last answer to a pair in one order counts.
 
@@ -190,10 +205,13 @@ class JudgeAnswers:
             prompts: the prompt of each comparison, by its id; the comparison itself where it is missing.
             is_own: whether a policy is the judge's own.
             marks: the judge's marks, by a comparison's id and the number of its completion.
+            same: as in `AnswerColumns.of`.
         """
         judge, people, known = tuple(judge), tuple(people), {comparison.id: comparison for comparison in comparisons}
-        places: dict[str, tuple[str, int, int]] = {}
-        of_judge, of_people = (AnswerColumns.of(said, places, per_order=per_order) for said, per_order in ((judge, True), (people, False)))
+        places: dict[str, Place] = {}
+        of_judge, of_people = (
+            AnswerColumns.of(said, places, per_order=per_order, same=same) for said, per_order in ((judge, True), (people, False))
+        )
         words, own = np.full((len(places), 2), math.nan), np.full(len(places), math.nan)
         policy, mark_of = np.full((len(places), 2), -1), marks or {}
         marked = [[mark_of.get((name, side), math.nan) for side in sides] for name, *sides in places.values()]

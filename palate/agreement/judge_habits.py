@@ -100,6 +100,12 @@ class JudgeHabits:
         return (*(("side",) if is_sure(side) and abs(sigmoid(np.array(nearest(side))) - 0.5) >= MATTERS else ()), *beyond)
 
 
+_UNKNOWN_HABIT = Habit(UNKNOWN, UNKNOWN, UNKNOWN)
+
+NO_HABITS = JudgeHabits(None, _UNKNOWN_HABIT, _UNKNOWN_HABIT, _UNKNOWN_HABIT, ())
+"""The habits of a judge that compares nothing."""
+
+
 def is_sure(taste: Estimate) -> bool:
     """Return whether a taste excludes 0 in intervals that hold for all habits together."""
     return taste.n > 0 and taste.excludes_zero and (math.isnan(taste.se) or abs(taste.value) > Z_TOGETHER * taste.se)

@@ -255,6 +255,13 @@ class VoteTable:
         )
 
     @property
+    def saw_all_orders(self) -> bool:
+        """Whether every rater of every item saw each of both sides first equally often, so that a habit for a place cancels."""
+        every = self.with_earlier()
+        cell = every.votes.item * max(len(every.votes.raters), 1) + every.votes.rater
+        return bool(cell.size and (every.shown >= 0).all() and not np.bincount(cell, 1 - 2 * every.shown).any())
+
+    @property
     def is_named(self) -> Flags:
         """(n,) whether the rater of each vote has a name."""
         return ~np.isin(self.votes.rater, list(self.anonymous))

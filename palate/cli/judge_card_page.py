@@ -12,8 +12,10 @@ from rich.text import Text
 from palate.agreement import Estimate, nearest
 from palate.agreement.judge_agreement import JudgeAgreement, WithPeople
 from palate.agreement.judge_habits import Habit, JudgeHabits
+from palate.cli.policy_page import ROWS, named_table, two_cells
 from palate.evaluation.judge_calibration import FittedCalibration, Reliability
 from palate.evaluation.judge_report import JudgedDimension, JudgeReport, findings, points, verdict
+from palate.evaluation.judged_grades import GradeFigures
 from palate.evaluation.mark_calibration import FittedMarks, MarkDistance
 
 
@@ -26,8 +28,14 @@ def show_card(report: JudgeReport, console: Console) -> None:
         found = findings(one) or ("The figures establish no flaw of this judge.",)
         for line in found:
             console.print(Text(f"- {line}"), soft_wrap=True)
-        console.print(_agreement(one.agreement))
-        for line in (*_errors(one), *_habits(one.habits), *_calibration(one), *_marks(one.marks), *_distance(one.distance)):
+        if one.grades is None:
+            console.print(_agreement(one.agreement))
+            more = (*_habits(one.habits), *_calibration(one), *_marks(one.marks), *_distance(one.distance))
+        else:
+            console.print(_by_criterion(one.agreement, one.grades))
+            console.print(Text(_ABOUT_CRITERIA, style="dim"), soft_wrap=True)
+            more = (f'says "met" more often than people: {points(one.grades.leniency)}', *_calibration(one))
+        for line in (*_errors(one), *more):
             console.print(Text(line), soft_wrap=True)
     for line in _people(report):
         console.print(Text(line), soft_wrap=True)
@@ -49,17 +57,33 @@ def _agreement(agreement: JudgeAgreement) -> Table:
     return table
 
 
+def _by_criterion(agreement: JudgeAgreement, grades: GradeFigures) -> Table:
+    """A line for all criteria, and one for each: how often the judge, another person and a constant answer say what one person says."""
+    table = named_table("criterion", "grades", "agrees", "interval", "people", "constant", "answer")
+    for name, own in (("all criteria", agreement), *((one.criterion, one.agreement) for one in grades.criteria[:ROWS])):
+        share, interval = two_cells(own.judge.decided)
+        people, constant = (f"{one.decided.value:.2f}" if one.decided.n else "-" for one in (own.people, own.constant))
+        table.add_row(Text(name), str(own.votes), share, interval, people, constant, own.constant_answer)
+    if len(grades.criteria) > ROWS:
+        table.caption = f"the {ROWS} with most grades of {len(grades.criteria)}; --json has all"
+    return table
+
+
 def _cells(figures: WithPeople) -> Iterator[str]:
     for one in (figures.with_ties, figures.decided):
         yield f"{one.value:.1%}" if one.n else "-"
         yield "-" if math.isnan(one.low) else f"{one.low:.1%}, {one.high:.1%}"
 
 
+_ABOUT_CRITERIA = "agrees: how often the judge says what one person says; people: how often another person does; constant: the best one."
+
+
 def _errors(one: JudgedDimension) -> Iterator[str]:
     agreement = one.agreement
-    yield f"pairs: {agreement.pairs}, votes of people: {agreement.votes}; errors by {'prompt' if one.is_by_prompt else 'comparison'}"
+    what, few = ("pairs", "comparison") if one.grades is None else ("criteria of completions", "completion")
+    yield f"{what}: {agreement.pairs}, votes of people: {agreement.votes}; errors by {'prompt' if one.is_by_prompt else few}"
     if agreement.over_constant.n:
-        yield f"more than a constant answer, without ties: {points(agreement.over_constant)}"
+        yield f"more than a constant answer{', without ties' if one.grades is None else ''}: {points(agreement.over_constant)}"
     if agreement.over_longer.n:
         yield f"more than the rule that the longer one wins: {points(agreement.over_longer)}"
 
@@ -103,7 +127,8 @@ def _calibration(one: JudgedDimension) -> Iterator[str]:
     yield f"temperature: {fitted.calibration.temperature:.3f}, threshold: {_threshold(fitted)}"
     if not one.has_probabilities:
         yield "  it gave no probabilities; its verdicts count as certain, and the temperature says how far they can be trusted"
-    yield f"fitted on {fitted.fitted} pairs, tested on {fitted.tested} of other prompts:"
+    what = "pairs" if one.grades is None else "criteria"
+    yield f"fitted on {fitted.fitted} {what}, tested on {fitted.tested} of other prompts:"
     for name, figures in (("before", fitted.before), ("after", fitted.after)):
         yield f"  {name}: {_reliability(figures)}"
 

@@ -10,7 +10,7 @@ from palate.data.exchange import Exchange
 from palate.data.marks import Mark
 from palate.pipeline.table import Stages
 
-SOURCES = "a file that `palate exchange` reads, a run of collect, a file of marks, or a database of ratings"
+SOURCES = "a file that `palate exchange` reads, a run of collect or regrade, a file of marks, or a database of ratings"
 
 
 def judge_fit_parser() -> Parser:
@@ -76,7 +76,7 @@ def _read(source: str, project: str | None) -> tuple[Exchange, tuple[Mark, ...]]
     from palate.evaluation.rater_votes import read_judgments
 
     if summary_of_judges(Path(source)).get("calibrated") is True:
-        raise ConfigError(f"{source}: its judge was calibrated already. Measure it in a run without `calibration`.")
+        raise ConfigError(f"{source}: its judge was calibrated already. Measure it in a run without `calibration` and `cards`.")
     if is_database(source):
         return read_project(source, project), ()
     marks = read_marks(Path(source))

@@ -166,7 +166,10 @@ class Endpoint:
         except (OSError, http.client.HTTPException) as error:
             if time.monotonic() >= deadline:
                 raise RequestFailed("no whole answer within the deadline", "timeout", is_sent=is_sent) from error
-            raise RequestFailed(f"{type(error).__name__}: {error}", "unreachable", is_sent=is_sent) from error
+            reason = f"{type(error).__name__}: {error}"
+            if isinstance(error, http.client.IncompleteRead):
+                reason = f"the answer broke off after {len(error.partial)} bytes"
+            raise RequestFailed(reason, "unreachable", is_sent=is_sent) from error
         finally:
             if timer is not None:
                 timer.cancel()

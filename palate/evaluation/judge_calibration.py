@@ -93,7 +93,7 @@ def fitted_half(prompt: Ints, rng: np.random.Generator) -> Flags | str:
     """Return which rows (n,) are of the half of the prompts that a calibration is fitted on; or say why there are too few to split."""
     prompts = np.unique(prompt)
     if prompts.size < 2 * MIN_TESTED:
-        return f"its pairs have {prompts.size} prompts; a split needs {2 * MIN_TESTED}"
+        return f"what people judged has {prompts.size} prompts; a split needs {2 * MIN_TESTED}"
     return np.isin(prompt, rng.permutation(prompts)[: prompts.size // 2])
 
 

@@ -12,16 +12,16 @@ import numpy as np
 from palate.agreement.estimates import Estimate, json_values
 from palate.agreement.judge_agreement import JudgeAgreement, agreement_with_people
 from palate.agreement.judge_answers import JudgeAnswers
-from palate.agreement.judge_habits import MIN_LABELS, JudgeHabits, habits_of
+from palate.agreement.judge_habits import MATTERS, MIN_LABELS, NO_HABITS, JudgeHabits, habits_of
 from palate.core import derive_seed
 from palate.data.exchange import Exchange, RaterKind
 from palate.data.judge_names import judge_name
 from palate.data.marks import Mark
 from palate.evaluation.judge_calibration import FittedCalibration, fitted_calibration
+from palate.evaluation.judged_grades import GradeFigures, JudgedGrades, has_grades, judged_grades, named_constant
 from palate.evaluation.judged_pairs import judged_pairs
 from palate.evaluation.mark_calibration import FittedMarks, MarkDistance, fitted_marks, mark_distance
-from palate.evaluation.marked_pairs import OVERALL
-from palate.judges.judge_card import NO_MARKS, CardEntry, JudgeCard
+from palate.judges.judge_card import NO_MARKS, OVERALL, CardEntry, JudgeCard
 
 STEADY_FLIPS = 0.05
 """A judge is said to change its verdict with the order where the interval of its flips lies above this share."""
@@ -43,6 +43,7 @@ class JudgedDimension:
         marks_missing: why its marks of single completions are not calibrated; "" where they are.
         marks: their scale, and what it is worth on held-out prompts. None where they are not calibrated.
         distance: how far its marks are from people's own marks; None where people gave fewer than 50.
+        grades: what only grades of criteria have; None for a judge that compares. Then `agreement` counts criteria of completions as pairs.
     """
 
     dimension: str
@@ -56,6 +57,7 @@ class JudgedDimension:
     marks_missing: str = NO_MARKS
     marks: FittedMarks | None = None
     distance: MarkDistance | None = None
+    grades: GradeFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +109,11 @@ def report_on_judge(
 ) -> JudgeReport:
     """Measure a judge on people's votes.
 
-    Args and errors are those of `judged_pairs`. Those of the marks that are people's own are compared with the judge's besides, and `seed`
-    is that of bootstrap and split.
+    Args and errors are those of `judged_pairs`, or of `judged_grades` for a judge that grades criteria. Those of the marks that are
+    people's own are compared with the judge's besides, and `seed` is that of bootstrap and split.
     """
+    if has_grades(judgments, judge):
+        return _report_on_grader(judged_grades(judgments, people, judge), seed)
     pairs = judged_pairs(judgments, people, judge, dimension, own, marks)
     measured = []
     for name, table in pairs.dimensions.items():
@@ -125,20 +129,38 @@ def is_model(rater: str, judge: str) -> bool:
     return rater == judge or judge_name(rater) is not None
 
 
+def _report_on_grader(given: JudgedGrades, seed: int) -> JudgeReport:
+    """Measure a judge of criteria: all of them together, as one dimension, because most criteria have few grades of people."""
+    drawn = derive_seed(seed, "judge", OVERALL)
+    agreement = named_constant(agreement_with_people(given.table, np.random.default_rng(drawn)))
+    same = {"": "", "what is shown first": "met", "what is shown second": "not met"}[given.table.same_answer]
+    why, fit = _calibrated(given.table, agreement, same, drawn, "people graded {} of its criteria", "criterion")
+    has_probabilities = bool(given.table.judge.has_probability.all())
+    measured = JudgedDimension(OVERALL, agreement, NO_HABITS, given.table.is_by_prompt, has_probabilities, same, why, fit)
+    return JudgeReport(given.judge, (replace(measured, grades=given.figures(drawn)),), given.kinds, given.data, is_joined_by_text=True)
+
+
+def _calibrated(
+    table: JudgeAnswers, agreement: JudgeAgreement, same: str, seed: int, counted: str, noun: str
+) -> tuple[str, FittedCalibration | None]:
+    """Return why the judge is not calibrated, and its calibration if it is."""
+    fitted: FittedCalibration | str
+    if agreement.pairs < MIN_LABELS:
+        lacking = MIN_LABELS - agreement.pairs
+        fitted = f"{counted.format(agreement.pairs)}, and calibration takes {MIN_LABELS}; {lacking} are missing"
+    elif same:
+        fitted = f"it gives the same answer to every {noun} ({same})"
+    else:
+        fitted = fitted_calibration(table, np.random.default_rng(seed + 2))
+    return (fitted, None) if isinstance(fitted, str) else ("", fitted)
+
+
 def judged_dimension(name: str, table: JudgeAnswers, seed: int) -> JudgedDimension:
     """Measure a judge on one dimension, without people's marks."""
     agreement = agreement_with_people(table, np.random.default_rng(seed))
     habits = habits_of(table, np.random.default_rng(seed + 1))
     same = table.same_answer
-    fitted: FittedCalibration | str
-    if agreement.pairs < MIN_LABELS:
-        lacking = MIN_LABELS - agreement.pairs
-        fitted = f"people judged {agreement.pairs} of its pairs, and calibration takes {MIN_LABELS}; {lacking} are missing"
-    elif same:
-        fitted = f"it gives the same answer to every pair ({same})"
-    else:
-        fitted = fitted_calibration(table, np.random.default_rng(seed + 2))
-    why, fit = (fitted, None) if isinstance(fitted, str) else ("", fitted)
+    why, fit = _calibrated(table, agreement, same, seed, "people judged {} of its pairs", "pair")
     has_marks = not np.isnan(table.marks).all()
     marked = fitted_marks(table, np.random.default_rng(seed + 3)) if has_marks else NO_MARKS
     marks_missing, marks = (marked, None) if isinstance(marked, str) else ("", marked)
@@ -148,9 +170,9 @@ def judged_dimension(name: str, table: JudgeAnswers, seed: int) -> JudgedDimensi
 
 def verdict(judge: str, one: JudgedDimension) -> str:
     """Return the sentence that comes first: whether the judge is calibrated, and on what; and its marks, where it gave any."""
-    sentence = (
-        f"{judge} is calibrated for {one.dimension}, on {one.agreement.pairs} pairs that people judged ({one.agreement.votes} votes)."
-    )
+    counts = one.agreement.pairs, one.agreement.votes
+    on = "{} pairs that people judged ({} votes)" if one.grades is None else "{} criteria of completions that people graded ({} grades)"
+    sentence = f"{judge} is calibrated for {one.dimension}, on {on.format(*counts)}."
     if one.missing:
         sentence = f"{judge} is not calibrated for {one.dimension}: {one.missing}."
     if one.marks is not None:
@@ -162,8 +184,13 @@ def findings(one: JudgedDimension) -> tuple[str, ...]:
     """Return a sentence for each thing that the figures establish and that a user of the judge should know, the gravest first."""
     sentences = []
     if one.same_answer:
-        sentences.append(f"It gives the same answer to every pair: {one.same_answer}. Its answers do not depend on the completions.")
-    sentences += _beside_rules(one.agreement)
+        noun = "pair" if one.grades is None else "criterion"
+        sentences.append(f"It gives the same answer to every {noun}: {one.same_answer}. Its answers do not depend on the completions.")
+    sentences += _beside_rules(one.agreement, "pairs judged" if one.grades is None else "completions graded")
+    if one.grades is not None and one.grades.leniency.excludes_zero and abs(one.grades.leniency.value) >= MATTERS:
+        more = "more" if one.grades.leniency.value > 0 else "less"
+        threshold = " Its threshold makes up for that." if one.fitted is not None and one.fitted.calibration.threshold != 0.5 else ""
+        sentences.append(f'It says "met" {more} often than people, by {points(one.grades.leniency)}.{threshold}')
     flips = one.habits.flips
     if flips is not None and flips.share.low > STEADY_FLIPS and not one.same_answer:
         sentences.append(
@@ -187,13 +214,13 @@ def _marks_beside_rules(marks: FittedMarks | None) -> Iterator[str]:
             yield f"Its marks cannot be told from {rule} ({interval}). Have more pairs judged by people, or use another judge."
 
 
-def _beside_rules(agreement: JudgeAgreement) -> list[str]:
+def _beside_rules(agreement: JudgeAgreement, judged: str) -> list[str]:
     sentences = []
     for gain, rule in ((agreement.over_constant, "a constant answer"), (agreement.over_longer, "the rule that the longer one wins")):
         if gain.n and gain.high < 0:
             sentences.append(f"It agrees with people less than {rule} does ({points(gain)}). Do not use its verdicts.")
         elif gain.n and not gain.low > 0:
-            sentences.append(f"It cannot be told from {rule} ({points(gain)}). Have more pairs judged by people, or use another judge.")
+            sentences.append(f"It cannot be told from {rule} ({points(gain)}). Have more {judged} by people, or use another judge.")
     people, judge = agreement.people.decided, agreement.judge.decided
     if people.n and judge.n and judge.high < people.low:
         sentences.append(f"It agrees with a person less ({judge.value:.1%}) than people agree among themselves ({people.value:.1%}).")

@@ -44,27 +44,35 @@ def judge_figures(
     """Return a line for each model and dimension. The cost in the run's `summary` is a judge's where there is only one."""
     if not any(is_judge(rater, exchange.kinds()) for rater in exchange.kinds()):
         return ()
-    status = summary.get("calibrated")
-    is_calibrated = status if isinstance(status, bool) else None
     if not any(vote.is_ranking for vote in exchange.votes):
-        return tuple(replace(line, is_calibrated=is_calibrated) for line in _lines_of_words(exchange, dimension, rng))
+        return tuple(replace(line, is_calibrated=_status(summary, line.judge)) for line in _lines_of_words(exchange, dimension, rng))
     questions = Questions()
     read = questions.take(exchange)
     people = [one for one in read.judgments if read.kinds[one.rater] not in {"model", "rule"}]
-    comparisons, lines = list(questions.comparisons()), []
+    comparisons, lines, same = list(questions.comparisons()), [], questions.same_pairs()
     cost = summary.get("cost")
     judges = {judge_of(rater): None for rater, kind in read.kinds.items() if kind == "model"}
     for judge in judges:
         mine = [one for one in read.judgments if judge_of(one.rater) == judge and dimension in (None, one.dimension)]
         for name in dict.fromkeys(one.dimension for one in mine):
             said, heard = ([one for one in part if one.dimension == name] for part in (mine, people))
-            table = JudgeAnswers.of_judgments(said, heard, comparisons, questions.prompts, lambda _: False)
+            table = JudgeAnswers.of_judgments(said, heard, comparisons, questions.prompts, lambda _: False, same=same)
             found, turned = agreement_with_people(table, rng), flips(table)
             agrees = (found.judge.with_ties, found.judge.decided, found.people.decided) if found.pairs else (NOT_MEASURED,) * 3
             share = None if turned is None else turned.share
             paid = float(cost) if isinstance(cost, int | float) and len(judges) == 1 else None
-            lines.append(JudgeFigures(judge, name, len(said), found.pairs, *agrees, share, paid, is_calibrated, ranking_habits(said)))
+            lines.append(
+                JudgeFigures(judge, name, len(said), found.pairs, *agrees, share, paid, _status(summary, judge), ranking_habits(said))
+            )
     return tuple(lines)
+
+
+def _status(summary: Mapping[str, object], judge: str) -> bool | None:
+    """Return whether a run calibrated a judge: its summary says so of each judge, or of all; None where it does not."""
+    each, told = summary.get("calibrated_by_judge"), summary.get("calibrated")
+    if isinstance(each, Mapping):
+        told = each.get(judge)
+    return told if isinstance(told, bool) else None
 
 
 def _lines_of_words(exchange: Exchange, dimension: str | None, rng: np.random.Generator) -> Iterator[JudgeFigures]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import statistics
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from palate.agreement.judge_answers import JudgeAnswers
+from palate.agreement.judge_answers import JudgeAnswers, Place, SamePairs
+from palate.agreement.votes import pairs_of
 from palate.core import Comparison, ConfigError, DataError, Judgment
 from palate.data.exchange import Exchange, ExchangeItem, RaterKind
 from palate.data.judge_names import JudgeName, family, judge_name, judge_of, model_words
@@ -63,25 +65,34 @@ def judged_pairs(
     questions = Questions()
     mine = questions.take(judgments)
     theirs = mine if people is None else questions.take(people)
-    name = _judge(mine, judge)
+    name = judge_among(mine.kinds, judge)
     is_mine = {rater for rater in mine.kinds if rater == name or judge_of(rater) == name}
     is_person = {rater for rater, kind in theirs.kinds.items() if kind not in {"model", "rule"} and rater not in is_mine}
     said = [one for one in mine.judgments if one.rater in is_mine and dimension in (None, one.dimension)]
     heard = [one for one in theirs.judgments if one.rater in is_person and dimension in (None, one.dimension)]
-    common = {(one.comparison, one.dimension) for one in said} & {(one.comparison, one.dimension) for one in heard}
+    same = questions.same_pairs()
+    places = [[_asked(one, same) for one in side] for side in (said, heard)]
+    common = {one for asked in places[0] for one in asked} & {one for asked in places[1] for one in asked}
     if not common:
-        raise _nothing_in_common(name, said, heard, dimension)
+        numbers = [{place for asked in side for place, _ in asked} for side in places]
+        raise _nothing_in_common(name, said, heard, dimension, numbers)
     comparisons = list(questions.comparisons())
     policies = {side.policy for comparison in comparisons for side in comparison.completions if side.policy}
     is_own = set(own or own_policies(name, policies)).__contains__
     tables, given = {}, {}
-    for each in dict.fromkeys(one.dimension for one in said if (one.comparison, one.dimension) in common):
+    for each in dict.fromkeys(one.dimension for one, asked in zip(said, places[0], strict=True) if not common.isdisjoint(asked)):
         parts = [[one for one in side if one.dimension == each] for side in (said, heard)]
         given[each] = mean_marks(mark for mark in marks if mark.rater in is_mine and mark.dimension in (None, each))
         marked = {place: given[each][key] for place, key in questions.places() if key in given[each]}
-        tables[each] = JudgeAnswers.of_judgments(parts[0], parts[1], comparisons, questions.prompts, is_own, marked)
-    kinds = Counter(theirs.kinds[one.rater] for one in heard if (one.comparison, one.dimension) in common)
+        tables[each] = JudgeAnswers.of_judgments(parts[0], parts[1], comparisons, questions.prompts, is_own, marked, same)
+    kinds = Counter(theirs.kinds[one.rater] for one, asked in zip(heard, places[1], strict=True) if not common.isdisjoint(asked))
     return JudgedPairs(name, tables, given, dict(kinds), _digest(questions, [*said, *heard]), questions.has_texts or people is None)
+
+
+def _asked(judgment: Judgment, same: SamePairs) -> list[tuple[Place, str]]:
+    """Return the pairs that a judgment is about, at the places where they count, with its dimension."""
+    own = [(one.judgment.comparison, one.first, one.second) for one in pairs_of([judgment])]
+    return [(same.get(place, (place, False))[0], judgment.dimension) for place in own]
 
 
 def is_judge(rater: str, kinds: Mapping[str, RaterKind]) -> bool:
@@ -144,6 +155,24 @@ class Questions:
         kinds: dict[str, RaterKind] = {rater: "model" if is_judge(rater, named) else kind for rater, kind in named.items()}
         return _Read(tuple(kept), kinds)
 
+    def same_pairs(self) -> SamePairs:
+        """Return where a pair of texts counts that stands in several questions: in the largest ranking that holds it, and in its cluster.
+
+        So people's votes on single pairs meet a judge's rankings of the same completions.
+        """
+        counted: dict[Hashable, tuple[Place, str]] = {}
+        same: dict[Place, tuple[Place, bool]] = {}
+        for item in sorted(self.items.values(), key=lambda item: -len(item.candidates)):
+            key, contents = _question(item)
+            if not isinstance(key, tuple):
+                continue  # without texts nobody knows which pairs are the same
+            for i, j in itertools.combinations(range(len(contents)), 2):
+                place = item.id, i, j
+                own, first = counted.setdefault((key[0], tuple(sorted((contents[i], contents[j])))), (place, contents[i]))
+                if own != place:
+                    same[place] = own, first != contents[i]
+        return same
+
     def comparisons(self) -> Iterable[Comparison]:
         """The questions with their texts and policies."""
         return (item.comparison() for item in self.items.values())
@@ -184,15 +213,15 @@ def _prompt(item: ExchangeItem) -> str:
     return str(item.fields.get("question_id", item.id))
 
 
-def _judge(read: _Read, wanted: str | None) -> str:
-    """Return the judge's name. Raises ConfigError where there is no such rater, or several."""
-    models = list(dict.fromkeys(judge_of(rater) for rater, kind in read.kinds.items() if kind == "model"))
+def judge_among(kinds: Mapping[str, RaterKind], wanted: str | None) -> str:
+    """Return the judge's name among raters of these kinds. Raises ConfigError where there is no such rater, or several."""
+    models = list(dict.fromkeys(judge_of(rater) for rater, kind in kinds.items() if kind == "model"))
     if wanted is not None:
-        if wanted not in read.kinds and wanted not in models:
-            raise ConfigError(f"--judge {wanted}: there is no such rater. {_listed(models or list(read.kinds))}")
+        if wanted not in kinds and wanted not in models:
+            raise ConfigError(f"--judge {wanted}: there is no such rater. {_listed(models or list(kinds))}")
         return wanted
     if not models:
-        raise ConfigError(f"no rater is a model, so it is not clear who is the judge. Name it with --judge. {_listed(list(read.kinds))}")
+        raise ConfigError(f"no rater is a model, so it is not clear who is the judge. Name it with --judge. {_listed(list(kinds))}")
     if len(models) > 1:
         versions = Counter((name.model, name.instructions) for name in map(judge_name, models) if isinstance(name, JudgeName))
         twice = next((f"{model}/{instructions}" for (model, instructions), count in versions.items() if count > 1), "")
@@ -210,17 +239,19 @@ def _listed(raters: Sequence[str]) -> str:
     return f"There are {shown}." if raters else "There are no raters."
 
 
-def _nothing_in_common(judge: str, said: Sequence[Judgment], heard: Sequence[Judgment], dimension: str | None) -> DataError:
+def _nothing_in_common(
+    judge: str, said: Sequence[Judgment], heard: Sequence[Judgment], dimension: str | None, places: Sequence[set[Place]]
+) -> DataError:
     if not said or not heard:
         who = judge if not said else "any person"
         on = "" if dimension is None else f" on {dimension}"
         return DataError(f"there is no judgment of {who}{on} here. Give files with judgments of both; --people names that of people.")
-    ours, theirs = ({one.comparison for one in part} for part in (said, heard))
+    ours, theirs = places
     if ours & theirs:
         dimensions = (", ".join(sorted({one.dimension for one in part})) for part in (said, heard))
         return DataError("{} judged {}, and people judged {}. Give judgments on one dimension.".format(judge, *dimensions))
     return DataError(
-        f"{judge} and people judged no pair in common ({len(ours)} and {len(theirs)} questions). Pairs are joined by the texts of prompt "
+        f"{judge} and people judged no pair in common ({len(ours)} and {len(theirs)} pairs). Pairs are joined by the texts of prompt "
         "and completions, and without texts by the items' names. Give judgments of the same completions."
     )
 

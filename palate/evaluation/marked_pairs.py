@@ -9,9 +9,8 @@ from palate.core import DataError, Judgment
 from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, Vote
 from palate.data.judge_names import judge_name
 from palate.data.marks import Mark
+from palate.judges.judge_card import OVERALL
 from palate.judges.verdicts import JudgeReading, better
-
-OVERALL = "overall"
 
 
 def exchange_of_marks(marks: Iterable[Mark]) -> Exchange:

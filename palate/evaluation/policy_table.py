@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from palate.agreement.judge_answers import AnswerColumns
+from palate.agreement.judge_answers import AnswerColumns, Place
 from palate.agreement.win_rates import MOST, PolicyMatch, PolicyStrength, PolicyVotes, joined, policy_strengths, win_rates
 from palate.core import Judgment
 from palate.data.exchange import Exchange
@@ -65,7 +65,8 @@ class _VoteReader:
         """Take the questions that were asked."""
         self._known = {comparison.id: comparison for comparison in questions.comparisons()}
         self._prompts = questions.prompts
-        self._places: dict[str, tuple[str, int, int]] = {}
+        self._places: dict[str, Place] = {}
+        self._same = questions.same_pairs()
         self._numbers: dict[str, int] = {}
         self._policies: dict[str, int] = {}
 
@@ -79,7 +80,7 @@ class _VoteReader:
 
         A rater's last answer to a pair counts; with `per_order`, which is for models, the last in each order.
         """
-        columns = AnswerColumns.of(judgments, self._places, per_order=per_order)
+        columns = AnswerColumns.of(judgments, self._places, per_order=per_order, same=self._same)
         rows = [self._row(name, first, second) for name, first, second in self._places.values()]
         first, second, prompt = np.array(rows, dtype=np.int64).reshape(-1, 3).T
         known = first[columns.pair] >= 0

@@ -19,6 +19,9 @@ JUDGMENTS = "judgments.jsonl"
 COMPARISONS = "comparisons.jsonl"
 """What a run of `collect` compared, with texts and policies, as a file of items."""
 
+_JUDGMENTS = "judgments"
+"""The shape of rows without texts, as a run of `collect` writes them."""
+
 _PAIRS = frozenset({"trl", "hh"})
 """Shapes whose rows are pairs, so that a ranking is several rows of one prompt."""
 
@@ -52,21 +55,22 @@ def read_votes(path: Path, dimension: str | None = None) -> tuple[VoteTable, Lef
 def read_judgments(path: Path) -> tuple[Exchange, str]:
     """Return what is in a file of judgments or a run of `collect`, with the texts that the run compared, and the place that was read.
 
+    A file of a run, such as the `calibration.jsonl` of a hybrid, has the texts of that run, too.
+
     Raises:
         ConfigError: it is a run, but not one of stage collect.
         DataError: it cannot be read.
     """
-    file = path / JUDGMENTS
-    if not file.is_file():
-        if path.is_dir() and (read_record(path) is not None or not any(path.iterdir())):
-            note = "" if read_record(path) is None else " It is a run, but not of stage collect."
-            raise ConfigError(
-                f"{path} holds no {JUDGMENTS}.{note} Give a run of collect, a file of judgments, or of preferences with votes."
-            )
-        return read_exchange(path), str(path)
-    exchange, known = read_exchange(file), path / COMPARISONS
-    items = {item.id: item for item in read_exchange(known).items} if known.is_file() else {}
-    return replace(exchange, items=tuple(items.get(item.id, item) for item in exchange.items)), str(file)
+    file = path / JUDGMENTS if (path / JUDGMENTS).is_file() else path
+    if file is path and path.is_dir() and (read_record(path) is not None or not any(path.iterdir())):
+        note = "" if read_record(path) is None else " It is a run, but not of stage collect."
+        raise ConfigError(f"{path} holds no {JUDGMENTS}.{note} Give a run of collect, a file of judgments, or of preferences with votes.")
+    exchange, known = read_exchange(file), file.parent / COMPARISONS
+    items = {item.id: item for item in read_exchange(known).items} if exchange.shape == _JUDGMENTS and known.is_file() else {}
+    judged = {item.id for item in exchange.items}
+    rankings = tuple(item for item in items.values() if len(item.candidates) > 2 and item.id not in judged)  # their pairs were judged
+    exchange = replace(exchange, items=tuple(items.get(item.id, item) for item in exchange.items))
+    return replace(exchange, items=(*exchange.items, *rankings)), str(file)
 
 
 def votes_in(exchange: Exchange, dimension: str | None = None, place: str = "the database") -> tuple[VoteTable, LeftOut]:

@@ -24,10 +24,15 @@ REMEDIES: dict[int | str, str] = {
     401: ". Name the environment variable with the server's key in model.key_variable",
     403: ". Name the environment variable with the server's key in model.key_variable",
     404: ". model.model must be the name that the server gives the model, and model.url the base of its API",
+    429: ". Lower model.concurrency, or raise model.attempts and model.timeout_seconds",
+    "invalid": ". model.url must be the base of an OpenAI-compatible API, whose answer is one JSON object and neither a page nor a stream",
     "timeout": ". Raise model.timeout_seconds, or lower model.concurrency",
     "unreachable": ". Start the server, or correct model.url",
 }
 """What to do, by status or kind of failure."""
+
+SEE_LOG = ". Look at the server's log"
+"""What to do about a server that fails by itself: it answers with 5xx, or its answer breaks off."""
 
 TOKENS_AROUND = 64
 """Tokens at most that a server puts around each message."""
@@ -85,6 +90,11 @@ class OpenAIJudge:
             raise ConfigError("judge: price_in, price_out and temperature must be 0 or more, and finite")
         if self.budget is not None and self.budget.cost is not None and not (self.price_in or self.price_out):
             raise ConfigError("judge: budget.cost has no meaning without prices; give price_in and price_out per million tokens")
+
+    @property
+    def model_name(self) -> str:
+        """The name that the server knows the model by."""
+        return self.model
 
     def check(self, options: tuple[str, ...], draws: int) -> None:
         """Raise ConfigError when the model cannot tell these options apart, or draw several different replies."""
@@ -184,13 +194,19 @@ class EndpointModel:
                 return NoReply(str(error), "budget")
             except RequestFailed as error:
                 self._ledger.give_up(charge, str(error), is_charged=error.is_sent)
-                remedy = REMEDIES.get(error.status if error.kind == "status" else error.kind, "")
-                return NoReply(f"{error}{remedy}", error.kind)
+                return NoReply(f"{error}{self._remedy(question, error)}", error.kind)
             except BaseException as error:
                 if charge >= 0:
                     self._ledger.give_up(charge, f"{type(error).__name__}: {error}", is_charged=True)
                 raise
         return _read(key, question, kept)
+
+    def _remedy(self, question: JudgeQuestion, error: RequestFailed) -> str:
+        if error.status >= 500 or (error.kind == "unreachable" and error.is_sent):
+            return SEE_LOG
+        if error.status == 404 and question.options and self._settings.scoring == "generative_scoring":
+            return ". The server has no /generative_scoring, or not this model. Correct model.model, or set model.scoring to chat"
+        return REMEDIES.get(error.status if error.kind == "status" else error.kind, "")
 
     def _obtain(self, key: str, body: Mapping[str, object], most: Charge, before_retry: Callable[[RequestFailed], None]) -> KeptAnswer:
         """Send the request and return its answer. Servers that know the header Idempotency-Key charge once for a request sent again."""

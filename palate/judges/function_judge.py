@@ -37,6 +37,11 @@ class FunctionJudge:
     name: str | None = None
     cache: str | None = field(default=None, metadata=OUTSIDE_KEY)
 
+    @property
+    def model_name(self) -> str:
+        """Its name, or its import path."""
+        return self.name or self.function
+
     def check(self, options: tuple[str, ...], draws: int) -> None:
         """Accept all questions: the function says what it cannot answer."""
 
@@ -48,7 +53,7 @@ class FunctionJudge:
         """
         ledger = JudgeLedger(run.directory / LEDGER, None, None if self.cache is None else Path(self.cache).expanduser())
         function = UserFunction(self.function, load_function(self.function), ARGUMENTS, "messages")
-        return FunctionModel(self.name or self.function, source_of(self.function).key, function, ledger)
+        return FunctionModel(self.model_name, source_of(self.function).key, function, ledger)
 
 
 class FunctionModel:

@@ -1,4 +1,7 @@
-"""Hybrid labelling: a judge answers where it is as good as people, and people get the rest, within a budget."""
+"""Hybrid labelling: a judge answers where it is as good as people, and people get the rest, within a budget.
+
+Where a question is about three completions or more, the judge ranks them, and people compare single pairs of them.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from palate.data.judgment_rows import judgment_row
 from palate.judges.judge_rater import JudgeRater
 from palate.judges.likelihood_rater import LikelihoodRater
 from palate.judges.mix import Mix, PeopleBudget, mix_summary
+from palate.judges.ranked_pairs import answered_pairs, pairs_of_ask
 from palate.judges.routes import (
     JUDGE,
     JUDGE_CAN,
@@ -29,7 +33,7 @@ from palate.judges.routes import (
 )
 from palate.raters.answer_shares import question_share, vote_of
 from palate.raters.people import People
-from palate.raters.rater import Answered, Ask, Rater, refuse_rankings
+from palate.raters.rater import Answered, Ask, Rater
 from palate.raters.simulated import Simulated
 from palate.runs.run import Run
 
@@ -95,7 +99,7 @@ class Hybrid:
     """A judge and people share the questions. Labels carry the names of those who gave them.
 
     Attributes:
-        judge: the model that judges.
+        judge: the model that judges. With `completions_per_comparison` above 2 it ranks, and people answer pairs of the ranking.
         second: another judge; what the two disagree about goes to people.
         people: people at `palate label`, or simulated raters. For simulated raters `repeat_share` does not count here.
         people_shares: the share of the questions that people answer, by dimension: 1 for people alone, 0 for the judge alone. In between
@@ -113,14 +117,14 @@ class Hybrid:
     budget: PeopleBudget = field(default_factory=PeopleBudget)
 
     def check(self, raters_per_comparison: int, dimensions: Sequence[str], completions: int = 2) -> None:
-        """Raise ConfigError for rankings, or when judges or people cannot answer so. Questions of calibration need two people."""
-        refuse_rankings("hybrid", completions)
+        """Raise ConfigError when judges cannot answer so, or people single pairs. Questions of calibration need two people."""
         if unknown := [name for name in self.people_shares if name not in dimensions]:
             named = " and ".join(map(repr, unknown))
             raise ConfigError(f"people_shares: nothing is asked about {named}. {nearest(unknown[0], dimensions)}")
         for judge in (self.judge, self.second):
             if judge is not None:
-                judge.check(1, [name for name in dimensions if self.people_shares.get(name, 0) < 1])
+                most = completions if isinstance(judge, JudgeRater) else 2
+                judge.check(1, [name for name in dimensions if self.people_shares.get(name, 0) < 1], most)
         is_compared = isinstance(self.route, ByRules) and not set(dimensions) <= set(self.people_shares)
         self.people.check(max(raters_per_comparison, 2) if is_compared else raters_per_comparison, dimensions)
 
@@ -129,6 +133,7 @@ class Hybrid:
     ) -> tuple[list[Answered], dict[str, object]]:
         """Return the answered questions in order, and the run's `mix`: who answered what, why, and what that cost.
 
+        A question about three completions or more is answered as its pairs, named `comparison/i-j`, each by the judge or by people.
         `routes.jsonl` has the route of each question, and `calibration.jsonl` all answers to the questions that both answered. Where the
         budget ends, a question keeps the answer of a judge that is believed, and is left out otherwise.
 
@@ -145,13 +150,16 @@ class _Work:
         self.config, self.run, self.raters, self.rng = config, run, raters, rng
         self.shares: dict[Key, float] = {}
         self.others: dict[Key, float] = {}
+        self.whole: dict[Key, Ask] = {}
         self.judged: dict[Key, Answered] = {}
         self.peopled: dict[Key, Answered] = {}
         self.figures: dict[str, object] = {}
         self.judge_cost = 0.0
 
-    def answers(self, asks: Sequence[Ask]) -> tuple[list[Answered], dict[str, object]]:
+    def answers(self, whole: Sequence[Ask]) -> tuple[list[Answered], dict[str, object]]:
         """Compare the judge with people where rules say so, let it answer, and give people the questions that are routed to them."""
+        asks = [pair for ask in whole for pair in pairs_of_ask(ask)]
+        self.whole = {key_of(pair): ask for ask in whole for pair in pairs_of_ask(ask)}
         fixed = self.config.people_shares
         shared = [(share, [ask for ask in asks if ask[1] == dimension]) for dimension, share in fixed.items()]
         rest = [ask for ask in asks if ask[1] not in fixed]
@@ -196,7 +204,10 @@ class _Work:
             if judge is None or not asks:
                 continue
             # The same seed each time, so that a question that is asked again is asked the same.
-            found, figures = judge.answers(self.run, asks, 1, random.Random(derive_seed(self.run.seed, "hybrid", purpose)))
+            ranked = list({key_of(whole): whole for whole in (self.whole[key_of(ask)] for ask in asks)}.values())
+            asked = ranked if isinstance(judge, JudgeRater) else asks
+            answered, figures = judge.answers(self.run, asked, 1, random.Random(derive_seed(self.run.seed, "hybrid", purpose)))
+            found = [pair for one in answered for pair in answered_pairs(one)]
             shares.update((key_of(ask), question_share(judgments)) for ask, judgments in found)
             if purpose == "judge":
                 self.judged.update((key_of(one[0]), one) for one in found)

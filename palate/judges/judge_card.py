@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,9 @@ from palate.data.files import read_json, write_json
 from palate.data.judge_names import judge_name, judge_of
 
 VERSION = 1
+
+OVERALL = "overall"
+"""The dimension of judgments that are about none in particular, and of all grades of criteria."""
 
 NO_MARKS = "it gave no marks of single completions"
 """Why the marks of a judge that only compares are not calibrated."""
@@ -187,6 +190,26 @@ def read_card(path: Path) -> JudgeCard:
         return JudgeCard(cells.name(row.get("judge"), "judge"), entries, cells.text(row.get("data", ""), "data"), str(path))
     except (InvalidRow, RunError) as error:
         raise DataError(f"{path}: is not the report card of a judge: {error}. Give a card that `palate judge-fit --out` wrote.") from error
+
+
+def read_cards(paths: Sequence[str], judges: Collection[str], place: str) -> dict[str, JudgeCard]:
+    """Read the cards of some of these judges, by the judge's name.
+
+    Raises:
+        ConfigError: a card is about none of them, or two are about one; `place` is the setting that names the cards.
+        DataError: a file is not a card.
+    """
+    cards: dict[str, JudgeCard] = {}
+    for path in paths:
+        card = read_card(Path(path))
+        mine = [judge for judge in judges if judge_of(judge) == judge_of(card.judge)]
+        if not mine:
+            others = f"the judges are {', '.join(judges)}" if judges else "there is no judge that it could be about"
+            raise ConfigError(f"{place}: {path} is the card of {card.judge}, and {others}. {_REMEDY}")
+        if mine[0] in cards:
+            raise ConfigError(f"{place}: {cards[mine[0]].place} and {path} are both cards of {card.judge}. Name one of them")
+        cards |= dict.fromkeys(mine, card)
+    return cards
 
 
 def _row(entry: CardEntry) -> dict[str, object]:

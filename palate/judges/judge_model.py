@@ -78,6 +78,11 @@ class JudgeModel(Protocol):
 class JudgeModelSettings(Protocol):
     """Settings of a model that judges: a member of the union `JudgeModelKind`."""
 
+    @property
+    def model_name(self) -> str:
+        """What raters' names call the model, known before it is opened."""
+        ...
+
     def check(self, options: tuple[str, ...], draws: int) -> None:
         """Raise ConfigError when the model cannot answer so.
 

@@ -72,10 +72,14 @@ def judgment_of_judge(
     strength: float | None = None,
 ) -> Judgment:
     """Return the judgment with this probability of the completion shown first; one half is a tie."""
-    ranking: tuple[tuple[int, ...], ...] = ((0, 1),)
-    if not math.isclose(probability, 0.5, abs_tol=1e-12):
-        ranking = ((0,), (1,)) if probability > 0.5 else ((1,), (0,))
-    return Judgment(comparison.id, judge.name, ranking, dimension, order, strength, probability=probability)
+    return Judgment(comparison.id, judge.name, pair_ranking(probability), dimension, order, strength, probability=probability)
+
+
+def pair_ranking(probability: float) -> tuple[tuple[int, ...], ...]:
+    """Return the ranking of two places by the probability that the first one is better; one half is a tie."""
+    if math.isclose(probability, 0.5, abs_tol=1e-12):
+        return ((0, 1),)
+    return ((0,), (1,)) if probability > 0.5 else ((1,), (0,))
 
 
 def abstention_row(comparison: Comparison, dimension: str, judge: Judge, order: tuple[int, ...], abstention: Abstention) -> Row:

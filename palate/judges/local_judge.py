@@ -37,6 +37,11 @@ class LocalJudge:
     max_tokens: Count = 512
     tokens_per_microbatch: Count = 4096
 
+    @property
+    def model_name(self) -> str:
+        """The name of the stage that made it, its hub name, or the name of its directory."""
+        return name_of(self.model)
+
     def check(self, options: tuple[str, ...], draws: int) -> None:  # noqa: ARG002 (a local model scores any options)
         """Raise ConfigError where several draws would be the same answer."""
         if draws > 1 and not self.temperature:
@@ -49,7 +54,7 @@ class LocalJudge:
 
         policy = load_policy(model_at(self.model), dtype=self.dtype)
         sampling = Sampling(temperature=self.temperature, max_tokens=self.max_tokens)
-        return PackedJudge(name_of(self.model), policy, sampling, self.tokens_per_microbatch, run.seed)
+        return PackedJudge(self.model_name, policy, sampling, self.tokens_per_microbatch, run.seed)
 
 
 def name_of(model: str) -> str:

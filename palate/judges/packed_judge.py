@@ -17,6 +17,7 @@ from palate.judges.judge_model import JudgeQuestion, JudgeReply, NoReply
 from palate.models.causal import CausalPolicy
 from palate.samplers.local import LocalSampler
 from palate.text.chat_text import Ids
+from palate.text.endings import ids_with_endings
 from palate.text.pack import Branch, Tree, pack
 from palate.text.spans import NO_LIMIT, Unusable, prompt_ids, whole_ids
 from palate.text.tokens import decoded
@@ -64,7 +65,7 @@ class PackedJudge:
                 if question.options:
                     trees[question] = self._fitting(option_tree(self._policy, question))
                 else:
-                    trunks[question] = self._with_room(beginning_ids(self._policy, question.conversation)[1])
+                    trunks[question] = self._with_room(beginning_ids(self._policy, question.conversation)[2])
             except Unusable as error:
                 answers[question] = NoReply(error.reason, "invalid")
         return answers | self._chosen(trees) | self._written(trunks)
@@ -112,8 +113,8 @@ def key_of_question(question: JudgeQuestion) -> str:
     return digest_of({"turns": turns, "options": question.options, "draw": question.draw})
 
 
-def beginning_ids(policy: CausalPolicy, conversation: Conversation) -> tuple[Conversation, Ids]:
-    """Return the conversation without a last turn of the assistant, and the ids of all of it, open for what comes next.
+def beginning_ids(policy: CausalPolicy, conversation: Conversation) -> tuple[Conversation, Ids, Ids]:
+    """Return the conversation without a last turn of the assistant, its ids, and the ids of all of it, open for what comes next.
 
     Raises:
         Unusable: there is no token, or the chat template refuses the conversation.
@@ -124,8 +125,8 @@ def beginning_ids(policy: CausalPolicy, conversation: Conversation) -> tuple[Con
         raise Unusable("no turn before the assistant's")
     prompt = prompt_ids(policy.tokenizer, before)
     if not begun or not conversation[-1].text:
-        return before, prompt
-    return before, whole_ids(policy.tokenizer, before, prompt, Completion(conversation[-1].text, stop="length"))[0]
+        return before, prompt, prompt
+    return before, prompt, whole_ids(policy.tokenizer, before, prompt, Completion(conversation[-1].text, stop="length"))[0]
 
 
 def option_tree(policy: CausalPolicy, question: JudgeQuestion) -> Tree:
@@ -137,10 +138,13 @@ def option_tree(policy: CausalPolicy, question: JudgeQuestion) -> Tree:
     Raises:
         Unusable: an option has no token, or the chat template refuses the conversation.
     """
-    before, read = beginning_ids(policy, question.conversation)
+    before, prompt, read = beginning_ids(policy, question.conversation)
     begun = question.conversation[-1].text if before is not question.conversation else ""
-    prompt = prompt_ids(policy.tokenizer, before)
-    wholes = [whole_ids(policy.tokenizer, before, prompt, Completion(begun + option, stop="length"))[0] for option in question.options]
+
+    def whole(option: str) -> Ids:
+        return whole_ids(policy.tokenizer, before, prompt, Completion(begun + option, stop="length"))[0]
+
+    wholes = ids_with_endings(policy.tokenizer, before, begun, question.options, whole)
     cut = max(min(_shared(read, whole) for whole in wholes), 1)
     if len({whole[:cut] for whole in wholes}) > 1 or not all(whole[cut:] for whole in wholes):
         raise Unusable(f"an option adds no token to the question: {', '.join(map(repr, question.options))}")

@@ -7,18 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from palate.core import Judgment
 from palate.data.exchange import Candidate, Exchange, ExchangeItem, Project, RaterInfo, Task, Vote
 from palate.data.rubrics import GradeWord, Rubric
-from palate.judges.rubric_grading import VERSION, Grades, GradingItem
-
-
-def grader_name(model: str) -> str:
-    """Return the name of a model as a rater of criteria, `model/rubric@version`."""
-    return f"{model}/rubric@{VERSION}"
+from palate.judges.rubric_grading import Grades, GradingItem
 
 
 def rubric_exchange(name: str, items: Mapping[str, GradingItem], grades: Mapping[str, Sequence[Grades]]) -> Exchange:
     """Return the items with the grades of each rater, as `palate agreement` and `palate label import` read them.
 
-    A probability of one half or more is a criterion that is met. A missing grade is left out, and so is a rater who gave none at all.
+    A probability of one half or more is a criterion that is met, and stands beside it. A missing grade is left out, and so is a rater who
+    gave none at all.
 
     Args:
         name: the project's name.
@@ -36,7 +32,7 @@ def rubric_exchange(name: str, items: Mapping[str, GradingItem], grades: Mapping
         for identity, item in items.items()
     )
     votes = tuple(
-        Vote(Judgment(identity, rater, ()), grades=words)
+        Vote(Judgment(identity, rater, ()), grades=words, grade_probabilities=soft_grades(own))
         for rater, given in grades.items()
         for identity, own in zip(items, given, strict=True)
         if (words := grade_words(own))
@@ -55,6 +51,12 @@ def rubric_rows(rubric: Rubric) -> list[dict[str, object]]:
 def grade_words(grades: Grades) -> dict[str, GradeWord]:
     """Return what grades say, without those that are missing."""
     return {name: "met" if grade >= 0.5 else "unmet" for name, grade in _known(grades)}
+
+
+def soft_grades(grades: Grades) -> dict[str, float]:
+    """Return the grades of a judge that gives probabilities; nothing of one that says yes or no."""
+    known = {name: float(grade) for name, grade in _known(grades)}
+    return {} if set(known.values()) <= {0.0, 1.0} else known
 
 
 def _known(grades: Grades) -> Iterable[tuple[str, float]]:

@@ -18,6 +18,7 @@ from palate.config.answers import Score
 from palate.core import Completion, Message, Prompt, RunError
 from palate.data.rubrics import Criterion, Rubric
 from palate.judges.instruction_files import shown, spoken
+from palate.judges.judge_card import Calibration
 from palate.judges.judge_model import JudgeModel, JudgeQuestion, JudgeReply, NoReply
 from palate.judges.verdicts import OptionProbabilities, answer_of
 
@@ -61,10 +62,26 @@ LEAST_MASS = OptionProbabilities().min_mass
 VERDICT = re.compile(r"^[\s*_#>`-]*(?:met[\s*_`]*[:=][\s*_`]*)?(yes|no)[\s*_.`]*$", re.IGNORECASE | re.MULTILINE)
 """A line that is a verdict and nothing else: `met: yes`, `No.`"""
 
-VERSION = hashlib.blake2b("\n".join((ONE, WRITTEN, WORD, ALL)).encode(), digest_size=4).hexdigest()
-"""Eight hex digits of the digest of all texts that a judge reads beside prompt, completion and criteria."""
+ASKED: Mapping[Asking, str] = {"one_by_one": ONE + WRITTEN, "options": ONE + WORD, "together": ALL}
+"""What a judge reads beside prompt, completion and criteria."""
 
 WORDS = {"yes": True, "true": True, "met": True, "no": False, "false": False, "not met": False, "unmet": False}
+
+
+def grader_name(model: str, asking: Asking) -> str:
+    """Return the name of a model as a rater of criteria, `model/rubric@version`.
+
+    The version is eight hex digits of the digest of what it reads and of the kind of question: a model that is asked in another way is
+    another judge, and needs another report card.
+    """
+    return f"{model}/rubric@{hashlib.blake2b(f'{asking}:{ASKED[asking]}'.encode(), digest_size=4).hexdigest()}"
+
+
+def calibrated(grades: Grades, calibration: Calibration | None) -> Grades:
+    """Return grades as the shares of people who say that the criterion is met, by a report card; without one as they are."""
+    if calibration is None:
+        return grades
+    return {name: grade if isinstance(grade, str) else calibration.of_probability(float(grade)) for name, grade in grades.items()}
 
 
 @dataclass(frozen=True)
@@ -101,13 +118,11 @@ def _parts(rubric: Rubric, asking: Asking) -> list[tuple[Criterion, ...]]:
 def question_of(item: GradingItem, criteria: Sequence[Criterion], asking: Asking) -> JudgeQuestion:
     """Return the question whether criteria are met. The model does not learn their weights, which would say what to answer."""
     prompt, completion = spoken(item.prompt.conversation), shown(item.completion)
-    if asking == "together":
-        template, listed = ALL, "\n".join(f"{c.id}: {' '.join(c.text.split())}" for c in criteria)
-    else:
-        template, listed = ONE + (WORD if asking == "options" else WRITTEN), criteria[0].text
+    together = "\n".join(f"{c.id}: {' '.join(c.text.split())}" for c in criteria)
+    listed = together if asking == "together" else criteria[0].text
     values = {"prompt": prompt, "completion": completion, "criteria": listed, "fence": _fence(prompt, completion)}
     # In one pass, so that a completion with the text {prompt} stays as it is.
-    text = re.sub(r"\{(prompt|completion|criteria|fence)\}", lambda match: values[match[1]], template)
+    text = re.sub(r"\{(prompt|completion|criteria|fence)\}", lambda match: values[match[1]], ASKED[asking])
     return JudgeQuestion((Message("user", text),), OPTIONS if asking == "options" else ())
 
 

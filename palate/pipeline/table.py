@@ -93,7 +93,9 @@ STAGES: Stages = {
     "average": StageEntry("palate.stages.average:Average", "Average the weights of models that were tuned from one another."),
     "rerank": StageEntry("palate.stages.rerank:Rerank", "Keep the best of several completions by a reward.", is_shared=True),
     "evaluate": StageEntry("palate.stages.evaluate:Evaluate", "Measure what a model gained and lost.", is_shared=True),
-    "regrade": StageEntry("palate.stages.regrade:Regrade", "Ask other judges whether a gain on a rubric is real."),
+    "regrade": StageEntry(
+        "palate.stages.regrade:Regrade", "Ask other judges whether a gain on a rubric is real, or have completions graded."
+    ),
     "report": StageEntry("palate.stages.report:Report", "Write a report of the runs with tables and plots."),
 }
 

@@ -47,5 +47,6 @@ def refuse_rankings(who: str, completions: int) -> None:
     if completions > 2:
         raise ConfigError(
             f"completions_per_comparison is {completions}, and from: {who} answers questions about pairs. Set it to 2: collect compares "
-            "all pairs of a prompt, and a ranking follows from them; or use from: judge. People rank on the pages of `palate label`"
+            "all pairs of a prompt, and a ranking follows from them. Or use from: judge, or from: hybrid, whose people compare pairs. "
+            "People rank on the pages of `palate label`"
         )

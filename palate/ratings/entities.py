@@ -106,6 +106,7 @@ class Answer:
         broken: whether the rule is broken (`rule`, `probe`).
         rule: the rule in question.
         grades: what the rater says of each criterion, by its id (`rubric`).
+        grade_probabilities: how likely each criterion is met, by a judge that gives probabilities.
         flag: why somebody should check the item; "" if it is not flagged.
         skipped: the rater did not answer, and the item goes to someone else.
         seconds: time spent.
@@ -125,6 +126,7 @@ class Answer:
     broken: bool | None = None
     rule: str = ""
     grades: Mapping[str, GradeWord] = field(default_factory=dict)
+    grade_probabilities: Mapping[str, float] = field(default_factory=dict)
     flag: str = ""
     skipped: bool = False
     seconds: float | None = None

@@ -119,7 +119,8 @@ def _votes(row: Any, rater: str, task: Task) -> Iterator[Vote]:
         supersedes=row.supersedes or "",
         was_surplus=row.later is not None and row.status == "surplus",
     )
-    vote = replace(vote, grades=answer.grades, marks=tuple(map(float, answer.marks)))
+    probabilities = {name: float(one) for name, one in answer.grade_probabilities.items()}
+    vote = replace(vote, grades=answer.grades, grade_probabilities=probabilities, marks=tuple(map(float, answer.marks)))
     yield replace(vote, flag=answer.flag, text=answer.text, is_broken=answer.broken, rule=answer.rule, dialogue=answer.dialogue)
     for dimension in answer.dimensions:
         if ranking := _ranking(answer, dimension, order):

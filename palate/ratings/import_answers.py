@@ -105,6 +105,7 @@ def grouped_answer(group: AnswerGroup, batch: ImportBatch) -> tuple[Answer, tupl
         broken=main.is_broken,
         rule=main.rule,
         grades=main.grades,
+        grade_probabilities=main.grade_probabilities,
         flag=main.flag,
         skipped=main.is_skipped,
         seconds=main.judgment.seconds,

@@ -104,6 +104,7 @@ def answer_of(value: Json) -> Answer:
         broken=value.get("broken"),
         rule=value.get("rule", ""),
         grades=value.get("grades", {}),
+        grade_probabilities=value.get("grade_probabilities", {}),
         flag=value.get("flag", ""),
         skipped=value.get("skipped", False),
         seconds=value.get("seconds"),

@@ -17,11 +17,11 @@ from palate.core import ConfigError, Prompt
 from palate.data.cells import InvalidRow
 from palate.data.rubric_files import RubricFile, RubricSource
 from palate.data.rubrics import Rubric
+from palate.judges.judge_card import OVERALL, Calibration, read_card
 from palate.judges.judge_kinds import JudgeModelKind
 from palate.judges.judge_model import JudgeModel
 from palate.judges.judge_summary import note_uncalibrated
-from palate.judges.rubric_exchange import grader_name
-from palate.judges.rubric_grading import OPTIONS, Asking, Grades, GradingItem, grade_all
+from palate.judges.rubric_grading import OPTIONS, Asking, Grades, GradingItem, calibrated, grade_all, grader_name
 from palate.rewards.batch import PartScorer, PartScores, ScoringBatch, ScoringContext
 from palate.rewards.part import PartSettings
 
@@ -42,6 +42,8 @@ class RubricReward(PartSettings):
             rubric in one question (together).
         column: the column of the prompts with the rubric.
         file: a YAML or JSON file with rubrics by the prompt's id, a default, or both.
+        calibration: the report card of this judge, as `palate judge-fit` writes it. A grade then is the share of people who say that the
+            criterion is met. Without it all figures are named `uncalibrated`.
     """
 
     kind: Literal["rubric"] = "rubric"
@@ -49,6 +51,7 @@ class RubricReward(PartSettings):
     ask: Asking = "one_by_one"
     column: str = "rubric"
     file: Input | None = None
+    calibration: Input | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -62,8 +65,21 @@ class RubricReward(PartSettings):
 
     @property
     def is_calibrated(self) -> bool:
-        """False: report cards measure verdicts and marks, and not grades of criteria."""
-        return False
+        """Whether a report card says what its grades are worth."""
+        return self.calibration is not None
+
+    def grade_calibration(self, judge: str, place: str) -> Calibration | None:
+        """Return what the card says about grades of this judge; None without a card.
+
+        Raises:
+            ConfigError: the card is another judge's, or its judge is not calibrated; `place` is the part of the reward.
+        """
+        if self.calibration is None:
+            return None
+        try:
+            return read_card(Path(self.calibration)).calibration_of(judge, OVERALL)
+        except ConfigError as error:
+            raise ConfigError(f"{place}.calibration: {error}") from error
 
     def check_prompts(self, prompts: Sequence[Prompt], name: str) -> None:
         """Check that every prompt has a rubric. Raises DataError, which says how many have none, and where."""
@@ -73,16 +89,17 @@ class RubricReward(PartSettings):
         """Open the model and read the file.
 
         Raises:
-            ConfigError: the model cannot be opened, or nothing keeps its answers.
+            ConfigError: the model cannot be opened, nothing keeps its answers, or the card is another judge's.
             DataError: the file cannot be used.
         """
         if context.run is None:
             raise ConfigError(f"rewards.{context.name}: a model's answers are kept in a run's directory, and there is no run")
+        at, judge = f"rewards.{context.name}", grader_name(self.model.model_name, self.ask)
+        calibration = self.grade_calibration(judge, at)
         source, model = self.source, self.model.open(context.run)
-        note_uncalibrated(
-            context.run, f"rewards.{context.name}", grader_name(model.name), "Compare its grades with people's: docs/methods/rubrics.md"
-        )
-        return _RubricScorer(self, source, model)
+        if calibration is None:
+            note_uncalibrated(context.run, at, judge)
+        return _RubricScorer(self, source, model, calibration)
 
 
 @dataclass(frozen=True)
@@ -90,6 +107,7 @@ class _RubricScorer:
     config: RubricReward
     source: RubricSource
     model: JudgeModel
+    calibration: Calibration | None
 
     def score(self, batch: ScoringBatch) -> PartScores:
         """Grade all completions; one that was not graded on every criterion gets a reason."""
@@ -99,7 +117,7 @@ class _RubricScorer:
             for (prompt, completion), rubric in zip(batch.each, rubrics, strict=True)
             if isinstance(rubric, Rubric)
         ]
-        graded = iter(grade_all(self.model, items, self.config.ask))
+        graded = (calibrated(own, self.calibration) for own in grade_all(self.model, items, self.config.ask))
         grades = [next(graded) if isinstance(rubric, Rubric) else {} for rubric in rubrics]
         scores = [rubric.score(own) if isinstance(rubric, Rubric) else rubric for rubric, own in zip(rubrics, grades, strict=True)]
         details = [self._details(rubric, own) for rubric, own in zip(rubrics, grades, strict=True)]

@@ -44,7 +44,8 @@ class Collect:
         samples: the completions to compare.
         from_: who judges: people at `palate label`, simulated raters, a model as judge, its likelihood, or a judge and people (hybrid).
         dimensions: the dimensions that raters judge, one question for each; "overall" asks a single question.
-        completions_per_comparison: completions that a rater sees at once: 2 for pairs; from 3 on a judge ranks that many of each prompt.
+        completions_per_comparison: completions that a rater sees at once: 2 for pairs; from 3 on a judge ranks that many of each prompt,
+            and the people of a hybrid compare pairs of them.
         pairs_per_prompt: pairs of completions judged per prompt; none judges all pairs.
         limit: how many comparisons are judged, at most; none judges all.
         raters_per_comparison: raters per question; the label is the mean of their answers. For a judge these are principles.
@@ -87,7 +88,9 @@ class Collect:
         rater: Rater = self.from_
         answers, rater_figures = rater.answers(run, asks, self.raters_per_comparison, rng)
         write_rows(run.directory / JUDGMENTS, (judgment_row(judgment) for _, judgments in answers for judgment in judgments))
-        items = {comparison.id: ExchangeItem.of(comparison) for (comparison, _), _ in answers}
+        # A hybrid answers the pairs of a ranking one by one. The ranking says which of them go together.
+        whole = [ask[0] for ask in asks] if isinstance(self.from_, Hybrid) and self.completions_per_comparison > 2 else []
+        items = {comparison.id: ExchangeItem.of(comparison) for comparison in (*(ask[0] for ask, _ in answers), *whole)}
         write_exchange(Exchange(tuple(items.values())), run.directory / COMPARISONS)
         # Prompts of one conversation and other columns stay on one side: a model is asked the same in all of them.
         names: dict[Conversation, str] = {}

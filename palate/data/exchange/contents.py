@@ -115,6 +115,7 @@ class Vote:
         rule: the rule that the question was about.
         dialogue: the turns of a probe.
         grades: what the rater said of each criterion of a rubric, by its id.
+        grade_probabilities: how likely each criterion is met, by its id, of a judge that gives probabilities.
         marks: the marks that the rater gave to single candidates, by their numbers; () for a rater who compared them.
     """
 
@@ -134,6 +135,7 @@ class Vote:
     rule: str = ""
     dialogue: Conversation = ()
     grades: Mapping[str, GradeWord] = field(default_factory=dict)
+    grade_probabilities: Mapping[str, float] = field(default_factory=dict)
     marks: tuple[float, ...] = ()
 
     def renumbered(self, item: str, numbers: tuple[int, ...]) -> Vote:

@@ -178,6 +178,8 @@ class Gathering:
         check_ranking(judgment, len(self._items[judgment.comparison][0].candidates))
         if len(vote.marks) not in (0, len(self._items[judgment.comparison][0].candidates)):
             raise invalid("marks", f"holds {len(vote.marks)} numbers; the item has another number of candidates")
+        if odd := next((name for name in vote.grade_probabilities if name not in vote.grades), None):
+            raise invalid("grade_probabilities", f"has {odd!r}, which `grades` does not grade")
         self._check_link(vote)
         has_answer = (
             judgment.ranking or vote.is_all_bad or vote.is_skipped or vote.flag or vote.text or vote.grades or vote.is_broken is not None

@@ -32,7 +32,7 @@ _VOTE = (
     *("item", "rater", "ranking", "order", "dimension", "strength", "reason", "seconds", "guideline"),
     *("probability", "probabilities", "is_consistent", "marks"),
     *("id", "time", "status", "is_all_bad", "is_skipped", "flag", "text", "is_broken"),
-    *("entry", "supersedes", "answer", "was_surplus", "rule", "dialogue", "grades"),
+    *("entry", "supersedes", "answer", "was_surplus", "rule", "dialogue", "grades", "grade_probabilities"),
 )
 
 
@@ -146,7 +146,7 @@ def _candidate(value: object) -> Candidate:
 def _vote(row: Columns) -> Vote:
     cells.only_known(row, _VOTE, "judgment")
     seconds, broken = row.get("seconds"), row.get("is_broken")
-    grades = cells.mapping(row.get("grades", {}), "grades")
+    grades, met = (cells.mapping(row.get(name, {}), name) for name in ("grades", "grade_probabilities"))
     judgment = Judgment(
         comparison=cells.name(row.get("item"), "judgment.item"),
         rater=cells.name(row.get("rater"), "judgment.rater"),
@@ -178,6 +178,7 @@ def _vote(row: Columns) -> Vote:
         rule=cells.text(row.get("rule", ""), "rule"),
         dialogue=_turns(row.get("dialogue", []), "dialogue"),
         grades={name: cells.choice(word, f"grades.{name}", GRADE_WORDS) for name, word in grades.items()},
+        grade_probabilities={name: cells.number(p, f"grade_probabilities.{name}", least=0, most=1) for name, p in met.items()},
         marks=tuple(cells.number(mark, f"marks[{k}]") for k, mark in enumerate(cells.sequence(row.get("marks", []), "marks"))),
     )
 
@@ -236,6 +237,7 @@ def vote_row(vote: Vote) -> Row:
         **_without_empty(supersedes=vote.supersedes, answer=vote.answer, was_surplus=vote.was_surplus or None, rule=vote.rule),
         **({"dialogue": _turn_rows(vote.dialogue)} if vote.dialogue else {}),
         **({"grades": dict(vote.grades)} if vote.grades else {}),
+        **({"grade_probabilities": dict(vote.grade_probabilities)} if vote.grade_probabilities else {}),
         **({"probabilities": judgment.probabilities} if judgment.probabilities else {}),
         **({"marks": vote.marks} if vote.marks else {}),
     }

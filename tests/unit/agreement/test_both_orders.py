@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from palate.agreement.advice import advice
 from palate.agreement.analysis import analyse
 from palate.agreement.vote_table import VoteTable
 from palate.core import Judgment
@@ -56,3 +57,22 @@ def test_of_a_person_who_answers_again_the_last_answer_counts() -> None:
     found = table(person(1, (0, 1), first=True), person(1, (1, 0), first=True))
     assert found.votes.answer.tolist() == [2]
     assert found.last is None
+
+
+def leaning(pairs: int, orders: tuple[tuple[int, int], ...]) -> list[Judgment]:
+    """A judge who takes what stands first in three of four answers."""
+    return [judged(pair, order, 0.2 if (pair + place) % 4 == 3 else 0.8) for pair in range(pairs) for place, order in enumerate(orders)]
+
+
+def test_who_saw_every_order_is_not_told_to_draw_the_orders_at_random() -> None:
+    """The same habit of a judge who saw each pair once is named, and so is that of a person who stands beside a judge."""
+    both, once = leaning(200, ((0, 1), (1, 0))), leaning(200, ((0, 1),))
+    cases = [(both, True), (once, False), ([*both, *once[:50]], False), ([*both, person(1, (0, 1), first=True)], False)]
+    for said, saw_all in cases:
+        report = analyse(table(*said), np.random.default_rng(0))
+        assert report.saw_all_orders is saw_all
+        assert report.side.logit.low > 0
+        assert any("Show sides in random order" in line for line in advice(report)) is not saw_all
+    unknown = [Judgment("pair-1", "file", ((0,), (1,)))]
+    assert not table(*unknown).saw_all_orders
+    assert not table().saw_all_orders

@@ -127,6 +127,7 @@ def test_an_answer_that_broke_off_is_charged_and_a_refused_request_is_not(serve_
         ((200, b"<html>hello</html>"), "invalid", "something that is not JSON"),
         ((404, {"error": "no such model"}), "status", "answered 404"),
         ((401, {"error": "who are you"}), "status", "answered 401"),
+        ((200, b"data: {}", {"Content-Type": "text/event-stream"}), "invalid", "neither a page nor a stream"),
         ((200, {"choices": []}), "invalid", "without a message"),
         ((200, chat_answer(None, refusal="I cannot judge this.")), "refused", "I cannot judge this."),
     ],
@@ -138,6 +139,20 @@ def test_what_is_not_an_answer(serve_model, ask: Ask, answer: tuple[int, object]
     assert reply.kind == kind
     assert told in reply.reason
     assert len(server.asked) == 1
+
+
+def test_a_failure_comes_with_its_own_remedy(serve_model, ask: Ask) -> None:
+    """A server that breaks off was started, and its address is right."""
+    half = (200, b'{"choices": ', {"Content-Length": "40"})
+    for answer, words, settings in (
+        (half, "the answer broke off after 12 bytes (tried once). Look at the server's log", {}),
+        ((503, {}), "(tried once). Look at the server's log", {}),
+        ((429, {}), "(tried once). Lower model.concurrency", {}),
+        ((404, {}), "or set model.scoring to chat", {"scoring": "generative_scoring"}),
+    ):
+        (reply,) = ask(endpoint(serve_model(lambda body, answer=answer: answer).url, attempts=1, **settings), question(options=("A", "B")))
+        assert isinstance(reply, NoReply)
+        assert words in reply.reason
 
 
 def test_a_server_that_is_not_there(ask: Ask) -> None:

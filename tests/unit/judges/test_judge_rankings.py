@@ -305,7 +305,11 @@ JUDGE = JudgeRater(model=endpoint())
         (People(), {}, "from: people answers questions about pairs"),
         (Simulated(gold="x:y"), {}, "from: simulated answers questions about pairs"),
         (LikelihoodRater(model=FunctionJudge(function="x:y")), {}, "from: likelihood answers questions about pairs"),
-        (Hybrid(judge=JUDGE, people=People()), {}, "from: hybrid answers questions about pairs"),
+        (
+            Hybrid(judge=JudgeRater(model=endpoint(), instructions=("helpful",)), people=People()),
+            {},
+            "have scale: pairwise, and 4 completions are compared at once; use instructions with scale: ranking",
+        ),
         (JUDGE, {"pairs_per_prompt": 2}, "pairs_per_prompt is for pairs"),
         (JUDGE, {"completions_per_comparison": 9}, "completions_per_comparison must be 2 to 8, got 9"),
         (JUDGE, {"completions_per_comparison": 1}, "completions_per_comparison must be 2 to 8, got 1"),

@@ -12,7 +12,7 @@ import pytest
 
 from palate.core import Completion, ConfigError, DataError, Message, Prompt
 from palate.judges.endpoint import OpenAIJudge
-from palate.judges.rubric_grading import VERSION, Asking
+from palate.judges.rubric_grading import Asking, grader_name
 from palate.rewards.batch import PartScores, ScoringBatch, ScoringContext
 from palate.rewards.composition import Composition
 from palate.rewards.rubric import RubricReward
@@ -140,7 +140,7 @@ def test_details_are_in_the_table_and_not_in_the_reward(serve_model: Callable[[A
             ("part", "/mean", 0.5), ("unscored", "/share", 0.0),
         )
     }  # fmt: skip
-    (note,) = run.record.notes[f"rewards.r (small/rubric@{VERSION})"]
+    (note,) = run.record.notes[f"rewards.r ({grader_name('small', 'one_by_one')})"]
     assert note.startswith("uncalibrated, because nobody measured it on people's labels.")
 
 

@@ -14,7 +14,7 @@ from palate.data.jsonl import write_rows
 from palate.evaluation.rater_report import report_on
 from palate.evaluation.rater_votes import read_votes
 from palate.judges.endpoint import OpenAIJudge
-from palate.judges.rubric_grading import VERSION
+from palate.judges.rubric_grading import grader_name
 from palate.rewards.rubric import RubricReward
 from palate.stages.regrade import Regrade
 from palate.testing.chat_answers import asked_pair, chat_answer
@@ -31,6 +31,7 @@ DONE = {"names the missing spice": "salt", "gives an amount": "pinch", "blames t
 HACK = "This answer names the missing spice and gives an amount, as a good answer should."
 PLAIN = ("It lacks salt.", "Add a pinch of salt.", "Hard to say.")
 PROMPTS = 24
+GRADERS = tuple(grader_name(name, "one_by_one") for name in ("judge", "one", "other"))
 
 
 def by_words(criterion: str, completion: str) -> bool:
@@ -70,12 +71,8 @@ def model(server: CompletionsServer, name: str) -> OpenAIJudge:
 
 def check(serve_model: Callable[[Answer], CompletionsServer], before: str, after: str, grade: Grade = by_words) -> Regrade:
     panel = serve_model(panelist(by_deeds))
-    return Regrade(
-        before,
-        after,
-        RubricReward(model=model(serve_model(one_by_one(grade)), "judge")),
-        {name: model(panel, name) for name in ("one", "other")},
-    )
+    judge = RubricReward(model=model(serve_model(one_by_one(grade)), "judge"))
+    return Regrade(before, judge, after, {name: model(panel, name) for name in ("one", "other")})
 
 
 def test_a_completion_that_only_lists_the_criteria_is_caught(serve_model: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
@@ -98,13 +95,14 @@ def test_a_completion_that_only_lists_the_criteria_is_caught(serve_model: Callab
     assert row["after_wins"]["one"][0] < 0.3
     third = rows_of(run, "regrade.jsonl")[2]
     assert "holds no verdict" in third["after_wins"]["one"][0], "equal for a judge that abstains: neither a win nor a tie"
-    assert found["uncalibrated"] == ["judge/rubric@" + VERSION, "one/rubric@" + VERSION, "other/rubric@" + VERSION]
+    assert found["uncalibrated"] == [*GRADERS, *(name for name in found["uncalibrated"] if "/overall@" in name)]
+    assert len(found["uncalibrated"]) == 5, "two judges compare without the rubric, too"
     assert found["abstentions"] == 2 * PROMPTS / 3
     lines = report_on(run).judges
-    assert {line.judge: line.is_calibrated for line in lines} == dict.fromkeys(found["uncalibrated"], False)
+    assert {line.judge: line.is_calibrated for line in lines} == dict.fromkeys(GRADERS, False)
     table, left_out = read_votes(run)
     assert len(table.votes) == 3 * 2 * PROMPTS * len(RUBRIC)
-    assert table.votes.raters == ("judge/rubric@" + VERSION, "one/rubric@" + VERSION, "other/rubric@" + VERSION)
+    assert table.votes.raters == GRADERS
     assert table.dimensions == ("amount", "blame", "spice")
     assert left_out == ()
 
@@ -141,7 +139,8 @@ def test_every_completion_of_a_prompt_counts_and_a_prompt_counts_once(
     assert row["after_wins"]["one"] == [0.5, 1.0, 0.5]
     assert found["verdict"]["value"] == pytest.approx(2 / 3)
     assert found["verdict"]["n"] == PROMPTS
-    assert "Nobody measured these judges on people's labels, so all figures are uncalibrated" in capsys.readouterr().err
+    assert f"Nobody measured {', '.join(GRADERS)}" in (said := capsys.readouterr().err)
+    assert "on people's labels, so all figures of them are uncalibrated" in said
     table, _ = read_votes(run)
     assert len(set(table.votes.items)) == 5 * PROMPTS * len(RUBRIC) - len(RUBRIC) * PROMPTS * 2, "equal completions are one question"
 
@@ -174,10 +173,10 @@ def test_the_panel_is_others_than_the_judge(serve_model: Callable[[Answer], Comp
         ({"judge": own}, "choose another"),
     ):
         with pytest.raises(ConfigError, match=message):
-            Regrade("b", "a", RubricReward(model=own), panel).check()
+            Regrade("b", RubricReward(model=own), "a", panel).check()
     with pytest.raises(ConfigError, match="must compare two completions"):
         other = OpenAIJudge(url="http://127.0.0.1:1/v1", model="n")
-        Regrade("b", "a", RubricReward(model=own), {"other": other}, instructions="overall-pointwise").check()
+        Regrade("b", RubricReward(model=own), "a", {"other": other}, instructions="overall-pointwise").check()
 
 
 def test_sides_without_a_common_prompt_are_refused(serve_model: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
