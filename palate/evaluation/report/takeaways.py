@@ -106,8 +106,8 @@ def training_takeaway(report: ReportData) -> str:
         change = path.change(path.start, path.end)
         word = verb(change, "rises", "falls", "does not measurably move:")
         ends = f"{number(path.start.gold or 0)} to {number(path.end.gold or 0)}"
-        whose = f"of {path.run.name} " if len(paths) > 1 else ""
-        parts.append(f"With KL coefficient {path.run.kl_coef:g} gold {whose}{word} from {ends} ({errors(change)}).")
+        start = f"{path.run.name}:" if len(paths) > 1 else f"With KL coefficient {path.run.kl_coef:g}"
+        parts.append(f"{start} gold {word} from {ends} ({errors(change)}).")
     if loose is not None:
         drop = loose.fall()
         text = f"Without the penalty it peaks at {number(loose.peak.gold or 0)}"

@@ -107,12 +107,12 @@ def _band(values: Sequence[float], errors: Sequence[float]) -> tuple[list[float]
 
 
 def _mark_peak(axes: Axes, report: ReportData, colours: dict[str, str]) -> None:
-    """Label the peak (above it) and the end (below it) of the run without the KL penalty, when it fell measurably."""
+    """Label the peak and the end of the run without the KL penalty, below each, when it fell measurably."""
     training = report.training
     loose = trajectory(report.run(training.without_kl)) if training and training.without_kl else None
     if loose is None or loose.fall().high >= 0:
         return
-    for point, offset, align in ((loose.peak, (0, 10), "center"), (loose.end, (-2, -13), "right")):
+    for point, offset, align in ((loose.peak, (0, -15), "center"), (loose.end, (-2, -13), "right")):
         at = (point.sqrt_kl, point.gold or 0.0)
         note = axes.annotate(number(at[1]), at, xytext=offset, textcoords="offset points", ha=align, va="center")
         note.set(color=colours[loose.run.name], fontsize=9, fontweight="bold")

@@ -84,8 +84,8 @@ def test_the_sentence_on_training_names_every_run() -> None:
     rising = tuple(replace(point, gold=0.5 + 0.05 * point.step) for point in points())
     runs = (TrainingRun("PPO", 0.1, rising), TrainingRun("CAI PPO", 0.2, points(0.7)))
     text = training_takeaway(replace(report, training=Training(runs, "PPO")))
-    assert "With KL coefficient 0.1 gold of PPO rises from 0.50 to 0.65" in text
-    assert "With KL coefficient 0.2 gold of CAI PPO does not measurably move: from 0.70 to 0.70" in text
+    assert "PPO: gold rises from 0.50 to 0.65" in text
+    assert "CAI PPO: gold does not measurably move: from 0.70 to 0.70" in text
     assert training_takeaway(report).startswith("With KL coefficient 0.05 gold rises from 0.56 to 0.68")
 
 

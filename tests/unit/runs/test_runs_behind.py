@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from palate.core import RunError
-from palate.runs.record import Parent, RunPlan, home_of, lineage, runs_behind
+from palate.runs.record import Parent, RunPlan, RunRecord, home_of, lineage, read_record, runs_behind
 from palate.runs.run import open_run_at
 
 
@@ -18,11 +18,19 @@ def made(root: Path, name: str, *parents: Path) -> Path:
         return run.directory
 
 
-def test_a_run_that_many_ways_lead_to_is_read_once(tmp_path: Path) -> None:
+def test_a_run_that_many_ways_lead_to_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     below = top = made(tmp_path, "start")
     for k in range(26):  # 2^26 ways lead from the last run to the first
         left, right = (made(tmp_path, f"{side}{k}", top) for side in ("left", "right"))
         top = made(tmp_path, f"both{k}", left, right / "run.json")
+    read: list[Path] = []
+
+    def counted(directory: Path) -> RunRecord | None:
+        read.append(directory)
+        assert len(read) <= 1 + 3 * 26
+        return read_record(directory)
+
+    monkeypatch.setattr("palate.runs.record.read_record", counted)
     found = runs_behind(top)
     assert len(found) == 1 + 3 * 26
     assert next(iter(found.values()))[0] == top
