@@ -9,7 +9,7 @@ from typing import Any, cast
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
 from palate.evaluation.report.constitution_records import ModelCost
-from palate.runs.record import RECORD, RunRecord, lineage, parent_path, read_record
+from palate.runs.record import RunRecord, home_of, parent_path, read_record, runs_behind
 
 Figures = tuple[int, int, int, int]
 """Labels of people, labels of models, tokens read and tokens written."""
@@ -18,26 +18,19 @@ Figures = tuple[int, int, int, int]
 def model_cost(variant: str, evaluation: str) -> ModelCost:
     """Return what the model cost that an evaluate run measured. Each run that led to it counts once."""
     runs: dict[str, tuple[Path, RunRecord]] = {}
-    for home in _measured(Path(evaluation)):
-        for _, _, path, record in lineage(home):
-            if record is not None:
-                runs[record.key] = _home(path), record
+    for home in measured_runs(Path(evaluation)):
+        runs |= runs_behind(home)
     costs = [COSTS[record.stage](path, record) for path, record in runs.values() if record.stage in COSTS]
     return ModelCost(variant, *(sum(column) for column in zip((0, 0, 0, 0), *costs, strict=True)))
 
 
-def _measured(evaluation: Path) -> Iterator[Path]:
+def measured_runs(evaluation: Path) -> Iterator[Path]:
     """Yield the run of the model, or of the completions, that an evaluate run measured: not that of a reward model that scored them."""
     record = read_record(evaluation)
     for parent in () if record is None else record.parents:
-        path = parent_path(evaluation, parent)
-        if parent.field in {"model", "completions"} and any((place / RECORD).is_file() for place in (path, *path.parents)):
-            yield _home(path)
-
-
-def _home(path: Path) -> Path:
-    """Return the run's directory of a path that may lie inside it."""
-    return next(place for place in (path, *path.parents) if (place / RECORD).is_file())
+        home = home_of(parent_path(evaluation, parent))
+        if parent.field in {"model", "completions"} and home is not None:
+            yield home
 
 
 def _of_collect(path: Path, record: RunRecord) -> Figures:

@@ -129,8 +129,8 @@ def _wins(pairs: Sequence[tuple[Row, Row]]) -> list[float]:
     return [(1.0 if a["score"] > b["score"] else 0.0 if a["score"] < b["score"] else 0.5) for a, b in pairs]
 
 
-def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None) -> Training:
-    """Reward, score and gold of every iteration's own completions, by run."""
+def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None, models: Mapping[str, str]) -> Training:
+    """Reward, score and gold of every iteration's own completions, by run. `models` names the models of the report that runs made."""
     training_runs = []
     for name, directory in runs.items():
         points = []
@@ -153,7 +153,8 @@ def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None) -> 
             )
         config: Any = read_json(Path(directory) / "run.json")
         role: VariantRole = "ablation" if name == without_kl else "online"
-        training_runs.append(TrainingRun(name, float(first_kl_coef(Path(directory))), tuple(points), role, _episodes(config["config"])))
+        kl_coef, episodes = first_kl_coef(Path(directory)), _episodes(config["config"])
+        training_runs.append(TrainingRun(name, kl_coef, tuple(points), role, episodes, models.get(name, "")))
     return Training(tuple(training_runs), tuned, without_kl)
 
 

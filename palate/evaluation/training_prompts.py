@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 from palate.config.artifacts import file_at
 from palate.core import Conversation, PalateError, Prompt
 from palate.data.formats import RECOGNISED, ColumnTypes, read_prompts
-from palate.runs.record import RECORD, RunRecord, lineage, parent_path
+from palate.data.voted_labels import read_voted_labels
+from palate.runs.record import RECORD, RunRecord, parent_path, read_record, runs_behind
 
 FILES = {"data": "demonstrations.jsonl", "preferences": "preferences.jsonl", "prompts": "prompts.jsonl"}
 """Settings that name what a stage learns from, with the file that they mean inside a run."""
@@ -43,12 +44,13 @@ def prompts_note(directories: Sequence[str], contents: Sequence[str]) -> str:
     if not asked or not all((Path(directory) / RECORD).is_file() for directory in directories):
         return ""
     shared: dict[str, int] = {}
+    read: dict[str, frozenset[str]] = {}
     for directory in directories:
         for path, record in _training_runs(Path(directory)):
             if record.name in shared:
                 continue
             try:
-                shared[record.name] = len(asked & set(_training_prompts(path, record)))
+                shared[record.name] = len(asked & _training_prompts(path, record, read))
             except (PalateError, OSError, ValueError):
                 return f"It is not known whether the models were trained on these prompts: what {record.name} read cannot be read again."
     named = {name: count for name, count in shared.items() if count}
@@ -59,17 +61,32 @@ def prompts_note(directories: Sequence[str], contents: Sequence[str]) -> str:
 
 
 def _training_runs(directory: Path) -> Iterator[tuple[Path, RunRecord]]:
-    for _, _, path, record in lineage(directory):
-        if record is not None and record.stage in TRAINING_STAGES:
-            yield next(place for place in (path, *path.parents) if (place / RECORD).is_file()), record
+    return (one for one in runs_behind(directory).values() if one[1].stage in TRAINING_STAGES)
 
 
-def _training_prompts(directory: Path, record: RunRecord) -> Iterator[str]:
-    """Yield the digests of the conversations that a training run read."""
+def _training_prompts(directory: Path, record: RunRecord, read: dict[str, frozenset[str]]) -> frozenset[str]:
+    """Return the digests of the conversations that a training run read. `read` keeps those of each file, as runs share files."""
     columns: ColumnTypes = TypeAdapter(ColumnTypes).validate_python(record.config["columns"]) if "columns" in record.config else RECOGNISED
     limit = record.config.get("limit")
+    found: frozenset[str] = frozenset()
     for parent in record.parents:
         if parent.field in FILES:
             file = file_at(str(parent_path(directory, parent)), FILES[parent.field])
-            table = read_prompts(file, limit=limit if isinstance(limit, int) else None, columns=columns)
-            yield from (conversation_digest(prompt.conversation) for prompt in table.rows)
+            name = f"{file} {limit} {columns}"
+            if name not in read:
+                read[name] = frozenset(map(conversation_digest, _conversations(file, limit if isinstance(limit, int) else None, columns)))
+            found |= read[name]
+    return found
+
+
+def _conversations(file: Path, limit: int | None, columns: ColumnTypes) -> Iterator[Conversation]:
+    if limit is None and columns == RECOGNISED and _is_collected(file):
+        prompts = {id(one.prompt): one.prompt for one in read_voted_labels(file)}
+        return (prompt.conversation for prompt in prompts.values())
+    return (prompt.conversation for prompt in read_prompts(file, limit=limit, columns=columns).rows)
+
+
+def _is_collected(file: Path) -> bool:
+    """Whether a run of `collect` wrote the file: its rows repeat few prompts, which `read_voted_labels` reads once each."""
+    record = read_record(file.parent)
+    return record is not None and record.stage == "collect" and file.name in {"preferences.jsonl", "held_out.jsonl"}

@@ -232,6 +232,41 @@ def parent_path(directory: Path, parent: Parent) -> Path:
     return (directory / parent.path).resolve() if parent.path.startswith("..") else Path(parent.path)
 
 
+def home_of(path: Path) -> Path | None:
+    """Return the directory of the run that `path` is, or lies in; None where no run made it."""
+    return next((place for place in (path, *path.parents) if (place / RECORD).is_file()), None)
+
+
+def runs_behind(directory: Path) -> dict[str, tuple[Path, RunRecord]]:
+    """Return the run in `directory` and every run that it was made from, by key, each with its directory and once.
+
+    A run that several others were made from is read once, while `lineage` follows every way to it.
+
+    Raises:
+        RunError: there is no run in `directory`.
+    """
+    found: dict[str, tuple[Path, RunRecord]] = {}
+    seen: set[Path] = set()
+
+    def follow(home: Path) -> None:
+        seen.add(home)
+        record = read_record(home)
+        if record is None:
+            raise RunError(_no_run(home))
+        found.setdefault(record.key, (home, record))
+        for path in [parent_path(home, one) for one in record.parents]:
+            place = home_of(path)
+            if place is not None and place not in seen:
+                follow(place)
+
+    follow(directory)
+    return found
+
+
+def _no_run(directory: Path) -> str:
+    return f"{directory} holds no {RECORD}: it is not a run directory. `palate runs` lists the runs."
+
+
 def lineage(directory: Path, depth: int = 0) -> Iterator[tuple[int, str, Path, RunRecord | None]]:
     """Yield (depth, field, path, record) of the run in `directory` and of everything that it was made from, depth first.
 
@@ -239,12 +274,12 @@ def lineage(directory: Path, depth: int = 0) -> Iterator[tuple[int, str, Path, R
     """
     record = read_record(directory)
     if record is None:
-        raise RunError(f"{directory} holds no {RECORD}: it is not a run directory. `palate runs` lists the runs.")
+        raise RunError(_no_run(directory))
     if depth == 0:
         yield 0, "", directory, record
     for parent in record.parents:
         path = parent_path(directory, parent)
-        home = next((place for place in (path, *path.parents) if (place / RECORD).is_file()), None)
+        home = home_of(path)
         yield depth + 1, parent.field, path, None if home is None else read_record(home)
         if home is not None:
             yield from lineage(home, depth + 1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge
 
 from palate.config.functions import load_gold
 from palate.config.types import FunctionInput, Input
@@ -12,14 +15,14 @@ from palate.core import ConfigError
 from palate.data.jsonl import read_rows
 from palate.evaluation import report_sections
 from palate.evaluation.evaluated_model import read_evaluated
-from palate.evaluation.label_sources import label_source
-from palate.evaluation.model_costs import model_cost
+from palate.evaluation.label_sources import GoldScoreCache, label_source
+from palate.evaluation.model_costs import measured_runs, model_cost
 from palate.evaluation.report import LabelSource, LineageRow, ReportData, RunWarning, StageTiming, Variant, VariantRole, write_report
 from palate.evaluation.report.what_was_learned import learned_and_not
 from palate.evaluation.revision_figures import revision_rounds
 from palate.evaluation.rule_sections import rules_of
 from palate.evaluation.training_prompts import prompts_note
-from palate.runs.record import RECORD, RunRecord, lineage, read_record
+from palate.runs.record import RunRecord, read_record, runs_behind
 from palate.runs.run import WARNINGS, Run
 
 
@@ -49,12 +52,14 @@ class ReportedSource:
         judgments: the collect run with its labels.
         reward: the reward run that learned from them. Test all sources on the same `held_out` pairs.
         model: name of the model of the report that was trained with that reward model.
+        cost_per_label: price of an answer of a person, in the currency of the judges' prices. Default: what hybrid labelling paid.
     """
 
     name: str
     judgments: Input
     reward: Input | None = None
     model: str | None = None
+    cost_per_label: Annotated[float, Ge(0)] | None = None
 
 
 @dataclass(frozen=True)
@@ -135,13 +140,13 @@ class Report:
         reward = None if self.reward is None else report_sections.reward_of(self.reward, self.control, self.judgments)
         training = None
         if self.training:
-            training = report_sections.training_of(self.training, self.tuned or next(iter(self.training)), self.without_kl)
+            training = report_sections.training_of(self.training, self.tuned or next(iter(self.training)), self.without_kl, self._trained())
         gold = report_sections.gold_of(models, reference, prompts)
         wins = report_sections.win_rates_of(models, reference, prompts) if gold is None else None
         lengths = report_sections.lengths_of(models)
         searched = next((model.name for model in self.models if model.role == "search"), self.reference)
         record = read_record(run.directory)
-        ancestors = list(lineage(run.directory))
+        ancestors = runs_behind(run.directory)
         return ReportData(
             title=self.title,
             subtitle=self.subtitle,
@@ -176,7 +181,26 @@ class Report:
 
     def _sources(self) -> tuple[LabelSource, ...]:
         gold = None if self.gold is None else load_gold(self.gold)
-        return tuple(label_source(one.name, one.judgments, one.reward, one.model or "", gold) for one in self.sources)
+        scores: GoldScoreCache = {}
+        return tuple(
+            label_source(one.name, one.judgments, one.reward, one.model or "", gold, one.cost_per_label, scores) for one in self.sources
+        )
+
+    def _trained(self) -> dict[str, str]:
+        """Return the model of the report that each training run made, by the run's name; without runs that made none of them.
+
+        A model may be made from a run's model, as an average is. Where several are, the first one of the report counts.
+        """
+        behind = [(one.name, list(runs_behind(home))) for one in self.models for home in measured_runs(Path(one.evaluation))]
+        made: dict[str, str] = {}
+        for name, directory in self.training.items():
+            record = read_record(Path(directory)) if behind else None
+            found = [model for model, keys in behind if record is not None and record.key in keys]
+            itself = [model for model, keys in behind if record is not None and record.key == keys[0]]
+            named = [model.name for model in self.models if model.name == name]
+            if every := [*named, *itself, *found]:
+                made[name] = every[0]
+        return made
 
     def _refuse_names_of_two_models(self) -> None:
         """Refuse a name that stands for one model among the models and for another one among the training runs.
@@ -197,21 +221,24 @@ class Report:
                 )
 
 
-Ancestors = Sequence[tuple[int, str, Path, RunRecord | None]]
+Ancestors = Mapping[str, tuple[Path, RunRecord]]
+"""Every run that led to the report, by key, with its directory."""
 
 
 def _timings(ancestors: Ancestors) -> tuple[StageTiming, ...]:
     """Return the seconds of every stage that led to the report, oldest first."""
-    records = {record.key: record for _, _, _, record in ancestors if record is not None and record.finished is not None}
-    return tuple(StageTiming(r.name, r.seconds, r.stage) for r in sorted(records.values(), key=lambda r: r.started))
+    return tuple(StageTiming(one.name, one.seconds, one.stage) for _, one in _oldest_first(ancestors) if one.finished is not None)
+
+
+def _oldest_first(ancestors: Ancestors) -> list[tuple[Path, RunRecord]]:
+    return sorted(ancestors.values(), key=lambda one: one[1].started)
 
 
 def _warnings(ancestors: Ancestors) -> tuple[RunWarning, ...]:
     """Return what the guards of every run behind the report said, each guard of a run once."""
     warnings: dict[tuple[str, str], RunWarning] = {}
-    directories = {record.key: path for _, _, path, record in ancestors if record is not None}
-    for record in sorted({r.key: r for _, _, _, r in ancestors if r is not None}.values(), key=lambda r: r.started):
-        path = _home(directories[record.key]) / WARNINGS
+    for directory, record in _oldest_first(ancestors):
+        path = directory / WARNINGS
         for _, row in read_rows(path) if path.is_file() else ():
             name = (record.name, str(row["guard"]))
             first = warnings.get(name)
@@ -220,13 +247,9 @@ def _warnings(ancestors: Ancestors) -> tuple[RunWarning, ...]:
     return tuple(warnings.values())
 
 
-def _home(path: Path) -> Path:
-    """Return the run's directory of a path that may lie inside it."""
-    return next(place for place in (path, *path.parents) if (place / RECORD).is_file())
-
-
 def _lineage(ancestors: Ancestors) -> tuple[LineageRow, ...]:
     """Return every run that led to the report with its parents, oldest first."""
-    records = {record.key: record for _, _, _, record in ancestors if record is not None}
-    ordered = sorted(records.values(), key=lambda r: r.started)
-    return tuple(LineageRow(r.stage, f"{r.name}-{r.key}", tuple(f"{p.field}: {p.key}" for p in r.parents), r.key) for r in ordered)
+    return tuple(
+        LineageRow(one.stage, f"{one.name}-{one.key}", tuple(f"{p.field}: {p.key}" for p in one.parents), one.key)
+        for _, one in _oldest_first(ancestors)
+    )

@@ -20,10 +20,10 @@ from palate.evaluation.report.change import HeldOutChange, RewardChange
 from palate.evaluation.report.dot_charts import FULL, HALF, NARROW, drawn
 from palate.evaluation.report.formatting import interval, number, percent, percent_interval, sentence, signed, thousands
 from palate.evaluation.report.report_page import drawing
-from palate.evaluation.report.svg import INK, MUTED, ROLE_COLOURS, Chart, figure, heading, tidy
+from palate.evaluation.report.svg import COLOURS, INK, MUTED, Chart, figure, heading, tidy
 from palate.evaluation.report.tiles import Tile
 
-BEFORE, AFTER = ROLE_COLOURS["base"], ROLE_COLOURS["online"]
+BEFORE, AFTER = COLOURS["base"], COLOURS["online"]
 
 
 def render_change(change: RewardChange) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from palate.evaluation.report.formatting import gain, listed, percent, thousands
+from palate.evaluation.report.formatting import gain, listed, people_labels, percent, thousands
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.takeaways import overall, verb
 
@@ -35,7 +35,7 @@ def costs_takeaway(report: ReportData) -> str:
         score = overall(report, row.variant)
         if score is None or score.versus_reference is None or not score.versus_reference.low > 0:
             continue
-        labels = f"{thousands(row.human_labels)} labels of people" if row.human_labels else "no label of a person"
+        labels = people_labels(row.human_labels)
         tokens = f"{thousands(row.tokens_read + row.tokens_written)} tokens of models"
         clauses.append(f"{report.variant(row.variant).name} gains gold ({gain(score.versus_reference)}) with {labels} and {tokens}")
     return f"{listed(clauses)}." if clauses else ""

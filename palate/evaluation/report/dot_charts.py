@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from palate.evaluation.intervals import Estimate
 from palate.evaluation.report.formatting import interval, lines_of, number, percent, percent_interval, sentence, wrapped
-from palate.evaluation.report.records import Better, Eval, VariantRole
+from palate.evaluation.report.model_colours import model_colours
+from palate.evaluation.report.records import Better, Eval
 from palate.evaluation.report.report_data import ReportData
-from palate.evaluation.report.svg import INK, MUTED, ROLE_COLOURS, RULE, Chart, figure, heading, inline, style, tidy
+from palate.evaluation.report.svg import COLOURS, INK, MUTED, RULE, Chart, figure, heading, inline, style, tidy
 
 HALF, FULL, NARROW = 5.4, 11.0, 3.7
 """Widths in inches: half a page, a whole page, a telephone."""
@@ -41,10 +42,10 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class DotRow:
-    """A row of a dot chart: its label and its colour's role."""
+    """A row of a dot chart: its label and its colour."""
 
     label: str
-    role: VariantRole
+    colour: str
 
 
 def drawn(draw: Callable[[float], Figure], name: str, alt: str, width: float) -> Chart:
@@ -95,7 +96,7 @@ def _dots(axes: Axes, rows: Sequence[DotRow], panel: Panel, limits: tuple[float,
         axes.get_yticklabels()[place].set_color(INK)
         if value is None:
             continue
-        colour = ROLE_COLOURS[row.role]
+        colour = row.colour
         axes.plot([value.low, value.high], [place, place], color=colour, linewidth=8, alpha=0.36, solid_capstyle="butt", zorder=2)
         axes.plot([value.value], [place], "o", color=colour, markersize=4.4, zorder=3, markeredgewidth=0)
         text = percent(value.value) if panel.percentages else number(value.value)
@@ -142,11 +143,15 @@ def _alt(rows: Sequence[DotRow], panels: Sequence[Panel]) -> str:
 
 def rows_of(report: ReportData, keys: Sequence[str]) -> list[DotRow]:
     """Rows for the variants with these keys, in the report's order of variants."""
-    return [DotRow(variant.name, variant.role) for variant in report.variants if variant.key in keys]
+    colours = model_colours(report.variants)
+    return [DotRow(variant.name, COLOURS[colours[variant.key]]) for variant in report.variants if variant.key in keys]
 
 
-def gold_chart(report: ReportData) -> Chart | None:
-    """Gold by model. The overall dimension is large; the others stand below on one common range, so that they can be compared."""
+def gold_chart(report: ReportData, width: float = HALF, beside: float = 0.0) -> Chart | None:
+    """Gold by model. The overall dimension is large; the others stand below on one common range, so that they can be compared.
+
+    `beside` is the height in inches of the chart beside it. Rows stand up to 1.7 times as far apart to reach that height.
+    """
     if report.gold is None:
         return None
     keys = [v.key for v in report.variants if any(s.variant == v.key for s in report.gold.scores)]
@@ -163,7 +168,9 @@ def gold_chart(report: ReportData) -> Chart | None:
     def draw(inches: float) -> Figure:
         across = min(len(others), 3) if inches > NARROW else 1
         down = math.ceil(len(others) / across) if others else 0
-        height = 1.1 * ROW * len(rows)
+        least = 1.1 * ROW * len(rows)
+        reached = (beside - 0.72 - 0.62 * down) / (1 + 0.85 * down) if inches > NARROW else least
+        height = min(max(least, reached), 1.7 * least)
         drawing = figure(inches, height + 0.72 + down * (0.85 * height + 0.62))
         grid = drawing.add_gridspec(1 + down, max(across, 1), height_ratios=[1.12, *([1.0] * down)])
         _dots(drawing.add_subplot(grid[0, :]), rows, lead, span([lead.values]))
@@ -174,10 +181,10 @@ def gold_chart(report: ReportData) -> Chart | None:
                 axes.set_yticklabels([])
         return drawing
 
-    return drawn(draw, "gold", _alt(rows, panels), HALF)
+    return drawn(draw, "gold", _alt(rows, panels), width)
 
 
-def win_chart(report: ReportData) -> Chart | None:
+def win_chart(report: ReportData, width: float = HALF) -> Chart | None:
     """Win rates against the reference, with the line of an even match."""
     rows = [row for row in (report.win_rates.rows if report.win_rates else ()) if row.opponent == report.reference]
     if not rows:
@@ -187,7 +194,7 @@ def win_chart(report: ReportData) -> Chart | None:
     title = f"Preferred to {report.variant(report.reference).name}"
     panel = Panel(title, tuple(estimates[key] for key in keys), "higher", percentages=True, line=0.5)
     low, high = span([panel.values])
-    return dot_chart(rows_of(report, keys), [panel], "wins", width=HALF, columns=1, limits=(min(low, 0.45), max(high, 0.55)))
+    return dot_chart(rows_of(report, keys), [panel], "wins", width=width, columns=1, limits=(min(low, 0.45), max(high, 0.55)))
 
 
 def eval_chart(report: ReportData, evals: Sequence[Eval], name: str) -> Chart | None:
@@ -224,6 +231,7 @@ def length_chart(report: ReportData) -> Chart | None:
     if not report.lengths:
         return None
     by_key = {row.variant: row for row in report.lengths}
+    colours = model_colours(report.variants)
     rows = [(v, by_key[v.key]) for v in report.variants if v.key in by_key]
 
     def draw(inches: float) -> Figure:
@@ -237,7 +245,7 @@ def length_chart(report: ReportData) -> Chart | None:
         axes.set_yticks(range(len(rows)), [wrapped(v.name, 18) for v, _ in rows])
         for place, (variant, row) in enumerate(rows):
             axes.get_yticklabels()[place].set_color(INK)
-            colour = ROLE_COLOURS[variant.role]
+            colour = COLOURS[colours[variant.key]]
             axes.plot([row.p10, row.p90], [place, place], color=colour, linewidth=7, alpha=0.25, zorder=2)
             axes.plot([row.median], [place], "|", color=colour, markersize=11, markeredgewidth=2, zorder=3)
             axes.plot([row.mean.value], [place], "o", color=colour, markersize=5, zorder=4, markeredgewidth=0)
@@ -256,6 +264,7 @@ def audit_chart(report: ReportData) -> Chart | None:
         return None
     rows = report.audit
     labels = [f"{report.variant(r.variant).name}: {r.first} / {r.second}" for r in rows]
+    colours = model_colours(report.variants)
     low, high = span([[r.difference for r in rows]])
     reach = max(abs(low), abs(high))
 
@@ -269,7 +278,7 @@ def audit_chart(report: ReportData) -> Chart | None:
         axes.set_yticks(range(len(rows)), [wrapped(label, 30) for label in labels])
         for place, row in enumerate(rows):
             axes.get_yticklabels()[place].set_color(INK)
-            colour = ROLE_COLOURS[report.variant(row.variant).role]
+            colour = COLOURS[colours[row.variant]]
             axes.plot([row.difference.low, row.difference.high], [place, place], color=colour, linewidth=5, alpha=0.28)
             axes.plot([row.difference.value], [place], "o", color=colour, markersize=5, markeredgewidth=0)
         axes.set_xlabel("first group minus second group", fontsize=8)

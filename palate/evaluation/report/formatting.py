@@ -40,23 +40,45 @@ def percent(value: float, digits: int = 0) -> str:
 
 
 def interval(estimate: Estimate, digits: int = 2) -> str:
-    """The 95 % interval as "0.64 to 0.70", or "not known"."""
-    if math.isnan(estimate.low):
-        return "not known"
+    """The 95 % interval as "0.64 to 0.70", or why there is none."""
+    if not has_interval(estimate):
+        return without_interval(estimate)
     return f"{number(estimate.low, digits)} to {number(estimate.high, digits)}"
 
 
 def percent_interval(estimate: Estimate) -> str:
-    """The 95 % interval of a share as "64 to 70 %", or "not known"."""
-    if math.isnan(estimate.low):
-        return "not known"
+    """The 95 % interval of a share as "64 to 70 %", or why there is none."""
+    if not has_interval(estimate):
+        return without_interval(estimate)
     return f"{number(100 * estimate.low, 0)} to {number(100 * estimate.high, 0)} %"
+
+
+def has_interval(estimate: Estimate) -> bool:
+    """Whether an interval could be computed."""
+    return not math.isnan(estimate.low)
+
+
+def without_interval(estimate: Estimate, units: str = "values", *, is_difference: bool = False) -> str:
+    """Say why an estimate has no interval: its values are all the same, there is one alone, or their errors are not known."""
+    if estimate.n < 1:
+        return "SE not known" if is_difference else "interval not known"
+    if estimate.n == 1:
+        return "measured once, no interval"
+    what = "no difference in any" if is_difference and estimate.value == 0 else "the same in all"
+    return f"{what} of {thousands(estimate.n)} {units}"
+
+
+def confidence(estimate: Estimate, ends: str, units: str, *, is_difference: bool = False) -> str:
+    """Return "95 %: `ends`, 400 `units`", or why there is no interval."""
+    if not has_interval(estimate):
+        return without_interval(estimate, units, is_difference=is_difference)
+    return f"95 %: {ends}, {thousands(estimate.n)} {units}"
 
 
 def errors(estimate: Estimate) -> str:
     """The distance from zero as "11 SE" (one decimal below 10); where the standard error is 0 or not known, it says so."""
     if math.isnan(estimate.se):
-        return "SE not known"
+        return without_interval(estimate, is_difference=True)
     if not math.isfinite(estimate.z) or estimate.se == 0:
         return "SE 0"
     size = abs(estimate.z)
@@ -68,9 +90,19 @@ def gain(estimate: Estimate, digits: int = 2) -> str:
     return f"{signed(estimate.value, digits)}, {errors(estimate)}"
 
 
+def people_labels(count: int) -> str:
+    """How many labels of people something needed, in words."""
+    return f"{thousands(count)} labels of people" if count else "no label of a person"
+
+
 def thousands(count: int) -> str:
     """A count with thin separators, "3,500"."""
     return f"{count:,}"
+
+
+def money(value: float) -> str:
+    """An amount in a currency that nobody named: "1,725.30"."""
+    return f"{value:,.2f}"
 
 
 def seconds(value: float) -> str:

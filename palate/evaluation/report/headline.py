@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from palate.evaluation.report.formatting import listed, number, percent, sentence, signed
-from palate.evaluation.report.records import TrainingRun, WinRate
+from palate.evaluation.report.formatting import listed, number, people_labels, percent, sentence, signed, thousands
+from palate.evaluation.report.records import DimensionScore, TrainingRun, WinRate
 from palate.evaluation.report.report_data import ReportData
-from palate.evaluation.report.takeaways import TRAINED, beats_length_rule, best_trained, not_apart, overall
+from palate.evaluation.report.source_records import LabelSource
+from palate.evaluation.report.takeaways import beats_length_rule, best_trained, not_apart, overall, trained, ways
 from palate.evaluation.report.trajectory import score_trend, trajectory
 
 
 def headline(report: ReportData) -> str:
     """The page's first sentence or two, or its title where nothing was compared."""
-    parts = [text for text in (_gain_sentence(report), _without_kl_sentence(report)) if text]
+    parts = [text for text in (_ways_sentence(report) or _gain_sentence(report), _without_kl_sentence(report)) if text]
     return sentence(" ".join(parts)) if parts else report.title
 
 
@@ -25,8 +26,7 @@ def _gain_sentence(report: ReportData) -> str:
     if not row.versus_reference.excludes_zero:
         name, change = report.variant(row.variant).name, signed(row.versus_reference.value)
         return f"{name} does not measurably change gold over {reference} ({change})."
-    trained = [variant.key for variant in report.variants if variant.role in TRAINED and overall(report, variant.key) is not None]
-    best = [row.variant, *not_apart(row.variant, [key for key in trained if key != report.reference], report.gold.contests)]
+    best = [row.variant, *not_apart(row.variant, [key for key in trained(report) if overall(report, key)], report.gold.contests)]
     rows = [one for one in (overall(report, key) for key in best) if one is not None]
     moved = [one for one in rows if one.versus_reference is not None and one.versus_reference.excludes_zero]
     is_one = len(moved) == 1
@@ -35,6 +35,51 @@ def _gain_sentence(report: ReportData) -> str:
     figures = listed([number(one.estimate.value) for one in moved])
     apart = "" if is_one else " They are not measurably apart."
     return f"{names} {word} gold from {number(base.estimate.value)} to {figures}.{apart}"
+
+
+def _ways_sentence(report: ReportData) -> str:
+    """What each way to label gained and how many labels of people it took, where the page compares several; "" elsewhere."""
+    base, found = overall(report, report.reference), ways(report)
+    if base is None or not found:
+        return ""
+    gaps = [(source, row, row.versus_reference) for source, row in found if row.versus_reference is not None]
+    raised = [(source, row) for source, row, gap in gaps if gap.low > 0]
+    lowered = [(source, row) for source, row, gap in gaps if gap.high < 0]
+    flat = [report.variant(row.variant).name for _, row, gap in gaps if not gap.excludes_zero]
+    parts = [_moved(report, base, verb, group) for verb, group in (("raises", raised), ("lowers", lowered)) if group]
+    if flat:
+        verb = "does" if len(flat) == 1 else "do"
+        parts.append(f"{listed(flat)} {verb} not measurably change {'it' if parts else 'gold'}.")
+    return " ".join([*parts, *_order(report, [row.variant for _, row in raised])])
+
+
+def _moved(report: ReportData, base: DimensionScore, verb: str, group: Sequence[tuple[LabelSource, DimensionScore]]) -> str:
+    """Return "A raises gold from 0.55 to 0.71 with 9,000 labels of people and B to 0.67 with none."."""
+    (source, row), *others = group
+    start = f"{report.variant(row.variant).name} {verb} gold from {number(base.estimate.value)} to {number(row.estimate.value)}"
+    clauses = [f"{start} with {people_labels(source.people_labels)}"]
+    for source, row in others:
+        labels = thousands(source.people_labels) if source.people_labels else "none"
+        clauses.append(f"{report.variant(row.variant).name} to {number(row.estimate.value)} with {labels}")
+    return f"{listed(clauses)}."
+
+
+def _order(report: ReportData, keys: Sequence[str]) -> list[str]:
+    """Return a sentence on how far the first of some models is apart from each other one; [] where that was not measured."""
+    if len(keys) < 2 or report.gold is None:
+        return []
+    best, *others = keys
+    gaps = {frozenset((c.first, c.second)): c.difference.value if c.first == best else -c.difference.value for c in report.gold.contests}
+    level = not_apart(best, others, report.gold.contests)
+    behind = [key for key in others if key not in level and gaps.get(frozenset((best, key)), 0.0) > 0]
+    names = {key: report.variant(key).name for key in keys}
+    more = f"{names[best]} gains measurably more than {listed([names[key] for key in behind])}" if behind else ""
+    if len(level) == 1 == len(others):
+        return ["They are not measurably apart."]
+    tail = f"is not measurably apart from {listed([names[key] for key in level])}" if level else ""
+    if more and tail:
+        return [f"{more}, and {tail}."]
+    return [f"{more}."] if more else [f"{names[best]} {tail}."] if tail else []
 
 
 def _win_sentence(report: ReportData) -> str:

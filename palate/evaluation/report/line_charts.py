@@ -1,4 +1,4 @@
-"""The charts with a running axis: training against sqrt(KL), best-of-n, reward-model accuracy and calibration."""
+"""The charts of the reward model's accuracy and calibration, and of best-of-n."""
 
 from __future__ import annotations
 
@@ -6,126 +6,20 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MultipleLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from palate.evaluation.intervals import Z95
 from palate.evaluation.report.dot_charts import FULL, HALF, NARROW, drawn
 from palate.evaluation.report.formatting import number, percent, sentence, thousands, wrapped
-from palate.evaluation.report.records import BestOfNPoint, RewardAccuracy, Training, TrainingRun
+from palate.evaluation.report.records import BestOfNPoint, RewardAccuracy
 from palate.evaluation.report.report_data import ReportData
-from palate.evaluation.report.svg import INK, MUTED, PAPER, ROLE_COLOURS, RULE, WASH, Chart, figure, heading, tidy
+from palate.evaluation.report.svg import COLOURS, INK, MUTED, RULE, WASH, Chart, figure, heading, tidy
 from palate.evaluation.report.takeaways import reward_floor
-from palate.evaluation.report.trajectory import has_gold, trajectory
 
-ACCENT = ROLE_COLOURS["online"]
-Curve = Sequence[tuple[float, float | None, float | None]]
-"""Points of a line: place, value, standard error."""
+ACCENT = COLOURS["online"]
 
 
-def training_chart(report: ReportData) -> Chart | None:
-    """Reward, proxy and gold against sqrt(KL). Where proxy and gold part, a higher proxy no longer means higher gold."""
-    training = report.training
-    if training is None:
-        return None
-    panels = _panels(training)
-
-    def draw(inches: float) -> Figure:
-        drawing = figure(inches, 2.1 * len(panels) + 0.3)
-        grid = drawing.subplots(len(panels), 1, sharex=True, squeeze=False)
-        for (name, note, curves), (axes,) in zip(panels, grid, strict=True):
-            tidy(axes, grid="y")
-            heading(axes, sentence(name), note)
-            for run, curve in zip(training.runs, curves, strict=True):
-                _line(axes, run, curve)
-            if name == training.gold_name:
-                _mark_peak(axes, report)
-            axes.margins(x=0.03, y=0.16)
-        _name_runs(grid[0][0], training.runs, panels[0][2])
-        grid[-1][0].set_xlabel("\u221aKL to the start (nats)", fontsize=8.5)
-        return drawing
-
-    return drawn(draw, "training", _training_alt(report), HALF)
-
-
-def _panels(training: Training) -> list[tuple[str, str, list[Curve]]]:
-    """(title, remark, a curve per run) of each panel. The score has its own one only where the reward is something else."""
-    scores: list[Curve] = [[(p.sqrt_kl, p.proxy, p.proxy_se) for p in run.points] for run in training.runs]
-    rewards: list[Curve] = [
-        [(p.sqrt_kl, p.proxy if p.reward is None else p.reward, p.reward_se) for p in run.points] for run in training.runs
-    ]
-    maximised = "what training maximises"
-    if any(p.reward is not None and abs(p.reward - p.proxy) > 1e-6 for run in training.runs for p in run.points):
-        panels = [("reward", maximised, rewards), (training.proxy_name, "without penalties", scores)]
-    else:
-        panels = [(training.proxy_name, maximised, scores)]
-    if has_gold(training):
-        gold: list[Curve] = [[(p.sqrt_kl, p.gold, p.gold_se) for p in run.points if p.gold is not None] for run in training.runs]
-        panels.append((training.gold_name, "what is true", gold))
-    return panels
-
-
-def _line(axes: Axes, run: TrainingRun, points: Curve) -> None:
-    """Draw a line through the points, with a 95 % band where standard errors are known."""
-    known = [(x, y, se or 0.0) for x, y, se in points if y is not None]
-    if not known:
-        return
-    x, y, se = (list(column) for column in zip(*known, strict=True))
-    colour = ROLE_COLOURS[run.role]
-    if any(se):
-        low = [value - Z95 * error for value, error in zip(y, se, strict=True)]
-        high = [value + Z95 * error for value, error in zip(y, se, strict=True)]
-        axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
-    axes.plot(x, y, color=colour, linewidth=2, zorder=3)
-    axes.plot(x, y, "o", color=colour, markersize=3, zorder=4, markeredgewidth=0)
-    axes.plot(x[-1:], y[-1:], "o", color=colour, markersize=6.5, zorder=5, markeredgecolor=PAPER, markeredgewidth=1)
-
-
-def _name_runs(axes: Axes, runs: Sequence[TrainingRun], curves: Sequence[Curve]) -> None:
-    """Write each run's name at the end of its line: above and to the left of a late end, below and to the right of an early one."""
-    reach = max(p.sqrt_kl for run in runs for p in run.points) or 1.0
-    for run, curve in zip(runs, curves, strict=True):
-        at, value, _ = curve[-1]
-        late = at > 0.6 * reach
-        axes.annotate(
-            wrapped(run.name),
-            (at, value or 0.0),
-            xytext=(2 if late else 8, 11 if late else -9),
-            textcoords="offset points",
-            ha="right" if late else "left",
-            va="center",
-            color=ROLE_COLOURS[run.role],
-            fontsize=9,
-            fontweight="bold",
-        )
-
-
-def _mark_peak(axes: Axes, report: ReportData) -> None:
-    """Label the peak and the end of the run without the KL penalty, when it fell measurably."""
-    training = report.training
-    loose = trajectory(report.run(training.without_kl)) if training and training.without_kl else None
-    if loose is None or loose.fall().high >= 0:
-        return
-    colour = ROLE_COLOURS[loose.run.role]
-    for point, offset, align in ((loose.peak, (0, -15), "center"), (loose.end, (-2, -13), "right")):
-        at = (point.sqrt_kl, point.gold or 0.0)
-        note = axes.annotate(number(at[1]), at, xytext=offset, textcoords="offset points", ha=align, va="center")
-        note.set(color=colour, fontsize=9, fontweight="bold")
-
-
-def _training_alt(report: ReportData) -> str:
-    """Both ends and the peak of every run in words."""
-    parts = []
-    for run in report.training.runs if report.training else ():
-        first, last = run.points[0], run.points[-1]
-        text = f"{run.name}: proxy {number(first.proxy)} to {number(last.proxy)} as the square root of KL goes to {number(last.sqrt_kl, 1)}"
-        path = trajectory(run)
-        if path is not None:
-            text += f", gold {number(path.start.gold or 0)} to {number(path.end.gold or 0)} with a peak of {number(path.peak.gold or 0)}"
-        parts.append(text)
-    return "; ".join(parts) + "."
-
-
-def accuracy_chart(report: ReportData) -> Chart | None:
+def accuracy_chart(report: ReportData, width: float = HALF) -> Chart | None:
     """Held-out accuracy by dimension, between its floors (chance, length, shuffled labels) and its ceiling."""
     card = report.reward_model
     if card is None or not card.rows:
@@ -152,10 +46,12 @@ def accuracy_chart(report: ReportData) -> Chart | None:
         for place, row in enumerate(rows):
             axes.get_yticklabels()[place].set_color(INK)
             _accuracy_row(axes, row, place)
-        heading(axes, "Agrees with raters", "cross: shuffled labels")
+        heading(axes, "Agrees with raters")
+        if any(row.shuffled is not None for row in rows):
+            axes.set_xlabel("cross: shuffled labels", fontsize=8)
         return drawing
 
-    return drawn(draw, "accuracy", _accuracy_alt(rows), HALF)
+    return drawn(draw, "accuracy", _accuracy_alt(rows), width)
 
 
 def _accuracy_row(axes: Axes, row: RewardAccuracy, place: int) -> None:
@@ -167,8 +63,9 @@ def _accuracy_row(axes: Axes, row: RewardAccuracy, place: int) -> None:
         axes.plot([row.shuffled], [place], "x", color=MUTED, markersize=5, markeredgewidth=1.4, zorder=2)
     ends = ([(floor[1], f"\u201c{floor[0]}\u201d")] if floor else []) + ([(row.ceiling, "ceiling")] if row.ceiling is not None else [])
     for value, label in ends:
+        side = "center" if len(ends) == 1 else "right" if value == min(at for at, _ in ends) else "left"  # apart, however near both are
         axes.plot([value, value], [place - 0.21, place + 0.21], color=MUTED, linewidth=1.6, zorder=2)
-        axes.text(value, place + 0.37, f"{label} {percent(value)}", color=MUTED, fontsize=7.8, ha="center", va="center")
+        axes.text(value, place + 0.37, f"{label} {percent(value)}", color=MUTED, fontsize=7.8, ha=side, va="center")
     axes.plot([row.accuracy.low, row.accuracy.high], [place, place], color=ACCENT, linewidth=6, alpha=0.35, solid_capstyle="butt", zorder=3)
     axes.plot([row.accuracy.value], [place], "o", color=ACCENT, markersize=7, zorder=4, markeredgewidth=0)
     axes.text(
@@ -222,6 +119,7 @@ def calibration_chart(report: ReportData) -> Chart | None:
         bottom.bar(
             [(b.low + b.high) / 2 for b in bins], [b.observed.n for b in bins], width=[0.86 * (b.high - b.low) for b in bins], color=RULE
         )
+        bottom.yaxis.set_major_locator(MaxNLocator(2, prune="lower"))  # its 0 would lie on the 0 % below
         bottom.set_ylabel("pairs", fontsize=8.5)
         bottom.set_xlabel("stated probability that this answer wins", fontsize=8.5)
         top.set_xlim(0, 1)
@@ -254,7 +152,7 @@ def best_of_n_chart(report: ReportData) -> Chart | None:
 
 
 def _best_of_n_panel(axes: Axes, points: Sequence[BestOfNPoint], title: str, *, of_gold: bool) -> None:
-    colour = ROLE_COLOURS["search"]
+    colour = COLOURS["search"]
     tidy(axes, grid="y")
     heading(axes, title)
     y = [(p.gold or 0.0) if of_gold else p.proxy for p in points]

@@ -113,13 +113,17 @@ class TrainingPoint:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """One run of online training, points in order of steps. `kl_coef` 0 marks the run without the KL penalty."""
+    """One run of online training, points in order of steps. `kl_coef` 0 marks the run without the KL penalty.
+
+    `variant` is the model of the report that the run made, "" where it made none of them.
+    """
 
     name: str
     kl_coef: float
     points: tuple[TrainingPoint, ...]
     role: VariantRole = "online"
     n: int = 0
+    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

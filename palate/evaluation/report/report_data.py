@@ -99,6 +99,7 @@ class ReportData:
         for win in self.win_rates.rows if self.win_rates else ():
             yield from (("win rates", key) for key in (win.variant, win.opponent))
         yield from ((f"eval {item.key!r}", row.variant) for item in self.evals for row in item.results)
+        yield from (("training runs", run.variant) for run in (self.training.runs if self.training else ()) if run.variant)
         yield from (("lengths", row.variant) for row in self.lengths)
         yield from (("bias audit", row.variant) for row in self.audit)
         yield from (("rules", key) for row in self.rules for key in (*row.broken, *row.versus_reference))

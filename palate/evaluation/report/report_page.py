@@ -14,13 +14,16 @@ from palate.evaluation.overoptimisation import fit_gold
 from palate.evaluation.report import dot_charts, line_charts, takeaways
 from palate.evaluation.report import formatting as wording
 from palate.evaluation.report.constitution_section import costs_takeaway, revision_dimensions, revisions_takeaway
+from palate.evaluation.report.dot_charts import FULL, HALF
 from palate.evaluation.report.headline import headline
+from palate.evaluation.report.model_colours import model_colours, run_colours
 from palate.evaluation.report.records import Eval, ExampleAnswer, Highlight, Training
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.rule_section import rules_takeaway
-from palate.evaluation.report.source_section import source_chart, sources_takeaway
+from palate.evaluation.report.source_section import has_source_chart, source_chart, sources_takeaway
 from palate.evaluation.report.svg import Chart, described
 from palate.evaluation.report.tiles import tiles
+from palate.evaluation.report.training_chart import training_chart, training_height
 from palate.evaluation.report.trajectory import has_gold
 
 MARKS = {"good": "good", "bad": "bad", "exploit": "trick"}
@@ -33,7 +36,8 @@ def render_page(report: ReportData) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
         number=wording.number, signed=wording.signed, percent=wording.percent, thousands=wording.thousands, seconds=wording.seconds,
-        value=value_cell, share=share_cell, gap=gap_cell, points=points_cell, sentence=wording.sentence,
+        interval=wording.interval, money=wording.money, sentence=wording.sentence,
+        value=value_cell, share=share_cell, gap=gap_cell, points=points_cell,
     )  # fmt: skip
     template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
     style = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))
@@ -44,13 +48,16 @@ def _view(report: ReportData) -> Mapping[str, object]:
     """Return everything the template needs beside the report."""
     capability = tuple(item for item in report.evals if item.kind == "capability")
     refusal = tuple(item for item in report.evals if item.kind == "refusal")
+    sources_lead = report.training is None and has_source_chart(report)
+    beside = HALF if report.training is not None or sources_lead else FULL
+    calibration = line_charts.calibration_chart(report)
     drawings = {
-        "gold": dot_charts.gold_chart(report),
-        "wins": dot_charts.win_chart(report),
-        "training": line_charts.training_chart(report),
-        "accuracy": line_charts.accuracy_chart(report),
-        "sources": source_chart(report),
-        "calibration": line_charts.calibration_chart(report),
+        "gold": dot_charts.gold_chart(report, beside, training_height(report)),
+        "wins": dot_charts.win_chart(report, beside),
+        "training": training_chart(report),
+        "accuracy": line_charts.accuracy_chart(report, HALF if calibration else FULL),
+        "sources": source_chart(report, HALF if sources_lead else FULL),
+        "calibration": calibration,
         "capability": dot_charts.eval_chart(report, capability, "capability"),
         "refusal": dot_charts.eval_chart(report, refusal, "refusal"),
         "lengths": dot_charts.length_chart(report),
@@ -65,7 +72,12 @@ def _view(report: ReportData) -> Mapping[str, object]:
         "capability": capability,
         "refusal": refusal,
         "name": {variant.key: variant.name for variant in report.variants},
-        "role": {variant.key: variant.role for variant in report.variants},
+        "colour": model_colours(report.variants),
+        "sources_lead": sources_lead,
+        "has_prices": any(source.cost for source in report.sources),
+        "runs": []
+        if report.training is None
+        else list(zip(report.training.runs, run_colours(report.training.runs, report.variants), strict=True)),
         "gold_rows": _gold_rows(report),
         "revision_dimensions": revision_dimensions(report),
         "has_preferences": any(row.preferred is not None for row in report.revisions.principles) if report.revisions else False,
@@ -169,9 +181,8 @@ def share_cell(estimate: Estimate | None) -> Markup:
     """A share with its interval and n."""
     if estimate is None:
         return Markup('<span class="none">not measured</span>')
-    return Markup("{}<small>{}, n {}</small>").format(
-        wording.percent(estimate.value), wording.percent_interval(estimate), wording.thousands(estimate.n)
-    )
+    size = f", n {wording.thousands(estimate.n)}" if wording.has_interval(estimate) else ""
+    return Markup("{}<small>{}{}</small>").format(wording.percent(estimate.value), wording.percent_interval(estimate), size)
 
 
 def gap_cell(estimate: Estimate | None, digits: int = 3) -> Markup:

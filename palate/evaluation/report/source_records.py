@@ -16,7 +16,8 @@ class LabelSource:
         people_labels: answers of people.
         judge_labels: answers of judges, a question in both orders counting twice.
         tokens: tokens that judges read and wrote.
-        cost: money for both, in one currency; None where nobody gave prices.
+        cost: money for both, in one currency; None where people answered and nobody gave their price.
+        has_free_judge: whether a judge answered whose tokens have no price, so that the cost is that of people alone.
         questions: labelled questions.
         label_accuracy: share of labels on the side of the gold, clustered by prompt; None without gold.
         reward_accuracy: accuracy of the reward model that learned from them, on held-out pairs that have a side.
@@ -30,6 +31,7 @@ class LabelSource:
     tokens: int
     questions: int
     cost: float | None = None
+    has_free_judge: bool = False
     label_accuracy: Estimate | None = None
     reward_accuracy: Estimate | None = None
     variant: str = ""

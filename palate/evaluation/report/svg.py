@@ -19,9 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from palate.evaluation.report.records import VariantRole
-
-ROLE_COLOURS: dict[VariantRole, str] = {
+COLOURS = {
     "base": "#8f8a80",
     "sft": "#4a5f7a",
     "direct": "#14807f",
@@ -29,10 +27,16 @@ ROLE_COLOURS: dict[VariantRole, str] = {
     "search": "#7d55a3",
     "ablation": "#a87708",
     "other": "#5d6b4a",
+    "rose": "#b03a77",
+    "blue": "#1f6fb5",
 }
+"""Colours of models and runs: one for each role, and two more. `model_colours` says which model has which."""
+
 INK, MUTED, RULE, PAPER, WASH = "#23211e", "#6d675e", "#d9d2c5", "#fbf8f2", "#efe9dd"
 
-VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper", WASH: "wash"} | {c: f"c-{role}" for role, c in ROLE_COLOURS.items()}
+VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper", WASH: "wash"} | {
+    colour: f"c-{name}" for name, colour in COLOURS.items()
+}
 """Colour in the drawing to the name of its CSS variable."""
 
 _SETTINGS: dict[str, Any] = {

@@ -11,9 +11,11 @@ from palate.evaluation.intervals import Estimate
 from palate.evaluation.report.formatting import errors, gain, listed, number, percent, sentence, signed, thousands
 from palate.evaluation.report.records import Contest, DimensionScore, Eval, RewardAccuracy, RewardModelCard, TrainingRun
 from palate.evaluation.report.report_data import ReportData
+from palate.evaluation.report.source_records import LabelSource
 from palate.evaluation.report.trajectory import has_gold, reward_trend, score_change, trajectory
 
-TRAINED = ("direct", "online", "search")
+UNTRAINED = ("base", "sft", "ablation")
+"""Roles of models that are not the result of a way to learn from preferences. All others are."""
 
 
 def overall(report: ReportData, variant: str) -> DimensionScore | None:
@@ -23,11 +25,22 @@ def overall(report: ReportData, variant: str) -> DimensionScore | None:
 
 
 def best_trained(report: ReportData, among: Collection[str] | None = None) -> DimensionScore | None:
-    """The overall row of the best variant trained on preferences (direct, online or best-of-n), or None. `among` limits the variants."""
-    keys = [v.key for v in report.variants if v.role in TRAINED and v.key != report.reference and (among is None or v.key in among)]
-    rows = [overall(report, key) for key in keys]
+    """The overall row of the best variant that learned from preferences, or None. `among` limits the variants."""
+    rows = [overall(report, key) for key in trained(report) if among is None or key in among]
     compared = [row for row in rows if row is not None and row.versus_reference is not None]
     return max(compared, key=lambda row: row.estimate.value) if compared else None
+
+
+def trained(report: ReportData) -> list[str]:
+    """Return the variants that learned from preferences, without the reference."""
+    return [v.key for v in report.variants if v.role not in UNTRAINED and v.key != report.reference]
+
+
+def ways(report: ReportData) -> list[tuple[LabelSource, DimensionScore]]:
+    """Return the ways to label that the page compares, each with the overall row of its model, the best first. [] if they are not two."""
+    rows = [(source, overall(report, source.variant)) for source in report.sources if source.variant]
+    measured = [(source, row) for source, row in rows if row is not None and row.versus_reference is not None]
+    return sorted(measured, key=lambda way: -way[1].estimate.value) if len(measured) > 1 else []
 
 
 def not_apart(best: str, others: Sequence[str], contests: Sequence[Contest]) -> list[str]:
@@ -48,12 +61,12 @@ def verb(difference: Estimate, up: str, down: str, flat: str) -> str:
 
 
 def gold_takeaway(report: ReportData) -> str:
-    """Each trained variant's difference to the reference on the overall dimension."""
+    """Each other variant's difference to the reference on the overall dimension."""
     reference = report.variant(report.reference).name
     clauses = []
     for variant in report.variants:
         row = overall(report, variant.key)
-        if variant.role in (*TRAINED, "ablation") and row is not None and row.versus_reference is not None:
+        if row is not None and row.versus_reference is not None:
             word = verb(row.versus_reference, "gains", "loses", "does not measurably move")
             clauses.append(f"{variant.name} {word} ({gain(row.versus_reference)})")
     return f"Against {reference}: {', '.join(clauses)}." if clauses else ""
@@ -80,19 +93,21 @@ def dimension_takeaway(report: ReportData) -> str:
 
 
 def training_takeaway(report: ReportData) -> str:
-    """What the two runs reached, and what the run without the KL penalty lost after its peak."""
+    """What each run reached, and what the run without the KL penalty lost after its peak."""
     if report.training is None:
         return ""
     if not has_gold(report.training):
         return " ".join(reward_sentence(run) for run in report.training.runs)
-    tuned = trajectory(report.run(report.training.tuned))
-    loose = trajectory(report.run(report.training.without_kl)) if report.training.without_kl else None
+    without_kl = report.training.without_kl
+    paths = [path for run in report.training.runs if run.name != without_kl and (path := trajectory(run)) is not None]
+    loose = trajectory(report.run(without_kl)) if without_kl else None
     parts = []
-    if tuned is not None:
-        change = tuned.change(tuned.start, tuned.end)
+    for path in paths:
+        change = path.change(path.start, path.end)
         word = verb(change, "rises", "falls", "does not measurably move:")
-        ends = f"{number(tuned.start.gold or 0)} to {number(tuned.end.gold or 0)}"
-        parts.append(f"With KL coefficient {tuned.run.kl_coef:g} gold {word} from {ends} ({errors(change)}).")
+        ends = f"{number(path.start.gold or 0)} to {number(path.end.gold or 0)}"
+        start = f"{path.run.name}:" if len(paths) > 1 else f"With KL coefficient {path.run.kl_coef:g}"
+        parts.append(f"{start} gold {word} from {ends} ({errors(change)}).")
     if loose is not None:
         drop = loose.fall()
         text = f"Without the penalty it peaks at {number(loose.peak.gold or 0)}"

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from palate.evaluation.report.formatting import errors, number, percent, percent_interval, seconds, signed, thousands
+from palate.evaluation.report.formatting import (
+    confidence,
+    errors,
+    number,
+    percent,
+    percent_interval,
+    seconds,
+    signed,
+    thousands,
+)
 from palate.evaluation.report.records import Eval
 from palate.evaluation.report.report_data import ReportData
-from palate.evaluation.report.takeaways import beats_length_rule, best_trained, overall, reward_floor
+from palate.evaluation.report.takeaways import beats_length_rule, best_trained, overall, reward_floor, ways
 from palate.evaluation.report.trajectory import trajectory
 
 
@@ -27,19 +36,24 @@ def tiles(report: ReportData) -> tuple[Tile, ...]:
 
 
 def _gains(report: ReportData) -> list[Tile]:
-    """The gain of the best preference-trained variant, or its win rate where there is no gold."""
+    """The gain of each way that the page compares, else of the best trained variant; its win rate where there is no gold."""
     best, base = best_trained(report), overall(report, report.reference)
     reference = report.variant(report.reference).name
-    if best is not None and base is not None and best.versus_reference is not None:
-        gap = best.versus_reference
-        label = f"gold, {report.variant(best.variant).name} over {reference}"
+    if best is not None and base is not None:
+        rows = [row for _, row in ways(report)] or [best]
+        gaps = [(report.variant(row.variant).name, row.versus_reference) for row in rows if row.versus_reference is not None]
         return [
-            Tile(signed(gap.value), label, f"95 %: {signed(gap.low)} to {signed(gap.high)} ({errors(gap)}), {thousands(gap.n)} prompts")
+            Tile(
+                signed(gap.value),
+                f"gold, {name} over {reference}",
+                confidence(gap, f"{signed(gap.low)} to {signed(gap.high)} ({errors(gap)})", "prompts", is_difference=True),
+            )
+            for name, gap in gaps
         ]
-    rows = [row for row in (report.win_rates.rows if report.win_rates else ()) if row.opponent == report.reference]
-    if not rows or beats_length_rule(report.reward_model) is False:
+    wins = [row for row in (report.win_rates.rows if report.win_rates else ()) if row.opponent == report.reference]
+    if not wins or beats_length_rule(report.reward_model) is False:
         return []
-    top = max(rows, key=lambda row: row.estimate.value)
+    top = max(wins, key=lambda row: row.estimate.value)
     label = f"of prompts: {report.variant(top.variant).name} preferred to {reference}"
     return [
         Tile(
@@ -58,8 +72,8 @@ def _fall(report: ReportData) -> Tile | None:
     if loose is None:
         return None
     drop = loose.fall()
-    size = f", {thousands(drop.n)} prompts per point" if drop.n else ""
-    return Tile(signed(drop.value), "gold after its peak, KL penalty off", f"95 %: {signed(drop.low)} to {signed(drop.high)}{size}")
+    detail = confidence(drop, f"{signed(drop.low)} to {signed(drop.high)}", "completions per point", is_difference=True)
+    return Tile(signed(drop.value), "gold after its peak, KL penalty off", detail)
 
 
 def _reward(report: ReportData) -> Tile | None:
@@ -92,7 +106,7 @@ def _largest_move(report: ReportData, evals: list[Eval]) -> Tile | None:
     return Tile(
         f"{signed(100 * gap.value, 0)} pts",
         f"worst change of a skill ({item.name}, {variant})",
-        f"95 %: {low} to {high}, {thousands(gap.n)} questions",
+        confidence(gap, f"{low} to {high}", "questions", is_difference=True),
     )
 
 
@@ -109,7 +123,7 @@ def _refusal(report: ReportData) -> Tile | None:
             continue
         for result in item.results:
             if result.variant == best.variant:
-                detail = f"95 %: {percent_interval(result.estimate)}, {thousands(result.estimate.n)} prompts"
+                detail = confidence(result.estimate, percent_interval(result.estimate), "prompts")
                 return Tile(percent(result.estimate.value), f"{item.name} ({report.variant(best.variant).name})", detail)
     return None
 

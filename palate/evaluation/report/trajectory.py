@@ -81,7 +81,9 @@ def _mean(values: Sequence[tuple[float, float | None]]) -> tuple[float, float | 
 
 
 def _difference(first: float | None, first_se: float | None, last: float | None, last_se: float | None, n: int) -> Estimate:
-    """Return last - first; SE and interval are NaN where an SE is not known."""
+    """Return last - first. Where an SE is not known, SE and interval are NaN and `n` is 0: the error was measured on nothing."""
     value = (last or 0.0) - (first or 0.0)
-    se = math.nan if first_se is None or last_se is None else math.hypot(first_se, last_se)
+    if first_se is None or last_se is None:
+        return Estimate(value, math.nan, math.nan, math.nan, 0)
+    se = math.hypot(first_se, last_se)
     return Estimate(value, se, value - Z95 * se, value + Z95 * se, n)

@@ -211,10 +211,20 @@ def sample_report() -> ReportData:
         revisions=sample_revisions(),
         costs=(ModelCost("sft", 0, 0, 0, 0), ModelCost("dpo", 0, 0, 825_757, 150_757), ModelCost("ppo", 3_500, 120, 0, 2_400_000)),
         sources=(
-            LabelSource("people", 17_242, 0, 0, 17_242, 1724.2, share(13_800, 17_242), share(4_310, 6_000), "ppo"),
-            LabelSource("a judge", 0, 34_484, 488_761, 17_242, None, share(11_760, 17_242), share(4_080, 6_000), "dpo"),
+            LabelSource("people", 17_242, 0, 0, 17_242, 1724.2, False, share(13_800, 17_242), share(4_310, 6_000), "ppo"),
+            LabelSource("a judge", 0, 34_484, 488_761, 17_242, 0.0, True, share(11_760, 17_242), share(4_080, 6_000), "dpo"),
             LabelSource(
-                "hybrid", 8_621, 17_242, 488_761, 17_242, 862.1, share(13_100, 17_242), share(4_290, 6_000), "", "the judge answered 8,621"
+                "hybrid",
+                8_621,
+                17_242,
+                488_761,
+                17_242,
+                862.1,
+                True,
+                share(13_100, 17_242),
+                share(4_290, 6_000),
+                "",
+                "the judge answered 8,621",
             ),
         ),
         evals=sample_evals(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from palate.core import Completion, ConfigError, Message, Preference, Prompt
 from palate.data.formats import preference_row
 from palate.data.jsonl import write_rows
 from palate.evaluation.intervals import Estimate, share
-from palate.evaluation.label_sources import label_accuracy, label_source, reward_accuracy
+from palate.evaluation.label_sources import GoldScoreCache, label_accuracy, label_source, reward_accuracy
 from palate.evaluation.report import Contest, LabelSource
 from palate.evaluation.report.source_section import sources_takeaway
 from palate.stages.report import Report, ReportedModel, ReportedSource
@@ -71,6 +72,36 @@ def test_labels_are_right_where_they_are_on_the_side_of_the_truth(tmp_path: Path
     assert honest is not None
     assert (honest.value, honest.n) == (1, 1)
     assert label_accuracy(str(tmp_path), gold, "harmless") is None
+
+
+def test_a_completion_is_scored_once_for_all_sources(tmp_path: Path) -> None:
+    scored: list[str] = []
+
+    def counted(prompt: str, completion: str, /, **fields: object) -> Mapping[str, float]:
+        scored.append(completion)
+        return gold(prompt, completion, **fields)
+
+    scores: GoldScoreCache = {}
+    for name in ("people", "judge"):
+        folder = collect_run(tmp_path / name)
+        write_rows(tmp_path / name / "preferences.jsonl", [label("a", 9, 3), label("a", 9, 3), label("a", 3, 9)])
+        found = label_source(name, folder, None, "", counted, None, scores).label_accuracy
+        assert found is not None
+        assert found.value == pytest.approx(2 / 3)
+    assert scored == ["answer 9", "answer 3"]
+
+
+def test_people_are_priced_by_the_report_or_by_their_budget(tmp_path: Path) -> None:
+    asked, judge = collect_run(tmp_path / "people"), collect_run(tmp_path / "judge", judges={"cost": 2.5, "tokens_in": 5})
+    assert label_source("people", asked, None, "", None, 0.1).cost == pytest.approx(4.0)
+    assert label_source("people", asked, None, "", None, 0.0).cost == 0.0
+    paid = label_source("judge", judge, None, "", None)
+    assert (paid.cost, paid.has_free_judge) == (2.5, False)
+    free = label_source("judge", collect_run(tmp_path / "free", judges={"cost": 0.0}), None, "", None)
+    assert (free.cost, free.has_free_judge) == (0.0, True)
+    both = collect_run(tmp_path / "both", mix=MIX)
+    assert label_source("both", both, None, "", None).cost == 6.5
+    assert label_source("both", both, None, "", None, 1.0).cost == 60.5
 
 
 def test_the_reward_model_is_tested_on_pairs_that_have_a_side(tmp_path: Path) -> None:

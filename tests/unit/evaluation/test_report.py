@@ -242,7 +242,7 @@ def test_the_highest_of_many_noisy_points_is_no_fall() -> None:
 
 
 def test_models_that_are_not_apart_share_the_headline() -> None:
-    report = sample_report()
+    report = replace(sample_report(), sources=())
     assert report.gold is not None
     assert headline(replace(report, training=None)).startswith("PPO raises gold from 0.56 to 0.68.")
     level = Contest("best", "ppo", Estimate(0.01, 0.01, -0.01, 0.03, 400))
@@ -353,9 +353,9 @@ def test_numbers_of_sentences_come_from_the_data() -> None:
 
 
 def test_tiles_carry_interval_and_size() -> None:
-    made = tiles.tiles(sample_report())
+    made = tiles.tiles(replace(sample_report(), sources=()))
     assert [tile.value for tile in made] == ["+0.12", "\u22120.16", "71 %", "\u22121 pts", "94 %", "3 min 31 s"]
-    assert all(re.search(r"95 %: .*\d (prompts|pairs|questions)", tile.detail) for tile in made[:5])
+    assert all(re.search(r"95 %: .*\d (prompts|completions|pairs|questions)", tile.detail) for tile in made[:5])
 
 
 @pytest.mark.parametrize("parts", [((0, 4), (2, 6)), ((3, 99),), ((4, 4),), ((-1, 2),)])

@@ -212,9 +212,9 @@ def training(tmp_path: Path) -> dict[str, str]:
 
 
 def test_curves_of_training_are_proxy_and_gold_over_the_kl(training: dict[str, str]) -> None:
-    found = report_sections.training_of(training, "tight", "loose")
-    runs = [(run.name, run.kl_coef, run.role, run.n) for run in found.runs]
-    assert runs == [("tight", 0.5, "online", 64), ("loose", 0.0, "ablation", 64)]
+    found = report_sections.training_of(training, "tight", "loose", {"tight": "PPO"})
+    runs = [(run.name, run.kl_coef, run.role, run.n, run.variant) for run in found.runs]
+    assert runs == [("tight", 0.5, "online", 64, "PPO"), ("loose", 0.0, "ablation", 64, "")]
     last = found.runs[1].points[-1]
     assert (last.step, last.kl, last.proxy, last.gold, last.gold_se, last.length) == (1, 5.0, 1.1, 0.7, 0.01, 7)
     assert (found.tuned, found.without_kl) == ("tight", "loose")

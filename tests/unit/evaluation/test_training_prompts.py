@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from palate.core import Message, Prompt
 from palate.data.jsonl import write_rows
+from palate.data.voted_labels import VotedLabel, read_voted_labels
 from palate.evaluation.training_prompts import prompt_digest, prompts_note
 from palate.runs.digests import DigestCache
 from palate.runs.record import Parent, RunPlan, input_key
@@ -51,3 +55,27 @@ def test_what_cannot_be_read_again_is_not_known(tmp_path: Path) -> None:
     rows.unlink()
     assert "It is not known whether" in prompts_note([evaluate], digests(["b"]))
     assert prompts_note([str(tmp_path)], digests(["b"])) == ""
+
+
+def test_labels_of_collect_are_read_as_quickly_as_they_repeat_and_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pair(text: str, dimension: str) -> dict[str, object]:
+        return {"id": text + dimension, "prompt": text, "chosen": " yes", "rejected": " no", "probability": 0.8, "dimension": dimension}
+
+    collect = made(tmp_path, "collect", {}, {})
+    write_rows(collect / "preferences.jsonl", [pair(text, dimension) for text in "abc" for dimension in ("x", "y")])
+    read: list[Path] = []
+
+    def counted(path: Path) -> Iterator[VotedLabel]:
+        read.append(path)
+        return read_voted_labels(path)
+
+    monkeypatch.setattr("palate.evaluation.training_prompts.read_voted_labels", counted)
+    monkeypatch.setattr("palate.evaluation.training_prompts.read_prompts", None)
+    reward, direct = (made(tmp_path, stage, {}, {"preferences": collect / "preferences.jsonl"}) for stage in ("reward", "direct"))
+    evaluate = str(made(tmp_path, "evaluate", {}, {"model": direct, "reward": reward}))
+    leaked = prompts_note([evaluate], digests(["b", "c", "z"]))
+    assert leaked == "Caution: of the 3 prompts, 2 were also prompts of training (direct: 2, reward: 2). They are not held out."
+    assert read == [collect / "preferences.jsonl"]
+    monkeypatch.undo()
+    limited = made(tmp_path, "reward", {"limit": 1}, {"preferences": collect / "preferences.jsonl"})
+    assert "None of the 2" in prompts_note([str(made(tmp_path, "evaluate", {}, {"model": limited}))], digests(["b", "c"]))
