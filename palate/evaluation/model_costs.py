@@ -9,7 +9,7 @@ from typing import Any, cast
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
 from palate.evaluation.report.constitution_records import ModelCost
-from palate.runs.record import RECORD, RunRecord, lineage, parent_path, read_record
+from palate.runs.record import RunRecord, lineage, parent_path, read_record, run_of
 
 Figures = tuple[int, int, int, int]
 """Labels of people, labels of models, tokens read and tokens written."""
@@ -20,8 +20,8 @@ def model_cost(variant: str, evaluation: str) -> ModelCost:
     runs: dict[str, tuple[Path, RunRecord]] = {}
     for home in _measured(Path(evaluation)):
         for _, _, path, record in lineage(home):
-            if record is not None:
-                runs[record.key] = _home(path), record
+            if record is not None and (place := run_of(path)) is not None:
+                runs[record.key] = place, record
     costs = [COSTS[record.stage](path, record) for path, record in runs.values() if record.stage in COSTS]
     return ModelCost(variant, *(sum(column) for column in zip((0, 0, 0, 0), *costs, strict=True)))
 
@@ -30,14 +30,9 @@ def _measured(evaluation: Path) -> Iterator[Path]:
     """Yield the run of the model, or of the completions, that an evaluate run measured: not that of a reward model that scored them."""
     record = read_record(evaluation)
     for parent in () if record is None else record.parents:
-        path = parent_path(evaluation, parent)
-        if parent.field in {"model", "completions"} and any((place / RECORD).is_file() for place in (path, *path.parents)):
-            yield _home(path)
-
-
-def _home(path: Path) -> Path:
-    """Return the run's directory of a path that may lie inside it."""
-    return next(place for place in (path, *path.parents) if (place / RECORD).is_file())
+        home = run_of(parent_path(evaluation, parent))
+        if parent.field in {"model", "completions"} and home is not None:
+            yield home
 
 
 def _of_collect(path: Path, record: RunRecord) -> Figures:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from palate.config.artifacts import file_at
 from palate.core import Conversation, PalateError, Prompt
 from palate.data.formats import RECOGNISED, ColumnTypes, read_prompts
-from palate.runs.record import RECORD, RunRecord, lineage, parent_path
+from palate.runs.record import RECORD, RunRecord, lineage, parent_path, run_of
 
 FILES = {"data": "demonstrations.jsonl", "preferences": "preferences.jsonl", "prompts": "prompts.jsonl"}
 """Settings that name what a stage learns from, with the file that they mean inside a run."""
@@ -60,8 +60,8 @@ def prompts_note(directories: Sequence[str], contents: Sequence[str]) -> str:
 
 def _training_runs(directory: Path) -> Iterator[tuple[Path, RunRecord]]:
     for _, _, path, record in lineage(directory):
-        if record is not None and record.stage in TRAINING_STAGES:
-            yield next(place for place in (path, *path.parents) if (place / RECORD).is_file()), record
+        if record is not None and record.stage in TRAINING_STAGES and (home := run_of(path)) is not None:
+            yield home, record
 
 
 def _training_prompts(directory: Path, record: RunRecord) -> Iterator[str]:

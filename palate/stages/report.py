@@ -19,7 +19,7 @@ from palate.evaluation.report.what_was_learned import learned_and_not
 from palate.evaluation.revision_figures import revision_rounds
 from palate.evaluation.rule_sections import rules_of
 from palate.evaluation.training_prompts import prompts_note
-from palate.runs.record import RECORD, RunRecord, lineage, read_record
+from palate.runs.record import RunRecord, lineage, read_record, run_of
 from palate.runs.run import WARNINGS, Run
 
 
@@ -209,20 +209,15 @@ def _timings(ancestors: Ancestors) -> tuple[StageTiming, ...]:
 def _warnings(ancestors: Ancestors) -> tuple[RunWarning, ...]:
     """Return what the guards of every run behind the report said, each guard of a run once."""
     warnings: dict[tuple[str, str], RunWarning] = {}
-    directories = {record.key: path for _, _, path, record in ancestors if record is not None}
+    homes = {record.key: home for _, _, path, record in ancestors if record is not None and (home := run_of(path)) is not None}
     for record in sorted({r.key: r for _, _, _, r in ancestors if r is not None}.values(), key=lambda r: r.started):
-        path = _home(directories[record.key]) / WARNINGS
+        path = homes[record.key] / WARNINGS
         for _, row in read_rows(path) if path.is_file() else ():
             name = (record.name, str(row["guard"]))
             first = warnings.get(name)
             step, text = int(str(row["step"])), str(row["text"])
             warnings[name] = RunWarning(*name, step, text) if first is None else replace(first, times=first.times + 1)
     return tuple(warnings.values())
-
-
-def _home(path: Path) -> Path:
-    """Return the run's directory of a path that may lie inside it."""
-    return next(place for place in (path, *path.parents) if (place / RECORD).is_file())
 
 
 def _lineage(ancestors: Ancestors) -> tuple[LineageRow, ...]:

@@ -162,7 +162,7 @@ def test_the_overview_is_grouped(width: int, monkeypatch: pytest.MonkeyPatch, ca
     assert main([]) == 0
     out = capsys.readouterr().out
     assert [line[:-1] for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")] == [*GROUPS, "Options"]
-    assert len(out.splitlines()) <= 55
+    assert len(out.splitlines()) <= 60
     assert max(map(len, out.splitlines())) <= width
     assert main([], {**STAGES, **TOYS}) == 0
     assert "Other stages:\n  count" in capsys.readouterr().out
