@@ -26,8 +26,9 @@ def mentions_of(row: Mapping[str, object]) -> Iterator[RaterMention]:
     inner = row.get("judgment")
     one = inner if isinstance(inner, Mapping) else row
     dimension = str(one.get("dimension") or "overall")
-    if one.get("rater") not in (None, ""):
-        yield RaterMention(str(one["rater"]), str(one.get("guideline") or ""), dimension)
+    rater = one.get("rater")
+    if isinstance(rater, str | int) and rater != "":  # in a file of exchange, a row may also describe a rater
+        yield RaterMention(str(rater), str(one.get("guideline") or ""), dimension)
     raters, votes = row.get("raters"), row.get("votes")
     if isinstance(raters, list) and isinstance(votes, list) and len(raters) == len(votes):
         for rater, vote in zip(raters, votes, strict=True):

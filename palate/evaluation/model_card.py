@@ -46,9 +46,14 @@ SOURCES: Mapping[str, str] = {
     "judge": "a model that judges",
     "likelihood": "the likelihood of a model",
     "hybrid": "a model that judges, and people",
+    "hybrid_simulated": "a model that judges, and simulated raters, who are not people",
     "rules": "raters of written rules",
     "file": "raters whom the file names",
 }
+
+
+WITHOUT_PEOPLE = frozenset({"simulated", "judge", "likelihood", "hybrid_simulated"})
+"""Sources of judgments without people."""
 
 
 @dataclass(frozen=True)
@@ -172,12 +177,15 @@ class ModelCard:
         measured = {name for run in self.evaluations for name in run.metrics}
         missing = [text for name, text in ASKED.items() if not any(one == name or one.startswith(f"{name}/") for one in measured)]
         if missing:
-            yield f"- Nobody measured {listed(missing)}."
+            yield f"- Not measured: {listed(missing)}."
         for run in self.evaluations:
             yield from _evaluation_limits(run)
         for source in self.trace.judgments:
-            if source.source == "simulated":
-                yield f"- No person judged in `{source.name}`: its {thousands(source.judgments)} judgments are simulated."
+            if source.source in WITHOUT_PEOPLE:
+                count, origin = thousands(source.judgments), SOURCES[source.source]
+                yield f"- No person judged in `{source.name}`: its {count} judgments come from {origin}."
+            if source.is_calibrated is False:
+                yield f"- Nobody measured the judge of `{source.name}` on people's judgments."
             if (unknown := source.guidelines.get("", 0)) and source.source in {"people", "file", "hybrid"}:
                 yield f"- The version of the guidelines is not known for {thousands(unknown)} judgments of `{source.name}`."
         for one in self.trace.inputs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,7 +77,7 @@ class TracedJudgments:
 
     Attributes:
         name: the run, or the file.
-        source: who judged: people, simulated, judge, likelihood, hybrid, rules, or file.
+        source: who judged: people, simulated, judge, likelihood, hybrid (of a judge and people), hybrid_simulated, rules, or file.
         judgments: how many there are.
         raters: judgments by pseudonym, most first.
         guidelines: judgments by version of the guidelines; "" where the version is not known.
@@ -85,6 +85,7 @@ class TracedJudgments:
         readers: runs that learned from them or were tested on them.
         agreement: share of questions with two raters on which they agree; None where there are none.
         doubly_judged: how many questions that are.
+        is_calibrated: whether the judge's answers went through a report card; None without a judge.
     """
 
     name: str
@@ -96,6 +97,7 @@ class TracedJudgments:
     readers: tuple[str, ...]
     agreement: float | None = None
     doubly_judged: int = 0
+    is_calibrated: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -204,18 +206,24 @@ def _judgments(
         if record.stage in {"collect", "collect_rules"} and path.is_file():
             source: Any = record.config.get("from", {})
             kind = "rules" if record.stage == "collect_rules" else str(source.get("kind", ""))
+            if kind == "hybrid" and source["people"]["kind"] == "simulated":
+                kind = "hybrid_simulated"
             summary = summary_of_run(directory)
-            agreement = summary.get("agreement"), int(summary.get("doubly_judged", 0))
-            yield _counted(names[key], kind, path, _unique(readers.get(key, ())), agreement)
+            yield replace(
+                _counted(names[key], kind, path, _unique(readers.get(key, ()))),
+                agreement=summary.get("agreement"),
+                doubly_judged=int(summary.get("doubly_judged", 0)),
+                is_calibrated=summary.get("judges", {}).get("calibrated"),
+            )
     seen: set[str] = set()
     for _, record in found.values():
         for parent, path in _outside(found, record):
             if path.is_file() and parent.key not in seen and any(raters_in(path)):
                 seen.add(parent.key)
-                yield _counted(path.name, "file", path, _unique(readers.get(parent.key, ())), (None, 0))
+                yield _counted(path.name, "file", path, _unique(readers.get(parent.key, ())))
 
 
-def _counted(name: str, kind: str, path: Path, readers: tuple[str, ...], agreement: tuple[float | None, int]) -> TracedJudgments:
+def _counted(name: str, kind: str, path: Path, readers: tuple[str, ...]) -> TracedJudgments:
     raters: Counter[str] = Counter()
     guidelines: Counter[str] = Counter()
     dimensions: Counter[str] = Counter()
@@ -224,7 +232,7 @@ def _counted(name: str, kind: str, path: Path, readers: tuple[str, ...], agreeme
         guidelines[one.guideline] += 1
         dimensions[one.dimension] += 1
     by_count = dict(sorted(raters.items(), key=lambda item: (-item[1], item[0])))
-    return TracedJudgments(name, kind, raters.total(), by_count, dict(sorted(guidelines.items())), dict(dimensions), readers, *agreement)
+    return TracedJudgments(name, kind, raters.total(), by_count, dict(sorted(guidelines.items())), dict(dimensions), readers)
 
 
 def _outside(found: Mapping[str, tuple[Path, RunRecord]], record: RunRecord) -> Iterator[tuple[Parent, Path]]:

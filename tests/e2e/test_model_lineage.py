@@ -120,11 +120,11 @@ def test_a_card_is_one_of_hugging_face_and_its_figures_are_those_of_the_runs(fir
         assert f"| `{rater}` | {count} |" in text
     collected = json.loads((names["judged"] / "summary.json").read_text())
     assert f"agree on {100 * collected['agreement']:.1f} % of {collected['doubly_judged']} questions" in text
-    assert "No person judged" in text
-    assert "Nobody measured" in text
-    assert "breaches of written rules" in text.partition("Nobody measured")[2].partition("\n")[0]
-    assert "the score of a reward" in text.partition("Nobody measured")[2].partition("\n")[0]
-    assert "the truth" not in text.partition("Nobody measured")[2].partition("\n")[0]
+    assert f"its {len(rows)} judgments come from simulated raters, who are not people." in text
+    assert "Not measured: " in text
+    assert "breaches of written rules" in text.partition("Not measured: ")[2].partition("\n")[0]
+    assert "the score of a reward" in text.partition("Not measured: ")[2].partition("\n")[0]
+    assert "the truth" not in text.partition("Not measured: ")[2].partition("\n")[0]
     for run in ("world", "base", "sft", "samples", "judged", "direct"):
         assert f"`{run}-" in text
     assert "eval-best" not in text

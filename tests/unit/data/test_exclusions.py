@@ -69,7 +69,17 @@ def test_a_judge_stands_for_its_principles_and_for_one_version() -> None:
 def test_raters_are_found_in_rows_of_every_kind(tmp_path: Path) -> None:
     judged = {"comparison": "p/0-1", "rater": "ann", "ranking": [[0], [1]], "dimension": "kind", "guideline": "2"}
     exchanged = {"judgment": {"item": "p", "rater": "bob", "ranking": [[0], [1]]}}
-    write_rows(tmp_path / "a.jsonl", [judged, exchanged, pair(0, votes=[1], raters=["eve"], dimension="safe"), pair(1), {"rater": None}])
+    write_rows(
+        tmp_path / "a.jsonl",
+        [
+            judged,
+            exchanged,
+            pair(0, votes=[1], raters=["eve"], dimension="safe"),
+            pair(1),
+            {"rater": None},
+            {"rater": {"id": "ann", "kind": "person"}},
+        ],
+    )
     found = [(one.rater, one.guideline, one.dimension) for one in raters_in(tmp_path / "a.jsonl")]
     assert found == [("ann", "2", "kind"), ("bob", "", "overall"), ("eve", "", "safe")]
     (tmp_path / "a.py").write_text("{}")
