@@ -22,6 +22,9 @@ from palate.runs.record import ancestry, parent_path, run_of
 ROUNDING = 1e-9
 """How far a number may lie beyond a limit: sums of decimal numbers are off by less."""
 
+NOTHING = 1e-6
+"""A baseline's mean below this is 0 but for rounding, such as the KL of a model to itself."""
+
 LimitStatus = Literal["passed", "failed", "unknown"]
 
 
@@ -38,6 +41,7 @@ class LimitResult:
         candidate: the candidate's value over all its questions.
         baseline: the baseline's value over the questions that both answered.
         change: the paired change.
+        relative: the change divided by the size of the baseline's mean; None where that is not known.
         fails: whether the gate fails by it.
     """
 
@@ -49,6 +53,7 @@ class LimitResult:
     candidate: Estimate | None = None
     baseline: Estimate | None = None
     change: Estimate | None = None
+    relative: Estimate | None = None
     fails: bool = False
 
 
@@ -143,7 +148,8 @@ def _measured(limit: GateLimit, candidate: EvaluatedRun, baseline: EvaluatedRun 
         found = replace(unknown, measured=own.estimate)
         if baseline is None or other is None or _differing(own, candidate, baseline) or (pair := paired_change(own, other)) is None:
             return found
-        return replace(found, change=pair[0], baseline=pair[1])
+        relative = relative_change(own, other)
+        return replace(found, change=pair[0], baseline=pair[1], relative=None if isinstance(relative, str) else relative)
     assert baseline is not None
     if other is None:
         return replace(unknown, reason=f"{baseline.name} did not measure it")
@@ -152,13 +158,11 @@ def _measured(limit: GateLimit, candidate: EvaluatedRun, baseline: EvaluatedRun 
     change = paired_change(own, other)
     if change is None:
         return replace(unknown, reason="the runs share no question of it")
-    both = replace(unknown, change=change[0], baseline=change[1])
+    relative = relative_change(own, other)
+    both = replace(unknown, change=change[0], baseline=change[1], relative=None if isinstance(relative, str) else relative)
     if limit.of == "change":
         return replace(both, measured=change[0])
-    relative = relative_change(own, other)
-    if isinstance(relative, str):
-        return replace(both, reason=relative)
-    return replace(both, measured=relative)
+    return replace(both, reason=relative) if isinstance(relative, str) else replace(both, measured=relative)
 
 
 def _differing(own: MetricColumn, candidate: EvaluatedRun, baseline: EvaluatedRun) -> list[str]:
@@ -196,7 +200,7 @@ def relative_change(own: MetricColumn, other: MetricColumn) -> Estimate | str:
     found = paired_change(own, other)
     assert found is not None
     change, base = found
-    if base.value == 0:
+    if abs(base.value) < NOTHING:
         return "the baseline's mean is 0, so there is nothing to divide by"
     size = abs(base.value)
     if own.is_share:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
@@ -20,6 +21,7 @@ class GateCell:
 
     value: str
     detail: str
+    relative: str = ""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class GateRow:
     limit: str
     meaning: str
     status: str
+    mark: str
+    held: str
     reason: str
     cells: tuple[tuple[str, GateCell | None], ...]
 
@@ -45,16 +49,15 @@ def render_gate(report: GateReport) -> str:
 def gate_row(result: LimitResult) -> GateRow:
     """Return the row of one limit."""
     status = result.status if result.status != "unknown" or result.fails else "unknown, which this gate allows"
-    change, base = result.change, result.baseline
-    relative = None if change is None or base is None or base.value == 0 else GateCell(percent(change.value / abs(base.value), 1), "")
-    cells = (
-        ("Measured", _cell(result.measured, sign=result.limit.of != "value")),
-        ("Candidate", _cell(result.candidate)),
-        ("Baseline", _cell(base)),
-        ("Change", _cell(change, sign=True)),
-        ("Relative change", relative),
-    )
-    return GateRow(result.limit.words, meaning_of(result.limit.metric), status, result.reason, cells)
+    by = "estimate" if result.limit.by == "estimate" else f"{result.limit.by} end"
+    held = "" if result.number is None else f"{by}: {number(result.number, 3)}"
+    change = _cell(result.change, sign=True)
+    if change is not None and (one := result.relative) is not None:
+        ends = "interval not known" if math.isnan(one.low) else f"{percent(one.low, 1)} to {percent(one.high, 1)}"
+        change = replace(change, relative=f"relative: {percent(one.value, 1)}, {ends}")
+    cells = (("Candidate", _cell(result.candidate)), ("Baseline", _cell(result.baseline)), ("Change", change))
+    mark = "good" if result.status == "passed" else "bad" if result.fails else "trick"
+    return GateRow(result.limit.words, meaning_of(result.limit.metric), status, mark, held, result.reason, cells)
 
 
 def meaning_of(metric: str) -> str:
