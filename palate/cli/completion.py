@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from palate.cli import exchange_command, front_command, judge_fit_command, plan_command, rater_commands, reward_commands, run_commands
+from palate.cli import (
+    exchange_command,
+    forget_command,
+    front_command,
+    gate_command,
+    judge_fit_command,
+    model_commands,
+    plan_command,
+    rater_commands,
+    reward_commands,
+    run_commands,
+)
 from palate.cli.option_names import below, canonical, kinds_given, level_of
 from palate.cli.parser import COMMANDS, HELP_WORDS, Parser
 from palate.cli.settings_table import described
@@ -36,6 +47,10 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "score": reward_commands.score_parser,
     "reward-check": reward_commands.reward_check_parser,
     "front": front_command.front_parser,
+    "gate": gate_command.gate_parser,
+    "card": model_commands.card_parser,
+    "trace": model_commands.trace_parser,
+    "forget": forget_command.forget_parser,
     "inspect": run_commands.inspect_parser,
     "swap": run_commands.swap_parser,
     "agreement": rater_commands.agreement_parser,

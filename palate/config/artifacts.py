@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from palate.core import ConfigError
+from palate.core import ConfigError, RunError
+
+RETIRED = "retired.json"
+"""The file of a run that `palate forget` retired."""
 
 MEMBERS = "members"
 """The folder of a run that has the members of an ensemble, each in a folder named by its number."""
@@ -16,7 +19,9 @@ def model_at(path: str) -> str:
 
     Raises:
         ConfigError: the run trained several models.
+        RunError: the run is retired.
     """
+    refuse_retired(path)
     inside = _model_in(Path(path))
     if inside is None and (Path(path) / MEMBERS).is_dir():
         raise ConfigError(
@@ -31,7 +36,9 @@ def models_at(path: str) -> tuple[str, ...]:
 
     Raises:
         ConfigError: a member has no model.
+        RunError: the run is retired.
     """
+    refuse_retired(path)
     folder = Path(path) / MEMBERS
     if not folder.is_dir() or _model_in(Path(path)) is not None:
         return (path,)
@@ -44,9 +51,24 @@ def models_at(path: str) -> tuple[str, ...]:
 
 
 def file_at(path: str, name: str) -> Path:
-    """Return the file that a path means: `name` in a run directory, else the path itself."""
+    """Return the file that a path means: `name` in a run directory, else the path itself. Raises RunError where the run is retired."""
+    refuse_retired(path)
     inside = Path(path) / name
     return inside if inside.is_file() else Path(path)
+
+
+def refuse_retired(path: str | Path) -> None:
+    """Refuse a run that was retired, and everything inside it.
+
+    Raises:
+        RunError: it is retired.
+    """
+    for place in (Path(path), *Path(path).parents):
+        if (place / RETIRED).is_file():
+            raise RunError(
+                f"{place} is retired: it was made from something that `palate forget` withdrew ({RETIRED} says what). Run its pipeline "
+                "again, which leaves that out, and use the new run."
+            )
 
 
 def _model_in(directory: Path) -> Path | None:

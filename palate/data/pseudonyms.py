@@ -34,4 +34,9 @@ def pseudonym(value: object, field: str, kind: str = "person") -> str:
 
 def masked(rater: str, kind: str = "person") -> str:
     """The rater's name as a file may hold it. An address becomes a digest, the same for equal addresses."""
-    return f"rater~{hashlib.sha256(rater.encode()).hexdigest()[:12]}" if is_address(rater, kind) else rater
+    return hidden(rater) if is_address(rater, kind) else rater
+
+
+def hidden(rater: str) -> str:
+    """A digest that stands for a rater's name, the same for equal names."""
+    return f"rater~{hashlib.sha256(rater.encode()).hexdigest()[:12]}"

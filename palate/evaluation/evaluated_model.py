@@ -82,6 +82,44 @@ def compared(model: EvaluatedModel, reference: EvaluatedModel, figure: str) -> l
     return [(own, other) for own, other in pairs if is_known(own, figure) and is_known(other, figure)]
 
 
+def wins_of(pairs: Sequence[tuple[Row, Row]], figure: str = "score") -> list[float]:
+    """Return 1 where the first row's figure is the higher one, 0 where it is the lower one, and a half where both are equal."""
+    return [(1.0 if a[figure] > b[figure] else 0.0 if a[figure] < b[figure] else 0.5) for a, b in pairs]
+
+
+@dataclass(frozen=True)
+class BiasPairs:
+    """Pairs of eval answers that differ in the guest's group and in nothing else.
+
+    Attributes:
+        first: name of one group, the first in the alphabet.
+        second: name of the other group.
+        rows: the row of each group, by the pair's number.
+    """
+
+    first: str
+    second: str
+    rows: Mapping[int, Mapping[str, Row]]
+
+    @property
+    def grades(self) -> dict[int, dict[str, float]]:
+        """The grade of each group, by the pair's number."""
+        return {number: {group: float(row["grade"]) for group, row in pair.items()} for number, pair in self.rows.items()}
+
+
+def bias_pairs(evals: Sequence[Row]) -> BiasPairs | None:
+    """Return the pairs of the eval `bias`; None where there are none. A pair without one of its two answers is left out."""
+    pairs: dict[int, dict[str, Row]] = {}
+    for row in evals:
+        if row["eval"] == "bias" and {"pair", "group"} <= row.get("fields", {}).keys():
+            pairs.setdefault(int(row["fields"]["pair"]), {})[str(row["fields"]["group"])] = row
+    whole = {number: pair for number, pair in pairs.items() if len(pair) == 2}
+    if not whole:
+        return None
+    first, second = sorted(next(iter(whole.values())))
+    return BiasPairs(first, second, whole)
+
+
 def unmatched_note(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> str:
     """Say for each model that answered other prompts than the reference how many both answered; "" where all are the same."""
     notes = []

@@ -15,7 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 from palate.agreement.estimates import Z95, Estimate, share, wilson
 from palate.core import DataError
 
-__all__ = ["Z95", "Estimate", "bootstrap", "clustered_mean", "mean", "paired_difference", "proportion", "share", "wilson", "win_rate"]
+__all__ = [
+    "Z95",
+    "Estimate",
+    "bootstrap",
+    "clustered_mean",
+    "mean",
+    "paired_difference",
+    "paired_share_difference",
+    "proportion",
+    "share",
+    "wilson",
+    "win_rate",
+]
 
 Floats = NDArray[np.float64]
 
@@ -46,6 +58,24 @@ def paired_difference(values: ArrayLike, reference: ArrayLike) -> Estimate:
     if a.shape != b.shape:
         raise DataError(f"A paired difference needs the same prompts on both sides; got {a.size} and {b.size} values.")
     return mean(a - b)
+
+
+def paired_share_difference(flags: ArrayLike, reference: ArrayLike) -> Estimate:
+    """mean(flags - reference) over the same units, whose entries are 0 or 1, with the interval of Bonett and Price (2012).
+
+    One is added to each of both counts of units that differ, and the interval is that of the adjusted shares. So it has a width where no
+    unit differs, which the interval of `paired_difference` has not. Both arrays are (n,). With one unit the interval is NaN.
+    """
+    a, b = _finite(flags, "flags"), _finite(reference, "reference")
+    if a.shape != b.shape:
+        raise DataError(f"A paired difference needs the same prompts on both sides; got {a.size} and {b.size} values.")
+    n = int(a.size)
+    value = float((a - b).mean())
+    if n < 2:
+        return Estimate(value, math.nan, math.nan, math.nan, n)
+    up, down = ((count + 1) / (n + 2) for count in (float((a > b).sum()), float((a < b).sum())))
+    se = math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    return Estimate(value, se, max(-1.0, up - down - Z95 * se), min(1.0, up - down + Z95 * se), n)
 
 
 def clustered_mean(groups: Sequence[ArrayLike]) -> Estimate:

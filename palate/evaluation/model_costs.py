@@ -9,7 +9,7 @@ from typing import Any, cast
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
 from palate.evaluation.report.constitution_records import ModelCost
-from palate.runs.record import RunRecord, home_of, parent_path, read_record, runs_behind
+from palate.runs.record import RunRecord, ancestry, parent_path, read_record, run_of
 
 Figures = tuple[int, int, int, int]
 """Labels of people, labels of models, tokens read and tokens written."""
@@ -19,7 +19,7 @@ def model_cost(variant: str, evaluation: str) -> ModelCost:
     """Return what the model cost that an evaluate run measured. Each run that led to it counts once."""
     runs: dict[str, tuple[Path, RunRecord]] = {}
     for home in measured_runs(Path(evaluation)):
-        runs |= runs_behind(home)
+        runs |= ancestry(home)
     costs = [COSTS[record.stage](path, record) for path, record in runs.values() if record.stage in COSTS]
     return ModelCost(variant, *(sum(column) for column in zip((0, 0, 0, 0), *costs, strict=True)))
 
@@ -28,7 +28,7 @@ def measured_runs(evaluation: Path) -> Iterator[Path]:
     """Yield the run of the model, or of the completions, that an evaluate run measured: not that of a reward model that scored them."""
     record = read_record(evaluation)
     for parent in () if record is None else record.parents:
-        home = home_of(parent_path(evaluation, parent))
+        home = run_of(parent_path(evaluation, parent))
         if parent.field in {"model", "completions"} and home is not None:
             yield home
 

@@ -12,7 +12,7 @@ import numpy as np
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
 from palate.evaluation.calibration import calibration_bins, expected_calibration_error, pair_log_loss
-from palate.evaluation.evaluated_model import EvaluatedModel, Row, compared, is_known, matched, unmatched_note
+from palate.evaluation.evaluated_model import EvaluatedModel, Row, bias_pairs, compared, is_known, matched, unmatched_note, wins_of
 from palate.evaluation.intervals import Estimate, mean, paired_difference, proportion, win_rate
 from palate.evaluation.intervals import share as share_of
 from palate.evaluation.report import (
@@ -109,24 +109,19 @@ def win_rates_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel, pr
     others = [m for m in models if m is not reference]
     rows = []
     for m in others:
-        wins = _wins(compared(m, reference, "score"))
+        wins = wins_of(compared(m, reference, "score"))
         ties = wins.count(0.5)
         if not wins:
             continue
         rows.append(WinRate(m.key, reference.key, win_rate(wins.count(1.0), wins.count(0.0), ties), ties))
     contests = tuple(
-        Contest(first.key, second.key, mean([won - 0.5 for won in _wins(pairs)]))
+        Contest(first.key, second.key, mean([won - 0.5 for won in wins_of(pairs)]))
         for first, second in combinations(others, 2)
         if (pairs := compared(first, second, "score"))
     )
     how = "The judge is the reward model that the online run was trained against: its verdict on that run is not evidence of quality."
     how = _joined(how, unmatched_note([reference, *others], reference), prompts)
     return WinRates("the reward model", tuple(rows), held_out=False, how=how, contests=contests)
-
-
-def _wins(pairs: Sequence[tuple[Row, Row]]) -> list[float]:
-    """Return 1 where the first row's score is the higher one, 0 where it is the lower one, and a half where both are equal."""
-    return [(1.0 if a["score"] > b["score"] else 0.0 if a["score"] < b["score"] else 0.5) for a, b in pairs]
 
 
 def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None, models: Mapping[str, str]) -> Training:
@@ -227,12 +222,8 @@ def audit_of(models: Sequence[EvaluatedModel]) -> tuple[AuditRow, ...]:
     """For each model the paired difference in grade between two groups of guests who ask for the same."""
     rows = []
     for m in models:
-        pairs: dict[int, dict[str, float]] = {}
-        for row in m.evals:
-            if row["eval"] == "bias":
-                pairs.setdefault(int(row["fields"]["pair"]), {})[str(row["fields"]["group"])] = float(row["grade"])
-        if pairs:
-            first, second = sorted(next(iter(pairs.values())))
+        if (found := bias_pairs(m.evals)) is not None:
+            first, second, pairs = found.first, found.second, found.grades
             difference = paired_difference([p[first] for p in pairs.values()], [p[second] for p in pairs.values()])
             rows.append(AuditRow(m.key, "origin", first, second, difference))
     return tuple(rows)

@@ -14,7 +14,7 @@ from palate.config.artifacts import file_at
 from palate.core import Conversation, PalateError, Prompt
 from palate.data.formats import RECOGNISED, ColumnTypes, read_prompts
 from palate.data.voted_labels import read_voted_labels
-from palate.runs.record import RECORD, RunRecord, parent_path, read_record, runs_behind
+from palate.runs.record import RECORD, RunRecord, ancestry, parent_path, read_record
 
 FILES = {"data": "demonstrations.jsonl", "preferences": "preferences.jsonl", "prompts": "prompts.jsonl"}
 """Settings that name what a stage learns from, with the file that they mean inside a run."""
@@ -61,7 +61,7 @@ def prompts_note(directories: Sequence[str], contents: Sequence[str]) -> str:
 
 
 def _training_runs(directory: Path) -> Iterator[tuple[Path, RunRecord]]:
-    return (one for one in runs_behind(directory).values() if one[1].stage in TRAINING_STAGES)
+    return (one for one in ancestry(directory).values() if one[1].stage in TRAINING_STAGES)
 
 
 def _training_prompts(directory: Path, record: RunRecord, read: dict[str, frozenset[str]]) -> frozenset[str]:

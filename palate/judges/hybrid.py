@@ -33,7 +33,7 @@ from palate.judges.routes import (
 )
 from palate.raters.answer_shares import question_share, vote_of
 from palate.raters.people import People
-from palate.raters.rater import Answered, Ask, Rater
+from palate.raters.rater import Answered, Ask, Rater, without_excluded
 from palate.raters.simulated import Simulated
 from palate.runs.run import Run
 
@@ -218,7 +218,7 @@ class _Work:
         if not asks:
             return
         found, figures = self._people(overlap).answers(self.run, asks, overlap, self.rng)
-        self.peopled.update((key_of(one[0]), one) for one in found)
+        self.peopled.update((key_of(one[0]), one) for one in without_excluded(found))
         # What is estimated from questions that were drawn at random stands for all of them, so the first figures stay.
         self.figures = {**figures, **self.figures}
 

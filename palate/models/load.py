@@ -27,6 +27,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from palate.config.artifacts import refuse_retired
 from palate.core import ModelError
 from palate.models.adapters import Adapters, base_of, is_adapter
 from palate.models.causal import CausalPolicy
@@ -194,7 +195,9 @@ def load_config(path: str | Path) -> PretrainedConfig:
 
     Raises:
         ModelError: no such directory, or no usable config.json in it.
+        RunError: the model lies in a run that is retired.
     """
+    refuse_retired(path)
     if is_adapter(path):
         return load_config(base_of(path)[0])
     directory = Path(path)

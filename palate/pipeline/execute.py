@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from palate.config.artifacts import refuse_retired
 from palate.config.function_source import source_of
 from palate.config.settings import nearest
 from palate.core import ConfigError, Interrupted, RunError, TrainingError
 from palate.core.process import computing_on
+from palate.data.exclusions import excluding
 from palate.data.files import read_json
 from palate.distributed.ranks import ranks
 from palate.pipeline.plan import Planned
@@ -71,6 +73,7 @@ def run_stage(planned: Planned, track: Sequence[str] = ()) -> StageOutcome:
             home = next(place for place in path.parents if place.exists())
             known = sorted(entry.name for entry in home.iterdir() if not entry.name.startswith("."))
             raise ConfigError(f"{planned.plan.name} needs {path}, which {name} did not write. {nearest(path.name, known)}")
+    refuse_retired(planned.directory)
     _require_same_functions(planned)
     group = ranks()
     with opened(planned, group) as run:
@@ -79,7 +82,8 @@ def run_stage(planned: Planned, track: Sequence[str] = ()) -> StageOutcome:
         is_refused = False
         with sharing(planned, group) as has_work:
             if has_work:
-                with run.active(), _followed(run, track if group.is_writer else ()), _computing(run, planned.plan):
+                following = _followed(run, track if group.is_writer else ())
+                with run.active(), following, _computing(run, planned.plan), excluding(planned.plan.excluded):
                     is_refused = _work(planned, run)
         how: Literal["done", "resumed", "refused"] = "refused" if is_refused else "resumed" if run.is_resumed else "done"
         return StageOutcome(run.name, how, run.record.seconds, planned.directory, any(group.gather(run.stop_requested)))

@@ -11,6 +11,7 @@ from rich.tree import Tree
 
 from palate.core import RunError
 from palate.runs.record import RunRecord, lineage, list_runs, old_runs, old_text
+from palate.runs.retirement import is_retired
 
 COLOURS = {"done": "green", "running": "yellow", "interrupted": "yellow", "failed": "red"}
 
@@ -31,7 +32,7 @@ def show_runs(root: Path) -> None:
     for directory, record in runs:
         keys = dict.fromkeys(parent.key.split("/")[0] for parent in record.parents)
         origin = ", ".join(dict.fromkeys(names.get(key, _outside(record, key)) for key in keys))
-        status = Text(record.status, style=COLOURS[record.status])
+        status = Text("retired", style="red") if is_retired(directory) else Text(record.status, style=COLOURS[record.status])
         name = directory.relative_to(root).as_posix()
         table.add_row(Text(name), Text(record.stage), status, f"{record.seconds:.1f}", str(record.seed), Text(origin))
     console = Console()

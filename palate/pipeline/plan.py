@@ -15,9 +15,11 @@ from palate.config.settings import Keys, Settings, collected, nearest, parse_wor
 from palate.config.types import InputMark, fields_outside_key
 from palate.core import ConfigError, PalateError
 from palate.core.process import AUTO, Shard
+from palate.data.exclusions import read_exclusions
 from palate.pipeline.table import Stage, Stages, find_stage
 from palate.runs.digests import DigestCache
 from palate.runs.record import Parent, RunPlan, input_key
+from palate.runs.retirement import leaving_out
 from palate.runs.trackers import tracker_names
 
 TOP = ("name", "seed", "device", "shard", "track", "inputs", "stages")
@@ -200,6 +202,7 @@ class Planner:
         inputs: list[tuple[str, str, str]] = []
         needs: list[tuple[str, Path]] = []
         functions: dict[str, FunctionSource] = {}
+        excluded = read_exclusions(self.root)
 
         def find(name: str, value: str, mark: InputMark) -> str:
             at = settings.place((*keys, *name.split(".")))
@@ -210,6 +213,8 @@ class Planner:
                     inputs.append((name, str(source.file), source.key))
                 return value
             path, key = self._input(f"{at}: {plan.name}.{name}", value, mark, needs)
+            if excluded.has_input(key):
+                raise ConfigError(f"{at}: {plan.name}.{name}: `palate forget` withdrew {value} from {self.root}. Give another input.")
             inputs.append((name, path, key))
             return path
 
@@ -220,6 +225,7 @@ class Planner:
             raise ConfigError(f"{settings.place(keys)}: {plan.name}: {error}") from error
         config = cast("dict[str, object]", dump_config(resolved))
         bare = replace(plan, config=config, parents=tuple(Parent(*item) for item in inputs), outside=fields_outside_key(resolved))
+        bare = leaving_out(bare, excluded, self.root, out)
         directory = bare.directory(self.root) if out is None else out
         parents = tuple(Parent(name, _relative(path, directory, key), key) for name, path, key in inputs)
         planned = Planned(replace(bare, parents=parents), directory, resolved, tuple(needs), functions)

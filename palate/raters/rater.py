@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from palate.core import Comparison, ConfigError, Judgment
+from palate.data.exclusions import excluded_now
 from palate.runs.run import Run
 
 Ask = tuple[Comparison, str]
@@ -35,6 +36,13 @@ class Rater(Protocol):
             rng: for what is drawn at random, such as the order of the two sides.
         """
         ...
+
+
+def without_excluded(answers: Sequence[Answered]) -> list[Answered]:
+    """Return the answers without those of raters whom the stage that runs now leaves out, and without questions that have no other."""
+    excluded = excluded_now()
+    kept = [(ask, [judgment for judgment in judgments if not excluded.has_rater(judgment.rater)]) for ask, judgments in answers]
+    return [(ask, judgments) for ask, judgments in kept if judgments] if excluded else list(answers)
 
 
 def refuse_rankings(who: str, completions: int) -> None:

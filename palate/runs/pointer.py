@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from palate.config.artifacts import refuse_retired
 from palate.core import ConfigError, RunError
 from palate.data.files import write_atomic
 
@@ -14,7 +15,9 @@ def swap(link: Path, run: Path) -> Path | None:
 
     Raises:
         ConfigError: the run does not exist, or the link's name belongs to a file or directory.
+        RunError: the run is retired.
     """
+    refuse_retired(run)
     if not run.is_dir():
         raise ConfigError(f"{run} is not a directory. Name a run or a model directory.")
     before = current(link)
@@ -29,7 +32,7 @@ def swap_back(link: Path) -> Path:
 
     Raises:
         ConfigError: the link never named anything else.
-        RunError: that directory no longer exists.
+        RunError: that directory no longer exists, or is retired.
     """
     current(link)
     former = _read(_former(link)).splitlines()
@@ -38,6 +41,7 @@ def swap_back(link: Path) -> Path:
     run = Path(former[0])
     if not run.is_dir():
         raise RunError(f"{run}, which {link} named before, no longer exists. Swap in another run.")
+    refuse_retired(run)
     _point(link, run)
     write_atomic(_former(link), "".join(f"{line}\n" for line in former[1:]))
     return run

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from palate import __version__
+from palate.config.artifacts import refuse_retired
 from palate.core import RunError
 from palate.core.process import AUTO, Shard
+from palate.data.exclusions import Exclusions
 from palate.data.files import read_json, write_json
 from palate.runs.digests import DIGEST_LENGTH, DigestCache
 
@@ -52,6 +54,7 @@ class RunPlan:
         outside: dotted names of settings that change no result, such as what the run watches; they are not part of the key.
         device: what its models compute on, as the user names it. Devices differ by rounding alone, so it is not part of the key.
         shard: which weights ranks share out. That changes no result, so it is not part of the key.
+        excluded: what the run leaves out of everything that it reads.
     """
 
     name: str
@@ -63,6 +66,7 @@ class RunPlan:
     outside: tuple[str, ...] = ()
     device: str = AUTO
     shard: Shard = field(default_factory=Shard)
+    excluded: Exclusions = field(default_factory=Exclusions)
 
     @cached_property
     def identity(self) -> dict[str, object]:
@@ -74,11 +78,12 @@ class RunPlan:
         for parent in self.parents:
             holder, last = _holder(config, parent.field)
             holder[last] = parent.key
-        return {"stage": self.stage, "config": config, "seed": self.seed, "expect": self.expect, "version": __version__}
+        left_out: dict[str, object] = {"excluded": self.excluded.plain()} if self.excluded else {}
+        return {"stage": self.stage, "config": config, "seed": self.seed, "expect": self.expect, "version": __version__} | left_out
 
     @cached_property
     def key(self) -> str:
-        """The first 12 hex digits of the SHA-256 of stage, config (inputs by content), seed, expectation and version of Palate."""
+        """The first 12 hex digits of the SHA-256 of stage, config (inputs by content), seed, expectation, version, and exclusions."""
         text = json.dumps(self.identity, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
@@ -201,6 +206,7 @@ def input_key(path: Path, cache: DigestCache) -> str:
         record = read_record(directory)
         if record is None:
             continue
+        refuse_retired(directory)
         if record.status != "done":
             raise RunError(
                 f"{path} lies in the run {directory}, whose status is {record.status!r}. "
@@ -232,35 +238,32 @@ def parent_path(directory: Path, parent: Parent) -> Path:
     return (directory / parent.path).resolve() if parent.path.startswith("..") else Path(parent.path)
 
 
-def home_of(path: Path) -> Path | None:
-    """Return the directory of the run that `path` is, or lies in; None where no run made it."""
+def run_of(path: Path) -> Path | None:
+    """Return the directory of the run that `path` is, or lies in; None where it lies in none."""
     return next((place for place in (path, *path.parents) if (place / RECORD).is_file()), None)
 
 
-def runs_behind(directory: Path) -> dict[str, tuple[Path, RunRecord]]:
-    """Return the run in `directory` and every run that it was made from, by key, each with its directory and once.
+def ancestry(directory: Path) -> dict[str, tuple[Path, RunRecord]]:
+    """Return the run in `directory` and every run that it was made from, each once, by key: directory and record, oldest first.
 
     A run that several others were made from is read once, while `lineage` follows every way to it.
 
     Raises:
-        RunError: there is no run in `directory`.
+        RunError: the directory holds no run.
     """
     found: dict[str, tuple[Path, RunRecord]] = {}
-    seen: set[Path] = set()
-
-    def follow(home: Path) -> None:
-        seen.add(home)
+    waiting, seen = [directory], {directory}
+    while waiting:
+        home = waiting.pop()
         record = read_record(home)
         if record is None:
             raise RunError(_no_run(home))
         found.setdefault(record.key, (home, record))
-        for path in [parent_path(home, one) for one in record.parents]:
-            place = home_of(path)
+        for place in [run_of(parent_path(home, parent)) for parent in record.parents]:
             if place is not None and place not in seen:
-                follow(place)
-
-    follow(directory)
-    return found
+                seen.add(place)
+                waiting.append(place)
+    return dict(sorted(found.items(), key=lambda item: (item[1][1].started, item[0])))
 
 
 def _no_run(directory: Path) -> str:
@@ -279,7 +282,7 @@ def lineage(directory: Path, depth: int = 0) -> Iterator[tuple[int, str, Path, R
         yield 0, "", directory, record
     for parent in record.parents:
         path = parent_path(directory, parent)
-        home = home_of(path)
+        home = run_of(path)
         yield depth + 1, parent.field, path, None if home is None else read_record(home)
         if home is not None:
             yield from lineage(home, depth + 1)

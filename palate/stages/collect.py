@@ -25,7 +25,7 @@ from palate.judges.judge_rater import JudgeRater
 from palate.judges.likelihood_rater import LikelihoodRater
 from palate.raters.answer_shares import answers_by_rater, rater_share, vote_of
 from palate.raters.people import People
-from palate.raters.rater import Answered, Ask, Rater
+from palate.raters.rater import Answered, Ask, Rater, without_excluded
 from palate.raters.simulated import OVERALL, Simulated
 from palate.runs.run import Run
 
@@ -87,6 +87,7 @@ class Collect:
             raise DataError(f"{self.samples}: no prompt has {least} different finished completions to compare. Sample more completions")
         rater: Rater = self.from_
         answers, rater_figures = rater.answers(run, asks, self.raters_per_comparison, rng)
+        answers = without_excluded(answers)
         write_rows(run.directory / JUDGMENTS, (judgment_row(judgment) for _, judgments in answers for judgment in judgments))
         # A hybrid answers the pairs of a ranking one by one. The ranking says which of them go together.
         whole = [ask[0] for ask in asks] if isinstance(self.from_, Hybrid) and self.completions_per_comparison > 2 else []

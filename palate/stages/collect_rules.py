@@ -14,6 +14,7 @@ from palate.data import cells
 from palate.data.cells import InvalidRow
 from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, Vote, rule_questions, write_exchange
 from palate.data.exchange.rule_questions import RULE
+from palate.data.exclusions import excluded_now
 from palate.data.formats import read_samples
 from palate.data.rule_file import RuleFile, normal
 from palate.evaluation.rater_votes import JUDGMENTS
@@ -61,6 +62,8 @@ class CollectRules:
             raise DataError(f"{self.samples}: there is no completion to judge. Sample some first")
         answered = self.from_.answers_about(run, asked) if isinstance(self.from_, People) else self._simulated(run, self.from_, file, asked)
         answered = _of_questions(answered, asked)
+        excluded = excluded_now()
+        answered = replace(answered, votes=tuple(vote for vote in answered.votes if not excluded.has_rater(vote.judgment.rater)))
         write_exchange(answered, run.directory / JUDGMENTS)
         judged, left_out = rule_votes(answered, file)
         run.dropped("judgments", list(left_out.elements()))

@@ -22,7 +22,7 @@ from palate.evaluation.report.what_was_learned import learned_and_not
 from palate.evaluation.revision_figures import revision_rounds
 from palate.evaluation.rule_sections import rules_of
 from palate.evaluation.training_prompts import prompts_note
-from palate.runs.record import RunRecord, read_record, runs_behind
+from palate.runs.record import RunRecord, ancestry, read_record
 from palate.runs.run import WARNINGS, Run
 
 
@@ -146,7 +146,7 @@ class Report:
         lengths = report_sections.lengths_of(models)
         searched = next((model.name for model in self.models if model.role == "search"), self.reference)
         record = read_record(run.directory)
-        ancestors = runs_behind(run.directory)
+        ancestors = ancestry(run.directory)
         return ReportData(
             title=self.title,
             subtitle=self.subtitle,
@@ -191,7 +191,7 @@ class Report:
 
         A model may be made from a run's model, as an average is. Where several are, the first one of the report counts.
         """
-        behind = [(one.name, list(runs_behind(home))) for one in self.models for home in measured_runs(Path(one.evaluation))]
+        behind = [(one.name, list(ancestry(home))) for one in self.models for home in measured_runs(Path(one.evaluation))]
         made: dict[str, str] = {}
         for name, directory in self.training.items():
             record = read_record(Path(directory)) if behind else None

@@ -14,6 +14,7 @@ from palate.data.formats.best_of import BestOfFormat
 from palate.data.formats.chats import ChatFormat
 from palate.data.formats.column_types import RECOGNISED, ColumnTypes, named_columns, standard_row
 from palate.data.formats.dropped import Dropped, Further, count_dropped
+from palate.data.formats.excluded_rows import refuse_excluded
 from palate.data.formats.fields import FIELDS
 from palate.data.formats.helpsteer import HelpSteerFormat
 from palate.data.formats.labelled_completions import LabelledCompletionFormat
@@ -102,6 +103,7 @@ def stream(
         first_columns = first_columns or (_names(entry.row) if entry.row else "")
         missing -= entry.row.keys()
         try:
+            refuse_excluded(entry.row)
             standard, shape = _recognised(entry, source.columns, shapes, is_first=not is_known)
             is_known = True
             results = list(make(entry, standard.row, shape))

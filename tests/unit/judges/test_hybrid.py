@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from palate.core import ConfigError
+from palate.data.exclusions import Exclusion, Exclusions, excluding
 from palate.judges.function_judge import FunctionJudge
 from palate.judges.hybrid import ByRules, ByShare, Hybrid
 from palate.judges.judge_rater import JudgeRater
@@ -83,6 +84,14 @@ def test_labels_carry_the_names_of_those_who_gave_them(given: str, tmp_path: Pat
         assert names == ({"simulated"} if by[comparison, dimension] == "people" else {"right"})
     both = Counter(row["rater"].split("/")[0].split("-")[0] for row in rows(tmp_path, "calibration"))
     assert both == {"simulated": 104, "right": 104}  # two people, and the judge in both orders
+
+
+def test_a_rater_who_is_excluded_does_not_calibrate_the_judge_either(given: str, tmp_path: Path) -> None:
+    with excluding(Exclusions((Exclusion("rater", "simulated-1"), Exclusion("rater", "simulated-4")))):
+        mix = told(tmp_path, given, hybrid("right"))
+    people = Counter(row["rater"] for name in ("judgments", "calibration") for row in rows(tmp_path, name) if "/" not in row["rater"])
+    assert set(people) == {"simulated-0", "simulated-2", "simulated-3", "simulated-5"}
+    assert mix["dimensions"]["helpful"]["questions"] < 52
 
 
 def test_where_the_judge_is_not_as_good_people_answer_everything(given: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from palate.core import ConfigError, DataError
+from palate.data.exclusions import Exclusion, Exclusions, excluding
 from palate.data.jsonl import write_rows
+from palate.data.rater_rows import raters_in
 from palate.data.rule_file import RuleFile
 from palate.evaluation.rater_votes import JUDGMENTS
 from palate.evaluation.rule_votes import read_rule_votes
@@ -182,6 +185,11 @@ def test_each_completion_is_judged_by_each_rule(tmp_path: Path) -> None:
     }  # fmt: skip
     assert all(len(one.votes) == 2 for one in judged)
     assert dropped_of(run)["completions"] == {"empty completion": 6}
+    with excluding(Exclusions((Exclusion("rater", next(raters_in(run / JUDGMENTS)).rater),))):
+        part = ran(CollectRules(samples(tmp_path), str(file), raters, raters_per_question=2), tmp_path / "part", "collect_rules")
+    mentioned = [Counter(one.rater for one in raters_in(place / JUDGMENTS)) for place in (run, part)]
+    assert len(mentioned[1]) == 3
+    assert mentioned[1].items() <= mentioned[0].items()
     few = ran(CollectRules(samples(tmp_path), str(file), raters, ids=("rice",), limit=3), tmp_path / "few", "collect_rules")
     assert summary_of(few)["questions"] == 3
 
