@@ -66,8 +66,9 @@ class Reward:
         control: shuffled swaps chosen and rejected at random; that model must stay at chance.
         rater_weights: weight of each rater's judgments, by name; others have 1, and 0 leaves a rater out. The labels are then single votes.
         objective: the loss.
-        score: what a score reads. last_token is a linear head on the last token's state. with_likelihood adds a learned coefficient per
-            head times the mean log-likelihood of the completion, by the model's own language-model head.
+        score: what a score reads. last_token is a linear head on the last token's state, or on what an encoder pools. with_likelihood adds
+            a learned coefficient per head times the mean log-likelihood of the completion, by the model's own language-model head.
+            mean_pooled is a linear head on the mean state of the completion.
         optimizer: the optimizer and its schedule.
         adapters: train a LoRA adapter on the frozen backbone, and the heads; none trains all weights.
         dtype: the type that forward and backward pass compute in; auto is bfloat16 on GPUs, else float32. Weights stay float32.
@@ -94,7 +95,7 @@ class Reward:
     control: Literal["none", "shuffled"] = "none"
     rater_weights: dict[str, float] = field(default_factory=dict)
     objective: RewardObjective = field(default_factory=BradleyTerry)
-    score: Literal["last_token", "with_likelihood"] = "last_token"
+    score: Literal["last_token", "with_likelihood", "mean_pooled"] = "last_token"
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-4))
     adapters: LoRA | None = None
     dtype: DType = "auto"
@@ -235,6 +236,7 @@ class Reward:
                 seed=derive_seed(heads_of.seed, "heads"),
                 four_bit=four_bit_of(self.adapters),
                 reads_likelihood=self.score == "with_likelihood",
+                reads_mean=self.score == "mean_pooled",
             )
         return trainable(run, fresh, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
 

@@ -94,7 +94,7 @@ def test_each_head_predicts_the_share_of_its_group_on_new_prompts(trained: Path)
         assert held_out[name]["brier_even"] == pytest.approx((share - 0.5) ** 2)
         assert held_out[name]["brier"] < 0.1 * held_out[name]["brier_even"]
         assert held_out[name]["calibration_error"] < 0.08
-    assert list(dropped_of(trained).values())[0] == {"a vote of a rater without a group": 24}
+    assert next(iter(dropped_of(trained).values())) == {"a vote of a rater without a group": 24}
 
 
 def test_weights_turn_the_dial_from_one_group_to_the_other(trained: Path, tmp_path: Path) -> None:
