@@ -50,7 +50,7 @@ def main() -> int:
     parser.add_argument("--longest", type=int, default=1000, help="characters of an answer, at most")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=2)
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
     pairs = options.runs / "pairs.jsonl"

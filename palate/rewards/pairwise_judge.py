@@ -48,7 +48,7 @@ class PairwiseReward(PartSettings):
         score: win_rate is the mean probability of winning, from 0 to 1. bradley_terry is the log-strength among the prompt's completions,
             in nats around 0.
         pull: with bradley_terry, wins and losses that each completion has in advance against one of strength 0.
-        start: answers of the policy as it starts. How often completions beat them is recorded, and is no part of the score. It costs two
+        start: answers of the policy as it starts. How often completions beat them is recorded. The score does not contain it. It costs two
             questions per completion.
     """
 

@@ -20,7 +20,10 @@ from palate.models.scalar import load_scalar, scalar_from
 from palate.models.shapes import find_shape
 from palate.models.written import check_export
 from palate.rewards.learned import LearnedReward
-from palate.testing import ENCODERS, random_trees, save_encoder
+from palate.runs.record import RunPlan
+from palate.runs.run import open_run_at
+from palate.stages.online.roles import new_value_model
+from palate.testing import ENCODERS, pair_tokenizer, random_trees, save_encoder, tiny_policy, word_tokenizer
 from palate.text.pack import pack
 
 HEADS = ("helpful", "harmless")
@@ -113,8 +116,6 @@ def test_the_plan_of_memory_knows_encoders(family: str, tmp_path: Path) -> None:
 
 
 def test_reward_trains_an_encoder_that_every_consumer_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from palate.testing import tiny_policy, word_tokenizer
-
     save_encoder(tmp_path / "base")
     tiny_policy("qwen3", word_tokenizer()).save(tmp_path / "policy")
     words = ("rice", "beans", "salt", "guests", "cook", "today", "please", "what", "can", "we", "make", "two")
@@ -140,3 +141,17 @@ def test_reward_trains_an_encoder_that_every_consumer_reads(tmp_path: Path, caps
     row = json.loads((tmp_path / "tuned" / "metrics.jsonl").read_text().splitlines()[0])
     assert row["online/unscored_reward/share"] == 0
     load_scalar(tmp_path / "tuned" / "value")  # it starts from the policy, because an encoder has no state before a token
+
+
+def test_a_value_model_does_not_start_from_an_encoder(tmp_path: Path) -> None:
+    """Not even from one with the policy's vocabulary and context: it has no state before a token."""
+    save_encoder(tmp_path / "encoder", "bert", HEADS)
+    tokenizer = pair_tokenizer()
+    tokenizer.eos_token = tokenizer.sep_token
+    policy = tiny_policy("qwen3", tokenizer)
+    policy.save(tmp_path / "policy")
+    rewards = {str(tmp_path / "encoder"): LearnedReward.load(str(tmp_path / "encoder"))}
+    run = open_run_at(tmp_path / "run", RunPlan("online", "online"))
+    value = new_value_model(run, policy, str(tmp_path / "policy"), rewards, None)
+    assert not value.is_encoder
+    assert value.values(pack(random_trees([(3, [4, 2])], 30))).shape == (6, 1)
