@@ -52,7 +52,7 @@ class PairwiseReward(PartSettings):
             questions per completion.
     """
 
-    kind: Literal["pairwise_judge"] = "pairwise_judge"
+    kind: Literal["pairwise"] = "pairwise"
     model: JudgeModelKind
     instructions: InstructionsInput
     verdict: VerdictKind = field(default_factory=OptionProbabilities)

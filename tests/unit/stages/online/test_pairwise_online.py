@@ -15,7 +15,7 @@ from palate.evaluation.report_sections import training_of
 from tests.unit.stages.online.toy import LETTERS, alike, configured, killed_and_resumed, trained, weights
 
 WINS: Mapping[str, Any] = {
-    "kind": "pairwise_judge", "model": {"kind": "function", "function": "tests.unit.stages.online.rewarding:more_letters"},
+    "kind": "pairwise", "model": {"kind": "function", "function": "tests.unit.stages.online.rewarding:more_letters"},
     "instructions": "helpful",
 }  # fmt: skip
 
