@@ -12,11 +12,16 @@ import torch
 from palate.core import Completion, ConfigError, DataError, Message, Prompt
 from palate.data.jsonl import write_rows
 from palate.judges.function_judge import FunctionJudge
+from palate.judges.local_judge import LocalJudge
+from palate.judges.verdicts import OptionProbabilities
+from palate.models.causal import CausalPolicy, TokenOutputs
 from palate.rewards.batch import PartScores, ScoringBatch, ScoringContext
 from palate.rewards.composition import Composition
 from palate.rewards.pairwise_judge import PairwiseReward
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run_at
+from palate.testing import byte_tokenizer, tiny_policy
+from palate.text.pack import PackedBatch
 from tests.support.judged_world import right
 
 WORLD = "tests.support.judged_world"
@@ -153,3 +158,39 @@ def test_its_figures_carry_the_mark_of_a_judge_without_a_card(tmp_path: Path) ->
     rewards.close()
     assert set(scores.table) == {"wins_uncalibrated", "wins_uncalibrated/decided", "wins_uncalibrated/abstained"}
     assert scores.rewards.tolist() == pytest.approx([sigma(-12.0), sigma(12.0), sigma(-9.0), sigma(9.0)], abs=1e-6)
+
+
+INSTRUCTIONS = """id: short
+scale: pairwise
+user: "{prompt}|{first}|{second}"
+answer: "A or B"
+reason: "Reason, then write A or B."
+verdict: "A or B?"
+options: [A, B]
+"""
+
+
+def test_a_local_judge_reads_all_pairs_in_packed_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verdict on a pair does not depend on the pairs beside it, and few passes read them all."""
+    policy = tiny_policy("qwen3", byte_tokenizer())
+    policy.save(tmp_path / "judge")
+    (tmp_path / "short.yaml").write_text(INSTRUCTIONS)
+    judge, instructions = LocalJudge(model=str(tmp_path / "judge")), str(tmp_path / "short.yaml")
+    part = PairwiseReward(model=judge, instructions=instructions, verdict=OptionProbabilities(min_mass=0.0))
+    scorer = part.open(ScoringContext("wins", None, None, open_run_at(tmp_path / "run", RunPlan("online", "online"))))  # type: ignore[arg-type]
+    passes: list[int] = []
+    logps = CausalPolicy.logps
+
+    def noted(policy: CausalPolicy, trees: PackedBatch) -> TokenOutputs:
+        passes.append(len(trees.trees))
+        return logps(policy, trees)
+
+    monkeypatch.setattr(CausalPolicy, "logps", noted)
+    together = scorer.score(batch([3, 7, 1], [2, 5]))
+    assert sum(passes) == 2 * (3 + 1)
+    assert len(passes) == 1
+    second = ScoringBatch(batch([], [2, 5]).prompts[1:], batch([2, 5]).groups)
+    alone = torch.cat([scorer.score(one).heads[""] for one in (batch([3, 7, 1]), second)])
+    scorer.close()
+    assert together.heads[""].std() > 1e-4
+    torch.testing.assert_close(together.heads[""], alone, rtol=0, atol=1e-5)
