@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence, Set
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
-from torch.nn import Linear, Module, Parameter
+from torch.nn import Linear, Parameter
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from palate.core import ModelError
@@ -160,9 +161,9 @@ def head_of(module: PreTrainedModel) -> Linear:
     return head
 
 
-def scoring_layer(module: PreTrainedModel) -> Module:
+def scoring_layer(module: PreTrainedModel) -> Linear:
     """Return the layer that scores: that of `head_of`, or what an adapter has put in its place, which has weight and bias too."""
-    return head_of(module) if is_encoder(module.config) else module.get_submodule("score")
+    return head_of(module) if is_encoder(module.config) else cast("Linear", module.get_submodule("score"))
 
 
 def padding_at_ends(batch: PackedBatch, module: PreTrainedModel) -> Tensor:
