@@ -50,6 +50,15 @@ def pair_log_loss(chosen: ArrayLike, rejected: ArrayLike, probability: ArrayLike
     return mean(np.logaddexp(0, -(c - r)) * q + np.logaddexp(0, c - r) * (1 - q))
 
 
+def pair_brier(chosen: ArrayLike, rejected: ArrayLike, observed: ArrayLike) -> Estimate:
+    """Mean over pairs of (p - q)^2 with p = sigma(chosen - rejected) and q the share of votes for the chosen side (Brier 1950).
+
+    A model that knows nothing predicts one half, and its score is the mean of (1/2 - q)^2. With few votes on a pair no model reaches 0.
+    """
+    predicted = win_probability(chosen, rejected)
+    return mean(np.square(predicted - _same(predicted, observed, "predictions and shares")[1]))
+
+
 def reliability(predicted: ArrayLike, observed: ArrayLike, *, bins: int = 10) -> tuple[Bin, ...]:
     """Equal-width bins of `predicted` in [0, 1] with the share of `observed` (0, 1, or 0.5 for a tie); empty bins are left out.
 

@@ -127,20 +127,24 @@ def win_rates_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel, pr
 def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None, models: Mapping[str, str]) -> Training:
     """Reward, score and gold of every iteration's own completions, by run. `models` names the models of the report that runs made."""
     training_runs = []
+    proxies = set[str]()
     for name, directory in runs.items():
         points = []
         for _, row in read_rows(Path(directory) / "metrics.jsonl"):
             number: Mapping[str, Any] = row
             if "online/score/mean" not in number:  # every score of this iteration failed
                 continue
+            # A score that compares the completions of a prompt has one mean at all times. Their wins over the start's answers change.
+            proxy = "win_rate" if "online/win_rate/mean" in number else "score"
+            proxies.add(proxy)
             points.append(
                 TrainingPoint(
                     step=int(number["step"]),
                     kl=number["online/kl/mean"],
-                    proxy=number["online/score/mean"],
-                    proxy_se=number.get("online/score/se"),
-                    reward=number.get("online/reward/mean"),
-                    reward_se=number.get("online/reward/se"),
+                    proxy=number[f"online/{proxy}/mean"],
+                    proxy_se=number.get(f"online/{proxy}/se"),
+                    reward=number.get("online/reward/mean") if proxy == "score" else None,
+                    reward_se=number.get("online/reward/se") if proxy == "score" else None,
                     gold=number.get("online/gold/mean"),
                     gold_se=number.get("online/gold/se"),
                     length=number["online/length/mean"],
@@ -150,7 +154,8 @@ def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None, mod
         role: VariantRole = "ablation" if name == without_kl else "online"
         kl_coef, episodes = first_kl_coef(Path(directory)), _episodes(config["config"])
         training_runs.append(TrainingRun(name, kl_coef, tuple(points), role, episodes, models.get(name, "")))
-    return Training(tuple(training_runs), tuned, without_kl)
+    wins = {"proxy_name": "win rate over the start\u2019s answers"} if proxies == {"win_rate"} else {}
+    return Training(tuple(training_runs), tuned, without_kl, **wins)
 
 
 def first_kl_coef(directory: Path) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 from palate.config.artifacts import file_at
 from palate.core import Completion, DataError, Prompt
 from palate.data.formats import read_samples
-from palate.evaluation.calibration import calibration_bins, expected_calibration_error, pair_log_loss, vote_agreement
+from palate.evaluation.calibration import calibration_bins, expected_calibration_error, pair_brier, pair_log_loss, vote_agreement
 from palate.evaluation.intervals import proportion
 from palate.evaluation.length_floor import gain_over_length
 from palate.models.reward_file import Normalisation
@@ -119,6 +119,8 @@ def _assess(rows: Sequence[Prediction]) -> dict[str, float]:
         "se": accuracy.se,
         "n": accuracy.n,
         "log_loss": pair_log_loss(columns["chosen"], columns["rejected"], observed).value,
+        "brier": pair_brier(columns["chosen"], columns["rejected"], observed).value,
+        "brier_even": pair_brier(np.zeros_like(observed), np.zeros_like(observed), observed).value,
         "calibration_error": expected_calibration_error(calibration_bins(rows)),
         "longer_wins": longer_wins.value,
         "shorter_wins": 1 - longer_wins.value,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence, Set
+from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -12,10 +14,26 @@ from transformers import AutoModelForSequenceClassification, PretrainedConfig, P
 
 from palate.core import ModelError
 from palate.models.devices import placed
-from palate.models.load import built
+from palate.models.encoders import is_encoder, reads_pairs
+from palate.models.load import built, check_vocabulary, load_config, load_module, load_tokenizer
+from palate.models.paths import AttentionPath, choose_path
 from palate.models.precision import cast_parameters
-from palate.text.ends import declare_ends
+from palate.text.ends import declare_ends, end_ids
 from palate.text.pack import PackedBatch
+
+HEAD_NAMES = ("score", "classifier", "classifier.out_proj")
+"""Names of the last layer: of decoders, of encoders, and of encoders like RoBERTa, whose head has two layers."""
+
+
+def headed(
+    source: PreTrainedModel, config: PretrainedConfig, heads: Sequence[str], seed: int, *, zero: bool, takes: bool
+) -> PreTrainedModel:
+    """Return a model with new heads of these names and the attention of `source`; the other arguments are those below."""
+    name_heads(config, heads)
+    module = on_backbone(source, config, seed, takes=takes)
+    draw_head(module, seed, zero=zero)
+    module.set_attn_implementation(source.config._attn_implementation)
+    return module
 
 
 def on_backbone(source: PreTrainedModel, config: PretrainedConfig, seed: int, *, takes: bool) -> PreTrainedModel:
@@ -52,6 +70,47 @@ def _new(config: PretrainedConfig, seed: int) -> PreTrainedModel:
     except ValueError as error:
         raise ModelError(f"transformers has no scalar head for {config.model_type} models; use another family") from error
     return module
+
+
+def scoring_tokenizer(module: PreTrainedModel, path: str | Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer at `path` of a model that scores; that of an encoder reads pairs. Raises ModelError without a head."""
+    head_of(module)
+    tokenizer = load_tokenizer(path)
+    return reads_pairs(tokenizer) if is_encoder(module.config) else tokenizer
+
+
+def encoder_with_heads(
+    path: str | Path, heads: Sequence[str], seed: int, *, is_plain: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, AttentionPath]:
+    """Return the encoder at `path` with new heads, its tokenizer, which reads pairs, and how it computes batches.
+
+    What lies between the encoder and its last layer is drawn from `seed` too, where the directory does not hold it. Without `is_plain`
+    something was asked for that encoders do not do.
+
+    Raises:
+        ModelError: as `load_module`, or the encoder is not to be used as it is.
+    """
+    if not is_plain:
+        raise ModelError(f"{path} is an encoder, which pools a text in its own way. Use score: last_token, without adapters")
+    config = load_config(path)
+    name_heads(config, heads)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = load_module(AutoModelForSequenceClassification, path, config, "float32", new_head=True)
+    draw_head(module, seed)
+    tokenizer = scoring_tokenizer(module, path)
+    check_vocabulary(module, tokenizer)
+    return module.eval(), with_padding(tokenizer, end_ids(tokenizer)), choose_path(module)
+
+
+def draw_head(module: PreTrainedModel, seed: int, *, zero: bool = False) -> None:
+    """Draw the weights of the heads from N(0, 1 / (d + 1)), or make them 0; a bias becomes 0."""
+    head = head_of(module)
+    spread = 0.0 if zero else (head.in_features + 1) ** -0.5
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed)) * spread)
+        if head.bias is not None:
+            head.bias.zero_()
 
 
 def keep_first_heads(module: PreTrainedModel, names: Sequence[str]) -> None:
@@ -93,10 +152,18 @@ def head_of(module: PreTrainedModel) -> Linear:
     Raises:
         ModelError: it has no layer of the name that transformers uses.
     """
-    head = dict(module.named_children()).get("score")
+    layers = dict(module.named_modules())
+    head = next((layers[name] for name in HEAD_NAMES if isinstance(layers.get(name), Linear)), None)
     if not isinstance(head, Linear):
-        raise ModelError(f"{type(module).__name__} has no linear layer `score`; use a decoder for sequence classification")
+        raise ModelError(
+            f"{type(module).__name__} has none of the linear layers {', '.join(HEAD_NAMES)}; use another model for sequence classification"
+        )
     return head
+
+
+def scoring_layer(module: PreTrainedModel) -> Linear:
+    """Return the layer that scores: that of `head_of`, or what an adapter has put in its place, which has weight and bias too."""
+    return head_of(module) if is_encoder(module.config) else cast("Linear", module.get_submodule("score"))
 
 
 def padding_at_ends(batch: PackedBatch, module: PreTrainedModel) -> Tensor:

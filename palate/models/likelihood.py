@@ -149,6 +149,11 @@ def attach_stored(module: PreTrainedModel, directory: Path, coefficients: Sequen
     attach(module, likelihood)
 
 
+def state_columns(last: Tensor, likelihood: Tensor | None) -> Tensor:
+    """Return the states (b, d), and the likelihood (b,) as one more column, on the CPU."""
+    return last.cpu() if likelihood is None else torch.cat([last.cpu(), likelihood[:, None].to(last.dtype)], 1)
+
+
 def _means(logps: Tensor, batch: PackedBatch) -> Tensor:
     """Return the mean of each branch (b,) of the targets' log-probabilities (n,)."""
     logps = logps.float().cpu()

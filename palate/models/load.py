@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,6 +34,7 @@ from palate.models.adapters import Adapters, base_of, is_adapter
 from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
 from palate.models.devices import placed
+from palate.models.encoders import above_backbone, require_decoder
 from palate.models.four_bit import FourBit, quantised
 from palate.models.paths import choose_path
 from palate.models.precision import DType, cast_parameters, dtype_of
@@ -40,6 +42,7 @@ from palate.models.transformers_io import no_progress_bars, without_reports
 from palate.text.ends import configured_ends, declare_ends
 
 T = TypeVar("T")
+AutoClass = type[AutoModelForCausalLM] | type[AutoModelForSequenceClassification]
 _PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, SafetensorError, StrictDataclassError)
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -64,6 +67,7 @@ def load_policy(path: str | Path, *, dtype: DType = "float32", four_bit: FourBit
         cast_parameters(policy.module, dtype_of(dtype))
         return policy
     config = load_config(path)
+    require_decoder(config, path)
     return as_policy(load_module(AutoModelForCausalLM, path, config, dtype), load_tokenizer(path))
 
 
@@ -261,25 +265,23 @@ def generation_config_at(path: str | Path) -> GenerationConfig | None:
             return None  # a tokenizer alone; whatever is wrong with a model is reported where its weights are read
 
 
-def load_module(
-    auto: type[AutoModelForCausalLM] | type[AutoModelForSequenceClassification], path: str | Path, config: PretrainedConfig, dtype: DType
-) -> PreTrainedModel:
-    """Return the model at `path`, of the class that `auto` chooses.
+def load_module(auto: AutoClass, path: str | Path, config: PretrainedConfig, dtype: DType, *, new_head: bool = False) -> PreTrainedModel:
+    """Return the model at `path`, of the class that `auto` chooses. With `new_head` the layers above the backbone may be missing.
 
     Raises:
         ModelError: dtype is unknown, or weights are missing, broken, or of other shapes.
     """
     computed_in = dtype_of(dtype)
     with without_reports():  # their content is in the messages below
-        module, report = _read(
-            path, "weights", lambda: auto.from_pretrained(path, config=config, dtype=computed_in, output_loading_info=True)
-        )
-    if report["missing_keys"]:
+        load = partial(auto.from_pretrained, path, config=config, dtype=computed_in, output_loading_info=True)
+        module, report = _read(path, "weights", partial(load, ignore_mismatched_sizes=new_head))
+    missing = set(report["missing_keys"]) - (above_backbone(module) if new_head else set())
+    if missing:
         raise ModelError(
-            f"{path} holds another kind of model: it lacks weights that a {type(module).__name__} has ({_some(report['missing_keys'])}). "
+            f"{path} holds another kind of model: it lacks weights that a {type(module).__name__} has ({_some(missing)}). "
             "Use weights and config.json of the same model"
         )
-    if report["unexpected_keys"]:
+    if report["unexpected_keys"] and not new_head:
         unused = _some(report["unexpected_keys"])
         warnings.warn(f"{path} holds weights that a {type(module).__name__} does not use ({unused}); Palate ignores them", stacklevel=2)
     return placed(module)

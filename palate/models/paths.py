@@ -13,11 +13,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from palate.models.angles import short_angles
 from palate.models.attention import NAME, PackedAttention
 from palate.models.devices import moved, on_model
+from palate.models.encoders import is_encoder, pair_inputs
 from palate.text.pack import Branch, PackedBatch, Tree, pack
 
 AttentionPath = Literal["packed", "padded", "single"]
@@ -46,13 +47,16 @@ class PaddedBatch:
     """Rows (n,) and columns (n,) of the states that predict the targets."""
     last: tuple[Tensor, Tensor]
     """Rows (b,) and columns (b,) of the last tokens of branches."""
+    completion: Tensor
+    """(b, w) True for the tokens of branches."""
     path: AttentionPath = "padded"
     """With "single" each row has a forward pass of its own."""
 
     def to(self, device: torch.device) -> PaddedBatch:
         """Return the rows on a device."""
         source, last = ((moved(a, device), moved(b, device)) for a, b in (self.source, self.last))
-        return PaddedBatch(moved(self.input_ids, device), moved(self.attention_mask, device), source, last, self.path)
+        ids, mask, completion = (moved(x, device) for x in (self.input_ids, self.attention_mask, self.completion))
+        return PaddedBatch(ids, mask, source, last, completion, self.path)
 
     def run(self, module: PreTrainedModel) -> Tensor:
         """Return the output of `module` on the rows: hidden states (b, w, d) of a base model, or logits (b, w, v) of a whole model."""
@@ -62,6 +66,22 @@ class PaddedBatch:
             return whole
         early = self._run(module, self.input_ids[:, :limit], self.attention_mask[:, :limit])
         return torch.cat([early, whole[:, limit:]], 1)
+
+    def head_inputs(self, module: PreTrainedModel, head: torch.nn.Linear, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+        """Return what the last layer `head` of an encoder for sequence classification reads (b, d): what the model makes of each row."""
+        inputs = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+        inputs |= pair_inputs(module.config, tokenizer, self.completion)
+        found: list[Tensor] = []
+        handle = head.register_forward_pre_hook(lambda _, read: found.append(read[0]))
+        try:
+            if self.path != "single":
+                module(**inputs)
+            else:
+                for k, real in enumerate(self.attention_mask.sum(1).tolist()):
+                    module(**{name: x[k : k + 1, :real] for name, x in inputs.items()})
+        finally:
+            handle.remove()
+        return torch.cat(found)
 
     def _run(self, module: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
         """Return the output of one forward pass, or of one per row without its padding; columns of padding mean nothing."""
@@ -87,12 +107,15 @@ def padded_rows(batch: PackedBatch, path: AttentionPath = "padded") -> PaddedBat
         attention_mask=(column < length[:, None]).long(),
         source=(row_of_target, column_of_target),
         last=(torch.arange(len(rows)), length - 1),
+        completion=(column >= trunk[:, None]) & (column < length[:, None]),
         path=path,
     )
 
 
 def choose_path(module: PreTrainedModel) -> AttentionPath:
     """Return "packed" and switch the module's attention to trees, or return another path with one warning that names the reason."""
+    if is_encoder(module.config):
+        return "single" if _depends_on_padding(module) else "padded"
     settings = module.config.get_text_config().to_dict()
     if settings.get("attn_logit_softcapping") is not None:
         module.set_attn_implementation("eager")  # the other attention functions of transformers cannot cap
@@ -110,6 +133,16 @@ def longest_sequence(config: PretrainedConfig) -> int | None:
     settings = config.get_text_config().to_dict()
     limits = (settings.get("max_position_embeddings"), settings.get("n_positions"))
     return next((int(limit) for limit in limits if limit is not None), None)
+
+
+def longest_input(module: PreTrainedModel) -> int | None:
+    """Return the most tokens that a model takes. Models like RoBERTa count positions from the one after that of padding."""
+    limit = longest_sequence(module.config)
+    tables = [
+        part for name, part in module.named_modules() if name.endswith("position_embeddings") and isinstance(part, torch.nn.Embedding)
+    ]
+    unused = max((part.padding_idx + 1 for part in tables if part.padding_idx is not None), default=0)
+    return None if limit is None else limit - unused
 
 
 def _configured_reason(module: PreTrainedModel) -> str | None:

@@ -1,4 +1,4 @@
-"""The file beside a scalar model's weights: names of the heads, gain and bias, coefficients of the likelihood, and the tokenizer."""
+"""The file beside a scalar model's weights: names of the heads, gain and bias, what scores read, and the tokenizer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from palate.core import ModelError
 from palate.models.likelihood import NOTE
+from palate.models.mean_pooling import MEAN_NOTE
 
 REWARD_FILE = "reward.json"
 
@@ -50,6 +51,7 @@ class RewardFile:
         likelihood: coefficient of each head, in logits per nat of mean log-likelihood; None where scores read only the last token.
         tokenizer: digest of the tokenizer that the heads were trained with; None where nobody knows.
         members: members of an ensemble that share this model, as in `Normalisation`.
+        pooling: mean where scores read the mean state of a completion; None where they read that of its last token.
     """
 
     heads: tuple[str, ...]
@@ -58,13 +60,22 @@ class RewardFile:
     likelihood: tuple[float, ...] | None = None
     tokenizer: str | None = None
     members: int = 1
+    pooling: str | None = None
 
     def write(self, directory: str | Path) -> None:
         """Write the file to a directory that already has the model."""
         content = {name: value for name, value in asdict(self).items() if value is not None and (name, value) != ("members", 1)}
         if self.likelihood is not None:
             content["note"] = NOTE
+        elif self.pooling is not None:
+            content["note"] = MEAN_NOTE
         (Path(directory) / REWARD_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    def scale_of(self, heads: tuple[str, ...], directory: str | Path) -> Normalisation:
+        """Return the scale of a model with these heads. Raises ModelError where the file names others."""
+        if self.heads != heads:
+            raise ModelError(f"{Path(directory) / REWARD_FILE} has heads {list(self.heads)}; the model has heads {list(heads)}")
+        return Normalisation(self.gain, self.bias, self.members)
 
     @staticmethod
     def read(directory: str | Path) -> RewardFile | None:
@@ -78,7 +89,8 @@ class RewardFile:
             return None
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            likelihood = content["likelihood"] if "note" in content else content.get("likelihood")
+            pooling = content.get("pooling")
+            likelihood = content["likelihood"] if "note" in content and pooling is None else content.get("likelihood")
             numbers = (content["gain"], content["bias"], *(() if likelihood is None else (likelihood,)))
             heads = tuple(content["heads"])
             columns = [tuple(map(float, column)) for column in numbers]
@@ -87,6 +99,8 @@ class RewardFile:
             raise ModelError(f"{path} cannot be read ({type(error).__name__}: {error}); it needs heads, gain and bias") from error
         if any(len(column) != len(heads) for column in columns):
             raise ModelError(f"{path} needs one number per head: it has {len(heads)} heads and columns of {[len(c) for c in columns]}")
+        if pooling not in (None, "mean"):
+            raise ModelError(f"{path} has pooling {pooling!r}, which this version does not know. It knows mean")
         if members < 1 or len(heads) % members or member_heads(dimensions_of(heads, members), members) != heads:
             raise ModelError(f"{path} says that {members} members share the heads {', '.join(heads)}. Copy the directory as it was written")
-        return RewardFile(heads, columns[0], columns[1], columns[2] if likelihood is not None else None, tokenizer, members)
+        return RewardFile(heads, columns[0], columns[1], columns[2] if likelihood is not None else None, tokenizer, members, pooling)

@@ -19,12 +19,14 @@ from palate.models.attention import packed_states
 from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
 from palate.models.devices import moved, on_model
+from palate.models.encoders import is_encoder
 from palate.models.four_bit import FourBit, quantised
-from palate.models.heads import head_of, name_heads, on_backbone, padding_at_ends, with_padding
-from palate.models.likelihood import NOTE_NAME, PREFIX, attach, attach_stored, likelihood_of, of_policy
-from palate.models.load import base_policy, check_vocabulary, load_config, load_module, load_policy, load_tokenizer, stored_dtype
-from palate.models.parts import in_parts
-from palate.models.paths import AttentionPath, choose_path, longest_sequence, padded_rows
+from palate.models.heads import encoder_with_heads, headed, padding_at_ends, scoring_layer, scoring_tokenizer, with_padding
+from palate.models.likelihood import NOTE_NAME, PREFIX, attach, attach_stored, likelihood_of, of_policy, state_columns
+from palate.models.load import base_policy, check_vocabulary, load_config, load_module, load_policy, stored_dtype
+from palate.models.mean_pooling import last_token_again, mean_of_branches, mean_of_rows, pool_mean, pools_mean, require_stored
+from palate.models.parts import joined_parts
+from palate.models.paths import AttentionPath, choose_path, longest_input, padded_rows
 from palate.models.precision import DType, cast_parameters, dtype_of
 from palate.models.reward_file import REWARD_FILE, Normalisation, RewardFile
 from palate.models.transformers_io import save_pair, save_tokenizer
@@ -45,35 +47,35 @@ class ScalarModel:
         self.tokenizer = tokenizer
         self.path = path
         self.adapters = adapters
-        self.max_tokens = longest_sequence(module.config)
+        self.max_tokens = longest_input(module)
         """Number of tokens that the model takes in one sequence; None where it has no limit."""
         self.heads: tuple[str, ...] = tuple(module.config.id2label[k] for k in range(module.config.num_labels))
         """Names of the heads, in the order of their columns."""
         self.normalisation = Normalisation((1.0,) * len(self.heads), (0.0,) * len(self.heads))
         self.likelihood = likelihood_of(module)
         """What scores read beside the last token; None where they read only that."""
+        self.is_encoder = is_encoder(module.config)
+        """Whether the model reads in both directions, and pools a text in its own way."""
 
     def scores(self, batch: PackedBatch) -> Tensor:
-        """Return raw scores (b, h), float32: of the last token of each branch, and of its likelihood where the model reads it."""
-        parts = in_parts(batch, lambda part: self._scores(*self._read(part)))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        """Return raw scores (b, h), float32, of what the model reads of each branch: its last token or mean state, and its likelihood."""
+        return joined_parts(batch, lambda part: self._scores(*self._read(part)))
 
     def last_token_scores(self, batch: PackedBatch) -> Tensor:
         """Return the part (b, h) of the raw scores that plain transformers computes."""
-        return self._head(self._read(batch)[0])
+        return self._head(self._read(batch, pools=False)[0])
 
     def states(self, batch: PackedBatch) -> Tensor:
-        """Return what the heads read, on the CPU: the final hidden state at the last token of each branch (b, d).
+        """Return what the heads read, on the CPU: the state at the last token of each branch, or its mean state (b, d).
 
         Where the model reads the likelihood of the branch, that is one more column.
         """
-        parts = in_parts(batch, lambda part: _joined(*self._read(part)))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return joined_parts(batch, lambda part: state_columns(*self._read(part)))
 
     @property
     def head_weights(self) -> Tensor:
         """Return the weights (h, d) by which heads read `states`, float32 on the CPU; one more column for the likelihood."""
-        weights = self.module.get_submodule("score").weight.float().cpu()
+        weights = scoring_layer(self.module).weight.float().cpu()
         return weights if self.likelihood is None else torch.cat([weights, self.likelihood.coefficients.cpu()[:, None]], 1)
 
     @property
@@ -81,18 +83,23 @@ class ScalarModel:
         """Return where the weights are."""
         return self.module.device
 
-    def _read(self, batch: PackedBatch) -> tuple[Tensor, Tensor | None]:
-        """Return the final hidden state (b, d) of each branch on the device, and its mean log-likelihood (b,) on the CPU if it counts."""
+    def _read(self, batch: PackedBatch, *, pools: bool = True) -> tuple[Tensor, Tensor | None]:
+        """Return the state (b, d) of each branch on the device, at its last token unless it `pools`; and its likelihood if that counts."""
+        if self.is_encoder:
+            rows = padded_rows(batch, self.path).to(self.device)
+            return rows.head_inputs(self.module, scoring_layer(self.module), self.tokenizer), None
+        pools = pools and pools_mean(self.module.config)
         batch, padding = on_model(batch, self.device), moved(padding_at_ends(batch, self.module), self.device)
         reads = self.likelihood
         if self.path == "packed":
             states = packed_states(self.module, batch)
-            last = states.index_select(0, batch.last - padding)
+            last = mean_of_branches(states, batch) if pools else states.index_select(0, batch.last - padding)
             return last, None if reads is None else reads.of_packed(self.module, states, batch)
         rows = padded_rows(batch, self.path).to(self.device)
         numbers, columns = rows.last
         states = rows.run(self.module.base_model)
-        return states[numbers, columns - padding], None if reads is None else reads.of_rows(self.module, states, rows, batch)
+        last = mean_of_rows(states, rows) if pools else states[numbers, columns - padding]
+        return last, None if reads is None else reads.of_rows(self.module, states, rows, batch)
 
     def _scores(self, last: Tensor, likelihood: Tensor | None) -> Tensor:
         scores = self._head(last)
@@ -103,8 +110,7 @@ class ScalarModel:
     def values(self, batch: PackedBatch) -> Tensor:
         """Return raw values (n, h), float32, of the state before each target; a value model has no likelihood to read."""
         assert self.likelihood is None, "a value model reads states alone: make one with scalar_from"
-        parts = in_parts(batch, self._values)
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return joined_parts(batch, self._values)
 
     def _values(self, batch: PackedBatch) -> Tensor:
         batch = on_model(batch, self.device)
@@ -140,6 +146,8 @@ class ScalarModel:
 
         `base` says where the backbone came from.
         """
+        if self.is_encoder:
+            raise ModelError(f"{base} is an encoder, and adapters are for decoders. Leave out adapters: an encoder learns whole")
         adapters = Adapters(self.module, base)
         adapters.add(lora, seed)
         if self.likelihood is not None:
@@ -171,11 +179,12 @@ class ScalarModel:
         coefficients = None if self.likelihood is None else self.likelihood.stored()
         digest = tokenizer_digest(self.tokenizer)
         scale = self.normalisation
-        RewardFile(self.heads, scale.gain, scale.bias, coefficients, digest, scale.members).write(directory)
+        pooling = "mean" if pools_mean(self.module.config) else None
+        RewardFile(self.heads, scale.gain, scale.bias, coefficients, digest, scale.members, pooling).write(directory)
 
     def _head(self, states: Tensor) -> Tensor:
         """Return scores in float32 whatever the backbone computes in, because differences within a pair are small; on the CPU."""
-        head = self.module.get_submodule("score")
+        head = scoring_layer(self.module)
         return functional.linear(states.float(), head.weight.float(), None if head.bias is None else head.bias.float()).cpu()
 
     def _twin(self, adapters: Adapters | None) -> ScalarModel:
@@ -198,14 +207,14 @@ def load_scalar(path: str | Path, *, dtype: DType = "float32", merge_adapter: bo
         cast_parameters(model.module, dtype_of(dtype))
         return model
     module = load_module(AutoModelForSequenceClassification, path, load_config(path), dtype)
-    tokenizer = load_tokenizer(path)
-    head_of(module)
+    tokenizer = scoring_tokenizer(module, path)
     check_vocabulary(module, tokenizer)
     keep_freed_memory()
     keep_few_kernels()
     path_taken = choose_path(module)
     stored = RewardFile.read(path)
     attach_stored(module, Path(path), None if stored is None else stored.likelihood)
+    require_stored(module.config, path, is_mean=stored is not None and stored.pooling is not None)
     return _normalised(ScalarModel(module.eval(), tokenizer, path_taken), stored, path)
 
 
@@ -219,6 +228,7 @@ def _with_adapter_at(path: Path, four_bit: FourBit | None, *, merge: bool) -> Sc
     def load(dtype: DType) -> ScalarModel:
         policy = base_policy(path, dtype=dtype)
         model = with_heads(policy, stored.heads, seed=0, takes=True, reads_likelihood=stored.likelihood is not None)
+        require_stored(model.module.config, path, is_mean=stored.pooling is not None)
         if model.likelihood is not None and stored.likelihood is not None:
             model.likelihood.restore(stored.likelihood)
         return model
@@ -244,25 +254,33 @@ def scalar_from(
     zero: bool = False,
     four_bit: FourBit | None = None,
     reads_likelihood: bool = False,
+    reads_mean: bool = False,
 ) -> ScalarModel:
     """Return a trainable scalar model with new heads on a copy of the source's backbone.
 
-    Heads start as N(0, 1 / (d + 1)) (Stiennon et al. 2020), or as 0 with `zero`, as value heads do. A path names a policy. With `four_bit`
-    the linear layers of the copy are quantised and frozen; the source must not be. With `reads_likelihood`, for which the source is a
-    policy, scores also read the likelihood of the completion, with a coefficient that starts at 0.
+    Heads start as N(0, 1 / (d + 1)) (Stiennon et al. 2020), or as 0 with `zero`, as value heads do. A path names a policy or an encoder.
+    With `four_bit` the linear layers of the copy are quantised and frozen; the source must not be. With `reads_likelihood`, for which the
+    source is a policy, scores also read the likelihood of the completion, with a coefficient that starts at 0. With `reads_mean` heads
+    read the mean state of the completion.
 
     Raises:
         ConfigError: `four_bit` is given, and bitsandbytes is missing or too old.
-        ModelError: there is no head, a name stands twice, transformers has no scalar head for the family, or its likelihood is more than
-            hidden states times a head.
+        ModelError: there is no head, a name stands twice, transformers has no scalar head for the family, its likelihood is more than
+            hidden states times a head, or an encoder is to be quantised or read in another way than its own.
     """
     if not heads or len(set(heads)) < len(heads):
         raise ModelError(f"heads need one or more distinct names, got {list(heads)}")
     is_path = isinstance(source, str | Path)
+    if isinstance(source, str | Path) and is_encoder(load_config(source)):
+        is_plain = four_bit is None and not reads_likelihood and not reads_mean
+        return ScalarModel(*encoder_with_heads(source, heads, seed, is_plain=is_plain))
 
     def make(dtype: DType) -> ScalarModel:
         policy = load_policy(source, dtype=dtype) if isinstance(source, str | Path) else source
-        return with_heads(policy, heads, seed, zero=zero, takes=is_path, reads_likelihood=reads_likelihood)
+        model = with_heads(policy, heads, seed, zero=zero, takes=is_path, reads_likelihood=reads_likelihood)
+        if reads_mean:
+            pool_mean(model.module.config)
+        return model
 
     if four_bit is None:
         return make("float32")
@@ -283,31 +301,17 @@ def with_heads(
     tokenizer = with_padding(source.tokenizer, ends)
     config = copy.deepcopy(source.module.config)
     config.__dict__.pop(NOTE_NAME, None)  # of a reward model that reads the likelihood, which new heads need not do
-    name_heads(config, heads)
+    last_token_again(config)
     config.get_text_config().pad_token_id = config.pad_token_id = tokenizer.pad_token_id
-    module = on_backbone(source.module, config, seed, takes=takes)
-    head = head_of(module)
-    spread = 0.0 if zero else (head.in_features + 1) ** -0.5
-    with torch.no_grad():
-        head.weight.copy_(torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed)) * spread)
-        if head.bias is not None:
-            head.bias.zero_()
-    module.set_attn_implementation(source.module.config._attn_implementation)
+    module = headed(source.module, config, heads, seed, zero=zero, takes=takes)
     if reads_likelihood:
         assert isinstance(source, CausalPolicy), "a scalar model has no language-model head"
         attach(module, of_policy(source, len(heads), takes=takes))
     return ScalarModel(module.eval(), tokenizer, source.path)
 
 
-def _joined(last: Tensor, likelihood: Tensor | None) -> Tensor:
-    """Return the states (b, d), and the likelihood (b,) as one more column, on the CPU."""
-    return last.cpu() if likelihood is None else torch.cat([last.cpu(), likelihood[:, None].to(last.dtype)], 1)
-
-
 def _normalised(model: ScalarModel, stored: RewardFile | None, path: str | Path) -> ScalarModel:
     """Give the model the gain and bias that were stored, if any, and return it."""
-    if stored is not None and stored.heads != model.heads:
-        raise ModelError(f"{Path(path) / REWARD_FILE} has heads {list(stored.heads)}; the model has heads {list(model.heads)}")
     if stored is not None:
-        model.normalisation = Normalisation(stored.gain, stored.bias, stored.members)
+        model.normalisation = stored.scale_of(model.heads, path)
     return model

@@ -8,9 +8,10 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 from palate.core import ConfigError, ModelError
+from palate.models.encoders import is_encoder
 from palate.models.load import Architecture, load_config
 from palate.models.paths import longest_sequence
 from palate.models.shared_layers import layers_of
@@ -167,11 +168,11 @@ def shape_of_config(config: PretrainedConfig, name: str) -> ModelShape:
     """Return the sizes of the model of a configuration. The model is built without memory for its weights.
 
     Raises:
-        ModelError: transformers cannot build a causal language model from the configuration.
+        ModelError: transformers cannot build a causal language model or an encoder from the configuration.
     """
     try:
         with torch.device("meta"), without_reports():
-            module = AutoModelForCausalLM.from_config(config)
+            module = (AutoModelForSequenceClassification if is_encoder(config) else AutoModelForCausalLM).from_config(config)
         return _shape_of(module, config, name)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ModelError(f"{name}: its config.json does not describe a language model of transformers ({error})") from error

@@ -12,6 +12,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from palate.core import ModelError
 from palate.models.adapters import is_adapter, read_by_peft
 from palate.models.causal import CausalPolicy
+from palate.models.encoders import pair_inputs
+from palate.models.paths import padded_rows
 from palate.models.scalar import ScalarModel
 from palate.models.transformers_io import no_progress_bars, without_reports
 from palate.text.pack import Branch, Tree, pack
@@ -38,7 +40,8 @@ def check_export(model: CausalPolicy | ScalarModel, directory: str | Path) -> No
         with torch.no_grad(), no_progress_bars(), without_reports():
             ours = model.logps(pack([tree])).logps if isinstance(model, CausalPolicy) else model.last_token_scores(pack([tree]))[0]
             plain = _plain(model, directory)
-            theirs = _logps(plain(input_ids=row).logits[0], row[0, len(tree.trunk) :]) if is_policy else plain(input_ids=row).logits[0]
+            theirs = plain(input_ids=row, **_kinds(model, tree)).logits[0]
+            theirs = _logps(theirs, row[0, len(tree.trunk) :]) if is_policy else theirs
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError, ImportError) as error:
         raise ModelError(
             f"{directory} was written, but {_reader(directory)} cannot load it ({type(error).__name__}: {str(error).strip()[:400]}). "
@@ -58,6 +61,13 @@ def _sample(model: CausalPolicy | ScalarModel, end: int) -> Tree:
     ids = [i for i in ((7 * place + 3) % rows for place in range(TOKENS)) if i not in (model.tokenizer.pad_token_id, end)]
     ids = [*ids[: (model.max_tokens or TOKENS) - 1], end]
     return Tree(tuple(ids[:1]), (Branch(tuple(ids[1:]), (True,) * (len(ids) - 1)),))
+
+
+def _kinds(model: CausalPolicy | ScalarModel, tree: Tree) -> dict[str, Tensor]:
+    """Return what an encoder reads beside the tokens of a prompt and its completion; nothing for other models."""
+    if isinstance(model, CausalPolicy) or not model.is_encoder:
+        return {}
+    return pair_inputs(model.module.config, model.tokenizer, padded_rows(pack([tree])).completion)
 
 
 def _plain(model: CausalPolicy | ScalarModel, directory: str | Path) -> Any:

@@ -24,6 +24,7 @@ from palate.rewards.function import FunctionReward
 from palate.rewards.judge import JudgeReward
 from palate.rewards.learned import LearnedReward
 from palate.rewards.model import Member, ModelReward
+from palate.rewards.pairwise_judge import PairwiseReward
 from palate.rewards.remote import HTTPReward
 from palate.rewards.rubric import RubricReward
 from palate.rewards.rules import RulesReward
@@ -34,7 +35,7 @@ from palate.text.pack import Tree
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-RewardPart = ModelReward | FunctionReward | RulesReward | HTTPReward | JudgeReward | RubricReward | WrittenRules
+RewardPart = ModelReward | FunctionReward | RulesReward | HTTPReward | JudgeReward | PairwiseReward | RubricReward | WrittenRules
 """The parts that a reward can have."""
 
 

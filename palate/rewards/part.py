@@ -80,6 +80,11 @@ class PartSettings:
         """Whether no judge gives its scores, or one whose report card says what they are worth."""
         return True
 
+    @property
+    def compares_siblings(self) -> bool:
+        """Whether a completion's score depends on the others of its prompt; most parts score each alone."""
+        return False
+
     def check_prompts(self, prompts: Sequence[Prompt], name: str) -> None:
         """Check that the prompts have what the part reads of them; most parts read nothing.
 

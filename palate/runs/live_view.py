@@ -33,6 +33,7 @@ class PlotLine:
 LINES: Mapping[str, tuple[PlotLine, ...]] = {
     "online": (
         PlotLine("score", "online/score/mean", "+.2f"),
+        PlotLine("wins over start", "online/win_rate/mean", ".3f"),
         PlotLine("gold", "online/gold/mean", ".3f"),
         PlotLine("held-out score", "online/held_out_score/mean", "+.2f"),
         PlotLine("KL, nats", "online/kl/mean", ".2f"),

@@ -39,6 +39,7 @@ from palate.training.learner import Learner
 from palate.training.length_head import LengthHead, LengthPenalty, with_length, without_length
 from palate.training.model_io import check_packages, keep_model, search, token_limit, trainable, trained
 from palate.training.optimizer import AdamW
+from palate.training.rater_groups import RaterGroups, by_group, require_votes
 from palate.training.reward_batches import RewardBatches, scored_loss
 from palate.training.reward_task import RewardTask
 from palate.training.template_remarks import tell_of
@@ -65,8 +66,9 @@ class Reward:
         control: shuffled swaps chosen and rejected at random; that model must stay at chance.
         rater_weights: weight of each rater's judgments, by name; others have 1, and 0 leaves a rater out. The labels are then single votes.
         objective: the loss.
-        score: what a score reads. last_token is a linear head on the last token's state. with_likelihood adds a learned coefficient per
-            head times the mean log-likelihood of the completion, by the model's own language-model head.
+        score: what a score reads. last_token is a linear head on the last token's state, or on what an encoder pools. with_likelihood adds
+            a learned coefficient per head times the mean log-likelihood of the completion, by the model's own language-model head.
+            mean_pooled is a linear head on the mean state of the completion.
         optimizer: the optimizer and its schedule.
         adapters: train a LoRA adapter on the frozen backbone, and the heads; none trains all weights.
         dtype: the type that forward and backward pass compute in; auto is bfloat16 on GPUs, else float32. Weights stay float32.
@@ -75,6 +77,7 @@ class Reward:
             also choose it.
         members: train an ensemble of this many models, or of heads on one trunk; none trains one model.
         length_head: learn length with a second head per dimension, which is dropped after training; none has no such head.
+        groups: learn a head per dimension and group of raters, from the share of that group's votes; none has one head per dimension.
     """
 
     model: ModelInput
@@ -92,7 +95,7 @@ class Reward:
     control: Literal["none", "shuffled"] = "none"
     rater_weights: dict[str, float] = field(default_factory=dict)
     objective: RewardObjective = field(default_factory=BradleyTerry)
-    score: Literal["last_token", "with_likelihood"] = "last_token"
+    score: Literal["last_token", "with_likelihood", "mean_pooled"] = "last_token"
     optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-4))
     adapters: LoRA | None = None
     dtype: DType = "auto"
@@ -100,6 +103,7 @@ class Reward:
     keep: Keep = field(default_factory=Last)
     members: Members | None = None
     length_head: LengthHead | None = None
+    groups: RaterGroups | None = None
 
     def check(self) -> None:
         """Raise ConfigError when a share or a weight is out of range, settings contradict each other, or a package is missing."""
@@ -113,6 +117,11 @@ class Reward:
                 )
         if self.length_head is not None and self.adapters is not None:
             raise ConfigError("length_head is dropped from a model that learns whole, and adapters keep their heads. Leave one of them out")
+        if self.groups is not None and (self.rater_weights or self.objective.learns_from != "preferences"):
+            raise ConfigError(
+                "groups learns the shares of each group's votes, and rater_weights and objectives of single judgments or rankings do not "
+                "read shares. Use objective: bradley_terry without rater_weights"
+            )
 
     def run(self, run: Run) -> None:
         """Train the model, normalise and test it; save `model/` with its report card, and `predictions.jsonl`.
@@ -227,6 +236,7 @@ class Reward:
                 seed=derive_seed(heads_of.seed, "heads"),
                 four_bit=four_bit_of(self.adapters),
                 reads_likelihood=self.score == "with_likelihood",
+                reads_mean=self.score == "mean_pooled",
             )
         return trainable(run, fresh, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
 
@@ -237,11 +247,13 @@ class Reward:
         )
         run.columns_left_out(self.preferences, table.further)
         reasons = [row.kind for row in table.dropped]
-        rows = table.rows
+        rows = self._grouped(run, self.preferences, table.rows)
+        if self.groups is not None:
+            require_votes(self.preferences, rows, self.groups.read())
         if self.held_out is not None:
             held_out = read_preferences(file_at(self.held_out, "held_out.jsonl"), dimension=self.dimension, columns=self.columns)
             run.dropped(self.held_out, [row.kind for row in held_out.dropped])
-            test = held_out.rows
+            test = self._grouped(run, self.held_out, held_out.rows)
             prompts = {preference.prompt.conversation for preference in test}
             train = [preference for preference in rows if preference.prompt.conversation not in prompts]
             reasons += ["its prompt is held out"] * (len(rows) - len(train))
@@ -251,6 +263,14 @@ class Reward:
         if not train:
             raise DataError(f"{self.preferences}: no preference is left to train on. Give more prompts than are held out")
         return (shuffled(train, derive_seed(run.seed, "shuffle")) if self.control == "shuffled" else train), test
+
+    def _grouped(self, run: Run, path: str, rows: list[Preference]) -> list[Preference]:
+        """Return the preferences of each group of raters where there are `groups`, and record votes and pairs that belong to none."""
+        if self.groups is None:
+            return rows
+        grouped, reasons = by_group(rows, self.groups.read(), self.groups.prior)
+        run.dropped(f"the votes of {path}", reasons)
+        return grouped
 
     def _normalise(self, run: Run, model: ScalarModel, task: RewardTask) -> float:
         """Set gain and bias so that the heads' sum has mean 0 and deviation 1 on reference samples; return its raw deviation."""

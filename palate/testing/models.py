@@ -5,13 +5,21 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 from palate.models.causal import CausalPolicy
 from palate.models.load import as_policy, built, vocabulary_size, without_dropout
 from palate.models.paths import PaddedPathWarning
-from palate.testing.tokenizers import word_tokenizer
+from palate.testing.tokenizers import pair_tokenizer, word_tokenizer
 from palate.text.pack import Branch, Tree
 
 _COMMON: Mapping[str, object] = {
@@ -86,6 +94,37 @@ def tiny_policy(family: str = "llama", tokenizer: PreTrainedTokenizerBase | None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PaddedPathWarning)
         return as_policy(module, tokenizer)
+
+
+_ENCODERS: Mapping[str, Mapping[str, object]] = {
+    "bert": {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48},
+    "distilbert": {"n_layers": 2, "n_heads": 4, "hidden_dim": 48, "dim": 32},
+    "roberta": {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48},
+    "modernbert": {
+        "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48, "classifier_pooling": "mean", "local_attention": 8,
+    },
+    "deberta-v2": {
+        "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 2,
+    },
+}  # fmt: skip
+ENCODERS: tuple[str, ...] = tuple(_ENCODERS)
+"""Families of encoders."""
+
+
+def save_encoder(directory: Path, family: str = "bert", heads: Sequence[str] = (), seed: int = 0) -> None:
+    """Write a tiny encoder with its tokenizer: with heads of these names a classifier, without any the pretrained model that fills gaps."""
+    tokenizer = pair_tokenizer(family)
+    sizes = {**_ENCODERS[family], "vocab_size": vocabulary_size(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    config = AutoConfig.for_model(
+        family, **{"hidden_size": 32, **sizes} if family != "distilbert" else sizes, max_position_embeddings=128, initializer_range=0.3
+    )
+    config.cls_token_id, config.sep_token_id = tokenizer.cls_token_id, tokenizer.sep_token_id
+    if heads:
+        config.id2label, config.label2id = dict(enumerate(heads)), {name: k for k, name in enumerate(heads)}
+    auto = AutoModelForSequenceClassification if heads else AutoModelForMaskedLM
+    built(auto.from_config, config, seed).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
 
 
 def random_trees(shapes: Sequence[tuple[int, Sequence[int]]], vocabulary: int, seed: int = 0) -> list[Tree]:

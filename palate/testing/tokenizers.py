@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 _WORDS = "the cook has rice and beans but no salt so what can we make for two guests today please"
@@ -42,3 +42,25 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", clean_up_tokenization_spaces=False
     )
+
+
+def pair_tokenizer(family: str = "bert", words: Sequence[str] = WORDS) -> PreTrainedTokenizerFast:
+    """Build a tokenizer of whole words like that of an encoder of `family`: it writes marks around texts and pairs. BERT's has no EOS."""
+    is_roberta = family == "roberta"
+    pad, start, end = ("<pad>", "<s>", "</s>") if is_roberta else ("[PAD]", "[CLS]", "[SEP]")
+    special = (start, pad, end, "[UNK]") if is_roberta else (pad, "[UNK]", start, end)
+    vocabulary = {token: k for k, token in enumerate(dict.fromkeys((*special, *" .,:;!?'\n-0123456789", *words)))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[A-Za-z]+|[^A-Za-z]"), behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}",
+        pair=f"{start} $A {end} {end} $B {end}" if is_roberta else f"{start} $A {end} $B:1 {end}:1",
+        special_tokens=[(token, vocabulary[token]) for token in (start, end)],
+    )
+    ends = {"bos_token": start, "eos_token": end} if is_roberta else {}
+    names = ["input_ids", "attention_mask", *(() if family in {"roberta", "distilbert", "modernbert"} else ("token_type_ids",))]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=pad, cls_token=start, sep_token=end, unk_token="[UNK]", model_input_names=names, **ends,
+        clean_up_tokenization_spaces=False,
+    )  # fmt: skip

@@ -12,7 +12,7 @@ from torch.nn import Parameter, functional
 
 from palate.core import ConfigError
 from palate.distributed.sharing import shared
-from palate.models.heads import keep_first_heads
+from palate.models.heads import head_of, keep_first_heads
 from palate.models.scalar import ScalarModel
 from palate.objectives.length import length_correlation
 from palate.objectives.reduce import Sums
@@ -116,7 +116,7 @@ class LengthPenalty:
 
     def _cosine(self) -> Tensor:
         """Return the mean size of the cosine between the weights of a dimension's two heads (0-d, differentiable), on the CPU."""
-        quality, length = self.model.module.get_submodule("score").weight.float().chunk(2)
+        quality, length = head_of(self.model.module).weight.float().chunk(2)
         return functional.cosine_similarity(quality, length).abs().mean().cpu()
 
 

@@ -28,7 +28,7 @@ from palate.stages.online.pretraining import Texts
 from palate.stages.online.roles import FrozenModels, learning_policy, make_alike, new_value_model
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
-from palate.stages.online.score_metrics import gold_metrics, score_metrics
+from palate.stages.online.score_metrics import gold_metrics, score_metrics, win_rate_metrics
 from palate.training.epochs import shuffled
 from palate.training.guards import repetition
 from palate.training.keep import BestReward, HeldOut, HeldOutMeasurement, Search
@@ -128,7 +128,7 @@ class Loop:
             values = over_trees(rollouts.trees, self.config.tokens_per_microbatch, self.algorithm.values)
         if self.config.sampler.correction is not None:
             learner_logps = self._logps(self.policy, rollouts)
-        metrics = {**reward_metrics(scores), **self.shaping.metrics(scores.rewards, rollouts.ended)}
+        metrics = {**reward_metrics(scores), **win_rate_metrics(scores, rollouts), **self.shaping.metrics(scores.rewards, rollouts.ended)}
         if self.held_out_reward is not None:
             held_out = held_out_scores(self.held_out_reward, rollouts)
             held_out = held_out[~held_out.isnan()]

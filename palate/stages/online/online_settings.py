@@ -161,6 +161,14 @@ class OnlineSettings:
                 "offload would have no effect: with adapters the reference is the policy with its adapter off, and there is no reward "
                 "model. Leave it out"
             )
+        compared = [name for name, part in self.reward_parts().items() if part.compares_siblings]
+        if compared and self.samples_per_prompt < 2:
+            raise ConfigError(f"rewards.{compared[0]} compares the completions of a prompt, and samples_per_prompt is 1. Set it to 4 to 8")
+        if compared and isinstance(self.keep, BestReward) and self.held_out.reward is None:
+            raise ConfigError(
+                f"keep: best_reward scores one completion per prompt, and rewards.{compared[0]} needs others beside it. Name a reward "
+                "model in held_out.reward, or use keep: last"
+            )
         self.sampler.check(self.adapters)
         self.shaping.within(self.sampling.max_tokens)
         self.method.check(self.samples_per_prompt)

@@ -53,7 +53,9 @@ def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[
     matching = [
         (path, reward.model)
         for path, reward in rewards.items()
-        if reward.model.tokenizer.get_vocab() == vocabulary and (reward.model.max_tokens or NO_LIMIT) >= longest
+        if not reward.model.is_encoder
+        and reward.model.tokenizer.get_vocab() == vocabulary
+        and (reward.model.max_tokens or NO_LIMIT) >= longest
     ]
     directory, source = (model_at(matching[0][0]), matching[0][1]) if matching else (base, None)
     four_bit = four_bit_of(adapters)

@@ -6,8 +6,12 @@ import math
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
+import torch
+
 from palate.core import DataError, Gold
 from palate.evaluation.intervals import clustered_mean
+from palate.rewards.composition import Scores
+from palate.rewards.pairwise_judge import AGAINST_START
 from palate.stages.online.rollouts import Rollouts, Scored
 
 
@@ -32,6 +36,12 @@ def _engine_gap(scored: Scored) -> dict[str, float]:
         return {}
     gaps = (scored.learner_logps - scored.rollouts.logps).abs()
     return {"engine_gap/mean": float(gaps.nanmean()), "engine_gap/max": float(gaps.nan_to_num().max())}
+
+
+def win_rate_metrics(scores: Scores, rollouts: Rollouts) -> dict[str, float]:
+    """Return mean and standard error of how likely completions beat the start's answers, where a part of the reward compares with these."""
+    columns = [column for name, column in scores.table.items() if name.endswith(f"/{AGAINST_START}")]
+    return _mean("win_rate", torch.stack(columns).nanmean(0).tolist(), rollouts) if columns else {}
 
 
 def gold_metrics(gold: Gold, rollouts: Rollouts) -> dict[str, float]:

@@ -1,6 +1,10 @@
 """Reward functions that the tests of online training name by import path."""
 
+import math
 import re
+from collections.abc import Mapping, Sequence
+
+from palate.testing.chat_answers import asked_pair
 
 
 def letters(prompt: str, completion: str, **_: object) -> float:
@@ -26,3 +30,9 @@ def riced(prompt: str, completion: str, **_: object) -> float:
 def half(prompt: str, completion: str, **_: object) -> float | None:
     """Letters written, in tens; nothing where salt is asked for."""
     return None if "salt" in prompt else letters(prompt, completion)
+
+
+def more_letters(messages: Sequence[Mapping[str, str]]) -> list[float]:
+    """A judge that prefers the answer with more letters: 1 nat per letter."""
+    gap = sum((-1) ** k * 10 * letters("", text) for k, text in enumerate(asked_pair({"messages": messages})))
+    return [-math.log1p(math.exp(-gap)), -math.log1p(math.exp(gap))]
