@@ -35,7 +35,7 @@ GROUPS = {
         "world", "pretrain", "sft", "sample", "revise", "reward", "rules", "refresh", "direct", "online", "pair", "average", "rerank",
     ),
     "Judge": ("label", "collect", "collect_rules", "judge", "exchange"),
-    "Measure": ("score", "front", "reward-check", "evaluate", "regrade", "report", "agreement", "judge-fit"),
+    "Measure": ("score", "front", "reward-check", "evaluate", "compare", "regrade", "report", "agreement", "judge-fit"),
     "Look": ("runs", "inspect", "reference", "completion"),
 }  # fmt: skip
 """Headings of `palate --help`, and the commands and stages under each."""
