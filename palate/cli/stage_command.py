@@ -89,7 +89,8 @@ def _named(words: Sequence[str], setting: str) -> dict[str, str]:
     for word in words:
         name, equals, path = word.partition("=")
         if not equals or not name or "/" in name:
-            name, path = re.sub(r"-[0-9a-f]{12}$", "", Path(word).stem if Path(word).is_file() else Path(word).name), word
+            called = Path(word).stem if Path(word).is_file() else Path(word).name
+            name, path = re.sub(r"-[0-9a-f]{12}$", "", called).replace(".", "-"), word
         if name in paths:
             raise ConfigError(f"{setting}: {paths[name]} and {path} are both called {name!r}. Give each a name of its own, as NAME=PATH")
         paths[name] = path

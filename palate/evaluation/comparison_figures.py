@@ -33,6 +33,7 @@ class ComparedPolicy:
         cut: share of its compared answers whose token budget ran out; None where nobody knows.
         empty: number of its compared answers that are empty.
         characters: mean number of characters of its compared answers.
+        left_out: rows of its answers that cannot be used, by reason.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ComparedPolicy:
     cut: float | None
     empty: int
     characters: float
+    left_out: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)

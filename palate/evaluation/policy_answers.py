@@ -56,16 +56,16 @@ def read_answers(path: str, asked: Sequence[Prompt] | None) -> Table[tuple[Promp
         asked: the prompts, if they are known. Otherwise those of a run of `evaluate` are read again.
 
     Raises:
-        DataError: there are no answers, or they are of several generators.
+        DataError: there are no answers, or they are of several policies.
     """
     directory = Path(path)
     if directory.is_dir() and not (directory / SAMPLES).is_file() and (directory / EVALUATED).is_file():
         return _evaluated(directory, asked)
     table = read_samples(file_at(path, SAMPLES))
-    generators = dict.fromkeys(str(prompt.fields["generator"]) for prompt, _ in table.rows if "generator" in prompt.fields)
-    if len(generators) > 1:
-        names = ", ".join(list(generators)[:3])
-        raise DataError(f"{path}: holds answers of {len(generators)} generators ({names}). Give a file with the answers of one policy")
+    writers = dict.fromkeys(each.policy for _, own in table.rows for each in own if each.policy)
+    if len(writers) > 1:
+        names = ", ".join(list(writers)[:3])
+        raise DataError(f"{path}: holds answers of {len(writers)} policies ({names}). Give a file with the answers of one policy")
     return table
 
 
@@ -144,9 +144,11 @@ def answered_by_all(prompts: Sequence[Prompt], answers: Mapping[str, Answers], m
 
 
 def check_distinct(policies: Mapping[str, str]) -> None:
-    """Raise ConfigError unless there are two policies or more, each from a place of its own."""
+    """Raise ConfigError unless there are two policies or more, each with a name without dots and from a place of its own."""
     if len(policies) < 2:
         raise ConfigError("policies: a comparison needs two policies or more. Give each as NAME=PATH")
+    if dotted := [name for name in policies if "." in name]:
+        raise ConfigError(f"policies: the name {dotted[0]} has a dot, which separates settings. Give another name")
     places: dict[str, str] = {}
     for name, path in policies.items():
         place = str(Path(path).resolve()) if Path(path).exists() else path

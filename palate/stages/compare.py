@@ -118,7 +118,7 @@ class Compare:
         sources = self._sources(run, answered, matchups)
         _write_judgments(run, [one for one in sources if one.answers])
         comparison = PolicyComparison(
-            tuple(_policy(name, k, len(answers[name]), answered) for k, name in enumerate(self.policies)),
+            tuple(_policy(name, k, len(answers[name]), answered, run.record.dropped.get(name, {})) for k, name in enumerate(self.policies)),
             len(answered),
             sum(len(one.answers[0]) for one in answered),
             self.difference,
@@ -238,12 +238,12 @@ def _caveats(what: str, against: Mapping[str, frozenset[str] | None]) -> Iterato
         yield f"no run says whether {listed(unknown)} {'was' if len(unknown) == 1 else 'were'} trained against it"
 
 
-def _policy(name: str, number: int, answered: int, compared: Sequence[AnsweredPrompt]) -> ComparedPolicy:
+def _policy(name: str, number: int, answered: int, compared: Sequence[AnsweredPrompt], left_out: Mapping[str, int]) -> ComparedPolicy:
     """Return what is known about a policy's compared answers."""
     own = [one for each in compared for one in each.answers[number]]
     cut = None if any(one.stop == "unknown" for one in own) else sum(one.is_cut for one in own) / len(own)
     empty = sum(not one.text.strip() and not one.tool_fields for one in own)
-    return ComparedPolicy(name, answered, cut, empty, sum(len(one.text) for one in own) / len(own))
+    return ComparedPolicy(name, answered, cut, empty, sum(len(one.text) for one in own) / len(own), dict(left_out))
 
 
 def _write_judgments(run: Run, sources: Sequence[SourceVotes]) -> None:

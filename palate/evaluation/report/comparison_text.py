@@ -50,6 +50,8 @@ def notes(comparison: PolicyComparison) -> Iterator[str]:
     answered = ", ".join(f"{one.name} {one.answered}" for one in comparison.policies)
     yield f"{comparison.prompts} prompts count, which all policies answered (answered prompts: {answered})."
     for one in comparison.policies:
+        for reason, count in one.left_out.items():
+            yield f"{count} rows of {one.name} are left out: {reason}."
         if one.cut:
             yield f"{percent(one.cut, 1)} of the answers of {one.name} were cut off at the token limit."
         if one.empty:

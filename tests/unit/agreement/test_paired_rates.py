@@ -28,8 +28,8 @@ def drawn(rng: np.random.Generator, prompts: int, per_prompt: int, lean: float =
     rows = []
     for prompt in range(prompts):
         chance = 1 / (1 + math.exp(-rng.normal(lean, 1)))
-        for _ in range(per_prompt):
-            rows.append((1, 0, 0.5 if rng.random() < 0.15 else float(rng.random() < chance), prompt))
+        won = (0.5 if rng.random() < 0.15 else float(rng.random() < chance) for _ in range(per_prompt))
+        rows += [(1, 0, one, prompt) for one in won]
     return rows
 
 
