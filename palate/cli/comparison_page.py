@@ -62,11 +62,12 @@ def _joined(source: VerdictSource) -> Table:
     from rich.text import Text
 
     from palate.cli.policy_page import named_table
+    from palate.evaluation.report.formatting import number
 
     table = named_table("policy", "against", "dimension", "with the judge", "interval", "labels saved")
     for one in source.rates:
         if one.match.joined is not None:
-            saved = "-" if one.match.saved is None else f"{one.match.saved:.0f}"
+            saved = "-" if one.match.saved is None else number(one.match.saved, 0)
             table.add_row(*map(Text, (one.match.policy, one.match.other, one.match.dimension, *_cells(one.match.joined), saved)))
     return table
 

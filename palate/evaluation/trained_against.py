@@ -10,7 +10,7 @@ from typing import Any
 from palate.runs.record import RECORD, Parent, RunRecord, parent_path, read_record
 
 MEASURING = frozenset({"evaluate", "compare", "report", "regrade"})
-"""Stages that measure a policy. What they measure with is no part of how it came about."""
+"""Stages that measure a policy. What they measure with did not make it."""
 
 MEASURED = frozenset({"model", "completions"})
 

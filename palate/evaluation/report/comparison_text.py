@@ -37,7 +37,9 @@ def headline(comparison: PolicyComparison) -> str:
 def verdict(rate: PairedRate, source: VerdictSource) -> str:
     """Return what a source says about two policies."""
     match = rate.match
-    shown, name = (match.rate, source.name) if match.joined is None else (match.joined, f"{source.name} with {match.judge}")
+    shown, name = match.rate, source.name
+    if match.joined is not None and match.saved is not None and match.saved > 0:
+        shown, name = match.joined, f"{source.name} with {match.judge}"
     text = f"{match.policy} wins {percent(shown.value, 1)} against {match.other} by {name}"
     if math.isnan(shown.low):
         return f"{text}; {rate.note}."

@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from palate.evaluation.comparison_figures import PolicyComparison, read_comparis
 from palate.evaluation.rater_report import report_on
 from palate.evaluation.report.comparison_text import NO_HEADLINE, headline, notes
 from palate.judges.function_judge import FunctionJudge
+from palate.judges.judge_card import Calibration, CardEntry, JudgeCard
 from palate.judges.judge_rater import JudgeRater
 from palate.models.scalar import scalar_from
 from palate.raters.people import People
@@ -190,6 +192,22 @@ def test_a_judge_sees_both_orders_is_named_uncalibrated_and_never_leads_alone(th
     ]
     both = compared(tmp_path, three, "both", gold=GOLD, judge=JUDGE)
     assert headline(both).startswith("In the order of their strength by gold")
+
+
+def test_a_judge_with_a_report_card_counts_by_its_calibrated_shares_and_may_lead(three: dict[str, str], tmp_path: Path) -> None:
+    plain = compared(tmp_path, three, "plain", judge=JUDGE).sources[0]
+    name = plain.name.removesuffix(" (uncalibrated)")
+    JudgeCard(name, {"overall": CardEntry(100, calibration=Calibration(temperature=30.0))}).write(tmp_path / "card.json")
+    found = compared(tmp_path, three, judge=replace(JUDGE, calibration=str(tmp_path / "card.json")))
+    (judge,) = found.sources
+    assert (judge.name, judge.leads) == (name, True)
+    assert judge.caveats[0].startswith("its verdict changes with the order")
+    assert f"by {name}: high, mid, low." in headline(found)
+    (high, before) = (next(one.match.rate.value for one in source.rates if one.match.other == "low") for source in (judge, plain))
+    gaps = [worths(2, 7)[k] - worths(0, 4)[k] for k in range(60)]
+    shares = [0.5 if gap == 0 else 1 / (1 + math.exp(-3.0 * gap / 30)) for gap in gaps]
+    assert high == pytest.approx(float(np.mean(shares)), abs=2e-3)  # the judge's probabilities are clipped before they are calibrated
+    assert high < before
 
 
 def test_an_agreement_report_reads_the_judgments(three: dict[str, str], tmp_path: Path) -> None:
@@ -415,3 +433,24 @@ def test_people_with_an_uncertain_queue_are_not_joined() -> None:
     people, judge = stage._figures(Seeded(), [SourceVotes("people", "people", {}), SourceVotes("judge", "judge", {})])  # type: ignore[arg-type]
     assert people.caveats == (NOT_RANDOM,)
     assert judge.caveats == ()
+
+
+def test_the_report_shows_the_comparison_and_escapes_names(tmp_path: Path) -> None:
+    from palate.evaluation.report import render
+    from tests.unit.evaluation.sample_report import sample_report
+
+    policies = {
+        "<b>a</b>": answers(tmp_path, "a", worths(0, 5)),
+        "b": answers(tmp_path, "b", worths(1, 6)),
+        "c": answers(tmp_path, "c", worths(2, 4)),
+    }
+    found = compared(tmp_path, policies, gold=GOLD, judge=JUDGE)
+    assert "Which policy wins" not in render(sample_report())
+    page = render(replace(sample_report(), comparison=found))
+    assert '<section id="comparison">' in page
+    assert '<a href="#comparison">' in page
+    assert "<b>a</b>" not in page
+    assert "&lt;b&gt;a&lt;/b&gt;" in page
+    for words in ("By gold: share of votes", "(uncalibrated)", "log-odds of winning", *map(str, list(notes(found))[:1])):
+        assert words in page
+    assert headline(found).replace("<", "&lt;").replace(">", "&gt;") in page
