@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,26 @@ def from_draws(value: float, draws: Floats, n: int) -> Estimate:
     low, high = np.quantile(defined, [0.025, 0.975], method="linear" if np.isfinite(defined).all() else "inverted_cdf")
     se = float(defined.std(ddof=1)) if np.isfinite(defined).all() else math.nan
     return Estimate(value, se, float(low), float(high), n)
+
+
+def expanded_percentiles(value: float, draws: Floats, n: int) -> Estimate:
+    """Return the estimate with the percentile interval of bootstrap `draws`, widened for few units; else as `from_draws`.
+
+    Plain percentiles of a mean of n units are too narrow: by sqrt((n - 1) / n), and as the normal's 95 % point is to Student's t. They are
+    taken further out, at Phi(-sqrt(n / (n - 1)) t). Source: Hesterberg 2015 ("What Teachers Should Know About the Bootstrap"), section 4.1.
+    """
+    plain = from_draws(value, draws, n)
+    if math.isnan(plain.low):
+        return plain
+    tail = NormalDist().cdf(-math.sqrt(n / (n - 1)) * t95(n - 1))
+    low, high = np.quantile(draws[~np.isnan(draws)], [tail, 1 - tail])
+    return Estimate(value, plain.se, float(low), float(high), n)
+
+
+def t95(freedom: int) -> float:
+    """Return the two-sided 95 % point of Student's t, by its expansion about the normal's (Abramowitz & Stegun 26.7.5)."""
+    z = Z95
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def at_edge(value: float, low: float, high: float, n: int) -> Estimate:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate.agreement.estimates import Z95, Estimate, Floats, Ints
+from palate.agreement.estimates import Estimate, Floats, Ints, t95
 from palate.core import DataError
 
 LEAST = 50
@@ -79,11 +79,5 @@ def powered_mean(people: Floats, model: Floats, cluster: Ints, alone: Floats, al
     value = float(people.mean() + weight * (alone.mean() - model.mean()))
     saved = people.size * (plain / variance - 1) if variance > 0 else math.inf
     error = math.sqrt(variance)
-    half = _t95(groups - 2) * error
+    half = t95(groups - 2) * error
     return PoweredMean(Estimate(value, error, value - half, value + half, groups), weight, saved)
-
-
-def _t95(freedom: int) -> float:
-    """Return the two-sided 95 % point of Student's t, by its expansion about the normal's (Abramowitz & Stegun 26.7.5)."""
-    z = Z95
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)

@@ -39,7 +39,7 @@ GROUPS = {
         "world", "pretrain", "sft", "sample", "revise", "reward", "rules", "refresh", "direct", "online", "pair", "average", "rerank",
     ),
     "Judge": ("label", "collect", "collect_rules", "judge", "exchange"),
-    "Measure": ("score", "front", "reward-check", "evaluate", "regrade", "report", "gate", "card", "agreement", "judge-fit"),
+    "Measure": ("score", "front", "reward-check", "evaluate", "compare", "regrade", "report", "gate", "card", "agreement", "judge-fit"),
     "Look": ("runs", "trace", "forget", "inspect", "reference", "completion"),
 }  # fmt: skip
 """Headings of `palate --help`, and the commands and stages under each."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from palate.cli.comparison_page import show_comparison
 from palate.cli.help_page import show
 from palate.cli.option_names import ANY, as_typed, canonical, level_of, offer
 from palate.cli.parser import HELP_WORDS, Parser, say, underscored
@@ -17,6 +19,9 @@ from palate.distributed.launch import launch
 from palate.distributed.ranks import from_writer
 from palate.pipeline.option import Option
 from palate.pipeline.table import Stages
+
+PAGES: Mapping[str, Callable[[Path], None]] = {"compare": show_comparison}
+"""What is printed of a finished run, by its stage."""
 
 
 def stage(command: str, words: list[str], stages: Stages) -> int:
@@ -38,6 +43,8 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
     options = list(options_of(cls))
     parser = Parser(command, "")
     names = _add_options(parser, options, words)
+    if stages[command].words:
+        parser.add_argument("words", nargs="*")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default=AUTO)
     parser.add_argument("--track")
@@ -55,6 +62,8 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
         if values[name] is not None:
             same = [option for option in options if level_of(option) == canonical(name, options)]
             settings = settings.put(tuple(name.split(".")), _value(values[name], same), f"--{name}")
+    for name, path in _named(values.get("words", ()), stages[command].words).items():
+        settings = settings.put((stages[command].words, name), path, f"command line ({name})")
     stage = read_config(cls, settings)
     planner = Planner(values["runs"], DigestCache(values["runs"] / ".digests.json"))
     plan = RunPlan(command, command, seed=values["seed"], device=values["device"], shard=Shard.read(values["shard"]))
@@ -65,7 +74,27 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
     if values["fresh"]:
         from_writer(partial(forget, [planned], [command]))
     run_pipeline([planned], say, track=tracker_names(values["track"]))
+    if command in PAGES:
+        PAGES[command](planned.directory)
     return 0
+
+
+def _named(words: Sequence[str], setting: str) -> dict[str, str]:
+    """Return the paths among the words of a command by name, as `NAME=PATH` or by what a path is called.
+
+    Raises:
+        ConfigError: two paths have one name.
+    """
+    paths: dict[str, str] = {}
+    for word in words:
+        name, equals, path = word.partition("=")
+        if not equals or not name or "/" in name:
+            called = Path(word).stem if Path(word).is_file() else Path(word).name
+            name, path = re.sub(r"-[0-9a-f]{12}$", "", called).replace(".", "-"), word
+        if name in paths:
+            raise ConfigError(f"{setting}: {paths[name]} and {path} are both called {name!r}. Give each a name of its own, as NAME=PATH")
+        paths[name] = path
+    return paths
 
 
 def _add_options(parser: Parser, options: Sequence[Option], words: Sequence[str]) -> list[str]:

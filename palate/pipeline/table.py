@@ -41,11 +41,13 @@ class StageEntry:
         target: `module:Class`.
         help: one line for `palate --help`, the same as the first line of the class's docstring.
         is_shared: whether several ranks share its work; without that one of them does all of it.
+        words: the setting by name that words of the command line fill, as PATH or NAME=PATH; "" for a stage that takes options alone.
     """
 
     target: str
     help: str
     is_shared: bool = False
+    words: str = ""
 
     def load(self) -> type[Stage]:
         """Import the stage's module, which may load torch, and return its class.
@@ -96,6 +98,7 @@ STAGES: Stages = {
     "regrade": StageEntry(
         "palate.stages.regrade:Regrade", "Ask other judges whether a gain on a rubric is real, or have completions graded."
     ),
+    "compare": StageEntry("palate.stages.compare:Compare", "Say which of several policies wins on the same prompts.", words="policies"),
     "report": StageEntry("palate.stages.report:Report", "Write a report of the runs with tables and plots."),
 }
 

@@ -14,6 +14,7 @@ from palate.config.types import FunctionInput, Input
 from palate.core import ConfigError
 from palate.data.jsonl import read_rows
 from palate.evaluation import report_sections
+from palate.evaluation.comparison_figures import read_comparison
 from palate.evaluation.evaluated_model import read_evaluated
 from palate.evaluation.label_sources import GoldScoreCache, label_source
 from palate.evaluation.model_costs import measured_runs, model_cost
@@ -76,6 +77,7 @@ class Report:
         judgments: the collect run, which gives the raters' noise ceiling.
         revisions: a revise run, for what each principle did.
         revision_labels: a collect run on the revise run's samples, for how often revisions are preferred to their originals.
+        comparison: a compare run, for who wins by people, judges, rewards and gold.
         costs: whether the page says what each model cost in labels and in tokens.
         sources: who judged, to compare what labels cost and what they were worth.
         gold: the function that knows the truth, for the share of labels that are right.
@@ -97,6 +99,7 @@ class Report:
     judgments: Input | None = None
     revisions: Input | None = None
     revision_labels: Input | None = None
+    comparison: Input | None = None
     costs: bool = False
     sources: tuple[ReportedSource, ...] = ()
     gold: FunctionInput | None = None
@@ -160,6 +163,7 @@ class Report:
             training=training,
             reward_model=reward,
             revisions=None if self.revisions is None else revision_rounds(self.revisions, self.revision_labels),
+            comparison=None if self.comparison is None else read_comparison(Path(self.comparison)),
             costs=tuple(model_cost(model.name, model.evaluation) for model in self.models) if self.costs else (),
             sources=self._sources(),
             evals=report_sections.evals_of(models, reference),

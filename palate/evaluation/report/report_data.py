@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from palate.core import DataError
+from palate.evaluation.comparison_figures import PolicyComparison
 from palate.evaluation.report.constitution_records import ModelCost, RevisionRounds
 from palate.evaluation.report.records import (
     AuditRow,
@@ -49,6 +50,7 @@ class ReportData:
     revisions: RevisionRounds | None = None
     costs: tuple[ModelCost, ...] = ()
     sources: tuple[LabelSource, ...] = ()
+    comparison: PolicyComparison | None = None
     evals: tuple[Eval, ...] = ()
     lengths: tuple[LengthRow, ...] = ()
     audit: tuple[AuditRow, ...] = ()

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from palate.core import DataError
 from palate.evaluation.intervals import Estimate
 from palate.evaluation.overoptimisation import fit_gold
-from palate.evaluation.report import dot_charts, line_charts, takeaways
+from palate.evaluation.report import comparison_text, dot_charts, line_charts, takeaways
 from palate.evaluation.report import formatting as wording
 from palate.evaluation.report.constitution_section import costs_takeaway, revision_dimensions, revisions_takeaway
 from palate.evaluation.report.dot_charts import FULL, HALF
@@ -87,6 +87,7 @@ def _view(report: ReportData) -> Mapping[str, object]:
         "has_training_gold": has_gold(report.training),
         "total_seconds": sum(stage.seconds for stage in report.timings),
         "seen": _seen,
+        "comparison_notes": [] if report.comparison is None else list(comparison_text.notes(report.comparison)),
         "longest": max((stage.seconds for stage in report.timings), default=0.0),
     }
 
@@ -103,6 +104,7 @@ def _sentences(report: ReportData, capability: tuple[Eval, ...], refusal: tuple[
         "calibration": takeaways.calibration_takeaway(report),
         "revisions": revisions_takeaway(report),
         "costs": costs_takeaway(report),
+        "comparison": "" if report.comparison is None else comparison_text.headline(report.comparison),
         "capability": takeaways.eval_takeaway(report, capability),
         "refusal": takeaways.eval_takeaway(report, refusal),
         "lengths": takeaways.length_takeaway(report),

@@ -1,0 +1,157 @@
+"""What several policies answer to the same prompts: read from files and runs, joined by what was asked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from palate.config.artifacts import file_at, model_at
+from palate.core import Completion, ConfigError, Conversation, DataError, PalateError, Prompt
+from palate.data.formats import RECOGNISED, ColumnTypes, Table, read_prompts, read_samples
+from palate.data.jsonl import read_rows
+from palate.evaluation.training_prompts import prompt_digest
+from palate.runs.record import parent_path, read_record
+
+Answers = Mapping[str, tuple[Completion, ...]]
+"""Completions of a policy by the prompt's id."""
+
+SAMPLES = "samples.jsonl"
+EVALUATED = "completions.jsonl"
+
+_CONFIGURATIONS = ("config.json", "adapter_config.json")
+"""Files that a model directory has one of."""
+
+
+@dataclass(frozen=True)
+class AnsweredPrompt:
+    """A prompt that all policies answered.
+
+    Attributes:
+        prompt: the prompt.
+        answers: each policy's completions, as many of each.
+    """
+
+    prompt: Prompt
+    answers: tuple[tuple[Completion, ...], ...]
+
+
+def is_model(path: str) -> bool:
+    """Return whether a policy's path is a model, to sample from, and not a file or a run of answers."""
+    directory = Path(path)
+    if directory.is_file() or any((directory / name).is_file() for name in (SAMPLES, EVALUATED)):
+        return False
+    return model_at(path) != path or not directory.exists() or any((directory / name).is_file() for name in _CONFIGURATIONS)
+
+
+def read_answers(path: str, asked: Sequence[Prompt] | None) -> Table[tuple[Prompt, tuple[Completion, ...]]]:
+    """Read the answers of one policy: a run of `sample`, `rerank`, `revise` or `evaluate`, or a file of prompts with completions.
+
+    Args:
+        path: the run or the file.
+        asked: the prompts, if they are known. Otherwise those of a run of `evaluate` are read again.
+
+    Raises:
+        DataError: there are no answers, or they are of several policies.
+    """
+    directory = Path(path)
+    if directory.is_dir() and not (directory / SAMPLES).is_file() and (directory / EVALUATED).is_file():
+        return _evaluated(directory, asked)
+    table = read_samples(file_at(path, SAMPLES))
+    writers = dict.fromkeys(each.policy for _, own in table.rows for each in own if each.policy)
+    if len(writers) > 1:
+        names = ", ".join(list(writers)[:3])
+        raise DataError(f"{path}: holds answers of {len(writers)} policies ({names}). Give a file with the answers of one policy")
+    return table
+
+
+def _evaluated(directory: Path, asked: Sequence[Prompt] | None) -> Table[tuple[Prompt, tuple[Completion, ...]]]:
+    """Return what a run of evaluate measured, with its prompts: those asked, or those that it read, by their content."""
+    prompts = _prompts_of(directory) if asked is None else asked
+    known = {prompt_digest(prompt): prompt for prompt in reversed(prompts)}
+    rows: list[Any] = [row for _, row in read_rows(directory / EVALUATED)]
+    unknown = replace(prompts[0], id="", conversation=())  # a row whose prompt was not asked, which is counted as such
+    return Table([(known.get(row["content"], unknown), (Completion(row["text"], stop=row["stop"]),)) for row in rows], [])
+
+
+def _prompts_of(directory: Path) -> list[Prompt]:
+    """Return the prompts of a run of evaluate, read again from where it read them."""
+    record = read_record(directory)
+    parent = None if record is None else next((one for one in record.parents if one.field == "prompts"), None)
+    if record is None or parent is None:
+        raise DataError(f"{directory}: no run says which prompts these completions answer. Give the prompts in `prompts`")
+    columns: ColumnTypes = TypeAdapter(ColumnTypes).validate_python(record.config["columns"]) if "columns" in record.config else RECOGNISED
+    limit: Any = record.config.get("limit")
+    try:
+        return read_prompts(file_at(str(parent_path(directory, parent)), "prompts.jsonl"), limit=limit, columns=columns).rows
+    except PalateError as error:
+        raise DataError(f"{directory}: the prompts that it measured cannot be read again ({error}). Give them in `prompts`") from error
+
+
+def given_completions(
+    prompts: Sequence[Prompt], rows: Iterable[tuple[Prompt, tuple[Completion, ...]]]
+) -> tuple[dict[str, tuple[Completion, ...]], int]:
+    """Return the completions of each prompt by its id, and the number of rows that answer none of the prompts.
+
+    A row answers the prompt of the same conversation, whatever its place in the file is. Where several prompts have this conversation, it
+    answers the one with its own columns or id.
+    """
+    open_: dict[Conversation, list[Prompt]] = defaultdict(list)
+    for prompt in prompts:
+        open_[prompt.conversation].append(prompt)
+    given: dict[str, tuple[Completion, ...]] = {}
+    unmatched = 0
+    for answered, completions in rows:
+        candidates = open_[answered.conversation]
+        if not candidates:
+            unmatched += 1
+            continue
+        best = min(candidates, key=lambda prompt, own=answered: (prompt.content != own.content, prompt.id != own.id))  # type: ignore[misc]
+        candidates.remove(best)
+        given[best.id] = completions
+    return given, unmatched
+
+
+def answered_by_all(prompts: Sequence[Prompt], answers: Mapping[str, Answers], most: int) -> list[AnsweredPrompt]:
+    """Return the prompts that every policy answered, in order, with as many completions of each policy and at most `most`.
+
+    Args:
+        prompts: the prompts.
+        answers: by policy.
+        most: completions of a policy to a prompt, at most.
+
+    Raises:
+        DataError: no prompt has an answer of every policy.
+    """
+    found = []
+    for prompt in prompts:
+        if not all(own.get(prompt.id) for own in answers.values()):
+            continue
+        count = min(most, *(len(own[prompt.id]) for own in answers.values()))
+        each = (tuple(replace(one, policy=name) for one in own[prompt.id][:count]) for name, own in answers.items())
+        found.append(AnsweredPrompt(prompt, tuple(each)))
+    if not found:
+        counts = ", ".join(f"{name}: {len(own)}" for name, own in answers.items())
+        raise DataError(
+            f"none of the {len(prompts)} prompts was answered by all policies (answered prompts by policy: {counts}). Answers belong to a "
+            "prompt by its conversation, so give answers to the same prompts"
+        )
+    return found
+
+
+def check_distinct(policies: Mapping[str, str]) -> None:
+    """Raise ConfigError unless there are two policies or more, each with a name without dots and from a place of its own."""
+    if len(policies) < 2:
+        raise ConfigError("policies: a comparison needs two policies or more. Give each as NAME=PATH")
+    if dotted := [name for name in policies if "." in name]:
+        raise ConfigError(f"policies: the name {dotted[0]} has a dot, which separates settings. Give another name")
+    places: dict[str, str] = {}
+    for name, path in policies.items():
+        place = str(Path(path).resolve()) if Path(path).exists() else path
+        if place in places:
+            raise ConfigError(f"policies: {places[place]} and {name} are both {path}. Name each policy once")
+        places[place] = name
