@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import evalica
 import numpy as np
@@ -422,17 +422,25 @@ def test_on_the_command_line_policies_are_words_and_a_finished_run_shows_its_pag
     assert "are both called 'low'. Give each a name of its own, as NAME=PATH" in capsys.readouterr().err
 
 
-def test_people_with_an_uncertain_queue_are_not_joined() -> None:
+@pytest.mark.parametrize("queue", ["random", "uncertain"])
+def test_people_with_an_uncertain_queue_are_not_joined(queue: Literal["random", "uncertain"]) -> None:
+    from palate.evaluation.policy_matchups import VoteRows
     from palate.evaluation.verdict_sources import SourceVotes
     from palate.stages.compare import NOT_RANDOM
 
-    stage = Compare({"a": "x", "b": "y"}, raters=People(queue="uncertain"), judge=JUDGE)
+    def votes(prompts: int) -> VoteRows:
+        won, numbers = [float(k % 3 > 0) for k in range(prompts)], list(range(prompts))
+        return VoteRows([0] * prompts, [1] * prompts, won, numbers, numbers, [(k % 7, k % 5) for k in numbers])
+
+    stage = Compare({"a": "x", "b": "y"}, raters=People(queue=queue), judge=JUDGE)
 
     class Seeded:
         seed = 1
 
-    people, judge = stage._figures(Seeded(), [SourceVotes("people", "people", {}), SourceVotes("judge", "judge", {})])  # type: ignore[arg-type]
-    assert people.caveats == (NOT_RANDOM,)
+    sources = [SourceVotes("people", "people", {"overall": votes(60)}), SourceVotes("judge", "judge", {"overall": votes(300)})]
+    people, judge = stage._figures(Seeded(), sources)  # type: ignore[arg-type]
+    assert (people.rates[0].match.joined is not None) == (queue == "random")
+    assert people.caveats == (() if queue == "random" else (NOT_RANDOM,))
     assert judge.caveats == ()
 
 
